@@ -1,0 +1,110 @@
+//! The frames between a running agent and the server: one WebSocket per node, dialled by the node, mutual TLS.
+//!
+//! Each text message is one [`Frame`] in JSON. The first frame of each side is its hello ([`FromAgent::Hello`],
+//! [`FromServer::Welcome`]) with `seq` 0. After it every frame that carries a message has the next `seq` of its
+//! sender, counted from 1 over the life of the *session*, and `ack` = the highest `seq` received in order. A sender
+//! keeps what is not acknowledged (at most [`MAX_UNACKNOWLEDGED`]) and sends it again after a reconnect that
+//! resumes the session; the receiver drops what it has seen. A session ends when the agent's `boot-id` or `instance`
+//! changes, or when the server does not know it: both sides then start from 1.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ids::Timestamp, inventory::Inventory, overlay::Generation};
+
+/// Version of this protocol.
+pub const PROTOCOL: u32 = 1;
+
+/// Frames that a side keeps for resending. Past it the connection is dropped: the peer is not acknowledging.
+pub const MAX_UNACKNOWLEDGED: usize = 1024;
+
+/// Largest text message, bytes: an inventory of a node with 1,024 PUs is about 1 MiB.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// One WebSocket text message. A frame without `message` only acknowledges and has `seq` 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Frame<M> {
+    /// Number of this frame, 0 for hellos and bare acknowledgements.
+    pub seq: u64,
+    /// Highest frame number received in order.
+    pub ack: u64,
+    /// What it says.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub message: Option<M>,
+}
+
+/// What an agent says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "type")]
+pub enum FromAgent {
+    /// First frame.
+    Hello {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// Version of the agent.
+        agent_version: String,
+        /// `/proc/sys/kernel/random/boot_id`.
+        boot_id: String,
+        /// Chosen at random at each start of the agent.
+        instance: String,
+        /// Image version that was booted: `debian-node@2`.
+        image: String,
+        /// Runtime overlay archive that is applied now.
+        overlays: Option<Generation>,
+    },
+    /// Sent every heartbeat interval when nothing else was.
+    Heartbeat {
+        /// Seconds since boot.
+        uptime_seconds: u64,
+    },
+    /// At the start and whenever the hardware changed.
+    Inventory {
+        /// The facts.
+        inventory: Box<Inventory>,
+    },
+    /// A runtime overlay archive was applied, or could not be.
+    OverlaysApplied {
+        /// Which.
+        generation: Generation,
+        /// Files written.
+        written: u64,
+        /// Files removed because they left the overlays.
+        removed: u64,
+        /// Why it failed, if it did.
+        error: Option<String>,
+    },
+    /// The node is about to reboot or power off.
+    GoingDown {
+        /// `true` for a reboot.
+        reboot: bool,
+    },
+}
+
+/// What the server says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "type")]
+pub enum FromServer {
+    /// First frame.
+    Welcome {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// The server's clock.
+        server_time: Timestamp,
+        /// Heartbeat interval, seconds. After three without a word the node counts as lost.
+        heartbeat_seconds: u32,
+        /// `true` if the session goes on; `false` if both sides start from 1.
+        resumed: bool,
+    },
+    /// Fetch and apply this runtime overlay archive.
+    Overlays {
+        /// Which.
+        generation: Generation,
+    },
+    /// Reboot now.
+    Reboot {
+        /// Who asked, for the node's log.
+        reason: String,
+    },
+    /// Send the inventory again.
+    SendInventory {},
+}

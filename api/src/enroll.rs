@@ -1,0 +1,90 @@
+//! Token for certificate, and the reports of a booting node. All on the fleet port, over TLS.
+//!
+//! | request | certificate | body → answer |
+//! |---|---|---|
+//! | `POST /node/v1/enroll` | none | [`Enroll`] → [`Enrolled`] |
+//! | `POST /node/v1/renew` | client | [`Renew`] → [`Enrolled`] |
+//! | `POST /node/v1/report` | client | [`Report`] → 204 |
+//! | `GET /node/v1/overlays/boot` | client | → tar, see [`crate::overlay`] |
+//! | `GET /node/v1/overlays/runtime` | client | → tar |
+//! | `GET /node/v1/channel` | client | → WebSocket, see [`crate::channel`] |
+//!
+//! Errors are [`crate::problem::Problem`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{NodeId, NodeName, Timestamp},
+    status::Phase,
+};
+
+/// Asks for a client certificate, once per token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Enroll {
+    /// The node that asks; must be the one that the token was issued to.
+    pub id: NodeId,
+    /// The one-time boot token.
+    pub token: String,
+    /// PKCS #10 certificate signing request, PEM, for a P-256 key. Its names are ignored: the server sets them.
+    pub csr: String,
+}
+
+/// Asks for a fresh certificate with one that is still good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Renew {
+    /// As in [`Enroll`].
+    pub csr: String,
+}
+
+/// The certificate granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Enrolled {
+    /// The node's name.
+    pub node: NodeName,
+    /// The client certificate, PEM. Subject CN = node id, SAN = `urn:bedplate:node:ID`.
+    pub certificate: String,
+    /// The CA certificate, PEM.
+    pub ca: String,
+    /// When the certificate ends; renew after half its life.
+    pub not_after: Timestamp,
+    /// The server's clock.
+    pub server_time: Timestamp,
+}
+
+/// What a booting node tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Report {
+    /// `stage1`, `fetching`, `switching` or `failed`.
+    pub phase: Phase,
+    /// Percent of the root image.
+    #[serde(default)]
+    pub percent: Option<u8>,
+    /// What happened, in one line; the cause for `failed`.
+    pub message: String,
+}
+
+/// What stage 1 leaves for the agent in `/run/bedplate/agent.json`, mode 0600, in a folder of mode 0700.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AgentIdentity {
+    /// The node's name.
+    pub node: NodeName,
+    /// The node's identity.
+    pub id: NodeId,
+    /// Fleet ports of the servers.
+    pub fleet_servers: Vec<std::net::SocketAddr>,
+    /// The CA certificate, PEM.
+    pub ca: String,
+    /// The client certificate, PEM.
+    pub certificate: String,
+    /// Its private key, PKCS #8 PEM. Made on the node; never leaves it.
+    pub key: String,
+    /// When the certificate ends.
+    pub not_after: Timestamp,
+    /// Image version that was booted: `debian-node@2`.
+    pub image: String,
+}

@@ -1,0 +1,28 @@
+//! Wire types of Bedplate: everything that crosses a process boundary, and nothing else.
+//!
+//! Used by every other crate. Holds no behaviour beyond parsing, printing and checking a single value; there is
+//! no I/O, no clock and no randomness here (ring 0).
+//!
+//! | module | crosses |
+//! |---|---|
+//! | [`ids`] | names, addresses and digests used by all the others |
+//! | [`machine`] | REST: nodes and profiles as a person declares them, and where each value came from |
+//! | [`image`] | REST: OS images, their versions, long operations and their progress |
+//! | [`overlay`] | REST: overlays; and the archive that carries rendered files to a node |
+//! | [`status`] | REST: what a node is doing, and its history |
+//! | [`stage1`] | the per-node initrd: what stage 1 must know before it can trust anybody |
+//! | [`enroll`] | token for certificate, and the reports of a booting node |
+//! | [`channel`] | the frames between a running agent and the server |
+//! | [`inventory`] | hardware facts |
+//! | [`problem`] | every error of the REST API (RFC 9457) |
+
+pub mod channel;
+pub mod enroll;
+pub mod ids;
+pub mod image;
+pub mod inventory;
+pub mod machine;
+pub mod overlay;
+pub mod problem;
+pub mod stage1;
+pub mod status;

@@ -1,0 +1,135 @@
+//! What a node is doing, and its history.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ids::{NodeId, NodeName, Timestamp};
+
+/// Where a node is on its way from power-on to ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Never seen since it was added.
+    Unseen,
+    /// The firmware asked for an address and got one.
+    Offered,
+    /// The firmware fetched a boot program, or iPXE its script.
+    Firmware,
+    /// Stage 1 runs.
+    Stage1,
+    /// Stage 1 fetches the root image.
+    Fetching,
+    /// Stage 1 hands over to the image's own init.
+    Switching,
+    /// The agent is connected.
+    Enrolled,
+    /// The agent has sent its inventory: the node can be used.
+    Ready,
+    /// It announced a reboot, or was told to.
+    Rebooting,
+    /// It was connected and no longer is.
+    Lost,
+    /// A step failed; `reason` says which and why.
+    Failed,
+}
+
+impl Phase {
+    /// The word that people see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unseen => "unseen",
+            Self::Offered => "offered",
+            Self::Firmware => "firmware",
+            Self::Stage1 => "stage1",
+            Self::Fetching => "fetching",
+            Self::Switching => "switching",
+            Self::Enrolled => "enrolled",
+            Self::Ready => "ready",
+            Self::Rebooting => "rebooting",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The present state of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeStatus {
+    /// Where it is.
+    pub phase: Phase,
+    /// Percent of the root image, while fetching.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// Why it failed or was lost, or what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when it is in this phase.
+    pub since: Timestamp,
+    /// When anything was last heard of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+    /// Stuck: in this phase for longer than the phase's deadline, which is this many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_seconds: Option<u64>,
+    /// A boot token may be issued to it.
+    pub armed: bool,
+    /// Address that its agent or its boot requests come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub address: Option<IpAddr>,
+    /// Image version that it runs or boots: `debian-node@2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Version of its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_version: Option<String>,
+    /// Milliseconds from the firmware's first request to ready, of the last boot that got there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_ms: Option<u64>,
+}
+
+/// One line of a node's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeEvent {
+    /// The node.
+    pub id: NodeId,
+    /// Its name at that time.
+    pub name: NodeName,
+    /// When.
+    pub at: Timestamp,
+    /// The phase entered.
+    pub phase: Phase,
+    /// `info`, `warning` or `security`.
+    pub severity: Severity,
+    /// What happened, in one line.
+    pub message: String,
+}
+
+/// How much an event matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The ordinary course of things.
+    Info,
+    /// Somebody should look.
+    Warning,
+    /// A token or certificate was misused.
+    Security,
+}
+
+/// One message of `GET /v1/nodes/watch` (server-sent events): the status of one node after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeUpdate {
+    /// The node.
+    pub id: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// Its status now.
+    pub status: NodeStatus,
+}
