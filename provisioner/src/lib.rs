@@ -1,1 +1,12 @@
-//! To be written.
+//! Nodes, profiles, images, overlays, and the way from power-on to the root file system.
+//!
+//! `bedplate server` opens a [`Provisioner`], merges its REST routes and node routes into its listeners and runs it.
+//!
+//! Coming signatures: `Provisioner::open(pool: SqlitePool, config: ProvisionerConfig, fleet: Fleet, access: Access)
+//! -> Result<Provisioner, OpenError>`, `rest(&self) -> OpenApiRouter`, `node_routes(&self) -> axum::Router`,
+//! `serve(&self, shutdown: CancellationToken) -> Result<(), ServeError>`.
+
+pub mod clock;
+pub mod config;
+
+pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};
