@@ -1,0 +1,71 @@
+//! Which hardware address is which node. `provisioner` builds a new table whenever a node changes and hands it to the
+//! DHCP and HTTP shells.
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use api::ids::{MacAddr, NodeId, NodeName};
+use ipnet::Ipv4Net;
+
+/// One network interface of a registered node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The node.
+    pub id: NodeId,
+    /// Its name; also sent as its host name.
+    pub name: NodeName,
+    /// Hardware address of the interface.
+    pub mac: MacAddr,
+    /// Address of the interface. `None`: taken from the subnet's pool.
+    pub address: Option<Ipv4Net>,
+    /// Default gateway; `None`: the subnet's.
+    pub gateway: Option<Ipv4Addr>,
+    /// Name servers; empty: the subnet's.
+    pub dns: Vec<Ipv4Addr>,
+    /// Domain of the node; `None`: the subnet's.
+    pub domain: Option<String>,
+}
+
+/// All interfaces with a hardware address, of all nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostTable {
+    by_mac: HashMap<MacAddr, Host>,
+    by_address: HashMap<Ipv4Addr, MacAddr>,
+}
+
+impl HostTable {
+    /// The interface with this hardware address.
+    #[must_use]
+    pub fn get(&self, mac: MacAddr) -> Option<&Host> {
+        self.by_mac.get(&mac)
+    }
+
+    /// The hardware address that this address is reserved for.
+    #[must_use]
+    pub fn holder(&self, address: Ipv4Addr) -> Option<MacAddr> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// Number of interfaces.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_mac.len()
+    }
+
+    /// No interface at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_mac.is_empty()
+    }
+}
+
+/// Of two hosts with the same hardware address the later one counts; `provisioner` refuses such a pair before.
+impl FromIterator<Host> for HostTable {
+    fn from_iter<T: IntoIterator<Item = Host>>(hosts: T) -> Self {
+        let by_mac: HashMap<MacAddr, Host> = hosts.into_iter().map(|host| (host.mac, host)).collect();
+        let by_address = by_mac
+            .values()
+            .filter_map(|host| host.address.map(|address| (address.addr(), host.mac)))
+            .collect();
+        Self { by_mac, by_address }
+    }
+}

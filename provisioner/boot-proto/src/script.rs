@@ -1,0 +1,138 @@
+//! The iPXE script of a node, rendered from a Jinja template of the folder `ipxe/`.
+//!
+//! Unknown variables are errors with file and line; the final newline of the template is kept.
+
+use api::ids::{MacAddr, NodeName, Timestamp};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, context, syntax::SyntaxConfig};
+
+/// Name of the template of registered nodes in the folder `ipxe/`.
+pub const TEMPLATE_FILE: &str = "boot.ipxe.j2";
+
+/// What a script says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootScript {
+    /// The node.
+    pub node: NodeName,
+    /// The interface that it boots from.
+    pub mac: MacAddr,
+    /// Image version, for the console: `debian-node@2`.
+    pub image: String,
+    /// Address and port of the HTTP boot server, as the node reaches it: `10.1.0.1:9480`.
+    pub server: String,
+    /// URL of the kernel.
+    pub kernel_url: String,
+    /// URL of the stage-1 initramfs.
+    pub stage1_url: String,
+    /// URL of the node's own initrd.
+    pub node_url: String,
+    /// Kernel arguments of the node.
+    pub kernel_args: Vec<String>,
+    /// The server's clock.
+    pub time: Timestamp,
+}
+
+/// Why a script could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ScriptError {
+    /// The template is not one.
+    #[error("cannot read boot script template {name}")]
+    Template {
+        /// Its file name.
+        name: String,
+        /// Line and reason.
+        #[source]
+        source: minijinja::Error,
+    },
+    /// The template names what does not exist, or the like.
+    #[error("cannot render boot script template {name}")]
+    Render {
+        /// Its file name.
+        name: String,
+        /// Line and reason.
+        #[source]
+        source: minijinja::Error,
+    },
+    /// A kernel argument would end the line of the script or be taken for a command.
+    #[error(transparent)]
+    KernelArgument(#[from] BadKernelArgument),
+}
+
+/// A kernel argument that iPXE cannot pass on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("kernel argument {argument:?} {rule}")]
+pub struct BadKernelArgument {
+    /// The argument.
+    pub argument: String,
+    /// What is wrong with it.
+    pub rule: &'static str,
+}
+
+/// Says whether iPXE can pass this on to a kernel as it is.
+///
+/// # Errors
+/// Names the rule that it breaks.
+pub fn check_kernel_argument(argument: &str) -> Result<(), BadKernelArgument> {
+    let rule = if argument.is_empty() {
+        "is empty"
+    } else if !argument.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        "holds other characters than printable ASCII, which a boot script cannot carry"
+    } else if argument.contains("${") {
+        "holds \"${\", which iPXE would replace"
+    } else if argument.split(' ').any(|word| matches!(word, "&&" | "||") || word.starts_with('#')) {
+        "holds a word that iPXE takes for an operator or a comment: &&, || or #"
+    } else {
+        return Ok(());
+    };
+    Err(BadKernelArgument { argument: argument.to_owned(), rule })
+}
+
+/// A parsed template.
+#[derive(Debug)]
+pub struct ScriptTemplate {
+    name: String,
+    environment: Environment<'static>,
+}
+
+impl ScriptTemplate {
+    /// Parses a template. `name` is its file name, for messages.
+    ///
+    /// # Errors
+    /// A syntax error, with its line.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ScriptError> {
+        let failed = |source| ScriptError::Template { name: name.to_owned(), source };
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().map_err(failed)?);
+        environment.add_template_owned(name.to_owned(), text.to_owned()).map_err(failed)?;
+        Ok(Self { name: name.to_owned(), environment })
+    }
+
+    /// Renders the script of one boot.
+    ///
+    /// # Errors
+    /// A variable that does not exist, with its line, or a kernel argument that iPXE cannot carry.
+    pub fn render(&self, script: &BootScript) -> Result<String, ScriptError> {
+        for argument in &script.kernel_args {
+            check_kernel_argument(argument)?;
+        }
+        let failed = |source| ScriptError::Render { name: self.name.clone(), source };
+        let variables = context! {
+            node => script.node.as_str(),
+            mac => script.mac.to_string(),
+            mac_hyphenated => script.mac.hyphenated(),
+            image => script.image.as_str(),
+            server => script.server.as_str(),
+            kernel_url => script.kernel_url.as_str(),
+            stage1_url => script.stage1_url.as_str(),
+            node_url => script.node_url.as_str(),
+            kernel_args => script.kernel_args.join(" "),
+            time => script.time.seconds(),
+        };
+        let template = self.environment.get_template(&self.name).map_err(failed)?;
+        template.render(variables).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests;
