@@ -1,1 +1,35 @@
-//! To be written.
+//! OCI images in; a content-addressed store; boot artifacts out.
+//!
+//! Called by `provisioner` (blocking: run it in `spawn_blocking`) and by `oci-pull`, which fills the [`Store`] from a
+//! registry. The way of an image: [`oci::import_layout`] or `oci_pull::pull` put its layers into the [`Store`] and say
+//! what they are ([`OciImage`]); [`build`] merges the layers in memory into one file tree and writes the squashfs root,
+//! the kernels and one stage-1 initramfs for each kernel back into the store ([`Built`]). File contents are never held
+//! in memory as a whole nor unpacked on disk: each layer is read once for its names and once for its contents.
+//!
+//! No tokio, no clock, no randomness; one child process, `tar2sqfs` ([`squashfs`]).
+
+pub mod build;
+pub mod cpio;
+mod elf;
+mod firmware;
+mod inflate;
+mod kernel;
+pub mod layer;
+mod mapped;
+mod modules;
+pub mod oci;
+mod pax;
+pub mod progress;
+mod scan;
+pub mod squashfs;
+mod stage1;
+pub mod store;
+mod tar_stream;
+mod tree;
+
+pub use build::{BuildError, BuildOptions, Built, build, rebuild_stage1};
+pub use layer::{Layer, LayerError};
+pub use mapped::Mapped;
+pub use oci::{OciError, OciImage, Platform};
+pub use progress::{NoProgress, Progress};
+pub use store::{BlobWriter, Store, StoreError, Temporary};

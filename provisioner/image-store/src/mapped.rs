@@ -1,0 +1,35 @@
+//! A blob mapped into memory: the one home of `unsafe` in this crate. Made by [`crate::Store::map`].
+#![allow(unsafe_code)]
+
+use std::{fmt, fs::File, io, sync::Arc};
+
+/// The bytes of an immutable blob. Cheap to clone; `AsRef<[u8]> + Send + Sync + 'static`, so that
+/// `bytes::Bytes::from_owner` takes it. Stays readable after the blob was removed from the store.
+#[derive(Clone)]
+pub struct Mapped(Arc<memmap2::Mmap>);
+
+impl Mapped {
+    /// Maps `file` for reading.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says.
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        // SAFETY: the file is a published blob of the store. Blobs are written under another name, renamed into place
+        // with mode 0444 and never written or truncated again (removal unlinks them), so the mapping cannot change
+        // or shrink beneath the slice.
+        let map = unsafe { memmap2::Mmap::map(file) }?;
+        Ok(Self(Arc::new(map)))
+    }
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mapped({} bytes)", self.0.len())
+    }
+}

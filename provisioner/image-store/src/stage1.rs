@@ -1,0 +1,106 @@
+//! Writes the stage-1 initramfs of one kernel. Called by `build`.
+//!
+//! ```text
+//! /init                                     substrate, 0755
+//! /dev/console                              c 5 1
+//! /proc /sys /run                           empty, to mount on
+//! /lib/modules/RELEASE/kernel/….ko          plain, whatever the image compresses them with
+//! /lib/modules/RELEASE/modules.{dep,alias,softdep,builtin}
+//! /lib/firmware/NAME                        plain
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufWriter, Write},
+};
+
+use api::image::Artifact;
+use flate2::{Compression, write::GzEncoder};
+use zstd::stream::write::Encoder;
+
+use crate::{
+    cpio,
+    store::{Store, StoreError},
+};
+
+/// Level of zstd. Modules are code: higher levels save little, and every import waits for it.
+const ZSTD_LEVEL: i32 = 6;
+
+/// Level of gzip, for kernels that know no zstd.
+const GZIP_LEVEL: u32 = 6;
+
+/// What the kernel can unpack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    Zstd,
+    Gzip,
+}
+
+impl Packing {
+    /// zstd where the kernel's configuration says that it can; gzip, which every kernel can, where it does not say.
+    pub(crate) fn of(config: Option<&str>) -> Self {
+        let zstd = config.is_some_and(|config| config.lines().any(|line| line == "CONFIG_RD_ZSTD=y"));
+        if zstd { Self::Zstd } else { Self::Gzip }
+    }
+}
+
+/// What goes in.
+#[derive(Debug)]
+pub(crate) struct Stage1<'a> {
+    pub release: &'a str,
+    pub substrate: &'a [u8],
+    /// Path below `/lib/modules/RELEASE` → plain bytes.
+    pub modules: BTreeMap<String, Vec<u8>>,
+    pub index: Vec<(&'static str, String)>,
+    /// Path below `/lib/firmware` → plain bytes.
+    pub firmware: BTreeMap<String, Vec<u8>>,
+    pub packing: Packing,
+}
+
+impl Stage1<'_> {
+    /// Writes it into the store.
+    pub(crate) fn write(&self, store: &Store) -> Result<Artifact, StoreError> {
+        let temporary = store.temporary()?;
+        let file = BufWriter::with_capacity(1 << 20, temporary.file());
+        self.pack(file).map_err(|e| store.write_failed("write stage 1 to", temporary.path(), 0, e))?;
+        let (digest, size) = store.adopt(temporary)?;
+        Ok(Artifact { format: "initramfs".to_owned(), digest, size })
+    }
+
+    fn pack(&self, out: impl Write) -> io::Result<()> {
+        match self.packing {
+            Packing::Zstd => {
+                let mut encoder = Encoder::new(out, ZSTD_LEVEL)?;
+                // With one worker or more, the bytes do not depend on how many there are; with none they differ.
+                let workers = std::thread::available_parallelism().map_or(1, usize::from);
+                encoder.multithread(u32::try_from(workers).unwrap_or(1))?;
+                encoder.include_checksum(true)?;
+                self.archive(encoder)?.finish()?.flush()
+            }
+            Packing::Gzip => {
+                let encoder = GzEncoder::new(out, Compression::new(GZIP_LEVEL));
+                self.archive(encoder)?.finish()?.flush()
+            }
+        }
+    }
+
+    fn archive<W: Write>(&self, out: W) -> io::Result<W> {
+        let mut cpio = cpio::Writer::new(out);
+        cpio.character_device("dev/console", 0o600, 5, 1)?;
+        for folder in ["proc", "sys", "run"] {
+            cpio.directory(folder, 0o755)?;
+        }
+        cpio.file("init", 0o755, self.substrate)?;
+        let folder = format!("lib/modules/{}", self.release);
+        for (name, text) in &self.index {
+            cpio.file(&format!("{folder}/{name}"), 0o644, text.as_bytes())?;
+        }
+        for (path, module) in &self.modules {
+            cpio.file(&format!("{folder}/{path}"), 0o644, module)?;
+        }
+        for (name, firmware) in &self.firmware {
+            cpio.file(&format!("lib/firmware/{name}"), 0o644, firmware)?;
+        }
+        cpio.finish()
+    }
+}

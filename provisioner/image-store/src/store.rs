@@ -1,0 +1,582 @@
+//! The content-addressed store. Used by everything in this crate, by `oci-pull`, and by `provisioner` to serve blobs.
+//!
+//! ```text
+//! DIR/blobs/sha256/HH/HEX     a whole blob, mode 0444, never changed; HH = first two digits of HEX
+//! DIR/partial/HEX             a download under way or broken off; locked (flock) while somebody writes it
+//! DIR/partial/tmp-N-N         an artifact being made; locked likewise; swept at the next open after a crash
+//! ```
+//! A blob appears by `rename` after it was written, verified (digest and size) and synced, and the folder is synced
+//! after the rename. Several threads and processes can use one store.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use api::ids::Digest;
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest as _, Sha256};
+
+use crate::mapped::Mapped;
+
+/// Unit of copying and hashing, bytes: large enough that system calls do not count, small enough for a CPU cache.
+pub(crate) const CHUNK_BYTES: usize = 256 << 10;
+
+/// Free space that is left alone, bytes: the server's database lives on the same file system and must go on.
+pub const RESERVED_BYTES: u64 = 16 << 20;
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A system call failed.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file system is full. Nothing was left behind.
+    #[error(
+        "no space left in {}: {needed} bytes are needed and {available} are free; \
+         make room or remove image versions that no node uses", path.display()
+    )]
+    NoSpace {
+        /// The store.
+        path: PathBuf,
+        /// Bytes that were still to be written; 0 where that is not known.
+        needed: u64,
+        /// Bytes free.
+        available: u64,
+    },
+    /// The bytes are not those that were announced. Nothing was published.
+    #[error("digest mismatch: expected {expected}, got {got}; the source is damaged or was tampered with")]
+    DigestMismatch {
+        /// The digest asked for.
+        expected: Digest,
+        /// The digest of what came.
+        got: Digest,
+    },
+    /// The number of bytes is not the one announced. Nothing was published.
+    #[error("{digest} should have {expected} bytes, got {got}")]
+    SizeMismatch {
+        /// The blob.
+        digest: Digest,
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes that came, at least.
+        got: u64,
+    },
+    /// There is no such blob.
+    #[error("{digest} is not in the store {}; import the image again", path.display())]
+    Missing {
+        /// The blob.
+        digest: Digest,
+        /// The store.
+        path: PathBuf,
+    },
+}
+
+/// A handle to a store; clones are cheap and name the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: Arc<Path>,
+    /// Counts temporary files of this process, so that their names differ.
+    temporaries: Arc<AtomicU64>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, makes it if it is not there, and sweeps temporary files of processes that died.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let root: PathBuf = dir.into();
+        for folder in [root.join("blobs/sha256"), root.join("partial")] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(&folder)
+                .map_err(|source| StoreError::Io { operation: "make folder", path: folder, source })?;
+        }
+        let store = Self { root: root.into(), temporaries: Arc::default() };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the blob is or would be.
+    #[must_use]
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join("blobs/sha256").join(&hex[..2]).join(hex)
+    }
+
+    /// `true` if the blob is there, whole and verified.
+    #[must_use]
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.path(digest).is_file()
+    }
+
+    /// Size of a blob in bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Io`].
+    pub fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
+        let path = self.path(digest);
+        fs::metadata(&path).map(|meta| meta.len()).map_err(|e| self.absent(digest, "look at", path, e))
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Io`].
+    pub fn reader(&self, digest: &Digest) -> Result<File, StoreError> {
+        let path = self.path(digest);
+        File::open(&path).map_err(|e| self.absent(digest, "open", path, e))
+    }
+
+    /// Maps a blob into memory.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Io`].
+    pub fn map(&self, digest: &Digest) -> Result<Mapped, StoreError> {
+        let file = self.reader(digest)?;
+        Mapped::of(&file).map_err(|source| StoreError::Io {
+            operation: "map into memory",
+            path: self.path(digest),
+            source,
+        })
+    }
+
+    /// Takes up the writing of a blob whose digest and size are known; `None` if the store has it already.
+    ///
+    /// What an earlier writer left is kept: write on from [`BlobWriter::offset`]. Waits while another thread or
+    /// process writes the same blob.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`] before anything is written, [`StoreError::Io`].
+    pub fn writer(&self, digest: &Digest, size: u64) -> Result<Option<BlobWriter>, StoreError> {
+        let path = self.root.join("partial").join(digest.hex());
+        let failed = |operation, source| StoreError::Io { operation, path: path.clone(), source };
+        loop {
+            if self.contains(digest) {
+                return Ok(None);
+            }
+            let file = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .open(&path)
+                .map_err(|e| failed("open", e))?;
+            flock(&file, FlockOperation::LockExclusive).map_err(|e| failed("lock", e.into()))?;
+            // Whoever had the lock before may have published or removed this file: then begin again.
+            let ours = file.metadata().map_err(|e| failed("look at", e))?;
+            if !fs::metadata(&path).is_ok_and(|now| now.ino() == ours.ino() && now.dev() == ours.dev()) {
+                continue;
+            }
+            let mut writer = BlobWriter {
+                store: self.clone(),
+                path,
+                file,
+                digest: *digest,
+                size,
+                offset: 0,
+                hash: Sha256::new(),
+            };
+            writer.take_up()?;
+            return Ok(Some(writer));
+        }
+    }
+
+    /// Copies all of `reader` into the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] for reading too, [`StoreError::NoSpace`].
+    pub fn put(&self, mut reader: impl Read) -> Result<(Digest, u64), StoreError> {
+        let temporary = self.temporary()?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut size = 0;
+        loop {
+            let count = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    let path = temporary.path.clone();
+                    return Err(StoreError::Io { operation: "read what goes into", path, source });
+                }
+            };
+            hash.update(&buffer[..count]);
+            (&temporary.file)
+                .write_all(&buffer[..count])
+                .map_err(|e| self.write_failed("write", &temporary.path, 0, e))?;
+            size += count as u64;
+        }
+        let digest = Digest(hash.finalize().into());
+        temporary.publish(self, &digest)?;
+        Ok((digest, size))
+    }
+
+    /// A new empty file in the store's file system, for a program that makes an artifact; removed when dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::NoSpace`].
+    pub fn temporary(&self) -> Result<Temporary, StoreError> {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        // Two stores of one process on the same folder count apart; `create_new` finds out and the next number is tried.
+        let path = self.root.join("partial").join(format!("tmp-{}-{number}", std::process::id()));
+        match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                flock(&file, FlockOperation::LockExclusive).map_err(|e| StoreError::Io {
+                    operation: "lock",
+                    path: path.clone(),
+                    source: e.into(),
+                })?;
+                Ok(Temporary { path, file, kept: false })
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.temporary(),
+            Err(e) => Err(self.write_failed("make", &path, 0, e)),
+        }
+    }
+
+    /// Takes a finished temporary file into the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::NoSpace`].
+    pub fn adopt(&self, temporary: Temporary) -> Result<(Digest, u64), StoreError> {
+        let mut file = File::open(&temporary.path).map_err(|source| StoreError::Io {
+            operation: "open",
+            path: temporary.path.clone(),
+            source,
+        })?;
+        let mut hash = Sha256::new();
+        let size = hash_all(&mut file, &mut hash).map_err(|source| StoreError::Io {
+            operation: "read",
+            path: temporary.path.clone(),
+            source,
+        })?;
+        let digest = Digest(hash.finalize().into());
+        temporary.publish(self, &digest)?;
+        Ok((digest, size))
+    }
+
+    /// Removes a blob, and what is left of a broken download of it; `true` if the blob was there. Mappings of it
+    /// stay good.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn remove(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StoreError::Io { operation: "remove", path, source }),
+        }
+    }
+
+    /// All blobs with their sizes in bytes, by digest.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn list(&self) -> Result<Vec<(Digest, u64)>, StoreError> {
+        let mut blobs = Vec::new();
+        for folder in entries(&self.root.join("blobs/sha256"))? {
+            for path in entries(&folder)? {
+                let name = path.file_name().map(|name| format!("sha256:{}", name.to_string_lossy()));
+                let Some(digest) = name.and_then(|name| name.parse::<Digest>().ok()) else { continue };
+                match fs::metadata(&path) {
+                    Ok(meta) => blobs.push((digest, meta.len())),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(source) => return Err(StoreError::Io { operation: "look at", path, source }),
+                }
+            }
+        }
+        blobs.sort_unstable();
+        Ok(blobs)
+    }
+
+    /// Removes the broken downloads that nobody is writing now; returns how many bytes that freed.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn remove_partial(&self) -> Result<u64, StoreError> {
+        self.remove_unlocked("")
+    }
+
+    /// Removes temporary files that no living process holds.
+    fn sweep(&self) -> Result<(), StoreError> {
+        self.remove_unlocked("tmp-").map(|_| ())
+    }
+
+    fn remove_unlocked(&self, prefix: &str) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        for path in entries(&self.root.join("partial"))? {
+            let matches = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+            let Some(file) = matches.then(|| File::open(&path).ok()).flatten() else { continue };
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                freed += file.metadata().map_or(0, |meta| meta.len());
+                remove_quietly(&path);
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Gives `path` (a synced, locked file in `partial`) its name in the store.
+    fn publish(&self, path: &Path, file: &File, digest: &Digest) -> Result<(), StoreError> {
+        let failed = |operation, path: &Path, e| self.write_failed(operation, path, 0, e);
+        file.set_permissions(Permissions::from_mode(0o444))
+            .map_err(|e| failed("set the mode of", path, e))?;
+        file.sync_all().map_err(|e| failed("sync", path, e))?;
+        let target = self.path(digest);
+        let blobs = self.root.join("blobs/sha256");
+        let folder = blobs.join(&digest.hex()[..2]);
+        match fs::create_dir(&folder) {
+            Ok(()) => sync_folder(&blobs)?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(failed("make folder", &folder, e)),
+        }
+        fs::rename(path, &target).map_err(|e| failed("rename into place", &target, e))?;
+        sync_folder(&folder)
+    }
+
+    fn absent(
+        &self,
+        digest: &Digest,
+        operation: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    ) -> StoreError {
+        if source.kind() == io::ErrorKind::NotFound {
+            StoreError::Missing { digest: *digest, path: self.root.to_path_buf() }
+        } else {
+            StoreError::Io { operation, path, source }
+        }
+    }
+
+    /// Names a failed write, telling a full disk from the rest.
+    pub(crate) fn write_failed(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        needed: u64,
+        source: io::Error,
+    ) -> StoreError {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        if full.contains(&source.kind()) {
+            self.no_space(needed)
+        } else {
+            StoreError::Io { operation, path: path.to_path_buf(), source }
+        }
+    }
+
+    /// The error for a full file system.
+    pub(crate) fn no_space(&self, needed: u64) -> StoreError {
+        let available = self.available().unwrap_or(0);
+        StoreError::NoSpace { path: self.root.to_path_buf(), needed, available }
+    }
+
+    /// Bytes free in the store's file system, if it tells.
+    fn available(&self) -> Option<u64> {
+        let stat = rustix::fs::statvfs(&*self.root).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Writes one blob; see [`Store::writer`]. Dropped before [`BlobWriter::finish`], it leaves what was written for the
+/// next writer to take up.
+#[derive(Debug)]
+pub struct BlobWriter {
+    store: Store,
+    path: PathBuf,
+    file: File,
+    digest: Digest,
+    size: u64,
+    offset: u64,
+    hash: Sha256,
+}
+
+impl BlobWriter {
+    /// Bytes written so far, by this writer and those before it: where to go on.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Size that the blob must get, bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Throws away what was written, for a source that cannot go on in the middle.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        self.file.set_len(0).map_err(|source| StoreError::Io {
+            operation: "truncate",
+            path: self.path.clone(),
+            source,
+        })?;
+        self.offset = 0;
+        self.hash = Sha256::new();
+        Ok(())
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::SizeMismatch`] past the announced size, [`StoreError::NoSpace`] (both remove the partial file),
+    /// [`StoreError::Io`].
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let got = self.offset.saturating_add(bytes.len() as u64);
+        if got > self.size {
+            remove_quietly(&self.path);
+            return Err(StoreError::SizeMismatch { digest: self.digest, expected: self.size, got });
+        }
+        if let Err(e) = self.file.write_all(bytes) {
+            let error = self.store.write_failed("write", &self.path, self.size - self.offset, e);
+            if matches!(error, StoreError::NoSpace { .. }) {
+                remove_quietly(&self.path);
+            }
+            return Err(error);
+        }
+        self.hash.update(bytes);
+        self.offset = got;
+        Ok(())
+    }
+
+    /// Verifies size and digest, and publishes the blob.
+    ///
+    /// # Errors
+    /// [`StoreError::SizeMismatch`] if it is too short (the partial file stays), [`StoreError::DigestMismatch`]
+    /// (it goes), [`StoreError::Io`].
+    pub fn finish(self) -> Result<(), StoreError> {
+        if self.offset != self.size {
+            let (digest, expected, got) = (self.digest, self.size, self.offset);
+            return Err(StoreError::SizeMismatch { digest, expected, got });
+        }
+        let got = Digest(self.hash.finalize().into());
+        if got != self.digest {
+            remove_quietly(&self.path);
+            return Err(StoreError::DigestMismatch { expected: self.digest, got });
+        }
+        self.store.publish(&self.path, &self.file, &self.digest)
+    }
+
+    /// Hashes what an earlier writer left, and sees whether there is room for the rest.
+    fn take_up(&mut self) -> Result<(), StoreError> {
+        let read = hash_all(&mut self.file, &mut self.hash);
+        self.offset =
+            read.map_err(|source| StoreError::Io { operation: "read", path: self.path.clone(), source })?;
+        if self.offset > self.size {
+            self.restart()?;
+        }
+        let needed = self.size - self.offset;
+        match self.store.available() {
+            Some(free) if needed > 0 && free < needed.saturating_add(RESERVED_BYTES) => {
+                if self.offset == 0 {
+                    remove_quietly(&self.path);
+                }
+                Err(self.store.no_space(needed.saturating_add(RESERVED_BYTES)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A file that is not yet in the store; see [`Store::temporary`].
+#[derive(Debug)]
+pub struct Temporary {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl Temporary {
+    /// Its path. A program may write here, but must not put another file in its place.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn publish(mut self, store: &Store, digest: &Digest) -> Result<(), StoreError> {
+        if store.contains(digest) {
+            return Ok(());
+        }
+        store.publish(&self.path, &self.file, digest)?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.kept {
+            remove_quietly(&self.path);
+        }
+    }
+}
+
+/// Feeds a file from where it stands to its end into `hash`; returns the count of bytes.
+fn hash_all(file: &mut File, hash: &mut Sha256) -> io::Result<u64> {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(size),
+            Ok(count) => {
+                hash.update(&buffer[..count]);
+                size += count as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Paths in a folder, in no order.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = |source| StoreError::Io { operation: "list", path: folder.to_path_buf(), source };
+    fs::read_dir(folder)
+        .map_err(failed)?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+        .collect()
+}
+
+fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder).and_then(|dir| dir.sync_all()).map_err(|source| StoreError::Io {
+        operation: "sync folder",
+        path: folder.to_path_buf(),
+        source,
+    })
+}
+
+/// Removes a file on the way out of an error that is reported already.
+fn remove_quietly(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "cannot remove a partial file");
+    }
+}
