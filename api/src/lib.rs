@@ -14,8 +14,10 @@
 //! | [`enroll`] | token for certificate, and the reports of a booting node |
 //! | [`channel`] | the frames between a running agent and the server |
 //! | [`inventory`] | hardware facts |
+//! | [`access`] | REST: who is asking, API tokens, the audit log |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
 
+pub mod access;
 pub mod channel;
 pub mod enroll;
 pub mod ids;

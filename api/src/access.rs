@@ -1,0 +1,66 @@
+//! REST: who is asking, API tokens, and the audit log.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ids::Timestamp;
+
+/// `GET /v1/whoami`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Whoami {
+    /// Name of the user that the token belongs to.
+    pub name: String,
+    /// May do everything.
+    pub admin: bool,
+}
+
+/// `POST /v1/tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CreateToken {
+    /// What the token is for: 1 to 63 lower-case letters, digits and hyphens. Unique among the user's tokens.
+    pub name: String,
+}
+
+/// A token just made. Its secret is shown this once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct CreatedToken {
+    /// Its name.
+    pub name: String,
+    /// The bearer token: `bp_` and 43 base64url characters.
+    pub token: String,
+}
+
+/// A token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Token {
+    /// Its name.
+    pub name: String,
+    /// The user that it belongs to.
+    pub user: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct AuditEntry {
+    /// Place in the log, from 1.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub principal: String,
+    /// What was done: `POST`, or a word of the server's own such as `create-admin`.
+    pub action: String,
+    /// To what: `/v1/nodes/n1`.
+    pub subject: String,
+    /// How it ended: an HTTP status code, or a word.
+    pub outcome: String,
+    /// SHA-256 over the previous line's hash and this line, 64 hexadecimal digits.
+    pub hash: String,
+}
