@@ -1,1 +1,16 @@
-//! To be written.
+//! The node's side: stage-1 init, which brings a machine from firmware to the image's own init, and the agent, which
+//! runs on the booted node. One static binary (`main.rs`), ring 2.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`stage1`] | `/init` of the initramfs: network, enrolment, root image, `switch_root` |
+//! | [`net`] | links, addresses and the DHCP client of stage 1 |
+//! | [`overlay`] | applying overlay archives, in stage 1 and in the agent |
+//! | [`identity`], [`tls`], [`fleet_port`] | who the node is, whom it trusts, how it asks |
+//! | [`clock`] | the only clock |
+
+pub mod clock;
+pub mod fleet_port;
+pub mod identity;
+pub mod overlay;
+pub mod tls;

@@ -1,1 +1,24 @@
-//! To be written.
+//! The Linux system calls that stage 1 and the agent need, blocking, without tokio (ring 1).
+//!
+//! Nearly all `unsafe` of the project lives here, each block with its `SAFETY:`; most calls go through the safe
+//! wrappers of `nix` and `rustix`. One small file per thing, one [`LinuxError`] that names the step, its subject and the
+//! errno. Nothing here decides anything: callers say what to do.
+
+#![allow(unsafe_code)]
+
+mod error;
+
+pub mod clock;
+pub mod console;
+pub mod exec;
+pub mod loop_device;
+pub mod module;
+pub mod mount;
+pub mod power;
+pub mod root;
+pub mod switch_root;
+
+pub use error::LinuxError;
+
+/// What every call here returns.
+pub type Result<T> = std::result::Result<T, LinuxError>;

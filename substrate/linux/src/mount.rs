@@ -1,0 +1,113 @@
+//! Mounting, moving and unmounting file systems.
+
+use std::{
+    ffi::CString,
+    fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use crate::{LinuxError, Result};
+
+pub use rustix::mount::MountFlags as Flags;
+
+/// Makes the folder `path` with `mode`, and its parents, unless it exists. An existing one gets `mode` too.
+///
+/// # Errors
+/// A parent is no folder, or the file system is read-only.
+pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+        .map_err(|errno| LinuxError::path("make the folder", path, errno))
+}
+
+/// Mounts `source` of file system `kind` on `target` with the kernel's `options` (comma-separated).
+///
+/// # Errors
+/// `ENODEV` where the kernel has no such file system, `EINVAL` for a bad option or a damaged image.
+pub fn mount(source: &Path, target: &Path, kind: &str, flags: MountFlags, options: &str) -> Result<()> {
+    let fail = |errno| {
+        LinuxError::new("mount", format!("{kind} of {} on {}", source.display(), target.display()), errno)
+    };
+    let options = CString::new(options).map_err(|_| fail(rustix::io::Errno::INVAL))?;
+    rustix::mount::mount(source, target, kind, flags, Some(options.as_c_str())).map_err(fail)
+}
+
+/// Changes flags and options of a mounted file system.
+///
+/// # Errors
+/// What the file system refuses, for example a size below what it holds.
+pub fn remount(target: &Path, flags: MountFlags, options: &str) -> Result<()> {
+    rustix::mount::mount_remount(target, flags, options)
+        .map_err(|errno| LinuxError::path("remount", target, errno))
+}
+
+/// Mounts an overlay of `upper` over `lower` on `target`. `work` is an empty folder on the file system of `upper`.
+///
+/// # Errors
+/// As [`mount`]. The three paths must not hold `,`, `:` or `\`, which overlayfs reads as separators: `EINVAL`.
+pub fn mount_overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result<()> {
+    for path in [lower, upper, work] {
+        if path.to_string_lossy().contains([',', ':', '\\']) {
+            return Err(LinuxError::path("name in the options of overlayfs", path, rustix::io::Errno::INVAL));
+        }
+    }
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    mount(Path::new("overlay"), target, "overlay", MountFlags::empty(), &options)
+}
+
+/// Moves the mount at `from`, with everything mounted below it, to `to`.
+///
+/// # Errors
+/// `EINVAL` if `from` is no mount point.
+pub fn move_to(from: &Path, to: &Path) -> Result<()> {
+    rustix::mount::mount_move(from, to).map_err(|errno| {
+        LinuxError::new("move the mount", format!("{} to {}", from.display(), to.display()), errno)
+    })
+}
+
+/// Mounts the folder `source` on `target` as well.
+///
+/// # Errors
+/// Either path does not exist.
+pub fn bind(source: &Path, target: &Path) -> Result<()> {
+    rustix::mount::mount_bind(source, target).map_err(|errno| {
+        LinuxError::new("bind", format!("{} on {}", source.display(), target.display()), errno)
+    })
+}
+
+/// Unmounts `target` at once.
+///
+/// # Errors
+/// `EBUSY` while something uses it, `EINVAL` if it is no mount point.
+pub fn unmount(target: &Path) -> Result<()> {
+    rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)
+        .map_err(|errno| LinuxError::path("unmount", target, errno))
+}
+
+/// Gives the calling thread a mount namespace of its own, in which nothing propagates to the others.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`.
+pub fn enter_private_namespace() -> Result<()> {
+    let fail = |errno| LinuxError::new("make", "a private mount namespace", errno);
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(fail)?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|errno| LinuxError::new("make private", "every mount", errno))
+}
+
+/// Bytes that can still be written to the file system of `path`.
+///
+/// # Errors
+/// `path` does not exist.
+pub fn available_bytes(path: &Path) -> Result<u64> {
+    let stat =
+        rustix::fs::statvfs(path).map_err(|errno| LinuxError::path("measure the space at", path, errno))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,385 @@
+//! Reading and writing below a root folder that is not trusted to hold harmless links.
+//!
+//! Every path is resolved by the kernel as if the folder were `/` (`openat2(2)` with `RESOLVE_IN_ROOT`): a symbolic
+//! link that points to `/etc` leads to `ROOT/etc`, and `..` cannot leave. The last component is never followed when
+//! something is written or removed. A file appears complete or not at all: it is written under a temporary name
+//! in its folder and renamed. Nothing is flushed to disk: a node's root is in RAM.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
+
+use crate::{LinuxError, Result};
+
+/// Name under which a file or link is written before it takes its place. One writer at a time.
+const TEMPORARY: &str = ".bedplate-new";
+
+/// Most bytes of one extended attribute: the kernel's XATTR_SIZE_MAX.
+const MAX_XATTR_BYTES: usize = 65_536;
+
+/// Numeric owner and group, and permission bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits, `0o7777` at most. Symbolic links have none.
+    pub mode: u32,
+}
+
+/// What is at a path, links not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A folder.
+    Folder(Ownership),
+    /// A regular file of this many bytes.
+    File(Ownership, u64),
+    /// A symbolic link and where it points.
+    Link(Ownership, PathBuf),
+    /// A device, pipe or socket.
+    Special,
+}
+
+/// Effective user and group of this process.
+#[must_use]
+pub fn own_ids() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// A folder that is treated as `/`.
+#[derive(Debug)]
+pub struct Root {
+    folder: OwnedFd,
+    path: PathBuf,
+}
+
+impl Root {
+    /// Opens the folder at `path`, which itself is trusted.
+    ///
+    /// # Errors
+    /// It does not exist or is no folder.
+    pub fn open(path: &Path) -> Result<Self> {
+        let folder =
+            rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| LinuxError::path("open the folder", path, errno))?;
+        Ok(Self { folder, path: path.to_owned() })
+    }
+
+    /// What is at `path`; `None` if nothing is.
+    ///
+    /// # Errors
+    /// Other than that the path does not exist.
+    pub fn look(&self, path: &Path) -> Result<Option<Entry>> {
+        let found = self.parent(path).and_then(|(folder, name)| entry_at(&folder, name));
+        match found {
+            Ok(entry) => Ok(Some(entry)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(self.error("look at", path, errno)),
+        }
+    }
+
+    /// `true` if `path` is a folder or a link to one.
+    #[must_use]
+    pub fn leads_to_folder(&self, path: &Path) -> bool {
+        self.resolve(path, OFlags::PATH | OFlags::DIRECTORY).is_ok()
+    }
+
+    /// Opens a regular file for reading; a link as last component is not followed.
+    ///
+    /// # Errors
+    /// It does not exist, or is no regular file.
+    pub fn read(&self, path: &Path) -> Result<File> {
+        let open = || {
+            let (folder, name) = self.parent(path)?;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&folder, name, flags, Mode::empty())?;
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+            if kind == FileType::RegularFile { Ok(File::from(file)) } else { Err(Errno::INVAL) }
+        };
+        open().map_err(|errno| self.error("read", path, errno))
+    }
+
+    /// Makes a folder in a folder that exists.
+    ///
+    /// # Errors
+    /// Something has its name (`EEXIST`), or its parent does not exist.
+    pub fn make_folder(&self, path: &Path, as_: Ownership) -> Result<()> {
+        let make = || {
+            let (parent, name) = self.parent(path)?;
+            rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700))?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let folder = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+            set_ownership(&folder, as_)
+        };
+        make().map_err(|errno| self.error("make the folder", path, errno))
+    }
+
+    /// Gives a folder another owner and mode.
+    ///
+    /// # Errors
+    /// It is no folder.
+    pub fn set_folder_ownership(&self, path: &Path, as_: Ownership) -> Result<()> {
+        self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .and_then(|folder| set_ownership(&folder, as_))
+            .map_err(|errno| self.error("set owner and mode of", path, errno))
+    }
+
+    /// Writes a regular file, in place of a file or link of that name, with the `content` up to its end.
+    ///
+    /// # Errors
+    /// The parent does not exist, a folder has its name, the file system is full, or `content` cannot be read.
+    pub fn write_file(&self, path: &Path, content: &mut dyn Read, as_: Ownership) -> Result<()> {
+        self.replace_file(path, content, as_, |_| Ok(()))
+    }
+
+    /// Copies a regular file from another root: content, owner, mode, extended attributes and time of change.
+    ///
+    /// # Errors
+    /// As [`Self::write_file`]; `path` in `source` is no regular file.
+    pub fn copy_file(&self, source: &Self, path: &Path) -> Result<()> {
+        let mut file = source.read(path)?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| source.error("look at", path, errno))?;
+        let original = file.try_clone().map_err(|errno| source.error("read", path, errno))?;
+        self.replace_file(path, &mut file, ownership(stat.st_uid, stat.st_gid, stat.st_mode), |copy| {
+            copy_xattrs(&original, copy)?;
+            let modified =
+                Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
+            let times = Timestamps { last_access: modified, last_modification: modified };
+            rustix::fs::futimens(copy, &times)
+        })
+    }
+
+    /// Makes a symbolic link to `target`, in place of a file or link of that name.
+    ///
+    /// # Errors
+    /// As [`Self::write_file`].
+    pub fn write_link(&self, path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
+        let write = || {
+            let (folder, name) = self.parent(path)?;
+            remove_temporary(&folder)?;
+            rustix::fs::symlinkat(target, &folder, TEMPORARY)?;
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(
+                &folder,
+                TEMPORARY,
+                Some(Uid::from_raw(uid)),
+                Some(Gid::from_raw(gid)),
+                flags,
+            )?;
+            take_place(&folder, name)
+        };
+        write().map_err(|errno| self.error("write the link", path, errno))
+    }
+
+    /// Removes a file or link. `false` if there was none.
+    ///
+    /// # Errors
+    /// It is a folder.
+    pub fn remove_file(&self, path: &Path) -> Result<bool> {
+        self.remove(path, AtFlags::empty()).map_err(|errno| self.error("remove", path, errno))
+    }
+
+    /// Removes a folder if it is empty. `false` if there was none or it is not empty.
+    ///
+    /// # Errors
+    /// It is no folder.
+    pub fn remove_empty_folder(&self, path: &Path) -> Result<bool> {
+        match self.remove(path, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
+            other => other.map_err(|errno| self.error("remove the folder", path, errno)),
+        }
+    }
+
+    fn remove(&self, path: &Path, flags: AtFlags) -> rustix::io::Result<bool> {
+        let removed = self.parent(path).and_then(|(folder, name)| rustix::fs::unlinkat(&folder, name, flags));
+        match removed {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn replace_file(
+        &self,
+        path: &Path,
+        content: &mut dyn Read,
+        as_: Ownership,
+        finish: impl FnOnce(&File) -> rustix::io::Result<()>,
+    ) -> Result<()> {
+        let fail = |errno: std::io::Error| self.error("write", path, errno);
+        let (folder, name) = self.parent(path).map_err(|errno| fail(errno.into()))?;
+        let write = || -> std::io::Result<()> {
+            remove_temporary(&folder)?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mode = Mode::from_raw_mode(0o600);
+            let mut file = File::from(rustix::fs::openat(&folder, TEMPORARY, flags, mode)?);
+            std::io::copy(content, &mut file)?;
+            file.flush()?;
+            set_ownership(&file, as_)?;
+            finish(&file)?;
+            Ok(take_place(&folder, name)?)
+        };
+        write().map_err(|errno| {
+            // What is left of it is in the way of nobody and is removed by the next write.
+            let _ = remove_temporary(&folder);
+            fail(errno)
+        })
+    }
+
+    /// The folder that holds `path`, and the last component.
+    fn parent<'p>(&self, path: &'p Path) -> rustix::io::Result<(OwnedFd, &'p std::ffi::OsStr)> {
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok((self.resolve(parent, OFlags::RDONLY | OFlags::DIRECTORY)?, name))
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        // EAGAIN: a rename elsewhere raced with the walk (openat2(2)); a handful of tries is what it advises.
+        const TRIES: u32 = 8;
+        for _ in 1..TRIES {
+            match rustix::fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return other,
+            }
+        }
+        rustix::fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+
+    fn error(&self, step: &'static str, path: &Path, errno: impl Into<std::io::Error>) -> LinuxError {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        LinuxError::path(step, &self.path.join(path), errno)
+    }
+}
+
+fn entry_at(folder: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<Entry> {
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let as_ = ownership(stat.st_uid, stat.st_gid, stat.st_mode);
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Entry::Folder(as_),
+        FileType::RegularFile => Entry::File(as_, stat.st_size.cast_unsigned()),
+        FileType::Symlink => {
+            let target = rustix::fs::readlinkat(folder, name, Vec::new())?;
+            let target =
+                <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(target.into_bytes());
+            Entry::Link(as_, target.into())
+        }
+        _ => Entry::Special,
+    })
+}
+
+fn ownership(uid: u32, gid: u32, mode: u32) -> Ownership {
+    Ownership { uid, gid, mode: mode & 0o7777 }
+}
+
+fn set_ownership(file: impl std::os::fd::AsFd, as_: Ownership) -> rustix::io::Result<()> {
+    // Owner first: chown clears set-user-id.
+    rustix::fs::fchown(&file, Some(Uid::from_raw(as_.uid)), Some(Gid::from_raw(as_.gid)))?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(as_.mode))
+}
+
+fn copy_xattrs(from: &File, to: &File) -> rustix::io::Result<()> {
+    let mut names = vec![0; MAX_XATTR_BYTES];
+    let length = match rustix::fs::flistxattr(from, &mut names[..]) {
+        Err(Errno::NOTSUP) => return Ok(()),
+        other => other?,
+    };
+    let mut value = vec![0; MAX_XATTR_BYTES];
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let length = rustix::fs::fgetxattr(from, name, &mut value[..])?;
+        rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn remove_temporary(folder: &OwnedFd) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(folder, TEMPORARY, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+fn take_place(folder: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<()> {
+    rustix::fs::renameat(folder, TEMPORARY, folder, name).inspect_err(|_| {
+        let _ = remove_temporary(folder);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    fn me(mode: u32) -> Ownership {
+        Ownership { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw(), mode }
+    }
+
+    #[test]
+    fn links_cannot_lead_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), folder.path().join("absolute")).unwrap();
+        symlink("../../../../..", folder.path().join("upwards")).unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        assert!(root.write_file(Path::new("absolute/x"), &mut &b"x"[..], me(0o644)).is_err());
+        assert_eq!(outside.path().read_dir().unwrap().count(), 0);
+        // `..` of the root is the root.
+        root.write_file(Path::new("upwards/y"), &mut &b"y"[..], me(0o640)).unwrap();
+        assert_eq!(std::fs::read(folder.path().join("y")).unwrap(), b"y");
+        assert_eq!(std::fs::metadata(folder.path().join("y")).unwrap().mode() & 0o7777, 0o640);
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("target"), "old").unwrap();
+        symlink("target", folder.path().join("link")).unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        root.write_file(Path::new("link"), &mut &b"new"[..], me(0o600)).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.path().join("target")).unwrap(), "old");
+        assert_eq!(root.look(Path::new("link")).unwrap(), Some(Entry::File(me(0o600), 3)));
+        root.write_link(Path::new("link"), Path::new("/elsewhere"), me(0).uid, me(0).gid).unwrap();
+        assert_eq!(root.look(Path::new("link")).unwrap(), Some(Entry::Link(me(0o777), "/elsewhere".into())));
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_remains() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                Err(std::io::Error::other("broken"))
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "old").unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        let error = root.write_file(Path::new("file"), &mut Broken, me(0o600)).unwrap_err();
+        assert!(error.to_string().ends_with("/file"), "{error}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "old");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn folders_are_removed_only_when_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        root.make_folder(Path::new("a"), me(0o711)).unwrap();
+        assert_eq!(root.look(Path::new("a")).unwrap(), Some(Entry::Folder(me(0o711))));
+        root.write_file(Path::new("a/b"), &mut &b""[..], me(0o600)).unwrap();
+        assert!(!root.remove_empty_folder(Path::new("a")).unwrap());
+        assert!(root.remove_file(Path::new("a/b")).unwrap());
+        assert!(!root.remove_file(Path::new("a/b")).unwrap());
+        assert!(root.remove_empty_folder(Path::new("a")).unwrap());
+        assert_eq!(root.look(Path::new("a")).unwrap(), None);
+    }
+}
