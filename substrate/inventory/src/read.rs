@@ -1,0 +1,232 @@
+//! Reading small kernel files without ever failing: what cannot be read is noted as a gap.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Read},
+    path::{Path, PathBuf},
+};
+
+use api::inventory::Gap;
+use nix::errno::Errno;
+
+/// Most bytes read of one file. A sysfs attribute has at most a page; `/proc/meminfo` two kilobytes.
+pub const MAX_FILE_BYTES: u64 = 64 << 10;
+
+/// Most entries of one folder that are looked at. The largest machines have some thousand PCI functions.
+pub const MAX_ENTRIES: usize = 8192;
+
+/// Most gaps kept: enough to see what is wrong, too few to swamp the server.
+const MAX_GAPS: usize = 256;
+
+/// Reads below a root and notes what it could not read. Paths are absolute, as on the machine.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    root: &'a Path,
+    gaps: Vec<Gap>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(root: &'a Path) -> Self {
+        Self { root, gaps: Vec::new() }
+    }
+
+    /// Whether this is the running machine and not a capture.
+    pub(crate) fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    pub(crate) fn into_gaps(self) -> Vec<Gap> {
+        self.gaps
+    }
+
+    pub(crate) fn gap(&mut self, subject: &str, cause: impl ToString) {
+        if self.gaps.len() < MAX_GAPS {
+            self.gaps.push(Gap { subject: subject.to_owned(), cause: cause.to_string() });
+        }
+    }
+
+    /// Where `path` is on this machine.
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.at(path).exists()
+    }
+
+    /// The bytes of a file, at most `limit`. `None` if there is no such fact; a gap if it cannot be read.
+    pub(crate) fn bytes(&mut self, path: &str, limit: u64) -> Option<Vec<u8>> {
+        match read_bounded(&self.at(path), limit) {
+            Ok(bytes) if bytes.len() as u64 > limit => {
+                self.gap(path, format!("larger than {limit} bytes"));
+                None
+            }
+            Ok(bytes) => Some(bytes),
+            Err(error) if is_absence(&error) => None,
+            Err(error) => {
+                self.gap(path, error);
+                None
+            }
+        }
+    }
+
+    /// The text of a file without surrounding white space. Empty = no such fact; no text = a gap.
+    pub(crate) fn text(&mut self, path: &str) -> Option<String> {
+        let bytes = self.bytes(path, MAX_FILE_BYTES)?;
+        let Ok(text) = std::str::from_utf8(&bytes) else {
+            self.gap(path, "not UTF-8 text");
+            return None;
+        };
+        let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t' | '\r')) {
+            self.gap(path, "binary, not text");
+            return None;
+        }
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    /// A decimal number. What is no number is a gap.
+    pub(crate) fn number(&mut self, path: &str) -> Option<i64> {
+        let text = self.text(path)?;
+        let number = text.parse().ok();
+        if number.is_none() {
+            self.gap(path, format!("not a number: {:?}", text.chars().take(40).collect::<String>()));
+        }
+        number
+    }
+
+    /// `numa_node` of a device: the kernel writes -1 where the firmware does not tell.
+    pub(crate) fn numa_node(&mut self, device: &str) -> Option<u32> {
+        self.number(&format!("{device}/numa_node")).and_then(|node| u32::try_from(node).ok())
+    }
+
+    /// Names in a folder, sorted.
+    pub(crate) fn names(&mut self, folder: &str) -> Vec<String> {
+        let entries = match fs::read_dir(self.at(folder)) {
+            Ok(entries) => entries,
+            Err(error) if is_absence(&error) => return Vec::new(),
+            Err(error) => {
+                self.gap(folder, error);
+                return Vec::new();
+            }
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            if names.len() == MAX_ENTRIES {
+                self.gap(folder, format!("more than {MAX_ENTRIES} entries"));
+                break;
+            }
+            match entry.map(|entry| entry.file_name().into_string()) {
+                Ok(Ok(name)) => names.push(name),
+                Ok(Err(name)) => self.gap(&format!("{folder}/{}", name.display()), "name is not UTF-8"),
+                Err(error) => {
+                    self.gap(folder, error);
+                    break;
+                }
+            }
+        }
+        names.sort();
+        names
+    }
+
+    /// Last component of the target of a link: `driver` → `mlx5_core`.
+    pub(crate) fn link_name(&self, path: &str) -> Option<String> {
+        let target = fs::read_link(self.at(path)).ok()?;
+        Some(target.file_name()?.to_str()?.to_owned())
+    }
+
+    /// Address of the PCI device that `path` leads to or lies under: the last one on its real path.
+    pub(crate) fn pci_address(&self, path: &str) -> Option<String> {
+        let real = fs::canonicalize(self.at(path)).ok()?;
+        let last = real.iter().filter_map(|part| part.to_str()).rfind(|part| is_pci_address(part));
+        last.map(str::to_owned)
+    }
+}
+
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Errors by which the kernel says that there is no such fact: `speed` of a link that is down is `EINVAL`, and a device
+/// may go away between listing and reading.
+fn is_absence(error: &io::Error) -> bool {
+    let absent = [Errno::EINVAL, Errno::ENODEV, Errno::ENXIO, Errno::EOPNOTSUPP, Errno::ENODATA];
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        || error.raw_os_error().is_some_and(|raw| absent.contains(&Errno::from_raw(raw)))
+}
+
+/// `0000:3b:00.0`; the domain has more digits behind Intel's VMD.
+pub(crate) fn is_pci_address(text: &str) -> bool {
+    let hex = |part: &str, least: usize, most: usize| {
+        (least..=most).contains(&part.len()) && part.bytes().all(|c| c.is_ascii_hexdigit())
+    };
+    let mut parts = text.splitn(3, ':');
+    let (Some(domain), Some(bus), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let Some((device, function)) = rest.split_once('.') else { return false };
+    hex(domain, 4, 8) && hex(bus, 2, 2) && hex(device, 2, 2) && hex(function, 1, 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_values_are_gaps_and_missing_ones_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| fs::write(root.path().join(name), bytes).unwrap();
+        write("huge", &vec![b'x'; 100_000]);
+        write("binary", b"\x01\x02\x03");
+        write("latin", b"Kn\xf6del");
+        write("empty", b"\n");
+        write("number", b"12\n");
+        write("word", b"twelve\n");
+        fs::create_dir(root.path().join("folder")).unwrap();
+        nix::unistd::mkfifo(&root.path().join("pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+
+        let mut read = Reader::new(root.path());
+        for path in ["/huge", "/binary", "/latin", "/empty", "/missing", "/number/below", "/folder", "/pipe"]
+        {
+            assert_eq!(read.text(path), None, "{path}");
+        }
+        assert_eq!(read.number("/number"), Some(12));
+        assert_eq!(read.number("/word"), None);
+        assert!(read.names("/missing").is_empty());
+        let gaps: Vec<_> =
+            read.into_gaps().iter().map(|gap| format!("{}: {}", gap.subject, gap.cause)).collect();
+        expect_test::expect![[r#"
+            /huge: larger than 65536 bytes
+            /binary: binary, not text
+            /latin: not UTF-8 text
+            /folder: not a file
+            /pipe: not a file
+            /word: not a number: "twelve""#]]
+        .assert_eq(&gaps.join("\n"));
+    }
+
+    #[test]
+    fn gaps_are_bounded() {
+        let mut read = Reader::new(Path::new("/"));
+        for _ in 0..1000 {
+            read.gap("x", "y");
+        }
+        assert_eq!(read.into_gaps().len(), MAX_GAPS);
+    }
+
+    #[test]
+    fn pci_addresses() {
+        for good in ["0000:3b:00.0", "10000:01:00.0", "0000:00:1f.7"] {
+            assert!(is_pci_address(good), "{good}");
+        }
+        for bad in ["pci0000:00", "0000:00", "0000:3b:00", "virtio0", "0000:3b:000.0", ""] {
+            assert!(!is_pci_address(bad), "{bad}");
+        }
+    }
+}

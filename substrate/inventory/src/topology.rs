@@ -1,0 +1,195 @@
+//! Processors, caches and memory from hwloc, and which NUMA node a PCI device is near.
+
+use std::{collections::BTreeMap, fs};
+
+use api::inventory::{Cache, Core, NumaNode, Package, PageType, Topology};
+use hwlocality::{
+    Topology as Hwloc,
+    object::{
+        TopologyObject,
+        attributes::ObjectAttributes,
+        types::{CacheType, ObjectType},
+    },
+    topology::builder::{BuildFlags, TopologyBuilder, TypeFilter},
+};
+
+use crate::read::Reader;
+
+/// Largest `topology.xml` of a capture, bytes: a machine with 1,024 PUs needs 2 MiB.
+const MAX_XML_BYTES: u64 = 16 << 20;
+
+/// CPU caches as hwloc names them; it leaves instruction caches out unless asked.
+const CACHES: [ObjectType; 8] = [
+    ObjectType::L1Cache,
+    ObjectType::L1ICache,
+    ObjectType::L2Cache,
+    ObjectType::L2ICache,
+    ObjectType::L3Cache,
+    ObjectType::L3ICache,
+    ObjectType::L4Cache,
+    ObjectType::L5Cache,
+];
+
+/// NUMA node by PCI address.
+pub(crate) type Locality = BTreeMap<String, u32>;
+
+/// The topology and the locality of PCI devices; empty with a gap if hwloc cannot tell.
+pub(crate) fn collect(read: &mut Reader<'_>) -> (Topology, Locality) {
+    match load(read) {
+        Ok(Some(hwloc)) => (describe(&hwloc), locality(&hwloc)),
+        Ok(None) => (Topology::default(), Locality::new()),
+        Err(cause) => {
+            read.gap("hwloc", cause);
+            (Topology::default(), Locality::new())
+        }
+    }
+}
+
+fn load(read: &mut Reader<'_>) -> Result<Option<Hwloc>, String> {
+    let builder = if read.is_live() {
+        Hwloc::builder()
+    } else {
+        let path = "/topology.xml";
+        if !fs::metadata(read.at(path)).is_ok_and(|file| file.len() <= MAX_XML_BYTES) {
+            read.gap(path, "not in the capture, or larger than 16 MiB");
+            return Ok(None);
+        }
+        Hwloc::builder().from_xml_file(read.at(path)).map_err(|error| error.to_string())?
+    };
+    build(builder).map(Some)
+}
+
+/// Everything that the machine has, also what this process may not use.
+fn build(builder: TopologyBuilder) -> Result<Hwloc, String> {
+    let builder = builder.with_flags(BuildFlags::INCLUDE_DISALLOWED).map_err(|error| error.to_string())?;
+    let builder =
+        builder.with_io_type_filter(TypeFilter::KeepImportant).map_err(|error| error.to_string())?;
+    builder.build().map_err(|error| error.to_string())
+}
+
+fn describe(hwloc: &Hwloc) -> Topology {
+    let of_type = |kind| hwloc.objects_with_type(kind);
+    let packages: Vec<_> = of_type(ObjectType::Package)
+        .map(|object| Package { index: index(object), pus: pus(object) })
+        .collect();
+    let model = |object: &TopologyObject| object.info("CPUModel")?.to_str().ok().map(str::to_owned);
+    Topology {
+        cpu_model: of_type(ObjectType::Package).find_map(model),
+        packages,
+        numa_nodes: of_type(ObjectType::NUMANode).map(numa_node).collect(),
+        caches: CACHES.into_iter().flat_map(of_type).filter_map(cache).collect(),
+        cores: of_type(ObjectType::Core).map(core).collect(),
+        pus: small(of_type(ObjectType::PU).count()),
+    }
+}
+
+fn numa_node(object: &TopologyObject) -> NumaNode {
+    let Some(ObjectAttributes::NUMANode(node)) = object.attributes() else {
+        return NumaNode { index: index(object), memory_bytes: 0, pus: pus(object), pages: Vec::new() };
+    };
+    NumaNode {
+        index: index(object),
+        memory_bytes: node.local_memory().map_or(0, Into::into),
+        pus: pus(object),
+        pages: node
+            .page_types()
+            .iter()
+            .map(|pages| PageType { size_bytes: pages.size().into(), count: pages.count() })
+            .collect(),
+    }
+}
+
+fn cache(object: &TopologyObject) -> Option<Cache> {
+    let Some(ObjectAttributes::Cache(cache)) = object.attributes() else { return None };
+    let kind = match cache.cache_type() {
+        CacheType::Unified => "unified",
+        CacheType::Data => "data",
+        CacheType::Instruction => "instruction",
+        CacheType::Unknown(_) => return None,
+    };
+    Some(Cache {
+        level: u8::try_from(cache.depth()).ok()?,
+        kind: kind.to_owned(),
+        size_bytes: cache.size().map_or(0, Into::into),
+        pus: pus(object),
+    })
+}
+
+fn core(object: &TopologyObject) -> Core {
+    let nodes = object.nodeset().map(|set| set.iter_set().map(|node| small(node.into())).collect::<Vec<_>>());
+    Core {
+        index: small(object.logical_index()),
+        package: object.first_ancestor_with_type(ObjectType::Package).map(index),
+        // With memory of two kinds (HBM beside DRAM) a core has two; the kernel numbers the DRAM first.
+        numa_node: nodes.and_then(|nodes| nodes.first().copied()),
+        pus: pus(object),
+    }
+}
+
+/// Where hwloc knows one NUMA node near a device. It also tells what the kernel leaves at -1: on a machine with one.
+fn locality(hwloc: &Hwloc) -> Locality {
+    let mut near = Locality::new();
+    for device in hwloc.pci_devices() {
+        let Some(ObjectAttributes::PCIDevice(pci)) = device.attributes() else { continue };
+        let Some(nodes) = device.first_non_io_ancestor().and_then(TopologyObject::nodeset) else { continue };
+        let nodes: Vec<usize> = nodes.iter_set().map(Into::into).take(2).collect();
+        if let [node] = nodes[..] {
+            let address = format!(
+                "{:04x}:{:02x}:{:02x}.{:x}",
+                pci.domain(),
+                pci.bus_id(),
+                pci.bus_device(),
+                pci.function()
+            );
+            near.insert(address, small(node));
+        }
+    }
+    near
+}
+
+fn index(object: &TopologyObject) -> u32 {
+    small(object.os_index().unwrap_or_else(|| object.logical_index()))
+}
+
+fn pus(object: &TopologyObject) -> Vec<u32> {
+    object.cpuset().map(|set| set.iter_set().map(|pu| small(pu.into())).collect()).unwrap_or_default()
+}
+
+/// Indexes and counts of hwloc are `unsigned` in C.
+fn small(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_two_socket_machine_with_hyperthreads() {
+        let builder =
+            Hwloc::builder().from_synthetic("pack:2 numa:2 l3:1(size=33554432) core:2 pu:2").unwrap();
+        let topology = describe(&build(builder).unwrap());
+        assert_eq!((topology.packages.len(), topology.numa_nodes.len(), topology.pus), (2, 4, 16));
+        assert_eq!(topology.packages[1].pus, (8..16).collect::<Vec<_>>());
+        assert_eq!(topology.numa_nodes[3].pus, [12, 13, 14, 15]);
+        assert_eq!(topology.numa_nodes[3].memory_bytes, 1 << 30);
+        let l3: Vec<_> = topology.caches.iter().filter(|cache| cache.level == 3).collect();
+        assert_eq!((l3.len(), l3[0].kind.as_str(), l3[0].size_bytes), (4, "unified", 32 << 20));
+        assert_eq!(
+            topology.cores[7],
+            Core { index: 7, package: Some(1), numa_node: Some(3), pus: vec![14, 15] }
+        );
+    }
+
+    #[test]
+    fn this_machine_has_processors_and_memory() {
+        let mut read = Reader::new(Path::new("/"));
+        let (topology, _) = collect(&mut read);
+        assert!(topology.pus >= 1 && !topology.cores.is_empty(), "{topology:?}");
+        assert!(topology.numa_nodes.iter().any(|node| node.memory_bytes > 0), "{topology:?}");
+        assert!(topology.cores.iter().all(|core| !core.pus.is_empty()), "{topology:?}");
+        assert_eq!(read.into_gaps(), []);
+    }
+}

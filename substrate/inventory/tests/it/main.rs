@@ -1,0 +1,115 @@
+//! Whole machines: captures in, inventory out.
+//!
+//! `captures/NAME/tree` is a file system, one entry a line: `path = text`, `path = hex DIGITS`, `path -> target` for a
+//! link, `path <<` for lines up to a single `.`; `#` starts a comment. Folders are made as needed. What else lies in
+//! `captures/NAME` is copied beside it. The values are public facts of such machines, written down by hand.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use api::inventory::Inventory;
+use expect_test::{Expect, expect_file};
+
+fn unpack(name: &str) -> tempfile::TempDir {
+    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/captures").join(name);
+    let root = tempfile::tempdir().unwrap();
+    let make = |path: &str| -> PathBuf {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    };
+    let text = fs::read_to_string(capture.join("tree")).unwrap();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with('#') {
+        } else if let Some((path, target)) = line.split_once(" -> ") {
+            symlink(target, make(path)).unwrap();
+        } else if let Some(path) = line.strip_suffix(" <<") {
+            let lines: Vec<_> = lines.by_ref().take_while(|line| *line != ".").collect();
+            fs::write(make(path), lines.join("\n")).unwrap();
+        } else if let Some((path, digits)) = line.split_once(" = hex ") {
+            let digits: Vec<_> = digits.chars().filter_map(|c| c.to_digit(16)).collect();
+            let bytes: Vec<_> =
+                digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect();
+            fs::write(make(path), bytes).unwrap();
+        } else {
+            let (path, value) = line.split_once(" = ").unwrap_or_else(|| panic!("{name}: {line:?}"));
+            fs::write(make(path), format!("{value}\n")).unwrap();
+        }
+    }
+    for file in fs::read_dir(&capture).unwrap().map(Result::unwrap) {
+        if file.path().extension().is_some_and(|suffix| suffix == "xml") {
+            fs::copy(file.path(), root.path().join(file.file_name())).unwrap();
+        }
+    }
+    root
+}
+
+fn text(inventory: &Inventory) -> String {
+    let text = serde_json::to_string_pretty(inventory).unwrap();
+    // What goes over the wire comes back as it was.
+    assert_eq!(&serde_json::from_str::<Inventory>(&text).unwrap(), inventory);
+    text
+}
+
+fn check(name: &str, expected: &expect_test::ExpectFile) {
+    expected.assert_eq(&text(&inventory::collect(unpack(name).path())));
+}
+
+#[test]
+fn an_infiniband_node() {
+    check("infiniband", &expect_file!["captures/infiniband/expected.json"]);
+}
+
+#[test]
+fn an_eight_gpu_server() {
+    check("nvidia", &expect_file!["captures/nvidia/expected.json"]);
+}
+
+#[test]
+fn a_virtual_machine() {
+    check("qemu", &expect_file!["captures/qemu/expected.json"]);
+}
+
+#[test]
+fn the_driver_is_asked_again_only_when_its_gpus_change() {
+    let root = unpack("nvidia");
+    let memory = |inventory: &Inventory| inventory.gpus[0].memory_bytes;
+    let mut collector = inventory::Collector::new(root.path());
+    assert_eq!(memory(&collector.collect()), Some(81_559 << 20));
+
+    let report = root.path().join("nvidia-smi.xml");
+    let changed = fs::read_to_string(&report).unwrap().replace("81559 MiB", "40000 MiB");
+    fs::write(&report, changed).unwrap();
+    assert_eq!(memory(&collector.collect()), Some(81_559 << 20));
+
+    fs::remove_file(root.path().join("proc/driver/nvidia/gpus/0000:d1:00.0/information")).unwrap();
+    assert_eq!(memory(&collector.collect()), Some(40_000 << 20));
+}
+
+#[test]
+fn an_empty_root_gives_an_empty_inventory() {
+    let root = tempfile::tempdir().unwrap();
+    let inventory = inventory::collect(root.path());
+    let expected: Expect = expect_test::expect![[r#"
+        [
+            Gap {
+                subject: "/topology.xml",
+                cause: "not in the capture, or larger than 16 MiB",
+            },
+        ]
+    "#]];
+    expected.assert_debug_eq(&inventory.gaps);
+    assert_eq!((inventory.memory_bytes, inventory.pci.len(), inventory.nics.len()), (0, 0, 0));
+}
+
+#[test]
+fn this_machine() {
+    let inventory = inventory::collect(Path::new("/"));
+    assert!(inventory.memory_bytes > 0 && inventory.topology.pus > 0, "{inventory:?}");
+    assert!(inventory.os.kernel.is_some() && inventory.os.architecture.is_some(), "{inventory:?}");
+    text(&inventory);
+}
