@@ -24,7 +24,7 @@ const RUSTFLAGS: &str = "-C target-feature=+crt-static --cfg getrandom_backend=\
 ///
 /// # Errors
 /// If cargo fails (its messages went to standard error), or the result asks for a dynamic loader.
-pub fn build(release: bool) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(release: bool) -> anyhow::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let folder = root.join("target/agent");
     let profile = if release { "agent-release" } else { "agent" };
@@ -122,10 +122,7 @@ mod tests {
     #[test]
     fn an_ordinary_program_is_not_static() {
         let shell = fs::read("/bin/sh").unwrap();
-        assert_eq!(
-            check_static(&shell).unwrap_err().to_string(),
-            "it asks for a dynamic loader (PT_INTERP)"
-        );
+        assert_eq!(check_static(&shell).unwrap_err().to_string(), "it asks for a dynamic loader (PT_INTERP)");
     }
 
     #[test]
