@@ -24,6 +24,9 @@ const DEFAULT_BLOCK_BYTES: u16 = 512;
 /// Largest window granted, blocks: what fits a client's usual socket buffer of 212 kB with blocks of 1,468 bytes.
 const MAX_WINDOW_BLOCKS: u16 = 64;
 
+/// Longest interval of repeats granted, seconds: a transfer whose client is gone keeps its socket for six of them.
+const MAX_TIMEOUT_SECONDS: u8 = 30;
+
 /// Error codes that the server sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
@@ -159,7 +162,7 @@ impl ReadRequest {
                 _ => return,
             },
             "timeout" => match u8::try_from(value) {
-                Ok(seconds) if seconds > 0 => {
+                Ok(seconds) if (1..=MAX_TIMEOUT_SECONDS).contains(&seconds) => {
                     self.timeout_seconds = Some(seconds);
                     u32::from(seconds)
                 }

@@ -23,6 +23,9 @@ const MAX_RETRIES: u32 = 5;
 /// First wait for an answer where the client named none; doubled with each retry.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Longest wait for an answer: a client that is still there has asked again by then.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// A second report of the same loss within this time is an echo of the first: the client answers each block behind the
 /// gap. Some round trips of a local network.
 const LOSS_ECHO: Duration = Duration::from_millis(5);
@@ -203,7 +206,8 @@ impl Transfer {
                 Transmit::Blocks(first..end + 1)
             }
         });
-        self.deadline = now + self.fixed_timeout.unwrap_or(FIRST_TIMEOUT * 2_u32.pow(self.retries));
+        self.deadline = now
+            + self.fixed_timeout.unwrap_or((FIRST_TIMEOUT * 2_u32.pow(self.retries)).min(LONGEST_TIMEOUT));
     }
 
     fn end(&mut self, outcome: Outcome) {
