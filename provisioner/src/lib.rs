@@ -6,7 +6,19 @@
 //! -> Result<Provisioner, OpenError>`, `rest(&self) -> OpenApiRouter`, `node_routes(&self) -> axum::Router`,
 //! `serve(&self, shutdown: CancellationToken) -> Result<(), ServeError>`.
 
+pub mod boot_log;
+pub mod check;
 pub mod clock;
+pub mod cluster;
 pub mod config;
+mod datagram;
+pub mod dhcp;
+pub mod document;
+pub mod hostlist;
+pub mod resolve;
+pub mod spread;
+pub mod store;
+mod suggest;
+pub mod tftp;
 
 pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};

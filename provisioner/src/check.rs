@@ -1,0 +1,206 @@
+//! What is wrong with nodes and profiles: every rule that a change must keep, over the whole cluster at once.
+//!
+//! Pure. [`check_cluster`] returns all mistakes; the caller refuses a change that adds one. A change cannot be refused
+//! for a mistake that was there before it (an overlay folder that somebody removed, say).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+};
+
+use api::{
+    ids::{ImageName, MacAddr, NodeName, OverlayName, ProfileName},
+    machine::MachineSpec,
+};
+
+use crate::{
+    resolve::{Profiles, ResolveError},
+    store::{NodeRecord, ProfileRecord},
+    suggest::did_you_mean,
+};
+
+mod fields;
+mod network;
+
+/// What a mistake is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A profile.
+    Profile(ProfileName),
+    /// A node.
+    Node(NodeName),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Profile(name) => write!(f, "profiles.{name}"),
+            Self::Node(name) => write!(f, "nodes.{name}"),
+        }
+    }
+}
+
+/// One mistake in one field.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Finding {
+    /// Whose.
+    pub subject: Subject,
+    /// Path of the field: `interfaces.eth0.mac`; empty for the whole.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it, where that can be told.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.subject)?;
+        if !self.field.is_empty() {
+            write!(f, ".{}", self.field)?;
+        }
+        write!(f, ": {}", self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
+}
+
+/// What nodes may refer to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Overlays, shipped and of the site.
+    pub overlays: BTreeSet<OverlayName>,
+    /// Images with their versions.
+    pub images: BTreeMap<ImageName, BTreeSet<u32>>,
+}
+
+/// A checked reference to an image: `NAME` or `NAME@VERSION`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageReference {
+    /// The image.
+    pub name: ImageName,
+    /// The version; `None` follows the newest.
+    pub version: Option<u32>,
+}
+
+impl ImageReference {
+    /// Reads `NAME` or `NAME@VERSION`.
+    ///
+    /// # Errors
+    /// A text that says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => {
+                let parsed = version.parse::<u32>().ok().filter(|version| *version > 0);
+                let number = parsed.ok_or_else(|| format!("{version:?} is not a version number"))?;
+                (name, Some(number))
+            }
+            None => (text, None),
+        };
+        Ok(Self { name: name.parse().map_err(|error: api::ids::InvalidId| error.to_string())?, version })
+    }
+}
+
+/// All mistakes of a cluster, and every node as resolved (those whose profiles cannot be applied are left out).
+pub fn check_cluster(
+    nodes: &BTreeMap<NodeName, Arc<NodeRecord>>,
+    profiles: &BTreeMap<ProfileName, Arc<ProfileRecord>>,
+    known: &Known,
+) -> (BTreeSet<Finding>, BTreeMap<NodeName, MachineSpec>) {
+    let mut findings = BTreeSet::new();
+    let layers = Profiles::new(profiles.iter().map(|(name, record)| (name, &record.spec)));
+    for (name, record) in profiles {
+        let mut note = Notes::new(&mut findings, Subject::Profile(name.clone()));
+        fields::check(&record.spec, known, &mut note);
+        if let Err(error) = layers.linearise(std::slice::from_ref(&name.to_string())) {
+            note.resolve_error(&error, profiles);
+        }
+    }
+    let mut resolved = BTreeMap::new();
+    for (name, record) in nodes {
+        let mut note = Notes::new(&mut findings, Subject::Node(name.clone()));
+        fields::check(&record.spec, known, &mut note);
+        match layers.resolve(&record.spec) {
+            Ok(spec) => {
+                network::check(&spec, &mut note);
+                resolved.insert(name.clone(), spec);
+            }
+            Err(error) => note.resolve_error(&error, profiles),
+        }
+    }
+    check_unique(&resolved, &mut findings);
+    (findings, resolved)
+}
+
+/// Every hardware address and every address belongs to one interface of one node.
+fn check_unique(resolved: &BTreeMap<NodeName, MachineSpec>, findings: &mut BTreeSet<Finding>) {
+    let mut macs: HashMap<MacAddr, (&NodeName, &str)> = HashMap::new();
+    let mut addresses: HashMap<IpAddr, (&NodeName, &str)> = HashMap::new();
+    for (node, spec) in resolved {
+        let mut note = Notes::new(findings, Subject::Node(node.clone()));
+        for (name, interface) in &spec.interfaces {
+            if let Some(mac) = interface.mac {
+                if let Some((other, other_interface)) = macs.get(&mac) {
+                    let message = format!(
+                        "hardware address {mac} already belongs to node {other}, interface {other_interface}"
+                    );
+                    note.add(&format!("interfaces.{name}.mac"), message, None);
+                } else {
+                    macs.insert(mac, (node, name));
+                }
+            }
+            if let Some(address) = interface.address {
+                if let Some((other, other_interface)) = addresses.get(&address.addr()) {
+                    let message = format!(
+                        "address {} already belongs to node {other}, interface {other_interface}",
+                        address.addr()
+                    );
+                    note.add(&format!("interfaces.{name}.address"), message, None);
+                } else {
+                    addresses.insert(address.addr(), (node, name));
+                }
+            }
+        }
+    }
+}
+
+/// Collects the mistakes of one subject.
+#[derive(Debug)]
+struct Notes<'a> {
+    findings: &'a mut BTreeSet<Finding>,
+    subject: Subject,
+}
+
+impl<'a> Notes<'a> {
+    fn new(findings: &'a mut BTreeSet<Finding>, subject: Subject) -> Self {
+        Self { findings, subject }
+    }
+
+    fn add(&mut self, field: &str, message: impl Into<String>, hint: Option<String>) {
+        let finding =
+            Finding { subject: self.subject.clone(), field: field.to_owned(), message: message.into(), hint };
+        self.findings.insert(finding);
+    }
+
+    fn resolve_error(&mut self, error: &ResolveError, profiles: &BTreeMap<ProfileName, Arc<ProfileRecord>>) {
+        match error {
+            ResolveError::UnknownProfile { name, listed_by } => {
+                let own = match (&self.subject, listed_by) {
+                    (Subject::Node(_), listed_by) => listed_by.is_none(),
+                    (Subject::Profile(profile), Some(listed_by)) => profile.as_str() == listed_by,
+                    (Subject::Profile(_), None) => true,
+                };
+                // The profile that lists an unknown one has a mistake of its own.
+                if own {
+                    let hint = did_you_mean(name, profiles.keys().map(ProfileName::as_str));
+                    self.add("profiles", error.to_string(), hint);
+                }
+            }
+            other => self.add("profiles", other.to_string(), None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

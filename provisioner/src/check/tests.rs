@@ -1,0 +1,156 @@
+//! Every rule, once broken.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn spec(yaml: &str) -> MachineSpec {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+fn check(profiles: &[(&str, &str)], nodes: &[(&str, &str)], expect: &Expect) {
+    let profiles = profiles
+        .iter()
+        .map(|(name, yaml)| {
+            let name: ProfileName = name.parse().unwrap();
+            (name.clone(), Arc::new(ProfileRecord { name, spec: spec(yaml), version: 1 }))
+        })
+        .collect();
+    let nodes = nodes
+        .iter()
+        .map(|(name, yaml)| {
+            let name: NodeName = name.parse().unwrap();
+            let id = api::ids::NodeId(uuid::Uuid::nil());
+            (name.clone(), Arc::new(NodeRecord { id, name, spec: spec(yaml), version: 1 }))
+        })
+        .collect();
+    let mut known = Known::default();
+    known.images.insert("debian".parse().unwrap(), BTreeSet::from([1, 3]));
+    known.overlays.insert("hostname".parse().unwrap());
+    let (findings, _) = check_cluster(&nodes, &profiles, &known);
+    let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    expect.assert_eq(&text);
+}
+
+#[test]
+fn a_good_cluster_has_no_mistakes() {
+    check(
+        &[("base", "{image: debian@3, boot-overlays: [hostname, ~nothing-like-it]}")],
+        &[
+            (
+                "n1",
+                "{profiles: [base], interfaces: {eth0: {mac: '52:54:00:00:00:01', address: 10.0.0.1/24, \
+                 gateway: 10.0.0.254, mtu: 9000}, v7: {vlan: 7, parent: eth0, address: 10.7.0.1/24}}}",
+            ),
+            (
+                "n2",
+                "{image: debian, interfaces: {eth0: {}, eth1: {}, bond0: {bond: {mode: 802.3ad, members: \
+                 [eth0, eth1]}, address: 10.0.0.2/24}}, root: {writable-size: 4GiB}}",
+            ),
+        ],
+        &expect![""],
+    );
+}
+
+#[test]
+fn the_other_node_is_named() {
+    check(
+        &[],
+        &[
+            ("n1", "{interfaces: {eth0: {mac: '52:54:00:00:00:01', address: 10.0.0.1/24}}}"),
+            ("n2", "{interfaces: {eth0: {mac: '52:54:00:00:00:01', address: 10.0.0.1/16}}}"),
+        ],
+        &expect![[r#"
+            nodes.n2.interfaces.eth0.address: address 10.0.0.1 already belongs to node n1, interface eth0
+            nodes.n2.interfaces.eth0.mac: hardware address 52:54:00:00:00:01 already belongs to node n1, interface eth0
+        "#]],
+    );
+}
+
+#[test]
+fn unknown_names_have_hints() {
+    check(
+        &[("base", "{profiles: [bsae]}")],
+        &[
+            ("n1", "{profiles: [bas], image: debain, boot-overlays: [hostnam, frob, ~frob, A]}"),
+            ("n2", "{profiles: [base], image: debian@2}"),
+            ("n3", "{image: 'debian@x', groups: ['a b', '~']}"),
+        ],
+        &expect![[r#"
+            profiles.base.profiles: profile "bsae" does not exist
+            nodes.n1.boot-overlays[0]: overlay "hostnam" does not exist (did you mean `hostname`?)
+            nodes.n1.boot-overlays[1]: overlay "frob" does not exist (see `bedplate overlay list`)
+            nodes.n1.boot-overlays[3]: "A" is not a valid overlay name: use 1 to 63 lower-case letters, digits and hyphens, no hyphen first or last
+            nodes.n1.image: image "debain" does not exist (did you mean `debian`?)
+            nodes.n1.profiles: profile "bas" does not exist (did you mean `base`?)
+            nodes.n2.image: image "debian" has no version 2 (it has 1, 3)
+            nodes.n3.groups[0]: a group's name has letters, digits and ._+- only, and at least one
+            nodes.n3.groups[1]: a group's name has letters, digits and ._+- only, and at least one
+            nodes.n3.image: "x" is not a version number (write NAME or NAME@VERSION)
+        "#]],
+    );
+}
+
+#[test]
+fn single_fields_are_checked() {
+    check(
+        &[],
+        &[(
+            "n1",
+            "{kernel: 'a b', kernel-args: ['a b', '', \"x\\ny\"], root: {writable-size: 0%}, dns: {search: ['a..b']}, \
+             tags: {'a b': x}, interfaces: {interface-with-name: {}, eth0: {mac: '01:00:00:00:00:01', mtu: 1, \
+             vlan: 5000, parent: eth1}, eth1: {bond: {mode: lacp, members: [eth2]}}, eth2: {}}}",
+        )],
+        &expect![[r#"
+            nodes.n1.dns.search[0]: "a..b" is not a domain name
+            nodes.n1.interfaces.eth0.mac: 01:00:00:00:00:01 is not the address of one interface (multicast or zero)
+            nodes.n1.interfaces.eth0.mtu: 1 is not between 68 and 65535
+            nodes.n1.interfaces.eth0.vlan: 5000 is not between 1 and 4094
+            nodes.n1.interfaces.eth1.bond.mode: "lacp" is not a bond mode (it is one of balance-rr, active-backup, balance-xor, broadcast, 802.3ad, balance-tlb, balance-alb)
+            nodes.n1.interfaces.interface-with-name: "interface-with-name" cannot name an interface (use 1 to 15 letters, digits and ._- and not lo, all or default)
+            nodes.n1.kernel: a kernel release has letters, digits and ._+~- only (see `uname -r`)
+            nodes.n1.kernel-args[0]: a kernel argument is 1 to 1024 visible ASCII characters (write each argument as an element of its own)
+            nodes.n1.kernel-args[1]: a kernel argument is 1 to 1024 visible ASCII characters
+            nodes.n1.kernel-args[2]: a kernel argument is 1 to 1024 visible ASCII characters
+            nodes.n1.root.writable-size: "0%" is not a size (write 1% to 100%, or a size such as 512MiB or 4GiB)
+            nodes.n1.tags.a b: a tag's name has letters, digits and ._+~- only
+        "#]],
+    );
+}
+
+#[test]
+fn interfaces_fit_together() {
+    check(
+        &[],
+        &[
+            (
+                "n1",
+                "{interfaces: {a: {vlan: 1}, b: {parent: a}, c: {vlan: 2, parent: x}, d: {vlan: 3, parent: d}}}",
+            ),
+            (
+                "n2",
+                "{interfaces: {a: {address: 10.0.0.0/24}, b: {address: 10.0.0.2/24, gateway: 10.0.1.1}, c: {gateway: \
+                 10.0.0.1}, d: {address: 127.0.0.1/8}, e: {address: 10.0.0.9/24, gateway: 10.0.0.9}}}",
+            ),
+            (
+                "n3",
+                "{interfaces: {a: {address: 10.0.0.3/24}, b: {}, bond0: {bond: {mode: 802.3ad, members: [a, b, x]}}, \
+                 bond1: {bond: {mode: 802.3ad, members: [b, bond1, bond0]}}, bond2: {bond: {mode: 802.3ad, members: []}}}}",
+            ),
+        ],
+        &expect![[""]],
+    );
+}
+
+#[test]
+fn cycles_show_their_path() {
+    check(
+        &[("a", "{profiles: [b]}"), ("b", "{profiles: [a]}")],
+        &[("n1", "{profiles: [a]}")],
+        &expect![[r#"
+            profiles.a.profiles: profiles list each other: a -> b -> a
+            profiles.b.profiles: profiles list each other: b -> a -> b
+            nodes.n1.profiles: profiles list each other: a -> b -> a
+        "#]],
+    );
+}

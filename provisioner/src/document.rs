@@ -1,0 +1,242 @@
+//! The YAML document of `bedplate apply`, read with every mistake at once, and written by `bedplate export`.
+//!
+//! ```yaml
+//! profiles:
+//!   base: { image: debian-node }
+//! nodes:
+//!   n[1-8]: { profiles: [base], interfaces: { eth0: { address: 10.1.0.11/24 } } }
+//! ```
+//!
+//! Pure. Reading has two steps: the text becomes a tree with locations, the tree is held against the shape of a
+//! machine. Mistakes that only the whole cluster shows ([`crate::check`]) are located afterwards by [`Document::locate`].
+
+use std::collections::BTreeMap;
+
+use api::{
+    ids::{NodeName, ProfileName},
+    machine::MachineSpec,
+    problem::Mistake,
+};
+use serde::Serialize;
+
+use crate::{
+    check::{Finding, Subject},
+    hostlist,
+    spread::spread,
+};
+
+mod shape;
+mod tree;
+
+use shape::{MACHINE, Mistakes, walk};
+use tree::{Key, Kind, Location, Tree};
+
+/// Largest document read, bytes: 10,000 nodes with 1 KiB each, with room.
+pub const MAX_BYTES: usize = 16 << 20;
+
+/// Mistakes told at once; past it the rest is only counted.
+pub const MAX_MISTAKES: usize = 200;
+
+/// A document without mistakes of its own.
+#[derive(Debug, Default)]
+pub struct Document {
+    /// Nodes and profiles in the order written, host lists expanded.
+    pub entries: Vec<Entry>,
+    trees: Vec<(Location, Tree)>,
+}
+
+/// A node or a profile.
+#[derive(Debug)]
+pub struct Entry {
+    /// Which.
+    pub subject: Subject,
+    /// What it shall be.
+    pub spec: MachineSpec,
+    /// Index into the trees; several nodes of a host list share one.
+    tree: usize,
+}
+
+impl Document {
+    /// Reads a document. Everything that is right comes back beside the mistakes, so that the whole can be checked.
+    #[must_use]
+    pub fn read(text: &str) -> (Self, Vec<Mistake>) {
+        let mut document = Self::default();
+        let mut mistakes = Mistakes::default();
+        let start = Location { line: 1, column: 1 };
+        if text.len() > MAX_BYTES {
+            let message = format!("the document has {} bytes; at most {MAX_BYTES} are read", text.len());
+            mistakes.add(start, "", message, Some("apply it in parts".into()));
+            return (document, mistakes.0);
+        }
+        match tree::parse(text) {
+            Err(unreadable) => mistakes.add(unreadable.at, "", unreadable.message, None),
+            Ok(Some(tree)) if !tree.is_null() => document.top(tree, &mut mistakes),
+            Ok(_) => {}
+        }
+        mistakes.0.sort();
+        (document, mistakes.0)
+    }
+
+    fn top(&mut self, tree: Tree, mistakes: &mut Mistakes) {
+        let Kind::Map(sections) = tree.kind else {
+            let hint = Some("begin with `nodes:` or `profiles:`".into());
+            mistakes.add(tree.at, "", "the document must be a map", hint);
+            return;
+        };
+        let mut seen = Vec::new();
+        for (key, _) in &sections {
+            mistakes.first_use(&mut seen, key, &key.text);
+        }
+        for (key, section) in sections {
+            let is_node = match key.text.as_str() {
+                "nodes" => true,
+                "profiles" => false,
+                other => {
+                    let hint = crate::suggest::did_you_mean(other, ["nodes", "profiles"])
+                        .or_else(|| Some("the document has `nodes` and `profiles`".into()));
+                    mistakes.add(key.at, other, format!("unknown key {other:?}"), hint);
+                    continue;
+                }
+            };
+            match section.kind {
+                Kind::Map(entries) => {
+                    for (key, tree) in entries {
+                        self.entry(is_node, key, tree, mistakes);
+                    }
+                }
+                _ if section.is_null() => {}
+                _ => mistakes.add(section.at, &key.text, "this must be a map from name to machine", None),
+            }
+        }
+    }
+
+    fn entry(&mut self, is_node: bool, key: Key, tree: Tree, mistakes: &mut Mistakes) {
+        let path = format!("{}.{}", if is_node { "nodes" } else { "profiles" }, key.text);
+        let value = match &tree {
+            tree if tree.is_null() => Some(serde_json::Value::Object(serde_json::Map::new())),
+            tree => walk(tree, &MACHINE, &path, mistakes),
+        };
+        let spec: MachineSpec = match value.map(serde_json::from_value).transpose() {
+            Ok(spec) => spec.unwrap_or_default(),
+            // Only after a mistake that was noted, such as a bond without its mode.
+            Err(error) => {
+                if !mistakes.0.iter().any(|mistake| mistake.path.starts_with(&path)) {
+                    mistakes.add(tree.at, &path, error.to_string(), None);
+                }
+                MachineSpec::default()
+            }
+        };
+        let subjects =
+            if is_node { node_subjects(&key, &path, mistakes) } else { profile(&key, &path, mistakes) };
+        let specs = spread(&spec, subjects.len()).unwrap_or_else(|error| {
+            mistakes.add(key.at, &path, error.to_string(), None);
+            vec![spec; subjects.len()]
+        });
+        self.trees.push((key.at, tree));
+        for (subject, spec) in subjects.into_iter().zip(specs) {
+            if self.subject_index(&subject).is_some() {
+                mistakes.add(key.at, &path, format!("{subject} is there twice"), None);
+                continue;
+            }
+            self.entries.push(Entry { subject, spec, tree: self.trees.len() - 1 });
+        }
+    }
+
+    fn subject_index(&self, subject: &Subject) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.subject == *subject)
+    }
+
+    /// Finds where a mistake of the cluster was written. A mistake about an object that the document does not name
+    /// (a node that lists a profile which the document removes) is placed at the document's start.
+    #[must_use]
+    pub fn locate(&self, finding: &Finding) -> Mistake {
+        let path = match finding.field.as_str() {
+            "" => finding.subject.to_string(),
+            field => format!("{}.{field}", finding.subject),
+        };
+        let at = self.subject_index(&finding.subject).map(|index| {
+            let (key, tree) = &self.trees[self.entries[index].tree];
+            find(tree, &finding.field).unwrap_or(*key)
+        });
+        let at = at.unwrap_or(Location { line: 1, column: 1 });
+        Mistake {
+            line: at.line,
+            column: at.column,
+            path,
+            message: finding.message.clone(),
+            hint: finding.hint.clone(),
+        }
+    }
+}
+
+/// The names of a key of `nodes`.
+fn node_subjects(key: &Key, path: &str, mistakes: &mut Mistakes) -> Vec<Subject> {
+    let names = hostlist::expand(&key.text).unwrap_or_else(|error| {
+        mistakes.add(key.at, path, error.to_string(), None);
+        Vec::new()
+    });
+    let mut subjects = Vec::with_capacity(names.len());
+    for name in names {
+        match name.parse::<NodeName>() {
+            Ok(name) => subjects.push(Subject::Node(name)),
+            Err(error) => mistakes.add(key.at, path, error.to_string(), None),
+        }
+    }
+    subjects
+}
+
+fn profile(key: &Key, path: &str, mistakes: &mut Mistakes) -> Vec<Subject> {
+    match key.text.parse::<ProfileName>() {
+        Ok(name) => vec![Subject::Profile(name)],
+        Err(error) => {
+            mistakes.add(key.at, path, error.to_string(), None);
+            Vec::new()
+        }
+    }
+}
+
+/// Where the value of a field begins, or the nearest value around it. Keys may hold dots (`eth0.7`), so the longest
+/// key that fits is taken.
+fn find(tree: &Tree, field: &str) -> Option<Location> {
+    let field = field.strip_prefix('.').unwrap_or(field);
+    if field.is_empty() {
+        return Some(tree.at);
+    }
+    match &tree.kind {
+        Kind::Map(entries) => entries
+            .iter()
+            .filter_map(|(key, value)| Some((key, value, field.strip_prefix(&key.text)?)))
+            .filter(|(_, _, rest)| rest.is_empty() || rest.starts_with(['.', '[']))
+            .max_by_key(|(key, _, _)| key.text.len())
+            .and_then(
+                |(key, value, rest)| {
+                    if value.is_null() { Some(key.at) } else { find(value, rest).or(Some(key.at)) }
+                },
+            ),
+        Kind::List(elements) => {
+            let (index, rest) = field.strip_prefix('[')?.split_once(']')?;
+            find(elements.get(index.parse::<usize>().ok()?)?, rest)
+        }
+        Kind::Scalar { .. } => None,
+    }
+}
+
+/// Writes nodes and profiles as a document that applies without a change.
+///
+/// # Errors
+/// The writer's, for values that YAML cannot hold; none are known.
+pub fn export<'a>(
+    profiles: impl IntoIterator<Item = (&'a ProfileName, &'a MachineSpec)>,
+    nodes: impl IntoIterator<Item = (&'a NodeName, &'a MachineSpec)>,
+) -> Result<String, serde_saphyr::ser::Error> {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        profiles: BTreeMap<&'a ProfileName, &'a MachineSpec>,
+        nodes: BTreeMap<&'a NodeName, &'a MachineSpec>,
+    }
+    let whole = Whole { profiles: profiles.into_iter().collect(), nodes: nodes.into_iter().collect() };
+    serde_saphyr::to_string(&whole)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! Documents with everything wrong, and the round trip with export.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn check(text: &str, expect: &Expect) {
+    let (_, mistakes) = Document::read(text);
+    let lines: String = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect();
+    expect.assert_eq(&lines);
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place() {
+    check(
+        "\
+profiles:
+  base:
+    kernel_args: [quiet]
+    imgae: debian
+    kernel-args: quiet
+  Base: {}
+nodes:
+  n1:
+    interfaces:
+      eth0:
+        mac: 52:54:00:00:00
+        address: 10.0.0.1
+        mtu: big
+      eth0: {}
+      bond0: {bond: {mode: 802.3ad}}
+    dns: [10.0.0.1]
+    groups: [{a: b}, null]
+  n[1-2: {}
+  n[1-2]: {comment: the first one is there already}
+  n[3-4]: {interfaces: {eth0: {mac: 52:54:00:00:00:01}}}
+node: {}
+nodes: 7
+",
+        &expect![[""]],
+    );
+}
+
+#[test]
+fn broken_yaml_names_the_place() {
+    check("nodes:\n  n1: [a\n  n2: {}\n", &expect![[""]]);
+    check("nodes: &a {}\nprofiles: *a\n", &expect![[""]]);
+    check("- a\n", &expect![[""]]);
+    check("nodes: {}\n---\nnodes: {}\n", &expect![[""]]);
+    check("nodes: !x {}\n", &expect![[""]]);
+    check("", &expect![""]);
+    check("# nothing\n", &expect![""]);
+    check("nodes:\n", &expect![""]);
+}
+
+#[test]
+fn a_document_that_is_too_large_is_refused() {
+    let (_, mistakes) = Document::read(&"#".repeat(MAX_BYTES + 1));
+    assert_eq!(mistakes.len(), 1);
+    assert!(mistakes[0].message.contains("16777216"), "{mistakes:?}");
+}
+
+#[test]
+fn host_lists_expand_and_count_up() {
+    let (document, mistakes) = Document::read(
+        "nodes:\n  n[1-2]: {interfaces: {eth0: {address: 10.0.0.1/24}}}\n  login:\nprofiles:\n  base:\n",
+    );
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let lines: Vec<String> = document
+        .entries
+        .iter()
+        .map(|entry| {
+            let address = entry.spec.interfaces.get("eth0").and_then(|interface| interface.address);
+            format!("{} {}", entry.subject, address.map(|address| address.to_string()).unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(lines, ["nodes.n1 10.0.0.1/24", "nodes.n2 10.0.0.2/24", "nodes.login ", "profiles.base "]);
+}
+
+#[test]
+fn mistakes_of_the_cluster_are_located() {
+    let (document, _) = Document::read(
+        "nodes:\n  n1:\n    kernel-args:\n      - a\n      - 'b c'\n    interfaces:\n      eth0.7: {mtu: 1}\n",
+    );
+    let locate = |field: &str| {
+        let subject = Subject::Node("n1".parse().unwrap());
+        let finding = Finding { subject, field: field.into(), message: "m".into(), hint: None };
+        document.locate(&finding).to_string()
+    };
+    assert_eq!(locate("kernel-args[1]"), "5:9: nodes.n1.kernel-args[1]: m");
+    assert_eq!(locate("interfaces.eth0.7.mtu"), "7:21: nodes.n1.interfaces.eth0.7.mtu: m");
+    assert_eq!(locate("interfaces.eth0.7.mac"), "7:7: nodes.n1.interfaces.eth0.7.mac: m");
+    assert_eq!(locate("image"), "2:3: nodes.n1.image: m");
+    assert_eq!(locate(""), "3:5: nodes.n1: m");
+}
+
+mod round_trip {
+    use std::collections::BTreeMap;
+
+    use api::machine::{BmcSpec, BondSpec, DnsSpec, InterfaceSpec, RootSpec};
+    use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    /// Texts that YAML would take for something else, and ordinary ones.
+    fn text() -> impl Strategy<Value = String> {
+        prop::sample::select(vec![
+            "no",
+            "yes",
+            "null",
+            "~",
+            "1",
+            "0x10",
+            "1e3",
+            "1.10",
+            "",
+            " a ",
+            "a: b",
+            "# c",
+            "- d",
+            "'",
+            "\"",
+            "multi\nline\n",
+            "multi\n  line",
+            "tab\tbed",
+            "ä€😀",
+            "ssh-ed25519 AAAA root@x",
+            "{a}",
+            "[b]",
+            "&c",
+            "*d",
+            "!e",
+            "%f",
+            "@g",
+            "`h`",
+            "true",
+            "2026-11-23",
+            "\u{85}",
+            "trailing ",
+            "\\n",
+            "|",
+            ">",
+            "?",
+            "<<",
+        ])
+        .prop_map(str::to_owned)
+    }
+
+    fn texts() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec(text(), 0..3)
+    }
+
+    fn interface() -> impl Strategy<Value = InterfaceSpec> {
+        let bond = (text(), texts()).prop_map(|(mode, members)| BondSpec { mode, members });
+        (any::<Option<[u8; 6]>>(), any::<Option<u32>>(), any::<Option<u16>>(), prop::option::of(bond))
+            .prop_map(|(mac, number, vlan, bond)| InterfaceSpec {
+                mac: mac.map(api::ids::MacAddr),
+                address: number
+                    .and_then(|number| ipnet::IpNet::new(std::net::Ipv4Addr::from(number).into(), 24).ok()),
+                gateway: number.map(|number| std::net::Ipv4Addr::from(number).into()),
+                mtu: number,
+                vlan,
+                parent: bond.as_ref().map(|bond: &BondSpec| bond.mode.clone()),
+                bond,
+            })
+    }
+
+    fn spec() -> impl Strategy<Value = MachineSpec> {
+        let interfaces = prop::collection::btree_map("[a-z]{1,3}[.0-9]{0,2}", interface(), 0..3);
+        let tags = prop::collection::btree_map(text(), text(), 0..4);
+        (prop::option::of(text()), texts(), texts(), interfaces, tags, any::<bool>()).prop_map(
+            |(comment, lists, args, interfaces, tags, sections)| MachineSpec {
+                image: comment.clone(),
+                kernel: comment.clone(),
+                comment,
+                profiles: lists.clone(),
+                kernel_args: args.clone(),
+                root: sections.then(|| RootSpec { writable_size: args.first().cloned() }),
+                interfaces,
+                dns: sections.then(|| DnsSpec { servers: vec![[10, 0, 0, 1].into()], search: args }),
+                boot_overlays: lists.clone(),
+                runtime_overlays: lists.clone(),
+                bmc: sections.then(|| BmcSpec { address: Some([10, 0, 0, 1].into()) }),
+                groups: lists,
+                tags,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn export_reads_back(specs in prop::collection::vec(spec(), 0..3)) {
+            let nodes: BTreeMap<NodeName, MachineSpec> = specs
+                .iter()
+                .enumerate()
+                .map(|(index, spec)| (format!("n{index}").parse().unwrap(), spec.clone()))
+                .collect();
+            let yaml = export([], &nodes).unwrap();
+            let (document, mistakes) = Document::read(&yaml);
+            prop_assert!(mistakes.is_empty(), "{yaml}\n{mistakes:?}");
+            let read: Vec<&MachineSpec> = document.entries.iter().map(|entry| &entry.spec).collect();
+            prop_assert_eq!(read, specs.iter().collect::<Vec<_>>(), "{}", yaml);
+        }
+
+        #[test]
+        fn reading_never_panics(text in "[a-z:{}\\[\\], \n&*!|>'\"~-]{0,80}") {
+            let _ = Document::read(&text);
+        }
+    }
+}
