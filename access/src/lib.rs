@@ -1,1 +1,224 @@
-//! To be written.
+//! Users, API tokens and the audit log: who may do what, and who did.
+//!
+//! `bedplate server` opens one [`Access`] on the shared database, puts [`layer`] in front of the REST API and merges
+//! [`Access::rest`] into it.
+//!
+//! Invariants: no secret is kept, only hashes; no mutation is answered before its line is in the audit log.
+
+mod audit;
+mod clock;
+mod layer;
+mod refusal;
+mod rest;
+mod store;
+mod token;
+
+use std::sync::Arc;
+
+use api::access::{AuditEntry, CreatedToken, Token};
+use sqlx::SqlitePool;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use audit::BrokenChain;
+pub use layer::layer;
+pub use refusal::Refusal;
+pub use store::StoreError;
+pub use token::NoRandomness;
+
+use audit::{Action, AuditLine};
+use store::{Store, sqlite::SqliteStore};
+
+/// Name of the first user.
+const ADMIN: &str = "admin";
+
+/// Name of the first token.
+const FIRST_TOKEN: &str = "first-start";
+
+/// Lines of the audit log that are verified at a time: bounds the memory of a check.
+const VERIFY_PAGE: u32 = 1_000;
+
+/// Who makes a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Name of the user.
+    pub name: String,
+    /// May do everything.
+    pub admin: bool,
+}
+
+/// A failed action on users, tokens or the audit log.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No token can be made.
+    #[error("no token can be made")]
+    Randomness(#[source] NoRandomness),
+    /// The name of a token breaks the rule.
+    #[error("{name:?} cannot name a token: use 1 to 63 lower-case letters, digits and inner hyphens")]
+    TokenName {
+        /// As given, cut to 80 characters.
+        name: String,
+    },
+    /// The user has a token of that name.
+    #[error("{user} has a token {name:?}; choose another name or revoke it")]
+    TokenExists {
+        /// The user.
+        user: String,
+        /// The name.
+        name: String,
+    },
+    /// There is no such user.
+    #[error("there is no user {user:?}")]
+    UnknownUser {
+        /// As given.
+        user: String,
+    },
+    /// The audit log was changed behind the server's back.
+    #[error(transparent)]
+    Broken(#[from] BrokenChain),
+}
+
+/// Handle to users, tokens and the audit log. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Access {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: SqliteStore,
+    /// Held while a line is added: lines are numbered without gaps.
+    audit_turn: tokio::sync::Mutex<()>,
+}
+
+impl Access {
+    /// Opens the tables of this crate in a database.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`] if they cannot be brought up to date.
+    pub async fn open(pool: SqlitePool) -> Result<Self, AccessError> {
+        let store = SqliteStore::open(pool).await?;
+        Ok(Self { inner: Arc::new(Inner { store, audit_turn: tokio::sync::Mutex::new(()) }) })
+    }
+
+    /// Makes the user `admin` and a token for it if there is no admin yet. The token is returned this once.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`], [`AccessError::Randomness`].
+    pub async fn create_admin_if_none(&self) -> Result<Option<String>, AccessError> {
+        if self.inner.store.has_admin().await? {
+            return Ok(None);
+        }
+        self.inner.store.add_user(ADMIN, true).await?;
+        self.record("server", "create-admin", ADMIN, "done").await?;
+        Ok(Some(self.create_token(ADMIN, FIRST_TOKEN).await?.token))
+    }
+
+    /// Makes a token for a user.
+    ///
+    /// # Errors
+    /// [`AccessError::TokenName`], [`AccessError::TokenExists`], [`AccessError::UnknownUser`], [`AccessError::Store`],
+    /// [`AccessError::Randomness`].
+    pub async fn create_token(&self, user: &str, name: &str) -> Result<CreatedToken, AccessError> {
+        // The rule is that of an RFC 1123 label, which a profile's name follows too.
+        if name.parse::<api::ids::ProfileName>().is_err() {
+            return Err(AccessError::TokenName { name: name.chars().take(80).collect() });
+        }
+        if self.inner.store.user(user).await?.is_none() {
+            return Err(AccessError::UnknownUser { user: user.to_owned() });
+        }
+        let secret = token::generate().map_err(AccessError::Randomness)?;
+        let Some(hash) = token::hash(&secret) else {
+            return Err(AccessError::Randomness(NoRandomness));
+        };
+        let kept = Token { name: name.to_owned(), user: user.to_owned(), created: clock::now() };
+        if !self.inner.store.add_token(&kept, hash).await? {
+            return Err(AccessError::TokenExists { user: user.to_owned(), name: name.to_owned() });
+        }
+        Ok(CreatedToken { name: kept.name, token: secret })
+    }
+
+    /// A user's tokens, without their secrets.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn tokens(&self, user: &str) -> Result<Vec<Token>, AccessError> {
+        Ok(self.inner.store.tokens(user).await?)
+    }
+
+    /// Revokes a token. `false` if there was none of that name.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn revoke_token(&self, user: &str, name: &str) -> Result<bool, AccessError> {
+        Ok(self.inner.store.remove_token(user, name).await?)
+    }
+
+    /// Whose token this is; `None` if nobody's. A failing database is logged and answered with `None`.
+    pub async fn authenticate(&self, bearer: &str) -> Option<Principal> {
+        let owner = self.inner.store.token_owner(token::hash(bearer)?).await;
+        owner.unwrap_or_else(|error| {
+            tracing::error!("a token could not be looked up: {error}");
+            None
+        })
+    }
+
+    /// Adds a line to the audit log; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn record(
+        &self,
+        principal: &str,
+        action: &str,
+        subject: &str,
+        outcome: &str,
+    ) -> Result<(), AccessError> {
+        let _turn = self.inner.audit_turn.lock().await;
+        let last = self.inner.store.last_audit().await?;
+        let line = audit::next(last.as_ref(), Action { principal, action, subject, outcome }, clock::now());
+        Ok(self.inner.store.append_audit(&line).await?)
+    }
+
+    /// Checks the whole chain of the audit log. Returns the number of lines.
+    ///
+    /// # Errors
+    /// [`AccessError::Broken`] with the first line that does not fit; [`AccessError::Store`].
+    pub async fn verify_audit(&self) -> Result<u64, AccessError> {
+        let mut last: Option<AuditLine> = None;
+        loop {
+            let after = last.as_ref().map_or(0, |line| line.number);
+            let page = self.inner.store.audit_after(after, VERIFY_PAGE).await?;
+            if page.is_empty() {
+                return Ok(after);
+            }
+            last = audit::verify(last, page)?;
+        }
+    }
+
+    /// The newest lines of the audit log, newest first.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, AccessError> {
+        let lines = self.inner.store.newest_audit(limit).await?;
+        let entry = |line: AuditLine| AuditEntry {
+            number: line.number,
+            at: line.at,
+            principal: line.principal,
+            action: line.action,
+            subject: line.subject,
+            outcome: line.outcome,
+            hash: hex::encode(line.hash),
+        };
+        Ok(lines.into_iter().map(entry).collect())
+    }
+
+    /// The REST routes of this crate; put [`layer`] in front of them.
+    #[must_use]
+    pub fn rest(&self) -> OpenApiRouter {
+        rest::router(self.clone())
+    }
+}

@@ -1,0 +1,63 @@
+//! The layer in front of the REST API: who asks, and the line in the audit log.
+
+use axum::{
+    extract::{Request, State},
+    http::{Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use crate::{Access, Principal, Refusal};
+
+/// Axum middleware: demands a bearer token, puts [`Principal`] into the request's extensions, and writes each
+/// mutation (every method but GET, HEAD and OPTIONS) into the audit log before it is answered.
+///
+/// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
+///
+/// A mutation runs to its end and is recorded even if the client goes away in the middle.
+pub async fn layer(State(access): State<Access>, mut request: Request, next: Next) -> Response {
+    let principal = match bearer(&request) {
+        Some(bearer) => access.authenticate(&bearer).await,
+        None => None,
+    };
+    let Some(principal) = principal else {
+        return Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "not authenticated",
+            "send `Authorization: Bearer TOKEN` with a token that was not revoked; \
+             `bedplate` reads it from its context file (on the server: admin.yaml)",
+        )
+        .into_response();
+    };
+    request.extensions_mut().insert(principal.clone());
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return next.run(request).await;
+    }
+    let mutation = tokio::spawn(audited(access, principal, request, next));
+    mutation.await.unwrap_or_else(|error| Refusal::internal("the request failed", &error).into_response())
+}
+
+/// The bearer token of RFC 6750, section 2.1.
+fn bearer(request: &Request) -> Option<String> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, bearer) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| bearer.trim().to_owned())
+}
+
+async fn audited(access: Access, principal: Principal, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let outcome = response.status().as_u16().to_string();
+    match access.record(&principal.name, method.as_str(), &path, &outcome).await {
+        Ok(()) => response,
+        Err(error) => {
+            tracing::error!(%method, path, principal = principal.name, outcome, "audit log not written: {error}");
+            Refusal::internal(
+                format!("{method} {path} ended with {outcome}, but could not be written to the audit log"),
+                &error,
+            )
+            .into_response()
+        }
+    }
+}

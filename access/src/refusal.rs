@@ -1,0 +1,56 @@
+//! A refused request as an HTTP answer.
+
+use api::problem::Problem;
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+/// A [`Problem`] that answers a request, as `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone)]
+pub struct Refusal(pub Problem);
+
+impl Refusal {
+    /// `title`: what failed. `detail`: why, and how to mend it.
+    #[must_use]
+    pub fn new(status: StatusCode, title: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self(Problem {
+            status: status.as_u16(),
+            title: title.into(),
+            detail: detail.into(),
+            mistakes: Vec::new(),
+        })
+    }
+
+    /// The server failed; `error` is told with all its causes.
+    #[must_use]
+    pub fn internal(title: impl Into<String>, error: &dyn std::error::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, title, causes(error))
+    }
+}
+
+/// An error and its causes in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = header::HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}

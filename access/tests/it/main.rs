@@ -1,0 +1,167 @@
+//! The REST API of `access` behind its layer, on a database file.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use access::{Access, AccessError};
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request, StatusCode},
+};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode},
+};
+use tower::ServiceExt;
+
+struct Site {
+    access: Access,
+    pool: SqlitePool,
+    router: Router,
+    folder: tempfile::TempDir,
+}
+
+async fn pool(folder: &std::path::Path) -> SqlitePool {
+    let options = SqliteConnectOptions::new()
+        .filename(folder.join("test.db"))
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal);
+    SqlitePool::connect_with(options).await.unwrap()
+}
+
+async fn site() -> Site {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = pool(folder.path()).await;
+    let access = Access::open(pool.clone()).await.unwrap();
+    let (router, _) = access.rest().split_for_parts();
+    let router = router.layer(axum::middleware::from_fn_with_state(access.clone(), access::layer));
+    Site { access, pool, router, folder }
+}
+
+impl Site {
+    async fn ask(&self, method: Method, path: &str, token: Option<&str>, body: Value) -> (StatusCode, Value) {
+        let mut request =
+            Request::builder().method(method).uri(path).header("content-type", "application/json");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+}
+
+#[tokio::test]
+async fn the_first_admin_is_made_once_and_survives_a_restart() {
+    let site = site().await;
+    let token = site.access.create_admin_if_none().await.unwrap().unwrap();
+    assert_eq!(site.access.create_admin_if_none().await.unwrap(), None);
+    site.pool.close().await;
+
+    let access = Access::open(pool(site.folder.path()).await).await.unwrap();
+    assert_eq!(access.create_admin_if_none().await.unwrap(), None);
+    let principal = access.authenticate(&token).await.unwrap();
+    assert_eq!((principal.name.as_str(), principal.admin), ("admin", true));
+    assert_eq!(access.authenticate(&token[..token.len() - 1]).await, None);
+}
+
+#[tokio::test]
+async fn requests_without_a_good_token_are_refused() {
+    let site = site().await;
+    site.access.create_admin_if_none().await.unwrap();
+    for token in [None, Some(""), Some("bp_AAAA")] {
+        let (status, problem) = site.ask(Method::GET, "/v1/whoami", token, Value::Null).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        assert_eq!(problem["title"], "not authenticated");
+    }
+    let (status, _) = site.ask(Method::POST, "/v1/tokens", None, json!({ "name": "ci" })).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(site.access.tokens("admin").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn tokens_are_made_listed_without_secret_and_revoked() {
+    let site = site().await;
+    let admin = site.access.create_admin_if_none().await.unwrap().unwrap();
+    let admin = Some(admin.as_str());
+
+    let (status, created) = site.ask(Method::POST, "/v1/tokens", admin, json!({ "name": "ci" })).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let secret = created["token"].as_str().unwrap().to_owned();
+    let (status, who) = site.ask(Method::GET, "/v1/whoami", Some(&secret), Value::Null).await;
+    assert_eq!((status, who), (StatusCode::OK, json!({ "name": "admin", "admin": true })));
+
+    let (status, _) = site.ask(Method::POST, "/v1/tokens", admin, json!({ "name": "ci" })).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let (status, _) = site.ask(Method::POST, "/v1/tokens", admin, json!({ "name": "No Good" })).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+
+    let (_, list) = site.ask(Method::GET, "/v1/tokens", admin, Value::Null).await;
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    assert!(!list.to_string().contains(&secret));
+
+    let (status, _) = site.ask(Method::DELETE, "/v1/tokens/ci", admin, Value::Null).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let (status, _) = site.ask(Method::GET, "/v1/whoami", Some(&secret), Value::Null).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let (status, problem) = site.ask(Method::DELETE, "/v1/tokens/ci", admin, Value::Null).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(problem["title"], "cannot revoke token \"ci\"");
+}
+
+#[tokio::test]
+async fn every_mutation_is_in_a_log_that_shows_changes() {
+    let site = site().await;
+    let admin = site.access.create_admin_if_none().await.unwrap().unwrap();
+    site.ask(Method::POST, "/v1/tokens", Some(&admin), json!({ "name": "ci" })).await;
+    site.ask(Method::DELETE, "/v1/tokens/nope", Some(&admin), Value::Null).await;
+    site.ask(Method::GET, "/v1/tokens", Some(&admin), Value::Null).await;
+
+    let (_, log) = site.ask(Method::GET, "/v1/audit?limit=10", Some(&admin), Value::Null).await;
+    let lines: Vec<String> = log.as_array().unwrap().iter().rev().map(line).collect();
+    assert_eq!(
+        lines,
+        [
+            "1 server create-admin admin done",
+            "2 admin POST /v1/tokens 201",
+            "3 admin DELETE /v1/tokens/nope 404"
+        ]
+    );
+    assert_eq!(site.access.verify_audit().await.unwrap(), 3);
+
+    sqlx::query("UPDATE access_audit SET principal = 'mallory' WHERE number = 2")
+        .execute(&site.pool)
+        .await
+        .unwrap();
+    let broken = site.access.verify_audit().await;
+    assert!(matches!(broken, Err(AccessError::Broken(access::BrokenChain::Changed { number: 2 }))));
+}
+
+fn line(entry: &Value) -> String {
+    let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+    format!(
+        "{} {} {} {} {}",
+        entry["number"],
+        text("principal"),
+        text("action"),
+        text("subject"),
+        text("outcome")
+    )
+}
+
+#[tokio::test]
+async fn lines_written_at_once_still_form_one_chain() {
+    let site = site().await;
+    let writes = (0..50).map(|n| {
+        let access = site.access.clone();
+        tokio::spawn(async move { access.record("server", "test", &n.to_string(), "done").await })
+    });
+    for write in writes.collect::<Vec<_>>() {
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(site.access.verify_audit().await.unwrap(), 50);
+}
