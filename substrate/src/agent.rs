@@ -1,0 +1,213 @@
+//! The agent: keeps one channel to the servers for as long as the node runs, and does what they ask.
+//!
+//! `main.rs` calls [`run`] for `substrate agent`, which `bedplate-substrate.service` starts. It needs the identity that
+//! stage 1 left ([`crate::identity`]) and nothing else.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`session`], [`backoff`] | pure: numbering and resending; pauses |
+//! | [`dial`], [`conversation`] | one WebSocket; what is said over one after another |
+//! | [`hardware`] | a thread that keeps the inventory |
+//! | [`runtime_overlays`] | a task that fetches and applies them |
+//! | [`renewal`] | a task that renews the certificate |
+//! | [`machine`] | reboot, and how it is noticed |
+//! | [`notify`], [`log`] | what systemd and its journal are told |
+//!
+//! Servers may be away for hours: the agent tries them in turn for ever, with pauses, holds a bounded number of
+//! messages, and never holds up the boot or the shutdown of the node.
+
+pub mod backoff;
+pub mod conversation;
+pub mod dial;
+pub mod hardware;
+pub mod log;
+pub mod machine;
+pub mod notify;
+pub mod renewal;
+pub mod runtime_overlays;
+pub mod session;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use api::enroll::AgentIdentity;
+use ring::rand::SystemRandom;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use self::{
+    backoff::Backoff,
+    conversation::{About, Channel, End, Stop, stopped},
+    session::Session,
+};
+use crate::{clock, identity, tls};
+
+/// Results that wait for the channel. The tasks that make them wait when it is full; each makes one at a time.
+const OUTBOX: usize = 16;
+
+/// A conversation of this length was a good one: the next pause is short again.
+const STEADY: Duration = Duration::from_secs(30);
+
+/// Time that the machine has to go down after a reboot was ordered; then the agent reports back for duty.
+const REBOOT_DEADLINE: Duration = Duration::from_secs(180);
+
+/// Runs the agent until the service manager stops it.
+///
+/// # Errors
+/// If the node has no identity, or the system no threads and signals to give.
+pub async fn run() -> anyhow::Result<()> {
+    log::start();
+    let identity = identity::load(Path::new(identity::PATH))?;
+    anyhow::ensure!(!identity.fleet_servers.is_empty(), "the node's identity names no fleet server");
+    tracing::info!(node = %identity.node, image = %identity.image, "substrate agent {} starts", env!("CARGO_PKG_VERSION"));
+    let about = About {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: boot_id()?,
+        instance: instance(),
+        image: identity.image.clone(),
+    };
+    let stop = watch_signals()?;
+    let inventory = hardware::watch_inventory("/".into()).context("cannot start the inventory thread")?;
+    let place = runtime_overlays::Place::default();
+    let (applied_here, applied) = watch::channel(place.applied().generation);
+    let (wanted, overlays_wanted) = watch::channel(None);
+    let (outbox_in, outbox) = mpsc::channel(OUTBOX);
+    let (identity_in, identity) = watch::channel(Arc::new(identity));
+    tokio::spawn(runtime_overlays::keep_applied(
+        place,
+        identity.clone(),
+        overlays_wanted,
+        applied_here,
+        outbox_in,
+    ));
+    tokio::spawn(renewal::keep_fresh(identity::PATH.into(), identity_in));
+    notify::ready();
+    let session = Session::default();
+    let channel =
+        Channel { about, inventory, outbox, stop, wanted, applied, uptime: uptime_seconds, session };
+    keep_connected(channel, identity).await;
+    notify::stopping();
+    tracing::info!("substrate agent ends");
+    Ok(())
+}
+
+/// Dials and converses until the agent must stop.
+async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<AgentIdentity>>) {
+    let mut stop = channel.stop.clone();
+    let mut backoff = Backoff::default();
+    for attempt in 0.. {
+        let present = identity.borrow().clone();
+        let server = present.fleet_servers[attempt % present.fleet_servers.len()];
+        let dialled = async {
+            let tls = tls::authenticated(&present)?;
+            anyhow::Ok(dial::dial(server, Arc::new(tls)).await?)
+        };
+        let socket = tokio::select! {
+            dialled = dialled => dialled,
+            _ = stopped(&mut stop) => return,
+        };
+        let (started, dialled) = (clock::monotonic(), socket.is_ok());
+        let ended = match socket {
+            Ok(socket) => {
+                let welcomed = || {
+                    tracing::info!(%server, "connected");
+                    notify::status(&format!("connected to {server}"));
+                };
+                channel.converse(socket, welcomed).await.map_err(|error| {
+                    if Channel::needs_new_session(&error) {
+                        begin_new_session(&mut channel);
+                    }
+                    anyhow::Error::from(error)
+                })
+            }
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(End::Stopped) => return,
+            Ok(End::Reboot { reason }) => {
+                if reboot(&reason, &mut stop).await {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%server, "not connected: {error:#}");
+                notify::status(&format!("not connected: {server}: {error:#}"));
+            }
+        }
+        if started.elapsed() >= STEADY {
+            backoff.reset();
+        }
+        // Servers that cannot be reached are passed over without a pause: the next one may well be there. One that was
+        // lost was lost by all its nodes at once.
+        let round_over = (attempt + 1) % present.fleet_servers.len() == 0;
+        let pause = if dialled || round_over { backoff.pause(random()) } else { Duration::ZERO };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopped(&mut stop) => return,
+        }
+    }
+}
+
+/// A new instance: the server forgets the session that does not fit.
+fn begin_new_session(channel: &mut Channel) {
+    channel.about.instance = instance();
+    channel.session.restart(|_| true);
+}
+
+/// Orders the reboot and waits for the end. `false` if the machine is still there.
+async fn reboot(reason: &str, stop: &mut watch::Receiver<Option<Stop>>) -> bool {
+    tracing::warn!("rebooting: {reason}");
+    notify::status("rebooting");
+    machine::reboot().await;
+    let gone = tokio::time::timeout(REBOOT_DEADLINE, stopped(stop)).await.is_ok();
+    if !gone {
+        tracing::error!("the machine did not go down within {} s", REBOOT_DEADLINE.as_secs());
+    }
+    gone
+}
+
+/// Set when SIGTERM or SIGINT comes, with where the machine goes.
+fn watch_signals() -> anyhow::Result<watch::Receiver<Option<Stop>>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let going_down = machine::going_down().await;
+        sender.send_replace(Some(Stop { going_down }));
+        // Kept open: a closed channel would look like nobody who can tell.
+        sender.closed().await;
+    });
+    Ok(receiver)
+}
+
+fn boot_id() -> anyhow::Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    Ok(text.trim().to_owned())
+}
+
+/// `/proc/uptime`: seconds since boot with two decimals, then idle time.
+fn uptime_seconds() -> u64 {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    text.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
+}
+
+/// A name for this start of the agent.
+fn instance() -> String {
+    format!("{:016x}{:016x}", random(), random())
+}
+
+/// 64 bits by the kernel. It refuses only where there is no `getrandom`, long before anything here runs; the clock then
+/// still tells one start from the next.
+fn random() -> u64 {
+    match ring::rand::generate::<[u8; 8]>(&SystemRandom::new()) {
+        Ok(bytes) => u64::from_le_bytes(bytes.expose()),
+        Err(_) => clock::now().0.unsigned_abs(),
+    }
+}

@@ -1,0 +1,350 @@
+//! The agent's side of the channel over one WebSocket after another: hello, resending, heartbeats, messages.
+//!
+//! [`Channel`] outlives connections and holds the [`Session`]; [`Channel::converse`] lives as long as one. It neither
+//! dials nor acts: what the server wants goes out through [`Channel::wanted`] or ends the conversation.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{
+    channel::{Frame, FromAgent, FromServer, PROTOCOL},
+    inventory::Inventory,
+    overlay::Generation,
+};
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{self, Message},
+};
+
+use super::session::{Session, SessionError};
+
+/// Time for the server's welcome.
+const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Heartbeats that may be missing before the server counts as gone.
+const MISSED_HEARTBEATS: u32 = 3;
+
+/// Most time that a farewell waits for its acknowledgement: a reboot must not hang on a server that is gone.
+const FAREWELL_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Heartbeat intervals outside of this are a mistake of the server, seconds.
+const HEARTBEAT_SECONDS: std::ops::RangeInclusive<u32> = 1..=300;
+
+/// Why a conversation broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The connection failed.
+    #[error("the connection broke")]
+    Socket(#[source] Box<tungstenite::Error>),
+    /// The server closed it.
+    #[error("the server closed the connection{0}")]
+    Closed(String),
+    /// Nothing came, or nothing could be sent, for too long.
+    #[error("the server is silent for {0} s")]
+    Silent(u64),
+    /// The server broke the rules of the session.
+    #[error("the session is broken")]
+    Session(#[from] SessionError),
+    /// A message is not what it should be.
+    #[error("cannot read a message of the server")]
+    Message(#[source] serde_json::Error),
+    /// The server speaks another protocol, or says what cannot be said here.
+    #[error("the server breaks the protocol: {0}")]
+    Protocol(String),
+}
+
+/// Why the agent stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// The machine goes down: `true` for a reboot. `None` if only the agent ends.
+    pub going_down: Option<bool>,
+}
+
+/// How a conversation ends well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The server wants a reboot; it knows that it comes.
+    Reboot {
+        /// Who asked.
+        reason: String,
+    },
+    /// The agent was told to stop; the server knows.
+    Stopped,
+}
+
+/// What a hello says of this node.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Version of the agent.
+    pub agent_version: String,
+    /// This boot.
+    pub boot_id: String,
+    /// This start of the agent.
+    pub instance: String,
+    /// `debian-node@2`.
+    pub image: String,
+}
+
+/// Everything that the channel connects to inside the agent.
+#[derive(Debug)]
+pub struct Channel {
+    /// For the hello. `instance` changes when a session must be given up.
+    pub about: About,
+    /// The hardware, as soon as it is known; sent when it changes.
+    pub inventory: watch::Receiver<Option<Arc<Inventory>>>,
+    /// Results of overlays.
+    pub outbox: mpsc::Receiver<FromAgent>,
+    /// Set once, when the agent must end.
+    pub stop: watch::Receiver<Option<Stop>>,
+    /// Which runtime overlays the server wants here.
+    pub wanted: watch::Sender<Option<Generation>>,
+    /// Which are here.
+    pub applied: watch::Receiver<Option<Generation>>,
+    /// Seconds since boot.
+    pub uptime: fn() -> u64,
+    /// Outlives connections.
+    pub session: Session<FromAgent>,
+}
+
+impl Channel {
+    /// Speaks until the connection breaks or one side wants an end. `welcomed` is called when the server has said yes.
+    ///
+    /// # Errors
+    /// [`ChannelError`]. The next connection carries on; after [`Self::needs_new_session`] with a new instance.
+    pub async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        socket: WebSocketStream<T>,
+        welcomed: impl FnOnce(),
+    ) -> Result<End, ChannelError> {
+        let mut line = Line::new(socket);
+        self.greet(&mut line).await?;
+        welcomed();
+        loop {
+            let (beat, silence) = (line.next_heartbeat(), line.silence());
+            tokio::select! {
+                frame = line.receive() => {
+                    if let Some(end) = self.heard(&mut line, frame?).await? {
+                        return Ok(end);
+                    }
+                }
+                stop = stopped(&mut self.stop) => {
+                    let message = stop.going_down.map(|reboot| FromAgent::GoingDown { reboot });
+                    self.farewell(&mut line, message).await;
+                    return Ok(End::Stopped);
+                }
+                Ok(()) = self.inventory.changed() => {
+                    let inventory = self.inventory.borrow_and_update().clone();
+                    if let Some(inventory) = inventory {
+                        self.say(&mut line, FromAgent::Inventory { inventory: Box::new((*inventory).clone()) }).await?;
+                    }
+                }
+                Some(message) = self.outbox.recv() => self.say(&mut line, message).await?,
+                () = sleep_until(beat) => {
+                    let uptime_seconds = (self.uptime)();
+                    self.say(&mut line, FromAgent::Heartbeat { uptime_seconds }).await?;
+                }
+                () = sleep_until(silence) => return Err(line.is_silent()),
+            }
+        }
+    }
+
+    /// Hellos of both sides, then what the server has not got yet.
+    async fn greet<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        line: &mut Line<T>,
+    ) -> Result<(), ChannelError> {
+        let hello = FromAgent::Hello {
+            protocol: PROTOCOL,
+            agent_version: self.about.agent_version.clone(),
+            boot_id: self.about.boot_id.clone(),
+            instance: self.about.instance.clone(),
+            image: self.about.image.clone(),
+            overlays: *self.applied.borrow(),
+        };
+        line.send(&Frame { seq: 0, ack: self.session.received(), message: Some(hello) }).await?;
+        let frame = timeout(WELCOME_DEADLINE, line.receive())
+            .await
+            .map_err(|_| ChannelError::Silent(WELCOME_DEADLINE.as_secs()))??;
+        let Some(FromServer::Welcome { protocol, heartbeat_seconds, resumed, .. }) = frame.message else {
+            return Err(ChannelError::Protocol("its first message is no welcome".to_owned()));
+        };
+        if protocol != PROTOCOL {
+            return Err(ChannelError::Protocol(format!(
+                "it speaks version {protocol}, this agent {PROTOCOL}"
+            )));
+        }
+        line.heartbeat = Duration::from_secs(
+            heartbeat_seconds.clamp(*HEARTBEAT_SECONDS.start(), *HEARTBEAT_SECONDS.end()).into(),
+        );
+        if resumed {
+            self.session.acknowledged(frame.ack)?;
+        } else {
+            // The inventory is sent anew below; a heartbeat of the past says nothing.
+            self.session.restart(|message| {
+                !matches!(message, FromAgent::Inventory { .. } | FromAgent::Heartbeat { .. })
+            });
+            self.inventory.mark_changed();
+        }
+        for frame in self.session.unacknowledged() {
+            line.send(&frame).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes one frame; acknowledges it if it says something.
+    async fn heard<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        line: &mut Line<T>,
+        frame: Frame<FromServer>,
+    ) -> Result<Option<End>, ChannelError> {
+        let speaks = frame.message.is_some();
+        let message = self.session.receive(frame)?;
+        if speaks {
+            line.send(&self.session.acknowledgement()).await?;
+        }
+        match message {
+            None => {}
+            Some(FromServer::Overlays { generation }) => {
+                self.wanted.send_replace(Some(generation));
+            }
+            Some(FromServer::SendInventory {}) => self.inventory.mark_changed(),
+            Some(FromServer::Reboot { reason }) => {
+                self.farewell(line, Some(FromAgent::GoingDown { reboot: true })).await;
+                return Ok(Some(End::Reboot { reason }));
+            }
+            Some(FromServer::Welcome { .. }) => {
+                return Err(ChannelError::Protocol("it welcomes twice".to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn say<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        line: &mut Line<T>,
+        message: FromAgent,
+    ) -> Result<(), ChannelError> {
+        let frame = self.session.send(message)?;
+        line.send(&frame).await
+    }
+
+    /// Says a last word, waits until the server has it, and closes. Never longer than [`FAREWELL_DEADLINE`]; a server
+    /// that does not hear it finds out by the missing heartbeats.
+    async fn farewell<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        line: &mut Line<T>,
+        message: Option<FromAgent>,
+    ) {
+        let words = async {
+            if let Some(message) = message {
+                self.say(line, message).await?;
+            }
+            while !self.session.is_settled() {
+                let frame = line.receive().await?;
+                self.session.receive(frame)?;
+            }
+            line.socket.close(None).await.map_err(broken)
+        };
+        match timeout(FAREWELL_DEADLINE, words).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!("farewell: {:#}", anyhow::Error::from(error)),
+            Err(_) => tracing::debug!("the server did not acknowledge the farewell"),
+        }
+    }
+
+    /// `true` if carrying on with this session can only fail again.
+    #[must_use]
+    pub fn needs_new_session(error: &ChannelError) -> bool {
+        matches!(error, ChannelError::Session(SessionError::Stranger { .. } | SessionError::Unnumbered))
+    }
+}
+
+/// Waits until the agent must stop; for ever if nobody can tell any more.
+pub async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
+    if let Ok(stop) = stop.wait_for(Option::is_some).await
+        && let Some(stop) = *stop
+    {
+        return stop;
+    }
+    std::future::pending().await
+}
+
+/// One WebSocket and when something last went over it.
+struct Line<T> {
+    socket: WebSocketStream<T>,
+    heartbeat: Duration,
+    heard: Instant,
+    spoke: Instant,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
+    fn new(socket: WebSocketStream<T>) -> Self {
+        let now = Instant::now();
+        Self { socket, heartbeat: WELCOME_DEADLINE, heard: now, spoke: now }
+    }
+
+    fn patience(&self) -> Duration {
+        self.heartbeat * MISSED_HEARTBEATS
+    }
+
+    fn next_heartbeat(&self) -> Instant {
+        self.spoke + self.heartbeat
+    }
+
+    fn silence(&self) -> Instant {
+        self.heard + self.patience()
+    }
+
+    fn is_silent(&self) -> ChannelError {
+        ChannelError::Silent(self.patience().as_secs())
+    }
+
+    async fn send(&mut self, frame: &Frame<FromAgent>) -> Result<(), ChannelError> {
+        let text = serde_json::to_string(frame).map_err(ChannelError::Message)?;
+        let sent = timeout(self.patience(), self.socket.send(Message::text(text))).await;
+        sent.map_err(|_| self.is_silent())?.map_err(broken)?;
+        // A bare acknowledgement is no sign of life that the server counts on, so it does not put off the heartbeat.
+        if frame.message.is_some() {
+            self.spoke = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// The next frame; pings and pongs count as a sign of life. Cancel-safe.
+    async fn receive(&mut self) -> Result<Frame<FromServer>, ChannelError> {
+        loop {
+            let message = self.socket.next().await.ok_or_else(|| ChannelError::Closed(String::new()))?;
+            let message = message.map_err(broken)?;
+            self.heard = Instant::now();
+            match message {
+                Message::Text(text) => return serde_json::from_str(&text).map_err(ChannelError::Message),
+                Message::Close(close) => {
+                    let why = close.filter(|close| !close.reason.is_empty());
+                    return Err(ChannelError::Closed(
+                        why.map_or(String::new(), |close| format!(": {}", close.reason)),
+                    ));
+                }
+                Message::Binary(_) => return Err(ChannelError::Protocol("it sent binary".to_owned())),
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+    }
+}
+
+fn broken(error: tungstenite::Error) -> ChannelError {
+    match error {
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+            ChannelError::Closed(String::new())
+        }
+        other => ChannelError::Socket(Box::new(other)),
+    }
+}
+
+#[cfg(test)]
+#[path = "conversation/tests.rs"]
+mod tests;

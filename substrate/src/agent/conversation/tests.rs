@@ -1,0 +1,316 @@
+//! The agent's side against a server that is played by the test, over plain streams, with the clock of the test.
+
+use api::{ids::Timestamp, inventory::PciDevice};
+use tokio::{io::DuplexStream, task::JoinHandle};
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::*;
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// The agent and what it is connected to.
+struct Rig {
+    /// `None` while it converses.
+    channel: Option<Channel>,
+    inventory: watch::Sender<Option<Arc<Inventory>>>,
+    outbox: mpsc::Sender<FromAgent>,
+    stop: watch::Sender<Option<Stop>>,
+    wanted: watch::Receiver<Option<Generation>>,
+    _applied: watch::Sender<Option<Generation>>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let (inventory, inventory_out) = watch::channel(None);
+        let (outbox, outbox_out) = mpsc::channel(4);
+        let (stop, stop_out) = watch::channel(None);
+        let (wanted, wanted_out) = watch::channel(None);
+        let (applied, applied_out) = watch::channel(None);
+        let channel = Channel {
+            about: About {
+                agent_version: "1".into(),
+                boot_id: "boot".into(),
+                instance: "instance".into(),
+                image: "debian-node@2".into(),
+            },
+            inventory: inventory_out,
+            outbox: outbox_out,
+            stop: stop_out,
+            wanted,
+            applied: applied_out,
+            uptime: || 42,
+            session: Session::default(),
+        };
+        Self { channel: Some(channel), inventory, outbox, stop, wanted: wanted_out, _applied: applied }
+    }
+
+    /// A new connection, hello heard.
+    async fn connect(&mut self) -> (Server, Frame<FromAgent>) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        let mut channel = self.channel.take().unwrap();
+        let agent = tokio::spawn(async move {
+            let end = channel.converse(socket, || ()).await;
+            (channel, end)
+        });
+        let mut server =
+            Server { socket: WebSocketStream::from_raw_socket(theirs, Role::Server, None).await, agent };
+        let hello = server.hear().await;
+        (server, hello)
+    }
+
+    /// A new connection, greeted with this `ack`.
+    async fn greeted(&mut self, ack: u64, resumed: bool) -> Server {
+        let (mut server, _) = self.connect().await;
+        server.say(0, ack, Some(welcome(resumed))).await;
+        server
+    }
+
+    async fn ended(&mut self, server: Server) -> Result<End, ChannelError> {
+        let Server { socket, agent } = server;
+        drop(socket);
+        let (channel, end) = agent.await.unwrap();
+        self.channel = Some(channel);
+        end
+    }
+}
+
+struct Server {
+    socket: WebSocketStream<DuplexStream>,
+    agent: JoinHandle<(Channel, Result<End, ChannelError>)>,
+}
+
+impl Server {
+    async fn hear(&mut self) -> Frame<FromAgent> {
+        let message = timeout(HEARTBEAT * 2, self.socket.next()).await.expect("the agent is silent");
+        serde_json::from_str(message.unwrap().unwrap().to_text().unwrap()).unwrap()
+    }
+
+    /// Nothing comes for a while that is shorter than a heartbeat.
+    async fn hear_nothing(&mut self) {
+        let heard = timeout(HEARTBEAT / 2, self.socket.next()).await;
+        assert!(heard.is_err(), "{heard:?}");
+    }
+
+    async fn say(&mut self, seq: u64, ack: u64, message: Option<FromServer>) {
+        let text = serde_json::to_string(&Frame { seq, ack, message }).unwrap();
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn closed(&mut self) {
+        let message = timeout(HEARTBEAT, self.socket.next()).await.expect("the agent does not close");
+        assert!(matches!(message, Some(Ok(Message::Close(_)))), "{message:?}");
+    }
+}
+
+fn welcome(resumed: bool) -> FromServer {
+    FromServer::Welcome { protocol: PROTOCOL, server_time: Timestamp(0), heartbeat_seconds: 10, resumed }
+}
+
+fn machine(name: &str) -> Arc<Inventory> {
+    let device = PciDevice {
+        address: name.into(),
+        class: "020000".into(),
+        vendor: "8086".into(),
+        device: "100e".into(),
+        driver: None,
+        numa_node: None,
+    };
+    Arc::new(Inventory { pci: vec![device], ..Inventory::default() })
+}
+
+fn inventory(seq: u64, ack: u64, name: &str) -> Frame<FromAgent> {
+    let inventory = Box::new((*machine(name)).clone());
+    Frame { seq, ack, message: Some(FromAgent::Inventory { inventory }) }
+}
+
+fn heartbeat(seq: u64) -> Frame<FromAgent> {
+    Frame { seq, ack: 0, message: Some(FromAgent::Heartbeat { uptime_seconds: 42 }) }
+}
+
+fn acknowledgement(ack: u64) -> Frame<FromAgent> {
+    Frame { seq: 0, ack, message: None }
+}
+
+fn generation(byte: u8) -> Generation {
+    Generation { digest: api::ids::Digest([byte; 32]), size: byte.into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hello_then_the_inventory_then_heartbeats() {
+    let mut rig = Rig::new();
+    let (mut server, hello) = rig.connect().await;
+    expect_test::expect![[r#"{"seq":0,"ack":0,"message":{"type":"hello","protocol":1,"agent-version":"1","boot-id":"boot","instance":"instance","image":"debian-node@2","overlays":null}}"#]]
+        .assert_eq(&serde_json::to_string(&hello).unwrap());
+    server.say(0, 0, Some(welcome(false))).await;
+    // The inventory takes its time.
+    server.hear_nothing().await;
+    rig.inventory.send_replace(Some(machine("a")));
+    assert_eq!(server.hear().await, inventory(1, 0, "a"));
+    server.say(0, 1, None).await;
+    assert_eq!(server.hear().await, heartbeat(2));
+    server.say(0, 2, None).await;
+    rig.inventory.send_replace(Some(machine("b")));
+    assert_eq!(server.hear().await, inventory(3, 0, "b"));
+    server.say(0, 3, None).await;
+    server.hear_nothing().await;
+    assert!(matches!(rig.ended(server).await, Err(ChannelError::Closed(_) | ChannelError::Socket(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_cut_only_what_was_not_heard_comes_again() {
+    let mut rig = Rig::new();
+    rig.inventory.send_replace(Some(machine("a")));
+    let mut server = rig.greeted(0, false).await;
+    assert_eq!(server.hear().await, inventory(1, 0, "a"));
+    server.say(1, 1, Some(FromServer::Overlays { generation: generation(7) })).await;
+    assert_eq!(server.hear().await, acknowledgement(1));
+    assert_eq!(*rig.wanted.borrow_and_update(), Some(generation(7)));
+    let applied =
+        FromAgent::OverlaysApplied { generation: generation(7), written: 1, removed: 0, error: None };
+    rig.outbox.send(applied.clone()).await.unwrap();
+    assert_eq!(server.hear().await.seq, 2);
+    rig.ended(server).await.unwrap_err();
+
+    // It was lost on the way. The server sends its first message again, too: nothing happens twice.
+    let (mut server, hello) = rig.connect().await;
+    assert_eq!(hello.ack, 1);
+    server.say(0, 1, Some(welcome(true))).await;
+    assert_eq!(server.hear().await, Frame { seq: 2, ack: 1, message: Some(applied) });
+    server.say(1, 2, Some(FromServer::Overlays { generation: generation(7) })).await;
+    assert_eq!(server.hear().await, acknowledgement(1));
+    assert!(!rig.wanted.has_changed().unwrap());
+    server.hear_nothing().await;
+    rig.ended(server).await.unwrap_err();
+    assert!(rig.channel.unwrap().session.is_settled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_knows_nothing_gets_everything_from_one() {
+    let mut rig = Rig::new();
+    rig.inventory.send_replace(Some(machine("a")));
+    let mut server = rig.greeted(0, false).await;
+    assert_eq!(server.hear().await, inventory(1, 0, "a"));
+    let applied =
+        FromAgent::OverlaysApplied { generation: generation(7), written: 1, removed: 0, error: None };
+    rig.outbox.send(applied.clone()).await.unwrap();
+    assert_eq!(server.hear().await.seq, 2);
+    rig.ended(server).await.unwrap_err();
+
+    let mut server = rig.greeted(0, false).await;
+    assert_eq!(server.hear().await, Frame { seq: 1, ack: 0, message: Some(applied) });
+    assert_eq!(server.hear().await, inventory(2, 0, "a"));
+    server.say(1, 2, Some(FromServer::SendInventory {})).await;
+    assert_eq!(server.hear().await, acknowledgement(1));
+    assert_eq!(server.hear().await, inventory(3, 1, "a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_is_left() {
+    let mut rig = Rig::new();
+    let server = rig.greeted(0, false).await;
+    let before = Instant::now();
+    let Server { socket, agent } = server;
+    let (channel, end) = agent.await.unwrap();
+    assert!(matches!(end, Err(ChannelError::Silent(30))), "{end:?}");
+    assert_eq!(before.elapsed().as_secs(), 30);
+    assert!(!Channel::needs_new_session(&end.unwrap_err()));
+    // What it said in vain waits for the next connection.
+    assert!((2..=3).contains(&channel.session.unacknowledged().count()));
+    drop(socket);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_welcome_is_left() {
+    let mut rig = Rig::new();
+    let (server, _) = rig.connect().await;
+    let (_, end) = server.agent.await.unwrap();
+    assert!(matches!(end, Err(ChannelError::Silent(15))), "{end:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reboot_is_announced_before_it_is_made() {
+    let mut rig = Rig::new();
+    let mut server = rig.greeted(0, false).await;
+    server.say(1, 0, Some(FromServer::Reboot { reason: "admin".into() })).await;
+    assert_eq!(server.hear().await, acknowledgement(1));
+    let goodbye = Frame { seq: 1, ack: 1, message: Some(FromAgent::GoingDown { reboot: true }) };
+    assert_eq!(server.hear().await, goodbye);
+    server.say(0, 1, None).await;
+    server.closed().await;
+    assert_eq!(rig.ended(server).await.unwrap(), End::Reboot { reason: "admin".into() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_announced_and_does_not_wait_for_a_dead_server() {
+    for going_down in [Some(true), Some(false), None] {
+        let mut rig = Rig::new();
+        let mut server = rig.greeted(0, false).await;
+        server.hear_nothing().await;
+        let before = Instant::now();
+        rig.stop.send_replace(Some(Stop { going_down }));
+        if let Some(reboot) = going_down {
+            assert_eq!(server.hear().await.message, Some(FromAgent::GoingDown { reboot }));
+        } else {
+            server.closed().await;
+        }
+        // The server says no word more.
+        let (_, end) = (&mut server.agent).await.unwrap();
+        assert_eq!(end.unwrap(), End::Stopped);
+        let limit = if going_down.is_some() { FAREWELL_DEADLINE } else { Duration::ZERO };
+        assert_eq!(before.elapsed().as_secs(), limit.as_secs());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_breaks_the_protocol_ends_the_conversation() {
+    let cases: [(u64, u64, FromServer, bool); 5] = [
+        (1, 9, FromServer::SendInventory {}, true),
+        (0, 0, FromServer::SendInventory {}, true),
+        (2, 0, FromServer::SendInventory {}, false),
+        (1, 0, welcome(false), false),
+        (1, 0, FromServer::Overlays { generation: generation(1) }, false),
+    ];
+    let last = cases.len() - 1;
+    for (number, (seq, ack, message, new_session)) in cases.into_iter().enumerate() {
+        let mut rig = Rig::new();
+        let mut server = rig.greeted(0, false).await;
+        server.say(seq, ack, Some(message)).await;
+        if number == last {
+            // The control: a good message ends nothing.
+            assert_eq!(server.hear().await, acknowledgement(1));
+            continue;
+        }
+        let (_, end) = (&mut server.agent).await.unwrap();
+        let error = end.unwrap_err();
+        assert_eq!(Channel::needs_new_session(&error), new_session, "{error:?}");
+    }
+
+    let mut rig = Rig::new();
+    let (mut server, _) = rig.connect().await;
+    let other =
+        FromServer::Welcome { protocol: 2, server_time: Timestamp(0), heartbeat_seconds: 10, resumed: false };
+    server.say(0, 0, Some(other)).await;
+    let (_, end) = (&mut server.agent).await.unwrap();
+    assert_eq!(
+        end.unwrap_err().to_string(),
+        "the server breaks the protocol: it speaks version 2, this agent 1"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stops_reading_is_left() {
+    let mut rig = Rig::new();
+    let (ours, theirs) = tokio::io::duplex(1 << 10);
+    let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+    let mut channel = rig.channel.take().unwrap();
+    let agent = tokio::spawn(async move { channel.converse(socket, || ()).await });
+    let mut server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+    server.next().await.unwrap().unwrap();
+    let text = serde_json::to_string(&Frame { seq: 0, ack: 0, message: Some(welcome(false)) }).unwrap();
+    server.send(Message::text(text)).await.unwrap();
+    let large = Inventory { pci: vec![machine("a").pci[0].clone(); 1000], ..Inventory::default() };
+    rig.inventory.send_replace(Some(Arc::new(large)));
+    let end = agent.await.unwrap();
+    assert!(matches!(end, Err(ChannelError::Silent(30))), "{end:?}");
+}

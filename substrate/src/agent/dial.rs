@@ -1,0 +1,79 @@
+//! A WebSocket to one fleet port: TCP, mutual TLS, upgrade, all within one deadline.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use api::{channel::MAX_MESSAGE_BYTES, problem::Problem};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{self, protocol::WebSocketConfig},
+};
+
+/// Time from the first packet to the open WebSocket. A server that shakes 10,000 hands at once may need seconds.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// A WebSocket over TLS over TCP.
+pub type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+/// Why there is no WebSocket.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// TCP failed: no route, refused.
+    #[error("cannot connect to {0}")]
+    Connect(SocketAddr, #[source] std::io::Error),
+    /// TLS failed: one side does not trust the other's certificate, or a clock is wrong.
+    #[error("cannot speak TLS with {0}")]
+    Tls(SocketAddr, #[source] std::io::Error),
+    /// The server does not open the channel to this node.
+    #[error("{0} refuses the channel: {1}")]
+    Refused(SocketAddr, String),
+    /// The answer is not that of a WebSocket server.
+    #[error("cannot open the channel to {0}")]
+    Upgrade(SocketAddr, #[source] Box<tungstenite::Error>),
+    /// It took longer than [`DEADLINE`].
+    #[error("{0} did not answer within {seconds} s", seconds = DEADLINE.as_secs())]
+    Deadline(SocketAddr),
+}
+
+/// Opens the channel's WebSocket.
+///
+/// # Errors
+/// [`DialError`].
+pub async fn dial(server: SocketAddr, tls: Arc<rustls::ClientConfig>) -> Result<Socket, DialError> {
+    tokio::time::timeout(DEADLINE, open(server, tls)).await.unwrap_or(Err(DialError::Deadline(server)))
+}
+
+async fn open(server: SocketAddr, tls: Arc<rustls::ClientConfig>) -> Result<Socket, DialError> {
+    let tcp = TcpStream::connect(server).await.map_err(|error| DialError::Connect(server, error))?;
+    // Frames are small and answered at once; waiting for more would only delay them.
+    tcp.set_nodelay(true).map_err(|error| DialError::Connect(server, error))?;
+    let name = ServerName::IpAddress(server.ip().into());
+    let stream =
+        TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| DialError::Tls(server, error))?;
+    let url = format!("wss://{server}/node/v1/channel");
+    match client_async_with_config(url, stream, Some(limits())).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(tungstenite::Error::Http(response)) => {
+            let problem = response.body().as_deref().and_then(|body| serde_json::from_slice(body).ok());
+            let why = problem.map_or_else(
+                || response.status().to_string(),
+                |problem: Problem| format!("{}: {}", problem.title, problem.detail),
+            );
+            Err(DialError::Refused(server, why))
+        }
+        Err(error) => Err(DialError::Upgrade(server, Box::new(error))),
+    }
+}
+
+/// Limits of what a server can make this node hold.
+pub(crate) fn limits() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES))
+}
+
+#[cfg(test)]
+#[path = "dial/tests.rs"]
+mod tests;

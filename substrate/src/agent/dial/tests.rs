@@ -1,0 +1,142 @@
+//! Dialling real servers on the loopback interface, with certificates made on the spot.
+
+use api::{enroll::AgentIdentity, ids::Timestamp};
+use futures_util::{SinkExt, StreamExt};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::*;
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
+fn ca() -> Ca {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn identity(ca: &Ca, client_of: &Ca) -> AgentIdentity {
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(Vec::new()).unwrap().signed_by(&key, client_of).unwrap();
+    AgentIdentity {
+        node: "n1".parse().unwrap(),
+        id: "6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".parse().unwrap(),
+        fleet_servers: Vec::new(),
+        ca: ca.pem(),
+        certificate: leaf.pem(),
+        key: key.serialize_pem(),
+        not_after: Timestamp(0),
+        image: String::new(),
+    }
+}
+
+/// A server for 127.0.0.1 that demands a certificate of this CA.
+fn acceptor(ca: &Ca) -> TlsAcceptor {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+    let key = KeyPair::generate().unwrap();
+    let leaf = parameters.signed_by(&key, ca).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.der().clone()).unwrap();
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+fn tls(identity: &AgentIdentity) -> Arc<rustls::ClientConfig> {
+    Arc::new(crate::tls::authenticated(identity).unwrap())
+}
+
+#[tokio::test]
+async fn a_channel_opens_with_both_certificates() {
+    let ca = ca();
+    let (listener, address) = listen().await;
+    let acceptor = acceptor(&ca);
+    let server = tokio::spawn(async move {
+        let stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        assert_eq!(stream.get_ref().1.peer_certificates().map(<[_]>::len), Some(1));
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        let heard = socket.next().await.unwrap().unwrap();
+        socket.send(heard).await.unwrap();
+    });
+    let mut socket = dial(address, tls(&identity(&ca, &ca))).await.unwrap();
+    socket.send(Message::text("x")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("x"));
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_or_node_of_another_ca_is_told_by_the_error() {
+    let (ca, other) = (ca(), ca());
+    let (listener, address) = listen().await;
+    let acceptor = acceptor(&ca);
+    let server = tokio::spawn(async move {
+        for _ in 0..2 {
+            acceptor.accept(listener.accept().await.unwrap().0).await.unwrap_err();
+        }
+    });
+    // The node does not trust the server.
+    let error = dial(address, tls(&identity(&other, &ca))).await.unwrap_err();
+    assert!(matches!(error, DialError::Tls(..)), "{error:?}");
+    // The server does not trust the node; TLS 1.3 tells it after the handshake.
+    let error = dial(address, tls(&identity(&ca, &other))).await.unwrap_err();
+    assert!(matches!(error, DialError::Tls(..) | DialError::Upgrade(..)), "{error:?}");
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_carries_the_servers_reason() {
+    let ca = ca();
+    let (listener, address) = listen().await;
+    let acceptor = acceptor(&ca);
+    let server = tokio::spawn(async move {
+        let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        let mut request = [0; 2048];
+        let length = stream.read(&mut request).await.unwrap();
+        assert!(request[..length].starts_with(b"GET /node/v1/channel HTTP/1.1\r\n"));
+        let body = r#"{"status":403,"title":"no channel","detail":"the node was deleted"}"#;
+        let answer = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let error = dial(address, tls(&identity(&ca, &ca))).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{address} refuses the channel: no channel: the node was deleted"));
+    server.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_waited_for_past_the_deadline() {
+    let ca = ca();
+    let (listener, address) = listen().await;
+    let error = dial(address, tls(&identity(&ca, &ca))).await.unwrap_err();
+    assert!(matches!(error, DialError::Deadline(..)), "{error:?}");
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_closed_port_is_told_at_once() {
+    let ca = ca();
+    let (listener, address) = listen().await;
+    drop(listener);
+    let error = dial(address, tls(&identity(&ca, &ca))).await.unwrap_err();
+    assert!(matches!(error, DialError::Connect(..)), "{error:?}");
+}
