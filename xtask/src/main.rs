@@ -1,6 +1,9 @@
 //! Developer commands: `cargo xtask COMMAND`.
 
 mod agent_build;
+mod lanes;
+mod run;
+mod tidy;
 
 use clap::{Parser, Subcommand};
 
@@ -13,6 +16,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Build everything, boot a virtual cluster of two nodes, and show it.
+    Demo,
+    /// Lints and all lanes of tests, or one lane.
+    Test {
+        /// Only this lane.
+        lane: Option<lanes::Lane>,
+    },
+    /// Check what the lints cannot: edges between crates, sizes, paths in documents.
+    Tidy,
     /// Build the static substrate binary, target/substrate.
     Agent {
         /// Optimised, as it ships.
@@ -24,6 +36,9 @@ enum Command {
 #[expect(clippy::print_stdout, reason = "a program for the terminal")]
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Demo => lanes::demo(),
+        Command::Test { lane } => lanes::test(lane),
+        Command::Tidy => tidy::tidy(),
         Command::Agent { release } => {
             let path = agent_build::build(release)?;
             let bytes = std::fs::metadata(&path)?.len();

@@ -1,0 +1,93 @@
+//! `cargo xtask test`: lints first, then the four lanes in the order of their cost.
+
+use anyhow::bail;
+
+use crate::{
+    agent_build,
+    run::{run, timed},
+    tidy,
+};
+
+/// A lane of tests. Which test is in which lane is told by names alone: see docs/testing.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Lane {
+    /// No root, no network but loopback.
+    Unit,
+    /// The whole server in one process, with simulated nodes.
+    Sim,
+    /// Root, in network namespaces of its own.
+    Privileged,
+    /// Machines in QEMU.
+    Vm,
+}
+
+const PRIVILEGED: &str = "test(/(^|::)privileged_/)";
+
+/// Runs one lane, or the lints and all lanes.
+///
+/// # Errors
+/// The first thing that fails; what comes after it is not run.
+#[expect(clippy::print_stdout, reason = "a program for the terminal")]
+pub(crate) fn test(lane: Option<Lane>) -> anyhow::Result<()> {
+    if let Some(lane) = lane {
+        build()?;
+        return run_lane(lane);
+    }
+    tidy::tidy()?;
+    run("cargo", &["fmt", "--all", "--check"])?;
+    let ((), built) = timed(build)?;
+    println!("dev-profile build (server, agent and tests): {:.0} s", built.as_secs_f64());
+    run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    for lane in [Lane::Unit, Lane::Sim, Lane::Privileged, Lane::Vm] {
+        let ((), took) = timed(|| run_lane(lane))?;
+        println!("lane {lane:?}: passed in {:.0} s", took.as_secs_f64());
+    }
+    Ok(())
+}
+
+/// Builds what a cluster needs and boots one.
+///
+/// # Errors
+/// If the build fails or a node does not become ready.
+pub(crate) fn demo() -> anyhow::Result<()> {
+    run("cargo", &["build", "--quiet", "--package", "bedplate", "--package", "vm-tests"])?;
+    agent_build::build(false)?;
+    run("cargo", &["run", "--quiet", "--package", "vm-tests", "--", "demo"])
+}
+
+/// Everything that the lanes run: programs, tests, and the static agent.
+fn build() -> anyhow::Result<()> {
+    run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;
+    agent_build::build(false)?;
+    Ok(())
+}
+
+fn run_lane(lane: Lane) -> anyhow::Result<()> {
+    match lane {
+        Lane::Unit => nextest(&format!("not ({PRIVILEGED} or binary(sim))")),
+        Lane::Sim => nextest("binary(sim)"),
+        Lane::Privileged => {
+            require_root("network namespaces")?;
+            nextest(PRIVILEGED)
+        }
+        Lane::Vm => {
+            require_root("tap devices")?;
+            run("cargo", &["run", "--quiet", "--package", "vm-tests", "--", "lane"])
+        }
+    }
+}
+
+fn nextest(filter: &str) -> anyhow::Result<()> {
+    run("cargo", &["nextest", "run", "--workspace", "--no-fail-fast", "--filterset", filter])
+}
+
+/// A lane that cannot run fails; it is never skipped.
+fn require_root(what: &str) -> anyhow::Result<()> {
+    let uid = std::fs::read_to_string("/proc/self/status")?.lines().find_map(|line| {
+        line.strip_prefix("Uid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok())
+    });
+    if uid != Some(0) {
+        bail!("this lane needs root for {what}: run `make test` as root");
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Starting children: every command that xtask runs is printed and checked here.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+
+/// Runs a command in the foreground.
+///
+/// # Errors
+/// If it cannot be started or ends with another status than 0; names the command.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let line = format!("{program} {}", arguments.join(" "));
+    step(&line);
+    #[expect(clippy::disallowed_methods, reason = "the home of child processes in xtask")]
+    let status =
+        Command::new(program).args(arguments).status().with_context(|| format!("cannot start {line}"))?;
+    if !status.success() {
+        bail!("{line}: {status}");
+    }
+    Ok(())
+}
+
+/// What a command prints.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn output(program: &str, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+    let line = format!("{program} {}", arguments.join(" "));
+    #[expect(clippy::disallowed_methods, reason = "the home of child processes in xtask")]
+    let output =
+        Command::new(program).args(arguments).output().with_context(|| format!("cannot start {line}"))?;
+    if !output.status.success() {
+        bail!("{line}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(output.stdout)
+}
+
+/// How long `work` took.
+///
+/// # Errors
+/// Those of `work`.
+pub(crate) fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, Duration)> {
+    #[expect(clippy::disallowed_methods, reason = "the home of the clock in xtask")]
+    let start = Instant::now();
+    let value = work()?;
+    Ok((value, start.elapsed()))
+}
+
+#[expect(clippy::print_stderr, reason = "a program for the terminal")]
+fn step(line: &str) {
+    eprintln!("== {line}");
+}
