@@ -6,7 +6,7 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
+        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -16,21 +16,29 @@ pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = 
     nearest(word, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
 }
 
-/// Levenshtein distance, case and `_`/`-` ignored.
+/// Optimal string alignment distance: insertions, deletions, substitutions and swapped neighbours; case and `_`/`-`
+/// ignored.
 fn distance(left: &str, right: &str) -> usize {
     let fold = |text: &str| -> Vec<char> { text.to_lowercase().replace('_', "-").chars().collect() };
     let (left, right) = (fold(left), fold(right));
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+    let mut rows = vec![vec![0; right.len() + 1]; left.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    for j in 0..=right.len() {
+        rows[0][j] = j;
+    }
+    for i in 1..=left.len() {
+        for j in 1..=right.len() {
+            let substituted = rows[i - 1][j - 1] + usize::from(left[i - 1] != right[j - 1]);
+            let mut best = substituted.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
         }
     }
-    row[right.len()]
+    rows[left.len()][right.len()]
 }
 
 #[cfg(test)]
@@ -43,6 +51,8 @@ mod tests {
         assert_eq!(nearest("kernel_arg", keys), Some("kernel-args"));
         assert_eq!(nearest("kernelargs", keys), Some("kernel-args"));
         assert_eq!(nearest("imge", keys), Some("image"));
+        assert_eq!(nearest("imgae", keys), Some("image"));
+        assert_eq!(nearest("x", ["a"]), None);
         assert_eq!(nearest("frobnicate", keys), None);
         assert_eq!(nearest("", keys), None);
     }

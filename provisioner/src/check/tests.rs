@@ -77,7 +77,7 @@ fn unknown_names_have_hints() {
             ("n3", "{image: 'debian@x', groups: ['a b', '~']}"),
         ],
         &expect![[r#"
-            profiles.base.profiles: profile "bsae" does not exist
+            profiles.base.profiles: profile "bsae" does not exist (did you mean `base`?)
             nodes.n1.boot-overlays[0]: overlay "hostnam" does not exist (did you mean `hostname`?)
             nodes.n1.boot-overlays[1]: overlay "frob" does not exist (see `bedplate overlay list`)
             nodes.n1.boot-overlays[3]: "A" is not a valid overlay name: use 1 to 63 lower-case letters, digits and hyphens, no hyphen first or last
@@ -138,7 +138,23 @@ fn interfaces_fit_together() {
                  bond1: {bond: {mode: 802.3ad, members: [b, bond1, bond0]}}, bond2: {bond: {mode: 802.3ad, members: []}}}}",
             ),
         ],
-        &expect![[""]],
+        &expect![[r#"
+            nodes.n1.interfaces.a.vlan: a VLAN needs the interface that carries it (add `parent`)
+            nodes.n1.interfaces.b.parent: only a VLAN has a parent (add `vlan`, or remove `parent`)
+            nodes.n1.interfaces.c.parent: the node has no interface "x"
+            nodes.n1.interfaces.d.parent: the VLAN carries itself
+            nodes.n2.interfaces.a.address: 10.0.0.0 is not the address of a host in 10.0.0.0/24
+            nodes.n2.interfaces.b.gateway: gateway 10.0.1.1 is outside the network 10.0.0.0/24
+            nodes.n2.interfaces.c.gateway: a gateway needs an address on the interface (add `address`)
+            nodes.n2.interfaces.d.address: 127.0.0.1 cannot be given to an interface
+            nodes.n2.interfaces.e.gateway: gateway 10.0.0.9 is the interface's own address
+            nodes.n3.interfaces.bond0.bond.members: member "a" has an address of its own (move the address to "bond0")
+            nodes.n3.interfaces.bond0.bond.members: the node has no interface "x"
+            nodes.n3.interfaces.bond1.bond.members: "b" is already a member of "bond0"
+            nodes.n3.interfaces.bond1.bond.members: "bond0" is a bond or a VLAN itself
+            nodes.n3.interfaces.bond1.bond.members: the bond is its own member
+            nodes.n3.interfaces.bond2.bond.members: a bond needs at least one member
+        "#]],
     );
 }
 

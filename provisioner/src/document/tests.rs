@@ -37,17 +37,46 @@ nodes:
 node: {}
 nodes: 7
 ",
-        &expect![[""]],
+        &expect![[r#"
+            3:5: profiles.base.kernel_args: unknown key "kernel_args" (did you mean `kernel-args`?)
+            4:5: profiles.base.imgae: unknown key "imgae" (did you mean `image`?)
+            5:18: profiles.base.kernel-args: this must be a list, not a single value (write `[quiet]`)
+            6:3: profiles.Base: "Base" is not a valid profile name: use 1 to 63 lower-case letters, digits and hyphens, no hyphen first or last
+            11:14: nodes.n1.interfaces.eth0.mac: "52:54:00:00:00" is not a hardware address (as in 52:54:00:12:34:56)
+            12:18: nodes.n1.interfaces.eth0.address: "10.0.0.1" is not an address with prefix length (as in 10.1.0.11/24)
+            13:14: nodes.n1.interfaces.eth0.mtu: "big" is not a whole number from 0 to 4294967295
+            14:7: nodes.n1.interfaces.eth0: the key is there twice; first in line 10
+            15:21: nodes.n1.interfaces.bond0.bond: the key "members" is missing
+            16:10: nodes.n1.dns: this must be a map, not a list
+            17:14: nodes.n1.groups[0]: this must be text, not a map
+            17:22: nodes.n1.groups[1]: this must be text, not nothing
+            18:3: nodes.n[1-2: host list "n[1-2" has an unmatched bracket
+            19:3: nodes.n[1-2]: nodes.n1 is there twice
+            20:3: nodes.n[3-4]: interface eth0 has a mac, which only one node can have; add the nodes one by one
+            21:1: node: unknown key "node" (did you mean `nodes`?)
+            22:1: nodes: the key is there twice; first in line 7
+            22:8: nodes: this must be a map from name to machine
+        "#]],
     );
 }
 
 #[test]
 fn broken_yaml_names_the_place() {
-    check("nodes:\n  n1: [a\n  n2: {}\n", &expect![[""]]);
-    check("nodes: &a {}\nprofiles: *a\n", &expect![[""]]);
-    check("- a\n", &expect![[""]]);
-    check("nodes: {}\n---\nnodes: {}\n", &expect![[""]]);
-    check("nodes: !x {}\n", &expect![[""]]);
+    check("nodes:\n  n1: [a\n  n2: {}\n", &expect![[r#"
+        3:5: : illegal placement of ':' indicator
+    "#]]);
+    check("nodes: &a {}\nprofiles: *a\n", &expect![[r#"
+        2:11: : aliases (`*name`) are not read; use a profile
+    "#]]);
+    check("- a\n", &expect![[r#"
+        1:1: : the document must be a map (begin with `nodes:` or `profiles:`)
+    "#]]);
+    check("nodes: {}\n---\nnodes: {}\n", &expect![[r#"
+        3:1: : a second YAML document; put everything into one
+    "#]]);
+    check("nodes: !x {}\n", &expect![[r#"
+        1:11: : a tag (`!…`) has no meaning here
+    "#]]);
     check("", &expect![""]);
     check("# nothing\n", &expect![""]);
     check("nodes:\n", &expect![""]);

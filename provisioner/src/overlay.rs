@@ -1,0 +1,81 @@
+//! Overlays: folders of files and templates that are rendered for each node. The format: `docs/formats/overlay.md`.
+//!
+//! - [`library`] reads the shipped and the site's folders into memory;
+//! - [`variables`] makes what templates see of a node and of the cluster;
+//! - [`template`] compiles and renders one file;
+//! - [`renderer`] renders whole overlays, and remembers what it rendered by what went in;
+//! - [`archive`] packs the result as the tar of `api::overlay`.
+//!
+//! All of it is called by the server's shell in [`crate::Provisioner`]; nothing here but [`library`] and [`host_key`]
+//! touches a file.
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+pub mod archive;
+pub mod host_key;
+pub mod library;
+pub mod renderer;
+pub mod site;
+pub mod template;
+pub mod variables;
+
+/// Longest path of a rendered file, bytes: what the name and prefix fields of a POSIX tar header hold.
+pub const MAX_PATH_BYTES: usize = 255;
+
+/// Largest file of an overlay and largest rendered file, bytes: configuration, not data.
+pub const MAX_FILE_BYTES: usize = 16 << 20;
+
+/// One entry as a node gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Path on the node, with a leading slash.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File {
+        /// Its bytes.
+        bytes: Bytes,
+        /// SHA-256 of them.
+        digest: [u8; 32],
+    },
+    /// A symbolic link.
+    Link(String),
+}
+
+impl Content {
+    /// A regular file.
+    #[must_use]
+    pub fn file(bytes: Bytes) -> Self {
+        let digest = Sha256::digest(&bytes).into();
+        Self::File { bytes, digest }
+    }
+}
+
+/// Checks the path of a rendered file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_path(path: &str) -> Result<(), &'static str> {
+    let Some(relative) = path.strip_prefix('/') else { return Err("it must begin with /") };
+    if path.len() > MAX_PATH_BYTES {
+        return Err("it is longer than 255 bytes");
+    }
+    if path.contains('\0') || path.contains('\n') {
+        return Err("it holds a line break or a zero byte");
+    }
+    if relative.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("it has an empty part, or a part . or ..");
+    }
+    Ok(())
+}

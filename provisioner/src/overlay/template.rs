@@ -1,0 +1,367 @@
+//! One template: its front matter, its compiled form, and rendering it to no, one or several files.
+//!
+//! The front matter is a comment at the very start:
+//!
+//! ```text
+//! {#- bedplate
+//! for-each: interfaces
+//! path: /etc/systemd/network/10-{{ item.name }}.network
+//! mode: 0600
+//! -#}
+//! ```
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
+use sha2::{Digest as _, Sha256};
+
+use super::{Content, Entry, MAX_FILE_BYTES, check_path, variables::Variables};
+
+/// Files that one template may make for one node: a hundred times what a large node has interfaces.
+const MAX_ITEMS: usize = 4096;
+
+/// A template of an overlay.
+pub struct Template {
+    /// Path on the node without `.j2`; the path of its files unless the front matter says otherwise.
+    path: String,
+    /// Permission bits of its files.
+    mode: u32,
+    environment: Environment<'static>,
+    front: Front,
+    /// Variables that it reads, sorted.
+    reads: Vec<String>,
+    /// SHA-256 of everything that its files depend on besides variables.
+    digest: [u8; 32],
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template")
+            .field("path", &self.path)
+            .field("reads", &self.reads)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Front {
+    for_each: Option<String>,
+    path: Option<String>,
+    mode: Option<u32>,
+}
+
+/// Why a template cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct TemplateError {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Carried by the error that ends a template which called `skip()`.
+#[derive(Debug, thiserror::Error)]
+#[error("skipped")]
+struct Skipped;
+
+const BODY: &str = "body";
+const PATH: &str = "path";
+
+impl Template {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// A mistake in the front matter or in the syntax, with its line.
+    pub fn compile(path: &str, mode: u32, source: &str) -> Result<Self, TemplateError> {
+        let front = Front::read(source)?;
+        let mut environment = environment().map_err(|error| located(&error))?;
+        environment
+            .add_template_owned(BODY.to_owned(), source.to_owned())
+            .map_err(|error| located(&error))?;
+        let mut reads = environment
+            .get_template(BODY)
+            .map(|template| template.undeclared_variables(false))
+            .map_err(|error| located(&error))?;
+        let in_front = |error: &Error, key: &str| TemplateError {
+            line: 1,
+            message: format!("{key} of the front matter: {}", describe(error)),
+        };
+        if let Some(path) = &front.path {
+            environment
+                .add_template_owned(PATH.to_owned(), path.clone())
+                .map_err(|e| in_front(&e, "path"))?;
+            let template = environment.get_template(PATH).map_err(|e| in_front(&e, "path"))?;
+            reads.extend(template.undeclared_variables(false));
+        }
+        if let Some(expression) = &front.for_each {
+            let compiled = environment.compile_expression(expression);
+            reads.extend(compiled.map_err(|e| in_front(&e, "for-each"))?.undeclared_variables(false));
+        }
+        let mut reads: Vec<String> = reads.into_iter().collect();
+        reads.sort_unstable();
+        let mode = front.mode.unwrap_or(mode);
+        let digest = Sha256::new()
+            .chain_update(path)
+            .chain_update([0])
+            .chain_update(mode.to_be_bytes())
+            .chain_update(source)
+            .finalize()
+            .into();
+        Ok(Self { path: path.to_owned(), mode, environment, front, reads, digest })
+    }
+
+    /// Variables that it reads, sorted; functions among them.
+    #[must_use]
+    pub fn reads(&self) -> &[String] {
+        &self.reads
+    }
+
+    /// Permission bits of its files.
+    #[must_use]
+    pub fn mode(&self) -> u32 {
+        self.mode
+    }
+
+    /// Path of its files as written, placeholders included.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.front.path.as_deref().unwrap_or(&self.path)
+    }
+
+    /// Everything that its files depend on: equal keys, equal files.
+    #[must_use]
+    pub fn key(&self, variables: &Variables) -> [u8; 32] {
+        let mut hash = Sha256::new().chain_update(self.digest);
+        for name in &self.reads {
+            if let Some(variable) = variables.get(name) {
+                hash.update(name.as_bytes());
+                hash.update([0]);
+                hash.update(variable.digest());
+            }
+        }
+        hash.finalize().into()
+    }
+
+    /// Renders its files.
+    ///
+    /// # Errors
+    /// An unknown variable, `fail()`, a bad path, or too much, with the line.
+    pub fn render(&self, variables: &Variables) -> Result<Arc<[Entry]>, TemplateError> {
+        let Some(expression) = &self.front.for_each else {
+            return Ok(self.file(variables, None)?.into_iter().collect());
+        };
+        let line_one = |message: String| TemplateError { line: 1, message };
+        let items = self
+            .environment
+            .compile_expression(expression)
+            .and_then(|compiled| compiled.eval(variables.context(&self.reads, None)))
+            .and_then(|items| match items.is_undefined() {
+                true => Err(Error::new(ErrorKind::UndefinedError, format!("`{expression}` is undefined"))),
+                false => items.try_iter().map(Iterator::collect::<Vec<Value>>),
+            })
+            .map_err(|error| line_one(format!("for-each: {}", describe(&error))))?;
+        if items.len() > MAX_ITEMS {
+            return Err(line_one(format!("for-each: {} files; at most {MAX_ITEMS} are made", items.len())));
+        }
+        let files: Result<Vec<Option<Entry>>, TemplateError> =
+            items.into_iter().map(|item| self.file(variables, Some(item))).collect();
+        Ok(files?.into_iter().flatten().collect())
+    }
+
+    fn file(&self, variables: &Variables, item: Option<Value>) -> Result<Option<Entry>, TemplateError> {
+        let context = variables.context(&self.reads, item);
+        let body = self.environment.get_template(BODY).and_then(|template| template.render(context.clone()));
+        let body = match body {
+            Ok(body) => body,
+            Err(error) if is_skip(&error) => return Ok(None),
+            Err(error) => return Err(located(&error)),
+        };
+        let too_large = body.len() > MAX_FILE_BYTES;
+        if too_large {
+            return Err(TemplateError {
+                line: 1,
+                message: format!("more than {MAX_FILE_BYTES} bytes come of it"),
+            });
+        }
+        let path = match &self.front.path {
+            None => self.path.clone(),
+            Some(_) => {
+                self.environment.get_template(PATH).and_then(|template| template.render(context)).map_err(
+                    |error| TemplateError { line: 1, message: format!("path: {}", describe(&error)) },
+                )?
+            }
+        };
+        check_path(&path).map_err(|rule| TemplateError {
+            line: 1,
+            message: format!("the path {path:?} is wrong: {rule}"),
+        })?;
+        Ok(Some(Entry { path, mode: self.mode, content: Content::file(Bytes::from(body)) }))
+    }
+}
+
+/// Strict, no escaping, blocks do not leave empty lines, the last newline stays.
+fn environment() -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_syntax(
+        SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true).build()?,
+    );
+    environment.add_function("skip", || -> Result<String, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, "skipped").with_source(Skipped))
+    });
+    environment.add_function("fail", |message: String| -> Result<String, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    Ok(environment)
+}
+
+fn is_skip(error: &Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if error.is::<Skipped>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+fn located(error: &Error) -> TemplateError {
+    TemplateError { line: error.line().unwrap_or(1), message: describe(error) }
+}
+
+/// The kind of the error and its detail, without the place that [`TemplateError`] tells already.
+fn describe(error: &Error) -> String {
+    match error.detail() {
+        Some(detail) if error.kind() == ErrorKind::InvalidOperation => detail.to_owned(),
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    }
+}
+
+impl Front {
+    fn read(source: &str) -> Result<Self, TemplateError> {
+        let mut front = Self::default();
+        let Some(body) = source.strip_prefix("{#- bedplate\n") else { return Ok(front) };
+        let unclosed = || TemplateError { line: 1, message: "the front matter has no end `-#}`".to_owned() };
+        let (body, _) = body.split_once("-#}").ok_or_else(unclosed)?;
+        for (index, line) in body.lines().enumerate() {
+            let wrong = |message: String| TemplateError { line: index + 2, message };
+            if line.trim().is_empty() {
+                continue;
+            }
+            let (key, value) =
+                line.split_once(':').ok_or_else(|| wrong(format!("{line:?} is not `key: value`")))?;
+            let value = value.trim();
+            match key.trim() {
+                "for-each" => front.for_each = Some(value.to_owned()),
+                "path" => front.path = Some(value.to_owned()),
+                "mode" => {
+                    let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777);
+                    front.mode = Some(mode.ok_or_else(|| wrong(format!("{value:?} is not an octal mode")))?);
+                }
+                other => {
+                    let hint = crate::suggest::did_you_mean(other, ["for-each", "path", "mode"]);
+                    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+                    return Err(wrong(format!("unknown key {other:?} in the front matter{hint}")));
+                }
+            }
+        }
+        if front.for_each.is_some() && front.path.is_none() {
+            let message = "`for-each` makes several files and needs a `path`".to_owned();
+            return Err(TemplateError { line: 1, message });
+        }
+        Ok(front)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(source: &str, expect: &Expect) {
+        let variables = Variables::of_json(&json!({
+            "name": "n1",
+            "tags": {"a-b": "x"},
+            "interfaces": [{"name": "e0", "mac": null}, {"name": "e1", "mac": "52:54:00:00:00:01"}],
+        }));
+        let rendered =
+            Template::compile("/etc/x", 0o644, source).and_then(|template| template.render(&variables));
+        let text = match rendered {
+            Err(error) => error.to_string(),
+            Ok(entries) => entries
+                .iter()
+                .map(|entry| match &entry.content {
+                    Content::File { bytes, .. } => {
+                        format!("{} {:o}\n{}", entry.path, entry.mode, String::from_utf8_lossy(bytes))
+                    }
+                    other => format!("{other:?}"),
+                })
+                .collect(),
+        };
+        expect.assert_eq(&text);
+    }
+
+    #[test]
+    fn one_file() {
+        check(
+            "a {{ name }}\n{% if true %}\nb\n{% endif %}\n",
+            &expect![[r#"
+            /etc/x 644
+            a n1
+            b
+        "#]],
+        );
+        check(
+            "{{ tags['a-b'] }}{% if tags.c is defined %}c{% endif %}",
+            &expect![[r#"
+            /etc/x 644
+            x"#]],
+        );
+    }
+
+    #[test]
+    fn several_files_and_none() {
+        check(
+            "{#- bedplate\nfor-each: interfaces\npath: /etc/{{ item.name }}.conf\nmode: 0600\n-#}\n\
+             {% if not item.mac %}{{ skip() }}{% endif %}\nmac={{ item.mac }}\n",
+            &expect![[r#"
+                /etc/e1.conf 600
+                mac=52:54:00:00:00:01
+            "#]],
+        );
+        check("{{ skip() }}", &expect![""]);
+    }
+
+    #[test]
+    fn mistakes_have_their_line() {
+        check("a\n{{ nmae }}\n", &expect!["line 2: undefined value: `nmae` is undefined"]);
+        check("a\n\n{% if x %}\n", &expect!["line 3: syntax error: unexpected end of input, expected end of block"]);
+        check("a\n{{ fail('no ' ~ name) }}\n", &expect!["line 2: no n1"]);
+        check("{#- bedplate\nmode: 9\n-#}\n", &expect![[r#"line 2: "9" is not an octal mode"#]]);
+        check("{#- bedplate\nfor_each: x\n-#}\n", &expect![[r#"line 2: unknown key "for_each" in the front matter (did you mean `for-each`?)"#]]);
+        check(
+            "{#- bedplate\nfor-each: x\n-#}\n",
+            &expect!["line 1: `for-each` makes several files and needs a `path`"],
+        );
+        check("{#- bedplate\nfor-each: nope\npath: /x\n-#}\n", &expect!["line 1: for-each: undefined value: `nope` is undefined"]);
+        check("{#- bedplate\npath: /etc/../{{ name }}\n-#}\n", &expect![[r#"line 1: the path "/etc/../n1" is wrong: it has an empty part, or a part . or .."#]]);
+        check("{#- bedplate\npath: x\n", &expect!["line 1: the front matter has no end `-#}`"]);
+    }
+
+    #[test]
+    fn the_key_covers_what_is_read_and_nothing_else() {
+        let template = Template::compile("/x", 0o644, "{{ a }}{% for b in c %}{{ b }}{% endfor %}").unwrap();
+        let key = |json: serde_json::Value| template.key(&Variables::of_json(&json));
+        let one = key(json!({"a": 1, "b": 1, "c": []}));
+        assert_eq!(one, key(json!({"a": 1, "b": 2, "c": []})));
+        assert_ne!(one, key(json!({"a": 2, "b": 1, "c": []})));
+        assert_ne!(one, key(json!({"a": 1, "b": 1, "c": [1]})));
+    }
+}
