@@ -5,6 +5,8 @@ mod lanes;
 mod run;
 mod tidy;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -33,9 +35,19 @@ enum Command {
     },
 }
 
+fn main() -> ExitCode {
+    match run_command(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "a program for the terminal")]
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn run_command(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Demo => lanes::demo(),
         Command::Test { lane } => lanes::test(lane),
         Command::Tidy => tidy::tidy(),
@@ -46,4 +58,9 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+#[expect(clippy::print_stderr, reason = "a program for the terminal")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("xtask: {error:#}");
 }
