@@ -50,6 +50,10 @@ const OUTBOX: usize = 16;
 /// A conversation of this length was a good one: the next pause is short again.
 const STEADY: Duration = Duration::from_secs(30);
 
+/// Conversations in a row that may break off early before the session itself is taken for the cause and given up, with
+/// what waits in it: the next hello and inventory tell the server all that counts.
+const MAX_BROKEN: u32 = 5;
+
 /// Time that the machine has to go down after a reboot was ordered; then the agent reports back for duty.
 const REBOOT_DEADLINE: Duration = Duration::from_secs(180);
 
@@ -97,6 +101,7 @@ pub async fn run() -> anyhow::Result<()> {
 async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<AgentIdentity>>) {
     let mut stop = channel.stop.clone();
     let mut backoff = Backoff::default();
+    let mut broken = 0;
     for attempt in 0.. {
         let present = identity.borrow().clone();
         let server = present.fleet_servers[attempt % present.fleet_servers.len()];
@@ -115,9 +120,11 @@ async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<Agen
                     tracing::info!(%server, "connected");
                     notify::status(&format!("connected to {server}"));
                 };
+                broken += 1;
                 channel.converse(socket, welcomed).await.map_err(|error| {
-                    if Channel::needs_new_session(&error) {
-                        begin_new_session(&mut channel);
+                    if Channel::needs_new_session(&error) || broken > MAX_BROKEN {
+                        channel.begin_new_session(instance());
+                        broken = 0;
                     }
                     anyhow::Error::from(error)
                 })
@@ -138,6 +145,7 @@ async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<Agen
         }
         if started.elapsed() >= STEADY {
             backoff.reset();
+            broken = 0;
         }
         // Servers that cannot be reached are passed over without a pause: the next one may well be there. One that was
         // lost was lost by all its nodes at once.
@@ -148,12 +156,6 @@ async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<Agen
             _ = stopped(&mut stop) => return,
         }
     }
-}
-
-/// A new instance: the server forgets the session that does not fit.
-fn begin_new_session(channel: &mut Channel) {
-    channel.about.instance = instance();
-    channel.session.restart(|_| true);
 }
 
 /// Orders the reboot and waits for the end. `false` if the machine is still there.

@@ -9,6 +9,10 @@ use crate::{nvidia_smi, read::Reader};
 
 const FOLDER: &str = "/proc/driver/nvidia";
 
+/// Times that `nvidia-smi` is asked while it fails and the driver shows the same GPUs: each may take its full deadline
+/// and disturb who computes there.
+const MAX_QUESTIONS: u32 = 3;
+
 /// What the driver said of one GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -25,10 +29,12 @@ pub(crate) struct Report {
     pub(crate) gpus: BTreeMap<String, Facts>,
 }
 
-/// The last report and the state of the driver that it belongs to.
+/// The last answer and the state of the driver that it belongs to.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    asked: Option<(Vec<String>, Report)>,
+    state: Vec<String>,
+    questions: u32,
+    answer: Option<Result<Report, String>>,
 }
 
 impl Known {
@@ -46,15 +52,12 @@ impl Known {
             (gpu.model, gpu.uuid) = (facts.model, facts.uuid);
             gpu.driver_version.clone_from(&version);
         }
-        let report = match self.asked.take() {
-            Some((then, report)) if then == state => report,
-            _ => match nvidia_smi::ask(read).and_then(|xml| nvidia_smi::parse(&xml)) {
-                Ok(report) => report,
-                Err(cause) => {
-                    read.gap("nvidia-smi", cause);
-                    return;
-                }
-            },
+        let report = match self.ask(read, state) {
+            Ok(report) => report,
+            Err(cause) => {
+                read.gap("nvidia-smi", cause);
+                return;
+            }
         };
         for gpu in gpus.iter_mut().filter(|gpu| gpu.vendor == "nvidia") {
             let Some(facts) = report.gpus.get(&gpu.pci) else { continue };
@@ -63,7 +66,18 @@ impl Known {
             gpu.memory_bytes = facts.memory_bytes;
             gpu.driver_version = gpu.driver_version.take().or_else(|| report.driver_version.clone());
         }
-        self.asked = Some((state, report));
+    }
+
+    /// What `nvidia-smi` says of the driver in this state; asked only when that is not known yet.
+    fn ask(&mut self, read: &Reader<'_>, state: Vec<String>) -> Result<&Report, &String> {
+        if state != self.state {
+            *self = Self { state, ..Self::default() };
+        }
+        if !matches!(self.answer, Some(Ok(_))) && self.questions < MAX_QUESTIONS {
+            self.questions += 1;
+            self.answer = Some(nvidia_smi::ask(read).and_then(|xml| nvidia_smi::parse(&xml)));
+        }
+        self.answer.get_or_insert_with(|| Ok(Report::default())).as_ref()
     }
 }
 

@@ -115,7 +115,7 @@ impl Channel {
     /// Speaks until the connection breaks or one side wants an end. `welcomed` is called when the server has said yes.
     ///
     /// # Errors
-    /// [`ChannelError`]. The next connection carries on; after [`Self::needs_new_session`] with a new instance.
+    /// [`ChannelError`]. The next connection carries on, or starts anew if [`Self::needs_new_session`].
     pub async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         socket: WebSocketStream<T>,
@@ -255,6 +255,12 @@ impl Channel {
             Ok(Err(error)) => tracing::debug!("farewell: {:#}", anyhow::Error::from(error)),
             Err(_) => tracing::debug!("the server did not acknowledge the farewell"),
         }
+    }
+
+    /// Gives the session up, with what waits in it. The server does not know the new instance and so starts anew, too.
+    pub fn begin_new_session(&mut self, instance: String) {
+        self.about.instance = instance;
+        self.session = Session::default();
     }
 
     /// `true` if carrying on with this session can only fail again.

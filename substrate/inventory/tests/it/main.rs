@@ -4,6 +4,8 @@
 //! link, `path <<` for lines up to a single `.`; `#` starts a comment. Folders are made as needed. What else lies in
 //! `captures/NAME` is copied beside it. The values are public facts of such machines, written down by hand.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -88,6 +90,24 @@ fn the_driver_is_asked_again_only_when_its_gpus_change() {
 
     fs::remove_file(root.path().join("proc/driver/nvidia/gpus/0000:d1:00.0/information")).unwrap();
     assert_eq!(memory(&collector.collect()), Some(40_000 << 20));
+}
+
+#[test]
+fn a_driver_that_does_not_answer_is_left_in_peace() {
+    let root = unpack("nvidia");
+    let (report, away) = (root.path().join("nvidia-smi.xml"), root.path().join("away.xml"));
+    fs::rename(&report, &away).unwrap();
+    let mut collector = inventory::Collector::new(root.path());
+    for _ in 0..3 {
+        let inventory = collector.collect();
+        assert_eq!(inventory.gpus[0].model.as_deref(), Some("NVIDIA H100 80GB HBM3"));
+        assert!(inventory.gaps.iter().any(|gap| gap.subject == "nvidia-smi"), "{:?}", inventory.gaps);
+    }
+    // It was asked often enough, so that it could answer now is not noticed, and the gap stays.
+    fs::rename(&away, &report).unwrap();
+    let inventory = collector.collect();
+    assert_eq!(inventory.gpus[0].memory_bytes, None);
+    assert!(inventory.gaps.iter().any(|gap| gap.subject == "nvidia-smi"), "{:?}", inventory.gaps);
 }
 
 #[test]
