@@ -26,6 +26,8 @@ pub mod notify;
 pub mod renewal;
 pub mod runtime_overlays;
 pub mod session;
+#[cfg(test)]
+mod test_server;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -107,7 +107,13 @@ async fn renew(present: &AgentIdentity) -> Result<AgentIdentity, RenewalError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rcgen::{CertificateSigningRequestParams, PublicKeyData};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+    use crate::agent::test_server::{Ca, acceptor, ca, identity, listen};
 
     #[test]
     fn half_of_the_life() {
@@ -115,19 +121,87 @@ mod tests {
         let mut parameters = rcgen::CertificateParams::default();
         parameters.not_before = rcgen::date_time_ymd(2026, 11, 1);
         parameters.not_after = rcgen::date_time_ymd(2026, 11, 3);
-        let certificate = parameters.self_signed(&key).unwrap().pem();
-        let mut identity = AgentIdentity {
-            node: "n1".parse().unwrap(),
-            id: "6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".parse().unwrap(),
-            fleet_servers: Vec::new(),
-            ca: String::new(),
-            certificate,
-            key: String::new(),
-            not_after: Timestamp(0),
-            image: String::new(),
-        };
+        let (ca, certificate) = (ca(), parameters.self_signed(&key).unwrap().pem());
+        let mut identity = AgentIdentity { certificate, ..identity(&ca, &ca) };
         assert_eq!(renew_at(&identity).unwrap().to_string(), "2026-11-02T00:00:00Z");
         identity.certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into();
         assert!(renew_at(&identity).is_err());
+    }
+
+    /// The body of one HTTP request with `Content-Length`.
+    async fn body(stream: &mut (impl AsyncReadExt + Unpin)) -> (String, Vec<u8>) {
+        let mut bytes = Vec::new();
+        loop {
+            stream.read_buf(&mut bytes).await.unwrap();
+            let text = String::from_utf8_lossy(&bytes).to_lowercase();
+            let Some(end) = text.find("\r\n\r\n") else { continue };
+            let length = text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+            if bytes.len() == end + 4 + length.parse::<usize>().unwrap() {
+                let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+                return (head, bytes.split_off(end + 4));
+            }
+        }
+    }
+
+    /// What the fleet does: another certificate for the key of the request.
+    fn grant(ca: &Ca, request: &[u8]) -> (Vec<u8>, Enrolled) {
+        let renew: Renew = serde_json::from_slice(request).unwrap();
+        let mut request = CertificateSigningRequestParams::from_pem(&renew.csr).unwrap();
+        request.params.not_after = rcgen::date_time_ymd(2998, 1, 1);
+        let granted = Enrolled {
+            node: "n1".parse().unwrap(),
+            certificate: request.signed_by(ca).unwrap().pem(),
+            ca: ca.pem(),
+            not_after: Timestamp(7),
+            server_time: Timestamp(0),
+        };
+        (request.public_key.der_bytes().to_vec(), granted)
+    }
+
+    #[tokio::test]
+    async fn a_renewal_brings_a_certificate_for_a_new_key() {
+        let ca = ca();
+        let (listener, address) = listen().await;
+        let old = AgentIdentity { fleet_servers: vec![address], ..identity(&ca, &ca) };
+        let acceptor = acceptor(&ca);
+        let server = async {
+            let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+            let (head, request) = body(&mut stream).await;
+            assert!(head.starts_with("POST /node/v1/renew HTTP/1.1\r\n"), "{head}");
+            let (public_key, granted) = grant(&ca, &request);
+            let json = serde_json::to_string(&granted).unwrap();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{json}", json.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            (public_key, granted)
+        };
+        let (fresh, (public_key, granted)) = tokio::join!(renew(&old), server);
+        let fresh = fresh.unwrap();
+        let key = rcgen::KeyPair::from_pem(&fresh.key).unwrap();
+        assert_eq!(key.der_bytes(), public_key);
+        assert_ne!(fresh.key, old.key);
+        let expected = AgentIdentity {
+            certificate: granted.certificate,
+            not_after: Timestamp(7),
+            key: fresh.key.clone(),
+            ..old
+        };
+        assert_eq!(fresh, expected);
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.json");
+        identity::store(&path, &fresh).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(identity::load(&path).unwrap(), fresh);
+    }
+
+    #[tokio::test]
+    async fn without_a_server_the_old_certificate_stays() {
+        let ca = ca();
+        let (listener, address) = listen().await;
+        drop(listener);
+        let old = AgentIdentity { fleet_servers: vec![address], ..identity(&ca, &ca) };
+        let error = renew(&old).await.unwrap_err();
+        assert!(matches!(error, RenewalError::Ask(_)), "{error:?}");
     }
 }
