@@ -4,13 +4,19 @@
 //! | module | is |
 //! |---|---|
 //! | [`stage1`] | `/init` of the initramfs: network, enrolment, root image, `switch_root` |
+//! | [`agent`] | what runs on the booted node |
 //! | [`net`] | links, addresses and the DHCP client of stage 1 |
 //! | [`overlay`] | applying overlay archives, in stage 1 and in the agent |
 //! | [`identity`], [`tls`], [`fleet_port`] | who the node is, whom it trusts, how it asks |
+//! | [`console`] | what stage 1 tells people |
 //! | [`clock`] | the only clock |
 
+pub mod agent;
 pub mod clock;
+pub mod console;
 pub mod fleet_port;
 pub mod identity;
+pub mod net;
 pub mod overlay;
+pub mod stage1;
 pub mod tls;

@@ -1,3 +1,41 @@
-//! To be written.
+//! The one binary of a node: `/init` of the stage-1 initramfs when it is PID 1, else a program with commands.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The node's side of Bedplate.
+#[derive(Debug, Parser)]
+#[command(name = "substrate", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Runs the agent; started by bedplate-substrate.service.
+    Agent,
+}
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        substrate::stage1::run();
+    }
+    let result = match Arguments::parse().command {
+        Command::Agent => run_agent(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_agent() -> anyhow::Result<()> {
+    // Two threads do all that an agent does; by default there would be one per core, beside the jobs.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(substrate::agent::run())
+}

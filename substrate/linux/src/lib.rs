@@ -14,9 +14,11 @@ pub mod exec;
 pub mod loop_device;
 pub mod module;
 pub mod mount;
+pub mod namespace;
 pub mod power;
 pub mod root;
 pub mod switch_root;
+pub mod udp;
 
 pub use error::LinuxError;
 

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::{LinuxError, Result};
 
@@ -89,17 +89,6 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
 pub fn unmount(target: &Path) -> Result<()> {
     rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)
         .map_err(|errno| LinuxError::path("unmount", target, errno))
-}
-
-/// Gives the calling thread a mount namespace of its own, in which nothing propagates to the others.
-///
-/// # Errors
-/// `EPERM` without `CAP_SYS_ADMIN`.
-pub fn enter_private_namespace() -> Result<()> {
-    let fail = |errno| LinuxError::new("make", "a private mount namespace", errno);
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(fail)?;
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|errno| LinuxError::new("make private", "every mount", errno))
 }
 
 /// Bytes that can still be written to the file system of `path`.

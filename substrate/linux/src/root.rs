@@ -93,6 +93,15 @@ impl Root {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY).is_ok()
     }
 
+    /// `true` if `path`, links followed within the root, is a regular file that somebody may execute.
+    #[must_use]
+    pub fn leads_to_program(&self, path: &Path) -> bool {
+        let stat = self.resolve(path, OFlags::PATH).and_then(rustix::fs::fstat);
+        stat.is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_mode & 0o111 != 0
+        })
+    }
+
     /// Opens a regular file for reading; a link as last component is not followed.
     ///
     /// # Errors
@@ -367,6 +376,23 @@ mod tests {
         assert!(error.to_string().ends_with("/file"), "{error}");
         assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "old");
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_program_is_found_through_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        for name in ["lib", "sbin"] {
+            root.make_folder(Path::new(name), me(0o755)).unwrap();
+        }
+        root.write_file(Path::new("lib/systemd"), &mut &b""[..], me(0o755)).unwrap();
+        root.write_file(Path::new("lib/text"), &mut &b""[..], me(0o644)).unwrap();
+        symlink("/lib/systemd", folder.path().join("sbin/init")).unwrap();
+        symlink("/bin/sh", folder.path().join("sbin/outside")).unwrap();
+        assert!(root.leads_to_program(Path::new("/sbin/init")));
+        for not in ["/lib/text", "/sbin/outside", "/lib", "/sbin/none"] {
+            assert!(!root.leads_to_program(Path::new(not)), "{not}");
+        }
     }
 
     #[test]
