@@ -1,1 +1,445 @@
-//! To be written.
+//! Typed client of Bedplate's REST API, used by the command line and by tests.
+//!
+//! One method per route. Trusts the CA of the [`Context`] and nothing else, sends its bearer token, and turns every
+//! refusal of the server into [`ClientError::Refused`] with the server's own words.
+
+mod error;
+mod events;
+
+use std::{path::Path, time::Duration};
+
+use api::{
+    access::{AuditEntry, CreateToken, CreatedToken, Token, Whoami},
+    ids::{ImageName, NodeName, OverlayName, ProfileName},
+    image::{Image, ImportImage, Operation},
+    inventory::Inventory,
+    machine::{AddNodes, Applied, Apply, Explained, MachineSpec, Node, PatchNodes, Profile},
+    overlay::{Overlay, RenderedFile},
+    status::{NodeEvent, NodeUpdate},
+};
+use reqwest::{Method, RequestBuilder, Response, header};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use url::Url;
+
+pub use crate::{
+    error::ClientError,
+    events::{Events, StreamEnd},
+};
+
+/// How long a request may take. A change of thousands of nodes takes seconds; streams have no deadline.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a connection may take to be made.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where a server is and how to be let in. `admin.yaml` of the server's state folder is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Context {
+    /// URL of the REST API: `https://10.1.0.1:9470`.
+    pub server: Url,
+    /// The server's CA certificate, PEM.
+    pub ca: String,
+    /// Bearer token.
+    pub token: String,
+}
+
+/// A client of one server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    server: Url,
+    token: String,
+}
+
+impl Client {
+    /// A client; no request is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Context`] if the CA is no PEM certificate.
+    pub fn new(context: &Context) -> Result<Self, ClientError> {
+        // Already installed is as good as installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let ca = reqwest::Certificate::from_pem(context.ca.as_bytes()).map_err(ClientError::Context)?;
+        let http = reqwest::Client::builder()
+            .tls_certs_only([ca])
+            .connect_timeout(CONNECT_DEADLINE)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(ClientError::Context)?;
+        Ok(Self { http, server: context.server.clone(), token: context.token.clone() })
+    }
+
+    /// Who the token belongs to.
+    ///
+    /// # Errors
+    /// As every request: [`ClientError::Unreachable`], [`ClientError::Refused`], [`ClientError::Answer`].
+    pub async fn whoami(&self) -> Result<Whoami, ClientError> {
+        self.get("/v1/whoami", &[]).await
+    }
+
+    /// The server's version.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn version(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/v1/version", &[]).await
+    }
+
+    /// Nodes; all of them without a host list.
+    ///
+    /// # Errors
+    /// As every request; 404 if a name of the list is not registered.
+    pub async fn nodes(&self, names: Option<&str>) -> Result<Vec<Node>, ClientError> {
+        let query: Vec<_> = names.map(|names| ("names", names.to_owned())).into_iter().collect();
+        self.get("/v1/nodes", &query).await
+    }
+
+    /// One node.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn node(&self, name: &NodeName) -> Result<Node, ClientError> {
+        self.get(&format!("/v1/nodes/{name}"), &[]).await
+    }
+
+    /// Adds nodes, all or none.
+    ///
+    /// # Errors
+    /// As every request; every mistake of the specification at once.
+    pub async fn add_nodes(&self, add: &AddNodes) -> Result<Vec<Node>, ClientError> {
+        self.send_json(Method::POST, "/v1/nodes", add).await
+    }
+
+    /// Changes nodes, all or none.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn patch_nodes(&self, patch: &PatchNodes) -> Result<Vec<Node>, ClientError> {
+        self.send_json(Method::PATCH, "/v1/nodes", patch).await
+    }
+
+    /// Deletes a node.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn delete_node(&self, name: &NodeName) -> Result<(), ClientError> {
+        self.send_empty(Method::DELETE, &format!("/v1/nodes/{name}")).await
+    }
+
+    /// The node with its profiles applied, and the origin of each value.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn explain(&self, name: &NodeName) -> Result<Explained, ClientError> {
+        self.get(&format!("/v1/nodes/{name}/explain"), &[]).await
+    }
+
+    /// The hardware that the node reported last.
+    ///
+    /// # Errors
+    /// As every request; 404 if it never reported any.
+    pub async fn inventory(&self, name: &NodeName) -> Result<Inventory, ClientError> {
+        self.get(&format!("/v1/nodes/{name}/inventory"), &[]).await
+    }
+
+    /// The last events of a node, newest first.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn history(&self, name: &NodeName, limit: u32) -> Result<Vec<NodeEvent>, ClientError> {
+        self.get(&format!("/v1/nodes/{name}/history"), &[("limit", limit.to_string())]).await
+    }
+
+    /// Reboots a node whose agent is connected.
+    ///
+    /// # Errors
+    /// As every request; 409 if the agent is not connected.
+    pub async fn reboot(&self, name: &NodeName) -> Result<(), ClientError> {
+        self.send_empty(Method::POST, &format!("/v1/nodes/{name}/reboot")).await
+    }
+
+    /// Allows one boot token to be issued to a node.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn arm(&self, name: &NodeName) -> Result<(), ClientError> {
+        self.send_empty(Method::POST, &format!("/v1/nodes/{name}/arm")).await
+    }
+
+    /// The status of every node, then of each that changes.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn watch_nodes(&self) -> Result<Events<NodeUpdate>, ClientError> {
+        self.events("/v1/nodes/watch").await
+    }
+
+    /// Profiles.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn profiles(&self) -> Result<Vec<Profile>, ClientError> {
+        self.get("/v1/profiles", &[]).await
+    }
+
+    /// One profile.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn profile(&self, name: &ProfileName) -> Result<Profile, ClientError> {
+        self.get(&format!("/v1/profiles/{name}"), &[]).await
+    }
+
+    /// Makes or replaces a profile.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn put_profile(&self, name: &ProfileName, spec: &MachineSpec) -> Result<Profile, ClientError> {
+        self.send_json(Method::PUT, &format!("/v1/profiles/{name}"), spec).await
+    }
+
+    /// Changes a profile by a JSON merge patch (RFC 7396).
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn patch_profile(
+        &self,
+        name: &ProfileName,
+        patch: &serde_json::Value,
+    ) -> Result<Profile, ClientError> {
+        self.send_json(Method::PATCH, &format!("/v1/profiles/{name}"), patch).await
+    }
+
+    /// Deletes a profile.
+    ///
+    /// # Errors
+    /// As every request; 409 if something lists it.
+    pub async fn delete_profile(&self, name: &ProfileName) -> Result<(), ClientError> {
+        self.send_empty(Method::DELETE, &format!("/v1/profiles/{name}")).await
+    }
+
+    /// Makes nodes and profiles be as a document says.
+    ///
+    /// # Errors
+    /// As every request; every mistake of the document with line and column.
+    pub async fn apply(&self, apply: &Apply) -> Result<Applied, ClientError> {
+        self.send_json(Method::POST, "/v1/apply", apply).await
+    }
+
+    /// All nodes and profiles as a document for [`Client::apply`].
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn export(&self) -> Result<String, ClientError> {
+        let response = self.answer(self.request(Method::GET, "/v1/export")?.timeout(DEADLINE)).await?;
+        response.text().await.map_err(ClientError::Answer)
+    }
+
+    /// Images.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn images(&self) -> Result<Vec<Image>, ClientError> {
+        self.get("/v1/images", &[]).await
+    }
+
+    /// One image.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn image(&self, name: &ImageName) -> Result<Image, ClientError> {
+        self.get(&format!("/v1/images/{name}"), &[]).await
+    }
+
+    /// Starts an import.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn import(&self, import: &ImportImage) -> Result<Operation, ClientError> {
+        self.send_json(Method::POST, "/v1/images", import).await
+    }
+
+    /// Deletes an image, or one version of it.
+    ///
+    /// # Errors
+    /// As every request; 409 if a node uses it.
+    pub async fn delete_image(&self, name: &ImageName, version: Option<u32>) -> Result<(), ClientError> {
+        let path = match version {
+            Some(version) => format!("/v1/images/{name}/versions/{version}"),
+            None => format!("/v1/images/{name}"),
+        };
+        self.send_empty(Method::DELETE, &path).await
+    }
+
+    /// Long operations, newest first.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn operations(&self) -> Result<Vec<Operation>, ClientError> {
+        self.get("/v1/operations", &[]).await
+    }
+
+    /// One long operation.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn operation(&self, id: u64) -> Result<Operation, ClientError> {
+        self.get(&format!("/v1/operations/{id}"), &[]).await
+    }
+
+    /// An operation as it goes on, until it ends.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn watch_operation(&self, id: u64) -> Result<Events<Operation>, ClientError> {
+        self.events(&format!("/v1/operations/{id}/events")).await
+    }
+
+    /// Overlays.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn overlays(&self) -> Result<Vec<Overlay>, ClientError> {
+        self.get("/v1/overlays", &[]).await
+    }
+
+    /// One overlay.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn overlay(&self, name: &OverlayName) -> Result<Overlay, ClientError> {
+        self.get(&format!("/v1/overlays/{name}"), &[]).await
+    }
+
+    /// An overlay as a node gets it; one file, or all.
+    ///
+    /// # Errors
+    /// As every request; a template's mistake with file and line.
+    pub async fn render(
+        &self,
+        overlay: &OverlayName,
+        node: &NodeName,
+        path: Option<&str>,
+    ) -> Result<Vec<RenderedFile>, ClientError> {
+        let mut query = vec![("node", node.to_string())];
+        query.extend(path.map(|path| ("path", path.to_owned())));
+        self.get(&format!("/v1/overlays/{overlay}/render"), &query).await
+    }
+
+    /// Writes a file of a site overlay. `path` is the path on the node.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn put_overlay_file(
+        &self,
+        overlay: &OverlayName,
+        path: &str,
+        mode: u32,
+        template: bool,
+        content: Vec<u8>,
+    ) -> Result<(), ClientError> {
+        let query = [("mode", format!("{mode:04o}")), ("template", template.to_string())];
+        let path = format!("/v1/overlays/{overlay}/files/{}", path.trim_start_matches('/'));
+        let request = self.request(Method::PUT, &path)?.query(&query).body(content).timeout(DEADLINE);
+        self.answer(request).await.map(drop)
+    }
+
+    /// Removes a file of a site overlay.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn delete_overlay_file(&self, overlay: &OverlayName, path: &str) -> Result<(), ClientError> {
+        let path = format!("/v1/overlays/{overlay}/files/{}", path.trim_start_matches('/'));
+        self.send_empty(Method::DELETE, &path).await
+    }
+
+    /// The caller's tokens.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn tokens(&self) -> Result<Vec<Token>, ClientError> {
+        self.get("/v1/tokens", &[]).await
+    }
+
+    /// Makes a token.
+    ///
+    /// # Errors
+    /// As every request; 409 if the name is taken.
+    pub async fn create_token(&self, create: &CreateToken) -> Result<CreatedToken, ClientError> {
+        self.send_json(Method::POST, "/v1/tokens", create).await
+    }
+
+    /// Revokes a token.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn delete_token(&self, name: &str) -> Result<(), ClientError> {
+        self.send_empty(Method::DELETE, &format!("/v1/tokens/{name}")).await
+    }
+
+    /// The last entries of the audit log, newest first.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, ClientError> {
+        self.get("/v1/audit", &[("limit", limit.to_string())]).await
+    }
+
+    /// The OpenAPI document.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn openapi(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/v1/openapi.json", &[]).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, ClientError> {
+        let request = self.request(Method::GET, path)?.query(query).timeout(DEADLINE);
+        self.answer(request).await?.json().await.map_err(ClientError::Answer)
+    }
+
+    async fn send_json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let request = self.request(method, path)?.json(body).timeout(DEADLINE);
+        self.answer(request).await?.json().await.map_err(ClientError::Answer)
+    }
+
+    async fn send_empty(&self, method: Method, path: &str) -> Result<(), ClientError> {
+        let request = self.request(method, path)?.timeout(DEADLINE);
+        self.answer(request).await.map(drop)
+    }
+
+    async fn events<T: DeserializeOwned>(&self, path: &str) -> Result<Events<T>, ClientError> {
+        let request = self.request(Method::GET, path)?.header(header::ACCEPT, "text/event-stream");
+        Ok(Events::new(self.answer(request).await?))
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
+        let url =
+            self.server.join(path).map_err(|source| ClientError::Url { path: path.to_owned(), source })?;
+        Ok(self.http.request(method, url).bearer_auth(&self.token))
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { server: self.server.to_string(), source };
+        let response = request.send().await.map_err(unreachable)?;
+        if response.status().is_success() { Ok(response) } else { Err(error::refused(response).await) }
+    }
+}
+
+impl Context {
+    /// Reads a context as the server or `bedplate context` wrote it (JSON, which is YAML too).
+    ///
+    /// # Errors
+    /// [`ClientError::ContextFile`] names the file and what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, ClientError> {
+        let failed = |cause: String| ClientError::ContextFile { path: path.to_owned(), cause };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
+    }
+}

@@ -1,0 +1,119 @@
+//! Why a request did not do what it should.
+
+use std::path::PathBuf;
+
+use api::problem::Problem;
+
+/// Why a request did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A context file cannot be used.
+    #[error("cannot read context {}: {cause}", path.display())]
+    ContextFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// The context's CA is not usable.
+    #[error("cannot use the CA certificate of the context")]
+    Context(#[source] reqwest::Error),
+    /// The path is none.
+    #[error("{path:?} is not a path of the API")]
+    Url {
+        /// The path.
+        path: String,
+        /// Why.
+        #[source]
+        source: url::ParseError,
+    },
+    /// No answer.
+    #[error("cannot reach the server at {server}: is it running, and is this its address?")]
+    Unreachable {
+        /// The server.
+        server: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server refused; nothing was changed.
+    #[error("{}", Words(.0))]
+    Refused(Problem),
+    /// The answer is not what this client understands.
+    #[error("the server's answer is not what this client understands: are both of one version?")]
+    Answer(#[source] reqwest::Error),
+    /// An event of a stream is not what this client understands.
+    #[error("the server sent an event that this client does not understand: are both of one version?")]
+    Event(#[source] serde_json::Error),
+}
+
+impl ClientError {
+    /// HTTP status of a refusal.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused(problem) => Some(problem.status),
+            _ => None,
+        }
+    }
+}
+
+/// A problem in lines: what failed and why, then each mistake on a line of its own.
+struct Words<'a>(&'a Problem);
+
+impl std::fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Problem { title, detail, mistakes, .. } = self.0;
+        write!(f, "{title}")?;
+        if !detail.is_empty() {
+            write!(f, ": {detail}")?;
+        }
+        mistakes.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+/// The server's own words, or the status where it sent none.
+pub(crate) async fn refused(response: reqwest::Response) -> ClientError {
+    let status = response.status();
+    let url = response.url().clone();
+    match response.json::<Problem>().await {
+        Ok(problem) => ClientError::Refused(problem),
+        Err(_) => ClientError::Refused(Problem {
+            status: status.as_u16(),
+            title: format!("the server answered {status}"),
+            detail: format!("to {url}"),
+            mistakes: Vec::new(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::problem::Mistake;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_prints_every_mistake() {
+        let mistake = |line, message: &str, hint: Option<&str>| Mistake {
+            line,
+            column: 3,
+            path: "nodes.n1".to_owned(),
+            message: message.to_owned(),
+            hint: hint.map(str::to_owned),
+        };
+        let problem = Problem {
+            status: 422,
+            title: "cannot apply".to_owned(),
+            detail: "2 mistakes".to_owned(),
+            mistakes: vec![
+                mistake(2, "unknown key imgae", Some("did you mean image?")),
+                mistake(9, "no MAC", None),
+            ],
+        };
+        assert_eq!(
+            ClientError::Refused(problem).to_string(),
+            "cannot apply: 2 mistakes\n  2:3: nodes.n1: unknown key imgae (did you mean image?)\n  9:3: nodes.n1: no MAC"
+        );
+    }
+}
