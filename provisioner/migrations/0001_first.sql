@@ -21,6 +21,7 @@ CREATE TABLE provisioner_image_versions (
     version BIGINT NOT NULL,
     body TEXT NOT NULL,
     substrate TEXT NOT NULL,
+    layers TEXT NOT NULL,
     PRIMARY KEY (name, version)
 );
 CREATE TABLE provisioner_operations (

@@ -15,6 +15,7 @@ mod datagram;
 pub mod dhcp;
 pub mod document;
 pub mod hostlist;
+pub mod images;
 pub mod overlay;
 pub mod resolve;
 pub mod spread;

@@ -10,6 +10,7 @@ use api::{
     image::{ImageVersion, ImportImage, Operation},
     machine::MachineSpec,
 };
+use image_store::Layer;
 
 pub mod sqlite;
 
@@ -52,6 +53,8 @@ pub struct ImageRecord {
     pub version: ImageVersion,
     /// SHA-256 of the substrate binary that its stage 1 holds.
     pub substrate: Digest,
+    /// Its layers, lowest first: stage 1 is made of them again when the substrate binary has changed.
+    pub layers: Vec<Layer>,
 }
 
 /// An operation as stored.

@@ -85,6 +85,7 @@ fn image(version: u32, source: &str) -> ImageRecord {
             warnings: Vec::new(),
         },
         substrate: Digest([8; 32]),
+        layers: vec![image_store::Layer { digest, size: 3, media_type: "application/x-tar".into() }],
     }
 }
 

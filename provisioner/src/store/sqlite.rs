@@ -122,7 +122,7 @@ impl Store for SqliteStore {
 
     async fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
         let statement =
-            "SELECT name, body, substrate FROM provisioner_image_versions ORDER BY name, version DESC";
+            "SELECT name, body, substrate, layers FROM provisioner_image_versions ORDER BY name, version DESC";
         let rows = sqlx::query(statement).fetch_all(&self.pool).await.map_err(failed("read the images"))?;
         rows.iter()
             .map(|row| {
@@ -131,6 +131,7 @@ impl Store for SqliteStore {
                 Ok(ImageRecord {
                     version: decoded(&text(row, 1)?, &subject)?,
                     substrate: parsed(&text(row, 2)?, &subject)?,
+                    layers: decoded(&text(row, 3)?, &subject)?,
                     name: parsed(&name, &subject)?,
                 })
             })
@@ -269,13 +270,15 @@ async fn put_image(transaction: &mut Transaction<'_, Sqlite>, image: &ImageRecor
     .await
     .map_err(failed("write an image"))?;
     sqlx::query(
-        "INSERT INTO provisioner_image_versions (name, version, body, substrate) VALUES ($1, $2, $3, $4) ON CONFLICT \
-         (name, version) DO UPDATE SET body = excluded.body, substrate = excluded.substrate",
+        "INSERT INTO provisioner_image_versions (name, version, body, substrate, layers) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (name, version) DO UPDATE SET body = excluded.body, substrate = excluded.substrate, layers = \
+         excluded.layers",
     )
     .bind(image.name.as_str())
     .bind(i64::from(image.version.version))
     .bind(encoded(&image.version, &subject)?)
     .bind(image.substrate.to_string())
+    .bind(encoded(&image.layers, &subject)?)
     .execute(&mut **transaction)
     .await
     .map_err(failed("write an image version"))?;

@@ -1,0 +1,345 @@
+//! OS images: their versions, the operations that import them, and the blobs that they are made of.
+//!
+//! An import is an operation: kept in the database from the moment it is asked for, so that one that a `kill -9` cut
+//! off starts again with the server and takes up the blobs that it had. A version and the end of its operation are one
+//! transaction. Versions never change, but for stage 1, which is made again when the server brings another `substrate`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use api::{
+    ids::{Digest, ImageName},
+    image::{Image, ImageVersion, ImportImage, Operation, OperationState},
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{RwLock, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    check::ImageReference,
+    clock,
+    store::{ImageRecord, OperationRecord, Store as _, StoreError, Write, sqlite::SqliteStore},
+};
+
+mod import;
+mod progress;
+mod source;
+
+pub use source::{Source, SourceError};
+
+/// Imports that run at once. Each uses all cores while it builds; the second one pulls in the meantime.
+const MAX_RUNNING: usize = 2;
+
+/// Imports that wait or run. More at once is a script gone wild.
+pub const MAX_UNFINISHED: usize = 64;
+
+/// All image versions at one moment.
+#[derive(Debug, Default)]
+pub struct ImageTable {
+    /// By name and version.
+    pub images: BTreeMap<ImageName, BTreeMap<u32, Arc<ImageRecord>>>,
+    artifacts: HashSet<Digest>,
+}
+
+impl ImageTable {
+    fn new(records: Vec<ImageRecord>) -> Self {
+        let mut table = Self::default();
+        for record in records {
+            let version = &record.version;
+            table.artifacts.insert(version.root.digest);
+            for kernel in &version.kernels {
+                table.artifacts.extend([kernel.kernel.digest, kernel.stage1.digest]);
+            }
+            let name = record.name.clone();
+            table.images.entry(name).or_default().insert(version.version, Arc::new(record));
+        }
+        table
+    }
+
+    /// The version that a node's `image` stands for.
+    #[must_use]
+    pub fn find(&self, reference: &str) -> Option<&Arc<ImageRecord>> {
+        let reference = ImageReference::parse(reference).ok()?;
+        let versions = self.images.get(&reference.name)?;
+        match reference.version {
+            Some(version) => versions.get(&version),
+            None => versions.last_key_value().map(|(_, record)| record),
+        }
+    }
+
+    /// Whether a blob is a root image, kernel or stage 1 of some version: only those are served to anybody.
+    #[must_use]
+    pub fn is_artifact(&self, digest: &Digest) -> bool {
+        self.artifacts.contains(digest)
+    }
+
+    /// Names and version numbers, for checks.
+    #[must_use]
+    pub fn known(&self) -> BTreeMap<ImageName, BTreeSet<u32>> {
+        self.images.iter().map(|(name, versions)| (name.clone(), versions.keys().copied().collect())).collect()
+    }
+
+    /// An image as the API shows it.
+    #[must_use]
+    pub fn show(&self, name: &ImageName) -> Option<Image> {
+        let versions: Vec<ImageVersion> =
+            self.images.get(name)?.values().rev().map(|record| record.version.clone()).collect();
+        Some(Image { name: name.clone(), versions })
+    }
+}
+
+/// Why images cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ImagesError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The blob store.
+    #[error("cannot open the image store")]
+    Blobs(#[source] image_store::StoreError),
+    /// The substrate binary.
+    #[error("cannot read the substrate program {}; set its path in the configuration", path.display())]
+    Substrate {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Why an import was not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The source or the name.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Too many at once.
+    #[error("{MAX_UNFINISHED} imports are under way; wait until one has ended")]
+    TooMany,
+    /// The database.
+    #[error("the operation cannot be kept")]
+    Store(#[source] StoreError),
+}
+
+/// Handle to images and operations. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Images(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: SqliteStore,
+    blobs: image_store::Store,
+    substrate: PathBuf,
+    substrate_digest: Digest,
+    table: watch::Sender<Arc<ImageTable>>,
+    operations: Mutex<BTreeMap<u64, OperationEntry>>,
+    slots: Semaphore,
+    /// Read by imports, written by the removal of blobs: what an import has pulled and no version names yet stays.
+    blobs_in_use: RwLock<()>,
+    /// Held from the choice of a version number to its commit.
+    numbering: tokio::sync::Mutex<()>,
+    shutdown: CancellationToken,
+}
+
+#[derive(Debug)]
+struct OperationEntry {
+    request: ImportImage,
+    operation: watch::Sender<Operation>,
+}
+
+impl Images {
+    /// Opens images and operations. [`Images::resume`] then starts what was cut off.
+    ///
+    /// # Errors
+    /// See [`ImagesError`].
+    pub async fn open(
+        store: SqliteStore,
+        state_dir: &Path,
+        substrate: &Path,
+        shutdown: CancellationToken,
+    ) -> Result<Self, ImagesError> {
+        let blobs = image_store::Store::open(state_dir.join("images")).map_err(ImagesError::Blobs)?;
+        let program = fs::read(substrate)
+            .map_err(|source| ImagesError::Substrate { path: substrate.to_owned(), source })?;
+        let table = ImageTable::new(store.images().await?);
+        let entry = |record: OperationRecord| {
+            let (operation, _) = watch::channel(record.operation);
+            (operation.borrow().id, OperationEntry { request: record.request, operation: operation.clone() })
+        };
+        let operations = store.operations().await?.into_iter().map(entry).collect();
+        Ok(Self(Arc::new(Inner {
+            store,
+            blobs,
+            substrate: substrate.to_owned(),
+            substrate_digest: Digest(Sha256::digest(&program).into()),
+            table: watch::channel(Arc::new(table)).0,
+            operations: Mutex::new(operations),
+            slots: Semaphore::new(MAX_RUNNING),
+            blobs_in_use: RwLock::new(()),
+            numbering: tokio::sync::Mutex::new(()),
+            shutdown,
+        })))
+    }
+
+    /// All versions now.
+    #[must_use]
+    pub fn table(&self) -> Arc<ImageTable> {
+        self.0.table.borrow().clone()
+    }
+
+    /// Tells whenever a version came or went.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<ImageTable>> {
+        self.0.table.subscribe()
+    }
+
+    /// A blob in memory.
+    ///
+    /// # Errors
+    /// The blob store's.
+    pub fn map(&self, digest: &Digest) -> Result<image_store::Mapped, image_store::StoreError> {
+        self.0.blobs.map(digest)
+    }
+
+    /// Operations, newest first.
+    #[must_use]
+    pub fn operations(&self) -> Vec<Operation> {
+        let entries = self.lock_operations();
+        entries.values().rev().map(|entry| entry.operation.borrow().clone()).collect()
+    }
+
+    /// One operation, to look at and to follow.
+    #[must_use]
+    pub fn operation(&self, id: u64) -> Option<watch::Receiver<Operation>> {
+        self.lock_operations().get(&id).map(|entry| entry.operation.subscribe())
+    }
+
+    /// Begins an import.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(&self, mut request: ImportImage) -> Result<Operation, StartError> {
+        let source = Source::parse(&request.source)?;
+        let name = match request.name.take() {
+            Some(name) => name,
+            None => source.default_name()?,
+        };
+        request.name = Some(name.clone());
+        let operation = {
+            let mut entries = self.lock_operations();
+            let running = |entry: &&OperationEntry| is_running(&entry.operation.borrow());
+            if entries.values().filter(running).count() >= MAX_UNFINISHED {
+                return Err(StartError::TooMany);
+            }
+            let operation = Operation {
+                id: entries.last_key_value().map_or(1, |(id, _)| id + 1),
+                title: format!("import {} as {name}", request.source),
+                created: clock::now(),
+                state: OperationState::Running { bars: Vec::new() },
+            };
+            let (sender, _) = watch::channel(operation.clone());
+            entries.insert(operation.id, OperationEntry { request: request.clone(), operation: sender });
+            operation
+        };
+        let record = OperationRecord { operation: operation.clone(), request };
+        if let Err(error) = self.0.store.commit(&[Write::PutOperation(record)]).await {
+            self.lock_operations().remove(&operation.id);
+            return Err(StartError::Store(error));
+        }
+        self.spawn(operation.id);
+        Ok(operation)
+    }
+
+    /// Starts what the last run of the server left undone: imports, and stage 1 of versions that hold another
+    /// substrate.
+    pub fn resume(&self) {
+        let unfinished: Vec<u64> = self
+            .lock_operations()
+            .iter()
+            .filter(|(_, entry)| is_running(&entry.operation.borrow()))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in unfinished {
+            tracing::info!("operation {id} was cut off and starts again");
+            self.spawn(id);
+        }
+        let images = self.clone();
+        tokio::spawn(async move { import::rebuild_all(&images).await });
+    }
+
+    /// Removes a version and, in the background, the blobs that no version needs any more. The caller has seen to it
+    /// that no node uses the version.
+    ///
+    /// # Errors
+    /// The database's; the version is then still there.
+    pub async fn delete(&self, name: &ImageName, version: u32) -> Result<(), StoreError> {
+        self.0.store.commit(&[Write::DeleteImage { name: name.clone(), version }]).await?;
+        self.reload().await?;
+        let images = self.clone();
+        tokio::spawn(async move { images.collect_garbage().await });
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<(), StoreError> {
+        let table = ImageTable::new(self.0.store.images().await?);
+        self.0.table.send_replace(Arc::new(table));
+        Ok(())
+    }
+
+    /// Waits until no import runs, then removes blobs that no version names.
+    async fn collect_garbage(&self) {
+        let _alone = self.0.blobs_in_use.write().await;
+        let table = self.table();
+        let mut kept: HashSet<Digest> = table.artifacts.clone();
+        for record in table.images.values().flat_map(BTreeMap::values) {
+            kept.insert(record.version.manifest);
+            kept.extend(record.layers.iter().map(|layer| layer.digest));
+        }
+        let blobs = self.0.blobs.clone();
+        let removed = tokio::task::spawn_blocking(move || -> Result<(u64, u64), image_store::StoreError> {
+            let (mut count, mut bytes) = (0, blobs.remove_partial()?);
+            for (digest, size) in blobs.list()? {
+                if !kept.contains(&digest) && blobs.remove(&digest)? {
+                    count += 1;
+                    bytes += size;
+                }
+            }
+            Ok((count, bytes))
+        });
+        match removed.await {
+            Ok(Ok((count, bytes))) => tracing::info!("removed {count} blobs that no image needs, {bytes} bytes"),
+            Ok(Err(error)) => tracing::error!("cannot remove unused blobs: {}", causes(&error)),
+            Err(error) => tracing::error!("the removal of unused blobs ended badly: {error}"),
+        }
+    }
+
+    fn spawn(&self, id: u64) {
+        let images = self.clone();
+        tokio::spawn(async move { import::run(&images, id).await });
+    }
+
+    fn lock_operations(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, OperationEntry>> {
+        self.0.operations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_running(operation: &Operation) -> bool {
+    matches!(operation.state, OperationState::Running { .. })
+}
+
+/// An error and its causes in one line.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,197 @@
+//! One import from its source to a new version, and the making again of stage 1.
+
+use std::sync::Arc;
+
+use api::{
+    ids::ImageName,
+    image::{ImageVersion, ImportImage, Operation, OperationState},
+};
+use image_store::{BuildOptions, Built, OciImage, Platform, Progress};
+use oci_pull::PullOptions;
+
+use super::{Images, Source, causes, progress::Bars};
+use crate::{
+    clock,
+    store::{ImageRecord, OperationRecord, Store as _, Write},
+};
+
+/// What came of an import.
+enum Outcome {
+    /// A new version.
+    New(Box<ImageRecord>),
+    /// The image has this content already.
+    Same(String),
+}
+
+/// Runs an operation to its end and keeps what came of it. An operation that the shutdown cut off stays as it is, and
+/// starts again with the server.
+pub(super) async fn run(images: &Images, id: u64) {
+    let entry = images.lock_operations().get(&id).map(|entry| (entry.request.clone(), entry.operation.clone()));
+    let Some((request, operation)) = entry else { return };
+    let Ok(_slot) = images.0.slots.acquire().await else { return };
+    let _blobs = images.0.blobs_in_use.read().await;
+    let bars = Arc::new(Bars::new(operation.clone(), images.0.shutdown.clone()));
+    let outcome = import(images, &request, bars.clone()).await;
+    bars.finish();
+    if images.0.shutdown.is_cancelled() {
+        return;
+    }
+    let last = operation.borrow().clone();
+    let ended = end(images, &last, &request, outcome).await;
+    match &ended.state {
+        OperationState::Failed { error } => tracing::error!("{} failed: {error}", ended.title),
+        OperationState::Done { result } => tracing::info!("{}: {result}", ended.title),
+        OperationState::Running { .. } => {}
+    }
+    operation.send_replace(ended);
+}
+
+async fn import(images: &Images, request: &ImportImage, bars: Arc<Bars>) -> Result<Outcome, String> {
+    let source = Source::parse(&request.source).map_err(|error| error.to_string())?;
+    let name = request.name.clone().map_or_else(|| source.default_name().map_err(|e| e.to_string()), Ok)?;
+    let image = fetch(images, &source, request.insecure, bars.clone()).await?;
+    if let Some(same) = same_content(images, &name, &image) {
+        return Ok(Outcome::Same(same));
+    }
+    let built = build(images, &image, bars).await?;
+    Ok(Outcome::New(Box::new(ImageRecord {
+        version: ImageVersion {
+            version: 0, // numbered at the end, so that failures leave no gaps
+            source: request.source.clone(),
+            manifest: image.manifest,
+            architecture: image.architecture,
+            imported: clock::now(),
+            root: built.root,
+            kernels: built.kernels,
+            warnings: built.warnings,
+        },
+        name,
+        substrate: images.0.substrate_digest,
+        layers: image.layers,
+    })))
+}
+
+/// Layers into the store.
+async fn fetch(images: &Images, source: &Source, insecure: bool, bars: Arc<Bars>) -> Result<OciImage, String> {
+    let blobs = images.0.blobs.clone();
+    match source.clone() {
+        Source::Registry(reference) => {
+            let options = PullOptions { insecure, ..PullOptions::default() };
+            oci_pull::pull(&reference, &options, &blobs, bars).await.map_err(|error| causes(&error))
+        }
+        Source::Layout(reference) => {
+            let platform = Platform::default();
+            blocking(move || {
+                image_store::oci::import_layout(&blobs, &reference, &platform, bars.as_ref())
+                    .map_err(|error| causes(&error))
+            })
+            .await
+        }
+    }
+}
+
+/// Names the version that has this content already.
+fn same_content(images: &Images, name: &ImageName, image: &OciImage) -> Option<String> {
+    let table = images.table();
+    let record = table.images.get(name)?.values().rev().find(|record| {
+        record.version.manifest == image.manifest && record.substrate == images.0.substrate_digest
+    })?;
+    Some(format!("{name}@{} has this content already; no new version was made", record.version.version))
+}
+
+async fn build(images: &Images, image: &OciImage, bars: Arc<Bars>) -> Result<Built, String> {
+    let (blobs, layers) = (images.0.blobs.clone(), image.layers.clone());
+    let options = BuildOptions { substrate: images.0.substrate.clone() };
+    blocking(move || {
+        image_store::build(&blobs, &layers, &options, bars.as_ref()).map_err(|error| causes(&error))
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(format!("the work ended badly: {error}; see the server's log")),
+    }
+}
+
+/// Numbers and keeps a new version together with the end of its operation.
+async fn end(
+    images: &Images,
+    operation: &Operation,
+    request: &ImportImage,
+    outcome: Result<Outcome, String>,
+) -> Operation {
+    let ended = |state| Operation { state, ..operation.clone() };
+    let failed = |error| ended(OperationState::Failed { error });
+    let _turn = images.0.numbering.lock().await;
+    let (state, record) = match outcome {
+        Err(error) => (OperationState::Failed { error }, None),
+        Ok(Outcome::Same(result)) => (OperationState::Done { result }, None),
+        Ok(Outcome::New(mut record)) => match images.0.store.next_image_version(&record.name).await {
+            Err(error) => (OperationState::Failed { error: causes(&error) }, None),
+            Ok(number) => {
+                record.version.version = number;
+                (OperationState::Done { result: format!("{}@{number}", record.name) }, Some(*record))
+            }
+        },
+    };
+    let last = ended(state);
+    let mut writes: Vec<Write> = record.into_iter().map(Write::PutImage).collect();
+    writes.push(Write::PutOperation(OperationRecord { operation: last.clone(), request: request.clone() }));
+    if let Err(error) = images.0.store.commit(&writes).await {
+        return failed(causes(&error));
+    }
+    if let Err(error) = images.reload().await {
+        return failed(causes(&error));
+    }
+    last
+}
+
+/// Makes stage 1 of every version again that holds another substrate than the server has now. The old one is served
+/// until the new one is there.
+pub(super) async fn rebuild_all(images: &Images) {
+    let table = images.table();
+    let stale = table.images.values().flat_map(std::collections::BTreeMap::values).rev();
+    for record in stale.filter(|record| record.substrate != images.0.substrate_digest) {
+        let Ok(_slot) = images.0.slots.acquire().await else { return };
+        let _blobs = images.0.blobs_in_use.read().await;
+        let title = format!("{}@{}", record.name, record.version.version);
+        match rebuild(images, record).await {
+            Ok(()) => tracing::info!("{title}: stage 1 was made again for the new substrate program"),
+            Err(_) if images.0.shutdown.is_cancelled() => return,
+            Err(error) => {
+                tracing::error!("{title}: stage 1 keeps the old substrate program; making it again failed: {error}");
+            }
+        }
+    }
+}
+
+async fn rebuild(images: &Images, record: &Arc<ImageRecord>) -> Result<(), String> {
+    struct UntilShutdown(tokio_util::sync::CancellationToken);
+    impl Progress for UntilShutdown {
+        fn advance(&self, _label: &str, _done: u64, _total: u64) {}
+        fn cancelled(&self) -> bool {
+            self.0.is_cancelled()
+        }
+    }
+    let (blobs, layers) = (images.0.blobs.clone(), record.layers.clone());
+    let options = BuildOptions { substrate: images.0.substrate.clone() };
+    let progress = UntilShutdown(images.0.shutdown.clone());
+    let kernels = blocking(move || {
+        image_store::rebuild_stage1(&blobs, &layers, &options, &progress).map_err(|error| causes(&error))
+    })
+    .await?;
+    let _turn = images.0.numbering.lock().await;
+    let mut next = record.as_ref().clone();
+    next.substrate = images.0.substrate_digest;
+    next.version.kernels = kernels;
+    // A version that was deleted in the meantime stays deleted.
+    if images.table().images.get(&next.name).is_some_and(|all| all.contains_key(&next.version.version)) {
+        images.0.store.commit(&[Write::PutImage(next)]).await.map_err(|error| causes(&error))?;
+        images.reload().await.map_err(|error| causes(&error))?;
+    }
+    Ok(())
+}
