@@ -26,10 +26,12 @@ use crate::{
 };
 
 mod shape;
-mod tree;
+pub mod tree;
 
 use shape::{MACHINE, Mistakes, walk};
 use tree::{Key, Kind, Location, Tree};
+
+pub use crate::suggest::did_you_mean;
 
 /// Largest document read, bytes: 10,000 nodes with 1 KiB each, with room.
 pub const MAX_BYTES: usize = 16 << 20;

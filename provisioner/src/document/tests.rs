@@ -66,7 +66,7 @@ fn broken_yaml_names_the_place() {
         3:5: : illegal placement of ':' indicator
     "#]]);
     check("nodes: &a {}\nprofiles: *a\n", &expect![[r#"
-        2:11: : aliases (`*name`) are not read; use a profile
+        2:11: : aliases (`*name`) are not read; write the value out, or use a profile
     "#]]);
     check("- a\n", &expect![[r#"
         1:1: : the document must be a map (begin with `nodes:` or `profiles:`)

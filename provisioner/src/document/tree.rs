@@ -10,11 +10,11 @@ const MAX_DEPTH: usize = 32;
 
 /// Where something begins, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Location {
+pub struct Location {
     /// Line.
-    pub(super) line: u64,
+    pub line: u64,
     /// Column in characters.
-    pub(super) column: u64,
+    pub column: u64,
 }
 
 impl Location {
@@ -25,16 +25,16 @@ impl Location {
 
 /// One node of the tree.
 #[derive(Debug, Clone)]
-pub(super) struct Tree {
+pub struct Tree {
     /// Where it begins.
-    pub(super) at: Location,
+    pub at: Location,
     /// What it is.
-    pub(super) kind: Kind,
+    pub kind: Kind,
 }
 
 /// What a node is.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub enum Kind {
     /// A scalar.
     Scalar {
         /// Its text, escapes resolved.
@@ -50,16 +50,16 @@ pub(super) enum Kind {
 
 /// A key of a map.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
+pub struct Key {
     /// Where it begins.
-    pub(super) at: Location,
+    pub at: Location,
     /// Its text.
-    pub(super) text: String,
+    pub text: String,
 }
 
 impl Tree {
     /// `~`, `null` or nothing at all.
-    pub(super) fn is_null(&self) -> bool {
+    pub fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true }
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
@@ -67,11 +67,11 @@ impl Tree {
 
 /// Why a text is no tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unreadable {
+pub struct Unreadable {
     /// Where.
-    pub(super) at: Location,
+    pub at: Location,
     /// Why.
-    pub(super) message: String,
+    pub message: String,
 }
 
 impl From<ScanError> for Unreadable {
@@ -85,7 +85,10 @@ impl From<ScanError> for Unreadable {
 }
 
 /// Reads a text that holds at most one document; `None` where it is empty.
-pub(super) fn parse(text: &str) -> Result<Option<Tree>, Unreadable> {
+///
+/// # Errors
+/// [`Unreadable`] for what is no YAML, for aliases, tags, keys that are not scalars, and a second document.
+pub fn parse(text: &str) -> Result<Option<Tree>, Unreadable> {
     let mut reader = Reader { parser: Parser::new_from_str(text) };
     let mut tree = None;
     while let Some((event, span)) = reader.next()? {
@@ -133,7 +136,7 @@ impl<'a> Reader<'a> {
             }
             Event::SequenceStart(..) => Kind::List(self.list(depth)?),
             Event::MappingStart(..) => Kind::Map(self.map(depth)?),
-            Event::Alias(_) => return refuse("aliases (`*name`) are not read; use a profile"),
+            Event::Alias(_) => return refuse("aliases (`*name`) are not read; write the value out, or use a profile"),
             _ => return refuse("not a value"),
         };
         Ok(Tree { at, kind })
