@@ -1,1 +1,461 @@
-//! To be written.
+//! The fleet: certificate authority, boot tokens, enrolment, the nodes' channel, presence, inventories.
+//!
+//! `bedplate server` opens one [`Fleet`] on the shared database and lets it [`Fleet::serve`] the fleet port. The
+//! provisioner registers nodes, tells what it sees of their boots ([`Fleet::observe`]), asks for boot tokens and says
+//! which runtime overlays a node should have.
+//!
+//! | module | |
+//! |---|---|
+//! | `arming`, `lifecycle`, `session`, `failures` | pure: tokens, states, numbered frames, limits |
+//! | `registry`, `writer`, `store` | all nodes in memory, written in batches, kept in tables |
+//! | `authority`, `tls` | the CA, certificates, TLS |
+//! | `port` | the fleet port: enrolment, reports, channel |
+//! | `presence` | the clock |
+//!
+//! Invariants: no image, overlay or boot protocol is known here; no token is issued while the node's agent is
+//! connected; what was acknowledged to a node is on disk.
+
+mod arming;
+mod authority;
+mod clock;
+mod config;
+mod connection;
+mod failures;
+mod lifecycle;
+mod port;
+mod presence;
+mod registry;
+mod session;
+mod store;
+mod tls;
+mod token;
+mod writer;
+
+use std::{io, net::IpAddr, sync::Arc};
+
+use api::{
+    channel::FromServer,
+    ids::{Digest, NodeId, NodeName},
+    inventory::Inventory,
+    overlay::Generation,
+    status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
+};
+use sha2::Digest as _;
+use sqlx::SqlitePool;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+pub use authority::AuthorityError;
+pub use config::{Deadlines, FleetConfig};
+pub use port::NodeIdentity;
+pub use store::StoreError;
+
+use arming::{Refused, Verdict};
+use authority::{Authority, server_certificate::ServerCertificate};
+use lifecycle::{Event, Limits};
+use registry::{Change, Registry, Ticket};
+use store::{InventoryRow, Store, sqlite::SqliteStore};
+
+/// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
+const MAX_ONLINE: usize = 4_096;
+
+/// Most lines of a node's history in one answer.
+const MAX_HISTORY_LINES: u32 = 1_000;
+
+/// A failed action of the fleet.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The node is not registered.
+    #[error("node {id} is not registered")]
+    UnknownNode {
+        /// The node.
+        id: NodeId,
+    },
+    /// The node's agent is not connected.
+    #[error("the agent of {name} is not connected; power the node on, or look at its console")]
+    NotConnected {
+        /// The node.
+        name: NodeName,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The certificate authority failed.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The fleet port cannot be served.
+    #[error("the fleet port cannot be served")]
+    Listen(#[source] io::Error),
+}
+
+/// Why no boot token is issued.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenRefused {
+    /// The node is not registered.
+    #[error("node {id} is not registered")]
+    UnknownNode {
+        /// The node.
+        id: NodeId,
+    },
+    /// Its agent is connected.
+    #[error("its agent is connected; a node gets no token while it runs (`bedplate node reboot` reboots it)")]
+    Connected,
+    /// Stage 1 of this boot has its certificate already.
+    #[error("a boot is under way; it gets no second token (`bedplate node arm` allows one)")]
+    BootInProgress,
+    /// A token of it was misused.
+    #[error("it was disarmed because its token was misused; `bedplate node arm` arms it again")]
+    Disarmed,
+    /// The request does not come from the node's address.
+    #[error("the request comes from {from}, not from the node's address {address}")]
+    WrongSource {
+        /// Where it comes from.
+        from: IpAddr,
+        /// Where it should come from.
+        address: IpAddr,
+    },
+    /// Nobody knows the node's address.
+    #[error(
+        "the node's address is not known; give it one in its interfaces, or let this server answer its DHCP"
+    )]
+    NoAddress,
+    /// The token could not be written.
+    #[error("the token could not be kept")]
+    Store(#[source] StoreError),
+    /// No randomness.
+    #[error("the operating system gave no random bytes")]
+    Randomness,
+}
+
+/// What the provisioner sees of a node's boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// Its firmware or iPXE was offered an address. Only for clients that say that they boot (`PXEClient`,
+    /// `HTTPClient`, iPXE) from port 68: an ordinary user of a node must not be able to cause it.
+    Offered {
+        /// The address.
+        address: IpAddr,
+    },
+    /// A boot program or the script was fetched.
+    Firmware {
+        /// Its name for people: `snponly.efi`, `the boot script`.
+        file: String,
+        /// By whom.
+        address: IpAddr,
+    },
+    /// The per-node initrd was fetched.
+    NodeImageServed {
+        /// By whom.
+        address: IpAddr,
+        /// Image version that it boots: `debian-node@2`.
+        image: String,
+    },
+}
+
+/// Handle to the fleet. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: FleetConfig,
+    authority: Arc<Authority>,
+    tls: [Arc<rustls::ServerConfig>; 2],
+    store: SqliteStore,
+    registry: Arc<Registry>,
+    online: broadcast::Sender<NodeId>,
+    stop: CancellationToken,
+}
+
+impl Fleet {
+    /// Opens the fleet: makes or reads the certificate authority, brings the tables up to date, starts the clock and
+    /// the writer. Nodes that were connected get three heartbeats to come back before they count as lost.
+    ///
+    /// # Errors
+    /// [`FleetError::Authority`], [`FleetError::Store`].
+    pub async fn open(pool: SqlitePool, config: FleetConfig) -> Result<Self, FleetError> {
+        let now = clock::now();
+        let authority = Arc::new(Authority::open(&config.state_dir, now)?);
+        let certificate = Arc::new(ServerCertificate::new(
+            &authority,
+            &config.server_addresses,
+            &config.server_names,
+            now,
+        )?);
+        let tls = [
+            Arc::new(tls::server_config(&authority, certificate.clone(), false)?),
+            Arc::new(tls::server_config(&authority, certificate.clone(), true)?),
+        ];
+        let store = SqliteStore::open(pool).await?;
+        let limits = Limits { deadlines: config.deadlines, grace_seconds: config.grace_seconds() };
+        let registry = Arc::new(Registry::new(store.nodes().await?, limits, now));
+        let stop = CancellationToken::new();
+        tokio::spawn(writer::run(registry.clone(), store.clone(), stop.clone()));
+        tokio::spawn(presence::run(registry.clone(), authority.clone(), certificate, stop.clone()));
+        let online = broadcast::channel(MAX_ONLINE).0;
+        Ok(Self { inner: Arc::new(Inner { config, authority, tls, store, registry, online, stop }) })
+    }
+
+    /// Writes what is not yet on disk (the times of the last words) and stops the clock. Call it last.
+    pub async fn close(&self) {
+        self.inner.stop.cancel();
+        self.inner.registry.closed().await;
+    }
+
+    /// SHA-256 of the CA certificate's DER: what stage 1 pins.
+    #[must_use]
+    pub fn ca_fingerprint(&self) -> Digest {
+        self.inner.authority.fingerprint()
+    }
+
+    /// The CA certificate, PEM.
+    #[must_use]
+    pub fn ca_pem(&self) -> String {
+        self.inner.authority.pem().to_owned()
+    }
+
+    /// TLS for a listener of this server. With `client_certificates` a client may present a node's certificate. The
+    /// server's own certificate renews itself inside it.
+    #[must_use]
+    pub fn server_tls(&self, client_certificates: bool) -> Arc<rustls::ServerConfig> {
+        self.inner.tls[usize::from(client_certificates)].clone()
+    }
+
+    /// Adds a node, armed for its first boot, or gives a node its new name. On disk when this returns.
+    ///
+    /// # Errors
+    /// [`FleetError::Store`].
+    pub async fn register(&self, id: NodeId, name: NodeName) -> Result<(), FleetError> {
+        let ticket = self.registry().register(id, name, clock::now());
+        self.durable(ticket).await
+    }
+
+    /// Forgets a node, its history and its inventories; its certificates are refused from now on.
+    ///
+    /// # Errors
+    /// [`FleetError::Store`].
+    pub async fn forget(&self, id: NodeId) -> Result<(), FleetError> {
+        let ticket = self.registry().forget(id);
+        self.durable(ticket).await
+    }
+
+    /// All registered nodes.
+    #[must_use]
+    pub fn registered(&self) -> Vec<NodeId> {
+        self.registry().ids()
+    }
+
+    /// Takes what the provisioner saw of a node's boot.
+    ///
+    /// # Errors
+    /// [`FleetError::UnknownNode`], [`FleetError::Store`].
+    pub async fn observe(&self, id: NodeId, observation: Observation) -> Result<(), FleetError> {
+        let event = match observation {
+            Observation::Offered { address } => Event::Offered { address },
+            Observation::Firmware { file, address } => Event::Fetched { file, address, image: None },
+            Observation::NodeImageServed { address, image } => {
+                Event::Fetched { file: "the node's initrd".to_owned(), address, image: Some(image) }
+            }
+        };
+        self.live(id, event).await
+    }
+
+    /// Issues a boot token to an armed node, bound to `source`, good for ten minutes and one use. It replaces one that
+    /// was not used. On disk when this returns. `expected`: the address that DHCP (or the node's record) gives it.
+    ///
+    /// # Errors
+    /// [`TokenRefused`] says why not; a request from a wrong address is recorded as a security event.
+    pub async fn issue_token(
+        &self,
+        id: NodeId,
+        source: IpAddr,
+        expected: Option<IpAddr>,
+    ) -> Result<String, TokenRefused> {
+        let (source, expected) = (source.to_canonical(), expected.map(|address| address.to_canonical()));
+        let secret = token::generate().ok_or(TokenRefused::Randomness)?;
+        let event = arming::Event::Issue { token: token::hash(&secret), source, expected };
+        let changed = self.change(id, |change| {
+            let verdict = change.token(event);
+            if let Verdict::Refused(why) = &verdict {
+                let severity = if why.is_security() { Severity::Security } else { Severity::Warning };
+                let why = refused(*why, id, source, expected);
+                change.record(severity, &format!("{source} got no boot token: {why}"));
+            }
+            verdict
+        });
+        let (verdict, ticket) = changed.map_err(|_| TokenRefused::UnknownNode { id })?;
+        self.registry().durable(ticket).await.map_err(TokenRefused::Store)?;
+        match verdict {
+            Verdict::Refused(why) => Err(refused(why, id, source, expected)),
+            Verdict::Issued | Verdict::Granted | Verdict::Noted => Ok(secret),
+        }
+    }
+
+    /// Arms a node for its next boot, even after misuse. A connected node stays unarmed until its channel is gone.
+    ///
+    /// # Errors
+    /// [`FleetError::UnknownNode`], [`FleetError::Store`].
+    pub async fn arm(&self, id: NodeId, why: &str) -> Result<(), FleetError> {
+        let ((), ticket) = self.change(id, |change| {
+            let _noted = change.token(arming::Event::Ordered);
+            change.record(Severity::Info, &format!("armed: {why}"));
+        })?;
+        self.durable(ticket).await
+    }
+
+    /// What a node is doing; `None` if it is not registered.
+    #[must_use]
+    pub fn status(&self, id: NodeId) -> Option<NodeStatus> {
+        self.registry().status(id)
+    }
+
+    /// What every node is doing.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<NodeUpdate> {
+        self.registry().statuses()
+    }
+
+    /// Every later change of a status but `last-seen`. A receiver that lags starts over from [`Self::statuses`].
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<NodeUpdate> {
+        self.registry().watch()
+    }
+
+    /// Nodes whose agent connects from now on. A receiver that lags asks for [`Self::connected`].
+    #[must_use]
+    pub fn online(&self) -> broadcast::Receiver<NodeId> {
+        self.inner.online.subscribe()
+    }
+
+    /// Nodes whose agent is connected.
+    #[must_use]
+    pub fn connected(&self) -> Vec<NodeId> {
+        self.registry().connected()
+    }
+
+    /// Says which runtime overlays a node should have. Its agent is told now if it is connected and has others, and
+    /// again at each connect. Not kept over a restart.
+    pub fn set_runtime_overlays(&self, id: NodeId, generation: Generation) {
+        // A node that was forgotten in this moment needs no overlays.
+        let _ = self.change(id, |change| change.want_overlays(generation));
+    }
+
+    /// Tells a node's agent to reboot and arms the node.
+    ///
+    /// # Errors
+    /// [`FleetError::NotConnected`], [`FleetError::UnknownNode`], [`FleetError::Store`].
+    pub async fn reboot(&self, id: NodeId, reason: &str) -> Result<(), FleetError> {
+        let (said, ticket) = self.change(id, |change| {
+            if !change.entry.say(FromServer::Reboot { reason: reason.to_owned() }) {
+                return Err(FleetError::NotConnected { name: change.entry.name.clone() });
+            }
+            change.live(Event::RebootOrdered { reason: reason.to_owned() });
+            Ok(())
+        })?;
+        said?;
+        self.durable(ticket).await
+    }
+
+    /// The newest inventory of a node.
+    ///
+    /// # Errors
+    /// [`FleetError::Store`].
+    pub async fn inventory(&self, id: NodeId) -> Result<Option<Inventory>, FleetError> {
+        let newest = self.inner.store.inventories(id, 1).await?.pop();
+        let decode = |row: InventoryRow| {
+            serde_json::from_str(&row.document).map_err(|source| StoreError::Decode {
+                subject: format!("inventory of {id}"),
+                source: source.into(),
+            })
+        };
+        Ok(newest.map(decode).transpose()?)
+    }
+
+    /// The newest events of a node, newest first; at most 1,000.
+    ///
+    /// # Errors
+    /// [`FleetError::Store`].
+    pub async fn history(&self, id: NodeId, limit: u32) -> Result<Vec<NodeEvent>, FleetError> {
+        Ok(self.inner.store.history(id, limit.min(MAX_HISTORY_LINES)).await?)
+    }
+
+    /// Serves the fleet port until `shutdown`: the routes of [`api::enroll`] and `extra`, whose requests carry a
+    /// [`NodeIdentity`] in their extensions.
+    ///
+    /// # Errors
+    /// [`FleetError::Listen`].
+    pub async fn serve(
+        &self,
+        listener: std::net::TcpListener,
+        extra: axum::Router,
+        shutdown: CancellationToken,
+    ) -> Result<(), FleetError> {
+        port::serve(self.clone(), listener, extra, shutdown).await
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    fn authority(&self) -> &Authority {
+        &self.inner.authority
+    }
+
+    fn config(&self) -> &FleetConfig {
+        &self.inner.config
+    }
+
+    fn name(&self, id: NodeId) -> Option<NodeName> {
+        self.registry().name(id)
+    }
+
+    fn came_online(&self, id: NodeId) {
+        // Nobody listening is no error.
+        let _ = self.inner.online.send(id);
+    }
+
+    /// Changes one node in memory.
+    fn change<T>(
+        &self,
+        id: NodeId,
+        change: impl FnOnce(&mut Change<'_>) -> T,
+    ) -> Result<(T, Ticket), FleetError> {
+        self.registry().update(id, clock::now(), change).ok_or(FleetError::UnknownNode { id })
+    }
+
+    /// Waits until a change is on disk.
+    async fn durable(&self, ticket: Ticket) -> Result<(), FleetError> {
+        Ok(self.registry().durable(ticket).await?)
+    }
+
+    /// Lets a node live through an event; on disk when this returns.
+    async fn live(&self, id: NodeId, event: Event) -> Result<(), FleetError> {
+        let ((), ticket) = self.change(id, |change| change.live(event))?;
+        self.durable(ticket).await
+    }
+
+    /// Keeps an inventory. `true` if it is another one than before.
+    async fn store_inventory(&self, id: NodeId, inventory: &Inventory) -> Result<bool, FleetError> {
+        let document = serde_json::to_string(inventory).map_err(|source| StoreError::Decode {
+            subject: format!("inventory of {id}"),
+            source: source.into(),
+        })?;
+        let digest = Digest(sha2::Sha256::digest(document.as_bytes()).into());
+        let row = InventoryRow { at: clock::now(), digest, document };
+        Ok(self.inner.store.put_inventory(id, &row).await?)
+    }
+}
+
+fn refused(why: Refused, id: NodeId, from: IpAddr, expected: Option<IpAddr>) -> TokenRefused {
+    match (why, expected) {
+        (Refused::Connected, _) => TokenRefused::Connected,
+        (Refused::BootInProgress, _) => TokenRefused::BootInProgress,
+        (Refused::WrongSource, Some(address)) => TokenRefused::WrongSource { from, address },
+        (Refused::NoAddress, _) => TokenRefused::NoAddress,
+        (Refused::Disarmed, _) => TokenRefused::Disarmed,
+        // The rest is said of tokens that are used, not of those that are asked for.
+        _ => TokenRefused::UnknownNode { id },
+    }
+}

@@ -1,0 +1,231 @@
+//! Boot tokens of one node: pure.
+//!
+//! | state | means | a token may be issued |
+//! |---|---|---|
+//! | `Armed` | a boot is expected, or nobody knows | yes |
+//! | `Issued` | one token is out and not yet used | yes: it replaces that one |
+//! | `Used` | stage 1 has its certificate, the agent has not connected yet | no |
+//! | `Connected` | the agent is connected | no |
+//! | `Disarmed` | a token was misused | no, until [`Event::Ordered`] |
+//!
+//! | event | legal in | leads to |
+//! |---|---|---|
+//! | `Issue` | all | `Issued`, or a refusal |
+//! | `Redeem` | all | `Used`, or a refusal; misuse leads to `Disarmed` (a connected node: when its channel is gone) |
+//! | `Presented` | all | the token was shown in another node's name: misuse |
+//! | `Connected` | all | `Connected` |
+//! | `ChannelGone` | `Connected`; else nothing | `Armed`, or `Disarmed` after misuse |
+//! | `BootSeen`, `BootFailed` | `Used`; else nothing | `Armed`: that boot is over |
+//! | `Ordered` | all | `Armed` (a connected node stays so, without its misuse) |
+//!
+//! There is one place for a token that can be redeemed, so there are never two of them. A spent token is remembered
+//! until the next one is spent, so that a second use is told from a guess. The same token from the same address for
+//! the same key within its life is not a second use: it is the first one whose answer got lost, and the certificate
+//! is good only with that key.
+
+use std::net::IpAddr;
+
+use api::ids::{Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Life of a token, seconds: a slow machine loads a kernel and an initramfs in it.
+pub(crate) const TOKEN_SECONDS: i64 = 600;
+
+/// Where a node's token is. See the head of this file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Arming {
+    state: State,
+    /// SHA-256 of the token that was redeemed last.
+    #[serde(default)]
+    spent: Option<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+enum State {
+    Armed,
+    Issued { token: Digest, source: IpAddr, expires: Timestamp },
+    Used { key: Digest, source: IpAddr, expires: Timestamp },
+    Connected { misused: bool },
+    Disarmed,
+}
+
+/// What happens to a node's token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Its boot asks for a token. `expected`: the address that DHCP gave this node.
+    Issue { token: Digest, source: IpAddr, expected: Option<IpAddr> },
+    /// A token that is (or was) this node's is used for a certificate of `key`.
+    Redeem { token: Digest, key: Digest, source: IpAddr },
+    /// This node's token was shown in the name of another node.
+    Presented { token: Digest },
+    /// The agent connected.
+    Connected,
+    /// Its channel is gone for good.
+    ChannelGone,
+    /// The firmware asks for an address: a new boot.
+    BootSeen,
+    /// The boot failed or is stuck.
+    BootFailed,
+    /// A person or the server itself wants this node to boot: `node arm`, `node reboot`, power on.
+    Ordered,
+}
+
+/// The answer to [`Event::Issue`], [`Event::Redeem`] and [`Event::Presented`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The token is issued.
+    Issued,
+    /// The certificate may be made.
+    Granted,
+    /// No.
+    Refused(Refused),
+    /// Nothing was asked.
+    Noted,
+}
+
+/// Why a token is not issued or not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Connected,
+    BootInProgress,
+    Disarmed,
+    WrongSource,
+    NoAddress,
+    Expired,
+    SecondUse,
+    WrongNode,
+    /// Neither issued nor spent: a replaced token.
+    Unknown,
+}
+
+impl Refused {
+    /// Does this look like theft? Then it is recorded as a security event.
+    pub(crate) fn is_security(self) -> bool {
+        matches!(self, Self::WrongSource | Self::SecondUse | Self::WrongNode)
+    }
+}
+
+impl Default for Arming {
+    fn default() -> Self {
+        Self { state: State::Armed, spent: None }
+    }
+}
+
+impl Arming {
+    /// A boot token may be issued now.
+    pub(crate) fn is_armed(&self) -> bool {
+        matches!(self.state, State::Armed | State::Issued { .. })
+    }
+
+    /// The tokens that are known to belong to this node: the one issued and the one spent last.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = Digest> {
+        let issued = match self.state {
+            State::Issued { token, .. } => Some(token),
+            _ => None,
+        };
+        issued.into_iter().chain(self.spent)
+    }
+
+    /// Takes one event.
+    pub(crate) fn step(&self, event: Event, now: Timestamp) -> (Self, Verdict) {
+        match event {
+            Event::Issue { token, source, expected } => self.issue(token, source, expected, now),
+            Event::Redeem { token, key, source } => self.redeem(token, key, source, now),
+            Event::Presented { token } if self.tokens().any(|known| known == token) => {
+                self.misused(Refused::WrongNode)
+            }
+            Event::Presented { .. } => (self.clone(), Verdict::Refused(Refused::Unknown)),
+            Event::Connected => {
+                let misused = matches!(self.state, State::Disarmed | State::Connected { misused: true });
+                self.moved(State::Connected { misused })
+            }
+            Event::ChannelGone => match self.state {
+                State::Connected { misused: true } => self.moved(State::Disarmed),
+                State::Connected { misused: false } => self.moved(State::Armed),
+                _ => (self.clone(), Verdict::Noted),
+            },
+            Event::BootSeen | Event::BootFailed => match self.state {
+                State::Used { .. } => self.moved(State::Armed),
+                _ => (self.clone(), Verdict::Noted),
+            },
+            Event::Ordered => match self.state {
+                State::Connected { .. } => self.moved(State::Connected { misused: false }),
+                State::Used { .. } | State::Disarmed => self.moved(State::Armed),
+                State::Armed | State::Issued { .. } => (self.clone(), Verdict::Noted),
+            },
+        }
+    }
+
+    fn moved(&self, state: State) -> (Self, Verdict) {
+        (Self { state, spent: self.spent }, Verdict::Noted)
+    }
+
+    fn refused(&self, why: Refused) -> (Self, Verdict) {
+        (self.clone(), Verdict::Refused(why))
+    }
+
+    fn issue(
+        &self,
+        token: Digest,
+        source: IpAddr,
+        expected: Option<IpAddr>,
+        now: Timestamp,
+    ) -> (Self, Verdict) {
+        match expected {
+            None => return self.refused(Refused::NoAddress),
+            Some(expected) if expected != source => return self.refused(Refused::WrongSource),
+            Some(_) => {}
+        }
+        match self.state {
+            State::Connected { .. } => self.refused(Refused::Connected),
+            State::Used { .. } => self.refused(Refused::BootInProgress),
+            State::Disarmed => self.refused(Refused::Disarmed),
+            State::Armed | State::Issued { .. } => {
+                let state = State::Issued { token, source, expires: now.plus_seconds(TOKEN_SECONDS) };
+                (Self { state, spent: self.spent }, Verdict::Issued)
+            }
+        }
+    }
+
+    fn redeem(&self, token: Digest, key: Digest, source: IpAddr, now: Timestamp) -> (Self, Verdict) {
+        match &self.state {
+            State::Issued { token: issued, source: bound, expires } if *issued == token => {
+                if now >= *expires {
+                    let armed = Self { state: State::Armed, spent: self.spent };
+                    return (armed, Verdict::Refused(Refused::Expired));
+                }
+                if *bound != source {
+                    return self.misused(Refused::WrongSource);
+                }
+                let state = State::Used { key, source, expires: *expires };
+                (Self { state, spent: Some(token) }, Verdict::Granted)
+            }
+            State::Used { key: first, source: bound, expires }
+                if self.spent == Some(token) && *first == key && *bound == source && now < *expires =>
+            {
+                (self.clone(), Verdict::Granted)
+            }
+            _ if self.spent == Some(token) => self.misused(Refused::SecondUse),
+            _ => self.refused(Refused::Unknown),
+        }
+    }
+
+    fn misused(&self, why: Refused) -> (Self, Verdict) {
+        let state = match self.state {
+            State::Connected { .. } => State::Connected { misused: true },
+            _ => State::Disarmed,
+        };
+        // A token that was out is void, but remembered, so that its next use is seen for what it is.
+        let spent = match self.state {
+            State::Issued { token, .. } => Some(token),
+            _ => self.spent,
+        };
+        (Self { state, spent }, Verdict::Refused(why))
+    }
+}
+
+#[cfg(test)]
+#[path = "arming/tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! The table of the module's head, and what must hold over any sequence of events.
+
+use super::*;
+use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+const NOW: Timestamp = Timestamp(1_000_000_000);
+
+fn digest(n: u8) -> Digest {
+    Digest([n; 32])
+}
+
+fn issue(n: u8) -> Event {
+    Event::Issue { token: digest(n), source: HERE, expected: Some(HERE) }
+}
+
+fn redeem(n: u8, key: u8, source: IpAddr) -> Event {
+    Event::Redeem { token: digest(n), key: digest(key), source }
+}
+
+/// Runs events that come at once; returns the end and each verdict.
+fn run(events: impl IntoIterator<Item = Event>) -> (Arming, Vec<Verdict>) {
+    let mut arming = Arming::default();
+    let mut verdicts = Vec::new();
+    for event in events {
+        let (next, verdict) = arming.step(event, NOW);
+        arming = next;
+        verdicts.push(verdict);
+    }
+    (arming, verdicts)
+}
+
+#[test]
+fn a_boot_from_token_to_channel() {
+    let (arming, verdicts) = run([issue(1), redeem(1, 9, HERE), Event::Connected]);
+    assert_eq!(verdicts, [Verdict::Issued, Verdict::Granted, Verdict::Noted]);
+    assert!(!arming.is_armed());
+    assert_eq!(arming.step(issue(2), NOW).1, Verdict::Refused(Refused::Connected));
+    let (gone, _) = arming.step(Event::ChannelGone, NOW);
+    assert!(gone.is_armed());
+}
+
+#[test]
+fn no_second_token_while_a_boot_goes_on() {
+    let (arming, _) = run([issue(1), redeem(1, 9, HERE)]);
+    assert_eq!(arming.step(issue(2), NOW).1, Verdict::Refused(Refused::BootInProgress));
+    for over in [Event::BootSeen, Event::BootFailed, Event::Ordered] {
+        let (arming, _) = arming.step(over, NOW);
+        assert_eq!(arming.step(issue(2), NOW).1, Verdict::Issued);
+    }
+}
+
+#[test]
+fn the_same_key_may_ask_again_and_no_other() {
+    let (arming, verdicts) = run([issue(1), redeem(1, 9, HERE), redeem(1, 9, HERE)]);
+    assert_eq!(verdicts[2], Verdict::Granted);
+    for thief in [redeem(1, 8, HERE), redeem(1, 9, THERE)] {
+        let (disarmed, verdict) = arming.step(thief, NOW);
+        assert_eq!(verdict, Verdict::Refused(Refused::SecondUse));
+        assert_eq!(disarmed.step(issue(2), NOW).1, Verdict::Refused(Refused::Disarmed));
+    }
+    let late = NOW.plus_seconds(TOKEN_SECONDS);
+    assert_eq!(arming.step(redeem(1, 9, HERE), late).1, Verdict::Refused(Refused::SecondUse));
+}
+
+#[test]
+fn use_from_elsewhere_or_in_another_name_disarms() {
+    for misuse in [redeem(1, 9, THERE), Event::Presented { token: digest(1) }] {
+        let (arming, _) = run([issue(1), misuse]);
+        assert!(!arming.is_armed());
+        let right = arming.step(redeem(1, 9, HERE), NOW);
+        assert_eq!(right.1, Verdict::Refused(Refused::SecondUse), "the token is void");
+        for weak in [Event::BootSeen, Event::BootFailed, Event::ChannelGone] {
+            assert!(!arming.step(weak, NOW).0.is_armed());
+        }
+        assert!(arming.step(Event::Ordered, NOW).0.is_armed());
+    }
+}
+
+#[test]
+fn misuse_while_connected_disarms_when_the_channel_goes() {
+    let (arming, verdicts) =
+        run([issue(1), redeem(1, 9, HERE), Event::Connected, redeem(1, 8, HERE), Event::ChannelGone]);
+    assert_eq!(verdicts[3], Verdict::Refused(Refused::SecondUse));
+    assert_eq!(arming.step(issue(2), NOW).1, Verdict::Refused(Refused::Disarmed));
+    let (pardoned, _) = run([
+        issue(1),
+        redeem(1, 9, HERE),
+        Event::Connected,
+        redeem(1, 8, HERE),
+        Event::Ordered,
+        Event::ChannelGone,
+    ]);
+    assert!(pardoned.is_armed());
+}
+
+#[test]
+fn too_late_is_refused_and_leaves_the_node_armed() {
+    let (arming, _) = run([issue(1)]);
+    let (arming, verdict) = arming.step(redeem(1, 9, HERE), NOW.plus_seconds(TOKEN_SECONDS));
+    assert_eq!(verdict, Verdict::Refused(Refused::Expired));
+    assert_eq!(arming.step(issue(2), NOW).1, Verdict::Issued);
+}
+
+#[test]
+fn a_fetch_from_a_wrong_address_gets_nothing_and_changes_nothing() {
+    let (before, _) = run([issue(1)]);
+    let foreign = Event::Issue { token: digest(2), source: THERE, expected: Some(HERE) };
+    assert_eq!(before.step(foreign, NOW), (before.clone(), Verdict::Refused(Refused::WrongSource)));
+    let nowhere = Event::Issue { token: digest(2), source: THERE, expected: None };
+    assert_eq!(before.step(nowhere, NOW), (before.clone(), Verdict::Refused(Refused::NoAddress)));
+}
+
+#[test]
+fn guessed_and_replaced_tokens_disarm_nobody() {
+    let (arming, verdicts) = run([issue(1), issue(2), redeem(1, 9, HERE), redeem(7, 9, THERE)]);
+    assert_eq!(verdicts[2..], [Verdict::Refused(Refused::Unknown), Verdict::Refused(Refused::Unknown)]);
+    assert_eq!(arming.step(redeem(2, 9, HERE), NOW).1, Verdict::Granted);
+}
+
+fn events() -> impl Strategy<Value = Vec<(Event, i64)>> {
+    let address = prop_oneof![Just(HERE), Just(THERE)];
+    let event = prop_oneof![
+        (0..6u8, address.clone(), prop::option::of(address.clone()))
+            .prop_map(|(n, source, expected)| Event::Issue { token: digest(n), source, expected }),
+        (0..6u8, 0..3u8, address).prop_map(|(n, key, source)| redeem(n, key, source)),
+        (0..6u8).prop_map(|n| Event::Presented { token: digest(n) }),
+        Just(Event::Connected),
+        Just(Event::ChannelGone),
+        Just(Event::BootSeen),
+        Just(Event::BootFailed),
+        Just(Event::Ordered),
+    ];
+    prop::collection::vec((event, prop_oneof![4 => Just(0), 1 => 0..1_000i64]), 0..40)
+}
+use proptest::strategy::Just;
+
+proptest! {
+    #[test]
+    fn never_two_good_tokens_and_none_while_connected(events in events(), probe_key in any::<u8>()) {
+        let mut arming = Arming::default();
+        let mut now = NOW;
+        let mut connected = false;
+        let mut misused = false;
+        for (event, pause) in events {
+            now = now.plus_seconds(pause);
+            let before = arming.clone();
+            let (next, verdict) = arming.step(event.clone(), now);
+            match (&event, &verdict) {
+                (Event::Issue { source, expected, .. }, Verdict::Issued) => {
+                    prop_assert!(!connected && !misused && Some(*source) == *expected);
+                }
+                (Event::Issue { .. }, _) => prop_assert_eq!(&before, &next, "a refusal changes nothing"),
+                (Event::Redeem { token, .. }, Verdict::Granted) => {
+                    prop_assert!(!connected && before.tokens().any(|known| known == *token));
+                }
+                (_, Verdict::Refused(why)) if why.is_security() => misused = true,
+                (Event::Connected, _) => connected = true,
+                (Event::ChannelGone, _) => connected = false,
+                (Event::Ordered, _) => misused = false,
+                _ => {}
+            }
+            prop_assert!(!(next.is_armed() && (connected || misused)));
+            // Whatever happened: with a key of its own, at most one token is good, from at most one address.
+            let key = probe_key | 0x80;
+            let good = (0..6u8)
+                .flat_map(|n| [HERE, THERE].map(|source| redeem(n, key, source)))
+                .filter(|probe| next.step(probe.clone(), now).1 == Verdict::Granted)
+                .count();
+            prop_assert!(good <= 1);
+            let kept = serde_json::to_string(&next).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Arming>(&kept).unwrap(), &next, "a restart changes nothing");
+            arming = next;
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The life of one node, from its first request to ready and back: pure.
+//!
+//! States are [`api::status::Phase`]. What leads where:
+//!
+//! | event | legal in | leads to |
+//! |---|---|---|
+//! | `Offered` | all, unless the agent is connected | `offered`; a retry in `offered` or `firmware` stays there |
+//! | `Fetched` | all, unless the agent is connected or may come back | `firmware`; a new boot unless it was `offered` or `firmware` |
+//! | `CertificateIssued` | all | `stage1` |
+//! | `Reported` | all, unless the agent is connected | `stage1`, `fetching`, `switching`, `failed` |
+//! | `Connected` | all | `ready` if it is the agent that was ready before; `rebooting` stays; else `enrolled` |
+//! | `InventoryStored` | `enrolled`; else no change of phase | `ready` |
+//! | `RebootOrdered` | connected | `rebooting` |
+//! | `GoingDown` | all | `rebooting`, or `lost` for a power-off |
+//! | `Disconnected` | all | no change of phase yet |
+//! | `Tick` | all | `lost` if `ready` or `enrolled` and away for longer than the grace; sets `overdue` past a deadline |
+//! | `ServerStarted` | all | no change of phase: agents get the grace to come back |
+//!
+//! While the agent is connected, requests that only claim to come from this node change nothing; they make fleet ask
+//! the agent for a sign of life ([`Effect::Probe`]), because a machine that was reset asks for an address while its
+//! old connection still looks alive.
+
+use std::net::IpAddr;
+
+use api::{
+    ids::Timestamp,
+    status::{NodeStatus, Phase, Severity},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{arming, config::Deadlines};
+
+/// Files of the firmware that are written into the history of one boot. iPXE needs three; anyone on the wire can ask
+/// for more.
+const MAX_FILES_PER_BOOT: u8 = 8;
+
+/// Everything that is known of a node's boot and presence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Life {
+    pub(crate) phase: Phase,
+    pub(crate) percent: Option<u8>,
+    pub(crate) reason: Option<String>,
+    pub(crate) since: Timestamp,
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) overdue: bool,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) image: Option<String>,
+    pub(crate) agent_version: Option<String>,
+    pub(crate) boot_ms: Option<u64>,
+    /// First request of the boot that is under way.
+    pub(crate) boot_started: Option<Timestamp>,
+    /// Files fetched by the firmware in this boot.
+    pub(crate) files: u8,
+    pub(crate) presence: Presence,
+    /// The agent that connected last.
+    pub(crate) agent: Option<AgentInstance>,
+    /// That agent has sent its inventory.
+    pub(crate) inventory_known: bool,
+}
+
+/// Is there a connection to the agent?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub(crate) enum Presence {
+    /// Not since the last boot.
+    None,
+    /// Yes.
+    Connected,
+    /// It ended, and may come back within the grace.
+    Away { since: Timestamp, why: String },
+}
+
+/// One run of one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct AgentInstance {
+    pub(crate) boot_id: String,
+    pub(crate) instance: String,
+}
+
+/// What happens to a node.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Event {
+    Offered { address: IpAddr },
+    Fetched { file: String, address: IpAddr, image: Option<String> },
+    CertificateIssued { address: IpAddr },
+    Reported { phase: Phase, percent: Option<u8>, message: String },
+    Connected { agent: AgentInstance, version: String, image: String, address: IpAddr },
+    InventoryStored { changed: bool },
+    RebootOrdered { reason: String },
+    GoingDown { reboot: bool },
+    Disconnected { why: String },
+    Tick,
+    ServerStarted,
+}
+
+/// What follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// A line for the history.
+    Record(Severity, String),
+    /// An event for the node's token.
+    Arming(arming::Event),
+    /// Ask the agent for a sign of life.
+    Probe,
+}
+
+/// Limits that the steps use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) deadlines: Deadlines,
+    pub(crate) grace_seconds: u32,
+}
+
+fn info(message: impl Into<String>) -> Effect {
+    Effect::Record(Severity::Info, message.into())
+}
+
+fn warning(message: impl Into<String>) -> Effect {
+    Effect::Record(Severity::Warning, message.into())
+}
+
+impl Life {
+    /// A node just added.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self {
+            phase: Phase::Unseen,
+            percent: None,
+            reason: None,
+            since: now,
+            last_seen: None,
+            overdue: false,
+            address: None,
+            image: None,
+            agent_version: None,
+            boot_ms: None,
+            boot_started: None,
+            files: 0,
+            presence: Presence::None,
+            agent: None,
+            inventory_known: false,
+        }
+    }
+
+    /// What people and programs are shown.
+    pub(crate) fn status(&self, armed: bool, deadlines: &Deadlines) -> NodeStatus {
+        NodeStatus {
+            phase: self.phase,
+            percent: self.percent,
+            reason: self.reason.clone(),
+            since: self.since,
+            last_seen: self.last_seen,
+            overdue_seconds: deadlines.of(self.phase).filter(|_| self.overdue),
+            armed,
+            address: self.address,
+            image: self.image.clone(),
+            agent_version: self.agent_version.clone(),
+            boot_ms: self.boot_ms,
+        }
+    }
+
+    /// Takes one event.
+    pub(crate) fn step(&self, event: Event, now: Timestamp, limits: &Limits) -> (Self, Vec<Effect>) {
+        let mut life = self.clone();
+        let effects = match event {
+            Event::Tick => life.tick(now, limits),
+            Event::ServerStarted => life.server_started(now),
+            Event::Disconnected { why } => life.disconnected(why, now),
+            event => {
+                life.last_seen = Some(now);
+                life.heard(event, now, limits)
+            }
+        };
+        (life, effects)
+    }
+
+    fn heard(&mut self, event: Event, now: Timestamp, limits: &Limits) -> Vec<Effect> {
+        let connected = self.presence == Presence::Connected;
+        match event {
+            Event::Offered { .. } | Event::Fetched { .. } if connected => vec![Effect::Probe],
+            Event::Reported { .. } if connected => Vec::new(),
+            // Any user of the node could fetch a file while its agent restarts. The grace will tell.
+            Event::Fetched { .. } if self.may_come_back() => Vec::new(),
+            Event::Offered { address } => self.offered(address, now, limits),
+            Event::Fetched { file, address, image } => self.fetched(&file, address, image, now),
+            Event::CertificateIssued { address } => {
+                self.address = Some(address);
+                self.enter(Phase::Stage1, now);
+                vec![info(format!("stage 1 got its certificate at {address}"))]
+            }
+            Event::Reported { phase, percent, message } => self.reported(phase, percent, message, now),
+            Event::Connected { agent, version, image, address } => {
+                self.address = Some(address);
+                self.image = Some(image);
+                self.connected(agent, version, now)
+            }
+            Event::InventoryStored { changed } => self.inventory_stored(changed, now),
+            Event::RebootOrdered { reason } => {
+                self.enter(Phase::Rebooting, now);
+                vec![info(format!("reboot ordered: {reason}")), Effect::Arming(arming::Event::Ordered)]
+            }
+            Event::GoingDown { reboot } => self.going_down(reboot, now),
+            Event::Tick | Event::ServerStarted | Event::Disconnected { .. } => Vec::new(),
+        }
+    }
+
+    /// The agent is away and its grace is not over.
+    fn may_come_back(&self) -> bool {
+        matches!(self.presence, Presence::Away { .. }) && matches!(self.phase, Phase::Ready | Phase::Enrolled)
+    }
+
+    /// Enters a phase; entering the present one again keeps its beginning.
+    fn enter(&mut self, phase: Phase, now: Timestamp) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.since = now;
+            self.overdue = false;
+        }
+        self.percent = None;
+        self.reason = None;
+    }
+
+    fn begin_boot(&mut self, phase: Phase, address: IpAddr, now: Timestamp) {
+        self.enter(phase, now);
+        self.since = now;
+        self.overdue = false;
+        self.boot_started = Some(now);
+        self.files = 0;
+        self.address = Some(address);
+        self.presence = Presence::None;
+        self.agent = None;
+        self.inventory_known = false;
+    }
+
+    fn offered(&mut self, address: IpAddr, now: Timestamp, limits: &Limits) -> Vec<Effect> {
+        let retry = matches!(self.phase, Phase::Offered | Phase::Firmware) && !self.is_late(now, limits);
+        if retry {
+            self.address = Some(address);
+            return Vec::new();
+        }
+        // A channel that waits out its grace is gone: its machine is at the firmware again.
+        let mut effects = vec![Effect::Arming(arming::Event::ChannelGone)];
+        self.begin_boot(Phase::Offered, address, now);
+        effects.push(Effect::Arming(arming::Event::BootSeen));
+        effects.push(info(format!("got {address}")));
+        effects
+    }
+
+    fn fetched(&mut self, file: &str, address: IpAddr, image: Option<String>, now: Timestamp) -> Vec<Effect> {
+        match self.phase {
+            Phase::Offered => self.enter(Phase::Firmware, now),
+            Phase::Firmware => {}
+            _ => self.begin_boot(Phase::Firmware, address, now),
+        }
+        self.address = Some(address);
+        self.files = self.files.saturating_add(1);
+        if image.is_some() {
+            self.image = image;
+        }
+        let record = self.files <= MAX_FILES_PER_BOOT;
+        record.then(|| info(format!("{address} fetched {file}"))).into_iter().collect()
+    }
+
+    fn reported(
+        &mut self,
+        phase: Phase,
+        percent: Option<u8>,
+        message: String,
+        now: Timestamp,
+    ) -> Vec<Effect> {
+        let same = self.phase == phase;
+        self.enter(phase, now);
+        self.percent = percent.map(|percent| percent.min(100));
+        match phase {
+            Phase::Failed => {
+                self.reason = Some(message.clone());
+                vec![warning(message), Effect::Arming(arming::Event::BootFailed)]
+            }
+            Phase::Fetching if same => Vec::new(),
+            _ => vec![info(message)],
+        }
+    }
+
+    fn connected(&mut self, agent: AgentInstance, version: String, now: Timestamp) -> Vec<Effect> {
+        let again = self.agent.as_ref() == Some(&agent);
+        self.presence = Presence::Connected;
+        self.agent_version = Some(version.clone());
+        let mut effects = vec![Effect::Arming(arming::Event::Connected)];
+        if again && self.phase == Phase::Rebooting {
+            return effects;
+        }
+        if again && self.inventory_known {
+            if self.phase != Phase::Ready {
+                self.enter(Phase::Ready, now);
+                effects.push(info("the agent is back"));
+            }
+            return effects;
+        }
+        self.agent = Some(agent);
+        self.inventory_known = false;
+        self.enter(Phase::Enrolled, now);
+        effects.push(info(format!("agent {version} connected")));
+        effects
+    }
+
+    fn inventory_stored(&mut self, changed: bool, now: Timestamp) -> Vec<Effect> {
+        self.inventory_known = true;
+        let mut effects = Vec::new();
+        if changed {
+            effects.push(info("sent a new inventory"));
+        }
+        if self.phase == Phase::Enrolled {
+            self.enter(Phase::Ready, now);
+            let message = match self.boot_started.take() {
+                Some(started) => {
+                    let micros = now.0.saturating_sub(started.0);
+                    self.boot_ms = u64::try_from(micros / 1_000).ok();
+                    format!("ready {:.1} s after its first request", now.seconds_since(started))
+                }
+                None => "ready".to_owned(),
+            };
+            effects.push(info(message));
+        }
+        effects
+    }
+
+    fn going_down(&mut self, reboot: bool, now: Timestamp) -> Vec<Effect> {
+        if reboot {
+            self.enter(Phase::Rebooting, now);
+            return vec![info("reboots")];
+        }
+        self.enter(Phase::Lost, now);
+        self.reason = Some("it was shut down".to_owned());
+        vec![info("shuts down")]
+    }
+
+    fn disconnected(&mut self, why: String, now: Timestamp) -> Vec<Effect> {
+        if self.presence != Presence::Connected {
+            return Vec::new();
+        }
+        self.presence = Presence::Away { since: now, why };
+        // One that said good-bye is not waited for.
+        match self.phase {
+            Phase::Rebooting | Phase::Lost => vec![Effect::Arming(arming::Event::ChannelGone)],
+            _ => Vec::new(),
+        }
+    }
+
+    fn server_started(&mut self, now: Timestamp) -> Vec<Effect> {
+        if self.presence == Presence::Connected {
+            return self.disconnected("the server was restarted".to_owned(), now);
+        }
+        if let Presence::Away { since, .. } = &mut self.presence {
+            *since = now;
+        }
+        Vec::new()
+    }
+
+    fn tick(&mut self, now: Timestamp, limits: &Limits) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Presence::Away { since, why } = &self.presence
+            && matches!(self.phase, Phase::Ready | Phase::Enrolled)
+            && now >= since.plus_seconds(limits.grace_seconds.into())
+        {
+            let reason = format!("no word from its agent for {} s: {why}", limits.grace_seconds);
+            self.enter(Phase::Lost, now);
+            effects.push(warning(reason.clone()));
+            effects.push(Effect::Arming(arming::Event::ChannelGone));
+            self.reason = Some(reason);
+        }
+        if !self.overdue && self.is_late(now, limits) {
+            self.overdue = true;
+            let seconds = limits.deadlines.of(self.phase).unwrap_or_default();
+            effects.push(warning(format!("still {} after {seconds} s", self.phase.as_str())));
+            effects.push(Effect::Arming(arming::Event::BootFailed));
+        }
+        effects
+    }
+
+    fn is_late(&self, now: Timestamp, limits: &Limits) -> bool {
+        let deadline = limits.deadlines.of(self.phase).and_then(|seconds| i64::try_from(seconds).ok());
+        deadline.is_some_and(|seconds| now > self.since.plus_seconds(seconds))
+    }
+}
+
+#[cfg(test)]
+#[path = "lifecycle/tests.rs"]
+mod tests;

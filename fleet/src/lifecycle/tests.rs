@@ -1,0 +1,215 @@
+//! Boots, told as scripts: events in, phases, history and effects out.
+
+use super::*;
+use expect_test::{Expect, expect};
+
+const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
+
+fn limits() -> Limits {
+    Limits { deadlines: Deadlines::default(), grace_seconds: 15 }
+}
+
+fn agent(instance: &str) -> Event {
+    Event::Connected {
+        agent: AgentInstance { boot_id: "b".into(), instance: instance.into() },
+        version: "0.1.0".into(),
+        image: "debian-node@2".into(),
+        address: A,
+    }
+}
+
+fn fetched(file: &str) -> Event {
+    Event::Fetched { file: file.into(), address: A, image: None }
+}
+
+fn report(phase: Phase, percent: Option<u8>) -> Event {
+    Event::Reported { phase, percent, message: format!("says {}", phase.as_str()) }
+}
+
+/// Runs events at seconds since the epoch and draws each step.
+fn script(life: Life, events: Vec<(i64, Event)>) -> (Life, String) {
+    let mut life = life;
+    let mut lines = String::new();
+    for (second, event) in events {
+        let (next, effects) = life.step(event, Timestamp(second * 1_000_000), &limits());
+        let percent = next.percent.map_or(String::new(), |percent| format!(" {percent}%"));
+        let late = if next.overdue { " OVERDUE" } else { "" };
+        lines += &format!("{second:>4} {}{percent}{late}", next.phase.as_str());
+        for effect in effects {
+            lines += &match effect {
+                Effect::Record(Severity::Info, text) => format!(" | {text}"),
+                Effect::Record(_, text) => format!(" | ! {text}"),
+                Effect::Arming(event) => format!(" | token: {event:?}"),
+                Effect::Probe => " | probe".to_owned(),
+            };
+        }
+        lines.push('\n');
+        life = next;
+    }
+    (life, lines)
+}
+
+fn check(events: Vec<(i64, Event)>, expected: &Expect) -> Life {
+    let (life, lines) = script(Life::new(Timestamp(0)), events);
+    expected.assert_eq(&lines);
+    life
+}
+
+fn ready() -> Life {
+    let events = vec![(10, Event::Offered { address: A }), (20, agent("i")), (21, stored())];
+    script(Life::new(Timestamp(0)), events).0
+}
+
+fn stored() -> Event {
+    Event::InventoryStored { changed: false }
+}
+
+#[test]
+fn from_power_on_to_ready() {
+    let life = check(
+        vec![
+            (10, Event::Offered { address: A }),
+            (11, Event::Offered { address: A }),
+            (12, fetched("snponly.efi")),
+            (13, Event::Offered { address: A }),
+            (13, fetched("boot script")),
+            (14, Event::Fetched { file: "node.img".into(), address: A, image: Some("debian-node@2".into()) }),
+            (20, Event::CertificateIssued { address: A }),
+            (20, report(Phase::Stage1, None)),
+            (21, report(Phase::Fetching, Some(0))),
+            (22, report(Phase::Fetching, Some(250))),
+            (30, report(Phase::Switching, None)),
+            (37, agent("i")),
+            (38, stored()),
+            (99, Event::Tick),
+        ],
+        &expect![""],
+    );
+    assert_eq!(life.boot_ms, Some(28_000));
+    assert_eq!(life.image.as_deref(), Some("debian-node@2"));
+}
+
+#[test]
+fn a_stuck_node_is_flagged_once_and_may_boot_anew() {
+    check(
+        vec![
+            (10, Event::Offered { address: A }),
+            (130, Event::Tick),
+            (131, Event::Tick),
+            (132, Event::Tick),
+            (140, Event::Offered { address: A }),
+            (141, fetched("snponly.efi")),
+            (150, Event::CertificateIssued { address: A }),
+            (160, report(Phase::Failed, None)),
+            (170, Event::Offered { address: A }),
+        ],
+        &expect![""],
+    );
+}
+
+#[test]
+fn a_cut_within_the_grace_changes_nothing() {
+    let (life, lines) = script(
+        ready(),
+        vec![
+            (50, Event::Disconnected { why: "cut".into() }),
+            (52, fetched("boot script")),
+            (64, Event::Tick),
+            (64, agent("i")),
+            (99, Event::Tick),
+        ],
+    );
+    expect![""].assert_eq(&lines);
+    assert_eq!(life.since, ready().since);
+}
+
+#[test]
+fn a_longer_cut_is_lost_and_comes_back() {
+    let (life, lines) = script(
+        ready(),
+        vec![
+            (50, Event::Disconnected { why: "cut".into() }),
+            (65, Event::Tick),
+            (66, Event::Tick),
+            (70, agent("i")),
+        ],
+    );
+    expect![""].assert_eq(&lines);
+    assert_eq!(life.reason, None);
+}
+
+#[test]
+fn a_restarted_server_gives_the_agents_time() {
+    let (_, lines) = script(
+        ready(),
+        vec![
+            (100, Event::ServerStarted),
+            (110, Event::Tick),
+            (111, agent("i")),
+            (200, Event::ServerStarted),
+            (300, Event::ServerStarted),
+            (314, Event::Tick),
+            (315, Event::Tick),
+        ],
+    );
+    expect![""].assert_eq(&lines);
+}
+
+#[test]
+fn an_ordered_reboot() {
+    let (_, lines) = script(
+        ready(),
+        vec![
+            (50, Event::RebootOrdered { reason: "admin".into() }),
+            (51, agent("i")),
+            (52, Event::GoingDown { reboot: true }),
+            (52, Event::Disconnected { why: "going down".into() }),
+            (60, Event::Tick),
+            (70, Event::Offered { address: A }),
+            (80, agent("j")),
+            (81, Event::InventoryStored { changed: true }),
+        ],
+    );
+    expect![""].assert_eq(&lines);
+}
+
+#[test]
+fn a_power_off() {
+    let (life, lines) = script(
+        ready(),
+        vec![
+            (50, Event::GoingDown { reboot: false }),
+            (50, Event::Disconnected { why: "going down".into() }),
+            (99, Event::Tick),
+        ],
+    );
+    expect![""].assert_eq(&lines);
+    assert_eq!(life.reason.as_deref(), Some("it was shut down"));
+}
+
+#[test]
+fn what_anyone_can_send_changes_no_connected_node() {
+    let (life, lines) = script(
+        ready(),
+        vec![
+            (50, Event::Offered { address: A }),
+            (51, fetched("boot script")),
+            (52, report(Phase::Failed, None)),
+        ],
+    );
+    expect![""].assert_eq(&lines);
+    assert_eq!(life.phase, Phase::Ready);
+}
+
+#[test]
+fn a_new_agent_must_send_its_inventory_again() {
+    let (_, lines) = script(ready(), vec![(50, agent("j")), (51, stored()), (52, stored())]);
+    expect![""].assert_eq(&lines);
+}
+
+#[test]
+fn one_boot_writes_a_bounded_number_of_files_into_the_history() {
+    let events = (0..100).map(|second| (second, fetched("boot script"))).collect();
+    let (_, lines) = script(Life::new(Timestamp(0)), events);
+    assert_eq!(lines.matches("fetched").count(), usize::from(MAX_FILES_PER_BOOT));
+}

@@ -1,0 +1,414 @@
+//! One connected agent: its WebSocket, from hello to the end. Protocol: [`api::channel`]; numbers: `session.rs`.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{
+    channel::{Frame, FromAgent, FromServer, MAX_MESSAGE_BYTES, PROTOCOL},
+    overlay::Generation,
+    status::Severity,
+};
+use axum::{
+    Extension,
+    extract::{
+        State,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+    },
+    response::Response,
+};
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{NodeIdentity, Port};
+use crate::{
+    FleetError, clock,
+    connection::{Connection, MAX_OUTGOING, Outgoing},
+    lifecycle::{AgentInstance, Event, Presence},
+    session::Session,
+};
+
+/// Time for the agent's hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for an older connection of the same node to end what it is dealing with.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for one frame to be taken by the operating system; a peer that reads nothing for so long is dropped.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for the answer to a ping, when the machine seems to be at its firmware again.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Time for the closing words.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// After so many seconds an agent that failed to apply overlays is told again.
+const TELL_AGAIN_SECONDS: i64 = 60;
+
+/// Longest reason in a close frame, bytes (RFC 6455, section 5.5: 125 with the code).
+const MAX_REASON_BYTES: usize = 120;
+
+/// `GET /node/v1/channel`.
+pub(super) async fn upgrade(
+    State(port): State<Arc<Port>>,
+    Extension(node): Extension<NodeIdentity>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    upgrade
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
+        .on_upgrade(move |socket| run(port, node, socket))
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+struct End {
+    /// RFC 6455, section 7.4; `None` where nobody is there to be told.
+    code: Option<u16>,
+    why: String,
+}
+
+impl End {
+    fn protocol(why: impl Into<String>) -> Self {
+        Self { code: Some(close_code::PROTOCOL), why: why.into() }
+    }
+
+    fn broken(why: impl Into<String>) -> Self {
+        Self { code: None, why: why.into() }
+    }
+}
+
+impl From<FleetError> for End {
+    fn from(error: FleetError) -> Self {
+        Self { code: Some(close_code::ERROR), why: error.to_string() }
+    }
+}
+
+/// The hello, taken apart.
+#[derive(Debug)]
+struct Hello {
+    ack: u64,
+    agent: AgentInstance,
+    version: String,
+    image: String,
+    overlays: Option<Generation>,
+}
+
+/// A connection that has its turn.
+struct Channel {
+    port: Arc<Port>,
+    node: NodeIdentity,
+    socket: WebSocket,
+    outgoing: mpsc::Receiver<Outgoing>,
+    closing: watch::Receiver<Option<String>>,
+    /// Silence ends the connection.
+    deadline: Instant,
+    patience: Duration,
+    _turn: OwnedMutexGuard<()>,
+}
+
+async fn run(port: Arc<Port>, node: NodeIdentity, mut socket: WebSocket) {
+    let name = node.name.clone();
+    let end = match hello(&mut socket).await {
+        Ok(hello) => match attach(port.clone(), node.clone(), socket, hello).await {
+            Ok((mut channel, greeting)) => {
+                let end = channel.converse(greeting).await;
+                socket = channel.detach(&end);
+                end
+            }
+            Err((back, end)) => {
+                socket = back;
+                end
+            }
+        },
+        Err(end) => end,
+    };
+    tracing::info!(node = %name, "channel closed: {}", end.why);
+    if let Some(code) = end.code {
+        let mut cut = end.why.len().min(MAX_REASON_BYTES);
+        while !end.why.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        let close = CloseFrame { code, reason: end.why[..cut].into() };
+        // The peer may be gone already.
+        let _ = timeout(CLOSE_TIMEOUT, async {
+            let _ = socket.send(Message::Close(Some(close))).await;
+            while let Some(Ok(_)) = socket.recv().await {}
+        })
+        .await;
+    }
+}
+
+async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
+    let Ok(message) = timeout(HELLO_TIMEOUT, socket.recv()).await else {
+        return Err(End::protocol("no hello came"));
+    };
+    let frame = match message {
+        Some(Ok(Message::Text(text))) => parse(&text)?,
+        Some(Ok(_)) => return Err(End::protocol("the first message is no text")),
+        Some(Err(error)) => return Err(End::broken(error.to_string())),
+        None => return Err(End::broken("gone before its hello")),
+    };
+    let Frame {
+        seq: 0,
+        ack,
+        message: Some(FromAgent::Hello { protocol, agent_version, boot_id, instance, image, overlays }),
+    } = frame
+    else {
+        return Err(End::protocol("the first frame must be a hello with number 0"));
+    };
+    if protocol != PROTOCOL {
+        return Err(End::protocol(format!(
+            "the agent speaks protocol {protocol}, this server {PROTOCOL}; boot the node again to get this server's agent"
+        )));
+    }
+    Ok(Hello { ack, agent: AgentInstance { boot_id, instance }, version: agent_version, image, overlays })
+}
+
+fn parse(text: &str) -> Result<Frame<FromAgent>, End> {
+    serde_json::from_str(text)
+        .map_err(|error| End::protocol(format!("not a frame of protocol {PROTOCOL}: {error}")))
+}
+
+/// Takes the node's one place: an older connection is told to end, and this one waits until it has.
+async fn attach(
+    port: Arc<Port>,
+    node: NodeIdentity,
+    socket: WebSocket,
+    hello: Hello,
+) -> Result<(Channel, Vec<Frame<FromServer>>), (WebSocket, End)> {
+    let turn = port.fleet.change(node.id, |change| {
+        if let Some(older) = &change.entry.connection {
+            older.close("replaced by a newer connection of this node".to_owned());
+        }
+        change.entry.turn.clone()
+    });
+    let turn = match turn {
+        Ok((turn, _)) => turn,
+        Err(error) => return Err((socket, error.into())),
+    };
+    let Ok(turn) = timeout(TURN_TIMEOUT, turn.lock_owned()).await else {
+        return Err((
+            socket,
+            End { code: Some(close_code::AGAIN), why: "an older connection is still busy".into() },
+        ));
+    };
+    let (to_socket, outgoing) = mpsc::channel(MAX_OUTGOING);
+    let (closing_sender, closing) = watch::channel(None);
+    let connection = Connection {
+        outgoing: to_socket,
+        closing: closing_sender,
+        applied: hello.overlays,
+        told: None,
+        tell_again: None,
+    };
+    let heartbeat_seconds = port.fleet.config().heartbeat_seconds;
+    let changed = port.fleet.change(node.id, |change| {
+        let entry = &mut *change.entry;
+        let resumed = entry.life.agent.as_ref() == Some(&hello.agent)
+            && entry.life.presence != Presence::None
+            && entry.session.acknowledge(hello.ack).is_ok()
+            && entry.session.is_begun();
+        if !resumed {
+            entry.session = Session::default();
+        }
+        entry.session.begin();
+        let welcome =
+            FromServer::Welcome { protocol: PROTOCOL, server_time: clock::now(), heartbeat_seconds, resumed };
+        let mut greeting = vec![Frame { seq: 0, ack: entry.session.received(), message: Some(welcome) }];
+        greeting.extend(entry.session.unacknowledged().cloned());
+        entry.connection = Some(connection);
+        change.live(Event::Connected {
+            agent: hello.agent.clone(),
+            version: hello.version.clone(),
+            image: hello.image.clone(),
+            address: node.address,
+        });
+        if resumed && !change.entry.life.inventory_known {
+            change.entry.say(FromServer::SendInventory {});
+        }
+        change.entry.push_overlays();
+        greeting
+    });
+    match changed {
+        Ok((greeting, _)) => {
+            let patience = Duration::from_secs(port.fleet.config().grace_seconds().into());
+            let deadline = tokio_now() + patience;
+            Ok((Channel { port, node, socket, outgoing, closing, deadline, patience, _turn: turn }, greeting))
+        }
+        Err(error) => Err((socket, error.into())),
+    }
+}
+
+impl Channel {
+    /// Greets, then carries messages both ways until something ends it.
+    async fn converse(&mut self, greeting: Vec<Frame<FromServer>>) -> End {
+        match self.exchange(greeting).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn exchange(&mut self, greeting: Vec<Frame<FromServer>>) -> Result<std::convert::Infallible, End> {
+        for frame in greeting {
+            self.send(frame).await?;
+        }
+        self.port.fleet.came_online(self.node.id);
+        let shutdown = self.port.shutdown.clone();
+        loop {
+            tokio::select! {
+                closing = closed(&mut self.closing) => {
+                    return Err(End { code: Some(close_code::POLICY), why: closing });
+                }
+                () = shutdown.cancelled() => {
+                    return Err(End { code: Some(close_code::RESTART), why: "the server is stopping".into() });
+                }
+                out = self.outgoing.recv() => match out {
+                    Some(Outgoing::Frame(frame)) => self.send(frame).await?,
+                    Some(Outgoing::Probe) => self.probe().await?,
+                    None => return Err(End::broken("the node was deleted")),
+                },
+                message = self.socket.recv() => self.heard(message).await?,
+                () = sleep_until(self.deadline) => {
+                    return Err(End::broken("no sign of life"));
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, mut frame: Frame<FromServer>) -> Result<(), End> {
+        frame.ack = self.port.fleet.change(self.node.id, |change| change.entry.session.received())?.0;
+        let text = serde_json::to_string(&frame).map_err(|error| End::protocol(error.to_string()))?;
+        self.transmit(Message::Text(text.into())).await
+    }
+
+    async fn transmit(&mut self, message: Message) -> Result<(), End> {
+        match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
+            Ok(sent) => sent.map_err(|error| End::broken(error.to_string())),
+            Err(_) => Err(End::broken("the agent takes nothing")),
+        }
+    }
+
+    /// Asks for a sign of life and waits only shortly for it.
+    async fn probe(&mut self) -> Result<(), End> {
+        self.transmit(Message::Ping(Vec::new().into())).await?;
+        self.deadline = self.deadline.min(tokio_now() + PROBE_TIMEOUT);
+        Ok(())
+    }
+
+    async fn heard(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        let message = match message {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Err(End::broken(error.to_string())),
+            None => return Err(End::broken("the connection ended")),
+        };
+        self.deadline = tokio_now() + self.patience;
+        match message {
+            Message::Text(text) => self.frame(parse(&text)?).await,
+            Message::Binary(_) => Err(End::protocol("binary messages are not part of the protocol")),
+            Message::Close(_) => Err(End::broken("the agent closed it")),
+            Message::Ping(_) | Message::Pong(_) => {
+                self.port.fleet.change(self.node.id, |change| change.seen())?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes one frame. It is acknowledged only when what it says is on disk.
+    async fn frame(&mut self, frame: Frame<FromAgent>) -> Result<(), End> {
+        let (speaks, fleet) = (frame.message.is_some(), self.port.fleet.clone());
+        let received = fleet.change(self.node.id, |change| {
+            change.seen();
+            change.entry.session.receive(frame)
+        })?;
+        let message = received.0.map_err(|error| End::protocol(error.to_string()))?;
+        let going = matches!(message, Some(FromAgent::GoingDown { .. }));
+        if let Some(message) = message {
+            self.message(message).await?;
+            fleet.change(self.node.id, |change| change.entry.session.done())?;
+        }
+        if speaks {
+            self.send(Frame { seq: 0, ack: 0, message: None }).await?;
+        }
+        if going {
+            return Err(End { code: Some(close_code::NORMAL), why: "the node goes down".into() });
+        }
+        Ok(())
+    }
+
+    async fn message(&mut self, message: FromAgent) -> Result<(), End> {
+        let fleet = self.port.fleet.clone();
+        match message {
+            FromAgent::Hello { .. } => return Err(End::protocol("a second hello")),
+            FromAgent::Heartbeat { .. } => {}
+            FromAgent::Inventory { inventory } => {
+                let changed = fleet.store_inventory(self.node.id, &inventory).await?;
+                fleet.live(self.node.id, Event::InventoryStored { changed }).await?;
+            }
+            FromAgent::OverlaysApplied { generation, written, removed, error } => {
+                let ticket = self.overlays_applied(generation, written, removed, error)?;
+                fleet.durable(ticket).await?;
+            }
+            FromAgent::GoingDown { reboot } => fleet.live(self.node.id, Event::GoingDown { reboot }).await?,
+        }
+        Ok(())
+    }
+
+    fn overlays_applied(
+        &self,
+        generation: Generation,
+        written: u64,
+        removed: u64,
+        error: Option<String>,
+    ) -> Result<crate::registry::Ticket, FleetError> {
+        let now = clock::now();
+        let digest: String = generation.digest.hex().chars().take(12).collect();
+        let changed = self.port.fleet.change(self.node.id, |change| {
+            if let Some(connection) = &mut change.entry.connection {
+                match error {
+                    None => connection.applied = Some(generation),
+                    Some(_) => connection.tell_again = Some(now.plus_seconds(TELL_AGAIN_SECONDS)),
+                }
+            }
+            match error {
+                None => {
+                    let message = format!(
+                        "applied runtime overlays {digest}: {written} files written, {removed} removed"
+                    );
+                    change.record(Severity::Info, &message);
+                }
+                Some(error) => {
+                    let message = format!("could not apply runtime overlays {digest}: {error}");
+                    change.record(Severity::Warning, &message);
+                }
+            }
+        });
+        changed.map(|((), ticket)| ticket)
+    }
+
+    /// Gives up the node's place. Returns the socket for the closing words.
+    fn detach(self, end: &End) -> WebSocket {
+        // A node that was deleted has no place.
+        let _ = self.port.fleet.change(self.node.id, |change| {
+            change.entry.connection = None;
+            change.live(Event::Disconnected { why: end.why.clone() });
+        });
+        self.socket
+    }
+}
+
+/// Tokio's clock, for deadlines only.
+fn tokio_now() -> Instant {
+    Instant::now()
+}
+
+/// Waits for the reason to end; for ever if nobody can give one any more.
+async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
+    if let Ok(reason) = closing.wait_for(Option::is_some).await
+        && let Some(reason) = reason.clone()
+    {
+        return reason;
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,176 @@
+//! Token for certificate, certificate for certificate, and the reports of stage 1. Wire types: [`api::enroll`].
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use access::Refusal;
+use api::{
+    enroll::{Enroll, Enrolled, Renew, Report},
+    ids::NodeId,
+    status::{Phase, Severity},
+};
+use axum::{
+    Extension, Json,
+    extract::{ConnectInfo, State},
+    http::StatusCode,
+};
+
+use super::{NodeIdentity, Port};
+use crate::{
+    Fleet, FleetError,
+    arming::{self, Refused, Verdict},
+    authority::Request,
+    clock,
+    failures::{MAX_FAILURES, WINDOW_SECONDS},
+    lifecycle::Event,
+    token,
+};
+
+/// `POST /node/v1/enroll`.
+pub(super) async fn enroll(
+    State(port): State<Arc<Port>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Json(wanted): Json<Enroll>,
+) -> Result<Json<Enrolled>, Refusal> {
+    const TITLE: &str = "cannot enrol";
+    let fleet = &port.fleet;
+    let source = peer.ip().to_canonical();
+    let now = clock::now();
+    if !fleet.registry().may_try(source, now) {
+        return Err(Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            TITLE,
+            format!("{source} failed {MAX_FAILURES} times within {WINDOW_SECONDS} s; wait a minute"),
+        ));
+    }
+    let request = Request::parse(&wanted.csr).map_err(|error| {
+        fleet.registry().source_failed(source, now);
+        Refusal::new(StatusCode::BAD_REQUEST, TITLE, error.to_string())
+    })?;
+    if let Err(why) =
+        redeem(fleet, &wanted, &request, source).await.map_err(|error| unavailable(TITLE, &error))?
+    {
+        fleet.registry().source_failed(source, now);
+        return Err(Refusal::new(StatusCode::FORBIDDEN, TITLE, why));
+    }
+    certificate(fleet, wanted.id, &request, TITLE)
+}
+
+/// `POST /node/v1/renew`.
+pub(super) async fn renew(
+    State(port): State<Arc<Port>>,
+    Extension(node): Extension<NodeIdentity>,
+    Json(wanted): Json<Renew>,
+) -> Result<Json<Enrolled>, Refusal> {
+    const TITLE: &str = "cannot renew the certificate";
+    let request = Request::parse(&wanted.csr)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, TITLE, error.to_string()))?;
+    tracing::info!(node = %node.name, "renewed its certificate from {}", node.address);
+    certificate(&port.fleet, node.id, &request, TITLE)
+}
+
+/// `POST /node/v1/report`.
+pub(super) async fn report(
+    State(port): State<Arc<Port>>,
+    Extension(node): Extension<NodeIdentity>,
+    Json(report): Json<Report>,
+) -> Result<StatusCode, Refusal> {
+    const TITLE: &str = "cannot take the report";
+    if !matches!(report.phase, Phase::Stage1 | Phase::Fetching | Phase::Switching | Phase::Failed) {
+        let detail = format!(
+            "a booting node cannot be {}; report stage1, fetching, switching or failed",
+            report.phase.as_str()
+        );
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, TITLE, detail));
+    }
+    let event = Event::Reported { phase: report.phase, percent: report.percent, message: report.message };
+    port.fleet.live(node.id, event).await.map_err(|error| unavailable(TITLE, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn unavailable(title: &str, error: &FleetError) -> Refusal {
+    match error {
+        FleetError::UnknownNode { .. } => Refusal::new(StatusCode::FORBIDDEN, title, error.to_string()),
+        _ => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, error.to_string()),
+    }
+}
+
+fn certificate(fleet: &Fleet, id: NodeId, request: &Request, title: &str) -> Result<Json<Enrolled>, Refusal> {
+    let now = clock::now();
+    let name = fleet
+        .name(id)
+        .ok_or_else(|| Refusal::new(StatusCode::FORBIDDEN, title, format!("node {id} was deleted")))?;
+    let issued =
+        fleet.authority().issue(id, request, now).map_err(|error| Refusal::internal(title, &error))?;
+    Ok(Json(Enrolled {
+        node: name,
+        certificate: issued.pem,
+        ca: fleet.ca_pem(),
+        not_after: issued.not_after,
+        server_time: now,
+    }))
+}
+
+/// Takes the token. The inner result says why it is refused; when it is granted, that is on disk.
+async fn redeem(
+    fleet: &Fleet,
+    wanted: &Enroll,
+    request: &Request,
+    source: IpAddr,
+) -> Result<Result<(), String>, FleetError> {
+    let token = token::hash(&wanted.token);
+    let owner = fleet.registry().owner(token);
+    let event = match owner {
+        Some(owner) if owner == wanted.id => arming::Event::Redeem { token, key: request.key(), source },
+        Some(_) => arming::Event::Presented { token },
+        None => {
+            let why = "the token is unknown: it was replaced by a later boot, or never issued";
+            let message = format!("{source} tried to enrol with a token that is unknown");
+            let known = fleet.change(wanted.id, |change| change.record(Severity::Warning, &message));
+            if known.is_err() {
+                tracing::warn!("{source} tried to enrol as {}, which is no node", wanted.id);
+            }
+            return Ok(Err(why.to_owned()));
+        }
+    };
+    let changed = fleet.change(owner.unwrap_or(wanted.id), |change| {
+        let verdict = change.token(event);
+        match &verdict {
+            Verdict::Granted => change.live(Event::CertificateIssued { address: source }),
+            Verdict::Refused(why) => {
+                let severity = if why.is_security() { Severity::Security } else { Severity::Warning };
+                let message = match why {
+                    Refused::WrongNode => format!("{source} used its token in the name of {}", wanted.id),
+                    _ => format!("{source} was refused a certificate: {}", in_words(*why)),
+                };
+                change.record(severity, &message);
+            }
+            Verdict::Issued | Verdict::Noted => {}
+        }
+        verdict
+    });
+    let (verdict, ticket) = changed?;
+    fleet.durable(ticket).await?;
+    Ok(match verdict {
+        Verdict::Refused(why) => Err(in_words(why).to_owned()),
+        Verdict::Granted | Verdict::Issued | Verdict::Noted => Ok(()),
+    })
+}
+
+/// What is told of a refused token.
+fn in_words(why: Refused) -> &'static str {
+    match why {
+        Refused::Expired => "the token has expired; boot again",
+        Refused::WrongSource => {
+            "the token is bound to another address; the node is disarmed until `bedplate node arm`"
+        }
+        Refused::SecondUse => "the token was used before; the node is disarmed until `bedplate node arm`",
+        Refused::WrongNode => "the token is another node's; that node is disarmed until `bedplate node arm`",
+        Refused::Unknown => "the token is unknown: it was replaced by a later boot, or never issued",
+        Refused::Connected | Refused::BootInProgress | Refused::Disarmed | Refused::NoAddress => {
+            "the node is not armed"
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Writes what changed, in batches: one transaction for all changes that gathered while the last one ran.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    registry::Registry,
+    store::{Store, StoreError},
+};
+
+/// Pause after a failed write: a full disk is not written to in a tight loop.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Runs until `stop`; then writes everything once more.
+pub(crate) async fn run(registry: Arc<Registry>, store: impl Store, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = registry.dirty() => {}
+            () = stop.cancelled() => break,
+        }
+        if write(&registry, &store, false).await.is_err() {
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE_AFTER_FAILURE) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+    // Its failure was logged; there is no later attempt.
+    let _ = write(&registry, &store, true).await;
+    registry.writer_ended();
+}
+
+async fn write(registry: &Registry, store: &impl Store, all: bool) -> Result<(), StoreError> {
+    let (batch, generation) = registry.take(all);
+    match store.write(&batch).await {
+        Ok(()) => {
+            registry.wrote(generation);
+            Ok(())
+        }
+        Err(error) => {
+            let why = causes(&error);
+            tracing::error!("changes of {} nodes are not on disk: {why}", batch.nodes.len());
+            registry.not_written(generation, batch, &why);
+            Err(error)
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
