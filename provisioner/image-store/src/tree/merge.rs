@@ -29,7 +29,7 @@ pub(crate) enum MergeError {
     LinkToFolder(String),
     #[error("it would replace the root folder")]
     Root,
-    #[error("a whiteout must name a file")]
+    #[error("names that begin with .wh. are whiteouts, which name a file and hold nothing")]
     Whiteout,
 }
 
@@ -160,6 +160,9 @@ impl Tree {
     fn make_parents(&mut self, layer: usize, parts: &[&[u8]]) -> Result<InodeId, MergeError> {
         let mut way = Way::new(parts);
         while let Some(part) = way.next_part() {
+            if part.starts_with(WHITEOUT) {
+                return Err(MergeError::Whiteout);
+            }
             let here = way.here();
             let inode = match self.child(here, &part) {
                 Some(name) => name.inode,
@@ -333,8 +336,9 @@ mod tests {
             ("d d\nl a d", "hard link to the folder d"),
             ("f a\nf a/b", "not a folder"),
             ("f ..", "replace the root"),
-            ("f .wh.", "must name a file"),
-            ("f .wh...", "must name a file"),
+            ("f .wh.", "which name a file"),
+            ("f .wh...", "which name a file"),
+            ("f .wh.a/b", "hold nothing"),
         ] {
             let got = listing(script);
             assert!(got.starts_with("error: ") && got.contains(want), "{script:?}: {got}");
