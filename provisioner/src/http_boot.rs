@@ -1,0 +1,205 @@
+//! The HTTP boot port: plain HTTP for firmware, iPXE and stage 1.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /boot/MAC/script` | the node's iPXE script |
+//! | `GET /boot/MAC/node.img` | the node's own initrd with its one-time token |
+//! | `GET /blobs/sha256/HEX` | a root image, kernel or stage 1; ranges |
+//! | `GET /firmware/FILE` | a boot program, for UEFI HTTP boot |
+//!
+//! Nothing secret is served here but the token, and that only to the address that DHCP gave the node.
+
+use std::net::{IpAddr, SocketAddr};
+
+use api::ids::{MacAddr, NodeId};
+use axum::{
+    Router,
+    extract::{ConnectInfo, Path, State, connect_info::Connected},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+    serve::{IncomingStream, ListenerExt as _},
+};
+use boot_proto::script::BootScript;
+use fleet::Observation;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock, images::causes, provisioner::Provisioner};
+
+mod blobs;
+mod node_image;
+
+/// Both ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    /// Who asks.
+    pub(crate) remote: SocketAddr,
+    /// The address that was asked: what the node can reach.
+    pub(crate) local: SocketAddr,
+}
+
+/// A listener that sends small answers at once.
+type BootListener = axum::serve::TapIo<TcpListener, fn(&mut tokio::net::TcpStream)>;
+
+impl Connected<IncomingStream<'_, BootListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, BootListener>) -> Self {
+        let remote = *stream.remote_addr();
+        Self { remote, local: stream.io().local_addr().unwrap_or(remote) }
+    }
+}
+
+fn no_delay(stream: &mut tokio::net::TcpStream) {
+    // It only costs time where it fails.
+    let _ = stream.set_nodelay(true);
+}
+
+/// Serves until `shutdown`.
+pub(crate) async fn serve(
+    provisioner: Provisioner,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let listener = listener.tap_io(no_delay as fn(&mut tokio::net::TcpStream));
+    let service = router(provisioner).into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+/// The routes.
+pub(crate) fn router(provisioner: Provisioner) -> Router {
+    Router::new()
+        .route("/boot/{mac}/script", get(script))
+        .route("/boot/{mac}/node.img", get(node_image::serve))
+        .route("/blobs/sha256/{hex}", get(blobs::serve))
+        .route("/firmware/{file}", get(firmware))
+        .with_state(provisioner)
+}
+
+/// A refusal that iPXE shows by its status and people read in the log.
+pub(super) fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], message.into() + "\n").into_response()
+}
+
+/// A node that asks, and what it is to boot.
+pub(super) struct Booting {
+    pub(super) mac: MacAddr,
+    pub(super) record: std::sync::Arc<crate::store::NodeRecord>,
+    pub(super) spec: std::sync::Arc<api::machine::MachineSpec>,
+    pub(super) image: std::sync::Arc<crate::store::ImageRecord>,
+}
+
+impl Booting {
+    /// Finds the node of a hardware address, and its image.
+    pub(super) fn find(provisioner: &Provisioner, mac: &str, peer: Peer) -> Result<Self, Box<Response>> {
+        let source = peer.remote.ip();
+        let bad = |error: api::ids::InvalidId| Box::new(refuse(StatusCode::BAD_REQUEST, error.to_string()));
+        let mac: MacAddr = mac.parse().map_err(bad)?;
+        let view = provisioner.view();
+        let node = view.cluster.by_mac(mac);
+        let node = node.and_then(|node| Some((node.clone(), view.cluster.resolved.get(&node.name)?.clone())));
+        let Some((record, spec)) = node else {
+            tracing::warn!(
+                "refused to boot {mac} ({source}): no node has this hardware address; add one with \
+                 `bedplate node add NAME --mac {mac}`"
+            );
+            return Err(Box::new(refuse(StatusCode::NOT_FOUND, format!("no node has the hardware address {mac}"))));
+        };
+        let stuck = |message: String| {
+            tracing::error!("{} ({mac}) cannot boot: {message}", record.name);
+            Box::new(refuse(StatusCode::NOT_FOUND, format!("node {} cannot boot: {message}", record.name)))
+        };
+        let reference = spec.image.as_deref().ok_or_else(|| {
+            stuck(format!("it has no image; set one with `bedplate node set {} --image NAME`", record.name))
+        })?;
+        let image = provisioner.0.images.table().find(reference).cloned();
+        let image = image.ok_or_else(|| stuck(format!("there is no image {reference:?}; see `bedplate image list`")))?;
+        Ok(Self { mac, record, spec, image })
+    }
+
+    /// `debian-node@2`.
+    pub(super) fn version(&self) -> String {
+        format!("{}@{}", self.image.name, self.image.version.version)
+    }
+
+    /// The kernel that the node wants, or the newest.
+    pub(super) fn kernel(&self) -> Result<&api::image::KernelArtifact, Box<Response>> {
+        let kernels = &self.image.version.kernels;
+        let found = match &self.spec.kernel {
+            Some(release) => kernels.iter().find(|kernel| kernel.release == *release),
+            None => kernels.first(),
+        };
+        found.ok_or_else(|| {
+            let has: Vec<&str> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
+            let wanted = self.spec.kernel.as_deref().unwrap_or("any");
+            let message = format!(
+                "node {} cannot boot: image {} has no kernel {wanted}; it has {}",
+                self.record.name,
+                self.version(),
+                has.join(", ")
+            );
+            tracing::error!("{message}");
+            Box::new(refuse(StatusCode::NOT_FOUND, message))
+        })
+    }
+}
+
+async fn script(
+    State(provisioner): State<Provisioner>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(mac): Path<String>,
+) -> Response {
+    let (booting, kernel) = match Booting::find(&provisioner, &mac, peer)
+        .and_then(|booting| booting.kernel().cloned().map(|kernel| (booting, kernel)))
+    {
+        Ok(found) => found,
+        Err(refusal) => return *refusal,
+    };
+    let server = peer.local.to_string();
+    let url = |digest: &api::ids::Digest| format!("http://{server}/blobs/sha256/{}", digest.hex());
+    let script = BootScript {
+        node: booting.record.name.clone(),
+        mac: booting.mac,
+        image: booting.version(),
+        kernel_url: url(&kernel.kernel.digest),
+        stage1_url: url(&kernel.stage1.digest),
+        node_url: format!("http://{server}/boot/{}/node.img", booting.mac.hyphenated()),
+        kernel_args: booting.spec.kernel_args.clone(),
+        time: clock::now(),
+        server,
+    };
+    match provisioner.0.script.render(&script) {
+        Ok(text) => {
+            observe(&provisioner, booting.record.id, "iPXE script", peer.remote.ip());
+            let headers =
+                [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+            (headers, text).into_response()
+        }
+        Err(error) => {
+            let message = format!("node {} cannot boot: {}", booting.record.name, causes(&error));
+            tracing::error!("{message}");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, message)
+        }
+    }
+}
+
+fn observe(provisioner: &Provisioner, id: NodeId, file: &str, address: IpAddr) {
+    provisioner.0.fleet.observe(id, Observation::Firmware { file: file.to_owned(), address });
+}
+
+async fn firmware(
+    State(provisioner): State<Provisioner>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(file): Path<String>,
+) -> Response {
+    match provisioner.0.firmware.file(&file) {
+        Some(bytes) => {
+            tracing::info!("sent {file} ({} bytes) to {} by HTTP", bytes.len(), peer.remote.ip());
+            ([(header::CONTENT_TYPE, "application/efi")], bytes).into_response()
+        }
+        None => {
+            let shown: String = file.chars().take(80).collect();
+            tracing::warn!("{} asked by HTTP for {shown:?}, which is not served", peer.remote.ip());
+            refuse(StatusCode::NOT_FOUND, "no such boot program")
+        }
+    }
+}

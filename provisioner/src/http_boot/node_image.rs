@@ -1,0 +1,111 @@
+//! `GET /boot/MAC/node.img`: the node's own initrd, a cpio archive with the one file `api::stage1::PATH`.
+
+use std::net::SocketAddr;
+
+use api::{
+    machine::MachineSpec,
+    stage1::{FallbackAddress, PATH, RootImage, Stage1},
+};
+use axum::{
+    extract::{ConnectInfo, Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use fleet::Observation;
+use image_store::cpio;
+use ipnet::IpNet;
+
+use super::{Booting, Peer, refuse};
+use crate::{clock, images::causes, provisioner::Provisioner};
+
+pub(super) async fn serve(
+    State(provisioner): State<Provisioner>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(mac): Path<String>,
+) -> Response {
+    let booting = match Booting::find(&provisioner, &mac, peer) {
+        Ok(booting) => booting,
+        Err(refusal) => return *refusal,
+    };
+    let (name, source) = (&booting.record.name, peer.remote.ip());
+    let expected = provisioner.expected_address(booting.mac, &booting.spec);
+    let token = match provisioner.0.fleet.issue_token(booting.record.id, source, expected).await {
+        Ok(token) => token,
+        Err(refused) => {
+            let reason = causes(&refused);
+            tracing::warn!("{name} ({}) gets no boot token: {reason}", booting.mac);
+            let outcome = format!("refused to {source}: {reason}");
+            if let Err(error) = provisioner.0.access.record("boot", "issue-token", name.as_str(), &outcome).await {
+                tracing::error!("audit log not written: {error}");
+            }
+            return refuse(StatusCode::FORBIDDEN, format!("node {name} gets no boot token: {reason}"));
+        }
+    };
+    match archive(&document(&provisioner, &booting, peer, token)) {
+        Ok(bytes) => {
+            let observation = Observation::NodeImageServed { address: source, image: booting.version() };
+            provisioner.0.fleet.observe(booting.record.id, observation);
+            let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
+            (headers, bytes).into_response()
+        }
+        Err(error) => {
+            tracing::error!("the initrd of {name} cannot be made: {error}");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, "the node's initrd cannot be made; see the server's log")
+        }
+    }
+}
+
+fn document(provisioner: &Provisioner, booting: &Booting, peer: Peer, token: String) -> Stage1 {
+    let config = &provisioner.0.config;
+    // The address that the node has just reached comes first.
+    let mut addresses = vec![peer.local.ip()];
+    addresses.extend(config.server_addresses.iter().copied().filter(|address| *address != peer.local.ip()));
+    let servers = |port: u16| addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+    let version = &booting.image.version;
+    Stage1 {
+        node: booting.record.name.clone(),
+        id: booting.record.id,
+        server_time: clock::now(),
+        boot_servers: servers(peer.local.port()),
+        fleet_servers: servers(config.fleet_port),
+        ca_fingerprint: provisioner.0.fleet.ca_fingerprint(),
+        token: Some(token),
+        root: RootImage {
+            format: version.root.format.clone(),
+            digest: version.root.digest,
+            size: version.root.size,
+            version: booting.version(),
+        },
+        machine: MachineSpec {
+            root: booting.spec.root.clone(),
+            interfaces: booting.spec.interfaces.clone(),
+            dns: booting.spec.dns.clone(),
+            ..MachineSpec::default()
+        },
+        fallback_address: fallback(provisioner, booting, peer),
+    }
+}
+
+/// The address of the interface that boots: its own, or the one that it has just come from.
+fn fallback(provisioner: &Provisioner, booting: &Booting, peer: Peer) -> Option<FallbackAddress> {
+    let interface = booting.spec.interfaces.values().find(|interface| interface.mac == Some(booting.mac))?;
+    if let Some(address) = interface.address {
+        return Some(FallbackAddress { address, gateway: interface.gateway });
+    }
+    let std::net::IpAddr::V4(address) = peer.remote.ip() else { return None };
+    let subnet = provisioner.0.config.dhcp.subnets.iter().find(|subnet| subnet.network.contains(&address))?;
+    let address = IpNet::new(address.into(), subnet.network.prefix_len()).ok()?;
+    Some(FallbackAddress { address, gateway: subnet.gateway.map(Into::into) })
+}
+
+/// The archive; its length is a multiple of 4, as the kernel wants it.
+fn archive(document: &Stage1) -> std::io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(document)?;
+    let mut writer = cpio::Writer::new(Vec::new());
+    let path = PATH.trim_start_matches('/');
+    if let Some((folder, _)) = path.rsplit_once('/') {
+        writer.directory(folder, 0o700)?;
+    }
+    writer.file(path, 0o600, &json)?;
+    writer.finish()
+}

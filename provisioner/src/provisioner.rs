@@ -1,0 +1,403 @@
+//! The shell: one [`Provisioner`] holds the cluster, the overlays and the images, lets one change happen at a time, and
+//! runs the servers.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use access::Access;
+use api::{
+    ids::{MacAddr, NodeId, NodeName},
+    machine::MachineSpec,
+    overlay::Generation,
+};
+use boot_proto::{Host, HostTable, script::ScriptTemplate};
+use fleet::Fleet;
+use ipnet::IpNet;
+use sqlx::SqlitePool;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    boot_state::Addresses,
+    check::Known,
+    cluster::{ChangeError, Cluster, Draft},
+    config::{DhcpMode, ProvisionerConfig},
+    images::{ImageTable, Images, ImagesError},
+    overlay::{
+        archive::Archive,
+        host_key::{HostKeyError, HostKeys},
+        library::{Library, LibraryError},
+        renderer::{RenderError, Renderer},
+        variables::{ClusterVariables, NodeFacts, SSH_HOST_KEY, Variables},
+    },
+    store::{NodeRecord, Store as _, StoreError, Write, sqlite::SqliteStore},
+    tftp::{Firmware, FirmwareError},
+};
+
+/// Name of the boot script template in the folder of templates.
+const SCRIPT_TEMPLATE: &str = "boot.ipxe.j2";
+
+/// Why the provisioner cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Images.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+    /// Overlays.
+    #[error(transparent)]
+    Overlays(#[from] LibraryError),
+    /// Boot programs.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    /// The boot script template.
+    #[error("cannot read the boot script template {}", path.display())]
+    Template {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A mistake in the boot script template.
+    #[error(transparent)]
+    Script(#[from] boot_proto::script::ScriptError),
+    /// Fleet did not take the nodes.
+    #[error("cannot register the nodes with the fleet")]
+    Fleet(#[source] fleet::FleetError),
+}
+
+/// Why a change did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// It was refused.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Fleet did not take a node. The change itself is kept; the server tries again when it starts.
+    #[error("the change is kept, but the fleet did not take it")]
+    Fleet(#[source] fleet::FleetError),
+    /// A part of the server broke.
+    #[error("the work ended badly: {cause}; see the server's log")]
+    Broken {
+        /// What is known.
+        cause: String,
+    },
+}
+
+/// Why a node's overlays are not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum OverlaysError {
+    /// There is no such node, or its profiles cannot be applied.
+    #[error("node {node} does not exist")]
+    UnknownNode {
+        /// Name or identity.
+        node: String,
+    },
+    /// An overlay.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The ssh host key.
+    #[error(transparent)]
+    HostKey(#[from] HostKeyError),
+}
+
+/// Which of a node's two sets of overlays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverlaySet {
+    /// Applied before the node's init starts.
+    Boot,
+    /// Kept up to date on the running node.
+    Runtime,
+}
+
+/// Handle to the provisioner. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Provisioner(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: ProvisionerConfig,
+    pub(crate) store: SqliteStore,
+    pub(crate) fleet: Fleet,
+    pub(crate) access: Access,
+    pub(crate) images: Images,
+    pub(crate) firmware: Arc<Firmware>,
+    pub(crate) script: ScriptTemplate,
+    pub(crate) cluster: watch::Sender<Arc<View>>,
+    pub(crate) library: watch::Sender<Arc<Library>>,
+    pub(crate) hosts: watch::Sender<Arc<HostTable>>,
+    pub(crate) addresses: Addresses,
+    /// What each node's runtime overlays should be, as last told to fleet.
+    pub(crate) generations: Mutex<BTreeMap<NodeId, Generation>>,
+    renderer: Renderer,
+    host_keys: HostKeys,
+    /// Held by whoever changes nodes, profiles, or removes images.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+    /// Ends imports that run; cancelled by [`Provisioner::serve`] when it ends.
+    pub(crate) stop: CancellationToken,
+}
+
+/// A cluster, and what templates see of it.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) cluster: Cluster,
+    variables: ClusterVariables,
+}
+
+impl View {
+    fn new(cluster: Cluster, config: &ProvisionerConfig) -> Self {
+        let nodes = cluster.resolved.iter().map(|(name, spec)| (name, spec.as_ref()));
+        let variables = ClusterVariables::new(nodes, &config.server_addresses);
+        Self { cluster, variables }
+    }
+}
+
+impl Provisioner {
+    /// Opens the state of the provisioner. Nothing is served before [`Provisioner::serve`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(
+        pool: SqlitePool,
+        config: ProvisionerConfig,
+        fleet: Fleet,
+        access: Access,
+    ) -> Result<Self, OpenError> {
+        let store = SqliteStore::open(pool).await?;
+        let stop = CancellationToken::new();
+        let images = Images::open(store.clone(), &config.state_dir, &config.substrate, stop.clone()).await?;
+        let library = Library::load(&config.shipped_overlays, &config.site_overlays)?;
+        let firmware = Arc::new(Firmware::load(&config.firmware)?);
+        let path = config.ipxe_templates.join(SCRIPT_TEMPLATE);
+        let text = std::fs::read_to_string(&path).map_err(|source| OpenError::Template { path, source })?;
+        let script = ScriptTemplate::parse(SCRIPT_TEMPLATE, &text)?;
+        let cluster = Cluster::new(store.nodes().await?, store.profiles().await?);
+        for node in cluster.nodes.values() {
+            fleet.register(node.id, node.name.clone()).await.map_err(OpenError::Fleet)?;
+        }
+        let hosts = host_table(&cluster);
+        Ok(Self(Arc::new(Inner {
+            addresses: Addresses::default(),
+            generations: Mutex::default(),
+            renderer: Renderer::default(),
+            host_keys: HostKeys::new(&config.state_dir),
+            turn: tokio::sync::Mutex::new(()),
+            cluster: watch::channel(Arc::new(View::new(cluster, &config))).0,
+            library: watch::channel(Arc::new(library)).0,
+            hosts: watch::channel(Arc::new(hosts)).0,
+            config,
+            store,
+            fleet,
+            access,
+            images,
+            firmware,
+            script,
+            stop,
+        })))
+    }
+
+    /// The cluster now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.0.cluster.borrow().clone()
+    }
+
+    /// The overlays now.
+    pub(crate) fn library(&self) -> Arc<Library> {
+        self.0.library.borrow().clone()
+    }
+
+    /// What nodes may refer to now.
+    pub(crate) fn known(&self) -> Known {
+        Known {
+            overlays: self.library().overlays.keys().cloned().collect(),
+            images: self.0.images.table().known(),
+        }
+    }
+
+    /// Changes nodes and profiles: all of it, or nothing. One change at a time.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        edit: impl FnOnce(&mut Draft) -> Result<T, ChangeError> + Send + 'static,
+    ) -> Result<T, EditError> {
+        let _turn = self.0.turn.lock().await;
+        let (view, known) = (self.view(), self.known());
+        let checked = tokio::task::spawn_blocking(move || {
+            let mut draft = view.cluster.draft();
+            let result = edit(&mut draft)?;
+            let (next, writes) = view.cluster.finish(draft, &known)?;
+            Ok::<_, ChangeError>((result, next, writes))
+        });
+        let (result, next, writes) =
+            checked.await.map_err(|error| EditError::Broken { cause: error.to_string() })??;
+        if !writes.is_empty() {
+            self.0.store.commit(&writes).await?;
+            self.publish(next);
+            self.tell_fleet(&writes).await?;
+        }
+        Ok(result)
+    }
+
+    fn publish(&self, cluster: Cluster) {
+        let hosts = host_table(&cluster);
+        self.0.cluster.send_replace(Arc::new(View::new(cluster, &self.0.config)));
+        self.0.hosts.send_if_modified(|old| {
+            let changed = **old != hosts;
+            if changed {
+                *old = Arc::new(hosts);
+            }
+            changed
+        });
+    }
+
+    /// New nodes are made known to fleet, deleted ones forgotten.
+    async fn tell_fleet(&self, writes: &[Write]) -> Result<(), EditError> {
+        for write in writes {
+            match write {
+                Write::PutNode(node) if node.version == 1 => {
+                    self.0.fleet.register(node.id, node.name.clone()).await.map_err(EditError::Fleet)?;
+                }
+                Write::DeleteNode { id, .. } => {
+                    self.0.fleet.forget(*id).await.map_err(EditError::Fleet)?;
+                    self.generations().remove(id);
+                    if let Err(error) = self.0.host_keys.remove(*id) {
+                        tracing::error!("{}", crate::images::causes(&error));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn generations(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Generation>> {
+        self.0.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rendered archive of a node. Blocking: reads or makes a host key, renders.
+    ///
+    /// # Errors
+    /// See [`OverlaysError`].
+    pub(crate) fn archive(&self, name: &NodeName, set: OverlaySet) -> Result<Archive, OverlaysError> {
+        let (view, library) = (self.view(), self.library());
+        let (node, spec) = self.node(&view, name)?;
+        let overlays = match set {
+            OverlaySet::Boot => &spec.boot_overlays,
+            OverlaySet::Runtime => &spec.runtime_overlays,
+        };
+        let variables = self.variables(&view, node, spec, &library, overlays)?;
+        Ok(self.0.renderer.archive(&library, overlays, &variables)?)
+    }
+
+    /// The files that one overlay puts on a node. Blocking.
+    ///
+    /// # Errors
+    /// See [`OverlaysError`].
+    pub(crate) fn render(
+        &self,
+        name: &NodeName,
+        overlay: &str,
+    ) -> Result<Vec<crate::overlay::Entry>, OverlaysError> {
+        let (view, library) = (self.view(), self.library());
+        let (node, spec) = self.node(&view, name)?;
+        let overlays = [overlay.to_owned()];
+        let variables = self.variables(&view, node, spec, &library, &overlays)?;
+        Ok(self.0.renderer.entries(&library, &overlays, &variables)?)
+    }
+
+    fn node<'a>(
+        &self,
+        view: &'a View,
+        name: &NodeName,
+    ) -> Result<(&'a NodeRecord, &'a MachineSpec), OverlaysError> {
+        let unknown = || OverlaysError::UnknownNode { node: name.to_string() };
+        let record = view.cluster.nodes.get(name).ok_or_else(unknown)?;
+        Ok((record, view.cluster.resolved.get(name).ok_or_else(unknown)?))
+    }
+
+    fn variables(
+        &self,
+        view: &View,
+        node: &NodeRecord,
+        spec: &MachineSpec,
+        library: &Library,
+        overlays: &[String],
+    ) -> Result<Variables, OverlaysError> {
+        let host_key = match library.reads(overlays, SSH_HOST_KEY) {
+            true => Some(self.0.host_keys.get(node.id)?),
+            false => None,
+        };
+        let images: Arc<ImageTable> = self.0.images.table();
+        let image = spec.image.as_deref().and_then(|reference| images.find(reference));
+        let facts = NodeFacts {
+            name: &node.name,
+            id: node.id,
+            spec,
+            image: image.map(|record| (record.name.as_str(), record.version.version)),
+            host_key: host_key.as_ref(),
+        };
+        Ok(Variables::new(&view.variables, &facts))
+    }
+
+    /// Names of the nodes that boot a version of an image next.
+    pub(crate) fn users_of(&self, image: &str, version: u32) -> Vec<NodeName> {
+        let (view, images) = (self.view(), self.0.images.table());
+        let uses = |spec: &MachineSpec| {
+            let record = spec.image.as_deref().and_then(|reference| images.find(reference));
+            record.is_some_and(|record| record.name.as_str() == image && record.version.version == version)
+        };
+        view.cluster.resolved.iter().filter(|(_, spec)| uses(spec)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The address that a boot request for this hardware address must come from.
+    ///
+    /// The node's own address where it has one, else the one that our DHCP leased. Without either there is none, and
+    /// no token is issued: any machine on the network could ask.
+    pub(crate) fn expected_address(&self, mac: MacAddr, spec: &MachineSpec) -> Option<std::net::IpAddr> {
+        let interface = spec.interfaces.values().find(|interface| interface.mac == Some(mac));
+        let own = interface.and_then(|interface| interface.address).map(|address| address.addr());
+        match self.0.config.dhcp.mode {
+            DhcpMode::Authoritative => own.or_else(|| self.0.addresses.leased(mac)),
+            DhcpMode::Proxy | DhcpMode::Off => own,
+        }
+    }
+}
+
+/// What DHCP and HTTP boot know of the nodes.
+fn host_table(cluster: &Cluster) -> HostTable {
+    let mut hosts = Vec::new();
+    for (name, spec) in &cluster.resolved {
+        let Some(node) = cluster.nodes.get(name) else { continue };
+        let dns = spec.dns.clone().unwrap_or_default();
+        for interface in spec.interfaces.values() {
+            let Some(mac) = interface.mac else { continue };
+            let v4 = |address: std::net::IpAddr| match address {
+                std::net::IpAddr::V4(address) => Some(address),
+                std::net::IpAddr::V6(_) => None,
+            };
+            hosts.push(Host {
+                id: node.id,
+                name: name.clone(),
+                mac,
+                address: match interface.address {
+                    Some(IpNet::V4(address)) => Some(address),
+                    _ => None,
+                },
+                gateway: interface.gateway.and_then(v4),
+                dns: dns.servers.iter().copied().filter_map(v4).collect(),
+                domain: dns.search.first().cloned(),
+            });
+        }
+    }
+    hosts.into_iter().collect()
+}
