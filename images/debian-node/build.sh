@@ -36,7 +36,10 @@ install_packages() {
   printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
   chmod 755 "$root/usr/sbin/policy-rc.d"
   # INITRD=No: the node's initramfs is made by Bedplate at import.
+  chroot "$root" apt-get -qq update
   INITRD=No DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get -qq -y --no-install-recommends install "$@"
+  chroot "$root" apt-get clean
+  rm -rf "$root"/var/lib/apt/lists/*
   rm -f "$root/usr/sbin/policy-rc.d" "$root/etc/resolv.conf"
   umount "$root/proc"
 }
@@ -56,7 +59,7 @@ mmdebstrap --quiet --mode=root --variant=apt \
   bookworm "$work/base.tar" "${sources[@]}"
 tar --extract --file "$work/base.tar" --directory "$root" --numeric-owner --xattrs --xattrs-include='*'
 rm "$work/base.tar"
-chroot "$root" apt-get -qq update
+rm -rf "$root"/var/lib/apt/lists/*
 commit "base system"
 
 echo "build.sh: layer 2 of 4: kernel"
@@ -76,8 +79,9 @@ ln "$root/usr/bin/curl" "$root/usr/local/bin/fetch"
 commit "services"
 
 echo "build.sh: layer 4 of 4: clean-up"
-rm -rf "$root"/var/lib/apt/lists "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives "$root"/usr/share/doc
-mkdir -p "$root/var/lib/apt/lists/partial" "$root/var/cache/apt/archives/partial"
+# Whiteouts of a folder, of files, and an opaque folder: what an import must get right.
+rm -rf "$root"/usr/share/doc "$root"/var/cache/debconf/*-old
+rm -rf "$root/usr/share/bug" && mkdir "$root/usr/share/bug"
 rm -f "$root"/var/log/*.log "$root"/var/log/apt/* "$root/etc/machine-id" "$root"/boot/initrd.img-*
 commit "clean-up"
 

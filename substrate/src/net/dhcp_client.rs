@@ -26,7 +26,7 @@ use ipnet::Ipv4Net;
 
 /// Waits after each DISCOVER of a round, milliseconds. Shorter than RFC 2131's 4 s to begin with, since the server
 /// has just talked to this machine's firmware; the last ones leave time for a spanning tree.
-const DISCOVER_WAITS_MS: [u32; 6] = [1_000, 2_000, 4_000, 8_000, 8_000, 8_000];
+const DISCOVER_WAITS_MS: [u32; 7] = [500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000];
 
 /// Waits after each REQUEST before the offer is given up, milliseconds.
 const REQUEST_WAITS_MS: [u32; 3] = [1_000, 2_000, 4_000];

@@ -66,7 +66,7 @@ pub struct Link {
     pub mac: Option<MacAddr>,
     /// It is a bond or a VLAN on another link.
     pub stacked: bool,
-    /// It is up and has a carrier.
+    /// It is up, has a carrier, and the kernel has noticed: what is sent goes out.
     pub running: bool,
 }
 
@@ -258,7 +258,7 @@ fn link(message: &LinkMessage) -> Link {
         name: String::new(),
         mac: None,
         stacked: false,
-        running: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        running: message.header.flags.contains(LinkFlags::Up | LinkFlags::Running),
     };
     for attribute in &message.attributes {
         match attribute {

@@ -175,7 +175,7 @@ fn privileged_a_card_gets_its_lease_and_is_left_as_found() {
             bring_up(CARD, &stage1, &mut |line| told.push(line.to_owned()), &mut || {}).await.unwrap();
         assert_eq!(network.address, "10.9.0.7/24".parse::<IpNet>().unwrap());
         assert!(told.iter().any(|line| line.contains("10.9.0.7/24")), "{told:?}");
-        assert_eq!(far.replies.load(Ordering::Relaxed), 2);
+        assert!(far.replies.load(Ordering::Relaxed) >= 2);
         assert_eq!(routes(), ["card 00000000", "card 0000090A"]);
         assert_eq!(present(&links).await, ["card running"]);
         network.tear_down().await.unwrap();
