@@ -8,6 +8,9 @@
 //! A blob appears by `rename` after it was written, verified (digest and size) and synced, and the folder is synced
 //! after the rename. Several threads and processes can use one store.
 
+mod blob_writer;
+mod error;
+
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
@@ -23,6 +26,7 @@ use api::ids::Digest;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
+pub use self::{blob_writer::BlobWriter, error::StoreError};
 use crate::mapped::Mapped;
 
 /// Unit of copying and hashing, bytes: large enough that system calls do not count, small enough for a CPU cache.
@@ -30,61 +34,6 @@ pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 
 /// Free space that is left alone, bytes: the server's database lives on the same file system and must go on.
 pub const RESERVED_BYTES: u64 = 16 << 20;
-
-/// What can go wrong with the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A system call failed.
-    #[error("cannot {operation} {}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The file system is full. Nothing was left behind.
-    #[error(
-        "no space left in {}: {needed} bytes are needed and {available} are free; \
-         make room or remove image versions that no node uses", path.display()
-    )]
-    NoSpace {
-        /// The store.
-        path: PathBuf,
-        /// Bytes that were still to be written; 0 where that is not known.
-        needed: u64,
-        /// Bytes free.
-        available: u64,
-    },
-    /// The bytes are not those that were announced. Nothing was published.
-    #[error("digest mismatch: expected {expected}, got {got}; the source is damaged or was tampered with")]
-    DigestMismatch {
-        /// The digest asked for.
-        expected: Digest,
-        /// The digest of what came.
-        got: Digest,
-    },
-    /// The number of bytes is not the one announced. Nothing was published.
-    #[error("{digest} should have {expected} bytes, got {got}")]
-    SizeMismatch {
-        /// The blob.
-        digest: Digest,
-        /// Bytes announced.
-        expected: u64,
-        /// Bytes that came, at least.
-        got: u64,
-    },
-    /// There is no such blob.
-    #[error("{digest} is not in the store {}; import the image again", path.display())]
-    Missing {
-        /// The blob.
-        digest: Digest,
-        /// The store.
-        path: PathBuf,
-    },
-}
 
 /// A handle to a store; clones are cheap and name the same store.
 #[derive(Debug, Clone)]
@@ -189,17 +138,7 @@ impl Store {
             if !fs::metadata(&path).is_ok_and(|now| now.ino() == ours.ino() && now.dev() == ours.dev()) {
                 continue;
             }
-            let mut writer = BlobWriter {
-                store: self.clone(),
-                path,
-                file,
-                digest: *digest,
-                size,
-                offset: 0,
-                hash: Sha256::new(),
-            };
-            writer.take_up()?;
-            return Ok(Some(writer));
+            return BlobWriter::take_up(self.clone(), path, file, *digest, size).map(Some);
         }
     }
 
@@ -395,109 +334,6 @@ impl Store {
     fn available(&self) -> Option<u64> {
         let stat = rustix::fs::statvfs(&*self.root).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-}
-
-/// Writes one blob; see [`Store::writer`]. Dropped before [`BlobWriter::finish`], it leaves what was written for the
-/// next writer to take up.
-#[derive(Debug)]
-pub struct BlobWriter {
-    store: Store,
-    path: PathBuf,
-    file: File,
-    digest: Digest,
-    size: u64,
-    offset: u64,
-    hash: Sha256,
-}
-
-impl BlobWriter {
-    /// Bytes written so far, by this writer and those before it: where to go on.
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// Size that the blob must get, bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Throws away what was written, for a source that cannot go on in the middle.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn restart(&mut self) -> Result<(), StoreError> {
-        self.file.set_len(0).map_err(|source| StoreError::Io {
-            operation: "truncate",
-            path: self.path.clone(),
-            source,
-        })?;
-        self.offset = 0;
-        self.hash = Sha256::new();
-        Ok(())
-    }
-
-    /// Appends bytes.
-    ///
-    /// # Errors
-    /// [`StoreError::SizeMismatch`] past the announced size, [`StoreError::NoSpace`] (both remove the partial file),
-    /// [`StoreError::Io`].
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let got = self.offset.saturating_add(bytes.len() as u64);
-        if got > self.size {
-            remove_quietly(&self.path);
-            return Err(StoreError::SizeMismatch { digest: self.digest, expected: self.size, got });
-        }
-        if let Err(e) = self.file.write_all(bytes) {
-            let error = self.store.write_failed("write", &self.path, self.size - self.offset, e);
-            if matches!(error, StoreError::NoSpace { .. }) {
-                remove_quietly(&self.path);
-            }
-            return Err(error);
-        }
-        self.hash.update(bytes);
-        self.offset = got;
-        Ok(())
-    }
-
-    /// Verifies size and digest, and publishes the blob.
-    ///
-    /// # Errors
-    /// [`StoreError::SizeMismatch`] if it is too short (the partial file stays), [`StoreError::DigestMismatch`]
-    /// (it goes), [`StoreError::Io`].
-    pub fn finish(self) -> Result<(), StoreError> {
-        if self.offset != self.size {
-            let (digest, expected, got) = (self.digest, self.size, self.offset);
-            return Err(StoreError::SizeMismatch { digest, expected, got });
-        }
-        let got = Digest(self.hash.finalize().into());
-        if got != self.digest {
-            remove_quietly(&self.path);
-            return Err(StoreError::DigestMismatch { expected: self.digest, got });
-        }
-        self.store.publish(&self.path, &self.file, &self.digest)
-    }
-
-    /// Hashes what an earlier writer left, and sees whether there is room for the rest.
-    fn take_up(&mut self) -> Result<(), StoreError> {
-        let read = hash_all(&mut self.file, &mut self.hash);
-        self.offset =
-            read.map_err(|source| StoreError::Io { operation: "read", path: self.path.clone(), source })?;
-        if self.offset > self.size {
-            self.restart()?;
-        }
-        let needed = self.size - self.offset;
-        match self.store.available() {
-            Some(free) if needed > 0 && free < needed.saturating_add(RESERVED_BYTES) => {
-                if self.offset == 0 {
-                    remove_quietly(&self.path);
-                }
-                Err(self.store.no_space(needed.saturating_add(RESERVED_BYTES)))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

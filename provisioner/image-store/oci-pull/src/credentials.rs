@@ -23,7 +23,8 @@ pub fn usual_credential_files() -> Vec<PathBuf> {
     let below = |variable: &str, path: &str| {
         std::env::var_os(variable).filter(|value| !value.is_empty()).map(|value| Path::new(&value).join(path))
     };
-    let config = below("XDG_CONFIG_HOME", "containers/auth.json").or_else(|| below("HOME", ".config/containers/auth.json"));
+    let config = below("XDG_CONFIG_HOME", "containers/auth.json")
+        .or_else(|| below("HOME", ".config/containers/auth.json"));
     [below("XDG_RUNTIME_DIR", "containers/auth.json"), config, below("HOME", ".docker/config.json")]
         .into_iter()
         .flatten()
@@ -65,10 +66,17 @@ fn login(text: &[u8], reference: &Reference) -> io::Result<Option<(String, Strin
         .auths
         .iter()
         .filter_map(|(key, login)| Some((plain_key(key), login.auth.as_deref()?)))
-        .filter(|(key, _)| name.strip_prefix(*key).is_some_and(|rest| rest.starts_with('/') || rest.is_empty()))
+        .filter(|(key, _)| {
+            name.strip_prefix(*key).is_some_and(|rest| rest.starts_with('/') || rest.is_empty())
+        })
         .max_by_key(|(key, _)| key.len());
     let Some((key, auth)) = best else { return Ok(None) };
-    let invalid = || io::Error::new(io::ErrorKind::InvalidData, format!("the login for {key} is not BASE64(USER:PASSWORD)"));
+    let invalid = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the login for {key} is not BASE64(USER:PASSWORD)"),
+        )
+    };
     let decoded = base64::engine::general_purpose::STANDARD.decode(auth).map_err(|_| invalid())?;
     let decoded = String::from_utf8(decoded).map_err(|_| invalid())?;
     let (user, password) = decoded.split_once(':').ok_or_else(invalid)?;
@@ -88,7 +96,9 @@ mod tests {
     use super::*;
 
     fn user(text: &str, reference: &str) -> Option<String> {
-        login(text.as_bytes(), &reference.parse().unwrap()).unwrap().map(|(user, password)| format!("{user} {password}"))
+        login(text.as_bytes(), &reference.parse().unwrap())
+            .unwrap()
+            .map(|(user, password)| format!("{user} {password}"))
     }
 
     #[test]
@@ -114,10 +124,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.json");
         let reference: Reference = "reg.example.org/a".parse().unwrap();
-        assert_eq!(find(&[path.clone()], &reference).unwrap(), RegistryAuth::Anonymous);
+        assert_eq!(find(std::slice::from_ref(&path), &reference).unwrap(), RegistryAuth::Anonymous);
         for text in ["{", r##"{"auths": {"reg.example.org": {"auth": "#"}}}"##] {
             fs::write(&path, text).unwrap();
-            let error = find(&[path.clone()], &reference).unwrap_err();
+            let error = find(std::slice::from_ref(&path), &reference).unwrap_err();
             assert!(error.to_string().contains("auth.json"), "{error}");
         }
     }

@@ -9,7 +9,9 @@ use oci_client::errors::{OciDistributionError, OciErrorCode};
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The reference makes no sense.
-    #[error("{reference:?} is not an image reference ({problem}); write docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]")]
+    #[error(
+        "{reference:?} is not an image reference ({problem}); write docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]"
+    )]
     Reference {
         /// As given.
         reference: String,
@@ -112,7 +114,7 @@ pub enum PullError {
         what: String,
         /// Why.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// The manifest cannot be stored.
     #[error("cannot store the manifest")]
@@ -167,7 +169,9 @@ pub(crate) fn is_connect(error: &OciDistributionError) -> bool {
 
 pub(crate) fn is_unauthorized(error: &OciDistributionError) -> bool {
     match error {
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => true,
+        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
+            true
+        }
         OciDistributionError::ServerError { code, .. } => matches!(code, 401 | 403),
         _ => has_code(error, &[OciErrorCode::Unauthorized, OciErrorCode::Denied]),
     }

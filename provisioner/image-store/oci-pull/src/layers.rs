@@ -23,11 +23,7 @@ pub(crate) async fn pull_layers(
     // Collected first: a closure within the stream would keep the future from being `Send` for its callers.
     let transfers: Vec<_> =
         image.layers.iter().map(|layer| Transfer { source, layer, progress }.run(store)).collect();
-    stream::iter(transfers)
-        .buffer_unordered(PARALLEL_LAYERS)
-        .try_collect::<Vec<()>>()
-        .await
-        .map(|_| ())
+    stream::iter(transfers).buffer_unordered(PARALLEL_LAYERS).try_collect::<Vec<()>>().await.map(|_| ())
 }
 
 /// One layer on its way.
@@ -44,7 +40,8 @@ impl Transfer<'_> {
     async fn run(self, store: &Store) -> Result<(), PullError> {
         let (digest, size) = (self.layer.digest, self.layer.size);
         let not_stored = self.not_stored();
-        let writer = in_background(store, move |store| store.writer(&digest, size).map_err(not_stored)).await?;
+        let writer =
+            in_background(store, move |store| store.writer(&digest, size).map_err(not_stored)).await?;
         if let Some(mut writer) = writer {
             let mut failures = 0;
             while writer.offset() < size {
@@ -125,7 +122,7 @@ impl Transfer<'_> {
     fn not_stored(&self) -> impl FnOnce(StoreError) -> PullError + Send + use<> {
         let (registry, repository, what) =
             (self.source.registry(), self.source.repository(), self.layer.label());
-        |source| PullError::Layer { registry, repository, what, source }
+        |source| PullError::Layer { registry, repository, what, source: Box::new(source) }
     }
 
     fn interrupted(&self, attempts: u32, got: u64, error: OciDistributionError) -> PullError {

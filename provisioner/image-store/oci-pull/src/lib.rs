@@ -147,7 +147,8 @@ impl Source {
             let bytes = self.manifest(&reference).await?;
             let digest = in_background(store, move |store| {
                 // Whatever named it (a tag, or a digest that the client has checked), its own bytes say what it is.
-                let (digest, _) = store.put(bytes.as_slice()).map_err(|source| PullError::Store { source })?;
+                let (digest, _) =
+                    store.put(bytes.as_slice()).map_err(|source| PullError::Store { source })?;
                 Ok((digest, bytes))
             });
             let (digest, bytes) = digest.await?;
@@ -206,8 +207,7 @@ impl Source {
     async fn config(&self, digest: &str) -> Result<Vec<u8>, PullError> {
         use futures_util::StreamExt;
         let failed = |error| self.failed("the config", error);
-        let mut stream =
-            self.client.pull_blob_stream(&self.reference, digest).await.map_err(failed)?.stream;
+        let mut stream = self.client.pull_blob_stream(&self.reference, digest).await.map_err(failed)?.stream;
         let mut bytes = Vec::new();
         while let Some(chunk) = stream.next().await {
             bytes.extend_from_slice(&chunk.map_err(|e| failed(e.into()))?);
@@ -295,7 +295,9 @@ mod tests {
         for yes in ["127.0.0.1:5000", "localhost", "localhost:1", "[::1]:5000", "127.9.9.9"] {
             assert!(is_loopback(yes), "{yes}");
         }
-        for no in ["10.0.0.1:5000", "localhost.example.org", "[fe80::1]:5000", "registry.example.org", "1271.0.0.1"] {
+        for no in
+            ["10.0.0.1:5000", "localhost.example.org", "[fe80::1]:5000", "registry.example.org", "1271.0.0.1"]
+        {
             assert!(!is_loopback(no), "{no}");
         }
     }
