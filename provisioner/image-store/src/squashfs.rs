@@ -93,6 +93,9 @@ pub(crate) fn squash(
     progress: &dyn Progress,
     tee: impl FnMut(&Chunk) -> Result<(), LayerError>,
 ) -> Result<Squashed, SquashfsError> {
+    // About as large as the layers, which are compressed too. Found out now, it costs nobody his database.
+    let estimate = layers.iter().map(|layer| layer.size).sum();
+    store.require(estimate)?;
     let temporary = store.temporary()?;
     let mut child = Tar2sqfs::start(temporary.path())?;
     let result = child.feed(|out| stream(store, layers, scanned, progress, out, tee));
@@ -103,7 +106,7 @@ pub(crate) fn squash(
         (Err(SquashfsError::Pipe(_)) | Ok(_), Err(error)) => {
             let full =
                 matches!(&error, SquashfsError::Failed { message, .. } if message.contains("No space left"));
-            return Err(if full { store.no_space(0).into() } else { error });
+            return Err(if full { store.no_space(estimate).into() } else { error });
         }
         (Err(error), _) => return Err(error),
     };

@@ -324,6 +324,18 @@ impl Store {
         }
     }
 
+    /// Refuses to begin what needs more room than there is, beside [`RESERVED_BYTES`].
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`].
+    pub(crate) fn require(&self, bytes: u64) -> Result<(), StoreError> {
+        let needed = bytes.saturating_add(RESERVED_BYTES);
+        match self.available() {
+            Some(free) if bytes > 0 && free < needed => Err(self.no_space(needed)),
+            _ => Ok(()),
+        }
+    }
+
     /// The error for a full file system.
     pub(crate) fn no_space(&self, needed: u64) -> StoreError {
         let available = self.available().unwrap_or(0);

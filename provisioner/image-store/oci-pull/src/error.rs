@@ -103,6 +103,23 @@ pub enum PullError {
         #[source]
         source: Box<OciDistributionError>,
     },
+    /// The registry's own copy of a layer is shorter than its manifest says.
+    #[error(
+        "the registry {registry} has only {got} of the {size} bytes of {what} of {repository}: the image is damaged \
+         there; push it again"
+    )]
+    Truncated {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+        /// `layer 1a2b3c4d`.
+        what: String,
+        /// Bytes that it has.
+        got: u64,
+        /// Bytes in all.
+        size: u64,
+    },
     /// A layer cannot be stored, or is not what the manifest says.
     #[error("cannot take {what} of {repository} from the registry {registry}")]
     Layer {
@@ -184,6 +201,11 @@ pub(crate) fn is_not_found(error: &OciDistributionError) -> bool {
         OciDistributionError::ServerError { code, .. } => *code == 404,
         _ => has_code(error, &codes),
     }
+}
+
+/// The blob has no byte where a transfer was to go on.
+pub(crate) fn is_past_the_end(error: &OciDistributionError) -> bool {
+    matches!(error, OciDistributionError::ServerError { code: 416, .. })
 }
 
 fn has_code(error: &OciDistributionError, codes: &[OciErrorCode]) -> bool {

@@ -8,7 +8,11 @@ use image_store::{BlobWriter, Layer, OciImage, Progress, Store, StoreError};
 use oci_client::{client::BlobResponse, errors::OciDistributionError};
 use tokio::sync::mpsc;
 
-use crate::{PARALLEL_LAYERS, PullError, Source, error::is_transient, in_background};
+use crate::{
+    PARALLEL_LAYERS, PullError, Source,
+    error::{is_past_the_end, is_transient},
+    in_background,
+};
 
 /// Chunks (of some 16 KiB) that wait between the network and the disk, for each layer.
 const CHUNKS_WAITING: usize = 64;
@@ -50,6 +54,9 @@ impl Transfer<'_> {
                 writer = same;
                 let Err(error) = result else { continue };
                 failures = if writer.offset() > before { 1 } else { failures + 1 };
+                if is_past_the_end(&error) {
+                    return Err(self.truncated(writer.offset()));
+                }
                 if !is_transient(&error) {
                     return Err(self.source.failed("a layer", error));
                 }
@@ -123,6 +130,16 @@ impl Transfer<'_> {
         let (registry, repository, what) =
             (self.source.registry(), self.source.repository(), self.layer.label());
         |source| PullError::Layer { registry, repository, what, source: Box::new(source) }
+    }
+
+    fn truncated(&self, got: u64) -> PullError {
+        PullError::Truncated {
+            registry: self.source.registry(),
+            repository: self.source.repository(),
+            what: self.layer.label(),
+            got,
+            size: self.layer.size,
+        }
     }
 
     fn interrupted(&self, attempts: u32, got: u64, error: OciDistributionError) -> PullError {

@@ -11,6 +11,7 @@ mod layers;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
 use image_store::{
     OciImage, Platform, Progress, Store,
     oci::{Document, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, choose, describe, digest_of, put_document},
@@ -161,11 +162,13 @@ impl Source {
                 Document::Manifest(manifest) => {
                     let config = digest_of(&digest, manifest.config())?;
                     let bytes = self.config(&config.to_string()).await?;
-                    let image = describe(&digest, &manifest, &bytes, platform)?;
-                    in_background(store, move |store| {
-                        put_document(store, "config", &config, &bytes).map_err(PullError::Image)
+                    // Its digest is checked before anything in it is believed.
+                    let bytes = in_background(store, move |store| {
+                        put_document(store, "config", &config, &bytes).map_err(PullError::Image)?;
+                        Ok(bytes)
                     })
                     .await?;
+                    let image = describe(&digest, &manifest, &bytes, platform)?;
                     return Ok(image);
                 }
             }
@@ -185,37 +188,50 @@ impl Source {
             manifest::IMAGE_MANIFEST_MEDIA_TYPE,
             manifest::IMAGE_MANIFEST_LIST_MEDIA_TYPE,
         ];
-        let mut failures = 0;
-        let (bytes, _) = loop {
-            match self.client.pull_manifest_raw(reference, &self.auth, &accepted).await {
-                Ok(found) => break found,
-                // Nobody listens: waiting would only hide a wrong name or port.
-                Err(error) if error::is_transient(&error) && !error::is_connect(&error) => {
-                    failures += 1;
-                    if failures >= self.retry.attempts {
-                        return Err(self.failed("the manifest", error));
-                    }
-                    tokio::time::sleep(self.retry.pause(failures)).await;
-                }
-                Err(error) if error::is_not_found(&error) => return Err(self.unknown().await),
-                Err(error) => return Err(self.failed("the manifest", error)),
-            }
-        };
-        self.sized(bytes.to_vec(), "the manifest")
+        let fetch = || self.client.pull_manifest_raw(reference, &self.auth, &accepted);
+        match self.again(fetch).await {
+            Ok((bytes, _)) => self.sized(bytes.to_vec(), "the manifest"),
+            Err(error) if error::is_not_found(&error) => Err(self.unknown().await),
+            Err(error) => Err(self.failed("the manifest", error)),
+        }
     }
 
     async fn config(&self, digest: &str) -> Result<Vec<u8>, PullError> {
-        use futures_util::StreamExt;
-        let failed = |error| self.failed("the config", error);
-        let mut stream = self.client.pull_blob_stream(&self.reference, digest).await.map_err(failed)?.stream;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|e| failed(e.into()))?);
-            if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
-                break;
+        let fetch = || async {
+            let mut stream = self.client.pull_blob_stream(&self.reference, digest).await?.stream;
+            let mut bytes = Vec::new();
+            while let Some(chunk) = stream.next().await {
+                bytes.extend_from_slice(&chunk?);
+                if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
+                    break;
+                }
+            }
+            Ok(bytes)
+        };
+        let bytes = self.again(fetch).await.map_err(|error| self.failed("the config", error))?;
+        self.sized(bytes, "the config")
+    }
+
+    /// Fetches something small, again where that can help.
+    async fn again<T, F>(&self, fetch: impl Fn() -> F) -> Result<T, OciDistributionError>
+    where
+        F: Future<Output = Result<T, OciDistributionError>>,
+    {
+        let mut failures = 0;
+        loop {
+            match fetch().await {
+                // Where nobody listens, waiting would only hide a wrong name or port.
+                Err(error) if error::is_transient(&error) && !error::is_connect(&error) => {
+                    failures += 1;
+                    if failures >= self.retry.attempts {
+                        return Err(error);
+                    }
+                    tracing::info!(registry = %self.registry(), %error, "a request failed, trying again");
+                    tokio::time::sleep(self.retry.pause(failures)).await;
+                }
+                result => return result,
             }
         }
-        self.sized(bytes, "the config")
     }
 
     fn sized(&self, bytes: Vec<u8>, what: &'static str) -> Result<Vec<u8>, PullError> {

@@ -5,7 +5,7 @@ use std::{fs::File, io::Write, path::PathBuf};
 use api::ids::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{RESERVED_BYTES, Store, StoreError, hash_all, remove_quietly};
+use super::{Store, StoreError, hash_all, remove_quietly};
 
 /// Writes one blob; see [`Store::writer`]. Dropped before [`BlobWriter::finish`], it leaves what was written for the
 /// next writer to take up.
@@ -111,15 +111,10 @@ impl BlobWriter {
         if self.offset > self.size {
             self.restart()?;
         }
-        let needed = self.size - self.offset;
-        match self.store.available() {
-            Some(free) if needed > 0 && free < needed.saturating_add(RESERVED_BYTES) => {
-                if self.offset == 0 {
-                    remove_quietly(&self.path);
-                }
-                Err(self.store.no_space(needed.saturating_add(RESERVED_BYTES)))
-            }
-            _ => Ok(()),
+        let room = self.store.require(self.size - self.offset);
+        if room.is_err() && self.offset == 0 {
+            remove_quietly(&self.path);
         }
+        room
     }
 }

@@ -20,8 +20,8 @@ pub enum StoreError {
     },
     /// The file system is full. Nothing was left behind.
     #[error(
-        "no space left in {}: {needed} bytes are needed and {available} are free; \
-         make room or remove image versions that no node uses", path.display()
+        "no space left in {}: {}{available} bytes are free; make room, or remove image versions that no node uses, and try \
+         again", path.display(), wanted(*needed)
     )]
     NoSpace {
         /// The store.
@@ -57,4 +57,8 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
     },
+}
+
+fn wanted(needed: u64) -> String {
+    if needed == 0 { String::new() } else { format!("{needed} bytes are needed and ") }
 }
