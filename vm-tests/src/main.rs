@@ -1,3 +1,43 @@
-//! To be written.
+//! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it.
+//!
+//! Started by `cargo xtask demo` and `cargo xtask test vm`, as root, after the build of server and agent.
 
-fn main() {}
+mod accelerator;
+mod checks;
+mod clock;
+mod cluster;
+mod console;
+mod demo;
+mod lane;
+mod machine;
+mod namespace;
+mod os_image;
+mod places;
+mod process;
+mod registry;
+mod report;
+mod server;
+mod ssh;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["demo"] => demo::demo().map(|()| true),
+        ["lane"] => lane::lane(),
+        _ => {
+            report::complain("usage: vm-tests demo|lane");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            report::complain(format!("vm-tests: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The checks of the lane, in the order in which they run.
+
+mod booting;
+mod importing;
+mod lower_root;
+mod node;
+mod ordinary_user;
+mod overlays;
+mod restarts;
+
+use crate::lane::Check;
+
+const BOTH: &[&str] = &["n1", "n2"];
+const FIRST: &[&str] = &["n1"];
+const SECOND: &[&str] = &["n2"];
+
+/// All of them.
+pub(crate) const ALL: &[Check] = &[
+    Check { name: "import-outlives-kill-9", needs: &[], run: importing::outlives_kill },
+    Check { name: "import-by-command-line", needs: &[], run: importing::by_command_line },
+    Check { name: "nodes-declared-by-apply", needs: &[], run: booting::declare },
+    Check { name: "bios-node-ready", needs: &[], run: booting::bios_ready },
+    Check { name: "uefi-node-ready", needs: &[], run: booting::uefi_ready },
+    Check { name: "snponly-efi-by-tftp", needs: SECOND, run: booting::snponly_by_tftp },
+    Check { name: "clock-of-2001-healed", needs: FIRST, run: node::clock_healed },
+    Check { name: "ssh-with-the-overlay-key", needs: BOTH, run: node::ssh_works },
+    Check { name: "names-and-hosts", needs: BOTH, run: node::names_and_hosts },
+    Check { name: "udev-names-hold", needs: BOTH, run: node::udev_names_hold },
+    Check { name: "inventory", needs: FIRST, run: node::inventory },
+    Check { name: "lower-root-equals-umoci", needs: FIRST, run: lower_root::equals_umoci },
+    Check { name: "user-gets-no-token", needs: FIRST, run: ordinary_user::token },
+    Check { name: "user-gets-no-key-from-files", needs: FIRST, run: ordinary_user::files },
+    Check { name: "user-gets-no-overlay", needs: FIRST, run: ordinary_user::overlay },
+    Check { name: "user-gets-nothing-from-boot-traces", needs: FIRST, run: ordinary_user::traces },
+    Check { name: "user-gets-nothing-from-the-agent", needs: FIRST, run: ordinary_user::agent },
+    Check { name: "overlay-edit-reaches-the-node", needs: FIRST, run: overlays::edit_arrives },
+    Check { name: "overlay-file-removed-goes", needs: FIRST, run: overlays::removal_arrives },
+    Check { name: "reboot-and-ready-again", needs: FIRST, run: restarts::reboot },
+    Check { name: "boot-outlives-kill-9-of-the-server", needs: BOTH, run: restarts::server_killed },
+];

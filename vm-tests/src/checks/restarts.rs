@@ -1,0 +1,52 @@
+//! Nodes and servers that go away and come back.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use api::status::Phase;
+
+use crate::{
+    clock,
+    cluster::{ADDRESSES, Cluster},
+    lane::Memory,
+};
+
+/// How long a node may take to leave *ready* after it was told to reboot, where the processor itself runs it.
+const LEAVE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a node may take from there until it fetches its image.
+const FETCH_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the server stays away: long enough that a transfer of the image breaks.
+const AWAY: Duration = Duration::from_secs(8);
+
+/// `bedplate node reboot`: another boot, the same machine-id.
+pub(crate) fn reboot(cluster: &mut Cluster, memory: &mut Memory) -> anyhow::Result<()> {
+    let before = cluster.on_node(ADDRESSES[0], "cat /proc/sys/kernel/random/boot_id")?;
+    cluster.server.cli(&["node", "reboot", "n1"])?;
+    cluster.wait_for_node("n1", "leave ready", LEAVE_LIMIT, |node| node.status.phase != Phase::Ready)?;
+    cluster.wait_until_ready("n1")?;
+    let after = cluster.on_node(ADDRESSES[0], "cat /proc/sys/kernel/random/boot_id")?;
+    ensure!(before != after, "n1 says that it did not boot again");
+    let machine_id = cluster.on_node(ADDRESSES[0], "cat /etc/machine-id")?;
+    let first = memory.machine_id.as_deref().context("the first boot's machine-id is not known")?;
+    ensure!(machine_id == first, "the machine-id was {first:?} and is {machine_id:?}");
+    Ok(())
+}
+
+/// `kill -9` of the server while a node fetches its image: that node boots, the other one finds back.
+pub(crate) fn server_killed(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    let before = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
+    cluster.server.cli(&["node", "reboot", "n2"])?;
+    cluster.wait_for_node("n2", "leave ready", LEAVE_LIMIT, |node| node.status.phase != Phase::Ready)?;
+    cluster
+        .wait_for_node("n2", "fetch its image", FETCH_LIMIT, |node| node.status.phase == Phase::Fetching)?;
+    cluster.server.kill()?;
+    clock::pause(AWAY);
+    cluster.server.restart().context("after kill -9 in the middle of a boot")?;
+    cluster.wait_until_ready("n2")?;
+    cluster.wait_until_ready("n1")?;
+    let after = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
+    ensure!(before != after, "n2 says that it did not boot again");
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! The virtual cluster: network, image, registry, server and machines, put together as an admin would do it.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::{Context as _, bail};
+use api::{
+    ids::{NodeName, OverlayName},
+    machine::Node,
+    status::Phase,
+};
+
+use crate::{
+    accelerator::Accelerator,
+    clock, console,
+    machine::{Firmware, Hardware, Machine},
+    namespace::Namespace,
+    os_image::OsImage,
+    places::Places,
+    process,
+    registry::Registry,
+    report::say,
+    server::{self, Server},
+    ssh::Ssh,
+};
+
+/// How long a machine may take from power-on to ready where the processor itself runs it.
+const READY_LIMIT: Duration = Duration::from_secs(150);
+
+/// Lines of a console that a failure shows.
+const CONSOLE_LINES: usize = 30;
+
+/// The two machines.
+pub(crate) const MACHINES: [Hardware; 2] = [
+    Hardware {
+        name: "n1",
+        firmware: Firmware::Bios,
+        boot_mac: "52:54:00:77:00:11",
+        second_mac: "52:54:00:77:01:11",
+        clock: Some("2001-01-01"),
+    },
+    Hardware {
+        name: "n2",
+        firmware: Firmware::Uefi,
+        boot_mac: "52:54:00:77:00:12",
+        second_mac: "52:54:00:77:01:12",
+        clock: None,
+    },
+];
+
+/// Their addresses, in their order.
+pub(crate) const ADDRESSES: [&str; 2] = ["10.77.0.11", "10.77.0.12"];
+
+/// A node that is registered, armed and never switched on: what others could steal.
+pub(crate) const ABSENT: (&str, &str) = ("n3", "52:54:00:77:00:13");
+
+/// Everything that runs. Fields are dropped in this order: machines first, the network last.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    machines: BTreeMap<&'static str, Machine>,
+    /// The server.
+    pub(crate) server: Server,
+    _registry: Registry,
+    /// Access to nodes.
+    pub(crate) ssh: Ssh,
+    /// The node image.
+    pub(crate) image: OsImage,
+    accelerator: Accelerator,
+    namespace: Namespace,
+    places: Places,
+}
+
+impl Cluster {
+    /// Clears what a crashed run left; then image, network, registry and server.
+    ///
+    /// # Errors
+    /// Names the step that failed.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let places = Places::new()?;
+        process::kill_leftovers(&places).context("clearing an earlier run")?;
+        Namespace::clear().context("clearing an earlier run")?;
+        places.clear().context("clearing an earlier run")?;
+        // The recipe needs the machine's own network.
+        let image = OsImage::current(&places).context("building the node image")?;
+        let accelerator = Accelerator::probe(&places).context("probing for KVM")?;
+        let namespace = Namespace::enter().context("making the network")?;
+        let registry = Registry::start(&places, &image).context("filling the registry")?;
+        let server = Server::start(&places).context("starting the server")?;
+        let ssh = Ssh::new(&places).context("making a key for ssh")?;
+        say("network, registry and server are up");
+        let machines = BTreeMap::new();
+        Ok(Self { machines, server, _registry: registry, ssh, image, accelerator, namespace, places })
+    }
+
+    /// Declares the nodes.
+    ///
+    /// # Errors
+    /// If the command line or the server refuses the document.
+    pub(crate) fn declare_nodes(&self, runtime_overlays: &[&str]) -> anyhow::Result<()> {
+        let path = self.places.of_run("cluster.yaml");
+        let document = self.document(runtime_overlays)?;
+        fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))?;
+        self.server.cli(&["apply", "-f", &path.display().to_string()])?;
+        for (machine, address) in MACHINES.iter().zip(ADDRESSES) {
+            let overlay: OverlayName = "ssh-host-keys".parse()?;
+            let node: NodeName = machine.name.parse()?;
+            let path = "/etc/ssh/ssh_host_ed25519_key.pub";
+            let files =
+                self.server.ask(|client| async move { client.render(&overlay, &node, Some(path)).await })?;
+            let key = files.first().with_context(|| format!("overlay ssh-host-keys renders no {path}"))?;
+            self.ssh.trust(address, &key.content)?;
+        }
+        Ok(())
+    }
+
+    fn document(&self, runtime_overlays: &[&str]) -> anyhow::Result<String> {
+        let [n1, n2] = &MACHINES;
+        let (absent, absent_mac) = ABSENT;
+        Ok(format!(
+            "profiles:
+  default:
+    image: debian-node
+    kernel-args: ['console=ttyS0,115200']
+    runtime-overlays: [{overlays}]
+    tags:
+      ssh-authorized-keys: {key}
+nodes:
+  n1:
+    profiles: [default]
+    interfaces:
+      lan0: {{mac: '{}', address: 10.77.0.11/24}}
+      lan1: {{mac: '{}', address: 10.77.1.11/24}}
+  n2:
+    profiles: [default]
+    interfaces:
+      lan0: {{mac: '{}', address: 10.77.0.12/24}}
+  {absent}:
+    profiles: [default]
+    interfaces:
+      lan0: {{mac: '{absent_mac}', address: 10.77.0.13/24}}
+",
+            n1.boot_mac,
+            n1.second_mac,
+            n2.boot_mac,
+            overlays = runtime_overlays.join(", "),
+            key = self.ssh.public_key()?,
+        ))
+    }
+
+    /// Switches both machines on.
+    ///
+    /// # Errors
+    /// If QEMU does not start.
+    pub(crate) fn power_on(&mut self) -> anyhow::Result<()> {
+        for hardware in &MACHINES {
+            let machine = Machine::power_on(&self.places, &self.namespace, self.accelerator, hardware)
+                .with_context(|| format!("switching {} on", hardware.name))?;
+            self.machines.insert(hardware.name, machine);
+        }
+        Ok(())
+    }
+
+    /// The node as the server sees it.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub(crate) fn node(&self, name: &str) -> anyhow::Result<Node> {
+        let name: NodeName = name.parse()?;
+        Ok(self.server.ask(|client| async move { client.node(&name).await })?)
+    }
+
+    /// Waits until a node is ready, telling its steps.
+    ///
+    /// # Errors
+    /// Says which step it was in, with the last lines of its console and of the server's log.
+    pub(crate) fn wait_until_ready(&mut self, name: &'static str) -> anyhow::Result<Node> {
+        let mut seen = None;
+        self.wait_for_node(name, "be ready", READY_LIMIT, |node| {
+            if seen != Some(node.status.phase) {
+                seen = Some(node.status.phase);
+                say(format!("  {name}: {}", node.status.phase.as_str()));
+            }
+            node.status.phase == Phase::Ready
+        })
+    }
+
+    /// Waits until what the server says of a node fits. The limit is stretched under emulation.
+    ///
+    /// # Errors
+    /// As [`Cluster::wait_until_ready`].
+    pub(crate) fn wait_for_node(
+        &mut self,
+        name: &'static str,
+        what: &str,
+        limit: Duration,
+        mut fits: impl FnMut(&Node) -> bool,
+    ) -> anyhow::Result<Node> {
+        let limit = self.accelerator.stretch(limit);
+        let mut last = None;
+        let waited = clock::wait_for(&format!("{name} to {what}"), limit, || {
+            if let Some(machine) = self.machines.get_mut(name) {
+                machine.check_on()?;
+            }
+            let node = self.node(name)?;
+            last = Some(node.status.clone());
+            Ok(fits(&node).then_some(node))
+        });
+        waited.with_context(|| {
+            let step = last.map_or_else(
+                || "the server said nothing of it".to_owned(),
+                |status| format!("it is {}: {}", status.phase.as_str(), status.reason.unwrap_or_default()),
+            );
+            format!("{name} did not {what}; {step}\n{}", self.evidence(name))
+        })
+    }
+
+    /// The last words of a machine and of the server.
+    pub(crate) fn evidence(&self, name: &str) -> String {
+        let console = self.machines.get(name).map_or_else(String::new, |machine| {
+            let lines = console::last_lines(machine.console(), CONSOLE_LINES);
+            format!("the last lines of {}:\n{lines}\n", machine.console().display())
+        });
+        console + &server::log_tail(&self.places)
+    }
+
+    /// Runs a script as root on a node, giving sshd time to start.
+    ///
+    /// # Errors
+    /// If it fails; a node that cannot be reached is tried again for some seconds.
+    pub(crate) fn on_node(&self, address: &str, script: &str) -> anyhow::Result<String> {
+        let limit = self.accelerator.stretch(Duration::from_secs(20));
+        clock::wait_for(&format!("ssh to {address}"), limit, || {
+            let output = self.ssh.try_run(address, script)?;
+            if output.status.code() == Some(255) {
+                return Ok(None);
+            }
+            if !output.status.success() {
+                bail!("on {address}: {}\n{}", output.status, process::words(&output));
+            }
+            Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+        })
+    }
+
+    /// How machines are run.
+    pub(crate) fn accelerator(&self) -> Accelerator {
+        self.accelerator
+    }
+
+    /// The paths of this run.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+}

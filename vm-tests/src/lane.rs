@@ -1,0 +1,67 @@
+//! `cargo xtask test vm`: one boot of the cluster, many checks.
+//!
+//! Each check is a function that returns a result. What one check breaks, the later ones that need it report; those
+//! that need a node which is not ready are not run and count as failed.
+
+use anyhow::bail;
+use api::status::Phase;
+
+use crate::{checks, clock, cluster::Cluster, report::say};
+
+/// What checks tell later ones.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// The machine-id that n1 had at its first boot.
+    pub(crate) machine_id: Option<String>,
+}
+
+/// One check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Check {
+    /// What holds if it passes.
+    pub(crate) name: &'static str,
+    /// Nodes that must be ready.
+    pub(crate) needs: &'static [&'static str],
+    /// The check.
+    pub(crate) run: fn(&mut Cluster, &mut Memory) -> anyhow::Result<()>,
+}
+
+/// Boots and checks; true if all passed.
+///
+/// # Errors
+/// If there is no cluster to check.
+pub(crate) fn lane() -> anyhow::Result<bool> {
+    let start = clock::now();
+    let mut cluster = Cluster::start()?;
+    let mut memory = Memory::default();
+    let (mut passed, mut failed) = (0, 0);
+    for check in checks::ALL {
+        let began = clock::now();
+        let result = ready(&cluster, check.needs).and_then(|()| (check.run)(&mut cluster, &mut memory));
+        let seconds = began.elapsed().as_secs();
+        match result {
+            Ok(()) => {
+                passed += 1;
+                say(format!("ok {} ({seconds} s)", check.name));
+            }
+            Err(error) => {
+                failed += 1;
+                say(format!("FAIL {} ({seconds} s): {error:#}", check.name));
+            }
+        }
+    }
+    drop(cluster);
+    say(format!("vm lane: {} s", start.elapsed().as_secs()));
+    say(format!("{passed} passed, {failed} failed"));
+    Ok(failed == 0)
+}
+
+fn ready(cluster: &Cluster, nodes: &[&str]) -> anyhow::Result<()> {
+    for name in nodes {
+        let status = cluster.node(name)?.status;
+        if status.phase != Phase::Ready {
+            bail!("not run: {name} is {}", status.phase.as_str());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! One virtual machine with nothing but memory and two network interfaces: virtio, which boots, and e1000.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    accelerator::Accelerator,
+    namespace::Namespace,
+    places::Places,
+    process::{self, Service},
+};
+
+/// Memory: the image in RAM (a quarter of a GiB), its writable layer, and a Debian that feels at ease.
+const MEMORY_MIB: u32 = 2048;
+
+/// UEFI firmware of Debian's package `ovmf`.
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// What starts the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Firmware {
+    /// SeaBIOS; its network card carries iPXE in its ROM.
+    Bios,
+    /// OVMF; the network card has no ROM, so the firmware itself boots by PXE.
+    Uefi,
+}
+
+/// A machine as it is bought.
+#[derive(Debug, Clone)]
+pub(crate) struct Hardware {
+    /// Its name, in files and in the cluster.
+    pub(crate) name: &'static str,
+    /// What starts it.
+    pub(crate) firmware: Firmware,
+    /// Hardware address of the interface that boots.
+    pub(crate) boot_mac: &'static str,
+    /// Hardware address of the second interface.
+    pub(crate) second_mac: &'static str,
+    /// What its clock shows at power-on; `None`: the right time.
+    pub(crate) clock: Option<&'static str>,
+}
+
+/// A machine that is switched on; switched off when dropped.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    service: Service,
+    console: PathBuf,
+}
+
+impl Machine {
+    /// Makes the ports of a machine's interfaces and switches it on.
+    ///
+    /// # Errors
+    /// If the ports cannot be made or QEMU does not start.
+    pub(crate) fn power_on(
+        places: &Places,
+        namespace: &Namespace,
+        accelerator: Accelerator,
+        hardware: &Hardware,
+    ) -> anyhow::Result<Self> {
+        let (boot, second) = (format!("{}-boot", hardware.name), format!("{}-second", hardware.name));
+        namespace.add_port(&boot)?;
+        namespace.add_port(&second)?;
+        let console = places.console(hardware.name);
+        let mut arguments: Vec<String> = Vec::new();
+        let mut add = |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
+        add(&["-name", hardware.name, "-machine", "q35,graphics=off"]);
+        add(&accelerator.arguments());
+        add(&["-smp", "2", "-m", &MEMORY_MIB.to_string()]);
+        add(&["-nodefaults", "-display", "none", "-vga", "none"]);
+        add(&["-serial", &format!("file:{}", console.display())]);
+        let rom = if hardware.firmware == Firmware::Uefi { ",romfile=" } else { "" };
+        add(&["-netdev", &format!("tap,id=boot,ifname={boot},script=no,downscript=no")]);
+        add(&["-device", &format!("virtio-net-pci,netdev=boot,mac={},bootindex=1{rom}", hardware.boot_mac)]);
+        add(&["-netdev", &format!("tap,id=second,ifname={second},script=no,downscript=no")]);
+        add(&["-device", &format!("e1000,netdev=second,mac={},romfile=", hardware.second_mac)]);
+        if let Some(clock) = hardware.clock {
+            add(&["-rtc", &format!("base={clock}")]);
+        }
+        if hardware.firmware == Firmware::Uefi {
+            let variables = places.of_run(&format!("pids/{}.vars", hardware.name));
+            fs::copy(OVMF_VARIABLES, &variables)
+                .with_context(|| format!("cannot copy {OVMF_VARIABLES} (package ovmf)"))?;
+            add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}")]);
+            add(&["-drive", &format!("if=pflash,format=raw,file={}", variables.display())]);
+        }
+        let log = places.of_run(&format!("consoles/{}.qemu", hardware.name));
+        let service = Service::start(places, hardware.name, Path::new(process::QEMU), &arguments, &log)?;
+        Ok(Self { service, console })
+    }
+
+    /// Its serial console.
+    pub(crate) fn console(&self) -> &Path {
+        &self.console
+    }
+
+    /// Fails if QEMU has ended.
+    ///
+    /// # Errors
+    /// Says how it ended.
+    pub(crate) fn check_on(&mut self) -> anyhow::Result<()> {
+        self.service.check_alive()
+    }
+}

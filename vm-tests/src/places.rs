@@ -1,0 +1,92 @@
+//! Where everything is: what the harness uses of the repository, and its own folder `target/vm`.
+//!
+//! ```text
+//! target/vm/image/layout     OCI layout of the node image; kept, with the hash of its recipe beside it
+//!           image/unpacked   the same, unpacked by umoci; kept
+//!           consoles/        serial console of each machine         ┐
+//!           server.log       log of the server                      │ of the last run
+//!           server.yaml, state/, overlays/, registry/, ssh/, pids/  ┘
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+/// The paths.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    workspace: PathBuf,
+    root: PathBuf,
+}
+
+impl Places {
+    /// The paths of this checkout.
+    ///
+    /// # Errors
+    /// If the workspace is not where this program was built.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let workspace =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("vm-tests lies in the workspace")?;
+        Ok(Self { workspace: workspace.to_owned(), root: workspace.join("target/vm") })
+    }
+
+    /// Removes what an earlier run left, except the image, and makes the folders anew.
+    ///
+    /// # Errors
+    /// If a folder cannot be removed or made.
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        for name in ["consoles", "state", "overlays", "registry", "ssh", "pids", "server.log", "registry.log"]
+        {
+            let path = self.root.join(name);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = removed
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+        }
+        for name in ["consoles", "state", "overlays", "registry", "ssh", "pids", "image"] {
+            let path = self.root.join(name);
+            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// `target/vm`.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path of the repository.
+    pub(crate) fn in_workspace(&self, path: &str) -> PathBuf {
+        self.workspace.join(path)
+    }
+
+    /// The `bedplate` program.
+    pub(crate) fn bedplate(&self) -> PathBuf {
+        self.workspace.join("target/debug/bedplate")
+    }
+
+    /// A path of `target/vm`.
+    pub(crate) fn of_run(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Pid files.
+    pub(crate) fn pids(&self) -> PathBuf {
+        self.root.join("pids")
+    }
+
+    /// The log of the server.
+    pub(crate) fn server_log(&self) -> PathBuf {
+        self.root.join("server.log")
+    }
+
+    /// The serial console of a machine.
+    pub(crate) fn console(&self, machine: &str) -> PathBuf {
+        self.root.join(format!("consoles/{machine}.log"))
+    }
+}

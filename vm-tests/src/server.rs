@@ -1,0 +1,171 @@
+//! The real server in the namespace, and the two ways to talk to it: the typed client and the command line.
+
+use std::{fs, path::PathBuf, process::Output, time::Duration};
+
+use anyhow::{Context as _, bail};
+use client::{Client, ClientError, Context};
+
+use crate::{
+    clock, console,
+    namespace::{BRIDGE, SERVER},
+    places::Places,
+    process::{self, Service},
+};
+
+/// How long the server may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The server; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    places: Places,
+    config: PathBuf,
+    service: Service,
+    client: Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Server {
+    /// Writes the configuration, starts the server and waits until it answers.
+    ///
+    /// # Errors
+    /// If it does not answer in time; the last lines of its log are in the message.
+    pub(crate) fn start(places: &Places) -> anyhow::Result<Self> {
+        let config = places.of_run("server.yaml");
+        fs::write(&config, configuration(places))
+            .with_context(|| format!("cannot write {}", config.display()))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime of the client")?;
+        let mut service = launch(places, &config)?;
+        let context = places.of_run("state/admin.yaml");
+        clock::wait_for("the server to write admin.yaml", START_LIMIT, || {
+            alive(&mut service, places)?;
+            Ok(context.exists().then_some(()))
+        })
+        .with_context(|| log_tail(places))?;
+        let client = Client::new(&Context::read(&context)?)?;
+        let mut server = Self { places: places.clone(), config, service, client, runtime };
+        server.wait_until_up()?;
+        Ok(server)
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// If it cannot be killed.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.service.check_alive()?;
+        self.service.kill()
+    }
+
+    /// Starts it again on the same state.
+    ///
+    /// # Errors
+    /// If it does not answer in time.
+    pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
+        self.service = launch(&self.places, &self.config)?;
+        self.wait_until_up()
+    }
+
+    /// Waits for what the typed client is asked.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub(crate) fn ask<T, F>(&self, request: impl FnOnce(Client) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        self.runtime.block_on(request(self.client.clone()))
+    }
+
+    /// Runs the command line as a person would; it must succeed.
+    ///
+    /// # Errors
+    /// If it ends with another status than 0; what it printed is in the message.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.try_cli(arguments)?;
+        if !output.status.success() {
+            bail!("bedplate {}: {}\n{}", arguments.join(" "), output.status, process::words(&output));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs the command line, whatever comes of it.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(crate) fn try_cli(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let context = self.places.of_run("state/admin.yaml").display().to_string();
+        let program = self.places.bedplate().display().to_string();
+        process::output(&program, &[&["--context", context.as_str()], arguments].concat(), b"")
+    }
+
+    /// Lines of the server's log that contain all of `words`.
+    pub(crate) fn log_lines(&self, words: &[&str]) -> Vec<String> {
+        let text = console::plain(&fs::read(self.places.server_log()).unwrap_or_default());
+        let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+        text.lines().filter(fits).map(str::to_owned).collect()
+    }
+
+    fn wait_until_up(&mut self) -> anyhow::Result<()> {
+        let (places, service) = (&self.places, &mut self.service);
+        let (runtime, client) = (&self.runtime, &self.client);
+        clock::wait_for("the server to answer", START_LIMIT, || {
+            alive(service, places)?;
+            match runtime.block_on(client.version()) {
+                Ok(_) => Ok(Some(())),
+                Err(ClientError::Unreachable { .. }) => Ok(None),
+                Err(other) => Err(other.into()),
+            }
+        })
+        .with_context(|| log_tail(places))
+    }
+}
+
+fn launch(places: &Places, config: &std::path::Path) -> anyhow::Result<Service> {
+    let arguments = ["server".to_owned(), "--config".to_owned(), config.display().to_string()];
+    Service::start(places, "server", &places.bedplate(), &arguments, &places.server_log())
+}
+
+fn alive(service: &mut Service, places: &Places) -> anyhow::Result<()> {
+    service.check_alive().with_context(|| log_tail(places))
+}
+
+/// The last lines of the server's log, for messages.
+pub(crate) fn log_tail(places: &Places) -> String {
+    let log = places.server_log();
+    format!("the last lines of {}:\n{}", log.display(), console::last_lines(&log, 20))
+}
+
+fn configuration(places: &Places) -> String {
+    let path = |path: &str| places.in_workspace(path).display().to_string();
+    format!(
+        "state-dir: {state}
+interfaces: [{BRIDGE}]
+server-addresses: [{SERVER}]
+api:
+  listen: 127.0.0.1:9470
+boot:
+  substrate: {substrate}
+  templates: {templates}
+dhcp:
+  mode: authoritative
+  subnets:
+    - network: 10.77.0.0/24
+      pool: 10.77.0.100-10.77.0.199
+overlays:
+  shipped: {shipped}
+  site: {site}
+log:
+  level: info
+",
+        state = places.of_run("state").display(),
+        substrate = path("target/substrate"),
+        templates = path("ipxe"),
+        shipped = path("overlays"),
+        site = places.of_run("overlays").display(),
+    )
+}
