@@ -22,7 +22,7 @@ use crate::{
     pax::{self, PaxEntry},
     progress::Progress,
     scan::{Chunk, Scanned, contents},
-    store::{Store, StoreError},
+    store::{RESERVED_BYTES, Store, StoreError},
     tar_stream::Metadata,
     tree::{InodeId, Node, Walked},
 };
@@ -104,9 +104,13 @@ pub(crate) fn squash(
     let dropped = match (result, ended) {
         (Ok(dropped), Ok(())) => dropped,
         (Err(SquashfsError::Pipe(_)) | Ok(_), Err(error)) => {
-            let full =
-                matches!(&error, SquashfsError::Failed { message, .. } if message.contains("No space left"));
-            return Err(if full { store.no_space(estimate).into() } else { error });
+            // It says no more than "I/O error" of a full disk.
+            if !store.is_full() {
+                return Err(error);
+            }
+            let written = temporary.file().metadata().map_or(0, |facts| facts.len());
+            drop(temporary);
+            return Err(store.no_space(estimate.max(written).saturating_add(RESERVED_BYTES)).into());
         }
         (Err(error), _) => return Err(error),
     };

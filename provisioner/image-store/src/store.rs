@@ -336,6 +336,11 @@ impl Store {
         }
     }
 
+    /// `true` if what should be left alone is being used up.
+    pub(crate) fn is_full(&self) -> bool {
+        self.available().is_some_and(|free| free < RESERVED_BYTES)
+    }
+
     /// The error for a full file system.
     pub(crate) fn no_space(&self, needed: u64) -> StoreError {
         let available = self.available().unwrap_or(0);

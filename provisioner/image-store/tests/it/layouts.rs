@@ -1,0 +1,98 @@
+//! Image layouts that are not what they should be.
+
+use std::{error::Error as _, fs};
+
+use image_store::{NoProgress, OciError, OciImage, Platform, Store, oci::import_layout};
+use tempfile::TempDir;
+
+use crate::image::{digest, kernel_layer, noise, write_layout};
+
+fn import(folder: &TempDir, reference: &str) -> Result<OciImage, OciError> {
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let reference = format!("{}/layout{reference}", folder.path().display());
+    import_layout(&store, &reference, &Platform::default(), &NoProgress)
+}
+
+/// The error and its cause, without the folder of this run.
+fn told(folder: &TempDir, error: &OciError) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}").replace(&folder.path().display().to_string(), "TMP")
+}
+
+#[test]
+fn a_sound_layout_comes_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let layers = [kernel_layer(), noise(1 << 20)];
+    write_layout(&folder.path().join("layout"), "amd64", &layers);
+    let image = import(&folder, "").unwrap();
+    assert_eq!(import(&folder, ":1").unwrap(), image);
+    let store = Store::open(folder.path().join("store")).unwrap();
+    for (layer, bytes) in image.layers.iter().zip(&layers) {
+        assert_eq!(store.map(&layer.digest).unwrap().as_ref(), bytes.as_slice());
+    }
+    assert!(store.contains(&image.manifest));
+}
+
+#[test]
+fn a_falsified_layer_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let layers = [kernel_layer(), noise(1 << 20)];
+    let paths = write_layout(&folder.path().join("layout"), "amd64", &layers);
+    let mut bytes = layers[1].clone();
+    bytes[77] ^= 1;
+    fs::write(&paths[1], &bytes).unwrap();
+    let error = import(&folder, "").unwrap_err();
+    let (expected, got) = (digest(&layers[1]), digest(&bytes));
+    assert_eq!(
+        told(&folder, &error),
+        format!(
+            "cannot take layer {expected}: digest mismatch: expected {expected}, got {got}; the source is damaged or was \
+             tampered with"
+        )
+    );
+    let store = Store::open(folder.path().join("store")).unwrap();
+    assert!(!store.contains(&expected) && !store.contains(&got));
+    assert_eq!(fs::read_dir(store.root().join("partial")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_layer_that_is_cut_off_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let layers = [noise(100_000)];
+    let paths = write_layout(&folder.path().join("layout"), "amd64", &layers);
+    fs::write(&paths[0], &layers[0][..70_000]).unwrap();
+    let layer = digest(&layers[0]);
+    assert_eq!(
+        told(&folder, &import(&folder, "").unwrap_err()),
+        format!("cannot take layer {layer}: {layer} should have 100000 bytes, got 70000")
+    );
+    fs::remove_file(&paths[0]).unwrap();
+    assert_eq!(
+        told(&folder, &import(&folder, "").unwrap_err()),
+        format!(
+            "cannot read TMP/layout/blobs/sha256/{} of the OCI image layout: No such file or directory (os error 2)",
+            layer.hex()
+        )
+    );
+    // Mended, the same import goes through.
+    fs::write(&paths[0], &layers[0]).unwrap();
+    import(&folder, "").unwrap();
+}
+
+#[test]
+fn another_architecture_and_another_tag_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write_layout(&folder.path().join("layout"), "arm64", &[kernel_layer()]);
+    assert_eq!(
+        told(&folder, &import(&folder, "").unwrap_err()),
+        "there is no image for linux/amd64 here, only for linux/arm64; ask for another architecture or import another image"
+    );
+    assert_eq!(
+        told(&folder, &import(&folder, ":2").unwrap_err()),
+        "TMP/layout holds 1; name one of them: oci:DIR:TAG"
+    );
+    assert_eq!(
+        told(&folder, &import(&folder, "/nothing").unwrap_err()),
+        "cannot read TMP/layout/nothing/index.json of the OCI image layout: No such file or directory (os error 2)"
+    );
+}

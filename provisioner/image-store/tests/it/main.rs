@@ -1,0 +1,11 @@
+//! The store, image layouts and builds on real folders, with the real `tar2sqfs`.
+//!
+//! Tests that need root (a file system of their own that can be full) are named `privileged_…`.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod builds;
+mod image;
+mod layouts;
+mod space;
+mod stores;

@@ -1,0 +1,91 @@
+//! The store over interrupted and concurrent writers.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Barrier};
+
+use image_store::{Store, StoreError};
+
+use crate::image::{digest, noise};
+
+#[test]
+fn a_writer_goes_on_where_another_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let bytes = noise(1_000_000);
+    let id = digest(&bytes);
+    let mut writer = store.writer(&id, 1_000_000).unwrap().unwrap();
+    writer.write(&bytes[..400_000]).unwrap();
+    drop(writer);
+    // Another process opens the store: what is resumable is kept, what a dead process made is swept.
+    fs::write(folder.path().join("partial/tmp-1-1"), "left").unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    assert!(!folder.path().join("partial/tmp-1-1").exists());
+    let mut writer = store.writer(&id, 1_000_000).unwrap().unwrap();
+    assert_eq!(writer.offset(), 400_000);
+    writer.write(&bytes[400_000..]).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(store.map(&id).unwrap().as_ref(), bytes.as_slice());
+    assert_eq!(fs::metadata(store.path(&id)).unwrap().permissions().mode() & 0o777, 0o444);
+    assert_eq!(store.list().unwrap(), [(id, 1_000_000)]);
+    assert!(store.writer(&id, 1_000_000).unwrap().is_none());
+}
+
+#[test]
+fn a_damaged_partial_costs_one_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let bytes = noise(10_000);
+    let id = digest(&bytes);
+    fs::write(folder.path().join("partial").join(id.hex()), vec![0; 4_000]).unwrap();
+    let mut writer = store.writer(&id, 10_000).unwrap().unwrap();
+    writer.write(&bytes[4_000..]).unwrap();
+    assert!(matches!(writer.finish(), Err(StoreError::DigestMismatch { .. })));
+    let mut writer = store.writer(&id, 10_000).unwrap().unwrap();
+    assert_eq!(writer.offset(), 0);
+    writer.write(&bytes).unwrap();
+    writer.finish().unwrap();
+    // One that is longer than the blob can only be begun again.
+    let other = digest(b"x");
+    fs::write(folder.path().join("partial").join(other.hex()), vec![0; 9]).unwrap();
+    let mut writer = store.writer(&other, 1).unwrap().unwrap();
+    writer.write(b"x").unwrap();
+    writer.finish().unwrap();
+}
+
+#[test]
+fn too_much_and_too_little_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let id = digest(b"abc");
+    let mut writer = store.writer(&id, 3).unwrap().unwrap();
+    assert!(matches!(writer.write(b"abcd"), Err(StoreError::SizeMismatch { got: 4, .. })));
+    let mut writer = store.writer(&id, 3).unwrap().unwrap();
+    writer.write(b"ab").unwrap();
+    assert!(matches!(writer.finish(), Err(StoreError::SizeMismatch { got: 2, .. })));
+    assert_eq!(store.remove_partial().unwrap(), 2);
+    assert!(matches!(store.map(&id), Err(StoreError::Missing { .. })));
+    assert!(!store.remove(&id).unwrap());
+}
+
+#[test]
+fn writers_of_one_blob_take_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let bytes = noise(300_000);
+    let id = digest(&bytes);
+    let barrier = Barrier::new(4);
+    let wrote = std::thread::scope(|scope| {
+        let work = || {
+            barrier.wait();
+            let Some(mut writer) = store.writer(&id, 300_000).unwrap() else { return 0 };
+            for chunk in bytes.chunks(1_000) {
+                writer.write(chunk).unwrap();
+            }
+            writer.finish().unwrap();
+            1
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum::<i32>()
+    });
+    assert_eq!(wrote, 1, "the others find it there");
+    assert_eq!(store.list().unwrap(), [(id, 300_000)]);
+}
