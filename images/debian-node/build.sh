@@ -81,6 +81,9 @@ commit "services"
 echo "build.sh: layer 4 of 4: clean-up"
 # Whiteouts of a folder, of files, and an opaque folder: what an import must get right.
 rm -rf "$root"/usr/share/doc "$root"/var/cache/debconf/*-old
+# Without this folder the journal stays in /run: a persistent one would only fill the node's writable part. Its ACLs
+# could not be kept by squashfs either.
+rm -rf "$root/var/log/journal"
 rm -rf "$root/usr/share/bug" && mkdir "$root/usr/share/bug"
 rm -f "$root"/var/log/*.log "$root"/var/log/apt/* "$root/etc/machine-id" "$root"/boot/initrd.img-*
 commit "clean-up"
