@@ -247,11 +247,12 @@ impl Fleet {
         self.registry().ids()
     }
 
-    /// Takes what the provisioner saw of a node's boot.
+    /// Takes what the provisioner saw of a node's boot. Known at once, on disk soon after: no machine that boots waits
+    /// for a disk.
     ///
     /// # Errors
-    /// [`FleetError::UnknownNode`], [`FleetError::Store`].
-    pub async fn observe(&self, id: NodeId, observation: Observation) -> Result<(), FleetError> {
+    /// [`FleetError::UnknownNode`].
+    pub fn observe(&self, id: NodeId, observation: Observation) -> Result<(), FleetError> {
         let event = match observation {
             Observation::Offered { address } => Event::Offered { address },
             Observation::Firmware { file, address } => Event::Fetched { file, address, image: None },
@@ -259,7 +260,8 @@ impl Fleet {
                 Event::Fetched { file: "the node's initrd".to_owned(), address, image: Some(image) }
             }
         };
-        self.live(id, event).await
+        let ((), _soon) = self.change(id, |change| change.live(event))?;
+        Ok(())
     }
 
     /// Issues a boot token to an armed node, bound to `source`, good for ten minutes and one use. It replaces one that

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use api::ids::MacAddr;
+use api::ids::{MacAddr, NodeId};
 use boot_proto::BootEvent;
 use fleet::Observation;
 use tokio::sync::mpsc;
@@ -58,7 +58,7 @@ impl Provisioner {
             BootEvent::Offered { node, client, address } if client.boots() => {
                 let address = address.map(IpAddr::V4).or_else(|| self.own_address(node.mac));
                 if let Some(address) = address {
-                    self.0.fleet.observe(node.id, Observation::Offered { address });
+                    self.tell(node.id, Observation::Offered { address });
                 }
             }
             BootEvent::Leased { node, address, .. } => self.0.addresses.give(node.mac, address.into()),
@@ -70,11 +70,18 @@ impl Provisioner {
                     IpAddr::V6(_) => None,
                 });
                 if let Some(node) = mac.and_then(|mac| view.cluster.by_mac(mac)) {
-                    self.0.fleet.observe(node.id, Observation::Firmware { file, address: client });
+                    self.tell(node.id, Observation::Firmware { file, address: client });
                 }
             }
             // Everything else is in the log already.
             _ => {}
+        }
+    }
+
+    /// Passes on what was seen of a node. One that was deleted in this moment is of no interest any more.
+    pub(crate) fn tell(&self, id: NodeId, observation: Observation) {
+        if let Err(error) = self.0.fleet.observe(id, observation) {
+            tracing::debug!("not taken by the fleet: {error}");
         }
     }
 

@@ -66,6 +66,16 @@ pub enum ChangeError {
         /// The version that the change was made on.
         expected: u64,
     },
+    /// A specification that cannot be read.
+    #[error("{kind} {name:?}: {cause}")]
+    Spec {
+        /// `node` or `profile`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What the decoder says.
+        cause: String,
+    },
     /// Too many nodes.
     #[error("a cluster has at most {MAX_NODES} nodes")]
     TooMany,

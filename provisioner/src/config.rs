@@ -17,7 +17,7 @@ pub struct ProvisionerConfig {
     pub state_dir: PathBuf,
     /// Overlays that ship, for example `/usr/share/bedplate/overlays`.
     pub shipped_overlays: PathBuf,
-    /// The site's overlays, for example `/etc/bedplate/overlays`. Made on the first write if it is not there.
+    /// The site's overlays, for example `/etc/bedplate/overlays`. Made at the start if it is not there.
     pub site_overlays: PathBuf,
     /// Folder of boot script templates, for example `/usr/share/bedplate/ipxe`.
     pub ipxe_templates: PathBuf,

@@ -18,11 +18,11 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
-    serve::{IncomingStream, ListenerExt as _},
+    serve::{IncomingStream, Listener},
 };
 use boot_proto::script::BootScript;
 use fleet::Observation;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{clock, images::causes, provisioner::Provisioner};
@@ -40,7 +40,23 @@ pub(crate) struct Peer {
 }
 
 /// A listener that sends small answers at once.
-type BootListener = axum::serve::TapIo<TcpListener, fn(&mut tokio::net::TcpStream)>;
+struct BootListener(TcpListener);
+
+impl Listener for BootListener {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        let (stream, remote) = Listener::accept(&mut self.0).await;
+        // It only costs time where it fails.
+        let _ = stream.set_nodelay(true);
+        (stream, remote)
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
 
 impl Connected<IncomingStream<'_, BootListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, BootListener>) -> Self {
@@ -49,20 +65,14 @@ impl Connected<IncomingStream<'_, BootListener>> for Peer {
     }
 }
 
-fn no_delay(stream: &mut tokio::net::TcpStream) {
-    // It only costs time where it fails.
-    let _ = stream.set_nodelay(true);
-}
-
 /// Serves until `shutdown`.
 pub(crate) async fn serve(
     provisioner: Provisioner,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = listener.tap_io(no_delay as fn(&mut tokio::net::TcpStream));
     let service = router(provisioner).into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    axum::serve(BootListener(listener), service).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// The routes.
@@ -102,7 +112,10 @@ impl Booting {
                 "refused to boot {mac} ({source}): no node has this hardware address; add one with \
                  `bedplate node add NAME --mac {mac}`"
             );
-            return Err(Box::new(refuse(StatusCode::NOT_FOUND, format!("no node has the hardware address {mac}"))));
+            return Err(Box::new(refuse(
+                StatusCode::NOT_FOUND,
+                format!("no node has the hardware address {mac}"),
+            )));
         };
         let stuck = |message: String| {
             tracing::error!("{} ({mac}) cannot boot: {message}", record.name);
@@ -112,7 +125,8 @@ impl Booting {
             stuck(format!("it has no image; set one with `bedplate node set {} --image NAME`", record.name))
         })?;
         let image = provisioner.0.images.table().find(reference).cloned();
-        let image = image.ok_or_else(|| stuck(format!("there is no image {reference:?}; see `bedplate image list`")))?;
+        let image = image
+            .ok_or_else(|| stuck(format!("there is no image {reference:?}; see `bedplate image list`")))?;
         Ok(Self { mac, record, spec, image })
     }
 
@@ -183,7 +197,7 @@ async fn script(
 }
 
 fn observe(provisioner: &Provisioner, id: NodeId, file: &str, address: IpAddr) {
-    provisioner.0.fleet.observe(id, Observation::Firmware { file: file.to_owned(), address });
+    provisioner.tell(id, Observation::Firmware { file: file.to_owned(), address });
 }
 
 async fn firmware(

@@ -80,7 +80,10 @@ impl ImageTable {
     /// Names and version numbers, for checks.
     #[must_use]
     pub fn known(&self) -> BTreeMap<ImageName, BTreeSet<u32>> {
-        self.images.iter().map(|(name, versions)| (name.clone(), versions.keys().copied().collect())).collect()
+        self.images
+            .iter()
+            .map(|(name, versions)| (name.clone(), versions.keys().copied().collect()))
+            .collect()
     }
 
     /// An image as the API shows it.
@@ -312,7 +315,9 @@ impl Images {
             Ok((count, bytes))
         });
         match removed.await {
-            Ok(Ok((count, bytes))) => tracing::info!("removed {count} blobs that no image needs, {bytes} bytes"),
+            Ok(Ok((count, bytes))) => {
+                tracing::info!("removed {count} blobs that no image needs, {bytes} bytes")
+            }
             Ok(Err(error)) => tracing::error!("cannot remove unused blobs: {}", causes(&error)),
             Err(error) => tracing::error!("the removal of unused blobs ended badly: {error}"),
         }

@@ -2,11 +2,18 @@
 //!
 //! `bedplate server` opens a [`Provisioner`], merges its REST routes and node routes into its listeners and runs it.
 //!
-//! Coming signatures: `Provisioner::open(pool: SqlitePool, config: ProvisionerConfig, fleet: Fleet, access: Access)
-//! -> Result<Provisioner, OpenError>`, `rest(&self) -> OpenApiRouter`, `node_routes(&self) -> axum::Router`,
-//! `serve(&self, shutdown: CancellationToken) -> Result<(), ServeError>`.
+//! | module | |
+//! |---|---|
+//! | `cluster`, `check`, `resolve`, `document`, `hostlist`, `spread` | pure: nodes and profiles, what is wrong with them, YAML |
+//! | `overlay`, `images` | what nodes get |
+//! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto` |
+//! | `rest`, `node_routes` | what people and nodes ask for |
+//! | `provisioner`, `serve` | the shell |
+//!
+//! Invariants: a change happens as a whole or not at all; no blob is served that is no artifact of an image version.
 
 pub mod boot_log;
+mod boot_state;
 pub mod check;
 pub mod clock;
 pub mod cluster;
@@ -15,12 +22,20 @@ mod datagram;
 pub mod dhcp;
 pub mod document;
 pub mod hostlist;
+mod http_boot;
+mod identity;
 pub mod images;
+mod node_routes;
 pub mod overlay;
+mod provisioner;
 pub mod resolve;
+mod rest;
+mod serve;
 pub mod spread;
 pub mod store;
 mod suggest;
 pub mod tftp;
 
 pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};
+pub use provisioner::{OpenError, Provisioner};
+pub use serve::ServeError;

@@ -74,7 +74,7 @@ pub enum OpenError {
 
 /// Why a change did not happen.
 #[derive(Debug, thiserror::Error)]
-pub enum EditError {
+pub(crate) enum EditError {
     /// It was refused.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -94,7 +94,7 @@ pub enum EditError {
 
 /// Why a node's overlays are not to be had.
 #[derive(Debug, thiserror::Error)]
-pub enum OverlaysError {
+pub(crate) enum OverlaysError {
     /// There is no such node, or its profiles cannot be applied.
     #[error("node {node} does not exist")]
     UnknownNode {
@@ -111,7 +111,7 @@ pub enum OverlaysError {
 
 /// Which of a node's two sets of overlays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OverlaySet {
+pub(crate) enum OverlaySet {
     /// Applied before the node's init starts.
     Boot,
     /// Kept up to date on the running node.
@@ -240,12 +240,21 @@ impl Provisioner {
         });
         let (result, next, writes) =
             checked.await.map_err(|error| EditError::Broken { cause: error.to_string() })??;
-        if !writes.is_empty() {
-            self.0.store.commit(&writes).await?;
-            self.publish(next);
-            self.tell_fleet(&writes).await?;
-        }
+        self.commit(next, &writes).await?;
         Ok(result)
+    }
+
+    /// Keeps a checked change and shows it to everybody. The caller holds the turn.
+    ///
+    /// # Errors
+    /// [`EditError::Store`]: nothing was changed. [`EditError::Fleet`]: see there.
+    pub(crate) async fn commit(&self, next: Cluster, writes: &[Write]) -> Result<(), EditError> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.0.store.commit(writes).await?;
+        self.publish(next);
+        self.tell_fleet(writes).await
     }
 
     fn publish(&self, cluster: Cluster) {

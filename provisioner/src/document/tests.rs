@@ -62,21 +62,36 @@ nodes: 7
 
 #[test]
 fn broken_yaml_names_the_place() {
-    check("nodes:\n  n1: [a\n  n2: {}\n", &expect![[r#"
+    check(
+        "nodes:\n  n1: [a\n  n2: {}\n",
+        &expect![[r#"
         3:5: : illegal placement of ':' indicator
-    "#]]);
-    check("nodes: &a {}\nprofiles: *a\n", &expect![[r#"
+    "#]],
+    );
+    check(
+        "nodes: &a {}\nprofiles: *a\n",
+        &expect![[r#"
         2:11: : aliases (`*name`) are not read; write the value out, or use a profile
-    "#]]);
-    check("- a\n", &expect![[r#"
+    "#]],
+    );
+    check(
+        "- a\n",
+        &expect![[r#"
         1:1: : the document must be a map (begin with `nodes:` or `profiles:`)
-    "#]]);
-    check("nodes: {}\n---\nnodes: {}\n", &expect![[r#"
+    "#]],
+    );
+    check(
+        "nodes: {}\n---\nnodes: {}\n",
+        &expect![[r#"
         3:1: : a second YAML document; put everything into one
-    "#]]);
-    check("nodes: !x {}\n", &expect![[r#"
+    "#]],
+    );
+    check(
+        "nodes: !x {}\n",
+        &expect![[r#"
         1:11: : a tag (`!…`) has no meaning here
-    "#]]);
+    "#]],
+    );
     check("", &expect![""]);
     check("# nothing\n", &expect![""]);
     check("nodes:\n", &expect![""]);

@@ -136,7 +136,9 @@ impl<'a> Reader<'a> {
             }
             Event::SequenceStart(..) => Kind::List(self.list(depth)?),
             Event::MappingStart(..) => Kind::Map(self.map(depth)?),
-            Event::Alias(_) => return refuse("aliases (`*name`) are not read; write the value out, or use a profile"),
+            Event::Alias(_) => {
+                return refuse("aliases (`*name`) are not read; write the value out, or use a profile");
+            }
             _ => return refuse("not a value"),
         };
         Ok(Tree { at, kind })

@@ -122,11 +122,13 @@ mod tests {
                 pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
             answer(&method, &headers, &digest, Bytes::from_static(b"0123456789"))
         };
-        let body = |response: Response| async {
-            axum::body::to_bytes(response.into_body(), 100).await.unwrap()
-        };
+        let body =
+            |response: Response| async { axum::body::to_bytes(response.into_body(), 100).await.unwrap() };
         let whole = ask(Method::GET, &[]);
-        assert_eq!((whole.status(), &whole.headers()[header::CONTENT_LENGTH]), (StatusCode::OK, &"10".parse().unwrap()));
+        assert_eq!(
+            (whole.status(), &whole.headers()[header::CONTENT_LENGTH]),
+            (StatusCode::OK, &"10".parse().unwrap())
+        );
         assert_eq!(body(whole).await, "0123456789");
         let part = ask(Method::GET, &[(header::RANGE, "bytes=7-")]);
         assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
@@ -136,7 +138,10 @@ mod tests {
         assert_eq!(head.headers()[header::CONTENT_LENGTH], "10");
         assert!(body(head).await.is_empty());
         let past = ask(Method::GET, &[(header::RANGE, "bytes=10-")]);
-        assert_eq!((past.status().as_u16(), &past.headers()[header::CONTENT_RANGE]), (416, &"bytes */10".parse().unwrap()));
+        assert_eq!(
+            (past.status().as_u16(), &past.headers()[header::CONTENT_RANGE]),
+            (416, &"bytes */10".parse().unwrap())
+        );
         let etag = format!("\"{digest}\"");
         assert_eq!(ask(Method::GET, &[(header::IF_NONE_MATCH, &etag)]).status(), StatusCode::NOT_MODIFIED);
         let other = ask(Method::GET, &[(header::RANGE, "bytes=7-"), (header::IF_RANGE, "\"other\"")]);

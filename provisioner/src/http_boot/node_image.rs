@@ -35,7 +35,9 @@ pub(super) async fn serve(
             let reason = causes(&refused);
             tracing::warn!("{name} ({}) gets no boot token: {reason}", booting.mac);
             let outcome = format!("refused to {source}: {reason}");
-            if let Err(error) = provisioner.0.access.record("boot", "issue-token", name.as_str(), &outcome).await {
+            if let Err(error) =
+                provisioner.0.access.record("boot", "issue-token", name.as_str(), &outcome).await
+            {
                 tracing::error!("audit log not written: {error}");
             }
             return refuse(StatusCode::FORBIDDEN, format!("node {name} gets no boot token: {reason}"));
@@ -44,13 +46,17 @@ pub(super) async fn serve(
     match archive(&document(&provisioner, &booting, peer, token)) {
         Ok(bytes) => {
             let observation = Observation::NodeImageServed { address: source, image: booting.version() };
-            provisioner.0.fleet.observe(booting.record.id, observation);
-            let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
+            provisioner.tell(booting.record.id, observation);
+            let headers =
+                [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
             (headers, bytes).into_response()
         }
         Err(error) => {
             tracing::error!("the initrd of {name} cannot be made: {error}");
-            refuse(StatusCode::INTERNAL_SERVER_ERROR, "the node's initrd cannot be made; see the server's log")
+            refuse(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the node's initrd cannot be made; see the server's log",
+            )
         }
     }
 }

@@ -26,7 +26,8 @@ enum Outcome {
 /// Runs an operation to its end and keeps what came of it. An operation that the shutdown cut off stays as it is, and
 /// starts again with the server.
 pub(super) async fn run(images: &Images, id: u64) {
-    let entry = images.lock_operations().get(&id).map(|entry| (entry.request.clone(), entry.operation.clone()));
+    let entry =
+        images.lock_operations().get(&id).map(|entry| (entry.request.clone(), entry.operation.clone()));
     let Some((request, operation)) = entry else { return };
     let Ok(_slot) = images.0.slots.acquire().await else { return };
     let _blobs = images.0.blobs_in_use.read().await;
@@ -72,7 +73,12 @@ async fn import(images: &Images, request: &ImportImage, bars: Arc<Bars>) -> Resu
 }
 
 /// Layers into the store.
-async fn fetch(images: &Images, source: &Source, insecure: bool, bars: Arc<Bars>) -> Result<OciImage, String> {
+async fn fetch(
+    images: &Images,
+    source: &Source,
+    insecure: bool,
+    bars: Arc<Bars>,
+) -> Result<OciImage, String> {
     let blobs = images.0.blobs.clone();
     match source.clone() {
         Source::Registry(reference) => {
@@ -163,7 +169,9 @@ pub(super) async fn rebuild_all(images: &Images) {
             Ok(()) => tracing::info!("{title}: stage 1 was made again for the new substrate program"),
             Err(_) if images.0.shutdown.is_cancelled() => return,
             Err(error) => {
-                tracing::error!("{title}: stage 1 keeps the old substrate program; making it again failed: {error}");
+                tracing::error!(
+                    "{title}: stage 1 keeps the old substrate program; making it again failed: {error}"
+                );
             }
         }
     }

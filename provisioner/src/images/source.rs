@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn names_come_from_the_last_part() {
-        let name = |text: &str| Source::parse(text).and_then(|source| source.default_name()).map(|n| n.to_string());
+        let name =
+            |text: &str| Source::parse(text).and_then(|source| source.default_name()).map(|n| n.to_string());
         assert_eq!(name("docker://127.0.0.1:5000/site/debian-node:12").as_deref(), Ok("debian-node"));
         assert_eq!(name("docker://h/Debian_Node@sha256:00").as_deref(), Ok("debian-node"));
         assert_eq!(name("oci:/srv/images/rocky9:latest").as_deref(), Ok("rocky9"));

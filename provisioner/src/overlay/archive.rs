@@ -126,7 +126,8 @@ mod tests {
             etc/a/b Symlink 777 0
             etc/hosts Regular 644 1
             root/ Directory 700 0
-        "#]].assert_eq(&lines);
+        "#]]
+        .assert_eq(&lines);
         entries.reverse();
         assert_eq!(pack(&entries).unwrap(), archive);
         assert_eq!(archive.generation.size % 512, 0);

@@ -212,7 +212,8 @@ mod tests {
             R3auvr57kkIe6mkURtIsAAAAAAECAwQF
             -----END OPENSSH PRIVATE KEY-----
             ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs
-        "#]].assert_eq(&format!("{}\n{}\n", key.private, key.public));
+        "#]]
+        .assert_eq(&format!("{}\n{}\n", key.private, key.public));
         assert_eq!(public_line(&key.private), Some(key.public));
     }
 }

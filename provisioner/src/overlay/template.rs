@@ -342,16 +342,28 @@ mod tests {
     #[test]
     fn mistakes_have_their_line() {
         check("a\n{{ nmae }}\n", &expect!["line 2: undefined value: `nmae` is undefined"]);
-        check("a\n\n{% if x %}\n", &expect!["line 3: syntax error: unexpected end of input, expected end of block"]);
+        check(
+            "a\n\n{% if x %}\n",
+            &expect!["line 3: syntax error: unexpected end of input, expected end of block"],
+        );
         check("a\n{{ fail('no ' ~ name) }}\n", &expect!["line 2: no n1"]);
         check("{#- bedplate\nmode: 9\n-#}\n", &expect![[r#"line 2: "9" is not an octal mode"#]]);
-        check("{#- bedplate\nfor_each: x\n-#}\n", &expect![[r#"line 2: unknown key "for_each" in the front matter (did you mean `for-each`?)"#]]);
+        check(
+            "{#- bedplate\nfor_each: x\n-#}\n",
+            &expect![[r#"line 2: unknown key "for_each" in the front matter (did you mean `for-each`?)"#]],
+        );
         check(
             "{#- bedplate\nfor-each: x\n-#}\n",
             &expect!["line 1: `for-each` makes several files and needs a `path`"],
         );
-        check("{#- bedplate\nfor-each: nope\npath: /x\n-#}\n", &expect!["line 1: for-each: undefined value: `nope` is undefined"]);
-        check("{#- bedplate\npath: /etc/../{{ name }}\n-#}\n", &expect![[r#"line 1: the path "/etc/../n1" is wrong: it has an empty part, or a part . or .."#]]);
+        check(
+            "{#- bedplate\nfor-each: nope\npath: /x\n-#}\n",
+            &expect!["line 1: for-each: undefined value: `nope` is undefined"],
+        );
+        check(
+            "{#- bedplate\npath: /etc/../{{ name }}\n-#}\n",
+            &expect![[r#"line 1: the path "/etc/../n1" is wrong: it has an empty part, or a part . or .."#]],
+        );
         check("{#- bedplate\npath: x\n", &expect!["line 1: the front matter has no end `-#}`"]);
     }
 

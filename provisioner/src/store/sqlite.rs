@@ -121,8 +121,7 @@ impl Store for SqliteStore {
     }
 
     async fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
-        let statement =
-            "SELECT name, body, substrate, layers FROM provisioner_image_versions ORDER BY name, version DESC";
+        let statement = "SELECT name, body, substrate, layers FROM provisioner_image_versions ORDER BY name, version DESC";
         let rows = sqlx::query(statement).fetch_all(&self.pool).await.map_err(failed("read the images"))?;
         rows.iter()
             .map(|row| {

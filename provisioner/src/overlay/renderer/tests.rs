@@ -1,5 +1,7 @@
 //! The shipped overlays, rendered for nodes of several kinds.
 
+#![expect(clippy::too_many_lines, reason = "the text of a whole folder is one expectation")]
+
 use std::path::Path;
 
 use api::{
@@ -64,17 +66,24 @@ const RICH: &str = "{interfaces: {lan0: {mac: '52:54:00:00:00:01'}, lan1: {mac: 
 
 #[test]
 fn hostname() {
-    check("hostname", PLAIN, &expect![[r#"
+    check(
+        "hostname",
+        PLAIN,
+        &expect![[r#"
         --- /etc/hostname 644
         n1
         --- /etc/machine-id 444
         6f1c1f0e52a14a539f0b6f5f6d1f2d11
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn hosts() {
-    check("hosts", PLAIN, &expect![[r#"
+    check(
+        "hosts",
+        PLAIN,
+        &expect![[r#"
         --- /etc/hosts 644
         # Written by Bedplate (overlay hosts); changes are lost.
         127.0.0.1 localhost
@@ -85,8 +94,12 @@ fn hosts() {
         10.0.0.1 n1.x.org n1
         10.0.0.2 n2.x.org n2
         10.1.0.2 n2-lan1
-    "#]]);
-    check("hosts", "{}", &expect![[r#"
+    "#]],
+    );
+    check(
+        "hosts",
+        "{}",
+        &expect![[r#"
         --- /etc/hosts 644
         # Written by Bedplate (overlay hosts); changes are lost.
         127.0.0.1 localhost
@@ -97,23 +110,31 @@ fn hosts() {
 
         10.0.0.2 n2
         10.1.0.2 n2-lan1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn resolv() {
-    check("resolv", PLAIN, &expect![[r#"
+    check(
+        "resolv",
+        PLAIN,
+        &expect![[r#"
         --- /etc/resolv.conf 644
         # Written by Bedplate (overlay resolv); changes are lost.
         search x.org y.org
         nameserver 10.0.0.253
-    "#]]);
+    "#]],
+    );
     check("resolv", "{}", &expect![[""]]);
 }
 
 #[test]
 fn systemd_networkd() {
-    check("systemd-networkd", PLAIN, &expect![[r#"
+    check(
+        "systemd-networkd",
+        PLAIN,
+        &expect![[r#"
         --- /etc/systemd/network/10-lan0.link 644
         # Written by Bedplate (overlay systemd-networkd); changes are lost.
         [Match]
@@ -156,12 +177,16 @@ fn systemd_networkd() {
         --- /etc/systemd/system/multi-user.target.wants/systemd-networkd.service -> /lib/systemd/system/systemd-networkd.service
         --- /etc/systemd/system/network-online.target.wants/systemd-networkd-wait-online.service -> /lib/systemd/system/systemd-networkd-wait-online.service
         --- /etc/systemd/system/sockets.target.wants/systemd-networkd.socket -> /lib/systemd/system/systemd-networkd.socket
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn systemd_networkd_with_vlan_and_bond() {
-    check("systemd-networkd", RICH, &expect![[r#"
+    check(
+        "systemd-networkd",
+        RICH,
+        &expect![[r#"
         --- /etc/systemd/network/10-bond0.netdev 644
         # Written by Bedplate (overlay systemd-networkd); changes are lost.
         [NetDev]
@@ -237,12 +262,16 @@ fn systemd_networkd_with_vlan_and_bond() {
         --- /etc/systemd/system/multi-user.target.wants/systemd-networkd.service -> /lib/systemd/system/systemd-networkd.service
         --- /etc/systemd/system/network-online.target.wants/systemd-networkd-wait-online.service -> /lib/systemd/system/systemd-networkd-wait-online.service
         --- /etc/systemd/system/sockets.target.wants/systemd-networkd.socket -> /lib/systemd/system/systemd-networkd.socket
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn network_manager() {
-    check("network-manager", PLAIN, &expect![[r#"
+    check(
+        "network-manager",
+        PLAIN,
+        &expect![[r#"
         --- /etc/NetworkManager/system-connections/lan0.nmconnection 600
         # Written by Bedplate (overlay network-manager); changes are lost.
         [connection]
@@ -294,12 +323,16 @@ fn network_manager() {
         NamePolicy=
         Name=lan1
         MTUBytes=9000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn network_manager_with_vlan_and_bond() {
-    check("network-manager", RICH, &expect![[r#"
+    check(
+        "network-manager",
+        RICH,
+        &expect![[r#"
         --- /etc/NetworkManager/system-connections/bond0.nmconnection 600
         # Written by Bedplate (overlay network-manager); changes are lost.
         [connection]
@@ -378,12 +411,16 @@ fn network_manager_with_vlan_and_bond() {
         [Link]
         NamePolicy=
         Name=lan1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn ssh() {
-    check("ssh-host-keys", PLAIN, &expect![[r#"
+    check(
+        "ssh-host-keys",
+        PLAIN,
+        &expect![[r#"
         --- /etc/ssh/ssh_host_ed25519_key 600
         PRIVATE
         --- /etc/ssh/ssh_host_ed25519_key.pub 644
@@ -391,18 +428,26 @@ fn ssh() {
         --- /etc/ssh/sshd_config.d/10-bedplate.conf 644
         # Written by Bedplate (overlay ssh-host-keys); changes are lost.
         HostKey /etc/ssh/ssh_host_ed25519_key
-    "#]]);
-    check("ssh-authorized-keys", PLAIN, &expect![[r#"
+    "#]],
+    );
+    check(
+        "ssh-authorized-keys",
+        PLAIN,
+        &expect![[r#"
         --- /root/.ssh/authorized_keys 600
         # Written by Bedplate (overlay ssh-authorized-keys); changes are lost.
         ssh-ed25519 AAAA root@admin
-    "#]]);
+    "#]],
+    );
     check("ssh-authorized-keys", "{}", &expect![[""]]);
 }
 
 #[test]
 fn substrate() {
-    check("substrate", PLAIN, &expect![[r#"
+    check(
+        "substrate",
+        PLAIN,
+        &expect![[r#"
         --- /etc/systemd/system/bedplate-substrate.service 644
         # Written by Bedplate (overlay substrate); changes are lost.
         [Unit]
@@ -422,7 +467,8 @@ fn substrate() {
         [Install]
         WantedBy=multi-user.target
         --- /etc/systemd/system/multi-user.target.wants/bedplate-substrate.service -> ../bedplate-substrate.service
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -457,7 +503,10 @@ fn later_overlays_win_and_site_overlays_shadow() {
     };
     assert_eq!((text("/etc/hosts").as_str(), text("/etc/hostname").as_str()), ("ours\n", "late n1\n"));
     let error = |name: &str| of(&[name]).unwrap_err().to_string();
-    assert_eq!(error("broken"), "overlay broken, /etc/x.j2, line 2: undefined value: `node.nmae` is undefined");
+    assert_eq!(
+        error("broken"),
+        "overlay broken, /etc/x.j2, line 2: undefined value: `node.nmae` is undefined"
+    );
     assert!(
         error("syntax").starts_with("overlay syntax, /etc/y.j2, line 1: syntax error"),
         "{}",

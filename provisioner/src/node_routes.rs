@@ -1,0 +1,73 @@
+//! What nodes fetch over the fleet port: their rendered overlays. The server merges these routes into it.
+
+use api::ids::Digest;
+use axum::{
+    Extension, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use fleet::NodeIdentity;
+
+use access::Refusal;
+
+use crate::{
+    overlay::archive::Archive,
+    provisioner::{OverlaySet, OverlaysError, Provisioner},
+};
+
+impl Provisioner {
+    /// `GET /node/v1/overlays/boot` and `/runtime`: the tar of [`api::overlay`] for the node that asks.
+    ///
+    /// Its requests carry a [`NodeIdentity`], which fleet puts there; a node gets its own overlays and no other's.
+    pub fn node_routes(&self) -> Router {
+        Router::new()
+            .route("/node/v1/overlays/boot", get(boot))
+            .route("/node/v1/overlays/runtime", get(runtime))
+            .with_state(self.clone())
+    }
+}
+
+async fn boot(State(provisioner): State<Provisioner>, Extension(node): Extension<NodeIdentity>) -> Response {
+    answer(provisioner, node, OverlaySet::Boot).await
+}
+
+async fn runtime(
+    State(provisioner): State<Provisioner>,
+    Extension(node): Extension<NodeIdentity>,
+) -> Response {
+    answer(provisioner, node, OverlaySet::Runtime).await
+}
+
+async fn answer(provisioner: Provisioner, node: NodeIdentity, set: OverlaySet) -> Response {
+    let view = provisioner.view();
+    let title = "cannot render the node's overlays";
+    let Some(name) = view.cluster.by_id(node.id).map(|record| record.name.clone()) else {
+        let why = format!("node {} does not exist any more", node.id);
+        return Refusal::new(StatusCode::NOT_FOUND, title, why).into_response();
+    };
+    let asked = name.clone();
+    let rendered = tokio::task::spawn_blocking(move || provisioner.archive(&asked, set)).await;
+    match rendered {
+        Ok(Ok(archive)) => tar(archive),
+        Ok(Err(error)) => {
+            tracing::error!("the overlays of {name} cannot be rendered: {}", crate::images::causes(&error));
+            let status = match error {
+                OverlaysError::UnknownNode { .. } => StatusCode::NOT_FOUND,
+                OverlaysError::Render(_) | OverlaysError::HostKey(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            Refusal::new(status, title, crate::images::causes(&error)).into_response()
+        }
+        Err(error) => Refusal::internal(title, &error).into_response(),
+    }
+}
+
+fn tar(archive: Archive) -> Response {
+    let quoted = |digest: &Digest| format!("\"{digest}\"");
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-tar".to_owned()),
+        (header::ETAG, quoted(&archive.generation.digest)),
+    ];
+    (headers, archive.bytes).into_response()
+}

@@ -1,0 +1,159 @@
+//! `/v1/images` and `/v1/operations`.
+
+use access::Refusal;
+use api::{
+    ids::{ImageName, NodeName},
+    image::{Image, ImportImage, Operation},
+    problem::Problem,
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Body, watch};
+use crate::{
+    hostlist,
+    images::{StartError, causes},
+    provisioner::Provisioner,
+};
+
+pub(super) fn router() -> OpenApiRouter<Provisioner> {
+    OpenApiRouter::new()
+        .routes(routes!(list, import))
+        .routes(routes!(show, delete))
+        .routes(routes!(delete_version))
+        .routes(routes!(list_operations))
+        .routes(routes!(show_operation))
+        .routes(routes!(watch::operation))
+}
+
+/// Images with their versions.
+#[utoipa::path(get, path = "/v1/images", tag = "images", responses((status = OK, body = [Image])))]
+async fn list(State(provisioner): State<Provisioner>) -> Json<Vec<Image>> {
+    let table = provisioner.0.images.table();
+    Json(table.images.keys().filter_map(|name| table.show(name)).collect())
+}
+
+/// Starts an import. It goes on when the client leaves, and after a restart of the server.
+#[utoipa::path(
+    post, path = "/v1/images", tag = "images", request_body = ImportImage,
+    responses((status = ACCEPTED, body = Operation), (status = BAD_REQUEST, body = Problem),
+        (status = TOO_MANY_REQUESTS, body = Problem))
+)]
+async fn import(
+    State(provisioner): State<Provisioner>,
+    Body(request): Body<ImportImage>,
+) -> Result<(StatusCode, Json<Operation>), Refusal> {
+    let title = format!("cannot import {}", request.source);
+    match provisioner.0.images.start(request).await {
+        Ok(operation) => Ok((StatusCode::ACCEPTED, Json(operation))),
+        Err(error) => {
+            let status = match error {
+                StartError::Source(_) => StatusCode::BAD_REQUEST,
+                StartError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+                StartError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            Err(Refusal::new(status, title, causes(&error)))
+        }
+    }
+}
+
+/// One image with its versions.
+#[utoipa::path(
+    get, path = "/v1/images/{name}", tag = "images",
+    params(("name" = String, Path, description = "Name of the image")),
+    responses((status = OK, body = Image), (status = NOT_FOUND, body = Problem))
+)]
+async fn show(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<ImageName>,
+) -> Result<Json<Image>, Refusal> {
+    let found = provisioner.0.images.table().show(&name);
+    found.map(Json).ok_or_else(|| not_found("cannot show the image", &name, None))
+}
+
+/// Deletes an image with all its versions. Refused while a node uses one.
+#[utoipa::path(
+    delete, path = "/v1/images/{name}", tag = "images",
+    params(("name" = String, Path, description = "Name of the image")),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
+)]
+async fn delete(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<ImageName>,
+) -> Result<StatusCode, Refusal> {
+    let _turn = provisioner.0.turn.lock().await;
+    let title = format!("cannot delete image {name}");
+    let table = provisioner.0.images.table();
+    let versions = table.images.get(&name).ok_or_else(|| not_found(&title, &name, None))?;
+    let users: Vec<NodeName> =
+        versions.keys().flat_map(|version| provisioner.users_of(name.as_str(), *version)).collect();
+    refuse_used(&title, &users)?;
+    for version in versions.keys() {
+        let deleted = provisioner.0.images.delete(&name, *version).await;
+        deleted.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deletes one version of an image. Refused while a node uses it.
+#[utoipa::path(
+    delete, path = "/v1/images/{name}/versions/{version}", tag = "images",
+    params(("name" = String, Path, description = "Name of the image"),
+        ("version" = u32, Path, description = "Number of the version")),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
+)]
+async fn delete_version(
+    State(provisioner): State<Provisioner>,
+    Path((name, version)): Path<(ImageName, u32)>,
+) -> Result<StatusCode, Refusal> {
+    let _turn = provisioner.0.turn.lock().await;
+    let title = format!("cannot delete image {name}@{version}");
+    let table = provisioner.0.images.table();
+    if !table.images.get(&name).is_some_and(|versions| versions.contains_key(&version)) {
+        return Err(not_found(&title, &name, Some(version)));
+    }
+    refuse_used(&title, &provisioner.users_of(name.as_str(), version))?;
+    let deleted = provisioner.0.images.delete(&name, version).await;
+    deleted.map_err(|error| Refusal::internal(title, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn not_found(title: &str, name: &ImageName, version: Option<u32>) -> Refusal {
+    let version = version.map(|version| format!("@{version}")).unwrap_or_default();
+    let why = format!("image {name}{version} does not exist; `bedplate image list` shows those that do");
+    Refusal::new(StatusCode::NOT_FOUND, title, why)
+}
+
+fn refuse_used(title: &str, users: &[NodeName]) -> Result<(), Refusal> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    let users = hostlist::compress(users.iter().map(NodeName::as_str));
+    let why = format!("{users} boots it; give those nodes another image first");
+    Err(Refusal::new(StatusCode::CONFLICT, title, why))
+}
+
+/// Long operations, newest first.
+#[utoipa::path(get, path = "/v1/operations", tag = "operations", responses((status = OK, body = [Operation])))]
+async fn list_operations(State(provisioner): State<Provisioner>) -> Json<Vec<Operation>> {
+    Json(provisioner.0.images.operations())
+}
+
+/// One long operation.
+#[utoipa::path(
+    get, path = "/v1/operations/{id}", tag = "operations",
+    params(("id" = u64, Path, description = "Number of the operation")),
+    responses((status = OK, body = Operation), (status = NOT_FOUND, body = Problem))
+)]
+async fn show_operation(
+    State(provisioner): State<Provisioner>,
+    Path(id): Path<u64>,
+) -> Result<Json<Operation>, Refusal> {
+    let found = provisioner.0.images.operation(id).ok_or_else(|| watch::unknown_operation(id))?;
+    let operation = found.borrow().clone();
+    Ok(Json(operation))
+}

@@ -1,0 +1,365 @@
+//! `/v1/nodes`: what is wanted of nodes, what they are doing, and what they are told to do.
+
+use access::{Principal, Refusal};
+use api::{
+    ids::{NodeId, NodeName},
+    inventory::Inventory,
+    machine::{AddNodes, Explained, MachineSpec, Node, PatchNodes},
+    problem::Problem,
+    status::NodeEvent,
+};
+use axum::{
+    Extension, Json,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Body, if_match, patch, refuse_edit, watch};
+use crate::{
+    hostlist, identity, provisioner::Provisioner, resolve::Profiles, spread::spread, store::NodeRecord,
+};
+
+/// Lines of a node's history in one answer where the request names no limit.
+const DEFAULT_HISTORY_LINES: u32 = 100;
+
+pub(super) fn router() -> OpenApiRouter<Provisioner> {
+    OpenApiRouter::new()
+        .routes(routes!(list, add, patch_many))
+        .routes(routes!(watch::nodes))
+        .routes(routes!(show, replace, patch_one, delete))
+        .routes(routes!(explain))
+        .routes(routes!(inventory))
+        .routes(routes!(history))
+        .routes(routes!(reboot))
+        .routes(routes!(arm))
+}
+
+impl Provisioner {
+    /// A node with its status; `None` if it was deleted in this moment.
+    fn shown(&self, record: &NodeRecord) -> Option<Node> {
+        Some(Node {
+            name: record.name.clone(),
+            id: record.id,
+            spec: record.spec.clone(),
+            status: self.0.fleet.status(record.id)?,
+            version: record.version,
+        })
+    }
+
+    fn show_all<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Vec<Node> {
+        let view = self.view();
+        let found = names.into_iter().filter_map(|name| self.shown(view.cluster.nodes.get(name)?));
+        found.collect()
+    }
+
+    fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
+        self.view().cluster.nodes.get(name).map(|record| record.id).ok_or_else(|| not_found(title, &[name]))
+    }
+}
+
+fn not_found(title: &str, names: &[&NodeName]) -> Refusal {
+    let list = hostlist::compress(names.iter().map(|name| name.as_str()));
+    let verb = if names.len() == 1 { "does" } else { "do" };
+    let detail = format!("node {list} {verb} not exist; `bedplate node list` shows those that do");
+    Refusal::new(StatusCode::NOT_FOUND, title, detail)
+}
+
+/// The names of a host list.
+fn expand(title: &str, list: &str) -> Result<Vec<NodeName>, Refusal> {
+    let wrong = |why: String| Refusal::new(StatusCode::BAD_REQUEST, title, why);
+    let names = hostlist::expand(list).map_err(|error| wrong(error.to_string()))?;
+    names
+        .iter()
+        .map(|name| name.parse().map_err(|error: api::ids::InvalidId| wrong(error.to_string())))
+        .collect()
+}
+
+/// Query of `GET /v1/nodes`.
+#[derive(Debug, Deserialize)]
+struct Selection {
+    names: Option<String>,
+}
+
+/// Nodes with their status.
+#[utoipa::path(
+    get, path = "/v1/nodes", tag = "nodes",
+    params(("names" = Option<String>, Query, description = "Host list, such as n[1-8],login1; default: all")),
+    responses((status = OK, body = [Node]), (status = NOT_FOUND, body = Problem))
+)]
+async fn list(
+    State(provisioner): State<Provisioner>,
+    Query(selection): Query<Selection>,
+) -> Result<Json<Vec<Node>>, Refusal> {
+    let title = "cannot list nodes";
+    let view = provisioner.view();
+    let Some(list) = selection.names else {
+        return Ok(Json(provisioner.show_all(view.cluster.nodes.keys())));
+    };
+    let names = expand(title, &list)?;
+    let missing: Vec<&NodeName> =
+        names.iter().filter(|name| !view.cluster.nodes.contains_key(*name)).collect();
+    if !missing.is_empty() {
+        return Err(not_found(title, &missing));
+    }
+    Ok(Json(provisioner.show_all(&names)))
+}
+
+/// Adds nodes by one specification: all, or none.
+#[utoipa::path(
+    post, path = "/v1/nodes", tag = "nodes", request_body = AddNodes,
+    responses((status = CREATED, body = [Node]), (status = CONFLICT, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn add(
+    State(provisioner): State<Provisioner>,
+    Body(request): Body<AddNodes>,
+) -> Result<(StatusCode, Json<Vec<Node>>), Refusal> {
+    let title = format!("cannot add {}", request.names);
+    let names = expand(&title, &request.names)?;
+    let specs = spread(&request.spec, names.len())
+        .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title.clone(), error.to_string()))?;
+    let mut new = Vec::with_capacity(names.len());
+    for (name, spec) in names.into_iter().zip(specs) {
+        let id = identity::new_node().map_err(|error| Refusal::internal(title.clone(), &error))?;
+        new.push((name, id, spec));
+    }
+    let added = provisioner
+        .change(move |draft| {
+            let mut names = Vec::with_capacity(new.len());
+            for (name, id, spec) in new {
+                draft.add_node(&name, id, spec)?;
+                names.push(name);
+            }
+            Ok(names)
+        })
+        .await
+        .map_err(|error| refuse_edit(title, &error))?;
+    Ok((StatusCode::CREATED, Json(provisioner.show_all(&added))))
+}
+
+/// Changes nodes by one JSON merge patch: all, or none.
+#[utoipa::path(
+    patch, path = "/v1/nodes", tag = "nodes", request_body = PatchNodes,
+    responses((status = OK, body = [Node]), (status = NOT_FOUND, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn patch_many(
+    State(provisioner): State<Provisioner>,
+    Body(request): Body<PatchNodes>,
+) -> Result<Json<Vec<Node>>, Refusal> {
+    let title = format!("cannot change {}", request.names);
+    let names = expand(&title, &request.names)?;
+    change(&provisioner, title, names.clone(), request.patch, None).await?;
+    Ok(Json(provisioner.show_all(&names)))
+}
+
+async fn change(
+    provisioner: &Provisioner,
+    title: String,
+    names: Vec<NodeName>,
+    wanted: Value,
+    if_match: Option<u64>,
+) -> Result<(), Refusal> {
+    provisioner
+        .change(move |draft| {
+            for name in names {
+                let old = draft.nodes.get(&name).map(|node| node.spec.clone()).unwrap_or_default();
+                let spec = patch::apply("node", name.as_str(), &old, &wanted)?;
+                draft.set_node(&name, spec, if_match)?;
+            }
+            Ok(())
+        })
+        .await
+        .map_err(|error| refuse_edit(title, &error))
+}
+
+/// One node with its status.
+#[utoipa::path(
+    get, path = "/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path, description = "Name of the node")),
+    responses((status = OK, body = Node), (status = NOT_FOUND, body = Problem))
+)]
+async fn show(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<NodeName>,
+) -> Result<Json<Node>, Refusal> {
+    one(&provisioner, &name)
+}
+
+fn one(provisioner: &Provisioner, name: &NodeName) -> Result<Json<Node>, Refusal> {
+    let shown = provisioner.show_all([name]).pop();
+    shown.map(Json).ok_or_else(|| not_found("cannot show the node", &[name]))
+}
+
+/// Gives a node another specification.
+#[utoipa::path(
+    put, path = "/v1/nodes/{name}", tag = "nodes", request_body = MachineSpec,
+    params(("name" = String, Path, description = "Name of the node"),
+        ("if-match" = Option<u64>, Header, description = "Refuse if the node has another version")),
+    responses((status = OK, body = Node), (status = NOT_FOUND, body = Problem),
+        (status = PRECONDITION_FAILED, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn replace(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<NodeName>,
+    headers: HeaderMap,
+    Body(spec): Body<MachineSpec>,
+) -> Result<Json<Node>, Refusal> {
+    let version = if_match(&headers)?;
+    let edited = name.clone();
+    provisioner
+        .change(move |draft| draft.set_node(&edited, spec, version))
+        .await
+        .map_err(|error| refuse_edit(format!("cannot change {name}"), &error))?;
+    one(&provisioner, &name)
+}
+
+/// Changes a node by a JSON merge patch (RFC 7396) on its specification.
+#[utoipa::path(
+    patch, path = "/v1/nodes/{name}", tag = "nodes", request_body = Object,
+    params(("name" = String, Path, description = "Name of the node"),
+        ("if-match" = Option<u64>, Header, description = "Refuse if the node has another version")),
+    responses((status = OK, body = Node), (status = NOT_FOUND, body = Problem),
+        (status = PRECONDITION_FAILED, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn patch_one(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<NodeName>,
+    headers: HeaderMap,
+    Body(wanted): Body<Value>,
+) -> Result<Json<Node>, Refusal> {
+    let version = if_match(&headers)?;
+    change(&provisioner, format!("cannot change {name}"), vec![name.clone()], wanted, version).await?;
+    one(&provisioner, &name)
+}
+
+/// Deletes a node, its history and its certificates.
+#[utoipa::path(
+    delete, path = "/v1/nodes/{name}", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node"),
+        ("if-match" = Option<u64>, Header, description = "Refuse if the node has another version")),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem),
+        (status = PRECONDITION_FAILED, body = Problem))
+)]
+async fn delete(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<NodeName>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Refusal> {
+    let version = if_match(&headers)?;
+    let title = format!("cannot delete {name}");
+    let deleted = provisioner.change(move |draft| draft.remove_node(&name, version)).await;
+    deleted.map_err(|error| refuse_edit(title, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A node with its profiles applied, and where each value comes from.
+#[utoipa::path(
+    get, path = "/v1/nodes/{name}/explain", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node")),
+    responses((status = OK, body = Explained), (status = NOT_FOUND, body = Problem))
+)]
+async fn explain(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<NodeName>,
+) -> Result<Json<Explained>, Refusal> {
+    let title = "cannot explain the node";
+    let view = provisioner.view();
+    let record = view.cluster.nodes.get(&name).ok_or_else(|| not_found(title, &[&name]))?;
+    let profiles = Profiles::new(view.cluster.profiles.iter().map(|(name, record)| (name, &record.spec)));
+    let (resolved, origins) = profiles.explain(&record.spec).map_err(|error| {
+        Refusal::new(
+            StatusCode::CONFLICT,
+            title,
+            format!("the profiles of {name} cannot be applied: {error}"),
+        )
+    })?;
+    Ok(Json(Explained { name, resolved, origins }))
+}
+
+/// The hardware that a node reported last.
+#[utoipa::path(
+    get, path = "/v1/nodes/{name}/inventory", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node")),
+    responses((status = OK, body = Inventory), (status = NOT_FOUND, body = Problem))
+)]
+async fn inventory(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<NodeName>,
+) -> Result<Json<Inventory>, Refusal> {
+    let title = "cannot show the inventory";
+    let id = provisioner.find(title, &name)?;
+    let found = provisioner.0.fleet.inventory(id).await.map_err(|error| Refusal::internal(title, &error))?;
+    found.map(Json).ok_or_else(|| {
+        let why = format!("{name} has not reported its hardware yet; it does so when its agent connects");
+        Refusal::new(StatusCode::NOT_FOUND, title, why)
+    })
+}
+
+/// Query of `GET /v1/nodes/{name}/history`.
+#[derive(Debug, Deserialize)]
+struct HistoryQuery {
+    limit: Option<u32>,
+}
+
+/// What happened to a node, newest first.
+#[utoipa::path(
+    get, path = "/v1/nodes/{name}/history", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node"),
+        ("limit" = Option<u32>, Query, description = "Lines, at most 1000; default 100")),
+    responses((status = OK, body = [NodeEvent]), (status = NOT_FOUND, body = Problem))
+)]
+async fn history(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<NodeName>,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Json<Vec<NodeEvent>>, Refusal> {
+    let title = "cannot show the history";
+    let id = provisioner.find(title, &name)?;
+    let limit = query.limit.unwrap_or(DEFAULT_HISTORY_LINES);
+    let events = provisioner.0.fleet.history(id, limit).await;
+    events.map(Json).map_err(|error| Refusal::internal(title, &error))
+}
+
+/// Reboots a node whose agent is connected, and arms it for the boot that follows.
+#[utoipa::path(
+    post, path = "/v1/nodes/{name}/reboot", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node")),
+    responses((status = ACCEPTED), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
+)]
+async fn reboot(
+    State(provisioner): State<Provisioner>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<NodeName>,
+) -> Result<StatusCode, Refusal> {
+    let title = format!("cannot reboot {name}");
+    let id = provisioner.find(&title, &name)?;
+    let told = provisioner.0.fleet.reboot(id, &format!("asked for by {}", principal.name)).await;
+    match told {
+        Ok(()) => Ok(StatusCode::ACCEPTED),
+        Err(error @ fleet::FleetError::NotConnected { .. }) => {
+            Err(Refusal::new(StatusCode::CONFLICT, title, error.to_string()))
+        }
+        Err(error) => Err(Refusal::internal(title, &error)),
+    }
+}
+
+/// Allows a node to get a boot token again.
+#[utoipa::path(
+    post, path = "/v1/nodes/{name}/arm", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node")),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem))
+)]
+async fn arm(
+    State(provisioner): State<Provisioner>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<NodeName>,
+) -> Result<StatusCode, Refusal> {
+    let title = format!("cannot arm {name}");
+    let id = provisioner.find(&title, &name)?;
+    let armed = provisioner.0.fleet.arm(id, &format!("asked for by {}", principal.name)).await;
+    armed.map_err(|error| Refusal::internal(title, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,229 @@
+//! `/v1/overlays`.
+
+use access::{Principal, Refusal};
+use api::{
+    ids::{NodeName, OverlayName},
+    overlay::{Overlay, OverlayFile, RenderedFile},
+    problem::Problem,
+};
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Query, State},
+    http::StatusCode,
+};
+use serde::Deserialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::not_admin;
+use crate::{
+    images::causes,
+    overlay::{
+        Content, Entry, MAX_FILE_BYTES,
+        library::{self, File},
+        site::{self, NewFile, SiteError},
+    },
+    provisioner::{OverlaysError, Provisioner},
+};
+
+pub(super) fn router() -> OpenApiRouter<Provisioner> {
+    let files = OpenApiRouter::new()
+        .routes(routes!(put_file, delete_file))
+        // One byte more than is taken, so that the refusal is ours.
+        .layer(DefaultBodyLimit::max(MAX_FILE_BYTES + 1));
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(render)).merge(files)
+}
+
+fn shown(name: &OverlayName, overlay: &library::Overlay) -> Overlay {
+    let file = |file: &File| match file {
+        File::Plain(Entry { content: Content::Folder, .. }) => None,
+        File::Plain(entry) => Some((entry.mode, false)),
+        File::Template { mode, .. } => Some((*mode, true)),
+    };
+    let files = overlay.files.iter().filter_map(|one| {
+        let (mode, template) = file(one)?;
+        Some(OverlayFile { path: one.path().to_owned(), mode, template })
+    });
+    Overlay {
+        name: name.clone(),
+        source: overlay.source.as_str().to_owned(),
+        summary: overlay.summary.clone(),
+        files: files.collect(),
+    }
+}
+
+/// Overlays, those that ship and those of the site.
+#[utoipa::path(get, path = "/v1/overlays", tag = "overlays", responses((status = OK, body = [Overlay])))]
+async fn list(State(provisioner): State<Provisioner>) -> Json<Vec<Overlay>> {
+    let library = provisioner.library();
+    Json(library.overlays.iter().map(|(name, overlay)| shown(name, overlay)).collect())
+}
+
+/// One overlay.
+#[utoipa::path(
+    get, path = "/v1/overlays/{name}", tag = "overlays",
+    params(("name" = String, Path, description = "Name of the overlay")),
+    responses((status = OK, body = Overlay), (status = NOT_FOUND, body = Problem))
+)]
+async fn show(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<OverlayName>,
+) -> Result<Json<Overlay>, Refusal> {
+    let library = provisioner.library();
+    let found = library.overlays.get(&name).map(|overlay| Json(shown(&name, overlay)));
+    found.ok_or_else(|| unknown("cannot show the overlay", &name))
+}
+
+fn unknown(title: &str, name: &OverlayName) -> Refusal {
+    let why = format!("overlay {name} does not exist; `bedplate overlay list` shows those that do");
+    Refusal::new(StatusCode::NOT_FOUND, title, why)
+}
+
+/// Query of `GET /v1/overlays/{name}/render`.
+#[derive(Debug, Deserialize)]
+struct RenderQuery {
+    node: NodeName,
+    path: Option<String>,
+}
+
+/// An overlay as one node gets it. For admins: it may hold the node's secrets.
+#[utoipa::path(
+    get, path = "/v1/overlays/{name}/render", tag = "overlays",
+    params(("name" = String, Path, description = "Name of the overlay"),
+        ("node" = String, Query, description = "Name of the node"),
+        ("path" = Option<String>, Query, description = "Only this file, by its path on the node")),
+    responses((status = OK, body = [RenderedFile]), (status = NOT_FOUND, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn render(
+    State(provisioner): State<Provisioner>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<OverlayName>,
+    Query(query): Query<RenderQuery>,
+) -> Result<Json<Vec<RenderedFile>>, Refusal> {
+    let title = format!("cannot render overlay {name} for {}", query.node);
+    if !principal.admin {
+        return Err(not_admin(&principal, &title));
+    }
+    if !provisioner.library().overlays.contains_key(&name) {
+        return Err(unknown(&title, &name));
+    }
+    let (node, overlay) = (query.node.clone(), name.clone());
+    let rendering = tokio::task::spawn_blocking(move || provisioner.render(&node, overlay.as_str()));
+    let rendered = rendering.await.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let entries = rendered.map_err(|error| {
+        let status = match error {
+            OverlaysError::UnknownNode { .. } => StatusCode::NOT_FOUND,
+            OverlaysError::Render(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            OverlaysError::HostKey(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Refusal::new(status, title.clone(), causes(&error))
+    })?;
+    let files: Vec<RenderedFile> = entries
+        .iter()
+        .filter(|entry| query.path.as_ref().is_none_or(|path| *path == entry.path))
+        .filter_map(rendered_file)
+        .collect();
+    match query.path {
+        Some(path) if files.is_empty() => {
+            let why = format!("overlay {name} puts no file {path} on {}", query.node);
+            Err(Refusal::new(StatusCode::NOT_FOUND, title, why))
+        }
+        _ => Ok(Json(files)),
+    }
+}
+
+fn rendered_file(entry: &Entry) -> Option<RenderedFile> {
+    let content = match &entry.content {
+        Content::Folder => return None,
+        Content::Link(target) => format!("link to {target}"),
+        Content::File { bytes, .. } => match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => format!("binary, {} bytes", bytes.len()),
+        },
+    };
+    Some(RenderedFile { path: entry.path.clone(), mode: entry.mode, content })
+}
+
+/// Query of `PUT /v1/overlays/{name}/files/{path}`.
+#[derive(Debug, Deserialize)]
+struct FileQuery {
+    mode: Option<String>,
+    #[serde(default)]
+    template: bool,
+}
+
+/// Writes a file of the site's overlay. An overlay that only ships is copied to the site first.
+#[utoipa::path(
+    put, path = "/v1/overlays/{name}/files/{*path}", tag = "overlays",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    params(("name" = String, Path, description = "Name of the overlay"),
+        ("path" = String, Path, description = "Path on the node"),
+        ("mode" = Option<String>, Query, description = "Permission bits, octal; default 0644"),
+        ("template" = Option<bool>, Query, description = "Render it for each node")),
+    responses((status = NO_CONTENT), (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn put_file(
+    State(provisioner): State<Provisioner>,
+    Path((name, path)): Path<(OverlayName, String)>,
+    Query(query): Query<FileQuery>,
+    bytes: Bytes,
+) -> Result<StatusCode, Refusal> {
+    let title = format!("cannot write /{path} of overlay {name}");
+    let mode = query.mode.as_deref().unwrap_or("0644");
+    let mode = u32::from_str_radix(mode, 8).map_err(|_| {
+        let why = format!("mode {mode:?} is not octal, such as 0644");
+        Refusal::new(StatusCode::BAD_REQUEST, title.clone(), why)
+    })?;
+    let shared = provisioner.clone();
+    edit(&provisioner, title, move || {
+        let config = &shared.0.config;
+        let file = NewFile { path: &format!("/{path}"), mode, template: query.template, bytes: &bytes };
+        site::put(&shared.library(), &config.shipped_overlays, &config.site_overlays, &name, &file)
+    })
+    .await
+}
+
+/// Removes a file of the site's overlay.
+#[utoipa::path(
+    delete, path = "/v1/overlays/{name}/files/{*path}", tag = "overlays",
+    params(("name" = String, Path, description = "Name of the overlay"),
+        ("path" = String, Path, description = "Path on the node")),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem))
+)]
+async fn delete_file(
+    State(provisioner): State<Provisioner>,
+    Path((name, path)): Path<(OverlayName, String)>,
+) -> Result<StatusCode, Refusal> {
+    let title = format!("cannot remove /{path} of overlay {name}");
+    let shared = provisioner.clone();
+    edit(&provisioner, title, move || {
+        site::remove(&shared.0.config.site_overlays, &name, &format!("/{path}"))
+    })
+    .await
+}
+
+/// Edits the site's folder, one edit at a time, and reads it again.
+async fn edit(
+    provisioner: &Provisioner,
+    title: String,
+    edit: impl FnOnce() -> Result<(), SiteError> + Send + 'static,
+) -> Result<StatusCode, Refusal> {
+    let _turn = provisioner.0.turn.lock().await;
+    let edited = tokio::task::spawn_blocking(edit).await;
+    let edited = edited.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    edited.map_err(|error| {
+        let status = match error {
+            SiteError::NotFound { .. } => StatusCode::NOT_FOUND,
+            SiteError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            SiteError::Path { .. }
+            | SiteError::Mode { .. }
+            | SiteError::TooLarge { .. }
+            | SiteError::Template(_)
+            | SiteError::NotText => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Refusal::new(status, title.clone(), causes(&error))
+    })?;
+    provisioner.reload_overlays().await.map_err(|error| Refusal::internal(title, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,124 @@
+//! `/v1/profiles`.
+
+use access::Refusal;
+use api::{
+    ids::ProfileName,
+    machine::{MachineSpec, Profile},
+    problem::Problem,
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+};
+use serde_json::Value;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Body, if_match, patch, refuse_edit};
+use crate::{provisioner::Provisioner, store::ProfileRecord};
+
+pub(super) fn router() -> OpenApiRouter<Provisioner> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, replace, patch_one, delete))
+}
+
+fn shown(record: &ProfileRecord) -> Profile {
+    Profile { name: record.name.clone(), spec: record.spec.clone(), version: record.version }
+}
+
+/// Profiles.
+#[utoipa::path(get, path = "/v1/profiles", tag = "profiles", responses((status = OK, body = [Profile])))]
+async fn list(State(provisioner): State<Provisioner>) -> Json<Vec<Profile>> {
+    Json(provisioner.view().cluster.profiles.values().map(|record| shown(record)).collect())
+}
+
+/// One profile.
+#[utoipa::path(
+    get, path = "/v1/profiles/{name}", tag = "profiles",
+    params(("name" = String, Path, description = "Name of the profile")),
+    responses((status = OK, body = Profile), (status = NOT_FOUND, body = Problem))
+)]
+async fn show(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<ProfileName>,
+) -> Result<Json<Profile>, Refusal> {
+    one(&provisioner, &name)
+}
+
+fn one(provisioner: &Provisioner, name: &ProfileName) -> Result<Json<Profile>, Refusal> {
+    let view = provisioner.view();
+    view.cluster.profiles.get(name).map(|record| Json(shown(record))).ok_or_else(|| {
+        let why = format!("profile {name} does not exist; `bedplate profile list` shows those that do");
+        Refusal::new(StatusCode::NOT_FOUND, "cannot show the profile", why)
+    })
+}
+
+/// Makes a profile, or gives it another specification.
+#[utoipa::path(
+    put, path = "/v1/profiles/{name}", tag = "profiles", request_body = MachineSpec,
+    params(("name" = String, Path, description = "Name of the profile"),
+        ("if-match" = Option<u64>, Header, description = "Refuse if the profile has another version")),
+    responses((status = OK, body = Profile), (status = PRECONDITION_FAILED, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn replace(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<ProfileName>,
+    headers: HeaderMap,
+    Body(spec): Body<MachineSpec>,
+) -> Result<Json<Profile>, Refusal> {
+    let version = if_match(&headers)?;
+    let edited = name.clone();
+    let changed = provisioner.change(move |draft| {
+        if version.is_none() && !draft.profiles.contains_key(&edited) {
+            return draft.add_profile(&edited, spec);
+        }
+        draft.set_profile(&edited, spec, version)
+    });
+    changed.await.map_err(|error| refuse_edit(format!("cannot change profile {name}"), &error))?;
+    one(&provisioner, &name)
+}
+
+/// Changes a profile by a JSON merge patch (RFC 7396) on its specification.
+#[utoipa::path(
+    patch, path = "/v1/profiles/{name}", tag = "profiles", request_body = Object,
+    params(("name" = String, Path, description = "Name of the profile"),
+        ("if-match" = Option<u64>, Header, description = "Refuse if the profile has another version")),
+    responses((status = OK, body = Profile), (status = NOT_FOUND, body = Problem),
+        (status = PRECONDITION_FAILED, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn patch_one(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<ProfileName>,
+    headers: HeaderMap,
+    Body(wanted): Body<Value>,
+) -> Result<Json<Profile>, Refusal> {
+    let version = if_match(&headers)?;
+    let edited = name.clone();
+    let changed = provisioner.change(move |draft| {
+        let old = draft.profiles.get(&edited).map(|profile| profile.spec.clone()).unwrap_or_default();
+        let spec = patch::apply("profile", edited.as_str(), &old, &wanted)?;
+        draft.set_profile(&edited, spec, version)
+    });
+    changed.await.map_err(|error| refuse_edit(format!("cannot change profile {name}"), &error))?;
+    one(&provisioner, &name)
+}
+
+/// Deletes a profile that nothing lists.
+#[utoipa::path(
+    delete, path = "/v1/profiles/{name}", tag = "profiles",
+    params(("name" = String, Path, description = "Name of the profile"),
+        ("if-match" = Option<u64>, Header, description = "Refuse if the profile has another version")),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem),
+        (status = PRECONDITION_FAILED, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn delete(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<ProfileName>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Refusal> {
+    let version = if_match(&headers)?;
+    let title = format!("cannot delete profile {name}");
+    let deleted = provisioner.change(move |draft| draft.remove_profile(&name, version)).await;
+    deleted.map_err(|error| refuse_edit(title, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
