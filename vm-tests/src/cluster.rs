@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use api::{
     ids::{NodeName, OverlayName},
     machine::Node,
@@ -204,12 +204,12 @@ nodes:
             last = Some(node.status.clone());
             Ok(fits(&node).then_some(node))
         });
-        waited.with_context(|| {
+        waited.map_err(|error| {
             let step = last.map_or_else(
                 || "the server said nothing of it".to_owned(),
-                |status| format!("it is {}: {}", status.phase.as_str(), status.reason.unwrap_or_default()),
+                |status| format!("it is {} ({})", status.phase.as_str(), status.reason.unwrap_or_default()),
             );
-            format!("{name} did not {what}; {step}\n{}", self.evidence(name))
+            anyhow!("{error:#}; {step}; {}", self.evidence(name))
         })
     }
 

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     clock,
     places::Places,
-    process::{run, run_visibly},
+    process::{run, run_logged},
     report::say,
 };
 
@@ -50,7 +50,8 @@ impl OsImage {
                 fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
             }
         }
-        run_visibly(&recipe.join("build.sh"), &[image.layout()])?;
+        let log = image.folder.join("build.log");
+        run_logged(&recipe.join("build.sh"), &[image.layout()], &log, "build.sh:", |line| say(line))?;
         fs::write(&stamp, hash).with_context(|| format!("cannot write {}", stamp.display()))?;
         say(format!("node image built in {} s", start.elapsed().as_secs()));
         Ok(image)

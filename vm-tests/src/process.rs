@@ -6,7 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{clock, places::Places};
+use crate::{clock, console, places::Places};
 
 /// The emulator of x86-64 machines.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
@@ -60,19 +60,35 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> anyhow::Re
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command whose lines the person at the terminal shall see.
+/// Runs a long command: all that it prints goes to `log`, lines that begin with `mark` also to `show`.
 ///
 /// # Errors
-/// If it cannot be started or ends with another status than 0.
-pub(crate) fn run_visibly<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> anyhow::Result<()> {
+/// If it cannot be started or ends with another status than 0; the last lines of the log are in the message.
+pub(crate) fn run_logged<S: AsRef<OsStr>>(
+    program: &Path,
+    arguments: &[S],
+    log: &Path,
+    mark: &str,
+    show: impl Fn(&str),
+) -> anyhow::Result<()> {
     let shown = program.display();
-    let status = command(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start {shown}"))?;
+    let mut file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let err = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
+    let started =
+        command(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err).spawn();
+    let mut child = started.with_context(|| format!("cannot start {shown}"))?;
+    if let Some(out) = child.stdout.take() {
+        for line in BufReader::new(out).lines() {
+            let line = line.with_context(|| format!("cannot read what {shown} prints"))?;
+            writeln!(file, "{line}").with_context(|| format!("cannot write {}", log.display()))?;
+            if line.starts_with(mark) {
+                show(&line);
+            }
+        }
+    }
+    let status = child.wait().with_context(|| format!("cannot wait for {shown}"))?;
     if !status.success() {
-        bail!("{shown}: {status}");
+        bail!("{shown}: {status}; the last lines of {}:\n{}", log.display(), console::last_lines(log, 20));
     }
     Ok(())
 }

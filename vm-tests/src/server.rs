@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Output, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use client::{Client, ClientError, Context};
 
 use crate::{
@@ -42,10 +42,10 @@ impl Server {
         let mut service = launch(places, &config)?;
         let context = places.of_run("state/admin.yaml");
         clock::wait_for("the server to write admin.yaml", START_LIMIT, || {
-            alive(&mut service, places)?;
+            service.check_alive()?;
             Ok(context.exists().then_some(()))
         })
-        .with_context(|| log_tail(places))?;
+        .map_err(|error| with_log(&error, places))?;
         let client = Client::new(&Context::read(&context)?)?;
         let mut server = Self { places: places.clone(), config, service, client, runtime };
         server.wait_until_up()?;
@@ -114,14 +114,14 @@ impl Server {
         let (places, service) = (&self.places, &mut self.service);
         let (runtime, client) = (&self.runtime, &self.client);
         clock::wait_for("the server to answer", START_LIMIT, || {
-            alive(service, places)?;
+            service.check_alive()?;
             match runtime.block_on(client.version()) {
                 Ok(_) => Ok(Some(())),
                 Err(ClientError::Unreachable { .. }) => Ok(None),
                 Err(other) => Err(other.into()),
             }
         })
-        .with_context(|| log_tail(places))
+        .map_err(|error| with_log(&error, places))
     }
 }
 
@@ -130,8 +130,8 @@ fn launch(places: &Places, config: &std::path::Path) -> anyhow::Result<Service> 
     Service::start(places, "server", &places.bedplate(), &arguments, &places.server_log())
 }
 
-fn alive(service: &mut Service, places: &Places) -> anyhow::Result<()> {
-    service.check_alive().with_context(|| log_tail(places))
+fn with_log(error: &anyhow::Error, places: &Places) -> anyhow::Error {
+    anyhow!("{error:#}; {}", log_tail(places))
 }
 
 /// The last lines of the server's log, for messages.
