@@ -22,7 +22,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     check::ImageReference,
     clock,
-    store::{ImageRecord, OperationRecord, Store as _, StoreError, Write, sqlite::SqliteStore},
+    store::{
+        ImageRecord, MAX_OPERATIONS, OperationRecord, Store as _, StoreError, Write, sqlite::SqliteStore,
+    },
 };
 
 mod import;
@@ -245,6 +247,7 @@ impl Images {
                 created: clock::now(),
                 state: OperationState::Running { bars: Vec::new() },
             };
+            forget_oldest(&mut entries);
             let (sender, _) = watch::channel(operation.clone());
             entries.insert(operation.id, OperationEntry { request: request.clone(), operation: sender });
             operation
@@ -333,6 +336,15 @@ impl Images {
     }
 }
 
+/// Keeps as many as the database does once another is added.
+fn forget_oldest(entries: &mut BTreeMap<u64, OperationEntry>) {
+    while entries.len() >= MAX_OPERATIONS as usize {
+        let ended = entries.iter().find(|(_, entry)| !is_running(&entry.operation.borrow()));
+        let Some(id) = ended.map(|(id, _)| *id) else { return };
+        entries.remove(&id);
+    }
+}
+
 fn is_running(operation: &Operation) -> bool {
     matches!(operation.state, OperationState::Running { .. })
 }
@@ -348,3 +360,6 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Imports from image layouts: what they make, what they say of a bad image, and what a cut-off one leaves.
+
+use std::{fs, io::Write as _, path::PathBuf, time::Duration};
+
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use tar::{Builder, Header};
+use tempfile::TempDir;
+
+use super::*;
+
+/// How long an import of a few bytes may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn digest(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}
+
+/// A server's state folder with an image layout beside it.
+struct Site {
+    folder: TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("substrate"), "not really a program").unwrap();
+        fs::create_dir(folder.path().join("state")).unwrap();
+        Self { folder }
+    }
+
+    async fn open(&self) -> Images {
+        let options =
+            SqliteConnectOptions::new().filename(self.path("state/bedplate.db")).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
+        let store = SqliteStore::open(pool).await.unwrap();
+        let shutdown = CancellationToken::new();
+        Images::open(store, &self.path("state"), &self.path("substrate"), shutdown).await.unwrap()
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    fn blob(&self, layer: &[u8]) -> PathBuf {
+        self.path("layout/blobs/sha256").join(digest(layer).hex())
+    }
+
+    /// Names of what lies in `partial`.
+    fn partial(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("state/images/partial")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Writes the layout anew.
+    fn layout(&self, architecture: &str, layers: &[Vec<u8>]) {
+        let folder = self.path("layout");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+        let put = |bytes: &[u8], kind: &str| {
+            fs::write(self.blob(bytes), bytes).unwrap();
+            let kind = format!("application/vnd.oci.image.{kind}");
+            serde_json::json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()})
+        };
+        let ids: Vec<Digest> = layers.iter().map(|layer| digest(layer)).collect();
+        let config = serde_json::json!({
+            "architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids},
+        });
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "config": put(config.to_string().as_bytes(), "config.v1+json"),
+            "layers": layers.iter().map(|layer| put(layer, "layer.v1.tar")).collect::<Vec<_>>(),
+        });
+        let entry = put(manifest.to_string().as_bytes(), "manifest.v1+json");
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
+        fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    }
+
+    fn request(&self) -> ImportImage {
+        let source = format!("oci:{}", self.path("layout").display());
+        ImportImage { source, name: Some("node".parse().unwrap()), insecure: false }
+    }
+
+    /// Imports the layout and waits for the end.
+    async fn import(&self, images: &Images) -> Result<String, String> {
+        let operation = images.start(self.request()).await.unwrap();
+        end_of(images, operation.id).await
+    }
+}
+
+async fn end_of(images: &Images, id: u64) -> Result<String, String> {
+    let mut operation = images.operation(id).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, operation.wait_for(|operation| !is_running(operation)));
+    match ended.await.expect("the operation does not end").unwrap().state.clone() {
+        OperationState::Done { result } => Ok(result),
+        OperationState::Failed { error } => Err(error),
+        OperationState::Running { .. } => unreachable!(),
+    }
+}
+
+fn layer(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = Builder::new(Vec::new());
+    for (path, bytes) in files {
+        let mut header = Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, path, *bytes).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+fn kernel() -> Vec<u8> {
+    layer(&[("lib/modules/6.1.0/modules.dep", b""), ("lib/modules/6.1.0/vmlinuz", b"not really a kernel")])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_count_up_and_the_same_content_makes_none() {
+    let site = Site::new();
+    let images = site.open().await;
+    let (one, two) = (layer(&[("etc/version", b"1")]), layer(&[("etc/version", b"2")]));
+    site.layout("amd64", &[kernel(), one.clone()]);
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+    assert_eq!(
+        site.import(&images).await.unwrap(),
+        "node@1 has this content already; no new version was made"
+    );
+    site.layout("amd64", &[kernel(), two.clone()]);
+    assert_eq!(site.import(&images).await.unwrap(), "node@2");
+    let table = images.table();
+    let roots: Vec<Digest> =
+        ["node@1", "node"].map(|name| table.find(name).unwrap().version.root.digest).into();
+    assert!(roots[0] != roots[1] && table.is_artifact(&roots[0]) && images.map(&roots[1]).is_ok());
+    // The layers are there for stage 1 to be made again, and are served to nobody.
+    assert!(images.0.blobs.contains(&digest(&one)) && !table.is_artifact(&digest(&one)));
+
+    images.delete(&"node".parse().unwrap(), 1).await.unwrap();
+    let begin = tokio::time::Instant::now();
+    while images.0.blobs.contains(&roots[0]) || images.0.blobs.contains(&digest(&one)) {
+        assert!(begin.elapsed() < PATIENCE, "blobs of a version that is gone stay");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(images.0.blobs.contains(&roots[1]) && images.0.blobs.contains(&digest(&kernel())));
+    // A number is never given twice.
+    site.layout("amd64", &[kernel(), one]);
+    assert_eq!(site.import(&images).await.unwrap(), "node@3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_image_is_told_and_leaves_no_version() {
+    let site = Site::new();
+    let images = site.open().await;
+    site.layout("amd64", &[layer(&[("etc/hostname", b"x")])]);
+    let error = site.import(&images).await.unwrap_err();
+    assert!(
+        error.starts_with("the image has no kernel that can boot: it has neither modules nor a kernel"),
+        "{error}"
+    );
+    assert!(
+        error.ends_with("(Debian: linux-image-amd64, Fedora: kernel-core) and import it again"),
+        "{error}"
+    );
+    site.layout("arm64", &[kernel()]);
+    assert_eq!(
+        site.import(&images).await.unwrap_err(),
+        "there is no image for linux/amd64 here, only for linux/arm64; ask for another architecture or import another image"
+    );
+    site.layout("amd64", &[kernel()]);
+    let mut bytes = kernel();
+    bytes[0] ^= 1;
+    fs::write(site.blob(&kernel()), &bytes).unwrap();
+    let error = site.import(&images).await.unwrap_err();
+    assert!(error.contains("digest mismatch: expected sha256:"), "{error}");
+    fs::remove_file(site.path("layout/index.json")).unwrap();
+    let error = site.import(&images).await.unwrap_err();
+    assert!(error.starts_with("cannot read ") && error.contains("layout/index.json"), "{error}");
+    assert!(images.table().images.is_empty() && site.partial().is_empty());
+    // Mended, it is the first version.
+    site.layout("amd64", &[kernel()]);
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+    let failed = |operation: &Operation| matches!(operation.state, OperationState::Failed { .. });
+    assert_eq!(images.operations().iter().filter(|operation| failed(operation)).count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_are_checked_before_an_operation_begins() {
+    let site = Site::new();
+    let images = site.open().await;
+    let start = async |source: &str| {
+        let request = ImportImage { source: source.to_owned(), name: None, insecure: false };
+        images.start(request).await.unwrap_err().to_string()
+    };
+    assert_eq!(
+        start("debian:12").await,
+        "\"debian:12\" is no source; write docker://HOST[:PORT]/REPOSITORY[:TAG] or oci:/DIR[:TAG]"
+    );
+    assert_eq!(
+        start("oci:layout").await,
+        "the folder of \"oci:layout\" must be an absolute path on the server"
+    );
+    assert!(images.operations().is_empty());
+}
+
+/// A `kill -9` runs no code of ours: the operation is in the database, half a layer in `partial`, and perhaps an artifact
+/// that was being made.
+#[test]
+fn an_import_that_was_killed_starts_again_with_the_server() {
+    let site = Site::new();
+    let big = layer(&[("big", &vec![7; 3 << 20])]);
+    site.layout("amd64", &[kernel(), big.clone()]);
+    // A pipe in the place of the layer holds the import in the middle.
+    let blob = site.blob(&big);
+    fs::remove_file(&blob).unwrap();
+    mkfifo(&blob, Mode::S_IRWXU).unwrap();
+
+    let first = tokio::runtime::Runtime::new().unwrap();
+    let id = first.block_on(async {
+        let images = site.open().await;
+        images.start(site.request()).await.unwrap().id
+    });
+    let mut pipe = fs::OpenOptions::new().write(true).open(&blob).unwrap();
+    pipe.write_all(&big[..2 << 20]).unwrap();
+    while !site.partial().contains(&digest(&big).hex()) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    first.shutdown_background();
+    drop(pipe);
+    fs::write(site.path("state/images/partial/tmp-1-1"), "half an artifact").unwrap();
+    fs::remove_file(&blob).unwrap();
+    fs::write(&blob, &big).unwrap();
+
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let images = site.open().await;
+        assert!(is_running(&images.operations()[0]), "it is known before it starts again");
+        assert!(images.table().images.is_empty());
+        images.resume();
+        assert_eq!(end_of(&images, id).await.unwrap(), "node@1");
+        assert!(images.0.blobs.contains(&digest(&big)));
+        assert!(site.partial().is_empty(), "{:?}", site.partial());
+        // Once more from the start: it is not done twice.
+        let images = site.open().await;
+        images.resume();
+        assert!(!is_running(&images.operations()[0]));
+        assert_eq!(images.table().images.values().map(BTreeMap::len).sum::<usize>(), 1);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_substrate_makes_stage_1_again_and_nothing_else() {
+    let site = Site::new();
+    site.layout("amd64", &[kernel()]);
+    let images = site.open().await;
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+    let before = images.table().find("node").unwrap().version.clone();
+    fs::write(site.path("substrate"), "a newer program").unwrap();
+    let images = site.open().await;
+    let mut table = images.watch();
+    images.resume();
+    let newer = |table: &Arc<ImageTable>| table.find("node").unwrap().version != before;
+    let table = tokio::time::timeout(PATIENCE, table.wait_for(newer)).await.unwrap().unwrap().clone();
+    let after = &table.find("node").unwrap().version;
+    assert_eq!((after.version, &after.root), (1, &before.root));
+    assert_eq!(after.kernels[0].kernel, before.kernels[0].kernel);
+    assert_ne!(after.kernels[0].stage1, before.kernels[0].stage1);
+    assert!(table.is_artifact(&after.kernels[0].stage1.digest));
+}
