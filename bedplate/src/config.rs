@@ -1,0 +1,140 @@
+//! The configuration of `bedplate server`: read from YAML, checked as a whole, printed by `server check-config`.
+//!
+//! Two forms: [`Raw`] is the file, every key optional, each with its default; [`Checked`] is what the roles get. The
+//! check reads no file and binds no port: what the network interfaces look like is an argument.
+
+mod check;
+mod raw;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use api::problem::Mistake;
+use fleet::FleetConfig;
+use ipnet::Ipv4Net;
+use provisioner::ProvisionerConfig;
+
+pub use self::{check::check, raw::Raw};
+
+/// Where the file is looked for.
+pub const DEFAULT_PATH: &str = "/etc/bedplate/server.yaml";
+
+/// Largest file that is read, bytes: a configuration with a thousand subnets needs a tenth of it.
+pub const MAX_BYTES: u64 = 1 << 20;
+
+/// IPv4 addresses of the machine's network interfaces, by name.
+pub type Interfaces = BTreeMap<String, Vec<Ipv4Net>>;
+
+/// What the server runs with.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// State folder; holds the database.
+    pub state_dir: PathBuf,
+    /// Where the REST API listens (TLS).
+    pub api_listen: SocketAddr,
+    /// Where nodes reach the fleet port (TLS).
+    pub fleet_listen: Vec<SocketAddr>,
+    /// Fleet's part.
+    pub fleet: FleetConfig,
+    /// The provisioner's part.
+    pub provisioner: ProvisionerConfig,
+    /// Logs.
+    pub log: Log,
+}
+
+/// How the server logs, on standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// One JSON object a line, for log collectors.
+    pub json: bool,
+    /// A filter as `tracing` reads it: `info`, or `info,provisioner=debug`.
+    pub level: String,
+}
+
+/// Why there is no configuration to run with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is larger than [`MAX_BYTES`].
+    #[error("configuration {} is larger than {MAX_BYTES} bytes: is it the right file?", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The interfaces of this machine cannot be listed.
+    #[error("cannot list the network interfaces of this machine")]
+    Interfaces(#[source] std::io::Error),
+    /// The file says what cannot be.
+    #[error("configuration {} has {} mistake(s):{}", path.display(), mistakes.len(), listed(mistakes))]
+    Mistakes {
+        /// The file.
+        path: PathBuf,
+        /// All of them, in the order of the file.
+        mistakes: Vec<Mistake>,
+    },
+}
+
+fn listed(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
+}
+
+impl Checked {
+    /// Reads and checks a file. Without a path, [`DEFAULT_PATH`]; if that does not exist, the defaults.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn load(path: Option<PathBuf>) -> Result<Self, ConfigError> {
+        let explicit = path.is_some();
+        let path = path.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH));
+        let text = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.len() > MAX_BYTES => return Err(ConfigError::TooLarge { path }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !explicit => String::new(),
+            _ => match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(source) => return Err(ConfigError::Read { path, source }),
+            },
+        };
+        let interfaces = interfaces().map_err(ConfigError::Interfaces)?;
+        Self::parse(&text, &interfaces).map_err(|mistakes| ConfigError::Mistakes { path, mistakes })
+    }
+
+    /// Checks the text of a file.
+    ///
+    /// # Errors
+    /// All mistakes, in the order of the file.
+    pub fn parse(text: &str, interfaces: &Interfaces) -> Result<Self, Vec<Mistake>> {
+        let raw = Raw::read(text);
+        let (checked, mut mistakes) = check(&raw, interfaces);
+        mistakes.extend(raw.mistakes);
+        mistakes.sort();
+        match checked {
+            Some(checked) if mistakes.is_empty() => Ok(checked),
+            _ => Err(mistakes),
+        }
+    }
+}
+
+/// IPv4 addresses of this machine's interfaces; interfaces without one are in the list too.
+fn interfaces() -> std::io::Result<Interfaces> {
+    let mut interfaces = Interfaces::new();
+    for entry in nix::ifaddrs::getifaddrs()? {
+        let addresses = interfaces.entry(entry.interface_name.clone()).or_default();
+        let address = entry.address.as_ref().and_then(|address| address.as_sockaddr_in());
+        let mask = entry.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in());
+        if let (Some(address), Some(mask)) = (address, mask) {
+            let net = Ipv4Net::with_netmask(address.ip(), mask.ip());
+            addresses.extend(net.ok());
+        }
+    }
+    Ok(interfaces)
+}
+
+#[cfg(test)]
+mod tests;

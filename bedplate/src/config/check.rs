@@ -1,0 +1,246 @@
+//! From what is written to what the server runs with.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use api::problem::Mistake;
+use fleet::FleetConfig;
+use ipnet::Ipv4Net;
+use provisioner::{
+    DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, document::tree::Location,
+};
+
+use super::{
+    Checked, Interfaces, Log,
+    raw::{Placed, Raw, RawSubnet, mistake},
+};
+
+/// The top of the file: for what is missing.
+const TOP: Location = Location { line: 1, column: 1 };
+
+/// Checks a file against the machine's interfaces. Without mistakes the first part is there.
+#[must_use]
+pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistake>) {
+    let mut mistakes = Vec::new();
+    let networks = networks(raw, interfaces, &mut mistakes);
+    let addresses: Vec<Ipv4Addr> = if raw.server_addresses.is_empty() {
+        networks.iter().map(Ipv4Net::addr).collect()
+    } else {
+        raw.server_addresses.iter().map(|address| address.value).collect()
+    };
+    if addresses.is_empty() && mistakes.is_empty() {
+        let hint = "name the interface that nodes boot from: `interfaces: [eth1]`";
+        mistakes.push(mistake(
+            TOP,
+            "interfaces",
+            "no address to serve nodes on".to_owned(),
+            Some(hint.to_owned()),
+        ));
+    }
+    let ports = ports(raw, &mut mistakes);
+    let dhcp = dhcp(raw, &networks, &mut mistakes);
+    let log = log(raw, &mut mistakes);
+    if let Some(seconds) = &raw.heartbeat_seconds
+        && !(1..=300).contains(&seconds.value)
+    {
+        let message = format!("{} is not between 1 and 300", seconds.value);
+        mistakes.push(mistake(seconds.at, "fleet.heartbeat-seconds", message, None));
+    }
+    if !mistakes.is_empty() {
+        return (None, mistakes);
+    }
+    let state_dir = path(raw.state_dir.as_ref(), "/var/lib/bedplate");
+    let mut fleet = FleetConfig::new(state_dir.clone(), addresses.iter().copied().map(IpAddr::V4).collect());
+    fleet.server_names = raw.server_names.iter().map(|name| name.value.clone()).collect();
+    fleet.heartbeat_seconds = raw.heartbeat_seconds.as_ref().map_or(5, |seconds| seconds.value);
+    let listen =
+        |port| addresses.iter().map(|&address| SocketAddr::from((address, port))).collect::<Vec<_>>();
+    let provisioner = ProvisionerConfig {
+        state_dir: state_dir.clone(),
+        shipped_overlays: path(raw.shipped_overlays.as_ref(), "/usr/share/bedplate/overlays"),
+        site_overlays: path(raw.site_overlays.as_ref(), "/etc/bedplate/overlays"),
+        ipxe_templates: path(raw.templates.as_ref(), "/usr/share/bedplate/ipxe"),
+        server_addresses: addresses.iter().copied().map(IpAddr::V4).collect(),
+        boot_listen: listen(ports.http),
+        fleet_port: ports.fleet,
+        dhcp,
+        tftp: raw.tftp.as_ref().is_none_or(|tftp| tftp.value),
+        firmware: FirmwareFiles {
+            bios: Some(path(raw.firmware_bios.as_ref(), "/usr/lib/ipxe/undionly.kpxe")),
+            efi_x86_64: Some(path(raw.firmware_efi_x86_64.as_ref(), "/usr/lib/ipxe/snponly.efi")),
+            efi_arm64: raw.firmware_efi_arm64.as_ref().map(|file| PathBuf::from(&file.value)),
+        },
+        substrate: path(raw.substrate.as_ref(), "/usr/lib/bedplate/substrate"),
+    };
+    let fleet_listen = listen(ports.fleet);
+    (Some(Checked { state_dir, api_listen: ports.api, fleet_listen, fleet, provisioner, log }), mistakes)
+}
+
+fn path(written: Option<&Placed<String>>, default: &str) -> PathBuf {
+    PathBuf::from(written.map_or(default, |path| path.value.as_str()))
+}
+
+/// The networks of the interfaces that were named.
+fn networks(raw: &Raw, interfaces: &Interfaces, mistakes: &mut Vec<Mistake>) -> Vec<Ipv4Net> {
+    let mut networks = Vec::new();
+    for (index, name) in raw.interfaces.iter().enumerate() {
+        let at = format!("interfaces[{index}]");
+        match interfaces.get(&name.value) {
+            None => {
+                let known: Vec<&str> = interfaces.keys().map(String::as_str).collect();
+                let hint = format!("this machine has {}", known.join(", "));
+                mistakes.push(mistake(
+                    name.at,
+                    &at,
+                    format!("there is no interface {}", name.value),
+                    Some(hint),
+                ));
+            }
+            Some(found) if found.is_empty() && raw.server_addresses.is_empty() => {
+                let hint = "give it one, or set server-addresses".to_owned();
+                let message = format!("interface {} has no IPv4 address", name.value);
+                mistakes.push(mistake(name.at, &at, message, Some(hint)));
+            }
+            Some(found) => networks.extend(found),
+        }
+    }
+    networks
+}
+
+struct Ports {
+    api: SocketAddr,
+    fleet: u16,
+    http: u16,
+}
+
+fn ports(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Ports {
+    let ports = Ports {
+        api: raw.api_listen.as_ref().map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9470)), |api| api.value),
+        fleet: raw.fleet_port.as_ref().map_or(9443, |port| port.value),
+        http: raw.http_port.as_ref().map_or(9480, |port| port.value),
+    };
+    let named = [
+        ("api.listen", ports.api.port(), raw.api_listen.as_ref().map(|api| api.at)),
+        ("fleet.port", ports.fleet, raw.fleet_port.as_ref().map(|port| port.at)),
+        ("boot.http-port", ports.http, raw.http_port.as_ref().map(|port| port.at)),
+    ];
+    for (index, &(key, port, at)) in named.iter().enumerate() {
+        if port == 0 && key != "api.listen" {
+            let message = "port 0 cannot be told to nodes".to_owned();
+            mistakes.push(mistake(at.unwrap_or(TOP), key, message, Some("choose a fixed port".to_owned())));
+        }
+        if let Some((other, ..)) = named[..index].iter().find(|(_, earlier, _)| *earlier == port && port != 0)
+        {
+            let message = format!("port {port} is taken by {other}");
+            mistakes.push(mistake(at.unwrap_or(TOP), key, message, Some("choose another port".to_owned())));
+        }
+    }
+    ports
+}
+
+fn dhcp(raw: &Raw, networks: &[Ipv4Net], mistakes: &mut Vec<Mistake>) -> DhcpConfig {
+    let mode = match raw.dhcp_mode.as_ref().map(|mode| (mode.at, mode.value.as_str())) {
+        None | Some((_, "authoritative")) => DhcpMode::Authoritative,
+        Some((_, "proxy")) => DhcpMode::Proxy,
+        Some((_, "off")) => DhcpMode::Off,
+        Some((at, other)) => {
+            let hint = Some("use authoritative, proxy or off".to_owned());
+            mistakes.push(mistake(at, "dhcp.mode", format!("{other:?} is no mode"), hint));
+            DhcpMode::Off
+        }
+    };
+    if mode != DhcpMode::Off && raw.interfaces.is_empty() {
+        let hint = "name them, or set dhcp.mode to off".to_owned();
+        mistakes.push(mistake(
+            TOP,
+            "interfaces",
+            "DHCP needs interfaces to listen on".to_owned(),
+            Some(hint),
+        ));
+    }
+    let lease_seconds = raw.lease_seconds.as_ref().map_or(3600, |lease| lease.value);
+    if let Some(lease) = &raw.lease_seconds
+        && lease.value < 60
+    {
+        let message = format!("{} is below 60: clients would renew all the time", lease.value);
+        mistakes.push(mistake(lease.at, "dhcp.lease-seconds", message, None));
+    }
+    let subnets = if raw.subnets.is_empty() {
+        let subnet = |net: &Ipv4Net| DhcpSubnet {
+            network: net.trunc(),
+            pool: None,
+            gateway: None,
+            dns: Vec::new(),
+            domain: None,
+        };
+        networks.iter().map(subnet).collect()
+    } else {
+        raw.subnets.iter().filter_map(|written| subnet(written, mistakes)).collect()
+    };
+    let interfaces = raw.interfaces.iter().map(|name| name.value.clone()).collect();
+    DhcpConfig { mode, interfaces, subnets, lease_seconds }
+}
+
+fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<DhcpSubnet> {
+    let Some(network) = raw.network.as_ref().map(|network| network.value.trunc()) else {
+        let hint = Some("write network: 10.1.0.0/24".to_owned());
+        mistakes.push(mistake(raw.at, &raw.path, "has no network".to_owned(), hint));
+        return None;
+    };
+    let mut inside = |address: Ipv4Addr, at: Location, key: &str| {
+        let fits = network.contains(&address);
+        if !fits {
+            let message = format!("{address} is not in {network}");
+            mistakes.push(mistake(at, &format!("{}.{key}", raw.path), message, None));
+        }
+        fits
+    };
+    if let Some(gateway) = &raw.gateway {
+        inside(gateway.value, gateway.at, "gateway");
+    }
+    let mut pool = None;
+    if let Some(written) = &raw.pool {
+        let ends = written.value.split_once('-');
+        let ends = ends.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+        match ends {
+            Some((first, last)) if first <= last => {
+                if inside(first, written.at, "pool") && inside(last, written.at, "pool") {
+                    pool = Some((first, last));
+                }
+            }
+            _ => {
+                let hint = Some("write pool: 10.1.0.100-10.1.0.199".to_owned());
+                let message = format!("{:?} is no range of addresses", written.value);
+                mistakes.push(mistake(written.at, &format!("{}.pool", raw.path), message, hint));
+            }
+        }
+    }
+    Some(DhcpSubnet {
+        network,
+        pool,
+        gateway: raw.gateway.as_ref().map(|gateway| gateway.value),
+        dns: raw.dns.iter().map(|server| server.value).collect(),
+        domain: raw.domain.clone(),
+    })
+}
+
+fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {
+    let json = match raw.log_format.as_ref().map(|format| (format.at, format.value.as_str())) {
+        None | Some((_, "text")) => false,
+        Some((_, "json")) => true,
+        Some((at, other)) => {
+            let hint = Some("use text or json".to_owned());
+            mistakes.push(mistake(at, "log.format", format!("{other:?} is no format"), hint));
+            false
+        }
+    };
+    let level = raw.log_level.as_ref().map_or("info", |level| level.value.as_str()).to_owned();
+    if let Some(written) = &raw.log_level
+        && let Err(error) = level.parse::<tracing_subscriber::EnvFilter>()
+    {
+        mistakes.push(mistake(written.at, "log.level", format!("{level:?} is no filter: {error}"), None));
+    }
+    Log { json, level }
+}

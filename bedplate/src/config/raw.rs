@@ -1,0 +1,281 @@
+//! The configuration file as written: every key with its place, every mistake of form collected.
+
+use std::str::FromStr;
+
+use api::problem::Mistake;
+use provisioner::document::{
+    did_you_mean,
+    tree::{self, Kind, Location, Tree},
+};
+
+/// A value and where it stands. Defaults stand at line 0.
+#[derive(Debug, Clone)]
+pub struct Placed<T> {
+    /// Where the value begins.
+    pub at: Location,
+    /// The value.
+    pub value: T,
+}
+
+/// One subnet as written.
+#[derive(Debug, Clone)]
+pub struct RawSubnet {
+    /// Where it begins.
+    pub at: Location,
+    /// Its place: `dhcp.subnets[0]`.
+    pub path: String,
+    /// `10.1.0.0/24`. Required.
+    pub network: Option<Placed<ipnet::Ipv4Net>>,
+    /// `10.1.0.100-10.1.0.199`: for nodes without an address of their own. Default: none.
+    pub pool: Option<Placed<String>>,
+    /// Default gateway. Default: none.
+    pub gateway: Option<Placed<std::net::Ipv4Addr>>,
+    /// Name servers. Default: none.
+    pub dns: Vec<Placed<std::net::Ipv4Addr>>,
+    /// Search domain. Default: none.
+    pub domain: Option<String>,
+}
+
+/// The file. Each field names its key, unit and default.
+#[derive(Debug, Default)]
+pub struct Raw {
+    /// `state-dir`: database, certificates, images. Default `/var/lib/bedplate`.
+    pub state_dir: Option<Placed<String>>,
+    /// `interfaces`: names of the network interfaces that nodes boot from.
+    pub interfaces: Vec<Placed<String>>,
+    /// `server-addresses`: addresses that nodes reach this server at. Default: the IPv4 addresses of `interfaces`.
+    pub server_addresses: Vec<Placed<std::net::Ipv4Addr>>,
+    /// `server-names`: further DNS names for the server's certificate. Default: none.
+    pub server_names: Vec<Placed<String>>,
+    /// `api.listen`: REST API, TLS. Default `127.0.0.1:9470`.
+    pub api_listen: Option<Placed<std::net::SocketAddr>>,
+    /// `fleet.port`: enrolment and the nodes' channel, TLS. Default 9443.
+    pub fleet_port: Option<Placed<u16>>,
+    /// `fleet.heartbeat-seconds`. Default 5.
+    pub heartbeat_seconds: Option<Placed<u32>>,
+    /// `boot.http-port`: boot scripts and images, plain HTTP. Default 9480.
+    pub http_port: Option<Placed<u16>>,
+    /// `boot.tftp`: serve boot programs over TFTP. Default true.
+    pub tftp: Option<Placed<bool>>,
+    /// `boot.substrate`: the static binary. Default `/usr/lib/bedplate/substrate`.
+    pub substrate: Option<Placed<String>>,
+    /// `boot.templates`: folder of boot script templates. Default `/usr/share/bedplate/ipxe`.
+    pub templates: Option<Placed<String>>,
+    /// `firmware.bios`. Default `/usr/lib/ipxe/undionly.kpxe`.
+    pub firmware_bios: Option<Placed<String>>,
+    /// `firmware.efi-x86-64`. Default `/usr/lib/ipxe/snponly.efi`.
+    pub firmware_efi_x86_64: Option<Placed<String>>,
+    /// `firmware.efi-arm64`. Default: none; Debian 12 has no such file.
+    pub firmware_efi_arm64: Option<Placed<String>>,
+    /// `dhcp.mode`: `authoritative`, `proxy` or `off`. Default `authoritative`.
+    pub dhcp_mode: Option<Placed<String>>,
+    /// `dhcp.lease-seconds`. Default 3600.
+    pub lease_seconds: Option<Placed<u32>>,
+    /// `dhcp.subnets`. Default: the networks of `interfaces`.
+    pub subnets: Vec<RawSubnet>,
+    /// `overlays.shipped`. Default `/usr/share/bedplate/overlays`.
+    pub shipped_overlays: Option<Placed<String>>,
+    /// `overlays.site`. Default `/etc/bedplate/overlays`.
+    pub site_overlays: Option<Placed<String>>,
+    /// `log.format`: `text` or `json`. Default `text`.
+    pub log_format: Option<Placed<String>>,
+    /// `log.level`: a tracing filter. Default `info`.
+    pub log_level: Option<Placed<String>>,
+    /// Mistakes of form: unknown keys, wrong types.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl Raw {
+    /// Reads the text of a file. Mistakes are in the result; what could be read is there beside them.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let mut raw = Self::default();
+        let mut mistakes = Vec::new();
+        match tree::parse(text) {
+            Ok(Some(tree)) if !tree.is_null() => {
+                raw.top(&Section::new(&tree, "", &mut mistakes), &mut mistakes)
+            }
+            Ok(_) => {}
+            Err(error) => mistakes.push(mistake(error.at, "", error.message, None)),
+        }
+        raw.mistakes = mistakes;
+        raw
+    }
+
+    fn top(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
+        top.only(
+            &[
+                "state-dir",
+                "interfaces",
+                "server-addresses",
+                "server-names",
+                "api",
+                "fleet",
+                "boot",
+                "firmware",
+                "dhcp",
+                "overlays",
+                "log",
+            ],
+            mistakes,
+        );
+        self.state_dir = top.one("state-dir", "a path", mistakes);
+        self.interfaces = top.many("interfaces", "names of network interfaces", mistakes);
+        self.server_addresses = top.many("server-addresses", "IPv4 addresses", mistakes);
+        self.server_names = top.many("server-names", "DNS names", mistakes);
+        if let Some(api) = top.section("api", &["listen"], mistakes) {
+            self.api_listen = api.one("listen", "ADDRESS:PORT", mistakes);
+        }
+        if let Some(fleet) = top.section("fleet", &["port", "heartbeat-seconds"], mistakes) {
+            self.fleet_port = fleet.one("port", "a port number", mistakes);
+            self.heartbeat_seconds = fleet.one("heartbeat-seconds", "a number of seconds", mistakes);
+        }
+        if let Some(boot) = top.section("boot", &["http-port", "tftp", "substrate", "templates"], mistakes) {
+            self.http_port = boot.one("http-port", "a port number", mistakes);
+            self.tftp = boot.one("tftp", "true or false", mistakes);
+            self.substrate = boot.one("substrate", "a path", mistakes);
+            self.templates = boot.one("templates", "a path", mistakes);
+        }
+        if let Some(firmware) = top.section("firmware", &["bios", "efi-x86-64", "efi-arm64"], mistakes) {
+            self.firmware_bios = firmware.one("bios", "a path", mistakes);
+            self.firmware_efi_x86_64 = firmware.one("efi-x86-64", "a path", mistakes);
+            self.firmware_efi_arm64 = firmware.one("efi-arm64", "a path", mistakes);
+        }
+        if let Some(dhcp) = top.section("dhcp", &["mode", "lease-seconds", "subnets"], mistakes) {
+            self.dhcp_mode = dhcp.one("mode", "authoritative, proxy or off", mistakes);
+            self.lease_seconds = dhcp.one("lease-seconds", "a number of seconds", mistakes);
+            self.subnets = dhcp.subnets(mistakes);
+        }
+        if let Some(overlays) = top.section("overlays", &["shipped", "site"], mistakes) {
+            self.shipped_overlays = overlays.one("shipped", "a path", mistakes);
+            self.site_overlays = overlays.one("site", "a path", mistakes);
+        }
+        if let Some(log) = top.section("log", &["format", "level"], mistakes) {
+            self.log_format = log.one("format", "text or json", mistakes);
+            self.log_level = log.one("level", "a filter such as info", mistakes);
+        }
+    }
+}
+
+/// A map of the file and its path.
+struct Section<'a> {
+    path: String,
+    at: Location,
+    entries: &'a [(tree::Key, Tree)],
+}
+
+impl<'a> Section<'a> {
+    fn new(tree: &'a Tree, path: &str, mistakes: &mut Vec<Mistake>) -> Self {
+        let entries = match &tree.kind {
+            Kind::Map(entries) => entries.as_slice(),
+            _ => {
+                mistakes.push(mistake(tree.at, path, "must be a map of keys".to_owned(), None));
+                &[]
+            }
+        };
+        Self { path: path.to_owned(), at: tree.at, entries }
+    }
+
+    fn child(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Complains about keys that mean nothing here and about keys written twice.
+    fn only(&self, known: &[&str], mistakes: &mut Vec<Mistake>) {
+        for (index, (key, _)) in self.entries.iter().enumerate() {
+            let path = self.child(&key.text);
+            if !known.contains(&key.text.as_str()) {
+                let hint = did_you_mean(&key.text, known.iter().copied())
+                    .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
+                mistakes.push(mistake(key.at, &path, "unknown key".to_owned(), Some(hint)));
+            } else if self.entries[..index].iter().any(|(earlier, _)| earlier.text == key.text) {
+                mistakes.push(mistake(
+                    key.at,
+                    &path,
+                    "written twice".to_owned(),
+                    Some("keep one".to_owned()),
+                ));
+            }
+        }
+    }
+
+    fn value(&self, key: &str) -> Option<&'a Tree> {
+        self.entries
+            .iter()
+            .find(|(name, _)| name.text == key)
+            .map(|(_, tree)| tree)
+            .filter(|tree| !tree.is_null())
+    }
+
+    fn section(&self, key: &str, known: &[&str], mistakes: &mut Vec<Mistake>) -> Option<Section<'a>> {
+        let section = Section::new(self.value(key)?, &self.child(key), mistakes);
+        section.only(known, mistakes);
+        Some(section)
+    }
+
+    fn one<T: FromStr>(&self, key: &str, wanted: &str, mistakes: &mut Vec<Mistake>) -> Option<Placed<T>> {
+        scalar(self.value(key)?, &self.child(key), wanted, mistakes)
+    }
+
+    fn many<T: FromStr>(&self, key: &str, wanted: &str, mistakes: &mut Vec<Mistake>) -> Vec<Placed<T>> {
+        let Some(tree) = self.value(key) else { return Vec::new() };
+        let Kind::List(elements) = &tree.kind else {
+            let message = format!("must be a list of {wanted}");
+            mistakes.push(mistake(tree.at, &self.child(key), message, Some("write it as [a, b]".to_owned())));
+            return Vec::new();
+        };
+        let each = elements.iter().enumerate();
+        each.filter_map(|(index, element)| {
+            scalar(element, &format!("{}[{index}]", self.child(key)), wanted, mistakes)
+        })
+        .collect()
+    }
+
+    fn subnets(&self, mistakes: &mut Vec<Mistake>) -> Vec<RawSubnet> {
+        let Some(tree) = self.value("subnets") else { return Vec::new() };
+        let Kind::List(elements) = &tree.kind else {
+            mistakes.push(mistake(tree.at, "dhcp.subnets", "must be a list of subnets".to_owned(), None));
+            return Vec::new();
+        };
+        let mut subnets = Vec::new();
+        for (index, element) in elements.iter().enumerate() {
+            let path = format!("dhcp.subnets[{index}]");
+            let section = Section::new(element, &path, mistakes);
+            section.only(&["network", "pool", "gateway", "dns", "domain"], mistakes);
+            subnets.push(RawSubnet {
+                at: section.at,
+                network: section.one("network", "a network such as 10.1.0.0/24", mistakes),
+                pool: section.one("pool", "FIRST-LAST", mistakes),
+                gateway: section.one("gateway", "an IPv4 address", mistakes),
+                dns: section.many("dns", "IPv4 addresses", mistakes),
+                domain: section.one::<String>("domain", "a domain", mistakes).map(|domain| domain.value),
+                path,
+            });
+        }
+        subnets
+    }
+}
+
+fn scalar<T: FromStr>(
+    tree: &Tree,
+    path: &str,
+    wanted: &str,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Placed<T>> {
+    let Kind::Scalar { text, .. } = &tree.kind else {
+        mistakes.push(mistake(tree.at, path, format!("must be {wanted}"), None));
+        return None;
+    };
+    match text.parse() {
+        Ok(value) => Some(Placed { at: tree.at, value }),
+        Err(_) => {
+            mistakes.push(mistake(tree.at, path, format!("{text:?} is not {wanted}"), None));
+            None
+        }
+    }
+}
+
+/// A mistake at a place of the file.
+pub(super) fn mistake(at: Location, path: &str, message: String, hint: Option<String>) -> Mistake {
+    Mistake { line: at.line, column: at.column, path: path.to_owned(), message, hint }
+}

@@ -1,0 +1,77 @@
+//! What a file says, and every mistake in it.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn machine() -> Interfaces {
+    [("lo", "127.0.0.1/8"), ("eth0", "10.1.0.1/24")]
+        .map(|(name, net)| (name.to_owned(), vec![net.parse().unwrap()]))
+        .into_iter()
+        .chain([("eth9".to_owned(), Vec::new())])
+        .collect()
+}
+
+fn mistakes(text: &str, expected: &Expect) {
+    let found = Checked::parse(text, &machine()).expect_err("the file has mistakes");
+    expected.assert_eq(&found.iter().map(|mistake| format!("{mistake}\n")).collect::<String>());
+}
+
+#[test]
+fn one_line_is_enough() {
+    let checked = Checked::parse("interfaces: [eth0]", &machine()).unwrap();
+    assert_eq!(checked.fleet_listen, ["10.1.0.1:9443".parse().unwrap()]);
+    assert_eq!(checked.provisioner.boot_listen, ["10.1.0.1:9480".parse().unwrap()]);
+    assert_eq!(checked.provisioner.dhcp.subnets[0].network, "10.1.0.0/24".parse().unwrap());
+    assert_eq!(checked.api_listen, "127.0.0.1:9470".parse().unwrap());
+    assert_eq!(checked.state_dir, PathBuf::from("/var/lib/bedplate"));
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    mistakes(
+        "interfaces: [eth0, eth7]\nstatedir: /x\nfleet: {port: 9480, heartbeat-seconds: 0}\nboot:\n  tftp: maybe\n\
+         dhcp:\n  mode: sometimes\n  lease-seconds: 5\n  subnets:\n  - {gateway: 10.1.0.1}\n  \
+         - {network: 10.1.0.0/24, gateway: 10.2.0.1, pool: 10.1.0.9}\nlog: {format: xml}\n",
+        &expect![[r#"
+            1:1: boot.http-port: port 9480 is taken by fleet.port (choose another port)
+            1:20: interfaces[1]: there is no interface eth7 (this machine has eth0, eth9, lo)
+            2:1: statedir: unknown key (did you mean `state-dir`?)
+            3:40: fleet.heartbeat-seconds: 0 is not between 1 and 300
+            5:9: boot.tftp: "maybe" is not true or false
+            7:9: dhcp.mode: "sometimes" is no mode (use authoritative, proxy or off)
+            8:18: dhcp.lease-seconds: 5 is below 60: clients would renew all the time
+            10:5: dhcp.subnets[0]: has no network (write network: 10.1.0.0/24)
+            11:37: dhcp.subnets[1].gateway: 10.2.0.1 is not in 10.1.0.0/24
+            11:53: dhcp.subnets[1].pool: "10.1.0.9" is no range of addresses (write pool: 10.1.0.100-10.1.0.199)
+            12:15: log.format: "xml" is no format (use text or json)
+        "#]],
+    );
+}
+
+#[test]
+fn an_interface_without_address_needs_one() {
+    mistakes(
+        "interfaces: [eth9]",
+        &expect![[r#"
+        1:14: interfaces[0]: interface eth9 has no IPv4 address (give it one, or set server-addresses)
+    "#]],
+    );
+}
+
+#[test]
+fn no_file_says_what_is_missing() {
+    mistakes("", &expect![[r#"
+        1:1: interfaces: DHCP needs interfaces to listen on (name them, or set dhcp.mode to off)
+        1:1: interfaces: no address to serve nodes on (name the interface that nodes boot from: `interfaces: [eth1]`)
+    "#]]);
+}
+
+#[test]
+fn what_is_no_yaml_is_told_with_its_place() {
+    mistakes("interfaces: [eth0\nfoo: bar", &expect![[r#"
+        1:1: interfaces: DHCP needs interfaces to listen on (name them, or set dhcp.mode to off)
+        1:1: interfaces: no address to serve nodes on (name the interface that nodes boot from: `interfaces: [eth1]`)
+        2:4: : illegal placement of ':' indicator
+    "#]]);
+}

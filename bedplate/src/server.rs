@@ -1,0 +1,233 @@
+//! `bedplate server`: opens the roles on one database and one certificate authority, and serves them until told to
+//! stop.
+//!
+//! | port | what | protection |
+//! |---|---|---|
+//! | `api.listen` | REST | TLS, bearer token |
+//! | `fleet.port` | enrolment, reports, channel, overlays | TLS, client certificate |
+//! | `boot.http-port` | boot scripts, images | none: plain HTTP, see docs/security.md |
+//!
+//! DHCP and TFTP are the provisioner's. Everything is bound before the first request is answered.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use access::{Access, AccessError};
+use fleet::{Fleet, FleetError};
+use provisioner::{OpenError, Provisioner, ServeError};
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::{JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Checked;
+
+mod admin_context;
+mod log;
+mod rest;
+
+pub use admin_context::AdminContextError;
+pub use log::start as start_log;
+pub use rest::openapi;
+
+/// The database in the state folder.
+const DATABASE: &str = "bedplate.db";
+
+/// Held while the server runs, so that two servers never share a state folder.
+const LOCK: &str = "server.lock";
+
+/// Connections to the database: SQLite has one writer, the others read beside it.
+const MAX_CONNECTIONS: u32 = 8;
+
+/// How long a writer waits for another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The state folder.
+    #[error("cannot use the state folder {}", path.display())]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another server runs on the state folder.
+    #[error("another `bedplate server` runs on the state folder {}: stop it, or set state-dir", path.display())]
+    Locked {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The database.
+    #[error("cannot open the database {}", path.display())]
+    Database {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Users and tokens.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The fleet.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The provisioner's state.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The provisioner's servers.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The admin's context file.
+    #[error(transparent)]
+    AdminContext(#[from] AdminContextError),
+    /// A port.
+    #[error(
+        "cannot listen on {address} ({setting}): is another server running, or is the address not this machine's?"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// The key of the configuration.
+        setting: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The REST port ended.
+    #[error("the REST API cannot be served any more")]
+    Api(#[source] io::Error),
+    /// A part broke.
+    #[error("a part of the server ended badly")]
+    Broken(#[source] JoinError),
+}
+
+/// Runs the server until `shutdown`, or until a part of it fails.
+///
+/// # Errors
+/// See [`ServerError`].
+pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), ServerError> {
+    // Already installed is as good as installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _lock = lock(&config.state_dir)?;
+    let pool = open_database(&config.state_dir.join(DATABASE)).await?;
+    let access = Access::open(pool.clone()).await?;
+    let fleet = Fleet::open(pool.clone(), config.fleet.clone()).await?;
+    let served = serve(config, &pool, access, fleet.clone(), shutdown).await;
+    fleet.close().await;
+    pool.close().await;
+    tracing::info!("stopped");
+    served
+}
+
+async fn serve(
+    config: Checked,
+    pool: &SqlitePool,
+    access: Access,
+    fleet: Fleet,
+    shutdown: CancellationToken,
+) -> Result<(), ServerError> {
+    let provisioner =
+        Provisioner::open(pool.clone(), config.provisioner, fleet.clone(), access.clone()).await?;
+    let api = bind(config.api_listen, "api.listen")?;
+    let fleet_listeners: Vec<TcpListener> =
+        config.fleet_listen.iter().map(|&address| bind(address, "fleet.port")).collect::<Result<_, _>>()?;
+    let address = api.local_addr().map_err(ServerError::Api)?;
+    admin_context::write(&config.state_dir, &access, address, &fleet.ca_pem()).await?;
+
+    let stop = shutdown.child_token();
+    let mut parts: JoinSet<Result<(), ServerError>> = JoinSet::new();
+    let routes = rest::router(access, provisioner.rest());
+    parts.spawn(rest::serve(api, fleet.server_tls(false), routes, stop.clone()));
+    for listener in fleet_listeners {
+        let (fleet, routes, stop) = (fleet.clone(), provisioner.node_routes(), stop.clone());
+        parts.spawn(async move { Ok(fleet.serve(listener, routes, stop).await?) });
+    }
+    let provisioner_stop = stop.clone();
+    parts.spawn(async move { Ok(provisioner.serve(provisioner_stop).await?) });
+    tracing::info!("bedplate {} serves its REST API at https://{address}", env!("CARGO_PKG_VERSION"));
+
+    let mut outcome = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        stop.cancel();
+        let ended = ended.map_err(ServerError::Broken).flatten();
+        if outcome.is_ok() {
+            outcome = ended;
+        }
+    }
+    outcome
+}
+
+/// Makes the state folder, for its owner only, and locks it.
+fn lock(state_dir: &Path) -> Result<File, ServerError> {
+    let failed = |source| ServerError::StateDir { path: state_dir.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(failed)?;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(state_dir.join(LOCK))
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(ServerError::Locked { path: state_dir.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Opens the database so that what was acknowledged survives a power cut.
+async fn open_database(path: &Path) -> Result<SqlitePool, ServerError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT);
+    let opened = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS).connect_with(options).await;
+    opened.map_err(|source| ServerError::Database { path: path.to_owned(), source })
+}
+
+fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServerError> {
+    let failed = |source| ServerError::Bind { address, setting, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// What `bedplate server` does: reads the configuration, starts the log, and runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Mistakes of the configuration, or what ended the server.
+pub async fn start(config: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = Checked::load(config)?;
+    start_log(&config.log);
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(run(config, shutdown).await?)
+}

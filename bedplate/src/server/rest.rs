@@ -1,0 +1,157 @@
+//! The REST port: the roles' routes behind one layer of authentication, and the OpenAPI document.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use access::{Access, Refusal};
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::Request,
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use axum_server::{
+    Handle,
+    accept::NoDelayAcceptor,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use utoipa::{OpenApi as _, ToSchema, openapi::OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::ServerError;
+
+/// Time for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time that requests get to end when the server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest refusal of the HTTP library that is put into a problem document, bytes.
+const MAX_REFUSAL_BYTES: usize = 4096;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(title = "Bedplate", description = "Bare metal to running workflows. Errors are RFC 9457 problem documents."),
+    modifiers(&BearerToken),
+    security(("token" = []))
+)]
+struct Document;
+
+/// Every route but this document wants a bearer token.
+struct BearerToken;
+
+impl utoipa::Modify for BearerToken {
+    fn modify(&self, document: &mut OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// What runs.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+struct Version {
+    /// Version of the server.
+    version: &'static str,
+}
+
+/// The server's version.
+#[utoipa::path(get, path = "/v1/version", tag = "server", responses((status = OK, body = Version)))]
+async fn version() -> Json<Version> {
+    Json(Version { version: env!("CARGO_PKG_VERSION") })
+}
+
+fn described(access: &Access, roles: OpenApiRouter) -> OpenApiRouter {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(access.rest())
+        .merge(roles)
+        .routes(routes!(version))
+}
+
+/// The OpenAPI document of these routes.
+#[must_use]
+pub fn openapi(access: &Access, roles: OpenApiRouter) -> OpenApi {
+    described(access, roles).into_openapi()
+}
+
+/// All routes, authenticated and audited.
+pub(super) fn router(access: Access, roles: OpenApiRouter) -> Router {
+    let (routes, document) = described(&access, roles).split_for_parts();
+    // It has no key that is no string, so it is JSON.
+    let document = Bytes::from(document.to_json().unwrap_or_default());
+    let open =
+        get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
+    routes
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(middleware::from_fn(explain))
+        .layer(middleware::from_fn_with_state(access, access::layer))
+        .route("/v1/openapi.json", open)
+}
+
+async fn unknown_path(request: Request) -> Refusal {
+    let title = format!("{} is no path of the API", request.uri().path());
+    Refusal::new(StatusCode::NOT_FOUND, title, "GET /v1/openapi.json describes all of them")
+}
+
+async fn unknown_method(request: Request) -> Refusal {
+    let title = format!("{} cannot be done on {}", request.method(), request.uri().path());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, title, "GET /v1/openapi.json describes what can")
+}
+
+/// Makes a problem document of what the HTTP library itself refuses: a path or query that cannot be read.
+async fn explain(request: Request, next: Next) -> Response {
+    let asked = format!("cannot do {} {}", request.method(), request.uri().path());
+    let response = next.run(request).await;
+    let is_text = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let status = response.status();
+    if !is_text || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (_, body): (_, Body) = response.into_parts();
+    let text = axum::body::to_bytes(body, MAX_REFUSAL_BYTES).await.unwrap_or_default();
+    Refusal::new(status, asked, String::from_utf8_lossy(&text)).into_response()
+}
+
+/// Serves until `stop`.
+pub(super) async fn serve(
+    listener: std::net::TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    routes: Router,
+    stop: CancellationToken,
+) -> Result<(), ServerError> {
+    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
+        .handshake_timeout(HANDSHAKE_TIMEOUT)
+        .acceptor(NoDelayAcceptor::new());
+    let handle = Handle::new();
+    let mut server = axum_server::from_tcp(listener)
+        .map_err(ServerError::Api)?
+        .acceptor(acceptor)
+        .handle(handle.clone())
+        .accept_error_handler(|peer: Option<&SocketAddr>, error| {
+            let peer = peer.map_or_else(|| "a client".to_owned(), ToString::to_string);
+            tracing::debug!("REST: {peer} was not let in: {error}");
+        });
+    server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
+    let stopping = async {
+        stop.cancelled().await;
+        handle.graceful_shutdown(Some(SHUTDOWN_TIMEOUT));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        served = server.serve(routes.into_make_service()) => served.map_err(ServerError::Api),
+        () = stopping => Ok(()),
+    }
+}
