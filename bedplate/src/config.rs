@@ -111,6 +111,9 @@ impl Checked {
     /// All mistakes, in the order of the file.
     pub fn parse(text: &str, interfaces: &Interfaces) -> Result<Self, Vec<Mistake>> {
         let raw = Raw::read(text);
+        if raw.unreadable {
+            return Err(raw.mistakes);
+        }
         let (checked, mut mistakes) = check(&raw, interfaces);
         mistakes.extend(raw.mistakes);
         mistakes.sort();

@@ -81,6 +81,8 @@ pub struct Raw {
     pub log_format: Option<Placed<String>>,
     /// `log.level`: a tracing filter. Default `info`.
     pub log_level: Option<Placed<String>>,
+    /// The text is no YAML: what is missing in it cannot be told.
+    pub unreadable: bool,
     /// Mistakes of form: unknown keys, wrong types.
     pub mistakes: Vec<Mistake>,
 }
@@ -96,7 +98,10 @@ impl Raw {
                 raw.top(&Section::new(&tree, "", &mut mistakes), &mut mistakes)
             }
             Ok(_) => {}
-            Err(error) => mistakes.push(mistake(error.at, "", error.message, None)),
+            Err(error) => {
+                raw.unreadable = true;
+                mistakes.push(mistake(error.at, "", error.message, None));
+            }
         }
         raw.mistakes = mistakes;
         raw

@@ -65,32 +65,32 @@ fn broken_yaml_names_the_place() {
     check(
         "nodes:\n  n1: [a\n  n2: {}\n",
         &expect![[r#"
-        3:5: : illegal placement of ':' indicator
-    "#]],
+            3:5: illegal placement of ':' indicator
+        "#]],
     );
     check(
         "nodes: &a {}\nprofiles: *a\n",
         &expect![[r#"
-        2:11: : aliases (`*name`) are not read; write the value out, or use a profile
-    "#]],
+            2:11: aliases (`*name`) are not read; write the value out, or use a profile
+        "#]],
     );
     check(
         "- a\n",
         &expect![[r#"
-        1:1: : the document must be a map (begin with `nodes:` or `profiles:`)
-    "#]],
+            1:1: the document must be a map (begin with `nodes:` or `profiles:`)
+        "#]],
     );
     check(
         "nodes: {}\n---\nnodes: {}\n",
         &expect![[r#"
-        3:1: : a second YAML document; put everything into one
-    "#]],
+            3:1: a second YAML document; put everything into one
+        "#]],
     );
     check(
         "nodes: !x {}\n",
         &expect![[r#"
-        1:11: : a tag (`!…`) has no meaning here
-    "#]],
+            1:11: a tag (`!…`) has no meaning here
+        "#]],
     );
     check("", &expect![""]);
     check("# nothing\n", &expect![""]);

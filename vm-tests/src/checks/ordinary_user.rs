@@ -85,8 +85,10 @@ for which in boot runtime; do
   [ "$status" = 000 ] && status=401
   echo "$status"
 done
-code --json '{{"id":"{absent}","token":"0000000000000000000000000000000000000000000","csr":""}}' {base}/enroll; echo
+csr=$(openssl req -new -key key.pem -subj '/CN={absent}' 2>/dev/null </dev/null | awk '{{ printf "%s\\n", $0 }}')
+code --json '{{"id":"{absent}","token":"{guess}","csr":"'"$csr"'"}}' {base}/enroll; echo
 rm -f key.pem cert.pem /tmp/body"#,
+        guess = "0".repeat(43),
         own = own.id,
         absent = absent.id,
     );
