@@ -11,7 +11,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufWriter, Write},
+    fs::File,
+    io::{self, BufWriter, Read as _, Write},
 };
 
 use api::image::Artifact;
@@ -28,6 +29,10 @@ const ZSTD_LEVEL: i32 = 6;
 
 /// Level of gzip, for kernels that know no zstd.
 const GZIP_LEVEL: u32 = 6;
+
+/// The node's own archive follows, and the kernel looks for one only at multiples of 4. iPXE fills up in between where
+/// it lays them into memory itself (BIOS); the kernel's EFI stub, which reads them from iPXE's files, does not.
+const ALIGNMENT: u64 = 4;
 
 /// What the kernel can unpack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +67,8 @@ impl Stage1<'_> {
     pub(crate) fn write(&self, store: &Store) -> Result<Artifact, StoreError> {
         let temporary = store.temporary()?;
         let file = BufWriter::with_capacity(1 << 20, temporary.file());
-        self.pack(file).map_err(|e| store.write_failed("write stage 1 to", temporary.path(), 0, e))?;
+        let written = self.pack(file).and_then(|()| pad(temporary.file()));
+        written.map_err(|e| store.write_failed("write stage 1 to", temporary.path(), 0, e))?;
         let (digest, size) = store.adopt(temporary)?;
         Ok(Artifact { format: "initramfs".to_owned(), digest, size })
     }
@@ -103,4 +109,12 @@ impl Stage1<'_> {
         }
         cpio.finish()
     }
+}
+
+/// Fills up with zeros to a multiple of [`ALIGNMENT`].
+fn pad(mut file: &File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let missing = length.next_multiple_of(ALIGNMENT) - length;
+    io::copy(&mut io::repeat(0).take(missing), &mut file)?;
+    Ok(())
 }

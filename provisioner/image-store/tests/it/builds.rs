@@ -112,3 +112,18 @@ fn the_same_layers_give_the_same_bytes() {
     assert_eq!(rebuilt[0].kernel, kernel.kernel);
     assert_ne!(rebuilt[0].stage1, kernel.stage1);
 }
+
+/// The kernel's EFI stub lays the initrds into memory one after the other, and the kernel looks for the next one only
+/// at multiples of 4.
+#[test]
+fn stage_1_ends_where_the_next_initrd_may_begin() {
+    let (folder, store, built) = build_all(&[kernel_layer()]);
+    assert_eq!(built.kernels[0].stage1.size % 4, 0);
+    let layers = put(&store, &[kernel_layer()]);
+    let options = options(folder.path());
+    for length in 1..=8 {
+        std::fs::write(&options.substrate, &b"programs"[..length]).unwrap();
+        let rebuilt = rebuild_stage1(&store, &layers, &options, &NoProgress).unwrap();
+        assert_eq!(rebuilt[0].stage1.size % 4, 0, "with a program of {length} bytes");
+    }
+}
