@@ -14,6 +14,10 @@ const PRINTK: &str = "/proc/sys/kernel/printk";
 /// Our lines have level notice.
 const NOTICE: u32 = 5;
 
+/// Longest text of one record, bytes: the kernel refuses what is longer than 992 with its level, and a failure with all
+/// its causes may be.
+const MAX_RECORD_BYTES: usize = 900;
+
 /// The console.
 #[derive(Debug, Default)]
 pub struct Console {
@@ -38,13 +42,16 @@ impl Console {
 
     /// Prints one line.
     pub fn say(&mut self, line: &str) {
-        let line = format!("bedplate: {}", line.replace('\n', " "));
-        // There is nobody to tell that telling failed.
-        if let Some(kmsg) = &mut self.kmsg {
-            let _ = linux::console::log(kmsg, &line);
-        }
-        if let Some(console) = &mut self.console {
-            let _ = writeln!(console, "{line}\r");
+        let line = line.replace('\n', " ");
+        for record in records(&line) {
+            let record = format!("bedplate: {record}");
+            // There is nobody to tell that telling failed.
+            if let Some(kmsg) = &mut self.kmsg {
+                let _ = linux::console::log(kmsg, &record);
+            }
+            if let Some(console) = &mut self.console {
+                let _ = writeln!(console, "{record}\r");
+            }
         }
     }
 
@@ -54,6 +61,19 @@ impl Console {
             let _ = fs::write(PRINTK_DEVKMSG, rate_limit);
         }
     }
+}
+
+/// A line in pieces that the kernel takes.
+fn records(line: &str) -> Vec<&str> {
+    let mut records = Vec::new();
+    let mut rest = line;
+    while rest.len() > MAX_RECORD_BYTES {
+        let (record, next) = rest.split_at(rest.floor_char_boundary(MAX_RECORD_BYTES));
+        records.push(record);
+        rest = next;
+    }
+    records.push(rest);
+    records
 }
 
 fn kernel_shows_notices(printk: &str) -> bool {
@@ -89,6 +109,16 @@ mod tests {
         assert!(kernel_shows_notices("7\t4\t1\t7\n"));
         assert!(!kernel_shows_notices("4\t4\t1\t7\n"));
         assert!(!kernel_shows_notices(""));
+    }
+
+    #[test]
+    fn long_lines_go_in_pieces() {
+        assert_eq!(records("short"), ["short"]);
+        assert_eq!(records(""), [""]);
+        let long = "\u{20ac}".repeat(1000);
+        let pieces = records(&long);
+        assert_eq!((pieces.concat(), pieces.len()), (long.clone(), 4));
+        assert!(pieces.iter().all(|piece| piece.len() <= MAX_RECORD_BYTES));
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest JSON answer read, bytes: a certificate and its CA are a hundredth.
 pub const MAX_ANSWER_BYTES: u64 = 1 << 20;
 
+/// Waits between attempts of [`patiently`], seconds: a server that is restarted or fails over is back within them.
+const WAITS: [u64; 8] = [1, 2, 4, 8, 15, 30, 60, 60];
+
 /// Why no server did what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetPortError {
@@ -105,6 +108,26 @@ pub fn http_client(tls: rustls::ClientConfig) -> Result<reqwest::Client, FleetPo
         .tcp_nodelay(true)
         .build()
         .map_err(FleetPortError::Client)
+}
+
+/// Asks again while that can help, for about three minutes. `tell` gets lines for people.
+///
+/// # Errors
+/// The refusal, or the last failure.
+pub async fn patiently<T>(
+    ask: impl AsyncFn() -> Result<T, FleetPortError>,
+    tell: &mut dyn FnMut(&str),
+) -> Result<T, FleetPortError> {
+    for wait in WAITS {
+        match ask().await {
+            Err(error) if !error.is_final() => {
+                tell(&format!("{}; trying again in {wait} s", crate::console::chain(&error)));
+                tokio::time::sleep(Duration::from_secs(wait)).await;
+            }
+            result => return result,
+        }
+    }
+    ask().await
 }
 
 /// The fleet ports of the servers.
@@ -203,5 +226,40 @@ impl FleetPort {
             mistakes: Vec::new(),
         });
         Err(FleetPortError::Refused { server, route: route.to_owned(), problem: Box::new(problem) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn refused(status: u16) -> FleetPortError {
+        let (title, detail, mistakes) = ("no".to_owned(), String::new(), Vec::new());
+        FleetPortError::Refused {
+            server: ([127, 0, 0, 1], 1).into(),
+            route: "/x".to_owned(),
+            problem: Box::new(Problem { status, title, detail, mistakes }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_comes_back_is_asked_again_and_a_refusal_is_final() {
+        let asked = Cell::new(0);
+        let mut told = Vec::new();
+        let ask = async || {
+            asked.set(asked.get() + 1);
+            if asked.get() == 1 { Err(refused(503)) } else { Ok("answer") }
+        };
+        assert_eq!(patiently(ask, &mut |line| told.push(line.to_owned())).await.unwrap(), "answer");
+        assert_eq!(told, ["127.0.0.1:1 refuses /x (status 503): no; trying again in 1 s"]);
+        asked.set(0);
+        let ask = async || -> Result<(), _> {
+            asked.set(asked.get() + 1);
+            Err(refused(403))
+        };
+        let error = patiently(ask, &mut |_| {}).await.unwrap_err();
+        assert!(error.is_final() && asked.get() == 1);
     }
 }

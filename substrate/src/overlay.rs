@@ -222,12 +222,20 @@ impl Change {
         let stays = |path: &PathBuf| matches!(wanted.get(path), Some(Wanted::File(..) | Wanted::Link { .. }));
         let leavers: Vec<_> = self.manifest.files.iter().filter(|path| !stays(path)).cloned().collect();
         for path in leavers {
-            if self.restore(&path)? || self.root.remove_file(&path)? {
+            if self.is_ours(&path)? && (self.restore(&path)? || self.root.remove_file(&path)?) {
                 self.summary.removed += 1;
             }
             self.manifest.files.remove(&path);
         }
         Ok(())
+    }
+
+    /// `false` if somebody on the node removed the folder of our file, or put a folder or a device in its place: that is
+    /// theirs, and must not keep the overlays from being applied for ever.
+    fn is_ours(&self, path: &Path) -> Result<bool, LinuxError> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let there = parent.is_none_or(|parent| self.root.leads_to_folder(parent));
+        Ok(there && !matches!(self.root.look(path)?, Some(Entry::Folder(_) | Entry::Special)))
     }
 
     /// Puts the image's own file or link back. `false` if the image has none.

@@ -122,7 +122,9 @@ impl Boot {
         root_fs::mount_root(image, Path::new(identity::FOLDER), root, size)?;
 
         self.step = "applying the boot overlays";
-        let archive = fleet.get("/node/v1/overlays/boot", overlay::MAX_ARCHIVE_BYTES).await?;
+        let ask = || fleet.get("/node/v1/overlays/boot", overlay::MAX_ARCHIVE_BYTES);
+        let console = &mut self.console;
+        let archive = fleet_port::patiently(ask, &mut |line| console.say(line)).await?;
         let none = overlay::Manifest::default();
         let (_, summary) = overlay::apply(root, archive.as_ref(), &none, Some(Path::new(root_fs::LOWER)))?;
         self.console.say(&format!("{} files from overlays", summary.written));

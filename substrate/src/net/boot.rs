@@ -94,7 +94,7 @@ pub async fn bring_up(
     let (address, gateway) = ask_for_address(&top, card, fallback, progress).await?;
     network.links.add_address(&top, address).await?;
     if let Some(gateway) = gateway {
-        network.links.add_default_route(&top, gateway).await?;
+        network.route(&top, gateway, progress).await;
     }
     network.address = address;
     Ok(network)
@@ -215,6 +215,14 @@ impl Network {
         match tokio::time::timeout(CARRIER_LIMIT, running).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(NetworkError::NoCarrier { name: top.name.clone(), mac }),
+        }
+    }
+
+    /// Routes everything else through `gateway`. The servers are most often on the link itself, so a gateway that cannot
+    /// be used is no reason to stop.
+    async fn route(&self, top: &Link, gateway: IpAddr, progress: &mut dyn FnMut(&str)) {
+        if let Err(error) = self.links.add_default_route(top, gateway).await {
+            progress(&format!("{}; going on without a gateway", crate::console::chain(&error)));
         }
     }
 

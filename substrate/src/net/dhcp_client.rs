@@ -11,9 +11,10 @@
 //! | `Requesting` | `Timer` | `Requesting`, REQUEST sent again, or `Selecting` after the last |
 //! | `Bound`, `GaveUp` | any | unchanged |
 //!
-//! Everything else that is received is dropped. The client names itself by its hardware address only (no client
-//! identifier), so that the lease that the firmware had is found again, and asks for broadcast replies, because the
-//! interface has no address yet. The lease is not renewed: stage 1 gives the address up again.
+//! Everything else that is received is dropped. The client names itself by its hardware address, in the client identifier
+//! too (type 1 and the address, RFC 2132 section 9.14): iPXE asked so before it and the node's own network asks so after
+//! it, so that a site's server finds the same lease for all three. It asks for broadcast replies, because the interface
+//! has no address yet. The lease is not renewed: stage 1 gives the address up again.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -37,6 +38,9 @@ const MAX_OFFERS: u8 = 8;
 
 /// Smallest message, bytes: BOOTP relays drop shorter ones (RFC 1542, section 2.1).
 const MIN_MESSAGE_BYTES: usize = 300;
+
+/// Hardware type of Ethernet, at the head of the client identifier.
+const ETHERNET: u8 = 1;
 
 /// An address to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +208,7 @@ impl DhcpClient {
             .set_chaddr(&self.mac.0);
         let options = message.opts_mut();
         options.insert(DhcpOption::MessageType(kind));
+        options.insert(DhcpOption::ClientIdentifier([&[ETHERNET], &self.mac.0[..]].concat()));
         options.insert(DhcpOption::ParameterRequestList(vec![OptionCode::SubnetMask, OptionCode::Router]));
         message
     }

@@ -134,6 +134,24 @@ fn a_made_folder_with_somebody_elses_file_stays_until_it_is_empty() {
 }
 
 #[test]
+fn what_somebody_put_in_the_place_of_a_leaving_file_is_theirs() {
+    let (root, lower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(lower.path().join("c")).unwrap();
+    fs::write(lower.path().join("c/file"), "image").unwrap();
+    let tar = archive(&[("a/", ""), ("a/file", ""), ("b", ""), ("c/", ""), ("c/file", ""), ("d", "")]);
+    let (manifest, _) = apply(root.path(), tar.as_slice(), &Manifest::default(), Some(lower.path())).unwrap();
+    fs::remove_dir_all(root.path().join("a")).unwrap();
+    fs::write(root.path().join("a"), "theirs").unwrap();
+    fs::remove_file(root.path().join("b")).unwrap();
+    fs::create_dir(root.path().join("b")).unwrap();
+    fs::remove_dir_all(root.path().join("c")).unwrap();
+    let (manifest, summary) =
+        apply(root.path(), archive(&[]).as_slice(), &manifest, Some(lower.path())).unwrap();
+    assert_eq!((manifest, summary), (Manifest::default(), Summary { written: 0, removed: 1 }));
+    assert_eq!(tree(root.path()), ["a 644 \"theirs\"", "b/ 755"]);
+}
+
+#[test]
 fn local_changes_are_put_right() {
     let root = tempfile::tempdir().unwrap();
     let tar = archive(&[("file", "right")]);

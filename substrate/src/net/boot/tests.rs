@@ -119,7 +119,12 @@ async fn dhcp_server(
             Some(MessageType::Request) => MessageType::Ack,
             other => panic!("{other:?}"),
         };
-        assert_eq!(asked.opts().get(OptionCode::ClientIdentifier), None);
+        let mac = [&[1], asked.chaddr()].concat();
+        assert_eq!(
+            asked.opts().get(OptionCode::ClientIdentifier),
+            Some(&DhcpOption::ClientIdentifier(mac)),
+            "as iPXE and the node's own network ask"
+        );
         let mut reply = Message::default();
         reply
             .set_opcode(Opcode::BootReply)
@@ -253,6 +258,25 @@ fn privileged_without_dhcp_the_known_address_is_used() {
         assert!(told.iter().any(|line| line.contains("no DHCP server")), "{told:?}");
         assert_eq!(routes(), ["card 00000000", "card 0000090A"]);
         network.tear_down().await.unwrap();
+        assert_eq!(routes(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn privileged_a_gateway_that_cannot_be_used_is_told_and_left_out() {
+    in_namespace(|| async {
+        let links = Links::open().unwrap();
+        links.handle().link().add(rtnetlink::LinkVeth::new("card", "far").build()).execute().await.unwrap();
+        for name in ["far", "card"] {
+            links.up(&links.named(name).await.unwrap()).await.unwrap();
+        }
+        let card = links.named("card").await.unwrap();
+        links.add_address(&card, "10.9.0.8/32".parse().unwrap()).await.unwrap();
+        let address = IpNet::default();
+        let network = Network { links, cards: vec![card.clone()], made: Vec::new(), address };
+        let mut told = Vec::new();
+        network.route(&card, "10.9.0.1".parse().unwrap(), &mut |line| told.push(line.to_owned())).await;
+        assert!(told.len() == 1 && told[0].contains("cannot route through 10.9.0.1"), "{told:?}");
         assert_eq!(routes(), Vec::<String>::new());
     });
 }

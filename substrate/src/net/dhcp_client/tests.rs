@@ -39,7 +39,8 @@ fn a_lease_in_four_packets() {
         discover.opts().get(OptionCode::RequestedIpAddress),
         Some(&DhcpOption::RequestedIpAddress(ADDRESS))
     );
-    assert_eq!(discover.opts().get(OptionCode::ClientIdentifier), None);
+    let name = Some(DhcpOption::ClientIdentifier(vec![1, 0x52, 0x54, 0, 0, 0, 9]));
+    assert_eq!(discover.opts().get(OptionCode::ClientIdentifier), name.as_ref());
     assert!(discover.flags().broadcast());
     assert_eq!(discover.chaddr(), MAC.0);
 

@@ -108,6 +108,20 @@ async fn a_broken_download_is_resumed_at_the_next_server() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_behind_the_last_byte_is_no_loss() {
+    // In chunks, whose end never comes.
+    let chunked: Answer = Box::new(|_| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        [format!("{head}{:x}\r\n", CONTENT.len()).as_bytes(), CONTENT, b"\r\n"].concat()
+    });
+    let (first, _) = server(vec![chunked]);
+    let (second, offsets) = server(vec![body("416 Range Not Satisfiable", b"")]);
+    let (result, told) = fetched(&[first, second]).await;
+    assert_eq!(result.unwrap(), CONTENT);
+    assert_eq!((told.len(), offsets.lock().unwrap().len()), (1, 0), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_server_that_ignores_the_range_starts_again() {
     let (first, _) = server(vec![cut(10)]);
     let (second, _) = server(vec![body("200 OK", CONTENT)]);
