@@ -21,6 +21,9 @@ pub(crate) enum Lane {
     Vm,
 }
 
+/// Started as built: `cargo run` for one package would build its dependencies again, with the features of that one only.
+const VM_TESTS: &str = "target/debug/vm-tests";
+
 const PRIVILEGED: &str = "test(/(^|::)privileged_/)";
 
 /// Runs one lane, or the lints and all lanes.
@@ -52,7 +55,7 @@ pub(crate) fn test(lane: Option<Lane>) -> anyhow::Result<()> {
 pub(crate) fn demo() -> anyhow::Result<()> {
     run("cargo", &["build", "--quiet", "--package", "bedplate", "--package", "vm-tests"])?;
     agent_build::build(false)?;
-    run("cargo", &["run", "--quiet", "--package", "vm-tests", "--", "demo"])
+    run(VM_TESTS, &["demo"])
 }
 
 /// Everything that the lanes run: programs, tests, and the static agent.
@@ -72,7 +75,7 @@ fn run_lane(lane: Lane) -> anyhow::Result<()> {
         }
         Lane::Vm => {
             require_root("tap devices")?;
-            run("cargo", &["run", "--quiet", "--package", "vm-tests", "--", "lane"])
+            run(VM_TESTS, &["lane"])
         }
     }
 }
