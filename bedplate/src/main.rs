@@ -1,3 +1,12 @@
-//! To be written.
+//! The program `bedplate`: the command line, and `bedplate server`.
+//!
+//! Exit status: 0 done, 1 failed, 2 used wrongly, 130 left by Ctrl-C.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::complete::answer_the_shell();
+    cli::run()
+}

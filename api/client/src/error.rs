@@ -28,7 +28,7 @@ pub enum ClientError {
         source: url::ParseError,
     },
     /// No answer.
-    #[error("cannot reach the server at {server}: is it running, and is this its address?")]
+    #[error("cannot reach the server at {server}")]
     Unreachable {
         /// The server.
         server: String,

@@ -327,6 +327,16 @@ impl Client {
         self.get(&format!("/v1/overlays/{overlay}/render"), &query).await
     }
 
+    /// A file of an overlay as its author wrote it, templates before rendering. `path` is the path on the node.
+    ///
+    /// # Errors
+    /// As every request; 404 if the overlay has no such file.
+    pub async fn overlay_file(&self, overlay: &OverlayName, path: &str) -> Result<Vec<u8>, ClientError> {
+        let path = format!("/v1/overlays/{overlay}/files/{}", path.trim_start_matches('/'));
+        let response = self.answer(self.request(Method::GET, &path)?.timeout(DEADLINE)).await?;
+        Ok(response.bytes().await.map_err(ClientError::Answer)?.into())
+    }
+
     /// Writes a file of a site overlay. `path` is the path on the node.
     ///
     /// # Errors

@@ -61,15 +61,21 @@ fn an_interface_without_address_needs_one() {
 
 #[test]
 fn no_file_says_what_is_missing() {
-    mistakes("", &expect![[r#"
+    mistakes(
+        "",
+        &expect![[r#"
         1:1: interfaces: DHCP needs interfaces to listen on (name them, or set dhcp.mode to off)
         1:1: interfaces: no address to serve nodes on (name the interface that nodes boot from: `interfaces: [eth1]`)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_is_no_yaml_is_told_with_its_place() {
-    mistakes("interfaces: [eth0\nfoo: bar", &expect![[r#"
+    mistakes(
+        "interfaces: [eth0\nfoo: bar",
+        &expect![[r#"
         2:4: illegal placement of ':' indicator
-    "#]]);
+    "#]],
+    );
 }

@@ -44,6 +44,14 @@ pub enum SiteError {
     /// A template that is not text.
     #[error("a template must be UTF-8")]
     NotText,
+    /// There is no such file in an overlay.
+    #[error("overlay {overlay} has no file {path}")]
+    Missing {
+        /// The overlay.
+        overlay: OverlayName,
+        /// Path on the node.
+        path: String,
+    },
     /// There is no such file in a site overlay.
     #[error("the site's overlay {overlay} has no file {path}")]
     NotFound {
@@ -115,6 +123,22 @@ pub fn put(
         }
         _ => Ok(()),
     }
+}
+
+/// One file as its author wrote it, templates before rendering: the site's, or that of the shipped overlay if the site
+/// has no overlay of that name.
+///
+/// # Errors
+/// See [`SiteError`].
+pub fn read(shipped: &Path, site: &Path, overlay: &OverlayName, path: &str) -> Result<Vec<u8>, SiteError> {
+    check_path(path).map_err(|rule| SiteError::Path { path: path.to_owned(), rule })?;
+    let own = site.join(overlay.as_str());
+    let folder = if own.is_dir() { own } else { shipped.join(overlay.as_str()) };
+    let (plain, template) = both_names(&folder, path);
+    let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let missing = || SiteError::Missing { overlay: overlay.clone(), path: path.to_owned() };
+    let found = [plain, template].into_iter().find(is_file).ok_or_else(missing)?;
+    fs::read(&found).map_err(|source| SiteError::Io { operation: "read", path: found, source })
 }
 
 /// Removes one file of the site's overlay, and the folders that it leaves empty.
@@ -207,7 +231,13 @@ mod tests {
         let library = Library::load(shipped.path(), site.path()).unwrap();
         let name: OverlayName = "hosts".parse().unwrap();
         let file = NewFile { path: "/etc/hosts", mode: 0o600, template: false, bytes: b"mine\n" };
+        let now =
+            |path: &str| read(shipped.path(), site.path(), &name, path).map_err(|error| error.to_string());
+        assert_eq!(now("/etc/hosts").unwrap(), b"a\n", "the shipped template");
+        assert_eq!(now("/etc/none").unwrap_err(), "overlay hosts has no file /etc/none");
+        assert_eq!(now("/etc/link").unwrap_err(), "overlay hosts has no file /etc/link", "a link is no file");
         put(&library, shipped.path(), site.path(), &name, &file).unwrap();
+        assert_eq!(now("/etc/hosts").unwrap(), b"mine\n");
         let at = |path: &str| site.path().join("hosts/rootfs/etc").join(path);
         assert_eq!(fs::read_to_string(at("hosts")).unwrap(), "mine\n");
         assert_eq!(fs::metadata(at("hosts")).unwrap().permissions().mode() & 0o7777, 0o600);

@@ -28,7 +28,7 @@ use crate::{
 
 pub(super) fn router() -> OpenApiRouter<Provisioner> {
     let files = OpenApiRouter::new()
-        .routes(routes!(put_file, delete_file))
+        .routes(routes!(get_file, put_file, delete_file))
         // One byte more than is taken, so that the refusal is ours.
         .layer(DefaultBodyLimit::max(MAX_FILE_BYTES + 1));
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(render)).merge(files)
@@ -145,6 +145,31 @@ fn rendered_file(entry: &Entry) -> Option<RenderedFile> {
     Some(RenderedFile { path: entry.path.clone(), mode: entry.mode, content })
 }
 
+/// A file of an overlay as its author wrote it. For admins: it may hold secrets of the site.
+#[utoipa::path(
+    get, path = "/v1/overlays/{name}/files/{*path}", tag = "overlays",
+    params(("name" = String, Path, description = "Name of the overlay"),
+        ("path" = String, Path, description = "Path on the node")),
+    responses((status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = NOT_FOUND, body = Problem))
+)]
+async fn get_file(
+    State(provisioner): State<Provisioner>,
+    Extension(principal): Extension<Principal>,
+    Path((name, path)): Path<(OverlayName, String)>,
+) -> Result<Vec<u8>, Refusal> {
+    let title = format!("cannot read /{path} of overlay {name}");
+    if !principal.admin {
+        return Err(not_admin(&principal, &title));
+    }
+    let reading = tokio::task::spawn_blocking(move || {
+        let config = &provisioner.0.config;
+        site::read(&config.shipped_overlays, &config.site_overlays, &name, &format!("/{path}"))
+    });
+    let read = reading.await.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    read.map_err(|error| Refusal::new(status_of(&error), title, causes(&error)))
+}
+
 /// Query of `PUT /v1/overlays/{name}/files/{path}`.
 #[derive(Debug, Deserialize)]
 struct FileQuery {
@@ -203,6 +228,18 @@ async fn delete_file(
     .await
 }
 
+fn status_of(error: &SiteError) -> StatusCode {
+    match error {
+        SiteError::Missing { .. } | SiteError::NotFound { .. } => StatusCode::NOT_FOUND,
+        SiteError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        SiteError::Path { .. }
+        | SiteError::Mode { .. }
+        | SiteError::TooLarge { .. }
+        | SiteError::Template(_)
+        | SiteError::NotText => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
 /// Edits the site's folder, one edit at a time, and reads it again.
 async fn edit(
     provisioner: &Provisioner,
@@ -212,18 +249,7 @@ async fn edit(
     let _turn = provisioner.0.turn.lock().await;
     let edited = tokio::task::spawn_blocking(edit).await;
     let edited = edited.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    edited.map_err(|error| {
-        let status = match error {
-            SiteError::NotFound { .. } => StatusCode::NOT_FOUND,
-            SiteError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            SiteError::Path { .. }
-            | SiteError::Mode { .. }
-            | SiteError::TooLarge { .. }
-            | SiteError::Template(_)
-            | SiteError::NotText => StatusCode::UNPROCESSABLE_ENTITY,
-        };
-        Refusal::new(status, title.clone(), causes(&error))
-    })?;
+    edited.map_err(|error| Refusal::new(status_of(&error), title.clone(), causes(&error)))?;
     provisioner.reload_overlays().await.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }

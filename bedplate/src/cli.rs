@@ -1,0 +1,172 @@
+//! The command line: what it looks like, and the way from arguments to an exit status.
+//!
+//! One module a verb. Verbs ask the server through `client` and hand a value and its text to [`Session::show`].
+
+mod access;
+mod apply;
+mod clock;
+pub(crate) mod complete;
+mod context;
+mod error;
+mod image;
+mod node;
+mod operation;
+mod output;
+mod overlay;
+mod profile;
+mod server;
+mod spec;
+mod table;
+mod words;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use self::{
+    context::Session,
+    output::{Format, Stdout},
+};
+
+/// Takes bare metal to ready nodes: boots them over the network from OCI images and keeps them in step.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bedplate",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    max_term_width = 110,
+    after_help = "Examples:
+  bedplate image import docker://registry.example/debian-node:12
+  bedplate node add n1 --image debian-node --mac 52:54:00:12:34:56 --address 10.1.0.11/24
+  bedplate node watch --until ready --timeout 10m
+  bedplate node inventory n1
+
+Where the server is and how to be let in stands in a context file: --context, else BEDPLATE_CONTEXT, else
+~/.config/bedplate/context.yaml, else /var/lib/bedplate/admin.yaml, which the server writes at its first start."
+)]
+struct Cli {
+    /// File that tells the server's URL, its CA and a token.
+    #[arg(long, global = true, env = "BEDPLATE_CONTEXT", value_name = "FILE", hide_env = true)]
+    context: Option<PathBuf>,
+    /// How to print: a table for people, or json or yaml for programs.
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    output: Option<Format>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value in a process")]
+enum Verb {
+    /// Add, change, watch and reboot nodes.
+    #[command(subcommand)]
+    Node(node::Verb),
+    /// Values that many nodes share.
+    #[command(subcommand)]
+    Profile(profile::Verb),
+    /// Make nodes and profiles be as a YAML document says.
+    Apply(apply::Apply),
+    /// Print all nodes and profiles as a document for `apply`.
+    Export,
+    /// Import and delete OS images.
+    #[command(subcommand)]
+    Image(image::Verb),
+    /// Look at long operations.
+    #[command(subcommand)]
+    Operation(operation::Verb),
+    /// Files and templates that are laid over the nodes' root.
+    #[command(subcommand)]
+    Overlay(overlay::Verb),
+    /// Print whose token the context holds.
+    Whoami,
+    /// Tokens for further people and programs.
+    #[command(subcommand)]
+    Token(access::TokenVerb),
+    /// Print the log of all changes, newest first.
+    Audit(access::Audit),
+    /// Print the version of this program and of the server.
+    Version,
+    /// Print the completion script for a shell.
+    Completion(complete::Completion),
+    /// Run the server, or check its configuration.
+    Server(server::Server),
+}
+
+/// Reads the arguments of the process and does what they say.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let session = Session::new(cli.context, Stdout::new(cli.output));
+    let runtime = if matches!(cli.verb, Verb::Server(_)) { server_runtime() } else { runtime() };
+    let done = runtime.and_then(|runtime| runtime.block_on(perform(&session, cli.verb)));
+    match done {
+        Ok(code) => code,
+        Err(error) => error::report(&error),
+    }
+}
+
+/// The runtime of the verbs that ask the server: one thread does.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// The server's: a thread for each processor.
+fn server_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Node(verb) => return node::run(session, verb).await,
+        Verb::Profile(verb) => profile::run(session, verb).await?,
+        Verb::Apply(apply) => apply::apply(session, &apply).await?,
+        Verb::Export => apply::export(session).await?,
+        Verb::Image(verb) => return image::run(session, verb).await,
+        Verb::Operation(verb) => return operation::run(session, verb).await,
+        Verb::Overlay(verb) => overlay::run(session, verb).await?,
+        Verb::Whoami => access::whoami(session).await?,
+        Verb::Token(verb) => access::token(session, verb).await?,
+        Verb::Audit(audit) => access::audit(session, &audit).await?,
+        Verb::Version => access::version(session).await?,
+        Verb::Completion(completion) => complete::script(session, &completion)?,
+        Verb::Server(server) => server::run(session, server).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help() {
+        let help = Cli::command().render_help().to_string();
+        expect![[""]].assert_eq(&help);
+    }
+
+    /// Every verb and every option says what it does.
+    #[test]
+    fn nothing_is_without_help() {
+        fn walk(command: &clap::Command, path: &str, silent: &mut Vec<String>) {
+            if command.get_about().is_none() {
+                silent.push(path.to_owned());
+            }
+            let arguments = command.get_arguments().filter(|argument| argument.get_help().is_none());
+            silent.extend(arguments.map(|argument| format!("{path} {}", argument.get_id())));
+            for verb in command.get_subcommands() {
+                walk(verb, &format!("{path} {}", verb.get_name()), silent);
+            }
+        }
+        let mut silent = Vec::new();
+        walk(&Cli::command(), "bedplate", &mut silent);
+        assert_eq!(silent, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,127 @@
+//! `whoami`, `token`, `audit` and `version`.
+
+use api::access::{AuditEntry, CreateToken, Token};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    context::Session,
+    output::say,
+    table::{Look, cells, table},
+};
+
+/// Tokens for further people and programs.
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenVerb {
+    /// List tokens, without their secrets.
+    List,
+    /// Make a token and print it, this once.
+    #[command(after_help = "Example:
+  bedplate token create ci -o json | jq -r .token")]
+    Create {
+        /// What it is for.
+        name: String,
+    },
+    /// Revoke a token; it is refused from now on.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Print the log of all changes, newest first.
+#[derive(Debug, Args)]
+pub(super) struct Audit {
+    /// Lines at most.
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+}
+
+pub(super) async fn whoami(session: &Session) -> anyhow::Result<()> {
+    let whoami = session.client()?.whoami().await?;
+    let role = if whoami.admin { "admin" } else { "may only read" };
+    session.out.show(&whoami, |_| format!("{} ({role})\n", whoami.name))
+}
+
+pub(super) async fn token(session: &Session, verb: TokenVerb) -> anyhow::Result<()> {
+    let client = session.client()?;
+    match verb {
+        TokenVerb::List => {
+            let tokens = client.tokens().await?;
+            session.out.show(&tokens, |look| token_table(*look, &tokens))
+        }
+        TokenVerb::Create { name } => {
+            let created = client.create_token(&CreateToken { name }).await?;
+            session.out.show(&created, |_| format!("{}\n", created.token))?;
+            say("keep it: it cannot be shown again");
+            Ok(())
+        }
+        TokenVerb::Delete { name } => {
+            client.delete_token(&name).await?;
+            session.out.show(&json!({"deleted": [name]}), |_| format!("revoked {name}\n"))
+        }
+    }
+}
+
+fn token_table(look: Look, tokens: &[Token]) -> String {
+    let row = |token: &Token| cells([token.name.clone(), token.user.clone(), token.created.to_string()]);
+    table(look, &["NAME", "USER", "CREATED"], tokens.iter().map(row))
+}
+
+pub(super) async fn audit(session: &Session, audit: &Audit) -> anyhow::Result<()> {
+    let entries = session.client()?.audit(audit.limit).await?;
+    session.out.show(&entries, |look| audit_table(*look, &entries))
+}
+
+fn audit_table(look: Look, entries: &[AuditEntry]) -> String {
+    let row = |entry: &AuditEntry| {
+        cells([
+            entry.number.to_string(),
+            entry.at.to_string(),
+            entry.principal.clone(),
+            entry.action.clone(),
+            entry.subject.clone(),
+            entry.outcome.clone(),
+        ])
+    };
+    table(look, &["NUMBER", "TIME", "WHO", "ACTION", "SUBJECT", "OUTCOME"], entries.iter().map(row))
+}
+
+/// The server's version is left out where no server can be asked.
+pub(super) async fn version(session: &Session) -> anyhow::Result<()> {
+    let own = env!("CARGO_PKG_VERSION");
+    let server = match session.client() {
+        Ok(client) => client.version().await.map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &server {
+        say(&format!("the server's version is not known: {error:#}"));
+    }
+    let server = server.ok().and_then(|answer| answer["version"].as_str().map(str::to_owned));
+    session.out.show(&json!({"client": own, "server": server}), |_| match &server {
+        Some(server) => format!("bedplate {own}\nserver   {server}\n"),
+        None => format!("bedplate {own}\n"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use api::ids::Timestamp;
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn audit_lines() {
+        let entry = AuditEntry {
+            number: 7,
+            at: Timestamp(1_795_464_000_000_000),
+            principal: "admin".to_owned(),
+            action: "POST".to_owned(),
+            subject: "/v1/nodes".to_owned(),
+            outcome: "201".to_owned(),
+            hash: "00".repeat(32),
+        };
+        expect![[""]].assert_eq(&audit_table(Look::PLAIN, &[entry]));
+    }
+}

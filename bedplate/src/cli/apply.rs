@@ -1,0 +1,132 @@
+//! `apply` and `export`: the whole cluster as a YAML document.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use api::machine::{Applied, Change};
+use clap::Args;
+use client::ClientError;
+
+use super::{
+    context::Session,
+    error::Usage,
+    output::{Format, print, say},
+    words::count,
+};
+
+/// Make nodes and profiles be as a YAML document says.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "All of the document is applied, or nothing: every mistake is told with its line and column.
+
+Examples:
+  bedplate apply -f cluster.yaml --dry-run
+  bedplate export | sed s/debian@3/debian@4/ | bedplate apply -f -
+
+A document:
+  profiles:
+    compute: { image: debian-node, kernel-args: [console=ttyS0] }
+  nodes:
+    n1:
+      profiles: [compute]
+      interfaces: { lan0: { mac: '52:54:00:12:34:56', address: 10.1.0.11/24 } }"
+)]
+pub(super) struct Apply {
+    /// The document; - reads standard input.
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Tell what would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Also delete nodes and profiles that the document does not name.
+    #[arg(long)]
+    prune: bool,
+}
+
+pub(super) async fn apply(session: &Session, apply: &Apply) -> anyhow::Result<()> {
+    let (name, document) = read(&apply.file)?;
+    let request = api::machine::Apply { document, dry_run: apply.dry_run, prune: apply.prune };
+    match session.client()?.apply(&request).await {
+        Ok(applied) => session.out.show(&applied, |_| changes(&applied, apply.dry_run)),
+        Err(ClientError::Refused(mut problem)) if !problem.mistakes.is_empty() => {
+            for mistake in &problem.mistakes {
+                say(&format!("{name}:{mistake}"));
+            }
+            problem.mistakes.clear();
+            Err(ClientError::Refused(problem).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The name for messages, and the text.
+fn read(path: &Path) -> anyhow::Result<(String, String)> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok(("standard input".to_owned(), text));
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((path.display().to_string(), text))
+}
+
+fn changes(applied: &Applied, dry_run: bool) -> String {
+    let line = |change: &Change| {
+        let head = format!("{} {} {}\n", change.kind, change.name, change.action);
+        // Of what is new every field is new: the document has them.
+        let fields = if change.action == "changed" { change.fields.as_slice() } else { &[] };
+        head + &fields.iter().map(|field| format!("  {field}\n")).collect::<String>()
+    };
+    let lines: String = applied.changes.iter().map(line).collect();
+    let number = count(applied.changes.len(), "change");
+    match (applied.changes.is_empty(), dry_run) {
+        (true, _) => "nothing to change\n".to_owned(),
+        (false, true) => format!("{lines}{number} would be made\n"),
+        (false, false) => format!("{lines}{number} made\n"),
+    }
+}
+
+pub(super) async fn export(session: &Session) -> anyhow::Result<()> {
+    let document = session.client()?.export().await?;
+    match session.out.format() {
+        Format::Json => {
+            let value: serde_json::Value =
+                serde_saphyr::from_str(&document).context("cannot read the server's document")?;
+            session.out.show(&value, |_| String::new())
+        }
+        Format::Yaml => print(&document),
+        Format::Table if session.out.is_asked() => {
+            Err(Usage("export prints yaml or json, no table".to_owned()).into())
+        }
+        Format::Table => print(&document),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn changes_show_fields_of_what_was_there() {
+        let change = |kind: &str, name: &str, action: &str, fields: &[&str]| Change {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            action: action.to_owned(),
+            fields: fields.iter().map(|&field| field.to_owned()).collect(),
+        };
+        let applied = Applied {
+            changes: vec![
+                change("profile", "compute", "changed", &["image: debian@3 -> debian@4", "kernel: - -> 6.1"]),
+                change("node", "n1", "created", &["image: - -> debian"]),
+            ],
+        };
+        expect![[""]].assert_eq(&changes(&applied, false));
+        expect![[""]].assert_eq(&changes(&applied, true));
+        expect![[""]].assert_eq(&changes(&Applied { changes: Vec::new() }, true));
+    }
+}

@@ -1,0 +1,92 @@
+//! Which server, and what is shared by the verbs: the client and standard output.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use client::{Client, Context};
+
+use super::output::Stdout;
+
+/// What the server writes for its admin.
+const ADMIN: &str = "/var/lib/bedplate/admin.yaml";
+
+/// What every verb gets.
+#[derive(Debug)]
+pub(super) struct Session {
+    context: Option<PathBuf>,
+    /// Where values go.
+    pub(super) out: Stdout,
+}
+
+impl Session {
+    pub(super) fn new(context: Option<PathBuf>, out: Stdout) -> Self {
+        Self { context, out }
+    }
+
+    /// A client of the server that the context names.
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&self.context()?)?)
+    }
+
+    /// The context.
+    pub(super) fn context(&self) -> anyhow::Result<Context> {
+        match &self.context {
+            Some(path) => read(path),
+            None => read(&default_path(|path| path.exists())),
+        }
+    }
+}
+
+/// The file where nobody named one: the person's own if there is one, else the admin's.
+fn default_path(exists: impl Fn(&Path) -> bool) -> PathBuf {
+    own_path().filter(|path| exists(path)).unwrap_or_else(|| PathBuf::from(ADMIN))
+}
+
+fn own_path() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
+    Some(folder.join("bedplate/context.yaml"))
+}
+
+fn read(path: &Path) -> anyhow::Result<Context> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        let mut words = format!("cannot read context {}", path.display());
+        if path == Path::new(ADMIN) {
+            words.push_str(" (run as root on the server, or copy it to ~/.config/bedplate/context.yaml)");
+        }
+        words
+    })?;
+    parse(&text).with_context(|| format!("cannot understand context {}", path.display()))
+}
+
+fn parse(text: &str) -> io::Result<Context> {
+    serde_saphyr::from_str(text).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_context_is_yaml_or_json() {
+        let yaml = "server: https://10.1.0.1:9470\nca: |\n  PEM\ntoken: bp_x\n";
+        let json = r#"{"server": "https://10.1.0.1:9470/", "ca": "PEM\n", "token": "bp_x"}"#;
+        assert_eq!(parse(yaml).unwrap(), parse(json).unwrap());
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        let error = parse("server: https://10.1.0.1:9470\n").unwrap_err();
+        expect![[""]].assert_eq(&error.to_string());
+    }
+
+    #[test]
+    fn the_admins_context_is_the_last_resort() {
+        assert_eq!(default_path(|_| false), Path::new(ADMIN));
+    }
+}

@@ -1,0 +1,221 @@
+//! `image`: OS images and their import.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use api::{
+    ids::ImageName,
+    image::{Image, ImageVersion, ImportImage},
+};
+use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
+use client::Client;
+use serde_json::json;
+
+use super::{
+    complete,
+    context::Session,
+    error::Usage,
+    operation::{self, End},
+    output::say,
+    table::{Look, cells, table},
+    words::size,
+};
+
+/// Import and delete OS images.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Import an OCI image as the next version of an OS image, and follow that to its end.
+    Import(Import),
+    /// List images with their versions.
+    List,
+    /// Show an image with its versions, kernels and warnings.
+    Show {
+        /// Its name.
+        #[arg(add = ArgValueCompleter::new(complete::images))]
+        name: ImageName,
+    },
+    /// Delete images, or versions of them, that no node uses.
+    Delete {
+        /// NAME for all versions, NAME@3 for one.
+        #[arg(required = true, value_name = "NAME[@N]", add = ArgValueCompleter::new(complete::images))]
+        images: Vec<String>,
+    },
+}
+
+/// Import an OCI image as the next version of an OS image, and follow that to its end.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The server imports; Ctrl-C leaves it at that. The version's name is printed at the end, such as debian-node@2.
+
+Examples:
+  bedplate image import docker://registry.example/hpc/debian-node:12
+  bedplate image import oci:/srv/images/debian-node --name debian
+  bedplate operation watch $(bedplate image import docker://registry.example/debian-node --detach)
+
+Credentials are those of the server's user: ~/.docker/config.json or containers/auth.json."
+)]
+pub(super) struct Import {
+    /// docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST], or oci:/FOLDER[:TAG] on the server.
+    source: String,
+    /// Name of the image [default: the last part of the repository or folder].
+    #[arg(long)]
+    name: Option<ImageName>,
+    /// Speak plain HTTP to a registry that is not on loopback.
+    #[arg(long)]
+    insecure: bool,
+    /// Print the operation's number and do not wait.
+    #[arg(long)]
+    detach: bool,
+}
+
+pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
+    let client = session.client()?;
+    match verb {
+        Verb::Import(import) => return run_import(session, &client, import).await,
+        Verb::List => {
+            let images = client.images().await?;
+            session.out.show(&images, |look| list(*look, &images))?;
+        }
+        Verb::Show { name } => {
+            let image = client.image(&name).await?;
+            session.out.show(&image, |look| show(*look, &image))?;
+        }
+        Verb::Delete { images } => {
+            for (name, version) in
+                images.iter().map(|image| reference(image)).collect::<Result<Vec<_>, _>>()?
+            {
+                client.delete_image(&name, version).await?;
+            }
+            session.out.show(&json!({"deleted": images}), |_| format!("deleted {}\n", images.join(", ")))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_import(session: &Session, client: &Client, import: Import) -> anyhow::Result<ExitCode> {
+    let Import { source, name, insecure, detach } = import;
+    let operation = client.import(&ImportImage { source, name, insecure }).await?;
+    if detach {
+        session.out.show(&operation, |_| format!("{}\n", operation.id))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let id = operation.id;
+    match operation::follow(client, operation).await? {
+        End::Left => {
+            say(&format!("the import goes on; follow it again with `bedplate operation watch {id}`"));
+            Ok(operation::LEFT.into())
+        }
+        End::Failed(error) => bail!("{error}"),
+        End::Done(result) => {
+            if let Ok((name, Some(version))) = reference(&result) {
+                let image = client.image(&name).await?;
+                let found = image.versions.iter().find(|found| found.version == version);
+                for warning in found.iter().flat_map(|found| &found.warnings) {
+                    say(&format!("warning: {warning}"));
+                }
+            }
+            session.out.show(&json!({"image": result}), |_| format!("{result}\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// `NAME` or `NAME@3`.
+fn reference(text: &str) -> Result<(ImageName, Option<u32>), Usage> {
+    let (name, version) = match text.split_once('@') {
+        Some((name, version)) => {
+            let number =
+                version.parse().map_err(|_| Usage(format!("{version:?} is not a version of an image")))?;
+            (name, Some(number))
+        }
+        None => (text, None),
+    };
+    Ok((name.parse().map_err(|error: api::ids::InvalidId| Usage(error.to_string()))?, version))
+}
+
+fn list(look: Look, images: &[Image]) -> String {
+    if images.is_empty() {
+        return "no images yet: `bedplate image import --help`\n".to_owned();
+    }
+    let row = |image: &Image, version: &ImageVersion| {
+        let kernels: Vec<&str> = version.kernels.iter().map(|kernel| kernel.release.as_str()).collect();
+        cells([
+            format!("{}@{}", image.name, version.version),
+            version.architecture.clone(),
+            kernels.join(","),
+            size(version.root.size),
+            version.imported.to_string(),
+            version.source.clone(),
+        ])
+    };
+    let rows = images.iter().flat_map(|image| image.versions.iter().map(move |version| row(image, version)));
+    table(look, &["IMAGE", "ARCHITECTURE", "KERNELS", "ROOT", "IMPORTED", "FROM"], rows)
+}
+
+fn show(look: Look, image: &Image) -> String {
+    let mut text = list(look, std::slice::from_ref(image));
+    for version in &image.versions {
+        text.push_str(&format!("\n{}@{}\n", image.name, version.version));
+        text.push_str(&format!("  manifest  {}\n  root      {}\n", version.manifest, version.root.digest));
+        for kernel in &version.kernels {
+            text.push_str(&format!(
+                "  kernel    {} ({}), stage 1 {}\n",
+                kernel.release,
+                size(kernel.kernel.size),
+                size(kernel.stage1.size)
+            ));
+        }
+        for warning in &version.warnings {
+            text.push_str(&format!("  warning   {warning}\n"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::json;
+
+    use super::*;
+
+    fn image() -> Image {
+        let file = |format: &str, size: u64| {
+            let digest = format!("sha256:{}", "ab".repeat(32));
+            json!({"format": format, "digest": digest, "size": size})
+        };
+        serde_json::from_value(json!({
+            "name": "debian-node",
+            "versions": [{
+                "version": 2,
+                "source": "docker://registry.example/debian-node:12",
+                "manifest": format!("sha256:{}", "cd".repeat(32)),
+                "architecture": "amd64",
+                "imported": 1_795_464_000_000_000_u64,
+                "root": file("squashfs", 300_000_000),
+                "kernels": [{
+                    "release": "6.1.0-38-amd64",
+                    "kernel": file("vmlinuz", 8_000_000),
+                    "stage1": file("initramfs", 12_000_000),
+                }],
+                "warnings": ["firmware rtl_nic/rtl8168g-3.fw is missing"],
+            }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn images_as_people_see_them() {
+        expect![[""]].assert_eq(&list(Look::PLAIN, &[image()]));
+        expect![[""]].assert_eq(&show(Look::PLAIN, &image()));
+    }
+
+    #[test]
+    fn references() {
+        assert_eq!(reference("debian@3").unwrap(), ("debian".parse().unwrap(), Some(3)));
+        assert_eq!(reference("debian").unwrap(), ("debian".parse().unwrap(), None));
+        assert!(reference("debian@x").is_err());
+        assert!(reference("Debian").is_err());
+    }
+}

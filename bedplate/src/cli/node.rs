@@ -1,0 +1,220 @@
+//! `node`: add, change, look at and command nodes.
+
+mod inventory;
+mod show;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use api::{
+    ids::NodeName,
+    machine::{AddNodes, Node, PatchNodes},
+};
+use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
+use client::{Client, ClientError};
+use provisioner::hostlist;
+use serde_json::json;
+
+use super::{
+    clock, complete,
+    context::Session,
+    error::Usage,
+    output::say,
+    spec::{ChangeFlags, SpecFlags},
+};
+
+/// Add, change, watch and reboot nodes.
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value in a process")]
+pub(super) enum Verb {
+    /// Add nodes by one specification: all of them, or none.
+    #[command(after_help = "Examples:
+  bedplate node add n1 --image debian-node --mac 52:54:00:12:34:56 --address 10.1.0.11/24
+  bedplate node add n[0001-1024] --profile compute --address 10.1.0.1/16
+  bedplate node add gw --profile compute --interface lan0:mac=52:54:00:12:34:57 --interface lan1:address=10.2.0.1/24
+
+With several nodes addresses count up from the first. Hardware addresses can then be set one by one:
+  bedplate node set n0001 --mac 52:54:00:12:34:56")]
+    Add {
+        /// Names, or host lists such as n[1-8].
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        #[command(flatten)]
+        spec: SpecFlags,
+    },
+    /// List nodes and what they are doing.
+    List {
+        #[command(flatten)]
+        nodes: MaybeNodes,
+    },
+    /// Show nodes: what they are doing, and every value with where it comes from.
+    Show {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Change nodes, all or none; fields without a flag stay as they are.
+    #[command(after_help = "A flag of a list, such as --kernel-arg, gives the whole list anew.
+
+Examples:
+  bedplate node set n[1-8] --image debian-node@3
+  bedplate node set n1 --address 10.1.0.20/24 --unset kernel-args")]
+    Set {
+        #[command(flatten)]
+        nodes: Nodes,
+        #[command(flatten)]
+        change: Box<ChangeFlags>,
+    },
+    /// Delete nodes with their history and certificates.
+    Delete {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Print every value of a node with where it comes from.
+    Explain {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Print the hardware that a node has reported.
+    #[command(after_help = "Example, memory of all nodes in bytes:
+  bedplate node inventory n[1-8] -o json | jq '.[][\"memory-bytes\"]'")]
+    Inventory {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Print what happened to a node, newest first.
+    History {
+        /// Name of the node.
+        #[arg(value_name = "NODE", add = ArgValueCompleter::new(complete::nodes))]
+        name: NodeName,
+        /// Lines at most.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Print each change of nodes as it comes, or wait until they are in a phase.
+    Watch(watch::Watch),
+    /// Reboot nodes whose agent is connected.
+    Reboot {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Allow nodes to enrol once more, after a misused boot token or for a boot that the server does not expect.
+    Arm {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+}
+
+/// Nodes by name.
+#[derive(Debug, Args)]
+pub(super) struct Nodes {
+    /// Names of nodes, or host lists such as n[1-8],login1.
+    #[arg(required = true, value_name = "NODE", add = ArgValueCompleter::new(complete::nodes))]
+    nodes: Vec<String>,
+}
+
+/// Nodes by name, or all.
+#[derive(Debug, Args)]
+pub(super) struct MaybeNodes {
+    /// Names of nodes, or host lists such as n[1-8],login1; default: all.
+    #[arg(value_name = "NODE", add = ArgValueCompleter::new(complete::nodes))]
+    nodes: Vec<String>,
+}
+
+impl Nodes {
+    fn list(&self) -> String {
+        self.nodes.join(",")
+    }
+
+    fn names(&self) -> Result<Vec<NodeName>, Usage> {
+        let names = hostlist::expand(&self.list()).map_err(|error| Usage(error.to_string()))?;
+        let read =
+            |name: &String| name.parse().map_err(|error: api::ids::InvalidId| Usage(error.to_string()));
+        names.iter().map(read).collect()
+    }
+}
+
+impl MaybeNodes {
+    fn list(&self) -> Option<String> {
+        (!self.nodes.is_empty()).then(|| self.nodes.join(","))
+    }
+}
+
+pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
+    let client = session.client()?;
+    match verb {
+        Verb::Add { names, spec } => add(session, &client, &names.join(","), &spec).await?,
+        Verb::List { nodes } => {
+            let found = client.nodes(nodes.list().as_deref()).await?;
+            session.out.show(&found, |look| show::list(*look, &found, clock::now()))?;
+        }
+        Verb::Show { nodes } => show::nodes(session, &client, &nodes).await?,
+        Verb::Set { nodes, change } => set(session, &client, &nodes, &change).await?,
+        Verb::Delete { nodes } => {
+            one_by_one(session, &nodes, "deleted", async |name| client.delete_node(name).await).await?;
+        }
+        Verb::Explain { nodes } => show::explain(session, &client, &nodes).await?,
+        Verb::Inventory { nodes } => inventory::run(session, &client, &nodes).await?,
+        Verb::History { name, limit } => {
+            let events = client.history(&name, limit).await?;
+            session.out.show(&events, |look| show::history(*look, &events))?;
+        }
+        Verb::Watch(watch) => return watch::run(session, &client, &watch).await,
+        Verb::Reboot { nodes } => {
+            one_by_one(session, &nodes, "rebooting", async |name| client.reboot(name).await).await?;
+        }
+        Verb::Arm { nodes } => {
+            one_by_one(session, &nodes, "armed", async |name| client.arm(name).await).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add(session: &Session, client: &Client, names: &str, spec: &SpecFlags) -> anyhow::Result<()> {
+    let added = client.add_nodes(&AddNodes { names: names.to_owned(), spec: spec.spec()? }).await?;
+    session.out.show(&added, |_| format!("added {}\n", compressed(&added)))
+}
+
+async fn set(session: &Session, client: &Client, nodes: &Nodes, change: &ChangeFlags) -> anyhow::Result<()> {
+    let present = client.nodes(Some(&nodes.list())).await?;
+    change.refuse_shared(present.len())?;
+    let specs: Vec<_> = present.iter().map(|node| &node.spec).collect();
+    let patch = change.patch(&specs)?;
+    let changed = client.patch_nodes(&PatchNodes { names: nodes.list(), patch }).await?;
+    session.out.show(&changed, |_| format!("changed {}\n", compressed(&changed)))
+}
+
+fn compressed(nodes: &[Node]) -> String {
+    hostlist::compress(nodes.iter().map(|node| node.name.as_str()))
+}
+
+/// Asks for each node in turn. That one fails does not spare the others; each failure is told.
+async fn one_by_one(
+    session: &Session,
+    nodes: &Nodes,
+    word: &str,
+    each: impl AsyncFn(&NodeName) -> Result<(), ClientError>,
+) -> anyhow::Result<()> {
+    let names = nodes.names()?;
+    let mut done = Vec::new();
+    let mut failed = Vec::new();
+    for name in &names {
+        match each(name).await {
+            Ok(()) => done.push(name.as_str()),
+            Err(ClientError::Refused(problem)) if names.len() > 1 => {
+                say(&format!("{}: {}", problem.title, problem.detail));
+                failed.push(name.as_str());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !done.is_empty() {
+        let list = hostlist::compress(done.iter().copied());
+        session.out.show(&json!({word: done}), |_| format!("{word} {list}\n"))?;
+    }
+    if !failed.is_empty() {
+        bail!("not {word}: {}", hostlist::compress(failed));
+    }
+    Ok(())
+}

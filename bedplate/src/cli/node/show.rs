@@ -1,0 +1,237 @@
+//! What people see of nodes: the list, one node, its values and their origins, its history.
+
+use api::{
+    ids::Timestamp,
+    machine::{Explained, MachineSpec, Node},
+    status::{NodeEvent, NodeStatus, Severity},
+};
+use client::Client;
+use comfy_table::Cell;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    super::{
+        clock,
+        context::Session,
+        table::{Look, cells, pairs, table},
+        words::{age, or_dash},
+    },
+    Nodes,
+};
+
+/// `node list`.
+pub(super) fn list(look: Look, nodes: &[Node], now: Timestamp) -> String {
+    if nodes.is_empty() {
+        return "no nodes yet: `bedplate node add --help`\n".to_owned();
+    }
+    let row = |node: &Node| {
+        vec![
+            Cell::new(&node.name),
+            look.phase(&node.status),
+            Cell::new(age(node.status.since, now)),
+            Cell::new(or_dash(node.status.address.or_else(|| first_address(&node.spec)))),
+            Cell::new(or_dash(node.status.image.as_ref().or(node.spec.image.as_ref()))),
+            Cell::new(if node.spec.profiles.is_empty() {
+                "-".to_owned()
+            } else {
+                node.spec.profiles.join(",")
+            }),
+            Cell::new(note(&node.status)),
+        ]
+    };
+    table(look, &["NODE", "PHASE", "FOR", "ADDRESS", "IMAGE", "PROFILES", "NOTE"], nodes.iter().map(row))
+}
+
+fn first_address(spec: &MachineSpec) -> Option<std::net::IpAddr> {
+    spec.interfaces.values().find_map(|interface| interface.address).map(|address| address.addr())
+}
+
+/// Why a node is where it is, in short.
+pub(super) fn note(status: &NodeStatus) -> String {
+    let overdue = status.overdue_seconds.map(|deadline| format!("stuck: longer than {deadline} s"));
+    overdue.into_iter().chain(status.reason.clone()).collect::<Vec<_>>().join("; ")
+}
+
+/// A node with its values, for programs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Shown {
+    #[serde(flatten)]
+    node: Node,
+    resolved: MachineSpec,
+    origins: Vec<api::machine::Origin>,
+}
+
+/// `node show`.
+pub(super) async fn nodes(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
+    let mut shown = Vec::new();
+    for node in client.nodes(Some(&nodes.list())).await? {
+        let Explained { resolved, origins, .. } = client.explain(&node.name).await?;
+        shown.push(Shown { node, resolved, origins });
+    }
+    one_or_many(session, &shown, |look, shown| {
+        one(look, &shown.node, clock::now()) + "\n" + &origins(look, &shown.origins)
+    })
+}
+
+/// Prints one value as itself, several as a list; in text one after the other.
+pub(super) fn one_or_many<T: Serialize>(
+    session: &Session,
+    values: &[T],
+    text: impl Fn(Look, &T) -> String,
+) -> anyhow::Result<()> {
+    match values {
+        [only] => session.out.show(only, |look| text(*look, only)),
+        several => session.out.show(&several, |look| {
+            several.iter().map(|value| text(*look, value)).collect::<Vec<_>>().join("\n")
+        }),
+    }
+}
+
+/// What a node is doing.
+fn one(look: Look, node: &Node, now: Timestamp) -> String {
+    let status = &node.status;
+    let mut lines = vec![
+        ("phase", look.phase(status)),
+        ("since", Cell::new(format!("{} ({} ago)", status.since, age(status.since, now)))),
+    ];
+    let mut add = |name, value: Option<String>| lines.extend(value.map(|value| (name, Cell::new(value))));
+    add("note", Some(note(status)).filter(|note| !note.is_empty()));
+    add("last seen", status.last_seen.map(|seen| format!("{seen} ({} ago)", age(seen, now))));
+    add("address", status.address.map(|address| address.to_string()));
+    add("runs", status.image.clone());
+    add("agent", status.agent_version.clone());
+    add("last boot", status.boot_ms.map(|ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)));
+    add("armed", Some(if status.armed { "yes: it may enrol" } else { "no" }.to_owned()));
+    add("id", Some(node.id.to_string()));
+    add("version", Some(node.version.to_string()));
+    format!("{}\n{}", node.name, pairs(look, &lines))
+}
+
+/// `node explain`.
+pub(super) async fn explain(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
+    let mut explained = Vec::new();
+    for name in nodes.names()? {
+        explained.push(client.explain(&name).await?);
+    }
+    let several = explained.len() > 1;
+    one_or_many(session, &explained, |look, explained| {
+        let head = if several { format!("{}\n", explained.name) } else { String::new() };
+        head + &origins(look, &explained.origins)
+    })
+}
+
+fn origins(look: Look, origins: &[api::machine::Origin]) -> String {
+    let row = |origin: &api::machine::Origin| {
+        let value = match &origin.value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        cells([origin.field.clone(), value, origin.origin.clone()])
+    };
+    table(look, &["FIELD", "VALUE", "FROM"], origins.iter().map(row))
+}
+
+/// `node history`.
+pub(super) fn history(look: Look, events: &[NodeEvent]) -> String {
+    let row = |event: &NodeEvent| {
+        let severity = match event.severity {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Security => "security",
+        };
+        cells([
+            event.at.to_string(),
+            event.phase.as_str().to_owned(),
+            severity.to_owned(),
+            event.message.clone(),
+        ])
+    };
+    table(look, &["TIME", "PHASE", "SEVERITY", "MESSAGE"], events.iter().map(row))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use api::{ids::NodeId, machine::Origin, status::Phase};
+    use expect_test::expect;
+    use serde_json::json;
+
+    use super::*;
+
+    /// 2026-11-23 20:00 UTC.
+    const NOW: Timestamp = Timestamp(1_795_464_000_000_000);
+
+    pub(crate) fn status(phase: Phase) -> NodeStatus {
+        NodeStatus {
+            phase,
+            percent: None,
+            reason: None,
+            since: NOW.plus_seconds(-90),
+            last_seen: Some(NOW.plus_seconds(-2)),
+            overdue_seconds: None,
+            armed: false,
+            address: None,
+            image: None,
+            agent_version: None,
+            boot_ms: None,
+        }
+    }
+
+    fn node(name: &str, spec: &str, status: NodeStatus) -> Node {
+        Node {
+            name: name.parse().unwrap(),
+            id: NodeId("6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".parse().unwrap()),
+            spec: serde_saphyr::from_str(spec).unwrap(),
+            status,
+            version: 3,
+        }
+    }
+
+    #[test]
+    fn a_list_of_nodes() {
+        let ready = NodeStatus {
+            address: Some("10.1.0.11".parse().unwrap()),
+            image: Some("debian-node@2".to_owned()),
+            ..status(Phase::Ready)
+        };
+        let fetching = NodeStatus { percent: Some(43), overdue_seconds: Some(60), ..status(Phase::Fetching) };
+        let failed =
+            NodeStatus { reason: Some("no module for 8086:1234".to_owned()), ..status(Phase::Failed) };
+        let nodes = [
+            node("n1", "{profiles: [default, gpu]}", ready),
+            node("n2", "{image: debian-node, interfaces: {lan0: {address: 10.1.0.12/24}}}", fetching),
+            node("login-1", "{}", failed),
+        ];
+        expect![[""]].assert_eq(&list(Look::PLAIN, &nodes, NOW));
+        expect![[""]].assert_eq(&list(Look::PLAIN, &[], NOW));
+    }
+
+    #[test]
+    fn one_node_with_origins() {
+        let ready = NodeStatus { boot_ms: Some(12_345), armed: true, ..status(Phase::Ready) };
+        let all = [
+            Origin {
+                field: "image".to_owned(),
+                value: json!("debian"),
+                origin: "profile default".to_owned(),
+            },
+            Origin { field: "interfaces.lan0.mtu".to_owned(), value: json!(9000), origin: "node".to_owned() },
+        ];
+        let text = one(Look::PLAIN, &node("n1", "{}", ready), NOW) + "\n" + &origins(Look::PLAIN, &all);
+        expect![[""]].assert_eq(&text);
+    }
+
+    #[test]
+    fn a_history() {
+        let event = NodeEvent {
+            id: NodeId("6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".parse().unwrap()),
+            name: "n1".parse().unwrap(),
+            at: NOW,
+            phase: Phase::Offered,
+            severity: Severity::Security,
+            message: "token asked for from 10.1.0.9".to_owned(),
+        };
+        expect![[""]].assert_eq(&history(Look::PLAIN, &[event]));
+    }
+}

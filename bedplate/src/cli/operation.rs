@@ -1,0 +1,171 @@
+//! `operation`: long operations, and following one with progress bars, or with lines where there is no terminal.
+
+mod progress;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::bail;
+use api::image::{Operation, OperationState};
+use clap::Subcommand;
+use client::{Client, ClientError};
+
+use self::progress::Progress;
+use super::{
+    context::Session,
+    output::say,
+    table::{Look, cells, table},
+};
+
+/// Exit status of somebody who left by Ctrl-C, as shells have it.
+pub(super) const LEFT: u8 = 130;
+
+/// How long to wait before the server is asked again after it went away.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often in a row: a server that restarts is back within this many seconds.
+const MAX_RETRIES: u32 = 60;
+
+/// Look at long operations.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List operations, newest first.
+    List,
+    /// Show an operation.
+    Show {
+        /// Its number.
+        id: u64,
+    },
+    /// Follow an operation to its end; Ctrl-C leaves it running.
+    Watch {
+        /// Its number.
+        id: u64,
+    },
+}
+
+/// How following ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// With this result.
+    Done(String),
+    /// For this reason.
+    Failed(String),
+    /// The person left; the operation goes on.
+    Left,
+}
+
+pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
+    let client = session.client()?;
+    match verb {
+        Verb::List => {
+            let operations = client.operations().await?;
+            session.out.show(&operations, |look| list(*look, &operations))?;
+        }
+        Verb::Show { id } => {
+            let operation = client.operation(id).await?;
+            session.out.show(&operation, |look| list(*look, std::slice::from_ref(&operation)))?;
+        }
+        Verb::Watch { id } => {
+            let operation = client.operation(id).await?;
+            match follow(&client, operation).await? {
+                End::Left => {
+                    say(&format!("operation {id} goes on"));
+                    return Ok(LEFT.into());
+                }
+                End::Failed(error) => bail!("{error}"),
+                End::Done(result) => {
+                    let result = serde_json::json!({ "result": result });
+                    session
+                        .out
+                        .show(&result, |_| format!("{}\n", result["result"].as_str().unwrap_or_default()))?;
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Draws an operation until it ends or the person leaves.
+pub(super) async fn follow(client: &Client, operation: Operation) -> anyhow::Result<End> {
+    say(&format!("operation {}: {}", operation.id, operation.title));
+    let mut progress = Progress::new();
+    let end = tokio::select! {
+        end = to_the_end(client, operation, &mut progress) => end?,
+        _ = tokio::signal::ctrl_c() => End::Left,
+    };
+    progress.clear();
+    Ok(end)
+}
+
+async fn to_the_end(client: &Client, operation: Operation, progress: &mut Progress) -> anyhow::Result<End> {
+    let mut retries = 0;
+    loop {
+        let mut events = match client.watch_operation(operation.id).await {
+            Ok(events) => events,
+            Err(ClientError::Unreachable { .. }) if retries < MAX_RETRIES => {
+                retries += 1;
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        while let Ok(operation) = events.next().await? {
+            retries = 0;
+            match operation.state {
+                OperationState::Running { bars } => progress.draw(&bars),
+                OperationState::Done { result } => return Ok(End::Done(result)),
+                OperationState::Failed { error } => return Ok(End::Failed(error)),
+            }
+        }
+        retries += 1;
+        if retries > MAX_RETRIES {
+            bail!("the server says nothing of operation {} any more", operation.id);
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+fn list(look: Look, operations: &[Operation]) -> String {
+    if operations.is_empty() {
+        return "no operations yet\n".to_owned();
+    }
+    let row = |operation: &Operation| {
+        let (state, note) = match &operation.state {
+            OperationState::Running { bars } => ("running", progress::sum(bars)),
+            OperationState::Done { result } => ("done", result.clone()),
+            OperationState::Failed { error } => ("failed", error.clone()),
+        };
+        cells([
+            operation.id.to_string(),
+            state.to_owned(),
+            operation.created.to_string(),
+            operation.title.clone(),
+            note,
+        ])
+    };
+    table(look, &["NUMBER", "STATE", "CREATED", "WHAT", "RESULT"], operations.iter().map(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{ids::Timestamp, image::Bar};
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_list_of_operations() {
+        let operation = |id, state| Operation {
+            id,
+            title: "import docker://r/debian as debian".to_owned(),
+            created: Timestamp(1_795_464_000_000_000),
+            state,
+        };
+        let bar = |done, total| Bar { label: "layer".to_owned(), done, total };
+        let operations = [
+            operation(3, OperationState::Running { bars: vec![bar(50, 100), bar(0, 100), bar(9, 0)] }),
+            operation(2, OperationState::Failed { error: "no such tag".to_owned() }),
+            operation(1, OperationState::Done { result: "debian@1".to_owned() }),
+        ];
+        expect![[""]].assert_eq(&list(Look::PLAIN, &operations));
+    }
+}

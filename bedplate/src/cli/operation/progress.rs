@@ -1,0 +1,125 @@
+//! Progress bars of an operation on standard error: drawn on a terminal, else a line at every quarter.
+
+use std::io::{self, IsTerminal as _};
+
+use api::image::Bar;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::super::{output::say, words::size};
+
+/// A bar whose size is known.
+const BAR: &str = "{msg:28} [{wide_bar:.cyan}] {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}";
+
+/// One whose size is not.
+const SPINNER: &str = "{msg:28} {spinner} {bytes:>10} {bytes_per_sec:>12}";
+
+/// Draws bars.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// On a terminal.
+    Bars(MultiProgress, Vec<ProgressBar>),
+    /// Anywhere else: what was last said of each bar.
+    Lines(Vec<String>),
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        if io::stderr().is_terminal() {
+            Self::Bars(MultiProgress::new(), Vec::new())
+        } else {
+            Self::Lines(Vec::new())
+        }
+    }
+
+    /// Shows how the parts stand now.
+    pub(super) fn draw(&mut self, bars: &[Bar]) {
+        match self {
+            Self::Bars(screen, drawn) => {
+                while drawn.len() > bars.len() {
+                    drawn.pop().inspect(ProgressBar::finish_and_clear);
+                }
+                for (index, bar) in bars.iter().enumerate() {
+                    if index == drawn.len() {
+                        drawn.push(screen.add(ProgressBar::new(bar.total)));
+                    }
+                    redraw(&drawn[index], bar);
+                }
+            }
+            Self::Lines(said) => new_lines(said, bars).iter().for_each(|line| say(line)),
+        }
+    }
+
+    /// Takes the bars off the screen.
+    pub(super) fn clear(&self) {
+        if let Self::Bars(screen, _) = self {
+            // A terminal that is gone needs no clearing.
+            let _ = screen.clear();
+        }
+    }
+}
+
+fn redraw(drawn: &ProgressBar, bar: &Bar) {
+    let template = if bar.total == 0 { SPINNER } else { BAR };
+    // Both templates are constants that a test reads.
+    drawn.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    drawn.set_length(bar.total);
+    drawn.set_message(bar.label.clone());
+    drawn.set_position(bar.done);
+}
+
+/// Lines for what is new since the last time.
+fn new_lines(said: &mut Vec<String>, bars: &[Bar]) -> Vec<String> {
+    let mut lines = Vec::new();
+    said.truncate(bars.len());
+    for (index, bar) in bars.iter().enumerate() {
+        let line = quarter(bar);
+        match said.get_mut(index) {
+            Some(last) if *last == line => continue,
+            Some(last) => last.clone_from(&line),
+            None => said.push(line.clone()),
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// A bar, rounded down to a quarter.
+fn quarter(bar: &Bar) -> String {
+    if bar.total == 0 {
+        return bar.label.clone();
+    }
+    let quarter = u128::from(bar.done) * 4 / u128::from(bar.total) * 25;
+    format!("{}: {}% of {}", bar.label, quarter.min(100), size(bar.total))
+}
+
+/// All bars in one: `50 B of 200 B`.
+pub(super) fn sum(bars: &[Bar]) -> String {
+    let known = || bars.iter().filter(|bar| bar.total > 0);
+    let total: u64 = known().map(|bar| bar.total).sum();
+    let done: u64 = known().map(|bar| bar.done).sum();
+    if total == 0 { String::new() } else { format!("{} of {}", size(done), size(total)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_understood() {
+        for template in [BAR, SPINNER] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_line_at_every_quarter() {
+        let mut said = Vec::new();
+        let bar = |label: &str, done, total| Bar { label: label.to_owned(), done, total };
+        let mut lines = |bars: &[Bar]| new_lines(&mut said, bars).join("|");
+        assert_eq!(lines(&[bar("a", 0, 1000)]), "a: 0% of 1000 B");
+        assert_eq!(lines(&[bar("a", 249, 1000)]), "");
+        assert_eq!(lines(&[bar("a", 250, 1000), bar("b", 0, 0)]), "a: 25% of 1000 B|b");
+        assert_eq!(lines(&[bar("squashfs", 1, 2)]), "squashfs: 50% of 2 B");
+        assert_eq!(lines(&[bar("squashfs", 3, 2)]), "squashfs: 100% of 2 B");
+    }
+}

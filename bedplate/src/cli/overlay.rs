@@ -1,0 +1,229 @@
+//! `overlay`: files and templates that are laid over the nodes' root.
+
+mod edit;
+
+use std::{
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use api::{
+    ids::{NodeName, OverlayName},
+    overlay::{Overlay, OverlayFile, RenderedFile},
+};
+use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
+use serde_json::json;
+
+use super::{
+    complete,
+    context::Session,
+    table::{Look, cells, table},
+};
+
+/// Files and templates that are laid over the nodes' root.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List overlays.
+    List,
+    /// Show an overlay with its files.
+    Show {
+        /// Its name.
+        #[arg(add = ArgValueCompleter::new(complete::overlays))]
+        name: OverlayName,
+    },
+    /// Print an overlay's files as a node gets them.
+    #[command(after_help = "Examples:
+  bedplate overlay render hosts n1
+  bedplate overlay render systemd-networkd n1 /etc/systemd/network/10-lan0.network")]
+    Render {
+        /// Its name.
+        #[arg(add = ArgValueCompleter::new(complete::overlays))]
+        name: OverlayName,
+        /// Name of the node.
+        #[arg(add = ArgValueCompleter::new(complete::nodes))]
+        node: NodeName,
+        /// Only this file, by its path on the node.
+        path: Option<String>,
+    },
+    /// Edit a file of an overlay in $VISUAL or $EDITOR, and put it back.
+    #[command(
+        after_help = "A shipped overlay is copied to the site's folder first. A file that is not there yet starts empty.
+
+Example:
+  EDITOR=nano bedplate overlay edit hosts /etc/hosts"
+    )]
+    Edit(edit::Edit),
+    /// Put a file into an overlay; the overlay is made if there is none.
+    #[command(after_help = "Examples:
+  bedplate overlay set-file motd /etc/motd motd.j2 --template
+  echo 'vm.swappiness = 1' | bedplate overlay set-file sysctl /etc/sysctl.d/10-site.conf -")]
+    SetFile(SetFile),
+    /// Remove a file from an overlay of the site.
+    RemoveFile {
+        /// Name of the overlay.
+        #[arg(add = ArgValueCompleter::new(complete::overlays))]
+        name: OverlayName,
+        /// Path on the node.
+        path: String,
+    },
+}
+
+/// Put a file into an overlay; the overlay is made if there is none.
+#[derive(Debug, Args)]
+pub(super) struct SetFile {
+    /// Name of the overlay.
+    #[arg(add = ArgValueCompleter::new(complete::overlays))]
+    name: OverlayName,
+    /// Path on the node.
+    path: String,
+    /// The file here; - reads standard input.
+    file: PathBuf,
+    /// Permission bits [default: 0755 if FILE may be executed, else 0644].
+    #[arg(long, value_name = "OCTAL", value_parser = octal)]
+    mode: Option<u32>,
+    /// Render it for each node.
+    #[arg(long)]
+    template: bool,
+}
+
+pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::List => {
+            let overlays = session.client()?.overlays().await?;
+            session.out.show(&overlays, |look| list(*look, &overlays))
+        }
+        Verb::Show { name } => {
+            let overlay = session.client()?.overlay(&name).await?;
+            session.out.show(&overlay, |look| show(*look, &overlay))
+        }
+        Verb::Render { name, node, path } => {
+            let files = session.client()?.render(&name, &node, path.as_deref()).await?;
+            session.out.show(&files, |_| rendered(&files, path.is_some()))
+        }
+        Verb::Edit(edit) => edit::run(session, &edit).await,
+        Verb::SetFile(set) => set_file(session, &set).await,
+        Verb::RemoveFile { name, path } => {
+            session.client()?.delete_overlay_file(&name, &path).await?;
+            session.out.show(&json!({"overlay": name, "removed": path}), |_| {
+                format!("removed {path} from overlay {name}\n")
+            })
+        }
+    }
+}
+
+async fn set_file(session: &Session, set: &SetFile) -> anyhow::Result<()> {
+    let (content, usual) = read(&set.file)?;
+    let mode = set.mode.unwrap_or(usual);
+    session.client()?.put_overlay_file(&set.name, &set.path, mode, set.template, content).await?;
+    written(session, &set.name, &set.path)
+}
+
+/// Says that a file was written.
+fn written(session: &Session, name: &OverlayName, path: &str) -> anyhow::Result<()> {
+    session
+        .out
+        .show(&json!({"overlay": name, "written": path}), |_| format!("wrote {path} to overlay {name}\n"))
+}
+
+/// Content and usual mode of a file here.
+fn read(path: &Path) -> anyhow::Result<(Vec<u8>, u32)> {
+    if path == Path::new("-") {
+        let mut content = Vec::new();
+        std::io::stdin().read_to_end(&mut content).context("cannot read standard input")?;
+        return Ok((content, 0o644));
+    }
+    let failed = || format!("cannot read {}", path.display());
+    let content = std::fs::read(path).with_context(failed)?;
+    let mode = std::fs::metadata(path).with_context(failed)?.permissions().mode();
+    Ok((content, if mode & 0o100 == 0 { 0o644 } else { 0o755 }))
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err("write octal digits such as 0644".to_owned()),
+    }
+}
+
+fn list(look: Look, overlays: &[Overlay]) -> String {
+    let row = |overlay: &Overlay| {
+        cells([
+            overlay.name.to_string(),
+            overlay.source.clone(),
+            overlay.files.len().to_string(),
+            overlay.summary.split_whitespace().collect::<Vec<_>>().join(" "),
+        ])
+    };
+    table(look, &["OVERLAY", "FROM", "FILES", "WHAT FOR"], overlays.iter().map(row))
+}
+
+fn show(look: Look, overlay: &Overlay) -> String {
+    let row = |file: &OverlayFile| {
+        let template = if file.template { "template" } else { "" };
+        cells([file.path.clone(), format!("{:04o}", file.mode), template.to_owned()])
+    };
+    let head = format!("{} ({})\n{}\n\n", overlay.name, overlay.source, overlay.summary.trim());
+    head + &table(look, &["FILE", "MODE", ""], overlay.files.iter().map(row))
+}
+
+/// One file alone as it is, so that it can be piped; several with a line above each.
+fn rendered(files: &[RenderedFile], alone: bool) -> String {
+    match files {
+        [] => "no files for this node\n".to_owned(),
+        [only] if alone => only.content.clone(),
+        several => several
+            .iter()
+            .map(|file| {
+                let end = if file.content.is_empty() || file.content.ends_with('\n') { "" } else { "\n" };
+                format!("# {} {:04o}\n{}{end}", file.path, file.mode, file.content)
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn overlays_as_people_see_them() {
+        let overlay = Overlay {
+            name: "hosts".parse().unwrap(),
+            source: "site over shipped".to_owned(),
+            summary: "`/etc/hosts` with every address\nof every node.".to_owned(),
+            files: vec![
+                OverlayFile { path: "/etc/hosts".to_owned(), mode: 0o644, template: true },
+                OverlayFile { path: "/usr/bin/x".to_owned(), mode: 0o755, template: false },
+            ],
+        };
+        expect![[""]].assert_eq(&list(Look::PLAIN, std::slice::from_ref(&overlay)));
+        expect![[""]].assert_eq(&show(Look::PLAIN, &overlay));
+    }
+
+    #[test]
+    fn rendered_files() {
+        let file = |path: &str, content: &str| RenderedFile {
+            path: path.to_owned(),
+            mode: 0o600,
+            content: content.to_owned(),
+        };
+        let files = [file("/a", "one\n"), file("/b", "two")];
+        expect![[""]].assert_eq(&rendered(&files, false));
+        assert_eq!(rendered(&files[1..], true), "two");
+        assert_eq!(rendered(&[], false), "no files for this node\n");
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(octal("0644"), Ok(0o644));
+        assert_eq!(octal("755"), Ok(0o755));
+        assert!(octal("9").is_err());
+        assert!(octal("100000").is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! `--interface NAME:KEY=VALUE,…`.
+
+use std::str::FromStr;
+
+use api::machine::InterfaceSpec;
+use serde_json::{Map, Value, json};
+
+/// What is said of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interface {
+    /// Its key.
+    pub(crate) name: String,
+    /// A merge patch on it.
+    pub(crate) patch: Value,
+}
+
+impl FromStr for Interface {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24";
+        let (name, rest) = text.split_once(':').filter(|(name, _)| !name.is_empty()).ok_or(FORM)?;
+        let (mut patch, mut bond) = (Map::new(), Map::new());
+        for pair in rest.split(',') {
+            let (key, value) = pair.split_once('=').ok_or(FORM)?;
+            let before = match key {
+                "mac" | "address" | "gateway" | "parent" => patch.insert(key.to_owned(), json!(value)),
+                "mtu" | "vlan" => {
+                    let number: u32 = value.parse().map_err(|_| format!("{key}={value} is not a number"))?;
+                    patch.insert(key.to_owned(), json!(number))
+                }
+                "bond" => bond.insert("mode".to_owned(), json!(value)),
+                "members" => bond.insert("members".to_owned(), value.split('+').collect::<Vec<_>>().into()),
+                other => {
+                    let known = "mac, address, gateway, mtu, vlan, parent, bond, members";
+                    return Err(format!("{other} is no key of an interface; known: {known}"));
+                }
+            };
+            if before.is_some() {
+                return Err(format!("{key} is given twice"));
+            }
+        }
+        if !bond.is_empty() {
+            patch.insert("bond".to_owned(), Value::Object(bond));
+        }
+        let patch = Value::Object(patch);
+        // The server would say the same later and less close to the flag.
+        serde_json::from_value::<InterfaceSpec>(patch.clone()).map_err(|error| match error.to_string() {
+            missing if missing.contains("missing field") => {
+                "a bond needs bond=MODE and members=A+B".to_owned()
+            }
+            other => other,
+        })?;
+        Ok(Self { name: name.to_owned(), patch })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(text: &str, expected: &Expect) {
+        let read = text.parse::<Interface>();
+        expected.assert_eq(&read.map_or_else(|error| error, |read| format!("{} {}", read.name, read.patch)));
+    }
+
+    #[test]
+    fn interfaces() {
+        check("lan1:mac=52-54-00-12-34-56,address=10.2.0.11/24,mtu=9000", &expect![[""]]);
+        check("v100:vlan=100,parent=lan0", &expect![[""]]);
+        check("bond0:bond=802.3ad,members=lan0+lan1", &expect![[""]]);
+    }
+
+    #[test]
+    fn mistakes() {
+        check("lan1", &expect![[""]]);
+        check("lan1:mac", &expect![[""]]);
+        check("lan1:mca=1", &expect![[""]]);
+        check("lan1:mac=1", &expect![[""]]);
+        check("lan1:mtu=big", &expect![[""]]);
+        check("lan1:mtu=1,mtu=2", &expect![[""]]);
+        check("bond0:members=lan0", &expect![[""]]);
+        check("lan1:vlan=70000", &expect![[""]]);
+    }
+}

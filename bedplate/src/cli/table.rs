@@ -1,0 +1,69 @@
+//! Tables: columns without lines, so that `awk` and people read them alike.
+
+use api::status::{NodeStatus, Phase};
+use comfy_table::{Cell, Color, ContentArrangement, Table};
+
+/// What the screen can do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// It is a terminal: long cells are wrapped to its width.
+    pub(super) terminal: bool,
+    /// Colours are wanted.
+    pub(super) color: bool,
+}
+
+impl Look {
+    /// As in a pipe.
+    #[cfg(test)]
+    pub(super) const PLAIN: Self = Self { terminal: false, color: false };
+
+    /// The phase of a node in its colour.
+    pub(super) fn phase(self, status: &NodeStatus) -> Cell {
+        let text = match status.percent {
+            Some(percent) if status.phase == Phase::Fetching => format!("fetching {percent}%"),
+            _ => status.phase.as_str().to_owned(),
+        };
+        let color = match status.phase {
+            Phase::Ready => Color::Green,
+            Phase::Failed | Phase::Lost => Color::Red,
+            _ if status.overdue_seconds.is_some() => Color::Yellow,
+            _ => Color::Reset,
+        };
+        if self.color { Cell::new(text).fg(color) } else { Cell::new(text) }
+    }
+}
+
+/// A table with a header.
+pub(super) fn table(look: Look, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
+    let mut table = Table::new();
+    table.set_header(header.iter().copied()).add_rows(rows);
+    finish(look, table)
+}
+
+/// Lines of a name and a value, indented.
+pub(super) fn pairs(look: Look, pairs: &[(&str, Cell)]) -> String {
+    let mut table = Table::new();
+    for (name, value) in pairs {
+        table.add_row([Cell::new(format!("  {name}")), value.clone()]);
+    }
+    finish(look, table)
+}
+
+fn finish(look: Look, mut table: Table) -> String {
+    table.load_style(comfy_table::presets::NOTHING);
+    if look.terminal {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    if !look.color {
+        table.force_no_tty();
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// Cells of text.
+pub(super) fn cells<const N: usize>(texts: [String; N]) -> Vec<Cell> {
+    texts.into_iter().map(Cell::new).collect()
+}
