@@ -42,8 +42,9 @@ use self::{
   bedplate node watch --until ready --timeout 10m
   bedplate node inventory n1
 
-Where the server is and how to be let in stands in a context file: --context, else BEDPLATE_CONTEXT, else
-~/.config/bedplate/context.yaml, else /var/lib/bedplate/admin.yaml, which the server writes at its first start."
+The server's address, its CA and a token stand in a context file: --context FILE,
+else BEDPLATE_CONTEXT, else ~/.config/bedplate/context.yaml, else what the server writes at its
+first start: /var/lib/bedplate/admin.yaml."
 )]
 struct Cli {
     /// File that tells the server's URL, its CA and a token.
@@ -148,8 +149,44 @@ mod tests {
 
     #[test]
     fn help() {
-        let help = Cli::command().render_help().to_string();
-        expect![[""]].assert_eq(&help);
+        let help = Cli::command().term_width(100).render_help().to_string();
+        expect![[r#"
+            Takes bare metal to ready nodes: boots them over the network from OCI images and keeps them in step
+
+            Usage: bedplate [OPTIONS] <COMMAND>
+
+            Commands:
+              node        Add, change, watch and reboot nodes
+              profile     Values that many nodes share
+              apply       Make nodes and profiles be as a YAML document says
+              export      Print all nodes and profiles as a document for `apply`
+              image       Import and delete OS images
+              operation   Look at long operations
+              overlay     Files and templates that are laid over the nodes' root
+              whoami      Print whose token the context holds
+              token       Tokens for further people and programs
+              audit       Print the log of all changes, newest first
+              version     Print the version of this program and of the server
+              completion  Print the completion script for a shell
+              server      Run the server, or check its configuration
+
+            Options:
+                  --context <FILE>   File that tells the server's URL, its CA and a token
+              -o, --output <FORMAT>  How to print: a table for people, or json or yaml for programs [possible
+                                     values: table, json, yaml]
+              -h, --help             Print help (see more with '--help')
+              -V, --version          Print version
+
+            Examples:
+              bedplate image import docker://registry.example/debian-node:12
+              bedplate node add n1 --image debian-node --mac 52:54:00:12:34:56 --address 10.1.0.11/24
+              bedplate node watch --until ready --timeout 10m
+              bedplate node inventory n1
+
+            The server's address, its CA and a token stand in a context file: --context FILE, else
+            BEDPLATE_CONTEXT,
+            else ~/.config/bedplate/context.yaml, else /var/lib/bedplate/admin.yaml, which the server writes.
+        "#]].assert_eq(&help);
     }
 
     /// Every verb and every option says what it does.

@@ -122,6 +122,10 @@ mod tests {
             outcome: "201".to_owned(),
             hash: "00".repeat(32),
         };
-        expect![[""]].assert_eq(&audit_table(Look::PLAIN, &[entry]));
+        expect![[r#"
+            NUMBER  TIME                  WHO    ACTION  SUBJECT    OUTCOME
+            7       2026-11-23T20:00:00Z  admin  POST    /v1/nodes  201
+        "#]]
+        .assert_eq(&audit_table(Look::PLAIN, &[entry]));
     }
 }

@@ -125,8 +125,25 @@ mod tests {
                 change("node", "n1", "created", &["image: - -> debian"]),
             ],
         };
-        expect![[""]].assert_eq(&changes(&applied, false));
-        expect![[""]].assert_eq(&changes(&applied, true));
-        expect![[""]].assert_eq(&changes(&Applied { changes: Vec::new() }, true));
+        expect![[r#"
+            profile compute changed
+              image: debian@3 -> debian@4
+              kernel: - -> 6.1
+            node n1 created
+            2 changes made
+        "#]]
+        .assert_eq(&changes(&applied, false));
+        expect![[r#"
+            profile compute changed
+              image: debian@3 -> debian@4
+              kernel: - -> 6.1
+            node n1 created
+            2 changes would be made
+        "#]]
+        .assert_eq(&changes(&applied, true));
+        expect![[r#"
+            nothing to change
+        "#]]
+        .assert_eq(&changes(&Applied { changes: Vec::new() }, true));
     }
 }

@@ -1,9 +1,6 @@
 //! Which server, and what is shared by the verbs: the client and standard output.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use client::{Client, Context};
@@ -62,9 +59,19 @@ fn read(path: &Path) -> anyhow::Result<Context> {
     parse(&text).with_context(|| format!("cannot understand context {}", path.display()))
 }
 
-fn parse(text: &str) -> io::Result<Context> {
-    serde_saphyr::from_str(text).map_err(io::Error::other)
+fn parse(text: &str) -> Result<Context, Malformed> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        // Further lines show the text, and the token with it.
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        Malformed(first.strip_prefix("error: ").unwrap_or(first).to_owned())
+    })
 }
+
+/// What is wrong with the text of a context.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Malformed(String);
 
 #[cfg(test)]
 mod tests {
@@ -82,7 +89,7 @@ mod tests {
     #[test]
     fn a_missing_key_is_named() {
         let error = parse("server: https://10.1.0.1:9470\n").unwrap_err();
-        expect![[""]].assert_eq(&error.to_string());
+        expect!["line 1 column 1: missing field `ca`"].assert_eq(&error.to_string());
     }
 
     #[test]

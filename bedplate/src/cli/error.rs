@@ -90,9 +90,9 @@ mod tests {
     #[test]
     fn causes_follow_on_one_line() {
         let error = anyhow!("disk full").context("cannot write x").context("cannot save");
-        expect![[""]].assert_eq(&text(&error));
+        expect!["error: cannot save: cannot write x: disk full"].assert_eq(&text(&error));
         let repeated: anyhow::Error = anyhow!("b").context("a: b");
-        expect![[""]].assert_eq(&text(&repeated));
+        expect!["error: a: b"].assert_eq(&text(&repeated));
     }
 
     #[test]
@@ -103,7 +103,9 @@ mod tests {
             detail: "the token is unknown".to_owned(),
             mistakes: Vec::new(),
         };
-        expect![[""]].assert_eq(&text(&ClientError::Refused(problem).into()));
+        expect![[r#"
+            error: not let in: the token is unknown
+            hint: the token of the context was revoked or is of another server; an admin makes one with `bedplate token create`"#]].assert_eq(&text(&ClientError::Refused(problem).into()));
     }
 
     #[test]

@@ -207,8 +207,20 @@ mod tests {
 
     #[test]
     fn images_as_people_see_them() {
-        expect![[""]].assert_eq(&list(Look::PLAIN, &[image()]));
-        expect![[""]].assert_eq(&show(Look::PLAIN, &image()));
+        expect![[r#"
+            IMAGE          ARCHITECTURE  KERNELS         ROOT     IMPORTED              FROM
+            debian-node@2  amd64         6.1.0-38-amd64  286 MiB  2026-11-23T20:00:00Z  docker://registry.example/debian-node:12
+        "#]].assert_eq(&list(Look::PLAIN, &[image()]));
+        expect![[r#"
+            IMAGE          ARCHITECTURE  KERNELS         ROOT     IMPORTED              FROM
+            debian-node@2  amd64         6.1.0-38-amd64  286 MiB  2026-11-23T20:00:00Z  docker://registry.example/debian-node:12
+
+            debian-node@2
+              manifest  sha256:cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
+              root      sha256:abababababababababababababababababababababababababababababababab
+              kernel    6.1.0-38-amd64 (7.6 MiB), stage 1 11.4 MiB
+              warning   firmware rtl_nic/rtl8168g-3.fw is missing
+        "#]].assert_eq(&show(Look::PLAIN, &image()));
     }
 
     #[test]

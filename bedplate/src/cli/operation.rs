@@ -166,6 +166,12 @@ mod tests {
             operation(2, OperationState::Failed { error: "no such tag".to_owned() }),
             operation(1, OperationState::Done { result: "debian@1".to_owned() }),
         ];
-        expect![[""]].assert_eq(&list(Look::PLAIN, &operations));
+        expect![[r#"
+            NUMBER  STATE    CREATED               WHAT                                RESULT
+            3       running  2026-11-23T20:00:00Z  import docker://r/debian as debian  50 B of 200 B
+            2       failed   2026-11-23T20:00:00Z  import docker://r/debian as debian  no such tag
+            1       done     2026-11-23T20:00:00Z  import docker://r/debian as debian  debian@1
+        "#]]
+        .assert_eq(&list(Look::PLAIN, &operations));
     }
 }

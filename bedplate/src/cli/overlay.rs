@@ -202,8 +202,21 @@ mod tests {
                 OverlayFile { path: "/usr/bin/x".to_owned(), mode: 0o755, template: false },
             ],
         };
-        expect![[""]].assert_eq(&list(Look::PLAIN, std::slice::from_ref(&overlay)));
-        expect![[""]].assert_eq(&show(Look::PLAIN, &overlay));
+        expect![[r#"
+            OVERLAY  FROM               FILES  WHAT FOR
+            hosts    site over shipped  2      `/etc/hosts` with every address of every node.
+        "#]]
+        .assert_eq(&list(Look::PLAIN, std::slice::from_ref(&overlay)));
+        expect![[r#"
+            hosts (site over shipped)
+            `/etc/hosts` with every address
+            of every node.
+
+            FILE        MODE
+            /etc/hosts  0644  template
+            /usr/bin/x  0755
+        "#]]
+        .assert_eq(&show(Look::PLAIN, &overlay));
     }
 
     #[test]
@@ -214,7 +227,14 @@ mod tests {
             content: content.to_owned(),
         };
         let files = [file("/a", "one\n"), file("/b", "two")];
-        expect![[""]].assert_eq(&rendered(&files, false));
+        expect![[r#"
+            # /a 0600
+            one
+
+            # /b 0600
+            two
+        "#]]
+        .assert_eq(&rendered(&files, false));
         assert_eq!(rendered(&files[1..], true), "two");
         assert_eq!(rendered(&[], false), "no files for this node\n");
     }

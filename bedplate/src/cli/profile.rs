@@ -112,6 +112,11 @@ mod tests {
             profile("default", "{image: debian, kernel-args: [quiet, console=ttyS0], comment: all of them}"),
             profile("gpu", "{profiles: [default]}"),
         ];
-        expect![[""]].assert_eq(&list(Look::PLAIN, &profiles));
+        expect![[r#"
+            PROFILE  IMAGE   PROFILES  KERNEL ARGUMENTS     COMMENT
+            default  debian  -         quiet console=ttyS0  all of them
+            gpu      -       default   -
+        "#]]
+        .assert_eq(&list(Look::PLAIN, &profiles));
     }
 }

@@ -249,18 +249,42 @@ mod tests {
              --writable-size 4GiB --tag rack=r1 --bmc 10.9.0.1 --group gpu --comment x --kernel 6.1 --profile default \
              --boot-overlay ~hosts --runtime-overlay motd",
             "{}",
-            &expect![[""]],
+            &expect![[
+                r#"{"comment":"x","profiles":["default"],"image":"debian@2","kernel":"6.1","kernel-args":["console=ttyS0","~quiet"],"root":{"writable-size":"4GiB"},"dns":{"servers":["10.0.0.2"],"search":["a.example"]},"boot-overlays":["~hosts"],"runtime-overlays":["motd"],"bmc":{"address":"10.9.0.1"},"groups":["gpu"],"tags":{"rack":"r1"}}"#
+            ]],
         );
     }
 
     #[test]
     fn an_address_goes_to_the_interface_that_is_there() {
-        patch("--address 10.1.0.1/24", "{}", &expect![[""]]);
-        patch("--address 10.1.0.1/24 --mtu 9000", "{interfaces: {eth0: {}}}", &expect![[""]]);
-        patch("--gateway 10.1.0.1", "{interfaces: {a: {}, b: {}}}", &expect![[""]]);
-        patch("--gateway 10.1.0.1 --on b", "{interfaces: {a: {}, b: {}}}", &expect![[""]]);
-        patch("--on b", "{}", &expect![[""]]);
-        patch("--interface b:vlan=100,parent=a --mac 525400123456", "{}", &expect![[""]]);
+        patch(
+            "--address 10.1.0.1/24",
+            "{}",
+            &expect![[r#"{"interfaces":{"lan0":{"address":"10.1.0.1/24"}}}"#]],
+        );
+        patch(
+            "--address 10.1.0.1/24 --mtu 9000",
+            "{interfaces: {eth0: {}}}",
+            &expect![[r#"{"interfaces":{"eth0":{"address":"10.1.0.1/24","mtu":9000}}}"#]],
+        );
+        patch(
+            "--gateway 10.1.0.1",
+            "{interfaces: {a: {}, b: {}}}",
+            &expect!["which interface? Say --on a or --on b"],
+        );
+        patch(
+            "--gateway 10.1.0.1 --on b",
+            "{interfaces: {a: {}, b: {}}}",
+            &expect![[r#"{"interfaces":{"b":{"gateway":"10.1.0.1"}}}"#]],
+        );
+        patch("--on b", "{}", &expect!["--on needs --mac, --address, --gateway or --mtu beside it"]);
+        patch(
+            "--interface b:vlan=100,parent=a --mac 525400123456",
+            "{}",
+            &expect![[
+                r#"{"interfaces":{"lan0":{"mac":"52:54:00:12:34:56"},"b":{"vlan":100,"parent":"a"}}}"#
+            ]],
+        );
     }
 
     #[test]
@@ -268,11 +292,13 @@ mod tests {
         patch(
             "--unset image --unset tags.a.b --unset interfaces.lan0.gateway --address 10.1.0.1/24",
             "{}",
-            &expect![[""]],
+            &expect![[
+                r#"{"interfaces":{"lan0":{"address":"10.1.0.1/24","gateway":null}},"image":null,"tags":{"a.b":null}}"#
+            ]],
         );
-        patch("--unset image --image x", "{}", &expect![[""]]);
-        patch("--unset interfaces --mtu 1500", "{}", &expect![[""]]);
-        patch("--unset root.writable-size", "{}", &expect![[""]]);
+        patch("--unset image --image x", "{}", &expect!["image is set and cleared at once"]);
+        patch("--unset interfaces --mtu 1500", "{}", &expect!["interfaces is set and cleared at once"]);
+        patch("--unset root.writable-size", "{}", &expect![[r#"{"root":{"writable-size":null}}"#]]);
     }
 
     #[test]

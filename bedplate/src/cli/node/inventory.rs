@@ -232,12 +232,42 @@ mod tests {
             "gaps": [{"subject": "nvidia-smi", "cause": "not found"}]
         }))
         .unwrap();
-        expect![[""]].assert_eq(&summary(Look::PLAIN, &inventory));
+        expect![[r#"
+              system           Supermicro, AS-4125
+              serial number    S1
+              firmware         uefi, AMI 1.4
+              system software  Debian GNU/Linux 12, 6.1.0-38-amd64, x86_64
+              processors       1 package, 2 cores, 2 threads, AMD EPYC 9354
+              caches           1 × 32 MiB L3, 2 × 32 KiB L1
+              memory           8 GiB
+
+            NUMA  MEMORY  CORES  THREADS  HUGE PAGES
+            0     8 GiB   2      0-1      16 × 2 MiB
+
+            NIC   STATE  MAC                SPEED         DRIVER      NUMA  ADDRESSES
+            lan0  up     52:54:00:12:34:56  25000 Mbit/s  virtio_net  0     10.1.0.11 fe80::1
+
+            DISK     SIZE     KIND   MODEL  SERIAL
+            nvme0n1  931 GiB  solid  PM9A3  D1
+
+            GPU           MODEL        MEMORY   DRIVER  NUMA  UUID
+            0000:01:00.0  nvidia H200  140 GiB  570.1   0     GPU-1
+
+            INFINIBAND     LINK        STATE   RATE                 FIRMWARE  NUMA  GUID
+            mlx5_0 port 1  InfiniBand  ACTIVE  400 Gb/sec (4X NDR)  28.4      0     0011:2233
+
+            not known:
+              nvidia-smi: not found
+        "#]]
+        .assert_eq(&summary(Look::PLAIN, &inventory));
     }
 
     #[test]
     fn what_is_not_known_is_left_out() {
         let inventory = Inventory { memory_bytes: 1 << 30, ..Inventory::default() };
-        expect![[""]].assert_eq(&summary(Look::PLAIN, &inventory));
+        expect![[r#"
+              memory  1 GiB
+        "#]]
+        .assert_eq(&summary(Look::PLAIN, &inventory));
     }
 }

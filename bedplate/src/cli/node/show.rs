@@ -203,8 +203,17 @@ pub(super) mod tests {
             node("n2", "{image: debian-node, interfaces: {lan0: {address: 10.1.0.12/24}}}", fetching),
             node("login-1", "{}", failed),
         ];
-        expect![[""]].assert_eq(&list(Look::PLAIN, &nodes, NOW));
-        expect![[""]].assert_eq(&list(Look::PLAIN, &[], NOW));
+        expect![[r#"
+            NODE     PHASE         FOR  ADDRESS    IMAGE          PROFILES     NOTE
+            n1       ready         1m   10.1.0.11  debian-node@2  default,gpu
+            n2       fetching 43%  1m   10.1.0.12  debian-node    -            stuck: longer than 60 s
+            login-1  failed        1m   -          -              -            no module for 8086:1234
+        "#]]
+        .assert_eq(&list(Look::PLAIN, &nodes, NOW));
+        expect![[r#"
+            no nodes yet: `bedplate node add --help`
+        "#]]
+        .assert_eq(&list(Look::PLAIN, &[], NOW));
     }
 
     #[test]
@@ -219,7 +228,21 @@ pub(super) mod tests {
             Origin { field: "interfaces.lan0.mtu".to_owned(), value: json!(9000), origin: "node".to_owned() },
         ];
         let text = one(Look::PLAIN, &node("n1", "{}", ready), NOW) + "\n" + &origins(Look::PLAIN, &all);
-        expect![[""]].assert_eq(&text);
+        expect![[r#"
+            n1
+              phase      ready
+              since      2026-11-23T19:58:30Z (1m ago)
+              last seen  2026-11-23T19:59:58Z (2s ago)
+              last boot  12.3 s
+              armed      yes: it may enrol
+              id         6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11
+              version    3
+
+            FIELD                VALUE   FROM
+            image                debian  profile default
+            interfaces.lan0.mtu  9000    node
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]
@@ -232,6 +255,10 @@ pub(super) mod tests {
             severity: Severity::Security,
             message: "token asked for from 10.1.0.9".to_owned(),
         };
-        expect![[""]].assert_eq(&history(Look::PLAIN, &[event]));
+        expect![[r#"
+            TIME                  PHASE    SEVERITY  MESSAGE
+            2026-11-23T20:00:00Z  offered  security  token asked for from 10.1.0.9
+        "#]]
+        .assert_eq(&history(Look::PLAIN, &[event]));
     }
 }

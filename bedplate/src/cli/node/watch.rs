@@ -199,7 +199,14 @@ mod tests {
         ];
         let now = Timestamp(1_795_464_000_000_000);
         let lines: String = updates.iter().filter_map(|update| seen.take(update, now)).collect();
-        expect![[""]].assert_eq(&lines);
+        expect![[r#"
+            2026-11-23T19:58:30Z  n1            stage1
+            2026-11-23T19:58:30Z  n1            fetching 1%
+            2026-11-23T20:00:00Z  n1            fetching 50%
+            2026-11-23T19:58:30Z  n1            failed         no route
+            2026-11-23T19:58:30Z  n1            ready
+        "#]]
+        .assert_eq(&lines);
     }
 
     #[test]

@@ -68,20 +68,42 @@ mod tests {
 
     #[test]
     fn interfaces() {
-        check("lan1:mac=52-54-00-12-34-56,address=10.2.0.11/24,mtu=9000", &expect![[""]]);
-        check("v100:vlan=100,parent=lan0", &expect![[""]]);
-        check("bond0:bond=802.3ad,members=lan0+lan1", &expect![[""]]);
+        check(
+            "lan1:mac=52-54-00-12-34-56,address=10.2.0.11/24,mtu=9000",
+            &expect![[r#"lan1 {"mac":"52-54-00-12-34-56","address":"10.2.0.11/24","mtu":9000}"#]],
+        );
+        check("v100:vlan=100,parent=lan0", &expect![[r#"v100 {"vlan":100,"parent":"lan0"}"#]]);
+        check(
+            "bond0:bond=802.3ad,members=lan0+lan1",
+            &expect![[r#"bond0 {"bond":{"mode":"802.3ad","members":["lan0","lan1"]}}"#]],
+        );
     }
 
     #[test]
     fn mistakes() {
-        check("lan1", &expect![[""]]);
-        check("lan1:mac", &expect![[""]]);
-        check("lan1:mca=1", &expect![[""]]);
-        check("lan1:mac=1", &expect![[""]]);
-        check("lan1:mtu=big", &expect![[""]]);
-        check("lan1:mtu=1,mtu=2", &expect![[""]]);
-        check("bond0:members=lan0", &expect![[""]]);
-        check("lan1:vlan=70000", &expect![[""]]);
+        check(
+            "lan1",
+            &expect!["write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24"],
+        );
+        check(
+            "lan1:mac",
+            &expect!["write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24"],
+        );
+        check(
+            "lan1:mca=1",
+            &expect![
+                "mca is no key of an interface; known: mac, address, gateway, mtu, vlan, parent, bond, members"
+            ],
+        );
+        check(
+            "lan1:mac=1",
+            &expect![[
+                r#""1" is not a valid hardware address: use six hexadecimal bytes, as in 52:54:00:12:34:56"#
+            ]],
+        );
+        check("lan1:mtu=big", &expect!["mtu=big is not a number"]);
+        check("lan1:mtu=1,mtu=2", &expect!["mtu is given twice"]);
+        check("bond0:members=lan0", &expect!["a bond needs bond=MODE and members=A+B"]);
+        check("lan1:vlan=70000", &expect!["invalid value: integer `70000`, expected u16"]);
     }
 }
