@@ -1,1 +1,3 @@
-//! To be written.
+//! What the tests of this crate share with whoever wants a cluster without machines.
+
+pub mod simulated_node;

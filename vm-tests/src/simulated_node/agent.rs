@@ -1,0 +1,297 @@
+//! The agent of a simulated node: one channel, dialled again when it breaks, with numbered frames as
+//! [`api::channel`] wants them.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use api::{
+    channel::{Frame, FromAgent, FromServer, PROTOCOL},
+    enroll::AgentIdentity,
+    ids::Digest,
+    inventory::Inventory,
+    overlay::Generation,
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use rustls::pki_types::ServerName;
+use sha2::{Digest as _, Sha256};
+use substrate::tls;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{self, Message},
+};
+
+use super::{FleetPort, authenticated};
+
+/// Pause before a channel that broke is dialled again.
+const REDIAL: Duration = Duration::from_millis(200);
+
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+/// What can be seen of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentState {
+    /// It has its welcome.
+    pub connected: bool,
+    /// Channels that were opened.
+    pub connections: u32,
+    /// The runtime overlays that it applied.
+    pub applied: Option<Generation>,
+    /// Why the server ordered a reboot; the agent has ended.
+    pub reboot: Option<String>,
+    /// Why the server lets it in no more; the agent has ended.
+    pub refused: Option<String>,
+}
+
+/// A running agent. Dropped, it dies as with a power cut.
+#[derive(Debug)]
+pub struct Agent {
+    state: watch::Receiver<AgentState>,
+    silent: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Agent {
+    pub(super) fn start(identity: AgentIdentity, address: Ipv4Addr) -> Self {
+        let (seen, state) = watch::channel(AgentState::default());
+        let (silent, is_silent) = watch::channel(false);
+        let conversation = Conversation {
+            identity,
+            address,
+            seen,
+            is_silent,
+            session: Session::default(),
+            heartbeat: Duration::from_secs(1),
+        };
+        Self { state, silent, task: tokio::spawn(conversation.run()) }
+    }
+
+    /// What can be seen of it, and each change.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<AgentState> {
+        self.state.clone()
+    }
+
+    /// It says nothing any more, and its connection stays open: a machine that hangs.
+    pub fn fall_silent(&self) {
+        self.silent.send_replace(true);
+    }
+
+    /// Cuts the power.
+    pub fn power_off(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The agent's half of a session.
+#[derive(Debug, Default)]
+struct Session {
+    sent: u64,
+    received: u64,
+    unacknowledged: VecDeque<Frame<FromAgent>>,
+}
+
+impl Session {
+    fn frame(&mut self, message: FromAgent) -> Frame<FromAgent> {
+        self.sent += 1;
+        let frame = Frame { seq: self.sent, ack: self.received, message: Some(message) };
+        self.unacknowledged.push_back(frame.clone());
+        frame
+    }
+
+    fn acknowledged(&mut self, ack: u64) {
+        self.unacknowledged.retain(|frame| frame.seq > ack);
+    }
+}
+
+struct Conversation {
+    identity: AgentIdentity,
+    address: Ipv4Addr,
+    seen: watch::Sender<AgentState>,
+    is_silent: watch::Receiver<bool>,
+    session: Session,
+    heartbeat: Duration,
+}
+
+/// How one channel ended.
+enum End {
+    /// The agent has nothing more to do.
+    Final,
+    /// The channel broke.
+    Broken,
+}
+
+impl Conversation {
+    async fn run(mut self) {
+        loop {
+            match self.one_channel().await {
+                Ok(End::Final) => return,
+                Ok(End::Broken) => {}
+                Err(error) => tracing::debug!("simulated {}: {error:#}", self.identity.node),
+            }
+            self.seen.send_modify(|state| state.connected = false);
+            if *self.is_silent.borrow() {
+                return;
+            }
+            sleep(REDIAL).await;
+        }
+    }
+
+    async fn one_channel(&mut self) -> anyhow::Result<End> {
+        let server = *self.identity.fleet_servers.first().context("no fleet server")?;
+        let mut socket = match self.dial(server).await? {
+            Ok(socket) => socket,
+            Err(refused) => {
+                self.seen.send_modify(|state| state.refused = Some(refused));
+                return Ok(End::Final);
+            }
+        };
+        self.greet(&mut socket).await?;
+        let mut next = Instant::now() + self.heartbeat;
+        loop {
+            let silent = *self.is_silent.borrow();
+            tokio::select! {
+                message = socket.next() => {
+                    let Some(message) = message else { return Ok(End::Broken) };
+                    match message? {
+                        Message::Text(text) if !silent => {
+                            let frame = serde_json::from_str(&text)?;
+                            if let Some(end) = self.heard(&mut socket, frame).await? {
+                                return Ok(end);
+                            }
+                        }
+                        Message::Close(_) => return Ok(End::Broken),
+                        _ => {}
+                    }
+                }
+                () = sleep_until(next) => {
+                    next += self.heartbeat;
+                    if !silent {
+                        self.say(&mut socket, FromAgent::Heartbeat { uptime_seconds: 1 }).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The inner error is a refusal.
+    async fn dial(&self, server: SocketAddr) -> anyhow::Result<Result<Socket, String>> {
+        let tcp = TcpSocket::new_v4()?;
+        tcp.bind(SocketAddr::new(IpAddr::V4(self.address), 0))?;
+        let tcp = tcp.connect(server).await?;
+        let tls = TlsConnector::from(authenticated(&self.identity)?);
+        let tls = tls.connect(ServerName::IpAddress(server.ip().into()), tcp).await?;
+        match client_async(format!("wss://{server}/node/v1/channel"), tls).await {
+            Ok((socket, _)) => Ok(Ok(socket)),
+            Err(tungstenite::Error::Http(answer)) => {
+                let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                Ok(Err(format!("{}: {words}", answer.status())))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Hello and welcome; then what the server has not acknowledged, or the inventory of a new session.
+    async fn greet(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
+        let hello = FromAgent::Hello {
+            protocol: PROTOCOL,
+            agent_version: "simulated".to_owned(),
+            boot_id: self.identity.not_after.0.to_string(),
+            instance: "1".to_owned(),
+            image: self.identity.image.clone(),
+            overlays: self.seen.borrow().applied,
+        };
+        transmit(socket, &Frame { seq: 0, ack: self.session.received, message: Some(hello) }).await?;
+        let Some(Message::Text(text)) = socket.next().await.transpose()? else {
+            bail!("no welcome came");
+        };
+        let frame: Frame<FromServer> = serde_json::from_str(&text)?;
+        let Some(FromServer::Welcome { heartbeat_seconds, resumed, .. }) = frame.message else {
+            bail!("the first frame is no welcome");
+        };
+        self.heartbeat = Duration::from_secs(heartbeat_seconds.into());
+        if resumed {
+            self.session.acknowledged(frame.ack);
+            for frame in &self.session.unacknowledged {
+                transmit(socket, frame).await?;
+            }
+        } else {
+            self.session = Session::default();
+            let inventory = Inventory { memory_bytes: 1 << 30, ..Inventory::default() };
+            self.say(socket, FromAgent::Inventory { inventory: Box::new(inventory) }).await?;
+        }
+        self.seen.send_modify(|state| {
+            state.connected = true;
+            state.connections += 1;
+        });
+        Ok(())
+    }
+
+    async fn heard(&mut self, socket: &mut Socket, frame: Frame<FromServer>) -> anyhow::Result<Option<End>> {
+        self.session.acknowledged(frame.ack);
+        let Some(message) = frame.message else { return Ok(None) };
+        if frame.seq <= self.session.received {
+            return Ok(None);
+        }
+        ensure!(frame.seq == self.session.received + 1, "frame {} is missing", self.session.received + 1);
+        self.session.received = frame.seq;
+        transmit(socket, &Frame { seq: 0, ack: frame.seq, message: None }).await?;
+        match message {
+            FromServer::Overlays { generation } => {
+                let written = self.fetch_overlays(generation).await?;
+                self.seen.send_modify(|state| state.applied = Some(generation));
+                let applied = FromAgent::OverlaysApplied { generation, written, removed: 0, error: None };
+                self.say(socket, applied).await?;
+            }
+            FromServer::Reboot { reason } => {
+                self.say(socket, FromAgent::GoingDown { reboot: true }).await?;
+                // The server closes when it has taken the word.
+                while let Some(Ok(_)) = socket.next().await {}
+                self.seen.send_modify(|state| {
+                    state.connected = false;
+                    state.reboot = Some(reason);
+                });
+                return Ok(Some(End::Final));
+            }
+            FromServer::SendInventory {} => {
+                self.say(socket, FromAgent::Inventory { inventory: Box::default() }).await?;
+            }
+            FromServer::Welcome { .. } => bail!("a second welcome"),
+        }
+        Ok(None)
+    }
+
+    async fn fetch_overlays(&self, generation: Generation) -> anyhow::Result<u64> {
+        let tls = tls::authenticated(&self.identity)?;
+        let fleet = FleetPort::new(&self.identity.fleet_servers, self.address, tls)?;
+        let archive = fleet.get("/node/v1/overlays/runtime").await?;
+        let got = Digest(Sha256::digest(&archive).into());
+        ensure!(got == generation.digest, "the overlays are {got}, not {}", generation.digest);
+        Ok(super::files(&archive)?.len() as u64)
+    }
+
+    async fn say(&mut self, socket: &mut Socket, message: FromAgent) -> anyhow::Result<()> {
+        let frame = self.session.frame(message);
+        transmit(socket, &frame).await
+    }
+}
+
+async fn transmit(socket: &mut Socket, frame: &Frame<FromAgent>) -> anyhow::Result<()> {
+    Ok(socket.send(Message::Text(serde_json::to_string(frame)?.into())).await?)
+}

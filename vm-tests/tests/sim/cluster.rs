@@ -1,0 +1,220 @@
+//! A server in this process, on the loopback interface of a namespace of its own, with nodes `n1`, `n2`, …
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use api::{
+    ids::{MacAddr, NodeName},
+    image::{ImportImage, OperationState},
+    machine::Apply,
+    status::Phase,
+};
+use bedplate::config::Checked;
+use client::{Client, Context};
+use futures_util::future::try_join_all;
+use nix::sched::{CloneFlags, unshare};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use vm_tests::simulated_node::{Agent, SimulatedNode};
+
+use crate::image;
+
+/// The server's address; nodes have further ones of its network.
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+
+const HTTP_PORT: u16 = 9480;
+
+/// What anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Runs a test in a network namespace, on a runtime whose threads are all in it.
+pub(crate) fn in_namespace(test: impl Future<Output = anyhow::Result<()>>) {
+    unshare(CloneFlags::CLONE_NEWNET)
+        .expect("no network namespace can be made: the sim lane needs root, as `make test` does");
+    ip(&["link", "set", "lo", "up"]);
+    ip(&["address", "add", "10.88.0.1/16", "dev", "lo"]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let result = runtime.block_on(test);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn ip(arguments: &[&str]) {
+    #[expect(clippy::disallowed_methods, reason = "the one child process of this lane")]
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success(), "ip {arguments:?}: {status}");
+}
+
+/// Name of a node.
+pub(crate) fn name(number: u8) -> NodeName {
+    format!("n{number}").parse().unwrap()
+}
+
+fn mac(number: u8) -> MacAddr {
+    MacAddr([0x52, 0x54, 0, 0x88, 0, number])
+}
+
+fn address(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 88, 1, number)
+}
+
+pub(crate) struct Cluster {
+    folder: TempDir,
+    client: Client,
+    server: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Cluster {
+    /// A server with an image and so many nodes that are switched off.
+    pub(crate) async fn with_nodes(count: u8) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        write_config(folder.path())?;
+        let (client, server, stop) = start(folder.path()).await?;
+        let cluster = Self { folder, client, server, stop };
+        cluster.import().await?;
+        let mut document = "profiles:\n  base: {image: tiny}\nnodes:\n".to_owned();
+        for number in 1..=count {
+            let (mac, address) = (mac(number), address(number));
+            writeln!(
+                document,
+                "  n{number}: {{profiles: [base], interfaces: {{eth0: {{mac: '{mac}', address: {address}/16}}}}}}"
+            )?;
+        }
+        cluster.client.apply(&Apply { document, dry_run: false, prune: false }).await?;
+        Ok(cluster)
+    }
+
+    async fn import(&self) -> anyhow::Result<()> {
+        let layout = self.folder.path().join("layout");
+        image::write_layout(&layout)?;
+        let source = format!("oci:{}:1", layout.display());
+        let import = ImportImage { source, name: Some("tiny".parse()?), insecure: false };
+        let operation = self.client.import(&import).await?;
+        let mut events = self.client.watch_operation(operation.id).await?;
+        loop {
+            let Ok(operation) = events.next().await? else { bail!("the import's events ended") };
+            match operation.state {
+                OperationState::Running { .. } => {}
+                OperationState::Done { result } => {
+                    ensure!(result == "tiny@1", "{result}");
+                    return Ok(());
+                }
+                OperationState::Failed { error } => bail!("{error}"),
+            }
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// A node's machine at its own address.
+    pub(crate) fn node(&self, number: u8) -> SimulatedNode {
+        self.machine(number, number)
+    }
+
+    /// A machine with the hardware address of one node and the address of another.
+    #[expect(clippy::unused_self, reason = "there is no machine without a cluster")]
+    pub(crate) fn machine(&self, mac_of: u8, address_of: u8) -> SimulatedNode {
+        let server = SocketAddr::from((SERVER, HTTP_PORT));
+        SimulatedNode::new(mac(mac_of), address(address_of), server).unwrap()
+    }
+
+    /// Boots the nodes from 1 to `count` and waits until they are ready.
+    pub(crate) async fn run_all(&self, count: u8) -> anyhow::Result<Vec<Agent>> {
+        let booted = try_join_all((1..=count).map(|number| {
+            let node = self.node(number);
+            async move { node.boot().await }
+        }));
+        let agents = booted.await?.into_iter().map(|booted| booted.start_agent()).collect();
+        for number in 1..=count {
+            self.until_phase(number, Phase::Ready).await;
+        }
+        Ok(agents)
+    }
+
+    pub(crate) async fn phase(&self, number: u8) -> Phase {
+        self.client.node(&name(number)).await.unwrap().status.phase
+    }
+
+    pub(crate) async fn until_phase(&self, number: u8, phase: Phase) {
+        let reached = async {
+            while self.phase(number).await != phase {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, reached).await.is_err() {
+            let is = self.client.node(&name(number)).await.map(|node| node.status);
+            panic!("n{number} is not {} after {PATIENCE:?}: {is:?}", phase.as_str());
+        }
+    }
+
+    pub(crate) async fn until(&self, what: &str, reached: impl Fn() -> bool) {
+        let waiting = async {
+            while !reached() {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "not after {PATIENCE:?}: {what}");
+    }
+
+    /// Stops the server and starts another one on its state.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        (&mut self.server).await?;
+        (self.client, self.server, self.stop) = start(self.folder.path()).await?;
+        Ok(())
+    }
+}
+
+fn write_config(folder: &Path) -> anyhow::Result<()> {
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    let substrate = folder.join("substrate");
+    fs::write(&substrate, "no machine starts it")?;
+    let (source, substrate, folder_shown) = (source.display(), substrate.display(), folder.display());
+    let text = format!(
+        "state-dir: {folder_shown}/state\n\
+         server-addresses: [{SERVER}]\n\
+         fleet: {{heartbeat-seconds: 1}}\n\
+         boot: {{http-port: {HTTP_PORT}, tftp: false, substrate: {substrate}, templates: {source}/ipxe}}\n\
+         dhcp: {{mode: off}}\n\
+         overlays: {{shipped: {source}/overlays, site: {folder_shown}/overlays}}\n"
+    );
+    Ok(fs::write(folder.join("server.yaml"), text)?)
+}
+
+async fn start(folder: &Path) -> anyhow::Result<(Client, JoinHandle<()>, CancellationToken)> {
+    let config = Checked::load(Some(folder.join("server.yaml")))?;
+    let stop = CancellationToken::new();
+    let running = bedplate::server::run(config, stop.clone());
+    let server = tokio::spawn(async move {
+        if let Err(error) = running.await {
+            panic!("the server ended: {:#}", anyhow::Error::new(error));
+        }
+    });
+    let path = folder.join("state/admin.yaml");
+    let reachable = async {
+        loop {
+            if let Ok(context) = Context::read(&path)
+                && let Ok(client) = Client::new(&context)
+                && client.version().await.is_ok()
+            {
+                return client;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    let client = tokio::time::timeout(PATIENCE, reachable).await.context("the server does not answer")?;
+    Ok((client, server, stop))
+}
