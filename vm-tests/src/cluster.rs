@@ -1,6 +1,10 @@
 //! The virtual cluster: network, image, registry, server and machines, put together as an admin would do it.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use api::{
@@ -67,6 +71,7 @@ pub(crate) struct Cluster {
     accelerator: Accelerator,
     namespace: Namespace,
     places: Places,
+    _lock: File,
 }
 
 impl Cluster {
@@ -76,6 +81,7 @@ impl Cluster {
     /// Names the step that failed.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let places = Places::new()?;
+        let lock = places.lock()?;
         process::kill_leftovers(&places).context("clearing an earlier run")?;
         Namespace::clear().context("clearing an earlier run")?;
         places.clear().context("clearing an earlier run")?;
@@ -88,7 +94,17 @@ impl Cluster {
         let ssh = Ssh::new(&places).context("making a key for ssh")?;
         say("network, registry and server are up");
         let machines = BTreeMap::new();
-        Ok(Self { machines, server, _registry: registry, ssh, image, accelerator, namespace, places })
+        Ok(Self {
+            machines,
+            server,
+            _registry: registry,
+            ssh,
+            image,
+            accelerator,
+            namespace,
+            places,
+            _lock: lock,
+        })
     }
 
     /// Declares the nodes.

@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -31,6 +31,18 @@ impl Places {
         let workspace =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("vm-tests lies in the workspace")?;
         Ok(Self { workspace: workspace.to_owned(), root: workspace.join("target/vm") })
+    }
+
+    /// Makes sure that this is the only run of this checkout for as long as the result lives.
+    ///
+    /// # Errors
+    /// If another run is under way.
+    pub(crate) fn lock(&self) -> anyhow::Result<File> {
+        fs::create_dir_all(&self.root).with_context(|| format!("cannot make {}", self.root.display()))?;
+        let path = self.root.join("lock");
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        file.try_lock().with_context(|| format!("another run is under way: {} is locked", path.display()))?;
+        Ok(file)
     }
 
     /// Removes what an earlier run left, except the image, and makes the folders anew.

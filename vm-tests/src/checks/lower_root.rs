@@ -17,7 +17,7 @@ const LIST: &str = r#"
 find . -printf 'e\t%i\t%n\t%y\t%m\t%U\t%G\t%s\t%l\t%p\n'
 find . \( -type b -o -type c \) -exec stat --printf 'd\t%t:%T\t%n\n' {} +
 getfattr -R -P -h -d -m - -e hex . 2>/dev/null | sed -e '/^$/d' -e 's/^/x\t/'
-find . -type f -print0 | xargs -0 sha256sum | sed -e 's/^/h\t/'
+find . -type f -print0 | xargs -0 sha256sum --zero | tr '\0' '\n' | sed -e 's/^/h\t/'
 "#;
 
 /// Differences that a failure shows.

@@ -37,7 +37,7 @@ pub(crate) fn token(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
         let url = format!("http://{SERVER}:9480/boot/{}/node.img", mac.replace(':', "-"));
         let said = attempt(
             cluster,
-            &format!("code {url}; echo; try body grep -a token /tmp/body\nrm -f /tmp/body"),
+            &format!("code {url}; echo; try 'the token' grep -a '\"token\"' /tmp/body\nrm -f /tmp/body"),
         )?;
         ensure!(
             said.iter().all(|code| refused(code)) && !said.is_empty(),
@@ -102,7 +102,7 @@ pub(crate) fn traces(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()
     attempt(
         cluster,
         r"
-try 'a boot document' find / /run -xdev ( -name stage1.json -o -name agent.json -o -name node.img )
+try 'a boot document' find / /run -xdev '(' -name stage1.json -o -name agent.json -o -name node.img ')'
 try 'a token on the command line' grep -i token /proc/cmdline
 try 'the kernel log' dmesg
 try 'a token in the journal' sh -c 'journalctl --no-pager --quiet --system | grep -i token'
