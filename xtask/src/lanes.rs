@@ -68,7 +68,10 @@ fn build() -> anyhow::Result<()> {
 fn run_lane(lane: Lane) -> anyhow::Result<()> {
     match lane {
         Lane::Unit => nextest(&format!("not ({PRIVILEGED} or binary(sim))")),
-        Lane::Sim => nextest("binary(sim)"),
+        Lane::Sim => {
+            require_root("a network namespace with an address for every simulated node")?;
+            nextest("binary(sim)")
+        }
         Lane::Privileged => {
             require_root("network namespaces")?;
             nextest(PRIVILEGED)

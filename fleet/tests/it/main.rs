@@ -1,0 +1,182 @@
+//! The fleet port over real TLS: who is let in, and what those hear who are not.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    error::Error as _,
+    net::{Ipv4Addr, TcpListener},
+};
+
+use api::{
+    enroll::{Enroll, Enrolled, Report},
+    ids::NodeId,
+    status::{Phase, Severity},
+};
+use fleet::{Fleet, FleetConfig, Observation};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+use reqwest::{Certificate, Client, Identity};
+use sqlx::SqlitePool;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const NODE: NodeId = NodeId(uuid::Uuid::from_u128(1));
+const OTHER: NodeId = NodeId(uuid::Uuid::from_u128(2));
+
+/// A fleet with one node, on the loopback interface.
+struct Port {
+    folder: TempDir,
+    fleet: Fleet,
+    url: String,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Port {
+    async fn open() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("sqlite://{}?mode=rwc", folder.path().join("fleet.db").display());
+        let pool = SqlitePool::connect(&database).await.unwrap();
+        let config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        let fleet = Fleet::open(pool, config).await.unwrap();
+        fleet.register(NODE, "n1".parse().unwrap()).await.unwrap();
+        fleet.register(OTHER, "n2".parse().unwrap()).await.unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let (served, ends) = (fleet.clone(), stop.clone());
+        let serving = tokio::spawn(async move {
+            served.serve(listener, axum::Router::new(), ends).await.unwrap();
+        });
+        Self { folder, fleet, url, stop, serving }
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        self.serving.await.unwrap();
+        self.fleet.close().await;
+    }
+
+    fn client(&self, identity: Option<String>) -> Client {
+        let ca = Certificate::from_pem(self.fleet.ca_pem().as_bytes()).unwrap();
+        let builder = Client::builder().tls_certs_only([ca]).no_proxy();
+        let identity = identity.map(|pem| Identity::from_pem(pem.as_bytes()).unwrap());
+        match identity {
+            Some(identity) => builder.identity(identity).build().unwrap(),
+            None => builder.build().unwrap(),
+        }
+    }
+
+    /// Reports with this certificate: the status, or the error of TLS.
+    async fn report(&self, identity: Option<String>) -> Result<(u16, String), String> {
+        let report = Report { phase: Phase::Stage1, percent: None, message: "here".to_owned() };
+        let url = format!("{}/node/v1/report", self.url);
+        match self.client(identity).post(url).json(&report).send().await {
+            Ok(answer) => Ok((answer.status().as_u16(), answer.text().await.unwrap())),
+            Err(error) => {
+                let mut text = error.to_string();
+                let mut next = error.source();
+                while let Some(cause) = next {
+                    text = format!("{text}: {cause}");
+                    next = cause.source();
+                }
+                Err(text)
+            }
+        }
+    }
+
+    /// A client certificate as the fleet's own authority would sign it, with these dates.
+    fn signed_by_the_authority(&self, name: &str, years: (i32, i32)) -> String {
+        let secret = std::fs::read_to_string(self.folder.path().join("ca/authority.pem")).unwrap();
+        let (certificate, key) = secret.split_at(secret.find("-----BEGIN PRIVATE KEY").unwrap());
+        let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key).unwrap()).unwrap();
+        leaf(&issuer, name, years)
+    }
+}
+
+fn leaf(issuer: &Issuer<'_, KeyPair>, name: &str, years: (i32, i32)) -> String {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+    params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    format!("{}{}", certificate.pem(), key.serialize_pem())
+}
+
+fn key_and_request() -> (KeyPair, String) {
+    let key = KeyPair::generate().unwrap();
+    let request = CertificateParams::new(Vec::new()).unwrap().serialize_request(&key).unwrap();
+    (key, request.pem().unwrap())
+}
+
+#[tokio::test]
+async fn only_a_good_certificate_of_a_registered_node_is_let_in() {
+    let port = Port::open().await;
+    let before = port.fleet.history(NODE, 100).await.unwrap();
+
+    let (status, told) = port.report(None).await.unwrap();
+    assert_eq!(status, 401);
+    assert!(told.contains("no client certificate; enrol first"), "{told}");
+
+    let expired = port.signed_by_the_authority(&NODE.to_string(), (2020, 2021));
+    let told = port.report(Some(expired)).await.unwrap_err();
+    assert!(told.contains("CertificateExpired"), "{told}");
+
+    let early = port.signed_by_the_authority(&NODE.to_string(), (2990, 2999));
+    assert!(port.report(Some(early)).await.is_err());
+
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let foreign = Issuer::new(params, KeyPair::generate().unwrap());
+    let told = port.report(Some(leaf(&foreign, &NODE.to_string(), (2020, 2999)))).await.unwrap_err();
+    assert!(told.contains("alert"), "{told}");
+
+    let stranger = NodeId(uuid::Uuid::from_u128(9));
+    let stranger = port.signed_by_the_authority(&stranger.to_string(), (2020, 2999));
+    let (status, told) = port.report(Some(stranger)).await.unwrap();
+    assert_eq!(status, 403);
+    assert!(told.contains("was deleted"), "{told}");
+
+    let nameless = port.signed_by_the_authority("n1", (2020, 2999));
+    assert_eq!(port.report(Some(nameless)).await.unwrap().0, 403);
+
+    // None of it is told of the node, whose name anybody can claim.
+    assert_eq!(port.fleet.history(NODE, 100).await.unwrap(), before);
+    port.close().await;
+}
+
+#[tokio::test]
+async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_deleted() {
+    let port = Port::open().await;
+    let here = Ipv4Addr::LOCALHOST.into();
+    port.fleet.observe(NODE, Observation::Offered { address: here }).unwrap();
+    let token = port.fleet.issue_token(NODE, here, Some(here)).await.unwrap();
+    let (key, csr) = key_and_request();
+    let url = format!("{}/node/v1/enroll", port.url);
+    let ask = |id| Enroll { id, token: token.clone(), csr: csr.clone() };
+
+    let enrolled: Enrolled =
+        port.client(None).post(&url).json(&ask(NODE)).send().await.unwrap().json().await.unwrap();
+    assert_eq!((enrolled.node.as_str(), &enrolled.ca), ("n1", &port.fleet.ca_pem()));
+    let identity = format!("{}{}", enrolled.certificate, key.serialize_pem());
+    assert_eq!(port.report(Some(identity.clone())).await, Ok((204, String::new())));
+    assert_eq!(port.fleet.status(NODE).unwrap().phase, Phase::Stage1);
+
+    // In another node's name it disarms the node that it was issued to.
+    let refused = port.client(None).post(&url).json(&ask(OTHER)).send().await.unwrap();
+    assert_eq!(refused.status(), 403);
+    let history = port.fleet.history(NODE, 10).await.unwrap();
+    assert!(history.iter().any(|event| event.severity == Severity::Security), "{history:?}");
+    assert!(!port.fleet.status(NODE).unwrap().armed);
+    assert!(port.fleet.status(OTHER).unwrap().armed);
+
+    port.fleet.forget(NODE).await.unwrap();
+    let (status, told) = port.report(Some(identity)).await.unwrap();
+    assert_eq!(status, 403);
+    assert!(told.contains("was deleted"), "{told}");
+    port.close().await;
+}
