@@ -36,5 +36,6 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "overlay-edit-reaches-the-node", needs: FIRST, run: overlays::edit_arrives },
     Check { name: "overlay-file-removed-goes", needs: FIRST, run: overlays::removal_arrives },
     Check { name: "reboot-and-ready-again", needs: FIRST, run: restarts::reboot },
+    Check { name: "power-cut-and-ready-again", needs: SECOND, run: restarts::power_cut },
     Check { name: "boot-outlives-kill-9-of-the-server", needs: BOTH, run: restarts::server_killed },
 ];

@@ -175,6 +175,15 @@ nodes:
         Ok(())
     }
 
+    /// Takes a machine's power away and gives it back.
+    ///
+    /// # Errors
+    /// If the machine was never switched on, or QEMU does not start.
+    pub(crate) fn power_cycle(&mut self, name: &str) -> anyhow::Result<()> {
+        let machine = self.machines.get_mut(name).with_context(|| format!("{name} is not switched on"))?;
+        machine.power_cycle(&self.places)
+    }
+
     /// The node as the server sees it.
     ///
     /// # Errors

@@ -48,7 +48,9 @@ pub(crate) struct Hardware {
 /// A machine that is switched on; switched off when dropped.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    name: &'static str,
     service: Service,
+    arguments: Vec<String>,
     console: PathBuf,
 }
 
@@ -73,7 +75,8 @@ impl Machine {
         add(&accelerator.arguments());
         add(&["-smp", "2", "-m", &MEMORY_MIB.to_string()]);
         add(&["-nodefaults", "-display", "none", "-vga", "none"]);
-        add(&["-serial", &format!("file:{}", console.display())]);
+        add(&["-chardev", &format!("file,id=console,append=on,path={}", console.display())]);
+        add(&["-serial", "chardev:console"]);
         let rom = if hardware.firmware == Firmware::Uefi { ",romfile=" } else { "" };
         add(&["-netdev", &format!("tap,id=boot,ifname={boot},script=no,downscript=no")]);
         add(&["-device", &format!("virtio-net-pci,netdev=boot,mac={},bootindex=1{rom}", hardware.boot_mac)]);
@@ -89,9 +92,18 @@ impl Machine {
             add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}")]);
             add(&["-drive", &format!("if=pflash,format=raw,file={}", variables.display())]);
         }
-        let log = places.of_run(&format!("consoles/{}.qemu", hardware.name));
-        let service = Service::start(places, hardware.name, Path::new(process::QEMU), &arguments, &log)?;
-        Ok(Self { service, console })
+        let service = start(places, hardware.name, &arguments)?;
+        Ok(Self { name: hardware.name, service, arguments, console })
+    }
+
+    /// Pulls the plug, and puts it back at once.
+    ///
+    /// # Errors
+    /// If QEMU cannot be killed or started.
+    pub(crate) fn power_cycle(&mut self, places: &Places) -> anyhow::Result<()> {
+        self.service.kill()?;
+        self.service = start(places, self.name, &self.arguments)?;
+        Ok(())
     }
 
     /// Its serial console.
@@ -106,4 +118,9 @@ impl Machine {
     pub(crate) fn check_on(&mut self) -> anyhow::Result<()> {
         self.service.check_alive()
     }
+}
+
+fn start(places: &Places, name: &str, arguments: &[String]) -> anyhow::Result<Service> {
+    let log = places.of_run(&format!("consoles/{name}.qemu"));
+    Service::start(places, name, Path::new(process::QEMU), arguments, &log)
 }

@@ -11,7 +11,7 @@ use crate::{
     lane::Memory,
 };
 
-/// How long a node may take to leave *ready* after it was told to reboot, where the processor itself runs it.
+/// How long a node may take to leave *ready* after a reboot began, where the processor itself runs it.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a node may take from there until it fetches its image.
@@ -31,6 +31,17 @@ pub(crate) fn reboot(cluster: &mut Cluster, memory: &mut Memory) -> anyhow::Resu
     let machine_id = cluster.on_node(ADDRESSES[0], "cat /etc/machine-id")?;
     let first = memory.machine_id.as_deref().context("the first boot's machine-id is not known")?;
     ensure!(machine_id == first, "the machine-id was {first:?} and is {machine_id:?}");
+    Ok(())
+}
+
+/// A power cut: nobody announced a boot, the server finds out by itself and lets the node boot again.
+pub(crate) fn power_cut(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    let before = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
+    cluster.power_cycle("n2")?;
+    cluster.wait_for_node("n2", "leave ready", LEAVE_LIMIT, |node| node.status.phase != Phase::Ready)?;
+    cluster.wait_until_ready("n2")?;
+    let after = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
+    ensure!(before != after, "n2 says that it did not boot again");
     Ok(())
 }
 
