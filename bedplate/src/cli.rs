@@ -183,9 +183,9 @@ mod tests {
               bedplate node watch --until ready --timeout 10m
               bedplate node inventory n1
 
-            The server's address, its CA and a token stand in a context file: --context FILE, else
-            BEDPLATE_CONTEXT,
-            else ~/.config/bedplate/context.yaml, else /var/lib/bedplate/admin.yaml, which the server writes.
+            The server's address, its CA and a token stand in a context file: --context FILE,
+            else BEDPLATE_CONTEXT, else ~/.config/bedplate/context.yaml, else what the server writes at its
+            first start: /var/lib/bedplate/admin.yaml.
         "#]].assert_eq(&help);
     }
 

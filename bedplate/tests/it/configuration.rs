@@ -1,0 +1,43 @@
+//! The configuration of the server.
+
+use expect_test::expect;
+
+use crate::server::{bedplate, done};
+
+fn configured(verb: &[&str], text: &str) -> (crate::server::Done, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().display().to_string();
+    (done(bedplate(&[verb, &["--config", &path]].concat()), ""), path)
+}
+
+#[test]
+fn unknown_keys_are_refused_with_their_line() {
+    let text =
+        "server-addresses: [127.0.0.1]\ndhcp:\n  mode: 'off'\n  lease-second: 60\nlog: {format: xml}\n";
+    for verb in [&["server"][..], &["server", "check"]] {
+        let (done, path) = configured(verb, text);
+        expect![[r#"
+            FILE:4:3: dhcp.lease-second: unknown key (did you mean `lease-seconds`?)
+            FILE:5:15: log.format: "xml" is no format (use text or json)
+            error: configuration FILE has 2 mistakes
+        "#]]
+        .assert_eq(&done.failed().replace(&path, "FILE"));
+    }
+}
+
+#[test]
+fn a_good_one_is_told() {
+    let (done, _) = configured(&["server", "check"], "server-addresses: [127.0.0.1]\ndhcp: {mode: 'off'}\n");
+    assert_eq!(done.ok(), "good: REST API at 127.0.0.1:9470, nodes at 127.0.0.1:9443\n");
+}
+
+/// The page of the documentation has an example with every key.
+#[test]
+fn the_documented_example_is_good() {
+    let page = include_str!("../../../docs/reference/config.md");
+    let start = page.find("```yaml\n").unwrap() + 8;
+    let example = &page[start..start + page[start..].find("```").unwrap()];
+    let (done, _) = configured(&["server", "check"], &example.replace("eth1", "lo"));
+    assert_eq!(done.ok(), "good: REST API at 10.1.0.1:9470, nodes at 10.1.0.1:9443\n");
+}

@@ -1,0 +1,13 @@
+//! The program as people use it: `bedplate server` on loopback with a state folder of its own, and the command line
+//! against it.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod access;
+mod apply;
+mod command_line;
+mod configuration;
+mod images;
+mod nodes;
+mod overlays;
+mod server;
