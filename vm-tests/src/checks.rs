@@ -10,6 +10,9 @@ mod restarts;
 
 use crate::lane::Check;
 
+/// A node that is registered, armed and never switched on: what others could steal.
+const ABSENT: (&str, &str) = ("n3", "52:54:00:77:00:13");
+
 const BOTH: &[&str] = &["n1", "n2"];
 const FIRST: &[&str] = &["n1"];
 const SECOND: &[&str] = &["n2"];

@@ -54,9 +54,6 @@ pub(crate) const MACHINES: [Hardware; 2] = [
 /// Their addresses, in their order.
 pub(crate) const ADDRESSES: [&str; 2] = ["10.77.0.11", "10.77.0.12"];
 
-/// A node that is registered, armed and never switched on: what others could steal.
-pub(crate) const ABSENT: (&str, &str) = ("n3", "52:54:00:77:00:13");
-
 /// Everything that runs. Fields are dropped in this order: machines first, the network last.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -130,7 +127,6 @@ impl Cluster {
 
     fn document(&self, runtime_overlays: &[&str]) -> anyhow::Result<String> {
         let [n1, n2] = &MACHINES;
-        let (absent, absent_mac) = ABSENT;
         Ok(format!(
             "profiles:
   default:
@@ -149,10 +145,6 @@ nodes:
     profiles: [default]
     interfaces:
       lan0: {{mac: '{}', address: 10.77.0.12/24}}
-  {absent}:
-    profiles: [default]
-    interfaces:
-      lan0: {{mac: '{absent_mac}', address: 10.77.0.13/24}}
 ",
             n1.boot_mac,
             n1.second_mac,

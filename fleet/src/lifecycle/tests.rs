@@ -34,7 +34,7 @@ fn script(life: Life, events: Vec<(i64, Event)>) -> (Life, String) {
         let (next, effects) = life.step(event, Timestamp(second * 1_000_000), &limits());
         let percent = next.percent.map_or(String::new(), |percent| format!(" {percent}%"));
         let late = if next.overdue { " OVERDUE" } else { "" };
-        lines += &format!("{second:>4} {}{percent}{late}", next.phase.as_str());
+        lines += &format!("{second:<3} {}{percent}{late}", next.phase.as_str());
         for effect in effects {
             lines += &match effect {
                 Effect::Record(Severity::Info, text) => format!(" | {text}"),
@@ -84,20 +84,20 @@ fn from_power_on_to_ready() {
             (99, Event::Tick),
         ],
         &expect![[r#"
-              10 offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
-              11 offered
-              12 firmware | 10.0.0.9 fetched snponly.efi
-              13 firmware
-              13 firmware | 10.0.0.9 fetched boot script
-              14 firmware | 10.0.0.9 fetched node.img
-              20 stage1 | stage 1 got its certificate at 10.0.0.9
-              20 stage1 | says stage1
-              21 fetching 0% | says fetching
-              22 fetching 100%
-              30 switching | says switching
-              37 enrolled | token: Connected | agent 0.1.0 connected
-              38 ready | ready 28.0 s after its first request
-              99 ready
+            10  offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
+            11  offered
+            12  firmware | 10.0.0.9 fetched snponly.efi
+            13  firmware
+            13  firmware | 10.0.0.9 fetched boot script
+            14  firmware | 10.0.0.9 fetched node.img
+            20  stage1 | stage 1 got its certificate at 10.0.0.9
+            20  stage1 | says stage1
+            21  fetching 0% | says fetching
+            22  fetching 100%
+            30  switching | says switching
+            37  enrolled | token: Connected | agent 0.1.0 connected
+            38  ready | ready 28.0 s after its first request
+            99  ready
         "#]],
     );
     assert_eq!(life.boot_ms, Some(28_000));
@@ -119,15 +119,15 @@ fn a_stuck_node_is_flagged_once_and_may_boot_anew() {
             (170, Event::Offered { address: A }),
         ],
         &expect![[r#"
-              10 offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
-             130 offered
-             131 offered OVERDUE | ! still offered after 120 s | token: BootFailed
-             132 offered OVERDUE
-             140 offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
-             141 firmware | 10.0.0.9 fetched snponly.efi
-             150 stage1 | stage 1 got its certificate at 10.0.0.9
-             160 failed | ! says failed | token: BootFailed
-             170 offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
+            10  offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
+            130 offered
+            131 offered OVERDUE | ! still offered after 120 s | token: BootFailed
+            132 offered OVERDUE
+            140 offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
+            141 firmware | 10.0.0.9 fetched snponly.efi
+            150 stage1 | stage 1 got its certificate at 10.0.0.9
+            160 failed | ! says failed | token: BootFailed
+            170 offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
         "#]],
     );
 }
@@ -145,11 +145,11 @@ fn a_cut_within_the_grace_changes_nothing() {
         ],
     );
     expect![[r#"
-          50 ready
-          52 ready
-          64 ready
-          64 ready | token: Connected
-          99 ready
+        50  ready
+        52  ready
+        64  ready
+        64  ready | token: Connected
+        99  ready
     "#]]
     .assert_eq(&lines);
     assert_eq!(life.since, ready().since);
@@ -167,10 +167,10 @@ fn a_longer_cut_is_lost_and_comes_back() {
         ],
     );
     expect![[r#"
-          50 ready
-          65 lost | ! no word from its agent for 15 s: cut | token: ChannelGone
-          66 lost
-          70 ready | token: Connected | the agent is back
+        50  ready
+        65  lost | ! no word from its agent for 15 s: cut | token: ChannelGone
+        66  lost
+        70  ready | token: Connected | the agent is back
     "#]]
     .assert_eq(&lines);
     assert_eq!(life.reason, None);
@@ -191,13 +191,13 @@ fn a_restarted_server_gives_the_agents_time() {
         ],
     );
     expect![[r#"
-         100 ready
-         110 ready
-         111 ready | token: Connected
-         200 ready
-         300 ready
-         314 ready
-         315 lost | ! no word from its agent for 15 s: the server was restarted | token: ChannelGone
+        100 ready
+        110 ready
+        111 ready | token: Connected
+        200 ready
+        300 ready
+        314 ready
+        315 lost | ! no word from its agent for 15 s: the server was restarted | token: ChannelGone
     "#]]
     .assert_eq(&lines);
 }
@@ -218,14 +218,14 @@ fn an_ordered_reboot() {
         ],
     );
     expect![[r#"
-          50 rebooting | reboot ordered: admin | token: Ordered
-          51 rebooting | token: Connected
-          52 rebooting | reboots
-          52 rebooting | token: ChannelGone
-          60 rebooting
-          70 offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
-          80 enrolled | token: Connected | agent 0.1.0 connected
-          81 ready | sent a new inventory | ready 11.0 s after its first request
+        50  rebooting | reboot ordered: admin | token: Ordered
+        51  rebooting | token: Connected
+        52  rebooting | reboots
+        52  rebooting | token: ChannelGone
+        60  rebooting
+        70  offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
+        80  enrolled | token: Connected | agent 0.1.0 connected
+        81  ready | sent a new inventory | ready 11.0 s after its first request
     "#]]
     .assert_eq(&lines);
 }
@@ -241,9 +241,9 @@ fn a_power_off() {
         ],
     );
     expect![[r#"
-          50 lost | shuts down
-          50 lost | token: ChannelGone
-          99 lost
+        50  lost | shuts down
+        50  lost | token: ChannelGone
+        99  lost
     "#]]
     .assert_eq(&lines);
     assert_eq!(life.reason.as_deref(), Some("it was shut down"));
@@ -260,9 +260,9 @@ fn what_anyone_can_send_changes_no_connected_node() {
         ],
     );
     expect![[r#"
-          50 ready | probe
-          51 ready | probe
-          52 ready
+        50  ready | probe
+        51  ready | probe
+        52  ready
     "#]]
     .assert_eq(&lines);
     assert_eq!(life.phase, Phase::Ready);
@@ -272,9 +272,9 @@ fn what_anyone_can_send_changes_no_connected_node() {
 fn a_new_agent_must_send_its_inventory_again() {
     let (_, lines) = script(ready(), vec![(50, agent("j")), (51, stored()), (52, stored())]);
     expect![[r#"
-          50 enrolled | token: Connected | agent 0.1.0 connected
-          51 ready | ready
-          52 ready
+        50  enrolled | token: Connected | agent 0.1.0 connected
+        51  ready | ready
+        52  ready
     "#]]
     .assert_eq(&lines);
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 
 use crate::{
-    checks::overlays,
+    checks::{ABSENT, overlays},
     cluster::{Cluster, MACHINES},
     lane::Memory,
 };
@@ -12,6 +12,18 @@ use crate::{
 pub(crate) fn declare(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     overlays::prepare(cluster)?;
     cluster.declare_nodes(&[overlays::NAME])?;
+    let (absent, mac) = ABSENT;
+    cluster.server.cli(&[
+        "node",
+        "add",
+        absent,
+        "--profile",
+        "default",
+        "--mac",
+        mac,
+        "--address",
+        "10.77.0.13/24",
+    ])?;
     let listed = cluster.server.cli(&["node", "list"])?;
     for machine in &MACHINES {
         ensure!(

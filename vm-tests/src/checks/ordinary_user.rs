@@ -7,7 +7,8 @@ use anyhow::ensure;
 use api::{ids::NodeName, status::Severity};
 
 use crate::{
-    cluster::{ABSENT, ADDRESSES, Cluster, MACHINES},
+    checks::ABSENT,
+    cluster::{ADDRESSES, Cluster, MACHINES},
     lane::Memory,
     namespace::SERVER,
 };
