@@ -28,6 +28,9 @@ use self::{
     output::{Format, Stdout},
 };
 
+/// Heading of the options that every verb has.
+const EVERYWHERE: &str = "Everywhere";
+
 /// Takes bare metal to ready nodes: boots them over the network from OCI images and keeps them in step.
 #[derive(Debug, Parser)]
 #[command(
@@ -48,10 +51,17 @@ first start: /var/lib/bedplate/admin.yaml."
 )]
 struct Cli {
     /// File that tells the server's URL, its CA and a token.
-    #[arg(long, global = true, env = "BEDPLATE_CONTEXT", value_name = "FILE", hide_env = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "BEDPLATE_CONTEXT",
+        value_name = "FILE",
+        hide_env = true,
+        help_heading = EVERYWHERE
+    )]
     context: Option<PathBuf>,
     /// How to print: a table for people, or json or yaml for programs.
-    #[arg(short, long, global = true, value_name = "FORMAT")]
+    #[arg(short, long, global = true, value_name = "FORMAT", help_heading = EVERYWHERE)]
     output: Option<Format>,
     #[command(subcommand)]
     verb: Verb,
@@ -136,74 +146,4 @@ async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-    use expect_test::expect;
-
-    use super::*;
-
-    #[test]
-    fn the_arguments_fit_together() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn help() {
-        let help = Cli::command().term_width(100).render_help().to_string();
-        expect![[r#"
-            Takes bare metal to ready nodes: boots them over the network from OCI images and keeps them in step
-
-            Usage: bedplate [OPTIONS] <COMMAND>
-
-            Commands:
-              node        Add, change, watch and reboot nodes
-              profile     Values that many nodes share
-              apply       Make nodes and profiles be as a YAML document says
-              export      Print all nodes and profiles as a document for `apply`
-              image       Import and delete OS images
-              operation   Look at long operations
-              overlay     Files and templates that are laid over the nodes' root
-              whoami      Print whose token the context holds
-              token       Tokens for further people and programs
-              audit       Print the log of all changes, newest first
-              version     Print the version of this program and of the server
-              completion  Print the completion script for a shell
-              server      Run the server, or check its configuration
-
-            Options:
-                  --context <FILE>   File that tells the server's URL, its CA and a token
-              -o, --output <FORMAT>  How to print: a table for people, or json or yaml for programs [possible
-                                     values: table, json, yaml]
-              -h, --help             Print help (see more with '--help')
-              -V, --version          Print version
-
-            Examples:
-              bedplate image import docker://registry.example/debian-node:12
-              bedplate node add n1 --image debian-node --mac 52:54:00:12:34:56 --address 10.1.0.11/24
-              bedplate node watch --until ready --timeout 10m
-              bedplate node inventory n1
-
-            The server's address, its CA and a token stand in a context file: --context FILE,
-            else BEDPLATE_CONTEXT, else ~/.config/bedplate/context.yaml, else what the server writes at its
-            first start: /var/lib/bedplate/admin.yaml.
-        "#]].assert_eq(&help);
-    }
-
-    /// Every verb and every option says what it does.
-    #[test]
-    fn nothing_is_without_help() {
-        fn walk(command: &clap::Command, path: &str, silent: &mut Vec<String>) {
-            if command.get_about().is_none() {
-                silent.push(path.to_owned());
-            }
-            let arguments = command.get_arguments().filter(|argument| argument.get_help().is_none());
-            silent.extend(arguments.map(|argument| format!("{path} {}", argument.get_id())));
-            for verb in command.get_subcommands() {
-                walk(verb, &format!("{path} {}", verb.get_name()), silent);
-            }
-        }
-        let mut silent = Vec::new();
-        walk(&Cli::command(), "bedplate", &mut silent);
-        assert_eq!(silent, Vec::<String>::new());
-    }
-}
+mod tests;

@@ -1,0 +1,31 @@
+#!/bin/bash
+# Builds what ships and installs it on this machine, or below DESTDIR for a package.
+#
+# usage: [DESTDIR=/folder] packaging/install.sh        (root, unless DESTDIR can be written)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+root=${DESTDIR:-}
+share=$root/usr/share
+if ! mkdir -p "$root/usr/bin" 2>/dev/null || [ ! -w "$root/usr/bin" ]; then
+  echo "install.sh: cannot write to ${root:-/}usr/bin: run it as root, or set DESTDIR" >&2
+  exit 1
+fi
+cargo build --release --package bedplate --bin bedplate
+cargo xtask agent --release
+
+install -D -m 755 target/release/bedplate "$root/usr/bin/bedplate"
+install -D -m 755 target/substrate "$root/usr/lib/bedplate/substrate"
+install -D -m 644 packaging/bedplate.service "$root/lib/systemd/system/bedplate.service"
+install -D -m 644 ipxe/boot.ipxe.j2 "$share/bedplate/ipxe/boot.ipxe.j2"
+rm -rf "$share/bedplate/overlays"
+cp -r --preserve=mode,links overlays "$share/bedplate/"
+install -d "$share/doc/bedplate"
+cp -r docs README.md CHANGELOG.md LICENSE "$share/doc/bedplate/"
+install -d "$share/bash-completion/completions" "$share/zsh/site-functions" "$share/fish/vendor_completions.d"
+"$root/usr/bin/bedplate" completion bash >"$share/bash-completion/completions/bedplate"
+"$root/usr/bin/bedplate" completion zsh >"$share/zsh/site-functions/_bedplate"
+"$root/usr/bin/bedplate" completion fish >"$share/fish/vendor_completions.d/bedplate.fish"
+install -d -m 755 "$root/etc/bedplate/overlays"
+
+echo "installed. Next: /etc/bedplate/server.yaml, then systemctl enable --now bedplate (docs/quick-start.md)"
