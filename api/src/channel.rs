@@ -9,7 +9,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ids::Timestamp, inventory::Inventory, overlay::Generation};
+use crate::{
+    ids::Timestamp,
+    inventory::Inventory,
+    overlay::Generation,
+    run::{RunId, RunReport, RunSpec, WorkflowId},
+};
 
 /// Version of this protocol.
 pub const PROTOCOL: u32 = 1;
@@ -78,6 +83,18 @@ pub enum FromAgent {
         /// `true` for a reboot.
         reboot: bool,
     },
+    /// All runs that the agent holds, at the beginning of each session, in as many messages as it takes.
+    Runs {
+        /// Their states.
+        runs: Vec<RunReport>,
+        /// `true` in the last of these messages: what was not told is not here.
+        complete: bool,
+    },
+    /// A run went forward.
+    Run {
+        /// Its state.
+        report: RunReport,
+    },
 }
 
 /// What the server says.
@@ -107,4 +124,28 @@ pub enum FromServer {
     },
     /// Send the inventory again.
     SendInventory {},
+    /// Begin a run. Nothing happens if the agent knows it.
+    StartRun {
+        /// All about it.
+        spec: Box<RunSpec>,
+    },
+    /// End a run: SIGTERM, then SIGKILL. One that the agent does not know is reported as stopped.
+    StopRun {
+        /// Which.
+        run: RunId,
+        /// Time between the signals, seconds.
+        grace_seconds: u32,
+        /// Why, for the log.
+        why: String,
+    },
+    /// The server has the ends of these runs on disk, and as much of their logs as it wants.
+    ForgetRuns {
+        /// Which.
+        runs: Vec<RunId>,
+    },
+    /// Delete all volumes of a workflow that are on this node. Its runs have ended.
+    RemoveVolumes {
+        /// Whose.
+        workflow: WorkflowId,
+    },
 }

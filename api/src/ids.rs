@@ -19,7 +19,7 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
-    fn new(kind: &'static str, value: &str, rule: &'static str) -> Self {
+    pub(crate) fn new(kind: &'static str, value: &str, rule: &'static str) -> Self {
         Self { kind, value: value.chars().take(80).collect(), rule }
     }
 }
@@ -27,12 +27,12 @@ impl InvalidId {
 /// Serialises a type through its `Display` and `FromStr`.
 macro_rules! string_serde {
     ($name:ident, $example:literal) => {
-        impl Serialize for $name {
+        impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
-        impl<'de> Deserialize<'de> for $name {
+        impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
@@ -50,6 +50,8 @@ macro_rules! string_serde {
         }
     };
 }
+
+pub(crate) use string_serde;
 
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $example:literal) => {

@@ -14,6 +14,7 @@
 //! | [`enroll`] | token for certificate, and the reports of a booting node |
 //! | [`channel`] | the frames between a running agent and the server |
 //! | [`inventory`] | hardware facts |
+//! | [`run`] | what a node shall do for a workflow, and what became of it |
 //! | [`access`] | REST: who is asking, API tokens, the audit log |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
 
@@ -26,5 +27,6 @@ pub mod inventory;
 pub mod machine;
 pub mod overlay;
 pub mod problem;
+pub mod run;
 pub mod stage1;
 pub mod status;

@@ -350,6 +350,10 @@ impl Channel {
                 let ticket = self.overlays_applied(generation, written, removed, error)?;
                 fleet.durable(ticket).await?;
             }
+            FromAgent::Runs { runs, complete } => fleet.runs_told(self.node.id, runs, complete, true).await,
+            FromAgent::Run { report } => {
+                fleet.runs_told(self.node.id, vec![report], false, false).await;
+            }
             FromAgent::GoingDown { reboot } => fleet.live(self.node.id, Event::GoingDown { reboot }).await?,
         }
         Ok(())

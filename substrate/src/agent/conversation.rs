@@ -217,6 +217,12 @@ impl Channel {
                 self.farewell(line, Some(FromAgent::GoingDown { reboot: true })).await;
                 return Ok(Some(End::Reboot { reason }));
             }
+            Some(
+                FromServer::StartRun { .. }
+                | FromServer::StopRun { .. }
+                | FromServer::ForgetRuns { .. }
+                | FromServer::RemoveVolumes { .. },
+            ) => {}
             Some(FromServer::Welcome { .. }) => {
                 return Err(ChannelError::Protocol("it welcomes twice".to_owned()));
             }

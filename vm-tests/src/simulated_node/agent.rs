@@ -272,6 +272,10 @@ impl Conversation {
             FromServer::SendInventory {} => {
                 self.say(socket, FromAgent::Inventory { inventory: Box::default() }).await?;
             }
+            FromServer::StartRun { .. }
+            | FromServer::StopRun { .. }
+            | FromServer::ForgetRuns { .. }
+            | FromServer::RemoveVolumes { .. } => {}
             FromServer::Welcome { .. } => bail!("a second welcome"),
         }
         Ok(None)

@@ -1,0 +1,337 @@
+//! Runs: what a node is told to do for a workflow, and what it says became of it.
+//!
+//! A *run* is one attempt of one task, or one transfer into or out of a volume, on one node. The server makes its
+//! [`RunId`] and never uses it again; an agent that is told of a run it knows does nothing. So no run happens twice.
+//!
+//! The agent keeps a run, with its log and its end, until the server says [`crate::channel::FromServer::ForgetRuns`]:
+//! then the server has its end on disk. Each new session begins with all runs that the agent holds
+//! ([`crate::channel::FromAgent::Runs`]), and the server tells again what the agent does not know.
+//!
+//! On the fleet port, with the node's certificate:
+//!
+//! | request | body |
+//! |---|---|
+//! | `GET /node/v1/artifacts/sha256/HEX` | a job image (squashfs) or an inline file by its digest, with ranges |
+//! | `POST /node/v1/runs/RUN/log?offset=N` | bytes of the log from offset N on, at most [`MAX_LOG_CHUNK_BYTES`]; answered by [`LogTaken`] |
+//! | `PUT /node/v1/runs/RUN/file` | the file that a transfer takes to the client |
+
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ids::{Digest, InvalidId, Timestamp, string_serde};
+
+/// Largest body of one log request, bytes.
+pub const MAX_LOG_CHUNK_BYTES: usize = 1 << 20;
+
+/// Log kept of one run, bytes. What comes later is dropped, and the log ends with a line that says so.
+pub const MAX_LOG_BYTES: u64 = 16 << 20;
+
+/// Runs that a node holds at once, running or not yet forgotten.
+pub const MAX_RUNS_PER_NODE: usize = 4_096;
+
+/// Runs whose states one [`crate::channel::FromAgent::Runs`] tells; more come in further messages.
+pub const MAX_RUNS_PER_MESSAGE: usize = 512;
+
+/// Identity of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId(pub uuid::Uuid);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+impl FromStr for RunId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        uuid::Uuid::parse_str(text)
+            .map(Self)
+            .map_err(|_| InvalidId::new("run id", text, "use 32 hexadecimal digits"))
+    }
+}
+string_serde!(RunId, "6f1c1f0e52a14a539f0b6f5f6d1f2d11");
+
+/// Identity of a workflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkflowId(pub uuid::Uuid);
+
+impl fmt::Display for WorkflowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+impl FromStr for WorkflowId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        uuid::Uuid::parse_str(text)
+            .map(Self)
+            .map_err(|_| InvalidId::new("workflow id", text, "use a UUID (RFC 9562)"))
+    }
+}
+string_serde!(WorkflowId, "fae7c506-cbdc-4ab1-80fd-5167a5f6a250");
+
+/// What a node shall do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunSpec {
+    /// The run.
+    pub run: RunId,
+    /// The workflow that it belongs to.
+    pub workflow: WorkflowId,
+    /// Stage and task for people: `job count`, `job sleeper[7]`.
+    pub subject: String,
+    /// For whom.
+    pub user: RunUser,
+    /// What.
+    pub work: Work,
+    /// The run is ended after this time, seconds from its start.
+    pub timeout_seconds: u64,
+}
+
+/// Numeric identity that a run has on the node, from the user's record at the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunUser {
+    /// Name, for `/etc/passwd` of the container.
+    pub name: String,
+    /// User id; never 0.
+    pub uid: u32,
+    /// Group id; never 0.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// The kinds of work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "kind")]
+pub enum Work {
+    /// Make an ephemeral volume: an empty folder of the user's, mode 0700.
+    Volume {
+        /// Its name in the workflow.
+        volume: String,
+    },
+    /// Fill a file of a volume.
+    Ingress {
+        /// Volume.
+        volume: String,
+        /// Path in it, relative; folders on the way are made.
+        path: String,
+        /// Where from.
+        source: Source,
+    },
+    /// Take a file out of a volume.
+    Egress {
+        /// Volume.
+        volume: String,
+        /// Path in it, relative.
+        path: String,
+        /// Where to.
+        destination: Destination,
+    },
+    /// Run a container.
+    Job(Box<JobSpec>),
+}
+
+/// Where a file of a volume comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "from")]
+pub enum Source {
+    /// GET of a URL, `http` or `https`; redirects are followed.
+    Http {
+        /// The URL.
+        url: String,
+    },
+    /// An artifact of the server: the contents of an inline file.
+    Artifact {
+        /// Its digest.
+        digest: Digest,
+        /// Its size, bytes.
+        size: u64,
+    },
+}
+
+/// Where a file of a volume goes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "to")]
+pub enum Destination {
+    /// PUT to a URL, `http` or `https`.
+    Http {
+        /// The URL.
+        url: String,
+    },
+    /// To the server, which keeps it for the client: `PUT /node/v1/runs/RUN/file`.
+    Client {},
+}
+
+/// A container to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct JobSpec {
+    /// Root file system: digest of a squashfs artifact.
+    pub image: Digest,
+    /// Its size, bytes.
+    pub image_size: u64,
+    /// Program and arguments, not empty. A program without `/` is looked up in `PATH` of `env`.
+    pub command: Vec<String>,
+    /// `NAME=VALUE`, complete: image, document and `FB_*` together.
+    pub env: Vec<String>,
+    /// Working folder, absolute.
+    pub cwd: String,
+    /// Host name in the container.
+    pub hostname: String,
+    /// Volumes of the workflow.
+    pub mounts: Vec<Mount>,
+    /// Small files that are put into the container, read-only.
+    pub files: Vec<JobFile>,
+    /// PUs granted, by OS index: the cpuset.
+    pub cpus: Vec<u32>,
+    /// NUMA nodes granted, by OS index.
+    pub mems: Vec<u32>,
+    /// Limit of memory, bytes.
+    pub memory_bytes: u64,
+    /// Limit of processes and threads.
+    pub pids: u32,
+    /// Device nodes granted, such as `/dev/nvidia0`.
+    pub devices: Vec<String>,
+    /// `true`: a network namespace of its own with loopback alone.
+    pub isolated_network: bool,
+    /// Addresses and ports that the job must not reach: the server's boot and enrolment ports.
+    pub forbidden: Vec<SocketAddr>,
+}
+
+/// A volume in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mount {
+    /// Its name in the workflow.
+    pub volume: String,
+    /// Where, absolute.
+    pub location: String,
+}
+
+/// A file in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct JobFile {
+    /// Where, absolute.
+    pub path: String,
+    /// Digest of its contents, an artifact of the server.
+    pub digest: Digest,
+    /// Size, bytes.
+    pub size: u64,
+    /// `true` for a script.
+    pub executable: bool,
+}
+
+/// A run and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunReport {
+    /// Which.
+    pub run: RunId,
+    /// How it is.
+    pub state: RunState,
+}
+
+/// How a run is. It only goes forward.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "state")]
+pub enum RunState {
+    /// Accepted; image, volume or cgroup are being made.
+    Preparing {},
+    /// Its process runs, or its bytes flow.
+    Running {
+        /// Since when, the node's clock.
+        started: Timestamp,
+    },
+    /// It is over.
+    Ended(Box<RunEnd>),
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunEnd {
+    /// Start of its process, if it came that far.
+    pub started: Option<Timestamp>,
+    /// When it was over.
+    pub ended: Timestamp,
+    /// Why.
+    pub outcome: Outcome,
+    /// Length of its log, bytes. The log is complete when the server has as many.
+    pub log_bytes: u64,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "outcome")]
+pub enum Outcome {
+    /// By itself. 0 is success.
+    Exited {
+        /// Exit status.
+        code: i32,
+    },
+    /// By a signal that nobody of ours sent.
+    Signaled {
+        /// Its number.
+        signal: i32,
+    },
+    /// Killed by the kernel because it reached its memory limit.
+    OutOfMemory {
+        /// The limit, bytes.
+        limit_bytes: u64,
+    },
+    /// Ended by its timeout.
+    TimedOut {
+        /// The timeout, seconds.
+        seconds: u64,
+    },
+    /// Ended because the server said so.
+    Stopped {
+        /// The server's words.
+        why: String,
+    },
+    /// It never started, or a transfer failed.
+    Failed {
+        /// What failed, on what, why.
+        why: String,
+        /// `true` if the same may work at another time: the network, a full disk.
+        transient: bool,
+    },
+    /// The node went away while it ran.
+    Lost {
+        /// What is known.
+        why: String,
+    },
+}
+
+impl Outcome {
+    /// Did it do what it should?
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Exited { code: 0 })
+    }
+}
+
+/// What a run used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Usage {
+    /// Processor time, microseconds.
+    pub cpu_micros: u64,
+    /// Highest memory, bytes.
+    pub memory_peak_bytes: u64,
+}
+
+/// Answer to a piece of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LogTaken {
+    /// Bytes that the server has from the log's beginning, on disk: where to go on.
+    pub length: u64,
+}
