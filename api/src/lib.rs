@@ -16,6 +16,7 @@
 //! | [`inventory`] | hardware facts |
 //! | [`run`] | what a node shall do for a workflow, and what became of it |
 //! | [`access`] | REST: who is asking, API tokens, the audit log |
+//! | [`workflow`] | REST: workflows, their stages and tasks, why they wait, what happened |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
 
 pub mod access;
@@ -30,3 +31,4 @@ pub mod problem;
 pub mod run;
 pub mod stage1;
 pub mod status;
+pub mod workflow;

@@ -131,6 +131,19 @@ pub fn build(
     Ok(Built { root: squashed.root, kernels, warnings })
 }
 
+/// Makes the root file system of containers from an image: no kernel is asked for, and none is taken out.
+///
+/// # Errors
+/// [`BuildError::Layer`], [`BuildError::Squashfs`], [`BuildError::Store`].
+pub fn build_job_root(
+    store: &Store,
+    layers: &[Layer],
+    progress: &dyn Progress,
+) -> Result<Artifact, BuildError> {
+    let scanned = scan(store, layers, progress)?;
+    Ok(squash(store, layers, &scanned, progress, |_| Ok(()))?.root)
+}
+
 /// Makes kernels and stage 1 again, for a new substrate program; the root image stays as it is.
 ///
 /// # Errors

@@ -27,9 +27,9 @@ pub mod store;
 mod tar_stream;
 mod tree;
 
-pub use build::{BuildError, BuildOptions, Built, build, rebuild_stage1};
+pub use build::{BuildError, BuildOptions, Built, build, build_job_root, rebuild_stage1};
 pub use layer::{Layer, LayerError};
 pub use mapped::Mapped;
-pub use oci::{OciError, OciImage, Platform};
+pub use oci::{OciError, OciImage, Platform, RunConfig};
 pub use progress::{NoProgress, Progress};
 pub use store::{BlobWriter, Store, StoreError, Temporary};

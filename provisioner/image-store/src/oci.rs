@@ -44,6 +44,23 @@ pub struct OciImage {
     pub architecture: String,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
+    /// How a container of it runs by default. Images that were taken before this was kept have none.
+    #[serde(default)]
+    pub run: RunConfig,
+}
+
+/// How a container of an image runs by default (OCI image-spec, `config.md`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct RunConfig {
+    /// `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// Program and first arguments.
+    pub entrypoint: Vec<String>,
+    /// Arguments, or program and arguments where there is no entrypoint.
+    pub cmd: Vec<String>,
+    /// Working folder.
+    pub working_dir: Option<String>,
 }
 
 /// What an image must run on, in OCI's words.
@@ -235,7 +252,13 @@ pub fn describe(
         }
         layers.push(Layer { digest: digest_of(digest, descriptor)?, size: descriptor.size(), media_type });
     }
-    Ok(OciImage { manifest: *digest, architecture: is.architecture, layers })
+    let run = config.config().as_ref().map_or_else(RunConfig::default, |config| RunConfig {
+        env: config.env().clone().unwrap_or_default(),
+        entrypoint: config.entrypoint().clone().unwrap_or_default(),
+        cmd: config.cmd().clone().unwrap_or_default(),
+        working_dir: config.working_dir().clone().filter(|folder| !folder.is_empty()),
+    });
+    Ok(OciImage { manifest: *digest, architecture: is.architecture, layers, run })
 }
 
 /// Copies an image of a layout into the store. `reference` is `DIR[:TAG]`.

@@ -1,0 +1,264 @@
+//! REST: workflows, their stages and tasks, why they wait, and what happened.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    ids::{NodeName, Timestamp},
+    problem::Mistake,
+    run::{Outcome, Usage, WorkflowId},
+};
+
+/// Largest document, bytes. Inline files are meant for scripts and parameters, not for data.
+pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
+
+/// `POST /v1/workflows`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StartWorkflow {
+    /// Name; default: that of the document, else `workflow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The document, YAML.
+    pub document: String,
+    /// Start it as this user. Admins only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// `POST /v1/workflows/validate` and `/v1/workflows/render`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CheckDocument {
+    /// The document, YAML.
+    pub document: String,
+}
+
+/// What a check of a document found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Checked {
+    /// Mistakes, and what is not supported yet: with any the document is not started.
+    pub mistakes: Vec<Mistake>,
+    /// What is ignored, or too large for the nodes that are there now.
+    pub warnings: Vec<Mistake>,
+}
+
+/// How a workflow, stage or task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Not begun.
+    Pending,
+    /// Begun.
+    Started,
+    /// Ended well.
+    Finished,
+    /// Ended badly.
+    Failed,
+    /// Ended because somebody wanted it, or because something that it needs failed.
+    Canceled,
+}
+
+impl State {
+    /// Is it over?
+    #[must_use]
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Canceled)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Started => "started",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+/// The kinds of stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageKind {
+    /// An image is pulled and converted.
+    Image,
+    /// A volume is made.
+    Volume,
+    /// A file is taken into a volume or out of one.
+    File,
+    /// A job runs.
+    Job,
+}
+
+impl StageKind {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Volume => "volume",
+            Self::File => "file",
+            Self::Job => "job",
+        }
+    }
+}
+
+/// A workflow in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct WorkflowSummary {
+    /// Its identity.
+    pub id: WorkflowId,
+    /// Its name; several workflows may have the same.
+    pub name: String,
+    /// Whose.
+    pub user: String,
+    /// How it is.
+    pub state: State,
+    /// Stages that have ended well, and all.
+    pub stages_finished: u32,
+    /// All stages.
+    pub stages: u32,
+    /// When it was handed in.
+    pub submitted: Timestamp,
+    /// When its first stage began.
+    pub started: Option<Timestamp>,
+    /// When it was over.
+    pub ended: Option<Timestamp>,
+    /// Why it failed or was canceled.
+    pub reason: Option<String>,
+}
+
+/// A workflow with its stages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Workflow {
+    /// What a list shows.
+    pub summary: WorkflowSummary,
+    /// The stages, those that others wait for first.
+    pub stages: Vec<Stage>,
+    /// Files that were taken out of volumes for the client.
+    pub files: Vec<ClientFile>,
+}
+
+/// A stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Stage {
+    /// Its number in the workflow, from 0.
+    pub index: u32,
+    /// What it does.
+    pub kind: StageKind,
+    /// Name: of the job or volume, URI of the image, `data/in.txt` of the file.
+    pub name: String,
+    /// How it is.
+    pub state: State,
+    /// Numbers of the stages that it waits for.
+    pub after: Vec<u32>,
+    /// What it waits for now, or why it ended badly.
+    pub reason: Option<String>,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// When it was over.
+    pub ended: Option<Timestamp>,
+    /// Nodes that it runs or ran on, at most eight.
+    #[schema(value_type = Vec<String>)]
+    pub nodes: Vec<NodeName>,
+    /// Tasks by state; a job without an array has one.
+    pub tasks: TaskCounts,
+}
+
+/// Tasks of a stage by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct TaskCounts {
+    /// Not begun, or waiting to be tried again.
+    pub pending: u32,
+    /// On a node.
+    pub started: u32,
+    /// Ended well.
+    pub finished: u32,
+    /// Ended badly, with no attempts left.
+    pub failed: u32,
+    /// Not run any more.
+    pub canceled: u32,
+}
+
+/// One attempt of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Attempt {
+    /// The stage's number.
+    pub stage: u32,
+    /// `FB_TASK_ID` of an array, else 0.
+    pub task: u32,
+    /// From 1.
+    pub attempt: u32,
+    /// Where.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// PUs granted, by OS index.
+    pub cpus: Vec<u32>,
+    /// NUMA nodes granted.
+    pub mems: Vec<u32>,
+    /// Devices granted.
+    pub devices: Vec<String>,
+    /// When it was placed on the node.
+    pub placed: Timestamp,
+    /// When its process began.
+    pub started: Option<Timestamp>,
+    /// When it was over.
+    pub ended: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// What it used.
+    pub usage: Usage,
+    /// Length of its log, bytes.
+    pub log_bytes: u64,
+}
+
+/// A file that was taken out of a volume for the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClientFile {
+    /// The stage's number: `GET /v1/workflows/{id}/files/{stage}`.
+    pub stage: u32,
+    /// Where the document wants it on the client's machine.
+    pub destination: String,
+    /// Its size, bytes; absent until it is here.
+    pub size: Option<u64>,
+}
+
+/// Why a workflow goes no faster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Waiting {
+    /// The stage's number.
+    pub stage: u32,
+    /// Its name.
+    pub name: String,
+    /// What it waits for: resources by node, stages, a pause before the next attempt.
+    pub reasons: Vec<String>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct WorkflowEvent {
+    /// Place in the workflow's history, from 1.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What, in the words of the workflow language: `WORKFLOW_STARTED`, `CONTAINER_EXITED`.
+    pub event: String,
+    /// The stage's number, where it is about one.
+    pub stage: Option<u32>,
+    /// Its name.
+    pub name: Option<String>,
+    /// For people.
+    pub message: String,
+}
