@@ -11,12 +11,14 @@
 //! | `authority`, `tls` | the CA, certificates, TLS |
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
+//! | [`blob`] | files to nodes, by digest |
 //!
 //! Invariants: no image, overlay or boot protocol is known here; no token is issued while the node's agent is
 //! connected; what was acknowledged to a node is on disk.
 
 mod arming;
 mod authority;
+pub mod blob;
 mod clock;
 mod config;
 mod connection;
