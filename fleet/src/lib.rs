@@ -11,6 +11,7 @@
 //! | `authority`, `tls` | the CA, certificates, TLS |
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
+//! | `runs` | what agents and the controller say to each other |
 //! | [`blob`] | files to nodes, by digest |
 //!
 //! Invariants: no image, overlay or boot protocol is known here; no token is issued while the node's agent is
@@ -27,6 +28,7 @@ mod lifecycle;
 mod port;
 mod presence;
 mod registry;
+mod runs;
 mod session;
 mod store;
 mod tls;
@@ -36,7 +38,7 @@ mod writer;
 use std::{
     io,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use api::{
@@ -44,17 +46,17 @@ use api::{
     ids::{Digest, NodeId, NodeName},
     inventory::Inventory,
     overlay::Generation,
-    run::RunReport,
     status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
 };
 use sha2::Digest as _;
 use sqlx::SqlitePool;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use authority::AuthorityError;
 pub use config::{Deadlines, FleetConfig};
 pub use port::NodeIdentity;
+pub use runs::RunMessage;
 pub use store::StoreError;
 
 use arming::{Refused, Verdict};
@@ -65,9 +67,6 @@ use store::{InventoryRow, Store, sqlite::SqliteStore};
 
 /// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
 const MAX_ONLINE: usize = 4_096;
-
-/// Messages about runs that wait for a slow listener before the agents' connections wait.
-const MAX_RUN_MESSAGES: usize = 1_024;
 
 /// Most lines of a node's history in one answer.
 const MAX_HISTORY_LINES: u32 = 1_000;
@@ -178,21 +177,6 @@ struct Inner {
     online: broadcast::Sender<NodeId>,
     runs: Mutex<Option<mpsc::Sender<RunMessage>>>,
     stop: CancellationToken,
-}
-
-/// What an agent says of its runs. The agent's frame is acknowledged when `done` is used, or dropped.
-#[derive(Debug)]
-pub struct RunMessage {
-    /// Whose agent.
-    pub node: NodeId,
-    /// Some of its runs.
-    pub runs: Vec<RunReport>,
-    /// `true` if no run is on the node but those told in this session up to now; only in the last message of a list.
-    pub complete: bool,
-    /// `true` if the list begins with a session; `false` if a run went forward.
-    pub list: bool,
-    /// To be used when what it says is on disk.
-    pub done: oneshot::Sender<()>,
 }
 
 impl Fleet {
@@ -371,30 +355,6 @@ impl Fleet {
         let _ = self.change(id, |change| change.want_overlays(generation));
     }
 
-    /// What agents say of their runs from now on, for the one who gives them runs. A second call takes the place of the
-    /// first. Until there is one, it is acknowledged and dropped.
-    #[must_use]
-    pub fn run_messages(&self) -> mpsc::Receiver<RunMessage> {
-        let (sender, receiver) = mpsc::channel(MAX_RUN_MESSAGES);
-        *self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        receiver
-    }
-
-    /// Puts a message on its way to a connected agent. `false` if it is not connected or takes nothing: say it again when
-    /// [`Self::online`] tells that it is back. A message may come twice, or never, if the connection ends.
-    #[must_use]
-    pub fn tell(&self, id: NodeId, message: FromServer) -> bool {
-        self.change(id, |change| change.entry.say(message)).is_ok_and(|(said, _)| said)
-    }
-
-    /// The boot that a node's agent runs in (`/proc/sys/kernel/random/boot_id`), if it ever was connected.
-    #[must_use]
-    pub fn boot_of(&self, id: NodeId) -> Option<String> {
-        self.change(id, |change| change.entry.life.agent.as_ref().map(|agent| agent.boot_id.clone()))
-            .ok()
-            .and_then(|(boot, _)| boot)
-    }
-
     /// Tells a node's agent to reboot and arms the node.
     ///
     /// # Errors
@@ -446,17 +406,6 @@ impl Fleet {
         shutdown: CancellationToken,
     ) -> Result<(), FleetError> {
         port::serve(self.clone(), listener, extra, shutdown).await
-    }
-
-    /// Hands what an agent says of its runs on, and waits until it is dealt with.
-    async fn runs_told(&self, node: NodeId, runs: Vec<RunReport>, complete: bool, list: bool) {
-        let listener = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(listener) = listener else { return };
-        let (done, dealt_with) = oneshot::channel();
-        if listener.send(RunMessage { node, runs, complete, list, done }).await.is_ok() {
-            // Dropped: whoever listened is gone; the agent will tell the next one.
-            let _ = dealt_with.await;
-        }
     }
 
     fn registry(&self) -> &Registry {

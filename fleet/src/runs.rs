@@ -1,0 +1,63 @@
+//! Runs pass through the fleet between the agents' channels (`port/channel.rs`) and the controller.
+
+use std::sync::PoisonError;
+
+use api::{channel::FromServer, ids::NodeId, run::RunReport};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Fleet;
+
+/// Messages about runs that wait for a slow listener before the agents' connections wait.
+const MAX_RUN_MESSAGES: usize = 1_024;
+
+/// What an agent says of its runs. The agent's frame is acknowledged when `done` is used, or dropped.
+#[derive(Debug)]
+pub struct RunMessage {
+    /// Whose agent.
+    pub node: NodeId,
+    /// Some of its runs.
+    pub runs: Vec<RunReport>,
+    /// `true` if no run is on the node but those told in this session up to now; only in the last message of a list.
+    pub complete: bool,
+    /// `true` if the list begins with a session; `false` if a run went forward.
+    pub list: bool,
+    /// To be used when what it says is on disk.
+    pub done: oneshot::Sender<()>,
+}
+
+impl Fleet {
+    /// What agents say of their runs from now on, for the one who gives them runs. A second call takes the place of the
+    /// first. Until there is one, it is acknowledged and dropped.
+    #[must_use]
+    pub fn run_messages(&self) -> mpsc::Receiver<RunMessage> {
+        let (sender, receiver) = mpsc::channel(MAX_RUN_MESSAGES);
+        *self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    /// Puts a message on its way to a connected agent. `false` if it is not connected or takes nothing: say it again when
+    /// [`Self::online`] tells that it is back. A message may come twice, or never, if the connection ends.
+    #[must_use]
+    pub fn tell(&self, id: NodeId, message: FromServer) -> bool {
+        self.change(id, |change| change.entry.say(message)).is_ok_and(|(said, _)| said)
+    }
+
+    /// The boot that a node's agent runs in (`/proc/sys/kernel/random/boot_id`), if it ever was connected.
+    #[must_use]
+    pub fn boot_of(&self, id: NodeId) -> Option<String> {
+        self.change(id, |change| change.entry.life.agent.as_ref().map(|agent| agent.boot_id.clone()))
+            .ok()
+            .and_then(|(boot, _)| boot)
+    }
+
+    /// Hands what an agent says of its runs on, and waits until it is dealt with.
+    pub(crate) async fn runs_told(&self, node: NodeId, runs: Vec<RunReport>, complete: bool, list: bool) {
+        let listener = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(listener) = listener else { return };
+        let (done, dealt_with) = oneshot::channel();
+        if listener.send(RunMessage { node, runs, complete, list, done }).await.is_ok() {
+            // Dropped: whoever listened is gone; the agent will tell the next one.
+            let _ = dealt_with.await;
+        }
+    }
+}
