@@ -10,6 +10,7 @@ use crate::run::output;
 const CRATES: &[(&str, u8, &[&str])] = &[
     ("api", 0, &[]),
     ("boot-proto", 0, &["api"]),
+    ("planner", 0, &[]),
     ("image-store", 1, &[]),
     ("linux", 1, &[]),
     ("inventory", 1, &[]),

@@ -1,0 +1,158 @@
+//! The order of the queue, the reservation for its head, and the backfill behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    Cluster, NodeKey, Placement, Request,
+    cluster::{Place, of},
+    grant::{Free, Grant},
+};
+
+/// What the first request that waits is promised.
+#[derive(Debug)]
+struct Reservation<'a> {
+    request: &'a Request,
+    node: NodeKey,
+    /// When it can begin at the latest.
+    at: i64,
+}
+
+/// What makes two requests equal for the question whether they may begin.
+type Shape = (u32, crate::Affinity, u64, BTreeMap<String, u32>, bool, Option<NodeKey>, Option<u64>);
+
+fn shape(request: &Request) -> Shape {
+    (
+        request.cores,
+        request.affinity,
+        request.memory_bytes,
+        request.devices.clone(),
+        request.exclusive,
+        request.pinned,
+        request.limit_seconds,
+    )
+}
+
+impl Cluster {
+    /// Places what can begin now, in the order of the queue; `now` in seconds of the clock that [`Placement::ends`] is on.
+    /// Returns places in `queue` with what was granted, which is taken from now on.
+    ///
+    /// The first request that must wait is not overtaken by what would delay it. Requests that fit on no node even when it
+    /// is empty are passed over.
+    pub fn place(&mut self, queue: &[Request], now: i64) -> Vec<(usize, Placement)> {
+        let mut placed = Vec::new();
+        let mut reservation: Option<Reservation<'_>> = None;
+        let mut waiting: BTreeSet<Shape> = BTreeSet::new();
+        for (index, request) in queue.iter().enumerate() {
+            if waiting.contains(&shape(request)) {
+                continue;
+            }
+            let ends = request.limit_seconds.map(|limit| now.saturating_add_unsigned(limit));
+            let found = self.find(request, ends, reservation.as_ref());
+            if let Some((node, grant)) = found {
+                let placement = self.placement(request, node, grant, ends);
+                self.occupy(placement.clone());
+                placed.push((index, placement));
+                continue;
+            }
+            waiting.insert(shape(request));
+            if reservation.is_none() {
+                reservation = self.reserve(request, now);
+            }
+        }
+        placed
+    }
+
+    /// The node with the fewest free cores that a request fits on.
+    fn find(
+        &self,
+        request: &Request,
+        ends: Option<i64>,
+        reservation: Option<&Reservation<'_>>,
+    ) -> Option<(NodeKey, Grant)> {
+        let try_on = |key: NodeKey| {
+            let place = self.places.get(&key)?;
+            let grant = place.free.grant(&place.node.capacity, request)?;
+            let delays = reservation.is_some_and(|reservation| {
+                reservation.node == key && !leaves_room(place, &grant, request, ends, reservation)
+            });
+            (!delays).then_some((key, grant))
+        };
+        if let Some(pinned) = request.pinned {
+            let place = self.places.get(&pinned)?;
+            return place.node.unavailable.is_none().then(|| try_on(pinned)).flatten();
+        }
+        let enough = (request.cores as usize, NodeKey(0))..;
+        self.by_free.range(enough).find_map(|&(_, key)| try_on(key))
+    }
+
+    fn placement(&self, request: &Request, node: NodeKey, grant: Grant, ends: Option<i64>) -> Placement {
+        let capacity = &self.places[&node].node.capacity;
+        let threads = if request.threads { usize::MAX } else { 1 };
+        let pus = |&core: &u32| capacity.cores[core as usize].pus.iter().copied().take(threads);
+        let mut cpus: Vec<u32> = grant.cores.iter().flat_map(pus).collect();
+        cpus.sort_unstable();
+        Placement {
+            key: request.key,
+            node,
+            cpus,
+            cores: grant.cores,
+            memory: grant.memory,
+            devices: grant.devices,
+            exclusive: request.exclusive,
+            ends,
+        }
+    }
+
+    /// Where and when a request can begin at the latest, if what runs ends by its limits.
+    fn reserve<'a>(&self, request: &'a Request, now: i64) -> Option<Reservation<'a>> {
+        let mut best: Option<(i64, NodeKey)> = None;
+        for (&key, place) in &self.places {
+            let is_candidate =
+                place.node.unavailable.is_none() && request.pinned.is_none_or(|pinned| pinned == key);
+            if !is_candidate {
+                continue;
+            }
+            if let Some(at) = earliest(place, request, now)
+                && best.is_none_or(|(time, _)| at < time)
+            {
+                best = Some((at, key));
+            }
+        }
+        best.map(|(at, node)| Reservation { request, node, at })
+    }
+}
+
+/// When a request fits on a node at the latest: at once, or after one of its runs ends. Runs without a limit never do.
+fn earliest(place: &Place, request: &Request, now: i64) -> Option<i64> {
+    let mut ends: Vec<i64> = place.runs.values().filter_map(|run| run.ends).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    std::iter::once(now)
+        .chain(ends.into_iter().filter(|&end| end > now))
+        .find(|&at| free_at(place, at).grant(&place.node.capacity, request).is_some())
+}
+
+/// What is free of a node when all is over that ends until then.
+fn free_at(place: &Place, at: i64) -> Free {
+    let mut free = Free::all(&place.node.capacity);
+    for run in place.runs.values().filter(|run| run.ends.is_none_or(|end| end > at)) {
+        free.take(&of(run), run.exclusive);
+    }
+    free
+}
+
+/// Whether the head of the queue can still begin when it was promised, if this is granted before it.
+fn leaves_room(
+    place: &Place,
+    grant: &Grant,
+    request: &Request,
+    ends: Option<i64>,
+    reservation: &Reservation<'_>,
+) -> bool {
+    if ends.is_some_and(|end| end <= reservation.at) {
+        return true;
+    }
+    let mut free = free_at(place, reservation.at);
+    free.take(grant, request.exclusive);
+    free.grant(&place.node.capacity, reservation.request).is_some()
+}

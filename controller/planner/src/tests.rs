@@ -1,0 +1,351 @@
+//! Scenarios drawn as text, and what must hold of every plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+/// A node of so many packages, NUMA nodes in each, cores in each of those, two threads a core, 8 GiB a NUMA node, and a GPU
+/// near each NUMA node.
+fn node(key: u128, packages: u32, numas: u32, cores: u32) -> Node {
+    let mut capacity = Capacity::default();
+    let all = packages * numas * cores;
+    for package in 0..packages {
+        for numa in 0..numas {
+            let numa = package * numas + numa;
+            capacity.memory.push(NumaMemory { numa, bytes: 8 * GIB });
+            let device = Device { kind: "gpu".to_owned(), name: format!("gpu{numa}"), numa: Some(numa) };
+            capacity.devices.push(device);
+            for core in 0..cores {
+                let first = numa * cores + core;
+                capacity.cores.push(Core { pus: vec![first, first + all], package, numa });
+            }
+        }
+    }
+    Node { key: NodeKey(key), name: format!("n{key}"), capacity, unavailable: None }
+}
+
+fn request(key: u128, cores: u32, affinity: Affinity, gib: u64) -> Request {
+    Request {
+        key,
+        cores,
+        affinity,
+        threads: false,
+        memory_bytes: gib * GIB,
+        devices: BTreeMap::new(),
+        exclusive: false,
+        pinned: None,
+        limit_seconds: Some(100),
+    }
+}
+
+fn draw(placed: &[(usize, Placement)]) -> String {
+    let memory = |placement: &Placement| {
+        let parts = placement.memory.iter().map(|(numa, bytes)| format!("{numa}:{}G", bytes / GIB));
+        parts.collect::<Vec<_>>().join(" ")
+    };
+    let line = |(_, placement): &(usize, Placement)| {
+        let Placement { key, node, cpus, devices, .. } = placement;
+        let line =
+            format!("{key} on n{}: cpus {cpus:?} memory {} {}", node.0, memory(placement), devices.join(" "));
+        line.trim_end().to_owned() + "\n"
+    };
+    placed.iter().map(line).collect()
+}
+
+fn check(cluster: &mut Cluster, queue: &[Request], now: i64, expected: &Expect) {
+    expected.assert_eq(&draw(&cluster.place(queue, now)));
+}
+
+fn cluster(nodes: Vec<Node>) -> Cluster {
+    let mut cluster = Cluster::default();
+    nodes.into_iter().for_each(|node| cluster.put_node(node));
+    cluster
+}
+
+#[test]
+fn affinity_keeps_cores_and_memory_together() {
+    let mut cluster = cluster(vec![node(1, 2, 2, 4)]);
+    let queue = [
+        request(1, 3, Affinity::Numa, 6),
+        request(2, 2, Affinity::Numa, 1),
+        request(3, 6, Affinity::Socket, 4),
+        request(4, 2, Affinity::Core, 1),
+    ];
+    check(
+        &mut cluster,
+        &queue,
+        0,
+        &expect![[r#"
+            1 on n1: cpus [0, 1, 2] memory 0:6G
+            2 on n1: cpus [4, 5] memory 1:1G
+            3 on n1: cpus [8, 9, 10, 11, 12, 13] memory 2:4G
+            4 on n1: cpus [6, 7] memory 1:1G
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_larger_than_a_numa_node_spans_as_few_as_possible() {
+    let mut cluster = cluster(vec![node(1, 2, 2, 4)]);
+    let wide = Request { threads: true, ..request(1, 6, Affinity::Numa, 10) };
+    check(
+        &mut cluster,
+        &[wide],
+        0,
+        &expect![[r#"
+        1 on n1: cpus [0, 1, 2, 3, 4, 5, 16, 17, 18, 19, 20, 21] memory 0:8G 1:2G
+    "#]],
+    );
+}
+
+#[test]
+fn devices_come_from_near_the_cores() {
+    let mut cluster = cluster(vec![node(1, 2, 1, 2)]);
+    let with = |key| Request {
+        devices: BTreeMap::from([("gpu".to_owned(), 1)]),
+        ..request(key, 1, Affinity::Numa, 1)
+    };
+    check(
+        &mut cluster,
+        &[request(9, 1, Affinity::Numa, 1), with(1), with(2), with(3)],
+        0,
+        &expect![[r#"
+        9 on n1: cpus [0] memory 0:1G
+        1 on n1: cpus [1] memory 0:1G gpu0
+        2 on n1: cpus [2] memory 1:1G gpu1
+    "#]],
+    );
+}
+
+#[test]
+fn the_head_of_the_queue_is_not_delayed() {
+    let mut cluster = cluster(vec![node(1, 1, 1, 4)]);
+    let limited =
+        |key, cores, limit| Request { limit_seconds: Some(limit), ..request(key, cores, Affinity::Core, 1) };
+    assert_eq!(cluster.place(&[limited(1, 3, 100)], 0).len(), 1);
+    // 2 waits for all four cores until 100; 3 would run until 160; 4 is over at 90.
+    let queue = [limited(2, 4, 50), limited(3, 1, 150), limited(4, 1, 80)];
+    check(
+        &mut cluster,
+        &queue,
+        10,
+        &expect![[r#"
+        4 on n1: cpus [3] memory 0:1G
+    "#]],
+    );
+    cluster.release(1);
+    cluster.release(4);
+    check(
+        &mut cluster,
+        &queue[..2],
+        95,
+        &expect![[r#"
+        2 on n1: cpus [0, 1, 2, 3] memory 0:1G
+    "#]],
+    );
+}
+
+#[test]
+fn a_node_for_itself_waits_until_it_is_empty() {
+    let mut cluster = cluster(vec![node(1, 1, 1, 2), node(2, 1, 1, 4)]);
+    let alone = Request { exclusive: true, ..request(2, 1, Affinity::Core, 1) };
+    cluster.place(&[request(1, 1, Affinity::Core, 1)], 0);
+    check(
+        &mut cluster,
+        &[alone.clone(), request(3, 1, Affinity::Core, 1)],
+        0,
+        &expect![[r#"
+        2 on n2: cpus [0, 1, 2, 3] memory 0:8G gpu0
+        3 on n1: cpus [1] memory 0:1G
+    "#]],
+    );
+    let other = Request { key: 7, pinned: Some(NodeKey(1)), ..alone };
+    expect!["n1: 2 others run there, and it wants the node for itself"]
+        .assert_eq(&cluster.why(&other).join("\n"));
+}
+
+#[test]
+fn waiting_has_its_reasons() {
+    let away = Node { unavailable: Some("not ready".to_owned()), ..node(3, 1, 1, 8) };
+    let mut cluster = cluster(vec![node(1, 1, 1, 4), node(2, 1, 2, 2), away]);
+    cluster.place(&[request(1, 3, Affinity::Core, 1), request(2, 3, Affinity::Core, 12)], 0);
+    let mut lines = String::new();
+    for request in [
+        request(9, 2, Affinity::Core, 1),
+        request(9, 1, Affinity::Core, 8),
+        request(9, 9, Affinity::Core, 1),
+        request(9, 1, Affinity::Core, 17),
+        Request { devices: BTreeMap::from([("fpga".to_owned(), 1)]), ..request(9, 1, Affinity::Core, 1) },
+        request(9, 1, Affinity::Core, 1),
+    ] {
+        lines += &format!("{} cores {} GiB\n", request.cores, request.memory_bytes / GIB);
+        cluster.why(&request).iter().for_each(|line| lines += &format!("- {line}\n"));
+    }
+    expect![[r#"
+        2 cores 1 GiB
+        - n1, n2: 1 of 4 cores free, 2 wanted
+        - n3: not ready
+        1 cores 8 GiB
+        - n2: 4096 of 16384 MiB of memory free, 8192 wanted
+        - n1: 7168 of 8192 MiB of memory free, 8192 wanted
+        - n3: not ready
+        9 cores 1 GiB
+        - it wants 9 cores, and the largest node for it has 8 cores (n3)
+        1 cores 17 GiB
+        - it wants 17408 MiB of memory, and the largest node for it has 16384 MiB of memory for jobs (n2)
+        1 cores 1 GiB
+        - it wants 1 fpga, and the largest node for it has 0 fpga (n3)
+        1 cores 1 GiB
+    "#]]
+    .assert_eq(&lines);
+}
+
+#[test]
+fn runs_of_before_are_taken_again() {
+    let mut first = cluster(vec![node(1, 1, 1, 2)]);
+    let placed = first.place(&[request(1, 1, Affinity::Core, 1)], 0);
+    let mut second = Cluster::default();
+    second.occupy(placed[0].1.clone());
+    assert!(second.place(&[request(2, 1, Affinity::Core, 1)], 0).is_empty());
+    second.put_node(node(1, 1, 1, 2));
+    let more = second.place(&[request(2, 1, Affinity::Core, 1), request(3, 1, Affinity::Core, 1)], 0);
+    assert_eq!(more.len(), 1);
+    assert_ne!(more[0].1.cpus, placed[0].1.cpus);
+}
+
+fn any_request() -> impl Strategy<Value = Request> {
+    let affinity = prop_oneof![Just(Affinity::Core), Just(Affinity::Socket), Just(Affinity::Numa)];
+    let limit = prop_oneof![Just(None), (1_u64..50).prop_map(Some)];
+    let devices = prop_oneof![4 => Just(0), 1 => 1_u32..3];
+    (1_u32..10, affinity, any::<bool>(), 0_u64..20, devices, prop::bool::weighted(0.1), limit).prop_map(
+        |(cores, affinity, threads, gib, devices, exclusive, limit_seconds)| Request {
+            threads,
+            exclusive,
+            limit_seconds,
+            devices: if devices > 0 {
+                BTreeMap::from([("gpu".to_owned(), devices)])
+            } else {
+                BTreeMap::new()
+            },
+            ..request(0, cores, affinity, gib)
+        },
+    )
+}
+
+/// Nothing is taken twice, and what is taken is there.
+fn hold(cluster: &Cluster) {
+    for place in cluster.places.values() {
+        let mut cores = BTreeSet::new();
+        let mut devices = BTreeSet::new();
+        let mut memory: BTreeMap<u32, u64> = BTreeMap::new();
+        for run in place.runs.values() {
+            assert!(run.cores.iter().all(|core| cores.insert(*core)), "a core is taken twice");
+            assert!(run.devices.iter().all(|device| devices.insert(device)), "a device is taken twice");
+            run.memory.iter().for_each(|(numa, bytes)| *memory.entry(*numa).or_default() += bytes);
+            assert!(!run.exclusive || place.runs.len() == 1, "a node for itself is shared");
+        }
+        for part in &place.node.capacity.memory {
+            assert!(memory.get(&part.numa).copied().unwrap_or(0) <= part.bytes, "memory is taken twice");
+        }
+    }
+}
+
+/// A placement is what was asked for.
+fn matches(cluster: &Cluster, request: &Request, placement: &Placement) {
+    let capacity = &cluster.places[&placement.node].node.capacity;
+    if request.exclusive {
+        assert_eq!(placement.cores.len(), capacity.cores.len());
+        return;
+    }
+    assert_eq!(placement.cores.len(), request.cores as usize);
+    assert_eq!(placement.cpus.len(), request.cores as usize * if request.threads { 2 } else { 1 });
+    assert_eq!(placement.memory.iter().map(|(_, bytes)| bytes).sum::<u64>(), request.memory_bytes);
+    assert_eq!(placement.devices.len(), request.devices.values().sum::<u32>() as usize);
+    let numas: BTreeSet<u32> =
+        placement.cores.iter().map(|&core| capacity.cores[core as usize].numa).collect();
+    let fits_one = request.cores <= 4 && request.memory_bytes <= 8 * GIB;
+    if request.affinity == Affinity::Numa && fits_one {
+        assert_eq!(numas.len(), 1, "spread over NUMA nodes without need");
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_plan_holds(steps in prop::collection::vec((prop::collection::vec(any_request(), 1..8), any::<prop::sample::Index>()), 1..20)) {
+        let empty = cluster(vec![node(1, 2, 2, 4), node(2, 1, 2, 4), node(3, 1, 1, 4)]);
+        let (mut cluster, mut key, mut running) = (empty.clone(), 0, Vec::new());
+        for (now, (mut queue, victim)) in (0..).zip(steps) {
+            for request in &mut queue {
+                key += 1;
+                request.key = key;
+            }
+            let before = cluster.clone();
+            let placed = cluster.place(&queue, now);
+            hold(&cluster);
+            for (index, placement) in &placed {
+                matches(&cluster, &queue[*index], placement);
+                running.push(placement.key);
+            }
+            let is_placed = |index: usize| placed.iter().any(|(other, _)| *other == index);
+            for (index, request) in queue.iter().enumerate() {
+                if before.fits(request, None).is_err() {
+                    prop_assert!(!is_placed(index));
+                }
+            }
+            if !running.is_empty() {
+                prop_assert!(cluster.release(running.swap_remove(victim.index(running.len()))));
+                hold(&cluster);
+            }
+        }
+        for key in running {
+            cluster.release(key);
+        }
+        for (key, place) in &cluster.places {
+            prop_assert_eq!(&place.free, &empty.places[key].free);
+        }
+    }
+
+    #[test]
+    fn what_fits_an_empty_cluster_is_placed_on_one(request in any_request()) {
+        let mut cluster = cluster(vec![node(1, 2, 2, 4), node(2, 1, 1, 2)]);
+        let fits = cluster.fits(&request, None).is_ok();
+        prop_assert_eq!(cluster.place(std::slice::from_ref(&request), 0).len(), usize::from(fits));
+    }
+
+    #[test]
+    fn backfill_never_delays_the_head(running in prop::collection::vec(any_request(), 1..6), head in any_request(), later in prop::collection::vec(any_request(), 1..6)) {
+        let mut with = cluster(vec![node(1, 2, 1, 4)]);
+        let numbered = |requests: Vec<Request>, from: u128| -> Vec<Request> {
+            requests.into_iter().zip(from..).map(|(request, key)| Request { key, ..request }).collect()
+        };
+        with.place(&numbered(running, 1), 0);
+        let head = Request { key: 100, limit_seconds: Some(10), ..head };
+        let mut alone = with.clone();
+        let mut queue = vec![head.clone()];
+        queue.extend(numbered(later, 200));
+        with.place(&queue, 1);
+        // Both run on until every run is over by its limit; the head begins no later for those behind it.
+        let begins = |cluster: &mut Cluster| {
+            for now in 1..200 {
+                let over: Vec<u128> = cluster.places.values().flat_map(|place| place.runs.values())
+                    .filter(|run| run.ends.is_some_and(|end| end <= now)).map(|run| run.key).collect();
+                over.into_iter().for_each(|key| { cluster.release(key); });
+                let is_there = cluster.places.values().any(|place| place.runs.contains_key(&100));
+                if is_there || !cluster.place(std::slice::from_ref(&head), now).is_empty() {
+                    return Some(now);
+                }
+            }
+            None
+        };
+        let alone = begins(&mut alone);
+        let with = begins(&mut with);
+        if let Some(alone) = alone {
+            prop_assert!(with.is_some_and(|with| with <= alone), "alone {alone}, with {with:?}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What a node has.
+
+/// Names a node; the controller uses its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeKey(pub u128);
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its key.
+    pub key: NodeKey,
+    /// Its name, for people.
+    pub name: String,
+    /// What jobs may use of it.
+    pub capacity: Capacity,
+    /// Why nothing begins there now, if so.
+    pub unavailable: Option<String>,
+}
+
+/// What jobs may use of a node. The caller keeps back what the system needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Cores; their place in this list is their name in a placement.
+    pub cores: Vec<Core>,
+    /// Memory by NUMA node.
+    pub memory: Vec<NumaMemory>,
+    /// Devices.
+    pub devices: Vec<Device>,
+}
+
+/// A core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Core {
+    /// Its hardware threads (PUs), by OS index; the first is the one granted without `threads`.
+    pub pus: Vec<u32>,
+    /// Package (socket).
+    pub package: u32,
+    /// NUMA node.
+    pub numa: u32,
+}
+
+/// Memory of a NUMA node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumaMemory {
+    /// OS index.
+    pub numa: u32,
+    /// Bytes for jobs.
+    pub bytes: u64,
+}
+
+/// A device that is granted whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its kind: `nvidia.com/gpu`.
+    pub kind: String,
+    /// Its name on the node.
+    pub name: String,
+    /// NUMA node that it is near.
+    pub numa: Option<u32>,
+}
+
+impl Capacity {
+    /// Memory in all, bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory.iter().map(|memory| memory.bytes).sum()
+    }
+
+    /// Devices of a kind.
+    pub(crate) fn count(&self, kind: &str) -> u32 {
+        let count = self.devices.iter().filter(|device| device.kind == kind).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}
