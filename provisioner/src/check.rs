@@ -15,10 +15,11 @@ use api::{
     machine::MachineSpec,
 };
 
+use yaml_tree::did_you_mean;
+
 use crate::{
     resolve::{Profiles, ResolveError},
     store::{NodeRecord, ProfileRecord},
-    suggest::did_you_mean,
 };
 
 mod fields;

@@ -18,6 +18,7 @@ use api::{
     problem::Mistake,
 };
 use serde::Serialize;
+use yaml_tree::{Key, Kind, Location, Mistakes, Tree, did_you_mean, find, parse, walk};
 
 use crate::{
     check::{Finding, Subject},
@@ -26,12 +27,8 @@ use crate::{
 };
 
 mod shape;
-pub mod tree;
 
-use shape::{MACHINE, Mistakes, walk};
-use tree::{Key, Kind, Location, Tree};
-
-pub use crate::suggest::did_you_mean;
+use shape::MACHINE;
 
 /// Largest document read, bytes: 10,000 nodes with 1 KiB each, with room.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -70,7 +67,7 @@ impl Document {
             mistakes.add(start, "", message, Some("apply it in parts".into()));
             return (document, mistakes.0);
         }
-        match tree::parse(text) {
+        match parse(text) {
             Err(unreadable) => mistakes.add(unreadable.at, "", unreadable.message, None),
             Ok(Some(tree)) if !tree.is_null() => document.top(tree, &mut mistakes),
             Ok(_) => {}
@@ -94,7 +91,7 @@ impl Document {
                 "nodes" => true,
                 "profiles" => false,
                 other => {
-                    let hint = crate::suggest::did_you_mean(other, ["nodes", "profiles"])
+                    let hint = did_you_mean(other, ["nodes", "profiles"])
                         .or_else(|| Some("the document has `nodes` and `profiles`".into()));
                     mistakes.add(key.at, other, format!("unknown key {other:?}"), hint);
                     continue;
@@ -194,32 +191,6 @@ fn profile(key: &Key, path: &str, mistakes: &mut Mistakes) -> Vec<Subject> {
             mistakes.add(key.at, path, error.to_string(), None);
             Vec::new()
         }
-    }
-}
-
-/// Where the value of a field begins, or the nearest value around it. Keys may hold dots (`eth0.7`), so the longest
-/// key that fits is taken.
-fn find(tree: &Tree, field: &str) -> Option<Location> {
-    let field = field.strip_prefix('.').unwrap_or(field);
-    if field.is_empty() {
-        return Some(tree.at);
-    }
-    match &tree.kind {
-        Kind::Map(entries) => entries
-            .iter()
-            .filter_map(|(key, value)| Some((key, value, field.strip_prefix(&key.text)?)))
-            .filter(|(_, _, rest)| rest.is_empty() || rest.starts_with(['.', '[']))
-            .max_by_key(|(key, _, _)| key.text.len())
-            .and_then(
-                |(key, value, rest)| {
-                    if value.is_null() { Some(key.at) } else { find(value, rest).or(Some(key.at)) }
-                },
-            ),
-        Kind::List(elements) => {
-            let (index, rest) = field.strip_prefix('[')?.split_once(']')?;
-            find(elements.get(index.parse::<usize>().ok()?)?, rest)
-        }
-        Kind::Scalar { .. } => None,
     }
 }
 

@@ -33,7 +33,6 @@ mod rest;
 mod serve;
 pub mod spread;
 pub mod store;
-mod suggest;
 pub mod tftp;
 
 pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};

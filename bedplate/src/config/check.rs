@@ -8,9 +8,8 @@ use std::{
 use api::problem::Mistake;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
-use provisioner::{
-    DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, document::tree::Location,
-};
+use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};
+use yaml_tree::Location;
 
 use super::{
     Checked, Interfaces, Log,

@@ -3,10 +3,7 @@
 use std::str::FromStr;
 
 use api::problem::Mistake;
-use provisioner::document::{
-    did_you_mean,
-    tree::{self, Kind, Location, Tree},
-};
+use yaml_tree::{Key, Kind, Location, Tree, did_you_mean, parse};
 
 /// A value and where it stands. Defaults stand at line 0.
 #[derive(Debug, Clone)]
@@ -93,7 +90,7 @@ impl Raw {
     pub fn read(text: &str) -> Self {
         let mut raw = Self::default();
         let mut mistakes = Vec::new();
-        match tree::parse(text) {
+        match parse(text) {
             Ok(Some(tree)) if !tree.is_null() => {
                 raw.top(&Section::new(&tree, "", &mut mistakes), &mut mistakes)
             }
@@ -166,7 +163,7 @@ impl Raw {
 struct Section<'a> {
     path: String,
     at: Location,
-    entries: &'a [(tree::Key, Tree)],
+    entries: &'a [(Key, Tree)],
 }
 
 impl<'a> Section<'a> {

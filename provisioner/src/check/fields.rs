@@ -6,7 +6,7 @@ use api::{
 };
 
 use super::{ImageReference, Known, Notes};
-use crate::suggest::did_you_mean;
+use yaml_tree::did_you_mean;
 
 /// Bond modes of the Linux kernel (Documentation/networking/bonding.rst).
 const BOND_MODES: [&str; 7] =

@@ -6,7 +6,7 @@ use api::machine::{InterfaceSpec, MachineSpec};
 use ipnet::IpNet;
 
 use super::Notes;
-use crate::suggest::did_you_mean;
+use yaml_tree::did_you_mean;
 
 pub(super) fn check(spec: &MachineSpec, note: &mut Notes<'_>) {
     let interfaces = &spec.interfaces;

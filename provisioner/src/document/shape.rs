@@ -1,46 +1,7 @@
-//! The shape of a machine specification, and the walk that holds a tree against it and finds every mistake.
-//!
-//! The table says again what `api::machine` says in types, because a decoder stops at its first error; a test holds
-//! the two together.
+//! The shape of a machine specification: says again what `api::machine` says in types; a test holds the two together.
 
-use api::{ids::MacAddr, problem::Mistake};
-use serde_json::{Map, Value};
-
-use super::tree::{Kind, Location, Tree};
-use crate::suggest::did_you_mean;
-
-/// What a value must be.
-#[derive(Debug)]
-pub(super) enum Shape {
-    /// Any scalar, as text.
-    Text,
-    /// A whole number from zero to a limit.
-    Number(u32),
-    /// A scalar that a parser accepts.
-    Parsed { what: &'static str, example: &'static str, accepts: fn(&str) -> bool },
-    /// A list.
-    List(&'static Shape),
-    /// A map with free keys.
-    Map(&'static Shape),
-    /// A map with known keys.
-    Object(&'static [Field]),
-}
-
-/// One key of an object.
-#[derive(Debug)]
-pub(super) struct Field {
-    name: &'static str,
-    shape: Shape,
-    required: bool,
-}
-
-const fn field(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, required: false }
-}
-
-const fn required(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, required: true }
-}
+use api::ids::MacAddr;
+use yaml_tree::{Shape, field, required};
 
 const MAC: Shape = Shape::Parsed {
     what: "a hardware address",
@@ -91,160 +52,11 @@ pub(super) static MACHINE: Shape = Shape::Object(&[
     field("tags", Shape::Map(&Shape::Text)),
 ]);
 
-/// Collects mistakes.
-#[derive(Debug, Default)]
-pub(super) struct Mistakes(pub(super) Vec<Mistake>);
-
-impl Mistakes {
-    pub(super) fn add(&mut self, at: Location, path: &str, message: impl Into<String>, hint: Option<String>) {
-        self.0.push(Mistake {
-            line: at.line,
-            column: at.column,
-            path: path.to_owned(),
-            message: message.into(),
-            hint,
-        });
-    }
-
-    /// Refuses every second use of a key. Returns whether `key` is the first one of its name in `seen`.
-    pub(super) fn first_use<'a>(
-        &mut self,
-        seen: &mut Vec<(&'a str, Location)>,
-        key: &'a super::tree::Key,
-        path: &str,
-    ) -> bool {
-        if let Some((_, first)) = seen.iter().find(|(text, _)| *text == key.text) {
-            let message = format!("the key is there twice; first in line {}", first.line);
-            self.add(key.at, path, message, None);
-            return false;
-        }
-        seen.push((&key.text, key.at));
-        true
-    }
-}
-
-/// Holds a tree against a shape. What is right comes back as JSON; what is wrong is left out and noted.
-pub(super) fn walk(tree: &Tree, shape: &Shape, path: &str, mistakes: &mut Mistakes) -> Option<Value> {
-    if let Kind::Scalar { text, .. } = &tree.kind
-        && matches!(shape, Shape::Text | Shape::Number(_) | Shape::Parsed { .. })
-    {
-        return scalar(tree, text, shape, path, mistakes);
-    }
-    match (shape, &tree.kind) {
-        (Shape::List(element), Kind::List(elements)) => Some(Value::Array(
-            elements
-                .iter()
-                .enumerate()
-                .filter_map(|(index, tree)| walk(tree, element, &format!("{path}[{index}]"), mistakes))
-                .collect(),
-        )),
-        (Shape::Map(value), Kind::Map(_)) => Some(entries(tree, path, mistakes, |_, _, _| Some(value))),
-        (Shape::Object(fields), Kind::Map(_)) => Some(object(tree, fields, path, mistakes)),
-        (shape, kind) => {
-            let hint = match (shape, kind) {
-                (Shape::List(_), Kind::Scalar { text, .. }) => Some(format!("write `[{text}]`")),
-                (Shape::Parsed { example, .. }, _) => Some(format!("as in {example}")),
-                _ => None,
-            };
-            let message = format!("this must be {}, not {}", name_of(shape), kind_of(kind));
-            mistakes.add(tree.at, path, message, hint);
-            None
-        }
-    }
-}
-
-fn scalar(tree: &Tree, text: &str, shape: &Shape, path: &str, mistakes: &mut Mistakes) -> Option<Value> {
-    if tree.is_null() {
-        mistakes.add(tree.at, path, format!("this must be {}, not nothing", name_of(shape)), None);
-        return None;
-    }
-    match shape {
-        Shape::Number(limit) => match text.parse::<u32>().ok().filter(|number| number <= limit) {
-            Some(number) => Some(number.into()),
-            None => {
-                let message = format!("{text:?} is not a whole number from 0 to {limit}");
-                mistakes.add(tree.at, path, message, None);
-                None
-            }
-        },
-        Shape::Parsed { what, example, accepts } if !accepts(text) => {
-            let message = format!("{text:?} is not {what}");
-            mistakes.add(tree.at, path, message, Some(format!("as in {example}")));
-            None
-        }
-        _ => Some(Value::String(text.to_owned())),
-    }
-}
-
-fn object(tree: &Tree, fields: &'static [Field], path: &str, mistakes: &mut Mistakes) -> Value {
-    let value = entries(tree, path, mistakes, |key, at, mistakes| {
-        let found = fields.iter().find(|field| field.name == key.text);
-        if found.is_none() {
-            let hint = did_you_mean(&key.text, fields.iter().map(|field| field.name));
-            mistakes.add(key.at, at, format!("unknown key {:?}", key.text), hint);
-        }
-        found.map(|field| &field.shape)
-    });
-    for field in fields.iter().filter(|field| field.required) {
-        let written =
-            matches!(&tree.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.text == field.name));
-        if !written {
-            mistakes.add(tree.at, path, format!("the key {:?} is missing", field.name), None);
-        }
-    }
-    value
-}
-
-/// Walks the entries of a map; `shape_of` says what the value of a key must be, or notes why the key is wrong.
-/// A null value counts as a key that is not there.
-fn entries(
-    tree: &Tree,
-    path: &str,
-    mistakes: &mut Mistakes,
-    shape_of: impl Fn(&super::tree::Key, &str, &mut Mistakes) -> Option<&'static Shape>,
-) -> Value {
-    let mut map = Map::new();
-    let mut seen = Vec::new();
-    if let Kind::Map(entries) = &tree.kind {
-        for (key, value) in entries {
-            let at = format!("{path}.{}", key.text);
-            let first = mistakes.first_use(&mut seen, key, &at);
-            let Some(shape) = shape_of(key, &at, mistakes) else { continue };
-            let empty_object = matches!(shape, Shape::Object(_)) && value.is_null();
-            let walked = match value {
-                _ if empty_object => Some(Value::Object(Map::new())),
-                value if value.is_null() => None,
-                value => walk(value, shape, &at, mistakes),
-            };
-            if let (Some(value), true) = (walked, first) {
-                map.insert(key.text.clone(), value);
-            }
-        }
-    }
-    Value::Object(map)
-}
-
-fn name_of(shape: &Shape) -> &'static str {
-    match shape {
-        Shape::Text => "text",
-        Shape::Number(_) => "a whole number",
-        Shape::Parsed { what, .. } => what,
-        Shape::List(_) => "a list",
-        Shape::Map(_) | Shape::Object(_) => "a map",
-    }
-}
-
-fn kind_of(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Scalar { .. } => "a single value",
-        Kind::List(_) => "a list",
-        Kind::Map(_) => "a map",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use api::machine::{BmcSpec, BondSpec, DnsSpec, InterfaceSpec, MachineSpec, RootSpec};
+
+    use yaml_tree::{Mistakes, parse, walk};
 
     use super::*;
 
@@ -280,7 +92,7 @@ mod tests {
     fn the_table_says_what_the_types_say() {
         let full = full();
         let yaml = serde_saphyr::to_string(&full).unwrap();
-        let tree = super::super::tree::parse(&yaml).unwrap().unwrap();
+        let tree = parse(&yaml).unwrap().unwrap();
         let mut mistakes = Mistakes::default();
         let value = walk(&tree, &MACHINE, "x", &mut mistakes).unwrap();
         assert!(mistakes.0.is_empty(), "{:?}", mistakes.0);
@@ -290,7 +102,7 @@ mod tests {
 
     fn leaves(shape: &Shape) -> usize {
         match shape {
-            Shape::Object(fields) => fields.iter().map(|field| leaves(&field.shape)).sum(),
+            Shape::Object(fields) => fields.iter().map(|field| leaves(field.shape())).sum(),
             Shape::List(inner) | Shape::Map(inner) => leaves(inner),
             _ => 1,
         }

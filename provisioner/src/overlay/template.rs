@@ -264,7 +264,7 @@ impl Front {
                     front.mode = Some(mode.ok_or_else(|| wrong(format!("{value:?} is not an octal mode")))?);
                 }
                 other => {
-                    let hint = crate::suggest::did_you_mean(other, ["for-each", "path", "mode"]);
+                    let hint = yaml_tree::did_you_mean(other, ["for-each", "path", "mode"]);
                     let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
                     return Err(wrong(format!("unknown key {other:?} in the front matter{hint}")));
                 }

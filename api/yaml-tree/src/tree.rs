@@ -1,7 +1,7 @@
 //! A YAML document as a tree whose every node knows its line and column.
 //!
 //! Built from the events of `granit-parser`, the parser under `serde-saphyr`; why not from `serde-saphyr` itself:
-//! `docs/decisions/0004-yaml-locations.md`. Aliases are refused: profiles do what they would be used for.
+//! `docs/decisions/0004-yaml-locations.md`. Aliases are refused: an alias hides where a value is written.
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
@@ -59,6 +59,7 @@ pub struct Key {
 
 impl Tree {
     /// `~`, `null` or nothing at all.
+    #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true }
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
@@ -137,7 +138,7 @@ impl<'a> Reader<'a> {
             Event::SequenceStart(..) => Kind::List(self.list(depth)?),
             Event::MappingStart(..) => Kind::Map(self.map(depth)?),
             Event::Alias(_) => {
-                return refuse("aliases (`*name`) are not read; write the value out, or use a profile");
+                return refuse("aliases (`*name`) are not read; write the value out");
             }
             _ => return refuse("not a value"),
         };

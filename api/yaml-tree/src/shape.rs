@@ -1,0 +1,264 @@
+//! The shape of a document, and the walk that holds a tree against it and finds every mistake.
+//!
+//! A table of shapes says again what types say, because a decoder stops at its first error; tests hold the two together.
+
+use api::problem::Mistake;
+use serde_json::{Map, Value};
+
+use crate::{Key, Kind, Location, Tree, did_you_mean};
+
+/// The message of a key that this version cannot do.
+pub const LATER: &str = "not supported yet";
+
+/// What a value must be.
+#[derive(Debug)]
+pub enum Shape {
+    /// Any scalar, as text.
+    Text,
+    /// A whole number from zero to a limit.
+    Number(u32),
+    /// `true` or `false`.
+    Flag,
+    /// A scalar that a parser accepts.
+    Parsed {
+        /// What it is: "an IP address".
+        what: &'static str,
+        /// How one looks.
+        example: &'static str,
+        /// The parser.
+        accepts: fn(&str) -> bool,
+    },
+    /// A single value in short, or a map with known keys.
+    Short(&'static Shape, &'static [Field]),
+    /// A key that the language has and this version cannot do; the value is not looked at.
+    Later,
+    /// A list.
+    List(&'static Shape),
+    /// A map with free keys.
+    Map(&'static Shape),
+    /// A map with known keys.
+    Object(&'static [Field]),
+}
+
+/// One key of an object.
+#[derive(Debug)]
+pub struct Field {
+    name: &'static str,
+    shape: Shape,
+    required: bool,
+}
+
+impl Field {
+    /// What its value must be.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+}
+
+/// A key that may be left out.
+#[must_use]
+pub const fn field(name: &'static str, shape: Shape) -> Field {
+    Field { name, shape, required: false }
+}
+
+/// A key that must be there.
+#[must_use]
+pub const fn required(name: &'static str, shape: Shape) -> Field {
+    Field { name, shape, required: true }
+}
+
+/// Collects mistakes.
+#[derive(Debug, Default)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl Mistakes {
+    /// Notes one.
+    pub fn add(&mut self, at: Location, path: &str, message: impl Into<String>, hint: Option<String>) {
+        self.0.push(Mistake {
+            line: at.line,
+            column: at.column,
+            path: path.to_owned(),
+            message: message.into(),
+            hint,
+        });
+    }
+
+    /// Refuses every second use of a key. Returns whether `key` is the first one of its name in `seen`.
+    pub fn first_use<'a>(&mut self, seen: &mut Vec<(&'a str, Location)>, key: &'a Key, path: &str) -> bool {
+        if let Some((_, first)) = seen.iter().find(|(text, _)| *text == key.text) {
+            let message = format!("the key is there twice; first in line {}", first.line);
+            self.add(key.at, path, message, None);
+            return false;
+        }
+        seen.push((&key.text, key.at));
+        true
+    }
+}
+
+/// Holds a tree against a shape. What is right comes back as JSON; what is wrong is left out and noted.
+pub fn walk(tree: &Tree, shape: &Shape, path: &str, mistakes: &mut Mistakes) -> Option<Value> {
+    match (shape, &tree.kind) {
+        (Shape::Later, _) => {
+            mistakes.add(tree.at, path, LATER, None);
+            None
+        }
+        (Shape::Short(shape, _), Kind::Scalar { .. }) => walk(tree, shape, path, mistakes),
+        (Shape::Short(_, fields), Kind::Map(_)) => Some(object(tree, fields, path, mistakes)),
+        (Shape::Text | Shape::Number(_) | Shape::Flag | Shape::Parsed { .. }, Kind::Scalar { text, .. }) => {
+            scalar(tree, text, shape, path, mistakes)
+        }
+        (Shape::List(element), Kind::List(elements)) => Some(Value::Array(
+            elements
+                .iter()
+                .enumerate()
+                .filter_map(|(index, tree)| walk(tree, element, &format!("{path}[{index}]"), mistakes))
+                .collect(),
+        )),
+        (Shape::Map(value), Kind::Map(_)) => Some(entries(tree, path, mistakes, |_, _, _| Some(value))),
+        (Shape::Object(fields), Kind::Map(_)) => Some(object(tree, fields, path, mistakes)),
+        (shape, kind) => {
+            let hint = match (shape, kind) {
+                (Shape::List(_), Kind::Scalar { text, .. }) => Some(format!("write `[{text}]`")),
+                (Shape::Parsed { example, .. }, _) => Some(format!("as in {example}")),
+                _ => None,
+            };
+            let message = format!("this must be {}, not {}", name_of(shape), kind_of(kind));
+            mistakes.add(tree.at, path, message, hint);
+            None
+        }
+    }
+}
+
+fn scalar(tree: &Tree, text: &str, shape: &Shape, path: &str, mistakes: &mut Mistakes) -> Option<Value> {
+    if tree.is_null() {
+        mistakes.add(tree.at, path, format!("this must be {}, not nothing", name_of(shape)), None);
+        return None;
+    }
+    match shape {
+        Shape::Number(limit) => match text.parse::<u32>().ok().filter(|number| number <= limit) {
+            Some(number) => Some(number.into()),
+            None => {
+                let message = format!("{text:?} is not a whole number from 0 to {limit}");
+                mistakes.add(tree.at, path, message, None);
+                None
+            }
+        },
+        Shape::Flag => match text {
+            "true" => Some(true.into()),
+            "false" => Some(false.into()),
+            _ => {
+                mistakes.add(tree.at, path, format!("{text:?} is neither true nor false"), None);
+                None
+            }
+        },
+        Shape::Parsed { what, example, accepts } if !accepts(text) => {
+            let message = format!("{text:?} is not {what}");
+            mistakes.add(tree.at, path, message, Some(format!("as in {example}")));
+            None
+        }
+        _ => Some(Value::String(text.to_owned())),
+    }
+}
+
+fn object(tree: &Tree, fields: &'static [Field], path: &str, mistakes: &mut Mistakes) -> Value {
+    let value = entries(tree, path, mistakes, |key, at, mistakes| {
+        let found = fields.iter().find(|field| field.name == key.text);
+        if found.is_none() {
+            let hint = did_you_mean(&key.text, fields.iter().map(|field| field.name));
+            mistakes.add(key.at, at, format!("unknown key {:?}", key.text), hint);
+        }
+        found.map(|field| &field.shape)
+    });
+    for field in fields.iter().filter(|field| field.required) {
+        let written =
+            matches!(&tree.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.text == field.name));
+        if !written {
+            mistakes.add(tree.at, path, format!("the key {:?} is missing", field.name), None);
+        }
+    }
+    value
+}
+
+/// Walks the entries of a map; `shape_of` says what the value of a key must be, or notes why the key is wrong.
+/// A null value counts as a key that is not there.
+fn entries(
+    tree: &Tree,
+    path: &str,
+    mistakes: &mut Mistakes,
+    shape_of: impl Fn(&Key, &str, &mut Mistakes) -> Option<&'static Shape>,
+) -> Value {
+    let mut map = Map::new();
+    let mut seen = Vec::new();
+    if let Kind::Map(entries) = &tree.kind {
+        for (key, value) in entries {
+            let at = format!("{path}.{}", key.text);
+            let first = mistakes.first_use(&mut seen, key, &at);
+            let Some(shape) = shape_of(key, &at, mistakes) else { continue };
+            let empty_object = matches!(shape, Shape::Object(_)) && value.is_null();
+            let is_later = matches!(shape, Shape::Later);
+            let walked = match value {
+                _ if empty_object => Some(Value::Object(Map::new())),
+                // Where the key is, for it is the key that cannot be done.
+                _ if is_later => {
+                    mistakes.add(key.at, &at, LATER, None);
+                    None
+                }
+                value if value.is_null() => None,
+                value => walk(value, shape, &at, mistakes),
+            };
+            if let (Some(value), true) = (walked, first) {
+                map.insert(key.text.clone(), value);
+            }
+        }
+    }
+    Value::Object(map)
+}
+
+fn name_of(shape: &Shape) -> &'static str {
+    match shape {
+        Shape::Text => "text",
+        Shape::Number(_) => "a whole number",
+        Shape::Flag => "true or false",
+        Shape::Parsed { what, .. } => what,
+        Shape::Short(..) => "a single value or a map",
+        Shape::Later => "left out",
+        Shape::List(_) => "a list",
+        Shape::Map(_) | Shape::Object(_) => "a map",
+    }
+}
+
+fn kind_of(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Scalar { .. } => "a single value",
+        Kind::List(_) => "a list",
+        Kind::Map(_) => "a map",
+    }
+}
+
+/// Where the value of a field begins, or the nearest value around it. Keys may hold dots (`eth0.7`), so the longest
+/// key that fits is taken.
+#[must_use]
+pub fn find(tree: &Tree, field: &str) -> Option<Location> {
+    let field = field.strip_prefix('.').unwrap_or(field);
+    if field.is_empty() {
+        return Some(tree.at);
+    }
+    match &tree.kind {
+        Kind::Map(entries) => entries
+            .iter()
+            .filter_map(|(key, value)| Some((key, value, field.strip_prefix(&key.text)?)))
+            .filter(|(_, _, rest)| rest.is_empty() || rest.starts_with(['.', '[']))
+            .max_by_key(|(key, _, _)| key.text.len())
+            .and_then(
+                |(key, value, rest)| {
+                    if value.is_null() { Some(key.at) } else { find(value, rest).or(Some(key.at)) }
+                },
+            ),
+        Kind::List(elements) => {
+            let (index, rest) = field.strip_prefix('[')?.split_once(']')?;
+            find(elements.get(index.parse::<usize>().ok()?)?, rest)
+        }
+        Kind::Scalar { .. } => None,
+    }
+}

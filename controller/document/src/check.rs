@@ -1,0 +1,213 @@
+//! What the shape cannot say: rules of names and paths, and what only the whole document shows.
+
+use api::problem::Mistake;
+use yaml_tree::{Tree, did_you_mean};
+
+use crate::{MAX_JOBS, MAX_TASKS, TaskArray, Workflow, located, raw};
+
+/// Collects mistakes and warnings, each at the place of its path.
+#[derive(Debug)]
+pub(crate) struct Notes<'a> {
+    tree: &'a Tree,
+    mistakes: Vec<Mistake>,
+    warnings: Vec<Mistake>,
+}
+
+impl<'a> Notes<'a> {
+    pub(crate) fn new(tree: &'a Tree, mistakes: Vec<Mistake>) -> Self {
+        Self { tree, mistakes, warnings: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, path: &str, message: &str) {
+        self.mistakes.push(located(self.tree, path, message.to_owned(), None));
+    }
+
+    pub(crate) fn hint(&mut self, path: &str, message: &str, hint: &str) {
+        self.mistakes.push(located(self.tree, path, message.to_owned(), Some(hint.to_owned())));
+    }
+
+    pub(crate) fn warn(&mut self, path: &str, message: &str) {
+        self.warnings.push(located(self.tree, path, message.to_owned(), None));
+    }
+
+    /// A name that is not there, with the nearest one that is.
+    pub(crate) fn unknown<'b>(
+        &mut self,
+        path: &str,
+        what: &str,
+        name: &str,
+        known: impl Iterator<Item = &'b str>,
+    ) {
+        let hint = did_you_mean(name, known);
+        self.mistakes.push(located(self.tree, path, format!("there is no {what} {name:?}"), hint));
+    }
+
+    /// A mistake was noted at this path or below.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.mistakes.iter().any(|mistake| mistake.path.starts_with(path))
+    }
+
+    pub(crate) fn into_both(self) -> (Vec<Mistake>, Vec<Mistake>) {
+        (self.mistakes, self.warnings)
+    }
+}
+
+/// RFC 1034 labels: what becomes a host name.
+pub(crate) fn name(what: &str, name: &str, path: &str, notes: &mut Notes<'_>) {
+    let is_good = !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !is_good {
+        let hint = "use 1 to 63 lower-case letters, digits and inner hyphens";
+        notes.hint(path, &format!("{name:?} cannot name a {what}"), hint);
+    }
+}
+
+/// A path in a container.
+pub(crate) fn absolute(value: &str, path: &str, notes: &mut Notes<'_>) {
+    let is_good =
+        value.starts_with('/') && !value.contains('\0') && value.split('/').all(|part| part != "..");
+    if !is_good {
+        let message = format!("{value:?} is no absolute path");
+        notes.hint(path, &message, "begin with / and leave `..` out");
+    }
+}
+
+/// There is one program to run.
+pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut Notes<'_>) {
+    match &job.script {
+        Some(_) if !job.command.is_empty() => {
+            notes.hint(
+                &format!("{path}.script"),
+                "the job has a command and a script",
+                "choose one; `args` go to either",
+            );
+        }
+        Some(script) if !script.starts_with("#!") => {
+            let hint = "begin it with its interpreter, such as #!/bin/sh";
+            notes.hint(&format!("{path}.script"), "the script has no #! line", hint);
+        }
+        None if job.command.is_empty() && job.args.is_empty() && !notes.has(&format!("{path}.command")) => {
+            notes.hint(path, "the job has no command and no script", "such as `command: [/bin/true]`");
+        }
+        _ => {}
+    }
+    for (key, words) in [("command", &job.command), ("args", &job.args)] {
+        for (index, _) in words.iter().enumerate().filter(|(_, word)| word.contains('\0')) {
+            notes.add(&format!("{path}.{key}[{index}]"), "a NUL character cannot be passed to a program");
+        }
+    }
+}
+
+/// The bounds of an array.
+pub(crate) fn array(array: raw::TaskArray, path: &str, notes: &mut Notes<'_>) -> TaskArray {
+    let path = format!("{path}.task-array");
+    let raw::TaskArray { start, end, concurrency } = array;
+    if end < start {
+        notes.add(&format!("{path}.end"), &format!("the array ends at {end}, before its start {start}"));
+    } else if end - start >= MAX_TASKS {
+        let message =
+            format!("the array has {} tasks; at most {MAX_TASKS} are taken", u64::from(end - start) + 1);
+        notes.hint(&format!("{path}.end"), &message, "make it several jobs");
+    }
+    if concurrency == Some(0) {
+        notes.add(&format!("{path}.concurrency"), "at least one task must run at a time");
+    }
+    TaskArray { start, end, concurrency }
+}
+
+/// Names that must be there, cycles, counts.
+pub(crate) fn whole(workflow: &Workflow, notes: &mut Notes<'_>) {
+    if workflow.jobs.is_empty() && !notes.has("jobs") && !notes.has("services") {
+        notes.hint("", "the document has no job", "such as `jobs: {hello: {image: …, command: […]}}`");
+    }
+    if workflow.jobs.len() > MAX_JOBS {
+        let message = format!("the document has {} jobs; at most {MAX_JOBS} are taken", workflow.jobs.len());
+        notes.hint("jobs", &message, "an array makes many tasks of one job");
+    }
+    let jobs = || workflow.jobs.iter().map(|job| job.name.as_str());
+    let volumes = || workflow.volumes.iter().map(|volume| volume.name.as_str());
+    for job in &workflow.jobs {
+        let path = format!("jobs.{}", job.name);
+        for (index, name) in job.depends_on.iter().enumerate() {
+            // It may be a service, and those are refused by themselves.
+            if !jobs().any(|known| known == name) && !notes.has("services") {
+                let written = ["depends-on", "requires"].map(|key| format!("{path}.{key}[{index}]"));
+                let place = written.iter().find(|path| notes.is_there(path)).unwrap_or(&path);
+                notes.unknown(&place.clone(), "job", name, jobs().filter(|known| *known != job.name));
+            }
+        }
+        for mount in &job.mounts {
+            if !volumes().any(|known| known == mount.volume) {
+                let written = [&mount.volume, &mount.location].map(|key| format!("{path}.mounts.{key}"));
+                let place = written.iter().find(|path| notes.is_there(path)).unwrap_or(&path);
+                notes.unknown(&place.clone(), "volume", &mount.volume, volumes());
+            }
+        }
+    }
+    if let Some(cycle) = cycle(workflow) {
+        let first = format!("jobs.{}", cycle.first().copied().unwrap_or_default());
+        notes.hint(&first, &format!("jobs wait for each other: {}", cycle.join(" → ")), "take one edge out");
+    }
+}
+
+impl Notes<'_> {
+    /// The document has something at exactly this path.
+    fn is_there(&self, path: &str) -> bool {
+        let parent = path.rsplit_once(['.', '[']).map_or("", |(parent, _)| parent);
+        let at = yaml_tree::find(self.tree, path);
+        at.is_some()
+            && at != yaml_tree::find(self.tree, parent)
+            && yaml_tree::find(self.tree, parent).is_some()
+    }
+}
+
+/// The first cycle among the jobs, from a job back to itself.
+fn cycle(workflow: &Workflow) -> Option<Vec<&str>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Mark {
+        New,
+        Open,
+        Done,
+    }
+    let index = |name: &str| workflow.jobs.iter().position(|job| job.name == name);
+    let edges: Vec<Vec<usize>> = workflow
+        .jobs
+        .iter()
+        .map(|job| job.depends_on.iter().filter_map(|name| index(name)).collect())
+        .collect();
+    let mut marks = vec![Mark::New; edges.len()];
+    for start in 0..edges.len() {
+        // Jobs on the way, each with the number of the edge that is looked at next.
+        let mut way: Vec<(usize, usize)> = Vec::new();
+        if marks[start] == Mark::New {
+            marks[start] = Mark::Open;
+            way.push((start, 0));
+        }
+        while let Some((job, edge)) = way.last_mut() {
+            let Some(&next) = edges[*job].get(*edge) else {
+                marks[*job] = Mark::Done;
+                way.pop();
+                continue;
+            };
+            *edge += 1;
+            match marks[next] {
+                Mark::Done => {}
+                Mark::New => {
+                    marks[next] = Mark::Open;
+                    way.push((next, 0));
+                }
+                Mark::Open => {
+                    let from = way.iter().position(|(job, _)| *job == next)?;
+                    let mut names: Vec<&str> =
+                        way[from..].iter().map(|(job, _)| workflow.jobs[*job].name.as_str()).collect();
+                    names.push(&workflow.jobs[next].name);
+                    return Some(names);
+                }
+            }
+        }
+    }
+    None
+}

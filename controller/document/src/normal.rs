@@ -1,0 +1,481 @@
+//! The one form of a workflow, whatever version and spelling it was written in.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use yaml_tree::LATER;
+
+use crate::{
+    DEFAULT_TIMEOUT_SECONDS,
+    check::{self, Notes},
+    expand::is_name,
+    raw, units,
+};
+
+/// A workflow.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Workflow {
+    /// Its name, where the document has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Inline files by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+    /// Ephemeral volumes in the order written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Jobs in the order written.
+    pub jobs: Vec<Job>,
+}
+
+/// An ephemeral volume.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Files that are taken into it before jobs mount it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ingress: Vec<Ingress>,
+    /// Files that are taken out when the jobs that mount it have finished.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<Egress>,
+}
+
+/// A file into a volume.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ingress {
+    /// Path in the volume, relative, without `..`.
+    pub path: String,
+    /// Where from.
+    pub source: Source,
+    /// Time that it has, seconds.
+    pub timeout_seconds: u64,
+    /// Further attempts after a failed one.
+    pub retries: u32,
+}
+
+/// Where a file comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// GET of `http` or `https`.
+    Http {
+        /// The URL.
+        url: String,
+    },
+    /// An inline file of the document.
+    File {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A file out of a volume.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Egress {
+    /// Path in the volume, relative, without `..`.
+    pub path: String,
+    /// Where to.
+    pub destination: Destination,
+    /// Time that it has, seconds.
+    pub timeout_seconds: u64,
+    /// Further attempts after a failed one.
+    pub retries: u32,
+}
+
+/// Where a file goes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Destination {
+    /// PUT to `http` or `https`.
+    Http {
+        /// The URL.
+        url: String,
+    },
+    /// The client's machine.
+    Local {
+        /// Path there.
+        path: String,
+    },
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`.
+    pub image: String,
+    /// Program and arguments; empty where there is a script, or where the image's own is meant.
+    pub command: Vec<String>,
+    /// Further arguments, of the script or the image's own program too.
+    pub args: Vec<String>,
+    /// A script with its `#!` line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// Environment, a name once.
+    pub env: Vec<(String, String)>,
+    /// Working folder, absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Volumes.
+    pub mounts: Vec<Mount>,
+    /// Jobs that must have finished, each once.
+    pub depends_on: Vec<String>,
+    /// Time that one attempt has, seconds.
+    pub timeout_seconds: u64,
+    /// Further attempts after a failed one.
+    pub retries: u32,
+    /// What one task needs.
+    pub resource: Resource,
+    /// The array, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_array: Option<TaskArray>,
+    /// A network of its own, with loopback alone.
+    pub isolated: bool,
+    /// Files put into the container: absolute path and contents.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<(String, String)>,
+}
+
+/// A volume in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mount {
+    /// Which.
+    pub volume: String,
+    /// Where, absolute.
+    pub location: String,
+}
+
+/// How near the cores are to each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Affinity {
+    /// Anywhere on the node.
+    #[default]
+    Core,
+    /// One package.
+    Socket,
+    /// One NUMA node.
+    Numa,
+}
+
+impl Affinity {
+    /// Reads it; case does not count.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_uppercase().as_str() {
+            "CORE" => Some(Self::Core),
+            "SOCKET" => Some(Self::Socket),
+            "NUMA" => Some(Self::Numa),
+            _ => None,
+        }
+    }
+}
+
+/// What one task needs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Resource {
+    /// Physical cores, at least 1.
+    pub cores: u32,
+    /// How near.
+    pub affinity: Affinity,
+    /// All hardware threads of the cores.
+    pub threads: bool,
+    /// Memory, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The memory is for each core.
+    pub memory_by_core: bool,
+    /// Devices by kind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, u32>,
+    /// The whole node.
+    pub exclusive: bool,
+}
+
+/// Tasks that differ in `FB_TASK_ID`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TaskArray {
+    /// First.
+    pub start: u32,
+    /// Last, included.
+    pub end: u32,
+    /// Most at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+}
+
+/// Normalises a document. What is wrong is noted and left out.
+pub(crate) fn of(document: &raw::Document, notes: &mut Notes<'_>) -> Workflow {
+    let volumes = document.volumes.iter().map(|(name, value)| {
+        check::name("volume", name, &format!("volumes.{name}"), notes);
+        volume(name, &raw::decode(value.clone()), document, notes)
+    });
+    let volumes = volumes.collect();
+    let jobs = document.jobs.iter().map(|(name, value)| {
+        check::name("job", name, &format!("jobs.{name}"), notes);
+        job(name, raw::decode(value.clone()), &document.defaults.job, notes)
+    });
+    Workflow { name: document.name.clone(), files: document.files.clone(), jobs: jobs.collect(), volumes }
+}
+
+fn volume(name: &str, volume: &raw::Volume, document: &raw::Document, notes: &mut Notes<'_>) -> Volume {
+    let path = format!("volumes.{name}");
+    if volume.name.as_ref().is_some_and(|own| own != name) {
+        let hint = "it would be a persistent volume; an ephemeral one has the name of its key";
+        notes.hint(&format!("{path}.name"), LATER, hint);
+    }
+    for (key, value) in
+        [("reference", &volume.reference), ("type", &volume.kind), ("use", &volume.provisioner)]
+    {
+        let Some(value) = value else { continue };
+        let kind = value.trim_start_matches("volume://").to_ascii_lowercase();
+        let kind = kind.rsplit_once("user/").map_or(kind.as_str(), |(_, kind)| kind);
+        if kind != "ephemeral" {
+            let hint = "ephemeral volumes are there: `reference: volume://user/ephemeral`";
+            notes.hint(&format!("{path}.{key}"), LATER, hint);
+        }
+    }
+    let ingress = volume.ingress.iter().enumerate().filter_map(|(index, transfer)| {
+        let path = format!("{path}.ingress[{index}]");
+        let source = source(transfer.source.as_ref()?.as_str(), document, &format!("{path}.source"), notes);
+        let inside = inside(transfer.destination.as_ref()?.as_str(), &format!("{path}.destination"), notes);
+        let (timeout_seconds, retries) = policy(&transfer.policy, &raw::Policy::default());
+        Some(Ingress { path: inside?, source: source?, timeout_seconds, retries })
+    });
+    let ingress = ingress.collect();
+    let egress = volume.egress.iter().enumerate().filter_map(|(index, transfer)| {
+        let path = format!("{path}.egress[{index}]");
+        let inside = inside(transfer.source.as_ref()?.as_str(), &format!("{path}.source"), notes);
+        let to = destination(transfer.destination.as_ref()?.as_str(), &format!("{path}.destination"), notes);
+        let (timeout_seconds, retries) = policy(&transfer.policy, &raw::Policy::default());
+        Some(Egress { path: inside?, destination: to?, timeout_seconds, retries })
+    });
+    Volume { name: name.to_owned(), egress: egress.collect(), ingress }
+}
+
+/// Time and further attempts.
+fn policy(own: &raw::Policy, default: &raw::Policy) -> (u64, u32) {
+    let timeout = own.timeout.execute.as_ref().or(default.timeout.execute.as_ref());
+    let timeout = timeout.and_then(|text| units::duration(text));
+    let retries = own.retry.attempts.or(default.retry.attempts);
+    (timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS), retries.unwrap_or(0))
+}
+
+/// Schemes of the language that are not supported yet.
+const LATER_SCHEMES: [&str; 5] = ["s3://", "ftp://", "hf://", "oras://", "secret://"];
+
+fn refuse_scheme(uri: &str, path: &str, known: &str, notes: &mut Notes<'_>) {
+    if let Some(scheme) = LATER_SCHEMES.iter().find(|scheme| uri.starts_with(**scheme)) {
+        notes.hint(path, &format!("{scheme} is {LATER}"), known);
+    } else {
+        notes.hint(path, &format!("{uri:?} cannot be used here"), known);
+    }
+}
+
+fn source(uri: &str, document: &raw::Document, path: &str, notes: &mut Notes<'_>) -> Option<Source> {
+    if uri.starts_with("http://") || uri.starts_with("https://") {
+        return Some(Source::Http { url: uri.to_owned() });
+    }
+    if let Some(name) = uri.strip_prefix("file://") {
+        if document.files.contains_key(name) {
+            return Some(Source::File { name: name.to_owned() });
+        }
+        notes.unknown(path, "inline file", name, document.files.keys().map(String::as_str));
+        return None;
+    }
+    refuse_scheme(uri, path, "use http://, https://, or file://NAME of an entry of `files`", notes);
+    None
+}
+
+fn destination(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<Destination> {
+    if uri.starts_with("http://") || uri.starts_with("https://") {
+        return Some(Destination::Http { url: uri.to_owned() });
+    }
+    if let Some(local) = uri.strip_prefix("local://").filter(|local| !local.is_empty()) {
+        return Some(Destination::Local { path: local.to_owned() });
+    }
+    refuse_scheme(uri, path, "use http://, https://, or local:///PATH on the client's machine", notes);
+    None
+}
+
+/// A path in a volume: `file://a/b`.
+fn inside(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {
+    let Some(inside) = uri.strip_prefix("file://") else {
+        notes.hint(
+            path,
+            &format!("{uri:?} is no file of the volume"),
+            "use file://PATH, relative to the volume",
+        );
+        return None;
+    };
+    let inside = inside.trim_start_matches('/');
+    let is_good = !inside.is_empty()
+        && !inside.contains('\0')
+        && inside.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if !is_good {
+        let message = format!("{uri:?} is no path inside the volume");
+        notes.hint(path, &message, "use file://PATH without `.`, `..` and empty parts");
+        return None;
+    }
+    Some(inside.to_owned())
+}
+
+fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>) -> Job {
+    let path = format!("jobs.{name}");
+    let (timeout_seconds, retries) = policy(&job.policy, &defaults.policy);
+    let image = job.image.take().map(|uri| uri.as_str().to_owned());
+    if image.is_none() && !notes.has(&format!("{path}.image")) {
+        notes.hint(&path, "the job has no image", "such as `image: {uri: docker://alpine}`");
+    }
+    let image = image.and_then(|uri| image_reference(&uri, &format!("{path}.image"), notes));
+    check::program(&job, &path, notes);
+    let mut mounts = mounts(&defaults.mounts, "defaults.job.mounts", notes);
+    mounts.extend(self::mounts(&job.mounts, &format!("{path}.mounts"), notes));
+    for file in job.files.keys() {
+        check::absolute(file, &format!("{path}.files.{file}"), notes);
+    }
+    if let Some(cwd) = &job.cwd {
+        check::absolute(cwd, &format!("{path}.cwd"), notes);
+    }
+    let mut env = environment(&defaults.env, "defaults.job.env", notes);
+    env.extend(environment(&job.env, &format!("{path}.env"), notes));
+    Job {
+        name: name.to_owned(),
+        image: image.unwrap_or_default(),
+        depends_on: dependencies(&job, &path, notes),
+        resource: resource(&job.resource, &defaults.resource, &path, notes),
+        task_array: job.task_array.map(|array| check::array(array, &path, notes)),
+        isolated: job.network.isolated,
+        command: job.command,
+        args: job.args,
+        script: job.script,
+        env: env.into_iter().collect(),
+        cwd: job.cwd,
+        mounts,
+        timeout_seconds,
+        retries,
+        files: job.files.into_iter().collect(),
+    }
+}
+
+fn image_reference(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {
+    match uri.strip_prefix("docker://").filter(|reference| !reference.is_empty()) {
+        Some(reference) => Some(reference.to_owned()),
+        None => {
+            refuse_scheme(uri, path, "use docker://HOST/REPOSITORY:TAG", notes);
+            None
+        }
+    }
+}
+
+/// Both spellings: volume to location, and location to volume.
+fn mounts(
+    entries: &serde_json::Map<String, serde_json::Value>,
+    path: &str,
+    notes: &mut Notes<'_>,
+) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> = Vec::new();
+    for (key, value) in entries {
+        let path = format!("{path}.{key}");
+        let Ok(mount) = serde_json::from_value::<raw::Mount>(value.clone()) else { continue };
+        let mount = match mount {
+            raw::Mount::Volume(volume) if key.starts_with('/') => Mount { volume, location: key.clone() },
+            raw::Mount::Long { volume: Some(volume), location: None } if key.starts_with('/') => {
+                Mount { volume, location: key.clone() }
+            }
+            raw::Mount::Long { location: Some(location), volume: None } if !key.starts_with('/') => {
+                Mount { volume: key.clone(), location }
+            }
+            _ => {
+                let hint = "write `VOLUME: {location: /PATH}` or `/PATH: {volume: VOLUME}`";
+                notes.hint(&path, "this is no mount", hint);
+                continue;
+            }
+        };
+        check::absolute(&mount.location, &path, notes);
+        if mounts.iter().any(|other| other.location == mount.location) {
+            notes.add(&path, &format!("two volumes are mounted at {}", mount.location));
+        }
+        mounts.push(mount);
+    }
+    mounts
+}
+
+fn environment(pairs: &[String], path: &str, notes: &mut Notes<'_>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for (index, pair) in pairs.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        match pair.split_once('=') {
+            Some((name, _)) if name.starts_with("FB_") => {
+                notes.hint(&path, &format!("{name} is set by the server"), "choose another name");
+            }
+            Some((_, value)) if value.starts_with("secret://") => {
+                notes.hint(&path, &format!("secret:// is {LATER}"), "secrets come with a later version");
+            }
+            Some((name, value)) if is_name(name) => {
+                env.insert(name.to_owned(), value.to_owned());
+            }
+            _ => notes.hint(&path, &format!("{pair:?} is no NAME=VALUE"), "as in OMP_NUM_THREADS=4"),
+        }
+    }
+    env
+}
+
+/// `requires` is the older word; it does not count where `depends-on` is there.
+fn dependencies(job: &raw::Job, path: &str, notes: &mut Notes<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut add = |name: &str| {
+        if !names.iter().any(|other| other == name) {
+            names.push(name.to_owned());
+        }
+    };
+    match &job.depends_on {
+        None => job.requires.iter().for_each(|name| add(name)),
+        Some(dependencies) => {
+            for (index, dependency) in dependencies.iter().enumerate() {
+                let is_running =
+                    dependency.status.as_ref().is_some_and(|status| status.eq_ignore_ascii_case("running"));
+                if is_running {
+                    let path = format!("{path}.depends-on[{index}].status");
+                    notes.hint(&path, &format!("RUNNING is {LATER}"), "it is for services; use FINISHED");
+                }
+                add(&dependency.name);
+            }
+            if !job.requires.is_empty() {
+                notes.warn(&format!("{path}.requires"), "it does not count where `depends-on` is there");
+            }
+        }
+    }
+    names
+}
+
+fn resource(own: &raw::Resource, default: &raw::Resource, path: &str, notes: &mut Notes<'_>) -> Resource {
+    let cores = own.cpu.cores.or(default.cpu.cores).unwrap_or(1);
+    if cores == 0 {
+        notes.add(&format!("{path}.resource.cpu.cores"), "a job needs at least one core");
+    }
+    let affinity = own.cpu.affinity.as_ref().or(default.cpu.affinity.as_ref());
+    let memory = own.memory.size.as_ref().or(default.memory.size.as_ref());
+    let by_core = own.memory.by_core.or(own.by_core).or(default.memory.by_core).or(default.by_core);
+    let mut devices = default.devices.clone();
+    devices.extend(own.devices.clone());
+    devices.retain(|_, count| *count > 0);
+    Resource {
+        cores,
+        affinity: affinity.and_then(|text| Affinity::parse(text)).unwrap_or_default(),
+        threads: own.cpu.threads.or(default.cpu.threads).unwrap_or(false),
+        memory_bytes: memory.and_then(|text| units::size(text)),
+        memory_by_core: by_core.unwrap_or(false),
+        devices,
+        exclusive: own.exclusive.or(default.exclusive).unwrap_or(false),
+    }
+}

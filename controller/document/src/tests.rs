@@ -1,0 +1,530 @@
+//! Documents in; the normalised form, or every mistake, out.
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(|mistake| format!("{mistake}\n")).collect()
+}
+
+fn mistakes(text: &str, expected: &Expect) {
+    expected.assert_eq(&lines(&parse(text).unwrap_err()));
+}
+
+fn normal(text: &str, expected: &Expect) {
+    let parsed = parse(text).unwrap_or_else(|mistakes| panic!("{}", lines(&mistakes)));
+    expected.assert_eq(&(lines(&parsed.warnings) + &parsed.workflow.to_yaml().unwrap()));
+}
+
+const HELLO: &str = r#"version: v1
+jobs:
+  hello-world:
+    image: { uri: docker://alpine:latest }
+    command: [/bin/sh, -c, 'echo "Hello, world! ${HOSTNAME}"']
+    resource: { cpu: { cores: 1, affinity: NUMA }, memory: { size: 1GB } }
+"#;
+
+const ARRAY: &str = r#"version: v1
+jobs:
+  task-sleeper:
+    image:
+      uri: docker://alpine:latest
+    command: ["/bin/sleep", "$FB_TASK_ID"]
+    policy:
+      timeout:
+        execute: 2m
+      retry:
+        attempts: 1
+    resource:
+      cpu:
+        cores: 1
+        affinity: NUMA
+      memory:
+        size: 1GB
+    task-array:
+      start: 1
+      end: 32
+      concurrency: 8
+"#;
+
+const SLIDES: &str = r#"version: v1
+name: ufs
+volumes:
+  v1:
+    type: EPHEMERAL
+    ingress:
+      - source: https://example.org/simple-test-case.tar.gz
+        destination: file://input.tar.gz
+    egress:
+      - source: file://simple-test-case/plot.png
+        destination: local:///tmp/ufs-results/plot.png
+jobs:
+  untar:
+    image: docker://alpine:latest
+    command: [tar, -C, /data, -zxf, /data/input.tar.gz]
+    mounts: { v1: { location: /data } }
+  plot:
+    image: docker://example.org/ncl:latest
+    command: [ncl, plot.ncl]
+    env: [NCARG_ROOT=/usr/local]
+    cwd: /data/simple-test-case
+    requires: [untar]
+    mounts:
+      v1:
+        location: /data
+"#;
+
+const DAG: &str = r#"version: v4
+defaults:
+  job:
+    env: [SECONDS=30, A=1]
+    resource: { cpu: { cores: 2 }, memory: { size: 0.5GiB } }
+files: { words: "one two\n" }
+volumes:
+  data: { reference: volume://user/ephemeral, ingress: [{source: {uri: file://words}, destination: {uri: file://in/words}}] }
+jobs:
+  pre:
+    image: { uri: docker://alpine:latest }
+    env: [A=2]
+    script: |
+      #! /bin/sh
+      sleep ${SECONDS}
+    policy: { timeout: { execute: "120s" } }
+    mounts: { /data: { volume: data }, /more: data }
+  post:
+    image: { uri: docker://alpine:latest }
+    depends-on: [{ name: pre, status: Finished }]
+    requires: [pre]
+    command: [/bin/true]
+    resource: { cpu: { threads: true }, exclusive: true, devices: { nvidia.com/gpu: 1 } }
+"#;
+
+const WRONG: &str = r#"version: v4
+volumes:
+  data:
+    ingress:
+      - { source: http://example.org/a, destination: file://../a }
+      - { source: file://nothing, destination: file://a }
+      - { source: http://example.org/a, destination: /a }
+jobs:
+  a:
+    image: alpine
+    command: [x]
+    cwd: work
+    env: [A, 1=2, FB_TASK_ID=3]
+    mounts: { dta: { location: /x }, data: { location: x }, /y: { location: /z } }
+    depends-on: [{ name: b }, { name: c }]
+    task-array: { start: 5, end: 1, concurrency: 0 }
+  b:
+    image: docker://alpine
+    command: [x]
+    script: '#!/bin/sh'
+    requires: [a]
+    mounts: { data: { location: /d }, /d: data }
+  cc:
+    image: docker://alpine
+    script: echo
+    resource: { cpu: { cores: 0 } }
+  d:
+    command: [x]
+  e:
+    image: docker://alpine
+  f:
+    image: docker://alpine
+    command: [x]
+    task-array: { start: 0, end: 4000000000 }
+"#;
+
+#[test]
+fn hello() {
+    normal(
+        HELLO,
+        &expect![[r#"
+        jobs:
+        - name: hello-world
+          image: alpine:latest
+          command:
+          - /bin/sh
+          - -c
+          - echo "Hello, world! ${HOSTNAME}"
+          args: []
+          env: []
+          mounts: []
+          depends-on: []
+          timeout-seconds: 86400
+          retries: 0
+          resource:
+            cores: 1
+            affinity: numa
+            threads: false
+            memory-bytes: 1000000000
+            memory-by-core: false
+            exclusive: false
+          isolated: false
+    "#]],
+    );
+}
+
+#[test]
+fn the_array_of_the_slides() {
+    normal(
+        ARRAY,
+        &expect![[r#"
+        jobs:
+        - name: task-sleeper
+          image: alpine:latest
+          command:
+          - /bin/sleep
+          - $FB_TASK_ID
+          args: []
+          env: []
+          mounts: []
+          depends-on: []
+          timeout-seconds: 120
+          retries: 1
+          resource:
+            cores: 1
+            affinity: numa
+            threads: false
+            memory-bytes: 1000000000
+            memory-by-core: false
+            exclusive: false
+          task-array:
+            start: 1
+            end: 32
+            concurrency: 8
+          isolated: false
+    "#]],
+    );
+}
+
+#[test]
+fn the_older_spellings() {
+    normal(
+        SLIDES,
+        &expect![[r#"
+        name: ufs
+        volumes:
+        - name: v1
+          ingress:
+          - path: input.tar.gz
+            source:
+              http:
+                url: https://example.org/simple-test-case.tar.gz
+            timeout-seconds: 86400
+            retries: 0
+          egress:
+          - path: simple-test-case/plot.png
+            destination:
+              local:
+                path: /tmp/ufs-results/plot.png
+            timeout-seconds: 86400
+            retries: 0
+        jobs:
+        - name: untar
+          image: alpine:latest
+          command:
+          - tar
+          - -C
+          - /data
+          - -zxf
+          - /data/input.tar.gz
+          args: []
+          env: []
+          mounts:
+          - volume: v1
+            location: /data
+          depends-on: []
+          timeout-seconds: 86400
+          retries: 0
+          resource:
+            cores: 1
+            affinity: core
+            threads: false
+            memory-by-core: false
+            exclusive: false
+          isolated: false
+        - name: plot
+          image: example.org/ncl:latest
+          command:
+          - ncl
+          - plot.ncl
+          args: []
+          env:
+          - - NCARG_ROOT
+            - /usr/local
+          cwd: /data/simple-test-case
+          mounts:
+          - volume: v1
+            location: /data
+          depends-on:
+          - untar
+          timeout-seconds: 86400
+          retries: 0
+          resource:
+            cores: 1
+            affinity: core
+            threads: false
+            memory-by-core: false
+            exclusive: false
+          isolated: false
+    "#]],
+    );
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a snapshot")]
+fn version_4_with_defaults() {
+    normal(
+        DAG,
+        &expect![[r#"
+        21:15: jobs.post.requires: it does not count where `depends-on` is there
+        files:
+          words: |
+            one two
+        volumes:
+        - name: data
+          ingress:
+          - path: in/words
+            source:
+              file:
+                name: words
+            timeout-seconds: 86400
+            retries: 0
+        jobs:
+        - name: pre
+          image: alpine:latest
+          command: []
+          args: []
+          script: |
+            #! /bin/sh
+            sleep ${SECONDS}
+          env:
+          - - A
+            - "2"
+          - - SECONDS
+            - "30"
+          mounts:
+          - volume: data
+            location: /data
+          - volume: data
+            location: /more
+          depends-on: []
+          timeout-seconds: 120
+          retries: 0
+          resource:
+            cores: 2
+            affinity: core
+            threads: false
+            memory-bytes: 536870912
+            memory-by-core: false
+            exclusive: false
+          isolated: false
+        - name: post
+          image: alpine:latest
+          command:
+          - /bin/true
+          args: []
+          env:
+          - - A
+            - "1"
+          - - SECONDS
+            - "30"
+          mounts: []
+          depends-on:
+          - pre
+          timeout-seconds: 86400
+          retries: 0
+          resource:
+            cores: 2
+            affinity: core
+            threads: true
+            memory-bytes: 536870912
+            memory-by-core: false
+            devices:
+              nvidia.com/gpu: 1
+            exclusive: true
+          isolated: false
+    "#]],
+    );
+}
+
+#[test]
+fn every_mistake_of_form_is_told_at_once() {
+    mistakes(
+        r#"version: v2
+nmae: x
+jobs:
+  Bad_Name:
+    image: docker://alpine
+    comand: [x]
+    resource: { cpu: { cores: two, affinity: NODE, coers: 1 }, memory: { size: 1XB }, exclusive: maybe }
+    policy: { timeout: { execute: soon }, retry: { attempts: -1 } }
+    env: NAME=x
+  a:
+    image: docker://alpine
+    command: [x]
+    command: [y]
+"#,
+        &expect![[r#"
+            1:10: version: "v2" is not a version of the language (as in v1 or v4)
+            2:1: nmae: unknown key "nmae" (did you mean `name`?)
+            5:5: jobs.Bad_Name: "Bad_Name" cannot name a job (use 1 to 63 lower-case letters, digits and inner hyphens)
+            5:5: jobs.Bad_Name: the job has no command and no script (such as `command: [/bin/true]`)
+            6:5: jobs.Bad_Name.comand: unknown key "comand" (did you mean `command`?)
+            7:31: jobs.Bad_Name.resource.cpu.cores: "two" is not a whole number from 0 to 1048576
+            7:46: jobs.Bad_Name.resource.cpu.affinity: "NODE" is not an affinity (as in CORE, SOCKET or NUMA)
+            7:52: jobs.Bad_Name.resource.cpu.coers: unknown key "coers" (did you mean `cores`?)
+            7:80: jobs.Bad_Name.resource.memory.size: "1XB" is not a size (as in 512MiB, 1GB or 1073741824)
+            7:98: jobs.Bad_Name.resource.exclusive: "maybe" is neither true nor false
+            8:35: jobs.Bad_Name.policy.timeout.execute: "soon" is not a time of a second or more (as in 90s, 30m, 2h or 1h30m)
+            8:62: jobs.Bad_Name.policy.retry.attempts: "-1" is not a whole number from 0 to 100
+            9:10: jobs.Bad_Name.env: this must be a list, not a single value (write `[NAME=x]`)
+            13:5: jobs.a.command: the key is there twice; first in line 12
+        "#]],
+    );
+}
+
+#[test]
+fn every_mistake_of_meaning_is_told_at_once() {
+    mistakes(
+        WRONG,
+        &expect![[r#"
+            5:54: volumes.data.ingress[0].destination: "file://../a" is no path inside the volume (use file://PATH without `.`, `..` and empty parts)
+            6:19: volumes.data.ingress[1].source: there is no inline file "nothing"
+            7:54: volumes.data.ingress[2].destination: "/a" is no file of the volume (use file://PATH, relative to the volume)
+            10:5: jobs.a: jobs wait for each other: a → b → a (take one edge out)
+            10:12: jobs.a.image: "alpine" cannot be used here (use docker://HOST/REPOSITORY:TAG)
+            12:10: jobs.a.cwd: "work" is no absolute path (begin with / and leave `..` out)
+            13:11: jobs.a.env[0]: "A" is no NAME=VALUE (as in OMP_NUM_THREADS=4)
+            13:14: jobs.a.env[1]: "1=2" is no NAME=VALUE (as in OMP_NUM_THREADS=4)
+            13:19: jobs.a.env[2]: FB_TASK_ID is set by the server (choose another name)
+            14:20: jobs.a.mounts.dta: there is no volume "dta" (did you mean `data`?)
+            14:44: jobs.a.mounts.data: "x" is no absolute path (begin with / and leave `..` out)
+            14:65: jobs.a.mounts./y: this is no mount (write `VOLUME: {location: /PATH}` or `/PATH: {volume: VOLUME}`)
+            15:31: jobs.a.depends-on[1]: there is no job "c" (did you mean `cc`?)
+            16:34: jobs.a.task-array.end: the array ends at 1, before its start 5
+            16:50: jobs.a.task-array.concurrency: at least one task must run at a time
+            20:13: jobs.b.script: the job has a command and a script (choose one; `args` go to either)
+            22:43: jobs.b.mounts./d: two volumes are mounted at /d
+            25:13: jobs.cc.script: the script has no #! line (begin it with its interpreter, such as #!/bin/sh)
+            26:31: jobs.cc.resource.cpu.cores: a job needs at least one core
+            28:5: jobs.d: the job has no image (such as `image: {uri: docker://alpine}`)
+            30:5: jobs.e: the job has no command and no script (such as `command: [/bin/true]`)
+            34:34: jobs.f.task-array.end: the array has 4000000001 tasks; at most 1000000 are taken (make it several jobs)
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_supported_yet_is_said_key_by_key() {
+    mistakes(
+        r#"version: v4
+annotations: { a: b }
+volumes:
+  data: { reference: volume://user/persistent/x, size: 10GB }
+  own: { name: own }
+  other: { name: kept }
+  old: { type: PERSISTENT, namedVolume: default }
+  out: { use: ephemeral, egress: [{ source: file://a, destination: { uri: s3://b/c, secret: secret://user/k } }] }
+jobs:
+  a:
+    image: { uri: oras://example.org/x.sif, secret: secret://user/s }
+    command: [x]
+    env: [KEY=secret://user/key]
+    multinode: { nodes: 2, implementation: openmpi }
+    depends-on: [{ name: web, status: running }]
+    network: { isolated: true, expose-tcp: [80] }
+    resource: { cpu: { sockets: 2 }, annotations: { nvidia.com/gpu.model: x } }
+services:
+  web: { image: docker://nginx }
+"#,
+        &expect![[r#"
+            2:1: annotations: not supported yet
+            4:22: volumes.data.reference: not supported yet (ephemeral volumes are there: `reference: volume://user/ephemeral`)
+            4:50: volumes.data.size: not supported yet
+            6:18: volumes.other.name: not supported yet (it would be a persistent volume; an ephemeral one has the name of its key)
+            7:16: volumes.old.type: not supported yet (ephemeral volumes are there: `reference: volume://user/ephemeral`)
+            7:28: volumes.old.namedVolume: not supported yet
+            8:68: volumes.out.egress[0].destination: s3:// is not supported yet (use http://, https://, or local:///PATH on the client's machine)
+            8:85: volumes.out.egress[0].destination.secret: not supported yet
+            11:12: jobs.a.image: oras:// is not supported yet (use docker://HOST/REPOSITORY:TAG)
+            11:45: jobs.a.image.secret: not supported yet
+            13:11: jobs.a.env[0]: secret:// is not supported yet (secrets come with a later version)
+            14:5: jobs.a.multinode: not supported yet
+            15:39: jobs.a.depends-on[0].status: RUNNING is not supported yet (it is for services; use FINISHED)
+            16:32: jobs.a.network.expose-tcp: not supported yet
+            17:24: jobs.a.resource.cpu.sockets: not supported yet
+            17:38: jobs.a.resource.annotations: not supported yet
+            18:1: services: not supported yet
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_no_document() {
+    let mut all = String::new();
+    for text in
+        ["", "jobs", "- a", "version: v1", "version: v1\njobs: {}\n", "a: *b", "version: v1\njobs: [1]", "{"]
+    {
+        all += &format!("{text:?}\n{}", lines(&parse(text).unwrap_err()));
+    }
+    expect![[r#"
+        ""
+        1:1: the document is empty (it needs `version` and `jobs`)
+        "jobs"
+        1:1: this must be a map, not a single value
+        "- a"
+        1:1: this must be a map, not a list
+        "version: v1"
+        1:1: the document has no job (such as `jobs: {hello: {image: …, command: […]}}`)
+        "version: v1\njobs: {}\n"
+        1:1: the document has no job (such as `jobs: {hello: {image: …, command: […]}}`)
+        "a: *b"
+        1:4: while parsing node, found unknown anchor
+        "version: v1\njobs: [1]"
+        2:7: jobs: this must be a map, not a list
+        "{"
+        1:1: unclosed bracket '{'
+    "#]]
+    .assert_eq(&all);
+}
+
+#[test]
+fn a_huge_document_is_refused_unread() {
+    let text = format!("version: v1\njobs: {{}}\n# {}", "x".repeat(50 << 20));
+    let found = parse(&text).unwrap_err();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].message.contains("at most 4194304"), "{found:?}");
+}
+
+#[test]
+fn a_large_array_is_one_record() {
+    let text = ARRAY.replace("end: 32", "end: 100000");
+    assert_eq!(parse(&text).unwrap().workflow.jobs.len(), 1);
+}
+
+#[test]
+fn a_job_that_only_the_cluster_finds_wrong_is_located() {
+    let parsed = parse(DAG).unwrap();
+    expect!["19:5: jobs.post: too large"]
+        .assert_eq(&parsed.mistake_of_job(1, "too large".into()).to_string());
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in ".{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_broken_document_panics(which in 0..4_usize, cut in any::<prop::sample::Index>(), length in 0..9_usize, instead in "[ a-z{}\\[\\]:,\"\n-]{0,4}") {
+        let text = [HELLO, ARRAY, SLIDES, DAG][which];
+        let start = cut.index(text.len());
+        let end = (start + length).min(text.len());
+        prop_assume!(text.is_char_boundary(start) && text.is_char_boundary(end));
+        let _ = parse(&format!("{}{instead}{}", &text[..start], &text[end..]));
+    }
+}
