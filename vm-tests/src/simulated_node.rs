@@ -24,6 +24,7 @@ use substrate::{identity::NodeKey, tls};
 
 mod agent;
 mod initrd;
+mod runs;
 
 pub use agent::{Agent, AgentState};
 

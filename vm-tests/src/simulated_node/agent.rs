@@ -12,8 +12,9 @@ use api::{
     channel::{Frame, FromAgent, FromServer, PROTOCOL},
     enroll::AgentIdentity,
     ids::Digest,
-    inventory::Inventory,
+    inventory::{Core, Inventory, NumaNode, Package, Topology},
     overlay::Generation,
+    run::RunReport,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustls::pki_types::ServerName;
@@ -21,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use substrate::tls;
 use tokio::{
     net::{TcpSocket, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
@@ -31,7 +32,10 @@ use tokio_tungstenite::{
     tungstenite::{self, Message},
 };
 
-use super::{FleetPort, authenticated};
+use super::{FleetPort, authenticated, runs::Runs};
+
+/// Words of tests that wait to be said.
+const MAX_WORDS: usize = 16;
 
 /// Pause before a channel that broke is dialled again.
 const REDIAL: Duration = Duration::from_millis(200);
@@ -51,6 +55,12 @@ pub struct AgentState {
     pub reboot: Option<String>,
     /// Why the server lets it in no more; the agent has ended.
     pub refused: Option<String>,
+    /// Subjects of all runs that were started, in order; a run started twice is here twice.
+    pub started: Vec<String>,
+    /// Jobs that ran at once, at most.
+    pub most_jobs: usize,
+    /// Orders to remove the volumes of a workflow.
+    pub volumes_removed: u32,
 }
 
 /// A running agent. Dropped, it dies as with a power cut.
@@ -58,6 +68,7 @@ pub struct AgentState {
 pub struct Agent {
     state: watch::Receiver<AgentState>,
     silent: watch::Sender<bool>,
+    words: mpsc::Sender<FromAgent>,
     task: JoinHandle<()>,
 }
 
@@ -65,15 +76,18 @@ impl Agent {
     pub(super) fn start(identity: AgentIdentity, address: Ipv4Addr) -> Self {
         let (seen, state) = watch::channel(AgentState::default());
         let (silent, is_silent) = watch::channel(false);
+        let (words, to_say) = mpsc::channel(MAX_WORDS);
         let conversation = Conversation {
+            runs: Runs::new(identity.clone(), address),
             identity,
             address,
             seen,
+            to_say,
             is_silent,
             session: Session::default(),
             heartbeat: Duration::from_secs(1),
         };
-        Self { state, silent, task: tokio::spawn(conversation.run()) }
+        Self { state, silent, words, task: tokio::spawn(conversation.run()) }
     }
 
     /// What can be seen of it, and each change.
@@ -85,6 +99,14 @@ impl Agent {
     /// It says nothing any more, and its connection stays open: a machine that hangs.
     pub fn fall_silent(&self) {
         self.silent.send_replace(true);
+    }
+
+    /// Tells of a run, true or not.
+    ///
+    /// # Errors
+    /// If the agent has ended.
+    pub async fn claim(&self, report: RunReport) -> anyhow::Result<()> {
+        self.words.send(FromAgent::Run { report }).await.context("the simulated agent has ended")
     }
 
     /// Cuts the power.
@@ -125,6 +147,8 @@ struct Conversation {
     address: Ipv4Addr,
     seen: watch::Sender<AgentState>,
     is_silent: watch::Receiver<bool>,
+    to_say: mpsc::Receiver<FromAgent>,
+    runs: Runs,
     session: Session,
     heartbeat: Duration,
 }
@@ -180,6 +204,12 @@ impl Conversation {
                         _ => {}
                     }
                 }
+                Some(report) = self.runs.changed(), if !silent => {
+                    let running = self.runs.running_jobs();
+                    self.seen.send_modify(|state| state.most_jobs = state.most_jobs.max(running));
+                    self.say(&mut socket, FromAgent::Run { report }).await?;
+                }
+                Some(message) = self.to_say.recv(), if !silent => self.say(&mut socket, message).await?,
                 () = sleep_until(next) => {
                     next += self.heartbeat;
                     if !silent {
@@ -233,8 +263,10 @@ impl Conversation {
             }
         } else {
             self.session = Session::default();
-            let inventory = Inventory { memory_bytes: 1 << 30, ..Inventory::default() };
-            self.say(socket, FromAgent::Inventory { inventory: Box::new(inventory) }).await?;
+            self.say(socket, FromAgent::Inventory { inventory: Box::new(inventory()) }).await?;
+            for message in self.runs.list() {
+                self.say(socket, message).await?;
+            }
         }
         self.seen.send_modify(|state| {
             state.connected = true;
@@ -270,12 +302,24 @@ impl Conversation {
                 return Ok(Some(End::Final));
             }
             FromServer::SendInventory {} => {
-                self.say(socket, FromAgent::Inventory { inventory: Box::default() }).await?;
+                self.say(socket, FromAgent::Inventory { inventory: Box::new(inventory()) }).await?;
             }
-            FromServer::StartRun { .. }
-            | FromServer::StopRun { .. }
-            | FromServer::ForgetRuns { .. }
-            | FromServer::RemoveVolumes { .. } => {}
+            FromServer::StartRun { spec } => {
+                let subject = spec.subject.clone();
+                if let Some(report) = self.runs.start(*spec) {
+                    self.seen.send_modify(|state| state.started.push(subject));
+                    self.say(socket, FromAgent::Run { report }).await?;
+                }
+            }
+            FromServer::StopRun { run, why, .. } => {
+                if let Some(report) = self.runs.stop(run, why) {
+                    self.say(socket, FromAgent::Run { report }).await?;
+                }
+            }
+            FromServer::ForgetRuns { runs } => self.runs.forget(&runs),
+            FromServer::RemoveVolumes { .. } => {
+                self.seen.send_modify(|state| state.volumes_removed += 1);
+            }
             FromServer::Welcome { .. } => bail!("a second welcome"),
         }
         Ok(None)
@@ -298,4 +342,19 @@ impl Conversation {
 
 async fn transmit(socket: &mut Socket, frame: &Frame<FromAgent>) -> anyhow::Result<()> {
     Ok(socket.send(Message::Text(serde_json::to_string(frame)?.into())).await?)
+}
+
+/// One package with four cores of one thread each, one NUMA node, 1 GiB.
+fn inventory() -> Inventory {
+    const MEMORY: u64 = 1 << 30;
+    let pus: Vec<u32> = (0..4).collect();
+    let core = |index: &u32| Core { index: *index, package: Some(0), numa_node: Some(0), pus: vec![*index] };
+    let topology = Topology {
+        packages: vec![Package { index: 0, pus: pus.clone() }],
+        numa_nodes: vec![NumaNode { index: 0, memory_bytes: MEMORY, pus: pus.clone(), pages: Vec::new() }],
+        cores: pus.iter().map(core).collect(),
+        pus: 4,
+        ..Topology::default()
+    };
+    Inventory { topology, memory_bytes: MEMORY, ..Inventory::default() }
 }
