@@ -9,6 +9,7 @@
 //! | [`dial`], [`conversation`] | one WebSocket; what is said over one after another |
 //! | [`hardware`] | a thread that keeps the inventory |
 //! | [`runtime_overlays`] | a task that fetches and applies them |
+//! | [`runs`] | tasks that do the work of workflows |
 //! | [`renewal`] | a task that renews the certificate |
 //! | [`machine`] | reboot, and how it is noticed |
 //! | [`notify`], [`log`] | what systemd and its journal are told |
@@ -24,6 +25,7 @@ pub mod log;
 pub mod machine;
 pub mod notify;
 pub mod renewal;
+pub mod runs;
 pub mod runtime_overlays;
 pub mod session;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use tokio::{
 use self::{
     backoff::Backoff,
     conversation::{About, Channel, End, Stop, stopped},
+    runs::{images::Mounting, node_containers::NodeContainers},
     session::Session,
 };
 use crate::{clock, identity, tls};
@@ -86,13 +89,21 @@ pub async fn run() -> anyhow::Result<()> {
         identity.clone(),
         overlays_wanted,
         applied_here,
-        outbox_in,
+        outbox_in.clone(),
     ));
     tokio::spawn(renewal::keep_fresh(identity::PATH.into(), identity_in));
+    let (runs, requests) = mpsc::channel(runs::MAX_REQUESTS);
+    let servers = runs::servers::Servers::new(identity.clone());
+    let node = runs::Node::new(runs::Places::default(), servers, Mounting::default(), NodeContainers);
+    tokio::spawn(async move {
+        if let Err(error) = runs::keep(node, requests, outbox_in).await {
+            tracing::error!("no runs on this node: {:#}", anyhow::Error::from(error));
+        }
+    });
     notify::ready();
     let session = Session::default();
     let channel =
-        Channel { about, inventory, outbox, stop, wanted, applied, uptime: uptime_seconds, session };
+        Channel { about, inventory, outbox, stop, wanted, applied, runs, uptime: uptime_seconds, session };
     keep_connected(channel, identity).await;
     notify::stopping();
     tracing::info!("substrate agent ends");

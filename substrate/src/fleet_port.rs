@@ -164,6 +164,30 @@ impl FleetPort {
         })
     }
 
+    /// Posts plain bytes to `route` and reads the JSON answer.
+    ///
+    /// # Errors
+    /// As [`Self::post`].
+    pub async fn post_bytes<A: DeserializeOwned>(
+        &self,
+        route: &str,
+        body: Bytes,
+    ) -> Result<A, FleetPortError> {
+        let (server, bytes) =
+            self.ask(route, MAX_ANSWER_BYTES, |client, url| client.post(url).body(body.clone())).await?;
+        serde_json::from_slice(&bytes).map_err(|source| FleetPortError::Answer {
+            server,
+            route: route.to_owned(),
+            source,
+        })
+    }
+
+    /// The URL of `route` at each server, in the order in which they are asked, and the client that may ask: for bodies
+    /// that do not fit into memory.
+    pub fn urls(&self, route: &str) -> (Vec<String>, &reqwest::Client) {
+        (self.servers.iter().map(|server| format!("https://{server}{route}")).collect(), &self.client)
+    }
+
     /// Posts `body` to `route` and expects no answer but success.
     ///
     /// # Errors

@@ -9,11 +9,12 @@ use api::{
     channel::{Frame, FromAgent, FromServer, PROTOCOL},
     inventory::Inventory,
     overlay::Generation,
+    run::{MAX_RUNS_PER_MESSAGE, RunReport},
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_tungstenite::{
@@ -21,7 +22,10 @@ use tokio_tungstenite::{
     tungstenite::{self, Message},
 };
 
-use super::session::{Session, SessionError};
+use super::{
+    runs::{Order, Request},
+    session::{Session, SessionError},
+};
 
 /// Time for the server's welcome.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
@@ -56,6 +60,9 @@ pub enum ChannelError {
     /// The server speaks another protocol, or says what cannot be said here.
     #[error("the server breaks the protocol: {0}")]
     Protocol(String),
+    /// The task that keeps the runs has ended: a defect of the agent. The server must not believe that it obeyed.
+    #[error("nobody keeps the runs of this node any more; restart the agent")]
+    NoRuns,
 }
 
 /// Why the agent stops.
@@ -105,6 +112,8 @@ pub struct Channel {
     pub wanted: watch::Sender<Option<Generation>>,
     /// Which are here.
     pub applied: watch::Receiver<Option<Generation>>,
+    /// What is asked of the runs' keeper.
+    pub runs: mpsc::Sender<Request>,
     /// Seconds since boot.
     pub uptime: fn() -> u64,
     /// Outlives connections.
@@ -185,10 +194,22 @@ impl Channel {
             self.session.acknowledged(frame.ack)?;
         } else {
             // The inventory is sent anew below; a heartbeat of the past says nothing.
-            self.session.restart(|message| {
-                !matches!(message, FromAgent::Inventory { .. } | FromAgent::Heartbeat { .. })
-            });
+            // Runs are all told anew: what was to be said of one might be behind the list.
+            let survives = |message: &FromAgent| {
+                use FromAgent::{Heartbeat, Inventory, Run, Runs};
+                !matches!(message, Inventory { .. } | Heartbeat { .. } | Run { .. } | Runs { .. })
+            };
+            self.session.restart(survives);
             self.inventory.mark_changed();
+            let runs = self.ask_runs(Request::List).await?;
+            while let Ok(message) = self.outbox.try_recv() {
+                if survives(&message) {
+                    self.session.send(message)?;
+                }
+            }
+            for message in list_of(runs) {
+                self.session.send(message)?;
+            }
         }
         for frame in self.session.unacknowledged() {
             line.send(&frame).await?;
@@ -196,7 +217,17 @@ impl Channel {
         Ok(())
     }
 
-    /// Takes one frame; acknowledges it if it says something.
+    /// Asks the runs' keeper, which answers at once.
+    async fn ask_runs<A>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<A>) -> Request,
+    ) -> Result<A, ChannelError> {
+        let (answer, answered) = oneshot::channel();
+        self.runs.send(request(answer)).await.map_err(|_| ChannelError::NoRuns)?;
+        answered.await.map_err(|_| ChannelError::NoRuns)
+    }
+
+    /// Takes one frame; acknowledges it if it says something. An order about runs is acknowledged when it is on disk.
     async fn heard<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         line: &mut Line<T>,
@@ -204,6 +235,9 @@ impl Channel {
     ) -> Result<Option<End>, ChannelError> {
         let speaks = frame.message.is_some();
         let message = self.session.receive(frame)?;
+        if let Some(order) = message.as_ref().and_then(order_of) {
+            self.ask_runs(|done| Request::Order(order, done)).await?;
+        }
         if speaks {
             line.send(&self.session.acknowledgement()).await?;
         }
@@ -217,6 +251,7 @@ impl Channel {
                 self.farewell(line, Some(FromAgent::GoingDown { reboot: true })).await;
                 return Ok(Some(End::Reboot { reason }));
             }
+            // Dealt with above, before the acknowledgement.
             Some(
                 FromServer::StartRun { .. }
                 | FromServer::StopRun { .. }
@@ -284,6 +319,31 @@ pub async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
         return stop;
     }
     std::future::pending().await
+}
+
+/// What a message orders about runs.
+fn order_of(message: &FromServer) -> Option<Order> {
+    Some(match message {
+        FromServer::StartRun { spec } => Order::Start(spec.clone()),
+        FromServer::StopRun { run, grace_seconds, why } => {
+            Order::Stop { run: *run, grace_seconds: *grace_seconds, why: why.clone() }
+        }
+        FromServer::ForgetRuns { runs } => Order::Forget(runs.clone()),
+        FromServer::RemoveVolumes { workflow } => Order::RemoveVolumes(*workflow),
+        _ => return None,
+    })
+}
+
+/// The messages that tell all runs; at least one.
+fn list_of(reports: Vec<RunReport>) -> Vec<FromAgent> {
+    let last = reports.len().div_ceil(MAX_RUNS_PER_MESSAGE).max(1);
+    let mut reports = reports.into_iter();
+    (1..=last)
+        .map(|number| {
+            let runs = reports.by_ref().take(MAX_RUNS_PER_MESSAGE).collect();
+            FromAgent::Runs { runs, complete: number == last }
+        })
+        .collect()
 }
 
 /// One WebSocket and when something last went over it.

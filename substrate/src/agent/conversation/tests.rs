@@ -1,6 +1,10 @@
 //! The agent's side against a server that is played by the test, over plain streams, with the clock of the test.
 
-use api::{ids::Timestamp, inventory::PciDevice};
+use api::{
+    ids::Timestamp,
+    inventory::PciDevice,
+    run::{RunId, RunState, WorkflowId},
+};
 use tokio::{io::DuplexStream, task::JoinHandle};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -16,6 +20,8 @@ struct Rig {
     outbox: mpsc::Sender<FromAgent>,
     stop: watch::Sender<Option<Stop>>,
     wanted: watch::Receiver<Option<Generation>>,
+    orders: mpsc::Receiver<Order>,
+    held: watch::Sender<Vec<RunReport>>,
     _applied: watch::Sender<Option<Generation>>,
 }
 
@@ -26,6 +32,7 @@ impl Rig {
         let (stop, stop_out) = watch::channel(None);
         let (wanted, wanted_out) = watch::channel(None);
         let (applied, applied_out) = watch::channel(None);
+        let (runs, orders, held) = keeper();
         let channel = Channel {
             about: About {
                 agent_version: "1".into(),
@@ -38,10 +45,20 @@ impl Rig {
             stop: stop_out,
             wanted,
             applied: applied_out,
+            runs,
             uptime: || 42,
             session: Session::default(),
         };
-        Self { channel: Some(channel), inventory, outbox, stop, wanted: wanted_out, _applied: applied }
+        Self {
+            channel: Some(channel),
+            inventory,
+            outbox,
+            stop,
+            wanted: wanted_out,
+            orders,
+            held,
+            _applied: applied,
+        }
     }
 
     /// A new connection, hello heard.
@@ -73,6 +90,25 @@ impl Rig {
         self.channel = Some(channel);
         end
     }
+}
+
+/// Plays the keeper of the runs: what is ordered comes out, what is held goes in.
+fn keeper() -> (mpsc::Sender<Request>, mpsc::Receiver<Order>, watch::Sender<Vec<RunReport>>) {
+    let (runs, mut requests) = mpsc::channel(1);
+    let (ordered, orders) = mpsc::channel(16);
+    let (held, holds) = watch::channel(Vec::new());
+    tokio::spawn(async move {
+        while let Some(request) = requests.recv().await {
+            match request {
+                Request::Order(order, done) => {
+                    ordered.send(order).await.unwrap();
+                    done.send(()).unwrap();
+                }
+                Request::List(list) => list.send(holds.borrow().clone()).unwrap(),
+            }
+        }
+    });
+    (runs, orders, held)
 }
 
 struct Server {
@@ -128,6 +164,11 @@ fn heartbeat(seq: u64) -> Frame<FromAgent> {
     Frame { seq, ack: 0, message: Some(FromAgent::Heartbeat { uptime_seconds: 42 }) }
 }
 
+/// A new session without runs begins with this.
+fn no_runs(seq: u64, ack: u64) -> Frame<FromAgent> {
+    Frame { seq, ack, message: Some(FromAgent::Runs { runs: Vec::new(), complete: true }) }
+}
+
 fn acknowledgement(ack: u64) -> Frame<FromAgent> {
     Frame { seq: 0, ack, message: None }
 }
@@ -143,16 +184,17 @@ async fn a_hello_then_the_inventory_then_heartbeats() {
     expect_test::expect![[r#"{"seq":0,"ack":0,"message":{"type":"hello","protocol":1,"agent-version":"1","boot-id":"boot","instance":"instance","image":"debian-node@2","overlays":null}}"#]]
         .assert_eq(&serde_json::to_string(&hello).unwrap());
     server.say(0, 0, Some(welcome(false))).await;
+    assert_eq!(server.hear().await, no_runs(1, 0));
     // The inventory takes its time.
     server.hear_nothing().await;
     rig.inventory.send_replace(Some(machine("a")));
-    assert_eq!(server.hear().await, inventory(1, 0, "a"));
-    server.say(0, 1, None).await;
-    assert_eq!(server.hear().await, heartbeat(2));
+    assert_eq!(server.hear().await, inventory(2, 0, "a"));
     server.say(0, 2, None).await;
-    rig.inventory.send_replace(Some(machine("b")));
-    assert_eq!(server.hear().await, inventory(3, 0, "b"));
+    assert_eq!(server.hear().await, heartbeat(3));
     server.say(0, 3, None).await;
+    rig.inventory.send_replace(Some(machine("b")));
+    assert_eq!(server.hear().await, inventory(4, 0, "b"));
+    server.say(0, 4, None).await;
     server.hear_nothing().await;
     assert!(matches!(rig.ended(server).await, Err(ChannelError::Closed(_) | ChannelError::Socket(_))));
 }
@@ -162,22 +204,23 @@ async fn after_a_cut_only_what_was_not_heard_comes_again() {
     let mut rig = Rig::new();
     rig.inventory.send_replace(Some(machine("a")));
     let mut server = rig.greeted(0, false).await;
-    assert_eq!(server.hear().await, inventory(1, 0, "a"));
-    server.say(1, 1, Some(FromServer::Overlays { generation: generation(7) })).await;
+    assert_eq!(server.hear().await, no_runs(1, 0));
+    assert_eq!(server.hear().await, inventory(2, 0, "a"));
+    server.say(1, 2, Some(FromServer::Overlays { generation: generation(7) })).await;
     assert_eq!(server.hear().await, acknowledgement(1));
     assert_eq!(*rig.wanted.borrow_and_update(), Some(generation(7)));
     let applied =
         FromAgent::OverlaysApplied { generation: generation(7), written: 1, removed: 0, error: None };
     rig.outbox.send(applied.clone()).await.unwrap();
-    assert_eq!(server.hear().await.seq, 2);
+    assert_eq!(server.hear().await.seq, 3);
     rig.ended(server).await.unwrap_err();
 
     // It was lost on the way. The server sends its first message again, too: nothing happens twice.
     let (mut server, hello) = rig.connect().await;
     assert_eq!(hello.ack, 1);
-    server.say(0, 1, Some(welcome(true))).await;
-    assert_eq!(server.hear().await, Frame { seq: 2, ack: 1, message: Some(applied) });
-    server.say(1, 2, Some(FromServer::Overlays { generation: generation(7) })).await;
+    server.say(0, 2, Some(welcome(true))).await;
+    assert_eq!(server.hear().await, Frame { seq: 3, ack: 1, message: Some(applied) });
+    server.say(1, 3, Some(FromServer::Overlays { generation: generation(7) })).await;
     assert_eq!(server.hear().await, acknowledgement(1));
     assert!(!rig.wanted.has_changed().unwrap());
     server.hear_nothing().await;
@@ -190,19 +233,60 @@ async fn a_server_that_knows_nothing_gets_everything_from_one() {
     let mut rig = Rig::new();
     rig.inventory.send_replace(Some(machine("a")));
     let mut server = rig.greeted(0, false).await;
-    assert_eq!(server.hear().await, inventory(1, 0, "a"));
+    assert_eq!(server.hear().await, no_runs(1, 0));
+    assert_eq!(server.hear().await, inventory(2, 0, "a"));
     let applied =
         FromAgent::OverlaysApplied { generation: generation(7), written: 1, removed: 0, error: None };
     rig.outbox.send(applied.clone()).await.unwrap();
-    assert_eq!(server.hear().await.seq, 2);
+    assert_eq!(server.hear().await.seq, 3);
     rig.ended(server).await.unwrap_err();
 
     let mut server = rig.greeted(0, false).await;
     assert_eq!(server.hear().await, Frame { seq: 1, ack: 0, message: Some(applied) });
-    assert_eq!(server.hear().await, inventory(2, 0, "a"));
-    server.say(1, 2, Some(FromServer::SendInventory {})).await;
+    assert_eq!(server.hear().await, no_runs(2, 0));
+    assert_eq!(server.hear().await, inventory(3, 0, "a"));
+    server.say(1, 3, Some(FromServer::SendInventory {})).await;
     assert_eq!(server.hear().await, acknowledgement(1));
-    assert_eq!(server.hear().await, inventory(3, 1, "a"));
+    assert_eq!(server.hear().await, inventory(4, 1, "a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_about_runs_are_acknowledged_when_they_are_dealt_with() {
+    let mut rig = Rig::new();
+    let mut server = rig.greeted(0, false).await;
+    assert_eq!(server.hear().await, no_runs(1, 0));
+    let (run, workflow) = (RunId(uuid::Uuid::from_u128(1)), WorkflowId(uuid::Uuid::from_u128(2)));
+    let orders = [
+        FromServer::StopRun { run, grace_seconds: 3, why: "w".into() },
+        FromServer::ForgetRuns { runs: vec![run] },
+        FromServer::RemoveVolumes { workflow },
+    ];
+    for (seq, order) in (1..).zip(orders) {
+        server.say(seq, 1, Some(order.clone())).await;
+        assert_eq!(server.hear().await, acknowledgement(seq));
+        assert_eq!(rig.orders.try_recv().ok(), order_of(&order));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_session_begins_with_all_runs_and_no_older_word_follows() {
+    let mut rig = Rig::new();
+    let report =
+        |number: u128| RunReport { run: RunId(uuid::Uuid::from_u128(number)), state: RunState::Preparing {} };
+    rig.held.send_replace((0..1_100).map(report).collect());
+    // Waits from before.
+    rig.outbox.send(FromAgent::Run { report: report(1) }).await.unwrap();
+    let mut server = rig.greeted(0, false).await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        match server.hear().await.message {
+            Some(FromAgent::Runs { runs, complete }) => told.push((runs.len(), complete)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told, [(512, false), (512, false), (76, true)]);
+    rig.outbox.send(FromAgent::Run { report: report(2) }).await.unwrap();
+    assert_eq!(server.hear().await.message, Some(FromAgent::Run { report: report(2) }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,7 +300,7 @@ async fn a_silent_server_is_left() {
     assert_eq!(before.elapsed().as_secs(), 30);
     assert!(!Channel::needs_new_session(&end.unwrap_err()));
     // What it said in vain waits for the next connection.
-    assert!((2..=3).contains(&channel.session.unacknowledged().count()));
+    assert!((3..=4).contains(&channel.session.unacknowledged().count()));
     drop(socket);
 }
 
@@ -232,11 +316,12 @@ async fn a_server_that_does_not_welcome_is_left() {
 async fn a_reboot_is_announced_before_it_is_made() {
     let mut rig = Rig::new();
     let mut server = rig.greeted(0, false).await;
-    server.say(1, 0, Some(FromServer::Reboot { reason: "admin".into() })).await;
+    assert_eq!(server.hear().await, no_runs(1, 0));
+    server.say(1, 1, Some(FromServer::Reboot { reason: "admin".into() })).await;
     assert_eq!(server.hear().await, acknowledgement(1));
-    let goodbye = Frame { seq: 1, ack: 1, message: Some(FromAgent::GoingDown { reboot: true }) };
+    let goodbye = Frame { seq: 2, ack: 1, message: Some(FromAgent::GoingDown { reboot: true }) };
     assert_eq!(server.hear().await, goodbye);
-    server.say(0, 1, None).await;
+    server.say(0, 2, None).await;
     server.closed().await;
     assert_eq!(rig.ended(server).await.unwrap(), End::Reboot { reason: "admin".into() });
 }
@@ -246,6 +331,8 @@ async fn a_stop_is_announced_and_does_not_wait_for_a_dead_server() {
     for going_down in [Some(true), Some(false), None] {
         let mut rig = Rig::new();
         let mut server = rig.greeted(0, false).await;
+        assert_eq!(server.hear().await, no_runs(1, 0));
+        server.say(0, 1, None).await;
         server.hear_nothing().await;
         let before = Instant::now();
         rig.stop.send_replace(Some(Stop { going_down }));
@@ -275,6 +362,7 @@ async fn what_breaks_the_protocol_ends_the_conversation() {
     for (number, (seq, ack, message, new_session)) in cases.into_iter().enumerate() {
         let mut rig = Rig::new();
         let mut server = rig.greeted(0, false).await;
+        assert_eq!(server.hear().await, no_runs(1, 0));
         server.say(seq, ack, Some(message)).await;
         if number == last {
             // The control: a good message ends nothing.

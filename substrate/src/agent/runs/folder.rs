@@ -1,0 +1,320 @@
+//! A run's folder, `RUNS/RUN/`, on the node's tmpfs: it outlives the agent, not the node.
+//!
+//! | file | is | written by |
+//! |---|---|---|
+//! | `spec.json` | [`RunSpec`] | the agent, before the order counts as taken |
+//! | `stop.json` | [`StopOrder`] | the agent, when the server wants an end |
+//! | `launching` | empty; locked by the launcher and what it leaves behind | the agent, before it starts a container |
+//! | `container.json`, `init.pid` | see [`crate::container`] | the agent; the container's start |
+//! | `started.json` | [`Started`] | the container's start; the agent for transfers |
+//! | `end.json` | [`RunEnd`] | the container init; the agent for all else |
+//! | `log` | what the run said | whoever does the work |
+//!
+//! A folder appears with its `spec.json` in one step: it is made as `RUN.new` and renamed. Without `launching` no
+//! container was ever started; with it none is started again.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use api::{
+    ids::Timestamp,
+    run::{RunEnd, RunId, RunSpec, RunState},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Longest JSON file read, bytes: a spec with long environment and many mounts is well below a tenth.
+const MAX_JSON_BYTES: u64 = 16 << 20;
+
+/// Contents of `stop.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StopOrder {
+    /// Time between SIGTERM and SIGKILL, seconds.
+    pub grace_seconds: u32,
+    /// The server's words.
+    pub why: String,
+}
+
+/// Contents of `started.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Started {
+    /// When.
+    pub started: Timestamp,
+}
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step} {}", path.display())]
+pub struct FolderError {
+    /// What was tried.
+    pub step: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |source| FolderError { step, path, source }
+}
+
+/// The folder of one run.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run.
+    ///
+    /// # Errors
+    /// [`FolderError`]; nothing is left behind that counts.
+    pub fn create(runs: &Path, spec: &RunSpec) -> Result<Self, FolderError> {
+        let (draft, path) = (runs.join(format!("{}.new", spec.run)), runs.join(spec.run.to_string()));
+        let _ = fs::remove_dir_all(&draft);
+        fs::create_dir(&draft).map_err(failed("make", &draft))?;
+        write_json(&draft, "spec.json", spec)?;
+        fs::rename(&draft, &path).map_err(failed("name", &path))?;
+        sync(runs)?;
+        Ok(Self { path })
+    }
+
+    /// All runs in `runs`, which is made if it does not exist; drafts are removed, damaged ones are told and left out.
+    ///
+    /// # Errors
+    /// [`FolderError`]: the folder cannot be made or read.
+    pub fn all(runs: &Path) -> Result<Vec<(Self, RunSpec)>, FolderError> {
+        fs::create_dir_all(runs).map_err(failed("make", runs))?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(runs).map_err(failed("read", runs))? {
+            let path = entry.map_err(failed("read", runs))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.parse::<RunId>().is_err() {
+                let _ = fs::remove_dir_all(&path);
+                continue;
+            }
+            let folder = Self { path };
+            match folder.read::<RunSpec>("spec.json") {
+                Ok(Some(spec)) => found.push((folder, spec)),
+                Ok(None) => tracing::warn!(run = name, "the folder of a run has no spec.json"),
+                Err(error) => tracing::warn!(run = name, "{:#}", anyhow::Error::from(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `log`.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Length of the log, bytes.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        fs::metadata(self.log()).map_or(0, |log| log.len())
+    }
+
+    /// Adds a line to the log of a run that is no container.
+    pub fn say(&self, line: &str) {
+        let appended = fs::OpenOptions::new().append(true).create(true).open(self.log());
+        if let Err(error) = appended.and_then(|mut log| log.write_all(format!("{line}\n").as_bytes())) {
+            tracing::warn!(%error, folder = %self.path.display(), "cannot write the log of a run");
+        }
+    }
+
+    /// How the run is, by what lies in its folder.
+    #[must_use]
+    pub fn state(&self) -> RunState {
+        if let Some(end) = self.end() {
+            return RunState::Ended(Box::new(end));
+        }
+        match self.started() {
+            Some(started) => RunState::Running { started },
+            None => RunState::Preparing {},
+        }
+    }
+
+    /// Its end, if it is over.
+    #[must_use]
+    pub fn end(&self) -> Option<RunEnd> {
+        self.read_or_tell("end.json")
+    }
+
+    /// When its work began, if it did.
+    #[must_use]
+    pub fn started(&self) -> Option<Timestamp> {
+        self.read_or_tell::<Started>("started.json").map(|started| started.started)
+    }
+
+    /// Why it shall end, if it shall.
+    #[must_use]
+    pub fn stop_order(&self) -> Option<StopOrder> {
+        self.read_or_tell("stop.json")
+    }
+
+    /// Writes one of the files above in one step: whoever looks sees all of it or nothing.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn write<T: Serialize>(&self, name: &str, content: &T) -> Result<(), FolderError> {
+        write_json(&self.path, name, content)
+    }
+
+    /// Whether a container was ever about to be started.
+    #[must_use]
+    pub fn was_launched(&self) -> bool {
+        self.path.join("launching").exists()
+    }
+
+    /// Marks that a container is about to be started. The file is locked for as long as a copy of its descriptor is
+    /// open: the launcher gets it as its standard input.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn mark_launching(&self) -> Result<File, FolderError> {
+        let path = self.path.join("launching");
+        let make = || {
+            File::create_new(&path)?.sync_all()?;
+            let file = File::open(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        let file = make().map_err(failed("make", &path))?;
+        sync(&self.path)?;
+        Ok(file)
+    }
+
+    /// Whether something of the start is still there: the launcher or what it left.
+    #[must_use]
+    pub fn launcher_lives(&self) -> bool {
+        let Ok(file) = File::open(self.path.join("launching")) else { return false };
+        matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Deletes it: renamed first, so that nobody takes half of it for a run.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn delete(&self) -> Result<(), FolderError> {
+        let mut gone = self.path.clone().into_os_string();
+        gone.push(".old");
+        let gone = PathBuf::from(gone);
+        fs::rename(&self.path, &gone).map_err(failed("name", &gone))?;
+        fs::remove_dir_all(&gone).map_err(failed("delete", &gone))
+    }
+
+    fn read_or_tell<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        self.read(name).unwrap_or_else(|error| {
+            tracing::warn!("{:#}", anyhow::Error::from(error));
+            None
+        })
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, FolderError> {
+        use std::io::Read;
+
+        let path = self.path.join(name);
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(MAX_JSON_BYTES).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &path)(error)),
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| failed("read", &path)(error.into()))
+    }
+}
+
+fn write_json<T: Serialize>(folder: &Path, name: &str, content: &T) -> Result<(), FolderError> {
+    let (path, draft) = (folder.join(name), folder.join(format!(".{name}.new")));
+    let write = || {
+        let bytes = serde_json::to_vec(content)?;
+        let mut file = File::create(&draft)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)
+    };
+    write().map_err(failed("write", &path))?;
+    sync(folder)
+}
+
+fn sync(folder: &Path) -> Result<(), FolderError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use api::run::{Outcome, RunUser, Usage, Work, WorkflowId};
+
+    use super::*;
+
+    fn spec() -> RunSpec {
+        RunSpec {
+            run: RunId(uuid::Uuid::from_u128(7)),
+            workflow: WorkflowId(uuid::Uuid::from_u128(8)),
+            subject: "volume v".into(),
+            user: RunUser { name: "u".into(), uid: 1000, gid: 1000, groups: Vec::new() },
+            work: Work::Volume { volume: "v".into() },
+            timeout_seconds: 10,
+        }
+    }
+
+    #[test]
+    fn a_folder_tells_how_its_run_is() {
+        let place = tempfile::tempdir().unwrap();
+        let runs = place.path().join("runs");
+        assert_eq!(RunFolder::all(&runs).unwrap().len(), 0);
+        let folder = RunFolder::create(&runs, &spec()).unwrap();
+        assert_eq!(folder.state(), RunState::Preparing {});
+        folder.write("started.json", &Started { started: Timestamp(5) }).unwrap();
+        assert_eq!(folder.state(), RunState::Running { started: Timestamp(5) });
+        folder.say("hello");
+        let end = RunEnd {
+            started: Some(Timestamp(5)),
+            ended: Timestamp(6),
+            outcome: Outcome::Exited { code: 0 },
+            log_bytes: folder.log_bytes(),
+            usage: Usage::default(),
+        };
+        folder.write("end.json", &end).unwrap();
+        assert_eq!(end.log_bytes, 6);
+        assert_eq!(folder.state(), RunState::Ended(Box::new(end)));
+
+        // An agent that starts anew.
+        fs::create_dir(runs.join(format!("{}.new", RunId(uuid::Uuid::from_u128(9))))).unwrap();
+        let all = RunFolder::all(&runs).unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].1, spec());
+        all[0].0.delete().unwrap();
+        assert_eq!(fs::read_dir(&runs).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_mark_is_set_once_and_its_lock_tells_of_the_launcher() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(place.path(), &spec()).unwrap();
+        assert!(!folder.was_launched() && !folder.launcher_lives());
+        let lock = folder.mark_launching().unwrap();
+        assert!(folder.was_launched() && folder.launcher_lives());
+        // What a child inherits is the same lock.
+        let childs = lock.try_clone().unwrap();
+        drop(lock);
+        assert!(folder.launcher_lives());
+        drop(childs);
+        assert!(folder.was_launched() && !folder.launcher_lives());
+        assert!(folder.mark_launching().is_err());
+    }
+}

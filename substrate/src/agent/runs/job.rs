@@ -1,0 +1,228 @@
+//! A container from what it needs to its end. The container's start and its init do the rest ([`crate::container`]).
+//!
+//! ```text
+//!   prepare: memory and disk, image, files, volumes ─► container.json ─► launching ─► launcher ─► watch until end.json
+//! ```
+//!
+//! `launching` is on disk before the launcher starts. An agent that finds it never starts the container again: it
+//! watches what is there, and if nothing lives and no end was written, the run is lost.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use api::run::{JobSpec, Outcome, RunEnd, RunSpec, RunState};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    Node,
+    artifacts::ArtifactError,
+    folder::{FolderError, RunFolder, StopOrder},
+    life::{Teller, end, stop_ordered},
+    volumes::VolumeError,
+};
+
+/// How often a container is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Looks after which life is asked for besides the files: two seconds.
+const LOOKS_PER_LIFE_CHECK: u32 = 20;
+
+/// Memory that must be available before a job is begun, bytes: the agent and the container's start need some.
+const LEAST_MEMORY: u64 = 64 << 20;
+
+/// What starts containers and reaches them: [`crate::container`] on a node.
+pub trait Containers: Send + Sync + 'static {
+    /// Writes what the start reads.
+    ///
+    /// # Errors
+    /// As [`RunFolder::write`].
+    fn describe(
+        &self,
+        folder: &RunFolder,
+        spec: &RunSpec,
+        job: &JobSpec,
+        parts: &Parts,
+    ) -> Result<(), FolderError>;
+
+    /// Starts the launcher in `folder`, with `lock` as its standard input, and does not wait.
+    ///
+    /// # Errors
+    /// It cannot be started; nothing was.
+    fn launch(&self, folder: &Path, lock: File) -> io::Result<()>;
+
+    /// Whether the container init lives.
+    fn is_alive(&self, folder: &Path) -> bool;
+
+    /// Makes the container init read `stop.json` and end the container.
+    ///
+    /// # Errors
+    /// There is none yet, or none any more.
+    fn signal_stop(&self, folder: &Path) -> io::Result<()>;
+
+    /// Takes away what a container that has ended could not take away itself.
+    fn clean(&self, folder: &Path);
+}
+
+/// What was prepared for a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// Root of the mounted image.
+    pub image: PathBuf,
+    /// Folders of the volumes, in the order of [`JobSpec::mounts`].
+    pub volumes: Vec<PathBuf>,
+    /// Files, in the order of [`JobSpec::files`].
+    pub files: Vec<PathBuf>,
+}
+
+/// Why a container was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Too little memory.
+    #[error("the node has {available} bytes of memory available and needs {LEAST_MEMORY} to begin a job")]
+    Memory {
+        /// What there is.
+        available: u64,
+    },
+    /// No image.
+    #[error("cannot fetch the image")]
+    Image(#[source] ArtifactError),
+    /// The image is none.
+    #[error("cannot mount the image")]
+    Mount(#[from] linux::LinuxError),
+    /// No file.
+    #[error("cannot fetch the file {path}")]
+    File {
+        /// Where it was to be in the container.
+        path: String,
+        /// Why.
+        #[source]
+        source: ArtifactError,
+    },
+    /// No volume.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// The run's folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The launcher.
+    #[error("cannot start the container's launcher")]
+    Launch(#[source] io::Error),
+}
+
+impl JobError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Image(error) | Self::File { source: error, .. } => error.is_transient(),
+            Self::Volume(error) => error.is_transient(),
+            Self::Memory { .. } | Self::Mount(_) | Self::Folder(_) | Self::Launch(_) => true,
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        let transient = self.is_transient();
+        Outcome::Failed { why: format!("{:#}", anyhow::Error::from(self)), transient }
+    }
+}
+
+/// One job.
+#[derive(Debug)]
+pub(super) struct Job<'a, C> {
+    pub(super) node: &'a Node<C>,
+    pub(super) folder: &'a RunFolder,
+    pub(super) spec: &'a RunSpec,
+    pub(super) container: &'a JobSpec,
+}
+
+impl<C: Containers> Job<'_, C> {
+    pub(super) async fn live(
+        &self,
+        stopped: &mut watch::Receiver<Option<StopOrder>>,
+        teller: &Teller,
+    ) -> RunEnd {
+        if !self.folder.was_launched() {
+            let begun = tokio::select! {
+                biased;
+                order = stop_ordered(stopped) => Err(Outcome::Stopped { why: order.why }),
+                prepared = self.prepare() => prepared.and_then(|()| self.launch()).map_err(JobError::outcome),
+            };
+            if let Err(outcome) = begun {
+                return end(self.folder, None, outcome);
+            }
+        }
+        self.watch(stopped, teller).await
+    }
+
+    async fn prepare(&self) -> Result<(), JobError> {
+        if let Some(available) = available_memory()
+            && available < LEAST_MEMORY
+        {
+            return Err(JobError::Memory { available });
+        }
+        let job = self.container;
+        let mut volumes = Vec::new();
+        for mount in &job.mounts {
+            volumes.push(self.node.volumes.existing(self.spec.workflow, &mount.volume)?);
+        }
+        let artifact = self.node.artifacts.get(job.image, job.image_size).await.map_err(JobError::Image)?;
+        let image = self.node.images.mount(job.image, &artifact)?;
+        let mut files = Vec::new();
+        for file in &job.files {
+            let fetched = self.node.artifacts.get(file.digest, file.size).await;
+            files.push(fetched.map_err(|source| JobError::File { path: file.path.clone(), source })?);
+        }
+        let parts = Parts { image, volumes, files };
+        Ok(self.node.containers.describe(self.folder, self.spec, job, &parts)?)
+    }
+
+    fn launch(&self) -> Result<(), JobError> {
+        let lock = self.folder.mark_launching()?;
+        self.node.containers.launch(self.folder.path(), lock).map_err(JobError::Launch)
+    }
+
+    /// Looks until the end is on disk, or nobody is left who could write it.
+    async fn watch(&self, stopped: &mut watch::Receiver<Option<StopOrder>>, teller: &Teller) -> RunEnd {
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut told, mut signalled) = (false, false);
+        for looks in 1_u32.. {
+            look.tick().await;
+            if !told && let Some(started) = self.folder.started() {
+                told = true;
+                teller.tell(RunState::Running { started }).await;
+            }
+            if let Some(end) = self.folder.end() {
+                return end;
+            }
+            if !signalled && stopped.borrow().is_some() {
+                // Before the container init is there nobody can be told; it is tried again.
+                signalled = self.node.containers.signal_stop(self.folder.path()).is_ok();
+            }
+            if looks.is_multiple_of(LOOKS_PER_LIFE_CHECK) && self.is_gone() {
+                break;
+            }
+        }
+        // It may have written its end as its last deed.
+        self.folder.end().unwrap_or_else(|| {
+            let why = "the container's init is gone and left no record of its end".to_owned();
+            end(self.folder, self.folder.started(), Outcome::Lost { why })
+        })
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.folder.launcher_lives() && !self.node.containers.is_alive(self.folder.path())
+    }
+}
+
+/// `MemAvailable` of `/proc/meminfo`, bytes.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}

@@ -1,0 +1,124 @@
+//! A run from its acceptance, or from where an earlier agent left it, to its end on disk.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{
+    ids::Timestamp,
+    run::{Outcome, RunEnd, RunReport, RunSpec, RunState, Usage, Work},
+};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Node,
+    folder::{RunFolder, Started, StopOrder},
+    job::{self, Containers},
+    transfer::Transfer,
+};
+use crate::clock;
+
+/// Pause before an end that could not be written is written again: the node is short of memory.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Lives the run, and reports how it goes.
+pub async fn live<C: Containers>(
+    node: Arc<Node<C>>,
+    folder: RunFolder,
+    spec: RunSpec,
+    mut stopped: watch::Receiver<Option<StopOrder>>,
+    reports: mpsc::Sender<RunReport>,
+) {
+    let teller = Teller { reports, run: spec.run };
+    let end = match &spec.work {
+        Work::Job(container) => {
+            let job = job::Job { node: &node, folder: &folder, spec: &spec, container };
+            job.live(&mut stopped, &teller).await
+        }
+        _ => transfer(&node, &folder, &spec, &mut stopped, &teller).await,
+    };
+    while let Err(error) = folder.write("end.json", &end) {
+        tracing::error!(run = %spec.run, "{:#}", anyhow::Error::from(error));
+        tokio::time::sleep(RETRY).await;
+    }
+    teller.tell(RunState::Ended(Box::new(end))).await;
+}
+
+/// Says how one run is.
+#[derive(Debug, Clone)]
+pub(super) struct Teller {
+    reports: mpsc::Sender<RunReport>,
+    run: api::run::RunId,
+}
+
+impl Teller {
+    pub(super) async fn tell(&self, state: RunState) {
+        // Nobody listens only while the agent ends; the next one reads it from the folder.
+        let _ = self.reports.send(RunReport { run: self.run, state }).await;
+    }
+}
+
+/// Volumes and transfers: they can be begun again, so an agent that starts anew does just that.
+async fn transfer<C: Containers>(
+    node: &Node<C>,
+    folder: &RunFolder,
+    spec: &RunSpec,
+    stopped: &mut watch::Receiver<Option<StopOrder>>,
+    teller: &Teller,
+) -> RunEnd {
+    let started = folder.started().unwrap_or_else(clock::now);
+    if let Err(error) = folder.write("started.json", &Started { started }) {
+        let why = format!("{:#}", anyhow::Error::from(error));
+        return end(folder, None, Outcome::Failed { why, transient: true });
+    }
+    teller.tell(RunState::Running { started }).await;
+    let outcome = tokio::select! {
+        biased;
+        order = stop_ordered(stopped) => Outcome::Stopped { why: order.why },
+        outcome = work(node, folder, spec) => outcome,
+        () = tokio::time::sleep(Duration::from_secs(spec.timeout_seconds)) => {
+            Outcome::TimedOut { seconds: spec.timeout_seconds }
+        }
+    };
+    match &outcome {
+        Outcome::Failed { why, .. } => folder.say(why),
+        Outcome::Stopped { why } => folder.say(&format!("stopped: {why}")),
+        Outcome::TimedOut { seconds } => folder.say(&format!("not done within {seconds} s")),
+        _ => {}
+    }
+    end(folder, Some(started), outcome)
+}
+
+async fn work<C: Containers>(node: &Node<C>, folder: &RunFolder, spec: &RunSpec) -> Outcome {
+    let done = match &spec.work {
+        Work::Volume { volume } => node.volumes.create(spec.workflow, volume, &spec.user).map_err(Into::into),
+        Work::Ingress { volume, path, source } => {
+            Transfer::new(node, spec, folder, volume, path).fetch(source).await
+        }
+        Work::Egress { volume, path, destination } => {
+            Transfer::new(node, spec, folder, volume, path).send(destination).await
+        }
+        Work::Job(_) => unreachable!("a job has a life of its own"),
+    };
+    match done {
+        Ok(()) => Outcome::Exited { code: 0 },
+        Err(error) => {
+            let transient = error.is_transient();
+            Outcome::Failed { why: format!("{:#}", anyhow::Error::from(error)), transient }
+        }
+    }
+}
+
+/// The end of a run that the agent ends itself.
+pub(super) fn end(folder: &RunFolder, started: Option<Timestamp>, outcome: Outcome) -> RunEnd {
+    let (ended, log_bytes) = (clock::now(), folder.log_bytes());
+    RunEnd { started, ended, outcome, log_bytes, usage: Usage::default() }
+}
+
+/// Waits until the server wants an end; for ever if nobody can tell any more.
+pub(super) async fn stop_ordered(stopped: &mut watch::Receiver<Option<StopOrder>>) -> StopOrder {
+    if let Ok(order) = stopped.wait_for(Option::is_some).await
+        && let Some(order) = order.clone()
+    {
+        return order;
+    }
+    std::future::pending().await
+}

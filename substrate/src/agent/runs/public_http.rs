@@ -1,0 +1,124 @@
+//! The HTTP client of transfers: to anybody's servers, with the certificates of public authorities from the node image.
+//! It shows no certificate of the node and follows redirects.
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring::default_provider,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+/// Time to reach a server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Time without a byte after which a transfer is begun anew.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Redirects that are followed.
+const MAX_REDIRECTS: usize = 10;
+
+/// Largest file of authorities read, bytes: Debian's is a quarter of a MiB.
+const MAX_AUTHORITIES_BYTES: u64 = 16 << 20;
+
+/// Why there is no client for a URL.
+#[derive(Debug, thiserror::Error)]
+pub enum PublicHttpError {
+    /// It is no URL.
+    #[error("{url:?} is no URL")]
+    Url {
+        /// What was given.
+        url: String,
+        /// Why.
+        #[source]
+        source: url::ParseError,
+    },
+    /// A scheme of which nothing is known here.
+    #[error("cannot transfer over {0:?}; use http or https")]
+    Scheme(String),
+    /// No authority can be trusted.
+    #[error(
+        "cannot verify https servers: no certificates of authorities in {path}; put ca-certificates into the node image"
+    )]
+    Authorities {
+        /// Where they should be.
+        path: String,
+        /// Why they are not.
+        #[source]
+        source: io::Error,
+    },
+    /// rustls or the client cannot be set up.
+    #[error("cannot make an HTTP client: {0}")]
+    Client(String),
+}
+
+/// A client that can speak to `url`.
+///
+/// # Errors
+/// [`PublicHttpError`].
+pub fn client(url: &str, authorities: &Path) -> Result<reqwest::Client, PublicHttpError> {
+    let parsed =
+        url::Url::parse(url).map_err(|source| PublicHttpError::Url { url: url.to_owned(), source })?;
+    // A redirect from http to https needs them too; without them only that fails.
+    let roots = match (parsed.scheme(), roots(authorities)) {
+        ("https", roots) => roots.map_err(|source| PublicHttpError::Authorities {
+            path: authorities.display().to_string(),
+            source,
+        })?,
+        ("http", roots) => roots.unwrap_or_else(|_| RootCertStore::empty()),
+        (other, _) => return Err(PublicHttpError::Scheme(other.to_owned())),
+    };
+    let failed = |error: &dyn std::fmt::Display| PublicHttpError::Client(error.to_string());
+    let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .user_agent(concat!("bedplate/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| failed(&error))
+}
+
+fn roots(path: &Path) -> io::Result<RootCertStore> {
+    use io::Read;
+
+    let mut pem = Vec::new();
+    std::fs::File::open(path)?.take(MAX_AUTHORITIES_BYTES).read_to_end(&mut pem)?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+    if roots.is_empty() {
+        return Err(io::Error::other("it holds no certificate"));
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_asked_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let empty = place.path().join("empty.pem");
+        std::fs::write(&empty, "").unwrap();
+        let tell = |url, path: &Path| {
+            client(url, path)
+                .map_or_else(|error| format!("{:#}", anyhow::Error::from(error)), |_| "ok".into())
+        };
+        assert_eq!(tell("http://server/file", Path::new("/none.pem")), "ok");
+        assert_eq!(
+            tell("https://server/file", Path::new("/none.pem")),
+            "cannot verify https servers: no certificates of authorities in /none.pem; put ca-certificates into \
+             the node image: No such file or directory (os error 2)"
+        );
+        assert!(tell("https://server/file", &empty).ends_with("it holds no certificate"));
+        assert_eq!(tell("ftp://server/file", &empty), "cannot transfer over \"ftp\"; use http or https");
+        assert_eq!(tell("file", &empty), "\"file\" is no URL: relative URL without a base");
+    }
+}

@@ -1,0 +1,173 @@
+//! What the agent knows of its runs and what an order does to them. Pure; [`super::keep`] does what it says.
+//!
+//! ```text
+//!             accept              began               over
+//!   StartRun ────────► preparing ───────► running ───────► ended ──► ForgetRuns
+//! ```
+//!
+//! A state only goes forward. What the server has not been told yet waits in `unsaid`, one report per run: a run that
+//! goes on before its word is said is told as it is then.
+
+use std::collections::BTreeMap;
+
+use api::{
+    ids::Timestamp,
+    run::{MAX_RUNS_PER_NODE, Outcome, RunEnd, RunId, RunReport, RunSpec, RunState, Usage, WorkflowId},
+};
+
+/// What the server wants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    /// Begin a run.
+    Start(Box<RunSpec>),
+    /// End one.
+    Stop {
+        /// Which.
+        run: RunId,
+        /// Time between SIGTERM and SIGKILL, seconds.
+        grace_seconds: u32,
+        /// The server's words.
+        why: String,
+    },
+    /// Forget runs that have ended.
+    Forget(Vec<RunId>),
+    /// Delete the volumes of a workflow.
+    RemoveVolumes(WorkflowId),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Write the run's folder, then begin it. If it cannot be written: [`Core::not_accepted`].
+    Accept(Box<RunSpec>),
+    /// Write down that it shall end, and tell it.
+    Stop {
+        /// Which.
+        run: RunId,
+        /// Seconds between the signals.
+        grace_seconds: u32,
+        /// Why.
+        why: String,
+    },
+    /// Stop sending its log, delete its folder.
+    Delete(RunId),
+    /// Delete the volumes of a workflow.
+    RemoveVolumes(WorkflowId),
+}
+
+/// All runs that the agent holds.
+#[derive(Debug, Default)]
+pub struct Core {
+    runs: BTreeMap<RunId, RunState>,
+    /// At most one per run held, and one per refusal; those go out over the connection that brought the order.
+    unsaid: BTreeMap<RunId, RunReport>,
+}
+
+impl Core {
+    /// Takes back a run that was found on disk.
+    pub fn adopt(&mut self, run: RunId, state: RunState) {
+        self.runs.insert(run, state);
+    }
+
+    /// What an order asks for. `now` goes into the ends of runs that never were.
+    pub fn order(&mut self, order: Order, now: Timestamp) -> Vec<Effect> {
+        match order {
+            Order::Start(spec) => self.start(spec, now),
+            Order::Stop { run, grace_seconds, why } => match self.runs.get(&run) {
+                None => {
+                    self.say(run, never(now, Outcome::Stopped { why }));
+                    Vec::new()
+                }
+                Some(state @ RunState::Ended(_)) => {
+                    self.say(run, state.clone());
+                    Vec::new()
+                }
+                Some(_) => vec![Effect::Stop { run, grace_seconds, why }],
+            },
+            Order::Forget(runs) => {
+                runs.into_iter().filter(|run| self.forget(*run)).map(Effect::Delete).collect()
+            }
+            Order::RemoveVolumes(workflow) => vec![Effect::RemoveVolumes(workflow)],
+        }
+    }
+
+    fn start(&mut self, spec: Box<RunSpec>, now: Timestamp) -> Vec<Effect> {
+        if self.runs.contains_key(&spec.run) {
+            return Vec::new();
+        }
+        if self.runs.len() >= MAX_RUNS_PER_NODE {
+            let why = format!("the node already holds {MAX_RUNS_PER_NODE} runs");
+            self.say(spec.run, never(now, Outcome::Failed { why, transient: true }));
+            return Vec::new();
+        }
+        self.runs.insert(spec.run, RunState::Preparing {});
+        self.say(spec.run, RunState::Preparing {});
+        vec![Effect::Accept(spec)]
+    }
+
+    fn forget(&mut self, run: RunId) -> bool {
+        let over = matches!(self.runs.get(&run), Some(RunState::Ended(_)));
+        if over {
+            self.runs.remove(&run);
+            self.unsaid.remove(&run);
+        }
+        over
+    }
+
+    /// The run's folder could not be written; it never begins.
+    pub fn not_accepted(&mut self, run: RunId, why: String, now: Timestamp) {
+        self.runs.remove(&run);
+        self.say(run, never(now, Outcome::Failed { why, transient: true }));
+    }
+
+    /// A run went on. `false` if that is nothing new: it is not held, or was further already.
+    pub fn advanced(&mut self, report: RunReport) -> bool {
+        let Some(state) = self.runs.get_mut(&report.run) else { return false };
+        if rank(&report.state) <= rank(state) {
+            return false;
+        }
+        *state = report.state.clone();
+        self.unsaid.insert(report.run, report);
+        true
+    }
+
+    /// Everything, for the beginning of a session. Nothing is unsaid then but refusals.
+    pub fn list(&mut self) -> Vec<RunReport> {
+        self.unsaid.retain(|run, _| !self.runs.contains_key(run));
+        self.runs.iter().map(|(run, state)| RunReport { run: *run, state: state.clone() }).collect()
+    }
+
+    /// `true` if a report waits.
+    #[must_use]
+    pub fn has_unsaid(&self) -> bool {
+        !self.unsaid.is_empty()
+    }
+
+    /// Takes a report to be said.
+    pub fn take_unsaid(&mut self) -> Option<RunReport> {
+        self.unsaid.pop_first().map(|(_, report)| report)
+    }
+
+    fn say(&mut self, run: RunId, state: RunState) {
+        self.unsaid.insert(run, RunReport { run, state });
+    }
+}
+
+fn rank(state: &RunState) -> u8 {
+    match state {
+        RunState::Preparing {} => 0,
+        RunState::Running { .. } => 1,
+        RunState::Ended(_) => 2,
+    }
+}
+
+/// The end of a run that never began.
+#[must_use]
+pub fn never(ended: Timestamp, outcome: Outcome) -> RunState {
+    let usage = Usage::default();
+    RunState::Ended(Box::new(RunEnd { started: None, ended, outcome, log_bytes: 0, usage }))
+}
+
+#[cfg(test)]
+#[path = "state/tests.rs"]
+mod tests;

@@ -1,0 +1,163 @@
+//! Orders against the core.
+
+use api::run::{RunUser, Work};
+use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
+
+use super::*;
+
+fn run(number: u8) -> RunId {
+    RunId(uuid::Uuid::from_bytes([number; 16]))
+}
+
+fn spec(number: u8) -> Box<RunSpec> {
+    Box::new(RunSpec {
+        run: run(number),
+        workflow: WorkflowId(uuid::Uuid::from_bytes([1; 16])),
+        subject: format!("job j{number}"),
+        user: RunUser { name: "u".into(), uid: 1000, gid: 1000, groups: Vec::new() },
+        work: Work::Volume { volume: "v".into() },
+        timeout_seconds: 10,
+    })
+}
+
+fn running(number: u8) -> RunReport {
+    RunReport { run: run(number), state: RunState::Running { started: Timestamp(5) } }
+}
+
+fn ended(number: u8, code: i32) -> RunReport {
+    let outcome = Outcome::Exited { code };
+    let end = RunEnd {
+        started: Some(Timestamp(5)),
+        ended: Timestamp(6),
+        outcome,
+        log_bytes: 3,
+        usage: Usage::default(),
+    };
+    RunReport { run: run(number), state: RunState::Ended(Box::new(end)) }
+}
+
+fn stop(number: u8) -> Order {
+    Order::Stop { run: run(number), grace_seconds: 3, why: "because".into() }
+}
+
+#[test]
+fn a_run_is_accepted_once_and_only_goes_forward() {
+    let mut core = Core::default();
+    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(1)), [Effect::Accept(spec(1))]);
+    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(1)), []);
+    assert_eq!(core.take_unsaid().unwrap().state, RunState::Preparing {});
+    assert!(core.advanced(running(1)));
+    assert!(!core.advanced(running(1)));
+    assert!(core.advanced(ended(1, 7)));
+    assert!(!core.advanced(running(1)));
+    assert!(!core.advanced(ended(1, 0)));
+    // Only its last state is said.
+    assert_eq!(core.take_unsaid(), Some(ended(1, 7)));
+    assert_eq!(core.take_unsaid(), None);
+    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(9)), []);
+    assert_eq!(core.list(), [ended(1, 7)]);
+}
+
+#[test]
+fn only_what_has_ended_is_forgotten() {
+    let mut core = Core::default();
+    core.adopt(run(1), running(1).state);
+    core.adopt(run(2), ended(2, 0).state);
+    let forget = Order::Forget(vec![run(1), run(2), run(3)]);
+    assert_eq!(core.order(forget.clone(), Timestamp(1)), [Effect::Delete(run(2))]);
+    assert_eq!(core.order(forget, Timestamp(1)), []);
+    assert_eq!(core.list(), [running(1)]);
+}
+
+#[test]
+fn a_stop_reaches_what_lives_and_is_answered_for_what_does_not() {
+    let mut core = Core::default();
+    core.adopt(run(1), running(1).state);
+    core.adopt(run(2), ended(2, 7).state);
+    let effect = Effect::Stop { run: run(1), grace_seconds: 3, why: "because".into() };
+    assert_eq!(core.order(stop(1), Timestamp(1)), [effect]);
+    assert_eq!(core.order(stop(2), Timestamp(1)), []);
+    assert_eq!(core.take_unsaid(), Some(ended(2, 7)));
+    assert_eq!(core.order(stop(3), Timestamp(1)), []);
+    let state = never(Timestamp(1), Outcome::Stopped { why: "because".into() });
+    assert_eq!(core.take_unsaid(), Some(RunReport { run: run(3), state }));
+    // It was told, it is not held.
+    assert_eq!(core.list().len(), 2);
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused_and_may_come_again() {
+    let mut core = Core::default();
+    core.order(Order::Start(spec(1)), Timestamp(1));
+    core.not_accepted(run(1), "no space".into(), Timestamp(2));
+    let state = never(Timestamp(2), Outcome::Failed { why: "no space".into(), transient: true });
+    assert_eq!(core.take_unsaid(), Some(RunReport { run: run(1), state }));
+    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(3)), [Effect::Accept(spec(1))]);
+
+    let mut core = Core::default();
+    for number in 0..MAX_RUNS_PER_NODE {
+        core.adopt(RunId(uuid::Uuid::from_u128(number as u128)), RunState::Preparing {});
+    }
+    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(1)), []);
+    let why = "the node already holds 4096 runs".to_owned();
+    let state = never(Timestamp(1), Outcome::Failed { why, transient: true });
+    assert_eq!(core.take_unsaid(), Some(RunReport { run: run(1), state }));
+}
+
+proptest! {
+    /// After any history the list and what was said agree, and no run was accepted twice.
+    #[test]
+    fn nothing_is_lost_or_done_twice(history in proptest::collection::vec(step(), 0..60)) {
+        let mut core = Core::default();
+        let mut accepted = std::collections::BTreeSet::new();
+        let mut said: BTreeMap<RunId, RunState> = BTreeMap::new();
+        for step in history {
+            let effects = match step {
+                Step::Order(order) => core.order(order, Timestamp(1)),
+                Step::Advance(report) => { core.advanced(report); Vec::new() }
+                Step::Say => {
+                    if let Some(report) = core.take_unsaid() {
+                        if let Some(before) = said.get(&report.run) {
+                            assert!(rank(before) <= rank(&report.state));
+                        }
+                        said.insert(report.run, report.state);
+                    }
+                    Vec::new()
+                }
+            };
+            for effect in effects {
+                match effect {
+                    Effect::Accept(spec) => assert!(accepted.insert(spec.run)),
+                    // The server does not use it again; this history may.
+                    Effect::Delete(run) => { accepted.remove(&run); said.remove(&run); }
+                    _ => {}
+                }
+            }
+        }
+        while let Some(report) = core.take_unsaid() {
+            said.insert(report.run, report.state);
+        }
+        for report in core.list() {
+            assert_eq!(said.get(&report.run), Some(&report.state));
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Order(Order),
+    Advance(RunReport),
+    Say,
+}
+
+/// Stops are left out: that of an unknown run is told as its end.
+fn step() -> impl Strategy<Value = Step> {
+    let number = 0..4_u8;
+    prop_oneof![
+        number.clone().prop_map(|number| Step::Order(Order::Start(spec(number)))),
+        number.clone().prop_map(|number| Step::Order(Order::Forget(vec![run(number)]))),
+        number.clone().prop_map(|number| Step::Advance(running(number))),
+        (number, any::<bool>()).prop_map(|(number, bad)| Step::Advance(ended(number, bad.into()))),
+        Just(Step::Say),
+    ]
+}

@@ -1,0 +1,504 @@
+//! The keeper with all its tasks against a server that is played by the test over mutual TLS, and containers that are
+//! played by threads of the test. The agent is killed by dropping its tasks, and started anew on the same folders.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Mutex,
+};
+
+use api::{
+    ids::{Digest, Timestamp},
+    run::{
+        Destination, JobFile, JobSpec, LogTaken, Mount, Outcome, RunEnd, RunUser, Source, Usage, Work,
+        WorkflowId,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{sleep, timeout},
+};
+
+use super::{folder::Started, job::Parts, *};
+use crate::agent::test_server::{acceptor, ca, identity, listen};
+
+/// A container is what its command says: `exit N` after it wrote a line; `hang` until it is stopped; `vanish`.
+#[derive(Debug, Default, Clone)]
+struct Pretend {
+    world: Arc<World>,
+}
+
+/// Outlives the agent, as containers do.
+#[derive(Debug, Default)]
+struct World {
+    launched: Mutex<Vec<RunId>>,
+    commands: Mutex<BTreeMap<PathBuf, Vec<String>>>,
+    alive: Mutex<BTreeMap<PathBuf, File>>,
+}
+
+impl World {
+    fn write_end(&self, path: &Path, outcome: Outcome) {
+        let log_bytes = fs::metadata(path.join("log")).map_or(0, |log| log.len());
+        let end = RunEnd {
+            started: Some(Timestamp(5)),
+            ended: Timestamp(6),
+            outcome,
+            log_bytes,
+            usage: Usage::default(),
+        };
+        fs::write(path.join("end.new"), serde_json::to_vec(&end).unwrap()).unwrap();
+        fs::rename(path.join("end.new"), path.join("end.json")).unwrap();
+        self.alive.lock().unwrap().remove(path);
+    }
+}
+
+impl job::Containers for Pretend {
+    fn describe(
+        &self,
+        folder: &RunFolder,
+        _: &RunSpec,
+        job: &JobSpec,
+        parts: &Parts,
+    ) -> Result<(), FolderError> {
+        assert!(parts.image.join("mounted").exists());
+        assert!(parts.volumes.iter().all(|volume| volume.is_dir()));
+        assert!(parts.files.iter().all(|file| file.exists()));
+        self.world.commands.lock().unwrap().insert(folder.path().into(), job.command.clone());
+        Ok(())
+    }
+
+    fn launch(&self, folder: &Path, lock: File) -> io::Result<()> {
+        let run = folder.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        self.world.launched.lock().unwrap().push(run);
+        let command = self.world.commands.lock().unwrap()[folder].clone();
+        self.world.alive.lock().unwrap().insert(folder.into(), lock);
+        fs::write(folder.join("started.json"), serde_json::to_vec(&Started { started: Timestamp(5) })?)?;
+        fs::write(folder.join("log"), format!("{}\n", command.join(" ")))?;
+        match command[0].as_str() {
+            "exit" => self.world.write_end(folder, Outcome::Exited { code: command[1].parse().unwrap() }),
+            "vanish" => drop(self.world.alive.lock().unwrap().remove(folder)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_alive(&self, folder: &Path) -> bool {
+        self.world.alive.lock().unwrap().contains_key(folder)
+    }
+
+    fn signal_stop(&self, folder: &Path) -> io::Result<()> {
+        if !self.is_alive(folder) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let order: StopOrder = serde_json::from_slice(&fs::read(folder.join("stop.json"))?)?;
+        self.world.write_end(folder, Outcome::Stopped { why: order.why });
+        Ok(())
+    }
+
+    fn clean(&self, _: &Path) {}
+}
+
+/// What the server has got and gives.
+#[derive(Debug, Default)]
+struct Shelf {
+    artifacts: Mutex<BTreeMap<String, Vec<u8>>>,
+    logs: Mutex<BTreeMap<String, Vec<u8>>>,
+    files: Mutex<Vec<Vec<u8>>>,
+    /// Requests, one line each.
+    asked: Mutex<Vec<String>>,
+    /// Requests that are answered with 503 yet.
+    failing: Mutex<u32>,
+}
+
+struct Rig {
+    place: tempfile::TempDir,
+    world: Arc<World>,
+    shelf: Arc<Shelf>,
+    identity: watch::Sender<Arc<api::enroll::AgentIdentity>>,
+}
+
+/// An agent; dropped, it is as good as killed.
+struct Agent {
+    requests: mpsc::Sender<Request>,
+    outbox: mpsc::Receiver<FromAgent>,
+    task: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.task.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let ca = ca();
+        let (listener, address) = listen().await;
+        let acceptor = acceptor(&ca);
+        let shelf = Arc::new(Shelf::default());
+        let served = shelf.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, shelf) = (acceptor.clone(), served.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let _ = serve(stream, &shelf).await;
+                });
+            }
+        });
+        let mut who = identity(&ca, &ca);
+        who.fleet_servers = vec![address];
+        let (identity, _) = watch::channel(Arc::new(who));
+        Self { place: tempfile::tempdir().unwrap(), world: Arc::default(), shelf, identity }
+    }
+
+    fn places(&self) -> Places {
+        let at = |name| self.place.path().join(name);
+        Places {
+            runs: at("runs"),
+            images: at("images"),
+            artifacts: at("artifacts"),
+            volumes: at("volumes"),
+            authorities: at("none.pem"),
+        }
+    }
+
+    fn start(&self) -> Agent {
+        let mounting = Mounting {
+            mount: |file, target| {
+                fs::copy(file, target.join("mounted"))
+                    .map(drop)
+                    .map_err(|errno| linux::LinuxError::new("mount", "x", errno))
+            },
+            unmount: |_| Ok(()),
+            is_mounted: |target| target.join("mounted").exists(),
+        };
+        let servers = Servers::new(self.identity.subscribe());
+        let node = Node::new(self.places(), servers, mounting, Pretend { world: self.world.clone() });
+        let (requests, asked) = mpsc::channel(MAX_REQUESTS);
+        let (said, outbox) = mpsc::channel(4);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(keep(node, asked, said));
+        Agent { requests, outbox, task: Some(runtime) }
+    }
+
+    fn artifact(&self, content: &[u8]) -> (Digest, u64) {
+        let mut value = [0; 32];
+        value.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, content).as_ref());
+        let digest = Digest(value);
+        self.shelf.artifacts.lock().unwrap().insert(digest.hex(), content.to_vec());
+        (digest, content.len() as u64)
+    }
+
+    fn asked(&self, what: &str) -> usize {
+        self.shelf.asked.lock().unwrap().iter().filter(|line| line.starts_with(what)).count()
+    }
+
+    fn job(&self, number: u128, command: &str) -> RunSpec {
+        let (image, image_size) = self.artifact(b"an image");
+        let (digest, size) = self.artifact(b"a file");
+        let job = JobSpec {
+            image,
+            image_size,
+            command: command.split(' ').map(str::to_owned).collect(),
+            env: Vec::new(),
+            cwd: "/".into(),
+            hostname: "h".into(),
+            mounts: Vec::new(),
+            files: vec![JobFile { path: "/f".into(), digest, size, executable: false }],
+            cpus: vec![0],
+            mems: vec![0],
+            memory_bytes: 1 << 20,
+            pids: 10,
+            devices: Vec::new(),
+            isolated_network: false,
+            forbidden: Vec::new(),
+        };
+        spec(number, Work::Job(Box::new(job)))
+    }
+}
+
+fn spec(number: u128, work: Work) -> RunSpec {
+    let (uid, gid) = linux::root::own_ids();
+    RunSpec {
+        run: RunId(uuid::Uuid::from_u128(number)),
+        workflow: WorkflowId(uuid::Uuid::from_u128(1)),
+        subject: format!("run {number}"),
+        user: RunUser { name: "u".into(), uid, gid, groups: Vec::new() },
+        work,
+        timeout_seconds: 60,
+    }
+}
+
+impl Agent {
+    async fn order(&self, order: Order) {
+        let (done, dealt_with) = oneshot::channel();
+        self.requests.send(Request::Order(order, done)).await.unwrap();
+        dealt_with.await.unwrap();
+    }
+
+    async fn list(&self) -> Vec<RunReport> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::List(answer)).await.unwrap();
+        answered.await.unwrap()
+    }
+
+    /// What is said of a run until it is running, or over.
+    async fn until(&mut self, run: RunId, wanted: fn(&RunState) -> bool) -> RunState {
+        let wait = async {
+            loop {
+                match self.outbox.recv().await.unwrap() {
+                    FromAgent::Run { report } if report.run == run && wanted(&report.state) => {
+                        return report.state;
+                    }
+                    _ => {}
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), wait).await.expect("nothing is said of the run")
+    }
+
+    /// Orders a run and waits for its end.
+    async fn run(&mut self, spec: RunSpec) -> RunEnd {
+        let run = spec.run;
+        self.order(Order::Start(Box::new(spec))).await;
+        match self.until(run, is_over).await {
+            RunState::Ended(end) => *end,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn is_over(state: &RunState) -> bool {
+    matches!(state, RunState::Ended(_))
+}
+
+fn is_running(state: &RunState) -> bool {
+    matches!(state, RunState::Running { .. })
+}
+
+async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let wait = async {
+        while !is() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(20), wait).await.is_ok(), "{what}");
+}
+
+/// Enough HTTP for what the agent asks, one request after another.
+async fn serve<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
+    stream: T,
+    shelf: &Shelf,
+) -> io::Result<()> {
+    let mut stream = tokio::io::BufStream::new(stream);
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await?);
+        }
+        let head = String::from_utf8_lossy(&head).to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        stream.read_exact(&mut body).await?;
+        let line = head.lines().next().unwrap().to_owned();
+        let (status, answer) = answer(&line, &body, shelf);
+        shelf.asked.lock().unwrap().push(line);
+        let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n", answer.len());
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&answer).await?;
+        stream.flush().await?;
+    }
+}
+
+fn answer(line: &str, body: &[u8], shelf: &Shelf) -> (u16, Vec<u8>) {
+    let mut failing = shelf.failing.lock().unwrap();
+    if *failing > 0 {
+        *failing -= 1;
+        return (503, Vec::new());
+    }
+    let words: Vec<&str> = line.split(' ').collect();
+    let parts: Vec<&str> = words[1].split(['/', '?', '=']).collect();
+    match (words[0], parts.as_slice()) {
+        ("get", ["", "node", "v1", "artifacts", "sha256", hex]) => shelf
+            .artifacts
+            .lock()
+            .unwrap()
+            .get(*hex)
+            .map_or((404, Vec::new()), |content| (200, content.clone())),
+        ("post", ["", "node", "v1", "runs", run, "log", "offset", offset]) => {
+            let mut logs = shelf.logs.lock().unwrap();
+            let log = logs.entry((*run).to_owned()).or_default();
+            let offset: usize = offset.parse().unwrap();
+            if let Some(new) = body.get(log.len().wrapping_sub(offset)..) {
+                log.extend_from_slice(new);
+            }
+            (200, serde_json::to_vec(&LogTaken { length: log.len() as u64 }).unwrap())
+        }
+        ("put", ["", "node", "v1", "runs", _, "file"]) => {
+            shelf.files.lock().unwrap().push(body.to_vec());
+            (204, Vec::new())
+        }
+        _ => (404, Vec::new()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_once_and_its_log_arrives() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let end = agent.run(rig.job(1, "exit 7")).await;
+    assert_eq!((end.outcome, end.log_bytes), (Outcome::Exited { code: 7 }, 7));
+    agent.order(Order::Start(Box::new(rig.job(1, "exit 7")))).await;
+    let run = rig.job(1, "").run;
+    eventually("the log is there", || {
+        rig.shelf.logs.lock().unwrap().get(&run.to_string()).is_some_and(|log| log == b"exit 7\n")
+    })
+    .await;
+    assert_eq!(*rig.world.launched.lock().unwrap(), [run]);
+    assert_eq!(agent.list().await.len(), 1);
+    agent.order(Order::Forget(vec![run])).await;
+    assert_eq!(agent.list().await, []);
+    assert_eq!(fs::read_dir(rig.places().runs).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_runs_wait_for_one_download() {
+    let rig = Rig::new().await;
+    *rig.shelf.failing.lock().unwrap() = 1;
+    let mut agent = rig.start();
+    for number in 1..=8 {
+        agent.order(Order::Start(Box::new(rig.job(number, "exit 0")))).await;
+    }
+    let mut over = 0;
+    while over < 8 {
+        if let FromAgent::Run { report } = agent.outbox.recv().await.unwrap() {
+            over += usize::from(is_over(&report.state));
+        }
+    }
+    // Image and file, and the one that failed.
+    assert_eq!(rig.asked("get /node/v1/artifacts/"), 3);
+    assert_eq!(rig.world.launched.lock().unwrap().len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_outlives_the_agent_and_is_not_started_again() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let (ends, hangs) = (rig.job(1, "hang"), rig.job(2, "hang"));
+    for spec in [&ends, &hangs] {
+        agent.order(Order::Start(Box::new(spec.clone()))).await;
+        agent.until(spec.run, is_running).await;
+    }
+    drop(agent);
+    rig.world.write_end(&rig.places().runs.join(ends.run.to_string()), Outcome::Exited { code: 7 });
+
+    let mut agent = rig.start();
+    let states: Vec<_> = agent.list().await.into_iter().map(|report| report.state).collect();
+    assert!(is_over(&states[0]) && is_running(&states[1]), "{states:?}");
+    let stop = Order::Stop { run: hangs.run, grace_seconds: 1, why: "enough".into() };
+    agent.order(stop).await;
+    let RunState::Ended(end) = agent.until(hangs.run, is_over).await else { panic!() };
+    assert_eq!(end.outcome, Outcome::Stopped { why: "enough".into() });
+    eventually("both logs are there", || rig.shelf.logs.lock().unwrap().len() == 2).await;
+    assert_eq!(rig.world.launched.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_vanished_is_lost() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let end = agent.run(rig.job(1, "vanish")).await;
+    assert!(matches!(end.outcome, Outcome::Lost { .. }), "{end:?}");
+    drop(agent);
+    // Marked and never launched: who knows? It is not tried.
+    let spec = rig.job(2, "exit 0");
+    RunFolder::create(&rig.places().runs, &spec).unwrap().mark_launching().unwrap();
+    // Accepted only: it is begun.
+    RunFolder::create(&rig.places().runs, &rig.job(3, "exit 0")).unwrap();
+    let mut agent = rig.start();
+    let RunState::Ended(end) = agent.until(rig.job(3, "").run, is_over).await else { panic!() };
+    assert_eq!(end.outcome, Outcome::Exited { code: 0 });
+    let RunState::Ended(end) = agent.until(spec.run, is_over).await else { panic!() };
+    assert!(matches!(end.outcome, Outcome::Lost { .. }), "{end:?}");
+    assert_eq!(*rig.world.launched.lock().unwrap(), [rig.job(1, "").run, rig.job(3, "").run]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_through_a_volume_and_jobs_need_theirs() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let mut mounts = rig.job(1, "exit 0");
+    if let Work::Job(job) = &mut mounts.work {
+        job.mounts = vec![Mount { volume: "v".into(), location: "/v".into() }];
+    }
+    let why = match agent.run(mounts.clone()).await.outcome {
+        Outcome::Failed { why, transient: false } => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why, "the volume v is not on this node; it was removed, or the node was rebooted");
+    let volume = || "v".to_owned();
+    assert!(agent.run(spec(2, Work::Volume { volume: volume() })).await.outcome.is_success());
+    let (digest, size) = rig.artifact(b"contents");
+    let source = Source::Artifact { digest, size };
+    let ingress = Work::Ingress { volume: volume(), path: "a/b".into(), source };
+    assert!(agent.run(spec(3, ingress)).await.outcome.is_success());
+    mounts.run = RunId(uuid::Uuid::from_u128(4));
+    assert!(agent.run(mounts).await.outcome.is_success());
+    let egress = |path: &str| Work::Egress {
+        volume: volume(),
+        path: path.into(),
+        destination: Destination::Client {},
+    };
+    // The server is away for a moment.
+    *rig.shelf.failing.lock().unwrap() = 1;
+    assert!(agent.run(spec(5, egress("a/b"))).await.outcome.is_success());
+    assert_eq!(*rig.shelf.files.lock().unwrap(), [b"contents"]);
+    std::os::unix::fs::symlink(
+        "/etc/shadow",
+        rig.places().volumes.join(spec(1, egress("")).workflow.to_string()).join("v/link"),
+    )
+    .unwrap();
+    let end = agent.run(spec(6, egress("link"))).await;
+    assert!(matches!(end.outcome, Outcome::Failed { transient: false, .. }), "{end:?}");
+    assert!(end.log_bytes > 0);
+    agent.order(Order::RemoveVolumes(spec(1, egress("")).workflow)).await;
+    let end = agent.run(spec(7, egress("a/b"))).await;
+    assert!(matches!(end.outcome, Outcome::Failed { transient: false, .. }), "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let mut absent = rig.job(1, "exit 0");
+    if let Work::Job(job) = &mut absent.work {
+        job.image = Digest([9; 32]);
+    }
+    let end = agent.run(absent).await;
+    let Outcome::Failed { why, transient: false } = end.outcome else { panic!("{end:?}") };
+    assert!(why.starts_with("cannot fetch the image: the server answers 404 Not Found to https://"), "{why}");
+    assert_eq!(*rig.world.launched.lock().unwrap(), []);
+
+    assert!(agent.run(spec(2, Work::Volume { volume: "v".into() })).await.outcome.is_success());
+    // Nobody listens there, so it is tried again and again.
+    let source = Source::Http { url: "http://user:secret@127.0.0.1:9/x?key=secret".into() };
+    let ingress = Work::Ingress { volume: "v".into(), path: "f".into(), source };
+    let mut slow = spec(3, ingress.clone());
+    slow.timeout_seconds = 1;
+    let end = agent.run(slow.clone()).await;
+    assert_eq!(end.outcome, Outcome::TimedOut { seconds: 1 });
+    let log = fs::read_to_string(rig.places().runs.join(slow.run.to_string()).join("log")).unwrap();
+    assert!(log.starts_with("GET http://127.0.0.1:9/x\n") && !log.contains("secret"), "{log}");
+    // And until it is stopped.
+    let endless = spec(4, ingress);
+    agent.order(Order::Start(Box::new(endless.clone()))).await;
+    agent.until(endless.run, is_running).await;
+    agent.order(Order::Stop { run: endless.run, grace_seconds: 1, why: "enough".into() }).await;
+    let RunState::Ended(end) = agent.until(endless.run, is_over).await else { panic!() };
+    assert_eq!(end.outcome, Outcome::Stopped { why: "enough".into() });
+}

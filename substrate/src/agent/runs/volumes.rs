@@ -1,0 +1,317 @@
+//! Ephemeral volumes: `VOLUMES/WORKFLOW/NAME`, owned by the user, mode 0700, on this node alone.
+//!
+//! Whatever is in a volume was written by jobs. So paths in it are resolved by the kernel beneath the volume, without
+//! symbolic links and without crossing mounts (`openat2`), and only regular files are opened.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{DirBuilderExt, PermissionsExt, chown},
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use api::run::{RunUser, WorkflowId};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+    sys::stat::{Mode, SFlag, fstat, mkdirat},
+    unistd::{Gid, Uid, fchown},
+};
+
+/// Longest name of a volume, bytes: that of a file.
+const MAX_NAME_BYTES: usize = 255;
+
+/// Folders above the volumes: passable, not readable, for containers enter them by bind mounts alone.
+const ABOVE_MODE: u32 = 0o711;
+
+/// Why a volume or a file in it cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The name is no name of a folder.
+    #[error(
+        "{0:?} cannot be the name of a volume; use 1 to {MAX_NAME_BYTES} bytes without / that are not . or .."
+    )]
+    Name(String),
+    /// The path leads nowhere in a volume.
+    #[error("{0:?} is no path in a volume; use a relative path without .. that ends in a file's name")]
+    Path(String),
+    /// The volume is not here.
+    #[error("the volume {0} is not on this node; it was removed, or the node was rebooted")]
+    Missing(String),
+    /// There is something else than a file.
+    #[error("{path} in the volume {volume} is no regular file")]
+    NoFile {
+        /// The volume.
+        volume: String,
+        /// The path in it.
+        path: String,
+    },
+    /// The system refused.
+    #[error("cannot {step} {path} in the volume {volume}{hint}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// The volume.
+        volume: String,
+        /// The path in it.
+        path: String,
+        /// What this errno means here.
+        hint: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl VolumeError {
+    /// `true` if the same may work at another time.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::System { source, .. } => is_transient(source),
+            _ => false,
+        }
+    }
+}
+
+/// A full disk, no memory, no descriptors: they pass.
+#[must_use]
+pub fn is_transient(error: &io::Error) -> bool {
+    let passing = [Errno::ENOSPC, Errno::EDQUOT, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO];
+    error.raw_os_error().is_some_and(|raw| passing.contains(&Errno::from_raw(raw)))
+}
+
+/// All volumes of the node.
+#[derive(Debug, Clone)]
+pub struct Volumes {
+    folder: PathBuf,
+}
+
+impl Volumes {
+    /// Volumes below this folder.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where a volume is, or would be.
+    ///
+    /// # Errors
+    /// [`VolumeError::Name`].
+    pub fn path(&self, workflow: WorkflowId, volume: &str) -> Result<PathBuf, VolumeError> {
+        let good = !matches!(volume, "" | "." | "..")
+            && volume.len() <= MAX_NAME_BYTES
+            && !volume.contains(['/', '\0']);
+        if !good {
+            return Err(VolumeError::Name(volume.to_owned()));
+        }
+        Ok(self.folder.join(workflow.to_string()).join(volume))
+    }
+
+    /// Where a volume is.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`], [`VolumeError::Name`].
+    pub fn existing(&self, workflow: WorkflowId, volume: &str) -> Result<PathBuf, VolumeError> {
+        let path = self.path(workflow, volume)?;
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            return Ok(path);
+        }
+        Err(VolumeError::Missing(volume.to_owned()))
+    }
+
+    /// Makes a volume of the user's. One that exists stays as it is, with its contents.
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub fn create(&self, workflow: WorkflowId, volume: &str, user: &RunUser) -> Result<(), VolumeError> {
+        let path = self.path(workflow, volume)?;
+        let make = || {
+            let above = self.folder.join(workflow.to_string());
+            fs::DirBuilder::new().recursive(true).mode(ABOVE_MODE).create(&above)?;
+            // The process's umask must not decide who can pass.
+            fs::set_permissions(&above, fs::Permissions::from_mode(ABOVE_MODE))?;
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+            chown(&path, Some(user.uid), Some(user.gid))
+        };
+        make().map_err(|source| self.system("make", volume, "the folder", source))
+    }
+
+    /// An empty file for writing, the user's; folders on the way are made, the user's too.
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub fn create_file(
+        &self,
+        workflow: WorkflowId,
+        volume: &str,
+        path: &str,
+        user: &RunUser,
+    ) -> Result<File, VolumeError> {
+        let root = self.open(workflow, volume)?;
+        let names = names(path)?;
+        let system = |errno: Errno| self.system("write", volume, path, errno.into());
+        let mut folder = root;
+        for name in &names[..names.len() - 1] {
+            match mkdirat(folder.as_fd(), *name, Mode::from_bits_truncate(0o755)) {
+                Ok(()) => {
+                    let made = open_folder(&folder, name).map_err(system)?;
+                    own(&made, user).map_err(system)?;
+                    folder = made;
+                }
+                Err(Errno::EEXIST) => folder = open_folder(&folder, name).map_err(system)?,
+                Err(errno) => return Err(system(errno)),
+            }
+        }
+        // Not O_TRUNC: what is there might be no regular file.
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NONBLOCK;
+        let opened = open_beneath(&folder, names[names.len() - 1], flags, 0o644).map_err(system)?;
+        let file = self.regular(opened, volume, path)?;
+        own(&file, user).map_err(system)?;
+        file.set_len(0).map_err(|source| self.system("write", volume, path, source))?;
+        Ok(file)
+    }
+
+    /// A file for reading, and its length.
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub fn read_file(
+        &self,
+        workflow: WorkflowId,
+        volume: &str,
+        path: &str,
+    ) -> Result<(File, u64), VolumeError> {
+        let root = self.open(workflow, volume)?;
+        names(path)?;
+        let opened = open_beneath(&root, OsStr::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)
+            .map_err(|errno| self.system("read", volume, path, errno.into()))?;
+        let file = self.regular(opened, volume, path)?;
+        let length = file.metadata().map_err(|source| self.system("read", volume, path, source))?.len();
+        Ok((file, length))
+    }
+
+    /// Bytes that volumes can still take.
+    #[must_use]
+    pub fn available_bytes(&self) -> u64 {
+        linux::mount::available_bytes(&self.folder).unwrap_or(u64::MAX)
+    }
+
+    /// Deletes all volumes of a workflow: out of sight at once, off the disk soon, also after a restart of the agent.
+    pub fn remove(&self, workflow: WorkflowId) {
+        let (from, to) =
+            (self.folder.join(workflow.to_string()), self.folder.join(format!("{workflow}.old")));
+        // What an earlier removal left is on its way out.
+        let to = if to.exists() {
+            self.folder.join(format!("{workflow}.{:x}.old", crate::agent::random()))
+        } else {
+            to
+        };
+        match fs::rename(&from, &to) {
+            Ok(()) => self.finish_removals(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::error!(%workflow, %error, "cannot remove the volumes"),
+        }
+    }
+
+    /// Deletes in a thread what was removed.
+    pub fn finish_removals(&self) {
+        let folder = self.folder.clone();
+        tokio::task::spawn_blocking(move || {
+            let Ok(entries) = fs::read_dir(&folder) else { return };
+            for path in entries.flatten().map(|entry| entry.path()) {
+                if path.extension() == Some(OsStr::new("old"))
+                    && let Err(error) = delete(&path)
+                {
+                    tracing::error!(path = %path.display(), %error, "cannot delete removed volumes");
+                }
+            }
+        });
+    }
+
+    fn open(&self, workflow: WorkflowId, volume: &str) -> Result<OwnedFd, VolumeError> {
+        let path = self.existing(workflow, volume)?;
+        let folder = File::open(&path).map_err(|source| self.system("open", volume, ".", source))?;
+        Ok(folder.into())
+    }
+
+    fn regular(&self, opened: OwnedFd, volume: &str, path: &str) -> Result<File, VolumeError> {
+        let stat = fstat(&opened).map_err(|errno| self.system("look at", volume, path, errno.into()))?;
+        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
+            return Err(VolumeError::NoFile { volume: volume.to_owned(), path: path.to_owned() });
+        }
+        Ok(File::from(opened))
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as the volumes' own error")]
+    fn system(&self, step: &'static str, volume: &str, path: &str, source: io::Error) -> VolumeError {
+        let hint = match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ELOOP) => ": symbolic links are not followed in transfers",
+            Some(Errno::EXDEV) => ": it leads out of the volume",
+            Some(Errno::ENOENT) => ": no job wrote it",
+            _ => "",
+        };
+        VolumeError::System { step, volume: volume.to_owned(), path: path.to_owned(), hint, source }
+    }
+}
+
+/// Refuses to go where something is mounted; [`fs::remove_dir_all`] itself follows no symbolic link.
+fn delete(path: &Path) -> io::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let inside = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .find(|mount| Path::new(mount).starts_with(path));
+    match inside {
+        Some(mount) => Err(io::Error::other(format!("something is mounted at {mount}"))),
+        None => fs::remove_dir_all(path),
+    }
+}
+
+/// The names of a relative path that goes only down.
+fn names(path: &str) -> Result<Vec<&OsStr>, VolumeError> {
+    let bad = || VolumeError::Path(path.to_owned());
+    let names = Path::new(path)
+        .components()
+        .map(|component| match component {
+            Component::Normal(name) => Ok(name),
+            _ => Err(bad()),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if names.is_empty() || path.ends_with('/') || path.contains('\0') {
+        return Err(bad());
+    }
+    Ok(names)
+}
+
+fn open_folder(folder: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    open_beneath(folder, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)
+}
+
+fn open_beneath(folder: &OwnedFd, path: &OsStr, flags: OFlag, mode: u32) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
+        .mode(Mode::from_bits_truncate(mode))
+        .resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+    openat2(folder, path, how)
+}
+
+fn own(file: &impl AsFd, user: &RunUser) -> nix::Result<()> {
+    fchown(file, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
+}
+
+#[cfg(test)]
+#[path = "volumes/tests.rs"]
+mod tests;

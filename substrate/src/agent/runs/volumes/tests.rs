@@ -1,0 +1,100 @@
+//! Volumes that jobs filled with what they should not have.
+
+use std::{
+    io::{Read, Write},
+    os::unix::fs::symlink,
+};
+
+use super::*;
+
+fn workflow() -> WorkflowId {
+    WorkflowId(uuid::Uuid::from_u128(5))
+}
+
+fn me() -> RunUser {
+    let (uid, gid) = linux::root::own_ids();
+    RunUser { name: "u".into(), uid, gid, groups: Vec::new() }
+}
+
+fn rig() -> (tempfile::TempDir, Volumes, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    let volumes = Volumes::new(place.path().join("volumes"));
+    volumes.create(workflow(), "data", &me()).unwrap();
+    let path = volumes.existing(workflow(), "data").unwrap();
+    (place, volumes, path)
+}
+
+fn text(error: VolumeError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
+#[test]
+fn a_file_goes_in_and_comes_out() {
+    let (_place, volumes, path) = rig();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    for content in ["longer than the second", "second"] {
+        let mut file = volumes.create_file(workflow(), "data", "in/deep/er.txt", &me()).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        let (mut file, length) = volumes.read_file(workflow(), "data", "in/deep/er.txt").unwrap();
+        let mut found = String::new();
+        file.read_to_string(&mut found).unwrap();
+        assert_eq!((found.as_str(), length), (content, content.len() as u64));
+    }
+    // Made once more, it keeps what it holds.
+    volumes.create(workflow(), "data", &me()).unwrap();
+    assert!(path.join("in/deep/er.txt").exists());
+}
+
+#[test]
+fn no_link_is_followed_and_no_path_leads_out() {
+    let (place, volumes, path) = rig();
+    let secret = place.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    symlink(&secret, path.join("link")).unwrap();
+    symlink(place.path(), path.join("folder")).unwrap();
+    symlink("inside", path.join("inner")).unwrap();
+    fs::write(path.join("inside"), "x").unwrap();
+    fs::create_dir(path.join("dir")).unwrap();
+    nix::unistd::mkfifo(&path.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
+
+    let mut told = String::new();
+    for name in
+        ["link", "folder/secret", "inner", "../secret", "/etc/shadow", "", "dir/", "dir", "fifo", "none"]
+    {
+        let read = volumes.read_file(workflow(), "data", name).map(drop);
+        let written = volumes.create_file(workflow(), "data", name, &me()).map(drop);
+        let tell = |result: Result<(), _>| result.map_or_else(text, |()| "ok".to_owned());
+        told += &format!("{name}\n  read: {}\n  write: {}\n", tell(read), tell(written));
+    }
+    expect_test::expect![[r#""#]].assert_eq(&told);
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+    assert!(!place.path().join("volumes").join("secret").exists());
+}
+
+#[test]
+fn names_that_are_none() {
+    let (_place, volumes, _) = rig();
+    for name in ["", ".", "..", "a/b", &"n".repeat(256)] {
+        assert!(matches!(volumes.create(workflow(), name, &me()), Err(VolumeError::Name(_))), "{name}");
+    }
+    let error = volumes.read_file(workflow(), "other", "x").map(drop).unwrap_err();
+    assert!(matches!(error, VolumeError::Missing(_)) && !error.is_transient());
+}
+
+#[tokio::test]
+async fn removal_takes_links_and_not_what_they_lead_to() {
+    let (place, volumes, path) = rig();
+    let kept = place.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("file"), "x").unwrap();
+    symlink(&kept, path.join("link")).unwrap();
+    volumes.remove(workflow());
+    volumes.remove(workflow());
+    assert!(volumes.existing(workflow(), "data").is_err());
+    while fs::read_dir(place.path().join("volumes")).unwrap().count() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(kept.join("file").exists());
+    // Nothing of it is in the way of a new one.
+    volumes.create(workflow(), "data", &me()).unwrap();
+}
