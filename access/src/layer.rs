@@ -1,4 +1,4 @@
-//! The layer in front of the REST API: who asks, and the line in the audit log.
+//! The layer in front of the REST API: who asks, what that one may change, and the line in the audit log.
 
 use axum::{
     extract::{Request, State},
@@ -9,8 +9,13 @@ use axum::{
 
 use crate::{Access, Principal, Refusal};
 
+/// What a user who is no admin may change: its own workflows and tokens. The routes below these see to whose they are.
+/// Any route that is added elsewhere is for admins until it is named here.
+const FOR_USERS: &[&str] = &["/v1/tokens", "/v1/workflows"];
+
 /// Axum middleware: demands a bearer token, puts [`Principal`] into the request's extensions, and writes each
-/// mutation (every method but GET, HEAD and OPTIONS) into the audit log before it is answered.
+/// mutation (every method but GET, HEAD and OPTIONS) into the audit log before it is answered, the refused ones too.
+/// Mutations outside [`FOR_USERS`] are refused to who is no admin; reading is for all, unless a route says otherwise.
 ///
 /// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
 ///
@@ -44,10 +49,25 @@ fn bearer(request: &Request) -> Option<String> {
     scheme.eq_ignore_ascii_case("bearer").then(|| bearer.trim().to_owned())
 }
 
+fn may_change(principal: &Principal, path: &str) -> bool {
+    let below = |prefix: &&str| {
+        path.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    principal.admin || FOR_USERS.iter().any(|prefix| below(prefix))
+}
+
 async fn audited(access: Access, principal: Principal, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let response = next.run(request).await;
+    let response = if may_change(&principal, &path) {
+        next.run(request).await
+    } else {
+        let why = format!(
+            "{} is not an admin; users who are none change their own workflows and tokens alone",
+            principal.name
+        );
+        Refusal::new(StatusCode::FORBIDDEN, "cannot change the cluster", why).into_response()
+    };
     let outcome = response.status().as_u16().to_string();
     match access.record(&principal.name, method.as_str(), &path, &outcome).await {
         Ok(()) => response,

@@ -12,10 +12,11 @@ mod refusal;
 mod rest;
 mod store;
 mod token;
+mod users;
 
 use std::sync::Arc;
 
-use api::access::{AuditEntry, CreatedToken, Token};
+use api::access::{Account, AuditEntry, CreatedToken, Token, User};
 use sqlx::SqlitePool;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -44,6 +45,14 @@ pub struct Principal {
     pub name: String,
     /// May do everything.
     pub admin: bool,
+    /// The numbers that its jobs run with.
+    pub account: Option<Account>,
+}
+
+impl From<User> for Principal {
+    fn from(user: User) -> Self {
+        Self { name: user.name, admin: user.admin, account: user.account }
+    }
 }
 
 /// A failed action on users, tokens or the audit log.
@@ -75,6 +84,21 @@ pub enum AccessError {
         /// As given.
         user: String,
     },
+    /// A user's record breaks a rule.
+    #[error("{0}")]
+    UserRecord(String),
+    /// There is a user of that name.
+    #[error("there is a user {user:?} already; change it, or choose another name")]
+    UserExists {
+        /// The name.
+        user: String,
+    },
+    /// The last admin cannot go.
+    #[error("{user} is the last admin; make another one first")]
+    LastAdmin {
+        /// The name.
+        user: String,
+    },
     /// The audit log was changed behind the server's back.
     #[error(transparent)]
     Broken(#[from] BrokenChain),
@@ -91,6 +115,8 @@ struct Inner {
     store: SqliteStore,
     /// Held while a line is added: lines are numbered without gaps.
     audit_turn: tokio::sync::Mutex<()>,
+    /// Held while a user changes: there is always an admin.
+    users_turn: tokio::sync::Mutex<()>,
 }
 
 impl Access {
@@ -100,7 +126,8 @@ impl Access {
     /// [`AccessError::Store`] if they cannot be brought up to date.
     pub async fn open(pool: SqlitePool) -> Result<Self, AccessError> {
         let store = SqliteStore::open(pool).await?;
-        Ok(Self { inner: Arc::new(Inner { store, audit_turn: tokio::sync::Mutex::new(()) }) })
+        let (audit_turn, users_turn) = (tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(()));
+        Ok(Self { inner: Arc::new(Inner { store, audit_turn, users_turn }) })
     }
 
     /// Makes the user `admin` and a token for it if there is no admin yet. The token is returned this once.
@@ -111,7 +138,8 @@ impl Access {
         if self.inner.store.has_admin().await? {
             return Ok(None);
         }
-        self.inner.store.add_user(ADMIN, true).await?;
+        let admin = User { name: ADMIN.to_owned(), admin: true, account: None, comment: None };
+        self.inner.store.add_user(&admin).await?;
         self.record("server", "create-admin", ADMIN, "done").await?;
         Ok(Some(self.create_token(ADMIN, FIRST_TOKEN).await?.token))
     }
@@ -122,8 +150,7 @@ impl Access {
     /// [`AccessError::TokenName`], [`AccessError::TokenExists`], [`AccessError::UnknownUser`], [`AccessError::Store`],
     /// [`AccessError::Randomness`].
     pub async fn create_token(&self, user: &str, name: &str) -> Result<CreatedToken, AccessError> {
-        // The rule is that of an RFC 1123 label, which a profile's name follows too.
-        if name.parse::<api::ids::ProfileName>().is_err() {
+        if !users::is_label(name) {
             return Err(AccessError::TokenName { name: name.chars().take(80).collect() });
         }
         if self.inner.store.user(user).await?.is_none() {
@@ -159,10 +186,11 @@ impl Access {
     /// Whose token this is; `None` if nobody's. A failing database is logged and answered with `None`.
     pub async fn authenticate(&self, bearer: &str) -> Option<Principal> {
         let owner = self.inner.store.token_owner(token::hash(bearer)?).await;
-        owner.unwrap_or_else(|error| {
+        let owner = owner.unwrap_or_else(|error| {
             tracing::error!("a token could not be looked up: {error}");
             None
-        })
+        });
+        owner.map(Principal::from)
     }
 
     /// Adds a line to the audit log; it is on disk when this returns.

@@ -1,7 +1,7 @@
 //! `/v1/whoami`, `/v1/tokens`, `/v1/audit`. Runs behind [`crate::layer`], which puts the [`Principal`] there.
 
 use api::{
-    access::{AuditEntry, CreateToken, CreatedToken, Token, Whoami},
+    access::{AuditEntry, CreateToken, CreatedToken, Token, User, Whoami},
     problem::Problem,
 };
 use axum::{
@@ -27,6 +27,8 @@ pub(crate) fn router(access: Access) -> OpenApiRouter {
         .routes(routes!(list_tokens, create_token))
         .routes(routes!(revoke_token))
         .routes(routes!(audit))
+        .routes(routes!(list_users, add_user))
+        .routes(routes!(show_user, change_user, remove_user))
         .with_state(access)
 }
 
@@ -49,7 +51,7 @@ async fn list_tokens(
         .map_err(|error| Refusal::internal("cannot list tokens", &error))
 }
 
-/// Makes a token for the caller. The secret is shown this once.
+/// Makes a token for the caller, or by an admin for another user. The secret is shown this once.
 #[utoipa::path(
     post, path = "/v1/tokens", tag = "access", request_body = CreateToken,
     responses((status = CREATED, body = CreatedToken), (status = CONFLICT, body = Problem))
@@ -60,16 +62,12 @@ async fn create_token(
     Json(wanted): Json<CreateToken>,
 ) -> Result<(StatusCode, Json<CreatedToken>), Refusal> {
     let title = || format!("cannot create token {:?}", wanted.name);
-    match access.create_token(&principal.name, &wanted.name).await {
-        Ok(created) => Ok((StatusCode::CREATED, Json(created))),
-        Err(error @ AccessError::TokenExists { .. }) => {
-            Err(Refusal::new(StatusCode::CONFLICT, title(), error.to_string()))
-        }
-        Err(error @ AccessError::TokenName { .. }) => {
-            Err(Refusal::new(StatusCode::BAD_REQUEST, title(), error.to_string()))
-        }
-        Err(error) => Err(Refusal::internal(title(), &error)),
+    let user = wanted.user.as_ref().unwrap_or(&principal.name);
+    if *user != principal.name {
+        demand_admin(&principal, &title())?;
     }
+    let created = access.create_token(user, &wanted.name).await;
+    created.map(|created| (StatusCode::CREATED, Json(created))).map_err(|error| refuse(title(), &error))
 }
 
 /// Revokes one of the caller's tokens. It stops working at once.
@@ -112,14 +110,122 @@ async fn audit(
     Extension(principal): Extension<Principal>,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<Vec<AuditEntry>>, Refusal> {
-    if !principal.admin {
-        let why = format!("{} is not an admin", principal.name);
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "cannot read the audit log", why));
-    }
+    demand_admin(&principal, "cannot read the audit log")?;
     let limit = query.limit.unwrap_or(DEFAULT_AUDIT_LINES).min(MAX_AUDIT_LINES);
     access
         .audit(limit)
         .await
         .map(Json)
         .map_err(|error| Refusal::internal("cannot read the audit log", &error))
+}
+
+fn demand_admin(principal: &Principal, title: &str) -> Result<(), Refusal> {
+    if principal.admin {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::FORBIDDEN, title, format!("{} is not an admin", principal.name)))
+}
+
+fn refuse(title: String, error: &AccessError) -> Refusal {
+    let status = match error {
+        AccessError::TokenExists { .. } | AccessError::UserExists { .. } | AccessError::LastAdmin { .. } => {
+            StatusCode::CONFLICT
+        }
+        AccessError::TokenName { .. } | AccessError::UserRecord(_) => StatusCode::BAD_REQUEST,
+        AccessError::UnknownUser { .. } => StatusCode::NOT_FOUND,
+        AccessError::Store(_) | AccessError::Randomness(_) | AccessError::Broken(_) => {
+            return Refusal::internal(title, error);
+        }
+    };
+    Refusal::new(status, title, error.to_string())
+}
+
+/// All users, by name. For admins.
+#[utoipa::path(
+    get, path = "/v1/users", tag = "access",
+    responses((status = OK, body = [User]), (status = FORBIDDEN, body = Problem))
+)]
+async fn list_users(
+    State(access): State<Access>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Json<Vec<User>>, Refusal> {
+    let title = "cannot list users";
+    demand_admin(&principal, title)?;
+    access.users().await.map(Json).map_err(|error| refuse(title.to_owned(), &error))
+}
+
+/// Adds a user. For admins.
+#[utoipa::path(
+    post, path = "/v1/users", tag = "access", request_body = User,
+    responses((status = CREATED, body = User), (status = BAD_REQUEST, body = Problem),
+        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem))
+)]
+async fn add_user(
+    State(access): State<Access>,
+    Extension(principal): Extension<Principal>,
+    Json(user): Json<User>,
+) -> Result<(StatusCode, Json<User>), Refusal> {
+    let title = format!("cannot add user {:?}", user.name);
+    demand_admin(&principal, &title)?;
+    let added = access.add_user(&user).await;
+    added.map(|()| (StatusCode::CREATED, Json(user))).map_err(|error| refuse(title, &error))
+}
+
+/// A user: for admins, and for the user.
+#[utoipa::path(
+    get, path = "/v1/users/{name}", tag = "access",
+    params(("name" = String, Path, description = "Name of the user")),
+    responses((status = OK, body = User), (status = FORBIDDEN, body = Problem),
+        (status = NOT_FOUND, body = Problem))
+)]
+async fn show_user(
+    State(access): State<Access>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+) -> Result<Json<User>, Refusal> {
+    let title = format!("cannot show user {name:?}");
+    if name != principal.name {
+        demand_admin(&principal, &title)?;
+    }
+    access.user(&name).await.map(Json).map_err(|error| refuse(title, &error))
+}
+
+/// Replaces a user's record; its name stays. For admins.
+#[utoipa::path(
+    put, path = "/v1/users/{name}", tag = "access", request_body = User,
+    params(("name" = String, Path, description = "Name of the user")),
+    responses((status = OK, body = User), (status = BAD_REQUEST, body = Problem),
+        (status = FORBIDDEN, body = Problem), (status = NOT_FOUND, body = Problem),
+        (status = CONFLICT, body = Problem))
+)]
+async fn change_user(
+    State(access): State<Access>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+    Json(user): Json<User>,
+) -> Result<Json<User>, Refusal> {
+    let title = format!("cannot change user {name:?}");
+    demand_admin(&principal, &title)?;
+    if user.name != name {
+        let why = format!("the record names {:?}; a user keeps its name", user.name);
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, title, why));
+    }
+    access.change_user(&user).await.map(|()| Json(user)).map_err(|error| refuse(title, &error))
+}
+
+/// Removes a user; its tokens are refused from now on. For admins.
+#[utoipa::path(
+    delete, path = "/v1/users/{name}", tag = "access",
+    params(("name" = String, Path, description = "Name of the user")),
+    responses((status = NO_CONTENT), (status = FORBIDDEN, body = Problem), (status = NOT_FOUND, body = Problem),
+        (status = CONFLICT, body = Problem))
+)]
+async fn remove_user(
+    State(access): State<Access>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let title = format!("cannot remove user {name:?}");
+    demand_admin(&principal, &title)?;
+    access.remove_user(&name).await.map(|()| StatusCode::NO_CONTENT).map_err(|error| refuse(title, &error))
 }

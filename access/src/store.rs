@@ -7,8 +7,8 @@ mod conformance;
 
 use std::future::Future;
 
-use crate::{Principal, audit::AuditLine, token::TokenHash};
-use api::access::Token;
+use crate::{audit::AuditLine, token::TokenHash};
+use api::access::{Token, User};
 
 /// A failed action on the store.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +40,17 @@ pub enum StoreError {
 /// What the store offers. Every write is durable when its future ends.
 pub(crate) trait Store: Send + Sync {
     /// Makes a user unless one of that name is there. `false` if it was.
-    fn add_user(&self, name: &str, admin: bool) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn add_user(&self, user: &User) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Changes a user. `false` if there is none of that name.
+    fn change_user(&self, user: &User) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Removes a user with its tokens. `false` if there was none.
+    fn remove_user(&self, name: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// All users, by name.
+    fn users(&self) -> impl Future<Output = Result<Vec<User>, StoreError>> + Send;
     /// Is there any admin?
     fn has_admin(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// The user of this name.
-    fn user(&self, name: &str) -> impl Future<Output = Result<Option<Principal>, StoreError>> + Send;
+    fn user(&self, name: &str) -> impl Future<Output = Result<Option<User>, StoreError>> + Send;
     /// Adds a token. `false` if the user has one of that name.
     fn add_token(
         &self,
@@ -52,10 +58,7 @@ pub(crate) trait Store: Send + Sync {
         hash: TokenHash,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Whose token hashes to this.
-    fn token_owner(
-        &self,
-        hash: TokenHash,
-    ) -> impl Future<Output = Result<Option<Principal>, StoreError>> + Send;
+    fn token_owner(&self, hash: TokenHash) -> impl Future<Output = Result<Option<User>, StoreError>> + Send;
     /// The user's tokens, by name.
     fn tokens(&self, user: &str) -> impl Future<Output = Result<Vec<Token>, StoreError>> + Send;
     /// Removes a token. `false` if there was none.

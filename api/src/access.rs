@@ -15,12 +15,45 @@ pub struct Whoami {
     pub admin: bool,
 }
 
+/// A user, as whom workflows run. Numbers are those of the site's file systems.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct User {
+    /// 1 to 63 lower-case letters, digits and inner hyphens.
+    pub name: String,
+    /// May do everything.
+    #[serde(default)]
+    pub admin: bool,
+    /// The numbers that the user's jobs run with. A user without them runs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
+    /// A remark for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// Numeric identity on nodes and file systems.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Account {
+    /// User id, never 0.
+    pub uid: u32,
+    /// Group id, never 0.
+    pub gid: u32,
+    /// Supplementary groups, none of them 0.
+    #[serde(default)]
+    pub groups: Vec<u32>,
+}
+
 /// `POST /v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CreateToken {
     /// What the token is for: 1 to 63 lower-case letters, digits and hyphens. Unique among the user's tokens.
     pub name: String,
+    /// Whose it is; default: the caller's. Admins only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// A token just made. Its secret is shown this once.

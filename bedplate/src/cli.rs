@@ -17,6 +17,7 @@ mod profile;
 mod server;
 mod spec;
 mod table;
+mod user;
 mod words;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -91,6 +92,9 @@ enum Verb {
     Overlay(overlay::Verb),
     /// Print whose token the context holds.
     Whoami,
+    /// Users, and the numbers that their jobs run with.
+    #[command(subcommand)]
+    User(user::Verb),
     /// Tokens for further people and programs.
     #[command(subcommand)]
     Token(access::TokenVerb),
@@ -136,6 +140,7 @@ async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Operation(verb) => return operation::run(session, verb).await,
         Verb::Overlay(verb) => overlay::run(session, verb).await?,
         Verb::Whoami => access::whoami(session).await?,
+        Verb::User(verb) => user::run(session, verb).await?,
         Verb::Token(verb) => access::token(session, verb).await?,
         Verb::Audit(audit) => access::audit(session, &audit).await?,
         Verb::Version => access::version(session).await?,

@@ -1,13 +1,13 @@
 //! What every engine must do, run against each.
 
-use api::{access::Token, ids::Timestamp};
+use api::{
+    access::{Account, Token, User},
+    ids::Timestamp,
+};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use super::{Store, sqlite::SqliteStore};
-use crate::{
-    Principal,
-    audit::{self, Action},
-};
+use crate::audit::{self, Action};
 
 async fn sqlite() -> SqliteStore {
     let memory = SqliteConnectOptions::new().in_memory(true);
@@ -22,15 +22,19 @@ fn token(user: &str, name: &str) -> Token {
     Token { name: name.into(), user: user.into(), created: Timestamp(7) }
 }
 
+fn user(name: &str, admin: bool) -> User {
+    User { name: name.into(), admin, account: None, comment: None }
+}
+
 async fn users_and_tokens(store: impl Store) {
     assert!(!store.has_admin().await.unwrap());
-    assert!(store.add_user("ann", false).await.unwrap());
+    assert!(store.add_user(&user("ann", false)).await.unwrap());
     assert!(!store.has_admin().await.unwrap());
-    assert!(store.add_user("admin", true).await.unwrap());
-    assert!(!store.add_user("admin", false).await.unwrap(), "a user of that name is there");
+    assert!(store.add_user(&user("admin", true)).await.unwrap());
+    assert!(!store.add_user(&user("admin", false)).await.unwrap(), "a user of that name is there");
     assert!(store.has_admin().await.unwrap());
     assert_eq!(store.user("nobody").await.unwrap(), None);
-    let admin = Some(Principal { name: "admin".into(), admin: true });
+    let admin = Some(user("admin", true));
     assert_eq!(store.user("admin").await.unwrap(), admin);
 
     assert!(store.add_token(&token("admin", "b"), [2; 32]).await.unwrap());
@@ -46,6 +50,16 @@ async fn users_and_tokens(store: impl Store) {
     assert!(!store.remove_token("admin", "a").await.unwrap());
     assert_eq!(store.token_owner([1; 32]).await.unwrap(), None);
     assert!(store.token_owner([3; 32]).await.unwrap().is_some(), "the other user's token stays");
+
+    let account = Some(Account { uid: 1001, gid: 100, groups: vec![7, 4_000_000_000] });
+    let ann = User { account, comment: Some("at the lab".into()), ..user("ann", false) };
+    assert!(store.change_user(&ann).await.unwrap());
+    assert_eq!(store.users().await.unwrap(), [user("admin", true), ann.clone()]);
+    assert_eq!(store.token_owner([3; 32]).await.unwrap(), Some(ann));
+    assert!(!store.change_user(&user("nobody", true)).await.unwrap());
+    assert!(store.remove_user("ann").await.unwrap());
+    assert!(!store.remove_user("ann").await.unwrap());
+    assert_eq!(store.token_owner([3; 32]).await.unwrap(), None, "its tokens go with it");
 }
 
 async fn audit_log(store: impl Store) {

@@ -153,6 +153,152 @@ fn line(entry: &Value) -> String {
     )
 }
 
+/// The site, its admin's token, and the token of ann, who is no admin.
+async fn site_with_ann() -> (Site, String, String) {
+    let site = site().await;
+    let admin = site.access.create_admin_if_none().await.unwrap().unwrap();
+    let account = json!({ "uid": 1001, "gid": 100, "groups": [2000] });
+    let ann = json!({ "name": "ann", "account": account });
+    let (status, _) = site.ask(Method::POST, "/v1/users", Some(&admin), ann).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let wanted = json!({ "name": "laptop", "user": "ann" });
+    let (status, created) = site.ask(Method::POST, "/v1/tokens", Some(&admin), wanted).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let token = created["token"].as_str().unwrap().to_owned();
+    (site, admin, token)
+}
+
+#[tokio::test]
+async fn a_token_of_a_user_carries_its_record() {
+    let (site, admin, token) = site_with_ann().await;
+    let ann = site.access.authenticate(&token).await.unwrap();
+    let account = api::access::Account { uid: 1001, gid: 100, groups: vec![2000] };
+    assert_eq!((ann.name.as_str(), ann.admin, ann.account), ("ann", false, Some(account)));
+    assert_eq!(site.access.authenticate(&admin).await.unwrap().account, None, "the first admin runs no jobs");
+
+    let changed = json!({ "name": "ann", "account": { "uid": 7, "gid": 8 }, "comment": "moved" });
+    let (status, _) = site.ask(Method::PUT, "/v1/users/ann", Some(&admin), changed.clone()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(site.access.authenticate(&token).await.unwrap().account.unwrap().uid, 7);
+    let (status, _) = site.ask(Method::PUT, "/v1/users/bob", Some(&admin), changed).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "a user keeps its name");
+
+    let (status, _) = site.ask(Method::DELETE, "/v1/users/ann", Some(&admin), Value::Null).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(site.access.authenticate(&token).await, None);
+    let (status, _) = site.ask(Method::GET, "/v1/users/ann", Some(&admin), Value::Null).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn records_that_break_a_rule_change_nothing() {
+    let (site, admin, _) = site_with_ann().await;
+    let with = |account: Value| json!({ "name": "bob", "account": account });
+    let bad = [
+        json!({ "name": "Bob" }),
+        json!({ "name": "a".repeat(64) }),
+        with(json!({ "uid": 0, "gid": 100 })),
+        with(json!({ "uid": 100, "gid": 0 })),
+        with(json!({ "uid": 100, "gid": 100, "groups": [0] })),
+        with(json!({ "uid": u32::MAX, "gid": 100 })),
+        with(json!({ "uid": 100, "gid": 100, "groups": vec![5; 1025] })),
+    ];
+    for user in bad {
+        let (status, problem) = site.ask(Method::POST, "/v1/users", Some(&admin), user.clone()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{user} {problem}");
+    }
+    let (status, _) = site.ask(Method::POST, "/v1/users", Some(&admin), json!({ "name": "ann" })).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let (_, users) = site.ask(Method::GET, "/v1/users", Some(&admin), Value::Null).await;
+    let names: Vec<&str> =
+        users.as_array().unwrap().iter().map(|user| user["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["admin", "ann"]);
+    assert_eq!(users[1]["account"]["uid"], 1001);
+}
+
+#[tokio::test]
+async fn there_is_always_an_admin() {
+    let (site, admin, _) = site_with_ann().await;
+    let (status, problem) = site.ask(Method::DELETE, "/v1/users/admin", Some(&admin), Value::Null).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(problem["detail"], "admin is the last admin; make another one first");
+    let (status, _) =
+        site.ask(Method::PUT, "/v1/users/admin", Some(&admin), json!({ "name": "admin" })).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+
+    let ann = json!({ "name": "ann", "admin": true });
+    site.ask(Method::PUT, "/v1/users/ann", Some(&admin), ann).await;
+    let (status, _) = site.ask(Method::DELETE, "/v1/users/admin", Some(&admin), Value::Null).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(site.access.create_admin_if_none().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn who_is_no_admin_changes_own_workflows_and_tokens_alone() {
+    let (site, admin, ann) = site_with_ann().await;
+    // Stands for the routers of the other roles: a layer that lets a request through lets it reach this.
+    let beyond = Router::new()
+        .fallback(|| async { StatusCode::IM_A_TEAPOT })
+        .layer(axum::middleware::from_fn_with_state(site.access.clone(), access::layer));
+    let ask = async |method: Method, path: &str, token: &str| {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("authorization", format!("Bearer {token}")).body(Body::empty());
+        beyond.clone().oneshot(request.unwrap()).await.unwrap().status()
+    };
+    for path in ["/v1/workflows", "/v1/workflows/7/stop", "/v1/tokens", "/v1/tokens/ci"] {
+        assert_eq!(ask(Method::POST, path, &ann).await, StatusCode::IM_A_TEAPOT, "{path}");
+    }
+    let closed = [
+        "/v1/nodes",
+        "/v1/users/ann",
+        "/v1/apply",
+        "/v1/workflowsx",
+        "/v1/tokens-of-others",
+        "/v1",
+        "/x/v1/workflows",
+    ];
+    for path in closed {
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            assert_eq!(ask(method.clone(), path, &ann).await, StatusCode::FORBIDDEN, "{method} {path}");
+        }
+        assert_eq!(ask(Method::GET, path, &ann).await, StatusCode::IM_A_TEAPOT, "{path}");
+        assert_eq!(ask(Method::POST, path, &admin).await, StatusCode::IM_A_TEAPOT, "{path}");
+    }
+    let (_, log) = site.ask(Method::GET, "/v1/audit?limit=2", Some(&admin), Value::Null).await;
+    assert!(
+        line(&log[1]).ends_with("ann DELETE /x/v1/workflows 403"),
+        "refused attempts are recorded: {log}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_user_does_not_see_of_others() {
+    let (site, _, ann) = site_with_ann().await;
+    let ann = Some(ann.as_str());
+    for path in ["/v1/users", "/v1/users/admin", "/v1/audit"] {
+        let (status, problem) = site.ask(Method::GET, path, ann, Value::Null).await;
+        assert_eq!(
+            (status, &problem["detail"]),
+            (StatusCode::FORBIDDEN, &json!("ann is not an admin")),
+            "{path}"
+        );
+    }
+    let (status, own) = site.ask(Method::GET, "/v1/users/ann", ann, Value::Null).await;
+    assert_eq!((status, &own["name"]), (StatusCode::OK, &json!("ann")));
+    let (_, tokens) = site.ask(Method::GET, "/v1/tokens", ann, Value::Null).await;
+    assert_eq!(tokens.as_array().unwrap().len(), 1);
+
+    let (status, _) = site.ask(Method::POST, "/v1/tokens", ann, json!({ "name": "own" })).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let stolen = json!({ "name": "stolen", "user": "admin" });
+    let (status, _) = site.ask(Method::POST, "/v1/tokens", ann, stolen).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(site.access.tokens("admin").await.unwrap().len(), 1);
+    let (status, _) = site.ask(Method::DELETE, "/v1/tokens/first-start", ann, Value::Null).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "a token of admin is nobody's business");
+    assert_eq!(site.access.tokens("admin").await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn lines_written_at_once_still_form_one_chain() {
     let site = site().await;

@@ -5,6 +5,7 @@
 
 mod error;
 mod events;
+mod users;
 
 use std::{path::Path, time::Duration};
 

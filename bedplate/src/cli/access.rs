@@ -17,10 +17,14 @@ pub(super) enum TokenVerb {
     List,
     /// Make a token and print it, this once.
     #[command(after_help = "Example:
-  bedplate token create ci -o json | jq -r .token")]
+  bedplate token create ci -o json | jq -r .token
+  bedplate token create laptop --user ann")]
     Create {
         /// What it is for.
         name: String,
+        /// Whose it is [default: whose the context is]; admins only.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
     },
     /// Revoke a token; it is refused from now on.
     Delete {
@@ -50,8 +54,8 @@ pub(super) async fn token(session: &Session, verb: TokenVerb) -> anyhow::Result<
             let tokens = client.tokens().await?;
             session.out.show(&tokens, |look| token_table(*look, &tokens))
         }
-        TokenVerb::Create { name } => {
-            let created = client.create_token(&CreateToken { name }).await?;
+        TokenVerb::Create { name, user } => {
+            let created = client.create_token(&CreateToken { name, user }).await?;
             session.out.show(&created, |_| format!("{}\n", created.token))?;
             say("keep it: it cannot be shown again");
             Ok(())

@@ -26,3 +26,48 @@ fn a_token_is_good_until_it_is_deleted() {
     let audit: serde_json::Value = serde_json::from_str(&audit).unwrap();
     assert_eq!(audit[0]["subject"], "/v1/tokens/ci");
 }
+
+#[test]
+fn users_and_their_tokens() {
+    let server = Server::start();
+    let added = server.run(&["user", "add", "ann", "--uid", "1001", "--gid", "100", "--groups", "7,8"]);
+    assert_eq!(added.ok(), "added ann\n");
+    assert_eq!(server.run(&["user", "set", "ann", "--groups", "9", "--comment", "at the lab"]).ok(), "changed ann\n");
+    expect![[r#"
+        NAME   UID   GID  GROUPS  ROLE   COMMENT
+        admin  -     -            admin
+        ann    1001  100  9              at the lab
+    "#]]
+    .assert_eq(&server.run(&["user", "list"]).ok());
+    let token = server.run(&["token", "create", "laptop", "--user", "ann"]).ok();
+    let admin = client::Context::read(&server.path("state/admin.yaml")).unwrap();
+    let file = server.path("ann.yaml");
+    let context = client::Context { token: token.trim().to_owned(), ..admin };
+    std::fs::write(&file, serde_json::to_string(&context).unwrap()).unwrap();
+    let file = file.display().to_string();
+    let as_ann = |arguments: &[&str]| server.run(&[&["--context", &file], arguments].concat());
+    assert_eq!(as_ann(&["whoami"]).ok(), "ann (may only read)\n");
+    assert!(as_ann(&["user", "show", "ann"]).ok().contains("1001"));
+    let mut refused = String::new();
+    for arguments in [
+        &["user", "list"][..],
+        &["user", "set", "ann", "--admin"],
+        &["token", "create", "x", "--user", "admin"],
+        &["node", "add", "n1"],
+    ] {
+        refused += &as_ann(arguments).failed();
+    }
+    for arguments in [
+        &["user", "add", "ann"][..],
+        &["user", "add", "Root"],
+        &["user", "add", "bob", "--uid", "1"],
+        &["user", "show", "nobody"],
+        &["user", "delete", "admin"],
+    ] {
+        refused += &server.run(arguments).failed();
+    }
+    expect![[r#"
+    "#]].assert_eq(&refused);
+    assert_eq!(server.run(&["user", "delete", "ann"]).ok(), "deleted ann\n");
+    assert!(as_ann(&["whoami"]).failed().contains("not authenticated"));
+}

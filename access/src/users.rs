@@ -1,0 +1,107 @@
+//! Users: who they are, and the numbers that their jobs run with.
+
+use api::access::{Account, User};
+
+use crate::{Access, AccessError, store::Store as _};
+
+/// Supplementary groups of a user: the limit of NFS with AUTH_SYS is 16, that of Linux 65,536.
+const MAX_GROUPS: usize = 1_024;
+
+/// RFC 1123 labels, the rule of a profile's name too.
+pub(crate) fn is_label(name: &str) -> bool {
+    name.parse::<api::ids::ProfileName>().is_ok()
+}
+
+/// The rules of a record.
+fn check(user: &User) -> Result<(), AccessError> {
+    let refuse = |why: String| Err(AccessError::UserRecord(why));
+    if !is_label(&user.name) {
+        let name: String = user.name.chars().take(80).collect();
+        return refuse(format!(
+            "{name:?} cannot name a user: use 1 to 63 lower-case letters, digits and inner hyphens"
+        ));
+    }
+    if let Some(Account { uid, gid, groups }) = &user.account {
+        if [uid, gid].into_iter().chain(groups).any(|&id| id == 0 || id == u32::MAX) {
+            return refuse(format!(
+                "uid, gid and groups are from 1 to {}; jobs do not run as root",
+                u32::MAX - 1
+            ));
+        }
+        if groups.len() > MAX_GROUPS {
+            return refuse(format!("{} groups; a user has at most {MAX_GROUPS}", groups.len()));
+        }
+    }
+    Ok(())
+}
+
+impl Access {
+    /// All users, by name.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn users(&self) -> Result<Vec<User>, AccessError> {
+        Ok(self.inner.store.users().await?)
+    }
+
+    /// A user.
+    ///
+    /// # Errors
+    /// [`AccessError::UnknownUser`], [`AccessError::Store`].
+    pub async fn user(&self, name: &str) -> Result<User, AccessError> {
+        let found = self.inner.store.user(name).await?;
+        found.ok_or_else(|| AccessError::UnknownUser { user: name.to_owned() })
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`AccessError::UserRecord`], [`AccessError::UserExists`], [`AccessError::Store`].
+    pub async fn add_user(&self, user: &User) -> Result<(), AccessError> {
+        check(user)?;
+        let _turn = self.inner.users_turn.lock().await;
+        if self.inner.store.add_user(user).await? {
+            return Ok(());
+        }
+        Err(AccessError::UserExists { user: user.name.clone() })
+    }
+
+    /// Changes a user; its name stays.
+    ///
+    /// # Errors
+    /// [`AccessError::UserRecord`], [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::Store`].
+    pub async fn change_user(&self, user: &User) -> Result<(), AccessError> {
+        check(user)?;
+        let _turn = self.inner.users_turn.lock().await;
+        if !user.admin {
+            self.keep_an_admin(&user.name).await?;
+        }
+        if self.inner.store.change_user(user).await? {
+            return Ok(());
+        }
+        Err(AccessError::UnknownUser { user: user.name.clone() })
+    }
+
+    /// Removes a user; its tokens are refused from now on.
+    ///
+    /// # Errors
+    /// [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::Store`].
+    pub async fn remove_user(&self, name: &str) -> Result<(), AccessError> {
+        let _turn = self.inner.users_turn.lock().await;
+        self.keep_an_admin(name).await?;
+        if self.inner.store.remove_user(name).await? {
+            return Ok(());
+        }
+        Err(AccessError::UnknownUser { user: name.to_owned() })
+    }
+
+    /// Refuses what would leave no admin.
+    async fn keep_an_admin(&self, but: &str) -> Result<(), AccessError> {
+        let users = self.inner.store.users().await?;
+        let is_admin = users.iter().any(|user| user.name == but && user.admin);
+        if is_admin && !users.iter().any(|user| user.name != but && user.admin) {
+            return Err(AccessError::LastAdmin { user: but.to_owned() });
+        }
+        Ok(())
+    }
+}

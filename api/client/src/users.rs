@@ -1,0 +1,48 @@
+//! `/v1/users`.
+
+use api::access::User;
+use reqwest::Method;
+
+use crate::{Client, ClientError};
+
+impl Client {
+    /// All users.
+    ///
+    /// # Errors
+    /// As every request; 403 for who is no admin.
+    pub async fn users(&self) -> Result<Vec<User>, ClientError> {
+        self.get("/v1/users", &[]).await
+    }
+
+    /// A user.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn user(&self, name: &str) -> Result<User, ClientError> {
+        self.get(&format!("/v1/users/{name}"), &[]).await
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// As every request; 409 if the name is taken.
+    pub async fn add_user(&self, user: &User) -> Result<User, ClientError> {
+        self.send_json(Method::POST, "/v1/users", user).await
+    }
+
+    /// Replaces a user's record.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn change_user(&self, user: &User) -> Result<User, ClientError> {
+        self.send_json(Method::PUT, &format!("/v1/users/{}", user.name), user).await
+    }
+
+    /// Removes a user with its tokens.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn delete_user(&self, name: &str) -> Result<(), ClientError> {
+        self.send_empty(Method::DELETE, &format!("/v1/users/{name}")).await
+    }
+}

@@ -1,0 +1,136 @@
+//! `user`: who may use the cluster, and as whom their jobs run.
+
+use api::access::{Account, User};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    context::Session,
+    error::Usage,
+    table::{Look, cells, table},
+};
+
+/// Users, and the numbers that their jobs run with.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Add a user.
+    #[command(after_help = "Examples:
+  bedplate user add ann --uid 1001 --gid 100 --groups 2000,2001
+  bedplate token create laptop --user ann
+
+uid, gid and groups are those of the site's file systems. Without them a user runs no jobs.")]
+    Add {
+        /// Name: lower-case letters, digits and inner hyphens.
+        name: String,
+        #[command(flatten)]
+        record: Record,
+    },
+    /// List users.
+    List,
+    /// Show a user.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Change a user; what has no flag stays as it is.
+    Set {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        record: Record,
+    },
+    /// Remove users; their tokens are refused from now on.
+    Delete {
+        /// Their names.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+/// A user's record.
+#[derive(Debug, Args)]
+pub(super) struct Record {
+    /// User id of its jobs, from 1.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    uid: Option<u32>,
+    /// Group id of its jobs, from 1.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    gid: Option<u32>,
+    /// Supplementary groups, joined by commas.
+    #[arg(long, value_name = "GID,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    groups: Option<Vec<u32>>,
+    /// May do everything (`--admin`), or not (`--admin=false`).
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    admin: Option<bool>,
+    /// A remark for people.
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+}
+
+impl Record {
+    /// Puts what was said over what was there.
+    fn over(self, user: User) -> anyhow::Result<User> {
+        let before = user.account.as_ref();
+        let uid = self.uid.or(before.map(|account| account.uid));
+        let gid = self.gid.or(before.map(|account| account.gid));
+        let groups = self.groups.or_else(|| before.map(|account| account.groups.clone()));
+        let account = match (uid, gid, groups) {
+            (Some(uid), Some(gid), groups) => Some(Account { uid, gid, groups: groups.unwrap_or_default() }),
+            (None, None, None) => None,
+            _ => return Err(Usage("--uid and --gid go together".to_owned()).into()),
+        };
+        Ok(User {
+            name: user.name,
+            admin: self.admin.unwrap_or(user.admin),
+            account,
+            comment: self.comment.or(user.comment).filter(|comment| !comment.is_empty()),
+        })
+    }
+}
+
+pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
+    let client = session.client()?;
+    match verb {
+        Verb::Add { name, record } => {
+            let user = record.over(User { name, admin: false, account: None, comment: None })?;
+            let added = client.add_user(&user).await?;
+            session.out.show(&added, |_| format!("added {}\n", added.name))
+        }
+        Verb::List => {
+            let users = client.users().await?;
+            session.out.show(&users, |look| user_table(*look, &users))
+        }
+        Verb::Show { name } => {
+            let user = client.user(&name).await?;
+            session.out.show(&user, |look| user_table(*look, std::slice::from_ref(&user)))
+        }
+        Verb::Set { name, record } => {
+            let changed = client.change_user(&record.over(client.user(&name).await?)?).await?;
+            session.out.show(&changed, |_| format!("changed {}\n", changed.name))
+        }
+        Verb::Delete { names } => {
+            for name in &names {
+                client.delete_user(name).await?;
+            }
+            session.out.show(&json!({"deleted": names}), |_| format!("deleted {}\n", names.join(", ")))
+        }
+    }
+}
+
+fn user_table(look: Look, users: &[User]) -> String {
+    let row = |user: &User| {
+        let number = |of: &dyn Fn(&Account) -> u32| {
+            user.account.as_ref().map_or_else(|| "-".to_owned(), |account| of(account).to_string())
+        };
+        let groups = user.account.iter().flat_map(|account| &account.groups).map(u32::to_string);
+        cells([
+            user.name.clone(),
+            number(&|account| account.uid),
+            number(&|account| account.gid),
+            groups.collect::<Vec<_>>().join(","),
+            if user.admin { "admin" } else { "" }.to_owned(),
+            user.comment.clone().unwrap_or_default(),
+        ])
+    };
+    table(look, &["NAME", "UID", "GID", "GROUPS", "ROLE", "COMMENT"], users.iter().map(row))
+}

@@ -1,0 +1,72 @@
+//! What jobs may use of a node, from its inventory. Pure.
+
+use api::inventory::Inventory;
+use planner::{Capacity, Core, NumaMemory};
+
+/// Memory that a node keeps for its system and the root image in RAM: a part of all of it, and at least so much, bytes.
+const SYSTEM_SHARE: u64 = 8;
+const SYSTEM_LEAST_BYTES: u64 = 512 << 20;
+
+/// The cores with their PUs, and the memory of each NUMA node less what the system keeps of it. Devices are not granted yet.
+pub(crate) fn of(inventory: &Inventory) -> Capacity {
+    let topology = &inventory.topology;
+    let core = |core: &api::inventory::Core| {
+        let mut pus = core.pus.clone();
+        pus.sort_unstable();
+        let numa = core.numa_node.unwrap_or(0);
+        (!pus.is_empty()).then(|| Core { pus, package: core.package.unwrap_or(0), numa })
+    };
+    let mut cores: Vec<Core> = topology.cores.iter().filter_map(core).collect();
+    if cores.is_empty() {
+        // A machine that does not tell its cores: each PU is one.
+        cores = (0..topology.pus).map(|pu| Core { pus: vec![pu], package: 0, numa: 0 }).collect();
+    }
+    let mut memory: Vec<NumaMemory> = topology
+        .numa_nodes
+        .iter()
+        .filter(|node| node.memory_bytes > 0)
+        .map(|node| NumaMemory { numa: node.index, bytes: node.memory_bytes })
+        .collect();
+    if memory.is_empty() && inventory.memory_bytes > 0 {
+        memory.push(NumaMemory { numa: 0, bytes: inventory.memory_bytes });
+    }
+    let all: u64 = memory.iter().map(|memory| memory.bytes).sum();
+    let kept = (all / SYSTEM_SHARE).max(SYSTEM_LEAST_BYTES).min(all);
+    for part in &mut memory {
+        let share = u128::from(kept) * u128::from(part.bytes) / u128::from(all.max(1));
+        part.bytes = part.bytes.saturating_sub(u64::try_from(share).unwrap_or(u64::MAX));
+    }
+    Capacity { cores, memory, devices: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::inventory::{Core as Found, NumaNode, Topology};
+
+    use super::*;
+
+    #[test]
+    fn the_system_keeps_its_share_of_each_numa_node() {
+        let numa = |index| NumaNode { index, memory_bytes: 8 << 30, pus: Vec::new(), pages: Vec::new() };
+        let core =
+            |index| Found { index, package: Some(0), numa_node: Some(index), pus: vec![index + 2, index] };
+        let topology = Topology {
+            numa_nodes: vec![numa(0), numa(1)],
+            cores: vec![core(0), core(1)],
+            pus: 4,
+            ..Topology::default()
+        };
+        let capacity = of(&Inventory { topology, memory_bytes: 16 << 30, ..Inventory::default() });
+        assert_eq!(capacity.cores[1], Core { pus: vec![1, 3], package: 0, numa: 1 });
+        assert_eq!(capacity.memory, [0, 1].map(|numa| NumaMemory { numa, bytes: 7 << 30 }));
+    }
+
+    #[test]
+    fn a_machine_that_tells_little_can_still_be_used() {
+        let topology = Topology { pus: 2, ..Topology::default() };
+        let capacity = of(&Inventory { topology, memory_bytes: 1 << 30, ..Inventory::default() });
+        assert_eq!(capacity.cores.len(), 2);
+        assert_eq!(capacity.memory, [NumaMemory { numa: 0, bytes: 512 << 20 }]);
+        assert_eq!(of(&Inventory::default()), Capacity::default());
+    }
+}

@@ -1,0 +1,275 @@
+//! The one task that owns the engine: takes orders and what nodes say, commits, and only then tells.
+//!
+//! Everything that arrived while a batch was being written goes into the next batch, so the disk is synced once for many
+//! events.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use api::{
+    channel::FromServer,
+    ids::NodeId,
+    run::{RunId, WorkflowId},
+    status::{NodeUpdate, Phase},
+};
+use fleet::{Fleet, RunMessage};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    capacity, clock,
+    engine::{Engine, NodeFacts, Output, Submission},
+    images::{Fetched, JobImages, causes},
+    results::Results,
+    store::{Store as _, StoreError, Write, sqlite::SqliteStore},
+};
+
+/// Orders that wait for the conductor before their senders wait.
+pub(crate) const MAX_ORDERS: usize = 4_096;
+
+/// Events that go into one transaction at most.
+const MAX_BATCH: usize = 1_024;
+
+/// How often the conductor looks at the clock.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Workflows that are over are kept until so many newer ones are over too: a year of a busy group.
+const MAX_KEPT: u32 = 10_000;
+
+/// How often older ones are looked for.
+const SWEEP: Duration = Duration::from_secs(3_600);
+
+/// Pause after the database refused, before the batch is tried again.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the conductor is asked or told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Take a workflow. Answered when it is on disk.
+    Submit(Box<Submission>, oneshot::Sender<()>),
+    /// End a workflow. Answered with whether there was something to end, when that is on disk.
+    Stop { workflow: WorkflowId, why: String, done: oneshot::Sender<bool> },
+    /// An image is here, or cannot be had.
+    Image { workflow: WorkflowId, stage: u32, fetched: Result<Fetched, String> },
+    /// The server has so much of a log.
+    Log { run: RunId, length: u64 },
+}
+
+/// Answers that are due when the batch is on disk.
+enum Answer {
+    Plain(oneshot::Sender<()>),
+    Flag(oneshot::Sender<bool>, bool),
+}
+
+impl Answer {
+    fn give(self) {
+        // Whoever asked may be gone.
+        match self {
+            Self::Plain(sender) => drop(sender.send(())),
+            Self::Flag(sender, flag) => drop(sender.send(flag)),
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Conductor {
+    pub(crate) engine: Arc<Mutex<Engine>>,
+    pub(crate) store: SqliteStore,
+    pub(crate) fleet: Fleet,
+    pub(crate) images: JobImages,
+    pub(crate) results: Results,
+    pub(crate) orders: mpsc::Receiver<Order>,
+    /// For what the conductor starts itself.
+    pub(crate) sender: mpsc::Sender<Order>,
+    /// Workflows that look different now.
+    pub(crate) changed: broadcast::Sender<WorkflowId>,
+    /// Runs that a node listed in this session, until its list is complete.
+    pub(crate) lists: BTreeMap<NodeId, BTreeSet<RunId>>,
+}
+
+impl Conductor {
+    /// Runs until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut messages = self.fleet.run_messages();
+        let mut updates = self.fleet.watch();
+        self.see_all_nodes().await;
+        let mut tick = tokio::time::interval(TICK);
+        let mut sweep = tokio::time::interval(SWEEP);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut answers = Vec::new();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(order) = self.orders.recv() => {
+                    self.take(order, &mut answers);
+                    while answers.len() < MAX_BATCH && let Ok(order) = self.orders.try_recv() {
+                        self.take(order, &mut answers);
+                    }
+                }
+                Some(message) = messages.recv() => {
+                    self.hear(message, &mut answers);
+                    while answers.len() < MAX_BATCH && let Ok(message) = messages.try_recv() {
+                        self.hear(message, &mut answers);
+                    }
+                }
+                update = updates.recv() => match update {
+                    Ok(update) => self.see_node(update).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.see_all_nodes().await,
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                _ = sweep.tick() => {
+                    if let Err(error) = self.sweep().await {
+                        tracing::error!("old workflows cannot be forgotten: {}", causes(&error));
+                    }
+                }
+                _ = tick.tick() => {
+                    self.see_deleted();
+                    self.engine().tick(clock::now());
+                }
+            }
+            self.settle(&mut answers).await;
+        }
+    }
+
+    /// Forgets the oldest workflows that are over, with their logs and files.
+    async fn sweep(&self) -> Result<(), StoreError> {
+        for id in self.store.outdated(MAX_KEPT).await? {
+            self.store.commit(&[Write::Forget(id)]).await?;
+            let results = self.results.clone();
+            let removed = tokio::task::spawn_blocking(move || results.remove(id)).await;
+            if let Ok(Err(error)) = removed {
+                tracing::error!("{}", causes(&error));
+            }
+        }
+        Ok(())
+    }
+
+    fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&mut self, order: Order, answers: &mut Vec<Answer>) {
+        let now = clock::now();
+        match order {
+            Order::Submit(submission, done) => {
+                self.engine().submit(*submission, now);
+                answers.push(Answer::Plain(done));
+            }
+            Order::Stop { workflow, why, done } => {
+                let stopped = self.engine().stop(workflow, &why, now);
+                answers.push(Answer::Flag(done, stopped));
+            }
+            Order::Image { workflow, stage, fetched } => {
+                self.engine().image_fetched(workflow, stage, fetched, now);
+            }
+            Order::Log { run, length } => self.engine().log_grew(run, length),
+        }
+    }
+
+    fn hear(&mut self, message: RunMessage, answers: &mut Vec<Answer>) {
+        let now = clock::now();
+        let RunMessage { node, runs, complete, list, done } = message;
+        for report in &runs {
+            self.engine().run_told(node, report, now);
+        }
+        if list {
+            let listed = self.lists.entry(node).or_default();
+            listed.extend(runs.iter().map(|report| report.run));
+        }
+        if complete {
+            let listed = self.lists.remove(&node).unwrap_or_default();
+            let boot = self.fleet.boot_of(node).unwrap_or_default();
+            self.engine().runs_listed(node, &boot, &listed, now);
+        }
+        answers.push(Answer::Plain(done));
+    }
+
+    /// Commits what the engine wants, then does it.
+    async fn settle(&mut self, answers: &mut Vec<Answer>) {
+        let output = self.engine().proceed(clock::now());
+        while !output.writes.is_empty()
+            && let Err(error) = self.store.commit(&output.writes).await
+        {
+            // Nothing is told and nothing acknowledged until the database takes it again.
+            tracing::error!("workflows cannot be kept, trying again: {}", causes(&error));
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
+        answers.drain(..).for_each(Answer::give);
+        self.act(output);
+    }
+
+    fn act(&self, output: Output) {
+        for (node, message) in output.tell {
+            // A node that is not there is told when its list of runs shows what it lacks.
+            let _ = self.fleet.tell(node, message);
+        }
+        for (workflow, stage, reference) in output.fetch {
+            let (images, sender) = (self.images.clone(), self.sender.clone());
+            tokio::spawn(async move {
+                let fetched = images.fetch(&reference, clock::now()).await;
+                // The conductor is gone only with the server; the image is fetched again at its next start.
+                let _ = sender.send(Order::Image { workflow, stage, fetched }).await;
+            });
+        }
+        for (node, workflow, run) in output.forget {
+            let (results, fleet) = (self.results.clone(), self.fleet.clone());
+            tokio::task::spawn_blocking(move || match results.sync_log(workflow, run) {
+                Ok(()) => drop(fleet.tell(node, FromServer::ForgetRuns { runs: vec![run] })),
+                Err(error) => tracing::error!("{}", causes(&error)),
+            });
+        }
+        for workflow in output.changed {
+            // Nobody watching is no error.
+            let _ = self.changed.send(workflow);
+        }
+    }
+
+    async fn see_all_nodes(&mut self) {
+        for update in self.fleet.statuses() {
+            self.see_node(update).await;
+        }
+    }
+
+    /// Nodes that were deleted are not among the fleet's updates.
+    fn see_deleted(&self) {
+        let known: BTreeSet<NodeId> = self.fleet.registered().into_iter().collect();
+        let mut engine = self.engine();
+        let gone: Vec<NodeId> = engine.node_ids().into_iter().filter(|id| !known.contains(id)).collect();
+        for id in gone {
+            engine.node_gone(id, clock::now());
+        }
+    }
+
+    async fn see_node(&mut self, update: NodeUpdate) {
+        let NodeUpdate { id, name, status } = update;
+        let is_ready = status.phase == Phase::Ready;
+        let inventory = match self.fleet.inventory(id).await {
+            Ok(inventory) => inventory.unwrap_or_default(),
+            Err(error) => {
+                tracing::error!("the inventory of {name} cannot be read: {}", causes(&error));
+                return;
+            }
+        };
+        let facts = NodeFacts {
+            id,
+            name,
+            boot: self.fleet.boot_of(id),
+            is_ready,
+            capacity: capacity::of(&inventory),
+        };
+        self.engine().node_is(facts, clock::now());
+    }
+}
+
+/// Hands an order over and waits for its answer.
+pub(crate) async fn ask<T>(
+    orders: &mpsc::Sender<Order>,
+    order: impl FnOnce(oneshot::Sender<T>) -> Order,
+) -> Option<T> {
+    let (sender, answer) = oneshot::channel();
+    orders.send(order(sender)).await.ok()?;
+    answer.await.ok()
+}

@@ -1,0 +1,238 @@
+//! All workflows that are not over, and what to do next. Pure: events and `now` in, [`Output`] out.
+//!
+//! The [`crate::conductor`] owns the one [`Engine`], calls its verbs, commits [`Output::writes`] in one transaction, and
+//! only then does the rest of the output. So nothing is told to a node that a `kill -9` could make the server forget.
+//!
+//! A workflow is a graph of stages ([`crate::graph`]); a stage is a number of tasks (one, but for arrays); a task is tried
+//! in one or more *runs* on nodes.
+//!
+//! ```text
+//! stage:  pending ─ all stages before it finished, first run placed ─▶ started ─▶ finished | failed
+//!            └──────── a stage before it failed, or the workflow stops ─▶ canceled
+//! run:    placed ─▶ accepted (the node has it) ─▶ running ─▶ ended ─▶ forgotten (its log is here)
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`flow`] | a workflow in memory, and its rows |
+//! | [`advance`] | stages begin, end, and take others with them |
+//! | [`runs`] | what nodes say of runs |
+//! | [`nodes`] | nodes come, go, boot anew |
+//! | [`schedule`] | ready tasks are put on nodes |
+//! | [`spec`] | what a node is told of a run |
+//! | [`view`] | what people see |
+
+mod advance;
+mod flow;
+mod nodes;
+mod runs;
+mod schedule;
+mod spec;
+mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+};
+
+use api::{
+    channel::FromServer,
+    ids::{Digest, NodeId, Timestamp},
+    run::{RunId, WorkflowId},
+    workflow::WorkflowEvent,
+};
+
+pub(crate) use flow::{Flow, Home, Submission};
+pub(crate) use nodes::NodeFacts;
+pub(crate) use spec::{file_key, script_key};
+pub(crate) use view::{attempt, summary};
+
+use crate::{images::Fetched, store::Write};
+
+/// A node that does not answer for so long is given up, with its runs, seconds. Long enough for a switch to be replaced.
+pub(crate) const LOST_AFTER_SECONDS: i64 = 900;
+
+/// Time that the rest of a log has to come after its run ended, seconds. Then the run is forgotten without it.
+pub(crate) const LOG_PATIENCE_SECONDS: i64 = 600;
+
+/// Attempts of a run that never began for reasons of its node (a full disk, a reboot before it started). They do not
+/// count as attempts of the user's.
+pub(crate) const MAX_FALSE_STARTS: u32 = 5;
+
+/// First pause before a failed task is tried again, seconds. It doubles with each failure.
+const FIRST_PAUSE_SECONDS: i64 = 1;
+
+/// Longest such pause, seconds.
+const LONGEST_PAUSE_SECONDS: i64 = 300;
+
+/// What is to be done after a verb, in this order: [`Self::writes`] in one transaction, then the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) tell: Vec<(NodeId, FromServer)>,
+    /// Images to fetch, by workflow and stage: `(workflow, stage, reference)`.
+    pub(crate) fetch: Vec<(WorkflowId, u32, String)>,
+    /// Ended runs whose logs are to be synced, then forgotten by their node.
+    pub(crate) forget: Vec<(NodeId, WorkflowId, RunId)>,
+    /// Workflows that look different now.
+    pub(crate) changed: BTreeSet<WorkflowId>,
+}
+
+/// What the server knows of itself that runs must know.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Surroundings {
+    /// Addresses and ports that jobs must not reach.
+    pub(crate) forbidden: Vec<SocketAddr>,
+}
+
+/// See the module.
+pub(crate) struct Engine {
+    /// By place in the order of submission.
+    flows: BTreeMap<u64, Flow>,
+    places: HashMap<WorkflowId, u64>,
+    /// Runs that are not forgotten, with the place of their workflow.
+    runs: HashMap<RunId, u64>,
+    nodes: BTreeMap<NodeId, nodes::Node>,
+    cluster: planner::Cluster,
+    surroundings: Surroundings,
+    /// Digests of the inline files of documents: kept before a workflow is submitted.
+    new_run: Box<dyn FnMut() -> RunId + Send>,
+    /// A run ended, a node came or a task became ready: placing anew may bring something.
+    stale: bool,
+    output: Output,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("flows", &self.flows.len()).field("runs", &self.runs.len()).finish()
+    }
+}
+
+impl Engine {
+    /// An engine without workflows. `new_run` makes identities that were never used.
+    pub(crate) fn new(surroundings: Surroundings, new_run: Box<dyn FnMut() -> RunId + Send>) -> Self {
+        Self {
+            flows: BTreeMap::new(),
+            places: HashMap::new(),
+            runs: HashMap::new(),
+            nodes: BTreeMap::new(),
+            cluster: planner::Cluster::default(),
+            surroundings,
+            new_run,
+            stale: false,
+            output: Output::default(),
+        }
+    }
+
+    /// Takes a workflow.
+    pub(crate) fn submit(&mut self, submission: Submission, now: Timestamp) {
+        let mut flow = Flow::new(submission, now);
+        let name = flow.row.name.clone();
+        flow.event(&mut self.output, now, "WORKFLOW_STARTED", None, format!("{name} was handed in"));
+        flow.keep(&mut self.output);
+        self.adopt(flow);
+    }
+
+    /// Takes a workflow that the last run of the server left. Call [`Self::proceed`] when all are in.
+    pub(crate) fn adopt(&mut self, flow: Flow) {
+        self.places.insert(flow.row.id, flow.row.place);
+        for (run, row) in &flow.runs {
+            self.runs.insert(*run, flow.row.place);
+            if row.row.ended.is_none()
+                && let (Some(grant), Some(node)) = (&row.row.grant, Some(row.row.node))
+            {
+                self.cluster.occupy(schedule::placement(*run, node, grant));
+            }
+        }
+        self.flows.insert(flow.row.place, flow);
+        self.stale = true;
+    }
+
+    /// Ends a workflow because somebody wants it. `false` if it is over or not known here.
+    pub(crate) fn stop(&mut self, id: WorkflowId, why: &str, now: Timestamp) -> bool {
+        let Some(flow) = self.flow_mut(id).filter(|flow| flow.row.ended.is_none() && flow.row.stop.is_none())
+        else {
+            return false;
+        };
+        flow.row.stop = Some(why.to_owned());
+        let (place, mut output) = (flow.row.place, Output::default());
+        flow.stop_all(&mut output, why, now);
+        flow.keep(&mut output);
+        self.take(output);
+        self.settle_flow(place, now);
+        true
+    }
+
+    /// An image is here, or cannot be had.
+    pub(crate) fn image_fetched(
+        &mut self,
+        id: WorkflowId,
+        stage: u32,
+        fetched: Result<Fetched, String>,
+        now: Timestamp,
+    ) {
+        let Some(&place) = self.places.get(&id) else { return };
+        let Some(flow) = self.flows.get_mut(&place) else { return };
+        let mut output = Output::default();
+        flow.image_fetched(&mut output, stage, fetched, now);
+        self.take(output);
+        self.settle_flow(place, now);
+    }
+
+    /// Time has passed: pauses end, nodes are given up, logs are waited for no more.
+    pub(crate) fn tick(&mut self, now: Timestamp) {
+        self.give_up_nodes(now);
+        self.give_up_logs(now);
+        let due = self.flows.values().any(|flow| flow.has_task_due(now));
+        self.stale |= due;
+    }
+
+    /// Lets everything that can begin begin. Returns what is to be done since the last call.
+    pub(crate) fn proceed(&mut self, now: Timestamp) -> Output {
+        if self.stale {
+            self.stale = false;
+            let places: Vec<u64> = self.flows.keys().copied().collect();
+            for place in places {
+                self.settle_flow(place, now);
+            }
+            self.place_all(now);
+        }
+        std::mem::take(&mut self.output)
+    }
+
+    /// The stages of a workflow in memory.
+    pub(crate) fn graph(&self, id: WorkflowId) -> Option<std::sync::Arc<crate::graph::Graph>> {
+        self.flows.get(self.places.get(&id)?).map(|flow| flow.graph.clone())
+    }
+
+    fn flow_mut(&mut self, id: WorkflowId) -> Option<&mut Flow> {
+        self.flows.get_mut(self.places.get(&id)?)
+    }
+
+    fn take(&mut self, more: Output) {
+        let output = &mut self.output;
+        output.writes.extend(more.writes);
+        output.tell.extend(more.tell);
+        output.fetch.extend(more.fetch);
+        output.forget.extend(more.forget);
+        output.changed.extend(more.changed);
+        self.stale = true;
+    }
+}
+
+impl Output {
+    /// Tells a node to begin or go on with something.
+    fn say(&mut self, node: NodeId, message: FromServer) {
+        self.tell.push((node, message));
+    }
+
+    fn history(&mut self, workflow: WorkflowId, event: WorkflowEvent) {
+        self.writes.push(Write::Event(workflow, Box::new(event)));
+    }
+}
+
+/// Digests of inline files by their names in the document.
+pub(crate) type Inline = BTreeMap<String, (Digest, u64)>;
+
+#[cfg(test)]
+mod tests;

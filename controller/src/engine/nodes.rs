@@ -1,0 +1,148 @@
+//! Nodes as the engine sees them: what they have, whether they are there, and which boot they are in.
+
+use api::{
+    ids::{NodeId, NodeName, Timestamp},
+    run::RunId,
+    workflow::State,
+};
+
+use super::{Engine, Flow, LOST_AFTER_SECONDS, Output};
+use crate::graph::StagePlan;
+
+/// What is known of a node now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NodeFacts {
+    pub(crate) id: NodeId,
+    pub(crate) name: NodeName,
+    /// Its boot (`/proc/sys/kernel/random/boot_id`).
+    pub(crate) boot: Option<String>,
+    /// Its agent is connected and has sent its inventory.
+    pub(crate) is_ready: bool,
+    /// What jobs may use of it.
+    pub(crate) capacity: planner::Capacity,
+}
+
+/// A node.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) facts: NodeFacts,
+    /// Since when it is not there.
+    pub(super) away: Option<Timestamp>,
+}
+
+impl Engine {
+    /// A node came, went, or changed.
+    pub(crate) fn node_is(&mut self, facts: NodeFacts, now: Timestamp) {
+        let id = facts.id;
+        let before = self.nodes.get(&id);
+        if before.is_some_and(|before| before.facts == facts) {
+            return;
+        }
+        let away = match (facts.is_ready, before.and_then(|before| before.away)) {
+            (true, _) => None,
+            (false, since) => Some(since.unwrap_or(now)),
+        };
+        let is_new_boot = before.is_some_and(|before| before.facts.boot != facts.boot);
+        self.cluster.put_node(super::schedule::node(&facts));
+        let boot = facts.boot.clone();
+        self.nodes.insert(id, Node { facts, away });
+        self.stale = true;
+        if is_new_boot && let Some(boot) = boot {
+            self.volumes_lost(id, &boot, now);
+        }
+    }
+
+    /// A node was deleted.
+    pub(crate) fn node_gone(&mut self, id: NodeId, now: Timestamp) {
+        let Some(node) = self.nodes.remove(&id) else { return };
+        self.give_up(id, &format!("{} was deleted", node.facts.name), now);
+        self.cluster.remove_node(super::schedule::node_key(id));
+        self.stale = true;
+    }
+
+    /// Nodes known.
+    pub(crate) fn node_ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// Nodes that have not answered for too long.
+    pub(super) fn give_up_nodes(&mut self, now: Timestamp) {
+        let late =
+            |node: &&Node| node.away.is_some_and(|since| now >= since.plus_seconds(LOST_AFTER_SECONDS));
+        let late: Vec<(NodeId, NodeName)> =
+            self.nodes.values().filter(late).map(|node| (node.facts.id, node.facts.name.clone())).collect();
+        for (id, name) in late {
+            self.give_up(id, &format!("{name} has not answered for {LOST_AFTER_SECONDS} s"), now);
+        }
+    }
+
+    /// All runs and volumes of a node are lost.
+    fn give_up(&mut self, id: NodeId, why: &str, now: Timestamp) {
+        let runs: Vec<RunId> = self
+            .flows
+            .values()
+            .flat_map(|flow| flow.runs.values())
+            .filter(|run| run.row.node == id && run.row.ended.is_none())
+            .map(|run| run.row.run)
+            .collect();
+        for run in runs {
+            self.lose(run, why, now);
+        }
+        self.fail_homes(now, |home| (home.node == id).then(|| why.to_owned()));
+    }
+
+    /// The volumes of a node's earlier boots are gone with its memory. Where nothing was in them yet, they are made in this
+    /// one.
+    fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
+        for flow in self.flows.values_mut().filter(|flow| flow.row.ended.is_none()) {
+            let mut output = Output::default();
+            for group in 0..flow.row.homes.len() {
+                let is_empty = flow.has_finished_none_of(group);
+                let home = flow.row.homes[group].as_mut();
+                if let Some(home) = home.filter(|home| is_empty && home.node == id && home.boot != boot) {
+                    boot.clone_into(&mut home.boot);
+                    flow.keep(&mut output);
+                }
+            }
+            self.output.writes.extend(output.writes);
+            self.output.changed.extend(output.changed);
+        }
+        self.fail_homes(now, |home| {
+            (home.node == id && home.boot != boot).then(|| format!("{} was rebooted", home.name))
+        });
+    }
+
+    /// Fails what needs volumes that are gone.
+    fn fail_homes(&mut self, now: Timestamp, gone: impl Fn(&super::Home) -> Option<String>) {
+        let places: Vec<u64> = self.flows.keys().copied().collect();
+        for place in places {
+            let Some(flow) = self.flows.get_mut(&place).filter(|flow| flow.row.ended.is_none()) else {
+                continue;
+            };
+            let mut output = Output::default();
+            for group in 0..flow.row.homes.len() {
+                let Some(why) = flow.row.homes[group].as_ref().and_then(&gone) else { continue };
+                for stage in flow.stages_of(group) {
+                    flow.fail_stage(&mut output, stage, &format!("its volume is lost: {why}"), now);
+                }
+            }
+            if !output.writes.is_empty() {
+                self.take(output);
+                self.settle_flow(place, now);
+            }
+        }
+    }
+}
+
+impl Flow {
+    /// Stages that need volumes of a group.
+    fn stages_of(&self, group: usize) -> Vec<u32> {
+        let needs = |(index, plan): (u32, &StagePlan)| (plan.group == Some(group)).then_some(index);
+        (0..).zip(&self.graph.stages).filter_map(needs).collect()
+    }
+
+    /// Nothing is in the volumes of a group: they are not even made.
+    fn has_finished_none_of(&self, group: usize) -> bool {
+        self.stages_of(group).iter().all(|&stage| self.stages[stage as usize].state != State::Finished)
+    }
+}

@@ -1,0 +1,265 @@
+//! What nodes say of runs. A node is believed about its own runs only.
+
+use std::collections::BTreeSet;
+
+use api::{
+    channel::FromServer,
+    ids::{NodeId, Timestamp},
+    run::{Outcome, RunEnd, RunId, RunReport, RunState, Usage},
+    workflow::StageKind,
+};
+
+use super::{Engine, Flow, LOG_PATIENCE_SECONDS, Output, advance::stop_run, schedule::key};
+use crate::graph::Planned;
+
+/// An outcome for people.
+pub(super) fn told(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Exited { code } => format!("exited with status {code}"),
+        Outcome::Signaled { signal } => format!("ended by signal {signal}"),
+        Outcome::OutOfMemory { limit_bytes } => {
+            format!("killed for memory: it reached its limit of {limit_bytes} bytes")
+        }
+        Outcome::TimedOut { seconds } => format!("ended by its timeout of {seconds} s"),
+        Outcome::Stopped { why } => format!("stopped: {why}"),
+        Outcome::Failed { why, .. } => why.clone(),
+        Outcome::Lost { why } => format!("lost: {why}"),
+    }
+}
+
+impl Engine {
+    /// A run went forward.
+    pub(crate) fn run_told(&mut self, node: NodeId, report: &RunReport, now: Timestamp) {
+        let mut output = Output::default();
+        let place = self.runs.get(&report.run).copied();
+        let flow = place.and_then(|place| self.flows.get_mut(&place));
+        let ours = flow.filter(|flow| flow.runs.get(&report.run).is_some_and(|run| run.row.node == node));
+        let Some(flow) = ours else {
+            disown(&mut output, node, report);
+            self.take(output);
+            return;
+        };
+        let ended = flow.run_told(&mut output, report, now);
+        self.take(output);
+        if ended {
+            self.cluster.release(key(report.run));
+        }
+        if let Some(place) = place {
+            self.settle_flow(place, now);
+            self.forget_if_done(place, report.run);
+        }
+    }
+
+    /// All runs that a node holds were told. Those of ours that are not among them are told it again, or are lost.
+    pub(crate) fn runs_listed(&mut self, node: NodeId, boot: &str, listed: &BTreeSet<RunId>, now: Timestamp) {
+        let missing: Vec<(u64, RunId)> = self
+            .flows
+            .iter()
+            .flat_map(|(place, flow)| flow.runs.values().map(move |run| (*place, run)))
+            .filter(|(_, run)| {
+                run.row.node == node && run.row.ended.is_none() && !listed.contains(&run.row.run)
+            })
+            .map(|(place, run)| (place, run.row.run))
+            .collect();
+        for (place, run) in missing {
+            let Some(flow) = self.flows.get_mut(&place) else { continue };
+            let Some(entry) = flow.runs.get_mut(&run) else { continue };
+            let is_over = flow.stages[entry.row.stage as usize].state.is_ended();
+            if entry.row.accepted || is_over {
+                let why = if entry.row.boot == boot {
+                    "its node does not know it any more".to_owned()
+                } else {
+                    format!("{} was rebooted", entry.row.node_name)
+                };
+                self.lose(run, &why, now);
+                continue;
+            }
+            // The node never got it: it is told again, in whatever boot it is.
+            let mut output = Output::default();
+            boot.clone_into(&mut entry.row.boot);
+            flow.keep_run(&mut output, run);
+            self.take(output);
+            self.tell_start(place, run);
+        }
+    }
+
+    /// A run is over because its node is.
+    pub(super) fn lose(&mut self, run: RunId, why: &str, now: Timestamp) {
+        let Some(node) = self.flow_of(run).and_then(|flow| flow.runs.get(&run)).map(|run| run.row.node)
+        else {
+            return;
+        };
+        let end = RunEnd {
+            started: None,
+            ended: now,
+            outcome: Outcome::Lost { why: why.to_owned() },
+            log_bytes: 0,
+            usage: Usage::default(),
+        };
+        self.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
+    }
+
+    /// The server has so much of a run's log.
+    pub(crate) fn log_grew(&mut self, run: RunId, length: u64) {
+        let Some(&place) = self.runs.get(&run) else { return };
+        if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
+            entry.log_here = entry.log_here.max(length);
+        }
+        self.forget_if_done(place, run);
+    }
+
+    /// Logs that do not come are not waited for.
+    pub(super) fn give_up_logs(&mut self, now: Timestamp) {
+        let late: Vec<(u64, RunId)> = self
+            .flows
+            .iter()
+            .flat_map(|(place, flow)| flow.runs.values().map(move |run| (*place, run)))
+            .filter(|(_, run)| {
+                run.row.ended.is_some_and(|ended| now >= ended.plus_seconds(LOG_PATIENCE_SECONDS))
+            })
+            .map(|(place, run)| (place, run.row.run))
+            .collect();
+        for (place, run) in late {
+            if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
+                tracing::warn!(
+                    "the log of run {run} is not whole: {} of {} bytes came",
+                    entry.log_here,
+                    entry.row.log_bytes
+                );
+                entry.log_here = entry.row.log_bytes;
+            }
+            self.forget_if_done(place, run);
+        }
+    }
+
+    /// A run that is over and whose log is here is forgotten, here and on its node.
+    fn forget_if_done(&mut self, place: u64, run: RunId) {
+        let Some(flow) = self.flows.get_mut(&place) else { return };
+        let is_done =
+            |run: &super::flow::RunNow| run.row.ended.is_some() && run.log_here >= run.row.log_bytes;
+        if !flow.runs.get(&run).is_some_and(is_done) {
+            return;
+        }
+        if let Some(entry) = flow.runs.remove(&run) {
+            let output = Output { forget: vec![(entry.row.node, flow.row.id, run)], ..Output::default() };
+            self.runs.remove(&run);
+            self.take(output);
+        }
+        self.drop_if_done(place);
+    }
+
+    pub(super) fn flow_of(&self, run: RunId) -> Option<&Flow> {
+        self.flows.get(self.runs.get(&run)?)
+    }
+
+    /// Puts a run's order on its way, if its node is there. If it is not, its list will ask for it.
+    pub(super) fn tell_start(&mut self, place: u64, run: RunId) {
+        let Some(flow) = self.flows.get(&place) else { return };
+        let Some(spec) = flow.spec(run, &self.surroundings) else { return };
+        if let Some(entry) = flow.runs.get(&run) {
+            self.output.say(entry.row.node, FromServer::StartRun { spec: Box::new(spec) });
+            if let Some(why) = &flow.row.stop {
+                self.output.say(entry.row.node, stop_run(run, why));
+            }
+        }
+    }
+}
+
+/// A run that was never given to this node: it is ended and forgotten.
+fn disown(output: &mut Output, node: NodeId, report: &RunReport) {
+    let message = match &report.state {
+        RunState::Ended(_) => FromServer::ForgetRuns { runs: vec![report.run] },
+        RunState::Preparing {} | RunState::Running { .. } => {
+            tracing::warn!("node {node} reports run {}, which it was never given", report.run);
+            stop_run(report.run, "this server knows of no such run")
+        }
+    };
+    output.say(node, message);
+}
+
+impl Flow {
+    /// `true` if the run is over now and was not before.
+    fn run_told(&mut self, output: &mut Output, report: &RunReport, now: Timestamp) -> bool {
+        let Some(run) = self.runs.get_mut(&report.run) else { return false };
+        if run.row.ended.is_some() {
+            return false;
+        }
+        let (stage, first) = (run.row.stage, !run.row.accepted);
+        run.row.accepted = true;
+        match &report.state {
+            RunState::Preparing {} => {
+                if first {
+                    self.keep_run(output, report.run);
+                }
+                false
+            }
+            RunState::Running { started } => {
+                if run.row.started.is_some() {
+                    return false;
+                }
+                run.row.started = Some(*started);
+                let where_from = run.row.node_name.clone();
+                let subject = self.subject(report.run);
+                self.keep_run(output, report.run);
+                let event = match self.graph.stages[stage as usize].work.kind() {
+                    StageKind::Job => "CONTAINER_STARTED",
+                    StageKind::File => "FILE_TRANSFER_STARTED",
+                    StageKind::Volume | StageKind::Image => "VOLUME_CREATE_STARTED",
+                };
+                self.event(output, now, event, Some(stage), format!("{subject} runs on {where_from}"));
+                false
+            }
+            RunState::Ended(end) => {
+                self.run_ended(output, report.run, end, now);
+                true
+            }
+        }
+    }
+
+    fn run_ended(&mut self, output: &mut Output, id: RunId, end: &RunEnd, now: Timestamp) {
+        let subject = self.subject(id);
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let row = &mut run.row;
+        row.started = row.started.or(end.started);
+        row.ended = Some(now);
+        row.outcome = Some(end.outcome.clone());
+        row.usage = end.usage.clone();
+        row.log_bytes = end.log_bytes;
+        let (stage, task, has_started) = (row.stage, row.task, row.started.is_some());
+        self.keep_run(output, id);
+        let plan = &self.graph.stages[stage as usize];
+        let (kind, retries, task) = (plan.work.kind(), plan.retries, task - plan.tasks.first.unwrap_or(0));
+        let event = match (kind, end.outcome.is_success(), &plan.work) {
+            (_, true, Planned::Volume { .. }) => "VOLUME_CREATED",
+            (StageKind::File, true, _) => "FILE_TRANSFER_COMPLETED",
+            (StageKind::Job, _, _) if has_started => "CONTAINER_EXITED",
+            _ => "ERROR",
+        };
+        let book = &mut self.stages[stage as usize].tasks;
+        let before = book.again.len();
+        book.settle(task, &end.outcome, retries, now, has_started);
+        let mut message = match kind {
+            StageKind::Job => format!("{subject} {}", told(&end.outcome)),
+            _ if end.outcome.is_success() => format!("{subject} is done"),
+            _ => format!("{subject}: {}", told(&end.outcome)),
+        };
+        if book.again.len() > before
+            && let Some(again) = book.again.get(&task)
+        {
+            let pause = again.not_before.seconds() - now.seconds();
+            message += &format!("; attempt {} in {pause} s", again.attempt);
+        }
+        self.event(output, now, event, Some(stage), message);
+        if self.row.stop.is_some() || self.stages[stage as usize].reason.is_some() {
+            self.stages[stage as usize].tasks.cancel_waiting();
+        }
+    }
+
+    /// A run for people: `job sleeper[7]`.
+    pub(super) fn subject(&self, run: RunId) -> String {
+        let Some(run) = self.runs.get(&run) else { return run.to_string() };
+        let plan = &self.graph.stages[run.row.stage as usize];
+        let task = plan.tasks.first.map(|_| format!("[{}]", run.row.task)).unwrap_or_default();
+        format!("{} {}{task}", plan.work.kind().as_str(), plan.name)
+    }
+}

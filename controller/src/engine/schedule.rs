@@ -1,0 +1,341 @@
+//! Ready tasks are put on nodes: transfers and volumes where the volumes are, jobs where the planner says.
+
+use std::collections::BTreeMap;
+
+use api::{
+    ids::{NodeId, Timestamp},
+    run::{RunId, Usage},
+    workflow::StageKind,
+};
+use document::Affinity;
+use planner::{NodeKey, Placement, Request};
+
+use super::{
+    Engine, Flow, Home, NodeFacts, Output,
+    flow::{Again, RunNow},
+};
+use crate::{
+    graph::Planned,
+    store::{Grant, RunRow},
+};
+
+/// Tasks of one stage that are offered to the planner at once: more than a node has cores. The rest comes when these
+/// have ended, so a large array costs no more than a small one.
+const MAX_OFFERED_PER_STAGE: usize = 512;
+
+/// Tasks offered at once in all.
+const MAX_OFFERED: usize = 8_192;
+
+/// Volumes and transfers of one workflow under way at once: a node's disk and network are shared.
+const MAX_TRANSFERS: usize = 8;
+
+/// Memory of a job that names none, bytes.
+const DEFAULT_MEMORY_BYTES: u64 = 1 << 30;
+
+/// A run as the planner names it.
+pub(super) fn key(run: RunId) -> u128 {
+    run.0.as_u128()
+}
+
+/// A node as the planner names it.
+pub(super) fn node_key(node: NodeId) -> NodeKey {
+    NodeKey(node.0.as_u128())
+}
+
+/// A node as the planner sees it.
+pub(super) fn node(facts: &NodeFacts) -> planner::Node {
+    planner::Node {
+        key: node_key(facts.id),
+        name: facts.name.to_string(),
+        capacity: facts.capacity.clone(),
+        unavailable: (!facts.is_ready).then(|| "not ready".to_owned()),
+    }
+}
+
+/// A grant as the planner sees it.
+pub(super) fn placement(run: RunId, node: NodeId, grant: &Grant) -> Placement {
+    Placement {
+        key: key(run),
+        node: node_key(node),
+        cpus: grant.cpus.clone(),
+        cores: grant.cores.clone(),
+        memory: grant.memory.clone(),
+        devices: grant.devices.clone(),
+        exclusive: grant.exclusive,
+        ends: None,
+    }
+}
+
+/// A task that may begin.
+struct Ready {
+    place: u64,
+    stage: u32,
+    task: u32,
+    again: Again,
+}
+
+impl Engine {
+    /// Puts what is ready where there is room.
+    pub(super) fn place_all(&mut self, now: Timestamp) {
+        let places: Vec<u64> = self.flows.keys().copied().collect();
+        for place in places {
+            self.place_transfers(place, now);
+        }
+        let (ready, requests) = self.ready_jobs(now);
+        let placed = self.cluster.place(&requests, now.seconds());
+        for (index, mut placement) in placed {
+            let Ready { place, stage, task, again } = ready[index];
+            let node = NodeId(uuid::Uuid::from_u128(placement.node.0));
+            let grant = Grant {
+                cpus: std::mem::take(&mut placement.cpus),
+                cores: std::mem::take(&mut placement.cores),
+                memory: std::mem::take(&mut placement.memory),
+                devices: std::mem::take(&mut placement.devices),
+                exclusive: placement.exclusive,
+            };
+            self.begin_run(place, stage, (task, again), node, Some(grant), placement.key, now);
+        }
+    }
+
+    fn ready_jobs(&mut self, now: Timestamp) -> (Vec<Ready>, Vec<Request>) {
+        let (mut ready, mut requests) = (Vec::new(), Vec::new());
+        for (&place, flow) in &self.flows {
+            if flow.row.stop.is_some() || ready.len() >= MAX_OFFERED {
+                continue;
+            }
+            for (stage, plan) in (0..).zip(&flow.graph.stages) {
+                let book = &flow.stages[stage as usize].tasks;
+                let running = book.running.len();
+                let room =
+                    (plan.tasks.concurrency as usize).saturating_sub(running).min(MAX_OFFERED_PER_STAGE);
+                if !flow.may_begin(stage) || plan.work.kind() != StageKind::Job || room == 0 {
+                    continue;
+                }
+                let Some(mut request) = flow.request(stage) else { continue };
+                for (task, again) in book.due(now).take(room) {
+                    request.key = key((self.new_run)());
+                    requests.push(request.clone());
+                    ready.push(Ready { place, stage, task, again });
+                }
+            }
+        }
+        (ready, requests)
+    }
+
+    /// Volumes and transfers need no cores; they go where the volumes are.
+    fn place_transfers(&mut self, place: u64, now: Timestamp) {
+        let Some(flow) = self.flows.get(&place) else { return };
+        let is_transfer = |stage: u32| {
+            matches!(flow.graph.stages[stage as usize].work.kind(), StageKind::Volume | StageKind::File)
+        };
+        let indexes = 0..u32::try_from(flow.stages.len()).unwrap_or(u32::MAX);
+        let under_way: usize = indexes
+            .clone()
+            .filter(|&stage| is_transfer(stage))
+            .map(|stage| flow.stages[stage as usize].tasks.running.len())
+            .sum();
+        let ready: Vec<(u32, u32, Again)> = indexes
+            .filter(|&stage| is_transfer(stage) && flow.may_begin(stage))
+            .filter_map(|stage| {
+                let book = &flow.stages[stage as usize].tasks;
+                book.due(now).next().map(|(task, again)| (stage, task, again))
+            })
+            .take(MAX_TRANSFERS.saturating_sub(under_way))
+            .collect();
+        for (stage, task, again) in ready {
+            let Some(home) = self.home(place, stage, now) else { continue };
+            let run = (self.new_run)();
+            self.begin_run(place, stage, (task, again), home, None, key(run), now);
+        }
+    }
+
+    /// The node of a stage's volumes, chosen when it is first asked for. `None` if there is none now.
+    fn home(&mut self, place: u64, stage: u32, now: Timestamp) -> Option<NodeId> {
+        let flow = self.flows.get(&place)?;
+        let group = flow.graph.stages[stage as usize].group?;
+        if let Some(home) = &flow.row.homes[group] {
+            let is_there = self.nodes.get(&home.node).is_some_and(|node| node.facts.is_ready);
+            return is_there.then_some(home.node);
+        }
+        let requests = flow.requests_of_group(group);
+        let fitting = |node: &&super::nodes::Node| {
+            let key = node_key(node.facts.id);
+            node.facts.is_ready
+                && requests.iter().all(|request| self.cluster.fits(request, Some(key)).is_ok())
+        };
+        let free = |node: &&super::nodes::Node| self.cluster.free_cores(node_key(node.facts.id));
+        let chosen = self.nodes.values().filter(fitting).max_by_key(free)?;
+        let facts = chosen.facts.clone();
+        let home = Home { node: facts.id, name: facts.name, boot: facts.boot? };
+        let mut output = Output::default();
+        let flow = self.flows.get_mut(&place)?;
+        let message = format!("volumes go to {}", home.name);
+        flow.row.homes[group] = Some(home);
+        flow.event(&mut output, now, "VOLUME_STORAGE_INFO", Some(stage), message);
+        flow.keep(&mut output);
+        self.take(output);
+        Some(facts.id)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call for each of two kinds of runs")]
+    fn begin_run(
+        &mut self,
+        place: u64,
+        stage: u32,
+        (task, again): (u32, Again),
+        node: NodeId,
+        grant: Option<Grant>,
+        key: u128,
+        now: Timestamp,
+    ) {
+        let Some((name, boot)) = self.nodes.get(&node).map(|node| (&node.facts.name, &node.facts.boot))
+        else {
+            return;
+        };
+        let Some(flow) = self.flows.get_mut(&place) else { return };
+        let run = RunId(uuid::Uuid::from_u128(key));
+        let plan = &flow.graph.stages[stage as usize];
+        let row = RunRow {
+            run,
+            workflow: flow.row.id,
+            stage,
+            task: plan.tasks.first.unwrap_or(0) + task,
+            attempt: again.attempt,
+            node,
+            node_name: name.clone(),
+            boot: boot.clone().unwrap_or_default(),
+            grant,
+            placed: now,
+            accepted: false,
+            started: None,
+            ended: None,
+            outcome: None,
+            usage: Usage::default(),
+            log_bytes: 0,
+        };
+        let mut output = Output::default();
+        let message = granted(name.as_str(), row.grant.as_ref());
+        flow.stages[stage as usize].nodes.insert(name.clone());
+        flow.stages[stage as usize].tasks.begin(task, run, again);
+        flow.begin_stage(&mut output, stage, now);
+        flow.runs.insert(run, RunNow { row, log_here: 0 });
+        flow.keep_run(&mut output, run);
+        let message = format!("{} {message}", flow.subject(run));
+        flow.event(&mut output, now, "RESOURCES_ALLOCATED", Some(stage), message);
+        self.runs.insert(run, place);
+        self.take(output);
+        self.tell_start(place, run);
+    }
+
+    /// Why a ready stage has tasks that wait.
+    pub(super) fn why_not_placed(&self, flow: &Flow, stage: u32, now: Timestamp) -> Vec<String> {
+        let plan = &flow.graph.stages[stage as usize];
+        let book = &flow.stages[stage as usize].tasks;
+        let counts = book.counts();
+        let mut reasons = Vec::new();
+        for (node, runs) in self.silent_nodes(flow, stage) {
+            reasons.push(format!("{node} does not answer; {runs} of its tasks run there"));
+        }
+        if counts.pending == 0 {
+            return reasons;
+        }
+        if let Some((task, again)) = book.again.iter().find(|(_, again)| again.not_before > now) {
+            let pause = again.not_before.seconds() - now.seconds();
+            let task = plan.tasks.first.map(|first| format!(" of task {}", first + task)).unwrap_or_default();
+            reasons.push(format!("attempt {}{task} begins in {pause} s", again.attempt));
+        }
+        if book.running.len() >= plan.tasks.concurrency as usize && plan.tasks.count > 1 {
+            reasons.push(format!("its concurrency of {} is reached", plan.tasks.concurrency));
+        } else if plan.work.kind() == StageKind::Job {
+            if let Some(request) = flow.request(stage) {
+                reasons.extend(self.cluster.why(&request));
+            }
+        } else if plan.group.is_some_and(|group| flow.row.homes[group].is_none()) {
+            reasons.push("no node that is ready can run all jobs that mount its volumes".to_owned());
+        } else {
+            reasons.push("the node of its volumes is not ready".to_owned());
+        }
+        reasons
+    }
+
+    /// Nodes that run tasks of a stage and do not answer.
+    fn silent_nodes(&self, flow: &Flow, stage: u32) -> BTreeMap<String, usize> {
+        let mut silent = BTreeMap::new();
+        for run in flow.runs.values().filter(|run| run.row.stage == stage && run.row.ended.is_none()) {
+            if !self.nodes.get(&run.row.node).is_some_and(|node| node.facts.is_ready) {
+                *silent.entry(run.row.node_name.to_string()).or_default() += 1;
+            }
+        }
+        silent
+    }
+
+    /// What of a document is larger than every node that is known, by job. Nothing while no node is known.
+    pub(crate) fn too_large(&self, document: &document::Workflow) -> Vec<(usize, String)> {
+        if self.nodes.is_empty() {
+            return Vec::new();
+        }
+        let check = |(index, job): (usize, &document::Job)| {
+            self.cluster.fits(&request_of(job), None).err().map(|error| (index, error.to_string()))
+        };
+        document.jobs.iter().enumerate().filter_map(check).collect()
+    }
+}
+
+/// What a run got, for people.
+fn granted(node: &str, grant: Option<&Grant>) -> String {
+    let Some(grant) = grant else { return format!("goes to {node}") };
+    let cpus: Vec<String> = grant.cpus.iter().map(u32::to_string).collect();
+    let memory: u64 = grant.memory.iter().map(|(_, bytes)| bytes).sum();
+    format!("goes to {node}, CPUs {}, {} MiB", cpus.join(","), memory >> 20)
+}
+
+impl Flow {
+    /// Ready, not over, not to be stopped.
+    fn may_begin(&self, stage: u32) -> bool {
+        let now = &self.stages[stage as usize];
+        now.is_ready && !now.state.is_ended() && self.row.stop.is_none()
+    }
+
+    /// What one task of a job needs, on the node of its volumes if it mounts some.
+    fn request(&self, stage: u32) -> Option<Request> {
+        let plan = &self.graph.stages[stage as usize];
+        let Planned::Job { job, .. } = plan.work else { return None };
+        let mut request = request_of(&self.document.jobs[job]);
+        if let Some(group) = plan.group {
+            request.pinned = Some(node_key(self.row.homes[group].as_ref()?.node));
+        }
+        Some(request)
+    }
+
+    /// What the jobs that mount volumes of a group need.
+    fn requests_of_group(&self, group: usize) -> Vec<Request> {
+        let jobs = self.graph.stages.iter().filter(|plan| plan.group == Some(group));
+        let of = |plan: &crate::graph::StagePlan| match plan.work {
+            Planned::Job { job, .. } => Some(request_of(&self.document.jobs[job])),
+            _ => None,
+        };
+        jobs.filter_map(of).collect()
+    }
+}
+
+/// What one task of a job needs.
+fn request_of(job: &document::Job) -> Request {
+    let resource = &job.resource;
+    let memory = resource.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
+    let by_core = if resource.memory_by_core { u64::from(resource.cores) } else { 1 };
+    Request {
+        key: 0,
+        cores: resource.cores,
+        affinity: match resource.affinity {
+            Affinity::Core => planner::Affinity::Core,
+            Affinity::Socket => planner::Affinity::Socket,
+            Affinity::Numa => planner::Affinity::Numa,
+        },
+        threads: resource.threads,
+        memory_bytes: memory.saturating_mul(by_core),
+        devices: resource.devices.clone(),
+        exclusive: resource.exclusive,
+        pinned: None,
+        limit_seconds: Some(job.timeout_seconds),
+    }
+}

@@ -1,0 +1,826 @@
+//! Workflows told as scripts: what happens in, what the engine wants out. And a cluster in a few lines, in which anything may
+//! go wrong, to hold what must always hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use api::{
+    ids::NodeName,
+    image::Artifact,
+    run::{Outcome, RunEnd, RunReport, RunState, Usage, Work},
+    workflow::State,
+};
+use expect_test::{Expect, expect};
+use planner::{Capacity, Core, NumaMemory};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    graph::Graph,
+    images::{Fetched, JobImage},
+    store::Owner,
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp(second * 1_000_000)
+}
+
+fn node_id(number: u128) -> NodeId {
+    NodeId(uuid::Uuid::from_u128(number))
+}
+
+fn facts(number: u128, cores: u32, boot: &str) -> NodeFacts {
+    let capacity = Capacity {
+        cores: (0..cores).map(|core| Core { pus: vec![core], package: 0, numa: 0 }).collect(),
+        memory: vec![NumaMemory { numa: 0, bytes: 64 << 30 }],
+        devices: Vec::new(),
+    };
+    let name: NodeName = format!("n{number}").parse().unwrap();
+    NodeFacts { id: node_id(number), name, boot: Some(boot.to_owned()), is_ready: true, capacity }
+}
+
+fn engine() -> Engine {
+    let mut number = 0;
+    let new_run = move || {
+        number += 1;
+        RunId(uuid::Uuid::from_u128(number))
+    };
+    Engine::new(Surroundings::default(), Box::new(new_run))
+}
+
+fn submission(number: u128, text: &str) -> Submission {
+    let document = document::parse(text).unwrap().workflow;
+    let digest = Digest([7; 32]);
+    let inline = document.files.keys().map(|name| (name.clone(), (digest, 1)));
+    let scripts = document.jobs.iter().filter(|job| job.script.is_some());
+    let scripts = scripts.map(|job| (spec::script_key(&job.name), (digest, 1)));
+    Submission {
+        id: WorkflowId(uuid::Uuid::from_u128(number)),
+        place: u64::try_from(number).unwrap(),
+        name: format!("w{number}"),
+        owner: Owner { name: "ann".to_owned(), uid: 1001, gid: 100, groups: vec![7] },
+        text: text.to_owned(),
+        graph: Arc::new(Graph::of(&document)),
+        inline: inline.chain(scripts).collect(),
+        document: Arc::new(document),
+    }
+}
+
+fn image() -> Fetched {
+    let root = Artifact { format: "squashfs".to_owned(), digest: Digest([9; 32]), size: 4096 };
+    let run = image_store::RunConfig { env: vec!["PATH=/bin".to_owned()], ..Default::default() };
+    Fetched { image: JobImage { manifest: Digest([8; 32]), root, run }, was_cached: true }
+}
+
+fn ended(run: RunId, outcome: Outcome, now: Timestamp) -> RunReport {
+    let end = RunEnd { started: Some(now), ended: now, outcome, log_bytes: 0, usage: Usage::default() };
+    RunReport { run, state: RunState::Ended(Box::new(end)) }
+}
+
+/// The engine, and what it told.
+struct Stage {
+    engine: Engine,
+    /// Runs that nodes were told to begin and did not end, by their subject.
+    runs: BTreeMap<String, (RunId, NodeId)>,
+    lines: String,
+}
+
+impl Stage {
+    fn new(nodes: &[(u128, u32)]) -> Self {
+        let mut engine = engine();
+        for &(number, cores) in nodes {
+            engine.node_is(facts(number, cores, "boot1"), at(0));
+        }
+        Self { engine, runs: BTreeMap::new(), lines: String::new() }
+    }
+
+    fn submit(&mut self, text: &str, now: i64) -> WorkflowId {
+        let submission = submission(1, text);
+        let id = submission.id;
+        self.engine.submit(submission, at(now));
+        self.proceed(now);
+        id
+    }
+
+    /// Writes down what the engine wants, and fetches images at once.
+    fn proceed(&mut self, now: i64) {
+        loop {
+            let output = self.engine.proceed(at(now));
+            for write in &output.writes {
+                if let Write::Event(_, event) = write {
+                    let name = event.name.clone().unwrap_or_default();
+                    self.lines += &format!("{now:<3} {} {name}: {}\n", event.event, event.message);
+                }
+            }
+            for (node, message) in output.tell {
+                self.told(now, node, message);
+            }
+            for (workflow, run) in output.forget.iter().map(|(_, workflow, run)| (workflow, run)) {
+                self.lines += &format!("{now:<3} forget {} of {}\n", run.0.as_u128(), workflow.0.as_u128());
+            }
+            if output.fetch.is_empty() {
+                return;
+            }
+            for (workflow, stage, _) in output.fetch {
+                self.engine.image_fetched(workflow, stage, Ok(image()), at(now));
+            }
+        }
+    }
+
+    fn told(&mut self, now: i64, node: NodeId, message: FromServer) {
+        let node_number = node.0.as_u128();
+        let text = match message {
+            FromServer::StartRun { spec } => {
+                self.runs.insert(spec.subject.clone(), (spec.run, node));
+                let what = match &spec.work {
+                    Work::Job(job) => format!("{:?} on {:?} with {:?}", job.command, job.cpus, job.mems),
+                    other => format!("{other:?}"),
+                };
+                format!("start {} {what}", spec.subject)
+            }
+            FromServer::StopRun { run, why, .. } => format!("stop {}: {why}", run.0.as_u128()),
+            FromServer::ForgetRuns { runs } => format!("forget {}", runs.len()),
+            FromServer::RemoveVolumes { .. } => "remove volumes".to_owned(),
+            other => format!("{other:?}"),
+        };
+        self.lines += &format!("{now:<3} -> n{node_number} {text}\n");
+    }
+
+    fn report(&mut self, subject: &str, state: RunState, now: i64) {
+        let (run, node) = self.runs[subject];
+        self.engine.run_told(node, &RunReport { run, state }, at(now));
+        self.proceed(now);
+    }
+
+    fn end(&mut self, subject: &str, outcome: Outcome, now: i64) {
+        let (run, node) = self.runs.remove(subject).unwrap();
+        self.engine.run_told(node, &ended(run, outcome, at(now)), at(now));
+        self.proceed(now);
+    }
+
+    fn tick(&mut self, now: i64) {
+        self.engine.tick(at(now));
+        self.proceed(now);
+    }
+
+    fn check(&mut self, expected: &Expect) {
+        expected.assert_eq(&std::mem::take(&mut self.lines));
+    }
+}
+
+const OK: Outcome = Outcome::Exited { code: 0 };
+
+#[test]
+fn hello() {
+    let mut stage = Stage::new(&[(1, 4)]);
+    stage.submit(
+        "version: v1\njobs: {hello: {image: docker://a, command: [echo, $FB_JOB_NAME, $$HOME], resource: {cpu: {cores: 2}, memory: {size: 1GiB}}}}",
+        1,
+    );
+    stage.report("job hello", RunState::Preparing {}, 2);
+    stage.report("job hello", RunState::Running { started: at(3) }, 3);
+    stage.end("job hello", OK, 4);
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        1   DEPENDENCY_SATISFIED hello: may begin
+        1   STAGE_STARTED hello: started
+        1   RESOURCES_ALLOCATED hello: job hello goes to n1, CPUs 0,1, 1024 MiB
+        1   -> n1 start job hello ["echo", "hello", "$HOME"] on [0, 1] with [0]
+        3   CONTAINER_STARTED hello: job hello runs on n1
+        4   CONTAINER_EXITED hello: job hello exited with status 0
+        4   STAGE_FINISHED hello: finished
+        4   WORKFLOW_FINISHED : finished
+        4   forget 1 of 1
+    "#]]);
+    assert!(stage.engine.flows.is_empty(), "a workflow that is over is in the store alone");
+}
+
+#[test]
+fn data_goes_where_the_volume_is() {
+    let mut stage = Stage::new(&[(1, 2), (2, 4)]);
+    stage.submit(
+        "version: v4
+files: {words: x}
+volumes: {data: {ingress: [{source: file://words, destination: file://in/words}], egress: [{source: file://out, destination: local:///tmp/out}]}}
+jobs: {a: {image: docker://a, command: [x], mounts: {data: {location: /d}}}, b: {image: docker://a, command: [x], mounts: {data: {location: /d}}, requires: [a]}}",
+        1,
+    );
+    for subject in ["volume data", "file data/in/words", "job a", "job b", "file data/out"] {
+        stage.end(subject, OK, 2);
+    }
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   VOLUME_STORAGE_INFO data: volumes go to n2
+        1   STAGE_STARTED data: started
+        1   RESOURCES_ALLOCATED data: volume data goes to n2
+        1   -> n2 start volume data Volume { volume: "data" }
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        2   VOLUME_CREATED data: volume data is done
+        2   STAGE_FINISHED data: finished
+        2   DEPENDENCY_SATISFIED data/in/words: may begin
+        2   STAGE_STARTED data/in/words: started
+        2   RESOURCES_ALLOCATED data/in/words: file data/in/words goes to n2
+        2   -> n2 start file data/in/words Ingress { volume: "data", path: "in/words", source: Artifact { digest: Digest([7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]), size: 1 } }
+        2   forget 1 of 1
+        2   FILE_TRANSFER_COMPLETED data/in/words: file data/in/words is done
+        2   STAGE_FINISHED data/in/words: finished
+        2   DEPENDENCY_SATISFIED a: may begin
+        2   STAGE_STARTED a: started
+        2   RESOURCES_ALLOCATED a: job a goes to n2, CPUs 0, 1024 MiB
+        2   -> n2 start job a ["x"] on [0] with [0]
+        2   forget 2 of 1
+        2   CONTAINER_EXITED a: job a exited with status 0
+        2   STAGE_FINISHED a: finished
+        2   DEPENDENCY_SATISFIED b: may begin
+        2   STAGE_STARTED b: started
+        2   RESOURCES_ALLOCATED b: job b goes to n2, CPUs 0, 1024 MiB
+        2   -> n2 start job b ["x"] on [0] with [0]
+        2   forget 3 of 1
+        2   CONTAINER_EXITED b: job b exited with status 0
+        2   STAGE_FINISHED b: finished
+        2   DEPENDENCY_SATISFIED data/out: may begin
+        2   STAGE_STARTED data/out: started
+        2   RESOURCES_ALLOCATED data/out: file data/out goes to n2
+        2   -> n2 start file data/out Egress { volume: "data", path: "out", destination: Client }
+        2   forget 4 of 1
+        2   FILE_TRANSFER_COMPLETED data/out: file data/out is done
+        2   STAGE_FINISHED data/out: finished
+        2   WORKFLOW_FINISHED : finished
+        2   -> n2 remove volumes
+        2   forget 5 of 1
+    "#]]);
+}
+
+#[test]
+fn an_array_keeps_its_concurrency() {
+    let mut stage = Stage::new(&[(1, 3)]);
+    stage.submit("version: v1\njobs: {s: {image: docker://a, command: [sleep, $FB_TASK_ID], task-array: {start: 5, end: 9, concurrency: 2}}}", 1);
+    for (task, now) in (5..10).zip(2..) {
+        assert!(stage.runs.len() <= 2);
+        stage.end(&format!("job s[{task}]"), OK, now);
+    }
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        1   DEPENDENCY_SATISFIED s: may begin
+        1   STAGE_STARTED s: started
+        1   RESOURCES_ALLOCATED s: job s[5] goes to n1, CPUs 0, 1024 MiB
+        1   RESOURCES_ALLOCATED s: job s[6] goes to n1, CPUs 1, 1024 MiB
+        1   -> n1 start job s[5] ["sleep", "5"] on [0] with [0]
+        1   -> n1 start job s[6] ["sleep", "6"] on [1] with [0]
+        2   CONTAINER_EXITED s: job s[5] exited with status 0
+        2   RESOURCES_ALLOCATED s: job s[7] goes to n1, CPUs 0, 1024 MiB
+        2   -> n1 start job s[7] ["sleep", "7"] on [0] with [0]
+        2   forget 1 of 1
+        3   CONTAINER_EXITED s: job s[6] exited with status 0
+        3   RESOURCES_ALLOCATED s: job s[8] goes to n1, CPUs 1, 1024 MiB
+        3   -> n1 start job s[8] ["sleep", "8"] on [1] with [0]
+        3   forget 2 of 1
+        4   CONTAINER_EXITED s: job s[7] exited with status 0
+        4   RESOURCES_ALLOCATED s: job s[9] goes to n1, CPUs 0, 1024 MiB
+        4   -> n1 start job s[9] ["sleep", "9"] on [0] with [0]
+        4   forget 3 of 1
+        5   CONTAINER_EXITED s: job s[8] exited with status 0
+        5   forget 4 of 1
+        6   CONTAINER_EXITED s: job s[9] exited with status 0
+        6   STAGE_FINISHED s: finished
+        6   WORKFLOW_FINISHED : finished
+        6   forget 5 of 1
+    "#]]);
+}
+
+#[test]
+fn what_fails_is_tried_again_and_takes_others_with_it() {
+    let mut stage = Stage::new(&[(1, 3)]);
+    stage.submit(
+        "version: v1\njobs: {a: {image: docker://a, command: [x], policy: {retry: {attempts: 2}}}, b: {image: docker://a, command: [x], requires: [a]}, c: {image: docker://a, command: [x]}}",
+        1,
+    );
+    stage.end("job a", Outcome::Exited { code: 3 }, 2);
+    stage.tick(2);
+    stage.tick(3);
+    stage.end("job a", Outcome::OutOfMemory { limit_bytes: 1 << 30 }, 4);
+    stage.tick(6);
+    stage.end("job a", Outcome::TimedOut { seconds: 9 }, 7);
+    stage.end("job c", OK, 8);
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        1   DEPENDENCY_SATISFIED a: may begin
+        1   DEPENDENCY_SATISFIED c: may begin
+        1   STAGE_STARTED a: started
+        1   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        1   STAGE_STARTED c: started
+        1   RESOURCES_ALLOCATED c: job c goes to n1, CPUs 1, 1024 MiB
+        1   -> n1 start job a ["x"] on [0] with [0]
+        1   -> n1 start job c ["x"] on [1] with [0]
+        2   CONTAINER_EXITED a: job a exited with status 3; attempt 2 in 1 s
+        2   forget 1 of 1
+        3   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        3   -> n1 start job a ["x"] on [0] with [0]
+        4   CONTAINER_EXITED a: job a killed for memory: it reached its limit of 1073741824 bytes; attempt 3 in 2 s
+        4   forget 3 of 1
+        6   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        6   -> n1 start job a ["x"] on [0] with [0]
+        7   CONTAINER_EXITED a: job a ended by its timeout of 9 s
+        7   STAGE_FAILED a: ended by its timeout of 9 s
+        7   STAGE_CANCELED b: job a failed
+        7   forget 4 of 1
+        8   CONTAINER_EXITED c: job c exited with status 0
+        8   STAGE_FINISHED c: finished
+        8   WORKFLOW_FAILED : job a: ended by its timeout of 9 s
+        8   forget 2 of 1
+    "#]]);
+}
+
+#[test]
+fn a_command_that_is_not_there_is_not_tried_again() {
+    let mut stage = Stage::new(&[(1, 3)]);
+    stage.submit(
+        "version: v1\njobs: {a: {image: docker://a, command: [x], policy: {retry: {attempts: 2}}}}",
+        1,
+    );
+    let why = "cannot run x: no such command in the image".to_owned();
+    stage.end("job a", Outcome::Failed { why, transient: false }, 2);
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        1   DEPENDENCY_SATISFIED a: may begin
+        1   STAGE_STARTED a: started
+        1   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        1   -> n1 start job a ["x"] on [0] with [0]
+        2   CONTAINER_EXITED a: job a cannot run x: no such command in the image
+        2   STAGE_FAILED a: cannot run x: no such command in the image
+        2   WORKFLOW_FAILED : job a: cannot run x: no such command in the image
+        2   forget 1 of 1
+    "#]]);
+}
+
+#[test]
+fn stopping_ends_what_runs_and_cancels_what_waits() {
+    let mut stage = Stage::new(&[(1, 1)]);
+    let id = stage.submit(
+        "version: v1\njobs: {a: {image: docker://a, command: [x]}, b: {image: docker://a, command: [x]}}",
+        1,
+    );
+    assert!(stage.engine.stop(id, "stopped by ann", at(2)));
+    assert!(!stage.engine.stop(id, "stopped by ann", at(2)));
+    stage.proceed(2);
+    stage.end("job a", Outcome::Stopped { why: "stopped by ann".to_owned() }, 3);
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        1   DEPENDENCY_SATISFIED a: may begin
+        1   DEPENDENCY_SATISFIED b: may begin
+        1   STAGE_STARTED a: started
+        1   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        1   -> n1 start job a ["x"] on [0] with [0]
+        2   STAGE_CANCELED b: stopped by ann
+        2   -> n1 stop 1: stopped by ann
+        3   CONTAINER_EXITED a: job a stopped: stopped by ann
+        3   STAGE_CANCELED a: stopped by ann
+        3   WORKFLOW_CANCELED : stopped by ann
+        3   forget 1 of 1
+    "#]]);
+}
+
+#[test]
+fn an_image_that_cannot_be_had_fails_what_needs_it() {
+    let mut engine = engine();
+    engine.node_is(facts(1, 1, "boot1"), at(0));
+    let id = submission(1, "version: v1\njobs: {a: {image: docker://a, command: [x]}}");
+    engine.submit(id, at(1));
+    let output = engine.proceed(at(1));
+    let (workflow, stage, reference) = output.fetch[0].clone();
+    assert_eq!(reference, "a");
+    engine.image_fetched(workflow, stage, Err("the registry has no a".to_owned()), at(2));
+    let output = engine.proceed(at(2));
+    let row = output.writes.iter().rev().find_map(|write| match write {
+        Write::Workflow(row) => Some(row),
+        _ => None,
+    });
+    assert_eq!(row.unwrap().state, State::Failed);
+    assert_eq!(row.unwrap().reason.as_deref(), Some("image docker://a: the registry has no a"));
+}
+
+#[test]
+fn a_node_that_comes_back_goes_on_and_one_that_rebooted_does_not() {
+    let mut stage = Stage::new(&[(1, 1)]);
+    stage.submit(
+        "version: v1\njobs: {a: {image: docker://a, command: [x], policy: {retry: {attempts: 1}}}}",
+        1,
+    );
+    stage.report("job a", RunState::Running { started: at(2) }, 2);
+    let (run, node) = stage.runs["job a"];
+    // Away and back in the same boot, with the run: nothing happens.
+    stage.engine.node_is(NodeFacts { is_ready: false, ..facts(1, 1, "boot1") }, at(3));
+    stage.tick(100);
+    stage.engine.runs_listed(node, "boot1", &BTreeSet::from([run]), at(101));
+    stage.engine.node_is(facts(1, 1, "boot1"), at(101));
+    stage.proceed(101);
+    stage.lines += "-- rebooted\n";
+    stage.engine.node_is(facts(1, 1, "boot2"), at(200));
+    stage.engine.runs_listed(node, "boot2", &BTreeSet::new(), at(200));
+    stage.proceed(200);
+    stage.tick(201);
+    stage.lines += "-- rebooted before it was told\n";
+    stage.engine.node_is(facts(1, 1, "boot3"), at(300));
+    stage.engine.runs_listed(node, "boot3", &BTreeSet::new(), at(300));
+    stage.proceed(300);
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        1   DEPENDENCY_SATISFIED a: may begin
+        1   STAGE_STARTED a: started
+        1   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        1   -> n1 start job a ["x"] on [0] with [0]
+        2   CONTAINER_STARTED a: job a runs on n1
+        -- rebooted
+        200 CONTAINER_EXITED a: job a lost: n1 was rebooted; attempt 2 in 1 s
+        200 forget 1 of 1
+        201 RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        201 -> n1 start job a ["x"] on [0] with [0]
+        -- rebooted before it was told
+        300 -> n1 start job a ["x"] on [0] with [0]
+    "#]]);
+}
+
+#[test]
+fn volumes_do_not_outlive_their_node() {
+    let mut stage = Stage::new(&[(1, 1)]);
+    stage.submit(
+        "version: v4\nvolumes: {d: {}}\njobs: {a: {image: docker://a, command: [x], mounts: {/d: d}}}",
+        1,
+    );
+    stage.end("volume d", OK, 2);
+    stage.engine.node_is(facts(1, 1, "boot2"), at(3));
+    stage.proceed(3);
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   VOLUME_STORAGE_INFO d: volumes go to n1
+        1   STAGE_STARTED d: started
+        1   RESOURCES_ALLOCATED d: volume d goes to n1
+        1   -> n1 start volume d Volume { volume: "d" }
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        2   VOLUME_CREATED d: volume d is done
+        2   STAGE_FINISHED d: finished
+        2   DEPENDENCY_SATISFIED a: may begin
+        2   STAGE_STARTED a: started
+        2   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        2   -> n1 start job a ["x"] on [0] with [0]
+        2   forget 1 of 1
+        3   STAGE_FAILED a: its volume is lost: n1 was rebooted
+        3   WORKFLOW_FAILED : job a: its volume is lost: n1 was rebooted
+        3   -> n1 remove volumes
+    "#]]);
+}
+
+#[test]
+fn what_was_never_given_is_ended() {
+    let mut stage = Stage::new(&[(1, 1), (2, 1)]);
+    stage.submit("version: v1\njobs: {a: {image: docker://a, command: [x]}}", 1);
+    stage.lines.clear();
+    let (run, owner) = stage.runs["job a"];
+    let other = if owner == node_id(1) { node_id(2) } else { node_id(1) };
+    stage.engine.run_told(other, &ended(run, OK, at(2)), at(2));
+    let stranger =
+        RunReport { run: RunId(uuid::Uuid::from_u128(99)), state: RunState::Running { started: at(1) } };
+    stage.engine.run_told(owner, &stranger, at(2));
+    stage.proceed(2);
+    stage.check(&expect![[r#"
+        2   -> n2 forget 1
+        2   -> n1 stop 99: this server knows of no such run
+    "#]]);
+}
+
+#[test]
+fn waiting_has_its_reasons() {
+    let mut stage = Stage::new(&[(1, 2)]);
+    let id = stage.submit(
+        "version: v1
+jobs:
+  a: {image: docker://a, command: [x], resource: {cpu: {cores: 2}}}
+  b: {image: docker://a, command: [x], resource: {cpu: {cores: 2}}}
+  c: {image: docker://a, command: [x], requires: [a, b]}",
+        1,
+    );
+    let told = |stage: &Stage, now| {
+        let waiting = stage.engine.why(id, at(now)).unwrap();
+        waiting.iter().map(|w| format!("{}: {}\n", w.name, w.reasons.join("; "))).collect::<String>()
+    };
+    let mut lines = told(&stage, 1);
+    stage.engine.node_is(NodeFacts { is_ready: false, ..facts(1, 2, "boot1") }, at(3));
+    lines += &told(&stage, 3);
+    expect![[r#"
+        b: n1: 0 of 2 cores free, 2 wanted
+        c: waits for job a, job b
+        a: n1 does not answer; 1 of its tasks run there
+        b: n1: not ready
+        c: waits for job a, job b
+    "#]]
+    .assert_eq(&lines);
+}
+
+/// A cluster in which anything may go wrong.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// The n-th run that a node holds goes on: accepted, running, ended with this outcome.
+    GoesOn(prop::sample::Index, u8),
+    /// A node reboots and lists what it holds: nothing.
+    Reboots(bool),
+    /// An agent restarts and lists what it holds.
+    Lists(bool),
+    Time(u8),
+    /// The server is killed and starts again from what it wrote.
+    ServerDies,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        12 => (any::<prop::sample::Index>(), 0..10_u8).prop_map(|(which, how)| Happening::GoesOn(which, how)),
+        1 => any::<bool>().prop_map(Happening::Reboots),
+        2 => any::<bool>().prop_map(Happening::Lists),
+        4 => (1..60_u8).prop_map(Happening::Time),
+        1 => Just(Happening::ServerDies),
+    ]
+}
+
+/// What a server would find after a crash, and what nodes hold.
+struct World {
+    engine: Engine,
+    now: i64,
+    boots: [u32; 2],
+    /// Runs on nodes: the node, and how far it is.
+    held: BTreeMap<RunId, (NodeId, u8)>,
+    /// Every run that ever was told to begin, with stage and task.
+    begun: BTreeMap<RunId, (u32, u32)>,
+    /// What was written.
+    rows: BTreeMap<RunId, crate::store::RunRow>,
+    stages: BTreeMap<u32, crate::store::StageRow>,
+    workflow: Option<crate::store::WorkflowRow>,
+    events: u64,
+    text: &'static str,
+    next_run: Arc<std::sync::atomic::AtomicU64>,
+}
+
+const WORLD: &str = "version: v4
+volumes: {d: {}}
+jobs:
+  array: {image: docker://a, command: [x], task-array: {start: 1, end: 6, concurrency: 3}, policy: {retry: {attempts: 2}}}
+  with: {image: docker://a, command: [x], mounts: {/d: d}}
+  last: {image: docker://a, command: [x], depends-on: [{name: array}], policy: {retry: {attempts: 1}}}
+";
+
+impl World {
+    fn fresh_engine(next_run: &Arc<std::sync::atomic::AtomicU64>) -> Engine {
+        let next = next_run.clone();
+        let new_run = move || {
+            let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            RunId(uuid::Uuid::from_u128(u128::from(number)))
+        };
+        Engine::new(Surroundings::default(), Box::new(new_run))
+    }
+
+    fn new() -> Self {
+        let next_run = Arc::new(std::sync::atomic::AtomicU64::new(1));
+        let mut world = Self {
+            engine: Self::fresh_engine(&next_run),
+            now: 1,
+            boots: [1, 1],
+            held: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            stages: BTreeMap::new(),
+            workflow: None,
+            events: 0,
+            text: WORLD,
+            next_run,
+        };
+        world.nodes();
+        world.engine.submit(submission(1, WORLD), at(1));
+        world.settle();
+        world
+    }
+
+    fn nodes(&mut self) {
+        for (index, number) in (0..).zip([1, 2]) {
+            let boot = format!("boot{}", self.boots[index]);
+            self.engine.node_is(facts(number, 2, &boot), at(self.now));
+        }
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let output = self.engine.proceed(at(self.now));
+            for write in output.writes {
+                match write {
+                    Write::Run(row) => drop(self.rows.insert(row.run, *row)),
+                    Write::Stage(row) => drop(self.stages.insert(row.stage, *row)),
+                    Write::Workflow(row) => self.workflow = Some(*row),
+                    Write::Event(_, event) => {
+                        assert_eq!(event.number, self.events + 1, "a line of the history is lost or doubled");
+                        self.events = event.number;
+                    }
+                    Write::Forget(_) | Write::Image { .. } => {}
+                }
+            }
+            for (node, message) in output.tell {
+                match message {
+                    FromServer::StartRun { spec } => {
+                        assert!(self.rows.contains_key(&spec.run), "told before it was written");
+                        let row = &self.rows[&spec.run];
+                        self.begun.insert(spec.run, (row.stage, row.task));
+                        self.held.entry(spec.run).or_insert((node, 0));
+                    }
+                    FromServer::StopRun { run, .. } if !self.rows.contains_key(&run) => {
+                        self.held.remove(&run);
+                    }
+                    _ => {}
+                }
+            }
+            for (_, _, run) in &output.forget {
+                self.held.remove(run);
+            }
+            if output.fetch.is_empty() {
+                return;
+            }
+            for (workflow, stage, _) in output.fetch {
+                self.engine.image_fetched(workflow, stage, Ok(image()), at(self.now));
+            }
+        }
+    }
+
+    fn list(&mut self, index: usize) {
+        let id = node_id(index as u128 + 1);
+        let listed: Vec<(RunId, u8)> = self
+            .held
+            .iter()
+            .filter(|(_, (node, _))| *node == id)
+            .map(|(run, (_, how_far))| (*run, *how_far))
+            .collect();
+        for (run, how_far) in &listed {
+            let report = match how_far {
+                0 => RunReport { run: *run, state: RunState::Preparing {} },
+                1 => RunReport { run: *run, state: RunState::Running { started: at(self.now) } },
+                _ => ended(*run, OK, at(self.now)),
+            };
+            self.engine.run_told(id, &report, at(self.now));
+        }
+        let listed = listed.into_iter().map(|(run, _)| run).collect();
+        self.engine.runs_listed(id, &format!("boot{}", self.boots[index]), &listed, at(self.now));
+        self.settle();
+    }
+
+    fn happens(&mut self, happening: &Happening) {
+        match happening {
+            Happening::GoesOn(which, how) => {
+                if self.held.is_empty() {
+                    return;
+                }
+                let run = *self.held.keys().nth(which.index(self.held.len())).unwrap();
+                let (node, how_far) = self.held[&run];
+                let outcome = match how {
+                    0 => Outcome::Exited { code: 1 },
+                    1 => Outcome::Failed { why: "disk full".to_owned(), transient: true },
+                    _ => OK,
+                };
+                let report = match how_far {
+                    0 => RunReport { run, state: RunState::Preparing {} },
+                    1 => RunReport { run, state: RunState::Running { started: at(self.now) } },
+                    _ => ended(run, outcome, at(self.now)),
+                };
+                self.held.insert(run, (node, how_far.saturating_add(1).min(2)));
+                self.engine.run_told(node, &report, at(self.now));
+                self.settle();
+            }
+            Happening::Reboots(second) => {
+                let index = usize::from(*second);
+                self.boots[index] += 1;
+                let id = node_id(index as u128 + 1);
+                self.held.retain(|_, (node, _)| *node != id);
+                self.nodes();
+                self.list(index);
+            }
+            Happening::Lists(second) => self.list(usize::from(*second)),
+            Happening::Time(seconds) => {
+                self.now += i64::from(*seconds);
+                self.engine.tick(at(self.now));
+                self.settle();
+            }
+            Happening::ServerDies => {
+                self.engine = Self::fresh_engine(&self.next_run);
+                let row = self.workflow.clone().unwrap();
+                if row.ended.is_none() {
+                    let Submission { document, graph, inline, .. } = submission(1, self.text);
+                    let mut runs: Vec<_> = self.rows.values().cloned().collect();
+                    runs.sort_by_key(|row| (row.stage, row.task, row.attempt));
+                    let stages = self.stages.values().cloned().collect();
+                    let known = (document, graph, inline);
+                    self.engine.adopt(Flow::restore(row, known, stages, runs, self.events, |_| 0));
+                }
+                self.nodes();
+                self.settle();
+                self.list(0);
+                self.list(1);
+            }
+        }
+    }
+
+    /// What must hold at any time.
+    fn hold(&self) {
+        let running = self.rows.values().filter(|row| row.ended.is_none());
+        let mut tasks = BTreeSet::new();
+        let mut per_stage: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut cores: BTreeSet<(NodeId, u32)> = BTreeSet::new();
+        for row in running {
+            assert!(tasks.insert((row.stage, row.task)), "a task runs twice at once");
+            *per_stage.entry(row.stage).or_default() += 1;
+            for cpu in row.grant.iter().flat_map(|grant| &grant.cpus) {
+                assert!(cores.insert((row.node, *cpu)), "a core is granted twice");
+            }
+        }
+        let graph = submission(1, self.text).graph;
+        for (stage, count) in per_stage {
+            assert!(count <= graph.stages[stage as usize].tasks.concurrency, "more at once than allowed");
+        }
+        let mut done = BTreeSet::new();
+        for row in self.rows.values() {
+            if row.outcome.as_ref().is_some_and(Outcome::is_success) {
+                assert!(done.insert((row.stage, row.task)), "a task was done twice");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_task_ends_once_whatever_happens(happenings in prop::collection::vec(happening(), 0..80)) {
+        let mut world = World::new();
+        for happening in &happenings {
+            world.happens(happening);
+            world.hold();
+        }
+        // From here on all goes well.
+        for _ in 0..400 {
+            if world.workflow.as_ref().is_some_and(|row| row.ended.is_some()) {
+                break;
+            }
+            world.happens(&Happening::Time(30));
+            for run in world.held.keys().copied().collect::<Vec<_>>() {
+                let index = world.held.keys().position(|other| *other == run);
+                if let Some((node, how_far)) = index.and(world.held.get(&run).copied()) {
+                    let report = match how_far {
+                        0 => RunReport { run, state: RunState::Preparing {} },
+                        1 => RunReport { run, state: RunState::Running { started: at(world.now) } },
+                        _ => ended(run, OK, at(world.now)),
+                    };
+                    world.held.insert(run, (node, (how_far + 1).min(2)));
+                    world.engine.run_told(node, &report, at(world.now));
+                    world.settle();
+                }
+            }
+            world.hold();
+        }
+        let row = world.workflow.clone().unwrap();
+        prop_assert!(row.ended.is_some(), "it does not end: {:?}", world.engine.why(row.id, at(world.now)));
+        let open = world.rows.values().filter(|row| row.ended.is_none()).count();
+        prop_assert_eq!(open, 0, "a run is left open");
+        let view = row.view.unwrap();
+        for stage in &view.stages {
+            let counts = stage.tasks;
+            prop_assert_eq!(counts.pending + counts.started, 0, "{}", stage.name);
+        }
+        if row.state == State::Finished {
+            let tasks: BTreeSet<_> = world.rows.values()
+                .filter(|row| row.outcome.as_ref().is_some_and(Outcome::is_success)).map(|row| (row.stage, row.task)).collect();
+            prop_assert_eq!(tasks.len(), 9);
+        }
+    }
+}

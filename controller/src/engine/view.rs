@@ -1,0 +1,165 @@
+//! What people see of a workflow that is not over, and why it waits.
+
+use api::{
+    ids::Timestamp,
+    run::WorkflowId,
+    workflow::{Attempt, ClientFile, Stage, State, Waiting, Workflow, WorkflowSummary},
+};
+use document::Destination;
+
+use super::{Engine, Flow};
+use crate::{
+    graph::Planned,
+    store::{RunRow, WorkflowRow},
+};
+
+/// Stages named in one reason.
+const MAX_NAMED: usize = 5;
+
+/// A run as an attempt of its task.
+pub(crate) fn attempt(row: &RunRow) -> Attempt {
+    let grant = row.grant.clone().unwrap_or_default();
+    Attempt {
+        stage: row.stage,
+        task: row.task,
+        attempt: row.attempt,
+        node: row.node_name.clone(),
+        cpus: grant.cpus,
+        mems: grant.memory.iter().map(|(numa, _)| *numa).collect(),
+        devices: grant.devices,
+        placed: row.placed,
+        started: row.started,
+        ended: row.ended,
+        outcome: row.outcome.clone(),
+        usage: row.usage.clone(),
+        log_bytes: row.log_bytes,
+    }
+}
+
+/// A workflow in a list, from its row.
+pub(crate) fn summary(row: &WorkflowRow, stages_finished: u32, stages: u32) -> WorkflowSummary {
+    WorkflowSummary {
+        id: row.id,
+        name: row.name.clone(),
+        user: row.owner.name.clone(),
+        state: row.state,
+        stages_finished,
+        stages,
+        submitted: row.submitted,
+        started: row.started,
+        ended: row.ended,
+        reason: row.reason.clone(),
+    }
+}
+
+impl Engine {
+    /// All workflows in memory, newest first.
+    pub(crate) fn summaries(&self) -> Vec<WorkflowSummary> {
+        self.flows.values().rev().map(Flow::summary).collect()
+    }
+
+    /// A workflow in memory.
+    pub(crate) fn view(&self, id: WorkflowId) -> Option<Workflow> {
+        let mut view = self.flows.get(self.places.get(&id)?)?.view();
+        let waiting = self.waiting_reasons(id);
+        for (stage, reason) in waiting {
+            if let Some(stage) = view.stages.get_mut(stage as usize) {
+                stage.reason = Some(reason);
+            }
+        }
+        Some(view)
+    }
+
+    /// Why a workflow goes no faster; `None` if it is not in memory.
+    pub(crate) fn why(&self, id: WorkflowId, now: Timestamp) -> Option<Vec<Waiting>> {
+        let place = *self.places.get(&id)?;
+        let flow = self.flows.get(&place)?;
+        let mut waiting = Vec::new();
+        for (index, plan) in (0..).zip(&flow.graph.stages) {
+            let stage = &flow.stages[index as usize];
+            if stage.state.is_ended() {
+                continue;
+            }
+            let reasons = if stage.is_ready {
+                self.why_not_placed(flow, index, now)
+            } else {
+                vec![flow.waits_for(index)]
+            };
+            let reasons: Vec<String> = reasons.into_iter().filter(|reason| !reason.is_empty()).collect();
+            if !reasons.is_empty() {
+                waiting.push(Waiting { stage: index, name: plan.name.clone(), reasons });
+            }
+        }
+        Some(waiting)
+    }
+
+    /// A short reason for each stage that has not begun.
+    fn waiting_reasons(&self, id: WorkflowId) -> Vec<(u32, String)> {
+        let Some(flow) = self.places.get(&id).and_then(|place| self.flows.get(place)) else {
+            return Vec::new();
+        };
+        let pending = |index: &u32| {
+            let stage = &flow.stages[*index as usize];
+            stage.state == State::Pending && stage.reason.is_none()
+        };
+        let indexes = 0..u32::try_from(flow.stages.len()).unwrap_or(u32::MAX);
+        indexes
+            .filter(pending)
+            .map(|index| {
+                let ready = flow.stages[index as usize].is_ready;
+                (index, if ready { "waits for resources".to_owned() } else { flow.waits_for(index) })
+            })
+            .collect()
+    }
+}
+
+impl Flow {
+    pub(super) fn summary(&self) -> WorkflowSummary {
+        let finished = self.stages.iter().filter(|stage| stage.state == State::Finished).count();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        summary(&self.row, count(finished), count(self.stages.len()))
+    }
+
+    pub(super) fn view(&self) -> Workflow {
+        let stages =
+            (0..).zip(self.graph.stages.iter().zip(&self.stages)).map(|(index, (plan, now))| Stage {
+                index,
+                kind: plan.work.kind(),
+                name: plan.name.clone(),
+                state: now.state,
+                after: plan.after.clone(),
+                reason: now.reason.clone(),
+                started: now.started,
+                ended: now.ended,
+                nodes: now.nodes_shown(),
+                tasks: now.tasks.counts(),
+            });
+        let files = (0..).zip(&self.graph.stages).filter_map(|(stage, plan)| match &plan.work {
+            Planned::Egress { destination: Destination::Local { path }, .. } => {
+                Some(ClientFile { stage, destination: path.clone(), size: None })
+            }
+            _ => None,
+        });
+        Workflow { summary: self.summary(), stages: stages.collect(), files: files.collect() }
+    }
+
+    /// The stages that a stage waits for.
+    fn waits_for(&self, index: u32) -> String {
+        let open = self.graph.stages[index as usize]
+            .after
+            .iter()
+            .filter(|&&other| self.stages[other as usize].state != State::Finished);
+        let mut names: Vec<String> = open
+            .map(|&other| {
+                let plan = &self.graph.stages[other as usize];
+                format!("{} {}", plan.work.kind().as_str(), plan.name)
+            })
+            .collect();
+        let more = names.len().saturating_sub(MAX_NAMED);
+        names.truncate(MAX_NAMED);
+        if more > 0 {
+            names.push(format!("{more} more"));
+        }
+        format!("waits for {}", names.join(", "))
+    }
+}

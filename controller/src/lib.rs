@@ -1,0 +1,194 @@
+//! Workflows: from a document to results. `bedplate server` opens one [`Controller`] on the shared database, merges
+//! [`Controller::rest`] into the REST API and [`Controller::node_routes`] into the fleet port, and lets it
+//! [`Controller::serve`].
+//!
+//! | module | is |
+//! |---|---|
+//! | `graph` | pure: from a document to stages |
+//! | `engine` | pure: all workflows that are not over, and what to do next |
+//! | `conductor` | the one task that owns the engine: commits, then tells |
+//! | `store` | what is kept |
+//! | `images`, `files`, `results` | job images, inline files, logs and files for clients |
+//! | `capacity` | what jobs may use of a node |
+//! | `rest`, `node_routes` | the doors |
+//! | `restore` | what the last run of the server left |
+//!
+//! Invariants: nothing is acknowledged to a client or told to a node before it is on disk; no run is used twice; which
+//! roles beside the fleet there are is not known here.
+
+mod capacity;
+mod clock;
+mod conductor;
+mod engine;
+mod files;
+mod graph;
+mod identity;
+mod images;
+mod node_routes;
+mod rest;
+mod restore;
+mod results;
+mod store;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use access::Access;
+use api::run::{RunId, WorkflowId};
+use fleet::Fleet;
+use sqlx::SqlitePool;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use store::StoreError;
+
+use conductor::{Conductor, MAX_ORDERS, Order};
+use engine::{Engine, Surroundings};
+use graph::Graph;
+use images::JobImages;
+use results::Results;
+use store::{Store as _, sqlite::SqliteStore};
+
+/// Changes of workflows that wait for a slow watcher before it looks at the whole again.
+const MAX_CHANGES: usize = 1_024;
+
+/// What the controller must be told.
+#[derive(Debug, Clone)]
+pub struct ControllerConfig {
+    /// The server's state folder.
+    pub state_dir: PathBuf,
+    /// Addresses and ports that jobs must not reach: the server's boot and enrolment ports.
+    pub forbidden: Vec<SocketAddr>,
+}
+
+/// Why the controller cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store of job images.
+    #[error("cannot open the store of job images")]
+    Images(#[source] image_store::StoreError),
+    /// Logs and files.
+    #[error("cannot open the folders of logs and files: {0}")]
+    Results(String),
+}
+
+/// Handle to the workflows. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Controller(Arc<Inner>);
+
+struct Inner {
+    engine: Arc<Mutex<Engine>>,
+    store: SqliteStore,
+    images: JobImages,
+    results: Results,
+    access: Access,
+    orders: mpsc::Sender<Order>,
+    changed: broadcast::Sender<WorkflowId>,
+    /// The run whose log grew last, for those who follow one.
+    grown: watch::Sender<Option<(RunId, u64)>>,
+    /// Held from the choice of a place to its commit.
+    numbering: tokio::sync::Mutex<()>,
+    conductor: Mutex<Option<Conductor>>,
+    shutdown: CancellationToken,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+impl Controller {
+    /// Opens the controller, and what the last run of the server left undone.
+    ///
+    /// # Errors
+    /// [`ControllerError`].
+    pub async fn open(
+        pool: SqlitePool,
+        config: ControllerConfig,
+        fleet: Fleet,
+        access: Access,
+    ) -> Result<Self, ControllerError> {
+        let shutdown = CancellationToken::new();
+        let store = SqliteStore::open(pool).await?;
+        let images = JobImages::open(&config.state_dir, store.clone(), shutdown.clone())
+            .map_err(ControllerError::Images)?;
+        let results = Results::open(&config.state_dir)
+            .map_err(|error| ControllerError::Results(images::causes(&error)))?;
+        let surroundings = Surroundings { forbidden: config.forbidden };
+        let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
+        restore::restore(&mut engine, &store, &images, &results).await?;
+        let engine = Arc::new(Mutex::new(engine));
+        let (orders, incoming) = mpsc::channel(MAX_ORDERS);
+        let changed = broadcast::channel(MAX_CHANGES).0;
+        let conductor = Conductor {
+            engine: engine.clone(),
+            store: store.clone(),
+            fleet,
+            images: images.clone(),
+            results: results.clone(),
+            orders: incoming,
+            sender: orders.clone(),
+            changed: changed.clone(),
+            lists: std::collections::BTreeMap::new(),
+        };
+        Ok(Self(Arc::new(Inner {
+            engine,
+            store,
+            images,
+            results,
+            access,
+            orders,
+            changed,
+            grown: watch::channel(None).0,
+            numbering: tokio::sync::Mutex::new(()),
+            conductor: Mutex::new(Some(conductor)),
+            shutdown,
+        })))
+    }
+
+    /// The REST routes. Their requests carry an [`access::Principal`].
+    #[must_use]
+    pub fn rest(&self) -> OpenApiRouter {
+        rest::router(self.clone())
+    }
+
+    /// The routes for nodes; their requests carry a [`fleet::NodeIdentity`].
+    pub fn node_routes(&self) -> axum::Router {
+        node_routes::router(self.clone())
+    }
+
+    /// Places and follows runs until `shutdown`. Call it once.
+    pub async fn serve(&self, shutdown: CancellationToken) {
+        let conductor = self.0.conductor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(conductor) = conductor {
+            conductor.run(shutdown).await;
+        }
+        self.0.shutdown.cancel();
+    }
+
+    fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {
+        self.0.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes those who follow a log.
+    fn log_grew(&self, run: RunId, length: u64) {
+        self.0.grown.send_replace(Some((run, length)));
+    }
+
+    /// The stages of a workflow, over or not.
+    async fn graph_of(&self, id: WorkflowId) -> Option<Arc<Graph>> {
+        if let Some(graph) = self.engine().graph(id) {
+            return Some(graph);
+        }
+        let row = self.0.store.workflow(id).await.ok().flatten()?;
+        document::parse(&row.document).ok().map(|parsed| Arc::new(Graph::of(&parsed.workflow)))
+    }
+}

@@ -1,0 +1,148 @@
+//! What nodes ask of the controller on the fleet port: artifacts, and where logs and files go. Protocol: [`api::run`].
+
+use access::Refusal;
+use api::{
+    ids::Digest,
+    run::{LogTaken, MAX_LOG_CHUNK_BYTES, RunId},
+};
+use axum::{
+    Extension, Json, Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Path, Query, State},
+    http::{HeaderMap, Method, StatusCode},
+    response::{IntoResponse as _, Response},
+    routing::{get, post, put},
+};
+use fleet::NodeIdentity;
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::{
+    Controller,
+    conductor::Order,
+    graph::Planned,
+    images::causes,
+    results::ResultError,
+    store::{RunRow, Store as _},
+};
+
+/// Largest file that goes to a client through the server, bytes. Larger results belong on a store of their own.
+const MAX_CLIENT_FILE_BYTES: u64 = 16 << 30;
+
+pub(crate) fn router(controller: Controller) -> Router {
+    Router::new()
+        .route("/node/v1/artifacts/sha256/{hex}", get(artifact))
+        .route("/node/v1/runs/{run}/log", post(log).layer(DefaultBodyLimit::max(MAX_LOG_CHUNK_BYTES)))
+        .route("/node/v1/runs/{run}/file", put(file).layer(DefaultBodyLimit::disable()))
+        .with_state(controller)
+}
+
+async fn artifact(
+    State(controller): State<Controller>,
+    method: Method,
+    headers: HeaderMap,
+    Path(hex): Path<String>,
+) -> Response {
+    let title = "cannot serve the artifact";
+    let Ok(digest) = format!("sha256:{hex}").parse::<Digest>() else {
+        return Refusal::new(StatusCode::BAD_REQUEST, title, "not a SHA-256 digest").into_response();
+    };
+    match controller.0.images.map(&digest) {
+        Ok(mapped) => fleet::blob::answer(&method, &headers, &digest, Bytes::from_owner(mapped)),
+        Err(image_store::StoreError::Missing { .. }) => {
+            Refusal::new(StatusCode::NOT_FOUND, title, format!("there is no {digest} here")).into_response()
+        }
+        Err(error) => {
+            tracing::error!("cannot serve {digest}: {}", causes(&error));
+            Refusal::internal(title, &error).into_response()
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct From {
+    offset: u64,
+}
+
+/// The run of a request, if it is one of the node that asks.
+async fn run_of(controller: &Controller, run: RunId, node: &NodeIdentity) -> Result<RunRow, Refusal> {
+    let title = format!("cannot take this of run {run}");
+    let row = controller.0.store.run(run).await.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    row.filter(|row| row.node == node.id).ok_or_else(|| {
+        Refusal::new(StatusCode::NOT_FOUND, title, format!("{} was never given this run", node.name))
+    })
+}
+
+fn refuse(title: String, error: &ResultError) -> Refusal {
+    let status = match error {
+        ResultError::NoSpace { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        ResultError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+        ResultError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    tracing::error!("{title}: {}", causes(error));
+    Refusal::new(status, title, causes(error))
+}
+
+async fn log(
+    State(controller): State<Controller>,
+    Extension(node): Extension<NodeIdentity>,
+    Path(run): Path<RunId>,
+    Query(From { offset }): Query<From>,
+    bytes: Bytes,
+) -> Result<Json<LogTaken>, Refusal> {
+    let row = run_of(&controller, run, &node).await?;
+    let results = controller.0.results.clone();
+    let taking = tokio::task::spawn_blocking(move || results.append(row.workflow, run, offset, &bytes));
+    let title = format!("cannot take the log of run {run}");
+    let length = taking
+        .await
+        .map_err(|error| Refusal::internal(title.clone(), &error))?
+        .map_err(|error| refuse(title, &error))?;
+    // Without the conductor the server is stopping; the node tells again.
+    let _ = controller.0.orders.send(Order::Log { run, length }).await;
+    controller.log_grew(run, length);
+    Ok(Json(LogTaken { length }))
+}
+
+async fn file(
+    State(controller): State<Controller>,
+    Extension(node): Extension<NodeIdentity>,
+    Path(run): Path<RunId>,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let row = run_of(&controller, run, &node).await?;
+    let title = format!("cannot take the file of run {run}");
+    let is_egress = controller.graph_of(row.workflow).await.is_some_and(|graph| {
+        let plan = graph.stages.get(row.stage as usize);
+        plan.is_some_and(|plan| matches!(plan.work, Planned::Egress { .. }))
+    });
+    if !is_egress || row.ended.is_some() {
+        let why = "it is no transfer to the client, or it is over";
+        return Err(Refusal::new(StatusCode::CONFLICT, title, why));
+    }
+    let results = controller.0.results.clone();
+    let begun = results.begin_file(row.workflow, row.stage);
+    let (file, _) = begun.map_err(|error| refuse(title.clone(), &error))?;
+    let kept = file.try_clone().map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let mut file = tokio::fs::File::from_std(file);
+    let (mut chunks, mut size) = (body.into_data_stream(), 0_u64);
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, title.clone(), causes(&error)))?;
+        size += chunk.len() as u64;
+        if size > MAX_CLIENT_FILE_BYTES {
+            let why = format!("a file for the client has at most {MAX_CLIENT_FILE_BYTES} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, title, why));
+        }
+        results.require(chunk.len() as u64).map_err(|error| refuse(title.clone(), &error))?;
+        file.write_all(&chunk).await.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    }
+    file.flush().await.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let publishing =
+        tokio::task::spawn_blocking(move || results.publish(&kept, row.workflow, row.stage)).await;
+    publishing
+        .map_err(|error| Refusal::internal(title.clone(), &error))?
+        .map_err(|error| refuse(title, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}

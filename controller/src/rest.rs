@@ -1,0 +1,328 @@
+//! The REST routes of workflows. `bedplate server` puts `access::layer` in front, which tells who asks.
+//!
+//! A user sees and touches the workflows of that user; an admin all. A workflow that somebody may not see is not there
+//! for them.
+
+mod document;
+mod log;
+mod watch;
+
+use access::{Principal, Refusal};
+use api::{
+    problem::Problem,
+    run::WorkflowId,
+    workflow::{Attempt, StartWorkflow, Waiting, Workflow, WorkflowEvent, WorkflowSummary},
+};
+use axum::{
+    Extension, Json,
+    body::Body as HttpBody,
+    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::JsonRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio_util::io::ReaderStream;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    Controller,
+    conductor::{Order, ask},
+    engine::{attempt, summary},
+    images::causes,
+    store::{Store as _, WorkflowRow},
+};
+
+/// Workflows in one answer where the request names no limit.
+const DEFAULT_LIMIT: u32 = 100;
+
+/// Most workflows, attempts or events in one answer.
+const MAX_LIMIT: u32 = 10_000;
+
+/// Largest request, bytes: a document of the largest size with every character escaped.
+const MAX_BODY_BYTES: usize = 2 * api::workflow::MAX_DOCUMENT_BYTES;
+
+pub(crate) fn router(controller: Controller) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(list, start))
+        .routes(routes!(document::validate))
+        .routes(routes!(document::render))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .routes(routes!(show))
+        .routes(routes!(stop))
+        .routes(routes!(why))
+        .routes(routes!(history))
+        .routes(routes!(attempts))
+        .routes(routes!(file))
+        .routes(routes!(log::log))
+        .routes(routes!(watch::watch))
+        .with_state(controller)
+}
+
+/// A JSON body, refused with a [`Problem`] that names what is wrong in it.
+#[derive(Debug)]
+struct Body<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let path = request.uri().path().to_owned();
+        let body: Result<axum::Json<T>, JsonRejection> = axum::Json::from_request(request, state).await;
+        body.map(|axum::Json(body)| Self(body)).map_err(|error| {
+            let title = format!("cannot read the body of a request for {path}");
+            Refusal::new(error.status(), title, causes(&error))
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    limit: Option<u32>,
+}
+
+/// Workflows, newest first: the caller's, or all for an admin.
+#[utoipa::path(
+    get, path = "/v1/workflows", tag = "workflows",
+    params(("limit" = Option<u32>, Query, description = "Workflows that are over, at most; default 100")),
+    responses((status = OK, body = [WorkflowSummary]))
+)]
+async fn list(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Query(page): Query<Page>,
+) -> Result<Json<Vec<WorkflowSummary>>, Refusal> {
+    let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let is_seen = |summary: &WorkflowSummary| may_see(&principal, &summary.user);
+    let mut summaries: Vec<WorkflowSummary> = controller.engine().summaries();
+    summaries.retain(is_seen);
+    let known: Vec<WorkflowId> = summaries.iter().map(|summary| summary.id).collect();
+    let finished = controller.0.store.finished(None, MAX_LIMIT).await;
+    let finished = finished.map_err(|error| Refusal::internal("cannot list workflows", &error))?;
+    let finished = finished.iter().map(of_row).filter(|summary| !known.contains(&summary.id));
+    summaries.extend(finished.filter(is_seen).take(limit as usize));
+    Ok(Json(summaries))
+}
+
+fn may_see(principal: &Principal, owner: &str) -> bool {
+    principal.admin || principal.name == owner
+}
+
+/// A workflow that is over, in a list.
+fn of_row(row: &WorkflowRow) -> WorkflowSummary {
+    row.view.as_ref().map_or_else(|| summary(row, 0, 0), |view| view.summary.clone())
+}
+
+/// Hands a workflow in. It is on disk when this is answered.
+#[utoipa::path(
+    post, path = "/v1/workflows", tag = "workflows", request_body = StartWorkflow,
+    responses((status = CREATED, body = WorkflowSummary), (status = FORBIDDEN, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn start(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Body(request): Body<StartWorkflow>,
+) -> Result<(StatusCode, Json<WorkflowSummary>), Refusal> {
+    let submission = document::check(&controller, &principal, request).await?;
+    let title = format!("cannot start workflow {}", submission.submission.name);
+    let id = submission.submission.id;
+    let taken = ask(&controller.0.orders, |done| Order::Submit(Box::new(submission.submission), done));
+    if taken.await.is_none() {
+        let why = "the server is stopping; try again when it is back";
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why));
+    }
+    drop(submission.turn);
+    let view = find(&controller, &principal, &id.to_string(), &title).await?;
+    Ok((StatusCode::CREATED, Json(view.summary)))
+}
+
+/// A workflow by its id, or the newest one of a name, if the caller may see it.
+async fn find(
+    controller: &Controller,
+    principal: &Principal,
+    wanted: &str,
+    title: &str,
+) -> Result<Workflow, Refusal> {
+    let unknown = || {
+        let why = format!("there is no workflow {wanted:?}; `bedplate workflow list` shows them");
+        Refusal::new(StatusCode::NOT_FOUND, title, why)
+    };
+    let id = match wanted.parse::<WorkflowId>() {
+        Ok(id) => id,
+        Err(_) => named(controller, principal, wanted, title).await?.ok_or_else(unknown)?,
+    };
+    let live = controller.engine().view(id);
+    let view = match live {
+        Some(view) => Some(view),
+        None => {
+            let row = controller.0.store.workflow(id).await;
+            row.map_err(|error| Refusal::internal(title, &error))?.and_then(|row| row.view)
+        }
+    };
+    let mut view = view.filter(|view| may_see(principal, &view.summary.user)).ok_or_else(unknown)?;
+    for file in &mut view.files {
+        let path = controller.0.results.file_path(id, file.stage);
+        file.size = std::fs::metadata(path).ok().map(|meta| meta.len());
+    }
+    Ok(view)
+}
+
+/// The newest workflow of a name.
+async fn named(
+    controller: &Controller,
+    principal: &Principal,
+    name: &str,
+    title: &str,
+) -> Result<Option<WorkflowId>, Refusal> {
+    let is_it = |summary: &&WorkflowSummary| summary.name == name && may_see(principal, &summary.user);
+    let live = controller.engine().summaries();
+    if let Some(summary) = live.iter().find(is_it) {
+        return Ok(Some(summary.id));
+    }
+    let rows = controller.0.store.finished(None, MAX_LIMIT).await;
+    let rows = rows.map_err(|error| Refusal::internal(title, &error))?;
+    let found = rows.iter().find(|row| row.name == name && may_see(principal, &row.owner.name));
+    Ok(found.map(|row| row.id))
+}
+
+/// A workflow with its stages.
+#[utoipa::path(
+    get, path = "/v1/workflows/{id}", tag = "workflows",
+    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it")),
+    responses((status = OK, body = Workflow), (status = NOT_FOUND, body = Problem))
+)]
+async fn show(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Path(wanted): Path<String>,
+) -> Result<Json<Workflow>, Refusal> {
+    find(&controller, &principal, &wanted, "cannot show the workflow").await.map(Json)
+}
+
+/// Ends a workflow: what runs gets SIGTERM, then SIGKILL; what waits is canceled.
+#[utoipa::path(
+    post, path = "/v1/workflows/{id}/stop", tag = "workflows",
+    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it")),
+    responses((status = OK, body = WorkflowSummary), (status = NOT_FOUND, body = Problem),
+        (status = CONFLICT, body = Problem))
+)]
+async fn stop(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Path(wanted): Path<String>,
+) -> Result<Json<WorkflowSummary>, Refusal> {
+    let title = "cannot stop the workflow";
+    let summary = find(&controller, &principal, &wanted, title).await?.summary;
+    let why = format!("stopped by {}", principal.name);
+    let (workflow, orders) = (summary.id, &controller.0.orders);
+    match ask(orders, |done| Order::Stop { workflow, why, done }).await {
+        Some(true) => {
+            find(&controller, &principal, &summary.id.to_string(), title).await.map(|view| Json(view.summary))
+        }
+        Some(false) => {
+            let why = format!("{} is {} already", summary.name, summary.state.as_str());
+            Err(Refusal::new(StatusCode::CONFLICT, title, why))
+        }
+        None => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, "the server is stopping")),
+    }
+}
+
+/// Why a workflow goes no faster.
+#[utoipa::path(
+    get, path = "/v1/workflows/{id}/why", tag = "workflows",
+    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it")),
+    responses((status = OK, body = [Waiting]), (status = NOT_FOUND, body = Problem))
+)]
+async fn why(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Path(wanted): Path<String>,
+) -> Result<Json<Vec<Waiting>>, Refusal> {
+    let summary = find(&controller, &principal, &wanted, "cannot tell why").await?.summary;
+    let waiting = controller.engine().why(summary.id, crate::clock::now());
+    Ok(Json(waiting.unwrap_or_default()))
+}
+
+#[derive(Debug, Deserialize)]
+struct After {
+    after: Option<u64>,
+    limit: Option<u32>,
+}
+
+/// What happened, oldest first.
+#[utoipa::path(
+    get, path = "/v1/workflows/{id}/events", tag = "workflows",
+    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
+        ("after" = Option<u64>, Query, description = "Only events after this number"),
+        ("limit" = Option<u32>, Query, description = "Events at most; default 100")),
+    responses((status = OK, body = [WorkflowEvent]), (status = NOT_FOUND, body = Problem))
+)]
+async fn history(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Path(wanted): Path<String>,
+    Query(page): Query<After>,
+) -> Result<Json<Vec<WorkflowEvent>>, Refusal> {
+    let title = "cannot show what happened";
+    let id = find(&controller, &principal, &wanted, title).await?.summary.id;
+    let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let events = controller.0.store.events(id, page.after.unwrap_or(0), limit).await;
+    events.map(Json).map_err(|error| Refusal::internal(title, &error))
+}
+
+#[derive(Debug, Deserialize)]
+struct OfStage {
+    stage: Option<u32>,
+    limit: Option<u32>,
+}
+
+/// Attempts of tasks, by stage, task and attempt.
+#[utoipa::path(
+    get, path = "/v1/workflows/{id}/attempts", tag = "workflows",
+    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
+        ("stage" = Option<u32>, Query, description = "Only of this stage, by its number"),
+        ("limit" = Option<u32>, Query, description = "Attempts at most; default 100")),
+    responses((status = OK, body = [Attempt]), (status = NOT_FOUND, body = Problem))
+)]
+async fn attempts(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Path(wanted): Path<String>,
+    Query(page): Query<OfStage>,
+) -> Result<Json<Vec<Attempt>>, Refusal> {
+    let title = "cannot show the attempts";
+    let id = find(&controller, &principal, &wanted, title).await?.summary.id;
+    let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let rows = controller.0.store.runs(id, page.stage, limit).await;
+    rows.map(|rows| Json(rows.iter().map(attempt).collect()))
+        .map_err(|error| Refusal::internal(title, &error))
+}
+
+/// A file that was taken out of a volume for the client.
+#[utoipa::path(
+    get, path = "/v1/workflows/{id}/files/{stage}", tag = "workflows",
+    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
+        ("stage" = u32, Path, description = "Number of the stage that took it out")),
+    responses((status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = NOT_FOUND, body = Problem))
+)]
+async fn file(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Path((wanted, stage)): Path<(String, u32)>,
+) -> Result<Response, Refusal> {
+    let title = "cannot hand the file out";
+    let view = find(&controller, &principal, &wanted, title).await?;
+    let known = view.files.iter().find(|file| file.stage == stage).and_then(|file| file.size);
+    let Some(size) = known else {
+        let why = format!("stage {stage} has brought no file here (yet)");
+        return Err(Refusal::new(StatusCode::NOT_FOUND, title, why));
+    };
+    let path = controller.0.results.file_path(view.summary.id, stage);
+    let file = tokio::fs::File::open(path).await.map_err(|error| Refusal::internal(title, &error))?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, size.to_string()),
+    ];
+    Ok((headers, HttpBody::from_stream(ReaderStream::new(file))).into_response())
+}

@@ -1,0 +1,145 @@
+//! Documents on their way in: checked, normalised, and made a submission.
+
+use std::sync::Arc;
+
+use access::{Principal, Refusal};
+use api::{
+    access::Account,
+    problem::{Mistake, Problem},
+    workflow::{CheckDocument, Checked, StartWorkflow},
+};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use document::Parsed;
+
+use super::Body;
+use crate::{
+    Controller,
+    engine::Submission,
+    files,
+    graph::Graph,
+    identity,
+    images::causes,
+    store::{Owner, Store as _},
+};
+
+/// Name of a workflow whose document and starter give it none.
+const DEFAULT_NAME: &str = "workflow";
+
+/// Longest name of a workflow, characters.
+const MAX_NAME: usize = 63;
+
+/// A checked submission; its place is its own until `turn` is dropped.
+pub(super) struct Draft<'a> {
+    pub(super) submission: Submission,
+    pub(super) turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+/// Checks a document against the language, the nodes and the rights of who starts it.
+pub(super) async fn check<'a>(
+    controller: &'a Controller,
+    principal: &Principal,
+    request: StartWorkflow,
+) -> Result<Draft<'a>, Refusal> {
+    let owner = owner(controller, principal, request.user.as_deref()).await?;
+    let parsed = parse(controller, &request.document).map_err(refuse)?;
+    let name =
+        request.name.or_else(|| parsed.workflow.name.clone()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
+    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        let why = format!("{name:?} cannot name a workflow: use 1 to {MAX_NAME} printable characters");
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "cannot start the workflow", why));
+    }
+    let title = format!("cannot start workflow {name}");
+    let inline = files::keep(&parsed.workflow, &controller.0.images).await;
+    let inline = inline.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let turn = controller.0.numbering.lock().await;
+    let place = controller.0.store.next_place().await.map_err(|error| Refusal::internal(title, &error))?;
+    let graph = Arc::new(Graph::of(&parsed.workflow));
+    let submission = Submission {
+        id: identity::new_workflow(),
+        place,
+        name,
+        owner,
+        text: request.document,
+        document: Arc::new(parsed.workflow),
+        graph,
+        inline,
+    };
+    Ok(Draft { submission, turn })
+}
+
+/// As whom the jobs run: from the record of a user, never from the request.
+async fn owner(
+    controller: &Controller,
+    principal: &Principal,
+    wanted: Option<&str>,
+) -> Result<Owner, Refusal> {
+    let title = "cannot start the workflow";
+    let (name, account) = match wanted.filter(|name| *name != principal.name) {
+        None => (principal.name.clone(), principal.account.clone()),
+        Some(_) if !principal.admin => {
+            let why = format!("{} is not an admin, and starts workflows for nobody else", principal.name);
+            return Err(Refusal::new(StatusCode::FORBIDDEN, title, why));
+        }
+        Some(name) => {
+            let user = controller.0.access.user(name).await;
+            let user =
+                user.map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, causes(&error)))?;
+            (user.name, user.account)
+        }
+    };
+    let Some(Account { uid, gid, groups }) = account else {
+        let why = format!(
+            "{name} has no uid and gid, and jobs do not run as root; give it some with `bedplate user set {name} --uid \
+             … --gid …`, or start it as another user"
+        );
+        return Err(Refusal::new(StatusCode::FORBIDDEN, title, why));
+    };
+    Ok(Owner { name, uid, gid, groups })
+}
+
+/// The document, or its mistakes. What no node can run is one.
+fn parse(controller: &Controller, text: &str) -> Result<Parsed, Vec<Mistake>> {
+    let parsed = document::parse(text)?;
+    let too_large = controller.engine().too_large(&parsed.workflow);
+    if too_large.is_empty() {
+        return Ok(parsed);
+    }
+    Err(too_large.into_iter().map(|(job, why)| parsed.mistake_of_job(job, why)).collect())
+}
+
+fn refuse(mistakes: Vec<Mistake>) -> Refusal {
+    let detail = match mistakes.len() {
+        1 => "the document has a mistake; nothing was started".to_owned(),
+        count => format!("the document has {count} mistakes; nothing was started"),
+    };
+    let status = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
+    Refusal(Problem { status, title: "cannot start the workflow".to_owned(), detail, mistakes })
+}
+
+/// Checks a document and starts nothing.
+#[utoipa::path(
+    post, path = "/v1/workflows/validate", tag = "workflows", request_body = CheckDocument,
+    responses((status = OK, body = Checked))
+)]
+pub(super) async fn validate(
+    State(controller): State<Controller>,
+    Body(request): Body<CheckDocument>,
+) -> Json<Checked> {
+    Json(match parse(&controller, &request.document) {
+        Ok(parsed) => Checked { mistakes: Vec::new(), warnings: parsed.warnings },
+        Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
+    })
+}
+
+/// The normalised form of a document as YAML: defaults merged, units gone.
+#[utoipa::path(
+    post, path = "/v1/workflows/render", tag = "workflows", request_body = CheckDocument,
+    responses((status = OK, body = String, content_type = "application/yaml"),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+pub(super) async fn render(Body(request): Body<CheckDocument>) -> Result<impl IntoResponse, Refusal> {
+    let parsed = document::parse(&request.document).map_err(refuse)?;
+    let text = parsed.workflow.to_yaml();
+    let text = text.map_err(|error| Refusal::internal("cannot write the document", &error))?;
+    Ok(([(axum::http::header::CONTENT_TYPE, "application/yaml")], text))
+}

@@ -1,0 +1,151 @@
+//! What every engine must do, run against each.
+
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use super::{sqlite::SqliteStore, *};
+
+async fn sqlite() -> SqliteStore {
+    let memory = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
+    // One connection: each connection to an in-memory database has a database of its own.
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(memory).await.unwrap();
+    SqliteStore::open(pool.clone()).await.unwrap();
+    // Opening twice is what every restart does.
+    SqliteStore::open(pool).await.unwrap()
+}
+
+fn workflow(number: u128) -> WorkflowRow {
+    WorkflowRow {
+        id: WorkflowId(uuid::Uuid::from_u128(number)),
+        place: u64::try_from(number).unwrap(),
+        name: format!("w{number}"),
+        owner: Owner { name: "ann".into(), uid: 1001, gid: 4_000_000_000, groups: vec![7] },
+        document: "version: v4".into(),
+        submitted: Timestamp(1),
+        started: None,
+        ended: None,
+        state: State::Pending,
+        reason: None,
+        stop: None,
+        homes: vec![None],
+        view: None,
+    }
+}
+
+fn run(number: u128, task: u32) -> RunRow {
+    RunRow {
+        run: RunId(uuid::Uuid::from_u128(number)),
+        workflow: workflow(1).id,
+        stage: 2,
+        task,
+        attempt: 1,
+        node: NodeId(uuid::Uuid::from_u128(9)),
+        node_name: "n1".parse().unwrap(),
+        boot: "boot1".into(),
+        grant: Some(Grant {
+            cpus: vec![0, 4],
+            cores: vec![0],
+            memory: vec![(0, 1 << 40)],
+            ..Grant::default()
+        }),
+        placed: Timestamp(3),
+        accepted: false,
+        started: None,
+        ended: None,
+        outcome: None,
+        usage: Usage::default(),
+        log_bytes: 0,
+    }
+}
+
+async fn workflows(store: impl Store) {
+    assert_eq!(store.next_place().await.unwrap(), 1);
+    let (first, second) = (workflow(1), workflow(2));
+    let writes = [&second, &first].map(|row| Write::Workflow(Box::new(row.clone())));
+    store.commit(&writes).await.unwrap();
+    assert_eq!(store.next_place().await.unwrap(), 3);
+    assert_eq!(store.unfinished().await.unwrap(), [first.clone(), second.clone()]);
+
+    let over = WorkflowRow {
+        started: Some(Timestamp(2)),
+        ended: Some(Timestamp(5)),
+        state: State::Failed,
+        reason: Some("job a: exited with status 1".into()),
+        stop: Some("stopped by ann".into()),
+        homes: vec![Some(Home {
+            node: NodeId(uuid::Uuid::nil()),
+            name: "n1".parse().unwrap(),
+            boot: "b".into(),
+        })],
+        ..first
+    };
+    store.commit(&[Write::Workflow(Box::new(over.clone()))]).await.unwrap();
+    assert_eq!(store.unfinished().await.unwrap(), std::slice::from_ref(&second));
+    assert_eq!(store.finished(None, 10).await.unwrap(), std::slice::from_ref(&over));
+    assert_eq!(store.finished(Some(1), 10).await.unwrap(), []);
+    assert_eq!(store.workflow(over.id).await.unwrap(), Some(over.clone()));
+    assert_eq!(store.outdated(1).await.unwrap(), []);
+    assert_eq!(store.outdated(0).await.unwrap(), [over.id]);
+
+    store.commit(&[Write::Forget(second.id), Write::Forget(over.id)]).await.unwrap();
+    assert_eq!(store.workflow(over.id).await.unwrap(), None);
+    assert!(store.workflow(second.id).await.unwrap().is_some(), "it is not over");
+}
+
+async fn stages_runs_and_events(store: impl Store) {
+    let id = workflow(1).id;
+    let stage = StageRow {
+        workflow: id,
+        stage: 2,
+        state: State::Started,
+        reason: None,
+        started: Some(Timestamp(4)),
+        ended: None,
+        result: None,
+    };
+    let event = |number| {
+        let (event, message) = ("STAGE_STARTED".to_owned(), "started".to_owned());
+        let event = WorkflowEvent { number, at: Timestamp(4), event, stage: Some(2), name: None, message };
+        Write::Event(id, Box::new(event))
+    };
+    assert_eq!(store.last_event(id).await.unwrap(), 0);
+    let runs = [run(1, 0), run(2, 1)];
+    let mut writes = vec![Write::Workflow(Box::new(workflow(1))), Write::Stage(Box::new(stage.clone()))];
+    writes.extend(runs.iter().map(|row| Write::Run(Box::new(row.clone()))));
+    writes.extend([event(1), event(2)]);
+    store.commit(&writes).await.unwrap();
+
+    let stage =
+        StageRow { state: State::Failed, reason: Some("why".into()), ended: Some(Timestamp(6)), ..stage };
+    let over = RunRow {
+        accepted: true,
+        started: Some(Timestamp(5)),
+        ended: Some(Timestamp(6)),
+        outcome: Some(Outcome::OutOfMemory { limit_bytes: 7 }),
+        usage: Usage { cpu_micros: 8, memory_peak_bytes: 9 },
+        log_bytes: 10,
+        ..runs[0].clone()
+    };
+    store.commit(&[Write::Stage(Box::new(stage.clone())), Write::Run(Box::new(over.clone()))]).await.unwrap();
+    assert_eq!(store.stages(id).await.unwrap(), [stage]);
+    assert_eq!(store.runs(id, None, 10).await.unwrap(), [over.clone(), runs[1].clone()]);
+    assert_eq!(store.runs(id, Some(2), 1).await.unwrap(), std::slice::from_ref(&over));
+    assert_eq!(store.runs(id, Some(1), 10).await.unwrap(), []);
+    assert_eq!(store.run(over.run).await.unwrap(), Some(over));
+    assert_eq!(store.last_event(id).await.unwrap(), 2);
+    assert_eq!(store.events(id, 1, 10).await.unwrap().len(), 1);
+
+    // All or nothing: the second line has a number that is taken.
+    let twice = [event(3), event(2)];
+    assert!(store.commit(&twice).await.is_err());
+    assert_eq!(store.last_event(id).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn sqlite_keeps_workflows() {
+    workflows(sqlite().await).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_stages_runs_and_events() {
+    stages_runs_and_events(sqlite().await).await;
+}

@@ -1,0 +1,449 @@
+//! The store on SQLite. The pool's owner sets WAL and `synchronous = FULL`.
+
+use api::{
+    ids::{Digest, Timestamp},
+    run::{RunId, Usage, WorkflowId},
+    workflow::{State, WorkflowEvent},
+};
+use sqlx::{
+    Row, Sqlite, SqlitePool, Transaction,
+    migrate::{Migration, MigrationType, Migrator},
+    sqlite::SqliteRow,
+};
+
+use super::{JobImage, RunRow, StageRow, Store, StoreError, WorkflowRow, Write};
+
+/// Name of the table that counts this crate's migrations; the database is shared with other owners.
+const MIGRATIONS_TABLE: &str = "controller_migrations";
+
+const WORKFLOW: &str =
+    "id, place, name, owner, document, submitted, started, ended, state, reason, stop, homes, view";
+const RUN: &str = "run, workflow, stage, task, attempt, node, node_name, boot, placement, placed, accepted, started, \
+                   ended, outcome, cpu_micros, memory_peak_bytes, log_bytes";
+
+/// Workflows, stages, runs and their history in SQLite.
+#[derive(Debug, Clone)]
+pub(crate) struct SqliteStore {
+    pool: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the store and brings its tables up to date.
+    pub(crate) async fn open(pool: SqlitePool) -> Result<Self, StoreError> {
+        let first = Migration::new(
+            1,
+            "first".into(),
+            MigrationType::Simple,
+            sqlx::SqlStr::from_static(include_str!("../../migrations/0001_first.sql")),
+            false,
+        );
+        let mut migrator = Migrator::with_migrations(vec![first]);
+        migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+        let migrated = migrator.run(&pool).await;
+        migrated.map_err(|source| StoreError::Migrate { source: Box::new(source) })?;
+        Ok(Self { pool })
+    }
+}
+
+/// Names the action of a failed statement.
+fn failed(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { action, source }
+}
+
+fn decode(subject: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Decode { subject: subject.to_owned(), source: source.into() }
+}
+
+/// A row with the word for what it is.
+struct Reader<'a> {
+    row: &'a SqliteRow,
+    subject: &'static str,
+}
+
+impl Reader<'_> {
+    fn text(&self, column: &str) -> Result<String, StoreError> {
+        self.row.try_get(column).map_err(failed("read a row"))
+    }
+
+    fn optional_text(&self, column: &str) -> Result<Option<String>, StoreError> {
+        self.row.try_get(column).map_err(failed("read a row"))
+    }
+
+    fn flag(&self, column: &str) -> Result<bool, StoreError> {
+        self.row.try_get(column).map_err(failed("read a row"))
+    }
+
+    fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, StoreError> {
+        let value: i64 = self.row.try_get(column).map_err(failed("read a row"))?;
+        T::try_from(value).map_err(|_| decode(self.subject, format!("{column} {value} is out of range")))
+    }
+
+    fn optional_number<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, StoreError> {
+        let value: Option<i64> = self.row.try_get(column).map_err(failed("read a row"))?;
+        let out_of_range = |_| decode(self.subject, format!("{column} is out of range"));
+        value.map(|value| T::try_from(value).map_err(out_of_range)).transpose()
+    }
+
+    fn time(&self, column: &str) -> Result<Timestamp, StoreError> {
+        Ok(Timestamp(self.number(column)?))
+    }
+
+    fn optional_time(&self, column: &str) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.optional_number(column)?.map(Timestamp))
+    }
+
+    fn parsed<T>(&self, column: &str) -> Result<T, StoreError>
+    where
+        T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+    {
+        self.text(column)?.parse().map_err(|source: T::Err| decode(self.subject, source))
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
+        serde_json::from_str(&self.text(column)?).map_err(|source| decode(self.subject, source))
+    }
+
+    fn optional_json<T: serde::de::DeserializeOwned>(&self, column: &str) -> Result<Option<T>, StoreError> {
+        let text = self.optional_text(column)?;
+        text.map(|text| serde_json::from_str(&text).map_err(|source| decode(self.subject, source)))
+            .transpose()
+    }
+
+    fn state(&self) -> Result<State, StoreError> {
+        let text = self.text("state")?;
+        let all = [State::Pending, State::Started, State::Finished, State::Failed, State::Canceled];
+        let found = all.into_iter().find(|state| state.as_str() == text);
+        found.ok_or_else(|| decode(self.subject, format!("{text} is no state")))
+    }
+}
+
+fn json(value: &impl serde::Serialize, subject: &str) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|source| decode(subject, source))
+}
+
+fn optional_json(value: Option<&impl serde::Serialize>, subject: &str) -> Result<Option<String>, StoreError> {
+    value.map(|value| json(value, subject)).transpose()
+}
+
+/// SQLite has signed integers only; no count or size here gets near the sign.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn workflow_row(row: &SqliteRow) -> Result<WorkflowRow, StoreError> {
+    let reader = Reader { row, subject: "a workflow" };
+    Ok(WorkflowRow {
+        id: reader.parsed("id")?,
+        place: reader.number("place")?,
+        name: reader.text("name")?,
+        owner: reader.json("owner")?,
+        document: reader.text("document")?,
+        submitted: reader.time("submitted")?,
+        started: reader.optional_time("started")?,
+        ended: reader.optional_time("ended")?,
+        state: reader.state()?,
+        reason: reader.optional_text("reason")?,
+        stop: reader.optional_text("stop")?,
+        homes: reader.json("homes")?,
+        view: reader.optional_json("view")?,
+    })
+}
+
+fn stage_row(row: &SqliteRow) -> Result<StageRow, StoreError> {
+    let reader = Reader { row, subject: "a stage" };
+    Ok(StageRow {
+        workflow: reader.parsed("workflow")?,
+        stage: reader.number("stage")?,
+        state: reader.state()?,
+        reason: reader.optional_text("reason")?,
+        started: reader.optional_time("started")?,
+        ended: reader.optional_time("ended")?,
+        result: reader.optional_json("result")?,
+    })
+}
+
+fn run_row(row: &SqliteRow) -> Result<RunRow, StoreError> {
+    let reader = Reader { row, subject: "a run" };
+    Ok(RunRow {
+        run: reader.parsed("run")?,
+        workflow: reader.parsed("workflow")?,
+        stage: reader.number("stage")?,
+        task: reader.number("task")?,
+        attempt: reader.number("attempt")?,
+        node: reader.parsed("node")?,
+        node_name: reader.parsed("node_name")?,
+        boot: reader.text("boot")?,
+        grant: reader.optional_json("placement")?,
+        placed: reader.time("placed")?,
+        accepted: reader.flag("accepted")?,
+        started: reader.optional_time("started")?,
+        ended: reader.optional_time("ended")?,
+        outcome: reader.optional_json("outcome")?,
+        usage: Usage {
+            cpu_micros: reader.number("cpu_micros")?,
+            memory_peak_bytes: reader.number("memory_peak_bytes")?,
+        },
+        log_bytes: reader.number("log_bytes")?,
+    })
+}
+
+fn event_row(row: &SqliteRow) -> Result<WorkflowEvent, StoreError> {
+    let reader = Reader { row, subject: "an event" };
+    Ok(WorkflowEvent {
+        number: reader.number("number")?,
+        at: reader.time("at")?,
+        event: reader.text("event")?,
+        stage: reader.optional_number("stage")?,
+        name: reader.optional_text("name")?,
+        message: reader.text("message")?,
+    })
+}
+
+impl Store for SqliteStore {
+    async fn unfinished(&self) -> Result<Vec<WorkflowRow>, StoreError> {
+        let text = format!("SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NULL ORDER BY place");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&self.pool).await;
+        rows.map_err(failed("read workflows"))?.iter().map(workflow_row).collect()
+    }
+
+    async fn finished(&self, before: Option<u64>, limit: u32) -> Result<Vec<WorkflowRow>, StoreError> {
+        let text = format!(
+            "SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NOT NULL AND place < $1
+             ORDER BY place DESC LIMIT $2"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(before.map_or(i64::MAX, signed))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await;
+        rows.map_err(failed("read workflows"))?.iter().map(workflow_row).collect()
+    }
+
+    async fn outdated(&self, keep: u32) -> Result<Vec<WorkflowId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id FROM controller_workflows WHERE ended IS NOT NULL ORDER BY place DESC LIMIT 1000 OFFSET $1",
+        )
+        .bind(i64::from(keep))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("read workflows"))?;
+        rows.iter().map(|row| Reader { row, subject: "a workflow" }.parsed("id")).collect()
+    }
+
+    async fn workflow(&self, id: WorkflowId) -> Result<Option<WorkflowRow>, StoreError> {
+        let text = format!("SELECT {WORKFLOW} FROM controller_workflows WHERE id = $1");
+        let row =
+            sqlx::query(sqlx::AssertSqlSafe(text)).bind(id.to_string()).fetch_optional(&self.pool).await;
+        row.map_err(failed("read a workflow"))?.as_ref().map(workflow_row).transpose()
+    }
+
+    async fn next_place(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COALESCE(MAX(place), 0) + 1 AS place FROM controller_workflows")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("read workflows"))?;
+        Reader { row: &row, subject: "a workflow" }.number("place")
+    }
+
+    async fn stages(&self, id: WorkflowId) -> Result<Vec<StageRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT workflow, stage, state, reason, started, ended, result FROM controller_stages
+             WHERE workflow = $1 ORDER BY stage",
+        )
+        .bind(id.to_string())
+        .fetch_all(&self.pool)
+        .await;
+        rows.map_err(failed("read stages"))?.iter().map(stage_row).collect()
+    }
+
+    async fn runs(&self, id: WorkflowId, stage: Option<u32>, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+        let text = format!(
+            "SELECT {RUN} FROM controller_runs WHERE workflow = $1 AND ($2 IS NULL OR stage = $2)
+             ORDER BY stage, task, attempt LIMIT $3"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(id.to_string())
+            .bind(stage.map(i64::from))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await;
+        rows.map_err(failed("read runs"))?.iter().map(run_row).collect()
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
+        let text = format!("SELECT {RUN} FROM controller_runs WHERE run = $1");
+        let row =
+            sqlx::query(sqlx::AssertSqlSafe(text)).bind(id.to_string()).fetch_optional(&self.pool).await;
+        row.map_err(failed("read a run"))?.as_ref().map(run_row).transpose()
+    }
+
+    async fn events(&self, id: WorkflowId, after: u64, limit: u32) -> Result<Vec<WorkflowEvent>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT number, at, event, stage, name, message FROM controller_events
+             WHERE workflow = $1 AND number > $2 ORDER BY number LIMIT $3",
+        )
+        .bind(id.to_string())
+        .bind(signed(after))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await;
+        rows.map_err(failed("read the history of a workflow"))?.iter().map(event_row).collect()
+    }
+
+    async fn last_event(&self, id: WorkflowId) -> Result<u64, StoreError> {
+        let row = sqlx::query(
+            "SELECT COALESCE(MAX(number), 0) AS number FROM controller_events WHERE workflow = $1",
+        )
+        .bind(id.to_string())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("read the history of a workflow"))?;
+        Reader { row: &row, subject: "an event" }.number("number")
+    }
+
+    async fn image(&self, manifest: Digest) -> Result<Option<JobImage>, StoreError> {
+        let row = sqlx::query("SELECT image FROM controller_images WHERE manifest = $1")
+            .bind(manifest.to_string())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("read a job image"))?;
+        row.map(|row| Reader { row: &row, subject: "a job image" }.json("image")).transpose()
+    }
+
+    async fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(failed("begin a transaction"))?;
+        for write in writes {
+            apply(&mut transaction, write).await?;
+        }
+        transaction.commit().await.map_err(failed("commit"))
+    }
+}
+
+async fn apply(transaction: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), StoreError> {
+    match write {
+        Write::Workflow(row) => put_workflow(transaction, row).await,
+        Write::Stage(row) => put_stage(transaction, row).await,
+        Write::Run(row) => put_run(transaction, row).await,
+        Write::Event(workflow, event) => put_event(transaction, *workflow, event).await,
+        Write::Forget(id) => {
+            let done = sqlx::query("DELETE FROM controller_workflows WHERE id = $1 AND ended IS NOT NULL")
+                .bind(id.to_string())
+                .execute(&mut **transaction)
+                .await;
+            done.map(drop).map_err(failed("forget a workflow"))
+        }
+        Write::Image { manifest, image, used } => {
+            let done = sqlx::query(
+                "INSERT INTO controller_images (manifest, image, used) VALUES ($1, $2, $3)
+                 ON CONFLICT (manifest) DO UPDATE SET image = excluded.image, used = excluded.used",
+            )
+            .bind(manifest.to_string())
+            .bind(json(image, "a job image")?)
+            .bind(used.0)
+            .execute(&mut **transaction)
+            .await;
+            done.map(drop).map_err(failed("keep a job image"))
+        }
+    }
+}
+
+async fn put_workflow(
+    transaction: &mut Transaction<'_, Sqlite>,
+    row: &WorkflowRow,
+) -> Result<(), StoreError> {
+    let text = format!(
+        "INSERT INTO controller_workflows ({WORKFLOW})
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         ON CONFLICT (id) DO UPDATE SET started = excluded.started, ended = excluded.ended, state = excluded.state,
+           reason = excluded.reason, stop = excluded.stop, homes = excluded.homes, view = excluded.view"
+    );
+    let done = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(row.id.to_string())
+        .bind(signed(row.place))
+        .bind(&row.name)
+        .bind(json(&row.owner, "a workflow")?)
+        .bind(&row.document)
+        .bind(row.submitted.0)
+        .bind(row.started.map(|at| at.0))
+        .bind(row.ended.map(|at| at.0))
+        .bind(row.state.as_str())
+        .bind(&row.reason)
+        .bind(&row.stop)
+        .bind(json(&row.homes, "a workflow")?)
+        .bind(optional_json(row.view.as_ref(), "a workflow")?)
+        .execute(&mut **transaction)
+        .await;
+    done.map(drop).map_err(failed("keep a workflow"))
+}
+
+async fn put_stage(transaction: &mut Transaction<'_, Sqlite>, row: &StageRow) -> Result<(), StoreError> {
+    let done = sqlx::query(
+        "INSERT INTO controller_stages (workflow, stage, state, reason, started, ended, result)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (workflow, stage) DO UPDATE SET state = excluded.state, reason = excluded.reason,
+           started = excluded.started, ended = excluded.ended, result = excluded.result",
+    )
+    .bind(row.workflow.to_string())
+    .bind(i64::from(row.stage))
+    .bind(row.state.as_str())
+    .bind(&row.reason)
+    .bind(row.started.map(|at| at.0))
+    .bind(row.ended.map(|at| at.0))
+    .bind(optional_json(row.result.as_ref(), "a stage")?)
+    .execute(&mut **transaction)
+    .await;
+    done.map(drop).map_err(failed("keep a stage"))
+}
+
+async fn put_run(transaction: &mut Transaction<'_, Sqlite>, row: &RunRow) -> Result<(), StoreError> {
+    let text = format!(
+        "INSERT INTO controller_runs ({RUN})
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+         ON CONFLICT (run) DO UPDATE SET boot = excluded.boot, accepted = excluded.accepted,
+           started = excluded.started, ended = excluded.ended, outcome = excluded.outcome,
+           cpu_micros = excluded.cpu_micros, memory_peak_bytes = excluded.memory_peak_bytes,
+           log_bytes = excluded.log_bytes"
+    );
+    let done = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(row.run.to_string())
+        .bind(row.workflow.to_string())
+        .bind(i64::from(row.stage))
+        .bind(i64::from(row.task))
+        .bind(i64::from(row.attempt))
+        .bind(row.node.to_string())
+        .bind(row.node_name.to_string())
+        .bind(&row.boot)
+        .bind(optional_json(row.grant.as_ref(), "a run")?)
+        .bind(row.placed.0)
+        .bind(row.accepted)
+        .bind(row.started.map(|at| at.0))
+        .bind(row.ended.map(|at| at.0))
+        .bind(optional_json(row.outcome.as_ref(), "a run")?)
+        .bind(signed(row.usage.cpu_micros))
+        .bind(signed(row.usage.memory_peak_bytes))
+        .bind(signed(row.log_bytes))
+        .execute(&mut **transaction)
+        .await;
+    done.map(drop).map_err(failed("keep a run"))
+}
+
+async fn put_event(
+    transaction: &mut Transaction<'_, Sqlite>,
+    workflow: WorkflowId,
+    event: &WorkflowEvent,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(
+        "INSERT INTO controller_events (workflow, number, at, event, stage, name, message)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(workflow.to_string())
+    .bind(signed(event.number))
+    .bind(event.at.0)
+    .bind(&event.event)
+    .bind(event.stage.map(i64::from))
+    .bind(&event.name)
+    .bind(&event.message)
+    .execute(&mut **transaction)
+    .await;
+    done.map(drop).map_err(failed("write the history of a workflow"))
+}
