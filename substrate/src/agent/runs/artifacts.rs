@@ -169,14 +169,10 @@ impl Artifacts {
         }
         self.make_room(size)?;
         let draft = self.folder.join(format!("{}.part", digest.hex()));
-        let fetched = self.fetch(digest, size, &draft).await;
-        let kept = fetched.and_then(|()| {
-            fs::rename(&draft, &path).map_err(|source| ArtifactError::Write { path: path.clone(), source })
-        });
-        if kept.is_err() {
-            let _ = fs::remove_file(&draft);
-        }
-        kept.map(|()| path)
+        let draft = Draft(&draft);
+        self.fetch(digest, size, draft.0).await?;
+        fs::rename(draft.0, &path).map_err(|source| ArtifactError::Write { path: path.clone(), source })?;
+        Ok(path)
     }
 
     /// Marks a file as used now. `false` if there is none.
@@ -209,13 +205,15 @@ impl Artifacts {
                 Ok(()) => match fetch.check().await {
                     Ok(()) => return Ok(()),
                     Err(error) => {
-                        wrong += 1;
                         fetch.restart().await.map_err(write)?;
                         error
                     }
                 },
                 Err(error) => error,
             };
+            if matches!(error, ArtifactError::Size { .. } | ArtifactError::Digest { .. }) {
+                wrong += 1;
+            }
             let gives_up = matches!(&error, ArtifactError::Write { .. })
                 || matches!(&error, ArtifactError::Refused { status, .. } if !is_passing(*status));
             if fetch.received > before {
@@ -270,6 +268,15 @@ impl Artifacts {
                 tracing::warn!(%error, path = %path.display(), "cannot delete an artifact");
             }
         }
+    }
+}
+
+/// A file that goes unless it is renamed: also when nobody waits for it any more.
+struct Draft<'a>(&'a Path);
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.0);
     }
 }
 

@@ -43,13 +43,7 @@ pub trait Containers: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`RunFolder::write`].
-    fn describe(
-        &self,
-        folder: &RunFolder,
-        spec: &RunSpec,
-        job: &JobSpec,
-        parts: &Parts,
-    ) -> Result<(), FolderError>;
+    fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError>;
 
     /// Starts the launcher in `folder`, with `lock` as its standard input, and does not wait.
     ///
@@ -72,7 +66,11 @@ pub trait Containers: Send + Sync + 'static {
 
 /// What was prepared for a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parts {
+pub struct Parts<'a> {
+    /// The run.
+    pub spec: &'a RunSpec,
+    /// Its container.
+    pub job: &'a JobSpec,
     /// Root of the mounted image.
     pub image: PathBuf,
     /// Folders of the volumes, in the order of [`JobSpec::mounts`].
@@ -177,8 +175,8 @@ impl<C: Containers> Job<'_, C> {
             let fetched = self.node.artifacts.get(file.digest, file.size).await;
             files.push(fetched.map_err(|source| JobError::File { path: file.path.clone(), source })?);
         }
-        let parts = Parts { image, volumes, files };
-        Ok(self.node.containers.describe(self.folder, self.spec, job, &parts)?)
+        let parts = Parts { spec: self.spec, job, image, volumes, files };
+        Ok(self.node.containers.describe(self.folder, &parts)?)
     }
 
     fn launch(&self) -> Result<(), JobError> {

@@ -10,7 +10,7 @@ use std::{
     process::Stdio,
 };
 
-use api::run::{JobSpec, MAX_LOG_BYTES, RunSpec};
+use api::run::MAX_LOG_BYTES;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -78,14 +78,8 @@ struct Placed<'a> {
 pub struct NodeContainers;
 
 impl Containers for NodeContainers {
-    fn describe(
-        &self,
-        folder: &RunFolder,
-        spec: &RunSpec,
-        job: &JobSpec,
-        parts: &Parts,
-    ) -> Result<(), FolderError> {
-        folder.write("container.json", &describe(spec, job, parts))
+    fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError> {
+        folder.write("container.json", &describe(parts))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the home of the launcher")]
@@ -126,7 +120,8 @@ impl Containers for NodeContainers {
     }
 }
 
-fn describe<'a>(spec: &'a RunSpec, job: &'a JobSpec, parts: &'a Parts) -> Description<'a> {
+fn describe<'a>(parts: &'a Parts<'a>) -> Description<'a> {
+    let (spec, job) = (parts.spec, parts.job);
     let binds = job.mounts.iter().zip(&parts.volumes);
     let files = job.files.iter().zip(&parts.files);
     Description {
@@ -177,4 +172,121 @@ fn init(folder: &Path) -> Option<Pid> {
     let mut fields = after.split_whitespace();
     let state = fields.next()?;
     (state != "Z" && fields.nth(18)? == started).then(|| Pid::from_raw(pid))
+}
+
+#[cfg(test)]
+mod tests {
+    use api::run::{JobFile, JobSpec, Mount, RunId, RunSpec, RunUser, Work, WorkflowId};
+
+    use super::*;
+
+    fn spec() -> RunSpec {
+        let digest = api::ids::Digest([7; 32]);
+        let job = JobSpec {
+            image: digest,
+            image_size: 1,
+            command: vec!["id".into(), "-u".into()],
+            env: vec!["A=b".into()],
+            cwd: "/work".into(),
+            hostname: "job".into(),
+            mounts: vec![Mount { volume: "v".into(), location: "/data".into() }],
+            files: vec![JobFile { path: "/run.sh".into(), digest, size: 2, executable: true }],
+            cpus: vec![2, 3],
+            mems: vec![1],
+            memory_bytes: 1 << 30,
+            pids: 100,
+            devices: vec!["/dev/nvidia0".into()],
+            isolated_network: true,
+            forbidden: vec!["192.0.2.1:80".parse().unwrap()],
+        };
+        RunSpec {
+            run: RunId(uuid::Uuid::from_u128(7)),
+            workflow: WorkflowId(uuid::Uuid::from_u128(8)),
+            subject: "job j".into(),
+            user: RunUser { name: "ada".into(), uid: 1000, gid: 1001, groups: vec![1002] },
+            work: Work::Job(Box::new(job)),
+            timeout_seconds: 60,
+        }
+    }
+
+    #[test]
+    fn all_that_was_ordered_is_in_the_description() {
+        let spec = spec();
+        let Work::Job(job) = &spec.work else { panic!() };
+        let (image, volumes, files) = ("/i".into(), vec!["/volumes/v".into()], vec!["/artifacts/f".into()]);
+        let parts = Parts { spec: &spec, job, image, volumes, files };
+        expect_test::expect![[r#"
+            {
+              "lower": "/i",
+              "command": [
+                "id",
+                "-u"
+              ],
+              "env": [
+                "A=b"
+              ],
+              "cwd": "/work",
+              "hostname": "job",
+              "uid": 1000,
+              "gid": 1001,
+              "groups": [
+                1002
+              ],
+              "user-name": "ada",
+              "binds": [
+                {
+                  "source": "/volumes/v",
+                  "target": "/data",
+                  "read-only": false
+                }
+              ],
+              "files": [
+                {
+                  "source": "/artifacts/f",
+                  "target": "/run.sh",
+                  "mode": 365
+                }
+              ],
+              "cgroup": "system.slice/bedplate-jobs.service/runs/00000000000000000000000000000007",
+              "cpus": [
+                2,
+                3
+              ],
+              "mems": [
+                1
+              ],
+              "memory-bytes": 1073741824,
+              "pids": 100,
+              "devices": [
+                "/dev/nvidia0"
+              ],
+              "isolated-network": true,
+              "forbidden": [
+                "192.0.2.1:80"
+              ],
+              "upper-bytes": 1073741824,
+              "timeout-seconds": 60,
+              "grace-seconds": 10,
+              "log-limit-bytes": 16777216
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&describe(&parts)).unwrap());
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_number_and_its_start() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(init(folder.path()), None);
+        let me = std::process::id();
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        // Field 22, and field 2 ends with the last parenthesis.
+        let started: u64 =
+            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();
+        let write = |started: u64| {
+            std::fs::write(folder.path().join("init.pid"), format!("{me} {started}\n")).unwrap()
+        };
+        write(started);
+        assert_eq!(init(folder.path()), Some(Pid::from_raw(me.cast_signed())));
+        write(started + 1);
+        assert_eq!(init(folder.path()), None);
+    }
 }

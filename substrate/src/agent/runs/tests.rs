@@ -54,17 +54,11 @@ impl World {
 }
 
 impl job::Containers for Pretend {
-    fn describe(
-        &self,
-        folder: &RunFolder,
-        _: &RunSpec,
-        job: &JobSpec,
-        parts: &Parts,
-    ) -> Result<(), FolderError> {
+    fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError> {
         assert!(parts.image.join("mounted").exists());
         assert!(parts.volumes.iter().all(|volume| volume.is_dir()));
         assert!(parts.files.iter().all(|file| file.exists()));
-        self.world.commands.lock().unwrap().insert(folder.path().into(), job.command.clone());
+        self.world.commands.lock().unwrap().insert(folder.path().into(), parts.job.command.clone());
         Ok(())
     }
 
@@ -107,6 +101,8 @@ struct Shelf {
     files: Mutex<Vec<Vec<u8>>>,
     /// Requests, one line each.
     asked: Mutex<Vec<String>>,
+    /// Bytes after which the next artifact breaks off.
+    cut: Mutex<Option<usize>>,
     /// Requests that are answered with 503 yet.
     failing: Mutex<u32>,
 }
@@ -306,12 +302,23 @@ async fn serve<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
         let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
         stream.read_exact(&mut body).await?;
         let line = head.lines().next().unwrap().to_owned();
-        let (status, answer) = answer(&line, &body, shelf);
-        shelf.asked.lock().unwrap().push(line);
+        let range = head.lines().find_map(|line| line.strip_prefix("range: bytes=")).map(str::to_owned);
+        let (mut status, mut answer) = answer(&line, &body, shelf);
+        if let Some(range) = &range
+            && status == 200
+        {
+            status = 206;
+            answer.drain(..range.trim_end_matches('-').parse::<usize>().unwrap());
+        }
+        shelf.asked.lock().unwrap().push(format!("{line} {}", range.unwrap_or_default()));
         let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n", answer.len());
         stream.write_all(head.as_bytes()).await?;
-        stream.write_all(&answer).await?;
+        let cut = shelf.cut.lock().unwrap().take_if(|_| line.starts_with("get"));
+        stream.write_all(&answer[..cut.unwrap_or(answer.len())]).await?;
         stream.flush().await?;
+        if cut.is_some() {
+            return Ok(());
+        }
     }
 }
 
@@ -501,4 +508,31 @@ async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
     agent.order(Order::Stop { run: endless.run, grace_seconds: 1, why: "enough".into() }).await;
     let RunState::Ended(end) = agent.until(endless.run, is_over).await else { panic!() };
     assert_eq!(end.outcome, Outcome::Stopped { why: "enough".into() });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_breaks_off_goes_on_and_wrong_bytes_are_refused() {
+    let rig = Rig::new().await;
+    let artifacts = Artifacts::new(rig.places().artifacts, Servers::new(rig.identity.subscribe()));
+    let content: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let (digest, size) = rig.artifact(&content);
+    *rig.shelf.cut.lock().unwrap() = Some(40_000);
+    let path = artifacts.get(digest, size).await.unwrap();
+    assert_eq!(fs::read(path).unwrap(), content);
+    let asked = rig.shelf.asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[1].ends_with(" 40000-"), "{asked:?}");
+
+    // Somebody changed it at the server.
+    let wrong = Digest([9; 32]);
+    rig.shelf.artifacts.lock().unwrap().insert(wrong.hex(), content.clone());
+    let error = artifacts.get(wrong, size).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{wrong} was asked for and {digest} came"));
+    assert!(!error.is_transient());
+    let error = artifacts.get(wrong, size - 1).await.unwrap_err();
+    assert!(matches!(error, artifacts::ArtifactError::Size { .. }) && !error.is_transient(), "{error}");
+    let error = artifacts.get(Digest([1; 32]), u64::MAX).await.unwrap_err();
+    assert!(matches!(error, artifacts::ArtifactError::Space { .. }) && error.is_transient(), "{error}");
+    // Nothing is left of what failed.
+    assert_eq!(fs::read_dir(rig.places().artifacts).unwrap().count(), 1);
 }
