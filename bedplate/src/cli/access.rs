@@ -43,7 +43,7 @@ pub(super) struct Audit {
 
 pub(super) async fn whoami(session: &Session) -> anyhow::Result<()> {
     let whoami = session.client()?.whoami().await?;
-    let role = if whoami.admin { "admin" } else { "may only read" };
+    let role = if whoami.admin { "admin" } else { "user" };
     session.out.show(&whoami, |_| format!("{} ({role})\n", whoami.name))
 }
 

@@ -32,7 +32,10 @@ fn users_and_their_tokens() {
     let server = Server::start();
     let added = server.run(&["user", "add", "ann", "--uid", "1001", "--gid", "100", "--groups", "7,8"]);
     assert_eq!(added.ok(), "added ann\n");
-    assert_eq!(server.run(&["user", "set", "ann", "--groups", "9", "--comment", "at the lab"]).ok(), "changed ann\n");
+    assert_eq!(
+        server.run(&["user", "set", "ann", "--groups", "9", "--comment", "at the lab"]).ok(),
+        "changed ann\n"
+    );
     expect![[r#"
         NAME   UID   GID  GROUPS  ROLE   COMMENT
         admin  -     -            admin
@@ -46,7 +49,7 @@ fn users_and_their_tokens() {
     std::fs::write(&file, serde_json::to_string(&context).unwrap()).unwrap();
     let file = file.display().to_string();
     let as_ann = |arguments: &[&str]| server.run(&[&["--context", &file], arguments].concat());
-    assert_eq!(as_ann(&["whoami"]).ok(), "ann (may only read)\n");
+    assert_eq!(as_ann(&["whoami"]).ok(), "ann (user)\n");
     assert!(as_ann(&["user", "show", "ann"]).ok().contains("1001"));
     let mut refused = String::new();
     for arguments in [
@@ -60,14 +63,24 @@ fn users_and_their_tokens() {
     for arguments in [
         &["user", "add", "ann"][..],
         &["user", "add", "Root"],
-        &["user", "add", "bob", "--uid", "1"],
         &["user", "show", "nobody"],
         &["user", "delete", "admin"],
     ] {
         refused += &server.run(arguments).failed();
     }
     expect![[r#"
-    "#]].assert_eq(&refused);
+        error: cannot list users: ann is not an admin
+        error: cannot change the cluster: ann is not an admin; users who are none change their own workflows and tokens alone
+        error: cannot create token "x": ann is not an admin
+        error: cannot change the cluster: ann is not an admin; users who are none change their own workflows and tokens alone
+        error: cannot add user "ann": there is a user "ann" already; change it, or choose another name
+        error: cannot add user "Root": "Root" cannot name a user: use 1 to 63 lower-case letters, digits and inner hyphens
+        error: cannot show user "nobody": there is no user "nobody"
+        error: cannot remove user "admin": admin is the last admin; make another one first
+    "#]]
+    .assert_eq(&refused);
+    let half = server.run(&["user", "add", "bob", "--uid", "1"]);
+    assert_eq!((half.code, half.stderr.as_str()), (Some(2), "error: --uid and --gid go together\n"));
     assert_eq!(server.run(&["user", "delete", "ann"]).ok(), "deleted ann\n");
     assert!(as_ann(&["whoami"]).failed().contains("not authenticated"));
 }
