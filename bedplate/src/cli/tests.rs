@@ -27,6 +27,7 @@ fn help() {
           operation   Look at long operations
           overlay     Files and templates that are laid over the nodes' root
           whoami      Print whose token the context holds
+          user        Users, and the numbers that their jobs run with
           token       Tokens for further people and programs
           audit       Print the log of all changes, newest first
           version     Print the version of this program and of the server

@@ -71,7 +71,7 @@ fn broken_yaml_names_the_place() {
     check(
         "nodes: &a {}\nprofiles: *a\n",
         &expect![[r#"
-            2:11: aliases (`*name`) are not read; write the value out, or use a profile
+            2:11: aliases (`*name`) are not read; write the value out
         "#]],
     );
     check(
