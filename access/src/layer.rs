@@ -53,7 +53,7 @@ fn may_change(principal: &Principal, path: &str) -> bool {
     let below = |prefix: &&str| {
         path.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    principal.admin || FOR_USERS.iter().any(|prefix| below(prefix))
+    principal.admin || FOR_USERS.iter().any(below)
 }
 
 async fn audited(access: Access, principal: Principal, request: Request, next: Next) -> Response {
