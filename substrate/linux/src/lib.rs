@@ -8,8 +8,10 @@
 
 mod error;
 
+pub mod cgroup;
 pub mod clock;
 pub mod console;
+pub mod egress;
 pub mod exec;
 pub mod loop_device;
 pub mod module;
