@@ -220,9 +220,12 @@ impl Flow {
         }
     }
 
-    /// The workflow ends when all its stages have.
+    /// The workflow ends when all its stages have, and no run is left: a stage fails with its volume before the runs that
+    /// were in it are known to be lost.
     fn end_if_over(&mut self, output: &mut Output, now: Timestamp) {
-        if self.row.ended.is_some() || !self.stages.iter().all(|stage| stage.state.is_ended()) {
+        let is_over = self.stages.iter().all(|stage| stage.state.is_ended())
+            && self.runs.values().all(|run| run.row.ended.is_some());
+        if self.row.ended.is_some() || !is_over {
             return;
         }
         let failed = (0..).zip(&self.stages).find(|(_, stage)| stage.state == State::Failed);

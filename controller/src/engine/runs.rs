@@ -235,9 +235,13 @@ impl Flow {
             (StageKind::Job, _, _) if has_started => "CONTAINER_EXITED",
             _ => "ERROR",
         };
+        let goes_on = self.row.stop.is_none() && self.stages[stage as usize].reason.is_none();
         let book = &mut self.stages[stage as usize].tasks;
         let before = book.again.len();
         book.settle(task, &end.outcome, retries, now, has_started);
+        if !goes_on {
+            book.cancel_waiting();
+        }
         let mut message = match kind {
             StageKind::Job => format!("{subject} {}", told(&end.outcome)),
             _ if end.outcome.is_success() => format!("{subject} is done"),
@@ -250,9 +254,6 @@ impl Flow {
             message += &format!("; attempt {} in {pause} s", again.attempt);
         }
         self.event(output, now, event, Some(stage), message);
-        if self.row.stop.is_some() || self.stages[stage as usize].reason.is_some() {
-            self.stages[stage as usize].tasks.cancel_waiting();
-        }
     }
 
     /// A run for people: `job sleeper[7]`.

@@ -479,6 +479,8 @@ fn volumes_do_not_outlive_their_node() {
     stage.end("volume d", OK, 2);
     stage.engine.node_is(facts(1, 1, "boot2"), at(3));
     stage.proceed(3);
+    stage.engine.runs_listed(node_id(1), "boot2", &BTreeSet::new(), at(4));
+    stage.proceed(4);
     stage.check(&expect![[r#"
         1   WORKFLOW_STARTED : w1 was handed in
         1   STAGE_STARTED docker://a: started
@@ -497,8 +499,10 @@ fn volumes_do_not_outlive_their_node() {
         2   -> n1 start job a ["x"] on [0] with [0]
         2   forget 1 of 1
         3   STAGE_FAILED a: its volume is lost: n1 was rebooted
-        3   WORKFLOW_FAILED : job a: its volume is lost: n1 was rebooted
-        3   -> n1 remove volumes
+        4   ERROR a: job a lost: n1 was rebooted
+        4   WORKFLOW_FAILED : job a: its volume is lost: n1 was rebooted
+        4   -> n1 remove volumes
+        4   forget 2 of 1
     "#]]);
 }
 
