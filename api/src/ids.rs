@@ -38,7 +38,9 @@ macro_rules! string_serde {
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
+        #[cfg(feature = "openapi")]
         impl utoipa::ToSchema for $name {}
+        #[cfg(feature = "openapi")]
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
                 utoipa::openapi::ObjectBuilder::new()
@@ -200,9 +202,8 @@ impl FromStr for Digest {
 string_serde!(Digest, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 
 /// Microseconds since 1970-01-01 00:00 UTC. Prints as RFC 3339 only at the edges.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 

@@ -1,12 +1,12 @@
 //! OS images, their versions, and long operations with progress.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::ids::{Digest, ImageName, Timestamp};
 
 /// An image with its versions, newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Image {
     /// Its name.
@@ -16,7 +16,8 @@ pub struct Image {
 }
 
 /// One immutable version of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct ImageVersion {
     /// Counts from 1 in each image.
@@ -39,7 +40,8 @@ pub struct ImageVersion {
 }
 
 /// A file of the content-addressed store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Artifact {
     /// What it is: `squashfs`, `vmlinuz`, `initramfs`.
@@ -51,7 +53,8 @@ pub struct Artifact {
 }
 
 /// A kernel and the stage-1 initramfs that belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct KernelArtifact {
     /// As `uname -r` prints it.
@@ -63,7 +66,8 @@ pub struct KernelArtifact {
 }
 
 /// `POST /v1/images`: starts an import.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ImportImage {
     /// `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, or `oci:DIR[:TAG]` (a folder on the server).
@@ -77,7 +81,8 @@ pub struct ImportImage {
 }
 
 /// A long operation. It goes on when the client leaves, and again after the server was killed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Operation {
     /// Counts from 1.
@@ -91,7 +96,8 @@ pub struct Operation {
 }
 
 /// How an operation stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum OperationState {
     /// Under way; the bars that a client should draw, in order.
@@ -112,7 +118,8 @@ pub enum OperationState {
 }
 
 /// One progress bar.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Bar {
     /// What is being done: "layer 1a2b3c4d", "squashfs".

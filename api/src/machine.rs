@@ -6,7 +6,6 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::{
     ids::{MacAddr, NodeId, NodeName, ProfileName},
@@ -14,7 +13,8 @@ use crate::{
 };
 
 /// What a person wants of a node, or of every node that lists a profile. Every field may be left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct MachineSpec {
     /// A remark for people.
@@ -59,7 +59,8 @@ pub struct MachineSpec {
 }
 
 /// How the root file system of a node is made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RootSpec {
     /// Size limit of the writable layer in RAM: `50%` of memory, or `4GiB`. Default `50%`.
@@ -68,7 +69,8 @@ pub struct RootSpec {
 }
 
 /// One network interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct InterfaceSpec {
     /// Hardware address. Nodes are recognised by it.
@@ -76,11 +78,11 @@ pub struct InterfaceSpec {
     pub mac: Option<MacAddr>,
     /// Address with prefix length: `10.1.0.11/24`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "10.1.0.11/24")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "10.1.0.11/24"))]
     pub address: Option<ipnet::IpNet>,
     /// Default gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub gateway: Option<IpAddr>,
     /// Maximum transmission unit in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +99,8 @@ pub struct InterfaceSpec {
 }
 
 /// A bond over other interfaces.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct BondSpec {
     /// Kernel name of the mode: `802.3ad`, `active-backup`, `balance-rr`…
@@ -107,12 +110,13 @@ pub struct BondSpec {
 }
 
 /// Name servers and search domains.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct DnsSpec {
     /// Addresses of name servers, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub servers: Vec<IpAddr>,
     /// Search domains; the first is the node's own domain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -120,17 +124,19 @@ pub struct DnsSpec {
 }
 
 /// Baseboard management controller.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct BmcSpec {
     /// Address of the controller.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub address: Option<IpAddr>,
 }
 
 /// A registered node: what is wanted, what is, and its version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Node {
     /// Its name.
@@ -146,7 +152,8 @@ pub struct Node {
 }
 
 /// A profile.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Profile {
     /// Its name.
@@ -158,20 +165,22 @@ pub struct Profile {
 }
 
 /// One value of a resolved node and where it came from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Origin {
     /// Path of the field: `interfaces.eth0.mac`, `kernel-args[1]`.
     pub field: String,
     /// The value as it is used.
-    #[schema(value_type = Object)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub value: serde_json::Value,
     /// `node`, `profile NAME` or `default`.
     pub origin: String,
 }
 
 /// A node with all profiles applied.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Explained {
     /// The node.
@@ -183,7 +192,8 @@ pub struct Explained {
 }
 
 /// `POST /v1/nodes`: adds nodes by one specification.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AddNodes {
     /// A host list: `n1`, `n[1-8]`, `n[0001-1024],login1`. With several names, an address counts up from the one
@@ -195,18 +205,20 @@ pub struct AddNodes {
 }
 
 /// `PATCH /v1/nodes`: changes many nodes at once, all or none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PatchNodes {
     /// A host list.
     pub names: String,
     /// JSON merge patch (RFC 7396) on the spec: `null` clears a field.
-    #[schema(value_type = Object)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub patch: serde_json::Value,
 }
 
 /// `POST /v1/apply`: makes nodes and profiles be as a YAML document says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Apply {
     /// The document: top-level maps `profiles:` and `nodes:`, each from name (host lists allowed) to [`MachineSpec`].
@@ -220,7 +232,8 @@ pub struct Apply {
 }
 
 /// What an [`Apply`] did or would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Applied {
     /// Changes in the order of the document; unchanged objects are left out.
@@ -228,7 +241,8 @@ pub struct Applied {
 }
 
 /// One object that an apply changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Change {
     /// `node` or `profile`.

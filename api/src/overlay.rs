@@ -5,12 +5,12 @@
 //! mtime 0: the same input gives the same bytes, so its SHA-256 names the rendered content (the *generation*).
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::ids::{Digest, OverlayName};
 
 /// One overlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Overlay {
     /// Its name.
@@ -24,7 +24,8 @@ pub struct Overlay {
 }
 
 /// One file of an overlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct OverlayFile {
     /// Path on the node, with a leading slash and without `.j2`.
@@ -36,7 +37,8 @@ pub struct OverlayFile {
 }
 
 /// A file as one node gets it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct RenderedFile {
     /// Path on the node, with a leading slash.
@@ -48,7 +50,8 @@ pub struct RenderedFile {
 }
 
 /// Which rendered archive a node should have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Generation {
     /// SHA-256 of the archive.

@@ -1,7 +1,6 @@
 //! REST: workflows, their stages and tasks, why they wait, and what happened.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::{
     ids::{NodeName, Timestamp},
@@ -13,7 +12,8 @@ use crate::{
 pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 
 /// `POST /v1/workflows`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct StartWorkflow {
     /// Name; default: that of the document, else `workflow`.
@@ -27,7 +27,8 @@ pub struct StartWorkflow {
 }
 
 /// `POST /v1/workflows/validate` and `/v1/workflows/render`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CheckDocument {
     /// The document, YAML.
@@ -35,7 +36,8 @@ pub struct CheckDocument {
 }
 
 /// What a check of a document found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Checked {
     /// Mistakes, and what is not supported yet: with any the document is not started.
@@ -45,7 +47,8 @@ pub struct Checked {
 }
 
 /// How a workflow, stage or task is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Not begun.
@@ -81,7 +84,8 @@ impl State {
 }
 
 /// The kinds of stages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StageKind {
     /// An image is pulled and converted.
@@ -108,7 +112,8 @@ impl StageKind {
 }
 
 /// A workflow in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct WorkflowSummary {
     /// Its identity.
@@ -134,7 +139,8 @@ pub struct WorkflowSummary {
 }
 
 /// A workflow with its stages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Workflow {
     /// What a list shows.
@@ -146,7 +152,8 @@ pub struct Workflow {
 }
 
 /// A stage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Stage {
     /// Its number in the workflow, from 0.
@@ -166,14 +173,15 @@ pub struct Stage {
     /// When it was over.
     pub ended: Option<Timestamp>,
     /// Nodes that it runs or ran on, at most eight.
-    #[schema(value_type = Vec<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub nodes: Vec<NodeName>,
     /// Tasks by state; a job without an array has one.
     pub tasks: TaskCounts,
 }
 
 /// Tasks of a stage by state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct TaskCounts {
     /// Not begun, or waiting to be tried again.
@@ -189,7 +197,8 @@ pub struct TaskCounts {
 }
 
 /// One attempt of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Attempt {
     /// The stage's number.
@@ -199,7 +208,7 @@ pub struct Attempt {
     /// From 1.
     pub attempt: u32,
     /// Where.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub node: NodeName,
     /// PUs granted, by OS index.
     pub cpus: Vec<u32>,
@@ -222,7 +231,8 @@ pub struct Attempt {
 }
 
 /// A file that was taken out of a volume for the client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct ClientFile {
     /// The stage's number: `GET /v1/workflows/{id}/files/{stage}`.
@@ -234,7 +244,8 @@ pub struct ClientFile {
 }
 
 /// Why a workflow goes no faster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Waiting {
     /// The stage's number.
@@ -246,7 +257,8 @@ pub struct Waiting {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct WorkflowEvent {
     /// Place in the workflow's history, from 1.

@@ -237,7 +237,7 @@ fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {
     };
     let level = raw.log_level.as_ref().map_or("info", |level| level.value.as_str()).to_owned();
     if let Some(written) = &raw.log_level
-        && let Err(error) = level.parse::<tracing_subscriber::EnvFilter>()
+        && let Err(error) = level.parse::<tracing_subscriber::filter::Targets>()
     {
         mistakes.push(mistake(written.at, "log.level", format!("{level:?} is no filter: {error}"), None));
     }

@@ -2,18 +2,18 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::Log;
 
 /// Starts logging for the whole process. A second call changes nothing.
 pub fn start(log: &Log) {
     // The level was checked with the configuration.
-    let filter = log.level.parse::<EnvFilter>().unwrap_or_default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(log.level.parse::<Targets>().unwrap_or_default());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let _already_started = if log.json {
-        builder.json().flatten_event(true).try_init()
+        registry.with(lines.json().flatten_event(true)).try_init()
     } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).try_init()
+        registry.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init()
     };
 }

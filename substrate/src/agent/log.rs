@@ -6,21 +6,21 @@ use std::fmt;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
-    EnvFilter,
+    filter::{LevelFilter, Targets},
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    layer::SubscriberExt as _,
     registry::LookupSpan,
+    util::SubscriberInitExt as _,
 };
 
 /// Starts logging. `BEDPLATE_LOG` chooses what (`debug`, `substrate=trace`); `info` if unset.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("BEDPLATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("BEDPLATE_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).event_format(Lines { journal });
     // A program that has its own subscriber keeps it.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .event_format(Lines { journal })
-        .try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
 }
 
 struct Lines {
