@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`stage1`] | `/init` of the initramfs: network, enrolment, root image, `switch_root` |
 //! | [`agent`] | what runs on the booted node |
+//! | [`container`] | jobs: the container start and the init of containers |
 //! | [`net`] | links, addresses and the DHCP client of stage 1 |
 //! | [`overlay`] | applying overlay archives, in stage 1 and in the agent |
 //! | [`identity`], [`tls`], [`fleet_port`] | who the node is, whom it trusts, how it asks |
@@ -14,6 +15,7 @@
 pub mod agent;
 pub mod clock;
 pub mod console;
+pub mod container;
 pub mod fleet_port;
 pub mod identity;
 pub mod net;

@@ -1,6 +1,6 @@
 //! The one binary of a node: `/init` of the stage-1 initramfs when it is PID 1, else a program with commands.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
@@ -16,6 +16,15 @@ struct Arguments {
 enum Command {
     /// Runs the agent; started by bedplate-substrate.service.
     Agent,
+    /// Starts the container of a run; called by the agent.
+    #[command(hide = true)]
+    RunContainer {
+        /// The run's folder.
+        folder: PathBuf,
+    },
+    /// Keeps the control group of all jobs; started by bedplate-jobs.service.
+    #[command(hide = true)]
+    JobsHolder,
 }
 
 fn main() -> ExitCode {
@@ -24,6 +33,11 @@ fn main() -> ExitCode {
     }
     let result = match Arguments::parse().command {
         Command::Agent => run_agent(),
+        Command::RunContainer { folder } => with_log(|| Ok(substrate::container::launcher::launch(&folder)?)),
+        Command::JobsHolder => with_log(|| {
+            let Err(error) = substrate::container::holder::hold();
+            Err(error.into())
+        }),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,4 +52,10 @@ fn run_agent() -> anyhow::Result<()> {
     // Two threads do all that an agent does; by default there would be one per core, beside the jobs.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(substrate::agent::run())
+}
+
+/// The agent logs by itself; the small commands beside it log in the same form.
+fn with_log(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    substrate::agent::log::start();
+    work()
 }

@@ -17,7 +17,7 @@ pub fn set_realtime(seconds: i64) -> Result<()> {
 
 /// Time since some moment before; it never goes back.
 #[must_use]
-pub(crate) fn monotonic() -> Duration {
+pub fn monotonic() -> Duration {
     // The kernel has had this clock for longer than any that runs here.
     nix::time::clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }

@@ -18,6 +18,7 @@ pub mod module;
 pub mod mount;
 pub mod namespace;
 pub mod power;
+pub mod process;
 pub mod root;
 pub mod switch_root;
 pub mod udp;

@@ -3,11 +3,17 @@
 use std::{
     ffi::CString,
     fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, PermissionsExt},
+    },
     path::Path,
 };
 
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::{
+    fs::CWD,
+    mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
+};
 
 use crate::{LinuxError, Result};
 
@@ -80,6 +86,53 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
     rustix::mount::mount_bind(source, target).map_err(|errno| {
         LinuxError::new("bind", format!("{} on {}", source.display(), target.display()), errno)
     })
+}
+
+/// A copy of what is mounted at `path`, or of the folder or file there, that is attached nowhere yet: it can be taken into a
+/// root from which `path` cannot be seen (`open_tree(2)`).
+///
+/// # Errors
+/// `path` does not exist.
+pub fn detached(path: &Path) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    rustix::mount::open_tree(CWD, path, flags)
+        .map_err(|errno| LinuxError::path("take the mount of", path, errno))
+}
+
+/// Attaches what [`detached`] gave at `target` with flags of its own.
+///
+/// # Errors
+/// `target` does not exist, or one is a folder and the other a file (`ENOTDIR`).
+pub fn attach(tree: OwnedFd, target: &Path, flags: MountFlags) -> Result<()> {
+    rustix::mount::move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|errno| LinuxError::path("mount on", target, errno))?;
+    remount(target, flags | MountFlags::BIND, "")
+}
+
+/// Makes the mount at `new_root` the root of this mount namespace and lets go of the old one (`pivot_root(2)`, the form
+/// that needs no folder for the old root).
+///
+/// # Errors
+/// `EINVAL` if `new_root` is no mount point, if a mount propagates, or if the present root is the initramfs.
+pub fn pivot_to(new_root: &Path) -> Result<()> {
+    let fail = |errno: std::io::Error| LinuxError::path("change the root to", new_root, errno);
+    std::env::set_current_dir(new_root).map_err(fail)?;
+    rustix::process::pivot_root(".", ".").map_err(|errno| fail(errno.into()))?;
+    // The old root lies over the new one now.
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(|errno| fail(errno.into()))?;
+    std::env::set_current_dir("/").map_err(fail)
+}
+
+/// Makes the node of a character device.
+///
+/// # Errors
+/// Something has its name; `EPERM` without `CAP_MKNOD`.
+pub fn make_character_device(path: &Path, mode: u32, major: u32, minor: u32) -> Result<()> {
+    let device = rustix::fs::makedev(major, minor);
+    let kind = rustix::fs::FileType::CharacterDevice;
+    rustix::fs::mknodat(CWD, path, kind, rustix::fs::Mode::from_raw_mode(mode), device)
+        .and_then(|()| rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(mode)))
+        .map_err(|errno| LinuxError::path("make the device", path, errno))
 }
 
 /// Unmounts `target` at once.

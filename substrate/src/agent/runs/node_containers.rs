@@ -10,68 +10,19 @@ use std::{
     process::Stdio,
 };
 
-use api::run::MAX_LOG_BYTES;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use serde::Serialize;
+use api::run::{JobFile, MAX_LOG_BYTES, Mount};
 
 use super::{
     folder::{FolderError, RunFolder},
     job::{Containers, Parts},
 };
+use crate::container::{
+    self,
+    spec::{Bind, ContainerSpec, Placed},
+};
 
 /// Time between SIGTERM and SIGKILL when a timeout ends a container, seconds.
 const TIMEOUT_GRACE_SECONDS: u32 = 10;
-
-/// Where a run's cgroup is, below the delegated unit.
-const CGROUPS: &str = "/sys/fs/cgroup/system.slice/bedplate-jobs.service/runs";
-
-/// `container.json`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Description<'a> {
-    lower: &'a Path,
-    command: &'a [String],
-    env: &'a [String],
-    cwd: &'a str,
-    hostname: &'a str,
-    uid: u32,
-    gid: u32,
-    groups: &'a [u32],
-    user_name: &'a str,
-    binds: Vec<Bind<'a>>,
-    files: Vec<Placed<'a>>,
-    cgroup: PathBuf,
-    cpus: &'a [u32],
-    mems: &'a [u32],
-    memory_bytes: u64,
-    pids: u32,
-    devices: &'a [String],
-    isolated_network: bool,
-    forbidden: &'a [std::net::SocketAddr],
-    upper_bytes: u64,
-    timeout_seconds: u64,
-    grace_seconds: u32,
-    log_limit_bytes: u64,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Bind<'a> {
-    source: &'a Path,
-    target: &'a str,
-    read_only: bool,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Placed<'a> {
-    source: &'a Path,
-    target: &'a str,
-    mode: u32,
-}
 
 /// The node's own containers.
 #[derive(Debug, Clone, Copy)]
@@ -102,56 +53,50 @@ impl Containers for NodeContainers {
     }
 
     fn is_alive(&self, folder: &Path) -> bool {
-        init(folder).is_some()
+        container::live_init(folder).is_some()
     }
 
     fn signal_stop(&self, folder: &Path) -> io::Result<()> {
-        let pid = init(folder).ok_or(io::ErrorKind::NotFound)?;
-        Ok(kill(pid, Signal::SIGTERM)?)
+        container::signal_stop(folder)
     }
 
     fn clean(&self, folder: &Path) {
-        let Some(run) = folder.file_name() else { return };
-        let group = Path::new(CGROUPS).join(run);
-        // Leaves first; what still holds a process refuses, and goes when the run is forgotten.
-        for leaf in ["payload", "init", ""] {
-            let _ = std::fs::remove_dir(group.join(leaf));
-        }
+        container::clean(folder);
     }
 }
 
-fn describe<'a>(parts: &'a Parts<'a>) -> Description<'a> {
+fn describe(parts: &Parts<'_>) -> ContainerSpec {
     let (spec, job) = (parts.spec, parts.job);
-    let binds = job.mounts.iter().zip(&parts.volumes);
-    let files = job.files.iter().zip(&parts.files);
-    Description {
-        lower: &parts.image,
-        command: &job.command,
-        env: &job.env,
-        cwd: &job.cwd,
-        hostname: &job.hostname,
+    let bind = |(mount, source): (&Mount, &PathBuf)| Bind {
+        source: source.clone(),
+        target: mount.location.clone(),
+        read_only: false,
+    };
+    let placed = |(file, source): (&JobFile, &PathBuf)| Placed {
+        source: source.clone(),
+        target: file.path.clone(),
+        mode: if file.executable { 0o555 } else { 0o444 },
+    };
+    ContainerSpec {
+        lower: parts.image.clone(),
+        command: job.command.clone(),
+        env: job.env.clone(),
+        cwd: job.cwd.clone(),
+        hostname: job.hostname.clone(),
         uid: spec.user.uid,
         gid: spec.user.gid,
-        groups: &spec.user.groups,
-        user_name: &spec.user.name,
-        binds: binds
-            .map(|(mount, source)| Bind { source, target: &mount.location, read_only: false })
-            .collect(),
-        files: files
-            .map(|(file, source)| Placed {
-                source,
-                target: &file.path,
-                mode: if file.executable { 0o555 } else { 0o444 },
-            })
-            .collect(),
-        cgroup: Path::new("system.slice/bedplate-jobs.service/runs").join(spec.run.to_string()),
-        cpus: &job.cpus,
-        mems: &job.mems,
+        groups: spec.user.groups.clone(),
+        user_name: spec.user.name.clone(),
+        binds: job.mounts.iter().zip(&parts.volumes).map(bind).collect(),
+        files: job.files.iter().zip(&parts.files).map(placed).collect(),
+        cgroup: Path::new(container::groups::RUNS).join(spec.run.to_string()),
+        cpus: job.cpus.clone(),
+        mems: job.mems.clone(),
         memory_bytes: job.memory_bytes,
         pids: job.pids,
-        devices: &job.devices,
+        devices: job.devices.iter().map(PathBuf::from).collect(),
         isolated_network: job.isolated_network,
-        forbidden: &job.forbidden,
+        forbidden: job.forbidden.clone(),
         // What is written there counts as memory of the job, so its limit is the job's.
         upper_bytes: job.memory_bytes,
         timeout_seconds: spec.timeout_seconds,
@@ -160,23 +105,9 @@ fn describe<'a>(parts: &'a Parts<'a>) -> Description<'a> {
     }
 }
 
-/// The container init, if it lives: `init.pid` holds its pid and its start time, field 22 of `/proc/PID/stat`, so that
-/// another process with the same number is not taken for it.
-fn init(folder: &Path) -> Option<Pid> {
-    let text = std::fs::read_to_string(folder.join("init.pid")).ok()?;
-    let mut words = text.split_whitespace();
-    let (pid, started) = (words.next()?.parse::<i32>().ok()?, words.next()?);
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses is field 2 and may hold anything.
-    let (_, after) = stat.rsplit_once(')')?;
-    let mut fields = after.split_whitespace();
-    let state = fields.next()?;
-    (state != "Z" && fields.nth(18)? == started).then(|| Pid::from_raw(pid))
-}
-
 #[cfg(test)]
 mod tests {
-    use api::run::{JobFile, JobSpec, Mount, RunId, RunSpec, RunUser, Work, WorkflowId};
+    use api::run::{JobSpec, RunId, RunSpec, RunUser, Work, WorkflowId};
 
     use super::*;
 
@@ -270,23 +201,5 @@ mod tests {
               "log-limit-bytes": 16777216
             }"#]]
         .assert_eq(&serde_json::to_string_pretty(&describe(&parts)).unwrap());
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_number_and_its_start() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(init(folder.path()), None);
-        let me = std::process::id();
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        // Field 22, and field 2 ends with the last parenthesis.
-        let started: u64 =
-            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();
-        let write = |started: u64| {
-            std::fs::write(folder.path().join("init.pid"), format!("{me} {started}\n")).unwrap()
-        };
-        write(started);
-        assert_eq!(init(folder.path()), Some(Pid::from_raw(me.cast_signed())));
-        write(started + 1);
-        assert_eq!(init(folder.path()), None);
     }
 }

@@ -1,0 +1,220 @@
+//! Making a process in a control group and new namespaces, and what a process gives up before it runs a user's program.
+
+use std::{
+    convert::Infallible,
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use nix::{
+    sys::signal::{SigHandler, SigSet, SigmaskHow, Signal},
+    unistd::{Gid, Uid},
+};
+use rustix::{
+    process::Rlimit,
+    thread::{CapabilitySet, CapabilitySets},
+};
+
+pub use nix::sched::CloneFlags as Namespaces;
+pub use rustix::process::Resource;
+
+use crate::{LinuxError, Result};
+
+/// `CLONE_INTO_CGROUP` of `linux/sched.h`; it does not fit the flags of the older calls.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// `CLOSE_RANGE_CLOEXEC` of `linux/close_range.h`.
+const CLOSE_RANGE_CLOEXEC: libc::c_uint = 1 << 2;
+
+/// The two sides of [`clone_into`].
+#[derive(Debug)]
+pub enum Side {
+    /// The process that called.
+    Parent {
+        /// The child's number as the caller sees it.
+        pid: u32,
+        /// The child, whoever has its number later.
+        pidfd: OwnedFd,
+    },
+    /// The new process, which goes on behind the call.
+    Child,
+}
+
+/// `struct clone_args` of `linux/sched.h`.
+#[derive(Debug, Default)]
+#[repr(C, align(8))]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Makes a copy of this process in a control group (version 2) and in new namespaces (`clone3(2)`).
+///
+/// # Errors
+/// `EBUSY` if this process has several threads: locks that another one holds would stay locked in the copy for ever.
+/// `EACCES`, `EBUSY` or `EOPNOTSUPP` for a group that takes no processes, `EPERM` without `CAP_SYS_ADMIN`.
+pub fn clone_into(group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<Side> {
+    let fail = |errno: io::Error| LinuxError::new("make", "a process in its cgroup", errno);
+    let threads = fs::read_dir("/proc/self/task").map_err(fail)?.count();
+    if threads != 1 {
+        return Err(fail(io::Error::from_raw_os_error(libc::EBUSY)));
+    }
+    let mut pidfd: libc::c_int = -1;
+    let flags = u64::from(namespaces.bits().cast_unsigned());
+    let mut arguments = CloneArguments {
+        flags: flags | libc::CLONE_PIDFD.cast_unsigned() as u64 | CLONE_INTO_CGROUP,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD.cast_unsigned().into(),
+        cgroup: group.as_raw_fd().cast_unsigned().into(),
+        ..CloneArguments::default()
+    };
+    // SAFETY: without CLONE_VM the child has a copy of all memory, and without a second thread no lock in it is held by
+    // anybody who is not there. The arguments live until the call returns; the kernel writes into `pidfd` alone.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            (&raw mut arguments).cast::<libc::c_void>(),
+            size_of::<CloneArguments>(),
+        )
+    };
+    match pid {
+        0 => Ok(Side::Child),
+        pid => match u32::try_from(pid) {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+            Ok(pid) => Ok(Side::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+            Err(_) => Err(fail(io::Error::last_os_error())),
+        },
+    }
+}
+
+/// Who a process becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// User id, not 0.
+    pub uid: u32,
+    /// Group id, not 0.
+    pub gid: u32,
+    /// Supplementary groups, without 0.
+    pub groups: Vec<u32>,
+}
+
+/// Becomes a user for good: groups, ids, no capability in any set, none to be had by any program (`no_new_privs`).
+///
+/// # Errors
+/// `EINVAL` for root and its group, `EPERM` for who is not root.
+pub fn become_user(identity: &Identity) -> Result<()> {
+    let Identity { uid, gid, groups } = identity;
+    let fail = |step, errno: io::Error| LinuxError::new(step, format!("{uid}:{gid}"), errno);
+    if *uid == 0 || *gid == 0 || groups.contains(&0) {
+        return Err(fail("become the user", io::Error::from_raw_os_error(libc::EINVAL)));
+    }
+    drop_bounding_set()?;
+    let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    nix::unistd::setgroups(&groups).map_err(|errno| fail("take the groups of", errno.into()))?;
+    let gid = Gid::from_raw(*gid);
+    nix::unistd::setresgid(gid, gid, gid).map_err(|errno| fail("take the group of", errno.into()))?;
+    let user = Uid::from_raw(*uid);
+    nix::unistd::setresuid(user, user, user).map_err(|errno| fail("become the user", errno.into()))?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::clear_ambient_capability_set()
+        .and_then(|()| rustix::thread::set_capabilities(None, sets))
+        .map_err(|errno| fail("give up the capabilities for", errno.into()))?;
+    rustix::thread::set_no_new_privs(true).map_err(|errno| fail("forbid new privileges to", errno.into()))
+}
+
+/// Takes every capability that this kernel knows out of the bounding set.
+fn drop_bounding_set() -> Result<()> {
+    for capability in 0..64 {
+        // SAFETY: this option takes a number and touches no memory.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        if dropped != 0 {
+            let errno = io::Error::last_os_error();
+            // Past the last one that there is.
+            if errno.raw_os_error() == Some(libc::EINVAL) && capability > 0 {
+                return Ok(());
+            }
+            return Err(LinuxError::new("drop", format!("capability {capability}"), errno));
+        }
+    }
+    Ok(())
+}
+
+/// Sets the soft limit of a resource, and the hard one up to which a program may raise it; `None` is no limit.
+///
+/// # Errors
+/// `EPERM` for a hard limit above the present one without `CAP_SYS_RESOURCE`, `EINVAL` for a soft one above the hard one.
+pub fn limit_resource(resource: Resource, soft: Option<u64>, hard: Option<u64>) -> Result<()> {
+    rustix::process::setrlimit(resource, Rlimit { current: soft, maximum: hard })
+        .map_err(|errno| LinuxError::new("limit", format!("{resource:?}"), errno))
+}
+
+/// Closes every descriptor but 0, 1 and 2 at the next `exec`.
+///
+/// # Errors
+/// `ENOSYS` before kernel 5.11.
+pub fn close_on_exec_from_3() -> Result<()> {
+    // SAFETY: the call changes a flag of descriptors and touches no memory.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    if done == 0 {
+        return Ok(());
+    }
+    Err(LinuxError::new("mark for closing", "descriptors from 3 on", io::Error::last_os_error()))
+}
+
+/// Puts every signal back to its default and blocks none: both pass through `exec`, and a program that finds `SIGPIPE`
+/// ignored or `SIGTERM` blocked behaves oddly.
+///
+/// # Errors
+/// None that the kernel is known to give.
+pub fn reset_signals() -> Result<()> {
+    let fail = |errno: nix::Error| LinuxError::new("reset", "the signals", errno);
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: SIG_DFL is no handler of ours, so no code runs in signal context because of this call.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.map_err(fail)?;
+    }
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(fail)
+}
+
+/// Replaces this process by a program with an environment of its own.
+///
+/// # Errors
+/// Returns only on failure: `ENOENT`, `EACCES`, `ENOEXEC`.
+pub fn execute(program: &Path, arguments: &[CString], env: &[CString]) -> Result<Infallible> {
+    let fail = |errno: nix::Error| LinuxError::path("execute", program, errno);
+    let path = CString::new(program.as_os_str().as_bytes()).map_err(|_| fail(nix::Error::EINVAL))?;
+    nix::unistd::execve(&path, arguments, env).map_err(fail)
+}
+
+/// Makes this process the leader of a session and a process group of its own.
+///
+/// # Errors
+/// `EPERM` if it leads a group already.
+pub fn begin_session() -> Result<()> {
+    nix::unistd::setsid().map(drop).map_err(|errno| LinuxError::new("begin", "a session", errno))
+}
+
+/// Puts descriptors in the places of standard input, output and error.
+///
+/// # Errors
+/// `EBADF` for one that is not open.
+pub fn set_standard_streams(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<()> {
+    rustix::stdio::dup2_stdin(input)
+        .and_then(|()| rustix::stdio::dup2_stdout(output))
+        .and_then(|()| rustix::stdio::dup2_stderr(output))
+        .map_err(|errno| LinuxError::new("set", "the standard streams", errno))
+}

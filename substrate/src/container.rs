@@ -1,0 +1,85 @@
+//! Containers: the start of a job on this node, in this program, without a runtime of others.
+//!
+//! ```text
+//! agent ── substrate run-container FOLDER     launcher: control groups, limits, egress filter; ends at once
+//!            └─ container init                PID 1 inside: files, output, timeout, end.json; outlives launcher and agent
+//!                 └─ payload                  the user's program, as the user
+//! ```
+//! All that passes between agent and container are files of the run's folder (`agent/runs/folder.rs`) and SIGTERM to the
+//! init, which then reads `stop.json`. Launcher and init have one thread and no runtime.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`spec`] | `container.json` |
+//! | [`launcher`], [`init`], [`payload`] | the three processes |
+//! | [`files`], [`devices`], [`identity_files`] | what a container sees |
+//! | [`groups`], [`holder`] | control groups |
+//! | [`ending`], [`log`], [`record`] | timeouts and outcomes; output; the run's folder |
+
+pub mod devices;
+pub mod ending;
+pub mod files;
+pub mod groups;
+pub mod holder;
+pub mod identity_files;
+pub mod init;
+pub mod launcher;
+pub mod log;
+pub mod payload;
+pub mod record;
+pub mod spec;
+
+use std::path::Path;
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// The container init of the run in `folder`, if it lives. `init.pid` holds its number and when it began, so that another
+/// process with the same number is not taken for it.
+#[must_use]
+pub fn live_init(folder: &Path) -> Option<Pid> {
+    let told = std::fs::read_to_string(folder.join("init.pid")).ok()?;
+    let pid = told.split(' ').next()?.parse::<i32>().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(')')?;
+    let is_zombie = after.trim_start().starts_with('Z');
+    (!is_zombie && init::pid_and_start(&stat)? == told).then(|| Pid::from_raw(pid))
+}
+
+/// Makes the container init of the run in `folder` read `stop.json`.
+///
+/// # Errors
+/// `NotFound` if there is none yet or none any more.
+pub fn signal_stop(folder: &Path) -> std::io::Result<()> {
+    let pid = live_init(folder).ok_or(std::io::ErrorKind::NotFound)?;
+    Ok(kill(pid, Signal::SIGTERM)?)
+}
+
+/// Takes away what a container that has ended could not take away itself.
+pub fn clean(folder: &Path) {
+    files::remove_remains(folder);
+    if let Some(run) = folder.file_name() {
+        groups::Groups::at(&Path::new(groups::ROOT).join(groups::RUNS).join(run)).remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_number_and_its_start() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(live_init(folder.path()), None);
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let own = init::pid_and_start(&stat).unwrap();
+        std::fs::write(folder.path().join("init.pid"), &own).unwrap();
+        assert_eq!(live_init(folder.path()), Some(Pid::this()));
+        let (pid, start) = own.trim().split_once(' ').unwrap();
+        let later = start.parse::<u64>().unwrap() + 1;
+        std::fs::write(folder.path().join("init.pid"), format!("{pid} {later}\n")).unwrap();
+        assert_eq!(live_init(folder.path()), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! `substrate jobs-holder`: the one process that systemd sees in `bedplate-jobs.service`. It keeps the unit's control group
+//! alive, prepares it for runs and sleeps. systemd has delegated the group (`Delegate=yes`) and leaves alone what is below.
+
+use std::path::Path;
+
+use linux::{LinuxError, cgroup::Cgroup};
+
+use super::groups;
+use crate::agent::notify;
+
+/// Prepares the groups and sleeps until it is ended.
+///
+/// # Errors
+/// This process is in no group of version 2, or its group has not the controllers that jobs need.
+pub fn hold() -> Result<std::convert::Infallible, LinuxError> {
+    let path = "/proc/self/cgroup";
+    let text = std::fs::read_to_string(path).map_err(|errno| LinuxError::new("read", path, errno))?;
+    let own = own_group(&text).ok_or_else(|| {
+        LinuxError::new("find the group of this process in", path, std::io::ErrorKind::NotFound)
+    })?;
+    prepare(&Cgroup::at(Path::new(groups::ROOT).join(own)), std::process::id())?;
+    notify::ready();
+    loop {
+        std::thread::park();
+    }
+}
+
+fn prepare(unit: &Cgroup, pid: u32) -> Result<(), LinuxError> {
+    let (holder, runs) = (unit.below("holder"), unit.below("runs"));
+    holder.make()?;
+    // A group with processes of its own cannot give controllers to those below it.
+    holder.add(pid)?;
+    unit.enable(&groups::CONTROLLERS)?;
+    runs.make()?;
+    runs.enable(&groups::CONTROLLERS)
+}
+
+/// The group of version 2 (`cgroups(7)`: hierarchy 0), relative to the root.
+fn own_group(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::/")).filter(|group| !group.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_is_that_of_version_2() {
+        let text = "1:name=systemd:/a\n0::/system.slice/bedplate-jobs.service\n";
+        assert_eq!(own_group(text), Some("system.slice/bedplate-jobs.service"));
+        assert_eq!(own_group("0::/\n"), None);
+        assert_eq!(own_group("4:memory:/x\n"), None);
+    }
+}

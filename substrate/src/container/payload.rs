@@ -1,0 +1,206 @@
+//! From a fresh copy of the container init to the user's program.
+
+use std::{
+    convert::Infallible,
+    ffi::CString,
+    io,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+};
+
+use linux::{
+    LinuxError,
+    mount::{self, Flags},
+    namespace,
+    process::{self, Identity, Resource},
+};
+
+use super::spec::ContainerSpec;
+
+/// Where programs are looked for if the environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Descriptors that a program may have open: soft limit, and up to where it may raise it itself.
+const OPEN_FILES: (u64, u64) = (65_536, 524_288);
+
+/// Stack of a program's first thread, bytes; it may raise it.
+const STACK: u64 = 8 << 20;
+
+/// Why a payload did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// A step before the program.
+    #[error(transparent)]
+    Step(#[from] LinuxError),
+    /// Its folder.
+    #[error("cannot enter the working folder {0}")]
+    Folder(String, #[source] io::Error),
+    /// No such program.
+    #[error("the image has no program {name:?} (looked in {path}): check the command and PATH")]
+    NotFound {
+        /// As it was given.
+        name: String,
+        /// Where it was looked for.
+        path: String,
+    },
+    /// It exists and cannot run.
+    #[error("cannot execute {program}: {hint}")]
+    Execute {
+        /// Its path.
+        program: String,
+        /// What that mostly means.
+        hint: &'static str,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// An argument with a zero byte.
+    #[error("a zero byte in the command or the environment")]
+    ZeroByte,
+}
+
+/// Becomes the user's program, in this process, which is a copy of the container init. `input` and `output` become its
+/// standard streams.
+///
+/// # Errors
+/// Returns only if it cannot be started; this process has given up its rights by then, or part of them.
+pub fn become_program(
+    spec: &ContainerSpec,
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+) -> Result<Infallible, PayloadError> {
+    process::begin_session()?;
+    process::set_standard_streams(input, output)?;
+    show_cgroup()?;
+    process::limit_resource(Resource::Core, Some(0), None)?;
+    process::limit_resource(Resource::Nofile, Some(OPEN_FILES.0), Some(OPEN_FILES.1))?;
+    // RDMA and MPI pin what they send; the group's memory limit is the limit.
+    process::limit_resource(Resource::Memlock, None, None)?;
+    process::limit_resource(Resource::Stack, Some(STACK), None)?;
+    let groups = spec.groups.clone();
+    process::become_user(&Identity { uid: spec.uid, gid: spec.gid, groups })?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // As the user: a folder that they may not enter must not be theirs.
+    std::env::set_current_dir(&spec.cwd).map_err(|errno| PayloadError::Folder(spec.cwd.clone(), errno))?;
+    let env = environment(spec);
+    let name = spec.command.first().map_or("", String::as_str);
+    let program = find(name, &env)?;
+    let arguments = c_strings(&spec.command)?;
+    let env = c_strings(&env)?;
+    process::close_on_exec_from_3()?;
+    process::reset_signals()?;
+    process::execute(&program, &arguments, &env).map_err(|error| {
+        let hint = hint(&program, &error.errno);
+        PayloadError::Execute { program: program.display().to_string(), hint, source: error.errno }
+    })
+}
+
+/// The job's own control group, read-only, as the root of what it sees of them.
+fn show_cgroup() -> Result<(), LinuxError> {
+    namespace::enter_own_cgroup_root()?;
+    let place = Path::new("/sys/fs/cgroup");
+    let flags = Flags::RDONLY | Flags::NOSUID | Flags::NODEV | Flags::NOEXEC;
+    mount::mount(Path::new("cgroup2"), place, "cgroup2", flags, "")
+}
+
+/// The ordered environment, and what nearly every program expects where it has none.
+fn environment(spec: &ContainerSpec) -> Vec<String> {
+    let mut env = spec.env.clone();
+    let name = &spec.user_name;
+    for (key, value) in [("PATH", DEFAULT_PATH), ("HOME", &spec.cwd), ("USER", name), ("LOGNAME", name)] {
+        if value_of(&env, key).is_none() {
+            env.push(format!("{key}={value}"));
+        }
+    }
+    env
+}
+
+fn value_of<'a>(env: &'a [String], key: &str) -> Option<&'a str> {
+    env.iter().rev().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// The program as a shell would find it: a name with `/` is a path, else the folders of `PATH` are searched.
+fn find(name: &str, env: &[String]) -> Result<PathBuf, PayloadError> {
+    if name.contains('/') {
+        let path = PathBuf::from(name);
+        // A link whose target is missing, or a file that may not be seen, is told by the kernel.
+        if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Err(PayloadError::NotFound {
+                name: name.to_owned(),
+                path: "the root of the image".into(),
+            });
+        }
+        return Ok(path);
+    }
+    let path = value_of(env, "PATH").unwrap_or(DEFAULT_PATH);
+    let mut found = None;
+    for folder in path.split(':') {
+        let candidate = Path::new(if folder.is_empty() { "." } else { folder }).join(name);
+        if candidate.is_file() {
+            if is_executable(&candidate) {
+                return Ok(candidate);
+            }
+            found.get_or_insert(candidate);
+        }
+    }
+    found
+        .filter(|_| !name.is_empty())
+        .ok_or_else(|| PayloadError::NotFound { name: name.to_owned(), path: path.to_owned() })
+}
+
+fn is_executable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+fn hint(program: &Path, errno: &io::Error) -> &'static str {
+    match errno.raw_os_error() {
+        Some(libc::ENOENT) if program.exists() => {
+            "the interpreter or loader that it names is not in the image"
+        }
+        Some(libc::EACCES) if program.is_dir() => "it is a folder",
+        Some(libc::EACCES) => "it is not executable for the user",
+        Some(libc::ENOEXEC) => {
+            "no program for this machine: is the image made for x86-64? A script begins with #!"
+        }
+        Some(libc::E2BIG) => "arguments and environment are too long",
+        _ => "the kernel refuses it",
+    }
+}
+
+fn c_strings(texts: &[String]) -> Result<Vec<CString>, PayloadError> {
+    texts.iter().map(|text| CString::new(text.as_str()).map_err(|_| PayloadError::ZeroByte)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn programs_are_found_as_a_shell_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, mode) in [("a/tool", 0o644), ("b/tool", 0o755), ("a/text", 0o644)] {
+            std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+            std::fs::write(path(name), "#!/bin/sh\n").unwrap();
+            std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let env = vec![format!("PATH={}:{}", path("a").display(), path("b").display())];
+        assert_eq!(find("tool", &env).unwrap(), path("b/tool"));
+        // Root may see what is not executable; the kernel says so later.
+        assert_eq!(find("text", &env).unwrap(), path("a/text"));
+        let error = find("none", &env).unwrap_err().to_string();
+        assert!(error.starts_with("the image has no program \"none\" (looked in /"), "{error}");
+        assert!(find("", &env).is_err());
+        let given = path("a/text");
+        assert_eq!(find(given.to_str().unwrap(), &env).unwrap(), given);
+        assert!(matches!(find("/no/such", &env), Err(PayloadError::NotFound { .. })));
+    }
+
+    #[test]
+    fn the_last_of_two_values_counts_and_missing_ones_are_added() {
+        let env = vec!["A=1".to_owned(), "AB=2".into(), "A=3".into()];
+        assert_eq!((value_of(&env, "A"), value_of(&env, "B")), (Some("3"), None));
+    }
+}

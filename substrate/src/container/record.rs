@@ -1,0 +1,101 @@
+//! The folder of a run through a descriptor: the container init still writes there when it cannot see the node's files any
+//! more. Which file is what: `agent/runs/folder.rs`.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+    path::Path,
+};
+
+use linux::LinuxError;
+use rustix::fs::{Mode, OFlags};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Longest file read, bytes, as the agent's own limit.
+const MAX_JSON_BYTES: u64 = 16 << 20;
+
+/// The folder of a run.
+#[derive(Debug)]
+pub struct Record {
+    folder: OwnedFd,
+}
+
+impl Record {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn open(folder: &Path) -> Result<Self, LinuxError> {
+        let folder = File::open(folder)
+            .map_err(|errno| LinuxError::new("open the folder of the run", folder.display(), errno))?;
+        Ok(Self { folder: folder.into() })
+    }
+
+    /// Writes a file in one step and onto the disk: whoever looks sees all of it or nothing.
+    ///
+    /// # Errors
+    /// The file system is full.
+    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let draft = format!(".{name}.new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let mut file =
+            File::from(rustix::fs::openat(&self.folder, &draft, flags, Mode::from_raw_mode(0o600))?);
+        file.write_all(content)?;
+        file.sync_all()?;
+        rustix::fs::renameat(&self.folder, &draft, &self.folder, name)?;
+        Ok(rustix::fs::fsync(&self.folder)?)
+    }
+
+    /// As [`Self::write`], JSON.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_json(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
+        self.write(name, &serde_json::to_vec(content)?)
+    }
+
+    /// Reads a file of JSON; `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what it should be.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.folder, name, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            opened => File::from(opened?),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_JSON_BYTES).read_to_end(&mut bytes)?;
+        Ok(Some(serde_json::from_slice(&bytes)?))
+    }
+
+    /// Opens the log, for what is appended.
+    ///
+    /// # Errors
+    /// The file system is full.
+    pub fn log(&self) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.folder, "log", flags, Mode::from_raw_mode(0o600))?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = Record::open(folder.path()).unwrap();
+        assert_eq!(record.read_json::<u32>("x.json").unwrap(), None);
+        record.write_json("x.json", &7).unwrap();
+        record.write_json("x.json", &8).unwrap();
+        assert_eq!(record.read_json::<u32>("x.json").unwrap(), Some(8));
+        assert!(record.read_json::<String>("x.json").is_err());
+        record.log().unwrap().write_all(b"one").unwrap();
+        record.log().unwrap().write_all(b"two").unwrap();
+        assert_eq!(std::fs::read(folder.path().join("log")).unwrap(), b"onetwo");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 2);
+    }
+}

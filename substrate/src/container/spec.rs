@@ -1,0 +1,81 @@
+//! `container.json`: all that the start of a container needs to know. Written by the agent (`agent/runs/node_containers.rs`).
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ContainerSpec {
+    /// The mounted image, a folder, read-only.
+    pub lower: PathBuf,
+    /// Program and arguments, not empty.
+    pub command: Vec<String>,
+    /// `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// Working folder, absolute.
+    pub cwd: String,
+    /// Host name.
+    pub hostname: String,
+    /// User id, not 0.
+    pub uid: u32,
+    /// Group id, not 0.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Name of the user, for `/etc/passwd`.
+    pub user_name: String,
+    /// Folders of the node.
+    pub binds: Vec<Bind>,
+    /// Files of the node, read-only.
+    pub files: Vec<Placed>,
+    /// The run's control group, relative to `/sys/fs/cgroup`.
+    pub cgroup: PathBuf,
+    /// Processors, by OS index.
+    pub cpus: Vec<u32>,
+    /// Memory nodes, by OS index.
+    pub mems: Vec<u32>,
+    /// Limit of memory, bytes.
+    pub memory_bytes: u64,
+    /// Limit of processes and threads.
+    pub pids: u32,
+    /// Device nodes granted.
+    pub devices: Vec<PathBuf>,
+    /// A network of its own, with loopback alone.
+    pub isolated_network: bool,
+    /// Addresses and ports out of reach.
+    pub forbidden: Vec<SocketAddr>,
+    /// Size of what can be written to the root, bytes; it counts as the job's memory.
+    pub upper_bytes: u64,
+    /// The container is ended after this time, seconds.
+    pub timeout_seconds: u64,
+    /// Time between SIGTERM and SIGKILL when the timeout ends it, seconds.
+    pub grace_seconds: u32,
+    /// Longest log, bytes.
+    pub log_limit_bytes: u64,
+}
+
+/// A folder of the node in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Bind {
+    /// On the node.
+    pub source: PathBuf,
+    /// In the container, absolute.
+    pub target: String,
+    /// Not to be written to.
+    pub read_only: bool,
+}
+
+/// A file of the node in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Placed {
+    /// On the node.
+    pub source: PathBuf,
+    /// In the container, absolute.
+    pub target: String,
+    /// Its mode there.
+    pub mode: u32,
+}
