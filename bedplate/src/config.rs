@@ -6,7 +6,11 @@
 mod check;
 mod raw;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use api::problem::Mistake;
 use fleet::FleetConfig;
@@ -20,6 +24,9 @@ pub const DEFAULT_PATH: &str = "/etc/bedplate/server.yaml";
 
 /// Largest file that is read, bytes: a configuration with a thousand subnets needs a tenth of it.
 pub const MAX_BYTES: u64 = 1 << 20;
+
+/// What a job could pretend with to be a machine that boots: DHCP (RFC 2131), TFTP (RFC 1350), PXE (section 2.2.3).
+const BOOT_PORTS: [u16; 3] = [67, 69, 4011];
 
 /// IPv4 addresses of the machine's network interfaces, by name.
 pub type Interfaces = BTreeMap<String, Vec<Ipv4Net>>;
@@ -121,6 +128,17 @@ impl Checked {
             Some(checked) if mistakes.is_empty() => Ok(checked),
             _ => Err(mistakes),
         }
+    }
+
+    /// What no job may reach: the ports that nodes boot and enrol by, at this server's addresses and by broadcast.
+    #[must_use]
+    pub fn out_of_reach_of_jobs(&self) -> Vec<SocketAddr> {
+        let provisioner = &self.provisioner;
+        let subnets = provisioner.dhcp.subnets.iter().map(|subnet| IpAddr::V4(subnet.network.broadcast()));
+        let everybody = std::iter::once(IpAddr::V4(Ipv4Addr::BROADCAST)).chain(subnets);
+        let addresses = provisioner.server_addresses.iter().copied().chain(everybody);
+        let ports = [provisioner.boot_port(), provisioner.fleet_port].into_iter().chain(BOOT_PORTS);
+        addresses.flat_map(|address| ports.clone().map(move |port| SocketAddr::new(address, port))).collect()
     }
 }
 

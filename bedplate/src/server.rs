@@ -19,6 +19,7 @@ use std::{
 };
 
 use access::{Access, AccessError};
+use controller::{Controller, ControllerConfig, ControllerError};
 use fleet::{Fleet, FleetError};
 use provisioner::{OpenError, Provisioner, ServeError};
 use sqlx::{
@@ -89,6 +90,9 @@ pub enum ServerError {
     /// The provisioner's state.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Workflows.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
     /// The provisioner's servers.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -141,8 +145,11 @@ async fn serve(
     fleet: Fleet,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
+    let workflows =
+        ControllerConfig { state_dir: config.state_dir.clone(), forbidden: config.out_of_reach_of_jobs() };
     let provisioner =
         Provisioner::open(pool.clone(), config.provisioner, fleet.clone(), access.clone()).await?;
+    let controller = Controller::open(pool.clone(), workflows, fleet.clone(), access.clone()).await?;
     let api = bind(config.api_listen, "api.listen")?;
     let fleet_listeners: Vec<TcpListener> =
         config.fleet_listen.iter().map(|&address| bind(address, "fleet.port")).collect::<Result<_, _>>()?;
@@ -151,14 +158,20 @@ async fn serve(
 
     let stop = shutdown.child_token();
     let mut parts: JoinSet<Result<(), ServerError>> = JoinSet::new();
-    let routes = rest::router(access, provisioner.rest());
+    let routes = rest::router(access, provisioner.rest().merge(controller.rest()));
     parts.spawn(rest::serve(api, fleet.server_tls(false), routes, stop.clone()));
     for listener in fleet_listeners {
-        let (fleet, routes, stop) = (fleet.clone(), provisioner.node_routes(), stop.clone());
+        let routes = provisioner.node_routes().merge(controller.node_routes());
+        let (fleet, stop) = (fleet.clone(), stop.clone());
         parts.spawn(async move { Ok(fleet.serve(listener, routes, stop).await?) });
     }
     let provisioner_stop = stop.clone();
     parts.spawn(async move { Ok(provisioner.serve(provisioner_stop).await?) });
+    let controller_stop = stop.clone();
+    parts.spawn(async move {
+        controller.serve(controller_stop).await;
+        Ok(())
+    });
     tracing::info!("bedplate {} serves its REST API at https://{address}", env!("CARGO_PKG_VERSION"));
 
     let mut outcome = Ok(());

@@ -20,6 +20,11 @@ fn mistakes(text: &str, expected: &Expect) {
 #[test]
 fn one_line_is_enough() {
     let checked = Checked::parse("interfaces: [eth0]", &machine()).unwrap();
+    let closed = checked.out_of_reach_of_jobs();
+    for address in ["10.1.0.1:9480", "10.1.0.1:9443", "10.1.0.1:69", "255.255.255.255:67"] {
+        assert!(closed.contains(&address.parse().unwrap()), "{address} is not in {closed:?}");
+    }
+    assert!(!closed.iter().any(|address| address.port() == checked.api_listen.port()));
     assert_eq!(checked.fleet_listen, ["10.1.0.1:9443".parse().unwrap()]);
     assert_eq!(checked.provisioner.boot_listen, ["10.1.0.1:9480".parse().unwrap()]);
     assert_eq!(checked.provisioner.dhcp.subnets[0].network, "10.1.0.0/24".parse().unwrap());
