@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 
 use crate::ClientError;
 
-/// Longest event, bytes: the status of a node is below 1 KiB, an operation with hundreds of bars below 100 KiB.
-const MAX_EVENT_BYTES: usize = 1 << 20;
+/// Longest event, bytes: a workflow of the largest document has tens of thousands of stages of some 300 bytes.
+const MAX_EVENT_BYTES: usize = 32 << 20;
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 mod error;
 mod events;
 mod users;
+mod workflows;
 
 use std::{path::Path, time::Duration};
 
@@ -25,6 +26,7 @@ use url::Url;
 pub use crate::{
     error::ClientError,
     events::{Events, StreamEnd},
+    workflows::{Content, LogOf},
 };
 
 /// How long a request may take. A change of thousands of nodes takes seconds; streams have no deadline.

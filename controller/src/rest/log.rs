@@ -45,6 +45,8 @@ pub(super) struct Wanted {
     task: Option<u32>,
     attempt: Option<u32>,
     #[serde(default)]
+    offset: u64,
+    #[serde(default)]
     follow: bool,
 }
 
@@ -55,6 +57,7 @@ pub(super) struct Wanted {
         ("stage" = Option<String>, Query, description = "Name of the job; may be left out if there is one"),
         ("task" = Option<u32>, Query, description = "FB_TASK_ID; default: the first"),
         ("attempt" = Option<u32>, Query, description = "Default: the last"),
+        ("offset" = Option<u64>, Query, description = "Bytes to leave out at the beginning; default 0"),
         ("follow" = Option<bool>, Query, description = "Go on until the attempt is over")),
     responses((status = OK, body = String, content_type = "text/plain"), (status = NOT_FOUND, body = Problem))
 )]
@@ -79,7 +82,7 @@ pub(super) async fn log(
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
-    let body = Body::from_stream(follow(controller, workflow, run, wanted.follow));
+    let body = Body::from_stream(follow(controller, workflow, run, &wanted));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }
 
@@ -129,15 +132,16 @@ struct Reader {
     follows: bool,
 }
 
-/// The bytes of a log. With `follows` they end when the run is over and all that came of its log is out.
+/// The bytes of a log. A follower sees them end when the run is over and all that came of its log is out.
 fn follow(
     controller: Controller,
     workflow: WorkflowId,
     row: RunRow,
-    follows: bool,
-) -> impl Stream<Item = std::io::Result<Bytes>> {
+    wanted: &Wanted,
+) -> impl Stream<Item = std::io::Result<Bytes>> + use<> {
     let grown = controller.0.grown.subscribe();
-    let reader = Reader { controller, workflow, run: row.run, offset: 0, grown, follows };
+    let (offset, follows) = (wanted.offset, wanted.follow);
+    let reader = Reader { controller, workflow, run: row.run, offset, grown, follows };
     stream::try_unfold(reader, |mut reader| async move {
         loop {
             // Asked before the file is read: what came in between is read by the next turn.
