@@ -9,6 +9,7 @@ pub(crate) mod complete;
 mod context;
 mod error;
 mod image;
+mod input;
 mod node;
 mod operation;
 mod output;
@@ -19,6 +20,7 @@ mod spec;
 mod table;
 mod user;
 mod words;
+mod workflow;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -32,7 +34,8 @@ use self::{
 /// Heading of the options that every verb has.
 const EVERYWHERE: &str = "Everywhere";
 
-/// Takes bare metal to ready nodes: boots them over the network from OCI images and keeps them in step.
+/// Takes bare metal to running workflows: boots nodes over the network from OCI images, keeps them in step, and runs jobs
+/// on them.
 #[derive(Debug, Parser)]
 #[command(
     name = "bedplate",
@@ -45,6 +48,7 @@ const EVERYWHERE: &str = "Everywhere";
   bedplate node add n1 --image debian-node --mac 52:54:00:12:34:56 --address 10.1.0.11/24
   bedplate node watch --until ready --timeout 10m
   bedplate node inventory n1
+  bedplate workflow start hello.yaml --watch
 
 The server's address, its CA and a token stand in a context file: --context FILE,
 else BEDPLATE_CONTEXT, else ~/.config/bedplate/context.yaml, else what the server writes at its
@@ -71,6 +75,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "one value in a process")]
 enum Verb {
+    /// Run workflows.
+    #[command(subcommand)]
+    Workflow(workflow::Verb),
     /// Add, change, watch and reboot nodes.
     #[command(subcommand)]
     Node(node::Verb),
@@ -132,6 +139,7 @@ fn server_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
+        Verb::Workflow(verb) => return workflow::run(session, verb).await,
         Verb::Node(verb) => return node::run(session, verb).await,
         Verb::Profile(verb) => profile::run(session, verb).await?,
         Verb::Apply(apply) => apply::apply(session, &apply).await?,

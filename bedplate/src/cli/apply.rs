@@ -1,19 +1,16 @@
 //! `apply` and `export`: the whole cluster as a YAML document.
 
-use std::{
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use api::machine::{Applied, Change};
 use clap::Args;
-use client::ClientError;
 
 use super::{
     context::Session,
     error::Usage,
-    output::{Format, print, say},
+    input::{read, tell_mistakes},
+    output::{Format, print},
     words::count,
 };
 
@@ -49,28 +46,9 @@ pub(super) struct Apply {
 pub(super) async fn apply(session: &Session, apply: &Apply) -> anyhow::Result<()> {
     let (name, document) = read(&apply.file)?;
     let request = api::machine::Apply { document, dry_run: apply.dry_run, prune: apply.prune };
-    match session.client()?.apply(&request).await {
-        Ok(applied) => session.out.show(&applied, |_| changes(&applied, apply.dry_run)),
-        Err(ClientError::Refused(mut problem)) if !problem.mistakes.is_empty() => {
-            for mistake in &problem.mistakes {
-                say(&format!("{name}:{mistake}"));
-            }
-            problem.mistakes.clear();
-            Err(ClientError::Refused(problem).into())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The name for messages, and the text.
-fn read(path: &Path) -> anyhow::Result<(String, String)> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        return Ok(("standard input".to_owned(), text));
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok((path.display().to_string(), text))
+    let applied = session.client()?.apply(&request).await;
+    let applied = applied.map_err(|error| tell_mistakes(&name, error))?;
+    session.out.show(&applied, |_| changes(&applied, apply.dry_run))
 }
 
 fn changes(applied: &Applied, dry_run: bool) -> String {

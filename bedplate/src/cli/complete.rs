@@ -18,6 +18,9 @@ use super::{
 /// How long a shell waits for names. Somebody is typing.
 const DEADLINE: Duration = Duration::from_secs(2);
 
+/// Workflows that are over whose names are offered.
+const WORKFLOWS: u32 = 50;
+
 /// Print the completion script for a shell.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -25,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
   echo 'source <(bedplate completion zsh)' >> ~/.zshrc
   echo 'bedplate completion fish | source' >> ~/.config/fish/config.fish
 
-Names of nodes, profiles, images and overlays are completed too: the script asks this program, which asks the server.")]
+Names of nodes, profiles, images, overlays and workflows are completed too: the script asks this program, which asks the server.")]
 pub(super) struct Completion {
     /// The shell.
     shell: Shell,
@@ -82,6 +85,17 @@ pub(super) fn images(current: &OsStr) -> Vec<CompletionCandidate> {
 pub(super) fn overlays(current: &OsStr) -> Vec<CompletionCandidate> {
     ask(current, |client| async move {
         Ok(client.overlays().await?.into_iter().map(|overlay| overlay.name.to_string()).collect())
+    })
+}
+
+/// Names of workflows.
+pub(super) fn workflows(current: &OsStr) -> Vec<CompletionCandidate> {
+    ask(current, |client| async move {
+        let mut names: Vec<String> =
+            client.workflows(WORKFLOWS).await?.into_iter().map(|workflow| workflow.name).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
     })
 }
 

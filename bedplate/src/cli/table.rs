@@ -1,6 +1,9 @@
 //! Tables: columns without lines, so that `awk` and people read them alike.
 
-use api::status::{NodeStatus, Phase};
+use api::{
+    status::{NodeStatus, Phase},
+    workflow::State,
+};
 use comfy_table::{Cell, Color, ContentArrangement, Table};
 
 /// What the screen can do.
@@ -29,6 +32,21 @@ impl Look {
             _ if status.overdue_seconds.is_some() => Color::Yellow,
             _ => Color::Reset,
         };
+        self.colored(text, color)
+    }
+
+    /// How a workflow or a stage is, in its colour.
+    pub(super) fn state(self, state: State) -> Cell {
+        let color = match state {
+            State::Finished => Color::Green,
+            State::Failed => Color::Red,
+            State::Canceled => Color::Yellow,
+            State::Pending | State::Started => Color::Reset,
+        };
+        self.colored(state.as_str().to_owned(), color)
+    }
+
+    fn colored(self, text: String, color: Color) -> Cell {
         if self.color { Cell::new(text).fg(color) } else { Cell::new(text) }
     }
 }

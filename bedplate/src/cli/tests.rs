@@ -14,11 +14,13 @@ fn the_arguments_fit_together() {
 fn help() {
     let help = Cli::command().term_width(100).render_help().to_string();
     expect![[r#"
-        Takes bare metal to ready nodes: boots them over the network from OCI images and keeps them in step
+        Takes bare metal to running workflows: boots nodes over the network from OCI images, keeps them in
+        step, and runs jobs on them
 
         Usage: bedplate [OPTIONS] <COMMAND>
 
         Commands:
+          workflow    Run workflows
           node        Add, change, watch and reboot nodes
           profile     Values that many nodes share
           apply       Make nodes and profiles be as a YAML document says
@@ -48,6 +50,7 @@ fn help() {
           bedplate node add n1 --image debian-node --mac 52:54:00:12:34:56 --address 10.1.0.11/24
           bedplate node watch --until ready --timeout 10m
           bedplate node inventory n1
+          bedplate workflow start hello.yaml --watch
 
         The server's address, its CA and a token stand in a context file: --context FILE,
         else BEDPLATE_CONTEXT, else ~/.config/bedplate/context.yaml, else what the server writes at its

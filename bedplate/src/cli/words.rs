@@ -31,6 +31,15 @@ pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// A length of time in its two largest units: `45s`, `3m 5s`, `5h 0m`.
+pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
+    match to.seconds().saturating_sub(from.seconds()).max(0) {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        seconds => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 /// Text, or `-` where there is none.
 pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
@@ -98,6 +107,13 @@ mod tests {
             .map(|seconds| age(Timestamp(1_000_000), Timestamp(1_000_000).plus_seconds(seconds)));
         assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "23h", "3d"]);
         assert_eq!(age(Timestamp(9_000_000), Timestamp(0)), "0s", "a clock that is behind");
+    }
+
+    #[test]
+    fn spans_have_two_units() {
+        let start = Timestamp(1_000_000);
+        let spans = [0, 59, 60, 3599, 3600, 90_000].map(|seconds| span(start, start.plus_seconds(seconds)));
+        assert_eq!(spans, ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "25h 0m"]);
     }
 
     #[test]

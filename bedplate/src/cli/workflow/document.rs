@@ -1,0 +1,76 @@
+//! `workflow validate` and `workflow render`: documents as the server understands them.
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+use api::workflow::Checked;
+use client::Client;
+
+use super::super::{
+    context::Session,
+    input::{read, tell_mistakes},
+    output::{Format, print},
+    words::count,
+};
+
+pub(super) async fn validate(session: &Session, client: &Client, file: &Path) -> anyhow::Result<ExitCode> {
+    let (file, document) = read(file)?;
+    let checked = client.validate_workflow(document).await?;
+    session.out.show(&checked, |_| verdict(&file, &checked))?;
+    Ok(if checked.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn verdict(file: &str, checked: &Checked) -> String {
+    let mut text: String = checked.mistakes.iter().map(|mistake| format!("{file}:{mistake}\n")).collect();
+    for warning in &checked.warnings {
+        text.push_str(&format!("{file}:{warning} (warning)\n"));
+    }
+    let verdict = match checked.mistakes.len() {
+        0 => format!("{file} can be started\n"),
+        mistakes => format!("{file} has {}\n", count(mistakes, "mistake")),
+    };
+    text + &verdict
+}
+
+pub(super) async fn render(session: &Session, client: &Client, file: &Path) -> anyhow::Result<()> {
+    let (file, document) = read(file)?;
+    let rendered = client.render_workflow(document).await.map_err(|error| tell_mistakes(&file, error))?;
+    if session.out.format() == Format::Json {
+        let value: serde_json::Value =
+            serde_saphyr::from_str(&rendered).context("cannot read the server's document")?;
+        return session.out.show(&value, |_| String::new());
+    }
+    print(&rendered)
+}
+
+#[cfg(test)]
+mod tests {
+    use api::problem::Mistake;
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_verdict_names_file_line_and_column() {
+        let mistake = |line, message: &str| Mistake {
+            line,
+            column: 3,
+            path: "jobs.a".to_owned(),
+            message: message.to_owned(),
+            hint: None,
+        };
+        let mut checked = Checked { mistakes: Vec::new(), warnings: vec![mistake(2, "is not used")] };
+        expect![[r#"
+            w.yaml:2:3: jobs.a: is not used (warning)
+            w.yaml can be started
+        "#]]
+        .assert_eq(&verdict("w.yaml", &checked));
+        checked.mistakes.push(mistake(4, "has no image"));
+        expect![[r#"
+            w.yaml:4:3: jobs.a: has no image
+            w.yaml:2:3: jobs.a: is not used (warning)
+            w.yaml has 1 mistake
+        "#]]
+        .assert_eq(&verdict("w.yaml", &checked));
+    }
+}
