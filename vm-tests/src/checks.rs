@@ -2,11 +2,14 @@
 
 mod booting;
 mod importing;
+mod inside_a_job;
+mod interruptions;
 mod lower_root;
 mod node;
 mod ordinary_user;
 mod overlays;
 mod restarts;
+mod workflows;
 
 use crate::lane::Check;
 
@@ -38,6 +41,16 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "user-gets-nothing-from-the-agent", needs: FIRST, run: ordinary_user::agent },
     Check { name: "overlay-edit-reaches-the-node", needs: FIRST, run: overlays::edit_arrives },
     Check { name: "overlay-file-removed-goes", needs: FIRST, run: overlays::removal_arrives },
+    Check { name: "workflow-hello-on-one-numa-node", needs: BOTH, run: workflows::hello },
+    Check { name: "workflow-diamond-through-a-volume", needs: BOTH, run: workflows::diamond },
+    Check { name: "workflow-array-of-32-by-8", needs: BOTH, run: workflows::array },
+    Check { name: "workflow-killed-for-memory", needs: BOTH, run: workflows::memory },
+    Check { name: "workflow-past-its-timeout", needs: BOTH, run: workflows::timeout },
+    Check { name: "workflow-third-attempt", needs: BOTH, run: workflows::retry },
+    Check { name: "workflow-wrong-image-and-command", needs: BOTH, run: workflows::wrong },
+    Check { name: "inside-a-job", needs: BOTH, run: inside_a_job::facts },
+    Check { name: "exit-7-while-the-agent-is-away", needs: BOTH, run: interruptions::agent_away },
+    Check { name: "workflow-outlives-kill-9-of-the-server", needs: BOTH, run: interruptions::server_away },
     Check { name: "reboot-and-ready-again", needs: FIRST, run: restarts::reboot },
     Check { name: "power-cut-and-ready-again", needs: SECOND, run: restarts::power_cut },
     Check { name: "boot-outlives-kill-9-of-the-server", needs: BOTH, run: restarts::server_killed },

@@ -16,9 +16,10 @@ use api::{
 use crate::{
     accelerator::Accelerator,
     clock, console,
+    file_server::FileServer,
     machine::{Firmware, Hardware, Machine},
     namespace::Namespace,
-    os_image::OsImage,
+    os_image::{self, JOB_IMAGES, OsImage},
     places::Places,
     process,
     registry::Registry,
@@ -61,6 +62,8 @@ pub(crate) struct Cluster {
     /// The server.
     pub(crate) server: Server,
     _registry: Registry,
+    /// Where workflows take files from and bring them to.
+    pub(crate) files: FileServer,
     /// Access to nodes.
     pub(crate) ssh: Ssh,
     /// The node image.
@@ -82,12 +85,16 @@ impl Cluster {
         process::kill_leftovers(&places).context("clearing an earlier run")?;
         Namespace::clear().context("clearing an earlier run")?;
         places.clear().context("clearing an earlier run")?;
-        // The recipe needs the machine's own network.
+        // The recipes need the machine's own network.
         let image = OsImage::current(&places).context("building the node image")?;
+        for (name, _) in JOB_IMAGES {
+            os_image::job_image(&places, name).with_context(|| format!("building the image {name}"))?;
+        }
         let accelerator = Accelerator::probe(&places).context("probing for KVM")?;
         let namespace = Namespace::enter().context("making the network")?;
         let registry = Registry::start(&places, &image).context("filling the registry")?;
         let server = Server::start(&places).context("starting the server")?;
+        let files = FileServer::start().context("starting the file server")?;
         let ssh = Ssh::new(&places).context("making a key for ssh")?;
         say("network, registry and server are up");
         let machines = BTreeMap::new();
@@ -95,6 +102,7 @@ impl Cluster {
             machines,
             server,
             _registry: registry,
+            files,
             ssh,
             image,
             accelerator,

@@ -1,4 +1,6 @@
-//! `make demo`: a cluster of two machines from nothing to ready.
+//! `make demo`: a cluster of two machines from nothing to the result of a workflow.
+
+use std::fs;
 
 use anyhow::Context as _;
 
@@ -7,9 +9,10 @@ use crate::{
     cluster::{Cluster, MACHINES},
     registry::Registry,
     report::say,
+    workflow,
 };
 
-/// Boots the cluster, shows the nodes, and clears everything.
+/// Boots the cluster, shows the nodes, runs a workflow on them, and clears everything.
 ///
 /// # Errors
 /// Names the step that failed.
@@ -28,11 +31,32 @@ pub(crate) fn demo() -> anyhow::Result<()> {
     }
     let ready = power_on.elapsed().as_secs();
     for command in [&["node", "list"][..], &["node", "inventory", "n1"]] {
-        say(format!("$ bedplate {}", command.join(" ")));
-        say(cluster.server.cli(command)?.trim_end());
+        show(&cluster, command)?;
     }
+    workflow::prepare(&cluster).context("adding a user")?;
+    let document = workflow::path(&cluster, "diamond");
+    say(format!("$ cat {document}"));
+    say(fs::read_to_string(&document).with_context(|| format!("cannot read {document}"))?.trim_end());
+    let dest = cluster.places().of_run("results").display().to_string();
+    let started = clock::now();
+    let watch =
+        ["workflow", "start", &document, "--as", workflow::USER, "--watch", "--dest", &dest, "--force"];
+    show(&cluster, &watch).context("running a workflow")?;
+    let finished = started.elapsed().as_secs();
+    show(&cluster, &["workflow", "status", "diamond"])?;
+    show(&cluster, &["workflow", "log", "diamond", "join"])?;
+    let result = format!("{dest}/counts.txt");
+    say(format!("$ cat {result}"));
+    say(fs::read_to_string(&result).with_context(|| format!("cannot read {result}"))?.trim_end());
     drop(cluster);
-    let total = start.elapsed().as_secs();
-    say(format!("demo: ok ({} nodes ready in {ready} s after power-on, {total} s in all)", MACHINES.len()));
+    say(format!("{} s in all", start.elapsed().as_secs()));
+    say(format!("demo: ok ({} nodes ready in {ready} s, workflow finished in {finished} s)", MACHINES.len()));
+    Ok(())
+}
+
+/// Runs the command line and shows it with what it prints.
+fn show(cluster: &Cluster, command: &[&str]) -> anyhow::Result<()> {
+    say(format!("$ bedplate {}", command.join(" ")));
+    say(cluster.server.cli(command)?.trim_end());
     Ok(())
 }

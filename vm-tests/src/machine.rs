@@ -14,8 +14,11 @@ use crate::{
     process::{self, Service},
 };
 
-/// Memory: the image in RAM (a quarter of a GiB), its writable layer, and a Debian that feels at ease.
-const MEMORY_MIB: u32 = 2048;
+/// Processors of each of the two NUMA nodes. Two machines run eight jobs at once.
+const CORES_PER_NUMA: u32 = 2;
+
+/// Memory of each NUMA node: two jobs of 1 GB beside the image in RAM (a quarter of a GiB) and the system.
+const MEMORY_PER_NUMA_MIB: u32 = 3072;
 
 /// UEFI firmware of Debian's package `ovmf`.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
@@ -73,7 +76,14 @@ impl Machine {
         let mut add = |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
         add(&["-name", hardware.name, "-machine", "q35,graphics=off"]);
         add(&accelerator.arguments());
-        add(&["-smp", "2", "-m", &MEMORY_MIB.to_string()]);
+        let cores = 2 * CORES_PER_NUMA;
+        add(&["-smp", &format!("{cores},sockets=2"), "-m", &(2 * MEMORY_PER_NUMA_MIB).to_string()]);
+        for numa in 0..2 {
+            let first = numa * CORES_PER_NUMA;
+            let last = first + CORES_PER_NUMA - 1;
+            add(&["-object", &format!("memory-backend-ram,id=ram{numa},size={MEMORY_PER_NUMA_MIB}M")]);
+            add(&["-numa", &format!("node,nodeid={numa},cpus={first}-{last},memdev=ram{numa}")]);
+        }
         add(&["-nodefaults", "-display", "none", "-vga", "none"]);
         add(&["-chardev", &format!("file,id=console,append=on,path={}", console.display())]);
         add(&["-serial", "chardev:console"]);

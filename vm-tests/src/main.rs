@@ -8,6 +8,7 @@ mod clock;
 mod cluster;
 mod console;
 mod demo;
+mod file_server;
 mod lane;
 mod machine;
 mod namespace;
@@ -18,6 +19,7 @@ mod registry;
 mod report;
 mod server;
 mod ssh;
+mod workflow;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The node image: built from `images/debian-node` when that folder has changed, kept in `target/vm/image`.
+//! The node image and the images for jobs: built from `images/NAME` when that folder has changed, kept in `target/vm/image`.
 
 use std::{
     fs,
@@ -19,7 +19,10 @@ use crate::{
 /// Tag of the image in its layout and in the registry.
 pub(crate) const TAG: &str = "12";
 
-/// The built image.
+/// Images for jobs: name, which is that of the recipe and of the repository, and tag.
+pub(crate) const JOB_IMAGES: [(&str, &str); 2] = [("busybox", "1"), ("debian-small", "12")];
+
+/// The built node image.
 #[derive(Debug, Clone)]
 pub(crate) struct OsImage {
     folder: PathBuf,
@@ -31,29 +34,8 @@ impl OsImage {
     /// # Errors
     /// If the recipe fails; its messages went to the terminal.
     pub(crate) fn current(places: &Places) -> anyhow::Result<Self> {
-        let recipe = places.in_workspace("images/debian-node");
-        let mut hash = Sha256::new();
-        hash_folder(&recipe, &mut hash)?;
-        let hash = hex(&hash.finalize());
         let image = Self { folder: places.of_run("image") };
-        let stamp = image.folder.join("recipe");
-        if image.layout().join("index.json").exists()
-            && fs::read_to_string(&stamp).is_ok_and(|kept| kept == hash)
-        {
-            return Ok(image);
-        }
-        say("building the node image; this takes a few minutes, once");
-        let start = clock::now();
-        let _ = fs::remove_file(&stamp);
-        for old in [image.layout(), image.folder.join("unpacked")] {
-            if old.exists() {
-                fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
-            }
-        }
-        let log = image.folder.join("build.log");
-        run_logged(&recipe.join("build.sh"), &[image.layout()], &log, "build.sh:", |line| say(line))?;
-        fs::write(&stamp, hash).with_context(|| format!("cannot write {}", stamp.display()))?;
-        say(format!("node image built in {} s", start.elapsed().as_secs()));
+        build(places, "debian-node", &image.folder)?;
         Ok(image)
     }
 
@@ -79,6 +61,43 @@ impl OsImage {
         }
         Ok(bundle.join("rootfs"))
     }
+}
+
+/// The layout of an image for jobs.
+///
+/// # Errors
+/// As [`OsImage::current`].
+pub(crate) fn job_image(places: &Places, name: &str) -> anyhow::Result<PathBuf> {
+    let folder = places.of_run(&format!("image/{name}"));
+    build(places, name, &folder)?;
+    Ok(folder.join("layout"))
+}
+
+/// Builds `layout` in a folder by the recipe of that name, unless what is there was made by the same recipe.
+fn build(places: &Places, name: &str, folder: &Path) -> anyhow::Result<()> {
+    let recipe = places.in_workspace(&format!("images/{name}"));
+    let mut hash = Sha256::new();
+    hash_folder(&recipe, &mut hash)?;
+    let hash = hex(&hash.finalize());
+    let (layout, stamp) = (folder.join("layout"), folder.join("recipe"));
+    if layout.join("index.json").exists() && fs::read_to_string(&stamp).is_ok_and(|kept| kept == hash) {
+        return Ok(());
+    }
+    say(format!("building the image {name}; this takes up to a few minutes, once"));
+    let start = clock::now();
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let _ = fs::remove_file(&stamp);
+    for old in [layout.clone(), folder.join("unpacked")] {
+        if old.exists() {
+            fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+        }
+    }
+    run_logged(&recipe.join("build.sh"), &[layout], &folder.join("build.log"), "build.sh:", |line| {
+        say(line)
+    })?;
+    fs::write(&stamp, hash).with_context(|| format!("cannot write {}", stamp.display()))?;
+    say(format!("image {name} built in {} s", start.elapsed().as_secs()));
+    Ok(())
 }
 
 /// Path, mode and content of every file, in the order of their names.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     clock,
-    os_image::{OsImage, TAG},
+    os_image::{self, JOB_IMAGES, OsImage, TAG},
     places::Places,
     process::{Service, run},
 };
@@ -24,7 +24,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Starts it and pushes the image.
+    /// Starts it and pushes the images. Those for jobs have been built before.
     ///
     /// # Errors
     /// If it does not start, or the push fails.
@@ -43,11 +43,10 @@ impl Registry {
             service.check_alive().with_context(|| format!("see {}", log.display()))?;
             Ok(TcpStream::connect(ADDRESS).ok())
         })?;
-        let layout = format!("oci:{}:{TAG}", image.layout().display());
-        run(
-            "skopeo",
-            &["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", &layout, &Self::source()],
-        )?;
+        push(&image.layout(), TAG, &Self::source())?;
+        for (name, tag) in JOB_IMAGES {
+            push(&os_image::job_image(places, name)?, tag, &format!("docker://{ADDRESS}/{name}:{tag}"))?;
+        }
         Ok(Self { _service: service })
     }
 
@@ -55,4 +54,10 @@ impl Registry {
     pub(crate) fn source() -> String {
         format!("docker://{ADDRESS}/debian-node:{TAG}")
     }
+}
+
+fn push(layout: &Path, tag: &str, to: &str) -> anyhow::Result<()> {
+    let layout = format!("oci:{}:{tag}", layout.display());
+    run("skopeo", &["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", &layout, to])?;
+    Ok(())
 }

@@ -107,10 +107,11 @@ fn interfaces(listed: &str) -> Vec<Interface<'_>> {
 pub(crate) fn inventory(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let name: NodeName = "n1".parse()?;
     let inventory = cluster.server.ask(|client| async move { client.inventory(&name).await })?;
-    ensure!(inventory.topology.pus == 2, "n1 has {} processing units", inventory.topology.pus);
-    ensure!(!inventory.topology.numa_nodes.is_empty(), "n1 has no NUMA node");
+    ensure!(inventory.topology.pus == 4, "n1 has {} processing units", inventory.topology.pus);
+    let numa = &inventory.topology.numa_nodes;
+    ensure!(numa.len() == 2 && numa.iter().all(|node| node.pus.len() == 2), "n1 has NUMA nodes {numa:?}");
     let mebibytes = inventory.memory_bytes >> 20;
-    ensure!((1800..=2048).contains(&mebibytes), "n1 has {mebibytes} MiB of memory");
+    ensure!((5700..=6144).contains(&mebibytes), "n1 has {mebibytes} MiB of memory");
     ensure!(
         inventory.system.boot_mode.as_deref() == Some("bios"),
         "n1 booted by {:?}",

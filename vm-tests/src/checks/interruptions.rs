@@ -1,0 +1,82 @@
+//! Jobs and workflows while agent or server are away.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use api::{
+    run::Outcome,
+    workflow::{StageKind, State},
+};
+
+use crate::{
+    clock,
+    cluster::{ADDRESSES, Cluster, MACHINES},
+    lane::Memory,
+    workflow,
+};
+
+/// How long a job may take to begin, where the processor itself runs the node.
+const BEGIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the server stays away.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// A job that exits with 7 while the agent is down: 7 is told, with the whole log.
+pub(crate) fn agent_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    let id = workflow::start(cluster, "seven")?;
+    let node = begun(cluster, &id, "seven")?;
+    let address = address(&node)?;
+    cluster.on_node(address, "systemctl stop bedplate-substrate")?;
+    let limit = cluster.accelerator().stretch(BEGIN_LIMIT);
+    clock::wait_for("the job to end without the agent", limit, || {
+        let ends = cluster.on_node(address, "find / -xdev -path '*/runs/*/end.json' 2>/dev/null | wc -l")?;
+        Ok((ends.trim() != "0").then_some(()))
+    })?;
+    let running = workflow::view(cluster, &id)?;
+    ensure!(running.summary.ended.is_none(), "the server knows of the end without the agent");
+    cluster.on_node(address, "systemctl start bedplate-substrate")?;
+    let ended = workflow::wait(cluster, &id)?;
+    ensure!(ended.summary.state == State::Failed, "it is {:?}", ended.summary);
+    let attempts = workflow::attempts(cluster, &id)?;
+    let outcomes: Vec<_> = attempts.iter().map(|attempt| attempt.outcome.clone()).collect();
+    ensure!(outcomes == [Some(Outcome::Exited { code: 7 })], "it ended by {outcomes:?}");
+    let lines = |word: &str| (1..=1500).map(|n| format!("{word} {n}\n")).collect::<String>();
+    let log = workflow::log(cluster, &id, "seven")?;
+    ensure!(log == lines("before") + &lines("after"), "of its log came {} bytes", log.len());
+    Ok(())
+}
+
+/// `kill -9` of the server in the middle of a workflow: it finishes, and no job ran twice.
+pub(crate) fn server_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    let id = workflow::start(cluster, "chain")?;
+    begun(cluster, &id, "two")?;
+    cluster.server.kill()?;
+    clock::pause(AWAY);
+    cluster.server.restart().context("after kill -9 in the middle of a workflow")?;
+    let ended = workflow::wait(cluster, &id)?;
+    ensure!(ended.summary.state == State::Finished, "it is {:?}", ended.summary);
+    let ledger = cluster.files.content("ledger").context("no ledger came")?;
+    ensure!(ledger == "one\ntwo\nthree\nfour\n", "the jobs wrote {ledger:?}");
+    let attempts = workflow::attempts(cluster, &id)?;
+    ensure!(attempts.iter().all(|attempt| attempt.attempt == 1), "a job was tried again: {attempts:?}");
+    Ok(())
+}
+
+/// Waits until a job runs; the node that it runs on.
+fn begun(cluster: &Cluster, id: &str, job: &str) -> anyhow::Result<String> {
+    let limit = cluster.accelerator().stretch(BEGIN_LIMIT);
+    clock::wait_for(&format!("job {job} to begin"), limit, || {
+        let workflow = workflow::view(cluster, id)?;
+        let is_it = |kind: StageKind, name: &str| kind == StageKind::Job && name == job;
+        let stage =
+            workflow.stages.iter().find(|stage| is_it(stage.kind, &stage.name)).context("no such job")?;
+        let attempts = workflow::attempts(cluster, id)?;
+        let begun = attempts.iter().find(|attempt| attempt.stage == stage.index && attempt.started.is_some());
+        Ok(begun.map(|attempt| attempt.node.to_string()))
+    })
+}
+
+fn address(node: &str) -> anyhow::Result<&'static str> {
+    let found = MACHINES.iter().zip(ADDRESSES).find(|(machine, _)| machine.name == node);
+    Ok(found.context("a node that is not ours")?.1)
+}
