@@ -218,9 +218,9 @@ pub struct Attempt {
     pub devices: Vec<String>,
     /// When it was placed on the node.
     pub placed: Timestamp,
-    /// When its process began.
+    /// When its process began, by the server's clock.
     pub started: Option<Timestamp>,
-    /// When it was over.
+    /// When the server heard that it was over.
     pub ended: Option<Timestamp>,
     /// How it ended.
     pub outcome: Option<Outcome>,

@@ -25,6 +25,7 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "import-outlives-kill-9", needs: &[], run: importing::outlives_kill },
     Check { name: "import-by-command-line", needs: &[], run: importing::by_command_line },
     Check { name: "nodes-declared-by-apply", needs: &[], run: booting::declare },
+    Check { name: "user-added", needs: &[], run: workflows::user },
     Check { name: "bios-node-ready", needs: &[], run: booting::bios_ready },
     Check { name: "uefi-node-ready", needs: &[], run: booting::uefi_ready },
     Check { name: "snponly-efi-by-tftp", needs: SECOND, run: booting::snponly_by_tftp },

@@ -1,4 +1,5 @@
-//! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it.
+//! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it; `vm-tests lane WORD…`
+//! boots it and runs only the checks with a word in their names.
 //!
 //! Started by `cargo xtask demo` and `cargo xtask test vm`, as root, after the build of server and agent.
 
@@ -28,9 +29,9 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["demo"] => demo::demo().map(|()| true),
-        ["lane"] => lane::lane(),
+        ["lane", only @ ..] => lane::lane(only),
         _ => {
-            report::complain("usage: vm-tests demo|lane");
+            report::complain("usage: vm-tests demo | lane [WORD…]");
             return ExitCode::from(2);
         }
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use api::workflow::{Attempt, State, Workflow};
+use api::workflow::{Attempt, StageKind, State, Workflow};
 
 use crate::{clock, cluster::Cluster};
 
@@ -14,7 +14,7 @@ pub(crate) const USER: &str = "ann";
 pub(crate) const NUMBERS: (&str, &str, &str) = ("1001", "1002", "2000");
 
 /// What a document's HTTP server offers.
-pub(crate) const WORDS: &str = "to be or not to be that is the question";
+pub(crate) const WORDS: &str = "to be or not to be that is the question\n";
 
 /// How long a workflow of the checks may take, where the processor itself runs the nodes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -103,12 +103,16 @@ pub(crate) fn fail(cluster: &Cluster, document: &str) -> anyhow::Result<(String,
     Ok((id, summary.reason.unwrap_or_default()))
 }
 
-/// The attempts of all tasks.
+/// The attempts of the tasks of its jobs.
 ///
 /// # Errors
 /// Those of the request.
 pub(crate) fn attempts(cluster: &Cluster, id: &str) -> anyhow::Result<Vec<Attempt>> {
-    Ok(cluster.server.ask(|client| async move { client.attempts(id, None, 1000).await })?)
+    let stages = view(cluster, id)?.stages;
+    let is_job = |index: u32| stages.iter().any(|stage| stage.index == index && stage.kind == StageKind::Job);
+    let mut attempts = cluster.server.ask(|client| async move { client.attempts(id, None, 1000).await })?;
+    attempts.retain(|attempt| is_job(attempt.stage));
+    Ok(attempts)
 }
 
 /// What a job wrote.

@@ -9,6 +9,8 @@
 mod cluster;
 #[path = "sim/image.rs"]
 mod image;
+#[path = "sim/workflows.rs"]
+mod workflows;
 
 use std::{collections::BTreeMap, time::Duration};
 

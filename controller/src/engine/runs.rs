@@ -193,11 +193,12 @@ impl Flow {
                 }
                 false
             }
-            RunState::Running { started } => {
+            RunState::Running { .. } => {
                 if run.row.started.is_some() {
                     return false;
                 }
-                run.row.started = Some(*started);
+                // The clocks of nodes are their own; times of one workflow are by one clock.
+                run.row.started = Some(now);
                 let where_from = run.row.node_name.clone();
                 let subject = self.subject(report.run);
                 self.keep_run(output, report.run);
@@ -220,7 +221,9 @@ impl Flow {
         let subject = self.subject(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
         let row = &mut run.row;
-        row.started = row.started.or(end.started);
+        let lasted = end.started.map(|started| end.ended.0.saturating_sub(started.0).max(0));
+        row.started =
+            row.started.or(lasted.map(|lasted| Timestamp(now.0.saturating_sub(lasted).max(row.placed.0))));
         row.ended = Some(now);
         row.outcome = Some(end.outcome.clone());
         row.usage = end.usage.clone();

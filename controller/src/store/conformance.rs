@@ -140,6 +140,26 @@ async fn stages_runs_and_events(store: impl Store) {
     assert_eq!(store.last_event(id).await.unwrap(), 2);
 }
 
+/// What is written at once belongs together in any order.
+async fn history_before_its_workflow(store: impl Store) {
+    let event = WorkflowEvent {
+        number: 1,
+        at: Timestamp(1),
+        event: "WORKFLOW_SUBMITTED".into(),
+        stage: None,
+        name: None,
+        message: String::new(),
+    };
+    let writes =
+        [Write::Event(workflow(1).id, Box::new(event.clone())), Write::Workflow(Box::new(workflow(1)))];
+    store.commit(&writes).await.unwrap();
+    assert_eq!(store.events(workflow(1).id, 0, 10).await.unwrap(), std::slice::from_ref(&event));
+    assert!(
+        store.commit(&[Write::Event(workflow(2).id, Box::new(event))]).await.is_err(),
+        "a history of nothing"
+    );
+}
+
 #[tokio::test]
 async fn sqlite_keeps_workflows() {
     workflows(sqlite().await).await;
@@ -148,4 +168,9 @@ async fn sqlite_keeps_workflows() {
 #[tokio::test]
 async fn sqlite_keeps_stages_runs_and_events() {
     stages_runs_and_events(sqlite().await).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_a_history_before_its_workflow() {
+    history_before_its_workflow(sqlite().await).await;
 }

@@ -312,6 +312,9 @@ impl Store for SqliteStore {
 
     async fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await.map_err(failed("begin a transaction"))?;
+        // The history of a new workflow may come before the workflow itself. Holds until the commit.
+        let deferred = sqlx::query("PRAGMA defer_foreign_keys = ON").execute(&mut *transaction).await;
+        deferred.map_err(failed("begin a transaction"))?;
         for write in writes {
             apply(&mut transaction, write).await?;
         }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What every job may use.
-const DEVICES: &str = "/dev/full /dev/null /dev/random /dev/tty /dev/urandom /dev/zero ";
+const DEVICES: &str = "/dev/full /dev/null /dev/pts/ptmx /dev/random /dev/tty /dev/urandom /dev/zero ";
 
 /// Everything at once: one job, one check a fact.
 pub(crate) fn facts(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {

@@ -17,9 +17,16 @@ use crate::{
 const TASKS: u32 = 32;
 const CONCURRENCY: u32 = 8;
 
+/// The user whose workflows they are.
+pub(crate) fn user(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    workflow::prepare(cluster)?;
+    let shown = cluster.server.cli(&["user", "show", workflow::USER])?;
+    ensure!(shown.contains(workflow::NUMBERS.0), "the user is {shown:?}");
+    Ok(())
+}
+
 /// The hello of the slides: one core of one NUMA node, and its memory.
 pub(crate) fn hello(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
-    workflow::prepare(cluster)?;
     let id = workflow::finish(cluster, "hello")?;
     let attempts = workflow::attempts(cluster, &id)?;
     let [attempt] = attempts.as_slice() else { anyhow::bail!("not one attempt: {attempts:?}") };

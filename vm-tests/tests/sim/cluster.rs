@@ -5,7 +5,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -32,6 +32,10 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 
 const HTTP_PORT: u16 = 9480;
 
+/// Where the registry listens, in the namespace, and the job image that it has.
+const REGISTRY: &str = "127.0.0.1:5000";
+pub(crate) const IMAGE: &str = "127.0.0.1:5000/tiny:1";
+
 /// What anything may take that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -50,7 +54,7 @@ pub(crate) fn in_namespace(test: impl Future<Output = anyhow::Result<()>>) {
 }
 
 fn ip(arguments: &[&str]) {
-    #[expect(clippy::disallowed_methods, reason = "the one child process of this lane")]
+    #[expect(clippy::disallowed_methods, reason = "the network is made by a program")]
     let status = Command::new("ip").args(arguments).status().unwrap();
     assert!(status.success(), "ip {arguments:?}: {status}");
 }
@@ -73,6 +77,18 @@ pub(crate) struct Cluster {
     client: Client,
     server: JoinHandle<()>,
     stop: CancellationToken,
+    registry: Option<Registry>,
+}
+
+/// Debian's `docker-registry`; ends when dropped.
+struct Registry(Child);
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Cluster {
@@ -81,7 +97,7 @@ impl Cluster {
         let folder = tempfile::tempdir()?;
         write_config(folder.path())?;
         let (client, server, stop) = start(folder.path()).await?;
-        let cluster = Self { folder, client, server, stop };
+        let cluster = Self { folder, client, server, stop, registry: None };
         cluster.import().await?;
         let mut document = "profiles:\n  base: {image: tiny}\nnodes:\n".to_owned();
         for number in 1..=count {
@@ -113,6 +129,44 @@ impl Cluster {
                 OperationState::Failed { error } => bail!("{error}"),
             }
         }
+    }
+
+    /// Starts a registry and pushes the image to it.
+    #[expect(clippy::disallowed_methods, reason = "the registry and what fills it are programs")]
+    pub(crate) async fn serve_job_image(&mut self) -> anyhow::Result<()> {
+        let config = self.folder.path().join("registry.yml");
+        let blobs = self.folder.path().join("registry");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{REGISTRY}'}}\n",
+            blobs.display()
+        );
+        fs::write(&config, text)?;
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("docker-registry does not start: run xtask/setup.sh")?;
+        self.registry = Some(Registry(child));
+        let listening = async {
+            while tokio::net::TcpStream::connect(REGISTRY).await.is_err() {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, listening).await.context("the registry does not listen")?;
+        let layout = format!("oci:{}:1", self.folder.path().join("layout").display());
+        let copy = ["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"];
+        let pushed =
+            Command::new("skopeo").args(copy).args([layout, format!("docker://{IMAGE}")]).status()?;
+        ensure!(pushed.success(), "skopeo: {pushed}");
+        Ok(())
+    }
+
+    /// A client with another token.
+    pub(crate) fn client_with(&self, token: String) -> anyhow::Result<Client> {
+        let context = Context::read(&self.folder.path().join("state/admin.yaml"))?;
+        Ok(Client::new(&Context { token, ..context })?)
     }
 
     pub(crate) fn client(&self) -> &Client {
