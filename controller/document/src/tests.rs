@@ -528,3 +528,23 @@ proptest! {
         let _ = parse(&format!("{}{instead}{}", &text[..start], &text[end..]));
     }
 }
+
+/// Every example of the page of the documentation is right, and the wrong one has the mistakes that the page tells.
+#[test]
+fn the_documented_examples_are_true() {
+    let page = include_str!("../../../docs/formats/workflow.md");
+    let blocks: Vec<(&str, &str)> =
+        page.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n')).collect();
+    let mut right = 0;
+    for (index, (kind, text)) in blocks.iter().enumerate() {
+        match *kind {
+            "yaml" => {
+                parse(text).unwrap_or_else(|mistakes| panic!("{text}\n{}", lines(&mistakes)));
+                right += 1;
+            }
+            "yaml wrong" => assert_eq!(lines(&parse(text).unwrap_err()), blocks[index + 1].1),
+            _ => {}
+        }
+    }
+    assert!(right >= 3, "{right} examples");
+}

@@ -45,7 +45,7 @@ pub(crate) fn facts(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
 
     let processes: Vec<&str> =
         lines().filter(|(name, _)| *name == "process").map(|(_, process)| process).collect();
-    ensure!(processes.first() == Some(&"substrate parent 0"), "process 1 is {processes:?}");
+    ensure!(processes.first() == Some(&"container-init parent 0"), "process 1 is {processes:?}");
     let foreign = processes
         .iter()
         .skip(1)

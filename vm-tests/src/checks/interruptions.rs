@@ -29,7 +29,7 @@ pub(crate) fn agent_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Resul
     cluster.on_node(address, "systemctl stop bedplate-substrate")?;
     let limit = cluster.accelerator().stretch(BEGIN_LIMIT);
     clock::wait_for("the job to end without the agent", limit, || {
-        let ends = cluster.on_node(address, "find / -xdev -path '*/runs/*/end.json' 2>/dev/null | wc -l")?;
+        let ends = cluster.on_node(address, "ls /run/bedplate/runs/*/end.json 2>/dev/null | wc -l")?;
         Ok((ends.trim() != "0").then_some(()))
     })?;
     let running = workflow::view(cluster, &id)?;

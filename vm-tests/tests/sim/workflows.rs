@@ -186,12 +186,12 @@ fn bad_documents_are_refused_and_start_nothing() {
         let wrong = [
             (
                 document(&[("a", "command: [x], requires: [b]"), ("b", "command: [x], requires: [a]")]),
-                "cycle",
+                "jobs wait for each other",
             ),
             (document(&[("a", "command: [x], requires: [nowhere]")]), "nowhere"),
             (document(&[("a", run)]).replace("cores: 1", "cores: 64"), "64 cores"),
             (document(&[(&"x".repeat(300), run)]), "name"),
-            ("jobs: [".to_owned(), "line"),
+            ("jobs: [".to_owned(), "unclosed bracket"),
         ];
         for (document, words) in wrong {
             let refused = refusal(start(&ann, document.clone()).await);
