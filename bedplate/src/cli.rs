@@ -7,6 +7,7 @@ mod apply;
 mod clock;
 pub(crate) mod complete;
 mod context;
+mod contexts;
 mod error;
 mod image;
 mod input;
@@ -107,6 +108,9 @@ enum Verb {
     Token(access::TokenVerb),
     /// Print the log of all changes, newest first.
     Audit(access::Audit),
+    /// Keep several servers, and choose one.
+    #[command(subcommand)]
+    Context(contexts::Verb),
     /// Print the version of this program and of the server.
     Version,
     /// Print the completion script for a shell.
@@ -151,6 +155,7 @@ async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::User(verb) => user::run(session, verb).await?,
         Verb::Token(verb) => access::token(session, verb).await?,
         Verb::Audit(audit) => access::audit(session, &audit).await?,
+        Verb::Context(verb) => contexts::run(session, &verb)?,
         Verb::Version => access::version(session).await?,
         Verb::Completion(completion) => complete::script(session, &completion)?,
         Verb::Server(server) => server::run(session, server).await?,

@@ -30,10 +30,12 @@ impl Session {
 
     /// The context.
     pub(super) fn context(&self) -> anyhow::Result<Context> {
-        match &self.context {
-            Some(path) => read(path),
-            None => read(&default_path(|path| path.exists())),
-        }
+        read(&self.path())
+    }
+
+    /// The file of the context.
+    pub(super) fn path(&self) -> PathBuf {
+        self.context.clone().unwrap_or_else(|| default_path(|path| path.exists()))
     }
 }
 
@@ -42,13 +44,14 @@ fn default_path(exists: impl Fn(&Path) -> bool) -> PathBuf {
     own_path().filter(|path| exists(path)).unwrap_or_else(|| PathBuf::from(ADMIN))
 }
 
-fn own_path() -> Option<PathBuf> {
+/// The person's own context.
+pub(super) fn own_path() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
     Some(folder.join("bedplate/context.yaml"))
 }
 
-fn read(path: &Path) -> anyhow::Result<Context> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Context> {
     let text = std::fs::read_to_string(path).with_context(|| {
         let mut words = format!("cannot read context {}", path.display());
         if path == Path::new(ADMIN) {
@@ -59,7 +62,7 @@ fn read(path: &Path) -> anyhow::Result<Context> {
     parse(&text).with_context(|| format!("cannot understand context {}", path.display()))
 }
 
-fn parse(text: &str) -> Result<Context, Malformed> {
+pub(super) fn parse(text: &str) -> Result<Context, Malformed> {
     serde_saphyr::from_str(text).map_err(|error| {
         // Further lines show the text, and the token with it.
         let text = error.to_string();
@@ -71,7 +74,7 @@ fn parse(text: &str) -> Result<Context, Malformed> {
 /// What is wrong with the text of a context.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Malformed(String);
+pub(super) struct Malformed(String);
 
 #[cfg(test)]
 mod tests {

@@ -32,6 +32,7 @@ fn help() {
           user        Users, and the numbers that their jobs run with
           token       Tokens for further people and programs
           audit       Print the log of all changes, newest first
+          context     Keep several servers, and choose one
           version     Print the version of this program and of the server
           completion  Print the completion script for a shell
           server      Run the server, or check its configuration

@@ -1,0 +1,212 @@
+//! `context`: several servers, or several tokens, each in a file of its own; one of them is in use.
+//!
+//! ```text
+//! ~/.config/bedplate/contexts/NAME.yaml
+//!                   context.yaml          a link to the one in use
+//! ```
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{
+    context::{self, Session},
+    error::Usage,
+    input,
+    table::{Look, cells, table},
+};
+
+/// Keep several servers, and choose one.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List contexts; the one in use has a star.
+    List,
+    /// Show which file and which server are in use.
+    Show,
+    /// Keep a context file under a name.
+    #[command(after_help = "Examples:
+  ssh root@head cat /var/lib/bedplate/admin.yaml | bedplate context add head -
+  bedplate context use head")]
+    Add {
+        /// Name: letters, digits, hyphens, dots and underscores.
+        name: String,
+        /// The file; - reads standard input.
+        file: PathBuf,
+    },
+    /// Use a context from now on.
+    Use {
+        /// Its name.
+        name: String,
+    },
+    /// Forget a context.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A context in a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Kept {
+    name: String,
+    server: String,
+    in_use: bool,
+}
+
+pub(super) fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
+    let own = context::own_path().context("cannot tell where contexts are: set HOME")?;
+    let folder = own.with_file_name("contexts");
+    match verb {
+        Verb::Show => {
+            let path = session.path();
+            let server = context::read(&path)?.server.to_string();
+            let shown = serde_json::json!({"file": path, "server": server});
+            session.out.show(&shown, |_| format!("{}: {server}\n", path.display()))
+        }
+        Verb::List => {
+            let kept = list(&folder, &own)?;
+            session.out.show(&kept, |look| kept_table(*look, &kept))
+        }
+        Verb::Add { name, file } => {
+            let (shown, text) = input::read(file)?;
+            let server =
+                context::parse(&text).with_context(|| format!("cannot understand context {shown}"))?.server;
+            let path = path_of(&folder, name)?;
+            write_private(&folder, &path, &text)?;
+            session.out.show(&serde_json::json!({"added": name}), |_| format!("added {name}: {server}\n"))
+        }
+        Verb::Use { name } => {
+            let path = path_of(&folder, name)?;
+            let server = context::read(&path)?.server;
+            link(&own, &path)?;
+            session.out.show(&serde_json::json!({"using": name}), |_| format!("using {name}: {server}\n"))
+        }
+        Verb::Remove { name } => {
+            let path = path_of(&folder, name)?;
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            if fs::read_link(&own).is_ok_and(|used| used == path) {
+                fs::remove_file(&own).with_context(|| format!("cannot remove {}", own.display()))?;
+            }
+            session.out.show(&serde_json::json!({"removed": name}), |_| format!("removed {name}\n"))
+        }
+    }
+}
+
+fn path_of(folder: &Path, name: &str) -> Result<PathBuf, Usage> {
+    let is_good = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_good) {
+        let why =
+            format!("{name:?} cannot name a context: use letters, digits, hyphens, dots and underscores");
+        return Err(Usage(why));
+    }
+    Ok(folder.join(format!("{name}.yaml")))
+}
+
+fn list(folder: &Path, own: &Path) -> anyhow::Result<Vec<Kept>> {
+    let used = fs::read_link(own).ok();
+    let mut kept = Vec::new();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(kept),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
+    };
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let server =
+            context::read(&path).map_or_else(|error| format!("{error:#}"), |one| one.server.to_string());
+        kept.push(Kept { name, server, in_use: used.as_ref() == Some(&path) });
+    }
+    kept.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(kept)
+}
+
+fn kept_table(look: Look, kept: &[Kept]) -> String {
+    if kept.is_empty() {
+        return "no contexts are kept: `bedplate context add --help`\n".to_owned();
+    }
+    let row = |one: &Kept| {
+        let mark = if one.in_use { "*" } else { "" };
+        cells([mark.to_owned(), one.name.clone(), one.server.clone()])
+    };
+    table(look, &["", "NAME", "SERVER"], kept.iter().map(row))
+}
+
+/// Writes for its owner alone: it holds a token.
+fn write_private(folder: &Path, path: &Path, text: &str) -> anyhow::Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(failed)?;
+    let draft = path.with_extension("new");
+    let mut file = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .with_context(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(failed)?;
+    fs::rename(&draft, path).with_context(failed)
+}
+
+/// Makes the person's own context a link to `path`. A file that is no link is not replaced: it may be the only copy.
+fn link(own: &Path, path: &Path) -> anyhow::Result<()> {
+    if own.symlink_metadata().is_ok_and(|facts| !facts.is_symlink()) {
+        bail!(
+            "{} is a file of its own: keep it with `bedplate context add NAME {}`, and remove it",
+            own.display(),
+            own.display()
+        );
+    }
+    let failed = || format!("cannot write {}", own.display());
+    let draft = own.with_extension("new");
+    let _ = fs::remove_file(&draft);
+    symlink(path, &draft).with_context(failed)?;
+    fs::rename(&draft, own).with_context(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "server: https://10.1.0.1:9470\nca: PEM\ntoken: bp_x\n";
+
+    #[test]
+    fn one_of_several_is_in_use() {
+        let place = tempfile::tempdir().unwrap();
+        let (folder, own) = (place.path().join("contexts"), place.path().join("context.yaml"));
+        assert!(list(&folder, &own).unwrap().is_empty());
+        for name in ["b", "a"] {
+            write_private(&folder, &path_of(&folder, name).unwrap(), TEXT).unwrap();
+        }
+        link(&own, &path_of(&folder, "a").unwrap()).unwrap();
+        link(&own, &path_of(&folder, "b").unwrap()).unwrap();
+        let kept = list(&folder, &own).unwrap();
+        let shown = kept_table(Look::PLAIN, &kept);
+        assert_eq!(
+            shown,
+            "   NAME  SERVER\n   a     https://10.1.0.1:9470/\n*  b     https://10.1.0.1:9470/\n"
+        );
+        fs::remove_file(&own).unwrap();
+        fs::write(&own, TEXT).unwrap();
+        assert!(link(&own, &path_of(&folder, "a").unwrap()).is_err());
+        assert_eq!(fs::read_to_string(&own).unwrap(), TEXT);
+    }
+
+    #[test]
+    fn names_stay_in_the_folder() {
+        for wrong in ["", "..", "a/b", ".x", "a b"] {
+            assert!(path_of(Path::new("/f"), wrong).is_err(), "{wrong}");
+        }
+    }
+}
