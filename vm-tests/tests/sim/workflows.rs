@@ -140,6 +140,15 @@ fn jobs_end_in_every_way_and_the_reason_is_told() {
             let outcomes: Vec<_> = attempts.into_iter().filter_map(|attempt| attempt.outcome).collect();
             assert_eq!(outcomes, vec![outcome; tries]);
         }
+        let id = start(&ann, document(&[("job", "command: [/bin/sleep, '50']")])).await?;
+        let mut content = ann.workflow_log(&id, &LogOf { follow: true, ..LogOf::default() }).await?;
+        let mut log = Vec::new();
+        while let Ok(bytes) = content.next().await {
+            log.extend(bytes);
+        }
+        assert_eq!(String::from_utf8(log)?.matches("/bin/sleep 50").count(), 1);
+        assert_eq!(end(&ann, &id).await?.summary.state, State::Finished, "the log ends with the job");
+
         let id = start(&ann, document(&[("job", "command: [hang]")])).await?;
         tokio::time::sleep(Duration::from_millis(300)).await;
         ann.stop_workflow(&id).await?;

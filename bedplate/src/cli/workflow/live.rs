@@ -135,7 +135,10 @@ fn changes(said: &mut Vec<String>, workflow: &Workflow, now: Timestamp) -> Vec<S
     said.resize(workflow.stages.len(), String::new());
     let mut lines = Vec::new();
     for (stage, last) in workflow.stages.iter().zip(said) {
-        if stage.state == State::Pending && stage.reason.is_none() {
+        // What waits for other stages is no news; what waits for a free node is.
+        let is_over =
+            |index: &u32| workflow.stages.get(*index as usize).is_none_or(|one| one.state.is_ended());
+        if stage.state == State::Pending && (stage.reason.is_none() || !stage.after.iter().all(is_over)) {
             continue;
         }
         let note = [quarter(stage.tasks), nodes(stage), stage.reason.clone().unwrap_or_default()];
@@ -208,6 +211,20 @@ mod tests {
         assert_eq!(lines.len(), MAX_LINES + 2);
         assert!(lines.iter().any(|line| line.contains("runs")), "{lines:?}");
         assert_eq!(lines.last().unwrap(), "  … and 80 more");
+    }
+
+    #[test]
+    fn a_stage_that_waits_for_another_is_no_news() {
+        let mut job = stage(1, StageKind::Job, "a", State::Pending);
+        job.after = vec![0];
+        job.reason = Some("n1: 1 of 2 cores is free".to_owned());
+        let mut said = Vec::new();
+        let mut lines = |before| {
+            let stages = vec![stage(0, StageKind::Image, "i", before), job.clone()];
+            changes(&mut said, &workflow(stages, State::Started), NOW).concat()
+        };
+        assert!(!lines(State::Started).contains("cores"));
+        assert!(lines(State::Finished).contains("1 of 2 cores is free"));
     }
 
     #[test]
