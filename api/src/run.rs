@@ -87,6 +87,8 @@ pub struct RunSpec {
     pub work: Work,
     /// The run is ended after this time, seconds from its start.
     pub timeout_seconds: u64,
+    /// Addresses and ports that neither job nor transfer may reach: the server's boot and enrolment ports.
+    pub forbidden: Vec<SocketAddr>,
 }
 
 /// Numeric identity that a run has on the node, from the user's record at the server.
@@ -197,8 +199,6 @@ pub struct JobSpec {
     pub devices: Vec<String>,
     /// `true`: a network namespace of its own with loopback alone.
     pub isolated_network: bool,
-    /// Addresses and ports that the job must not reach: the server's boot and enrolment ports.
-    pub forbidden: Vec<SocketAddr>,
 }
 
 /// A volume in a container.

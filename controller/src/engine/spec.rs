@@ -48,7 +48,7 @@ impl Flow {
             }
             Planned::Job { job, image } => {
                 let image = self.stages[*image as usize].image.as_ref()?;
-                Work::Job(Box::new(self.job_spec(&self.document.jobs[*job], image, row, surroundings)?))
+                Work::Job(Box::new(self.job_spec(&self.document.jobs[*job], image, row)?))
             }
         };
         let owner = &self.row.owner;
@@ -64,16 +64,11 @@ impl Flow {
             },
             work,
             timeout_seconds: plan.timeout_seconds,
+            forbidden: surroundings.forbidden.clone(),
         })
     }
 
-    fn job_spec(
-        &self,
-        job: &Job,
-        image: &JobImage,
-        row: &RunRow,
-        surroundings: &Surroundings,
-    ) -> Option<JobSpec> {
+    fn job_spec(&self, job: &Job, image: &JobImage, row: &RunRow) -> Option<JobSpec> {
         let Grant { cpus, memory, devices, .. } = row.grant.clone()?;
         let env = self.environment(job, image, row);
         let lookup = |name: &str| env.get(name).cloned();
@@ -119,7 +114,6 @@ impl Flow {
             pids: MAX_PIDS,
             devices,
             isolated_network: job.isolated,
-            forbidden: surroundings.forbidden.clone(),
         })
     }
 

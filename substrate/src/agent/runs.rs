@@ -12,7 +12,7 @@
 //! | [`folder`] | what is on disk of a run |
 //! | [`life`] | a run from its acceptance to its end |
 //! | [`job`], [`node_containers`], [`artifacts`], [`images`] | containers, and what they need |
-//! | [`volumes`], [`transfer`], [`public_http`] | folders of workflows; files into and out of them |
+//! | [`volumes`], [`transfer`], [`public_http`], [`reach`] | folders of workflows; files into and out of them |
 //! | [`log`] | logs to the server |
 //! | [`servers`] | the fleet port with the certificate of the moment |
 //!
@@ -27,6 +27,7 @@ pub mod life;
 pub mod log;
 pub mod node_containers;
 pub mod public_http;
+pub mod reach;
 pub mod servers;
 pub mod state;
 pub mod transfer;

@@ -448,26 +448,45 @@ fn substrate() {
         "substrate",
         PLAIN,
         &expect![[r#"
-        --- /etc/systemd/system/bedplate-substrate.service 644
-        # Written by Bedplate (overlay substrate); changes are lost.
-        [Unit]
-        Description=Bedplate node agent
-        After=network.target
-        StartLimitIntervalSec=0
+            --- /etc/systemd/system/bedplate-jobs.service 644
+            # Written by Bedplate (overlay substrate); changes are lost.
+            [Unit]
+            Description=Bedplate jobs
+            # Jobs outlive the agent; they end with this unit.
 
-        [Service]
-        Type=notify
-        ExecStart=/usr/lib/bedplate/substrate agent
-        Restart=always
-        RestartSec=2
-        TimeoutStartSec=infinity
-        # What the agent started outlives it.
-        KillMode=process
+            [Service]
+            Type=notify
+            ExecStart=/usr/lib/bedplate/substrate jobs-holder
+            Delegate=yes
+            TasksMax=infinity
+            # Without its holder systemd would end the unit, and every job with it.
+            OOMScoreAdjust=-1000
+            Restart=always
+            TimeoutStopSec=15
 
-        [Install]
-        WantedBy=multi-user.target
-        --- /etc/systemd/system/multi-user.target.wants/bedplate-substrate.service -> ../bedplate-substrate.service
-    "#]],
+            [Install]
+            WantedBy=multi-user.target
+            --- /etc/systemd/system/bedplate-substrate.service 644
+            # Written by Bedplate (overlay substrate); changes are lost.
+            [Unit]
+            Description=Bedplate node agent
+            Wants=bedplate-jobs.service
+            After=network.target bedplate-jobs.service
+            StartLimitIntervalSec=0
+
+            [Service]
+            Type=notify
+            ExecStart=/usr/lib/bedplate/substrate agent
+            Restart=always
+            RestartSec=2
+            TimeoutStartSec=infinity
+            # What the agent started outlives it.
+            KillMode=process
+
+            [Install]
+            WantedBy=multi-user.target
+            --- /etc/systemd/system/multi-user.target.wants/bedplate-substrate.service -> ../bedplate-substrate.service
+        "#]],
     );
 }
 

@@ -96,7 +96,7 @@ fn describe(parts: &Parts<'_>) -> ContainerSpec {
         pids: job.pids,
         devices: job.devices.iter().map(PathBuf::from).collect(),
         isolated_network: job.isolated_network,
-        forbidden: job.forbidden.clone(),
+        forbidden: spec.forbidden.clone(),
         // What is written there counts as memory of the job, so its limit is the job's.
         upper_bytes: job.memory_bytes,
         timeout_seconds: spec.timeout_seconds,
@@ -128,7 +128,6 @@ mod tests {
             pids: 100,
             devices: vec!["/dev/nvidia0".into()],
             isolated_network: true,
-            forbidden: vec!["192.0.2.1:80".parse().unwrap()],
         };
         RunSpec {
             run: RunId(uuid::Uuid::from_u128(7)),
@@ -137,6 +136,7 @@ mod tests {
             user: RunUser { name: "ada".into(), uid: 1000, gid: 1001, groups: vec![1002] },
             work: Work::Job(Box::new(job)),
             timeout_seconds: 60,
+            forbidden: vec!["192.0.2.1:80".parse().unwrap()],
         }
     }
 

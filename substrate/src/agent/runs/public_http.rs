@@ -9,6 +9,8 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
+use super::reach::{Forbidden, Reach};
+
 /// Time to reach a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -47,18 +49,22 @@ pub enum PublicHttpError {
         #[source]
         source: io::Error,
     },
+    /// The server's own ports.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
     /// rustls or the client cannot be set up.
     #[error("cannot make an HTTP client: {0}")]
     Client(String),
 }
 
-/// A client that can speak to `url`.
+/// A client that can speak to `url`, and goes nowhere that is out of `reach`.
 ///
 /// # Errors
 /// [`PublicHttpError`].
-pub fn client(url: &str, authorities: &Path) -> Result<reqwest::Client, PublicHttpError> {
+pub fn client(url: &str, authorities: &Path, reach: &Reach) -> Result<reqwest::Client, PublicHttpError> {
     let parsed =
         url::Url::parse(url).map_err(|source| PublicHttpError::Url { url: url.to_owned(), source })?;
+    reach.announce(&parsed)?;
     // A redirect from http to https needs them too; without them only that fails.
     let roots = match (parsed.scheme(), roots(authorities)) {
         ("https", roots) => roots.map_err(|source| PublicHttpError::Authorities {
@@ -77,12 +83,26 @@ pub fn client(url: &str, authorities: &Path) -> Result<reqwest::Client, PublicHt
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
-        .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+        .dns_resolver(Arc::new(reach.clone()))
+        .redirect(redirects(reach.clone()))
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .user_agent(concat!("bedplate/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| failed(&error))
+}
+
+/// Follows redirects, none of them to what is out of reach.
+fn redirects(reach: Reach) -> reqwest::redirect::Policy {
+    reqwest::redirect::Policy::custom(move |attempt| {
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error(format!("more than {MAX_REDIRECTS} redirects"));
+        }
+        match reach.announce(attempt.url()) {
+            Ok(()) => attempt.follow(),
+            Err(error) => attempt.error(error),
+        }
+    })
 }
 
 fn roots(path: &Path) -> io::Result<RootCertStore> {
@@ -108,7 +128,7 @@ mod tests {
         let empty = place.path().join("empty.pem");
         std::fs::write(&empty, "").unwrap();
         let tell = |url, path: &Path| {
-            client(url, path)
+            client(url, path, &Reach::new(&["192.0.2.1:9480".parse().unwrap()]))
                 .map_or_else(|error| format!("{:#}", anyhow::Error::from(error)), |_| "ok".into())
         };
         assert_eq!(tell("http://server/file", Path::new("/none.pem")), "ok");
@@ -119,6 +139,7 @@ mod tests {
         );
         assert!(tell("https://server/file", &empty).ends_with("it holds no certificate"));
         assert_eq!(tell("ftp://server/file", &empty), "cannot transfer over \"ftp\"; use http or https");
+        assert!(tell("http://192.0.2.1:9480/", &empty).contains("no transfer goes there"));
         assert_eq!(tell("file", &empty), "\"file\" is no URL: relative URL without a base");
     }
 }

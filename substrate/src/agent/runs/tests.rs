@@ -212,11 +212,13 @@ impl Rig {
             pids: 10,
             devices: Vec::new(),
             isolated_network: false,
-            forbidden: Vec::new(),
         };
         spec(number, Work::Job(Box::new(job)))
     }
 }
+
+/// What no transfer may reach.
+const FORBIDDEN: &str = "127.0.0.1:9480";
 
 fn spec(number: u128, work: Work) -> RunSpec {
     let (uid, gid) = linux::root::own_ids();
@@ -227,6 +229,7 @@ fn spec(number: u128, work: Work) -> RunSpec {
         user: RunUser { name: "u".into(), uid, gid, groups: Vec::new() },
         work,
         timeout_seconds: 60,
+        forbidden: vec![FORBIDDEN.parse().unwrap()],
     }
 }
 
@@ -535,4 +538,35 @@ async fn a_download_that_breaks_off_goes_on_and_wrong_bytes_are_refused() {
     assert!(matches!(error, artifacts::ArtifactError::Space { .. }) && error.is_transient(), "{error}");
     // Nothing is left of what failed.
     assert_eq!(fs::read_dir(rig.places().artifacts).unwrap().count(), 1);
+}
+
+/// By its address, by a name, by a redirect.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_transfer_reaches_the_servers_own_ports() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    assert!(agent.run(spec(1, Work::Volume { volume: "v".into() })).await.outcome.is_success());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            if client.read(&mut request).await.is_ok() {
+                let head = format!(
+                    "HTTP/1.1 302 Found\r\nlocation: http://{FORBIDDEN}/x\r\ncontent-length: 0\r\n\r\n"
+                );
+                client.write_all(head.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let urls =
+        [format!("http://{FORBIDDEN}/x"), "http://localhost:9480/x".into(), format!("http://{elsewhere}/")];
+    for (number, url) in (2..).zip(urls) {
+        let source = Source::Http { url: url.clone() };
+        let ingress = Work::Ingress { volume: "v".into(), path: "f".into(), source };
+        let end = agent.run(spec(number, ingress)).await;
+        let Outcome::Failed { why, transient: false } = end.outcome else { panic!("{url}: {end:?}") };
+        assert!(why.contains("no transfer goes there"), "{url}: {why}");
+    }
 }

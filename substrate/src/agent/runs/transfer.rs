@@ -15,6 +15,7 @@ use super::{
     artifacts::{ArtifactError, SPACE_TO_SPARE, is_passing},
     folder::RunFolder,
     public_http::{self, PublicHttpError},
+    reach::{Forbidden, Reach},
     servers::ServersError,
     volumes::{self, VolumeError},
 };
@@ -84,7 +85,9 @@ impl TransferError {
             Self::Artifact(error) => error.is_transient(),
             Self::Client(_) => false,
             Self::Status { status, .. } => is_passing(*status),
-            Self::Http { source, .. } => !source.is_builder() && !source.is_redirect(),
+            Self::Http { source, .. } => {
+                !source.is_builder() && !source.is_redirect() && !is_out_of_reach(source)
+            }
             Self::File { source, .. } => volumes::is_transient(source),
             Self::Servers(_) | Self::NoServer | Self::Space(_) => true,
         }
@@ -94,6 +97,18 @@ impl TransferError {
     fn is_worth_another_attempt(&self) -> bool {
         matches!(self, Self::Http { .. } | Self::Status { .. } | Self::Servers(_)) && self.is_transient()
     }
+}
+
+/// A name led to what is out of reach.
+fn is_out_of_reach(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<Forbidden>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// How often it was tried.
@@ -133,7 +148,7 @@ impl<'a, C> Transfer<'a, C> {
         let mut attempts = Attempts::default();
         match source {
             Source::Http { url } => {
-                let client = public_http::client(url, &self.node.places.authorities)?;
+                let client = self.client(url)?;
                 self.folder.say(&format!("GET {}", shown(url)));
                 let length = loop {
                     let result = self.get(&client, url).await;
@@ -160,7 +175,7 @@ impl<'a, C> Transfer<'a, C> {
         let mut attempts = Attempts::default();
         let length = match destination {
             Destination::Http { url } => {
-                let client = public_http::client(url, &self.node.places.authorities)?;
+                let client = self.client(url)?;
                 self.folder.say(&format!("PUT {}", shown(url)));
                 loop {
                     let result = self.put(&client, url).await;
@@ -181,6 +196,10 @@ impl<'a, C> Transfer<'a, C> {
         };
         self.done(length);
         Ok(())
+    }
+
+    fn client(&self, url: &str) -> Result<reqwest::Client, PublicHttpError> {
+        public_http::client(url, &self.node.places.authorities, &Reach::new(&self.spec.forbidden))
     }
 
     fn done(&self, length: u64) {

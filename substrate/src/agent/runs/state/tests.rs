@@ -17,6 +17,7 @@ fn spec(number: u8) -> Box<RunSpec> {
         user: RunUser { name: "u".into(), uid: 1000, gid: 1000, groups: Vec::new() },
         work: Work::Volume { volume: "v".into() },
         timeout_seconds: 10,
+        forbidden: Vec::new(),
     })
 }
 
