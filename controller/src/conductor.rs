@@ -16,7 +16,7 @@ use api::{
     status::{NodeUpdate, Phase},
 };
 use fleet::{Fleet, RunMessage};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -86,6 +86,8 @@ pub(crate) struct Conductor {
     pub(crate) sender: mpsc::Sender<Order>,
     /// Workflows that look different now.
     pub(crate) changed: broadcast::Sender<WorkflowId>,
+    /// Held while the engine is ahead of the store: who reads both waits for it.
+    pub(crate) settled: Arc<RwLock<()>>,
     /// Runs that a node listed in this session, until its list is complete.
     pub(crate) lists: BTreeMap<NodeId, BTreeSet<RunId>>,
 }
@@ -101,37 +103,54 @@ impl Conductor {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut answers = Vec::new();
         loop {
-            tokio::select! {
+            let turn = tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(order) = self.orders.recv() => {
+                    let turn = self.turn().await;
                     self.take(order, &mut answers);
                     while answers.len() < MAX_BATCH && let Ok(order) = self.orders.try_recv() {
                         self.take(order, &mut answers);
                     }
+                    turn
                 }
                 Some(message) = messages.recv() => {
+                    let turn = self.turn().await;
                     self.hear(message, &mut answers);
                     while answers.len() < MAX_BATCH && let Ok(message) = messages.try_recv() {
                         self.hear(message, &mut answers);
                     }
+                    turn
                 }
-                update = updates.recv() => match update {
-                    Ok(update) => self.see_node(update).await,
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.see_all_nodes().await,
-                    Err(broadcast::error::RecvError::Closed) => return,
-                },
+                update = updates.recv() => {
+                    let turn = self.turn().await;
+                    match update {
+                        Ok(update) => self.see_node(update).await,
+                        Err(broadcast::error::RecvError::Lagged(_)) => self.see_all_nodes().await,
+                        Err(broadcast::error::RecvError::Closed) => return,
+                    }
+                    turn
+                }
                 _ = sweep.tick() => {
+                    let turn = self.turn().await;
                     if let Err(error) = self.sweep().await {
                         tracing::error!("old workflows cannot be forgotten: {}", causes(&error));
                     }
+                    turn
                 }
                 _ = tick.tick() => {
+                    let turn = self.turn().await;
                     self.see_deleted();
                     self.engine().tick(clock::now());
+                    turn
                 }
-            }
+            };
             self.settle(&mut answers).await;
+            drop(turn);
         }
+    }
+
+    async fn turn(&self) -> OwnedRwLockWriteGuard<()> {
+        self.settled.clone().write_owned().await
     }
 
     /// Forgets the oldest workflows that are over, with their logs and files.

@@ -91,6 +91,8 @@ struct Inner {
     access: Access,
     orders: mpsc::Sender<Order>,
     changed: broadcast::Sender<WorkflowId>,
+    /// Held by readers of both engine and store, so that they agree.
+    settled: Arc<tokio::sync::RwLock<()>>,
     /// The run whose log grew last, for those who follow one.
     grown: watch::Sender<Option<(RunId, u64)>>,
     /// Held from the choice of a place to its commit.
@@ -128,6 +130,7 @@ impl Controller {
         let engine = Arc::new(Mutex::new(engine));
         let (orders, incoming) = mpsc::channel(MAX_ORDERS);
         let changed = broadcast::channel(MAX_CHANGES).0;
+        let settled = Arc::new(tokio::sync::RwLock::new(()));
         let conductor = Conductor {
             engine: engine.clone(),
             store: store.clone(),
@@ -137,6 +140,7 @@ impl Controller {
             orders: incoming,
             sender: orders.clone(),
             changed: changed.clone(),
+            settled: settled.clone(),
             lists: std::collections::BTreeMap::new(),
         };
         Ok(Self(Arc::new(Inner {
@@ -147,6 +151,7 @@ impl Controller {
             access,
             orders,
             changed,
+            settled,
             grown: watch::channel(None).0,
             numbering: tokio::sync::Mutex::new(()),
             conductor: Mutex::new(Some(conductor)),

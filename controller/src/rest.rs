@@ -7,6 +7,8 @@ mod document;
 mod log;
 mod watch;
 
+use std::time::Duration;
+
 use access::{Principal, Refusal};
 use api::{
     problem::Problem,
@@ -37,6 +39,9 @@ const DEFAULT_LIMIT: u32 = 100;
 
 /// Most workflows, attempts or events in one answer.
 const MAX_LIMIT: u32 = 10_000;
+
+/// How long a reader waits for the store to have what the engine says.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Largest request, bytes: a document of the largest size with every character escaped.
 const MAX_BODY_BYTES: usize = 2 * api::workflow::MAX_DOCUMENT_BYTES;
@@ -93,6 +98,7 @@ async fn list(
 ) -> Result<Json<Vec<WorkflowSummary>>, Refusal> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     let is_seen = |summary: &WorkflowSummary| may_see(&principal, &summary.user);
+    let _settled = settled(&controller, "cannot list workflows").await?;
     let mut summaries: Vec<WorkflowSummary> = controller.engine().summaries();
     summaries.retain(is_seen);
     let known: Vec<WorkflowId> = summaries.iter().map(|summary| summary.id).collect();
@@ -151,6 +157,7 @@ async fn find(
         Ok(id) => id,
         Err(_) => named(controller, principal, wanted, title).await?.ok_or_else(unknown)?,
     };
+    let _settled = settled(controller, title).await?;
     let live = controller.engine().view(id);
     let view = match live {
         Some(view) => Some(view),
@@ -167,6 +174,17 @@ async fn find(
     Ok(view)
 }
 
+/// Waits until the store has what the engine says: a workflow that has just ended is in one of them.
+async fn settled<'a>(
+    controller: &'a Controller,
+    title: &str,
+) -> Result<tokio::sync::RwLockReadGuard<'a, ()>, Refusal> {
+    tokio::time::timeout(STORE_PATIENCE, controller.0.settled.read()).await.map_err(|_| {
+        let why = "the server cannot write its database at the moment; its log says why";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why)
+    })
+}
+
 /// The newest workflow of a name.
 async fn named(
     controller: &Controller,
@@ -175,6 +193,7 @@ async fn named(
     title: &str,
 ) -> Result<Option<WorkflowId>, Refusal> {
     let is_it = |summary: &&WorkflowSummary| summary.name == name && may_see(principal, &summary.user);
+    let _settled = settled(controller, title).await?;
     let live = controller.engine().summaries();
     if let Some(summary) = live.iter().find(is_it) {
         return Ok(Some(summary.id));

@@ -1,12 +1,17 @@
 //! `cargo xtask test vm`: one boot of the cluster, many checks.
 //!
 //! Each check is a function that returns a result. What one check breaks, the later ones that need it report; those
-//! that need a node which is not ready are not run and count as failed.
+//! that need a node which does not become ready are not run and count as failed.
 
-use anyhow::bail;
+use std::time::Duration;
+
+use anyhow::Context as _;
 use api::status::Phase;
 
 use crate::{checks, clock, cluster::Cluster, report::say};
+
+/// How long a node may take to be ready again after the check before: an agent that has just started measures first.
+const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 
 /// What checks tell later ones.
 #[derive(Debug, Default)]
@@ -40,7 +45,7 @@ pub(crate) fn lane(only: &[&str]) -> anyhow::Result<bool> {
     };
     for check in checks::ALL.iter().filter(is_wanted) {
         let began = clock::now();
-        let result = ready(&cluster, check.needs).and_then(|()| (check.run)(&mut cluster, &mut memory));
+        let result = ready(&mut cluster, check.needs).and_then(|()| (check.run)(&mut cluster, &mut memory));
         let seconds = began.elapsed().as_secs();
         match result {
             Ok(()) => {
@@ -59,12 +64,11 @@ pub(crate) fn lane(only: &[&str]) -> anyhow::Result<bool> {
     Ok(failed == 0)
 }
 
-fn ready(cluster: &Cluster, nodes: &[&str]) -> anyhow::Result<()> {
+fn ready(cluster: &mut Cluster, nodes: &[&'static str]) -> anyhow::Result<()> {
     for name in nodes {
-        let status = cluster.node(name)?.status;
-        if status.phase != Phase::Ready {
-            bail!("not run: {name} is {}", status.phase.as_str());
-        }
+        cluster
+            .wait_for_node(name, "be ready", SETTLE_LIMIT, |node| node.status.phase == Phase::Ready)
+            .context("not run")?;
     }
     Ok(())
 }

@@ -43,6 +43,7 @@ pub(crate) fn agent_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Resul
     let lines = |word: &str| (1..=1500).map(|n| format!("{word} {n}\n")).collect::<String>();
     let log = workflow::log(cluster, &id, "seven")?;
     ensure!(log == lines("before") + &lines("after"), "of its log came {} bytes", log.len());
+    cluster.wait_until_ready(name(&node)?)?;
     Ok(())
 }
 
@@ -79,4 +80,9 @@ fn begun(cluster: &Cluster, id: &str, job: &str) -> anyhow::Result<String> {
 fn address(node: &str) -> anyhow::Result<&'static str> {
     let found = MACHINES.iter().zip(ADDRESSES).find(|(machine, _)| machine.name == node);
     Ok(found.context("a node that is not ours")?.1)
+}
+
+fn name(node: &str) -> anyhow::Result<&'static str> {
+    let found = MACHINES.iter().find(|machine| machine.name == node);
+    Ok(found.context("a node that is not ours")?.name)
 }

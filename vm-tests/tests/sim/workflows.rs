@@ -304,3 +304,26 @@ fn a_node_that_reboots_in_mid_job_loses_it_and_the_job_runs_again() {
         Ok(())
     });
 }
+
+/// From start to end, without a pause between two looks: known all the time, and over only when all is written.
+#[test]
+fn a_workflow_is_never_unknown_and_never_over_too_early() {
+    in_namespace(async {
+        let (_cluster, _agents, ann) = cluster().await?;
+        for _ in 0..20 {
+            let id = start(&ann, document(&[("bad", "command: [exit, '3']")])).await?;
+            let workflow = loop {
+                let workflow = ann.workflow(&id).await?;
+                if workflow.summary.ended.is_some() {
+                    break workflow;
+                }
+                let listed = ann.workflows(100).await?;
+                assert!(listed.iter().any(|summary| summary.id.to_string() == id), "{id} is not listed");
+            };
+            assert_eq!(workflow.summary.state, State::Failed);
+            let attempts = ann.attempts(&id, None, 100).await?;
+            assert!(attempts.iter().all(|attempt| attempt.outcome.is_some()), "{attempts:?}");
+        }
+        Ok(())
+    });
+}
