@@ -10,6 +10,7 @@ packages=(
   mmdebstrap umoci skopeo docker-registry busybox-static  # images, their layers, and where they are pulled from
   iproute2 procps kmod openssh-client curl                # networks of the tests and access to nodes
   attr zstd xz-utils squashfs-tools                       # comparing images
+  crun runc                                               # peers in benchmarks
 )
 missing=()
 for package in "${packages[@]}"; do

@@ -94,7 +94,8 @@ pub async fn run() -> anyhow::Result<()> {
     tokio::spawn(renewal::keep_fresh(identity::PATH.into(), identity_in));
     let (runs, requests) = mpsc::channel(runs::MAX_REQUESTS);
     let servers = runs::servers::Servers::new(identity.clone());
-    let node = runs::Node::new(runs::Places::default(), servers, Mounting::default(), NodeContainers);
+    let node =
+        runs::Node::new(runs::Places::default(), servers, Mounting::default(), NodeContainers::default());
     tokio::spawn(async move {
         if let Err(error) = runs::keep(node, requests, outbox_in).await {
             tracing::error!("no runs on this node: {:#}", anyhow::Error::from(error));

@@ -1,18 +1,19 @@
 //! Containers: the start of a job on this node, in this program, without a runtime of others.
 //!
 //! ```text
-//! agent ── substrate run-container FOLDER     launcher: control groups, limits, egress filter; ends at once
-//!            └─ container init                PID 1 inside: files, output, timeout, end.json; outlives launcher and agent
-//!                 └─ payload                  the user's program, as the user
+//! agent ── substrate spawn-containers         prepares what all share; ends with the agent
+//!            └─ container init                PID 1 inside: files, output, timeout, end.json; outlives spawner and agent
+//!                 └─ payload                  the user's program, as the user, in the job's control group
 //! ```
 //! All that passes between agent and container are files of the run's folder (`agent/runs/folder.rs`) and SIGTERM to the
-//! init, which then reads `stop.json`. Launcher and init have one thread and no runtime.
+//! init, which then reads `stop.json`. Spawner and init have one thread and no runtime.
 //!
 //! | module | is |
 //! |---|---|
 //! | [`spec`] | `container.json` |
-//! | [`launcher`], [`init`], [`payload`] | the three processes |
+//! | [`spawner`], [`init`], [`payload`] | the three processes |
 //! | [`files`], [`devices`], [`identity_files`] | what a container sees |
+//! | [`system_calls`] | what it may ask of the kernel |
 //! | [`groups`], [`holder`] | control groups |
 //! | [`ending`], [`log`], [`record`] | timeouts and outcomes; output; the run's folder |
 
@@ -23,11 +24,12 @@ pub mod groups;
 pub mod holder;
 pub mod identity_files;
 pub mod init;
-pub mod launcher;
 pub mod log;
 pub mod payload;
 pub mod record;
+pub mod spawner;
 pub mod spec;
+pub mod system_calls;
 
 use std::path::Path;
 
@@ -59,9 +61,8 @@ pub fn signal_stop(folder: &Path) -> std::io::Result<()> {
 
 /// Takes away what a container that has ended could not take away itself.
 pub fn clean(folder: &Path) {
-    files::remove_remains(folder);
     if let Some(run) = folder.file_name() {
-        groups::Groups::at(&Path::new(groups::ROOT).join(groups::RUNS).join(run)).remove();
+        groups::remove(Path::new(run));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one binary of a node: `/init` of the stage-1 initramfs when it is PID 1, else a program with commands.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -16,12 +16,9 @@ struct Arguments {
 enum Command {
     /// Runs the agent; started by bedplate-substrate.service.
     Agent,
-    /// Starts the container of a run; called by the agent.
+    /// Starts containers; started by the agent.
     #[command(hide = true)]
-    RunContainer {
-        /// The run's folder.
-        folder: PathBuf,
-    },
+    SpawnContainers,
     /// Keeps the control group of all jobs; started by bedplate-jobs.service.
     #[command(hide = true)]
     JobsHolder,
@@ -33,7 +30,7 @@ fn main() -> ExitCode {
     }
     let result = match Arguments::parse().command {
         Command::Agent => run_agent(),
-        Command::RunContainer { folder } => with_log(|| Ok(substrate::container::launcher::launch(&folder)?)),
+        Command::SpawnContainers => with_log(|| Ok(substrate::container::spawner::serve()?)),
         Command::JobsHolder => with_log(|| {
             let Err(error) = substrate::container::holder::hold();
             Err(error.into())

@@ -1,9 +1,10 @@
 //! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it; `vm-tests lane WORD…`
-//! boots it and runs only the checks with a word in their names.
+//! boots it and runs only the checks with a word in their names. `vm-tests bench NAME` measures.
 //!
 //! Started by `cargo xtask demo` and `cargo xtask test vm`, as root, after the build of server and agent.
 
 mod accelerator;
+mod bench;
 mod checks;
 mod clock;
 mod cluster;
@@ -28,10 +29,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
+        ["bench", "container"] => bench::container(None).map(|()| true),
+        ["bench", "container", rounds] => bench::container(Some(rounds)).map(|()| true),
         ["demo"] => demo::demo().map(|()| true),
         ["lane", only @ ..] => lane::lane(only),
         _ => {
-            report::complain("usage: vm-tests demo | lane [WORD…]");
+            report::complain("usage: vm-tests demo | lane [WORD…] | bench container [ROUNDS]");
             return ExitCode::from(2);
         }
     };

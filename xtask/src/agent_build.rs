@@ -25,13 +25,21 @@ const RUSTFLAGS: &str = "-C target-feature=+crt-static --cfg getrandom_backend=\
 /// # Errors
 /// If cargo fails (its messages went to standard error), or the result asks for a dynamic loader.
 pub(crate) fn build(release: bool) -> anyhow::Result<PathBuf> {
+    build_static("substrate", release)
+}
+
+/// As [`build`], for another program of the workspace: `target/NAME`.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn build_static(name: &str, release: bool) -> anyhow::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let folder = root.join("target/agent");
     let profile = if release { "agent-release" } else { "agent" };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let status = cargo_command(&cargo)
         .current_dir(root)
-        .args(["build", "--package", "substrate", "--bin", "substrate", "--target", TARGET])
+        .args(["build", "--package", name, "--bin", name, "--target", TARGET])
         .args(["--profile", profile])
         .arg("--target-dir")
         .arg(&folder)
@@ -40,12 +48,12 @@ pub(crate) fn build(release: bool) -> anyhow::Result<PathBuf> {
         .status()
         .context("cannot start cargo")?;
     if !status.success() {
-        bail!("cargo could not build the substrate binary ({status}); its messages are above");
+        bail!("cargo could not build the static {name} ({status}); its messages are above");
     }
-    let built = folder.join(TARGET).join(profile).join("substrate");
+    let built = folder.join(TARGET).join(profile).join(name);
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     check_static(&bytes).with_context(|| format!("{} is not the binary wanted", built.display()))?;
-    publish(&bytes, &root.join("target/substrate"))
+    publish(&bytes, &root.join("target").join(name))
 }
 
 #[expect(clippy::disallowed_methods, reason = "xtask drives cargo")]

@@ -21,6 +21,13 @@ pub(crate) enum Lane {
     Vm,
 }
 
+/// A benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Bench {
+    /// From the request to the end of a container, beside crun and runc.
+    Container,
+}
+
 /// Started as built: `cargo run` for one package would build its dependencies again, with the features of that one only.
 const VM_TESTS: &str = "target/debug/vm-tests";
 
@@ -56,6 +63,22 @@ pub(crate) fn demo() -> anyhow::Result<()> {
     run("cargo", &["build", "--quiet", "--package", "bedplate", "--package", "vm-tests"])?;
     agent_build::build(false)?;
     run(VM_TESTS, &["demo"])
+}
+
+/// Builds what a benchmark needs and runs it. Its last line is `NAME: ratio R (ours A unit, PEER B unit)`.
+///
+/// # Errors
+/// If the build or the benchmark fails.
+pub(crate) fn bench(name: Bench) -> anyhow::Result<()> {
+    match name {
+        Bench::Container => {
+            require_root("the machine's image")?;
+            run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;
+            agent_build::build(true)?;
+            agent_build::build_static("guest", true)?;
+            run(VM_TESTS, &["bench", "container"])
+        }
+    }
 }
 
 /// Everything that the lanes run: programs, tests, and the static agent.

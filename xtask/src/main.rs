@@ -25,6 +25,11 @@ enum Command {
         /// Only this lane.
         lane: Option<lanes::Lane>,
     },
+    /// Measure beside a peer, with optimised programs.
+    Bench {
+        /// What.
+        name: lanes::Bench,
+    },
     /// Check what the lints cannot: edges between crates, sizes, paths in documents.
     Tidy,
     /// Build the static substrate binary, target/substrate.
@@ -50,6 +55,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo => lanes::demo(),
         Command::Test { lane } => lanes::test(lane),
+        Command::Bench { name } => lanes::bench(name),
         Command::Tidy => tidy::tidy(),
         Command::Agent { release } => {
             let path = agent_build::build(release)?;

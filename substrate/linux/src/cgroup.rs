@@ -8,11 +8,17 @@
 
 pub mod cpu;
 pub mod cpuset;
+pub mod freezer;
+pub mod hugetlb;
+pub mod io;
 pub mod memory;
 pub mod pids;
+pub mod pressure;
+pub mod rdma;
 
 use std::{
-    fs, io,
+    fs,
+    io::{Error, ErrorKind, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -57,11 +63,18 @@ impl Cgroup {
     /// `ENOENT` without a parent, `EAGAIN` past the limits of `cgroup.max.*`.
     pub fn make(&self) -> Result<()> {
         match fs::create_dir(&self.path) {
-            Err(errno) if errno.kind() != io::ErrorKind::AlreadyExists => {
+            Err(errno) if errno.kind() != ErrorKind::AlreadyExists => {
                 Err(LinuxError::path("make the cgroup", &self.path, errno))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether it has a controller.
+    #[must_use]
+    pub fn has(&self, controller: &str) -> bool {
+        self.read("cgroup.controllers")
+            .is_ok_and(|names| names.split_whitespace().any(|name| name == controller))
     }
 
     /// Lets the groups below this one have `controllers`.
@@ -108,7 +121,7 @@ impl Cgroup {
         let deadline = crate::clock::monotonic() + EMPTY_DEADLINE;
         while self.is_populated()? {
             if crate::clock::monotonic() > deadline {
-                let late = io::Error::from_raw_os_error(libc::ETIMEDOUT);
+                let late = Error::from_raw_os_error(libc::ETIMEDOUT);
                 return Err(LinuxError::path("empty the cgroup", &self.path, late));
             }
             std::thread::sleep(EMPTY_PAUSE);
@@ -122,7 +135,7 @@ impl Cgroup {
     /// `EBUSY` while processes or groups are in it.
     pub fn remove(&self) -> Result<()> {
         match fs::remove_dir(&self.path) {
-            Err(errno) if errno.kind() != io::ErrorKind::NotFound => {
+            Err(errno) if errno.kind() != ErrorKind::NotFound => {
                 Err(LinuxError::path("remove the cgroup", &self.path, errno))
             }
             _ => Ok(()),
@@ -136,7 +149,7 @@ impl Cgroup {
         let written = fs::OpenOptions::new()
             .write(true)
             .open(&path)
-            .and_then(|mut open| io::Write::write_all(&mut open, value.as_bytes()));
+            .and_then(|mut open| open.write_all(value.as_bytes()));
         let step = "write a limit into";
         written.map_err(|errno| LinuxError::new(step, format!("{} ({value})", path.display()), errno))
     }

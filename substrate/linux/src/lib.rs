@@ -8,9 +8,11 @@
 
 mod error;
 
+pub mod bpf;
 pub mod cgroup;
 pub mod clock;
 pub mod console;
+pub mod device_filter;
 pub mod egress;
 pub mod exec;
 pub mod loop_device;
@@ -20,6 +22,7 @@ pub mod namespace;
 pub mod power;
 pub mod process;
 pub mod root;
+pub mod seccomp;
 pub mod switch_root;
 pub mod udp;
 

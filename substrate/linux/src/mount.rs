@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     fs,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt, PermissionsExt},
     },
     path::Path,
@@ -12,12 +12,12 @@ use std::{
 
 use rustix::{
     fs::CWD,
-    mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
+    mount::{FsMountFlags, FsOpenFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
 
 use crate::{LinuxError, Result};
 
-pub use rustix::mount::MountFlags as Flags;
+pub use rustix::mount::{MountAttrFlags as Attributes, MountFlags as Flags};
 
 /// Makes the folder `path` with `mode`, and its parents, unless it exists. An existing one gets `mode` too.
 ///
@@ -88,6 +88,43 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
     })
 }
 
+/// A new file system of `kind` with its options as pairs, mounted nowhere yet (`fsopen(2)`, `fsconfig(2)`, `fsmount(2)`). An
+/// option without a value is a pair with an empty one.
+///
+/// # Errors
+/// As [`mount`].
+pub fn new(kind: &str, options: &[(&str, &str)], attributes: Attributes) -> Result<OwnedFd> {
+    let make = || {
+        let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for (key, value) in options {
+            if value.is_empty() {
+                rustix::mount::fsconfig_set_flag(context.as_fd(), *key)?;
+            } else {
+                rustix::mount::fsconfig_set_string(context.as_fd(), *key, *value)?;
+            }
+        }
+        rustix::mount::fsconfig_create(context.as_fd())?;
+        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    make().map_err(|errno| LinuxError::new("make the file system", kind, errno))
+}
+
+/// An overlay of the folder `upper` over `lower`, mounted nowhere yet. `work` is an empty folder on the file system of `upper`.
+///
+/// # Errors
+/// As [`mount_overlay`].
+pub fn new_overlay(lower: &Path, upper: &Path, work: &Path, attributes: Attributes) -> Result<OwnedFd> {
+    let mut options = Vec::new();
+    for (key, path) in [("lowerdir", lower), ("upperdir", upper), ("workdir", work)] {
+        let text = path.to_str().filter(|text| !text.contains([',', ':', '\\']));
+        let text = text.ok_or_else(|| {
+            LinuxError::path("name in the options of overlayfs", path, rustix::io::Errno::INVAL)
+        })?;
+        options.push((key, text));
+    }
+    new("overlay", &options, attributes)
+}
+
 /// A copy of what is mounted at `path`, or of the folder or file there, that is attached nowhere yet: it can be taken into a
 /// root from which `path` cannot be seen (`open_tree(2)`).
 ///
@@ -99,14 +136,53 @@ pub fn detached(path: &Path) -> Result<OwnedFd> {
         .map_err(|errno| LinuxError::path("take the mount of", path, errno))
 }
 
-/// Attaches what [`detached`] gave at `target` with flags of its own.
+/// Sets attributes of a mount, besides those it has (`mount_setattr(2)`).
+///
+/// # Errors
+/// `ENOSYS` before kernel 5.12.
+pub fn restrict(tree: BorrowedFd<'_>, attributes: Attributes) -> Result<()> {
+    #[repr(C)]
+    struct MountAttributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    let set = MountAttributes { set: attributes.bits().into(), clear: 0, propagation: 0, user_namespace: 0 };
+    // SAFETY: the empty path and the attributes live until the call returns, which reads them with the size that is told.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const set,
+            size_of::<MountAttributes>(),
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    Err(LinuxError::new("restrict", "a mount", std::io::Error::last_os_error()))
+}
+
+/// Attaches what [`new`] or [`detached`] gave at `target`.
 ///
 /// # Errors
 /// `target` does not exist, or one is a folder and the other a file (`ENOTDIR`).
-pub fn attach(tree: OwnedFd, target: &Path, flags: MountFlags) -> Result<()> {
+pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> Result<()> {
     rustix::mount::move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(|errno| LinuxError::path("mount on", target, errno))?;
-    remount(target, flags | MountFlags::BIND, "")
+        .map_err(|errno| LinuxError::path("mount on", target, errno))
+}
+
+/// As [`attach`], at a folder or file that was opened; `name` is what it is called in errors.
+///
+/// # Errors
+/// One is a folder and the other a file (`ENOTDIR`).
+pub fn attach_at(tree: BorrowedFd<'_>, place: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", place, "", flags)
+        .map_err(|errno| LinuxError::path("mount on", name, errno))
 }
 
 /// Makes the mount at `new_root` the root of this mount namespace and lets go of the old one (`pivot_root(2)`, the form

@@ -190,6 +190,18 @@ pub fn reset_signals() -> Result<()> {
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(fail)
 }
 
+/// Lets the kernel forget children that have ended (`wait(2)`, "notes"); a copy of this process that waits for its own
+/// children calls [`reset_signals`].
+///
+/// # Errors
+/// None that the kernel is known to give.
+pub fn leave_no_zombies() -> Result<()> {
+    // SAFETY: SIG_IGN is no handler of ours, so no code runs in signal context because of this call.
+    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) }
+        .map(drop)
+        .map_err(|errno| LinuxError::new("ignore", "children that end", errno))
+}
+
 /// Replaces this process by a program with an environment of its own.
 ///
 /// # Errors

@@ -132,6 +132,58 @@ impl Root {
         make().map_err(|errno| self.error("make the folder", path, errno))
     }
 
+    /// The folder at `path`, to mount something on. It and the folders above it are made if they do not exist; links are
+    /// followed within the root.
+    ///
+    /// # Errors
+    /// Something on the way is no folder, or a link that leads nowhere.
+    pub fn place_folder(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        if let Ok(found) = self.resolve(path, flags) {
+            return Ok(found);
+        }
+        self.make_parents(path)?;
+        let place = || {
+            let (parent, name) = self.parent(path)?;
+            match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
+                // Something is there: what it is shows when it is opened.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+            self.resolve(path, flags)
+        };
+        place().map_err(|errno| self.error("make a place for", path, errno))
+    }
+
+    /// The file at `path`, to mount something on; as [`Self::place_folder`].
+    ///
+    /// # Errors
+    /// As [`Self::place_folder`].
+    pub fn place_file(&self, path: &Path) -> Result<OwnedFd> {
+        if let Ok(found) = self.resolve(path, OFlags::PATH) {
+            return Ok(found);
+        }
+        self.make_parents(path)?;
+        let place = || {
+            let (parent, name) = self.parent(path)?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))?;
+            self.resolve(path, OFlags::PATH)
+        };
+        place().map_err(|errno| self.error("make a place for", path, errno))
+    }
+
+    /// Makes the folders above `path` that do not exist, with mode 0755.
+    ///
+    /// # Errors
+    /// As [`Self::place_folder`].
+    pub fn make_parents(&self, path: &Path) -> Result<()> {
+        match path.parent().filter(|parent| parent.parent().is_some()) {
+            Some(parent) => self.place_folder(parent, 0o755).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Gives a folder another owner and mode.
     ///
     /// # Errors

@@ -20,6 +20,7 @@
 //! The keeper never waits for the server: orders are dealt with while reports wait.
 
 pub mod artifacts;
+mod changes;
 pub mod folder;
 pub mod images;
 pub mod job;
@@ -116,6 +117,7 @@ pub struct Node<C> {
     pub volumes: Volumes,
     /// What starts containers.
     pub containers: C,
+    changes: changes::Changes,
 }
 
 impl<C> std::fmt::Debug for Node<C> {
@@ -130,7 +132,7 @@ impl<C: Containers> Node<C> {
         let artifacts = Artifacts::new(places.artifacts.clone(), servers.clone());
         let images = Images::new(places.images.clone(), mounting);
         let volumes = Volumes::new(places.volumes.clone());
-        Self { places, servers, artifacts, images, volumes, containers }
+        Self { places, servers, artifacts, images, volumes, containers, changes: changes::Changes::default() }
     }
 }
 

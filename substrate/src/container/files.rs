@@ -2,26 +2,27 @@
 //! and files. Made in the container's own mount namespace, by its init.
 //!
 //! What comes from the node (volumes, devices) is taken as detached mounts while it can still be seen. Then the root is
-//! changed, and all that follows happens inside it: no link in an image leads out of it.
+//! changed, and all that follows happens inside it, by paths that are resolved in it: no link of an image leads out of it,
+//! nor through what the init has open.
 //!
 //! ```text
-//! FOLDER/root            tmpfs of the size that the job may write, its memory
-//!   upper work           what is written
-//!   merged               overlay over the image: becomes /
+//! FOLDER     tmpfs of the size that the job may write, its memory: upper, work
+//!   over it  overlay of upper over the image: becomes /
 //! ```
+//! Both are mounted over the run's folder, in this mount namespace only: they need no place of their own on the node.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::Read as _,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
 };
 
 use linux::{
     LinuxError,
-    mount::{self, Flags},
+    mount::{self, Attributes},
     namespace,
-    root::{Ownership, Root},
+    root::{Entry, Ownership, Root},
 };
 
 use super::{
@@ -29,28 +30,34 @@ use super::{
     spec::{Bind, ContainerSpec, Placed},
 };
 
-/// What only root of the node needs to see: (path, is it a folder). Those that a kernel has not are passed over.
-const MASKED: [(&str, bool); 11] = [
-    ("/proc/acpi", true),
-    ("/proc/asound", true),
-    ("/proc/scsi", true),
-    ("/sys/firmware", true),
-    ("/sys/devices/virtual/powercap", true),
-    ("/proc/interrupts", false),
-    ("/proc/kcore", false),
-    ("/proc/keys", false),
-    ("/proc/latency_stats", false),
-    ("/proc/sched_debug", false),
-    ("/proc/timer_list", false),
+/// Folders that only root of the node needs to see. Those that a kernel has not are passed over.
+pub const MASKED_FOLDERS: [&str; 5] =
+    ["/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"];
+
+/// Such files.
+pub const MASKED_FILES: [&str; 6] = [
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/timer_list",
 ];
 
 /// Parts of `/proc` that change the node.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Longest `/etc/resolv.conf` taken from the node, bytes.
 const MAX_RESOLV_BYTES: u64 = 64 << 10;
 
 const ROOT_FILE: Ownership = Ownership { uid: 0, gid: 0, mode: 0o644 };
+
+/// No programs, set-user-ID or devices.
+pub(super) const INERT: Attributes =
+    Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV).union(Attributes::MOUNT_ATTR_NOEXEC);
+
+/// Programs, as the user that starts them.
+const USERS: Attributes = Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV);
 
 /// What was taken from the node before the root is changed.
 #[derive(Debug)]
@@ -68,30 +75,28 @@ struct Taken<'a> {
 pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
     namespace::keep_mounts_private()?;
     let taken = take(spec)?;
-    mount::pivot_to(&overlay(spec, folder)?)?;
-    kernel_file_systems(spec)?;
-    devices::make(spec.upper_bytes)?;
-    for (path, tree) in taken.devices {
-        devices::grant(path, tree)?;
-    }
-    for path in READ_ONLY {
-        make_read_only(Path::new(path))?;
-    }
-    for (path, is_folder) in MASKED {
-        mask(Path::new(path), is_folder)?;
-    }
+    let has_names = overlay(spec, folder, &taken.resolv)?;
+    mount::pivot_to(folder)?;
     let root = Root::open(Path::new("/"))?;
-    names(spec, &root, &taken.resolv)?;
+    kernel_file_systems(spec, &root)?;
+    devices::make(&root, spec.upper_bytes)?;
+    for (path, tree) in taken.devices {
+        devices::grant(&root, path, &tree)?;
+    }
+    protect()?;
+    if !has_names {
+        root.place_folder(Path::new("/etc"), 0o755)?;
+        names(spec, &root, &root, &taken.resolv)?;
+    }
     for (bind, tree) in taken.binds {
+        let read_only = if bind.read_only { Attributes::MOUNT_ATTR_RDONLY } else { Attributes::empty() };
+        mount::restrict(tree.as_fd(), USERS | read_only)?;
         let target = Path::new(&bind.target);
-        make_parents(target)?;
-        make_folder(target, 0o755)?;
-        let read_only = if bind.read_only { Flags::RDONLY } else { Flags::empty() };
-        mount::attach(tree, target, read_only | Flags::NOSUID | Flags::NODEV)?;
+        mount::attach_at(tree.as_fd(), root.place_folder(target, 0o755)?.as_fd(), target)?;
     }
     for (placed, mut content) in taken.files {
         let target = Path::new(&placed.target);
-        make_parents(target)?;
+        root.make_parents(target)?;
         root.write_file(target, &mut content, Ownership { uid: 0, gid: 0, mode: placed.mode })?;
     }
     Ok(())
@@ -118,30 +123,42 @@ fn take(spec: &ContainerSpec) -> Result<Taken<'_>, LinuxError> {
     })
 }
 
-/// Mounts the overlay; where it is.
-fn overlay(spec: &ContainerSpec, folder: &Path) -> Result<PathBuf, LinuxError> {
-    let base = folder.join("root");
-    mount::make_folder(&base, 0o700)?;
-    let size = format!("mode=0755,size={}", spec.upper_bytes);
-    mount::mount(Path::new("tmpfs"), &base, "tmpfs", Flags::NOSUID | Flags::NODEV, &size)?;
-    let [upper, work, merged] = ["upper", "work", "merged"].map(|name| base.join(name));
-    for folder in [&upper, &work, &merged] {
+/// Mounts the overlay over `folder`. `true` if the names are in it: where the image has an ordinary `/etc`, they are written
+/// beside it, before overlayfs has to look at each.
+fn overlay(spec: &ContainerSpec, folder: &Path, resolv: &[u8]) -> Result<bool, LinuxError> {
+    let size = spec.upper_bytes.to_string();
+    let writable = mount::new("tmpfs", &[("mode", "0755"), ("size", &size)], USERS)?;
+    mount::attach(writable.as_fd(), folder)?;
+    let [upper, work] = ["upper", "work"].map(|name| folder.join(name));
+    for folder in [&upper, &work] {
         mount::make_folder(folder, 0o755)?;
     }
-    mount::mount_overlay(&spec.lower, &upper, &work, &merged)?;
-    // The overlay is a file system of its own: the flags of those below it do not count.
-    mount::remount(&merged, Flags::BIND | Flags::NOSUID | Flags::NODEV, "")?;
-    Ok(merged)
+    let (image, etc) = (Root::open(&spec.lower)?, Path::new("/etc"));
+    let has_etc = match image.look(etc)? {
+        Some(Entry::Folder(as_)) => {
+            let written = Root::open(&upper)?;
+            written.make_folder(etc, as_)?;
+            names(spec, &image, &written, resolv)?;
+            true
+        }
+        _ => false,
+    };
+    // The overlay is a file system of its own: the attributes of those below it do not count.
+    let merged = mount::new_overlay(&spec.lower, &upper, &work, USERS)?;
+    mount::attach(merged.as_fd(), folder)?;
+    Ok(has_etc)
 }
 
-fn kernel_file_systems(spec: &ContainerSpec) -> Result<(), LinuxError> {
-    let quiet = Flags::NOSUID | Flags::NODEV | Flags::NOEXEC;
-    for (path, mode) in [("/proc", 0o555), ("/sys", 0o555), ("/dev", 0o755), ("/etc", 0o755)] {
-        make_folder(Path::new(path), mode)?;
+fn kernel_file_systems(spec: &ContainerSpec, root: &Root) -> Result<(), LinuxError> {
+    for (kind, place, attributes) in
+        [("proc", "/proc", INERT), ("sysfs", "/sys", INERT | Attributes::MOUNT_ATTR_RDONLY)]
+    {
+        let (tree, place) = (mount::new(kind, &[], attributes)?, Path::new(place));
+        mount::attach_at(tree.as_fd(), root.place_folder(place, 0o555)?.as_fd(), place)?;
     }
-    make_folder(Path::new("/tmp"), 0o1777)?;
-    mount::mount(Path::new("proc"), Path::new("/proc"), "proc", quiet, "")?;
-    mount::mount(Path::new("sysfs"), Path::new("/sys"), "sysfs", quiet | Flags::RDONLY, "")?;
+    if !root.leads_to_folder(Path::new("/tmp")) {
+        root.make_folder(Path::new("/tmp"), Ownership { uid: 0, gid: 0, mode: 0o1777 })?;
+    }
     namespace::set_host_name(&spec.hostname)?;
     if spec.isolated_network {
         namespace::turn_loopback_on()?;
@@ -149,39 +166,41 @@ fn kernel_file_systems(spec: &ContainerSpec) -> Result<(), LinuxError> {
     Ok(())
 }
 
-/// Makes a folder with `mode`, if nothing is there.
-fn make_folder(path: &Path, mode: u32) -> Result<(), LinuxError> {
-    if path.is_dir() {
-        return Ok(());
+/// Covers what a job must not see or change of the kernel. The paths lie in what was just mounted.
+fn protect() -> Result<(), LinuxError> {
+    for path in READ_ONLY.map(Path::new) {
+        if let Some(tree) = detached_if_there(path)? {
+            mount::restrict(tree.as_fd(), INERT | Attributes::MOUNT_ATTR_RDONLY)?;
+            mount::attach(tree.as_fd(), path)?;
+        }
     }
-    mount::make_folder(path, mode)
+    let mut empty: Option<&Path> = None;
+    for path in MASKED_FOLDERS.map(Path::new).into_iter().filter(|path| path.is_dir()) {
+        let tree = match empty {
+            Some(first) => mount::detached(first)?,
+            None => {
+                let options = [("size", "4096"), ("nr_inodes", "1"), ("mode", "0555")];
+                mount::new("tmpfs", &options, INERT | Attributes::MOUNT_ATTR_RDONLY)?
+            }
+        };
+        mount::attach(tree.as_fd(), path)?;
+        empty = Some(path);
+    }
+    for path in MASKED_FILES.map(Path::new).into_iter().filter(|path| path.exists()) {
+        mount::attach(mount::detached(Path::new("/dev/null"))?.as_fd(), path)?;
+    }
+    Ok(())
 }
 
-fn make_parents(path: &Path) -> Result<(), LinuxError> {
-    path.parent().map_or(Ok(()), |parent| make_folder(parent, 0o755))
+fn detached_if_there(path: &Path) -> Result<Option<OwnedFd>, LinuxError> {
+    match mount::detached(path) {
+        Err(error) if error.raw() == Some(libc::ENOENT) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
-fn make_read_only(path: &Path) -> Result<(), LinuxError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let flags = Flags::RDONLY | Flags::NOSUID | Flags::NODEV | Flags::NOEXEC;
-    mount::attach(mount::detached(path)?, path, flags)
-}
-
-fn mask(path: &Path, is_folder: bool) -> Result<(), LinuxError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    if is_folder {
-        let flags = Flags::RDONLY | Flags::NOSUID | Flags::NODEV | Flags::NOEXEC;
-        return mount::mount(Path::new("tmpfs"), path, "tmpfs", flags, "size=0,nr_inodes=1");
-    }
-    mount::bind(Path::new("/dev/null"), path)
-}
-
-/// `/etc/hostname`, `hosts`, `resolv.conf`, and lines for the user in `passwd` and `group`.
-fn names(spec: &ContainerSpec, root: &Root, resolv: &[u8]) -> Result<(), LinuxError> {
+/// `/etc/hostname`, `hosts`, `resolv.conf`, and lines for the user in `passwd` and `group`, which are those of the `image`.
+fn names(spec: &ContainerSpec, image: &Root, root: &Root, resolv: &[u8]) -> Result<(), LinuxError> {
     let host = &spec.hostname;
     let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {host}\n::1 localhost ip6-localhost\n");
     root.write_file(Path::new("/etc/hostname"), &mut format!("{host}\n").as_bytes(), ROOT_FILE)?;
@@ -198,10 +217,10 @@ fn names(spec: &ContainerSpec, root: &Root, resolv: &[u8]) -> Result<(), LinuxEr
     ] {
         let path = Path::new(path);
         let mut text = String::new();
-        match root.look(path)? {
+        match image.look(path)? {
             None => {}
             // An image that has something else than a short text there knows its users in its own way.
-            _ => match root
+            _ => match image
                 .read(path)
                 .map(|file| file.take(identity_files::MAX_FILE_BYTES).read_to_string(&mut text))
             {
@@ -214,10 +233,4 @@ fn names(spec: &ContainerSpec, root: &Root, resolv: &[u8]) -> Result<(), LinuxEr
         }
     }
     Ok(())
-}
-
-/// The mount at which a run's tmpfs was made is only seen inside the container. What is left on the node is its folder.
-pub fn remove_remains(folder: &Path) {
-    // It is not there before a start, and not empty never.
-    let _ = fs::remove_dir(folder.join("root"));
 }

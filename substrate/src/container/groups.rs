@@ -1,77 +1,181 @@
-//! The control groups of a run, below the delegated unit `bedplate-jobs.service`:
+//! The control groups of jobs, below the delegated unit `bedplate-jobs.service`:
 //!
 //! ```text
-//! system.slice/bedplate-jobs.service/   cpuset, memory and pids for what is below
+//! system.slice/bedplate-jobs.service/   CONTROLLERS for what is below
 //!   holder/                             the process that keeps the unit alive (crate::container::holder)
-//!   runs/RUN/init/                      the container init, without limits
-//!   runs/RUN/payload/                   the job: cpuset, memory, pids, egress filter
+//!   inits/                              every container init, without limits
+//!   runs/RUN/                           the processes of one job: limits, device filter, egress filter
 //! ```
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, SocketAddrV4},
-    path::Path,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
 };
 
 use linux::{
     LinuxError,
-    cgroup::{Cgroup, cpuset, memory, pids},
-    egress::Filter,
+    bpf::Program,
+    cgroup::{Cgroup, cpuset, hugetlb, memory, pids, rdma},
+    device_filter::{self, Grant},
+    egress,
 };
 
-use super::spec::ContainerSpec;
+use super::{devices, spec::ContainerSpec};
 
 /// Where the kernel shows them.
 pub const ROOT: &str = "/sys/fs/cgroup";
 
-/// The folder of all runs, relative to [`ROOT`].
-pub const RUNS: &str = "system.slice/bedplate-jobs.service/runs";
+/// The unit's folder, relative to [`ROOT`].
+pub const UNIT: &str = "system.slice/bedplate-jobs.service";
 
-/// Controllers that limit jobs.
-pub const CONTROLLERS: [&str; 3] = ["cpuset", "memory", "pids"];
+/// The folder of all runs in the unit's.
+pub const RUNS: &str = "runs";
 
-/// The groups of one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The folder of the container inits in the unit's.
+pub const INITS: &str = "inits";
+
+/// Controllers that jobs need.
+pub const CONTROLLERS: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
+
+/// Controllers that not every kernel has. systemd knows none of them: they are enabled from the root down by us.
+pub const OPTIONAL_CONTROLLERS: [&str; 2] = ["hugetlb", "rdma"];
+
+/// Filters that are kept loaded. Most jobs of a node have the same.
+const MAX_KEPT: usize = 32;
+
+/// The groups as a spawner uses them.
+#[derive(Debug)]
 pub struct Groups {
-    run: Cgroup,
-    /// Of the container init.
-    pub init: Cgroup,
-    /// Of the job.
-    pub payload: Cgroup,
+    runs: PathBuf,
+    runs_folder: OwnedFd,
+    inits: OwnedFd,
+    has_huge_pages: bool,
+    has_rdma: bool,
+    device_filters: BTreeMap<Vec<Grant>, Program>,
+    egress_filters: BTreeMap<Vec<SocketAddrV4>, Program>,
+}
+
+/// The group of one run.
+#[derive(Debug)]
+pub struct RunGroup {
+    name: PathBuf,
+    runs: OwnedFd,
+    folder: OwnedFd,
 }
 
 impl Groups {
-    /// The groups of the run whose own is at `path`, whether they are there or not.
-    #[must_use]
-    pub fn at(path: &Path) -> Self {
-        let run = Cgroup::at(path);
-        Self { init: run.below("init"), payload: run.below("payload"), run }
-    }
-
-    /// Makes them, with every limit and the egress filter of `spec`.
+    /// The groups of the unit at `unit`, which its holder has made.
     ///
     /// # Errors
-    /// One limit cannot be set; the groups may be there in part.
-    pub fn make(&self, spec: &ContainerSpec) -> Result<(), LinuxError> {
-        self.run.make()?;
-        self.run.enable(&CONTROLLERS)?;
-        self.init.make()?;
-        self.payload.make()?;
-        cpuset::restrict(&self.payload, &spec.cpus, &spec.mems)?;
-        memory::limit(&self.payload, spec.memory_bytes)?;
-        pids::limit(&self.payload, spec.pids)?;
-        let forbidden = ipv4(&spec.forbidden)?;
-        if !forbidden.is_empty() {
-            Filter::load(&forbidden)?.attach(std::os::fd::AsFd::as_fd(&self.payload.open()?))?;
-        }
-        Ok(())
+    /// It has not.
+    pub fn open(unit: &Path) -> Result<Self, LinuxError> {
+        let runs = unit.join(RUNS);
+        let group = Cgroup::at(&runs);
+        Ok(Self {
+            runs_folder: group.open()?,
+            has_huge_pages: group.has("hugetlb"),
+            has_rdma: group.has("rdma"),
+            inits: Cgroup::at(unit.join(INITS)).open()?,
+            runs,
+            device_filters: BTreeMap::new(),
+            egress_filters: BTreeMap::new(),
+        })
     }
 
-    /// Removes them, as far as they are empty.
+    /// Where container inits are made.
+    #[must_use]
+    pub fn inits(&self) -> BorrowedFd<'_> {
+        self.inits.as_fd()
+    }
+
+    /// Makes the group of a run, with every limit and filter of `spec`.
+    ///
+    /// # Errors
+    /// One limit cannot be set. Nothing is left of the group then.
+    pub fn make(&mut self, name: &Path, spec: &ContainerSpec) -> Result<RunGroup, LinuxError> {
+        let group = Cgroup::at(self.runs.join(name));
+        group.make()?;
+        self.limit(&group, spec)
+            .and_then(|folder| {
+                let runs = self.runs_folder.try_clone();
+                let runs = runs.map_err(|errno| LinuxError::new("copy", "a descriptor", errno))?;
+                Ok(RunGroup { name: name.to_owned(), runs, folder })
+            })
+            .inspect_err(|_| {
+                let _ = group.remove();
+            })
+    }
+
+    fn limit(&mut self, group: &Cgroup, spec: &ContainerSpec) -> Result<OwnedFd, LinuxError> {
+        cpuset::restrict(group, &spec.cpus, &spec.mems)?;
+        memory::limit(group, spec.memory_bytes)?;
+        pids::limit(group, spec.pids)?;
+        if self.has_huge_pages {
+            hugetlb::forbid(group)?;
+        }
+        if self.has_rdma {
+            for adapter in devices::withheld_adapters(Path::new(devices::VERBS), &spec.devices)? {
+                rdma::forbid(group, &adapter)?;
+            }
+        }
+        let folder = group.open()?;
+        let grants = devices::grants(&spec.devices)?;
+        kept(&mut self.device_filters, grants, |grants| device_filter::load(grants))?
+            .attach(folder.as_fd())?;
+        let forbidden = ipv4(&spec.forbidden)?;
+        if !forbidden.is_empty() {
+            kept(&mut self.egress_filters, forbidden, |to| egress::load(to))?.attach(folder.as_fd())?;
+        }
+        Ok(folder)
+    }
+}
+
+impl RunGroup {
+    /// Its folder, where processes are made.
+    #[must_use]
+    pub fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+
+    /// The group, by a path that holds in a container as well: its `/proc` leads to what is open.
+    #[must_use]
+    pub fn group(&self) -> Cgroup {
+        use std::os::fd::AsRawFd as _;
+
+        Cgroup::at(Path::new("/proc/self/fd").join(self.folder.as_raw_fd().to_string()))
+    }
+
+    /// Removes it. One that is not empty stays, for [`remove`].
     pub fn remove(&self) {
-        for group in [&self.payload, &self.init, &self.run] {
-            // One that holds a process refuses, and goes when the run is forgotten.
-            let _ = group.remove();
+        let _ = rustix::fs::unlinkat(&self.runs, &self.name, rustix::fs::AtFlags::REMOVEDIR);
+    }
+}
+
+/// Removes what is left of the group of a run, if it is empty.
+pub fn remove(run: &Path) {
+    // One that holds a process refuses.
+    let _ = Cgroup::at(Path::new(ROOT).join(UNIT).join(RUNS).join(run)).remove();
+}
+
+/// A loaded program, from those that are kept if it is among them.
+fn kept<K: Ord>(
+    programs: &mut BTreeMap<K, Program>,
+    key: K,
+    load: impl FnOnce(&K) -> Result<Program, LinuxError>,
+) -> Result<&Program, LinuxError> {
+    use std::collections::btree_map::Entry;
+
+    if programs.len() >= MAX_KEPT && !programs.contains_key(&key) {
+        programs.clear();
+    }
+    match programs.entry(key) {
+        Entry::Occupied(entry) => Ok(entry.into_mut()),
+        Entry::Vacant(entry) => {
+            let program = load(entry.key())?;
+            Ok(entry.insert(program))
         }
     }
 }

@@ -26,13 +26,33 @@ pub fn hold() -> Result<std::convert::Infallible, LinuxError> {
 }
 
 fn prepare(unit: &Cgroup, pid: u32) -> Result<(), LinuxError> {
-    let (holder, runs) = (unit.below("holder"), unit.below("runs"));
+    let (holder, inits, runs) = (unit.below("holder"), unit.below(groups::INITS), unit.below(groups::RUNS));
     holder.make()?;
     // A group with processes of its own cannot give controllers to those below it.
     holder.add(pid)?;
+    for controller in groups::OPTIONAL_CONTROLLERS {
+        if let Err(error) = enable_from_root(unit.path(), controller) {
+            tracing::warn!(controller, "jobs are not limited: {:#}", anyhow::Error::from(error));
+        }
+    }
     unit.enable(&groups::CONTROLLERS)?;
+    inits.make()?;
     runs.make()?;
-    runs.enable(&groups::CONTROLLERS)
+    let optional = groups::OPTIONAL_CONTROLLERS.into_iter().filter(|name| runs.has(name));
+    let all: Vec<&str> = groups::CONTROLLERS.into_iter().chain(optional).collect();
+    runs.enable(&all)
+}
+
+/// Enables a controller in every group from the root down to `unit`: systemd enables those that it knows.
+fn enable_from_root(unit: &Path, controller: &str) -> Result<(), LinuxError> {
+    let mut path = std::path::PathBuf::from(groups::ROOT);
+    let below = unit.strip_prefix(groups::ROOT).unwrap_or(Path::new(""));
+    Cgroup::at(&path).enable(&[controller])?;
+    for name in below {
+        path.push(name);
+        Cgroup::at(&path).enable(&[controller])?;
+    }
+    Ok(())
 }
 
 /// The group of version 2 (`cgroups(7)`: hierarchy 0), relative to the root.

@@ -1,13 +1,13 @@
 //! The container init: PID 1 of the container's process namespace. It makes the container's files, starts the payload, takes
-//! its output, ends it when that is due, and writes the end to disk. It outlives launcher and agent.
+//! its output, ends it when that is due, and writes the end to disk. It outlives spawner and agent.
 //!
-//! It goes on in the process that the launcher copied itself into, with one thread, and never returns.
+//! It goes on in the process that the spawner copied itself into, with one thread, and never returns.
 
 use std::{
     fs::File,
     io::{self, Read as _, Write as _},
-    os::fd::{AsFd, AsRawFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use linux::{
     LinuxError,
     cgroup::{self, Cgroup},
     process::{self, Namespaces, Side},
+    seccomp,
 };
 use nix::{
     errno::Errno,
@@ -34,7 +35,7 @@ use nix::{
 use super::{
     ending::{Due, Ending, Status},
     files,
-    groups::Groups,
+    groups::RunGroup,
     log::Log,
     payload,
     record::Record,
@@ -73,8 +74,12 @@ pub struct Init {
     pub folder: PathBuf,
     /// The same.
     pub record: Record,
-    /// The run's groups, as the node sees them.
-    pub groups: Groups,
+    /// The job's control group.
+    pub group: RunGroup,
+    /// Held as long as the container lives.
+    pub lock: Option<OwnedFd>,
+    /// What the payload may ask of the kernel.
+    pub system_calls: seccomp::Filter,
 }
 
 /// Why there is no payload.
@@ -107,8 +112,6 @@ impl StartError {
 struct Running {
     pid: Pid,
     group: Cgroup,
-    // The path of `group` leads through this descriptor.
-    _group: OwnedFd,
     signals: SignalFd,
     output: Option<File>,
     /// Says why the payload did not start; its end without a word says that it did.
@@ -122,7 +125,9 @@ impl Init {
     /// Lives as the init of the container, to its end. 0 if there was a payload.
     #[must_use]
     pub fn run(self) -> i32 {
-        let (end, code) = match self.live() {
+        let lived = self.live();
+        self.group.remove();
+        let (end, code) = match lived {
             Ok(end) => (end, 0),
             Err(error) => {
                 let transient = error.is_transient();
@@ -139,15 +144,16 @@ impl Init {
     }
 
     fn live(&self) -> Result<RunEnd, StartError> {
+        process::reset_signals()?;
+        signals().thread_block().map_err(StartError::Events)?;
         process::begin_session()?;
         // For people who look at processes; nothing depends on it.
         let _ = std::fs::write("/proc/self/comm", "container-init");
         let log = self.record.log().map_err(|error| StartError::Record("open the log", error))?;
         self.tell_pid()?;
         let mut log = Log::new(log, self.spec.log_limit_bytes);
-        let payload = self.groups.payload.open()?;
         files::make(&self.spec, &self.folder).map_err(StartError::Files)?;
-        let mut running = self.start(payload)?;
+        let mut running = self.start()?;
         let status = self.watch(&mut running, &mut log)?;
         Ok(self.end(running, log, status))
     }
@@ -160,7 +166,7 @@ impl Init {
         self.record.write("init.pid", text.as_bytes()).map_err(fail)
     }
 
-    fn start(&self, payload: OwnedFd) -> Result<Running, StartError> {
+    fn start(&self) -> Result<Running, StartError> {
         let spec = &self.spec;
         let (output, output_end) = pipe()?;
         // Programs open /dev/stdout by its name, as the user that they are.
@@ -169,10 +175,11 @@ impl Init {
             .map_err(|errno| LinuxError::new("give the output to", spec.uid, errno))?;
         let (exec, mut exec_end) = pipe()?;
         let input = File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
-        let pid = match process::clone_into(payload.as_fd(), Namespaces::empty())? {
+        let pid = match process::clone_into(self.group.folder(), Namespaces::empty())? {
             Side::Parent { pid, .. } => pid,
             Side::Child => {
-                let Err(error) = payload::become_program(spec, input.as_fd(), output_end.as_fd());
+                let Err(error) =
+                    payload::become_program(spec, &self.system_calls, input.as_fd(), output_end.as_fd());
                 let why = format!("{:#}", anyhow::Error::from(error));
                 // The init is told nothing only if it is gone, and this process with it.
                 let _ = exec_end.write_all(why.as_bytes());
@@ -183,9 +190,7 @@ impl Init {
         let signals = SignalFd::with_flags(&signals(), flags).map_err(StartError::Events)?;
         Ok(Running {
             pid: Pid::from_raw(pid.cast_signed()),
-            // The node's /sys is out of sight. The container's /proc leads to what is open.
-            group: Cgroup::at(Path::new("/proc/self/fd").join(payload.as_raw_fd().to_string())),
-            _group: payload,
+            group: self.group.group(),
             signals,
             output: Some(output),
             exec: Some(exec),

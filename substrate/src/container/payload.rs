@@ -4,18 +4,19 @@ use std::{
     convert::Infallible,
     ffi::CString,
     io,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use linux::{
     LinuxError,
-    mount::{self, Flags},
+    mount::{self, Attributes},
     namespace,
     process::{self, Identity, Resource},
+    seccomp,
 };
 
-use super::spec::ContainerSpec;
+use super::{files::INERT, spec::ContainerSpec};
 
 /// Where programs are looked for if the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -66,6 +67,7 @@ pub enum PayloadError {
 /// Returns only if it cannot be started; this process has given up its rights by then, or part of them.
 pub fn become_program(
     spec: &ContainerSpec,
+    system_calls: &seccomp::Filter,
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
 ) -> Result<Infallible, PayloadError> {
@@ -89,6 +91,8 @@ pub fn become_program(
     let env = c_strings(&env)?;
     process::close_on_exec_from_3()?;
     process::reset_signals()?;
+    // Last: what was done above is not for the payload to do.
+    system_calls.install()?;
     process::execute(&program, &arguments, &env).map_err(|error| {
         let hint = hint(&program, &error.errno);
         PayloadError::Execute { program: program.display().to_string(), hint, source: error.errno }
@@ -98,9 +102,8 @@ pub fn become_program(
 /// The job's own control group, read-only, as the root of what it sees of them.
 fn show_cgroup() -> Result<(), LinuxError> {
     namespace::enter_own_cgroup_root()?;
-    let place = Path::new("/sys/fs/cgroup");
-    let flags = Flags::RDONLY | Flags::NOSUID | Flags::NODEV | Flags::NOEXEC;
-    mount::mount(Path::new("cgroup2"), place, "cgroup2", flags, "")
+    let tree = mount::new("cgroup2", &[], INERT | Attributes::MOUNT_ATTR_RDONLY)?;
+    mount::attach(tree.as_fd(), Path::new("/sys/fs/cgroup"))
 }
 
 /// The ordered environment, and what nearly every program expects where it has none.

@@ -30,8 +30,6 @@ pub struct ContainerSpec {
     pub binds: Vec<Bind>,
     /// Files of the node, read-only.
     pub files: Vec<Placed>,
-    /// The run's control group, relative to `/sys/fs/cgroup`.
-    pub cgroup: PathBuf,
     /// Processors, by OS index.
     pub cpus: Vec<u32>,
     /// Memory nodes, by OS index.

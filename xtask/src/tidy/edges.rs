@@ -25,6 +25,7 @@ const CRATES: &[(&str, u8, &[&str])] = &[
     ("substrate", 2, &[]),
     ("bedplate", 3, &[]),
     ("vm-tests", 3, &["bedplate"]),
+    ("guest", 3, &[]),
     ("xtask", 3, &[]),
 ];
 

@@ -17,22 +17,23 @@ use std::{
 use api::run::{JobSpec, Outcome, RunEnd, RunSpec, RunState};
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{
     Node,
     artifacts::ArtifactError,
+    changes::Watched,
     folder::{FolderError, RunFolder, StopOrder},
     life::{Teller, end, stop_ordered},
     volumes::VolumeError,
 };
 
-/// How often a container is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a container is looked at: whether it lives, and its files if nobody tells of them.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Looks after which life is asked for besides the files: two seconds.
-const LOOKS_PER_LIFE_CHECK: u32 = 20;
+/// How often its files are looked at where the kernel does not tell of them.
+const UNTOLD_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Memory that must be available before a job is begun, bytes: the agent and the container's start need some.
 const LEAST_MEMORY: u64 = 64 << 20;
@@ -45,7 +46,7 @@ pub trait Containers: Send + Sync + 'static {
     /// As [`RunFolder::write`].
     fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError>;
 
-    /// Starts the launcher in `folder`, with `lock` as its standard input, and does not wait.
+    /// Starts the container of the run in `folder` and does not wait. What is started holds `lock`.
     ///
     /// # Errors
     /// It cannot be started; nothing was.
@@ -186,11 +187,11 @@ impl<C: Containers> Job<'_, C> {
 
     /// Looks until the end is on disk, or nobody is left who could write it.
     async fn watch(&self, stopped: &mut watch::Receiver<Option<StopOrder>>, teller: &Teller) -> RunEnd {
-        let mut look = interval(LOOK_INTERVAL);
+        let changes = self.node.changes.watch(self.folder.path());
+        let mut look = interval(if changes.is_some() { LOOK_INTERVAL } else { UNTOLD_INTERVAL });
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut told, mut signalled) = (false, false);
-        for looks in 1_u32.. {
-            look.tick().await;
+        let (mut told, mut signalled, mut checked) = (false, false, Instant::now());
+        loop {
             if !told && let Some(started) = self.folder.started() {
                 told = true;
                 teller.tell(RunState::Running { started }).await;
@@ -198,12 +199,20 @@ impl<C: Containers> Job<'_, C> {
             if let Some(end) = self.folder.end() {
                 return end;
             }
-            if !signalled && stopped.borrow().is_some() {
+            if !signalled && stopped.borrow_and_update().is_some() {
                 // Before the container init is there nobody can be told; it is tried again.
                 signalled = self.node.containers.signal_stop(self.folder.path()).is_ok();
             }
-            if looks.is_multiple_of(LOOKS_PER_LIFE_CHECK) && self.is_gone() {
-                break;
+            if checked.elapsed() >= LOOK_INTERVAL {
+                checked = Instant::now();
+                if self.is_gone() {
+                    break;
+                }
+            }
+            tokio::select! {
+                _ = look.tick() => {}
+                () = heard(changes.as_ref()) => {}
+                Ok(()) = stopped.changed() => {}
             }
         }
         // It may have written its end as its last deed.
@@ -215,6 +224,13 @@ impl<C: Containers> Job<'_, C> {
 
     fn is_gone(&self) -> bool {
         !self.folder.launcher_lives() && !self.node.containers.is_alive(self.folder.path())
+    }
+}
+
+async fn heard(changes: Option<&Watched>) {
+    match changes {
+        Some(changes) => changes.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,13 +1,11 @@
-//! Containers as they are on a node: `container.json` for the start, `substrate run-container FOLDER` as the launcher.
-//!
-//! The only home of a child process in the agent. The launcher has a process group of its own and outlives the agent; its
-//! messages go to the agent's journal.
+//! Containers as they are on a node: `container.json` for the start, a spawner that starts them.
 
 use std::{
     fs::File,
     io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
-    process::Stdio,
+    sync::{Mutex, PoisonError},
 };
 
 use api::run::{JobFile, MAX_LOG_BYTES, Mount};
@@ -18,6 +16,7 @@ use super::{
 };
 use crate::container::{
     self,
+    spawner::Spawner,
     spec::{Bind, ContainerSpec, Placed},
 };
 
@@ -25,31 +24,29 @@ use crate::container::{
 const TIMEOUT_GRACE_SECONDS: u32 = 10;
 
 /// The node's own containers.
-#[derive(Debug, Clone, Copy)]
-pub struct NodeContainers;
+#[derive(Debug, Default)]
+pub struct NodeContainers {
+    /// Started with the first container, and again when it is gone.
+    spawner: Mutex<Option<Spawner>>,
+}
 
 impl Containers for NodeContainers {
     fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError> {
         folder.write("container.json", &describe(parts))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the home of the launcher")]
     fn launch(&self, folder: &Path, lock: File) -> io::Result<()> {
-        let mut launcher = tokio::process::Command::new("/proc/self/exe")
-            .arg("run-container")
-            .arg(folder)
-            .stdin(Stdio::from(lock))
-            .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        let folder = folder.to_owned();
-        // What it did is in the folder; it is only waited for so that it does not stay as a zombie.
-        tokio::spawn(async move {
-            if let Ok(status) = launcher.wait().await {
-                tracing::debug!(folder = %folder.display(), %status, "launcher ended");
+        let mut spawner = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = &*spawner {
+            match running.spawn(folder, lock.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    tracing::warn!("the spawner of containers is gone; starting another");
+                }
+                done => return done,
             }
-        });
-        Ok(())
+        }
+        let started = spawner.insert(Spawner::start(Path::new("/proc/self/exe"))?);
+        started.spawn(folder, lock.as_fd())
     }
 
     fn is_alive(&self, folder: &Path) -> bool {
@@ -89,7 +86,6 @@ fn describe(parts: &Parts<'_>) -> ContainerSpec {
         user_name: spec.user.name.clone(),
         binds: job.mounts.iter().zip(&parts.volumes).map(bind).collect(),
         files: job.files.iter().zip(&parts.files).map(placed).collect(),
-        cgroup: Path::new(container::groups::RUNS).join(spec.run.to_string()),
         cpus: job.cpus.clone(),
         mems: job.mems.clone(),
         memory_bytes: job.memory_bytes,
@@ -178,7 +174,6 @@ mod tests {
                   "mode": 365
                 }
               ],
-              "cgroup": "system.slice/bedplate-jobs.service/runs/00000000000000000000000000000007",
               "cpus": [
                 2,
                 3

@@ -1,0 +1,132 @@
+//! Which devices a control group may open: what is not granted is refused with `EPERM`, whatever node somebody finds or makes
+//! for it (kernel: `Documentation/admin-guide/cgroup-v2.rst`, "Device controller").
+//!
+//! ```text
+//! context = { access << 16 | kind, major, minor }       struct bpf_cgroup_dev_ctx
+//! for each grant: kind and numbers equal, access within the grant's    pass
+//! reject
+//! ```
+
+use crate::{
+    Result,
+    bpf::{
+        AND, EXIT, Instruction, JUMP, JUMP_NOT_EQUAL, Kind, LOAD_WORD, MOV, MOV_REGISTER, PASS, Program,
+        REJECT, RIGHT, end_with_verdicts, op,
+    },
+};
+
+/// A character or a block device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeviceKind {
+    /// `S_IFBLK`.
+    Block,
+    /// `S_IFCHR`.
+    Character,
+}
+
+/// Devices that may be opened for reading and writing, never made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Grant {
+    /// Of which kind.
+    pub kind: DeviceKind,
+    /// Major number.
+    pub major: u32,
+    /// Minor number; `None` for all.
+    pub minor: Option<u32>,
+}
+
+/// `BPF_DEVCG_ACC_MKNOD` (`linux/bpf.h`). What is read and what is written is granted together.
+const MAKE: i32 = 1;
+
+fn program(grants: &[Grant]) -> Vec<Instruction> {
+    if grants.is_empty() {
+        // The verifier refuses a verdict that cannot be reached.
+        return vec![op(MOV, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)];
+    }
+    let number = |number: u32| i32::from_ne_bytes(number.to_ne_bytes());
+    let mut code = vec![
+        op(LOAD_WORD, 2, 1, 0, 0),
+        op(LOAD_WORD, 4, 1, 4, 0),
+        op(LOAD_WORD, 5, 1, 8, 0),
+        op(MOV_REGISTER, 3, 2, 0, 0),
+        op(RIGHT, 3, 0, 0, 16),
+        op(AND, 3, 0, 0, MAKE),
+        op(JUMP_NOT_EQUAL, 3, 0, REJECT, 0),
+        op(AND, 2, 0, 0, 0xffff),
+    ];
+    for grant in grants {
+        let kind = match grant.kind {
+            DeviceKind::Block => 1,
+            DeviceKind::Character => 2,
+        };
+        // Each test that fails jumps over those that are left, to the next grant.
+        let minor = grant.minor.map(|minor| op(JUMP_NOT_EQUAL, 5, 0, 1, number(minor)));
+        let left = i16::from(minor.is_some()) + 1;
+        code.push(op(JUMP_NOT_EQUAL, 2, 0, left + 1, kind));
+        code.push(op(JUMP_NOT_EQUAL, 4, 0, left, number(grant.major)));
+        code.extend(minor);
+        code.push(op(JUMP, 0, 0, PASS, 0));
+    }
+    code.push(op(JUMP, 0, 0, REJECT, 0));
+    end_with_verdicts(&mut code);
+    code
+}
+
+/// Loads the filter for `grants`.
+///
+/// # Errors
+/// As [`Program::load`]; `E2BIG` past a thousand grants.
+pub fn load(grants: &[Grant]) -> Result<Program> {
+    Program::load(Kind::Device, &program(grants))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::tests::Machine;
+
+    const READ: u32 = 2;
+    const WRITE: u32 = 4;
+    const BLOCK: u32 = 1;
+    const CHARACTER: u32 = 2;
+
+    fn passes(grants: &[Grant], access: u32, kind: u32, numbers: (u32, u32)) -> bool {
+        let context = [access << 16 | kind, numbers.0, numbers.1];
+        let context = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        Machine { context, ..Machine::default() }.run(&program(grants)) == 1
+    }
+
+    #[test]
+    fn what_is_granted_may_be_opened_and_nothing_be_made() {
+        let character = |major, minor| Grant { kind: DeviceKind::Character, major, minor };
+        let grants = [
+            character(1, Some(3)),
+            character(136, None),
+            Grant { kind: DeviceKind::Block, major: 8, minor: Some(1) },
+        ];
+        for (access, kind, numbers, expected) in [
+            (READ, CHARACTER, (1, 3), true),
+            (READ | WRITE, CHARACTER, (1, 3), true),
+            (READ, CHARACTER, (1, 5), false),
+            (READ, BLOCK, (1, 3), false),
+            (WRITE, CHARACTER, (136, 77), true),
+            (WRITE, BLOCK, (136, 77), false),
+            (READ, BLOCK, (8, 1), true),
+            (READ, BLOCK, (8, 0), false),
+            (READ, CHARACTER, (8, 1), false),
+            (MAKE.cast_unsigned(), CHARACTER, (1, 3), false),
+            (MAKE.cast_unsigned() | READ, BLOCK, (8, 1), false),
+        ] {
+            assert_eq!(passes(&grants, access, kind, numbers), expected, "{access} {kind} {numbers:?}");
+        }
+        assert!(!passes(&[], READ, CHARACTER, (1, 3)));
+    }
+
+    /// The kernel's verifier reads it, as root.
+    #[test]
+    fn privileged_the_kernel_takes_the_program() {
+        let all = |minor| Grant { kind: DeviceKind::Character, major: 4095, minor };
+        load(&[all(None), all(Some(0x000f_ffff)), Grant { kind: DeviceKind::Block, ..all(None) }]).unwrap();
+        load(&[]).unwrap();
+    }
+}

@@ -1,0 +1,226 @@
+//! `substrate spawn-containers`: a small process with one thread beside the agent. It copies itself into the container init of
+//! each job: no program is executed but the job's own, and what all containers share is prepared once.
+//!
+//! The agent sends it a datagram for each container: the path of the run's folder, and the run's lock as a descriptor. There
+//! is no answer. What becomes of the run is in its folder; the lock is free when neither spawner nor init hold it any more.
+//! A spawner ends when the agent has closed its end; the container inits live on.
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use linux::{
+    LinuxError,
+    process::{self, Namespaces, Side},
+    seccomp,
+};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+use super::{
+    groups::{self, Groups, RunGroup},
+    init::{self, Init},
+    record::Record,
+    spec::ContainerSpec,
+    system_calls,
+};
+
+/// Longest path of a run's folder, bytes.
+const MAX_PATH_BYTES: usize = 4096;
+
+/// Why a container was not started. It is told in the run's `end.json`.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("cannot read container.json of the run")]
+    Spec(#[source] std::io::Error),
+    #[error("cannot make the job's control group")]
+    Groups(#[source] LinuxError),
+    #[error("cannot make the container's process")]
+    Clone(#[source] LinuxError),
+    #[error("cannot block signals")]
+    Signals(#[source] nix::Error),
+}
+
+/// The spawner as the agent has it.
+#[derive(Debug)]
+pub struct Spawner {
+    socket: OwnedFd,
+    process: Child,
+}
+
+impl Spawner {
+    /// Starts a spawner; `substrate` is the program.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "the home of the spawner")]
+    pub fn start(substrate: &Path) -> std::io::Result<Self> {
+        use std::os::unix::process::CommandExt as _;
+
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let process = Command::new(substrate)
+            .arg("spawn-containers")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        Ok(Self { socket: ours, process })
+    }
+
+    /// Lets it start the container of the run in `folder`, and does not wait. `lock` is held by what it starts.
+    ///
+    /// # Errors
+    /// `EPIPE` if it is gone: nothing was started then.
+    pub fn spawn(&self, folder: &Path, lock: BorrowedFd<'_>) -> std::io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let lock = [lock];
+        ancillary.push(SendAncillaryMessage::ScmRights(&lock));
+        let path = IoSlice::new(folder.as_os_str().as_bytes());
+        rustix::net::sendmsg(&self.socket, &[path], &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        // It ends by itself when the socket is closed; one that is waited for leaves no zombie.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        let _ = self.process.wait();
+    }
+}
+
+/// The spawner itself.
+#[derive(Debug)]
+struct Serving {
+    socket: OwnedFd,
+    groups: Groups,
+    system_calls: seccomp::Filter,
+}
+
+/// Serves the agent at standard input until it closes its end. The copies that become container inits leave this function by
+/// ending their process.
+///
+/// # Errors
+/// There is no unit for jobs, or standard input is no socket of the agent.
+pub fn serve() -> Result<(), LinuxError> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned();
+    let socket = socket.map_err(|errno| LinuxError::new("copy", "standard input", errno))?;
+    let null =
+        std::fs::File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
+    rustix::stdio::dup2_stdin(null).map_err(|errno| LinuxError::new("close", "standard input", errno))?;
+    process::leave_no_zombies()?;
+    let unit = Path::new(groups::ROOT).join(groups::UNIT);
+    let mut serving = Serving { socket, groups: Groups::open(&unit)?, system_calls: system_calls::filter() };
+    loop {
+        let Some((folder, lock)) = serving.next()? else { return Ok(()) };
+        if let Some(init) = serving.start(&folder, lock) {
+            // What is only the spawner's is closed in the copy: above all the socket.
+            drop(serving);
+            std::process::exit(init.run())
+        }
+    }
+}
+
+impl Serving {
+    /// The next order; `None` if the agent is gone.
+    fn next(&self) -> Result<Option<(PathBuf, Option<OwnedFd>)>, LinuxError> {
+        let mut path = vec![0; MAX_PATH_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut buffers = [IoSliceMut::new(&mut path)];
+            match rustix::net::recvmsg(&self.socket, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                other => break other.map_err(|errno| LinuxError::new("hear", "the agent", errno))?,
+            }
+        };
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        path.truncate(received.bytes);
+        let lock = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        Ok(Some((
+            PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(path)),
+            lock,
+        )))
+    }
+
+    /// Starts a container. `Some` in the copy that is its init.
+    fn start(&mut self, folder: &Path, lock: Option<OwnedFd>) -> Option<Init> {
+        let record = match Record::open(folder) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!("{:#}", anyhow::Error::from(error));
+                return None;
+            }
+        };
+        let name = PathBuf::from(folder.file_name()?);
+        let started = read_spec(&record).and_then(|spec| {
+            let group = self.groups.make(&name, &spec).map_err(StartError::Groups)?;
+            let side = self.copy(&spec);
+            if side.is_err() {
+                group.remove();
+            }
+            Ok((side?, spec, group))
+        });
+        match started {
+            Ok((Side::Parent { .. }, ..)) => None,
+            Ok((Side::Child, spec, group)) => Some(self.init(spec, folder, record, group, lock)),
+            Err(error) => {
+                let why = format!("{:#}", anyhow::Error::from(error));
+                if let Err(error) = record.write_json("end.json", &init::failed(why, true)) {
+                    let folder = folder.display();
+                    tracing::error!(%error, %folder, "cannot record that a container did not start");
+                }
+                None
+            }
+        }
+    }
+
+    fn copy(&self, spec: &ContainerSpec) -> Result<Side, StartError> {
+        init::signals().thread_block().map_err(StartError::Signals)?;
+        let network = if spec.isolated_network { Namespaces::CLONE_NEWNET } else { Namespaces::empty() };
+        let kinds = Namespaces::CLONE_NEWPID
+            | Namespaces::CLONE_NEWNS
+            | Namespaces::CLONE_NEWIPC
+            | Namespaces::CLONE_NEWUTS
+            | network;
+        let side = process::clone_into(self.groups.inits(), kinds).map_err(StartError::Clone)?;
+        if let Side::Parent { .. } = side {
+            init::signals().thread_unblock().map_err(StartError::Signals)?;
+        }
+        Ok(side)
+    }
+
+    fn init(
+        &self,
+        spec: ContainerSpec,
+        folder: &Path,
+        record: Record,
+        group: RunGroup,
+        lock: Option<OwnedFd>,
+    ) -> Init {
+        Init { spec, folder: folder.to_owned(), record, group, lock, system_calls: self.system_calls.clone() }
+    }
+}
+
+fn read_spec(record: &Record) -> Result<ContainerSpec, StartError> {
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let read = record.read_json::<ContainerSpec>("container.json").and_then(|spec| spec.ok_or_else(missing));
+    read.map_err(StartError::Spec)
+}

@@ -1,0 +1,268 @@
+//! `container`: from the request to the end of `/bin/true` in a container, by the substrate, by crun and by runc, in turn; and
+//! what the kernel alone takes for the steps that cannot be spared.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use api::run::{Outcome, RunEnd};
+use linux::{
+    cgroup::Cgroup,
+    clock::monotonic,
+    mount, namespace,
+    process::{self, Namespaces, Side},
+};
+use nix::{
+    sys::{
+        inotify::{AddWatchFlags, InitFlags, Inotify},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+use substrate::container::{groups, spawner::Spawner, spec::ContainerSpec};
+
+use crate::{
+    peers::{self, PEERS},
+    say,
+};
+
+const ROOTFS: &str = "/rootfs";
+const RUNS: &str = "/run/bedplate/runs";
+const WARM_UP: u32 = 20;
+
+/// Containers that run at once when the memory of each is measured.
+const MANY: u32 = 500;
+
+/// Containers that are run to see what they leave behind.
+const THOUSAND: u32 = 1_000;
+
+/// The whole benchmark, with so many rounds after the warm-up.
+pub(crate) fn run(rounds: u32) -> anyhow::Result<()> {
+    let spec = spec(&["/bin/true"]);
+    fs::create_dir_all(RUNS)?;
+    peers::prepare(&spec)?;
+    let ours = Ours::start()?;
+    let floor = Cgroup::at(Path::new(groups::ROOT).join("floor"));
+    floor.make()?;
+    let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    for round in 0..WARM_UP + rounds {
+        let mut note = |name, took| {
+            if round >= WARM_UP {
+                times.entry(name).or_default().push(took);
+            }
+        };
+        note("ours", ours.run(round, &spec)?);
+        note("floor", kernel_alone(&floor)?);
+        for peer in &PEERS {
+            note(peer.name, peer.run(round)?);
+        }
+    }
+    for (name, mut times) in times {
+        times.sort_unstable();
+        let micros = |at: usize| times[at].as_micros();
+        let (last, middle) = (times.len() - 1, times.len() / 2);
+        say(format!("result {name} {} {} {}", micros(middle), micros(0), micros(last)));
+    }
+    thousand(&ours, &spec)?;
+    many(&ours)
+}
+
+fn spec(command: &[&str]) -> ContainerSpec {
+    ContainerSpec {
+        lower: ROOTFS.into(),
+        command: command.iter().map(|&word| word.to_owned()).collect(),
+        env: vec!["PATH=/bin".to_owned()],
+        cwd: "/".to_owned(),
+        hostname: "job".to_owned(),
+        uid: 1000,
+        gid: 1000,
+        groups: Vec::new(),
+        user_name: "ada".to_owned(),
+        binds: Vec::new(),
+        files: Vec::new(),
+        cpus: vec![0, 1],
+        mems: vec![0],
+        memory_bytes: 64 << 20,
+        pids: 100,
+        devices: Vec::new(),
+        isolated_network: false,
+        forbidden: Vec::new(),
+        upper_bytes: 64 << 20,
+        timeout_seconds: 600,
+        grace_seconds: 10,
+        log_limit_bytes: 1 << 20,
+    }
+}
+
+/// The spawner, asked as the agent asks it, and ends awaited as the agent awaits them.
+#[derive(Debug)]
+struct Ours {
+    spawner: Spawner,
+    changes: Inotify,
+}
+
+impl Ours {
+    fn start() -> anyhow::Result<Self> {
+        let spawner = Spawner::start(Path::new("/bin/substrate")).context("cannot start the spawner")?;
+        Ok(Self { spawner, changes: Inotify::init(InitFlags::IN_CLOEXEC)? })
+    }
+
+    fn begin(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
+        let folder = Path::new(RUNS).join(format!("run-{number}"));
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("container.json"), serde_json::to_vec(spec)?)?;
+        let lock = File::create(folder.join("launching"))?;
+        self.changes.add_watch(&folder, AddWatchFlags::IN_MOVED_TO)?;
+        self.spawner.spawn(&folder, lock.as_fd())?;
+        Ok(folder)
+    }
+
+    fn wait(&self, folder: &Path) -> anyhow::Result<()> {
+        while !folder.join("end.json").exists() {
+            self.changes.read_events()?;
+        }
+        let end: RunEnd = serde_json::from_slice(&fs::read(folder.join("end.json"))?)?;
+        ensure!(end.outcome == Outcome::Exited { code: 0 }, "{}: {end:?}; {}", folder.display(), log(folder));
+        Ok(fs::remove_dir_all(folder)?)
+    }
+
+    fn run(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<Duration> {
+        let start = monotonic();
+        let folder = self.begin(number, spec)?;
+        while !folder.join("end.json").exists() {
+            self.changes.read_events()?;
+        }
+        let took = monotonic() - start;
+        self.wait(&folder)?;
+        Ok(took)
+    }
+}
+
+fn log(folder: &Path) -> String {
+    fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
+
+/// clone3 into a control group and namespaces, a new root, the program.
+fn kernel_alone(group: &Cgroup) -> anyhow::Result<Duration> {
+    let start = monotonic();
+    let kinds = Namespaces::CLONE_NEWPID
+        | Namespaces::CLONE_NEWNS
+        | Namespaces::CLONE_NEWIPC
+        | Namespaces::CLONE_NEWUTS
+        | Namespaces::CLONE_NEWCGROUP;
+    let folder = group.open()?;
+    match process::clone_into(folder.as_fd(), kinds)? {
+        Side::Child => {
+            let become_true = || -> Result<std::convert::Infallible, linux::LinuxError> {
+                let root = Path::new(ROOTFS);
+                namespace::keep_mounts_private()?;
+                mount::attach(mount::detached(root)?.as_fd(), root)?;
+                mount::pivot_to(root)?;
+                process::execute(Path::new("/bin/true"), &[c"true".into()], &[])
+            };
+            let Err(error) = become_true();
+            say(format!("guest: {:#}", anyhow::Error::from(error)));
+            std::process::exit(1)
+        }
+        Side::Parent { pid, .. } => {
+            let status = waitpid(Pid::from_raw(pid.cast_signed()), None)?;
+            ensure!(matches!(status, WaitStatus::Exited(_, 0)), "the floor ended with {status:?}");
+            Ok(monotonic() - start)
+        }
+    }
+}
+
+/// What there is of processes, mounts and control groups.
+#[derive(Debug, PartialEq, Eq)]
+struct Things {
+    processes: usize,
+    mounts: usize,
+    groups: usize,
+}
+
+impl Things {
+    fn now() -> anyhow::Result<Self> {
+        let is_program = |entry: &fs::DirEntry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // Threads of the kernel are children of process 2 (`proc_pid_stat(5)`, field 4).
+            let parent = stat.rsplit_once(')').and_then(|(_, after)| after.split_whitespace().nth(1));
+            parent.is_some_and(|parent| parent != "2")
+        };
+        let processes = fs::read_dir("/proc")?.flatten().filter(is_program).count();
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?.lines().count();
+        let runs = Path::new(groups::ROOT).join(groups::UNIT).join(groups::RUNS);
+        let groups = fs::read_dir(runs)?.flatten().filter(|entry| entry.path().is_dir()).count();
+        Ok(Self { processes, mounts, groups })
+    }
+}
+
+/// A thousand containers, eight at once.
+fn thousand(ours: &Ours, spec: &ContainerSpec) -> anyhow::Result<()> {
+    let before = Things::now()?;
+    let start = monotonic();
+    let mut running = std::collections::VecDeque::new();
+    for number in 0..THOUSAND {
+        running.push_back(ours.begin(number, spec)?);
+        if running.len() == 8
+            && let Some(folder) = running.pop_front()
+        {
+            ours.wait(&folder)?;
+        }
+    }
+    for folder in running {
+        ours.wait(&folder)?;
+    }
+    let took = monotonic() - start;
+    // The last init writes its end, then it ends.
+    for _ in 0..100 {
+        if Things::now()? == before {
+            say(format!("thousand {} left 0 0 0", took.as_millis()));
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bail!("{THOUSAND} containers left something behind: before {before:?}, after {:?}", Things::now()?)
+}
+
+/// Many containers at once: what each init holds for itself.
+fn many(ours: &Ours) -> anyhow::Result<()> {
+    let spec = spec(&["/bin/sleep", "600"]);
+    let folders: Vec<PathBuf> =
+        (0..MANY).map(|number| ours.begin(number, &spec)).collect::<Result<_, _>>()?;
+    let mut dirty = Vec::new();
+    for folder in &folders {
+        while !folder.join("started.json").exists() {
+            ensure!(!folder.join("end.json").exists(), "{}", log(folder));
+            ours.changes.read_events()?;
+        }
+        let told = fs::read_to_string(folder.join("init.pid"))?;
+        let pid = told.split(' ').next().unwrap_or_default();
+        dirty.push(private_dirty(pid)?);
+    }
+    dirty.sort_unstable();
+    say(format!("init-private-dirty-kib {} {}", dirty[dirty.len() / 2], dirty[dirty.len() - 1]));
+    for folder in &folders {
+        fs::write(folder.join("stop.json"), r#"{"grace-seconds":0,"why":"measured"}"#)?;
+        substrate::container::signal_stop(folder)?;
+    }
+    for folder in &folders {
+        while !folder.join("end.json").exists() {
+            ours.changes.read_events()?;
+        }
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(())
+}
+
+/// `Private_Dirty` of a process, KiB (`proc_pid_smaps(5)`).
+fn private_dirty(pid: &str) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).context("no Private_Dirty")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+}

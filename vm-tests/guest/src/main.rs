@@ -1,0 +1,33 @@
+//! What the harness runs inside its machines, one static program: `/init` of a machine that is only for benchmarks of
+//! containers, and a tool with commands on a node.
+
+mod bench;
+mod machine;
+mod peers;
+
+use std::{io::Write as _, process::ExitCode};
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        machine::live();
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["in-group", group, program, arguments @ ..] => machine::become_in_group(group, program, arguments),
+        _ => Err(anyhow::anyhow!("usage: guest in-group GROUP PROGRAM [ARGUMENT…]")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format!("guest: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a line to the console, which the harness reads.
+fn say(line: impl std::fmt::Display) {
+    // Nobody reads it if the machine is being switched off.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
