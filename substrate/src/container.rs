@@ -13,10 +13,11 @@
 //! | [`spec`] | `container.json` |
 //! | [`spawner`], [`init`], [`payload`] | the three processes |
 //! | [`files`], [`devices`], [`identity_files`] | what a container sees |
-//! | [`system_calls`] | what it may ask of the kernel |
+//! | [`system_calls`], [`defence`] | what it may ask of the kernel; what stands in its way |
 //! | [`groups`], [`holder`] | control groups |
 //! | [`ending`], [`log`], [`record`] | timeouts and outcomes; output; the run's folder |
 
+pub mod defence;
 pub mod devices;
 pub mod ending;
 pub mod files;

@@ -270,6 +270,11 @@ nodes:
         self.accelerator
     }
 
+    /// The node image.
+    pub(crate) fn image(&self) -> &OsImage {
+        &self.image
+    }
+
     /// The paths of this run.
     pub(crate) fn places(&self) -> &Places {
         &self.places

@@ -1,5 +1,6 @@
 //! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it; `vm-tests lane WORD…`
-//! boots it and runs only the checks with a word in their names. `vm-tests bench NAME` measures.
+//! boots it and runs only the checks with a word in their names. `vm-tests bench NAME` measures, `vm-tests escapes` tries to break
+//! out of containers; both have a small machine of their own.
 //!
 //! Started by `cargo xtask demo` and `cargo xtask test vm`, as root, after the build of server and agent.
 
@@ -20,6 +21,7 @@ mod process;
 mod registry;
 mod report;
 mod server;
+mod small_machine;
 mod ssh;
 mod workflow;
 
@@ -31,10 +33,11 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["bench", "container"] => bench::container(None).map(|()| true),
         ["bench", "container", rounds] => bench::container(Some(rounds)).map(|()| true),
+        ["escapes"] => checks::escapes::without_cluster().map(|()| true),
         ["demo"] => demo::demo().map(|()| true),
         ["lane", only @ ..] => lane::lane(only),
         _ => {
-            report::complain("usage: vm-tests demo | lane [WORD…] | bench container [ROUNDS]");
+            report::complain("usage: vm-tests demo | lane [WORD…] | escapes | bench container [ROUNDS]");
             return ExitCode::from(2);
         }
     };

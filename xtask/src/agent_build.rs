@@ -25,14 +25,18 @@ const RUSTFLAGS: &str = "-C target-feature=+crt-static --cfg getrandom_backend=\
 /// # Errors
 /// If cargo fails (its messages went to standard error), or the result asks for a dynamic loader.
 pub(crate) fn build(release: bool) -> anyhow::Result<PathBuf> {
-    build_static("substrate", release)
+    build_static("substrate", &[], release)
 }
 
-/// As [`build`], for another program of the workspace: `target/NAME`.
+/// The program that the harness runs in its small machines, with the test build of the substrate in it: `target/guest`.
 ///
 /// # Errors
 /// As [`build`].
-pub(crate) fn build_static(name: &str, release: bool) -> anyhow::Result<PathBuf> {
+pub(crate) fn build_guest(release: bool) -> anyhow::Result<PathBuf> {
+    build_static("guest", &["--features", "switches"], release)
+}
+
+fn build_static(name: &str, more: &[&str], release: bool) -> anyhow::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let folder = root.join("target/agent");
     let profile = if release { "agent-release" } else { "agent" };
@@ -40,6 +44,7 @@ pub(crate) fn build_static(name: &str, release: bool) -> anyhow::Result<PathBuf>
     let status = cargo_command(&cargo)
         .current_dir(root)
         .args(["build", "--package", name, "--bin", name, "--target", TARGET])
+        .args(more)
         .args(["--profile", profile])
         .arg("--target-dir")
         .arg(&folder)

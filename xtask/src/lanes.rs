@@ -48,6 +48,9 @@ pub(crate) fn test(lane: Option<Lane>) -> anyhow::Result<()> {
     let ((), built) = timed(build)?;
     println!("dev-profile build (server, agent and tests): {:.0} s", built.as_secs_f64());
     run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    // The test build of the substrate is in no other build, so neither are its lints.
+    let guest = ["clippy", "--quiet", "--package", "guest", "--features", "switches", "--all-targets"];
+    run("cargo", &[&guest[..], &["--target-dir", "target/switches", "--", "-D", "warnings"]].concat())?;
     for lane in [Lane::Unit, Lane::Sim, Lane::Privileged, Lane::Vm] {
         let ((), took) = timed(|| run_lane(lane))?;
         println!("lane {lane:?}: passed in {:.0} s", took.as_secs_f64());
@@ -75,7 +78,7 @@ pub(crate) fn bench(name: Bench) -> anyhow::Result<()> {
             require_root("the machine's image")?;
             run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;
             agent_build::build(true)?;
-            agent_build::build_static("guest", true)?;
+            agent_build::build_guest(true)?;
             run(VM_TESTS, &["bench", "container"])
         }
     }
@@ -85,6 +88,7 @@ pub(crate) fn bench(name: Bench) -> anyhow::Result<()> {
 fn build() -> anyhow::Result<()> {
     run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;
     agent_build::build(false)?;
+    agent_build::build_guest(false)?;
     Ok(())
 }
 

@@ -8,6 +8,8 @@
 
 mod error;
 
+#[cfg(feature = "switches")]
+pub mod attempts;
 pub mod bpf;
 pub mod cgroup;
 pub mod clock;

@@ -28,8 +28,8 @@ use crate::{LinuxError, Result};
 /// `CLONE_INTO_CGROUP` of `linux/sched.h`; it does not fit the flags of the older calls.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// `CLOSE_RANGE_CLOEXEC` of `linux/close_range.h`.
-const CLOSE_RANGE_CLOEXEC: libc::c_uint = 1 << 2;
+/// The number of the descriptor that [`close_all_but`] keeps.
+const KEPT: libc::c_int = 3;
 
 /// The two sides of [`clone_into`].
 #[derive(Debug)]
@@ -117,28 +117,80 @@ pub struct Identity {
 /// # Errors
 /// `EINVAL` for root and its group, `EPERM` for who is not root.
 pub fn become_user(identity: &Identity) -> Result<()> {
+    drop_bounding_set()?;
+    take_identity(identity)?;
+    give_up_capabilities()?;
+    forbid_new_privileges()
+}
+
+/// The part of [`become_user`] that is about groups and ids.
+///
+/// # Errors
+/// As [`become_user`].
+pub fn take_identity(identity: &Identity) -> Result<()> {
     let Identity { uid, gid, groups } = identity;
     let fail = |step, errno: io::Error| LinuxError::new(step, format!("{uid}:{gid}"), errno);
     if *uid == 0 || *gid == 0 || groups.contains(&0) {
         return Err(fail("become the user", io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    drop_bounding_set()?;
     let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     nix::unistd::setgroups(&groups).map_err(|errno| fail("take the groups of", errno.into()))?;
     let gid = Gid::from_raw(*gid);
     nix::unistd::setresgid(gid, gid, gid).map_err(|errno| fail("take the group of", errno.into()))?;
     let user = Uid::from_raw(*uid);
-    nix::unistd::setresuid(user, user, user).map_err(|errno| fail("become the user", errno.into()))?;
+    nix::unistd::setresuid(user, user, user).map_err(|errno| fail("become the user", errno.into()))
+}
+
+/// The part of [`become_user`] that empties every set of capabilities but the bounding set.
+///
+/// # Errors
+/// None that the kernel is known to give.
+pub fn give_up_capabilities() -> Result<()> {
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::clear_ambient_capability_set()
         .and_then(|()| rustix::thread::set_capabilities(None, sets))
-        .map_err(|errno| fail("give up the capabilities for", errno.into()))?;
-    rustix::thread::set_no_new_privs(true).map_err(|errno| fail("forbid new privileges to", errno.into()))
+        .map_err(|errno| LinuxError::new("give up", "the capabilities", errno))
 }
 
-/// Takes every capability that this kernel knows out of the bounding set.
-fn drop_bounding_set() -> Result<()> {
+/// The part of [`become_user`] that sets `no_new_privs`.
+///
+/// # Errors
+/// None that the kernel is known to give.
+pub fn forbid_new_privileges() -> Result<()> {
+    rustix::thread::set_no_new_privs(true).map_err(|errno| LinuxError::new("forbid", "new privileges", errno))
+}
+
+/// Lets the next [`take_identity`] keep the capabilities, for [`raise_capabilities`].
+///
+/// # Errors
+/// None that the kernel is known to give.
+#[cfg(feature = "switches")]
+pub fn keep_capabilities() -> Result<()> {
+    rustix::thread::set_keep_capabilities(true)
+        .map_err(|errno| LinuxError::new("keep", "the capabilities", errno))
+}
+
+/// Gives every capability that this process may have to it and to the programs that it becomes.
+///
+/// # Errors
+/// None that the kernel is known to give.
+#[cfg(feature = "switches")]
+pub fn raise_capabilities() -> Result<()> {
+    let raise = || {
+        let all = rustix::thread::capabilities(None)?.permitted;
+        let sets = CapabilitySets { effective: all, permitted: all, inheritable: all };
+        rustix::thread::set_capabilities(None, sets)?;
+        all.iter().try_for_each(|one| rustix::thread::configure_capability_in_ambient_set(one, true))
+    };
+    raise().map_err(|errno| LinuxError::new("raise", "the capabilities", errno))
+}
+
+/// The part of [`become_user`] that takes every capability of this kernel out of the bounding set.
+///
+/// # Errors
+/// `EPERM` without `CAP_SETPCAP`.
+pub fn drop_bounding_set() -> Result<()> {
     for capability in 0..64 {
         // SAFETY: this option takes a number and touches no memory.
         let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
@@ -163,17 +215,23 @@ pub fn limit_resource(resource: Resource, soft: Option<u64>, hard: Option<u64>) 
         .map_err(|errno| LinuxError::new("limit", format!("{resource:?}"), errno))
 }
 
-/// Closes every descriptor but 0, 1 and 2 at the next `exec`.
+/// Closes every descriptor but the three standard streams and a copy of `kept`, which is returned and closed at the next
+/// `exec`. What owned them must not be used or dropped any more: call this only where the process ends or becomes a program.
 ///
 /// # Errors
-/// `ENOSYS` before kernel 5.11.
-pub fn close_on_exec_from_3() -> Result<()> {
-    // SAFETY: the call changes a flag of descriptors and touches no memory.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
-    if done == 0 {
-        return Ok(());
+/// `ENOSYS` before kernel 5.9.
+pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let fail = || LinuxError::new("close", "descriptors from 3 on", io::Error::last_os_error());
+    // SAFETY: the call takes numbers and touches no memory. Nobody uses what is closed again: see above.
+    let placed =
+        kept.as_raw_fd() == KEPT || unsafe { libc::dup3(kept.as_raw_fd(), KEPT, libc::O_CLOEXEC) } == KEPT;
+    if !placed {
+        return Err(fail());
     }
-    Err(LinuxError::new("mark for closing", "descriptors from 3 on", io::Error::last_os_error()))
+    // SAFETY: as above.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, KEPT + 1, libc::c_uint::MAX, 0) };
+    // SAFETY: the descriptor is open, and whoever had the number before does not use it again: see above.
+    if done == 0 { Ok(unsafe { OwnedFd::from_raw_fd(KEPT) }) } else { Err(fail()) }
 }
 
 /// Puts every signal back to its default and blocks none: both pass through `exec`, and a program that finds `SIGPIPE`

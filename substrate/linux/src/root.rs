@@ -102,6 +102,17 @@ impl Root {
         })
     }
 
+    /// Makes the folder at `path` this process's working folder. Links are followed within the root, those of `/proc` to what
+    /// a process has open are not.
+    ///
+    /// # Errors
+    /// It is no folder, or not to be entered by this user.
+    pub fn enter(&self, path: &Path) -> Result<()> {
+        self.resolve(path, OFlags::PATH | OFlags::DIRECTORY)
+            .and_then(rustix::process::fchdir)
+            .map_err(|errno| self.error("enter", path, errno))
+    }
+
     /// Opens a regular file for reading; a link as last component is not followed.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use linux::{
     egress,
 };
 
-use super::{devices, spec::ContainerSpec};
+use super::{defence::Defence, devices, spec::ContainerSpec};
 
 /// Where the kernel shows them.
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -110,9 +110,15 @@ impl Groups {
     }
 
     fn limit(&mut self, group: &Cgroup, spec: &ContainerSpec) -> Result<OwnedFd, LinuxError> {
-        cpuset::restrict(group, &spec.cpus, &spec.mems)?;
-        memory::limit(group, spec.memory_bytes)?;
-        pids::limit(group, spec.pids)?;
+        if spec.keeps(Defence::ProcessorLimit) {
+            cpuset::restrict(group, &spec.cpus, &spec.mems)?;
+        }
+        if spec.keeps(Defence::MemoryLimit) {
+            memory::limit(group, spec.memory_bytes)?;
+        }
+        if spec.keeps(Defence::ProcessLimit) {
+            pids::limit(group, spec.pids)?;
+        }
         if self.has_huge_pages {
             hugetlb::forbid(group)?;
         }
@@ -123,10 +129,12 @@ impl Groups {
         }
         let folder = group.open()?;
         let grants = devices::grants(&spec.devices)?;
-        kept(&mut self.device_filters, grants, |grants| device_filter::load(grants))?
-            .attach(folder.as_fd())?;
+        if spec.keeps(Defence::DeviceFilter) {
+            let programs = &mut self.device_filters;
+            kept(programs, grants, |grants| device_filter::load(grants))?.attach(folder.as_fd())?;
+        }
         let forbidden = ipv4(&spec.forbidden)?;
-        if !forbidden.is_empty() {
+        if !forbidden.is_empty() && spec.keeps(Defence::EgressFilter) {
             kept(&mut self.egress_filters, forbidden, |to| egress::load(to))?.attach(folder.as_fd())?;
         }
         Ok(folder)

@@ -33,6 +33,7 @@ use nix::{
 };
 
 use super::{
+    defence::Defence,
     ending::{Due, Ending, Status},
     files,
     groups::RunGroup,
@@ -151,7 +152,8 @@ impl Init {
         let _ = std::fs::write("/proc/self/comm", "container-init");
         let log = self.record.log().map_err(|error| StartError::Record("open the log", error))?;
         self.tell_pid()?;
-        let mut log = Log::new(log, self.spec.log_limit_bytes);
+        let limit = if self.spec.keeps(Defence::LogLimit) { self.spec.log_limit_bytes } else { u64::MAX };
+        let mut log = Log::new(log, limit);
         files::make(&self.spec, &self.folder).map_err(StartError::Files)?;
         let mut running = self.start()?;
         let status = self.watch(&mut running, &mut log)?;
@@ -173,16 +175,27 @@ impl Init {
         let owner = (Some(rustix::fs::Uid::from_raw(spec.uid)), Some(rustix::fs::Gid::from_raw(spec.gid)));
         rustix::fs::fchown(&output_end, owner.0, owner.1)
             .map_err(|errno| LinuxError::new("give the output to", spec.uid, errno))?;
-        let (exec, mut exec_end) = pipe()?;
+        let (exec, exec_end) = pipe()?;
         let input = File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
         let pid = match process::clone_into(self.group.folder(), Namespaces::empty())? {
             Side::Parent { pid, .. } => pid,
             Side::Child => {
-                let Err(error) =
-                    payload::become_program(spec, &self.system_calls, input.as_fd(), output_end.as_fd());
+                let closed = process::set_standard_streams(input.as_fd(), output_end.as_fd()).and_then(
+                    |()| match spec.keeps(Defence::ClosedDescriptors) {
+                        true => process::close_all_but(exec_end.as_fd()).map(Some),
+                        false => Ok(None),
+                    },
+                );
+                let (mut why_not, error) = match closed {
+                    Ok(why_not) => {
+                        let Err(error) = payload::become_program(spec, &self.system_calls);
+                        (why_not.map_or(exec_end, File::from), error)
+                    }
+                    Err(error) => (exec_end, error.into()),
+                };
                 let why = format!("{:#}", anyhow::Error::from(error));
                 // The init is told nothing only if it is gone, and this process with it.
-                let _ = exec_end.write_all(why.as_bytes());
+                let _ = why_not.write_all(why.as_bytes());
                 std::process::exit(127)
             }
         };
@@ -248,7 +261,9 @@ impl Init {
     }
 
     fn end(&self, mut running: Running, mut log: Log, status: Status) -> RunEnd {
-        kill_all(&running, &mut log);
+        if self.spec.keeps(Defence::KillAll) {
+            kill_all(&running, &mut log);
+        }
         while reap(running.pid).is_some() {}
         let deadline = monotonic() + DRAIN;
         while running.output.is_some() && monotonic() < deadline {

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     ffi::CString,
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -13,10 +13,11 @@ use linux::{
     mount::{self, Attributes},
     namespace,
     process::{self, Identity, Resource},
+    root::Root,
     seccomp,
 };
 
-use super::{files::INERT, spec::ContainerSpec};
+use super::{defence::Defence, files::INERT, spec::ContainerSpec};
 
 /// Where programs are looked for if the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -33,9 +34,6 @@ pub enum PayloadError {
     /// A step before the program.
     #[error(transparent)]
     Step(#[from] LinuxError),
-    /// Its folder.
-    #[error("cannot enter the working folder {0}")]
-    Folder(String, #[source] io::Error),
     /// No such program.
     #[error("the image has no program {name:?} (looked in {path}): check the command and PATH")]
     NotFound {
@@ -60,49 +58,75 @@ pub enum PayloadError {
     ZeroByte,
 }
 
-/// Becomes the user's program, in this process, which is a copy of the container init. `input` and `output` become its
-/// standard streams.
+/// Becomes the user's program, in this process, which is a copy of the container init and has no descriptors of it any more
+/// but the program's standard streams: `/proc/self/fd` leads past every root to what a process has open.
 ///
 /// # Errors
 /// Returns only if it cannot be started; this process has given up its rights by then, or part of them.
 pub fn become_program(
     spec: &ContainerSpec,
     system_calls: &seccomp::Filter,
-    input: BorrowedFd<'_>,
-    output: BorrowedFd<'_>,
 ) -> Result<Infallible, PayloadError> {
     process::begin_session()?;
-    process::set_standard_streams(input, output)?;
-    show_cgroup()?;
+    show_cgroup(spec)?;
     process::limit_resource(Resource::Core, Some(0), None)?;
     process::limit_resource(Resource::Nofile, Some(OPEN_FILES.0), Some(OPEN_FILES.1))?;
     // RDMA and MPI pin what they send; the group's memory limit is the limit.
     process::limit_resource(Resource::Memlock, None, None)?;
     process::limit_resource(Resource::Stack, Some(STACK), None)?;
     let groups = spec.groups.clone();
-    process::become_user(&Identity { uid: spec.uid, gid: spec.gid, groups })?;
+    become_user(spec, &Identity { uid: spec.uid, gid: spec.gid, groups })?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    // As the user: a folder that they may not enter must not be theirs.
-    std::env::set_current_dir(&spec.cwd).map_err(|errno| PayloadError::Folder(spec.cwd.clone(), errno))?;
+    // As the user: a folder that they may not enter must not be theirs. And within the root: see CVE-2024-21626.
+    enter(spec)?;
     let env = environment(spec);
     let name = spec.command.first().map_or("", String::as_str);
     let program = find(name, &env)?;
     let arguments = c_strings(&spec.command)?;
     let env = c_strings(&env)?;
-    process::close_on_exec_from_3()?;
     process::reset_signals()?;
     // Last: what was done above is not for the payload to do.
-    system_calls.install()?;
+    if spec.keeps(Defence::SystemCalls) {
+        system_calls.install()?;
+    }
     process::execute(&program, &arguments, &env).map_err(|error| {
         let hint = hint(&program, &error.errno);
         PayloadError::Execute { program: program.display().to_string(), hint, source: error.errno }
     })
 }
 
+#[cfg(not(feature = "switches"))]
+fn become_user(_: &ContainerSpec, identity: &Identity) -> Result<(), LinuxError> {
+    process::become_user(identity)
+}
+
+#[cfg(feature = "switches")]
+fn become_user(spec: &ContainerSpec, identity: &Identity) -> Result<(), LinuxError> {
+    let bare = spec.keeps(Defence::Capabilities);
+    if bare { process::drop_bounding_set() } else { process::keep_capabilities() }?;
+    if spec.keeps(Defence::User) {
+        process::take_identity(identity)?;
+    }
+    if bare { process::give_up_capabilities() } else { process::raise_capabilities() }?;
+    if spec.keeps(Defence::NoNewPrivileges) {
+        process::forbid_new_privileges()?;
+    }
+    Ok(())
+}
+
+fn enter(spec: &ContainerSpec) -> Result<(), LinuxError> {
+    if spec.keeps(Defence::PathsInRoot) {
+        return Root::open(Path::new("/"))?.enter(Path::new(&spec.cwd));
+    }
+    std::env::set_current_dir(&spec.cwd).map_err(|errno| LinuxError::new("enter", &spec.cwd, errno))
+}
+
 /// The job's own control group, read-only, as the root of what it sees of them.
-fn show_cgroup() -> Result<(), LinuxError> {
+fn show_cgroup(spec: &ContainerSpec) -> Result<(), LinuxError> {
     namespace::enter_own_cgroup_root()?;
-    let tree = mount::new("cgroup2", &[], INERT | Attributes::MOUNT_ATTR_RDONLY)?;
+    let mut attributes = INERT;
+    attributes.set(Attributes::MOUNT_ATTR_RDONLY, spec.keeps(Defence::ReadOnlyCgroup));
+    let tree = mount::new("cgroup2", &[], attributes)?;
     mount::attach(tree.as_fd(), Path::new("/sys/fs/cgroup"))
 }
 

@@ -27,6 +27,7 @@ use rustix::net::{
 };
 
 use super::{
+    defence::Defence,
     groups::{self, Groups, RunGroup},
     init::{self, Init},
     record::Record,
@@ -194,12 +195,12 @@ impl Serving {
 
     fn copy(&self, spec: &ContainerSpec) -> Result<Side, StartError> {
         init::signals().thread_block().map_err(StartError::Signals)?;
-        let network = if spec.isolated_network { Namespaces::CLONE_NEWNET } else { Namespaces::empty() };
-        let kinds = Namespaces::CLONE_NEWPID
-            | Namespaces::CLONE_NEWNS
-            | Namespaces::CLONE_NEWIPC
-            | Namespaces::CLONE_NEWUTS
-            | network;
+        let mut kinds = Namespaces::CLONE_NEWNS;
+        kinds.set(Namespaces::CLONE_NEWPID, spec.keeps(Defence::ProcessNamespace));
+        kinds.set(Namespaces::CLONE_NEWIPC, spec.keeps(Defence::IpcNamespace));
+        kinds.set(Namespaces::CLONE_NEWUTS, spec.keeps(Defence::HostNamespace));
+        let isolated = spec.isolated_network && spec.keeps(Defence::NetworkNamespace);
+        kinds.set(Namespaces::CLONE_NEWNET, isolated);
         let side = process::clone_into(self.groups.inits(), kinds).map_err(StartError::Clone)?;
         if let Side::Parent { .. } = side {
             init::signals().thread_unblock().map_err(StartError::Signals)?;

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::defence::Defence;
+
 /// A container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -52,6 +54,24 @@ pub struct ContainerSpec {
     pub grace_seconds: u32,
     /// Longest log, bytes.
     pub log_limit_bytes: u64,
+    /// What the test build leaves out.
+    #[cfg(feature = "switches")]
+    #[serde(default)]
+    pub without: std::collections::BTreeSet<Defence>,
+}
+
+impl ContainerSpec {
+    /// Whether a defence is on; always, but in the test build.
+    #[must_use]
+    pub fn keeps(&self, defence: Defence) -> bool {
+        #[cfg(feature = "switches")]
+        return !self.without.contains(&defence);
+        #[cfg(not(feature = "switches"))]
+        return {
+            let _ = defence;
+            true
+        };
+    }
 }
 
 /// A folder of the node in the container.

@@ -3,14 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
-use api::run::{Outcome, RunEnd};
 use linux::{
     cgroup::Cgroup,
     clock::monotonic,
@@ -18,21 +17,17 @@ use linux::{
     process::{self, Namespaces, Side},
 };
 use nix::{
-    sys::{
-        inotify::{AddWatchFlags, InitFlags, Inotify},
-        wait::{WaitStatus, waitpid},
-    },
+    sys::wait::{WaitStatus, waitpid},
     unistd::Pid,
 };
-use substrate::container::{groups, spawner::Spawner, spec::ContainerSpec};
+use substrate::container::{groups, spec::ContainerSpec};
 
 use crate::{
+    containers::{Ours, ROOTFS, log, spec},
     peers::{self, PEERS},
     say,
 };
 
-const ROOTFS: &str = "/rootfs";
-const RUNS: &str = "/run/bedplate/runs";
 const WARM_UP: u32 = 20;
 
 /// Containers that run at once when the memory of each is measured.
@@ -44,9 +39,8 @@ const THOUSAND: u32 = 1_000;
 /// The whole benchmark, with so many rounds after the warm-up.
 pub(crate) fn run(rounds: u32) -> anyhow::Result<()> {
     let spec = spec(&["/bin/true"]);
-    fs::create_dir_all(RUNS)?;
     peers::prepare(&spec)?;
-    let ours = Ours::start()?;
+    let ours = Ours::start(Path::new("/bin/substrate"))?;
     let floor = Cgroup::at(Path::new(groups::ROOT).join("floor"));
     floor.make()?;
     let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
@@ -70,81 +64,6 @@ pub(crate) fn run(rounds: u32) -> anyhow::Result<()> {
     }
     thousand(&ours, &spec)?;
     many(&ours)
-}
-
-fn spec(command: &[&str]) -> ContainerSpec {
-    ContainerSpec {
-        lower: ROOTFS.into(),
-        command: command.iter().map(|&word| word.to_owned()).collect(),
-        env: vec!["PATH=/bin".to_owned()],
-        cwd: "/".to_owned(),
-        hostname: "job".to_owned(),
-        uid: 1000,
-        gid: 1000,
-        groups: Vec::new(),
-        user_name: "ada".to_owned(),
-        binds: Vec::new(),
-        files: Vec::new(),
-        cpus: vec![0, 1],
-        mems: vec![0],
-        memory_bytes: 64 << 20,
-        pids: 100,
-        devices: Vec::new(),
-        isolated_network: false,
-        forbidden: Vec::new(),
-        upper_bytes: 64 << 20,
-        timeout_seconds: 600,
-        grace_seconds: 10,
-        log_limit_bytes: 1 << 20,
-    }
-}
-
-/// The spawner, asked as the agent asks it, and ends awaited as the agent awaits them.
-#[derive(Debug)]
-struct Ours {
-    spawner: Spawner,
-    changes: Inotify,
-}
-
-impl Ours {
-    fn start() -> anyhow::Result<Self> {
-        let spawner = Spawner::start(Path::new("/bin/substrate")).context("cannot start the spawner")?;
-        Ok(Self { spawner, changes: Inotify::init(InitFlags::IN_CLOEXEC)? })
-    }
-
-    fn begin(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
-        let folder = Path::new(RUNS).join(format!("run-{number}"));
-        fs::create_dir(&folder)?;
-        fs::write(folder.join("container.json"), serde_json::to_vec(spec)?)?;
-        let lock = File::create(folder.join("launching"))?;
-        self.changes.add_watch(&folder, AddWatchFlags::IN_MOVED_TO)?;
-        self.spawner.spawn(&folder, lock.as_fd())?;
-        Ok(folder)
-    }
-
-    fn wait(&self, folder: &Path) -> anyhow::Result<()> {
-        while !folder.join("end.json").exists() {
-            self.changes.read_events()?;
-        }
-        let end: RunEnd = serde_json::from_slice(&fs::read(folder.join("end.json"))?)?;
-        ensure!(end.outcome == Outcome::Exited { code: 0 }, "{}: {end:?}; {}", folder.display(), log(folder));
-        Ok(fs::remove_dir_all(folder)?)
-    }
-
-    fn run(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<Duration> {
-        let start = monotonic();
-        let folder = self.begin(number, spec)?;
-        while !folder.join("end.json").exists() {
-            self.changes.read_events()?;
-        }
-        let took = monotonic() - start;
-        self.wait(&folder)?;
-        Ok(took)
-    }
-}
-
-fn log(folder: &Path) -> String {
-    fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
 /// clone3 into a control group and namespaces, a new root, the program.
@@ -236,10 +155,7 @@ fn many(ours: &Ours) -> anyhow::Result<()> {
         (0..MANY).map(|number| ours.begin(number, &spec)).collect::<Result<_, _>>()?;
     let mut dirty = Vec::new();
     for folder in &folders {
-        while !folder.join("started.json").exists() {
-            ensure!(!folder.join("end.json").exists(), "{}", log(folder));
-            ours.changes.read_events()?;
-        }
+        ours.wait_for(folder, "started.json").with_context(|| log(folder))?;
         let told = fs::read_to_string(folder.join("init.pid"))?;
         let pid = told.split(' ').next().unwrap_or_default();
         dirty.push(private_dirty(pid)?);
@@ -251,9 +167,7 @@ fn many(ours: &Ours) -> anyhow::Result<()> {
         substrate::container::signal_stop(folder)?;
     }
     for folder in &folders {
-        while !folder.join("end.json").exists() {
-            ours.changes.read_events()?;
-        }
+        ours.wait_for(folder, "end.json")?;
         fs::remove_dir_all(folder)?;
     }
     Ok(())

@@ -27,7 +27,7 @@ const FOLDERS: [&str; 6] = ["bin", "lib", "lib64", "usr", "modules", "rootfs"];
 /// Moves to a root that can be changed (that of an initramfs cannot), sets the machine up, runs the benchmark and switches off.
 pub(crate) fn live() -> ! {
     let done = leave_initramfs().and_then(|()| set_up()).and_then(|holder| {
-        bench::run(rounds()?)?;
+        task()?;
         Ok(holder)
     });
     match done {
@@ -41,11 +41,19 @@ pub(crate) fn live() -> ! {
     }
 }
 
-/// `rounds=N` of the kernel's command line.
-fn rounds() -> anyhow::Result<u32> {
+/// What the kernel's command line asks for: `guest.bench=ROUNDS` or `guest.escapes`.
+fn task() -> anyhow::Result<()> {
     let line = fs::read_to_string("/proc/cmdline")?;
-    let word = line.split_whitespace().find_map(|word| word.strip_prefix("rounds="));
-    word.context("no rounds= on the kernel's command line")?.parse().context("rounds= is no number")
+    for word in line.split_whitespace() {
+        #[cfg(feature = "switches")]
+        if word == "guest.escapes" {
+            return crate::escape::run();
+        }
+        if let Some(rounds) = word.strip_prefix("guest.bench=") {
+            return bench::run(rounds.parse().context("guest.bench= is no number")?);
+        }
+    }
+    anyhow::bail!("nothing to do on the kernel's command line: {line}")
 }
 
 fn leave_initramfs() -> anyhow::Result<()> {
@@ -67,6 +75,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
         std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
     } else if kind.is_dir() {
         fs::create_dir(to)?;
+        fs::set_permissions(to, fs::symlink_metadata(from)?.permissions())?;
         for entry in fs::read_dir(from)? {
             let entry = entry?;
             copy(&entry.path(), &to.join(entry.file_name()))?;

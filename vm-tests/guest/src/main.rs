@@ -1,7 +1,12 @@
 //! What the harness runs inside its machines, one static program: `/init` of a machine that is only for benchmarks of
 //! containers, and a tool with commands on a node.
 
+#[cfg(feature = "switches")]
+mod attempt;
 mod bench;
+mod containers;
+#[cfg(feature = "switches")]
+mod escape;
 mod machine;
 mod peers;
 
@@ -15,6 +20,11 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["in-group", group, program, arguments @ ..] => machine::become_in_group(group, program, arguments),
+        ["spawn-containers"] => substrate::container::spawner::serve().map_err(Into::into),
+        #[cfg(feature = "switches")]
+        ["attempt", name] => attempt::make(name, None),
+        #[cfg(feature = "switches")]
+        ["attempt", name, argument] => attempt::make(name, Some(argument)),
         _ => Err(anyhow::anyhow!("usage: guest in-group GROUP PROGRAM [ARGUMENT…]")),
     };
     match result {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `spec.json` | [`RunSpec`] | the agent, before the order counts as taken |
 //! | `stop.json` | [`StopOrder`] | the agent, when the server wants an end |
-//! | `launching` | empty; locked by the launcher and what it leaves behind | the agent, before it starts a container |
+//! | `launching` | empty; locked by the spawner and the container init | the agent, before it starts a container |
 //! | `container.json`, `init.pid` | see [`crate::container`] | the agent; the container's start |
 //! | `started.json` | [`Started`] | the container's start; the agent for transfers |
 //! | `end.json` | [`RunEnd`] | the container init; the agent for all else |
@@ -180,7 +180,7 @@ impl RunFolder {
     }
 
     /// Marks that a container is about to be started. The file is locked for as long as a copy of its descriptor is
-    /// open: the launcher gets it as its standard input.
+    /// open: the spawner gets it.
     ///
     /// # Errors
     /// [`FolderError`].
@@ -197,9 +197,9 @@ impl RunFolder {
         Ok(file)
     }
 
-    /// Whether something of the start is still there: the launcher or what it left.
+    /// Whether something of the start is still there: an order that the spawner has not taken, or the container init.
     #[must_use]
-    pub fn launcher_lives(&self) -> bool {
+    pub fn is_held(&self) -> bool {
         let Ok(file) = File::open(self.path.join("launching")) else { return false };
         matches!(file.try_lock(), Err(TryLockError::WouldBlock))
     }
@@ -304,18 +304,18 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_is_set_once_and_its_lock_tells_of_the_launcher() {
+    fn the_mark_is_set_once_and_its_lock_tells_who_holds_it() {
         let place = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(place.path(), &spec()).unwrap();
-        assert!(!folder.was_launched() && !folder.launcher_lives());
+        assert!(!folder.was_launched() && !folder.is_held());
         let lock = folder.mark_launching().unwrap();
-        assert!(folder.was_launched() && folder.launcher_lives());
+        assert!(folder.was_launched() && folder.is_held());
         // What a child inherits is the same lock.
         let childs = lock.try_clone().unwrap();
         drop(lock);
-        assert!(folder.launcher_lives());
+        assert!(folder.is_held());
         drop(childs);
-        assert!(folder.was_launched() && !folder.launcher_lives());
+        assert!(folder.was_launched() && !folder.is_held());
         assert!(folder.mark_launching().is_err());
     }
 }

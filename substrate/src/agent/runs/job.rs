@@ -1,10 +1,10 @@
 //! A container from what it needs to its end. The container's start and its init do the rest ([`crate::container`]).
 //!
 //! ```text
-//!   prepare: memory and disk, image, files, volumes ─► container.json ─► launching ─► launcher ─► watch until end.json
+//!   prepare: memory and disk, image, files, volumes ─► container.json ─► launching ─► spawner ─► watch until end.json
 //! ```
 //!
-//! `launching` is on disk before the launcher starts. An agent that finds it never starts the container again: it
+//! `launching` is on disk before the spawner is asked. An agent that finds it never starts the container again: it
 //! watches what is there, and if nothing lives and no end was written, the run is lost.
 
 use std::{
@@ -110,8 +110,8 @@ pub enum JobError {
     /// The run's folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// The launcher.
-    #[error("cannot start the container's launcher")]
+    /// The spawner.
+    #[error("cannot reach the spawner of containers")]
     Launch(#[source] io::Error),
 }
 
@@ -223,7 +223,7 @@ impl<C: Containers> Job<'_, C> {
     }
 
     fn is_gone(&self) -> bool {
-        !self.folder.launcher_lives() && !self.node.containers.is_alive(self.folder.path())
+        !self.folder.is_held() && !self.node.containers.is_alive(self.folder.path())
     }
 }
 

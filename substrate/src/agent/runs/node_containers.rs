@@ -98,6 +98,8 @@ fn describe(parts: &Parts<'_>) -> ContainerSpec {
         timeout_seconds: spec.timeout_seconds,
         grace_seconds: TIMEOUT_GRACE_SECONDS,
         log_limit_bytes: MAX_LOG_BYTES,
+        #[cfg(feature = "switches")]
+        without: std::collections::BTreeSet::new(),
     }
 }
 

@@ -1,0 +1,96 @@
+//! What an attempt to break out does inside its container: `attempt NAME [ARGUMENT]`, exit status 0 if it got through.
+
+use std::{
+    fs::{self, OpenOptions},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{fs::chroot, net as unix},
+    },
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use linux::{attempts, clock, device_filter, module, mount, namespace};
+use nix::{
+    sched::{CloneFlags, CpuSet, sched_setaffinity, setns, unshare},
+    unistd::Pid,
+};
+
+use crate::{
+    escape::{NODE, SEGMENT, SOCKET, host_name},
+    machine::program,
+};
+
+/// Makes one attempt.
+pub(crate) fn make(name: &str, argument: Option<&str>) -> anyhow::Result<()> {
+    let argument = || argument.context("an argument is missing");
+    match name {
+        "mount" => mount::mount(Path::new("none"), Path::new("/tmp"), "tmpfs", mount::Flags::empty(), "")?,
+        "make-device" => {
+            let path = Path::new("/tmp/kmsg");
+            mount::make_character_device(path, 0o666, 1, 11)?;
+            OpenOptions::new().write(true).open(path)?;
+        }
+        "write" => drop(OpenOptions::new().write(true).open(argument()?)?),
+        "is-root" => ensure!(attempts::is_root(), "not root"),
+        "unshare-user" => unshare(CloneFlags::CLONE_NEWUSER)?,
+        "clone3-user" => attempts::clone3_user_namespace()?,
+        "join" => {
+            setns(fs::File::open("/proc/1/ns/uts")?, CloneFlags::CLONE_NEWUTS)?;
+            ensure!(host_name() == NODE, "still in the container");
+        }
+        "rename-node" => namespace::set_host_name(argument()?)?,
+        "shared-memory" => attempts::shared_memory(SEGMENT, false)?,
+        "abstract-socket" => {
+            drop(unix::UnixStream::connect_addr(&unix::SocketAddr::from_abstract_name(SOCKET)?)?);
+        }
+        "connect" => {
+            let to: SocketAddr = argument()?.parse()?;
+            drop(TcpStream::connect_timeout(&to, Duration::from_secs(1))?);
+        }
+        "listen" => drop(TcpListener::bind(argument()?)?),
+        "packet-socket" => attempts::packet_socket()?,
+        "bpf" => drop(device_filter::load(&[])?),
+        "perf" => attempts::watch_processor()?,
+        "key" => attempts::add_key()?,
+        "page-faults" => attempts::handle_page_faults()?,
+        "ring" => attempts::set_up_ring()?,
+        "handle" => attempts::open_by_handle(c"/volume")?,
+        "module" => module::load(Path::new("/overlay.ko"), "")?,
+        "clock" => {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            clock::set_realtime(now.tv_sec)?;
+        }
+        "ports" => attempts::reach_ports()?,
+        "kernel-log" => attempts::read_kernel_log()?,
+        "fork" => {
+            let many = 0..argument()?.parse()?;
+            let children: Result<Vec<_>, _> =
+                many.map(|_: u32| program("/bin/sleep").arg("600").spawn()).collect();
+            children?;
+        }
+        "fill" => {
+            let bytes = argument()?.parse::<usize>()? << 20;
+            let filled = std::hint::black_box(vec![1_u8; bytes]);
+            ensure!(filled.len() == bytes, "not all");
+        }
+        "processor" => {
+            let mut wanted = CpuSet::new();
+            wanted.set(argument()?.parse()?)?;
+            sched_setaffinity(Pid::from_raw(0), &wanted)?;
+        }
+        "leave-root" => {
+            fs::create_dir("/tmp/inner")?;
+            chroot("/tmp/inner")?;
+            for _ in 0..64 {
+                std::env::set_current_dir("..")?;
+            }
+            chroot(".")?;
+            ensure!(Path::new("/bin/guest").exists(), "still in the container");
+        }
+        other => bail!("no attempt {other}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Containers as the agent has them: asked of the spawner, their ends awaited in the folders of their runs.
+
+use std::{
+    fs::{self, File},
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use api::run::{Outcome, RunEnd};
+use linux::clock::monotonic;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use substrate::container::{spawner::Spawner, spec::ContainerSpec};
+
+/// The root file system of every container.
+pub(crate) const ROOTFS: &str = "/rootfs";
+
+const RUNS: &str = "/run/bedplate/runs";
+
+/// An ordinary small job.
+pub(crate) fn spec(command: &[&str]) -> ContainerSpec {
+    ContainerSpec {
+        lower: ROOTFS.into(),
+        command: command.iter().map(|&word| word.to_owned()).collect(),
+        env: vec!["PATH=/bin".to_owned()],
+        cwd: "/".to_owned(),
+        hostname: "job".to_owned(),
+        uid: 1000,
+        gid: 1000,
+        groups: Vec::new(),
+        user_name: "ada".to_owned(),
+        binds: Vec::new(),
+        files: Vec::new(),
+        cpus: vec![0, 1],
+        mems: vec![0],
+        memory_bytes: 64 << 20,
+        pids: 100,
+        devices: Vec::new(),
+        isolated_network: false,
+        forbidden: Vec::new(),
+        upper_bytes: 64 << 20,
+        timeout_seconds: 600,
+        grace_seconds: 10,
+        log_limit_bytes: 1 << 20,
+        #[cfg(feature = "switches")]
+        without: std::collections::BTreeSet::new(),
+    }
+}
+
+/// The spawner, asked as the agent asks it, and ends awaited as the agent awaits them.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    spawner: Spawner,
+    changes: Inotify,
+}
+
+impl Ours {
+    /// With `substrate`, or the test build of it.
+    pub(crate) fn start(substrate: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(RUNS)?;
+        let spawner = Spawner::start(substrate).context("cannot start the spawner")?;
+        Ok(Self { spawner, changes: Inotify::init(InitFlags::IN_CLOEXEC)? })
+    }
+
+    /// Has a container started; its run's folder.
+    pub(crate) fn begin(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
+        let folder = Path::new(RUNS).join(format!("run-{number}"));
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("container.json"), serde_json::to_vec(spec)?)?;
+        let lock = File::create(folder.join("launching"))?;
+        self.changes.add_watch(&folder, AddWatchFlags::IN_MOVED_TO)?;
+        self.spawner.spawn(&folder, lock.as_fd())?;
+        Ok(folder)
+    }
+
+    /// Waits for its good end and removes what it left.
+    pub(crate) fn wait(&self, folder: &Path) -> anyhow::Result<()> {
+        self.wait_for(folder, "end.json")?;
+        let end = read_end(folder)?;
+        ensure!(end.outcome == Outcome::Exited { code: 0 }, "{}: {end:?}; {}", folder.display(), log(folder));
+        Ok(fs::remove_dir_all(folder)?)
+    }
+
+    /// Waits until a file is in a run's folder.
+    pub(crate) fn wait_for(&self, folder: &Path, name: &str) -> anyhow::Result<()> {
+        while !folder.join(name).exists() {
+            self.changes.read_events()?;
+        }
+        Ok(())
+    }
+
+    /// How a container ended, if it does so in time.
+    #[cfg(feature = "switches")]
+    pub(crate) fn end_within(&self, folder: &Path, limit: Duration) -> anyhow::Result<RunEnd> {
+        let deadline = monotonic() + limit;
+        while !folder.join("end.json").exists() {
+            ensure!(monotonic() < deadline, "no end within {} s: {}", limit.as_secs(), log(folder));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        read_end(folder)
+    }
+
+    /// How long a container takes from the request to its end.
+    pub(crate) fn run(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<Duration> {
+        let start = monotonic();
+        let folder = self.begin(number, spec)?;
+        self.wait_for(&folder, "end.json")?;
+        let took = monotonic() - start;
+        self.wait(&folder)?;
+        Ok(took)
+    }
+}
+
+fn read_end(folder: &Path) -> anyhow::Result<RunEnd> {
+    Ok(serde_json::from_slice(&fs::read(folder.join("end.json"))?)?)
+}
+
+/// What a container wrote.
+pub(crate) fn log(folder: &Path) -> String {
+    fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
