@@ -91,7 +91,35 @@ pub struct NodeStatus {
     /// Milliseconds from the firmware's first request to ready, of the last boot that got there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_ms: Option<u64>,
+    /// Nothing new begins on it, whatever its phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
 }
+
+/// An admin keeps new work away from a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct Drain {
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Request of `POST /v1/nodes/{name}/drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DrainNode {
+    /// Why; what waits for the node is told so. One line of at most 200 bytes.
+    pub reason: String,
+}
+
+/// Longest [`DrainNode::reason`], bytes.
+pub const MAX_DRAIN_REASON_BYTES: usize = 200;
 
 /// One line of a node's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

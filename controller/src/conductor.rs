@@ -277,6 +277,7 @@ impl Conductor {
             name,
             boot: self.fleet.boot_of(id),
             is_ready,
+            drained: status.drain.map(|drain| drain.reason),
             capacity: capacity::of(&inventory),
         };
         self.engine().node_is(facts, clock::now());

@@ -371,6 +371,24 @@ impl Fleet {
         self.durable(ticket).await
     }
 
+    /// Keeps new work away from a node.
+    ///
+    /// # Errors
+    /// [`FleetError::UnknownNode`], [`FleetError::Store`].
+    pub async fn drain(&self, id: NodeId, reason: String, by: String) -> Result<(), FleetError> {
+        let ((), ticket) = self.change(id, |change| change.live(Event::Drained { reason, by }))?;
+        self.durable(ticket).await
+    }
+
+    /// Ends [`Self::drain`]; no error if there was none.
+    ///
+    /// # Errors
+    /// As [`Self::drain`].
+    pub async fn undrain(&self, id: NodeId, by: String) -> Result<(), FleetError> {
+        let ((), ticket) = self.change(id, |change| change.live(Event::Undrained { by }))?;
+        self.durable(ticket).await
+    }
+
     /// The newest inventory of a node.
     ///
     /// # Errors

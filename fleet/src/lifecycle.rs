@@ -24,7 +24,7 @@ use std::net::IpAddr;
 
 use api::{
     ids::Timestamp,
-    status::{NodeStatus, Phase, Severity},
+    status::{Drain, NodeStatus, Phase, Severity},
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,9 @@ pub(crate) struct Life {
     /// Files fetched by the firmware in this boot.
     pub(crate) files: u8,
     pub(crate) presence: Presence,
+    /// Who keeps new work away, and why. It outlives boots.
+    #[serde(default)]
+    pub(crate) drain: Option<Drain>,
     /// The agent that connected last.
     pub(crate) agent: Option<AgentInstance>,
     /// That agent has sent its inventory.
@@ -90,6 +93,8 @@ pub(crate) enum Event {
     InventoryStored { changed: bool },
     RebootOrdered { reason: String },
     GoingDown { reboot: bool },
+    Drained { reason: String, by: String },
+    Undrained { by: String },
     Disconnected { why: String },
     Tick,
     ServerStarted,
@@ -138,6 +143,7 @@ impl Life {
             boot_started: None,
             files: 0,
             presence: Presence::None,
+            drain: None,
             agent: None,
             inventory_known: false,
         }
@@ -157,6 +163,7 @@ impl Life {
             image: self.image.clone(),
             agent_version: self.agent_version.clone(),
             boot_ms: self.boot_ms,
+            drain: self.drain.clone(),
         }
     }
 
@@ -167,6 +174,8 @@ impl Life {
             Event::Tick => life.tick(now, limits),
             Event::ServerStarted => life.server_started(now),
             Event::Disconnected { why } => life.disconnected(why, now),
+            Event::Drained { reason, by } => life.drained(reason, by, now),
+            Event::Undrained { by } => life.undrained(&by),
             event => {
                 life.last_seen = Some(now);
                 life.heard(event, now, limits)
@@ -201,8 +210,24 @@ impl Life {
                 vec![info(format!("reboot ordered: {reason}")), Effect::Arming(arming::Event::Ordered)]
             }
             Event::GoingDown { reboot } => self.going_down(reboot, now),
-            Event::Tick | Event::ServerStarted | Event::Disconnected { .. } => Vec::new(),
+            Event::Tick
+            | Event::ServerStarted
+            | Event::Disconnected { .. }
+            | Event::Drained { .. }
+            | Event::Undrained { .. } => Vec::new(),
         }
+    }
+
+    fn drained(&mut self, reason: String, by: String, now: Timestamp) -> Vec<Effect> {
+        let message = format!("drained by {by}: {reason}");
+        let since = self.drain.as_ref().map_or(now, |before| before.since);
+        self.drain = Some(Drain { reason, by, since });
+        vec![info(message)]
+    }
+
+    fn undrained(&mut self, by: &str) -> Vec<Effect> {
+        let was = self.drain.take();
+        was.map(|_| info(format!("undrained by {by}"))).into_iter().collect()
     }
 
     /// The agent is away and its grace is not over.

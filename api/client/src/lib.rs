@@ -17,7 +17,7 @@ use api::{
     inventory::Inventory,
     machine::{AddNodes, Applied, Apply, Explained, MachineSpec, Node, PatchNodes, Profile},
     overlay::{Overlay, RenderedFile},
-    status::{NodeEvent, NodeUpdate},
+    status::{DrainNode, NodeEvent, NodeUpdate},
 };
 use reqwest::{Method, RequestBuilder, Response, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -160,6 +160,24 @@ impl Client {
     /// As every request; 409 if the agent is not connected.
     pub async fn reboot(&self, name: &NodeName) -> Result<(), ClientError> {
         self.send_empty(Method::POST, &format!("/v1/nodes/{name}/reboot")).await
+    }
+
+    /// Keeps new work away from a node.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn drain(&self, name: &NodeName, drain: &DrainNode) -> Result<(), ClientError> {
+        let path = format!("/v1/nodes/{name}/drain");
+        let request = self.request(Method::POST, &path)?.json(drain).timeout(DEADLINE);
+        self.answer(request).await.map(drop)
+    }
+
+    /// Lets new work go to a node again.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn undrain(&self, name: &NodeName) -> Result<(), ClientError> {
+        self.send_empty(Method::DELETE, &format!("/v1/nodes/{name}/drain")).await
     }
 
     /// Allows one boot token to be issued to a node.

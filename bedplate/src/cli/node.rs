@@ -10,6 +10,7 @@ use anyhow::bail;
 use api::{
     ids::NodeName,
     machine::{AddNodes, Node, PatchNodes},
+    status::DrainNode,
 };
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -99,6 +100,23 @@ Examples:
         #[command(flatten)]
         nodes: Nodes,
     },
+    /// Let nothing new begin on nodes; what runs there goes on.
+    #[command(after_help = "Example:
+  bedplate node drain n[1-4] --reason 'new memory on Monday'
+  bedplate workflow list      # what still runs
+  bedplate node undrain n[1-4]")]
+    Drain {
+        #[command(flatten)]
+        nodes: Nodes,
+        /// Why; `node list` and what waits for the nodes say so.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let work go to drained nodes again.
+    Undrain {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
     /// Allow nodes to enrol once more, after a misused boot token or for a boot that the server does not expect.
     Arm {
         #[command(flatten)]
@@ -163,6 +181,13 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         Verb::Watch(watch) => return watch::run(session, &client, &watch).await,
         Verb::Reboot { nodes } => {
             one_by_one(session, &nodes, "rebooting", async |name| client.reboot(name).await).await?;
+        }
+        Verb::Drain { nodes, reason } => {
+            let drain = DrainNode { reason };
+            one_by_one(session, &nodes, "drained", async |name| client.drain(name, &drain).await).await?;
+        }
+        Verb::Undrain { nodes } => {
+            one_by_one(session, &nodes, "undrained", async |name| client.undrain(name).await).await?;
         }
         Verb::Arm { nodes } => {
             one_by_one(session, &nodes, "armed", async |name| client.arm(name).await).await?;

@@ -18,8 +18,20 @@ pub(crate) struct NodeFacts {
     pub(crate) boot: Option<String>,
     /// Its agent is connected and has sent its inventory.
     pub(crate) is_ready: bool,
+    /// Why nothing new may begin on it.
+    pub(crate) drained: Option<String>,
     /// What jobs may use of it.
     pub(crate) capacity: planner::Capacity,
+}
+
+impl NodeFacts {
+    /// Why nothing can begin on it now.
+    pub(super) fn unavailable(&self) -> Option<String> {
+        if !self.is_ready {
+            return Some("not ready".to_owned());
+        }
+        self.drained.as_ref().map(|reason| format!("drained ({reason})"))
+    }
 }
 
 /// A node.

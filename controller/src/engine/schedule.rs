@@ -48,7 +48,7 @@ pub(super) fn node(facts: &NodeFacts) -> planner::Node {
         key: node_key(facts.id),
         name: facts.name.to_string(),
         capacity: facts.capacity.clone(),
-        unavailable: (!facts.is_ready).then(|| "not ready".to_owned()),
+        unavailable: facts.unavailable(),
     }
 }
 
@@ -154,13 +154,13 @@ impl Engine {
         let flow = self.flows.get(&place)?;
         let group = flow.graph.stages[stage as usize].group?;
         if let Some(home) = &flow.row.homes[group] {
-            let is_there = self.nodes.get(&home.node).is_some_and(|node| node.facts.is_ready);
-            return is_there.then_some(home.node);
+            let can_begin = self.nodes.get(&home.node).is_some_and(|node| node.facts.unavailable().is_none());
+            return can_begin.then_some(home.node);
         }
         let requests = flow.requests_of_group(group);
         let fitting = |node: &&super::nodes::Node| {
             let key = node_key(node.facts.id);
-            node.facts.is_ready
+            node.facts.unavailable().is_none()
                 && requests.iter().all(|request| self.cluster.fits(request, Some(key)).is_ok())
         };
         let free = |node: &&super::nodes::Node| self.cluster.free_cores(node_key(node.facts.id));
@@ -253,7 +253,11 @@ impl Engine {
         } else if plan.group.is_some_and(|group| flow.row.homes[group].is_none()) {
             reasons.push("no node that is ready can run all jobs that mount its volumes".to_owned());
         } else {
-            reasons.push("the node of its volumes is not ready".to_owned());
+            let home = plan.group.and_then(|group| flow.row.homes[group].as_ref());
+            let node = home.and_then(|home| self.nodes.get(&home.node));
+            let why =
+                node.and_then(|node| node.facts.unavailable()).unwrap_or_else(|| "not ready".to_owned());
+            reasons.push(format!("the node of its volumes is {why}"));
         }
         reasons
     }

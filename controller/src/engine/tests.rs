@@ -38,7 +38,14 @@ fn facts(number: u128, cores: u32, boot: &str) -> NodeFacts {
         devices: Vec::new(),
     };
     let name: NodeName = format!("n{number}").parse().unwrap();
-    NodeFacts { id: node_id(number), name, boot: Some(boot.to_owned()), is_ready: true, capacity }
+    NodeFacts {
+        id: node_id(number),
+        name,
+        boot: Some(boot.to_owned()),
+        is_ready: true,
+        drained: None,
+        capacity,
+    }
 }
 
 fn engine() -> Engine {

@@ -285,3 +285,34 @@ fn one_boot_writes_a_bounded_number_of_files_into_the_history() {
     let (_, lines) = script(Life::new(Timestamp(0)), events);
     assert_eq!(lines.matches("fetched").count(), usize::from(MAX_FILES_PER_BOOT));
 }
+
+#[test]
+fn a_drain_outlives_boots_and_changes_no_phase() {
+    let drained = |reason: &str| Event::Drained { reason: reason.into(), by: "root".into() };
+    let (life, lines) = script(
+        ready(),
+        vec![
+            (30, drained("new memory")),
+            (31, drained("new memory and fans")),
+            (40, Event::GoingDown { reboot: true }),
+            (45, Event::Disconnected { why: "gone".into() }),
+            (50, Event::Offered { address: A }),
+        ],
+    );
+    expect![[r#"
+        30  ready | drained by root: new memory
+        31  ready | drained by root: new memory and fans
+        40  rebooting | reboots
+        45  rebooting | token: ChannelGone
+        50  offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
+    "#]]
+    .assert_eq(&lines);
+    let drain = life.status(false, &Deadlines::default()).drain.unwrap();
+    assert_eq!((drain.reason.as_str(), drain.since), ("new memory and fans", Timestamp(30_000_000)));
+    let (life, lines) = script(
+        life,
+        vec![(60, Event::Undrained { by: "root".into() }), (61, Event::Undrained { by: "root".into() })],
+    );
+    assert_eq!(lines, "60  offered | undrained by root\n61  offered\n");
+    assert_eq!(life.drain, None);
+}

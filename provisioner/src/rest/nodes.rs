@@ -6,7 +6,7 @@ use api::{
     inventory::Inventory,
     machine::{AddNodes, Explained, MachineSpec, Node, PatchNodes},
     problem::Problem,
-    status::NodeEvent,
+    status::{DrainNode, MAX_DRAIN_REASON_BYTES, NodeEvent},
 };
 use axum::{
     Extension, Json,
@@ -35,6 +35,7 @@ pub(super) fn router() -> OpenApiRouter<Provisioner> {
         .routes(routes!(history))
         .routes(routes!(reboot))
         .routes(routes!(arm))
+        .routes(routes!(drain, undrain))
 }
 
 impl Provisioner {
@@ -361,5 +362,49 @@ async fn arm(
     let id = provisioner.find(&title, &name)?;
     let armed = provisioner.0.fleet.arm(id, &format!("asked for by {}", principal.name)).await;
     armed.map_err(|error| Refusal::internal(title, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Keeps new work away from a node. What runs there goes on.
+#[utoipa::path(
+    post, path = "/v1/nodes/{name}/drain", tag = "nodes", request_body = DrainNode,
+    params(("name" = String, Path, description = "Name of the node")),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
+)]
+async fn drain(
+    State(provisioner): State<Provisioner>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<NodeName>,
+    Body(request): Body<DrainNode>,
+) -> Result<StatusCode, Refusal> {
+    let title = format!("cannot drain {name}");
+    let id = provisioner.find(&title, &name)?;
+    let reason = request.reason.trim();
+    let is_line = !reason.is_empty() && !reason.chars().any(char::is_control);
+    if !is_line || reason.len() > MAX_DRAIN_REASON_BYTES {
+        let why = format!("the reason must be one line of 1 to {MAX_DRAIN_REASON_BYTES} bytes");
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, why));
+    }
+    let drained = provisioner.0.fleet.drain(id, reason.to_owned(), principal.name).await;
+    drained.map_err(|error| Refusal::internal(title, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets new work go to a node again.
+#[utoipa::path(
+    delete, path = "/v1/nodes/{name}/drain", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node")),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem))
+)]
+async fn undrain(
+    State(provisioner): State<Provisioner>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<NodeName>,
+) -> Result<StatusCode, Refusal> {
+    let title = format!("cannot undrain {name}");
+    let id = provisioner.find(&title, &name)?;
+    let undrained = provisioner.0.fleet.undrain(id, principal.name).await;
+    undrained.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -201,11 +201,11 @@ impl Serving {
         kinds.set(Namespaces::CLONE_NEWUTS, spec.keeps(Defence::HostNamespace));
         let isolated = spec.isolated_network && spec.keeps(Defence::NetworkNamespace);
         kinds.set(Namespaces::CLONE_NEWNET, isolated);
-        let side = process::clone_into(self.groups.inits(), kinds).map_err(StartError::Clone)?;
-        if let Side::Parent { .. } = side {
+        let side = process::clone_into(self.groups.inits(), kinds);
+        if !matches!(side, Ok(Side::Child)) {
             init::signals().thread_unblock().map_err(StartError::Signals)?;
         }
-        Ok(side)
+        side.map_err(StartError::Clone)
     }
 
     fn init(

@@ -6,7 +6,7 @@ use api::{
     access::{Account, CreateToken, User},
     ids::Timestamp,
     run::{Outcome, RunEnd, RunId, RunReport, RunState, Usage},
-    status::Phase,
+    status::{DrainNode, Phase},
     workflow::{StartWorkflow, State, Workflow},
 };
 use client::{Client, ClientError, LogOf};
@@ -324,6 +324,50 @@ fn a_workflow_is_never_unknown_and_never_over_too_early() {
             let attempts = ann.attempts(&id, None, 100).await?;
             assert!(attempts.iter().all(|attempt| attempt.outcome.is_some()), "{attempts:?}");
         }
+        Ok(())
+    });
+}
+
+/// What runs on a drained node goes on; what waits for it is told why, and begins when it may.
+#[test]
+fn nothing_new_begins_on_drained_nodes() {
+    in_namespace(async {
+        let (cluster, _agents, ann) = cluster().await?;
+        let running = start(&ann, document(&[("runs", "command: [/bin/sleep, '3']")])).await?;
+        let begun = async {
+            while ann.attempts(&running, None, 10).await?.iter().all(|attempt| attempt.started.is_none()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, begun).await??;
+        let nodes = ["n1", "n2"].map(|name| name.parse().unwrap());
+        let drain = DrainNode { reason: "new memory".to_owned() };
+        for name in &nodes {
+            cluster.client().drain(name, &drain).await?;
+        }
+        let waiting = start(&ann, document(&[("waits", "command: [/bin/sleep, '0']")])).await?;
+        let told = async {
+            loop {
+                let why = ann.why_workflow(&waiting).await?;
+                if why
+                    .iter()
+                    .flat_map(|stage| &stage.reasons)
+                    .any(|reason| reason.contains("drained (new memory)"))
+                {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await??;
+        assert_eq!(end(&ann, &running).await?.summary.state, State::Finished, "what ran was let go on");
+        assert!(ann.workflow(&waiting).await?.summary.ended.is_none());
+        assert!(refusal(ann.drain(&nodes[0], &drain).await).contains("admin"), "a user drains no node");
+        let two_lines = DrainNode { reason: "a\nb".to_owned() };
+        assert!(refusal(cluster.client().drain(&nodes[0], &two_lines).await).contains("one line"));
+        cluster.client().undrain(&nodes[0]).await?;
+        assert_eq!(end(&ann, &waiting).await?.summary.state, State::Finished);
         Ok(())
     });
 }

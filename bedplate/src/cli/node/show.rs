@@ -50,7 +50,8 @@ fn first_address(spec: &MachineSpec) -> Option<std::net::IpAddr> {
 /// Why a node is where it is, in short.
 pub(super) fn note(status: &NodeStatus) -> String {
     let overdue = status.overdue_seconds.map(|deadline| format!("stuck: longer than {deadline} s"));
-    overdue.into_iter().chain(status.reason.clone()).collect::<Vec<_>>().join("; ")
+    let drain = status.drain.as_ref().map(|drain| format!("drained by {}: {}", drain.by, drain.reason));
+    overdue.into_iter().chain(status.reason.clone()).chain(drain).collect::<Vec<_>>().join("; ")
 }
 
 /// A node with its values, for programs.
@@ -153,7 +154,11 @@ pub(super) fn history(look: Look, events: &[NodeEvent]) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use api::{ids::NodeId, machine::Origin, status::Phase};
+    use api::{
+        ids::NodeId,
+        machine::Origin,
+        status::{Drain, Phase},
+    };
     use expect_test::expect;
     use serde_json::json;
 
@@ -175,6 +180,7 @@ pub(super) mod tests {
             image: None,
             agent_version: None,
             boot_ms: None,
+            drain: None,
         }
     }
 
@@ -198,16 +204,20 @@ pub(super) mod tests {
         let fetching = NodeStatus { percent: Some(43), overdue_seconds: Some(60), ..status(Phase::Fetching) };
         let failed =
             NodeStatus { reason: Some("no module for 8086:1234".to_owned()), ..status(Phase::Failed) };
+        let drain = Drain { reason: "new memory".into(), by: "root".into(), since: NOW };
+        let drained = NodeStatus { drain: Some(drain), ..status(Phase::Ready) };
         let nodes = [
             node("n1", "{profiles: [default, gpu]}", ready),
             node("n2", "{image: debian-node, interfaces: {lan0: {address: 10.1.0.12/24}}}", fetching),
             node("login-1", "{}", failed),
+            node("n3", "{}", drained),
         ];
         expect![[r#"
             NODE     PHASE         FOR  ADDRESS    IMAGE          PROFILES     NOTE
             n1       ready         1m   10.1.0.11  debian-node@2  default,gpu
             n2       fetching 43%  1m   10.1.0.12  debian-node    -            stuck: longer than 60 s
             login-1  failed        1m   -          -              -            no module for 8086:1234
+            n3       ready         1m   -          -              -            drained by root: new memory
         "#]]
         .assert_eq(&list(Look::PLAIN, &nodes, NOW));
         expect![[r#"
