@@ -175,7 +175,7 @@ impl Init {
         let owner = (Some(rustix::fs::Uid::from_raw(spec.uid)), Some(rustix::fs::Gid::from_raw(spec.gid)));
         rustix::fs::fchown(&output_end, owner.0, owner.1)
             .map_err(|errno| LinuxError::new("give the output to", spec.uid, errno))?;
-        let (exec, exec_end) = pipe()?;
+        let (exec, mut exec_end) = pipe()?;
         let input = File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
         let pid = match process::clone_into(self.group.folder(), Namespaces::empty())? {
             Side::Parent { pid, .. } => pid,
@@ -186,16 +186,20 @@ impl Init {
                         false => Ok(None),
                     },
                 );
-                let (mut why_not, error) = match closed {
-                    Ok(why_not) => {
+                let (kept, error) = match closed {
+                    Ok(kept) => {
                         let Err(error) = payload::become_program(spec, &self.system_calls);
-                        (why_not.map_or(exec_end, File::from), error)
+                        (kept.map(File::from), error)
                     }
-                    Err(error) => (exec_end, error.into()),
+                    Err(error) => (None, error.into()),
                 };
                 let why = format!("{:#}", anyhow::Error::from(error));
-                // The init is told nothing only if it is gone, and this process with it.
-                let _ = why_not.write_all(why.as_bytes());
+                // The init is told nothing only if it is gone, and this process with it. Nothing is dropped here: most
+                // descriptors are closed already.
+                let _ = match kept {
+                    Some(mut kept) => kept.write_all(why.as_bytes()),
+                    None => exec_end.write_all(why.as_bytes()),
+                };
                 std::process::exit(127)
             }
         };
