@@ -56,7 +56,7 @@ pub struct ContainerSpec {
     pub log_limit_bytes: u64,
     /// What the test build leaves out.
     #[cfg(feature = "switches")]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::collections::BTreeSet::is_empty")]
     pub without: std::collections::BTreeSet<Defence>,
 }
 
