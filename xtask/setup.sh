@@ -9,7 +9,7 @@ packages=(
   ipxe ovmf qemu-system-x86                               # boot programs, firmware and machines of the virtual cluster
   mmdebstrap umoci skopeo docker-registry busybox-static  # images, their layers, and where they are pulled from
   iproute2 procps kmod openssh-client curl                # networks of the tests and access to nodes
-  attr zstd xz-utils squashfs-tools                       # comparing images
+  attr zstd xz-utils squashfs-tools cpio                  # comparing images
   crun runc                                               # peers in benchmarks
 )
 missing=()
