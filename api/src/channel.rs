@@ -13,7 +13,7 @@ use crate::{
     ids::Timestamp,
     inventory::Inventory,
     overlay::Generation,
-    run::{RunId, RunReport, RunSpec, WorkflowId},
+    run::{RunId, RunReport, RunSpec, RunUsage, WorkflowId},
 };
 
 /// Version of this protocol.
@@ -87,6 +87,9 @@ pub enum FromAgent {
     Runs {
         /// Their states.
         runs: Vec<RunReport>,
+        /// Those of them that the node was told to pause.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        paused: Vec<RunId>,
         /// `true` in the last of these messages: what was not told is not here.
         complete: bool,
     },
@@ -94,6 +97,16 @@ pub enum FromAgent {
     Run {
         /// Its state.
         report: RunReport,
+    },
+    /// The node begins no jobs, or does so again. Said when it changes, and at the start of a session if there is a reason.
+    Refusing {
+        /// What it lacks; `None` if nothing.
+        reason: Option<String>,
+    },
+    /// Answer to [`FromServer::SendUsage`].
+    Usage {
+        /// Of each run that was asked for.
+        runs: Vec<RunUsage>,
     },
 }
 
@@ -137,6 +150,22 @@ pub enum FromServer {
         grace_seconds: u32,
         /// Why, for the log.
         why: String,
+    },
+    /// Stop every process of a job where it is, until [`FromServer::ResumeRun`]. Its timeout stands still. Of no effect on
+    /// transfers.
+    PauseRun {
+        /// Which.
+        run: RunId,
+    },
+    /// Let a paused job go on.
+    ResumeRun {
+        /// Which.
+        run: RunId,
+    },
+    /// Tell what these runs use now: at most [`crate::run::MAX_RUNS_PER_MESSAGE`].
+    SendUsage {
+        /// Which.
+        runs: Vec<RunId>,
     },
     /// The server has the ends of these runs on disk, and as much of their logs as it wants.
     ForgetRuns {

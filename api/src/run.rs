@@ -307,6 +307,14 @@ pub enum Outcome {
     Lost {
         /// What is known.
         why: String,
+        /// `true` if the node was booted anew: nothing of the run can be left, so it may begin again.
+        #[serde(default)]
+        rebooted: bool,
+    },
+    /// The node did not begin it: it is short of something. That is no attempt; it waits, or goes elsewhere.
+    Refused {
+        /// What the node lacks.
+        why: String,
     },
 }
 
@@ -327,6 +335,44 @@ pub struct Usage {
     pub cpu_micros: u64,
     /// Highest memory, bytes.
     pub memory_peak_bytes: u64,
+    /// Read from block devices, bytes.
+    #[serde(default)]
+    pub read_bytes: u64,
+    /// Written to block devices, bytes.
+    #[serde(default)]
+    pub written_bytes: u64,
+    /// Time that one process or more waited for a processor, microseconds (kernel: `Documentation/accounting/psi.rst`).
+    #[serde(default)]
+    pub cpu_wait_micros: u64,
+    /// The same for memory.
+    #[serde(default)]
+    pub memory_wait_micros: u64,
+    /// The same for block devices.
+    #[serde(default)]
+    pub io_wait_micros: u64,
+}
+
+/// What a run uses while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct LiveUsage {
+    /// Up to now.
+    pub total: Usage,
+    /// Memory now, bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads now.
+    pub processes: u32,
+}
+
+/// What one of a node's runs uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunUsage {
+    /// Which.
+    pub run: RunId,
+    /// `None` if its container is not there, or not any more.
+    pub usage: Option<LiveUsage>,
 }
 
 /// Answer to a piece of a log.

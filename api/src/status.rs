@@ -94,6 +94,9 @@ pub struct NodeStatus {
     /// Nothing new begins on it, whatever its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
+    /// What its agent says that it lacks for jobs: it begins none until that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<String>,
 }
 
 /// An admin keeps new work away from a node.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{NodeName, Timestamp},
     problem::Mistake,
-    run::{Outcome, Usage, WorkflowId},
+    run::{LiveUsage, Outcome, Usage, WorkflowId},
 };
 
 /// Largest document, bytes. Inline files are meant for scripts and parameters, not for data.
@@ -136,6 +136,39 @@ pub struct WorkflowSummary {
     pub ended: Option<Timestamp>,
     /// Why it failed or was canceled.
     pub reason: Option<String>,
+    /// Who paused it: its jobs stand still, and nothing of it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+}
+
+/// What one task uses now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct TaskUsage {
+    /// The stage's number.
+    pub stage: u32,
+    /// The job.
+    pub name: String,
+    /// `FB_TASK_ID` of an array, else 0.
+    pub task: u32,
+    /// From 1.
+    pub attempt: u32,
+    /// Where.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub node: NodeName,
+    /// PUs granted.
+    pub cpus: u32,
+    /// Memory granted, bytes.
+    pub memory_limit_bytes: u64,
+    /// When its process began, by the server's clock.
+    pub started: Timestamp,
+    /// When its node told; absent if it has not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// What it told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<LiveUsage>,
 }
 
 /// A workflow with its stages.

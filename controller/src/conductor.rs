@@ -52,6 +52,8 @@ pub(crate) enum Order {
     Submit(Box<Submission>, oneshot::Sender<()>),
     /// End a workflow. Answered with whether there was something to end, when that is on disk.
     Stop { workflow: WorkflowId, why: String, done: oneshot::Sender<bool> },
+    /// Pause a workflow, or let it go on. Answered with whether that changed something, when it is on disk.
+    Pause { workflow: WorkflowId, paused: bool, by: String, done: oneshot::Sender<bool> },
     /// An image is here, or cannot be had.
     Image { workflow: WorkflowId, stage: u32, fetched: Result<Fetched, String> },
     /// The server has so much of a log.
@@ -88,8 +90,8 @@ pub(crate) struct Conductor {
     pub(crate) changed: broadcast::Sender<WorkflowId>,
     /// Held while the engine is ahead of the store: who reads both waits for it.
     pub(crate) settled: Arc<RwLock<()>>,
-    /// Runs that a node listed in this session, until its list is complete.
-    pub(crate) lists: BTreeMap<NodeId, BTreeSet<RunId>>,
+    /// Runs that a node listed in this session, and whether they are paused, until its list is complete.
+    pub(crate) lists: BTreeMap<NodeId, BTreeMap<RunId, bool>>,
 }
 
 impl Conductor {
@@ -181,6 +183,10 @@ impl Conductor {
                 let stopped = self.engine().stop(workflow, &why, now);
                 answers.push(Answer::Flag(done, stopped));
             }
+            Order::Pause { workflow, paused, by, done } => {
+                let changed = self.engine().pause(workflow, paused, &by, now);
+                answers.push(Answer::Flag(done, changed));
+            }
             Order::Image { workflow, stage, fetched } => {
                 self.engine().image_fetched(workflow, stage, fetched, now);
             }
@@ -190,13 +196,13 @@ impl Conductor {
 
     fn hear(&mut self, message: RunMessage, answers: &mut Vec<Answer>) {
         let now = clock::now();
-        let RunMessage { node, runs, complete, list, done } = message;
+        let RunMessage { node, runs, paused, complete, list, done } = message;
         for report in &runs {
             self.engine().run_told(node, report, now);
         }
         if list {
             let listed = self.lists.entry(node).or_default();
-            listed.extend(runs.iter().map(|report| report.run));
+            listed.extend(runs.iter().map(|report| (report.run, paused.contains(&report.run))));
         }
         if complete {
             let listed = self.lists.remove(&node).unwrap_or_default();
@@ -278,6 +284,7 @@ impl Conductor {
             boot: self.fleet.boot_of(id),
             is_ready,
             drained: status.drain.map(|drain| drain.reason),
+            refuses: status.refuses,
             capacity: capacity::of(&inventory),
         };
         self.engine().node_is(facts, clock::now());

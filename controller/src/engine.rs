@@ -18,6 +18,7 @@
 //! | [`advance`] | stages begin, end, and take others with them |
 //! | [`runs`] | what nodes say of runs |
 //! | [`nodes`] | nodes come, go, boot anew |
+//! | [`pause`] | workflows stand still and go on |
 //! | [`schedule`] | ready tasks are put on nodes |
 //! | [`spec`] | what a node is told of a run |
 //! | [`view`] | what people see |
@@ -25,6 +26,7 @@
 mod advance;
 mod flow;
 mod nodes;
+mod pause;
 mod runs;
 mod schedule;
 mod spec;
@@ -45,7 +47,7 @@ use api::{
 pub(crate) use flow::{Flow, Home, Submission};
 pub(crate) use nodes::NodeFacts;
 pub(crate) use spec::{file_key, script_key};
-pub(crate) use view::{attempt, summary};
+pub(crate) use view::{RunningJob, attempt, summary};
 
 use crate::{images::Fetched, store::Write};
 
@@ -58,6 +60,10 @@ pub(crate) const LOG_PATIENCE_SECONDS: i64 = 600;
 /// Attempts of a run that never began for reasons of its node (a full disk, a reboot before it started). They do not
 /// count as attempts of the user's.
 pub(crate) const MAX_FALSE_STARTS: u32 = 5;
+
+/// Times that a task begins again because its node was booted anew. They do not count as attempts of the user's; but one that
+/// takes its node down must end some day.
+pub(crate) const MAX_REQUEUES: u32 = 5;
 
 /// First pause before a failed task is tried again, seconds. It doubles with each failure.
 const FIRST_PAUSE_SECONDS: i64 = 1;
@@ -155,6 +161,7 @@ impl Engine {
             return false;
         };
         flow.row.stop = Some(why.to_owned());
+        flow.row.paused = None;
         let (place, mut output) = (flow.row.place, Output::default());
         flow.stop_all(&mut output, why, now);
         flow.keep(&mut output);

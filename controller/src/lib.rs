@@ -89,6 +89,7 @@ struct Inner {
     images: JobImages,
     results: Results,
     access: Access,
+    fleet: Fleet,
     orders: mpsc::Sender<Order>,
     changed: broadcast::Sender<WorkflowId>,
     /// Held by readers of both engine and store, so that they agree.
@@ -134,7 +135,7 @@ impl Controller {
         let conductor = Conductor {
             engine: engine.clone(),
             store: store.clone(),
-            fleet,
+            fleet: fleet.clone(),
             images: images.clone(),
             results: results.clone(),
             orders: incoming,
@@ -149,6 +150,7 @@ impl Controller {
             images,
             results,
             access,
+            fleet,
             orders,
             changed,
             settled,

@@ -5,6 +5,8 @@
 
 mod document;
 mod log;
+mod pause;
+mod usage;
 mod watch;
 
 use std::time::Duration;
@@ -54,6 +56,9 @@ pub(crate) fn router(controller: Controller) -> OpenApiRouter {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .routes(routes!(show))
         .routes(routes!(stop))
+        .routes(routes!(pause::pause))
+        .routes(routes!(pause::resume))
+        .routes(routes!(usage::usage))
         .routes(routes!(why))
         .routes(routes!(history))
         .routes(routes!(attempts))

@@ -43,6 +43,8 @@ pub(crate) struct WorkflowRow {
     pub(crate) reason: Option<String>,
     /// Why it shall stop.
     pub(crate) stop: Option<String>,
+    /// Who paused it.
+    pub(crate) paused: Option<String>,
     /// Node of each group of volumes, where it is chosen.
     pub(crate) homes: Vec<Option<Home>>,
     /// What is shown of it, once it is over.

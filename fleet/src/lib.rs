@@ -56,7 +56,7 @@ use tokio_util::sync::CancellationToken;
 pub use authority::AuthorityError;
 pub use config::{Deadlines, FleetConfig};
 pub use port::NodeIdentity;
-pub use runs::RunMessage;
+pub use runs::{NodeUsage, RunMessage};
 pub use store::StoreError;
 
 use arming::{Refused, Verdict};
@@ -176,6 +176,7 @@ struct Inner {
     registry: Arc<Registry>,
     online: broadcast::Sender<NodeId>,
     runs: Mutex<Option<mpsc::Sender<RunMessage>>>,
+    usages: broadcast::Sender<Arc<NodeUsage>>,
     stop: CancellationToken,
 }
 
@@ -205,8 +206,9 @@ impl Fleet {
         tokio::spawn(writer::run(registry.clone(), store.clone(), stop.clone()));
         tokio::spawn(presence::run(registry.clone(), authority.clone(), certificate, stop.clone()));
         let online = broadcast::channel(MAX_ONLINE).0;
-        let runs = Mutex::new(None);
-        Ok(Self { inner: Arc::new(Inner { config, authority, tls, store, registry, online, runs, stop }) })
+        let (runs, usages) = (Mutex::new(None), broadcast::channel(runs::MAX_USAGES).0);
+        let inner = Inner { config, authority, tls, store, registry, online, runs, usages, stop };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Writes what is not yet on disk (the times of the last words) and stops the clock. Call it last.

@@ -56,6 +56,9 @@ pub(crate) struct Life {
     /// Who keeps new work away, and why. It outlives boots.
     #[serde(default)]
     pub(crate) drain: Option<Drain>,
+    /// What the agent that connected last says that the node lacks for jobs.
+    #[serde(default)]
+    pub(crate) refuses: Option<String>,
     /// The agent that connected last.
     pub(crate) agent: Option<AgentInstance>,
     /// That agent has sent its inventory.
@@ -93,6 +96,7 @@ pub(crate) enum Event {
     InventoryStored { changed: bool },
     RebootOrdered { reason: String },
     GoingDown { reboot: bool },
+    Refuses { reason: Option<String> },
     Drained { reason: String, by: String },
     Undrained { by: String },
     Disconnected { why: String },
@@ -144,6 +148,7 @@ impl Life {
             files: 0,
             presence: Presence::None,
             drain: None,
+            refuses: None,
             agent: None,
             inventory_known: false,
         }
@@ -164,6 +169,7 @@ impl Life {
             agent_version: self.agent_version.clone(),
             boot_ms: self.boot_ms,
             drain: self.drain.clone(),
+            refuses: self.refuses.clone(),
         }
     }
 
@@ -210,6 +216,7 @@ impl Life {
                 vec![info(format!("reboot ordered: {reason}")), Effect::Arming(arming::Event::Ordered)]
             }
             Event::GoingDown { reboot } => self.going_down(reboot, now),
+            Event::Refuses { reason } => self.refusing(reason),
             Event::Tick
             | Event::ServerStarted
             | Event::Disconnected { .. }
@@ -228,6 +235,15 @@ impl Life {
     fn undrained(&mut self, by: &str) -> Vec<Effect> {
         let was = self.drain.take();
         was.map(|_| info(format!("undrained by {by}"))).into_iter().collect()
+    }
+
+    fn refusing(&mut self, reason: Option<String>) -> Vec<Effect> {
+        let before = std::mem::replace(&mut self.refuses, reason);
+        match (&before, &self.refuses) {
+            (before, now) if before == now => Vec::new(),
+            (_, Some(reason)) => vec![warning(format!("begins no jobs: {reason}"))],
+            (_, None) => vec![info("begins jobs again")],
+        }
     }
 
     /// The agent is away and its grace is not over.
@@ -255,6 +271,7 @@ impl Life {
         self.address = Some(address);
         self.presence = Presence::None;
         self.agent = None;
+        self.refuses = None;
         self.inventory_known = false;
     }
 
@@ -323,6 +340,7 @@ impl Life {
             return effects;
         }
         self.agent = Some(agent);
+        self.refuses = None;
         self.inventory_known = false;
         self.enter(Phase::Enrolled, now);
         effects.push(info(format!("agent {version} connected")));

@@ -1,14 +1,21 @@
 //! Runs pass through the fleet between the agents' channels (`port/channel.rs`) and the controller.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use api::{channel::FromServer, ids::NodeId, run::RunReport};
-use tokio::sync::{mpsc, oneshot};
+use api::{
+    channel::FromServer,
+    ids::NodeId,
+    run::{RunId, RunReport, RunUsage},
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::Fleet;
 
 /// Messages about runs that wait for a slow listener before the agents' connections wait.
 const MAX_RUN_MESSAGES: usize = 1_024;
+
+/// Answers about usage that wait for a slow listener before it misses some.
+pub(crate) const MAX_USAGES: usize = 256;
 
 /// What an agent says of its runs. The agent's frame is acknowledged when `done` is used, or dropped.
 #[derive(Debug)]
@@ -17,12 +24,23 @@ pub struct RunMessage {
     pub node: NodeId,
     /// Some of its runs.
     pub runs: Vec<RunReport>,
+    /// Those of a list that are paused on the node.
+    pub paused: Vec<RunId>,
     /// `true` if no run is on the node but those told in this session up to now; only in the last message of a list.
     pub complete: bool,
     /// `true` if the list begins with a session; `false` if a run went forward.
     pub list: bool,
     /// To be used when what it says is on disk.
     pub done: oneshot::Sender<()>,
+}
+
+/// What an agent tells of the use of its runs.
+#[derive(Debug)]
+pub struct NodeUsage {
+    /// Whose agent.
+    pub node: NodeId,
+    /// Its answer.
+    pub runs: Vec<RunUsage>,
 }
 
 impl Fleet {
@@ -50,12 +68,23 @@ impl Fleet {
             .and_then(|(boot, _)| boot)
     }
 
+    /// What agents tell of the use of their runs from now on, when they are asked ([`FromServer::SendUsage`]).
+    #[must_use]
+    pub fn usages(&self) -> broadcast::Receiver<Arc<NodeUsage>> {
+        self.inner.usages.subscribe()
+    }
+
+    pub(crate) fn usage_told(&self, node: NodeId, runs: Vec<RunUsage>) {
+        // Who asked may be gone.
+        let _ = self.inner.usages.send(Arc::new(NodeUsage { node, runs }));
+    }
+
     /// Hands what an agent says of its runs on, and waits until it is dealt with.
-    pub(crate) async fn runs_told(&self, node: NodeId, runs: Vec<RunReport>, complete: bool, list: bool) {
+    pub(crate) async fn runs_told(&self, message: impl FnOnce(oneshot::Sender<()>) -> RunMessage) {
         let listener = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(listener) = listener else { return };
         let (done, dealt_with) = oneshot::channel();
-        if listener.send(RunMessage { node, runs, complete, list, done }).await.is_ok() {
+        if listener.send(message(done)).await.is_ok() {
             // Dropped: whoever listened is gone; the agent will tell the next one.
             let _ = dealt_with.await;
         }

@@ -6,7 +6,7 @@
 //!                 └─ payload                  the user's program, as the user, in the job's control group
 //! ```
 //! All that passes between agent and container are files of the run's folder (`agent/runs/folder.rs`) and SIGTERM to the
-//! init, which then reads `stop.json`. Spawner and init have one thread and no runtime.
+//! init, which then reads `stop.json` and `paused`. Spawner and init have one thread and no runtime.
 //!
 //! | module | is |
 //! |---|---|
@@ -34,6 +34,8 @@ pub mod system_calls;
 
 use std::path::Path;
 
+use api::run::LiveUsage;
+use linux::cgroup;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -51,13 +53,24 @@ pub fn live_init(folder: &Path) -> Option<Pid> {
     (!is_zombie && init::pid_and_start(&stat)? == told).then(|| Pid::from_raw(pid))
 }
 
-/// Makes the container init of the run in `folder` read `stop.json`.
+/// Makes the container init of the run in `folder` read `stop.json` and `paused`.
 ///
 /// # Errors
 /// `NotFound` if there is none yet or none any more.
-pub fn signal_stop(folder: &Path) -> std::io::Result<()> {
+pub fn signal(folder: &Path) -> std::io::Result<()> {
     let pid = live_init(folder).ok_or(std::io::ErrorKind::NotFound)?;
     Ok(kill(pid, Signal::SIGTERM)?)
+}
+
+/// What the job of the run in `folder` uses now; `None` if its control group is not there.
+#[must_use]
+pub fn usage(folder: &Path) -> Option<LiveUsage> {
+    let group = groups::of(Path::new(folder.file_name()?));
+    Some(LiveUsage {
+        total: groups::total(&group),
+        memory_bytes: cgroup::memory::current(&group)?,
+        processes: cgroup::pids::current(&group)?,
+    })
 }
 
 /// Takes away what a container that has ended could not take away itself.

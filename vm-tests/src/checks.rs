@@ -1,10 +1,11 @@
 //! The checks of the lane, in the order in which they run.
 
-mod booting;
+pub(crate) mod booting;
 pub(crate) mod escapes;
 mod importing;
 mod inside_a_job;
 mod interruptions;
+mod life_cycle;
 mod lower_root;
 mod node;
 mod ordinary_user;
@@ -54,6 +55,10 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "inside-a-job", needs: BOTH, run: inside_a_job::facts },
     Check { name: "exit-7-while-the-agent-is-away", needs: BOTH, run: interruptions::agent_away },
     Check { name: "workflow-outlives-kill-9-of-the-server", needs: BOTH, run: interruptions::server_away },
+    Check { name: "paused-and-resumed", needs: BOTH, run: life_cycle::paused },
+    Check { name: "prolog-and-epilog", needs: BOTH, run: life_cycle::site_programs },
+    Check { name: "refuses-jobs-without-room", needs: BOTH, run: life_cycle::refuses },
+    Check { name: "campaign-of-kills", needs: BOTH, run: crate::campaign::check },
     Check { name: "reboot-and-ready-again", needs: FIRST, run: restarts::reboot },
     Check { name: "power-cut-and-ready-again", needs: SECOND, run: restarts::power_cut },
     Check { name: "boot-outlives-kill-9-of-the-server", needs: BOTH, run: restarts::server_killed },

@@ -1,11 +1,12 @@
 //! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it; `vm-tests lane WORD…`
-//! boots it and runs only the checks with a word in their names. `vm-tests bench NAME` measures, `vm-tests escapes` tries to break
+//! boots it and runs only the checks with a word in their names. `vm-tests campaign ROUNDS` kills at random under load. `vm-tests bench NAME` measures, `vm-tests escapes` tries to break
 //! out of containers; both have a small machine of their own.
 //!
 //! Started by `cargo xtask demo` and `cargo xtask test vm`, as root, after the build of server and agent.
 
 mod accelerator;
 mod bench;
+mod campaign;
 mod checks;
 mod clock;
 mod cluster;
@@ -27,17 +28,25 @@ mod workflow;
 
 use std::process::ExitCode;
 
+fn campaign(rounds: &str, seed: &str) -> anyhow::Result<bool> {
+    campaign::by_hand(rounds.parse()?, seed.parse()?).map(|()| true)
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["bench", "container"] => bench::container(None).map(|()| true),
         ["bench", "container", rounds] => bench::container(Some(rounds)).map(|()| true),
+        ["campaign", rounds] => campaign(rounds, &clock::unix_seconds().to_string()),
+        ["campaign", rounds, seed] => campaign(rounds, seed),
         ["escapes"] => checks::escapes::without_cluster().map(|()| true),
         ["demo"] => demo::demo().map(|()| true),
         ["lane", only @ ..] => lane::lane(only),
         _ => {
-            report::complain("usage: vm-tests demo | lane [WORD…] | escapes | bench container [ROUNDS]");
+            report::complain(
+                "usage: vm-tests demo | lane [WORD…] | escapes | campaign ROUNDS [SEED] | bench container [ROUNDS]",
+            );
             return ExitCode::from(2);
         }
     };

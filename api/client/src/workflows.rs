@@ -1,7 +1,8 @@
 //! `/v1/workflows`. A workflow is named by its id, or by its name: the newest of that name is meant.
 
 use api::workflow::{
-    Attempt, CheckDocument, Checked, StartWorkflow, Waiting, Workflow, WorkflowEvent, WorkflowSummary,
+    Attempt, CheckDocument, Checked, StartWorkflow, TaskUsage, Waiting, Workflow, WorkflowEvent,
+    WorkflowSummary,
 };
 use reqwest::Method;
 use url::Url;
@@ -105,6 +106,24 @@ impl Client {
     pub async fn stop_workflow(&self, id: &str) -> Result<WorkflowSummary, ClientError> {
         let request = self.request(Method::POST, &self.of_workflow(id, &["stop"]))?.timeout(DEADLINE);
         self.answer(request).await?.json().await.map_err(ClientError::Answer)
+    }
+
+    /// Pauses a workflow, or lets it go on.
+    ///
+    /// # Errors
+    /// As every request; 409 if it is so already, or over.
+    pub async fn pause_workflow(&self, id: &str, paused: bool) -> Result<WorkflowSummary, ClientError> {
+        let verb = if paused { "pause" } else { "resume" };
+        let request = self.request(Method::POST, &self.of_workflow(id, &[verb]))?.timeout(DEADLINE);
+        self.answer(request).await?.json().await.map_err(ClientError::Answer)
+    }
+
+    /// What the running tasks of a workflow use now.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn workflow_usage(&self, id: &str) -> Result<Vec<TaskUsage>, ClientError> {
+        self.get(&self.of_workflow(id, &["usage"]), &[]).await
     }
 
     /// Why a workflow goes no faster.

@@ -5,6 +5,7 @@ mod files;
 mod live;
 mod log;
 mod show;
+mod top;
 mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -14,7 +15,7 @@ use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use client::Client;
 
-use self::files::Destination;
+use self::{files::Destination, top::Top};
 use super::{
     complete,
     context::Session,
@@ -68,6 +69,23 @@ pub(super) enum Verb {
         #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
         workflows: Vec<String>,
     },
+    /// Let the processes of workflows stand still, and begin nothing of them.
+    #[command(
+        after_help = "Jobs keep the processors, memory and devices that they were granted; their timeouts stand still. Transfers that
+are under way go to their end."
+    )]
+    Pause {
+        /// Ids or names.
+        #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
+        workflows: Vec<String>,
+    },
+    /// Let paused workflows go on.
+    Resume {
+        /// Ids or names.
+        #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
+        workflows: Vec<String>,
+    },
+    Top(Top),
     /// Tell what each stage waits for.
     Why {
         #[command(flatten)]
@@ -162,6 +180,9 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
                 stopped.iter().map(|one| format!("stopping {} ({})\n", one.name, one.id)).collect()
             })?;
         }
+        Verb::Pause { workflows } => pause(session, &client, &workflows, true).await?,
+        Verb::Resume { workflows } => pause(session, &client, &workflows, false).await?,
+        Verb::Top(top) => top::run(session, &client, &top).await?,
         Verb::Why { which } => {
             let waiting = client.why_workflow(&which.workflow).await?;
             session.out.show(&waiting, |_| show::why(&waiting))?;
@@ -177,6 +198,17 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn pause(session: &Session, client: &Client, workflows: &[String], paused: bool) -> anyhow::Result<()> {
+    let mut changed: Vec<WorkflowSummary> = Vec::new();
+    for workflow in workflows {
+        changed.push(client.pause_workflow(workflow, paused).await?);
+    }
+    let word = if paused { "paused" } else { "resumed" };
+    session
+        .out
+        .show(&changed, |_| changed.iter().map(|one| format!("{word} {} ({})\n", one.name, one.id)).collect())
 }
 
 async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::Result<ExitCode> {

@@ -108,12 +108,16 @@ pub(crate) struct Again {
     pub(crate) failures: u32,
     /// Attempts that never began.
     pub(crate) false_starts: u32,
+    /// Attempts that ended because their node was booted anew.
+    pub(crate) requeues: u32,
+    /// Times in a row that nodes did not begin it.
+    pub(crate) refusals: u32,
     pub(crate) not_before: Timestamp,
 }
 
 impl Again {
     fn first(now: Timestamp) -> Self {
-        Self { attempt: 1, failures: 0, false_starts: 0, not_before: now }
+        Self { attempt: 1, failures: 0, false_starts: 0, requeues: 0, refusals: 0, not_before: now }
     }
 }
 
@@ -202,6 +206,7 @@ impl Flow {
             state: State::Pending,
             reason: None,
             stop: None,
+            paused: None,
             homes: vec![None; graph.groups],
             view: None,
         };
@@ -347,6 +352,7 @@ impl TaskBook {
         has_started: bool,
     ) {
         let Some((_, mut this)) = self.running.remove(&task) else { return };
+        let refusals = std::mem::take(&mut this.refusals);
         let goes_on = match outcome {
             Outcome::Exited { code: 0 } => {
                 self.finished += 1;
@@ -359,13 +365,21 @@ impl TaskBook {
             Outcome::Failed { transient: false, .. } => false,
             Outcome::Failed { transient: true, .. } => this.starts_falsely(),
             Outcome::Lost { .. } if !has_started => this.starts_falsely(),
+            Outcome::Lost { rebooted: true, .. } => {
+                this.requeues += 1;
+                this.requeues <= super::MAX_REQUEUES
+            }
+            Outcome::Refused { .. } => {
+                this.refusals = refusals + 1;
+                true
+            }
             _ => {
                 this.failures += 1;
                 this.failures <= retries
             }
         };
         if goes_on {
-            let pause = pause_seconds(this.failures + this.false_starts);
+            let pause = pause_seconds(this.failures + this.false_starts + this.requeues + this.refusals);
             let next = Again { attempt: this.attempt + 1, not_before: now.plus_seconds(pause), ..this };
             self.again.insert(task, next);
         } else {

@@ -20,6 +20,8 @@ pub(crate) struct NodeFacts {
     pub(crate) is_ready: bool,
     /// Why nothing new may begin on it.
     pub(crate) drained: Option<String>,
+    /// What its agent says that it lacks for jobs.
+    pub(crate) refuses: Option<String>,
     /// What jobs may use of it.
     pub(crate) capacity: planner::Capacity,
 }
@@ -30,7 +32,8 @@ impl NodeFacts {
         if !self.is_ready {
             return Some("not ready".to_owned());
         }
-        self.drained.as_ref().map(|reason| format!("drained ({reason})"))
+        let drained = self.drained.as_ref().map(|reason| format!("drained ({reason})"));
+        drained.or_else(|| self.refuses.as_ref().map(|reason| format!("refusing jobs ({reason})")))
     }
 }
 
@@ -98,7 +101,7 @@ impl Engine {
             .map(|run| run.row.run)
             .collect();
         for run in runs {
-            self.lose(run, why, now);
+            self.lose(run, why, false, now);
         }
         self.fail_homes(now, |home| (home.node == id).then(|| why.to_owned()));
     }

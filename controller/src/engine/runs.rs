@@ -1,6 +1,6 @@
 //! What nodes say of runs. A node is believed about its own runs only.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use api::{
     channel::FromServer,
@@ -23,7 +23,8 @@ pub(super) fn told(outcome: &Outcome) -> String {
         Outcome::TimedOut { seconds } => format!("ended by its timeout of {seconds} s"),
         Outcome::Stopped { why } => format!("stopped: {why}"),
         Outcome::Failed { why, .. } => why.clone(),
-        Outcome::Lost { why } => format!("lost: {why}"),
+        Outcome::Lost { why, .. } => format!("lost: {why}"),
+        Outcome::Refused { why } => format!("not begun: {why}"),
     }
 }
 
@@ -50,14 +51,22 @@ impl Engine {
         }
     }
 
-    /// All runs that a node holds were told. Those of ours that are not among them are told it again, or are lost.
-    pub(crate) fn runs_listed(&mut self, node: NodeId, boot: &str, listed: &BTreeSet<RunId>, now: Timestamp) {
+    /// All runs that a node holds were told, and which of them are paused there. Those of ours that are not among them are
+    /// told it again, or are lost.
+    pub(crate) fn runs_listed(
+        &mut self,
+        node: NodeId,
+        boot: &str,
+        listed: &BTreeMap<RunId, bool>,
+        now: Timestamp,
+    ) {
+        self.correct_pauses(node, listed);
         let missing: Vec<(u64, RunId)> = self
             .flows
             .iter()
             .flat_map(|(place, flow)| flow.runs.values().map(move |run| (*place, run)))
             .filter(|(_, run)| {
-                run.row.node == node && run.row.ended.is_none() && !listed.contains(&run.row.run)
+                run.row.node == node && run.row.ended.is_none() && !listed.contains_key(&run.row.run)
             })
             .map(|(place, run)| (place, run.row.run))
             .collect();
@@ -66,12 +75,13 @@ impl Engine {
             let Some(entry) = flow.runs.get_mut(&run) else { continue };
             let is_over = flow.stages[entry.row.stage as usize].state.is_ended();
             if entry.row.accepted || is_over {
-                let why = if entry.row.boot == boot {
-                    "its node does not know it any more".to_owned()
-                } else {
+                let rebooted = entry.row.boot != boot;
+                let why = if rebooted {
                     format!("{} was rebooted", entry.row.node_name)
+                } else {
+                    "its node does not know it any more".to_owned()
                 };
-                self.lose(run, &why, now);
+                self.lose(run, &why, rebooted, now);
                 continue;
             }
             // The node never got it: it is told again, in whatever boot it is.
@@ -83,8 +93,21 @@ impl Engine {
         }
     }
 
+    /// What a node was not told of pauses, it is told now.
+    fn correct_pauses(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
+        for flow in self.flows.values() {
+            let should = flow.row.paused.is_some() && flow.row.stop.is_none();
+            let runs = flow.runs.values().filter(|run| run.row.node == node && run.row.ended.is_none());
+            for run in runs.map(|run| run.row.run) {
+                if listed.get(&run).is_some_and(|is| *is != should) {
+                    self.output.say(node, super::pause::pause_run(run, should));
+                }
+            }
+        }
+    }
+
     /// A run is over because its node is.
-    pub(super) fn lose(&mut self, run: RunId, why: &str, now: Timestamp) {
+    pub(super) fn lose(&mut self, run: RunId, why: &str, rebooted: bool, now: Timestamp) {
         let Some(node) = self.flow_of(run).and_then(|flow| flow.runs.get(&run)).map(|run| run.row.node)
         else {
             return;
@@ -92,7 +115,7 @@ impl Engine {
         let end = RunEnd {
             started: None,
             ended: now,
-            outcome: Outcome::Lost { why: why.to_owned() },
+            outcome: Outcome::Lost { why: why.to_owned(), rebooted },
             log_bytes: 0,
             usage: Usage::default(),
         };
@@ -160,6 +183,8 @@ impl Engine {
             self.output.say(entry.row.node, FromServer::StartRun { spec: Box::new(spec) });
             if let Some(why) = &flow.row.stop {
                 self.output.say(entry.row.node, stop_run(run, why));
+            } else if flow.row.paused.is_some() {
+                self.output.say(entry.row.node, FromServer::PauseRun { run });
             }
         }
     }

@@ -100,7 +100,7 @@ impl Engine {
     fn ready_jobs(&mut self, now: Timestamp) -> (Vec<Ready>, Vec<Request>) {
         let (mut ready, mut requests) = (Vec::new(), Vec::new());
         for (&place, flow) in &self.flows {
-            if flow.row.stop.is_some() || ready.len() >= MAX_OFFERED {
+            if flow.is_held_back() || ready.len() >= MAX_OFFERED {
                 continue;
             }
             for (stage, plan) in (0..).zip(&flow.graph.stages) {
@@ -239,6 +239,10 @@ impl Engine {
         if counts.pending == 0 {
             return reasons;
         }
+        if let Some(by) = &flow.row.paused {
+            reasons.push(format!("it is paused by {by}"));
+            return reasons;
+        }
         if let Some((task, again)) = book.again.iter().find(|(_, again)| again.not_before > now) {
             let pause = again.not_before.seconds() - now.seconds();
             let task = plan.tasks.first.map(|first| format!(" of task {}", first + task)).unwrap_or_default();
@@ -294,10 +298,15 @@ fn granted(node: &str, grant: Option<&Grant>) -> String {
 }
 
 impl Flow {
-    /// Ready, not over, not to be stopped.
+    /// Nothing of it may begin.
+    fn is_held_back(&self) -> bool {
+        self.row.stop.is_some() || self.row.paused.is_some()
+    }
+
+    /// Ready, not over, neither to be stopped nor paused.
     fn may_begin(&self, stage: u32) -> bool {
         let now = &self.stages[stage as usize];
-        now.is_ready && !now.state.is_ended() && self.row.stop.is_none()
+        now.is_ready && !now.state.is_ended() && !self.is_held_back()
     }
 
     /// What one task of a job needs, on the node of its volumes if it mounts some.

@@ -44,6 +44,7 @@ fn facts(number: u128, cores: u32, boot: &str) -> NodeFacts {
         boot: Some(boot.to_owned()),
         is_ready: true,
         drained: None,
+        refuses: None,
         capacity,
     }
 }
@@ -443,17 +444,17 @@ fn a_node_that_comes_back_goes_on_and_one_that_rebooted_does_not() {
     // Away and back in the same boot, with the run: nothing happens.
     stage.engine.node_is(NodeFacts { is_ready: false, ..facts(1, 1, "boot1") }, at(3));
     stage.tick(100);
-    stage.engine.runs_listed(node, "boot1", &BTreeSet::from([run]), at(101));
+    stage.engine.runs_listed(node, "boot1", &BTreeMap::from([(run, false)]), at(101));
     stage.engine.node_is(facts(1, 1, "boot1"), at(101));
     stage.proceed(101);
     stage.lines += "-- rebooted\n";
     stage.engine.node_is(facts(1, 1, "boot2"), at(200));
-    stage.engine.runs_listed(node, "boot2", &BTreeSet::new(), at(200));
+    stage.engine.runs_listed(node, "boot2", &BTreeMap::new(), at(200));
     stage.proceed(200);
     stage.tick(201);
     stage.lines += "-- rebooted before it was told\n";
     stage.engine.node_is(facts(1, 1, "boot3"), at(300));
-    stage.engine.runs_listed(node, "boot3", &BTreeSet::new(), at(300));
+    stage.engine.runs_listed(node, "boot3", &BTreeMap::new(), at(300));
     stage.proceed(300);
     stage.check(&expect![[r#"
         1   WORKFLOW_STARTED : w1 was handed in
@@ -486,7 +487,7 @@ fn volumes_do_not_outlive_their_node() {
     stage.end("volume d", OK, 2);
     stage.engine.node_is(facts(1, 1, "boot2"), at(3));
     stage.proceed(3);
-    stage.engine.runs_listed(node_id(1), "boot2", &BTreeSet::new(), at(4));
+    stage.engine.runs_listed(node_id(1), "boot2", &BTreeMap::new(), at(4));
     stage.proceed(4);
     stage.check(&expect![[r#"
         1   WORKFLOW_STARTED : w1 was handed in
@@ -569,6 +570,10 @@ enum Happening {
     /// An agent restarts and lists what it holds.
     Lists(bool),
     Time(u8),
+    /// Somebody pauses the workflow, or lets it go on.
+    Pauses(bool),
+    /// A node is away from now on until it lists: it is told nothing.
+    GoesAway(bool),
     /// The server is killed and starts again from what it wrote.
     ServerDies,
 }
@@ -579,6 +584,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<bool>().prop_map(Happening::Reboots),
         2 => any::<bool>().prop_map(Happening::Lists),
         4 => (1..60_u8).prop_map(Happening::Time),
+        2 => any::<bool>().prop_map(Happening::Pauses),
+        1 => any::<bool>().prop_map(Happening::GoesAway),
         1 => Just(Happening::ServerDies),
     ]
 }
@@ -590,6 +597,9 @@ struct World {
     boots: [u32; 2],
     /// Runs on nodes: the node, and how far it is.
     held: BTreeMap<RunId, (NodeId, u8)>,
+    /// Those that the node was told to pause.
+    paused: BTreeSet<RunId>,
+    away: [bool; 2],
     /// Every run that ever was told to begin, with stage and task.
     begun: BTreeMap<RunId, (u32, u32)>,
     /// What was written.
@@ -626,6 +636,8 @@ impl World {
             now: 1,
             boots: [1, 1],
             held: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            away: [false; 2],
             begun: BTreeMap::new(),
             rows: BTreeMap::new(),
             stages: BTreeMap::new(),
@@ -663,7 +675,12 @@ impl World {
                 }
             }
             for (node, message) in output.tell {
+                if self.away[usize::from(node == node_id(2))] {
+                    continue;
+                }
                 match message {
+                    FromServer::PauseRun { run } => drop(self.paused.insert(run)),
+                    FromServer::ResumeRun { run } => drop(self.paused.remove(&run)),
                     FromServer::StartRun { spec } => {
                         assert!(self.rows.contains_key(&spec.run), "told before it was written");
                         let row = &self.rows[&spec.run];
@@ -689,6 +706,7 @@ impl World {
     }
 
     fn list(&mut self, index: usize) {
+        self.away[index] = false;
         let id = node_id(index as u128 + 1);
         let listed: Vec<(RunId, u8)> = self
             .held
@@ -704,7 +722,7 @@ impl World {
             };
             self.engine.run_told(id, &report, at(self.now));
         }
-        let listed = listed.into_iter().map(|(run, _)| run).collect();
+        let listed = listed.into_iter().map(|(run, _)| (run, self.paused.contains(&run))).collect();
         self.engine.runs_listed(id, &format!("boot{}", self.boots[index]), &listed, at(self.now));
         self.settle();
     }
@@ -717,6 +735,17 @@ impl World {
                 }
                 let run = *self.held.keys().nth(which.index(self.held.len())).unwrap();
                 let (node, how_far) = self.held[&run];
+                let stands_still = how_far == 1 && self.paused.contains(&run);
+                if stands_still || self.away[usize::from(node == node_id(2))] {
+                    return;
+                }
+                if *how == 2 && how_far == 0 {
+                    let refused = ended(run, Outcome::Refused { why: "no memory".to_owned() }, at(self.now));
+                    self.held.insert(run, (node, 2));
+                    self.engine.run_told(node, &refused, at(self.now));
+                    self.settle();
+                    return;
+                }
                 let outcome = match how {
                     0 => Outcome::Exited { code: 1 },
                     1 => Outcome::Failed { why: "disk full".to_owned(), transient: true },
@@ -736,10 +765,17 @@ impl World {
                 self.boots[index] += 1;
                 let id = node_id(index as u128 + 1);
                 self.held.retain(|_, (node, _)| *node != id);
+                self.paused.retain(|run| self.held.contains_key(run));
                 self.nodes();
                 self.list(index);
             }
             Happening::Lists(second) => self.list(usize::from(*second)),
+            Happening::Pauses(paused) => {
+                let id = WorkflowId(uuid::Uuid::from_u128(1));
+                self.engine.pause(id, *paused, "ann", at(self.now));
+                self.settle();
+            }
+            Happening::GoesAway(second) => self.away[usize::from(*second)] = true,
             Happening::Time(seconds) => {
                 self.now += i64::from(*seconds);
                 self.engine.tick(at(self.now));
@@ -764,8 +800,18 @@ impl World {
         }
     }
 
+    /// Nodes that are there let stand still what should, and nothing else.
+    fn hold_pauses(&self) {
+        let Some(row) = self.workflow.as_ref().filter(|row| row.ended.is_none()) else { return };
+        let running = self.rows.values().filter(|row| row.ended.is_none() && row.grant.is_some());
+        for run in running.filter(|run| !self.away[usize::from(run.node == node_id(2))]) {
+            assert_eq!(self.paused.contains(&run.run), row.paused.is_some(), "{:?}", run.run);
+        }
+    }
+
     /// What must hold at any time.
     fn hold(&self) {
+        self.hold_pauses();
         let running = self.rows.values().filter(|row| row.ended.is_none());
         let mut tasks = BTreeSet::new();
         let mut per_stage: BTreeMap<u32, u32> = BTreeMap::new();
@@ -799,6 +845,9 @@ proptest! {
             world.hold();
         }
         // From here on all goes well.
+        world.happens(&Happening::Lists(false));
+        world.happens(&Happening::Lists(true));
+        world.happens(&Happening::Pauses(false));
         for _ in 0..400 {
             if world.workflow.as_ref().is_some_and(|row| row.ended.is_some()) {
                 break;
@@ -834,4 +883,119 @@ proptest! {
             prop_assert_eq!(tasks.len(), 9);
         }
     }
+}
+
+#[test]
+fn a_paused_workflow_stands_still_and_begins_nothing() {
+    let mut stage = Stage::new(&[(1, 1)]);
+    stage.submit(
+        "version: v1\njobs: {a: {image: docker://a, command: [x], task-array: {start: 1, end: 2, concurrency: 1}}}",
+        1,
+    );
+    stage.report("job a[1]", RunState::Running { started: at(2) }, 2);
+    let id = WorkflowId(uuid::Uuid::from_u128(1));
+    assert!(stage.engine.pause(id, true, "ann", at(3)) && !stage.engine.pause(id, true, "ann", at(3)));
+    stage.proceed(3);
+    assert_eq!(stage.engine.summaries()[0].paused.as_deref(), Some("ann"));
+    stage.end("job a[1]", OK, 4);
+    let why = stage.engine.why(id, at(5)).unwrap();
+    assert_eq!(why[0].reasons, ["it is paused by ann"]);
+    assert!(stage.engine.pause(id, false, "bob", at(6)));
+    stage.proceed(6);
+    stage.engine.pause(id, true, "ann", at(7));
+    assert!(stage.engine.stop(id, "enough", at(8)), "what stands still can be stopped");
+    assert!(!stage.engine.pause(id, false, "ann", at(9)));
+    stage.proceed(9);
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        1   DEPENDENCY_SATISFIED a: may begin
+        1   STAGE_STARTED a: started
+        1   RESOURCES_ALLOCATED a: job a[1] goes to n1, CPUs 0, 1024 MiB
+        1   -> n1 start job a[1] ["x"] on [0] with [0]
+        2   CONTAINER_STARTED a: job a[1] runs on n1
+        3   WORKFLOW_PAUSED : paused by ann
+        3   -> n1 PauseRun { run: RunId(00000000-0000-0000-0000-000000000001) }
+        4   CONTAINER_EXITED a: job a[1] exited with status 0
+        4   forget 1 of 1
+        6   WORKFLOW_RESUMED : resumed by bob
+        6   RESOURCES_ALLOCATED a: job a[2] goes to n1, CPUs 0, 1024 MiB
+        6   -> n1 start job a[2] ["x"] on [0] with [0]
+        9   WORKFLOW_PAUSED : paused by ann
+        9   -> n1 PauseRun { run: RunId(00000000-0000-0000-0000-000000000002) }
+        9   -> n1 stop 2: enough
+    "#]]);
+}
+
+/// The node does not begin the run of job a.
+fn refuse(stage: &mut Stage, time: i64) {
+    let (outcome, usage) = (Outcome::Refused { why: "no memory".to_owned() }, Usage::default());
+    let end = RunEnd { started: None, ended: at(time), outcome, log_bytes: 0, usage };
+    stage.report("job a", RunState::Ended(Box::new(end)), time);
+}
+
+#[test]
+fn a_refusal_is_no_attempt_and_a_reboot_is_nobodys_fault() {
+    let mut stage = Stage::new(&[(1, 1)]);
+    stage.submit("version: v1\njobs: {a: {image: docker://a, command: [x]}}", 1);
+    for time in [2, 10] {
+        refuse(&mut stage, time);
+        stage.tick(time + 4);
+    }
+    stage.engine.node_is(NodeFacts { refuses: Some("no memory".to_owned()), ..facts(1, 1, "boot1") }, at(15));
+    let id = WorkflowId(uuid::Uuid::from_u128(1));
+    stage.proceed(15);
+    refuse(&mut stage, 16);
+    stage.tick(30);
+    assert!(stage.engine.why(id, at(30)).unwrap()[0].reasons[0].contains("refusing jobs (no memory)"));
+    stage.engine.node_is(facts(1, 1, "boot1"), at(31));
+    stage.proceed(31);
+    for (time, boot) in [(40, "boot2"), (50, "boot3")] {
+        stage.report("job a", RunState::Running { started: at(time) }, time);
+        stage.engine.node_is(facts(1, 1, boot), at(time + 1));
+        stage.engine.runs_listed(node_id(1), boot, &BTreeMap::new(), at(time + 1));
+        stage.proceed(time + 1);
+        stage.tick(time + 8);
+    }
+    stage.end("job a", OK, 60);
+    stage.check(&expect![[r#"
+        1   WORKFLOW_STARTED : w1 was handed in
+        1   STAGE_STARTED docker://a: started
+        1   IMAGE_PULL_STARTED docker://a: pulling a
+        1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
+        1   STAGE_FINISHED docker://a: finished
+        1   DEPENDENCY_SATISFIED a: may begin
+        1   STAGE_STARTED a: started
+        1   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        1   -> n1 start job a ["x"] on [0] with [0]
+        2   ERROR a: job a not begun: no memory; attempt 2 in 1 s
+        2   forget 1 of 1
+        6   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        6   -> n1 start job a ["x"] on [0] with [0]
+        10  ERROR a: job a not begun: no memory; attempt 3 in 2 s
+        10  forget 2 of 1
+        14  RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        14  -> n1 start job a ["x"] on [0] with [0]
+        16  ERROR a: job a not begun: no memory; attempt 4 in 4 s
+        16  forget 3 of 1
+        31  RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        31  -> n1 start job a ["x"] on [0] with [0]
+        40  CONTAINER_STARTED a: job a runs on n1
+        41  CONTAINER_EXITED a: job a lost: n1 was rebooted; attempt 5 in 1 s
+        41  forget 5 of 1
+        48  RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        48  -> n1 start job a ["x"] on [0] with [0]
+        50  CONTAINER_STARTED a: job a runs on n1
+        51  CONTAINER_EXITED a: job a lost: n1 was rebooted; attempt 6 in 2 s
+        51  forget 6 of 1
+        58  RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        58  -> n1 start job a ["x"] on [0] with [0]
+        60  CONTAINER_EXITED a: job a exited with status 0
+        60  STAGE_FINISHED a: finished
+        60  WORKFLOW_FINISHED : finished
+        60  forget 7 of 1
+    "#]]);
 }

@@ -1,9 +1,9 @@
 //! What people see of a workflow that is not over, and why it waits.
 
 use api::{
-    ids::Timestamp,
-    run::WorkflowId,
-    workflow::{Attempt, ClientFile, Stage, State, Waiting, Workflow, WorkflowSummary},
+    ids::{NodeId, Timestamp},
+    run::{RunId, WorkflowId},
+    workflow::{Attempt, ClientFile, Stage, State, TaskUsage, Waiting, Workflow, WorkflowSummary},
 };
 use document::Destination;
 
@@ -49,10 +49,28 @@ pub(crate) fn summary(row: &WorkflowRow, stages_finished: u32, stages: u32) -> W
         started: row.started,
         ended: row.ended,
         reason: row.reason.clone(),
+        paused: row.paused.clone(),
     }
 }
 
+/// A task of a job whose process runs.
+#[derive(Debug)]
+pub(crate) struct RunningJob {
+    pub(crate) run: RunId,
+    pub(crate) node: NodeId,
+    /// Without figures.
+    pub(crate) task: TaskUsage,
+}
+
 impl Engine {
+    /// The tasks of a workflow whose processes run, by stage and task.
+    pub(crate) fn running_jobs(&self, id: WorkflowId) -> Vec<RunningJob> {
+        let flow = self.places.get(&id).and_then(|place| self.flows.get(place));
+        let mut jobs: Vec<RunningJob> = flow.into_iter().flat_map(Flow::running_jobs).collect();
+        jobs.sort_by_key(|job| (job.task.stage, job.task.task, job.task.attempt));
+        jobs
+    }
+
     /// All workflows in memory, newest first.
     pub(crate) fn summaries(&self) -> Vec<WorkflowSummary> {
         self.flows.values().rev().map(Flow::summary).collect()
@@ -118,6 +136,26 @@ impl Flow {
         let finished = self.stages.iter().filter(|stage| stage.state == State::Finished).count();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         summary(&self.row, count(finished), count(self.stages.len()))
+    }
+
+    fn running_jobs(&self) -> impl Iterator<Item = RunningJob> + '_ {
+        self.runs.values().filter(|run| run.row.ended.is_none()).filter_map(|run| {
+            let row = &run.row;
+            let (started, grant) = (row.started?, row.grant.as_ref()?);
+            let task = TaskUsage {
+                stage: row.stage,
+                name: self.graph.stages[row.stage as usize].name.clone(),
+                task: row.task,
+                attempt: row.attempt,
+                node: row.node_name.clone(),
+                cpus: u32::try_from(grant.cpus.len()).unwrap_or(u32::MAX),
+                memory_limit_bytes: grant.memory.iter().map(|(_, bytes)| bytes).sum(),
+                started,
+                at: None,
+                usage: None,
+            };
+            Some(RunningJob { run: row.run, node: row.node, task })
+        })
     }
 
     pub(super) fn view(&self) -> Workflow {

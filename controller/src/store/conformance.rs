@@ -26,6 +26,7 @@ fn workflow(number: u128) -> WorkflowRow {
         state: State::Pending,
         reason: None,
         stop: None,
+        paused: None,
         homes: vec![None],
         view: None,
     }
@@ -121,7 +122,15 @@ async fn stages_runs_and_events(store: impl Store) {
         started: Some(Timestamp(5)),
         ended: Some(Timestamp(6)),
         outcome: Some(Outcome::OutOfMemory { limit_bytes: 7 }),
-        usage: Usage { cpu_micros: 8, memory_peak_bytes: 9 },
+        usage: Usage {
+            cpu_micros: 8,
+            memory_peak_bytes: 9,
+            read_bytes: 10,
+            written_bytes: 11,
+            cpu_wait_micros: 12,
+            memory_wait_micros: 13,
+            io_wait_micros: 14,
+        },
         log_bytes: 10,
         ..runs[0].clone()
     };
@@ -173,4 +182,22 @@ async fn sqlite_keeps_stages_runs_and_events() {
 #[tokio::test]
 async fn sqlite_keeps_a_history_before_its_workflow() {
     history_before_its_workflow(sqlite().await).await;
+}
+
+#[tokio::test]
+async fn runs_of_the_first_version_keep_what_they_used() {
+    let memory = "sqlite::memory:".parse().unwrap();
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(memory).await.unwrap();
+    sqlx::raw_sql(include_str!("../../migrations/0001_first.sql")).execute(&pool).await.unwrap();
+    let rows = "INSERT INTO controller_workflows VALUES
+          ('00000000-0000-0000-0000-000000000001', 1, 'w', '{\"name\":\"ann\",\"uid\":1,\"gid\":1,\"groups\":[]}', '', 1, NULL,
+           NULL, 'started', NULL, NULL, '[]', NULL);
+        INSERT INTO controller_runs VALUES
+          ('00000000000000000000000000000007', '00000000-0000-0000-0000-000000000001', 0, 0, 1,
+           '00000000-0000-0000-0000-000000000009', 'n1', 'b', NULL, 1, TRUE, NULL, NULL, NULL, 8, 9, 0)";
+    sqlx::raw_sql(rows).execute(&pool).await.unwrap();
+    sqlx::raw_sql(include_str!("../../migrations/0002_usage_and_pause.sql")).execute(&pool).await.unwrap();
+    let used: String = sqlx::query_scalar("SELECT used FROM controller_runs").fetch_one(&pool).await.unwrap();
+    let usage: Usage = serde_json::from_str(&used).unwrap();
+    assert_eq!(usage, Usage { cpu_micros: 8, memory_peak_bytes: 9, ..Usage::default() });
 }

@@ -2,7 +2,7 @@
 
 use api::{
     ids::{Digest, Timestamp},
-    run::{RunId, Usage, WorkflowId},
+    run::{RunId, WorkflowId},
     workflow::{State, WorkflowEvent},
 };
 use sqlx::{
@@ -17,9 +17,10 @@ use super::{JobImage, RunRow, StageRow, Store, StoreError, WorkflowRow, Write};
 const MIGRATIONS_TABLE: &str = "controller_migrations";
 
 const WORKFLOW: &str =
-    "id, place, name, owner, document, submitted, started, ended, state, reason, stop, homes, view";
+    "id, place, name, owner, document, submitted, started, ended, state, reason, stop, homes, view,
+     paused";
 const RUN: &str = "run, workflow, stage, task, attempt, node, node_name, boot, placement, placed, accepted, started, \
-                   ended, outcome, cpu_micros, memory_peak_bytes, log_bytes";
+                   ended, outcome, used, log_bytes";
 
 /// Workflows, stages, runs and their history in SQLite.
 #[derive(Debug, Clone)]
@@ -30,14 +31,14 @@ pub(crate) struct SqliteStore {
 impl SqliteStore {
     /// Opens the store and brings its tables up to date.
     pub(crate) async fn open(pool: SqlitePool) -> Result<Self, StoreError> {
-        let first = Migration::new(
-            1,
-            "first".into(),
-            MigrationType::Simple,
-            sqlx::SqlStr::from_static(include_str!("../../migrations/0001_first.sql")),
-            false,
-        );
-        let mut migrator = Migrator::with_migrations(vec![first]);
+        let step = |number, name: &'static str, text: &'static str| {
+            let text = sqlx::SqlStr::from_static(text);
+            Migration::new(number, name.into(), MigrationType::Simple, text, false)
+        };
+        let mut migrator = Migrator::with_migrations(vec![
+            step(1, "first", include_str!("../../migrations/0001_first.sql")),
+            step(2, "usage and pause", include_str!("../../migrations/0002_usage_and_pause.sql")),
+        ]);
         migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
         let migrated = migrator.run(&pool).await;
         migrated.map_err(|source| StoreError::Migrate { source: Box::new(source) })?;
@@ -144,6 +145,7 @@ fn workflow_row(row: &SqliteRow) -> Result<WorkflowRow, StoreError> {
         state: reader.state()?,
         reason: reader.optional_text("reason")?,
         stop: reader.optional_text("stop")?,
+        paused: reader.optional_text("paused")?,
         homes: reader.json("homes")?,
         view: reader.optional_json("view")?,
     })
@@ -179,10 +181,7 @@ fn run_row(row: &SqliteRow) -> Result<RunRow, StoreError> {
         started: reader.optional_time("started")?,
         ended: reader.optional_time("ended")?,
         outcome: reader.optional_json("outcome")?,
-        usage: Usage {
-            cpu_micros: reader.number("cpu_micros")?,
-            memory_peak_bytes: reader.number("memory_peak_bytes")?,
-        },
+        usage: reader.json("used")?,
         log_bytes: reader.number("log_bytes")?,
     })
 }
@@ -356,9 +355,10 @@ async fn put_workflow(
 ) -> Result<(), StoreError> {
     let text = format!(
         "INSERT INTO controller_workflows ({WORKFLOW})
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
          ON CONFLICT (id) DO UPDATE SET started = excluded.started, ended = excluded.ended, state = excluded.state,
-           reason = excluded.reason, stop = excluded.stop, homes = excluded.homes, view = excluded.view"
+           reason = excluded.reason, stop = excluded.stop, homes = excluded.homes, view = excluded.view,
+           paused = excluded.paused"
     );
     let done = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(row.id.to_string())
@@ -374,6 +374,7 @@ async fn put_workflow(
         .bind(&row.stop)
         .bind(json(&row.homes, "a workflow")?)
         .bind(optional_json(row.view.as_ref(), "a workflow")?)
+        .bind(&row.paused)
         .execute(&mut **transaction)
         .await;
     done.map(drop).map_err(failed("keep a workflow"))
@@ -401,11 +402,10 @@ async fn put_stage(transaction: &mut Transaction<'_, Sqlite>, row: &StageRow) ->
 async fn put_run(transaction: &mut Transaction<'_, Sqlite>, row: &RunRow) -> Result<(), StoreError> {
     let text = format!(
         "INSERT INTO controller_runs ({RUN})
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
          ON CONFLICT (run) DO UPDATE SET boot = excluded.boot, accepted = excluded.accepted,
            started = excluded.started, ended = excluded.ended, outcome = excluded.outcome,
-           cpu_micros = excluded.cpu_micros, memory_peak_bytes = excluded.memory_peak_bytes,
-           log_bytes = excluded.log_bytes"
+           used = excluded.used, log_bytes = excluded.log_bytes"
     );
     let done = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(row.run.to_string())
@@ -422,8 +422,7 @@ async fn put_run(transaction: &mut Transaction<'_, Sqlite>, row: &RunRow) -> Res
         .bind(row.started.map(|at| at.0))
         .bind(row.ended.map(|at| at.0))
         .bind(optional_json(row.outcome.as_ref(), "a run")?)
-        .bind(signed(row.usage.cpu_micros))
-        .bind(signed(row.usage.memory_peak_bytes))
+        .bind(json(&row.usage, "a run")?)
         .bind(signed(row.log_bytes))
         .execute(&mut **transaction)
         .await;

@@ -25,6 +25,7 @@ use crate::{
     FleetError, clock,
     connection::{Connection, MAX_OUTGOING, Outgoing},
     lifecycle::{AgentInstance, Event, Presence},
+    runs::RunMessage,
     session::Session,
 };
 
@@ -350,10 +351,17 @@ impl Channel {
                 let ticket = self.overlays_applied(generation, written, removed, error)?;
                 fleet.durable(ticket).await?;
             }
-            FromAgent::Runs { runs, complete } => fleet.runs_told(self.node.id, runs, complete, true).await,
-            FromAgent::Run { report } => {
-                fleet.runs_told(self.node.id, vec![report], false, false).await;
+            FromAgent::Runs { runs, paused, complete } => {
+                let node = self.node.id;
+                fleet.runs_told(|done| RunMessage { node, runs, paused, complete, list: true, done }).await;
             }
+            FromAgent::Run { report } => {
+                let (node, runs, paused) = (self.node.id, vec![report], Vec::new());
+                let message = |done| RunMessage { node, runs, paused, complete: false, list: false, done };
+                fleet.runs_told(message).await;
+            }
+            FromAgent::Refusing { reason } => fleet.live(self.node.id, Event::Refuses { reason }).await?,
+            FromAgent::Usage { runs } => fleet.usage_told(self.node.id, runs),
             FromAgent::GoingDown { reboot } => fleet.live(self.node.id, Event::GoingDown { reboot }).await?,
         }
         Ok(())

@@ -9,7 +9,7 @@ use api::{
     channel::{Frame, FromAgent, FromServer, PROTOCOL},
     inventory::Inventory,
     overlay::Generation,
-    run::{MAX_RUNS_PER_MESSAGE, RunReport},
+    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport},
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -23,7 +23,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    runs::{Order, Request},
+    runs::{Listed, Order, Request},
     session::{Session, SessionError},
 };
 
@@ -196,8 +196,10 @@ impl Channel {
             // The inventory is sent anew below; a heartbeat of the past says nothing.
             // Runs are all told anew: what was to be said of one might be behind the list.
             let survives = |message: &FromAgent| {
-                use FromAgent::{Heartbeat, Inventory, Run, Runs};
-                !matches!(message, Inventory { .. } | Heartbeat { .. } | Run { .. } | Runs { .. })
+                use FromAgent::{Heartbeat, Inventory, Refusing, Run, Runs, Usage};
+                let told_anew =
+                    matches!(message, Inventory { .. } | Run { .. } | Runs { .. } | Refusing { .. });
+                !told_anew && !matches!(message, Heartbeat { .. } | Usage { .. })
             };
             self.session.restart(survives);
             self.inventory.mark_changed();
@@ -247,6 +249,9 @@ impl Channel {
                 self.wanted.send_replace(Some(generation));
             }
             Some(FromServer::SendInventory {}) => self.inventory.mark_changed(),
+            Some(FromServer::SendUsage { runs }) => {
+                self.runs.send(Request::Usage(runs)).await.map_err(|_| ChannelError::NoRuns)?;
+            }
             Some(FromServer::Reboot { reason }) => {
                 self.farewell(line, Some(FromAgent::GoingDown { reboot: true })).await;
                 return Ok(Some(End::Reboot { reason }));
@@ -255,6 +260,8 @@ impl Channel {
             Some(
                 FromServer::StartRun { .. }
                 | FromServer::StopRun { .. }
+                | FromServer::PauseRun { .. }
+                | FromServer::ResumeRun { .. }
                 | FromServer::ForgetRuns { .. }
                 | FromServer::RemoveVolumes { .. },
             ) => {}
@@ -328,6 +335,8 @@ fn order_of(message: &FromServer) -> Option<Order> {
         FromServer::StopRun { run, grace_seconds, why } => {
             Order::Stop { run: *run, grace_seconds: *grace_seconds, why: why.clone() }
         }
+        FromServer::PauseRun { run } => Order::Pause { run: *run, paused: true },
+        FromServer::ResumeRun { run } => Order::Pause { run: *run, paused: false },
         FromServer::ForgetRuns { runs } => Order::Forget(runs.clone()),
         FromServer::RemoveVolumes { workflow } => Order::RemoveVolumes(*workflow),
         _ => return None,
@@ -335,13 +344,15 @@ fn order_of(message: &FromServer) -> Option<Order> {
 }
 
 /// The messages that tell all runs; at least one.
-fn list_of(reports: Vec<RunReport>) -> Vec<FromAgent> {
+fn list_of(Listed { reports, paused }: Listed) -> Vec<FromAgent> {
     let last = reports.len().div_ceil(MAX_RUNS_PER_MESSAGE).max(1);
     let mut reports = reports.into_iter();
     (1..=last)
         .map(|number| {
-            let runs = reports.by_ref().take(MAX_RUNS_PER_MESSAGE).collect();
-            FromAgent::Runs { runs, complete: number == last }
+            let runs: Vec<RunReport> = reports.by_ref().take(MAX_RUNS_PER_MESSAGE).collect();
+            let is_told = |run: &&RunId| runs.iter().any(|report| report.run == **run);
+            let paused = paused.iter().filter(is_told).copied().collect();
+            FromAgent::Runs { runs, paused, complete: number == last }
         })
         .collect()
 }

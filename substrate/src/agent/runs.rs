@@ -13,6 +13,7 @@
 //! | [`life`] | a run from its acceptance to its end |
 //! | [`job`], [`node_containers`], [`artifacts`], [`images`] | containers, and what they need |
 //! | [`volumes`], [`transfer`], [`public_http`], [`reach`] | folders of workflows; files into and out of them |
+//! | [`fitness`], [`site_programs`] | whether jobs can begin here; what the site wants done before and after each |
 //! | [`log`] | logs to the server |
 //! | [`servers`] | the fleet port with the certificate of the moment |
 //!
@@ -21,6 +22,7 @@
 
 pub mod artifacts;
 mod changes;
+pub mod fitness;
 pub mod folder;
 pub mod images;
 pub mod job;
@@ -29,16 +31,24 @@ pub mod log;
 pub mod node_containers;
 pub mod public_http;
 pub mod reach;
+#[cfg(test)]
+mod samples;
 pub mod servers;
+pub mod site_programs;
 pub mod state;
 pub mod transfer;
 pub mod volumes;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use api::{
     channel::FromAgent,
-    run::{RunId, RunReport, RunSpec, RunState},
+    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunSpec, RunState, RunUsage},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -49,10 +59,12 @@ use tokio::{
 pub use self::state::Order;
 use self::{
     artifacts::Artifacts,
+    fitness::Fitness,
     folder::{FolderError, RunFolder, StopOrder},
     images::{Images, Mounting},
     job::Containers,
     servers::Servers,
+    site_programs::SitePrograms,
     state::{Core, Effect},
     volumes::Volumes,
 };
@@ -67,13 +79,30 @@ const MAX_REPORTS: usize = 256;
 /// How often images and artifacts that nobody uses are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How often a node that refuses jobs looks whether it still must.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Answers about usage that wait for a slow channel.
+const MAX_USAGES: usize = 8;
+
 /// What is asked of the keeper. It answers at once.
 #[derive(Debug)]
 pub enum Request {
     /// Deal with an order; answered when its effects are on disk.
     Order(Order, oneshot::Sender<()>),
     /// All runs, for a new session.
-    List(oneshot::Sender<Vec<RunReport>>),
+    List(oneshot::Sender<Listed>),
+    /// What runs use now; the answer goes out like other reports.
+    Usage(Vec<RunId>),
+}
+
+/// All runs of a node.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Listed {
+    /// How they are.
+    pub reports: Vec<RunReport>,
+    /// Those that were told to stand still.
+    pub paused: Vec<RunId>,
 }
 
 /// Where everything lies: fixed paths on a node, folders in tests.
@@ -89,6 +118,8 @@ pub struct Places {
     pub volumes: PathBuf,
     /// Certificates of public authorities, PEM.
     pub authorities: PathBuf,
+    /// The site's programs before and after jobs.
+    pub site: PathBuf,
 }
 
 impl Default for Places {
@@ -99,6 +130,7 @@ impl Default for Places {
             artifacts: "/var/lib/bedplate/artifacts".into(),
             volumes: "/var/lib/bedplate/volumes".into(),
             authorities: "/etc/ssl/certs/ca-certificates.crt".into(),
+            site: "/etc/bedplate".into(),
         }
     }
 }
@@ -117,6 +149,10 @@ pub struct Node<C> {
     pub volumes: Volumes,
     /// What starts containers.
     pub containers: C,
+    /// Whether jobs can begin here.
+    pub fitness: Fitness,
+    /// What the site wants done before and after each.
+    pub site_programs: SitePrograms,
     changes: changes::Changes,
 }
 
@@ -132,7 +168,10 @@ impl<C: Containers> Node<C> {
         let artifacts = Artifacts::new(places.artifacts.clone(), servers.clone());
         let images = Images::new(places.images.clone(), mounting);
         let volumes = Volumes::new(places.volumes.clone());
-        Self { places, servers, artifacts, images, volumes, containers, changes: changes::Changes::default() }
+        let fitness = Fitness::new(vec![places.runs.clone(), places.artifacts.clone()]);
+        let site_programs = SitePrograms::new(places.site.clone());
+        let changes = changes::Changes::default();
+        Self { places, servers, artifacts, images, volumes, containers, fitness, site_programs, changes }
     }
 }
 
@@ -160,6 +199,10 @@ struct Keeper<C> {
     core: Core,
     held: BTreeMap<RunId, Held>,
     reports: mpsc::Sender<RunReport>,
+    /// No job is begun here.
+    refuses: bool,
+    /// Answers about usage that wait for the channel.
+    usages: VecDeque<FromAgent>,
 }
 
 /// Keeps the runs for ever.
@@ -172,7 +215,15 @@ pub async fn keep<C: Containers>(
     outbox: mpsc::Sender<FromAgent>,
 ) -> Result<(), FolderError> {
     let (reports, mut reported) = mpsc::channel(MAX_REPORTS);
-    let mut keeper = Keeper { node: Arc::new(node), core: Core::default(), held: BTreeMap::new(), reports };
+    let node = Arc::new(node);
+    let mut keeper = Keeper {
+        node: node.clone(),
+        core: Core::default(),
+        held: BTreeMap::new(),
+        reports,
+        refuses: false,
+        usages: VecDeque::new(),
+    };
     keeper.node.volumes.finish_removals();
     for (folder, spec) in RunFolder::all(&keeper.node.places.runs)? {
         keeper.core.adopt(spec.run, folder.state());
@@ -180,32 +231,74 @@ pub async fn keep<C: Containers>(
     }
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look = interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             request = requests.recv() => match request {
                 None => return Ok(()),
                 Some(Request::Order(order, done)) => {
+                    if matches!(order, Order::Start(_)) {
+                        keeper.look();
+                    }
                     for effect in keeper.core.order(order, clock::now()) {
                         keeper.act(effect);
                     }
                     let _ = done.send(());
                 }
                 Some(Request::List(list)) => {
-                    let _ = list.send(keeper.core.list());
+                    let _ = list.send(keeper.list());
                 }
+                Some(Request::Usage(runs)) => keeper.measure(&runs),
             },
             Some(report) = reported.recv() => keeper.heard(report),
-            Ok(permit) = outbox.reserve(), if keeper.core.has_unsaid() => {
-                if let Some(report) = keeper.core.take_unsaid() {
-                    permit.send(FromAgent::Run { report });
+            Ok(permit) = outbox.reserve(), if keeper.core.has_unsaid() || !keeper.usages.is_empty() => {
+                if let Some(message) = keeper.core.take_unsaid().or_else(|| keeper.usages.pop_front()) {
+                    permit.send(message);
                 }
             }
+            () = node.fitness.failed.notified() => keeper.look(),
+            // A node that can begin jobs looks when one comes.
+            _ = look.tick(), if keeper.refuses => keeper.look(),
             _ = sweep.tick() => keeper.sweep(),
         }
     }
 }
 
 impl<C: Containers> Keeper<C> {
+    /// Looks whether jobs can begin here.
+    fn look(&mut self) {
+        let why = self.node.fitness.look(self.refuses, linux::clock::monotonic());
+        if self.refuses != why.is_some() {
+            match &why {
+                Some(why) => tracing::warn!("no jobs are begun on this node: {why}"),
+                None => tracing::info!("jobs are begun on this node again"),
+            }
+        }
+        self.refuses = why.is_some();
+        self.core.refuse(why);
+    }
+
+    fn list(&mut self) -> Listed {
+        let paused = self.held.iter().filter(|(_, held)| held.folder.is_paused()).map(|(run, _)| *run);
+        Listed { paused: paused.collect(), reports: self.core.list() }
+    }
+
+    /// Reads what runs use. It is for people who look, so what nobody fetches is dropped.
+    fn measure(&mut self, runs: &[RunId]) {
+        let usage = |run: &RunId| {
+            let held = self.held.get(run);
+            RunUsage {
+                run: *run,
+                usage: held.and_then(|held| self.node.containers.usage(held.folder.path())),
+            }
+        };
+        let runs = runs.iter().take(MAX_RUNS_PER_MESSAGE).map(usage).collect();
+        if self.usages.len() < MAX_USAGES {
+            self.usages.push_back(FromAgent::Usage { runs });
+        }
+    }
+
     fn act(&mut self, effect: Effect) {
         match effect {
             Effect::Accept(spec) => match RunFolder::create(&self.node.places.runs, &spec) {
@@ -225,6 +318,14 @@ impl<C: Containers> Keeper<C> {
                     held.stop.send_replace(Some(order));
                 }
             }
+            Effect::Pause { run, paused } => {
+                let Some(held) = self.held.get(&run) else { return };
+                if let Err(error) = held.folder.set_paused(paused) {
+                    tracing::error!(%run, "{:#}", anyhow::Error::from(error));
+                }
+                // A container that is not there yet reads it when it starts.
+                let _ = self.node.containers.signal(held.folder.path());
+            }
             Effect::Delete(run) => {
                 let Some(held) = self.held.remove(&run) else { return };
                 self.node.containers.clean(held.folder.path());
@@ -240,7 +341,10 @@ impl<C: Containers> Keeper<C> {
     fn begin(&mut self, folder: RunFolder, spec: RunSpec) {
         let run = spec.run;
         let (stop, stopped) = watch::channel(folder.stop_order());
-        let end = folder.end();
+        let end = match folder.state() {
+            RunState::Ended(end) => Some(end),
+            RunState::Preparing {} | RunState::Running { .. } => None,
+        };
         let (log_bytes, complete_at) = watch::channel(end.as_ref().map(|end| end.log_bytes));
         let log = log::send(self.node.servers.clone(), run, folder.log(), complete_at);
         let mut tasks = vec![tokio::spawn(log).abort_handle()];

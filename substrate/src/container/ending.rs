@@ -1,7 +1,8 @@
 //! When a container is ended, and what its end is called. Pure: times are durations of the monotonic clock.
 //!
 //! A timeout or the server's order begins the end: SIGTERM at once, SIGKILL to everything after a time of grace. The first
-//! reason counts; a later one can only shorten the grace.
+//! reason counts; a later one can only shorten the grace. While the container is paused its timeout stands still; the server's
+//! order does not.
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub struct Ending {
     times_out_at: Duration,
     timeout_seconds: u64,
     timeout_grace: Duration,
+    paused_at: Option<Duration>,
     begun: Option<Begun>,
 }
 
@@ -50,8 +52,28 @@ impl Ending {
             times_out_at: now.saturating_add(Duration::from_secs(timeout_seconds)),
             timeout_seconds,
             timeout_grace: Duration::from_secs(grace_seconds.into()),
+            paused_at: None,
             begun: None,
         }
+    }
+
+    /// Lets the timeout stand still, or go on. `false` if it does so already.
+    pub fn pause(&mut self, now: Duration, paused: bool) -> bool {
+        match (self.paused_at, paused) {
+            (None, true) => self.paused_at = Some(now),
+            (Some(since), false) => {
+                self.paused_at = None;
+                self.times_out_at = self.times_out_at.saturating_add(now.saturating_sub(since));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether the end has begun.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.begun.is_some()
     }
 
     /// The server wants an end.
@@ -69,7 +91,7 @@ impl Ending {
 
     /// What is due `now`; each thing is told once.
     pub fn due(&mut self, now: Duration) -> Option<Due> {
-        if self.begun.is_none() && now >= self.times_out_at {
+        if self.begun.is_none() && self.paused_at.is_none() && now >= self.times_out_at {
             let outcome = Outcome::TimedOut { seconds: self.timeout_seconds };
             self.begin(now, self.timeout_grace, outcome);
         }
@@ -89,7 +111,7 @@ impl Ending {
     #[must_use]
     pub fn next(&self) -> Option<Duration> {
         match &self.begun {
-            None => Some(self.times_out_at),
+            None => self.paused_at.is_none().then_some(self.times_out_at),
             Some(begun) => (!begun.killed).then_some(begun.kill_at),
         }
     }
@@ -126,6 +148,22 @@ mod tests {
         assert_eq!((ending.due(at(999)), ending.next()), (None, None));
         let outcome = ending.outcome(Status::Signaled(libc::SIGKILL), 0, 5);
         assert_eq!(outcome, Outcome::TimedOut { seconds: 60 });
+    }
+
+    #[test]
+    fn a_pause_does_not_count() {
+        let mut ending = Ending::new(at(100), 60, 10);
+        assert!(ending.pause(at(110), true) && !ending.pause(at(111), true));
+        assert_eq!((ending.due(at(500)), ending.next()), (None, None));
+        assert!(ending.pause(at(510), false) && !ending.pause(at(511), false));
+        assert_eq!((ending.due(at(559)), ending.next()), (None, Some(at(560))));
+        assert_eq!(ending.due(at(560)), Some(Due::Terminate));
+        // An order ends what stands still, too.
+        let mut ending = Ending::new(at(100), 60, 10);
+        ending.pause(at(110), true);
+        ending.stop(at(120), 5, "enough".into());
+        assert!(ending.is_begun());
+        assert_eq!((ending.due(at(120)), ending.next()), (Some(Due::Terminate), Some(at(125))));
     }
 
     #[test]

@@ -15,10 +15,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use api::run::Usage;
 use linux::{
     LinuxError,
     bpf::Program,
-    cgroup::{Cgroup, cpuset, hugetlb, memory, pids, rdma},
+    cgroup::{Cgroup, cpu, cpuset, hugetlb, io as io_controller, memory, pids, pressure, rdma},
     device_filter::{self, Grant},
     egress,
 };
@@ -162,10 +163,32 @@ impl RunGroup {
     }
 }
 
+/// The group of a run, whether it is there or not.
+#[must_use]
+pub fn of(run: &Path) -> Cgroup {
+    Cgroup::at(Path::new(ROOT).join(UNIT).join(RUNS).join(run))
+}
+
 /// Removes what is left of the group of a run, if it is empty.
 pub fn remove(run: &Path) {
     // One that holds a process refuses.
-    let _ = Cgroup::at(Path::new(ROOT).join(UNIT).join(RUNS).join(run)).remove();
+    let _ = of(run).remove();
+}
+
+/// What the processes of a group have used so far. What the kernel does not count is 0.
+#[must_use]
+pub fn total(group: &Cgroup) -> Usage {
+    let transferred = io_controller::transferred(group).unwrap_or_default();
+    let waited = |resource| pressure::waited_micros(group, resource).unwrap_or(0);
+    Usage {
+        cpu_micros: cpu::used_micros(group).unwrap_or(0),
+        memory_peak_bytes: memory::peak(group).unwrap_or(0),
+        read_bytes: transferred.read_bytes,
+        written_bytes: transferred.written_bytes,
+        cpu_wait_micros: waited(pressure::Resource::Cpu),
+        memory_wait_micros: waited(pressure::Resource::Memory),
+        io_wait_micros: waited(pressure::Resource::Io),
+    }
 }
 
 /// A loaded program, from those that are kept if it is among them.

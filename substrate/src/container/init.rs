@@ -36,7 +36,7 @@ use super::{
     defence::Defence,
     ending::{Due, Ending, Status},
     files,
-    groups::RunGroup,
+    groups::{self, RunGroup},
     log::Log,
     payload,
     record::Record,
@@ -220,18 +220,21 @@ impl Init {
     /// Takes output and ends what is due until the payload's first process has ended.
     fn watch(&self, running: &mut Running, log: &mut Log) -> Result<Status, StartError> {
         // An order may have come before there was an init to be told of it.
-        self.take_stop(running);
+        self.take_orders(running, log);
         loop {
             match running.ending.due(monotonic()) {
-                // The group may be gone already; its first process is reaped below then.
-                Some(Due::Terminate) => drop(killpg(running.pid, Signal::SIGTERM)),
+                Some(Due::Terminate) => {
+                    // What stands still hears nothing. A group that is gone already is reaped below.
+                    set_paused(running, log, false);
+                    let _ = killpg(running.pid, Signal::SIGTERM);
+                }
                 Some(Due::Kill) => kill_all(running, log),
                 None => {}
             }
             wait_for_event(running)?;
             while let Ok(Some(signal)) = running.signals.read_signal() {
                 if signal.ssi_signo != Signal::SIGCHLD as u32 {
-                    self.take_stop(running);
+                    self.take_orders(running, log);
                 }
             }
             take_output(running, log);
@@ -242,9 +245,13 @@ impl Init {
         }
     }
 
-    fn take_stop(&self, running: &mut Running) {
+    fn take_orders(&self, running: &mut Running, log: &mut Log) {
         if let Ok(Some(order)) = self.record.read_json::<StopOrder>("stop.json") {
             running.ending.stop(monotonic(), order.grace_seconds, order.why);
+        }
+        // What must end is not held up.
+        if !running.ending.is_begun() {
+            set_paused(running, log, self.record.has("paused"));
         }
     }
 
@@ -281,10 +288,7 @@ impl Init {
             return RunEnd { log_bytes: log.finish(), ..failed(why, false) };
         }
         let kills = cgroup::memory::kills(&running.group).unwrap_or(0);
-        let usage = Usage {
-            cpu_micros: cgroup::cpu::used_micros(&running.group).unwrap_or(0),
-            memory_peak_bytes: cgroup::memory::peak(&running.group).unwrap_or(0),
-        };
+        let usage = groups::total(&running.group);
         let outcome = running.ending.outcome(status, kills, self.spec.memory_bytes);
         match &outcome {
             Outcome::TimedOut { seconds } => log.say(&format!("ended: not done within {seconds} s")),
@@ -329,6 +333,16 @@ fn take_output(running: &mut Running, log: &mut Log) {
         && !log.pump(output).unwrap_or(false)
     {
         running.output = None;
+    }
+}
+
+/// Lets every process of the payload stand still, and its timeout with it, or go on.
+fn set_paused(running: &mut Running, log: &mut Log, paused: bool) {
+    if !running.ending.pause(monotonic(), paused) {
+        return;
+    }
+    if let Err(error) = cgroup::freezer::set(&running.group, paused) {
+        log.say(&format!("{:#}", anyhow::Error::from(error)));
     }
 }
 

@@ -55,6 +55,12 @@ impl Record {
         self.write(name, &serde_json::to_vec(content)?)
     }
 
+    /// Whether a file is there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        rustix::fs::statat(&self.folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
     /// Reads a file of JSON; `None` if there is none.
     ///
     /// # Errors

@@ -164,7 +164,7 @@ fn many(ours: &Ours) -> anyhow::Result<()> {
     say(format!("init-private-dirty-kib {} {}", dirty[dirty.len() / 2], dirty[dirty.len() - 1]));
     for folder in &folders {
         fs::write(folder.join("stop.json"), r#"{"grace-seconds":0,"why":"measured"}"#)?;
-        substrate::container::signal_stop(folder)?;
+        substrate::container::signal(folder)?;
     }
     for folder in &folders {
         ours.wait_for(folder, "end.json")?;

@@ -64,7 +64,7 @@ pub(crate) fn server_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Resu
 }
 
 /// Waits until a job runs; the node that it runs on.
-fn begun(cluster: &Cluster, id: &str, job: &str) -> anyhow::Result<String> {
+pub(super) fn begun(cluster: &Cluster, id: &str, job: &str) -> anyhow::Result<String> {
     let limit = cluster.accelerator().stretch(BEGIN_LIMIT);
     clock::wait_for(&format!("job {job} to begin"), limit, || {
         let workflow = workflow::view(cluster, id)?;
@@ -77,7 +77,8 @@ fn begun(cluster: &Cluster, id: &str, job: &str) -> anyhow::Result<String> {
     })
 }
 
-fn address(node: &str) -> anyhow::Result<&'static str> {
+/// The address of a node by its name.
+pub(super) fn address(node: &str) -> anyhow::Result<&'static str> {
     let found = MACHINES.iter().zip(ADDRESSES).find(|(machine, _)| machine.name == node);
     Ok(found.context("a node that is not ours")?.1)
 }

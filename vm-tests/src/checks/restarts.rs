@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use api::status::Phase;
+use api::{run::Outcome, status::Phase, workflow::State};
 
+use super::interruptions::begun;
 use crate::{
     clock,
     cluster::{ADDRESSES, Cluster},
     lane::Memory,
+    workflow,
 };
 
 /// How long a node may take to leave *ready* after a reboot began, where the processor itself runs it.
@@ -34,14 +36,38 @@ pub(crate) fn reboot(cluster: &mut Cluster, memory: &mut Memory) -> anyhow::Resu
     Ok(())
 }
 
-/// A power cut: nobody announced a boot, the server finds out by itself and lets the node boot again.
+/// A power cut: nobody announced a boot, the server finds out by itself and lets the node boot again. The job that ran there
+/// begins anew, and that is no attempt of its user's.
 pub(crate) fn power_cut(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    cluster.server.cli(&["node", "drain", "n1", "--reason", "the job shall run on n2"])?;
+    let id = workflow::start(cluster, "ticks")?;
+    let node = begun(cluster, &id, "ticks")?;
+    ensure!(node == "n2", "it runs on {node}");
+    cluster.server.cli(&["node", "undrain", "n1"])?;
     let before = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
     cluster.power_cycle("n2")?;
     cluster.wait_for_node("n2", "leave ready", LEAVE_LIMIT, |node| node.status.phase != Phase::Ready)?;
     cluster.wait_until_ready("n2")?;
     let after = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
     ensure!(before != after, "n2 says that it did not boot again");
+    begun_again(cluster, &id)
+}
+
+/// The job of a node that was booted anew runs again.
+fn begun_again(cluster: &Cluster, id: &str) -> anyhow::Result<()> {
+    let limit = cluster.accelerator().stretch(LEAVE_LIMIT);
+    let attempts = clock::wait_for("the job to begin again", limit, || {
+        let attempts = workflow::attempts(cluster, id)?;
+        Ok(attempts.get(1).is_some_and(|attempt| attempt.started.is_some()).then_some(attempts))
+    })?;
+    let lost = attempts[0].outcome.clone();
+    ensure!(
+        matches!(lost, Some(Outcome::Lost { rebooted: true, .. })),
+        "the first attempt ended by {lost:?}"
+    );
+    cluster.server.cli(&["workflow", "stop", id])?;
+    let ended = workflow::wait(cluster, id)?;
+    ensure!(ended.summary.state == State::Canceled, "it is {:?}", ended.summary);
     Ok(())
 }
 

@@ -316,6 +316,12 @@ impl Conversation {
                     self.say(socket, FromAgent::Run { report }).await?;
                 }
             }
+            FromServer::PauseRun { run } => self.runs.pause(run, true),
+            FromServer::ResumeRun { run } => self.runs.pause(run, false),
+            FromServer::SendUsage { runs } => {
+                let runs = self.runs.usage(&runs);
+                self.say(socket, FromAgent::Usage { runs }).await?;
+            }
             FromServer::ForgetRuns { runs } => self.runs.forget(&runs),
             FromServer::RemoveVolumes { .. } => {
                 self.seen.send_modify(|state| state.volumes_removed += 1);

@@ -13,8 +13,8 @@ use api::{
     enroll::AgentIdentity,
     ids::Timestamp,
     run::{
-        Destination, LogTaken, MAX_RUNS_PER_MESSAGE, Outcome, RunEnd, RunId, RunReport, RunSpec, RunState,
-        Usage, Work,
+        Destination, LiveUsage, LogTaken, MAX_RUNS_PER_MESSAGE, Outcome, RunEnd, RunId, RunReport, RunSpec,
+        RunState, RunUsage, Usage, Work,
     },
 };
 use substrate::{clock, tls};
@@ -50,6 +50,8 @@ struct Held {
     is_job: bool,
     /// Why it shall end.
     stop: watch::Sender<Option<String>>,
+    /// It stands still.
+    paused: watch::Sender<bool>,
 }
 
 impl Runs {
@@ -65,12 +67,13 @@ impl Runs {
             return None;
         }
         let (stop, stopped) = watch::channel(None);
+        let (paused, pauses) = watch::channel(false);
         let is_job = matches!(spec.work, Work::Job(_));
-        self.held.insert(run, Held { state: RunState::Preparing {}, is_job, stop });
+        self.held.insert(run, Held { state: RunState::Preparing {}, is_job, stop, paused });
         let (identity, address, states) = (self.identity.clone(), self.address, self.states.clone());
         self.lives.spawn(async move {
             let name = spec.run;
-            if let Err(error) = live(spec, stopped, &identity, address, states).await {
+            if let Err(error) = live(spec, (stopped, pauses), &identity, address, states).await {
                 tracing::debug!("simulated run {name}: {error:#}");
             }
         });
@@ -85,6 +88,23 @@ impl Runs {
         };
         held.stop.send_replace(Some(why));
         None
+    }
+
+    /// Lets a job stand still, or go on.
+    pub(super) fn pause(&self, run: RunId, paused: bool) {
+        if let Some(held) = self.held.get(&run) {
+            held.paused.send_replace(paused);
+        }
+    }
+
+    /// What runs use: the same of each that runs.
+    pub(super) fn usage(&self, runs: &[RunId]) -> Vec<RunUsage> {
+        let usage = |run: &RunId| {
+            let runs = self.held.get(run).is_some_and(|held| matches!(held.state, RunState::Running { .. }));
+            let usage = LiveUsage { total: total(), memory_bytes: 1 << 19, processes: 1 };
+            RunUsage { run: *run, usage: runs.then_some(usage) }
+        };
+        runs.iter().map(usage).collect()
     }
 
     /// Forgets runs that have ended.
@@ -102,13 +122,19 @@ impl Runs {
             self.held.iter().map(|(run, held)| RunReport { run: *run, state: held.state.clone() }).collect();
         let mut messages: Vec<FromAgent> = reports
             .chunks(MAX_RUNS_PER_MESSAGE)
-            .map(|runs| FromAgent::Runs { runs: runs.to_vec(), complete: false })
+            .map(|runs| FromAgent::Runs { runs: runs.to_vec(), paused: self.paused(runs), complete: false })
             .collect();
         match messages.last_mut() {
             Some(FromAgent::Runs { complete, .. }) => *complete = true,
-            _ => messages.push(FromAgent::Runs { runs: Vec::new(), complete: true }),
+            _ => messages.push(FromAgent::Runs { runs: Vec::new(), paused: Vec::new(), complete: true }),
         }
         messages
+    }
+
+    /// Those that stand still.
+    fn paused(&self, reports: &[RunReport]) -> Vec<RunId> {
+        let stands_still = |run: &RunId| self.held.get(run).is_some_and(|held| *held.paused.borrow());
+        reports.iter().map(|report| report.run).filter(stands_still).collect()
     }
 
     /// The next state that a run has come to. Cancel-safe.
@@ -131,7 +157,7 @@ impl Runs {
 
 async fn live(
     spec: RunSpec,
-    mut stopped: watch::Receiver<Option<String>>,
+    (mut stopped, mut pauses): (watch::Receiver<Option<String>>, watch::Receiver<bool>),
     identity: &AgentIdentity,
     address: Ipv4Addr,
     states: mpsc::Sender<RunReport>,
@@ -144,7 +170,10 @@ async fn live(
         if let Work::Egress { destination: Destination::Client {}, .. } = spec.work {
             put_file(&port, run).await;
         }
-        outcome(&spec).await
+        let outcome = outcome(&spec).await;
+        // What stands still does not end. Nobody who could tell is left only when the node is gone.
+        let _ = pauses.wait_for(|paused| !paused).await;
+        outcome
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
@@ -186,8 +215,12 @@ fn log(spec: &RunSpec) -> Vec<u8> {
 }
 
 fn ended(started: Option<Timestamp>, outcome: Outcome, log_bytes: u64) -> RunState {
-    let usage = Usage { cpu_micros: 1_000, memory_peak_bytes: 1 << 20 };
+    let usage = total();
     RunState::Ended(Box::new(RunEnd { started, ended: clock::now(), outcome, log_bytes, usage }))
+}
+
+fn total() -> Usage {
+    Usage { cpu_micros: 1_000, memory_peak_bytes: 1 << 20, ..Usage::default() }
 }
 
 async fn post_log(port: &FleetPort, run: RunId, log: &[u8]) -> anyhow::Result<()> {

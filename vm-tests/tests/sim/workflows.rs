@@ -297,7 +297,7 @@ fn a_node_that_reboots_in_mid_job_loses_it_and_the_job_runs_again() {
             }
         };
         let attempts = tokio::time::timeout(PATIENCE, second).await??;
-        let Some(Outcome::Lost { why }) = &attempts[0].outcome else { panic!("{attempts:?}") };
+        let Some(Outcome::Lost { why, .. }) = &attempts[0].outcome else { panic!("{attempts:?}") };
         assert!(why.contains(&node), "{why}");
         ann.stop_workflow(&id).await?;
         end(&ann, &id).await?;
@@ -368,6 +368,37 @@ fn nothing_new_begins_on_drained_nodes() {
         assert!(refusal(cluster.client().drain(&nodes[0], &two_lines).await).contains("one line"));
         cluster.client().undrain(&nodes[0]).await?;
         assert_eq!(end(&ann, &waiting).await?.summary.state, State::Finished);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_paused_stands_still_over_restarts_and_can_be_watched() {
+    in_namespace(async {
+        let (mut cluster, _agents, ann) = cluster().await?;
+        let sleep = "command: [/bin/sleep, '50'], task-array: {start: 1, end: 3, concurrency: 2}";
+        let id = start(&ann, document(&[("naps", sleep)])).await?;
+        let usage = loop {
+            let usage = ann.workflow_usage(&id).await?;
+            if usage.len() == 2 && usage.iter().all(|task| task.usage.is_some()) {
+                break usage;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!((usage[0].task, usage[1].task, usage[0].cpus), (1, 2, 1));
+        assert_eq!(usage[0].usage.as_ref().unwrap().total.memory_peak_bytes, 1 << 20);
+        assert_eq!(ann.pause_workflow(&id, true).await?.paused.as_deref(), Some("ann"));
+        assert!(refusal(ann.pause_workflow(&id, true).await).contains("paused already"));
+        let bob = user(&cluster, "bob", 1002).await?;
+        assert!(refusal(bob.pause_workflow(&id, false).await).contains("no workflow"));
+        cluster.restart().await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let workflow = ann.workflow(&id).await?;
+        let tasks = workflow.stages.last().unwrap().tasks;
+        assert_eq!((tasks.started, tasks.finished, tasks.pending), (2, 0, 1), "{workflow:?}");
+        assert_eq!(ann.pause_workflow(&id, false).await?.paused, None);
+        assert_eq!(end(&ann, &id).await?.summary.state, State::Finished);
+        assert!(refusal(ann.pause_workflow(&id, true).await).contains("is finished"));
         Ok(())
     });
 }

@@ -51,7 +51,14 @@ fn first_address(spec: &MachineSpec) -> Option<std::net::IpAddr> {
 pub(super) fn note(status: &NodeStatus) -> String {
     let overdue = status.overdue_seconds.map(|deadline| format!("stuck: longer than {deadline} s"));
     let drain = status.drain.as_ref().map(|drain| format!("drained by {}: {}", drain.by, drain.reason));
-    overdue.into_iter().chain(status.reason.clone()).chain(drain).collect::<Vec<_>>().join("; ")
+    let refuses = status.refuses.as_ref().map(|reason| format!("begins no jobs: {reason}"));
+    overdue
+        .into_iter()
+        .chain(status.reason.clone())
+        .chain(drain)
+        .chain(refuses)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// A node with its values, for programs.
@@ -181,6 +188,7 @@ pub(super) mod tests {
             agent_version: None,
             boot_ms: None,
             drain: None,
+            refuses: None,
         }
     }
 

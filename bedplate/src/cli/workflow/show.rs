@@ -36,7 +36,10 @@ pub(super) fn list(look: Look, workflows: &[WorkflowSummary]) -> String {
             Cell::new(one.id),
             Cell::new(&one.name),
             Cell::new(&one.user),
-            look.state(one.state),
+            match one.paused {
+                Some(_) => Cell::new("paused"),
+                None => look.state(one.state),
+            },
             Cell::new(format!("{}/{}", one.stages_finished, one.stages)),
             Cell::new(one.submitted),
             Cell::new(took(one.started, one.ended, now)),
@@ -60,6 +63,7 @@ fn status_at(look: Look, workflow: &Workflow, now: Timestamp) -> String {
         ("submitted", Cell::new(summary.submitted)),
         ("time", Cell::new(took(summary.started, summary.ended, now))),
     ];
+    head.extend(summary.paused.as_ref().map(|by| ("paused by", Cell::new(by))));
     head.extend(summary.reason.as_ref().map(|reason| ("reason", Cell::new(reason))));
     let row = |stage: &Stage| {
         vec![
@@ -131,7 +135,8 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
         Outcome::TimedOut { seconds } => format!("timeout after {seconds} s"),
         Outcome::Stopped { why } => format!("stopped: {why}"),
         Outcome::Failed { why, .. } => format!("failed: {why}"),
-        Outcome::Lost { why } => format!("lost: {why}"),
+        Outcome::Lost { why, .. } => format!("lost: {why}"),
+        Outcome::Refused { why } => format!("not begun: {why}"),
     }
 }
 

@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// # Errors
 /// `ETIMEDOUT` if one did not stop; the others are stopped all the same.
 pub fn freeze(group: &Cgroup) -> Result<()> {
-    group.write("cgroup.freeze", "1")?;
+    set(group, true)?;
     let deadline = crate::clock::monotonic() + DEADLINE;
     while !is_frozen(group)? {
         if crate::clock::monotonic() > deadline {
@@ -27,12 +27,12 @@ pub fn freeze(group: &Cgroup) -> Result<()> {
     Ok(())
 }
 
-/// Lets the processes go on.
+/// Lets the processes stand still or go on, and does not wait for it.
 ///
 /// # Errors
 /// `ENOENT` if the group is not there.
-pub fn thaw(group: &Cgroup) -> Result<()> {
-    group.write("cgroup.freeze", "0")
+pub fn set(group: &Cgroup, frozen: bool) -> Result<()> {
+    group.write("cgroup.freeze", if frozen { "1" } else { "0" })
 }
 
 /// Whether every process in it has stopped.
@@ -54,7 +54,7 @@ mod tests {
             folder(&[("cgroup.events", "populated 1\nfrozen 1\n"), ("cgroup.freeze", "0")]);
         freeze(&group).unwrap();
         assert_eq!((group.read("cgroup.freeze").unwrap(), is_frozen(&group).unwrap()), ("1".into(), true));
-        thaw(&group).unwrap();
+        set(&group, false).unwrap();
         assert_eq!(group.read("cgroup.freeze").unwrap(), "0");
     }
 }

@@ -26,6 +26,12 @@ pub fn kills(group: &Cgroup) -> Result<u64> {
     Ok(group.flat("memory.events", "oom_kill")?.unwrap_or(0))
 }
 
+/// What the group has now, bytes; `None` if it is not there.
+#[must_use]
+pub fn current(group: &Cgroup) -> Option<u64> {
+    group.read("memory.current").ok()?.trim().parse().ok()
+}
+
 /// The most that the group ever had, bytes; `None` before kernel 5.19.
 #[must_use]
 pub fn peak(group: &Cgroup) -> Option<u64> {
@@ -52,9 +58,10 @@ mod tests {
     #[test]
     fn kills_and_peak_are_read() {
         let events = "low 0\nhigh 0\nmax 9\noom 2\noom_kill 3\n";
-        let (_folder, group) = folder(&[("memory.events", events), ("memory.peak", "4096\n")]);
-        assert_eq!((kills(&group).unwrap(), peak(&group)), (3, Some(4096)));
+        let (_folder, group) =
+            folder(&[("memory.events", events), ("memory.peak", "4096\n"), ("memory.current", "1024\n")]);
+        assert_eq!((kills(&group).unwrap(), peak(&group), current(&group)), (3, Some(4096), Some(1024)));
         let (_folder, old) = folder(&[]);
-        assert_eq!(peak(&old), None);
+        assert_eq!((peak(&old), current(&old)), (None, None));
     }
 }

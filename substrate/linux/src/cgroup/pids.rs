@@ -11,6 +11,12 @@ pub fn limit(group: &Cgroup, most: u32) -> Result<()> {
     group.write("pids.max", &most.to_string())
 }
 
+/// Processes and threads that the group has now; `None` if it is not there.
+#[must_use]
+pub fn current(group: &Cgroup) -> Option<u32> {
+    group.read("pids.current").ok()?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,5 +27,8 @@ mod tests {
         let (_folder, group) = folder(&[("pids.max", "max")]);
         limit(&group, 100).unwrap();
         assert!(group.read("pids.max").unwrap().starts_with("100"));
+        assert_eq!(current(&group), None);
+        std::fs::write(group.path().join("pids.current"), "7\n").unwrap();
+        assert_eq!(current(&group), Some(7));
     }
 }

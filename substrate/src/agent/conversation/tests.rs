@@ -104,7 +104,11 @@ fn keeper() -> (mpsc::Sender<Request>, mpsc::Receiver<Order>, watch::Sender<Vec<
                     ordered.send(order).await.unwrap();
                     done.send(()).unwrap();
                 }
-                Request::List(list) => list.send(holds.borrow().clone()).unwrap(),
+                Request::List(list) => {
+                    let listed = Listed { reports: holds.borrow().clone(), paused: Vec::new() };
+                    list.send(listed).unwrap();
+                }
+                Request::Usage(runs) => panic!("{runs:?}"),
             }
         }
     });
@@ -166,7 +170,11 @@ fn heartbeat(seq: u64) -> Frame<FromAgent> {
 
 /// A new session without runs begins with this.
 fn no_runs(seq: u64, ack: u64) -> Frame<FromAgent> {
-    Frame { seq, ack, message: Some(FromAgent::Runs { runs: Vec::new(), complete: true }) }
+    Frame {
+        seq,
+        ack,
+        message: Some(FromAgent::Runs { runs: Vec::new(), paused: Vec::new(), complete: true }),
+    }
 }
 
 fn acknowledgement(ack: u64) -> Frame<FromAgent> {
@@ -280,7 +288,7 @@ async fn a_new_session_begins_with_all_runs_and_no_older_word_follows() {
     let mut told = Vec::new();
     for _ in 0..3 {
         match server.hear().await.message {
-            Some(FromAgent::Runs { runs, complete }) => told.push((runs.len(), complete)),
+            Some(FromAgent::Runs { runs, complete, .. }) => told.push((runs.len(), complete)),
             other => panic!("{other:?}"),
         }
     }

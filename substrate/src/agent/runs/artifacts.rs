@@ -105,6 +105,16 @@ pub enum ArtifactError {
 }
 
 impl ArtifactError {
+    /// `true` if the node has no room for it.
+    #[must_use]
+    pub fn is_want_of_space(&self) -> bool {
+        match self {
+            Self::Space { .. } => true,
+            Self::Write { source, .. } => super::volumes::is_full(source),
+            _ => false,
+        }
+    }
+
     /// `false` if the same cannot work at another time.
     #[must_use]
     pub fn is_transient(&self) -> bool {

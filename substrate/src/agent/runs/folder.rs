@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `spec.json` | [`RunSpec`] | the agent, before the order counts as taken |
 //! | `stop.json` | [`StopOrder`] | the agent, when the server wants an end |
+//! | `paused` | empty: its processes shall stand still | the agent |
+//! | `prolog`, `epilog` | empty: the site's programs before it were begun, those after it are done | the agent |
 //! | `launching` | empty; locked by the spawner and the container init | the agent, before it starts a container |
 //! | `container.json`, `init.pid` | see [`crate::container`] | the agent; the container's start |
 //! | `started.json` | [`Started`] | the container's start; the agent for transfers |
@@ -24,6 +26,8 @@ use api::{
     run::{RunEnd, RunId, RunSpec, RunState},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::site_programs::When;
 
 /// Longest JSON file read, bytes: a spec with long environment and many mounts is well below a tenth.
 const MAX_JSON_BYTES: u64 = 16 << 20;
@@ -138,7 +142,7 @@ impl RunFolder {
     /// How the run is, by what lies in its folder.
     #[must_use]
     pub fn state(&self) -> RunState {
-        if let Some(end) = self.end() {
+        if let Some(end) = self.end().filter(|_| !self.owes_epilog()) {
             return RunState::Ended(Box::new(end));
         }
         match self.started() {
@@ -147,7 +151,7 @@ impl RunFolder {
         }
     }
 
-    /// Its end, if it is over.
+    /// Its end, if its work is over.
     #[must_use]
     pub fn end(&self) -> Option<RunEnd> {
         self.read_or_tell("end.json")
@@ -157,6 +161,52 @@ impl RunFolder {
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {
         self.read_or_tell::<Started>("started.json").map(|started| started.started)
+    }
+
+    /// Whether its processes shall stand still.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.path.join("paused").exists()
+    }
+
+    /// Sets whether its processes shall stand still.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn set_paused(&self, paused: bool) -> Result<(), FolderError> {
+        if paused { self.mark("paused") } else { self.unmark("paused") }
+    }
+
+    /// Marks that the site's programs before the job are begun, or that those after it are done.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn mark_site_programs(&self, when: When) -> Result<(), FolderError> {
+        if when == When::Before {
+            // A start that was cut off is begun again, and so is what comes after it.
+            self.unmark(When::After.as_str())?;
+        }
+        self.mark(when.as_str())
+    }
+
+    /// Whether the site's programs after the job are still to be run: those before it were begun.
+    #[must_use]
+    pub fn owes_epilog(&self) -> bool {
+        self.path.join(When::Before.as_str()).exists() && !self.path.join(When::After.as_str()).exists()
+    }
+
+    fn unmark(&self, name: &str) -> Result<(), FolderError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", &path)(error)),
+            _ => sync(&self.path),
+        }
+    }
+
+    fn mark(&self, name: &str) -> Result<(), FolderError> {
+        let path = self.path.join(name);
+        File::create(&path).and_then(|file| file.sync_all()).map_err(failed("make", &path))?;
+        sync(&self.path)
     }
 
     /// Why it shall end, if it shall.

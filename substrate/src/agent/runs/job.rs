@@ -1,7 +1,7 @@
 //! A container from what it needs to its end. The container's start and its init do the rest ([`crate::container`]).
 //!
 //! ```text
-//!   prepare: memory and disk, image, files, volumes ─► container.json ─► launching ─► spawner ─► watch until end.json
+//!   prepare: image, files, volumes, prolog ─► container.json ─► launching ─► spawner ─► watch until end.json ─► epilog
 //! ```
 //!
 //! `launching` is on disk before the spawner is asked. An agent that finds it never starts the container again: it
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use api::run::{JobSpec, Outcome, RunEnd, RunSpec, RunState};
+use api::run::{JobSpec, LiveUsage, Outcome, RunEnd, RunSpec, RunState};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
@@ -26,7 +26,8 @@ use super::{
     changes::Watched,
     folder::{FolderError, RunFolder, StopOrder},
     life::{Teller, end, stop_ordered},
-    volumes::VolumeError,
+    site_programs::{SiteProgramError, When},
+    volumes::{self, VolumeError},
 };
 
 /// How often a container is looked at: whether it lives, and its files if nobody tells of them.
@@ -34,9 +35,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often its files are looked at where the kernel does not tell of them.
 const UNTOLD_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Memory that must be available before a job is begun, bytes: the agent and the container's start need some.
-const LEAST_MEMORY: u64 = 64 << 20;
 
 /// What starts containers and reaches them: [`crate::container`] on a node.
 pub trait Containers: Send + Sync + 'static {
@@ -55,11 +53,14 @@ pub trait Containers: Send + Sync + 'static {
     /// Whether the container init lives.
     fn is_alive(&self, folder: &Path) -> bool;
 
-    /// Makes the container init read `stop.json` and end the container.
+    /// Makes the container init read `stop.json` and `paused`, and do what they say.
     ///
     /// # Errors
     /// There is none yet, or none any more.
-    fn signal_stop(&self, folder: &Path) -> io::Result<()>;
+    fn signal(&self, folder: &Path) -> io::Result<()>;
+
+    /// What the container uses now; `None` if it is not there.
+    fn usage(&self, folder: &Path) -> Option<LiveUsage>;
 
     /// Takes away what a container that has ended could not take away itself.
     fn clean(&self, folder: &Path);
@@ -83,12 +84,9 @@ pub struct Parts<'a> {
 /// Why a container was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// Too little memory.
-    #[error("the node has {available} bytes of memory available and needs {LEAST_MEMORY} to begin a job")]
-    Memory {
-        /// What there is.
-        available: u64,
-    },
+    /// The site's programs before the job.
+    #[error("the prolog failed")]
+    Prolog(#[source] SiteProgramError),
     /// No image.
     #[error("cannot fetch the image")]
     Image(#[source] ArtifactError),
@@ -120,11 +118,25 @@ impl JobError {
         match self {
             Self::Image(error) | Self::File { source: error, .. } => error.is_transient(),
             Self::Volume(error) => error.is_transient(),
-            Self::Memory { .. } | Self::Mount(_) | Self::Folder(_) | Self::Launch(_) => true,
+            Self::Prolog(_) | Self::Mount(_) | Self::Folder(_) | Self::Launch(_) => true,
+        }
+    }
+
+    /// It is the node's want alone that kept the job from beginning.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Prolog(_) => true,
+            Self::Image(error) | Self::File { source: error, .. } => error.is_want_of_space(),
+            Self::Folder(error) => volumes::is_full(&error.source),
+            Self::Launch(error) => volumes::is_full(error),
+            Self::Mount(_) | Self::Volume(_) => false,
         }
     }
 
     fn outcome(self) -> Outcome {
+        if self.is_refusal() {
+            return Outcome::Refused { why: format!("{:#}", anyhow::Error::from(self)) };
+        }
         let transient = self.is_transient();
         Outcome::Failed { why: format!("{:#}", anyhow::Error::from(self)), transient }
     }
@@ -159,11 +171,6 @@ impl<C: Containers> Job<'_, C> {
     }
 
     async fn prepare(&self) -> Result<(), JobError> {
-        if let Some(available) = available_memory()
-            && available < LEAST_MEMORY
-        {
-            return Err(JobError::Memory { available });
-        }
         let job = self.container;
         let mut volumes = Vec::new();
         for mount in &job.mounts {
@@ -177,7 +184,45 @@ impl<C: Containers> Job<'_, C> {
             files.push(fetched.map_err(|source| JobError::File { path: file.path.clone(), source })?);
         }
         let parts = Parts { spec: self.spec, job, image, volumes, files };
-        Ok(self.node.containers.describe(self.folder, &parts)?)
+        self.node.containers.describe(self.folder, &parts)?;
+        self.prolog().await
+    }
+
+    async fn prolog(&self) -> Result<(), JobError> {
+        let site = &self.node.site_programs;
+        let (before, after) = (site.list(When::Before), site.list(When::After));
+        let before = before.map_err(JobError::Prolog)?;
+        if !before.is_empty() || !matches!(&after, Ok(after) if after.is_empty()) {
+            self.folder.mark_site_programs(When::Before)?;
+        }
+        site.run(&before, self.spec, self.container).await.map_err(|error| {
+            let error = JobError::Prolog(error);
+            let why = crate::console::chain(&error);
+            self.node.fitness.fail(why, linux::clock::monotonic());
+            error
+        })
+    }
+
+    /// What the site wants done after a job, if its programs before it were begun. One that fails changes nothing of the job's
+    /// end.
+    pub(super) async fn epilog(&self) {
+        if !self.folder.owes_epilog() {
+            return;
+        }
+        let site = &self.node.site_programs;
+        let done = match site.list(When::After) {
+            Ok(programs) => site.run(&programs, self.spec, self.container).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            let why =
+                format!("the epilog of {} failed: {}", self.spec.subject, crate::console::chain(&error));
+            tracing::error!(run = %self.spec.run, "{why}");
+            self.node.fitness.fail(why, linux::clock::monotonic());
+        }
+        if let Err(error) = self.folder.mark_site_programs(When::After) {
+            tracing::error!(run = %self.spec.run, "{:#}", anyhow::Error::from(error));
+        }
     }
 
     fn launch(&self) -> Result<(), JobError> {
@@ -201,7 +246,7 @@ impl<C: Containers> Job<'_, C> {
             }
             if !signalled && stopped.borrow_and_update().is_some() {
                 // Before the container init is there nobody can be told; it is tried again.
-                signalled = self.node.containers.signal_stop(self.folder.path()).is_ok();
+                signalled = self.node.containers.signal(self.folder.path()).is_ok();
             }
             if checked.elapsed() >= LOOK_INTERVAL {
                 checked = Instant::now();
@@ -218,7 +263,7 @@ impl<C: Containers> Job<'_, C> {
         // It may have written its end as its last deed.
         self.folder.end().unwrap_or_else(|| {
             let why = "the container's init is gone and left no record of its end".to_owned();
-            end(self.folder, self.folder.started(), Outcome::Lost { why })
+            end(self.folder, self.folder.started(), Outcome::Lost { why, rebooted: false })
         })
     }
 
@@ -232,11 +277,4 @@ async fn heard(changes: Option<&Watched>) {
         Some(changes) => changes.changed().await,
         None => std::future::pending().await,
     }
-}
-
-/// `MemAvailable` of `/proc/meminfo`, bytes.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }

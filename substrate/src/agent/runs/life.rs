@@ -31,7 +31,9 @@ pub async fn live<C: Containers>(
     let end = match &spec.work {
         Work::Job(container) => {
             let job = job::Job { node: &node, folder: &folder, spec: &spec, container };
-            job.live(&mut stopped, &teller).await
+            let end = job.live(&mut stopped, &teller).await;
+            job.epilog().await;
+            end
         }
         _ => transfer(&node, &folder, &spec, &mut stopped, &teller).await,
     };

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use api::run::{JobFile, MAX_LOG_BYTES, Mount};
+use api::run::{JobFile, LiveUsage, MAX_LOG_BYTES, Mount};
 
 use super::{
     folder::{FolderError, RunFolder},
@@ -53,8 +53,12 @@ impl Containers for NodeContainers {
         container::live_init(folder).is_some()
     }
 
-    fn signal_stop(&self, folder: &Path) -> io::Result<()> {
-        container::signal_stop(folder)
+    fn signal(&self, folder: &Path) -> io::Result<()> {
+        container::signal(folder)
+    }
+
+    fn usage(&self, folder: &Path) -> Option<LiveUsage> {
+        container::usage(folder)
     }
 
     fn clean(&self, folder: &Path) {

@@ -11,8 +11,9 @@
 use std::collections::BTreeMap;
 
 use api::{
+    channel::FromAgent,
     ids::Timestamp,
-    run::{MAX_RUNS_PER_NODE, Outcome, RunEnd, RunId, RunReport, RunSpec, RunState, Usage, WorkflowId},
+    run::{MAX_RUNS_PER_NODE, Outcome, RunEnd, RunId, RunReport, RunSpec, RunState, Usage, Work, WorkflowId},
 };
 
 /// What the server wants.
@@ -28,6 +29,13 @@ pub enum Order {
         grace_seconds: u32,
         /// The server's words.
         why: String,
+    },
+    /// Let a job stand still, or go on.
+    Pause {
+        /// Which.
+        run: RunId,
+        /// `false`: go on.
+        paused: bool,
     },
     /// Forget runs that have ended.
     Forget(Vec<RunId>),
@@ -49,6 +57,13 @@ pub enum Effect {
         /// Why.
         why: String,
     },
+    /// Write down that it shall stand still or go on, and tell it.
+    Pause {
+        /// Which.
+        run: RunId,
+        /// `false`: go on.
+        paused: bool,
+    },
     /// Stop sending its log, delete its folder.
     Delete(RunId),
     /// Delete the volumes of a workflow.
@@ -61,6 +76,10 @@ pub struct Core {
     runs: BTreeMap<RunId, RunState>,
     /// At most one per run held, and one per refusal; those go out over the connection that brought the order.
     unsaid: BTreeMap<RunId, RunReport>,
+    /// Why no job is begun here.
+    refusing: Option<String>,
+    /// The server has not been told of the last change of that.
+    refusing_unsaid: bool,
 }
 
 impl Core {
@@ -84,6 +103,10 @@ impl Core {
                 }
                 Some(_) => vec![Effect::Stop { run, grace_seconds, why }],
             },
+            Order::Pause { run, paused } => match self.runs.get(&run) {
+                None | Some(RunState::Ended(_)) => Vec::new(),
+                Some(_) => vec![Effect::Pause { run, paused }],
+            },
             Order::Forget(runs) => {
                 runs.into_iter().filter(|run| self.forget(*run)).map(Effect::Delete).collect()
             }
@@ -98,6 +121,12 @@ impl Core {
         if self.runs.len() >= MAX_RUNS_PER_NODE {
             let why = format!("the node already holds {MAX_RUNS_PER_NODE} runs");
             self.say(spec.run, never(now, Outcome::Failed { why, transient: true }));
+            return Vec::new();
+        }
+        // Volumes and transfers belong to workflows that run here already.
+        if let (Some(why), Work::Job(_)) = (&self.refusing, &spec.work) {
+            let refused = Outcome::Refused { why: why.clone() };
+            self.say(spec.run, never(now, refused));
             return Vec::new();
         }
         self.runs.insert(spec.run, RunState::Preparing {});
@@ -134,18 +163,28 @@ impl Core {
     /// Everything, for the beginning of a session. Nothing is unsaid then but refusals.
     pub fn list(&mut self) -> Vec<RunReport> {
         self.unsaid.retain(|run, _| !self.runs.contains_key(run));
+        self.refusing_unsaid = self.refusing.is_some();
         self.runs.iter().map(|(run, state)| RunReport { run: *run, state: state.clone() }).collect()
     }
 
-    /// `true` if a report waits.
-    #[must_use]
-    pub fn has_unsaid(&self) -> bool {
-        !self.unsaid.is_empty()
+    /// Why no job is begun here from now on; `None` if jobs are begun.
+    pub fn refuse(&mut self, why: Option<String>) {
+        self.refusing_unsaid |= self.refusing != why;
+        self.refusing = why;
     }
 
-    /// Takes a report to be said.
-    pub fn take_unsaid(&mut self) -> Option<RunReport> {
-        self.unsaid.pop_first().map(|(_, report)| report)
+    /// `true` if something waits to be said.
+    #[must_use]
+    pub fn has_unsaid(&self) -> bool {
+        self.refusing_unsaid || !self.unsaid.is_empty()
+    }
+
+    /// Takes what is to be said next: before the refusal of a run, that the node refuses.
+    pub fn take_unsaid(&mut self) -> Option<FromAgent> {
+        if std::mem::take(&mut self.refusing_unsaid) {
+            return Some(FromAgent::Refusing { reason: self.refusing.clone() });
+        }
+        self.unsaid.pop_first().map(|(_, report)| FromAgent::Run { report })
     }
 
     fn say(&mut self, run: RunId, state: RunState) {

@@ -11,8 +11,8 @@ use std::{
 use api::{
     ids::{Digest, Timestamp},
     run::{
-        Destination, JobFile, JobSpec, LogTaken, Mount, Outcome, RunEnd, RunUser, Source, Usage, Work,
-        WorkflowId,
+        Destination, JobFile, JobSpec, LiveUsage, LogTaken, Mount, Outcome, RunEnd, RunUser, Source, Usage,
+        Work, WorkflowId,
     },
 };
 use tokio::{
@@ -81,13 +81,18 @@ impl job::Containers for Pretend {
         self.world.alive.lock().unwrap().contains_key(folder)
     }
 
-    fn signal_stop(&self, folder: &Path) -> io::Result<()> {
-        if !self.is_alive(folder) {
+    fn signal(&self, folder: &Path) -> io::Result<()> {
+        if !self.is_alive(folder) || !folder.join("stop.json").exists() {
             return Err(io::ErrorKind::NotFound.into());
         }
         let order: StopOrder = serde_json::from_slice(&fs::read(folder.join("stop.json"))?)?;
         self.world.write_end(folder, Outcome::Stopped { why: order.why });
         Ok(())
+    }
+
+    fn usage(&self, folder: &Path) -> Option<LiveUsage> {
+        let total = Usage { cpu_micros: 7, ..Usage::default() };
+        self.is_alive(folder).then_some(LiveUsage { total, memory_bytes: 5, processes: 1 })
     }
 
     fn clean(&self, _: &Path) {}
@@ -159,6 +164,7 @@ impl Rig {
             artifacts: at("artifacts"),
             volumes: at("volumes"),
             authorities: at("none.pem"),
+            site: at("site"),
         }
     }
 
@@ -243,7 +249,7 @@ impl Agent {
     async fn list(&self) -> Vec<RunReport> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request::List(answer)).await.unwrap();
-        answered.await.unwrap()
+        answered.await.unwrap().reports
     }
 
     /// What is said of a run until it is running, or over.

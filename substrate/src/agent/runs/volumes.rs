@@ -78,6 +78,13 @@ impl VolumeError {
     }
 }
 
+/// A full disk, or no memory.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    let full = [Errno::ENOSPC, Errno::EDQUOT, Errno::ENOMEM];
+    error.raw_os_error().is_some_and(|raw| full.contains(&Errno::from_raw(raw)))
+}
+
 /// A full disk, no memory, no descriptors: they pass.
 #[must_use]
 pub fn is_transient(error: &io::Error) -> bool {

@@ -3,7 +3,7 @@
 use api::run::{RunUser, Work};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
-use super::*;
+use super::{super::samples, *};
 
 fn run(number: u8) -> RunId {
     RunId(uuid::Uuid::from_bytes([number; 16]))
@@ -41,20 +41,28 @@ fn stop(number: u8) -> Order {
     Order::Stop { run: run(number), grace_seconds: 3, why: "because".into() }
 }
 
+/// The next report of a run.
+fn said(core: &mut Core) -> Option<RunReport> {
+    match core.take_unsaid()? {
+        FromAgent::Run { report } => Some(report),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_run_is_accepted_once_and_only_goes_forward() {
     let mut core = Core::default();
     assert_eq!(core.order(Order::Start(spec(1)), Timestamp(1)), [Effect::Accept(spec(1))]);
     assert_eq!(core.order(Order::Start(spec(1)), Timestamp(1)), []);
-    assert_eq!(core.take_unsaid().unwrap().state, RunState::Preparing {});
+    assert_eq!(said(&mut core).unwrap().state, RunState::Preparing {});
     assert!(core.advanced(running(1)));
     assert!(!core.advanced(running(1)));
     assert!(core.advanced(ended(1, 7)));
     assert!(!core.advanced(running(1)));
     assert!(!core.advanced(ended(1, 0)));
     // Only its last state is said.
-    assert_eq!(core.take_unsaid(), Some(ended(1, 7)));
-    assert_eq!(core.take_unsaid(), None);
+    assert_eq!(said(&mut core), Some(ended(1, 7)));
+    assert_eq!(said(&mut core), None);
     assert_eq!(core.order(Order::Start(spec(1)), Timestamp(9)), []);
     assert_eq!(core.list(), [ended(1, 7)]);
 }
@@ -78,10 +86,10 @@ fn a_stop_reaches_what_lives_and_is_answered_for_what_does_not() {
     let effect = Effect::Stop { run: run(1), grace_seconds: 3, why: "because".into() };
     assert_eq!(core.order(stop(1), Timestamp(1)), [effect]);
     assert_eq!(core.order(stop(2), Timestamp(1)), []);
-    assert_eq!(core.take_unsaid(), Some(ended(2, 7)));
+    assert_eq!(said(&mut core), Some(ended(2, 7)));
     assert_eq!(core.order(stop(3), Timestamp(1)), []);
     let state = never(Timestamp(1), Outcome::Stopped { why: "because".into() });
-    assert_eq!(core.take_unsaid(), Some(RunReport { run: run(3), state }));
+    assert_eq!(said(&mut core), Some(RunReport { run: run(3), state }));
     // It was told, it is not held.
     assert_eq!(core.list().len(), 2);
 }
@@ -92,7 +100,7 @@ fn what_cannot_be_kept_is_refused_and_may_come_again() {
     core.order(Order::Start(spec(1)), Timestamp(1));
     core.not_accepted(run(1), "no space".into(), Timestamp(2));
     let state = never(Timestamp(2), Outcome::Failed { why: "no space".into(), transient: true });
-    assert_eq!(core.take_unsaid(), Some(RunReport { run: run(1), state }));
+    assert_eq!(said(&mut core), Some(RunReport { run: run(1), state }));
     assert_eq!(core.order(Order::Start(spec(1)), Timestamp(3)), [Effect::Accept(spec(1))]);
 
     let mut core = Core::default();
@@ -102,7 +110,7 @@ fn what_cannot_be_kept_is_refused_and_may_come_again() {
     assert_eq!(core.order(Order::Start(spec(1)), Timestamp(1)), []);
     let why = "the node already holds 4096 runs".to_owned();
     let state = never(Timestamp(1), Outcome::Failed { why, transient: true });
-    assert_eq!(core.take_unsaid(), Some(RunReport { run: run(1), state }));
+    assert_eq!(said(&mut core), Some(RunReport { run: run(1), state }));
 }
 
 proptest! {
@@ -111,17 +119,17 @@ proptest! {
     fn nothing_is_lost_or_done_twice(history in proptest::collection::vec(step(), 0..60)) {
         let mut core = Core::default();
         let mut accepted = std::collections::BTreeSet::new();
-        let mut said: BTreeMap<RunId, RunState> = BTreeMap::new();
+        let mut heard: BTreeMap<RunId, RunState> = BTreeMap::new();
         for step in history {
             let effects = match step {
                 Step::Order(order) => core.order(order, Timestamp(1)),
                 Step::Advance(report) => { core.advanced(report); Vec::new() }
                 Step::Say => {
-                    if let Some(report) = core.take_unsaid() {
-                        if let Some(before) = said.get(&report.run) {
+                    if let Some(report) = said(&mut core) {
+                        if let Some(before) = heard.get(&report.run) {
                             assert!(rank(before) <= rank(&report.state));
                         }
-                        said.insert(report.run, report.state);
+                        heard.insert(report.run, report.state);
                     }
                     Vec::new()
                 }
@@ -130,16 +138,16 @@ proptest! {
                 match effect {
                     Effect::Accept(spec) => assert!(accepted.insert(spec.run)),
                     // The server does not use it again; this history may.
-                    Effect::Delete(run) => { accepted.remove(&run); said.remove(&run); }
+                    Effect::Delete(run) => { accepted.remove(&run); heard.remove(&run); }
                     _ => {}
                 }
             }
         }
-        while let Some(report) = core.take_unsaid() {
-            said.insert(report.run, report.state);
+        while let Some(report) = said(&mut core) {
+            heard.insert(report.run, report.state);
         }
         for report in core.list() {
-            assert_eq!(said.get(&report.run), Some(&report.state));
+            assert_eq!(heard.get(&report.run), Some(&report.state));
         }
     }
 }
@@ -161,4 +169,40 @@ fn step() -> impl Strategy<Value = Step> {
         (number, any::<bool>()).prop_map(|(number, bad)| Step::Advance(ended(number, bad.into()))),
         Just(Step::Say),
     ]
+}
+
+#[test]
+fn a_node_that_refuses_says_so_before_what_it_refuses() {
+    let mut core = Core::default();
+    core.refuse(None);
+    assert!(!core.has_unsaid());
+    core.refuse(Some("no memory".into()));
+    assert_eq!(core.order(Order::Start(Box::new(samples::job_run(1))), Timestamp(7)), []);
+    let refusing = FromAgent::Refusing { reason: Some("no memory".into()) };
+    assert_eq!(core.take_unsaid().as_ref(), Some(&refusing));
+    let refused = never(Timestamp(7), Outcome::Refused { why: "no memory".into() });
+    assert_eq!(said(&mut core), Some(RunReport { run: run(1), state: refused }));
+    // What belongs to a workflow that runs here already is begun.
+    assert_eq!(core.order(Order::Start(spec(2)), Timestamp(7)).len(), 1);
+    // A new session is told.
+    core.list();
+    assert_eq!(core.take_unsaid(), Some(refusing));
+    core.refuse(None);
+    assert_eq!(core.take_unsaid(), Some(FromAgent::Refusing { reason: None }));
+    assert_eq!(
+        core.order(Order::Start(Box::new(samples::job_run(1))), Timestamp(8)).len(),
+        1,
+        "it is no run that was"
+    );
+}
+
+#[test]
+fn what_is_over_or_unknown_is_not_paused() {
+    let mut core = Core::default();
+    core.order(Order::Start(spec(1)), Timestamp(7));
+    let pause = |number| Order::Pause { run: run(number), paused: true };
+    assert_eq!(core.order(pause(1), Timestamp(7)), [Effect::Pause { run: run(1), paused: true }]);
+    core.advanced(ended(1, 7));
+    assert_eq!(core.order(pause(1), Timestamp(7)), []);
+    assert_eq!(core.order(pause(2), Timestamp(7)), []);
 }

@@ -1,0 +1,71 @@
+//! `POST /v1/workflows/{id}/pause` and `/resume`.
+
+use access::{Principal, Refusal};
+use api::{problem::Problem, workflow::WorkflowSummary};
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+
+use super::find;
+use crate::{
+    Controller,
+    conductor::{Order, ask},
+};
+
+/// Pauses a workflow: the processes of its jobs stand still and keep what they were granted, their timeouts stand still, and
+/// nothing of it begins.
+#[utoipa::path(
+    post, path = "/v1/workflows/{id}/pause", tag = "workflows",
+    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it")),
+    responses((status = OK, body = WorkflowSummary), (status = NOT_FOUND, body = Problem),
+        (status = CONFLICT, body = Problem))
+)]
+pub(super) async fn pause(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Path(wanted): Path<String>,
+) -> Result<Json<WorkflowSummary>, Refusal> {
+    set(&controller, principal, &wanted, true).await
+}
+
+/// Lets a paused workflow go on.
+#[utoipa::path(
+    post, path = "/v1/workflows/{id}/resume", tag = "workflows",
+    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it")),
+    responses((status = OK, body = WorkflowSummary), (status = NOT_FOUND, body = Problem),
+        (status = CONFLICT, body = Problem))
+)]
+pub(super) async fn resume(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Path(wanted): Path<String>,
+) -> Result<Json<WorkflowSummary>, Refusal> {
+    set(&controller, principal, &wanted, false).await
+}
+
+async fn set(
+    controller: &Controller,
+    principal: Principal,
+    wanted: &str,
+    paused: bool,
+) -> Result<Json<WorkflowSummary>, Refusal> {
+    let title = if paused { "cannot pause the workflow" } else { "cannot let the workflow go on" };
+    let summary = find(controller, &principal, wanted, title).await?.summary;
+    let (workflow, by) = (summary.id, principal.name.clone());
+    match ask(&controller.0.orders, |done| Order::Pause { workflow, paused, by, done }).await {
+        Some(true) => {
+            find(controller, &principal, &workflow.to_string(), title).await.map(|view| Json(view.summary))
+        }
+        Some(false) => {
+            let state = match (summary.state.is_ended(), paused) {
+                (true, _) => summary.state.as_str(),
+                (false, true) => "paused already, or being stopped",
+                (false, false) => "not paused",
+            };
+            Err(Refusal::new(StatusCode::CONFLICT, title, format!("{} is {state}", summary.name)))
+        }
+        None => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, "the server is stopping")),
+    }
+}

@@ -1,0 +1,115 @@
+//! Whether this node can begin jobs: it has memory and disk to spare, and the site's programs do not fail.
+//!
+//! A node that cannot says so once and refuses what comes; nothing of that counts against the job. It looks again until it can.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::artifacts::SPACE_TO_SPARE;
+
+/// Memory that must be available before a job is begun, bytes: the agent and the container's start need some.
+pub const LEAST_MEMORY: u64 = 64 << 20;
+
+/// Memory that must be available before a node that refused begins jobs again, bytes: not one job, then none, in turn.
+const ENOUGH_MEMORY: u64 = 2 * LEAST_MEMORY;
+
+/// How long a node refuses jobs after one of the site's programs failed, before it tries again with the next.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+
+/// What the node has; see the module.
+#[derive(Debug)]
+pub struct Fitness {
+    /// Folders in which a job needs room: of runs, of artifacts.
+    folders: Vec<PathBuf>,
+    /// What failed, and until when that counts, by the monotonic clock.
+    failure: Mutex<Option<(String, Duration)>>,
+    /// Something failed.
+    pub failed: Notify,
+}
+
+impl Fitness {
+    /// Of a node that keeps runs and artifacts in `folders`.
+    #[must_use]
+    pub fn new(folders: Vec<PathBuf>) -> Self {
+        Self { folders, failure: Mutex::new(None), failed: Notify::new() }
+    }
+
+    /// One of the site's programs failed at `now`.
+    pub fn fail(&self, why: String, now: Duration) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some((why, now + AFTER_FAILURE));
+        self.failed.notify_one();
+    }
+
+    /// Why no job can be begun `now`. `refuses`: none could at the last look.
+    #[must_use]
+    pub fn look(&self, refuses: bool, now: Duration) -> Option<String> {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        memory_short(&text, refuses).or_else(|| self.space_short()).or_else(|| {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.take_if(|(_, until)| now >= *until);
+            failure.as_ref().map(|(why, _)| why.clone())
+        })
+    }
+
+    fn space_short(&self) -> Option<String> {
+        // One that does not exist yet is made when it is needed.
+        let short = |folder: &PathBuf| {
+            let available = linux::mount::available_bytes(folder).ok()?;
+            (available < SPACE_TO_SPARE).then(|| space_words(folder, available))
+        };
+        self.folders.iter().find_map(short)
+    }
+}
+
+fn space_words(folder: &Path, available: u64) -> String {
+    let (has, needs) = (available >> 20, SPACE_TO_SPARE >> 20);
+    format!("{} has {has} MiB free, and {needs} are needed", folder.display())
+}
+
+/// By `/proc/meminfo` (proc(5)).
+fn memory_short(meminfo: &str, refuses: bool) -> Option<String> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let available = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
+    let needed = if refuses { ENOUGH_MEMORY } else { LEAST_MEMORY };
+    let (has, needs) = (available >> 20, needed >> 20);
+    (available < needed).then(|| format!("{has} MiB of memory are available, and {needs} are needed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_must_be_more_to_begin_again() {
+        let of = |mib: u64| format!("MemTotal: 9999 kB\nMemAvailable:   {} kB\n", mib << 10);
+        assert_eq!(memory_short(&of(100), false), None);
+        let short = memory_short(&of(100), true);
+        assert_eq!(short.as_deref(), Some("100 MiB of memory are available, and 128 are needed"));
+        assert!(memory_short(&of(63), false).is_some());
+        assert_eq!(memory_short(&of(128), true), None);
+        assert_eq!(memory_short("", false), None, "a kernel that does not tell");
+    }
+
+    #[tokio::test]
+    async fn a_failure_counts_for_a_while() {
+        let fitness = Fitness::new(vec!["/no/such/folder".into()]);
+        let at = Duration::from_secs;
+        fitness.fail("prolog".into(), at(10));
+        fitness.failed.notified().await;
+        assert_eq!(fitness.look(false, at(11)).as_deref(), Some("prolog"));
+        assert_eq!(fitness.look(true, at(69)).as_deref(), Some("prolog"));
+        assert_eq!(fitness.look(true, at(70)), None);
+        assert_eq!(fitness.look(false, at(11)), None, "it is forgotten");
+    }
+
+    #[test]
+    fn space_is_told_with_its_folder() {
+        let words = space_words(Path::new("/run"), 3 << 20);
+        assert_eq!(words, "/run has 3 MiB free, and 64 are needed");
+    }
+}

@@ -1,0 +1,39 @@
+//! Orders for the tests of this folder.
+
+use api::{
+    ids::Digest,
+    run::{JobSpec, RunId, RunSpec, RunUser, Work, WorkflowId},
+};
+
+/// An ordinary job.
+pub(super) fn job() -> JobSpec {
+    JobSpec {
+        image: Digest([7; 32]),
+        image_size: 1,
+        command: vec!["true".into()],
+        env: Vec::new(),
+        cwd: "/".into(),
+        hostname: "job".into(),
+        mounts: Vec::new(),
+        files: Vec::new(),
+        cpus: vec![2, 3],
+        mems: vec![0],
+        memory_bytes: 5,
+        pids: 9,
+        devices: Vec::new(),
+        isolated_network: false,
+    }
+}
+
+/// The run of it with this number.
+pub(super) fn job_run(number: u8) -> RunSpec {
+    RunSpec {
+        run: RunId(uuid::Uuid::from_bytes([number; 16])),
+        workflow: WorkflowId(uuid::Uuid::from_bytes([1; 16])),
+        subject: format!("job j{number}"),
+        user: RunUser { name: "ada".into(), uid: 1000, gid: 1001, groups: Vec::new() },
+        work: Work::Job(Box::new(job())),
+        timeout_seconds: 60,
+        forbidden: Vec::new(),
+    }
+}

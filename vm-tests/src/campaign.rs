@@ -1,0 +1,202 @@
+//! Random kills of agents, spawners, container inits, jobs, servers and whole nodes while workflows run, and then the account:
+//! every task ended once with a true state, every log is whole up to where its attempt ended, nothing is left behind.
+//!
+//! A check of the vm lane with some rounds of each kind but the last; `vm-tests campaign ROUNDS [SEED]` by hand.
+
+mod account;
+
+use std::{collections::VecDeque, time::Duration};
+
+use anyhow::Context as _;
+use api::status::Phase;
+
+use crate::{
+    checks::booting,
+    clock,
+    cluster::{ADDRESSES, Cluster, MACHINES},
+    lane::Memory,
+    report::say,
+    workflow,
+};
+
+/// Workflows that are kept under way.
+const LOAD: usize = 2;
+
+/// Rounds in the lane: each kind of kill but that of nodes, which has a check of its own.
+const ROUNDS_IN_LANE: u32 = 10;
+
+/// Longest pause between two rounds, milliseconds: a kill shall hit any moment of a job.
+const LONGEST_PAUSE_MILLIS: u64 = 3_000;
+
+/// How long the server stays away at most, milliseconds.
+const LONGEST_AWAY_MILLIS: u64 = 8_000;
+
+/// How long workflows have to end when nobody kills any more.
+const CALM: Duration = Duration::from_secs(120);
+
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    Agent,
+    Spawner,
+    Init,
+    Job,
+    Server,
+    Node,
+}
+
+/// Out of a hundred rounds.
+const SHARES: [(Victim, u64); 6] = [
+    (Victim::Agent, 28),
+    (Victim::Spawner, 12),
+    (Victim::Init, 12),
+    (Victim::Job, 22),
+    (Victim::Server, 21),
+    (Victim::Node, 5),
+];
+
+/// The rounds in the lane, one after the other.
+const IN_LANE: [Victim; 5] = [Victim::Agent, Victim::Job, Victim::Server, Victim::Init, Victim::Spawner];
+
+/// The campaign of the lane.
+pub(crate) fn check(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    let mut victims = IN_LANE.iter().copied().cycle().take(ROUNDS_IN_LANE as usize).collect::<VecDeque<_>>();
+    let account = Campaign::new(cluster, Dice(clock::unix_seconds() | 1)).wage(|_| victims.pop_front())?;
+    say(format!("  {account}"));
+    Ok(())
+}
+
+/// So many rounds on a cluster of its own.
+///
+/// # Errors
+/// The account does not add up; what is wrong is named.
+pub(crate) fn by_hand(rounds: u32, seed: u64) -> anyhow::Result<()> {
+    let mut cluster = Cluster::start()?;
+    let mut memory = Memory::default();
+    booting::declare(&mut cluster, &mut memory)?;
+    workflow::prepare(&cluster)?;
+    cluster.power_on()?;
+    for machine in &MACHINES {
+        cluster.wait_until_ready(machine.name)?;
+    }
+    let mut left = rounds;
+    let mut draw = |dice: &mut Dice| {
+        left = left.checked_sub(1)?;
+        let mut mark = dice.below(100);
+        SHARES
+            .iter()
+            .find(|(_, share)| {
+                let hit = mark < *share;
+                mark = mark.saturating_sub(*share);
+                hit
+            })
+            .map(|(victim, _)| *victim)
+    };
+    let account = Campaign::new(&mut cluster, Dice(seed | 1)).wage(&mut draw)?;
+    say(format!("campaign: {rounds} rounds with seed {seed}: {account}"));
+    Ok(())
+}
+
+/// Numbers that look random and can be had again (xorshift64, Marsaglia 2003).
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+struct Campaign<'a> {
+    cluster: &'a mut Cluster,
+    dice: Dice,
+    /// Every workflow that was started.
+    workflows: Vec<String>,
+    kills: Vec<Victim>,
+}
+
+impl<'a> Campaign<'a> {
+    fn new(cluster: &'a mut Cluster, dice: Dice) -> Self {
+        Self { cluster, dice, workflows: Vec::new(), kills: Vec::new() }
+    }
+
+    /// Kills as long as `next` names a victim, under load; then lets everything end and draws up the account.
+    fn wage(mut self, mut next: impl FnMut(&mut Dice) -> Option<Victim>) -> anyhow::Result<account::Account> {
+        while let Some(victim) = next(&mut self.dice) {
+            self.keep_loaded()?;
+            let pause = self.dice.below(LONGEST_PAUSE_MILLIS);
+            clock::pause(Duration::from_millis(pause));
+            let round = self.kills.len() + 1;
+            self.kill(victim).with_context(|| format!("round {round}, kill of {victim:?}"))?;
+            self.kills.push(victim);
+        }
+        for machine in &MACHINES {
+            self.cluster.wait_until_ready(machine.name)?;
+        }
+        self.calm()?;
+        account::draw_up(self.cluster, &self.workflows, &self.kills)
+    }
+
+    /// Starts workflows until enough are under way.
+    fn keep_loaded(&mut self) -> anyhow::Result<()> {
+        let listed = self.cluster.server.ask(|client| async move { client.workflows(0).await })?;
+        for _ in listed.len()..LOAD {
+            self.workflows.push(workflow::start(self.cluster, "campaign")?);
+        }
+        Ok(())
+    }
+
+    fn calm(&mut self) -> anyhow::Result<()> {
+        let limit = self.cluster.accelerator().stretch(CALM);
+        let waited = clock::wait_for("all workflows to be over", limit, || {
+            let listed = self.cluster.server.ask(|client| async move { client.workflows(0).await })?;
+            Ok(listed.is_empty().then_some(()))
+        });
+        waited.with_context(|| self.cluster.server.cli(&["workflow", "list"]).unwrap_or_default())
+    }
+
+    fn kill(&mut self, victim: Victim) -> anyhow::Result<()> {
+        if victim == Victim::Server {
+            self.cluster.server.kill()?;
+            clock::pause(Duration::from_millis(self.dice.below(LONGEST_AWAY_MILLIS)));
+            return self.cluster.server.restart();
+        }
+        let index = self.ready_node()?;
+        if victim == Victim::Node {
+            return self.cluster.power_cycle(MACHINES[index].name);
+        }
+        // What is not there at this moment is not killed; the round counts as one of nothing.
+        let script = match victim {
+            Victim::Agent => "systemctl kill --signal=KILL --kill-whom=main bedplate-substrate".to_owned(),
+            Victim::Spawner => "pkill -KILL -f 'spawn-containers$'".to_owned(),
+            Victim::Init => kill_one_of("inits", "shuf -n 1"),
+            // The first process: what it started would only change what it says.
+            Victim::Job | Victim::Server | Victim::Node => kill_one_of("runs/*", "sort -n | head -n 1"),
+        };
+        self.cluster.on_node(ADDRESSES[index], &format!("{script} || true")).map(drop)
+    }
+
+    /// A node that is ready, waited for if none is: one that was booted anew takes its time.
+    fn ready_node(&mut self) -> anyhow::Result<usize> {
+        let first = usize::try_from(self.dice.below(2))?;
+        for index in [first, 1 - first] {
+            if self.cluster.node(MACHINES[index].name)?.status.phase == Phase::Ready {
+                return Ok(index);
+            }
+        }
+        self.cluster.wait_until_ready(MACHINES[first].name)?;
+        Ok(first)
+    }
+}
+
+/// Kills the process that `choice` lets through, of one of the groups below that of jobs.
+fn kill_one_of(groups: &str, choice: &str) -> String {
+    let files = format!("/sys/fs/cgroup/system.slice/bedplate-jobs.service/{groups}/cgroup.procs");
+    format!(
+        "file=$(ls {files} 2>/dev/null | shuf -n 1); pid=$(cat $file </dev/null | {choice}); \
+         [ -n \"$pid\" ] && kill -KILL \"$pid\""
+    )
+}
