@@ -42,6 +42,9 @@ fn report(text: &str) -> anyhow::Result<()> {
             ["init-private-dirty-kib", median, most] => say(format!(
                 "500 containers at once: Private_Dirty of a container init {median} KiB (most {most} KiB)"
             )),
+            ["agent-kib", "idle", idle, own_idle, "with", jobs, "jobs", busy, own_busy] => say(format!(
+                "the agent with {jobs} running jobs: {busy} KiB resident, {own_busy} KiB of its own; idle: {idle} and {own_idle}"
+            )),
             _ => {}
         }
     }

@@ -63,7 +63,8 @@ pub(crate) fn run(rounds: u32) -> anyhow::Result<()> {
         say(format!("result {name} {} {} {}", micros(middle), micros(0), micros(last)));
     }
     thousand(&ours, &spec)?;
-    many(&ours)
+    many(&ours)?;
+    crate::agent::memory_with(MANY as usize)
 }
 
 /// clone3 into a control group and namespaces, a new root, the program.
@@ -174,7 +175,7 @@ fn many(ours: &Ours) -> anyhow::Result<()> {
 }
 
 /// `Private_Dirty` of a process, KiB (`proc_pid_smaps(5)`).
-fn private_dirty(pid: &str) -> anyhow::Result<u64> {
+pub(crate) fn private_dirty(pid: &str) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line =
         text.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).context("no Private_Dirty")?;

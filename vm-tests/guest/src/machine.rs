@@ -69,7 +69,8 @@ fn leave_initramfs() -> anyhow::Result<()> {
     Ok(std::env::set_current_dir("/")?)
 }
 
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// Copies a file, a link, or a folder with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let kind = fs::symlink_metadata(from).with_context(|| format!("no {}", from.display()))?.file_type();
     if kind.is_symlink() {
         std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
