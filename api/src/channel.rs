@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::Timestamp,
+    ids::{Digest, Timestamp},
     inventory::Inventory,
     overlay::Generation,
     run::{RunId, RunReport, RunSpec, RunUsage, WorkflowId},
@@ -103,6 +103,11 @@ pub enum FromAgent {
         /// What it lacks; `None` if nothing.
         reason: Option<String>,
     },
+    /// The agent could not become what [`FromServer::UpgradeAgent`] wanted. One that could comes back as it.
+    UpgradeFailed {
+        /// Why not.
+        why: String,
+    },
     /// Answer to [`FromServer::SendUsage`].
     Usage {
         /// Of each run that was asked for.
@@ -134,6 +139,13 @@ pub enum FromServer {
     Reboot {
         /// Who asked, for the node's log.
         reason: String,
+    },
+    /// Fetch the program at `GET /node/v1/agent`, put it in the place of the agent's own, and go on as it.
+    UpgradeAgent {
+        /// What it must be.
+        digest: Digest,
+        /// Its size, bytes.
+        size: u64,
     },
     /// Send the inventory again.
     SendInventory {},

@@ -11,6 +11,7 @@
 //! | `authority`, `tls` | the CA, certificates, TLS |
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
+//! | `orders` | what admins order of nodes |
 //! | `runs` | what agents and the controller say to each other |
 //! | [`blob`] | files to nodes, by digest |
 //!
@@ -25,6 +26,7 @@ mod config;
 mod connection;
 mod failures;
 mod lifecycle;
+mod orders;
 mod port;
 mod presence;
 mod registry;
@@ -42,7 +44,6 @@ use std::{
 };
 
 use api::{
-    channel::FromServer,
     ids::{Digest, NodeId, NodeName},
     inventory::Inventory,
     overlay::Generation,
@@ -355,40 +356,6 @@ impl Fleet {
     pub fn set_runtime_overlays(&self, id: NodeId, generation: Generation) {
         // A node that was forgotten in this moment needs no overlays.
         let _ = self.change(id, |change| change.want_overlays(generation));
-    }
-
-    /// Tells a node's agent to reboot and arms the node.
-    ///
-    /// # Errors
-    /// [`FleetError::NotConnected`], [`FleetError::UnknownNode`], [`FleetError::Store`].
-    pub async fn reboot(&self, id: NodeId, reason: &str) -> Result<(), FleetError> {
-        let (said, ticket) = self.change(id, |change| {
-            if !change.entry.say(FromServer::Reboot { reason: reason.to_owned() }) {
-                return Err(FleetError::NotConnected { name: change.entry.name.clone() });
-            }
-            change.live(Event::RebootOrdered { reason: reason.to_owned() });
-            Ok(())
-        })?;
-        said?;
-        self.durable(ticket).await
-    }
-
-    /// Keeps new work away from a node.
-    ///
-    /// # Errors
-    /// [`FleetError::UnknownNode`], [`FleetError::Store`].
-    pub async fn drain(&self, id: NodeId, reason: String, by: String) -> Result<(), FleetError> {
-        let ((), ticket) = self.change(id, |change| change.live(Event::Drained { reason, by }))?;
-        self.durable(ticket).await
-    }
-
-    /// Ends [`Self::drain`]; no error if there was none.
-    ///
-    /// # Errors
-    /// As [`Self::drain`].
-    pub async fn undrain(&self, id: NodeId, by: String) -> Result<(), FleetError> {
-        let ((), ticket) = self.change(id, |change| change.live(Event::Undrained { by }))?;
-        self.durable(ticket).await
     }
 
     /// The newest inventory of a node.

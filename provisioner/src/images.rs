@@ -191,6 +191,15 @@ impl Images {
         })))
     }
 
+    /// The substrate program as it is on disk now: it may be newer than the one that this server began with.
+    ///
+    /// # Errors
+    /// [`ImagesError::Substrate`].
+    pub fn substrate(&self) -> Result<Vec<u8>, ImagesError> {
+        let path = &self.0.substrate;
+        fs::read(path).map_err(|source| ImagesError::Substrate { path: path.clone(), source })
+    }
+
     /// All versions now.
     #[must_use]
     pub fn table(&self) -> Arc<ImageTable> {

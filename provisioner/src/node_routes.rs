@@ -1,4 +1,4 @@
-//! What nodes fetch over the fleet port: their rendered overlays. The server merges these routes into it.
+//! What nodes fetch over the fleet port: their rendered overlays, and the program of a newer agent. The server merges these routes into it.
 
 use api::ids::Digest;
 use axum::{
@@ -23,9 +23,20 @@ impl Provisioner {
     /// Its requests carry a [`NodeIdentity`], which fleet puts there; a node gets its own overlays and no other's.
     pub fn node_routes(&self) -> Router {
         Router::new()
+            .route("/node/v1/agent", get(agent))
             .route("/node/v1/overlays/boot", get(boot))
             .route("/node/v1/overlays/runtime", get(runtime))
             .with_state(self.clone())
+    }
+}
+
+/// The program that a node's agent shall become. It is verified by the digest of the order.
+async fn agent(State(provisioner): State<Provisioner>) -> Response {
+    let title = "cannot hand out the substrate program";
+    match tokio::task::spawn_blocking(move || provisioner.0.images.substrate()).await {
+        Ok(Ok(program)) => ([(header::CONTENT_TYPE, "application/octet-stream")], program).into_response(),
+        Ok(Err(error)) => Refusal::internal(title, &error).into_response(),
+        Err(error) => Refusal::internal(title, &error).into_response(),
     }
 }
 

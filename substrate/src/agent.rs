@@ -11,6 +11,7 @@
 //! | [`runtime_overlays`] | a task that fetches and applies them |
 //! | [`runs`] | tasks that do the work of workflows |
 //! | [`renewal`] | a task that renews the certificate |
+//! | [`upgrade`] | a task that puts another agent in this one's place |
 //! | [`machine`] | reboot, and how it is noticed |
 //! | [`notify`], [`log`] | what systemd and its journal are told |
 //!
@@ -30,8 +31,13 @@ pub mod runtime_overlays;
 pub mod session;
 #[cfg(test)]
 mod test_server;
+pub mod upgrade;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use api::enroll::AgentIdentity;
@@ -62,11 +68,11 @@ const MAX_BROKEN: u32 = 5;
 /// Time that the machine has to go down after a reboot was ordered; then the agent reports back for duty.
 const REBOOT_DEADLINE: Duration = Duration::from_secs(180);
 
-/// Runs the agent until the service manager stops it.
+/// Runs the agent until the service manager stops it: `None`; or until another one shall go on in this process: its program.
 ///
 /// # Errors
 /// If the node has no identity, or the system no threads and signals to give.
-pub async fn run() -> anyhow::Result<()> {
+pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     log::start();
     let identity = identity::load(Path::new(identity::PATH))?;
     anyhow::ensure!(!identity.fleet_servers.is_empty(), "the node's identity names no fleet server");
@@ -77,7 +83,11 @@ pub async fn run() -> anyhow::Result<()> {
         instance: instance(),
         image: identity.image.clone(),
     };
-    let stop = watch_signals()?;
+    // Asked now: when it is replaced, the kernel knows this file by no name any more.
+    let program = std::env::current_exe().context("cannot tell the agent's own program")?;
+    let stopping = watch::Sender::new(None);
+    watch_signals(stopping.clone())?;
+    let stop = stopping.subscribe();
     let inventory = hardware::watch_inventory("/".into()).context("cannot start the inventory thread")?;
     let place = runtime_overlays::Place::default();
     let (applied_here, applied) = watch::channel(place.applied().generation);
@@ -94,6 +104,14 @@ pub async fn run() -> anyhow::Result<()> {
     tokio::spawn(renewal::keep_fresh(identity::PATH.into(), identity_in));
     let (runs, requests) = mpsc::channel(runs::MAX_REQUESTS);
     let servers = runs::servers::Servers::new(identity.clone());
+    let (upgrade, upgrade_wanted) = watch::channel(None);
+    tokio::spawn(upgrade::keep_wanted(
+        program.clone(),
+        servers.clone(),
+        upgrade_wanted,
+        stopping.clone(),
+        outbox_in.clone(),
+    ));
     let node =
         runs::Node::new(runs::Places::default(), servers, Mounting::default(), NodeContainers::default());
     tokio::spawn(async move {
@@ -103,12 +121,25 @@ pub async fn run() -> anyhow::Result<()> {
     });
     notify::ready();
     let session = Session::default();
-    let channel =
-        Channel { about, inventory, outbox, stop, wanted, applied, runs, uptime: uptime_seconds, session };
+    let channel = Channel {
+        about,
+        inventory,
+        outbox,
+        stop,
+        wanted,
+        upgrade,
+        applied,
+        runs,
+        uptime: uptime_seconds,
+        session,
+    };
     keep_connected(channel, identity).await;
+    if stopping.borrow().as_ref().is_some_and(|stop| stop.successor) {
+        return Ok(Some(program));
+    }
     notify::stopping();
     tracing::info!("substrate agent ends");
-    Ok(())
+    Ok(None)
 }
 
 /// Dials and converses until the agent must stop.
@@ -185,21 +216,18 @@ async fn reboot(reason: &str, stop: &mut watch::Receiver<Option<Stop>>) -> bool 
 }
 
 /// Set when SIGTERM or SIGINT comes, with where the machine goes.
-fn watch_signals() -> anyhow::Result<watch::Receiver<Option<Stop>>> {
+fn watch_signals(stop: watch::Sender<Option<Stop>>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         let going_down = machine::going_down().await;
-        sender.send_replace(Some(Stop { going_down }));
-        // Kept open: a closed channel would look like nobody who can tell.
-        sender.closed().await;
+        stop.send_replace(Some(Stop { going_down, successor: false }));
     });
-    Ok(receiver)
+    Ok(())
 }
 
 fn boot_id() -> anyhow::Result<String> {

@@ -48,7 +48,14 @@ fn main() -> ExitCode {
 fn run_agent() -> anyhow::Result<()> {
     // Two threads do all that an agent does; by default there would be one per core, beside the jobs.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(substrate::agent::run())
+    let successor = runtime.block_on(substrate::agent::run())?;
+    // Ends every task, and with them the agent's children.
+    drop(runtime);
+    if let Some(program) = successor {
+        let Err(error) = linux::exec::replace_process(&program, &[c"agent".into()]);
+        return Err(error.into());
+    }
+    Ok(())
 }
 
 /// The agent logs by itself; the small commands beside it log in the same form.

@@ -57,6 +57,7 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "workflow-outlives-kill-9-of-the-server", needs: BOTH, run: interruptions::server_away },
     Check { name: "paused-and-resumed", needs: BOTH, run: life_cycle::paused },
     Check { name: "prolog-and-epilog", needs: BOTH, run: life_cycle::site_programs },
+    Check { name: "agent-upgraded-under-a-job", needs: BOTH, run: life_cycle::upgraded },
     Check { name: "refuses-jobs-without-room", needs: BOTH, run: life_cycle::refuses },
     Check { name: "campaign-of-kills", needs: BOTH, run: crate::campaign::check },
     Check { name: "reboot-and-ready-again", needs: FIRST, run: restarts::reboot },

@@ -92,6 +92,11 @@ impl Places {
         self.root.join("pids")
     }
 
+    /// The substrate program that the server hands out.
+    pub(crate) fn substrate(&self) -> PathBuf {
+        self.root.join("state/substrate")
+    }
+
     /// The log of the server.
     pub(crate) fn server_log(&self) -> PathBuf {
         self.root.join("server.log")

@@ -31,6 +31,9 @@ impl Server {
     /// # Errors
     /// If it does not answer in time; the last lines of its log are in the message.
     pub(crate) fn start(places: &Places) -> anyhow::Result<Self> {
+        // A copy: a check puts another program in its place.
+        let (built, substrate) = (places.in_workspace("target/substrate"), places.substrate());
+        fs::copy(&built, &substrate).with_context(|| format!("cannot copy {}", built.display()))?;
         let config = places.of_run("server.yaml");
         fs::write(&config, configuration(places))
             .with_context(|| format!("cannot write {}", config.display()))?;
@@ -163,7 +166,7 @@ log:
   level: info
 ",
         state = places.of_run("state").display(),
-        substrate = path("target/substrate"),
+        substrate = places.substrate().display(),
         templates = path("ipxe"),
         shipped = path("overlays"),
         site = places.of_run("overlays").display(),

@@ -154,10 +154,18 @@ impl Client {
         self.get(&format!("/v1/nodes/{name}/history"), &[("limit", limit.to_string())]).await
     }
 
-    /// Reboots a node whose agent is connected.
+    /// Lets the agent of a node become the server's substrate program.
     ///
     /// # Errors
     /// As every request; 409 if the agent is not connected.
+    pub async fn upgrade_agent(&self, name: &NodeName) -> Result<(), ClientError> {
+        self.send_empty(Method::POST, &format!("/v1/nodes/{name}/upgrade")).await
+    }
+
+    /// Reboots a node whose agent is connected.
+    ///
+    /// # Errors
+    /// As every request; 409 if it is not connected.
     pub async fn reboot(&self, name: &NodeName) -> Result<(), ClientError> {
         self.send_empty(Method::POST, &format!("/v1/nodes/{name}/reboot")).await
     }

@@ -100,6 +100,15 @@ Examples:
         #[command(flatten)]
         nodes: Nodes,
     },
+    /// Let the agents of nodes become the server's substrate program; jobs run on meanwhile.
+    #[command(
+        after_help = "A node gets the server's agent at each boot; this spares the reboot after the server was upgraded. The agent comes back within
+seconds: `bedplate node history NODE` tells which version it is, or why it stayed as it was."
+    )]
+    Upgrade {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
     /// Let nothing new begin on nodes; what runs there goes on.
     #[command(after_help = "Example:
   bedplate node drain n[1-4] --reason 'new memory on Monday'
@@ -181,6 +190,9 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         Verb::Watch(watch) => return watch::run(session, &client, &watch).await,
         Verb::Reboot { nodes } => {
             one_by_one(session, &nodes, "rebooting", async |name| client.reboot(name).await).await?;
+        }
+        Verb::Upgrade { nodes } => {
+            one_by_one(session, &nodes, "upgrading", async |name| client.upgrade_agent(name).await).await?;
         }
         Verb::Drain { nodes, reason } => {
             let drain = DrainNode { reason };

@@ -361,6 +361,12 @@ impl Channel {
                 fleet.runs_told(message).await;
             }
             FromAgent::Refusing { reason } => fleet.live(self.node.id, Event::Refuses { reason }).await?,
+            FromAgent::UpgradeFailed { why } => {
+                let message = format!("its agent stays as it is: {why}");
+                let ((), ticket) =
+                    fleet.change(self.node.id, |change| change.record(Severity::Warning, &message))?;
+                fleet.durable(ticket).await?;
+            }
             FromAgent::Usage { runs } => fleet.usage_told(self.node.id, runs),
             FromAgent::GoingDown { reboot } => fleet.live(self.node.id, Event::GoingDown { reboot }).await?,
         }

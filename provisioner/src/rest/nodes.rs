@@ -2,7 +2,7 @@
 
 use access::{Principal, Refusal};
 use api::{
-    ids::{NodeId, NodeName},
+    ids::{Digest, NodeId, NodeName},
     inventory::Inventory,
     machine::{AddNodes, Explained, MachineSpec, Node, PatchNodes},
     problem::Problem,
@@ -15,6 +15,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Body, if_match, patch, refuse_edit, watch};
@@ -34,6 +35,7 @@ pub(super) fn router() -> OpenApiRouter<Provisioner> {
         .routes(routes!(inventory))
         .routes(routes!(history))
         .routes(routes!(reboot))
+        .routes(routes!(upgrade))
         .routes(routes!(arm))
         .routes(routes!(drain, undrain))
 }
@@ -339,6 +341,35 @@ async fn reboot(
     let id = provisioner.find(&title, &name)?;
     let told = provisioner.0.fleet.reboot(id, &format!("asked for by {}", principal.name)).await;
     match told {
+        Ok(()) => Ok(StatusCode::ACCEPTED),
+        Err(error @ fleet::FleetError::NotConnected { .. }) => {
+            Err(Refusal::new(StatusCode::CONFLICT, title, error.to_string()))
+        }
+        Err(error) => Err(Refusal::internal(title, &error)),
+    }
+}
+
+/// Lets a node's agent become this server's substrate program. Jobs on the node run on meanwhile.
+#[utoipa::path(
+    post, path = "/v1/nodes/{name}/upgrade", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node")),
+    responses((status = ACCEPTED), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
+)]
+async fn upgrade(
+    State(provisioner): State<Provisioner>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<NodeName>,
+) -> Result<StatusCode, Refusal> {
+    let title = format!("cannot upgrade the agent of {name}");
+    let id = provisioner.find(&title, &name)?;
+    let images = provisioner.0.images.clone();
+    let program = tokio::task::spawn_blocking(move || {
+        images.substrate().map(|program| (Digest(Sha256::digest(&program).into()), program.len() as u64))
+    });
+    let program = program.await.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let (digest, size) = program.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let reason = format!("asked for by {}", principal.name);
+    match provisioner.0.fleet.upgrade_agent(id, digest, size, &reason).await {
         Ok(()) => Ok(StatusCode::ACCEPTED),
         Err(error @ fleet::FleetError::NotConnected { .. }) => {
             Err(Refusal::new(StatusCode::CONFLICT, title, error.to_string()))

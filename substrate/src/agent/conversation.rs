@@ -25,6 +25,7 @@ use tokio_tungstenite::{
 use super::{
     runs::{Listed, Order, Request},
     session::{Session, SessionError},
+    upgrade::Wanted,
 };
 
 /// Time for the server's welcome.
@@ -70,6 +71,8 @@ pub enum ChannelError {
 pub struct Stop {
     /// The machine goes down: `true` for a reboot. `None` if only the agent ends.
     pub going_down: Option<bool>,
+    /// Another agent goes on in this process.
+    pub successor: bool,
 }
 
 /// How a conversation ends well.
@@ -110,6 +113,8 @@ pub struct Channel {
     pub stop: watch::Receiver<Option<Stop>>,
     /// Which runtime overlays the server wants here.
     pub wanted: watch::Sender<Option<Generation>>,
+    /// What the server wants the agent to be.
+    pub upgrade: watch::Sender<Option<Wanted>>,
     /// Which are here.
     pub applied: watch::Receiver<Option<Generation>>,
     /// What is asked of the runs' keeper.
@@ -247,6 +252,9 @@ impl Channel {
             None => {}
             Some(FromServer::Overlays { generation }) => {
                 self.wanted.send_replace(Some(generation));
+            }
+            Some(FromServer::UpgradeAgent { digest, size }) => {
+                self.upgrade.send_replace(Some(Wanted { digest, size }));
             }
             Some(FromServer::SendInventory {}) => self.inventory.mark_changed(),
             Some(FromServer::SendUsage { runs }) => {

@@ -1,10 +1,11 @@
 //! Jobs that stand still, the site's programs around jobs, and nodes that begin none.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use api::{
     run::Outcome,
+    status::Phase,
     workflow::{State, TaskUsage},
 };
 
@@ -13,7 +14,7 @@ use crate::{
     clock,
     cluster::{ADDRESSES, Cluster},
     lane::Memory,
-    workflow,
+    process, workflow,
 };
 
 /// How long something may take that the node itself does, where the processor itself runs it.
@@ -106,6 +107,44 @@ pub(crate) fn site_programs(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Re
         )?;
     }
     workflow::finish(cluster, "hello").context("after the programs are gone")?;
+    Ok(())
+}
+
+/// The agent becomes another program under a running job; one that does not run here changes nothing.
+pub(crate) fn upgraded(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    let id = workflow::start(cluster, "ticks")?;
+    let node = begun(cluster, &id, "ticks")?;
+    let (address, program) = (address(&node)?, cluster.places().substrate());
+    let built = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    // What stands behind the last section of a program is read by nobody.
+    fs::write(&program, [&built[..], b"another version"].concat())?;
+    cluster.server.cli(&["node", "upgrade", &node])?;
+    let wanted = process::run("sha256sum", &[&program.display().to_string()])?;
+    let wanted = wanted.split_whitespace().next().context("no digest")?.to_owned();
+    let limit = cluster.accelerator().stretch(LIMIT);
+    let agent = "sha256sum /proc/$(systemctl show -p MainPID --value bedplate-substrate)/exe";
+    clock::wait_for("the agent to be the other program", limit, || {
+        let runs = cluster.on_node(address, &format!("{agent} || true"))?;
+        let is_ready = cluster.node(&node)?.status.phase == Phase::Ready;
+        Ok((is_ready && runs.starts_with(&wanted)).then_some(()))
+    })?;
+    let before = workflow::log(cluster, &id, "ticks")?.len();
+    clock::wait_for("the log to grow", limit, || {
+        Ok((workflow::log(cluster, &id, "ticks")?.len() > before).then_some(()))
+    })?;
+
+    fs::write(&program, "#!/bin/false\n")?;
+    cluster.server.cli(&["node", "upgrade", &node])?;
+    clock::wait_for("the node to say that its agent stays", limit, || {
+        let history = cluster.server.cli(&["node", "history", &node])?;
+        Ok(history.contains("stays as it is: the program does not run here").then_some(()))
+    })?;
+    fs::write(&program, built)?;
+    cluster.server.cli(&["workflow", "stop", &id])?;
+    let ended = workflow::wait(cluster, &id)?;
+    ensure!(ended.summary.state == State::Canceled, "it is {:?}", ended.summary);
+    let attempts = workflow::attempts(cluster, &id)?;
+    ensure!(attempts.len() == 1, "it was begun more than once: {attempts:?}");
     Ok(())
 }
 

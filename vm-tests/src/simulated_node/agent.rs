@@ -301,6 +301,10 @@ impl Conversation {
                 });
                 return Ok(Some(End::Final));
             }
+            FromServer::UpgradeAgent { .. } => {
+                let why = "a simulated node has no program".to_owned();
+                self.say(socket, FromAgent::UpgradeFailed { why }).await?;
+            }
             FromServer::SendInventory {} => {
                 self.say(socket, FromAgent::Inventory { inventory: Box::new(inventory()) }).await?;
             }

@@ -44,6 +44,7 @@ impl Rig {
             outbox: outbox_out,
             stop: stop_out,
             wanted,
+            upgrade: watch::Sender::new(None),
             applied: applied_out,
             runs,
             uptime: || 42,
@@ -343,7 +344,7 @@ async fn a_stop_is_announced_and_does_not_wait_for_a_dead_server() {
         server.say(0, 1, None).await;
         server.hear_nothing().await;
         let before = Instant::now();
-        rig.stop.send_replace(Some(Stop { going_down }));
+        rig.stop.send_replace(Some(Stop { going_down, successor: false }));
         if let Some(reboot) = going_down {
             assert_eq!(server.hear().await.message, Some(FromAgent::GoingDown { reboot }));
         } else {
