@@ -1,6 +1,7 @@
 //! The checks of the lane, in the order in which they run.
 
 pub(crate) mod booting;
+pub(crate) mod conformance;
 pub(crate) mod escapes;
 mod importing;
 mod inside_a_job;
@@ -27,6 +28,7 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "import-outlives-kill-9", needs: &[], run: importing::outlives_kill },
     Check { name: "import-by-command-line", needs: &[], run: importing::by_command_line },
     Check { name: "escapes-are-stopped-by-their-defences", needs: &[], run: escapes::all },
+    Check { name: "conformance-of-containers", needs: &[], run: conformance::all },
     Check { name: "nodes-declared-by-apply", needs: &[], run: booting::declare },
     Check { name: "user-added", needs: &[], run: workflows::user },
     Check { name: "bios-node-ready", needs: &[], run: booting::bios_ready },

@@ -1,6 +1,7 @@
 //! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it; `vm-tests lane WORD…`
-//! boots it and runs only the checks with a word in their names. `vm-tests campaign ROUNDS` kills at random under load. `vm-tests bench NAME` measures, `vm-tests escapes` tries to break
-//! out of containers; both have a small machine of their own.
+//! boots it and runs only the checks with a word in their names. `vm-tests campaign ROUNDS` kills at random under load.
+//! `vm-tests bench NAME` measures, `vm-tests escapes` tries to break out of containers, `vm-tests conformance` holds them against
+//! what the public suites ask; each of these has a small machine of its own.
 //!
 //! Started by `cargo xtask demo` and `cargo xtask test vm`, as root, after the build of server and agent.
 
@@ -41,11 +42,13 @@ fn main() -> ExitCode {
         ["campaign", rounds] => campaign(rounds, &clock::unix_seconds().to_string()),
         ["campaign", rounds, seed] => campaign(rounds, seed),
         ["escapes"] => checks::escapes::without_cluster().map(|()| true),
+        ["conformance"] => checks::conformance::without_cluster().map(|()| true),
         ["demo"] => demo::demo().map(|()| true),
         ["lane", only @ ..] => lane::lane(only),
         _ => {
             report::complain(
-                "usage: vm-tests demo | lane [WORD…] | escapes | campaign ROUNDS [SEED] | bench container [ROUNDS]",
+                "usage: vm-tests demo | lane [WORD…] | escapes | conformance | campaign ROUNDS [SEED] | bench container \
+                 [ROUNDS]",
             );
             return ExitCode::from(2);
         }

@@ -19,8 +19,9 @@ use crate::{
 };
 
 /// Programs of the root file system, all of them busybox.
-const APPLETS: [&str; 12] =
-    ["cat", "dd", "echo", "grep", "head", "kill", "setsid", "sh", "sleep", "test", "touch", "true"];
+const APPLETS: [&str; 13] = [
+    "cat", "dd", "echo", "grep", "head", "kill", "linux64", "setsid", "sh", "sleep", "test", "touch", "true",
+];
 
 /// Programs of others, with the libraries that they name.
 const PEERS: [&str; 2] = ["/usr/bin/crun", "/usr/sbin/runc"];

@@ -215,6 +215,16 @@ pub fn limit_resource(resource: Resource, soft: Option<u64>, hard: Option<u64>) 
         .map_err(|errno| LinuxError::new("limit", format!("{resource:?}"), errno))
 }
 
+/// Lets the kernel choose this process like any other when memory runs out, whatever its parent was given
+/// (`/proc/PID/oom_score_adj`, `proc_pid_oom_score_adj(5)`).
+///
+/// # Errors
+/// `/proc` is not mounted; `EACCES` without `CAP_SYS_RESOURCE`.
+pub fn be_killed_as_others() -> Result<()> {
+    let path = "/proc/self/oom_score_adj";
+    fs::write(path, "0").map_err(|errno| LinuxError::new("write", path, errno))
+}
+
 /// Closes every descriptor but the three standard streams and a copy of `kept`, which is returned and closed at the next
 /// `exec`. What owned them must not be used or dropped any more: call this only where the process ends or becomes a program.
 ///

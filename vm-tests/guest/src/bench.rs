@@ -99,14 +99,14 @@ fn kernel_alone(group: &Cgroup) -> anyhow::Result<Duration> {
 
 /// What there is of processes, mounts and control groups.
 #[derive(Debug, PartialEq, Eq)]
-struct Things {
+pub(crate) struct Things {
     processes: usize,
     mounts: usize,
     groups: usize,
 }
 
 impl Things {
-    fn now() -> anyhow::Result<Self> {
+    pub(crate) fn now() -> anyhow::Result<Self> {
         let is_program = |entry: &fs::DirEntry| {
             let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
             // Threads of the kernel are children of process 2 (`proc_pid_stat(5)`, field 4).

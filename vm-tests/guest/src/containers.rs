@@ -65,13 +65,24 @@ impl Ours {
 
     /// Has a container started; its run's folder.
     pub(crate) fn begin(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
+        let folder = self.prepare(number, spec)?;
+        self.launch(&folder)?;
+        Ok(folder)
+    }
+
+    /// Makes a run's folder.
+    pub(crate) fn prepare(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
         let folder = Path::new(RUNS).join(format!("run-{number}"));
         fs::create_dir(&folder)?;
         fs::write(folder.join("container.json"), serde_json::to_vec(spec)?)?;
-        let lock = File::create(folder.join("launching"))?;
         self.changes.add_watch(&folder, AddWatchFlags::IN_MOVED_TO)?;
-        self.spawner.spawn(&folder, lock.as_fd())?;
         Ok(folder)
+    }
+
+    /// Has the container of a run's folder started.
+    pub(crate) fn launch(&self, folder: &Path) -> anyhow::Result<()> {
+        let lock = File::create(folder.join("launching"))?;
+        Ok(self.spawner.spawn(folder, lock.as_fd())?)
     }
 
     /// Waits for its good end and removes what it left.
@@ -91,7 +102,6 @@ impl Ours {
     }
 
     /// How a container ended, if it does so in time.
-    #[cfg(feature = "switches")]
     pub(crate) fn end_within(&self, folder: &Path, limit: Duration) -> anyhow::Result<RunEnd> {
         let deadline = monotonic() + limit;
         while !folder.join("end.json").exists() {

@@ -16,7 +16,7 @@ use linux::{
 use nix::sys::reboot::{RebootMode, reboot};
 use substrate::container::groups;
 
-use crate::{bench, say};
+use crate::{bench, conformance, say};
 
 /// The last line of a run that went well; the harness waits for it.
 const GOOD: &str = "guest: done";
@@ -41,13 +41,16 @@ pub(crate) fn live() -> ! {
     }
 }
 
-/// What the kernel's command line asks for: `guest.bench=ROUNDS` or `guest.escapes`.
+/// What the kernel's command line asks for: `guest.bench=ROUNDS`, `guest.conformance` or `guest.escapes`.
 fn task() -> anyhow::Result<()> {
     let line = fs::read_to_string("/proc/cmdline")?;
     for word in line.split_whitespace() {
         #[cfg(feature = "switches")]
         if word == "guest.escapes" {
             return crate::escape::run();
+        }
+        if word == "guest.conformance" {
+            return conformance::run();
         }
         if let Some(rounds) = word.strip_prefix("guest.bench=") {
             return bench::run(rounds.parse().context("guest.bench= is no number")?);

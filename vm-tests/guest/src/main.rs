@@ -5,6 +5,7 @@ mod agent;
 #[cfg(feature = "switches")]
 mod attempt;
 mod bench;
+mod conformance;
 mod containers;
 #[cfg(feature = "switches")]
 mod escape;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["in-group", group, program, arguments @ ..] => machine::become_in_group(group, program, arguments),
         ["spawn-containers"] => substrate::container::spawner::serve().map_err(Into::into),
+        ["conform", name, otherwise, arguments @ ..] => conformance::look(name, otherwise, arguments),
         #[cfg(feature = "switches")]
         ["attempt", name] => attempt::make(name, None),
         #[cfg(feature = "switches")]
