@@ -46,8 +46,13 @@ fn main() -> ExitCode {
 }
 
 fn run_agent() -> anyhow::Result<()> {
-    // Two threads do all that an agent does; by default there would be one per core, beside the jobs.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // Two threads do all that an agent does, and eight what blocks; by default there would be one per core and hundreds more,
+    // beside the jobs.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .enable_all()
+        .build()?;
     let successor = runtime.block_on(substrate::agent::run())?;
     // Ends every task, and with them the agent's children.
     drop(runtime);

@@ -75,6 +75,19 @@ pub(crate) fn absolute(value: &str, path: &str, notes: &mut Notes<'_>) {
     }
 }
 
+/// Folders of a container that the system itself fills.
+const OF_THE_SYSTEM: [&str; 3] = ["dev", "proc", "sys"];
+
+/// A path in a container at which a volume or a file may be: neither the root nor in what the system fills.
+pub(crate) fn place(value: &str, path: &str, notes: &mut Notes<'_>) {
+    absolute(value, path, notes);
+    let first = value.split('/').find(|part| !part.is_empty() && *part != ".");
+    if first.is_none_or(|first| OF_THE_SYSTEM.contains(&first)) {
+        let message = format!("nothing can be put at {value:?}");
+        notes.hint(path, &message, "choose a path outside of /dev, /proc and /sys");
+    }
+}
+
 /// There is one program to run.
 pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut Notes<'_>) {
     match &job.script {

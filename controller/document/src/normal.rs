@@ -341,7 +341,7 @@ fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>
     let mut mounts = mounts(&defaults.mounts, "defaults.job.mounts", notes);
     mounts.extend(self::mounts(&job.mounts, &format!("{path}.mounts"), notes));
     for file in job.files.keys() {
-        check::absolute(file, &format!("{path}.files.{file}"), notes);
+        check::place(file, &format!("{path}.files.{file}"), notes);
     }
     if let Some(cwd) = &job.cwd {
         check::absolute(cwd, &format!("{path}.cwd"), notes);
@@ -401,7 +401,7 @@ fn mounts(
                 continue;
             }
         };
-        check::absolute(&mount.location, &path, notes);
+        check::place(&mount.location, &path, notes);
         if mounts.iter().any(|other| other.location == mount.location) {
             notes.add(&path, &format!("two volumes are mounted at {}", mount.location));
         }

@@ -122,7 +122,7 @@ jobs:
     command: [x]
     script: '#!/bin/sh'
     requires: [a]
-    mounts: { data: { location: /d }, /d: data }
+    mounts: { data: { location: /d }, /d: data, /dev//x: data, /: data }
   cc:
     image: docker://alpine
     script: echo
@@ -409,6 +409,8 @@ fn every_mistake_of_meaning_is_told_at_once() {
             16:50: jobs.a.task-array.concurrency: at least one task must run at a time
             20:13: jobs.b.script: the job has a command and a script (choose one; `args` go to either)
             22:43: jobs.b.mounts./d: two volumes are mounted at /d
+            22:58: jobs.b.mounts./dev//x: nothing can be put at "/dev//x" (choose a path outside of /dev, /proc and /sys)
+            22:67: jobs.b.mounts./: nothing can be put at "/" (choose a path outside of /dev, /proc and /sys)
             25:13: jobs.cc.script: the script has no #! line (begin it with its interpreter, such as #!/bin/sh)
             26:31: jobs.cc.resource.cpu.cores: a job needs at least one core
             28:5: jobs.d: the job has no image (such as `image: {uri: docker://alpine}`)

@@ -17,14 +17,18 @@ use tokio::{sync::watch, time::sleep};
 use super::servers::Servers;
 use crate::agent::{backoff::Backoff, random};
 
-/// How often the log is looked at for new bytes: what is written within it travels together.
+/// How often a log that grows is looked at: what is written within it travels together.
 const INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often one that does not grow is looked at: a node holds thousands of them.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sends the log of `run` until the server has `complete_at` bytes, which is known when the run is over. Dropped when the
 /// run is forgotten.
 pub async fn send(servers: Servers, run: RunId, log: PathBuf, complete_at: watch::Receiver<Option<u64>>) {
     let mut sender = Sender { servers, run, taken: 0, backoff: Backoff::default() };
     let mut end = complete_at;
+    let mut interval = INTERVAL;
     loop {
         let complete = *end.borrow_and_update();
         if complete.is_some_and(|length| sender.taken >= length) {
@@ -32,9 +36,15 @@ pub async fn send(servers: Servers, run: RunId, log: PathBuf, complete_at: watch
         }
         let pause = match sender.next(&log).await {
             // Nothing new. The end of a run is no news if its log has gone.
-            Ok(0) => INTERVAL,
+            Ok(0) => {
+                interval = (interval * 5 / 4).min(LONGEST_INTERVAL);
+                interval
+            }
             Ok(read) if read == MAX_LOG_CHUNK_BYTES => continue,
-            Ok(_) => INTERVAL,
+            Ok(_) => {
+                interval = INTERVAL;
+                interval
+            }
             Err(error) => {
                 tracing::debug!(%run, "log: {error:#}; trying again");
                 sender.backoff.pause(random())
@@ -59,6 +69,10 @@ impl Sender {
     /// Sends what is new, at most one chunk; how many bytes that were.
     async fn next(&mut self, log: &Path) -> anyhow::Result<usize> {
         let (path, offset) = (log.to_owned(), self.taken);
+        // Most logs have nothing new most of the time; a look at a file in memory takes less than to ask a thread for it.
+        if std::fs::metadata(log).is_ok_and(|log| log.len() <= offset) {
+            return Ok(0);
+        }
         let chunk = tokio::task::spawn_blocking(move || read_at(&path, offset)).await??;
         if chunk.is_empty() {
             return Ok(0);

@@ -270,7 +270,7 @@ mod tests {
         run(&site).await.unwrap();
         let told = fs::read_to_string(folder.path().join("told")).unwrap();
         assert_eq!(told, "first job j1\nsecond ada 2,3\n");
-        assert_eq!(site.list(When::After).unwrap(), [PathBuf::new(); 0], "there are none after");
+        assert!(site.list(When::After).unwrap().is_empty(), "there are none after");
     }
 
     #[tokio::test]
