@@ -14,6 +14,7 @@ use crate::{
     inventory::Inventory,
     overlay::Generation,
     run::{RunId, RunReport, RunSpec, RunUsage, WorkflowId},
+    stream::{StreamId, StreamRequest},
 };
 
 /// Version of this protocol.
@@ -188,5 +189,15 @@ pub enum FromServer {
     RemoveVolumes {
         /// Whose.
         workflow: WorkflowId,
+    },
+    /// Dial `GET /node/v1/streams/STREAM` and do there what a user wants of a run ([`crate::stream`]). Said once: a user
+    /// does not wait longer than [`crate::stream::DIAL_SECONDS`].
+    OpenStream {
+        /// Which stream.
+        stream: StreamId,
+        /// Of which run.
+        run: RunId,
+        /// What is wanted.
+        request: StreamRequest,
     },
 }

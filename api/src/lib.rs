@@ -15,6 +15,7 @@
 //! | [`channel`] | the frames between a running agent and the server |
 //! | [`inventory`] | hardware facts |
 //! | [`run`] | what a node shall do for a workflow, and what became of it |
+//! | [`stream`] | a program in a running job, its output, ports and files: requests and messages |
 //! | [`access`] | REST: who is asking, API tokens, the audit log |
 //! | [`workflow`] | REST: workflows, their stages and tasks, why they wait, what happened |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
@@ -31,4 +32,5 @@ pub mod problem;
 pub mod run;
 pub mod stage1;
 pub mod status;
+pub mod stream;
 pub mod workflow;

@@ -1,7 +1,10 @@
-//! Identities of workflows and runs: UUIDs by time (RFC 9562, version 7) whose random part is the operating system's. The
-//! one place of this crate that asks for randomness.
+//! Identities of workflows and runs: UUIDs by time (RFC 9562, version 7) whose random part is the operating system's; of
+//! streams: random. The one place of this crate that asks for randomness.
 
-use api::run::{RunId, WorkflowId};
+use api::{
+    run::{RunId, WorkflowId},
+    stream::StreamId,
+};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::clock;
@@ -22,4 +25,11 @@ pub(crate) fn new_workflow() -> WorkflowId {
 /// An identity that no run has.
 pub(crate) fn new_run() -> RunId {
     RunId(new())
+}
+
+/// An identity that nobody can guess; `None` without randomness.
+pub(crate) fn new_stream() -> Option<StreamId> {
+    let mut random = [0; 16];
+    SystemRandom::new().fill(&mut random).ok()?;
+    Some(StreamId(uuid::Builder::from_random_bytes(random).into_uuid()))
 }

@@ -10,6 +10,7 @@
 //! | `store` | what is kept |
 //! | `images`, `files`, `results` | job images, inline files, logs and files for clients |
 //! | `capacity` | what jobs may use of a node |
+//! | `streams` | users in running jobs |
 //! | `rest`, `node_routes` | the doors |
 //! | `restore` | what the last run of the server left |
 //!
@@ -29,6 +30,7 @@ mod rest;
 mod restore;
 mod results;
 mod store;
+mod streams;
 
 use std::{
     net::SocketAddr,
@@ -38,6 +40,7 @@ use std::{
 
 use access::Access;
 use api::run::{RunId, WorkflowId};
+use axum::extract::ws::WebSocket;
 use fleet::Fleet;
 use sqlx::SqlitePool;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -52,6 +55,7 @@ use graph::Graph;
 use images::JobImages;
 use results::Results;
 use store::{Store as _, sqlite::SqliteStore};
+use streams::Streams;
 
 /// Changes of workflows that wait for a slow watcher before it looks at the whole again.
 const MAX_CHANGES: usize = 1_024;
@@ -90,6 +94,7 @@ struct Inner {
     results: Results,
     access: Access,
     fleet: Fleet,
+    streams: Streams<WebSocket>,
     orders: mpsc::Sender<Order>,
     changed: broadcast::Sender<WorkflowId>,
     /// Held by readers of both engine and store, so that they agree.
@@ -151,6 +156,7 @@ impl Controller {
             results,
             access,
             fleet,
+            streams: Streams::default(),
             orders,
             changed,
             settled,

@@ -1,14 +1,16 @@
-//! What nodes ask of the controller on the fleet port: artifacts, and where logs and files go. Protocol: [`api::run`].
+//! What nodes ask of the controller on the fleet port: artifacts, where logs and files go, and streams. Protocols:
+//! [`api::run`], [`api::stream`].
 
 use access::Refusal;
 use api::{
     ids::Digest,
     run::{LogTaken, MAX_LOG_CHUNK_BYTES, RunId},
+    stream::{MAX_STREAM_MESSAGE_BYTES, StreamId},
 };
 use axum::{
     Extension, Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Path, Query, State},
+    extract::{DefaultBodyLimit, Path, Query, State, ws::WebSocketUpgrade},
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse as _, Response},
     routing::{get, post, put},
@@ -35,7 +37,24 @@ pub(crate) fn router(controller: Controller) -> Router {
         .route("/node/v1/artifacts/sha256/{hex}", get(artifact))
         .route("/node/v1/runs/{run}/log", post(log).layer(DefaultBodyLimit::max(MAX_LOG_CHUNK_BYTES)))
         .route("/node/v1/runs/{run}/file", put(file).layer(DefaultBodyLimit::disable()))
+        .route("/node/v1/streams/{stream}", get(stream))
         .with_state(controller)
+}
+
+/// A stream that the server told this node of, and nobody else: it is good once.
+async fn stream(
+    State(controller): State<Controller>,
+    Extension(node): Extension<NodeIdentity>,
+    Path(stream): Path<StreamId>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Refusal> {
+    let arrived = controller.0.streams.take(stream, node.id).ok_or_else(|| {
+        let why = "it was never made for this node, was taken, or its user waits no more";
+        Refusal::new(StatusCode::NOT_FOUND, format!("there is no stream {stream}"), why)
+    })?;
+    let limited = upgrade.max_message_size(MAX_STREAM_MESSAGE_BYTES).max_frame_size(MAX_STREAM_MESSAGE_BYTES);
+    // A user who has gone in this moment: the socket is dropped, and the node sees it closed.
+    Ok(limited.on_upgrade(|socket| async move { drop(arrived.send(socket)) }))
 }
 
 async fn artifact(

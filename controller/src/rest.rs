@@ -6,6 +6,7 @@
 mod document;
 mod log;
 mod pause;
+mod stream;
 mod usage;
 mod watch;
 
@@ -65,6 +66,7 @@ pub(crate) fn router(controller: Controller) -> OpenApiRouter {
         .routes(routes!(file))
         .routes(routes!(log::log))
         .routes(routes!(watch::watch))
+        .routes(routes!(stream::stream))
         .with_state(controller)
 }
 

@@ -10,6 +10,7 @@
 //! | [`hardware`] | a thread that keeps the inventory |
 //! | [`runtime_overlays`] | a task that fetches and applies them |
 //! | [`runs`] | tasks that do the work of workflows |
+//! | [`streams`] | tasks that let users into running jobs |
 //! | [`renewal`] | a task that renews the certificate |
 //! | [`upgrade`] | a task that puts another agent in this one's place |
 //! | [`machine`] | reboot, and how it is noticed |
@@ -29,6 +30,7 @@ pub mod renewal;
 pub mod runs;
 pub mod runtime_overlays;
 pub mod session;
+pub mod streams;
 #[cfg(test)]
 mod test_server;
 pub mod upgrade;
@@ -112,15 +114,16 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
         stopping.clone(),
         outbox_in.clone(),
     ));
-    let node =
-        runs::Node::new(runs::Places::default(), servers, Mounting::default(), NodeContainers::default());
+    let (places, containers) = (runs::Places::default(), NodeContainers::default());
+    let (streams, openings) = mpsc::channel(streams::MAX_OPENINGS);
+    tokio::spawn(streams::keep(places.runs.clone(), identity.clone(), containers.clone(), openings));
+    let node = runs::Node::new(places, servers, Mounting::default(), containers);
     tokio::spawn(async move {
         if let Err(error) = runs::keep(node, requests, outbox_in).await {
             tracing::error!("no runs on this node: {:#}", anyhow::Error::from(error));
         }
     });
     notify::ready();
-    let session = Session::default();
     let channel = Channel {
         about,
         inventory,
@@ -130,8 +133,9 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
         upgrade,
         applied,
         runs,
+        streams,
         uptime: uptime_seconds,
-        session,
+        session: Session::default(),
     };
     keep_connected(channel, identity).await;
     if stopping.borrow().as_ref().is_some_and(|stop| stop.successor) {

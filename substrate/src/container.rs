@@ -6,12 +6,20 @@
 //!                 └─ payload                  the user's program, as the user, in the job's control group
 //! ```
 //! All that passes between agent and container are files of the run's folder (`agent/runs/folder.rs`) and SIGTERM to the
-//! init, which then reads `stop.json` and `paused`. Spawner and init have one thread and no runtime.
+//! init, which then reads `stop.json` and `paused`. Spawner and init have one thread and no runtime. For a stream another copy of the spawner
+//! enters the container of a running job:
+//!
+//! ```text
+//! agent ── spawner ── entering copy                outside; hears of the end, passes it on
+//!                       └─ entered process         inside, as the user, in the job's control group
+//! ```
 //!
 //! | module | is |
 //! |---|---|
 //! | [`spec`] | `container.json` |
 //! | [`spawner`], [`init`], [`payload`] | the three processes |
+//! | [`enter`], [`entered`] | further processes of a job that runs |
+//! | [`passing`] | messages with descriptors |
 //! | [`files`], [`devices`], [`identity_files`] | what a container sees |
 //! | [`system_calls`], [`defence`] | what it may ask of the kernel; what stands in its way |
 //! | [`groups`], [`holder`] | control groups |
@@ -20,12 +28,15 @@
 pub mod defence;
 pub mod devices;
 pub mod ending;
+pub mod enter;
+pub mod entered;
 pub mod files;
 pub mod groups;
 pub mod holder;
 pub mod identity_files;
 pub mod init;
 pub mod log;
+pub mod passing;
 pub mod payload;
 pub mod record;
 pub mod spawner;

@@ -12,6 +12,7 @@ mod node;
 mod ordinary_user;
 mod overlays;
 mod restarts;
+mod streams;
 mod workflows;
 
 use crate::lane::Check;
@@ -55,6 +56,11 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "workflow-third-attempt", needs: BOTH, run: workflows::retry },
     Check { name: "workflow-wrong-image-and-command", needs: BOTH, run: workflows::wrong },
     Check { name: "inside-a-job", needs: BOTH, run: inside_a_job::facts },
+    Check { name: "streams-programs-in-a-job", needs: BOTH, run: streams::programs },
+    Check { name: "streams-terminal-follows-a-resize", needs: BOTH, run: streams::terminals },
+    Check { name: "streams-ports-of-jobs", needs: BOTH, run: streams::ports },
+    Check { name: "streams-files-both-ways", needs: BOTH, run: streams::copies },
+    Check { name: "streams-output-to-the-end", needs: BOTH, run: streams::output },
     Check { name: "exit-7-while-the-agent-is-away", needs: BOTH, run: interruptions::agent_away },
     Check { name: "workflow-outlives-kill-9-of-the-server", needs: BOTH, run: interruptions::server_away },
     Check { name: "paused-and-resumed", needs: BOTH, run: life_cycle::paused },

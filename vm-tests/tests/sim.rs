@@ -9,6 +9,8 @@
 mod cluster;
 #[path = "sim/image.rs"]
 mod image;
+#[path = "sim/streams.rs"]
+mod streams;
 #[path = "sim/workflows.rs"]
 mod workflows;
 

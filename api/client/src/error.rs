@@ -42,6 +42,11 @@ pub enum ClientError {
     /// The answer is not what this client understands.
     #[error("the server's answer is not what this client understands: are both of one version?")]
     Answer(#[source] reqwest::Error),
+    /// The server opens no WebSocket.
+    #[error(
+        "the server's answer is no WebSocket: are both of one version, and is nothing between them that stops it?"
+    )]
+    Upgrade,
     /// An event of a stream is not what this client understands.
     #[error("the server sent an event that this client does not understand: are both of one version?")]
     Event(#[source] serde_json::Error),

@@ -5,6 +5,7 @@
 
 mod error;
 mod events;
+mod streams;
 mod users;
 mod workflows;
 
@@ -26,6 +27,7 @@ use url::Url;
 pub use crate::{
     error::ClientError,
     events::{Events, StreamEnd},
+    streams::{Line, StreamOf},
     workflows::{Content, LogOf},
 };
 

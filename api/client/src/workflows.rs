@@ -185,7 +185,7 @@ impl Client {
         self.answer(request).await.map(Content)
     }
 
-    fn of_workflow(&self, id: &str, rest: &[&str]) -> String {
+    pub(crate) fn of_workflow(&self, id: &str, rest: &[&str]) -> String {
         of_workflow(self.server.clone(), id, rest)
     }
 }

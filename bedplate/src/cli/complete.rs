@@ -4,7 +4,8 @@ use std::{ffi::OsStr, time::Duration};
 
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::{
-    CompleteEnv, CompletionCandidate,
+    CompleteEnv, CompletionCandidate, PathCompleter,
+    engine::ValueCompleter as _,
     env::{Bash, EnvCompleter, Fish, Zsh},
 };
 use client::{Client, ClientError};
@@ -97,6 +98,19 @@ pub(super) fn workflows(current: &OsStr) -> Vec<CompletionCandidate> {
         names.dedup();
         Ok(names)
     })
+}
+
+/// Files of this machine, and `WORKFLOW:/` for what is in a job.
+pub(super) fn places(current: &OsStr) -> Vec<CompletionCandidate> {
+    let mut places = PathCompleter::any().complete(current);
+    places.extend(ask(current, |client| async move {
+        let mut names: Vec<String> =
+            client.workflows(WORKFLOWS).await?.into_iter().map(|workflow| workflow.name + ":/").collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }));
+    places
 }
 
 /// Asks the server of the usual context. Whatever fails, there are no completions: a shell has no place for errors.

@@ -16,11 +16,16 @@ const USAGE: u8 = 2;
 
 /// Tells a failure and gives the exit status. A reader of our output that went away is no failure.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
-    if error.chain().any(is_closed_pipe) {
+    if is_about_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
     say(&text(error));
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+}
+
+/// Whether a reader of our output went away.
+pub(super) fn is_about_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(is_closed_pipe)
 }
 
 fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -1,6 +1,6 @@
 //! `operation`: long operations, and following one with progress bars, or with lines where there is no terminal.
 
-mod progress;
+pub(super) mod progress;
 
 use std::{process::ExitCode, time::Duration};
 

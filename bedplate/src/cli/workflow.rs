@@ -1,10 +1,16 @@
 //! `workflow`: from a document to results.
 
+mod attach;
+mod copy;
 mod document;
+mod exec;
 mod files;
 mod live;
 mod log;
+mod port_forward;
 mod show;
+mod stream;
+mod terminal;
 mod top;
 mod watch;
 
@@ -63,6 +69,14 @@ pub(super) enum Verb {
     },
     /// Print what a job wrote.
     Log(log::Log),
+    /// Run a program in the container of a running job, within the job's limits.
+    Exec(exec::Exec),
+    /// Follow what a running job writes, straight from its node; Ctrl-C leaves it running.
+    Attach(attach::Attach),
+    /// Make a port of a running job reachable on this machine until Ctrl-C.
+    PortForward(port_forward::PortForward),
+    /// Copy files and folders out of a running job, or into it.
+    Cp(copy::Copy),
     /// Stop workflows: what runs gets SIGTERM, and SIGKILL if it does not end.
     Stop {
         /// Ids or names.
@@ -170,6 +184,10 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
             session.out.show(&workflow, |look| show::status(*look, &workflow))?;
         }
         Verb::Describe { which } => describe(session, &client, &which.workflow).await?,
+        Verb::Exec(exec) => return exec::run(session, &client, &exec).await,
+        Verb::Attach(attach) => return attach::run(session, &client, &attach).await,
+        Verb::PortForward(forward) => port_forward::run(session, &client, &forward).await?,
+        Verb::Cp(copy) => return copy::run(session, &client, &copy).await,
         Verb::Log(log) => log::run(session, &client, &log).await?,
         Verb::Stop { workflows } => {
             let mut stopped: Vec<WorkflowSummary> = Vec::new();

@@ -86,7 +86,11 @@ pub(super) async fn log(
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }
 
-fn stage_of<'a>(view: &'a Workflow, name: Option<&str>, title: &str) -> Result<&'a Stage, Refusal> {
+pub(super) fn stage_of<'a>(
+    view: &'a Workflow,
+    name: Option<&str>,
+    title: &str,
+) -> Result<&'a Stage, Refusal> {
     let jobs: Vec<&Stage> = view.stages.iter().filter(|stage| stage.kind == StageKind::Job).collect();
     let found = match name {
         None if jobs.len() == 1 => jobs.first().copied(),

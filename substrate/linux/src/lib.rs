@@ -26,6 +26,7 @@ pub mod process;
 pub mod root;
 pub mod seccomp;
 pub mod switch_root;
+pub mod terminal;
 pub mod udp;
 
 pub use error::LinuxError;

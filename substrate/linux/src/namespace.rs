@@ -3,10 +3,10 @@
 use std::{
     io,
     net::{Ipv4Addr, UdpSocket},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, BorrowedFd},
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::MountPropagationFlags;
 
 use crate::{LinuxError, Result};
@@ -45,6 +45,20 @@ pub fn keep_mounts_private() -> Result<()> {
 /// `EPERM` without `CAP_SYS_ADMIN`.
 pub fn enter_own_cgroup_root() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|errno| LinuxError::new("make", "a cgroup namespace", errno))
+}
+
+/// Joins the mount, IPC, host name and network namespaces of a process, and lets children be made in its process namespace.
+/// All or none: `process` is a pidfd, so no other process can take its place in between.
+///
+/// # Errors
+/// `ESRCH` if it has ended, `EPERM` without `CAP_SYS_ADMIN`, `EINVAL` before kernel 5.8.
+pub fn join(process: BorrowedFd<'_>) -> Result<()> {
+    let kinds = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWNET;
+    setns(process, kinds).map_err(|errno| LinuxError::new("join", "the namespaces of a container", errno))
 }
 
 /// Sets the host name of this namespace.

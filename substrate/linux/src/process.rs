@@ -62,15 +62,46 @@ struct CloneArguments {
     cgroup: u64,
 }
 
+/// The threads of this process, for [`clone_seeing`].
+#[derive(Debug)]
+pub struct Threads(OwnedFd);
+
+impl Threads {
+    /// Where the kernel lists them. What is open stays so in a mount namespace without this process's `/proc`.
+    ///
+    /// # Errors
+    /// `ENOENT` without a `/proc`.
+    pub fn open() -> Result<Self> {
+        let path = Path::new("/proc/self/task");
+        let folder = fs::File::open(path).map_err(|errno| LinuxError::path("open", path, errno))?;
+        Ok(Self(folder.into()))
+    }
+
+    fn is_one(&self) -> rustix::io::Result<bool> {
+        let mut threads = 0;
+        for entry in rustix::fs::Dir::read_from(&self.0)? {
+            threads += usize::from(!matches!(entry?.file_name().to_bytes(), b"." | b".."));
+        }
+        Ok(threads == 1)
+    }
+}
+
 /// Makes a copy of this process in a control group (version 2) and in new namespaces (`clone3(2)`).
 ///
 /// # Errors
 /// `EBUSY` if this process has several threads: locks that another one holds would stay locked in the copy for ever.
 /// `EACCES`, `EBUSY` or `EOPNOTSUPP` for a group that takes no processes, `EPERM` without `CAP_SYS_ADMIN`.
 pub fn clone_into(group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<Side> {
+    clone_seeing(&Threads::open()?, group, namespaces)
+}
+
+/// As [`clone_into`], for a process that sees another `/proc` by now. `threads` are its own, opened before.
+///
+/// # Errors
+/// As [`clone_into`].
+pub fn clone_seeing(threads: &Threads, group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<Side> {
     let fail = |errno: io::Error| LinuxError::new("make", "a process in its cgroup", errno);
-    let threads = fs::read_dir("/proc/self/task").map_err(fail)?.count();
-    if threads != 1 {
+    if !threads.is_one().map_err(|errno| fail(errno.into()))? {
         return Err(fail(io::Error::from_raw_os_error(libc::EBUSY)));
     }
     let mut pidfd: libc::c_int = -1;
@@ -280,6 +311,29 @@ pub fn execute(program: &Path, arguments: &[CString], env: &[CString]) -> Result
     nix::unistd::execve(&path, arguments, env).map_err(fail)
 }
 
+/// Lets no process without capabilities look into this one: not its memory, not its descriptors, not what it executes
+/// (`PR_SET_DUMPABLE` of `prctl(2)`, `ptrace(2)`). Copies of it are so too, until they execute a program.
+///
+/// # Errors
+/// None that the kernel is known to give.
+pub fn hide() -> Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|errno| LinuxError::new("hide", "this process", errno))
+}
+
+/// Ignores the loss of a terminal or of a pipe's reader: it shows as an error of what is read or written.
+///
+/// # Errors
+/// None that the kernel is known to give.
+pub fn ignore_hang_ups() -> Result<()> {
+    for signal in [Signal::SIGHUP, Signal::SIGPIPE] {
+        // SAFETY: SIG_IGN is no handler of ours, so no code runs in signal context because of this call.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }
+            .map_err(|errno| LinuxError::new("ignore", signal, errno))?;
+    }
+    Ok(())
+}
+
 /// Makes this process the leader of a session and a process group of its own.
 ///
 /// # Errors
@@ -292,9 +346,13 @@ pub fn begin_session() -> Result<()> {
 ///
 /// # Errors
 /// `EBADF` for one that is not open.
-pub fn set_standard_streams(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<()> {
+pub fn set_standard_streams(
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+    errors: BorrowedFd<'_>,
+) -> Result<()> {
     rustix::stdio::dup2_stdin(input)
         .and_then(|()| rustix::stdio::dup2_stdout(output))
-        .and_then(|()| rustix::stdio::dup2_stderr(output))
+        .and_then(|()| rustix::stdio::dup2_stderr(errors))
         .map_err(|errno| LinuxError::new("set", "the standard streams", errno))
 }

@@ -25,6 +25,7 @@ use tokio_tungstenite::{
 use super::{
     runs::{Listed, Order, Request},
     session::{Session, SessionError},
+    streams::Opening,
     upgrade::Wanted,
 };
 
@@ -119,6 +120,8 @@ pub struct Channel {
     pub applied: watch::Receiver<Option<Generation>>,
     /// What is asked of the runs' keeper.
     pub runs: mpsc::Sender<Request>,
+    /// Streams that users want.
+    pub streams: mpsc::Sender<Opening>,
     /// Seconds since boot.
     pub uptime: fn() -> u64,
     /// Outlives connections.
@@ -260,6 +263,9 @@ impl Channel {
             Some(FromServer::SendUsage { runs }) => {
                 self.runs.send(Request::Usage(runs)).await.map_err(|_| ChannelError::NoRuns)?;
             }
+            Some(FromServer::OpenStream { stream, run, request }) => {
+                self.open_stream(Opening { stream, run, request });
+            }
             Some(FromServer::Reboot { reason }) => {
                 self.farewell(line, Some(FromAgent::GoingDown { reboot: true })).await;
                 return Ok(Some(End::Reboot { reason }));
@@ -278,6 +284,14 @@ impl Channel {
             }
         }
         Ok(None)
+    }
+
+    /// The channel waits for nobody: of a stream that finds no room the user is told that this node did not dial.
+    fn open_stream(&self, opening: Opening) {
+        let stream = opening.stream;
+        if self.streams.try_send(opening).is_err() {
+            tracing::warn!(%stream, "too many streams are being opened");
+        }
     }
 
     async fn say<T: AsyncRead + AsyncWrite + Unpin>(

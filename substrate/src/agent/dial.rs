@@ -1,4 +1,4 @@
-//! A WebSocket to one fleet port: TCP, mutual TLS, upgrade, all within one deadline.
+//! A WebSocket to one fleet port: TCP, mutual TLS, upgrade, all within one deadline. The channel is one; each stream is another.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub enum DialError {
     /// TLS failed: one side does not trust the other's certificate, or a clock is wrong.
     #[error("cannot speak TLS with {0}")]
     Tls(SocketAddr, #[source] std::io::Error),
-    /// The server does not open the channel to this node.
+    /// The server does not open it to this node.
     #[error("{0} refuses the channel: {1}")]
     Refused(SocketAddr, String),
     /// The answer is not that of a WebSocket server.
@@ -42,18 +42,37 @@ pub enum DialError {
 /// # Errors
 /// [`DialError`].
 pub async fn dial(server: SocketAddr, tls: Arc<rustls::ClientConfig>) -> Result<Socket, DialError> {
-    tokio::time::timeout(DEADLINE, open(server, tls)).await.unwrap_or(Err(DialError::Deadline(server)))
+    dial_to(server, tls, "/node/v1/channel", limits()).await
 }
 
-async fn open(server: SocketAddr, tls: Arc<rustls::ClientConfig>) -> Result<Socket, DialError> {
+/// Opens the WebSocket at a route.
+///
+/// # Errors
+/// [`DialError`].
+pub async fn dial_to(
+    server: SocketAddr,
+    tls: Arc<rustls::ClientConfig>,
+    route: &str,
+    limits: WebSocketConfig,
+) -> Result<Socket, DialError> {
+    let opening = open(server, tls, route, limits);
+    tokio::time::timeout(DEADLINE, opening).await.unwrap_or(Err(DialError::Deadline(server)))
+}
+
+async fn open(
+    server: SocketAddr,
+    tls: Arc<rustls::ClientConfig>,
+    route: &str,
+    limits: WebSocketConfig,
+) -> Result<Socket, DialError> {
     let tcp = TcpStream::connect(server).await.map_err(|error| DialError::Connect(server, error))?;
     // Frames are small and answered at once; waiting for more would only delay them.
     tcp.set_nodelay(true).map_err(|error| DialError::Connect(server, error))?;
     let name = ServerName::IpAddress(server.ip().into());
     let stream =
         TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| DialError::Tls(server, error))?;
-    let url = format!("wss://{server}/node/v1/channel");
-    match client_async_with_config(url, stream, Some(limits())).await {
+    let url = format!("wss://{server}{route}");
+    match client_async_with_config(url, stream, Some(limits)).await {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(response)) => {
             let problem = response.body().as_deref().and_then(|body| serde_json::from_slice(body).ok());

@@ -21,7 +21,7 @@
 //! The keeper never waits for the server: orders are dealt with while reports wait.
 
 pub mod artifacts;
-mod changes;
+pub(super) mod changes;
 pub mod fitness;
 pub mod folder;
 pub mod images;

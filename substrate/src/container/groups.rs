@@ -24,6 +24,8 @@ use linux::{
     egress,
 };
 
+use rustix::fs::{Mode, OFlags};
+
 use super::{defence::Defence, devices, spec::ContainerSpec};
 
 /// Where the kernel shows them.
@@ -108,6 +110,17 @@ impl Groups {
             .inspect_err(|_| {
                 let _ = group.remove();
             })
+    }
+
+    /// The folder of a run's group that is there, for a further process of its job.
+    ///
+    /// # Errors
+    /// `ENOENT` if it is not, or not any more.
+    pub fn existing(&self, name: Option<&Path>) -> Result<OwnedFd, LinuxError> {
+        let name = name.unwrap_or(Path::new(""));
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.runs_folder, name, flags, Mode::empty())
+            .map_err(|errno| LinuxError::new("open the control group of run", name.display(), errno))
     }
 
     fn limit(&mut self, group: &Cgroup, spec: &ContainerSpec) -> Result<OwnedFd, LinuxError> {

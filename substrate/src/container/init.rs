@@ -182,12 +182,12 @@ impl Init {
         let pid = match process::clone_into(self.group.folder(), Namespaces::empty())? {
             Side::Parent { pid, .. } => pid,
             Side::Child => {
-                let closed = process::set_standard_streams(input.as_fd(), output_end.as_fd()).and_then(
-                    |()| match spec.keeps(Defence::ClosedDescriptors) {
-                        true => process::close_all_but(exec_end.as_fd()).map(Some),
-                        false => Ok(None),
-                    },
-                );
+                let closed =
+                    process::set_standard_streams(input.as_fd(), output_end.as_fd(), output_end.as_fd())
+                        .and_then(|()| match spec.keeps(Defence::ClosedDescriptors) {
+                            true => process::close_all_but(exec_end.as_fd()).map(Some),
+                            false => Ok(None),
+                        });
                 let (kept, error) = match closed {
                     Ok(kept) => {
                         let Err(error) = payload::become_program(spec, &self.system_calls);

@@ -68,7 +68,18 @@ pub fn become_program(
     system_calls: &seccomp::Filter,
 ) -> Result<Infallible, PayloadError> {
     process::begin_session()?;
+    namespace::enter_own_cgroup_root()?;
     show_cgroup(spec)?;
+    become_one_of_job(spec)?;
+    execute(spec, &spec.command, &spec.env, system_calls)
+}
+
+/// Gives up what a process of the job may not have: limits, identity, and the way out of its root. The system-call filter
+/// comes last, with the program.
+///
+/// # Errors
+/// A step that failed; what was given up before stays so.
+pub(super) fn become_one_of_job(spec: &ContainerSpec) -> Result<(), LinuxError> {
     process::limit_resource(Resource::Core, Some(0), None)?;
     process::limit_resource(Resource::Nofile, Some(OPEN_FILES.0), Some(OPEN_FILES.1))?;
     // RDMA and MPI pin what they send; the group's memory limit is the limit.
@@ -78,11 +89,23 @@ pub fn become_program(
     become_user(spec, &Identity { uid: spec.uid, gid: spec.gid, groups })?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // As the user: a folder that they may not enter must not be theirs. And within the root: see CVE-2024-21626.
-    enter(spec)?;
-    let env = environment(spec);
-    let name = spec.command.first().map_or("", String::as_str);
+    enter(spec)
+}
+
+/// Becomes a program of the image; `env` is what was ordered.
+///
+/// # Errors
+/// Returns only if it cannot be started.
+pub(super) fn execute(
+    spec: &ContainerSpec,
+    command: &[String],
+    env: &[String],
+    system_calls: &seccomp::Filter,
+) -> Result<Infallible, PayloadError> {
+    let env = environment(spec, env);
+    let name = command.first().map_or("", String::as_str);
     let program = find(name, &env)?;
-    let arguments = c_strings(&spec.command)?;
+    let arguments = c_strings(command)?;
     let env = c_strings(&env)?;
     process::reset_signals()?;
     // Last: what was done above is not for the payload to do.
@@ -123,7 +146,6 @@ fn enter(spec: &ContainerSpec) -> Result<(), LinuxError> {
 
 /// The job's own control group, read-only, as the root of what it sees of them.
 fn show_cgroup(spec: &ContainerSpec) -> Result<(), LinuxError> {
-    namespace::enter_own_cgroup_root()?;
     let mut attributes = INERT;
     attributes.set(Attributes::MOUNT_ATTR_RDONLY, spec.keeps(Defence::ReadOnlyCgroup));
     let tree = mount::new("cgroup2", &[], attributes)?;
@@ -131,8 +153,8 @@ fn show_cgroup(spec: &ContainerSpec) -> Result<(), LinuxError> {
 }
 
 /// The ordered environment, and what nearly every program expects where it has none.
-fn environment(spec: &ContainerSpec) -> Vec<String> {
-    let mut env = spec.env.clone();
+fn environment(spec: &ContainerSpec, env: &[String]) -> Vec<String> {
+    let mut env = env.to_owned();
     let name = &spec.user_name;
     for (key, value) in [("PATH", DEFAULT_PATH), ("HOME", &spec.cwd), ("USER", name), ("LOGNAME", name)] {
         if value_of(&env, key).is_none() {

@@ -1,16 +1,20 @@
 //! `substrate spawn-containers`: a small process with one thread beside the agent. It copies itself into the container init of
 //! each job: no program is executed but the job's own, and what all containers share is prepared once.
 //!
-//! The agent sends it a datagram for each container: the path of the run's folder, and the run's lock as a descriptor. There
-//! is no answer. What becomes of the run is in its folder; the lock is free when neither spawner nor init hold it any more.
-//! A spawner ends when the agent has closed its end; the container inits live on.
+//! The agent sends it datagrams, an order each, with one descriptor:
+//!
+//! ```text
+//! s · path of the run's folder      start its container; the run's lock
+//! e · JSON of Entry                 enter its container (`enter.rs`); a socket for answers
+//! ```
+//! A start has no answer: what becomes of the run is in its folder; the lock is free when neither spawner nor init hold it any
+//! more. A spawner ends when the agent has closed its end; the container inits live on.
 
 use std::{
-    io::{IoSlice, IoSliceMut},
-    mem::MaybeUninit,
+    io,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt as _,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -21,22 +25,17 @@ use linux::{
     process::{self, Namespaces, Side},
     seccomp,
 };
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
 
 use super::{
     defence::Defence,
+    enter::{Entering, Entry},
     groups::{self, Groups, RunGroup},
     init::{self, Init},
+    passing,
     record::Record,
     spec::ContainerSpec,
     system_calls,
 };
-
-/// Longest path of a run's folder, bytes.
-const MAX_PATH_BYTES: usize = 4096;
 
 /// Why a container was not started. It is told in the run's `end.json`.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +66,7 @@ impl Spawner {
     pub fn start(substrate: &Path) -> std::io::Result<Self> {
         use std::os::unix::process::CommandExt as _;
 
-        let (ours, theirs) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) = passing::pair()?;
         let process = Command::new(substrate)
             .arg("spawn-containers")
             .stdin(Stdio::from(theirs))
@@ -82,14 +80,18 @@ impl Spawner {
     ///
     /// # Errors
     /// `EPIPE` if it is gone: nothing was started then.
-    pub fn spawn(&self, folder: &Path, lock: BorrowedFd<'_>) -> std::io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let lock = [lock];
-        ancillary.push(SendAncillaryMessage::ScmRights(&lock));
-        let path = IoSlice::new(folder.as_os_str().as_bytes());
-        rustix::net::sendmsg(&self.socket, &[path], &mut ancillary, SendFlags::NOSIGNAL)?;
-        Ok(())
+    pub fn spawn(&self, folder: &Path, lock: BorrowedFd<'_>) -> io::Result<()> {
+        let order = [b"s", folder.as_os_str().as_bytes()].concat();
+        passing::send(&self.socket, &order, &[lock])
+    }
+
+    /// Lets it enter a container, and does not wait. `answers` is the other end of where the agent hears how that goes.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn enter(&self, entry: &Entry, answers: BorrowedFd<'_>) -> io::Result<()> {
+        let order = [b"e".as_slice(), &serde_json::to_vec(entry)?].concat();
+        passing::send(&self.socket, &order, &[answers])
     }
 }
 
@@ -101,6 +103,13 @@ impl Drop for Spawner {
     }
 }
 
+/// What the agent wants.
+#[derive(Debug)]
+enum Order {
+    Start { folder: PathBuf, lock: Option<OwnedFd> },
+    Enter { entry: Entry, answers: OwnedFd },
+}
+
 /// The spawner itself.
 #[derive(Debug)]
 struct Serving {
@@ -109,8 +118,8 @@ struct Serving {
     system_calls: seccomp::Filter,
 }
 
-/// Serves the agent at standard input until it closes its end. The copies that become container inits leave this function by
-/// ending their process.
+/// Serves the agent at standard input until it closes its end. The copies that become container inits or enter a container
+/// leave this function by ending their process.
 ///
 /// # Errors
 /// There is no unit for jobs, or standard input is no socket of the agent.
@@ -124,41 +133,46 @@ pub fn serve() -> Result<(), LinuxError> {
     let unit = Path::new(groups::ROOT).join(groups::UNIT);
     let mut serving = Serving { socket, groups: Groups::open(&unit)?, system_calls: system_calls::filter() };
     loop {
-        let Some((folder, lock)) = serving.next()? else { return Ok(()) };
-        if let Some(init) = serving.start(&folder, lock) {
-            // What is only the spawner's is closed in the copy: above all the socket.
-            drop(serving);
-            std::process::exit(init.run())
+        let Some(order) = serving.next()? else { return Ok(()) };
+        match order {
+            Order::Start { folder, lock } => {
+                if let Some(init) = serving.start(&folder, lock) {
+                    // What is only the spawner's is closed in the copy: above all the socket.
+                    drop(serving);
+                    std::process::exit(init.run())
+                }
+            }
+            Order::Enter { entry, answers } => {
+                if let Some(entering) = serving.enter(entry, answers) {
+                    drop(serving);
+                    std::process::exit(entering.run())
+                }
+            }
         }
     }
 }
 
 impl Serving {
     /// The next order; `None` if the agent is gone.
-    fn next(&self) -> Result<Option<(PathBuf, Option<OwnedFd>)>, LinuxError> {
-        let mut path = vec![0; MAX_PATH_BYTES];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = loop {
-            let mut buffers = [IoSliceMut::new(&mut path)];
-            match rustix::net::recvmsg(&self.socket, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-                other => break other.map_err(|errno| LinuxError::new("hear", "the agent", errno))?,
+    fn next(&self) -> Result<Option<Order>, LinuxError> {
+        loop {
+            let received = passing::receive(&self.socket);
+            let received = received.map_err(|errno| LinuxError::new("hear", "the agent", errno))?;
+            let Some((mut message, descriptors)) = received else { return Ok(None) };
+            let kind = message.remove(0);
+            let mut descriptors = descriptors.into_iter();
+            match (kind, descriptors.next()) {
+                (b's', lock) => {
+                    let folder = PathBuf::from(std::ffi::OsString::from_vec(message));
+                    return Ok(Some(Order::Start { folder, lock }));
+                }
+                (b'e', Some(answers)) => match serde_json::from_slice(&message) {
+                    Ok(entry) => return Ok(Some(Order::Enter { entry, answers })),
+                    Err(error) => tracing::error!(%error, "an order that is none"),
+                },
+                _ => tracing::error!(kind, "an order that is none"),
             }
-        };
-        if received.bytes == 0 {
-            return Ok(None);
         }
-        path.truncate(received.bytes);
-        let lock = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        });
-        Ok(Some((
-            PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(path)),
-            lock,
-        )))
     }
 
     /// Starts a container. `Some` in the copy that is its init.
@@ -188,6 +202,23 @@ impl Serving {
                     let folder = folder.display();
                     tracing::error!(%error, %folder, "cannot record that a container did not start");
                 }
+                None
+            }
+        }
+    }
+
+    /// Enters a container. `Some` in the copy that does.
+    fn enter(&self, entry: Entry, answers: OwnedFd) -> Option<Entering> {
+        match process::clone_into(self.groups.inits(), Namespaces::empty()) {
+            Ok(Side::Parent { .. }) => None,
+            Ok(Side::Child) => {
+                let group = self.groups.existing(entry.folder.file_name().map(Path::new));
+                let system_calls = self.system_calls.clone();
+                Some(Entering { entry, answers, group, system_calls })
+            }
+            Err(error) => {
+                let why = format!("{:#}", anyhow::Error::from(StartError::Clone(error)));
+                super::enter::fail(answers.as_fd(), why);
                 None
             }
         }

@@ -15,6 +15,7 @@ use api::{
     inventory::{Core, Inventory, NumaNode, Package, Topology},
     overlay::Generation,
     run::RunReport,
+    stream::{Channel, Control, StreamId, StreamRequest},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustls::pki_types::ServerName;
@@ -61,6 +62,10 @@ pub struct AgentState {
     pub most_jobs: usize,
     /// Orders to remove the volumes of a workflow.
     pub volumes_removed: u32,
+    /// Streams that it was told of.
+    pub streams: Vec<StreamId>,
+    /// Streams that are open.
+    pub open_streams: u32,
 }
 
 /// A running agent. Dropped, it dies as with a power cut.
@@ -69,6 +74,8 @@ pub struct Agent {
     state: watch::Receiver<AgentState>,
     silent: watch::Sender<bool>,
     words: mpsc::Sender<FromAgent>,
+    identity: AgentIdentity,
+    address: Ipv4Addr,
     task: JoinHandle<()>,
 }
 
@@ -79,7 +86,7 @@ impl Agent {
         let (words, to_say) = mpsc::channel(MAX_WORDS);
         let conversation = Conversation {
             runs: Runs::new(identity.clone(), address),
-            identity,
+            identity: identity.clone(),
             address,
             seen,
             to_say,
@@ -87,7 +94,7 @@ impl Agent {
             session: Session::default(),
             heartbeat: Duration::from_secs(1),
         };
-        Self { state, silent, words, task: tokio::spawn(conversation.run()) }
+        Self { state, silent, words, identity, address, task: tokio::spawn(conversation.run()) }
     }
 
     /// What can be seen of it, and each change.
@@ -107,6 +114,15 @@ impl Agent {
     /// If the agent has ended.
     pub async fn claim(&self, report: RunReport) -> anyhow::Result<()> {
         self.words.send(FromAgent::Run { report }).await.context("the simulated agent has ended")
+    }
+
+    /// Dials a stream, whoever was told of it; the words of a refusal.
+    ///
+    /// # Errors
+    /// If the server cannot be reached.
+    pub async fn dial_stream(&self, stream: StreamId) -> anyhow::Result<Result<(), String>> {
+        let dialled = dial(&self.identity, self.address, &format!("/node/v1/streams/{stream}")).await?;
+        Ok(dialled.map(drop))
     }
 
     /// Cuts the power.
@@ -178,8 +194,7 @@ impl Conversation {
     }
 
     async fn one_channel(&mut self) -> anyhow::Result<End> {
-        let server = *self.identity.fleet_servers.first().context("no fleet server")?;
-        let mut socket = match self.dial(server).await? {
+        let mut socket = match dial(&self.identity, self.address, "/node/v1/channel").await? {
             Ok(socket) => socket,
             Err(refused) => {
                 self.seen.send_modify(|state| state.refused = Some(refused));
@@ -217,23 +232,6 @@ impl Conversation {
                     }
                 }
             }
-        }
-    }
-
-    /// The inner error is a refusal.
-    async fn dial(&self, server: SocketAddr) -> anyhow::Result<Result<Socket, String>> {
-        let tcp = TcpSocket::new_v4()?;
-        tcp.bind(SocketAddr::new(IpAddr::V4(self.address), 0))?;
-        let tcp = tcp.connect(server).await?;
-        let tls = TlsConnector::from(authenticated(&self.identity)?);
-        let tls = tls.connect(ServerName::IpAddress(server.ip().into()), tcp).await?;
-        match client_async(format!("wss://{server}/node/v1/channel"), tls).await {
-            Ok((socket, _)) => Ok(Ok(socket)),
-            Err(tungstenite::Error::Http(answer)) => {
-                let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                Ok(Err(format!("{}: {words}", answer.status())))
-            }
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -330,6 +328,16 @@ impl Conversation {
             FromServer::RemoveVolumes { .. } => {
                 self.seen.send_modify(|state| state.volumes_removed += 1);
             }
+            FromServer::OpenStream { stream, request, .. } => {
+                self.seen.send_modify(|state| state.streams.push(stream));
+                let serving =
+                    serve_stream(self.identity.clone(), self.address, stream, request, self.seen.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = serving.await {
+                        tracing::debug!("simulated stream {stream}: {error:#}");
+                    }
+                });
+            }
             FromServer::Welcome { .. } => bail!("a second welcome"),
         }
         Ok(None)
@@ -348,6 +356,56 @@ impl Conversation {
         let frame = self.session.frame(message);
         transmit(socket, &frame).await
     }
+}
+
+/// Opens a WebSocket to the first fleet port; the inner error is a refusal.
+async fn dial(
+    identity: &AgentIdentity,
+    address: Ipv4Addr,
+    route: &str,
+) -> anyhow::Result<Result<Socket, String>> {
+    let server = *identity.fleet_servers.first().context("no fleet server is named")?;
+    let tcp = TcpSocket::new_v4()?;
+    tcp.bind(SocketAddr::new(IpAddr::V4(address), 0))?;
+    let tcp = tcp.connect(server).await?;
+    let tls = TlsConnector::from(authenticated(identity)?);
+    let tls = tls.connect(ServerName::IpAddress(server.ip().into()), tcp).await?;
+    match client_async(format!("wss://{server}{route}"), tls).await {
+        Ok((socket, _)) => Ok(Ok(socket)),
+        Err(tungstenite::Error::Http(answer)) => {
+            let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            Ok(Err(format!("{}: {words}", answer.status())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Serves a stream as a node does, with pretended programs: `echo WORD…` says its words and ends with 7, `hold` runs until its
+/// user goes. What else is wanted is not dialled for.
+async fn serve_stream(
+    identity: AgentIdentity,
+    address: Ipv4Addr,
+    stream: StreamId,
+    request: StreamRequest,
+    seen: watch::Sender<AgentState>,
+) -> anyhow::Result<()> {
+    let StreamRequest::Exec { command, .. } = request else { return Ok(()) };
+    let program = command.first().map_or("", String::as_str);
+    if !matches!(program, "echo" | "hold") {
+        return Ok(());
+    }
+    let dialled = dial(&identity, address, &format!("/node/v1/streams/{stream}")).await?;
+    let mut line = stream_line::Line::new(dialled.map_err(anyhow::Error::msg)?);
+    seen.send_modify(|state| state.open_streams += 1);
+    if program == "echo" {
+        line.send(Channel::Output, command[1..].join(" ").as_bytes());
+        line.say(&Control::Ended { outcome: api::run::Outcome::Exited { code: 7 } });
+        line.close().await;
+    } else {
+        while line.next().await.is_ok() {}
+    }
+    seen.send_modify(|state| state.open_streams -= 1);
+    Ok(())
 }
 
 async fn transmit(socket: &mut Socket, frame: &Frame<FromAgent>) -> anyhow::Result<()> {

@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, IMAGE, in_namespace};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Jobs of one core each, in lines of their own.
-fn document(jobs: &[(&str, &str)]) -> String {
+pub(crate) fn document(jobs: &[(&str, &str)]) -> String {
     let head = "image: {uri: docker://".to_owned() + IMAGE;
     let job = |(name, rest): &(&str, &str)| {
         format!("  {name}: {{{head}}}, resource: {{cpu: {{cores: 1}}, memory: {{size: 16MiB}}}}, {rest}}}\n")
@@ -27,7 +27,7 @@ fn document(jobs: &[(&str, &str)]) -> String {
 }
 
 /// A cluster of two nodes with a registry, and a user.
-async fn cluster() -> anyhow::Result<(Cluster, Vec<Agent>, Client)> {
+pub(crate) async fn cluster() -> anyhow::Result<(Cluster, Vec<Agent>, Client)> {
     let mut cluster = Cluster::with_nodes(2).await?;
     cluster.serve_job_image().await?;
     let agents = cluster.run_all(2).await?;
@@ -35,7 +35,7 @@ async fn cluster() -> anyhow::Result<(Cluster, Vec<Agent>, Client)> {
     Ok((cluster, agents, ann))
 }
 
-async fn user(cluster: &Cluster, name: &str, uid: u32) -> anyhow::Result<Client> {
+pub(crate) async fn user(cluster: &Cluster, name: &str, uid: u32) -> anyhow::Result<Client> {
     let account = Some(Account { uid, gid: uid, groups: Vec::new() });
     let user = User { name: name.to_owned(), admin: false, account, comment: None };
     cluster.client().add_user(&user).await?;
@@ -44,7 +44,7 @@ async fn user(cluster: &Cluster, name: &str, uid: u32) -> anyhow::Result<Client>
     cluster.client_with(token)
 }
 
-async fn start(client: &Client, document: String) -> Result<String, ClientError> {
+pub(crate) async fn start(client: &Client, document: String) -> Result<String, ClientError> {
     let started = client.start_workflow(&StartWorkflow { name: None, document, user: None }).await?;
     Ok(started.id.to_string())
 }

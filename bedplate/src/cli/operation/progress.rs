@@ -15,7 +15,7 @@ const SPINNER: &str = "{msg:28} {spinner} {bytes:>10} {bytes_per_sec:>12}";
 
 /// Draws bars.
 #[derive(Debug)]
-pub(super) enum Progress {
+pub(in crate::cli) enum Progress {
     /// On a terminal.
     Bars(MultiProgress, Vec<ProgressBar>),
     /// Anywhere else: what was last said of each bar.
@@ -23,7 +23,7 @@ pub(super) enum Progress {
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         if io::stderr().is_terminal() {
             Self::Bars(MultiProgress::new(), Vec::new())
         } else {
@@ -32,7 +32,7 @@ impl Progress {
     }
 
     /// Shows how the parts stand now.
-    pub(super) fn draw(&mut self, bars: &[Bar]) {
+    pub(in crate::cli) fn draw(&mut self, bars: &[Bar]) {
         match self {
             Self::Bars(screen, drawn) => {
                 while drawn.len() > bars.len() {
@@ -50,7 +50,7 @@ impl Progress {
     }
 
     /// Takes the bars off the screen.
-    pub(super) fn clear(&self) {
+    pub(in crate::cli) fn clear(&self) {
         if let Self::Bars(screen, _) = self {
             // A terminal that is gone needs no clearing.
             let _ = screen.clear();

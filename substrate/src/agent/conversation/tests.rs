@@ -22,6 +22,7 @@ struct Rig {
     wanted: watch::Receiver<Option<Generation>>,
     orders: mpsc::Receiver<Order>,
     held: watch::Sender<Vec<RunReport>>,
+    openings: mpsc::Receiver<Opening>,
     _applied: watch::Sender<Option<Generation>>,
 }
 
@@ -33,6 +34,7 @@ impl Rig {
         let (wanted, wanted_out) = watch::channel(None);
         let (applied, applied_out) = watch::channel(None);
         let (runs, orders, held) = keeper();
+        let (streams, openings) = mpsc::channel(1);
         let channel = Channel {
             about: About {
                 agent_version: "1".into(),
@@ -47,6 +49,7 @@ impl Rig {
             upgrade: watch::Sender::new(None),
             applied: applied_out,
             runs,
+            streams,
             uptime: || 42,
             session: Session::default(),
         };
@@ -58,6 +61,7 @@ impl Rig {
             wanted: wanted_out,
             orders,
             held,
+            openings,
             _applied: applied,
         }
     }
@@ -410,4 +414,24 @@ async fn a_server_that_stops_reading_is_left() {
     rig.inventory.send_replace(Some(Arc::new(large)));
     let end = agent.await.unwrap();
     assert!(matches!(end, Err(ChannelError::Silent(30))), "{end:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_handed_on_and_never_holds_up_the_channel() {
+    let mut rig = Rig::new();
+    let mut server = rig.greeted(0, false).await;
+    assert_eq!(server.hear().await, no_runs(1, 0));
+    let open = |number: u128| FromServer::OpenStream {
+        stream: api::stream::StreamId(uuid::Uuid::from_u128(number)),
+        run: RunId(uuid::Uuid::from_u128(9)),
+        request: api::stream::StreamRequest::Attach { all: true },
+    };
+    // Nobody takes them yet: the second one finds no room.
+    for number in 1..=2 {
+        server.say(number, 1, Some(open(number.into()))).await;
+        assert_eq!(server.hear().await, acknowledgement(number));
+    }
+    let opening = rig.openings.recv().await.unwrap();
+    assert_eq!((opening.stream.0.as_u128(), opening.run), (1, RunId(uuid::Uuid::from_u128(9))));
+    assert!(rig.openings.try_recv().is_err());
 }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 /// Every folder that somebody watches.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(in crate::agent) struct Changes {
     heard: OnceLock<Option<Arc<Heard>>>,
 }
 
@@ -28,7 +28,7 @@ struct Heard {
 
 /// One folder that is watched, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(in crate::agent) struct Watched {
     heard: Arc<Heard>,
     descriptor: WatchDescriptor,
     notify: Arc<Notify>,
@@ -36,7 +36,7 @@ pub(super) struct Watched {
 
 impl Changes {
     /// Watches a folder; `None` if the kernel gives no watch.
-    pub(super) fn watch(&self, folder: &Path) -> Option<Watched> {
+    pub(in crate::agent) fn watch(&self, folder: &Path) -> Option<Watched> {
         let heard = self.heard.get_or_init(Heard::start).clone()?;
         let notify = Arc::new(Notify::new());
         // Held over both steps, so that the first event finds who waits for it.
@@ -89,7 +89,7 @@ impl Heard {
 
 impl Watched {
     /// Waits until a file has appeared since the last call.
-    pub(super) async fn changed(&self) {
+    pub(in crate::agent) async fn changed(&self) {
         self.notify.notified().await;
     }
 }

@@ -89,6 +89,13 @@ impl RunFolder {
         Ok(Self { path })
     }
 
+    /// The folder of a run that is held.
+    #[must_use]
+    pub fn existing(runs: &Path, run: RunId) -> Option<Self> {
+        let path = runs.join(run.to_string());
+        path.is_dir().then_some(Self { path })
+    }
+
     /// All runs in `runs`, which is made if it does not exist; drafts are removed, damaged ones are told and left out.
     ///
     /// # Errors

@@ -3,9 +3,9 @@
 use std::{
     fs::File,
     io,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use api::run::{JobFile, LiveUsage, MAX_LOG_BYTES, Mount};
@@ -16,6 +16,8 @@ use super::{
 };
 use crate::container::{
     self,
+    enter::Entry,
+    passing,
     spawner::Spawner,
     spec::{Bind, ContainerSpec, Placed},
 };
@@ -23,11 +25,37 @@ use crate::container::{
 /// Time between SIGTERM and SIGKILL when a timeout ends a container, seconds.
 const TIMEOUT_GRACE_SECONDS: u32 = 10;
 
-/// The node's own containers.
-#[derive(Debug, Default)]
+/// The node's own containers. Clones share the spawner.
+#[derive(Debug, Clone, Default)]
 pub struct NodeContainers {
     /// Started with the first container, and again when it is gone.
-    spawner: Mutex<Option<Spawner>>,
+    spawner: Arc<Mutex<Option<Spawner>>>,
+}
+
+impl NodeContainers {
+    /// Lets a further process into the container of a running job; what answers ([`container::enter`]).
+    ///
+    /// # Errors
+    /// The spawner cannot be reached, nor another one started.
+    pub fn enter(&self, entry: &Entry) -> io::Result<OwnedFd> {
+        let (ours, theirs) = passing::pair()?;
+        self.ask(|spawner| spawner.enter(entry, theirs.as_fd()))?;
+        Ok(ours)
+    }
+
+    /// Asks the spawner, or another one if it is gone.
+    fn ask(&self, order: impl Fn(&Spawner) -> io::Result<()>) -> io::Result<()> {
+        let mut spawner = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = &*spawner {
+            match order(running) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    tracing::warn!("the spawner of containers is gone; starting another");
+                }
+                done => return done,
+            }
+        }
+        order(spawner.insert(Spawner::start(Path::new("/proc/self/exe"))?))
+    }
 }
 
 impl Containers for NodeContainers {
@@ -36,17 +64,7 @@ impl Containers for NodeContainers {
     }
 
     fn launch(&self, folder: &Path, lock: File) -> io::Result<()> {
-        let mut spawner = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = &*spawner {
-            match running.spawn(folder, lock.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    tracing::warn!("the spawner of containers is gone; starting another");
-                }
-                done => return done,
-            }
-        }
-        let started = spawner.insert(Spawner::start(Path::new("/proc/self/exe"))?);
-        started.spawn(folder, lock.as_fd())
+        self.ask(|spawner| spawner.spawn(folder, lock.as_fd()))
     }
 
     fn is_alive(&self, folder: &Path) -> bool {

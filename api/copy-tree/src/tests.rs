@@ -1,0 +1,192 @@
+//! Trees there and back, and streams that want more than they may.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    path::Path,
+};
+
+use expect_test::expect;
+use tar::{Builder, EntryType, Header};
+
+use super::*;
+
+fn copy(from: &Path, to: &Path, name: &str) -> Result<Copied, CopyError> {
+    let mut stream = Vec::new();
+    pack(from, &mut stream)?;
+    unpack(stream.as_slice(), &Place::of(to, name)?)
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// A stream of entries as somebody hostile would write it: kind, name, target or content.
+fn stream(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
+    let mut tar = Builder::new(Vec::new());
+    for (kind, name, text) in entries {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_mode(0o4755);
+        header.set_mtime(0);
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        let is_link = matches!(kind, EntryType::Symlink | EntryType::Link);
+        if is_link {
+            header.as_gnu_mut().unwrap().linkname[..text.len()].copy_from_slice(text.as_bytes());
+        }
+        let content = if is_link { "" } else { text };
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        tar.append(&header, content.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+const FOLDER: (EntryType, &str, &str) = (EntryType::Directory, "copy", "");
+const LAST: (EntryType, &str, &str) = (EntryType::Regular, "end", "");
+
+#[test]
+fn a_tree_is_the_same_at_the_other_end() {
+    let place = tempfile::tempdir().unwrap();
+    let from = place.path().join("from");
+    let long = "x".repeat(200);
+    fs::create_dir_all(from.join("a/closed")).unwrap();
+    fs::write(from.join("a/closed/file"), vec![7; 300_000]).unwrap();
+    fs::write(from.join(&long), "long").unwrap();
+    fs::write(from.join("tool"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(from.join("tool"), fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::set_permissions(from.join("a/closed"), fs::Permissions::from_mode(0o555)).unwrap();
+    symlink("../tool", from.join("a/link")).unwrap();
+    symlink("/etc/passwd", from.join("out")).unwrap();
+    std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
+    fs::create_dir(place.path().join("to")).unwrap();
+
+    let copied = copy(&from, &place.path().join("to"), "new").unwrap();
+    let to = place.path().join("to/new");
+    assert_eq!(fs::read(to.join("a/closed/file")).unwrap(), vec![7; 300_000]);
+    assert_eq!(fs::read(to.join(&long)).unwrap(), b"long");
+    assert_eq!(fs::read_link(to.join("a/link")).unwrap(), Path::new("../tool"));
+    assert_eq!((mode(&to.join("tool")), mode(&to.join("a/closed"))), (0o755, 0o555));
+    let time = |path: &Path| fs::metadata(path).unwrap().mtime();
+    assert_eq!(time(&to.join("tool")), time(&from.join("tool")));
+    assert!(!to.join("out").exists() && !to.join("socket").exists());
+    assert_eq!((copied.entries, copied.bytes, copied.left_out_count), (7, 300_014, 1));
+    assert_eq!(size_of(&from), 300_014);
+    // Once more over what is there.
+    copy(&from, &to, "again").unwrap();
+    copy(&from.join("tool"), &to.join("tool"), "").unwrap();
+    copy(&from.join("a/link"), &place.path().join("followed"), "").unwrap();
+    assert_eq!(fs::read(place.path().join("followed")).unwrap(), b"#!/bin/sh\n");
+}
+
+#[test]
+fn a_copy_goes_where_cp_would_put_it() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    fs::create_dir(at("folder")).unwrap();
+    assert_eq!(Place::of(&at("folder"), "x").unwrap().path(), at("folder/x"));
+    assert_eq!(Place::of(&at("new"), "x").unwrap().path(), at("new"));
+    assert_eq!(Place::of(Path::new("new"), "x").unwrap().path(), Path::new("./new"));
+    for (path, name) in [("no/new", "x"), ("new/", "x"), ("folder", ".."), ("folder", "")] {
+        assert!(Place::of(&at(path), name).is_err(), "{path}");
+    }
+}
+
+#[test]
+fn a_hostile_stream_writes_nothing_elsewhere() {
+    use EntryType::{Block, Char, Fifo, GNULongName, Link, Regular, Symlink, XHeader};
+
+    let place = tempfile::tempdir().unwrap();
+    let outside = place.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let mut told = String::new();
+    let streams: &[&[(EntryType, &str, &str)]] = &[
+        &[FOLDER, (Regular, "copy/../../outside/x", "owned"), LAST],
+        &[FOLDER, (Regular, "/outside/x", "owned"), LAST],
+        &[FOLDER, (Regular, "other", "owned"), LAST],
+        &[FOLDER, (Regular, "copy//x", "owned"), LAST],
+        &[FOLDER, (Symlink, "copy/l", "../outside"), (Regular, "copy/l/x", "owned"), LAST],
+        &[FOLDER, (Symlink, "copy/l", "/etc"), (Regular, "copy/l/x", "owned"), LAST],
+        &[FOLDER, (Symlink, "copy/l", "."), (Regular, "copy/l/x", "owned"), LAST],
+        &[(Symlink, "copy", "outside"), (Regular, "copy/x", "owned"), LAST],
+        &[FOLDER, (XHeader, "copy/x", "20 path=../outside/x"), LAST],
+        &[FOLDER, LAST, (Regular, "copy/x", "owned")],
+        &[FOLDER, (Regular, "copy/x", "whole")],
+        &[(GNULongName, "x", "y"), FOLDER],
+    ];
+    for (number, entries) in streams.iter().enumerate() {
+        let to = Place::of(&place.path().join(format!("to{number}")), "").unwrap();
+        let error = unpack(stream(entries).as_slice(), &to).unwrap_err().to_string();
+        told += &(error.replace(&place.path().display().to_string(), "PLACE") + "\n");
+    }
+    expect![[r#"
+        the other side sends no copy: it names "copy/../../outside/x"
+        the other side sends no copy: it names "/outside/x"
+        the other side sends no copy: it names "other"
+        the other side sends no copy: it names "copy//x"
+        cannot open the folder PLACE/to4/l
+        cannot open the folder PLACE/to5/l
+        cannot open the folder PLACE/to6/l
+        cannot open the folder PLACE/to7
+        the other side sends no copy: it holds extensions
+        the other side sends no copy: something follows its end
+        the copy broke off
+        the other side sends no copy: it names "y"
+    "#]]
+    .assert_eq(&told);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+
+    let odd = [
+        FOLDER,
+        (Link, "copy/hard", "/etc/passwd"),
+        (Char, "copy/c", ""),
+        (Block, "copy/b", ""),
+        (Fifo, "copy/f", ""),
+        (Symlink, "copy/up", "a/../../x"),
+        (Symlink, "copy/top", ".."),
+        (Regular, "copy/suid", "x"),
+        LAST,
+    ];
+    let to = Place::of(&place.path().join("odd"), "").unwrap();
+    let copied = unpack(stream(&odd).as_slice(), &to).unwrap();
+    assert_eq!((copied.entries, copied.left_out_count), (2, 6), "{copied:?}");
+    assert_eq!(mode(&to.path().join("suid")), 0o755);
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn half_a_file_gets_no_name() {
+    let place = tempfile::tempdir().unwrap();
+    let from = place.path().join("from");
+    fs::write(&from, vec![1; 100_000]).unwrap();
+    let mut stream = Vec::new();
+    pack(&from, &mut stream).unwrap();
+    for length in [0, 600, 50_000, 100_511, 100_864] {
+        let to = Place::of(&place.path().join("to"), "").unwrap();
+        let error = unpack(&stream[..length], &to).unwrap_err();
+        assert!(matches!(error, CopyError::Broken(_)), "{length}: {error}");
+        assert_eq!(to.path().exists(), length > 100_511, "{length}");
+    }
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn a_link_leads_out_if_it_may() {
+    let place = tempfile::tempdir().unwrap();
+    for (target, depth, out) in [
+        ("x", 0, false),
+        ("../x", 0, true),
+        ("../x", 1, false),
+        ("../../x", 1, true),
+        ("a/..", 1, true),
+        ("./../x", 1, false),
+    ] {
+        let name = if depth == 0 { "copy/l" } else { "copy/a/l" };
+        let entries =
+            [FOLDER, (EntryType::Directory, "copy/a", ""), (EntryType::Symlink, name, target), LAST];
+        let to = Place::of(&place.path().join(format!("{depth}{}", target.replace('/', "_"))), "").unwrap();
+        let copied = unpack(stream(&entries).as_slice(), &to).unwrap();
+        assert_eq!(copied.left_out_count == 1, out, "{target} at {depth}");
+    }
+}

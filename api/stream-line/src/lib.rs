@@ -1,0 +1,327 @@
+//! The WebSocket of a stream, as both of its ends have it: the client and the node. What is said over it:
+//! [`api::stream`].
+//!
+//! [`Line::next`] moves everything: it sends what is queued and hears what comes, both at once, so that two ends which send to
+//! each other never wait for each other. Its owner calls it in every turn of its loop, sends within [`Line::room`] and tells what
+//! has gone on ([`Line::took`]).
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use api::stream::{self, Channel, Control, Flow, MAX_STREAM_MESSAGE_BYTES, Malformed};
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{self, Message, protocol::WebSocketConfig},
+};
+
+/// Data that waits for the connection, bytes. What is more waits where it comes from.
+const MAX_QUEUED_BYTES: usize = 256 << 10;
+
+/// Messages that wait for the connection: a program may write single bytes.
+const MAX_QUEUED: usize = 256;
+
+/// Time for the last words: the other side may be gone.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a line ends.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The connection failed.
+    #[error("the connection broke")]
+    Broken(#[source] Box<tungstenite::Error>),
+    /// The other side closed it.
+    #[error("the connection was closed{0}")]
+    Closed(String),
+    /// The other side breaks the protocol.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// What comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Data. It counts as held until [`Line::took`].
+    Data(Channel, Bytes),
+    /// A word, never [`Control::Taken`].
+    Control(Control),
+    /// There is room again where there was none.
+    Room,
+}
+
+/// One end.
+#[derive(Debug)]
+pub struct Line<T> {
+    socket: WebSocketStream<T>,
+    flow: Flow,
+    queue: VecDeque<Message>,
+    queued_bytes: usize,
+    /// Bytes whose taking was not told yet.
+    owed: usize,
+    /// There was no room when it was last asked for.
+    was_full: std::cell::Cell<bool>,
+    /// Nothing can be sent any more. What the other side said before is still heard.
+    is_deaf: bool,
+}
+
+/// Limits of what the other side can make this one hold.
+#[must_use]
+pub fn limits() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MAX_STREAM_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_STREAM_MESSAGE_BYTES))
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
+    /// An end of an open WebSocket.
+    pub fn new(socket: WebSocketStream<T>) -> Self {
+        Self {
+            socket,
+            flow: Flow::default(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            owed: 0,
+            was_full: std::cell::Cell::new(false),
+            is_deaf: false,
+        }
+    }
+
+    /// Bytes that may be sent now. After 0 an [`Event::Room`] or further events come.
+    pub fn room(&self) -> usize {
+        let is_free = self.queued_bytes < MAX_QUEUED_BYTES && self.queue.len() < MAX_QUEUED;
+        let room = if is_free { self.flow.room() } else { 0 };
+        self.was_full.set(room == 0);
+        room
+    }
+
+    /// Sends data, within [`Self::room`].
+    pub fn send(&mut self, channel: Channel, bytes: &[u8]) {
+        self.flow.sent(bytes.len());
+        self.queued_bytes += bytes.len();
+        self.queue.push_back(Message::binary(stream::data(channel, bytes)));
+    }
+
+    /// Says a word.
+    pub fn say(&mut self, control: &Control) {
+        // Serialising the protocol's own types into memory does not fail.
+        if let Ok(text) = serde_json::to_string(control) {
+            self.queue.push_back(Message::text(text));
+        }
+    }
+
+    /// Data that came has gone where it should.
+    pub fn took(&mut self, bytes: usize) {
+        if let Some(Control::Taken { bytes }) = self.flow.took(bytes) {
+            self.owed += bytes;
+        }
+    }
+
+    /// What comes next. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`LineError`].
+    pub async fn next(&mut self) -> Result<Event, LineError> {
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, LineError>> {
+        loop {
+            if !self.is_deaf && self.poll_send(context).is_err() {
+                // The last word may be on its way; without one, hearing ends as well.
+                self.is_deaf = true;
+                self.queue.clear();
+            }
+            if self.was_full.get() && self.room() > 0 {
+                return Poll::Ready(Ok(Event::Room));
+            }
+            let message = ready!(Pin::new(&mut self.socket).poll_next(context));
+            let message = message.ok_or_else(|| LineError::Closed(String::new()))?.map_err(broken)?;
+            if let Some(event) = self.heard(message)? {
+                return Poll::Ready(Ok(event));
+            }
+        }
+    }
+
+    /// Sends as much as the connection takes.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), tungstenite::Error> {
+        while self.owed > 0 || !self.queue.is_empty() {
+            match Pin::new(&mut self.socket).poll_ready(context) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(ready) => ready?,
+            }
+            if self.owed > 0 {
+                let taken = Control::Taken { bytes: std::mem::take(&mut self.owed) };
+                self.say(&taken);
+                // Before the data that waits: the other side may wait for it.
+                self.queue.rotate_right(1);
+            }
+            if let Some(message) = self.queue.pop_front() {
+                if let Message::Binary(bytes) = &message {
+                    self.queued_bytes = self.queued_bytes.saturating_sub(bytes.len() - 1);
+                }
+                Pin::new(&mut self.socket).start_send(message)?;
+            }
+        }
+        match Pin::new(&mut self.socket).poll_flush(context) {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn heard(&mut self, message: Message) -> Result<Option<Event>, LineError> {
+        match message {
+            Message::Binary(message) => {
+                let (channel, data) = stream::parse_data(&message)?;
+                self.flow.received(data.len())?;
+                Ok(Some(Event::Data(channel, message.slice(1..))))
+            }
+            Message::Text(text) => match serde_json::from_str(&text) {
+                Ok(Control::Taken { bytes }) => {
+                    self.flow.was_taken(bytes)?;
+                    Ok(None)
+                }
+                Ok(control) => Ok(Some(Event::Control(control))),
+                Err(error) => Err(Malformed(format!("no word of it: {error}")).into()),
+            },
+            Message::Close(close) => {
+                let why = close.filter(|close| !close.reason.is_empty());
+                Err(LineError::Closed(why.map_or(String::new(), |close| format!(": {}", close.reason))))
+            }
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(None),
+        }
+    }
+
+    /// Sends what is queued, closes, and waits until the other side has heard it.
+    pub async fn close(mut self) {
+        let words = async {
+            for message in std::mem::take(&mut self.queue) {
+                self.socket.feed(message).await?;
+            }
+            self.socket.close(None).await?;
+            while let Some(Ok(_)) = self.socket.next().await {}
+            Ok::<(), tungstenite::Error>(())
+        };
+        // Who does not listen any more is told nothing.
+        let _ = timeout(CLOSE_DEADLINE, words).await;
+    }
+}
+
+fn broken(error: tungstenite::Error) -> LineError {
+    match error {
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+            LineError::Closed(String::new())
+        }
+        other => LineError::Broken(Box::new(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::run::Outcome;
+    use tokio::io::DuplexStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    async fn pair() -> (Line<DuplexStream>, Line<DuplexStream>) {
+        let (one, other) = tokio::io::duplex(4096);
+        let one = WebSocketStream::from_raw_socket(one, Role::Client, Some(limits())).await;
+        let other = WebSocketStream::from_raw_socket(other, Role::Server, Some(limits())).await;
+        (Line::new(one), Line::new(other))
+    }
+
+    /// Sends and takes so much; both ends do it at once over a connection that holds 4 KiB.
+    async fn exchange(mut line: Line<DuplexStream>, channel: Channel, total: usize) -> Line<DuplexStream> {
+        let (mut sent, mut taken) = (0, 0);
+        while sent < total || taken < total {
+            let room = line.room().min(total - sent);
+            if room > 0 {
+                line.send(channel, &vec![7; room]);
+                sent += room;
+            }
+            match line.next().await.unwrap() {
+                Event::Data(_, bytes) => {
+                    taken += bytes.len();
+                    line.took(bytes.len());
+                }
+                Event::Room => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        line
+    }
+
+    #[tokio::test]
+    async fn two_ends_that_send_more_than_fits_do_not_wait_for_each_other() {
+        let (one, other) = pair().await;
+        let total = 3 * stream::WINDOW_BYTES;
+        let exchanged = async {
+            tokio::join!(exchange(one, Channel::Input, total), exchange(other, Channel::Output, total))
+        };
+        let (mut one, mut other) = timeout(Duration::from_secs(60), exchanged).await.unwrap();
+        let ended = Control::Ended { outcome: Outcome::Exited { code: 7 } };
+        other.say(&ended);
+        let heard = async {
+            let heard = one.next().await.unwrap();
+            assert!(matches!(one.next().await, Err(LineError::Closed(_))));
+            heard
+        };
+        let ((), heard) = tokio::join!(other.close(), heard);
+        assert_eq!(heard, Event::Control(ended));
+    }
+
+    #[tokio::test]
+    async fn a_last_word_is_heard_by_one_that_cannot_send_any_more() {
+        let (mut one, mut other) = pair().await;
+        let ended = Control::Ended { outcome: Outcome::Exited { code: 7 } };
+        other.say(&ended);
+        assert!(timeout(Duration::from_millis(50), other.next()).await.is_err());
+        drop(other);
+        one.send(Channel::Input, &[0; 10_000]);
+        assert_eq!(one.next().await.unwrap(), Event::Control(ended));
+        assert!(one.next().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_sent_one_window() {
+        let (mut one, mut other) = pair().await;
+        let sending = async {
+            let mut sent = 0;
+            loop {
+                let room = one.room();
+                if room > 0 {
+                    one.send(Channel::Input, &vec![0; room]);
+                    sent += room;
+                    assert!(sent != stream::WINDOW_BYTES || one.room() == 0);
+                } else {
+                    one.next().await.unwrap();
+                }
+            }
+        };
+        let receiving = async {
+            let mut received = 0;
+            while received < stream::WINDOW_BYTES {
+                if let Event::Data(_, bytes) = other.next().await.unwrap() {
+                    received += bytes.len();
+                }
+            }
+            // Nothing more comes until it is taken.
+            assert!(timeout(Duration::from_millis(50), other.next()).await.is_err());
+            other.took(received);
+            assert!(matches!(other.next().await.unwrap(), Event::Data(..)));
+        };
+        tokio::select! {
+            () = receiving => {}
+            () = sending => {}
+        }
+    }
+}

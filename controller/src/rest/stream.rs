@@ -1,0 +1,208 @@
+//! `GET /v1/workflows/{id}/streams`: a user in a running job. Protocol: [`api::stream`].
+//!
+//! The upgrade is answered when the node has dialled, so all that can go wrong before is a problem document.
+
+use std::time::Duration;
+
+use access::{Principal, Refusal};
+use api::{
+    channel::FromServer,
+    problem::Problem,
+    run::{Outcome, WorkflowId},
+    stream::{DIAL_SECONDS, MAX_STREAM_MESSAGE_BYTES, StreamRequest},
+    workflow::{Stage, StageKind, Workflow},
+};
+use axum::{
+    Extension,
+    extract::{
+        Path, Query, State,
+        ws::{WebSocket, WebSocketUpgrade},
+    },
+    http::StatusCode,
+    response::Response,
+};
+use serde::Deserialize;
+
+use super::{find, log::stage_of};
+use crate::{
+    Controller, identity,
+    store::{RunRow, Store as _},
+    streams::{Place, bridge::bridge},
+};
+
+const TITLE: &str = "cannot open the stream";
+
+/// Tasks of one job that are looked through for the one wanted.
+const MAX_RUNS: u32 = 1_000_000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    stage: Option<String>,
+    task: Option<u32>,
+    request: String,
+}
+
+/// A stream to a running job: a program in it, its output, a port, its files. Answered by the upgrade to a WebSocket once the
+/// job's node has dialled. The messages: module `stream` of the crate `api`.
+#[utoipa::path(
+    get, path = "/v1/workflows/{id}/streams", tag = "workflows",
+    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
+        ("stage" = Option<String>, Query, description = "Name of the job; may be left out if there is one"),
+        ("task" = Option<u32>, Query, description = "FB_TASK_ID; default: the first that runs"),
+        ("request" = String, Query, description = "What is wanted, JSON: {\"what\":\"exec\",\"command\":[\"ls\"],\"terminal\":null,\
+            \"input\":false}, {\"what\":\"attach\",\"all\":false}, {\"what\":\"port\",\"port\":80}, \
+            {\"what\":\"copy-out\",\"path\":\"/x\"}, {\"what\":\"copy-in\",\"path\":\"/x\",\"name\":\"y\"}")),
+    responses((status = SWITCHING_PROTOCOLS, description = "A WebSocket"),
+        (status = BAD_REQUEST, body = Problem), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem),
+        (status = TOO_MANY_REQUESTS, body = Problem), (status = GATEWAY_TIMEOUT, body = Problem))
+)]
+pub(super) async fn stream(
+    State(controller): State<Controller>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Refusal> {
+    let request = StreamRequest::parse(&wanted.request)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, TITLE, error.to_string()))?;
+    let stop = controller.0.shutdown.clone();
+    // To its end and into the audit log, even if the user goes away in the middle.
+    let opening = tokio::spawn(audited(controller, principal, id, wanted, request));
+    let (place, node) = opening.await.map_err(|error| Refusal::internal(TITLE, &error))??;
+    let limited = upgrade.max_message_size(MAX_STREAM_MESSAGE_BYTES).max_frame_size(MAX_STREAM_MESSAGE_BYTES);
+    Ok(limited.on_upgrade(move |user| async move {
+        bridge(user, node, stop).await;
+        drop(place);
+    }))
+}
+
+type Opened = (Place<WebSocket>, WebSocket);
+
+async fn audited(
+    controller: Controller,
+    principal: Principal,
+    id: String,
+    wanted: Wanted,
+    request: StreamRequest,
+) -> Result<Opened, Refusal> {
+    let (action, mut subject) = (one_line(&request.words()), format!("/v1/workflows/{id}"));
+    let opened = open(&controller, &principal, &id, &wanted, request, &mut subject).await;
+    let outcome = match &opened {
+        Ok(_) => StatusCode::SWITCHING_PROTOCOLS.as_u16(),
+        Err(Refusal(problem)) => problem.status,
+    };
+    let access = &controller.0.access;
+    let recorded = access.record(&principal.name, &action, &subject, &outcome.to_string()).await;
+    recorded.map_err(|error| {
+        tracing::error!(action, subject, principal = principal.name, "audit log not written: {error}");
+        Refusal::internal("the stream could not be written to the audit log", &error)
+    })?;
+    opened
+}
+
+/// A command may hold anything; a line of the log is one.
+fn one_line(words: &str) -> String {
+    let mut line = String::new();
+    for char in words.chars() {
+        if char.is_control() { line.extend(char.escape_default()) } else { line.push(char) }
+    }
+    line
+}
+
+/// The node's socket. `subject` becomes what exactly is meant.
+async fn open(
+    controller: &Controller,
+    principal: &Principal,
+    id: &str,
+    wanted: &Wanted,
+    request: StreamRequest,
+    subject: &mut String,
+) -> Result<Opened, Refusal> {
+    let title = TITLE;
+    let view = find(controller, principal, id, title).await?;
+    let stage = stage_of(&view, wanted.stage.as_deref(), title)?;
+    if stage.kind != StageKind::Job {
+        let why = format!("{} is no job", stage.name);
+        return Err(Refusal::new(StatusCode::NOT_FOUND, title, why));
+    }
+    *subject = format!("/v1/workflows/{} job {}", view.summary.id, stage.name);
+    let row = running(controller, &view, stage, wanted.task).await?;
+    *subject = format!("{subject}[{}]", row.task);
+    let stream = identity::new_stream()
+        .ok_or_else(|| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, title, "no random bytes"))?;
+    let expected = controller.0.streams.expect(stream, row.run, row.node);
+    let (place, arrival) =
+        expected.map_err(|full| Refusal::new(StatusCode::TOO_MANY_REQUESTS, title, full.to_string()))?;
+    let (run, name) = (row.run, &row.node_name);
+    if !controller.0.fleet.tell(row.node, FromServer::OpenStream { stream, run, request }) {
+        let why = format!(
+            "the agent of {name}, where the job runs, is not connected; the job goes on, try again when it is back"
+        );
+        return Err(Refusal::new(StatusCode::CONFLICT, title, why));
+    }
+    match tokio::time::timeout(Duration::from_secs(DIAL_SECONDS), arrival).await {
+        Ok(Ok(socket)) => Ok((place, socket)),
+        Ok(Err(_)) => {
+            let why = format!("{name}, where the job runs, dialled and went away: try again");
+            Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, title, why))
+        }
+        Err(_) => {
+            let why = format!("{name}, where the job runs, did not dial within {DIAL_SECONDS} s: try again");
+            Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, title, why))
+        }
+    }
+}
+
+/// The attempt that runs of the task that is wanted.
+async fn running(
+    controller: &Controller,
+    view: &Workflow,
+    stage: &Stage,
+    task: Option<u32>,
+) -> Result<RunRow, Refusal> {
+    let title = TITLE;
+    let id: WorkflowId = view.summary.id;
+    let rows = controller.0.store.runs(id, Some(stage.index), MAX_RUNS).await;
+    let rows = rows.map_err(|error| Refusal::internal(title, &error))?;
+    let of_task = |row: &&RunRow| task.is_none_or(|task| task == row.task);
+    let runs = |row: &&RunRow| row.started.is_some() && row.ended.is_none();
+    if let Some(row) = rows.iter().filter(of_task).find(runs) {
+        return Ok(row.clone());
+    }
+    let name = match task {
+        Some(task) => format!("{}[{task}]", stage.name),
+        None => stage.name.clone(),
+    };
+    let last = rows.iter().filter(of_task).max_by_key(|row| (row.task, row.attempt));
+    let why = match last {
+        Some(RunRow { outcome: Some(outcome), ended: Some(_), .. }) => {
+            format!("{name} does not run: {}", ended(outcome))
+        }
+        Some(_) => format!("{name} does not run yet: its container is being prepared"),
+        None => format!("{name} does not run: it is {}", stage.state.as_str()),
+    };
+    Err(Refusal::new(StatusCode::CONFLICT, title, why))
+}
+
+fn ended(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Exited { code } => format!("it has ended with exit status {code}"),
+        Outcome::Signaled { signal } => format!("it was ended by signal {signal}"),
+        Outcome::OutOfMemory { .. } => "it was killed for memory".to_owned(),
+        Outcome::TimedOut { seconds } => format!("it was ended after {seconds} s"),
+        Outcome::Stopped { why }
+        | Outcome::Failed { why, .. }
+        | Outcome::Lost { why, .. }
+        | Outcome::Refused { why } => why.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_one_line_of_the_log() {
+        assert_eq!(one_line("exec sh -c a\nb\x1b[1m é"), "exec sh -c a\\nb\\u{1b}[1m é");
+    }
+}
