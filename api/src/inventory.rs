@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::MacAddr;
+use crate::{device::GrantableDevice, ids::MacAddr};
 
 /// Everything that a node reports of its hardware.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Inventory {
     pub gpus: Vec<Gpu>,
     /// InfiniBand and RoCE devices.
     pub infiniband: Vec<Infiniband>,
+    /// Devices that jobs can be granted, by name.
+    pub devices: Vec<GrantableDevice>,
     /// Facts that could not be read, each with its cause.
     pub gaps: Vec<Gap>,
 }

@@ -14,6 +14,7 @@
 //! | [`enroll`] | token for certificate, and the reports of a booting node |
 //! | [`channel`] | the frames between a running agent and the server |
 //! | [`inventory`] | hardware facts |
+//! | [`device`] | kinds and names of devices that jobs are granted |
 //! | [`run`] | what a node shall do for a workflow, and what became of it |
 //! | [`stream`] | a program in a running job, its output, ports and files: requests and messages |
 //! | [`access`] | REST: who is asking, API tokens, the audit log |
@@ -22,6 +23,7 @@
 
 pub mod access;
 pub mod channel;
+pub mod device;
 pub mod enroll;
 pub mod ids;
 pub mod image;

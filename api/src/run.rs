@@ -19,7 +19,10 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Digest, InvalidId, Timestamp, string_serde};
+use crate::{
+    device::DeviceName,
+    ids::{Digest, InvalidId, Timestamp, string_serde},
+};
 
 /// Largest body of one log request, bytes.
 pub const MAX_LOG_CHUNK_BYTES: usize = 1 << 20;
@@ -195,8 +198,8 @@ pub struct JobSpec {
     pub memory_bytes: u64,
     /// Limit of processes and threads.
     pub pids: u32,
-    /// Device nodes granted, such as `/dev/nvidia0`.
-    pub devices: Vec<String>,
+    /// Devices granted, by their names on the node.
+    pub devices: Vec<DeviceName>,
     /// `true`: a network namespace of its own with loopback alone.
     pub isolated_network: bool,
 }

@@ -1,13 +1,13 @@
 //! What jobs may use of a node, from its inventory. Pure.
 
-use api::inventory::Inventory;
-use planner::{Capacity, Core, NumaMemory};
+use api::{device::GrantableDevice, inventory::Inventory};
+use planner::{Capacity, Core, Device, NumaMemory};
 
 /// Memory that a node keeps for its system and the root image in RAM: a part of all of it, and at least so much, bytes.
 const SYSTEM_SHARE: u64 = 8;
 const SYSTEM_LEAST_BYTES: u64 = 512 << 20;
 
-/// The cores with their PUs, and the memory of each NUMA node less what the system keeps of it. Devices are not granted yet.
+/// The cores with their PUs, the memory of each NUMA node less what the system keeps of it, and the devices.
 pub(crate) fn of(inventory: &Inventory) -> Capacity {
     let topology = &inventory.topology;
     let core = |core: &api::inventory::Core| {
@@ -36,7 +36,12 @@ pub(crate) fn of(inventory: &Inventory) -> Capacity {
         let share = u128::from(kept) * u128::from(part.bytes) / u128::from(all.max(1));
         part.bytes = part.bytes.saturating_sub(u64::try_from(share).unwrap_or(u64::MAX));
     }
-    Capacity { cores, memory, devices: Vec::new() }
+    let device = |device: &GrantableDevice| Device {
+        kind: device.name.kind().to_string(),
+        name: device.name.to_string(),
+        numa: device.numa_node,
+    };
+    Capacity { cores, memory, devices: inventory.devices.iter().map(device).collect() }
 }
 
 #[cfg(test)]
@@ -59,6 +64,21 @@ mod tests {
         let capacity = of(&Inventory { topology, memory_bytes: 16 << 30, ..Inventory::default() });
         assert_eq!(capacity.cores[1], Core { pus: vec![1, 3], package: 0, numa: 1 });
         assert_eq!(capacity.memory, [0, 1].map(|numa| NumaMemory { numa, bytes: 7 << 30 }));
+    }
+
+    #[test]
+    fn devices_are_known_by_their_whole_names() {
+        let device = |name: &str, numa_node| GrantableDevice {
+            name: name.parse().unwrap(),
+            numa_node,
+            pci: None,
+            source: "built-in".to_owned(),
+        };
+        let devices = vec![device("nvidia.com/gpu=0", Some(1)), device("rdma/hca=mlx5_0", None)];
+        let expected =
+            [("nvidia.com/gpu", "nvidia.com/gpu=0", Some(1)), ("rdma/hca", "rdma/hca=mlx5_0", None)]
+                .map(|(kind, name, numa)| Device { kind: kind.to_owned(), name: name.to_owned(), numa });
+        assert_eq!(of(&Inventory { devices, ..Inventory::default() }).devices, expected);
     }
 
     #[test]

@@ -113,6 +113,8 @@ pub(crate) enum Effect {
     Arming(arming::Event),
     /// Ask the agent for a sign of life.
     Probe,
+    /// Tell who watches nodes, though the status may be the same: jobs are placed by what the inventory says.
+    Tell,
 }
 
 /// Limits that the steps use.
@@ -351,7 +353,7 @@ impl Life {
         self.inventory_known = true;
         let mut effects = Vec::new();
         if changed {
-            effects.push(info("sent a new inventory"));
+            effects.extend([info("sent a new inventory"), Effect::Tell]);
         }
         if self.phase == Phase::Enrolled {
             self.enter(Phase::Ready, now);

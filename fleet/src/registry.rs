@@ -163,6 +163,8 @@ pub(crate) struct Change<'a> {
     now: Timestamp,
     limits: &'a Limits,
     events: Vec<(u64, NodeEvent)>,
+    /// Who watches is told, whatever the status is.
+    tell: bool,
 }
 
 impl Change<'_> {
@@ -176,6 +178,7 @@ impl Change<'_> {
                 Effect::Arming(event) => {
                     let _noted = self.token(event);
                 }
+                Effect::Tell => self.tell = true,
                 Effect::Probe => {
                     if let Some(connection) = &self.entry.connection {
                         // A full queue has frames in it, whose acknowledgements are signs of life too.
@@ -267,9 +270,9 @@ impl Registry {
         let State { nodes, tokens, pending, .. } = &mut *state;
         let entry = nodes.get_mut(&id)?;
         let (before, status) = (entry.row(), entry.status(&self.limits));
-        let mut running = Change { entry, now, limits: &self.limits, events: Vec::new() };
+        let mut running = Change { entry, now, limits: &self.limits, events: Vec::new(), tell: false };
         let value = change(&mut running);
-        let events = running.events;
+        let Change { events, tell, .. } = running;
         let after = entry.row();
         if before.arming != after.arming {
             before.arming.tokens().for_each(|token| {
@@ -285,7 +288,7 @@ impl Registry {
         }
         let mut now_status = entry.status(&self.limits);
         let last_seen = std::mem::replace(&mut now_status.last_seen, status.last_seen);
-        if now_status != status {
+        if tell || now_status != status {
             now_status.last_seen = last_seen;
             // Nobody watching is no error.
             let _ = self.updates.send(NodeUpdate { id, name: entry.name.clone(), status: now_status });
@@ -464,4 +467,25 @@ fn worth_writing(mut row: NodeRow) -> NodeRow {
     row.life.last_seen = None;
     row.life.percent = None;
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Deadlines;
+
+    #[test]
+    fn who_watches_hears_of_another_inventory_though_the_status_is_the_same() {
+        let now = Timestamp(0);
+        let limits = Limits { deadlines: Deadlines::default(), grace_seconds: 30 };
+        let registry = Registry::new(Vec::new(), limits, now);
+        let id = NodeId(uuid::Uuid::from_u128(7));
+        let _later = registry.register(id, "n1".parse().unwrap(), now);
+        let mut updates = registry.watch();
+        for changed in [false, true] {
+            let event = lifecycle::Event::InventoryStored { changed };
+            let _later = registry.update(id, now, |change| change.live(event));
+            assert_eq!(updates.try_recv().is_ok(), changed);
+        }
+    }
 }

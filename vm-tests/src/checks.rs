@@ -2,6 +2,7 @@
 
 pub(crate) mod booting;
 pub(crate) mod conformance;
+mod devices;
 pub(crate) mod escapes;
 mod importing;
 mod inside_a_job;
@@ -61,6 +62,7 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "streams-ports-of-jobs", needs: BOTH, run: streams::ports },
     Check { name: "streams-files-both-ways", needs: BOTH, run: streams::copies },
     Check { name: "streams-output-to-the-end", needs: BOTH, run: streams::output },
+    Check { name: "devices-are-granted-to-one-at-a-time", needs: FIRST, run: devices::granted },
     Check { name: "exit-7-while-the-agent-is-away", needs: BOTH, run: interruptions::agent_away },
     Check { name: "workflow-outlives-kill-9-of-the-server", needs: BOTH, run: interruptions::server_away },
     Check { name: "paused-and-resumed", needs: BOTH, run: life_cycle::paused },

@@ -1,6 +1,6 @@
 //! What the shape cannot say: rules of names and paths, and what only the whole document shows.
 
-use api::problem::Mistake;
+use api::{device::DeviceKind, problem::Mistake};
 use yaml_tree::{Tree, did_you_mean};
 
 use crate::{MAX_JOBS, MAX_TASKS, TaskArray, Workflow, located, raw};
@@ -85,6 +85,18 @@ pub(crate) fn place(value: &str, path: &str, notes: &mut Notes<'_>) {
     if first.is_none_or(|first| OF_THE_SYSTEM.contains(&first)) {
         let message = format!("nothing can be put at {value:?}");
         notes.hint(path, &message, "choose a path outside of /dev, /proc and /sys");
+    }
+}
+
+/// What sort of device a job wants.
+pub(crate) fn device_kind(kind: &str, path: &str, notes: &mut Notes<'_>) {
+    // That of the defaults is looked at with every job.
+    if kind.parse::<DeviceKind>().is_err() && !notes.has(path) {
+        notes.hint(
+            path,
+            &format!("{kind:?} is no kind of devices"),
+            "use VENDOR/CLASS, such as nvidia.com/gpu: 1",
+        );
     }
 }
 

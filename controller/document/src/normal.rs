@@ -466,6 +466,11 @@ fn resource(own: &raw::Resource, default: &raw::Resource, path: &str, notes: &mu
     let affinity = own.cpu.affinity.as_ref().or(default.cpu.affinity.as_ref());
     let memory = own.memory.size.as_ref().or(default.memory.size.as_ref());
     let by_core = own.memory.by_core.or(own.by_core).or(default.memory.by_core).or(default.by_core);
+    for (devices, path) in [(&own.devices, path), (&default.devices, "defaults.job")] {
+        for kind in devices.keys() {
+            check::device_kind(kind, &format!("{path}.resource.devices.{kind}"), notes);
+        }
+    }
     let mut devices = default.devices.clone();
     devices.extend(own.devices.clone());
     devices.retain(|_, count| *count > 0);

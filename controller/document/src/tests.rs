@@ -126,7 +126,7 @@ jobs:
   cc:
     image: docker://alpine
     script: echo
-    resource: { cpu: { cores: 0 } }
+    resource: { cpu: { cores: 0 }, devices: { gpu: 1 } }
   d:
     command: [x]
   e:
@@ -413,6 +413,7 @@ fn every_mistake_of_meaning_is_told_at_once() {
             22:67: jobs.b.mounts./: nothing can be put at "/" (choose a path outside of /dev, /proc and /sys)
             25:13: jobs.cc.script: the script has no #! line (begin it with its interpreter, such as #!/bin/sh)
             26:31: jobs.cc.resource.cpu.cores: a job needs at least one core
+            26:52: jobs.cc.resource.devices.gpu: "gpu" is no kind of devices (use VENDOR/CLASS, such as nvidia.com/gpu: 1)
             28:5: jobs.d: the job has no image (such as `image: {uri: docker://alpine}`)
             30:5: jobs.e: the job has no command and no script (such as `command: [/bin/true]`)
             34:34: jobs.f.task-array.end: the array has 4000000001 tasks; at most 1000000 are taken (make it several jobs)

@@ -92,7 +92,7 @@ impl Free {
         let tightest = free
             .values()
             .filter(|cores| cores.len() >= wanted && free_near(cores) >= request.memory_bytes)
-            .min_by_key(|cores| cores.len());
+            .min_by_key(|cores| (self.devices_far(capacity, request, cores), cores.len()));
         if let Some(cores) = tightest {
             let domain = numas_of(capacity, cores);
             let mut cores = cores.clone();
@@ -128,6 +128,20 @@ impl Free {
             let near = capacity.memory.iter().filter(|memory| numas.contains(&memory.numa));
             *count >= request.cores && near.map(|memory| memory.bytes).sum::<u64>() >= request.memory_bytes
         })
+    }
+
+    /// How many of the devices wanted are not free near these cores.
+    fn devices_far(&self, capacity: &Capacity, request: &Request, cores: &[u32]) -> usize {
+        let near = numas_of(capacity, cores);
+        let far = |(kind, &count): (&String, &u32)| {
+            let is_near = |device: &&crate::Device| {
+                device.kind == *kind
+                    && device.numa.is_some_and(|numa| near.contains(&numa))
+                    && self.devices.contains(&device.name)
+            };
+            (count as usize).saturating_sub(capacity.devices.iter().filter(is_near).count())
+        };
+        request.devices.iter().map(far).sum()
     }
 
     /// 0 for a core near a free device that is wanted, 1 for others.

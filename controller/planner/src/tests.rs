@@ -123,6 +123,27 @@ fn devices_come_from_near_the_cores() {
 }
 
 #[test]
+fn a_job_goes_where_a_device_is_free_not_where_cores_are_scarce() {
+    let mut cluster = cluster(vec![node(1, 2, 1, 2)]);
+    let with = |key| Request {
+        devices: BTreeMap::from([("gpu".to_owned(), 1)]),
+        ..request(key, 1, Affinity::Numa, 1)
+    };
+    check(
+        &mut cluster,
+        &[with(1), with(2), with(3)],
+        0,
+        &expect![[r#"
+            1 on n1: cpus [0] memory 0:1G gpu0
+            2 on n1: cpus [2] memory 1:1G gpu1
+        "#]],
+    );
+    assert_eq!(cluster.why(&with(3)), ["n1: 0 gpu free, 1 wanted"]);
+    let four = Request { devices: BTreeMap::from([("gpu".to_owned(), 4)]), ..with(4) };
+    assert_eq!(cluster.why(&four), ["it wants 4 gpu, and the largest node for it has 2 gpu (n1)"]);
+}
+
+#[test]
 fn the_head_of_the_queue_is_not_delayed() {
     let mut cluster = cluster(vec![node(1, 1, 1, 4)]);
     let limited =

@@ -294,7 +294,8 @@ fn granted(node: &str, grant: Option<&Grant>) -> String {
     let Some(grant) = grant else { return format!("goes to {node}") };
     let cpus: Vec<String> = grant.cpus.iter().map(u32::to_string).collect();
     let memory: u64 = grant.memory.iter().map(|(_, bytes)| bytes).sum();
-    format!("goes to {node}, CPUs {}, {} MiB", cpus.join(","), memory >> 20)
+    let devices: String = grant.devices.iter().map(|name| format!(", {name}")).collect();
+    format!("goes to {node}, CPUs {}, {} MiB{devices}", cpus.join(","), memory >> 20)
 }
 
 impl Flow {

@@ -94,6 +94,8 @@ impl Flow {
             let &(digest, size) = self.inline.get(&file_key(&job.name, path))?;
             files.push(JobFile { path: path.clone(), digest, size, executable: false });
         }
+        // The planner knows them as text; what a node offers is a name.
+        let devices = devices.iter().map(|name| name.parse().ok()).collect::<Option<Vec<_>>>()?;
         let cwd = job.cwd.clone().or_else(|| image.run.working_dir.clone());
         Some(JobSpec {
             image: image.root.digest,

@@ -210,6 +210,43 @@ fn hello() {
 }
 
 #[test]
+fn devices_are_granted_by_name_and_waited_for() {
+    let mut stage = Stage::new(&[(1, 4), (2, 4)]);
+    let device = |name: &str| planner::Device {
+        kind: "nvidia.com/gpu".to_owned(),
+        name: format!("nvidia.com/gpu={name}"),
+        numa: None,
+    };
+    let mut with_gpus = facts(2, 4, "boot1");
+    with_gpus.capacity.devices = vec![device("0"), device("1")];
+    stage.engine.node_is(with_gpus, at(0));
+    let job = |name: &str, count: u32| {
+        format!(
+            "  {name}: {{image: docker://a, command: [x], resource: {{memory: {{size: 1GiB}}, devices: {{nvidia.com/gpu: {count}}}}}}}\n"
+        )
+    };
+    let text = format!("version: v1\njobs:\n{}{}{}", job("a", 1), job("b", 2), job("c", 3));
+    let id = stage.submit(&text, 1);
+    let granted = |stage: &Stage, subject: &str| {
+        let (run, _) = stage.runs[subject];
+        let spec = stage.engine.flow_of(run).unwrap().spec(run, &Surroundings::default()).unwrap();
+        let Work::Job(job) = spec.work else { panic!() };
+        job.devices.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(granted(&stage, "job a"), ["nvidia.com/gpu=0"]);
+    let why: Vec<String> =
+        stage.engine.why(id, at(2)).unwrap().into_iter().flat_map(|waiting| waiting.reasons).collect();
+    expect![[r#"
+        n2: 1 nvidia.com/gpu free, 2 wanted
+        n1: too small
+        it wants 3 nvidia.com/gpu, and the largest node for it has 2 nvidia.com/gpu (n2)"#]]
+    .assert_eq(&why.join("\n"));
+    stage.end("job a", OK, 3);
+    assert_eq!(granted(&stage, "job b"), ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]);
+    assert!(stage.lines.contains("job b goes to n2, CPUs 0, 1024 MiB, nvidia.com/gpu=0, nvidia.com/gpu=1"));
+}
+
+#[test]
 fn data_goes_where_the_volume_is() {
     let mut stage = Stage::new(&[(1, 2), (2, 4)]);
     stage.submit(

@@ -41,6 +41,7 @@ fn script(life: Life, events: Vec<(i64, Event)>) -> (Life, String) {
                 Effect::Record(_, text) => format!(" | ! {text}"),
                 Effect::Arming(event) => format!(" | token: {event:?}"),
                 Effect::Probe => " | probe".to_owned(),
+                Effect::Tell => " | told".to_owned(),
             };
         }
         lines.push('\n');
@@ -225,7 +226,7 @@ fn an_ordered_reboot() {
         60  rebooting
         70  offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
         80  enrolled | token: Connected | agent 0.1.0 connected
-        81  ready | sent a new inventory | ready 11.0 s after its first request
+        81  ready | sent a new inventory | told | ready 11.0 s after its first request
     "#]]
     .assert_eq(&lines);
 }

@@ -1,4 +1,4 @@
-//! The hardware facts of a node ([`api::inventory::Inventory`]) from sysfs, procfs, hwloc and `nvidia-smi`: blocking,
+//! The hardware facts of a node ([`api::inventory::Inventory`]) from sysfs, procfs, hwloc, `nvidia-smi` and CDI specs: blocking,
 //! without tokio (ring 1). The agent calls [`Collector::collect`] on a thread of its own.
 //!
 //! Nothing here fails: what is missing, unreadable, too large or no text becomes a [`api::inventory::Gap`]. Every read
@@ -14,7 +14,10 @@
 //!
 //! A capture has no addresses of network interfaces, since they are not in sysfs.
 
+mod cdi;
+pub mod devices;
 mod disk;
+pub mod edits;
 mod gpu;
 mod infiniband;
 mod nic;
@@ -22,6 +25,7 @@ mod nvidia;
 mod nvidia_smi;
 mod pci;
 mod read;
+pub mod soname;
 mod system;
 mod topology;
 
@@ -67,6 +71,7 @@ impl Collector {
         let disks = disk::collect(&mut read);
         let infiniband = infiniband::collect(&mut read, &pci);
         let gpus = gpu::collect(&mut read, &pci, &mut self.nvidia);
+        let devices = devices::collect(&mut read, &pci);
         Inventory {
             system: system::system(&mut read),
             os: system::os(&mut read),
@@ -77,6 +82,7 @@ impl Collector {
             disks,
             gpus,
             infiniband,
+            devices,
             gaps: read.into_gaps(),
         }
     }

@@ -24,7 +24,7 @@ pub enum DeviceKind {
     Character,
 }
 
-/// Devices that may be opened for reading and writing, never made.
+/// Devices that may be opened, never made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Grant {
     /// Of which kind.
@@ -33,10 +33,16 @@ pub struct Grant {
     pub major: u32,
     /// Minor number; `None` for all.
     pub minor: Option<u32>,
+    /// For reading.
+    pub read: bool,
+    /// For writing.
+    pub write: bool,
 }
 
-/// `BPF_DEVCG_ACC_MKNOD` (`linux/bpf.h`). What is read and what is written is granted together.
+/// `BPF_DEVCG_ACC_MKNOD`, `_READ` and `_WRITE` (`linux/bpf.h`).
 const MAKE: i32 = 1;
+const READ: i32 = 2;
+const WRITE: i32 = 4;
 
 fn program(grants: &[Grant]) -> Vec<Instruction> {
     if grants.is_empty() {
@@ -50,8 +56,9 @@ fn program(grants: &[Grant]) -> Vec<Instruction> {
         op(LOAD_WORD, 5, 1, 8, 0),
         op(MOV_REGISTER, 3, 2, 0, 0),
         op(RIGHT, 3, 0, 0, 16),
-        op(AND, 3, 0, 0, MAKE),
-        op(JUMP_NOT_EQUAL, 3, 0, REJECT, 0),
+        op(MOV_REGISTER, 6, 3, 0, 0),
+        op(AND, 6, 0, 0, MAKE),
+        op(JUMP_NOT_EQUAL, 6, 0, REJECT, 0),
         op(AND, 2, 0, 0, 0xffff),
     ];
     for grant in grants {
@@ -60,11 +67,17 @@ fn program(grants: &[Grant]) -> Vec<Instruction> {
             DeviceKind::Character => 2,
         };
         // Each test that fails jumps over those that are left, to the next grant.
-        let minor = grant.minor.map(|minor| op(JUMP_NOT_EQUAL, 5, 0, 1, number(minor)));
-        let left = i16::from(minor.is_some()) + 1;
+        let withheld = if grant.read { 0 } else { READ } | if grant.write { 0 } else { WRITE };
+        let access =
+            [op(MOV_REGISTER, 6, 3, 0, 0), op(AND, 6, 0, 0, withheld), op(JUMP_NOT_EQUAL, 6, 0, 1, 0)];
+        let access = if withheld == 0 { &[] } else { access.as_slice() };
+        let mut left = 1 + if withheld == 0 { 0 } else { 3 };
+        let minor = grant.minor.map(|minor| op(JUMP_NOT_EQUAL, 5, 0, left, number(minor)));
+        left += i16::from(minor.is_some());
         code.push(op(JUMP_NOT_EQUAL, 2, 0, left + 1, kind));
         code.push(op(JUMP_NOT_EQUAL, 4, 0, left, number(grant.major)));
         code.extend(minor);
+        code.extend_from_slice(access);
         code.push(op(JUMP, 0, 0, PASS, 0));
     }
     code.push(op(JUMP, 0, 0, REJECT, 0));
@@ -85,8 +98,8 @@ mod tests {
     use super::*;
     use crate::bpf::tests::Machine;
 
-    const READ: u32 = 2;
-    const WRITE: u32 = 4;
+    const READ: u32 = super::READ.cast_unsigned();
+    const WRITE: u32 = super::WRITE.cast_unsigned();
     const BLOCK: u32 = 1;
     const CHARACTER: u32 = 2;
 
@@ -98,16 +111,24 @@ mod tests {
 
     #[test]
     fn what_is_granted_may_be_opened_and_nothing_be_made() {
-        let character = |major, minor| Grant { kind: DeviceKind::Character, major, minor };
+        let character =
+            |major, minor| Grant { kind: DeviceKind::Character, major, minor, read: true, write: true };
         let grants = [
+            Grant { write: false, ..character(1, Some(9)) },
+            Grant { read: false, ..character(7, None) },
             character(1, Some(3)),
             character(136, None),
-            Grant { kind: DeviceKind::Block, major: 8, minor: Some(1) },
+            Grant { kind: DeviceKind::Block, ..character(8, Some(1)) },
         ];
         for (access, kind, numbers, expected) in [
             (READ, CHARACTER, (1, 3), true),
             (READ | WRITE, CHARACTER, (1, 3), true),
             (READ, CHARACTER, (1, 5), false),
+            (READ, CHARACTER, (1, 9), true),
+            (WRITE, CHARACTER, (1, 9), false),
+            (READ | WRITE, CHARACTER, (1, 9), false),
+            (READ, CHARACTER, (7, 1), false),
+            (WRITE, CHARACTER, (7, 1), true),
             (READ, BLOCK, (1, 3), false),
             (WRITE, CHARACTER, (136, 77), true),
             (WRITE, BLOCK, (136, 77), false),
@@ -125,8 +146,10 @@ mod tests {
     /// The kernel's verifier reads it, as root.
     #[test]
     fn privileged_the_kernel_takes_the_program() {
-        let all = |minor| Grant { kind: DeviceKind::Character, major: 4095, minor };
-        load(&[all(None), all(Some(0x000f_ffff)), Grant { kind: DeviceKind::Block, ..all(None) }]).unwrap();
+        let all = |minor| Grant { kind: DeviceKind::Character, major: 4095, minor, read: true, write: true };
+        let limited = Grant { write: false, ..all(Some(7)) };
+        let block = Grant { kind: DeviceKind::Block, ..all(None) };
+        load(&[limited, all(None), all(Some(0x000f_ffff)), block]).unwrap();
         load(&[]).unwrap();
     }
 }

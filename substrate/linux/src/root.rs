@@ -252,6 +252,29 @@ impl Root {
         write().map_err(|errno| self.error("write the link", path, errno))
     }
 
+    /// Makes the node of a device; `kind` is that of a device.
+    ///
+    /// # Errors
+    /// Something has its name (`EEXIST`), its parent does not exist; `EPERM` without `CAP_MKNOD`.
+    pub fn make_device(
+        &self,
+        path: &Path,
+        kind: FileType,
+        numbers: (u32, u32),
+        as_: Ownership,
+    ) -> Result<()> {
+        let make = || {
+            let (folder, name) = self.parent(path)?;
+            let (device, mode) = (rustix::fs::makedev(numbers.0, numbers.1), Mode::from_raw_mode(as_.mode));
+            rustix::fs::mknodat(&folder, name, kind, mode, device)?;
+            let (uid, gid) = (Some(Uid::from_raw(as_.uid)), Some(Gid::from_raw(as_.gid)));
+            rustix::fs::chownat(&folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+            // What was made a moment ago is no link, and nobody else is here to make it one.
+            rustix::fs::chmodat(&folder, name, mode, AtFlags::empty())
+        };
+        make().map_err(|errno| self.error("make the device", path, errno))
+    }
+
     /// Removes a file or link. `false` if there was none.
     ///
     /// # Errors

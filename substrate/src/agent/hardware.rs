@@ -1,13 +1,14 @@
-//! Keeps the inventory: collected at the start, and again after the kernel says that devices, links or addresses changed.
+//! Keeps the inventory: collected at the start, and again after the kernel says that devices, links, addresses or CDI specs
+//! changed.
 //!
 //! A plain thread of its own, because a sick device can hold a read of sysfs for ever: then the node keeps its last
 //! inventory and everything else goes on. Two netlink sockets say when to look: kernel uevents (devices) and routing
-//! (links and addresses), see netlink(7).
+//! (links and addresses), see netlink(7); and inotify(7) for the folders of CDI specs, and those in which they are made.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
@@ -17,8 +18,11 @@ use api::inventory::Inventory;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    sys::{
+        inotify::{AddWatchFlags, InitFlags, Inotify},
+        socket::{
+            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+        },
     },
 };
 use tokio::sync::watch;
@@ -51,11 +55,12 @@ pub fn watch_inventory(root: PathBuf) -> io::Result<watch::Receiver<Option<Arc<I
     Ok(receiver)
 }
 
-fn keep(root: &std::path::Path, inventory: &watch::Sender<Option<Arc<Inventory>>>) {
+fn keep(root: &Path, inventory: &watch::Sender<Option<Arc<Inventory>>>) {
     // Listening first, so that no change falls between the first collection and the first wait.
-    let changes = Changes::listen();
+    let changes = Changes::listen(root);
     let mut collector = inventory::Collector::new(root);
     while !inventory.is_closed() {
+        changes.watch_specs();
         let found = collector.collect();
         inventory.send_if_modified(|known| {
             let changed = known.as_deref() != Some(&found);
@@ -66,6 +71,7 @@ fn keep(root: &std::path::Path, inventory: &watch::Sender<Option<Arc<Inventory>>
                     nics = found.nics.len(),
                     disks = found.disks.len(),
                     gpus = found.gpus.len(),
+                    devices = found.devices.len(),
                     gaps = found.gaps.len(),
                     "inventory collected"
                 );
@@ -79,13 +85,15 @@ fn keep(root: &std::path::Path, inventory: &watch::Sender<Option<Arc<Inventory>>
     }
 }
 
-/// The netlink sockets that could be opened; without any only [`RECHECK`] counts.
+/// The netlink sockets that could be opened, and what tells of CDI specs; without any only [`RECHECK`] counts.
 struct Changes {
+    root: PathBuf,
     sockets: Vec<OwnedFd>,
+    specs: Option<Inotify>,
 }
 
 impl Changes {
-    fn listen() -> Self {
+    fn listen(root: &Path) -> Self {
         let wanted = [
             (SockProtocol::NetlinkKObjectUEvent, UEVENTS),
             (SockProtocol::NetlinkRoute, LINKS_AND_ADDRESSES),
@@ -97,7 +105,29 @@ impl Changes {
                 Err(errno) => tracing::warn!(?protocol, %errno, "cannot listen for changes of the hardware"),
             }
         }
-        Self { sockets }
+        let specs = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK);
+        let specs =
+            specs.inspect_err(|errno| tracing::warn!(%errno, "cannot listen for changes of CDI specs")).ok();
+        Self { root: root.to_owned(), sockets, specs }
+    }
+
+    /// Listens for changes in the folders of specs. A folder that does not exist is heard of when it is made; one that is
+    /// watched already stays so.
+    fn watch_specs(&self) {
+        let Some(specs) = &self.specs else { return };
+        let made = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
+        let changed = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE;
+        for folder in inventory::devices::SPEC_FOLDERS {
+            let folder = self.root.join(folder.trim_start_matches('/'));
+            for (path, events) in [(folder.parent(), made), (Some(folder.as_path()), made | changed)] {
+                match path.map(|path| specs.add_watch(path, events)) {
+                    Some(Err(errno)) if errno != Errno::ENOENT => {
+                        tracing::warn!(%errno, folder = %folder.display(), "cannot listen for changes of CDI specs");
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// Returns after a crowd of changes, or after [`RECHECK`].
@@ -113,8 +143,8 @@ impl Changes {
     }
 
     fn happen_within(&self, limit: Duration) -> bool {
-        let mut waits: Vec<_> =
-            self.sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
+        let all = self.sockets.iter().map(OwnedFd::as_fd).chain(self.specs.iter().map(Inotify::as_fd));
+        let mut waits: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         match poll(&mut waits, limit) {
             Ok(ready) => ready > 0,
@@ -129,6 +159,7 @@ impl Changes {
 
     /// Reads all that came. What it says does not matter, and when the kernel dropped some (`ENOBUFS`) neither.
     fn forget(&self) {
+        while self.specs.as_ref().is_some_and(|specs| specs.read_events().is_ok()) {}
         let mut buffer = [0; 16 << 10];
         for socket in &self.sockets {
             while matches!(
@@ -152,12 +183,32 @@ mod tests {
 
     #[test]
     fn both_sockets_open_and_nothing_is_waited_for_longer_than_said() {
-        let changes = Changes::listen();
+        let changes = Changes::listen(Path::new("/"));
         assert_eq!(changes.sockets.len(), 2);
         changes.forget();
         let start = crate::clock::monotonic();
         changes.happen_within(Duration::from_millis(50));
         assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn specs_are_heard_of_in_folders_that_are_not_there_yet() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("etc")).unwrap();
+        let changes =
+            Changes { root: root.path().to_owned(), sockets: Vec::new(), ..Changes::listen(root.path()) };
+        let hears = |change: &dyn Fn()| {
+            changes.forget();
+            changes.watch_specs();
+            let before = changes.happen_within(Duration::ZERO);
+            change();
+            (before, changes.happen_within(Duration::from_millis(100)))
+        };
+        let (folder, spec) = (root.path().join("etc/cdi"), root.path().join("etc/cdi/x.json"));
+        assert_eq!(hears(&|| std::fs::create_dir(&folder).unwrap()), (false, true));
+        assert_eq!(hears(&|| std::fs::write(&spec, "{}").unwrap()), (false, true));
+        assert_eq!(hears(&|| std::fs::remove_file(&spec).unwrap()), (false, true));
+        assert_eq!(hears(&|| {}), (false, false));
     }
 
     #[tokio::test]

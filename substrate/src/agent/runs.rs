@@ -12,6 +12,7 @@
 //! | [`folder`] | what is on disk of a run |
 //! | [`life`] | a run from its acceptance to its end |
 //! | [`job`], [`node_containers`], [`artifacts`], [`images`] | containers, and what they need |
+//! | [`devices`] | what granted devices are, and which run has them |
 //! | [`volumes`], [`transfer`], [`public_http`], [`reach`] | folders of workflows; files into and out of them |
 //! | [`fitness`], [`site_programs`] | whether jobs can begin here; what the site wants done before and after each |
 //! | [`log`] | logs to the server |
@@ -22,6 +23,7 @@
 
 pub mod artifacts;
 pub(super) mod changes;
+pub mod devices;
 pub mod fitness;
 pub mod folder;
 pub mod images;
@@ -59,6 +61,7 @@ use tokio::{
 pub use self::state::Order;
 use self::{
     artifacts::Artifacts,
+    devices::Claims,
     fitness::Fitness,
     folder::{FolderError, RunFolder, StopOrder},
     images::{Images, Mounting},
@@ -120,6 +123,8 @@ pub struct Places {
     pub authorities: PathBuf,
     /// The site's programs before and after jobs.
     pub site: PathBuf,
+    /// The machine's root, for its devices and the CDI specs of these.
+    pub machine: PathBuf,
 }
 
 impl Default for Places {
@@ -131,6 +136,7 @@ impl Default for Places {
             volumes: "/var/lib/bedplate/volumes".into(),
             authorities: "/etc/ssl/certs/ca-certificates.crt".into(),
             site: "/etc/bedplate".into(),
+            machine: "/".into(),
         }
     }
 }
@@ -153,6 +159,8 @@ pub struct Node<C> {
     pub fitness: Fitness,
     /// What the site wants done before and after each.
     pub site_programs: SitePrograms,
+    /// Devices that runs have.
+    pub claims: Claims,
     changes: changes::Changes,
 }
 
@@ -170,8 +178,19 @@ impl<C: Containers> Node<C> {
         let volumes = Volumes::new(places.volumes.clone());
         let fitness = Fitness::new(vec![places.runs.clone(), places.artifacts.clone()]);
         let site_programs = SitePrograms::new(places.site.clone());
-        let changes = changes::Changes::default();
-        Self { places, servers, artifacts, images, volumes, containers, fitness, site_programs, changes }
+        let (claims, changes) = (Claims::default(), changes::Changes::default());
+        Self {
+            places,
+            servers,
+            artifacts,
+            images,
+            volumes,
+            containers,
+            fitness,
+            site_programs,
+            claims,
+            changes,
+        }
     }
 }
 
@@ -225,7 +244,16 @@ pub async fn keep<C: Containers>(
         usages: VecDeque::new(),
     };
     keeper.node.volumes.finish_removals();
-    for (folder, spec) in RunFolder::all(&keeper.node.places.runs)? {
+    let found = RunFolder::all(&keeper.node.places.runs)?;
+    // What is not over has its devices before anything new begins.
+    for (folder, spec) in &found {
+        if let (RunState::Preparing {} | RunState::Running { .. }, Some(claim)) =
+            (folder.state(), folder.claim())
+        {
+            keeper.node.claims.adopt(spec.run, claim);
+        }
+    }
+    for (folder, spec) in found {
         keeper.core.adopt(spec.run, folder.state());
         keeper.begin(folder, spec);
     }

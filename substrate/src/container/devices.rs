@@ -4,7 +4,7 @@
 use std::{
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::fs::{FileTypeExt as _, MetadataExt as _, symlink},
+        unix::fs::symlink,
     },
     path::{Path, PathBuf},
 };
@@ -13,20 +13,21 @@ use linux::{
     LinuxError,
     device_filter::{DeviceKind, Grant},
     mount::{self, Attributes},
-    root::Root,
+    root::{Entry, Ownership, Root},
 };
+use rustix::fs::FileType;
 
-use super::files::INERT;
+use super::{
+    files::INERT,
+    spec::{DeviceLink, DeviceMount, DeviceNode},
+};
 
 /// Name, major and minor number (kernel: `Documentation/admin-guide/devices.txt`).
 const EVERYWHERE: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// `/dev/pts/ptmx`, and the terminals in `/dev/pts`.
-const TERMINALS: [Grant; 2] = [
-    Grant { kind: DeviceKind::Character, major: 5, minor: Some(2) },
-    Grant { kind: DeviceKind::Character, major: 136, minor: None },
-];
+const TERMINALS: [Grant; 2] = [every(5, Some(2)), every(136, None)];
 
 const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
@@ -35,6 +36,10 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 ];
+
+const fn every(major: u32, minor: Option<u32>) -> Grant {
+    Grant { kind: DeviceKind::Character, major, minor, read: true, write: true }
+}
 
 /// Makes `/dev`; `shm_bytes` is the size of `/dev/shm`.
 ///
@@ -66,58 +71,113 @@ pub fn make(root: &Root, shm_bytes: u64) -> Result<(), LinuxError> {
     Ok(())
 }
 
-/// Puts a device of the node, taken as a detached mount, to its place.
+/// Makes the nodes of granted devices, in the `/dev` that [`make`] made. They are the job's: of its user, for it alone.
 ///
 /// # Errors
-/// Its path is no file of `/dev`.
-pub fn grant(root: &Root, path: &Path, tree: &OwnedFd) -> Result<(), LinuxError> {
-    mount::restrict(tree.as_fd(), Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC)?;
-    mount::attach_at(tree.as_fd(), root.place_file(path)?.as_fd(), path)
+/// One has a name of [`make`]'s, or of another's.
+pub fn grant(root: &Root, nodes: &[DeviceNode]) -> Result<(), LinuxError> {
+    for node in nodes {
+        let path = Path::new(&node.path);
+        root.make_parents(path)?;
+        let kind = if node.block { FileType::BlockDevice } else { FileType::CharacterDevice };
+        let owner = Ownership { uid: node.uid, gid: node.gid, mode: node.mode };
+        root.make_device(path, kind, (node.major, node.minor), owner)?;
+    }
+    Ok(())
 }
 
-/// What the device filter lets through: what every program expects, and the devices at `paths`.
+/// Puts what belongs to a device, taken as a detached mount, to its place.
 ///
 /// # Errors
-/// A path is no device.
-pub fn grants(paths: &[PathBuf]) -> Result<Vec<Grant>, LinuxError> {
-    let everywhere =
-        EVERYWHERE.map(|(_, major, minor)| Grant { kind: DeviceKind::Character, major, minor: Some(minor) });
-    let mut grants: Vec<Grant> = everywhere.into_iter().chain(TERMINALS).collect();
-    for path in paths {
-        let fail = |errno: std::io::Error| LinuxError::new("grant the device", path.display(), errno);
-        let meta = std::fs::metadata(path).map_err(fail)?;
-        let kind = match meta.file_type() {
-            kind if kind.is_char_device() => DeviceKind::Character,
-            kind if kind.is_block_device() => DeviceKind::Block,
-            _ => return Err(fail(std::io::Error::from_raw_os_error(libc::ENODEV))),
-        };
-        let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
-        grants.push(Grant { kind, major, minor: Some(minor) });
+/// There is a folder where a file comes, or a file where a folder comes.
+pub fn mount(root: &Root, mount: &DeviceMount, tree: &OwnedFd, users: Attributes) -> Result<(), LinuxError> {
+    let mut attributes = users;
+    attributes.set(Attributes::MOUNT_ATTR_RDONLY, mount.read_only);
+    attributes.set(Attributes::MOUNT_ATTR_NOEXEC, mount.no_exec);
+    mount::restrict(tree.as_fd(), attributes)?;
+    let target = Path::new(&mount.target);
+    let stat =
+        rustix::fs::fstat(tree).map_err(|errno| LinuxError::new("look at", mount.source.display(), errno))?;
+    let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let place = if is_folder { root.place_folder(target, 0o755)? } else { root.place_file(target)? };
+    mount::attach_at(tree.as_fd(), place.as_fd(), target)
+}
+
+/// Makes the links that belong to devices, in place of links of the image.
+///
+/// # Errors
+/// Something else than a link has the name of one.
+pub fn link(root: &Root, links: &[DeviceLink]) -> Result<(), LinuxError> {
+    for link in links {
+        let (path, target) = (Path::new(&link.path), Path::new(&link.target));
+        root.make_parents(path)?;
+        match root.look(path)? {
+            None | Some(Entry::Link(..)) => root.write_link(path, target, 0, 0)?,
+            Some(_) => {
+                let errno = std::io::Error::from_raw_os_error(libc::EEXIST);
+                return Err(LinuxError::new("write the link", path.display(), errno));
+            }
+        }
     }
-    Ok(grants)
+    Ok(())
+}
+
+/// What the device filter lets through: what every program expects, and `nodes`.
+#[must_use]
+pub fn grants(nodes: &[DeviceNode]) -> Vec<Grant> {
+    let everywhere = EVERYWHERE.map(|(_, major, minor)| every(major, Some(minor)));
+    let granted = nodes.iter().map(|node| Grant {
+        kind: if node.block { DeviceKind::Block } else { DeviceKind::Character },
+        major: node.major,
+        minor: Some(node.minor),
+        read: node.read,
+        write: node.write,
+    });
+    everywhere.into_iter().chain(TERMINALS).chain(granted).collect()
 }
 
 /// Where the kernel shows the adapters that programs may use without it (kernel: `Documentation/infiniband/user_verbs.rst`).
 pub const VERBS: &str = "/sys/class/infiniband_verbs";
 
-/// The InfiniBand adapters, by their kernel names, whose `uverbsN` is not among the granted `devices`.
+/// An InfiniBand adapter that a job may not use.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// Its name in the kernel: `mlx5_0`.
+    pub name: String,
+    /// That of its node: `uverbs0`.
+    verbs: String,
+}
+
+impl Withheld {
+    /// What the kernel shows of it. Programs that look for adapters there find those that they can use.
+    #[must_use]
+    pub fn folders(&self) -> [PathBuf; 2] {
+        [Path::new(VERBS).join(&self.verbs), Path::new("/sys/class/infiniband").join(&self.name)]
+    }
+}
+
+/// The adapters whose `uverbsN` is not among the granted `nodes`.
 ///
 /// # Errors
 /// `verbs`, which is [`VERBS`] but in tests, cannot be read.
-pub fn withheld_adapters(verbs: &Path, devices: &[PathBuf]) -> Result<Vec<String>, LinuxError> {
+pub fn withheld(verbs: &Path, nodes: &[DeviceNode]) -> Result<Vec<Withheld>, LinuxError> {
     let fail = |errno| LinuxError::new("read", verbs.display(), errno);
     let entries = match std::fs::read_dir(verbs) {
         Err(errno) if errno.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(fail)?,
     };
+    let granted: Vec<String> = nodes.iter().map(|node| format!("{}:{}", node.major, node.minor)).collect();
     let mut withheld = Vec::new();
     for entry in entries {
         let entry = entry.map_err(fail)?;
-        let is_granted = devices.contains(&Path::new("/dev/infiniband").join(entry.file_name()));
+        let name = entry.file_name().to_string_lossy().into_owned();
         // `abi_version` lies beside the adapters.
-        if !is_granted && entry.file_name().as_encoded_bytes().starts_with(b"uverbs") {
-            let name = std::fs::read_to_string(entry.path().join("ibdev")).map_err(fail)?;
-            withheld.push(name.trim().to_owned());
+        if !name.starts_with("uverbs") {
+            continue;
+        }
+        let text = |file: &str| std::fs::read_to_string(entry.path().join(file)).map_err(fail);
+        if !granted.iter().any(|numbers| text("dev").is_ok_and(|dev| dev.trim() == numbers)) {
+            withheld.push(Withheld { name: text("ibdev")?.trim().to_owned(), verbs: name });
         }
     }
     Ok(withheld)
@@ -127,26 +187,59 @@ pub fn withheld_adapters(verbs: &Path, devices: &[PathBuf]) -> Result<Vec<String
 mod tests {
     use super::*;
 
+    fn node(path: &str, major: u32, minor: u32) -> DeviceNode {
+        let path = path.to_owned();
+        DeviceNode { path, block: false, major, minor, read: true, write: false, mode: 0o640, uid: 5, gid: 6 }
+    }
+
     #[test]
     fn adapters_that_are_not_granted_are_withheld() {
         let verbs = tempfile::tempdir().unwrap();
         std::fs::write(verbs.path().join("abi_version"), "6").unwrap();
-        for (verb, adapter) in [("uverbs0", "mlx5_0\n"), ("uverbs1", "mlx5_1\n")] {
+        for (verb, adapter, dev) in
+            [("uverbs0", "mlx5_0\n", "231:192\n"), ("uverbs1", "mlx5_1\n", "231:193\n")]
+        {
             std::fs::create_dir(verbs.path().join(verb)).unwrap();
             std::fs::write(verbs.path().join(verb).join("ibdev"), adapter).unwrap();
+            std::fs::write(verbs.path().join(verb).join("dev"), dev).unwrap();
         }
-        let granted = ["/dev/infiniband/uverbs0".into(), "/dev/infiniband/rdma_cm".into()];
-        assert_eq!(withheld_adapters(verbs.path(), &granted).unwrap(), ["mlx5_1"]);
-        assert_eq!(withheld_adapters(&verbs.path().join("none"), &[]).unwrap(), [""; 0]);
+        let granted = [node("/dev/infiniband/uverbs0", 231, 192), node("/dev/infiniband/rdma_cm", 10, 60)];
+        let withheld = withheld(verbs.path(), &granted).unwrap();
+        assert_eq!(withheld, [Withheld { name: "mlx5_1".into(), verbs: "uverbs1".into() }]);
+        let folders =
+            ["/sys/class/infiniband_verbs/uverbs1", "/sys/class/infiniband/mlx5_1"].map(PathBuf::from);
+        assert_eq!(withheld[0].folders(), folders);
+        assert_eq!(super::withheld(&verbs.path().join("none"), &[]).unwrap(), []);
     }
 
     #[test]
-    fn what_is_no_device_is_not_granted() {
-        let granted = grants(&["/dev/zero".into()]).unwrap();
-        let zero = Grant { kind: DeviceKind::Character, major: 1, minor: Some(5) };
-        assert_eq!((granted.len(), granted.last()), (9, Some(&zero)));
-        let error = grants(&["/dev".into()]).unwrap_err();
-        assert!(error.to_string().contains("grant the device /dev"), "{error}");
-        assert!(grants(&["/dev/no-such-device".into()]).is_err());
+    fn what_every_program_expects_is_let_through_and_what_is_granted() {
+        let granted = grants(&[node("/dev/x", 1, 5)]);
+        let x = Grant { write: false, ..every(1, Some(5)) };
+        assert_eq!((granted.len(), granted.last()), (9, Some(&x)));
+    }
+
+    #[test]
+    fn privileged_nodes_are_made_and_links_take_the_place_of_links() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        grant(&root, &[node("/dev/dri/x", 1, 5)]).unwrap();
+        let meta = std::fs::metadata(folder.path().join("dev/dri/x")).unwrap();
+        assert_eq!(
+            (meta.mode(), meta.rdev(), meta.uid(), meta.gid()),
+            (0o020_640, libc::makedev(1, 5), 5, 6)
+        );
+        assert!(grant(&root, &[node("/dev/dri/x", 1, 5)]).unwrap_err().to_string().contains("/dev/dri/x"));
+
+        let links = |target: &str| [DeviceLink { path: "/lib/libx.so".into(), target: target.to_owned() }];
+        for target in ["libx.so.1", "libx.so.2"] {
+            link(&root, &links(target)).unwrap();
+            assert_eq!(std::fs::read_link(folder.path().join("lib/libx.so")).unwrap(), Path::new(target));
+        }
+        std::fs::remove_file(folder.path().join("lib/libx.so")).unwrap();
+        std::fs::write(folder.path().join("lib/libx.so"), "").unwrap();
+        assert_eq!(link(&root, &links("x")).unwrap_err().raw(), Some(libc::EEXIST));
     }
 }

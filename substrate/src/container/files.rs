@@ -15,7 +15,7 @@ use std::{
     fs::File,
     io::Read as _,
     os::fd::{AsFd as _, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use linux::{
@@ -28,7 +28,7 @@ use linux::{
 use super::{
     defence::Defence,
     devices, identity_files,
-    spec::{Bind, ContainerSpec, Placed},
+    spec::{Bind, ContainerSpec, DeviceMount, Placed},
 };
 
 /// Folders that only root of the node needs to see. Those that a kernel has not are passed over.
@@ -69,7 +69,7 @@ fn users(spec: &ContainerSpec) -> Attributes {
 #[derive(Debug)]
 struct Taken<'a> {
     binds: Vec<(&'a Bind, OwnedFd)>,
-    devices: Vec<(&'a Path, OwnedFd)>,
+    device_mounts: Vec<(&'a DeviceMount, OwnedFd)>,
     files: Vec<(&'a Placed, File)>,
     resolv: Vec<u8>,
 }
@@ -90,14 +90,16 @@ pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
     let root = Root::open(Path::new("/"))?;
     kernel_file_systems(spec, &root)?;
     devices::make(&root, spec.upper_bytes)?;
-    for (path, tree) in taken.devices {
-        devices::grant(&root, path, &tree)?;
-    }
+    devices::grant(&root, &spec.devices)?;
     protect(spec)?;
     if !has_names {
         root.place_folder(Path::new("/etc"), 0o755)?;
         names(spec, &root, &root, &taken.resolv)?;
     }
+    for (mount, tree) in taken.device_mounts {
+        devices::mount(&root, mount, &tree, users(spec))?;
+    }
+    devices::link(&root, &spec.device_links)?;
     for (bind, tree) in taken.binds {
         let read_only = if bind.read_only { Attributes::MOUNT_ATTR_RDONLY } else { Attributes::empty() };
         mount::restrict(tree.as_fd(), users(spec) | read_only)?;
@@ -131,7 +133,7 @@ fn write_anywhere(path: &Path, content: &mut File) -> Result<(), LinuxError> {
 
 fn take(spec: &ContainerSpec) -> Result<Taken<'_>, LinuxError> {
     let binds = spec.binds.iter().map(|bind| Ok((bind, mount::detached(&bind.source)?)));
-    let devices = spec.devices.iter().map(|path| Ok((path.as_path(), mount::detached(path)?)));
+    let device_mounts = spec.device_mounts.iter().map(|of| Ok((of, mount::detached(&of.source)?)));
     let files = spec.files.iter().map(|placed| {
         let file = File::open(&placed.source);
         let file = file.map_err(|errno| LinuxError::new("open", placed.source.display(), errno))?;
@@ -144,7 +146,7 @@ fn take(spec: &ContainerSpec) -> Result<Taken<'_>, LinuxError> {
     }
     Ok(Taken {
         binds: binds.collect::<Result<_, LinuxError>>()?,
-        devices: devices.collect::<Result<_, LinuxError>>()?,
+        device_mounts: device_mounts.collect::<Result<_, LinuxError>>()?,
         files: files.collect::<Result<_, LinuxError>>()?,
         resolv,
     })
@@ -204,16 +206,21 @@ fn protect(spec: &ContainerSpec) -> Result<(), LinuxError> {
     if !spec.keeps(Defence::MaskedPaths) {
         return Ok(());
     }
-    let mut empty: Option<&Path> = None;
-    for path in MASKED_FOLDERS.map(Path::new).into_iter().filter(|path| path.is_dir()) {
-        let tree = match empty {
+    let adapters = devices::withheld(Path::new(devices::VERBS), &spec.devices)?;
+    // Classes of devices are links to folders, and nothing is mounted on a link.
+    let of_adapters =
+        adapters.iter().flat_map(devices::Withheld::folders).filter_map(|path| path.canonicalize().ok());
+    let mut empty: Option<PathBuf> = None;
+    let folders = MASKED_FOLDERS.map(PathBuf::from).into_iter().chain(of_adapters);
+    for path in folders.filter(|path| path.is_dir()) {
+        let tree = match &empty {
             Some(first) => mount::detached(first)?,
             None => {
                 let options = [("size", "4096"), ("nr_inodes", "1"), ("mode", "0555")];
                 mount::new("tmpfs", &options, INERT | Attributes::MOUNT_ATTR_RDONLY)?
             }
         };
-        mount::attach(tree.as_fd(), path)?;
+        mount::attach(tree.as_fd(), &path)?;
         empty = Some(path);
     }
     for path in MASKED_FILES.map(Path::new).into_iter().filter(|path| path.exists()) {

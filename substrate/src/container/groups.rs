@@ -137,12 +137,12 @@ impl Groups {
             hugetlb::forbid(group)?;
         }
         if self.has_rdma {
-            for adapter in devices::withheld_adapters(Path::new(devices::VERBS), &spec.devices)? {
-                rdma::forbid(group, &adapter)?;
+            for adapter in devices::withheld(Path::new(devices::VERBS), &spec.devices)? {
+                rdma::forbid(group, &adapter.name)?;
             }
         }
         let folder = group.open()?;
-        let grants = devices::grants(&spec.devices)?;
+        let grants = devices::grants(&spec.devices);
         if spec.keeps(Defence::DeviceFilter) {
             let programs = &mut self.device_filters;
             kept(programs, grants, |grants| device_filter::load(grants))?.attach(folder.as_fd())?;

@@ -41,7 +41,11 @@ pub struct ContainerSpec {
     /// Limit of processes and threads.
     pub pids: u32,
     /// Device nodes granted.
-    pub devices: Vec<PathBuf>,
+    pub devices: Vec<DeviceNode>,
+    /// Files and folders of the node that belong to granted devices.
+    pub device_mounts: Vec<DeviceMount>,
+    /// Links that belong to them.
+    pub device_links: Vec<DeviceLink>,
     /// A network of its own, with loopback alone.
     pub isolated_network: bool,
     /// Addresses and ports out of reach.
@@ -84,6 +88,54 @@ pub struct Bind {
     pub target: String,
     /// Not to be written to.
     pub read_only: bool,
+}
+
+/// A device node in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DeviceNode {
+    /// In the container, below `/dev`.
+    pub path: String,
+    /// A block device, not a character device.
+    pub block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// It may be read.
+    pub read: bool,
+    /// It may be written.
+    pub write: bool,
+    /// Its mode there.
+    pub mode: u32,
+    /// Its owner there.
+    pub uid: u32,
+    /// Its group there.
+    pub gid: u32,
+}
+
+/// A file or folder of the node that belongs to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DeviceMount {
+    /// On the node.
+    pub source: PathBuf,
+    /// In the container, absolute.
+    pub target: String,
+    /// Not to be written to.
+    pub read_only: bool,
+    /// No programs are run from it.
+    pub no_exec: bool,
+}
+
+/// A symbolic link that belongs to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DeviceLink {
+    /// In the container, absolute.
+    pub path: String,
+    /// Where it points.
+    pub target: String,
 }
 
 /// A file of the node in the container.

@@ -37,6 +37,8 @@ pub(crate) fn spec(command: &[&str]) -> ContainerSpec {
         memory_bytes: 64 << 20,
         pids: 100,
         devices: Vec::new(),
+        device_mounts: Vec::new(),
+        device_links: Vec::new(),
         isolated_network: false,
         forbidden: Vec::new(),
         upper_bytes: 64 << 20,

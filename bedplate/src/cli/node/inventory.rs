@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use api::inventory::{Disk, Gpu, Infiniband, Inventory, Nic, Topology};
+use api::{
+    device::GrantableDevice,
+    inventory::{Disk, Gpu, Infiniband, Inventory, Nic, Topology},
+};
 use client::Client;
 use comfy_table::Cell;
 
@@ -57,6 +60,7 @@ fn summary(look: Look, inventory: &Inventory) -> String {
         disks(look, &inventory.disks),
         gpus(look, &inventory.gpus),
         infiniband(look, &inventory.infiniband),
+        devices(look, &inventory.devices),
     ] {
         if !part.is_empty() {
             text.push('\n');
@@ -194,6 +198,31 @@ fn infiniband(look: Look, devices: &[Infiniband]) -> String {
     table(look, &["INFINIBAND", "LINK", "STATE", "RATE", "FIRMWARE", "NUMA", "GUID"], rows)
 }
 
+/// What jobs can ask for.
+fn devices(look: Look, devices: &[GrantableDevice]) -> String {
+    let row = |device: &GrantableDevice| {
+        cells([
+            device.name.to_string(),
+            or_dash(device.numa_node),
+            or_dash(device.pci.as_ref()),
+            device.source.clone(),
+        ])
+    };
+    if devices.is_empty() {
+        return String::new();
+    }
+    table(look, &["DEVICE", "NUMA", "PCI", "KNOWN FROM"], devices.iter().map(row))
+}
+
+/// `8 nvidia.com/gpu, 2 rdma/hca`.
+pub(super) fn device_counts(devices: &[GrantableDevice]) -> String {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for device in devices {
+        *kinds.entry(device.name.kind().as_str()).or_default() += 1;
+    }
+    kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
@@ -229,6 +258,8 @@ mod tests {
             "infiniband": [{"name": "mlx5_0", "guid": "0011:2233", "firmware": "28.4", "pci": null, "numa-node": 0,
                 "ports": [{"number": 1, "state": "ACTIVE", "physical-state": "LinkUp", "rate": "400 Gb/sec (4X NDR)",
                     "link-layer": "InfiniBand", "lid": "0x1"}]}],
+            "devices": [{"name": "nvidia.com/gpu=0", "numa-node": 0, "pci": "0000:01:00.0", "source": "/etc/cdi/nvidia.yaml"},
+                {"name": "rdma/hca=mlx5_0", "numa-node": null, "pci": null, "source": "built-in"}],
             "gaps": [{"subject": "nvidia-smi", "cause": "not found"}]
         }))
         .unwrap();
@@ -256,10 +287,15 @@ mod tests {
             INFINIBAND     LINK        STATE   RATE                 FIRMWARE  NUMA  GUID
             mlx5_0 port 1  InfiniBand  ACTIVE  400 Gb/sec (4X NDR)  28.4      0     0011:2233
 
+            DEVICE            NUMA  PCI           KNOWN FROM
+            nvidia.com/gpu=0  0     0000:01:00.0  /etc/cdi/nvidia.yaml
+            rdma/hca=mlx5_0   -     -             built-in
+
             not known:
               nvidia-smi: not found
         "#]]
         .assert_eq(&summary(Look::PLAIN, &inventory));
+        assert_eq!(device_counts(&inventory.devices), "1 nvidia.com/gpu, 1 rdma/hca");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What people see of nodes: the list, one node, its values and their origins, its history.
 
 use api::{
+    device::GrantableDevice,
     ids::Timestamp,
     machine::{Explained, MachineSpec, Node},
     status::{NodeEvent, NodeStatus, Severity},
@@ -18,7 +19,11 @@ use super::{
         words::{age, or_dash},
     },
     Nodes,
+    inventory::device_counts,
 };
+
+/// The answer about a node whose hardware is not known yet (RFC 9110).
+const NOT_FOUND: u16 = 404;
 
 /// `node list`.
 pub(super) fn list(look: Look, nodes: &[Node], now: Timestamp) -> String {
@@ -69,6 +74,8 @@ struct Shown {
     node: Node,
     resolved: MachineSpec,
     origins: Vec<api::machine::Origin>,
+    /// What jobs can be granted; nothing before the node told of its hardware.
+    devices: Vec<GrantableDevice>,
 }
 
 /// `node show`.
@@ -76,10 +83,15 @@ pub(super) async fn nodes(session: &Session, client: &Client, nodes: &Nodes) -> 
     let mut shown = Vec::new();
     for node in client.nodes(Some(&nodes.list())).await? {
         let Explained { resolved, origins, .. } = client.explain(&node.name).await?;
-        shown.push(Shown { node, resolved, origins });
+        let devices = match client.inventory(&node.name).await {
+            Ok(inventory) => inventory.devices,
+            Err(error) if error.status() == Some(NOT_FOUND) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        shown.push(Shown { node, resolved, origins, devices });
     }
     one_or_many(session, &shown, |look, shown| {
-        one(look, &shown.node, clock::now()) + "\n" + &origins(look, &shown.origins)
+        one(look, &shown.node, &shown.devices, clock::now()) + "\n" + &origins(look, &shown.origins)
     })
 }
 
@@ -98,7 +110,7 @@ pub(super) fn one_or_many<T: Serialize>(
 }
 
 /// What a node is doing.
-fn one(look: Look, node: &Node, now: Timestamp) -> String {
+fn one(look: Look, node: &Node, devices: &[GrantableDevice], now: Timestamp) -> String {
     let status = &node.status;
     let mut lines = vec![
         ("phase", look.phase(status)),
@@ -109,6 +121,7 @@ fn one(look: Look, node: &Node, now: Timestamp) -> String {
     add("last seen", status.last_seen.map(|seen| format!("{seen} ({} ago)", age(seen, now))));
     add("address", status.address.map(|address| address.to_string()));
     add("runs", status.image.clone());
+    add("devices", Some(device_counts(devices)).filter(|counts| !counts.is_empty()));
     add("agent", status.agent_version.clone());
     add("last boot", status.boot_ms.map(|ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)));
     add("armed", Some(if status.armed { "yes: it may enrol" } else { "no" }.to_owned()));
@@ -245,7 +258,7 @@ pub(super) mod tests {
             },
             Origin { field: "interfaces.lan0.mtu".to_owned(), value: json!(9000), origin: "node".to_owned() },
         ];
-        let text = one(Look::PLAIN, &node("n1", "{}", ready), NOW) + "\n" + &origins(Look::PLAIN, &all);
+        let text = one(Look::PLAIN, &node("n1", "{}", ready), &[], NOW) + "\n" + &origins(Look::PLAIN, &all);
         expect![[r#"
             n1
               phase      ready

@@ -114,13 +114,14 @@ fn attempts(look: Look, stages: &[Stage], attempts: &[Attempt], now: Timestamp) 
             attempt.attempt.to_string(),
             attempt.node.to_string(),
             ranges(&attempt.cpus),
+            if attempt.devices.is_empty() { "-".to_owned() } else { attempt.devices.join(" ") },
             took(attempt.started, attempt.ended, now),
             format!("{}.{:02}s", micros / 1_000_000, micros / 10_000 % 100),
             size(attempt.usage.memory_peak_bytes),
             attempt.outcome.as_ref().map_or_else(|| "-".to_owned(), outcome),
         ])
     };
-    let header = ["JOB", "TASK", "TRY", "NODE", "CPUS", "TIME", "CPU", "MEMORY", "END"];
+    let header = ["JOB", "TASK", "TRY", "NODE", "CPUS", "DEVICES", "TIME", "CPU", "MEMORY", "END"];
     table(look, &header, attempts.iter().map(row))
 }
 
@@ -249,7 +250,8 @@ pub(super) mod tests {
     fn attempts_say_where_and_how() {
         let stages = [stage(1, StageKind::Job, "sum", State::Failed)];
         let attempt = json!({
-            "stage": 1, "task": 0, "attempt": 2, "node": "n1", "cpus": [2, 3], "mems": [0], "devices": [],
+            "stage": 1, "task": 0, "attempt": 2, "node": "n1", "cpus": [2, 3], "mems": [0],
+            "devices": ["nvidia.com/gpu=0", "nvidia.com/gpu=1"],
             "placed": 1_795_464_000_000_000_u64, "started": 1_795_464_000_000_000_u64,
             "ended": 1_795_464_005_000_000_u64,
             "outcome": {"outcome": "out-of-memory", "limit-bytes": 67_108_864},
@@ -257,8 +259,8 @@ pub(super) mod tests {
         });
         let attempt: Attempt = serde_json::from_value(attempt).unwrap();
         expect![[r#"
-            JOB  TASK  TRY  NODE  CPUS  TIME  CPU    MEMORY  END
-            sum  0     2    n1    2-3   5s    1.23s  64 MiB  killed for memory: more than 64 MiB
+            JOB  TASK  TRY  NODE  CPUS  DEVICES                            TIME  CPU    MEMORY  END
+            sum  0     2    n1    2-3   nvidia.com/gpu=0 nvidia.com/gpu=1  5s    1.23s  64 MiB  killed for memory: more than 64 MiB
         "#]]
         .assert_eq(&attempts(Look::PLAIN, &stages, &[attempt], NOW));
     }

@@ -77,6 +77,24 @@ fn a_virtual_machine() {
 }
 
 #[test]
+fn a_node_with_amd_gpus() {
+    check("amd", &expect_file!["captures/amd/expected.json"]);
+}
+
+#[test]
+fn devices_of_cdi_specs() {
+    check("cdi", &expect_file!["captures/cdi/expected.json"]);
+}
+
+/// What a job gets with one GPU of the spec in the folder that counts more.
+#[test]
+fn a_granted_gpu_brings_its_driver() {
+    let offers = inventory::devices::offers(unpack("cdi").path());
+    let gpu = offers.iter().find(|offer| offer.name.to_string() == "nvidia.com/gpu=1").unwrap();
+    expect_file!["captures/cdi/gpu-1.txt"].assert_debug_eq(gpu);
+}
+
+#[test]
 fn the_driver_is_asked_again_only_when_its_gpus_change() {
     let root = unpack("nvidia");
     let memory = |inventory: &Inventory| inventory.gpus[0].memory_bytes;

@@ -7,6 +7,7 @@
 //! | `paused` | empty: its processes shall stand still | the agent |
 //! | `prolog`, `epilog` | empty: the site's programs before it were begun, those after it are done | the agent |
 //! | `launching` | empty; locked by the spawner and the container init | the agent, before it starts a container |
+//! | `devices.json` | [`Claim`] | the agent, before it starts a container that is granted devices |
 //! | `container.json`, `init.pid` | see [`crate::container`] | the agent; the container's start |
 //! | `started.json` | [`Started`] | the container's start; the agent for transfers |
 //! | `end.json` | [`RunEnd`] | the container init; the agent for all else |
@@ -27,7 +28,7 @@ use api::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::site_programs::When;
+use super::{devices::Claim, site_programs::When};
 
 /// Longest JSON file read, bytes: a spec with long environment and many mounts is well below a tenth.
 const MAX_JSON_BYTES: u64 = 16 << 20;
@@ -220,6 +221,12 @@ impl RunFolder {
     #[must_use]
     pub fn stop_order(&self) -> Option<StopOrder> {
         self.read_or_tell("stop.json")
+    }
+
+    /// The devices that it has alone, if it has some.
+    #[must_use]
+    pub fn claim(&self) -> Option<Claim> {
+        self.read_or_tell("devices.json")
     }
 
     /// Writes one of the files above in one step: whoever looks sees all of it or nothing.

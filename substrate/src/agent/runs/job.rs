@@ -24,6 +24,7 @@ use super::{
     Node,
     artifacts::ArtifactError,
     changes::Watched,
+    devices::{self, DeviceError, Granted},
     folder::{FolderError, RunFolder, StopOrder},
     life::{Teller, end, stop_ordered},
     site_programs::{SiteProgramError, When},
@@ -79,6 +80,8 @@ pub struct Parts<'a> {
     pub volumes: Vec<PathBuf>,
     /// Files, in the order of [`JobSpec::files`].
     pub files: Vec<PathBuf>,
+    /// What its devices bring.
+    pub granted: Granted,
 }
 
 /// Why a container was not started.
@@ -105,6 +108,9 @@ pub enum JobError {
     /// No volume.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// No device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The run's folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -118,6 +124,7 @@ impl JobError {
         match self {
             Self::Image(error) | Self::File { source: error, .. } => error.is_transient(),
             Self::Volume(error) => error.is_transient(),
+            Self::Device(error) => error.is_transient(),
             Self::Prolog(_) | Self::Mount(_) | Self::Folder(_) | Self::Launch(_) => true,
         }
     }
@@ -129,6 +136,7 @@ impl JobError {
             Self::Image(error) | Self::File { source: error, .. } => error.is_want_of_space(),
             Self::Folder(error) => volumes::is_full(&error.source),
             Self::Launch(error) => volumes::is_full(error),
+            Self::Device(error) => error.is_transient(),
             Self::Mount(_) | Self::Volume(_) => false,
         }
     }
@@ -183,7 +191,8 @@ impl<C: Containers> Job<'_, C> {
             let fetched = self.node.artifacts.get(file.digest, file.size).await;
             files.push(fetched.map_err(|source| JobError::File { path: file.path.clone(), source })?);
         }
-        let parts = Parts { spec: self.spec, job, image, volumes, files };
+        let granted = self.take_devices()?;
+        let parts = Parts { spec: self.spec, job, image, volumes, files, granted };
         self.node.containers.describe(self.folder, &parts)?;
         self.prolog().await
     }
@@ -223,6 +232,17 @@ impl<C: Containers> Job<'_, C> {
         if let Err(error) = self.folder.mark_site_programs(When::After) {
             tracing::error!(run = %self.spec.run, "{:#}", anyhow::Error::from(error));
         }
+    }
+
+    /// What its devices are now. They are its own until it is over.
+    fn take_devices(&self) -> Result<Granted, JobError> {
+        let (names, user) = (&self.container.devices, &self.spec.user);
+        let granted = devices::resolve(&self.node.places.machine, names, user)?;
+        if !names.is_empty() {
+            self.node.claims.take(self.spec.run, granted.claim.clone())?;
+            self.folder.write("devices.json", &granted.claim)?;
+        }
+        Ok(granted)
     }
 
     fn launch(&self) -> Result<(), JobError> {

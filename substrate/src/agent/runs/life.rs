@@ -33,6 +33,7 @@ pub async fn live<C: Containers>(
             let job = job::Job { node: &node, folder: &folder, spec: &spec, container };
             let end = job.live(&mut stopped, &teller).await;
             job.epilog().await;
+            node.claims.release(spec.run);
             end
         }
         _ => transfer(&node, &folder, &spec, &mut stopped, &teller).await,

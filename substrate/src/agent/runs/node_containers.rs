@@ -85,7 +85,9 @@ impl Containers for NodeContainers {
 }
 
 fn describe(parts: &Parts<'_>) -> ContainerSpec {
-    let (spec, job) = (parts.spec, parts.job);
+    let (spec, job, granted) = (parts.spec, parts.job, &parts.granted);
+    let mut groups = spec.user.groups.clone();
+    groups.extend(granted.gids.iter().filter(|gid| !spec.user.groups.contains(gid)));
     let bind = |(mount, source): (&Mount, &PathBuf)| Bind {
         source: source.clone(),
         target: mount.location.clone(),
@@ -99,12 +101,12 @@ fn describe(parts: &Parts<'_>) -> ContainerSpec {
     ContainerSpec {
         lower: parts.image.clone(),
         command: job.command.clone(),
-        env: job.env.clone(),
+        env: granted.environment(&job.env),
         cwd: job.cwd.clone(),
         hostname: job.hostname.clone(),
         uid: spec.user.uid,
         gid: spec.user.gid,
-        groups: spec.user.groups.clone(),
+        groups,
         user_name: spec.user.name.clone(),
         binds: job.mounts.iter().zip(&parts.volumes).map(bind).collect(),
         files: job.files.iter().zip(&parts.files).map(placed).collect(),
@@ -112,7 +114,9 @@ fn describe(parts: &Parts<'_>) -> ContainerSpec {
         mems: job.mems.clone(),
         memory_bytes: job.memory_bytes,
         pids: job.pids,
-        devices: job.devices.iter().map(PathBuf::from).collect(),
+        devices: granted.nodes.clone(),
+        device_mounts: granted.mounts.clone(),
+        device_links: granted.links.clone(),
         isolated_network: job.isolated_network,
         forbidden: spec.forbidden.clone(),
         // What is written there counts as memory of the job, so its limit is the job's.
@@ -130,6 +134,10 @@ mod tests {
     use api::run::{JobSpec, RunId, RunSpec, RunUser, Work, WorkflowId};
 
     use super::*;
+    use crate::{
+        agent::runs::devices::Granted,
+        container::spec::{DeviceLink, DeviceMount, DeviceNode},
+    };
 
     fn spec() -> RunSpec {
         let digest = api::ids::Digest([7; 32]);
@@ -146,7 +154,7 @@ mod tests {
             mems: vec![1],
             memory_bytes: 1 << 30,
             pids: 100,
-            devices: vec!["/dev/nvidia0".into()],
+            devices: vec!["v.com/x=0".parse().unwrap()],
             isolated_network: true,
         };
         RunSpec {
@@ -160,65 +168,39 @@ mod tests {
         }
     }
 
+    fn granted() -> Granted {
+        let node = DeviceNode {
+            path: "/dev/x0".into(),
+            block: false,
+            major: 240,
+            minor: 0,
+            read: true,
+            write: true,
+            mode: 0o660,
+            uid: 1000,
+            gid: 1001,
+        };
+        let (source, target) = ("/opt/x".into(), "/usr/lib/x".into());
+        let mount = DeviceMount { source, target, read_only: true, no_exec: false };
+        let link = DeviceLink { path: "/usr/lib/y".into(), target: "x".into() };
+        Granted {
+            nodes: vec![node],
+            mounts: vec![mount],
+            links: vec![link],
+            gids: vec![44, 1002],
+            env: vec!["X=0".into()],
+            ..Granted::default()
+        }
+    }
+
     #[test]
     fn all_that_was_ordered_is_in_the_description() {
         let spec = spec();
         let Work::Job(job) = &spec.work else { panic!() };
         let (image, volumes, files) = ("/i".into(), vec!["/volumes/v".into()], vec!["/artifacts/f".into()]);
-        let parts = Parts { spec: &spec, job, image, volumes, files };
-        expect_test::expect![[r#"
-            {
-              "lower": "/i",
-              "command": [
-                "id",
-                "-u"
-              ],
-              "env": [
-                "A=b"
-              ],
-              "cwd": "/work",
-              "hostname": "job",
-              "uid": 1000,
-              "gid": 1001,
-              "groups": [
-                1002
-              ],
-              "user-name": "ada",
-              "binds": [
-                {
-                  "source": "/volumes/v",
-                  "target": "/data",
-                  "read-only": false
-                }
-              ],
-              "files": [
-                {
-                  "source": "/artifacts/f",
-                  "target": "/run.sh",
-                  "mode": 365
-                }
-              ],
-              "cpus": [
-                2,
-                3
-              ],
-              "mems": [
-                1
-              ],
-              "memory-bytes": 1073741824,
-              "pids": 100,
-              "devices": [
-                "/dev/nvidia0"
-              ],
-              "isolated-network": true,
-              "forbidden": [
-                "192.0.2.1:80"
-              ],
-              "upper-bytes": 1073741824,
-              "timeout-seconds": 60,
-              "grace-seconds": 10,
-              "log-limit-bytes": 16777216
-            }"#]]
-        .assert_eq(&serde_json::to_string_pretty(&describe(&parts)).unwrap());
+        let granted = granted();
+        let parts = Parts { spec: &spec, job, image, volumes, files, granted };
+        expect_test::expect_file!["node_containers/described.json"]
+            .assert_eq(&serde_json::to_string_pretty(&describe(&parts)).unwrap());
     }
 }

@@ -159,7 +159,7 @@ fn environment(spec: &RunSpec, job: &JobSpec) -> BTreeMap<&'static str, String> 
         ("BEDPLATE_CPUS", list(&job.cpus)),
         ("BEDPLATE_MEMS", list(&job.mems)),
         ("BEDPLATE_MEMORY_BYTES", job.memory_bytes.to_string()),
-        ("BEDPLATE_DEVICES", job.devices.join(",")),
+        ("BEDPLATE_DEVICES", job.devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
     ])
 }
 

@@ -159,6 +159,7 @@ impl Rig {
     fn places(&self) -> Places {
         let at = |name| self.place.path().join(name);
         Places {
+            machine: self.place.path().join("machine"),
             runs: at("runs"),
             images: at("images"),
             artifacts: at("artifacts"),
@@ -575,4 +576,35 @@ async fn no_transfer_reaches_the_servers_own_ports() {
         let Outcome::Failed { why, transient: false } = end.outcome else { panic!("{url}: {end:?}") };
         assert!(why.contains("no transfer goes there"), "{url}: {why}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_one_runs_at_a_time_also_after_the_agent_started_anew() {
+    let rig = Rig::new().await;
+    let machine = rig.places().machine;
+    fs::create_dir_all(machine.join("etc/cdi")).unwrap();
+    let spec = "{cdiVersion: 0.6.0, kind: v.com/x, devices: [{name: d, containerEdits: {env: [X=1]}}]}";
+    fs::write(machine.join("etc/cdi/x.yaml"), spec).unwrap();
+    let with_device = |number| {
+        let mut spec = rig.job(number, "hang");
+        let Work::Job(job) = &mut spec.work else { panic!() };
+        job.devices = vec!["v.com/x=d".parse().unwrap()];
+        spec
+    };
+    let mut agent = rig.start();
+    let has = with_device(1);
+    agent.order(Order::Start(Box::new(has.clone()))).await;
+    agent.until(has.run, is_running).await;
+    let why = format!("run {} has v.com/x=d, which is granted to one at a time", has.run);
+    let refused = Outcome::Refused { why };
+    assert_eq!(agent.run(with_device(2)).await.outcome, refused);
+    drop(agent);
+
+    let mut agent = rig.start();
+    assert_eq!(agent.run(with_device(3)).await.outcome, refused);
+    agent.order(Order::Stop { run: has.run, grace_seconds: 1, why: "enough".into() }).await;
+    agent.until(has.run, is_over).await;
+    let next = with_device(4);
+    agent.order(Order::Start(Box::new(next.clone()))).await;
+    agent.until(next.run, is_running).await;
 }

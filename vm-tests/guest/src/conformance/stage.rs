@@ -1,11 +1,11 @@
 //! The machine around the containers of the checks, and what some of them are described with.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File},
     os::{
         linux::net::SocketAddrExt as _,
         unix::{
-            fs::{PermissionsExt as _, chown, symlink},
+            fs::{chown, symlink},
             net as unix,
         },
     },
@@ -16,14 +16,10 @@ use linux::{
     mount::{self, Flags},
     namespace,
 };
-use rustix::{
-    fs::{CWD, FileType, Mode},
-    io::FdFlags,
-    mount::MountPropagationFlags,
-};
+use rustix::{io::FdFlags, mount::MountPropagationFlags};
 use substrate::container::{
     groups,
-    spec::{Bind, ContainerSpec, Placed},
+    spec::{Bind, ContainerSpec, DeviceNode, Placed},
 };
 
 use super::INSIDE;
@@ -72,18 +68,11 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Makes images, volumes and devices, and gives this process what a container must not inherit.
+    /// Makes images and volumes, and gives this process what a container must not inherit.
     pub(super) fn set() -> anyhow::Result<Self> {
         namespace::set_host_name("node")?;
         images()?;
         volumes()?;
-        for ((path, major, minor), kind) in
-            [(CHARACTER_DEVICE, FileType::CharacterDevice), (BLOCK_DEVICE, FileType::BlockDevice)]
-        {
-            let mode = Mode::from_raw_mode(0o666);
-            rustix::fs::mknodat(CWD, path, kind, mode, rustix::fs::makedev(major, minor))?;
-            fs::set_permissions(path, Permissions::from_mode(0o666))?;
-        }
         groups::of(Path::new(NEIGHBOUR)).make()?;
         // As systemd has it.
         rustix::mount::mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
@@ -131,6 +120,15 @@ pub(super) fn bind(spec: &mut ContainerSpec, source: &str, target: &str) {
 pub(super) fn place(spec: &mut ContainerSpec, target: &str) {
     let (source, target) = (Path::new(INNER).join("marker"), target.to_owned());
     spec.files.push(Placed { source, target, mode: 0o444 });
+}
+
+/// Adds both devices to a description, as the job's user's own.
+pub(super) fn grant(spec: &mut ContainerSpec) {
+    for ((path, major, minor), block) in [(CHARACTER_DEVICE, false), (BLOCK_DEVICE, true)] {
+        let (path, mode) = (path.to_owned(), 0o600);
+        let (uid, gid) = (spec.uid, spec.gid);
+        spec.devices.push(DeviceNode { path, block, major, minor, read: true, write: true, mode, uid, gid });
+    }
 }
 
 /// Has a shell do the work.

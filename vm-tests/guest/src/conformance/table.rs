@@ -12,8 +12,8 @@ use super::{
     Otherwise::{Described, Disturbed, Uncontained, Without},
     inside, outside,
     stage::{
-        BLOCK_DEVICE, CHARACTER_DEVICE, DATA, INNER, LINKED_ROOTFS, MEMORY_BYTES, PIDS, VOLUME, WORK, bind,
-        place, script, tell_namespaces,
+        DATA, INNER, LINKED_ROOTFS, MEMORY_BYTES, PIDS, VOLUME, WORK, bind, grant, place, script,
+        tell_namespaces,
     },
 };
 use crate::containers::ROOTFS;
@@ -61,7 +61,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "granted devices are there and open",
-        container: |spec| spec.devices = [CHARACTER_DEVICE.0, BLOCK_DEVICE.0].map(Into::into).to_vec(),
+        container: grant,
         look: Inside(inside::granted_devices),
         otherwise: &[
             Described(|spec| drop(spec.devices.pop())),
