@@ -150,8 +150,6 @@ impl Init {
         process::begin_session()?;
         // For people who look at processes; nothing depends on it.
         let _ = std::fs::write("/proc/self/comm", "container-init");
-        // A site may have protected the agent. A job that cannot be killed would hang at its limit of memory instead.
-        process::be_killed_as_others()?;
         let log = self.record.log().map_err(|error| StartError::Record("open the log", error))?;
         self.tell_pid()?;
         let limit = if self.spec.keeps(Defence::LogLimit) { self.spec.log_limit_bytes } else { u64::MAX };

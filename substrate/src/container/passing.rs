@@ -57,16 +57,15 @@ fn send_with(
     Ok(())
 }
 
-/// Receives a message; `None` if the other side is gone.
+/// Receives a message, through a `buffer` of at least [`MAX_MESSAGE_BYTES`]; `None` if the other side is gone.
 ///
 /// # Errors
 /// `EAGAIN` of a socket that does not block and has none; `InvalidData` for one that was too long.
-pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-    let mut message = vec![0; MAX_MESSAGE_BYTES];
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
-        let mut buffers = [IoSliceMut::new(&mut message)];
+        let mut buffers = [IoSliceMut::new(&mut *buffer)];
         match rustix::net::recvmsg(&socket, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::CONNRESET) => return Ok(None),
@@ -87,8 +86,7 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>>
     if received.bytes == 0 {
         return Ok(None);
     }
-    message.truncate(received.bytes);
-    Ok(Some((message, descriptors)))
+    Ok(Some((buffer[..received.bytes].to_vec(), descriptors)))
 }
 
 #[cfg(test)]
@@ -107,14 +105,15 @@ mod tests {
         send(&ours, b"one", &[writer.as_fd()]).unwrap();
         send_at_once(&ours, b"two").unwrap();
         drop((ours, writer));
-        let (message, mut descriptors) = receive(&theirs).unwrap().unwrap();
+        let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+        let (message, mut descriptors) = receive(&theirs, &mut buffer).unwrap().unwrap();
         assert_eq!((message.as_slice(), descriptors.len()), (b"one".as_slice(), 1));
         File::from(descriptors.remove(0)).write_all(b"x").unwrap();
         let mut text = String::new();
         File::from(reader).read_to_string(&mut text).unwrap();
         assert_eq!(text, "x");
-        assert_eq!(receive(&theirs).unwrap().unwrap().0, b"two");
-        assert!(receive(&theirs).unwrap().is_none());
+        assert_eq!(receive(&theirs, &mut buffer).unwrap().unwrap().0, b"two");
+        assert!(receive(&theirs, &mut buffer).unwrap().is_none());
         assert_eq!(send(&theirs, b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

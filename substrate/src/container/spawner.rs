@@ -116,6 +116,8 @@ struct Serving {
     socket: OwnedFd,
     groups: Groups,
     system_calls: seccomp::Filter,
+    /// What orders are read into: a new one for each would be copied with every container.
+    buffer: Vec<u8>,
 }
 
 /// Serves the agent at standard input until it closes its end. The copies that become container inits or enter a container
@@ -130,8 +132,12 @@ pub fn serve() -> Result<(), LinuxError> {
         std::fs::File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
     rustix::stdio::dup2_stdin(null).map_err(|errno| LinuxError::new("close", "standard input", errno))?;
     process::leave_no_zombies()?;
+    // A site may have protected the agent. A job that cannot be killed would hang at its limit of memory instead; what is
+    // made of this process has its score.
+    process::be_killed_as_others()?;
     let unit = Path::new(groups::ROOT).join(groups::UNIT);
-    let mut serving = Serving { socket, groups: Groups::open(&unit)?, system_calls: system_calls::filter() };
+    let (groups, system_calls) = (Groups::open(&unit)?, system_calls::filter());
+    let mut serving = Serving { socket, groups, system_calls, buffer: vec![0; passing::MAX_MESSAGE_BYTES] };
     loop {
         let Some(order) = serving.next()? else { return Ok(()) };
         match order {
@@ -154,9 +160,9 @@ pub fn serve() -> Result<(), LinuxError> {
 
 impl Serving {
     /// The next order; `None` if the agent is gone.
-    fn next(&self) -> Result<Option<Order>, LinuxError> {
+    fn next(&mut self) -> Result<Option<Order>, LinuxError> {
         loop {
-            let received = passing::receive(&self.socket);
+            let received = passing::receive(&self.socket, &mut self.buffer);
             let received = received.map_err(|errno| LinuxError::new("hear", "the agent", errno))?;
             let Some((mut message, descriptors)) = received else { return Ok(None) };
             let kind = message.remove(0);

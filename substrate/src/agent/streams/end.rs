@@ -74,9 +74,11 @@ impl Answers {
 
     /// The next answer; `None` when nobody can give one any more. Cancel-safe.
     pub(super) async fn next(&self) -> io::Result<Option<(Answer, Vec<OwnedFd>)>> {
+        let mut buffer = Vec::new();
         loop {
             let mut ready = self.0.readable().await?;
-            match ready.try_io(|inner| passing::receive(inner.get_ref())) {
+            buffer.resize(passing::MAX_MESSAGE_BYTES, 0);
+            match ready.try_io(|inner| passing::receive(inner.get_ref(), &mut buffer)) {
                 Ok(Ok(Some((message, descriptors)))) => {
                     return Ok(Some((serde_json::from_slice(&message)?, descriptors)));
                 }
