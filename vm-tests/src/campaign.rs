@@ -11,10 +11,10 @@ use anyhow::Context as _;
 use api::status::Phase;
 
 use crate::{
-    checks::booting,
     clock,
     cluster::{ADDRESSES, Cluster, MACHINES},
     lane::Memory,
+    registry::Registry,
     report::say,
     workflow,
 };
@@ -24,6 +24,9 @@ const LOAD: usize = 2;
 
 /// Rounds in the lane: each kind of kill but that of nodes, which has a check of its own.
 const ROUNDS_IN_LANE: u32 = 10;
+
+/// After so many rounds a line says how far it is.
+const ROUNDS_TOLD: usize = 25;
 
 /// Longest pause between two rounds, milliseconds: a kill shall hit any moment of a job.
 const LONGEST_PAUSE_MILLIS: u64 = 3_000;
@@ -72,8 +75,8 @@ pub(crate) fn check(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
 /// The account does not add up; what is wrong is named.
 pub(crate) fn by_hand(rounds: u32, seed: u64) -> anyhow::Result<()> {
     let mut cluster = Cluster::start()?;
-    let mut memory = Memory::default();
-    booting::declare(&mut cluster, &mut memory)?;
+    cluster.server.cli(&["image", "import", &Registry::source()]).context("importing the node image")?;
+    cluster.declare_nodes(&[]).context("declaring the nodes")?;
     workflow::prepare(&cluster)?;
     cluster.power_on()?;
     for machine in &MACHINES {
@@ -132,6 +135,9 @@ impl<'a> Campaign<'a> {
             let round = self.kills.len() + 1;
             self.kill(victim).with_context(|| format!("round {round}, kill of {victim:?}"))?;
             self.kills.push(victim);
+            if round.is_multiple_of(ROUNDS_TOLD) {
+                say(format!("  {round} rounds, {} workflows", self.workflows.len()));
+            }
         }
         for machine in &MACHINES {
             self.cluster.wait_until_ready(machine.name)?;

@@ -1,6 +1,6 @@
 //! The checks of the lane, in the order in which they run.
 
-pub(crate) mod booting;
+mod booting;
 pub(crate) mod conformance;
 mod devices;
 pub(crate) mod escapes;
