@@ -122,6 +122,9 @@ pub struct GrantableDevice {
     pub pci: Option<String>,
     /// File of the CDI spec that describes it, `built-in` for a rule of the agent's own.
     pub source: String,
+    /// Why it is out of service, if it is.
+    #[serde(default)]
+    pub sick: Option<String>,
 }
 
 #[cfg(test)]

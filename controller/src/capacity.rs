@@ -52,9 +52,14 @@ mod tests {
 
     #[test]
     fn the_system_keeps_its_share_of_each_numa_node() {
-        let numa = |index| NumaNode { index, memory_bytes: 8 << 30, pus: Vec::new(), pages: Vec::new() };
-        let core =
-            |index| Found { index, package: Some(0), numa_node: Some(index), pus: vec![index + 2, index] };
+        let numa = |index| NumaNode { index, memory_bytes: 8 << 30, ..NumaNode::default() };
+        let core = |index| Found {
+            index,
+            package: Some(0),
+            numa_node: Some(index),
+            pus: vec![index + 2, index],
+            ..Found::default()
+        };
         let topology = Topology {
             numa_nodes: vec![numa(0), numa(1)],
             cores: vec![core(0), core(1)],
@@ -73,6 +78,7 @@ mod tests {
             numa_node,
             pci: None,
             source: "built-in".to_owned(),
+            sick: None,
         };
         let devices = vec![device("nvidia.com/gpu=0", Some(1)), device("rdma/hca=mlx5_0", None)];
         let expected =

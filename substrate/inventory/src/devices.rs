@@ -85,6 +85,7 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Grantable
             numa_node: pci::numa_node(pci, address.as_ref()),
             pci: address,
             source: offer.source,
+            sick: None,
         });
     }
     for ((source, why), names) in refused {

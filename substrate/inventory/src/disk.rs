@@ -1,9 +1,9 @@
 //! Disks: `/sys/block/NAME` with a `device` link. Loop devices, RAM disks, zram, device mapper and md arrays have none;
 //! CD and floppy drives have one and are no disks.
 
-use api::inventory::Disk;
+use api::inventory::{Disk, PciDevice};
 
-use crate::read::Reader;
+use crate::{pci, read::Reader};
 
 const FOLDER: &str = "/sys/block";
 
@@ -14,7 +14,7 @@ const SECTOR_BYTES: u64 = 512;
 const MAX_VPD_BYTES: u64 = 4 + 0xffff;
 
 /// All disks by name.
-pub(crate) fn collect(read: &mut Reader<'_>) -> Vec<Disk> {
+pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Disk> {
     let mut disks = Vec::new();
     for name in read.names(FOLDER) {
         let folder = format!("{FOLDER}/{name}");
@@ -25,6 +25,7 @@ pub(crate) fn collect(read: &mut Reader<'_>) -> Vec<Disk> {
         let sectors = read.number(&format!("{folder}/size")).and_then(|size| u64::try_from(size).ok());
         // A card reader without a card has size 0.
         let Some(sectors) = sectors.filter(|sectors| *sectors > 0) else { continue };
+        let pci_address = read.pci_address(&format!("{folder}/device"));
         disks.push(Disk {
             size_bytes: sectors.saturating_mul(SECTOR_BYTES),
             model: read
@@ -32,8 +33,10 @@ pub(crate) fn collect(read: &mut Reader<'_>) -> Vec<Disk> {
                 .or_else(|| read.text(&format!("{folder}/device/name"))),
             serial: serial(read, &folder),
             rotational: read.number(&format!("{folder}/queue/rotational")) == Some(1),
-            pci: read.pci_address(&format!("{folder}/device")),
+            numa_node: pci::numa_node(pci, pci_address.as_ref()),
+            pci: pci_address,
             name,
+            ..Disk::default()
         });
     }
     disks

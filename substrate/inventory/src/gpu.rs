@@ -22,11 +22,8 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], nvidia: &mut nvi
         let mut gpu = Gpu {
             pci: device.address.clone(),
             vendor: vendor(&device.vendor),
-            model: None,
-            uuid: None,
-            memory_bytes: None,
-            driver_version: None,
             numa_node: device.numa_node,
+            ..Gpu::default()
         };
         if device.driver.as_deref() == Some("amdgpu") {
             amd(read, &mut gpu);

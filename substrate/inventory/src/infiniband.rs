@@ -26,6 +26,7 @@ fn device(read: &mut Reader<'_>, name: String, pci: &[PciDevice]) -> Infiniband 
         pci: pci_address,
         ports: numbers.into_iter().map(|number| port(read, &folder, number)).collect(),
         name,
+        ..Infiniband::default()
     }
 }
 
@@ -38,6 +39,7 @@ fn port(read: &mut Reader<'_>, folder: &str, number: u32) -> InfinibandPort {
         rate: fact("rate"),
         link_layer: fact("link_layer"),
         lid: fact("lid"),
+        ..InfinibandPort::default()
     }
 }
 

@@ -19,30 +19,39 @@ pub mod devices;
 mod disk;
 pub mod edits;
 mod gpu;
+mod health;
 mod infiniband;
 mod nic;
 mod nvidia;
 mod nvidia_smi;
+mod parts;
 mod pci;
 mod read;
 pub mod soname;
 mod system;
 mod topology;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use api::inventory::Inventory;
+use api::inventory::{Gap, Inventory};
 
 pub use nvidia_smi::DEADLINE as NVIDIA_SMI_DEADLINE;
+use read::MAX_GAPS;
+
+pub use parts::Parts;
 pub use read::{MAX_ENTRIES, MAX_FILE_BYTES};
 
 /// Collects once. See [`Collector`] for collecting again and again.
 #[must_use]
 pub fn collect(root: &Path) -> Inventory {
-    Collector::new(root).collect()
+    Collector::new(root).collect(Parts::ALL)
 }
 
-/// Collects the inventory of one machine, as often as wanted.
+/// Collects the inventory of one machine, as often as wanted, and only what may have changed.
 ///
 /// It remembers what `nvidia-smi` said for as long as the driver shows the same GPUs: asking takes seconds on a
 /// machine with eight of them and disturbs who computes there.
@@ -50,40 +59,76 @@ pub fn collect(root: &Path) -> Inventory {
 pub struct Collector {
     root: PathBuf,
     nvidia: nvidia::Known,
+    health: health::Memory,
+    known: Inventory,
+    locality: topology::Locality,
+    topology_xml: Option<Arc<str>>,
+    /// Gaps by the part that has them.
+    gaps: BTreeMap<Parts, Vec<Gap>>,
 }
 
 impl Collector {
-    /// Of the machine or capture at `root`.
+    /// Of the machine or capture at `root`. Nothing is read before the first [`Self::collect`].
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), nvidia: nvidia::Known::default() }
+        Self {
+            root: root.to_owned(),
+            nvidia: nvidia::Known::default(),
+            health: health::Memory::default(),
+            known: Inventory::default(),
+            locality: topology::Locality::default(),
+            topology_xml: None,
+            gaps: BTreeMap::new(),
+        }
     }
 
-    /// Reads everything. Takes 10 to 100 ms, up to [`NVIDIA_SMI_DEADLINE`] more where there are NVIDIA GPUs.
-    pub fn collect(&mut self) -> Inventory {
-        let mut read = read::Reader::new(&self.root);
-        let (topology, locality) = topology::collect(&mut read);
-        let mut pci = pci::collect(&mut read);
-        for device in &mut pci {
-            device.numa_node = device.numa_node.or_else(|| locality.get(&device.address).copied());
+    /// Reads these parts, and what depends on them; everything else is as it was. All of it takes 10 to 100 ms, up to
+    /// [`NVIDIA_SMI_DEADLINE`] more where there are NVIDIA GPUs.
+    pub fn collect(&mut self, parts: Parts) -> Inventory {
+        let parts = parts.with_dependents();
+        let root = self.root.clone();
+        for part in Parts::EACH.into_iter().filter(|part| parts.contains(*part)) {
+            let mut read = read::Reader::new(&root);
+            self.collect_part(part, &mut read);
+            self.gaps.insert(part, read.into_gaps());
         }
-        let nics = nic::collect(&mut read, &pci);
-        let disks = disk::collect(&mut read);
-        let infiniband = infiniband::collect(&mut read, &pci);
-        let gpus = gpu::collect(&mut read, &pci, &mut self.nvidia);
-        let devices = devices::collect(&mut read, &pci);
-        Inventory {
-            system: system::system(&mut read),
-            os: system::os(&mut read),
-            memory_bytes: system::memory_bytes(&mut read),
-            topology,
-            pci,
-            nics,
-            disks,
-            gpus,
-            infiniband,
-            devices,
-            gaps: read.into_gaps(),
+        self.known.gaps = self.gaps.values().flatten().take(MAX_GAPS).cloned().collect();
+        self.known.clone()
+    }
+
+    fn collect_part(&mut self, part: Parts, read: &mut read::Reader<'_>) {
+        let known = &mut self.known;
+        match part {
+            Parts::MACHINE => {
+                known.system = system::system(read);
+                known.firmware = system::firmware(read);
+                known.os = system::os(read);
+            }
+            Parts::TOPOLOGY => {
+                let found = topology::collect(read);
+                (known.topology, self.locality, self.topology_xml) =
+                    (found.topology, found.locality, found.xml);
+                known.memory_bytes = system::memory_bytes(read);
+            }
+            Parts::PCI => {
+                known.pci = pci::collect(read);
+                for device in &mut known.pci {
+                    device.numa_node = device.numa_node.or_else(|| self.locality.of(&device.address));
+                }
+            }
+            Parts::NICS => known.nics = nic::collect(read, &known.pci),
+            Parts::DISKS => known.disks = disk::collect(read, &known.pci),
+            Parts::INFINIBAND => known.infiniband = infiniband::collect(read, &known.pci),
+            Parts::GPUS => known.gpus = gpu::collect(read, &known.pci, &mut self.nvidia),
+            Parts::DEVICES => known.devices = devices::collect(read, &known.pci),
+            _ => health::collect(read, known, &mut self.health),
         }
+    }
+
+    /// The topology as hwloc writes it, which `lstopo` and every other program with hwloc 2 opens. `None` before the
+    /// topology was read, and if it could not be.
+    #[must_use]
+    pub fn topology_xml(&self) -> Option<Arc<str>> {
+        self.topology_xml.clone()
     }
 }

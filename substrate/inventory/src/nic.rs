@@ -35,6 +35,7 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Nic> {
             state: read.text(&format!("{folder}/operstate")).unwrap_or_else(|| "unknown".to_owned()),
             addresses: addresses.remove(&name).unwrap_or_default().into_iter().collect(),
             name,
+            ..Nic::default()
         });
     }
     nics

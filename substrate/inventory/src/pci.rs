@@ -21,6 +21,7 @@ fn device(read: &mut Reader<'_>, address: String) -> Option<PciDevice> {
         driver: read.link_name(&format!("{folder}/driver")),
         numa_node: read.numa_node(&folder),
         address,
+        ..PciDevice::default()
     })
 }
 

@@ -16,7 +16,7 @@ pub const MAX_FILE_BYTES: u64 = 64 << 10;
 pub const MAX_ENTRIES: usize = 8192;
 
 /// Most gaps kept: enough to see what is wrong, too few to swamp the server.
-const MAX_GAPS: usize = 256;
+pub(crate) const MAX_GAPS: usize = 256;
 
 /// Reads below a root and notes what it could not read. Paths are absolute, as on the machine.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! SMBIOS facts (`/sys/class/dmi/id`), operating system, memory in all.
 
-use api::inventory::{Os, System};
+use api::inventory::{Firmware, Os, System};
 
 use crate::read::Reader;
 
@@ -18,20 +18,30 @@ const PLACEHOLDERS: [&str; 8] = [
 
 /// Vendor, product, serial number, firmware.
 pub(crate) fn system(read: &mut Reader<'_>) -> System {
-    let mut dmi = |name: &str| {
-        let value = read.text(&format!("/sys/class/dmi/id/{name}"))?;
-        let lower = value.to_lowercase();
-        (!PLACEHOLDERS.contains(&lower.as_str())).then_some(value)
-    };
-    let firmware: Vec<_> = [dmi("bios_vendor"), dmi("bios_version")].into_iter().flatten().collect();
+    let mut dmi = |name: &str| dmi(read, name);
     System {
         vendor: dmi("sys_vendor"),
         product: dmi("product_name"),
         serial: dmi("product_serial"),
         uuid: dmi("product_uuid"),
-        firmware: (!firmware.is_empty()).then(|| firmware.join(" ")),
-        boot_mode: Some(if read.exists("/sys/firmware/efi") { "uefi" } else { "bios" }.to_owned()),
+        ..System::default()
     }
+}
+
+/// Vendor and version of what starts the machine.
+pub(crate) fn firmware(read: &mut Reader<'_>) -> Firmware {
+    Firmware {
+        vendor: dmi(read, "bios_vendor"),
+        version: dmi(read, "bios_version"),
+        boot_mode: Some(if read.exists("/sys/firmware/efi") { "uefi" } else { "bios" }.to_owned()),
+        ..Firmware::default()
+    }
+}
+
+fn dmi(read: &mut Reader<'_>, name: &str) -> Option<String> {
+    let value = read.text(&format!("/sys/class/dmi/id/{name}"))?;
+    let lower = value.to_lowercase();
+    (!PLACEHOLDERS.contains(&lower.as_str())).then_some(value)
 }
 
 /// Name, kernel, architecture.
@@ -44,6 +54,7 @@ pub(crate) fn os(read: &mut Reader<'_>) -> Os {
         architecture: read
             .text("/proc/sys/kernel/arch")
             .or_else(|| read.is_live().then(|| std::env::consts::ARCH.to_owned())),
+        ..Os::default()
     }
 }
 

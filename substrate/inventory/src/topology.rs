@@ -1,6 +1,6 @@
 //! Processors, caches and memory from hwloc, and which NUMA node a PCI device is near.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use api::inventory::{Cache, Core, NumaNode, Package, PageType, Topology};
 use hwlocality::{
@@ -10,7 +10,10 @@ use hwlocality::{
         attributes::ObjectAttributes,
         types::{CacheType, ObjectType},
     },
-    topology::builder::{BuildFlags, TopologyBuilder, TypeFilter},
+    topology::{
+        builder::{BuildFlags, TopologyBuilder, TypeFilter},
+        export::xml::XMLExportFlags,
+    },
 };
 
 use crate::read::Reader;
@@ -30,17 +33,42 @@ const CACHES: [ObjectType; 8] = [
     ObjectType::L5Cache,
 ];
 
-/// NUMA node by PCI address.
-pub(crate) type Locality = BTreeMap<String, u32>;
+/// What hwloc tells.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) topology: Topology,
+    pub(crate) locality: Locality,
+    /// All of it as hwloc writes it.
+    pub(crate) xml: Option<Arc<str>>,
+}
 
-/// The topology and the locality of PCI devices; empty with a gap if hwloc cannot tell.
-pub(crate) fn collect(read: &mut Reader<'_>) -> (Topology, Locality) {
+/// NUMA node of PCI devices.
+#[derive(Debug, Default)]
+pub(crate) struct Locality {
+    by_address: BTreeMap<String, u32>,
+    /// Of a machine that has one.
+    only: Option<u32>,
+}
+
+impl Locality {
+    /// Of the device at `address`, also of one that came later than the topology was read.
+    pub(crate) fn of(&self, address: &str) -> Option<u32> {
+        self.by_address.get(address).copied().or(self.only)
+    }
+}
+
+/// Empty with a gap if hwloc cannot tell.
+pub(crate) fn collect(read: &mut Reader<'_>) -> Found {
     match load(read) {
-        Ok(Some(hwloc)) => (describe(&hwloc), locality(&hwloc)),
-        Ok(None) => (Topology::default(), Locality::new()),
+        Ok(Some(hwloc)) => {
+            let xml = hwloc.export_xml(XMLExportFlags::empty()).map(|xml| Arc::from(xml.as_ref()));
+            let xml = xml.inspect_err(|cause| read.gap("hwloc's XML", cause)).ok();
+            Found { topology: describe(&hwloc), locality: locality(&hwloc), xml }
+        }
+        Ok(None) => Found::default(),
         Err(cause) => {
             read.gap("hwloc", cause);
-            (Topology::default(), Locality::new())
+            Found::default()
         }
     }
 }
@@ -80,12 +108,13 @@ fn describe(hwloc: &Hwloc) -> Topology {
         caches: CACHES.into_iter().flat_map(of_type).filter_map(cache).collect(),
         cores: of_type(ObjectType::Core).map(core).collect(),
         pus: small(of_type(ObjectType::PU).count()),
+        ..Topology::default()
     }
 }
 
 fn numa_node(object: &TopologyObject) -> NumaNode {
     let Some(ObjectAttributes::NUMANode(node)) = object.attributes() else {
-        return NumaNode { index: index(object), memory_bytes: 0, pus: pus(object), pages: Vec::new() };
+        return NumaNode { index: index(object), pus: pus(object), ..NumaNode::default() };
     };
     NumaNode {
         index: index(object),
@@ -96,6 +125,7 @@ fn numa_node(object: &TopologyObject) -> NumaNode {
             .iter()
             .map(|pages| PageType { size_bytes: pages.size().into(), count: pages.count() })
             .collect(),
+        ..NumaNode::default()
     }
 }
 
@@ -112,6 +142,7 @@ fn cache(object: &TopologyObject) -> Option<Cache> {
         kind: kind.to_owned(),
         size_bytes: cache.size().map_or(0, Into::into),
         pus: pus(object),
+        ..Cache::default()
     })
 }
 
@@ -123,12 +154,13 @@ fn core(object: &TopologyObject) -> Core {
         // With memory of two kinds (HBM beside DRAM) a core has two; the kernel numbers the DRAM first.
         numa_node: nodes.and_then(|nodes| nodes.first().copied()),
         pus: pus(object),
+        ..Core::default()
     }
 }
 
 /// Where hwloc knows one NUMA node near a device. It also tells what the kernel leaves at -1: on a machine with one.
 fn locality(hwloc: &Hwloc) -> Locality {
-    let mut near = Locality::new();
+    let mut near = BTreeMap::new();
     for device in hwloc.pci_devices() {
         let Some(ObjectAttributes::PCIDevice(pci)) = device.attributes() else { continue };
         let Some(nodes) = device.first_non_io_ancestor().and_then(TopologyObject::nodeset) else { continue };
@@ -144,7 +176,9 @@ fn locality(hwloc: &Hwloc) -> Locality {
             near.insert(address, small(node));
         }
     }
-    near
+    let mut nodes = hwloc.objects_with_type(ObjectType::NUMANode);
+    let only = nodes.next().filter(|_| nodes.next().is_none()).map(index);
+    Locality { by_address: near, only }
 }
 
 fn index(object: &TopologyObject) -> u32 {
@@ -179,14 +213,14 @@ mod tests {
         assert_eq!((l3.len(), l3[0].kind.as_str(), l3[0].size_bytes), (4, "unified", 32 << 20));
         assert_eq!(
             topology.cores[7],
-            Core { index: 7, package: Some(1), numa_node: Some(3), pus: vec![14, 15] }
+            Core { index: 7, package: Some(1), numa_node: Some(3), pus: vec![14, 15], ..Core::default() }
         );
     }
 
     #[test]
     fn this_machine_has_processors_and_memory() {
         let mut read = Reader::new(Path::new("/"));
-        let (topology, _) = collect(&mut read);
+        let topology = collect(&mut read).topology;
         assert!(topology.pus >= 1 && !topology.cores.is_empty(), "{topology:?}");
         assert!(topology.numa_nodes.iter().any(|node| node.memory_bytes > 0), "{topology:?}");
         assert!(topology.cores.iter().all(|core| !core.pus.is_empty()), "{topology:?}");

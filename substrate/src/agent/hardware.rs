@@ -61,7 +61,7 @@ fn keep(root: &Path, inventory: &watch::Sender<Option<Arc<Inventory>>>) {
     let mut collector = inventory::Collector::new(root);
     while !inventory.is_closed() {
         changes.watch_specs();
-        let found = collector.collect();
+        let found = collector.collect(inventory::Parts::ALL);
         inventory.send_if_modified(|known| {
             let changed = known.as_deref() != Some(&found);
             if changed {

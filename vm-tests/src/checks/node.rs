@@ -113,9 +113,9 @@ pub(crate) fn inventory(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     let mebibytes = inventory.memory_bytes >> 20;
     ensure!((5700..=6144).contains(&mebibytes), "n1 has {mebibytes} MiB of memory");
     ensure!(
-        inventory.system.boot_mode.as_deref() == Some("bios"),
+        inventory.firmware.boot_mode.as_deref() == Some("bios"),
         "n1 booted by {:?}",
-        inventory.system.boot_mode
+        inventory.firmware.boot_mode
     );
     for (mac, driver) in [(MACHINES[0].boot_mac, "virtio_net"), (MACHINES[0].second_mac, "e1000")] {
         let mac = mac.parse()?;

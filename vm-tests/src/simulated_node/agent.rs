@@ -416,10 +416,21 @@ async fn transmit(socket: &mut Socket, frame: &Frame<FromAgent>) -> anyhow::Resu
 fn inventory() -> Inventory {
     const MEMORY: u64 = 1 << 30;
     let pus: Vec<u32> = (0..4).collect();
-    let core = |index: &u32| Core { index: *index, package: Some(0), numa_node: Some(0), pus: vec![*index] };
+    let core = |index: &u32| Core {
+        index: *index,
+        package: Some(0),
+        numa_node: Some(0),
+        pus: vec![*index],
+        ..Core::default()
+    };
     let topology = Topology {
         packages: vec![Package { index: 0, pus: pus.clone() }],
-        numa_nodes: vec![NumaNode { index: 0, memory_bytes: MEMORY, pus: pus.clone(), pages: Vec::new() }],
+        numa_nodes: vec![NumaNode {
+            index: 0,
+            memory_bytes: MEMORY,
+            pus: pus.clone(),
+            ..NumaNode::default()
+        }],
         cores: pus.iter().map(core).collect(),
         pus: 4,
         ..Topology::default()

@@ -35,7 +35,7 @@ pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes) -> an
 
 /// The whole of it on a page.
 fn summary(look: Look, inventory: &Inventory) -> String {
-    let Inventory { system, os, topology, .. } = inventory;
+    let Inventory { system, firmware, os, topology, .. } = inventory;
     let mut lines = Vec::new();
     let mut add = |name, value: String| {
         if !value.is_empty() {
@@ -44,7 +44,7 @@ fn summary(look: Look, inventory: &Inventory) -> String {
     };
     add("system", words([&system.vendor, &system.product]));
     add("serial number", system.serial.clone().unwrap_or_default());
-    add("firmware", words([&system.boot_mode, &system.firmware]));
+    add("firmware", words([&firmware.boot_mode, &firmware.vendor, &firmware.version]));
     add("system software", words([&os.name, &os.kernel, &os.architecture]));
     add("processors", processors(topology));
     add("caches", caches(topology));
@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn a_node_with_everything() {
         let inventory: Inventory = serde_json::from_value(json!({
-            "system": {"vendor": "Supermicro", "product": "AS-4125", "serial": "S1", "boot-mode": "uefi", "firmware": "AMI 1.4"},
+            "system": {"vendor": "Supermicro", "product": "AS-4125", "serial": "S1"},
+            "firmware": {"boot-mode": "uefi", "vendor": "AMI", "version": "1.4"},
             "os": {"name": "Debian GNU/Linux 12", "kernel": "6.1.0-38-amd64", "architecture": "x86_64"},
             "topology": {
                 "cpu-model": "AMD EPYC 9354 ",
@@ -266,7 +267,7 @@ mod tests {
         expect![[r#"
               system           Supermicro, AS-4125
               serial number    S1
-              firmware         uefi, AMI 1.4
+              firmware         uefi, AMI, 1.4
               system software  Debian GNU/Linux 12, 6.1.0-38-amd64, x86_64
               processors       1 package, 2 cores, 2 threads, AMD EPYC 9354
               caches           1 × 32 MiB L3, 2 × 32 KiB L1

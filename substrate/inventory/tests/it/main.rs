@@ -99,15 +99,15 @@ fn the_driver_is_asked_again_only_when_its_gpus_change() {
     let root = unpack("nvidia");
     let memory = |inventory: &Inventory| inventory.gpus[0].memory_bytes;
     let mut collector = inventory::Collector::new(root.path());
-    assert_eq!(memory(&collector.collect()), Some(81_559 << 20));
+    assert_eq!(memory(&collector.collect(inventory::Parts::ALL)), Some(81_559 << 20));
 
     let report = root.path().join("nvidia-smi.xml");
     let changed = fs::read_to_string(&report).unwrap().replace("81559 MiB", "40000 MiB");
     fs::write(&report, changed).unwrap();
-    assert_eq!(memory(&collector.collect()), Some(81_559 << 20));
+    assert_eq!(memory(&collector.collect(inventory::Parts::ALL)), Some(81_559 << 20));
 
     fs::remove_file(root.path().join("proc/driver/nvidia/gpus/0000:d1:00.0/information")).unwrap();
-    assert_eq!(memory(&collector.collect()), Some(40_000 << 20));
+    assert_eq!(memory(&collector.collect(inventory::Parts::ALL)), Some(40_000 << 20));
 }
 
 #[test]
@@ -117,13 +117,13 @@ fn a_driver_that_does_not_answer_is_left_in_peace() {
     fs::rename(&report, &away).unwrap();
     let mut collector = inventory::Collector::new(root.path());
     for _ in 0..3 {
-        let inventory = collector.collect();
+        let inventory = collector.collect(inventory::Parts::ALL);
         assert_eq!(inventory.gpus[0].model.as_deref(), Some("NVIDIA H100 80GB HBM3"));
         assert!(inventory.gaps.iter().any(|gap| gap.subject == "nvidia-smi"), "{:?}", inventory.gaps);
     }
     // It was asked often enough, so that it could answer now is not noticed, and the gap stays.
     fs::rename(&away, &report).unwrap();
-    let inventory = collector.collect();
+    let inventory = collector.collect(inventory::Parts::ALL);
     assert_eq!(inventory.gpus[0].memory_bytes, None);
     assert!(inventory.gaps.iter().any(|gap| gap.subject == "nvidia-smi"), "{:?}", inventory.gaps);
 }

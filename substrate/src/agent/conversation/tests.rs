@@ -158,8 +158,7 @@ fn machine(name: &str) -> Arc<Inventory> {
         class: "020000".into(),
         vendor: "8086".into(),
         device: "100e".into(),
-        driver: None,
-        numa_node: None,
+        ..PciDevice::default()
     };
     Arc::new(Inventory { pci: vec![device], ..Inventory::default() })
 }

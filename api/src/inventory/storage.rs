@@ -1,0 +1,78 @@
+//! Disks.
+
+use serde::{Deserialize, Serialize};
+
+/// A disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Disk {
+    /// Kernel name.
+    pub name: String,
+    /// Size.
+    pub size_bytes: u64,
+    /// Vendor.
+    pub vendor: Option<String>,
+    /// Model.
+    pub model: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// Firmware revision.
+    pub firmware: Option<String>,
+    /// World wide name or NVMe namespace identifier.
+    pub wwid: Option<String>,
+    /// `nvme`, `sata`, `sas`, `usb`, `virtio`…, as `lsblk` says in TRAN.
+    pub transport: Option<String>,
+    /// Has moving parts.
+    pub rotational: bool,
+    /// Cannot be written.
+    pub read_only: bool,
+    /// Its medium can be taken out.
+    pub removable: bool,
+    /// Logical sector.
+    pub logical_sector_bytes: Option<u32>,
+    /// Physical sector.
+    pub physical_sector_bytes: Option<u32>,
+    /// PCI address of its controller.
+    pub pci: Option<String>,
+    /// NUMA node.
+    pub numa_node: Option<u32>,
+    /// What it tells of its health.
+    pub health: Option<DiskHealth>,
+    /// Partitions, in the kernel's order.
+    pub partitions: Vec<Partition>,
+}
+
+/// What a disk tells of its health: the SMART log of NVMe (NVM Express Base Specification, log page 02h), the counters of SCSI.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", default)]
+pub struct DiskHealth {
+    /// `live`, `running`, `offline`, `dead`…, as the kernel says.
+    pub state: Option<String>,
+    /// Bits of NVMe's critical warning; 0 = well.
+    pub critical_warning: Option<u32>,
+    /// Part of its life that is used, %; may pass 100.
+    pub used_percent: Option<u32>,
+    /// Spare blocks left, %.
+    pub spare_percent: Option<u32>,
+    /// Errors of the medium in all its life.
+    pub media_errors: Option<u64>,
+    /// Requests that failed since it was attached.
+    pub io_errors: Option<u64>,
+}
+
+/// A partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Partition {
+    /// Kernel name.
+    pub name: String,
+    /// Number.
+    pub number: u32,
+    /// Where it begins.
+    pub start_bytes: u64,
+    /// Size.
+    pub size_bytes: u64,
+}
