@@ -3,7 +3,7 @@
 
 use api::inventory::{Disk, PciDevice};
 
-use crate::{pci, read::Reader};
+use crate::{ioctls::Ioctls, pci, read::Reader};
 
 const FOLDER: &str = "/sys/block";
 
@@ -14,7 +14,7 @@ const SECTOR_BYTES: u64 = 512;
 const MAX_VPD_BYTES: u64 = 4 + 0xffff;
 
 /// All disks by name.
-pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Disk> {
+pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], _ioctls: &dyn Ioctls) -> Vec<Disk> {
     let mut disks = Vec::new();
     for name in read.names(FOLDER) {
         let folder = format!("{FOLDER}/{name}");

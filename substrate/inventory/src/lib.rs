@@ -10,10 +10,12 @@
 //! ROOT/sys, ROOT/proc, ROOT/etc     as on the machine
 //! ROOT/topology.xml                 what `lstopo --of xml` prints there
 //! ROOT/nvidia-smi.xml               what `nvidia-smi -q -x` prints there
+//! ROOT/ioctls                       what drivers answer there (`ioctls.rs`)
 //! ```
 //!
 //! A capture has no addresses of network interfaces, since they are not in sysfs.
 
+mod bmc;
 mod cdi;
 pub mod devices;
 mod disk;
@@ -21,6 +23,7 @@ pub mod edits;
 mod gpu;
 mod health;
 mod infiniband;
+pub mod ioctls;
 mod nic;
 mod nvidia;
 mod nvidia_smi;
@@ -39,16 +42,17 @@ use std::{
 
 use api::inventory::{Gap, Inventory};
 
+use ioctls::Ioctls;
 pub use nvidia_smi::DEADLINE as NVIDIA_SMI_DEADLINE;
 use read::MAX_GAPS;
 
 pub use parts::Parts;
 pub use read::{MAX_ENTRIES, MAX_FILE_BYTES};
 
-/// Collects once. See [`Collector`] for collecting again and again.
+/// Collects a capture once. See [`Collector`] for collecting again and again.
 #[must_use]
 pub fn collect(root: &Path) -> Inventory {
-    Collector::new(root).collect(Parts::ALL)
+    Collector::new(root, Box::new(ioctls::Captured::new(root))).collect(Parts::ALL)
 }
 
 /// Collects the inventory of one machine, as often as wanted, and only what may have changed.
@@ -58,6 +62,7 @@ pub fn collect(root: &Path) -> Inventory {
 #[derive(Debug)]
 pub struct Collector {
     root: PathBuf,
+    ioctls: Box<dyn Ioctls>,
     nvidia: nvidia::Known,
     health: health::Memory,
     known: Inventory,
@@ -68,11 +73,12 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Of the machine or capture at `root`. Nothing is read before the first [`Self::collect`].
+    /// Of the machine or capture at `root`, whose drivers are asked through `ioctls`. Nothing is read before the first [`Self::collect`].
     #[must_use]
-    pub fn new(root: &Path) -> Self {
+    pub fn new(root: &Path, ioctls: Box<dyn Ioctls>) -> Self {
         Self {
             root: root.to_owned(),
+            ioctls,
             nvidia: nvidia::Known::default(),
             health: health::Memory::default(),
             known: Inventory::default(),
@@ -100,6 +106,7 @@ impl Collector {
         let known = &mut self.known;
         match part {
             Parts::MACHINE => {
+                known.bmc = bmc::collect(read, &*self.ioctls);
                 known.system = system::system(read);
                 known.firmware = system::firmware(read);
                 known.os = system::os(read);
@@ -116,8 +123,8 @@ impl Collector {
                     device.numa_node = device.numa_node.or_else(|| self.locality.of(&device.address));
                 }
             }
-            Parts::NICS => known.nics = nic::collect(read, &known.pci),
-            Parts::DISKS => known.disks = disk::collect(read, &known.pci),
+            Parts::NICS => known.nics = nic::collect(read, &known.pci, &*self.ioctls),
+            Parts::DISKS => known.disks = disk::collect(read, &known.pci, &*self.ioctls),
             Parts::INFINIBAND => known.infiniband = infiniband::collect(read, &known.pci),
             Parts::GPUS => known.gpus = gpu::collect(read, &known.pci, &mut self.nvidia),
             Parts::DEVICES => known.devices = devices::collect(read, &known.pci),

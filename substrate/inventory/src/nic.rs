@@ -11,12 +11,12 @@ use api::{
     inventory::{Nic, PciDevice},
 };
 
-use crate::{pci, read::Reader};
+use crate::{ioctls::Ioctls, pci, read::Reader};
 
 const FOLDER: &str = "/sys/class/net";
 
 /// All network interfaces of hardware by name.
-pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Nic> {
+pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], ioctls: &dyn Ioctls) -> Vec<Nic> {
     let mut addresses = if read.is_live() { addresses(read) } else { BTreeMap::new() };
     let mut nics = Vec::new();
     for name in read.names(FOLDER) {
@@ -32,6 +32,7 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Nic> {
             pci: pci_address,
             // -1 where the driver does not know (virtio), EINVAL where the link is down.
             speed_mbits: read.number(&format!("{folder}/speed")).and_then(|speed| u32::try_from(speed).ok()),
+            firmware: ioctls.ethtool_firmware(&name).ok().filter(|version| !version.is_empty()),
             state: read.text(&format!("{folder}/operstate")).unwrap_or_else(|| "unknown".to_owned()),
             addresses: addresses.remove(&name).unwrap_or_default().into_iter().collect(),
             name,

@@ -58,7 +58,7 @@ pub fn watch_inventory(root: PathBuf) -> io::Result<watch::Receiver<Option<Arc<I
 fn keep(root: &Path, inventory: &watch::Sender<Option<Arc<Inventory>>>) {
     // Listening first, so that no change falls between the first collection and the first wait.
     let changes = Changes::listen(root);
-    let mut collector = inventory::Collector::new(root);
+    let mut collector = inventory::Collector::new(root, Box::new(inventory::ioctls::Captured::new(root)));
     while !inventory.is_closed() {
         changes.watch_specs();
         let found = collector.collect(inventory::Parts::ALL);

@@ -98,7 +98,8 @@ fn a_granted_gpu_brings_its_driver() {
 fn the_driver_is_asked_again_only_when_its_gpus_change() {
     let root = unpack("nvidia");
     let memory = |inventory: &Inventory| inventory.gpus[0].memory_bytes;
-    let mut collector = inventory::Collector::new(root.path());
+    let mut collector =
+        inventory::Collector::new(root.path(), Box::new(inventory::ioctls::Captured::default()));
     assert_eq!(memory(&collector.collect(inventory::Parts::ALL)), Some(81_559 << 20));
 
     let report = root.path().join("nvidia-smi.xml");
@@ -115,7 +116,8 @@ fn a_driver_that_does_not_answer_is_left_in_peace() {
     let root = unpack("nvidia");
     let (report, away) = (root.path().join("nvidia-smi.xml"), root.path().join("away.xml"));
     fs::rename(&report, &away).unwrap();
-    let mut collector = inventory::Collector::new(root.path());
+    let mut collector =
+        inventory::Collector::new(root.path(), Box::new(inventory::ioctls::Captured::default()));
     for _ in 0..3 {
         let inventory = collector.collect(inventory::Parts::ALL);
         assert_eq!(inventory.gpus[0].model.as_deref(), Some("NVIDIA H100 80GB HBM3"));
