@@ -5,7 +5,10 @@
 
 mod account;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use api::status::Phase;
@@ -36,6 +39,9 @@ const LONGEST_AWAY_MILLIS: u64 = 8_000;
 
 /// How long workflows have to end when nobody kills any more.
 const CALM: Duration = Duration::from_secs(120);
+
+/// How long the server may take a node for ready whose power was cut: its firmware asks for an address long before.
+const NOTICE: Duration = Duration::from_secs(60);
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,11 +125,13 @@ struct Campaign<'a> {
     /// Every workflow that was started.
     workflows: Vec<String>,
     kills: Vec<Victim>,
+    /// Nodes whose power was cut and which the server still takes for ready.
+    cut: BTreeSet<usize>,
 }
 
 impl<'a> Campaign<'a> {
     fn new(cluster: &'a mut Cluster, dice: Dice) -> Self {
-        Self { cluster, dice, workflows: Vec::new(), kills: Vec::new() }
+        Self { cluster, dice, workflows: Vec::new(), kills: Vec::new(), cut: BTreeSet::new() }
     }
 
     /// Kills as long as `next` names a victim, under load; then lets everything end and draws up the account.
@@ -139,8 +147,8 @@ impl<'a> Campaign<'a> {
                 say(format!("  {round} rounds, {} workflows", self.workflows.len()));
             }
         }
-        for machine in &MACHINES {
-            self.cluster.wait_until_ready(machine.name)?;
+        for index in 0..MACHINES.len() {
+            self.wait_until_ready(index)?;
         }
         self.calm()?;
         account::draw_up(self.cluster, &self.workflows, &self.kills)
@@ -172,6 +180,7 @@ impl<'a> Campaign<'a> {
         }
         let index = self.ready_node()?;
         if victim == Victim::Node {
+            self.cut.insert(index);
             return self.cluster.power_cycle(MACHINES[index].name);
         }
         // What is not there at this moment is not killed; the round counts as one of nothing.
@@ -189,12 +198,29 @@ impl<'a> Campaign<'a> {
     fn ready_node(&mut self) -> anyhow::Result<usize> {
         let first = usize::try_from(self.dice.below(2))?;
         for index in [first, 1 - first] {
-            if self.cluster.node(MACHINES[index].name)?.status.phase == Phase::Ready {
+            if self.is_ready(index)? {
                 return Ok(index);
             }
         }
-        self.cluster.wait_until_ready(MACHINES[first].name)?;
+        self.wait_until_ready(first)?;
         Ok(first)
+    }
+
+    fn wait_until_ready(&mut self, index: usize) -> anyhow::Result<()> {
+        let limit = self.cluster.accelerator().stretch(NOTICE);
+        clock::wait_for("the server to see that a node was switched off", limit, || {
+            self.is_ready(index)?;
+            Ok((!self.cut.contains(&index)).then_some(()))
+        })?;
+        self.cluster.wait_until_ready(MACHINES[index].name).map(drop)
+    }
+
+    fn is_ready(&mut self, index: usize) -> anyhow::Result<bool> {
+        let is_ready = self.cluster.node(MACHINES[index].name)?.status.phase == Phase::Ready;
+        if !is_ready {
+            self.cut.remove(&index);
+        }
+        Ok(is_ready && !self.cut.contains(&index))
     }
 }
 
