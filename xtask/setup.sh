@@ -6,7 +6,7 @@ packages=(
   build-essential pkg-config cmake ca-certificates        # building
   libhwloc-dev                                            # topology; linked statically into the agent
   squashfs-tools-ng                                       # tar2sqfs, used by every import
-  ipxe ovmf qemu-system-x86                               # boot programs, firmware and machines of the virtual cluster
+  ipxe ovmf qemu-system-x86 swtpm                         # boot programs, firmware, machines and TPMs of the virtual cluster
   mmdebstrap umoci skopeo docker-registry busybox-static  # images, their layers, and where they are pulled from
   iproute2 procps kmod openssh-client curl                # networks of the tests and access to nodes
   attr zstd xz-utils squashfs-tools cpio                  # comparing images

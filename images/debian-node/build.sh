@@ -67,7 +67,8 @@ install_packages linux-image-amd64
 commit "kernel"
 
 echo "build.sh: layer 3 of 4: services"
-install_packages openssh-server iputils-ping curl attr hwloc-nox pciutils
+install_packages openssh-server iputils-ping curl attr hwloc-nox pciutils \
+  dmidecode fdisk ibverbs-utils ibverbs-providers ipmitool
 # Host keys belong to nodes, not to images: they come with an overlay.
 rm -f "$root"/etc/ssh/ssh_host_*
 cp -a "$(dirname "$0")/rootfs/." "$root/"

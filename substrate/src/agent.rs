@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`session`], [`backoff`] | pure: numbering and resending; pauses |
 //! | [`dial`], [`conversation`] | one WebSocket; what is said over one after another |
-//! | [`hardware`] | a thread that keeps the inventory |
+//! | [`hardware`] | threads that keep the inventory |
 //! | [`runtime_overlays`] | a task that fetches and applies them |
 //! | [`runs`] | tasks that do the work of workflows |
 //! | [`streams`] | tasks that let users into running jobs |
@@ -90,7 +90,8 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     let stopping = watch::Sender::new(None);
     watch_signals(stopping.clone())?;
     let stop = stopping.subscribe();
-    let inventory = hardware::watch_inventory("/".into()).context("cannot start the inventory thread")?;
+    let hardware = hardware::keep("/".into(), Box::new(hardware::ioctls::Kernel));
+    let hardware = hardware.context("cannot start the threads of the inventory")?;
     let place = runtime_overlays::Place::default();
     let (applied_here, applied) = watch::channel(place.applied().generation);
     let (wanted, overlays_wanted) = watch::channel(None);
@@ -126,7 +127,8 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     notify::ready();
     let channel = Channel {
         about,
-        inventory,
+        inventory: hardware.inventory,
+        topology_xml: hardware.topology_xml,
         outbox,
         stop,
         wanted,

@@ -1,7 +1,8 @@
 //! The one binary of a node: `/init` of the stage-1 initramfs when it is PID 1, else a program with commands.
 
-use std::process::ExitCode;
+use std::{io::Write as _, path::Path, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::Parser;
 
 /// The node's side of Bedplate.
@@ -16,6 +17,12 @@ struct Arguments {
 enum Command {
     /// Runs the agent; started by bedplate-substrate.service.
     Agent,
+    /// Collects the inventory of this machine and prints it as JSON.
+    Inventory {
+        /// Prints the topology in hwloc's XML, which lstopo opens, instead.
+        #[arg(long)]
+        topology_xml: bool,
+    },
     /// Starts containers; started by the agent.
     #[command(hide = true)]
     SpawnContainers,
@@ -30,6 +37,7 @@ fn main() -> ExitCode {
     }
     let result = match Arguments::parse().command {
         Command::Agent => run_agent(),
+        Command::Inventory { topology_xml } => print_inventory(topology_xml),
         Command::SpawnContainers => with_log(|| Ok(substrate::container::spawner::serve()?)),
         Command::JobsHolder => with_log(|| {
             let Err(error) = substrate::container::holder::hold();
@@ -61,6 +69,18 @@ fn run_agent() -> anyhow::Result<()> {
         return Err(error.into());
     }
     Ok(())
+}
+
+fn print_inventory(topology_xml: bool) -> anyhow::Result<()> {
+    let kernel = Box::new(substrate::agent::hardware::ioctls::Kernel);
+    let mut collector = inventory::Collector::new(Path::new("/"), kernel);
+    let text = if topology_xml {
+        collector.collect(inventory::Parts::TOPOLOGY);
+        collector.topology_xml().context("hwloc tells no topology of this machine")?.to_string()
+    } else {
+        serde_json::to_string_pretty(&collector.collect(inventory::Parts::ALL))? + "\n"
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("cannot print the inventory")
 }
 
 /// The agent logs by itself; the small commands beside it log in the same form.

@@ -4,6 +4,7 @@ mod booting;
 pub(crate) mod conformance;
 mod devices;
 pub(crate) mod escapes;
+mod hardware;
 mod importing;
 mod inside_a_job;
 mod interruptions;
@@ -24,6 +25,11 @@ const ABSENT: (&str, &str) = ("n3", "52:54:00:77:00:13");
 const BOTH: &[&str] = &["n1", "n2"];
 const FIRST: &[&str] = &["n1"];
 const SECOND: &[&str] = &["n2"];
+const RICH: &[&str] = &[hardware::RICH.name];
+
+/// Those that others stand on.
+pub(crate) const GROUNDWORK: [&str; 5] =
+    ["import-by-command-line", "nodes-declared-by-apply", "user-added", "bios-node-ready", "uefi-node-ready"];
 
 /// All of them.
 pub(crate) const ALL: &[Check] = &[
@@ -73,4 +79,7 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "reboot-and-ready-again", needs: FIRST, run: restarts::reboot },
     Check { name: "power-cut-and-ready-again", needs: SECOND, run: restarts::power_cut },
     Check { name: "boot-outlives-kill-9-of-the-server", needs: BOTH, run: restarts::server_killed },
+    Check { name: "hardware-is-what-its-tools-say", needs: &[], run: hardware::equals_the_tools },
+    Check { name: "hardware-plugged-in-and-out", needs: RICH, run: hardware::plugged_in_and_out },
+    Check { name: "hardware-costs-little", needs: RICH, run: hardware::costs_little },
 ];

@@ -17,7 +17,8 @@ use crate::{
     accelerator::Accelerator,
     clock, console,
     file_server::FileServer,
-    machine::{Firmware, Hardware, Machine},
+    machine::{Build, Firmware, Hardware, Machine},
+    monitor::Monitor,
     namespace::Namespace,
     os_image::{self, JOB_IMAGES, OsImage},
     places::Places,
@@ -38,6 +39,7 @@ const CONSOLE_LINES: usize = 30;
 pub(crate) const MACHINES: [Hardware; 2] = [
     Hardware {
         name: "n1",
+        build: Build::Plain,
         firmware: Firmware::Bios,
         boot_mac: "52:54:00:77:00:11",
         second_mac: "52:54:00:77:01:11",
@@ -45,6 +47,7 @@ pub(crate) const MACHINES: [Hardware; 2] = [
     },
     Hardware {
         name: "n2",
+        build: Build::Plain,
         firmware: Firmware::Uefi,
         boot_mac: "52:54:00:77:00:12",
         second_mac: "52:54:00:77:01:12",
@@ -83,7 +86,7 @@ impl Cluster {
         let places = Places::new()?;
         let lock = places.lock()?;
         process::kill_leftovers(&places).context("clearing an earlier run")?;
-        Namespace::clear().context("clearing an earlier run")?;
+        Namespace::clear(&places).context("clearing an earlier run")?;
         places.clear().context("clearing an earlier run")?;
         // The recipes need the machine's own network.
         let image = OsImage::current(&places).context("building the node image")?;
@@ -91,7 +94,7 @@ impl Cluster {
             os_image::job_image(&places, name).with_context(|| format!("building the image {name}"))?;
         }
         let accelerator = Accelerator::probe(&places).context("probing for KVM")?;
-        let namespace = Namespace::enter().context("making the network")?;
+        let namespace = Namespace::enter(&places).context("making the network")?;
         let registry = Registry::start(&places, &image).context("filling the registry")?;
         let server = Server::start(&places).context("starting the server")?;
         let files = FileServer::start().context("starting the file server")?;
@@ -122,15 +125,23 @@ impl Cluster {
         fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))?;
         self.server.cli(&["apply", "-f", &path.display().to_string()])?;
         for (machine, address) in MACHINES.iter().zip(ADDRESSES) {
-            let overlay: OverlayName = "ssh-host-keys".parse()?;
-            let node: NodeName = machine.name.parse()?;
-            let path = "/etc/ssh/ssh_host_ed25519_key.pub";
-            let files =
-                self.server.ask(|client| async move { client.render(&overlay, &node, Some(path)).await })?;
-            let key = files.first().with_context(|| format!("overlay ssh-host-keys renders no {path}"))?;
-            self.ssh.trust(address, &key.content)?;
+            self.trust(machine.name, address)?;
         }
         Ok(())
+    }
+
+    /// Lets ssh know the host key that the server made for a node.
+    ///
+    /// # Errors
+    /// If the server renders none.
+    pub(crate) fn trust(&self, name: &str, address: &str) -> anyhow::Result<()> {
+        let overlay: OverlayName = "ssh-host-keys".parse()?;
+        let node: NodeName = name.parse()?;
+        let path = "/etc/ssh/ssh_host_ed25519_key.pub";
+        let files =
+            self.server.ask(|client| async move { client.render(&overlay, &node, Some(path)).await })?;
+        let key = files.first().with_context(|| format!("overlay ssh-host-keys renders no {path}"))?;
+        self.ssh.trust(address, &key.content)
     }
 
     fn document(&self, runtime_overlays: &[&str]) -> anyhow::Result<String> {
@@ -167,12 +178,27 @@ nodes:
     /// # Errors
     /// If QEMU does not start.
     pub(crate) fn power_on(&mut self) -> anyhow::Result<()> {
-        for hardware in &MACHINES {
-            let machine = Machine::power_on(&self.places, &self.namespace, self.accelerator, hardware)
-                .with_context(|| format!("switching {} on", hardware.name))?;
-            self.machines.insert(hardware.name, machine);
-        }
+        MACHINES.iter().try_for_each(|hardware| self.switch_on(hardware))
+    }
+
+    /// Switches one machine on.
+    ///
+    /// # Errors
+    /// If QEMU does not start.
+    pub(crate) fn switch_on(&mut self, hardware: &Hardware) -> anyhow::Result<()> {
+        let machine = Machine::power_on(&self.places, &self.namespace, self.accelerator, hardware)
+            .with_context(|| format!("switching {} on", hardware.name))?;
+        self.machines.insert(hardware.name, machine);
         Ok(())
+    }
+
+    /// The monitor of a machine.
+    ///
+    /// # Errors
+    /// If it is not switched on, or QEMU does not answer.
+    pub(crate) fn monitor(&self, name: &str) -> anyhow::Result<Monitor> {
+        let machine = self.machines.get(name).with_context(|| format!("{name} is not switched on"))?;
+        Monitor::connect(machine.monitor())
     }
 
     /// Takes a machine's power away and gives it back.

@@ -1,4 +1,7 @@
-//! One virtual machine with nothing but memory and two network interfaces: virtio, which boots, and e1000.
+//! One virtual machine: plain, with nothing but memory and two network interfaces (virtio, which boots, and e1000), or with
+//! all that an inventory can tell of ([`rich`]).
+
+mod rich;
 
 use std::{
     fs,
@@ -33,11 +36,22 @@ pub(crate) enum Firmware {
     Uefi,
 }
 
+/// How a machine is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// Two NUMA nodes, two network interfaces.
+    Plain,
+    /// As a server: see [`rich`].
+    Rich,
+}
+
 /// A machine as it is bought.
 #[derive(Debug, Clone)]
 pub(crate) struct Hardware {
     /// Its name, in files and in the cluster.
     pub(crate) name: &'static str,
+    /// What is in it.
+    pub(crate) build: Build,
     /// What starts it.
     pub(crate) firmware: Firmware,
     /// Hardware address of the interface that boots.
@@ -53,8 +67,11 @@ pub(crate) struct Hardware {
 pub(crate) struct Machine {
     name: &'static str,
     service: Service,
+    /// Its TPM.
+    _tpm: Option<Service>,
     arguments: Vec<String>,
     console: PathBuf,
+    monitor: PathBuf,
 }
 
 impl Machine {
@@ -76,13 +93,9 @@ impl Machine {
         let mut add = |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
         add(&["-name", hardware.name, "-machine", "q35,graphics=off"]);
         add(&accelerator.arguments());
-        let cores = 2 * CORES_PER_NUMA;
-        add(&["-smp", &format!("{cores},sockets=2"), "-m", &(2 * MEMORY_PER_NUMA_MIB).to_string()]);
-        for numa in 0..2 {
-            let first = numa * CORES_PER_NUMA;
-            let last = first + CORES_PER_NUMA - 1;
-            add(&["-object", &format!("memory-backend-ram,id=ram{numa},size={MEMORY_PER_NUMA_MIB}M")]);
-            add(&["-numa", &format!("node,nodeid={numa},cpus={first}-{last},memdev=ram{numa}")]);
+        match hardware.build {
+            Build::Plain => plain(&mut add),
+            Build::Rich => rich::arguments(places, namespace, hardware, &mut add)?,
         }
         add(&["-nodefaults", "-display", "none", "-vga", "none"]);
         add(&["-chardev", &format!("file,id=console,append=on,path={}", console.display())]);
@@ -102,8 +115,16 @@ impl Machine {
             add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}")]);
             add(&["-drive", &format!("if=pflash,format=raw,file={}", variables.display())]);
         }
+        let monitor = places.of_run(&format!("pids/{}.qmp", hardware.name));
+        arguments.extend(["-qmp".to_owned(), format!("unix:{},server=on,wait=off", monitor.display())]);
+        let tpm = (hardware.build == Build::Rich).then(|| rich::start_tpm(places, hardware)).transpose()?;
         let service = start(places, hardware.name, &arguments)?;
-        Ok(Self { name: hardware.name, service, arguments, console })
+        Ok(Self { name: hardware.name, service, _tpm: tpm, arguments, console, monitor })
+    }
+
+    /// The socket of its monitor ([`crate::monitor`]).
+    pub(crate) fn monitor(&self) -> &Path {
+        &self.monitor
     }
 
     /// Pulls the plug, and puts it back at once.
@@ -127,6 +148,18 @@ impl Machine {
     /// Says how it ended.
     pub(crate) fn check_on(&mut self) -> anyhow::Result<()> {
         self.service.check_alive()
+    }
+}
+
+/// Two NUMA nodes with as much of everything.
+fn plain(add: &mut impl FnMut(&[&str])) {
+    let cores = 2 * CORES_PER_NUMA;
+    add(&["-smp", &format!("{cores},sockets=2"), "-m", &(2 * MEMORY_PER_NUMA_MIB).to_string()]);
+    for numa in 0..2 {
+        let first = numa * CORES_PER_NUMA;
+        let last = first + CORES_PER_NUMA - 1;
+        add(&["-object", &format!("memory-backend-ram,id=ram{numa},size={MEMORY_PER_NUMA_MIB}M")]);
+        add(&["-numa", &format!("node,nodeid={numa},cpus={first}-{last},memdev=ram{numa}")]);
     }
 }
 

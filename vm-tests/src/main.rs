@@ -16,6 +16,7 @@ mod demo;
 mod file_server;
 mod lane;
 mod machine;
+mod monitor;
 mod namespace;
 mod os_image;
 mod places;

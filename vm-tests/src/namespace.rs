@@ -7,10 +7,9 @@ use std::{fs::File, path::Path};
 use anyhow::Context as _;
 use nix::sched::{CloneFlags, setns};
 
-use crate::process::run;
+use sha2::{Digest as _, Sha256};
 
-/// The namespace.
-const NAME: &str = "bpvm";
+use crate::{places::Places, process::run};
 
 /// The bridge that server and machines are on.
 pub(crate) const BRIDGE: &str = "bp0";
@@ -20,16 +19,19 @@ pub(crate) const SERVER: &str = "10.77.0.1";
 
 /// The namespace; deleted when dropped.
 #[derive(Debug)]
-pub(crate) struct Namespace(());
+pub(crate) struct Namespace {
+    name: String,
+}
 
 impl Namespace {
     /// Removes the namespace of a crashed run.
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub(crate) fn clear() -> anyhow::Result<()> {
-        if Path::new("/run/netns").join(NAME).exists() {
-            run("ip", &["netns", "delete", NAME])?;
+    pub(crate) fn clear(places: &Places) -> anyhow::Result<()> {
+        let name = name(places);
+        if Path::new("/run/netns").join(&name).exists() {
+            run("ip", &["netns", "delete", &name])?;
         }
         Ok(())
     }
@@ -38,12 +40,13 @@ impl Namespace {
     ///
     /// # Errors
     /// If `ip` fails, or without the right to make namespaces.
-    pub(crate) fn enter() -> anyhow::Result<Self> {
-        run("ip", &["netns", "add", NAME])?;
-        let namespace = Self(());
-        let path = format!("/run/netns/{NAME}");
+    pub(crate) fn enter(places: &Places) -> anyhow::Result<Self> {
+        let namespace = Self { name: name(places) };
+        let name = &namespace.name;
+        run("ip", &["netns", "add", name])?;
+        let path = format!("/run/netns/{name}");
         let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
-        setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter namespace {NAME}"))?;
+        setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter namespace {name}"))?;
         run("ip", &["link", "set", "lo", "up"])?;
         run("ip", &["link", "add", BRIDGE, "type", "bridge", "forward_delay", "0", "stp_state", "0"])?;
         run("ip", &["address", "add", &format!("{SERVER}/24"), "dev", BRIDGE])?;
@@ -62,9 +65,15 @@ impl Namespace {
     }
 }
 
+/// Each checkout has its own, so that two can run at once.
+fn name(places: &Places) -> String {
+    let hash = Sha256::digest(places.root().as_os_str().as_encoded_bytes());
+    format!("bpvm-{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
-        if let Err(error) = run("ip", &["netns", "delete", NAME]) {
+        if let Err(error) = run("ip", &["netns", "delete", &self.name]) {
             crate::report::complain(format!("{error:#}"));
         }
     }

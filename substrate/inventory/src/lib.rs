@@ -91,9 +91,16 @@ impl Collector {
     /// Reads these parts, and what depends on them; everything else is as it was. All of it takes 10 to 100 ms, up to
     /// [`NVIDIA_SMI_DEADLINE`] more where there are NVIDIA GPUs.
     pub fn collect(&mut self, parts: Parts) -> Inventory {
+        self.collect_with(parts, |_, _| ())
+    }
+
+    /// As [`Self::collect`]; before each part, `before` gets what is known until then, and which part is next. So somebody
+    /// else can tell if a device holds this thread for ever.
+    pub fn collect_with(&mut self, parts: Parts, mut before: impl FnMut(&Inventory, Parts)) -> Inventory {
         let parts = parts.with_dependents();
         let root = self.root.clone();
         for part in Parts::EACH.into_iter().filter(|part| parts.contains(*part)) {
+            before(&self.known, part);
             let mut read = read::Reader::new(&root);
             self.collect_part(part, &mut read);
             self.gaps.insert(part, read.into_gaps());

@@ -49,6 +49,15 @@ impl Parts {
         self.0 & other.0 == other.0
     }
 
+    /// What a single part is called: `disks`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        const NAMES: [&str; 9] =
+            ["machine", "topology", "pci", "nics", "disks", "infiniband", "gpus", "devices", "health"];
+        let place = Self::EACH.iter().position(|part| *part == self);
+        place.map_or("several parts", |place| NAMES[place])
+    }
+
     /// There are none.
     #[must_use]
     pub fn is_empty(self) -> bool {

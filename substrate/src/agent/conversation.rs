@@ -108,6 +108,8 @@ pub struct Channel {
     pub about: About,
     /// The hardware, as soon as it is known; sent when it changes.
     pub inventory: watch::Receiver<Option<Arc<Inventory>>>,
+    /// The topology as hwloc writes it, likewise.
+    pub topology_xml: watch::Receiver<Option<Arc<str>>>,
     /// Results of overlays.
     pub outbox: mpsc::Receiver<FromAgent>,
     /// Set once, when the agent must end.
@@ -160,6 +162,12 @@ impl Channel {
                         self.say(&mut line, FromAgent::Inventory { inventory: Box::new((*inventory).clone()) }).await?;
                     }
                 }
+                Ok(()) = self.topology_xml.changed() => {
+                    let xml = self.topology_xml.borrow_and_update().clone();
+                    if let Some(xml) = xml {
+                        self.say(&mut line, FromAgent::Topology { xml: xml.as_ref().to_owned() }).await?;
+                    }
+                }
                 Some(message) = self.outbox.recv() => self.say(&mut line, message).await?,
                 () = sleep_until(beat) => {
                     let uptime_seconds = (self.uptime)();
@@ -204,13 +212,16 @@ impl Channel {
             // The inventory is sent anew below; a heartbeat of the past says nothing.
             // Runs are all told anew: what was to be said of one might be behind the list.
             let survives = |message: &FromAgent| {
-                use FromAgent::{Heartbeat, Inventory, Refusing, Run, Runs, Usage};
-                let told_anew =
-                    matches!(message, Inventory { .. } | Run { .. } | Runs { .. } | Refusing { .. });
+                use FromAgent::{Heartbeat, Inventory, Refusing, Run, Runs, Topology, Usage};
+                let told_anew = matches!(
+                    message,
+                    Inventory { .. } | Topology { .. } | Run { .. } | Runs { .. } | Refusing { .. }
+                );
                 !told_anew && !matches!(message, Heartbeat { .. } | Usage { .. })
             };
             self.session.restart(survives);
             self.inventory.mark_changed();
+            self.topology_xml.mark_changed();
             let runs = self.ask_runs(Request::List).await?;
             while let Ok(message) = self.outbox.try_recv() {
                 if survives(&message) {
@@ -259,7 +270,10 @@ impl Channel {
             Some(FromServer::UpgradeAgent { digest, size }) => {
                 self.upgrade.send_replace(Some(Wanted { digest, size }));
             }
-            Some(FromServer::SendInventory {}) => self.inventory.mark_changed(),
+            Some(FromServer::SendInventory {}) => {
+                self.inventory.mark_changed();
+                self.topology_xml.mark_changed();
+            }
             Some(FromServer::SendUsage { runs }) => {
                 self.runs.send(Request::Usage(runs)).await.map_err(|_| ChannelError::NoRuns)?;
             }

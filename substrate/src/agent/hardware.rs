@@ -1,68 +1,138 @@
-//! Keeps the inventory: collected at the start, and again after the kernel says that devices, links, addresses or CDI specs
-//! changed.
+//! Keeps the inventory: collected at the start, and then what the kernel says has changed ([`events`]).
 //!
-//! A plain thread of its own, because a sick device can hold a read of sysfs for ever: then the node keeps its last
-//! inventory and everything else goes on. Two netlink sockets say when to look: kernel uevents (devices) and routing
-//! (links and addresses), see netlink(7); and inotify(7) for the folders of CDI specs, and those in which they are made.
+//! Two plain threads, because a sick device can hold a read of sysfs for ever. One listens and tells the rest of the agent,
+//! the other collects. When that one hangs, what was collected before is told all the same, with a gap that names what it
+//! hangs at; and everything else of the agent goes on.
+
+pub mod events;
+pub mod ioctls;
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::Duration,
 };
 
-use api::inventory::Inventory;
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        inotify::{AddWatchFlags, InitFlags, Inotify},
-        socket::{
-            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
-        },
-    },
-};
+use ::inventory::{Collector, Parts, health::Incident, ioctls::Ioctls};
+use api::inventory::{Gap, Inventory};
 use tokio::sync::watch;
 
-/// Without any event: huge pages and driver versions change silently.
-const RECHECK: Duration = Duration::from_secs(600);
+use self::events::{Events, Seen};
+use crate::clock;
 
-/// Events come in crowds; the inventory is collected when none came for this long…
-const SETTLE: Duration = Duration::from_secs(1);
+/// Counters of errors are looked at so often: no event tells of them.
+const HEALTH_EVERY: Duration = Duration::from_secs(60);
 
-/// …or after so many of these.
-const MAX_SETTLING: u32 = 10;
+/// Everything is collected again after so many looks at the counters, an hour: for what changes without any word.
+const LOOKS_BETWEEN_FULL: u32 = 60;
 
-/// Least pause between two collections. Jobs make and remove links and mounts all the time.
-const LEAST_PAUSE: Duration = Duration::from_secs(10);
+/// The pause after a collection is so many times as long as it was: a link that flaps must not cost a job its core…
+const PAUSE_FACTOR: u32 = 10;
 
-/// Multicast group of the kernel's own uevents (1; udev's are 2).
-const UEVENTS: u32 = 1;
+/// …and never longer than this: some of its time is waiting for a driver.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR`, rtnetlink(7).
-const LINKS_AND_ADDRESSES: u32 = 0x1 | 0x10 | 0x100;
+/// A collection that takes longer hangs: its longest part, `nvidia-smi`, has a deadline of its own.
+const HANGING_AFTER: Duration = Duration::from_secs(30);
 
-/// Starts the thread. The receiver has `None` until the first collection is done.
+/// What is known of the hardware, kept up to date. Each has `None` until it is known.
+#[derive(Debug, Clone)]
+pub struct Hardware {
+    /// The facts.
+    pub inventory: watch::Receiver<Option<Arc<Inventory>>>,
+    /// The topology as hwloc writes it.
+    pub topology_xml: watch::Receiver<Option<Arc<str>>>,
+}
+
+/// Starts the threads for the machine, or the capture of one, at `root`.
 ///
 /// # Errors
 /// If the system has no thread to spare.
-pub fn watch_inventory(root: PathBuf) -> io::Result<watch::Receiver<Option<Arc<Inventory>>>> {
-    let (sender, receiver) = watch::channel(None);
-    thread::Builder::new().name("inventory".to_owned()).spawn(move || keep(&root, &sender))?;
-    Ok(receiver)
+pub fn keep(root: PathBuf, ioctls: Box<dyn Ioctls>) -> io::Result<Hardware> {
+    let (inventory_in, inventory) = watch::channel(None);
+    let (xml_in, topology_xml) = watch::channel(None);
+    let told = Told { inventory: inventory_in, topology_xml: xml_in };
+    let (orders, work) = mpsc::channel();
+    let (done, results) = mpsc::channel();
+    let collector = Collector::new(&root, ioctls);
+    let progress = Arc::new(Mutex::new(Progress::default()));
+    let seen = progress.clone();
+    thread::Builder::new().name("collector".to_owned()).spawn(move || collect(collector, &work, &done, &seen))?;
+    let listener = Listener { told, orders, results, progress };
+    thread::Builder::new().name("inventory".to_owned()).spawn(move || listener.run(&root))?;
+    Ok(Hardware { inventory, topology_xml })
 }
 
-fn keep(root: &Path, inventory: &watch::Sender<Option<Arc<Inventory>>>) {
-    // Listening first, so that no change falls between the first collection and the first wait.
-    let changes = Changes::listen(root);
-    let mut collector = inventory::Collector::new(root, Box::new(inventory::ioctls::Captured::new(root)));
-    while !inventory.is_closed() {
-        changes.watch_specs();
-        let found = collector.collect(inventory::Parts::ALL);
-        inventory.send_if_modified(|known| {
+/// What the collecting thread shall do.
+#[derive(Debug)]
+struct Order {
+    parts: Parts,
+    /// PCI devices whose driver took them anew.
+    rebound: Vec<String>,
+    incidents: Vec<Incident>,
+}
+
+/// What it found.
+#[derive(Debug)]
+struct Found {
+    inventory: Inventory,
+    topology_xml: Option<Arc<str>>,
+}
+
+/// How far it is, for when it does not come back.
+#[derive(Debug, Default)]
+struct Progress {
+    known: Inventory,
+    at: &'static str,
+}
+
+fn look(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn collect(
+    mut collector: Collector,
+    work: &mpsc::Receiver<Order>,
+    done: &mpsc::Sender<Found>,
+    progress: &Mutex<Progress>,
+) {
+    while let Ok(order) = work.recv() {
+        order.rebound.iter().for_each(|address| collector.rebound(address));
+        order.incidents.iter().for_each(|incident| collector.incident(incident));
+        let inventory = collector.collect_with(order.parts, |known, part| {
+            let mut progress = look(progress);
+            progress.at = part.name();
+            // Only a first collection has less than what was told already.
+            if progress.known != *known {
+                progress.known.clone_from(known);
+            }
+        });
+        let topology_xml = collector.topology_xml();
+        if done.send(Found { inventory, topology_xml }).is_err() {
+            return;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Told {
+    inventory: watch::Sender<Option<Arc<Inventory>>>,
+    topology_xml: watch::Sender<Option<Arc<str>>>,
+}
+
+impl Told {
+    fn tell(&self, found: Found) {
+        self.topology_xml.send_if_modified(|known| {
+            let changed = found.topology_xml.is_some() && *known != found.topology_xml;
+            if changed {
+                known.clone_from(&found.topology_xml);
+            }
+            changed
+        });
+        let found = found.inventory;
+        self.inventory.send_if_modified(|known| {
             let changed = known.as_deref() != Some(&found);
             if changed {
                 tracing::info!(
@@ -72,6 +142,7 @@ fn keep(root: &Path, inventory: &watch::Sender<Option<Arc<Inventory>>>) {
                     disks = found.disks.len(),
                     gpus = found.gpus.len(),
                     devices = found.devices.len(),
+                    faults = found.faults.len(),
                     gaps = found.gaps.len(),
                     "inventory collected"
                 );
@@ -79,143 +150,83 @@ fn keep(root: &Path, inventory: &watch::Sender<Option<Arc<Inventory>>>) {
             }
             changed
         });
-        changes.wait();
-        thread::sleep(LEAST_PAUSE);
-        changes.forget();
     }
 }
 
-/// The netlink sockets that could be opened, and what tells of CDI specs; without any only [`RECHECK`] counts.
-struct Changes {
-    root: PathBuf,
-    sockets: Vec<OwnedFd>,
-    specs: Option<Inotify>,
+#[derive(Debug)]
+struct Listener {
+    told: Told,
+    orders: mpsc::Sender<Order>,
+    results: mpsc::Receiver<Found>,
+    progress: Arc<Mutex<Progress>>,
 }
 
-impl Changes {
-    fn listen(root: &Path) -> Self {
-        let wanted = [
-            (SockProtocol::NetlinkKObjectUEvent, UEVENTS),
-            (SockProtocol::NetlinkRoute, LINKS_AND_ADDRESSES),
-        ];
-        let mut sockets = Vec::new();
-        for (protocol, groups) in wanted {
-            match open(protocol, groups) {
-                Ok(socket) => sockets.push(socket),
-                Err(errno) => tracing::warn!(?protocol, %errno, "cannot listen for changes of the hardware"),
+impl Listener {
+    fn run(self, root: &Path) {
+        // Listening first, so that no change falls between the first collection and the first wait.
+        let mut events = Events::listen(root);
+        let mut seen = Seen { parts: Parts::ALL, ..Seen::default() };
+        for look in 1_u32.. {
+            events.watch_specs();
+            let started = clock::monotonic();
+            if !self.work(seen) {
+                return;
+            }
+            thread::sleep((started.elapsed() * PAUSE_FACTOR).min(LONGEST_PAUSE));
+            seen = events.wait(HEALTH_EVERY);
+            if seen.parts.is_empty() {
+                seen.parts = if look.is_multiple_of(LOOKS_BETWEEN_FULL) { Parts::ALL } else { Parts::HEALTH };
             }
         }
-        let specs = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK);
-        let specs =
-            specs.inspect_err(|errno| tracing::warn!(%errno, "cannot listen for changes of CDI specs")).ok();
-        Self { root: root.to_owned(), sockets, specs }
     }
 
-    /// Listens for changes in the folders of specs. A folder that does not exist is heard of when it is made; one that is
-    /// watched already stays so.
-    fn watch_specs(&self) {
-        let Some(specs) = &self.specs else { return };
-        let made = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-        let changed = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE;
-        for folder in inventory::devices::SPEC_FOLDERS {
-            let folder = self.root.join(folder.trim_start_matches('/'));
-            for (path, events) in [(folder.parent(), made), (Some(folder.as_path()), made | changed)] {
-                match path.map(|path| specs.add_watch(path, events)) {
-                    Some(Err(errno)) if errno != Errno::ENOENT => {
-                        tracing::warn!(%errno, folder = %folder.display(), "cannot listen for changes of CDI specs");
-                    }
-                    _ => {}
+    /// Has it collected. `false` when nobody wants to know any more.
+    fn work(&self, seen: Seen) -> bool {
+        let Seen { parts, rebound, incidents } = seen;
+        for incident in &incidents {
+            tracing::warn!(subject = incident.subject, "the kernel's log: {}", incident.message);
+        }
+        if self.orders.send(Order { parts, rebound, incidents }).is_err() {
+            return false;
+        }
+        let mut limit = HANGING_AFTER;
+        loop {
+            match self.results.recv_timeout(limit) {
+                Ok(found) => {
+                    self.told.tell(found);
+                    return !self.told.inventory.is_closed();
                 }
-            }
-        }
-    }
-
-    /// Returns after a crowd of changes, or after [`RECHECK`].
-    fn wait(&self) {
-        if self.happen_within(RECHECK) {
-            for _ in 0..MAX_SETTLING {
-                self.forget();
-                if !self.happen_within(SETTLE) {
-                    break;
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.told.tell(self.what_there_is());
+                    // Said once; it may come back, after minutes or never.
+                    limit = Duration::MAX;
                 }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return false,
             }
         }
     }
 
-    fn happen_within(&self, limit: Duration) -> bool {
-        let all = self.sockets.iter().map(OwnedFd::as_fd).chain(self.specs.iter().map(Inotify::as_fd));
-        let mut waits: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        match poll(&mut waits, limit) {
-            Ok(ready) => ready > 0,
-            Err(Errno::EINTR) => true,
-            Err(errno) => {
-                tracing::warn!(%errno, "cannot wait for changes of the hardware");
-                thread::sleep(RECHECK);
-                true
-            }
-        }
+    fn what_there_is(&self) -> Found {
+        let progress = look(&self.progress);
+        let mut inventory = progress.known.clone();
+        let cause = format!("no answer for {} s", HANGING_AFTER.as_secs());
+        tracing::error!("the inventory hangs at {}: {cause}", progress.at);
+        inventory.gaps.push(Gap { subject: progress.at.to_owned(), cause });
+        Found { inventory, topology_xml: None }
     }
-
-    /// Reads all that came. What it says does not matter, and when the kernel dropped some (`ENOBUFS`) neither.
-    fn forget(&self) {
-        while self.specs.as_ref().is_some_and(|specs| specs.read_events().is_ok()) {}
-        let mut buffer = [0; 16 << 10];
-        for socket in &self.sockets {
-            while matches!(
-                recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT),
-                Ok(1..) | Err(Errno::ENOBUFS | Errno::EINTR)
-            ) {}
-        }
-    }
-}
-
-fn open(protocol: SockProtocol, groups: u32) -> nix::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
-    Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn both_sockets_open_and_nothing_is_waited_for_longer_than_said() {
-        let changes = Changes::listen(Path::new("/"));
-        assert_eq!(changes.sockets.len(), 2);
-        changes.forget();
-        let start = crate::clock::monotonic();
-        changes.happen_within(Duration::from_millis(50));
-        assert!(start.elapsed() < Duration::from_secs(5));
-    }
-
-    #[test]
-    fn specs_are_heard_of_in_folders_that_are_not_there_yet() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(root.path().join("etc")).unwrap();
-        let changes =
-            Changes { root: root.path().to_owned(), sockets: Vec::new(), ..Changes::listen(root.path()) };
-        let hears = |change: &dyn Fn()| {
-            changes.forget();
-            changes.watch_specs();
-            let before = changes.happen_within(Duration::ZERO);
-            change();
-            (before, changes.happen_within(Duration::from_millis(100)))
-        };
-        let (folder, spec) = (root.path().join("etc/cdi"), root.path().join("etc/cdi/x.json"));
-        assert_eq!(hears(&|| std::fs::create_dir(&folder).unwrap()), (false, true));
-        assert_eq!(hears(&|| std::fs::write(&spec, "{}").unwrap()), (false, true));
-        assert_eq!(hears(&|| std::fs::remove_file(&spec).unwrap()), (false, true));
-        assert_eq!(hears(&|| {}), (false, false));
-    }
-
     #[tokio::test]
     async fn the_first_inventory_comes_by_itself() {
         let root = tempfile::tempdir().unwrap();
-        let mut inventory = watch_inventory(root.path().to_owned()).unwrap();
-        let found = tokio::time::timeout(Duration::from_secs(10), inventory.wait_for(Option::is_some)).await;
-        assert_eq!(found.unwrap().unwrap().as_ref().unwrap().pci, []);
+        let captured = ::inventory::ioctls::Captured::default();
+        let mut hardware = keep(root.path().to_owned(), Box::new(captured)).unwrap();
+        let found = tokio::time::timeout(Duration::from_secs(10), hardware.inventory.wait_for(Option::is_some));
+        assert_eq!(found.await.unwrap().unwrap().as_ref().unwrap().pci, []);
+        assert!(hardware.topology_xml.borrow().is_none());
     }
 }

@@ -17,6 +17,7 @@ struct Rig {
     /// `None` while it converses.
     channel: Option<Channel>,
     inventory: watch::Sender<Option<Arc<Inventory>>>,
+    topology_xml: watch::Sender<Option<Arc<str>>>,
     outbox: mpsc::Sender<FromAgent>,
     stop: watch::Sender<Option<Stop>>,
     wanted: watch::Receiver<Option<Generation>>,
@@ -29,6 +30,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let (inventory, inventory_out) = watch::channel(None);
+        let (topology_xml, topology_xml_out) = watch::channel(None);
         let (outbox, outbox_out) = mpsc::channel(4);
         let (stop, stop_out) = watch::channel(None);
         let (wanted, wanted_out) = watch::channel(None);
@@ -43,6 +45,7 @@ impl Rig {
                 image: "debian-node@2".into(),
             },
             inventory: inventory_out,
+            topology_xml: topology_xml_out,
             outbox: outbox_out,
             stop: stop_out,
             wanted,
@@ -56,6 +59,7 @@ impl Rig {
         Self {
             channel: Some(channel),
             inventory,
+            topology_xml,
             outbox,
             stop,
             wanted: wanted_out,

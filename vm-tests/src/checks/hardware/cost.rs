@@ -1,0 +1,63 @@
+//! What knowing the hardware costs a node.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use super::ADDRESS;
+use crate::{clock, cluster::Cluster, lane::Memory, report::say};
+
+/// Looks of each program, one after the other.
+const ROUNDS: usize = 7;
+
+/// Most CPU of a first look, in those of `lstopo`.
+const MOST_LOOKS: f64 = 2.0;
+
+/// How long the idle agent is watched…
+const IDLE: Duration = Duration::from_secs(120);
+
+/// …and the most CPU that it may use in a minute of it, ms.
+const MOST_IDLE_MILLIS: f64 = 50.0;
+
+/// CPU seconds of each program, alternating. bash counts in milliseconds.
+const LOOK: &str = r"
+TIMEFORMAT='%U %S'
+for round in $(seq ROUNDS); do
+  for program in 'lstopo-no-graphics --of xml' '/usr/lib/bedplate/substrate inventory'; do
+    { time $program >/dev/null 2>&1; } 2>&1
+  done
+done
+";
+
+/// CPU time of the agent with all its children, µs.
+const AGENT: &str = "sed -n 's/^usage_usec //p' /sys/fs/cgroup/system.slice/bedplate-substrate.service/cpu.stat";
+
+/// A first look, and a minute without anything to do.
+pub(crate) fn costs_little(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    let script = format!("exec bash -c \"{}\"", LOOK.replace("ROUNDS", &ROUNDS.to_string()).replace('$', "\\$"));
+    let output = cluster.on_node(ADDRESS, &script)?;
+    let seconds = |line: &str| line.split(' ').map(str::parse::<f64>).sum::<Result<f64, _>>();
+    let spent: Vec<f64> = output.lines().map(seconds).collect::<Result<_, _>>().context(output.clone())?;
+    ensure!(spent.len() == 2 * ROUNDS, "the looks print {output}");
+    let (theirs, ours) = (median(&spent, 0), median(&spent, 1));
+    say(format!("  first look: {:.0} ms of CPU, lstopo --of xml {:.0} ms", ours * 1e3, theirs * 1e3));
+    ensure!(ours < MOST_LOOKS * theirs, "a first look takes {ours} s of CPU, lstopo {theirs} s");
+
+    let usage = |cluster: &Cluster| -> anyhow::Result<f64> {
+        let text = cluster.on_node(ADDRESS, AGENT)?;
+        text.trim().parse().with_context(|| format!("cpu.stat says {text:?}"))
+    };
+    let (before, began) = (usage(cluster)?, clock::now());
+    clock::pause(IDLE);
+    let millis = (usage(cluster)? - before) / 1e3 / (began.elapsed().as_secs_f64() / 60.0);
+    say(format!("  idle agent: {millis:.1} ms of CPU a minute"));
+    ensure!(millis < MOST_IDLE_MILLIS, "the idle agent uses {millis} ms of CPU a minute");
+    Ok(())
+}
+
+/// Of every second number from `first` on.
+fn median(numbers: &[f64], first: usize) -> f64 {
+    let mut sorted: Vec<f64> = numbers.iter().skip(first).step_by(2).copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}

@@ -1,0 +1,104 @@
+//! A network card and a disk are plugged in and out by QEMU's monitor while the node runs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use api::ids::NodeName;
+use serde_json::json;
+
+use super::{ADDRESS, RICH, wait_until_known};
+use crate::{clock, cluster::Cluster, lane::Memory, report::say, workflow};
+
+/// From the moment at which the node's kernel has or has not the device to the server's knowing it.
+const NOTICE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the kernel may take for its part.
+const KERNEL_LIMIT: Duration = Duration::from_secs(30);
+
+const CARD: &str = "52:54:00:77:03:14";
+const SERIAL: &str = "HP-0004";
+
+/// A spec that offers the disk to jobs; no name is offered for as long as there is no disk.
+const OFFER: &str = r#"
+cat > /etc/cdi/scratch.json <<'END'
+{"cdiVersion": "0.6.0", "kind": "example.com/scratch",
+  "devices": [{"name": "hot", "containerEdits": {"deviceNodes": [{"path": "/dev/vdc"}]}}]}
+END
+"#;
+
+/// Both come, are told, can be used, go, are told, and are not used any more.
+pub(crate) fn plugged_in_and_out(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    cluster.on_node(ADDRESS, OFFER)?;
+    let mut monitor = cluster.monitor(RICH.name)?;
+    let image = cluster.places().of_run("pids/hot.img");
+    std::fs::write(&image, vec![0; 32 << 20]).with_context(|| format!("cannot write {}", image.display()))?;
+    monitor.command("netdev_add", json!({"type": "hubport", "id": "hot", "hubid": 7}))?;
+    let file = json!({"driver": "file", "filename": image, "node-name": "hot-file"});
+    monitor.command("blockdev-add", file)?;
+    monitor.command("blockdev-add", json!({"driver": "raw", "file": "hot-file", "node-name": "hot-disk"}))?;
+
+    let card = json!({"driver": "virtio-net-pci", "id": "card", "netdev": "hot", "mac": CARD, "bus": "slot0"});
+    monitor.command("device_add", card)?;
+    noticed(cluster, "the card", &format!("grep -ls {CARD} /sys/class/net/*/address"), true, |inventory| {
+        inventory.nics.iter().any(|nic| nic.mac.is_some_and(|mac| mac.to_string() == CARD))
+    })?;
+    let disk = json!({"driver": "virtio-blk-pci", "id": "disk", "drive": "hot-disk", "serial": SERIAL, "bus": "slot1"});
+    monitor.command("device_add", disk)?;
+    noticed(cluster, "the disk", &format!("grep -ls {SERIAL} /sys/block/*/serial"), true, |inventory| {
+        inventory.disks.iter().any(|disk| disk.serial.as_deref() == Some(SERIAL))
+            && inventory.devices.iter().any(|device| device.name.to_string() == "example.com/scratch=hot")
+    })?;
+    workflow::finish(cluster, "scratch")?;
+
+    monitor.command("device_del", json!({"id": "card"}))?;
+    noticed(cluster, "no card", &format!("grep -ls {CARD} /sys/class/net/*/address"), false, |inventory| {
+        inventory.nics.iter().all(|nic| nic.mac.is_none_or(|mac| mac.to_string() != CARD))
+    })?;
+    monitor.command("device_del", json!({"id": "disk"}))?;
+    noticed(cluster, "no disk", &format!("grep -ls {SERIAL} /sys/block/*/serial"), false, |inventory| {
+        inventory.disks.iter().all(|disk| disk.serial.as_deref() != Some(SERIAL))
+            && inventory.devices.iter().all(|device| device.name.to_string() != "example.com/scratch=hot")
+    })?;
+
+    let history = cluster.server.cli(&["node", "show", RICH.name, "--history"])?;
+    for (word, serial) in [("appeared", CARD), ("gone", CARD), ("appeared", SERIAL), ("gone", SERIAL)] {
+        let told = history.lines().any(|line| line.contains(word) && line.contains(serial));
+        ensure!(told, "the history does not tell of {serial} {word}:\n{history}");
+    }
+    waits_for_what_went(cluster)
+}
+
+/// The planner does not place on a device that went, and says what is missing.
+fn waits_for_what_went(cluster: &Cluster) -> anyhow::Result<()> {
+    let id = workflow::start(cluster, "scratch")?;
+    let limit = cluster.accelerator().stretch(Duration::from_secs(20));
+    let mut last = String::new();
+    let waited = clock::wait_for("the job to say what it waits for", limit, || {
+        last = cluster.server.cli(&["workflow", "describe", &id])?;
+        Ok(last.contains("example.com/scratch").then_some(()))
+    });
+    waited.with_context(|| last.clone())?;
+    ensure!(workflow::attempts(cluster, &id)?.is_empty(), "it was placed: {last}");
+    cluster.server.cli(&["workflow", "cancel", &id])?;
+    Ok(())
+}
+
+/// Waits until the node's kernel has it (or has it no more), and then for the server, which has two seconds.
+fn noticed(
+    cluster: &Cluster,
+    what: &str,
+    probe: &str,
+    comes: bool,
+    fits: impl Fn(&api::inventory::Inventory) -> bool,
+) -> anyhow::Result<()> {
+    let _name: NodeName = RICH.name.parse()?;
+    // One script that watches on the node: ssh alone takes a second under emulation.
+    let until = if comes { "until" } else { "while" };
+    let limit = cluster.accelerator().stretch(KERNEL_LIMIT).as_secs() * 20;
+    let script = format!("n=0; {until} {probe} >/dev/null; do n=$((n+1)); [ $n -lt {limit} ] || exit 7; sleep 0.05; done");
+    cluster.on_node(ADDRESS, &script).with_context(|| format!("the node's kernel does not see {what}"))?;
+    let seen: Instant = clock::now();
+    wait_until_known(cluster, what, NOTICE_LIMIT, fits)?;
+    say(format!("  {what}: known within {} ms of the node's kernel", seen.elapsed().as_millis()));
+    Ok(())
+}
