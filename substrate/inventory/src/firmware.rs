@@ -50,15 +50,21 @@ fn tpm(read: &mut Reader<'_>) -> Option<String> {
         return None;
     }
     let path = format!("{TPM}/tpm_version_major");
+    let told = read.exists(&path);
     let version = match read.number(&path) {
         Some(1) => Some("1.2"),
         Some(2) => Some("2.0"),
+        Some(other) => {
+            read.gap(&path, format!("no known version of a TPM: {other}"));
+            None
+        }
         None if read.exists(&format!("{TPM}/device/caps")) => Some("1.2"),
-        _ => None,
+        None if told => None,
+        None => {
+            read.gap(&path, "the kernel does not tell");
+            None
+        }
     };
-    if version.is_none() {
-        read.gap(&path, "does not tell the version of the TPM");
-    }
     version.map(str::to_owned)
 }
 

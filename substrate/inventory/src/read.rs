@@ -215,7 +215,8 @@ fn read_block(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
             return Ok(bytes);
         }
     }
-    bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0));
+    let end = bytes.iter().rposition(|byte| *byte == b'\n');
+    bytes.truncate(end.ok_or_else(|| io::Error::other("a line that is too long"))?);
     Ok(bytes)
 }
 
@@ -314,7 +315,8 @@ mod tests {
         for path in ["/line", "/binary", "/missing"] {
             assert_eq!(read.first_block(path, 8192), None, "{path}");
         }
-        assert_eq!(read.into_gaps().len(), 1);
+        let gaps: Vec<_> = read.into_gaps().into_iter().map(|gap| gap.cause).collect();
+        assert_eq!(gaps, ["a line that is too long", "not UTF-8 text"]);
     }
 
     #[test]

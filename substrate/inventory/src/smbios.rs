@@ -28,7 +28,7 @@ const MEMORY_DEVICE: u8 = 17;
 const END_OF_TABLE: u8 = 127;
 
 /// What vendors leave in fields that they did not fill in. Compared without case.
-const PLACEHOLDERS: [&str; 17] = [
+const PLACEHOLDERS: [&str; 18] = [
     "to be filled by o.e.m.",
     "default string",
     "not specified",
@@ -44,6 +44,7 @@ const PLACEHOLDERS: [&str; 17] = [
     "empty",
     "unknown",
     "undefined",
+    "0123456789",
     "none",
     "n/a",
 ];

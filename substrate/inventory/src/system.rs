@@ -76,7 +76,7 @@ fn chassis(read: &mut Reader<'_>) -> Option<String> {
     if name.is_none() {
         read.gap(path, format!("no known type of chassis: {number}"));
     }
-    name.filter(|name| !["Other", "Unknown"].contains(name)).map(|name| (*name).to_owned())
+    name.filter(|name| **name != "Unknown").map(|name| (*name).to_owned())
 }
 
 /// A fact of SMBIOS that its vendor filled in.

@@ -19,6 +19,9 @@ const MAX_NODES: usize = 1024;
 /// Knights Landing is three to four times as fast, DRAM of two kinds differs by less.
 const HBM_PER_CENT: u64 = 200;
 
+/// Processors with HBM of their own, whose firmware often leaves out HMAT; its nodes have no processors.
+const MODEL_WITH_HBM: &str = "Xeon(R) CPU Max";
+
 /// Completes the NUMA nodes that hwloc found, in the order of their indexes.
 pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
     let Some(mut online) = read.list(&format!("{FOLDER}/online")) else { return };
@@ -42,7 +45,7 @@ pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
         (node.bandwidth_mibs, node.latency_ns) = performance(read, node.index);
     }
     tiers(read, nodes);
-    kinds(read, nodes);
+    kinds(read, nodes, topology.cpu_model.as_deref());
     topology.distances = distances(read, &topology.numa_nodes, &online);
     for node in topology.numa_nodes.iter().filter(|node| missing.contains(&node.index)) {
         let within = topology.cores.iter_mut().filter(|core| core.pus.iter().any(|pu| node.pus.contains(pu)));
@@ -114,8 +117,10 @@ fn tiers(read: &mut Reader<'_>, nodes: &mut [NumaNode]) {
     }
 }
 
-/// Kinds that hwloc does not tell: memory of drivers, HBM by its bandwidth; and then the rest that has processors is DRAM.
-fn kinds(read: &mut Reader<'_>, nodes: &mut [NumaNode]) {
+/// Kinds that hwloc does not tell: memory of drivers, HBM by its bandwidth or its processor; and then the rest that has
+/// processors is DRAM.
+fn kinds(read: &mut Reader<'_>, nodes: &mut [NumaNode], cpu_model: Option<&str>) {
+    let with_hbm = cpu_model.is_some_and(|model| model.contains(MODEL_WITH_HBM));
     if nodes.len() > 1 {
         let of_drivers = memory_of_drivers(read);
         let own =
@@ -123,7 +128,8 @@ fn kinds(read: &mut Reader<'_>, nodes: &mut [NumaNode]) {
         for node in nodes.iter_mut().filter(|node| node.kind.is_none() && node.pus.is_empty()) {
             let fast =
                 |bandwidth: u64| own.is_some_and(|own| bandwidth >= own.saturating_mul(HBM_PER_CENT) / 100);
-            let hbm = node.bandwidth_mibs.is_some_and(fast).then_some("HBM");
+            let hbm = node.memory_bytes > 0 && (with_hbm || node.bandwidth_mibs.is_some_and(fast));
+            let hbm = hbm.then_some("HBM");
             node.kind = of_drivers.get(&node.index).copied().or(hbm).map(str::to_owned);
         }
         if nodes.iter().any(|node| node.kind.is_some()) {
@@ -142,12 +148,10 @@ fn memory_of_drivers(read: &mut Reader<'_>) -> BTreeMap<u32, &'static str> {
         let Some(node) = read.number(&format!("{DAX}/{name}/target_node")) else { continue };
         let parents = read.real_path(&format!("{DAX}/{name}"));
         let under = |driver: &str| parents.iter().any(|parent| parent.starts_with(driver));
-        let kind = if under("region") || under("cxl") {
-            "CXL-DRAM"
-        } else if under("ndbus") {
-            "NVM"
-        } else {
-            continue;
+        let kind = match (under("ndbus"), under("decoder")) {
+            (true, _) => "NVM",
+            (_, true) => "CXL-DRAM",
+            _ => continue,
         };
         kinds.extend(u32::try_from(node).ok().map(|node| (node, kind)));
     }
