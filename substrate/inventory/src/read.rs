@@ -337,4 +337,11 @@ mod tests {
             assert!(!is_pci_address(bad), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_list_panics(text in "[0-9,\\- ]{0,30}|\\PC{0,30}") {
+            proptest::prop_assert!(parse_list(&text).is_none_or(|list| list.len() <= MAX_ENTRIES));
+        }
+    }
 }

@@ -264,6 +264,15 @@ mod tests {
     }
 
     #[test]
+    fn dies_are_told_where_a_package_has_several() {
+        let of = |machine| describe(&build(Hwloc::builder().from_synthetic(machine).unwrap()).unwrap()).dies;
+        let dies = of("pack:2 die:2 core:2 pu:1");
+        assert_eq!(dies.len(), 4);
+        assert_eq!((dies[3].package, dies[3].pus.as_slice()), (Some(1), [6, 7].as_slice()));
+        assert_eq!(of("pack:2 die:1 core:2 pu:1"), []);
+    }
+
+    #[test]
     fn this_machine_has_processors_and_memory() {
         let mut read = Reader::new(Path::new("/"));
         let topology = collect(&mut read).topology;

@@ -152,3 +152,20 @@ fn no_device_no_bmc() {
         assert_eq!(*live.asked.lock().unwrap(), 0);
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_answers_panic(id in proptest::collection::vec(0..=255_u8, 0..20), lan in proptest::collection::vec(0..=255_u8, 0..9)) {
+        let fake = fake(
+            &[
+                (&[0x06, 0x01], &[&[0], id.as_slice()].concat()),
+                (&[0x0c, 0x02, 1, 3, 0, 0], &lan),
+                (&[0x0c, 0x02, 1, 4, 0, 0], &lan),
+                (&[0x0c, 0x02, 1, 5, 0, 0], &lan),
+            ],
+            ErrorKind::NotFound,
+        );
+        let mut read = Reader::new(Path::new("/nonexistent"));
+        proptest::prop_assert!(collect(&mut read, &fake).is_some());
+    }
+}
