@@ -1,3 +1,5 @@
+//! A BMC that is made up, also one that says nothing or nonsense.
+
 use std::{collections::BTreeMap, path::Path, sync::Mutex};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tables of made-up firmware, whole and damaged.
+
 use proptest::prelude::*;
 
 use super::*;

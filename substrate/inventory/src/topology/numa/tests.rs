@@ -1,3 +1,5 @@
+//! NUMA nodes of made-up kernels, also of some that lie.
+
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use api::inventory::Core;
