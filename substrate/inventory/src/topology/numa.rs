@@ -47,9 +47,17 @@ pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
     tiers(read, nodes);
     kinds(read, nodes, topology.cpu_model.as_deref());
     topology.distances = distances(read, &topology.numa_nodes, &online);
-    for node in topology.numa_nodes.iter().filter(|node| missing.contains(&node.index)) {
-        let within = topology.cores.iter_mut().filter(|core| core.pus.iter().any(|pu| node.pus.contains(pu)));
-        within.for_each(|core| core.numa_node = Some(node.index));
+    if online.len() > 1 {
+        place_cores(topology);
+    }
+}
+
+/// hwloc counts a core also to memory without processors that is near it, whose index may be the lower one.
+fn place_cores(topology: &mut Topology) {
+    let pairs = topology.numa_nodes.iter().flat_map(|node| node.pus.iter().map(move |pu| (*pu, node.index)));
+    let of_pu: BTreeMap<u32, u32> = pairs.collect();
+    for core in &mut topology.cores {
+        core.numa_node = core.pus.first().and_then(|pu| of_pu.get(pu)).copied().or(core.numa_node);
     }
 }
 

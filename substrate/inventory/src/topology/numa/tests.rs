@@ -122,6 +122,13 @@ fn a_node_that_hwloc_leaves_out() {
 }
 
 #[test]
+fn memory_without_processors_may_have_the_lowest_index() {
+    let root = kernel(&[("node0/cpulist", ""), ("node1/cpulist", "0-1")]);
+    let (topology, _) = completed(root.path(), hwloc());
+    assert!(topology.cores.iter().all(|core| core.numa_node == Some(1)), "{:?}", topology.cores);
+}
+
+#[test]
 fn lies_are_gaps() {
     let root = kernel(&[
         ("online", "0-2"),
