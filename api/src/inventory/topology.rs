@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 pub struct Topology {
     /// Model of the processor.
     pub cpu_model: Option<String>,
-    /// Its vendor as CPUID tells: `GenuineIntel`.
+    /// Its vendor as CPUID tells: `GenuineIntel`; of Arm who made the core: `ARM`.
     pub cpu_vendor: Option<String>,
-    /// CPUID family.
+    /// CPUID family; of Arm the version of the architecture.
     pub cpu_family: Option<u32>,
-    /// CPUID model.
+    /// CPUID model; of Arm the part number of the core.
     pub cpu_model_number: Option<u32>,
-    /// CPUID stepping.
+    /// CPUID stepping; of Arm 16 × variant + revision (`r1p2` = 18).
     pub cpu_stepping: Option<u32>,
     /// Revision of its microcode: `0xd0003b9`.
     pub microcode: Option<String>,
@@ -76,9 +76,10 @@ pub struct NumaNode {
     pub index: u32,
     /// Local memory.
     pub memory_bytes: u64,
-    /// PUs that are local to it; none for memory alone (CXL, HBM in flat mode, GPU memory).
+    /// PUs that are in it, as the kernel tells; none for memory alone (CXL, HBM in flat mode, GPU memory).
     pub pus: Vec<u32>,
-    /// What memory it is, as hwloc guesses: `DRAM`, `HBM`, `GPUMemory`, `CXL-DRAM`.
+    /// What memory it is, where there are several kinds, as hwloc or its driver tells or its bandwidth suggests: `DRAM`,
+    /// `HBM`, `GPUMemory`, `CXL-DRAM`, `NVM`.
     pub kind: Option<String>,
     /// The kernel's memory tier, the fastest has the lowest number.
     pub tier: Option<u32>,

@@ -20,6 +20,7 @@ mod cdi;
 pub mod devices;
 mod disk;
 pub mod edits;
+mod firmware;
 mod gpu;
 mod health;
 mod infiniband;
@@ -30,6 +31,7 @@ mod nvidia_smi;
 mod parts;
 mod pci;
 mod read;
+mod smbios;
 pub mod soname;
 mod system;
 mod topology;
@@ -115,7 +117,8 @@ impl Collector {
             Parts::MACHINE => {
                 known.bmc = bmc::collect(read, &*self.ioctls);
                 known.system = system::system(read);
-                known.firmware = system::firmware(read);
+                known.firmware = firmware::collect(read);
+                known.memory_modules = smbios::collect(read);
                 known.os = system::os(read);
             }
             Parts::TOPOLOGY => {

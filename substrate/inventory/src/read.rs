@@ -15,6 +15,9 @@ pub const MAX_FILE_BYTES: u64 = 64 << 10;
 /// Most entries of one folder that are looked at. The largest machines have some thousand PCI functions.
 pub const MAX_ENTRIES: usize = 8192;
 
+/// Room made for a file: most attributes of sysfs fit, and are read at once.
+const ATTRIBUTE_BYTES: usize = 512;
+
 /// Most gaps kept: enough to see what is wrong, too few to swamp the server.
 pub(crate) const MAX_GAPS: usize = 256;
 
@@ -95,6 +98,33 @@ impl<'a> Reader<'a> {
         number
     }
 
+    /// The text of a file up to its first empty line, of which at most `limit` bytes are read: `/proc/cpuinfo` has a
+    /// block for each of a thousand PUs. What has no empty line so far is taken up to its last whole line.
+    pub(crate) fn first_block(&mut self, path: &str, limit: usize) -> Option<String> {
+        match read_block(&self.at(path), limit) {
+            Ok(bytes) => {
+                let text = String::from_utf8(bytes).inspect_err(|_| self.gap(path, "not UTF-8 text"));
+                text.ok().filter(|text| !text.is_empty())
+            }
+            Err(error) if is_absence(&error) => None,
+            Err(error) => {
+                self.gap(path, error);
+                None
+            }
+        }
+    }
+
+    /// A list of numbers as the kernel writes sets of CPUs and NUMA nodes: `0-3,8`. What is none, or has more than
+    /// [`MAX_ENTRIES`] numbers, is a gap.
+    pub(crate) fn list(&mut self, path: &str) -> Option<Vec<u32>> {
+        let text = self.text(path)?;
+        let list = parse_list(&text);
+        if list.is_none() {
+            self.gap(path, format!("not a list: {:?}", text.chars().take(40).collect::<String>()));
+        }
+        list
+    }
+
     /// `numa_node` of a device: the kernel writes -1 where the firmware does not tell.
     pub(crate) fn numa_node(&mut self, device: &str) -> Option<u32> {
         self.number(&format!("{device}/numa_node")).and_then(|node| u32::try_from(node).ok())
@@ -135,6 +165,18 @@ impl<'a> Reader<'a> {
         Some(target.file_name()?.to_str()?.to_owned())
     }
 
+    /// Last component but one of the target of a link: where in a tree of devices it is.
+    pub(crate) fn link_parent(&self, path: &str) -> Option<String> {
+        let target = fs::read_link(self.at(path)).ok()?;
+        Some(target.parent()?.file_name()?.to_str()?.to_owned())
+    }
+
+    /// Components of the path that `path` really has, links resolved.
+    pub(crate) fn real_path(&self, path: &str) -> Vec<String> {
+        let real = fs::canonicalize(self.at(path)).unwrap_or_default();
+        real.iter().filter_map(|part| part.to_str()).map(str::to_owned).collect()
+    }
+
     /// Address of the PCI device that `path` leads to or lies under: the last one on its real path.
     pub(crate) fn pci_address(&self, path: &str) -> Option<String> {
         let real = fs::canonicalize(self.at(path)).ok()?;
@@ -148,9 +190,48 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a file"));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(ATTRIBUTE_BYTES);
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+fn read_block(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    const CHUNK: usize = 4096;
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut file = File::open(path)?;
+    let mut bytes = Vec::new();
+    let mut chunk = [0; CHUNK];
+    while bytes.len() < limit {
+        let most = CHUNK.min(limit - bytes.len());
+        let got = file.read(&mut chunk[..most])?;
+        if got == 0 {
+            return Ok(bytes);
+        }
+        bytes.extend_from_slice(&chunk[..got]);
+        if let Some(end) = bytes.windows(2).position(|pair| pair == b"\n\n") {
+            bytes.truncate(end);
+            return Ok(bytes);
+        }
+    }
+    let end = bytes.iter().rposition(|byte| *byte == b'\n');
+    bytes.truncate(end.ok_or_else(|| io::Error::other("a line that is too long"))?);
+    Ok(bytes)
+}
+
+fn parse_list(text: &str) -> Option<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        let more = usize::try_from(last.checked_sub(first)?).ok()?;
+        if numbers.len() + more >= MAX_ENTRIES {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
 }
 
 /// Errors by which the kernel says that there is no such fact: `speed` of a link that is down is `EINVAL`, and a device
@@ -212,6 +293,33 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_numbers() {
+        assert_eq!(parse_list("0-3,8,10-11"), Some(vec![0, 1, 2, 3, 8, 10, 11]));
+        assert_eq!(parse_list("5"), Some(vec![5]));
+        for bad in ["", "0-", "3-1", "x", "0-4294967295", "0-8191,9000", "1,,2"] {
+            assert_eq!(parse_list(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_first_block_of_a_large_file() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| fs::write(root.path().join(name), bytes).unwrap();
+        write("blocks", &b"a: 1\nb: 2\n\na: 3\n\n".repeat(100_000));
+        write("line", &vec![b'x'; 100_000]);
+        write("lines", &b"a: 1\n".repeat(100_000));
+        write("binary", &[0xff, 0xfe, b'\n', b'\n']);
+        let mut read = Reader::new(root.path());
+        assert_eq!(read.first_block("/blocks", 8192).as_deref(), Some("a: 1\nb: 2"));
+        assert_eq!(read.first_block("/lines", 12).as_deref(), Some("a: 1\na: 1"));
+        for path in ["/line", "/binary", "/missing"] {
+            assert_eq!(read.first_block(path, 8192), None, "{path}");
+        }
+        let gaps: Vec<_> = read.into_gaps().into_iter().map(|gap| gap.cause).collect();
+        assert_eq!(gaps, ["a line that is too long", "not UTF-8 text"]);
+    }
+
+    #[test]
     fn gaps_are_bounded() {
         let mut read = Reader::new(Path::new("/"));
         for _ in 0..1000 {
@@ -227,6 +335,13 @@ mod tests {
         }
         for bad in ["pci0000:00", "0000:00", "0000:3b:00", "virtio0", "0000:3b:000.0", ""] {
             assert!(!is_pci_address(bad), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_list_panics(text in "[0-9,\\- ]{0,30}|\\PC{0,30}") {
+            proptest::prop_assert!(parse_list(&text).is_none_or(|list| list.len() <= MAX_ENTRIES));
         }
     }
 }

@@ -1,47 +1,87 @@
 //! SMBIOS facts (`/sys/class/dmi/id`), operating system, memory in all.
 
-use api::inventory::{Firmware, Os, System};
+use api::inventory::{Board, Os, System};
 
-use crate::read::Reader;
+use crate::{read::Reader, smbios::filled_in};
 
-/// What vendors leave in fields that they did not fill in. Compared without case.
-const PLACEHOLDERS: [&str; 8] = [
-    "to be filled by o.e.m.",
-    "default string",
-    "not specified",
-    "not available",
-    "system serial number",
-    "system product name",
-    "none",
-    "n/a",
+/// Types of a chassis by number from 1 on (DSP0134, 7.4.1).
+const CHASSIS: [&str; 36] = [
+    "Other",
+    "Unknown",
+    "Desktop",
+    "Low Profile Desktop",
+    "Pizza Box",
+    "Mini Tower",
+    "Tower",
+    "Portable",
+    "Laptop",
+    "Notebook",
+    "Hand Held",
+    "Docking Station",
+    "All In One",
+    "Sub Notebook",
+    "Space-saving",
+    "Lunch Box",
+    "Main Server Chassis",
+    "Expansion Chassis",
+    "Sub Chassis",
+    "Bus Expansion Chassis",
+    "Peripheral Chassis",
+    "RAID Chassis",
+    "Rack Mount Chassis",
+    "Sealed-case PC",
+    "Multi-system",
+    "CompactPCI",
+    "AdvancedTCA",
+    "Blade",
+    "Blade Enclosing",
+    "Tablet",
+    "Convertible",
+    "Detachable",
+    "IoT Gateway",
+    "Embedded PC",
+    "Mini PC",
+    "Stick PC",
 ];
 
-/// Vendor, product, serial number, firmware.
+/// Who made the machine and what it is called.
 pub(crate) fn system(read: &mut Reader<'_>) -> System {
+    let chassis = chassis(read);
     let mut dmi = |name: &str| dmi(read, name);
     System {
         vendor: dmi("sys_vendor"),
         product: dmi("product_name"),
+        version: dmi("product_version"),
         serial: dmi("product_serial"),
         uuid: dmi("product_uuid"),
-        ..System::default()
+        sku: dmi("product_sku"),
+        family: dmi("product_family"),
+        asset_tag: dmi("chassis_asset_tag"),
+        chassis,
+        chassis_serial: dmi("chassis_serial"),
+        board: Board {
+            vendor: dmi("board_vendor"),
+            product: dmi("board_name"),
+            version: dmi("board_version"),
+            serial: dmi("board_serial"),
+        },
     }
 }
 
-/// Vendor and version of what starts the machine.
-pub(crate) fn firmware(read: &mut Reader<'_>) -> Firmware {
-    Firmware {
-        vendor: dmi(read, "bios_vendor"),
-        version: dmi(read, "bios_version"),
-        boot_mode: Some(if read.exists("/sys/firmware/efi") { "uefi" } else { "bios" }.to_owned()),
-        ..Firmware::default()
+/// The highest bit of the type tells of a lock.
+fn chassis(read: &mut Reader<'_>) -> Option<String> {
+    let path = "/sys/class/dmi/id/chassis_type";
+    let number = usize::try_from(read.number(path)?).ok()? & 0x7f;
+    let name = number.checked_sub(1).and_then(|index| CHASSIS.get(index));
+    if name.is_none() {
+        read.gap(path, format!("no known type of chassis: {number}"));
     }
+    name.filter(|name| **name != "Unknown").map(|name| (*name).to_owned())
 }
 
-fn dmi(read: &mut Reader<'_>, name: &str) -> Option<String> {
-    let value = read.text(&format!("/sys/class/dmi/id/{name}"))?;
-    let lower = value.to_lowercase();
-    (!PLACEHOLDERS.contains(&lower.as_str())).then_some(value)
+/// A fact of SMBIOS that its vendor filled in.
+pub(crate) fn dmi(read: &mut Reader<'_>, name: &str) -> Option<String> {
+    filled_in(&read.text(&format!("/sys/class/dmi/id/{name}"))?)
 }
 
 /// Name, kernel, architecture.
@@ -54,7 +94,7 @@ pub(crate) fn os(read: &mut Reader<'_>) -> Os {
         architecture: read
             .text("/proc/sys/kernel/arch")
             .or_else(|| read.is_live().then(|| std::env::consts::ARCH.to_owned())),
-        ..Os::default()
+        command_line: read.text("/proc/cmdline"),
     }
 }
 

@@ -1,13 +1,17 @@
-//! Processors, caches and memory from hwloc, and which NUMA node a PCI device is near.
+//! Processors, caches and memory from hwloc, what the kernel adds to it, and which NUMA node a PCI device is near.
+
+mod cpuinfo;
+mod cpus;
+mod numa;
 
 use std::{collections::BTreeMap, fs, sync::Arc};
 
-use api::inventory::{Cache, Core, NumaNode, Package, PageType, Topology};
+use api::inventory::{Cache, Core, Die, NumaNode, Package, PageType, Topology};
 use hwlocality::{
     Topology as Hwloc,
     object::{
         TopologyObject,
-        attributes::ObjectAttributes,
+        attributes::{CacheAssociativity, ObjectAttributes},
         types::{CacheType, ObjectType},
     },
     topology::{
@@ -57,9 +61,9 @@ impl Locality {
     }
 }
 
-/// Empty with a gap if hwloc cannot tell.
+/// With a gap and little else if hwloc cannot tell.
 pub(crate) fn collect(read: &mut Reader<'_>) -> Found {
-    match load(read) {
+    let mut found = match load(read) {
         Ok(Some(hwloc)) => {
             let xml = hwloc.export_xml(XMLExportFlags::empty()).map(|xml| Arc::from(xml.as_ref()));
             let xml = xml.inspect_err(|cause| read.gap("hwloc's XML", cause)).ok();
@@ -70,12 +74,16 @@ pub(crate) fn collect(read: &mut Reader<'_>) -> Found {
             read.gap("hwloc", cause);
             Found::default()
         }
-    }
+    };
+    cpuinfo::add(read, &mut found.topology);
+    cpus::add(read, &mut found.topology);
+    numa::add(read, &mut found.topology);
+    found
 }
 
 fn load(read: &mut Reader<'_>) -> Result<Option<Hwloc>, String> {
     let builder = if read.is_live() {
-        Hwloc::builder()
+        kernel_only(Hwloc::builder())?
     } else {
         let path = "/topology.xml";
         if !fs::metadata(read.at(path)).is_ok_and(|file| file.len() <= MAX_XML_BYTES) {
@@ -85,6 +93,15 @@ fn load(read: &mut Reader<'_>) -> Result<Option<Hwloc>, String> {
         Hwloc::builder().from_xml_file(read.at(path)).map_err(|error| error.to_string())?
     };
     build(builder).map(Some)
+}
+
+/// Without hwloc's own look at x86 by CPUID, for which it moves its thread to each PU in turn: it takes most of hwloc's time
+/// and tells nothing here that the kernel does not.
+fn kernel_only(builder: TopologyBuilder) -> Result<TopologyBuilder, String> {
+    if cfg!(target_arch = "x86_64") {
+        return builder.without_component("x86").map_err(|error| error.to_string());
+    }
+    Ok(builder)
 }
 
 /// Everything that the machine has, also what this process may not use.
@@ -100,16 +117,40 @@ fn describe(hwloc: &Hwloc) -> Topology {
     let packages: Vec<_> = of_type(ObjectType::Package)
         .map(|object| Package { index: index(object), pus: pus(object) })
         .collect();
-    let model = |object: &TopologyObject| object.info("CPUModel")?.to_str().ok().map(str::to_owned);
-    Topology {
-        cpu_model: of_type(ObjectType::Package).find_map(model),
+    let fact = |name: &str| {
+        let mut facts = of_type(ObjectType::Package).filter_map(|object| object.info(name)?.to_str().ok());
+        facts.next().map(str::to_owned)
+    };
+    let number = |name: &str| fact(name)?.parse().ok();
+    let mut topology = Topology {
+        cpu_model: fact("CPUModel"),
+        cpu_vendor: fact("CPUVendor"),
+        cpu_family: number("CPUFamilyNumber"),
+        cpu_model_number: number("CPUModelNumber"),
+        cpu_stepping: number("CPUStepping"),
+        dies: dies(hwloc, packages.len()),
         packages,
         numa_nodes: of_type(ObjectType::NUMANode).map(numa_node).collect(),
         caches: CACHES.into_iter().flat_map(of_type).filter_map(cache).collect(),
         cores: of_type(ObjectType::Core).map(core).collect(),
         pus: small(of_type(ObjectType::PU).count()),
         ..Topology::default()
-    }
+    };
+    cpus::kinds(hwloc, &mut topology);
+    topology
+}
+
+/// None where each package is one die.
+fn dies(hwloc: &Hwloc, packages: usize) -> Vec<Die> {
+    let dies: Vec<_> = hwloc
+        .objects_with_type(ObjectType::Die)
+        .map(|object| Die {
+            index: index(object),
+            package: object.first_ancestor_with_type(ObjectType::Package).map(index),
+            pus: pus(object),
+        })
+        .collect();
+    if dies.len() > packages { dies } else { Vec::new() }
 }
 
 fn numa_node(object: &TopologyObject) -> NumaNode {
@@ -118,6 +159,7 @@ fn numa_node(object: &TopologyObject) -> NumaNode {
     };
     NumaNode {
         index: index(object),
+        kind: object.subtype().and_then(|kind| kind.to_str().ok()).map(str::to_owned),
         memory_bytes: node.local_memory().map_or(0, Into::into),
         pus: pus(object),
         pages: node
@@ -141,8 +183,12 @@ fn cache(object: &TopologyObject) -> Option<Cache> {
         level: u8::try_from(cache.depth()).ok()?,
         kind: kind.to_owned(),
         size_bytes: cache.size().map_or(0, Into::into),
+        line_bytes: cache.line_size().map(|bytes| small(bytes.get())),
+        ways: match cache.associativity() {
+            CacheAssociativity::Ways(ways) => Some(small(ways.get())),
+            _ => None,
+        },
         pus: pus(object),
-        ..Cache::default()
     })
 }
 
@@ -215,6 +261,15 @@ mod tests {
             topology.cores[7],
             Core { index: 7, package: Some(1), numa_node: Some(3), pus: vec![14, 15], ..Core::default() }
         );
+    }
+
+    #[test]
+    fn dies_are_told_where_a_package_has_several() {
+        let of = |machine| describe(&build(Hwloc::builder().from_synthetic(machine).unwrap()).unwrap()).dies;
+        let dies = of("pack:2 die:2 core:2 pu:1");
+        assert_eq!(dies.len(), 4);
+        assert_eq!((dies[3].package, dies[3].pus.as_slice()), (Some(1), [6, 7].as_slice()));
+        assert_eq!(of("pack:2 die:1 core:2 pu:1"), []);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod limits;
+
 use api::inventory::Inventory;
 use expect_test::{Expect, expect_file};
 
@@ -79,6 +81,31 @@ fn a_virtual_machine() {
 #[test]
 fn a_node_with_amd_gpus() {
     check("amd", &expect_file!["captures/amd/expected.json"]);
+}
+
+#[test]
+fn a_node_with_eight_numa_nodes() {
+    check("epyc-nps4", &expect_file!["captures/epyc-nps4/expected.json"]);
+}
+
+#[test]
+fn a_node_with_hbm_beside_its_dram() {
+    check("xeon-max", &expect_file!["captures/xeon-max/expected.json"]);
+}
+
+#[test]
+fn a_node_with_the_memory_of_its_gpu() {
+    check("grace-hopper", &expect_file!["captures/grace-hopper/expected.json"]);
+}
+
+#[test]
+fn a_laptop_with_two_kinds_of_cores() {
+    check("laptop", &expect_file!["captures/laptop/expected.json"]);
+}
+
+#[test]
+fn numa_nodes_without_memory_or_processors() {
+    check("vm-sockets", &expect_file!["captures/vm-sockets/expected.json"]);
 }
 
 #[test]
