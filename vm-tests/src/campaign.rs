@@ -6,12 +6,12 @@
 mod account;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use api::status::Phase;
+use api::{ids::Timestamp, status::Phase};
 
 use crate::{
     clock,
@@ -125,13 +125,13 @@ struct Campaign<'a> {
     /// Every workflow that was started.
     workflows: Vec<String>,
     kills: Vec<Victim>,
-    /// Nodes whose power was cut and which the server still takes for ready.
-    cut: BTreeSet<usize>,
+    /// Nodes whose power was cut, and since when the server took them for ready then.
+    cut: BTreeMap<usize, Timestamp>,
 }
 
 impl<'a> Campaign<'a> {
     fn new(cluster: &'a mut Cluster, dice: Dice) -> Self {
-        Self { cluster, dice, workflows: Vec::new(), kills: Vec::new(), cut: BTreeSet::new() }
+        Self { cluster, dice, workflows: Vec::new(), kills: Vec::new(), cut: BTreeMap::new() }
     }
 
     /// Kills as long as `next` names a victim, under load; then lets everything end and draws up the account.
@@ -180,7 +180,8 @@ impl<'a> Campaign<'a> {
         }
         let index = self.ready_node()?;
         if victim == Victim::Node {
-            self.cut.insert(index);
+            let since = self.cluster.node(MACHINES[index].name)?.status.since;
+            self.cut.insert(index, since);
             return self.cluster.power_cycle(MACHINES[index].name);
         }
         // What is not there at this moment is not killed; the round counts as one of nothing.
@@ -210,17 +211,17 @@ impl<'a> Campaign<'a> {
         let limit = self.cluster.accelerator().stretch(NOTICE);
         clock::wait_for("the server to see that a node was switched off", limit, || {
             self.is_ready(index)?;
-            Ok((!self.cut.contains(&index)).then_some(()))
+            Ok((!self.cut.contains_key(&index)).then_some(()))
         })?;
         self.cluster.wait_until_ready(MACHINES[index].name).map(drop)
     }
 
     fn is_ready(&mut self, index: usize) -> anyhow::Result<bool> {
-        let is_ready = self.cluster.node(MACHINES[index].name)?.status.phase == Phase::Ready;
-        if !is_ready {
+        let status = self.cluster.node(MACHINES[index].name)?.status;
+        if self.cut.get(&index).is_some_and(|since| *since != status.since) {
             self.cut.remove(&index);
         }
-        Ok(is_ready && !self.cut.contains(&index))
+        Ok(status.phase == Phase::Ready && !self.cut.contains_key(&index))
     }
 }
 
