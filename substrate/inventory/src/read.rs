@@ -15,6 +15,9 @@ pub const MAX_FILE_BYTES: u64 = 64 << 10;
 /// Most entries of one folder that are looked at. The largest machines have some thousand PCI functions.
 pub const MAX_ENTRIES: usize = 8192;
 
+/// Most bytes of [`Reader::head`]: the header of PCI's configuration space.
+const MAX_HEAD_BYTES: usize = 64;
+
 /// Most gaps kept: enough to see what is wrong, too few to swamp the server.
 pub(crate) const MAX_GAPS: usize = 256;
 
@@ -70,6 +73,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The first bytes of a file, at most [`MAX_HEAD_BYTES`]: of one whose rest is dear to read, as the configuration space of
+    /// a PCI device is.
+    pub(crate) fn head<const COUNT: usize>(&self, path: &str) -> io::Result<[u8; COUNT]> {
+        const { assert!(COUNT <= MAX_HEAD_BYTES) };
+        let path = self.at(path);
+        if !fs::metadata(&path)?.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        let mut bytes = [0; COUNT];
+        File::open(path)?.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// The text of a file without surrounding white space. Empty = no such fact; no text = a gap.
     pub(crate) fn text(&mut self, path: &str) -> Option<String> {
         let bytes = self.bytes(path, MAX_FILE_BYTES)?;
@@ -93,6 +109,11 @@ impl<'a> Reader<'a> {
             self.gap(path, format!("not a number: {:?}", text.chars().take(40).collect::<String>()));
         }
         number
+    }
+
+    /// A decimal number that is not negative; what is none is as in [`Self::number`].
+    pub(crate) fn count(&mut self, path: &str) -> Option<u64> {
+        self.number(path).and_then(|number| u64::try_from(number).ok())
     }
 
     /// `numa_node` of a device: the kernel writes -1 where the firmware does not tell.
@@ -135,6 +156,13 @@ impl<'a> Reader<'a> {
         Some(target.file_name()?.to_str()?.to_owned())
     }
 
+    /// Whether the real path of `path` has a component that begins with `prefix`: `usb1`.
+    pub(crate) fn is_below(&self, path: &str, prefix: &str) -> bool {
+        let real = fs::canonicalize(self.at(path)).unwrap_or_default();
+        let below = real.strip_prefix(self.root).unwrap_or(&real);
+        below.iter().filter_map(|part| part.to_str()).any(|part| part.starts_with(prefix))
+    }
+
     /// Address of the PCI device that `path` leads to or lies under: the last one on its real path.
     pub(crate) fn pci_address(&self, path: &str) -> Option<String> {
         let real = fs::canonicalize(self.at(path)).ok()?;
@@ -155,7 +183,7 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Errors by which the kernel says that there is no such fact: `speed` of a link that is down is `EINVAL`, and a device
 /// may go away between listing and reading.
-fn is_absence(error: &io::Error) -> bool {
+pub(crate) fn is_absence(error: &io::Error) -> bool {
     let absent = [Errno::EINVAL, Errno::ENODEV, Errno::ENXIO, Errno::EOPNOTSUPP, Errno::ENODATA];
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
         || error.raw_os_error().is_some_and(|raw| absent.contains(&Errno::from_raw(raw)))
