@@ -1,5 +1,7 @@
 //! What a disk tells of its health: the state of its device, the counters of SCSI, the SMART log of NVMe.
 
+use std::io;
+
 use api::inventory::{Disk, DiskHealth};
 
 use crate::{
@@ -13,7 +15,9 @@ use super::{FOLDER, nvme_controllers};
 pub(super) fn of(read: &mut Reader<'_>, disk: &str, ioctls: &dyn Ioctls) -> Option<DiskHealth> {
     let mut health = DiskHealth::default();
     cheap(read, disk, &mut health);
-    smart_of(read, disk, ioctls, &mut health);
+    if let Some((controller, error)) = smart_of(read, disk, ioctls, &mut health) {
+        read.gap(&format!("SMART log of {controller}"), error);
+    }
     (health != DiskHealth::default()).then_some(health)
 }
 
@@ -24,10 +28,10 @@ pub(crate) fn refresh(read: &mut Reader<'_>, disk: &mut Disk) {
     }
 }
 
-/// Asks NVMe again, which is a command to the disk.
+/// Asks NVMe again, which is a command to the disk. That it cannot be asked was told when it was first.
 pub(crate) fn smart(read: &mut Reader<'_>, disk: &mut Disk, ioctls: &dyn Ioctls) {
     if let Some(health) = &mut disk.health {
-        smart_of(read, &disk.name, ioctls, health);
+        let _ = smart_of(read, &disk.name, ioctls, health);
     }
 }
 
@@ -45,13 +49,22 @@ fn cheap(read: &mut Reader<'_>, disk: &str, health: &mut DiskHealth) {
     });
 }
 
-fn smart_of(read: &mut Reader<'_>, disk: &str, ioctls: &dyn Ioctls, health: &mut DiskHealth) {
-    let Some(controller) = nvme_controllers(read, disk).into_iter().next() else { return };
+/// The controller that could not be asked, and why.
+fn smart_of(
+    read: &mut Reader<'_>,
+    disk: &str,
+    ioctls: &dyn Ioctls,
+    health: &mut DiskHealth,
+) -> Option<(String, io::Error)> {
+    let controller = nvme_controllers(read, disk).into_iter().next()?;
     match ioctls.nvme_smart_log(&controller) {
-        Ok(log) => fill(health, &log),
+        Ok(log) => {
+            fill(health, &log);
+            None
+        }
         // Controllers of virtual machines may have no such log.
-        Err(error) if is_absence(&error) => {}
-        Err(error) => read.gap(&format!("SMART log of {controller}"), error),
+        Err(error) if is_absence(&error) => None,
+        Err(error) => Some((controller, error)),
     }
 }
 

@@ -35,7 +35,9 @@ pub(crate) fn refresh(read: &mut Reader<'_>, gpu: &mut Gpu) {
     let folder = folder(gpu);
     let counts = read.text(&format!("{folder}/ras/umc_err_count"));
     gpu.ecc = counts.as_deref().map(|counts| {
-        let pages = read.text(&format!("{folder}/ras/gpu_vram_bad_pages"));
+        let path = format!("{folder}/ras/gpu_vram_bad_pages");
+        // Of memory that is well it is empty.
+        let pages = read.text(&path).or_else(|| read.exists(&path).then(String::new));
         ecc(counts, pages.as_deref())
     });
 }

@@ -227,7 +227,9 @@ mod tests {
                  <fb_memory_usage><total>{value}</total></fb_memory_usage>\
                  <remapped_rows><remapped_row_corr>{value}</remapped_row_corr></remapped_rows></gpu></nvidia_smi_log>"
             ));
-            (watts(&text), mebibytes(&text), sysfs_address(&text));
+            watts(&text);
+            mebibytes(&text);
+            sysfs_address(&text);
         }
     }
 }
