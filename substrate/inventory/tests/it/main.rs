@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod health;
+mod matrix;
 
 use std::{
     fs,
