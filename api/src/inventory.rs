@@ -1,5 +1,6 @@
 //! Hardware facts of a node. Sizes in bytes unless the name says otherwise; absent = the node cannot tell.
 
+mod connection;
 mod fault;
 mod machine;
 mod network;
@@ -10,6 +11,7 @@ mod topology;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    connection::{Connection, connection},
     fault::{Fault, FaultLevel},
     machine::{Bmc, Board, Firmware, MemoryModule, Os, System},
     network::{Infiniband, InfinibandPort, Nic, NicKind, Vlan},

@@ -1,11 +1,15 @@
-//! GPUs and other accelerators, by PCI class; what their drivers add.
+//! GPUs and other accelerators, by PCI class; what their drivers add is in `gpu/amd.rs`, `gpu/intel.rs` and `nvidia.rs`.
+
+pub(crate) mod amd;
+mod intel;
 
 use api::inventory::{Gpu, PciDevice};
 
 use crate::{nvidia, read::Reader};
 
-/// Classes of accelerators: VGA controller, 3D controller, processing accelerator (PCI Code and ID Assignment).
-const CLASSES: [&str; 3] = ["0300", "0302", "1200"];
+/// Classes of accelerators: VGA controller, 3D controller, display controller of another kind (some of AMD and Intel without
+/// outputs), processing accelerator (PCI Code and ID Assignment).
+const CLASSES: [&str; 4] = ["0300", "0302", "0380", "1200"];
 
 /// Vendors of plain display adapters of class 0300, which no job computes on: ASPEED and Matrox (BMCs), Cirrus, QEMU's
 /// two, VMware, VirtualBox, virtio, Hyper-V. They stay in the list of PCI devices.
@@ -25,11 +29,14 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], nvidia: &mut nvi
             numa_node: device.numa_node,
             ..Gpu::default()
         };
-        if device.driver.as_deref() == Some("amdgpu") {
-            amd(read, &mut gpu);
+        match device.driver.as_deref() {
+            Some("amdgpu") => amd::add(read, &mut gpu),
+            Some(driver @ ("i915" | "xe")) => intel::add(read, &mut gpu, driver),
+            _ => {}
         }
         gpus.push(gpu);
     }
+    amd::number(read, &mut gpus);
     nvidia.add(read, &mut gpus);
     gpus
 }
@@ -44,12 +51,9 @@ fn vendor(id: &str) -> String {
     .to_owned()
 }
 
-/// `Documentation/gpu/amdgpu/driver-misc.rst`: `product_name` and `unique_id` exist on server cards.
-fn amd(read: &mut Reader<'_>, gpu: &mut Gpu) {
-    let folder = format!("/sys/bus/pci/devices/{}", gpu.pci);
-    gpu.model = read.text(&format!("{folder}/product_name"));
-    gpu.uuid = read.text(&format!("{folder}/unique_id"));
-    let memory = read.number(&format!("{folder}/mem_info_vram_total"));
-    gpu.memory_bytes = memory.and_then(|bytes| u64::try_from(bytes).ok());
-    gpu.driver_version = read.text("/sys/module/amdgpu/version");
+/// A value in µW of the hardware monitor of a device, in whole watts.
+fn watts(read: &mut Reader<'_>, folder: &str, names: &[&str]) -> Option<u32> {
+    let monitor = read.names(&format!("{folder}/hwmon")).into_iter().next()?;
+    let microwatts = names.iter().find_map(|name| read.count(&format!("{folder}/hwmon/{monitor}/{name}")))?;
+    u32::try_from(microwatts.saturating_add(500_000) / 1_000_000).ok().filter(|watts| *watts > 0)
 }

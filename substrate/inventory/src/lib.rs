@@ -9,7 +9,7 @@
 //! ```text
 //! ROOT/sys, ROOT/proc, ROOT/etc     as on the machine
 //! ROOT/topology.xml                 what `lstopo --of xml` prints there
-//! ROOT/nvidia-smi.xml               what `nvidia-smi -q -x` prints there
+//! ROOT/nvidia-smi.xml               what `nvidia-smi -q -x` prints there; `nvidia-topo.txt`: `topo -m`, `nvidia-list.txt`: `-L`
 //! ROOT/ioctls                       what drivers answer there (`ioctls.rs`)
 //! ```
 //!
@@ -22,7 +22,7 @@ mod disk;
 pub mod edits;
 mod firmware;
 mod gpu;
-mod health;
+pub mod health;
 mod infiniband;
 pub mod ioctls;
 mod nic;
@@ -92,6 +92,8 @@ impl Collector {
 
     /// Reads these parts, and what depends on them; everything else is as it was. All of it takes 10 to 100 ms, up to
     /// [`NVIDIA_SMI_DEADLINE`] more where there are NVIDIA GPUs.
+    ///
+    /// [`Parts::HEALTH`] is meant to be asked for about once a minute: what grew is a fault for the ten times after.
     pub fn collect(&mut self, parts: Parts) -> Inventory {
         self.collect_with(parts, |_, _| ())
     }
@@ -99,6 +101,12 @@ impl Collector {
     /// As [`Self::collect`]; before each part, `before` gets what is known until then, and which part is next. So somebody
     /// else can tell if a device holds this thread for ever.
     pub fn collect_with(&mut self, parts: Parts, mut before: impl FnMut(&Inventory, Parts)) -> Inventory {
+        if parts.contains(Parts::HEALTH) {
+            self.health.begin_look();
+        }
+        if parts != Parts::HEALTH {
+            self.health.look_around();
+        }
         let parts = parts.with_dependents();
         let root = self.root.clone();
         for part in Parts::EACH.into_iter().filter(|part| parts.contains(*part)) {
@@ -138,8 +146,24 @@ impl Collector {
             Parts::INFINIBAND => known.infiniband = infiniband::collect(read, &known.pci),
             Parts::GPUS => known.gpus = gpu::collect(read, &known.pci, &mut self.nvidia),
             Parts::DEVICES => known.devices = devices::collect(read, &known.pci),
-            _ => health::collect(read, known, &mut self.health),
+            _ => health::collect(read, known, &mut self.health, &*self.ioctls),
         }
+    }
+
+    /// What the kernel's log told ([`health::kernel_log`]). A device with an [`api::inventory::FaultLevel::Error`] is out of
+    /// service from the next [`Self::collect`] of [`Parts::HEALTH`] on, until [`Self::rebound`]; an agent that begins anew
+    /// reads the log from its start. What its driver counts of it is asked anew when [`Parts::GPUS`] are next read.
+    pub fn incident(&mut self, incident: &health::Incident) {
+        self.health.latch(incident);
+        if incident.pci.is_some() {
+            self.nvidia.forget();
+        }
+    }
+
+    /// A driver was bound to the device at a PCI address: it was reset, and what the log told of it before is over.
+    pub fn rebound(&mut self, pci_address: &str) {
+        self.health.release(pci_address);
+        self.nvidia.forget();
     }
 
     /// The topology as hwloc writes it, which `lstopo` and every other program with hwloc 2 opens. `None` before the

@@ -1,45 +1,95 @@
-//! Network interfaces of hardware: `/sys/class/net/NAME` with a `device` link. Bridges, bonds, VLANs, `lo` and `veth`
-//! have none.
+//! Network interfaces of hardware, VLANs and bonds. What is of hardware has a `device` link in `/sys/class/net/NAME`;
+//! `lo`, `veth`, bridges and tunnels have none and are left out.
+//!
+//! | what | where |
+//! |---|---|
+//! | kind of a link | `type` (`ARPHRD_…` of `include/uapi/linux/if_arp.h`), `bonding/`, `DEVTYPE` in `uevent` |
+//! | VLANs | `/proc/net/vlan/config`: `NAME \| ID \| PARENT` after two lines of heading |
+//! | bonds | `master` of a member, `bonding/mode` (`Documentation/networking/bonding.rst`) |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::IpAddr,
 };
 
 use api::{
     ids::MacAddr,
-    inventory::{Nic, PciDevice},
+    inventory::{Nic, NicKind, PciDevice, Vlan},
 };
 
-use crate::{ioctls::Ioctls, pci, read::Reader};
+use crate::{
+    ioctls::Ioctls,
+    pci,
+    read::{Reader, is_absence},
+};
 
 const FOLDER: &str = "/sys/class/net";
+const VLANS: &str = "/proc/net/vlan/config";
 
-/// All network interfaces of hardware by name.
+/// `ARPHRD_INFINIBAND`.
+const TYPE_INFINIBAND: i64 = 32;
+
+/// Links to the interfaces below a VLAN are called this and their name.
+const LOWER: &str = "lower_";
+
+/// All network interfaces of hardware, VLANs and bonds by name.
 pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], ioctls: &dyn Ioctls) -> Vec<Nic> {
     let mut addresses = if read.is_live() { addresses(read) } else { BTreeMap::new() };
+    let vlans = read.text(VLANS).as_deref().map(vlans).unwrap_or_default();
     let mut nics = Vec::new();
     for name in read.names(FOLDER) {
         let folder = format!("{FOLDER}/{name}");
-        if !read.exists(&format!("{folder}/device")) {
-            continue;
-        }
+        let Some(kind) = kind(read, &folder, vlans.contains_key(&name)) else { continue };
+        let is_hardware = matches!(kind, NicKind::Ethernet | NicKind::Infiniband);
         let pci_address = read.pci_address(&format!("{folder}/device"));
         nics.push(Nic {
+            kind,
             mac: mac(read, &folder),
-            driver: driver(read, &folder),
+            // For virtio that of the virtio device, whose parent PCI device has the driver `virtio-pci`.
+            driver: read.link_name(&format!("{folder}/device/driver")),
+            firmware: if is_hardware { firmware(read, &name, ioctls) } else { None },
             numa_node: pci::numa_node(pci, pci_address.as_ref()),
             pci: pci_address,
             // -1 where the driver does not know (virtio), EINVAL where the link is down.
             speed_mbits: read.number(&format!("{folder}/speed")).and_then(|speed| u32::try_from(speed).ok()),
-            firmware: ioctls.ethtool_firmware(&name).ok().filter(|version| !version.is_empty()),
+            duplex: read.text(&format!("{folder}/duplex")).filter(|duplex| duplex != "unknown"),
+            mtu: read.number(&format!("{folder}/mtu")).and_then(|mtu| u32::try_from(mtu).ok()),
             state: read.text(&format!("{folder}/operstate")).unwrap_or_else(|| "unknown".to_owned()),
+            carrier: carrier(read, &name),
             addresses: addresses.remove(&name).unwrap_or_default().into_iter().collect(),
+            bond: bond(read, &folder),
+            bond_mode: read.text(&format!("{folder}/bonding/mode")).map(|mode| first_word(&mode)),
+            vlan: if kind == NicKind::Vlan { vlan(read, &folder, vlans.get(&name)) } else { None },
             name,
-            ..Nic::default()
         });
     }
     nics
+}
+
+/// Whether it has a carrier; `None` while it is switched off, when the kernel answers `EINVAL`.
+pub(crate) fn carrier(read: &mut Reader<'_>, name: &str) -> Option<bool> {
+    Some(read.number(&format!("{FOLDER}/{name}/carrier"))? == 1)
+}
+
+/// `None` for interfaces that are no concern of an inventory.
+fn kind(read: &mut Reader<'_>, folder: &str, in_table: bool) -> Option<NicKind> {
+    if read.exists(&format!("{folder}/bonding")) {
+        return Some(NicKind::Bond);
+    }
+    if in_table || is_vlan(read, folder) {
+        return Some(NicKind::Vlan);
+    }
+    if !read.exists(&format!("{folder}/device")) {
+        return None;
+    }
+    let is_infiniband = read.number(&format!("{folder}/type")) == Some(TYPE_INFINIBAND);
+    Some(if is_infiniband { NicKind::Infiniband } else { NicKind::Ethernet })
+}
+
+fn is_vlan(read: &mut Reader<'_>, folder: &str) -> bool {
+    let uevent = read.text(&format!("{folder}/uevent"));
+    uevent.is_some_and(|text| text.lines().any(|line| line == "DEVTYPE=vlan"))
 }
 
 /// The card's own address: the members of a bond all show the bond's as `address`. That of IP over InfiniBand has 20
@@ -49,9 +99,54 @@ fn mac(read: &mut Reader<'_>, folder: &str) -> Option<MacAddr> {
     own.or_else(|| read.text(&format!("{folder}/address")))?.parse().ok()
 }
 
-/// The driver of the card: for virtio that of the virtio device, whose parent PCI device has the driver `virtio-pci`.
-fn driver(read: &Reader<'_>, folder: &str) -> Option<String> {
-    read.link_name(&format!("{folder}/device/driver"))
+fn firmware(read: &mut Reader<'_>, name: &str, ioctls: &dyn Ioctls) -> Option<String> {
+    match ioctls.ethtool_firmware(name) {
+        Ok(version) => {
+            Some(version.trim().to_owned()).filter(|version| !version.is_empty() && version != "N/A")
+        }
+        Err(error) if is_absence(&error) || error.kind() == io::ErrorKind::Unsupported => None,
+        Err(error) => {
+            read.gap(&format!("firmware of {name}"), error);
+            None
+        }
+    }
+}
+
+/// The master, if it is a bond: bridges and VRFs have members too.
+fn bond(read: &Reader<'_>, folder: &str) -> Option<String> {
+    let master = read.link_name(&format!("{folder}/master"))?;
+    read.exists(&format!("{FOLDER}/{master}/bonding")).then_some(master)
+}
+
+/// Number and parent: from the table, whose place is hidden from network namespaces but the first; then only the parent
+/// could be told, and half a VLAN is none.
+fn vlan(read: &mut Reader<'_>, folder: &str, from_table: Option<&Vlan>) -> Option<Vlan> {
+    if from_table.is_none() {
+        read.gap(folder, format!("a VLAN that is not in {VLANS}: its number is not known"));
+    }
+    let vlan = from_table?;
+    let links = read.names(folder);
+    let mut lower = links.iter().filter_map(|link| link.strip_prefix(LOWER));
+    match lower.next() {
+        Some(parent) if parent != vlan.parent => Some(Vlan { id: vlan.id, parent: parent.to_owned() }),
+        _ => Some(vlan.clone()),
+    }
+}
+
+/// `net/8021q/vlanproc.c`.
+fn vlans(table: &str) -> BTreeMap<String, Vlan> {
+    let line = |line: &str| {
+        let mut columns = line.split('|').map(str::trim);
+        let (name, id, parent) = (columns.next()?, columns.next()?.parse().ok()?, columns.next()?);
+        let is_whole = !name.is_empty() && !parent.is_empty();
+        is_whole.then(|| (name.to_owned(), Vlan { id, parent: parent.to_owned() }))
+    };
+    table.lines().filter_map(line).collect()
+}
+
+/// `802.3ad 4` → `802.3ad`.
+fn first_word(text: &str) -> String {
+    text.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 /// Addresses by interface, without IPv6 link-local ones: they follow from the hardware address.
@@ -78,6 +173,8 @@ fn addresses(read: &mut Reader<'_>) -> BTreeMap<String, BTreeSet<IpAddr>> {
 mod tests {
     use std::path::Path;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -86,5 +183,22 @@ mod tests {
         let found = addresses(&mut read);
         assert!(found["lo"].contains(&IpAddr::from([127, 0, 0, 1])), "{found:?}");
         assert_eq!(read.into_gaps(), []);
+    }
+
+    #[test]
+    fn the_table_of_vlans() {
+        let table = "VLAN Dev name\t | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n\
+                     bond0.100      | 100  | bond0\nstorage        | 4094  | lan0\nx | 70000 | y\n | 1 | lan0\n";
+        let found = vlans(table);
+        let told: Vec<_> = found.iter().map(|(name, vlan)| (name.as_str(), vlan.id, &*vlan.parent)).collect();
+        assert_eq!(told, [("bond0.100", 100, "bond0"), ("storage", 4094, "lan0")]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_table(text in "(?s).{0,200}") {
+            vlans(&text);
+            first_word(&text);
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! What NVIDIA's driver tells: `/proc/driver/nvidia`, which costs nothing, and `nvidia-smi -q -x`, which knows the
-//! memory too. The library behind it (NVML) starts threads and cannot be loaded into a static binary.
+//! What NVIDIA's driver tells: `/proc/driver/nvidia`, which costs nothing, and `nvidia-smi`, which knows
+//! the rest. The library behind it (NVML) starts threads and cannot be loaded into a static binary.
 
 use std::collections::BTreeMap;
 
-use api::inventory::Gpu;
+use api::inventory::{Ecc, Gpu, GpuLink, MigDevice};
 
 use crate::{nvidia_smi, read::Reader};
 
@@ -13,20 +13,30 @@ const FOLDER: &str = "/proc/driver/nvidia";
 /// and disturb who computes there.
 const MAX_QUESTIONS: u32 = 3;
 
-/// What the driver said of one GPU.
+/// What `nvidia-smi` said of one GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
+    pub(crate) index: u32,
     pub(crate) model: Option<String>,
     pub(crate) uuid: Option<String>,
+    pub(crate) serial: Option<String>,
     pub(crate) memory_bytes: Option<u64>,
+    pub(crate) firmware: Option<String>,
+    pub(crate) power_limit_watts: Option<u32>,
+    pub(crate) ecc: Option<Ecc>,
+    pub(crate) mig_enabled: Option<bool>,
+    pub(crate) mig: Vec<MigDevice>,
+    pub(crate) links: Vec<GpuLink>,
 }
 
-/// All that `nvidia-smi -q -x` said.
+/// All that `nvidia-smi` said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) driver_version: Option<String>,
     /// By PCI address as sysfs spells it.
     pub(crate) gpus: BTreeMap<String, Facts>,
+    /// Questions that it did not answer, and why.
+    pub(crate) gaps: Vec<(&'static str, String)>,
 }
 
 /// The last answer and the state of the driver that it belongs to.
@@ -47,10 +57,11 @@ impl Known {
         let mut state: Vec<String> = version.iter().cloned().collect();
         for gpu in gpus.iter_mut().filter(|gpu| gpu.vendor == "nvidia") {
             let text = read.text(&format!("{FOLDER}/gpus/{}/information", gpu.pci)).unwrap_or_default();
-            let facts = information(&text);
-            state.push(format!("{} {:?}", gpu.pci, facts.uuid));
-            (gpu.model, gpu.uuid) = (facts.model, facts.uuid);
+            let value = |key: &str| information(&text, key);
+            (gpu.model, gpu.uuid, gpu.firmware) = (value("Model"), value("GPU UUID"), value("Video BIOS"));
             gpu.driver_version.clone_from(&version);
+            let parts = value("Device Minor").map(|minor| mig_instances(read, &minor)).unwrap_or_default();
+            state.push(format!("{} {:?} {parts:?}", gpu.pci, gpu.uuid));
         }
         let report = match self.ask(read, state) {
             Ok(report) => report,
@@ -59,13 +70,19 @@ impl Known {
                 return;
             }
         };
+        for (question, cause) in &report.gaps {
+            read.gap(question, cause);
+        }
         for gpu in gpus.iter_mut().filter(|gpu| gpu.vendor == "nvidia") {
             let Some(facts) = report.gpus.get(&gpu.pci) else { continue };
-            gpu.model = facts.model.clone().or_else(|| gpu.model.take());
-            gpu.uuid = facts.uuid.clone().or_else(|| gpu.uuid.take());
-            gpu.memory_bytes = facts.memory_bytes;
+            fill(gpu, facts.clone());
             gpu.driver_version = gpu.driver_version.take().or_else(|| report.driver_version.clone());
         }
+    }
+
+    /// Asks again at the next look: something happened to a GPU that its driver keeps count of.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
     }
 
     /// What `nvidia-smi` says of the driver in this state; asked only when that is not known yet.
@@ -75,10 +92,36 @@ impl Known {
         }
         if !matches!(self.answer, Some(Ok(_))) && self.questions < MAX_QUESTIONS {
             self.questions += 1;
-            self.answer = Some(nvidia_smi::ask(read).and_then(|xml| nvidia_smi::parse(&xml)));
+            self.answer = Some(nvidia_smi::ask(read));
         }
         self.answer.get_or_insert_with(|| Ok(Report::default())).as_ref()
     }
+}
+
+fn fill(gpu: &mut Gpu, facts: Facts) {
+    gpu.index = Some(facts.index);
+    gpu.model = facts.model.or_else(|| gpu.model.take());
+    gpu.uuid = facts.uuid.or_else(|| gpu.uuid.take());
+    gpu.firmware = facts.firmware.or_else(|| gpu.firmware.take());
+    gpu.serial = facts.serial;
+    gpu.memory_bytes = facts.memory_bytes;
+    gpu.power_limit_watts = facts.power_limit_watts;
+    gpu.ecc = facts.ecc;
+    gpu.mig_enabled = facts.mig_enabled;
+    gpu.mig = facts.mig;
+    gpu.links = facts.links;
+}
+
+/// The parts that a GPU is in now: `gi1/ci0` for compute instance 0 of GPU instance 1.
+fn mig_instances(read: &mut Reader<'_>, minor: &str) -> Vec<String> {
+    let folder = format!("{FOLDER}/capabilities/gpu{minor}/mig");
+    let mut found = Vec::new();
+    for instance in read.names(&folder).into_iter().filter(|name| name.starts_with("gi")) {
+        let parts = read.names(&format!("{folder}/{instance}"));
+        let parts = parts.into_iter().filter(|name| name.starts_with("ci"));
+        found.extend(parts.map(|part| format!("{instance}/{part}")));
+    }
+    found
 }
 
 /// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 …`, or, of the open module, `NVRM version:
@@ -90,18 +133,17 @@ fn driver_version(text: &str) -> Option<String> {
     line.split_whitespace().find(is_version).map(str::to_owned)
 }
 
-/// `/proc/driver/nvidia/gpus/ADDRESS/information`: one `Key: value` a line. The UUID is all question marks until the
-/// GPU was used for the first time.
-fn information(text: &str) -> Facts {
-    let value = |key: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?.trim();
-        (!value.is_empty() && !value.contains('?')).then(|| value.to_owned())
-    };
-    Facts { model: value("Model"), uuid: value("GPU UUID"), memory_bytes: None }
+/// `/proc/driver/nvidia/gpus/ADDRESS/information`: one `Key: value` a line. The UUID and the version of the VBIOS are all
+/// question marks until the GPU was used for the first time.
+fn information(text: &str, key: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'))?.trim();
+    (!value.is_empty() && !value.contains('?')).then(|| value.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -119,7 +161,15 @@ mod tests {
     fn a_gpu_before_its_first_use_has_no_uuid() {
         let text = "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 18\n\
                     GPU UUID: \t GPU-????????-????-????-????-????????????\n";
-        let facts = information(text);
-        assert_eq!((facts.model.as_deref(), facts.uuid), (Some("NVIDIA H100 80GB HBM3"), None));
+        assert_eq!(information(text, "Model").as_deref(), Some("NVIDIA H100 80GB HBM3"));
+        assert_eq!(information(text, "GPU UUID"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_told_by_the_driver(text in "(?s)(NVRM version:|Model|:|[0-9.]|\n|.){0,60}") {
+            driver_version(&text);
+            information(&text, "Model");
+        }
     }
 }

@@ -1,9 +1,20 @@
-//! The one child process: `nvidia-smi -q -x` of the node's own image, and its XML.
+//! The one child process, `nvidia-smi` of the node's own image, and what it prints:
+//!
+//! | question | in a capture | parsed in |
+//! |---|---|---|
+//! | `-q -x` | `nvidia-smi.xml` | `report.rs` |
+//! | `topo -m` | `nvidia-topo.txt` | `matrix.rs` |
+//! | `-L` | `nvidia-list.txt` | `list.rs` |
 //!
 //! A sick GPU can make it hang in the kernel, where no signal reaches it. So nothing waits for it past [`DEADLINE`], and
 //! while one is still dying no second is started.
 
+mod list;
+mod matrix;
+mod report;
+
 use std::{
+    collections::BTreeMap,
     io::Read,
     path::Path,
     process::{Child, Command, Stdio},
@@ -15,19 +26,22 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    nvidia::{Facts, Report},
-    read::Reader,
-};
+use api::inventory::GpuLink;
 
-/// How long an answer may take. Eight idle GPUs without persistence mode need about five seconds.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+use crate::{nvidia::Report, read::Reader};
 
-/// Largest answer read, bytes: eight GPUs with all their processes print 300 KiB.
-const MAX_XML_BYTES: u64 = 8 << 20;
+/// How long the answers may take, all together. Eight idle GPUs without persistence mode need about five seconds for the
+/// report.
+pub const DEADLINE: Duration = Duration::from_secs(REPORT.as_secs() + 2 * DETAIL.as_secs());
 
-/// Most XML nodes parsed.
-const MAX_XML_NODES: u32 = 1_000_000;
+/// How long the report may take.
+const REPORT: Duration = Duration::from_secs(10);
+
+/// How long an answer may take that is asked for after the report: the driver is awake then.
+const DETAIL: Duration = Duration::from_secs(5);
+
+/// Largest answer read, bytes: the report of eight GPUs with all their processes has 300 KiB.
+const MAX_ANSWER_BYTES: u64 = 8 << 20;
 
 /// Where drivers install it: distributions, the `.run` installer, the GPU operator, NixOS.
 const PLACES: [&str; 4] = [
@@ -37,13 +51,56 @@ const PLACES: [&str; 4] = [
     "/run/current-system/sw/bin/nvidia-smi",
 ];
 
-/// Asks the driver; of a capture, reads what it answered.
-pub(crate) fn ask(read: &Reader<'_>) -> Result<String, String> {
+/// Asks the driver for its report, and for what only other questions tell: the links between GPUs where there are several,
+/// the UUIDs of MIG devices where there are some. Without these it is still a report.
+///
+/// # Errors
+/// Why there is no report, for people.
+pub(crate) fn ask(read: &Reader<'_>) -> Result<Report, String> {
+    let mut report = report::parse(&answer(read, &["-q", "-x"], "/nvidia-smi.xml", REPORT)?)?;
+    if report.gpus.len() > 1 {
+        match answer(read, &["topo", "-m"], "/nvidia-topo.txt", DETAIL) {
+            Ok(text) => add_links(&mut report, &text),
+            Err(cause) => report.gaps.push(("nvidia-smi topo -m", cause)),
+        }
+    }
+    if report.gpus.values().any(|facts| !facts.mig.is_empty()) {
+        match answer(read, &["-L"], "/nvidia-list.txt", DETAIL) {
+            Ok(text) => add_mig_uuids(&mut report, &text),
+            Err(cause) => report.gaps.push(("nvidia-smi -L", cause)),
+        }
+    }
+    Ok(report)
+}
+
+fn answer(read: &Reader<'_>, question: &[&str], file: &str, deadline: Duration) -> Result<String, String> {
     if !read.is_live() {
-        return std::fs::read_to_string(read.at("/nvidia-smi.xml")).map_err(|error| error.to_string());
+        return std::fs::read_to_string(read.at(file)).map_err(|error| error.to_string());
     }
     let program = PLACES.iter().find(|place| Path::new(place).exists()).ok_or("not installed")?;
-    run(program, &["-q", "-x"], DEADLINE)
+    run(program, question, deadline)
+}
+
+fn add_links(report: &mut Report, text: &str) {
+    let addresses: BTreeMap<u32, String> =
+        report.gpus.iter().map(|(address, facts)| (facts.index, address.clone())).collect();
+    for (from, to, lanes) in matrix::nvlinks(text) {
+        let (Some(from), Some(peer)) = (addresses.get(&from), addresses.get(&to)) else { continue };
+        if let Some(facts) = report.gpus.get_mut(from) {
+            facts.links.push(GpuLink { peer: peer.clone(), kind: "nvlink".to_owned(), lanes });
+        }
+    }
+}
+
+/// Both number the MIG devices of a GPU alike, from 0.
+fn add_mig_uuids(report: &mut Report, text: &str) {
+    for (gpu, device, uuid) in list::mig_devices(text) {
+        let facts = report.gpus.values_mut().find(|facts| facts.index == gpu);
+        let device = usize::try_from(device).ok().and_then(|device| facts?.mig.get_mut(device));
+        if let Some(device) = device {
+            device.uuid.get_or_insert(uuid);
+        }
+    }
 }
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
@@ -77,8 +134,8 @@ fn run(program: &str, arguments: &[&str], deadline: Duration) -> Result<String, 
         Ok(Err(error)) => return Err(format!("cannot wait for {program}: {error}")),
         Err(_) => return Err(format!("{program} does not end")),
     }
-    if bytes.len() as u64 > MAX_XML_BYTES {
-        return Err(format!("the answer is larger than {MAX_XML_BYTES} bytes"));
+    if bytes.len() as u64 > MAX_ANSWER_BYTES {
+        return Err(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes"));
     }
     String::from_utf8(bytes).map_err(|_| "the answer is not UTF-8 text".to_owned())
 }
@@ -99,7 +156,7 @@ fn spawn(program: &str, arguments: &[&str]) -> std::io::Result<(Child, mpsc::Rec
         thread::spawn(move || {
             let mut bytes = Vec::new();
             // What was read before an error is parsed like any other answer.
-            let _ = output.take(MAX_XML_BYTES + 1).read_to_end(&mut bytes);
+            let _ = output.take(MAX_ANSWER_BYTES + 1).read_to_end(&mut bytes);
             let _ = answered.send(bytes);
         });
     }
@@ -108,53 +165,6 @@ fn spawn(program: &str, arguments: &[&str]) -> std::io::Result<(Child, mpsc::Rec
 
 fn first_line(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().chars().take(200).collect()
-}
-
-/// `nvidia_smi_log/gpu[@id]/{product_name,uuid,fb_memory_usage/total}` and `nvidia_smi_log/driver_version`.
-pub(crate) fn parse(xml: &str) -> Result<Report, String> {
-    let options = roxmltree::ParsingOptions {
-        allow_dtd: true,
-        nodes_limit: MAX_XML_NODES,
-        ..roxmltree::ParsingOptions::default()
-    };
-    let document =
-        roxmltree::Document::parse_with_options(xml, options).map_err(|error| error.to_string())?;
-    let log = document.root_element();
-    if !log.has_tag_name("nvidia_smi_log") {
-        return Err(format!("the answer is <{}>, not <nvidia_smi_log>", log.tag_name().name()));
-    }
-    let mut report = Report { driver_version: text(log, &["driver_version"]), ..Report::default() };
-    for gpu in log.children().filter(|node| node.has_tag_name("gpu")) {
-        let Some(address) = gpu.attribute("id").and_then(sysfs_address) else { continue };
-        let facts = Facts {
-            model: text(gpu, &["product_name"]),
-            uuid: text(gpu, &["uuid"]),
-            memory_bytes: text(gpu, &["fb_memory_usage", "total"]).as_deref().and_then(mebibytes),
-        };
-        report.gpus.insert(address, facts);
-    }
-    Ok(report)
-}
-
-fn text(node: roxmltree::Node<'_, '_>, path: &[&str]) -> Option<String> {
-    let mut node = node;
-    for name in path {
-        node = node.children().find(|child| child.has_tag_name(*name))?;
-    }
-    let text = node.text()?.trim();
-    (!text.is_empty() && text != "N/A").then(|| text.to_owned())
-}
-
-/// `00000000:3B:00.0` → `0000:3b:00.0`: the driver pads the domain to eight digits.
-fn sysfs_address(id: &str) -> Option<String> {
-    let (domain, rest) = id.split_once(':')?;
-    let domain = u32::from_str_radix(domain, 16).ok()?;
-    Some(format!("{domain:04x}:{}", rest.to_lowercase()))
-}
-
-/// `81559 MiB`.
-fn mebibytes(text: &str) -> Option<u64> {
-    text.strip_suffix("MiB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 20)
 }
 
 #[cfg(test)]
@@ -180,16 +190,5 @@ mod tests {
         RUNNING.store(true, Ordering::Release);
         assert_eq!(run("/bin/echo", &[], DEADLINE).unwrap_err(), "an earlier one hangs and cannot be ended");
         RUNNING.store(false, Ordering::Release);
-    }
-
-    #[test]
-    fn answers_that_are_no_report() {
-        assert_eq!(parse("<html/>").unwrap_err(), "the answer is <html>, not <nvidia_smi_log>");
-        assert!(parse("No devices were found").is_err());
-        assert!(parse("").is_err());
-        let bomb = "<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;\">\
-                    <!ENTITY c \"&b;&b;&b;&b;&b;&b;\"><!ENTITY d \"&c;&c;&c;&c;&c;&c;\">]>\
-                    <nvidia_smi_log>&d;&d;&d;&d;</nvidia_smi_log>";
-        assert!(parse(bomb).is_err());
     }
 }

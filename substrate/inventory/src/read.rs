@@ -18,6 +18,9 @@ pub const MAX_ENTRIES: usize = 8192;
 /// Room made for a file: most attributes of sysfs fit, and are read at once.
 const ATTRIBUTE_BYTES: usize = 512;
 
+/// Most bytes of [`Reader::head`]: the header of PCI's configuration space.
+const MAX_HEAD_BYTES: usize = 64;
+
 /// Most gaps kept: enough to see what is wrong, too few to swamp the server.
 pub(crate) const MAX_GAPS: usize = 256;
 
@@ -73,6 +76,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The first bytes of a file, at most [`MAX_HEAD_BYTES`]: of one whose rest is dear to read, as the configuration space of
+    /// a PCI device is.
+    pub(crate) fn head<const COUNT: usize>(&self, path: &str) -> io::Result<[u8; COUNT]> {
+        const { assert!(COUNT <= MAX_HEAD_BYTES) };
+        let path = self.at(path);
+        if !fs::metadata(&path)?.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        let mut bytes = [0; COUNT];
+        File::open(path)?.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// The text of a file without surrounding white space. Empty = no such fact; no text = a gap.
     pub(crate) fn text(&mut self, path: &str) -> Option<String> {
         let bytes = self.bytes(path, MAX_FILE_BYTES)?;
@@ -125,6 +141,11 @@ impl<'a> Reader<'a> {
         list
     }
 
+    /// A decimal number that is not negative; what is none is as in [`Self::number`].
+    pub(crate) fn count(&mut self, path: &str) -> Option<u64> {
+        self.number(path).and_then(|number| u64::try_from(number).ok())
+    }
+
     /// `numa_node` of a device: the kernel writes -1 where the firmware does not tell.
     pub(crate) fn numa_node(&mut self, device: &str) -> Option<u32> {
         self.number(&format!("{device}/numa_node")).and_then(|node| u32::try_from(node).ok())
@@ -175,6 +196,13 @@ impl<'a> Reader<'a> {
     pub(crate) fn real_path(&self, path: &str) -> Vec<String> {
         let real = fs::canonicalize(self.at(path)).unwrap_or_default();
         real.iter().filter_map(|part| part.to_str()).map(str::to_owned).collect()
+    }
+
+    /// Whether the real path of `path` has a component that begins with `prefix`: `usb1`.
+    pub(crate) fn is_below(&self, path: &str, prefix: &str) -> bool {
+        let real = fs::canonicalize(self.at(path)).unwrap_or_default();
+        let below = real.strip_prefix(self.root).unwrap_or(&real);
+        below.iter().filter_map(|part| part.to_str()).any(|part| part.starts_with(prefix))
     }
 
     /// Address of the PCI device that `path` leads to or lies under: the last one on its real path.
@@ -236,7 +264,7 @@ fn parse_list(text: &str) -> Option<Vec<u32>> {
 
 /// Errors by which the kernel says that there is no such fact: `speed` of a link that is down is `EINVAL`, and a device
 /// may go away between listing and reading.
-fn is_absence(error: &io::Error) -> bool {
+pub(crate) fn is_absence(error: &io::Error) -> bool {
     let absent = [Errno::EINVAL, Errno::ENODEV, Errno::ENXIO, Errno::EOPNOTSUPP, Errno::ENODATA];
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
         || error.raw_os_error().is_some_and(|raw| absent.contains(&Errno::from_raw(raw)))

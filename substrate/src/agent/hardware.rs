@@ -59,7 +59,9 @@ pub fn keep(root: PathBuf, ioctls: Box<dyn Ioctls>) -> io::Result<Hardware> {
     let collector = Collector::new(&root, ioctls);
     let progress = Arc::new(Mutex::new(Progress::default()));
     let seen = progress.clone();
-    thread::Builder::new().name("collector".to_owned()).spawn(move || collect(collector, &work, &done, &seen))?;
+    thread::Builder::new()
+        .name("collector".to_owned())
+        .spawn(move || collect(collector, &work, &done, &seen))?;
     let listener = Listener { told, orders, results, progress };
     thread::Builder::new().name("inventory".to_owned()).spawn(move || listener.run(&root))?;
     Ok(Hardware { inventory, topology_xml })
@@ -225,7 +227,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let captured = ::inventory::ioctls::Captured::default();
         let mut hardware = keep(root.path().to_owned(), Box::new(captured)).unwrap();
-        let found = tokio::time::timeout(Duration::from_secs(10), hardware.inventory.wait_for(Option::is_some));
+        let found =
+            tokio::time::timeout(Duration::from_secs(10), hardware.inventory.wait_for(Option::is_some));
         assert_eq!(found.await.unwrap().unwrap().as_ref().unwrap().pci, []);
         assert!(hardware.topology_xml.borrow().is_none());
     }

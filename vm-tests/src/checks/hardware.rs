@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use api::{ids::NodeName, inventory::Inventory};
 
-pub(crate) use self::{cost::costs_little, plug::plugged_in_and_out};
 use self::{compare::Tally, tools::Tools};
+pub(crate) use self::{cost::costs_little, plug::plugged_in_and_out};
 use crate::{
     clock,
     cluster::Cluster,
@@ -75,7 +75,11 @@ pub(crate) fn equals_the_tools(cluster: &mut Cluster, _: &mut Memory) -> anyhow:
             && inventory.infiniband.iter().any(|device| device.name == "rxe0")
             && inventory.disks.iter().any(|disk| disk.partitions.len() == 2)
             && inventory.devices.iter().any(|device| device.name.to_string() == "example.com/board=a")
-            && inventory.topology.numa_nodes.iter().any(|node| node.pages.iter().any(|pages| pages.count == 4))
+            && inventory
+                .topology
+                .numa_nodes
+                .iter()
+                .any(|node| node.pages.iter().any(|pages| pages.count == 4))
     })?;
     let tools = Tools::ask(cluster, ADDRESS)?;
     let mut tally = Tally::default();

@@ -75,7 +75,9 @@ pub(super) fn arguments(
     for (name, mebibytes, device) in DISKS {
         let file = places.of_run(&format!("pids/{}-{name}.img", hardware.name));
         let image = fs::File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
-        image.set_len(u64::from(mebibytes) << 20).with_context(|| format!("cannot size {}", file.display()))?;
+        image
+            .set_len(u64::from(mebibytes) << 20)
+            .with_context(|| format!("cannot size {}", file.display()))?;
         add(&["-drive", &format!("if=none,id={name},format=raw,file={}", file.display())]);
         add(&["-device", &format!("{device},drive={name}")]);
     }

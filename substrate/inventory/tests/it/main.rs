@@ -6,6 +6,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
+mod health;
+mod matrix;
+
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -45,7 +49,7 @@ fn unpack(name: &str) -> tempfile::TempDir {
         }
     }
     for file in fs::read_dir(&capture).unwrap().map(Result::unwrap) {
-        if file.path().extension().is_some_and(|suffix| suffix == "xml") {
+        if file.path().extension().is_none_or(|suffix| suffix == "xml" || suffix == "txt") {
             fs::copy(file.path(), root.path().join(file.file_name())).unwrap();
         }
     }
@@ -81,6 +85,21 @@ fn a_virtual_machine() {
 #[test]
 fn a_node_with_amd_gpus() {
     check("amd", &expect_file!["captures/amd/expected.json"]);
+}
+
+#[test]
+fn a_dgx_with_its_fabric() {
+    check("dgx-h100", &expect_file!["captures/dgx-h100/expected.json"]);
+}
+
+#[test]
+fn a_storage_node() {
+    check("storage", &expect_file!["captures/storage/expected.json"]);
+}
+
+#[test]
+fn a_notebook_with_its_disk() {
+    check("notebook", &expect_file!["captures/notebook/expected.json"]);
 }
 
 #[test]

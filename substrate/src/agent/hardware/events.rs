@@ -248,7 +248,9 @@ fn uevent(message: &[u8], seen: &mut Seen) {
     let name = value("DEVPATH").and_then(|path| path.rsplit('/').next()).unwrap_or_default();
     seen.parts |= parts_of(subsystem, name);
     // A device file came or went, which a CDI spec may name.
-    if value("DEVNAME").is_some() && value("ACTION").is_some_and(|action| action == "add" || action == "remove") {
+    if value("DEVNAME").is_some()
+        && value("ACTION").is_some_and(|action| action == "add" || action == "remove")
+    {
         let passing = subsystem == "block" && is_passing(name);
         seen.parts |= if passing { Parts::NONE } else { Parts::DEVICES };
     }
@@ -365,8 +367,7 @@ mod tests {
     fn specs_are_heard_of_in_folders_that_are_not_there_yet() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("etc")).unwrap();
-        let mut events =
-            Events { uevents: None, links: None, log: None, ..Events::listen(root.path()) };
+        let mut events = Events { uevents: None, links: None, log: None, ..Events::listen(root.path()) };
         let mut hears = |change: &dyn Fn()| {
             events.watch_specs();
             change();

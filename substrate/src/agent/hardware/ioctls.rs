@@ -18,6 +18,7 @@ impl Ioctls for Kernel {
     }
 
     fn ipmi(&self, network_function: u8, command: u8, data: &[u8]) -> io::Result<Vec<u8>> {
-        linux::ipmi::ask(Path::new("/dev/ipmi0"), network_function, command, data).map_err(|error| error.errno)
+        linux::ipmi::ask(Path::new("/dev/ipmi0"), network_function, command, data)
+            .map_err(|error| error.errno)
     }
 }

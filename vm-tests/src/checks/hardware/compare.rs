@@ -86,8 +86,7 @@ fn named(value: Option<&String>) -> (Option<String>, Option<String>) {
 }
 
 fn pci_device(tally: &mut Tally, ours: &PciDevice, theirs: &BTreeMap<String, String>) {
-    let mut same =
-        |field: &str, ours, theirs| tally.same(&format!("pci {field}"), ours, theirs);
+    let mut same = |field: &str, ours, theirs| tally.same(&format!("pci {field}"), ours, theirs);
     let at = &ours.address;
     let (class_name, class) = named(theirs.get("Class"));
     let interface = theirs.get("ProgIf").map_or("00", String::as_str);
@@ -109,19 +108,26 @@ fn pci_device(tally: &mut Tally, ours: &PciDevice, theirs: &BTreeMap<String, Str
     let revision = theirs.get("Rev").map_or("00", String::as_str);
     same(&format!("{at} revision"), ours.revision.clone(), text(revision));
     same(&format!("{at} driver"), ours.driver.clone(), theirs.get("Driver").cloned());
-    same(&format!("{at} NUMA node"), ours.numa_node.map(|node| node.to_string()), theirs.get("NUMANode").cloned());
+    same(
+        &format!("{at} NUMA node"),
+        ours.numa_node.map(|node| node.to_string()),
+        theirs.get("NUMANode").cloned(),
+    );
     let group = ours.iommu_group.map(|group| group.to_string());
     same(&format!("{at} IOMMU group"), group, theirs.get("IOMMUGroup").cloned());
 }
 
 fn nic(tally: &mut Tally, ours: &Nic, theirs: &Value, addresses: &Value) {
-    let mut same =
-        |field: &str, ours, theirs| tally.same(&format!("nic {field}"), ours, theirs);
+    let mut same = |field: &str, ours, theirs| tally.same(&format!("nic {field}"), ours, theirs);
     let name = &ours.name;
     let own = word(&theirs["permaddr"]).or_else(|| word(&theirs["address"]));
     same(&format!("{name} mac"), ours.mac.map(|mac| mac.to_string()), own);
     same(&format!("{name} mtu"), ours.mtu.map(|mtu| mtu.to_string()), word(&theirs["mtu"]));
-    same(&format!("{name} state"), text(&ours.state), word(&theirs["operstate"]).map(|state| state.to_lowercase()));
+    same(
+        &format!("{name} state"),
+        text(&ours.state),
+        word(&theirs["operstate"]).map(|state| state.to_lowercase()),
+    );
     same(&format!("{name} bond"), ours.bond.clone(), word(&theirs["master"]));
     let carrier = theirs["flags"].as_array().map(|flags| flags.iter().any(|flag| flag == "LOWER_UP"));
     same(&format!("{name} carrier"), text(ours.carrier == Some(true)), carrier.map(|up| up.to_string()));
@@ -145,8 +151,7 @@ fn nic(tally: &mut Tally, ours: &Nic, theirs: &Value, addresses: &Value) {
 }
 
 fn disk(tally: &mut Tally, ours: &Disk, theirs: &Value) {
-    let mut same =
-        |field: &str, ours, theirs| tally.same(&format!("disk {field}"), ours, theirs);
+    let mut same = |field: &str, ours, theirs| tally.same(&format!("disk {field}"), ours, theirs);
     let name = &ours.name;
     same(&format!("{name} size"), text(ours.size_bytes), word(&theirs["size"]));
     same(&format!("{name} vendor"), ours.vendor.clone(), word(&theirs["vendor"]));
@@ -172,35 +177,54 @@ fn disk(tally: &mut Tally, ours: &Disk, theirs: &Value) {
         same(&format!("{name} size"), text(ours.size_bytes), word(&theirs["size"]));
         let start = theirs["start"].as_u64().map(|sectors| sectors * 512);
         same(&format!("{name} start"), text(ours.start_bytes), start.map(|start| start.to_string()));
-        same(&format!("{name} number"), text(ours.number), word(&theirs["partn"]).or_else(|| text(ours.number)));
+        same(
+            &format!("{name} number"),
+            text(ours.number),
+            word(&theirs["partn"]).or_else(|| text(ours.number)),
+        );
     }
 }
 
 fn infiniband(tally: &mut Tally, ours: &Infiniband, ibv: &str) {
-    let mut same =
-        |field: &str, ours, theirs| tally.same(&format!("rdma {field}"), ours, theirs);
+    let mut same = |field: &str, ours, theirs| tally.same(&format!("rdma {field}"), ours, theirs);
     let name = &ours.name;
     let of_device = ibv.split("hca_id:").find(|part| part.trim_start().starts_with(name.as_str()));
     let value = |key: &str| {
         let lines = of_device.unwrap_or_default().lines();
-        lines.filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':')).next().map(|v| v.trim().to_owned())
+        lines
+            .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'))
+            .next()
+            .map(|v| v.trim().to_owned())
     };
     same(&format!("{name} guid"), ours.guid.clone(), value("node_guid"));
     same(&format!("{name} system guid"), ours.system_guid.clone(), value("sys_image_guid"));
-    same(&format!("{name} firmware"), ours.firmware.clone(), value("fw_ver").filter(|version| !version.is_empty()));
+    same(
+        &format!("{name} firmware"),
+        ours.firmware.clone(),
+        value("fw_ver").filter(|version| !version.is_empty()),
+    );
     same(&format!("{name} ports"), text(ours.ports.len()), value("phys_port_cnt"));
     for port in &ours.ports {
         let hex = |lid: &Option<String>| {
             let digits = lid.as_ref()?.strip_prefix("0x")?;
             u32::from_str_radix(digits, 16).ok().map(|lid| lid.to_string())
         };
-        let state = value("state").and_then(|state| Some(state.strip_prefix("PORT_")?.split(' ').next()?.to_owned()));
+        let state =
+            value("state").and_then(|state| Some(state.strip_prefix("PORT_")?.split(' ').next()?.to_owned()));
         same(&format!("{name} state"), port.state.clone(), state);
         let physical = value("phys_state").and_then(|state| Some(state.split(' ').next()?.replace('_', "")));
-        same(&format!("{name} physical state"), port.physical_state.as_ref().map(|s| s.to_uppercase()), physical);
+        same(
+            &format!("{name} physical state"),
+            port.physical_state.as_ref().map(|s| s.to_uppercase()),
+            physical,
+        );
         same(&format!("{name} lid"), hex(&port.lid), value("port_lid"));
         same(&format!("{name} sm lid"), hex(&port.sm_lid), value("sm_lid"));
-        same(&format!("{name} lmc"), port.lmc.clone(), value("port_lmc").map(|lmc| lmc.trim_start_matches("0x0").to_owned()));
+        same(
+            &format!("{name} lmc"),
+            port.lmc.clone(),
+            value("port_lmc").map(|lmc| lmc.trim_start_matches("0x0").to_owned()),
+        );
         same(&format!("{name} link layer"), port.link_layer.clone(), value("link_layer"));
         same(&format!("{name} netdev"), port.netdev.clone(), text("lan0"));
     }

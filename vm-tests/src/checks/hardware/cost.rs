@@ -30,11 +30,13 @@ done
 ";
 
 /// CPU time of the agent with all its children, µs.
-const AGENT: &str = "sed -n 's/^usage_usec //p' /sys/fs/cgroup/system.slice/bedplate-substrate.service/cpu.stat";
+const AGENT: &str =
+    "sed -n 's/^usage_usec //p' /sys/fs/cgroup/system.slice/bedplate-substrate.service/cpu.stat";
 
 /// A first look, and a minute without anything to do.
 pub(crate) fn costs_little(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
-    let script = format!("exec bash -c \"{}\"", LOOK.replace("ROUNDS", &ROUNDS.to_string()).replace('$', "\\$"));
+    let script =
+        format!("exec bash -c \"{}\"", LOOK.replace("ROUNDS", &ROUNDS.to_string()).replace('$', "\\$"));
     let output = cluster.on_node(ADDRESS, &script)?;
     let seconds = |line: &str| line.split(' ').map(str::parse::<f64>).sum::<Result<f64, _>>();
     let spent: Vec<f64> = output.lines().map(seconds).collect::<Result<_, _>>().context(output.clone())?;

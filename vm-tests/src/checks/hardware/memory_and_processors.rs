@@ -67,7 +67,10 @@ fn machine(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -> anyhow::R
     let tpm = lines.get(4).map(|major| format!("{major}.0"));
     tally.same("TPM", firmware.tpm.clone(), tpm);
     tally.same("boot mode", firmware.boot_mode.clone(), text("bios"));
-    let total = tools.blocks("meminfo")?.first().and_then(|lines| lines.get("MemTotal")?.split(' ').next()?.parse::<u64>().ok());
+    let total = tools
+        .blocks("meminfo")?
+        .first()
+        .and_then(|lines| lines.get("MemTotal")?.split(' ').next()?.parse::<u64>().ok());
     tally.same("memory", text(inventory.memory_bytes), total.map(|kib| (kib * 1024).to_string()));
     let bmc = inventory.bmc.as_ref();
     let told = tools.blocks("bmc")?.concat_all();
@@ -153,7 +156,11 @@ fn processors(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Resu
     }
     for node in &ours.numa_nodes {
         let theirs = told(&format!("NUMA node{} CPU(s)", node.index)).unwrap_or_default();
-        tally.same(&format!("CPUs of NUMA node {}", node.index), text(list(&node.pus)), text(expand(&theirs)));
+        tally.same(
+            &format!("CPUs of NUMA node {}", node.index),
+            text(list(&node.pus)),
+            text(expand(&theirs)),
+        );
     }
     Ok(())
 }
@@ -204,13 +211,15 @@ fn topology(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result
         let known: Vec<_> = ours.pages.iter().map(|p| (text(p.size_bytes), text(p.count))).collect();
         tally.same("pages of a NUMA node", text(format!("{known:?}")), text(format!("{pages:?}")));
     }
-    let caches: Vec<_> = xml.descendants().filter(|object| object.attribute("cache_size").is_some()).collect();
+    let caches: Vec<_> =
+        xml.descendants().filter(|object| object.attribute("cache_size").is_some()).collect();
     let instruction = |kind: &str| kind == "instruction";
     let data = ours.caches.iter().filter(|cache| !instruction(&cache.kind));
     let mut known: Vec<_> = data
         .map(|c| (c.level.to_string(), list(&c.pus), c.size_bytes.to_string(), c.line_bytes, c.ways))
         .collect();
-    let number = |object: &Node<'_, '_>, name| object.attribute(name).and_then(|value| value.parse::<u32>().ok());
+    let number =
+        |object: &Node<'_, '_>, name| object.attribute(name).and_then(|value| value.parse::<u32>().ok());
     let mut theirs: Vec<_> = caches
         .iter()
         .filter(|cache| cache.attribute("cache_type") != Some("2"))
@@ -234,7 +243,8 @@ fn topology(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result
     }
     tally.same("PUs", text(ours.pus), text(objects("PU").len()));
     let words = |kind: &str| {
-        let found = xml.descendants().filter(|object| object.has_tag_name(kind)).filter_map(|object| object.text());
+        let found =
+            xml.descendants().filter(|object| object.has_tag_name(kind)).filter_map(|object| object.text());
         found.collect::<Vec<_>>().join(" ").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
     let known: Vec<String> = ours.distances.iter().flatten().map(ToString::to_string).collect();

@@ -37,7 +37,8 @@ pub(crate) fn plugged_in_and_out(cluster: &mut Cluster, _: &mut Memory) -> anyho
     monitor.command("blockdev-add", file)?;
     monitor.command("blockdev-add", json!({"driver": "raw", "file": "hot-file", "node-name": "hot-disk"}))?;
 
-    let card = json!({"driver": "virtio-net-pci", "id": "card", "netdev": "hot", "mac": CARD, "bus": "slot0"});
+    let card =
+        json!({"driver": "virtio-net-pci", "id": "card", "netdev": "hot", "mac": CARD, "bus": "slot0"});
     monitor.command("device_add", card)?;
     noticed(cluster, "the card", &format!("grep -ls {CARD} /sys/class/net/*/address"), true, |inventory| {
         inventory.nics.iter().any(|nic| nic.mac.is_some_and(|mac| mac.to_string() == CARD))
@@ -95,7 +96,9 @@ fn noticed(
     // One script that watches on the node: ssh alone takes a second under emulation.
     let until = if comes { "until" } else { "while" };
     let limit = cluster.accelerator().stretch(KERNEL_LIMIT).as_secs() * 20;
-    let script = format!("n=0; {until} {probe} >/dev/null; do n=$((n+1)); [ $n -lt {limit} ] || exit 7; sleep 0.05; done");
+    let script = format!(
+        "n=0; {until} {probe} >/dev/null; do n=$((n+1)); [ $n -lt {limit} ] || exit 7; sleep 0.05; done"
+    );
     cluster.on_node(ADDRESS, &script).with_context(|| format!("the node's kernel does not see {what}"))?;
     let seen: Instant = clock::now();
     wait_until_known(cluster, what, NOTICE_LIMIT, fits)?;
