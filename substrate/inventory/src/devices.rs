@@ -78,8 +78,7 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Grantable
             refused.entry((offer.source, why)).or_default().push(offer.name.to_string());
             continue;
         }
-        let own = offer.edits.nodes.iter().filter(|node| !node.shared);
-        let address = own.filter_map(|node| built_in::pci_address(read, &node.source, &minors)).next();
+        let address = pci_address(read, &offer, &minors);
         devices.push(GrantableDevice {
             name: offer.name,
             numa_node: pci::numa_node(pci, address.as_ref()),
@@ -95,6 +94,18 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Grantable
         read.gap(&source, format!("{}{more} cannot be granted: {why}", named.join(", ")));
     }
     devices
+}
+
+/// Of the first node of its own. A part of a GPU (MIG) has none that tells; it is where the one GPU is whose node it shares.
+fn pci_address(read: &Reader<'_>, offer: &Offer, minors: &BTreeMap<u32, String>) -> Option<String> {
+    let of = |shared: bool| {
+        let nodes = offer.edits.nodes.iter().filter(move |node| node.shared == shared);
+        nodes.filter_map(|node| built_in::pci_address(read, &node.source, minors))
+    };
+    of(false).next().or_else(|| {
+        let mut shared: BTreeSet<String> = of(true).collect();
+        if shared.len() == 1 { shared.pop_first() } else { None }
+    })
 }
 
 fn read(read: &mut Reader<'_>) -> Vec<Offer> {

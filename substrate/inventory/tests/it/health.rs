@@ -213,6 +213,37 @@ fn what_the_log_told_of_a_gpu_lasts_until_its_driver_is_bound_anew() {
     assert_eq!(told(&collector.collect(Parts::HEALTH), "gpu 0000:1b"), "");
 }
 
+/// Parts of a GPU share its node and have others of their own, which tell no address.
+#[test]
+fn parts_of_a_sick_gpu_are_sick() {
+    let root = unpack("dgx-h100");
+    let part = |gpu: u32, part: u32| {
+        let cap = format!("/dev/nvidia-caps/nvidia-cap{}", 10 * gpu + part);
+        write(root.path(), cap.trim_start_matches('/'), "");
+        format!(
+            "  - {{name: \"{gpu}:{part}\", containerEdits: {{deviceNodes: [{{path: /dev/nvidia{gpu}}}, {{path: {cap}}}]}}}}\n"
+        )
+    };
+    let parts = [part(6, 0), part(6, 1), part(7, 0), part(7, 1)].concat();
+    let spec = format!(
+        "cdiVersion: 0.6.0\nkind: nvidia.com/gpu\ncontainerEdits: {{deviceNodes: [{{path: /dev/nvidiactl}}]}}\ndevices:\n{parts}"
+    );
+    write(root.path(), "etc/cdi/nvidia.yaml", &spec);
+    let mut collector = collector(root.path());
+    let inventory = collector.collect(Parts::ALL);
+    let at = |name: &str| {
+        let device = inventory.devices.iter().find(|device| device.name.name() == name).unwrap();
+        (device.pci.as_deref(), device.numa_node)
+    };
+    assert_eq!((at("6:1"), at("7:0")), ((Some("0000:d1:00.0"), Some(1)), (Some("0000:df:00.0"), Some(1))));
+    collector.incident(&kernel_log("4,1,2,-;NVRM: Xid (PCI:0000:df:00): 95, Uncontained").unwrap());
+    expect![[r"
+        Error gpu 0000:df:00.0: Xid 95: uncorrected error of its memory that may have met several programs
+        nvidia.com/gpu=7:0 is sick
+        nvidia.com/gpu=7:1 is sick"]]
+    .assert_eq(&told(&collector.collect(Parts::HEALTH), "gpu 0000:df"));
+}
+
 #[test]
 fn counts_of_a_driver_are_asked_anew_after_an_incident() {
     let root = unpack("dgx-h100");
