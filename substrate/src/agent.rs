@@ -87,11 +87,9 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     };
     // Asked now: when it is replaced, the kernel knows this file by no name any more.
     let program = std::env::current_exe().context("cannot tell the agent's own program")?;
-    let stopping = watch::Sender::new(None);
+    let (stopping, stop) = watch::channel(None);
     watch_signals(stopping.clone())?;
-    let stop = stopping.subscribe();
-    let hardware = hardware::keep("/".into(), Box::new(hardware::ioctls::Kernel));
-    let hardware = hardware.context("cannot start the threads of the inventory")?;
+    let hardware = hardware::keep_this_machines().context("cannot start the threads of the inventory")?;
     let place = runtime_overlays::Place::default();
     let (applied_here, applied) = watch::channel(place.applied().generation);
     let (wanted, overlays_wanted) = watch::channel(None);

@@ -41,6 +41,9 @@ use counters::Counters;
 /// One look in so many asks disks, links and GPUs for what they answer slowly.
 const SLOW: u64 = 10;
 
+/// What the kernel's log told once is a fault for so many looks.
+const PASSING: u64 = 10;
+
 /// Most devices and most faults of each that the kernel's log puts out of service: far more than a node has GPUs.
 const MAX_LATCHED: usize = 256;
 
@@ -59,6 +62,8 @@ pub(crate) struct Memory {
     watched: Option<Watched>,
     /// What the kernel's log told, by PCI address.
     latched: BTreeMap<String, BTreeSet<Fault>>,
+    /// What else it told, and the look after which that is over.
+    passing: BTreeMap<Fault, u64>,
 }
 
 /// Which files there are to look at.
@@ -87,6 +92,7 @@ impl Memory {
     /// A look was asked for: about a minute has passed since the one before.
     pub(crate) fn begin_look(&mut self) {
         self.looks += 1;
+        self.passing.retain(|_, last| *last >= self.looks);
         self.counters.tick();
     }
 
@@ -100,16 +106,22 @@ impl Memory {
         self.looks > 0 && self.looks.is_multiple_of(SLOW)
     }
 
-    /// Keeps what put a device out of service until [`Self::release`].
-    pub(crate) fn latch(&mut self, incident: &Incident) {
-        let Some(pci) = incident.pci.as_ref().filter(|_| incident.level == FaultLevel::Error) else { return };
+    /// Keeps what put a device out of service until [`Self::release`], and what did not for some looks.
+    pub(crate) fn keep(&mut self, incident: &Incident) {
+        let Some(pci) = incident.pci.as_ref().filter(|_| incident.level == FaultLevel::Error) else {
+            // What puts no device out of service is a warning, whatever the kernel calls it.
+            let fault = Fault { level: FaultLevel::Warning, ..Fault::from(incident.clone()) };
+            if self.passing.len() < MAX_LATCHED || self.passing.contains_key(&fault) {
+                self.passing.insert(fault, self.looks + PASSING);
+            }
+            return;
+        };
         if !is_pci_address(pci) || (self.latched.len() >= MAX_LATCHED && !self.latched.contains_key(pci)) {
             return;
         }
         let faults = self.latched.entry(pci.clone()).or_default();
         if faults.len() < MAX_LATCHED {
-            let (subject, message) = (incident.subject.clone(), incident.message.clone());
-            faults.insert(Fault { level: incident.level, subject, message });
+            faults.insert(Fault::from(incident.clone()));
         }
     }
 
@@ -147,6 +159,7 @@ pub(crate) fn collect(
     for (pci, faults) in &memory.latched {
         found.0.extend(faults.iter().map(|fault| (fault.clone(), Some(Target::Pci(pci.clone())))));
     }
+    found.0.extend(memory.passing.keys().map(|fault| (fault.clone(), None)));
     memory.watched = Some(watched);
     found.put(inventory);
 }

@@ -151,10 +151,10 @@ impl Collector {
     }
 
     /// What the kernel's log told ([`health::kernel_log`]). A device with an [`api::inventory::FaultLevel::Error`] is out of
-    /// service from the next [`Self::collect`] of [`Parts::HEALTH`] on, until [`Self::rebound`]; an agent that begins anew
+    /// service from the next [`Self::collect`] on, until [`Self::rebound`]; all else is a warning for ten looks. An agent that begins anew
     /// reads the log from its start. What its driver counts of it is asked anew when [`Parts::GPUS`] are next read.
     pub fn incident(&mut self, incident: &health::Incident) {
-        self.health.latch(incident);
+        self.health.keep(incident);
         if incident.pci.is_some() {
             self.nvidia.forget();
         }

@@ -34,7 +34,8 @@ const PAUSE_FACTOR: u32 = 10;
 /// …and never longer than this: some of its time is waiting for a driver.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A collection that takes longer hangs: its longest part, `nvidia-smi`, has a deadline of its own.
+/// A collection that takes longer hangs: its longest part, `nvidia-smi`, has a deadline of its own
+/// ([`::inventory::NVIDIA_SMI_DEADLINE`]).
 const HANGING_AFTER: Duration = Duration::from_secs(30);
 
 /// What is known of the hardware, kept up to date. Each has `None` until it is known.
@@ -44,6 +45,14 @@ pub struct Hardware {
     pub inventory: watch::Receiver<Option<Arc<Inventory>>>,
     /// The topology as hwloc writes it.
     pub topology_xml: watch::Receiver<Option<Arc<str>>>,
+}
+
+/// Starts the threads for this machine.
+///
+/// # Errors
+/// As [`keep`].
+pub fn keep_this_machines() -> io::Result<Hardware> {
+    keep("/".into(), Box::new(ioctls::Kernel))
 }
 
 /// Starts the threads for the machine, or the capture of one, at `root`.
@@ -62,7 +71,7 @@ pub fn keep(root: PathBuf, ioctls: Box<dyn Ioctls>) -> io::Result<Hardware> {
     thread::Builder::new()
         .name("collector".to_owned())
         .spawn(move || collect(collector, &work, &done, &seen))?;
-    let listener = Listener { told, orders, results, progress };
+    let listener = Listener { told, orders, results, progress, patience: HANGING_AFTER };
     thread::Builder::new().name("inventory".to_owned()).spawn(move || listener.run(&root))?;
     Ok(Hardware { inventory, topology_xml })
 }
@@ -161,6 +170,8 @@ struct Listener {
     orders: mpsc::Sender<Order>,
     results: mpsc::Receiver<Found>,
     progress: Arc<Mutex<Progress>>,
+    /// [`HANGING_AFTER`].
+    patience: Duration,
 }
 
 impl Listener {
@@ -191,7 +202,7 @@ impl Listener {
         if self.orders.send(Order { parts, rebound, incidents }).is_err() {
             return false;
         }
-        let mut limit = HANGING_AFTER;
+        let mut limit = self.patience;
         loop {
             match self.results.recv_timeout(limit) {
                 Ok(found) => {
@@ -211,7 +222,7 @@ impl Listener {
     fn what_there_is(&self) -> Found {
         let progress = look(&self.progress);
         let mut inventory = progress.known.clone();
-        let cause = format!("no answer for {} s", HANGING_AFTER.as_secs());
+        let cause = format!("no answer for {} s", self.patience.as_secs());
         tracing::error!("the inventory hangs at {}: {cause}", progress.at);
         inventory.gaps.push(Gap { subject: progress.at.to_owned(), cause });
         Found { inventory, topology_xml: None }
@@ -221,6 +232,48 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Its BMC never answers.
+    #[derive(Debug)]
+    struct Mute;
+
+    impl Ioctls for Mute {
+        fn nvme_smart_log(&self, _: &str) -> io::Result<[u8; ::inventory::ioctls::SMART_LOG_BYTES]> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+
+        fn ethtool_firmware(&self, _: &str) -> io::Result<String> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+
+        fn ipmi(&self, _: u8, _: u8, _: &[u8]) -> io::Result<Vec<u8>> {
+            loop {
+                thread::park();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_device_that_never_answers_is_named_and_everything_else_told() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("sys/class/ipmi/ipmi0")).unwrap();
+        let (told, mut inventory) = watch::channel(None);
+        let (orders, work) = mpsc::channel();
+        let (done, results) = mpsc::channel();
+        let progress = Arc::new(Mutex::new(Progress::default()));
+        let seen = progress.clone();
+        let collector = Collector::new(root.path(), Box::new(Mute));
+        thread::spawn(move || collect(collector, &work, &done, &seen));
+        let told = Told { inventory: told, topology_xml: watch::Sender::new(None) };
+        let patience = Duration::from_millis(200);
+        let listener = Listener { told, orders, results, progress, patience };
+        thread::spawn(move || listener.work(Seen { parts: Parts::ALL, ..Seen::default() }));
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, inventory.wait_for(Option::is_some)).await.unwrap().unwrap();
+        let known = inventory.borrow().clone().unwrap();
+        let gap = Gap { subject: "machine".to_owned(), cause: "no answer for 0 s".to_owned() };
+        assert_eq!(known.gaps, [gap]);
+    }
 
     #[tokio::test]
     async fn the_first_inventory_comes_by_itself() {

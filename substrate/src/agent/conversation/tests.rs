@@ -211,6 +211,10 @@ async fn a_hello_then_the_inventory_then_heartbeats() {
     rig.inventory.send_replace(Some(machine("b")));
     assert_eq!(server.hear().await, inventory(4, 0, "b"));
     server.say(0, 4, None).await;
+    rig.topology_xml.send_replace(Some("<topology/>".into()));
+    let topology = FromAgent::Topology { xml: "<topology/>".to_owned() };
+    assert_eq!(server.hear().await, Frame { seq: 5, ack: 0, message: Some(topology) });
+    server.say(0, 5, None).await;
     server.hear_nothing().await;
     assert!(matches!(rig.ended(server).await, Err(ChannelError::Closed(_) | ChannelError::Socket(_))));
 }
