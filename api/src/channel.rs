@@ -39,6 +39,10 @@ pub struct Frame<M> {
     pub message: Option<M>,
 }
 
+/// Longest [`FromAgent::Topology::xml`], bytes: hwloc's XML of a node with 1,024 PUs and 100 PCI devices is about 2 MiB.
+/// Quotes and line ends grow by one byte each in JSON, so a frame of it stays below [`MAX_MESSAGE_BYTES`].
+pub const MAX_TOPOLOGY_BYTES: usize = 8 << 20;
+
 /// What an agent says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "type")]
@@ -67,6 +71,13 @@ pub enum FromAgent {
     Inventory {
         /// The facts.
         inventory: Box<Inventory>,
+    },
+    /// The topology as hwloc writes it, after each inventory whose topology is another than before. The server keeps the
+    /// newest.
+    Topology {
+        /// hwloc's XML (version 2 of its format), at most [`MAX_TOPOLOGY_BYTES`]; a longer one is dropped with a line in the
+        /// node's history.
+        xml: String,
     },
     /// A runtime overlay archive was applied, or could not be.
     OverlaysApplied {

@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod apply;
+mod hardware;
 mod images;
 mod nodes;
 mod overlays;

@@ -3,7 +3,6 @@
 use access::{Principal, Refusal};
 use api::{
     ids::{Digest, NodeId, NodeName},
-    inventory::Inventory,
     machine::{AddNodes, Explained, MachineSpec, Node, PatchNodes},
     problem::Problem,
     status::{DrainNode, MAX_DRAIN_REASON_BYTES, NodeEvent},
@@ -18,7 +17,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Body, if_match, patch, refuse_edit, watch};
+use super::{Body, hardware, if_match, patch, refuse_edit, watch};
 use crate::{
     hostlist, identity, provisioner::Provisioner, resolve::Profiles, spread::spread, store::NodeRecord,
 };
@@ -32,7 +31,7 @@ pub(super) fn router() -> OpenApiRouter<Provisioner> {
         .routes(routes!(watch::nodes))
         .routes(routes!(show, replace, patch_one, delete))
         .routes(routes!(explain))
-        .routes(routes!(inventory))
+        .merge(hardware::router())
         .routes(routes!(history))
         .routes(routes!(reboot))
         .routes(routes!(upgrade))
@@ -58,7 +57,7 @@ impl Provisioner {
         found.collect()
     }
 
-    fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
+    pub(super) fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
         self.view().cluster.nodes.get(name).map(|record| record.id).ok_or_else(|| not_found(title, &[name]))
     }
 }
@@ -280,25 +279,6 @@ async fn explain(
         )
     })?;
     Ok(Json(Explained { name, resolved, origins }))
-}
-
-/// The hardware that a node reported last.
-#[utoipa::path(
-    get, path = "/v1/nodes/{name}/inventory", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node")),
-    responses((status = OK, body = Inventory), (status = NOT_FOUND, body = Problem))
-)]
-async fn inventory(
-    State(provisioner): State<Provisioner>,
-    Path(name): Path<NodeName>,
-) -> Result<Json<Inventory>, Refusal> {
-    let title = "cannot show the inventory";
-    let id = provisioner.find(title, &name)?;
-    let found = provisioner.0.fleet.inventory(id).await.map_err(|error| Refusal::internal(title, &error))?;
-    found.map(Json).ok_or_else(|| {
-        let why = format!("{name} has not reported its hardware yet; it does so when its agent connects");
-        Refusal::new(StatusCode::NOT_FOUND, title, why)
-    })
 }
 
 /// Query of `GET /v1/nodes/{name}/history`.
