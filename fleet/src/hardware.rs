@@ -13,6 +13,7 @@ use crate::{
     changes::{self, Moment},
     clock,
     lifecycle::Event,
+    metrics::Facts,
     store::{InventoryRow, Store as _, StoreError, TopologyRow},
     topology,
 };
@@ -59,6 +60,7 @@ impl Fleet {
         let kept = self.inner.store.inventories(id, COMPARED_INVENTORIES).await?;
         let row = InventoryRow { at: clock::now(), digest, document };
         let changed = self.inner.store.put_inventory(id, &row).await?;
+        self.inner.facts.put(id, Some(Facts::of(inventory)));
         let is_first = !self.change(id, |change| change.entry.life.inventory_known)?.0;
         let news = if changed { news(kept, inventory, is_first) } else { Vec::new() };
         self.live(id, Event::InventoryStored { changed, news }).await

@@ -11,6 +11,7 @@
 //! | `authority`, `tls` | the CA, certificates, TLS |
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
+//! | `metrics` | what Prometheus is told |
 //! | `orders` | what admins order of nodes |
 //! | `hardware`, `topology`, `pci_names` | what nodes tell of their hardware |
 //! | `runs` | what agents and the controller say to each other |
@@ -29,6 +30,7 @@ mod connection;
 mod failures;
 mod hardware;
 mod lifecycle;
+mod metrics;
 mod orders;
 mod pci_names;
 mod port;
@@ -59,6 +61,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use authority::AuthorityError;
 pub use config::{Deadlines, FleetConfig};
+pub use metrics::METRICS_TYPE;
 pub use port::NodeIdentity;
 pub use runs::{NodeUsage, RunMessage};
 pub use store::StoreError;
@@ -182,6 +185,7 @@ struct Inner {
     runs: Mutex<Option<mpsc::Sender<RunMessage>>>,
     usages: broadcast::Sender<Arc<NodeUsage>>,
     pci_names: pci_names::PciNames,
+    facts: metrics::KnownFacts,
     stop: CancellationToken,
 }
 
@@ -213,7 +217,9 @@ impl Fleet {
         let online = broadcast::channel(MAX_ONLINE).0;
         let (runs, usages) = (Mutex::new(None), broadcast::channel(runs::MAX_USAGES).0);
         let pci_names = pci_names::PciNames::of_this_machine();
-        let inner = Inner { config, authority, tls, store, registry, online, runs, usages, pci_names, stop };
+        let facts = metrics::KnownFacts::default();
+        let inner =
+            Inner { config, authority, tls, store, registry, online, runs, usages, pci_names, facts, stop };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -26,6 +26,7 @@ mod nodes;
 mod overlays;
 mod patch;
 mod profiles;
+mod query;
 mod watch;
 
 impl Provisioner {
@@ -34,6 +35,7 @@ impl Provisioner {
     pub fn rest(&self) -> OpenApiRouter {
         OpenApiRouter::new()
             .merge(nodes::router())
+            .merge(query::router())
             .merge(profiles::router())
             .merge(apply::router())
             .merge(images::router())

@@ -57,6 +57,19 @@ impl Provisioner {
         found.collect()
     }
 
+    /// The nodes of a host list, or all.
+    pub(super) fn selected(&self, title: &str, list: Option<&str>) -> Result<Vec<Node>, Refusal> {
+        let view = self.view();
+        let Some(list) = list else { return Ok(self.show_all(view.cluster.nodes.keys())) };
+        let names = expand(title, list)?;
+        let missing: Vec<&NodeName> =
+            names.iter().filter(|name| !view.cluster.nodes.contains_key(*name)).collect();
+        if !missing.is_empty() {
+            return Err(not_found(title, &missing));
+        }
+        Ok(self.show_all(&names))
+    }
+
     pub(super) fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
         self.view().cluster.nodes.get(name).map(|record| record.id).ok_or_else(|| not_found(title, &[name]))
     }
@@ -95,18 +108,7 @@ async fn list(
     State(provisioner): State<Provisioner>,
     Query(selection): Query<Selection>,
 ) -> Result<Json<Vec<Node>>, Refusal> {
-    let title = "cannot list nodes";
-    let view = provisioner.view();
-    let Some(list) = selection.names else {
-        return Ok(Json(provisioner.show_all(view.cluster.nodes.keys())));
-    };
-    let names = expand(title, &list)?;
-    let missing: Vec<&NodeName> =
-        names.iter().filter(|name| !view.cluster.nodes.contains_key(*name)).collect();
-    if !missing.is_empty() {
-        return Err(not_found(title, &missing));
-    }
-    Ok(Json(provisioner.show_all(&names)))
+    provisioner.selected("cannot list nodes", selection.names.as_deref()).map(Json)
 }
 
 /// Adds nodes by one specification: all, or none.
