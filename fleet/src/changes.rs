@@ -234,13 +234,12 @@ fn rank(severity: Severity) -> u8 {
     }
 }
 
+/// A thing as it was and as it is.
+type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
+
 /// Pairs things of two lists by a key; those with the same key (duplicate serial numbers) in their order.
-fn paired<'a, T>(
-    before: &'a [T],
-    after: &'a [T],
-    key: impl Fn(&T) -> String,
-) -> Vec<(Option<&'a T>, Option<&'a T>)> {
-    let mut pairs: BTreeMap<(String, usize), (Option<&T>, Option<&T>)> = BTreeMap::new();
+fn paired<'a, T>(before: &'a [T], after: &'a [T], key: impl Fn(&T) -> String) -> Vec<Pair<'a, T>> {
+    let mut pairs: BTreeMap<(String, usize), Pair<'a, T>> = BTreeMap::new();
     for (list, is_after) in [(before, false), (after, true)] {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         for thing in list {

@@ -118,19 +118,22 @@ impl PciNames {
     fn name(&self, device: &mut PciDevice) {
         let number = |digits: &str| u16::from_str_radix(digits, 16).ok();
         let (vendor, id) = (number(&device.vendor), number(&device.device));
-        fill(&mut device.vendor_name, vendor.and_then(|vendor| self.vendors.get(&vendor)));
-        fill(&mut device.device_name, vendor.zip(id).and_then(|both| self.devices.get(&both)));
+        fill(&mut device.vendor_name, vendor.and_then(|vendor| self.vendors.get(&vendor)).map(AsRef::as_ref));
+        fill(
+            &mut device.device_name,
+            vendor.zip(id).and_then(|both| self.devices.get(&both)).map(AsRef::as_ref),
+        );
         let part = |at: usize| u8::from_str_radix(device.class.get(at..at + 2)?, 16).ok();
         let (class, subclass) = (part(0), part(2));
         let name = class.zip(subclass).and_then(|both| self.subclasses.get(&both));
         let name = name.or_else(|| self.classes.get(&class?));
-        fill(&mut device.class_name, name);
+        fill(&mut device.class_name, name.map(AsRef::as_ref));
     }
 }
 
-fn fill(name: &mut Option<String>, known: Option<&Box<str>>) {
+fn fill(name: &mut Option<String>, known: Option<&str>) {
     if name.is_none() {
-        *name = known.map(|known| known.to_string());
+        *name = known.map(str::to_owned);
     }
 }
 

@@ -31,13 +31,14 @@ fn questions_are_answered_or_refused_with_their_place() {
     }
     expect![[r#"
         error: cannot answer the question: the filter cannot be understood; nothing was read
-          1:15: filter: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}
+          1:15: filter: unexpected end of the expression
         error: cannot answer the question: the filter cannot be understood; nothing was read
           1:6: filter: no field is called `gpu`; did you mean `gpus`?
         error: cannot answer the question: the columns cannot be understood; nothing was read
           1:6: columns: no field is called `kernl`; did you mean `kernel`?
         error: cannot answer the question: node n7 does not exist; `bedplate node list` shows those that do
-    "#]].assert_eq(&refused);
+    "#]]
+    .assert_eq(&refused);
     let no_csv = server.run(&["node", "list", "-o", "csv"]);
     assert_eq!((no_csv.code, no_csv.stdout.as_str()), (Some(2), ""));
 }

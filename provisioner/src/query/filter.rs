@@ -89,13 +89,17 @@ impl Filter {
 fn mistake(errors: &ParseErrors) -> Mistake {
     let at = |number: isize| u32::try_from(number.max(1)).unwrap_or(1);
     match errors.errors.first() {
-        Some(error) => Mistake {
-            line: at(error.pos.0),
-            column: at(error.pos.1),
-            message: error.msg.trim_start_matches("Syntax error: ").to_owned(),
-        },
+        Some(error) => Mistake { line: at(error.pos.0), column: at(error.pos.1), message: plain(&error.msg) },
         None => Mistake { line: 1, column: 1, message: "it is no expression".to_owned() },
     }
+}
+
+/// What the parser says, without the list of all that could stand there.
+fn plain(message: &str) -> String {
+    let message = message.trim_start_matches("Syntax error: ");
+    let found = message.split(" expecting ").next().unwrap_or(message);
+    let found = found.replace("'<EOF>'", "end of the expression");
+    found.replace("mismatched input", "unexpected").replace("extraneous input", "unexpected")
 }
 
 /// Goes through an expression and refuses what is unknown or may cost too much.

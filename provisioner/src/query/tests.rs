@@ -115,8 +115,8 @@ fn mistakes_are_told_with_their_place() {
     .map(|expression| format!("{expression:?} -> {}\n", ask(expression)))
     .collect();
     expect![[r#"
-        "" -> 1:1: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}
-        "memory_bytes >" -> 1:15: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}
+        "" -> 1:1: unexpected end of the expression
+        "memory_bytes >" -> 1:15: unexpected end of the expression
         "memory-bytes > 3" -> 1:1: no field is called `memory`; did you mean `memory_bytes`? `_` stands for `-`
         "memry_bytes > 3" -> 1:1: no field is called `memry_bytes`; did you mean `memory_bytes`?
         "topology.cpu_modl == 'x'" -> 1:9: no field is called `cpu_modl`; did you mean `cpu_model`?

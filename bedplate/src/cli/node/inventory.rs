@@ -166,13 +166,19 @@ fn caches(topology: &Topology) -> String {
     kinds.iter().rev().map(text).collect::<Vec<_>>().join(", ")
 }
 
-/// `8 nvidia.com/gpu, 2 rdma/hca`.
+/// `8 nvidia.com/gpu (1 out of service), 2 rdma/hca`.
 pub(super) fn device_counts(devices: &[GrantableDevice]) -> String {
-    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for device in devices {
-        *kinds.entry(device.name.kind().as_str()).or_default() += 1;
+        let (all, sick) = kinds.entry(device.name.kind().as_str()).or_default();
+        *all += 1;
+        *sick += usize::from(device.sick.is_some());
     }
-    kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+    let told = |(kind, (all, sick)): (&&str, &(usize, usize))| match sick {
+        0 => format!("{all} {kind}"),
+        sick => format!("{all} {kind} ({sick} out of service)"),
+    };
+    kinds.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
