@@ -5,6 +5,7 @@ mod fault;
 mod machine;
 mod network;
 mod pci;
+mod query;
 mod storage;
 mod topology;
 
@@ -16,6 +17,7 @@ pub use self::{
     machine::{Bmc, Board, Firmware, MemoryModule, Os, System},
     network::{Infiniband, InfinibandPort, Nic, NicKind, Vlan},
     pci::{Ecc, Gpu, GpuLink, MigDevice, PciDevice, PciLink},
+    query::{Answer, Answered, Unclear},
     storage::{Disk, DiskHealth, Partition},
     topology::{Cache, Core, CpuKind, Die, NumaNode, Package, PageType, Topology},
 };

@@ -137,7 +137,7 @@ pub struct NodeEvent {
     pub at: Timestamp,
     /// The phase entered.
     pub phase: Phase,
-    /// `info`, `warning` or `security`.
+    /// `info`, `warning`, `error` or `security`.
     pub severity: Severity,
     /// What happened, in one line.
     pub message: String,
@@ -152,8 +152,23 @@ pub enum Severity {
     Info,
     /// Somebody should look.
     Warning,
+    /// Something does not do its work.
+    Error,
     /// A token or certificate was misused.
     Security,
+}
+
+impl Severity {
+    /// The word that people see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Security => "security",
+        }
+    }
 }
 
 /// One message of `GET /v1/nodes/watch` (server-sent events): the status of one node after a change.

@@ -11,6 +11,7 @@ mod contexts;
 mod error;
 mod image;
 mod input;
+mod inventory;
 mod node;
 mod operation;
 mod output;
@@ -19,6 +20,7 @@ mod profile;
 mod server;
 mod spec;
 mod table;
+mod tree;
 mod user;
 mod words;
 mod workflow;
@@ -66,7 +68,7 @@ struct Cli {
         help_heading = EVERYWHERE
     )]
     context: Option<PathBuf>,
-    /// How to print: a table for people, or json or yaml for programs.
+    /// How to print: a table for people; json, yaml, or csv where there are columns, for programs.
     #[arg(short, long, global = true, value_name = "FORMAT", help_heading = EVERYWHERE)]
     output: Option<Format>,
     #[command(subcommand)]
@@ -82,6 +84,9 @@ enum Verb {
     /// Add, change, watch and reboot nodes.
     #[command(subcommand)]
     Node(node::Verb),
+    /// Ask of the hardware of all nodes.
+    #[command(subcommand)]
+    Inventory(inventory::Verb),
     /// Values that many nodes share.
     #[command(subcommand)]
     Profile(profile::Verb),
@@ -145,6 +150,7 @@ async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Workflow(verb) => return workflow::run(session, verb).await,
         Verb::Node(verb) => return node::run(session, verb).await,
+        Verb::Inventory(verb) => inventory::run(session, verb).await?,
         Verb::Profile(verb) => profile::run(session, verb).await?,
         Verb::Apply(apply) => apply::apply(session, &apply).await?,
         Verb::Export => apply::export(session).await?,

@@ -7,7 +7,8 @@ use planner::{Capacity, Core, Device, NumaMemory};
 const SYSTEM_SHARE: u64 = 8;
 const SYSTEM_LEAST_BYTES: u64 = 512 << 20;
 
-/// The cores with their PUs, the memory of each NUMA node less what the system keeps of it, and the devices.
+/// The cores with their PUs, the memory of each NUMA node less what the system keeps of it, and the devices, marked if they
+/// are out of service. PUs that are switched off are in no core.
 pub(crate) fn of(inventory: &Inventory) -> Capacity {
     let topology = &inventory.topology;
     let core = |core: &api::inventory::Core| {
@@ -40,6 +41,7 @@ pub(crate) fn of(inventory: &Inventory) -> Capacity {
         kind: device.name.kind().to_string(),
         name: device.name.to_string(),
         numa: device.numa_node,
+        sick: device.sick.is_some(),
     };
     Capacity { cores, memory, devices: inventory.devices.iter().map(device).collect() }
 }
@@ -73,17 +75,25 @@ mod tests {
 
     #[test]
     fn devices_are_known_by_their_whole_names() {
-        let device = |name: &str, numa_node| GrantableDevice {
+        let device = |name: &str, numa_node, sick: Option<&str>| GrantableDevice {
             name: name.parse().unwrap(),
             numa_node,
             pci: None,
             source: "built-in".to_owned(),
-            sick: None,
+            sick: sick.map(str::to_owned),
         };
-        let devices = vec![device("nvidia.com/gpu=0", Some(1)), device("rdma/hca=mlx5_0", None)];
-        let expected =
-            [("nvidia.com/gpu", "nvidia.com/gpu=0", Some(1)), ("rdma/hca", "rdma/hca=mlx5_0", None)]
-                .map(|(kind, name, numa)| Device { kind: kind.to_owned(), name: name.to_owned(), numa });
+        let devices =
+            vec![device("nvidia.com/gpu=0", Some(1), Some("ECC")), device("rdma/hca=mlx5_0", None, None)];
+        let expected = [
+            ("nvidia.com/gpu", "nvidia.com/gpu=0", Some(1), true),
+            ("rdma/hca", "rdma/hca=mlx5_0", None, false),
+        ]
+        .map(|(kind, name, numa, sick)| Device {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            numa,
+            sick,
+        });
         assert_eq!(of(&Inventory { devices, ..Inventory::default() }).devices, expected);
     }
 

@@ -6,12 +6,14 @@
 //!
 //! | module | |
 //! |---|---|
-//! | `arming`, `lifecycle`, `session`, `failures` | pure: tokens, states, numbered frames, limits |
+//! | `arming`, `lifecycle`, `session`, `failures`, `changes` | pure: tokens, states, numbered frames, limits, news of hardware |
 //! | `registry`, `writer`, `store` | all nodes in memory, written in batches, kept in tables |
 //! | `authority`, `tls` | the CA, certificates, TLS |
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
+//! | `metrics` | what Prometheus is told |
 //! | `orders` | what admins order of nodes |
+//! | `hardware`, `topology`, `pci_names` | what nodes tell of their hardware |
 //! | `runs` | what agents and the controller say to each other |
 //! | [`blob`] | files to nodes, by digest |
 //!
@@ -21,12 +23,16 @@
 mod arming;
 mod authority;
 pub mod blob;
+mod changes;
 mod clock;
 mod config;
 mod connection;
 mod failures;
+mod hardware;
 mod lifecycle;
+mod metrics;
 mod orders;
+mod pci_names;
 mod port;
 mod presence;
 mod registry;
@@ -35,6 +41,7 @@ mod session;
 mod store;
 mod tls;
 mod token;
+mod topology;
 mod writer;
 
 use std::{
@@ -45,17 +52,16 @@ use std::{
 
 use api::{
     ids::{Digest, NodeId, NodeName},
-    inventory::Inventory,
     overlay::Generation,
     status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
 };
-use sha2::Digest as _;
 use sqlx::SqlitePool;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use authority::AuthorityError;
 pub use config::{Deadlines, FleetConfig};
+pub use metrics::METRICS_TYPE;
 pub use port::NodeIdentity;
 pub use runs::{NodeUsage, RunMessage};
 pub use store::StoreError;
@@ -64,7 +70,7 @@ use arming::{Refused, Verdict};
 use authority::{Authority, server_certificate::ServerCertificate};
 use lifecycle::{Event, Limits};
 use registry::{Change, Registry, Ticket};
-use store::{InventoryRow, Store, sqlite::SqliteStore};
+use store::{Store, sqlite::SqliteStore};
 
 /// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
 const MAX_ONLINE: usize = 4_096;
@@ -178,6 +184,8 @@ struct Inner {
     online: broadcast::Sender<NodeId>,
     runs: Mutex<Option<mpsc::Sender<RunMessage>>>,
     usages: broadcast::Sender<Arc<NodeUsage>>,
+    pci_names: pci_names::PciNames,
+    facts: metrics::KnownFacts,
     stop: CancellationToken,
 }
 
@@ -208,7 +216,10 @@ impl Fleet {
         tokio::spawn(presence::run(registry.clone(), authority.clone(), certificate, stop.clone()));
         let online = broadcast::channel(MAX_ONLINE).0;
         let (runs, usages) = (Mutex::new(None), broadcast::channel(runs::MAX_USAGES).0);
-        let inner = Inner { config, authority, tls, store, registry, online, runs, usages, stop };
+        let pci_names = pci_names::PciNames::of_this_machine();
+        let facts = metrics::KnownFacts::default();
+        let inner =
+            Inner { config, authority, tls, store, registry, online, runs, usages, pci_names, facts, stop };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -358,21 +369,6 @@ impl Fleet {
         let _ = self.change(id, |change| change.want_overlays(generation));
     }
 
-    /// The newest inventory of a node.
-    ///
-    /// # Errors
-    /// [`FleetError::Store`].
-    pub async fn inventory(&self, id: NodeId) -> Result<Option<Inventory>, FleetError> {
-        let newest = self.inner.store.inventories(id, 1).await?.pop();
-        let decode = |row: InventoryRow| {
-            serde_json::from_str(&row.document).map_err(|source| StoreError::Decode {
-                subject: format!("inventory of {id}"),
-                source: source.into(),
-            })
-        };
-        Ok(newest.map(decode).transpose()?)
-    }
-
     /// The newest events of a node, newest first; at most 1,000.
     ///
     /// # Errors
@@ -434,17 +430,6 @@ impl Fleet {
     async fn live(&self, id: NodeId, event: Event) -> Result<(), FleetError> {
         let ((), ticket) = self.change(id, |change| change.live(event))?;
         self.durable(ticket).await
-    }
-
-    /// Keeps an inventory. `true` if it is another one than before.
-    async fn store_inventory(&self, id: NodeId, inventory: &Inventory) -> Result<bool, FleetError> {
-        let document = serde_json::to_string(inventory).map_err(|source| StoreError::Decode {
-            subject: format!("inventory of {id}"),
-            source: source.into(),
-        })?;
-        let digest = Digest(sha2::Sha256::digest(document.as_bytes()).into());
-        let row = InventoryRow { at: clock::now(), digest, document };
-        Ok(self.inner.store.put_inventory(id, &row).await?)
     }
 }
 

@@ -88,18 +88,52 @@ pub(crate) struct AgentInstance {
 /// What happens to a node.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
-    Offered { address: IpAddr },
-    Fetched { file: String, address: IpAddr, image: Option<String> },
-    CertificateIssued { address: IpAddr },
-    Reported { phase: Phase, percent: Option<u8>, message: String },
-    Connected { agent: AgentInstance, version: String, image: String, address: IpAddr },
-    InventoryStored { changed: bool },
-    RebootOrdered { reason: String },
-    GoingDown { reboot: bool },
-    Refuses { reason: Option<String> },
-    Drained { reason: String, by: String },
-    Undrained { by: String },
-    Disconnected { why: String },
+    Offered {
+        address: IpAddr,
+    },
+    Fetched {
+        file: String,
+        address: IpAddr,
+        image: Option<String>,
+    },
+    CertificateIssued {
+        address: IpAddr,
+    },
+    Reported {
+        phase: Phase,
+        percent: Option<u8>,
+        message: String,
+    },
+    Connected {
+        agent: AgentInstance,
+        version: String,
+        image: String,
+        address: IpAddr,
+    },
+    /// `news`: lines for the history.
+    InventoryStored {
+        changed: bool,
+        news: Vec<(Severity, String)>,
+    },
+    RebootOrdered {
+        reason: String,
+    },
+    GoingDown {
+        reboot: bool,
+    },
+    Refuses {
+        reason: Option<String>,
+    },
+    Drained {
+        reason: String,
+        by: String,
+    },
+    Undrained {
+        by: String,
+    },
+    Disconnected {
+        why: String,
+    },
     Tick,
     ServerStarted,
 }
@@ -212,7 +246,7 @@ impl Life {
                 self.image = Some(image);
                 self.connected(agent, version, now)
             }
-            Event::InventoryStored { changed } => self.inventory_stored(changed, now),
+            Event::InventoryStored { changed, news } => self.inventory_stored(changed, news, now),
             Event::RebootOrdered { reason } => {
                 self.enter(Phase::Rebooting, now);
                 vec![info(format!("reboot ordered: {reason}")), Effect::Arming(arming::Event::Ordered)]
@@ -349,11 +383,17 @@ impl Life {
         effects
     }
 
-    fn inventory_stored(&mut self, changed: bool, now: Timestamp) -> Vec<Effect> {
+    fn inventory_stored(
+        &mut self,
+        changed: bool,
+        news: Vec<(Severity, String)>,
+        now: Timestamp,
+    ) -> Vec<Effect> {
         self.inventory_known = true;
-        let mut effects = Vec::new();
+        let line = |(severity, message)| Effect::Record(severity, message);
+        let mut effects: Vec<Effect> = news.into_iter().map(line).collect();
         if changed {
-            effects.extend([info("sent a new inventory"), Effect::Tell]);
+            effects.push(Effect::Tell);
         }
         if self.phase == Phase::Enrolled {
             self.enter(Phase::Ready, now);

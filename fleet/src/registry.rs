@@ -216,6 +216,7 @@ impl Change<'_> {
         match severity {
             Severity::Info => tracing::info!(node = %entry.name, phase = phase.as_str(), "{message}"),
             Severity::Warning => tracing::warn!(node = %entry.name, phase = phase.as_str(), "{message}"),
+            Severity::Error => tracing::error!(node = %entry.name, phase = phase.as_str(), "{message}"),
             Severity::Security => {
                 tracing::error!(node = %entry.name, phase = phase.as_str(), "security: {message}");
             }
@@ -483,7 +484,7 @@ mod tests {
         let _later = registry.register(id, "n1".parse().unwrap(), now);
         let mut updates = registry.watch();
         for changed in [false, true] {
-            let event = lifecycle::Event::InventoryStored { changed };
+            let event = lifecycle::Event::InventoryStored { changed, news: Vec::new() };
             let _later = registry.update(id, now, |change| change.live(event));
             assert_eq!(updates.try_recv().is_ok(), changed);
         }

@@ -88,6 +88,16 @@ pub(crate) struct InventoryRow {
     pub(crate) document: String,
 }
 
+/// A topology as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopologyRow {
+    pub(crate) at: Timestamp,
+    /// Bytes of the XML.
+    pub(crate) size: u64,
+    /// The XML, compressed ([`crate::topology`]).
+    pub(crate) document: Vec<u8>,
+}
+
 /// What the store offers. Every write is durable when its future ends.
 pub(crate) trait Store: Send + Sync {
     /// All nodes.
@@ -112,4 +122,12 @@ pub(crate) trait Store: Send + Sync {
         node: NodeId,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<InventoryRow>, StoreError>> + Send;
+    /// Keeps the topology of a node in place of the one before.
+    fn put_topology(
+        &self,
+        node: NodeId,
+        topology: &TopologyRow,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The topology of a node.
+    fn topology(&self, node: NodeId) -> impl Future<Output = Result<Option<TopologyRow>, StoreError>> + Send;
 }

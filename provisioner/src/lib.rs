@@ -5,6 +5,7 @@
 //! | module | |
 //! |---|---|
 //! | `cluster`, `check`, `resolve`, `document`, `hostlist`, `spread` | pure: nodes and profiles, what is wrong with them, YAML |
+//! | `query` | pure: questions about the hardware of all nodes |
 //! | `overlay`, `images` | what nodes get |
 //! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto` |
 //! | `rest`, `node_routes` | what people and nodes ask for |
@@ -28,6 +29,7 @@ pub mod images;
 mod node_routes;
 pub mod overlay;
 mod provisioner;
+mod query;
 pub mod resolve;
 mod rest;
 mod serve;

@@ -20,11 +20,13 @@ use crate::{
 };
 
 mod apply;
+mod hardware;
 mod images;
 mod nodes;
 mod overlays;
 mod patch;
 mod profiles;
+mod query;
 mod watch;
 
 impl Provisioner {
@@ -33,6 +35,7 @@ impl Provisioner {
     pub fn rest(&self) -> OpenApiRouter {
         OpenApiRouter::new()
             .merge(nodes::router())
+            .merge(query::router())
             .merge(profiles::router())
             .merge(apply::router())
             .merge(images::router())

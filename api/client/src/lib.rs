@@ -5,6 +5,7 @@
 
 mod error;
 mod events;
+mod hardware;
 mod streams;
 mod users;
 mod workflows;
@@ -15,7 +16,6 @@ use api::{
     access::{AuditEntry, CreateToken, CreatedToken, Token, Whoami},
     ids::{ImageName, NodeName, OverlayName, ProfileName},
     image::{Image, ImportImage, Operation},
-    inventory::Inventory,
     machine::{AddNodes, Applied, Apply, Explained, MachineSpec, Node, PatchNodes, Profile},
     overlay::{Overlay, RenderedFile},
     status::{DrainNode, NodeEvent, NodeUpdate},
@@ -138,14 +138,6 @@ impl Client {
     /// As every request.
     pub async fn explain(&self, name: &NodeName) -> Result<Explained, ClientError> {
         self.get(&format!("/v1/nodes/{name}/explain"), &[]).await
-    }
-
-    /// The hardware that the node reported last.
-    ///
-    /// # Errors
-    /// As every request; 404 if it never reported any.
-    pub async fn inventory(&self, name: &NodeName) -> Result<Inventory, ClientError> {
-        self.get(&format!("/v1/nodes/{name}/inventory"), &[]).await
     }
 
     /// The last events of a node, newest first.

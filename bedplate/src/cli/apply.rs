@@ -76,10 +76,10 @@ pub(super) async fn export(session: &Session) -> anyhow::Result<()> {
             session.out.show(&value, |_| String::new())
         }
         Format::Yaml => print(&document),
-        Format::Table if session.out.is_asked() => {
-            Err(Usage("export prints yaml or json, no table".to_owned()).into())
+        Format::Table | Format::Csv if session.out.is_asked() => {
+            Err(Usage("export prints yaml or json, no table and no csv".to_owned()).into())
         }
-        Format::Table => print(&document),
+        Format::Table | Format::Csv => print(&document),
     }
 }
 

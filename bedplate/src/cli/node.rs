@@ -1,7 +1,10 @@
 //! `node`: add, change, look at and command nodes.
 
+mod compare;
+mod devices;
 mod inventory;
 mod show;
+mod topology;
 mod watch;
 
 use std::process::ExitCode;
@@ -50,10 +53,17 @@ With several nodes addresses count up from the first. Hardware addresses can the
         #[command(flatten)]
         nodes: MaybeNodes,
     },
-    /// Show nodes: what they are doing, and every value with where it comes from.
+    /// Show nodes: what they are doing, and every value with where it comes from; or their hardware, or their history.
+    #[command(after_help = "Examples:
+  bedplate node show n1 --topology
+  bedplate node show n1 --topology --xml > n1.xml && lstopo -i n1.xml
+  bedplate node show n[1-8] --devices
+  bedplate node show n1 --history -o json")]
     Show {
         #[command(flatten)]
         nodes: Nodes,
+        #[command(flatten)]
+        view: show::View,
     },
     /// Change nodes, all or none; fields without a flag stay as they are.
     #[command(after_help = "A flag of a list, such as --kernel-arg, gives the whole list anew.
@@ -81,6 +91,21 @@ Examples:
     #[command(after_help = "Example, memory of all nodes in bytes:
   bedplate node inventory n[1-8] -o json | jq '.[][\"memory-bytes\"]'")]
     Inventory {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Print what differs between nodes that should be equal; exit status 1 if something does.
+    #[command(
+        after_help = "What is each machine's own is not compared: serial numbers, addresses, UUIDs, GUIDs, LIDs, counters. Of each fact
+that differs the value of most nodes comes first; those below it are the odd ones.
+
+Exit status: 0 all are equal, 1 something differs or a node never told of its hardware (or the command failed).
+
+Example:
+  bedplate node compare n[1-8]
+  bedplate node compare n[1-8] -o json | jq '.differences[].fact'"
+    )]
+    Compare {
         #[command(flatten)]
         nodes: Nodes,
     },
@@ -176,13 +201,14 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
             let found = client.nodes(nodes.list().as_deref()).await?;
             session.out.show(&found, |look| show::list(*look, &found, clock::now()))?;
         }
-        Verb::Show { nodes } => show::nodes(session, &client, &nodes).await?,
+        Verb::Show { nodes, view } => show::run(session, &client, &nodes, view).await?,
         Verb::Set { nodes, change } => set(session, &client, &nodes, &change).await?,
         Verb::Delete { nodes } => {
             one_by_one(session, &nodes, "deleted", async |name| client.delete_node(name).await).await?;
         }
         Verb::Explain { nodes } => show::explain(session, &client, &nodes).await?,
         Verb::Inventory { nodes } => inventory::run(session, &client, &nodes).await?,
+        Verb::Compare { nodes } => return compare::run(session, &client, &nodes).await,
         Verb::History { name, limit } => {
             let events = client.history(&name, limit).await?;
             session.out.show(&events, |look| show::history(*look, &events))?;

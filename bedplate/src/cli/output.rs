@@ -1,4 +1,4 @@
-//! Standard output: a table for people, JSON or YAML for programs.
+//! Standard output: a table for people; JSON, YAML or CSV for programs.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -17,6 +17,8 @@ pub(super) enum Format {
     Json,
     /// One YAML document.
     Yaml,
+    /// Lines with commas (RFC 4180), where there are columns.
+    Csv,
 }
 
 /// Where values go.
@@ -62,6 +64,7 @@ impl Stdout {
             Format::Table => text(&self.look),
             Format::Json => json(value)?,
             Format::Yaml => yaml(value)?,
+            Format::Csv => return Err(no_csv().into()),
         };
         print(&text)
     }
@@ -76,9 +79,14 @@ impl Stdout {
             Format::Table => text(&self.look),
             Format::Json => serde_json::to_string(value).context("cannot write as JSON")? + "\n",
             Format::Yaml => "---\n".to_owned() + &yaml(value)?,
+            Format::Csv => return Err(no_csv().into()),
         };
         print(&text)
     }
+}
+
+fn no_csv() -> Usage {
+    Usage("this has no columns: use -o json or -o yaml (`bedplate inventory query` has CSV)".to_owned())
 }
 
 /// Prints text as it is.

@@ -46,7 +46,8 @@ impl Look {
         self.colored(state.as_str().to_owned(), color)
     }
 
-    fn colored(self, text: String, color: Color) -> Cell {
+    /// Text in a colour.
+    pub(super) fn colored(self, text: String, color: Color) -> Cell {
         if self.color { Cell::new(text).fg(color) } else { Cell::new(text) }
     }
 }

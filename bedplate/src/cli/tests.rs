@@ -22,6 +22,7 @@ fn help() {
         Commands:
           workflow    Run workflows
           node        Add, change, watch and reboot nodes
+          inventory   Ask of the hardware of all nodes
           profile     Values that many nodes share
           apply       Make nodes and profiles be as a YAML document says
           export      Print all nodes and profiles as a document for `apply`
@@ -43,8 +44,8 @@ fn help() {
 
         Everywhere:
               --context <FILE>   File that tells the server's URL, its CA and a token
-          -o, --output <FORMAT>  How to print: a table for people, or json or yaml for programs [possible
-                                 values: table, json, yaml]
+          -o, --output <FORMAT>  How to print: a table for people; json, yaml, or csv where there are
+                                 columns, for programs [possible values: table, json, yaml, csv]
 
         Examples:
           bedplate image import docker://registry.example/debian-node:12

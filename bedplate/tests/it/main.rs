@@ -8,6 +8,7 @@ mod apply;
 mod command_line;
 mod configuration;
 mod images;
+mod inventory;
 mod nodes;
 mod overlays;
 mod server;

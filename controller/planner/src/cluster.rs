@@ -119,7 +119,7 @@ impl Cluster {
     }
 
     /// Whether a request fits on an empty node: on `node`, else on the one that it is pinned to, else on any. Nodes that
-    /// are not available now count.
+    /// are not available now count, and so do devices that are out of service.
     ///
     /// # Errors
     /// [`TooLarge`] says what is too much for the node that comes nearest.
@@ -129,7 +129,7 @@ impl Cluster {
             || self.places.values().filter(move |place| only.is_none_or(|only| only == place.node.key));
         let fits = |place: &Place| {
             let capacity = &place.node.capacity;
-            Free::all(capacity).grant(capacity, request).is_some()
+            Free::ever(capacity).grant(capacity, request).is_some()
         };
         if candidates().any(fits) { Ok(()) } else { Err(too_large(request, candidates())) }
     }

@@ -28,8 +28,17 @@ pub(crate) struct Grant {
 }
 
 impl Free {
-    /// All of a node.
+    /// All of a node that is in service.
     pub(crate) fn all(capacity: &Capacity) -> Self {
+        let mut free = Self::ever(capacity);
+        for device in capacity.devices.iter().filter(|device| device.sick) {
+            free.devices.remove(&device.name);
+        }
+        free
+    }
+
+    /// All of a node once everything is well.
+    pub(crate) fn ever(capacity: &Capacity) -> Self {
         let count = u32::try_from(capacity.cores.len()).unwrap_or(u32::MAX);
         Self {
             cores: (0..count).collect(),

@@ -18,7 +18,8 @@ fn node(key: u128, packages: u32, numas: u32, cores: u32) -> Node {
         for numa in 0..numas {
             let numa = package * numas + numa;
             capacity.memory.push(NumaMemory { numa, bytes: 8 * GIB });
-            let device = Device { kind: "gpu".to_owned(), name: format!("gpu{numa}"), numa: Some(numa) };
+            let device =
+                Device { kind: "gpu".to_owned(), name: format!("gpu{numa}"), numa: Some(numa), sick: false };
             capacity.devices.push(device);
             for core in 0..cores {
                 let first = numa * cores + core;
@@ -369,4 +370,33 @@ proptest! {
             prop_assert!(with.is_some_and(|with| with <= alone), "alone {alone}, with {with:?}");
         }
     }
+}
+
+#[test]
+fn what_wants_a_device_that_is_out_of_service_waits_and_is_told_so() {
+    let mut sick = node(1, 2, 1, 4);
+    sick.capacity.devices[1].sick = true;
+    let mut cluster = Cluster::default();
+    cluster.put_node(sick);
+    let with_gpus = |key, count| Request {
+        devices: BTreeMap::from([("gpu".to_owned(), count)]),
+        ..request(key, 1, Affinity::Core, 1)
+    };
+    let placed = cluster.place(&[with_gpus(7, 2), with_gpus(8, 1)], 0);
+    expect!["8 on n1: cpus [0] memory 0:1G gpu0\n"].assert_eq(&draw(&placed));
+    let why = |cluster: &Cluster, count| cluster.why(&with_gpus(9, count)).join("\n");
+    expect!["n1: 1 of 2 gpu out of service, 0 gpu free, 2 wanted"].assert_eq(&why(&cluster, 2));
+    assert!(cluster.fits(&with_gpus(9, 2), None).is_ok(), "it may be well again");
+    assert!(cluster.fits(&with_gpus(9, 3), None).is_err());
+
+    // The run keeps its device though that falls sick, and nobody gets it after.
+    let mut worse = node(1, 2, 1, 4);
+    worse.capacity.devices[0].sick = true;
+    cluster.put_node(worse);
+    assert_eq!(draw(&cluster.place(&[with_gpus(10, 1)], 0)), "10 on n1: cpus [4] memory 1:1G gpu1\n");
+    assert!(cluster.release(8) && cluster.release(10));
+    assert_eq!(draw(&cluster.place(&[with_gpus(11, 1)], 0)), "11 on n1: cpus [4] memory 1:1G gpu1\n");
+    assert!(cluster.place(&[with_gpus(12, 1)], 0).is_empty());
+    cluster.put_node(node(1, 2, 1, 4));
+    assert_eq!(cluster.place(&[with_gpus(12, 1)], 0).len(), 1);
 }

@@ -57,6 +57,8 @@ pub struct Device {
     pub name: String,
     /// NUMA node that it is near.
     pub numa: Option<u32>,
+    /// It is out of service: not granted, and still the node's, so that what wants it waits. Who has it keeps it.
+    pub sick: bool,
 }
 
 impl Capacity {
@@ -65,9 +67,14 @@ impl Capacity {
         self.memory.iter().map(|memory| memory.bytes).sum()
     }
 
-    /// Devices of a kind.
+    /// Devices of a kind, with those that are out of service.
     pub(crate) fn count(&self, kind: &str) -> u32 {
         let count = self.devices.iter().filter(|device| device.kind == kind).count();
         u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Devices of a kind that are out of service.
+    pub(crate) fn count_sick(&self, kind: &str) -> usize {
+        self.devices.iter().filter(|device| device.kind == kind && device.sick).count()
     }
 }

@@ -46,7 +46,7 @@ fn reason(place: &Place, request: &Request) -> Option<String> {
     if free.grant(capacity, request).is_some() {
         return None;
     }
-    if Free::all(capacity).grant(capacity, request).is_none() {
+    if Free::ever(capacity).grant(capacity, request).is_none() {
         return Some("too small".to_owned());
     }
     if free.is_exclusive {
@@ -75,7 +75,11 @@ fn reason(place: &Place, request: &Request) -> Option<String> {
         let is_free = |device: &&crate::Device| device.kind == *kind && free.devices.contains(&device.name);
         let left = capacity.devices.iter().filter(is_free).count();
         if left < count as usize {
-            return Some(format!("{left} {kind} free, {count} wanted"));
+            let sick = match capacity.count_sick(kind) {
+                0 => String::new(),
+                sick => format!("{sick} of {} {kind} out of service, ", capacity.count(kind)),
+            };
+            return Some(format!("{sick}{left} {kind} free, {count} wanted"));
         }
     }
     Some("free cores and memory are not near to each other".to_owned())

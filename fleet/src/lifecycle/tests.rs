@@ -62,7 +62,7 @@ fn ready() -> Life {
 }
 
 fn stored() -> Event {
-    Event::InventoryStored { changed: false }
+    Event::InventoryStored { changed: false, news: Vec::new() }
 }
 
 #[test]
@@ -215,7 +215,13 @@ fn an_ordered_reboot() {
             (60, Event::Tick),
             (70, Event::Offered { address: A }),
             (80, agent("j")),
-            (81, Event::InventoryStored { changed: true }),
+            (
+                81,
+                Event::InventoryStored {
+                    changed: true,
+                    news: vec![(Severity::Info, "sent a new inventory".into())],
+                },
+            ),
         ],
     );
     expect![[r#"

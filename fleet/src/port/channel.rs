@@ -344,9 +344,9 @@ impl Channel {
             FromAgent::Hello { .. } => return Err(End::protocol("a second hello")),
             FromAgent::Heartbeat { .. } => {}
             FromAgent::Inventory { inventory } => {
-                let changed = fleet.store_inventory(self.node.id, &inventory).await?;
-                fleet.live(self.node.id, Event::InventoryStored { changed }).await?;
+                fleet.store_inventory(self.node.id, &inventory).await?;
             }
+            FromAgent::Topology { xml } => fleet.store_topology(self.node.id, xml).await?,
             FromAgent::OverlaysApplied { generation, written, removed, error } => {
                 let ticket = self.overlays_applied(generation, written, removed, error)?;
                 fleet.durable(ticket).await?;

@@ -7,7 +7,8 @@ use api::{
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use super::{
-    Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, Store, TRIM_EVERY, sqlite::SqliteStore,
+    Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, Store, TRIM_EVERY, TopologyRow,
+    sqlite::SqliteStore,
 };
 use crate::{arming::Arming, lifecycle::Life};
 
@@ -114,6 +115,20 @@ async fn inventories_are_kept(store: impl Store) {
     assert_eq!(store.inventories(known.id, 9).await.unwrap(), []);
 }
 
+async fn the_newest_topology_is_kept(store: impl Store) {
+    let known = node(1, "n1");
+    store.write(&nodes_batch(std::slice::from_ref(&known))).await.unwrap();
+    let topology = |n: u8| TopologyRow { at: Timestamp(n.into()), size: 7, document: vec![0, n, 0xff] };
+    assert!(store.put_topology(node(9, "n9").id, &topology(1)).await.is_err(), "nobody knows that node");
+    assert_eq!(store.topology(known.id).await.unwrap(), None);
+    for n in 1..=2 {
+        store.put_topology(known.id, &topology(n)).await.unwrap();
+        assert_eq!(store.topology(known.id).await.unwrap(), Some(topology(n)));
+    }
+    store.write(&Batch { forgotten: vec![known.id], ..Batch::default() }).await.unwrap();
+    assert_eq!(store.topology(known.id).await.unwrap(), None);
+}
+
 #[tokio::test]
 async fn sqlite_keeps_nodes() {
     nodes_are_kept(sqlite().await).await;
@@ -127,4 +142,9 @@ async fn sqlite_bounds_the_history() {
 #[tokio::test]
 async fn sqlite_keeps_inventories() {
     inventories_are_kept(sqlite().await).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_the_newest_topology() {
+    the_newest_topology_is_kept(sqlite().await).await;
 }

@@ -10,10 +10,18 @@ use sqlx::{
     sqlite::SqliteRow,
 };
 
-use super::{Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, Store, StoreError, TRIM_EVERY};
+use super::{
+    Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, Store, StoreError, TRIM_EVERY, TopologyRow,
+};
 
 /// Name of the table that counts this crate's migrations; the database is shared with other owners.
 const MIGRATIONS_TABLE: &str = "fleet_migrations";
+
+/// Versions of the tables, in their order.
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("first", include_str!("../../migrations/0001_first.sql")),
+    ("topologies", include_str!("../../migrations/0002_topologies.sql")),
+];
 
 /// Rows in one statement: SQLite takes 32,766 values, an event has 7.
 const ROWS_PER_STATEMENT: usize = 1_000;
@@ -27,14 +35,11 @@ pub(crate) struct SqliteStore {
 impl SqliteStore {
     /// Opens the store and brings its tables up to date.
     pub(crate) async fn open(pool: SqlitePool) -> Result<Self, StoreError> {
-        let first = Migration::new(
-            1,
-            "first".into(),
-            MigrationType::Simple,
-            sqlx::SqlStr::from_static(include_str!("../../migrations/0001_first.sql")),
-            false,
-        );
-        let mut migrator = Migrator::with_migrations(vec![first]);
+        let migration = |(version, (name, text)): (i64, (&'static str, &'static str))| {
+            let text = sqlx::SqlStr::from_static(text);
+            Migration::new(version, name.into(), MigrationType::Simple, text, false)
+        };
+        let mut migrator = Migrator::with_migrations((1..).zip(MIGRATIONS).map(migration).collect());
         migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
         let migrated = migrator.run(&pool).await;
         migrated.map_err(|source| StoreError::Migrate { source: Box::new(source) })?;
@@ -255,5 +260,36 @@ impl Store for SqliteStore {
             })
         };
         rows.iter().map(inventory).collect()
+    }
+
+    async fn put_topology(&self, node: NodeId, topology: &TopologyRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO fleet_topologies (node, at, size, document) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (node) DO UPDATE SET at = excluded.at, size = excluded.size, document = excluded.document",
+        )
+        .bind(node.to_string())
+        .bind(topology.at.0)
+        .bind(signed(topology.size))
+        .bind(topology.document.as_slice())
+        .execute(&self.pool)
+        .await
+        .map_err(failed("write a topology"))?;
+        Ok(())
+    }
+
+    async fn topology(&self, node: NodeId) -> Result<Option<TopologyRow>, StoreError> {
+        let row = sqlx::query("SELECT at, size, document FROM fleet_topologies WHERE node = $1")
+            .bind(node.to_string())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("read a topology"))?;
+        let topology = |row: SqliteRow| {
+            Ok(TopologyRow {
+                at: Timestamp(integer(&row, 0)?),
+                size: u64::try_from(integer(&row, 1)?).unwrap_or_default(),
+                document: row.try_get(2).map_err(failed("read a row"))?,
+            })
+        };
+        row.map(topology).transpose()
     }
 }

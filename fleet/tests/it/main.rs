@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod hardware;
+
 use std::{
     error::Error as _,
     net::{Ipv4Addr, TcpListener},
@@ -147,6 +149,18 @@ async fn only_a_good_certificate_of_a_registered_node_is_let_in() {
     // None of it is told of the node, whose name anybody can claim.
     assert_eq!(port.fleet.history(NODE, 100).await.unwrap(), before);
     port.close().await;
+}
+
+/// Lets a node enrol: its certificate and key, PEM.
+async fn enrolled(port: &Port, node: NodeId) -> String {
+    let here = Ipv4Addr::LOCALHOST.into();
+    port.fleet.observe(node, Observation::Offered { address: here }).unwrap();
+    let token = port.fleet.issue_token(node, here, Some(here)).await.unwrap();
+    let (key, csr) = key_and_request();
+    let request = port.client(None).post(format!("{}/node/v1/enroll", port.url));
+    let enrolled: Enrolled =
+        request.json(&Enroll { id: node, token, csr }).send().await.unwrap().json().await.unwrap();
+    format!("{}{}", enrolled.certificate, key.serialize_pem())
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use access::{Principal, Refusal};
 use api::{
     ids::{Digest, NodeId, NodeName},
-    inventory::Inventory,
     machine::{AddNodes, Explained, MachineSpec, Node, PatchNodes},
     problem::Problem,
     status::{DrainNode, MAX_DRAIN_REASON_BYTES, NodeEvent},
@@ -18,7 +17,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Body, if_match, patch, refuse_edit, watch};
+use super::{Body, hardware, if_match, patch, refuse_edit, watch};
 use crate::{
     hostlist, identity, provisioner::Provisioner, resolve::Profiles, spread::spread, store::NodeRecord,
 };
@@ -32,7 +31,7 @@ pub(super) fn router() -> OpenApiRouter<Provisioner> {
         .routes(routes!(watch::nodes))
         .routes(routes!(show, replace, patch_one, delete))
         .routes(routes!(explain))
-        .routes(routes!(inventory))
+        .merge(hardware::router())
         .routes(routes!(history))
         .routes(routes!(reboot))
         .routes(routes!(upgrade))
@@ -58,7 +57,20 @@ impl Provisioner {
         found.collect()
     }
 
-    fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
+    /// The nodes of a host list, or all.
+    pub(super) fn selected(&self, title: &str, list: Option<&str>) -> Result<Vec<Node>, Refusal> {
+        let view = self.view();
+        let Some(list) = list else { return Ok(self.show_all(view.cluster.nodes.keys())) };
+        let names = expand(title, list)?;
+        let missing: Vec<&NodeName> =
+            names.iter().filter(|name| !view.cluster.nodes.contains_key(*name)).collect();
+        if !missing.is_empty() {
+            return Err(not_found(title, &missing));
+        }
+        Ok(self.show_all(&names))
+    }
+
+    pub(super) fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
         self.view().cluster.nodes.get(name).map(|record| record.id).ok_or_else(|| not_found(title, &[name]))
     }
 }
@@ -96,18 +108,7 @@ async fn list(
     State(provisioner): State<Provisioner>,
     Query(selection): Query<Selection>,
 ) -> Result<Json<Vec<Node>>, Refusal> {
-    let title = "cannot list nodes";
-    let view = provisioner.view();
-    let Some(list) = selection.names else {
-        return Ok(Json(provisioner.show_all(view.cluster.nodes.keys())));
-    };
-    let names = expand(title, &list)?;
-    let missing: Vec<&NodeName> =
-        names.iter().filter(|name| !view.cluster.nodes.contains_key(*name)).collect();
-    if !missing.is_empty() {
-        return Err(not_found(title, &missing));
-    }
-    Ok(Json(provisioner.show_all(&names)))
+    provisioner.selected("cannot list nodes", selection.names.as_deref()).map(Json)
 }
 
 /// Adds nodes by one specification: all, or none.
@@ -280,25 +281,6 @@ async fn explain(
         )
     })?;
     Ok(Json(Explained { name, resolved, origins }))
-}
-
-/// The hardware that a node reported last.
-#[utoipa::path(
-    get, path = "/v1/nodes/{name}/inventory", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node")),
-    responses((status = OK, body = Inventory), (status = NOT_FOUND, body = Problem))
-)]
-async fn inventory(
-    State(provisioner): State<Provisioner>,
-    Path(name): Path<NodeName>,
-) -> Result<Json<Inventory>, Refusal> {
-    let title = "cannot show the inventory";
-    let id = provisioner.find(title, &name)?;
-    let found = provisioner.0.fleet.inventory(id).await.map_err(|error| Refusal::internal(title, &error))?;
-    found.map(Json).ok_or_else(|| {
-        let why = format!("{name} has not reported its hardware yet; it does so when its agent connects");
-        Refusal::new(StatusCode::NOT_FOUND, title, why)
-    })
 }
 
 /// Query of `GET /v1/nodes/{name}/history`.

@@ -1,19 +1,21 @@
 //! `node inventory`: hardware as people describe it.
 
+mod tables;
+
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use api::{
     device::GrantableDevice,
-    inventory::{Disk, Gpu, Infiniband, Inventory, Nic, Topology},
+    inventory::{Bmc, Fault, FaultLevel, Firmware, Inventory, MemoryModule, Topology},
 };
 use client::Client;
-use comfy_table::Cell;
+use comfy_table::{Cell, Color};
 
 use super::{
     super::{
         context::Session,
-        table::{Look, cells, pairs, table},
-        words::{count, or_dash, ranges, size},
+        table::{Look, pairs, table},
+        words::{count, size},
     },
     Nodes,
     show::one_or_many,
@@ -44,23 +46,26 @@ fn summary(look: Look, inventory: &Inventory) -> String {
     };
     add("system", words([&system.vendor, &system.product]));
     add("serial number", system.serial.clone().unwrap_or_default());
-    add("firmware", words([&firmware.boot_mode, &firmware.vendor, &firmware.version]));
+    add("firmware", boots(firmware));
+    add("BMC", inventory.bmc.as_ref().map(controller).unwrap_or_default());
     add("system software", words([&os.name, &os.kernel, &os.architecture]));
     add("processors", processors(topology));
     add("caches", caches(topology));
     add("memory", if inventory.memory_bytes == 0 { String::new() } else { size(inventory.memory_bytes) });
+    add("memory modules", modules(&inventory.memory_modules));
     add(
         "PCI devices",
         if inventory.pci.is_empty() { String::new() } else { inventory.pci.len().to_string() },
     );
-    let mut text = pairs(look, &lines);
+    let mut text = faults(look, &inventory.faults);
+    text.push_str(&pairs(look, &lines));
     for part in [
-        numa(look, topology),
-        nics(look, &inventory.nics),
-        disks(look, &inventory.disks),
-        gpus(look, &inventory.gpus),
-        infiniband(look, &inventory.infiniband),
-        devices(look, &inventory.devices),
+        tables::numa(look, topology),
+        tables::nics(look, &inventory.nics),
+        tables::disks(look, &inventory.disks),
+        tables::gpus(look, &inventory.gpus),
+        tables::infiniband(look, &inventory.infiniband),
+        tables::devices(look, &inventory.devices),
     ] {
         if !part.is_empty() {
             text.push('\n');
@@ -75,6 +80,61 @@ fn summary(look: Look, inventory: &Inventory) -> String {
         }
     }
     text
+}
+
+/// What is not well, the worst first; nothing if all is.
+fn faults(look: Look, faults: &[Fault]) -> String {
+    let row = |fault: &&Fault| {
+        let (word, color) = match fault.level {
+            FaultLevel::Error => ("error", Color::Red),
+            FaultLevel::Warning => ("warning", Color::Yellow),
+        };
+        vec![
+            look.colored(word.to_owned(), color),
+            Cell::new(&fault.subject),
+            look.colored(fault.message.clone(), color),
+        ]
+    };
+    if faults.is_empty() {
+        return String::new();
+    }
+    let mut sorted: Vec<&Fault> = faults.iter().collect();
+    sorted.sort_by(|one, other| other.level.cmp(&one.level).then_with(|| one.cmp(other)));
+    table(look, &["FAULT", "OF", "WHAT"], sorted.iter().map(row)) + "\n"
+}
+
+/// `uefi, AMI, 1.4, 04/01/2024, Secure Boot on, TPM 2.0`.
+fn boots(firmware: &Firmware) -> String {
+    let secure = firmware.secure_boot.map(|on| format!("Secure Boot {}", if on { "on" } else { "off" }));
+    let tpm = firmware.tpm.as_ref().map(|version| format!("TPM {version}"));
+    words([&firmware.boot_mode, &firmware.vendor, &firmware.version, &firmware.date, &secure, &tpm])
+}
+
+/// `10.9.0.11 (dhcp), 3c:ec:ef:00:00:01, firmware 2.10, IPMI 2.0`.
+fn controller(bmc: &Bmc) -> String {
+    let source = bmc.address_source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
+    let address = bmc.address.map(|address| format!("{address}{source}"));
+    let mac = bmc.mac.map(|mac| mac.to_string());
+    let firmware = bmc.firmware.as_ref().map(|version| format!("firmware {version}"));
+    let ipmi = bmc.ipmi.as_ref().map(|version| format!("IPMI {version}"));
+    words([&address, &mac, &firmware, &ipmi])
+}
+
+/// `16 × 32 GiB DDR5 4800 MT/s, 8 slots empty`.
+fn modules(modules: &[MemoryModule]) -> String {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for module in modules {
+        let Some(bytes) = module.size_bytes else { continue };
+        let speed = module.speed_mts.map(|speed| format!("{speed} MT/s"));
+        let parts = [Some(size(bytes)), module.kind.clone(), speed];
+        *kinds.entry(parts.into_iter().flatten().collect::<Vec<_>>().join(" ")).or_default() += 1;
+    }
+    let mut told: Vec<String> = kinds.iter().map(|(kind, number)| format!("{number} × {kind}")).collect();
+    let empty = modules.iter().filter(|module| module.size_bytes.is_none()).count();
+    if empty > 0 {
+        told.push(format!("{} empty", count(empty, "slot")));
+    }
+    told.join(", ")
 }
 
 fn words<const N: usize>(parts: [&Option<String>; N]) -> String {
@@ -106,121 +166,19 @@ fn caches(topology: &Topology) -> String {
     kinds.iter().rev().map(text).collect::<Vec<_>>().join(", ")
 }
 
-fn numa(look: Look, topology: &Topology) -> String {
-    let row = |node: &api::inventory::NumaNode| {
-        let cores = topology.cores.iter().filter(|core| core.numa_node == Some(node.index)).count();
-        let pages = node.pages.iter().filter(|pages| pages.size_bytes > 4096 && pages.count > 0);
-        let pages: Vec<String> =
-            pages.map(|pages| format!("{} × {}", pages.count, size(pages.size_bytes))).collect();
-        cells([
-            node.index.to_string(),
-            size(node.memory_bytes),
-            cores.to_string(),
-            ranges(&node.pus),
-            if pages.is_empty() { "-".to_owned() } else { pages.join(", ") },
-        ])
-    };
-    if topology.numa_nodes.is_empty() {
-        return String::new();
-    }
-    table(look, &["NUMA", "MEMORY", "CORES", "THREADS", "HUGE PAGES"], topology.numa_nodes.iter().map(row))
-}
-
-fn nics(look: Look, nics: &[Nic]) -> String {
-    let row = |nic: &Nic| {
-        let addresses: Vec<String> = nic.addresses.iter().map(ToString::to_string).collect();
-        cells([
-            nic.name.clone(),
-            nic.state.clone(),
-            or_dash(nic.mac),
-            nic.speed_mbits.map_or_else(|| "-".to_owned(), |speed| format!("{speed} Mbit/s")),
-            or_dash(nic.driver.as_ref()),
-            or_dash(nic.numa_node),
-            if addresses.is_empty() { "-".to_owned() } else { addresses.join(" ") },
-        ])
-    };
-    if nics.is_empty() {
-        return String::new();
-    }
-    table(look, &["NIC", "STATE", "MAC", "SPEED", "DRIVER", "NUMA", "ADDRESSES"], nics.iter().map(row))
-}
-
-fn disks(look: Look, disks: &[Disk]) -> String {
-    let row = |disk: &Disk| {
-        cells([
-            disk.name.clone(),
-            size(disk.size_bytes),
-            if disk.rotational { "rotating" } else { "solid" }.to_owned(),
-            or_dash(disk.model.as_ref()),
-            or_dash(disk.serial.as_ref()),
-        ])
-    };
-    if disks.is_empty() {
-        return String::new();
-    }
-    table(look, &["DISK", "SIZE", "KIND", "MODEL", "SERIAL"], disks.iter().map(row))
-}
-
-fn gpus(look: Look, gpus: &[Gpu]) -> String {
-    let row = |gpu: &Gpu| {
-        cells([
-            gpu.pci.clone(),
-            format!("{} {}", gpu.vendor, gpu.model.as_deref().unwrap_or_default()).trim_end().to_owned(),
-            or_dash(gpu.memory_bytes.map(size)),
-            or_dash(gpu.driver_version.as_ref()),
-            or_dash(gpu.numa_node),
-            or_dash(gpu.uuid.as_ref()),
-        ])
-    };
-    if gpus.is_empty() {
-        return String::new();
-    }
-    table(look, &["GPU", "MODEL", "MEMORY", "DRIVER", "NUMA", "UUID"], gpus.iter().map(row))
-}
-
-fn infiniband(look: Look, devices: &[Infiniband]) -> String {
-    let rows = devices.iter().flat_map(|device| {
-        device.ports.iter().map(|port| {
-            cells([
-                format!("{} port {}", device.name, port.number),
-                or_dash(port.link_layer.as_ref()),
-                or_dash(port.state.as_ref()),
-                or_dash(port.rate.as_ref()),
-                or_dash(device.firmware.as_ref()),
-                or_dash(device.numa_node),
-                or_dash(device.guid.as_ref()),
-            ])
-        })
-    });
-    if devices.is_empty() {
-        return String::new();
-    }
-    table(look, &["INFINIBAND", "LINK", "STATE", "RATE", "FIRMWARE", "NUMA", "GUID"], rows)
-}
-
-/// What jobs can ask for.
-fn devices(look: Look, devices: &[GrantableDevice]) -> String {
-    let row = |device: &GrantableDevice| {
-        cells([
-            device.name.to_string(),
-            or_dash(device.numa_node),
-            or_dash(device.pci.as_ref()),
-            device.source.clone(),
-        ])
-    };
-    if devices.is_empty() {
-        return String::new();
-    }
-    table(look, &["DEVICE", "NUMA", "PCI", "KNOWN FROM"], devices.iter().map(row))
-}
-
-/// `8 nvidia.com/gpu, 2 rdma/hca`.
+/// `8 nvidia.com/gpu (1 out of service), 2 rdma/hca`.
 pub(super) fn device_counts(devices: &[GrantableDevice]) -> String {
-    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for device in devices {
-        *kinds.entry(device.name.kind().as_str()).or_default() += 1;
+        let (all, sick) = kinds.entry(device.name.kind().as_str()).or_default();
+        *all += 1;
+        *sick += usize::from(device.sick.is_some());
     }
-    kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+    let told = |(kind, (all, sick)): (&&str, &(usize, usize))| match sick {
+        0 => format!("{all} {kind}"),
+        sick => format!("{all} {kind} ({sick} out of service)"),
+    };
+    kinds.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -276,27 +234,73 @@ mod tests {
             NUMA  MEMORY  CORES  THREADS  HUGE PAGES
             0     8 GiB   2      0-1      16 × 2 MiB
 
-            NIC   STATE  MAC                SPEED         DRIVER      NUMA  ADDRESSES
-            lan0  up     52:54:00:12:34:56  25000 Mbit/s  virtio_net  0     10.1.0.11 fe80::1
+            NIC   STATE  MAC                SPEED         DRIVER      NUMA  PART  ADDRESSES
+            lan0  up     52:54:00:12:34:56  25000 Mbit/s  virtio_net  0     -     10.1.0.11 fe80::1
 
-            DISK     SIZE     KIND   MODEL  SERIAL
-            nvme0n1  931 GiB  solid  PM9A3  D1
+            DISK     SIZE     KIND   MODEL  SERIAL  FIRMWARE  HEALTH
+            nvme0n1  931 GiB  solid  PM9A3  D1      -         -
 
-            GPU           MODEL        MEMORY   DRIVER  NUMA  UUID
-            0000:01:00.0  nvidia H200  140 GiB  570.1   0     GPU-1
+            GPU           MODEL        MEMORY   DRIVER  NUMA  ECC  MIG  UUID
+            0000:01:00.0  nvidia H200  140 GiB  570.1   0     -    -    GPU-1
 
             INFINIBAND     LINK        STATE   RATE                 FIRMWARE  NUMA  GUID
             mlx5_0 port 1  InfiniBand  ACTIVE  400 Gb/sec (4X NDR)  28.4      0     0011:2233
 
-            DEVICE            NUMA  PCI           KNOWN FROM
-            nvidia.com/gpu=0  0     0000:01:00.0  /etc/cdi/nvidia.yaml
-            rdma/hca=mlx5_0   -     -             built-in
+            DEVICE            NUMA  PCI           STATE       KNOWN FROM
+            nvidia.com/gpu=0  0     0000:01:00.0  in service  /etc/cdi/nvidia.yaml
+            rdma/hca=mlx5_0   -     -             in service  built-in
 
             not known:
               nvidia-smi: not found
         "#]]
         .assert_eq(&summary(Look::PLAIN, &inventory));
         assert_eq!(device_counts(&inventory.devices), "1 nvidia.com/gpu, 1 rdma/hca");
+    }
+
+    #[test]
+    fn what_is_not_well_comes_first_and_details_have_their_place() {
+        let inventory: Inventory = serde_json::from_value(json!({
+            "faults": [{"level": "warning", "subject": "nic lan1", "message": "no link"},
+                {"level": "error", "subject": "gpu 0000:01:00.0", "message": "uncorrected memory errors"}],
+            "firmware": {"boot-mode": "uefi", "version": "1.4", "date": "04/01/2024", "secure-boot": true, "tpm": "2.0"},
+            "bmc": {"address": "10.9.0.11", "address-source": "dhcp", "mac": "3c:ec:ef:00:00:01", "firmware": "2.10", "ipmi": "2.0"},
+            "memory-modules": [
+                {"locator": "A1", "size-bytes": 34_359_738_368_u64, "kind": "DDR5", "speed-mts": 4800},
+                {"locator": "B1", "size-bytes": 34_359_738_368_u64, "kind": "DDR5", "speed-mts": 4800}, {"locator": "C1"}],
+            "nics": [{"name": "lan1", "state": "up", "carrier": false, "bond": "bond0"},
+                {"name": "bond0", "kind": "bond", "bond-mode": "802.3ad", "state": "up"},
+                {"name": "bond0.7", "kind": "vlan", "vlan": {"id": 7, "parent": "bond0"}, "state": "up"}],
+            "disks": [{"name": "nvme0n1", "size-bytes": 1_000_204_886_016_u64, "transport": "nvme", "firmware": "GDC5",
+                "read-only": true, "health": {"state": "live", "critical-warning": 4, "used-percent": 3, "media-errors": 2}}],
+            "gpus": [{"pci": "0000:01:00.0", "vendor": "nvidia", "ecc": {"enabled": true, "corrected": 3, "pending": true},
+                "mig-enabled": true, "mig": [{"gpu-instance": 1}]}],
+            "devices": [{"name": "nvidia.com/gpu=0", "numa-node": 0, "pci": "0000:01:00.0", "source": "built-in",
+                "sick": "uncorrected memory errors"}]
+        }))
+        .unwrap();
+        expect![[r#"
+            FAULT    OF                WHAT
+            error    gpu 0000:01:00.0  uncorrected memory errors
+            warning  nic lan1          no link
+
+              firmware        uefi, 1.4, 04/01/2024, Secure Boot on, TPM 2.0
+              BMC             10.9.0.11 (dhcp), 3c:ec:ef:00:00:01, firmware 2.10, IPMI 2.0
+              memory modules  2 × 32 GiB DDR5 4800 MT/s, 1 slot empty
+
+            NIC      STATE        MAC  SPEED  DRIVER  NUMA  PART             ADDRESSES
+            lan1     up, no link  -    -      -       -     in bond0         -
+            bond0    up           -    -      -       -     802.3ad bond     -
+            bond0.7  up           -    -      -       -     VLAN 7 on bond0  -
+
+            DISK     SIZE     KIND                    MODEL  SERIAL  FIRMWARE  HEALTH
+            nvme0n1  931 GiB  nvme, solid, read-only  -      -       GDC5      live, critical warning 0x04, 3 % used, 2 media errors
+
+            GPU           MODEL   MEMORY  DRIVER  NUMA  ECC                            MIG        UUID
+            0000:01:00.0  nvidia  -       -       -     on, 3 corrected, reset wanted  1 devices  -
+
+            DEVICE            NUMA  PCI           STATE                                      KNOWN FROM
+            nvidia.com/gpu=0  0     0000:01:00.0  out of service: uncorrected memory errors  built-in
+        "#]].assert_eq(&summary(Look::PLAIN, &inventory));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use api::{
     device::GrantableDevice,
-    ids::Timestamp,
+    ids::{NodeName, Timestamp},
+    inventory::Inventory,
     machine::{Explained, MachineSpec, Node},
-    status::{NodeEvent, NodeStatus, Severity},
+    status::{NodeEvent, NodeStatus},
 };
-use client::Client;
+use clap::Args;
+use client::{Client, ClientError};
 use comfy_table::Cell;
 use serde::Serialize;
 use serde_json::Value;
@@ -15,11 +17,14 @@ use super::{
     super::{
         clock,
         context::Session,
+        error::Usage,
+        output::print,
         table::{Look, cells, pairs, table},
         words::{age, or_dash},
     },
-    Nodes,
+    Nodes, devices,
     inventory::device_counts,
+    topology,
 };
 
 /// The answer about a node whose hardware is not known yet (RFC 9110).
@@ -78,16 +83,101 @@ struct Shown {
     devices: Vec<GrantableDevice>,
 }
 
+/// What of nodes is shown.
+#[derive(Debug, Clone, Copy, Args)]
+pub(in crate::cli) struct View {
+    /// PCI devices as a tree with names, drivers and links, and what jobs can be granted or why not.
+    #[arg(long, group = "view")]
+    devices: bool,
+    /// Packages, NUMA nodes, caches and cores as a tree, with the devices near them and the distances.
+    #[arg(long, group = "view")]
+    topology: bool,
+    /// What happened to them and to their hardware, newest first.
+    #[arg(long, group = "view")]
+    history: bool,
+    /// The topology as hwloc's XML, which `lstopo -i` opens; of one node.
+    #[arg(long, requires = "topology")]
+    xml: bool,
+}
+
+/// Lines of a node's history with `--history`; `node history --limit` has more.
+const HISTORY_LINES: u32 = 100;
+
 /// `node show`.
-pub(super) async fn nodes(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
+pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes, view: View) -> anyhow::Result<()> {
+    match view {
+        View { xml: true, .. } => xml(session, client, nodes).await,
+        View { devices: true, .. } => {
+            let found = inventories(client, nodes).await?;
+            one_or_many(session, &found, |look, found| {
+                devices::draw(look, found.name.as_str(), &found.inventory)
+            })
+        }
+        View { topology: true, .. } => {
+            let found = inventories(client, nodes).await?;
+            one_or_many(session, &found, |look, found| {
+                topology::draw(look, found.name.as_str(), &found.inventory)
+            })
+        }
+        View { history: true, .. } => histories(session, client, nodes).await,
+        View { .. } => all(session, client, nodes).await,
+    }
+}
+
+async fn xml(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
+    session.out.refuse_format("node show --topology --xml")?;
+    match nodes.names()?.as_slice() {
+        [name] => print(&client.topology(name).await?),
+        _ => Err(Usage("--xml is of one node".to_owned()).into()),
+    }
+}
+
+/// A node and its hardware, for programs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Hardware {
+    name: NodeName,
+    #[serde(flatten)]
+    inventory: Inventory,
+}
+
+async fn inventories(client: &Client, nodes: &Nodes) -> anyhow::Result<Vec<Hardware>> {
+    let mut found = Vec::new();
+    for name in nodes.names()? {
+        let inventory = client.inventory(&name).await?;
+        found.push(Hardware { name, inventory });
+    }
+    Ok(found)
+}
+
+/// The hardware of a node, if it ever told.
+pub(super) async fn inventory_of(client: &Client, name: &NodeName) -> Result<Option<Inventory>, ClientError> {
+    match client.inventory(name).await {
+        Ok(inventory) => Ok(Some(inventory)),
+        // The node itself may be what is not found: then asking for it says so.
+        Err(error) if error.status() == Some(NOT_FOUND) => client.node(name).await.map(|_| None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn histories(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
+    let mut events = Vec::new();
+    for name in nodes.names()? {
+        events.push(client.history(&name, HISTORY_LINES).await?);
+    }
+    let several = events.len() > 1;
+    one_or_many(session, &events, |look, events| {
+        let name = events.first().filter(|_| several).map(|event| format!("{}\n", event.name));
+        name.unwrap_or_default() + &history(look, events)
+    })
+}
+
+async fn all(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
     let mut shown = Vec::new();
     for node in client.nodes(Some(&nodes.list())).await? {
         let Explained { resolved, origins, .. } = client.explain(&node.name).await?;
-        let devices = match client.inventory(&node.name).await {
-            Ok(inventory) => inventory.devices,
-            Err(error) if error.status() == Some(NOT_FOUND) => Vec::new(),
-            Err(error) => return Err(error.into()),
-        };
+        let inventory = inventory_of(client, &node.name).await?;
+        let devices = inventory.map(|inventory| inventory.devices).unwrap_or_default();
         shown.push(Shown { node, resolved, origins, devices });
     }
     one_or_many(session, &shown, |look, shown| {
@@ -157,15 +247,10 @@ fn origins(look: Look, origins: &[api::machine::Origin]) -> String {
 /// `node history`.
 pub(super) fn history(look: Look, events: &[NodeEvent]) -> String {
     let row = |event: &NodeEvent| {
-        let severity = match event.severity {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Security => "security",
-        };
         cells([
             event.at.to_string(),
             event.phase.as_str().to_owned(),
-            severity.to_owned(),
+            event.severity.as_str().to_owned(),
             event.message.clone(),
         ])
     };
@@ -177,7 +262,7 @@ pub(super) mod tests {
     use api::{
         ids::NodeId,
         machine::Origin,
-        status::{Drain, Phase},
+        status::{Drain, Phase, Severity},
     };
     use expect_test::expect;
     use serde_json::json;

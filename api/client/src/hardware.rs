@@ -1,0 +1,54 @@
+//! What nodes told of their hardware.
+
+use api::{
+    ids::NodeName,
+    inventory::{Answer, Inventory},
+};
+use reqwest::Method;
+
+use crate::{Client, ClientError, DEADLINE};
+
+impl Client {
+    /// The hardware that the node reported last.
+    ///
+    /// # Errors
+    /// As every request; 404 if it never reported any.
+    pub async fn inventory(&self, name: &NodeName) -> Result<Inventory, ClientError> {
+        self.get(&format!("/v1/nodes/{name}/inventory"), &[]).await
+    }
+
+    /// The topology of a node, hwloc's XML.
+    ///
+    /// # Errors
+    /// As every request; 404 if it never sent one.
+    pub async fn topology(&self, name: &NodeName) -> Result<String, ClientError> {
+        let request = self.request(Method::GET, &format!("/v1/nodes/{name}/topology.xml"))?.timeout(DEADLINE);
+        self.answer(request).await?.text().await.map_err(ClientError::Answer)
+    }
+
+    /// Nodes whose hardware is as an expression says. `names`: a host list; `columns`: fields, without which whole
+    /// inventories come.
+    ///
+    /// # Errors
+    /// As every request; 422 with the place of a mistake in expression or columns.
+    pub async fn query_inventory(
+        &self,
+        filter: Option<&str>,
+        names: Option<&str>,
+        columns: Option<&str>,
+    ) -> Result<Answer, ClientError> {
+        let query = [("filter", filter), ("names", names), ("columns", columns)];
+        let query: Vec<(&str, String)> =
+            query.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect();
+        self.get("/v1/inventory", &query).await
+    }
+
+    /// Metrics for Prometheus, OpenMetrics text.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let request = self.request(Method::GET, "/metrics")?.timeout(DEADLINE);
+        self.answer(request).await?.text().await.map_err(ClientError::Answer)
+    }
+}

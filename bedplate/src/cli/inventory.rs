@@ -1,0 +1,185 @@
+//! `inventory`: questions about the hardware of all nodes.
+
+use api::inventory::{Answer, Answered};
+use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
+use comfy_table::Cell;
+use serde_json::Value;
+
+use super::{
+    complete,
+    context::Session,
+    output::{Format, print, say},
+    table::{Look, table},
+    words::{count, size},
+};
+
+/// Columns of tables and CSV where none are named.
+const COLUMNS: &str =
+    "name,status.phase,system.product,topology.cpu_model,topology.pus,memory_bytes,gpus.model";
+
+/// Nodes of which the answer is unclear that are told one by one.
+const MAX_UNCLEAR: usize = 5;
+
+/// Ask of the hardware of all nodes.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List the nodes whose hardware is as an expression says.
+    #[command(
+        after_help = "EXPR is in CEL, the Common Expression Language. It sees the fields of `bedplate node inventory NODE -o json`, with `_`
+for `-`, and `name` and `status` of `bedplate node show NODE -o json`. What a node does not tell is absent: has(FIELD) says
+whether it is there, and a node that does not tell what EXPR needs is not listed, but told of on standard error. KiB, MiB,
+GiB and TiB are numbers. Without EXPR all nodes are listed.
+
+Columns are fields too; a path through a list gives the values of all its elements. Without --columns json and yaml have whole
+inventories. In CSV (RFC 4180) lists are JSON, and what is not told is empty.
+
+Examples:
+  bedplate inventory query 'memory_bytes < 512 * GiB'
+  bedplate inventory query 'gpus.exists(g, g.model.contains(\"H100\")) && status.phase == \"ready\"'
+  bedplate inventory query 'size(faults) > 0' --columns name,faults.subject,faults.message
+  bedplate inventory query 'devices.exists(d, has(d.sick))' --columns name,devices.name,devices.sick
+  bedplate inventory query --columns name,firmware.version,topology.microcode -o csv > firmware.csv
+  bedplate inventory query 'infiniband.exists(i, i.ports.exists(p, p.state != \"ACTIVE\"))' --nodes 'n[1-64]'"
+    )]
+    Query(Question),
+}
+
+/// A question.
+#[derive(Debug, Args)]
+pub(super) struct Question {
+    /// Which nodes, in CEL; default: all.
+    #[arg(value_name = "EXPR")]
+    filter: Option<String>,
+    /// Only of these: names of nodes, or host lists such as n[1-8],login1.
+    #[arg(long, value_name = "NODES", add = ArgValueCompleter::new(complete::nodes))]
+    nodes: Option<String>,
+    /// Fields, such as name,topology.cpu_model,gpus.model.
+    #[arg(long, value_name = "FIELDS")]
+    columns: Option<String>,
+}
+
+pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
+    let Verb::Query(Question { filter, nodes, columns }) = verb;
+    let format = session.out.format();
+    let has_columns = matches!(format, Format::Table | Format::Csv);
+    let columns = columns.as_deref().or_else(|| has_columns.then_some(COLUMNS));
+    let client = session.client()?;
+    let answer = client.query_inventory(filter.as_deref(), nodes.as_deref(), columns).await?;
+    for unclear in answer.unclear.iter().take(MAX_UNCLEAR) {
+        say(&format!("{} is left out: {}", unclear.name, unclear.cause));
+    }
+    let more = answer.unclear.len().saturating_sub(MAX_UNCLEAR);
+    if more > 0 {
+        say(&format!("{} more are left out; -o json says why", count(more, "node")));
+    }
+    match format {
+        Format::Csv => print(&csv(&answer)),
+        _ => session.out.show(&answer, |look| draw(*look, &answer)),
+    }
+}
+
+fn draw(look: Look, answer: &Answer) -> String {
+    if answer.nodes.is_empty() {
+        return "no nodes\n".to_owned();
+    }
+    let header: Vec<String> = answer.columns.iter().map(|column| column.to_uppercase()).collect();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let row = |node: &Answered| {
+        let cell = |(column, value): (&String, &Value)| Cell::new(told(column, value));
+        answer.columns.iter().zip(&node.values).map(cell).collect()
+    };
+    table(look, &header, answer.nodes.iter().map(row))
+}
+
+/// A value for people: sizes in their unit, equal neighbours of a list counted.
+fn told(column: &str, value: &Value) -> String {
+    let is_size = column.replace('-', "_").ends_with("_bytes");
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::Number(number) if is_size => number.as_u64().map_or_else(|| number.to_string(), size),
+        Value::String(text) => text.trim().to_owned(),
+        Value::Array(values) if values.is_empty() => "-".to_owned(),
+        Value::Array(values) => {
+            let mut runs: Vec<(String, usize)> = Vec::new();
+            for value in values {
+                let text = told(column, value);
+                match runs.last_mut() {
+                    Some((last, number)) if *last == text => *number += 1,
+                    _ => runs.push((text, 1)),
+                }
+            }
+            let run = |(text, number): (String, usize)| {
+                if number == 1 { text } else { format!("{number} × {text}") }
+            };
+            runs.into_iter().map(run).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// RFC 4180: a header, lines that end with CR LF, quotes around what needs them.
+fn csv(answer: &Answer) -> String {
+    let line = |fields: Vec<String>| fields.join(",") + "\r\n";
+    let mut text = line(answer.columns.iter().map(|column| quoted(column)).collect());
+    for node in &answer.nodes {
+        let field = |value: &Value| match value {
+            Value::Null => String::new(),
+            Value::String(text) => quoted(text),
+            other => quoted(&other.to_string()),
+        };
+        text.push_str(&line(node.values.iter().map(field).collect()));
+    }
+    text
+}
+
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\r', '\n']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer() -> Answer {
+        let node = |name: &str, values: Value| {
+            let Value::Array(values) = values else { unreachable!("an array is given") };
+            Answered { name: name.parse().unwrap(), values, inventory: None }
+        };
+        Answer {
+            columns: ["name", "memory_bytes", "gpus.model", "os.name"].map(str::to_owned).into(),
+            nodes: vec![
+                node("n1", json!(["n1", 549_755_813_888_u64, ["H100", "H100", "A2"], "Debian, \"12\""])),
+                node("n2", json!(["n2", null, [], "two\nlines"])),
+            ],
+            unclear: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_table_for_people() {
+        expect![[r#"
+            NAME  MEMORY_BYTES  GPUS.MODEL    OS.NAME
+            n1    512 GiB       2 × H100, A2  Debian, "12"
+            n2    -             -             two
+                                              lines
+        "#]]
+        .assert_eq(&draw(Look::PLAIN, &answer()));
+        assert_eq!(draw(Look::PLAIN, &Answer::default()), "no nodes\n");
+    }
+
+    #[test]
+    fn csv_as_the_standard_has_it() {
+        let expected = "name,memory_bytes,gpus.model,os.name\r\n\
+            n1,549755813888,\"[\"\"H100\"\",\"\"H100\"\",\"\"A2\"\"]\",\"Debian, \"\"12\"\"\"\r\n\
+            n2,,[],\"two\nlines\"\r\n";
+        assert_eq!(csv(&answer()), expected);
+    }
+}

@@ -1,0 +1,178 @@
+//! `node compare`: what differs between nodes that should be equal.
+//!
+//! A *fact* has a name and one text as its value. What is each machine's own (serial numbers, hardware and other addresses,
+//! UUIDs, GUIDs, LIDs, counters, free pages) is no fact.
+
+mod facts;
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use api::{ids::NodeName, inventory::Inventory};
+use client::Client;
+use comfy_table::{Cell, Color};
+use provisioner::hostlist;
+use serde::Serialize;
+
+use super::{
+    super::{
+        context::Session,
+        error::Usage,
+        table::{Look, table},
+        words::count,
+    },
+    Nodes,
+    show::inventory_of,
+};
+
+/// What differs.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Comparison {
+    /// Nodes compared.
+    nodes: Vec<NodeName>,
+    /// Nodes that never told of their hardware.
+    unknown: Vec<NodeName>,
+    /// Facts looked at.
+    facts: usize,
+    /// Those that are not the same on all.
+    differences: Vec<Difference>,
+}
+
+/// A fact that is not the same on all nodes.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Difference {
+    /// Name of the fact.
+    fact: String,
+    /// Its values, that of the most nodes first.
+    groups: Vec<Group>,
+}
+
+/// Nodes that agree.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Group {
+    /// What they say; `None`: nothing.
+    value: Option<String>,
+    /// They.
+    nodes: Vec<NodeName>,
+    /// More nodes say so than anything else.
+    majority: bool,
+}
+
+/// Exit status 1 if something differs, as of `diff`.
+pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<ExitCode> {
+    let names = nodes.names()?;
+    if names.len() < 2 {
+        return Err(Usage("name at least two nodes, such as n[1-8]".to_owned()).into());
+    }
+    let mut inventories = Vec::new();
+    let mut unknown = Vec::new();
+    for name in names {
+        match inventory_of(client, &name).await? {
+            Some(inventory) => inventories.push((name, inventory)),
+            None => unknown.push(name),
+        }
+    }
+    let comparison = compare(&inventories, unknown);
+    session.out.show(&comparison, |look| draw(*look, &comparison))?;
+    let is_equal = comparison.differences.is_empty() && comparison.unknown.is_empty();
+    Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn compare(inventories: &[(NodeName, Inventory)], unknown: Vec<NodeName>) -> Comparison {
+    let mut facts: BTreeMap<String, BTreeMap<&NodeName, String>> = BTreeMap::new();
+    for (name, inventory) in inventories {
+        for (fact, value) in facts::of(inventory) {
+            facts.entry(fact).or_default().insert(name, value);
+        }
+    }
+    let difference = |(fact, told): (&String, &BTreeMap<&NodeName, String>)| {
+        let mut groups: BTreeMap<Option<&String>, Vec<NodeName>> = BTreeMap::new();
+        for (name, _) in inventories {
+            groups.entry(told.get(name)).or_default().push(name.clone());
+        }
+        (groups.len() > 1).then(|| Difference { fact: fact.clone(), groups: ordered(groups) })
+    };
+    Comparison {
+        nodes: inventories.iter().map(|(name, _)| name.clone()).collect(),
+        unknown,
+        facts: facts.len(),
+        differences: facts.iter().filter_map(difference).collect(),
+    }
+}
+
+fn ordered(groups: BTreeMap<Option<&String>, Vec<NodeName>>) -> Vec<Group> {
+    let mut groups: Vec<Group> = groups
+        .into_iter()
+        .map(|(value, nodes)| Group { value: value.cloned(), nodes, majority: false })
+        .collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.nodes.len()));
+    let most = groups.first().map_or(0, |group| group.nodes.len());
+    let next = groups.get(1).map_or(0, |group| group.nodes.len());
+    if let Some(first) = groups.first_mut() {
+        first.majority = most > next;
+    }
+    groups
+}
+
+fn draw(look: Look, comparison: &Comparison) -> String {
+    let Comparison { nodes, unknown, facts, differences } = comparison;
+    let mut text = String::new();
+    if !differences.is_empty() {
+        let rows = differences.iter().flat_map(|difference| rows(look, difference));
+        text.push_str(&table(look, &["FACT", "NODES", "VALUE"], rows));
+        text.push('\n');
+    }
+    let list = |names: &[NodeName]| hostlist::compress(names.iter().map(NodeName::as_str));
+    if !unknown.is_empty() {
+        text.push_str(&format!("{} never told of their hardware\n", list(unknown)));
+    }
+    let result = match differences.len() {
+        0 => "equal".to_owned(),
+        1 => "1 differs".to_owned(),
+        many => format!("{many} differ"),
+    };
+    text + &format!("{} of {}: {result}\n", count(*facts, "fact"), list(nodes))
+}
+
+fn rows(look: Look, difference: &Difference) -> Vec<Vec<Cell>> {
+    let usual =
+        difference.groups.first().filter(|group| group.majority).and_then(|group| group.value.as_ref());
+    let row = |(place, group): (usize, &Group)| {
+        let fact = if place == 0 { difference.fact.as_str() } else { "" };
+        let nodes = hostlist::compress(group.nodes.iter().map(NodeName::as_str));
+        let value = match (&group.value, usual) {
+            (None, _) => "-".to_owned(),
+            (Some(value), Some(usual)) if place > 0 && facts::is_set(&difference.fact) => {
+                against(value, usual)
+            }
+            (Some(value), _) => shortened(value),
+        };
+        let color = if group.majority { Color::Reset } else { Color::Yellow };
+        vec![Cell::new(fact), look.colored(nodes, color), look.colored(value, color)]
+    };
+    difference.groups.iter().enumerate().map(row).collect()
+}
+
+/// What a set of words has more and less than the usual one: `-avx512f +sse4a`.
+fn against(value: &str, usual: &str) -> String {
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    let (value, usual) = (words(value), words(usual));
+    let less = usual.difference(&value).map(|word| format!("-{word}"));
+    let more = value.difference(&usual).map(|word| format!("+{word}"));
+    shortened(&less.chain(more).collect::<Vec<_>>().join(" "))
+}
+
+/// Characters of a value in the table; `-o json` has all of it.
+const MAX_VALUE_CHARS: usize = 100;
+
+fn shortened(value: &str) -> String {
+    match value.char_indices().nth(MAX_VALUE_CHARS) {
+        Some((at, _)) => format!("{}…", &value[..at]),
+        None => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

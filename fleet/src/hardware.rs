@@ -1,0 +1,109 @@
+//! What nodes tell of their hardware: inventories and topologies, kept and asked for.
+
+use api::{
+    channel::MAX_TOPOLOGY_BYTES,
+    ids::{Digest, NodeId},
+    inventory::Inventory,
+    status::Severity,
+};
+use sha2::Digest as _;
+
+use crate::{
+    Fleet, FleetError,
+    changes::{self, Moment},
+    clock,
+    lifecycle::Event,
+    metrics::Facts,
+    store::{InventoryRow, Store as _, StoreError, TopologyRow},
+    topology,
+};
+
+/// Inventories that a new one is compared with: the last, and some before it for what the last does not tell.
+const COMPARED_INVENTORIES: u32 = 4;
+
+impl Fleet {
+    /// The newest inventory of a node, with the names of its PCI devices.
+    ///
+    /// # Errors
+    /// [`FleetError::Store`].
+    pub async fn inventory(&self, id: NodeId) -> Result<Option<Inventory>, FleetError> {
+        let newest = self.inner.store.inventories(id, 1).await?.pop();
+        let mut inventory = newest.map(|row| decoded(id, &row)).transpose()?;
+        if let Some(inventory) = &mut inventory {
+            self.inner.pci_names.fill(inventory);
+        }
+        Ok(inventory)
+    }
+
+    /// The newest topology of a node, hwloc's XML; `None` if it never sent one.
+    ///
+    /// # Errors
+    /// [`FleetError::Store`].
+    pub async fn topology(&self, id: NodeId) -> Result<Option<String>, FleetError> {
+        let Some(row) = self.inner.store.topology(id).await? else { return Ok(None) };
+        let unpacked = tokio::task::spawn_blocking(move || topology::unpack(&row.document)).await;
+        let failed = |source| StoreError::Decode { subject: format!("topology of {id}"), source };
+        match unpacked {
+            Ok(Ok(xml)) => Ok(Some(xml)),
+            Ok(Err(error)) => Err(failed(error.into()).into()),
+            Err(error) => Err(failed(error.into()).into()),
+        }
+    }
+
+    /// Keeps an inventory and writes what is new in it into the history; on disk when this returns.
+    pub(crate) async fn store_inventory(&self, id: NodeId, inventory: &Inventory) -> Result<(), FleetError> {
+        let document = serde_json::to_string(inventory).map_err(|source| StoreError::Decode {
+            subject: format!("inventory of {id}"),
+            source: source.into(),
+        })?;
+        let digest = Digest(sha2::Sha256::digest(document.as_bytes()).into());
+        let kept = self.inner.store.inventories(id, COMPARED_INVENTORIES).await?;
+        let row = InventoryRow { at: clock::now(), digest, document };
+        let changed = self.inner.store.put_inventory(id, &row).await?;
+        self.inner.facts.put(id, Some(Facts::of(inventory)));
+        let is_first = !self.change(id, |change| change.entry.life.inventory_known)?.0;
+        let news = if changed { news(kept, inventory, is_first) } else { Vec::new() };
+        self.live(id, Event::InventoryStored { changed, news }).await
+    }
+
+    /// Keeps a topology, unless it is too long.
+    pub(crate) async fn store_topology(&self, id: NodeId, xml: String) -> Result<(), FleetError> {
+        if xml.len() > MAX_TOPOLOGY_BYTES {
+            let message = format!(
+                "sent a topology of {} bytes; more than {MAX_TOPOLOGY_BYTES} are not kept",
+                xml.len()
+            );
+            let ((), ticket) = self.change(id, |change| change.record(Severity::Warning, &message))?;
+            return self.durable(ticket).await;
+        }
+        let size = u64::try_from(xml.len()).unwrap_or(u64::MAX);
+        let packed = tokio::task::spawn_blocking(move || topology::pack(&xml)).await;
+        let failed = |source| StoreError::Decode { subject: format!("topology of {id}"), source };
+        let document = match packed {
+            Ok(Ok(document)) => document,
+            Ok(Err(error)) => return Err(failed(error.into()).into()),
+            Err(error) => return Err(failed(error.into()).into()),
+        };
+        Ok(self.inner.store.put_topology(id, &TopologyRow { at: clock::now(), size, document }).await?)
+    }
+}
+
+/// What the history says of an inventory that is another than the last.
+fn news(kept: Vec<InventoryRow>, now: &Inventory, is_first: bool) -> Vec<(Severity, String)> {
+    let bare = |line: &str| vec![(Severity::Info, line.to_owned())];
+    // One of an older version that cannot be read any more is as good as none.
+    let kept = kept.iter().filter_map(|row| serde_json::from_str(&row.document).ok()).collect();
+    let Some(before) = changes::remembered(kept) else { return bare("sent its first inventory") };
+    let moment = if is_first { Moment::Start } else { Moment::Running };
+    let news = changes::changes(&before, now, moment);
+    match news.is_empty() {
+        true if changes::is_only_counters(&before, now) => Vec::new(),
+        true => bare("sent a new inventory"),
+        false => news,
+    }
+}
+
+fn decoded(id: NodeId, row: &InventoryRow) -> Result<Inventory, StoreError> {
+    serde_json::from_str(&row.document)
+        .map_err(|source| StoreError::Decode { subject: format!("inventory of {id}"), source: source.into() })
+}

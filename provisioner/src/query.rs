@@ -1,0 +1,55 @@
+//! Questions about the hardware of all nodes: an expression that says which, columns that say what of it. Pure; asked
+//! through `GET /v1/inventory`.
+//!
+//! Fields are called as in the JSON of [`api::inventory::Inventory`] and [`api::status::NodeStatus`], with `_` for `-`,
+//! because `-` means minus in CEL. What a node does not tell is absent, not null, so that `has()` says whether it is there.
+
+mod columns;
+mod fields;
+mod filter;
+
+use api::{inventory::Inventory, machine::Node};
+use serde_json::{Map, Value};
+
+pub(crate) use self::{columns::Columns, filter::Filter};
+
+/// A mistake in a question, found before anything is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    /// From 1.
+    pub(crate) line: u32,
+    /// From 1.
+    pub(crate) column: u32,
+    pub(crate) message: String,
+}
+
+/// What expression and columns see of a node.
+#[derive(Debug)]
+pub(crate) struct Facts(Map<String, Value>);
+
+impl Facts {
+    /// `None` if it cannot be written as JSON, which no inventory of ours is.
+    pub(crate) fn new(node: &Node, inventory: &Inventory) -> Option<Self> {
+        let Value::Object(mut facts) = snake(serde_json::to_value(inventory).ok()?) else { return None };
+        facts.insert("name".to_owned(), Value::String(node.name.to_string()));
+        // So that `has(bmc.firmware)` can be asked of a node without one.
+        facts.entry("bmc").or_insert_with(|| Value::Object(Map::new()));
+        facts.insert("status".to_owned(), snake(serde_json::to_value(&node.status).ok()?));
+        Some(Self(facts))
+    }
+}
+
+/// Keys with `_` for `-`, without those whose value is null.
+fn snake(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let told = map.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(told.map(|(key, value)| (key.replace('-', "_"), snake(value))).collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(snake).collect()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

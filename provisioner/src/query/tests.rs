@@ -1,0 +1,165 @@
+//! Expressions and columns over made-up nodes.
+
+use api::{
+    ids::{NodeId, Timestamp},
+    machine::MachineSpec,
+    status::{NodeStatus, Phase},
+};
+use expect_test::expect;
+use serde_json::json;
+
+use super::*;
+
+fn facts() -> Facts {
+    let inventory: Inventory = serde_json::from_value(json!({
+        "system": {"product": "AS-4125"},
+        "topology": {"cpu-model": "AMD EPYC 9354", "pus": 128, "cpu-flags": ["avx512f", "sse2"],
+            "cores": [{"index": 0, "pus": [0, 1]}, {"index": 1, "pus": [2, 3]}]},
+        "memory-bytes": 549_755_813_888_u64,
+        "nics": [{"name": "lan0", "state": "up", "speed-mbits": 25000}, {"name": "lan1", "state": "down"}],
+        "gpus": [{"pci": "0000:3b:00.0", "vendor": "nvidia", "model": "H100", "memory-bytes": 85_899_345_920_u64}],
+        "faults": [{"level": "warning", "subject": "nic lan1", "message": "no link"}]
+    }))
+    .unwrap();
+    let status = NodeStatus {
+        phase: Phase::Ready,
+        percent: None,
+        reason: None,
+        since: Timestamp(0),
+        last_seen: None,
+        overdue_seconds: None,
+        armed: false,
+        address: None,
+        image: Some("debian@3".to_owned()),
+        agent_version: None,
+        boot_ms: None,
+        drain: None,
+        refuses: None,
+    };
+    let (id, spec) = (NodeId(uuid::Uuid::from_u128(1)), MachineSpec::default());
+    let node = Node { name: "n1".parse().unwrap(), id, spec, status, version: 1 };
+    Facts::new(&node, &inventory).unwrap()
+}
+
+fn ask(expression: &str) -> String {
+    match Filter::read(expression) {
+        Ok(filter) => match filter.is_true_of(&facts()) {
+            Ok(is_meant) => is_meant.to_string(),
+            Err(why) => format!("unclear: {why}"),
+        },
+        Err(Mistake { line, column, message }) => format!("{line}:{column}: {message}"),
+    }
+}
+
+#[test]
+fn expressions_that_can_be_answered() {
+    for (expression, expected) in [
+        ("true", "true"),
+        ("name == 'n1' && status.phase == 'ready'", "true"),
+        ("status.image.startsWith('debian@')", "true"),
+        ("memory_bytes >= 512 * GiB", "true"),
+        ("memory_bytes > 512 * GiB", "false"),
+        ("topology.pus == 128 && size(topology.cores) == 2", "true"),
+        ("gpus.exists(g, g.model.contains('H100') && g.memory_bytes == 80 * GiB)", "true"),
+        ("gpus.all(g, g.vendor == 'nvidia')", "true"),
+        ("size(nics.filter(n, n.state == 'up')) == 1", "true"),
+        ("nics.exists_one(n, has(n.speed_mbits))", "true"),
+        ("'avx512f' in topology.cpu_flags", "true"),
+        ("size(faults) > 0", "true"),
+        ("topology.cpu_model.matches('EPYC 9[0-9]{3}')", "true"),
+        ("has(bmc.firmware)", "false"),
+        ("nics.exists(n, gpus.exists(g, g.pci == n.name))", "false"),
+    ] {
+        assert_eq!(ask(expression), expected, "{expression}");
+    }
+}
+
+#[test]
+fn what_a_node_does_not_tell_is_unclear() {
+    let answers: Vec<String> = [
+        "firmware.secure_boot",
+        "has(firmware.secure_boot) && firmware.secure_boot",
+        "bmc.firmware == '2.10'",
+        "memory_bytes",
+        "memory_bytes > 'many'",
+    ]
+    .iter()
+    .map(|expression| format!("{expression} -> {}\n", ask(expression)))
+    .collect();
+    expect![[r#"
+        firmware.secure_boot -> unclear: it does not tell secure_boot
+        has(firmware.secure_boot) && firmware.secure_boot -> false
+        bmc.firmware == '2.10' -> unclear: it does not tell firmware
+        memory_bytes -> unclear: the expression gives a value of type int, neither true nor false
+        memory_bytes > 'many' -> unclear: found no matching overload for '_>_' applied to '(int, string)'
+    "#]]
+    .assert_eq(&answers.concat());
+}
+
+#[test]
+fn mistakes_are_told_with_their_place() {
+    let answers: Vec<String> = [
+        "",
+        "memory_bytes >",
+        "memory-bytes > 3",
+        "memry_bytes > 3",
+        "topology.cpu_modl == 'x'",
+        "size(gpus) > 0 &&\n  gpus.exists(g, g.modl == 'x')",
+        "getenv('HOME') == ''",
+        "gpus.map(g, g.model) == []",
+        "nics.all(a, nics.all(b, nics.all(c, true)))",
+        "name + name + name + name + name + name + name + name + name + name == ''",
+        "Node{name: 'x'} == 1",
+    ]
+    .iter()
+    .map(|expression| format!("{expression:?} -> {}\n", ask(expression)))
+    .collect();
+    expect![[r#"
+        "" -> 1:1: unexpected end of the expression
+        "memory_bytes >" -> 1:15: unexpected end of the expression
+        "memory-bytes > 3" -> 1:1: no field is called `memory`; did you mean `memory_bytes`? `_` stands for `-`
+        "memry_bytes > 3" -> 1:1: no field is called `memry_bytes`; did you mean `memory_bytes`?
+        "topology.cpu_modl == 'x'" -> 1:9: no field is called `cpu_modl`; did you mean `cpu_model`?
+        "size(gpus) > 0 &&\n  gpus.exists(g, g.modl == 'x')" -> 2:19: no field is called `modl`; did you mean `model`?
+        "getenv('HOME') == ''" -> 1:7: there is no function `getenv`; there are contains, double, endsWith, int, matches, size, startsWith, string, type, uint
+        "gpus.map(g, g.model) == []" -> 1:9: `map` cannot be used here; `exists`, `all`, `exists_one` and `filter` can
+        "nics.all(a, nics.all(b, nics.all(c, true)))" -> 1:33: more than 2 loops within each other
+        "name + name + name + name + name + name + name + name + name + name == ''" -> 1:6: more than 8 additions
+        "Node{name: 'x'} == 1" -> 1:5: there are no types to make values of
+    "#]].assert_eq(&answers.concat());
+    assert!(ask(&"a".repeat(2_000)).contains("longer than 1024 bytes"));
+}
+
+#[test]
+fn no_expression_brings_the_server_down() {
+    for expression in [
+        "(".repeat(1_000),
+        "[".repeat(1_000),
+        "!".repeat(1_000),
+        "-".repeat(1_000),
+        "a.".repeat(500),
+        format!("{}true{}", "(".repeat(500), ")".repeat(500)),
+        "true ? ".repeat(140),
+        "\u{0}\u{fffd}é".to_owned(),
+        "'".to_owned(),
+    ] {
+        assert!(Filter::read(&expression).is_err(), "{expression}");
+    }
+}
+
+#[test]
+fn columns_are_paths() {
+    let columns =
+        Columns::parse("name, topology.cpu-model,gpus.model,memory_bytes,bmc.address,nics.speed_mbits")
+            .unwrap();
+    let values = columns.of(&facts());
+    expect![[r#"["n1","AMD EPYC 9354",["H100"],549755813888,null,[25000]]"#]]
+        .assert_eq(&serde_json::to_string(&values).unwrap());
+    let wrong = |text: &str| {
+        Columns::parse(text).map_err(|mistake| format!("{}: {}", mistake.column, mistake.message))
+    };
+    expect!["6: no field is called `topolgy`; did you mean `topology`?"]
+        .assert_eq(&wrong("name,topolgy.pus").unwrap_err());
+    assert!(wrong("").is_err() && wrong("name,").is_err() && wrong("name.nothing").is_err());
+    assert!(wrong(&["name"; 65].join(",")).is_err());
+}

@@ -1,0 +1,56 @@
+//! `/v1/nodes/{name}/inventory`, `/v1/nodes/{name}/topology.xml`: what nodes told of their hardware.
+
+use access::Refusal;
+use api::{ids::NodeName, inventory::Inventory, problem::Problem};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::provisioner::Provisioner;
+
+pub(super) fn router() -> OpenApiRouter<Provisioner> {
+    OpenApiRouter::new().routes(routes!(inventory)).routes(routes!(topology))
+}
+
+/// The hardware that a node reported last.
+#[utoipa::path(
+    get, path = "/v1/nodes/{name}/inventory", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node")),
+    responses((status = OK, body = Inventory), (status = NOT_FOUND, body = Problem))
+)]
+async fn inventory(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<NodeName>,
+) -> Result<Json<Inventory>, Refusal> {
+    let title = "cannot show the inventory";
+    let id = provisioner.find(title, &name)?;
+    let found = provisioner.0.fleet.inventory(id).await.map_err(|error| Refusal::internal(title, &error))?;
+    found.map(Json).ok_or_else(|| {
+        let why = format!("{name} has not reported its hardware yet; it does so when its agent connects");
+        Refusal::new(StatusCode::NOT_FOUND, title, why)
+    })
+}
+
+/// The topology of a node as hwloc's XML, which `lstopo -i` opens.
+#[utoipa::path(
+    get, path = "/v1/nodes/{name}/topology.xml", tag = "nodes",
+    params(("name" = String, Path, description = "Name of the node")),
+    responses((status = OK, body = String, content_type = "application/xml"), (status = NOT_FOUND, body = Problem))
+)]
+async fn topology(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<NodeName>,
+) -> Result<Response, Refusal> {
+    let title = "cannot show the topology";
+    let id = provisioner.find(title, &name)?;
+    let found = provisioner.0.fleet.topology(id).await.map_err(|error| Refusal::internal(title, &error))?;
+    let xml = found.ok_or_else(|| {
+        let why = format!("{name} has not sent its topology yet; its agent does so after the inventory");
+        Refusal::new(StatusCode::NOT_FOUND, title, why)
+    })?;
+    Ok(([(header::CONTENT_TYPE, "application/xml")], xml).into_response())
+}
