@@ -6,6 +6,7 @@ packages=(
   build-essential pkg-config cmake ca-certificates        # building
   libhwloc-dev                                            # topology; linked statically into the agent
   squashfs-tools-ng                                       # tar2sqfs, used by every import
+  pci.ids                                                 # names of PCI devices in inventories
   ipxe ovmf qemu-system-x86 swtpm                         # boot programs, firmware, machines and TPMs of the virtual cluster
   mmdebstrap umoci skopeo docker-registry busybox-static  # images, their layers, and where they are pulled from
   iproute2 procps kmod openssh-client curl                # networks of the tests and access to nodes

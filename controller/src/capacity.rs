@@ -7,6 +7,9 @@ use planner::{Capacity, Core, Device, NumaMemory};
 const SYSTEM_SHARE: u64 = 8;
 const SYSTEM_LEAST_BYTES: u64 = 512 << 20;
 
+/// Memory of a GPU that the kernel shows as a NUMA node (Grace Hopper): its GPU's, not the jobs'.
+const GPU_MEMORY: &str = "GPUMemory";
+
 /// The cores with their PUs, the memory of each NUMA node less what the system keeps of it, and the devices, marked if they
 /// are out of service. PUs that are switched off are in no core.
 pub(crate) fn of(inventory: &Inventory) -> Capacity {
@@ -25,7 +28,7 @@ pub(crate) fn of(inventory: &Inventory) -> Capacity {
     let mut memory: Vec<NumaMemory> = topology
         .numa_nodes
         .iter()
-        .filter(|node| node.memory_bytes > 0)
+        .filter(|node| node.memory_bytes > 0 && node.kind.as_deref() != Some(GPU_MEMORY))
         .map(|node| NumaMemory { numa: node.index, bytes: node.memory_bytes })
         .collect();
     if memory.is_empty() && inventory.memory_bytes > 0 {
@@ -71,6 +74,20 @@ mod tests {
         let capacity = of(&Inventory { topology, memory_bytes: 16 << 30, ..Inventory::default() });
         assert_eq!(capacity.cores[1], Core { pus: vec![1, 3], package: 0, numa: 1 });
         assert_eq!(capacity.memory, [0, 1].map(|numa| NumaMemory { numa, bytes: 7 << 30 }));
+    }
+
+    #[test]
+    fn memory_of_gpus_is_not_the_jobs() {
+        let numa = |index, kind: &str| NumaNode {
+            index,
+            memory_bytes: 8 << 30,
+            kind: Some(kind.to_owned()),
+            ..NumaNode::default()
+        };
+        let topology =
+            Topology { numa_nodes: vec![numa(0, "DRAM"), numa(4, "GPUMemory")], ..Topology::default() };
+        let memory = of(&Inventory { topology, ..Inventory::default() }).memory;
+        assert_eq!(memory, [NumaMemory { numa: 0, bytes: 7 << 30 }]);
     }
 
     #[test]

@@ -27,9 +27,14 @@ const FIRST: &[&str] = &["n1"];
 const SECOND: &[&str] = &["n2"];
 const RICH: &[&str] = &[hardware::RICH.name];
 
-/// Those that others stand on.
-pub(crate) const GROUNDWORK: [&str; 5] =
-    ["import-by-command-line", "nodes-declared-by-apply", "user-added", "bios-node-ready", "uefi-node-ready"];
+/// Those that others stand on, some only if they need a node.
+pub(crate) const GROUNDWORK: [(&str, Option<&str>); 5] = [
+    ("import-by-command-line", None),
+    ("nodes-declared-by-apply", None),
+    ("user-added", None),
+    ("bios-node-ready", Some("n1")),
+    ("uefi-node-ready", Some("n2")),
+];
 
 /// All of them.
 pub(crate) const ALL: &[Check] = &[

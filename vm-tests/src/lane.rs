@@ -40,11 +40,7 @@ pub(crate) fn lane(only: &[&str]) -> anyhow::Result<bool> {
     let mut cluster = Cluster::start()?;
     let mut memory = Memory::default();
     let (mut passed, mut failed) = (0, 0);
-    let is_wanted = |check: &&Check| {
-        let named = only.iter().any(|word| check.name.contains(word));
-        only.is_empty() || named || checks::GROUNDWORK.contains(&check.name)
-    };
-    for check in checks::ALL.iter().filter(is_wanted) {
+    for check in wanted(only) {
         let began = clock::now();
         let result = ready(&mut cluster, check.needs).and_then(|()| (check.run)(&mut cluster, &mut memory));
         let seconds = began.elapsed().as_secs();
@@ -63,6 +59,18 @@ pub(crate) fn lane(only: &[&str]) -> anyhow::Result<bool> {
     say(format!("vm lane: {} s", start.elapsed().as_secs()));
     say(format!("{passed} passed, {failed} failed"));
     Ok(failed == 0)
+}
+
+fn wanted(only: &[&str]) -> Vec<&'static Check> {
+    let is_named = |check: &Check| only.iter().any(|word| check.name.contains(word));
+    let needed: Vec<&str> =
+        checks::ALL.iter().filter(|check| is_named(check)).flat_map(|check| check.needs).copied().collect();
+    let is_ground = |check: &Check| {
+        let mut ground = checks::GROUNDWORK.iter();
+        ground.any(|(name, node)| *name == check.name && node.is_none_or(|node| needed.contains(&node)))
+    };
+    let is_wanted = |check: &&Check| only.is_empty() || is_named(check) || is_ground(check);
+    checks::ALL.iter().filter(is_wanted).collect()
 }
 
 fn ready(cluster: &mut Cluster, nodes: &[&'static str]) -> anyhow::Result<()> {

@@ -51,15 +51,6 @@ impl Monitor {
         }
     }
 
-    /// Waits for an event.
-    ///
-    /// # Errors
-    /// If it does not come in time.
-    pub(crate) fn wait_for(&mut self, event: &str) -> anyhow::Result<()> {
-        while self.read().with_context(|| format!("waiting for {event}"))?["event"] != event {}
-        Ok(())
-    }
-
     fn read(&mut self) -> anyhow::Result<Value> {
         let mut line = String::new();
         let length = self.0.read_line(&mut line).context("cannot read from QEMU's monitor")?;

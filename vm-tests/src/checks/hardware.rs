@@ -85,7 +85,8 @@ pub(crate) fn equals_the_tools(cluster: &mut Cluster, _: &mut Memory) -> anyhow:
     let mut tally = Tally::default();
     memory_and_processors::compare(&mut tally, &inventory, &tools)?;
     compare::devices(&mut tally, &inventory, &tools)?;
-    let xml = cluster.server.ask(|client| async move { client.topology_xml(&name()?).await })?;
+    let name: NodeName = RICH.name.parse()?;
+    let xml = cluster.server.ask(|client| async move { client.topology(&name).await })?;
     memory_and_processors::same_topology(&mut tally, &xml, &tools)?;
     say(format!("  {} fields compared", tally.compared()));
     tally.verdict()?;
@@ -93,10 +94,6 @@ pub(crate) fn equals_the_tools(cluster: &mut Cluster, _: &mut Memory) -> anyhow:
     ensure!(inventory.gaps.is_empty(), "not known: {:?}", inventory.gaps);
     ensure!(inventory.faults.is_empty(), "not well: {:?}", inventory.faults);
     Ok(())
-}
-
-fn name() -> Result<NodeName, client::ClientError> {
-    RICH.name.parse().map_err(client::ClientError::from)
 }
 
 fn declare(cluster: &Cluster) -> anyhow::Result<()> {

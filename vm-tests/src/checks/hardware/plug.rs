@@ -62,7 +62,7 @@ pub(crate) fn plugged_in_and_out(cluster: &mut Cluster, _: &mut Memory) -> anyho
     })?;
 
     let history = cluster.server.cli(&["node", "show", RICH.name, "--history"])?;
-    for (word, serial) in [("appeared", CARD), ("gone", CARD), ("appeared", SERIAL), ("gone", SERIAL)] {
+    for (word, serial) in [("is new", CARD), ("is gone", CARD), ("is new", SERIAL), ("is gone", SERIAL)] {
         let told = history.lines().any(|line| line.contains(word) && line.contains(serial));
         ensure!(told, "the history does not tell of {serial} {word}:\n{history}");
     }
