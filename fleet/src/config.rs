@@ -27,7 +27,7 @@ impl FleetConfig {
             state_dir,
             server_addresses,
             server_names: Vec::new(),
-            heartbeat_seconds: 5,
+            heartbeat_seconds: 20,
             deadlines: Deadlines::default(),
         }
     }

@@ -61,7 +61,8 @@ fn run_agent() -> anyhow::Result<()> {
         .max_blocking_threads(8)
         .enable_all()
         .build()?;
-    let successor = runtime.block_on(substrate::agent::run())?;
+    // As a task: what came for the main thread would wake a worker first, and then it.
+    let successor = runtime.block_on(runtime.spawn(substrate::agent::run())).context("the agent broke")??;
     // Ends every task, and with them the agent's children.
     drop(runtime);
     if let Some(program) = successor {

@@ -53,7 +53,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let state_dir = path(raw.state_dir.as_ref(), "/var/lib/bedplate");
     let mut fleet = FleetConfig::new(state_dir.clone(), addresses.iter().copied().map(IpAddr::V4).collect());
     fleet.server_names = raw.server_names.iter().map(|name| name.value.clone()).collect();
-    fleet.heartbeat_seconds = raw.heartbeat_seconds.as_ref().map_or(5, |seconds| seconds.value);
+    fleet.heartbeat_seconds = raw.heartbeat_seconds.as_ref().map_or(20, |seconds| seconds.value);
     let listen =
         |port| addresses.iter().map(|&address| SocketAddr::from((address, port))).collect::<Vec<_>>();
     let provisioner = ProvisionerConfig {

@@ -48,7 +48,7 @@ pub struct Raw {
     pub api_listen: Option<Placed<std::net::SocketAddr>>,
     /// `fleet.port`: enrolment and the nodes' channel, TLS. Default 9443.
     pub fleet_port: Option<Placed<u16>>,
-    /// `fleet.heartbeat-seconds`. Default 5.
+    /// `fleet.heartbeat-seconds`. Default 20.
     pub heartbeat_seconds: Option<Placed<u32>>,
     /// `boot.http-port`: boot scripts and images, plain HTTP. Default 9480.
     pub http_port: Option<Placed<u16>>,

@@ -159,11 +159,16 @@ fn pci(news: &mut News, before: &[PciDevice], after: &[PciDevice]) {
     }
 }
 
+/// Base class of bridges (PCI Code and ID Assignment).
+const BRIDGES: &str = "06";
+
 fn function(news: &mut News, name: &str, before: &PciDevice, after: &PciDevice) {
     let ids = |device: &PciDevice| Some(format!("{}:{}", device.vendor, device.device));
     news.version(name, ids(before).as_ref(), ids(after).as_ref());
-    // The rate of a lane falls while a device has nothing to do; lanes are lost for good.
-    if let (Some(then), Some(now)) = (&before.link, &after.link)
+    // The rate of a lane falls while a device has nothing to do; lanes are lost for good. Those of a bridge follow what is
+    // plugged into it.
+    if !after.class.starts_with(BRIDGES)
+        && let (Some(then), Some(now)) = (&before.link, &after.link)
         && then.width != now.width
     {
         let line = format!("{name}: link of {} lanes, were {}", now.width, then.width);

@@ -70,6 +70,7 @@ pub struct Collector {
     known: Inventory,
     locality: topology::Locality,
     topology_xml: Option<Arc<str>>,
+    pages: system::Pages,
     /// Gaps by the part that has them.
     gaps: BTreeMap<Parts, Vec<Gap>>,
 }
@@ -86,6 +87,7 @@ impl Collector {
             known: Inventory::default(),
             locality: topology::Locality::default(),
             topology_xml: None,
+            pages: system::Pages::default(),
             gaps: BTreeMap::new(),
         }
     }
@@ -101,8 +103,12 @@ impl Collector {
     /// As [`Self::collect`]; before each part, `before` gets what is known until then, and which part is next. So somebody
     /// else can tell if a device holds this thread for ever.
     pub fn collect_with(&mut self, parts: Parts, mut before: impl FnMut(&Inventory, Parts)) -> Inventory {
+        let mut parts = parts;
         if parts.contains(Parts::HEALTH) {
             self.health.begin_look();
+            if self.pages.have_changed(&mut read::Reader::new(&self.root)) {
+                parts |= Parts::TOPOLOGY;
+            }
         }
         if parts != Parts::HEALTH {
             self.health.look_around();

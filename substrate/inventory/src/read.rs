@@ -3,11 +3,12 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use api::inventory::Gap;
-use nix::errno::Errno;
+use nix::{errno::Errno, fcntl::OFlag};
 
 /// Most bytes read of one file. A sysfs attribute has at most a page; `/proc/meminfo` two kilobytes.
 pub const MAX_FILE_BYTES: u64 = 64 << 10;
@@ -80,12 +81,8 @@ impl<'a> Reader<'a> {
     /// a PCI device is.
     pub(crate) fn head<const COUNT: usize>(&self, path: &str) -> io::Result<[u8; COUNT]> {
         const { assert!(COUNT <= MAX_HEAD_BYTES) };
-        let path = self.at(path);
-        if !fs::metadata(&path)?.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
         let mut bytes = [0; COUNT];
-        File::open(path)?.read_exact(&mut bytes)?;
+        open_file(&self.at(path))?.read_exact(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -213,22 +210,38 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// With as few system calls as can be, for there are a thousand files.
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a file"));
+    let mut file = open_file(path)?;
+    let mut bytes = vec![0; ATTRIBUTE_BYTES];
+    let length = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
+    bytes.truncate(length);
+    // An attribute comes in one piece; what fills its room, and every list of /proc, may have more.
+    if length == ATTRIBUTE_BYTES || !is_attribute(path) {
+        file.take((limit + 1).saturating_sub(length as u64)).read_to_end(&mut bytes)?;
     }
-    let mut bytes = Vec::with_capacity(ATTRIBUTE_BYTES);
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// A file of sysfs, whose attributes are at most a page and are given whole (`Documentation/filesystems/sysfs.rst`).
+fn is_attribute(path: &Path) -> bool {
+    path.starts_with("/sys")
+}
+
+/// Without waiting for the writer of a pipe.
+fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a file")) }
 }
 
 fn read_block(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     const CHUNK: usize = 4096;
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    let mut file = File::open(path)?;
+    let mut file = open_file(path)?;
     let mut bytes = Vec::new();
     let mut chunk = [0; CHUNK];
     while bytes.len() < limit {

@@ -123,6 +123,22 @@ pub(crate) fn memory_bytes(read: &mut Reader<'_>) -> u64 {
     })
 }
 
+/// What memory and huge pages there are, by which changes of them are noticed: no event tells of them.
+#[derive(Debug, Default)]
+pub(crate) struct Pages(Vec<String>);
+
+impl Pages {
+    /// Since the last time; not at the first.
+    pub(crate) fn have_changed(&mut self, read: &mut Reader<'_>) -> bool {
+        let text = read.text("/proc/meminfo").unwrap_or_default();
+        let told = ["MemTotal:", "HugePages_Total:", "Hugetlb:"];
+        let lines = text.lines().filter(|line| told.iter().any(|name| line.starts_with(name)));
+        let now: Vec<String> = lines.map(str::to_owned).collect();
+        let before = std::mem::replace(&mut self.0, now);
+        !before.is_empty() && before != self.0
+    }
+}
+
 fn mem_total(meminfo: &str) -> Option<u64> {
     let value = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
@@ -143,6 +159,20 @@ mod tests {
         assert_eq!(name("PRETTY_NAME=Arch\n").as_deref(), Some("Arch"));
         assert_eq!(name(r#"PRETTY_NAME="a \"b\" \$c""#).as_deref(), Some("a \"b\" $c"));
         assert_eq!(name("PRETTY_NAME=\"\"\nNAME=x"), None);
+    }
+
+    #[test]
+    fn huge_pages_that_come_are_noticed_once() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        let mut pages = Pages::default();
+        let mut changed = |count: u32, free: u32| {
+            let text =
+                format!("MemTotal: 1 kB\nMemFree: {free} kB\nHugePages_Total: {count}\nHugetlb: 0 kB\n");
+            std::fs::write(root.path().join("proc/meminfo"), text).unwrap();
+            pages.have_changed(&mut Reader::new(root.path()))
+        };
+        assert_eq!([changed(0, 1), changed(0, 2), changed(4, 2), changed(4, 3)], [false, false, true, false]);
     }
 
     #[test]

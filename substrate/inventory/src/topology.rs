@@ -25,7 +25,7 @@ use crate::read::Reader;
 /// Largest `topology.xml` of a capture, bytes: a machine with 1,024 PUs needs 2 MiB.
 const MAX_XML_BYTES: u64 = 16 << 20;
 
-/// CPU caches as hwloc names them; it leaves instruction caches out unless asked.
+/// CPU caches as hwloc names them.
 const CACHES: [ObjectType; 8] = [
     ObjectType::L1Cache,
     ObjectType::L1ICache,
@@ -109,6 +109,11 @@ fn build(builder: TopologyBuilder) -> Result<Hwloc, String> {
     let builder = builder.with_flags(BuildFlags::INCLUDE_DISALLOWED).map_err(|error| error.to_string())?;
     let builder =
         builder.with_io_type_filter(TypeFilter::KeepImportant).map_err(|error| error.to_string())?;
+    let builder =
+        builder.with_cpu_icache_type_filter(TypeFilter::KeepAll).map_err(|error| error.to_string())?;
+    // Memory modules, for who opens the XML.
+    let builder =
+        builder.with_type_filter(ObjectType::Misc, TypeFilter::KeepAll).map_err(|error| error.to_string())?;
     builder.build().map_err(|error| error.to_string())
 }
 

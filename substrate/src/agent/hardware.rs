@@ -179,16 +179,21 @@ impl Listener {
         // Listening first, so that no change falls between the first collection and the first wait.
         let mut events = Events::listen(root);
         let mut seen = Seen { parts: Parts::ALL, ..Seen::default() };
-        for look in 1_u32.. {
+        let mut looks = 0_u32;
+        let mut due = clock::monotonic() + HEALTH_EVERY;
+        loop {
             events.watch_specs();
             let started = clock::monotonic();
             if !self.work(seen) {
                 return;
             }
             thread::sleep((started.elapsed() * PAUSE_FACTOR).min(LONGEST_PAUSE));
-            seen = events.wait(HEALTH_EVERY);
-            if seen.parts.is_empty() {
-                seen.parts = if look.is_multiple_of(LOOKS_BETWEEN_FULL) { Parts::ALL } else { Parts::HEALTH };
+            seen = events.wait(due.saturating_duration_since(clock::monotonic()));
+            if clock::monotonic() >= due {
+                looks += 1;
+                let is_full = looks.is_multiple_of(LOOKS_BETWEEN_FULL);
+                seen.parts |= if is_full { Parts::ALL } else { Parts::HEALTH };
+                due = clock::monotonic() + HEALTH_EVERY;
             }
         }
     }

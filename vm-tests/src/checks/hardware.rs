@@ -34,11 +34,15 @@ pub(crate) const RICH: Hardware = Hardware {
 
 const ADDRESS: &str = "10.77.0.14";
 
+/// What cannot be known: the BMC that QEMU simulates has no LAN.
+const GAPS: [&str; 1] = ["BMC: address of its LAN"];
+
 /// Fewer compared fields mean that a tool said nothing.
 const LEAST_COMPARED: usize = 400;
 
-/// How long the server may take to know what was made on the node.
-const NOTICE_LIMIT: Duration = Duration::from_secs(15);
+/// How long the server may take to know what was made on the node: of huge pages no event tells, so the agent looks once a
+/// minute.
+const NOTICE_LIMIT: Duration = Duration::from_secs(90);
 
 /// An adapter of soft RoCE, a bond with a VLAN, partitions, a device of a made-up vendor, huge pages.
 const BUILD: &str = r#"
@@ -91,7 +95,8 @@ pub(crate) fn equals_the_tools(cluster: &mut Cluster, _: &mut Memory) -> anyhow:
     say(format!("  {} fields compared", tally.compared()));
     tally.verdict()?;
     ensure!(tally.compared() >= LEAST_COMPARED, "only {} fields were compared", tally.compared());
-    ensure!(inventory.gaps.is_empty(), "not known: {:?}", inventory.gaps);
+    let gaps: Vec<&str> = inventory.gaps.iter().map(|gap| gap.subject.as_str()).collect();
+    ensure!(gaps == GAPS, "not known: {:?}", inventory.gaps);
     ensure!(inventory.faults.is_empty(), "not well: {:?}", inventory.faults);
     Ok(())
 }

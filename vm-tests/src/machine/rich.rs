@@ -33,7 +33,7 @@ const DISTANCES: [[u32; 4]; 4] = [[10, 12, 21, 17], [12, 10, 21, 17], [21, 21, 1
 /// What SMBIOS says of the machine.
 const SMBIOS: [&str; 5] = [
     "type=0,vendor=Bedplate,version=1.2,date=11/25/2026",
-    "type=1,manufacturer=Example Machines,product=Rack 4,version=B,serial=S-0004,sku=R4-2S,family=Rack",
+    "type=1,manufacturer=Example Machines,product=Rack 4,version=B,serial=S-0004,uuid=6d2f7a5e-0004-4c1b-9a77-0a4be1d00004,sku=R4-2S,family=Rack",
     "type=2,manufacturer=Example Boards,product=B4,version=C,serial=B-0004",
     "type=3,manufacturer=Example Machines,version=D,serial=C-0004,asset=A-0004",
     "type=17,loc_pfx=DIMM_,bank=BANK 0,manufacturer=Example Memory,serial=M-0004,asset=M4,part=EM-4800,speed=4800",

@@ -157,9 +157,15 @@ fn disk(tally: &mut Tally, ours: &Disk, theirs: &Value) {
     same(&format!("{name} vendor"), ours.vendor.clone(), word(&theirs["vendor"]));
     same(&format!("{name} model"), ours.model.clone(), word(&theirs["model"]));
     same(&format!("{name} serial"), ours.serial.clone(), word(&theirs["serial"]));
-    same(&format!("{name} firmware"), ours.firmware.clone(), word(&theirs["rev"]));
-    same(&format!("{name} wwid"), ours.wwid.clone(), word(&theirs["wwn"]));
-    same(&format!("{name} transport"), ours.transport.clone(), word(&theirs["tran"]));
+    // Debian's lsblk has no revision of NVMe and no transport of virtio.
+    if let Some(revision) = word(&theirs["rev"]) {
+        same(&format!("{name} firmware"), ours.firmware.clone(), Some(revision));
+    }
+    if let Some(transport) = word(&theirs["tran"]) {
+        same(&format!("{name} transport"), ours.transport.clone(), Some(transport));
+    }
+    let number = ours.wwid.as_ref().map(|wwid| wwid.replacen("naa.", "0x", 1));
+    same(&format!("{name} wwid"), number, word(&theirs["wwn"]));
     same(&format!("{name} rotational"), text(ours.rotational), word(&theirs["rota"]));
     same(&format!("{name} read-only"), text(ours.read_only), word(&theirs["ro"]));
     same(&format!("{name} removable"), text(ours.removable), word(&theirs["rm"]));
@@ -201,7 +207,7 @@ fn infiniband(tally: &mut Tally, ours: &Infiniband, ibv: &str) {
     same(
         &format!("{name} firmware"),
         ours.firmware.clone(),
-        value("fw_ver").filter(|version| !version.is_empty()),
+        value("fw_ver").filter(|version| !["", "0.0.0"].contains(&version.as_str())),
     );
     same(&format!("{name} ports"), text(ours.ports.len()), value("phys_port_cnt"));
     for port in &ours.ports {

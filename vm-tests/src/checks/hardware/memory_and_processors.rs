@@ -80,7 +80,8 @@ fn machine(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -> anyhow::R
         ("Manufacturer ID", bmc.and_then(|bmc| bmc.manufacturer_id.map(|id| id.to_string()))),
     ];
     for (key, ours) in ours {
-        tally.same(key, ours, told.get(key).cloned());
+        // The enumeration of makers has no number 0.
+        tally.same(key, ours, told.get(key).filter(|value| *value != "0").cloned());
     }
     Ok(())
 }

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use api::ids::NodeName;
 use serde_json::json;
 
 use super::{ADDRESS, RICH, wait_until_known};
-use crate::{clock, cluster::Cluster, lane::Memory, report::say, workflow};
+use crate::{clock, cluster::Cluster, lane::Memory, process, report::say, workflow};
 
 /// From the moment at which the node's kernel has or has not the device to the server's knowing it.
 const NOTICE_LIMIT: Duration = Duration::from_secs(2);
@@ -66,21 +65,16 @@ pub(crate) fn plugged_in_and_out(cluster: &mut Cluster, _: &mut Memory) -> anyho
         let told = history.lines().any(|line| line.contains(word) && line.contains(serial));
         ensure!(told, "the history does not tell of {serial} {word}:\n{history}");
     }
-    waits_for_what_went(cluster)
+    is_refused_what_went(cluster)
 }
 
-/// The planner does not place on a device that went, and says what is missing.
-fn waits_for_what_went(cluster: &Cluster) -> anyhow::Result<()> {
-    let id = workflow::start(cluster, "scratch")?;
-    let limit = cluster.accelerator().stretch(Duration::from_secs(20));
-    let mut last = String::new();
-    let waited = clock::wait_for("the job to say what it waits for", limit, || {
-        last = cluster.server.cli(&["workflow", "describe", &id])?;
-        Ok(last.contains("example.com/scratch").then_some(()))
-    });
-    waited.with_context(|| last.clone())?;
-    ensure!(workflow::attempts(cluster, &id)?.is_empty(), "it was placed: {last}");
-    cluster.server.cli(&["workflow", "cancel", &id])?;
+/// No node has it any more, so that no job gets it.
+fn is_refused_what_went(cluster: &Cluster) -> anyhow::Result<()> {
+    let document = workflow::path(cluster, "scratch");
+    let refused = cluster.server.try_cli(&["workflow", "start", &document, "--as", workflow::USER])?;
+    let words = process::words(&refused);
+    ensure!(!refused.status.success(), "a job for what went was taken: {words}");
+    ensure!(words.contains("example.com/scratch"), "the refusal does not name it: {words}");
     Ok(())
 }
 
@@ -92,7 +86,6 @@ fn noticed(
     comes: bool,
     fits: impl Fn(&api::inventory::Inventory) -> bool,
 ) -> anyhow::Result<()> {
-    let _name: NodeName = RICH.name.parse()?;
     // One script that watches on the node: ssh alone takes a second under emulation.
     let until = if comes { "until" } else { "while" };
     let limit = cluster.accelerator().stretch(KERNEL_LIMIT).as_secs() * 20;

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 
-const SCRIPT: &str = r"
-section() { echo; echo '@@'$1; shift; LC_ALL=C $@; }
+const SCRIPT: &str = r#"
+section() { echo; echo '@@'$1; shift; LC_ALL=C "$@"; }
 section lscpu lscpu -J
 section lspci lspci -vmmnnkD
 section ibv ibv_devinfo -v
@@ -25,7 +25,7 @@ for key in bios-vendor bios-version bios-release-date system-manufacturer system
   baseboard-version baseboard-serial-number chassis-type chassis-serial-number chassis-asset-tag; do
   section $key dmidecode -s $key
 done
-";
+"#;
 
 /// Their output by tool.
 #[derive(Debug)]
