@@ -4,7 +4,7 @@ mod booting;
 pub(crate) mod conformance;
 mod devices;
 pub(crate) mod escapes;
-mod hardware;
+pub(crate) mod hardware;
 mod importing;
 mod inside_a_job;
 mod interruptions;
@@ -86,5 +86,4 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "boot-outlives-kill-9-of-the-server", needs: BOTH, run: restarts::server_killed },
     Check { name: "hardware-is-what-its-tools-say", needs: &[], run: hardware::equals_the_tools },
     Check { name: "hardware-plugged-in-and-out", needs: RICH, run: hardware::plugged_in_and_out },
-    Check { name: "hardware-costs-little", needs: RICH, run: hardware::costs_little },
 ];

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["bench", "container"] => bench::container(None).map(|()| true),
         ["bench", "container", rounds] => bench::container(Some(rounds)).map(|()| true),
+        ["bench", "inventory"] => checks::hardware::bench().map(|()| true),
         ["campaign", rounds] => campaign(rounds, &clock::unix_seconds().to_string()),
         ["campaign", rounds, seed] => campaign(rounds, seed),
         ["escapes"] => checks::escapes::without_cluster().map(|()| true),
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
         _ => {
             report::complain(
                 "usage: vm-tests demo | lane [WORD…] | escapes | conformance | campaign ROUNDS [SEED] | bench container \
-                 [ROUNDS]",
+                 [ROUNDS] | bench inventory",
             );
             return ExitCode::from(2);
         }

@@ -26,6 +26,8 @@ pub(crate) enum Lane {
 pub(crate) enum Bench {
     /// From the request to the end of a container, beside crun and runc.
     Container,
+    /// What a first look at a node's hardware costs it, beside lstopo.
+    Inventory,
 }
 
 /// Started as built: `cargo run` for one package would build its dependencies again, with the features of that one only.
@@ -74,6 +76,12 @@ pub(crate) fn demo() -> anyhow::Result<()> {
 /// If the build or the benchmark fails.
 pub(crate) fn bench(name: Bench) -> anyhow::Result<()> {
     match name {
+        Bench::Inventory => {
+            require_root("tap devices")?;
+            run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;
+            agent_build::build(true)?;
+            run(VM_TESTS, &["bench", "inventory"])
+        }
         Bench::Container => {
             require_root("the machine's image")?;
             run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;

@@ -49,9 +49,8 @@ pub async fn keep_fresh(path: PathBuf, identity: watch::Sender<Arc<AgentIdentity
                 return;
             }
         };
-        if clock::now() < due {
+        while clock::now() < due {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            continue;
         }
         match renew(&present).await.and_then(|fresh| Ok(identity::store(&path, &fresh).map(|()| fresh)?)) {
             Ok(fresh) => {

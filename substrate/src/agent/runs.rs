@@ -80,7 +80,7 @@ pub const MAX_REQUESTS: usize = 4;
 const MAX_REPORTS: usize = 256;
 
 /// How often images and artifacts that nobody uses are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How often a node that refuses jobs looks whether it still must.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use api::{ids::NodeName, inventory::Inventory};
 
 use self::{compare::Tally, tools::Tools};
-pub(crate) use self::{cost::costs_little, plug::plugged_in_and_out};
+pub(crate) use self::{cost::bench, plug::plugged_in_and_out};
 use crate::{
     clock,
     cluster::Cluster,
@@ -70,9 +70,7 @@ udevadm settle
 
 /// Boots it, and compares field by field.
 pub(crate) fn equals_the_tools(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
-    declare(cluster)?;
-    cluster.switch_on(&RICH)?;
-    cluster.wait_until_ready(RICH.name)?;
+    boot(cluster)?;
     cluster.on_node(ADDRESS, BUILD)?;
     let inventory = wait_until_known(cluster, "all that was made on the node", NOTICE_LIMIT, |inventory| {
         inventory.nics.iter().any(|nic| nic.name == "bond0.5" && !nic.addresses.is_empty())
@@ -99,6 +97,12 @@ pub(crate) fn equals_the_tools(cluster: &mut Cluster, _: &mut Memory) -> anyhow:
     ensure!(gaps == GAPS, "not known: {:?}", inventory.gaps);
     ensure!(inventory.faults.is_empty(), "not well: {:?}", inventory.faults);
     Ok(())
+}
+
+fn boot(cluster: &mut Cluster) -> anyhow::Result<()> {
+    declare(cluster)?;
+    cluster.switch_on(&RICH)?;
+    cluster.wait_until_ready(RICH.name).map(drop)
 }
 
 fn declare(cluster: &Cluster) -> anyhow::Result<()> {

@@ -1,26 +1,20 @@
-//! What knowing the hardware costs a node.
+//! `vm-tests bench inventory`: what knowing the hardware costs a node, beside `lstopo`.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
 use super::ADDRESS;
-use crate::{clock, cluster::Cluster, lane::Memory, report::say};
+use crate::{clock, cluster::Cluster, registry::Registry, report::say};
 
 /// Looks of each program, one after the other.
 const ROUNDS: usize = 7;
 
-/// Most CPU of a first look, in those of `lstopo`.
-const MOST_LOOKS: f64 = 2.0;
-
-/// What was plugged before is looked at once more with the counters, a minute later.
+/// Before: what a boot leaves to tell comes with the next look at the counters, a minute later.
 const CALM: Duration = Duration::from_secs(75);
 
-/// How long the idle agent is watched…
+/// How long the idle agent is watched.
 const IDLE: Duration = Duration::from_secs(120);
-
-/// …and the most CPU that it may use in a minute of it, ms.
-const MOST_IDLE_MILLIS: f64 = 50.0;
 
 /// CPU seconds of each program, alternating. bash counts in milliseconds.
 const LOOK: &str = r"
@@ -36,8 +30,16 @@ done
 const AGENT: &str =
     "sed -n 's/^usage_usec //p' /sys/fs/cgroup/system.slice/bedplate-substrate.service/cpu.stat";
 
-/// A first look, and a minute without anything to do.
-pub(crate) fn costs_little(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+/// Boots the machine and prints what a first look and a minute without anything to do take of its CPU.
+///
+/// # Errors
+/// If it does not become ready, or a program does not run on it.
+pub(crate) fn bench() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start()?;
+    cluster.server.cli(&["image", "import", &Registry::source()]).context("importing the node image")?;
+    cluster.declare_nodes(&[]).context("declaring the nodes")?;
+    super::boot(&mut cluster)?;
+    let cluster = &cluster;
     let usage = |cluster: &Cluster| -> anyhow::Result<f64> {
         let text = cluster.on_node(ADDRESS, AGENT)?;
         text.trim().parse().with_context(|| format!("cpu.stat says {text:?}"))
@@ -46,7 +48,7 @@ pub(crate) fn costs_little(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Res
     let (before, began) = (usage(cluster)?, clock::now());
     clock::pause(IDLE);
     let millis = (usage(cluster)? - before) / 1e3 / (began.elapsed().as_secs_f64() / 60.0);
-    say(format!("  idle agent: {millis:.1} ms of CPU a minute"));
+    say(format!("idle agent: {millis:.1} ms of CPU a minute"));
 
     let script =
         format!("exec bash -c \"{}\"", LOOK.replace("ROUNDS", &ROUNDS.to_string()).replace('$', "\\$"));
@@ -55,9 +57,12 @@ pub(crate) fn costs_little(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Res
     let spent: Vec<f64> = output.lines().map(seconds).collect::<Result<_, _>>().context(output.clone())?;
     ensure!(spent.len() == 2 * ROUNDS, "the looks print {output}");
     let (theirs, ours) = (median(&spent, 0), median(&spent, 1));
-    say(format!("  first look: {:.0} ms of CPU, lstopo --of xml {:.0} ms", ours * 1e3, theirs * 1e3));
-    ensure!(ours < MOST_LOOKS * theirs, "a first look takes {ours} s of CPU, lstopo {theirs} s");
-    ensure!(millis < MOST_IDLE_MILLIS, "the idle agent uses {millis} ms of CPU a minute");
+    say(format!(
+        "inventory: ratio {:.2} (ours {:.0} ms, lstopo {:.0} ms)",
+        theirs / ours,
+        ours * 1e3,
+        theirs * 1e3
+    ));
     Ok(())
 }
 

@@ -94,7 +94,9 @@ fn noticed(
     );
     cluster.on_node(ADDRESS, &script).with_context(|| format!("the node's kernel does not see {what}"))?;
     let seen: Instant = clock::now();
-    wait_until_known(cluster, what, NOTICE_LIMIT, fits)?;
-    say(format!("  {what}: known within {} ms of the node's kernel", seen.elapsed().as_millis()));
+    wait_until_known(cluster, what, cluster.accelerator().stretch(NOTICE_LIMIT), fits)?;
+    let took = seen.elapsed();
+    let late = if took > NOTICE_LIMIT { ": late, is this machine busy?" } else { "" };
+    say(format!("  {what}: known within {} ms of the node's kernel{late}", took.as_millis()));
     Ok(())
 }
