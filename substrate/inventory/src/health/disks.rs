@@ -16,9 +16,6 @@ const WARNINGS: [(u32, bool, &str); 6] = [
     (1 << 5, true, "its persistent memory region is read-only or not reliable"),
 ];
 
-/// Spare blocks below which a disk is told of although its own threshold is lower, %.
-const LOW_SPARE_PERCENT: u32 = 10;
-
 /// States in which a disk works.
 const WELL: [&str; 2] = ["live", "running"];
 
@@ -54,9 +51,6 @@ fn one(disk: &Disk, health: &DiskHealth, counters: &mut Counters, found: &mut Fo
             (true, true) => found.warning(&subject, message),
             (true, false) => found.error(&subject, message, target()),
         }
-    }
-    if bits & 1 == 0 && health.spare_percent.is_some_and(|spare| spare < LOW_SPARE_PERCENT) {
-        found.warning(&subject, "has few spare blocks left");
     }
     if health.used_percent.is_some_and(|used| used >= 100) {
         found.warning(&subject, "has lived as long as its maker expects");
