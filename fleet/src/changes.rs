@@ -209,10 +209,10 @@ impl News {
 
     fn bounded(mut self) -> Vec<(Severity, String)> {
         self.recoveries();
-        self.lines.sort_by_key(|(severity, _)| std::cmp::Reverse(rank(*severity)));
+        self.lines.sort_by_key(|(severity, _)| std::cmp::Reverse(*severity));
         if self.lines.len() > MAX_LINES {
             let rest = self.lines.split_off(MAX_LINES - 1);
-            let worst = rest.iter().map(|(severity, _)| *severity).max_by_key(|severity| rank(*severity));
+            let worst = rest.iter().map(|(severity, _)| *severity).max();
             let count = |wanted| rest.iter().filter(|(severity, _)| *severity == wanted).count();
             let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
             let told = format!(
@@ -222,15 +222,6 @@ impl News {
             self.lines.push((worst.unwrap_or(Severity::Info), told));
         }
         self.lines
-    }
-}
-
-fn rank(severity: Severity) -> u8 {
-    match severity {
-        Severity::Info => 0,
-        Severity::Warning => 1,
-        Severity::Error => 2,
-        Severity::Security => 3,
     }
 }
 

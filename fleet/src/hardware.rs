@@ -41,13 +41,7 @@ impl Fleet {
     /// [`FleetError::Store`].
     pub async fn topology(&self, id: NodeId) -> Result<Option<String>, FleetError> {
         let Some(row) = self.inner.store.topology(id).await? else { return Ok(None) };
-        let unpacked = tokio::task::spawn_blocking(move || topology::unpack(&row.document)).await;
-        let failed = |source| StoreError::Decode { subject: format!("topology of {id}"), source };
-        match unpacked {
-            Ok(Ok(xml)) => Ok(Some(xml)),
-            Ok(Err(error)) => Err(failed(error.into()).into()),
-            Err(error) => Err(failed(error.into()).into()),
-        }
+        Ok(Some(aside(id, move || topology::unpack(&row.document)).await?))
     }
 
     /// Keeps an inventory and writes what is new in it into the history; on disk when this returns.
@@ -77,15 +71,18 @@ impl Fleet {
             return self.durable(ticket).await;
         }
         let size = u64::try_from(xml.len()).unwrap_or(u64::MAX);
-        let packed = tokio::task::spawn_blocking(move || topology::pack(&xml)).await;
-        let failed = |source| StoreError::Decode { subject: format!("topology of {id}"), source };
-        let document = match packed {
-            Ok(Ok(document)) => document,
-            Ok(Err(error)) => return Err(failed(error.into()).into()),
-            Err(error) => return Err(failed(error.into()).into()),
-        };
+        let document = aside(id, move || topology::pack(&xml)).await?;
         Ok(self.inner.store.put_topology(id, &TopologyRow { at: clock::now(), size, document }).await?)
     }
+}
+
+/// Works on the topology of a node on a thread that may be busy with it.
+async fn aside<T: Send + 'static>(
+    id: NodeId,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other).and_then(|done| done);
+    done.map_err(|error| StoreError::Decode { subject: format!("topology of {id}"), source: error.into() })
 }
 
 /// What the history says of an inventory that is another than the last.

@@ -9,16 +9,17 @@
 //! | `CertificateIssued` | all | `stage1` |
 //! | `Reported` | all, unless the agent is connected | `stage1`, `fetching`, `switching`, `failed` |
 //! | `Connected` | all | `ready` if it is the agent that was ready before; `rebooting` stays; else `enrolled` |
-//! | `InventoryStored` | `enrolled`; else no change of phase | `ready` |
+//! | `InventoryStored` | `enrolled`; else no change of phase | `ready`; its news go into the history |
 //! | `RebootOrdered` | connected | `rebooting` |
 //! | `GoingDown` | all | `rebooting`, or `lost` for a power-off |
-//! | `Disconnected` | all | no change of phase yet |
+//! | `Disconnected` | all | no change of phase yet; `offered` if its machine asked for an address just before |
 //! | `Tick` | all | `lost` if `ready` or `enrolled` and away for longer than the grace; sets `overdue` past a deadline |
 //! | `ServerStarted` | all | no change of phase: agents get the grace to come back |
 //!
 //! While the agent is connected, requests that only claim to come from this node change nothing; they make fleet ask
 //! the agent for a sign of life ([`Effect::Probe`]), because a machine that was reset asks for an address while its
-//! old connection still looks alive.
+//! old connection still looks alive. If there is none and the connection ends, that request begins a boot: nobody waits
+//! out the grace of an agent whose machine is at its firmware.
 
 use std::net::IpAddr;
 
@@ -33,6 +34,10 @@ use crate::{arming, config::Deadlines};
 /// Files of the firmware that are written into the history of one boot. iPXE needs three; anyone on the wire can ask
 /// for more.
 const MAX_FILES_PER_BOOT: u8 = 8;
+
+/// A connection that ends so soon after its machine asked for an address ended with that machine: the agent has a few
+/// seconds to answer the probe.
+const PROBED_SECONDS: i64 = 10;
 
 /// Everything that is known of a node's boot and presence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +68,9 @@ pub(crate) struct Life {
     pub(crate) agent: Option<AgentInstance>,
     /// That agent has sent its inventory.
     pub(crate) inventory_known: bool,
+    /// The address that its machine asked for while the agent was connected, and when.
+    #[serde(skip)]
+    pub(crate) asked: Option<(IpAddr, Timestamp)>,
 }
 
 /// Is there a connection to the agent?
@@ -88,52 +96,18 @@ pub(crate) struct AgentInstance {
 /// What happens to a node.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
-    Offered {
-        address: IpAddr,
-    },
-    Fetched {
-        file: String,
-        address: IpAddr,
-        image: Option<String>,
-    },
-    CertificateIssued {
-        address: IpAddr,
-    },
-    Reported {
-        phase: Phase,
-        percent: Option<u8>,
-        message: String,
-    },
-    Connected {
-        agent: AgentInstance,
-        version: String,
-        image: String,
-        address: IpAddr,
-    },
-    /// `news`: lines for the history.
-    InventoryStored {
-        changed: bool,
-        news: Vec<(Severity, String)>,
-    },
-    RebootOrdered {
-        reason: String,
-    },
-    GoingDown {
-        reboot: bool,
-    },
-    Refuses {
-        reason: Option<String>,
-    },
-    Drained {
-        reason: String,
-        by: String,
-    },
-    Undrained {
-        by: String,
-    },
-    Disconnected {
-        why: String,
-    },
+    Offered { address: IpAddr },
+    Fetched { file: String, address: IpAddr, image: Option<String> },
+    CertificateIssued { address: IpAddr },
+    Reported { phase: Phase, percent: Option<u8>, message: String },
+    Connected { agent: AgentInstance, version: String, image: String, address: IpAddr },
+    InventoryStored { changed: bool, news: Vec<(Severity, String)> },
+    RebootOrdered { reason: String },
+    GoingDown { reboot: bool },
+    Refuses { reason: Option<String> },
+    Drained { reason: String, by: String },
+    Undrained { by: String },
+    Disconnected { why: String },
     Tick,
     ServerStarted,
 }
@@ -187,6 +161,7 @@ impl Life {
             refuses: None,
             agent: None,
             inventory_known: false,
+            asked: None,
         }
     }
 
@@ -214,8 +189,8 @@ impl Life {
         let mut life = self.clone();
         let effects = match event {
             Event::Tick => life.tick(now, limits),
-            Event::ServerStarted => life.server_started(now),
-            Event::Disconnected { why } => life.disconnected(why, now),
+            Event::ServerStarted => life.server_started(now, limits),
+            Event::Disconnected { why } => life.disconnected(why, now, limits),
             Event::Drained { reason, by } => life.drained(reason, by, now),
             Event::Undrained { by } => life.undrained(&by),
             event => {
@@ -229,7 +204,11 @@ impl Life {
     fn heard(&mut self, event: Event, now: Timestamp, limits: &Limits) -> Vec<Effect> {
         let connected = self.presence == Presence::Connected;
         match event {
-            Event::Offered { .. } | Event::Fetched { .. } if connected => vec![Effect::Probe],
+            Event::Offered { address } if connected => {
+                self.asked = Some((address, now));
+                vec![Effect::Probe]
+            }
+            Event::Fetched { .. } if connected => vec![Effect::Probe],
             Event::Reported { .. } if connected => Vec::new(),
             // Any user of the node could fetch a file while its agent restarts. The grace will tell.
             Event::Fetched { .. } if self.may_come_back() => Vec::new(),
@@ -420,11 +399,16 @@ impl Life {
         vec![info("shuts down")]
     }
 
-    fn disconnected(&mut self, why: String, now: Timestamp) -> Vec<Effect> {
+    fn disconnected(&mut self, why: String, now: Timestamp, limits: &Limits) -> Vec<Effect> {
         if self.presence != Presence::Connected {
             return Vec::new();
         }
         self.presence = Presence::Away { since: now, why };
+        if let Some((address, at)) = self.asked.take()
+            && now <= at.plus_seconds(PROBED_SECONDS)
+        {
+            return self.offered(address, now, limits);
+        }
         // One that said good-bye is not waited for.
         match self.phase {
             Phase::Rebooting | Phase::Lost => vec![Effect::Arming(arming::Event::ChannelGone)],
@@ -432,9 +416,9 @@ impl Life {
         }
     }
 
-    fn server_started(&mut self, now: Timestamp) -> Vec<Effect> {
+    fn server_started(&mut self, now: Timestamp, limits: &Limits) -> Vec<Effect> {
         if self.presence == Presence::Connected {
-            return self.disconnected("the server was restarted".to_owned(), now);
+            return self.disconnected("the server was restarted".to_owned(), now, limits);
         }
         if let Presence::Away { since, .. } = &mut self.presence {
             *since = now;

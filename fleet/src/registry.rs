@@ -467,6 +467,7 @@ impl Registry {
 fn worth_writing(mut row: NodeRow) -> NodeRow {
     row.life.last_seen = None;
     row.life.percent = None;
+    row.life.asked = None;
     row
 }
 

@@ -1,6 +1,8 @@
 //! How near two devices are to each other, in the words of `nvidia-smi topo -m`: what a job that gets a GPU and a network
 //! adapter wants to be small.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Inventory, PciDevice};
@@ -27,6 +29,21 @@ pub enum Connection {
     Node,
     /// The way between NUMA nodes (`SYS`).
     Sys,
+}
+
+impl fmt::Display for Connection {
+    /// As `nvidia-smi topo -m` writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NvLink(lanes) => f.pad(&format!("NV{lanes}")),
+            Self::Same => f.pad("X"),
+            Self::Pix => f.pad("PIX"),
+            Self::Pxb => f.pad("PXB"),
+            Self::Phb => f.pad("PHB"),
+            Self::Node => f.pad("NODE"),
+            Self::Sys => f.pad("SYS"),
+        }
+    }
 }
 
 /// How near the devices at two PCI addresses are. Of addresses that the inventory does not have, it knows only whether they
@@ -108,17 +125,9 @@ mod tests {
 
     /// Rows and columns of devices, as `topo -m` prints them.
     fn matrix(inventory: &Inventory, devices: &[&str]) -> String {
-        let cell = |connection: Connection| match connection {
-            Connection::Same => "X".to_owned(),
-            Connection::NvLink(lanes) => format!("NV{lanes}"),
-            Connection::Pix => "PIX".to_owned(),
-            Connection::Pxb => "PXB".to_owned(),
-            Connection::Phb => "PHB".to_owned(),
-            Connection::Node => "NODE".to_owned(),
-            Connection::Sys => "SYS".to_owned(),
-        };
         let row = |from: &&str| {
-            let cells: Vec<String> = devices.iter().map(|to| cell(connection(inventory, from, to))).collect();
+            let cells: Vec<String> =
+                devices.iter().map(|to| connection(inventory, from, to).to_string()).collect();
             cells.join(" ")
         };
         devices.iter().map(row).collect::<Vec<_>>().join("\n")

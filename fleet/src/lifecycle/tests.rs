@@ -256,6 +256,39 @@ fn a_power_off() {
     assert_eq!(life.reason.as_deref(), Some("it was shut down"));
 }
 
+/// The agent cannot say good-bye, and the firmware does not wait for its grace.
+#[test]
+fn a_machine_whose_power_was_cut() {
+    let (life, lines) = script(
+        ready(),
+        vec![
+            (50, Event::Offered { address: A }),
+            (53, Event::Disconnected { why: "no sign of life".into() }),
+            (54, fetched("boot script")),
+        ],
+    );
+    expect![[r#"
+        50  ready | probe
+        53  offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
+        54  firmware | 10.0.0.9 fetched boot script
+    "#]]
+    .assert_eq(&lines);
+    assert_eq!(life.phase, Phase::Firmware);
+}
+
+#[test]
+fn a_request_that_was_answered_for_long_ago_begins_no_boot() {
+    let (life, _) = script(
+        ready(),
+        vec![
+            (50, Event::Offered { address: A }),
+            (70, Event::Disconnected { why: "cut".into() }),
+            (71, fetched("boot script")),
+        ],
+    );
+    assert_eq!(life.phase, Phase::Ready);
+}
+
 #[test]
 fn what_anyone_can_send_changes_no_connected_node() {
     let (life, lines) = script(

@@ -16,7 +16,10 @@ use std::{
 };
 
 use ::inventory::{Collector, Parts, health::Incident, ioctls::Ioctls};
-use api::inventory::{Gap, Inventory};
+use api::{
+    channel::MAX_TOPOLOGY_BYTES,
+    inventory::{Gap, Inventory},
+};
 use tokio::sync::watch;
 
 use self::events::{Events, Seen};
@@ -134,7 +137,11 @@ struct Told {
 }
 
 impl Told {
-    fn tell(&self, found: Found) {
+    fn tell(&self, mut found: Found) {
+        if let Some(xml) = found.topology_xml.take_if(|xml| xml.len() > MAX_TOPOLOGY_BYTES) {
+            let cause = format!("{} bytes; more than {MAX_TOPOLOGY_BYTES} are not sent", xml.len());
+            found.inventory.gaps.push(Gap { subject: "hwloc's XML".to_owned(), cause });
+        }
         self.topology_xml.send_if_modified(|known| {
             let changed = found.topology_xml.is_some() && *known != found.topology_xml;
             if changed {

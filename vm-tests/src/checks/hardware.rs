@@ -71,7 +71,6 @@ udevadm settle
 /// Boots it, and compares field by field.
 pub(crate) fn equals_the_tools(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     boot(cluster)?;
-    cluster.on_node(ADDRESS, BUILD)?;
     let inventory = wait_until_known(cluster, "all that was made on the node", NOTICE_LIMIT, |inventory| {
         inventory.nics.iter().any(|nic| nic.name == "bond0.5" && !nic.addresses.is_empty())
             && inventory.infiniband.iter().any(|device| device.name == "rxe0")
@@ -102,7 +101,8 @@ pub(crate) fn equals_the_tools(cluster: &mut Cluster, _: &mut Memory) -> anyhow:
 fn boot(cluster: &mut Cluster) -> anyhow::Result<()> {
     declare(cluster)?;
     cluster.switch_on(&RICH)?;
-    cluster.wait_until_ready(RICH.name).map(drop)
+    cluster.wait_until_ready(RICH.name)?;
+    cluster.on_node(ADDRESS, BUILD).map(drop)
 }
 
 fn declare(cluster: &Cluster) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::inventory::{Core, Gpu, Inventory, NumaNode, PciDevice, PciLink, Topology};
+use api::inventory::{Core, Gpu, Inventory, NumaNode, PciDevice, PciLink, Topology, connection};
 use comfy_table::Cell;
 
 use super::super::{
@@ -24,7 +24,7 @@ struct Part {
     inside: Option<usize>,
 }
 
-/// The tree, and the distances of NUMA nodes.
+/// The tree, the distances of NUMA nodes, and how near devices are to each other.
 pub(super) fn draw(look: Look, name: &str, inventory: &Inventory) -> String {
     let topology = &inventory.topology;
     let mut text = tree(name, inventory).draw();
@@ -32,6 +32,11 @@ pub(super) fn draw(look: Look, name: &str, inventory: &Inventory) -> String {
     if !distances.is_empty() {
         text.push_str("\ndistances of NUMA nodes\n");
         text.push_str(&distances);
+    }
+    let nearness = nearness(look, inventory);
+    if !nearness.is_empty() {
+        text.push_str("\nhow near GPUs and adapters are\n");
+        text.push_str(&nearness);
     }
     text
 }
@@ -288,6 +293,23 @@ fn bandwidth(link: &PciLink) -> String {
         mbytes @ 0..10_000 => format!("{}.{} GB/s", mbytes / 1000, mbytes % 1000 / 100),
         mbytes => format!("{} GB/s", mbytes / 1000),
     }
+}
+
+/// What is between each two GPUs and adapters, in the words of `nvidia-smi topo -m`; nothing of fewer than two.
+fn nearness(look: Look, inventory: &Inventory) -> String {
+    let gpus = inventory.gpus.iter().map(|gpu| (gpu.pci.as_str(), gpu.pci.as_str()));
+    let adapters = inventory.infiniband.iter();
+    let adapters = adapters.filter_map(|device| Some((device.name.as_str(), device.pci.as_deref()?)));
+    let all: Vec<(&str, &str)> = gpus.chain(adapters).collect();
+    if all.len() < 2 {
+        return String::new();
+    }
+    let header: Vec<&str> = std::iter::once("").chain(all.iter().map(|(name, _)| *name)).collect();
+    let row = |(name, from): &(&str, &str)| {
+        let cell = |(_, to): &(&str, &str)| Cell::new(connection(inventory, from, to));
+        std::iter::once(Cell::new(name)).chain(all.iter().map(cell)).collect()
+    };
+    table(look, &header, all.iter().map(row))
 }
 
 fn distances(look: Look, topology: &Topology) -> String {

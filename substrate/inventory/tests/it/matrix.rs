@@ -1,37 +1,15 @@
 //! How near devices are to each other, beside what `nvidia-smi topo -m` printed on the same machine.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
 
-use api::inventory::{Connection, Inventory, connection};
+use api::inventory::connection;
 
 use crate::unpack;
-
-/// The bridge above each device, from where its folder lies.
-fn add_parents(root: &Path, inventory: &mut Inventory) {
-    for device in &mut inventory.pci {
-        let real = fs::canonicalize(root.join("sys/bus/pci/devices").join(&device.address)).unwrap();
-        let above = real.parent().unwrap().file_name().unwrap().to_str().unwrap();
-        device.parent = (!above.starts_with("pci")).then(|| above.to_owned());
-    }
-}
-
-fn word(connection: Connection) -> String {
-    match connection {
-        Connection::Same => "X".to_owned(),
-        Connection::NvLink(lanes) => format!("NV{lanes}"),
-        Connection::Pix => "PIX".to_owned(),
-        Connection::Pxb => "PXB".to_owned(),
-        Connection::Phb => "PHB".to_owned(),
-        Connection::Node => "NODE".to_owned(),
-        Connection::Sys => "SYS".to_owned(),
-    }
-}
 
 #[test]
 fn every_cell_is_what_nvidia_smi_prints() {
     let root = unpack("dgx-h100");
-    let mut inventory = inventory::collect(root.path());
-    add_parents(root.path(), &mut inventory);
+    let inventory = inventory::collect(root.path());
     let text = fs::read_to_string(root.path().join("nvidia-topo.txt")).unwrap();
     let text = text.replace("\x1b[4m", "").replace("\x1b[0m", "");
     let mut addresses = BTreeMap::new();
@@ -50,7 +28,11 @@ fn every_cell_is_what_nvidia_smi_prints() {
         let mut words = line.split_whitespace();
         let from = &addresses[words.next().unwrap()];
         for (column, cell) in heading.iter().zip(words) {
-            assert_eq!(word(connection(&inventory, from, &addresses[*column])), cell, "{line}: {column}");
+            assert_eq!(
+                connection(&inventory, from, &addresses[*column]).to_string(),
+                cell,
+                "{line}: {column}"
+            );
             cells += 1;
         }
     }

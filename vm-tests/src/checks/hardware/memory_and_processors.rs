@@ -73,7 +73,7 @@ fn machine(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -> anyhow::R
         .and_then(|lines| lines.get("MemTotal")?.split(' ').next()?.parse::<u64>().ok());
     tally.same("memory", text(inventory.memory_bytes), total.map(|kib| (kib * 1024).to_string()));
     let bmc = inventory.bmc.as_ref();
-    let told = tools.blocks("bmc")?.concat_all();
+    let told: BTreeMap<String, String> = tools.blocks("bmc")?.into_iter().flatten().collect();
     let ours = [
         ("Firmware Revision", bmc.and_then(|bmc| bmc.firmware.clone())),
         ("IPMI Version", bmc.and_then(|bmc| bmc.ipmi.clone())),
@@ -84,16 +84,6 @@ fn machine(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -> anyhow::R
         tally.same(key, ours, told.get(key).filter(|value| *value != "0").cloned());
     }
     Ok(())
-}
-
-trait ConcatAll {
-    fn concat_all(self) -> BTreeMap<String, String>;
-}
-
-impl ConcatAll for Vec<BTreeMap<String, String>> {
-    fn concat_all(self) -> BTreeMap<String, String> {
-        self.into_iter().flatten().collect()
-    }
 }
 
 fn modules(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -> anyhow::Result<()> {

@@ -71,6 +71,11 @@ fn two_sockets_with_gpus_behind_a_switch_and_memory_alone() {
         0     10  21  31
         1     21  10  31
         2     31  31  10
+
+        how near GPUs and adapters are
+                      0000:02:00.0  mlx5_0
+        0000:02:00.0  X             PIX
+        mlx5_0        PIX           X
     "#]].assert_eq(&draw(Look::PLAIN, "n1", &inventory));
 }
 
