@@ -12,6 +12,7 @@ const TOPS: &[&str] = &[
     "provisioner",
     "substrate",
     "bedplate",
+    "bench",
     "overlays",
     "ipxe",
     "images",

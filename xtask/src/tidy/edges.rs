@@ -26,7 +26,8 @@ const CRATES: &[(&str, u8, &[&str])] = &[
     ("provisioner", 2, &["access", "fleet", "oci-pull"]),
     ("substrate", 2, &["stream-line"]),
     ("bedplate", 3, &[]),
-    ("vm-tests", 3, &["bedplate"]),
+    ("bench", 3, &[]),
+    ("vm-tests", 3, &["bedplate", "bench"]),
     ("guest", 3, &[]),
     ("xtask", 3, &[]),
 ];

@@ -1,0 +1,3 @@
+//! Benchmarks beside the peers. `vm-tests` uses [`outcome`] for those that need machines in QEMU.
+
+pub mod outcome;
