@@ -60,6 +60,14 @@ pub struct Inventory {
     pub gaps: Vec<Gap>,
 }
 
+impl Inventory {
+    /// The PCI device at an address.
+    #[must_use]
+    pub fn pci_device(&self, address: &str) -> Option<&PciDevice> {
+        self.pci.iter().find(|device| device.address == address)
+    }
+}
+
 /// A fact that could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -3,17 +3,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use super::{Inventory, PciDevice};
+use super::Inventory;
 
 /// Most bridges above a device that are looked at: PCI has 256 buses, and a report may lie about its parents.
 const MAX_BRIDGES: usize = 256;
 
 /// What is between two devices, the nearest first. `NVLink` counts as nearer than any PCI way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Connection {
     /// They are the same device (`X`).
     Same,
@@ -70,7 +66,7 @@ pub fn connection(inventory: &Inventory, pci_a: &str, pci_b: &str) -> Connection
     if root_bus(pci_a, &bridges_a) == root_bus(pci_b, &bridges_b) {
         return Connection::Phb;
     }
-    let node = |address: &str| device(inventory, address).and_then(|device| device.numa_node);
+    let node = |address: &str| inventory.pci_device(address).and_then(|device| device.numa_node);
     let is_one_node = match (node(pci_a), node(pci_b)) {
         (Some(one), Some(other)) => one == other,
         _ => inventory.topology.numa_nodes.len() == 1,
@@ -83,20 +79,16 @@ fn lanes(inventory: &Inventory, from: &str, to: &str) -> Option<u32> {
     gpu.links.iter().find(|link| link.peer == to).map(|link| link.lanes)
 }
 
-fn device<'a>(inventory: &'a Inventory, address: &str) -> Option<&'a PciDevice> {
-    inventory.pci.iter().find(|device| device.address == address)
-}
-
 /// The bridges above a device, the nearest first.
 fn bridges<'a>(inventory: &'a Inventory, address: &str) -> Vec<&'a str> {
     let mut above = Vec::new();
-    let mut next = device(inventory, address).and_then(|device| device.parent.as_deref());
+    let mut next = inventory.pci_device(address).and_then(|device| device.parent.as_deref());
     while let Some(bridge) = next {
         if above.len() == MAX_BRIDGES || above.contains(&bridge) {
             break;
         }
         above.push(bridge);
-        next = device(inventory, bridge).and_then(|device| device.parent.as_deref());
+        next = inventory.pci_device(bridge).and_then(|device| device.parent.as_deref());
     }
     above
 }
@@ -110,7 +102,7 @@ fn root_bus<'a>(address: &'a str, bridges: &[&'a str]) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::{Gpu, GpuLink, NumaNode};
+    use crate::inventory::{Gpu, GpuLink, NumaNode, PciDevice};
 
     /// `ADDRESS` below `PARENT`, of a NUMA node.
     fn machine(devices: &[(&str, Option<&str>, u32)]) -> Inventory {
@@ -286,6 +278,6 @@ mod tests {
     #[test]
     fn nearer_is_less() {
         assert!(Connection::NvLink(4) < Connection::Pix && Connection::Node < Connection::Sys);
-        assert_eq!(serde_json::to_string(&Connection::NvLink(18)).unwrap(), r#"{"nv-link":18}"#);
+        assert_eq!(Connection::NvLink(18).to_string(), "NV18");
     }
 }

@@ -28,7 +28,7 @@ mod xid;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::inventory::{Fault, FaultLevel, Inventory};
+use api::inventory::{Fault, FaultLevel, Inventory, PciLink};
 
 pub use incident::{Incident, kernel_log};
 
@@ -57,8 +57,8 @@ pub(crate) struct Memory {
     were_up: BTreeSet<String>,
     /// Ports that were active, by device and number.
     were_active: BTreeSet<(String, u32)>,
-    /// Links of PCI Express as seen by a slow look: lanes and MT/s by address.
-    links: BTreeMap<String, (u32, u32)>,
+    /// Links of PCI Express as seen by a slow look, by address.
+    links: BTreeMap<String, PciLink>,
     watched: Option<Watched>,
     /// What the kernel's log told, by PCI address.
     latched: BTreeMap<String, BTreeSet<Fault>>,
@@ -146,7 +146,7 @@ pub(crate) fn collect(
     if is_slow {
         links::look(read, inventory, &mut memory.links);
     }
-    links::pci(inventory, &memory.links, &mut found);
+    links::check(inventory, &memory.links, &mut found);
     ports::check(read, inventory, &mut memory.were_active, &mut found);
     memory::check(read, &watched.memory, &mut memory.counters, &mut found);
     heat::check(read, &watched.heat, &mut memory.counters, &mut found);

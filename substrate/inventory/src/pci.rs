@@ -28,11 +28,11 @@ fn device(read: &mut Reader<'_>, address: String) -> Option<PciDevice> {
         parent: read.link_parent(&folder).filter(|parent| is_pci_address(parent)),
         driver: read.link_name(&format!("{folder}/driver")),
         numa_node: read.numa_node(&folder),
-        link: link(read, &folder),
+        link: link(read, &address),
         iommu_group: read.link_name(&format!("{folder}/iommu_group")).and_then(|group| group.parse().ok()),
         physical_function: read.link_name(&format!("{folder}/physfn")),
         virtual_functions: read
-            .number(&format!("{folder}/sriov_numvfs"))
+            .count(&format!("{folder}/sriov_numvfs"))
             .and_then(|count| u32::try_from(count).ok()),
         address,
         ..PciDevice::default()
@@ -40,10 +40,11 @@ fn device(read: &mut Reader<'_>, address: String) -> Option<PciDevice> {
 }
 
 /// `None` of devices without such a link, also those of PCI Express within the processor. A link that is down has width 0.
-fn link(read: &mut Reader<'_>, folder: &str) -> Option<PciLink> {
+pub(crate) fn link(read: &mut Reader<'_>, address: &str) -> Option<PciLink> {
+    let folder = format!("{FOLDER}/{address}");
     let width = |read: &mut Reader<'_>, name: &str| {
         // 255 of a device that is gone from the bus.
-        let width = read.number(&format!("{folder}/{name}"))?;
+        let width = read.count(&format!("{folder}/{name}"))?;
         u32::try_from(width).ok().filter(|width| (1..=32).contains(width))
     };
     let max_width = width(read, "max_link_width")?;

@@ -139,8 +139,9 @@ impl Pages {
     }
 }
 
-fn mem_total(meminfo: &str) -> Option<u64> {
-    let value = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// Of the machine, `MemTotal:  65536 kB`, or of a NUMA node, `Node 1 MemTotal:  65536 kB`.
+pub(crate) fn mem_total(meminfo: &str) -> Option<u64> {
+    let (_, value) = meminfo.lines().find_map(|line| line.split_once("MemTotal:"))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 

@@ -89,7 +89,8 @@ pub(in crate::cli) struct View {
     /// PCI devices as a tree with names, drivers and links, and what jobs can be granted or why not.
     #[arg(long, group = "view")]
     devices: bool,
-    /// Packages, NUMA nodes, caches and cores as a tree, with the devices near them and the distances.
+    /// Packages, NUMA nodes, caches and cores as a tree, with the devices near them; distances, and how near GPUs and
+    /// adapters are to each other.
     #[arg(long, group = "view")]
     topology: bool,
     /// What happened to them and to their hardware, newest first.

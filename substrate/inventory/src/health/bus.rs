@@ -37,7 +37,7 @@ pub(super) fn counters(read: &Reader<'_>, inventory: &Inventory) -> Vec<Counter>
         let mut next = Some(address);
         for _ in 0..MAX_PORTS {
             let Some(address) = next.filter(|address| addresses.insert((*address).clone())) else { break };
-            let device = inventory.pci.iter().find(|device| device.address == *address);
+            let device = inventory.pci_device(address);
             next = device.and_then(|device| device.parent.as_ref());
         }
     }

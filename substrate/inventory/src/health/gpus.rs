@@ -23,13 +23,7 @@ pub(super) struct Card {
 
 pub(super) fn cards(read: &Reader<'_>, inventory: &Inventory) -> Vec<Card> {
     let has_list = read.exists(NVIDIA);
-    let driver = |gpu: &Gpu| {
-        inventory
-            .pci
-            .iter()
-            .find(|device| device.address == gpu.pci)
-            .and_then(|device| device.driver.as_deref())
-    };
+    let driver = |gpu: &Gpu| inventory.pci_device(&gpu.pci).and_then(|device| device.driver.as_deref());
     let card = |gpu: &Gpu| Card {
         address: gpu.pci.clone(),
         has_config: read.exists(&format!("{PCI}/{}/config", gpu.pci)),
@@ -84,13 +78,7 @@ fn errors(gpu: &Gpu, found: &mut Found) {
 
 /// A GPU without driver among others of its vendor that have one was left out by mistake, or failed to start.
 fn without_driver(inventory: &Inventory, found: &mut Found) {
-    let driver = |gpu: &Gpu| {
-        inventory
-            .pci
-            .iter()
-            .find(|device| device.address == gpu.pci)
-            .is_some_and(|device| device.driver.is_some())
-    };
+    let driver = |gpu: &Gpu| inventory.pci_device(&gpu.pci).is_some_and(|device| device.driver.is_some());
     for gpu in inventory.gpus.iter().filter(|gpu| !driver(gpu)) {
         if inventory.gpus.iter().any(|other| other.vendor == gpu.vendor && driver(other)) {
             found.warning(format!("gpu {}", gpu.pci), "has no driver, and others like it have one");

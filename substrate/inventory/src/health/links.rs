@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::inventory::{Inventory, NicKind, PciDevice};
+use api::inventory::{Inventory, NicKind, PciLink};
 
 use super::Found;
-use crate::{nic, read::Reader};
-
-const PCI: &str = "/sys/bus/pci/devices";
+use crate::{nic, pci, read::Reader};
 
 /// An interface has lost its link if it had one, or if somebody counts on it: it has addresses or is in a bond. One that
 /// nobody ever plugged in is well.
@@ -35,27 +33,22 @@ pub(super) fn interfaces(
 }
 
 /// Reads the links of the devices that matter again.
-pub(super) fn look(read: &mut Reader<'_>, inventory: &Inventory, links: &mut BTreeMap<String, (u32, u32)>) {
+pub(super) fn look(read: &mut Reader<'_>, inventory: &Inventory, links: &mut BTreeMap<String, PciLink>) {
     for address in subjects(inventory).into_keys() {
-        let mut fact = |name: &str| read.text(&format!("{PCI}/{address}/{name}"));
-        let width = fact("current_link_width").and_then(|width| width.parse().ok());
-        let speed = fact("current_link_speed").as_deref().and_then(megatransfers);
-        if let (Some(width), Some(speed)) = (width, speed) {
-            links.insert(address, (width, speed));
+        if let Some(link) = pci::link(read, &address) {
+            links.insert(address, link);
         }
     }
 }
 
 /// The rate is not judged for GPUs: they lower it while they idle.
-pub(super) fn pci(inventory: &Inventory, seen: &BTreeMap<String, (u32, u32)>, found: &mut Found) {
+pub(super) fn check(inventory: &Inventory, seen: &BTreeMap<String, PciLink>, found: &mut Found) {
     for (address, (subject, is_gpu)) in subjects(inventory) {
-        let Some(device) = device(inventory, &address).filter(|device| device.physical_function.is_none())
-        else {
-            continue;
-        };
-        let Some(link) = &device.link else { continue };
-        let (width, speed) = seen.get(&address).copied().unwrap_or((link.width, link.speed_mts));
-        let slot = device.parent.as_deref().and_then(|parent| self::device(inventory, parent));
+        let device = inventory.pci_device(&address);
+        let Some(device) = device.filter(|device| device.physical_function.is_none()) else { continue };
+        let Some(link) = seen.get(&address).or(device.link.as_ref()) else { continue };
+        let (width, speed) = (link.width, link.speed_mts);
+        let slot = device.parent.as_deref().and_then(|parent| inventory.pci_device(parent));
         let slot = slot.and_then(|slot| slot.link.as_ref());
         let least = |own: u32, of_slot: Option<u32>| own.min(of_slot.filter(|most| *most > 0).unwrap_or(own));
         let most_width = least(link.max_width, slot.map(|slot| slot.max_width));
@@ -88,31 +81,10 @@ fn subjects(inventory: &Inventory) -> BTreeMap<String, (String, bool)> {
     subjects
 }
 
-fn device<'a>(inventory: &'a Inventory, address: &str) -> Option<&'a PciDevice> {
-    inventory.pci.iter().find(|device| device.address == address)
-}
-
-/// `16.0 GT/s PCIe` or `2.5 GT/s`, in MT/s.
-fn megatransfers(text: &str) -> Option<u32> {
-    let number = text.split_once(" GT/s")?.0;
-    let (whole, tenths) = number.split_once('.').unwrap_or((number, "0"));
-    let tenths: u32 = tenths.get(..1)?.parse().ok()?;
-    whole.parse::<u32>().ok()?.checked_mul(1000)?.checked_add(tenths * 100)
-}
-
 #[cfg(test)]
 mod tests {
-    use api::inventory::{Gpu, Nic, PciLink};
-    use proptest::prelude::*;
-
     use super::*;
-
-    #[test]
-    fn rates_of_links() {
-        let rates =
-            ["2.5 GT/s PCIe", "16.0 GT/s PCIe", "8 GT/s", "Unknown", "32.0 GT/s PCIe"].map(megatransfers);
-        assert_eq!(rates, [Some(2500), Some(16_000), Some(8000), None, Some(32_000)]);
-    }
+    use api::inventory::{Gpu, Nic, PciDevice};
 
     #[test]
     fn links_are_judged_by_what_both_ends_can_do() {
@@ -149,9 +121,9 @@ mod tests {
             nics: vec![nic("a", "0000:03:00.0"), nic("b", "0000:04:00.0"), nic("c", "0000:05:00.0")],
             ..Inventory::default()
         };
-        let told = |inventory: &Inventory, seen: &BTreeMap<String, (u32, u32)>| {
+        let told = |inventory: &Inventory, seen: &BTreeMap<String, PciLink>| {
             let mut found = Found::default();
-            pci(inventory, seen, &mut found);
+            check(inventory, seen, &mut found);
             found
                 .0
                 .into_iter()
@@ -164,18 +136,14 @@ mod tests {
             "nic b: its PCI Express link runs at 8000 of 16000 MT/s",
         ];
         assert_eq!(told(&inventory, &BTreeMap::new()), expected);
-        let seen = ["0000:02:00.0", "0000:04:00.0"].map(|address| (address.to_owned(), (16, 16_000)));
+        let seen = ["0000:02:00.0", "0000:04:00.0"].map(|address| {
+            let anew = PciLink { width: 16, max_width: 16, speed_mts: 16_000, max_speed_mts: 16_000 };
+            (address.to_owned(), anew)
+        });
         assert!(told(&inventory, &seen.into()).is_empty(), "they were trained anew");
         for device in &mut inventory.pci {
             device.physical_function = Some("root".to_owned());
         }
         assert!(told(&inventory, &BTreeMap::new()).is_empty(), "virtual functions have no link of their own");
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_a_rate(text in "[0-9.]{0,12}( GT/s)?.{0,5}") {
-            megatransfers(&text);
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use api::inventory::{NumaNode, PageType, Topology};
 
-use crate::read::Reader;
+use crate::{read::Reader, system::mem_total};
 
 const FOLDER: &str = "/sys/devices/system/node";
 const TIERS: &str = "/sys/devices/virtual/memory_tiering";
@@ -74,9 +74,8 @@ fn left_out(read: &mut Reader<'_>, index: u32, page_bytes: Option<u64>) -> NumaN
         for name in read.names(&format!("{folder}/hugepages")) {
             let size = name.strip_prefix("hugepages-").and_then(|size| size.strip_suffix("kB"));
             let size = size.and_then(|size| size.parse::<u64>().ok()?.checked_mul(1024));
-            let count = read.number(&format!("{folder}/hugepages/{name}/nr_hugepages"));
-            if let (Some(size_bytes), Some(count)) = (size, count.and_then(|count| u64::try_from(count).ok()))
-            {
+            let count = read.count(&format!("{folder}/hugepages/{name}/nr_hugepages"));
+            if let (Some(size_bytes), Some(count)) = (size, count) {
                 pages.push(PageType { size_bytes, count });
             }
         }
@@ -91,12 +90,6 @@ fn left_out(read: &mut Reader<'_>, index: u32, page_bytes: Option<u64>) -> NumaN
     NumaNode { index, memory_bytes, pages, ..NumaNode::default() }
 }
 
-/// `Node 1 MemTotal:       65536 kB`.
-fn mem_total(meminfo: &str) -> Option<u64> {
-    let (_, value) = meminfo.lines().find_map(|line| line.split_once("MemTotal:"))?;
-    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
 /// Bandwidth and latency of reads, of the processors nearest to the node: class 1 of access is that of processors
 /// alone, class 0, which older kernels have alone, also of devices.
 fn performance(read: &mut Reader<'_>, index: u32) -> (Option<u64>, Option<u64>) {
@@ -107,10 +100,7 @@ fn performance(read: &mut Reader<'_>, index: u32) -> (Option<u64>, Option<u64>) 
     else {
         return (None, None);
     };
-    let mut fact = |name: &str| {
-        let value = read.number(&format!("{folder}/{name}"))?;
-        u64::try_from(value).ok().filter(|value| *value > 0)
-    };
+    let mut fact = |name: &str| read.count(&format!("{folder}/{name}")).filter(|value| *value > 0);
     (fact("read_bandwidth"), fact("read_latency"))
 }
 
