@@ -11,7 +11,7 @@ use std::{
 
 use api::{
     channel::FromServer,
-    ids::NodeId,
+    ids::{NodeId, NodeName},
     run::{RunId, WorkflowId},
     status::{NodeUpdate, Phase},
 };
@@ -92,6 +92,8 @@ pub(crate) struct Conductor {
     pub(crate) settled: Arc<RwLock<()>>,
     /// Runs that a node listed in this session, and whether they are paused, until its list is complete.
     pub(crate) lists: BTreeMap<NodeId, BTreeMap<RunId, bool>>,
+    /// What jobs may use of each node, and of which [`Fleet::inventory_revision`] that is.
+    pub(crate) capacities: BTreeMap<NodeId, (u64, planner::Capacity)>,
 }
 
 impl Conductor {
@@ -126,7 +128,7 @@ impl Conductor {
                 update = updates.recv() => {
                     let turn = self.turn().await;
                     match update {
-                        Ok(update) => self.see_node(update).await,
+                        Ok(update) => self.see_nodes(update, &mut updates).await,
                         Err(broadcast::error::RecvError::Lagged(_)) => self.see_all_nodes().await,
                         Err(broadcast::error::RecvError::Closed) => return,
                     }
@@ -228,8 +230,7 @@ impl Conductor {
 
     fn act(&self, output: Output) {
         for (node, message) in output.tell {
-            // A node that is not there is told when its list of runs shows what it lacks.
-            let _ = self.fleet.tell(node, message);
+            self.fleet.leave(node, message);
         }
         for (workflow, stage, reference) in output.fetch {
             let (images, sender) = (self.images.clone(), self.sender.clone());
@@ -242,13 +243,29 @@ impl Conductor {
         for (node, workflow, run) in output.forget {
             let (results, fleet) = (self.results.clone(), self.fleet.clone());
             tokio::task::spawn_blocking(move || match results.sync_log(workflow, run) {
-                Ok(()) => drop(fleet.tell(node, FromServer::ForgetRuns { runs: vec![run] })),
+                Ok(()) => fleet.leave(node, FromServer::ForgetRuns { runs: vec![run] }),
                 Err(error) => tracing::error!("{}", causes(&error)),
             });
         }
         for workflow in output.changed {
             // Nobody watching is no error.
             let _ = self.changed.send(workflow);
+        }
+    }
+
+    /// Takes an update with those that wait behind it: of each node only the newest matters.
+    async fn see_nodes(&mut self, first: NodeUpdate, updates: &mut broadcast::Receiver<NodeUpdate>) {
+        let mut newest = BTreeMap::from([(first.id, first)]);
+        for _ in 1..MAX_BATCH {
+            match updates.try_recv() {
+                Ok(update) => drop(newest.insert(update.id, update)),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => return self.see_all_nodes().await,
+                // If it was closed, the next look tells.
+                Err(_) => break,
+            }
+        }
+        for update in newest.into_values() {
+            self.see_node(update).await;
         }
     }
 
@@ -259,8 +276,9 @@ impl Conductor {
     }
 
     /// Nodes that were deleted are not among the fleet's updates.
-    fn see_deleted(&self) {
+    fn see_deleted(&mut self) {
         let known: BTreeSet<NodeId> = self.fleet.registered().into_iter().collect();
+        self.capacities.retain(|id, _| known.contains(id));
         let mut engine = self.engine();
         let gone: Vec<NodeId> = engine.node_ids().into_iter().filter(|id| !known.contains(id)).collect();
         for id in gone {
@@ -271,13 +289,7 @@ impl Conductor {
     async fn see_node(&mut self, update: NodeUpdate) {
         let NodeUpdate { id, name, status } = update;
         let is_ready = status.phase == Phase::Ready;
-        let inventory = match self.fleet.inventory(id).await {
-            Ok(inventory) => inventory.unwrap_or_default(),
-            Err(error) => {
-                tracing::error!("the inventory of {name} cannot be read: {}", causes(&error));
-                return;
-            }
-        };
+        let Some(capacity) = self.capacity(id, &name).await else { return };
         let facts = NodeFacts {
             id,
             name,
@@ -285,9 +297,30 @@ impl Conductor {
             is_ready,
             drained: status.drain.map(|drain| drain.reason),
             refuses: status.refuses,
-            capacity: capacity::of(&inventory),
+            capacity,
         };
         self.engine().node_is(facts, clock::now());
+    }
+
+    /// What jobs may use of a node. Its inventory is read only when it is another one: nodes that come and go by the
+    /// thousand must not each be read from the database.
+    async fn capacity(&mut self, id: NodeId, name: &NodeName) -> Option<planner::Capacity> {
+        let revision = self.fleet.inventory_revision(id)?;
+        let known = self.capacities.get(&id).filter(|(seen, _)| *seen == revision);
+        if let Some((_, capacity)) = known {
+            return Some(capacity.clone());
+        }
+        match self.fleet.inventory(id).await {
+            Ok(inventory) => {
+                let capacity = capacity::of(&inventory.unwrap_or_default());
+                self.capacities.insert(id, (revision, capacity.clone()));
+                Some(capacity)
+            }
+            Err(error) => {
+                tracing::error!("the inventory of {name} cannot be read: {}", causes(&error));
+                None
+            }
+        }
     }
 }
 

@@ -148,6 +148,7 @@ impl Controller {
             changed: changed.clone(),
             settled: settled.clone(),
             lists: std::collections::BTreeMap::new(),
+            capacities: std::collections::BTreeMap::new(),
         };
         Ok(Self(Arc::new(Inner {
             engine,

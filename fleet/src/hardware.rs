@@ -57,7 +57,18 @@ impl Fleet {
         self.inner.facts.put(id, Some(Facts::of(inventory)));
         let is_first = !self.change(id, |change| change.entry.life.inventory_known)?.0;
         let news = if changed { news(kept, inventory, is_first) } else { Vec::new() };
-        self.live(id, Event::InventoryStored { changed, news }).await
+        let ((), ticket) = self.change(id, |change| {
+            change.entry.inventories += u64::from(changed);
+            change.live(Event::InventoryStored { changed, news });
+        })?;
+        self.durable(ticket).await
+    }
+
+    /// How often a node's inventory became another one since the server started: while it is the same number,
+    /// [`Self::inventory`] need not be asked again. `None` if it is not registered.
+    #[must_use]
+    pub fn inventory_revision(&self, id: NodeId) -> Option<u64> {
+        self.change(id, |change| change.entry.inventories).ok().map(|(revision, _)| revision)
     }
 
     /// Keeps a topology, unless it is too long.

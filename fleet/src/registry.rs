@@ -90,6 +90,8 @@ pub(crate) struct Entry {
     last_record: Option<(String, Timestamp)>,
     /// Runtime overlays that it should have.
     wanted: Option<Generation>,
+    /// Counts the inventories that were other ones than before, since the server started.
+    pub(crate) inventories: u64,
     pub(crate) session: Session,
     pub(crate) connection: Option<Connection>,
     /// Held by the connection whose frames are dealt with: there is only one at a time.
@@ -106,6 +108,7 @@ impl Entry {
             history: row.history,
             last_record: None,
             wanted: None,
+            inventories: 0,
             session: Session::default(),
             connection: None,
             turn: Arc::default(),
@@ -131,13 +134,30 @@ impl Entry {
         let Some(connection) = &self.connection else {
             return false;
         };
-        let sent = self.session.send(message).map_err(|error| error.to_string()).and_then(|frame| {
-            connection.outgoing.try_send(Outgoing::Frame(frame)).map_err(|error| error.to_string())
-        });
+        let sent = match self.session.send(message) {
+            Ok(frame) => {
+                connection.outgoing.try_send(Outgoing::Frame(frame)).map_err(|error| error.to_string())
+            }
+            Err(error) => {
+                // What cannot be sent again must not be missing from a session that goes on.
+                self.session.end();
+                Err(error.to_string())
+            }
+        };
         if let Err(error) = &sent {
             connection.close(format!("the agent takes no more messages: {error}"));
         }
         sent.is_ok()
+    }
+
+    /// As [`Self::say`], and for an agent that is away it waits for its return: if the session goes on, it is sent then; if
+    /// another begins, the agent tells at once what it has, and what it lacks is said anew.
+    pub(crate) fn leave(&mut self, message: FromServer) {
+        if self.connection.is_some() {
+            self.say(message);
+        } else if self.session.is_begun() && self.session.send(message).is_err() {
+            self.session.end();
+        }
     }
 
     /// Tells the connected agent which runtime overlays it should have, unless it has them or was told.

@@ -60,6 +60,13 @@ impl Fleet {
         self.change(id, |change| change.entry.say(message)).is_ok_and(|(said, _)| said)
     }
 
+    /// Leaves a message for an agent, which gets it now or when its session goes on, perhaps twice. If another session begins
+    /// before it has the message, it never comes, and the agent lists its runs ([`api::channel::FromAgent::Runs`]).
+    pub fn leave(&self, id: NodeId, message: FromServer) {
+        // A node that was forgotten in this moment needs no message.
+        let _ = self.change(id, |change| change.entry.leave(message));
+    }
+
     /// The boot that a node's agent runs in (`/proc/sys/kernel/random/boot_id`), if it ever was connected.
     #[must_use]
     pub fn boot_of(&self, id: NodeId) -> Option<String> {

@@ -37,6 +37,12 @@ impl Session {
         self.begun = true;
     }
 
+    /// It may not be resumed.
+    pub(crate) fn end(&mut self) {
+        self.begun = false;
+        self.unacknowledged.clear();
+    }
+
     /// May this session be resumed?
     pub(crate) fn is_begun(&self) -> bool {
         self.begun
