@@ -21,15 +21,6 @@ pub(crate) enum Lane {
     Vm,
 }
 
-/// A benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Bench {
-    /// From the request to the end of a container, beside crun and runc.
-    Container,
-    /// What a first look at a node's hardware costs it, beside lstopo.
-    Inventory,
-}
-
 /// Started as built: `cargo run` for one package would build its dependencies again, with the features of that one only.
 const VM_TESTS: &str = "target/debug/vm-tests";
 
@@ -70,28 +61,6 @@ pub(crate) fn demo() -> anyhow::Result<()> {
     run(VM_TESTS, &["demo"])
 }
 
-/// Builds what a benchmark needs and runs it. Its last line is `NAME: ratio R (ours A unit, PEER B unit)`.
-///
-/// # Errors
-/// If the build or the benchmark fails.
-pub(crate) fn bench(name: Bench) -> anyhow::Result<()> {
-    match name {
-        Bench::Inventory => {
-            require_root("tap devices")?;
-            run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;
-            agent_build::build(true)?;
-            run(VM_TESTS, &["bench", "inventory"])
-        }
-        Bench::Container => {
-            require_root("the machine's image")?;
-            run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;
-            agent_build::build(true)?;
-            agent_build::build_guest(true)?;
-            run(VM_TESTS, &["bench", "container"])
-        }
-    }
-}
-
 /// Everything that the lanes run: programs, tests, and the static agent.
 fn build() -> anyhow::Result<()> {
     run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;
@@ -123,12 +92,15 @@ fn nextest(filter: &str) -> anyhow::Result<()> {
 }
 
 /// A lane that cannot run fails; it is never skipped.
-fn require_root(what: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Without root; says what it is needed for.
+pub(crate) fn require_root(what: &str) -> anyhow::Result<()> {
     let uid = std::fs::read_to_string("/proc/self/status")?.lines().find_map(|line| {
         line.strip_prefix("Uid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok())
     });
     if uid != Some(0) {
-        bail!("this lane needs root for {what}: run `make test` as root");
+        bail!("this needs root for {what}: run it as root");
     }
     Ok(())
 }

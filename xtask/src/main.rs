@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`.
 
 mod agent_build;
+mod bench;
 mod lanes;
 mod run;
 mod tidy;
@@ -25,11 +26,10 @@ enum Command {
         /// Only this lane.
         lane: Option<lanes::Lane>,
     },
-    /// Measure beside a peer, with optimised programs.
-    Bench {
-        /// What.
-        name: lanes::Bench,
-    },
+    /// Measure beside the peers, with optimised programs.
+    Bench(bench::Bench),
+    /// Install or build the peers of the benchmarks.
+    Peers,
     /// Check what the lints cannot: edges between crates, sizes, paths in documents.
     Tidy,
     /// Build the static substrate binary, target/substrate.
@@ -55,7 +55,8 @@ fn run_command(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo => lanes::demo(),
         Command::Test { lane } => lanes::test(lane),
-        Command::Bench { name } => lanes::bench(name),
+        Command::Bench(wanted) => bench::bench(&wanted),
+        Command::Peers => bench::peers(),
         Command::Tidy => tidy::tidy(),
         Command::Agent { release } => {
             let path = agent_build::build(release)?;

@@ -1,0 +1,51 @@
+//! Where the peers are: `cargo xtask peers` installs most of them, and unpacks what cannot be installed beside another.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::bail;
+
+use crate::places::Places;
+
+/// Debian packages whose versions are told.
+pub(crate) const PACKAGES: [&str; 16] = [
+    "kea-dhcp4-server",
+    "kea-admin",
+    "dnsmasq-base",
+    "tftpd-hpa",
+    "nginx-light",
+    "wrk",
+    "skopeo",
+    "umoci",
+    "cpio",
+    "gzip",
+    "zstd",
+    "crun",
+    "runc",
+    "slurmctld",
+    "parallel",
+    "python3-yaml",
+];
+
+/// Folders of programs that are not always in `PATH`.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// The program of a peer.
+///
+/// # Errors
+/// If it is not there; says what installs it.
+pub(crate) fn program(places: &Places, name: &str) -> anyhow::Result<PathBuf> {
+    let unpacked =
+        ["usr/sbin", "usr/bin"].map(|folder| places.in_workspace("target/peers/atftpd").join(folder));
+    let folders = unpacked.into_iter().chain(FOLDERS.map(PathBuf::from));
+    match folders.map(|folder| folder.join(name)).find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("{name} is not installed: run `cargo xtask peers`"),
+    }
+}
+
+/// Names and versions of what `cargo xtask peers` put under `target/peers`.
+pub(crate) fn unpacked() -> Vec<String> {
+    let Ok(places) = Places::new() else { return Vec::new() };
+    let text = fs::read_to_string(places.in_workspace("target/peers/versions")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,121 @@
+//! Where everything is.
+//!
+//! ```text
+//! target/bench/image/        the OS image of `import`, kept with the hash of its recipe
+//!              data/         other inputs that are made once
+//!              results/      the outcome of each benchmark of the last run, as JSON
+//!              run/          states of both sides that lie on disk   ┐ of one benchmark,
+//! /dev/shm/bedplate-bench-…  those that lie in memory                ┘ cleared by the next
+//! ```
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+
+/// The paths of this checkout.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    workspace: PathBuf,
+    root: PathBuf,
+    memory: PathBuf,
+    mark: String,
+}
+
+impl Places {
+    /// The paths of the checkout that this program was built in.
+    ///
+    /// # Errors
+    /// If it was not built in a workspace.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let workspace =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("bench lies in the workspace")?;
+        let hash = Sha256::digest(workspace.as_os_str().as_encoded_bytes());
+        let mark = format!("{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3]);
+        Ok(Self {
+            workspace: workspace.to_owned(),
+            root: workspace.join("target/bench"),
+            memory: PathBuf::from(format!("/dev/shm/bedplate-bench-{mark}")),
+            mark,
+        })
+    }
+
+    /// Makes sure that this is the only run of this checkout for as long as the result lives.
+    ///
+    /// # Errors
+    /// If another run is under way.
+    pub(crate) fn lock(&self) -> anyhow::Result<File> {
+        fs::create_dir_all(&self.root).with_context(|| format!("cannot make {}", self.root.display()))?;
+        let path = self.root.join("lock");
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        file.try_lock().with_context(|| format!("another run is under way: {} is locked", path.display()))?;
+        Ok(file)
+    }
+
+    /// Removes what a benchmark left, except what is kept, and makes the folders anew.
+    ///
+    /// # Errors
+    /// If a folder cannot be removed or made.
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        self.remove()?;
+        for path in [self.on_disk(""), self.in_memory(""), self.kept("data"), self.kept("results")] {
+            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a benchmark left, except what is kept.
+    ///
+    /// # Errors
+    /// If a folder cannot be removed.
+    pub(crate) fn remove(&self) -> anyhow::Result<()> {
+        remove(&self.on_disk(""))?;
+        remove(&self.in_memory(""))
+    }
+
+    /// Tells namespaces of this checkout from others'.
+    pub(crate) fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// A path of the repository.
+    pub(crate) fn in_workspace(&self, path: &str) -> PathBuf {
+        self.workspace.join(path)
+    }
+
+    /// The optimised `bedplate` program.
+    pub(crate) fn bedplate(&self) -> PathBuf {
+        self.in_workspace("target/release/bedplate")
+    }
+
+    /// A path of what benchmarks keep for the next run.
+    pub(crate) fn kept(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// A path on the disk that the checkout is on.
+    pub(crate) fn on_disk(&self, path: &str) -> PathBuf {
+        self.root.join("run").join(path)
+    }
+
+    /// A path on a file system in memory (tmpfs).
+    pub(crate) fn in_memory(&self, path: &str) -> PathBuf {
+        self.memory.join(path)
+    }
+}
+
+/// Removes a folder with all that is in it, if it is there.
+///
+/// # Errors
+/// If it is there and stays.
+pub(crate) fn remove(folder: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,121 @@
+//! The register: 10,000 nodes with three profiles each. Beside it a YAML file that a script of 30 lines reads, merges and writes
+//! (`register/peer.py`, with libyaml), as site scripts do.
+//!
+//! Both sides are programs started once for each act, and both have made a change durable when they end.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, ensure};
+use bench::outcome::{Better, Outcome, Row};
+use serde_json::Value;
+
+use crate::{
+    clock,
+    frame::Frame,
+    ours::{Ours, Settings},
+    places, process,
+    turns::{self, OURS, Samples, Side},
+};
+
+const NODES: u32 = 10_000;
+
+const RESOLVE: &str = "read the document and resolve all nodes";
+const EDIT: &str = "edit one node";
+const LIST: &str = "list all nodes";
+const ALL: &str = "all three";
+
+/// The peer.
+const SCRIPT: &str = include_str!("register/peer.py");
+
+/// Measures.
+///
+/// # Errors
+/// If the document cannot be written.
+pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::new("register");
+    outcome.rows.push(Row::new(ALL, "s", Better::Lower).headline());
+    outcome.rows.extend([RESOLVE, EDIT, LIST].map(|what| Row::new(what, "s", Better::Lower)));
+    let nodes = frame.size(NODES, NODES / 10);
+    let folder = frame.places.on_disk("register");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let document = document(nodes)?;
+    let (source, script) = (folder.join("cluster.yaml"), folder.join("peer.py"));
+    fs::write(&source, &document).with_context(|| format!("cannot write {}", source.display()))?;
+    fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
+    let sides = vec![
+        Side::new(OURS, |_| ours(frame, &source, nodes)),
+        Side::new("YAML and script", |_| peer(&folder, &document, nodes)),
+    ];
+    turns::take(&mut outcome, frame.size(5, 1), sides);
+    outcome.note(format!(
+        "{nodes} nodes with three profiles each; each act is one command. Ours reads the document into its database, checked, and holds it resolved; the \
+         script reads the file anew for each act. Both sync a change to disk before they end"
+    ));
+    Ok(outcome)
+}
+
+fn ours(frame: &Frame, source: &Path, nodes: u32) -> anyhow::Result<Samples> {
+    let state = frame.places.on_disk("ours");
+    places::remove(&state)?;
+    let server = Ours::start(&frame.places, &state, &Settings::default())?;
+    let source = source.display().to_string();
+    let (_, resolve) = clock::timed(|| server.cli(&["apply", "-f", &source]))?;
+    let (_, edit) = clock::timed(|| server.cli(&["node", "set", "n7", "--tag", "edited=yes"]))?;
+    let (list, listed) = clock::timed(|| server.cli(&["-o", "json", "node", "list"]))?;
+    let list: Vec<Value> = serde_json::from_str(&list).context("the list of nodes")?;
+    ensure!(list.len() == nodes as usize, "{} nodes are listed, {nodes} were declared", list.len());
+    // The same values that the script's merge gives.
+    let explained = server.cli(&["node", "explain", "n7"])?;
+    for value in ["rack7", "console=ttyS0", "quiet", "edited", "10.65.0.7/12"] {
+        ensure!(explained.contains(value), "n7 has no {value}:\n{explained}");
+    }
+    Ok(samples(resolve, edit, listed))
+}
+
+fn peer(folder: &Path, document: &str, nodes: u32) -> anyhow::Result<Samples> {
+    let file = folder.join("peer.yaml");
+    fs::write(&file, document).with_context(|| format!("cannot write {}", file.display()))?;
+    let script = folder.join("peer.py").display().to_string();
+    let file = file.display().to_string();
+    let act = |words: &[&str]| {
+        let arguments = [&[script.as_str(), file.as_str()], words].concat();
+        clock::timed(|| process::run("/usr/bin/python3", &arguments))
+    };
+    let (resolved, resolve) = act(&["resolve"])?;
+    let resolved: Value = serde_json::from_str(&resolved).context("the script's resolved nodes")?;
+    ensure!(resolved.as_object().is_some_and(|all| all.len() == nodes as usize), "nodes are missing");
+    ensure!(resolved["n7"]["tags"]["rack"] == "rack7", "the script has not merged n7: {}", resolved["n7"]);
+    let (_, edit) = act(&["edit", "n7", "edited", "yes"])?;
+    let (list, listed) = act(&["list"])?;
+    ensure!(list.lines().count() == nodes as usize, "the script does not list {nodes} nodes");
+    Ok(samples(resolve, edit, listed))
+}
+
+fn samples(resolve: f64, edit: f64, list: f64) -> Samples {
+    let all = resolve + edit + list;
+    [(RESOLVE, resolve), (EDIT, edit), (LIST, list), (ALL, all)]
+        .map(|(what, s)| (what.to_owned(), s))
+        .to_vec()
+}
+
+/// Profiles that build on each other's lists and maps, and nodes with their own addresses.
+fn document(nodes: u32) -> anyhow::Result<String> {
+    let mut text = "profiles:
+  base: { kernel-args: [console=ttyS0], dns: { servers: [10.64.0.1], search: [cluster.example] }, tags: { site: north } }
+  compute: { kernel-args: [quiet], groups: [compute], tags: { role: compute } }
+  gpu: { kernel-args: [iommu=pt], groups: [gpu], tags: { driver: '570' } }
+nodes:
+"
+    .to_owned();
+    for node in 0..nodes {
+        let (high, low) = (node / 250, node % 250);
+        writeln!(
+            text,
+            "  n{node}: {{ profiles: [base, compute, gpu], interfaces: {{ lan0: {{ mac: '52:54:00:00:{:02x}:{:02x}', address: 10.65.{high}.{low}/12 }} }}, tags: {{ rack: rack{} }} }}",
+            node / 256,
+            node % 256,
+            node / 40 + node % 40
+        )?;
+    }
+    Ok(text)
+}
