@@ -102,6 +102,10 @@ pub enum FromAgent {
         /// Those of them that the node was told to pause.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         paused: Vec<RunId>,
+        /// Workflows that have volumes on the node, all in the last of these messages. The server has those removed that it
+        /// does not run any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        volumes: Vec<WorkflowId>,
         /// `true` in the last of these messages: what was not told is not here.
         complete: bool,
     },

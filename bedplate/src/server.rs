@@ -22,6 +22,7 @@ use access::{Access, AccessError};
 use controller::{Controller, ControllerConfig, ControllerError};
 use fleet::{Fleet, FleetError};
 use provisioner::{OpenError, Provisioner, ServeError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sqlx::{
     SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -127,6 +128,7 @@ pub enum ServerError {
 pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), ServerError> {
     // Already installed is as good as installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    allow_open_files();
     let _lock = lock(&config.state_dir)?;
     let pool = open_database(&config.state_dir.join(DATABASE)).await?;
     let access = Access::open(pool.clone()).await?;
@@ -136,6 +138,16 @@ pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), Ser
     pool.close().await;
     tracing::info!("stopped");
     served
+}
+
+/// Each agent, download and TFTP transfer is an open file, and a shell lets a process have 1,024 where the system would
+/// let it have more (getrlimit(2)).
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!("the server may open {:?} files only: {error}", limit.current);
+    }
 }
 
 async fn serve(

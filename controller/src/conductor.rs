@@ -198,7 +198,7 @@ impl Conductor {
 
     fn hear(&mut self, message: RunMessage, answers: &mut Vec<Answer>) {
         let now = clock::now();
-        let RunMessage { node, runs, paused, complete, list, done } = message;
+        let RunMessage { node, runs, paused, volumes, complete, list, done } = message;
         for report in &runs {
             self.engine().run_told(node, report, now);
         }
@@ -210,6 +210,7 @@ impl Conductor {
             let listed = self.lists.remove(&node).unwrap_or_default();
             let boot = self.fleet.boot_of(node).unwrap_or_default();
             self.engine().runs_listed(node, &boot, &listed, now);
+            self.engine().volumes_listed(node, &volumes);
         }
         answers.push(Answer::Plain(done));
     }

@@ -9,8 +9,8 @@ use api::{
     ids::{Digest, Timestamp},
     image::Artifact,
 };
-use image_store::{OciImage, Platform, Progress, RunConfig};
-use oci_pull::PullOptions;
+use image_store::{OciImage, Progress, RunConfig};
+use oci_pull::{Clients, PullOptions};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,7 @@ pub(crate) struct Fetched {
 pub(crate) struct JobImages {
     blobs: image_store::Store,
     store: SqliteStore,
+    clients: Clients,
     slots: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
@@ -67,7 +68,8 @@ impl JobImages {
         shutdown: CancellationToken,
     ) -> Result<Self, image_store::StoreError> {
         let blobs = image_store::Store::open(state_dir.join("jobs"))?;
-        Ok(Self { blobs, store, slots: Arc::new(Semaphore::new(MAX_CONVERSIONS)), shutdown })
+        let (clients, slots) = (Clients::default(), Arc::new(Semaphore::new(MAX_CONVERSIONS)));
+        Ok(Self { blobs, store, clients, slots, shutdown })
     }
 
     /// Brings an image here. `reference`: `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`. A pull tries again by itself for as long
@@ -78,7 +80,7 @@ impl JobImages {
     pub(crate) async fn fetch(&self, reference: &str, now: Timestamp) -> Result<Fetched, String> {
         let _slot = self.slots.acquire().await.map_err(|error| causes(&error))?;
         let progress = Arc::new(UntilShutdown(self.shutdown.clone()));
-        let options = PullOptions { platform: Platform::default(), ..PullOptions::default() };
+        let options = PullOptions { clients: self.clients.clone(), ..PullOptions::default() };
         let pulled = oci_pull::pull(reference, &options, &self.blobs, progress.clone()).await;
         let image = pulled.map_err(|error| causes(&error))?;
         let kept = self.store.image(image.manifest).await.map_err(|error| causes(&error))?;

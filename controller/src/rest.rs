@@ -10,7 +10,7 @@ mod stream;
 mod usage;
 mod watch;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use access::{Principal, Refusal};
 use api::{
@@ -108,8 +108,11 @@ async fn list(
     let _settled = settled(&controller, "cannot list workflows").await?;
     let mut summaries: Vec<WorkflowSummary> = controller.engine().summaries();
     summaries.retain(is_seen);
-    let known: Vec<WorkflowId> = summaries.iter().map(|summary| summary.id).collect();
-    let finished = controller.0.store.finished(None, MAX_LIMIT).await;
+    let over = summaries.iter().filter(|summary| summary.state.is_ended());
+    let known: BTreeSet<WorkflowId> = over.map(|summary| summary.id).collect();
+    // Some of them the engine still has, until their logs are here.
+    let most = limit.saturating_add(u32::try_from(known.len()).unwrap_or(u32::MAX));
+    let finished = controller.0.store.finished(only_of(&principal), most).await;
     let finished = finished.map_err(|error| Refusal::internal("cannot list workflows", &error))?;
     let finished = finished.iter().map(of_row).filter(|summary| !known.contains(&summary.id));
     summaries.extend(finished.filter(is_seen).take(limit as usize));
@@ -117,7 +120,12 @@ async fn list(
 }
 
 fn may_see(principal: &Principal, owner: &str) -> bool {
-    principal.admin || principal.name == owner
+    only_of(principal).is_none_or(|only| only == owner)
+}
+
+/// Whose workflows a user sees, if not all.
+fn only_of(principal: &Principal) -> Option<&str> {
+    (!principal.admin).then_some(principal.name.as_str())
 }
 
 /// A workflow that is over, in a list.
@@ -205,10 +213,8 @@ async fn named(
     if let Some(summary) = live.iter().find(is_it) {
         return Ok(Some(summary.id));
     }
-    let rows = controller.0.store.finished(None, MAX_LIMIT).await;
-    let rows = rows.map_err(|error| Refusal::internal(title, &error))?;
-    let found = rows.iter().find(|row| row.name == name && may_see(principal, &row.owner.name));
-    Ok(found.map(|row| row.id))
+    let newest = controller.0.store.newest(name, only_of(principal)).await;
+    newest.map_err(|error| Refusal::internal(title, &error))
 }
 
 /// A workflow with its stages.

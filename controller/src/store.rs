@@ -153,12 +153,18 @@ pub enum StoreError {
 pub(crate) trait Store: Send + Sync {
     /// Workflows that are not over, in the order of submission.
     fn unfinished(&self) -> impl Future<Output = Result<Vec<WorkflowRow>, StoreError>> + Send;
-    /// Workflows that are over, newest first, from the place before `before` on.
+    /// Workflows that are over, newest first, of one owner or of all, at most `limit`.
     fn finished(
         &self,
-        before: Option<u64>,
+        owner: Option<&str>,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<WorkflowRow>, StoreError>> + Send;
+    /// The newest workflow of a name, of one owner or of any.
+    fn newest(
+        &self,
+        name: &str,
+        owner: Option<&str>,
+    ) -> impl Future<Output = Result<Option<WorkflowId>, StoreError>> + Send;
     /// Workflows that are over beyond the newest `keep`, at most a thousand.
     fn outdated(&self, keep: u32) -> impl Future<Output = Result<Vec<WorkflowId>, StoreError>> + Send;
     /// One workflow.

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use api::{
     channel::FromServer,
     ids::NodeId,
-    run::{RunId, RunReport, RunUsage},
+    run::{RunId, RunReport, RunUsage, WorkflowId},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -26,6 +26,8 @@ pub struct RunMessage {
     pub runs: Vec<RunReport>,
     /// Those of a list that are paused on the node.
     pub paused: Vec<RunId>,
+    /// Workflows that have volumes on the node; only in the last message of a list.
+    pub volumes: Vec<WorkflowId>,
     /// `true` if no run is on the node but those told in this session up to now; only in the last message of a list.
     pub complete: bool,
     /// `true` if the list begins with a session; `false` if a run went forward.

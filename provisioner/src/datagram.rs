@@ -17,6 +17,10 @@ use nix::{
 };
 use tokio::{io::Interest, net::UdpSocket};
 
+/// What the kernel keeps of packets that the server has not read yet, bytes. A thousand machines that get power at once send
+/// their first packets within a second, and firmware waits 4 s and more before it asks again.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
 /// A packet that came in; its bytes are in the caller's buffer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Received {
@@ -38,6 +42,10 @@ pub(crate) fn open(address: SocketAddrV4, device: Option<&str>) -> io::Result<Ud
     }
     setsockopt(&fd, sockopt::Broadcast, &true)?;
     setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?;
+    // Beyond the limit of the system only with CAP_NET_ADMIN; without it the kernel gives what it allows.
+    if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
+        setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
+    }
     bind(fd.as_raw_fd(), &SockaddrIn::from(address))?;
     UdpSocket::from_std(fd.into())
 }

@@ -10,6 +10,7 @@ use std::{
     io::{self, IoSlice},
     net::{IpAddr, Ipv4Addr, SocketAddrV4},
     ops::Range,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -33,8 +34,9 @@ use crate::{boot_log, datagram};
 /// The port of RFC 1350.
 pub const PORT: u16 = 69;
 
-/// Transfers at once. Beyond it requests are dropped; firmware asks again after some seconds. Bounds open sockets.
-const MAX_TRANSFERS: usize = 512;
+/// Transfers at once. Beyond it requests are dropped; firmware asks again after some seconds. Bounds open sockets: a few
+/// racks that get power together stay below it.
+const MAX_TRANSFERS: usize = 4_096;
 
 /// Most packets and bytes that the kernel cuts from one call (UDP_MAX_SEGMENTS of Linux 6.1; an IPv4 datagram).
 const MAX_SEGMENTS: u64 = 64;
@@ -193,6 +195,7 @@ async fn transfer(
     let size = u64::try_from(file.len()).map_err(io::Error::other)?;
     let mut transfer = Transfer::new(request, size, Instant::now().into_std());
     let mut buffer = [0; MAX_ANSWER_BYTES];
+    let mut alarm = pin!(tokio::time::sleep_until(Instant::now()));
     loop {
         if let Some(transmit) = transfer.poll_transmit() {
             match transmit {
@@ -203,11 +206,16 @@ async fn transfer(
             }
         }
         let Some(deadline) = transfer.poll_timeout() else { return Ok(transfer) };
+        // Each packet moves the deadline on; an alarm that comes too early is cheaper than one set for each packet.
+        let deadline = Instant::from_std(deadline);
+        if alarm.is_elapsed() || deadline < alarm.deadline() {
+            alarm.as_mut().reset(deadline);
+        }
         tokio::select! {
             received = socket.recv(&mut buffer) => {
                 transfer.handle_packet(&buffer[..received?], Instant::now().into_std());
             }
-            () = tokio::time::sleep_until(Instant::from_std(deadline)) => {
+            () = &mut alarm => {
                 transfer.handle_timeout(Instant::now().into_std());
             }
         }

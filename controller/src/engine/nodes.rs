@@ -1,8 +1,11 @@
 //! Nodes as the engine sees them: what they have, whether they are there, and which boot they are in.
 
+use std::collections::BTreeSet;
+
 use api::{
+    channel::FromServer,
     ids::{NodeId, NodeName, Timestamp},
-    run::RunId,
+    run::{RunId, WorkflowId},
     workflow::State,
 };
 
@@ -125,6 +128,15 @@ impl Engine {
         self.fail_homes(now, |home| {
             (home.node == id && home.boot != boot).then(|| format!("{} was rebooted", home.name))
         });
+    }
+
+    /// Workflows that have volumes on a node: what is over was not told to it, or it could not hear.
+    pub(crate) fn volumes_listed(&mut self, node: NodeId, workflows: &[WorkflowId]) {
+        let going: BTreeSet<WorkflowId> =
+            self.flows.values().filter(|flow| flow.row.ended.is_none()).map(|flow| flow.row.id).collect();
+        for &workflow in workflows.iter().filter(|workflow| !going.contains(workflow)) {
+            self.output.say(node, FromServer::RemoveVolumes { workflow });
+        }
     }
 
     /// Fails what needs volumes that are gone.

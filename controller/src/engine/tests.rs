@@ -516,6 +516,20 @@ fn a_node_that_comes_back_goes_on_and_one_that_rebooted_does_not() {
 }
 
 #[test]
+fn volumes_of_what_is_over_are_removed_when_their_node_tells_of_them() {
+    let mut stage = Stage::new(&[(1, 1)]);
+    stage.submit(
+        "version: v4\nvolumes: {d: {}}\njobs: {a: {image: docker://a, command: [x], mounts: {/d: d}}}",
+        1,
+    );
+    let running = stage.engine.summaries()[0].id;
+    let over = WorkflowId(uuid::Uuid::from_u128(99));
+    stage.engine.volumes_listed(node_id(1), &[running, over]);
+    let told = stage.engine.proceed(at(2)).tell;
+    assert_eq!(told, [(node_id(1), FromServer::RemoveVolumes { workflow: over })]);
+}
+
+#[test]
 fn volumes_do_not_outlive_their_node() {
     let mut stage = Stage::new(&[(1, 1)]);
     stage.submit(

@@ -82,7 +82,13 @@ async fn workflows(store: impl Store) {
     store.commit(&[Write::Workflow(Box::new(over.clone()))]).await.unwrap();
     assert_eq!(store.unfinished().await.unwrap(), std::slice::from_ref(&second));
     assert_eq!(store.finished(None, 10).await.unwrap(), std::slice::from_ref(&over));
-    assert_eq!(store.finished(Some(1), 10).await.unwrap(), []);
+    assert_eq!(store.finished(Some("ann"), 10).await.unwrap(), std::slice::from_ref(&over));
+    assert_eq!(store.finished(Some("bob"), 10).await.unwrap(), []);
+    assert_eq!(store.finished(None, 0).await.unwrap(), []);
+    assert_eq!(store.newest(&second.name, None).await.unwrap(), Some(second.id));
+    assert_eq!(store.newest(&second.name, Some("ann")).await.unwrap(), Some(second.id));
+    assert_eq!(store.newest(&second.name, Some("bob")).await.unwrap(), None);
+    assert_eq!(store.newest("another", None).await.unwrap(), None);
     assert_eq!(store.workflow(over.id).await.unwrap(), Some(over.clone()));
     assert_eq!(store.outdated(1).await.unwrap(), []);
     assert_eq!(store.outdated(0).await.unwrap(), [over.id]);

@@ -38,6 +38,7 @@ impl SqliteStore {
         let mut migrator = Migrator::with_migrations(vec![
             step(1, "first", include_str!("../../migrations/0001_first.sql")),
             step(2, "usage and pause", include_str!("../../migrations/0002_usage_and_pause.sql")),
+            step(3, "names", include_str!("../../migrations/0003_names.sql")),
         ]);
         migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
         let migrated = migrator.run(&pool).await;
@@ -205,17 +206,30 @@ impl Store for SqliteStore {
         rows.map_err(failed("read workflows"))?.iter().map(workflow_row).collect()
     }
 
-    async fn finished(&self, before: Option<u64>, limit: u32) -> Result<Vec<WorkflowRow>, StoreError> {
+    async fn finished(&self, owner: Option<&str>, limit: u32) -> Result<Vec<WorkflowRow>, StoreError> {
+        let whose = if owner.is_some() { "owner_name = $2" } else { "$2 IS NULL" };
         let text = format!(
-            "SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NOT NULL AND place < $1
-             ORDER BY place DESC LIMIT $2"
+            "SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NOT NULL AND {whose} ORDER BY place DESC LIMIT $1"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(before.map_or(i64::MAX, signed))
             .bind(i64::from(limit))
+            .bind(owner)
             .fetch_all(&self.pool)
             .await;
         rows.map_err(failed("read workflows"))?.iter().map(workflow_row).collect()
+    }
+
+    async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id FROM controller_workflows WHERE name = $1 AND ($2 IS NULL OR owner_name = $2)
+             ORDER BY place DESC LIMIT 1",
+        )
+        .bind(name)
+        .bind(owner)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("read workflows"))?;
+        row.map(|row| Reader { row: &row, subject: "a workflow" }.parsed("id")).transpose()
     }
 
     async fn outdated(&self, keep: u32) -> Result<Vec<WorkflowId>, StoreError> {

@@ -50,6 +50,10 @@ const TELL_AGAIN_SECONDS: i64 = 60;
 /// Longest reason in a close frame, bytes (RFC 6455, section 5.5: 125 with the code).
 const MAX_REASON_BYTES: usize = 120;
 
+/// Bytes that a connection reads at once; each connected agent holds a buffer of it. Nearly all frames are shorter, and a
+/// longer one takes more reads.
+const READ_BUFFER_BYTES: usize = 8 << 10;
+
 /// `GET /node/v1/channel`.
 pub(super) async fn upgrade(
     State(port): State<Arc<Port>>,
@@ -57,6 +61,7 @@ pub(super) async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
         .on_upgrade(move |socket| run(port, node, socket))
@@ -351,14 +356,18 @@ impl Channel {
                 let ticket = self.overlays_applied(generation, written, removed, error)?;
                 fleet.durable(ticket).await?;
             }
-            FromAgent::Runs { runs, paused, complete } => {
+            FromAgent::Runs { runs, paused, volumes, complete } => {
                 let node = self.node.id;
-                fleet.runs_told(|done| RunMessage { node, runs, paused, complete, list: true, done }).await;
+                let message = |done| RunMessage { node, runs, paused, volumes, complete, list: true, done };
+                fleet.runs_told(message).await;
             }
             FromAgent::Run { report } => {
-                let (node, runs, paused) = (self.node.id, vec![report], Vec::new());
-                let message = |done| RunMessage { node, runs, paused, complete: false, list: false, done };
-                fleet.runs_told(message).await;
+                let (node, runs) = (self.node.id, vec![report]);
+                let (paused, volumes) = (Vec::new(), Vec::new());
+                let (complete, list) = (false, false);
+                fleet
+                    .runs_told(|done| RunMessage { node, runs, paused, volumes, complete, list, done })
+                    .await;
             }
             FromAgent::Refusing { reason } => fleet.live(self.node.id, Event::Refuses { reason }).await?,
             FromAgent::UpgradeFailed { why } => {

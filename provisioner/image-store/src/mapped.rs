@@ -1,7 +1,15 @@
 //! A blob mapped into memory: the one home of `unsafe` in this crate. Made by [`crate::Store::map`].
 #![allow(unsafe_code)]
 
-use std::{fmt, fs::File, io, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    fs::File,
+    io,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use api::ids::Digest;
 
 /// The bytes of an immutable blob. Cheap to clone; `AsRef<[u8]> + Send + Sync + 'static`, so that
 /// `bytes::Bytes::from_owner` takes it. Stays readable after the blob was removed from the store.
@@ -13,12 +21,33 @@ impl Mapped {
     ///
     /// # Errors
     /// What `mmap(2)` says.
-    pub(crate) fn of(file: &File) -> io::Result<Self> {
+    fn of(file: &File) -> io::Result<Self> {
         // SAFETY: the file is a published blob of the store. Blobs are written under another name, renamed into place
         // with mode 0444 and never written or truncated again (removal unlinks them), so the mapping cannot change
         // or shrink beneath the slice.
         let map = unsafe { memmap2::Mmap::map(file) }?;
         Ok(Self(Arc::new(map)))
+    }
+}
+
+/// What is mapped now. All who read a blob at once share one mapping: the kernel enters its pages for the first of them only.
+#[derive(Debug, Default)]
+pub(crate) struct Mappings(Mutex<HashMap<Digest, Weak<memmap2::Mmap>>>);
+
+impl Mappings {
+    /// The blob of this digest, which is `file`.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says.
+    pub(crate) fn of(&self, digest: &Digest, file: &File) -> io::Result<Mapped> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(map) = shared.get(digest).and_then(Weak::upgrade) {
+            return Ok(Mapped(map));
+        }
+        shared.retain(|_, map| map.strong_count() > 0);
+        let mapped = Mapped::of(file)?;
+        shared.insert(*digest, Arc::downgrade(&mapped.0));
+        Ok(mapped)
     }
 }
 

@@ -27,7 +27,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
 pub use self::{blob_writer::BlobWriter, error::StoreError};
-use crate::mapped::Mapped;
+use crate::mapped::{Mapped, Mappings};
 
 /// Unit of copying and hashing, bytes: large enough that system calls do not count, small enough for a CPU cache.
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
@@ -41,6 +41,7 @@ pub struct Store {
     root: Arc<Path>,
     /// Counts temporary files of this process, so that their names differ.
     temporaries: Arc<AtomicU64>,
+    mappings: Arc<Mappings>,
 }
 
 impl Store {
@@ -57,7 +58,7 @@ impl Store {
                 .create(&folder)
                 .map_err(|source| StoreError::Io { operation: "make folder", path: folder, source })?;
         }
-        let store = Self { root: root.into(), temporaries: Arc::default() };
+        let store = Self { root: root.into(), temporaries: Arc::default(), mappings: Arc::default() };
         store.sweep()?;
         Ok(store)
     }
@@ -105,7 +106,7 @@ impl Store {
     /// [`StoreError::Missing`], [`StoreError::Io`].
     pub fn map(&self, digest: &Digest) -> Result<Mapped, StoreError> {
         let file = self.reader(digest)?;
-        Mapped::of(&file).map_err(|source| StoreError::Io {
+        self.mappings.of(digest, &file).map_err(|source| StoreError::Io {
             operation: "map into memory",
             path: self.path(digest),
             source,

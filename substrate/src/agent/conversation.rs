@@ -380,7 +380,7 @@ fn order_of(message: &FromServer) -> Option<Order> {
 }
 
 /// The messages that tell all runs; at least one.
-fn list_of(Listed { reports, paused }: Listed) -> Vec<FromAgent> {
+fn list_of(Listed { reports, paused, mut volumes }: Listed) -> Vec<FromAgent> {
     let last = reports.len().div_ceil(MAX_RUNS_PER_MESSAGE).max(1);
     let mut reports = reports.into_iter();
     (1..=last)
@@ -388,7 +388,9 @@ fn list_of(Listed { reports, paused }: Listed) -> Vec<FromAgent> {
             let runs: Vec<RunReport> = reports.by_ref().take(MAX_RUNS_PER_MESSAGE).collect();
             let is_told = |run: &&RunId| runs.iter().any(|report| report.run == **run);
             let paused = paused.iter().filter(is_told).copied().collect();
-            FromAgent::Runs { runs, paused, complete: number == last }
+            let complete = number == last;
+            let volumes = if complete { std::mem::take(&mut volumes) } else { Vec::new() };
+            FromAgent::Runs { runs, paused, volumes, complete }
         })
         .collect()
 }

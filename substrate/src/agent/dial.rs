@@ -14,6 +14,9 @@ use tokio_tungstenite::{
 /// Time from the first packet to the open WebSocket. A server that shakes 10,000 hands at once may need seconds.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 
+/// Bytes that the channel reads at once: nearly all frames are shorter, and the buffer stays for as long as the agent.
+const READ_BUFFER_BYTES: usize = 8 << 10;
+
 /// A WebSocket over TLS over TCP.
 pub type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -89,6 +92,7 @@ async fn open(
 /// Limits of what a server can make this node hold.
 pub(crate) fn limits() -> WebSocketConfig {
     WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
 }

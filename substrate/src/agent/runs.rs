@@ -50,7 +50,7 @@ use std::{
 
 use api::{
     channel::FromAgent,
-    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunSpec, RunState, RunUsage},
+    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunSpec, RunState, RunUsage, WorkflowId},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -106,6 +106,8 @@ pub struct Listed {
     pub reports: Vec<RunReport>,
     /// Those that were told to stand still.
     pub paused: Vec<RunId>,
+    /// Workflows that have volumes here.
+    pub volumes: Vec<WorkflowId>,
 }
 
 /// Where everything lies: fixed paths on a node, folders in tests.
@@ -309,7 +311,7 @@ impl<C: Containers> Keeper<C> {
 
     fn list(&mut self) -> Listed {
         let paused = self.held.iter().filter(|(_, held)| held.folder.is_paused()).map(|(run, _)| *run);
-        Listed { paused: paused.collect(), reports: self.core.list() }
+        Listed { paused: paused.collect(), reports: self.core.list(), volumes: self.node.volumes.workflows() }
     }
 
     /// Reads what runs use. It is for people who look, so what nobody fetches is dropped.

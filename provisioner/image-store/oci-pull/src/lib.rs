@@ -5,6 +5,7 @@
 //! streamed to disk. A broken transfer goes on where it stopped, in the same pull or in the next one. Digests and
 //! sizes are checked by the store, not by the registry's word.
 
+mod clients;
 mod credentials;
 mod error;
 mod layers;
@@ -16,25 +17,14 @@ use image_store::{
     OciImage, Platform, Progress, Store,
     oci::{Document, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, choose, describe, digest_of, put_document},
 };
-use oci_client::{
-    Client, Reference,
-    client::{ClientConfig, ClientProtocol},
-    errors::OciDistributionError,
-    manifest,
-    secrets::RegistryAuth,
-};
+use oci_client::{Client, Reference, errors::OciDistributionError, manifest, secrets::RegistryAuth};
 
+pub use clients::Clients;
 pub use credentials::usual_credential_files;
 pub use error::PullError;
 
 /// Layers that are transferred at the same time. More gained 2 % on loopback and asks more of a registry.
 pub const PARALLEL_LAYERS: usize = 4;
-
-/// How long a connection may take to open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a registry may send nothing in the middle of an answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Tags that an error about an unknown tag lists.
 const MAX_TAGS_LISTED: usize = 20;
@@ -77,6 +67,8 @@ pub struct PullOptions {
     pub credential_files: Vec<PathBuf>,
     /// What to do when the connection breaks.
     pub retry: Retry,
+    /// Where the registry's client is kept for the next pull; clones of one [`Clients`] share them.
+    pub clients: Clients,
 }
 
 impl Default for PullOptions {
@@ -86,6 +78,7 @@ impl Default for PullOptions {
             insecure: false,
             credential_files: usual_credential_files(),
             retry: Retry::default(),
+            clients: Clients::default(),
         }
     }
 }
@@ -130,14 +123,7 @@ impl Source {
         let registry = reference.resolve_registry().to_owned();
         let plain = options.insecure || is_loopback(&registry);
         let auth = credentials::find(&options.credential_files, &reference)?;
-        let config = ClientConfig {
-            protocol: ClientProtocol::HttpsExcept(if plain { vec![registry] } else { Vec::new() }),
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(READ_TIMEOUT),
-            user_agent: concat!("bedplate/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        };
-        let client = Client::try_from(config).map_err(|e| PullError::Client(Box::new(e)))?;
+        let client = options.clients.of(&registry, &auth, plain)?;
         Ok(Self { client, reference, auth, retry: options.retry })
     }
 

@@ -114,7 +114,7 @@ fn keeper() -> (mpsc::Sender<Request>, mpsc::Receiver<Order>, watch::Sender<Vec<
                     done.send(()).unwrap();
                 }
                 Request::List(list) => {
-                    let listed = Listed { reports: holds.borrow().clone(), paused: Vec::new() };
+                    let listed = Listed { reports: holds.borrow().clone(), ..Listed::default() };
                     list.send(listed).unwrap();
                 }
                 Request::Usage(runs) => panic!("{runs:?}"),
@@ -181,7 +181,12 @@ fn no_runs(seq: u64, ack: u64) -> Frame<FromAgent> {
     Frame {
         seq,
         ack,
-        message: Some(FromAgent::Runs { runs: Vec::new(), paused: Vec::new(), complete: true }),
+        message: Some(FromAgent::Runs {
+            runs: Vec::new(),
+            paused: Vec::new(),
+            volumes: Vec::new(),
+            complete: true,
+        }),
     }
 }
 

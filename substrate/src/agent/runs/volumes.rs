@@ -211,6 +211,13 @@ impl Volumes {
         linux::mount::available_bytes(&self.folder).unwrap_or(u64::MAX)
     }
 
+    /// Workflows that have volumes here, as far as their folder can be read.
+    #[must_use]
+    pub fn workflows(&self) -> Vec<WorkflowId> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
     /// Deletes all volumes of a workflow: out of sight at once, off the disk soon, also after a restart of the agent.
     pub fn remove(&self, workflow: WorkflowId) {
         let (from, to) =

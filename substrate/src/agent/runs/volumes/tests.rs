@@ -45,6 +45,17 @@ fn a_file_goes_in_and_comes_out() {
     assert!(path.join("in/deep/er.txt").exists());
 }
 
+#[tokio::test]
+async fn workflows_with_volumes_are_told_until_they_are_removed() {
+    let (_place, volumes, path) = rig();
+    assert_eq!(volumes.workflows(), [workflow()]);
+    let own_folder = path.parent().unwrap().parent().unwrap();
+    fs::create_dir(own_folder.join("something else")).unwrap();
+    volumes.remove(workflow());
+    assert_eq!(volumes.workflows(), []);
+    assert_eq!(Volumes::new("/nonexistent".into()).workflows(), []);
+}
+
 #[test]
 fn no_link_is_followed_and_no_path_leads_out() {
     let (place, volumes, path) = rig();
