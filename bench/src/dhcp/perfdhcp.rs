@@ -78,3 +78,47 @@ pub(super) fn parse(text: &str) -> Option<Exchanges> {
         acks: field(second, "received packets:")?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPTURED: &str = "Running: perfdhcp -4 -l c0 -r 10 -R 300 -p 2 -d 2 -W 100000 10.64.0.1
+Scenario: basic.
+Multi-thread mode enabled.
+***Rate statistics***
+Rate: 9.04659 4-way exchanges/second, expected rate: 10
+
+***Malformed Packets***
+Malformed packets: 0
+***Statistics for: DISCOVER-OFFER***
+sent packets: 20
+received packets: 19
+drops: 1
+drops ratio: 5 %
+orphans: 0
+
+min delay: 0.166 ms
+
+***Statistics for: REQUEST-ACK***
+sent packets: 19
+received packets: 18
+drops: 1
+drops ratio: 5.263 %
+";
+
+    #[test]
+    fn packets_are_counted_from_its_report() {
+        let exchanges = parse(CAPTURED).unwrap();
+        assert_eq!(exchanges, Exchanges { discovers: 20, offers: 19, requests: 19, acks: 18 });
+        assert!(!exchanges.is_complete());
+        assert_eq!(exchanges.acks_per_second(2), 9.0);
+        assert!(parse("perfdhcp: cannot bind").is_none());
+    }
+
+    #[test]
+    fn nothing_sent_is_not_complete() {
+        assert!(!Exchanges { discovers: 0, offers: 0, requests: 0, acks: 0 }.is_complete());
+        assert!(Exchanges { discovers: 2, offers: 2, requests: 2, acks: 2 }.is_complete());
+    }
+}
