@@ -1,3 +1,3 @@
 //! What the tests of this crate share with whoever wants a cluster without machines.
 
-pub mod simulated_node;
+pub use sim_cluster::simulated_node;

@@ -7,8 +7,6 @@
 
 #[path = "sim/cluster.rs"]
 mod cluster;
-#[path = "sim/image.rs"]
-mod image;
 #[path = "sim/streams.rs"]
 mod streams;
 #[path = "sim/workflows.rs"]
@@ -21,7 +19,7 @@ use api::{
     status::{NodeUpdate, Phase, Severity},
 };
 use futures_util::future::try_join_all;
-use vm_tests::simulated_node::Agent;
+use sim_cluster::simulated_node::Agent;
 
 use cluster::{Cluster, in_namespace, name};
 
@@ -39,7 +37,7 @@ fn many_nodes_become_ready_in_the_right_order() {
         });
         let booted = try_join_all(booting).await?;
         let hostname = &booted[6].boot_overlays["/etc/hostname"];
-        assert_eq!(*hostname, image::digest(b"n7\n"));
+        assert_eq!(*hostname, sim_cluster::image::digest(b"n7\n"));
         let agents: Vec<Agent> = booted.into_iter().map(|booted| booted.start_agent()).collect();
 
         let mut seen: BTreeMap<NodeName, Vec<Phase>> = BTreeMap::new();

@@ -23,9 +23,11 @@ use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use vm_tests::simulated_node::{Agent, SimulatedNode};
+use sim_cluster::{
+    image,
+    simulated_node::{Agent, SimulatedNode},
+};
 
-use crate::image;
 
 /// The server's address; nodes have further ones of its network.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -113,7 +115,7 @@ impl Cluster {
 
     async fn import(&self) -> anyhow::Result<()> {
         let layout = self.folder.path().join("layout");
-        image::write_layout(&layout)?;
+        image::write_layout(&layout, 0)?;
         let source = format!("oci:{}:1", layout.display());
         let import = ImportImage { source, name: Some("tiny".parse()?), insecure: false };
         let operation = self.client.import(&import).await?;

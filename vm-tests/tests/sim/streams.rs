@@ -8,7 +8,7 @@ use api::{
 };
 use client::{Client, ClientError, Line, StreamOf};
 use stream_line::Event;
-use vm_tests::simulated_node::Agent;
+use sim_cluster::simulated_node::Agent;
 
 use crate::{
     cluster::{Cluster, in_namespace},

@@ -10,7 +10,7 @@ use api::{
     workflow::{StartWorkflow, State, Workflow},
 };
 use client::{Client, ClientError, LogOf};
-use vm_tests::simulated_node::Agent;
+use sim_cluster::simulated_node::Agent;
 
 use crate::cluster::{Cluster, IMAGE, in_namespace};
 

@@ -16,6 +16,7 @@ const TOPS: &[&str] = &[
     "overlays",
     "ipxe",
     "images",
+    "sim-cluster",
     "vm-tests",
     "xtask",
     "docs",

@@ -27,7 +27,8 @@ const CRATES: &[(&str, u8, &[&str])] = &[
     ("substrate", 2, &["stream-line"]),
     ("bedplate", 3, &[]),
     ("bench", 3, &[]),
-    ("vm-tests", 3, &["bedplate", "bench"]),
+    ("sim-cluster", 3, &[]),
+    ("vm-tests", 3, &["bedplate", "bench", "sim-cluster"]),
     ("guest", 3, &[]),
     ("xtask", 3, &[]),
 ];

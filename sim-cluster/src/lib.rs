@@ -1,0 +1,37 @@
+//! A simulated cluster: nodes without machines, by the thousand in one process, against the real server.
+//!
+//! `cargo xtask sim-boot` and `cargo xtask sim-cluster` start `main.rs`; `vm-tests/tests/sim.rs` uses [`simulated_node`] and
+//! [`image`] alone, with a server in its own process.
+//!
+//! ```text
+//!   namespace of the nodes                      namespace of the server
+//!   ┌──────────────────────────┐  veth pair   ┌─────────────────────────────┐
+//!   │ this process: N nodes,   │◄────────────►│ bedplate server             │
+//!   │ each at its own address  │              │ registry (served by us)     │
+//!   └──────────────────────────┘              └─────────────────────────────┘
+//! ```
+//!
+//! | module | is |
+//! |---|---|
+//! | [`boot`] | all nodes powered on at once, until the server calls each ready |
+//! | [`work`] | all nodes at work, with faults if wanted, and the account at the end |
+//! | [`simulated_node`] | one node: what a machine fetches and says, from its boot script on |
+//! | `pxe` | what its firmware says before that: DHCP and TFTP |
+//! | `site`, `server`, `network`, `registry`, [`image`] | what nodes need around them |
+//! | `journal` | what nodes really did, to hold the server's word against |
+//! | `figures`, `dice`, `process`, `report` | percentiles, seeded chance, children, the terminal |
+
+pub mod boot;
+mod dice;
+mod figures;
+pub mod image;
+mod journal;
+mod network;
+mod process;
+mod pxe;
+mod registry;
+pub mod report;
+mod server;
+pub mod simulated_node;
+mod site;
+pub mod work;

@@ -1,0 +1,58 @@
+//! The program `sim-cluster`: `boot` is started by `cargo xtask sim-boot`, `work` by `cargo xtask sim-cluster`. It needs root, and
+//! the program `bedplate` beside it.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sim_cluster::{boot, report::complain, work};
+
+#[derive(Debug, Parser)]
+#[command(name = "sim-cluster", about = "Simulated nodes against the real server")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Power so many machines on at once, and wait until each is ready.
+    Boot {
+        /// How many.
+        #[arg(long, default_value_t = 1_000)]
+        nodes: u32,
+        /// Of the machines' chance.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Let so many nodes work on so many tasks, and draw up the account.
+    Work {
+        /// How many nodes.
+        #[arg(long, default_value_t = 2_000)]
+        nodes: u32,
+        /// How many tasks, in arrays of some hundred.
+        #[arg(long, default_value_t = 100_000)]
+        tasks: u32,
+        /// Cut connections, kill agents, cut the power of nodes, kill the server.
+        #[arg(long)]
+        faults: bool,
+        /// Of the faults' chance.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Boot { nodes, seed } => boot::run(nodes, seed),
+        Command::Work { nodes, tasks, faults, seed } => {
+            work::run(&work::Options { nodes, tasks, faults, seed })
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format!("sim-cluster: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

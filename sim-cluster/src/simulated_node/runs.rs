@@ -1,0 +1,367 @@
+//! The runs of a simulated node. What is held, and what an order does to it, are the substrate's own rules
+//! ([`substrate::agent::runs::state`]); only the work is pretended.
+//!
+//! The keeper outlives the agent, as a node's containers and folders do: a new agent finds all runs again. It ends with
+//! the node's power. A job's command says how it goes:
+//!
+//! | command | does |
+//! |---|---|
+//! | `/bin/sleep N` | ends with 0 after N hundredths of a second |
+//! | `exit N` | ends with N |
+//! | `oom` | reaches its memory limit |
+//! | `hang` | runs until it is stopped or its timeout comes |
+//! | `work LEAST MOST` | ends with 0 after LEAST to MOST milliseconds, and writes nothing |
+//! | `flaky PERCENT LEAST MOST` | likewise; of a hundred attempts so many end with 1 |
+//! | `talk LINES LEAST MOST` | likewise, with 0; writes `SUBJECT line N` so often |
+//!
+//! Every other command ends with 0 at once, and so do volumes and transfers. Where nothing else is said, a run's log is one
+//! line, subject and command; a file for the client holds `file of RUN`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use api::{
+    channel::FromAgent,
+    ids::{NodeName, Timestamp},
+    run::{
+        Destination, LiveUsage, LogTaken, MAX_RUNS_PER_MESSAGE, Outcome, RunEnd, RunId, RunReport, RunSpec,
+        RunState, RunUsage, Usage, Work, WorkflowId,
+    },
+};
+use substrate::{
+    agent::runs::{
+        Listed, Order, Request,
+        state::{Core, Effect},
+    },
+    clock,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{AbortHandle, JoinSet},
+    time::sleep,
+};
+
+use super::{agent::AgentState, port::FleetPort};
+use crate::{
+    dice::Dice,
+    journal::{Entry, Journal},
+};
+
+/// States that wait for the keeper. A run waits when it is full.
+const MAX_WAITING: usize = 64;
+
+/// Answers about usage that wait for a slow channel.
+const MAX_USAGES: usize = 8;
+
+/// Pause before bytes are offered again to a server that does not take them.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// An agent that has just started, as the keeper sees it.
+#[derive(Debug)]
+pub(super) struct AgentSide {
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) outbox: mpsc::Sender<FromAgent>,
+}
+
+/// All runs of the node. Dropped, they vanish as with a power cut.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    core: Core,
+    held: BTreeMap<RunId, Held>,
+    /// Workflows that have volumes here.
+    volumes: BTreeSet<WorkflowId>,
+    surroundings: Surroundings,
+    seen: watch::Sender<AgentState>,
+    reported: mpsc::Receiver<RunReport>,
+    lives: JoinSet<()>,
+    usages: VecDeque<FromAgent>,
+}
+
+/// What every life needs.
+#[derive(Debug, Clone)]
+struct Surroundings {
+    node: NodeName,
+    boot: Arc<str>,
+    port: FleetPort,
+    journal: Arc<Journal>,
+    reports: mpsc::Sender<RunReport>,
+}
+
+#[derive(Debug)]
+struct Held {
+    state: RunState,
+    is_job: bool,
+    /// Why it shall end.
+    stop: watch::Sender<Option<String>>,
+    /// It stands still.
+    paused: watch::Sender<bool>,
+    life: AbortHandle,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.life.abort();
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(
+        node: NodeName,
+        boot: Arc<str>,
+        port: FleetPort,
+        journal: Arc<Journal>,
+        seen: watch::Sender<AgentState>,
+    ) -> Self {
+        let (reports, reported) = mpsc::channel(MAX_WAITING);
+        Self {
+            core: Core::default(),
+            held: BTreeMap::new(),
+            volumes: BTreeSet::new(),
+            surroundings: Surroundings { node, boot, port, journal, reports },
+            seen,
+            reported,
+            lives: JoinSet::new(),
+            usages: VecDeque::new(),
+        }
+    }
+
+    /// Keeps the runs for one agent after the other.
+    pub(super) async fn keep(mut self, mut agents: mpsc::Receiver<AgentSide>) {
+        let Some(mut side) = agents.recv().await else { return };
+        loop {
+            let agent = tokio::select! {
+                agent = agents.recv() => agent,
+                Some(request) = side.requests.recv() => {
+                    self.answer(request);
+                    continue;
+                }
+                Some(report) = self.reported.recv() => {
+                    self.heard(report);
+                    continue;
+                }
+                Ok(permit) = side.outbox.reserve(), if self.has_words() => {
+                    if let Some(message) = self.core.take_unsaid().or_else(|| self.usages.pop_front()) {
+                        permit.send(message);
+                    }
+                    continue;
+                }
+                Some(_) = self.lives.join_next(), if !self.lives.is_empty() => continue,
+            };
+            let Some(agent) = agent else { return };
+            side = agent;
+            self.adopt();
+        }
+    }
+
+    fn has_words(&self) -> bool {
+        self.core.has_unsaid() || !self.usages.is_empty()
+    }
+
+    /// A new agent finds what is on disk, and knows nothing of what its predecessor wanted to say.
+    fn adopt(&mut self) {
+        self.core = Core::default();
+        self.usages.clear();
+        for (run, held) in &self.held {
+            self.core.adopt(*run, held.state.clone());
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Order(order, done) => {
+                self.obey(order);
+                // The conversation may be gone.
+                let _ = done.send(());
+            }
+            Request::List(list) => {
+                let paused = self.held.iter().filter(|(_, held)| *held.paused.borrow()).map(|(run, _)| *run);
+                let volumes = self.volumes.iter().copied().collect();
+                let _ = list.send(Listed { paused: paused.collect(), reports: self.core.list(), volumes });
+            }
+            Request::Usage(runs) => self.measure(&runs),
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        for effect in self.core.order(order, clock::now()) {
+            match effect {
+                Effect::Accept(spec) => self.begin(*spec),
+                Effect::Stop { run, why, .. } => {
+                    if let Some(held) = self.held.get(&run) {
+                        held.stop.send_replace(Some(why));
+                    }
+                }
+                Effect::Pause { run, paused } => {
+                    if let Some(held) = self.held.get(&run) {
+                        held.paused.send_replace(paused);
+                    }
+                }
+                Effect::Delete(run) => drop(self.held.remove(&run)),
+                Effect::RemoveVolumes(workflow) => {
+                    self.volumes.remove(&workflow);
+                    self.seen.send_modify(|state| state.volumes_removed += 1);
+                }
+            }
+        }
+        self.seen.send_modify(|state| state.held = self.held.len());
+    }
+
+    fn begin(&mut self, spec: RunSpec) {
+        let (run, subject) = (spec.run, spec.subject.clone());
+        let (stop, stopped) = watch::channel(None);
+        let (paused, pauses) = watch::channel(false);
+        let is_job = matches!(spec.work, Work::Job(_));
+        if matches!(spec.work, Work::Volume { .. }) {
+            self.volumes.insert(spec.workflow);
+        }
+        let surroundings = self.surroundings.clone();
+        let life = self.lives.spawn(async move {
+            if let Err(error) = live(spec, (stopped, pauses), surroundings).await {
+                tracing::debug!("simulated run {run}: {error:#}");
+            }
+        });
+        self.held.insert(run, Held { state: RunState::Preparing {}, is_job, stop, paused, life });
+        self.seen.send_modify(|state| state.started.push(subject));
+    }
+
+    /// A run has come to its next state.
+    fn heard(&mut self, report: RunReport) {
+        if let Some(held) = self.held.get_mut(&report.run) {
+            held.state = report.state.clone();
+        }
+        self.core.advanced(report);
+        let is_running = |held: &&Held| held.is_job && matches!(held.state, RunState::Running { .. });
+        let running = self.held.values().filter(is_running).count();
+        self.seen.send_if_modified(|state| {
+            let more = running > state.most_jobs;
+            state.most_jobs = state.most_jobs.max(running);
+            more
+        });
+    }
+
+    /// What runs use: the same of each that runs.
+    fn measure(&mut self, runs: &[RunId]) {
+        let usage = |run: &RunId| {
+            let runs = self.held.get(run).is_some_and(|held| matches!(held.state, RunState::Running { .. }));
+            let usage = LiveUsage { total: total(), memory_bytes: 1 << 19, processes: 1 };
+            RunUsage { run: *run, usage: runs.then_some(usage) }
+        };
+        let runs = runs.iter().take(MAX_RUNS_PER_MESSAGE).map(usage).collect();
+        if self.usages.len() < MAX_USAGES {
+            self.usages.push_back(FromAgent::Usage { runs });
+        }
+    }
+}
+
+async fn live(
+    spec: RunSpec,
+    (mut stopped, mut pauses): (watch::Receiver<Option<String>>, watch::Receiver<bool>),
+    Surroundings { node, boot, port, journal, reports }: Surroundings,
+) -> anyhow::Result<()> {
+    let (run, started) = (spec.run, clock::now());
+    let (workflow, subject) = (spec.workflow, spec.subject.clone());
+    let (began, ended) = (started, started);
+    let open = journal.begin(Entry { run, workflow, subject, node, boot, began, ended, outcome: None });
+    reports.send(RunReport { run, state: RunState::Running { started } }).await?;
+    let work = async {
+        if let Work::Egress { destination: Destination::Client {}, .. } = spec.work {
+            put_file(&port, run).await;
+        }
+        let outcome = outcome(&spec).await;
+        // What stands still does not end. Nobody who could tell is left only when the node is gone.
+        let _ = pauses.wait_for(|paused| !paused).await;
+        outcome
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = sleep(Duration::from_secs(spec.timeout_seconds)) => Outcome::TimedOut { seconds: spec.timeout_seconds },
+        why = async { stopped.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) } => {
+            Outcome::Stopped { why: why.unwrap_or_default() }
+        }
+    };
+    open.end(outcome.clone());
+    let log = log(&spec);
+    let state = state_of_end(started, outcome, log.len() as u64);
+    reports.send(RunReport { run, state }).await?;
+    while let Err(error) = post_log(&port, run, &log).await {
+        tracing::debug!("simulated log of {run}: {error:#}");
+        sleep(RETRY).await;
+    }
+    Ok(())
+}
+
+/// How the work goes by itself.
+async fn outcome(spec: &RunSpec) -> Outcome {
+    let Work::Job(job) = &spec.work else { return Outcome::Exited { code: 0 } };
+    let word = |place: usize| job.command.get(place).map_or("", String::as_str);
+    let number = |place: usize| word(place).parse::<u32>().unwrap_or(0);
+    let (high, low) = spec.run.0.as_u64_pair();
+    let mut dice = Dice::new(high, low);
+    let mut pause = |least: u32, most: u32| {
+        let millis = u64::from(least) + dice.below(u64::from(most.saturating_sub(least)) + 1);
+        Duration::from_millis(millis)
+    };
+    match word(0) {
+        "/bin/sleep" | "sleep" => sleep(Duration::from_millis(u64::from(number(1)) * 10)).await,
+        "exit" => return Outcome::Exited { code: number(1).cast_signed() },
+        "oom" => return Outcome::OutOfMemory { limit_bytes: job.memory_bytes },
+        "hang" => std::future::pending().await,
+        "work" => sleep(pause(number(1), number(2))).await,
+        "talk" => sleep(pause(number(2), number(3))).await,
+        "flaky" => {
+            sleep(pause(number(2), number(3))).await;
+            let fails = dice.below(100) < number(1).into();
+            return Outcome::Exited { code: i32::from(fails) };
+        }
+        _ => {}
+    }
+    Outcome::Exited { code: 0 }
+}
+
+fn log(spec: &RunSpec) -> Vec<u8> {
+    let Work::Job(job) = &spec.work else { return format!("{}\n", spec.subject).into_bytes() };
+    match job.command.first().map_or("", String::as_str) {
+        "work" | "flaky" => Vec::new(),
+        "talk" => {
+            let lines = job.command.get(1).and_then(|lines| lines.parse().ok()).unwrap_or(0);
+            talk(&spec.subject, lines).into_bytes()
+        }
+        _ => format!("{}: {}\n", spec.subject, job.command.join(" ")).into_bytes(),
+    }
+}
+
+/// What `talk` writes.
+pub(crate) fn talk(subject: &str, lines: u32) -> String {
+    (1..=lines).map(|line| format!("{subject} line {line}\n")).collect()
+}
+
+fn state_of_end(started: Timestamp, outcome: Outcome, log_bytes: u64) -> RunState {
+    let (started, usage) = (Some(started), total());
+    RunState::Ended(Box::new(RunEnd { started, ended: clock::now(), outcome, log_bytes, usage }))
+}
+
+fn total() -> Usage {
+    Usage { cpu_micros: 1_000, memory_peak_bytes: 1 << 20, ..Usage::default() }
+}
+
+async fn post_log(port: &FleetPort, run: RunId, log: &[u8]) -> anyhow::Result<()> {
+    let mut offset = 0;
+    while offset < log.len() {
+        let route = format!("/node/v1/runs/{run}/log?offset={offset}");
+        let taken: LogTaken = port.post_bytes(&route, log[offset..].to_vec()).await?;
+        offset = usize::try_from(taken.length).context("the server claims a log of exabytes")?;
+    }
+    Ok(())
+}
+
+async fn put_file(port: &FleetPort, run: RunId) {
+    let route = format!("/node/v1/runs/{run}/file");
+    while let Err(error) = port.put(&route, format!("file of {run}\n")).await {
+        tracing::debug!("simulated file of {run}: {error:#}");
+        sleep(RETRY).await;
+    }
+}
