@@ -1,7 +1,7 @@
 //! The program `sim-cluster`: `boot` is started by `cargo xtask sim-boot`, `work` by `cargo xtask sim-cluster`. It needs root, and
 //! the program `bedplate` beside it.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use sim_cluster::{boot, report::complain, work};
@@ -35,6 +35,9 @@ enum Command {
         /// Cut connections, kill agents, cut the power of nodes, kill the server.
         #[arg(long)]
         faults: bool,
+        /// Longest time between two faults of a node, seconds.
+        #[arg(long, default_value_t = 60, requires = "faults", value_name = "SECONDS")]
+        peace: u64,
         /// Of the faults' chance.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -44,8 +47,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Boot { nodes, seed } => boot::run(nodes, seed),
-        Command::Work { nodes, tasks, faults, seed } => {
-            work::run(&work::Options { nodes, tasks, faults, seed })
+        Command::Work { nodes, tasks, faults, peace, seed } => {
+            let peace = Duration::from_secs(peace);
+            work::run(&work::Options { nodes, tasks, faults, peace, seed })
         }
     };
     match result {

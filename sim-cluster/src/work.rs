@@ -76,6 +76,8 @@ pub struct Options {
     pub tasks: u32,
     /// Whether connections, agents, nodes and the server fail.
     pub faults: bool,
+    /// Longest time between two faults of a node; half of it on average.
+    pub peace: Duration,
     /// Of chance.
     pub seed: u64,
 }
@@ -154,9 +156,9 @@ async fn enrol(
     let bar = bar("nodes enrolled", options.nodes.into());
     let enrolling = (1..=options.nodes).map(|number| {
         let (exchange, bar) = (exchange.clone(), bar.clone());
-        let dice = Dice::new(options.seed, number.into());
+        let chance = (Dice::new(options.seed, number.into()), options.peace);
         async move {
-            let life = Life::begin(site.machine(number)?, exchange, journal.clone(), counts.clone(), dice);
+            let life = Life::begin(site.machine(number)?, exchange, journal.clone(), counts.clone(), chance);
             let life = life.await.with_context(|| format!("node {number}"))?;
             bar.inc(1);
             anyhow::Ok(life)

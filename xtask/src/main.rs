@@ -4,6 +4,7 @@ mod agent_build;
 mod bench;
 mod lanes;
 mod run;
+mod simulate;
 mod tidy;
 
 use std::process::ExitCode;
@@ -30,6 +31,10 @@ enum Command {
     Bench(bench::Bench),
     /// Install or build the peers of the benchmarks.
     Peers,
+    /// Boot simulated machines, all at once, from the real server.
+    SimBoot(simulate::Boot),
+    /// Let simulated nodes work for the real server, and account for every task.
+    SimCluster(simulate::Work),
     /// Check what the lints cannot: edges between crates, sizes, paths in documents.
     Tidy,
     /// Build the static substrate binary, target/substrate.
@@ -57,6 +62,8 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Test { lane } => lanes::test(lane),
         Command::Bench(wanted) => bench::bench(&wanted),
         Command::Peers => bench::peers(),
+        Command::SimBoot(wanted) => simulate::boot(&wanted),
+        Command::SimCluster(wanted) => simulate::work(&wanted),
         Command::Tidy => tidy::tidy(),
         Command::Agent { release } => {
             let path = agent_build::build(release)?;

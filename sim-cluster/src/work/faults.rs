@@ -29,9 +29,6 @@ use crate::{
     simulated_node::{Agent, AgentState, SimulatedNode},
 };
 
-/// Longest time between two faults of a node, milliseconds; half of it on average.
-const LONGEST_PEACE_MILLIS: u64 = 60_000;
-
 /// Bytes that a connection carries at most before it breaks: some messages.
 const LONGEST_CUT: u64 = 1_500;
 
@@ -84,6 +81,8 @@ pub(super) struct Life {
     journal: Arc<Journal>,
     counts: Arc<Counts>,
     dice: Dice,
+    /// Longest time between two faults; half of it on average.
+    peace: Duration,
 }
 
 impl Life {
@@ -93,12 +92,12 @@ impl Life {
         exchange: Arc<Exchange>,
         journal: Arc<Journal>,
         counts: Arc<Counts>,
-        dice: Dice,
+        (dice, peace): (Dice, Duration),
     ) -> anyhow::Result<Self> {
         let document = node.stage1().await?;
         let identity = node.enrol(&document).await?;
         let agent = node.arrive(identity)?.start_agent_with(journal.clone());
-        Ok(Self { node, agent: Some(agent), exchange, journal, counts, dice })
+        Ok(Self { node, agent: Some(agent), exchange, journal, counts, dice, peace })
     }
 
     /// Suffers faults until it is told to stop; what is under way then is brought to its end.
@@ -107,7 +106,8 @@ impl Life {
     /// If the node cannot boot any more.
     pub(super) async fn live(mut self, mut stop: watch::Receiver<bool>) -> anyhow::Result<Self> {
         loop {
-            let peace = Duration::from_millis(self.dice.below(LONGEST_PEACE_MILLIS));
+            let longest = u64::try_from(self.peace.as_millis()).unwrap_or(u64::MAX);
+            let peace = Duration::from_millis(self.dice.below(longest));
             tokio::select! {
                 () = sleep(peace) => {}
                 _ = stop.wait_for(|stop| *stop) => return Ok(self),
