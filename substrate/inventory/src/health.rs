@@ -150,7 +150,7 @@ pub(crate) fn collect(
     ports::check(read, inventory, &mut memory.were_active, &mut found);
     memory::check(read, &watched.memory, &mut memory.counters, &mut found);
     heat::check(read, &watched.heat, &mut memory.counters, &mut found);
-    bus::check(read, &watched.bus, &mut memory.counters, &mut found);
+    bus::check(read, &watched.bus, is_slow, &mut memory.counters, &mut found);
     disks::check(read, inventory, is_slow.then_some(ioctls), &mut memory.counters, &mut found);
     if watched.arrays {
         arrays::check(read, &mut found);
