@@ -22,11 +22,13 @@ use axum::{
 };
 use boot_proto::script::BootScript;
 use fleet::Observation;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::blob_stream::BlobStream;
 use crate::{clock, images::causes, provisioner::Provisioner};
 
+mod blob_stream;
 mod blobs;
 mod node_image;
 
@@ -39,22 +41,25 @@ pub(crate) struct Peer {
     pub(crate) local: SocketAddr,
 }
 
-/// A listener that sends small answers at once.
-struct BootListener(TcpListener);
+/// A listener whose connections send small answers at once, and blobs from their files.
+struct BootListener {
+    tcp: TcpListener,
+    blobs: image_store::Store,
+}
 
 impl Listener for BootListener {
-    type Io = TcpStream;
+    type Io = BlobStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        let (stream, remote) = Listener::accept(&mut self.0).await;
+    async fn accept(&mut self) -> (BlobStream, SocketAddr) {
+        let (stream, remote) = Listener::accept(&mut self.tcp).await;
         // It only costs time where it fails.
         let _ = stream.set_nodelay(true);
-        (stream, remote)
+        (BlobStream::new(stream, self.blobs.clone()), remote)
     }
 
     fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.tcp.local_addr()
     }
 }
 
@@ -68,11 +73,12 @@ impl Connected<IncomingStream<'_, BootListener>> for Peer {
 /// Serves until `shutdown`.
 pub(crate) async fn serve(
     provisioner: Provisioner,
-    listener: TcpListener,
+    tcp: TcpListener,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
+    let listener = BootListener { tcp, blobs: provisioner.0.images.blobs().clone() };
     let service = router(provisioner).into_make_service_with_connect_info::<Peer>();
-    axum::serve(BootListener(listener), service).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// The routes.

@@ -212,6 +212,11 @@ impl Images {
         self.0.table.subscribe()
     }
 
+    /// Where the files of images lie.
+    pub(crate) fn blobs(&self) -> &image_store::Store {
+        &self.0.blobs
+    }
+
     /// A blob in memory.
     ///
     /// # Errors

@@ -106,11 +106,18 @@ impl Store {
     /// [`StoreError::Missing`], [`StoreError::Io`].
     pub fn map(&self, digest: &Digest) -> Result<Mapped, StoreError> {
         let file = self.reader(digest)?;
-        self.mappings.of(digest, &file).map_err(|source| StoreError::Io {
+        self.mappings.of(digest, file).map_err(|source| StoreError::Io {
             operation: "map into memory",
             path: self.path(digest),
             source,
         })
+    }
+
+    /// The mapped blob that these bytes are a part of, and where they begin in it, bytes: whoever was handed a slice can
+    /// so have the kernel copy from the file instead.
+    #[must_use]
+    pub fn source(&self, part: &[u8]) -> Option<(Mapped, u64)> {
+        self.mappings.source(part)
     }
 
     /// Takes up the writing of a blob whose digest and size are known; `None` if the store has it already.

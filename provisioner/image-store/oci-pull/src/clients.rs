@@ -25,11 +25,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a registry may send nothing in the middle of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// By registry, and whether it is spoken to without TLS. A client keeps the first login it is given.
+type Kept = BTreeMap<(String, bool), (RegistryAuth, Client)>;
+
 /// Clients by registry. Clones share them.
 #[derive(Clone, Default)]
 pub struct Clients {
-    /// By registry, and whether it is spoken to without TLS. A client keeps the first login it is given.
-    kept: Arc<Mutex<BTreeMap<(String, bool), (RegistryAuth, Client)>>>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl fmt::Debug for Clients {

@@ -26,6 +26,9 @@ fn a_writer_goes_on_where_another_stopped() {
     assert_eq!(store.map(&id).unwrap().as_ref(), bytes.as_slice());
     let (one, other) = (store.map(&id).unwrap(), store.clone().map(&id).unwrap());
     assert_eq!(one.as_ref().as_ptr(), other.as_ref().as_ptr(), "readers share one mapping");
+    let (source, offset) = store.source(&one.as_ref()[2..]).unwrap();
+    assert_eq!((source.as_ref().as_ptr(), offset), (one.as_ref().as_ptr(), 2));
+    assert!(store.source(&bytes).is_none(), "the same bytes elsewhere");
     assert_eq!(fs::metadata(store.path(&id)).unwrap().permissions().mode() & 0o777, 0o444);
     assert_eq!(store.list().unwrap(), [(id, 1_000_000)]);
     assert!(store.writer(&id, 1_000_000).unwrap().is_none());

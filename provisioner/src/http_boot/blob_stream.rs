@@ -1,0 +1,158 @@
+//! A connection of the boot port. What is written to it and lies in a mapped blob is sent from the blob's file by sendfile(2):
+//! the kernel takes the pages as they are and copies nothing. hyper hands over each body as the slices that it is made of.
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use image_store::{Mapped, Store};
+use nix::errno::Errno;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+};
+
+/// Shorter slices are written: looking for their blob and another system call cost more than their copy.
+const LEAST_BYTES: usize = 64 << 10;
+
+/// Sent by one call at most: what is not in memory yet is read from disk meanwhile.
+const MOST_BYTES: usize = 4 << 20;
+
+/// See the module.
+pub(crate) struct BlobStream {
+    tcp: TcpStream,
+    blobs: Store,
+}
+
+impl BlobStream {
+    pub(super) fn new(tcp: TcpStream, blobs: Store) -> Self {
+        Self { tcp, blobs }
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    fn blob(&self, part: &[u8]) -> Option<(Mapped, u64)> {
+        (part.len() >= LEAST_BYTES).then(|| self.blobs.source(part)).flatten()
+    }
+
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        part: &[u8],
+        (blob, offset): &(Mapped, u64),
+    ) -> Poll<io::Result<usize>> {
+        let send = || {
+            let count = part.len().min(MOST_BYTES);
+            Ok(rustix::fs::sendfile(&self.tcp, blob.file(), Some(&mut { *offset }), count)?)
+        };
+        loop {
+            ready!(self.tcp.poll_write_ready(context))?;
+            match self.tcp.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_unable(&error) => return Pin::new(&mut self.tcp).poll_write(context, part),
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+}
+
+/// The file system or the system at all has no sendfile.
+fn is_unable(error: &io::Error) -> bool {
+    let unable = [Errno::EINVAL, Errno::ENOSYS, Errno::EOPNOTSUPP];
+    error.raw_os_error().is_some_and(|raw| unable.contains(&Errno::from_raw(raw)))
+}
+
+impl AsyncRead for BlobStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for BlobStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        part: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.blob(part) {
+            Some(source) => self.poll_send(context, part, &source),
+            None => Pin::new(&mut self.tcp).poll_write(context, part),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let found = parts.iter().enumerate().find_map(|(index, part)| Some((index, self.blob(part)?)));
+        let Some((index, source)) = found else {
+            return Pin::new(&mut self.tcp).poll_write_vectored(context, parts);
+        };
+        let ahead = &parts[..index];
+        if ahead.iter().all(|part| part.is_empty()) {
+            self.poll_send(context, &parts[index], &source)
+        } else {
+            Pin::new(&mut self.tcp).poll_write_vectored(context, ahead)
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_arrives_in_order_from_wherever_it_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("store")).unwrap();
+        let content: Vec<u8> = (0..5_000_003_u32).map(|number| number.to_le_bytes()[0] ^ 0x5a).collect();
+        let (digest, _) = store.put(content.as_slice()).unwrap();
+        let blob = store.map(&digest).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let reading = tokio::spawn(async move {
+            let mut read = Vec::new();
+            client.unwrap().read_to_end(&mut read).await.unwrap();
+            read
+        });
+        let mut stream = BlobStream::new(accepted.unwrap().0, store);
+        let part = &blob.as_ref()[7..];
+        let mut parts: &mut [IoSlice<'_>] = &mut [&b"head"[..], b"", part, b"tail"].map(IoSlice::new);
+        while !parts.is_empty() {
+            let written = stream.write_vectored(parts).await.unwrap();
+            IoSlice::advance_slices(&mut parts, written);
+        }
+        stream.write_all(part).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let expected = [b"head", &content[7..], b"tail", &content[7..]].concat();
+        assert!(reading.await.unwrap() == expected);
+    }
+}
