@@ -41,6 +41,9 @@ const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x64, 0, 1]);
 /// Bytes that a script has without the kernel arguments that make it as long as is wanted.
 const SCRIPT_BYTES: usize = 1300;
 
+/// Length of such an argument, bytes.
+const ARGUMENT_BYTES: usize = 100;
+
 const API_PORT: u16 = 9470;
 
 const MANY: &str = "64 clients, 512 MiB each";
@@ -97,9 +100,10 @@ impl<'a> Bench<'a> {
         let (image, node): (ImageName, NodeName) = ("large".parse()?, "n1".parse()?);
         let image = server.ask(async |client| client.image(&image).await)?;
         let root = image.versions.first().context("the import made no version")?.root.clone();
-        let argument = "a".repeat(SMALL_BYTES - SCRIPT_BYTES);
+        let arguments =
+            vec!["a".repeat(ARGUMENT_BYTES); (SMALL_BYTES - SCRIPT_BYTES) / (ARGUMENT_BYTES + 1)].join(", ");
         server.apply(format!(
-            "nodes:\n  n1: {{ image: large, interfaces: {{ lan0: {{ mac: '{MAC}' }} }}, kernel-args: ['bench={argument}'] }}\n"
+            "nodes:\n  n1: {{ image: large, interfaces: {{ lan0: {{ mac: '{MAC}' }} }}, kernel-args: [{arguments}] }}\n"
         ))?;
         let context = Context::read(&server.context_file())?;
         let runtime = frame.network.as_client(|| {

@@ -36,7 +36,8 @@ const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 pub(crate) fn program(places: &Places, name: &str) -> anyhow::Result<PathBuf> {
     let unpacked =
         ["usr/sbin", "usr/bin"].map(|folder| places.in_workspace("target/peers/atftpd").join(folder));
-    let folders = unpacked.into_iter().chain(FOLDERS.map(PathBuf::from));
+    // Installed ones first: the package atftpd has an in.tftpd too.
+    let folders = FOLDERS.map(PathBuf::from).into_iter().chain(unpacked);
     match folders.map(|folder| folder.join(name)).find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!("{name} is not installed: run `cargo xtask peers`"),

@@ -45,9 +45,16 @@ pub(crate) fn prepare(places: &Places) -> anyhow::Result<PathBuf> {
     say("making the image for import; this takes some minutes, once");
     places::remove(&folder)?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let arguments =
-        [places.in_workspace("").into(), layout.clone().into_os_string(), TAGS.to_string().into()];
-    process::script(RECIPE, &arguments, &folder.join("build.log")).context("making the image for import")?;
+    let recipe = folder.join("image.sh");
+    fs::write(&recipe, RECIPE).with_context(|| format!("cannot write {}", recipe.display()))?;
+    let arguments = [
+        recipe.into(),
+        places.in_workspace("").into(),
+        layout.clone().into_os_string(),
+        TAGS.to_string().into(),
+    ];
+    process::script(r#"bash "$@""#, &arguments, &folder.join("build.log"))
+        .context("making the image for import")?;
     fs::write(&stamp, hash).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(layout)
 }

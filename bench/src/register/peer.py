@@ -1,4 +1,4 @@
-"""A cluster's register as one YAML file: resolve FILE, edit FILE NODE TAG VALUE, list FILE."""
+"""A cluster's register as one YAML file: FILE resolve | edit nodes|profiles NAME TAG VALUE | list."""
 import json, os, sys
 import yaml
 
@@ -21,15 +21,15 @@ def resolved(document, spec):
 path, act, *words = sys.argv[1:]
 with open(path) as file:
     document = yaml.load(file, Loader=yaml.CSafeLoader)
-if act == "resolve":
-    print(json.dumps({name: resolved(document, spec) for name, spec in document["nodes"].items()}))
-elif act == "list":
-    for name, spec in document["nodes"].items():
-        print(name, resolved(document, spec)["tags"]["role"])
-elif act == "edit":
-    document["nodes"][words[0]].setdefault("tags", {})[words[1]] = words[2]
+if act == "edit":
+    document[words[0]][words[1]].setdefault("tags", {})[words[2]] = words[3]
     with open(path + ".new", "w") as file:
         yaml.dump(document, file, Dumper=yaml.CSafeDumper)
         file.flush()
         os.fsync(file.fileno())
     os.rename(path + ".new", path)
+if act == "resolve" or words[:1] == ["profiles"]:
+    print(json.dumps({name: resolved(document, spec) for name, spec in document["nodes"].items()}))
+if act == "list":
+    for name, spec in document["nodes"].items():
+        print(name, resolved(document, spec)["tags"]["role"])
