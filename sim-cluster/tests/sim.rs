@@ -20,7 +20,7 @@ fn twenty_machines_boot_at_once() {
 
 #[test]
 fn twenty_nodes_work_while_everything_fails() {
-    let words = simulate(&["work", "--nodes", "20", "--tasks", "200", "--faults", "--peace", "12"]);
+    let words = simulate(&["work", "--nodes", "20", "--tasks", "200", "--faults", "--peace", "20"]);
     assert!(words.contains("200 tasks of 1 workflows on 20 nodes, each accounted for once"), "{words}");
     assert!(words.contains("server killed 3 times") && words.contains("4 logs whole"), "{words}");
 }

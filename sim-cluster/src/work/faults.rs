@@ -42,8 +42,8 @@ const SELF_TEST_MILLIS: u64 = 1_000;
 /// by then.
 const LOADING: Duration = Duration::from_millis(3_500);
 
-/// Attempts to get the token of one boot, and the pause between two.
-const TOKEN_TRIES: u32 = 5;
+/// Attempts to get the token of one boot, and the pause between two. Then somebody resets the machine.
+const TOKEN_TRIES: u32 = 2;
 const TOKEN_PAUSE: Duration = Duration::from_secs(2);
 
 /// Boots until one succeeds, and the pause between two.
