@@ -16,6 +16,14 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// Since the machine was started, by the clock of the kernel's tracing.
+///
+/// # Errors
+/// If the kernel has no such clock.
+pub(crate) fn monotonic() -> anyhow::Result<Duration> {
+    Ok(nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?.into())
+}
+
 /// Seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "the home of the clock")]
 pub(crate) fn unix_seconds() -> u64 {
@@ -34,6 +42,19 @@ pub(crate) fn pause(time: Duration) {
 pub(crate) fn wait_for<T>(
     what: &str,
     limit: Duration,
+    look: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    wait_every(POLL, what, limit, look)
+}
+
+/// As [`wait_for`], where a quarter of a second counts.
+///
+/// # Errors
+/// As [`wait_for`].
+pub(crate) fn wait_every<T>(
+    poll: Duration,
+    what: &str,
+    limit: Duration,
     mut look: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
     let start = now();
@@ -44,6 +65,6 @@ pub(crate) fn wait_for<T>(
         if start.elapsed() > limit {
             bail!("waited {} s for {what}", limit.as_secs());
         }
-        thread::sleep(POLL);
+        thread::sleep(poll);
     }
 }

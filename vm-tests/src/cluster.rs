@@ -83,7 +83,14 @@ impl Cluster {
     /// # Errors
     /// Names the step that failed.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        let places = Places::new()?;
+        Self::start_with(Places::new()?)
+    }
+
+    /// As [`Cluster::start`], with other programs.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub(crate) fn start_with(places: Places) -> anyhow::Result<Self> {
         let lock = places.lock()?;
         process::kill_leftovers(&places).context("clearing an earlier run")?;
         Namespace::clear(&places).context("clearing an earlier run")?;
@@ -190,6 +197,25 @@ nodes:
             .with_context(|| format!("switching {} on", hardware.name))?;
         self.machines.insert(hardware.name, machine);
         Ok(())
+    }
+
+    /// Switches a machine on, whether it was on before or not.
+    ///
+    /// # Errors
+    /// If QEMU does not start.
+    pub(crate) fn switch_on_again(&mut self, hardware: &Hardware) -> anyhow::Result<()> {
+        match self.machines.contains_key(hardware.name) {
+            true => self.power_cycle(hardware.name),
+            false => self.switch_on(hardware),
+        }
+    }
+
+    /// Takes a machine's power away.
+    ///
+    /// # Errors
+    /// If it was never switched on, or QEMU cannot be killed.
+    pub(crate) fn switch_off(&mut self, name: &str) -> anyhow::Result<()> {
+        self.machines.get_mut(name).with_context(|| format!("{name} is not switched on"))?.switch_off()
     }
 
     /// The monitor of a machine.

@@ -137,6 +137,14 @@ impl Machine {
         Ok(())
     }
 
+    /// Pulls the plug.
+    ///
+    /// # Errors
+    /// If QEMU cannot be killed.
+    pub(crate) fn switch_off(&mut self) -> anyhow::Result<()> {
+        self.service.kill()
+    }
+
     /// Its serial console.
     pub(crate) fn console(&self) -> &Path {
         &self.console

@@ -1,12 +1,12 @@
 //! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it; `vm-tests lane WORD…`
 //! boots it and runs only the checks with a word in their names. `vm-tests campaign ROUNDS` kills at random under load.
-//! `vm-tests bench NAME` measures, `vm-tests escapes` tries to break out of containers, `vm-tests conformance` holds them against
+//! `vm-tests bench NAME [--quick] [--out FILE]` measures, `vm-tests escapes` tries to break out of containers, `vm-tests conformance` holds them against
 //! what the public suites ask; each of these has a small machine of its own.
 //!
 //! Started by `cargo xtask demo` and `cargo xtask test vm`, as root, after the build of server and agent.
 
 mod accelerator;
-mod bench;
+mod benches;
 mod campaign;
 mod checks;
 mod clock;
@@ -38,9 +38,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
-        ["bench", "container"] => bench::container(None).map(|()| true),
-        ["bench", "container", rounds] => bench::container(Some(rounds)).map(|()| true),
-        ["bench", "inventory"] => checks::hardware::bench().map(|()| true),
+        ["bench", name, options @ ..] => benches::run(name, options).map(|()| true),
+        ["inside", "throughput", options @ ..] => {
+            benches::inside_throughput(options.contains(&"--quick")).map(|()| true)
+        }
         ["campaign", rounds] => campaign(rounds, &clock::unix_seconds().to_string()),
         ["campaign", rounds, seed] => campaign(rounds, seed),
         ["escapes"] => checks::escapes::without_cluster().map(|()| true),
@@ -49,8 +50,8 @@ fn main() -> ExitCode {
         ["lane", only @ ..] => lane::lane(only),
         _ => {
             report::complain(
-                "usage: vm-tests demo | lane [WORD…] | escapes | conformance | campaign ROUNDS [SEED] | bench container \
-                 [ROUNDS] | bench inventory",
+                "usage: vm-tests demo | lane [WORD…] | escapes | conformance | campaign ROUNDS [SEED] | bench NAME \
+                 [--quick] [--out FILE]",
             );
             return ExitCode::from(2);
         }

@@ -19,6 +19,9 @@ use crate::{
 /// Tag of the image in its layout and in the registry.
 pub(crate) const TAG: &str = "12";
 
+/// Folder of an image in that of its recipe. A recipe leaves it there when it is whole.
+const LAYOUT: &str = "layout";
+
 /// Images for jobs: name, which is that of the recipe and of the repository, and tag.
 pub(crate) const JOB_IMAGES: [(&str, &str); 2] = [("busybox", "1"), ("debian-small", "12")];
 
@@ -35,13 +38,13 @@ impl OsImage {
     /// If the recipe fails; its messages went to the terminal.
     pub(crate) fn current(places: &Places) -> anyhow::Result<Self> {
         let image = Self { folder: places.of_run("image") };
-        build(places, "debian-node", &image.folder)?;
+        build(places, "debian-node", &image.folder, LAYOUT)?;
         Ok(image)
     }
 
     /// Its OCI layout.
     pub(crate) fn layout(&self) -> PathBuf {
-        self.folder.join("layout")
+        self.folder.join(LAYOUT)
     }
 
     /// Its files as `umoci unpack` lays them out: made once, for comparison with a booted node.
@@ -69,30 +72,40 @@ impl OsImage {
 /// As [`OsImage::current`].
 pub(crate) fn job_image(places: &Places, name: &str) -> anyhow::Result<PathBuf> {
     let folder = places.of_run(&format!("image/{name}"));
-    build(places, name, &folder)?;
-    Ok(folder.join("layout"))
+    build(places, name, &folder, LAYOUT)?;
+    Ok(folder.join(LAYOUT))
 }
 
-/// Builds `layout` in a folder by the recipe of that name, unless what is there was made by the same recipe.
-fn build(places: &Places, name: &str, folder: &Path) -> anyhow::Result<()> {
+/// The folder of the machine that batch systems are measured in: `disk.img`, `vmlinuz` and `initrd.img`.
+///
+/// # Errors
+/// As [`OsImage::current`].
+pub(crate) fn job_machine(places: &Places) -> anyhow::Result<PathBuf> {
+    let folder = places.of_run("image/job-machine");
+    build(places, "job-machine", &folder, "machine")?;
+    Ok(folder.join("machine"))
+}
+
+/// Builds `product` in a folder by the recipe of that name, unless what is there was made by the same recipe.
+fn build(places: &Places, name: &str, folder: &Path, product: &str) -> anyhow::Result<()> {
     let recipe = places.in_workspace(&format!("images/{name}"));
     let mut hash = Sha256::new();
     hash_folder(&recipe, &mut hash)?;
     let hash = hex(&hash.finalize());
-    let (layout, stamp) = (folder.join("layout"), folder.join("recipe"));
-    if layout.join("index.json").exists() && fs::read_to_string(&stamp).is_ok_and(|kept| kept == hash) {
+    let (product, stamp) = (folder.join(product), folder.join("recipe"));
+    if product.exists() && fs::read_to_string(&stamp).is_ok_and(|kept| kept == hash) {
         return Ok(());
     }
     say(format!("building the image {name}; this takes up to a few minutes, once"));
     let start = clock::now();
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let _ = fs::remove_file(&stamp);
-    for old in [layout.clone(), folder.join("unpacked")] {
+    for old in [product.clone(), folder.join("unpacked")] {
         if old.exists() {
             fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
         }
     }
-    run_logged(&recipe.join("build.sh"), &[layout], &folder.join("build.log"), "build.sh:", |line| {
+    run_logged(&recipe.join("build.sh"), &[product], &folder.join("build.log"), "build.sh:", |line| {
         say(line)
     })?;
     fs::write(&stamp, hash).with_context(|| format!("cannot write {}", stamp.display()))?;

@@ -5,7 +5,7 @@
 //!           image/unpacked   the same, unpacked by umoci; kept
 //!           consoles/        serial console of each machine         ┐
 //!           server.log       log of the server                      │ of the last run
-//!           server.yaml, state/, overlays/, registry/, ssh/, pids/  ┘
+//!           server.yaml, state/, overlays/, registry/, ssh/, pids/, disks/  ┘
 //! ```
 
 use std::{
@@ -15,11 +15,15 @@ use std::{
 
 use anyhow::Context as _;
 
+/// Folders that each run makes anew.
+const FOLDERS: [&str; 7] = ["consoles", "state", "overlays", "registry", "ssh", "pids", "disks"];
+
 /// The paths.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     workspace: PathBuf,
     root: PathBuf,
+    bedplate: PathBuf,
 }
 
 impl Places {
@@ -30,7 +34,13 @@ impl Places {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let workspace =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("vm-tests lies in the workspace")?;
-        Ok(Self { workspace: workspace.to_owned(), root: workspace.join("target/vm") })
+        let (root, bedplate) = (workspace.join("target/vm"), workspace.join("target/debug/bedplate"));
+        Ok(Self { workspace: workspace.to_owned(), root, bedplate })
+    }
+
+    /// With the optimised program, for benchmarks.
+    pub(crate) fn released(self) -> Self {
+        Self { bedplate: self.workspace.join("target/release/bedplate"), ..self }
     }
 
     /// Makes sure that this is the only run of this checkout for as long as the result lives.
@@ -50,8 +60,7 @@ impl Places {
     /// # Errors
     /// If a folder cannot be removed or made.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
-        for name in ["consoles", "state", "overlays", "registry", "ssh", "pids", "server.log", "registry.log"]
-        {
+        for name in FOLDERS.into_iter().chain(["server.log", "registry.log"]) {
             let path = self.root.join(name);
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             if let Err(error) = removed
@@ -60,7 +69,7 @@ impl Places {
                 return Err(error).with_context(|| format!("cannot remove {}", path.display()));
             }
         }
-        for name in ["consoles", "state", "overlays", "registry", "ssh", "pids", "image"] {
+        for name in FOLDERS.into_iter().chain(["image"]) {
             let path = self.root.join(name);
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
@@ -79,7 +88,7 @@ impl Places {
 
     /// The `bedplate` program.
     pub(crate) fn bedplate(&self) -> PathBuf {
-        self.workspace.join("target/debug/bedplate")
+        self.bedplate.clone()
     }
 
     /// A path of `target/vm`.

@@ -56,11 +56,9 @@ pub(crate) fn run(rounds: u32) -> anyhow::Result<()> {
             note(peer.name, peer.run(round)?);
         }
     }
-    for (name, mut times) in times {
-        times.sort_unstable();
-        let micros = |at: usize| times[at].as_micros();
-        let (last, middle) = (times.len() - 1, times.len() / 2);
-        say(format!("result {name} {} {} {}", micros(middle), micros(0), micros(last)));
+    for (name, times) in times {
+        let micros: Vec<String> = times.iter().map(|time| time.as_micros().to_string()).collect();
+        say(format!("result {name} {}", micros.join(" ")));
     }
     thousand(&ours, &spec)?;
     many(&ours)?;

@@ -20,14 +20,13 @@ use bedplate::config::Checked;
 use client::{Client, Context};
 use futures_util::future::try_join_all;
 use nix::sched::{CloneFlags, unshare};
-use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use sim_cluster::{
     image,
     simulated_node::{Agent, SimulatedNode},
 };
-
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// The server's address; nodes have further ones of its network.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);

@@ -7,8 +7,8 @@ use api::{
     stream::{Channel, Control, MAX_STREAMS_PER_RUN, StreamRequest},
 };
 use client::{Client, ClientError, Line, StreamOf};
-use stream_line::Event;
 use sim_cluster::simulated_node::Agent;
+use stream_line::Event;
 
 use crate::{
     cluster::{Cluster, in_namespace},

@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use bench::outcome::{Better, Outcome, Row};
 
 use super::ADDRESS;
-use crate::{clock, cluster::Cluster, registry::Registry, report::say};
+use crate::{benches::Extent, clock, cluster::Cluster, places::Places, registry::Registry};
 
 /// Looks of each program, one after the other.
 const ROUNDS: usize = 7;
+const QUICK_ROUNDS: usize = 3;
 
 /// Before: what a boot leaves to tell comes with the next look at the counters, a minute later.
 const CALM: Duration = Duration::from_secs(75);
 
 /// How long the idle agent is watched.
 const IDLE: Duration = Duration::from_secs(120);
+const QUICK_IDLE: Duration = Duration::from_secs(30);
 
 /// CPU seconds of each program, alternating. bash counts in milliseconds.
 const LOOK: &str = r"
@@ -30,12 +33,16 @@ done
 const AGENT: &str =
     "sed -n 's/^usage_usec //p' /sys/fs/cgroup/system.slice/bedplate-substrate.service/cpu.stat";
 
-/// Boots the machine and prints what a first look and a minute without anything to do take of its CPU.
+/// Boots the machine and tells what a first look and a minute without anything to do take of its CPU.
 ///
 /// # Errors
 /// If it does not become ready, or a program does not run on it.
-pub(crate) fn bench() -> anyhow::Result<()> {
-    let mut cluster = Cluster::start()?;
+pub(crate) fn bench(extent: Extent) -> anyhow::Result<Outcome> {
+    let (rounds, watched) = match extent {
+        Extent::Full => (ROUNDS, IDLE),
+        Extent::Quick => (QUICK_ROUNDS, QUICK_IDLE),
+    };
+    let mut cluster = Cluster::start_with(Places::new()?.released())?;
     cluster.server.cli(&["image", "import", &Registry::source()]).context("importing the node image")?;
     cluster.declare_nodes(&[]).context("declaring the nodes")?;
     super::boot(&mut cluster)?;
@@ -46,29 +53,24 @@ pub(crate) fn bench() -> anyhow::Result<()> {
     };
     clock::pause(CALM);
     let (before, began) = (usage(cluster)?, clock::now());
-    clock::pause(IDLE);
+    clock::pause(watched);
     let millis = (usage(cluster)? - before) / 1e3 / (began.elapsed().as_secs_f64() / 60.0);
-    say(format!("idle agent: {millis:.1} ms of CPU a minute"));
 
     let script =
-        format!("exec bash -c \"{}\"", LOOK.replace("ROUNDS", &ROUNDS.to_string()).replace('$', "\\$"));
+        format!("exec bash -c \"{}\"", LOOK.replace("ROUNDS", &rounds.to_string()).replace('$', "\\$"));
     let output = cluster.on_node(ADDRESS, &script)?;
     let seconds = |line: &str| line.split(' ').map(str::parse::<f64>).sum::<Result<f64, _>>();
     let spent: Vec<f64> = output.lines().map(seconds).collect::<Result<_, _>>().context(output.clone())?;
-    ensure!(spent.len() == 2 * ROUNDS, "the looks print {output}");
-    let (theirs, ours) = (median(&spent, 0), median(&spent, 1));
-    say(format!(
-        "inventory: ratio {:.2} (ours {:.0} ms, lstopo {:.0} ms)",
-        theirs / ours,
-        ours * 1e3,
-        theirs * 1e3
-    ));
-    Ok(())
-}
-
-/// Of every second number from `first` on.
-fn median(numbers: &[f64], first: usize) -> f64 {
-    let mut sorted: Vec<f64> = numbers.iter().skip(first).step_by(2).copied().collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    ensure!(spent.len() == 2 * rounds, "the looks print {output}");
+    let mut looks = Row::new("CPU time of a first look", "ms", Better::Lower).headline();
+    for pair in spent.chunks(2) {
+        looks.peer("lstopo", pair[0] * 1e3);
+        looks.ours(pair[1] * 1e3);
+    }
+    let mut idle = Row::new("CPU time of the idle agent in a minute", "ms", Better::Lower);
+    idle.ours(millis);
+    let mut outcome = Outcome::new("inventory");
+    outcome.rows.extend([looks, idle]);
+    outcome.note("lstopo tells of the topology alone, ours of all that the inventory has; both on the node with two sockets");
+    Ok(outcome)
 }
