@@ -34,7 +34,7 @@ pub(crate) struct Received {
 
 /// Binds a socket that may broadcast. With `device`, it hears and speaks on that interface only, so that one socket per
 /// interface can have the same port.
-pub(crate) fn open(address: SocketAddrV4, device: Option<&str>) -> io::Result<UdpSocket> {
+pub(crate) fn open(address: SocketAddrV4, device: Option<&str>) -> io::Result<std::net::UdpSocket> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
     if let Some(device) = device {
@@ -47,7 +47,7 @@ pub(crate) fn open(address: SocketAddrV4, device: Option<&str>) -> io::Result<Ud
         setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
     }
     bind(fd.as_raw_fd(), &SockaddrIn::from(address))?;
-    UdpSocket::from_std(fd.into())
+    Ok(fd.into())
 }
 
 /// Waits for a packet. A longer one than `buffer` is cut.

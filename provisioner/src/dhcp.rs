@@ -165,6 +165,7 @@ impl Listener {
             source: error.into(),
         })?;
         let socket = datagram::open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number), Some(interface))
+            .and_then(UdpSocket::from_std)
             .map_err(|source| DhcpError::Bind { interface: interface.to_owned(), port: number, source })?;
         Ok(Self { interface: interface.to_owned(), index, port, socket })
     }

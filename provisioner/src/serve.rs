@@ -84,10 +84,7 @@ impl Provisioner {
         let (hosts, dhcp_events, dhcp_stop) = (self.0.hosts.subscribe(), events.clone(), stop.clone());
         tasks.spawn(async move { Ok(dhcp.serve(hosts, dhcp_events, dhcp_stop).await?) });
         let tftp_stop = stop.clone();
-        tasks.spawn(async move {
-            tftp.serve(events, tftp_stop).await;
-            Ok(())
-        });
+        tasks.spawn(async move { Ok(tftp.serve(events, tftp_stop).await?) });
         for listener in listeners {
             let serving = http_boot::serve(self.clone(), listener, stop.clone());
             tasks.spawn(async move { serving.await.map_err(ServeError::Http) });

@@ -3,6 +3,9 @@
 //! All decisions are [`boot_proto::tftp`]'s. Here are: the listening sockets on port 69, one socket per transfer (its
 //! port is the transfer's identifier, RFC 1350 section 4) on the address that the request came to, and the files, read
 //! once. A file is found by its exact name among those, so no path of a client ever reaches the file system.
+//!
+//! All of it runs in one thread of its own: between two packets of a transfer there is next to nothing to do, and handing
+//! each to another thread costs more than that.
 
 mod firmware;
 
@@ -12,6 +15,7 @@ use std::{
     ops::Range,
     pin::pin,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -22,7 +26,7 @@ use boot_proto::{
 use bytes::Bytes;
 use tokio::{
     net::UdpSocket,
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinSet,
     time::Instant,
 };
@@ -63,12 +67,15 @@ pub enum TftpError {
         #[source]
         source: io::Error,
     },
+    /// The system has no thread or no descriptors to spare.
+    #[error("cannot start the thread of TFTP")]
+    Thread(#[source] io::Error),
 }
 
 /// The TFTP server with its ports bound.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<UdpSocket>,
+    listeners: Vec<std::net::UdpSocket>,
     firmware: Arc<Firmware>,
 }
 
@@ -81,7 +88,7 @@ struct Service {
 }
 
 impl Server {
-    /// Binds the ports. Must be called within a tokio runtime.
+    /// Binds the ports.
     ///
     /// # Errors
     /// A port that cannot be bound.
@@ -92,18 +99,44 @@ impl Server {
     }
 
     /// Serves until `shutdown`, then drops the transfers under way.
-    pub async fn serve(self, events: mpsc::Sender<BootEvent>, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// [`TftpError::Thread`].
+    pub async fn serve(
+        self,
+        events: mpsc::Sender<BootEvent>,
+        shutdown: CancellationToken,
+    ) -> Result<(), TftpError> {
         let service =
             Service { firmware: self.firmware, events, transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)) };
-        let mut tasks = JoinSet::new();
-        for listener in self.listeners {
-            tasks.spawn(service.clone().listen(listener));
-        }
-        shutdown.cancelled().await;
+        let (ended, end) = oneshot::channel();
+        let serve = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let served =
+                runtime.and_then(|runtime| runtime.block_on(service.listen_all(self.listeners, shutdown)));
+            // Whoever started it may be gone.
+            let _ = ended.send(served);
+        };
+        thread::Builder::new().name("tftp".to_owned()).spawn(serve).map_err(TftpError::Thread)?;
+        let broken = |_| Err(io::Error::other("it ended badly; see the log"));
+        end.await.unwrap_or_else(broken).map_err(TftpError::Thread)
     }
 }
 
 impl Service {
+    async fn listen_all(
+        self,
+        listeners: Vec<std::net::UdpSocket>,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(self.clone().listen(UdpSocket::from_std(listener)?));
+        }
+        shutdown.cancelled().await;
+        Ok(())
+    }
+
     async fn listen(self, listener: UdpSocket) {
         let mut transfers = JoinSet::new();
         let mut buffer = [0; packet::MAX_REQUEST_BYTES + 1];

@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::{agent_build, lanes::require_root, run::run};
+use crate::{
+    agent_build,
+    lanes::require_root,
+    run::{build_optimised, run},
+};
 
 /// Names, as the program `bench` has them; `all` is all of them.
 pub(crate) const NAMES: [&str; 13] = [
@@ -52,7 +56,7 @@ pub(crate) struct Bench {
 /// If the build fails, or a benchmark has not measured our side.
 pub(crate) fn bench(bench: &Bench) -> anyhow::Result<()> {
     require_root("network namespaces and machines")?;
-    run("cargo", &["build", "--quiet", "--release", "--package", "bedplate", "--package", "bench"])?;
+    build_optimised()?;
     agent_build::build(true)?;
     if bench.names.iter().any(|name| IN_MACHINES.contains(&name.as_str())) {
         run("cargo", &["build", "--quiet", "--workspace", "--all-targets"])?;

@@ -23,6 +23,16 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Builds everything that is measured or simulated, optimised. Always all of it: what is built together shares features, and
+/// other ones would build the server anew, which takes minutes.
+///
+/// # Errors
+/// If the build fails.
+pub(crate) fn build_optimised() -> anyhow::Result<()> {
+    let packages = ["bedplate", "bench", "sim-cluster"].map(|name| ["--package", name]);
+    run("cargo", &[&["build", "--quiet", "--release"], packages.as_flattened()].concat())
+}
+
 /// What a command prints.
 ///
 /// # Errors

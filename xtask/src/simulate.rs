@@ -1,6 +1,9 @@
 //! `cargo xtask sim-boot` and `cargo xtask sim-cluster`: optimised server and simulation, then the simulation.
 
-use crate::{lanes::require_root, run::run};
+use crate::{
+    lanes::require_root,
+    run::{build_optimised, run},
+};
 
 /// Started as built: see [`crate::lanes`].
 const SIM_CLUSTER: &str = "target/release/sim-cluster";
@@ -57,5 +60,5 @@ pub(crate) fn work(wanted: &Work) -> anyhow::Result<()> {
 
 fn build() -> anyhow::Result<()> {
     require_root("network namespaces")?;
-    run("cargo", &["build", "--quiet", "--release", "--package", "bedplate", "--package", "sim-cluster"])
+    build_optimised()
 }

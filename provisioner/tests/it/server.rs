@@ -122,9 +122,10 @@ async fn serve(
     let hosts: HostTable = [host].into_iter().collect();
     let (_keep, hosts) = watch::channel(Arc::new(hosts));
     bound.send(()).unwrap();
-    let (dhcp, ()) =
+    let (dhcp, tftp) =
         tokio::join!(dhcp.serve(hosts, events.clone(), shutdown.clone()), tftp.serve(events, shutdown));
     dhcp.unwrap();
+    tftp.unwrap();
 }
 
 #[derive(Debug, Clone, Default)]
