@@ -16,7 +16,7 @@ use crate::{
     clock,
     frame::Frame,
     layout,
-    network::{CLIENT, SERVER},
+    network::{CLIENT, PREFIX, SERVER},
     nodes::{self, Enrollee},
     ours::{FLEET_PORT, HTTP_PORT, Ours, Settings},
     peers, process,
@@ -39,7 +39,7 @@ const SMALL_BYTES: usize = 4096;
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x64, 0, 1]);
 
 /// Bytes that a script has without the kernel arguments that make it as long as is wanted.
-const SCRIPT_BYTES: usize = 1300;
+const SCRIPT_BYTES: usize = 1110;
 
 /// Length of such an argument, bytes.
 const ARGUMENT_BYTES: usize = 100;
@@ -100,10 +100,12 @@ impl<'a> Bench<'a> {
         let (image, node): (ImageName, NodeName) = ("large".parse()?, "n1".parse()?);
         let image = server.ask(async |client| client.image(&image).await)?;
         let root = image.versions.first().context("the import made no version")?.root.clone();
-        let arguments =
-            vec!["a".repeat(ARGUMENT_BYTES); (SMALL_BYTES - SCRIPT_BYTES) / (ARGUMENT_BYTES + 1)].join(", ");
+        let count = (SMALL_BYTES - SCRIPT_BYTES) / (ARGUMENT_BYTES + 1);
+        let arguments: Vec<String> =
+            (0..count).map(|number| format!("a={number:0>0$}", ARGUMENT_BYTES - 2)).collect();
+        let arguments = arguments.join(", ");
         server.apply(format!(
-            "nodes:\n  n1: {{ image: large, interfaces: {{ lan0: {{ mac: '{MAC}' }} }}, kernel-args: [{arguments}] }}\n"
+            "nodes:\n  n1: {{ image: large, interfaces: {{ lan0: {{ mac: '{MAC}', address: {CLIENT}/{PREFIX} }} }}, kernel-args: [{arguments}] }}\n"
         ))?;
         let context = Context::read(&server.context_file())?;
         let runtime = frame.network.as_client(|| {

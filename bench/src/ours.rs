@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::TcpStream,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -48,7 +49,7 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// Starts it with all that it has in `folder`, which may be that of an earlier one, and waits until it answers.
+    /// Starts it with all that it has in `folder`, which may be that of an earlier one, and waits until it answers on all its TCP ports.
     ///
     /// # Errors
     /// If it does not answer in time; the last lines of its log are in the message.
@@ -70,6 +71,7 @@ impl Ours {
         service.until("answer", START_LIMIT, || {
             client = Context::read(&context).and_then(|context| Client::new(&context)).ok();
             client.as_ref().is_some_and(|client| runtime.block_on(client.version()).is_ok())
+                && [HTTP_PORT, FLEET_PORT].iter().all(|&port| TcpStream::connect((SERVER, port)).is_ok())
         })?;
         let client = client.context("the server answers and has no client")?;
         Ok(Self { folder: folder.to_owned(), program, service, client, runtime })
