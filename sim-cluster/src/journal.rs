@@ -1,8 +1,11 @@
 //! What the nodes really did with runs, told by the simulation and not by the server: the account is drawn up from it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use api::{
@@ -31,6 +34,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     over: Mutex<Vec<Entry>>,
+    logged: Mutex<HashSet<RunId>>,
     begun: AtomicU64,
     succeeded: AtomicU64,
 }
@@ -50,6 +54,16 @@ impl Journal {
     /// Jobs that ended with 0.
     pub(crate) fn succeeded(&self) -> u64 {
         self.succeeded.load(Ordering::Relaxed)
+    }
+
+    /// The server has said that it has the whole log of a run.
+    pub(crate) fn log_taken(&self, run: RunId) {
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
+    }
+
+    /// Runs whose logs were taken. What is not among them went with its node.
+    pub(crate) fn logged(&self) -> HashSet<RunId> {
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is over.

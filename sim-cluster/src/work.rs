@@ -10,8 +10,11 @@ mod load;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use api::access::{Account as Numbers, CreateToken, User};
-use client::Client;
+use api::{
+    access::{Account as Numbers, CreateToken, User},
+    workflow::WorkflowSummary,
+};
+use client::{Client, ClientError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::ProgressBar;
 use substrate::clock;
@@ -231,20 +234,31 @@ impl Work<'_> {
             // The server may be away for a moment. Asked only near the end, since its answer costs it something.
             if now.1 >= self.options.tasks.into()
                 && submitted.is_some()
-                && self.ann.workflows(0).await.is_ok_and(|left| left.is_empty())
+                && self.left().await.is_ok_and(|left| left.is_empty())
             {
                 return submitted.context("nothing was submitted");
             }
         }
     }
 
+    /// Workflows that are not over. Those that wait for a log alone are listed with them.
+    async fn left(&self) -> Result<Vec<WorkflowSummary>, ClientError> {
+        let mut left = self.ann.workflows(0).await?;
+        left.retain(|summary| summary.ended.is_none());
+        Ok(left)
+    }
+
     /// What is left, and why it does not go on.
     async fn hanging(&self) -> String {
-        let left = match self.ann.workflows(0).await {
+        let left = match self.left().await {
             Ok(left) => left,
             Err(error) => return format!("the server does not say what is left: {error}"),
         };
-        let mut told = vec![format!("{} workflows are not over", left.len())];
+        let (begun, succeeded) = (self.journal.begun(), self.journal.succeeded());
+        let mut told = vec![format!(
+            "{} workflows are not over; nodes began {begun} runs, of which {succeeded} succeeded",
+            left.len()
+        )];
         for summary in left.iter().take(MAX_TOLD) {
             let why = self.ann.why_workflow(&summary.id.to_string()).await;
             let why = why.map_or_else(|error| error.to_string(), |why| format!("{why:?}"));

@@ -291,6 +291,9 @@ async fn live(
         tracing::debug!("simulated log of {run}: {error:#}");
         sleep(RETRY).await;
     }
+    if !log.is_empty() {
+        journal.log_taken(run);
+    }
     Ok(())
 }
 

@@ -7,10 +7,10 @@
 //! | a run is on one node, and begun once in each boot of it | each run |
 //! | no two runs of it at once | each task |
 //! | no node ran more of it than the server knows, and every exit that the server knows was one | each task and node |
-//! | its log is whole | each task that wrote one |
+//! | its log is whole; a beginning, where the node lost its power before the server had all of it | each task that wrote one |
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     time::Duration,
 };
@@ -18,13 +18,13 @@ use std::{
 use anyhow::{Context as _, bail};
 use api::{
     ids::{NodeName, Timestamp},
-    run::{Outcome, WorkflowId},
+    run::{Outcome, RunId, WorkflowId},
     workflow::{Attempt, Stage, StageKind, State, Workflow},
 };
-use client::{Client, LogOf};
+use client::{Client, LogOf, StreamEnd};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::load::{LINES, Submitted};
+use super::load::{LINES, Submitted, TALK};
 use crate::{
     figures::Sample,
     journal::{Entry, Journal},
@@ -48,6 +48,7 @@ pub(super) struct Account {
     failed: u64,
     lost: u64,
     logs: u64,
+    logs_lost: u64,
     submit_to_start: Sample,
     start_to_known: Sample,
     end_to_known: Sample,
@@ -64,8 +65,8 @@ impl fmt::Display for Account {
         writeln!(f, "  {:24} {}", "end to end known", self.end_to_known)?;
         write!(
             f,
-            "  {} attempts: {} failed by themselves, {} lost with their nodes; {} logs whole",
-            self.attempts, self.failed, self.lost, self.logs
+            "  {} attempts: {} failed by themselves, {} lost with their nodes; {} logs whole, {} lost with their nodes",
+            self.attempts, self.failed, self.lost, self.logs, self.logs_lost
         )
     }
 }
@@ -93,7 +94,7 @@ impl Account {
             account.workflow(submitted, &workflow, &attempts, &mut deeds, &mut talkers);
         }
         account.mistakes.extend(strangers(&deeds));
-        account.logs(client, talkers).await?;
+        account.logs(client, talkers, &journal.logged()).await?;
         Ok(account)
     }
 
@@ -119,7 +120,7 @@ impl Account {
         workflow: &Workflow,
         attempts: &BTreeMap<(u32, u32), Vec<Attempt>>,
         deeds: &mut Deeds,
-        talkers: &mut Vec<(WorkflowId, String, u32, u32)>,
+        talkers: &mut Vec<Talker>,
     ) {
         let summary = &workflow.summary;
         if summary.state != State::Finished {
@@ -143,9 +144,10 @@ impl Account {
                 self.mistakes
                     .extend(wrong.into_iter().map(|why| format!("{} {subject}: {why}", summary.name)));
                 self.count(summary.submitted, attempts, &did);
-                let last = attempts.last();
-                if let Some(last) = last.filter(|_| stage.name == "talk") {
-                    talkers.push((summary.id, stage.name.clone(), *task, last.attempt));
+                if let Some(last) = attempts.last().filter(|_| stage.name == TALK) {
+                    let run = success(last, &did).map(|entry| entry.run);
+                    let (workflow, attempt) = (summary.id, last.attempt);
+                    talkers.push(Talker { workflow, task: *task, attempt, run });
                 }
             }
             if known != stage.tasks.finished {
@@ -167,10 +169,7 @@ impl Account {
             self.submit_to_start.add(between(submitted, started));
         }
         let Some((last, known)) = attempts.last().and_then(|last| Some((last, last.ended?))) else { return };
-        let success = |entry: &&Entry| {
-            entry.node == last.node && entry.outcome.as_ref().is_some_and(Outcome::is_success)
-        };
-        if let Some(run) = did.iter().filter(success).max_by_key(|entry| entry.began) {
+        if let Some(run) = success(last, did) {
             self.start_to_known.add(between(run.began, known));
             self.end_to_known.add(between(run.ended, known));
         }
@@ -180,32 +179,64 @@ impl Account {
     async fn logs(
         &mut self,
         client: &Client,
-        talkers: Vec<(WorkflowId, String, u32, u32)>,
+        talkers: Vec<Talker>,
+        logged: &HashSet<RunId>,
     ) -> anyhow::Result<()> {
         let mut asked = stream::iter(talkers)
-            .map(|(workflow, job, task, attempt)| async move {
-                let subject = format!("job {job}[{task}]");
-                let of =
-                    LogOf { job: Some(job), task: Some(task), attempt: Some(attempt), ..LogOf::default() };
-                let mut content = client.workflow_log(&workflow.to_string(), &of).await?;
-                let mut log = Vec::new();
-                while let Ok(bytes) = content.next().await {
-                    log.extend(bytes);
-                }
-                anyhow::Ok((workflow, subject, log))
-            })
+            .map(|talker| async move { anyhow::Ok((talker.log(client).await?, talker)) })
             .buffer_unordered(ASKING);
-        while let Some((workflow, subject, log)) = asked.try_next().await.context("reading logs")? {
-            let whole = talk(&subject, LINES);
+        while let Some((log, talker)) = asked.try_next().await.context("reading logs")? {
+            let whole = talk(&talker.subject(), LINES);
+            let was_taken = talker.run.is_some_and(|run| logged.contains(&run));
             if log == whole.as_bytes() {
                 self.logs += 1;
+            } else if !was_taken && whole.as_bytes().starts_with(&log) {
+                self.logs_lost += 1;
             } else {
+                let (workflow, subject) = (talker.workflow, talker.subject());
                 let wrong = format!("its log has {} of {} bytes, or others", log.len(), whole.len());
                 self.mistakes.push(format!("workflow {workflow} {subject}: {wrong}"));
             }
         }
         Ok(())
     }
+}
+
+/// The last attempt of a task that wrote a log.
+#[derive(Debug)]
+struct Talker {
+    workflow: WorkflowId,
+    task: u32,
+    attempt: u32,
+    run: Option<RunId>,
+}
+
+impl Talker {
+    fn subject(&self) -> String {
+        format!("job {TALK}[{}]", self.task)
+    }
+
+    async fn log(&self, client: &Client) -> anyhow::Result<Vec<u8>> {
+        let (job, task, attempt) = (Some(TALK.to_owned()), Some(self.task), Some(self.attempt));
+        let of = LogOf { job, task, attempt, ..LogOf::default() };
+        let mut content = client.workflow_log(&self.workflow.to_string(), &of).await?;
+        let mut log = Vec::new();
+        loop {
+            match content.next().await {
+                Ok(bytes) => log.extend(bytes),
+                Err(StreamEnd::Closed) => return Ok(log),
+                Err(StreamEnd::Broken) => bail!("the log of {} broke off", self.subject()),
+            }
+        }
+    }
+}
+
+/// The run that an attempt was, if it succeeded.
+fn success<'a>(attempt: &Attempt, did: &'a [Entry]) -> Option<&'a Entry> {
+    let is_it = |entry: &&Entry| {
+        entry.node == attempt.node && entry.outcome.as_ref().is_some_and(Outcome::is_success)
+    };
+    did.iter().filter(is_it).max_by_key(|entry| entry.began)
 }
 
 /// A workflow and all attempts of its tasks, by stage and task.

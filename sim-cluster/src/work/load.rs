@@ -20,7 +20,10 @@ use crate::registry::IMAGE;
 /// Tasks of one workflow, at most.
 const MAX_TASKS: u32 = 500;
 
-/// Lines that a task of `talk` writes.
+/// The job whose tasks write logs.
+pub(super) const TALK: &str = "talk";
+
+/// Lines that a task of it writes.
 pub(super) const LINES: u32 = 40;
 
 /// Attempts beside the first: more than chance and faults can use up.
@@ -87,7 +90,7 @@ fn document(tasks: u32) -> anyhow::Result<String> {
     let kinds = [
         ("work", work, "[work, '100', '2000']".to_owned(), ""),
         ("flaky", flaky, "[flaky, '10', '100', '2000']".to_owned(), ""),
-        ("talk", talk, format!("[talk, '{LINES}', '100', '2000']"), ""),
+        (TALK, talk, format!("[talk, '{LINES}', '100', '2000']"), ""),
         ("last", last, "[work, '100', '2000']".to_owned(), ", requires: [work]"),
     ];
     let mut document = "version: v1\njobs:\n".to_owned();

@@ -1,6 +1,6 @@
 //! Tasks that add up, and one of each kind that does not.
 
-use api::run::{RunId, Usage};
+use api::run::Usage;
 
 use super::*;
 
