@@ -13,6 +13,7 @@ mod hyper_queue;
 mod inside;
 mod ours;
 mod parallel;
+mod profile;
 mod slurm;
 mod starts;
 mod systems;
@@ -55,7 +56,26 @@ const HYPER_QUEUE: &str = "target/peers/hq/bin/hq";
 ///
 /// # Errors
 /// If another run is under way, the machine cannot be made, or something fails inside it; its last lines are in the message.
-pub(super) fn run_machine(extent: Extent) -> anyhow::Result<Outcome> {
+pub(super) fn measure(extent: Extent) -> anyhow::Result<Outcome> {
+    let (results, accelerator) = run_machine(match extent {
+        Extent::Full => "",
+        Extent::Quick => "--quick",
+    })?;
+    let mut outcome = read(&results)?;
+    notes(&mut outcome, accelerator);
+    Ok(outcome)
+}
+
+/// Shows where ours spends the machine's time.
+///
+/// # Errors
+/// As [`measure`].
+pub(super) fn profile() -> anyhow::Result<()> {
+    run_machine("--profile").map(drop)
+}
+
+/// Runs the machine to its end; where it has written its results, and how it was run.
+fn run_machine(option: &str) -> anyhow::Result<(PathBuf, Accelerator)> {
     let places = Places::new()?.released();
     let _lock = places.lock()?;
     process::kill_leftovers(&places).context("clearing an earlier run")?;
@@ -63,7 +83,7 @@ pub(super) fn run_machine(extent: Extent) -> anyhow::Result<Outcome> {
     let machine = os_image::job_machine(&places).context("building the machine")?;
     let accelerator = Accelerator::probe(&places).context("probing for KVM")?;
     let programs = places.of_run("disks/programs.img");
-    make_programs(&places, extent, &programs).context("making the disk with the programs")?;
+    make_programs(&places, option, &programs).context("making the disk with the programs")?;
     let state = places.of_run("disks/state.img");
     make_disk(&state, "state", STATE_SIZE, None)?;
     let results = places.console("results");
@@ -78,21 +98,28 @@ pub(super) fn run_machine(extent: Extent) -> anyhow::Result<Outcome> {
         Ok(exit)
     })
     .with_context(|| last_words(&places, &results))?;
-    let mut outcome = read(&results).with_context(|| last_words(&places, &results))?;
-    notes(&mut outcome, accelerator);
-    Ok(outcome)
+    let said = console::plain(&fs::read(&results).unwrap_or_default());
+    if let Some(error) = said.lines().find(|line| line.starts_with("vm-tests: ")) {
+        bail!("{error}; {}", last_words(&places, &results));
+    }
+    Ok((results, accelerator))
 }
 
 /// `vm-tests inside throughput`: called in the machine.
 ///
 /// # Errors
 /// As [`inside::run`].
-pub(crate) fn inside(quick: bool) -> anyhow::Result<()> {
-    inside::run(if quick { Extent::Quick } else { Extent::Full })
+pub(crate) fn inside(option: Option<&str>) -> anyhow::Result<()> {
+    match option {
+        None => inside::run(Extent::Full),
+        Some("--quick") => inside::run(Extent::Quick),
+        Some("--profile") => profile::run_profiled(),
+        Some(other) => bail!("inside throughput: unknown option {other}"),
+    }
 }
 
 /// The disk `/programs`.
-fn make_programs(places: &Places, extent: Extent, disk: &Path) -> anyhow::Result<()> {
+fn make_programs(places: &Places, option: &str, disk: &Path) -> anyhow::Result<()> {
     let folder = places.of_run("disks/programs");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let this = std::env::current_exe().context("cannot tell this program's file")?;
@@ -115,9 +142,8 @@ fn make_programs(places: &Places, extent: Extent, disk: &Path) -> anyhow::Result
         let to = folder.join(name).display().to_string();
         run("cp", &["--recursive", "--preserve=mode", &from.display().to_string(), &to])?;
     }
-    let word = if extent == Extent::Quick { " --quick" } else { "" };
     let script = folder.join("run");
-    let text = format!("#!/bin/sh\nexec /programs/vm-tests inside throughput{word}\n");
+    let text = format!("#!/bin/sh\nexec /programs/vm-tests inside throughput {option}\n");
     fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot make {} executable", script.display()))?;
@@ -160,7 +186,8 @@ fn arguments(
     // Writes wait in the host's memory, a flush of the machine in the host's for its disk.
     add(&["-drive", &format!("file={},format=raw,if=virtio,cache=writeback", state.display())]);
     add(&["-kernel", &file("vmlinuz"), "-initrd", &file("initrd.img")]);
-    add(&["-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1"]);
+    // Emulated, the counter of cycles is not trusted, and each look at the clock would be a system call to a slow device.
+    add(&["-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 tsc=reliable"]);
     arguments
 }
 

@@ -21,7 +21,7 @@ After=multi-user.target
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'exec >/dev/console; echo; echo "measured: multi-user"; sleep 15; echo; while read -r name kib rest; do case $name in MemTotal:|MemAvailable:) echo "measured: $name $kib";; esac; done </proc/meminfo; echo "measured: end"'
+ExecStart=/bin/sh -c 'exec >/dev/console; echo; echo "measured: multi-user"; sleep 15; echo; while read -r name kib rest; do echo "measured: $name $kib"; done </proc/meminfo; echo "measured: end"'
 "#,
     ),
     ("/etc/systemd/system/multi-user.target.d/measured.conf", "[Unit]\nWants=measured.service\n"),

@@ -14,7 +14,7 @@ use super::{
     parallel::Parallel,
     slurm::Slurm,
     starts::Starts,
-    systems::{BatchSystem, cpu_micros, journal},
+    systems::{BatchSystem, cpu_times, journal},
 };
 use crate::{clock, report::say};
 
@@ -141,14 +141,19 @@ fn measure_started(system: &mut dyn BatchSystem, jobs: Jobs, starts: &Starts) ->
     array(system, WARM_UP, starts).context("warming up")?;
     let mut found = Found::default();
     let Jobs { array: all, singles: single, idle: apart, .. } = jobs.smaller(system.shrinks());
-    let before = cpu_micros(system.units())?;
+    let before = cpu_times(system.units())?;
     let took = array(system, all, starts).context("running an array")?;
-    let used = Duration::from_micros(cpu_micros(system.units())? - before);
+    let after = cpu_times(system.units())?;
     found.array_rate = f64::from(all) / took.as_secs_f64();
-    say(format!("  array of {all}: {:.1} jobs/s", found.array_rate));
-    if !system.units().is_empty() {
-        found.cpu_millis = Some(used.as_secs_f64() * 1e3 / f64::from(all));
-    }
+    let millis: Vec<f64> = after
+        .iter()
+        .zip(before)
+        .map(|(after, before)| (*after - before).as_secs_f64() * 1e3 / f64::from(all))
+        .collect();
+    let parts: Vec<String> =
+        system.units().iter().zip(&millis).map(|(unit, millis)| format!("{unit} {millis:.1}")).collect();
+    say(format!("  array of {all}: {:.1} jobs/s; ms of CPU a job: {}", found.array_rate, parts.join(", ")));
+    found.cpu_millis = (!millis.is_empty()).then(|| millis.iter().sum());
     if system.has_queue() {
         let took = singles(system, single, starts).context("running single jobs")?;
         let rate = f64::from(single) / took.as_secs_f64();

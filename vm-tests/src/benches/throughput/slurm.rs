@@ -110,7 +110,6 @@ SlurmctldHost=node(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-CommunicationParameters=NoInAddrAny
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile=/run/measure/slurmctld.pid

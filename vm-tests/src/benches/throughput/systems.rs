@@ -81,16 +81,16 @@ pub(super) fn wait_for_command(what: &str, program: &str, arguments: &[&str]) ->
     })
 }
 
-/// CPU time that units have used, with all that they started, µs.
-pub(super) fn cpu_micros(units: &[&str]) -> anyhow::Result<u64> {
-    let mut sum = 0;
-    for unit in units {
+/// CPU time that each unit has used, with all that it started.
+pub(super) fn cpu_times(units: &[&str]) -> anyhow::Result<Vec<Duration>> {
+    let of = |unit: &&str| {
         let path = format!("/sys/fs/cgroup/system.slice/{unit}.service/cpu.stat");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
-        sum += used.with_context(|| format!("{path} says {text:?}"))?.parse::<u64>()?;
-    }
-    Ok(sum)
+        let micros = used.with_context(|| format!("{path} says {text:?}"))?.parse()?;
+        Ok(Duration::from_micros(micros))
+    };
+    units.iter().map(of).collect()
 }
 
 /// The last words of units, for messages.
