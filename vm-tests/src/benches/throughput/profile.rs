@@ -1,5 +1,7 @@
 //! `vm-tests bench throughput --profile`: where an array of ours spends the machine's time, by `perf`.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 
 use super::{
@@ -14,13 +16,22 @@ const SAMPLES: &str = "/state/perf.data";
 const WARM_UP: u32 = 20;
 const JOBS: u32 = 300;
 
-/// What is shown, by how the samples are sorted, and the least share, percent.
-const REPORTS: [(&str, &str); 3] = [("pid", "0.5"), ("comm,dso", "0.5"), ("comm,symbol", "0.4")];
+/// What is shown: how the samples are sorted, of which program (all where there is none), and the least share, percent.
+const REPORTS: [(&str, Option<&str>, &str); 5] = [
+    ("pid", None, "0.5"),
+    ("comm,dso", None, "0.5"),
+    ("comm,symbol", None, "0.4"),
+    ("symbol", Some("bedplate"), "0.05"),
+    ("symbol", Some("substrate"), "0.05"),
+];
 
 const COUNTS: &str = "/state/counts.csv";
 
-/// System calls that are shown: the most frequent.
-const SHOWN_CALLS: usize = 40;
+/// perf pads its lines to the longest symbol.
+const LONGEST_LINE: usize = 150;
+
+/// System calls of a unit that are shown: the most frequent.
+const SHOWN_CALLS: usize = 25;
 
 /// Says perf's reports, line by line.
 ///
@@ -37,7 +48,11 @@ pub(super) fn run_profiled() -> anyhow::Result<()> {
     say(format!("array of {JOBS}: {:.1} jobs/s", f64::from(JOBS) / began.elapsed().as_secs_f64()));
     stop_units(&["perf"])?;
     show_samples()?;
-    let count = ["perf", "stat", "--all-cpus", "--event", "syscalls:sys_enter_*", "-x,", "--output", COUNTS];
+    let groups: Vec<String> =
+        ours.units().iter().map(|unit| format!("system.slice/{unit}.service")).collect();
+    let groups = format!("--for-each-cgroup={}", groups.join(","));
+    let count =
+        ["perf", "stat", "--all-cpus", "--event=syscalls:sys_enter_*", &groups, "-x,", "--output", COUNTS];
     start_unit("perf", &["--property=KillSignal=SIGINT"], &count)?;
     ours.run_array(JOBS).context("running an array")?;
     stop_units(&["perf"])?;
@@ -46,29 +61,37 @@ pub(super) fn run_profiled() -> anyhow::Result<()> {
 
 /// What ran.
 fn show_samples() -> anyhow::Result<()> {
-    for (sort, least) in REPORTS {
-        let report = ["report", "--input", SAMPLES, "--stdio", "--sort", sort, "--percent-limit", least];
+    for (sort, program, least) in REPORTS {
+        say(format!("by {sort}, {}:", program.unwrap_or("all")));
+        let mut report =
+            vec!["report", "--input", SAMPLES, "--stdio", "--sort", sort, "--percent-limit", least];
+        report.extend(program.map(|program| ["--dsos", program]).iter().flatten());
         for line in run("perf", &report)?.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            say(line.trim_end());
+            say(line.chars().take(LONGEST_LINE).collect::<String>().trim_end());
         }
     }
     Ok(())
 }
 
-/// System calls of the whole machine for each job.
+/// System calls of each unit for each job.
 fn show_counts() -> anyhow::Result<()> {
     let text = std::fs::read_to_string(COUNTS).with_context(|| format!("cannot read {COUNTS}"))?;
-    // COUNT,UNIT,EVENT,…
-    let count = |line: &str| {
-        let mut fields = line.split(',');
-        let count = fields.next()?.parse::<f64>().ok()?;
-        Some((count, fields.nth(1)?.trim_start_matches("syscalls:sys_enter_").to_owned()))
-    };
-    let mut counts: Vec<(f64, String)> = text.lines().filter_map(count).collect();
-    counts.sort_by(|one, other| other.0.total_cmp(&one.0));
-    say("system calls a job:");
-    for (count, name) in counts.iter().take(SHOWN_CALLS) {
-        say(format!("  {:8.1} {name}", count / f64::from(JOBS)));
+    let mut units: BTreeMap<&str, Vec<(f64, &str)>> = BTreeMap::new();
+    for line in text.lines() {
+        // COUNT,UNIT,EVENT,GROUP,…
+        if let [count, _, event, group, ..] = line.split(',').collect::<Vec<_>>()[..]
+            && let Ok(count) = count.parse::<f64>()
+        {
+            let name = event.trim_start_matches("syscalls:sys_enter_");
+            units.entry(group).or_default().push((count / f64::from(JOBS), name));
+        }
+    }
+    for (unit, mut counts) in units {
+        counts.sort_by(|one, other| other.0.total_cmp(&one.0));
+        say(format!("system calls of {unit} for a job:"));
+        for (count, name) in counts.iter().take(SHOWN_CALLS) {
+            say(format!("  {count:8.1} {name}"));
+        }
     }
     Ok(())
 }
