@@ -11,10 +11,13 @@ packages=(
   skopeo umoci docker-registry mmdebstrap  # images
   cpio gzip zstd squashfs-tools            # initramfs, and a look into our squashfs
   parallel crun runc                       # jobs and containers
-  python3-yaml python3-pip                 # the register, and where HyperQueue comes from
+  python3-yaml                             # the register
+  cmake libclang-dev                       # what HyperQueue is built with
 )
 extracted=(atftpd)                         # conflicts with tftpd-hpa
-wheels=(hyperqueue)                        # its server is in the wheel
+# Version 0.26.2. Its Python package has a server too, but none that keeps a journal. HYPERQUEUE_SOURCE names another clone of it.
+hyperqueue=${HYPERQUEUE_SOURCE:-https://github.com/It4innovations/hyperqueue}
+revision=680857bdfa45f92c50535cdef525f5a26bbcf55c
 
 folder=target/peers
 mkdir -p "$folder"
@@ -64,19 +67,15 @@ for package in "${extracted[@]}"; do
   cat "$folder/$package/version" >>"$folder/versions.new" 2>/dev/null || true
 done
 
-for wheel in "${wheels[@]}"; do
-  if [ ! -d "$folder/$wheel" ]; then
-    say "fetching $wheel"
-    if ! python3 -m pip install --quiet --target "$folder/$wheel.new" "$wheel" >"$folder/pip.log" 2>&1; then
-      missing+=("$wheel ($(tail -n 1 "$folder/pip.log"))")
-      rm -rf "$folder/$wheel.new"
-    else
-      mv "$folder/$wheel.new" "$folder/$wheel"
-    fi
+if [ ! -x "$folder/hq/bin/hq" ]; then
+  say "building HyperQueue, once (about ten minutes)"
+  if ! CARGO_TARGET_DIR=$folder/hq-build cargo install --quiet --locked --root "$folder/hq" --git "$hyperqueue" --rev "$revision" \
+    hyperqueue >"$folder/hq.log" 2>&1; then
+    missing+=("HyperQueue from $hyperqueue (see $folder/hq.log)")
   fi
-  version=$(ls -d "$folder/$wheel/$wheel"-*.dist-info 2>/dev/null | sed -n 's/.*-\(.*\)\.dist-info/\1/p' || true)
-  [ -z "$version" ] || echo "$wheel $version" >>"$folder/versions.new"
-done
+  rm -rf "$folder/hq-build"
+fi
+"$folder/hq/bin/hq" --version >>"$folder/versions.new" 2>/dev/null || true
 mv "$folder/versions.new" "$folder/versions"
 
 for lack in "${missing[@]}"; do say "could not be had: $lack"; done
