@@ -21,11 +21,22 @@ After=multi-user.target
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'exec >/dev/console; echo; echo "measured: multi-user"; sleep 15; echo; while read -r name kib rest; do echo "measured: $name $kib"; done </proc/meminfo; echo "measured: end"'
+ExecStart=/bin/sh -c 'exec >/dev/console; echo; read -r up rest </proc/uptime; echo "measured: multi-user: $up"; sleep 15; echo; while read -r name kib rest; do echo "measured: $name $kib"; done </proc/meminfo; echo "measured: end"'
 "#,
     ),
     ("/etc/systemd/system/multi-user.target.d/measured.conf", "[Unit]\nWants=measured.service\n"),
 ];
+
+/// What a boot told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Told {
+    /// From the start of the kernel to `multi-user.target`, s.
+    pub(super) kernel_seconds: f64,
+    /// Memory that is not available, MiB: the kernel's reserve counts too.
+    pub(super) taken: f64,
+    /// Memory that is neither free nor would be, if it were asked for, MiB.
+    pub(super) held: f64,
+}
 
 /// What the next boot tells on a console.
 #[derive(Debug)]
@@ -44,15 +55,15 @@ impl Marks {
 
     /// Whether `multi-user.target` was reached.
     pub(super) fn multi_user(&self) -> bool {
-        self.text().is_ok_and(|text| text.lines().any(|line| line == "measured: multi-user"))
+        self.text().is_ok_and(|text| text.lines().any(|line| line.starts_with("measured: multi-user: ")))
     }
 
-    /// Memory taken, MiB, once it was told.
+    /// What the unit tells, once it has told everything.
     ///
     /// # Errors
     /// If it is told otherwise than the unit does.
-    pub(super) fn memory_mebibytes(&self) -> anyhow::Result<Option<f64>> {
-        self.text().map_or(Ok(None), |text| taken(&text))
+    pub(super) fn told(&self) -> anyhow::Result<Option<Told>> {
+        self.text().map_or(Ok(None), |text| told(&text))
     }
 
     fn text(&self) -> std::io::Result<String> {
@@ -64,15 +75,22 @@ impl Marks {
     }
 }
 
-fn taken(text: &str) -> anyhow::Result<Option<f64>> {
+fn told(text: &str) -> anyhow::Result<Option<Told>> {
     if !text.lines().any(|line| line == "measured: end") {
         return Ok(None);
     }
-    let kibibytes = |name: &str| -> anyhow::Result<f64> {
+    let number = |name: &str| -> anyhow::Result<f64> {
         let told = text.lines().find_map(|line| line.strip_prefix("measured: ")?.strip_prefix(name));
         Ok(told.with_context(|| format!("the machine did not tell {name}"))?.trim().parse()?)
     };
-    Ok(Some((kibibytes("MemTotal:")? - kibibytes("MemAvailable:")?) / 1024.0))
+    let mebibytes = |name: &str| Ok::<_, anyhow::Error>(number(name)? / 1024.0);
+    let total = mebibytes("MemTotal:")?;
+    let cached = mebibytes("Active(file):")? + mebibytes("Inactive(file):")? + mebibytes("SReclaimable:")?;
+    Ok(Some(Told {
+        kernel_seconds: number("multi-user:")?,
+        taken: total - mebibytes("MemAvailable:")?,
+        held: total - mebibytes("MemFree:")? - cached,
+    }))
 }
 
 #[cfg(test)]
@@ -80,11 +98,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_known_when_all_of_it_was_told() {
-        let text =
-            "boot\nmeasured: multi-user\nmeasured: MemTotal: 4096000\nmeasured: MemAvailable: 3072000\n";
-        assert_eq!(taken(text).unwrap(), None);
-        assert_eq!(taken(&format!("{text}measured: end\n")).unwrap(), Some(1000.0));
-        assert!(taken("measured: end\n").is_err());
+    fn everything_is_known_when_all_of_it_was_told() {
+        let text = "boot
+measured: multi-user: 23.5
+measured: MemTotal: 4096000
+measured: MemFree: 2048000
+measured: MemAvailable: 3072000
+measured: Active(file): 10240
+measured: Inactive(file): 20480
+measured: SReclaimable: 30720
+";
+        assert_eq!(told(text).unwrap(), None);
+        let all = Told { kernel_seconds: 23.5, taken: 1000.0, held: 1940.0 };
+        assert_eq!(told(&format!("{text}measured: end\n")).unwrap(), Some(all));
+        assert!(told("measured: end\n").is_err());
     }
 }
