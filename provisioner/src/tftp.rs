@@ -31,6 +31,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::dispatcher;
 
 pub use self::firmware::{Firmware, FirmwareError};
 use crate::{boot_log, datagram};
@@ -110,10 +111,13 @@ impl Server {
         let service =
             Service { firmware: self.firmware, events, transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)) };
         let (ended, end) = oneshot::channel();
+        let log = dispatcher::get_default(Clone::clone);
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let served =
-                runtime.and_then(|runtime| runtime.block_on(service.listen_all(self.listeners, shutdown)));
+            let serve = |runtime: tokio::runtime::Runtime| {
+                runtime.block_on(service.listen_all(self.listeners, shutdown))
+            };
+            let served = dispatcher::with_default(&log, || runtime.and_then(serve));
             // Whoever started it may be gone.
             let _ = ended.send(served);
         };
