@@ -239,7 +239,7 @@ fn notes(outcome: &mut Outcome, accelerator: Accelerator) {
          journal is synced every 30 s (its default), Slurm saves its state every few seconds, GNU parallel's record is never synced",
     );
     outcome.note(
-        "single jobs are handed in with each system's command, one after the other; Slurm gets a tenth of the jobs, or it would take \
-         an hour; GNU parallel has no queue",
+        "single jobs are handed in with each system's command, one after the other, a tenth of the array's number; Slurm gets a twentieth \
+         and GNU parallel a quarter of all jobs, since the whole has to end within half an hour; GNU parallel has no queue",
     );
 }

@@ -38,7 +38,7 @@ impl Jobs {
     }
 }
 
-const FULL: Jobs = Jobs { rounds: 3, array: 1_000, singles: 200, idle: 40 };
+const FULL: Jobs = Jobs { rounds: 3, array: 1_000, singles: 100, idle: 20 };
 const QUICK: Jobs = Jobs { rounds: 1, array: 100, singles: 20, idle: 10 };
 
 /// Jobs before the clock starts.

@@ -64,6 +64,10 @@ impl BatchSystem for Parallel {
         &[]
     }
 
+    fn shrinks(&self) -> u32 {
+        4
+    }
+
     fn has_queue(&self) -> bool {
         false
     }

@@ -85,7 +85,7 @@ impl BatchSystem for Slurm {
     }
 
     fn shrinks(&self) -> u32 {
-        10
+        20
     }
 }
 

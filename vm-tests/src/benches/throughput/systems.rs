@@ -46,7 +46,7 @@ pub(super) trait BatchSystem {
         true
     }
 
-    /// Its batches are so many times smaller, for it would take an hour.
+    /// Its batches are so many times smaller, since the whole has to end within half an hour.
     fn shrinks(&self) -> u32 {
         1
     }
