@@ -8,10 +8,11 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, bail};
+
+use crate::run::command;
 
 /// The only target so far; design.md section 4 has arm64 wait for a firmware that somebody supplies.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -41,7 +42,7 @@ fn build_static(name: &str, more: &[&str], release: bool) -> anyhow::Result<Path
     let folder = root.join("target/agent");
     let profile = if release { "agent-release" } else { "agent" };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let status = cargo_command(&cargo)
+    let status = command(&cargo)
         .current_dir(root)
         .args(["build", "--package", name, "--bin", name, "--target", TARGET])
         .args(more)
@@ -59,11 +60,6 @@ fn build_static(name: &str, more: &[&str], release: bool) -> anyhow::Result<Path
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     check_static(&bytes).with_context(|| format!("{} is not the binary wanted", built.display()))?;
     publish(&bytes, &root.join("target").join(name))
-}
-
-#[expect(clippy::disallowed_methods, reason = "xtask drives cargo")]
-fn cargo_command(cargo: &OsString) -> Command {
-    Command::new(cargo)
 }
 
 /// Writes the file under its final name in one step, so that a harness that starts now sees the old or the new one.

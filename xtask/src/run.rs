@@ -1,6 +1,7 @@
 //! Starting children: every command that xtask runs is printed and checked here.
 
 use std::{
+    ffi::OsStr,
     process::Command,
     time::{Duration, Instant},
 };
@@ -14,9 +15,7 @@ use anyhow::{Context, bail};
 pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let line = format!("{program} {}", arguments.join(" "));
     step(&line);
-    #[expect(clippy::disallowed_methods, reason = "the home of child processes in xtask")]
-    let status =
-        Command::new(program).args(arguments).status().with_context(|| format!("cannot start {line}"))?;
+    let status = command(program).args(arguments).status().with_context(|| format!("cannot start {line}"))?;
     if !status.success() {
         bail!("{line}: {status}");
     }
@@ -39,13 +38,25 @@ pub(crate) fn build_optimised() -> anyhow::Result<()> {
 /// As [`run`].
 pub(crate) fn output(program: &str, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
     let line = format!("{program} {}", arguments.join(" "));
-    #[expect(clippy::disallowed_methods, reason = "the home of child processes in xtask")]
-    let output =
-        Command::new(program).args(arguments).output().with_context(|| format!("cannot start {line}"))?;
+    let output = command(program).args(arguments).output().with_context(|| format!("cannot start {line}"))?;
     if !output.status.success() {
         bail!("{line}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     Ok(output.stdout)
+}
+
+/// A command that does not see what cargo told this program of its own package. Build scripts look at that (ring's does), and
+/// what was built by hand would be built again here, and the other way round, with all that depends on it.
+#[expect(clippy::disallowed_methods, reason = "the home of child processes in xtask")]
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if name.to_str().is_some_and(|name| told.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// How long `work` took.
