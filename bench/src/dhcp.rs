@@ -8,12 +8,13 @@ use std::{fmt::Write as _, fs, net::Ipv4Addr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use api::ids::MacAddr;
 use bench::outcome::{Better, Outcome, Row};
+use harness::workspace;
 
 use crate::{
     frame::Frame,
     network::{CLIENT_INTERFACE, SERVER, SERVER_INTERFACE},
     ours::{Ours, Settings},
-    peers, places,
+    peers,
     process::{self, Service},
     turns::{self, OURS, Samples, Side},
 };
@@ -204,7 +205,7 @@ impl Bench<'_> {
     /// An empty folder on the disk that our database is on, too.
     fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
         let folder = self.frame.places.on_disk(name);
-        places::remove(&folder)?;
+        workspace::remove(&folder)?;
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(folder)
     }

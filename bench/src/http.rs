@@ -11,11 +11,11 @@ use anyhow::{Context as _, ensure};
 use api::ids::{ImageName, MacAddr, NodeName};
 use bench::outcome::{Better, Outcome, Row};
 use client::Context;
+use sim_cluster::image::{Padding, write_layout};
 
 use crate::{
     clock,
     frame::Frame,
-    layout,
     network::{CLIENT, PREFIX, SERVER},
     nodes::{self, Enrollee},
     ours::{FLEET_PORT, HTTP_PORT, Ours, Settings},
@@ -83,6 +83,7 @@ struct Bench<'a> {
     script: String,
     token: String,
     node: Enrollee,
+    node_of_nginx: Enrollee,
     runtime: tokio::runtime::Runtime,
     image_bytes: u64,
     digest: String,
@@ -94,10 +95,10 @@ impl<'a> Bench<'a> {
     /// An image, a node, and files of the same bytes for nginx.
     fn set_up(frame: &'a Frame) -> anyhow::Result<Self> {
         let server = start(frame)?;
-        let source =
-            layout::write(&frame.places.on_disk("layout"), frame.size(IMAGE_BYTES, IMAGE_BYTES / 8))?;
+        let padding = Padding { root_bytes: frame.size(IMAGE_BYTES, IMAGE_BYTES / 8), ..Padding::default() };
+        let source = write_layout(&frame.places.on_disk("layout"), padding)?;
         server.import(&source, "large")?;
-        let (image, node): (ImageName, NodeName) = ("large".parse()?, "n1".parse()?);
+        let (image, name): (ImageName, NodeName) = ("large".parse()?, "n1".parse()?);
         let image = server.ask(async |client| client.image(&image).await)?;
         let root = image.versions.first().context("the import made no version")?.root.clone();
         let count = (SMALL_BYTES - SCRIPT_BYTES) / (ARGUMENT_BYTES + 1);
@@ -107,26 +108,26 @@ impl<'a> Bench<'a> {
         server.apply(format!(
             "nodes:\n  n1: {{ image: large, interfaces: {{ lan0: {{ mac: '{MAC}', address: {CLIENT}/{PREFIX} }} }}, kernel-args: [{arguments}] }}\n"
         ))?;
-        let context = Context::read(&server.context_file())?;
         let runtime = frame.network.as_client(|| {
             Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
         })?;
-        let enrolled = runtime.spawn(async move { nodes::enrol(MAC, CLIENT, &context.ca).await });
-        let enrollee = runtime.block_on(enrolled)?.context("enrolling the node")?;
-        let key = nginx::certificate(&frame.places.on_disk("www"), &enrollee.ca)?;
+        let enrolled = runtime.spawn(async move { nodes::enrol(MAC, CLIENT).await });
+        let node = runtime.block_on(enrolled)?.context("enrolling the node")?;
+        let ca = nginx::certificate(&frame.places.on_disk("www"), node.ca())?;
         let mut bench = Self {
             frame,
             blob: format!("/blobs/sha256/{}", root.digest.hex()),
             script: format!("/boot/{}/script", MAC.hyphenated()),
             token: Context::read(&server.context_file())?.token,
-            node: enrollee.also_trusting(&key)?,
+            node_of_nginx: node.trusting(ca)?,
+            node,
             runtime,
             image_bytes: root.size,
             digest: root.digest.hex(),
             agent: fs::read(frame.places.in_workspace("target/substrate"))?,
             wrk: peers::program(&frame.places, "wrk")?,
         };
-        let json = serde_json::to_vec(&server.ask(async |client| client.node(&node).await)?)?;
+        let json = serde_json::to_vec(&server.ask(async |client| client.node(&name).await)?)?;
         bench.lay_out(&server.blob(&root.digest), &json)?;
         Ok(bench)
     }
@@ -157,7 +158,7 @@ impl<'a> Bench<'a> {
             script: &self.script,
             tls: API_PORT,
             json: "/v1/nodes/n1",
-            mutual: FLEET_PORT,
+            mutual: (&self.node, FLEET_PORT),
             agent: "/node/v1/agent",
         })
     }
@@ -171,7 +172,7 @@ impl<'a> Bench<'a> {
             script: "/script",
             tls: nginx::TLS_PORT,
             json: "/json",
-            mutual: nginx::MUTUAL_PORT,
+            mutual: (&self.node_of_nginx, nginx::MUTUAL_PORT),
             agent: "/agent",
         })
     }
@@ -202,11 +203,11 @@ impl<'a> Bench<'a> {
     }
 
     /// Downloads over mutual TLS, GB/s.
-    fn mutual(&self, port: u16, path: &str) -> anyhow::Result<f64> {
+    fn mutual(&self, (node, port): (&Enrollee, u16), path: &str) -> anyhow::Result<f64> {
         let (repeats, expected) = (self.frame.size(4, 1), self.agent.len());
         let tasks: Vec<_> = (0..CLIENTS)
             .map(|_| {
-                let (node, path) = (self.node.clone(), path.to_owned());
+                let (node, path) = (node.clone(), path.to_owned());
                 self.runtime.spawn(async move {
                     let mut line = node.dial(port).await?;
                     for _ in 0..repeats {
@@ -236,7 +237,7 @@ struct Paths<'a> {
     script: &'a str,
     tls: u16,
     json: &'a str,
-    mutual: u16,
+    mutual: (&'a Enrollee, u16),
     agent: &'a str,
 }
 

@@ -12,13 +12,13 @@ use std::{
 use anyhow::{Context as _, ensure};
 use api::ids::ImageName;
 use bench::outcome::{Better, Outcome, Row};
+use harness::workspace;
 
 use crate::{
     clock,
     frame::Frame,
     memory::Peak,
     ours::{Ours, Settings},
-    places,
     process::{self, run},
     turns::{self, OURS, Samples, Side},
 };
@@ -146,9 +146,9 @@ impl Bench<'_> {
         let folder = self.frame.places.in_memory(name);
         let log = self.frame.places.on_disk(&format!("{name}.log"));
         if self.again {
-            places::remove(&folder.join("bundle"))?;
+            workspace::remove(&folder.join("bundle"))?;
         } else {
-            places::remove(&folder)?;
+            workspace::remove(&folder)?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let arguments =
@@ -188,7 +188,7 @@ impl Bench<'_> {
         if tree.is_symlink() {
             fs::remove_file(&tree)?
         } else {
-            places::remove(&tree)?
+            workspace::remove(&tree)?
         }
         let first = folder.join("first");
         if !first.exists() {
@@ -209,7 +209,7 @@ impl Bench<'_> {
     /// A server that has nothing yet.
     fn server(&self) -> anyhow::Result<Ours> {
         let folder: PathBuf = self.frame.places.in_memory("ours");
-        places::remove(&folder)?;
+        workspace::remove(&folder)?;
         Ours::start(&self.frame.places, &folder, &Settings::default())
     }
 }

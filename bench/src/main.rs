@@ -12,14 +12,12 @@
 mod arguments;
 mod catalog;
 mod clock;
-mod data;
 mod dhcp;
 mod document;
 mod frame;
 mod host;
 mod http;
 mod import;
-mod layout;
 mod memory;
 mod network;
 mod nodes;
@@ -30,7 +28,6 @@ mod places;
 mod planner_rate;
 mod process;
 mod register;
-mod report;
 mod session;
 mod tftp;
 mod turns;
@@ -38,6 +35,7 @@ mod turns;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use harness::report;
 
 fn main() -> ExitCode {
     match arguments::Command::parse().run() {

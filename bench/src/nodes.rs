@@ -8,15 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use api::{
-    enroll::{Enroll, Enrolled},
-    ids::MacAddr,
-    stage1::Stage1,
-};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
-};
+use api::{enroll::AgentIdentity, ids::MacAddr};
+use rustls::{ClientConfig, pki_types::ServerName};
+use sim_cluster::simulated_node::SimulatedNode;
+use substrate::tls;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -25,7 +20,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     network::{CLIENT, SERVER},
-    ours::{FLEET_PORT, HTTP_PORT},
+    ours::HTTP_PORT,
 };
 
 /// Longest head of an answer, bytes.
@@ -35,11 +30,8 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Enrollee {
     address: Ipv4Addr,
+    identity: AgentIdentity,
     tls: Arc<ClientConfig>,
-    certificate: String,
-    key: String,
-    /// PEM of the CA, for a peer that asks for the same certificate.
-    pub(crate) ca: String,
 }
 
 /// A connection that is kept.
@@ -51,27 +43,13 @@ impl<S> std::fmt::Debug for Line<S> {
     }
 }
 
-/// Trades a node's boot token for a certificate, as stage 1 does. `ca` is the server's, PEM.
+/// Trades a node's boot token for a certificate, as stage 1 does.
 ///
 /// # Errors
 /// The server's refusal, in its words.
-pub(crate) async fn enrol(mac: MacAddr, address: Ipv4Addr, ca: &str) -> anyhow::Result<Enrollee> {
-    let boot = connect(address, HTTP_PORT).await?;
-    let image = Line(boot).get(&format!("/boot/{}/node.img", mac.hyphenated())).await?;
-    let stage1 = document(&image).context("the node's initrd holds no document")?;
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let mut parameters = rcgen::CertificateParams::default();
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    let csr = parameters.serialize_request(&key)?.pem()?;
-    let token = stage1.token.context("the node has no token")?;
-    let request = serde_json::to_string(&Enroll { id: stage1.id, token, csr })?;
-    let anonymous = Arc::new(trusting(&[ca])?.with_no_client_auth());
-    let mut line = Line(secure(connect(address, FLEET_PORT).await?, anonymous).await?);
-    let Enrolled { certificate, ca, .. } =
-        serde_json::from_slice(&line.ask("POST", "/node/v1/enroll", &request).await?)?;
-    let key = key.serialize_pem();
-    let tls = Arc::new(showing(&[&ca], &certificate, &key)?);
-    Ok(Enrollee { address, tls, certificate, key, ca })
+pub(crate) async fn enrol(mac: MacAddr, address: Ipv4Addr) -> anyhow::Result<Enrollee> {
+    let machine = SimulatedNode::new(mac, address, (SERVER, HTTP_PORT).into())?;
+    Enrollee::new(address, machine.enrol(&machine.stage1().await?).await?)
 }
 
 /// A plain connection to a port of the servers' side, from [`CLIENT`].
@@ -83,13 +61,22 @@ pub(crate) async fn plain(port: u16) -> anyhow::Result<Line<TcpStream>> {
 }
 
 impl Enrollee {
-    /// The same node, which trusts another CA too.
+    fn new(address: Ipv4Addr, identity: AgentIdentity) -> anyhow::Result<Self> {
+        let tls = Arc::new(tls::authenticated(&identity)?);
+        Ok(Self { address, identity, tls })
+    }
+
+    /// PEM of the CA that its certificate is from.
+    pub(crate) fn ca(&self) -> &str {
+        &self.identity.ca
+    }
+
+    /// The same node and certificate, for a server of another CA.
     ///
     /// # Errors
     /// If that is no certificate.
-    pub(crate) fn also_trusting(self, ca: &str) -> anyhow::Result<Self> {
-        let tls = Arc::new(showing(&[&self.ca, ca], &self.certificate, &self.key)?);
-        Ok(Self { tls, ..self })
+    pub(crate) fn trusting(&self, ca: String) -> anyhow::Result<Self> {
+        Self::new(self.address, AgentIdentity { ca, ..self.identity.clone() })
     }
 
     /// Connects to a port of the server, which asks for the node's certificate.
@@ -102,23 +89,12 @@ impl Enrollee {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
-    /// The body of a GET.
-    ///
-    /// # Errors
-    /// As [`Self::ask`].
-    pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
-        self.ask("GET", path, "").await
-    }
-
-    /// The body of the answer to a request, which must be a success with a length.
+    /// The body of the answer to a GET, which must be a success with a length.
     ///
     /// # Errors
     /// If it is not, with the server's words.
-    async fn ask(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: bedplate\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
+    pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: bedplate\r\n\r\n");
         self.0.write_all(request.as_bytes()).await?;
         self.0.flush().await?;
         let (head, mut body) = self.head().await?;
@@ -169,28 +145,4 @@ async fn connect(from: Ipv4Addr, port: u16) -> anyhow::Result<TcpStream> {
 async fn secure(stream: TcpStream, tls: Arc<ClientConfig>) -> anyhow::Result<TlsStream<TcpStream>> {
     let name = ServerName::IpAddress(IpAddr::V4(SERVER).into());
     TlsConnector::from(tls).connect(name, stream).await.context("the TLS handshake")
-}
-
-fn trusting(
-    cas: &[&str],
-) -> anyhow::Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>> {
-    let mut roots = RootCertStore::empty();
-    for ca in cas {
-        roots.add(CertificateDer::from_pem_slice(ca.as_bytes())?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots))
-}
-
-fn showing(cas: &[&str], certificate: &str, key: &str) -> anyhow::Result<ClientConfig> {
-    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
-    Ok(trusting(cas)?.with_client_auth_cert(chain, key)?)
-}
-
-/// The one JSON document in a cpio archive.
-fn document(archive: &[u8]) -> Option<Stage1> {
-    let start = archive.windows(2).position(|two| two == b"{\"")?;
-    serde_json::Deserializer::from_slice(&archive[start..]).into_iter().next()?.ok()
 }

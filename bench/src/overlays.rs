@@ -1,18 +1,18 @@
 //! Overlays: the rendered files of 1,000 nodes, beside one `cpio | gzip` for each node over files that are rendered already.
 
-use std::{fmt::Write as _, fs, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{fmt::Write as _, fs, net::Ipv4Addr, path::PathBuf};
 
 use anyhow::{Context as _, ensure};
 use api::{ids::MacAddr, machine::PatchNodes};
 use bench::outcome::{Better, Outcome, Row};
-use client::Context;
+use harness::workspace;
+use sim_cluster::image::{Padding, write_layout};
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::client::TlsStream;
 
 use crate::{
     clock,
     frame::Frame,
-    layout,
     nodes::{self, Enrollee, Line},
     ours::{FLEET_PORT, Ours, Settings},
     process::{self, run},
@@ -75,7 +75,7 @@ impl<'a> Bench<'a> {
     /// Enrols all nodes, and lays their rendered files out for the peer.
     fn set_up(frame: &'a Frame) -> anyhow::Result<Self> {
         let server = start(frame)?;
-        let source = layout::write(&frame.places.on_disk("layout"), 0)?;
+        let source = write_layout(&frame.places.on_disk("layout"), Padding::default())?;
         server.import(&source, "tiny")?;
         let count = frame.size(NODES, NODES / 10);
         let mut document =
@@ -88,7 +88,6 @@ impl<'a> Bench<'a> {
             )?;
         }
         server.apply(document)?;
-        let ca = Context::read(&server.context_file())?.ca;
         let places = &frame.places;
         let mut bench = Self {
             frame,
@@ -97,7 +96,7 @@ impl<'a> Bench<'a> {
             boot_files: places.in_memory("boot"),
             runtime_files: places.in_memory("runtime"),
         };
-        let enrolled = bench.runtime.spawn(enrol_all(count, ca));
+        let enrolled = bench.runtime.spawn(enrol_all(count));
         bench.nodes = bench.runtime.block_on(enrolled)?.context("enrolling the nodes")?;
         for (path, folder) in [(BOOT, &bench.boot_files), (RUNTIME, &bench.runtime_files)] {
             let lines = bench.lines()?;
@@ -132,7 +131,7 @@ impl<'a> Bench<'a> {
         let mut samples = Vec::new();
         for (what, files) in [(COLD, &self.boot_files), (EDITED, &self.runtime_files)] {
             let packed = self.frame.places.in_memory("packed");
-            crate::places::remove(&packed)?;
+            workspace::remove(&packed)?;
             let arguments =
                 [files.clone().into(), packed.clone().into_os_string(), at_once.to_string().into()];
             let cost = process::script(PACK, &arguments, &self.frame.places.on_disk("pack.log"))?;
@@ -147,7 +146,7 @@ impl<'a> Bench<'a> {
     /// An archive unpacks to the files that it was made of.
     fn check(&self, archive: &std::path::Path, files: &std::path::Path) -> anyhow::Result<()> {
         let folder = self.frame.places.in_memory("unpacked");
-        crate::places::remove(&folder)?;
+        workspace::remove(&folder)?;
         fs::create_dir_all(&folder)?;
         let unpack = r#"cd "$2" && gzip -dc "$1" | cpio --quiet -idm && diff -r --no-dereference "$2" "$3""#;
         let arguments = [archive, folder.as_path(), files];
@@ -194,8 +193,7 @@ fn client_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
 
-async fn enrol_all(count: u16, ca: String) -> anyhow::Result<Vec<Enrollee>> {
-    let ca: Arc<str> = ca.into();
+async fn enrol_all(count: u16) -> anyhow::Result<Vec<Enrollee>> {
     let mut tasks = JoinSet::new();
     let mut enrolled = Vec::new();
     for number in 0..count {
@@ -204,10 +202,9 @@ async fn enrol_all(count: u16, ca: String) -> anyhow::Result<Vec<Enrollee>> {
         {
             enrolled.push(done??);
         }
-        let ca = Arc::clone(&ca);
-        tasks.spawn(async move {
-            nodes::enrol(mac(number), address(number), &ca).await.map(|node| (number, node))
-        });
+        tasks.spawn(
+            async move { nodes::enrol(mac(number), address(number)).await.map(|node| (number, node)) },
+        );
     }
     while let Some(done) = tasks.join_next().await {
         enrolled.push(done??);

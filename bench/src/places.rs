@@ -8,12 +8,9 @@
 //! /dev/shm/bedplate-bench-…  those that lie in memory                ┘ cleared by the next
 //! ```
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-};
+use std::{fs::File, path::PathBuf};
 
-use anyhow::Context as _;
+use harness::workspace;
 use sha2::{Digest as _, Sha256};
 
 /// The paths of this checkout.
@@ -31,13 +28,12 @@ impl Places {
     /// # Errors
     /// If it was not built in a workspace.
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let workspace =
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("bench lies in the workspace")?;
+        let workspace = workspace::root()?;
         let hash = Sha256::digest(workspace.as_os_str().as_encoded_bytes());
         let mark = format!("{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3]);
         Ok(Self {
-            workspace: workspace.to_owned(),
             root: workspace.join("target/bench"),
+            workspace,
             memory: PathBuf::from(format!("/dev/shm/bedplate-bench-{mark}")),
             mark,
         })
@@ -48,11 +44,7 @@ impl Places {
     /// # Errors
     /// If another run is under way.
     pub(crate) fn lock(&self) -> anyhow::Result<File> {
-        fs::create_dir_all(&self.root).with_context(|| format!("cannot make {}", self.root.display()))?;
-        let path = self.root.join("lock");
-        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        file.try_lock().with_context(|| format!("another run is under way: {} is locked", path.display()))?;
-        Ok(file)
+        workspace::lock(&self.root, "lock")
     }
 
     /// Removes what a benchmark left, except what is kept, and makes the folders anew.
@@ -62,7 +54,7 @@ impl Places {
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         self.remove()?;
         for path in [self.on_disk(""), self.in_memory(""), self.kept("data"), self.kept("results")] {
-            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+            workspace::make(&path)?;
         }
         Ok(())
     }
@@ -72,8 +64,8 @@ impl Places {
     /// # Errors
     /// If a folder cannot be removed.
     pub(crate) fn remove(&self) -> anyhow::Result<()> {
-        remove(&self.on_disk(""))?;
-        remove(&self.in_memory(""))
+        workspace::remove(&self.on_disk(""))?;
+        workspace::remove(&self.in_memory(""))
     }
 
     /// Tells namespaces of this checkout from others'.
@@ -104,18 +96,5 @@ impl Places {
     /// A path on a file system in memory (tmpfs).
     pub(crate) fn in_memory(&self, path: &str) -> PathBuf {
         self.memory.join(path)
-    }
-}
-
-/// Removes a folder with all that is in it, if it is there.
-///
-/// # Errors
-/// If it is there and stays.
-pub(crate) fn remove(folder: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-        }
-        _ => Ok(()),
     }
 }

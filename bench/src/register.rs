@@ -7,13 +7,14 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, ensure};
 use bench::outcome::{Better, Outcome, Row};
+use harness::workspace;
 use serde_json::Value;
 
 use crate::{
     clock,
     frame::Frame,
     ours::{Ours, Settings},
-    places, process,
+    process,
     turns::{self, OURS, Samples, Side},
 };
 
@@ -57,7 +58,7 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
 
 fn ours(frame: &Frame, source: &Path, nodes: u32) -> anyhow::Result<Samples> {
     let state = frame.places.on_disk("ours");
-    places::remove(&state)?;
+    workspace::remove(&state)?;
     let server = Ours::start(&frame.places, &state, &Settings::default())?;
     let source = source.display().to_string();
     let (_, declare) = clock::timed(|| server.cli(&["apply", "-f", &source]))?;

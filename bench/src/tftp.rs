@@ -4,10 +4,10 @@ use std::{fs, path::PathBuf, sync::Barrier, thread, time::Duration};
 
 use anyhow::{Context as _, anyhow, ensure};
 use bench::outcome::{Better, Outcome, Row};
+use fastrand::Rng;
 
 use crate::{
     clock,
-    data::noise,
     frame::Frame,
     network::{SERVER, SERVER_INTERFACE},
     ours::{Ours, Settings},
@@ -53,7 +53,12 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     outcome.rows.push(Row::new(PLAIN, "MB/s", Better::Higher));
     let root = frame.places.on_disk("tftp");
     fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
-    let (small, large) = (noise(SMALL_BYTES, 1), noise(frame.size(LARGE_BYTES, LARGE_BYTES / 8), 2));
+    let mut noise = Rng::with_seed(1);
+    let [small, large] = [SMALL_BYTES, frame.size(LARGE_BYTES, LARGE_BYTES / 8)].map(|length| {
+        let mut bytes = vec![0; length];
+        noise.fill(&mut bytes);
+        bytes
+    });
     for (name, content) in [("small", &small), ("large", &large)] {
         fs::write(root.join(name), content).with_context(|| format!("cannot write {name}"))?;
     }

@@ -10,7 +10,7 @@ mod stream;
 mod usage;
 mod watch;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use access::{Principal, Refusal};
 use api::{
@@ -104,18 +104,13 @@ async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<Vec<WorkflowSummary>>, Refusal> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
-    let is_seen = |summary: &WorkflowSummary| may_see(&principal, &summary.user);
     let _settled = settled(&controller, "cannot list workflows").await?;
-    let mut summaries: Vec<WorkflowSummary> = controller.engine().summaries();
-    summaries.retain(is_seen);
-    let over = summaries.iter().filter(|summary| summary.state.is_ended());
-    let known: BTreeSet<WorkflowId> = over.map(|summary| summary.id).collect();
-    // Some of them the engine still has, until their logs are here.
-    let most = limit.saturating_add(u32::try_from(known.len()).unwrap_or(u32::MAX));
-    let finished = controller.0.store.finished(only_of(&principal), most).await;
+    let mut summaries = controller.engine().summaries();
+    // The engine still has those whose logs are not here yet; what is over comes from the store, all of it.
+    summaries.retain(|summary| !summary.state.is_ended() && may_see(&principal, &summary.user));
+    let finished = controller.0.store.finished(only_of(&principal), limit).await;
     let finished = finished.map_err(|error| Refusal::internal("cannot list workflows", &error))?;
-    let finished = finished.iter().map(of_row).filter(|summary| !known.contains(&summary.id));
-    summaries.extend(finished.filter(is_seen).take(limit as usize));
+    summaries.extend(finished.iter().map(of_row));
     Ok(Json(summaries))
 }
 

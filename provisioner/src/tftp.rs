@@ -68,8 +68,10 @@ pub enum TftpError {
         #[source]
         source: io::Error,
     },
-    /// The system has no thread or no descriptors to spare.
-    #[error("cannot start the thread of TFTP")]
+    /// The system has no thread or no descriptors to spare, or the thread ended badly.
+    #[error(
+        "the thread of TFTP does not run; if the cause below is a limit of threads or open files, raise it"
+    )]
     Thread(#[source] io::Error),
 }
 
@@ -122,7 +124,7 @@ impl Server {
             let _ = ended.send(served);
         };
         thread::Builder::new().name("tftp".to_owned()).spawn(serve).map_err(TftpError::Thread)?;
-        let broken = |_| Err(io::Error::other("it ended badly; see the log"));
+        let broken = |_| Err(io::Error::other("it panicked: the server's log says where"));
         end.await.unwrap_or_else(broken).map_err(TftpError::Thread)
     }
 }

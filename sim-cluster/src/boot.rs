@@ -27,7 +27,6 @@ use tokio::{
 
 use self::machine::{Machine, Powered, Repeats, Stage};
 use crate::{
-    dice::Dice,
     figures::{Sample, rate, seconds},
     network,
     pxe::exchange::Exchange,
@@ -72,8 +71,8 @@ async fn simulation(mut site: Site, nodes: u32, seed: u64) -> anyhow::Result<()>
     let (before, started) = (site.server.cost()?, clock::monotonic());
     let mut booting = JoinSet::new();
     for number in 1..=nodes {
-        let mut dice = Dice::new(seed, number.into());
-        let pause = Duration::from_millis(dice.below(u64::try_from(SPREAD.as_millis())?));
+        let mut dice = crate::chance(seed, number);
+        let pause = SPREAD.mul_f64(dice.f64());
         let machine = Machine::new(site.machine(number)?, number, exchange.clone(), repeats.clone(), dice);
         booting.spawn(async move {
             sleep(pause).await;

@@ -19,10 +19,9 @@
 //! | `pxe` | what its firmware says before that: DHCP and TFTP |
 //! | `site`, `server`, `network`, `registry`, [`image`] | what nodes need around them |
 //! | `journal` | what nodes really did, to hold the server's word against |
-//! | `figures`, `dice`, `process`, `report` | percentiles, seeded chance, children, the terminal |
+//! | `figures`, `process`, `report` | percentiles, children, the terminal |
 
 pub mod boot;
-mod dice;
 mod figures;
 pub mod image;
 mod journal;
@@ -35,3 +34,8 @@ mod server;
 pub mod simulated_node;
 mod site;
 pub mod work;
+
+/// Chance that can be had again: each part of a run (a node, say) has its own.
+fn chance(seed: u64, part: u32) -> fastrand::Rng {
+    fastrand::Rng::with_seed(seed ^ (u64::from(part) << 32))
+}

@@ -1,7 +1,8 @@
-//! What the person at the terminal reads. The only place that prints.
+//! What the person at the terminal reads.
 
 use std::time::Duration;
 
+pub use harness::report::{complain, say};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How far something is: a bar on a terminal, nothing anywhere else.
@@ -9,18 +10,6 @@ const BAR: &str = "{msg:24} [{wide_bar:.cyan}] {pos:>7} of {len:>7} {per_sec:>12
 
 /// How often a bar is drawn again.
 const REDRAW: Duration = Duration::from_millis(200);
-
-/// Prints one line.
-#[expect(clippy::print_stdout, reason = "a program for the terminal")]
-pub(crate) fn say(line: impl std::fmt::Display) {
-    println!("{line}");
-}
-
-/// Prints one line on standard error.
-#[expect(clippy::print_stderr, reason = "a program for the terminal")]
-pub fn complain(line: impl std::fmt::Display) {
-    eprintln!("{line}");
-}
 
 /// A bar that counts to `total`. Taken off the screen when it is finished.
 pub(crate) fn bar(message: &'static str, total: u64) -> ProgressBar {

@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -15,11 +15,12 @@ use api::{
     status::Phase,
 };
 use client::Client;
+use harness::workspace;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    image,
+    image::{self, Padding},
     network::{self, MAX_NODES, Network, PREFIX},
     server::Server,
     simulated_node::SimulatedNode,
@@ -112,9 +113,8 @@ impl Site {
     }
 
     async fn import(&self, padding: usize) -> anyhow::Result<()> {
-        let layout = self.layout();
-        image::write_layout(&layout, padding)?;
-        let source = format!("oci:{}:1", layout.display());
+        let padding = Padding { kernel_bytes: padding, root_bytes: padding };
+        let source = image::write_layout(&self.layout(), padding)?;
         let import = ImportImage { source, name: Some("tiny".parse()?), insecure: false };
         let operation = self.client.import(&import).await?;
         let over = async {
@@ -182,21 +182,11 @@ fn unready(nodes: &[Node]) -> String {
 /// The folder of a simulation without what the last one left, for this process alone. What the server hands out as its agent
 /// is in it: no machine starts it.
 fn clear(name: &str) -> anyhow::Result<(PathBuf, File)> {
-    let workspace =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate lies in the workspace")?;
-    let root = workspace.join("target/sim");
-    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
-    let path = root.join(format!("{name}.lock"));
-    let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    lock.try_lock().with_context(|| format!("another one is under way: {} is locked", path.display()))?;
+    let root = workspace::root()?.join("target/sim");
+    let lock = workspace::lock(&root, &format!("{name}.lock"))?;
     let folder = root.join(name);
-    match fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
-        }
-        _ => {}
-    }
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    workspace::remove(&folder)?;
+    workspace::make(&folder)?;
     let substrate = folder.join("substrate");
     fs::write(&substrate, "no machine starts it")
         .with_context(|| format!("cannot write {}", substrate.display()))?;

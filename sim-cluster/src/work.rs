@@ -30,7 +30,6 @@ use self::{
     load::Submitted,
 };
 use crate::{
-    dice::Dice,
     figures::{rate, seconds},
     journal::Journal,
     pxe::exchange::Exchange,
@@ -159,7 +158,7 @@ async fn enrol(
     let bar = bar("nodes enrolled", options.nodes.into());
     let enrolling = (1..=options.nodes).map(|number| {
         let (exchange, bar) = (exchange.clone(), bar.clone());
-        let chance = (Dice::new(options.seed, number.into()), options.peace);
+        let chance = (crate::chance(options.seed, number), options.peace);
         async move {
             let life = Life::begin(site.machine(number)?, exchange, journal.clone(), counts.clone(), chance);
             let life = life.await.with_context(|| format!("node {number}"))?;
@@ -207,7 +206,7 @@ impl Work<'_> {
         kills: &mut u64,
         submitting: &mut JoinHandle<anyhow::Result<Vec<Submitted>>>,
     ) -> anyhow::Result<Vec<Submitted>> {
-        let mut dice = Dice::new(self.options.seed, 0);
+        let mut dice = crate::chance(self.options.seed, 0);
         let (mut moved, mut seen) = (Instant::now(), (0, 0));
         let mut submitted = None;
         loop {
@@ -224,7 +223,7 @@ impl Work<'_> {
             let due = u64::from(self.options.tasks) * (*kills + 1) / (KILLS + 1);
             if self.options.faults && *kills < KILLS && now.1 >= due {
                 self.site.server.kill()?;
-                sleep(Duration::from_millis(dice.below(LONGEST_AWAY_MILLIS))).await;
+                sleep(Duration::from_millis(dice.u64(..LONGEST_AWAY_MILLIS))).await;
                 self.site.server.restart().await?;
                 *kills += 1;
             }
@@ -241,11 +240,9 @@ impl Work<'_> {
         }
     }
 
-    /// Workflows that are not over. Those that wait for a log alone are listed with them.
+    /// Workflows that are not over.
     async fn left(&self) -> Result<Vec<WorkflowSummary>, ClientError> {
-        let mut left = self.ann.workflows(0).await?;
-        left.retain(|summary| summary.ended.is_none());
-        Ok(left)
+        self.ann.workflows(0).await
     }
 
     /// What is left, and why it does not go on.

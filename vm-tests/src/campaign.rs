@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use api::{ids::Timestamp, status::Phase};
+use fastrand::Rng;
 
 use crate::{
     clock,
@@ -70,7 +71,8 @@ const IN_LANE: [Victim; 5] = [Victim::Agent, Victim::Job, Victim::Server, Victim
 /// The campaign of the lane.
 pub(crate) fn check(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let mut victims = IN_LANE.iter().copied().cycle().take(ROUNDS_IN_LANE as usize).collect::<VecDeque<_>>();
-    let account = Campaign::new(cluster, Dice(clock::unix_seconds() | 1)).wage(|_| victims.pop_front())?;
+    let account =
+        Campaign::new(cluster, Rng::with_seed(clock::unix_seconds())).wage(|_| victims.pop_front())?;
     say(format!("  {account}"));
     Ok(())
 }
@@ -89,9 +91,9 @@ pub(crate) fn by_hand(rounds: u32, seed: u64) -> anyhow::Result<()> {
         cluster.wait_until_ready(machine.name)?;
     }
     let mut left = rounds;
-    let mut draw = |dice: &mut Dice| {
+    let mut draw = |dice: &mut Rng| {
         left = left.checked_sub(1)?;
-        let mut mark = dice.below(100);
+        let mut mark = dice.u64(..100);
         SHARES
             .iter()
             .find(|(_, share)| {
@@ -101,27 +103,14 @@ pub(crate) fn by_hand(rounds: u32, seed: u64) -> anyhow::Result<()> {
             })
             .map(|(victim, _)| *victim)
     };
-    let account = Campaign::new(&mut cluster, Dice(seed | 1)).wage(&mut draw)?;
+    let account = Campaign::new(&mut cluster, Rng::with_seed(seed)).wage(&mut draw)?;
     say(format!("campaign: {rounds} rounds with seed {seed}: {account}"));
     Ok(())
 }
 
-/// Numbers that look random and can be had again (xorshift64, Marsaglia 2003).
-#[derive(Debug)]
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 struct Campaign<'a> {
     cluster: &'a mut Cluster,
-    dice: Dice,
+    dice: Rng,
     /// Every workflow that was started.
     workflows: Vec<String>,
     kills: Vec<Victim>,
@@ -130,15 +119,15 @@ struct Campaign<'a> {
 }
 
 impl<'a> Campaign<'a> {
-    fn new(cluster: &'a mut Cluster, dice: Dice) -> Self {
+    fn new(cluster: &'a mut Cluster, dice: Rng) -> Self {
         Self { cluster, dice, workflows: Vec::new(), kills: Vec::new(), cut: BTreeMap::new() }
     }
 
     /// Kills as long as `next` names a victim, under load; then lets everything end and draws up the account.
-    fn wage(mut self, mut next: impl FnMut(&mut Dice) -> Option<Victim>) -> anyhow::Result<account::Account> {
+    fn wage(mut self, mut next: impl FnMut(&mut Rng) -> Option<Victim>) -> anyhow::Result<account::Account> {
         while let Some(victim) = next(&mut self.dice) {
             self.keep_loaded()?;
-            let pause = self.dice.below(LONGEST_PAUSE_MILLIS);
+            let pause = self.dice.u64(..LONGEST_PAUSE_MILLIS);
             clock::pause(Duration::from_millis(pause));
             let round = self.kills.len() + 1;
             self.kill(victim).with_context(|| format!("round {round}, kill of {victim:?}"))?;
@@ -175,7 +164,7 @@ impl<'a> Campaign<'a> {
     fn kill(&mut self, victim: Victim) -> anyhow::Result<()> {
         if victim == Victim::Server {
             self.cluster.server.kill()?;
-            clock::pause(Duration::from_millis(self.dice.below(LONGEST_AWAY_MILLIS)));
+            clock::pause(Duration::from_millis(self.dice.u64(..LONGEST_AWAY_MILLIS)));
             return self.cluster.server.restart();
         }
         let index = self.ready_node()?;
@@ -197,7 +186,7 @@ impl<'a> Campaign<'a> {
 
     /// A node that is ready, waited for if none is: one that was booted anew takes its time.
     fn ready_node(&mut self) -> anyhow::Result<usize> {
-        let first = usize::try_from(self.dice.below(2))?;
+        let first = self.dice.usize(..2);
         for index in [first, 1 - first] {
             if self.is_ready(index)? {
                 return Ok(index);

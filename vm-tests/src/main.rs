@@ -22,13 +22,14 @@ mod os_image;
 mod places;
 mod process;
 mod registry;
-mod report;
 mod server;
 mod small_machine;
 mod ssh;
 mod workflow;
 
 use std::process::ExitCode;
+
+use harness::report;
 
 fn campaign(rounds: &str, seed: &str) -> anyhow::Result<bool> {
     campaign::by_hand(rounds.parse()?, seed.parse()?).map(|()| true)

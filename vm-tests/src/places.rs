@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use harness::workspace;
 
 /// Folders that each run makes anew.
 const FOLDERS: [&str; 7] = ["consoles", "state", "overlays", "registry", "ssh", "pids", "disks"];
@@ -32,10 +33,9 @@ impl Places {
     /// # Errors
     /// If the workspace is not where this program was built.
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let workspace =
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("vm-tests lies in the workspace")?;
+        let workspace = workspace::root()?;
         let (root, bedplate) = (workspace.join("target/vm"), workspace.join("target/debug/bedplate"));
-        Ok(Self { workspace: workspace.to_owned(), root, bedplate })
+        Ok(Self { workspace, root, bedplate })
     }
 
     /// With the optimised program, for benchmarks.
@@ -48,11 +48,7 @@ impl Places {
     /// # Errors
     /// If another run is under way.
     pub(crate) fn lock(&self) -> anyhow::Result<File> {
-        fs::create_dir_all(&self.root).with_context(|| format!("cannot make {}", self.root.display()))?;
-        let path = self.root.join("lock");
-        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        file.try_lock().with_context(|| format!("another run is under way: {} is locked", path.display()))?;
-        Ok(file)
+        workspace::lock(&self.root, "lock")
     }
 
     /// Removes what an earlier run left, except the image, and makes the folders anew.

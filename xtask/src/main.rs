@@ -32,9 +32,9 @@ enum Command {
     /// Install or build the peers of the benchmarks.
     Peers,
     /// Boot simulated machines, all at once, from the real server.
-    SimBoot(simulate::Boot),
+    SimBoot(simulate::Options),
     /// Let simulated nodes work for the real server, and account for every task.
-    SimCluster(simulate::Work),
+    SimCluster(simulate::Options),
     /// Check what the lints cannot: edges between crates, sizes, paths in documents.
     Tidy,
     /// Build the static substrate binary, target/substrate.
@@ -62,8 +62,8 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Test { lane } => lanes::test(lane),
         Command::Bench(wanted) => bench::bench(&wanted),
         Command::Peers => bench::peers(),
-        Command::SimBoot(wanted) => simulate::boot(&wanted),
-        Command::SimCluster(wanted) => simulate::work(&wanted),
+        Command::SimBoot(wanted) => simulate::simulate("boot", &wanted),
+        Command::SimCluster(wanted) => simulate::simulate("work", &wanted),
         Command::Tidy => tidy::tidy(),
         Command::Agent { release } => {
             let path = agent_build::build(release)?;

@@ -3,11 +3,12 @@
 use std::{fs, net::TcpStream, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
+use harness::workspace;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     peers,
-    places::{self, Places},
+    places::Places,
     process::{self, Service, run},
     report::say,
 };
@@ -43,7 +44,7 @@ pub(crate) fn prepare(places: &Places) -> anyhow::Result<PathBuf> {
         return Ok(layout);
     }
     say("making the image for import; this takes some minutes, once");
-    places::remove(&folder)?;
+    workspace::remove(&folder)?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let recipe = folder.join("image.sh");
     fs::write(&recipe, RECIPE).with_context(|| format!("cannot write {}", recipe.display()))?;

@@ -13,11 +13,11 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use api::ids::Timestamp;
+use fastrand::Rng;
 use substrate::{clock, identity::NodeKey};
 use tokio::time::sleep;
 
 use crate::{
-    dice::Dice,
     pxe::{
         dhcp::{Firmware, Speaker},
         exchange::Exchange,
@@ -114,7 +114,7 @@ pub(super) struct Machine {
     firmware: Firmware,
     exchange: Arc<Exchange>,
     repeats: Arc<Repeats>,
-    dice: Dice,
+    dice: Rng,
     laps: BTreeMap<Stage, Duration>,
     lap: Instant,
 }
@@ -137,7 +137,7 @@ impl Machine {
         number: u32,
         exchange: Arc<Exchange>,
         repeats: Arc<Repeats>,
-        dice: Dice,
+        dice: Rng,
     ) -> Self {
         let firmware = if number.is_multiple_of(2) { Firmware::Bios } else { Firmware::Uefi };
         let (laps, lap) = (BTreeMap::new(), clock::monotonic());

@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use api::ids::MacAddr;
 use dhcproto::v4::MessageType;
+use fastrand::Rng;
 use nix::sys::socket::{setsockopt, sockopt};
 use substrate::{
     clock,
@@ -29,7 +30,7 @@ use tokio::{
 };
 
 use super::dhcp::{Reply, Speaker, transaction};
-use crate::{dice::Dice, network::NODES_INTERFACE};
+use crate::network::NODES_INTERFACE;
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
@@ -95,9 +96,9 @@ impl Exchange {
     ///
     /// # Errors
     /// If nobody answers in a minute, or the server refuses what it has offered.
-    pub(crate) async fn lease(&self, speaker: &Speaker, dice: &mut Dice) -> anyhow::Result<Reply> {
+    pub(crate) async fn lease(&self, speaker: &Speaker, dice: &mut Rng) -> anyhow::Result<Reply> {
         let started = clock::monotonic();
-        let mut open = self.transaction(dice.half());
+        let mut open = self.transaction(dice.u32(..));
         let number = open.number;
         let seconds = || u16::try_from(started.elapsed().as_secs()).unwrap_or(u16::MAX);
         let offer = open
@@ -116,9 +117,9 @@ impl Exchange {
     ///
     /// # Errors
     /// If nobody answers in half a minute.
-    pub(crate) async fn stage1_lease(&self, mac: MacAddr, dice: &mut Dice) -> anyhow::Result<Lease> {
+    pub(crate) async fn stage1_lease(&self, mac: MacAddr, dice: &mut Rng) -> anyhow::Result<Lease> {
         let started = clock::monotonic();
-        let mut open = self.transaction(dice.half());
+        let mut open = self.transaction(dice.u32(..));
         let (mut client, mut effects) = DhcpClient::start(mac, open.number, None);
         let mut deadline = Instant::from_std(started);
         loop {

@@ -19,6 +19,7 @@ use api::{
     run::{Outcome, RunReport},
     stream::{self, Control, StreamId, StreamRequest},
 };
+use fastrand::Rng;
 use sha2::{Digest as _, Sha256};
 use substrate::{
     agent::{
@@ -41,7 +42,7 @@ use super::{
     port::{Cut, FleetPort},
     runs::{AgentSide, Keeper},
 };
-use crate::{dice::Dice, journal::Journal};
+use crate::journal::Journal;
 
 /// Words that wait for the channel.
 const OUTBOX: usize = 16;
@@ -249,7 +250,7 @@ impl Node {
 
     /// Dials and converses, until the agent has nothing more to do.
     async fn keep_connected(&self, mut channel: Channel) {
-        let mut dice = Dice::new(clock::now().0.unsigned_abs(), 0);
+        let mut dice = Rng::new();
         let (mut backoff, mut broken) = (Backoff::default(), 0);
         loop {
             let started = clock::monotonic();
@@ -289,7 +290,7 @@ impl Node {
                 backoff.reset();
                 broken = 0;
             }
-            sleep(backoff.pause(dice.next())).await;
+            sleep(backoff.pause(dice.u64(..))).await;
         }
     }
 }

@@ -32,6 +32,7 @@ use api::{
         RunState, RunUsage, Usage, Work, WorkflowId,
     },
 };
+use fastrand::Rng;
 use substrate::{
     agent::runs::{
         Listed, Order, Request,
@@ -46,10 +47,7 @@ use tokio::{
 };
 
 use super::{agent::AgentState, port::FleetPort};
-use crate::{
-    dice::Dice,
-    journal::{Entry, Journal},
-};
+use crate::journal::{Entry, Journal};
 
 /// States that wait for the keeper. A run waits when it is full.
 const MAX_WAITING: usize = 64;
@@ -302,12 +300,8 @@ async fn outcome(spec: &RunSpec) -> Outcome {
     let Work::Job(job) = &spec.work else { return Outcome::Exited { code: 0 } };
     let word = |place: usize| job.command.get(place).map_or("", String::as_str);
     let number = |place: usize| word(place).parse::<u32>().unwrap_or(0);
-    let (high, low) = spec.run.0.as_u64_pair();
-    let mut dice = Dice::new(high, low);
-    let mut pause = |least: u32, most: u32| {
-        let millis = u64::from(least) + dice.below(u64::from(most.saturating_sub(least)) + 1);
-        Duration::from_millis(millis)
-    };
+    let mut dice = Rng::with_seed(spec.run.0.as_u64_pair().1);
+    let mut pause = |least: u32, most: u32| Duration::from_millis(dice.u32(least..=most.max(least)).into());
     match word(0) {
         "/bin/sleep" | "sleep" => sleep(Duration::from_millis(u64::from(number(1)) * 10)).await,
         "exit" => return Outcome::Exited { code: number(1).cast_signed() },
@@ -317,7 +311,7 @@ async fn outcome(spec: &RunSpec) -> Outcome {
         "talk" => sleep(pause(number(2), number(3))).await,
         "flaky" => {
             sleep(pause(number(2), number(3))).await;
-            let fails = dice.below(100) < number(1).into();
+            let fails = dice.u32(..100) < number(1);
             return Outcome::Exited { code: i32::from(fails) };
         }
         _ => {}

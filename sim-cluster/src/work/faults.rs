@@ -17,10 +17,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use fastrand::Rng;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    dice::Dice,
     journal::Journal,
     pxe::{
         dhcp::{Firmware, Speaker},
@@ -80,7 +80,7 @@ pub(super) struct Life {
     exchange: Arc<Exchange>,
     journal: Arc<Journal>,
     counts: Arc<Counts>,
-    dice: Dice,
+    dice: Rng,
     /// Longest time between two faults; half of it on average.
     peace: Duration,
 }
@@ -92,7 +92,7 @@ impl Life {
         exchange: Arc<Exchange>,
         journal: Arc<Journal>,
         counts: Arc<Counts>,
-        (dice, peace): (Dice, Duration),
+        (dice, peace): (Rng, Duration),
     ) -> anyhow::Result<Self> {
         let document = node.stage1().await?;
         let identity = node.enrol(&document).await?;
@@ -106,13 +106,12 @@ impl Life {
     /// If the node cannot boot any more.
     pub(super) async fn live(mut self, mut stop: watch::Receiver<bool>) -> anyhow::Result<Self> {
         loop {
-            let longest = u64::try_from(self.peace.as_millis()).unwrap_or(u64::MAX);
-            let peace = Duration::from_millis(self.dice.below(longest));
+            let peace = self.peace.mul_f64(self.dice.f64());
             tokio::select! {
                 () = sleep(peace) => {}
                 _ = stop.wait_for(|stop| *stop) => return Ok(self),
             }
-            match self.dice.below(100) {
+            match self.dice.u64(..100) {
                 0..70 => self.cut(),
                 70..90 => self.restart().await,
                 _ => self.lose_power().await.with_context(|| format!("the node at {}", self.address()))?,
@@ -136,7 +135,7 @@ impl Life {
     }
 
     fn cut(&mut self) {
-        let bytes = u16::try_from(self.dice.below(LONGEST_CUT)).unwrap_or(0);
+        let bytes = u16::try_from(self.dice.u64(..LONGEST_CUT)).unwrap_or(0);
         if let Some(agent) = &self.agent {
             self.counts.cuts.fetch_add(1, Ordering::Relaxed);
             agent.cut_after(bytes);
@@ -144,7 +143,7 @@ impl Life {
     }
 
     async fn restart(&mut self) {
-        let away = Duration::from_millis(self.dice.below(LONGEST_AWAY_MILLIS));
+        let away = Duration::from_millis(self.dice.u64(..LONGEST_AWAY_MILLIS));
         if let Some(agent) = &mut self.agent {
             self.counts.restarts.fetch_add(1, Ordering::Relaxed);
             agent.restart(away).await;
@@ -157,7 +156,7 @@ impl Life {
             agent.cut_power();
         }
         for _ in 0..MAX_BOOTS {
-            let self_test = SELF_TEST_MILLIS + self.dice.below(SELF_TEST_MILLIS);
+            let self_test = SELF_TEST_MILLIS + self.dice.u64(..SELF_TEST_MILLIS);
             sleep(Duration::from_millis(self_test)).await;
             match self.boot().await {
                 Ok(agent) => {

@@ -21,7 +21,7 @@ use client::{Client, Context};
 use futures_util::future::try_join_all;
 use nix::sched::{CloneFlags, unshare};
 use sim_cluster::{
-    image,
+    image::{self, Padding},
     simulated_node::{Agent, SimulatedNode},
 };
 use tempfile::TempDir;
@@ -113,9 +113,7 @@ impl Cluster {
     }
 
     async fn import(&self) -> anyhow::Result<()> {
-        let layout = self.folder.path().join("layout");
-        image::write_layout(&layout, 0)?;
-        let source = format!("oci:{}:1", layout.display());
+        let source = image::write_layout(&self.folder.path().join("layout"), Padding::default())?;
         let import = ImportImage { source, name: Some("tiny".parse()?), insecure: false };
         let operation = self.client.import(&import).await?;
         let mut events = self.client.watch_operation(operation.id).await?;

@@ -26,9 +26,10 @@ const CRATES: &[(&str, u8, &[&str])] = &[
     ("provisioner", 2, &["access", "fleet", "oci-pull"]),
     ("substrate", 2, &["stream-line"]),
     ("bedplate", 3, &[]),
-    ("bench", 3, &[]),
-    ("sim-cluster", 3, &[]),
-    ("vm-tests", 3, &["bedplate", "bench", "sim-cluster"]),
+    ("harness", 3, &[]),
+    ("sim-cluster", 3, &["harness"]),
+    ("bench", 3, &["harness", "sim-cluster"]),
+    ("vm-tests", 3, &["bedplate", "bench", "harness", "sim-cluster"]),
     ("guest", 3, &[]),
     ("xtask", 3, &[]),
 ];

@@ -5,7 +5,7 @@ use std::ops::Range;
 use boot_proto::tftp::{Outcome, ReadRequest, Transfer, Transmit, packet};
 
 use super::*;
-use crate::dice::Dice;
+use fastrand::Rng;
 
 fn wish(block_bytes: u16, window_blocks: u16) -> Wish {
     Wish { file: "undionly.kpxe".to_owned(), block_bytes, window_blocks, only_size: false }
@@ -28,8 +28,8 @@ fn packets(transfer: &Transfer, transmit: Transmit) -> Vec<Vec<u8>> {
 
 /// Moves `size` bytes while one packet in `loss` is lost, in either direction; how often either side waited in vain.
 fn carry(size: u64, wish: Wish, loss: u64) -> u32 {
-    let mut dice = Dice::new(size, loss);
-    let mut lost = || loss > 0 && dice.below(loss) == 0;
+    let mut dice = Rng::with_seed(size ^ loss);
+    let mut lost = || loss > 0 && dice.u64(..loss) == 0;
     let (mut download, request) = Download::new(wish);
     let request = ReadRequest::parse(&request).unwrap().unwrap();
     let mut now = tokio::time::Instant::now().into_std();
