@@ -493,8 +493,36 @@ fn worth_writing(mut row: NodeRow) -> NodeRow {
 
 #[cfg(test)]
 mod tests {
+    use api::channel::MAX_UNACKNOWLEDGED;
+
     use super::*;
     use crate::config::Deadlines;
+
+    #[test]
+    fn what_is_left_for_an_agent_that_is_away_waits_in_a_session_that_may_go_on() {
+        let now = Timestamp(0);
+        let limits = Limits { deadlines: Deadlines::default(), grace_seconds: 30 };
+        let registry = Registry::new(Vec::new(), limits, now);
+        let id = NodeId(uuid::Uuid::from_u128(7));
+        let _later = registry.register(id, "n1".parse().unwrap(), now);
+        let left = |times: usize, begin: bool| {
+            let changed = registry.update(id, now, |change| {
+                if begin {
+                    change.entry.session.begin();
+                }
+                (0..times).for_each(|_| change.entry.leave(FromServer::SendInventory {}));
+                (change.entry.session.unacknowledged().count(), change.entry.session.is_begun())
+            });
+            changed.unwrap().0
+        };
+        assert_eq!(left(1, false), (0, false), "it never said hello");
+        assert_eq!(left(2, true), (2, true));
+        assert_eq!(
+            left(MAX_UNACKNOWLEDGED, false),
+            (0, false),
+            "too much to be sent again: it lists its runs anew"
+        );
+    }
 
     #[test]
     fn who_watches_hears_of_another_inventory_though_the_status_is_the_same() {
