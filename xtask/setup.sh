@@ -39,6 +39,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     chmod 755 "$policy"
     trap 'rm -f "$policy"' EXIT
   fi
+  dpkg --configure -a # apt refuses to work after an installation that was cut off
   apt-get -qq update
   DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}"
 fi
