@@ -224,7 +224,9 @@ async fn open_database(path: &Path) -> Result<SqlitePool, ServerError> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT);
-    let opened = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS).connect_with(options).await;
+    // A file does not hang up: asking before each use whether it is still there takes as long as a statement.
+    let pool = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS).test_before_acquire(false);
+    let opened = pool.connect_with(options).await;
     opened.map_err(|source| ServerError::Database { path: path.to_owned(), source })
 }
 

@@ -12,7 +12,7 @@ use std::{
 use api::{
     channel::FromServer,
     ids::{NodeId, NodeName},
-    run::{RunId, WorkflowId},
+    run::{MAX_RUNS_PER_MESSAGE, RunId, WorkflowId},
     status::{NodeUpdate, Phase},
 };
 use fleet::{Fleet, RunMessage};
@@ -94,6 +94,8 @@ pub(crate) struct Conductor {
     pub(crate) lists: BTreeMap<NodeId, BTreeMap<RunId, bool>>,
     /// What jobs may use of each node, and of which [`Fleet::inventory_revision`] that is.
     pub(crate) capacities: BTreeMap<NodeId, (u64, planner::Capacity)>,
+    /// Runs that are over and whose logs are here, until the next look at the clock: nodes are told of many at once.
+    pub(crate) done: Vec<(NodeId, WorkflowId, RunId)>,
 }
 
 impl Conductor {
@@ -144,6 +146,7 @@ impl Conductor {
                 _ = tick.tick() => {
                     let turn = self.turn().await;
                     self.see_deleted();
+                    self.forget_done();
                     self.engine().tick(clock::now());
                     turn
                 }
@@ -229,7 +232,7 @@ impl Conductor {
         self.act(output);
     }
 
-    fn act(&self, output: Output) {
+    fn act(&mut self, output: Output) {
         for (node, message) in output.tell {
             self.fleet.leave(node, message);
         }
@@ -241,17 +244,35 @@ impl Conductor {
                 let _ = sender.send(Order::Image { workflow, stage, fetched }).await;
             });
         }
-        for (node, workflow, run) in output.forget {
-            let (results, fleet) = (self.results.clone(), self.fleet.clone());
-            tokio::task::spawn_blocking(move || match results.sync_log(workflow, run) {
-                Ok(()) => fleet.leave(node, FromServer::ForgetRuns { runs: vec![run] }),
-                Err(error) => tracing::error!("{}", causes(&error)),
-            });
-        }
+        self.done.extend(output.forget);
         for workflow in output.changed {
             // Nobody watching is no error.
             let _ = self.changed.send(workflow);
         }
+    }
+
+    /// Syncs the logs of runs that are over, then lets their nodes forget them. A node whose server is killed before lists them
+    /// to the next one, which does it then.
+    fn forget_done(&mut self) {
+        if self.done.is_empty() {
+            return;
+        }
+        let (done, results, fleet) =
+            (std::mem::take(&mut self.done), self.results.clone(), self.fleet.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut by_node: BTreeMap<NodeId, Vec<RunId>> = BTreeMap::new();
+            for (node, workflow, run) in done {
+                match results.sync_log(workflow, run) {
+                    Ok(()) => by_node.entry(node).or_default().push(run),
+                    Err(error) => tracing::error!("{}", causes(&error)),
+                }
+            }
+            for (node, runs) in by_node {
+                for runs in runs.chunks(MAX_RUNS_PER_MESSAGE) {
+                    fleet.leave(node, FromServer::ForgetRuns { runs: runs.to_vec() });
+                }
+            }
+        });
     }
 
     /// Takes an update with those that wait behind it: of each node only the newest matters.

@@ -103,7 +103,7 @@ pub(crate) struct Engine {
     surroundings: Surroundings,
     /// Digests of the inline files of documents: kept before a workflow is submitted.
     new_run: Box<dyn FnMut() -> RunId + Send>,
-    /// A run ended, a node came or a task became ready: placing anew may bring something.
+    /// A run ended, a node came or changed, a stage went on, or a task became due: placing anew may bring something.
     stale: bool,
     output: Output,
 }
@@ -166,6 +166,7 @@ impl Engine {
         flow.stop_all(&mut output, why, now);
         flow.keep(&mut output);
         self.take(output);
+        self.stale = true;
         self.settle_flow(place, now);
         true
     }
@@ -183,6 +184,7 @@ impl Engine {
         let mut output = Output::default();
         flow.image_fetched(&mut output, stage, fetched, now);
         self.take(output);
+        self.stale = true;
         self.settle_flow(place, now);
     }
 
@@ -197,12 +199,11 @@ impl Engine {
     /// Lets everything that can begin begin. Returns what is to be done since the last call.
     pub(crate) fn proceed(&mut self, now: Timestamp) -> Output {
         if self.stale {
-            self.stale = false;
             let places: Vec<u64> = self.flows.keys().copied().collect();
             for place in places {
                 self.settle_flow(place, now);
             }
-            self.place_all(now);
+            self.stale = self.place_all(now);
         }
         std::mem::take(&mut self.output)
     }
@@ -223,7 +224,6 @@ impl Engine {
         output.fetch.extend(more.fetch);
         output.forget.extend(more.forget);
         output.changed.extend(more.changed);
-        self.stale = true;
     }
 }
 

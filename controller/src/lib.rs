@@ -149,6 +149,7 @@ impl Controller {
             settled: settled.clone(),
             lists: std::collections::BTreeMap::new(),
             capacities: std::collections::BTreeMap::new(),
+            done: Vec::new(),
         };
         Ok(Self(Arc::new(Inner {
             engine,

@@ -1,6 +1,6 @@
 //! Jobs and cluster in, placements out. Called by `controller`; pure: no I/O, no clock, no randomness.
 //!
-//! A [`Cluster`] knows what each node has and what is taken. [`Cluster::place`] goes through a queue in its order (first
+//! A [`Cluster`] knows what each node has and what is taken. A [`Pass`] goes through a queue in its order (first
 //! in, first out) and grants cores, memory by NUMA node and devices. The first request that has to wait gets a
 //! *reservation*: the node and time at which it can begin at the latest, from the limits of what runs. Later requests may
 //! overtake it (backfill, after the EASY scheduler of Lifka, 1995) only where they do not delay it.
@@ -23,6 +23,7 @@ mod topology;
 mod why;
 
 pub use cluster::{Cluster, Placement, TooLarge};
+pub use queue::Pass;
 pub use topology::{Capacity, Core, Device, Node, NodeKey, NumaMemory};
 
 use std::collections::BTreeMap;

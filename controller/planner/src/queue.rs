@@ -10,8 +10,8 @@ use crate::{
 
 /// What the first request that waits is promised.
 #[derive(Debug)]
-struct Reservation<'a> {
-    request: &'a Request,
+struct Reservation {
+    request: Request,
     node: NodeKey,
     /// When it can begin at the latest.
     at: i64,
@@ -32,34 +32,48 @@ fn shape(request: &Request) -> Shape {
     )
 }
 
-impl Cluster {
-    /// Places what can begin now, in the order of the queue; `now` in seconds of the clock that [`Placement::ends`] is on.
-    /// Returns places in `queue` with what was granted, which is taken from now on.
-    ///
-    /// The first request that must wait is not overtaken by what would delay it. Requests that fit on no node even when it
-    /// is empty are passed over.
-    pub fn place(&mut self, queue: &[Request], now: i64) -> Vec<(usize, Placement)> {
-        let mut placed = Vec::new();
-        let mut reservation: Option<Reservation<'_>> = None;
-        let mut waiting: BTreeSet<Shape> = BTreeSet::new();
-        for (index, request) in queue.iter().enumerate() {
-            if waiting.contains(&shape(request)) {
-                continue;
-            }
-            let ends = request.limit_seconds.map(|limit| now.saturating_add_unsigned(limit));
-            let found = self.find(request, ends, reservation.as_ref());
-            if let Some((node, grant)) = found {
-                let placement = self.placement(request, node, grant, ends);
-                self.occupy(placement.clone());
-                placed.push((index, placement));
-                continue;
-            }
-            waiting.insert(shape(request));
-            if reservation.is_none() {
-                reservation = self.reserve(request, now);
-            }
+/// One pass through the queue: requests are offered in its order. The first one that must wait is not overtaken by what would
+/// delay it.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    cluster: &'a mut Cluster,
+    now: i64,
+    reservation: Option<Reservation>,
+    waiting: BTreeSet<Shape>,
+}
+
+impl Pass<'_> {
+    /// Places a request if it can begin now; what it is granted is taken from now on. Once one has to wait, so has every other
+    /// that wants the same. One that fits on no node even when that is empty holds up nobody.
+    pub fn offer(&mut self, request: &Request) -> Option<Placement> {
+        if self.waiting.contains(&shape(request)) {
+            return None;
         }
-        placed
+        let ends = request.limit_seconds.map(|limit| self.now.saturating_add_unsigned(limit));
+        if let Some((node, grant)) = self.cluster.find(request, ends, self.reservation.as_ref()) {
+            let placement = self.cluster.placement(request, node, grant, ends);
+            self.cluster.occupy(placement.clone());
+            return Some(placement);
+        }
+        self.waiting.insert(shape(request));
+        if self.reservation.is_none() {
+            self.reservation = self.cluster.reserve(request, self.now);
+        }
+        None
+    }
+}
+
+impl Cluster {
+    /// Begins a pass through the queue; `now` in seconds of the clock that [`Placement::ends`] is on.
+    pub fn pass(&mut self, now: i64) -> Pass<'_> {
+        Pass { cluster: self, now, reservation: None, waiting: BTreeSet::new() }
+    }
+
+    /// Offers a whole queue in one [`Pass`]. Returns places in `queue` with what was granted.
+    pub fn place(&mut self, queue: &[Request], now: i64) -> Vec<(usize, Placement)> {
+        let mut pass = self.pass(now);
+        let offered = queue.iter().enumerate();
+        offered.filter_map(|(index, request)| Some((index, pass.offer(request)?))).collect()
     }
 
     /// The node with the fewest free cores that a request fits on.
@@ -67,7 +81,7 @@ impl Cluster {
         &self,
         request: &Request,
         ends: Option<i64>,
-        reservation: Option<&Reservation<'_>>,
+        reservation: Option<&Reservation>,
     ) -> Option<(NodeKey, Grant)> {
         let try_on = |key: NodeKey| {
             let place = self.places.get(&key)?;
@@ -104,7 +118,7 @@ impl Cluster {
     }
 
     /// Where and when a request can begin at the latest, if what runs ends by its limits.
-    fn reserve<'a>(&self, request: &'a Request, now: i64) -> Option<Reservation<'a>> {
+    fn reserve(&self, request: &Request, now: i64) -> Option<Reservation> {
         let mut best: Option<(i64, NodeKey)> = None;
         for (&key, place) in &self.places {
             let is_candidate =
@@ -118,7 +132,7 @@ impl Cluster {
                 best = Some((at, key));
             }
         }
-        best.map(|(at, node)| Reservation { request, node, at })
+        best.map(|(at, node)| Reservation { request: request.clone(), node, at })
     }
 }
 
@@ -147,12 +161,12 @@ fn leaves_room(
     grant: &Grant,
     request: &Request,
     ends: Option<i64>,
-    reservation: &Reservation<'_>,
+    reservation: &Reservation,
 ) -> bool {
     if ends.is_some_and(|end| end <= reservation.at) {
         return true;
     }
     let mut free = free_at(place, reservation.at);
     free.take(grant, request.exclusive);
-    free.grant(&place.node.capacity, reservation.request).is_some()
+    free.grant(&place.node.capacity, &reservation.request).is_some()
 }

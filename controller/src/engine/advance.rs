@@ -22,6 +22,7 @@ impl Engine {
             }
             if !output.writes.is_empty() {
                 self.take(output);
+                self.stale = true;
             }
         }
         self.drop_if_done(place);

@@ -155,6 +155,7 @@ impl Engine {
             }
             if !output.writes.is_empty() {
                 self.take(output);
+                self.stale = true;
                 self.settle_flow(place, now);
             }
         }

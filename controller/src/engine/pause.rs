@@ -31,6 +31,7 @@ impl Engine {
         flow.event(&mut output, now, event, None, message);
         flow.keep(&mut output);
         self.take(output);
+        self.stale = true;
         true
     }
 }

@@ -44,6 +44,7 @@ impl Engine {
         self.take(output);
         if ended {
             self.cluster.release(key(report.run));
+            self.stale = true;
         }
         if let Some(place) = place {
             self.settle_flow(place, now);
@@ -122,11 +123,18 @@ impl Engine {
         self.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
     }
 
-    /// The server has so much of a run's log.
+    /// The server has so much of a run's log. Who sends it has the run, even if that was not told yet.
     pub(crate) fn log_grew(&mut self, run: RunId, length: u64) {
         let Some(&place) = self.runs.get(&run) else { return };
-        if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
+        if let Some(flow) = self.flows.get_mut(&place)
+            && let Some(entry) = flow.runs.get_mut(&run)
+        {
             entry.log_here = entry.log_here.max(length);
+            if !std::mem::replace(&mut entry.row.accepted, true) {
+                let mut output = Output::default();
+                flow.keep_run(&mut output, run);
+                self.take(output);
+            }
         }
         self.forget_if_done(place, run);
     }
@@ -209,8 +217,7 @@ impl Flow {
         if run.row.ended.is_some() {
             return false;
         }
-        let (stage, first) = (run.row.stage, !run.row.accepted);
-        run.row.accepted = true;
+        let first = !std::mem::replace(&mut run.row.accepted, true);
         match &report.state {
             RunState::Preparing {} => {
                 if first {
@@ -219,20 +226,9 @@ impl Flow {
                 false
             }
             RunState::Running { .. } => {
-                if run.row.started.is_some() {
-                    return false;
+                if self.run_started(output, report.run, now) {
+                    self.keep_run(output, report.run);
                 }
-                // The clocks of nodes are their own; times of one workflow are by one clock.
-                run.row.started = Some(now);
-                let where_from = run.row.node_name.clone();
-                let subject = self.subject(report.run);
-                self.keep_run(output, report.run);
-                let event = match self.graph.stages[stage as usize].work.kind() {
-                    StageKind::Job => "CONTAINER_STARTED",
-                    StageKind::File => "FILE_TRANSFER_STARTED",
-                    StageKind::Volume | StageKind::Image => "VOLUME_CREATE_STARTED",
-                };
-                self.event(output, now, event, Some(stage), format!("{subject} runs on {where_from}"));
                 false
             }
             RunState::Ended(end) => {
@@ -242,13 +238,31 @@ impl Flow {
         }
     }
 
+    /// `true` if it was not known to have started.
+    fn run_started(&mut self, output: &mut Output, id: RunId, at: Timestamp) -> bool {
+        let Some(run) = self.runs.get_mut(&id).filter(|run| run.row.started.is_none()) else { return false };
+        run.row.started = Some(at);
+        let (stage, where_from) = (run.row.stage, run.row.node_name.clone());
+        let event = match self.graph.stages[stage as usize].work.kind() {
+            StageKind::Job => "CONTAINER_STARTED",
+            StageKind::File => "FILE_TRANSFER_STARTED",
+            StageKind::Volume | StageKind::Image => "VOLUME_CREATE_STARTED",
+        };
+        let message = format!("{} runs on {where_from}", self.subject(id));
+        self.event(output, at, event, Some(stage), message);
+        true
+    }
+
     fn run_ended(&mut self, output: &mut Output, id: RunId, end: &RunEnd, now: Timestamp) {
+        // What is short is told of when it is over only. The clocks of nodes are their own; times of one workflow are by one.
+        if let (Some(started), Some(run)) = (end.started, self.runs.get(&id)) {
+            let lasted = end.ended.0.saturating_sub(started.0).max(0);
+            let at = now.0.saturating_sub(lasted).max(run.row.placed.0);
+            self.run_started(output, id, Timestamp(at));
+        }
         let subject = self.subject(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
         let row = &mut run.row;
-        let lasted = end.started.map(|started| end.ended.0.saturating_sub(started.0).max(0));
-        row.started =
-            row.started.or(lasted.map(|lasted| Timestamp(now.0.saturating_sub(lasted).max(row.placed.0))));
         row.ended = Some(now);
         row.outcome = Some(end.outcome.clone());
         row.usage = end.usage.clone();

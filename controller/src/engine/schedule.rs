@@ -19,12 +19,8 @@ use crate::{
     store::{Grant, RunRow},
 };
 
-/// Tasks of one stage that are offered to the planner at once: more than a node has cores. The rest comes when these
-/// have ended, so a large array costs no more than a small one.
-const MAX_OFFERED_PER_STAGE: usize = 512;
-
-/// Tasks offered at once in all.
-const MAX_OFFERED: usize = 8_192;
+/// Tasks that are placed in one pass: what is written to the database at once. The rest comes in the next.
+const MAX_PLACED: usize = 8_192;
 
 /// Volumes and transfers of one workflow under way at once: a node's disk and network are shared.
 const MAX_TRANSFERS: usize = 8;
@@ -66,60 +62,59 @@ pub(super) fn placement(run: RunId, node: NodeId, grant: &Grant) -> Placement {
     }
 }
 
-/// A task that may begin.
-struct Ready {
+/// A task that begins.
+struct Begun {
     place: u64,
     stage: u32,
     task: u32,
     again: Again,
+    placement: Placement,
 }
 
 impl Engine {
-    /// Puts what is ready where there is room.
-    pub(super) fn place_all(&mut self, now: Timestamp) {
+    /// Puts what is ready where there is room. `true` if there was more than one pass takes.
+    pub(super) fn place_all(&mut self, now: Timestamp) -> bool {
         let places: Vec<u64> = self.flows.keys().copied().collect();
         for place in places {
             self.place_transfers(place, now);
         }
-        let (ready, requests) = self.ready_jobs(now);
-        let placed = self.cluster.place(&requests, now.seconds());
-        for (index, mut placement) in placed {
-            let Ready { place, stage, task, again } = ready[index];
+        let begun = self.place_jobs(now);
+        let is_full = begun.len() >= MAX_PLACED;
+        for Begun { place, stage, task, again, placement } in begun {
             let node = NodeId(uuid::Uuid::from_u128(placement.node.0));
             let grant = Grant {
-                cpus: std::mem::take(&mut placement.cpus),
-                cores: std::mem::take(&mut placement.cores),
-                memory: std::mem::take(&mut placement.memory),
-                devices: std::mem::take(&mut placement.devices),
+                cpus: placement.cpus,
+                cores: placement.cores,
+                memory: placement.memory,
+                devices: placement.devices,
                 exclusive: placement.exclusive,
             };
             self.begin_run(place, stage, (task, again), node, Some(grant), placement.key, now);
         }
+        is_full
     }
 
-    fn ready_jobs(&mut self, now: Timestamp) -> (Vec<Ready>, Vec<Request>) {
-        let (mut ready, mut requests) = (Vec::new(), Vec::new());
+    /// Offers jobs to the planner, those of the oldest workflow first. Tasks of a stage want the same: behind the first that has
+    /// to wait the others are not looked at, so a large array costs no more than a small one.
+    fn place_jobs(&mut self, now: Timestamp) -> Vec<Begun> {
+        let mut begun = Vec::new();
+        let mut pass = self.cluster.pass(now.seconds());
         for (&place, flow) in &self.flows {
-            if flow.is_held_back() || ready.len() >= MAX_OFFERED {
-                continue;
-            }
             for (stage, plan) in (0..).zip(&flow.graph.stages) {
-                let book = &flow.stages[stage as usize].tasks;
-                let running = book.running.len();
-                let room =
-                    (plan.tasks.concurrency as usize).saturating_sub(running).min(MAX_OFFERED_PER_STAGE);
-                if !flow.may_begin(stage) || plan.work.kind() != StageKind::Job || room == 0 {
+                if plan.work.kind() != StageKind::Job || !flow.may_begin(stage) {
                     continue;
                 }
+                let book = &flow.stages[stage as usize].tasks;
+                let room = (plan.tasks.concurrency as usize).saturating_sub(book.running.len());
                 let Some(mut request) = flow.request(stage) else { continue };
-                for (task, again) in book.due(now).take(room) {
+                for (task, again) in book.due(now).take(room.min(MAX_PLACED - begun.len())) {
                     request.key = key((self.new_run)());
-                    requests.push(request.clone());
-                    ready.push(Ready { place, stage, task, again });
+                    let Some(placement) = pass.offer(&request) else { break };
+                    begun.push(Begun { place, stage, task, again, placement });
                 }
             }
         }
-        (ready, requests)
+        begun
     }
 
     /// Volumes and transfers need no cores; they go where the volumes are.

@@ -270,6 +270,7 @@ jobs: {a: {image: docker://a, command: [x], mounts: {data: {location: /d}}}, b: 
         1   -> n2 start volume data Volume { volume: "data" }
         1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
         1   STAGE_FINISHED docker://a: finished
+        2   VOLUME_CREATE_STARTED data: volume data runs on n2
         2   VOLUME_CREATED data: volume data is done
         2   STAGE_FINISHED data: finished
         2   DEPENDENCY_SATISFIED data/in/words: may begin
@@ -277,6 +278,7 @@ jobs: {a: {image: docker://a, command: [x], mounts: {data: {location: /d}}}, b: 
         2   RESOURCES_ALLOCATED data/in/words: file data/in/words goes to n2
         2   -> n2 start file data/in/words Ingress { volume: "data", path: "in/words", source: Artifact { digest: Digest([7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]), size: 1 } }
         2   forget 1 of 1
+        2   FILE_TRANSFER_STARTED data/in/words: file data/in/words runs on n2
         2   FILE_TRANSFER_COMPLETED data/in/words: file data/in/words is done
         2   STAGE_FINISHED data/in/words: finished
         2   DEPENDENCY_SATISFIED a: may begin
@@ -284,6 +286,7 @@ jobs: {a: {image: docker://a, command: [x], mounts: {data: {location: /d}}}, b: 
         2   RESOURCES_ALLOCATED a: job a goes to n2, CPUs 0, 1024 MiB
         2   -> n2 start job a ["x"] on [0] with [0]
         2   forget 2 of 1
+        2   CONTAINER_STARTED a: job a runs on n2
         2   CONTAINER_EXITED a: job a exited with status 0
         2   STAGE_FINISHED a: finished
         2   DEPENDENCY_SATISFIED b: may begin
@@ -291,6 +294,7 @@ jobs: {a: {image: docker://a, command: [x], mounts: {data: {location: /d}}}, b: 
         2   RESOURCES_ALLOCATED b: job b goes to n2, CPUs 0, 1024 MiB
         2   -> n2 start job b ["x"] on [0] with [0]
         2   forget 3 of 1
+        2   CONTAINER_STARTED b: job b runs on n2
         2   CONTAINER_EXITED b: job b exited with status 0
         2   STAGE_FINISHED b: finished
         2   DEPENDENCY_SATISFIED data/out: may begin
@@ -298,6 +302,7 @@ jobs: {a: {image: docker://a, command: [x], mounts: {data: {location: /d}}}, b: 
         2   RESOURCES_ALLOCATED data/out: file data/out goes to n2
         2   -> n2 start file data/out Egress { volume: "data", path: "out", destination: Client }
         2   forget 4 of 1
+        2   FILE_TRANSFER_STARTED data/out: file data/out runs on n2
         2   FILE_TRANSFER_COMPLETED data/out: file data/out is done
         2   STAGE_FINISHED data/out: finished
         2   WORKFLOW_FINISHED : finished
@@ -326,20 +331,25 @@ fn an_array_keeps_its_concurrency() {
         1   RESOURCES_ALLOCATED s: job s[6] goes to n1, CPUs 1, 1024 MiB
         1   -> n1 start job s[5] ["sleep", "5"] on [0] with [0]
         1   -> n1 start job s[6] ["sleep", "6"] on [1] with [0]
+        2   CONTAINER_STARTED s: job s[5] runs on n1
         2   CONTAINER_EXITED s: job s[5] exited with status 0
         2   RESOURCES_ALLOCATED s: job s[7] goes to n1, CPUs 0, 1024 MiB
         2   -> n1 start job s[7] ["sleep", "7"] on [0] with [0]
         2   forget 1 of 1
+        3   CONTAINER_STARTED s: job s[6] runs on n1
         3   CONTAINER_EXITED s: job s[6] exited with status 0
         3   RESOURCES_ALLOCATED s: job s[8] goes to n1, CPUs 1, 1024 MiB
         3   -> n1 start job s[8] ["sleep", "8"] on [1] with [0]
         3   forget 2 of 1
+        4   CONTAINER_STARTED s: job s[7] runs on n1
         4   CONTAINER_EXITED s: job s[7] exited with status 0
         4   RESOURCES_ALLOCATED s: job s[9] goes to n1, CPUs 0, 1024 MiB
         4   -> n1 start job s[9] ["sleep", "9"] on [0] with [0]
         4   forget 3 of 1
+        5   CONTAINER_STARTED s: job s[8] runs on n1
         5   CONTAINER_EXITED s: job s[8] exited with status 0
         5   forget 4 of 1
+        6   CONTAINER_STARTED s: job s[9] runs on n1
         6   CONTAINER_EXITED s: job s[9] exited with status 0
         6   STAGE_FINISHED s: finished
         6   WORKFLOW_FINISHED : finished
@@ -375,18 +385,22 @@ fn what_fails_is_tried_again_and_takes_others_with_it() {
         1   RESOURCES_ALLOCATED c: job c goes to n1, CPUs 1, 1024 MiB
         1   -> n1 start job a ["x"] on [0] with [0]
         1   -> n1 start job c ["x"] on [1] with [0]
+        2   CONTAINER_STARTED a: job a runs on n1
         2   CONTAINER_EXITED a: job a exited with status 3; attempt 2 in 1 s
         2   forget 1 of 1
         3   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
         3   -> n1 start job a ["x"] on [0] with [0]
+        4   CONTAINER_STARTED a: job a runs on n1
         4   CONTAINER_EXITED a: job a killed for memory: it reached its limit of 1073741824 bytes; attempt 3 in 2 s
         4   forget 3 of 1
         6   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
         6   -> n1 start job a ["x"] on [0] with [0]
+        7   CONTAINER_STARTED a: job a runs on n1
         7   CONTAINER_EXITED a: job a ended by its timeout of 9 s
         7   STAGE_FAILED a: ended by its timeout of 9 s
         7   STAGE_CANCELED b: job a failed
         7   forget 4 of 1
+        8   CONTAINER_STARTED c: job c runs on n1
         8   CONTAINER_EXITED c: job c exited with status 0
         8   STAGE_FINISHED c: finished
         8   WORKFLOW_FAILED : job a: ended by its timeout of 9 s
@@ -413,6 +427,7 @@ fn a_command_that_is_not_there_is_not_tried_again() {
         1   STAGE_STARTED a: started
         1   RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
         1   -> n1 start job a ["x"] on [0] with [0]
+        2   CONTAINER_STARTED a: job a runs on n1
         2   CONTAINER_EXITED a: job a cannot run x: no such command in the image
         2   STAGE_FAILED a: cannot run x: no such command in the image
         2   WORKFLOW_FAILED : job a: cannot run x: no such command in the image
@@ -444,6 +459,7 @@ fn stopping_ends_what_runs_and_cancels_what_waits() {
         1   -> n1 start job a ["x"] on [0] with [0]
         2   STAGE_CANCELED b: stopped by ann
         2   -> n1 stop 1: stopped by ann
+        3   CONTAINER_STARTED a: job a runs on n1
         3   CONTAINER_EXITED a: job a stopped: stopped by ann
         3   STAGE_CANCELED a: stopped by ann
         3   WORKFLOW_CANCELED : stopped by ann
@@ -551,6 +567,7 @@ fn volumes_do_not_outlive_their_node() {
         1   -> n1 start volume d Volume { volume: "d" }
         1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
         1   STAGE_FINISHED docker://a: finished
+        2   VOLUME_CREATE_STARTED d: volume d runs on n1
         2   VOLUME_CREATED d: volume d is done
         2   STAGE_FINISHED d: finished
         2   DEPENDENCY_SATISFIED a: may begin
@@ -1045,6 +1062,7 @@ fn a_refusal_is_no_attempt_and_a_reboot_is_nobodys_fault() {
         51  forget 6 of 1
         58  RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
         58  -> n1 start job a ["x"] on [0] with [0]
+        60  CONTAINER_STARTED a: job a runs on n1
         60  CONTAINER_EXITED a: job a exited with status 0
         60  STAGE_FINISHED a: finished
         60  WORKFLOW_FINISHED : finished

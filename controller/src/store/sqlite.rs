@@ -1,16 +1,19 @@
 //! The store on SQLite. The pool's owner sets WAL and `synchronous = FULL`.
 
+mod batch;
+
 use api::{
     ids::{Digest, Timestamp},
     run::{RunId, WorkflowId},
     workflow::{State, WorkflowEvent},
 };
 use sqlx::{
-    Row, Sqlite, SqlitePool, Transaction,
+    Row, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::SqliteRow,
 };
 
+use self::batch::Batch;
 use super::{JobImage, RunRow, StageRow, Store, StoreError, WorkflowRow, Write};
 
 /// Name of the table that counts this crate's migrations; the database is shared with other owners.
@@ -324,142 +327,9 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let batch = Batch::of(writes);
         let mut transaction = self.pool.begin().await.map_err(failed("begin a transaction"))?;
-        // The history of a new workflow may come before the workflow itself. Holds until the commit.
-        let deferred = sqlx::query("PRAGMA defer_foreign_keys = ON").execute(&mut *transaction).await;
-        deferred.map_err(failed("begin a transaction"))?;
-        for write in writes {
-            apply(&mut transaction, write).await?;
-        }
+        batch.write(&mut transaction).await?;
         transaction.commit().await.map_err(failed("commit"))
     }
-}
-
-async fn apply(transaction: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), StoreError> {
-    match write {
-        Write::Workflow(row) => put_workflow(transaction, row).await,
-        Write::Stage(row) => put_stage(transaction, row).await,
-        Write::Run(row) => put_run(transaction, row).await,
-        Write::Event(workflow, event) => put_event(transaction, *workflow, event).await,
-        Write::Forget(id) => {
-            let done = sqlx::query("DELETE FROM controller_workflows WHERE id = $1 AND ended IS NOT NULL")
-                .bind(id.to_string())
-                .execute(&mut **transaction)
-                .await;
-            done.map(drop).map_err(failed("forget a workflow"))
-        }
-        Write::Image { manifest, image, used } => {
-            let done = sqlx::query(
-                "INSERT INTO controller_images (manifest, image, used) VALUES ($1, $2, $3)
-                 ON CONFLICT (manifest) DO UPDATE SET image = excluded.image, used = excluded.used",
-            )
-            .bind(manifest.to_string())
-            .bind(json(image, "a job image")?)
-            .bind(used.0)
-            .execute(&mut **transaction)
-            .await;
-            done.map(drop).map_err(failed("keep a job image"))
-        }
-    }
-}
-
-async fn put_workflow(
-    transaction: &mut Transaction<'_, Sqlite>,
-    row: &WorkflowRow,
-) -> Result<(), StoreError> {
-    let text = format!(
-        "INSERT INTO controller_workflows ({WORKFLOW})
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-         ON CONFLICT (id) DO UPDATE SET started = excluded.started, ended = excluded.ended, state = excluded.state,
-           reason = excluded.reason, stop = excluded.stop, homes = excluded.homes, view = excluded.view,
-           paused = excluded.paused"
-    );
-    let done = sqlx::query(sqlx::AssertSqlSafe(text))
-        .bind(row.id.to_string())
-        .bind(signed(row.place))
-        .bind(&row.name)
-        .bind(json(&row.owner, "a workflow")?)
-        .bind(&row.document)
-        .bind(row.submitted.0)
-        .bind(row.started.map(|at| at.0))
-        .bind(row.ended.map(|at| at.0))
-        .bind(row.state.as_str())
-        .bind(&row.reason)
-        .bind(&row.stop)
-        .bind(json(&row.homes, "a workflow")?)
-        .bind(optional_json(row.view.as_ref(), "a workflow")?)
-        .bind(&row.paused)
-        .execute(&mut **transaction)
-        .await;
-    done.map(drop).map_err(failed("keep a workflow"))
-}
-
-async fn put_stage(transaction: &mut Transaction<'_, Sqlite>, row: &StageRow) -> Result<(), StoreError> {
-    let done = sqlx::query(
-        "INSERT INTO controller_stages (workflow, stage, state, reason, started, ended, result)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
-         ON CONFLICT (workflow, stage) DO UPDATE SET state = excluded.state, reason = excluded.reason,
-           started = excluded.started, ended = excluded.ended, result = excluded.result",
-    )
-    .bind(row.workflow.to_string())
-    .bind(i64::from(row.stage))
-    .bind(row.state.as_str())
-    .bind(&row.reason)
-    .bind(row.started.map(|at| at.0))
-    .bind(row.ended.map(|at| at.0))
-    .bind(optional_json(row.result.as_ref(), "a stage")?)
-    .execute(&mut **transaction)
-    .await;
-    done.map(drop).map_err(failed("keep a stage"))
-}
-
-async fn put_run(transaction: &mut Transaction<'_, Sqlite>, row: &RunRow) -> Result<(), StoreError> {
-    let text = format!(
-        "INSERT INTO controller_runs ({RUN})
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-         ON CONFLICT (run) DO UPDATE SET boot = excluded.boot, accepted = excluded.accepted,
-           started = excluded.started, ended = excluded.ended, outcome = excluded.outcome,
-           used = excluded.used, log_bytes = excluded.log_bytes"
-    );
-    let done = sqlx::query(sqlx::AssertSqlSafe(text))
-        .bind(row.run.to_string())
-        .bind(row.workflow.to_string())
-        .bind(i64::from(row.stage))
-        .bind(i64::from(row.task))
-        .bind(i64::from(row.attempt))
-        .bind(row.node.to_string())
-        .bind(row.node_name.to_string())
-        .bind(&row.boot)
-        .bind(optional_json(row.grant.as_ref(), "a run")?)
-        .bind(row.placed.0)
-        .bind(row.accepted)
-        .bind(row.started.map(|at| at.0))
-        .bind(row.ended.map(|at| at.0))
-        .bind(optional_json(row.outcome.as_ref(), "a run")?)
-        .bind(json(&row.usage, "a run")?)
-        .bind(signed(row.log_bytes))
-        .execute(&mut **transaction)
-        .await;
-    done.map(drop).map_err(failed("keep a run"))
-}
-
-async fn put_event(
-    transaction: &mut Transaction<'_, Sqlite>,
-    workflow: WorkflowId,
-    event: &WorkflowEvent,
-) -> Result<(), StoreError> {
-    let done = sqlx::query(
-        "INSERT INTO controller_events (workflow, number, at, event, stage, name, message)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(workflow.to_string())
-    .bind(signed(event.number))
-    .bind(event.at.0)
-    .bind(&event.event)
-    .bind(event.stage.map(i64::from))
-    .bind(&event.name)
-    .bind(&event.message)
-    .execute(&mut **transaction)
-    .await;
-    done.map(drop).map_err(failed("write the history of a workflow"))
 }

@@ -55,7 +55,7 @@ use api::{
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 pub use self::state::Order;
@@ -84,6 +84,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How often a node that refuses jobs looks whether it still must.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the word that a run is accepted or has begun may wait: of one that is over by then only the end is told.
+const NEWS_PAUSE: Duration = Duration::from_millis(200);
 
 /// Answers about usage that wait for a slow channel.
 const MAX_USAGES: usize = 8;
@@ -224,6 +227,8 @@ struct Keeper<C> {
     refuses: bool,
     /// Answers about usage that wait for the channel.
     usages: VecDeque<FromAgent>,
+    /// When what is not urgent is told, if something waits.
+    news_at: Option<Instant>,
 }
 
 /// Keeps the runs for ever.
@@ -244,6 +249,7 @@ pub async fn keep<C: Containers>(
         reports,
         refuses: false,
         usages: VecDeque::new(),
+        news_at: None,
     };
     keeper.node.volumes.finish_removals();
     let found = RunFolder::all(&keeper.node.places.runs)?;
@@ -264,6 +270,9 @@ pub async fn keep<C: Containers>(
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        keeper.news_at =
+            keeper.core.has_unsaid().then(|| keeper.news_at.unwrap_or_else(|| Instant::now() + NEWS_PAUSE));
+        let news_at = keeper.news_at.unwrap_or_else(Instant::now);
         tokio::select! {
             request = requests.recv() => match request {
                 None => return Ok(()),
@@ -282,11 +291,12 @@ pub async fn keep<C: Containers>(
                 Some(Request::Usage(runs)) => keeper.measure(&runs),
             },
             Some(report) = reported.recv() => keeper.heard(report),
-            Ok(permit) = outbox.reserve(), if keeper.core.has_unsaid() || !keeper.usages.is_empty() => {
+            Ok(permit) = outbox.reserve(), if keeper.speaks() => {
                 if let Some(message) = keeper.core.take_unsaid().or_else(|| keeper.usages.pop_front()) {
                     permit.send(message);
                 }
             }
+            () = sleep_until(news_at), if keeper.news_at.is_some() && !keeper.speaks() => {}
             () = node.fitness.failed.notified() => keeper.look(),
             // A node that can begin jobs looks when one comes.
             _ = look.tick(), if keeper.refuses => keeper.look(),
@@ -307,6 +317,12 @@ impl<C: Containers> Keeper<C> {
         }
         self.refuses = why.is_some();
         self.core.refuse(why);
+    }
+
+    /// `true` if something is to be told now.
+    fn speaks(&self) -> bool {
+        let is_due = self.news_at.is_some_and(|at| at <= Instant::now());
+        is_due || self.core.has_urgent() || !self.usages.is_empty()
     }
 
     fn list(&mut self) -> Listed {

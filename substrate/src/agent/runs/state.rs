@@ -5,8 +5,8 @@
 //!   StartRun ────────► preparing ───────► running ───────► ended ──► ForgetRuns
 //! ```
 //!
-//! A state only goes forward. What the server has not been told yet waits in `unsaid`, one report per run: a run that
-//! goes on before its word is said is told as it is then.
+//! A state only goes forward. What the server has not been told yet waits, one report per run: a run that goes on before its
+//! word is said is told as it is then. Only ends and refusals are urgent.
 
 use std::collections::BTreeMap;
 
@@ -74,8 +74,11 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Core {
     runs: BTreeMap<RunId, RunState>,
-    /// At most one per run held, and one per refusal; those go out over the connection that brought the order.
-    unsaid: BTreeMap<RunId, RunReport>,
+    /// Unsaid that they are accepted or have begun.
+    begun: BTreeMap<RunId, RunReport>,
+    /// Unsaid that they are over: of runs held, and of those refused; the latter go out over the connection that brought the
+    /// order.
+    ended: BTreeMap<RunId, RunReport>,
     /// Why no job is begun here.
     refusing: Option<String>,
     /// The server has not been told of the last change of that.
@@ -138,7 +141,7 @@ impl Core {
         let over = matches!(self.runs.get(&run), Some(RunState::Ended(_)));
         if over {
             self.runs.remove(&run);
-            self.unsaid.remove(&run);
+            self.ended.remove(&run);
         }
         over
     }
@@ -156,13 +159,14 @@ impl Core {
             return false;
         }
         *state = report.state.clone();
-        self.unsaid.insert(report.run, report);
+        self.say(report.run, report.state);
         true
     }
 
     /// Everything, for the beginning of a session. Nothing is unsaid then but refusals.
     pub fn list(&mut self) -> Vec<RunReport> {
-        self.unsaid.retain(|run, _| !self.runs.contains_key(run));
+        self.begun.clear();
+        self.ended.retain(|run, _| !self.runs.contains_key(run));
         self.refusing_unsaid = self.refusing.is_some();
         self.runs.iter().map(|(run, state)| RunReport { run: *run, state: state.clone() }).collect()
     }
@@ -176,19 +180,31 @@ impl Core {
     /// `true` if something waits to be said.
     #[must_use]
     pub fn has_unsaid(&self) -> bool {
-        self.refusing_unsaid || !self.unsaid.is_empty()
+        self.has_urgent() || !self.begun.is_empty()
     }
 
-    /// Takes what is to be said next: before the refusal of a run, that the node refuses.
+    /// `true` if something waits that the server can give work for: an end, or that this node takes work or none.
+    #[must_use]
+    pub fn has_urgent(&self) -> bool {
+        self.refusing_unsaid || !self.ended.is_empty()
+    }
+
+    /// Takes what is to be said next: before the refusal of a run, that the node refuses; ends before the rest.
     pub fn take_unsaid(&mut self) -> Option<FromAgent> {
         if std::mem::take(&mut self.refusing_unsaid) {
             return Some(FromAgent::Refusing { reason: self.refusing.clone() });
         }
-        self.unsaid.pop_first().map(|(_, report)| FromAgent::Run { report })
+        let next = self.ended.pop_first().or_else(|| self.begun.pop_first());
+        next.map(|(_, report)| FromAgent::Run { report })
     }
 
     fn say(&mut self, run: RunId, state: RunState) {
-        self.unsaid.insert(run, RunReport { run, state });
+        let is_end = matches!(state, RunState::Ended(_));
+        if is_end {
+            self.begun.remove(&run);
+        }
+        let unsaid = if is_end { &mut self.ended } else { &mut self.begun };
+        unsaid.insert(run, RunReport { run, state });
     }
 }
 

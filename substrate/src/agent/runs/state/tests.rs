@@ -68,6 +68,20 @@ fn a_run_is_accepted_once_and_only_goes_forward() {
 }
 
 #[test]
+fn only_ends_are_urgent_and_they_come_first() {
+    let mut core = Core::default();
+    core.order(Order::Start(spec(1)), Timestamp(1));
+    core.order(Order::Start(spec(2)), Timestamp(1));
+    assert!(core.has_unsaid() && !core.has_urgent());
+    core.advanced(ended(2, 0));
+    assert!(core.has_urgent());
+    assert_eq!(said(&mut core), Some(ended(2, 0)), "and not that it was accepted");
+    assert!(!core.has_urgent());
+    assert_eq!(said(&mut core).unwrap().run, run(1));
+    assert!(!core.has_unsaid());
+}
+
+#[test]
 fn only_what_has_ended_is_forgotten() {
     let mut core = Core::default();
     core.adopt(run(1), running(1).state);
