@@ -1,6 +1,5 @@
 //! What nodes fetch over the fleet port: their rendered overlays, and the program of a newer agent. The server merges these routes into it.
 
-use api::ids::Digest;
 use axum::{
     Extension, Router,
     extract::State,
@@ -12,10 +11,7 @@ use fleet::NodeIdentity;
 
 use access::Refusal;
 
-use crate::{
-    overlay::archive::Archive,
-    provisioner::{OverlaySet, OverlaysError, Provisioner},
-};
+use crate::provisioner::{OverlaySet, OverlaysError, Provisioner};
 
 impl Provisioner {
     /// `GET /node/v1/overlays/boot` and `/runtime`: the tar of [`api::overlay`] for the node that asks.
@@ -59,9 +55,13 @@ async fn answer(provisioner: Provisioner, node: NodeIdentity, set: OverlaySet) -
         return Refusal::new(StatusCode::NOT_FOUND, title, why).into_response();
     };
     let asked = name.clone();
-    let rendered = tokio::task::spawn_blocking(move || provisioner.archive(&asked, set)).await;
+    // It is never closed.
+    let turn = provisioner.0.renderings.acquire().await;
+    let renderer = provisioner.clone();
+    let rendered = tokio::task::spawn_blocking(move || renderer.archive(&asked, set)).await;
+    drop(turn);
     match rendered {
-        Ok(Ok(archive)) => tar(archive),
+        Ok(Ok(archive)) => ([(header::CONTENT_TYPE, "application/x-tar")], archive).into_response(),
         Ok(Err(error)) => {
             tracing::error!("the overlays of {name} cannot be rendered: {}", crate::images::causes(&error));
             let status = match error {
@@ -72,13 +72,4 @@ async fn answer(provisioner: Provisioner, node: NodeIdentity, set: OverlaySet) -
         }
         Err(error) => Refusal::internal(title, &error).into_response(),
     }
-}
-
-fn tar(archive: Archive) -> Response {
-    let quoted = |digest: &Digest| format!("\"{digest}\"");
-    let headers = [
-        (header::CONTENT_TYPE, "application/x-tar".to_owned()),
-        (header::ETAG, quoted(&archive.generation.digest)),
-    ];
-    (headers, archive.bytes).into_response()
 }

@@ -14,10 +14,11 @@ use api::{
     overlay::Generation,
 };
 use boot_proto::{Host, HostTable, script::ScriptTemplate};
+use bytes::Bytes;
 use fleet::Fleet;
 use ipnet::IpNet;
 use sqlx::SqlitePool;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,7 +28,6 @@ use crate::{
     config::{DhcpMode, ProvisionerConfig},
     images::{ImageTable, Images, ImagesError},
     overlay::{
-        archive::Archive,
         host_key::{HostKeyError, HostKeys},
         library::{Library, LibraryError},
         renderer::{RenderError, Renderer},
@@ -138,6 +138,8 @@ pub(crate) struct Inner {
     /// What each node's runtime overlays should be, as last told to fleet.
     pub(crate) generations: Mutex<BTreeMap<NodeId, Generation>>,
     renderer: Renderer,
+    /// Archives rendered at once: more would only have more threads wait for the same processors.
+    pub(crate) renderings: Semaphore,
     host_keys: HostKeys,
     /// Held by whoever changes nodes, profiles, or removes images.
     pub(crate) turn: tokio::sync::Mutex<()>,
@@ -188,6 +190,7 @@ impl Provisioner {
             addresses: Addresses::default(),
             generations: Mutex::default(),
             renderer: Renderer::default(),
+            renderings: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
             host_keys: HostKeys::new(&config.state_dir),
             turn: tokio::sync::Mutex::new(()),
             cluster: watch::channel(Arc::new(View::new(cluster, &config))).0,
@@ -297,7 +300,30 @@ impl Provisioner {
     ///
     /// # Errors
     /// See [`OverlaysError`].
-    pub(crate) fn archive(&self, name: &NodeName, set: OverlaySet) -> Result<Archive, OverlaysError> {
+    pub(crate) fn archive(&self, name: &NodeName, set: OverlaySet) -> Result<Bytes, OverlaysError> {
+        let render = |library: &Library, overlays: &[String], variables: &Variables| {
+            self.0.renderer.archive(library, overlays, variables)
+        };
+        self.rendered(name, set, render)
+    }
+
+    /// The name of the rendered runtime overlays of a node. Blocking, likewise.
+    ///
+    /// # Errors
+    /// See [`OverlaysError`].
+    pub(crate) fn generation(&self, name: &NodeName) -> Result<Generation, OverlaysError> {
+        let render = |library: &Library, overlays: &[String], variables: &Variables| {
+            self.0.renderer.generation(library, overlays, variables)
+        };
+        self.rendered(name, OverlaySet::Runtime, render)
+    }
+
+    fn rendered<T>(
+        &self,
+        name: &NodeName,
+        set: OverlaySet,
+        render: impl FnOnce(&Library, &[String], &Variables) -> Result<T, RenderError>,
+    ) -> Result<T, OverlaysError> {
         let (view, library) = (self.view(), self.library());
         let (node, spec) = self.node(&view, name)?;
         let overlays = match set {
@@ -305,7 +331,7 @@ impl Provisioner {
             OverlaySet::Runtime => &spec.runtime_overlays,
         };
         let variables = self.variables(&view, node, spec, &library, overlays)?;
-        Ok(self.0.renderer.archive(&library, overlays, &variables)?)
+        Ok(render(&library, overlays, &variables)?)
     }
 
     /// The files that one overlay puts on a node. Blocking.

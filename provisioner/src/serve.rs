@@ -22,7 +22,7 @@ use crate::{
     http_boot,
     images::causes,
     overlay::library::{Library, LibraryError},
-    provisioner::{OverlaySet, Provisioner},
+    provisioner::Provisioner,
     tftp::{self, TftpError},
 };
 
@@ -194,8 +194,8 @@ impl Provisioner {
         let view = self.view();
         let mut failed: Vec<(&NodeName, String)> = Vec::new();
         for (name, record) in &view.cluster.nodes {
-            match self.archive(name, OverlaySet::Runtime) {
-                Ok(archive) => self.tell_generation(record.id, archive.generation),
+            match self.generation(name) {
+                Ok(generation) => self.tell_generation(record.id, generation),
                 Err(error) => failed.push((name, causes(&error))),
             }
         }

@@ -29,7 +29,10 @@ pub fn plain(outcome: &Outcome) -> String {
 #[must_use]
 pub fn markdown(outcome: &Outcome) -> String {
     let names = peer_names(outcome);
-    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let line = |cells: Vec<String>| {
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
     let mut text = String::new();
     if !outcome.rows.is_empty() {
         let header = header(&names);
@@ -37,8 +40,7 @@ pub fn markdown(outcome: &Outcome) -> String {
         text.push_str(&line(header));
         text.push_str(&rule);
         for row in &outcome.rows {
-            let mut cells: Vec<String> =
-                cells(row, &names).into_iter().map(|cell| cell.replace('|', "\\|")).collect();
+            let mut cells = cells(row, &names);
             if row.headline {
                 let last = cells.len() - 1;
                 for cell in [0, last] {

@@ -13,14 +13,11 @@ use super::{Content, Entry};
 /// Mode of folders that files need and no overlay names. On the node, folders that exist keep their mode.
 const IMPLIED_FOLDER: u32 = 0o755;
 
-/// An archive and its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Archive {
-    /// Digest and size.
-    pub generation: Generation,
-    /// The tar.
-    pub bytes: Bytes,
-}
+/// Bytes of a header, and what contents are filled up to (POSIX.1-2017, pax, "ustar Interchange Format").
+const BLOCK: usize = 512;
+
+/// Blocks of zeros at the end.
+const END_BLOCKS: usize = 2;
 
 /// SHA-256 of everything that an archive depends on, at a fraction of the cost of making it.
 #[must_use]
@@ -47,7 +44,7 @@ pub fn key(entries: &[Entry]) -> [u8; 32] {
 ///
 /// # Errors
 /// A path or link target that no tar header can hold.
-pub fn pack(entries: &[Entry]) -> io::Result<Archive> {
+pub fn pack(entries: &[Entry]) -> io::Result<Bytes> {
     let mut by_path: BTreeMap<&str, (u32, Option<&Content>)> = BTreeMap::new();
     for entry in entries {
         let path = entry.path.trim_start_matches('/');
@@ -56,7 +53,12 @@ pub fn pack(entries: &[Entry]) -> io::Result<Archive> {
         }
         by_path.insert(path, (entry.mode, Some(&entry.content)));
     }
-    let mut tar = Builder::new(Vec::new());
+    let contents = by_path.values().map(|(_, content)| match content {
+        Some(Content::File { bytes, .. }) => bytes.len().next_multiple_of(BLOCK),
+        _ => 0,
+    });
+    let size = contents.sum::<usize>() + (by_path.len() + END_BLOCKS) * BLOCK;
+    let mut tar = Builder::new(Vec::with_capacity(size));
     for (path, (mode, content)) in by_path {
         let mut header = Header::new_ustar();
         header.set_mode(mode);
@@ -80,9 +82,13 @@ pub fn pack(entries: &[Entry]) -> io::Result<Archive> {
             }
         }
     }
-    let bytes = Bytes::from(tar.into_inner()?);
-    let digest = Digest(Sha256::digest(&bytes).into());
-    Ok(Archive { generation: Generation { digest, size: bytes.len() as u64 }, bytes })
+    Ok(tar.into_inner()?.into())
+}
+
+/// The name of an archive.
+#[must_use]
+pub fn generation(archive: &[u8]) -> Generation {
+    Generation { digest: Digest(Sha256::digest(archive).into()), size: archive.len() as u64 }
 }
 
 #[cfg(test)]
@@ -106,7 +112,7 @@ mod tests {
             entry(&long, 0o644, Content::file("z".into())),
         ];
         let archive = pack(&entries).unwrap();
-        let mut reader = tar::Archive::new(archive.bytes.as_ref());
+        let mut reader = tar::Archive::new(archive.as_ref());
         let lines: String = reader
             .entries()
             .unwrap()
@@ -130,7 +136,8 @@ mod tests {
         .assert_eq(&lines);
         entries.reverse();
         assert_eq!(pack(&entries).unwrap(), archive);
-        assert_eq!(archive.generation.size % 512, 0);
+        // Headers of four folders, three files and a link, three contents, a folder's long name with its header, the end.
+        assert_eq!(archive.len(), (8 + 3 + 2 + END_BLOCKS) * BLOCK);
     }
 
     #[test]

@@ -1,25 +1,29 @@
-//! Renders the overlays of a node, and remembers files and archives by what went into them.
+//! Renders the overlays of a node, and remembers files and the names of archives by what went into them.
 //!
-//! A file is rendered once for all nodes on which it reads the same values: `/etc/hosts` once for the whole cluster.
-//! An archive is packed once for all nodes that have the same files.
+//! A file is rendered once for all nodes on which it reads the same values: `/etc/hosts` once for the whole cluster. An archive
+//! is packed for each node that asks: that is copying, where remembering would take the size of the cluster's `/etc/hosts` for
+//! each node.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
+use api::overlay::Generation;
+use bytes::Bytes;
+
 use super::{
-    Content, Entry,
-    archive::{self, Archive},
+    Content, Entry, archive,
     library::{File, Library},
     template::TemplateError,
     variables::Variables,
 };
 
-/// Rendered templates remembered: those of 10,000 nodes with a dozen files of their own. Past it all are forgotten.
+/// Rendered templates, and names of archives, remembered: those of 10,000 nodes with a dozen files of their own. Past it all
+/// are forgotten.
 const MAX_FILES: usize = 131_072;
 
-/// Bytes of rendered files, and of archives, remembered. Past it all are forgotten.
+/// Bytes of rendered files remembered. Past it all are forgotten.
 const MAX_BYTES: usize = 256 << 20;
 
 /// Why a node's overlays cannot be rendered.
@@ -53,7 +57,7 @@ pub enum RenderError {
 #[derive(Debug, Default)]
 pub struct Renderer {
     files: Mutex<Memory<Arc<[Entry]>>>,
-    archives: Mutex<Memory<Archive>>,
+    generations: Mutex<Memory<Generation>>,
 }
 
 #[derive(Debug)]
@@ -136,17 +140,33 @@ impl Renderer {
         library: &Library,
         overlays: &[String],
         variables: &Variables,
-    ) -> Result<Archive, RenderError> {
+    ) -> Result<Bytes, RenderError> {
+        pack(&self.entries(library, overlays, variables)?)
+    }
+
+    /// The name of [`Self::archive`].
+    ///
+    /// # Errors
+    /// See [`RenderError`].
+    pub fn generation(
+        &self,
+        library: &Library,
+        overlays: &[String],
+        variables: &Variables,
+    ) -> Result<Generation, RenderError> {
         let entries = self.entries(library, overlays, variables)?;
         let key = archive::key(&entries);
-        if let Some(known) = lock(&self.archives).by_key.get(&key) {
-            return Ok(known.clone());
+        if let Some(known) = lock(&self.generations).by_key.get(&key) {
+            return Ok(*known);
         }
-        let packed =
-            archive::pack(&entries).map_err(|error| RenderError::Pack { cause: error.to_string() })?;
-        lock(&self.archives).put(key, packed.clone(), packed.bytes.len());
-        Ok(packed)
+        let generation = archive::generation(&pack(&entries)?);
+        lock(&self.generations).put(key, generation, size_of::<Generation>());
+        Ok(generation)
     }
+}
+
+fn pack(entries: &[Entry]) -> Result<Bytes, RenderError> {
+    archive::pack(entries).map_err(|error| RenderError::Pack { cause: error.to_string() })
 }
 
 fn size(entry: &Entry) -> usize {

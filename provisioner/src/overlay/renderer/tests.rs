@@ -556,7 +556,7 @@ fn what_is_the_same_for_all_nodes_is_rendered_once() {
             let id = NodeId(uuid::Uuid::nil());
             let facts = NodeFacts { name, id, spec, image: None, host_key: None };
             let variables = Variables::new(&cluster, &facts);
-            renderer.archive(&library, &overlays, &variables).unwrap().generation.digest
+            renderer.generation(&library, &overlays, &variables).unwrap().digest
         })
         .collect();
     assert_eq!(archives.len(), 1);

@@ -46,7 +46,10 @@ impl BatchSystem for HyperQueue {
     }
 
     fn stop(&mut self) -> anyhow::Result<()> {
-        stop_units(&UNITS)
+        // A worker that loses its server ends by itself, in the middle of being stopped.
+        let [server, worker] = UNITS;
+        stop_units(&[worker])?;
+        stop_units(&[server])
     }
 
     fn run_array(&mut self, jobs: u32) -> anyhow::Result<()> {
