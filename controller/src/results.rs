@@ -49,12 +49,16 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Makes the folders.
+    /// Makes the folders. What is in them is on disk after it: of runs that ended while an earlier server was killed, nodes are
+    /// told at once to forget them.
     pub(crate) fn open(state_dir: &Path) -> Result<Self, ResultError> {
         let results = Self { logs: state_dir.join("logs"), files: state_dir.join("files") };
         for folder in [&results.logs, &results.files] {
             make_folder(folder)?;
         }
+        let logs = &results.logs;
+        let sync = || nix::unistd::syncfs(File::open(logs)?).map_err(io::Error::from);
+        sync().map_err(|source| ResultError::Io { operation: "sync", path: logs.clone(), source })?;
         Ok(results)
     }
 

@@ -11,9 +11,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Read,
+    os::unix::ffi::OsStrExt as _,
     path::{Component, Path, PathBuf},
 };
 
+use api::{
+    ids::Digest,
+    overlay::{ListedContent, ListedEntry},
+};
 use linux::{
     LinuxError,
     root::{Entry, Ownership, Root},
@@ -82,25 +87,83 @@ pub enum OverlayError {
     },
 }
 
-/// Makes `root` hold what the `tar` says, and no longer what only `previous` says. `lower` is the image's own root,
-/// read-only, from which overwritten files are put back; without it they are removed.
+/// Makes `root` hold what the `tar` says, and no longer what only `previous` says: [`Tree::read`], then [`Tree::apply`].
 ///
 /// # Errors
-/// [`OverlayError`]. After [`OverlayError::Partial`] a call with its manifest carries on.
+/// Those of both.
 pub fn apply(
     root: &Path,
     tar: impl Read,
     previous: &Manifest,
     lower: Option<&Path>,
 ) -> Result<(Manifest, Summary), OverlayError> {
-    let wanted = read_archive(tar)?;
-    let root = Root::open(root).map_err(OverlayError::Root)?;
-    let lower = lower.map(Root::open).transpose().map_err(OverlayError::Root)?;
-    let mut change = Change { root, lower, manifest: previous.clone(), summary: Summary::default() };
-    match change.make(&wanted) {
-        Ok(()) => Ok((change.manifest, change.summary)),
-        Err(source) => Err(OverlayError::Partial { manifest: Box::new(change.manifest), source }),
+    Tree::read(tar)?.apply(root, previous, lower)
+}
+
+/// What an archive wants, read and checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree(BTreeMap<PathBuf, Wanted>);
+
+impl Tree {
+    /// Reads and checks a whole archive.
+    ///
+    /// # Errors
+    /// [`OverlayError::Archive`], [`OverlayError::Entry`], [`OverlayError::TooLarge`].
+    pub fn read(tar: impl Read) -> Result<Self, OverlayError> {
+        read_archive(tar).map(Self)
     }
+
+    /// Of the generation that it is ([`api::overlay::Generation::digest`]).
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut entries: Vec<(&[u8], &Wanted)> =
+            self.0.iter().map(|(path, wanted)| (path.as_os_str().as_bytes(), wanted)).collect();
+        entries.sort_unstable_by_key(|(path, _)| *path);
+        let mut list = Vec::new();
+        for (path, wanted) in entries {
+            let (mode, uid, gid, content) = match wanted {
+                Wanted::Folder(as_) => (as_.mode, as_.uid, as_.gid, ListedContent::Folder),
+                Wanted::File(as_, bytes) => (as_.mode, as_.uid, as_.gid, ListedContent::File(sha256(bytes))),
+                Wanted::Link { target, uid, gid } => {
+                    (0, *uid, *gid, ListedContent::Link(target.as_os_str().as_bytes()))
+                }
+            };
+            ListedEntry { path, mode, uid, gid, content }.write(&mut list);
+        }
+        sha256(&list)
+    }
+
+    /// Paths of its regular files and symbolic links.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = self.0.iter().filter(|(_, wanted)| !matches!(wanted, Wanted::Folder(_)));
+        files.map(|(path, _)| path.as_path())
+    }
+
+    /// Makes `root` hold this, and no longer what only `previous` says. `lower` is the image's own root, read-only, from which
+    /// overwritten files are put back; without it they are removed.
+    ///
+    /// # Errors
+    /// [`OverlayError::Root`], [`OverlayError::Partial`]; after the latter a call with its manifest carries on.
+    pub fn apply(
+        &self,
+        root: &Path,
+        previous: &Manifest,
+        lower: Option<&Path>,
+    ) -> Result<(Manifest, Summary), OverlayError> {
+        let root = Root::open(root).map_err(OverlayError::Root)?;
+        let lower = lower.map(Root::open).transpose().map_err(OverlayError::Root)?;
+        let mut change = Change { root, lower, manifest: previous.clone(), summary: Summary::default() };
+        match change.make(&self.0) {
+            Ok(()) => Ok((change.manifest, change.summary)),
+            Err(source) => Err(OverlayError::Partial { manifest: Box::new(change.manifest), source }),
+        }
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    let mut value = [0; 32];
+    value.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    Digest(value)
 }
 
 /// What an archive wants at a path.

@@ -1,4 +1,4 @@
-//! Renders the overlays of a node, and remembers files and the names of archives by what went into them.
+//! Renders the overlays of a node, and remembers files by what went into them.
 //!
 //! A file is rendered once for all nodes on which it reads the same values: `/etc/hosts` once for the whole cluster. An archive
 //! is packed for each node that asks: that is copying, where remembering would take the size of the cluster's `/etc/hosts` for
@@ -19,8 +19,7 @@ use super::{
     variables::Variables,
 };
 
-/// Rendered templates, and names of archives, remembered: those of 10,000 nodes with a dozen files of their own. Past it all
-/// are forgotten.
+/// Rendered templates remembered: those of 10,000 nodes with a dozen files of their own. Past it all are forgotten.
 const MAX_FILES: usize = 131_072;
 
 /// Bytes of rendered files remembered. Past it all are forgotten.
@@ -57,7 +56,6 @@ pub enum RenderError {
 #[derive(Debug, Default)]
 pub struct Renderer {
     files: Mutex<Memory<Arc<[Entry]>>>,
-    generations: Mutex<Memory<Generation>>,
 }
 
 #[derive(Debug)]
@@ -141,7 +139,8 @@ impl Renderer {
         overlays: &[String],
         variables: &Variables,
     ) -> Result<Bytes, RenderError> {
-        pack(&self.entries(library, overlays, variables)?)
+        let entries = self.entries(library, overlays, variables)?;
+        archive::pack(&entries).map_err(|error| RenderError::Pack { cause: error.to_string() })
     }
 
     /// The name of [`Self::archive`].
@@ -154,19 +153,8 @@ impl Renderer {
         overlays: &[String],
         variables: &Variables,
     ) -> Result<Generation, RenderError> {
-        let entries = self.entries(library, overlays, variables)?;
-        let key = archive::key(&entries);
-        if let Some(known) = lock(&self.generations).by_key.get(&key) {
-            return Ok(*known);
-        }
-        let generation = archive::generation(&pack(&entries)?);
-        lock(&self.generations).put(key, generation, size_of::<Generation>());
-        Ok(generation)
+        Ok(archive::generation(&self.entries(library, overlays, variables)?))
     }
-}
-
-fn pack(entries: &[Entry]) -> Result<Bytes, RenderError> {
-    archive::pack(entries).map_err(|error| RenderError::Pack { cause: error.to_string() })
 }
 
 fn size(entry: &Entry) -> usize {

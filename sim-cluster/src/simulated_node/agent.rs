@@ -20,7 +20,6 @@ use api::{
     stream::{self, Control, StreamId, StreamRequest},
 };
 use fastrand::Rng;
-use sha2::{Digest as _, Sha256};
 use substrate::{
     agent::{
         backoff::Backoff,
@@ -31,6 +30,7 @@ use substrate::{
         upgrade::Wanted,
     },
     clock,
+    overlay::Tree,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -361,11 +361,12 @@ impl Errands {
 
     async fn fetch_overlays(&self, generation: Generation) -> Result<u64, Fetch> {
         let archive = self.node.port.get("/node/v1/overlays/runtime").await.map_err(Fetch::Failed)?;
-        let got = Digest(Sha256::digest(&archive).into());
+        let tree = Tree::read(&archive[..]).map_err(|error| Fetch::Failed(error.into()))?;
+        let got = tree.digest();
         if got != generation.digest {
             return Err(Fetch::Other(got));
         }
-        super::files(&archive).map(|files| files.len() as u64).map_err(Fetch::Failed)
+        Ok(tree.files().count() as u64)
     }
 
     fn open(&self, Opening { stream, request, .. }: Opening) {

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use super::{backoff::Backoff, random};
 use crate::{
     fleet_port::{FleetPort, FleetPortError},
-    overlay::{self, MAX_ARCHIVE_BYTES, Manifest, OverlayError, Summary},
+    overlay::{MAX_ARCHIVE_BYTES, Manifest, OverlayError, Summary, Tree},
     tls,
 };
 
@@ -65,7 +65,7 @@ pub enum RuntimeOverlayError {
     /// It took longer than the deadline.
     #[error("the overlays did not come within {} s", FETCH_DEADLINE.as_secs())]
     Deadline,
-    /// The bytes are not those that were named: the overlays changed in between, or something falsifies them.
+    /// What came is not what was named: the overlays changed in between, or something falsifies them.
     #[error("the overlays fetched are {got}, not {wanted}")]
     Digest {
         /// What was named.
@@ -131,13 +131,14 @@ impl Place {
     /// # Errors
     /// [`RuntimeOverlayError`]: the digest does not fit, or a change failed.
     pub fn apply(&self, generation: Generation, archive: &[u8]) -> Result<Summary, RuntimeOverlayError> {
-        let got = digest(archive);
+        let tree = Tree::read(archive)?;
+        let got = tree.digest();
         if got != generation.digest {
             return Err(RuntimeOverlayError::Digest { wanted: generation.digest, got });
         }
         let before = self.applied();
         let lower = self.lower.exists().then_some(self.lower.as_path());
-        match overlay::apply(&self.root, archive, &before.manifest, lower) {
+        match tree.apply(&self.root, &before.manifest, lower) {
             Ok((manifest, summary)) => {
                 self.remember(&Applied { generation: Some(generation), manifest })?;
                 Ok(summary)
@@ -171,12 +172,6 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(MAX_MANIFEST_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn digest(bytes: &[u8]) -> Digest {
-    let mut value = [0; 32];
-    value.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
-    Digest(value)
 }
 
 /// Applies whatever is wanted, one at a time, for ever. A newer wish overtakes attempts for an older one.
@@ -270,7 +265,8 @@ mod tests {
             tar.append_data(&mut header, path, content.as_bytes()).unwrap();
         }
         let bytes = tar.into_inner().unwrap();
-        (Generation { digest: digest(&bytes), size: bytes.len() as u64 }, bytes)
+        let digest = Tree::read(bytes.as_slice()).unwrap().digest();
+        (Generation { digest, size: bytes.len() as u64 }, bytes)
     }
 
     fn place(folder: &Path) -> Place {
