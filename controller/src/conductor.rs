@@ -95,7 +95,7 @@ pub(crate) struct Conductor {
     /// What jobs may use of each node, and of which [`Fleet::inventory_revision`] that is.
     pub(crate) capacities: BTreeMap<NodeId, (u64, planner::Capacity)>,
     /// Runs that are over and whose logs are here, until the next look at the clock: nodes are told of many at once.
-    pub(crate) done: Vec<(NodeId, WorkflowId, RunId)>,
+    pub(crate) done: Vec<(NodeId, Option<WorkflowId>, RunId)>,
 }
 
 impl Conductor {
@@ -261,8 +261,14 @@ impl Conductor {
             (std::mem::take(&mut self.done), self.results.clone(), self.fleet.clone());
         tokio::task::spawn_blocking(move || {
             let mut by_node: BTreeMap<NodeId, Vec<RunId>> = BTreeMap::new();
+            let mut are_synced = false;
             for (node, workflow, run) in done {
-                match results.sync_log(workflow, run) {
+                let synced = match workflow {
+                    Some(workflow) => results.sync_log(workflow, run),
+                    None if are_synced => Ok(()),
+                    None => results.sync_logs().inspect(|()| are_synced = true),
+                };
+                match synced {
                     Ok(()) => by_node.entry(node).or_default().push(run),
                     Err(error) => tracing::error!("{}", causes(&error)),
                 }

@@ -78,8 +78,9 @@ pub(crate) struct Output {
     pub(crate) tell: Vec<(NodeId, FromServer)>,
     /// Images to fetch, by workflow and stage: `(workflow, stage, reference)`.
     pub(crate) fetch: Vec<(WorkflowId, u32, String)>,
-    /// Ended runs whose logs are to be synced, then forgotten by their node.
-    pub(crate) forget: Vec<(NodeId, WorkflowId, RunId)>,
+    /// Ended runs whose logs are to be synced, then forgotten by their node. Without a workflow: forgotten here, perhaps by a
+    /// server that was killed before it synced the log.
+    pub(crate) forget: Vec<(NodeId, Option<WorkflowId>, RunId)>,
     /// Workflows that look different now.
     pub(crate) changed: BTreeSet<WorkflowId>,
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    engine::{Engine, Flow},
+    clock,
+    engine::{Engine, Flow, LOG_PATIENCE_SECONDS},
     files,
     graph::Graph,
     images::{JobImages, causes},
@@ -11,16 +12,18 @@ use crate::{
     store::{Store as _, StoreError, WorkflowRow, sqlite::SqliteStore},
 };
 
-/// Takes every workflow that is not over.
+/// Takes every workflow that is not over, and those that wait for the rest of a log alone.
 pub(crate) async fn restore(
     engine: &mut Engine,
     store: &SqliteStore,
     images: &JobImages,
     results: &Results,
 ) -> Result<(), StoreError> {
-    for row in store.unfinished().await? {
+    let since = clock::now().plus_seconds(-LOG_PATIENCE_SECONDS);
+    for row in store.unfinished(since).await? {
         let id = row.id;
         match flow(row, store, images, results).await? {
+            Ok(flow) if flow.row.ended.is_some() && flow.runs.is_empty() => {}
             Ok(flow) => engine.adopt(flow),
             Err(why) => tracing::error!("workflow {id} of before cannot go on: {why}"),
         }

@@ -49,16 +49,12 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Makes the folders. What is in them is on disk after it: of runs that ended while an earlier server was killed, nodes are
-    /// told at once to forget them.
+    /// Makes the folders.
     pub(crate) fn open(state_dir: &Path) -> Result<Self, ResultError> {
         let results = Self { logs: state_dir.join("logs"), files: state_dir.join("files") };
         for folder in [&results.logs, &results.files] {
             make_folder(folder)?;
         }
-        let logs = &results.logs;
-        let sync = || nix::unistd::syncfs(File::open(logs)?).map_err(io::Error::from);
-        sync().map_err(|source| ResultError::Io { operation: "sync", path: logs.clone(), source })?;
         Ok(results)
     }
 
@@ -120,6 +116,13 @@ impl Results {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Puts all logs on disk, with the whole file system that they are on.
+    pub(crate) fn sync_logs(&self) -> Result<(), ResultError> {
+        let logs = &self.logs;
+        let sync = || nix::unistd::syncfs(File::open(logs)?).map_err(io::Error::from);
+        sync().map_err(|source| ResultError::Io { operation: "sync", path: logs.clone(), source })
     }
 
     /// A new file for the client; [`Self::publish`] gives it its name.
@@ -202,6 +205,7 @@ mod tests {
             Err(ResultError::TooLong)
         ));
         results.sync_log(workflow, run).unwrap();
+        results.sync_logs().unwrap();
         results.remove(workflow).unwrap();
         assert_eq!(results.log_length(workflow, run), 0);
     }

@@ -151,8 +151,11 @@ pub enum StoreError {
 
 /// What an engine can do.
 pub(crate) trait Store: Send + Sync {
-    /// Workflows that are not over, in the order of submission.
-    fn unfinished(&self) -> impl Future<Output = Result<Vec<WorkflowRow>, StoreError>> + Send;
+    /// Workflows that are not over, or were not at `since`, in the order of submission.
+    fn unfinished(
+        &self,
+        since: Timestamp,
+    ) -> impl Future<Output = Result<Vec<WorkflowRow>, StoreError>> + Send;
     /// Workflows that are over, newest first, of one owner or of all, at most `limit`.
     fn finished(
         &self,

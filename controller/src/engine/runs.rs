@@ -123,18 +123,11 @@ impl Engine {
         self.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
     }
 
-    /// The server has so much of a run's log. Who sends it has the run, even if that was not told yet.
+    /// The server has so much of a run's log.
     pub(crate) fn log_grew(&mut self, run: RunId, length: u64) {
         let Some(&place) = self.runs.get(&run) else { return };
-        if let Some(flow) = self.flows.get_mut(&place)
-            && let Some(entry) = flow.runs.get_mut(&run)
-        {
+        if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
             entry.log_here = entry.log_here.max(length);
-            if !std::mem::replace(&mut entry.row.accepted, true) {
-                let mut output = Output::default();
-                flow.keep_run(&mut output, run);
-                self.take(output);
-            }
         }
         self.forget_if_done(place, run);
     }
@@ -172,7 +165,8 @@ impl Engine {
             return;
         }
         if let Some(entry) = flow.runs.remove(&run) {
-            let output = Output { forget: vec![(entry.row.node, flow.row.id, run)], ..Output::default() };
+            let output =
+                Output { forget: vec![(entry.row.node, Some(flow.row.id), run)], ..Output::default() };
             self.runs.remove(&run);
             self.take(output);
         }
@@ -198,16 +192,15 @@ impl Engine {
     }
 }
 
-/// A run that was never given to this node: it is ended and forgotten.
+/// A run that was never given to this node, or is forgotten here: it is ended and forgotten there.
 fn disown(output: &mut Output, node: NodeId, report: &RunReport) {
-    let message = match &report.state {
-        RunState::Ended(_) => FromServer::ForgetRuns { runs: vec![report.run] },
+    match &report.state {
+        RunState::Ended(_) => output.forget.push((node, None, report.run)),
         RunState::Preparing {} | RunState::Running { .. } => {
             tracing::warn!("node {node} reports run {}, which it was never given", report.run);
-            stop_run(report.run, "this server knows of no such run")
+            output.say(node, stop_run(report.run, "this server knows of no such run"));
         }
-    };
-    output.say(node, message);
+    }
 }
 
 impl Flow {
@@ -217,14 +210,10 @@ impl Flow {
         if run.row.ended.is_some() {
             return false;
         }
-        let first = !std::mem::replace(&mut run.row.accepted, true);
+        run.row.accepted = true;
         match &report.state {
-            RunState::Preparing {} => {
-                if first {
-                    self.keep_run(output, report.run);
-                }
-                false
-            }
+            // Written with what comes next: a server that is killed before is told it again, by the node's list.
+            RunState::Preparing {} => false,
             RunState::Running { .. } => {
                 if self.run_started(output, report.run, now) {
                     self.keep_run(output, report.run);

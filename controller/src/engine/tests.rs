@@ -126,7 +126,8 @@ impl Stage {
                 self.told(now, node, message);
             }
             for (workflow, run) in output.forget.iter().map(|(_, workflow, run)| (workflow, run)) {
-                self.lines += &format!("{now:<3} forget {} of {}\n", run.0.as_u128(), workflow.0.as_u128());
+                let of = workflow.map_or("nothing".to_owned(), |workflow| workflow.0.as_u128().to_string());
+                self.lines += &format!("{now:<3} forget {} of {of}\n", run.0.as_u128());
             }
             if output.fetch.is_empty() {
                 return;
@@ -596,8 +597,8 @@ fn what_was_never_given_is_ended() {
     stage.engine.run_told(owner, &stranger, at(2));
     stage.proceed(2);
     stage.check(&expect![[r#"
-        2   -> n2 forget 1
         2   -> n1 stop 99: this server knows of no such run
+        2   forget 1 of nothing
     "#]]);
 }
 

@@ -64,7 +64,7 @@ async fn workflows(store: impl Store) {
     let writes = [&second, &first].map(|row| Write::Workflow(Box::new(row.clone())));
     store.commit(&writes).await.unwrap();
     assert_eq!(store.next_place().await.unwrap(), 3);
-    assert_eq!(store.unfinished().await.unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.unfinished(Timestamp(6)).await.unwrap(), [first.clone(), second.clone()]);
 
     let over = WorkflowRow {
         started: Some(Timestamp(2)),
@@ -80,7 +80,8 @@ async fn workflows(store: impl Store) {
         ..first
     };
     store.commit(&[Write::Workflow(Box::new(over.clone()))]).await.unwrap();
-    assert_eq!(store.unfinished().await.unwrap(), std::slice::from_ref(&second));
+    assert_eq!(store.unfinished(Timestamp(6)).await.unwrap(), std::slice::from_ref(&second));
+    assert_eq!(store.unfinished(Timestamp(5)).await.unwrap(), [over.clone(), second.clone()]);
     assert_eq!(store.finished(None, 10).await.unwrap(), std::slice::from_ref(&over));
     assert_eq!(store.finished(Some("ann"), 10).await.unwrap(), std::slice::from_ref(&over));
     assert_eq!(store.finished(Some("bob"), 10).await.unwrap(), []);

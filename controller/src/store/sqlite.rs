@@ -203,9 +203,11 @@ fn event_row(row: &SqliteRow) -> Result<WorkflowEvent, StoreError> {
 }
 
 impl Store for SqliteStore {
-    async fn unfinished(&self) -> Result<Vec<WorkflowRow>, StoreError> {
-        let text = format!("SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NULL ORDER BY place");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&self.pool).await;
+    async fn unfinished(&self, since: Timestamp) -> Result<Vec<WorkflowRow>, StoreError> {
+        let text = format!(
+            "SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NULL OR ended >= $1 ORDER BY place"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(since.0).fetch_all(&self.pool).await;
         rows.map_err(failed("read workflows"))?.iter().map(workflow_row).collect()
     }
 

@@ -41,14 +41,28 @@ pub fn generation(entries: &[Entry]) -> Generation {
     let by_path = lay_out(entries);
     let mut list = Vec::new();
     for (path, (mode, content)) in &by_path {
+        let stored;
         let (mode, content) = match content {
             Content::Folder => (*mode, ListedContent::Folder),
             Content::File { digest, .. } => (*mode, ListedContent::File(Digest(*digest))),
-            Content::Link(target) => (0, ListedContent::Link(target.as_bytes())),
+            Content::Link(target) => {
+                stored = stored_target(target);
+                (0, ListedContent::Link(&stored))
+            }
         };
         ListedEntry { path: path.as_bytes(), mode, uid: 0, gid: 0, content }.write(&mut list);
     }
     Generation { digest: Digest(Sha256::digest(&list).into()), size: size(&by_path) as u64 }
+}
+
+/// The target of a link as a header holds it: `a//./b` is `a/b` there.
+fn stored_target(target: &str) -> Vec<u8> {
+    let mut header = Header::new_ustar();
+    match header.set_link_name(target) {
+        Ok(()) => header.link_name_bytes().unwrap_or_default().into_owned(),
+        // One that is too long for it comes before it, as it is.
+        Err(_) => target.as_bytes().to_vec(),
+    }
 }
 
 /// Bytes of an archive.
@@ -160,14 +174,57 @@ mod tests {
         assert_ne!(one, generation(&[entry("/a", 0o644, Content::file("y".into()))]));
         assert_ne!(one, generation(&[entry("/a", 0o644, Content::Link("x".into()))]));
         assert_eq!(one, generation(&[entry("/a", 0o644, Content::file("x".into()))]));
+    }
+
+    /// The digest of what an archive holds, as a node finds it.
+    fn read(archive: &[u8]) -> Digest {
+        let mut entries = BTreeMap::new();
+        for entry in tar::Archive::new(archive).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let header = entry.header().clone();
+            let path =
+                entry.path_bytes().strip_suffix(b"/").map_or(entry.path_bytes().to_vec(), <[u8]>::to_vec);
+            let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
+            let mut bytes = Vec::new();
+            std::io::copy(&mut entry, &mut bytes).unwrap();
+            entries.insert(path, (header, target, Digest(Sha256::digest(&bytes).into())));
+        }
+        let mut list = Vec::new();
+        for (path, (header, target, digest)) in &entries {
+            let (mode, content) = match (header.entry_type(), target) {
+                (EntryType::Directory, _) => (header.mode().unwrap(), ListedContent::Folder),
+                (EntryType::Symlink, Some(target)) => (0, ListedContent::Link(target)),
+                _ => (header.mode().unwrap(), ListedContent::File(*digest)),
+            };
+            ListedEntry { path, mode, uid: 0, gid: 0, content }.write(&mut list);
+        }
+        Digest(Sha256::digest(&list).into())
+    }
+
+    #[test]
+    fn a_node_finds_the_generation_in_the_archive() {
+        let check = |entries: &[Entry]| {
+            let (named, archive) = (generation(entries), pack(entries).unwrap());
+            assert_eq!(
+                named,
+                Generation { digest: read(&archive), size: archive.len() as u64 },
+                "{entries:?}"
+            );
+        };
         for length in [1, 98, 99, 100, 101, 155, 156, 200, 254] {
             let (name, path) = ("n".repeat(length), format!("/{}/{}", "f".repeat(length), "n".repeat(99)));
-            let entries = [
-                entry(&format!("/{name}"), 0o644, Content::file(name.clone().into())),
+            check(&[
+                entry(&format!("/{name}"), 0o4755, Content::file(name.clone().into())),
                 entry(&path, 0o700, Content::Folder),
                 entry("/link", 0o777, Content::Link(name)),
-            ];
-            assert_eq!(generation(&entries).size, pack(&entries).unwrap().len() as u64, "{length}");
+            ]);
         }
+        for target in ["a//b", "a/./b", "x/.", "/", "/a", "../b", "./c", "a/", "."] {
+            check(&[entry("/link", 0o777, Content::Link(target.to_owned()))]);
+        }
+        let folder = |mode| entry("/etc/a", mode, Content::Folder);
+        let file = |path: &str| entry(path, 0o644, Content::file(path.to_owned().into()));
+        check(&[folder(0o700), file("/etc/a/b"), file("/etc/a-b"), file("/etc/a.b"), folder(0o750)]);
+        check(&[]);
     }
 }

@@ -222,12 +222,13 @@ impl Channel {
             self.session.restart(survives);
             self.inventory.mark_changed();
             self.topology_xml.mark_changed();
-            let runs = self.ask_runs(Request::List).await?;
+            // What comes behind the list is news, whatever it is.
             while let Ok(message) = self.outbox.try_recv() {
                 if survives(&message) {
                     self.session.send(message)?;
                 }
             }
+            let runs = self.ask_runs(Request::List).await?;
             for message in list_of(runs) {
                 self.session.send(message)?;
             }

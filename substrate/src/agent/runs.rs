@@ -85,7 +85,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(300);
 /// How often a node that refuses jobs looks whether it still must.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long the word that a run is accepted or has begun may wait: of one that is over by then only the end is told.
+/// How long the word that a run has begun may wait: of one that is over by then only the end is told.
 const NEWS_PAUSE: Duration = Duration::from_millis(200);
 
 /// Answers about usage that wait for a slow channel.
@@ -272,7 +272,7 @@ pub async fn keep<C: Containers>(
     loop {
         keeper.news_at =
             keeper.core.has_unsaid().then(|| keeper.news_at.unwrap_or_else(|| Instant::now() + NEWS_PAUSE));
-        let news_at = keeper.news_at.unwrap_or_else(Instant::now);
+        let (speaks, news_at) = (keeper.speaks(), keeper.news_at.unwrap_or_else(Instant::now));
         tokio::select! {
             request = requests.recv() => match request {
                 None => return Ok(()),
@@ -291,12 +291,12 @@ pub async fn keep<C: Containers>(
                 Some(Request::Usage(runs)) => keeper.measure(&runs),
             },
             Some(report) = reported.recv() => keeper.heard(report),
-            Ok(permit) = outbox.reserve(), if keeper.speaks() => {
+            Ok(permit) = outbox.reserve(), if speaks => {
                 if let Some(message) = keeper.core.take_unsaid().or_else(|| keeper.usages.pop_front()) {
                     permit.send(message);
                 }
             }
-            () = sleep_until(news_at), if keeper.news_at.is_some() && !keeper.speaks() => {}
+            () = sleep_until(news_at), if keeper.news_at.is_some() && !speaks => {}
             () = node.fitness.failed.notified() => keeper.look(),
             // A node that can begin jobs looks when one comes.
             _ = look.tick(), if keeper.refuses => keeper.look(),

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A state only goes forward. What the server has not been told yet waits, one report per run: a run that goes on before its
-//! word is said is told as it is then. Only ends and refusals are urgent.
+//! word is said is told as it is then. That a run has begun is not urgent; that it is accepted is, since the server counts on it if the
+//! node goes down.
 
 use std::collections::BTreeMap;
 
@@ -74,11 +75,11 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Core {
     runs: BTreeMap<RunId, RunState>,
-    /// Unsaid that they are accepted or have begun.
+    /// Unsaid that they are accepted or over: of runs held, and of those refused; the latter go out over the connection that brought
+    /// the order.
+    urgent: BTreeMap<RunId, RunReport>,
+    /// Unsaid that they have begun.
     begun: BTreeMap<RunId, RunReport>,
-    /// Unsaid that they are over: of runs held, and of those refused; the latter go out over the connection that brought the
-    /// order.
-    ended: BTreeMap<RunId, RunReport>,
     /// Why no job is begun here.
     refusing: Option<String>,
     /// The server has not been told of the last change of that.
@@ -141,7 +142,7 @@ impl Core {
         let over = matches!(self.runs.get(&run), Some(RunState::Ended(_)));
         if over {
             self.runs.remove(&run);
-            self.ended.remove(&run);
+            self.urgent.remove(&run);
         }
         over
     }
@@ -166,7 +167,7 @@ impl Core {
     /// Everything, for the beginning of a session. Nothing is unsaid then but refusals.
     pub fn list(&mut self) -> Vec<RunReport> {
         self.begun.clear();
-        self.ended.retain(|run, _| !self.runs.contains_key(run));
+        self.urgent.retain(|run, _| !self.runs.contains_key(run));
         self.refusing_unsaid = self.refusing.is_some();
         self.runs.iter().map(|(run, state)| RunReport { run: *run, state: state.clone() }).collect()
     }
@@ -183,28 +184,32 @@ impl Core {
         self.has_urgent() || !self.begun.is_empty()
     }
 
-    /// `true` if something waits that the server can give work for: an end, or that this node takes work or none.
+    /// `true` if something waits that is to be said at once.
     #[must_use]
     pub fn has_urgent(&self) -> bool {
-        self.refusing_unsaid || !self.ended.is_empty()
+        self.refusing_unsaid || !self.urgent.is_empty()
     }
 
-    /// Takes what is to be said next: before the refusal of a run, that the node refuses; ends before the rest.
+    /// Takes what is to be said next: before the refusal of a run, that the node refuses; what is urgent before the rest.
     pub fn take_unsaid(&mut self) -> Option<FromAgent> {
         if std::mem::take(&mut self.refusing_unsaid) {
             return Some(FromAgent::Refusing { reason: self.refusing.clone() });
         }
-        let next = self.ended.pop_first().or_else(|| self.begun.pop_first());
+        let next = self.urgent.pop_first().or_else(|| self.begun.pop_first());
         next.map(|(_, report)| FromAgent::Run { report })
     }
 
     fn say(&mut self, run: RunId, state: RunState) {
-        let is_end = matches!(state, RunState::Ended(_));
-        if is_end {
+        let has_begun = matches!(state, RunState::Running { .. });
+        let report = RunReport { run, state };
+        if has_begun {
+            // Of one that is not even known to be accepted, this says both.
+            let unsaid = if self.urgent.contains_key(&run) { &mut self.urgent } else { &mut self.begun };
+            unsaid.insert(run, report);
+        } else {
             self.begun.remove(&run);
+            self.urgent.insert(run, report);
         }
-        let unsaid = if is_end { &mut self.ended } else { &mut self.begun };
-        unsaid.insert(run, RunReport { run, state });
     }
 }
 

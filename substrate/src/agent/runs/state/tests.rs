@@ -68,16 +68,19 @@ fn a_run_is_accepted_once_and_only_goes_forward() {
 }
 
 #[test]
-fn only_ends_are_urgent_and_they_come_first() {
+fn that_a_run_has_begun_may_wait_and_is_never_said_after_its_end() {
     let mut core = Core::default();
     core.order(Order::Start(spec(1)), Timestamp(1));
     core.order(Order::Start(spec(2)), Timestamp(1));
+    assert!(core.has_urgent(), "the server must know that it is here");
+    core.advanced(running(1));
+    assert_eq!(said(&mut core), Some(running(1)), "it is accepted, and has begun");
+    assert_eq!(said(&mut core).unwrap(), RunReport { run: run(2), state: RunState::Preparing {} });
+    core.advanced(running(2));
     assert!(core.has_unsaid() && !core.has_urgent());
     core.advanced(ended(2, 0));
     assert!(core.has_urgent());
-    assert_eq!(said(&mut core), Some(ended(2, 0)), "and not that it was accepted");
-    assert!(!core.has_urgent());
-    assert_eq!(said(&mut core).unwrap().run, run(1));
+    assert_eq!(said(&mut core), Some(ended(2, 0)));
     assert!(!core.has_unsaid());
 }
 
