@@ -498,13 +498,18 @@ mod tests {
     use super::*;
     use crate::config::Deadlines;
 
-    #[test]
-    fn what_is_left_for_an_agent_that_is_away_waits_in_a_session_that_may_go_on() {
+    fn with_one_node() -> (Registry, NodeId, Timestamp) {
         let now = Timestamp(0);
         let limits = Limits { deadlines: Deadlines::default(), grace_seconds: 30 };
         let registry = Registry::new(Vec::new(), limits, now);
         let id = NodeId(uuid::Uuid::from_u128(7));
         let _later = registry.register(id, "n1".parse().unwrap(), now);
+        (registry, id, now)
+    }
+
+    #[test]
+    fn what_is_left_for_an_agent_that_is_away_waits_in_a_session_that_may_go_on() {
+        let (registry, id, now) = with_one_node();
         let left = |times: usize, begin: bool| {
             let changed = registry.update(id, now, |change| {
                 if begin {
@@ -526,11 +531,7 @@ mod tests {
 
     #[test]
     fn who_watches_hears_of_another_inventory_though_the_status_is_the_same() {
-        let now = Timestamp(0);
-        let limits = Limits { deadlines: Deadlines::default(), grace_seconds: 30 };
-        let registry = Registry::new(Vec::new(), limits, now);
-        let id = NodeId(uuid::Uuid::from_u128(7));
-        let _later = registry.register(id, "n1".parse().unwrap(), now);
+        let (registry, id, now) = with_one_node();
         let mut updates = registry.watch();
         for changed in [false, true] {
             let event = lifecycle::Event::InventoryStored { changed, news: Vec::new() };

@@ -28,6 +28,7 @@ use crate::{
     config::{DhcpMode, ProvisionerConfig},
     images::{ImageTable, Images, ImagesError},
     overlay::{
+        Entry, archive,
         host_key::{HostKeyError, HostKeys},
         library::{Library, LibraryError},
         renderer::{RenderError, Renderer},
@@ -301,51 +302,39 @@ impl Provisioner {
     /// # Errors
     /// See [`OverlaysError`].
     pub(crate) fn archive(&self, name: &NodeName, set: OverlaySet) -> Result<Bytes, OverlaysError> {
-        let render = |library: &Library, overlays: &[String], variables: &Variables| {
-            self.0.renderer.archive(library, overlays, variables)
+        let entries = match set {
+            OverlaySet::Boot => self.entries(name, |spec| spec.boot_overlays.clone())?,
+            OverlaySet::Runtime => self.entries(name, |spec| spec.runtime_overlays.clone())?,
         };
-        self.rendered(name, set, render)
+        let packed = archive::pack(&entries);
+        packed.map_err(|error| RenderError::Pack { cause: error.to_string() }.into())
     }
 
-    /// The name of the rendered runtime overlays of a node. Blocking, likewise.
+    /// The name of the archive of a node's runtime overlays. Blocking, likewise.
     ///
     /// # Errors
     /// See [`OverlaysError`].
     pub(crate) fn generation(&self, name: &NodeName) -> Result<Generation, OverlaysError> {
-        let render = |library: &Library, overlays: &[String], variables: &Variables| {
-            self.0.renderer.generation(library, overlays, variables)
-        };
-        self.rendered(name, OverlaySet::Runtime, render)
+        Ok(archive::generation(&self.entries(name, |spec| spec.runtime_overlays.clone())?))
     }
 
-    fn rendered<T>(
-        &self,
-        name: &NodeName,
-        set: OverlaySet,
-        render: impl FnOnce(&Library, &[String], &Variables) -> Result<T, RenderError>,
-    ) -> Result<T, OverlaysError> {
-        let (view, library) = (self.view(), self.library());
-        let (node, spec) = self.node(&view, name)?;
-        let overlays = match set {
-            OverlaySet::Boot => &spec.boot_overlays,
-            OverlaySet::Runtime => &spec.runtime_overlays,
-        };
-        let variables = self.variables(&view, node, spec, &library, overlays)?;
-        Ok(render(&library, overlays, &variables)?)
-    }
-
-    /// The files that one overlay puts on a node. Blocking.
+    /// The files that one overlay puts on a node. Blocking, likewise.
     ///
     /// # Errors
     /// See [`OverlaysError`].
-    pub(crate) fn render(
+    pub(crate) fn render(&self, name: &NodeName, overlay: &str) -> Result<Vec<Entry>, OverlaysError> {
+        self.entries(name, |_| vec![overlay.to_owned()])
+    }
+
+    /// What some overlays put on a node.
+    fn entries(
         &self,
         name: &NodeName,
-        overlay: &str,
-    ) -> Result<Vec<crate::overlay::Entry>, OverlaysError> {
+        overlays: impl FnOnce(&MachineSpec) -> Vec<String>,
+    ) -> Result<Vec<Entry>, OverlaysError> {
         let (view, library) = (self.view(), self.library());
         let (node, spec) = self.node(&view, name)?;
-        let overlays = [overlay.to_owned()];
+        let overlays = overlays(spec);
         let variables = self.variables(&view, node, spec, &library, &overlays)?;
         Ok(self.0.renderer.entries(&library, &overlays, &variables)?)
     }

@@ -113,7 +113,7 @@ impl Tree {
         read_archive(tar).map(Self)
     }
 
-    /// Of the generation that it is ([`api::overlay::Generation::digest`]).
+    /// The digest of its generation ([`api::overlay::Generation::digest`]).
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut entries: Vec<(&[u8], &Wanted)> =

@@ -1,19 +1,15 @@
 //! Renders the overlays of a node, and remembers files by what went into them.
 //!
-//! A file is rendered once for all nodes on which it reads the same values: `/etc/hosts` once for the whole cluster. An archive
-//! is packed for each node that asks: that is copying, where remembering would take the size of the cluster's `/etc/hosts` for
-//! each node.
+//! A file is rendered once for all nodes on which it reads the same values: `/etc/hosts` once for the whole cluster. Archives
+//! are not remembered: packing is copying, where remembering would take the size of the cluster's `/etc/hosts` for each node.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use api::overlay::Generation;
-use bytes::Bytes;
-
 use super::{
-    Content, Entry, archive,
+    Content, Entry,
     library::{File, Library},
     template::TemplateError,
     variables::Variables,
@@ -127,33 +123,6 @@ impl Renderer {
             }
         }
         Ok(by_path.into_values().collect())
-    }
-
-    /// The archive of these overlays for a node.
-    ///
-    /// # Errors
-    /// See [`RenderError`].
-    pub fn archive(
-        &self,
-        library: &Library,
-        overlays: &[String],
-        variables: &Variables,
-    ) -> Result<Bytes, RenderError> {
-        let entries = self.entries(library, overlays, variables)?;
-        archive::pack(&entries).map_err(|error| RenderError::Pack { cause: error.to_string() })
-    }
-
-    /// The name of [`Self::archive`].
-    ///
-    /// # Errors
-    /// See [`RenderError`].
-    pub fn generation(
-        &self,
-        library: &Library,
-        overlays: &[String],
-        variables: &Variables,
-    ) -> Result<Generation, RenderError> {
-        Ok(archive::generation(&self.entries(library, overlays, variables)?))
     }
 }
 

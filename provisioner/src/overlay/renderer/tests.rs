@@ -12,6 +12,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::overlay::{
+    archive,
     host_key::HostKey,
     variables::{ClusterVariables, NodeFacts},
 };
@@ -556,7 +557,7 @@ fn what_is_the_same_for_all_nodes_is_rendered_once() {
             let id = NodeId(uuid::Uuid::nil());
             let facts = NodeFacts { name, id, spec, image: None, host_key: None };
             let variables = Variables::new(&cluster, &facts);
-            renderer.generation(&library, &overlays, &variables).unwrap().digest
+            archive::generation(&renderer.entries(&library, &overlays, &variables).unwrap()).digest
         })
         .collect();
     assert_eq!(archives.len(), 1);
