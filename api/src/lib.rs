@@ -20,11 +20,13 @@
 //! | [`access`] | REST: who is asking, API tokens, the audit log |
 //! | [`workflow`] | REST: workflows, their stages and tasks, why they wait, what happened |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
+//! | [`http`] | how long a connection stays open between two requests |
 
 pub mod access;
 pub mod channel;
 pub mod device;
 pub mod enroll;
+pub mod http;
 pub mod ids;
 pub mod image;
 pub mod inventory;

@@ -27,7 +27,7 @@ pub use identity::NodeIdentity;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for the first request of a connection, and for the head of each.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = api::http::IDLE_LIMIT;
 
 /// Largest body of the routes of this crate, bytes. Overlays flow the other way, inventories over the channel.
 const MAX_BODY_BYTES: usize = 64 << 10;

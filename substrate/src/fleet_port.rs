@@ -104,6 +104,7 @@ pub fn http_client(tls: rustls::ClientConfig) -> Result<reqwest::Client, FleetPo
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(api::http::REUSE_LIMIT)
         .read_timeout(READ_TIMEOUT)
         .tcp_nodelay(true)
         .build()

@@ -69,6 +69,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .tls_certs_only([ca])
             .connect_timeout(CONNECT_DEADLINE)
+            .pool_idle_timeout(api::http::REUSE_LIMIT)
             .tcp_nodelay(true)
             .build()
             .map_err(ClientError::Context)?;

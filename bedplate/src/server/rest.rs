@@ -27,8 +27,8 @@ use super::ServerError;
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time for the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for the head of a request, from the end of the one before.
+const HEAD_TIMEOUT: Duration = api::http::IDLE_LIMIT;
 
 /// Time that requests get to end when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

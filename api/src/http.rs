@@ -1,0 +1,10 @@
+//! What both ends of an HTTP connection have to agree on.
+
+use std::time::Duration;
+
+/// A server closes a connection on which no request has begun for so long.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// A client uses no connection again that was idle for longer. It is well below [`IDLE_LIMIT`]: a request on a connection that
+/// the server is about to close fails, and a client cannot tell whether it was heard.
+pub const REUSE_LIMIT: Duration = Duration::from_secs(15);
