@@ -19,14 +19,16 @@ pub(crate) fn describe() -> String {
     )
 }
 
-/// The commit, with a mark if files differ from it.
-pub(crate) fn commit(workspace: &Path) -> String {
+/// The commit, with a mark if files differ from it other than what this program writes.
+pub(crate) fn commit(workspace: &Path, written: &str) -> String {
     let git = |arguments: &[&str]| {
         let folder = workspace.display().to_string();
         process::run("git", &[&["-C", folder.as_str()], arguments].concat())
     };
     let Ok(commit) = git(&["rev-parse", "--short=10", "HEAD"]) else { return "unknown commit".to_owned() };
-    let is_clean = git(&["status", "--porcelain"]).is_ok_and(|changes| changes.is_empty());
+    let others = format!(":(exclude){written}");
+    let is_clean =
+        git(&["status", "--porcelain", "--", ".", &others]).is_ok_and(|changes| changes.is_empty());
     format!("{}{}", commit.trim(), if is_clean { "" } else { " with changes" })
 }
 

@@ -141,7 +141,7 @@ fn write_document(places: &Places, found: &Found, is_all: bool) -> anyhow::Resul
     let path = places.in_workspace(DOCUMENT);
     let mut text = fs::read_to_string(&path)?;
     let date = host::date(clock::unix_seconds());
-    let at = format!("{date}, commit {}", host::commit(&places.in_workspace("")));
+    let at = format!("{date}, commit {}", host::commit(&places.in_workspace(""), DOCUMENT));
     if is_all {
         let machine = format!("{at}: {}", host::describe());
         text = document::replaced(&text, document::MACHINE, &machine)?;
