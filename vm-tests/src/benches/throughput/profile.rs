@@ -16,13 +16,17 @@ const SAMPLES: &str = "/state/perf.data";
 const WARM_UP: u32 = 20;
 const JOBS: u32 = 300;
 
-/// What is shown: how the samples are sorted, of which program (all where there is none), and the least share, percent.
-const REPORTS: [(&str, Option<&str>, &str); 5] = [
-    ("pid", None, "0.5"),
-    ("comm,dso", None, "0.5"),
-    ("comm,symbol", None, "0.4"),
-    ("symbol", Some("bedplate"), "0.05"),
-    ("symbol", Some("substrate"), "0.05"),
+/// What is shown: how the samples are sorted, of which (all where that is empty), and the least share, percent.
+const REPORTS: [(&str, &[&str], &str); 8] = [
+    ("pid", &["--no-children"], "0.5"),
+    ("comm,dso", &["--no-children"], "0.5"),
+    ("comm,symbol", &["--no-children"], "0.4"),
+    ("symbol", &["--no-children", "--dsos", "bedplate"], "0.05"),
+    ("symbol", &["--no-children", "--dsos", "substrate"], "0.05"),
+    // With all that is called by it.
+    ("symbol", &["--children", "--comms", "container-init"], "0.25"),
+    ("symbol", &["--children", "--comms", "exe"], "0.25"),
+    ("symbol", &["--children", "--comms", "tokio-rt-worker"], "0.25"),
 ];
 
 const COUNTS: &str = "/state/counts.csv";
@@ -41,7 +45,7 @@ pub(super) fn run_profiled() -> anyhow::Result<()> {
     let mut ours = Ours::new()?;
     ours.start()?;
     ours.run_array(WARM_UP).context("warming up")?;
-    let record = ["perf", "record", "--all-cpus", "--freq=499", "--output", SAMPLES];
+    let record = ["perf", "record", "--all-cpus", "--freq=499", "--call-graph=fp", "--output", SAMPLES];
     start_unit("perf", &["--property=KillSignal=SIGINT"], &record)?;
     let began = clock::now();
     ours.run_array(JOBS).context("running an array")?;
@@ -61,11 +65,10 @@ pub(super) fn run_profiled() -> anyhow::Result<()> {
 
 /// What ran.
 fn show_samples() -> anyhow::Result<()> {
-    for (sort, program, least) in REPORTS {
-        say(format!("by {sort}, {}:", program.unwrap_or("all")));
-        let mut report =
-            vec!["report", "--input", SAMPLES, "--stdio", "--sort", sort, "--percent-limit", least];
-        report.extend(program.map(|program| ["--dsos", program]).iter().flatten());
+    for (sort, of, least) in REPORTS {
+        say(format!("by {sort}, {}:", of.join(" ")));
+        let mut report = vec!["report", "--input", SAMPLES, "--stdio", "--call-graph=none"];
+        report.extend(of.iter().chain(&["--sort", sort, "--percent-limit", least]));
         for line in run("perf", &report)?.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             say(line.chars().take(LONGEST_LINE).collect::<String>().trim_end());
         }
