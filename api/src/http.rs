@@ -8,3 +8,5 @@ pub const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// A client uses no connection again that was idle for longer. It is well below [`IDLE_LIMIT`]: a request on a connection that
 /// the server is about to close fails, and a client cannot tell whether it was heard.
 pub const REUSE_LIMIT: Duration = Duration::from_secs(15);
+
+const _: () = assert!(REUSE_LIMIT.as_secs() * 2 <= IDLE_LIMIT.as_secs());

@@ -31,11 +31,16 @@ const REPORTS: [(&str, &[&str], &str); 8] = [
 
 const COUNTS: &str = "/state/counts.csv";
 
+const TIMES: &str = "/state/times.txt";
+
 /// perf pads its lines to the longest symbol.
 const LONGEST_LINE: usize = 150;
 
 /// System calls of a unit that are shown: the most frequent.
 const SHOWN_CALLS: usize = 25;
+
+/// Calls that take less for a job are not shown.
+const LEAST_MILLIS: f64 = 0.1;
 
 /// Says perf's reports, line by line.
 ///
@@ -60,7 +65,12 @@ pub(super) fn run_profiled() -> anyhow::Result<()> {
     start_unit("perf", &["--property=KillSignal=SIGINT"], &count)?;
     ours.run_array(JOBS).context("running an array")?;
     stop_units(&["perf"])?;
-    show_counts()
+    show_counts()?;
+    let trace = ["perf", "trace", "--all-cpus", "--summary", "--output", TIMES];
+    start_unit("perf", &["--property=KillSignal=SIGINT"], &trace)?;
+    ours.run_array(JOBS).context("running an array")?;
+    stop_units(&["perf"])?;
+    show_times()
 }
 
 /// What ran.
@@ -97,4 +107,65 @@ fn show_counts() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Time in system calls, with what they waited, by name of the program.
+fn show_times() -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(TIMES).with_context(|| format!("cannot read {TIMES}"))?;
+    for (program, calls) in times(&text) {
+        let mut calls: Vec<_> = calls.into_iter().collect();
+        calls.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        say(format!("ms in system calls of {program} for a job:"));
+        for (name, millis) in calls.iter().take(SHOWN_CALLS).filter(|(_, millis)| *millis >= LEAST_MILLIS) {
+            say(format!("  {millis:8.2} {name}"));
+        }
+    }
+    Ok(())
+}
+
+/// Milliseconds for a job by program and system call.
+///
+/// ```text
+///  NAME (PID), 120 events, 31.7%
+///    CALL   CALLS ERRORS TOTAL MIN AVG MAX STDDEV
+/// ```
+fn times(text: &str) -> BTreeMap<&str, BTreeMap<&str, f64>> {
+    let (mut programs, mut program) = (BTreeMap::new(), "");
+    for line in text.lines() {
+        if let Some((name, _)) = line.split_once(" (").filter(|_| line.contains(" events, ")) {
+            program = name.trim();
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [call, calls, _, total, ..] = words[..]
+            && calls.parse::<u64>().is_ok()
+            && let Ok(total) = total.parse::<f64>()
+        {
+            let of_program: &mut BTreeMap<&str, f64> = programs.entry(program).or_default();
+            *of_program.entry(call).or_default() += total / f64::from(JOBS);
+        }
+    }
+    programs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_threads_of_one_name_are_added() {
+        let text = " a b (7), 120 events, 31.7%
+
+   syscall            calls  errors  total       min
+                                     (msec)    (msec)
+   --------------- --------  ------ -------- ---------
+   futex                 20     20   600.000     0.000
+
+ a b (8), 4 events, 1.1%
+
+   futex                  2      2   300.000     0.000
+   read                   2      0     3.000     0.000
+";
+        let expected = BTreeMap::from([("a b", BTreeMap::from([("futex", 3.0), ("read", 0.01)]))]);
+        assert_eq!(times(text), expected);
+    }
 }
