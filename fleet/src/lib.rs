@@ -248,22 +248,28 @@ impl Fleet {
         self.inner.tls[usize::from(client_certificates)].clone()
     }
 
-    /// Adds a node, armed for its first boot, or gives a node its new name. On disk when this returns.
+    /// Adds nodes, armed for their first boot, or gives nodes their new names. On disk when this returns.
     ///
     /// # Errors
     /// [`FleetError::Store`].
-    pub async fn register(&self, id: NodeId, name: NodeName) -> Result<(), FleetError> {
-        let ticket = self.registry().register(id, name, clock::now());
-        self.durable(ticket).await
+    pub async fn register(&self, nodes: Vec<(NodeId, NodeName)>) -> Result<(), FleetError> {
+        let (now, mut last) = (clock::now(), None);
+        for (id, name) in nodes {
+            last = Some(self.registry().register(id, name, now));
+        }
+        self.all_durable(last).await
     }
 
-    /// Forgets a node, its history and its inventories; its certificates are refused from now on.
+    /// Forgets nodes, their histories and their inventories; their certificates are refused from now on.
     ///
     /// # Errors
     /// [`FleetError::Store`].
-    pub async fn forget(&self, id: NodeId) -> Result<(), FleetError> {
-        let ticket = self.registry().forget(id);
-        self.durable(ticket).await
+    pub async fn forget(&self, nodes: &[NodeId]) -> Result<(), FleetError> {
+        let mut last = None;
+        for id in nodes {
+            last = Some(self.registry().forget(*id));
+        }
+        self.all_durable(last).await
     }
 
     /// All registered nodes.
@@ -424,6 +430,14 @@ impl Fleet {
     /// Waits until a change is on disk.
     async fn durable(&self, ticket: Ticket) -> Result<(), FleetError> {
         Ok(self.registry().durable(ticket).await?)
+    }
+
+    /// Changes reach the disk in the order in which they were made: the last one after all others.
+    async fn all_durable(&self, last: Option<Ticket>) -> Result<(), FleetError> {
+        match last {
+            Some(last) => self.durable(last).await,
+            None => Ok(()),
+        }
     }
 
     /// Lets a node live through an event; on disk when this returns.

@@ -2,7 +2,7 @@
 //! runs the servers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -15,7 +15,7 @@ use api::{
 };
 use boot_proto::{Host, HostTable, script::ScriptTemplate};
 use bytes::Bytes;
-use fleet::Fleet;
+use fleet::{Fleet, FleetError};
 use ipnet::IpNet;
 use sqlx::SqlitePool;
 use tokio::sync::{Semaphore, watch};
@@ -70,7 +70,7 @@ pub enum OpenError {
     Script(#[from] boot_proto::script::ScriptError),
     /// Fleet did not take the nodes.
     #[error("cannot register the nodes with the fleet")]
-    Fleet(#[source] fleet::FleetError),
+    Fleet(#[source] FleetError),
 }
 
 /// Why a change did not happen.
@@ -84,7 +84,7 @@ pub(crate) enum EditError {
     Store(#[from] StoreError),
     /// Fleet did not take a node. The change itself is kept; the server tries again when it starts.
     #[error("the change is kept, but the fleet did not take it")]
-    Fleet(#[source] fleet::FleetError),
+    Fleet(#[source] FleetError),
     /// A part of the server broke.
     #[error("the work ended badly: {cause}; see the server's log")]
     Broken {
@@ -183,16 +183,15 @@ impl Provisioner {
         let text = std::fs::read_to_string(&path).map_err(|source| OpenError::Template { path, source })?;
         let script = ScriptTemplate::parse(SCRIPT_TEMPLATE, &text)?;
         let cluster = Cluster::new(store.nodes().await?, store.profiles().await?);
-        for node in cluster.nodes.values() {
-            fleet.register(node.id, node.name.clone()).await.map_err(OpenError::Fleet)?;
-        }
+        let host_keys = HostKeys::new(&config.state_dir);
+        agree(&cluster, &fleet, &host_keys).await.map_err(OpenError::Fleet)?;
         let hosts = host_table(&cluster);
         Ok(Self(Arc::new(Inner {
             addresses: Addresses::default(),
             generations: Mutex::default(),
             renderer: Renderer::default(),
             renderings: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
-            host_keys: HostKeys::new(&config.state_dir),
+            host_keys,
             turn: tokio::sync::Mutex::new(()),
             cluster: watch::channel(Arc::new(View::new(cluster, &config))).0,
             library: watch::channel(Arc::new(library)).0,
@@ -275,20 +274,20 @@ impl Provisioner {
 
     /// New nodes are made known to fleet, deleted ones forgotten.
     async fn tell_fleet(&self, writes: &[Write]) -> Result<(), EditError> {
-        for write in writes {
-            match write {
-                Write::PutNode(node) if node.version == 1 => {
-                    self.0.fleet.register(node.id, node.name.clone()).await.map_err(EditError::Fleet)?;
-                }
-                Write::DeleteNode { id, .. } => {
-                    self.0.fleet.forget(*id).await.map_err(EditError::Fleet)?;
-                    self.generations().remove(id);
-                    if let Err(error) = self.0.host_keys.remove(*id) {
-                        tracing::error!("{}", crate::images::causes(&error));
-                    }
-                }
-                _ => {}
-            }
+        let new = writes.iter().filter_map(|write| match write {
+            Write::PutNode(node) if node.version == 1 => Some((node.id, node.name.clone())),
+            _ => None,
+        });
+        let deleted = writes.iter().filter_map(|write| match write {
+            Write::DeleteNode { id, .. } => Some(*id),
+            _ => None,
+        });
+        let (new, deleted): (Vec<_>, Vec<_>) = (new.collect(), deleted.collect());
+        self.0.fleet.register(new).await.map_err(EditError::Fleet)?;
+        forget(&self.0.fleet, &self.0.host_keys, &deleted).await.map_err(EditError::Fleet)?;
+        let mut generations = self.generations();
+        for id in &deleted {
+            generations.remove(id);
         }
         Ok(())
     }
@@ -395,6 +394,25 @@ impl Provisioner {
             DhcpMode::Proxy | DhcpMode::Off => own,
         }
     }
+}
+
+/// Makes fleet know the nodes that there are, and no others: a server may have been killed after it kept a change.
+async fn agree(cluster: &Cluster, fleet: &Fleet, host_keys: &HostKeys) -> Result<(), FleetError> {
+    let nodes = cluster.nodes.values();
+    fleet.register(nodes.clone().map(|node| (node.id, node.name.clone())).collect()).await?;
+    let there: BTreeSet<NodeId> = nodes.map(|node| node.id).collect();
+    let deleted: Vec<NodeId> = fleet.registered().into_iter().filter(|id| !there.contains(id)).collect();
+    forget(fleet, host_keys, &deleted).await
+}
+
+async fn forget(fleet: &Fleet, host_keys: &HostKeys, deleted: &[NodeId]) -> Result<(), FleetError> {
+    fleet.forget(deleted).await?;
+    for id in deleted {
+        if let Err(error) = host_keys.remove(*id) {
+            tracing::error!("{}", crate::images::causes(&error));
+        }
+    }
+    Ok(())
 }
 
 /// What DHCP and HTTP boot know of the nodes.

@@ -1,8 +1,10 @@
 //! Nodes and profiles, from `add` to `delete`.
 
-use std::{thread, time::Duration};
+use std::{path::Path, thread, time::Duration};
 
 use expect_test::expect;
+
+use sqlx::sqlite::SqlitePoolOptions;
 
 use crate::server::Server;
 
@@ -131,4 +133,27 @@ fn a_killed_server_keeps_its_state() {
     server.kill_and_restart();
     assert_eq!(server.run(&["node", "explain", "n1", "-o", "json"]).ok(), before);
     assert_eq!(std::fs::read(server.path("state/admin.yaml")).unwrap(), token);
+}
+
+#[test]
+fn a_deletion_that_was_cut_off_is_finished() {
+    let mut server = Server::start();
+    server.run(&["node", "add", "n[1-2]"]).ok();
+    server.kill_and_restart_after(|folder| {
+        let names = query(folder, "DELETE FROM provisioner_nodes WHERE name = 'n1' RETURNING name");
+        assert_eq!(names, ["n1"]);
+    });
+    assert_eq!(query(server.folder.path(), "SELECT name FROM fleet_nodes"), ["n2"]);
+}
+
+/// Texts from the server's database.
+fn query(folder: &Path, statement: &'static str) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let url = format!("sqlite://{}", folder.join("state/bedplate.db").display());
+        let pool = SqlitePoolOptions::new().connect(&url).await.unwrap();
+        let texts = sqlx::query_scalar(statement).fetch_all(&pool).await.unwrap();
+        pool.close().await;
+        texts
+    })
 }

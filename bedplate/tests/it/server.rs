@@ -64,8 +64,14 @@ impl Server {
 
     /// As `kill -9` and a new start.
     pub(crate) fn kill_and_restart(&mut self) {
+        self.kill_and_restart_after(|_| {});
+    }
+
+    /// The same; something is done to its folder while it is not there.
+    pub(crate) fn kill_and_restart_after(&mut self, change: impl FnOnce(&Path)) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        change(self.folder.path());
         self.child = launch(self.folder.path());
         self.wait();
     }

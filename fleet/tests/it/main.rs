@@ -42,8 +42,8 @@ impl Port {
         let pool = SqlitePool::connect(&database).await.unwrap();
         let config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
         let fleet = Fleet::open(pool, config).await.unwrap();
-        fleet.register(NODE, "n1".parse().unwrap()).await.unwrap();
-        fleet.register(OTHER, "n2".parse().unwrap()).await.unwrap();
+        let nodes = [(NODE, "n1"), (OTHER, "n2")].map(|(id, name)| (id, name.parse().unwrap()));
+        fleet.register(nodes.into()).await.unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
@@ -188,7 +188,7 @@ async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_del
     assert!(!port.fleet.status(NODE).unwrap().armed);
     assert!(port.fleet.status(OTHER).unwrap().armed);
 
-    port.fleet.forget(NODE).await.unwrap();
+    port.fleet.forget(&[NODE]).await.unwrap();
     let (status, told) = port.report(Some(identity)).await.unwrap();
     assert_eq!(status, 403);
     assert!(told.contains("was deleted"), "{told}");
