@@ -299,6 +299,15 @@ nodes:
         console + &server::log_tail(&self.places)
     }
 
+    /// What kernels of machines complain of, a line each: it explains much, and nothing of ours may be the cause.
+    pub(crate) fn complaints(&self) -> String {
+        let complaint = |(name, machine): (&_, &Machine)| {
+            let said = console::complaint(machine.console())?;
+            Some(format!("\nthe kernel of {name} complains: {said}"))
+        };
+        self.machines.iter().filter_map(complaint).collect()
+    }
+
     /// Runs a script as root on a node, giving sshd time to start.
     ///
     /// # Errors

@@ -10,6 +10,20 @@ pub(crate) fn last_lines(path: &Path, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
+/// What a kernel says when it cannot go on as it should (kernel: `Documentation/admin-guide/lockup-watchdogs.rst`,
+/// `Documentation/RCU/stallwarn.rst`).
+const COMPLAINTS: [&str; 5] =
+    ["BUG: ", "Kernel panic", "Oops: ", "general protection fault", "detected stall on CPU"];
+
+/// The first complaint of the kernel on a console, if there is one.
+pub(crate) fn complaint(path: &Path) -> Option<String> {
+    first_complaint(&plain(&fs::read(path).ok()?)).map(str::to_owned)
+}
+
+fn first_complaint(text: &str) -> Option<&str> {
+    text.lines().find(|line| COMPLAINTS.iter().any(|complaint| line.contains(complaint)))
+}
+
 /// Text without escape sequences, and of lines that overwrite themselves the last state.
 pub(crate) fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
@@ -45,10 +59,21 @@ fn skip_sequence(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::{first_complaint, plain};
 
     #[test]
     fn escapes_and_overwritten_states_vanish() {
         assert_eq!(plain(b"\x1b[2J\x1b[01;01Hboot\r\n10 %\r20 %\r100 %\nend\x1bc."), "boot\n100 %\nend.");
+    }
+
+    #[test]
+    fn a_kernel_that_stands_still_is_heard() {
+        let text = "[ 59.1] eth0: link up
+n2 login: [   60.260996] rcu: INFO: rcu_preempt self-detected stall on CPU
+[   84.932936] watchdog: BUG: soft lockup - CPU#2 stuck for 45s! [tokio-rt-worker:225]
+";
+        let first = "n2 login: [   60.260996] rcu: INFO: rcu_preempt self-detected stall on CPU";
+        assert_eq!(first_complaint(text), Some(first));
+        assert_eq!(first_complaint("[ 59.1] eth0: link up\n"), None);
     }
 }

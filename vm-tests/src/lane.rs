@@ -51,7 +51,7 @@ pub(crate) fn lane(only: &[&str]) -> anyhow::Result<bool> {
             }
             Err(error) => {
                 failed += 1;
-                say(format!("FAIL {} ({seconds} s): {error:#}", check.name));
+                say(format!("FAIL {} ({seconds} s): {error:#}{}", check.name, cluster.complaints()));
             }
         }
     }
