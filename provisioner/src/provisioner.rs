@@ -405,14 +405,14 @@ async fn agree(cluster: &Cluster, fleet: &Fleet, host_keys: &HostKeys) -> Result
     forget(fleet, host_keys, &deleted).await
 }
 
+/// Keys first: by what fleet still knows, the next start finds what is left to be done.
 async fn forget(fleet: &Fleet, host_keys: &HostKeys, deleted: &[NodeId]) -> Result<(), FleetError> {
-    fleet.forget(deleted).await?;
     for id in deleted {
         if let Err(error) = host_keys.remove(*id) {
             tracing::error!("{}", crate::images::causes(&error));
         }
     }
-    Ok(())
+    fleet.forget(deleted).await
 }
 
 /// What DHCP and HTTP boot know of the nodes.

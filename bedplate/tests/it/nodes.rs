@@ -3,7 +3,6 @@
 use std::{path::Path, thread, time::Duration};
 
 use expect_test::expect;
-
 use sqlx::sqlite::SqlitePoolOptions;
 
 use crate::server::Server;

@@ -1,6 +1,6 @@
 //! `vm-tests bench throughput --profile`: where an array of ours spends the machine's time, by `perf`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
 
@@ -51,26 +51,29 @@ pub(super) fn run_profiled() -> anyhow::Result<()> {
     ours.start()?;
     ours.run_array(WARM_UP).context("warming up")?;
     let record = ["perf", "record", "--all-cpus", "--freq=499", "--call-graph=fp", "--output", SAMPLES];
-    start_unit("perf", &["--property=KillSignal=SIGINT"], &record)?;
-    let began = clock::now();
-    ours.run_array(JOBS).context("running an array")?;
-    say(format!("array of {JOBS}: {:.1} jobs/s", f64::from(JOBS) / began.elapsed().as_secs_f64()));
-    stop_units(&["perf"])?;
+    let took = run_watched(&mut ours, &record)?;
+    say(format!("array of {JOBS}: {:.1} jobs/s", f64::from(JOBS) / took.as_secs_f64()));
     show_samples()?;
     let groups: Vec<String> =
         ours.units().iter().map(|unit| format!("system.slice/{unit}.service")).collect();
     let groups = format!("--for-each-cgroup={}", groups.join(","));
     let count =
         ["perf", "stat", "--all-cpus", "--event=syscalls:sys_enter_*", &groups, "-x,", "--output", COUNTS];
-    start_unit("perf", &["--property=KillSignal=SIGINT"], &count)?;
-    ours.run_array(JOBS).context("running an array")?;
-    stop_units(&["perf"])?;
+    run_watched(&mut ours, &count)?;
     show_counts()?;
     let trace = ["perf", "trace", "--all-cpus", "--summary", "--output", TIMES];
-    start_unit("perf", &["--property=KillSignal=SIGINT"], &trace)?;
-    ours.run_array(JOBS).context("running an array")?;
-    stop_units(&["perf"])?;
+    run_watched(&mut ours, &trace)?;
     show_times()
+}
+
+/// How long an array takes while perf looks on.
+fn run_watched(ours: &mut Ours, perf: &[&str]) -> anyhow::Result<Duration> {
+    start_unit("perf", &["--property=KillSignal=SIGINT"], perf)?;
+    let began = clock::now();
+    ours.run_array(JOBS).context("running an array")?;
+    let took = began.elapsed();
+    stop_units(&["perf"])?;
+    Ok(took)
 }
 
 /// What ran.
