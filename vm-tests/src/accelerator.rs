@@ -52,6 +52,13 @@ impl Accelerator {
         }
     }
 
+    /// What the kernel of a machine is told on its command line.
+    pub(crate) fn kernel_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Kvm | Self::Tcg => &[],
+        }
+    }
+
     /// A time that is enough where the processor itself runs the machine, and what it is under emulation.
     pub(crate) fn stretch(self, time: Duration) -> Duration {
         match self {

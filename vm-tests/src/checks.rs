@@ -38,10 +38,11 @@ pub(crate) const GROUNDWORK: [(&str, Option<&str>); 5] = [
 
 /// All of them.
 pub(crate) const ALL: &[Check] = &[
-    Check { name: "import-outlives-kill-9", needs: &[], run: importing::outlives_kill },
-    Check { name: "import-by-command-line", needs: &[], run: importing::by_command_line },
+    // These two need no cluster, and so stand before what all others stand on.
     Check { name: "escapes-are-stopped-by-their-defences", needs: &[], run: escapes::all },
     Check { name: "conformance-of-containers", needs: &[], run: conformance::all },
+    Check { name: "import-outlives-kill-9", needs: &[], run: importing::outlives_kill },
+    Check { name: "import-by-command-line", needs: &[], run: importing::by_command_line },
     Check { name: "nodes-declared-by-apply", needs: &[], run: booting::declare },
     Check { name: "user-added", needs: &[], run: workflows::user },
     Check { name: "bios-node-ready", needs: &[], run: booting::bios_ready },

@@ -1,21 +1,22 @@
 //! The virtual cluster: network, image, registry, server and machines, put together as an admin would do it.
 
+mod waiting;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use api::{
     ids::{NodeName, OverlayName},
     machine::Node,
-    status::Phase,
 };
 
 use crate::{
     accelerator::Accelerator,
-    clock, console,
+    boot_watch, clock, console,
     file_server::FileServer,
     machine::{Build, Firmware, Hardware, Machine},
     monitor::Monitor,
@@ -29,9 +30,6 @@ use crate::{
     ssh::Ssh,
 };
 
-/// How long a machine may take from power-on to ready where the processor itself runs it.
-const READY_LIMIT: Duration = Duration::from_secs(150);
-
 /// Lines of a console that a failure shows.
 const CONSOLE_LINES: usize = 30;
 
@@ -41,6 +39,7 @@ pub(crate) const MACHINES: [Hardware; 2] = [
         name: "n1",
         build: Build::Plain,
         firmware: Firmware::Bios,
+        address: ADDRESSES[0],
         boot_mac: "52:54:00:77:00:11",
         second_mac: "52:54:00:77:01:11",
         clock: Some("2001-01-01"),
@@ -49,6 +48,7 @@ pub(crate) const MACHINES: [Hardware; 2] = [
         name: "n2",
         build: Build::Plain,
         firmware: Firmware::Uefi,
+        address: ADDRESSES[1],
         boot_mac: "52:54:00:77:00:12",
         second_mac: "52:54:00:77:01:12",
         clock: None,
@@ -62,6 +62,10 @@ pub(crate) const ADDRESSES: [&str; 2] = ["10.77.0.11", "10.77.0.12"];
 #[derive(Debug)]
 pub(crate) struct Cluster {
     machines: BTreeMap<&'static str, Machine>,
+    /// Machines that were powered on again because the emulator held them up, in that order.
+    stalls: Vec<&'static str>,
+    /// Nodes that were waited for in vain and that nobody has seen ready since.
+    given_up: BTreeSet<&'static str>,
     /// The server.
     pub(crate) server: Server,
     _registry: Registry,
@@ -110,6 +114,8 @@ impl Cluster {
         let machines = BTreeMap::new();
         Ok(Self {
             machines,
+            stalls: Vec::new(),
+            given_up: BTreeSet::new(),
             server,
             _registry: registry,
             files,
@@ -157,7 +163,7 @@ impl Cluster {
             "profiles:
   default:
     image: debian-node
-    kernel-args: ['console=ttyS0,115200']
+    kernel-args: [{kernel}]
     runtime-overlays: [{overlays}]
     tags:
       ssh-authorized-keys: {key}
@@ -175,9 +181,16 @@ nodes:
             n1.boot_mac,
             n1.second_mac,
             n2.boot_mac,
+            kernel = self.kernel_arguments(self.accelerator.kernel_arguments()),
             overlays = runtime_overlays.join(", "),
             key = self.ssh.public_key()?,
         ))
+    }
+
+    /// The list of a document for the kernel's command line: where it prints, and `more`.
+    pub(crate) fn kernel_arguments(&self, more: &[&str]) -> String {
+        let quoted = |argument: &&str| format!("'{argument}'");
+        ["console=ttyS0,115200"].iter().chain(more).map(quoted).collect::<Vec<_>>().join(", ")
     }
 
     /// Switches both machines on.
@@ -215,7 +228,7 @@ nodes:
     /// # Errors
     /// If it was never switched on, or QEMU cannot be killed.
     pub(crate) fn switch_off(&mut self, name: &str) -> anyhow::Result<()> {
-        self.machines.get_mut(name).with_context(|| format!("{name} is not switched on"))?.switch_off()
+        self.machine(name)?.switch_off()
     }
 
     /// The monitor of a machine.
@@ -232,8 +245,16 @@ nodes:
     /// # Errors
     /// If the machine was never switched on, or QEMU does not start.
     pub(crate) fn power_cycle(&mut self, name: &str) -> anyhow::Result<()> {
-        let machine = self.machines.get_mut(name).with_context(|| format!("{name} is not switched on"))?;
-        machine.power_cycle(&self.places)
+        let places = self.places.clone();
+        self.machine(name)?.power_cycle(&places)
+    }
+
+    /// A machine that was switched on.
+    ///
+    /// # Errors
+    /// If it never was.
+    pub(crate) fn machine(&mut self, name: &str) -> anyhow::Result<&mut Machine> {
+        self.machines.get_mut(name).with_context(|| format!("{name} is not switched on"))
     }
 
     /// The node as the server sees it.
@@ -243,51 +264,6 @@ nodes:
     pub(crate) fn node(&self, name: &str) -> anyhow::Result<Node> {
         let name: NodeName = name.parse()?;
         Ok(self.server.ask(|client| async move { client.node(&name).await })?)
-    }
-
-    /// Waits until a node is ready, telling its steps.
-    ///
-    /// # Errors
-    /// Says which step it was in, with the last lines of its console and of the server's log.
-    pub(crate) fn wait_until_ready(&mut self, name: &'static str) -> anyhow::Result<Node> {
-        let mut seen = None;
-        self.wait_for_node(name, "be ready", READY_LIMIT, |node| {
-            if seen != Some(node.status.phase) {
-                seen = Some(node.status.phase);
-                say(format!("  {name}: {}", node.status.phase.as_str()));
-            }
-            node.status.phase == Phase::Ready
-        })
-    }
-
-    /// Waits until what the server says of a node fits. The limit is stretched under emulation.
-    ///
-    /// # Errors
-    /// As [`Cluster::wait_until_ready`].
-    pub(crate) fn wait_for_node(
-        &mut self,
-        name: &'static str,
-        what: &str,
-        limit: Duration,
-        mut fits: impl FnMut(&Node) -> bool,
-    ) -> anyhow::Result<Node> {
-        let limit = self.accelerator.stretch(limit);
-        let mut last = None;
-        let waited = clock::wait_for(&format!("{name} to {what}"), limit, || {
-            if let Some(machine) = self.machines.get_mut(name) {
-                machine.check_on()?;
-            }
-            let node = self.node(name)?;
-            last = Some(node.status.clone());
-            Ok(fits(&node).then_some(node))
-        });
-        waited.map_err(|error| {
-            let step = last.map_or_else(
-                || "the server said nothing of it".to_owned(),
-                |status| format!("it is {} ({})", status.phase.as_str(), status.reason.unwrap_or_default()),
-            );
-            anyhow!("{error:#}; {step}; {}", self.evidence(name))
-        })
     }
 
     /// The last words of a machine and of the server.
@@ -317,6 +293,9 @@ nodes:
         clock::wait_for(&format!("ssh to {address}"), limit, || {
             let output = self.ssh.try_run(address, script)?;
             if output.status.code() == Some(255) {
+                if let Some(panic) = self.panic_at(address) {
+                    bail!("{address} does not answer: its kernel has given up: {panic}");
+                }
                 return Ok(None);
             }
             if !output.status.success() {
@@ -324,6 +303,11 @@ nodes:
             }
             Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
         })
+    }
+
+    fn panic_at(&self, address: &str) -> Option<String> {
+        let machine = self.machines.values().find(|machine| machine.address() == address)?;
+        boot_watch::panic(&machine.console_since_power_on()).map(str::to_owned)
     }
 
     /// How machines are run.

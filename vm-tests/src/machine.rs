@@ -12,6 +12,7 @@ use anyhow::Context as _;
 
 use crate::{
     accelerator::Accelerator,
+    console,
     namespace::Namespace,
     places::Places,
     process::{self, Service},
@@ -54,6 +55,8 @@ pub(crate) struct Hardware {
     pub(crate) build: Build,
     /// What starts it.
     pub(crate) firmware: Firmware,
+    /// The address that its node is given.
+    pub(crate) address: &'static str,
     /// Hardware address of the interface that boots.
     pub(crate) boot_mac: &'static str,
     /// Hardware address of the second interface.
@@ -66,11 +69,14 @@ pub(crate) struct Hardware {
 #[derive(Debug)]
 pub(crate) struct Machine {
     name: &'static str,
+    address: &'static str,
     service: Service,
     /// Its TPM.
     _tpm: Option<Service>,
     arguments: Vec<String>,
     console: PathBuf,
+    /// Length of the console's file when the machine was last switched on, in bytes.
+    console_at_power_on: usize,
     monitor: PathBuf,
 }
 
@@ -119,7 +125,21 @@ impl Machine {
         arguments.extend(["-qmp".to_owned(), format!("unix:{},server=on,wait=off", monitor.display())]);
         let tpm = (hardware.build == Build::Rich).then(|| rich::start_tpm(places, hardware)).transpose()?;
         let service = start(places, hardware.name, &arguments)?;
-        Ok(Self { name: hardware.name, service, _tpm: tpm, arguments, console, monitor })
+        Ok(Self {
+            name: hardware.name,
+            address: hardware.address,
+            service,
+            _tpm: tpm,
+            arguments,
+            console,
+            console_at_power_on: 0,
+            monitor,
+        })
+    }
+
+    /// The address of its node.
+    pub(crate) fn address(&self) -> &'static str {
+        self.address
     }
 
     /// The socket of its monitor ([`crate::monitor`]).
@@ -133,8 +153,17 @@ impl Machine {
     /// If QEMU cannot be killed or started.
     pub(crate) fn power_cycle(&mut self, places: &Places) -> anyhow::Result<()> {
         self.service.kill()?;
+        self.console_at_power_on = fs::read(&self.console).map_or(0, |console| console.len());
         self.service = start(places, self.name, &self.arguments)?;
         Ok(())
+    }
+
+    /// Another processor from the next power-on: what QEMU's `-cpu` takes.
+    pub(crate) fn exchange_processor(&mut self, processor: &str) {
+        let value = self.arguments.iter().position(|argument| argument == "-cpu").map(|at| at + 1);
+        if let Some(argument) = value.and_then(|at| self.arguments.get_mut(at)) {
+            processor.clone_into(argument);
+        }
     }
 
     /// Pulls the plug.
@@ -148,6 +177,12 @@ impl Machine {
     /// Its serial console.
     pub(crate) fn console(&self) -> &Path {
         &self.console
+    }
+
+    /// What its serial console has shown since it was last switched on, without escape sequences.
+    pub(crate) fn console_since_power_on(&self) -> String {
+        let bytes = fs::read(&self.console).unwrap_or_default();
+        console::plain(bytes.get(self.console_at_power_on..).unwrap_or_default())
     }
 
     /// Fails if QEMU has ended.

@@ -1,5 +1,6 @@
 //! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it; `vm-tests lane WORD…`
 //! boots it and runs only the checks with a word in their names. `vm-tests campaign ROUNDS` kills at random under load.
+//! `vm-tests boots ROUNDS [VARIANT…]` counts how often the emulator holds up the machine with eight processors.
 //! `vm-tests bench NAME [--quick] [--out FILE]` measures, `vm-tests escapes` tries to break out of containers, `vm-tests conformance` holds them against
 //! what the public suites ask; each of these has a small machine of its own.
 //!
@@ -7,6 +8,8 @@
 
 mod accelerator;
 mod benches;
+mod boot_watch;
+mod boots;
 mod campaign;
 mod checks;
 mod clock;
@@ -29,10 +32,15 @@ mod workflow;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use harness::report;
 
 fn campaign(rounds: &str, seed: &str) -> anyhow::Result<bool> {
     campaign::by_hand(rounds.parse()?, seed.parse()?).map(|()| true)
+}
+
+fn boots(rounds: &str, variants: &[&str]) -> anyhow::Result<bool> {
+    boots::by_hand(rounds.parse().context("boots: ROUNDS is a number")?, variants)
 }
 
 fn main() -> ExitCode {
@@ -43,6 +51,7 @@ fn main() -> ExitCode {
         ["inside", "throughput", options @ ..] => {
             benches::inside_throughput(options.first().copied()).map(|()| true)
         }
+        ["boots", rounds, variants @ ..] => boots(rounds, variants),
         ["campaign", rounds] => campaign(rounds, &clock::unix_seconds().to_string()),
         ["campaign", rounds, seed] => campaign(rounds, seed),
         ["escapes"] => checks::escapes::without_cluster().map(|()| true),
@@ -51,8 +60,8 @@ fn main() -> ExitCode {
         ["lane", only @ ..] => lane::lane(only),
         _ => {
             report::complain(
-                "usage: vm-tests demo | lane [WORD…] | escapes | conformance | campaign ROUNDS [SEED] | bench NAME \
-                 [--quick] [--out FILE]",
+                "usage: vm-tests demo | lane [WORD…] | escapes | conformance | campaign ROUNDS [SEED] | \
+                 boots ROUNDS [VARIANT…] | bench NAME [--quick] [--out FILE]",
             );
             return ExitCode::from(2);
         }

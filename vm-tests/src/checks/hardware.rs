@@ -27,6 +27,7 @@ pub(crate) const RICH: Hardware = Hardware {
     name: "n4",
     build: Build::Rich,
     firmware: Firmware::Bios,
+    address: ADDRESS,
     boot_mac: "52:54:00:77:00:14",
     second_mac: "52:54:00:77:01:14",
     clock: None,

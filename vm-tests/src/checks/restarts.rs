@@ -16,9 +16,6 @@ use crate::{
 /// How long a node may take to leave *ready* after a reboot began, where the processor itself runs it.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a node may take from there until it fetches its image.
-const FETCH_LIMIT: Duration = Duration::from_secs(60);
-
 /// How long the server stays away: long enough that a transfer of the image breaks.
 const AWAY: Duration = Duration::from_secs(8);
 
@@ -76,8 +73,7 @@ pub(crate) fn server_killed(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Re
     let before = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
     cluster.server.cli(&["node", "reboot", "n2"])?;
     cluster.wait_for_node("n2", "leave ready", LEAVE_LIMIT, |node| node.status.phase != Phase::Ready)?;
-    cluster
-        .wait_for_node("n2", "fetch its image", FETCH_LIMIT, |node| node.status.phase == Phase::Fetching)?;
+    cluster.wait_for_boot("n2", "fetch its image", |node| node.status.phase == Phase::Fetching)?;
     cluster.server.kill()?;
     clock::pause(AWAY);
     cluster.server.restart().context("after kill -9 in the middle of a boot")?;
