@@ -146,7 +146,9 @@ fn boot(cluster: &mut Cluster, variant: &Variant) -> anyhow::Result<Boot> {
     let mut watch = BootWatch::new(power_on, is_emulated, Limits { to_stage1: LIMIT, to_goal: LIMIT });
     let boot = clock::wait_for("the boot to end", 2 * LIMIT, || {
         let machine = cluster.machine(RICH.name)?;
-        machine.check_on()?;
+        if let Err(end) = machine.check_on() {
+            return Ok(Some(Boot::Failed(format!("{end:#}"))));
+        }
         let (now, console) = (clock::now(), machine.console_since_power_on());
         if boot_watch::has_stage1_spoken(&console) {
             return Ok(Some(Boot::Spoke(power_on.elapsed().as_secs_f64())));

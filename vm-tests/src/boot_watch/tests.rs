@@ -26,6 +26,13 @@ const STALL: &str = "[   32.113264] rcu: INFO: rcu_preempt detected stalls on CP
 [   32.117363] rcu: rcu_preempt kthread starved for 5252 jiffies! g-851 f0x2 RCU_GP_WAIT_FQS(5) ->state=0x200 ->cpu=4
 ";
 
+/// As it stood on the console of a machine, the thread of whose fifth processor was held for a minute.
+const HELD: &str = "[   29.758970] Trying to unpack rootfs image as initramfs...
+[   50.140504] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
+[   50.140504] rcu: \t1-...!: (0 ticks this GP) idle=b000/0/0x0 softirq=33/33 fqs=0 (false positive?)
+[   50.140504] rcu: \t4-...!: (312 ticks this GP) idle=408c/1/0x4000000000000000 softirq=23/25 fqs=0
+";
+
 const HUNG_TASK: &str = "[  242.836561] INFO: task swapper/0:1 blocked for more than 120 seconds.
 [  242.838231]       Not tainted 6.1.0-57-amd64 #1 Debian 6.1.192-3
 ";
@@ -53,7 +60,9 @@ fn stalled(line: &str) -> Verdict {
 #[test]
 fn a_kernel_that_complains_before_stage_1_and_goes_no_further_is_stalled() {
     let first = "[   32.113264] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:";
-    for (complaint, line) in [(STALL, first), (HUNG_TASK, HUNG_TASK.lines().next().unwrap())] {
+    let held = "[   50.140504] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:";
+    let hung = HUNG_TASK.lines().next().unwrap();
+    for (complaint, line) in [(STALL, first), (HELD, held), (HUNG_TASK, hung)] {
         let console = [FIRMWARE, KERNEL, complaint].concat();
         let seen = looks(true, &[(60, &console), (60 + GRACE.as_secs() - 1, &console), (90, &console)]);
         assert_eq!(seen, [Verdict::GoesOn, Verdict::GoesOn, stalled(line)]);
