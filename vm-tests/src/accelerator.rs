@@ -17,6 +17,20 @@ const PROBE_LIMIT: Duration = Duration::from_secs(3);
 /// A boot sector that ends the machine with a status of its own: `mov dx,0xf4; mov al,0x10; out dx,al; jmp $`.
 const SECTOR_CODE: [u8; 8] = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xeb, 0xfe];
 
+/// How far the counter of cycles comes in a tick of Debian's kernel (250 Hz) on a processor of 4 GHz.
+///
+/// Without it each processor but the first measures this when it starts, against ticks that the first has to
+/// count meanwhile. The emulator's threads take turns on fewer processors than the machine has, so the measure fails
+/// five times ("calibrate_delay_direct() failed to get a good estimate" on the console), and a busy loop is then doubled
+/// until it sees a tick. That takes long, and what comes out is wrong, by a factor of ten now and then. A delay
+/// that is somewhat too long on a slower host does no harm.
+const LOOPS_PER_TICK: &str = "lpj=16000000";
+
+/// The kernel takes an emulated counter of cycles for unsynchronized and reads a device instead (HPET) at each look at the
+/// clock, for which the threads of all processors queue for QEMU's one lock, and its timers with them. The counter
+/// is the host's, so it can be trusted.
+const TRUSTED_COUNTER: &str = "tsc=reliable";
+
 /// What `isa-debug-exit` makes of the byte 0x10: twice it, plus one.
 const RAN: i32 = 0x21;
 
@@ -55,7 +69,8 @@ impl Accelerator {
     /// What the kernel of a machine is told on its command line.
     pub(crate) fn kernel_arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Kvm | Self::Tcg => &[],
+            Self::Kvm => &[],
+            Self::Tcg => &[LOOPS_PER_TICK, TRUSTED_COUNTER],
         }
     }
 
