@@ -1,13 +1,32 @@
 //! The frames between a running agent and the server: one WebSocket per node, dialled by the node, mutual TLS.
 //!
 //! Each text message is one [`Frame`] in JSON. The first frame of each side is its hello ([`FromAgent::Hello`],
-//! [`FromServer::Welcome`]) with `seq` 0. After it every frame that carries a message has the next `seq` of its
-//! sender, counted from 1 over the life of the *session*, and `ack` = the highest `seq` received in order. A sender
-//! keeps what is not acknowledged (at most [`MAX_UNACKNOWLEDGED`]) and sends it again after a reconnect that
-//! resumes the session; the receiver drops what it has seen. A session ends when the agent's `boot-id` or `instance`
-//! changes, or when the server does not know it: both sides then start from 1.
+//! [`FromServer::Welcome`]) with `seq` 0; they agree on a version and on capabilities ([`negotiation`]). After it every
+//! frame that carries a message has the next `seq` of its sender, counted from 1 over the life of the *session*, and
+//! `ack` = the highest `seq` received in order. A sender keeps what is not acknowledged (at most
+//! [`MAX_UNACKNOWLEDGED`]) and resends it after a reconnect that resumes the session; the receiver drops what it has
+//! seen ([`session`]). A session ends when the agent's `boot-id` or `instance` changes, or when the server does not know
+//! it: both sides then start from 1.
+//!
+//! # What outlives a release
+//!
+//! - Unknown fields are ignored, everywhere in a message. A new field has a default that means what its absence meant.
+//! - Every enum has a variant `Unknown` for what a later release may say. It is never sent.
+//! - An unknown *report* is acknowledged, counted and ignored ([`FromAgent::Unknown`]). An unknown *command* is
+//!   acknowledged and answered with [`FromAgent::Unsupported`]; a run, a transfer or a stream of an unknown kind is refused
+//!   as a run or stream is.
+//! - What a side of [`MIN_PROTOCOL`] would not understand needs a [`Capability`], and is never sent to a side that did not
+//!   offer it.
+
+pub mod negotiation;
+pub mod session;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::{
+    negotiation::{Agreement, Capabilities, Capability, MAX_PROTOCOL, MIN_PROTOCOL, NoCommonProtocol, Offer},
+    session::{Message, SendError, Session, SessionError},
+};
 
 use crate::{
     ids::{Digest, Timestamp},
@@ -16,9 +35,6 @@ use crate::{
     run::{RunId, RunReport, RunSpec, RunUsage, WorkflowId},
     stream::{StreamId, StreamRequest},
 };
-
-/// Version of this protocol.
-pub const PROTOCOL: u32 = 1;
 
 /// Frames that a side keeps for resending. Past it the connection is dropped: the peer is not acknowledging.
 pub const MAX_UNACKNOWLEDGED: usize = 1024;
@@ -49,9 +65,10 @@ pub const MAX_TOPOLOGY_BYTES: usize = 8 << 20;
 pub enum FromAgent {
     /// First frame.
     Hello {
-        /// [`PROTOCOL`].
-        protocol: u32,
-        /// Version of the agent.
+        /// The protocol versions and capabilities of the agent.
+        #[serde(flatten)]
+        offer: Offer,
+        /// Version of the agent's program.
         agent_version: String,
         /// `/proc/sys/kernel/random/boot_id`.
         boot_id: String,
@@ -129,6 +146,21 @@ pub enum FromAgent {
         /// Of each run that was asked for.
         runs: Vec<RunUsage>,
     },
+    /// The agent received a command that it does not know, and did nothing. Needs
+    /// [`Capability::Unsupported`].
+    Unsupported {
+        /// `type` of the command, at most [`MAX_KIND_CHARS`] characters.
+        command: String,
+    },
+    /// What a later release may report. Acknowledged and ignored; never sent.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+impl Message for FromAgent {
+    fn needs(&self) -> Option<Capability> {
+        matches!(self, Self::Unsupported { .. }).then_some(Capability::Unsupported)
+    }
 }
 
 /// What the server says.
@@ -137,8 +169,9 @@ pub enum FromAgent {
 pub enum FromServer {
     /// First frame.
     Welcome {
-        /// [`PROTOCOL`].
-        protocol: u32,
+        /// What both sides speak from here on.
+        #[serde(flatten)]
+        agreement: Agreement,
         /// The server's clock.
         server_time: Timestamp,
         /// Heartbeat interval, seconds. After three without a word the node counts as lost.
@@ -215,4 +248,34 @@ pub enum FromServer {
         /// What is wanted.
         request: StreamRequest,
     },
+    /// What a later release may command. Acknowledged and answered with [`FromAgent::Unsupported`]; never sent.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
+
+impl Message for FromServer {
+    fn needs(&self) -> Option<Capability> {
+        // Version 1 knows all of them.
+        None
+    }
+}
+
+/// Characters of an unknown `type` that are kept for logs and answers: a name of ours has some 20.
+pub const MAX_KIND_CHARS: usize = 64;
+
+/// The `type` of the message in a frame, for logs and answers about unknown ones; at most [`MAX_KIND_CHARS`] characters,
+/// without control characters. Empty if there is none.
+#[must_use]
+pub fn kind_of_message(text: &str) -> String {
+    #[derive(Deserialize)]
+    struct Tagged {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let frame: Result<Frame<Tagged>, _> = serde_json::from_str(text);
+    let kind = frame.ok().and_then(|frame| frame.message).map(|message| message.kind).unwrap_or_default();
+    kind.chars().filter(|character| !character.is_control()).take(MAX_KIND_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests;

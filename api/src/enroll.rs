@@ -9,7 +9,8 @@
 //! | `GET /node/v1/overlays/runtime` | client | → tar |
 //! | `GET /node/v1/channel` | client | → WebSocket, see [`crate::channel`] |
 //!
-//! Errors are [`crate::problem::Problem`].
+//! Errors are [`crate::problem::Problem`]. Node and server may be of different releases: unknown fields are ignored, and the node
+//! sends the protocol versions that it speaks in a header of each request ([`crate::channel::negotiation::HEADER`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ use crate::{
 
 /// Asks for a client certificate, once per token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Enroll {
     /// The node that asks; must be the one that the token was issued to.
     pub id: NodeId,
@@ -32,7 +33,7 @@ pub struct Enroll {
 
 /// Asks for a fresh certificate with one that is still good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Renew {
     /// As in [`Enroll`].
     pub csr: String,
@@ -54,17 +55,55 @@ pub struct Enrolled {
     pub server_time: Timestamp,
 }
 
-/// What a booting node tells of itself.
+/// Progress of a booting node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Report {
-    /// `stage1`, `fetching`, `switching` or `failed`.
-    pub phase: Phase,
+    /// How far stage 1 is.
+    pub phase: BootPhase,
     /// Percent of the root image.
     #[serde(default)]
     pub percent: Option<u8>,
     /// What happened, in one line; the cause for `failed`.
     pub message: String,
+}
+
+/// The phases of a boot that the node itself reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootPhase {
+    /// Stage 1 runs.
+    Stage1,
+    /// Stage 1 fetches the root image.
+    Fetching,
+    /// Stage 1 hands over to the image's own init.
+    Switching,
+    /// A step failed.
+    Failed,
+    /// A phase of a later release. The report is acknowledged and ignored; never sent.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+impl BootPhase {
+    /// The word that people see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Option::<Phase>::from(self).map_or("unknown", Phase::as_str)
+    }
+}
+
+impl From<BootPhase> for Option<Phase> {
+    /// The phase that the node is in now; `None` for [`BootPhase::Unknown`].
+    fn from(phase: BootPhase) -> Self {
+        match phase {
+            BootPhase::Stage1 => Some(Phase::Stage1),
+            BootPhase::Fetching => Some(Phase::Fetching),
+            BootPhase::Switching => Some(Phase::Switching),
+            BootPhase::Failed => Some(Phase::Failed),
+            BootPhase::Unknown => None,
+        }
+    }
 }
 
 /// What stage 1 leaves for the agent in `/run/bedplate/agent.json`, mode 0600, in a folder of mode 0700.

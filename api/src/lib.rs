@@ -21,6 +21,7 @@
 //! | [`workflow`] | REST: workflows, their stages and tasks, why they wait, what happened |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
 //! | [`http`] | how long a connection stays open between two requests |
+//! | [`strict`] | how JSON is read that a person wrote |
 
 pub mod access;
 pub mod channel;
@@ -37,4 +38,5 @@ pub mod run;
 pub mod stage1;
 pub mod status;
 pub mod stream;
+pub mod strict;
 pub mod workflow;

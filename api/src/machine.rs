@@ -2,6 +2,9 @@
 //!
 //! A profile holds the same fields as a node. A node lists profiles; later ones win, the node wins over all; lists
 //! of kernel arguments, overlays, groups and profiles append, and an element `~x` removes `x`; maps merge by key.
+//!
+//! Stage 1 reads a [`MachineSpec`] that a later release may have rendered, so its types ignore unknown fields. What
+//! people write is read with [`crate::strict`], which refuses them.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -15,7 +18,7 @@ use crate::{
 /// What a person wants of a node, or of every node that lists a profile. Every field may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct MachineSpec {
     /// A remark for people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +64,7 @@ pub struct MachineSpec {
 /// How the root file system of a node is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct RootSpec {
     /// Size limit of the writable layer in RAM: `50%` of memory, or `4GiB`. Default `50%`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +74,7 @@ pub struct RootSpec {
 /// One network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct InterfaceSpec {
     /// Hardware address. Nodes are recognised by it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,7 +104,7 @@ pub struct InterfaceSpec {
 /// A bond over other interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct BondSpec {
     /// Kernel name of the mode: `802.3ad`, `active-backup`, `balance-rr`…
     pub mode: String,
@@ -112,7 +115,7 @@ pub struct BondSpec {
 /// Name servers and search domains.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct DnsSpec {
     /// Addresses of name servers, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -126,7 +129,7 @@ pub struct DnsSpec {
 /// Baseboard management controller.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct BmcSpec {
     /// Address of the controller.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -137,6 +137,24 @@ pub enum Work {
     },
     /// Run a container.
     Job(Box<JobSpec>),
+    /// What a later release may order; the agent refuses the run. Never sent.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Work {
+    /// `false` if this release does not know the work, or where a file of it comes from or goes to: the agent refuses
+    /// the run.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        let is_unknown = matches!(
+            self,
+            Self::Unknown
+                | Self::Ingress { source: Source::Unknown, .. }
+                | Self::Egress { destination: Destination::Unknown, .. }
+        );
+        !is_unknown
+    }
 }
 
 /// Where a file of a volume comes from.
@@ -155,6 +173,9 @@ pub enum Source {
         /// Its size, bytes.
         size: u64,
     },
+    /// What a later release may order; the agent refuses the run. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Where a file of a volume goes to.
@@ -168,6 +189,9 @@ pub enum Destination {
     },
     /// To the server, which keeps it for the client: `PUT /node/v1/runs/RUN/file`.
     Client {},
+    /// What a later release may order; the agent refuses the run. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A container to run.
@@ -251,6 +275,9 @@ pub enum RunState {
     },
     /// It is over.
     Ended(Box<RunEnd>),
+    /// What an agent of a later release may report between these: the run is on the node and not over.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The end of a run.
@@ -319,6 +346,9 @@ pub enum Outcome {
         /// What the node lacks.
         why: String,
     },
+    /// What an agent of a later release may report: the run is over, and this release cannot tell how. A failure.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Outcome {

@@ -84,7 +84,7 @@ string_serde!(StreamId, "6f1c1f0e52a14a539f0b6f5f6d1f2d11");
 
 /// What a user wants of a running job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "what", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "what")]
 pub enum StreamRequest {
     /// A program in the job's container, as the job's user, within the job's limits.
     Exec {
@@ -117,6 +117,10 @@ pub enum StreamRequest {
         /// Its name where the path is a folder.
         name: String,
     },
+    /// What a server of a later release may pass on; the agent answers that it does not know it. Never sent, and refused
+    /// from users ([`Self::parse`]).
+    #[serde(other)]
+    Unknown,
 }
 
 /// A request that breaks a rule.
@@ -137,8 +141,16 @@ impl StreamRequest {
             );
             return Err(InvalidRequest(why));
         }
-        let request: Self = serde_json::from_str(json)
-            .map_err(|error| InvalidRequest(format!("the request is no stream: {error}")))?;
+        let no_stream = |why: String| InvalidRequest(format!("the request is no stream: {why}"));
+        let given: serde_json::Value =
+            serde_json::from_str(json).map_err(|error| no_stream(error.to_string()))?;
+        let request: Self = serde_json::from_str(json).map_err(|error| no_stream(error.to_string()))?;
+        // `crate::strict` cannot look into an enum with a tag inside. All fields of this one are always written, so what
+        // is given and not written again is unknown.
+        let known = serde_json::to_value(&request).map_err(|error| no_stream(error.to_string()))?;
+        if let Some(field) = unknown_field(&given, &known) {
+            return Err(no_stream(format!("unknown field `{field}`")));
+        }
         request.check().map_err(InvalidRequest)?;
         Ok(request)
     }
@@ -156,6 +168,7 @@ impl StreamRequest {
                 command.iter().try_for_each(|word| no_zero("the command", word))?;
                 terminal.iter().try_for_each(|terminal| no_zero("the terminal's name", &terminal.name))
             }
+            Self::Unknown => Err("`what` must be exec, attach, port, copy-out or copy-in".to_owned()),
             Self::Attach { .. } => Ok(()),
             Self::Port { port: 0 } => Err("0 is no port: use 1 to 65535".to_owned()),
             Self::Port { .. } => Ok(()),
@@ -183,8 +196,18 @@ impl StreamRequest {
             Self::Port { port } => format!("port-forward {port}"),
             Self::CopyOut { path } => format!("copy out {path}"),
             Self::CopyIn { path, name } => format!("copy {name} to {path}"),
+            Self::Unknown => "unknown".to_owned(),
         }
     }
+}
+
+/// The first field of `given`, at any depth, that `known` doesn't have.
+fn unknown_field<'a>(given: &'a serde_json::Value, known: &serde_json::Value) -> Option<&'a str> {
+    let (given, known) = (given.as_object()?, known.as_object()?);
+    given.iter().find_map(|(name, value)| match known.get(name) {
+        Some(known) => unknown_field(value, known),
+        None => Some(name.as_str()),
+    })
 }
 
 /// Whether this is one name in a folder.
@@ -195,7 +218,7 @@ pub fn is_name(text: &str) -> bool {
 
 /// A terminal as a program finds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Terminal {
     /// `TERM`.
     pub name: String,
@@ -223,6 +246,9 @@ pub enum Channel {
     Output,
     /// From the node, standard error.
     Errors,
+    /// One of a later release. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What is said beside data.
@@ -259,6 +285,9 @@ pub enum Control {
         /// What failed, on what, why.
         why: String,
     },
+    /// What a later release may say; ignored. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What was copied.
@@ -287,6 +316,8 @@ pub fn data(channel: Channel, bytes: &[u8]) -> Vec<u8> {
         Channel::Input => 0,
         Channel::Output => 1,
         Channel::Errors => 2,
+        // Never sent; the other side refuses it.
+        Channel::Unknown => u8::MAX,
     };
     let mut message = Vec::with_capacity(1 + bytes.len());
     message.push(number);
@@ -439,6 +470,8 @@ mod tests {
             r#"{"what":"copy-out","path":"etc"}"#,
             r#"{"what":"copy-in","path":"/tmp","name":".."}"#,
             r#"{"what":"attach","all":true,"more":1}"#,
+            r#"{"what":"exec","command":["a"],"terminal":{"name":"x","size":{"rows":1,"columns":1,"pixels":1}},"input":true}"#,
+            r#"{"what":"dance"}"#,
             &long,
         ] {
             text += &(StreamRequest::parse(wrong).unwrap_err().to_string() + "\n");
@@ -450,7 +483,9 @@ mod tests {
             0 is no port: use 1 to 65535
             "etc" is not absolute: a path in a container begins with /
             ".." is no name of a file
-            the request is no stream: unknown field `more`, expected `all`
+            the request is no stream: unknown field `more`
+            the request is no stream: unknown field `pixels`
+            `what` must be exec, attach, port, copy-out or copy-in
             the request has 16444 bytes, and at most 16384 are taken: shorten the command
         "#]]
         .assert_eq(&text);

@@ -173,7 +173,7 @@ impl News {
         for fault in after.difference(&before) {
             self.faulty.insert(fault.subject.clone());
             let severity = match fault.level {
-                FaultLevel::Warning => Severity::Warning,
+                FaultLevel::Warning | FaultLevel::Unknown => Severity::Warning,
                 FaultLevel::Error => Severity::Error,
             };
             self.lines.push((severity, format!("{}: {}", fault.subject, fault.message)));

@@ -55,7 +55,7 @@ impl Fleet {
         let row = InventoryRow { at: clock::now(), digest, document };
         let changed = self.inner.store.put_inventory(id, &row).await?;
         self.inner.facts.put(id, Some(Facts::of(inventory)));
-        let is_first = !self.change(id, |change| change.entry.life.inventory_known)?.0;
+        let is_first = !self.read(id, |entry| entry.life.inventory_known)?;
         let news = if changed { news(kept, inventory, is_first) } else { Vec::new() };
         let ((), ticket) = self.change(id, |change| {
             change.entry.inventories += u64::from(changed);
@@ -68,7 +68,7 @@ impl Fleet {
     /// [`Self::inventory`] need not be asked again. `None` if it is not registered.
     #[must_use]
     pub fn inventory_revision(&self, id: NodeId) -> Option<u64> {
-        self.change(id, |change| change.entry.inventories).ok().map(|(revision, _)| revision)
+        self.read(id, |entry| entry.inventories).ok()
     }
 
     /// Keeps a topology, unless it is too long.

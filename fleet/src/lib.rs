@@ -30,6 +30,7 @@ mod connection;
 mod failures;
 mod hardware;
 mod lifecycle;
+mod link;
 mod metrics;
 mod orders;
 mod pci_names;
@@ -37,7 +38,6 @@ mod port;
 mod presence;
 mod registry;
 mod runs;
-mod session;
 mod store;
 mod tls;
 mod token;
@@ -186,6 +186,7 @@ struct Inner {
     usages: broadcast::Sender<Arc<NodeUsage>>,
     pci_names: pci_names::PciNames,
     facts: metrics::KnownFacts,
+    protocol: metrics::ProtocolCounters,
     stop: CancellationToken,
 }
 
@@ -218,8 +219,21 @@ impl Fleet {
         let (runs, usages) = (Mutex::new(None), broadcast::channel(runs::MAX_USAGES).0);
         let pci_names = pci_names::PciNames::of_this_machine();
         let facts = metrics::KnownFacts::default();
-        let inner =
-            Inner { config, authority, tls, store, registry, online, runs, usages, pci_names, facts, stop };
+        let protocol = metrics::ProtocolCounters::default();
+        let inner = Inner {
+            config,
+            authority,
+            tls,
+            store,
+            registry,
+            online,
+            runs,
+            usages,
+            pci_names,
+            facts,
+            protocol,
+            stop,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -372,7 +386,7 @@ impl Fleet {
     /// again at each connect. Not kept over a restart.
     pub fn set_runtime_overlays(&self, id: NodeId, generation: Generation) {
         // A node that was forgotten in this moment needs no overlays.
-        let _ = self.change(id, |change| change.want_overlays(generation));
+        let _ = self.registry().link(id, |link| link.want_overlays(generation));
     }
 
     /// The newest events of a node, newest first; at most 1,000.
@@ -416,6 +430,21 @@ impl Fleet {
     fn came_online(&self, id: NodeId) {
         // Nobody listening is no error.
         let _ = self.inner.online.send(id);
+    }
+
+    /// Looks at one node.
+    fn read<T>(&self, id: NodeId, look: impl FnOnce(&registry::Entry) -> T) -> Result<T, FleetError> {
+        self.registry().read(id, look).ok_or(FleetError::UnknownNode { id })
+    }
+
+    /// Uses the link to one node's agent.
+    fn link<T>(&self, id: NodeId, act: impl FnOnce(&mut link::Link) -> T) -> Result<T, FleetError> {
+        self.registry().link(id, act).ok_or(FleetError::UnknownNode { id })
+    }
+
+    /// As [`Self::link`], when something was received from the agent now.
+    fn received<T>(&self, id: NodeId, act: impl FnOnce(&mut link::Link) -> T) -> Result<T, FleetError> {
+        self.registry().received(id, clock::now(), act).ok_or(FleetError::UnknownNode { id })
     }
 
     /// Changes one node in memory.

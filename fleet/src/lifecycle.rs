@@ -426,12 +426,27 @@ impl Life {
         Vec::new()
     }
 
+    /// Why the agent counts as lost, if it has been away for longer than its grace.
+    fn lost(&self, now: Timestamp, limits: &Limits) -> Option<&str> {
+        match &self.presence {
+            Presence::Away { since, why }
+                if matches!(self.phase, Phase::Ready | Phase::Enrolled)
+                    && now >= since.plus_seconds(limits.grace_seconds.into()) =>
+            {
+                Some(why)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether [`Event::Tick`] would change anything now.
+    pub(crate) fn is_tick_due(&self, now: Timestamp, limits: &Limits) -> bool {
+        self.lost(now, limits).is_some() || (!self.overdue && self.is_late(now, limits))
+    }
+
     fn tick(&mut self, now: Timestamp, limits: &Limits) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Presence::Away { since, why } = &self.presence
-            && matches!(self.phase, Phase::Ready | Phase::Enrolled)
-            && now >= since.plus_seconds(limits.grace_seconds.into())
-        {
+        if let Some(why) = self.lost(now, limits) {
             let reason = format!("no word from its agent for {} s: {why}", limits.grace_seconds);
             self.enter(Phase::Lost, now);
             effects.push(warning(reason.clone()));

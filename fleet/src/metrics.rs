@@ -16,7 +16,7 @@ use api::{
 };
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -97,6 +97,23 @@ impl KnownFacts {
     }
 }
 
+/// What agents and this server did not understand of each other since the server started: they are of different releases.
+#[derive(Debug, Default)]
+pub(crate) struct ProtocolCounters {
+    /// Reports of agents that this server ignored.
+    pub(crate) unknown_reports: Counter,
+    /// Commands that agents did not know.
+    pub(crate) unsupported_commands: Counter,
+}
+
+impl ProtocolCounters {
+    fn register(&self, registry: &mut Registry) {
+        let (unknown, unsupported) = (self.unknown_reports.clone(), self.unsupported_commands.clone());
+        registry.register("unknown_reports", "Reports of newer agents that were ignored", unknown);
+        registry.register("unsupported_commands", "Commands that older agents did not know", unsupported);
+    }
+}
+
 impl Fleet {
     /// All metrics as text of type [`METRICS_TYPE`].
     ///
@@ -113,7 +130,8 @@ impl Fleet {
             }
         }
         let facts = self.inner.facts.of_all(&statuses);
-        let made = tokio::task::spawn_blocking(move || text(&statuses, &facts)).await;
+        let inner = self.inner.clone();
+        let made = tokio::task::spawn_blocking(move || text(&statuses, &facts, &inner.protocol)).await;
         // It ends early only with the server, which then has nothing to tell.
         Ok(made.unwrap_or_else(|_| "# EOF\n".to_owned()))
     }
@@ -132,8 +150,13 @@ fn signed(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-fn text(statuses: &[NodeUpdate], facts: &BTreeMap<NodeId, Option<Facts>>) -> String {
+fn text(
+    statuses: &[NodeUpdate],
+    facts: &BTreeMap<NodeId, Option<Facts>>,
+    protocol: &ProtocolCounters,
+) -> String {
     let mut registry = Registry::with_prefix("bedplate");
+    protocol.register(&mut registry);
     let phases = gauges::<1>(&mut registry, "nodes", "Nodes in each phase");
     let seen = gauges::<1>(
         &mut registry,
@@ -256,7 +279,9 @@ mod tests {
             update(3, Phase::Lost, None),
         ];
         let facts = [(statuses[1].id, Some(Facts::of(&inventory))), (statuses[2].id, None)];
-        let text = text(&statuses, &facts.into_iter().collect());
+        let protocol = ProtocolCounters::default();
+        protocol.unknown_reports.inc();
+        let text = text(&statuses, &facts.into_iter().collect(), &protocol);
         let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         lines.sort_unstable();
         expect_test::expect![[r#"
@@ -274,6 +299,8 @@ mod tests {
             bedplate_node_nic_link_up{node="n1",interface="lan1"} 0
             bedplate_nodes{phase="lost"} 1
             bedplate_nodes{phase="ready"} 2
+            bedplate_unknown_reports_total 1
+            bedplate_unsupported_commands_total 0
         "#]]
         .assert_eq(&(lines.join("\n") + "\n"));
         assert!(text.contains("# HELP bedplate_node_memory_bytes Memory of a node.\n"), "{text}");

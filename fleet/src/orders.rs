@@ -15,7 +15,7 @@ impl Fleet {
     /// [`FleetError::NotConnected`], [`FleetError::UnknownNode`], [`FleetError::Store`].
     pub async fn reboot(&self, id: NodeId, reason: &str) -> Result<(), FleetError> {
         let (said, ticket) = self.change(id, |change| {
-            if !change.entry.say(FromServer::Reboot { reason: reason.to_owned() }) {
+            if change.entry.link.send(FromServer::Reboot { reason: reason.to_owned() }).is_err() {
                 return Err(FleetError::NotConnected { name: change.entry.name.clone() });
             }
             change.live(Event::RebootOrdered { reason: reason.to_owned() });
@@ -56,7 +56,7 @@ impl Fleet {
         reason: &str,
     ) -> Result<(), FleetError> {
         let (said, ticket) = self.change(id, |change| {
-            if !change.entry.say(FromServer::UpgradeAgent { digest, size }) {
+            if change.entry.link.send(FromServer::UpgradeAgent { digest, size }).is_err() {
                 return Err(FleetError::NotConnected { name: change.entry.name.clone() });
             }
             let program: String = digest.hex().chars().take(12).collect();

@@ -3,6 +3,7 @@
 mod channel;
 mod enroll;
 mod identity;
+mod protocol;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -86,6 +87,7 @@ fn router(fleet: Fleet, extra: Router, shutdown: CancellationToken) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(port)
         .merge(identified)
+        .layer(middleware::from_fn(protocol::check))
 }
 
 /// What the routes share.

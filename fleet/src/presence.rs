@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authority::{Authority, server_certificate::ServerCertificate},
     clock,
-    lifecycle::Event,
     registry::Registry,
 };
 
@@ -30,20 +29,7 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
         }
         let now = clock::now();
-        for id in registry.ids() {
-            // A node that was forgotten in this moment needs no tick.
-            let _ = registry.update(id, now, |change| {
-                change.live(Event::Tick);
-                let due = |at| now >= at;
-                if let Some(connection) = &mut change.entry.connection
-                    && connection.tell_again.is_some_and(due)
-                {
-                    connection.tell_again = None;
-                    connection.told = None;
-                    change.entry.push_overlays();
-                }
-            });
-        }
+        registry.tick(now);
         if let Err(error) = certificate.renew_if_due(&authority, now) {
             tracing::error!("the server's certificate could not be renewed: {error}");
         }

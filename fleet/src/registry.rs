@@ -10,19 +10,16 @@ use std::{
 };
 
 use api::{
-    channel::FromServer,
     ids::{Digest, NodeId, NodeName, Timestamp},
-    overlay::Generation,
     status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
 };
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     arming::{self, Arming, Verdict},
-    connection::{Connection, Outgoing},
     failures::Failures,
     lifecycle::{self, Effect, Life, Limits},
-    session::Session,
+    link::Link,
     store::{Batch, NodeRow, StoreError},
 };
 
@@ -88,14 +85,9 @@ pub(crate) struct Entry {
     arming: Arming,
     history: u64,
     last_record: Option<(String, Timestamp)>,
-    /// Runtime overlays that it should have.
-    wanted: Option<Generation>,
     /// Counts the inventories that were other ones than before, since the server started.
     pub(crate) inventories: u64,
-    pub(crate) session: Session,
-    pub(crate) connection: Option<Connection>,
-    /// Held by the connection whose frames are dealt with: there is only one at a time.
-    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) link: Link,
 }
 
 impl Entry {
@@ -107,11 +99,8 @@ impl Entry {
             arming: row.arming,
             history: row.history,
             last_record: None,
-            wanted: None,
             inventories: 0,
-            session: Session::default(),
-            connection: None,
-            turn: Arc::default(),
+            link: Link::default(),
         }
     }
 
@@ -129,50 +118,16 @@ impl Entry {
         self.life.status(self.arming.is_armed(), &limits.deadlines)
     }
 
-    /// Puts a message to the connected agent on its way. `false` if it is not connected, or takes nothing any more.
-    pub(crate) fn say(&mut self, message: FromServer) -> bool {
-        let Some(connection) = &self.connection else {
-            return false;
-        };
-        let sent = match self.session.send(message) {
-            Ok(frame) => {
-                connection.outgoing.try_send(Outgoing::Frame(frame)).map_err(|error| error.to_string())
-            }
-            Err(error) => {
-                // What cannot be sent again must not be missing from a session that goes on.
-                self.session.end();
-                Err(error.to_string())
-            }
-        };
-        if let Err(error) = &sent {
-            connection.close(format!("the agent takes no more messages: {error}"));
-        }
-        sent.is_ok()
-    }
-
-    /// As [`Self::say`], and for an agent that is away it waits for its return: if the session goes on, it is sent then; if
-    /// another begins, the agent tells at once what it has, and what it lacks is said anew.
-    pub(crate) fn leave(&mut self, message: FromServer) {
-        if self.connection.is_some() {
-            self.say(message);
-        } else if self.session.is_begun() && self.session.send(message).is_err() {
-            self.session.end();
-        }
-    }
-
-    /// Tells the connected agent which runtime overlays it should have, unless it has them or was told.
-    pub(crate) fn push_overlays(&mut self) {
-        let (Some(wanted), Some(connection)) = (self.wanted, &self.connection) else {
-            return;
-        };
-        if connection.told.or(connection.applied) == Some(wanted) {
-            return;
-        }
-        if self.say(FromServer::Overlays { generation: wanted })
-            && let Some(connection) = &mut self.connection
-        {
-            connection.told = Some(wanted);
-        }
+    /// Whether nothing differs from `row` that is worth a write: some things change all the time. They are made equal in
+    /// `row`, which spares a copy of it.
+    fn is_saved_as(&self, row: &mut NodeRow) -> bool {
+        row.life.last_seen = self.life.last_seen;
+        row.life.percent = self.life.percent;
+        row.life.asked = self.life.asked;
+        row.name == self.name
+            && row.history == self.history
+            && row.life == self.life
+            && row.arming == self.arming
     }
 }
 
@@ -199,19 +154,9 @@ impl Change<'_> {
                     let _noted = self.token(event);
                 }
                 Effect::Tell => self.tell = true,
-                Effect::Probe => {
-                    if let Some(connection) = &self.entry.connection {
-                        // A full queue has frames in it, whose acknowledgements are signs of life too.
-                        let _ = connection.outgoing.try_send(Outgoing::Probe);
-                    }
-                }
+                Effect::Probe => self.entry.link.probe(),
             }
         }
-    }
-
-    /// Something came from the node.
-    pub(crate) fn seen(&mut self) {
-        self.entry.life.last_seen = Some(self.now);
     }
 
     /// Takes an event of the node's token.
@@ -246,12 +191,6 @@ impl Change<'_> {
         let (id, name) = (entry.id, entry.name.clone());
         self.events.push((entry.history, NodeEvent { id, name, at: self.now, phase, severity, message }));
     }
-
-    /// Sets which runtime overlays the node should have.
-    pub(crate) fn want_overlays(&mut self, generation: Generation) {
-        self.entry.wanted = Some(generation);
-        self.entry.push_overlays();
-    }
 }
 
 impl Registry {
@@ -280,6 +219,45 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Looks at one node. `None` if it is not registered.
+    pub(crate) fn read<T>(&self, id: NodeId, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+        self.lock().nodes.get(&id).map(look)
+    }
+
+    /// Uses the link to a node's agent. What is on disk, and what watchers see, does not change by it. `None` if the
+    /// node is not registered.
+    pub(crate) fn link<T>(&self, id: NodeId, act: impl FnOnce(&mut Link) -> T) -> Option<T> {
+        self.lock().nodes.get_mut(&id).map(|entry| act(&mut entry.link))
+    }
+
+    /// As [`Self::link`], when something was received from the agent now.
+    pub(crate) fn received<T>(
+        &self,
+        id: NodeId,
+        now: Timestamp,
+        act: impl FnOnce(&mut Link) -> T,
+    ) -> Option<T> {
+        let mut state = self.lock();
+        let entry = state.nodes.get_mut(&id)?;
+        entry.life.last_seen = Some(now);
+        Some(act(&mut entry.link))
+    }
+
+    /// Does what is due at all nodes now: a node whose grace and deadlines are not over costs a look and no more.
+    pub(crate) fn tick(&self, now: Timestamp) {
+        let mut due = Vec::new();
+        for entry in self.lock().nodes.values_mut() {
+            entry.link.tick(now);
+            if entry.life.is_tick_due(now, &self.limits) {
+                due.push(entry.id);
+            }
+        }
+        for id in due {
+            // A node that was forgotten in this moment needs no tick.
+            let _ = self.update(id, now, |change| change.live(lifecycle::Event::Tick));
+        }
+    }
+
     /// Changes one node. `None` if it is not registered.
     pub(crate) fn update<T>(
         &self,
@@ -290,29 +268,29 @@ impl Registry {
         let mut state = self.lock();
         let State { nodes, tokens, pending, .. } = &mut *state;
         let entry = nodes.get_mut(&id)?;
-        let (before, status) = (entry.row(), entry.status(&self.limits));
+        let mut before = entry.row();
         let mut running = Change { entry, now, limits: &self.limits, events: Vec::new(), tell: false };
         let value = change(&mut running);
         let Change { events, tell, .. } = running;
-        let after = entry.row();
-        if before.arming != after.arming {
+        if before.arming != entry.arming {
             before.arming.tokens().for_each(|token| {
                 tokens.remove(&token);
             });
-            tokens.extend(after.arming.tokens().map(|token| (token, id)));
+            tokens.extend(entry.arming.tokens().map(|token| (token, id)));
         }
-        if !events.is_empty() || worth_writing(before) != worth_writing(after) {
+        // Watchers are sent a status only if more changed than when something was last received.
+        before.life.last_seen = entry.life.last_seen;
+        let is_same = before.life == entry.life && before.arming == entry.arming;
+        if tell || (!is_same && entry.status(&self.limits) != status_of(&before, &self.limits)) {
+            let (name, status) = (entry.name.clone(), entry.status(&self.limits));
+            // Nobody watching is no error.
+            let _ = self.updates.send(NodeUpdate { id, name, status });
+        }
+        if !events.is_empty() || !entry.is_saved_as(&mut before) {
             pending.nodes.insert(id);
             pending.events.extend(events);
             pending.generation += 1;
             self.dirty.notify_one();
-        }
-        let mut now_status = entry.status(&self.limits);
-        let last_seen = std::mem::replace(&mut now_status.last_seen, status.last_seen);
-        if tell || now_status != status {
-            now_status.last_seen = last_seen;
-            // Nobody watching is no error.
-            let _ = self.updates.send(NodeUpdate { id, name: entry.name.clone(), status: now_status });
         }
         Some((value, Ticket(pending.generation)))
     }
@@ -347,9 +325,7 @@ impl Registry {
         let mut state = self.lock();
         let State { nodes, tokens, pending, .. } = &mut *state;
         if let Some(entry) = nodes.remove(&id) {
-            if let Some(connection) = &entry.connection {
-                connection.close("the node was deleted".to_owned());
-            }
+            entry.link.close("the node was deleted");
             tokens.retain(|_, owner| *owner != id);
             pending.nodes.remove(&id);
             pending.events.retain(|(_, event)| event.id != id);
@@ -368,7 +344,7 @@ impl Registry {
     /// Nodes whose agent is connected.
     pub(crate) fn connected(&self) -> Vec<NodeId> {
         let state = self.lock();
-        state.nodes.values().filter(|entry| entry.connection.is_some()).map(|entry| entry.id).collect()
+        state.nodes.values().filter(|entry| entry.link.is_connected()).map(|entry| entry.id).collect()
     }
 
     /// Name of a node; `None` if it is not registered.
@@ -483,17 +459,14 @@ impl Registry {
     }
 }
 
-/// A row without what changes all the time and is not worth a write of its own.
-fn worth_writing(mut row: NodeRow) -> NodeRow {
-    row.life.last_seen = None;
-    row.life.percent = None;
-    row.life.asked = None;
-    row
+/// The status of a node as it was.
+fn status_of(row: &NodeRow, limits: &Limits) -> NodeStatus {
+    row.life.status(row.arming.is_armed(), &limits.deadlines)
 }
 
 #[cfg(test)]
 mod tests {
-    use api::channel::MAX_UNACKNOWLEDGED;
+    use api::channel::{FromServer, MAX_UNACKNOWLEDGED};
 
     use super::*;
     use crate::config::Deadlines;
@@ -509,16 +482,16 @@ mod tests {
 
     #[test]
     fn what_is_left_for_an_agent_that_is_away_waits_in_a_session_that_may_go_on() {
-        let (registry, id, now) = with_one_node();
+        let (registry, id, _) = with_one_node();
         let left = |times: usize, begin: bool| {
-            let changed = registry.update(id, now, |change| {
+            let left = registry.link(id, |link| {
                 if begin {
-                    change.entry.session.begin();
+                    link.begin();
                 }
-                (0..times).for_each(|_| change.entry.leave(FromServer::SendInventory {}));
-                (change.entry.session.unacknowledged().count(), change.entry.session.is_begun())
+                (0..times).for_each(|_| link.enqueue(FromServer::SendInventory {}));
+                (link.unacknowledged().count(), link.is_resumable())
             });
-            changed.unwrap().0
+            left.unwrap()
         };
         assert_eq!(left(1, false), (0, false), "it never said hello");
         assert_eq!(left(2, true), (2, true));

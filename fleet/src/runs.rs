@@ -59,22 +59,20 @@ impl Fleet {
     /// [`Self::online`] tells that it is back. A message may come twice, or never, if the connection ends.
     #[must_use]
     pub fn tell(&self, id: NodeId, message: FromServer) -> bool {
-        self.change(id, |change| change.entry.say(message)).is_ok_and(|(said, _)| said)
+        self.registry().link(id, |link| link.send(message)).is_some_and(|sent| sent.is_ok())
     }
 
     /// Leaves a message for an agent, which gets it now or when its session goes on, perhaps twice. If another session begins
     /// before it has the message, it never comes, and the agent lists its runs ([`api::channel::FromAgent::Runs`]).
     pub fn leave(&self, id: NodeId, message: FromServer) {
         // A node that was forgotten in this moment needs no message.
-        let _ = self.change(id, |change| change.entry.leave(message));
+        let _ = self.registry().link(id, |link| link.enqueue(message));
     }
 
     /// The boot that a node's agent runs in (`/proc/sys/kernel/random/boot_id`), if it ever was connected.
     #[must_use]
     pub fn boot_of(&self, id: NodeId) -> Option<String> {
-        self.change(id, |change| change.entry.life.agent.as_ref().map(|agent| agent.boot_id.clone()))
-            .ok()
-            .and_then(|(boot, _)| boot)
+        self.read(id, |entry| entry.life.agent.as_ref().map(|agent| agent.boot_id.clone())).ok().flatten()
     }
 
     /// What agents tell of the use of their runs from now on, when they are asked ([`FromServer::SendUsage`]).

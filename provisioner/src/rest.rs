@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
@@ -67,14 +68,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let path = request.uri().path().to_owned();
-        let body: Result<axum::Json<T>, JsonRejection> = axum::Json::from_request(request, state).await;
-        body.map(|axum::Json(body)| Self(body)).map_err(|error| {
-            Refusal::new(
-                error.status(),
-                format!("cannot read the body of a request for {path}"),
-                causes(&error),
-            )
-        })
+        let title = format!("cannot read the body of a request for {path}");
+        // Raw first: the types ignore unknown fields where releases meet, and people's mistakes must not be ignored.
+        let raw: Result<axum::Json<Box<RawValue>>, JsonRejection> =
+            axum::Json::from_request(request, state).await;
+        let axum::Json(raw) =
+            raw.map_err(|error| Refusal::new(error.status(), title.clone(), causes(&error)))?;
+        api::strict::from_str(raw.get())
+            .map(Self)
+            .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, error.to_string()))
     }
 }
 

@@ -25,10 +25,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use api::{
-    enroll::{AgentIdentity, Enroll, Enrolled},
+    enroll::{AgentIdentity, BootPhase, Enroll, Enrolled},
     ids::{Digest, MacAddr},
     stage1::{self, Stage1},
-    status::Phase,
 };
 use reqwest::{Client, ClientBuilder};
 use sha2::{Digest as _, Sha256};
@@ -138,11 +137,11 @@ impl SimulatedNode {
     pub(crate) async fn root(&self, stage1: &Stage1, identity: AgentIdentity) -> anyhow::Result<Booted> {
         let booted = self.arrive(identity)?;
         let (port, version) = (&booted.port, &stage1.root.version);
-        port.report(Phase::Stage1, None, "enrolled").await?;
-        port.report(Phase::Fetching, Some(0), &format!("fetching {version}")).await?;
+        port.report(BootPhase::Stage1, None, "enrolled").await?;
+        port.report(BootPhase::Fetching, Some(0), &format!("fetching {version}")).await?;
         let url = format!("http://{}/blobs/sha256/{}", self.boot_server, stage1.root.digest.hex());
         self.verify(&url, stage1.root.digest).await?;
-        port.report(Phase::Fetching, Some(100), &format!("fetched {version}")).await?;
+        port.report(BootPhase::Fetching, Some(100), &format!("fetched {version}")).await?;
         Ok(booted)
     }
 
@@ -197,7 +196,7 @@ impl Booted {
     /// The server's refusal, or an archive that cannot be read.
     pub(crate) async fn overlaid(&self) -> anyhow::Result<Self> {
         let boot_overlays = files(&self.port.get("/node/v1/overlays/boot").await?)?;
-        self.port.report(Phase::Switching, None, "starting /sbin/init").await?;
+        self.port.report(BootPhase::Switching, None, "starting /sbin/init").await?;
         Ok(Self { identity: self.identity.clone(), boot_overlays, port: self.port.clone() })
     }
 

@@ -5,7 +5,7 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`session`], [`backoff`] | pure: numbering and resending; pauses |
+//! | [`backoff`] | pure: pauses between attempts |
 //! | [`dial`], [`conversation`] | one WebSocket; what is said over one after another |
 //! | [`hardware`] | threads that keep the inventory |
 //! | [`runtime_overlays`] | a task that fetches and applies them |
@@ -29,7 +29,6 @@ pub mod notify;
 pub mod renewal;
 pub mod runs;
 pub mod runtime_overlays;
-pub mod session;
 pub mod streams;
 #[cfg(test)]
 mod test_server;
@@ -42,7 +41,7 @@ use std::{
 };
 
 use anyhow::Context;
-use api::enroll::AgentIdentity;
+use api::{channel::Session, enroll::AgentIdentity};
 use ring::rand::SystemRandom;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -53,7 +52,6 @@ use self::{
     backoff::Backoff,
     conversation::{About, Channel, End, Stop, stopped},
     runs::{images::Mounting, node_containers::NodeContainers},
-    session::Session,
 };
 use crate::{clock, identity, tls};
 

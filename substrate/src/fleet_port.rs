@@ -5,8 +5,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use api::problem::Problem;
+use api::{
+    channel::negotiation::{self, Versions},
+    problem::Problem,
+};
 use bytes::{Bytes, BytesMut};
+use reqwest::header::{HeaderMap, HeaderValue};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Time to reach a server. A machine on the same network answers in milliseconds; one that is down should not hold
@@ -94,13 +98,19 @@ fn problem_text(problem: &Problem) -> String {
     }
 }
 
-/// An HTTP client over this TLS configuration; no proxy, no redirects.
+/// An HTTP client over this TLS configuration; no proxy, no redirects. Its requests name the protocol versions that this
+/// program speaks.
 ///
 /// # Errors
 /// [`FleetPortError::Client`].
 pub fn http_client(tls: rustls::ClientConfig) -> Result<reqwest::Client, FleetPortError> {
+    let mut headers = HeaderMap::new();
+    if let Ok(versions) = HeaderValue::from_str(&Versions::ours().to_string()) {
+        headers.insert(negotiation::HEADER, versions);
+    }
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
+        .default_headers(headers)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)

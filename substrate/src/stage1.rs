@@ -16,7 +16,11 @@ pub mod root_fs;
 use std::{convert::Infallible, fs, io::Read, panic::AssertUnwindSafe, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
-use api::{enroll::Report, ids::Timestamp, stage1::Stage1, status::Phase};
+use api::{
+    enroll::{BootPhase, Report},
+    ids::Timestamp,
+    stage1::Stage1,
+};
 
 use self::{
     cmdline::CommandLine,
@@ -81,7 +85,7 @@ fn start(boot: &mut Boot) -> anyhow::Result<Infallible> {
         let result = boot.go().await;
         if let (Err(error), Some(reporter)) = (&result, &boot.reporter) {
             let message = format!("{}: {error:#}", boot.step);
-            if let Err(reason) = reporter.deliver(Phase::Failed, &message).await {
+            if let Err(reason) = reporter.deliver(BootPhase::Failed, &message).await {
                 boot.console.say(&format!("the server could not be told: {reason}"));
             }
         }
@@ -112,7 +116,7 @@ impl Boot {
         let reporter = Reporter::new(fleet.clone());
         self.reporter = Some(reporter.clone());
         self.console.say("enrolled");
-        self.tell(&reporter, Phase::Stage1, &format!("enrolled from {}", network.address.addr())).await;
+        self.tell(&reporter, BootPhase::Stage1, &format!("enrolled from {}", network.address.addr())).await;
 
         self.fetch(&stage1, &identity, &reporter).await?;
 
@@ -196,7 +200,7 @@ impl Boot {
             let percent = percent_of(received, image.size);
             if throttle.admits(percent, now) {
                 let message = format!("fetching {}", image.version);
-                reporter.progress(Report { phase: Phase::Fetching, percent: Some(percent), message });
+                reporter.progress(Report { phase: BootPhase::Fetching, percent: Some(percent), message });
             }
             if percent == 100 || shown.is_none_or(|at| now.duration_since(at) >= CONSOLE_STEP) {
                 shown = Some(now);
@@ -221,7 +225,7 @@ impl Boot {
         self.step = "looking for the image's init";
         let root = Path::new(root_fs::ROOT);
         let init = handover::find_init(root, command_line.init.as_deref())?;
-        self.tell(reporter, Phase::Switching, &format!("starting {init}")).await;
+        self.tell(reporter, BootPhase::Switching, &format!("starting {init}")).await;
         self.step = "taking the network down";
         if let Err(error) = network.tear_down().await {
             self.console.say(&format!("{}; going on", crate::console::chain(&error)));
@@ -238,7 +242,7 @@ impl Boot {
         result
     }
 
-    async fn tell(&mut self, reporter: &Reporter, phase: Phase, message: &str) {
+    async fn tell(&mut self, reporter: &Reporter, phase: BootPhase, message: &str) {
         if let Err(reason) = reporter.deliver(phase, message).await {
             self.console
                 .say(&format!("the server could not be told that it is {}: {reason}", phase.as_str()));

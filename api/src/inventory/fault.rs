@@ -27,4 +27,7 @@ pub enum FaultLevel {
     /// It does not do its work: what jobs could be granted of it is out of service
     /// ([`GrantableDevice::sick`](crate::device::GrantableDevice::sick)).
     Error,
+    /// A level of a later release, which this one shows and does not count.
+    #[serde(other)]
+    Unknown,
 }

@@ -60,6 +60,9 @@ pub enum NicKind {
     Bond,
     /// A VLAN on another.
     Vlan,
+    /// A kind that only a later release knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A VLAN (IEEE 802.1Q).

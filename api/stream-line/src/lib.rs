@@ -189,6 +189,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
                     self.flow.was_taken(bytes)?;
                     Ok(None)
                 }
+                // What the other side, of a later release, says on top.
+                Ok(Control::Unknown | Control::EndOf { channel: Channel::Unknown }) => Ok(None),
                 Ok(control) => Ok(Some(Event::Control(control))),
                 Err(error) => Err(Malformed(format!("no word of it: {error}")).into()),
             },

@@ -25,6 +25,7 @@ pub(super) fn told(outcome: &Outcome) -> String {
         Outcome::Failed { why, .. } => why.clone(),
         Outcome::Lost { why, .. } => format!("lost: {why}"),
         Outcome::Refused { why } => format!("not begun: {why}"),
+        Outcome::Unknown => "ended in a way that this release doesn't know: its agent is newer".to_owned(),
     }
 }
 
@@ -196,7 +197,7 @@ impl Engine {
 fn disown(output: &mut Output, node: NodeId, report: &RunReport) {
     match &report.state {
         RunState::Ended(_) => output.forget.push((node, None, report.run)),
-        RunState::Preparing {} | RunState::Running { .. } => {
+        RunState::Preparing {} | RunState::Running { .. } | RunState::Unknown => {
             tracing::warn!("node {node} reports run {}, which it was never given", report.run);
             output.say(node, stop_run(report.run, "this server knows of no such run"));
         }
@@ -214,6 +215,8 @@ impl Flow {
         match &report.state {
             // Written with what comes next: a server that is killed before is told it again, by the node's list.
             RunState::Preparing {} => false,
+            // A newer agent reports more than this release knows; what comes next is enough.
+            RunState::Unknown => false,
             RunState::Running { .. } => {
                 if self.run_started(output, report.run, now) {
                     self.keep_run(output, report.run);

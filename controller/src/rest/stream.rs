@@ -194,6 +194,7 @@ fn ended(outcome: &Outcome) -> String {
         | Outcome::Failed { why, .. }
         | Outcome::Lost { why, .. }
         | Outcome::Refused { why } => why.clone(),
+        Outcome::Unknown => "it has ended, in a way that this release doesn't know".to_owned(),
     }
 }
 

@@ -41,7 +41,7 @@ fn named(nic: &Nic) -> String {
 
 fn described(nic: &Nic) -> String {
     let kind = match nic.kind {
-        NicKind::Ethernet => None,
+        NicKind::Ethernet | NicKind::Unknown => None,
         NicKind::Infiniband => Some("IP over InfiniBand".to_owned()),
         NicKind::Bond => Some("bond".to_owned()),
         NicKind::Vlan => nic.vlan.as_ref().map(|vlan| format!("VLAN {} on {}", vlan.id, vlan.parent)),

@@ -1,9 +1,12 @@
-//! One connected agent: its WebSocket, from hello to the end. Protocol: [`api::channel`]; numbers: `session.rs`.
+//! One connected agent: its WebSocket, from hello to the end. Protocol: [`api::channel`]; numbers:
+//! [`api::channel::session`]; what outlives the connection: `link.rs`.
 
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    channel::{Frame, FromAgent, FromServer, MAX_MESSAGE_BYTES, PROTOCOL},
+    channel::{
+        Agreement, Frame, FromAgent, FromServer, MAX_KIND_CHARS, MAX_MESSAGE_BYTES, Offer, kind_of_message,
+    },
     overlay::Generation,
     status::Severity,
 };
@@ -22,11 +25,11 @@ use tokio::{
 
 use super::{NodeIdentity, Port};
 use crate::{
-    FleetError, clock,
+    Fleet, FleetError, clock,
     connection::{Connection, MAX_OUTGOING, Outgoing},
     lifecycle::{AgentInstance, Event, Presence},
+    registry::Change,
     runs::RunMessage,
-    session::Session,
 };
 
 /// Time for the agent's hello.
@@ -95,6 +98,7 @@ impl From<FleetError> for End {
 #[derive(Debug)]
 struct Hello {
     ack: u64,
+    agreement: Agreement,
     agent: AgentInstance,
     version: String,
     image: String,
@@ -111,12 +115,14 @@ struct Channel {
     /// Silence ends the connection.
     deadline: Instant,
     patience: Duration,
+    /// An unknown message of this connection is in the node's history already.
+    unknown_recorded: bool,
     _turn: OwnedMutexGuard<()>,
 }
 
 async fn run(port: Arc<Port>, node: NodeIdentity, mut socket: WebSocket) {
     let name = node.name.clone();
-    let end = match hello(&mut socket).await {
+    let end = match hello(&port.fleet, &node, &mut socket).await {
         Ok(hello) => match attach(port.clone(), node.clone(), socket, hello).await {
             Ok((mut channel, greeting)) => {
                 let end = channel.converse(greeting).await;
@@ -146,7 +152,7 @@ async fn run(port: Arc<Port>, node: NodeIdentity, mut socket: WebSocket) {
     }
 }
 
-async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
+async fn hello(fleet: &Fleet, node: &NodeIdentity, socket: &mut WebSocket) -> Result<Hello, End> {
     let Ok(message) = timeout(HELLO_TIMEOUT, socket.recv()).await else {
         return Err(End::protocol("no hello came"));
     };
@@ -159,22 +165,29 @@ async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
     let Frame {
         seq: 0,
         ack,
-        message: Some(FromAgent::Hello { protocol, agent_version, boot_id, instance, image, overlays }),
+        message: Some(FromAgent::Hello { offer, agent_version, boot_id, instance, image, overlays }),
     } = frame
     else {
         return Err(End::protocol("the first frame must be a hello with number 0"));
     };
-    if protocol != PROTOCOL {
-        return Err(End::protocol(format!(
-            "the agent speaks protocol {protocol}, this server {PROTOCOL}; boot the node again to get this server's agent"
-        )));
-    }
-    Ok(Hello { ack, agent: AgentInstance { boot_id, instance }, version: agent_version, image, overlays })
+    let agreement = match Offer::ours().agree(&offer) {
+        Ok(agreement) => agreement,
+        Err(error) => {
+            let why = format!("agent {agent_version} and this server have {error}");
+            let mend = "boot the node from an image of this server, or upgrade the server";
+            // Without it an admin would see a node that is missing, and not why.
+            let message = format!("{why}; {mend}");
+            let ((), ticket) = fleet.change(node.id, |change| change.record(Severity::Warning, &message))?;
+            fleet.durable(ticket).await?;
+            return Err(End::protocol(why));
+        }
+    };
+    let agent = AgentInstance { boot_id, instance };
+    Ok(Hello { ack, agreement, agent, version: agent_version, image, overlays })
 }
 
 fn parse(text: &str) -> Result<Frame<FromAgent>, End> {
-    serde_json::from_str(text)
-        .map_err(|error| End::protocol(format!("not a frame of protocol {PROTOCOL}: {error}")))
+    serde_json::from_str(text).map_err(|error| End::protocol(format!("not a frame of the protocol: {error}")))
 }
 
 /// Takes the node's one place: an older connection is told to end, and this one waits until it has.
@@ -184,14 +197,12 @@ async fn attach(
     socket: WebSocket,
     hello: Hello,
 ) -> Result<(Channel, Vec<Frame<FromServer>>), (WebSocket, End)> {
-    let turn = port.fleet.change(node.id, |change| {
-        if let Some(older) = &change.entry.connection {
-            older.close("replaced by a newer connection of this node".to_owned());
-        }
-        change.entry.turn.clone()
+    let turn = port.fleet.link(node.id, |link| {
+        link.close("replaced by a newer connection of this node");
+        link.turn.clone()
     });
     let turn = match turn {
-        Ok((turn, _)) => turn,
+        Ok(turn) => turn,
         Err(error) => return Err((socket, error.into())),
     };
     let Ok(turn) = timeout(TURN_TIMEOUT, turn.lock_owned()).await else {
@@ -211,20 +222,18 @@ async fn attach(
     };
     let heartbeat_seconds = port.fleet.config().heartbeat_seconds;
     let changed = port.fleet.change(node.id, |change| {
-        let entry = &mut *change.entry;
-        let resumed = entry.life.agent.as_ref() == Some(&hello.agent)
-            && entry.life.presence != Presence::None
-            && entry.session.acknowledge(hello.ack).is_ok()
-            && entry.session.is_begun();
-        if !resumed {
-            entry.session = Session::default();
-        }
-        entry.session.begin();
-        let welcome =
-            FromServer::Welcome { protocol: PROTOCOL, server_time: clock::now(), heartbeat_seconds, resumed };
-        let mut greeting = vec![Frame { seq: 0, ack: entry.session.received(), message: Some(welcome) }];
-        greeting.extend(entry.session.unacknowledged().cloned());
-        entry.connection = Some(connection);
+        let life = &change.entry.life;
+        let same_agent = life.agent.as_ref() == Some(&hello.agent) && life.presence != Presence::None;
+        let link = &mut change.entry.link;
+        let resumed = link.connect(connection, &hello.agreement, same_agent, hello.ack);
+        let welcome = FromServer::Welcome {
+            agreement: hello.agreement.clone(),
+            server_time: clock::now(),
+            heartbeat_seconds,
+            resumed,
+        };
+        let mut greeting = vec![Frame { seq: 0, ack: link.received(), message: Some(welcome) }];
+        greeting.extend(link.unacknowledged());
         change.live(Event::Connected {
             agent: hello.agent.clone(),
             version: hello.version.clone(),
@@ -232,16 +241,28 @@ async fn attach(
             address: node.address,
         });
         if resumed && !change.entry.life.inventory_known {
-            change.entry.say(FromServer::SendInventory {});
+            // A connection that takes nothing is being closed: the agent sends it with the next one.
+            let _ = change.entry.link.send(FromServer::SendInventory {});
         }
-        change.entry.push_overlays();
+        change.entry.link.push_overlays();
         greeting
     });
     match changed {
         Ok((greeting, _)) => {
             let patience = Duration::from_secs(port.fleet.config().grace_seconds().into());
             let deadline = tokio_now() + patience;
-            Ok((Channel { port, node, socket, outgoing, closing, deadline, patience, _turn: turn }, greeting))
+            let channel = Channel {
+                port,
+                node,
+                socket,
+                outgoing,
+                closing,
+                deadline,
+                patience,
+                unknown_recorded: false,
+                _turn: turn,
+            };
+            Ok((channel, greeting))
         }
         Err(error) => Err((socket, error.into())),
     }
@@ -284,7 +305,7 @@ impl Channel {
     }
 
     async fn send(&mut self, mut frame: Frame<FromServer>) -> Result<(), End> {
-        frame.ack = self.port.fleet.change(self.node.id, |change| change.entry.session.received())?.0;
+        frame.ack = self.port.fleet.read(self.node.id, |entry| entry.link.received())?;
         let text = serde_json::to_string(&frame).map_err(|error| End::protocol(error.to_string()))?;
         self.transmit(Message::Text(text.into())).await
     }
@@ -311,28 +332,30 @@ impl Channel {
         };
         self.deadline = tokio_now() + self.patience;
         match message {
-            Message::Text(text) => self.frame(parse(&text)?).await,
+            Message::Text(text) => {
+                let frame = parse(&text)?;
+                let is_unknown = frame.message == Some(FromAgent::Unknown);
+                let kind = is_unknown.then(|| kind_of_message(&text)).unwrap_or_default();
+                self.frame(frame, &kind).await
+            }
             Message::Binary(_) => Err(End::protocol("binary messages are not part of the protocol")),
             Message::Close(_) => Err(End::broken("the agent closed it")),
             Message::Ping(_) | Message::Pong(_) => {
-                self.port.fleet.change(self.node.id, |change| change.seen())?;
+                self.port.fleet.received(self.node.id, |_| ())?;
                 Ok(())
             }
         }
     }
 
-    /// Takes one frame. It is acknowledged only when what it says is on disk.
-    async fn frame(&mut self, frame: Frame<FromAgent>) -> Result<(), End> {
+    /// Takes one frame. It is acknowledged only when what it says is on disk. `kind`: type of a message that is unknown.
+    async fn frame(&mut self, frame: Frame<FromAgent>, kind: &str) -> Result<(), End> {
         let (speaks, fleet) = (frame.message.is_some(), self.port.fleet.clone());
-        let received = fleet.change(self.node.id, |change| {
-            change.seen();
-            change.entry.session.receive(frame)
-        })?;
-        let message = received.0.map_err(|error| End::protocol(error.to_string()))?;
+        let received = fleet.received(self.node.id, |link| link.receive(frame))?;
+        let message = received.map_err(|error| End::protocol(error.to_string()))?;
         let going = matches!(message, Some(FromAgent::GoingDown { .. }));
         if let Some(message) = message {
-            self.message(message).await?;
-            fleet.change(self.node.id, |change| change.entry.session.done())?;
+            self.message(message, kind).await?;
+            fleet.link(self.node.id, |link| link.done())?;
         }
         if speaks {
             self.send(Frame { seq: 0, ack: 0, message: None }).await?;
@@ -343,7 +366,7 @@ impl Channel {
         Ok(())
     }
 
-    async fn message(&mut self, message: FromAgent) -> Result<(), End> {
+    async fn message(&mut self, message: FromAgent, kind: &str) -> Result<(), End> {
         let fleet = self.port.fleet.clone();
         match message {
             FromAgent::Hello { .. } => return Err(End::protocol("a second hello")),
@@ -377,7 +400,34 @@ impl Channel {
                 fleet.durable(ticket).await?;
             }
             FromAgent::Usage { runs } => fleet.usage_told(self.node.id, runs),
+            FromAgent::Unsupported { command } => {
+                fleet.inner.protocol.unsupported_commands.inc();
+                let command: String = command.chars().take(MAX_KIND_CHARS).collect();
+                self.record_unknown(format!(
+                    "its agent doesn't know the command `{command}`: upgrade it with `bedplate node upgrade`"
+                ))
+                .await?;
+            }
+            FromAgent::Unknown => {
+                fleet.inner.protocol.unknown_reports.inc();
+                self.record_unknown(format!(
+                    "sent a `{kind}`, which this server doesn't know and ignores: the agent is newer"
+                ))
+                .await?;
+            }
             FromAgent::GoingDown { reboot } => fleet.live(self.node.id, Event::GoingDown { reboot }).await?,
+        }
+        Ok(())
+    }
+
+    /// Writes into the node's history what the other side of another release did not know, once in a connection:
+    /// it may come with each heartbeat.
+    async fn record_unknown(&mut self, message: String) -> Result<(), End> {
+        if !std::mem::replace(&mut self.unknown_recorded, true) {
+            let fleet = &self.port.fleet;
+            let record = |change: &mut Change<'_>| change.record(Severity::Warning, &message);
+            let ((), ticket) = fleet.change(self.node.id, record)?;
+            fleet.durable(ticket).await?;
         }
         Ok(())
     }
@@ -391,24 +441,17 @@ impl Channel {
     ) -> Result<crate::registry::Ticket, FleetError> {
         let now = clock::now();
         let digest: String = generation.digest.hex().chars().take(12).collect();
-        let changed = self.port.fleet.change(self.node.id, |change| {
-            if let Some(connection) = &mut change.entry.connection {
-                match error {
-                    None => connection.applied = Some(generation),
-                    Some(_) => connection.tell_again = Some(now.plus_seconds(TELL_AGAIN_SECONDS)),
-                }
+        let changed = self.port.fleet.change(self.node.id, |change| match error {
+            None => {
+                change.entry.link.overlays_applied(generation);
+                let message =
+                    format!("applied runtime overlays {digest}: {written} files written, {removed} removed");
+                change.record(Severity::Info, &message);
             }
-            match error {
-                None => {
-                    let message = format!(
-                        "applied runtime overlays {digest}: {written} files written, {removed} removed"
-                    );
-                    change.record(Severity::Info, &message);
-                }
-                Some(error) => {
-                    let message = format!("could not apply runtime overlays {digest}: {error}");
-                    change.record(Severity::Warning, &message);
-                }
+            Some(error) => {
+                change.entry.link.retry_overlays(now.plus_seconds(TELL_AGAIN_SECONDS));
+                let message = format!("could not apply runtime overlays {digest}: {error}");
+                change.record(Severity::Warning, &message);
             }
         });
         changed.map(|((), ticket)| ticket)
@@ -418,7 +461,7 @@ impl Channel {
     fn detach(self, end: &End) -> WebSocket {
         // A node that was deleted has no place.
         let _ = self.port.fleet.change(self.node.id, |change| {
-            change.entry.connection = None;
+            change.entry.link.disconnect();
             change.live(Event::Disconnected { why: end.why.clone() });
         });
         self.socket

@@ -9,7 +9,7 @@ use access::Refusal;
 use api::{
     enroll::{Enroll, Enrolled, Renew, Report},
     ids::NodeId,
-    status::{Phase, Severity},
+    status::Severity,
 };
 use axum::{
     Extension, Json,
@@ -78,14 +78,12 @@ pub(super) async fn report(
     Json(report): Json<Report>,
 ) -> Result<StatusCode, Refusal> {
     const TITLE: &str = "cannot take the report";
-    if !matches!(report.phase, Phase::Stage1 | Phase::Fetching | Phase::Switching | Phase::Failed) {
-        let detail = format!(
-            "a booting node cannot be {}; report stage1, fetching, switching or failed",
-            report.phase.as_str()
-        );
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, TITLE, detail));
-    }
-    let event = Event::Reported { phase: report.phase, percent: report.percent, message: report.message };
+    let Some(phase) = report.phase.into() else {
+        port.fleet.inner.protocol.unknown_reports.inc();
+        tracing::warn!(node = %node.name, "reported a phase that this server doesn't know: {}", report.message);
+        return Ok(StatusCode::NO_CONTENT);
+    };
+    let event = Event::Reported { phase, percent: report.percent, message: report.message };
     port.fleet.live(node.id, event).await.map_err(|error| unavailable(TITLE, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }

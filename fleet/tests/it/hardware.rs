@@ -1,80 +1,11 @@
 //! What an agent tells of its hardware over the real channel, and what is kept of it.
 
-use std::sync::Arc;
-
 use api::{
-    channel::{Frame, FromAgent, FromServer, MAX_TOPOLOGY_BYTES, PROTOCOL},
+    channel::{FromAgent, MAX_TOPOLOGY_BYTES},
     inventory::{Disk, Fault, FaultLevel, Inventory},
 };
-use futures_util::{SinkExt as _, StreamExt as _};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
-use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, client::TlsStream};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Message, client::IntoClientRequest as _},
-};
 
-use crate::{NODE, Port, enrolled};
-
-/// An agent on the channel.
-struct Agent {
-    socket: WebSocketStream<TlsStream<TcpStream>>,
-    sent: u64,
-}
-
-impl Agent {
-    async fn connect(port: &Port, identity: &str) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(port.fleet.ca_pem().as_bytes()).unwrap()).unwrap();
-        let chain = vec![CertificateDer::from_pem_slice(identity.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(identity.as_bytes()).unwrap();
-        let config = rustls::ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .unwrap();
-        let address = port.url.trim_start_matches("https://").to_owned();
-        let stream = TcpStream::connect(&address).await.unwrap();
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-        let request = format!("wss://{address}/node/v1/channel").into_client_request().unwrap();
-        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-        let mut agent = Self { socket, sent: 0 };
-        let hello = FromAgent::Hello {
-            protocol: PROTOCOL,
-            agent_version: "1".to_owned(),
-            boot_id: "boot".to_owned(),
-            instance: "one".to_owned(),
-            image: "debian@1".to_owned(),
-            overlays: None,
-        };
-        agent.send(0, hello).await;
-        agent
-    }
-
-    async fn send(&mut self, seq: u64, message: FromAgent) {
-        let frame = Frame { seq, ack: 0, message: Some(message) };
-        let text = serde_json::to_string(&frame).unwrap();
-        self.socket.send(Message::Text(text.into())).await.unwrap();
-    }
-
-    /// Says something and waits until the server has it on disk.
-    async fn say(&mut self, message: FromAgent) {
-        self.sent += 1;
-        self.send(self.sent, message).await;
-        loop {
-            let Some(Ok(Message::Text(text))) = self.socket.next().await else { continue };
-            let frame: Frame<FromServer> = serde_json::from_str(&text).unwrap();
-            if frame.ack == self.sent {
-                return;
-            }
-        }
-    }
-
-    async fn tell(&mut self, inventory: &Inventory) {
-        self.say(FromAgent::Inventory { inventory: Box::new(inventory.clone()) }).await;
-    }
-}
+use crate::{NODE, Port, agent::Agent, enrolled};
 
 /// The history without its times, the oldest first, from the first inventory on.
 async fn history(port: &Port) -> String {

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agent;
 mod hardware;
+mod releases;
 
 use std::{
     error::Error as _,
@@ -10,7 +12,7 @@ use std::{
 };
 
 use api::{
-    enroll::{Enroll, Enrolled, Report},
+    enroll::{BootPhase, Enroll, Enrolled, Report},
     ids::NodeId,
     status::{Phase, Severity},
 };
@@ -73,7 +75,7 @@ impl Port {
 
     /// Reports with this certificate: the status, or the error of TLS.
     async fn report(&self, identity: Option<String>) -> Result<(u16, String), String> {
-        let report = Report { phase: Phase::Stage1, percent: None, message: "here".to_owned() };
+        let report = Report { phase: BootPhase::Stage1, percent: None, message: "here".to_owned() };
         let url = format!("{}/node/v1/report", self.url);
         match self.client(identity).post(url).json(&report).send().await {
             Ok(answer) => Ok((answer.status().as_u16(), answer.text().await.unwrap())),

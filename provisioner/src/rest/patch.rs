@@ -18,7 +18,7 @@ pub(super) fn apply(
     }
     let mut value = to_json(spec);
     merge(&mut value, patch);
-    serde_json::from_value(value).map_err(|error| wrong(error.to_string()))
+    api::strict::from_value(value).map_err(|error| wrong(error.to_string()))
 }
 
 fn merge(target: &mut Value, patch: &Value) {

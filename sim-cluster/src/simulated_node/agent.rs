@@ -25,7 +25,6 @@ use substrate::{
         backoff::Backoff,
         conversation::{About, Channel, End},
         runs::MAX_REQUESTS,
-        session::Session,
         streams::{MAX_OPENINGS, Opening},
         upgrade::Wanted,
     },

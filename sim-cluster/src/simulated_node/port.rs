@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use api::{channel::MAX_MESSAGE_BYTES, enroll::Report, status::Phase};
+use api::{
+    channel::MAX_MESSAGE_BYTES,
+    enroll::{BootPhase, Report},
+};
 use reqwest::Client;
 use rustls::pki_types::ServerName;
 use serde::{Serialize, de::DeserializeOwned};
@@ -88,7 +91,7 @@ impl FleetPort {
 
     pub(super) async fn report(
         &self,
-        phase: Phase,
+        phase: BootPhase,
         percent: Option<u8>,
         message: &str,
     ) -> anyhow::Result<()> {

@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    channel::{Frame, FromAgent, FromServer, PROTOCOL},
+    channel::{
+        Capabilities, Frame, FromAgent, FromServer, NoCommonProtocol, Offer, SendError, Session,
+        SessionError, kind_of_message,
+    },
     inventory::Inventory,
     overlay::Generation,
     run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport},
@@ -24,7 +27,6 @@ use tokio_tungstenite::{
 
 use super::{
     runs::{Listed, Order, Request},
-    session::{Session, SessionError},
     streams::Opening,
     upgrade::Wanted,
 };
@@ -56,10 +58,16 @@ pub enum ChannelError {
     /// The server broke the rules of the session.
     #[error("the session is broken")]
     Session(#[from] SessionError),
+    /// The server acknowledges nothing.
+    #[error("the server is too slow")]
+    Send(#[from] SendError),
+    /// The server is of a release that this agent cannot speak with.
+    #[error("cannot speak with this server; boot the node from an image of this server")]
+    NoCommonProtocol(#[from] NoCommonProtocol),
     /// A message is not what it should be.
     #[error("cannot read a message of the server")]
     Message(#[source] serde_json::Error),
-    /// The server speaks another protocol, or says what cannot be said here.
+    /// The server sends what must not come here.
     #[error("the server breaks the protocol: {0}")]
     Protocol(String),
     /// The task that keeps the runs has ended: a defect of the agent. The server must not believe that it obeyed.
@@ -146,8 +154,8 @@ impl Channel {
         loop {
             let (beat, silence) = (line.next_heartbeat(), line.silence());
             tokio::select! {
-                frame = line.receive() => {
-                    if let Some(end) = self.heard(&mut line, frame?).await? {
+                received = line.receive() => {
+                    if let Some(end) = self.heard(&mut line, received?).await? {
                         return Ok(end);
                     }
                 }
@@ -184,7 +192,7 @@ impl Channel {
         line: &mut Line<T>,
     ) -> Result<(), ChannelError> {
         let hello = FromAgent::Hello {
-            protocol: PROTOCOL,
+            offer: Offer::ours(),
             agent_version: self.about.agent_version.clone(),
             boot_id: self.about.boot_id.clone(),
             instance: self.about.instance.clone(),
@@ -192,49 +200,52 @@ impl Channel {
             overlays: *self.applied.borrow(),
         };
         line.send(&Frame { seq: 0, ack: self.session.received(), message: Some(hello) }).await?;
-        let frame = timeout(WELCOME_DEADLINE, line.receive())
+        let Received { frame, .. } = timeout(WELCOME_DEADLINE, line.receive())
             .await
             .map_err(|_| ChannelError::Silent(WELCOME_DEADLINE.as_secs()))??;
-        let Some(FromServer::Welcome { protocol, heartbeat_seconds, resumed, .. }) = frame.message else {
+        let Some(FromServer::Welcome { agreement, heartbeat_seconds, resumed, .. }) = frame.message else {
             return Err(ChannelError::Protocol("its first message is no welcome".to_owned()));
         };
-        if protocol != PROTOCOL {
-            return Err(ChannelError::Protocol(format!(
-                "it speaks version {protocol}, this agent {PROTOCOL}"
-            )));
-        }
+        agreement.check()?;
         line.heartbeat = Duration::from_secs(
             heartbeat_seconds.clamp(*HEARTBEAT_SECONDS.start(), *HEARTBEAT_SECONDS.end()).into(),
         );
         if resumed {
-            self.session.acknowledged(frame.ack)?;
+            self.session.acknowledge(frame.ack)?;
+            self.session.agree(agreement.capabilities);
         } else {
-            // The inventory is sent anew below; a heartbeat of the past says nothing.
-            // Runs are all told anew: what was to be said of one might be behind the list.
-            let survives = |message: &FromAgent| {
-                use FromAgent::{Heartbeat, Inventory, Refusing, Run, Runs, Topology, Usage};
-                let told_anew = matches!(
-                    message,
-                    Inventory { .. } | Topology { .. } | Run { .. } | Runs { .. } | Refusing { .. }
-                );
-                !told_anew && !matches!(message, Heartbeat { .. } | Usage { .. })
-            };
-            self.session.restart(survives);
-            self.inventory.mark_changed();
-            self.topology_xml.mark_changed();
-            // What comes behind the list is news, whatever it is.
-            while let Ok(message) = self.outbox.try_recv() {
-                if survives(&message) {
-                    self.session.send(message)?;
-                }
-            }
-            let runs = self.ask_runs(Request::List).await?;
-            for message in list_of(runs) {
-                self.session.send(message)?;
-            }
+            self.begin_session(agreement.capabilities).await?;
         }
         for frame in self.session.unacknowledged() {
             line.send(&frame).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a session with a server that does not know the last one. What both sides know comes from the welcome.
+    async fn begin_session(&mut self, agreed: Capabilities) -> Result<(), ChannelError> {
+        // The inventory is sent anew below; a heartbeat of the past says nothing.
+        // Runs are all told anew: what was to be said of one might be behind the list.
+        let survives = |message: &FromAgent| {
+            use FromAgent::{Heartbeat, Inventory, Refusing, Run, Runs, Topology, Usage};
+            let told_anew = matches!(
+                message,
+                Inventory { .. } | Topology { .. } | Run { .. } | Runs { .. } | Refusing { .. }
+            );
+            !told_anew && !matches!(message, Heartbeat { .. } | Usage { .. })
+        };
+        self.session.restart(agreed, survives);
+        self.inventory.mark_changed();
+        self.topology_xml.mark_changed();
+        // What comes behind the list is news, whatever it is.
+        while let Ok(message) = self.outbox.try_recv() {
+            if survives(&message) {
+                self.session.send(message)?;
+            }
+        }
+        let runs = self.ask_runs(Request::List).await?;
+        for message in list_of(runs) {
+            self.session.send(message)?;
         }
         Ok(())
     }
@@ -253,12 +264,15 @@ impl Channel {
     async fn heard<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         line: &mut Line<T>,
-        frame: Frame<FromServer>,
+        Received { frame, unknown }: Received,
     ) -> Result<Option<End>, ChannelError> {
         let speaks = frame.message.is_some();
         let message = self.session.receive(frame)?;
         if let Some(order) = message.as_ref().and_then(order_of) {
             self.ask_runs(|done| Request::Order(order, done)).await?;
+        }
+        if message.is_some() {
+            self.session.done();
         }
         if speaks {
             line.send(&self.session.acknowledgement()).await?;
@@ -294,11 +308,26 @@ impl Channel {
                 | FromServer::ForgetRuns { .. }
                 | FromServer::RemoveVolumes { .. },
             ) => {}
+            Some(FromServer::Unknown) => self.answer_unknown(line, unknown).await?,
             Some(FromServer::Welcome { .. }) => {
                 return Err(ChannelError::Protocol("it welcomes twice".to_owned()));
             }
         }
         Ok(None)
+    }
+
+    /// Answers a command that this agent does not know, if the server understands the answer.
+    async fn answer_unknown<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        line: &mut Line<T>,
+        command: String,
+    ) -> Result<(), ChannelError> {
+        tracing::warn!("the server sent `{command}`, which this agent doesn't know: it did nothing");
+        match self.session.send(FromAgent::Unsupported { command }) {
+            Ok(frame) => line.send(&frame).await,
+            Err(SendError::NotOffered(_)) => Ok(()),
+            Err(error @ SendError::Full) => Err(error.into()),
+        }
     }
 
     /// The channel waits for nobody: of a stream that finds no room the user is told that this node did not dial.
@@ -329,9 +358,10 @@ impl Channel {
             if let Some(message) = message {
                 self.say(line, message).await?;
             }
-            while !self.session.is_settled() {
-                let frame = line.receive().await?;
-                self.session.receive(frame)?;
+            while !self.session.is_acknowledged() {
+                // What the server wants now it will say again: the next connection resumes before it.
+                let Received { frame, .. } = line.receive().await?;
+                self.session.acknowledge(frame.ack)?;
             }
             line.socket.close(None).await.map_err(broken)
         };
@@ -351,7 +381,7 @@ impl Channel {
     /// `true` if carrying on with this session can only fail again.
     #[must_use]
     pub fn needs_new_session(error: &ChannelError) -> bool {
-        matches!(error, ChannelError::Session(SessionError::Stranger { .. } | SessionError::Unnumbered))
+        matches!(error, ChannelError::Session(SessionError::OtherSession { .. } | SessionError::Unnumbered))
     }
 }
 
@@ -396,6 +426,13 @@ fn list_of(Listed { reports, paused, mut volumes }: Listed) -> Vec<FromAgent> {
         .collect()
 }
 
+/// A frame of the server, and the type of its message where it is unknown.
+#[derive(Debug)]
+struct Received {
+    frame: Frame<FromServer>,
+    unknown: String,
+}
+
 /// One WebSocket and when something last went over it.
 struct Line<T> {
     socket: WebSocketStream<T>,
@@ -438,13 +475,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
     }
 
     /// The next frame; pings and pongs count as a sign of life. Cancel-safe.
-    async fn receive(&mut self) -> Result<Frame<FromServer>, ChannelError> {
+    async fn receive(&mut self) -> Result<Received, ChannelError> {
         loop {
             let message = self.socket.next().await.ok_or_else(|| ChannelError::Closed(String::new()))?;
             let message = message.map_err(broken)?;
             self.heard = Instant::now();
             match message {
-                Message::Text(text) => return serde_json::from_str(&text).map_err(ChannelError::Message),
+                Message::Text(text) => {
+                    let frame: Frame<FromServer> =
+                        serde_json::from_str(&text).map_err(ChannelError::Message)?;
+                    let is_unknown = frame.message == Some(FromServer::Unknown);
+                    let unknown = is_unknown.then(|| kind_of_message(&text)).unwrap_or_default();
+                    return Ok(Received { frame, unknown });
+                }
                 Message::Close(close) => {
                     let why = close.filter(|close| !close.reason.is_empty());
                     return Err(ChannelError::Closed(

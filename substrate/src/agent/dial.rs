@@ -2,13 +2,22 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use api::{channel::MAX_MESSAGE_BYTES, problem::Problem};
+use api::{
+    channel::{
+        MAX_MESSAGE_BYTES,
+        negotiation::{self, Versions},
+    },
+    problem::Problem,
+};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{self, protocol::WebSocketConfig},
+    tungstenite::{
+        self, client::IntoClientRequest, handshake::client::Request, http::HeaderValue,
+        protocol::WebSocketConfig,
+    },
 };
 
 /// Time from the first packet to the open WebSocket. A server that shakes 10,000 hands at once may need seconds.
@@ -74,8 +83,8 @@ async fn open(
     let name = ServerName::IpAddress(server.ip().into());
     let stream =
         TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| DialError::Tls(server, error))?;
-    let url = format!("wss://{server}{route}");
-    match client_async_with_config(url, stream, Some(limits)).await {
+    let request = request(server, route).map_err(|error| DialError::Upgrade(server, Box::new(error)))?;
+    match client_async_with_config(request, stream, Some(limits)).await {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(response)) => {
             let problem = response.body().as_deref().and_then(|body| serde_json::from_slice(body).ok());
@@ -87,6 +96,14 @@ async fn open(
         }
         Err(error) => Err(DialError::Upgrade(server, Box::new(error))),
     }
+}
+
+/// The request for the WebSocket, which names the protocol versions that this program speaks.
+fn request(server: SocketAddr, route: &str) -> Result<Request, tungstenite::Error> {
+    let mut request = format!("wss://{server}{route}").into_client_request()?;
+    let versions = HeaderValue::from_str(&Versions::ours().to_string())?;
+    request.headers_mut().insert(negotiation::HEADER, versions);
+    Ok(request)
 }
 
 /// Limits of what a server can make this node hold.

@@ -389,7 +389,7 @@ impl<C: Containers> Keeper<C> {
         let (stop, stopped) = watch::channel(folder.stop_order());
         let end = match folder.state() {
             RunState::Ended(end) => Some(end),
-            RunState::Preparing {} | RunState::Running { .. } => None,
+            RunState::Preparing {} | RunState::Running { .. } | RunState::Unknown => None,
         };
         let (log_bytes, complete_at) = watch::channel(end.as_ref().map(|end| end.log_bytes));
         let log = log::send(self.node.servers.clone(), run, folder.log(), complete_at);

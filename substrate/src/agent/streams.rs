@@ -115,6 +115,11 @@ impl Streams {
         let Some(folder) = RunFolder::existing(&self.runs, run) else {
             return Some(failed("the job is not on its node any more"));
         };
+        if request == StreamRequest::Unknown {
+            return Some(failed(
+                "this node's agent doesn't know this: upgrade it with `bedplate node upgrade`",
+            ));
+        }
         if let StreamRequest::Attach { all } = request {
             return spool::follow(line, &folder, &self.changes, all).await;
         }

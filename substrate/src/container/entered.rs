@@ -133,7 +133,7 @@ impl Entered<'_> {
                 let reader = BufReader::with_capacity(PIPE_BYTES, File::from(reader));
                 self.copied(unpack(reader, &place)?)
             }
-            StreamRequest::Attach { .. } => Err(EnteredError::Nothing),
+            StreamRequest::Attach { .. } | StreamRequest::Unknown => Err(EnteredError::Nothing),
         }
     }
 

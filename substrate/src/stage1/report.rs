@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use api::{enroll::Report, status::Phase};
+use api::enroll::{BootPhase, Report};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::fleet_port::{FleetPort, FleetPortError};
@@ -59,7 +59,7 @@ impl Reporter {
     ///
     /// # Errors
     /// The reason, for the console.
-    pub async fn deliver(&self, phase: Phase, message: &str) -> Result<(), String> {
+    pub async fn deliver(&self, phase: BootPhase, message: &str) -> Result<(), String> {
         let report = Report { phase, percent: None, message: message.to_owned() };
         let (done, answer) = oneshot::channel();
         let delivery = async {

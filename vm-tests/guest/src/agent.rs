@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use api::{
-    channel::{Frame, FromAgent, FromServer, PROTOCOL},
+    channel::{Agreement, Capabilities, Frame, FromAgent, FromServer, MAX_PROTOCOL},
     enroll::AgentIdentity,
     ids::{Digest, Timestamp},
     run::{JobSpec, RunId, RunSpec, RunState, RunUser, Work, WorkflowId},
@@ -108,7 +108,7 @@ async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor) -> anyhow::Resul
     let hello = receive(&mut socket).await?;
     ensure!(matches!(hello, Some(FromAgent::Hello { .. })), "the agent begins with {hello:?}");
     let welcome = FromServer::Welcome {
-        protocol: PROTOCOL,
+        agreement: Agreement { protocol: MAX_PROTOCOL, capabilities: Capabilities::all() },
         server_time: Timestamp(0),
         heartbeat_seconds: 60,
         resumed: false,

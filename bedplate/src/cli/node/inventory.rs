@@ -88,6 +88,7 @@ fn faults(look: Look, faults: &[Fault]) -> String {
         let (word, color) = match fault.level {
             FaultLevel::Error => ("error", Color::Red),
             FaultLevel::Warning => ("warning", Color::Yellow),
+            FaultLevel::Unknown => ("unknown", Color::Yellow),
         };
         vec![
             look.colored(word.to_owned(), color),

@@ -138,6 +138,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
         Outcome::Failed { why, .. } => format!("failed: {why}"),
         Outcome::Lost { why, .. } => format!("lost: {why}"),
         Outcome::Refused { why } => format!("not begun: {why}"),
+        Outcome::Unknown => "ended in a way that this release doesn't know".to_owned(),
     }
 }
 

@@ -165,7 +165,7 @@ pub(super) fn status_of(outcome: &Outcome) -> u8 {
         Outcome::OutOfMemory { .. } => of_signal(9),
         Outcome::TimedOut { .. } => 124,
         Outcome::Stopped { .. } => of_signal(15),
-        Outcome::Failed { .. } | Outcome::Lost { .. } | Outcome::Refused { .. } => 1,
+        Outcome::Failed { .. } | Outcome::Lost { .. } | Outcome::Refused { .. } | Outcome::Unknown => 1,
     }
 }
 
@@ -182,6 +182,7 @@ pub(super) fn reason_of(outcome: &Outcome) -> Option<String> {
         Outcome::Failed { why, .. } | Outcome::Lost { why, .. } | Outcome::Refused { why } => {
             Some(why.clone())
         }
+        Outcome::Unknown => Some("ended in a way that this release doesn't know".to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The agent's side against a server that is played by the test, over plain streams, with the clock of the test.
 
 use api::{
+    channel::{Agreement, MAX_PROTOCOL},
     ids::Timestamp,
     inventory::PciDevice,
     run::{RunId, RunState, WorkflowId},
@@ -153,7 +154,12 @@ impl Server {
 }
 
 fn welcome(resumed: bool) -> FromServer {
-    FromServer::Welcome { protocol: PROTOCOL, server_time: Timestamp(0), heartbeat_seconds: 10, resumed }
+    welcome_with(MAX_PROTOCOL, Capabilities::all(), resumed)
+}
+
+fn welcome_with(protocol: u32, capabilities: Capabilities, resumed: bool) -> FromServer {
+    let agreement = Agreement { protocol, capabilities };
+    FromServer::Welcome { agreement, server_time: Timestamp(0), heartbeat_seconds: 10, resumed }
 }
 
 fn machine(name: &str) -> Arc<Inventory> {
@@ -202,7 +208,7 @@ fn generation(byte: u8) -> Generation {
 async fn a_hello_then_the_inventory_then_heartbeats() {
     let mut rig = Rig::new();
     let (mut server, hello) = rig.connect().await;
-    expect_test::expect![[r#"{"seq":0,"ack":0,"message":{"type":"hello","protocol":1,"agent-version":"1","boot-id":"boot","instance":"instance","image":"debian-node@2","overlays":null}}"#]]
+    expect_test::expect![[r#"{"seq":0,"ack":0,"message":{"type":"hello","protocol":1,"min":1,"max":2,"capabilities":["unsupported"],"agent-version":"1","boot-id":"boot","instance":"instance","image":"debian-node@2","overlays":null}}"#]]
         .assert_eq(&serde_json::to_string(&hello).unwrap());
     server.say(0, 0, Some(welcome(false))).await;
     assert_eq!(server.hear().await, no_runs(1, 0));
@@ -250,7 +256,7 @@ async fn after_a_cut_only_what_was_not_heard_comes_again() {
     assert!(!rig.wanted.has_changed().unwrap());
     server.hear_nothing().await;
     rig.ended(server).await.unwrap_err();
-    assert!(rig.channel.unwrap().session.is_settled());
+    assert!(rig.channel.unwrap().session.is_acknowledged());
 }
 
 #[tokio::test(start_paused = true)]
@@ -401,14 +407,59 @@ async fn what_breaks_the_protocol_ends_the_conversation() {
 
     let mut rig = Rig::new();
     let (mut server, _) = rig.connect().await;
-    let other =
-        FromServer::Welcome { protocol: 2, server_time: Timestamp(0), heartbeat_seconds: 10, resumed: false };
-    server.say(0, 0, Some(other)).await;
+    server.say(0, 0, Some(welcome_with(3, Capabilities::default(), false))).await;
     let (_, end) = (&mut server.agent).await.unwrap();
     assert_eq!(
-        end.unwrap_err().to_string(),
-        "the server breaks the protocol: it speaks version 2, this agent 1"
+        format!("{:#}", anyhow::Error::from(end.unwrap_err())),
+        "cannot speak with this server; boot the node from an image of this server: no common \
+         protocol version: this side speaks 1-2, the other 3-3"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_command_is_acknowledged_and_answered() {
+    let mut rig = Rig::new();
+    let mut server = rig.greeted(0, false).await;
+    assert_eq!(server.hear().await, no_runs(1, 0));
+    let unknown = r#"{"seq":1,"ack":1,"message":{"type":"dance","steps":[{"a":1}]}}"#;
+    server.socket.send(Message::text(unknown)).await.unwrap();
+    assert_eq!(server.hear().await, acknowledgement(1));
+    let answer = FromAgent::Unsupported { command: "dance".into() };
+    assert_eq!(server.hear().await, Frame { seq: 2, ack: 1, message: Some(answer) });
+    server.say(2, 2, Some(FromServer::Overlays { generation: generation(1) })).await;
+    assert_eq!(server.hear().await, acknowledgement(2), "the session goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_version_1_is_greeted_as_ever_and_sent_nothing_that_it_does_not_know() {
+    let mut rig = Rig::new();
+    let (mut server, hello) = rig.connect().await;
+    // A server of version 1 demands this number, and ignores the other fields.
+    let json = serde_json::to_value(&hello).unwrap();
+    assert_eq!(json["message"]["protocol"], 1);
+    let welcome = serde_json::json!({"seq": 0, "ack": 0, "message": {"type": "welcome", "protocol": 1,
+        "server-time": Timestamp(0), "heartbeat-seconds": 10, "resumed": false}});
+    server.socket.send(Message::text(welcome.to_string())).await.unwrap();
+    assert_eq!(server.hear().await, no_runs(1, 0));
+    let unknown = r#"{"seq":1,"ack":1,"message":{"type":"dance"}}"#;
+    server.socket.send(Message::text(unknown)).await.unwrap();
+    assert_eq!(server.hear().await, acknowledgement(1));
+    server.hear_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_server_may_be_of_an_older_release() {
+    let mut rig = Rig::new();
+    let mut server = rig.greeted(0, false).await;
+    assert_eq!(server.hear().await, no_runs(1, 0));
+    server.socket.send(Message::text(r#"{"seq":1,"ack":1,"message":{"type":"dance"}}"#)).await.unwrap();
+    assert_eq!(server.hear().await, acknowledgement(1));
+    assert!(matches!(server.hear().await.message, Some(FromAgent::Unsupported { .. })));
+    assert!(rig.ended(server).await.is_err());
+    let (mut older, _) = rig.connect().await;
+    older.say(0, 0, Some(welcome_with(1, Capabilities::default(), false))).await;
+    assert_eq!(older.hear().await, no_runs(1, 0), "and not the answer that waited");
+    older.hear_nothing().await;
 }
 
 #[tokio::test(start_paused = true)]

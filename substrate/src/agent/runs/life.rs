@@ -12,7 +12,7 @@ use super::{
     Node,
     folder::{RunFolder, Started, StopOrder},
     job::{self, Containers},
-    transfer::Transfer,
+    transfer::{Transfer, TransferError},
 };
 use crate::clock;
 
@@ -99,10 +99,13 @@ async fn work<C: Containers>(node: &Node<C>, folder: &RunFolder, spec: &RunSpec)
         Work::Egress { volume, path, destination } => {
             Transfer::new(node, spec, folder, volume, path).send(destination).await
         }
-        Work::Job(_) => unreachable!("a job has a life of its own"),
+        // Jobs are not done here.
+        Work::Job(_) | Work::Unknown => Err(TransferError::UnknownKind),
     };
     match done {
         Ok(()) => Outcome::Exited { code: 0 },
+        // It is no failure of the work: it waits for an agent that can do it.
+        Err(error @ TransferError::UnknownKind) => Outcome::Refused { why: error.to_string() },
         Err(error) => {
             let transient = error.is_transient();
             Outcome::Failed { why: format!("{:#}", anyhow::Error::from(error)), transient }

@@ -127,6 +127,13 @@ impl Core {
             self.say(spec.run, never(now, Outcome::Failed { why, transient: true }));
             return Vec::new();
         }
+        // Not failed: an agent that knows it can do it, here after an upgrade or on another node.
+        if !spec.work.is_known() {
+            let why = "its agent is older than the server and doesn't know this kind of work: upgrade it \
+                       with `bedplate node upgrade`";
+            self.say(spec.run, never(now, Outcome::Refused { why: why.to_owned() }));
+            return Vec::new();
+        }
         // Volumes and transfers belong to workflows that run here already.
         if let (Some(why), Work::Job(_)) = (&self.refusing, &spec.work) {
             let refused = Outcome::Refused { why: why.clone() };
@@ -215,6 +222,8 @@ impl Core {
 
 fn rank(state: &RunState) -> u8 {
     match state {
+        // Made by none of this agent's own tasks.
+        RunState::Unknown => 0,
         RunState::Preparing {} => 0,
         RunState::Running { .. } => 1,
         RunState::Ended(_) => 2,

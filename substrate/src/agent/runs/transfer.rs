@@ -74,6 +74,9 @@ pub enum TransferError {
     /// The node's disk is nearly full.
     #[error("the node has {0} bytes left for volumes")]
     Space(u64),
+    /// A release that this agent does not know ordered it, before this agent took the place of a newer one.
+    #[error("the node's agent doesn't know this kind of work: upgrade it")]
+    UnknownKind,
 }
 
 impl TransferError {
@@ -83,7 +86,7 @@ impl TransferError {
         match self {
             Self::Volume(error) => error.is_transient(),
             Self::Artifact(error) => error.is_transient(),
-            Self::Client(_) => false,
+            Self::Client(_) | Self::UnknownKind => false,
             Self::Status { status, .. } => is_passing(*status),
             Self::Http { source, .. } => {
                 !source.is_builder() && !source.is_redirect() && !is_out_of_reach(source)
@@ -163,6 +166,7 @@ impl<'a, C> Transfer<'a, C> {
                 let length = self.copy(&artifact).await?;
                 self.done(length);
             }
+            Source::Unknown => return Err(TransferError::UnknownKind),
         }
         Ok(())
     }
@@ -193,6 +197,7 @@ impl<'a, C> Transfer<'a, C> {
                     }
                 }
             }
+            Destination::Unknown => return Err(TransferError::UnknownKind),
         };
         self.done(length);
         Ok(())

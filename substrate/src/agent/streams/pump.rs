@@ -137,7 +137,7 @@ impl Pump {
             }
             StreamRequest::CopyOut { .. } => (Kind::Copy, None, vec![(Output, next()?)]),
             StreamRequest::CopyIn { .. } => (Kind::Copy, Some(next()?), Vec::new()),
-            StreamRequest::Attach { .. } => return Err(wrong()),
+            StreamRequest::Attach { .. } | StreamRequest::Unknown => return Err(wrong()),
         };
         let (waiting, input_ended) = (VecDeque::new(), false);
         Ok(Self { kind, input, waiting, input_ended, outputs, is_gone: false, over: None })

@@ -133,6 +133,7 @@ fn network(facts: &mut Facts, nic: &Nic) {
         NicKind::Infiniband => "infiniband",
         NicKind::Bond => "bond",
         NicKind::Vlan => "vlan",
+        NicKind::Unknown => "unknown",
     };
     let mut add = |field: &str, value: Option<String>| facts.add(format!("nics.{}.{field}", nic.name), value);
     add("kind", Some(kind.to_owned()));

@@ -1,4 +1,4 @@
-//! Two halves over a line that is cut anywhere.
+//! Two halves over a connection that breaks anywhere.
 
 use std::collections::VecDeque;
 
@@ -6,12 +6,24 @@ use proptest::prelude::*;
 
 use super::*;
 
+impl Message for u64 {
+    fn needs(&self) -> Option<Capability> {
+        None
+    }
+}
+
+impl Message for &str {
+    fn needs(&self) -> Option<Capability> {
+        self.starts_with("new:").then_some(Capability::Unsupported)
+    }
+}
+
 /// What happens next; indexes choose among what is possible.
 #[derive(Debug, Clone)]
 enum Step {
     /// A side sends a message.
     Send { left: bool },
-    /// The oldest frame on the way to a side arrives, and it acknowledges or keeps quiet.
+    /// The oldest frame on the way to a side arrives, and it acknowledges or doesn't.
     Deliver { left: bool, acknowledge: bool },
     /// The connection breaks with all that is on the way, and comes back.
     Cut,
@@ -38,6 +50,7 @@ fn deliver(to: &mut Side, from: &mut Side, acknowledge: bool) {
     let Some(frame) = to.coming.pop_front() else { return };
     if let Some(message) = to.session.receive(frame).unwrap() {
         to.heard.push(message);
+        to.session.done();
     }
     if acknowledge {
         from.coming.push_back(to.session.acknowledgement());
@@ -48,8 +61,8 @@ fn reconnect(a: &mut Side, b: &mut Side) {
     a.coming.clear();
     b.coming.clear();
     let (heard_by_a, heard_by_b) = (a.session.received(), b.session.received());
-    a.session.acknowledged(heard_by_b).unwrap();
-    b.session.acknowledged(heard_by_a).unwrap();
+    a.session.acknowledge(heard_by_b).unwrap();
+    b.session.acknowledge(heard_by_a).unwrap();
     b.coming.extend(a.session.unacknowledged());
     a.coming.extend(b.session.unacknowledged());
 }
@@ -73,13 +86,13 @@ proptest! {
         }
         reconnect(&mut a, &mut b);
         while !a.coming.is_empty() || !b.coming.is_empty() {
-            let quiet = a.session.is_settled() && b.session.is_settled();
+            let quiet = a.session.is_acknowledged() && b.session.is_acknowledged();
             deliver(&mut a, &mut b, !quiet);
             deliver(&mut b, &mut a, !quiet);
         }
         prop_assert_eq!(&a.said, &b.heard);
         prop_assert_eq!(&b.said, &a.heard);
-        prop_assert!(a.session.is_settled() && b.session.is_settled());
+        prop_assert!(a.session.is_acknowledged() && b.session.is_acknowledged());
     }
 
     #[test]
@@ -97,9 +110,10 @@ proptest! {
                 Ok(Some(())) => {
                     heard += 1;
                     prop_assert_eq!(seq, heard);
+                    session.done();
                 }
                 Ok(None) => prop_assert!(!speaks || seq <= heard),
-                Err(SessionError::Stranger { .. }) => {
+                Err(SessionError::OtherSession { .. }) => {
                     prop_assert!(ack > 3);
                     prop_assert_eq!(session.unacknowledged().count(), before.unacknowledged().count());
                 }
@@ -113,12 +127,40 @@ proptest! {
 #[test]
 fn a_peer_that_acknowledges_nothing_is_given_up() {
     let mut session = Session::default();
-    for number in 0..MAX_UNACKNOWLEDGED {
+    for number in 0..MAX_UNACKNOWLEDGED as u64 {
         session.send(number).unwrap();
     }
-    assert_eq!(session.send(0), Err(SessionError::Full));
-    session.acknowledged(1).unwrap();
+    assert_eq!(session.send(0), Err(SendError::Full));
+    session.acknowledge(1).unwrap();
     assert_eq!(session.send(0).unwrap().seq, MAX_UNACKNOWLEDGED as u64 + 1);
+}
+
+#[test]
+fn a_message_is_acknowledged_only_after_it_was_dealt_with() {
+    let mut session = Session::<u64>::default();
+    let frame = |seq| Frame { seq, ack: 0, message: Some(seq) };
+    assert_eq!(session.receive(frame(1)), Ok(Some(1)));
+    assert_eq!(session.received(), 0);
+    assert_eq!(session.receive(frame(1)), Ok(Some(1)), "resent on another connection");
+    session.done();
+    assert_eq!(session.received(), 1);
+    assert_eq!(session.receive(frame(1)), Ok(None));
+    assert_eq!(session.receive(frame(3)), Err(SessionError::Gap { expected: 2, found: 3 }));
+    assert_eq!(session.receive(frame(0)), Err(SessionError::Unnumbered));
+}
+
+#[test]
+fn nothing_is_sent_that_the_other_side_did_not_offer() {
+    let mut session = Session::default();
+    let refused = Err(SendError::NotOffered(Capability::Unsupported));
+    assert_eq!(session.send("new: a"), refused);
+    session.agree(Capabilities::all());
+    assert_eq!(session.send("new: b").map(|frame| frame.seq), Ok(1), "the refused one took no number");
+    session.send("old").unwrap();
+    session.restart(Capabilities::default(), |_| true);
+    let left: Vec<_> = session.unacknowledged().filter_map(|frame| frame.message).collect();
+    assert_eq!(left, ["old"], "the next server is of an older release");
+    assert_eq!(session.send("new: c"), refused);
 }
 
 #[test]
@@ -128,7 +170,8 @@ fn a_new_session_numbers_what_is_kept_from_one() {
         session.send(message).unwrap();
     }
     session.receive(Frame { seq: 1, ack: 0, message: Some(()) }).unwrap();
-    session.restart(|message| message.starts_with("kept"));
+    session.done();
+    session.restart(Capabilities::default(), |message| message.starts_with("kept"));
     let frames: Vec<_> = session.unacknowledged().collect();
     let frame = |seq, message| Frame { seq, ack: 0, message: Some(message) };
     assert_eq!(frames, [frame(1, "kept"), frame(2, "kept too")]);
