@@ -3,34 +3,64 @@
 use api::{device::DeviceKind, problem::Mistake};
 use yaml_tree::{Tree, did_you_mean};
 
-use crate::{MAX_JOBS, MAX_TASKS, TaskArray, Workflow, located, raw};
+use crate::{MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, TaskArray, Workflow, located, raw};
 
 /// Collects mistakes and warnings, each at the place of its path.
+///
+/// There are two kinds of mistakes, and a document is handed to them at two times:
+///
+/// | kind | means | refuses |
+/// |---|---|---|
+/// | [`Self::refuse`], [`Self::hint`] | it can be read, and is not accepted | at submission alone |
+/// | [`Self::unreadable`], [`Self::unknown`] | what it says is not known, and was left out | always |
+///
+/// A document that an earlier release accepted and stored is read again without the first kind
+/// (docs/decisions/0007-stored-plans.md). So a new rule is a `refuse`; never a narrower reading.
 #[derive(Debug)]
 pub(crate) struct Notes<'a> {
     tree: &'a Tree,
-    mistakes: Vec<Mistake>,
+    /// What is not accepted though it can be read.
+    refused: Vec<Mistake>,
+    /// What could not be read.
+    unreadable: Vec<Mistake>,
     warnings: Vec<Mistake>,
 }
 
+/// All that was noted, by kind.
+#[derive(Debug)]
+pub(crate) struct Noted {
+    pub(crate) refused: Vec<Mistake>,
+    pub(crate) unreadable: Vec<Mistake>,
+    pub(crate) warnings: Vec<Mistake>,
+}
+
 impl<'a> Notes<'a> {
-    pub(crate) fn new(tree: &'a Tree, mistakes: Vec<Mistake>) -> Self {
-        Self { tree, mistakes, warnings: Vec::new() }
+    /// `unreadable`: what the walk over the tree could not read.
+    pub(crate) fn new(tree: &'a Tree, unreadable: Vec<Mistake>) -> Self {
+        Self { tree, refused: Vec::new(), unreadable, warnings: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, path: &str, message: &str) {
-        self.mistakes.push(located(self.tree, path, message.to_owned(), None));
+    /// Refuses what can be read. Counts at submission alone.
+    pub(crate) fn refuse(&mut self, path: &str, message: &str) {
+        self.refused.push(located(self.tree, path, message.to_owned(), None));
     }
 
+    /// [`Self::refuse`] with a way to mend it.
     pub(crate) fn hint(&mut self, path: &str, message: &str, hint: &str) {
-        self.mistakes.push(located(self.tree, path, message.to_owned(), Some(hint.to_owned())));
+        self.refused.push(located(self.tree, path, message.to_owned(), Some(hint.to_owned())));
+    }
+
+    /// Notes what is left out because nobody knows what it means. Counts whenever the document is
+    /// read.
+    pub(crate) fn unreadable(&mut self, path: &str, message: &str, hint: &str) {
+        self.unreadable.push(located(self.tree, path, message.to_owned(), Some(hint.to_owned())));
     }
 
     pub(crate) fn warn(&mut self, path: &str, message: &str) {
         self.warnings.push(located(self.tree, path, message.to_owned(), None));
     }
 
-    /// A name that is not there, with the nearest one that is.
+    /// A name that is not there, with the nearest one that is: what refers to it cannot be read.
     pub(crate) fn unknown<'b>(
         &mut self,
         path: &str,
@@ -39,16 +69,18 @@ impl<'a> Notes<'a> {
         known: impl Iterator<Item = &'b str>,
     ) {
         let hint = did_you_mean(name, known);
-        self.mistakes.push(located(self.tree, path, format!("there is no {what} {name:?}"), hint));
+        self.unreadable.push(located(self.tree, path, format!("there is no {what} {name:?}"), hint));
     }
 
     /// A mistake was noted at this path or below.
     pub(crate) fn has(&self, path: &str) -> bool {
-        self.mistakes.iter().any(|mistake| mistake.path.starts_with(path))
+        let mut mistakes = self.unreadable.iter().chain(&self.refused);
+        mistakes.any(|mistake| mistake.path.starts_with(path))
     }
 
-    pub(crate) fn into_both(self) -> (Vec<Mistake>, Vec<Mistake>) {
-        (self.mistakes, self.warnings)
+    pub(crate) fn into_noted(self) -> Noted {
+        let Self { refused, unreadable, warnings, .. } = self;
+        Noted { refused, unreadable, warnings }
     }
 }
 
@@ -121,26 +153,55 @@ pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut Notes<'_>) {
     }
     for (key, words) in [("command", &job.command), ("args", &job.args)] {
         for (index, _) in words.iter().enumerate().filter(|(_, word)| word.contains('\0')) {
-            notes.add(&format!("{path}.{key}[{index}]"), "a NUL character cannot be passed to a program");
+            notes.refuse(&format!("{path}.{key}[{index}]"), "a NUL character cannot be passed to a program");
         }
     }
 }
 
-/// The bounds of an array.
-pub(crate) fn array(array: raw::TaskArray, path: &str, notes: &mut Notes<'_>) -> TaskArray {
+/// The bounds of an array. One that cannot be counted is left out.
+pub(crate) fn array(array: raw::TaskArray, path: &str, notes: &mut Notes<'_>) -> Option<TaskArray> {
     let path = format!("{path}.task-array");
     let raw::TaskArray { start, end, concurrency } = array;
-    if end < start {
-        notes.add(&format!("{path}.end"), &format!("the array ends at {end}, before its start {start}"));
-    } else if end - start >= MAX_TASKS {
-        let message =
-            format!("the array has {} tasks; at most {MAX_TASKS} are taken", u64::from(end - start) + 1);
-        notes.hint(&format!("{path}.end"), &message, "make it several jobs");
-    }
     if concurrency == Some(0) {
-        notes.add(&format!("{path}.concurrency"), "at least one task must run at a time");
+        let hint = "leave it out to run as many as there is room for";
+        let path = format!("{path}.concurrency");
+        notes.unreadable(&path, "at least one task must run at a time", hint);
     }
-    TaskArray { start, end, concurrency }
+    if end < start {
+        let message = format!("the array ends at {end}, before its start {start}");
+        notes.unreadable(&format!("{path}.end"), &message, "both are included");
+        return None;
+    }
+    let count = u64::from(end - start) + 1;
+    let message = || format!("the array has {count} tasks; at most {MAX_TASKS} are taken");
+    let (path, hint) = (format!("{path}.end"), "make it several jobs");
+    if u32::try_from(count).is_err() {
+        // A plan counts tasks in 32 bits.
+        notes.unreadable(&path, &message(), hint);
+        return None;
+    }
+    if count > u64::from(MAX_TASKS) {
+        notes.hint(&path, &message(), hint);
+    }
+    Some(TaskArray { start, end, concurrency })
+}
+
+/// What `defaults` come to when they are merged into every job. `false` if that is more than is made:
+/// the jobs are then not looked at.
+pub(crate) fn merged(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
+    let raw::Job { env, mounts, .. } = &document.defaults.job;
+    let env: usize = env.iter().map(String::len).sum();
+    let mounts: usize = mounts.iter().map(|(key, value)| key.len() + value.to_string().len()).sum();
+    let bytes = (env + mounts).saturating_mul(document.jobs.len());
+    if bytes > MAX_MERGED_BYTES {
+        let message = format!(
+            "in all {} jobs the defaults come to {bytes} bytes; at most {MAX_MERGED_BYTES} are taken",
+            document.jobs.len()
+        );
+        notes.hint("defaults.job", &message, "put what is large into an entry of `files`");
+        return false;
+    }
+    true
 }
 
 /// Names that must be there, cycles, counts.
@@ -174,7 +235,8 @@ pub(crate) fn whole(workflow: &Workflow, notes: &mut Notes<'_>) {
     }
     if let Some(cycle) = cycle(workflow) {
         let first = format!("jobs.{}", cycle.first().copied().unwrap_or_default());
-        notes.hint(&first, &format!("jobs wait for each other: {}", cycle.join(" → ")), "take one edge out");
+        let message = format!("jobs wait for each other: {}", cycle.join(" → "));
+        notes.unreadable(&first, &message, "take one edge out");
     }
 }
 

@@ -11,11 +11,13 @@
 //! | [`normal`] | the one form |
 //! | [`check`] | what only the whole shows: unknown names, cycles |
 //! | [`units`] | sizes and durations |
+//! | [`plan`] | what is stored of the workflow and read ever after |
 //! | [`expand`] | `$NAME` in commands |
 
 mod check;
 mod expand;
 mod normal;
+pub mod plan;
 mod raw;
 mod schema;
 mod units;
@@ -36,6 +38,10 @@ pub const MAX_TASKS: u32 = 1_000_000;
 
 /// Mistakes told at once; past it the rest is only counted.
 const MAX_MISTAKES: usize = 200;
+
+/// What the defaults of a document may come to when each of its jobs has them, bytes. They are written
+/// once and stored with every job; this bounds what a small document can make of them.
+const MAX_MERGED_BYTES: usize = 4 * MAX_DOCUMENT_BYTES;
 
 /// Time that a job has that sets none, seconds.
 pub const DEFAULT_TIMEOUT_SECONDS: u64 = 24 * 3_600;
@@ -69,39 +75,81 @@ impl Workflow {
     }
 }
 
-/// Reads a document.
+/// Reads a document that is handed in.
 ///
 /// # Errors
-/// All mistakes, in the order of their places.
+/// All mistakes, in the order of their places: what cannot be read, and what is not accepted.
 pub fn parse(text: &str) -> Result<Parsed, Vec<Mistake>> {
-    let start = Location { line: 1, column: 1 };
-    let mut mistakes = Mistakes::default();
     if text.len() > MAX_DOCUMENT_BYTES {
         let message = format!("the document has {} bytes; at most {MAX_DOCUMENT_BYTES} are read", text.len());
-        mistakes.add(start, "", message, Some("data belongs into volumes, not into the document".into()));
-        return Err(mistakes.0);
+        let hint = "data belongs into volumes, not into the document";
+        return Err(at_the_start(message, hint));
     }
-    let tree = match yaml_tree::parse(text) {
-        Ok(Some(tree)) => tree,
-        Ok(None) => {
-            mistakes.add(start, "", "the document is empty", Some("it needs `version` and `jobs`".into()));
-            return Err(mistakes.0);
-        }
+    let tree = tree_of(text)?;
+    let (workflow, noted) = normalise(&tree, check::merged);
+    let mut mistakes = noted.unreadable;
+    mistakes.extend(noted.refused);
+    match workflow {
+        Some(workflow) if mistakes.is_empty() => Ok(Parsed { workflow, warnings: noted.warnings, tree }),
+        _ => Err(in_order(mistakes)),
+    }
+}
+
+/// Reads a document that an earlier release accepted and stored without a plan, as [`parse`] does but
+/// for one thing: no rule of what is accepted is held against it. For the conversion at the upgrade
+/// alone (docs/decisions/0007-stored-plans.md).
+///
+/// # Errors
+/// What it says that this release does not know how to read, in the order of the places.
+pub fn read_accepted(text: &str) -> Result<Workflow, Vec<Mistake>> {
+    let tree = tree_of(text)?;
+    let (workflow, noted) = normalise(&tree, |_, _| true);
+    match workflow {
+        Some(workflow) if noted.unreadable.is_empty() => Ok(workflow),
+        _ => Err(in_order(noted.unreadable)),
+    }
+}
+
+fn tree_of(text: &str) -> Result<Tree, Vec<Mistake>> {
+    match yaml_tree::parse(text) {
+        Ok(Some(tree)) => Ok(tree),
+        Ok(None) => Err(at_the_start("the document is empty".to_owned(), "it needs `version` and `jobs`")),
         Err(unreadable) => {
+            let mut mistakes = Mistakes::default();
             mistakes.add(unreadable.at, "", unreadable.message, None);
-            return Err(mistakes.0);
+            Err(mistakes.0)
         }
-    };
-    let value = yaml_tree::walk(&tree, &schema::DOCUMENT, "", &mut mistakes);
+    }
+}
+
+/// The normalised form, unless the tree is none or `goes_on` refuses to make it, and all that was
+/// noted on the way.
+fn normalise(
+    tree: &Tree,
+    goes_on: impl Fn(&raw::Document, &mut check::Notes<'_>) -> bool,
+) -> (Option<Workflow>, check::Noted) {
+    let mut mistakes = Mistakes::default();
+    let value = yaml_tree::walk(tree, &schema::DOCUMENT, "", &mut mistakes);
     for mistake in &mut mistakes.0 {
         mistake.path = mistake.path.trim_start_matches('.').to_owned();
     }
-    let mut notes = check::Notes::new(&tree, mistakes.0);
-    let workflow = value.map(|value| normal::of(&raw::Document::of(value), &mut notes));
+    let mut notes = check::Notes::new(tree, mistakes.0);
+    let document = value.map(raw::Document::of).filter(|document| goes_on(document, &mut notes));
+    let workflow = document.map(|document| normal::of(&document, &mut notes));
     if let Some(workflow) = &workflow {
         check::whole(workflow, &mut notes);
     }
-    let (mut mistakes, warnings) = notes.into_both();
+    (workflow, notes.into_noted())
+}
+
+fn at_the_start(message: String, hint: &str) -> Vec<Mistake> {
+    let mut mistakes = Mistakes::default();
+    mistakes.add(Location { line: 1, column: 1 }, "", message, Some(hint.to_owned()));
+    mistakes.0
+}
+
+/// By place, each once, and not endlessly many.
+fn in_order(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
     mistakes.sort();
     mistakes.dedup();
     if mistakes.len() > MAX_MISTAKES {
@@ -110,10 +158,7 @@ pub fn parse(text: &str) -> Result<Parsed, Vec<Mistake>> {
         let message = format!("and {more} mistakes more");
         mistakes.push(Mistake { line: u64::MAX, column: 1, path: String::new(), message, hint: None });
     }
-    match workflow {
-        Some(workflow) if mistakes.is_empty() => Ok(Parsed { workflow, warnings, tree }),
-        _ => Err(mistakes),
-    }
+    mistakes
 }
 
 /// A mistake at the place of a path.

@@ -231,7 +231,7 @@ fn volume(name: &str, volume: &raw::Volume, document: &raw::Document, notes: &mu
     let path = format!("volumes.{name}");
     if volume.name.as_ref().is_some_and(|own| own != name) {
         let hint = "it would be a persistent volume; an ephemeral one has the name of its key";
-        notes.hint(&format!("{path}.name"), LATER, hint);
+        notes.unreadable(&format!("{path}.name"), LATER, hint);
     }
     for (key, value) in
         [("reference", &volume.reference), ("type", &volume.kind), ("use", &volume.provisioner)]
@@ -241,7 +241,7 @@ fn volume(name: &str, volume: &raw::Volume, document: &raw::Document, notes: &mu
         let kind = kind.rsplit_once("user/").map_or(kind.as_str(), |(_, kind)| kind);
         if kind != "ephemeral" {
             let hint = "ephemeral volumes are there: `reference: volume://user/ephemeral`";
-            notes.hint(&format!("{path}.{key}"), LATER, hint);
+            notes.unreadable(&format!("{path}.{key}"), LATER, hint);
         }
     }
     let ingress = volume.ingress.iter().enumerate().filter_map(|(index, transfer)| {
@@ -275,9 +275,9 @@ const LATER_SCHEMES: [&str; 5] = ["s3://", "ftp://", "hf://", "oras://", "secret
 
 fn refuse_scheme(uri: &str, path: &str, known: &str, notes: &mut Notes<'_>) {
     if let Some(scheme) = LATER_SCHEMES.iter().find(|scheme| uri.starts_with(**scheme)) {
-        notes.hint(path, &format!("{scheme} is {LATER}"), known);
+        notes.unreadable(path, &format!("{scheme} is {LATER}"), known);
     } else {
-        notes.hint(path, &format!("{uri:?} cannot be used here"), known);
+        notes.unreadable(path, &format!("{uri:?} cannot be used here"), known);
     }
 }
 
@@ -310,7 +310,7 @@ fn destination(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<Destinati
 /// A path in a volume: `file://a/b`.
 fn inside(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {
     let Some(inside) = uri.strip_prefix("file://") else {
-        notes.hint(
+        notes.unreadable(
             path,
             &format!("{uri:?} is no file of the volume"),
             "use file://PATH, relative to the volume",
@@ -323,7 +323,7 @@ fn inside(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {
         && inside.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if !is_good {
         let message = format!("{uri:?} is no path inside the volume");
-        notes.hint(path, &message, "use file://PATH without `.`, `..` and empty parts");
+        notes.unreadable(path, &message, "use file://PATH without `.`, `..` and empty parts");
         return None;
     }
     Some(inside.to_owned())
@@ -334,7 +334,7 @@ fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>
     let (timeout_seconds, retries) = policy(&job.policy, &defaults.policy);
     let image = job.image.take().map(|uri| uri.as_str().to_owned());
     if image.is_none() && !notes.has(&format!("{path}.image")) {
-        notes.hint(&path, "the job has no image", "such as `image: {uri: docker://alpine}`");
+        notes.unreadable(&path, "the job has no image", "such as `image: {uri: docker://alpine}`");
     }
     let image = image.and_then(|uri| image_reference(&uri, &format!("{path}.image"), notes));
     check::program(&job, &path, notes);
@@ -353,7 +353,7 @@ fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>
         image: image.unwrap_or_default(),
         depends_on: dependencies(&job, &path, notes),
         resource: resource(&job.resource, &defaults.resource, &path, notes),
-        task_array: job.task_array.map(|array| check::array(array, &path, notes)),
+        task_array: job.task_array.and_then(|array| check::array(array, &path, notes)),
         isolated: job.network.isolated,
         command: job.command,
         args: job.args,
@@ -397,13 +397,13 @@ fn mounts(
             }
             _ => {
                 let hint = "write `VOLUME: {location: /PATH}` or `/PATH: {volume: VOLUME}`";
-                notes.hint(&path, "this is no mount", hint);
+                notes.unreadable(&path, "this is no mount", hint);
                 continue;
             }
         };
         check::place(&mount.location, &path, notes);
         if mounts.iter().any(|other| other.location == mount.location) {
-            notes.add(&path, &format!("two volumes are mounted at {}", mount.location));
+            notes.refuse(&path, &format!("two volumes are mounted at {}", mount.location));
         }
         mounts.push(mount);
     }
@@ -416,15 +416,19 @@ fn environment(pairs: &[String], path: &str, notes: &mut Notes<'_>) -> BTreeMap<
         let path = format!("{path}[{index}]");
         match pair.split_once('=') {
             Some((name, _)) if name.starts_with("FB_") => {
-                notes.hint(&path, &format!("{name} is set by the server"), "choose another name");
+                notes.unreadable(&path, &format!("{name} is set by the server"), "choose another name");
             }
             Some((_, value)) if value.starts_with("secret://") => {
-                notes.hint(&path, &format!("secret:// is {LATER}"), "secrets come with a later version");
+                notes.unreadable(
+                    &path,
+                    &format!("secret:// is {LATER}"),
+                    "secrets come with a later version",
+                );
             }
             Some((name, value)) if is_name(name) => {
                 env.insert(name.to_owned(), value.to_owned());
             }
-            _ => notes.hint(&path, &format!("{pair:?} is no NAME=VALUE"), "as in OMP_NUM_THREADS=4"),
+            _ => notes.unreadable(&path, &format!("{pair:?} is no NAME=VALUE"), "as in OMP_NUM_THREADS=4"),
         }
     }
     env
@@ -446,7 +450,11 @@ fn dependencies(job: &raw::Job, path: &str, notes: &mut Notes<'_>) -> Vec<String
                     dependency.status.as_ref().is_some_and(|status| status.eq_ignore_ascii_case("running"));
                 if is_running {
                     let path = format!("{path}.depends-on[{index}].status");
-                    notes.hint(&path, &format!("RUNNING is {LATER}"), "it is for services; use FINISHED");
+                    notes.unreadable(
+                        &path,
+                        &format!("RUNNING is {LATER}"),
+                        "it is for services; use FINISHED",
+                    );
                 }
                 add(&dependency.name);
             }
@@ -461,7 +469,8 @@ fn dependencies(job: &raw::Job, path: &str, notes: &mut Notes<'_>) -> Vec<String
 fn resource(own: &raw::Resource, default: &raw::Resource, path: &str, notes: &mut Notes<'_>) -> Resource {
     let cores = own.cpu.cores.or(default.cpu.cores).unwrap_or(1);
     if cores == 0 {
-        notes.add(&format!("{path}.resource.cpu.cores"), "a job needs at least one core");
+        let path = format!("{path}.resource.cpu.cores");
+        notes.unreadable(&path, "a job needs at least one core", "leave it out for one");
     }
     let affinity = own.cpu.affinity.as_ref().or(default.cpu.affinity.as_ref());
     let memory = own.memory.size.as_ref().or(default.memory.size.as_ref());

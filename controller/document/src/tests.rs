@@ -405,14 +405,14 @@ fn every_mistake_of_meaning_is_told_at_once() {
             14:44: jobs.a.mounts.data: "x" is no absolute path (begin with / and leave `..` out)
             14:65: jobs.a.mounts./y: this is no mount (write `VOLUME: {location: /PATH}` or `/PATH: {volume: VOLUME}`)
             15:31: jobs.a.depends-on[1]: there is no job "c" (did you mean `cc`?)
-            16:34: jobs.a.task-array.end: the array ends at 1, before its start 5
-            16:50: jobs.a.task-array.concurrency: at least one task must run at a time
+            16:34: jobs.a.task-array.end: the array ends at 1, before its start 5 (both are included)
+            16:50: jobs.a.task-array.concurrency: at least one task must run at a time (leave it out to run as many as there is room for)
             20:13: jobs.b.script: the job has a command and a script (choose one; `args` go to either)
             22:43: jobs.b.mounts./d: two volumes are mounted at /d
             22:58: jobs.b.mounts./dev//x: nothing can be put at "/dev//x" (choose a path outside of /dev, /proc and /sys)
             22:67: jobs.b.mounts./: nothing can be put at "/" (choose a path outside of /dev, /proc and /sys)
             25:13: jobs.cc.script: the script has no #! line (begin it with its interpreter, such as #!/bin/sh)
-            26:31: jobs.cc.resource.cpu.cores: a job needs at least one core
+            26:31: jobs.cc.resource.cpu.cores: a job needs at least one core (leave it out for one)
             26:52: jobs.cc.resource.devices.gpu: "gpu" is no kind of devices (use VENDOR/CLASS, such as nvidia.com/gpu: 1)
             28:5: jobs.d: the job has no image (such as `image: {uri: docker://alpine}`)
             30:5: jobs.e: the job has no command and no script (such as `command: [/bin/true]`)

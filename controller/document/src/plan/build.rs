@@ -1,0 +1,259 @@
+//! From a document to stages: images, volumes, transfers and jobs, and which waits for which.
+//!
+//! | stage | waits for |
+//! |---|---|
+//! | image, one for each reference | nothing |
+//! | volume | nothing |
+//! | file into a volume | the volume |
+//! | job | its image, its volumes with all that goes into them, the jobs that it depends on |
+//! | file out of a volume | the volume, and all jobs that mount it |
+//!
+//! Volumes that one job mounts together are a *group*: they are on one node, and so are all jobs that
+//! mount one of them.
+//!
+//! The order of stages is what rows of running workflows are read by: for a document that was accepted
+//! before plans were stored it must never change (`plan/tests/accepted`).
+
+use std::collections::BTreeMap;
+
+use super::{
+    AffinityPlan, Destination, FileKey, FilePlan, JobPlan, MountPlan, Plan, PlanError, Planned, ResourcePlan,
+    Source, StagePlan, StoredFile, StoredFiles, Tasks,
+};
+use crate::{DEFAULT_TIMEOUT_SECONDS, Job, TaskArray, Workflow, normal};
+
+/// See [`Plan::of`].
+pub(super) fn build(workflow: &Workflow, files: &StoredFiles) -> Result<Plan, PlanError> {
+    let mut builder = Builder {
+        workflow,
+        files,
+        volumes: by_name(workflow.volumes.iter().map(|volume| volume.name.as_str())),
+        jobs: by_name(workflow.jobs.iter().map(|job| job.name.as_str())),
+        groups: Groups::default(),
+        stages: Vec::new(),
+    };
+    builder.groups = builder.groups();
+    let images = builder.add_images();
+    let volumes = builder.add_volumes();
+    let filled = builder.add_ingress(&volumes)?;
+    let first_job = builder.next();
+    builder.add_jobs(&images, &filled)?;
+    builder.add_egress(&volumes, first_job);
+    Ok(Plan { groups: builder.groups.count, stages: builder.stages })
+}
+
+fn by_name<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    names.enumerate().map(|(number, name)| (name, number)).collect()
+}
+
+struct Builder<'a> {
+    workflow: &'a Workflow,
+    files: &'a StoredFiles,
+    /// Number of a volume in the document.
+    volumes: BTreeMap<&'a str, usize>,
+    /// Number of a job in the document.
+    jobs: BTreeMap<&'a str, usize>,
+    groups: Groups,
+    stages: Vec<StagePlan>,
+}
+
+/// Volumes of a document in groups: those that one job mounts together.
+#[derive(Default)]
+struct Groups {
+    /// Of each volume, in the order of the document.
+    of: Vec<usize>,
+    count: usize,
+}
+
+impl<'a> Builder<'a> {
+    fn groups(&self) -> Groups {
+        let mut of: Vec<usize> = (0..self.workflow.volumes.len()).collect();
+        for job in &self.workflow.jobs {
+            let mut mounted = self.mounted(job);
+            let Some(first) = mounted.next() else { continue };
+            for other in mounted {
+                let (from, to) = (of[other], of[first]);
+                if from != to {
+                    of.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
+                }
+            }
+        }
+        let mut names: Vec<usize> = of.clone();
+        names.sort_unstable();
+        names.dedup();
+        let number = |group: usize| names.binary_search(&group).unwrap_or(0);
+        Groups { of: of.into_iter().map(number).collect(), count: names.len() }
+    }
+
+    /// Numbers of the volumes that a job mounts.
+    fn mounted(&self, job: &'a Job) -> impl Iterator<Item = usize> {
+        job.mounts.iter().filter_map(|mount| self.volumes.get(mount.volume.as_str()).copied())
+    }
+
+    /// One stage for each image, in the order of first use.
+    fn add_images(&mut self) -> BTreeMap<&'a str, u32> {
+        let mut images = BTreeMap::new();
+        for job in &self.workflow.jobs {
+            if !images.contains_key(job.image.as_str()) {
+                let work = Planned::Image { reference: job.image.clone() };
+                let index = self.push(format!("docker://{}", job.image), Vec::new(), None, work);
+                images.insert(job.image.as_str(), index);
+            }
+        }
+        images
+    }
+
+    fn add_volumes(&mut self) -> Vec<u32> {
+        let mut stages = Vec::with_capacity(self.workflow.volumes.len());
+        for (number, volume) in self.workflow.volumes.iter().enumerate() {
+            let work = Planned::Volume { volume: volume.name.clone() };
+            let group = Some(self.groups.of[number]);
+            stages.push(self.push(volume.name.clone(), Vec::new(), group, work));
+        }
+        stages
+    }
+
+    /// Of each volume: itself and all that goes into it.
+    fn add_ingress(&mut self, volumes: &[u32]) -> Result<Vec<Vec<u32>>, PlanError> {
+        let mut filled = Vec::with_capacity(volumes.len());
+        for (number, volume) in self.workflow.volumes.iter().enumerate() {
+            let mut stages = vec![volumes[number]];
+            for ingress in &volume.ingress {
+                let source = match &ingress.source {
+                    normal::Source::Http { url } => Source::Http { url: url.clone() },
+                    normal::Source::File { name } => Source::File(self.stored(FileKey::Named(name.clone()))?),
+                };
+                let (volume, path) = (volume.name.clone(), ingress.path.clone());
+                let name = format!("{volume}/{path}");
+                let work = Planned::Ingress { volume, path, source };
+                let index = self.push(name, vec![volumes[number]], Some(self.groups.of[number]), work);
+                let stage = &mut self.stages[index as usize];
+                (stage.retries, stage.timeout_seconds) = (ingress.retries, ingress.timeout_seconds);
+                stages.push(index);
+            }
+            filled.push(stages);
+        }
+        Ok(filled)
+    }
+
+    fn add_jobs(&mut self, images: &BTreeMap<&str, u32>, filled: &[Vec<u32>]) -> Result<(), PlanError> {
+        let first_job = self.next();
+        for job in &self.workflow.jobs {
+            let image = images[job.image.as_str()];
+            let volumes: Vec<usize> = self.mounted(job).collect();
+            let mut after = vec![image];
+            after.extend(volumes.iter().flat_map(|&volume| filled[volume].iter().copied()));
+            let jobs = job.depends_on.iter().filter_map(|name| self.jobs.get(name.as_str()));
+            after.extend(jobs.map(|&number| first_job + count(number)));
+            after.sort_unstable();
+            after.dedup();
+            let group = volumes.first().map(|&volume| self.groups.of[volume]);
+            let work = Planned::Job(Box::new(self.job(job, image)?));
+            let index = self.push(job.name.clone(), after, group, work);
+            let stage = &mut self.stages[index as usize];
+            (stage.retries, stage.timeout_seconds) = (job.retries, job.timeout_seconds);
+            stage.tasks = job.task_array.map(tasks).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn job(&self, job: &Job, image: u32) -> Result<JobPlan, PlanError> {
+        let script = job.script.as_ref();
+        let script = script.map(|_| self.stored(FileKey::Script { job: job.name.clone() })).transpose()?;
+        let file = |(path, _): &(String, String)| {
+            let contents = self.stored(FileKey::OfJob { job: job.name.clone(), path: path.clone() })?;
+            Ok(FilePlan { path: path.clone(), contents })
+        };
+        let mounts = job.mounts.iter().map(|mount| {
+            let normal::Mount { volume, location } = mount.clone();
+            MountPlan { volume, location }
+        });
+        Ok(JobPlan {
+            image,
+            command: job.command.clone(),
+            args: job.args.clone(),
+            script,
+            env: job.env.iter().cloned().collect(),
+            cwd: job.cwd.clone(),
+            mounts: mounts.collect(),
+            files: job.files.iter().map(file).collect::<Result<_, PlanError>>()?,
+            isolated: job.isolated,
+            resource: (&job.resource).into(),
+        })
+    }
+
+    fn add_egress(&mut self, volumes: &[u32], first_job: u32) {
+        // Jobs that mount a volume, in the order of the document.
+        let mut mounting: Vec<Vec<u32>> = volumes.iter().map(|&volume| vec![volume]).collect();
+        for (number, job) in self.workflow.jobs.iter().enumerate() {
+            let stage = first_job + count(number);
+            for volume in self.mounted(job) {
+                if mounting[volume].last() != Some(&stage) {
+                    mounting[volume].push(stage);
+                }
+            }
+        }
+        for (number, volume) in self.workflow.volumes.iter().enumerate() {
+            for egress in &volume.egress {
+                let destination = match egress.destination.clone() {
+                    normal::Destination::Http { url } => Destination::Http { url },
+                    normal::Destination::Local { path } => Destination::Local { path },
+                };
+                let (volume, path) = (volume.name.clone(), egress.path.clone());
+                let name = format!("{volume}/{path}");
+                let work = Planned::Egress { volume, path, destination };
+                let group = Some(self.groups.of[number]);
+                let index = self.push(name, mounting[number].clone(), group, work);
+                let stage = &mut self.stages[index as usize];
+                (stage.retries, stage.timeout_seconds) = (egress.retries, egress.timeout_seconds);
+            }
+        }
+    }
+
+    fn stored(&self, key: FileKey) -> Result<StoredFile, PlanError> {
+        self.files.get(&key).copied().ok_or(PlanError::FileMissing(key))
+    }
+
+    fn next(&self) -> u32 {
+        count(self.stages.len())
+    }
+
+    fn push(&mut self, name: String, after: Vec<u32>, group: Option<usize>, work: Planned) -> u32 {
+        let index = self.next();
+        let (retries, timeout_seconds) = (0, DEFAULT_TIMEOUT_SECONDS);
+        self.stages.push(StagePlan {
+            name,
+            after,
+            group,
+            retries,
+            timeout_seconds,
+            tasks: Tasks::default(),
+            work,
+        });
+        index
+    }
+}
+
+fn tasks(array: TaskArray) -> Tasks {
+    // The document's bounds were held in order, and to what fits in 32 bits.
+    let count = array.end.saturating_sub(array.start).saturating_add(1);
+    Tasks { first: Some(array.start), count, concurrency: array.concurrency.unwrap_or(count) }
+}
+
+impl From<&normal::Resource> for ResourcePlan {
+    fn from(resource: &normal::Resource) -> Self {
+        let normal::Resource { cores, affinity, threads, memory_bytes, memory_by_core, devices, exclusive } =
+            resource.clone();
+        let affinity = match affinity {
+            normal::Affinity::Core => AffinityPlan::Core,
+            normal::Affinity::Socket => AffinityPlan::Socket,
+            normal::Affinity::Numa => AffinityPlan::Numa,
+        };
+        Self { cores, affinity, threads, memory_bytes, memory_by_core, devices, exclusive }
+    }
+}
+
+/// A document has far fewer than 2^32 of anything.
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
