@@ -139,6 +139,11 @@ pub struct WorkflowSummary {
     /// Who paused it: its jobs stand still, and nothing of it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
+    /// Why this release of the server cannot go on with it, though it is not over: what is on nodes
+    /// goes to its end, nothing more begins, and it can be stopped. Set at the server's start, for a
+    /// workflow of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
 }
 
 /// What one task uses now.

@@ -3,7 +3,7 @@
 //! The [`crate::conductor`] owns the one [`Engine`], calls its verbs, commits [`Output::writes`] in one transaction, and
 //! only then does the rest of the output. So nothing is told to a node that a `kill -9` could make the server forget.
 //!
-//! A workflow is a graph of stages ([`crate::graph`]); a stage is a number of tasks (one, but for arrays); a task is tried
+//! A workflow is a graph of stages ([`document::plan`]); a stage is a number of tasks (one, but for arrays); a task is tried
 //! in one or more *runs* on nodes.
 //!
 //! ```text
@@ -35,18 +35,19 @@ mod view;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use api::{
     channel::FromServer,
-    ids::{Digest, NodeId, Timestamp},
+    ids::{NodeId, Timestamp},
     run::{RunId, WorkflowId},
     workflow::WorkflowEvent,
 };
+use document::plan::Plan;
 
-pub(crate) use flow::{Flow, Home, Submission};
+pub(crate) use flow::{Flow, Home, Known, Submission};
 pub(crate) use nodes::NodeFacts;
-pub(crate) use spec::{file_key, script_key};
 pub(crate) use view::{RunningJob, attempt, summary};
 
 use crate::{images::Fetched, store::Write};
@@ -102,7 +103,7 @@ pub(crate) struct Engine {
     nodes: BTreeMap<NodeId, nodes::Node>,
     cluster: planner::Cluster,
     surroundings: Surroundings,
-    /// Digests of the inline files of documents: kept before a workflow is submitted.
+    /// Makes identities that were never used.
     new_run: Box<dyn FnMut() -> RunId + Send>,
     /// A run ended, a node came or changed, a stage went on, or a task became due: placing anew may bring something.
     stale: bool,
@@ -133,10 +134,10 @@ impl Engine {
 
     /// Takes a workflow.
     pub(crate) fn submit(&mut self, submission: Submission, now: Timestamp) {
-        let mut flow = Flow::new(submission, now);
+        let (mut flow, write) = Flow::new(submission, now);
+        self.output.writes.push(write);
         let name = flow.row.name.clone();
         flow.event(&mut self.output, now, "WORKFLOW_STARTED", None, format!("{name} was handed in"));
-        flow.keep(&mut self.output);
         self.adopt(flow);
     }
 
@@ -209,9 +210,9 @@ impl Engine {
         std::mem::take(&mut self.output)
     }
 
-    /// The stages of a workflow in memory.
-    pub(crate) fn graph(&self, id: WorkflowId) -> Option<std::sync::Arc<crate::graph::Graph>> {
-        self.flows.get(self.places.get(&id)?).map(|flow| flow.graph.clone())
+    /// The plan of a workflow in memory.
+    pub(crate) fn plan(&self, id: WorkflowId) -> Option<Arc<Plan>> {
+        self.flows.get(self.places.get(&id)?).map(|flow| flow.plan.clone())
     }
 
     fn flow_mut(&mut self, id: WorkflowId) -> Option<&mut Flow> {
@@ -238,9 +239,6 @@ impl Output {
         self.writes.push(Write::Event(workflow, Box::new(event)));
     }
 }
-
-/// Digests of inline files by their names in the document.
-pub(crate) type Inline = BTreeMap<String, (Digest, u64)>;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,6 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | `graph` | pure: from a document to stages |
 //! | `engine` | pure: all workflows that are not over, and what to do next |
 //! | `conductor` | the one task that owns the engine: commits, then tells |
 //! | `store` | what is kept |
@@ -22,7 +21,6 @@ mod clock;
 mod conductor;
 mod engine;
 mod files;
-mod graph;
 mod identity;
 mod images;
 mod node_routes;
@@ -51,10 +49,9 @@ pub use store::StoreError;
 
 use conductor::{Conductor, MAX_ORDERS, Order};
 use engine::{Engine, Surroundings};
-use graph::Graph;
 use images::JobImages;
 use results::Results;
-use store::{Store as _, sqlite::SqliteStore};
+use store::sqlite::SqliteStore;
 use streams::Streams;
 
 /// Changes of workflows that wait for a slow watcher before it looks at the whole again.
@@ -196,14 +193,5 @@ impl Controller {
     /// Wakes those who follow a log.
     fn log_grew(&self, run: RunId, length: u64) {
         self.0.grown.send_replace(Some((run, length)));
-    }
-
-    /// The stages of a workflow, over or not.
-    async fn graph_of(&self, id: WorkflowId) -> Option<Arc<Graph>> {
-        if let Some(graph) = self.engine().graph(id) {
-            return Some(graph);
-        }
-        let row = self.0.store.workflow(id).await.ok().flatten()?;
-        document::parse(&row.document).ok().map(|parsed| Arc::new(Graph::of(&parsed.workflow)))
     }
 }

@@ -6,6 +6,7 @@ use api::{
     ids::Digest,
     run::{LogTaken, MAX_LOG_CHUNK_BYTES, RunId},
     stream::{MAX_STREAM_MESSAGE_BYTES, StreamId},
+    workflow::StageKind,
 };
 use axum::{
     Extension, Json, Router,
@@ -15,6 +16,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post, put},
 };
+use document::plan::Planned;
 use fleet::NodeIdentity;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
@@ -23,7 +25,6 @@ use tokio::io::AsyncWriteExt as _;
 use crate::{
     Controller,
     conductor::Order,
-    graph::Planned,
     images::causes,
     results::ResultError,
     store::{RunRow, Store as _},
@@ -132,9 +133,15 @@ async fn file(
 ) -> Result<StatusCode, Refusal> {
     let row = run_of(&controller, run, &node).await?;
     let title = format!("cannot take the file of run {run}");
-    let is_egress = controller.graph_of(row.workflow).await.is_some_and(|graph| {
-        let plan = graph.stages.get(row.stage as usize);
-        plan.is_some_and(|plan| matches!(plan.work, Planned::Egress { .. }))
+    // A workflow that is not in memory is over, and so are its runs.
+    let plan = controller.engine().plan(row.workflow);
+    let stage = plan.as_ref().and_then(|plan| plan.stages.get(row.stage as usize));
+    let is_egress = stage.is_some_and(|stage| match stage.work {
+        Planned::Egress { .. } => true,
+        // Of a blocked workflow it is not known which way a file goes, but what its node brings is not
+        // thrown away.
+        Planned::Unknown { kind } => kind == StageKind::File,
+        _ => false,
     });
     if !is_egress || row.ended.is_some() {
         let why = "it is no transfer to the client, or it is over";

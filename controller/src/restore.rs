@@ -1,58 +1,241 @@
 //! What the last run of the server left, read into the engine before anything else happens.
+//!
+//! A workflow is its stored plan ([`document::plan`]). One that was handed in before plans were stored
+//! is converted here, once, each in a transaction of its own: a server that is killed in the middle
+//! goes on with the rest. One whose plan cannot be had is blocked: its rows stay as they are for a
+//! release that knows more, what runs of it is followed to its end, and people are shown why.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+
+use api::workflow::StageKind;
+use document::plan::{Plan, PlanError, Planned, StagePlan, Tasks};
 
 use crate::{
     clock,
-    engine::{Engine, Flow, LOG_PATIENCE_SECONDS},
+    engine::{Engine, Flow, Known, LOG_PATIENCE_SECONDS},
     files,
-    graph::Graph,
     images::{JobImages, causes},
     results::Results,
-    store::{Store as _, StoreError, WorkflowRow, sqlite::SqliteStore},
+    store::{RunRow, StageRow, Store as _, StoreError, StoredPlan, WorkflowRow, Write, sqlite::SqliteStore},
 };
 
-/// Takes every workflow that is not over, and those that wait for the rest of a log alone.
+/// Converted workflows between two lines of the log.
+const TELL_EVERY: u64 = 1_000;
+
+/// Stages that stand in for those of a blocked workflow at most: a document cannot have more.
+const MAX_STAND_IN: u32 = 1 << 20;
+
+/// Why a workflow of before cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum BlockedError {
+    #[error("this release cannot read its document ({0}); a later release may")]
+    Document(api::problem::Mistake),
+    #[error("this release cannot read its document; a later release may")]
+    DocumentWithoutMistake,
+    #[error("its inline files cannot be stored; the server tries again when it starts")]
+    Files(#[source] image_store::StoreError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("its plan has no task {task} of stage {stage}, which the database has an attempt of")]
+    Run { stage: u32, task: u32 },
+    #[error("its plan has no stage {stage}, which the database has a state of")]
+    Stage { stage: u32 },
+    #[error("its plan has {planned} groups of volumes, and the database {stored}")]
+    Homes { planned: usize, stored: usize },
+}
+
+/// What a workflow left in the tables beside its own row.
+struct Rows {
+    stages: Vec<StageRow>,
+    runs: Vec<RunRow>,
+}
+
+/// Reads every workflow that is not over, and those that wait for the rest of a log alone.
 pub(crate) async fn restore(
     engine: &mut Engine,
     store: &SqliteStore,
     images: &JobImages,
     results: &Results,
 ) -> Result<(), StoreError> {
+    let mut progress = Progress::begin(store).await?;
     let since = clock::now().plus_seconds(-LOG_PATIENCE_SECONDS);
     for row in store.unfinished(since).await? {
-        let id = row.id;
-        match flow(row, store, images, results).await? {
-            Ok(flow) if flow.row.ended.is_some() && flow.runs.is_empty() => {}
-            Ok(flow) => engine.adopt(flow),
-            Err(why) => tracing::error!("workflow {id} of before cannot go on: {why}"),
+        let flow = flow(row, store, images, results, &mut progress).await?;
+        if flow.row.ended.is_none() || !flow.runs.is_empty() {
+            engine.adopt(flow);
         }
     }
+    progress.end();
     Ok(())
 }
 
-/// A workflow out of its rows; the document makes the same graph again.
+/// A workflow out of its rows.
 async fn flow(
     row: WorkflowRow,
     store: &SqliteStore,
     images: &JobImages,
     results: &Results,
-) -> Result<Result<Flow, String>, StoreError> {
+    progress: &mut Progress,
+) -> Result<Flow, StoreError> {
     let id = row.id;
-    let parsed = match document::parse(&row.document) {
-        Ok(parsed) => parsed,
-        Err(mistakes) => {
-            let first = mistakes.first().map(ToString::to_string).unwrap_or_default();
-            return Ok(Err(format!("this version does not take its document any more: {first}")));
+    let rows = Rows { stages: store.stages(id).await?, runs: store.runs(id, None, u32::MAX).await? };
+    let known = match plan(&row, &rows, store, images, progress).await? {
+        Ok(plan) => Known::Plan(plan),
+        Err(error) => {
+            let why = causes(&error);
+            if row.ended.is_none() {
+                tracing::error!("workflow {} ({id}) is blocked: {why}", row.name);
+            }
+            Known::Blocked {
+                why,
+                stand_in: stand_in(&rows.stages, &rows.runs, &store.stage_names(id).await?),
+            }
         }
     };
-    let inline = match files::keep(&parsed.workflow, images).await {
-        Ok(inline) => inline,
-        Err(error) => return Ok(Err(causes(&error))),
-    };
-    let (stages, runs) = (store.stages(id).await?, store.runs(id, None, u32::MAX).await?);
     let events = store.last_event(id).await?;
-    let graph = Arc::new(Graph::of(&parsed.workflow));
-    let known = (Arc::new(parsed.workflow), graph, inline);
-    Ok(Ok(Flow::restore(row, known, stages, runs, events, |run| results.log_length(id, run))))
+    let Rows { stages, runs } = rows;
+    Ok(Flow::restore(row, known, stages, runs, events, |run| results.log_length(id, run)))
 }
+
+/// The plan of a workflow, read or converted, if all that the store has of the workflow is of it.
+async fn plan(
+    row: &WorkflowRow,
+    rows: &Rows,
+    store: &SqliteStore,
+    images: &JobImages,
+    progress: &mut Progress,
+) -> Result<Result<Plan, BlockedError>, StoreError> {
+    // It was there when the row was read, and nobody deletes while the server starts.
+    let Some(stored) = store.plan(row.id).await? else {
+        return Ok(Err(BlockedError::DocumentWithoutMistake));
+    };
+    match stored {
+        StoredPlan::Plan(text) => {
+            let plan = Plan::read(&text).map_err(BlockedError::from);
+            Ok(plan.and_then(|plan| fits(&plan, row, rows).map(|()| plan)))
+        }
+        StoredPlan::Document(text) => {
+            let converted = convert(&text, images).await;
+            let converted = converted.and_then(|plan| fits(&plan, row, rows).map(|()| plan));
+            let converted = converted.and_then(|plan| Ok((plan.to_json()?, plan)));
+            match converted {
+                Ok((stored, plan)) => {
+                    store.commit(&[Write::Plan { workflow: row.id, plan: stored }]).await?;
+                    progress.converted();
+                    Ok(Ok(plan))
+                }
+                Err(error) => {
+                    progress.blocked += 1;
+                    Ok(Err(error))
+                }
+            }
+        }
+    }
+}
+
+/// Makes the plan of a document of before, as [`document::read_accepted`] reads it: what was accepted
+/// once is held against no rule again.
+async fn convert(text: &str, images: &JobImages) -> Result<Plan, BlockedError> {
+    let workflow = document::read_accepted(text).map_err(|mistakes| {
+        let first = mistakes.into_iter().next();
+        first.map_or(BlockedError::DocumentWithoutMistake, BlockedError::Document)
+    })?;
+    let files = files::store(&workflow, images).await.map_err(BlockedError::Files)?;
+    Ok(Plan::of(&workflow, &files)?)
+}
+
+/// Stages, tasks and groups that the store names by number are there in the plan.
+fn fits(plan: &Plan, row: &WorkflowRow, rows: &Rows) -> Result<(), BlockedError> {
+    if row.homes.len() != plan.groups {
+        return Err(BlockedError::Homes { planned: plan.groups, stored: row.homes.len() });
+    }
+    let strange = rows.stages.iter().find(|row| plan.stages.len() <= row.stage as usize);
+    if let Some(&StageRow { stage, .. }) = strange {
+        return Err(BlockedError::Stage { stage });
+    }
+    match rows.runs.iter().find(|run| !plan.has_task(run.stage, run.task)) {
+        Some(&RunRow { stage, task, .. }) => Err(BlockedError::Run { stage, task }),
+        None => Ok(()),
+    }
+}
+
+/// Stages under the numbers that the store has rows of, each what it seems to be. They let the engine
+/// follow what runs, and people see it; they are never stored.
+pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(u32, String)]) -> Plan {
+    let names: BTreeMap<u32, &str> = names.iter().map(|(stage, name)| (*stage, name.as_str())).collect();
+    let mut tasks: BTreeMap<u32, (u32, bool)> = BTreeMap::new();
+    for run in runs {
+        let (last, is_job) = tasks.entry(run.stage).or_default();
+        (*last, *is_job) = (run.task.max(*last), *is_job || run.grant.is_some());
+    }
+    let with_rows = stages.iter().map(|row| row.stage).chain(runs.iter().map(|run| run.stage));
+    let count = with_rows.chain(names.keys().copied()).max().map_or(0, |last| last.saturating_add(1));
+    let stage = |number: u32| {
+        let name = names.get(&number).map_or_else(|| format!("stage {number}"), |name| (*name).to_owned());
+        let of_runs = tasks.get(&number);
+        let kind = match of_runs {
+            Some((_, true)) => StageKind::Job,
+            Some(_) if name.contains('/') => StageKind::File,
+            Some(_) => StageKind::Volume,
+            None if name.starts_with("docker://") => StageKind::Image,
+            None => StageKind::Job,
+        };
+        let last = of_runs.map_or(0, |(last, _)| *last);
+        StagePlan {
+            name,
+            after: Vec::new(),
+            group: None,
+            // Nothing of it begins; and none of its tasks is given up before it is known how often it
+            // may be tried.
+            retries: u32::MAX,
+            timeout_seconds: 0,
+            tasks: Tasks {
+                first: (last > 0).then_some(0),
+                count: last.saturating_add(1),
+                concurrency: u32::MAX,
+            },
+            work: Planned::Unknown { kind },
+        }
+    };
+    Plan { groups: 0, stages: (0..count.min(MAX_STAND_IN)).map(stage).collect() }
+}
+
+/// Tells of the conversion in the server's log.
+struct Progress {
+    all: u64,
+    converted: u64,
+    blocked: u64,
+}
+
+impl Progress {
+    async fn begin(store: &SqliteStore) -> Result<Self, StoreError> {
+        let (all, bytes) = store.without_plan().await?;
+        if all > 0 {
+            // A plan has the document's text once more, and the write-ahead log has both.
+            let room = bytes.saturating_mul(3) >> 20;
+            tracing::info!(
+                "{all} workflows of an earlier release are converted to plans; the database grows by \
+                 about {} MiB",
+                room + 1
+            );
+        }
+        Ok(Self { all, converted: 0, blocked: 0 })
+    }
+
+    fn converted(&mut self) {
+        self.converted += 1;
+        if self.converted.is_multiple_of(TELL_EVERY) {
+            tracing::info!("{} of {} workflows are converted", self.converted, self.all);
+        }
+    }
+
+    fn end(&self) {
+        if self.converted + self.blocked > 0 {
+            let Self { converted, blocked, .. } = self;
+            tracing::info!("{converted} workflows were converted to plans, {blocked} are blocked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,6 @@ pub(crate) struct WorkflowRow {
     pub(crate) place: u64,
     pub(crate) name: String,
     pub(crate) owner: Owner,
-    pub(crate) document: String,
     pub(crate) submitted: Timestamp,
     pub(crate) started: Option<Timestamp>,
     pub(crate) ended: Option<Timestamp>,
@@ -49,6 +48,25 @@ pub(crate) struct WorkflowRow {
     pub(crate) homes: Vec<Option<Home>>,
     /// What is shown of it, once it is over.
     pub(crate) view: Option<Workflow>,
+}
+
+/// A workflow that was just handed in, with what never changes of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SubmittedRow {
+    pub(crate) row: WorkflowRow,
+    /// As it was written.
+    pub(crate) document: String,
+    /// [`document::plan::Plan::to_json`].
+    pub(crate) plan: String,
+}
+
+/// What the store has of what a workflow is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoredPlan {
+    /// Its plan.
+    Plan(String),
+    /// It was handed in before plans were stored, and is not converted: its document.
+    Document(String),
 }
 
 /// A stage as stored.
@@ -105,8 +123,18 @@ pub(crate) struct RunRow {
 /// One write.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Write {
-    /// Adds or replaces a workflow.
+    /// Adds a workflow with its document and plan.
+    Submit(Box<SubmittedRow>),
+    /// Replaces what changes of a workflow.
     Workflow(Box<WorkflowRow>),
+    /// Adds the plan of a workflow that was handed in before plans were stored. Does nothing if it has
+    /// one.
+    Plan {
+        /// The workflow.
+        workflow: WorkflowId,
+        /// [`document::plan::Plan::to_json`].
+        plan: String,
+    },
     /// Adds or replaces a stage.
     Stage(Box<StageRow>),
     /// Adds or replaces a run.
@@ -175,6 +203,16 @@ pub(crate) trait Store: Send + Sync {
         &self,
         id: WorkflowId,
     ) -> impl Future<Output = Result<Option<WorkflowRow>, StoreError>> + Send;
+    /// What a workflow is; `None` if there is no such workflow.
+    fn plan(&self, id: WorkflowId) -> impl Future<Output = Result<Option<StoredPlan>, StoreError>> + Send;
+    /// Workflows that are not over and were handed in before plans were stored: how many, and the bytes
+    /// of their documents.
+    fn without_plan(&self) -> impl Future<Output = Result<(u64, u64), StoreError>> + Send;
+    /// Names of the stages that a workflow's history is about, each once.
+    fn stage_names(
+        &self,
+        id: WorkflowId,
+    ) -> impl Future<Output = Result<Vec<(u32, String)>, StoreError>> + Send;
     /// The place for the next workflow.
     fn next_place(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
     /// Stages of a workflow that were written.

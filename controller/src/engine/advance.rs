@@ -1,9 +1,10 @@
 //! Stages begin when those before them have finished, and end when their tasks are over.
 
 use api::{channel::FromServer, ids::Timestamp, workflow::State};
+use document::plan::Planned;
 
 use super::{Engine, Flow, Output};
-use crate::{graph::Planned, images::Fetched};
+use crate::images::Fetched;
 
 /// Time that a run gets between SIGTERM and SIGKILL, seconds.
 const GRACE_SECONDS: u32 = 10;
@@ -40,12 +41,16 @@ impl Engine {
 }
 
 impl Flow {
-    /// Until nothing more changes.
+    /// Until nothing more changes. Of a blocked workflow nobody knows what comes next, so nothing does;
+    /// but it can be ended.
     fn advance(&mut self, output: &mut Output, now: Timestamp) {
+        if self.blocked.is_some() && self.row.stop.is_none() {
+            return;
+        }
         let mut changes = true;
         while changes {
             changes = false;
-            for index in 0..self.graph.stages.len() {
+            for index in 0..self.plan.stages.len() {
                 changes |= self.advance_stage(output, index, now);
             }
         }
@@ -65,13 +70,13 @@ impl Flow {
         if stage.is_ready {
             return false;
         }
-        let before = self.graph.stages[index].after.clone();
+        let before = self.plan.stages[index].after.clone();
         let bad = before
             .iter()
             .find(|&&other| matches!(self.stages[other as usize].state, State::Failed | State::Canceled));
         if let Some(&bad) = bad {
             let how = self.stages[bad as usize].state.as_str();
-            let why = format!("{} {} {how}", self.kind_of(bad), self.graph.stages[bad as usize].name);
+            let why = format!("{} {} {how}", self.kind_of(bad), self.plan.stages[bad as usize].name);
             self.cancel_stage(output, number, &why, now);
             return true;
         }
@@ -80,7 +85,7 @@ impl Flow {
             if !before.is_empty() {
                 self.event(output, now, "DEPENDENCY_SATISFIED", Some(number), "may begin".to_owned());
             }
-            if let Planned::Image { reference } = &self.graph.stages[index].work {
+            if let Planned::Image { reference } = &self.plan.stages[index].work {
                 let reference = reference.clone();
                 self.begin_stage(output, number, now);
                 self.event(output, now, "IMAGE_PULL_STARTED", Some(number), format!("pulling {reference}"));
@@ -93,7 +98,7 @@ impl Flow {
     }
 
     fn kind_of(&self, stage: u32) -> &'static str {
-        self.graph.stages[stage as usize].work.kind().as_str()
+        self.plan.stages[stage as usize].work.kind().as_str()
     }
 
     /// The first of its tasks is on a node, or its image is being pulled.
@@ -232,7 +237,7 @@ impl Flow {
         let failed = (0..).zip(&self.stages).find(|(_, stage)| stage.state == State::Failed);
         let (state, reason, event) = match (failed, &self.row.stop) {
             (Some((index, stage)), None) => {
-                let name = &self.graph.stages[index as usize].name;
+                let name = &self.plan.stages[index as usize].name;
                 let why = stage.reason.clone().unwrap_or_default();
                 (State::Failed, Some(format!("{} {name}: {why}", self.kind_of(index))), "WORKFLOW_FAILED")
             }

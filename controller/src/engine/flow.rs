@@ -10,14 +10,13 @@ use api::{
     run::{Outcome, RunId, WorkflowId},
     workflow::{State, TaskCounts, WorkflowEvent},
 };
-use document::Workflow;
+use document::plan::{Plan, Planned, StagePlan};
 use serde::{Deserialize, Serialize};
 
-use super::{FIRST_PAUSE_SECONDS, Inline, LONGEST_PAUSE_SECONDS, Output};
+use super::{FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Output};
 use crate::{
-    graph::{Graph, Planned, StagePlan},
     images::JobImage,
-    store::{Owner, RunRow, StageRow, WorkflowRow, Write},
+    store::{Owner, RunRow, StageRow, SubmittedRow, WorkflowRow, Write},
 };
 
 /// Nodes of a stage that are shown.
@@ -40,24 +39,41 @@ pub(crate) struct Submission {
     pub(crate) place: u64,
     pub(crate) name: String,
     pub(crate) owner: Owner,
-    pub(crate) text: String,
-    pub(crate) document: Arc<Workflow>,
-    pub(crate) graph: Arc<Graph>,
-    pub(crate) inline: Inline,
+    /// The document as it was handed in.
+    pub(crate) document: String,
+    pub(crate) plan: Plan,
+    /// The plan as it is stored.
+    pub(crate) stored_plan: String,
 }
 
 /// A workflow.
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) row: WorkflowRow,
-    pub(crate) document: Arc<Workflow>,
-    pub(crate) graph: Arc<Graph>,
-    pub(crate) inline: Inline,
+    /// Of a blocked workflow: stages that stand in for those that are not known.
+    pub(crate) plan: Arc<Plan>,
+    /// Why its plan is not known to this release. Then what is on nodes is followed to its end, and
+    /// nothing else happens but that somebody stops it.
+    pub(crate) blocked: Option<String>,
     pub(crate) stages: Vec<StageNow>,
     /// Runs that are not forgotten.
     pub(crate) runs: BTreeMap<RunId, RunNow>,
     /// Lines of its history.
     pub(crate) events: u64,
+}
+
+/// What is known of a workflow that the last run of the server left.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// Its plan; all stages and runs in the store are of it.
+    Plan(Plan),
+    /// Its plan is not known.
+    Blocked {
+        /// Why not, for people.
+        why: String,
+        /// Stages that stand in for those that the store has rows of.
+        stand_in: Plan,
+    },
 }
 
 /// A run in memory.
@@ -192,14 +208,14 @@ impl StageNow {
 }
 
 impl Flow {
-    pub(crate) fn new(submission: Submission, now: Timestamp) -> Self {
-        let Submission { id, place, name, owner, text, document, graph, inline } = submission;
+    /// A workflow that was just handed in, and the write that stores it.
+    pub(crate) fn new(submission: Submission, now: Timestamp) -> (Self, Write) {
+        let Submission { id, place, name, owner, document, plan, stored_plan } = submission;
         let row = WorkflowRow {
             id,
             place,
             name,
             owner,
-            document: text,
             submitted: now,
             started: None,
             ended: None,
@@ -207,27 +223,33 @@ impl Flow {
             reason: None,
             stop: None,
             paused: None,
-            homes: vec![None; graph.groups],
+            homes: vec![None; plan.groups],
             view: None,
         };
-        Self::of(row, document, graph, inline)
+        let submitted = SubmittedRow { row: row.clone(), document, plan: stored_plan };
+        (Self::of(row, Arc::new(plan), None), Write::Submit(Box::new(submitted)))
     }
 
-    fn of(row: WorkflowRow, document: Arc<Workflow>, graph: Arc<Graph>, inline: Inline) -> Self {
-        let stages = graph.stages.iter().map(StageNow::new).collect();
-        Self { row, document, graph, inline, stages, runs: BTreeMap::new(), events: 0 }
+    fn of(row: WorkflowRow, plan: Arc<Plan>, blocked: Option<String>) -> Self {
+        let stages = plan.stages.iter().map(StageNow::new).collect();
+        Self { row, plan, blocked, stages, runs: BTreeMap::new(), events: 0 }
     }
 
-    /// A workflow out of its rows. `runs`: all, by stage, task and attempt. `log_here`: bytes that are here of a log.
+    /// A workflow out of its rows. `runs`: all, by stage, task and attempt. `log_here`: bytes that are
+    /// here of a log.
     pub(crate) fn restore(
         row: WorkflowRow,
-        (document, graph, inline): (Arc<Workflow>, Arc<Graph>, Inline),
+        known: Known,
         stages: Vec<StageRow>,
         runs: Vec<RunRow>,
         events: u64,
         log_here: impl Fn(RunId) -> u64,
     ) -> Self {
-        let mut flow = Self::of(row, document, graph, inline);
+        let (plan, blocked) = match known {
+            Known::Plan(plan) => (plan, None),
+            Known::Blocked { why, stand_in } => (stand_in, Some(why)),
+        };
+        let mut flow = Self::of(row, Arc::new(plan), blocked);
         flow.events = events;
         for row in stages {
             let Some(stage) = flow.stages.get_mut(row.stage as usize) else { continue };
@@ -241,7 +263,7 @@ impl Flow {
             let log_here = log_here(row.run);
             flow.recall(row, log_here);
         }
-        for (stage, plan) in flow.stages.iter_mut().zip(&flow.graph.stages) {
+        for (stage, plan) in flow.stages.iter_mut().zip(&flow.plan.stages) {
             if matches!(stage.state, State::Canceled | State::Failed) || flow.row.stop.is_some() {
                 stage.tasks.cancel_waiting();
             } else if plan.tasks.count > 0 && stage.state == State::Finished && stage.tasks.finished == 0 {
@@ -251,7 +273,7 @@ impl Flow {
             }
         }
         let finished: Vec<bool> = flow.stages.iter().map(|stage| stage.state == State::Finished).collect();
-        for (stage, plan) in flow.stages.iter_mut().zip(&flow.graph.stages) {
+        for (stage, plan) in flow.stages.iter_mut().zip(&flow.plan.stages) {
             stage.is_ready =
                 plan.after.iter().all(|&before| finished[before as usize]) && stage.image_is_known(plan);
         }
@@ -260,7 +282,7 @@ impl Flow {
 
     /// Takes a run out of the store into the book of its stage. Runs of one task come in the order of their attempts.
     fn recall(&mut self, row: RunRow, log_here: u64) {
-        let plan = &self.graph.stages[row.stage as usize];
+        let Some(plan) = self.plan.stages.get(row.stage as usize) else { return };
         let Some(stage) = self.stages.get_mut(row.stage as usize) else { return };
         let task = row.task - plan.tasks.first.unwrap_or(0);
         let book = &mut stage.tasks;
@@ -316,14 +338,14 @@ impl Flow {
         message: String,
     ) {
         self.events += 1;
-        let name = stage.map(|stage| self.graph.stages[stage as usize].name.clone());
+        let name = stage.map(|stage| self.plan.stages[stage as usize].name.clone());
         let event = WorkflowEvent { number: self.events, at, event: event.to_owned(), stage, name, message };
         output.history(self.row.id, event);
         output.changed.insert(self.row.id);
     }
 
     pub(crate) fn has_task_due(&self, now: Timestamp) -> bool {
-        self.next_due().is_some_and(|due| due <= now)
+        self.blocked.is_none() && self.next_due().is_some_and(|due| due <= now)
     }
 
     /// When the next pause of a task ends.

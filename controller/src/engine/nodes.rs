@@ -8,9 +8,9 @@ use api::{
     run::{RunId, WorkflowId},
     workflow::State,
 };
+use document::plan::StagePlan;
 
 use super::{Engine, Flow, LOST_AFTER_SECONDS, Output};
-use crate::graph::StagePlan;
 
 /// What is known of a node now.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,8 +111,11 @@ impl Engine {
 
     /// The volumes of a node's earlier boots are gone with its memory. Where nothing was in them yet, they are made in this
     /// one.
-    fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
-        for flow in self.flows.values_mut().filter(|flow| flow.row.ended.is_none()) {
+    pub(super) fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
+        // What is in the volumes of a blocked workflow is not known: its home stays as it is, and the
+        // first list of the node's runs after it is read again tells that the boot is another.
+        let goes_on = |flow: &&mut Flow| flow.row.ended.is_none() && flow.blocked.is_none();
+        for flow in self.flows.values_mut().filter(goes_on) {
             let mut output = Output::default();
             for group in 0..flow.row.homes.len() {
                 let is_empty = flow.has_finished_none_of(group);
@@ -166,7 +169,7 @@ impl Flow {
     /// Stages that need volumes of a group.
     fn stages_of(&self, group: usize) -> Vec<u32> {
         let needs = |(index, plan): (u32, &StagePlan)| (plan.group == Some(group)).then_some(index);
-        (0..).zip(&self.graph.stages).filter_map(needs).collect()
+        (0..).zip(&self.plan.stages).filter_map(needs).collect()
     }
 
     /// Nothing is in the volumes of a group: they are not even made.

@@ -5,10 +5,10 @@ use api::{
     channel::FromServer,
     ids::Timestamp,
     run::{RunId, WorkflowId},
+    workflow::StageKind,
 };
 
 use super::{Engine, Flow, Output};
-use crate::graph::Planned;
 
 impl Engine {
     /// Pauses a workflow, or lets it go on. `false` if it is so already, is over, or is not known here.
@@ -39,7 +39,7 @@ impl Engine {
 impl Flow {
     /// Its jobs that are not over, with their nodes.
     fn jobs_on_nodes(&self) -> Vec<(api::ids::NodeId, RunId)> {
-        let is_job = |stage: u32| matches!(self.graph.stages[stage as usize].work, Planned::Job { .. });
+        let is_job = |stage: u32| self.plan.stages[stage as usize].work.kind() == StageKind::Job;
         let jobs = self.runs.values().filter(|run| run.row.ended.is_none() && is_job(run.row.stage));
         jobs.map(|run| (run.row.node, run.row.run)).collect()
     }

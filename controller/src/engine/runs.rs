@@ -8,9 +8,9 @@ use api::{
     run::{Outcome, RunEnd, RunId, RunReport, RunState, Usage},
     workflow::StageKind,
 };
+use document::plan::Planned;
 
 use super::{Engine, Flow, LOG_PATIENCE_SECONDS, Output, advance::stop_run, schedule::key};
-use crate::graph::Planned;
 
 /// An outcome for people.
 pub(super) fn told(outcome: &Outcome) -> String {
@@ -63,6 +63,11 @@ impl Engine {
         now: Timestamp,
     ) {
         self.correct_pauses(node, listed);
+        self.repeat_stops(node, listed);
+        // Volumes of earlier boots: of a workflow that was blocked when the node booted, too.
+        if !boot.is_empty() {
+            self.volumes_lost(node, boot, now);
+        }
         let missing: Vec<(u64, RunId)> = self
             .flows
             .iter()
@@ -84,6 +89,13 @@ impl Engine {
                     "its node does not know it any more".to_owned()
                 };
                 self.lose(run, &why, rebooted, now);
+                continue;
+            }
+            if let Some(why) = &flow.blocked {
+                // What it was to do is not known, so it cannot be told again; and what it was granted
+                // is free, for nothing runs. When the plan can be read, it is tried again.
+                let why = format!("its node never got it, and the workflow is blocked: {why}");
+                self.end_here(run, Outcome::Refused { why }, now);
                 continue;
             }
             // The node never got it: it is told again, in whatever boot it is.
@@ -108,19 +120,29 @@ impl Engine {
         }
     }
 
+    /// What a server that was killed did not say any more: that these runs are to end.
+    fn repeat_stops(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
+        for flow in self.flows.values() {
+            let Some(why) = &flow.row.stop else { continue };
+            let runs = flow.runs.values().filter(|run| run.row.node == node && run.row.ended.is_none());
+            for run in runs.map(|run| run.row.run).filter(|run| listed.contains_key(run)) {
+                self.output.say(node, stop_run(run, why));
+            }
+        }
+    }
+
     /// A run is over because its node is.
     pub(super) fn lose(&mut self, run: RunId, why: &str, rebooted: bool, now: Timestamp) {
+        self.end_here(run, Outcome::Lost { why: why.to_owned(), rebooted }, now);
+    }
+
+    /// A run is over, and no node says so.
+    fn end_here(&mut self, run: RunId, outcome: Outcome, now: Timestamp) {
         let Some(node) = self.flow_of(run).and_then(|flow| flow.runs.get(&run)).map(|run| run.row.node)
         else {
             return;
         };
-        let end = RunEnd {
-            started: None,
-            ended: now,
-            outcome: Outcome::Lost { why: why.to_owned(), rebooted },
-            log_bytes: 0,
-            usage: Usage::default(),
-        };
+        let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
         self.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
     }
 
@@ -235,7 +257,7 @@ impl Flow {
         let Some(run) = self.runs.get_mut(&id).filter(|run| run.row.started.is_none()) else { return false };
         run.row.started = Some(at);
         let (stage, where_from) = (run.row.stage, run.row.node_name.clone());
-        let event = match self.graph.stages[stage as usize].work.kind() {
+        let event = match self.plan.stages[stage as usize].work.kind() {
             StageKind::Job => "CONTAINER_STARTED",
             StageKind::File => "FILE_TRANSFER_STARTED",
             StageKind::Volume | StageKind::Image => "VOLUME_CREATE_STARTED",
@@ -261,7 +283,7 @@ impl Flow {
         row.log_bytes = end.log_bytes;
         let (stage, task, has_started) = (row.stage, row.task, row.started.is_some());
         self.keep_run(output, id);
-        let plan = &self.graph.stages[stage as usize];
+        let plan = &self.plan.stages[stage as usize];
         let (kind, retries, task) = (plan.work.kind(), plan.retries, task - plan.tasks.first.unwrap_or(0));
         let event = match (kind, end.outcome.is_success(), &plan.work) {
             (_, true, Planned::Volume { .. }) => "VOLUME_CREATED",
@@ -293,7 +315,7 @@ impl Flow {
     /// A run for people: `job sleeper[7]`.
     pub(super) fn subject(&self, run: RunId) -> String {
         let Some(run) = self.runs.get(&run) else { return run.to_string() };
-        let plan = &self.graph.stages[run.row.stage as usize];
+        let plan = &self.plan.stages[run.row.stage as usize];
         let task = plan.tasks.first.map(|_| format!("[{}]", run.row.task)).unwrap_or_default();
         format!("{} {}{task}", plan.work.kind().as_str(), plan.name)
     }

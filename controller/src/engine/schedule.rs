@@ -7,17 +7,14 @@ use api::{
     run::{RunId, Usage},
     workflow::StageKind,
 };
-use document::Affinity;
+use document::plan::{AffinityPlan, Planned, ResourcePlan, StagePlan};
 use planner::{NodeKey, Placement, Request};
 
 use super::{
     Engine, Flow, Home, NodeFacts, Output,
     flow::{Again, RunNow},
 };
-use crate::{
-    graph::Planned,
-    store::{Grant, RunRow},
-};
+use crate::store::{Grant, RunRow};
 
 /// Tasks that are placed in one pass: what is written to the database at once. The rest comes in the next.
 const MAX_PLACED: usize = 8_192;
@@ -100,7 +97,7 @@ impl Engine {
         let mut begun = Vec::new();
         let mut pass = self.cluster.pass(now.seconds());
         for (&place, flow) in &self.flows {
-            for (stage, plan) in (0..).zip(&flow.graph.stages) {
+            for (stage, plan) in (0..).zip(&flow.plan.stages) {
                 if plan.work.kind() != StageKind::Job || !flow.may_begin(stage) {
                     continue;
                 }
@@ -121,7 +118,7 @@ impl Engine {
     fn place_transfers(&mut self, place: u64, now: Timestamp) {
         let Some(flow) = self.flows.get(&place) else { return };
         let is_transfer = |stage: u32| {
-            matches!(flow.graph.stages[stage as usize].work.kind(), StageKind::Volume | StageKind::File)
+            matches!(flow.plan.stages[stage as usize].work.kind(), StageKind::Volume | StageKind::File)
         };
         let indexes = 0..u32::try_from(flow.stages.len()).unwrap_or(u32::MAX);
         let under_way: usize = indexes
@@ -147,7 +144,7 @@ impl Engine {
     /// The node of a stage's volumes, chosen when it is first asked for. `None` if there is none now.
     fn home(&mut self, place: u64, stage: u32, now: Timestamp) -> Option<NodeId> {
         let flow = self.flows.get(&place)?;
-        let group = flow.graph.stages[stage as usize].group?;
+        let group = flow.plan.stages[stage as usize].group?;
         if let Some(home) = &flow.row.homes[group] {
             let can_begin = self.nodes.get(&home.node).is_some_and(|node| node.facts.unavailable().is_none());
             return can_begin.then_some(home.node);
@@ -189,7 +186,7 @@ impl Engine {
         };
         let Some(flow) = self.flows.get_mut(&place) else { return };
         let run = RunId(uuid::Uuid::from_u128(key));
-        let plan = &flow.graph.stages[stage as usize];
+        let plan = &flow.plan.stages[stage as usize];
         let row = RunRow {
             run,
             workflow: flow.row.id,
@@ -224,7 +221,7 @@ impl Engine {
 
     /// Why a ready stage has tasks that wait.
     pub(super) fn why_not_placed(&self, flow: &Flow, stage: u32, now: Timestamp) -> Vec<String> {
-        let plan = &flow.graph.stages[stage as usize];
+        let plan = &flow.plan.stages[stage as usize];
         let book = &flow.stages[stage as usize].tasks;
         let counts = book.counts();
         let mut reasons = Vec::new();
@@ -272,13 +269,15 @@ impl Engine {
         silent
     }
 
-    /// What of a document is larger than every node that is known, by job. Nothing while no node is known.
+    /// What of a document is larger than every node that is known, by job. Nothing while no node is
+    /// known.
     pub(crate) fn too_large(&self, document: &document::Workflow) -> Vec<(usize, String)> {
         if self.nodes.is_empty() {
             return Vec::new();
         }
         let check = |(index, job): (usize, &document::Job)| {
-            self.cluster.fits(&request_of(job), None).err().map(|error| (index, error.to_string()))
+            let request = request(&(&job.resource).into(), job.timeout_seconds);
+            self.cluster.fits(&request, None).err().map(|error| (index, error.to_string()))
         };
         document.jobs.iter().enumerate().filter_map(check).collect()
     }
@@ -296,10 +295,10 @@ fn granted(node: &str, grant: Option<&Grant>) -> String {
 impl Flow {
     /// Nothing of it may begin.
     fn is_held_back(&self) -> bool {
-        self.row.stop.is_some() || self.row.paused.is_some()
+        self.row.stop.is_some() || self.row.paused.is_some() || self.blocked.is_some()
     }
 
-    /// Ready, not over, neither to be stopped nor paused.
+    /// Ready, not over, neither to be stopped nor paused nor blocked.
     fn may_begin(&self, stage: u32) -> bool {
         let now = &self.stages[stage as usize];
         now.is_ready && !now.state.is_ended() && !self.is_held_back()
@@ -307,9 +306,8 @@ impl Flow {
 
     /// What one task of a job needs, on the node of its volumes if it mounts some.
     fn request(&self, stage: u32) -> Option<Request> {
-        let plan = &self.graph.stages[stage as usize];
-        let Planned::Job { job, .. } = plan.work else { return None };
-        let mut request = request_of(&self.document.jobs[job]);
+        let plan = &self.plan.stages[stage as usize];
+        let mut request = request_of(plan)?;
         if let Some(group) = plan.group {
             request.pinned = Some(node_key(self.row.homes[group].as_ref()?.node));
         }
@@ -318,33 +316,32 @@ impl Flow {
 
     /// What the jobs that mount volumes of a group need.
     fn requests_of_group(&self, group: usize) -> Vec<Request> {
-        let jobs = self.graph.stages.iter().filter(|plan| plan.group == Some(group));
-        let of = |plan: &crate::graph::StagePlan| match plan.work {
-            Planned::Job { job, .. } => Some(request_of(&self.document.jobs[job])),
-            _ => None,
-        };
-        jobs.filter_map(of).collect()
+        self.plan.stages.iter().filter(|plan| plan.group == Some(group)).filter_map(request_of).collect()
     }
 }
 
-/// What one task of a job needs.
-fn request_of(job: &document::Job) -> Request {
-    let resource = &job.resource;
+/// What one task of a stage needs, if it is a job.
+fn request_of(stage: &StagePlan) -> Option<Request> {
+    let Planned::Job(job) = &stage.work else { return None };
+    Some(request(&job.resource, stage.timeout_seconds))
+}
+
+fn request(resource: &ResourcePlan, limit_seconds: u64) -> Request {
     let memory = resource.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
     let by_core = if resource.memory_by_core { u64::from(resource.cores) } else { 1 };
     Request {
         key: 0,
         cores: resource.cores,
         affinity: match resource.affinity {
-            Affinity::Core => planner::Affinity::Core,
-            Affinity::Socket => planner::Affinity::Socket,
-            Affinity::Numa => planner::Affinity::Numa,
+            AffinityPlan::Core => planner::Affinity::Core,
+            AffinityPlan::Socket => planner::Affinity::Socket,
+            AffinityPlan::Numa => planner::Affinity::Numa,
         },
         threads: resource.threads,
         memory_bytes: memory.saturating_mul(by_core),
         devices: resource.devices.clone(),
         exclusive: resource.exclusive,
         pinned: None,
-        limit_seconds: Some(job.timeout_seconds),
+        limit_seconds: Some(limit_seconds),
     }
 }

@@ -7,18 +7,18 @@ use std::{
 };
 
 use api::{
-    ids::NodeName,
+    ids::{Digest, NodeName},
     image::Artifact,
     run::{Outcome, RunEnd, RunReport, RunState, Usage, Work},
     workflow::State,
 };
+use document::plan::{self, StoredFile};
 use expect_test::{Expect, expect};
 use planner::{Capacity, Core, NumaMemory};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    graph::Graph,
     images::{Fetched, JobImage},
     store::Owner,
 };
@@ -60,19 +60,17 @@ fn engine() -> Engine {
 
 fn submission(number: u128, text: &str) -> Submission {
     let document = document::parse(text).unwrap().workflow;
-    let digest = Digest([7; 32]);
-    let inline = document.files.keys().map(|name| (name.clone(), (digest, 1)));
-    let scripts = document.jobs.iter().filter(|job| job.script.is_some());
-    let scripts = scripts.map(|job| (spec::script_key(&job.name), (digest, 1)));
+    let stored = StoredFile { digest: Digest([7; 32]), size: 1 };
+    let files = plan::files(&document).map(|(key, _)| (key, stored)).collect();
+    let plan = Plan::of(&document, &files).unwrap();
     Submission {
         id: WorkflowId(uuid::Uuid::from_u128(number)),
         place: u64::try_from(number).unwrap(),
         name: format!("w{number}"),
         owner: Owner { name: "ann".to_owned(), uid: 1001, gid: 100, groups: vec![7] },
-        text: text.to_owned(),
-        graph: Arc::new(Graph::of(&document)),
-        inline: inline.chain(scripts).collect(),
-        document: Arc::new(document),
+        document: text.to_owned(),
+        stored_plan: plan.to_json().unwrap(),
+        plan,
     }
 }
 
@@ -644,8 +642,9 @@ enum Happening {
     Pauses(bool),
     /// A node is away from now on until it lists: it is told nothing.
     GoesAway(bool),
-    /// The server is killed and starts again from what it wrote.
-    ServerDies,
+    /// The server is killed and starts again from what it wrote; perhaps as a release that cannot read
+    /// the plan.
+    ServerDies(bool),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -656,7 +655,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (1..60_u8).prop_map(Happening::Time),
         2 => any::<bool>().prop_map(Happening::Pauses),
         1 => any::<bool>().prop_map(Happening::GoesAway),
-        1 => Just(Happening::ServerDies),
+        2 => any::<bool>().prop_map(Happening::ServerDies),
     ]
 }
 
@@ -736,12 +735,13 @@ impl World {
                 match write {
                     Write::Run(row) => drop(self.rows.insert(row.run, *row)),
                     Write::Stage(row) => drop(self.stages.insert(row.stage, *row)),
+                    Write::Submit(submitted) => self.workflow = Some(submitted.row),
                     Write::Workflow(row) => self.workflow = Some(*row),
                     Write::Event(_, event) => {
                         assert_eq!(event.number, self.events + 1, "a line of the history is lost or doubled");
                         self.events = event.number;
                     }
-                    Write::Forget(_) | Write::Image { .. } => {}
+                    Write::Forget(_) | Write::Image { .. } | Write::Plan { .. } => {}
                 }
             }
             for (node, message) in output.tell {
@@ -851,15 +851,21 @@ impl World {
                 self.engine.tick(at(self.now));
                 self.settle();
             }
-            Happening::ServerDies => {
+            Happening::ServerDies(blocked) => {
                 self.engine = Self::fresh_engine(&self.next_run);
                 let row = self.workflow.clone().unwrap();
                 if row.ended.is_none() {
-                    let Submission { document, graph, inline, .. } = submission(1, self.text);
                     let mut runs: Vec<_> = self.rows.values().cloned().collect();
                     runs.sort_by_key(|row| (row.stage, row.task, row.attempt));
-                    let stages = self.stages.values().cloned().collect();
-                    let known = (document, graph, inline);
+                    let stages: Vec<_> = self.stages.values().cloned().collect();
+                    let plan = submission(1, self.text).plan;
+                    let known = if *blocked {
+                        let names = (0..).zip(plan.stages).map(|(index, stage)| (index, stage.name));
+                        let stand_in = crate::restore::stand_in(&stages, &runs, &names.collect::<Vec<_>>());
+                        Known::Blocked { why: "its plan is of tomorrow".to_owned(), stand_in }
+                    } else {
+                        Known::Plan(plan)
+                    };
                     self.engine.adopt(Flow::restore(row, known, stages, runs, self.events, |_| 0));
                 }
                 self.nodes();
@@ -893,9 +899,9 @@ impl World {
                 assert!(cores.insert((row.node, *cpu)), "a core is granted twice");
             }
         }
-        let graph = submission(1, self.text).graph;
+        let plan = submission(1, self.text).plan;
         for (stage, count) in per_stage {
-            assert!(count <= graph.stages[stage as usize].tasks.concurrency, "more at once than allowed");
+            assert!(count <= plan.stages[stage as usize].tasks.concurrency, "more at once than allowed");
         }
         let mut done = BTreeSet::new();
         for row in self.rows.values() {
@@ -915,6 +921,7 @@ proptest! {
             world.hold();
         }
         // From here on all goes well.
+        world.happens(&Happening::ServerDies(false));
         world.happens(&Happening::Lists(false));
         world.happens(&Happening::Lists(true));
         world.happens(&Happening::Pauses(false));

@@ -5,13 +5,10 @@ use api::{
     run::{RunId, WorkflowId},
     workflow::{Attempt, ClientFile, Stage, State, TaskUsage, Waiting, Workflow, WorkflowSummary},
 };
-use document::Destination;
+use document::plan::{Destination, Planned};
 
 use super::{Engine, Flow};
-use crate::{
-    graph::Planned,
-    store::{RunRow, WorkflowRow},
-};
+use crate::store::{RunRow, WorkflowRow};
 
 /// Stages named in one reason.
 const MAX_NAMED: usize = 5;
@@ -50,6 +47,7 @@ pub(crate) fn summary(row: &WorkflowRow, stages_finished: u32, stages: u32) -> W
         ended: row.ended,
         reason: row.reason.clone(),
         paused: row.paused.clone(),
+        blocked: None,
     }
 }
 
@@ -92,8 +90,12 @@ impl Engine {
     pub(crate) fn why(&self, id: WorkflowId, now: Timestamp) -> Option<Vec<Waiting>> {
         let place = *self.places.get(&id)?;
         let flow = self.flows.get(&place)?;
+        if let Some(why) = &flow.blocked {
+            let reasons = vec![format!("the workflow is blocked: {why}")];
+            return Some(vec![Waiting { stage: 0, name: flow.row.name.clone(), reasons }]);
+        }
         let mut waiting = Vec::new();
-        for (index, plan) in (0..).zip(&flow.graph.stages) {
+        for (index, plan) in (0..).zip(&flow.plan.stages) {
             let stage = &flow.stages[index as usize];
             if stage.state.is_ended() {
                 continue;
@@ -116,6 +118,9 @@ impl Engine {
         let Some(flow) = self.places.get(&id).and_then(|place| self.flows.get(place)) else {
             return Vec::new();
         };
+        if flow.blocked.is_some() {
+            return Vec::new();
+        }
         let pending = |index: &u32| {
             let stage = &flow.stages[*index as usize];
             stage.state == State::Pending && stage.reason.is_none()
@@ -135,7 +140,10 @@ impl Flow {
     pub(super) fn summary(&self) -> WorkflowSummary {
         let finished = self.stages.iter().filter(|stage| stage.state == State::Finished).count();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        summary(&self.row, count(finished), count(self.stages.len()))
+        let summary = summary(&self.row, count(finished), count(self.stages.len()));
+        // One that is over goes nowhere, whatever stood in its way.
+        let blocked = self.blocked.clone().filter(|_| self.row.ended.is_none());
+        WorkflowSummary { blocked, ..summary }
     }
 
     fn running_jobs(&self) -> impl Iterator<Item = RunningJob> + '_ {
@@ -144,7 +152,7 @@ impl Flow {
             let (started, grant) = (row.started?, row.grant.as_ref()?);
             let task = TaskUsage {
                 stage: row.stage,
-                name: self.graph.stages[row.stage as usize].name.clone(),
+                name: self.plan.stages[row.stage as usize].name.clone(),
                 task: row.task,
                 attempt: row.attempt,
                 node: row.node_name.clone(),
@@ -159,20 +167,19 @@ impl Flow {
     }
 
     pub(super) fn view(&self) -> Workflow {
-        let stages =
-            (0..).zip(self.graph.stages.iter().zip(&self.stages)).map(|(index, (plan, now))| Stage {
-                index,
-                kind: plan.work.kind(),
-                name: plan.name.clone(),
-                state: now.state,
-                after: plan.after.clone(),
-                reason: now.reason.clone(),
-                started: now.started,
-                ended: now.ended,
-                nodes: now.nodes_shown(),
-                tasks: now.tasks.counts(),
-            });
-        let files = (0..).zip(&self.graph.stages).filter_map(|(stage, plan)| match &plan.work {
+        let stages = (0..).zip(self.plan.stages.iter().zip(&self.stages)).map(|(index, (plan, now))| Stage {
+            index,
+            kind: plan.work.kind(),
+            name: plan.name.clone(),
+            state: now.state,
+            after: plan.after.clone(),
+            reason: now.reason.clone(),
+            started: now.started,
+            ended: now.ended,
+            nodes: now.nodes_shown(),
+            tasks: now.tasks.counts(),
+        });
+        let files = (0..).zip(&self.plan.stages).filter_map(|(stage, plan)| match &plan.work {
             Planned::Egress { destination: Destination::Local { path }, .. } => {
                 Some(ClientFile { stage, destination: path.clone(), size: None })
             }
@@ -183,13 +190,13 @@ impl Flow {
 
     /// The stages that a stage waits for.
     fn waits_for(&self, index: u32) -> String {
-        let open = self.graph.stages[index as usize]
+        let open = self.plan.stages[index as usize]
             .after
             .iter()
             .filter(|&&other| self.stages[other as usize].state != State::Finished);
         let mut names: Vec<String> = open
             .map(|&other| {
-                let plan = &self.graph.stages[other as usize];
+                let plan = &self.plan.stages[other as usize];
                 format!("{} {}", plan.work.kind().as_str(), plan.name)
             })
             .collect();

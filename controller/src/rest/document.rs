@@ -1,7 +1,5 @@
 //! Documents on their way in: checked, normalised, and made a submission.
 
-use std::sync::Arc;
-
 use access::{Principal, Refusal};
 use api::{
     access::Account,
@@ -9,15 +7,13 @@ use api::{
     workflow::{CheckDocument, Checked, StartWorkflow},
 };
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
-use document::Parsed;
+use document::{Parsed, plan::Plan};
 
 use super::Body;
 use crate::{
     Controller,
     engine::Submission,
-    files,
-    graph::Graph,
-    identity,
+    files, identity,
     images::causes,
     store::{Owner, Store as _},
 };
@@ -49,20 +45,21 @@ pub(super) async fn check<'a>(
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "cannot start the workflow", why));
     }
     let title = format!("cannot start workflow {name}");
-    let inline = files::keep(&parsed.workflow, &controller.0.images).await;
-    let inline = inline.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let files = files::store(&parsed.workflow, &controller.0.images).await;
+    let files = files.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let plan = Plan::of(&parsed.workflow, &files);
+    let plan = plan.and_then(|plan| Ok((plan.to_json()?, plan)));
+    let (stored_plan, plan) = plan.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let turn = controller.0.numbering.lock().await;
     let place = controller.0.store.next_place().await.map_err(|error| Refusal::internal(title, &error))?;
-    let graph = Arc::new(Graph::of(&parsed.workflow));
     let submission = Submission {
         id: identity::new_workflow(),
         place,
         name,
         owner,
-        text: request.document,
-        document: Arc::new(parsed.workflow),
-        graph,
-        inline,
+        document: request.document,
+        plan,
+        stored_plan,
     };
     Ok(Draft { submission, turn })
 }

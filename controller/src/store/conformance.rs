@@ -19,7 +19,6 @@ fn workflow(number: u128) -> WorkflowRow {
         place: u64::try_from(number).unwrap(),
         name: format!("w{number}"),
         owner: Owner { name: "ann".into(), uid: 1001, gid: 4_000_000_000, groups: vec![7] },
-        document: "version: v4".into(),
         submitted: Timestamp(1),
         started: None,
         ended: None,
@@ -30,6 +29,11 @@ fn workflow(number: u128) -> WorkflowRow {
         homes: vec![None],
         view: None,
     }
+}
+
+fn submit(row: &WorkflowRow) -> Write {
+    let (document, plan) = ("version: v4".to_owned(), format!("the plan of {}", row.name));
+    Write::Submit(Box::new(SubmittedRow { row: row.clone(), document, plan }))
 }
 
 fn run(number: u128, task: u32) -> RunRow {
@@ -61,7 +65,7 @@ fn run(number: u128, task: u32) -> RunRow {
 async fn workflows(store: impl Store) {
     assert_eq!(store.next_place().await.unwrap(), 1);
     let (first, second) = (workflow(1), workflow(2));
-    let writes = [&second, &first].map(|row| Write::Workflow(Box::new(row.clone())));
+    let writes = [&second, &first].map(submit);
     store.commit(&writes).await.unwrap();
     assert_eq!(store.next_place().await.unwrap(), 3);
     assert_eq!(store.unfinished(Timestamp(6)).await.unwrap(), [first.clone(), second.clone()]);
@@ -117,7 +121,7 @@ async fn stages_runs_and_events(store: impl Store) {
     };
     assert_eq!(store.last_event(id).await.unwrap(), 0);
     let runs = [run(1, 0), run(2, 1)];
-    let mut writes = vec![Write::Workflow(Box::new(workflow(1))), Write::Stage(Box::new(stage.clone()))];
+    let mut writes = vec![submit(&workflow(1)), Write::Stage(Box::new(stage.clone()))];
     writes.extend(runs.iter().map(|row| Write::Run(Box::new(row.clone()))));
     writes.extend([event(1), event(2)]);
     store.commit(&writes).await.unwrap();
@@ -166,14 +170,57 @@ async fn history_before_its_workflow(store: impl Store) {
         name: None,
         message: String::new(),
     };
-    let writes =
-        [Write::Event(workflow(1).id, Box::new(event.clone())), Write::Workflow(Box::new(workflow(1)))];
+    let writes = [Write::Event(workflow(1).id, Box::new(event.clone())), submit(&workflow(1))];
     store.commit(&writes).await.unwrap();
     assert_eq!(store.events(workflow(1).id, 0, 10).await.unwrap(), std::slice::from_ref(&event));
     assert!(
         store.commit(&[Write::Event(workflow(2).id, Box::new(event))]).await.is_err(),
         "a history of nothing"
     );
+}
+
+/// A plan is written once, with its workflow or by a conversion, and by nothing that follows.
+async fn plans(store: impl Store) {
+    let row = workflow(1);
+    let (id, stored) = (row.id, Some(StoredPlan::Plan("the plan of w1".to_owned())));
+    assert_eq!(store.plan(id).await.unwrap(), None);
+    // What becomes of it in the same batch is what is stored.
+    let later = WorkflowRow { state: State::Started, started: Some(Timestamp(2)), ..row.clone() };
+    store.commit(&[Write::Workflow(Box::new(later.clone())), submit(&row)]).await.unwrap();
+    assert_eq!(store.workflow(id).await.unwrap(), Some(later.clone()));
+    assert_eq!(store.plan(id).await.unwrap(), stored);
+    store.commit(&[Write::Workflow(Box::new(row.clone()))]).await.unwrap();
+    store.commit(&[Write::Plan { workflow: id, plan: "another".to_owned() }]).await.unwrap();
+    assert_eq!(store.plan(id).await.unwrap(), stored);
+    assert_eq!(store.without_plan().await.unwrap(), (0, 0));
+    assert!(store.commit(&[submit(&row)]).await.is_err(), "it is there already");
+    // Of a workflow that was forgotten meanwhile nothing is kept.
+    store.commit(&[Write::Workflow(Box::new(workflow(9)))]).await.unwrap();
+    assert_eq!(store.workflow(workflow(9).id).await.unwrap(), None);
+}
+
+async fn names_of_stages(store: impl Store) {
+    let event = |number, stage, name: Option<&str>| {
+        let (event, message) = ("STAGE_STARTED".to_owned(), "started".to_owned());
+        let name = name.map(str::to_owned);
+        let event = WorkflowEvent { number, at: Timestamp(4), event, stage, name, message };
+        Write::Event(workflow(1).id, Box::new(event))
+    };
+    let events = [event(1, None, None), event(2, Some(7), Some("b")), event(3, Some(0), Some("a"))];
+    let again = [event(4, Some(7), Some("b")), submit(&workflow(1))];
+    store.commit(&[events.as_slice(), again.as_slice()].concat()).await.unwrap();
+    let names = store.stage_names(workflow(1).id).await.unwrap();
+    assert_eq!(names, [(0, "a".to_owned()), (7, "b".to_owned())]);
+}
+
+#[tokio::test]
+async fn sqlite_keeps_plans() {
+    plans(sqlite().await).await;
+}
+
+#[tokio::test]
+async fn sqlite_knows_the_names_of_stages() {
+    names_of_stages(sqlite().await).await;
 }
 
 #[tokio::test]

@@ -14,14 +14,13 @@ use sqlx::{
 };
 
 use self::batch::Batch;
-use super::{JobImage, RunRow, StageRow, Store, StoreError, WorkflowRow, Write};
+use super::{JobImage, RunRow, StageRow, Store, StoreError, StoredPlan, WorkflowRow, Write};
 
 /// Name of the table that counts this crate's migrations; the database is shared with other owners.
 const MIGRATIONS_TABLE: &str = "controller_migrations";
 
 const WORKFLOW: &str =
-    "id, place, name, owner, document, submitted, started, ended, state, reason, stop, homes, view,
-     paused";
+    "id, place, name, owner, submitted, started, ended, state, reason, stop, homes, view, paused";
 const RUN: &str = "run, workflow, stage, task, attempt, node, node_name, boot, placement, placed, accepted, started, \
                    ended, outcome, used, log_bytes";
 
@@ -42,6 +41,7 @@ impl SqliteStore {
             step(1, "first", include_str!("../../migrations/0001_first.sql")),
             step(2, "usage and pause", include_str!("../../migrations/0002_usage_and_pause.sql")),
             step(3, "names", include_str!("../../migrations/0003_names.sql")),
+            step(4, "plans", include_str!("../../migrations/0004_plans.sql")),
         ]);
         migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
         let migrated = migrator.run(&pool).await;
@@ -142,7 +142,6 @@ fn workflow_row(row: &SqliteRow) -> Result<WorkflowRow, StoreError> {
         place: reader.number("place")?,
         name: reader.text("name")?,
         owner: reader.json("owner")?,
-        document: reader.text("document")?,
         submitted: reader.time("submitted")?,
         started: reader.optional_time("started")?,
         ended: reader.optional_time("ended")?,
@@ -235,6 +234,51 @@ impl Store for SqliteStore {
         .await
         .map_err(failed("read workflows"))?;
         row.map(|row| Reader { row: &row, subject: "a workflow" }.parsed("id")).transpose()
+    }
+
+    async fn plan(&self, id: WorkflowId) -> Result<Option<StoredPlan>, StoreError> {
+        let row = sqlx::query(
+            "SELECT plan, CASE WHEN plan IS NULL THEN document END AS document
+             FROM controller_workflows WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("read the plan of a workflow"))?;
+        let Some(row) = row else { return Ok(None) };
+        let reader = Reader { row: &row, subject: "the plan of a workflow" };
+        Ok(Some(match reader.optional_text("plan")? {
+            Some(plan) => StoredPlan::Plan(plan),
+            None => StoredPlan::Document(reader.text("document")?),
+        }))
+    }
+
+    async fn without_plan(&self) -> Result<(u64, u64), StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS number, COALESCE(SUM(LENGTH(document)), 0) AS bytes
+             FROM controller_workflows WHERE ended IS NULL AND plan IS NULL",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("count workflows without a plan"))?;
+        let reader = Reader { row: &row, subject: "a count" };
+        Ok((reader.number("number")?, reader.number("bytes")?))
+    }
+
+    async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(u32, String)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT stage, name FROM controller_events
+             WHERE workflow = $1 AND stage IS NOT NULL AND name IS NOT NULL ORDER BY stage",
+        )
+        .bind(id.to_string())
+        .fetch_all(&self.pool)
+        .await;
+        let rows = rows.map_err(failed("read the history of a workflow"))?;
+        let name = |row: &SqliteRow| {
+            let reader = Reader { row, subject: "an event" };
+            Ok((reader.number("stage")?, reader.text("name")?))
+        };
+        rows.iter().map(name).collect()
     }
 
     async fn outdated(&self, keep: u32) -> Result<Vec<WorkflowId>, StoreError> {

@@ -104,9 +104,10 @@ fn screenful(workflow: &Workflow, now: Timestamp) -> Vec<String> {
         summary.stages,
         took(summary.started, summary.ended, now)
     );
+    let blocked = summary.blocked.as_ref().map(|why| format!("  blocked: {why}"));
     let more = (hidden > 0).then(|| format!("  … and {hidden} more"));
     let lines = shown.into_iter().map(|stage| line_of(stage, now));
-    std::iter::once(head).chain(lines).chain(more).collect()
+    std::iter::once(head).chain(blocked).chain(lines).chain(more).collect()
 }
 
 fn line_of(stage: &Stage, now: Timestamp) -> String {
@@ -130,10 +131,19 @@ fn line_of(stage: &Stage, now: Timestamp) -> String {
     line.trim_end().to_owned()
 }
 
-/// A line for each stage that looks different from what was last said of it.
+/// A line for each stage that looks different from what was last said of it, and before them one for a
+/// workflow that is blocked.
 fn changes(said: &mut Vec<String>, workflow: &Workflow, now: Timestamp) -> Vec<String> {
-    said.resize(workflow.stages.len(), String::new());
+    said.resize(workflow.stages.len() + 1, String::new());
     let mut lines = Vec::new();
+    let blocked = workflow.summary.blocked.as_deref().unwrap_or_default();
+    let Some((last, said)) = said.split_first_mut() else { return lines };
+    if blocked != last {
+        blocked.clone_into(last);
+        let how =
+            if blocked.is_empty() { "blocked no more".to_owned() } else { format!("blocked: {blocked}") };
+        lines.push(format!("{now}  {how}\n"));
+    }
     for (stage, last) in workflow.stages.iter().zip(said) {
         // What waits for other stages is no news; what waits for a free node is.
         let is_over =
@@ -199,6 +209,20 @@ mod tests {
             > job    frames                   started   1m 40s  4/32, 8 running  n1
               job    sum                      pending   waits for frames"#]]
         .assert_eq(&lines);
+    }
+
+    #[test]
+    fn what_is_blocked_says_why() {
+        let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
+        workflow.summary.blocked = Some("its plan is of tomorrow".to_owned());
+        let screen = screenful(&workflow, NOW).join("\n");
+        assert!(screen.contains("\n  blocked: its plan is of tomorrow\n"), "{screen}");
+        let mut said = Vec::new();
+        let first = changes(&mut said, &workflow, NOW).concat();
+        assert!(first.contains("  blocked: its plan is of tomorrow\n"), "{first}");
+        assert_eq!(changes(&mut said, &workflow, NOW).concat(), "");
+        workflow.summary.blocked = None;
+        assert!(changes(&mut said, &workflow, NOW).concat().ends_with("  blocked no more\n"));
     }
 
     #[test]

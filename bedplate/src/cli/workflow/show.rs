@@ -36,9 +36,10 @@ pub(super) fn list(look: Look, workflows: &[WorkflowSummary]) -> String {
             Cell::new(one.id),
             Cell::new(&one.name),
             Cell::new(&one.user),
-            match one.paused {
-                Some(_) => Cell::new("paused"),
-                None => look.state(one.state),
+            match (&one.blocked, &one.paused) {
+                (Some(_), _) => Cell::new("blocked"),
+                (None, Some(_)) => Cell::new("paused"),
+                (None, None) => look.state(one.state),
             },
             Cell::new(format!("{}/{}", one.stages_finished, one.stages)),
             Cell::new(one.submitted),
@@ -63,6 +64,7 @@ fn status_at(look: Look, workflow: &Workflow, now: Timestamp) -> String {
         ("submitted", Cell::new(summary.submitted)),
         ("time", Cell::new(took(summary.started, summary.ended, now))),
     ];
+    head.extend(summary.blocked.as_ref().map(|why| ("blocked", Cell::new(why))));
     head.extend(summary.paused.as_ref().map(|by| ("paused by", Cell::new(by))));
     head.extend(summary.reason.as_ref().map(|reason| ("reason", Cell::new(reason))));
     let row = |stage: &Stage| {
@@ -264,6 +266,18 @@ pub(super) mod tests {
             sum  0     2    n1    2-3   nvidia.com/gpu=0 nvidia.com/gpu=1  5s    1.23s  64 MiB  killed for memory: more than 64 MiB
         "#]]
         .assert_eq(&attempts(Look::PLAIN, &stages, &[attempt], NOW));
+    }
+
+    #[test]
+    fn what_is_blocked_says_why() {
+        let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
+        workflow.summary.paused = Some("bob".to_owned());
+        workflow.summary.blocked = Some("its plan is of tomorrow".to_owned());
+        let status = status_at(Look::PLAIN, &workflow, NOW);
+        assert!(status.contains("\n  blocked    its plan is of tomorrow\n"), "{status}");
+        let list = list(Look::PLAIN, std::slice::from_ref(&workflow.summary));
+        assert!(list.contains("  blocked  ") && !list.contains("paused"), "{list}");
+        assert_eq!(serde_json::to_value(&workflow.summary).unwrap()["blocked"], "its plan is of tomorrow");
     }
 
     #[test]

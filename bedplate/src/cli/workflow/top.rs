@@ -77,8 +77,9 @@ pub(super) async fn run(session: &Session, client: &Client, top: &Top) -> anyhow
 fn head(workflow: &Workflow) -> String {
     let summary = &workflow.summary;
     let paused = summary.paused.as_ref().map(|by| format!(", paused by {by}")).unwrap_or_default();
+    let blocked = summary.blocked.as_ref().map(|why| format!(", blocked: {why}")).unwrap_or_default();
     let (done, all) = (summary.stages_finished, summary.stages);
-    format!("{}: {}{paused}, {done} of {all} stages", summary.name, summary.state.as_str())
+    format!("{}: {}{paused}{blocked}, {done} of {all} stages", summary.name, summary.state.as_str())
 }
 
 fn shown(look: Look, before: &[TaskUsage], after: &[TaskUsage], now: Timestamp) -> String {

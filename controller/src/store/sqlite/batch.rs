@@ -10,7 +10,7 @@ use api::{
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 
 use super::{
-    super::{JobImage, RunRow, StageRow, StoreError, WorkflowRow, Write},
+    super::{JobImage, RunRow, StageRow, StoreError, SubmittedRow, WorkflowRow, Write},
     RUN, WORKFLOW, failed, json, optional_json, signed,
 };
 
@@ -20,9 +20,11 @@ const MAX_ROWS: usize = 64;
 /// What is left of some [`Write`]s when each row is written once, as it is in the end.
 #[derive(Debug, Default)]
 pub(super) struct Batch<'a> {
+    submitted: BTreeMap<WorkflowId, &'a SubmittedRow>,
     workflows: BTreeMap<WorkflowId, &'a WorkflowRow>,
     stages: BTreeMap<(WorkflowId, u32), &'a StageRow>,
     runs: BTreeMap<RunId, &'a RunRow>,
+    plans: Vec<(WorkflowId, &'a str)>,
     events: Vec<(WorkflowId, &'a WorkflowEvent)>,
     images: Vec<(Digest, &'a JobImage, Timestamp)>,
     forgotten: Vec<WorkflowId>,
@@ -34,9 +36,13 @@ impl<'a> Batch<'a> {
         let mut batch = Self::default();
         for write in writes {
             match write {
+                Write::Submit(submitted) => {
+                    batch.submitted.insert(submitted.row.id, submitted);
+                }
                 Write::Workflow(row) => {
                     batch.workflows.insert(row.id, row);
                 }
+                Write::Plan { workflow, plan } => batch.plans.push((*workflow, plan)),
                 Write::Stage(row) => {
                     batch.stages.insert((row.workflow, row.stage), row);
                 }
@@ -53,8 +59,15 @@ impl<'a> Batch<'a> {
 
     /// Writes it, workflows before what refers to them.
     pub(super) async fn write(&self, transaction: &mut Transaction<'_, Sqlite>) -> Result<(), StoreError> {
-        for row in self.workflows.values() {
+        for submitted in self.submitted.values() {
+            let newest = self.workflows.get(&submitted.row.id);
+            put_submitted(transaction, submitted, newest.unwrap_or(&&submitted.row)).await?;
+        }
+        for row in self.workflows.values().filter(|row| !self.submitted.contains_key(&row.id)) {
             put_workflow(transaction, row).await?;
+        }
+        for (workflow, plan) in &self.plans {
+            put_plan(transaction, *workflow, plan).await?;
         }
         for row in self.stages.values() {
             put_stage(transaction, row).await?;
@@ -86,23 +99,21 @@ fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-async fn put_workflow(
+/// Adds a workflow. `row`: as it is by the end of the batch.
+async fn put_submitted(
     transaction: &mut Transaction<'_, Sqlite>,
+    submitted: &SubmittedRow,
     row: &WorkflowRow,
 ) -> Result<(), StoreError> {
     let text = format!(
-        "INSERT INTO controller_workflows ({WORKFLOW})
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-         ON CONFLICT (id) DO UPDATE SET started = excluded.started, ended = excluded.ended, state = excluded.state,
-           reason = excluded.reason, stop = excluded.stop, homes = excluded.homes, view = excluded.view,
-           paused = excluded.paused"
+        "INSERT INTO controller_workflows ({WORKFLOW}, document, plan)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
     );
     let done = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(row.id.to_string())
         .bind(signed(row.place))
         .bind(&row.name)
         .bind(json(&row.owner, "a workflow")?)
-        .bind(&row.document)
         .bind(row.submitted.0)
         .bind(row.started.map(|at| at.0))
         .bind(row.ended.map(|at| at.0))
@@ -112,9 +123,50 @@ async fn put_workflow(
         .bind(json(&row.homes, "a workflow")?)
         .bind(optional_json(row.view.as_ref(), "a workflow")?)
         .bind(&row.paused)
+        .bind(&submitted.document)
+        .bind(&submitted.plan)
         .execute(&mut **transaction)
         .await;
-    done.map(drop).map_err(failed("keep a workflow"))
+    done.map(drop).map_err(failed("add a workflow"))
+}
+
+/// Replaces what changes of a workflow; document and plan are not among it. Of one that was forgotten
+/// nothing is there to replace.
+async fn put_workflow(
+    transaction: &mut Transaction<'_, Sqlite>,
+    row: &WorkflowRow,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(
+        "UPDATE controller_workflows SET started = $2, ended = $3, state = $4, reason = $5, stop = $6,
+           homes = $7, view = $8, paused = $9
+         WHERE id = $1",
+    )
+    .bind(row.id.to_string())
+    .bind(row.started.map(|at| at.0))
+    .bind(row.ended.map(|at| at.0))
+    .bind(row.state.as_str())
+    .bind(&row.reason)
+    .bind(&row.stop)
+    .bind(json(&row.homes, "a workflow")?)
+    .bind(optional_json(row.view.as_ref(), "a workflow")?)
+    .bind(&row.paused)
+    .execute(&mut **transaction)
+    .await;
+    done.map(drop).map_err(failed("save a workflow"))
+}
+
+/// Stores what a workflow of before plans was converted to.
+async fn put_plan(
+    transaction: &mut Transaction<'_, Sqlite>,
+    workflow: WorkflowId,
+    plan: &str,
+) -> Result<(), StoreError> {
+    let done = sqlx::query("UPDATE controller_workflows SET plan = $2 WHERE id = $1 AND plan IS NULL")
+        .bind(workflow.to_string())
+        .bind(plan)
+        .execute(&mut **transaction)
+        .await;
+    done.map(drop).map_err(failed("store the plan of a workflow"))
 }
 
 async fn put_stage(transaction: &mut Transaction<'_, Sqlite>, row: &StageRow) -> Result<(), StoreError> {
