@@ -140,8 +140,8 @@ pub struct WorkflowSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
     /// Why this release of the server cannot go on with it, though it is not over: what is on nodes
-    /// goes to its end, nothing more begins, and it can be stopped. Set at the server's start, for a
-    /// workflow of an earlier release.
+    /// goes to its end, nothing more begins, and it can be stopped. Set at the server's start, for
+    /// a workflow of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<String>,
 }

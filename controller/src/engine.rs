@@ -3,8 +3,8 @@
 //! The [`crate::conductor`] owns the one [`Engine`], calls its verbs, commits [`Output::writes`] in one transaction, and
 //! only then does the rest of the output. So nothing is told to a node that a `kill -9` could make the server forget.
 //!
-//! A workflow is a graph of stages ([`document::plan`]); a stage is a number of tasks (one, but for arrays); a task is tried
-//! in one or more *runs* on nodes.
+//! A workflow is a graph of stages ([`document::plan`]); a stage is a number of tasks (one, but for
+//! arrays); a task is tried in one or more *runs* on nodes.
 //!
 //! ```text
 //! stage:  pending ─ all stages before it finished, first run placed ─▶ started ─▶ finished | failed

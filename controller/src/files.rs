@@ -1,5 +1,5 @@
-//! Inline files of a document: stored by digest before the workflow's plan is made, so that the plan
-//! refers to them and nodes can fetch them.
+//! Inline files of a document: stored by digest before the workflow's plan is made, so that the
+//! plan refers to them and nodes can fetch them.
 
 use document::{
     Workflow,
@@ -8,8 +8,8 @@ use document::{
 
 use crate::images::JobImages;
 
-/// Stores the inline files of a document. The same contents have the same digest: to do it twice is to
-/// do it once.
+/// Stores the inline files of a document. The same contents have the same digest: to do it twice is
+/// to do it once.
 pub(crate) async fn store(
     workflow: &Workflow,
     images: &JobImages,

@@ -138,8 +138,8 @@ async fn file(
     let stage = plan.as_ref().and_then(|plan| plan.stages.get(row.stage as usize));
     let is_egress = stage.is_some_and(|stage| match stage.work {
         Planned::Egress { .. } => true,
-        // Of a blocked workflow it is not known which way a file goes, but what its node brings is not
-        // thrown away.
+        // Of a blocked workflow it is not known which way a file goes, but what its node brings is
+        // not thrown away.
         Planned::Unknown { kind } => kind == StageKind::File,
         _ => false,
     });

@@ -1,9 +1,9 @@
 //! What the last run of the server left, read into the engine before anything else happens.
 //!
-//! A workflow is its stored plan ([`document::plan`]). One that was handed in before plans were stored
-//! is converted here, once, each in a transaction of its own: a server that is killed in the middle
-//! goes on with the rest. One whose plan cannot be had is blocked: its rows stay as they are for a
-//! release that knows more, what runs of it is followed to its end, and people are shown why.
+//! A workflow is its stored plan ([`document::plan`]). One that was handed in before plans were
+//! stored is converted here, once, each in a transaction of its own: a server that is killed in the
+//! middle goes on with the rest. One whose plan cannot be had is blocked: its rows stay as they are
+//! for a release that knows more, what runs of it is followed to its end, and people are shown why.
 
 use std::collections::BTreeMap;
 
@@ -119,13 +119,15 @@ async fn plan(
             let converted = converted.and_then(|plan| fits(&plan, row, rows).map(|()| plan));
             let converted = converted.and_then(|plan| Ok((plan.to_json()?, plan)));
             match converted {
+                // It waits for the rest of a log alone, and nobody reads its plan again.
+                Ok((_, plan)) if row.ended.is_some() => Ok(Ok(plan)),
                 Ok((stored, plan)) => {
                     store.commit(&[Write::Plan { workflow: row.id, plan: stored }]).await?;
                     progress.converted();
                     Ok(Ok(plan))
                 }
                 Err(error) => {
-                    progress.blocked += 1;
+                    progress.blocked += u64::from(row.ended.is_none());
                     Ok(Err(error))
                 }
             }
@@ -133,8 +135,8 @@ async fn plan(
     }
 }
 
-/// Makes the plan of a document of before, as [`document::read_accepted`] reads it: what was accepted
-/// once is held against no rule again.
+/// Makes the plan of a document of before, as [`document::read_accepted`] reads it: what was
+/// accepted once is held against no rule again.
 async fn convert(text: &str, images: &JobImages) -> Result<Plan, BlockedError> {
     let workflow = document::read_accepted(text).map_err(|mistakes| {
         let first = mistakes.into_iter().next();
@@ -159,8 +161,8 @@ fn fits(plan: &Plan, row: &WorkflowRow, rows: &Rows) -> Result<(), BlockedError>
     }
 }
 
-/// Stages under the numbers that the store has rows of, each what it seems to be. They let the engine
-/// follow what runs, and people see it; they are never stored.
+/// Stages under the numbers that the store has rows of, each what it seems to be. They let the
+/// engine follow what runs, and people see it; they are never stored.
 pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(u32, String)]) -> Plan {
     let names: BTreeMap<u32, &str> = names.iter().map(|(stage, name)| (*stage, name.as_str())).collect();
     let mut tasks: BTreeMap<u32, (u32, bool)> = BTreeMap::new();
@@ -185,8 +187,8 @@ pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(u32, Stri
             name,
             after: Vec::new(),
             group: None,
-            // Nothing of it begins; and none of its tasks is given up before it is known how often it
-            // may be tried.
+            // Nothing of it begins; and none of its tasks is given up before it is known how often
+            // it may be tried.
             retries: u32::MAX,
             timeout_seconds: 0,
             tasks: Tasks {

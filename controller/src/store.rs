@@ -127,8 +127,8 @@ pub(crate) enum Write {
     Submit(Box<SubmittedRow>),
     /// Replaces what changes of a workflow.
     Workflow(Box<WorkflowRow>),
-    /// Adds the plan of a workflow that was handed in before plans were stored. Does nothing if it has
-    /// one.
+    /// Adds the plan of a workflow that was handed in before plans were stored. Does nothing if it
+    /// has one.
     Plan {
         /// The workflow.
         workflow: WorkflowId,
@@ -205,8 +205,8 @@ pub(crate) trait Store: Send + Sync {
     ) -> impl Future<Output = Result<Option<WorkflowRow>, StoreError>> + Send;
     /// What a workflow is; `None` if there is no such workflow.
     fn plan(&self, id: WorkflowId) -> impl Future<Output = Result<Option<StoredPlan>, StoreError>> + Send;
-    /// Workflows that are not over and were handed in before plans were stored: how many, and the bytes
-    /// of their documents.
+    /// Workflows that are not over and were handed in before plans were stored: how many, and the
+    /// bytes of their documents.
     fn without_plan(&self) -> impl Future<Output = Result<(u64, u64), StoreError>> + Send;
     /// Names of the stages that a workflow's history is about, each once.
     fn stage_names(

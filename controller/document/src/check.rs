@@ -1,9 +1,13 @@
 //! What the shape cannot say: rules of names and paths, and what only the whole document shows.
 
+use std::collections::BTreeMap;
+
 use api::{device::DeviceKind, problem::Mistake};
 use yaml_tree::{Tree, did_you_mean};
 
-use crate::{MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, TaskArray, Workflow, located, raw};
+use crate::{
+    MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, located, raw,
+};
 
 /// Collects mistakes and warnings, each at the place of its path.
 ///
@@ -186,13 +190,14 @@ pub(crate) fn array(array: raw::TaskArray, path: &str, notes: &mut Notes<'_>) ->
     Some(TaskArray { start, end, concurrency })
 }
 
-/// What `defaults` come to when they are merged into every job. `false` if that is more than is made:
-/// the jobs are then not looked at.
+/// What `defaults` come to when they are merged into every job. `false` if that is more than is
+/// made: the jobs are then not looked at.
 pub(crate) fn merged(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
-    let raw::Job { env, mounts, .. } = &document.defaults.job;
+    let raw::Job { env, mounts, resource, .. } = &document.defaults.job;
     let env: usize = env.iter().map(String::len).sum();
     let mounts: usize = mounts.iter().map(|(key, value)| key.len() + value.to_string().len()).sum();
-    let bytes = (env + mounts).saturating_mul(document.jobs.len());
+    let devices: usize = resource.devices.keys().map(String::len).sum();
+    let bytes = (env + mounts + devices).saturating_mul(document.jobs.len());
     if bytes > MAX_MERGED_BYTES {
         let message = format!(
             "in all {} jobs the defaults come to {bytes} bytes; at most {MAX_MERGED_BYTES} are taken",
@@ -233,10 +238,29 @@ pub(crate) fn whole(workflow: &Workflow, notes: &mut Notes<'_>) {
             }
         }
     }
+    transfers_of_jobs(workflow, notes);
     if let Some(cycle) = cycle(workflow) {
         let first = format!("jobs.{}", cycle.first().copied().unwrap_or_default());
         let message = format!("jobs wait for each other: {}", cycle.join(" → "));
         notes.unreadable(&first, &message, "take one edge out");
+    }
+}
+
+/// How often a job and a file of a volume that it mounts wait for each other: each is stored.
+fn transfers_of_jobs(workflow: &Workflow, notes: &mut Notes<'_>) {
+    let files = workflow.volumes.iter().map(|volume| {
+        let count = volume.ingress.len() + volume.egress.len();
+        (volume.name.as_str(), count)
+    });
+    let files: BTreeMap<&str, usize> = files.collect();
+    let mounts = workflow.jobs.iter().flat_map(|job| &job.mounts);
+    let pairs = mounts.filter_map(|mount| files.get(mount.volume.as_str())).sum::<usize>();
+    if pairs > MAX_TRANSFERS_OF_JOBS {
+        let message = format!(
+            "its jobs mount volumes with {pairs} files in or out, a file counted for each job; at most \
+             {MAX_TRANSFERS_OF_JOBS} are taken"
+        );
+        notes.hint("volumes", &message, "take many files in as one archive");
     }
 }
 

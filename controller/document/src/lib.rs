@@ -39,9 +39,13 @@ pub const MAX_TASKS: u32 = 1_000_000;
 /// Mistakes told at once; past it the rest is only counted.
 const MAX_MISTAKES: usize = 200;
 
-/// What the defaults of a document may come to when each of its jobs has them, bytes. They are written
-/// once and stored with every job; this bounds what a small document can make of them.
+/// What the defaults of a document may come to when each of its jobs has them, bytes. They are
+/// written once and stored with every job; this bounds what a small document can make of them.
 const MAX_MERGED_BYTES: usize = 4 * MAX_DOCUMENT_BYTES;
+
+/// Files into and out of volumes, each counted for every job that mounts its volume. A plan names
+/// them all, with some eight bytes each; this keeps it in the order of its document.
+const MAX_TRANSFERS_OF_JOBS: usize = 1_000_000;
 
 /// Time that a job has that sets none, seconds.
 pub const DEFAULT_TIMEOUT_SECONDS: u64 = 24 * 3_600;
@@ -95,9 +99,9 @@ pub fn parse(text: &str) -> Result<Parsed, Vec<Mistake>> {
     }
 }
 
-/// Reads a document that an earlier release accepted and stored without a plan, as [`parse`] does but
-/// for one thing: no rule of what is accepted is held against it. For the conversion at the upgrade
-/// alone (docs/decisions/0007-stored-plans.md).
+/// Reads a document that an earlier release accepted and stored without a plan, as [`parse`] does
+/// but for one thing: no rule of what is accepted is held against it. For the conversion at the
+/// upgrade alone (docs/decisions/0007-stored-plans.md).
 ///
 /// # Errors
 /// What it says that this release does not know how to read, in the order of the places.

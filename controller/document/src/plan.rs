@@ -1,9 +1,9 @@
 //! The plan of a workflow: its stages, what each does, and which waits for which. Pure.
 //!
 //! A plan is made of a document once, when the workflow is submitted, and stored beside it as JSON
-//! ([`Plan::to_json`]). From then on the plan is what the workflow is: a server that starts reads it
-//! ([`Plan::read`]) and never the document. Stages, tasks and attempts are named in the database by
-//! their numbers in the stored plan.
+//! ([`Plan::to_json`]). From then on the plan is what the workflow is: a server that starts reads
+//! it ([`Plan::read`]) and never the document. Stages, tasks and attempts are named in the database
+//! by their numbers in the stored plan.
 //!
 //! ```text
 //! {"plan": 1, "groups": 1, "stages": [
@@ -14,16 +14,17 @@
 //!    "work": {"job": {"image": 0, "command": ["/bin/count"], "resource": {"cores": 1, …}, …}}}]}
 //! ```
 //!
-//! An array is a range, and a file is its digest: a plan is never larger than its document with the
-//! defaults merged into each job, however many tasks it has.
+//! An array is a range, and a file is its digest: the size of a plan does not depend on how many
+//! tasks it has and how long its files are. It is that of the document with the defaults merged
+//! into each job and each dependency named, and both are bounded when the document is handed in.
 //!
 //! | module | does |
 //! |---|---|
 //! | `build` | from a normalised document to stages |
 //!
 //! Rules of the format: `docs/decisions/0007-stored-plans.md`. In short: a field that a reader may
-//! ignore is added with a default; whatever an older release would carry out wrongly without knowing
-//! it raises [`VERSION`], and the reader of the older version stays.
+//! ignore is added with a default; whatever an older release would carry out wrongly without
+//! knowing it raises [`VERSION`], and the reader of the older version stays.
 
 mod build;
 
@@ -68,8 +69,8 @@ pub enum PlanError {
     Unwritable(#[source] serde_json::Error),
 }
 
-/// The stages of a workflow: images, volumes and what goes into them, jobs in the order written, what
-/// goes out. The number of a stage is its place here.
+/// The stages of a workflow: images, volumes and what goes into them, jobs in the order written,
+/// what goes out. The number of a stage is its place here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Plan {

@@ -41,8 +41,8 @@ impl Engine {
 }
 
 impl Flow {
-    /// Until nothing more changes. Of a blocked workflow nobody knows what comes next, so nothing does;
-    /// but it can be ended.
+    /// Until nothing more changes. Of a blocked workflow nobody knows what comes next, so nothing
+    /// does; but it can be ended.
     fn advance(&mut self, output: &mut Output, now: Timestamp) {
         if self.blocked.is_some() && self.row.stop.is_none() {
             return;

@@ -235,8 +235,8 @@ impl Flow {
         Self { row, plan, blocked, stages, runs: BTreeMap::new(), events: 0 }
     }
 
-    /// A workflow out of its rows. `runs`: all, by stage, task and attempt. `log_here`: bytes that are
-    /// here of a log.
+    /// A workflow out of its rows. `runs`: all, by stage, task and attempt. `log_here`: bytes that
+    /// are here of a log.
     pub(crate) fn restore(
         row: WorkflowRow,
         known: Known,

@@ -112,8 +112,8 @@ impl Engine {
     /// The volumes of a node's earlier boots are gone with its memory. Where nothing was in them yet, they are made in this
     /// one.
     pub(super) fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
-        // What is in the volumes of a blocked workflow is not known: its home stays as it is, and the
-        // first list of the node's runs after it is read again tells that the boot is another.
+        // What is in the volumes of a blocked workflow is not known: its home stays as it is, and
+        // the first list of the node's runs after it is read again tells that the boot is another.
         let goes_on = |flow: &&mut Flow| flow.row.ended.is_none() && flow.blocked.is_none();
         for flow in self.flows.values_mut().filter(goes_on) {
             let mut output = Output::default();

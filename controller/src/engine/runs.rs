@@ -92,8 +92,8 @@ impl Engine {
                 continue;
             }
             if let Some(why) = &flow.blocked {
-                // What it was to do is not known, so it cannot be told again; and what it was granted
-                // is free, for nothing runs. When the plan can be read, it is tried again.
+                // What it was to do is not known, so it cannot be told again; and what it was
+                // granted is free, for nothing runs. When the plan can be read, it is tried again.
                 let why = format!("its node never got it, and the workflow is blocked: {why}");
                 self.end_here(run, Outcome::Refused { why }, now);
                 continue;

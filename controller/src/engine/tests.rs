@@ -642,8 +642,8 @@ enum Happening {
     Pauses(bool),
     /// A node is away from now on until it lists: it is told nothing.
     GoesAway(bool),
-    /// The server is killed and starts again from what it wrote; perhaps as a release that cannot read
-    /// the plan.
+    /// The server is killed and starts again from what it wrote; perhaps as a release that cannot
+    /// read the plan.
     ServerDies(bool),
 }
 
@@ -851,29 +851,31 @@ impl World {
                 self.engine.tick(at(self.now));
                 self.settle();
             }
-            Happening::ServerDies(blocked) => {
-                self.engine = Self::fresh_engine(&self.next_run);
-                let row = self.workflow.clone().unwrap();
-                if row.ended.is_none() {
-                    let mut runs: Vec<_> = self.rows.values().cloned().collect();
-                    runs.sort_by_key(|row| (row.stage, row.task, row.attempt));
-                    let stages: Vec<_> = self.stages.values().cloned().collect();
-                    let plan = submission(1, self.text).plan;
-                    let known = if *blocked {
-                        let names = (0..).zip(plan.stages).map(|(index, stage)| (index, stage.name));
-                        let stand_in = crate::restore::stand_in(&stages, &runs, &names.collect::<Vec<_>>());
-                        Known::Blocked { why: "its plan is of tomorrow".to_owned(), stand_in }
-                    } else {
-                        Known::Plan(plan)
-                    };
-                    self.engine.adopt(Flow::restore(row, known, stages, runs, self.events, |_| 0));
-                }
-                self.nodes();
-                self.settle();
-                self.list(0);
-                self.list(1);
-            }
+            Happening::ServerDies(blocked) => self.server_dies(*blocked),
         }
+    }
+
+    fn server_dies(&mut self, blocked: bool) {
+        self.engine = Self::fresh_engine(&self.next_run);
+        let row = self.workflow.clone().unwrap();
+        if row.ended.is_none() {
+            let mut runs: Vec<_> = self.rows.values().cloned().collect();
+            runs.sort_by_key(|row| (row.stage, row.task, row.attempt));
+            let stages: Vec<_> = self.stages.values().cloned().collect();
+            let plan = submission(1, self.text).plan;
+            let known = if blocked {
+                let names = (0..).zip(plan.stages).map(|(index, stage)| (index, stage.name));
+                let stand_in = crate::restore::stand_in(&stages, &runs, &names.collect::<Vec<_>>());
+                Known::Blocked { why: "its plan is of tomorrow".to_owned(), stand_in }
+            } else {
+                Known::Plan(plan)
+            };
+            self.engine.adopt(Flow::restore(row, known, stages, runs, self.events, |_| 0));
+        }
+        self.nodes();
+        self.settle();
+        self.list(0);
+        self.list(1);
     }
 
     /// Nodes that are there let stand still what should, and nothing else.

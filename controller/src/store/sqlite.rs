@@ -255,7 +255,7 @@ impl Store for SqliteStore {
 
     async fn without_plan(&self) -> Result<(u64, u64), StoreError> {
         let row = sqlx::query(
-            "SELECT COUNT(*) AS number, COALESCE(SUM(LENGTH(document)), 0) AS bytes
+            "SELECT COUNT(*) AS number, COALESCE(SUM(OCTET_LENGTH(document)), 0) AS bytes
              FROM controller_workflows WHERE ended IS NULL AND plan IS NULL",
         )
         .fetch_one(&self.pool)

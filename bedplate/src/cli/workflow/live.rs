@@ -131,8 +131,8 @@ fn line_of(stage: &Stage, now: Timestamp) -> String {
     line.trim_end().to_owned()
 }
 
-/// A line for each stage that looks different from what was last said of it, and before them one for a
-/// workflow that is blocked.
+/// A line for each stage that looks different from what was last said of it, and before them one
+/// for a workflow that is blocked.
 fn changes(said: &mut Vec<String>, workflow: &Workflow, now: Timestamp) -> Vec<String> {
     said.resize(workflow.stages.len() + 1, String::new());
     let mut lines = Vec::new();

@@ -8,11 +8,11 @@
 //! | job | its image, its volumes with all that goes into them, the jobs that it depends on |
 //! | file out of a volume | the volume, and all jobs that mount it |
 //!
-//! Volumes that one job mounts together are a *group*: they are on one node, and so are all jobs that
-//! mount one of them.
+//! Volumes that one job mounts together are a *group*: they are on one node, and so are all jobs
+//! that mount one of them.
 //!
-//! The order of stages is what rows of running workflows are read by: for a document that was accepted
-//! before plans were stored it must never change (`plan/tests/accepted`).
+//! The order of stages is what rows of running workflows are read by: for a document that was
+//! accepted before plans were stored it must never change (`plan/tests/accepted`).
 
 use std::collections::BTreeMap;
 

@@ -30,10 +30,11 @@ fn pretty(plan: &Plan) -> String {
 
 /// What release 244c59b accepted and what plan each of it is converted to.
 ///
-/// A CHANGED SNAPSHOT BREAKS RUNNING SITES: workflows that ran when plans came were converted to what is
-/// in these files, and their stages, tasks and attempts are in databases under these numbers. Whoever
-/// wants to read such documents in another way leaves this one as it is, and makes another beside it.
-/// Documents may be added; a snapshot is never rewritten. `docs/decisions/0007-stored-plans.md`.
+/// A CHANGED SNAPSHOT BREAKS RUNNING SITES: workflows that ran when plans came were converted to
+/// what is in these files, and their stages, tasks and attempts are in databases under these
+/// numbers. Whoever wants to read such documents in another way leaves this one as it is, and makes
+/// another beside it. Documents may be added; a snapshot is never rewritten.
+/// `docs/decisions/0007-stored-plans.md`.
 #[test]
 fn documents_that_were_accepted_before_plans_are_converted_as_ever() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/plan/accepted");
@@ -173,6 +174,21 @@ fn what_defaults_come_to_is_bounded() {
     let mistakes = parse(&text).unwrap_err();
     expect!["2:17: defaults.job: in all 1000 jobs the defaults come to 1048578000 bytes; at most 16777216 are taken (put what is large into an entry of `files`)"]
     .assert_eq(&mistakes.iter().map(ToString::to_string).collect::<String>());
+}
+
+#[test]
+fn what_jobs_wait_for_is_bounded() {
+    let files = |count: usize| "{source: http://a, destination: file://a}, ".repeat(count);
+    let job =
+        |number: usize| format!("  j{number}: {{image: docker://a, command: [x], mounts: {{/d: d}}}}\n");
+    let jobs: String = (0..1_000).map(job).collect();
+    let text = |count| format!("version: v4\nvolumes: {{d: {{ingress: [{}]}}}}\njobs:\n{jobs}", files(count));
+    assert!(parse(&text(1_000)).is_ok());
+    let mistakes = parse(&text(1_001)).unwrap_err();
+    expect![[r#"
+        2:10: volumes: its jobs mount volumes with 1001000 files in or out, a file counted for each job; at most 1000000 are taken (take many files in as one archive)"#]]
+    .assert_eq(&mistakes.iter().map(ToString::to_string).collect::<String>());
+    assert!(read_accepted(&text(1_001)).is_ok(), "it may run from before there was this rule");
 }
 
 #[test]

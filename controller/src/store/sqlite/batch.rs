@@ -130,8 +130,8 @@ async fn put_submitted(
     done.map(drop).map_err(failed("add a workflow"))
 }
 
-/// Replaces what changes of a workflow; document and plan are not among it. Of one that was forgotten
-/// nothing is there to replace.
+/// Replaces what changes of a workflow; document and plan are not among it. Of one that was
+/// forgotten nothing is there to replace.
 async fn put_workflow(
     transaction: &mut Transaction<'_, Sqlite>,
     row: &WorkflowRow,
