@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use api::{
-    channel::FromAgent,
+    channel::{FromAgent, Session},
     enroll::AgentIdentity,
     ids::Digest,
     inventory::{Core, Inventory, NumaNode, Package, Topology},

@@ -80,7 +80,7 @@ async fn measure(jobs: usize) -> anyhow::Result<()> {
     while running < jobs {
         if let Some(FromAgent::Run { report }) = receive(&mut socket).await? {
             match report.state {
-                RunState::Preparing {} => {}
+                RunState::Preparing {} | RunState::Unknown => {}
                 RunState::Running { .. } => running += 1,
                 RunState::Ended(end) => bail!("run {} ended: {end:?}", report.run),
             }
