@@ -12,6 +12,7 @@ packages=(
   iproute2 procps kmod openssh-client curl                # networks of the tests and access to nodes
   attr zstd xz-utils squashfs-tools cpio                  # comparing images
   crun runc                                               # peers in benchmarks
+  postgresql                                              # the second engine of the stores' conformance suites
 )
 # QEMU before 8.2 loses accesses to devices while a machine's memory map changes: now and then the timer of an emulated
 # processor stops during its boot, or QEMU crashes (mended by QEMU's commit 0d58c6606899, gitlab issue 1846). Debian 12

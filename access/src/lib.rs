@@ -17,17 +17,17 @@ mod users;
 use std::sync::Arc;
 
 use api::access::{Account, AuditEntry, CreatedToken, Token, User};
-use sqlx::SqlitePool;
+use database::{Database, MigrateError};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use audit::BrokenChain;
 pub use layer::layer;
 pub use refusal::Refusal;
-pub use store::StoreError;
+pub use store::{StoreError, sql::SCHEMA};
 pub use token::NoRandomness;
 
 use audit::{Action, AuditLine};
-use store::{Store, sqlite::SqliteStore};
+use store::{Store, sql::SqlStore};
 
 /// Name of the first user.
 const ADMIN: &str = "admin";
@@ -112,7 +112,7 @@ pub struct Access {
 
 #[derive(Debug)]
 struct Inner {
-    store: SqliteStore,
+    store: Box<dyn Store>,
     /// Held while a line is added: lines are numbered without gaps.
     audit_turn: tokio::sync::Mutex<()>,
     /// Held while a user changes: there is always an admin.
@@ -123,9 +123,9 @@ impl Access {
     /// Opens the tables of this crate in a database.
     ///
     /// # Errors
-    /// [`AccessError::Store`] if they cannot be brought up to date.
-    pub async fn open(pool: SqlitePool) -> Result<Self, AccessError> {
-        let store = SqliteStore::open(pool).await?;
+    /// [`MigrateError`] if they cannot be brought up to date.
+    pub async fn open(database: Database) -> Result<Self, MigrateError> {
+        let store = Box::new(SqlStore::open(database).await?);
         let (audit_turn, users_turn) = (tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(()));
         Ok(Self { inner: Arc::new(Inner { store, audit_turn, users_turn }) })
     }

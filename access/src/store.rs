@@ -1,78 +1,47 @@
-//! Where users, tokens and the audit log are kept. One module per engine; one conformance suite for all.
+//! Where users, tokens and the audit log are kept: a narrow trait, and one conformance suite for
+//! whatever implements it.
 
-pub(crate) mod sqlite;
+pub(crate) mod sql;
 
 #[cfg(test)]
 mod conformance;
 
-use std::future::Future;
+use api::access::{Token, User};
+use async_trait::async_trait;
 
 use crate::{audit::AuditLine, token::TokenHash};
-use api::access::{Token, User};
 
-/// A failed action on the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A statement failed.
-    #[error("the database could not {action}")]
-    Database {
-        /// What it was to do.
-        action: &'static str,
-        /// Why it could not.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// The tables could not be brought up to date.
-    #[error("the tables of users and tokens could not be brought up to date")]
-    Migrate {
-        /// Why.
-        #[source]
-        source: Box<sqlx::migrate::MigrateError>,
-    },
-    /// A row does not hold what it should.
-    #[error("the database holds an invalid {subject}")]
-    Decode {
-        /// What.
-        subject: &'static str,
-    },
-}
+pub use database::DatabaseError as StoreError;
 
 /// What the store offers. Every write is durable when its future ends.
-pub(crate) trait Store: Send + Sync {
+#[async_trait]
+pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Makes a user unless one of that name is there. `false` if it was.
-    fn add_user(&self, user: &User) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    async fn add_user(&self, user: &User) -> Result<bool, StoreError>;
     /// Changes a user. `false` if there is none of that name.
-    fn change_user(&self, user: &User) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    async fn change_user(&self, user: &User) -> Result<bool, StoreError>;
     /// Removes a user with its tokens. `false` if there was none.
-    fn remove_user(&self, name: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    async fn remove_user(&self, name: &str) -> Result<bool, StoreError>;
     /// All users, by name.
-    fn users(&self) -> impl Future<Output = Result<Vec<User>, StoreError>> + Send;
+    async fn users(&self) -> Result<Vec<User>, StoreError>;
     /// Is there any admin?
-    fn has_admin(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    async fn has_admin(&self) -> Result<bool, StoreError>;
     /// The user of this name.
-    fn user(&self, name: &str) -> impl Future<Output = Result<Option<User>, StoreError>> + Send;
+    async fn user(&self, name: &str) -> Result<Option<User>, StoreError>;
     /// Adds a token. `false` if the user has one of that name.
-    fn add_token(
-        &self,
-        token: &Token,
-        hash: TokenHash,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    async fn add_token(&self, token: &Token, hash: TokenHash) -> Result<bool, StoreError>;
     /// Whose token hashes to this.
-    fn token_owner(&self, hash: TokenHash) -> impl Future<Output = Result<Option<User>, StoreError>> + Send;
+    async fn token_owner(&self, hash: TokenHash) -> Result<Option<User>, StoreError>;
     /// The user's tokens, by name.
-    fn tokens(&self, user: &str) -> impl Future<Output = Result<Vec<Token>, StoreError>> + Send;
+    async fn tokens(&self, user: &str) -> Result<Vec<Token>, StoreError>;
     /// Removes a token. `false` if there was none.
-    fn remove_token(&self, user: &str, name: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    async fn remove_token(&self, user: &str, name: &str) -> Result<bool, StoreError>;
     /// The newest line of the audit log.
-    fn last_audit(&self) -> impl Future<Output = Result<Option<AuditLine>, StoreError>> + Send;
+    async fn last_audit(&self) -> Result<Option<AuditLine>, StoreError>;
     /// Adds a line; fails if its number is taken.
-    fn append_audit(&self, line: &AuditLine) -> impl Future<Output = Result<(), StoreError>> + Send;
+    async fn append_audit(&self, line: &AuditLine) -> Result<(), StoreError>;
     /// Lines with a number above `after`, oldest first, at most `limit`.
-    fn audit_after(
-        &self,
-        after: u64,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<AuditLine>, StoreError>> + Send;
+    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
     /// The newest lines, newest first.
-    fn newest_audit(&self, limit: u32) -> impl Future<Output = Result<Vec<AuditLine>, StoreError>> + Send;
+    async fn newest_audit(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
 }

@@ -2,7 +2,7 @@
 
 use api::access::{Account, User};
 
-use crate::{Access, AccessError, store::Store as _};
+use crate::{Access, AccessError};
 
 /// Supplementary groups of a user: the limit of NFS with AUTH_SYS is 16, that of Linux 65,536.
 const MAX_GROUPS: usize = 1_024;

@@ -20,13 +20,10 @@ use std::{
 
 use access::{Access, AccessError};
 use controller::{Controller, ControllerConfig, ControllerError};
+use database::{Database, Schema};
 use fleet::{Fleet, FleetError};
 use provisioner::{OpenError, Provisioner, ServeError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sqlx::{
-    SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::{JoinError, JoinSet},
@@ -46,14 +43,11 @@ pub use rest::openapi;
 /// The database in the state folder.
 const DATABASE: &str = "bedplate.db";
 
+/// The tables of all roles.
+const SCHEMAS: &[&Schema] = &[&access::SCHEMA];
+
 /// Held while the server runs, so that two servers never share a state folder.
 const LOCK: &str = "server.lock";
-
-/// Connections to the database: SQLite has one writer, the others read beside it.
-const MAX_CONNECTIONS: u32 = 8;
-
-/// How long a writer waits for another one.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -74,14 +68,11 @@ pub enum ServerError {
         path: PathBuf,
     },
     /// The database.
-    #[error("cannot open the database {}", path.display())]
-    Database {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: sqlx::Error,
-    },
+    #[error(transparent)]
+    Database(#[from] database::OpenError),
+    /// Tables.
+    #[error(transparent)]
+    Migrate(#[from] database::MigrateError),
     /// Users and tokens.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -130,12 +121,12 @@ pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), Ser
     let _ = rustls::crypto::ring::default_provider().install_default();
     allow_open_files();
     let _lock = lock(&config.state_dir)?;
-    let pool = open_database(&config.state_dir.join(DATABASE)).await?;
-    let access = Access::open(pool.clone()).await?;
-    let fleet = Fleet::open(pool.clone(), config.fleet.clone()).await?;
-    let served = serve(config, &pool, access, fleet.clone(), shutdown).await;
+    let database = Database::open(&config.state_dir.join(DATABASE), SCHEMAS).await?;
+    let access = Access::open(database.clone()).await?;
+    let fleet = Fleet::open(database.sqlite_pool(), config.fleet.clone()).await?;
+    let served = serve(config, &database, access, fleet.clone(), shutdown).await;
     fleet.close().await;
-    pool.close().await;
+    database.close().await;
     tracing::info!("stopped");
     served
 }
@@ -152,16 +143,17 @@ fn allow_open_files() {
 
 async fn serve(
     config: Checked,
-    pool: &SqlitePool,
+    database: &Database,
     access: Access,
     fleet: Fleet,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
     let workflows =
         ControllerConfig { state_dir: config.state_dir.clone(), forbidden: config.out_of_reach_of_jobs() };
+    let pool = database.sqlite_pool();
     let provisioner =
         Provisioner::open(pool.clone(), config.provisioner, fleet.clone(), access.clone()).await?;
-    let controller = Controller::open(pool.clone(), workflows, fleet.clone(), access.clone()).await?;
+    let controller = Controller::open(pool, workflows, fleet.clone(), access.clone()).await?;
     let api = bind(config.api_listen, "api.listen")?;
     let fleet_listeners: Vec<TcpListener> =
         config.fleet_listen.iter().map(|&address| bind(address, "fleet.port")).collect::<Result<_, _>>()?;
@@ -213,21 +205,6 @@ fn lock(state_dir: &Path) -> Result<File, ServerError> {
         Err(fs::TryLockError::WouldBlock) => Err(ServerError::Locked { path: state_dir.to_owned() }),
         Err(fs::TryLockError::Error(source)) => Err(failed(source)),
     }
-}
-
-/// Opens the database so that what was acknowledged survives a power cut.
-async fn open_database(path: &Path) -> Result<SqlitePool, ServerError> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT);
-    // A file does not hang up: asking before each use whether it is still there takes as long as a statement.
-    let pool = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS).test_before_acquire(false);
-    let opened = pool.connect_with(options).await;
-    opened.map_err(|source| ServerError::Database { path: path.to_owned(), source })
 }
 
 fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServerError> {

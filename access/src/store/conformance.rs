@@ -1,21 +1,25 @@
 //! What every engine must do, run against each.
 
+use std::path::Path;
+
 use api::{
     access::{Account, Token, User},
     ids::Timestamp,
 };
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use database::Database;
+use harness::postgres::{self, Cluster};
 
-use super::{Store, sqlite::SqliteStore};
+use super::{Store, sql::SqlStore};
 use crate::audit::{self, Action};
 
-async fn sqlite() -> SqliteStore {
-    let memory = SqliteConnectOptions::new().in_memory(true);
-    // One connection: each connection to an in-memory database has a database of its own.
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(memory).await.unwrap();
-    SqliteStore::open(pool.clone()).await.unwrap();
+async fn open(database: Database) -> SqlStore {
+    SqlStore::open(database.clone()).await.unwrap();
     // Opening twice is what every restart does.
-    SqliteStore::open(pool).await.unwrap()
+    SqlStore::open(database).await.unwrap()
+}
+
+async fn sqlite(directory: &Path) -> SqlStore {
+    open(Database::open(&directory.join("db"), &[&super::sql::SCHEMA]).await.unwrap()).await
 }
 
 fn token(user: &str, name: &str) -> Token {
@@ -81,10 +85,41 @@ async fn audit_log(store: impl Store) {
 
 #[tokio::test]
 async fn sqlite_keeps_users_and_tokens() {
-    users_and_tokens(sqlite().await).await;
+    let directory = tempfile::tempdir().unwrap();
+    users_and_tokens(sqlite(directory.path()).await).await;
 }
 
 #[tokio::test]
 async fn sqlite_keeps_the_audit_log() {
-    audit_log(sqlite().await).await;
+    let directory = tempfile::tempdir().unwrap();
+    audit_log(sqlite(directory.path()).await).await;
+}
+
+/// The same statements and migrations on the second engine: that the text is one is proved here.
+#[tokio::test]
+async fn privileged_postgresql_keeps_all_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(directory.path()).unwrap();
+    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass()
+        .socket(cluster.socket_directory())
+        .username(postgres::USER)
+        .database("postgres");
+    let database = Database::open_postgres(options).await.unwrap();
+    users_and_tokens(open(database.clone()).await).await;
+    audit_log(open(database.clone()).await).await;
+
+    // A transaction that failed leaves no connection behind here either.
+    let mut transaction = database.begin().await.unwrap();
+    let text = "INSERT INTO access_users (name, admin) VALUES ($1, $2)";
+    let add = || database::statement("add a user", text).bind("ben").bind(false);
+    add().execute(&mut transaction).await.unwrap();
+    assert!(add().execute(&mut transaction).await.is_err());
+    assert!(transaction.commit("add users").await.is_err());
+    let store = open(database.clone()).await;
+    assert_eq!(store.user("ben").await.unwrap(), None);
+    let mut transaction = database.begin().await.unwrap();
+    add().execute(&mut transaction).await.unwrap();
+    transaction.commit("add a user").await.unwrap();
+    assert_eq!(store.user("ben").await.unwrap(), Some(user("ben", false)));
+    database.close().await;
 }

@@ -8,36 +8,29 @@ use axum::{
     body::Body,
     http::{Method, Request, StatusCode},
 };
+use database::{Database, statement};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use sqlx::{
-    SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode},
-};
 use tower::ServiceExt;
 
 struct Site {
     access: Access,
-    pool: SqlitePool,
+    database: Database,
     router: Router,
     folder: tempfile::TempDir,
 }
 
-async fn pool(folder: &std::path::Path) -> SqlitePool {
-    let options = SqliteConnectOptions::new()
-        .filename(folder.join("test.db"))
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal);
-    SqlitePool::connect_with(options).await.unwrap()
+async fn database(folder: &std::path::Path) -> Database {
+    Database::open(&folder.join("test.db"), &[&access::SCHEMA]).await.unwrap()
 }
 
 async fn site() -> Site {
     let folder = tempfile::tempdir().unwrap();
-    let pool = pool(folder.path()).await;
-    let access = Access::open(pool.clone()).await.unwrap();
+    let database = database(folder.path()).await;
+    let access = Access::open(database.clone()).await.unwrap();
     let (router, _) = access.rest().split_for_parts();
     let router = router.layer(axum::middleware::from_fn_with_state(access.clone(), access::layer));
-    Site { access, pool, router, folder }
+    Site { access, database, router, folder }
 }
 
 impl Site {
@@ -60,9 +53,9 @@ async fn the_first_admin_is_made_once_and_survives_a_restart() {
     let site = site().await;
     let token = site.access.create_admin_if_none().await.unwrap().unwrap();
     assert_eq!(site.access.create_admin_if_none().await.unwrap(), None);
-    site.pool.close().await;
+    site.database.close().await;
 
-    let access = Access::open(pool(site.folder.path()).await).await.unwrap();
+    let access = Access::open(database(site.folder.path()).await).await.unwrap();
     assert_eq!(access.create_admin_if_none().await.unwrap(), None);
     let principal = access.authenticate(&token).await.unwrap();
     assert_eq!((principal.name.as_str(), principal.admin), ("admin", true));
@@ -133,10 +126,8 @@ async fn every_mutation_is_in_a_log_that_shows_changes() {
     );
     assert_eq!(site.access.verify_audit().await.unwrap(), 3);
 
-    sqlx::query("UPDATE access_audit SET principal = 'mallory' WHERE number = 2")
-        .execute(&site.pool)
-        .await
-        .unwrap();
+    let text = "UPDATE access_audit SET principal = 'mallory' WHERE number = 2";
+    statement("break the chain", text).execute(&site.database).await.unwrap();
     let broken = site.access.verify_audit().await;
     assert!(matches!(broken, Err(AccessError::Broken(access::BrokenChain::Changed { number: 2 }))));
 }

@@ -1,0 +1,245 @@
+//! The store in the shared [`Database`]. One text for both engines; the conformance suite runs it on
+//! each.
+
+use api::{
+    access::{Account, Token, User},
+    ids::Timestamp,
+};
+use async_trait::async_trait;
+use database::{Database, Json, MigrateError, Number, Schema, Statement, Step, json, statement};
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::{Store, StoreError};
+use crate::{
+    audit::{AuditLine, ChainHash},
+    token::TokenHash,
+};
+
+/// The tables of this crate.
+pub static SCHEMA: Schema = Schema::new(
+    "access",
+    "access_migrations",
+    &[
+        Step::sql("first", include_str!("../../migrations/0001_first.sql")),
+        Step::sql("accounts", include_str!("../../migrations/0002_accounts.sql")),
+    ],
+);
+
+/// Users, tokens and the audit log in the database.
+#[derive(Debug)]
+pub(crate) struct SqlStore {
+    database: Database,
+}
+
+impl SqlStore {
+    /// Opens the store and brings its tables up to date.
+    pub(crate) async fn open(database: Database) -> Result<Self, MigrateError> {
+        database.migrate(&SCHEMA).await?;
+        Ok(Self { database })
+    }
+}
+
+/// Columns of a [`UserRow`].
+const USER: &str = "u.name, u.admin, u.uid, u.gid, u.user_groups, u.comment";
+
+#[derive(FromRow)]
+struct UserRow {
+    name: String,
+    admin: bool,
+    uid: Option<Number<u32>>,
+    gid: Option<Number<u32>>,
+    user_groups: Option<Json<Vec<u32>>>,
+    comment: Option<String>,
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        let groups = row.user_groups.map(|groups| groups.0).unwrap_or_default();
+        let account = match (row.uid, row.gid) {
+            (Some(Number(uid)), Some(Number(gid))) => Some(Account { uid, gid, groups }),
+            _ => None,
+        };
+        Self { name: row.name, admin: row.admin, account, comment: row.comment }
+    }
+}
+
+/// Binds the columns of a user in the order of [`USER`].
+fn bind_user(action: &'static str, text: &'static str, user: &User) -> Result<Statement, StoreError> {
+    let account = user.account.as_ref();
+    let groups = account.map(|account| json(action, &account.groups)).transpose()?;
+    Ok(statement(action, text)
+        .bind(&user.name)
+        .bind(user.admin)
+        .bind(account.map(|account| account.uid))
+        .bind(account.map(|account| account.gid))
+        .bind(groups)
+        .bind(user.comment.as_deref()))
+}
+
+#[derive(FromRow)]
+struct TokenRow {
+    name: String,
+    user_name: String,
+    created: i64,
+}
+
+impl From<TokenRow> for Token {
+    fn from(row: TokenRow) -> Self {
+        Self { name: row.name, user: row.user_name, created: Timestamp(row.created) }
+    }
+}
+
+/// Columns of an [`AuditRow`].
+const AUDIT: &str = "number, at, principal, action, subject, outcome, hash";
+
+#[derive(FromRow)]
+struct AuditRow {
+    number: Number<u64>,
+    at: i64,
+    principal: String,
+    action: String,
+    subject: String,
+    outcome: String,
+    #[sqlx(try_from = "Vec<u8>")]
+    hash: Hash,
+}
+
+struct Hash(ChainHash);
+
+impl TryFrom<Vec<u8>> for Hash {
+    type Error = HashLength;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, HashLength> {
+        let length = bytes.len();
+        bytes.try_into().map(Self).map_err(|_| HashLength(length))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a hash has 32 bytes, not {0}")]
+struct HashLength(usize);
+
+impl From<AuditRow> for AuditLine {
+    fn from(row: AuditRow) -> Self {
+        Self {
+            number: row.number.0,
+            at: Timestamp(row.at),
+            principal: row.principal,
+            action: row.action,
+            subject: row.subject,
+            outcome: row.outcome,
+            hash: row.hash.0,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn add_user(&self, user: &User) -> Result<bool, StoreError> {
+        let text = "INSERT INTO access_users (name, admin, uid, gid, user_groups, comment)
+                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+        let added = bind_user("add a user", text, user)?.execute(&self.database).await?;
+        Ok(added == 1)
+    }
+
+    async fn change_user(&self, user: &User) -> Result<bool, StoreError> {
+        let text = "UPDATE access_users
+                       SET admin = $2, uid = $3, gid = $4, user_groups = $5, comment = $6
+                     WHERE name = $1";
+        let changed = bind_user("change a user", text, user)?.execute(&self.database).await?;
+        Ok(changed == 1)
+    }
+
+    async fn remove_user(&self, name: &str) -> Result<bool, StoreError> {
+        let delete = statement("remove a user", "DELETE FROM access_users WHERE name = $1");
+        Ok(delete.bind(name).execute(&self.database).await? == 1)
+    }
+
+    async fn users(&self) -> Result<Vec<User>, StoreError> {
+        let text = format!("SELECT {USER} FROM access_users u ORDER BY u.name");
+        let users = statement("read the users", AssertSqlSafe(text));
+        let rows: Vec<UserRow> = users.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(User::from).collect())
+    }
+
+    async fn has_admin(&self) -> Result<bool, StoreError> {
+        let text = "SELECT name FROM access_users WHERE admin LIMIT 1";
+        let admin = statement("look for an admin", text);
+        Ok(admin.fetch_optional::<(String,)>(&self.database).await?.is_some())
+    }
+
+    async fn user(&self, name: &str) -> Result<Option<User>, StoreError> {
+        let text = format!("SELECT {USER} FROM access_users u WHERE u.name = $1");
+        let user = statement("read a user", AssertSqlSafe(text)).bind(name);
+        let row: Option<UserRow> = user.fetch_optional(&self.database).await?;
+        Ok(row.map(User::from))
+    }
+
+    async fn add_token(&self, token: &Token, hash: TokenHash) -> Result<bool, StoreError> {
+        let text = "INSERT INTO access_tokens (hash, user_name, name, created)
+                    VALUES ($1, $2, $3, $4) ON CONFLICT (user_name, name) DO NOTHING";
+        let insert = statement("add a token", text)
+            .bind(hash.as_slice())
+            .bind(&token.user)
+            .bind(&token.name)
+            .bind(token.created.0);
+        Ok(insert.execute(&self.database).await? == 1)
+    }
+
+    async fn token_owner(&self, hash: TokenHash) -> Result<Option<User>, StoreError> {
+        let text = format!(
+            "SELECT {USER} FROM access_tokens t JOIN access_users u ON u.name = t.user_name
+              WHERE t.hash = $1"
+        );
+        let owner = statement("look up a token", AssertSqlSafe(text)).bind(hash.as_slice());
+        let row: Option<UserRow> = owner.fetch_optional(&self.database).await?;
+        Ok(row.map(User::from))
+    }
+
+    async fn tokens(&self, user: &str) -> Result<Vec<Token>, StoreError> {
+        let text = "SELECT name, user_name, created FROM access_tokens
+                     WHERE user_name = $1 ORDER BY name";
+        let tokens = statement("read the tokens", text).bind(user);
+        let rows: Vec<TokenRow> = tokens.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(Token::from).collect())
+    }
+
+    async fn remove_token(&self, user: &str, name: &str) -> Result<bool, StoreError> {
+        let text = "DELETE FROM access_tokens WHERE user_name = $1 AND name = $2";
+        let delete = statement("remove a token", text).bind(user).bind(name);
+        Ok(delete.execute(&self.database).await? == 1)
+    }
+
+    async fn last_audit(&self) -> Result<Option<AuditLine>, StoreError> {
+        Ok(self.newest_audit(1).await?.pop())
+    }
+
+    async fn append_audit(&self, line: &AuditLine) -> Result<(), StoreError> {
+        let text = "INSERT INTO access_audit
+                      (number, at, principal, action, subject, outcome, hash)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let insert = statement("write the audit log", text)
+            .bind(line.number)
+            .bind(line.at.0)
+            .bind(&line.principal)
+            .bind(&line.action)
+            .bind(&line.subject)
+            .bind(&line.outcome)
+            .bind(line.hash.as_slice());
+        insert.execute(&self.database).await.map(drop)
+    }
+
+    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        let text = format!("SELECT {AUDIT} FROM access_audit WHERE number > $1 ORDER BY number LIMIT $2");
+        let lines = statement("read the audit log", AssertSqlSafe(text)).bind(after).bind(limit);
+        let rows: Vec<AuditRow> = lines.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(AuditLine::from).collect())
+    }
+
+    async fn newest_audit(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        let text = format!("SELECT {AUDIT} FROM access_audit ORDER BY number DESC LIMIT $1");
+        let lines = statement("read the audit log", AssertSqlSafe(text)).bind(limit);
+        let rows: Vec<AuditRow> = lines.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(AuditLine::from).collect())
+    }
+}

@@ -1,0 +1,249 @@
+//! SQL text with its values, for whichever engine the database has.
+//!
+//! The text is prepared once per connection and kept, so a hot statement has one text: see
+//! [`Statement::rows`] for how many rows of a batch share one.
+
+use std::fmt::Write as _;
+
+use sqlx::{FromRow, Row as _, SqlSafeStr, SqlStr, sqlite::SqliteRow};
+
+#[cfg(feature = "postgres")]
+use sqlx::postgres::PgRow;
+
+use crate::{Database, DatabaseError, Transaction, open::Pool, transaction::Connection};
+
+/// A value of a placeholder. Its kind is known even when it is NULL: PostgreSQL asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// BOOLEAN.
+    Boolean(Option<bool>),
+    /// BIGINT.
+    Integer(Option<i64>),
+    /// TEXT.
+    Text(Option<String>),
+    /// BYTEA.
+    Bytes(Option<Vec<u8>>),
+}
+
+macro_rules! value_from {
+    ($($kind:ident: $($type:ty => |$value:ident| $into:expr),+;)+) => {$($(
+        impl From<$type> for Value {
+            fn from($value: $type) -> Self {
+                Self::$kind(Some($into))
+            }
+        }
+        impl From<Option<$type>> for Value {
+            fn from(value: Option<$type>) -> Self {
+                Self::$kind(value.map(|$value| $into))
+            }
+        }
+    )+)+};
+}
+
+value_from! {
+    Boolean: bool => |value| value;
+    Integer: i64 => |value| value, u32 => |value| value.into(), u64 => |value| signed(value);
+    Text: String => |value| value, &str => |value| value.to_owned(), &String => |value| value.clone();
+    Bytes: Vec<u8> => |value| value, &[u8] => |value| value.to_vec();
+}
+
+/// Both engines have signed integers only; sizes and counters of ours never get near the sign.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// What a row is decoded into: `#[derive(sqlx::FromRow)]` makes it for every engine.
+#[cfg(not(feature = "postgres"))]
+pub trait Record: Sized + Send + for<'r> FromRow<'r, SqliteRow> {}
+#[cfg(not(feature = "postgres"))]
+impl<T: Sized + Send + for<'r> FromRow<'r, SqliteRow>> Record for T {}
+
+/// What a row is decoded into: `#[derive(sqlx::FromRow)]` makes it for every engine.
+#[cfg(feature = "postgres")]
+pub trait Record: Sized + Send + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
+#[cfg(feature = "postgres")]
+impl<T> Record for T where T: Sized + Send + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
+
+/// Where a statement runs: on a connection of the pool, or in a transaction.
+#[derive(Debug)]
+pub enum On<'a> {
+    /// By itself: what it changes is on disk when it ends.
+    Pool(&'a Database),
+    /// As a part: what it changes is on disk when the transaction is committed.
+    Transaction(&'a mut Transaction),
+}
+
+impl<'a> From<&'a Database> for On<'a> {
+    fn from(database: &'a Database) -> Self {
+        Self::Pool(database)
+    }
+}
+
+impl<'a> From<&'a mut Transaction> for On<'a> {
+    fn from(transaction: &'a mut Transaction) -> Self {
+        Self::Transaction(transaction)
+    }
+}
+
+/// SQL text with its values. Made by [`statement`].
+#[derive(Debug)]
+#[must_use = "a statement does nothing until it is run"]
+pub struct Statement {
+    action: &'static str,
+    text: SqlStr,
+    values: Vec<Value>,
+}
+
+/// A statement. `action` says in an error what the database could not do: `add a user`.
+pub fn statement(action: &'static str, text: impl SqlSafeStr) -> Statement {
+    Statement { action, text: text.into_sql_str(), values: Vec::new() }
+}
+
+/// A query of an engine with its values.
+macro_rules! bind {
+    ($engine:ty, $text:ident, $values:ident) => {{
+        let mut query = sqlx::query::<$engine>($text);
+        for value in $values {
+            query = match value {
+                Value::Boolean(value) => query.bind(value),
+                Value::Integer(value) => query.bind(value),
+                Value::Text(value) => query.bind(value),
+                Value::Bytes(value) => query.bind(value),
+            };
+        }
+        query
+    }};
+}
+
+/// Decodes a row; an error names it by its first column, the key of each of our tables.
+macro_rules! decoded {
+    ($action:ident, $row:ident) => {
+        T::from_row($row).map_err(|source| DatabaseError::Decode {
+            action: $action,
+            row: $row
+                .try_get_unchecked::<String, _>(0)
+                .or_else(|_| $row.try_get_unchecked::<i64, _>(0).map(|key| key.to_string()))
+                .unwrap_or_else(|_| "an unreadable key".to_owned()),
+            source,
+        })
+    };
+}
+
+/// Binds the values and runs `$method` on what `$on` is; its error marks the transaction.
+macro_rules! run {
+    ($self:ident, $on:ident, |$query:ident, $executor:ident| $run:expr) => {{
+        let Statement { action, text, values } = $self;
+        match $on.into() {
+            On::Pool(database) => match &database.pool {
+                Pool::Sqlite(pool) => {
+                    let ($query, $executor) = (bind!(sqlx::Sqlite, text, values), pool);
+                    $run
+                }
+                #[cfg(feature = "postgres")]
+                Pool::Postgres(pool) => {
+                    let ($query, $executor) = (bind!(sqlx::Postgres, text, values), pool);
+                    $run
+                }
+            },
+            On::Transaction(transaction) => {
+                let done = match transaction.connection(action)? {
+                    Connection::Sqlite(connection) => {
+                        let ($query, $executor) = (bind!(sqlx::Sqlite, text, values), &mut **connection);
+                        $run
+                    }
+                    #[cfg(feature = "postgres")]
+                    Connection::Postgres(connection) => {
+                        let ($query, $executor) = (bind!(sqlx::Postgres, text, values), &mut **connection);
+                        $run
+                    }
+                };
+                if done.is_ok() {
+                    transaction.statement_ended_well();
+                }
+                done
+            }
+        }
+        .map_err(DatabaseError::of(action))
+    }};
+}
+
+impl Statement {
+    /// The value of the next placeholder: the first call is `$1`'s.
+    pub fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Appends `VALUES (…), (…)` with the values of some rows, and then `rest`. Texts differ by the
+    /// number of rows: cut a batch into pieces of few lengths. SQLite takes 32,766 values in all.
+    pub fn rows<const COLUMNS: usize>(
+        mut self,
+        rows: impl IntoIterator<Item = [Value; COLUMNS]>,
+        rest: &str,
+    ) -> Self {
+        let mut text = self.text.as_str().to_owned();
+        text.push_str(" VALUES ");
+        for (index, row) in rows.into_iter().enumerate() {
+            text.push_str(if index == 0 { "(" } else { ", (" });
+            for (column, value) in row.into_iter().enumerate() {
+                self.values.push(value);
+                let separator = if column == 0 { "" } else { ", " };
+                // Writing into a String cannot fail.
+                let _ = write!(text, "{separator}${}", self.values.len());
+            }
+            text.push(')');
+        }
+        text.push(' ');
+        text.push_str(rest);
+        // Only placeholders were added to a text that its author vouched for, and a constant.
+        self.text = sqlx::AssertSqlSafe(text).into_sql_str();
+        self
+    }
+
+    /// Runs it. Returns how many rows it changed.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn execute<'a>(self, on: impl Into<On<'a>>) -> Result<u64, DatabaseError> {
+        run!(self, on, |query, executor| query.execute(executor).await.map(|done| done.rows_affected()))
+    }
+
+    /// Runs it and decodes all its rows.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn fetch_all<'a, T: Record>(self, on: impl Into<On<'a>>) -> Result<Vec<T>, DatabaseError> {
+        let action = self.action;
+        let rows: Vec<Result<T, DatabaseError>> = run!(self, on, |query, executor| {
+            let rows = query.fetch_all(executor).await;
+            rows.map(|rows| rows.iter().map(|row| decoded!(action, row)).collect())
+        })?;
+        rows.into_iter().collect()
+    }
+
+    /// Runs it and decodes its row, if it has one.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn fetch_optional<'a, T: Record>(
+        self,
+        on: impl Into<On<'a>>,
+    ) -> Result<Option<T>, DatabaseError> {
+        let action = self.action;
+        let row: Option<Result<T, DatabaseError>> = run!(self, on, |query, executor| {
+            let row = query.fetch_optional(executor).await;
+            row.map(|row| row.as_ref().map(|row| decoded!(action, row)))
+        })?;
+        row.transpose()
+    }
+
+    /// Runs it and decodes the one row that it always has: an aggregate's.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn fetch_one<'a, T: Record>(self, on: impl Into<On<'a>>) -> Result<T, DatabaseError> {
+        let action = self.action;
+        let row = self.fetch_optional(on).await?;
+        row.ok_or(DatabaseError::Statement { action, source: sqlx::Error::RowNotFound })
+    }
+}
