@@ -15,7 +15,6 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use access::{Access, AccessError};
@@ -44,7 +43,7 @@ pub use rest::openapi;
 const DATABASE: &str = "bedplate.db";
 
 /// The tables of all roles.
-const SCHEMAS: &[&Schema] = &[&access::SCHEMA];
+static SCHEMAS: &[&Schema] = &[&access::SCHEMA, &fleet::SCHEMA, &provisioner::SCHEMA];
 
 /// Held while the server runs, so that two servers never share a state folder.
 const LOCK: &str = "server.lock";
@@ -123,7 +122,7 @@ pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), Ser
     let _lock = lock(&config.state_dir)?;
     let database = Database::open(&config.state_dir.join(DATABASE), SCHEMAS).await?;
     let access = Access::open(database.clone()).await?;
-    let fleet = Fleet::open(database.sqlite_pool(), config.fleet.clone()).await?;
+    let fleet = Fleet::open(database.clone(), config.fleet.clone()).await?;
     let served = serve(config, &database, access, fleet.clone(), shutdown).await;
     fleet.close().await;
     database.close().await;
@@ -150,10 +149,10 @@ async fn serve(
 ) -> Result<(), ServerError> {
     let workflows =
         ControllerConfig { state_dir: config.state_dir.clone(), forbidden: config.out_of_reach_of_jobs() };
-    let pool = database.sqlite_pool();
     let provisioner =
-        Provisioner::open(pool.clone(), config.provisioner, fleet.clone(), access.clone()).await?;
-    let controller = Controller::open(pool, workflows, fleet.clone(), access.clone()).await?;
+        Provisioner::open(database.clone(), config.provisioner, fleet.clone(), access.clone()).await?;
+    let controller =
+        Controller::open(database.sqlite_pool(), workflows, fleet.clone(), access.clone()).await?;
     let api = bind(config.api_listen, "api.listen")?;
     let fleet_listeners: Vec<TcpListener> =
         config.fleet_listen.iter().map(|&address| bind(address, "fleet.port")).collect::<Result<_, _>>()?;

@@ -15,7 +15,7 @@ use api::{
     run::{MAX_RUNS_PER_MESSAGE, RunId, WorkflowId},
     status::{NodeUpdate, Phase},
 };
-use fleet::{Fleet, RunMessage};
+use fleet::{Fleet, NodeChange, RunMessage};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -130,7 +130,7 @@ impl Conductor {
                 update = updates.recv() => {
                     let turn = self.turn().await;
                     match update {
-                        Ok(update) => self.see_nodes(update, &mut updates).await,
+                        Ok(change) => self.see_nodes(change, &mut updates).await,
                         Err(broadcast::error::RecvError::Lagged(_)) => self.see_all_nodes().await,
                         Err(broadcast::error::RecvError::Closed) => return,
                     }
@@ -145,7 +145,6 @@ impl Conductor {
                 }
                 _ = tick.tick() => {
                     let turn = self.turn().await;
-                    self.see_deleted();
                     self.forget_done();
                     self.engine().tick(clock::now());
                     turn
@@ -281,37 +280,41 @@ impl Conductor {
         });
     }
 
-    /// Takes an update with those that wait behind it: of each node only the newest matters.
-    async fn see_nodes(&mut self, first: NodeUpdate, updates: &mut broadcast::Receiver<NodeUpdate>) {
-        let mut newest = BTreeMap::from([(first.id, first)]);
+    /// Takes a change with those that wait behind it: of each node only the newest matters.
+    async fn see_nodes(&mut self, first: NodeChange, changes: &mut broadcast::Receiver<NodeChange>) {
+        let mut newest = BTreeMap::from([(id_of(&first), first)]);
         for _ in 1..MAX_BATCH {
-            match updates.try_recv() {
-                Ok(update) => drop(newest.insert(update.id, update)),
+            match changes.try_recv() {
+                Ok(change) => drop(newest.insert(id_of(&change), change)),
                 Err(broadcast::error::TryRecvError::Lagged(_)) => return self.see_all_nodes().await,
                 // If it was closed, the next look tells.
                 Err(_) => break,
             }
         }
-        for update in newest.into_values() {
-            self.see_node(update).await;
+        for change in newest.into_values() {
+            match change {
+                NodeChange::Updated(update) => self.see_node(update).await,
+                NodeChange::Removed { id } => self.see_removed(id),
+            }
         }
     }
 
+    /// Starts over: of what was missed only the outcome matters, and what is not listed is gone.
     async fn see_all_nodes(&mut self) {
-        for update in self.fleet.statuses() {
+        let statuses = self.fleet.statuses();
+        let known: BTreeSet<NodeId> = statuses.iter().map(|update| update.id).collect();
+        let engine = self.engine().node_ids();
+        for id in engine.into_iter().filter(|id| !known.contains(id)) {
+            self.see_removed(id);
+        }
+        for update in statuses {
             self.see_node(update).await;
         }
     }
 
-    /// Nodes that were deleted are not among the fleet's updates.
-    fn see_deleted(&mut self) {
-        let known: BTreeSet<NodeId> = self.fleet.registered().into_iter().collect();
-        self.capacities.retain(|id, _| known.contains(id));
-        let mut engine = self.engine();
-        let gone: Vec<NodeId> = engine.node_ids().into_iter().filter(|id| !known.contains(id)).collect();
-        for id in gone {
-            engine.node_gone(id, clock::now());
-        }
+    fn see_removed(&mut self, id: NodeId) {
+        self.capacities.remove(&id);
+        self.engine().node_gone(id, clock::now());
     }
 
     async fn see_node(&mut self, update: NodeUpdate) {
@@ -349,6 +352,13 @@ impl Conductor {
                 None
             }
         }
+    }
+}
+
+fn id_of(change: &NodeChange) -> NodeId {
+    match change {
+        NodeChange::Updated(update) => update.id,
+        NodeChange::Removed { id } => *id,
     }
 }
 

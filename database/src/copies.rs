@@ -94,7 +94,7 @@ pub(crate) fn advice(database: &Path, schemas: &[&Schema]) -> String {
     format!(
         "The copy {copy} was kept when the newer release first started; what was changed since is \
          not in it. To go back to it, with the server stopped: \
-         rm -f {database}-wal {database}-shm && mv {copy} {database}"
+         rm -f '{database}-wal' '{database}-shm' && mv '{copy}' '{database}'"
     )
 }
 

@@ -3,6 +3,7 @@
 //! The text is prepared once per connection and kept, so a hot statement has one text: see
 //! [`Statement::rows`] for how many rows of a batch share one.
 
+#[cfg(feature = "postgres")]
 use std::fmt::Write as _;
 
 use sqlx::{FromRow, Row as _, SqlSafeStr, SqlStr, sqlite::SqliteRow};
@@ -91,18 +92,66 @@ impl<'a> From<&'a mut Transaction> for On<'a> {
 pub struct Statement {
     action: &'static str,
     text: SqlStr,
+    rows: Option<Rows>,
     values: Vec<Value>,
+}
+
+/// The shape of the rows that follow the text.
+#[derive(Debug)]
+struct Rows {
+    count: usize,
+    columns: usize,
+    rest: &'static str,
 }
 
 /// A statement. `action` says in an error what the database could not do: `add a user`.
 pub fn statement(action: &'static str, text: impl SqlSafeStr) -> Statement {
-    Statement { action, text: text.into_sql_str(), values: Vec::new() }
+    Statement { action, text: text.into_sql_str(), rows: None, values: Vec::new() }
+}
+
+/// How an engine wants the placeholders of rows.
+#[derive(Clone, Copy)]
+enum Placeholders {
+    /// `?`: it looks for a placeholder with a name, such as `$7`, among all others, which makes a
+    /// statement of thousands slow.
+    Sqlite,
+    /// `$7`: it knows no other.
+    #[cfg(feature = "postgres")]
+    Postgres,
+}
+
+/// The text with the placeholders of its rows.
+fn with_rows(text: SqlStr, rows: Option<Rows>, placeholders: Placeholders) -> SqlStr {
+    let Some(Rows { count, columns, rest }) = rows else { return text };
+    let mut full = String::with_capacity(text.as_str().len() + rest.len() + 8 * count * columns + 16);
+    full.push_str(text.as_str());
+    full.push_str(" VALUES ");
+    for row in 0..count {
+        full.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..columns {
+            full.push_str(if column == 0 { "" } else { ", " });
+            match placeholders {
+                Placeholders::Sqlite => full.push('?'),
+                #[cfg(feature = "postgres")]
+                Placeholders::Postgres => {
+                    // Writing into a String cannot fail.
+                    let _ = write!(full, "${}", row * columns + column + 1);
+                }
+            }
+        }
+        full.push(')');
+    }
+    full.push(' ');
+    full.push_str(rest);
+    // Only placeholders were added to a text that its author vouched for, and a constant.
+    sqlx::AssertSqlSafe(full).into_sql_str()
 }
 
 /// A query of an engine with its values.
 macro_rules! bind {
-    ($engine:ty, $text:ident, $values:ident) => {{
-        let mut query = sqlx::query::<$engine>($text);
+    ($engine:ident, $text:ident, $rows:ident, $values:ident) => {{
+        let text = with_rows($text, $rows, Placeholders::$engine);
+        let mut query = sqlx::query::<sqlx::$engine>(text);
         for value in $values {
             query = match value {
                 Value::Boolean(value) => query.bind(value),
@@ -132,28 +181,28 @@ macro_rules! decoded {
 /// Binds the values and runs `$method` on what `$on` is; its error marks the transaction.
 macro_rules! run {
     ($self:ident, $on:ident, |$query:ident, $executor:ident| $run:expr) => {{
-        let Statement { action, text, values } = $self;
+        let Statement { action, text, rows, values } = $self;
         match $on.into() {
             On::Pool(database) => match &database.pool {
                 Pool::Sqlite(pool) => {
-                    let ($query, $executor) = (bind!(sqlx::Sqlite, text, values), pool);
+                    let ($query, $executor) = (bind!(Sqlite, text, rows, values), pool);
                     $run
                 }
                 #[cfg(feature = "postgres")]
                 Pool::Postgres(pool) => {
-                    let ($query, $executor) = (bind!(sqlx::Postgres, text, values), pool);
+                    let ($query, $executor) = (bind!(Postgres, text, rows, values), pool);
                     $run
                 }
             },
             On::Transaction(transaction) => {
                 let done = match transaction.connection(action)? {
                     Connection::Sqlite(connection) => {
-                        let ($query, $executor) = (bind!(sqlx::Sqlite, text, values), &mut **connection);
+                        let ($query, $executor) = (bind!(Sqlite, text, rows, values), &mut **connection);
                         $run
                     }
                     #[cfg(feature = "postgres")]
                     Connection::Postgres(connection) => {
-                        let ($query, $executor) = (bind!(sqlx::Postgres, text, values), &mut **connection);
+                        let ($query, $executor) = (bind!(Postgres, text, rows, values), &mut **connection);
                         $run
                     }
                 };
@@ -174,29 +223,18 @@ impl Statement {
         self
     }
 
-    /// Appends `VALUES (…), (…)` with the values of some rows, and then `rest`. Texts differ by the
-    /// number of rows: cut a batch into pieces of few lengths. SQLite takes 32,766 values in all.
+    /// Appends `VALUES (…), (…)` with the values of some rows, and then `rest`. The statement has no
+    /// other values. Texts differ by the number of rows, and each is prepared by itself: cut what is
+    /// hot into pieces of few lengths. SQLite takes 32,766 values in all.
     pub fn rows<const COLUMNS: usize>(
         mut self,
         rows: impl IntoIterator<Item = [Value; COLUMNS]>,
-        rest: &str,
+        rest: &'static str,
     ) -> Self {
-        let mut text = self.text.as_str().to_owned();
-        text.push_str(" VALUES ");
-        for (index, row) in rows.into_iter().enumerate() {
-            text.push_str(if index == 0 { "(" } else { ", (" });
-            for (column, value) in row.into_iter().enumerate() {
-                self.values.push(value);
-                let separator = if column == 0 { "" } else { ", " };
-                // Writing into a String cannot fail.
-                let _ = write!(text, "{separator}${}", self.values.len());
-            }
-            text.push(')');
-        }
-        text.push(' ');
-        text.push_str(rest);
-        // Only placeholders were added to a text that its author vouched for, and a constant.
-        self.text = sqlx::AssertSqlSafe(text).into_sql_str();
+        debug_assert!(self.values.is_empty(), "{}: values beside rows", self.action);
+        self.values = rows.into_iter().flatten().collect();
+        let count = self.values.len() / COLUMNS;
+        self.rows = Some(Rows { count, columns: COLUMNS, rest });
         self
     }
 

@@ -14,7 +14,7 @@ use crate::{
     clock,
     lifecycle::Event,
     metrics::Facts,
-    store::{InventoryRow, Store as _, StoreError, TopologyRow},
+    store::{InventoryRow, StoreError, TopologyRow},
     topology,
 };
 

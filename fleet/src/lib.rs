@@ -1,13 +1,14 @@
 //! The fleet: certificate authority, boot tokens, enrolment, the nodes' channel, presence, inventories.
 //!
 //! `bedplate server` opens one [`Fleet`] on the shared database and lets it [`Fleet::serve`] the fleet port. The
-//! provisioner registers nodes, tells what it sees of their boots ([`Fleet::observe`]), asks for boot tokens and says
+//! provisioner registers nodes ([`Fleet::edit_nodes`]), tells what it sees of their boots ([`Fleet::observe`]), asks for boot tokens and says
 //! which runtime overlays a node should have.
 //!
 //! | module | |
 //! |---|---|
 //! | `arming`, `lifecycle`, `session`, `failures`, `changes` | pure: tokens, states, numbered frames, limits, news of hardware |
 //! | `registry`, `writer`, `store` | all nodes in memory, written in batches, kept in tables |
+//! | `register` | which nodes there are, changed in a transaction of the provisioner's |
 //! | `authority`, `tls` | the CA, certificates, TLS |
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
@@ -36,6 +37,7 @@ mod orders;
 mod pci_names;
 mod port;
 mod presence;
+mod register;
 mod registry;
 mod runs;
 mod store;
@@ -55,7 +57,7 @@ use api::{
     overlay::Generation,
     status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
 };
-use sqlx::SqlitePool;
+use database::{Database, MigrateError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -63,14 +65,15 @@ pub use authority::AuthorityError;
 pub use config::{Deadlines, FleetConfig};
 pub use metrics::METRICS_TYPE;
 pub use port::NodeIdentity;
+pub use register::{NodeChange, NodesEdit};
 pub use runs::{NodeUsage, RunMessage};
-pub use store::StoreError;
+pub use store::{StoreError, sql::SCHEMA};
 
 use arming::{Refused, Verdict};
 use authority::{Authority, server_certificate::ServerCertificate};
 use lifecycle::{Event, Limits};
 use registry::{Change, Registry, Ticket};
-use store::{Store, sqlite::SqliteStore};
+use store::{Store, sql::SqlStore};
 
 /// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
 const MAX_ONLINE: usize = 4_096;
@@ -96,6 +99,9 @@ pub enum FleetError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The tables could not be brought up to date.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     /// The certificate authority failed.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -179,7 +185,7 @@ struct Inner {
     config: FleetConfig,
     authority: Arc<Authority>,
     tls: [Arc<rustls::ServerConfig>; 2],
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     registry: Arc<Registry>,
     online: broadcast::Sender<NodeId>,
     runs: Mutex<Option<mpsc::Sender<RunMessage>>>,
@@ -195,8 +201,8 @@ impl Fleet {
     /// the writer. Nodes that were connected get three heartbeats to come back before they count as lost.
     ///
     /// # Errors
-    /// [`FleetError::Authority`], [`FleetError::Store`].
-    pub async fn open(pool: SqlitePool, config: FleetConfig) -> Result<Self, FleetError> {
+    /// [`FleetError::Authority`], [`FleetError::Migrate`], [`FleetError::Store`].
+    pub async fn open(database: Database, config: FleetConfig) -> Result<Self, FleetError> {
         let now = clock::now();
         let authority = Arc::new(Authority::open(&config.state_dir, now)?);
         let certificate = Arc::new(ServerCertificate::new(
@@ -209,7 +215,7 @@ impl Fleet {
             Arc::new(tls::server_config(&authority, certificate.clone(), false)?),
             Arc::new(tls::server_config(&authority, certificate.clone(), true)?),
         ];
-        let store = SqliteStore::open(pool).await?;
+        let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
         let limits = Limits { deadlines: config.deadlines, grace_seconds: config.grace_seconds() };
         let registry = Arc::new(Registry::new(store.nodes().await?, limits, now));
         let stop = CancellationToken::new();
@@ -260,36 +266,6 @@ impl Fleet {
     #[must_use]
     pub fn server_tls(&self, client_certificates: bool) -> Arc<rustls::ServerConfig> {
         self.inner.tls[usize::from(client_certificates)].clone()
-    }
-
-    /// Adds nodes, armed for their first boot, or gives nodes their new names. On disk when this returns.
-    ///
-    /// # Errors
-    /// [`FleetError::Store`].
-    pub async fn register(&self, nodes: Vec<(NodeId, NodeName)>) -> Result<(), FleetError> {
-        let (now, mut last) = (clock::now(), None);
-        for (id, name) in nodes {
-            last = Some(self.registry().register(id, name, now));
-        }
-        self.all_durable(last).await
-    }
-
-    /// Forgets nodes, their histories and their inventories; their certificates are refused from now on.
-    ///
-    /// # Errors
-    /// [`FleetError::Store`].
-    pub async fn forget(&self, nodes: &[NodeId]) -> Result<(), FleetError> {
-        let mut last = None;
-        for id in nodes {
-            last = Some(self.registry().forget(*id));
-        }
-        self.all_durable(last).await
-    }
-
-    /// All registered nodes.
-    #[must_use]
-    pub fn registered(&self) -> Vec<NodeId> {
-        self.registry().ids()
     }
 
     /// Takes what the provisioner saw of a node's boot. Known at once, on disk soon after: no machine that boots waits
@@ -364,9 +340,10 @@ impl Fleet {
         self.registry().statuses()
     }
 
-    /// Every later change of a status but `last-seen`. A receiver that lags starts over from [`Self::statuses`].
+    /// Every later change of a status but `last-seen`, and every node that is removed. A receiver
+    /// that lags starts over from [`Self::statuses`]: what is not there is gone.
     #[must_use]
-    pub fn watch(&self) -> broadcast::Receiver<NodeUpdate> {
+    pub fn watch(&self) -> broadcast::Receiver<NodeChange> {
         self.registry().watch()
     }
 
@@ -459,14 +436,6 @@ impl Fleet {
     /// Waits until a change is on disk.
     async fn durable(&self, ticket: Ticket) -> Result<(), FleetError> {
         Ok(self.registry().durable(ticket).await?)
-    }
-
-    /// Changes reach the disk in the order in which they were made: the last one after all others.
-    async fn all_durable(&self, last: Option<Ticket>) -> Result<(), FleetError> {
-        match last {
-            Some(last) => self.durable(last).await,
-            None => Ok(()),
-        }
     }
 
     /// Lets a node live through an event; on disk when this returns.

@@ -20,7 +20,8 @@ use crate::{
     failures::Failures,
     lifecycle::{self, Effect, Life, Limits},
     link::Link,
-    store::{Batch, NodeRow, StoreError},
+    register::NodeChange,
+    store::{Batch, NodeRow, RegisterChange, StoreError},
 };
 
 /// Updates that a slow watcher may be behind before it must start over from the full list.
@@ -38,7 +39,9 @@ const REPEAT_SECONDS: i64 = 60;
 pub(crate) struct Registry {
     state: Mutex<State>,
     limits: Limits,
-    updates: broadcast::Sender<NodeUpdate>,
+    updates: broadcast::Sender<NodeChange>,
+    /// Held while a batch is on its way to the disk, or the register is being changed.
+    writing: Arc<tokio::sync::Mutex<()>>,
     /// Something must be written.
     dirty: Notify,
     written: watch::Sender<Written>,
@@ -57,7 +60,6 @@ struct State {
 #[derive(Debug, Default)]
 struct Pending {
     nodes: BTreeSet<NodeId>,
-    forgotten: Vec<NodeId>,
     events: Vec<(u64, NodeEvent)>,
     /// Counts changes.
     generation: u64,
@@ -205,6 +207,7 @@ impl Registry {
             state: Mutex::new(state),
             limits,
             updates: broadcast::channel(MAX_UPDATES).0,
+            writing: Arc::default(),
             dirty: Notify::new(),
             written: watch::Sender::default(),
         };
@@ -284,7 +287,7 @@ impl Registry {
         if tell || (!is_same && entry.status(&self.limits) != status_of(&before, &self.limits)) {
             let (name, status) = (entry.name.clone(), entry.status(&self.limits));
             // Nobody watching is no error.
-            let _ = self.updates.send(NodeUpdate { id, name, status });
+            let _ = self.updates.send(NodeChange::Updated(NodeUpdate { id, name, status }));
         }
         if !events.is_empty() || !entry.is_saved_as(&mut before) {
             pending.nodes.insert(id);
@@ -295,45 +298,45 @@ impl Registry {
         Some((value, Ticket(pending.generation)))
     }
 
-    /// Adds a node, or gives it its new name.
-    pub(crate) fn register(&self, id: NodeId, name: NodeName, now: Timestamp) -> Ticket {
-        let mut state = self.lock();
-        let State { nodes, pending, .. } = &mut *state;
-        let known = nodes.get(&id).map(|entry| entry.name == name);
-        if known != Some(true) {
-            let row = || NodeRow {
-                id,
-                name: name.clone(),
-                life: Life::new(now),
-                arming: Arming::default(),
-                history: 0,
-            };
-            let entry = nodes.entry(id).or_insert_with(|| Entry::new(row()));
-            entry.name = name.clone();
-            let status = entry.status(&self.limits);
-            // Nobody watching is no error.
-            let _ = self.updates.send(NodeUpdate { id, name, status });
-            pending.nodes.insert(id);
-            pending.generation += 1;
-            self.dirty.notify_one();
-        }
-        Ticket(pending.generation)
+    /// Waits until no batch is being written and no edit of the register is open, and holds both
+    /// off.
+    pub(crate) async fn writing(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.writing.clone().lock_owned().await
     }
 
-    /// Removes a node with all that is kept of it. Its connection is closed.
-    pub(crate) fn forget(&self, id: NodeId) -> Ticket {
+    /// Adds, renames and removes nodes, as it is on disk. Connections of removed ones are closed.
+    pub(crate) fn apply(&self, change: RegisterChange) {
         let mut state = self.lock();
         let State { nodes, tokens, pending, .. } = &mut *state;
-        if let Some(entry) = nodes.remove(&id) {
+        for id in &change.removed {
+            let Some(entry) = nodes.remove(id) else { continue };
             entry.link.close("the node was deleted");
-            tokens.retain(|_, owner| *owner != id);
-            pending.nodes.remove(&id);
-            pending.events.retain(|(_, event)| event.id != id);
-            pending.forgotten.push(id);
-            pending.generation += 1;
-            self.dirty.notify_one();
+            for token in entry.arming.tokens() {
+                tokens.remove(&token);
+            }
+            pending.nodes.remove(id);
+            // Nobody watching is no error.
+            let _ = self.updates.send(NodeChange::Removed { id: *id });
         }
-        Ticket(pending.generation)
+        if !change.removed.is_empty() {
+            pending.events.retain(|(_, event)| nodes.contains_key(&event.id));
+        }
+        let mut named = Vec::with_capacity(change.added.len() + change.renamed.len());
+        for row in change.added {
+            named.push(row.id);
+            nodes.insert(row.id, Entry::new(row));
+        }
+        for (id, name) in change.renamed {
+            named.push(id);
+            if let Some(entry) = nodes.get_mut(&id) {
+                entry.name = name;
+            }
+        }
+        for id in named {
+            let Some(entry) = nodes.get(&id) else { continue };
+            let (name, status) = (entry.name.clone(), entry.status(&self.limits));
+            let _ = self.updates.send(NodeChange::Updated(NodeUpdate { id, name, status }));
+        }
     }
 
     /// All registered nodes.
@@ -374,7 +377,7 @@ impl Registry {
     }
 
     /// Every later change.
-    pub(crate) fn watch(&self) -> broadcast::Receiver<NodeUpdate> {
+    pub(crate) fn watch(&self) -> broadcast::Receiver<NodeChange> {
         self.updates.subscribe()
     }
 
@@ -413,7 +416,6 @@ impl Registry {
             if all { nodes.keys().copied().collect() } else { pending.nodes.iter().copied().collect() };
         pending.nodes.clear();
         let batch = Batch {
-            forgotten: std::mem::take(&mut pending.forgotten),
             nodes: ids.iter().filter_map(|id| nodes.get(id)).map(Entry::row).collect(),
             events: std::mem::take(&mut pending.events),
         };
@@ -438,7 +440,6 @@ impl Registry {
         pending.events = batch.events;
         pending.events.extend(later);
         pending.events.retain(|(_, event)| nodes.contains_key(&event.id));
-        pending.forgotten.splice(0..0, batch.forgotten);
         drop(state);
         self.written.send_modify(|written| {
             written.attempted = written.attempted.max(generation);
@@ -476,7 +477,14 @@ mod tests {
         let limits = Limits { deadlines: Deadlines::default(), grace_seconds: 30 };
         let registry = Registry::new(Vec::new(), limits, now);
         let id = NodeId(uuid::Uuid::from_u128(7));
-        let _later = registry.register(id, "n1".parse().unwrap(), now);
+        let row = NodeRow {
+            id,
+            name: "n1".parse().unwrap(),
+            life: Life::new(now),
+            arming: Arming::default(),
+            history: 0,
+        };
+        registry.apply(RegisterChange { added: vec![row], ..RegisterChange::default() });
         (registry, id, now)
     }
 

@@ -1,16 +1,17 @@
-//! Where nodes, their history and their inventories are kept. One module per engine; one conformance suite for all.
+//! Where nodes, their history and their inventories are kept: a narrow trait, and one conformance
+//! suite for whatever implements it.
 
-pub(crate) mod sqlite;
+pub(crate) mod sql;
 
 #[cfg(test)]
 mod conformance;
-
-use std::future::Future;
 
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
     status::NodeEvent,
 };
+use async_trait::async_trait;
+use database::{DatabaseError, Transaction};
 
 use crate::{arming::Arming, lifecycle::Life};
 
@@ -26,23 +27,10 @@ pub(crate) const MAX_INVENTORIES: u64 = 8;
 /// A failed action on the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A statement failed.
-    #[error("the database could not {action}")]
-    Database {
-        /// What it was to do.
-        action: &'static str,
-        /// Why it could not.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// The tables could not be brought up to date.
-    #[error("the tables of the fleet could not be brought up to date")]
-    Migrate {
-        /// Why.
-        #[source]
-        source: Box<sqlx::migrate::MigrateError>,
-    },
-    /// A row does not hold what it should.
+    /// A statement failed, or a row cannot be read.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A document does not hold what it should.
     #[error("the database holds an invalid {subject}")]
     Decode {
         /// What.
@@ -70,13 +58,20 @@ pub(crate) struct NodeRow {
     pub(crate) history: u64,
 }
 
-/// Changes that are written together, in one transaction: first the forgotten nodes, then the others, then the events.
+/// What nodes lived through, written together in one transaction: first the nodes, then the events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Batch {
-    pub(crate) forgotten: Vec<NodeId>,
     pub(crate) nodes: Vec<NodeRow>,
     /// With the event's number in its node's history.
     pub(crate) events: Vec<(u64, NodeEvent)>,
+}
+
+/// Which nodes there are from now on, in a transaction of whoever declares them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct RegisterChange {
+    pub(crate) added: Vec<NodeRow>,
+    pub(crate) renamed: Vec<(NodeId, NodeName)>,
+    pub(crate) removed: Vec<NodeId>,
 }
 
 /// An inventory as it is kept.
@@ -98,36 +93,28 @@ pub(crate) struct TopologyRow {
     pub(crate) document: Vec<u8>,
 }
 
-/// What the store offers. Every write is durable when its future ends.
-pub(crate) trait Store: Send + Sync {
+/// What the store offers. Every write but that of [`Store::change_register`] is durable when its
+/// future ends.
+#[async_trait]
+pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// All nodes.
-    fn nodes(&self) -> impl Future<Output = Result<Vec<NodeRow>, StoreError>> + Send;
-    /// Writes all of it or nothing.
-    fn write(&self, batch: &Batch) -> impl Future<Output = Result<(), StoreError>> + Send;
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
+    /// Adds, renames and removes nodes, with all that is kept of the removed ones.
+    async fn change_register(
+        &self,
+        transaction: &mut Transaction,
+        change: &RegisterChange,
+    ) -> Result<(), DatabaseError>;
+    /// Writes all of it or nothing. The nodes are registered.
+    async fn write(&self, batch: &Batch) -> Result<(), StoreError>;
     /// The newest events of a node, newest first.
-    fn history(
-        &self,
-        node: NodeId,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<NodeEvent>, StoreError>> + Send;
+    async fn history(&self, node: NodeId, limit: u32) -> Result<Vec<NodeEvent>, StoreError>;
     /// Keeps an inventory. `false` if it is the one that was kept last.
-    fn put_inventory(
-        &self,
-        node: NodeId,
-        inventory: &InventoryRow,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    async fn put_inventory(&self, node: NodeId, inventory: &InventoryRow) -> Result<bool, StoreError>;
     /// The newest inventories of a node, newest first.
-    fn inventories(
-        &self,
-        node: NodeId,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<InventoryRow>, StoreError>> + Send;
+    async fn inventories(&self, node: NodeId, limit: u32) -> Result<Vec<InventoryRow>, StoreError>;
     /// Keeps the topology of a node in place of the one before.
-    fn put_topology(
-        &self,
-        node: NodeId,
-        topology: &TopologyRow,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    async fn put_topology(&self, node: NodeId, topology: &TopologyRow) -> Result<(), StoreError>;
     /// The topology of a node.
-    fn topology(&self, node: NodeId) -> impl Future<Output = Result<Option<TopologyRow>, StoreError>> + Send;
+    async fn topology(&self, node: NodeId) -> Result<Option<TopologyRow>, StoreError>;
 }

@@ -13,13 +13,13 @@ use crate::{
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Runs until `stop`; then writes everything once more.
-pub(crate) async fn run(registry: Arc<Registry>, store: impl Store, stop: CancellationToken) {
+pub(crate) async fn run(registry: Arc<Registry>, store: Arc<dyn Store>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         tokio::select! {
             () = registry.dirty() => {}
             () = stop.cancelled() => break,
         }
-        if write(&registry, &store, false).await.is_err() {
+        if write(&registry, &*store, false).await.is_err() {
             tokio::select! {
                 () = tokio::time::sleep(PAUSE_AFTER_FAILURE) => {}
                 () = stop.cancelled() => {}
@@ -27,11 +27,13 @@ pub(crate) async fn run(registry: Arc<Registry>, store: impl Store, stop: Cancel
         }
     }
     // Its failure was logged; there is no later attempt.
-    let _ = write(&registry, &store, true).await;
+    let _ = write(&registry, &*store, true).await;
     registry.writer_ended();
 }
 
-async fn write(registry: &Registry, store: &impl Store, all: bool) -> Result<(), StoreError> {
+async fn write(registry: &Registry, store: &dyn Store, all: bool) -> Result<(), StoreError> {
+    // From what is taken until it is written no node is removed: it would come back.
+    let _writing = registry.writing().await;
     let (batch, generation) = registry.take(all);
     match store.write(&batch).await {
         Ok(()) => {

@@ -22,9 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     check::ImageReference,
     clock,
-    store::{
-        ImageRecord, MAX_OPERATIONS, OperationRecord, Store as _, StoreError, Write, sqlite::SqliteStore,
-    },
+    store::{ImageRecord, MAX_OPERATIONS, OperationRecord, Store, StoreError, Write},
 };
 
 mod import;
@@ -137,7 +135,7 @@ pub struct Images(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     blobs: image_store::Store,
     substrate: PathBuf,
     substrate_digest: Digest,
@@ -163,7 +161,7 @@ impl Images {
     /// # Errors
     /// See [`ImagesError`].
     pub async fn open(
-        store: SqliteStore,
+        store: Arc<dyn Store>,
         state_dir: &Path,
         substrate: &Path,
         shutdown: CancellationToken,

@@ -9,7 +9,7 @@
 //! | `overlay`, `images` | what nodes get |
 //! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto` |
 //! | `rest`, `node_routes` | what people and nodes ask for |
-//! | `provisioner`, `serve` | the shell |
+//! | `provisioner`, `register`, `serve` | the shell |
 //!
 //! Invariants: a change happens as a whole or not at all; no blob is served that is no artifact of an image version.
 
@@ -30,6 +30,7 @@ mod node_routes;
 pub mod overlay;
 mod provisioner;
 mod query;
+mod register;
 pub mod resolve;
 mod rest;
 mod serve;
@@ -40,3 +41,4 @@ pub mod tftp;
 pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};
 pub use provisioner::{OpenError, Provisioner};
 pub use serve::ServeError;
+pub use store::sql::SCHEMA;

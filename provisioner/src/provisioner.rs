@@ -2,7 +2,7 @@
 //! runs the servers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -15,9 +15,9 @@ use api::{
 };
 use boot_proto::{Host, HostTable, script::ScriptTemplate};
 use bytes::Bytes;
-use fleet::{Fleet, FleetError};
+use database::{Database, MigrateError};
+use fleet::Fleet;
 use ipnet::IpNet;
-use sqlx::SqlitePool;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,8 @@ use crate::{
         renderer::{RenderError, Renderer},
         variables::{ClusterVariables, NodeFacts, SSH_HOST_KEY, Variables},
     },
-    store::{NodeRecord, Store as _, StoreError, Write, sqlite::SqliteStore},
+    register,
+    store::{NodeRecord, Store, StoreError, sql::SqlStore},
     tftp::{Firmware, FirmwareError},
 };
 
@@ -68,9 +69,9 @@ pub enum OpenError {
     /// A mistake in the boot script template.
     #[error(transparent)]
     Script(#[from] boot_proto::script::ScriptError),
-    /// Fleet did not take the nodes.
-    #[error("cannot register the nodes with the fleet")]
-    Fleet(#[source] FleetError),
+    /// The tables cannot be brought up to date.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
 }
 
 /// Why a change did not happen.
@@ -82,9 +83,6 @@ pub(crate) enum EditError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Fleet did not take a node. The change itself is kept; the server tries again when it starts.
-    #[error("the change is kept, but the fleet did not take it")]
-    Fleet(#[source] FleetError),
     /// A part of the server broke.
     #[error("the work ended badly: {cause}; see the server's log")]
     Broken {
@@ -126,7 +124,8 @@ pub struct Provisioner(pub(crate) Arc<Inner>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: ProvisionerConfig,
-    pub(crate) store: SqliteStore,
+    pub(crate) database: Database,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) fleet: Fleet,
     pub(crate) access: Access,
     pub(crate) images: Images,
@@ -141,9 +140,9 @@ pub(crate) struct Inner {
     renderer: Renderer,
     /// Archives rendered at once: more would only have more threads wait for the same processors.
     pub(crate) renderings: Semaphore,
-    host_keys: HostKeys,
+    pub(crate) host_keys: HostKeys,
     /// Held by whoever changes nodes, profiles, or removes images.
-    pub(crate) turn: tokio::sync::Mutex<()>,
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     /// Ends imports that run; cancelled by [`Provisioner::serve`] when it ends.
     pub(crate) stop: CancellationToken,
 }
@@ -169,12 +168,13 @@ impl Provisioner {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(
-        pool: SqlitePool,
+        database: Database,
         config: ProvisionerConfig,
         fleet: Fleet,
         access: Access,
     ) -> Result<Self, OpenError> {
-        let store = SqliteStore::open(pool).await?;
+        register::migrate(&database, &fleet).await?;
+        let store: Arc<dyn Store> = Arc::new(SqlStore::new(database.clone()));
         let stop = CancellationToken::new();
         let images = Images::open(store.clone(), &config.state_dir, &config.substrate, stop.clone()).await?;
         let library = Library::load(&config.shipped_overlays, &config.site_overlays)?;
@@ -184,7 +184,7 @@ impl Provisioner {
         let script = ScriptTemplate::parse(SCRIPT_TEMPLATE, &text)?;
         let cluster = Cluster::new(store.nodes().await?, store.profiles().await?);
         let host_keys = HostKeys::new(&config.state_dir);
-        agree(&cluster, &fleet, &host_keys).await.map_err(OpenError::Fleet)?;
+        register::remove_host_keys(&store, &host_keys).await;
         let hosts = host_table(&cluster);
         Ok(Self(Arc::new(Inner {
             addresses: Addresses::default(),
@@ -192,11 +192,12 @@ impl Provisioner {
             renderer: Renderer::default(),
             renderings: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
             host_keys,
-            turn: tokio::sync::Mutex::new(()),
+            turn: Arc::default(),
             cluster: watch::channel(Arc::new(View::new(cluster, &config))).0,
             library: watch::channel(Arc::new(library)).0,
             hosts: watch::channel(Arc::new(hosts)).0,
             config,
+            database,
             store,
             fleet,
             access,
@@ -233,7 +234,7 @@ impl Provisioner {
         &self,
         edit: impl FnOnce(&mut Draft) -> Result<T, ChangeError> + Send + 'static,
     ) -> Result<T, EditError> {
-        let _turn = self.0.turn.lock().await;
+        let turn = self.0.turn.clone().lock_owned().await;
         let (view, known) = (self.view(), self.known());
         let checked = tokio::task::spawn_blocking(move || {
             let mut draft = view.cluster.draft();
@@ -243,24 +244,12 @@ impl Provisioner {
         });
         let (result, next, writes) =
             checked.await.map_err(|error| EditError::Broken { cause: error.to_string() })??;
-        self.commit(next, &writes).await?;
+        self.commit(turn, next, writes).await?;
         Ok(result)
     }
 
-    /// Keeps a checked change and shows it to everybody. The caller holds the turn.
-    ///
-    /// # Errors
-    /// [`EditError::Store`]: nothing was changed. [`EditError::Fleet`]: see there.
-    pub(crate) async fn commit(&self, next: Cluster, writes: &[Write]) -> Result<(), EditError> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        self.0.store.commit(writes).await?;
-        self.publish(next);
-        self.tell_fleet(writes).await
-    }
-
-    fn publish(&self, cluster: Cluster) {
+    /// Shows a cluster that is kept to everybody.
+    pub(crate) fn publish(&self, cluster: Cluster) {
         let hosts = host_table(&cluster);
         self.0.cluster.send_replace(Arc::new(View::new(cluster, &self.0.config)));
         self.0.hosts.send_if_modified(|old| {
@@ -270,26 +259,6 @@ impl Provisioner {
             }
             changed
         });
-    }
-
-    /// New nodes are made known to fleet, deleted ones forgotten.
-    async fn tell_fleet(&self, writes: &[Write]) -> Result<(), EditError> {
-        let new = writes.iter().filter_map(|write| match write {
-            Write::PutNode(node) if node.version == 1 => Some((node.id, node.name.clone())),
-            _ => None,
-        });
-        let deleted = writes.iter().filter_map(|write| match write {
-            Write::DeleteNode { id, .. } => Some(*id),
-            _ => None,
-        });
-        let (new, deleted): (Vec<_>, Vec<_>) = (new.collect(), deleted.collect());
-        self.0.fleet.register(new).await.map_err(EditError::Fleet)?;
-        forget(&self.0.fleet, &self.0.host_keys, &deleted).await.map_err(EditError::Fleet)?;
-        let mut generations = self.generations();
-        for id in &deleted {
-            generations.remove(id);
-        }
-        Ok(())
     }
 
     pub(crate) fn generations(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Generation>> {
@@ -394,25 +363,6 @@ impl Provisioner {
             DhcpMode::Proxy | DhcpMode::Off => own,
         }
     }
-}
-
-/// Makes fleet know the nodes that there are, and no others: a server may have been killed after it kept a change.
-async fn agree(cluster: &Cluster, fleet: &Fleet, host_keys: &HostKeys) -> Result<(), FleetError> {
-    let nodes = cluster.nodes.values();
-    fleet.register(nodes.clone().map(|node| (node.id, node.name.clone())).collect()).await?;
-    let there: BTreeSet<NodeId> = nodes.map(|node| node.id).collect();
-    let deleted: Vec<NodeId> = fleet.registered().into_iter().filter(|id| !there.contains(id)).collect();
-    forget(fleet, host_keys, &deleted).await
-}
-
-/// Keys first: by what fleet still knows, the next start finds what is left to be done.
-async fn forget(fleet: &Fleet, host_keys: &HostKeys, deleted: &[NodeId]) -> Result<(), FleetError> {
-    for id in deleted {
-        if let Err(error) = host_keys.remove(*id) {
-            tracing::error!("{}", crate::images::causes(&error));
-        }
-    }
-    fleet.forget(deleted).await
 }
 
 /// What DHCP and HTTP boot know of the nodes.

@@ -101,9 +101,7 @@ fn refuse_edit(title: impl Into<String>, error: &EditError) -> Refusal {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
         },
-        EditError::Store(_) | EditError::Fleet(_) | EditError::Broken { .. } => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        EditError::Store(_) | EditError::Broken { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Refusal::new(status, title, causes(error))
 }

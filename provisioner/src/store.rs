@@ -1,18 +1,19 @@
 //! What the provisioner keeps: nodes, profiles, image versions, operations.
 //!
-//! A narrow trait, one module for each engine, and one conformance suite that every engine passes. A change is a list
-//! of [`Write`]s that happen all or not at all; when [`Store::commit`] returns, they survive a power cut.
-
-use std::future::Future;
+//! A narrow trait, and one conformance suite for whatever implements it. A change is a list of
+//! [`Write`]s that happen all or not at all; when [`Store::commit`] returns, they survive a power
+//! cut.
 
 use api::{
     ids::{Digest, ImageName, NodeId, NodeName, ProfileName},
     image::{ImageVersion, ImportImage, Operation},
     machine::MachineSpec,
 };
+use async_trait::async_trait;
+use database::{DatabaseError, Transaction};
 use image_store::Layer;
 
-pub mod sqlite;
+pub(crate) mod sql;
 
 #[cfg(test)]
 mod conformance;
@@ -109,45 +110,30 @@ pub enum StoreError {
         /// `node n1`, `profile base`.
         subject: String,
     },
-    /// The database refused.
-    #[error("cannot {action}")]
-    Database {
-        /// What was being done.
-        action: &'static str,
-        /// Why it failed.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// The tables could not be made or brought up to date.
-    #[error("cannot bring the provisioner's tables up to date")]
-    Migrate {
-        /// Why it failed.
-        #[source]
-        source: Box<sqlx::migrate::MigrateError>,
-    },
-    /// A row that this version cannot read.
-    #[error("{subject} in the database cannot be read")]
-    Decode {
-        /// Which row.
-        subject: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    /// The database refused, or holds what this release cannot read. Nothing was written.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
 }
 
-/// What an engine can do.
-pub trait Store: Send + Sync {
+/// What a store can do.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
     /// All nodes, by name.
-    fn nodes(&self) -> impl Future<Output = Result<Vec<NodeRecord>, StoreError>> + Send;
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
     /// All profiles, by name.
-    fn profiles(&self) -> impl Future<Output = Result<Vec<ProfileRecord>, StoreError>> + Send;
+    async fn profiles(&self) -> Result<Vec<ProfileRecord>, StoreError>;
     /// All image versions, by name, newest first.
-    fn images(&self) -> impl Future<Output = Result<Vec<ImageRecord>, StoreError>> + Send;
+    async fn images(&self) -> Result<Vec<ImageRecord>, StoreError>;
     /// The version number that the next version of an image gets: never one that was used before.
-    fn next_image_version(&self, name: &ImageName) -> impl Future<Output = Result<u32, StoreError>> + Send;
+    async fn next_image_version(&self, name: &ImageName) -> Result<u32, StoreError>;
     /// All operations, newest first.
-    fn operations(&self) -> impl Future<Output = Result<Vec<OperationRecord>, StoreError>> + Send;
-    /// Writes all, or nothing.
-    fn commit(&self, writes: &[Write]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    async fn operations(&self) -> Result<Vec<OperationRecord>, StoreError>;
+    /// Nodes that were deleted and not yet forgotten.
+    async fn removed_nodes(&self) -> Result<Vec<NodeId>, StoreError>;
+    /// Nothing is left of these deleted nodes.
+    async fn forget_removed(&self, nodes: &[NodeId]) -> Result<(), StoreError>;
+    /// Writes all into a transaction. After an error nothing of the transaction may be committed.
+    async fn write(&self, transaction: &mut Transaction, writes: &[Write]) -> Result<(), StoreError>;
+    /// Writes all in a transaction of its own, or nothing.
+    async fn commit(&self, writes: &[Write]) -> Result<(), StoreError>;
 }

@@ -12,3 +12,4 @@ mod inventory;
 mod nodes;
 mod overlays;
 mod server;
+mod upgrade;

@@ -135,18 +135,39 @@ fn a_killed_server_keeps_its_state() {
 }
 
 #[test]
-fn a_deletion_that_was_cut_off_is_finished() {
+fn a_change_of_nodes_happens_in_all_tables_or_in_none() {
     let mut server = Server::start();
     server.run(&["node", "add", "n[1-2]"]).ok();
-    server.kill_and_restart_after(|folder| {
-        let names = query(folder, "DELETE FROM provisioner_nodes WHERE name = 'n1' RETURNING name");
-        assert_eq!(names, ["n1"]);
-    });
-    assert_eq!(query(server.folder.path(), "SELECT name FROM fleet_nodes"), ["n2"]);
+    // From here on the fleet's table refuses what the provisioner's has taken.
+    let folder = server.folder.path().to_owned();
+    query(&folder, "CREATE TRIGGER refuse BEFORE INSERT ON fleet_nodes BEGIN SELECT RAISE(ABORT, 'no'); END");
+    let refused = server.run(&["node", "add", "n[3-4]"]).failed();
+    assert!(refused.contains("the database could not write nodes"), "{refused}");
+    query(&folder, "DROP TRIGGER refuse");
+    query(&folder, "CREATE TRIGGER refuse BEFORE DELETE ON fleet_nodes BEGIN SELECT RAISE(ABORT, 'no'); END");
+    server.run(&["node", "delete", "n1"]).failed();
+    query(&folder, "DROP TRIGGER refuse");
+    let names = |table: &str| match table {
+        "fleet" => query(&folder, "SELECT name FROM fleet_nodes ORDER BY name"),
+        _ => query(&folder, "SELECT name FROM provisioner_nodes ORDER BY name"),
+    };
+    for restarted in [false, true] {
+        if restarted {
+            server.kill_and_restart();
+        }
+        assert_eq!((names("fleet"), names("")), (names(""), vec!["n1".into(), "n2".into()]));
+        assert_eq!(server.run(&["node", "list", "-o", "json"]).ok().matches("\"name\"").count(), 2);
+    }
+    // Nothing is in the way of the same changes.
+    server.run(&["node", "add", "n[3-4]"]).ok();
+    server.run(&["node", "delete", "n1"]).ok();
+    assert_eq!(names("fleet"), ["n2", "n3", "n4"]);
+    assert_eq!(names("fleet"), names(""));
+    assert_eq!(query(&folder, "SELECT id FROM provisioner_removed_nodes"), [""; 0]);
 }
 
 /// Texts from the server's database.
-fn query(folder: &Path, statement: &'static str) -> Vec<String> {
+pub(crate) fn query(folder: &Path, statement: &'static str) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let url = format!("sqlite://{}", folder.join("state/bedplate.db").display());

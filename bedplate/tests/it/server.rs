@@ -53,7 +53,13 @@ impl Done {
 impl Server {
     /// A server with an empty state.
     pub(crate) fn start() -> Self {
+        Self::start_on(|_| {})
+    }
+
+    /// A server with a state that is made before, in `state` of its directory.
+    pub(crate) fn start_on(prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
         fs::write(folder.path().join("server.yaml"), configuration(folder.path())).unwrap();
         fs::write(folder.path().join("substrate"), "no machine starts it").unwrap();
         let child = launch(folder.path());
@@ -74,6 +80,18 @@ impl Server {
         change(self.folder.path());
         self.child = launch(self.folder.path());
         self.wait();
+    }
+
+    /// The same, where the server refuses to start: what it says.
+    pub(crate) fn kill_and_fail_after(&mut self, change: impl FnOnce(&Path)) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        change(self.folder.path());
+        let log = self.path("log");
+        let before = fs::read_to_string(&log).unwrap().len();
+        self.child = launch(self.folder.path());
+        assert_eq!(self.child.wait().unwrap().code(), Some(1));
+        fs::read_to_string(&log).unwrap().split_off(before)
     }
 
     fn wait(&self) {

@@ -4,21 +4,46 @@ use api::{
     ids::{Digest, NodeId, Timestamp},
     status::{NodeEvent, Phase, Severity},
 };
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use database::Database;
+use tempfile::TempDir;
 
 use super::{
-    Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, Store, TRIM_EVERY, TopologyRow,
-    sqlite::SqliteStore,
+    Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, RegisterChange, Store, TRIM_EVERY,
+    TopologyRow,
+    sql::{SCHEMA, SqlStore},
 };
 use crate::{arming::Arming, lifecycle::Life};
 
-async fn sqlite() -> SqliteStore {
-    let memory = SqliteConnectOptions::new().in_memory(true);
-    // One connection: each connection to an in-memory database has a database of its own.
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(memory).await.unwrap();
-    SqliteStore::open(pool.clone()).await.unwrap();
+/// A store, and the database for transactions of others.
+struct Subject<S> {
+    store: S,
+    database: Database,
+    _directory: TempDir,
+}
+
+async fn sqlite() -> Subject<SqlStore> {
+    let directory = tempfile::tempdir().unwrap();
+    let database = Database::open(&directory.path().join("db"), &[&SCHEMA]).await.unwrap();
+    SqlStore::open(database.clone()).await.unwrap();
     // Opening twice is what every restart does.
-    SqliteStore::open(pool).await.unwrap()
+    let store = SqlStore::open(database.clone()).await.unwrap();
+    Subject { store, database, _directory: directory }
+}
+
+impl<S: Store> Subject<S> {
+    async fn change(&self, change: RegisterChange) {
+        let mut transaction = self.database.begin().await.unwrap();
+        self.store.change_register(&mut transaction, &change).await.unwrap();
+        transaction.commit("change the register").await.unwrap();
+    }
+
+    async fn add(&self, nodes: &[NodeRow]) {
+        self.change(RegisterChange { added: nodes.to_vec(), ..RegisterChange::default() }).await;
+    }
+
+    async fn remove(&self, node: NodeId) {
+        self.change(RegisterChange { removed: vec![node], ..RegisterChange::default() }).await;
+    }
 }
 
 fn node(n: u128, name: &str) -> NodeRow {
@@ -53,27 +78,39 @@ async fn sorted(store: &impl Store) -> Vec<NodeRow> {
     nodes
 }
 
-async fn nodes_are_kept(store: impl Store) {
+async fn nodes_are_kept(subject: Subject<impl Store>) {
+    let store = &subject.store;
     store.write(&Batch::default()).await.unwrap();
     // More rows than one statement takes.
     let mut nodes: Vec<NodeRow> = (0..2_500).map(|n| node(n, &format!("n{n}"))).collect();
-    store.write(&nodes_batch(&nodes)).await.unwrap();
-    assert_eq!(sorted(&store).await, nodes);
+    subject.add(&nodes).await;
+    assert_eq!(sorted(store).await, nodes);
 
-    // Two nodes may swap their names.
+    for node in &mut nodes {
+        node.history = 7;
+    }
+    store.write(&nodes_batch(&nodes)).await.unwrap();
+    assert_eq!(sorted(store).await, nodes);
+
+    // Two nodes may swap their names; and nothing is done before the transaction is.
     nodes[0].name = "n1".parse().unwrap();
     nodes[1].name = "n0".parse().unwrap();
-    nodes[1].history = 7;
-    store.write(&nodes_batch(&nodes[..2])).await.unwrap();
-    assert_eq!(sorted(&store).await, nodes);
-
-    store.write(&Batch { forgotten: vec![nodes[0].id], ..Batch::default() }).await.unwrap();
-    assert_eq!(sorted(&store).await, nodes[1..]);
+    let renamed = nodes[..2].iter().map(|node| (node.id, node.name.clone())).collect();
+    let change = RegisterChange { renamed, removed: vec![nodes[2].id], added: vec![node(9_999, "new")] };
+    let mut transaction = subject.database.begin().await.unwrap();
+    store.change_register(&mut transaction, &change).await.unwrap();
+    drop(transaction);
+    assert_eq!(sorted(store).await[0].name.as_str(), "n0");
+    subject.change(change).await;
+    nodes.remove(2);
+    nodes.push(node(9_999, "new"));
+    assert_eq!(sorted(store).await, nodes);
 }
 
-async fn history_is_bounded(store: impl Store) {
+async fn history_is_bounded(subject: Subject<impl Store>) {
+    let store = &subject.store;
     let (one, two) = (node(1, "n1"), node(2, "n2"));
-    store.write(&nodes_batch(&[one.clone(), two.clone()])).await.unwrap();
+    subject.add(&[one.clone(), two.clone()]).await;
     let last = MAX_HISTORY + 3 * TRIM_EVERY + 50;
     for number in 1..=last {
         store.write(&Batch { events: vec![event(&one, number)], ..Batch::default() }).await.unwrap();
@@ -91,13 +128,14 @@ async fn history_is_bounded(store: impl Store) {
     assert!(store.write(&clash).await.is_err());
     assert_eq!(store.history(two.id, 9).await.unwrap().len(), 1);
 
-    store.write(&Batch { forgotten: vec![one.id], ..Batch::default() }).await.unwrap();
+    subject.remove(one.id).await;
     assert_eq!(store.history(one.id, 9).await.unwrap(), []);
 }
 
-async fn inventories_are_kept(store: impl Store) {
+async fn inventories_are_kept(subject: Subject<impl Store>) {
+    let store = &subject.store;
     let known = node(1, "n1");
-    store.write(&nodes_batch(std::slice::from_ref(&known))).await.unwrap();
+    subject.add(std::slice::from_ref(&known)).await;
     let inventory = |n: u8| InventoryRow {
         at: Timestamp(n.into()),
         digest: Digest([n; 32]),
@@ -111,13 +149,14 @@ async fn inventories_are_kept(store: impl Store) {
     assert_eq!(store.inventories(known.id, 2).await.unwrap(), [inventory(20), inventory(19)]);
     let all = store.inventories(known.id, 99).await.unwrap().len();
     assert_eq!(u64::try_from(all).unwrap(), MAX_INVENTORIES);
-    store.write(&Batch { forgotten: vec![known.id], ..Batch::default() }).await.unwrap();
+    subject.remove(known.id).await;
     assert_eq!(store.inventories(known.id, 9).await.unwrap(), []);
 }
 
-async fn the_newest_topology_is_kept(store: impl Store) {
+async fn the_newest_topology_is_kept(subject: Subject<impl Store>) {
+    let store = &subject.store;
     let known = node(1, "n1");
-    store.write(&nodes_batch(std::slice::from_ref(&known))).await.unwrap();
+    subject.add(std::slice::from_ref(&known)).await;
     let topology = |n: u8| TopologyRow { at: Timestamp(n.into()), size: 7, document: vec![0, n, 0xff] };
     assert!(store.put_topology(node(9, "n9").id, &topology(1)).await.is_err(), "nobody knows that node");
     assert_eq!(store.topology(known.id).await.unwrap(), None);
@@ -125,7 +164,7 @@ async fn the_newest_topology_is_kept(store: impl Store) {
         store.put_topology(known.id, &topology(n)).await.unwrap();
         assert_eq!(store.topology(known.id).await.unwrap(), Some(topology(n)));
     }
-    store.write(&Batch { forgotten: vec![known.id], ..Batch::default() }).await.unwrap();
+    subject.remove(known.id).await;
     assert_eq!(store.topology(known.id).await.unwrap(), None);
 }
 

@@ -16,10 +16,10 @@ use api::{
     ids::NodeId,
     status::{Phase, Severity},
 };
-use fleet::{Fleet, FleetConfig, Observation};
+use database::Database;
+use fleet::{Fleet, FleetConfig, NodeChange, Observation};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use reqwest::{Certificate, Client, Identity};
-use sqlx::SqlitePool;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,22 +30,32 @@ const OTHER: NodeId = NodeId(uuid::Uuid::from_u128(2));
 /// A fleet with one node, on the loopback interface.
 struct Port {
     folder: TempDir,
+    database: Database,
     fleet: Fleet,
     url: String,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
+/// Declares nodes, as the provisioner does.
+async fn declare(fleet: &Fleet, database: &Database, nodes: &[(NodeId, &str)], gone: &[NodeId]) {
+    let mut edit = fleet.edit_nodes().await;
+    let mut transaction = database.begin().await.unwrap();
+    let named = nodes.iter().map(|(id, name)| (*id, name.parse().unwrap()));
+    edit.write(&mut transaction, named, gone).await.unwrap();
+    transaction.commit("declare nodes").await.unwrap();
+    edit.committed();
+}
+
 impl Port {
     async fn open() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let database = format!("sqlite://{}?mode=rwc", folder.path().join("fleet.db").display());
-        let pool = SqlitePool::connect(&database).await.unwrap();
+        let path = folder.path().join("fleet.db");
+        let database = Database::open(&path, &[&fleet::SCHEMA]).await.unwrap();
         let config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
-        let fleet = Fleet::open(pool, config).await.unwrap();
-        let nodes = [(NODE, "n1"), (OTHER, "n2")].map(|(id, name)| (id, name.parse().unwrap()));
-        fleet.register(nodes.into()).await.unwrap();
+        let fleet = Fleet::open(database.clone(), config).await.unwrap();
+        declare(&fleet, &database, &[(NODE, "n1"), (OTHER, "n2")], &[]).await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
@@ -54,7 +64,7 @@ impl Port {
         let serving = tokio::spawn(async move {
             served.serve(listener, axum::Router::new(), ends).await.unwrap();
         });
-        Self { folder, fleet, url, stop, serving }
+        Self { folder, database, fleet, url, stop, serving }
     }
 
     async fn close(self) {
@@ -190,7 +200,9 @@ async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_del
     assert!(!port.fleet.status(NODE).unwrap().armed);
     assert!(port.fleet.status(OTHER).unwrap().armed);
 
-    port.fleet.forget(&[NODE]).await.unwrap();
+    let mut changes = port.fleet.watch();
+    declare(&port.fleet, &port.database, &[(OTHER, "n2")], &[NODE]).await;
+    assert_eq!(changes.recv().await.unwrap(), NodeChange::Removed { id: NODE });
     let (status, told) = port.report(Some(identity)).await.unwrap();
     assert_eq!(status, 403);
     assert!(told.contains("was deleted"), "{told}");

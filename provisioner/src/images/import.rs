@@ -12,7 +12,7 @@ use oci_pull::PullOptions;
 use super::{Images, Source, causes, progress::Bars};
 use crate::{
     clock,
-    store::{ImageRecord, OperationRecord, Store as _, Write},
+    store::{ImageRecord, OperationRecord, Write},
 };
 
 /// What came of an import.

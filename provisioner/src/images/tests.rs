@@ -3,11 +3,11 @@
 use std::{fs, io::Write as _, path::PathBuf, time::Duration};
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tar::{Builder, Header};
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::sql::SqlStore;
 
 /// How long an import of a few bytes may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,10 +30,7 @@ impl Site {
     }
 
     async fn open(&self) -> Images {
-        let options =
-            SqliteConnectOptions::new().filename(self.path("state/bedplate.db")).create_if_missing(true);
-        let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
-        let store = SqliteStore::open(pool).await.unwrap();
+        let store = Arc::new(SqlStore::in_directory(&self.path("state")).await);
         let shutdown = CancellationToken::new();
         Images::open(store, &self.path("state"), &self.path("substrate"), shutdown).await.unwrap()
     }

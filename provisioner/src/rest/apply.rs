@@ -48,7 +48,7 @@ async fn apply(
     Body(request): Body<Apply>,
 ) -> Result<Json<Applied>, Refusal> {
     let title = "cannot apply the document";
-    let _turn = provisioner.0.turn.lock().await;
+    let turn = provisioner.0.turn.clone().lock_owned().await;
     let (view, known) = (provisioner.view(), provisioner.known());
     let planning = tokio::task::spawn_blocking(move || {
         let planned = plan(&view.cluster, &request, &known)?;
@@ -61,7 +61,7 @@ async fn apply(
         Refused::Randomness(error) => Refusal::internal(title, &error),
     })?;
     if !dry_run {
-        let committed = provisioner.commit(plan.next, &plan.writes).await;
+        let committed = provisioner.commit(turn, plan.next, plan.writes).await;
         committed.map_err(|error| refuse_edit(title, &error))?;
     }
     Ok(Json(Applied { changes: plan.changes }))

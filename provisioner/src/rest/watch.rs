@@ -13,6 +13,7 @@ use axum::{
     http::StatusCode,
     response::sse::{Event, KeepAlive, Sse},
 };
+use fleet::NodeChange;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -51,7 +52,9 @@ pub(super) async fn nodes(
                     return Some((event(&update), (provisioner, receiver, waiting)));
                 }
                 match receiver.recv().await {
-                    Ok(update) => waiting.push_back(update),
+                    Ok(NodeChange::Updated(update)) => waiting.push_back(update),
+                    // Clients of this version are not told of deletions.
+                    Ok(NodeChange::Removed { .. }) => {}
                     Err(RecvError::Lagged(_)) => {
                         receiver = provisioner.0.fleet.watch();
                         waiting = provisioner.0.fleet.statuses().into();

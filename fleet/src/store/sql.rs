@@ -1,0 +1,279 @@
+//! The store in the shared [`Database`].
+
+use api::{
+    ids::{Digest, NodeId, NodeName, Timestamp},
+    status::{NodeEvent, Phase, Severity},
+};
+use async_trait::async_trait;
+use database::{
+    Database, DatabaseError, Json, MigrateError, Number, Parsed, Schema, Step, Transaction, Value, Word,
+    json, statement,
+};
+use sqlx::FromRow;
+
+use super::{
+    Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, RegisterChange, Store, StoreError,
+    TRIM_EVERY, TopologyRow,
+};
+use crate::{arming::Arming, lifecycle::Life};
+
+/// The tables of this crate.
+pub static SCHEMA: Schema = Schema::new(
+    "fleet",
+    "fleet_migrations",
+    &[
+        Step::sql("first", include_str!("../../migrations/0001_first.sql")),
+        Step::sql("topologies", include_str!("../../migrations/0002_topologies.sql")),
+    ],
+);
+
+/// Rows in one statement: SQLite takes 32,766 values, an event has 7.
+const ROWS_PER_STATEMENT: usize = 1_000;
+
+/// The fleet's tables in the database.
+#[derive(Debug, Clone)]
+pub(crate) struct SqlStore {
+    database: Database,
+}
+
+impl SqlStore {
+    /// Opens the store and brings its tables up to date.
+    pub(crate) async fn open(database: Database) -> Result<Self, MigrateError> {
+        database.migrate(&SCHEMA).await?;
+        Ok(Self { database })
+    }
+}
+
+#[derive(FromRow)]
+struct NodeColumns {
+    id: Parsed<NodeId>,
+    name: Parsed<NodeName>,
+    life: Json<Life>,
+    arming: Json<Arming>,
+    history: Number<u64>,
+}
+
+impl From<NodeColumns> for NodeRow {
+    fn from(row: NodeColumns) -> Self {
+        Self {
+            id: row.id.0,
+            name: row.name.0,
+            life: row.life.0,
+            arming: row.arming.0,
+            history: row.history.0,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct EventColumns {
+    at: i64,
+    name: Parsed<NodeName>,
+    phase: Word<Phase>,
+    severity: Word<Severity>,
+    message: String,
+}
+
+impl EventColumns {
+    fn event(self, id: NodeId) -> NodeEvent {
+        NodeEvent {
+            id,
+            at: Timestamp(self.at),
+            name: self.name.0,
+            phase: self.phase.0,
+            severity: self.severity.0,
+            message: self.message,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct InventoryColumns {
+    at: i64,
+    digest: Parsed<Digest>,
+    document: String,
+}
+
+impl From<InventoryColumns> for InventoryRow {
+    fn from(row: InventoryColumns) -> Self {
+        Self { at: Timestamp(row.at), digest: row.digest.0, document: row.document }
+    }
+}
+
+#[derive(FromRow)]
+struct TopologyColumns {
+    at: i64,
+    size: Number<u64>,
+    document: Vec<u8>,
+}
+
+impl From<TopologyColumns> for TopologyRow {
+    fn from(row: TopologyColumns) -> Self {
+        Self { at: Timestamp(row.at), size: row.size.0, document: row.document }
+    }
+}
+
+/// Adds nodes, or writes what they lived through.
+async fn write_nodes(transaction: &mut Transaction, nodes: &[NodeRow]) -> Result<(), DatabaseError> {
+    const ACTION: &str = "write nodes";
+    for chunk in nodes.chunks(ROWS_PER_STATEMENT) {
+        let mut rows: Vec<[Value; 5]> = Vec::with_capacity(chunk.len());
+        for node in chunk {
+            rows.push([
+                node.id.to_string().into(),
+                node.name.as_str().into(),
+                json(ACTION, &node.life)?.into(),
+                json(ACTION, &node.arming)?.into(),
+                node.history.into(),
+            ]);
+        }
+        let rest = "ON CONFLICT (id) DO UPDATE SET name = excluded.name, life = excluded.life,
+                      arming = excluded.arming, history = excluded.history";
+        statement(ACTION, "INSERT INTO fleet_nodes (id, name, life, arming, history)")
+            .rows(rows, rest)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn write_events(
+    transaction: &mut Transaction,
+    events: &[(u64, NodeEvent)],
+) -> Result<(), DatabaseError> {
+    for chunk in events.chunks(ROWS_PER_STATEMENT) {
+        let rows = chunk.iter().map(|(number, event)| -> [Value; 7] {
+            [
+                event.id.to_string().into(),
+                (*number).into(),
+                event.at.0.into(),
+                event.name.as_str().into(),
+                event.phase.as_str().into(),
+                event.severity.as_str().into(),
+                (&event.message).into(),
+            ]
+        });
+        let text = "INSERT INTO fleet_history (node, number, at, name, phase, severity, message)";
+        statement("write events", text).rows(rows, "").execute(&mut *transaction).await?;
+    }
+    for (number, event) in events.iter().filter(|(number, _)| number.is_multiple_of(TRIM_EVERY)) {
+        let text = "DELETE FROM fleet_history WHERE node = $1 AND number <= $2";
+        statement("trim the history", text)
+            .bind(event.id.to_string())
+            .bind(number.saturating_sub(MAX_HISTORY))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        let text = "SELECT id, name, life, arming, history FROM fleet_nodes";
+        let nodes = statement("read the nodes", text);
+        let rows: Vec<NodeColumns> = nodes.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(NodeRow::from).collect())
+    }
+
+    async fn change_register(
+        &self,
+        transaction: &mut Transaction,
+        change: &RegisterChange,
+    ) -> Result<(), DatabaseError> {
+        for chunk in change.removed.chunks(ROWS_PER_STATEMENT) {
+            let rows = chunk.iter().map(|node| [Value::from(node.to_string())]);
+            statement("forget nodes", "DELETE FROM fleet_nodes WHERE id IN (")
+                .rows(rows, ")")
+                .execute(&mut *transaction)
+                .await?;
+        }
+        for (node, name) in &change.renamed {
+            statement("rename a node", "UPDATE fleet_nodes SET name = $2 WHERE id = $1")
+                .bind(node.to_string())
+                .bind(name.as_str())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        write_nodes(transaction, &change.added).await
+    }
+
+    async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin().await?;
+        write_nodes(&mut transaction, &batch.nodes).await?;
+        write_events(&mut transaction, &batch.events).await?;
+        Ok(transaction.commit("commit changes of nodes").await?)
+    }
+
+    async fn history(&self, node: NodeId, limit: u32) -> Result<Vec<NodeEvent>, StoreError> {
+        let text = "SELECT at, name, phase, severity, message FROM fleet_history
+                     WHERE node = $1 ORDER BY number DESC LIMIT $2";
+        let events = statement("read the history", text).bind(node.to_string()).bind(limit);
+        let rows: Vec<EventColumns> = events.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(|row| row.event(node)).collect())
+    }
+
+    async fn put_inventory(&self, node: NodeId, inventory: &InventoryRow) -> Result<bool, StoreError> {
+        let node = node.to_string();
+        let mut transaction = self.database.begin().await?;
+        let text = "SELECT number, digest FROM fleet_inventories
+                     WHERE node = $1 ORDER BY number DESC LIMIT 1";
+        let last: Option<(Number<u64>, Parsed<Digest>)> =
+            statement("read an inventory", text).bind(&node).fetch_optional(&mut transaction).await?;
+        let mut number = 1;
+        if let Some((Number(last), Parsed(digest))) = last {
+            if digest == inventory.digest {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            number = last + 1;
+        }
+        let text = "INSERT INTO fleet_inventories (node, number, at, digest, document)
+                    VALUES ($1, $2, $3, $4, $5)";
+        statement("write an inventory", text)
+            .bind(&node)
+            .bind(number)
+            .bind(inventory.at.0)
+            .bind(inventory.digest.to_string())
+            .bind(&inventory.document)
+            .execute(&mut transaction)
+            .await?;
+        let text = "DELETE FROM fleet_inventories WHERE node = $1 AND number <= $2";
+        statement("trim the inventories", text)
+            .bind(&node)
+            .bind(number.saturating_sub(MAX_INVENTORIES))
+            .execute(&mut transaction)
+            .await?;
+        transaction.commit("commit an inventory").await?;
+        Ok(true)
+    }
+
+    async fn inventories(&self, node: NodeId, limit: u32) -> Result<Vec<InventoryRow>, StoreError> {
+        let text = "SELECT at, digest, document FROM fleet_inventories
+                     WHERE node = $1 ORDER BY number DESC LIMIT $2";
+        let newest = statement("read the inventories", text).bind(node.to_string()).bind(limit);
+        let rows: Vec<InventoryColumns> = newest.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(InventoryRow::from).collect())
+    }
+
+    async fn put_topology(&self, node: NodeId, topology: &TopologyRow) -> Result<(), StoreError> {
+        let text = "INSERT INTO fleet_topologies (node, at, size, document) VALUES ($1, $2, $3, $4)
+                    ON CONFLICT (node) DO UPDATE SET
+                      at = excluded.at, size = excluded.size, document = excluded.document";
+        statement("write a topology", text)
+            .bind(node.to_string())
+            .bind(topology.at.0)
+            .bind(topology.size)
+            .bind(topology.document.as_slice())
+            .execute(&self.database)
+            .await?;
+        Ok(())
+    }
+
+    async fn topology(&self, node: NodeId) -> Result<Option<TopologyRow>, StoreError> {
+        let text = "SELECT at, size, document FROM fleet_topologies WHERE node = $1";
+        let topology = statement("read a topology", text).bind(node.to_string());
+        let row: Option<TopologyColumns> = topology.fetch_optional(&self.database).await?;
+        Ok(row.map(TopologyRow::from))
+    }
+}
