@@ -7,6 +7,8 @@
 
 #[path = "sim/cluster.rs"]
 mod cluster;
+#[path = "sim/rights.rs"]
+mod rights;
 #[path = "sim/streams.rs"]
 mod streams;
 #[path = "sim/workflows.rs"]

@@ -162,10 +162,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Where the server is, and the first admin's token.
+    pub(crate) fn context(&self) -> anyhow::Result<Context> {
+        Ok(Context::read(&self.folder.path().join("state/admin.yaml"))?)
+    }
+
     /// A client with another token.
     pub(crate) fn client_with(&self, token: String) -> anyhow::Result<Client> {
-        let context = Context::read(&self.folder.path().join("state/admin.yaml"))?;
-        Ok(Client::new(&Context { token, ..context })?)
+        Ok(Client::new(&Context { token, ..self.context()? })?)
     }
 
     pub(crate) fn client(&self) -> &Client {

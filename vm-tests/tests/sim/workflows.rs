@@ -49,7 +49,7 @@ pub(crate) async fn start(client: &Client, document: String) -> Result<String, C
     Ok(started.id.to_string())
 }
 
-async fn end(client: &Client, id: &str) -> anyhow::Result<Workflow> {
+pub(crate) async fn end(client: &Client, id: &str) -> anyhow::Result<Workflow> {
     let over = async {
         loop {
             // The server may be away for a moment.

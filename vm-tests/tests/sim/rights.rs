@@ -1,0 +1,383 @@
+//! Who may do what: every route of the OpenAPI document, asked by everybody about everybody's things.
+//!
+//! The matrix is `sim/rights.txt`. A route that this test has no request for fails it, so that no route is
+//! added without a line there. `UPDATE_EXPECT=1` rewrites the file; read the difference.
+
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use api::{
+    access::{Account, CreateToken, User},
+    machine::Apply,
+    workflow::StartWorkflow,
+};
+use client::{Client, Context};
+use expect_test::expect_file;
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+use sim_cluster::simulated_node::Agent;
+
+use crate::{
+    cluster::{Cluster, IMAGE, in_namespace},
+    workflows::{document, end, start},
+};
+
+/// What one request may take.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Whose a thing is, beside who asks about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Thing {
+    /// The route is about no single thing, or about what nobody owns.
+    Site,
+    /// It belongs to who asks.
+    Own,
+    /// It belongs to another user.
+    Others,
+    /// The same, by its name.
+    OthersByName,
+    /// There is none.
+    Missing,
+}
+
+impl Thing {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Site => "site",
+            Self::Own => "own",
+            Self::Others => "other's",
+            Self::OthersByName => "other's, by name",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// A user of the test.
+struct Person {
+    name: &'static str,
+    admin: bool,
+    token: String,
+    /// A workflow that is over, with a log and a file for the client.
+    over: String,
+}
+
+/// A cluster with a booted node, and things of three users: ann, bob, and eve, who is an admin.
+struct Site {
+    cluster: Cluster,
+    _agents: Vec<Agent>,
+    ann: Person,
+    bob: Person,
+    eve: Person,
+    /// Number of the stage that takes the file out, the same in all three workflows.
+    file: u32,
+    http: reqwest::Client,
+    context: Context,
+    /// Makes names that were never used.
+    used: u32,
+}
+
+/// A request.
+struct Ask {
+    path: String,
+    body: Value,
+}
+
+impl Site {
+    async fn new() -> anyhow::Result<Self> {
+        let mut cluster = Cluster::with_nodes(2).await?;
+        cluster.serve_job_image().await?;
+        let agents = cluster.run_all(2).await?;
+        let context = cluster.context()?;
+        let ca = reqwest::Certificate::from_pem(context.ca.as_bytes())?;
+        let http = reqwest::Client::builder().tls_certs_only([ca]).timeout(DEADLINE).build()?;
+        let (ann, file) = person(&cluster, "ann", 1001, false).await?;
+        let (bob, _) = person(&cluster, "bob", 1002, false).await?;
+        let (eve, _) = person(&cluster, "eve", 1003, true).await?;
+        for person in [&ann, &bob, &eve] {
+            let client = cluster.client_with(person.token.clone())?;
+            start(&client, document(&[("waits", "command: [/bin/sleep, '3600']")])).await?;
+        }
+        Ok(Self { cluster, _agents: agents, ann, bob, eve, file, http, context, used: 0 })
+    }
+
+    /// Makes what a request may have removed or changed.
+    async fn mend(&mut self) -> anyhow::Result<()> {
+        let admin = self.cluster.client().clone();
+        let document = "profiles:\n  base: {image: tiny}\n  spare: {kernel-args: [quiet]}\n\
+                        nodes:\n  n9: {profiles: [base]}\n"
+            .to_owned();
+        admin.apply(&Apply { document, dry_run: false, prune: false }).await?;
+        admin.undrain(&crate::cluster::name(2)).await?;
+        let (overlay, text) = ("hosts".parse()?, b"hello\n".to_vec());
+        admin.put_overlay_file(&overlay, "/etc/motd", 0o644, false, text).await?;
+        for (person, uid) in [(&mut self.ann, 1001), (&mut self.bob, 1002), (&mut self.eve, 1003)] {
+            // They are there already unless the last request removed them.
+            let _ = admin.add_user(&record(person.name, uid, person.admin)).await;
+            let mut mine = self.cluster.client_with(person.token.clone())?;
+            if mine.whoami().await.is_err() {
+                self.used += 1;
+                person.token = token(&admin, person.name, &format!("again{}", self.used)).await?;
+                mine = self.cluster.client_with(person.token.clone())?;
+            }
+            let _ = mine.create_token(&CreateToken { name: of(person.name), user: None }).await;
+        }
+        Ok(())
+    }
+
+    /// The person whose things are meant, where `asks` asks.
+    fn owner<'a>(&'a self, asks: Option<&'a Person>, thing: Thing) -> &'a Person {
+        match thing {
+            Thing::Own => asks.unwrap_or(&self.ann),
+            _ => &self.bob,
+        }
+    }
+
+    /// The requests of a route; `None` if the test does not know the route.
+    fn ask(&mut self, method: &str, path: &str, asks: Option<&str>, thing: Thing) -> Option<Ask> {
+        self.used += 1;
+        let fresh = format!("x{}", self.used);
+        let asks = [&self.ann, &self.eve].into_iter().find(|person| Some(person.name) == asks);
+        let owner = self.owner(asks, thing);
+        let missing = thing == Thing::Missing;
+        let wanted = |name: &str| if missing { "nope".to_owned() } else { name.to_owned() };
+        let user = wanted(owner.name);
+        let uid = match owner.name {
+            "ann" => 1001,
+            "bob" => 1002,
+            _ => 1003,
+        };
+        let document = document(&[("job", "command: [/bin/true]")]);
+        let body = match (method, path) {
+            ("POST", "/v1/tokens") => json!({"name": fresh, "user": user}),
+            ("POST", "/v1/users") => json!({"name": fresh}),
+            ("PUT", "/v1/users/{name}") => json!(record(&user, uid, owner.admin)),
+            ("POST", "/v1/nodes") => json!({"names": fresh, "spec": {}}),
+            ("PATCH", "/v1/nodes") => json!({"names": wanted("n9"), "patch": {"comment": fresh}}),
+            ("PUT", "/v1/nodes/{name}" | "/v1/profiles/{name}") => json!({"comment": fresh}),
+            ("PATCH", "/v1/nodes/{name}" | "/v1/profiles/{name}") => json!({"comment": fresh}),
+            ("POST", "/v1/nodes/{name}/drain") => json!({"reason": "a test"}),
+            ("POST", "/v1/apply") => json!({"document": "nodes: {}", "dry-run": true}),
+            ("POST", "/v1/images") => json!({"source": "oci:/nowhere:1", "name": "never"}),
+            ("POST", "/v1/workflows") => json!({"document": document, "user": user}),
+            ("POST", "/v1/workflows/validate" | "/v1/workflows/render") => json!({"document": document}),
+            _ => Value::Null,
+        };
+        let workflow = match thing {
+            Thing::Missing => "3f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".to_owned(),
+            Thing::OthersByName => of(owner.name),
+            _ => owner.over.clone(),
+        };
+        let query = match path {
+            "/v1/overlays/{name}/render" => "?node=n1",
+            "/v1/workflows/{id}/log" => "?stage=job",
+            "/v1/workflows/{id}/streams" => {
+                "?stage=job&request=%7B%22what%22%3A%22attach%22%2C%22all%22%3Afalse%7D"
+            }
+            _ => "",
+        };
+        let file = self.file.to_string();
+        let filled = match path {
+            "/v1/openapi.json" => return None,
+            _ if path.starts_with("/v1/workflows/") => {
+                path.replace("{id}", &workflow).replace("{stage}", &file)
+            }
+            "/v1/tokens/{name}" => path.replace("{name}", &wanted(&of(owner.name))),
+            "/v1/users/{name}" => path.replace("{name}", &user),
+            "/v1/nodes/{name}" if method != "GET" => path.replace("{name}", &wanted("n9")),
+            "/v1/nodes/{name}/reboot" | "/v1/nodes/{name}/upgrade" | "/v1/nodes/{name}/drain" => {
+                path.replace("{name}", &wanted("n2"))
+            }
+            _ if path.starts_with("/v1/nodes/") => path.replace("{name}", &wanted("n1")),
+            "/v1/profiles/{name}" if missing && method == "PUT" => path.replace("{name}", &fresh),
+            "/v1/profiles/{name}" => path.replace("{name}", &wanted("spare")),
+            _ if path.starts_with("/v1/images/") => {
+                path.replace("{name}", &wanted("tiny")).replace("{version}", "1")
+            }
+            _ if path.starts_with("/v1/operations/") => {
+                path.replace("{id}", if missing { "999" } else { "1" })
+            }
+            _ if path.starts_with("/v1/overlays/") => {
+                path.replace("{name}", &wanted("hosts")).replace("{*path}", "etc/motd")
+            }
+            _ => path.to_owned(),
+        };
+        (!filled.contains('{')).then(|| Ask { path: filled + query, body })
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        ask: &Ask,
+        token: Option<&str>,
+    ) -> anyhow::Result<reqwest::Response> {
+        let url = self.context.server.join(&ask.path)?;
+        let mut request = self.http.request(Method::from_bytes(method.as_bytes())?, url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if !ask.body.is_null() {
+            request = request.json(&ask.body);
+        }
+        if ask.path.contains("/streams?") {
+            request = request
+                .header(header::CONNECTION, "Upgrade")
+                .header(header::UPGRADE, "websocket")
+                .header(header::SEC_WEBSOCKET_VERSION, "13")
+                .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==");
+        }
+        let sent = request.send().await;
+        sent.with_context(|| format!("{method} {}", ask.path))
+    }
+
+    /// What a person is answered: `allowed`, or the status of the refusal.
+    async fn cell(
+        &mut self,
+        method: &str,
+        path: &str,
+        asks: Option<&'static str>,
+        thing: Thing,
+    ) -> anyhow::Result<String> {
+        let ask = self.ask(method, path, asks, thing);
+        let ask = ask.with_context(|| {
+            format!("no request is known for {method} {path}: add one to vm-tests/tests/sim/rights.rs")
+        })?;
+        let token = match asks {
+            None => None,
+            Some("ann") => Some(self.ann.token.clone()),
+            Some(_) => Some(self.eve.token.clone()),
+        };
+        let response = self.send(method, &ask, token.as_deref()).await?;
+        let status = response.status();
+        let (what, changed) = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                (status.as_u16().to_string(), false)
+            }
+            _ => {
+                let words = if status.is_server_error() { response.text().await? } else { String::new() };
+                ensure!(!status.is_server_error(), "{method} {} by {asks:?}: {status}: {words}", ask.path);
+                ("allowed".to_owned(), method != "GET")
+            }
+        };
+        if changed {
+            self.mend().await?;
+        }
+        Ok(what)
+    }
+
+    /// Whose rows a list has, for who asks.
+    async fn rows(&self, list: &str, field: &str, person: &Person) -> anyhow::Result<String> {
+        let ask = Ask { path: list.to_owned(), body: Value::Null };
+        let response = self.send("GET", &ask, Some(&person.token)).await?;
+        if !response.status().is_success() {
+            return Ok(response.status().as_u16().to_string());
+        }
+        let rows: Vec<Value> = response.json().await?;
+        let whose = |row: &Value| match row[field].as_str() {
+            Some(name) if name == person.name => Some("own"),
+            Some("ann" | "bob") => Some("other's"),
+            _ => None,
+        };
+        let whose: BTreeSet<&str> = rows.iter().filter_map(whose).collect();
+        Ok(whose.into_iter().collect::<Vec<_>>().join("+"))
+    }
+}
+
+/// Name of the workflow and of a token of a person.
+fn of(name: &str) -> String {
+    format!("of-{name}")
+}
+
+fn record(name: &str, uid: u32, admin: bool) -> User {
+    let account = Some(Account { uid, gid: uid, groups: Vec::new() });
+    User { name: name.to_owned(), admin, account, comment: None }
+}
+
+async fn token(admin: &Client, user: &str, name: &str) -> anyhow::Result<String> {
+    let create = CreateToken { name: name.to_owned(), user: Some(user.to_owned()) };
+    Ok(admin.create_token(&create).await?.token)
+}
+
+/// A user with a workflow that is over, and the number of the stage that took its file out.
+async fn person(
+    cluster: &Cluster,
+    name: &'static str,
+    uid: u32,
+    admin: bool,
+) -> anyhow::Result<(Person, u32)> {
+    cluster.client().add_user(&record(name, uid, admin)).await?;
+    let token = token(cluster.client(), name, "test").await?;
+    let client = cluster.client_with(token.clone())?;
+    let document = format!(
+        "version: v1\nvolumes:\n  data:\n    use: ephemeral\n    egress:\n\
+         \x20     - {{source: file://out, destination: local:///out}}\n\
+         jobs:\n  job: {{image: {{uri: docker://{IMAGE}}}, mounts: {{/data: data}}, command: [/bin/true],\n\
+         \x20       resource: {{cpu: {{cores: 1}}, memory: {{size: 16MiB}}}}}}\n"
+    );
+    let start = StartWorkflow { name: Some(of(name)), document, user: None };
+    let over = client.start_workflow(&start).await?.id.to_string();
+    let workflow = end(&client, &over).await?;
+    let file = workflow.files.first().context("no file came out of the volume")?;
+    ensure!(file.size.is_some(), "the file is not here: {workflow:?}");
+    Ok((Person { name, admin, token, over }, file.stage))
+}
+
+/// Which things a route is asked about.
+fn things(path: &str, method: &str) -> &'static [Thing] {
+    match (method, path) {
+        ("POST", "/v1/workflows" | "/v1/tokens") => &[Thing::Own, Thing::Others, Thing::Missing],
+        (_, "/v1/workflows/validate" | "/v1/workflows/render") => &[Thing::Site],
+        _ if path.starts_with("/v1/workflows/") => {
+            &[Thing::Own, Thing::Others, Thing::OthersByName, Thing::Missing]
+        }
+        (_, "/v1/users/{name}" | "/v1/tokens/{name}") => &[Thing::Own, Thing::Others, Thing::Missing],
+        ("PATCH", "/v1/nodes") => &[Thing::Site, Thing::Missing],
+        _ if path.contains('{') => &[Thing::Site, Thing::Missing],
+        _ => &[Thing::Site],
+    }
+}
+
+#[test]
+fn who_may_do_what() {
+    in_namespace(async {
+        let mut site = Site::new().await?;
+        site.mend().await?;
+        let document = site.cluster.client().openapi().await?;
+        let paths = document["paths"].as_object().context("the document has no paths")?.clone();
+        let mut matrix = format!(
+            "{:6} {:44} {:16} {:10} {:8} {:8}\n",
+            "method", "path", "thing", "anonymous", "user", "admin"
+        );
+        for (path, item) in &paths {
+            for method in item.as_object().context("a path without methods")?.keys() {
+                let method = method.to_uppercase();
+                for &thing in things(path, &method) {
+                    let mut cells = Vec::new();
+                    for asks in [None, Some("ann"), Some("eve")] {
+                        cells.push(site.cell(&method, path, asks, thing).await?);
+                    }
+                    let line = format!(
+                        "{method:6} {path:44} {:16} {:10} {:8} {:8}",
+                        thing.as_str(),
+                        cells[0],
+                        cells[1],
+                        cells[2]
+                    );
+                    writeln!(matrix, "{}", line.trim_end())?;
+                }
+            }
+        }
+        writeln!(matrix, "\n{:32} {:16} {:16}", "whose rows", "user", "admin")?;
+        for (list, field) in [
+            ("/v1/workflows", "user"),
+            ("/v1/workflows?limit=0", "user"),
+            ("/v1/tokens", "user"),
+            ("/v1/users", "name"),
+        ] {
+            let user = site.rows(list, field, &site.ann).await?;
+            let admin = site.rows(list, field, &site.eve).await?;
+            writeln!(matrix, "{}", format!("{list:32} {user:16} {admin:16}").trim_end())?;
+        }
+        expect_file!["./rights.txt"].assert_eq(&matrix);
+        Ok(())
+    });
+}
