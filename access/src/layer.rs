@@ -1,4 +1,5 @@
-//! The layer in front of the REST API: who asks, what that one may change, and the line in the audit log.
+//! The layer in front of the REST API: who asks, and the line in the audit log. What one may do is decided behind
+//! it, by the action of the route.
 
 use axum::{
     extract::{Request, State},
@@ -6,16 +7,12 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use rest::Refusal;
 
-use crate::{Access, Principal, Refusal};
-
-/// What a user who is no admin may change: its own workflows and tokens. The routes below these see to whose they are.
-/// Any route that is added elsewhere is for admins until it is named here.
-const FOR_USERS: &[&str] = &["/v1/tokens", "/v1/workflows"];
+use crate::{Access, Principal};
 
 /// Axum middleware: demands a bearer token, puts [`Principal`] into the request's extensions, and writes each
 /// mutation (every method but GET, HEAD and OPTIONS) into the audit log before it is answered, the refused ones too.
-/// Mutations outside [`FOR_USERS`] are refused to who is no admin; reading is for all, unless a route says otherwise.
 ///
 /// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
 ///
@@ -25,21 +22,28 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
         Some(bearer) => access.authenticate(&bearer).await,
         None => None,
     };
-    let Some(principal) = principal else {
-        return Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "not authenticated",
-            "send `Authorization: Bearer TOKEN` with a token that was not revoked; \
-             `bedplate` reads it from its context file (on the server: admin.yaml)",
-        )
-        .into_response();
-    };
+    let Some(principal) = principal else { return not_authenticated().into_response() };
     request.extensions_mut().insert(principal.clone());
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+    if reads(request.method()) {
         return next.run(request).await;
     }
     let mutation = tokio::spawn(audited(access, principal, request, next));
     mutation.await.unwrap_or_else(|error| Refusal::internal("the request failed", &error).into_response())
+}
+
+/// Does this method change nothing?
+#[must_use]
+pub fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+pub(crate) fn not_authenticated() -> Refusal {
+    Refusal::new(
+        StatusCode::UNAUTHORIZED,
+        "not authenticated",
+        "send `Authorization: Bearer TOKEN` with a token that was not revoked; \
+         `bedplate` reads it from its context file (on the server: admin.yaml)",
+    )
 }
 
 /// The bearer token of RFC 6750, section 2.1.
@@ -49,25 +53,10 @@ fn bearer(request: &Request) -> Option<String> {
     scheme.eq_ignore_ascii_case("bearer").then(|| bearer.trim().to_owned())
 }
 
-fn may_change(principal: &Principal, path: &str) -> bool {
-    let below = |prefix: &&str| {
-        path.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    principal.admin || FOR_USERS.iter().any(below)
-}
-
 async fn audited(access: Access, principal: Principal, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let response = if may_change(&principal, &path) {
-        next.run(request).await
-    } else {
-        let why = format!(
-            "{} is not an admin; users who are none change their own workflows and tokens alone",
-            principal.name
-        );
-        Refusal::new(StatusCode::FORBIDDEN, "cannot change the cluster", why).into_response()
-    };
+    let response = next.run(request).await;
     let outcome = response.status().as_u16().to_string();
     match access.record(&principal.name, method.as_str(), &path, &outcome).await {
         Ok(()) => response,

@@ -1,28 +1,30 @@
-//! Users, API tokens and the audit log: who may do what, and who did.
+//! Users, API tokens, rights and the audit log: who may do what, and who did.
 //!
-//! `bedplate server` opens one [`Access`] on the shared database, puts [`layer`] in front of the REST API and merges
-//! [`Access::rest`] into it.
+//! `bedplate server` opens one [`Access`] on the shared database, makes its REST API of [`Routes`] alone,
+//! [`Access::rest`] among them, and puts [`layer()`] in front.
 //!
-//! Invariants: no secret is kept, only hashes; no mutation is answered before its line is in the audit log.
+//! Invariants: no secret is kept, only hashes; no mutation is answered before its line is in the audit log; no
+//! route is without an action, and what [`authorize`] does not grant is denied.
 
 mod audit;
 mod clock;
 mod layer;
-mod refusal;
 mod rest;
+mod rights;
+mod routes;
 mod store;
 mod token;
 mod users;
 
 use std::sync::Arc;
 
-use api::access::{Account, AuditEntry, CreatedToken, Token, User};
+use api::access::{AuditEntry, CreatedToken, Token, User};
 use database::{Database, MigrateError};
-use utoipa_axum::router::OpenApiRouter;
 
 pub use audit::BrokenChain;
-pub use layer::layer;
-pub use refusal::Refusal;
+pub use layer::{layer, reads};
+pub use rights::{Denied, Principal, Resource, Rows, authorize, permitted, visible};
+pub use routes::{ACTION_KEY, Caller, Routes};
 pub use store::{StoreError, sql::SCHEMA};
 pub use token::NoRandomness;
 
@@ -37,23 +39,6 @@ const FIRST_TOKEN: &str = "first-start";
 
 /// Lines of the audit log that are verified at a time: bounds the memory of a check.
 const VERIFY_PAGE: u32 = 1_000;
-
-/// Who makes a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// Name of the user.
-    pub name: String,
-    /// May do everything.
-    pub admin: bool,
-    /// The numbers that its jobs run with.
-    pub account: Option<Account>,
-}
-
-impl From<User> for Principal {
-    fn from(user: User) -> Self {
-        Self { name: user.name, admin: user.admin, account: user.account }
-    }
-}
 
 /// A failed action on users, tokens or the audit log.
 #[derive(Debug, thiserror::Error)]
@@ -244,9 +229,9 @@ impl Access {
         Ok(lines.into_iter().map(entry).collect())
     }
 
-    /// The REST routes of this crate; put [`layer`] in front of them.
+    /// The REST routes of this crate; put [`layer()`] in front of them.
     #[must_use]
-    pub fn rest(&self) -> OpenApiRouter {
-        rest::router(self.clone())
+    pub fn rest(&self) -> Routes {
+        rest::routes(self.clone())
     }
 }

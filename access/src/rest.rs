@@ -1,18 +1,20 @@
-//! `/v1/whoami`, `/v1/tokens`, `/v1/audit`. Runs behind [`crate::layer`], which puts the [`Principal`] there.
+//! `/v1/whoami`, `/v1/tokens`, `/v1/audit`, `/v1/users`.
 
 use api::{
     access::{AuditEntry, CreateToken, CreatedToken, Token, User, Whoami},
     problem::Problem,
+    rights::{Action, Role},
 };
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
+use rest::Refusal;
 use serde::Deserialize;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use crate::{Access, AccessError, Principal, Refusal};
+use crate::{Access, AccessError, Caller, Resource, Routes, rights};
 
 /// Lines of the audit log in one answer where the request names no limit.
 const DEFAULT_AUDIT_LINES: u32 = 100;
@@ -21,34 +23,36 @@ const DEFAULT_AUDIT_LINES: u32 = 100;
 const MAX_AUDIT_LINES: u32 = 10_000;
 
 /// The routes of this crate.
-pub(crate) fn router(access: Access) -> OpenApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(whoami))
-        .routes(routes!(list_tokens, create_token))
-        .routes(routes!(revoke_token))
-        .routes(routes!(audit))
-        .routes(routes!(list_users, add_user))
-        .routes(routes!(show_user, change_user, remove_user))
+pub(crate) fn routes(access: Access) -> Routes {
+    Routes::new()
+        .route(Action::WhoAmI, routes!(whoami))
+        .route(Action::TokenList, routes!(list_tokens))
+        .route(Action::TokenCreate, routes!(create_token))
+        .route(Action::TokenRevoke, routes!(revoke_token))
+        .route(Action::AuditRead, routes!(audit))
+        .route(Action::UserList, routes!(list_users))
+        .route(Action::UserAdd, routes!(add_user))
+        .route(Action::UserRead, routes!(show_user))
+        .route(Action::UserEdit, routes!(change_user))
+        .route(Action::UserDelete, routes!(remove_user))
         .with_state(access)
 }
 
-/// Who the token belongs to.
+/// Who the token belongs to, and what that one may do.
 #[utoipa::path(get, path = "/v1/whoami", tag = "access", responses((status = OK, body = Whoami)))]
-async fn whoami(Extension(principal): Extension<Principal>) -> Json<Whoami> {
-    Json(Whoami { name: principal.name, admin: principal.admin })
+async fn whoami(caller: Caller) -> Json<Whoami> {
+    let actions = rights::permitted(&caller.principal);
+    let admin = caller.principal.roles.contains(&Role::Admin);
+    let rights::Principal { name, roles, groups, .. } = caller.principal;
+    Json(Whoami { name, admin, roles, groups, actions })
 }
 
 /// The caller's tokens, without their secrets.
 #[utoipa::path(get, path = "/v1/tokens", tag = "access", responses((status = OK, body = [Token])))]
-async fn list_tokens(
-    State(access): State<Access>,
-    Extension(principal): Extension<Principal>,
-) -> Result<Json<Vec<Token>>, Refusal> {
-    access
-        .tokens(&principal.name)
-        .await
-        .map(Json)
-        .map_err(|error| Refusal::internal("cannot list tokens", &error))
+async fn list_tokens(State(access): State<Access>, caller: Caller) -> Result<Json<Vec<Token>>, Refusal> {
+    let owner = &caller.principal.name;
+    caller.authorize(Resource::Owned { owner })?;
+    access.tokens(owner).await.map(Json).map_err(|error| Refusal::internal("cannot list tokens", &error))
 }
 
 /// Makes a token for the caller, or by an admin for another user. The secret is shown this once.
@@ -58,14 +62,12 @@ async fn list_tokens(
 )]
 async fn create_token(
     State(access): State<Access>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Json(wanted): Json<CreateToken>,
 ) -> Result<(StatusCode, Json<CreatedToken>), Refusal> {
     let title = || format!("cannot create token {:?}", wanted.name);
-    let user = wanted.user.as_ref().unwrap_or(&principal.name);
-    if *user != principal.name {
-        demand_admin(&principal, &title())?;
-    }
+    let user = wanted.user.as_ref().unwrap_or(&caller.principal.name);
+    caller.authorize(Resource::Owned { owner: user })?;
     let created = access.create_token(user, &wanted.name).await;
     created.map(|created| (StatusCode::CREATED, Json(created))).map_err(|error| refuse(title(), &error))
 }
@@ -78,16 +80,18 @@ async fn create_token(
 )]
 async fn revoke_token(
     State(access): State<Access>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let title = || format!("cannot revoke token {name:?}");
-    match access.revoke_token(&principal.name, &name).await {
+    let owner = &caller.principal.name;
+    caller.authorize(Resource::Owned { owner })?;
+    match access.revoke_token(owner, &name).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(Refusal::new(
             StatusCode::NOT_FOUND,
             title(),
-            format!("{} has no token of that name; GET /v1/tokens lists them", principal.name),
+            format!("{owner} has no token of that name; GET /v1/tokens lists them"),
         )),
         Err(error) => Err(Refusal::internal(title(), &error)),
     }
@@ -107,23 +111,14 @@ struct AuditQuery {
 )]
 async fn audit(
     State(access): State<Access>,
-    Extension(principal): Extension<Principal>,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<Vec<AuditEntry>>, Refusal> {
-    demand_admin(&principal, "cannot read the audit log")?;
     let limit = query.limit.unwrap_or(DEFAULT_AUDIT_LINES).min(MAX_AUDIT_LINES);
     access
         .audit(limit)
         .await
         .map(Json)
         .map_err(|error| Refusal::internal("cannot read the audit log", &error))
-}
-
-fn demand_admin(principal: &Principal, title: &str) -> Result<(), Refusal> {
-    if principal.admin {
-        return Ok(());
-    }
-    Err(Refusal::new(StatusCode::FORBIDDEN, title, format!("{} is not an admin", principal.name)))
 }
 
 fn refuse(title: String, error: &AccessError) -> Refusal {
@@ -145,13 +140,8 @@ fn refuse(title: String, error: &AccessError) -> Refusal {
     get, path = "/v1/users", tag = "access",
     responses((status = OK, body = [User]), (status = FORBIDDEN, body = Problem))
 )]
-async fn list_users(
-    State(access): State<Access>,
-    Extension(principal): Extension<Principal>,
-) -> Result<Json<Vec<User>>, Refusal> {
-    let title = "cannot list users";
-    demand_admin(&principal, title)?;
-    access.users().await.map(Json).map_err(|error| refuse(title.to_owned(), &error))
+async fn list_users(State(access): State<Access>) -> Result<Json<Vec<User>>, Refusal> {
+    access.users().await.map(Json).map_err(|error| refuse("cannot list users".to_owned(), &error))
 }
 
 /// Adds a user. For admins.
@@ -162,11 +152,9 @@ async fn list_users(
 )]
 async fn add_user(
     State(access): State<Access>,
-    Extension(principal): Extension<Principal>,
     Json(user): Json<User>,
 ) -> Result<(StatusCode, Json<User>), Refusal> {
     let title = format!("cannot add user {:?}", user.name);
-    demand_admin(&principal, &title)?;
     let added = access.add_user(&user).await;
     added.map(|()| (StatusCode::CREATED, Json(user))).map_err(|error| refuse(title, &error))
 }
@@ -180,13 +168,11 @@ async fn add_user(
 )]
 async fn show_user(
     State(access): State<Access>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Json<User>, Refusal> {
     let title = format!("cannot show user {name:?}");
-    if name != principal.name {
-        demand_admin(&principal, &title)?;
-    }
+    caller.authorize(Resource::Owned { owner: &name })?;
     access.user(&name).await.map(Json).map_err(|error| refuse(title, &error))
 }
 
@@ -200,12 +186,10 @@ async fn show_user(
 )]
 async fn change_user(
     State(access): State<Access>,
-    Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
     Json(user): Json<User>,
 ) -> Result<Json<User>, Refusal> {
     let title = format!("cannot change user {name:?}");
-    demand_admin(&principal, &title)?;
     if user.name != name {
         let why = format!("the record names {:?}; a user keeps its name", user.name);
         return Err(Refusal::new(StatusCode::BAD_REQUEST, title, why));
@@ -220,12 +204,7 @@ async fn change_user(
     responses((status = NO_CONTENT), (status = FORBIDDEN, body = Problem), (status = NOT_FOUND, body = Problem),
         (status = CONFLICT, body = Problem))
 )]
-async fn remove_user(
-    State(access): State<Access>,
-    Extension(principal): Extension<Principal>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Refusal> {
+async fn remove_user(State(access): State<Access>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
     let title = format!("cannot remove user {name:?}");
-    demand_admin(&principal, &title)?;
     access.remove_user(&name).await.map(|()| StatusCode::NO_CONTENT).map_err(|error| refuse(title, &error))
 }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::Timestamp;
+use crate::{
+    ids::Timestamp,
+    rights::{Permitted, Role},
+};
 
 /// `GET /v1/whoami`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,8 +14,17 @@ use crate::ids::Timestamp;
 pub struct Whoami {
     /// Name of the user that the token belongs to.
     pub name: String,
-    /// May do everything.
+    /// May do everything: has the role `admin`.
     pub admin: bool,
+    /// Roles of the user, from its record. A server of before 2026-12 tells none.
+    #[serde(default)]
+    pub roles: Vec<Role>,
+    /// Names of the groups that the user is in. No groups are built yet, so it is empty.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// What the user may do, by the order of the API's list of actions; what is not here is refused.
+    #[serde(default)]
+    pub actions: Vec<Permitted>,
 }
 
 /// A user, as whom workflows run. Numbers are those of the site's file systems.

@@ -18,6 +18,7 @@
 //! | [`run`] | what a node shall do for a workflow, and what became of it |
 //! | [`stream`] | a program in a running job, its output, ports and files: requests and messages |
 //! | [`access`] | REST: who is asking, API tokens, the audit log |
+//! | [`rights`] | REST: what can be permitted, and on which things |
 //! | [`workflow`] | REST: workflows, their stages and tasks, why they wait, what happened |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
 //! | [`http`] | how long a connection stays open between two requests |
@@ -34,6 +35,7 @@ pub mod inventory;
 pub mod machine;
 pub mod overlay;
 pub mod problem;
+pub mod rights;
 pub mod run;
 pub mod stage1;
 pub mod status;

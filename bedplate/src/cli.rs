@@ -104,7 +104,7 @@ enum Verb {
     #[command(subcommand)]
     Overlay(overlay::Verb),
     /// Print whose token the context holds.
-    Whoami,
+    Whoami(access::Whoami),
     /// Users, and the numbers that their jobs run with.
     #[command(subcommand)]
     User(user::Verb),
@@ -157,7 +157,7 @@ async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Image(verb) => return image::run(session, verb).await,
         Verb::Operation(verb) => return operation::run(session, verb).await,
         Verb::Overlay(verb) => overlay::run(session, verb).await?,
-        Verb::Whoami => access::whoami(session).await?,
+        Verb::Whoami(whoami) => access::whoami(session, &whoami).await?,
         Verb::User(verb) => user::run(session, verb).await?,
         Verb::Token(verb) => access::token(session, verb).await?,
         Verb::Audit(audit) => access::audit(session, &audit).await?,

@@ -37,7 +37,6 @@ mod rest;
 
 pub use admin_context::AdminContextError;
 pub use log::start as start_log;
-pub use rest::openapi;
 
 /// The database in the state folder.
 const DATABASE: &str = "bedplate.db";

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use rest::causes;
+
 use crate::store::{Store as _, Write, sqlite::SqliteStore};
 
 /// Images that are pulled and converted at once. Each conversion uses all cores.
@@ -124,16 +126,4 @@ impl JobImages {
     pub(crate) fn map(&self, digest: &Digest) -> Result<image_store::Mapped, image_store::StoreError> {
         self.blobs.map(digest)
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

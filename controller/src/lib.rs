@@ -36,14 +36,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use access::Access;
+use access::{Access, Routes};
 use api::run::{RunId, WorkflowId};
 use axum::extract::ws::WebSocket;
 use fleet::Fleet;
 use sqlx::SqlitePool;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use utoipa_axum::router::OpenApiRouter;
 
 pub use store::StoreError;
 
@@ -166,10 +165,10 @@ impl Controller {
         })))
     }
 
-    /// The REST routes. Their requests carry an [`access::Principal`].
+    /// The REST routes.
     #[must_use]
-    pub fn rest(&self) -> OpenApiRouter {
-        rest::router(self.clone())
+    pub fn rest(&self) -> Routes {
+        rest::routes(self.clone())
     }
 
     /// The routes for nodes; their requests carry a [`fleet::NodeIdentity`].

@@ -1,7 +1,6 @@
 //! What nodes ask of the controller on the fleet port: artifacts, where logs and files go, and streams. Protocols:
 //! [`api::run`], [`api::stream`].
 
-use access::Refusal;
 use api::{
     ids::Digest,
     run::{LogTaken, MAX_LOG_CHUNK_BYTES, RunId},
@@ -19,13 +18,13 @@ use axum::{
 use document::plan::Planned;
 use fleet::NodeIdentity;
 use futures_util::StreamExt as _;
+use rest::{Refusal, causes};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::{
     Controller,
     conductor::Order,
-    images::causes,
     results::ResultError,
     store::{RunRow, Store as _},
 };

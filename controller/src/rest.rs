@@ -1,7 +1,8 @@
-//! The REST routes of workflows. `bedplate server` puts `access::layer` in front, which tells who asks.
+//! The REST routes of workflows, each with its action. `bedplate server` puts `access::layer` in front, which tells
+//! who asks.
 //!
-//! A user sees and touches the workflows of that user; an admin all. A workflow that somebody may not see is not there
-//! for them.
+//! A workflow is found by [`find`] alone, which asks whether the caller may do what the route is for. One that
+//! somebody may not see is not there for them.
 
 mod document;
 mod log;
@@ -12,28 +13,29 @@ mod watch;
 
 use std::time::Duration;
 
-use access::{Principal, Refusal};
+use access::{Caller, Denied, Resource, Routes};
 use api::{
     problem::Problem,
+    rights::Action,
     run::WorkflowId,
     workflow::{Attempt, StartWorkflow, Waiting, Workflow, WorkflowEvent, WorkflowSummary},
 };
 use axum::{
-    Extension, Json,
+    Json,
     body::Body as HttpBody,
-    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::JsonRejection},
+    extract::{Path, Query, State},
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use rest::{Body, Refusal};
+use serde::Deserialize;
 use tokio_util::io::ReaderStream;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 use crate::{
     Controller,
     conductor::{Order, ask},
     engine::{attempt, summary},
-    images::causes,
     store::{Store as _, WorkflowRow},
 };
 
@@ -49,42 +51,26 @@ const STORE_PATIENCE: Duration = Duration::from_secs(5);
 /// Largest request, bytes: a document of the largest size with every character escaped.
 const MAX_BODY_BYTES: usize = 2 * api::workflow::MAX_DOCUMENT_BYTES;
 
-pub(crate) fn router(controller: Controller) -> OpenApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(list, start))
-        .routes(routes!(document::validate))
-        .routes(routes!(document::render))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .routes(routes!(show))
-        .routes(routes!(stop))
-        .routes(routes!(pause::pause))
-        .routes(routes!(pause::resume))
-        .routes(routes!(usage::usage))
-        .routes(routes!(why))
-        .routes(routes!(history))
-        .routes(routes!(attempts))
-        .routes(routes!(file))
-        .routes(routes!(log::log))
-        .routes(routes!(watch::watch))
-        .routes(routes!(stream::stream))
+pub(crate) fn routes(controller: Controller) -> Routes {
+    Routes::new()
+        .route(Action::WorkflowStart, routes!(start))
+        .route(Action::WorkflowCheck, routes!(document::validate))
+        .route(Action::WorkflowCheck, routes!(document::render))
+        .with_body_limit(MAX_BODY_BYTES)
+        .route(Action::WorkflowList, routes!(list))
+        .route(Action::WorkflowRead, routes!(show))
+        .route(Action::WorkflowStop, routes!(stop))
+        .route(Action::WorkflowPause, routes!(pause::pause))
+        .route(Action::WorkflowPause, routes!(pause::resume))
+        .route(Action::WorkflowRead, routes!(usage::usage))
+        .route(Action::WorkflowRead, routes!(why))
+        .route(Action::WorkflowRead, routes!(history))
+        .route(Action::WorkflowRead, routes!(attempts))
+        .route(Action::WorkflowFile, routes!(file))
+        .route(Action::WorkflowLog, routes!(log::log))
+        .route(Action::WorkflowRead, routes!(watch::watch))
+        .route(Action::WorkflowEnter, routes!(stream::stream))
         .with_state(controller)
-}
-
-/// A JSON body, refused with a [`Problem`] that names what is wrong in it.
-#[derive(Debug)]
-struct Body<T>(T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let path = request.uri().path().to_owned();
-        let body: Result<axum::Json<T>, JsonRejection> = axum::Json::from_request(request, state).await;
-        body.map(|axum::Json(body)| Self(body)).map_err(|error| {
-            let title = format!("cannot read the body of a request for {path}");
-            Refusal::new(error.status(), title, causes(&error))
-        })
-    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,27 +86,19 @@ struct Page {
 )]
 async fn list(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Query(page): Query<Page>,
 ) -> Result<Json<Vec<WorkflowSummary>>, Refusal> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let rows = caller.visible()?;
     let _settled = settled(&controller, "cannot list workflows").await?;
     let mut summaries = controller.engine().summaries();
     // The engine still has those whose logs are not here yet; what is over comes from the store, all of it.
-    summaries.retain(|summary| !summary.state.is_ended() && may_see(&principal, &summary.user));
-    let finished = controller.0.store.finished(only_of(&principal), limit).await;
+    summaries.retain(|summary| !summary.state.is_ended() && rows.include(&summary.user));
+    let finished = controller.0.store.finished(rows.owner(), limit).await;
     let finished = finished.map_err(|error| Refusal::internal("cannot list workflows", &error))?;
     summaries.extend(finished.iter().map(of_row));
     Ok(Json(summaries))
-}
-
-fn may_see(principal: &Principal, owner: &str) -> bool {
-    only_of(principal).is_none_or(|only| only == owner)
-}
-
-/// Whose workflows a user sees, if not all.
-fn only_of(principal: &Principal) -> Option<&str> {
-    (!principal.admin).then_some(principal.name.as_str())
 }
 
 /// A workflow that is over, in a list.
@@ -136,10 +114,10 @@ fn of_row(row: &WorkflowRow) -> WorkflowSummary {
 )]
 async fn start(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Body(request): Body<StartWorkflow>,
 ) -> Result<(StatusCode, Json<WorkflowSummary>), Refusal> {
-    let submission = document::check(&controller, &principal, request).await?;
+    let submission = document::check(&controller, &caller, request).await?;
     let title = format!("cannot start workflow {}", submission.submission.name);
     let id = submission.submission.id;
     let taken = ask(&controller.0.orders, |done| Order::Submit(Box::new(submission.submission), done));
@@ -148,14 +126,14 @@ async fn start(
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why));
     }
     drop(submission.turn);
-    let view = find(&controller, &principal, &id.to_string(), &title).await?;
+    let view = find(&controller, &caller, &id.to_string(), &title).await?;
     Ok((StatusCode::CREATED, Json(view.summary)))
 }
 
-/// A workflow by its id, or the newest one of a name, if the caller may see it.
+/// A workflow by its id, or the newest one of a name, if the caller may do to it what the route is for.
 async fn find(
     controller: &Controller,
-    principal: &Principal,
+    caller: &Caller,
     wanted: &str,
     title: &str,
 ) -> Result<Workflow, Refusal> {
@@ -165,7 +143,7 @@ async fn find(
     };
     let id = match wanted.parse::<WorkflowId>() {
         Ok(id) => id,
-        Err(_) => named(controller, principal, wanted, title).await?.ok_or_else(unknown)?,
+        Err(_) => named(controller, caller, wanted, title).await?.ok_or_else(unknown)?,
     };
     let _settled = settled(controller, title).await?;
     let live = controller.engine().view(id);
@@ -176,7 +154,10 @@ async fn find(
             row.map_err(|error| Refusal::internal(title, &error))?.and_then(|row| row.view)
         }
     };
-    let mut view = view.filter(|view| may_see(principal, &view.summary.user)).ok_or_else(unknown)?;
+    let mut view = view.ok_or_else(unknown)?;
+    // Whoever may not is not told that it is there.
+    let permitted = caller.authorize(Resource::Owned { owner: &view.summary.user });
+    permitted.map_err(|_: Denied| unknown())?;
     for file in &mut view.files {
         let path = controller.0.results.file_path(id, file.stage);
         file.size = std::fs::metadata(path).ok().map(|meta| meta.len());
@@ -195,20 +176,21 @@ async fn settled<'a>(
     })
 }
 
-/// The newest workflow of a name.
+/// The newest workflow of a name among those that the caller may do the route's action to.
 async fn named(
     controller: &Controller,
-    principal: &Principal,
+    caller: &Caller,
     name: &str,
     title: &str,
 ) -> Result<Option<WorkflowId>, Refusal> {
-    let is_it = |summary: &&WorkflowSummary| summary.name == name && may_see(principal, &summary.user);
+    let rows = caller.visible()?;
+    let is_it = |summary: &&WorkflowSummary| summary.name == name && rows.include(&summary.user);
     let _settled = settled(controller, title).await?;
     let live = controller.engine().summaries();
     if let Some(summary) = live.iter().find(is_it) {
         return Ok(Some(summary.id));
     }
-    let newest = controller.0.store.newest(name, only_of(principal)).await;
+    let newest = controller.0.store.newest(name, rows.owner()).await;
     newest.map_err(|error| Refusal::internal(title, &error))
 }
 
@@ -220,10 +202,10 @@ async fn named(
 )]
 async fn show(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(wanted): Path<String>,
 ) -> Result<Json<Workflow>, Refusal> {
-    find(&controller, &principal, &wanted, "cannot show the workflow").await.map(Json)
+    find(&controller, &caller, &wanted, "cannot show the workflow").await.map(Json)
 }
 
 /// Ends a workflow: what runs gets SIGTERM, then SIGKILL; what waits is canceled.
@@ -235,16 +217,16 @@ async fn show(
 )]
 async fn stop(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(wanted): Path<String>,
 ) -> Result<Json<WorkflowSummary>, Refusal> {
     let title = "cannot stop the workflow";
-    let summary = find(&controller, &principal, &wanted, title).await?.summary;
-    let why = format!("stopped by {}", principal.name);
+    let summary = find(&controller, &caller, &wanted, title).await?.summary;
+    let why = format!("stopped by {}", caller.principal.name);
     let (workflow, orders) = (summary.id, &controller.0.orders);
     match ask(orders, |done| Order::Stop { workflow, why, done }).await {
         Some(true) => {
-            find(&controller, &principal, &summary.id.to_string(), title).await.map(|view| Json(view.summary))
+            find(&controller, &caller, &summary.id.to_string(), title).await.map(|view| Json(view.summary))
         }
         Some(false) => {
             let why = format!("{} is {} already", summary.name, summary.state.as_str());
@@ -262,10 +244,10 @@ async fn stop(
 )]
 async fn why(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(wanted): Path<String>,
 ) -> Result<Json<Vec<Waiting>>, Refusal> {
-    let summary = find(&controller, &principal, &wanted, "cannot tell why").await?.summary;
+    let summary = find(&controller, &caller, &wanted, "cannot tell why").await?.summary;
     let waiting = controller.engine().why(summary.id, crate::clock::now());
     Ok(Json(waiting.unwrap_or_default()))
 }
@@ -286,12 +268,12 @@ struct After {
 )]
 async fn history(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(wanted): Path<String>,
     Query(page): Query<After>,
 ) -> Result<Json<Vec<WorkflowEvent>>, Refusal> {
     let title = "cannot show what happened";
-    let id = find(&controller, &principal, &wanted, title).await?.summary.id;
+    let id = find(&controller, &caller, &wanted, title).await?.summary.id;
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     let events = controller.0.store.events(id, page.after.unwrap_or(0), limit).await;
     events.map(Json).map_err(|error| Refusal::internal(title, &error))
@@ -313,12 +295,12 @@ struct OfStage {
 )]
 async fn attempts(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(wanted): Path<String>,
     Query(page): Query<OfStage>,
 ) -> Result<Json<Vec<Attempt>>, Refusal> {
     let title = "cannot show the attempts";
-    let id = find(&controller, &principal, &wanted, title).await?.summary.id;
+    let id = find(&controller, &caller, &wanted, title).await?.summary.id;
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     let rows = controller.0.store.runs(id, page.stage, limit).await;
     rows.map(|rows| Json(rows.iter().map(attempt).collect()))
@@ -335,11 +317,11 @@ async fn attempts(
 )]
 async fn file(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path((wanted, stage)): Path<(String, u32)>,
 ) -> Result<Response, Refusal> {
     let title = "cannot hand the file out";
-    let view = find(&controller, &principal, &wanted, title).await?;
+    let view = find(&controller, &caller, &wanted, title).await?;
     let known = view.files.iter().find(|file| file.stage == stage).and_then(|file| file.size);
     let Some(size) = known else {
         let why = format!("stage {stage} has brought no file here (yet)");

@@ -26,7 +26,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::blob_stream::BlobStream;
-use crate::{clock, images::causes, provisioner::Provisioner};
+use rest::causes;
+
+use crate::{clock, provisioner::Provisioner};
 
 mod blob_stream;
 mod blobs;

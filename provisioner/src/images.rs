@@ -15,6 +15,7 @@ use api::{
     ids::{Digest, ImageName},
     image::{Image, ImageVersion, ImportImage, Operation, OperationState},
 };
+use rest::causes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{RwLock, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -359,18 +360,6 @@ fn forget_oldest(entries: &mut BTreeMap<u64, OperationEntry>) {
 
 fn is_running(operation: &Operation) -> bool {
     matches!(operation.state, OperationState::Running { .. })
-}
-
-/// An error and its causes in one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

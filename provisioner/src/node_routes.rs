@@ -9,7 +9,7 @@ use axum::{
 };
 use fleet::NodeIdentity;
 
-use access::Refusal;
+use rest::Refusal;
 
 use crate::provisioner::{OverlaySet, OverlaysError, Provisioner};
 
@@ -63,12 +63,12 @@ async fn answer(provisioner: Provisioner, node: NodeIdentity, set: OverlaySet) -
     match rendered {
         Ok(Ok(archive)) => ([(header::CONTENT_TYPE, "application/x-tar")], archive).into_response(),
         Ok(Err(error)) => {
-            tracing::error!("the overlays of {name} cannot be rendered: {}", crate::images::causes(&error));
+            tracing::error!("the overlays of {name} cannot be rendered: {}", rest::causes(&error));
             let status = match error {
                 OverlaysError::UnknownNode { .. } => StatusCode::NOT_FOUND,
                 OverlaysError::Render(_) | OverlaysError::HostKey(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
-            Refusal::new(status, title, crate::images::causes(&error)).into_response()
+            Refusal::new(status, title, rest::causes(&error)).into_response()
         }
         Err(error) => Refusal::internal(title, &error).into_response(),
     }

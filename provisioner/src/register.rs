@@ -56,13 +56,13 @@ pub(crate) async fn remove_host_keys(store: &Arc<dyn Store>, host_keys: &HostKey
     let removed = match store.removed_nodes().await {
         Ok(removed) if removed.is_empty() => return,
         Ok(removed) => removed,
-        Err(error) => return tracing::error!("{}", crate::images::causes(&error)),
+        Err(error) => return tracing::error!("{}", rest::causes(&error)),
     };
     let removing = tokio::task::spawn_blocking(move || {
         let remove = |id: &NodeId| match keys.remove(*id) {
             Ok(()) => true,
             Err(error) => {
-                tracing::error!("{}", crate::images::causes(&error));
+                tracing::error!("{}", rest::causes(&error));
                 false
             }
         };
@@ -73,7 +73,7 @@ pub(crate) async fn remove_host_keys(store: &Arc<dyn Store>, host_keys: &HostKey
         Err(error) => return tracing::error!("the removal of host keys ended badly: {error}"),
     };
     if let Err(error) = forgotten {
-        tracing::error!("{}", crate::images::causes(&error));
+        tracing::error!("{}", rest::causes(&error));
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use api::{ids::NodeName, overlay::Generation};
 use notify::{RecursiveMode, Watcher as _};
+use rest::causes;
 use tokio::{
     net::TcpListener,
     sync::mpsc,
@@ -20,7 +21,6 @@ use crate::{
     boot_log::MAX_WAITING_EVENTS,
     dhcp::{self, DhcpError},
     http_boot,
-    images::causes,
     overlay::library::{Library, LibraryError},
     provisioner::Provisioner,
     tftp::{self, TftpError},

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use access::{Access, AccessError};
+use access::{Access, AccessError, Caller, Resource, Routes};
+use api::rights::{Action, Role};
 use axum::{
     Router,
     body::Body,
@@ -12,6 +13,8 @@ use database::{Database, statement};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::routes;
 
 struct Site {
     access: Access,
@@ -28,7 +31,7 @@ async fn site() -> Site {
     let folder = tempfile::tempdir().unwrap();
     let database = database(folder.path()).await;
     let access = Access::open(database.clone()).await.unwrap();
-    let (router, _) = access.rest().split_for_parts();
+    let (router, _) = access.rest().into_parts(OpenApi::default());
     let router = router.layer(axum::middleware::from_fn_with_state(access.clone(), access::layer));
     Site { access, database, router, folder }
 }
@@ -58,7 +61,7 @@ async fn the_first_admin_is_made_once_and_survives_a_restart() {
     let access = Access::open(database(site.folder.path()).await).await.unwrap();
     assert_eq!(access.create_admin_if_none().await.unwrap(), None);
     let principal = access.authenticate(&token).await.unwrap();
-    assert_eq!((principal.name.as_str(), principal.admin), ("admin", true));
+    assert_eq!((principal.name.as_str(), principal.roles), ("admin", vec![Role::Admin]));
     assert_eq!(access.authenticate(&token[..token.len() - 1]).await, None);
 }
 
@@ -86,7 +89,9 @@ async fn tokens_are_made_listed_without_secret_and_revoked() {
     assert_eq!(status, StatusCode::CREATED);
     let secret = created["token"].as_str().unwrap().to_owned();
     let (status, who) = site.ask(Method::GET, "/v1/whoami", Some(&secret), Value::Null).await;
-    assert_eq!((status, who), (StatusCode::OK, json!({ "name": "admin", "admin": true })));
+    let told = (status, &who["name"], &who["admin"], &who["roles"], &who["groups"]);
+    assert_eq!(told, (StatusCode::OK, &json!("admin"), &json!(true), &json!(["admin"]), &json!([])));
+    assert_eq!(who["actions"].as_array().unwrap().len(), Action::ALL.len());
 
     let (status, _) = site.ask(Method::POST, "/v1/tokens", admin, json!({ "name": "ci" })).await;
     assert_eq!(status, StatusCode::CONFLICT);
@@ -164,7 +169,7 @@ async fn a_token_of_a_user_carries_its_record() {
     let (site, admin, token) = site_with_ann().await;
     let ann = site.access.authenticate(&token).await.unwrap();
     let account = api::access::Account { uid: 1001, gid: 100, groups: vec![2000] };
-    assert_eq!((ann.name.as_str(), ann.admin, ann.account), ("ann", false, Some(account)));
+    assert_eq!((ann.name.as_str(), ann.roles, ann.account), ("ann", vec![Role::User], Some(account)));
     assert_eq!(site.access.authenticate(&admin).await.unwrap().account, None, "the first admin runs no jobs");
 
     let changed = json!({ "name": "ann", "account": { "uid": 7, "gid": 8 }, "comment": "moved" });
@@ -224,55 +229,82 @@ async fn there_is_always_an_admin() {
     assert_eq!(site.access.create_admin_if_none().await.unwrap(), None);
 }
 
+/// Stands for the routes of the other roles: a request that gets here was let through.
+#[utoipa::path(get, path = "/v1/things/{owner}")]
+async fn read_thing(
+    caller: Caller,
+    axum::extract::Path(owner): axum::extract::Path<String>,
+) -> Result<StatusCode, access::Denied> {
+    caller.authorize(Resource::Owned { owner: &owner })?;
+    Ok(StatusCode::IM_A_TEAPOT)
+}
+
+#[utoipa::path(put, path = "/v1/things/{owner}")]
+async fn change_thing() -> StatusCode {
+    StatusCode::IM_A_TEAPOT
+}
+
+#[utoipa::path(get, path = "/v1/things")]
+async fn list_things(caller: Caller) -> Result<String, access::Denied> {
+    Ok(["ann", "bob"]
+        .into_iter()
+        .filter(|owner| caller.visible().is_ok_and(|rows| rows.include(owner)))
+        .collect())
+}
+
 #[tokio::test]
-async fn who_is_no_admin_changes_own_workflows_and_tokens_alone() {
+async fn a_route_is_for_who_may_do_its_action() {
     let (site, admin, ann) = site_with_ann().await;
-    // Stands for the routers of the other roles: a layer that lets a request through lets it reach this.
-    let beyond = Router::new()
-        .fallback(|| async { StatusCode::IM_A_TEAPOT })
-        .layer(axum::middleware::from_fn_with_state(site.access.clone(), access::layer));
+    let routes = Routes::new()
+        .route(Action::WorkflowRead, routes!(read_thing))
+        .route(Action::NodeEdit, routes!(change_thing))
+        .route(Action::WorkflowList, routes!(list_things));
+    let (router, document) = routes.into_parts(OpenApi::default());
+    let router = router.layer(axum::middleware::from_fn_with_state(site.access.clone(), access::layer));
     let ask = async |method: Method, path: &str, token: &str| {
         let request = Request::builder().method(method).uri(path);
         let request = request.header("authorization", format!("Bearer {token}")).body(Body::empty());
-        beyond.clone().oneshot(request.unwrap()).await.unwrap().status()
+        let response = router.clone().oneshot(request.unwrap()).await.unwrap();
+        let status = response.status();
+        (status, response.into_body().collect().await.unwrap().to_bytes())
     };
-    for path in ["/v1/workflows", "/v1/workflows/7/stop", "/v1/tokens", "/v1/tokens/ci"] {
-        assert_eq!(ask(Method::POST, path, &ann).await, StatusCode::IM_A_TEAPOT, "{path}");
+    let (open, closed) = (StatusCode::IM_A_TEAPOT, StatusCode::FORBIDDEN);
+    for (method, path, of_ann, of_admin) in [
+        (Method::GET, "/v1/things/ann", open, open),
+        (Method::GET, "/v1/things/bob", closed, open),
+        (Method::PUT, "/v1/things/ann", closed, open),
+    ] {
+        assert_eq!(ask(method.clone(), path, &ann).await.0, of_ann, "{method} {path}");
+        assert_eq!(ask(method.clone(), path, &admin).await.0, of_admin, "{method} {path}");
     }
-    let closed = [
-        "/v1/nodes",
-        "/v1/users/ann",
-        "/v1/apply",
-        "/v1/workflowsx",
-        "/v1/tokens-of-others",
-        "/v1",
-        "/x/v1/workflows",
-    ];
-    for path in closed {
-        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            assert_eq!(ask(method.clone(), path, &ann).await, StatusCode::FORBIDDEN, "{method} {path}");
-        }
-        assert_eq!(ask(Method::GET, path, &ann).await, StatusCode::IM_A_TEAPOT, "{path}");
-        assert_eq!(ask(Method::POST, path, &admin).await, StatusCode::IM_A_TEAPOT, "{path}");
-    }
+    assert_eq!(ask(Method::GET, "/v1/things", &ann).await.1, "ann");
+    assert_eq!(ask(Method::GET, "/v1/things", &admin).await.1, "annbob");
+    let (status, _) = ask(Method::GET, "/v1/things", "bp_none").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
     let (_, log) = site.ask(Method::GET, "/v1/audit?limit=2", Some(&admin), Value::Null).await;
-    assert!(
-        line(&log[1]).ends_with("ann DELETE /x/v1/workflows 403"),
-        "refused attempts are recorded: {log}"
-    );
+    assert!(line(&log[1]).ends_with("ann PUT /v1/things/ann 403"), "refused attempts are recorded: {log}");
+
+    let document: Value = serde_json::from_str(&document.to_json().unwrap()).unwrap();
+    let action = |path: &str, method: &str| document["paths"][path][method][access::ACTION_KEY].clone();
+    assert_eq!(action("/v1/things/{owner}", "get"), "workflow-read");
+    assert_eq!(action("/v1/things/{owner}", "put"), "node-edit", "a method of the same path has its own");
+    assert_eq!(action("/v1/things", "get"), "workflow-list");
 }
 
 #[tokio::test]
 async fn what_a_user_does_not_see_of_others() {
     let (site, _, ann) = site_with_ann().await;
     let ann = Some(ann.as_str());
-    for path in ["/v1/users", "/v1/users/admin", "/v1/audit"] {
+    for (path, words) in [
+        ("/v1/users", "`user-list` is refused to ann (user); an admin may do it"),
+        (
+            "/v1/users/admin",
+            "`user-read` is refused to ann (user) on what is admin's; that user or an admin may do it",
+        ),
+        ("/v1/audit", "`audit-read` is refused to ann (user); an admin may do it"),
+    ] {
         let (status, problem) = site.ask(Method::GET, path, ann, Value::Null).await;
-        assert_eq!(
-            (status, &problem["detail"]),
-            (StatusCode::FORBIDDEN, &json!("ann is not an admin")),
-            "{path}"
-        );
+        assert_eq!((status, &problem["detail"]), (StatusCode::FORBIDDEN, &json!(words)), "{path}");
     }
     let (status, own) = site.ask(Method::GET, "/v1/users/ann", ann, Value::Null).await;
     assert_eq!((status, &own["name"]), (StatusCode::OK, &json!("ann")));

@@ -1,6 +1,9 @@
 //! `whoami`, `token`, `audit` and `version`.
 
-use api::access::{AuditEntry, CreateToken, Token};
+use api::{
+    access::{self, AuditEntry, CreateToken, Token},
+    rights::Role,
+};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -33,6 +36,14 @@ pub(super) enum TokenVerb {
     },
 }
 
+/// Print whose token the context holds.
+#[derive(Debug, Args)]
+pub(super) struct Whoami {
+    /// List what that user may do, and on which things: its own or all.
+    #[arg(long)]
+    actions: bool,
+}
+
 /// Print the log of all changes, newest first.
 #[derive(Debug, Args)]
 pub(super) struct Audit {
@@ -41,10 +52,35 @@ pub(super) struct Audit {
     limit: u32,
 }
 
-pub(super) async fn whoami(session: &Session) -> anyhow::Result<()> {
+pub(super) async fn whoami(session: &Session, wanted: &Whoami) -> anyhow::Result<()> {
     let whoami = session.client()?.whoami().await?;
-    let role = if whoami.admin { "admin" } else { "user" };
-    session.out.show(&whoami, |_| format!("{} ({role})\n", whoami.name))
+    session.out.show(&whoami, |look| {
+        let actions = if wanted.actions { action_table(*look, &whoami) } else { String::new() };
+        who(&whoami) + &actions
+    })
+}
+
+/// `ann (user)`, with the groups where there are some.
+fn who(whoami: &access::Whoami) -> String {
+    let mut roles: Vec<&str> = whoami.roles.iter().copied().map(Role::as_str).collect();
+    if roles.is_empty() {
+        // A server of before 2026-12 says only whether it is an admin.
+        roles.push(if whoami.admin { "admin" } else { "user" });
+    }
+    let mut line = format!("{} ({})", whoami.name, roles.join(", "));
+    if !whoami.groups.is_empty() {
+        line += &format!(" in {}", whoami.groups.join(", "));
+    }
+    line + "\n"
+}
+
+fn action_table(look: Look, whoami: &access::Whoami) -> String {
+    let row = |permitted: &api::rights::Permitted| {
+        cells(
+            [permitted.action.as_str(), permitted.on.as_str(), permitted.action.phrase()].map(str::to_owned),
+        )
+    };
+    table(look, &["ACTION", "ON", "WHAT"], whoami.actions.iter().map(row))
 }
 
 pub(super) async fn token(session: &Session, verb: TokenVerb) -> anyhow::Result<()> {
@@ -114,6 +150,31 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    #[test]
+    fn who_may_do_what() {
+        use api::rights::{Action, Extent, Permitted};
+        let mut ann = access::Whoami {
+            name: "ann".to_owned(),
+            admin: false,
+            roles: Vec::new(),
+            groups: Vec::new(),
+            actions: vec![
+                Permitted { action: Action::NodeList, on: Extent::All },
+                Permitted { action: Action::WorkflowStop, on: Extent::Own },
+            ],
+        };
+        assert_eq!(who(&ann), "ann (user)\n", "an older server tells no roles");
+        ann.roles = vec![Role::User, Role::Admin];
+        ann.groups = vec!["lab".to_owned()];
+        assert_eq!(who(&ann), "ann (user, admin) in lab\n");
+        expect![[r#"
+            ACTION         ON   WHAT
+            node-list      all  list nodes
+            workflow-stop  own  stop the workflow
+        "#]]
+        .assert_eq(&action_table(Look::PLAIN, &ann));
+    }
 
     #[test]
     fn audit_lines() {

@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use access::{Access, Refusal};
+use access::{Access, Principal, Resource, Routes};
+use api::rights::Action;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::{Body, Bytes},
     extract::Request,
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
@@ -17,10 +18,11 @@ use axum_server::{
     accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
+use rest::Refusal;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi as _, ToSchema, openapi::OpenApi};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 use super::ServerError;
 
@@ -38,7 +40,8 @@ const MAX_REFUSAL_BYTES: usize = 4096;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(title = "Bedplate", description = "Bare metal to running workflows. Errors are RFC 9457 problem documents."),
+    info(title = "Bedplate", description = "Bare metal to running workflows. Errors are RFC 9457 problem documents. \
+        `x-action` of an operation is the action that the caller must be permitted; `GET /v1/whoami` lists those."),
     modifiers(&BearerToken),
     security(("token" = []))
 )]
@@ -70,22 +73,14 @@ async fn version() -> Json<Version> {
     Json(Version { version: env!("CARGO_PKG_VERSION") })
 }
 
-fn described(access: &Access, roles: OpenApiRouter) -> OpenApiRouter {
-    OpenApiRouter::with_openapi(Document::openapi())
-        .merge(access.rest())
-        .merge(roles)
-        .routes(routes!(version))
+fn described(access: &Access, roles: Routes) -> (Router, OpenApi) {
+    let own = Routes::new().route(Action::VersionRead, routes!(version));
+    access.rest().merge(roles).merge(own).into_parts(Document::openapi())
 }
 
-/// The OpenAPI document of these routes.
-#[must_use]
-pub fn openapi(access: &Access, roles: OpenApiRouter) -> OpenApi {
-    described(access, roles).into_openapi()
-}
-
-/// All routes, authenticated and audited.
-pub(super) fn router(access: Access, roles: OpenApiRouter) -> Router {
-    let (routes, document) = described(&access, roles).split_for_parts();
+/// All routes, authenticated and audited. Only the document that describes them is for everybody.
+pub(super) fn router(access: Access, roles: Routes) -> Router {
+    let (routes, document) = described(&access, roles);
     // It has no key that is no string, so it is JSON.
     let document = Bytes::from(document.to_json().unwrap_or_default());
     let open =
@@ -98,14 +93,25 @@ pub(super) fn router(access: Access, roles: OpenApiRouter) -> Router {
         .route("/v1/openapi.json", open)
 }
 
-async fn unknown_path(request: Request) -> Refusal {
+async fn unknown_path(Extension(principal): Extension<Principal>, request: Request) -> Refusal {
     let title = format!("{} is no path of the API", request.uri().path());
-    Refusal::new(StatusCode::NOT_FOUND, title, "GET /v1/openapi.json describes all of them")
+    let unknown = Refusal::new(StatusCode::NOT_FOUND, title, "GET /v1/openapi.json describes all of them");
+    unlisted(&principal, request.method(), unknown)
 }
 
-async fn unknown_method(request: Request) -> Refusal {
+async fn unknown_method(Extension(principal): Extension<Principal>, request: Request) -> Refusal {
     let title = format!("{} cannot be done on {}", request.method(), request.uri().path());
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, title, "GET /v1/openapi.json describes what can")
+    let unknown =
+        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, title, "GET /v1/openapi.json describes what can");
+    unlisted(&principal, request.method(), unknown)
+}
+
+/// A mutation that no route names is refused as one that is not permitted, but to who may do everything.
+fn unlisted(principal: &Principal, method: &Method, unknown: Refusal) -> Refusal {
+    if access::reads(method) {
+        return unknown;
+    }
+    access::authorize(principal, Action::Unlisted, Resource::Site).map_or_else(Refusal::from, |()| unknown)
 }
 
 /// Makes a problem document of what the HTTP library itself refuses: a path or query that cannot be read.

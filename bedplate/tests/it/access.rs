@@ -2,7 +2,28 @@
 
 use expect_test::expect;
 
+use api::rights::Action;
+
 use crate::server::Server;
+
+#[test]
+fn every_route_names_its_action() {
+    let server = Server::start();
+    let context = client::Context::read(&server.path("state/admin.yaml")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = client::Client::new(&context).unwrap();
+    let document = runtime.block_on(client.openapi()).unwrap();
+    let mut named = std::collections::BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let word = operation["x-action"].as_str().unwrap_or_else(|| panic!("{method} {path}: no action"));
+            let action = Action::ALL.iter().find(|action| action.as_str() == word);
+            named.insert(action.unwrap_or_else(|| panic!("{method} {path}: {word:?} is no action")).as_str());
+        }
+    }
+    let unused: Vec<_> = Action::ALL.iter().filter(|action| !named.contains(action.as_str())).collect();
+    assert!(unused.is_empty(), "no route is for {unused:?}");
+}
 
 #[test]
 fn a_token_is_good_until_it_is_deleted() {
@@ -69,10 +90,10 @@ fn users_and_their_tokens() {
         refused += &server.run(arguments).failed();
     }
     expect![[r#"
-        error: cannot list users: ann is not an admin
-        error: cannot change the cluster: ann is not an admin; users who are none change their own workflows and tokens alone
-        error: cannot create token "x": ann is not an admin
-        error: cannot change the cluster: ann is not an admin; users who are none change their own workflows and tokens alone
+        error: cannot list users: `user-list` is refused to ann (user); an admin may do it
+        error: cannot change the user: `user-edit` is refused to ann (user); an admin may do it
+        error: cannot create the token: `token-create` is refused to ann (user) on what is admin's; that user or an admin may do it
+        error: cannot add nodes: `node-add` is refused to ann (user); an admin may do it
         error: cannot add user "ann": there is a user "ann" already; change it, or choose another name
         error: cannot add user "Root": "Root" cannot name a user: use 1 to 63 lower-case letters, digits and inner hyphens
         error: cannot show user "nobody": there is no user "nobody"

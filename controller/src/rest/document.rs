@@ -1,6 +1,6 @@
 //! Documents on their way in: checked, normalised, and made a submission.
 
-use access::{Principal, Refusal};
+use access::{Caller, Resource};
 use api::{
     access::Account,
     problem::{Mistake, Problem},
@@ -8,13 +8,12 @@ use api::{
 };
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use document::{Parsed, plan::Plan};
+use rest::{Body, Refusal, causes};
 
-use super::Body;
 use crate::{
     Controller,
     engine::Submission,
     files, identity,
-    images::causes,
     store::{Owner, Store as _},
 };
 
@@ -33,10 +32,10 @@ pub(super) struct Draft<'a> {
 /// Checks a document against the language, the nodes and the rights of who starts it.
 pub(super) async fn check<'a>(
     controller: &'a Controller,
-    principal: &Principal,
+    caller: &Caller,
     request: StartWorkflow,
 ) -> Result<Draft<'a>, Refusal> {
-    let owner = owner(controller, principal, request.user.as_deref()).await?;
+    let owner = owner(controller, caller, request.user.as_deref()).await?;
     let parsed = parse(controller, &request.document).map_err(refuse)?;
     let name =
         request.name.or_else(|| parsed.workflow.name.clone()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
@@ -65,18 +64,12 @@ pub(super) async fn check<'a>(
 }
 
 /// As whom the jobs run: from the record of a user, never from the request.
-async fn owner(
-    controller: &Controller,
-    principal: &Principal,
-    wanted: Option<&str>,
-) -> Result<Owner, Refusal> {
+async fn owner(controller: &Controller, caller: &Caller, wanted: Option<&str>) -> Result<Owner, Refusal> {
     let title = "cannot start the workflow";
+    let principal = &caller.principal;
+    caller.authorize(Resource::Owned { owner: wanted.unwrap_or(&principal.name) })?;
     let (name, account) = match wanted.filter(|name| *name != principal.name) {
         None => (principal.name.clone(), principal.account.clone()),
-        Some(_) if !principal.admin => {
-            let why = format!("{} is not an admin, and starts workflows for nobody else", principal.name);
-            return Err(Refusal::new(StatusCode::FORBIDDEN, title, why));
-        }
         Some(name) => {
             let user = controller.0.access.user(name).await;
             let user =

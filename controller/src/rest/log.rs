@@ -2,14 +2,13 @@
 
 use std::{io::SeekFrom, time::Duration};
 
-use access::{Principal, Refusal};
+use access::Caller;
 use api::{
     problem::Problem,
     run::{RunId, WorkflowId},
     workflow::{Stage, StageKind, Workflow},
 };
 use axum::{
-    Extension,
     body::Body,
     extract::{Path, Query, State},
     http::{StatusCode, header},
@@ -17,6 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use rest::Refusal;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncSeekExt as _},
@@ -63,19 +63,19 @@ pub(super) struct Wanted {
 )]
 pub(super) async fn log(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Refusal> {
     let title = "cannot show the log";
-    let view = find(&controller, &principal, &id, title).await?;
+    let view = find(&controller, &caller, &id, title).await?;
     let stage = stage_of(&view, wanted.stage.as_deref(), title)?;
     let (workflow, index) = (view.summary.id, stage.index);
     let run = loop {
         if let Some(run) = run_of(&controller, workflow, index, &wanted, title).await? {
             break run;
         }
-        let over = find(&controller, &principal, &workflow.to_string(), title).await?.summary.ended.is_some();
+        let over = find(&controller, &caller, &workflow.to_string(), title).await?.summary.ended.is_some();
         if !wanted.follow || over {
             let why = format!("{} has not run (yet)", stage.name);
             return Err(Refusal::new(StatusCode::NOT_FOUND, title, why));

@@ -1,12 +1,13 @@
 //! `POST /v1/workflows/{id}/pause` and `/resume`.
 
-use access::{Principal, Refusal};
+use access::Caller;
 use api::{problem::Problem, workflow::WorkflowSummary};
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, State},
     http::StatusCode,
 };
+use rest::Refusal;
 
 use super::find;
 use crate::{
@@ -24,10 +25,10 @@ use crate::{
 )]
 pub(super) async fn pause(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(wanted): Path<String>,
 ) -> Result<Json<WorkflowSummary>, Refusal> {
-    set(&controller, principal, &wanted, true).await
+    set(&controller, caller, &wanted, true).await
 }
 
 /// Lets a paused workflow go on.
@@ -39,24 +40,24 @@ pub(super) async fn pause(
 )]
 pub(super) async fn resume(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(wanted): Path<String>,
 ) -> Result<Json<WorkflowSummary>, Refusal> {
-    set(&controller, principal, &wanted, false).await
+    set(&controller, caller, &wanted, false).await
 }
 
 async fn set(
     controller: &Controller,
-    principal: Principal,
+    caller: Caller,
     wanted: &str,
     paused: bool,
 ) -> Result<Json<WorkflowSummary>, Refusal> {
     let title = if paused { "cannot pause the workflow" } else { "cannot let the workflow go on" };
-    let summary = find(controller, &principal, wanted, title).await?.summary;
-    let (workflow, by) = (summary.id, principal.name.clone());
+    let summary = find(controller, &caller, wanted, title).await?.summary;
+    let (workflow, by) = (summary.id, caller.principal.name.clone());
     match ask(&controller.0.orders, |done| Order::Pause { workflow, paused, by, done }).await {
         Some(true) => {
-            find(controller, &principal, &workflow.to_string(), title).await.map(|view| Json(view.summary))
+            find(controller, &caller, &workflow.to_string(), title).await.map(|view| Json(view.summary))
         }
         Some(false) => {
             let state = match (summary.state.is_ended(), paused) {

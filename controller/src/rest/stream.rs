@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use access::{Principal, Refusal};
+use access::Caller;
 use api::{
     channel::FromServer,
     problem::Problem,
@@ -13,7 +13,6 @@ use api::{
     workflow::{Stage, StageKind, Workflow},
 };
 use axum::{
-    Extension,
     extract::{
         Path, Query, State,
         ws::{WebSocket, WebSocketUpgrade},
@@ -21,6 +20,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use rest::Refusal;
 use serde::Deserialize;
 
 use super::{find, log::stage_of};
@@ -58,7 +58,7 @@ pub(super) struct Wanted {
 )]
 pub(super) async fn stream(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
     upgrade: WebSocketUpgrade,
@@ -67,7 +67,7 @@ pub(super) async fn stream(
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, TITLE, error.to_string()))?;
     let stop = controller.0.shutdown.clone();
     // To its end and into the audit log, even if the user goes away in the middle.
-    let opening = tokio::spawn(audited(controller, principal, id, wanted, request));
+    let opening = tokio::spawn(audited(controller, caller, id, wanted, request));
     let (place, node) = opening.await.map_err(|error| Refusal::internal(TITLE, &error))??;
     let limited = upgrade.max_message_size(MAX_STREAM_MESSAGE_BYTES).max_frame_size(MAX_STREAM_MESSAGE_BYTES);
     Ok(limited.on_upgrade(move |user| async move {
@@ -80,21 +80,21 @@ type Opened = (Place<WebSocket>, WebSocket);
 
 async fn audited(
     controller: Controller,
-    principal: Principal,
+    caller: Caller,
     id: String,
     wanted: Wanted,
     request: StreamRequest,
 ) -> Result<Opened, Refusal> {
     let (action, mut subject) = (one_line(&request.words()), format!("/v1/workflows/{id}"));
-    let opened = open(&controller, &principal, &id, &wanted, request, &mut subject).await;
+    let opened = open(&controller, &caller, &id, &wanted, request, &mut subject).await;
     let outcome = match &opened {
         Ok(_) => StatusCode::SWITCHING_PROTOCOLS.as_u16(),
         Err(Refusal(problem)) => problem.status,
     };
-    let access = &controller.0.access;
-    let recorded = access.record(&principal.name, &action, &subject, &outcome.to_string()).await;
+    let (access, name) = (&controller.0.access, &caller.principal.name);
+    let recorded = access.record(name, &action, &subject, &outcome.to_string()).await;
     recorded.map_err(|error| {
-        tracing::error!(action, subject, principal = principal.name, "audit log not written: {error}");
+        tracing::error!(action, subject, principal = name, "audit log not written: {error}");
         Refusal::internal("the stream could not be written to the audit log", &error)
     })?;
     opened
@@ -112,14 +112,14 @@ fn one_line(words: &str) -> String {
 /// The node's socket. `subject` becomes what exactly is meant.
 async fn open(
     controller: &Controller,
-    principal: &Principal,
+    caller: &Caller,
     id: &str,
     wanted: &Wanted,
     request: StreamRequest,
     subject: &mut String,
 ) -> Result<Opened, Refusal> {
     let title = TITLE;
-    let view = find(controller, principal, id, title).await?;
+    let view = find(controller, caller, id, title).await?;
     let stage = stage_of(&view, wanted.stage.as_deref(), title)?;
     if stage.kind != StageKind::Job {
         let why = format!("{} is no job", stage.name);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use access::{Principal, Refusal};
+use access::Caller;
 use api::{
     channel::FromServer,
     ids::NodeId,
@@ -14,9 +14,10 @@ use api::{
     workflow::TaskUsage,
 };
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, State},
 };
+use rest::Refusal;
 use tokio::{sync::broadcast::error::RecvError, time::timeout};
 
 use super::find;
@@ -37,10 +38,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 )]
 pub(super) async fn usage(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(wanted): Path<String>,
 ) -> Result<Json<Vec<TaskUsage>>, Refusal> {
-    let id = find(&controller, &principal, &wanted, "cannot tell what the workflow uses").await?.summary.id;
+    let id = find(&controller, &caller, &wanted, "cannot tell what the workflow uses").await?.summary.id;
     let mut jobs = controller.engine().running_jobs(id);
     jobs.truncate(MAX_TASKS);
     let mut told = HashMap::new();

@@ -2,14 +2,14 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use access::{Principal, Refusal};
+use access::Caller;
 use api::{problem::Problem, workflow::Workflow};
 use axum::{
-    Extension,
     extract::{Path, State},
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures_util::{Stream, StreamExt as _, stream};
+use rest::Refusal;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::find;
@@ -30,15 +30,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 )]
 pub(super) async fn watch(
     State(controller): State<Controller>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(wanted): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let changes = controller.0.changed.subscribe();
-    let first = find(&controller, &principal, &wanted, "cannot watch the workflow").await?;
+    let first = find(&controller, &caller, &wanted, "cannot watch the workflow").await?;
     let id = first.summary.id;
     let stopped = controller.0.shutdown.clone().cancelled_owned();
     let views = stream::unfold((first, true, changes), move |(mut view, is_first, mut changes)| {
-        let (controller, principal) = (controller.clone(), principal.clone());
+        let (controller, caller) = (controller.clone(), caller.clone());
         async move {
             if !is_first {
                 if view.summary.ended.is_some() {
@@ -52,7 +52,7 @@ pub(super) async fn watch(
                     }
                 }
                 tokio::time::sleep(PAUSE).await;
-                view = find(&controller, &principal, &id.to_string(), "").await.ok()?;
+                view = find(&controller, &caller, &id.to_string(), "").await.ok()?;
             }
             Some((event(&view), (view, false, changes)))
         }

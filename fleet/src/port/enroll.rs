@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use access::Refusal;
 use api::{
     enroll::{Enroll, Enrolled, Renew, Report},
     ids::NodeId,
@@ -16,6 +15,7 @@ use axum::{
     extract::{ConnectInfo, State},
     http::StatusCode,
 };
+use rest::Refusal;
 
 use super::{NodeIdentity, Port};
 use crate::{

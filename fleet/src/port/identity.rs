@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use access::Refusal;
 use api::ids::{NodeId, NodeName};
 use axum::{
     Extension,
@@ -15,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use axum_server::tls::TlsInfo;
+use rest::Refusal;
 
 use crate::{Fleet, authority::client_log::common_name};
 

@@ -1,7 +1,7 @@
 //! Which protocol versions node and server speak on the HTTP routes of the fleet port: a header of
 //! each request and of each answer ([`api::channel::negotiation`]).
 
-use access::Refusal;
+use rest::Refusal;
 use api::channel::negotiation::{HEADER, Versions};
 use axum::{
     extract::Request,

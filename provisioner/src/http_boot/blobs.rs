@@ -10,7 +10,9 @@ use bytes::Bytes;
 use fleet::blob::answer;
 
 use super::refuse;
-use crate::{images::causes, provisioner::Provisioner};
+use rest::causes;
+
+use crate::provisioner::Provisioner;
 
 pub(super) async fn serve(
     State(provisioner): State<Provisioner>,

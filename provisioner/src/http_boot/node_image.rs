@@ -16,7 +16,9 @@ use image_store::cpio;
 use ipnet::IpNet;
 
 use super::{Booting, Peer, refuse};
-use crate::{clock, images::causes, provisioner::Provisioner};
+use rest::causes;
+
+use crate::{clock, provisioner::Provisioner};
 
 pub(super) async fn serve(
     State(provisioner): State<Provisioner>,

@@ -2,22 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use access::Refusal;
+use access::Routes;
 use api::{
     ids::{NodeId, NodeName, ProfileName},
     machine::{Applied, Apply, Change, MachineSpec},
     problem::{Mistake, Problem},
+    rights::Action,
 };
 use axum::{
     Json,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
+use rest::{Body, Refusal};
 use serde_json::Value;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use super::{Body, refuse_document, refuse_edit};
+use super::{refuse_document, refuse_edit};
 use crate::{
     check::{Known, Subject},
     cluster::{ChangeError, Cluster, Draft},
@@ -31,11 +33,11 @@ use crate::{
 /// Largest request, bytes: a document of the largest size with every character escaped.
 const MAX_BODY_BYTES: usize = 2 * document::MAX_BYTES;
 
-pub(super) fn router() -> OpenApiRouter<Provisioner> {
-    OpenApiRouter::new()
-        .routes(routes!(apply))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .routes(routes!(export))
+pub(super) fn routes() -> Routes<Provisioner> {
+    Routes::new()
+        .route(Action::ClusterApply, routes!(apply))
+        .with_body_limit(MAX_BODY_BYTES)
+        .route(Action::ClusterExport, routes!(export))
 }
 
 /// Makes nodes and profiles be as a document says: all of it, or nothing.

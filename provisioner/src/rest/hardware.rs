@@ -1,19 +1,20 @@
 //! `/v1/nodes/{name}/inventory`, `/v1/nodes/{name}/topology.xml`: what nodes told of their hardware.
 
-use access::Refusal;
-use api::{ids::NodeName, inventory::Inventory, problem::Problem};
+use access::Routes;
+use api::{ids::NodeName, inventory::Inventory, problem::Problem, rights::Action};
 use axum::{
     Json,
     extract::{Path, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
+use rest::Refusal;
+use utoipa_axum::routes;
 
 use crate::provisioner::Provisioner;
 
-pub(super) fn router() -> OpenApiRouter<Provisioner> {
-    OpenApiRouter::new().routes(routes!(inventory)).routes(routes!(topology))
+pub(super) fn routes() -> Routes<Provisioner> {
+    Routes::new().route(Action::NodeRead, routes!(inventory)).route(Action::NodeRead, routes!(topology))
 }
 
 /// The hardware that a node reported last.

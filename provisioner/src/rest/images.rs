@@ -1,33 +1,33 @@
 //! `/v1/images` and `/v1/operations`.
 
-use access::Refusal;
+use access::Routes;
 use api::{
     ids::{ImageName, NodeName},
     image::{Image, ImportImage, Operation},
     problem::Problem,
+    rights::Action,
 };
 use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
+use rest::{Body, Refusal, causes};
+use utoipa_axum::routes;
 
-use super::{Body, watch};
-use crate::{
-    hostlist,
-    images::{StartError, causes},
-    provisioner::Provisioner,
-};
+use super::watch;
+use crate::{hostlist, images::StartError, provisioner::Provisioner};
 
-pub(super) fn router() -> OpenApiRouter<Provisioner> {
-    OpenApiRouter::new()
-        .routes(routes!(list, import))
-        .routes(routes!(show, delete))
-        .routes(routes!(delete_version))
-        .routes(routes!(list_operations))
-        .routes(routes!(show_operation))
-        .routes(routes!(watch::operation))
+pub(super) fn routes() -> Routes<Provisioner> {
+    Routes::new()
+        .route(Action::ImageList, routes!(list))
+        .route(Action::ImageImport, routes!(import))
+        .route(Action::ImageRead, routes!(show))
+        .route(Action::ImageDelete, routes!(delete))
+        .route(Action::ImageDelete, routes!(delete_version))
+        .route(Action::OperationList, routes!(list_operations))
+        .route(Action::OperationRead, routes!(show_operation))
+        .route(Action::OperationRead, routes!(watch::operation))
 }
 
 /// Images with their versions.

@@ -1,23 +1,25 @@
 //! `/v1/nodes`: what is wanted of nodes, what they are doing, and what they are told to do.
 
-use access::{Principal, Refusal};
+use access::{Caller, Routes};
 use api::{
     ids::{Digest, NodeId, NodeName},
     machine::{AddNodes, Explained, MachineSpec, Node, PatchNodes},
     problem::Problem,
+    rights::Action,
     status::{DrainNode, MAX_DRAIN_REASON_BYTES, NodeEvent},
 };
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
 };
+use rest::{Body, Refusal, if_match};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use super::{Body, hardware, if_match, patch, refuse_edit, watch};
+use super::{hardware, patch, refuse_edit, watch};
 use crate::{
     hostlist, identity, provisioner::Provisioner, resolve::Profiles, spread::spread, store::NodeRecord,
 };
@@ -25,18 +27,22 @@ use crate::{
 /// Lines of a node's history in one answer where the request names no limit.
 const DEFAULT_HISTORY_LINES: u32 = 100;
 
-pub(super) fn router() -> OpenApiRouter<Provisioner> {
-    OpenApiRouter::new()
-        .routes(routes!(list, add, patch_many))
-        .routes(routes!(watch::nodes))
-        .routes(routes!(show, replace, patch_one, delete))
-        .routes(routes!(explain))
-        .merge(hardware::router())
-        .routes(routes!(history))
-        .routes(routes!(reboot))
-        .routes(routes!(upgrade))
-        .routes(routes!(arm))
-        .routes(routes!(drain, undrain))
+pub(super) fn routes() -> Routes<Provisioner> {
+    Routes::new()
+        .route(Action::NodeList, routes!(list))
+        .route(Action::NodeAdd, routes!(add))
+        .route(Action::NodeEdit, routes!(patch_many))
+        .route(Action::NodeList, routes!(watch::nodes))
+        .route(Action::NodeRead, routes!(show))
+        .route(Action::NodeEdit, routes!(replace, patch_one))
+        .route(Action::NodeDelete, routes!(delete))
+        .route(Action::NodeRead, routes!(explain))
+        .merge(hardware::routes())
+        .route(Action::NodeRead, routes!(history))
+        .route(Action::NodeReboot, routes!(reboot))
+        .route(Action::NodeUpgrade, routes!(upgrade))
+        .route(Action::NodeArm, routes!(arm))
+        .route(Action::NodeDrain, routes!(drain, undrain))
 }
 
 impl Provisioner {
@@ -316,12 +322,12 @@ async fn history(
 )]
 async fn reboot(
     State(provisioner): State<Provisioner>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(name): Path<NodeName>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot reboot {name}");
     let id = provisioner.find(&title, &name)?;
-    let told = provisioner.0.fleet.reboot(id, &format!("asked for by {}", principal.name)).await;
+    let told = provisioner.0.fleet.reboot(id, &format!("asked for by {}", caller.principal.name)).await;
     match told {
         Ok(()) => Ok(StatusCode::ACCEPTED),
         Err(error @ fleet::FleetError::NotConnected { .. }) => {
@@ -339,7 +345,7 @@ async fn reboot(
 )]
 async fn upgrade(
     State(provisioner): State<Provisioner>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(name): Path<NodeName>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot upgrade the agent of {name}");
@@ -350,7 +356,7 @@ async fn upgrade(
     });
     let program = program.await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let (digest, size) = program.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    let reason = format!("asked for by {}", principal.name);
+    let reason = format!("asked for by {}", caller.principal.name);
     match provisioner.0.fleet.upgrade_agent(id, digest, size, &reason).await {
         Ok(()) => Ok(StatusCode::ACCEPTED),
         Err(error @ fleet::FleetError::NotConnected { .. }) => {
@@ -368,12 +374,12 @@ async fn upgrade(
 )]
 async fn arm(
     State(provisioner): State<Provisioner>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(name): Path<NodeName>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot arm {name}");
     let id = provisioner.find(&title, &name)?;
-    let armed = provisioner.0.fleet.arm(id, &format!("asked for by {}", principal.name)).await;
+    let armed = provisioner.0.fleet.arm(id, &format!("asked for by {}", caller.principal.name)).await;
     armed.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -387,7 +393,7 @@ async fn arm(
 )]
 async fn drain(
     State(provisioner): State<Provisioner>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(name): Path<NodeName>,
     Body(request): Body<DrainNode>,
 ) -> Result<StatusCode, Refusal> {
@@ -399,7 +405,7 @@ async fn drain(
         let why = format!("the reason must be one line of 1 to {MAX_DRAIN_REASON_BYTES} bytes");
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, why));
     }
-    let drained = provisioner.0.fleet.drain(id, reason.to_owned(), principal.name).await;
+    let drained = provisioner.0.fleet.drain(id, reason.to_owned(), caller.principal.name).await;
     drained.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -412,12 +418,12 @@ async fn drain(
 )]
 async fn undrain(
     State(provisioner): State<Provisioner>,
-    Extension(principal): Extension<Principal>,
+    caller: Caller,
     Path(name): Path<NodeName>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot undrain {name}");
     let id = provisioner.find(&title, &name)?;
-    let undrained = provisioner.0.fleet.undrain(id, principal.name).await;
+    let undrained = provisioner.0.fleet.undrain(id, caller.principal.name).await;
     undrained.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,23 +1,23 @@
 //! `/v1/overlays`.
 
-use access::{Principal, Refusal};
+use access::Routes;
 use api::{
     ids::{NodeName, OverlayName},
     overlay::{Overlay, OverlayFile, RenderedFile},
     problem::Problem,
+    rights::Action,
 };
 use axum::{
-    Extension, Json,
+    Json,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, State},
+    extract::{Path, Query, State},
     http::StatusCode,
 };
+use rest::{Refusal, causes};
 use serde::Deserialize;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use super::not_admin;
 use crate::{
-    images::causes,
     overlay::{
         Content, Entry, MAX_FILE_BYTES,
         library::{self, File},
@@ -26,12 +26,15 @@ use crate::{
     provisioner::{OverlaysError, Provisioner},
 };
 
-pub(super) fn router() -> OpenApiRouter<Provisioner> {
-    let files = OpenApiRouter::new()
-        .routes(routes!(get_file, put_file, delete_file))
+pub(super) fn routes() -> Routes<Provisioner> {
+    Routes::new()
+        .route(Action::OverlayFileRead, routes!(get_file))
+        .route(Action::OverlayEdit, routes!(put_file, delete_file))
         // One byte more than is taken, so that the refusal is ours.
-        .layer(DefaultBodyLimit::max(MAX_FILE_BYTES + 1));
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(render)).merge(files)
+        .with_body_limit(MAX_FILE_BYTES + 1)
+        .route(Action::OverlayList, routes!(list))
+        .route(Action::OverlayRead, routes!(show))
+        .route(Action::OverlayRender, routes!(render))
 }
 
 fn shown(name: &OverlayName, overlay: &library::Overlay) -> Overlay {
@@ -97,14 +100,10 @@ struct RenderQuery {
 )]
 async fn render(
     State(provisioner): State<Provisioner>,
-    Extension(principal): Extension<Principal>,
     Path(name): Path<OverlayName>,
     Query(query): Query<RenderQuery>,
 ) -> Result<Json<Vec<RenderedFile>>, Refusal> {
     let title = format!("cannot render overlay {name} for {}", query.node);
-    if !principal.admin {
-        return Err(not_admin(&principal, &title));
-    }
     if !provisioner.library().overlays.contains_key(&name) {
         return Err(unknown(&title, &name));
     }
@@ -155,13 +154,9 @@ fn rendered_file(entry: &Entry) -> Option<RenderedFile> {
 )]
 async fn get_file(
     State(provisioner): State<Provisioner>,
-    Extension(principal): Extension<Principal>,
     Path((name, path)): Path<(OverlayName, String)>,
 ) -> Result<Vec<u8>, Refusal> {
     let title = format!("cannot read /{path} of overlay {name}");
-    if !principal.admin {
-        return Err(not_admin(&principal, &title));
-    }
     let reading = tokio::task::spawn_blocking(move || {
         let config = &provisioner.0.config;
         site::read(&config.shipped_overlays, &config.site_overlays, &name, &format!("/{path}"))

@@ -1,24 +1,30 @@
 //! `/v1/profiles`.
 
-use access::Refusal;
+use access::Routes;
 use api::{
     ids::ProfileName,
     machine::{MachineSpec, Profile},
     problem::Problem,
+    rights::Action,
 };
 use axum::{
     Json,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
 };
+use rest::{Body, Refusal, if_match};
 use serde_json::Value;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use super::{Body, if_match, patch, refuse_edit};
+use super::{patch, refuse_edit};
 use crate::{provisioner::Provisioner, store::ProfileRecord};
 
-pub(super) fn router() -> OpenApiRouter<Provisioner> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, replace, patch_one, delete))
+pub(super) fn routes() -> Routes<Provisioner> {
+    Routes::new()
+        .route(Action::ProfileList, routes!(list))
+        .route(Action::ProfileRead, routes!(show))
+        .route(Action::ProfileEdit, routes!(replace, patch_one))
+        .route(Action::ProfileDelete, routes!(delete))
 }
 
 fn shown(record: &ProfileRecord) -> Profile {

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use access::Refusal;
+use access::Routes;
 use api::{
     inventory::{Answer, Answered, Inventory, Unclear},
     machine::Node,
     problem::{Mistake, Problem},
+    rights::Action,
 };
 use axum::{
     Json,
@@ -14,13 +15,14 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use rest::Refusal;
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
     task::{JoinError, spawn_blocking},
     time::timeout,
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 use crate::{
     provisioner::Provisioner,
@@ -39,8 +41,8 @@ const MAX_WHOLE: usize = 500;
 /// Nodes named in the list of those of which the answer is unclear.
 const MAX_UNCLEAR: usize = 1_000;
 
-pub(super) fn router() -> OpenApiRouter<Provisioner> {
-    OpenApiRouter::new().routes(routes!(ask)).routes(routes!(metrics))
+pub(super) fn routes() -> Routes<Provisioner> {
+    Routes::new().route(Action::InventoryQuery, routes!(ask)).route(Action::MetricsRead, routes!(metrics))
 }
 
 /// Query of `GET /v1/inventory`.

@@ -2,7 +2,6 @@
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
-use access::Refusal;
 use api::{
     image::{Operation, OperationState},
     problem::Problem,
@@ -15,6 +14,7 @@ use axum::{
 };
 use fleet::NodeChange;
 use futures_util::{Stream, StreamExt as _, stream};
+use rest::Refusal;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 

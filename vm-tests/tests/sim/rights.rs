@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use api::{
     access::{Account, CreateToken, User},
     machine::Apply,
+    rights::Extent,
     workflow::StartWorkflow,
 };
 use client::{Client, Context};
@@ -21,6 +22,9 @@ use crate::{
     cluster::{Cluster, IMAGE, in_namespace},
     workflows::{document, end, start},
 };
+
+/// What a simulated node does not send, so that it is there for nobody.
+const NEVER_SENT: &str = "/v1/nodes/{name}/topology.xml";
 
 /// What one request may take.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -204,12 +208,7 @@ impl Site {
         (!filled.contains('{')).then(|| Ask { path: filled + query, body })
     }
 
-    async fn send(
-        &self,
-        method: &str,
-        ask: &Ask,
-        token: Option<&str>,
-    ) -> anyhow::Result<reqwest::Response> {
+    async fn send(&self, method: &str, ask: &Ask, token: Option<&str>) -> anyhow::Result<reqwest::Response> {
         let url = self.context.server.join(&ask.path)?;
         let mut request = self.http.request(Method::from_bytes(method.as_bytes())?, url);
         if let Some(token) = token {
@@ -343,18 +342,30 @@ fn who_may_do_what() {
         site.mend().await?;
         let document = site.cluster.client().openapi().await?;
         let paths = document["paths"].as_object().context("the document has no paths")?.clone();
+        let ann = site.cluster.client_with(site.ann.token.clone())?.whoami().await?;
         let mut matrix = format!(
             "{:6} {:44} {:16} {:10} {:8} {:8}\n",
             "method", "path", "thing", "anonymous", "user", "admin"
         );
         for (path, item) in &paths {
-            for method in item.as_object().context("a path without methods")?.keys() {
+            for (method, operation) in item.as_object().context("a path without methods")? {
                 let method = method.to_uppercase();
+                let action = &operation["x-action"];
+                let permitted = ann.actions.iter().find(|one| action == one.action.as_str());
+                let on = permitted.map(|permitted| permitted.on);
                 for &thing in things(path, &method) {
                     let mut cells = Vec::new();
                     for asks in [None, Some("ann"), Some("eve")] {
                         cells.push(site.cell(&method, path, asks, thing).await?);
                     }
+                    // What a user is told to be permitted is what the user may do.
+                    let told = match (on, thing) {
+                        (None, _) => cells[1] == "403",
+                        (Some(Extent::Own), Thing::Others | Thing::OthersByName) => cells[1] != "allowed",
+                        (Some(_), Thing::Missing) => cells[1] != "401",
+                        (Some(_), _) => cells[1] == "allowed" || path == NEVER_SENT,
+                    };
+                    ensure!(told, "{method} {path} {thing:?}: {action} is permitted on {on:?}: {cells:?}");
                     let line = format!(
                         "{method:6} {path:44} {:16} {:10} {:8} {:8}",
                         thing.as_str(),

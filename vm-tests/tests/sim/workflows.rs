@@ -177,7 +177,9 @@ fn a_user_neither_sees_nor_stops_the_workflows_of_another() {
             document: document(&[("job", "command: [exit, '0']")]),
             user: Some("ann".to_owned()),
         };
-        assert!(refusal(ben.start_workflow(&request).await).contains("is not an admin"));
+        assert!(
+            refusal(ben.start_workflow(&request).await).contains("`workflow-start` is refused to ben (user)")
+        );
         assert_eq!(cluster.client().workflows(100).await?.len(), 1, "the admin sees it");
         // The admin has no uid: nothing runs as root.
         let request = StartWorkflow { user: None, ..request };

@@ -2,7 +2,7 @@
 
 use api::problem::Problem;
 use axum::{
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -22,7 +22,7 @@ impl Refusal {
         })
     }
 
-    /// The server failed; `error` is told with all its causes.
+    /// The server failed; `error` is shown with all its causes.
     #[must_use]
     pub fn internal(title: impl Into<String>, error: &dyn std::error::Error) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, title, causes(error))
@@ -30,7 +30,8 @@ impl Refusal {
 }
 
 /// An error and its causes in one line.
-fn causes(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -48,8 +49,7 @@ impl IntoResponse for Refusal {
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if status == StatusCode::UNAUTHORIZED {
-            let challenge = header::HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
