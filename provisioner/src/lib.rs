@@ -8,6 +8,7 @@
 //! | `query` | pure: questions about the hardware of all nodes |
 //! | `overlay`, `images` | what nodes get |
 //! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto` |
+//! | `feed` | changes of nodes, numbered for watchers |
 //! | `rest`, `node_routes` | what people and nodes ask for |
 //! | `provisioner`, `register`, `serve` | the shell |
 //!
@@ -22,6 +23,7 @@ pub mod config;
 mod datagram;
 pub mod dhcp;
 pub mod document;
+mod feed;
 pub mod hostlist;
 mod http_boot;
 mod identity;

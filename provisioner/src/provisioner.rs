@@ -26,6 +26,7 @@ use crate::{
     check::Known,
     cluster::{ChangeError, Cluster, Draft},
     config::{DhcpMode, ProvisionerConfig},
+    feed::NodeFeed,
     images::{ImageTable, Images, ImagesError},
     overlay::{
         Entry, archive,
@@ -129,6 +130,7 @@ pub(crate) struct Inner {
     pub(crate) fleet: Fleet,
     pub(crate) access: Access,
     pub(crate) images: Images,
+    pub(crate) feed: NodeFeed,
     pub(crate) firmware: Arc<Firmware>,
     pub(crate) script: ScriptTemplate,
     pub(crate) cluster: watch::Sender<Arc<View>>,
@@ -186,6 +188,7 @@ impl Provisioner {
         let host_keys = HostKeys::new(&config.state_dir);
         register::remove_host_keys(&store, &host_keys).await;
         let hosts = host_table(&cluster);
+        let feed = NodeFeed::start(&fleet, crate::clock::now(), stop.clone());
         Ok(Self(Arc::new(Inner {
             addresses: Addresses::default(),
             generations: Mutex::default(),
@@ -202,6 +205,7 @@ impl Provisioner {
             fleet,
             access,
             images,
+            feed,
             firmware,
             script,
             stop,

@@ -1,12 +1,17 @@
-//! What the REST routes of all roles share: problem documents, bodies, preconditions.
+//! What the REST routes of all roles share: problem documents, bodies, preconditions,
+//! pages of lists, ids of events.
 //!
 //! Used by every crate that answers HTTP. Invariants: knows no role, no store and no user; nothing here
 //! decides who may do what (that is `access`).
 
 mod body;
+mod events;
+mod page;
 mod precondition;
 mod refusal;
 
 pub use body::Body;
-pub use precondition::if_match;
+pub use events::{content_id, last_event_id};
+pub use page::{MAX_PAGE_ROWS, Page, PageParams, Paging};
+pub use precondition::{Versioned, if_match};
 pub use refusal::{Refusal, causes};

@@ -1,8 +1,32 @@
 //! `If-Match` (RFC 9110, section 13.1.1) with the version of a thing as its entity tag.
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::{
+    Json,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
 
 use crate::Refusal;
+
+/// A thing that has a version: JSON, with the version as `ETag` for the next `If-Match`.
+#[derive(Debug, Clone)]
+pub struct Versioned<T> {
+    /// Raised by every change of the thing.
+    pub version: u64,
+    /// The thing.
+    pub body: T,
+}
+
+impl<T: Serialize> IntoResponse for Versioned<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.body).into_response();
+        if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", self.version)) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
+    }
+}
 
 /// `If-Match: "3"` as the version that a change was made on; `None` without the header.
 ///
@@ -19,9 +43,16 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
+
+    #[test]
+    fn what_is_told_can_be_asked_for() {
+        let response = Versioned { version: 7, body: "x" }.into_response();
+        let tag = response.headers()[header::ETAG].clone();
+        assert_eq!(tag, "\"7\"");
+        let headers = HeaderMap::from_iter([(header::IF_MATCH, tag)]);
+        assert_eq!(if_match(&headers).map_err(|refusal| refusal.0.status), Ok(Some(7)));
+    }
 
     #[test]
     fn a_version_in_quotes_or_none() {

@@ -6,6 +6,7 @@
 mod error;
 mod events;
 mod hardware;
+mod pages;
 mod streams;
 mod users;
 mod workflows;
@@ -92,13 +93,15 @@ impl Client {
         self.get("/v1/version", &[]).await
     }
 
-    /// Nodes; all of them without a host list.
+    /// Nodes; all of them without a host list. Without one they are fetched in pages: a cluster has thousands.
     ///
     /// # Errors
     /// As every request; 404 if a name of the list is not registered.
     pub async fn nodes(&self, names: Option<&str>) -> Result<Vec<Node>, ClientError> {
-        let query: Vec<_> = names.map(|names| ("names", names.to_owned())).into_iter().collect();
-        self.get("/v1/nodes", &query).await
+        match names {
+            Some(names) => self.get("/v1/nodes", &[("names", names.to_owned())]).await,
+            None => self.get_pages("/v1/nodes").await,
+        }
     }
 
     /// One node.

@@ -12,7 +12,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use rest::{Body, Refusal, causes};
+use rest::{Body, Page, PageParams, Paging, Refusal, causes};
 use utoipa_axum::routes;
 
 use super::watch;
@@ -31,10 +31,14 @@ pub(super) fn routes() -> Routes<Provisioner> {
 }
 
 /// Images with their versions.
-#[utoipa::path(get, path = "/v1/images", tag = "images", responses((status = OK, body = [Image])))]
-async fn list(State(provisioner): State<Provisioner>) -> Json<Vec<Image>> {
+#[utoipa::path(
+    get, path = "/v1/images", tag = "images", params(PageParams),
+    responses((status = OK, body = [Image]), (status = BAD_REQUEST, body = Problem))
+)]
+async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<Page<Image>, Refusal> {
     let table = provisioner.0.images.table();
-    Json(table.images.keys().filter_map(|name| table.show(name)).collect())
+    let rows = table.images.keys().filter_map(|name| table.show(name));
+    paging.cut("images", rows, |image| image.name.clone(), |name, after| name > after)
 }
 
 /// Starts an import. It goes on when the client leaves, and after a restart of the server.
@@ -138,9 +142,16 @@ fn refuse_used(title: &str, users: &[NodeName]) -> Result<(), Refusal> {
 }
 
 /// Long operations, newest first.
-#[utoipa::path(get, path = "/v1/operations", tag = "operations", responses((status = OK, body = [Operation])))]
-async fn list_operations(State(provisioner): State<Provisioner>) -> Json<Vec<Operation>> {
-    Json(provisioner.0.images.operations())
+#[utoipa::path(
+    get, path = "/v1/operations", tag = "operations", params(PageParams),
+    responses((status = OK, body = [Operation]), (status = BAD_REQUEST, body = Problem))
+)]
+async fn list_operations(
+    State(provisioner): State<Provisioner>,
+    paging: Paging,
+) -> Result<Page<Operation>, Refusal> {
+    let rows = provisioner.0.images.operations();
+    paging.cut("operations", rows, |operation| operation.id, |id, after| id < after)
 }
 
 /// One long operation.

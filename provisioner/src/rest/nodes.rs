@@ -13,7 +13,7 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
 };
-use rest::{Body, Refusal, if_match};
+use rest::{Body, Page, PageParams, Paging, Refusal, Versioned, if_match};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -65,15 +65,20 @@ impl Provisioner {
 
     /// The nodes of a host list, or all.
     pub(super) fn selected(&self, title: &str, list: Option<&str>) -> Result<Vec<Node>, Refusal> {
+        Ok(self.show_all(&self.selected_names(title, list)?))
+    }
+
+    /// The names of the nodes of a host list, in its order; of all without one.
+    fn selected_names(&self, title: &str, list: Option<&str>) -> Result<Vec<NodeName>, Refusal> {
         let view = self.view();
-        let Some(list) = list else { return Ok(self.show_all(view.cluster.nodes.keys())) };
+        let Some(list) = list else { return Ok(view.cluster.nodes.keys().cloned().collect()) };
         let names = expand(title, list)?;
         let missing: Vec<&NodeName> =
             names.iter().filter(|name| !view.cluster.nodes.contains_key(*name)).collect();
         if !missing.is_empty() {
             return Err(not_found(title, &missing));
         }
-        Ok(self.show_all(&names))
+        Ok(names)
     }
 
     pub(super) fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
@@ -107,14 +112,24 @@ struct Selection {
 /// Nodes with their status.
 #[utoipa::path(
     get, path = "/v1/nodes", tag = "nodes",
-    params(("names" = Option<String>, Query, description = "Host list, such as n[1-8],login1; default: all")),
-    responses((status = OK, body = [Node]), (status = NOT_FOUND, body = Problem))
+    params(("names" = Option<String>, Query, description = "Host list, such as n[1-8],login1; default: all"),
+        PageParams),
+    responses((status = OK, body = [Node]), (status = BAD_REQUEST, body = Problem),
+        (status = NOT_FOUND, body = Problem))
 )]
 async fn list(
     State(provisioner): State<Provisioner>,
     Query(selection): Query<Selection>,
-) -> Result<Json<Vec<Node>>, Refusal> {
-    provisioner.selected("cannot list nodes", selection.names.as_deref()).map(Json)
+    paging: Paging,
+) -> Result<Page<Node>, Refusal> {
+    let mut names = provisioner.selected_names("cannot list nodes", selection.names.as_deref())?;
+    if paging.is_wanted() {
+        // A cursor is a name, so pages are by name, whatever the order of the host list.
+        names.sort();
+        names.dedup();
+    }
+    let page = paging.cut("nodes", names, Clone::clone, |name, after| name > after)?;
+    Ok(Page { rows: provisioner.show_all(&page.rows), next: page.next })
 }
 
 /// Adds nodes by one specification: all, or none.
@@ -194,13 +209,14 @@ async fn change(
 async fn show(
     State(provisioner): State<Provisioner>,
     Path(name): Path<NodeName>,
-) -> Result<Json<Node>, Refusal> {
+) -> Result<Versioned<Node>, Refusal> {
     one(&provisioner, &name)
 }
 
-fn one(provisioner: &Provisioner, name: &NodeName) -> Result<Json<Node>, Refusal> {
+fn one(provisioner: &Provisioner, name: &NodeName) -> Result<Versioned<Node>, Refusal> {
     let shown = provisioner.show_all([name]).pop();
-    shown.map(Json).ok_or_else(|| not_found("cannot show the node", &[name]))
+    let shown = shown.map(|node| Versioned { version: node.version, body: node });
+    shown.ok_or_else(|| not_found("cannot show the node", &[name]))
 }
 
 /// Gives a node another specification.
@@ -216,7 +232,7 @@ async fn replace(
     Path(name): Path<NodeName>,
     headers: HeaderMap,
     Body(spec): Body<MachineSpec>,
-) -> Result<Json<Node>, Refusal> {
+) -> Result<Versioned<Node>, Refusal> {
     let version = if_match(&headers)?;
     let edited = name.clone();
     provisioner
@@ -239,7 +255,7 @@ async fn patch_one(
     Path(name): Path<NodeName>,
     headers: HeaderMap,
     Body(wanted): Body<Value>,
-) -> Result<Json<Node>, Refusal> {
+) -> Result<Versioned<Node>, Refusal> {
     let version = if_match(&headers)?;
     change(&provisioner, format!("cannot change {name}"), vec![name.clone()], wanted, version).await?;
     one(&provisioner, &name)

@@ -13,7 +13,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use rest::{Refusal, causes};
+use rest::{Page, PageParams, Paging, Refusal, causes};
 use serde::Deserialize;
 use utoipa_axum::routes;
 
@@ -56,10 +56,15 @@ fn shown(name: &OverlayName, overlay: &library::Overlay) -> Overlay {
 }
 
 /// Overlays, those that ship and those of the site.
-#[utoipa::path(get, path = "/v1/overlays", tag = "overlays", responses((status = OK, body = [Overlay])))]
-async fn list(State(provisioner): State<Provisioner>) -> Json<Vec<Overlay>> {
+#[utoipa::path(
+    get, path = "/v1/overlays", tag = "overlays", params(PageParams),
+    responses((status = OK, body = [Overlay]), (status = BAD_REQUEST, body = Problem))
+)]
+async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<Page<Overlay>, Refusal> {
     let library = provisioner.library();
-    Json(library.overlays.iter().map(|(name, overlay)| shown(name, overlay)).collect())
+    let rows = library.overlays.iter();
+    let page = paging.cut("overlays", rows, |(name, _)| (*name).clone(), |name, after| name > after)?;
+    Ok(page.map(|(name, overlay)| shown(name, overlay)))
 }
 
 /// One overlay.

@@ -8,11 +8,10 @@ use api::{
     rights::Action,
 };
 use axum::{
-    Json,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
 };
-use rest::{Body, Refusal, if_match};
+use rest::{Body, Page, PageParams, Paging, Refusal, Versioned, if_match};
 use serde_json::Value;
 use utoipa_axum::routes;
 
@@ -32,9 +31,15 @@ fn shown(record: &ProfileRecord) -> Profile {
 }
 
 /// Profiles.
-#[utoipa::path(get, path = "/v1/profiles", tag = "profiles", responses((status = OK, body = [Profile])))]
-async fn list(State(provisioner): State<Provisioner>) -> Json<Vec<Profile>> {
-    Json(provisioner.view().cluster.profiles.values().map(|record| shown(record)).collect())
+#[utoipa::path(
+    get, path = "/v1/profiles", tag = "profiles", params(PageParams),
+    responses((status = OK, body = [Profile]), (status = BAD_REQUEST, body = Problem))
+)]
+async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<Page<Profile>, Refusal> {
+    let view = provisioner.view();
+    let rows = view.cluster.profiles.values();
+    let page = paging.cut("profiles", rows, |row| row.name.clone(), |name, after| name > after)?;
+    Ok(page.map(|record| shown(record)))
 }
 
 /// One profile.
@@ -46,13 +51,14 @@ async fn list(State(provisioner): State<Provisioner>) -> Json<Vec<Profile>> {
 async fn show(
     State(provisioner): State<Provisioner>,
     Path(name): Path<ProfileName>,
-) -> Result<Json<Profile>, Refusal> {
+) -> Result<Versioned<Profile>, Refusal> {
     one(&provisioner, &name)
 }
 
-fn one(provisioner: &Provisioner, name: &ProfileName) -> Result<Json<Profile>, Refusal> {
+fn one(provisioner: &Provisioner, name: &ProfileName) -> Result<Versioned<Profile>, Refusal> {
     let view = provisioner.view();
-    view.cluster.profiles.get(name).map(|record| Json(shown(record))).ok_or_else(|| {
+    let shown = |record: &ProfileRecord| Versioned { version: record.version, body: shown(record) };
+    view.cluster.profiles.get(name).map(|record| shown(record)).ok_or_else(|| {
         let why = format!("profile {name} does not exist; `bedplate profile list` shows those that do");
         Refusal::new(StatusCode::NOT_FOUND, "cannot show the profile", why)
     })
@@ -71,7 +77,7 @@ async fn replace(
     Path(name): Path<ProfileName>,
     headers: HeaderMap,
     Body(spec): Body<MachineSpec>,
-) -> Result<Json<Profile>, Refusal> {
+) -> Result<Versioned<Profile>, Refusal> {
     let version = if_match(&headers)?;
     let edited = name.clone();
     let changed = provisioner.change(move |draft| {
@@ -97,7 +103,7 @@ async fn patch_one(
     Path(name): Path<ProfileName>,
     headers: HeaderMap,
     Body(wanted): Body<Value>,
-) -> Result<Json<Profile>, Refusal> {
+) -> Result<Versioned<Profile>, Refusal> {
     let version = if_match(&headers)?;
     let edited = name.clone();
     let changed = provisioner.change(move |draft| {

@@ -1,4 +1,5 @@
-//! Server-sent events (HTML standard, section 9.2): nodes as they change, operations as they go on.
+//! Server-sent events (HTML standard, section 9.2): nodes as they change, operations as they go on. Each event has an
+//! id; a client that was cut off sends the last one as `Last-Event-ID`, as browsers do by themselves.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -9,86 +10,138 @@ use api::{
 };
 use axum::{
     extract::{Path, State},
-    http::StatusCode,
-    response::sse::{Event, KeepAlive, Sse},
+    http::{HeaderMap, StatusCode},
+    response::{
+        IntoResponse as _, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
 };
-use fleet::NodeChange;
 use futures_util::{Stream, StreamExt as _, stream};
-use rest::Refusal;
+use rest::{Refusal, last_event_id};
 use serde::Serialize;
-use tokio::sync::broadcast::error::RecvError;
 
-use crate::provisioner::Provisioner;
+use crate::{feed::EventId, provisioner::Provisioner};
 
 /// A comment goes out after this time without an event, so that a dead connection shows.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-fn event(value: &impl Serialize) -> Result<Event, Infallible> {
+fn event(value: &impl Serialize) -> Event {
     // Serialising the API's own types into memory does not fail; a comment would be ignored by clients.
-    Ok(Event::default().json_data(value).unwrap_or_else(|error| Event::default().comment(error.to_string())))
+    Event::default().json_data(value).unwrap_or_else(|error| Event::default().comment(error.to_string()))
 }
 
 fn keep_alive() -> KeepAlive {
     KeepAlive::new().interval(KEEP_ALIVE)
 }
 
-/// The status of every node, then each change of one (but `last-seen`). A client that reads too slowly gets every node
-/// again.
+/// The status of every node, then each change of one (but `last-seen`).
+///
+/// With `Last-Event-ID` only the changes since then, if they can be told; otherwise, and where a client reads too
+/// slowly, every node again. An event `list` without data says that every node follows: what is not among those is
+/// gone.
 #[utoipa::path(
     get, path = "/v1/nodes/watch", tag = "nodes",
+    params(("last-event-id" = Option<String>, Header, description = "Id of the last event that was seen")),
     responses((status = OK, body = NodeUpdate, content_type = "text/event-stream"))
 )]
 pub(super) async fn nodes(
     State(provisioner): State<Provisioner>,
+    headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let receiver = provisioner.0.fleet.watch();
-    let waiting: VecDeque<NodeUpdate> = provisioner.0.fleet.statuses().into();
+    let grown = provisioner.0.feed.grown();
+    let seen = last_event_id(&headers).and_then(EventId::parse);
+    let watcher = NodeWatcher { provisioner: provisioner.clone(), grown, seen, waiting: VecDeque::new() };
     let stopped = provisioner.0.stop.clone().cancelled_owned();
-    let updates = stream::unfold(
-        (provisioner, receiver, waiting),
-        |(provisioner, mut receiver, mut waiting)| async move {
-            loop {
-                if let Some(update) = waiting.pop_front() {
-                    return Some((event(&update), (provisioner, receiver, waiting)));
-                }
-                match receiver.recv().await {
-                    Ok(NodeChange::Updated(update)) => waiting.push_back(update),
-                    // Clients of this version are not told of deletions.
-                    Ok(NodeChange::Removed { .. }) => {}
-                    Err(RecvError::Lagged(_)) => {
-                        receiver = provisioner.0.fleet.watch();
-                        waiting = provisioner.0.fleet.statuses().into();
-                    }
-                    Err(RecvError::Closed) => return None,
-                }
-            }
-        },
-    );
+    let updates = stream::unfold(watcher, |mut watcher| async move {
+        let event = watcher.next().await?;
+        Some((Ok(event), watcher))
+    });
     Sse::new(updates.take_until(stopped)).keep_alive(keep_alive())
 }
 
-/// An operation now, at each step, and at its end; then the stream ends.
+/// Where a watcher of nodes is.
+struct NodeWatcher {
+    provisioner: Provisioner,
+    grown: tokio::sync::watch::Receiver<()>,
+    /// The last event that it was given; `None` if it needs every node.
+    seen: Option<EventId>,
+    waiting: VecDeque<Event>,
+}
+
+impl NodeWatcher {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            self.grown.mark_unchanged();
+            match self.seen.and_then(|seen| self.provisioner.0.feed.since(seen)) {
+                None => self.list(),
+                Some(changes) if changes.is_empty() => self.grown.changed().await.ok()?,
+                Some(changes) => {
+                    self.seen = changes.last().map(|(id, _)| *id);
+                    let events = changes.iter().map(|(id, update)| event(update).id(id.to_string()));
+                    self.waiting.extend(events);
+                }
+            }
+        }
+    }
+
+    /// Every node. Only the last event has an id: who is cut off before it has not seen all.
+    fn list(&mut self) {
+        // Asked before the statuses are read: a change in between comes twice rather than never.
+        let last = self.provisioner.0.feed.last();
+        let statuses = self.provisioner.0.fleet.statuses();
+        self.waiting.push_back(Event::default().event("list").data(""));
+        self.waiting.extend(statuses.iter().map(event));
+        if let Some(end) = self.waiting.pop_back() {
+            self.waiting.push_back(end.id(last.to_string()));
+        }
+        self.seen = Some(last);
+    }
+}
+
+/// An operation now, at each step, and at its end; then the stream ends. With `Last-Event-ID` from the step after that.
 #[utoipa::path(
     get, path = "/v1/operations/{id}/events", tag = "operations",
-    params(("id" = u64, Path, description = "Number of the operation")),
+    params(("id" = u64, Path, description = "Number of the operation"),
+        ("last-event-id" = Option<String>, Header, description = "Id of the last event that was seen")),
     responses((status = OK, body = Operation, content_type = "text/event-stream"),
+        (status = NO_CONTENT, description = "It is over, and its end was seen"),
         (status = NOT_FOUND, body = Problem))
 )]
 pub(super) async fn operation(
     State(provisioner): State<Provisioner>,
     Path(id): Path<u64>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let mut receiver = provisioner.0.images.operation(id).ok_or_else(|| unknown_operation(id))?;
     receiver.mark_changed();
+    let seen = last_event_id(&headers).map(str::to_owned);
+    let now = receiver.borrow().clone();
+    let is_over = !matches!(now.state, OperationState::Running { .. });
+    if is_over && seen == Some(rest::content_id(&now)) {
+        // A browser asks again and again where a stream just ends; this answer makes it stop.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let stopped = provisioner.0.stop.clone().cancelled_owned();
-    let steps = stream::unfold(Some(receiver), |receiver| async move {
+    let steps = stream::unfold((Some(receiver), seen), |(receiver, seen)| async move {
         let mut receiver = receiver?;
-        receiver.changed().await.ok()?;
-        let operation = receiver.borrow_and_update().clone();
-        let goes_on = matches!(operation.state, OperationState::Running { .. });
-        Some((event(&operation), goes_on.then_some(receiver)))
+        loop {
+            receiver.changed().await.ok()?;
+            let operation = receiver.borrow_and_update().clone();
+            let goes_on = matches!(operation.state, OperationState::Running { .. });
+            let id = rest::content_id(&operation);
+            if Some(&id) != seen.as_ref() {
+                let event = Ok::<_, Infallible>(event(&operation).id(id));
+                return Some((event, (goes_on.then_some(receiver), None)));
+            }
+            if !goes_on {
+                return None;
+            }
+        }
     });
-    Ok(Sse::new(steps.take_until(stopped)).keep_alive(keep_alive()))
+    Ok(Sse::new(steps.take_until(stopped)).keep_alive(keep_alive()).into_response())
 }
 
 pub(super) fn unknown_operation(id: u64) -> Refusal {
