@@ -12,24 +12,31 @@ mod layer;
 mod rest;
 mod rights;
 mod routes;
+mod sessions;
 mod store;
+mod tickets;
 mod token;
 mod users;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use api::access::{AuditEntry, CreatedToken, Token, User};
+use api::access::{AuditEntry, CreatedToken, Ticket, Token, User};
+use axum::http::Method;
 use database::{Database, MigrateError};
 
 pub use audit::BrokenChain;
 pub use layer::{layer, reads};
 pub use rights::{Denied, Principal, Resource, Rows, authorize, permitted, visible};
 pub use routes::{ACTION_KEY, Caller, Routes};
+pub use sessions::SessionLimits;
 pub use store::{StoreError, sql::SCHEMA};
+pub use tickets::TicketError;
 pub use token::NoRandomness;
 
 use audit::{Action, AuditLine};
 use store::{Store, sql::SqlStore};
+use tickets::Tickets;
+use token::TokenHash;
 
 /// Name of the first user.
 const ADMIN: &str = "admin";
@@ -78,6 +85,9 @@ pub enum AccessError {
         /// The name.
         user: String,
     },
+    /// No ticket is issued.
+    #[error(transparent)]
+    Ticket(TicketError),
     /// The last admin cannot go.
     #[error("{user} is the last admin; make another one first")]
     LastAdmin {
@@ -93,6 +103,7 @@ pub enum AccessError {
 #[derive(Debug, Clone)]
 pub struct Access {
     inner: Arc<Inner>,
+    session_limits: SessionLimits,
 }
 
 #[derive(Debug)]
@@ -102,6 +113,7 @@ struct Inner {
     audit_turn: tokio::sync::Mutex<()>,
     /// Held while a user changes: there is always an admin.
     users_turn: tokio::sync::Mutex<()>,
+    tickets: Mutex<Tickets>,
 }
 
 impl Access {
@@ -112,7 +124,14 @@ impl Access {
     pub async fn open(database: Database) -> Result<Self, MigrateError> {
         let store = Box::new(SqlStore::open(database).await?);
         let (audit_turn, users_turn) = (tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(()));
-        Ok(Self { inner: Arc::new(Inner { store, audit_turn, users_turn }) })
+        let inner = Arc::new(Inner { store, audit_turn, users_turn, tickets: Mutex::default() });
+        Ok(Self { inner, session_limits: SessionLimits::default() })
+    }
+
+    /// The same with other limits of sessions; the default is 12 hours without use, 7 days in all.
+    #[must_use]
+    pub fn with_session_limits(self, session_limits: SessionLimits) -> Self {
+        Self { session_limits, ..self }
     }
 
     /// Makes the user `admin` and a token for it if there is no admin yet. The token is returned this once.
@@ -141,8 +160,8 @@ impl Access {
         if self.inner.store.user(user).await?.is_none() {
             return Err(AccessError::UnknownUser { user: user.to_owned() });
         }
-        let secret = token::generate().map_err(AccessError::Randomness)?;
-        let Some(hash) = token::hash(&secret) else {
+        let secret = token::generate(token::PREFIX).map_err(AccessError::Randomness)?;
+        let Some(hash) = token::hash(token::PREFIX, &secret) else {
             return Err(AccessError::Randomness(NoRandomness));
         };
         let kept = Token { name: name.to_owned(), user: user.to_owned(), created: clock::now() };
@@ -170,12 +189,42 @@ impl Access {
 
     /// Whose token this is; `None` if nobody's. A failing database is logged and answered with `None`.
     pub async fn authenticate(&self, bearer: &str) -> Option<Principal> {
-        let owner = self.inner.store.token_owner(token::hash(bearer)?).await;
-        let owner = owner.unwrap_or_else(|error| {
+        self.token_owner(bearer).await.map(|(principal, _)| principal)
+    }
+
+    /// The same, with the hash that the token is kept by.
+    pub(crate) async fn token_owner(&self, bearer: &str) -> Option<(Principal, TokenHash)> {
+        let hash = token::hash(token::PREFIX, bearer)?;
+        let owner = self.inner.store.token_owner(hash).await.unwrap_or_else(|error| {
             tracing::error!("a token could not be looked up: {error}");
             None
         });
-        owner.map(Principal::from)
+        owner.map(|user| (user.into(), hash))
+    }
+
+    /// A ticket for one request of a user.
+    pub(crate) fn issue_ticket(&self, user: &str, method: &str, path: &str) -> Result<Ticket, AccessError> {
+        let ticket = token::generate(token::TICKET_PREFIX).map_err(AccessError::Randomness)?;
+        let expires = self.tickets().issue(&ticket, user, method, path, clock::now());
+        Ok(Ticket { ticket, expires: expires.map_err(AccessError::Ticket)? })
+    }
+
+    /// Whose ticket this is, if it is good for this request; it is used up. The user's record is read again: rights
+    /// that were taken away meanwhile are gone.
+    pub(crate) async fn redeem(&self, secret: &str, method: &Method, path: &str) -> Option<Principal> {
+        let user = self.tickets().take(secret, path, clock::now())?;
+        if method != Method::GET {
+            return None;
+        }
+        let user = self.inner.store.user(&user).await.unwrap_or_else(|error| {
+            tracing::error!("the user of a ticket could not be looked up: {error}");
+            None
+        });
+        user.map(Principal::from)
+    }
+
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        self.inner.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a line to the audit log; it is on disk when this returns.

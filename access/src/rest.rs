@@ -1,4 +1,6 @@
-//! `/v1/whoami`, `/v1/tokens`, `/v1/audit`, `/v1/users`.
+//! `/v1/whoami`, `/v1/tokens`, `/v1/audit`, `/v1/users`, and what [`sessions`] has.
+
+mod sessions;
 
 use api::{
     access::{AuditEntry, CreateToken, CreatedToken, Token, User, Whoami},
@@ -10,11 +12,11 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use rest::Refusal;
+use rest::{Page, PageParams, Paging, Refusal};
 use serde::Deserialize;
 use utoipa_axum::routes;
 
-use crate::{Access, AccessError, Caller, Resource, Routes, rights};
+use crate::{Access, AccessError, Caller, Resource, Routes, rights, tickets::TicketError};
 
 /// Lines of the audit log in one answer where the request names no limit.
 const DEFAULT_AUDIT_LINES: u32 = 100;
@@ -35,6 +37,10 @@ pub(crate) fn routes(access: Access) -> Routes {
         .route(Action::UserRead, routes!(show_user))
         .route(Action::UserEdit, routes!(change_user))
         .route(Action::UserDelete, routes!(remove_user))
+        .route(Action::SessionCreate, routes!(sessions::begin))
+        .route(Action::SessionEnd, routes!(sessions::end))
+        .route(Action::SessionEnd, routes!(sessions::end_all))
+        .route(Action::TicketCreate, routes!(sessions::issue_ticket))
         .with_state(access)
 }
 
@@ -48,11 +54,20 @@ async fn whoami(caller: Caller) -> Json<Whoami> {
 }
 
 /// The caller's tokens, without their secrets.
-#[utoipa::path(get, path = "/v1/tokens", tag = "access", responses((status = OK, body = [Token])))]
-async fn list_tokens(State(access): State<Access>, caller: Caller) -> Result<Json<Vec<Token>>, Refusal> {
+#[utoipa::path(
+    get, path = "/v1/tokens", tag = "access", params(PageParams),
+    responses((status = OK, body = [Token]), (status = BAD_REQUEST, body = Problem))
+)]
+async fn list_tokens(
+    State(access): State<Access>,
+    caller: Caller,
+    paging: Paging,
+) -> Result<Page<Token>, Refusal> {
     let owner = &caller.principal.name;
     caller.authorize(Resource::Owned { owner })?;
-    access.tokens(owner).await.map(Json).map_err(|error| Refusal::internal("cannot list tokens", &error))
+    let rows = access.tokens(owner).await;
+    let rows = rows.map_err(|error| Refusal::internal("cannot list tokens", &error))?;
+    paging.cut("tokens", rows, |token| token.name.clone(), |name, after| name > after)
 }
 
 /// Makes a token for the caller, or by an admin for another user. The secret is shown this once.
@@ -126,7 +141,12 @@ fn refuse(title: String, error: &AccessError) -> Refusal {
         AccessError::TokenExists { .. } | AccessError::UserExists { .. } | AccessError::LastAdmin { .. } => {
             StatusCode::CONFLICT
         }
-        AccessError::TokenName { .. } | AccessError::UserRecord(_) => StatusCode::BAD_REQUEST,
+        AccessError::TokenName { .. }
+        | AccessError::UserRecord(_)
+        | AccessError::Ticket(TicketError::Method | TicketError::Path) => StatusCode::BAD_REQUEST,
+        AccessError::Ticket(TicketError::TooManyOfUser | TicketError::TooMany) => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         AccessError::UnknownUser { .. } => StatusCode::NOT_FOUND,
         AccessError::Store(_) | AccessError::Randomness(_) | AccessError::Broken(_) => {
             return Refusal::internal(title, error);
@@ -137,11 +157,13 @@ fn refuse(title: String, error: &AccessError) -> Refusal {
 
 /// All users, by name. For admins.
 #[utoipa::path(
-    get, path = "/v1/users", tag = "access",
-    responses((status = OK, body = [User]), (status = FORBIDDEN, body = Problem))
+    get, path = "/v1/users", tag = "access", params(PageParams),
+    responses((status = OK, body = [User]), (status = BAD_REQUEST, body = Problem),
+        (status = FORBIDDEN, body = Problem))
 )]
-async fn list_users(State(access): State<Access>) -> Result<Json<Vec<User>>, Refusal> {
-    access.users().await.map(Json).map_err(|error| refuse("cannot list users".to_owned(), &error))
+async fn list_users(State(access): State<Access>, paging: Paging) -> Result<Page<User>, Refusal> {
+    let rows = access.users().await.map_err(|error| refuse("cannot list users".to_owned(), &error))?;
+    paging.cut("users", rows, |user| user.name.clone(), |name, after| name > after)
 }
 
 /// Adds a user. For admins.

@@ -144,6 +144,9 @@ fn granted_to_users(action: Action) -> Option<Extent> {
         Action::TokenList
         | Action::TokenCreate
         | Action::TokenRevoke
+        | Action::SessionCreate
+        | Action::SessionEnd
+        | Action::TicketCreate
         | Action::UserRead
         | Action::WorkflowList
         | Action::WorkflowRead

@@ -1,6 +1,7 @@
 //! Where users, tokens and the audit log are kept: a narrow trait, and one conformance suite for
 //! whatever implements it.
 
+pub(crate) mod sessions;
 pub(crate) mod sql;
 
 #[cfg(test)]
@@ -9,13 +10,15 @@ mod conformance;
 use api::access::{Token, User};
 use async_trait::async_trait;
 
+use sessions::SessionStore;
+
 use crate::{audit::AuditLine, token::TokenHash};
 
 pub use database::DatabaseError as StoreError;
 
 /// What the store offers. Every write is durable when its future ends.
 #[async_trait]
-pub(crate) trait Store: Send + Sync + std::fmt::Debug {
+pub(crate) trait Store: SessionStore + Send + Sync + std::fmt::Debug {
     /// Makes a user unless one of that name is there. `false` if it was.
     async fn add_user(&self, user: &User) -> Result<bool, StoreError>;
     /// Changes a user. `false` if there is none of that name.

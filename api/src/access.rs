@@ -95,6 +95,50 @@ pub struct Token {
     pub created: Timestamp,
 }
 
+/// A session that was begun by `POST /v1/session`. Its secret is in the cookie alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct Session {
+    /// When it began.
+    pub created: Timestamp,
+    /// When it ends at the latest.
+    pub ends: Timestamp,
+    /// Without a request for so long, it ends earlier.
+    pub idle_seconds: u64,
+}
+
+/// `DELETE /v1/users/{name}/sessions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct EndedSessions {
+    /// How many there were.
+    pub ended: u64,
+}
+
+/// `POST /v1/tickets`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CreateTicket {
+    /// Method of the request that it is for: `GET`, as event streams and WebSockets begin.
+    pub method: String,
+    /// Path of that request without its query: `/v1/nodes/watch`.
+    pub path: String,
+}
+
+/// A ticket: good for one request, as the query parameter `ticket`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct Ticket {
+    /// `bpt_` and 43 base64url characters.
+    pub ticket: String,
+    /// Until when it is good.
+    pub expires: Timestamp,
+}
+
 /// One line of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -117,6 +117,12 @@ actions! {
     TokenCreate = "token-create", "create the token";
     /// Revoke a token.
     TokenRevoke = "token-revoke", "revoke the token";
+    /// Log in from a browser: begin a session.
+    SessionCreate = "session-create", "begin a session";
+    /// Log out: end a session, or all of a user.
+    SessionEnd = "session-end", "end sessions";
+    /// Get a ticket for one request.
+    TicketCreate = "ticket-create", "create a ticket";
     /// Read the audit log.
     AuditRead = "audit-read", "read the audit log";
     /// List the records of users.

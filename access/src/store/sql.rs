@@ -1,6 +1,8 @@
 //! The store in the shared [`Database`]. One text for both engines; the conformance suite runs it on
 //! each.
 
+mod sessions;
+
 use api::{
     access::{Account, Token, User},
     ids::Timestamp,
@@ -22,6 +24,7 @@ pub static SCHEMA: Schema = Schema::new(
     &[
         Step::sql("first", include_str!("../../migrations/0001_first.sql")),
         Step::sql("accounts", include_str!("../../migrations/0002_accounts.sql")),
+        Step::sql("sessions", include_str!("../../migrations/0003_sessions.sql")),
     ],
 );
 

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use access::{Access, AccessError, Caller, Resource, Routes};
+mod sessions;
+
+use access::{Access, AccessError, Caller, Resource, Routes, SessionLimits};
 use api::rights::{Action, Role};
 use axum::{
     Router,
@@ -31,12 +33,22 @@ async fn site() -> Site {
     let folder = tempfile::tempdir().unwrap();
     let database = database(folder.path()).await;
     let access = Access::open(database.clone()).await.unwrap();
-    let (router, _) = access.rest().into_parts(OpenApi::default());
-    let router = router.layer(axum::middleware::from_fn_with_state(access.clone(), access::layer));
+    let router = router(&access);
     Site { access, database, router, folder }
 }
 
+fn router(access: &Access) -> Router {
+    let (router, _) = access.rest().into_parts(OpenApi::default());
+    router.layer(axum::middleware::from_fn_with_state(access.clone(), access::layer))
+}
+
 impl Site {
+    /// From now on sessions end by these limits.
+    fn limit_sessions(&mut self, limits: SessionLimits) {
+        self.access = self.access.clone().with_session_limits(limits);
+        self.router = router(&self.access);
+    }
+
     async fn ask(&self, method: Method, path: &str, token: Option<&str>, body: Value) -> (StatusCode, Value) {
         let mut request =
             Request::builder().method(method).uri(path).header("content-type", "application/json");
