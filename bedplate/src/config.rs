@@ -12,12 +12,14 @@ use std::{
     path::PathBuf,
 };
 
+use access::SessionLimits;
 use api::problem::Mistake;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
 use provisioner::ProvisionerConfig;
 
 pub use self::{check::check, raw::Raw};
+use crate::server::CertificateFiles;
 
 /// Where the file is looked for.
 pub const DEFAULT_PATH: &str = "/etc/bedplate/server.yaml";
@@ -38,6 +40,10 @@ pub struct Checked {
     pub state_dir: PathBuf,
     /// Where the REST API listens (TLS).
     pub api_listen: SocketAddr,
+    /// The site's own certificate for the REST port, if there is one.
+    pub api_certificate: Option<CertificateFiles>,
+    /// How long sessions of browsers are good.
+    pub sessions: SessionLimits,
     /// Where nodes reach the fleet port (TLS).
     pub fleet_listen: Vec<SocketAddr>,
     /// Fleet's part.

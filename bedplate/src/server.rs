@@ -30,12 +30,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Checked;
+use certificate::SiteCertificate;
 
 mod admin_context;
+mod certificate;
 mod log;
 mod rest;
 
 pub use admin_context::AdminContextError;
+pub use certificate::{CertificateError, CertificateFiles};
 pub use log::start as start_log;
 
 /// The database in the state folder.
@@ -86,6 +89,12 @@ pub enum ServerError {
     /// The provisioner's servers.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The site's certificate for the REST port.
+    #[error("the certificate of `api.certificate` cannot be used")]
+    Certificate(#[from] CertificateError),
+    /// SIGHUP cannot be waited for.
+    #[error("cannot wait for signals")]
+    Signal(#[source] io::Error),
     /// The admin's context file.
     #[error(transparent)]
     AdminContext(#[from] AdminContextError),
@@ -120,7 +129,7 @@ pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), Ser
     allow_open_files();
     let _lock = lock(&config.state_dir)?;
     let database = Database::open(&config.state_dir.join(DATABASE), SCHEMAS).await?;
-    let access = Access::open(database.clone()).await?;
+    let access = Access::open(database.clone()).await?.with_session_limits(config.sessions);
     let fleet = Fleet::open(database.clone(), config.fleet.clone()).await?;
     let served = serve(config, &database, access, fleet.clone(), shutdown).await;
     fleet.close().await;
@@ -161,7 +170,14 @@ async fn serve(
     let stop = shutdown.child_token();
     let mut parts: JoinSet<Result<(), ServerError>> = JoinSet::new();
     let routes = rest::router(access, provisioner.rest().merge(controller.rest()));
-    parts.spawn(rest::serve(api, fleet.server_tls(false), routes, stop.clone()));
+    let mut api_tls = fleet.server_tls(false);
+    if let Some(files) = config.api_certificate {
+        let (certificate, tls) = SiteCertificate::open(files, &api_tls)?;
+        api_tls = tls;
+        let following = certificate.follow(stop.clone());
+        parts.spawn(async move { following.await.map_err(ServerError::Signal) });
+    }
+    parts.spawn(rest::serve(api, api_tls, routes, stop.clone()));
     for listener in fleet_listeners {
         let routes = provisioner.node_routes().merge(controller.node_routes());
         let (fleet, stop) = (fleet.clone(), stop.clone());

@@ -45,6 +45,9 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
         }),
         Some(Verb::Check) => {
             let checked = Checked::load(server.config).map_err(told)?;
+            if let Some(files) = &checked.api_certificate {
+                files.load()?;
+            }
             let ports: Vec<String> = checked.fleet_listen.iter().map(ToString::to_string).collect();
             print(&format!("good: REST API at {}, nodes at {}\n", checked.api_listen, ports.join(" and ")))
         }

@@ -3,8 +3,10 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
+use access::SessionLimits;
 use api::problem::Mistake;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
@@ -15,6 +17,7 @@ use super::{
     Checked, Interfaces, Log,
     raw::{Placed, Raw, RawSubnet, mistake},
 };
+use crate::server::CertificateFiles;
 
 /// The top of the file: for what is missing.
 const TOP: Location = Location { line: 1, column: 1 };
@@ -41,6 +44,8 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let ports = ports(raw, &mut mistakes);
     let dhcp = dhcp(raw, &networks, &mut mistakes);
     let log = log(raw, &mut mistakes);
+    let api_certificate = api_certificate(raw, &mut mistakes);
+    let sessions = sessions(raw, &mut mistakes);
     if let Some(seconds) = &raw.heartbeat_seconds
         && !(1..=300).contains(&seconds.value)
     {
@@ -74,7 +79,58 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         substrate: path(raw.substrate.as_ref(), "/usr/lib/bedplate/substrate"),
     };
     let fleet_listen = listen(ports.fleet);
-    (Some(Checked { state_dir, api_listen: ports.api, fleet_listen, fleet, provisioner, log }), mistakes)
+    let checked = Checked {
+        state_dir,
+        api_listen: ports.api,
+        api_certificate,
+        sessions,
+        fleet_listen,
+        fleet,
+        provisioner,
+        log,
+    };
+    (Some(checked), mistakes)
+}
+
+/// A certificate goes with a key.
+fn api_certificate(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Option<CertificateFiles> {
+    let alone = |key: &Placed<String>, written: &str, missing: &str| {
+        let hint = Some(format!("write {missing} too"));
+        mistake(key.at, written, format!("goes with {missing}, which is not there"), hint)
+    };
+    match (&raw.api_certificate, &raw.api_key) {
+        (None, None) => {}
+        (Some(certificate), None) => mistakes.push(alone(certificate, "api.certificate", "api.key")),
+        (None, Some(key)) => mistakes.push(alone(key, "api.key", "api.certificate")),
+        (Some(certificate), Some(key)) => {
+            let (certificate, key) = (PathBuf::from(&certificate.value), PathBuf::from(&key.value));
+            return Some(CertificateFiles { certificate, key });
+        }
+    }
+    None
+}
+
+/// Shortest time that a session may be idle, seconds: its use is noted once a minute.
+const MIN_SESSION_SECONDS: u32 = 300;
+
+/// Longest life of a session, seconds: 90 days.
+const MAX_SESSION_SECONDS: u32 = 90 * 86_400;
+
+fn sessions(raw: &Raw, mistakes: &mut Vec<Mistake>) -> SessionLimits {
+    let mut limits = SessionLimits::default();
+    for (written, key, limit) in [
+        (&raw.session_idle_seconds, "api.session-idle-seconds", &mut limits.idle),
+        (&raw.session_life_seconds, "api.session-life-seconds", &mut limits.life),
+    ] {
+        let Some(seconds) = written else { continue };
+        if !(MIN_SESSION_SECONDS..=MAX_SESSION_SECONDS).contains(&seconds.value) {
+            let message =
+                format!("{} is not between {MIN_SESSION_SECONDS} and {MAX_SESSION_SECONDS}", seconds.value);
+            mistakes.push(mistake(seconds.at, key, message, None));
+        }
+        *limit = Duration::from_secs(seconds.value.into());
+    }
+    limits
 }
 
 fn path(written: Option<&Placed<String>>, default: &str) -> PathBuf {

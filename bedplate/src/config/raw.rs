@@ -46,6 +46,14 @@ pub struct Raw {
     pub server_names: Vec<Placed<String>>,
     /// `api.listen`: REST API, TLS. Default `127.0.0.1:9470`.
     pub api_listen: Option<Placed<std::net::SocketAddr>>,
+    /// `api.certificate`: PEM, the site's own certificate for the REST port. Default: none.
+    pub api_certificate: Option<Placed<String>>,
+    /// `api.key`: PEM, its private key. Default: none.
+    pub api_key: Option<Placed<String>>,
+    /// `api.session-idle-seconds`: a browser's session ends after so long without a request. Default 43200, 12 hours.
+    pub session_idle_seconds: Option<Placed<u32>>,
+    /// `api.session-life-seconds`: a browser's session ends so long after it began. Default 604800, 7 days.
+    pub session_life_seconds: Option<Placed<u32>>,
     /// `fleet.port`: enrolment and the nodes' channel, TLS. Default 9443.
     pub fleet_port: Option<Placed<u16>>,
     /// `fleet.heartbeat-seconds`. Default 20.
@@ -125,9 +133,7 @@ impl Raw {
         self.interfaces = top.many("interfaces", "names of network interfaces", mistakes);
         self.server_addresses = top.many("server-addresses", "IPv4 addresses", mistakes);
         self.server_names = top.many("server-names", "DNS names", mistakes);
-        if let Some(api) = top.section("api", &["listen"], mistakes) {
-            self.api_listen = api.one("listen", "ADDRESS:PORT", mistakes);
-        }
+        self.api(top, mistakes);
         if let Some(fleet) = top.section("fleet", &["port", "heartbeat-seconds"], mistakes) {
             self.fleet_port = fleet.one("port", "a port number", mistakes);
             self.heartbeat_seconds = fleet.one("heartbeat-seconds", "a number of seconds", mistakes);
@@ -156,6 +162,18 @@ impl Raw {
             self.log_format = log.one("format", "text or json", mistakes);
             self.log_level = log.one("level", "a filter such as info", mistakes);
         }
+    }
+}
+
+impl Raw {
+    fn api(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
+        let known = ["listen", "certificate", "key", "session-idle-seconds", "session-life-seconds"];
+        let Some(api) = top.section("api", &known, mistakes) else { return };
+        self.api_listen = api.one("listen", "ADDRESS:PORT", mistakes);
+        self.api_certificate = api.one("certificate", "a path", mistakes);
+        self.api_key = api.one("key", "a path", mistakes);
+        self.session_idle_seconds = api.one("session-idle-seconds", "a number of seconds", mistakes);
+        self.session_life_seconds = api.one("session-life-seconds", "a number of seconds", mistakes);
     }
 }
 

@@ -55,6 +55,22 @@ fn every_mistake_is_told_at_once() {
 }
 
 #[test]
+fn a_certificate_has_a_key_and_sessions_have_limits() {
+    let files = "interfaces: [eth0]\napi: {certificate: /etc/bedplate/api.pem, key: /etc/bedplate/api.key}";
+    let checked = Checked::parse(files, &machine()).unwrap();
+    assert_eq!(checked.api_certificate.unwrap().key, PathBuf::from("/etc/bedplate/api.key"));
+    assert_eq!(checked.sessions, SessionLimits::default());
+    mistakes(
+        "interfaces: [eth0]\napi:\n  certificate: /x\n  session-idle-seconds: 5\n  session-life-seconds: 99999999\n",
+        &expect![[r#"
+            3:16: api.certificate: goes with api.key, which is not there (write api.key too)
+            4:25: api.session-idle-seconds: 5 is not between 300 and 7776000
+            5:25: api.session-life-seconds: 99999999 is not between 300 and 7776000
+        "#]],
+    );
+}
+
+#[test]
 fn an_interface_without_address_needs_one() {
     mistakes(
         "interfaces: [eth9]",

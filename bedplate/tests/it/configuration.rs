@@ -38,6 +38,21 @@ fn the_documented_example_is_good() {
     let page = include_str!("../../../docs/reference/config.md");
     let start = page.find("```yaml\n").unwrap() + 8;
     let example = &page[start..start + page[start..].find("```").unwrap()];
-    let (done, _) = configured(&["server", "check"], &example.replace("eth1", "lo"));
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("api.pem"), folder.path().join("api.key"));
+    let pair = rcgen::generate_simple_self_signed(["bedplate.example".to_owned()]).unwrap();
+    std::fs::write(&certificate, pair.cert.pem()).unwrap();
+    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let example = example.replace("eth1", "lo");
+    let example = example.replace("/etc/bedplate/api.pem", &certificate.display().to_string());
+    let example = example.replace("/etc/bedplate/api.key", &key.display().to_string());
+    let (done, _) = configured(&["server", "check"], &example);
     assert_eq!(done.ok(), "good: REST API at 10.1.0.1:9470, nodes at 10.1.0.1:9443\n");
+
+    // A key of another certificate is found before the server is started with it.
+    let other = rcgen::generate_simple_self_signed(["bedplate.example".to_owned()]).unwrap();
+    std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();
+    let (done, _) = configured(&["server", "check"], &example);
+    let told = done.failed();
+    assert!(told.contains("api.key is not that of the certificate in"), "{told}");
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod apply;
+mod certificate;
 mod command_line;
 mod configuration;
 mod images;

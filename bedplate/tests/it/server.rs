@@ -53,14 +53,19 @@ impl Done {
 impl Server {
     /// A server with an empty state.
     pub(crate) fn start() -> Self {
-        Self::start_on(|_| {})
+        Self::start_in(tempfile::tempdir().unwrap(), "")
     }
 
     /// A server with a state that is made before, in `state` of its directory.
     pub(crate) fn start_on(prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
-        fs::write(folder.path().join("server.yaml"), configuration(folder.path())).unwrap();
+        Self::start_in(folder, "")
+    }
+
+    /// The same, in a folder that may hold files already; `api` are further keys of that section.
+    pub(crate) fn start_in(folder: TempDir, api: &str) -> Self {
+        fs::write(folder.path().join("server.yaml"), configuration(folder.path(), api)).unwrap();
         fs::write(folder.path().join("substrate"), "no machine starts it").unwrap();
         let child = launch(folder.path());
         let server = Self { child, folder };
@@ -102,6 +107,12 @@ impl Server {
             thread::sleep(STEP);
         }
         panic!("the server does not answer: {}", fs::read_to_string(self.path("log")).unwrap());
+    }
+
+    /// Sends the server SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGHUP).unwrap();
     }
 
     /// A path in the folder of this server.
@@ -158,7 +169,7 @@ fn launch(folder: &Path) -> Child {
 }
 
 /// No DHCP and no TFTP; an address of loopback that no other test has.
-fn configuration(folder: &Path) -> String {
+fn configuration(folder: &Path, api: &str) -> String {
     static TAKEN: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let address = Ipv4Addr::new(127, TAKEN.fetch_add(1, Ordering::Relaxed), high, low.max(1));
@@ -167,7 +178,7 @@ fn configuration(folder: &Path) -> String {
     format!(
         "state-dir: {folder}/state
 server-addresses: [{address}]
-api: {{listen: '{address}:9470'}}
+api: {{listen: '{address}:9470'{api}}}
 boot: {{tftp: false, substrate: {folder}/substrate, templates: {workspace}/ipxe}}
 dhcp: {{mode: 'off'}}
 overlays: {{shipped: {workspace}/overlays, site: {folder}/site}}
