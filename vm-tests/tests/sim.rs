@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "sim/browser.rs"]
+mod browser;
 #[path = "sim/cluster.rs"]
 mod cluster;
 #[path = "sim/rights.rs"]

@@ -153,6 +153,7 @@ impl Site {
         let document = document(&[("job", "command: [/bin/true]")]);
         let body = match (method, path) {
             ("POST", "/v1/tokens") => json!({"name": fresh, "user": user}),
+            ("POST", "/v1/tickets") => json!({"method": "GET", "path": "/v1/whoami"}),
             ("POST", "/v1/users") => json!({"name": fresh}),
             ("PUT", "/v1/users/{name}") => json!(record(&user, uid, owner.admin)),
             ("POST", "/v1/nodes") => json!({"names": fresh, "spec": {}}),
@@ -186,7 +187,7 @@ impl Site {
                 path.replace("{id}", &workflow).replace("{stage}", &file)
             }
             "/v1/tokens/{name}" => path.replace("{name}", &wanted(&of(owner.name))),
-            "/v1/users/{name}" => path.replace("{name}", &user),
+            "/v1/users/{name}" | "/v1/users/{name}/sessions" => path.replace("{name}", &user),
             "/v1/nodes/{name}" if method != "GET" => path.replace("{name}", &wanted("n9")),
             "/v1/nodes/{name}/reboot" | "/v1/nodes/{name}/upgrade" | "/v1/nodes/{name}/drain" => {
                 path.replace("{name}", &wanted("n2"))
@@ -328,7 +329,9 @@ fn things(path: &str, method: &str) -> &'static [Thing] {
         _ if path.starts_with("/v1/workflows/") => {
             &[Thing::Own, Thing::Others, Thing::OthersByName, Thing::Missing]
         }
-        (_, "/v1/users/{name}" | "/v1/tokens/{name}") => &[Thing::Own, Thing::Others, Thing::Missing],
+        (_, "/v1/users/{name}" | "/v1/users/{name}/sessions" | "/v1/tokens/{name}") => {
+            &[Thing::Own, Thing::Others, Thing::Missing]
+        }
         ("PATCH", "/v1/nodes") => &[Thing::Site, Thing::Missing],
         _ if path.contains('{') => &[Thing::Site, Thing::Missing],
         _ => &[Thing::Site],
