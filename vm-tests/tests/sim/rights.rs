@@ -26,6 +26,9 @@ use crate::{
 /// What a simulated node does not send, so that it is there for nobody.
 const NEVER_SENT: &str = "/v1/nodes/{name}/topology.xml";
 
+/// A path that the API does not have.
+const UNLISTED: &str = "/v1/nothing-of-that-kind";
+
 /// What one request may take.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -379,6 +382,14 @@ fn who_may_do_what() {
                     writeln!(matrix, "{}", line.trim_end())?;
                 }
             }
+        }
+        // What no route names.
+        for method in ["GET", "POST"] {
+            let mut line = format!("{method:6} {UNLISTED:44} {:16}", Thing::Missing.as_str());
+            for asks in [None, Some("ann"), Some("eve")] {
+                write!(line, " {:9}", site.cell(method, UNLISTED, asks, Thing::Missing).await?)?;
+            }
+            writeln!(matrix, "{}", line.trim_end())?;
         }
         writeln!(matrix, "\n{:32} {:16} {:16}", "whose rows", "user", "admin")?;
         for (list, field) in [
