@@ -265,17 +265,20 @@ impl Access {
     /// # Errors
     /// [`AccessError::Store`].
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, AccessError> {
-        let lines = self.inner.store.newest_audit(limit).await?;
-        let entry = |line: AuditLine| AuditEntry {
-            number: line.number,
-            at: line.at,
-            principal: line.principal,
-            action: line.action,
-            subject: line.subject,
-            outcome: line.outcome,
-            hash: hex::encode(line.hash),
-        };
-        Ok(lines.into_iter().map(entry).collect())
+        Ok(entries(self.inner.store.newest_audit(limit).await?))
+    }
+
+    /// The newest lines of the audit log before the line of a number, newest first.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub(crate) async fn audit_before(&self, number: u64, limit: u32) -> Result<Vec<AuditEntry>, AccessError> {
+        // Numbers have no gaps, so the first line that is wanted is known.
+        let after = number.saturating_sub(1).saturating_sub(limit.into());
+        let mut lines = self.inner.store.audit_after(after, limit).await?;
+        lines.retain(|line| line.number < number);
+        lines.reverse();
+        Ok(entries(lines))
     }
 
     /// The REST routes of this crate; put [`layer()`] in front of them.
@@ -283,4 +286,17 @@ impl Access {
     pub fn rest(&self) -> Routes {
         rest::routes(self.clone())
     }
+}
+
+fn entries(lines: Vec<AuditLine>) -> Vec<AuditEntry> {
+    let entry = |line: AuditLine| AuditEntry {
+        number: line.number,
+        at: line.at,
+        principal: line.principal,
+        action: line.action,
+        subject: line.subject,
+        outcome: line.outcome,
+        hash: hex::encode(line.hash),
+    };
+    lines.into_iter().map(entry).collect()
 }

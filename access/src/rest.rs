@@ -9,20 +9,16 @@ use api::{
 };
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::StatusCode,
 };
 use rest::{Page, PageParams, Paging, Refusal};
-use serde::Deserialize;
 use utoipa_axum::routes;
 
 use crate::{Access, AccessError, Caller, Resource, Routes, rights, tickets::TicketError};
 
 /// Lines of the audit log in one answer where the request names no limit.
 const DEFAULT_AUDIT_LINES: u32 = 100;
-
-/// Most lines of the audit log in one answer: about 2 MB.
-const MAX_AUDIT_LINES: u32 = 10_000;
 
 /// The routes of this crate.
 pub(crate) fn routes(access: Access) -> Routes {
@@ -112,28 +108,24 @@ async fn revoke_token(
     }
 }
 
-/// Query of `GET /v1/audit`.
-#[derive(Debug, Deserialize)]
-struct AuditQuery {
-    limit: Option<u32>,
-}
-
 /// The newest lines of the audit log, newest first. For admins.
 #[utoipa::path(
     get, path = "/v1/audit", tag = "access",
-    params(("limit" = Option<u32>, Query, description = "Lines, at most 10000; default 100")),
-    responses((status = OK, body = [AuditEntry]), (status = FORBIDDEN, body = Problem))
+    params(("limit" = Option<u32>, Query, description = "Lines, at most 10000; default 100"),
+        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")),
+    responses((status = OK, body = [AuditEntry]), (status = BAD_REQUEST, body = Problem),
+        (status = FORBIDDEN, body = Problem))
 )]
-async fn audit(
-    State(access): State<Access>,
-    Query(query): Query<AuditQuery>,
-) -> Result<Json<Vec<AuditEntry>>, Refusal> {
-    let limit = query.limit.unwrap_or(DEFAULT_AUDIT_LINES).min(MAX_AUDIT_LINES);
-    access
-        .audit(limit)
-        .await
-        .map(Json)
-        .map_err(|error| Refusal::internal("cannot read the audit log", &error))
+async fn audit(State(access): State<Access>, paging: Paging) -> Result<Page<AuditEntry>, Refusal> {
+    let limit = paging.limit().unwrap_or(DEFAULT_AUDIT_LINES);
+    let before: Option<u64> = paging.after("audit")?;
+    // One more than is wanted says whether there is another page.
+    let rows = match before {
+        Some(number) => access.audit_before(number, limit + 1).await,
+        None => access.audit(limit + 1).await,
+    };
+    let rows = rows.map_err(|error| Refusal::internal("cannot read the audit log", &error))?;
+    Ok(paging.fetched("audit", rows, limit, |entry| entry.number))
 }
 
 fn refuse(title: String, error: &AccessError) -> Refusal {

@@ -79,8 +79,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         Routes(self.0.with_state(state))
     }
 
-    /// The router and the document that describes it, on top of `head`. Put [`layer()`] in front.
-    #[must_use]
+    /// The router and the document that describes it, on top of `head`. Put [`layer()`](crate::layer()) in front.
     pub fn into_parts(self, head: OpenApi) -> (axum::Router<S>, OpenApi) {
         OpenApiRouter::with_openapi(head).merge(self.0).split_for_parts()
     }

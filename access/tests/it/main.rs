@@ -149,6 +149,29 @@ async fn every_mutation_is_in_a_log_that_shows_changes() {
     assert!(matches!(broken, Err(AccessError::Broken(access::BrokenChain::Changed { number: 2 }))));
 }
 
+#[tokio::test]
+async fn the_audit_log_is_read_page_by_page_while_it_grows() {
+    let site = site().await;
+    let admin = site.access.create_admin_if_none().await.unwrap().unwrap();
+    for number in 2..=7 {
+        site.access.record("server", "test", &number.to_string(), "done").await.unwrap();
+    }
+    let (mut seen, mut query) = (Vec::new(), Some("?limit=3".to_owned()));
+    while let Some(page) = query {
+        let request =
+            Request::get(format!("/v1/audit{page}")).header("authorization", format!("Bearer {admin}"));
+        let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let link = response.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        query = link.map(|link| link[1..].split_once('>').unwrap().0.to_owned());
+        let rows = response.into_body().collect().await.unwrap().to_bytes();
+        let rows: Vec<Value> = serde_json::from_slice(&rows).unwrap();
+        seen.extend(rows.iter().map(|row| row["number"].as_u64().unwrap()));
+        site.access.record("server", "test", "meanwhile", "done").await.unwrap();
+    }
+    assert_eq!(seen, [7, 6, 5, 4, 3, 2, 1]);
+}
+
 fn line(entry: &Value) -> String {
     let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
     format!(
