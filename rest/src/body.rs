@@ -22,8 +22,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let title = format!("cannot read the body of a request for {path}");
         // Raw first: the types ignore unknown fields where releases meet, and people's mistakes must not be ignored.
         let raw: Result<Json<Box<RawValue>>, JsonRejection> = Json::from_request(request, state).await;
-        let Json(raw) =
-            raw.map_err(|error| Refusal::new(error.status(), title.clone(), causes(&error)))?;
+        let Json(raw) = raw.map_err(|error| Refusal::new(error.status(), title.clone(), causes(&error)))?;
         api::strict::from_str(raw.get())
             .map(Self)
             .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, error.to_string()))

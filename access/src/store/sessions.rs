@@ -27,22 +27,11 @@ pub(crate) struct StoredSession {
 #[async_trait]
 pub(crate) trait SessionStore: Send + Sync {
     /// Adds a session; of the user's others only the `keep - 1` that were used last stay.
-    async fn add_session(
-        &self,
-        session: &NewSession<'_>,
-        keep: u32,
-    ) -> Result<(), StoreError>;
+    async fn add_session(&self, session: &NewSession<'_>, keep: u32) -> Result<(), StoreError>;
     /// A session and its user.
-    async fn session(
-        &self,
-        hash: TokenHash,
-    ) -> Result<Option<(User, StoredSession)>, StoreError>;
+    async fn session(&self, hash: TokenHash) -> Result<Option<(User, StoredSession)>, StoreError>;
     /// Notes that a session was used.
-    async fn touch_session(
-        &self,
-        hash: TokenHash,
-        now: Timestamp,
-    ) -> Result<(), StoreError>;
+    async fn touch_session(&self, hash: TokenHash, now: Timestamp) -> Result<(), StoreError>;
     /// Ends a session. `false` if there was none.
     async fn end_session(&self, hash: TokenHash) -> Result<bool, StoreError>;
     /// Ends all sessions of a user. Returns how many there were.

@@ -10,6 +10,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode},
     response::IntoResponse as _,
 };
+use database::statement;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -76,7 +77,7 @@ async fn a_cookie_stands_for_the_token_until_logout() {
     assert!(!begun.body.to_string().contains("bps_"), "no script sees it");
     assert_eq!(who(&site, &cookie).await, Some(json!("ann")));
     let stored: Vec<(Vec<u8>,)> =
-        sqlx::query_as("SELECT hash FROM access_sessions").fetch_all(&site.pool).await.unwrap();
+        statement("look", "SELECT hash FROM access_sessions").fetch_all(&site.database).await.unwrap();
     assert_eq!((stored.len(), stored[0].0.len()), (1, 32), "a hash is kept");
 
     let headers = [("cookie", cookie.as_str()), ("origin", ORIGIN)];
@@ -169,7 +170,8 @@ async fn sessions_end_by_themselves_and_are_so_many() {
         log_in(&site, &ann).await;
     }
     let count = async |site: &Site| -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM access_sessions").fetch_one(&site.pool).await.unwrap()
+        let count = statement("count", "SELECT count(*) FROM access_sessions");
+        count.fetch_optional::<(i64,)>(&site.database).await.unwrap().unwrap().0
     };
     assert_eq!(count(&site).await, 32);
     assert_eq!(who(&site, &first).await, None, "the oldest went");

@@ -1,7 +1,6 @@
 //! Which protocol versions node and server speak on the HTTP routes of the fleet port: a header of
 //! each request and of each answer ([`api::channel::negotiation`]).
 
-use rest::Refusal;
 use api::channel::negotiation::{HEADER, Versions};
 use axum::{
     extract::Request,
@@ -9,6 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use rest::Refusal;
 
 /// Refuses a node that has no version in common with this server, before its request does
 /// anything. The answer names the server's versions, whatever it is.
