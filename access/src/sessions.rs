@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::{
     Access, AccessError, clock,
-    store::sessions::{NewSession, SessionStore as _, StoredSession},
+    store::sessions::{NewSession, StoredSession},
     tickets::after,
     token::{self, TokenHash},
 };

@@ -7,6 +7,7 @@ use api::{
     channel::{
         Agreement, Frame, FromAgent, FromServer, MAX_KIND_CHARS, MAX_MESSAGE_BYTES, Offer, kind_of_message,
     },
+    ids::NodeId,
     overlay::Generation,
     status::Severity,
 };
@@ -197,19 +198,9 @@ async fn attach(
     socket: WebSocket,
     hello: Hello,
 ) -> Result<(Channel, Vec<Frame<FromServer>>), (WebSocket, End)> {
-    let turn = port.fleet.link(node.id, |link| {
-        link.close("replaced by a newer connection of this node");
-        link.turn.clone()
-    });
-    let turn = match turn {
+    let turn = match take_turn(&port.fleet, node.id).await {
         Ok(turn) => turn,
-        Err(error) => return Err((socket, error.into())),
-    };
-    let Ok(turn) = timeout(TURN_TIMEOUT, turn.lock_owned()).await else {
-        return Err((
-            socket,
-            End { code: Some(close_code::AGAIN), why: "an older connection is still busy".into() },
-        ));
+        Err(end) => return Err((socket, end)),
     };
     let (to_socket, outgoing) = mpsc::channel(MAX_OUTGOING);
     let (closing_sender, closing) = watch::channel(None);
@@ -266,6 +257,16 @@ async fn attach(
         }
         Err(error) => Err((socket, error.into())),
     }
+}
+
+/// Ends an older connection of the node, and waits until it has dealt with what it received.
+async fn take_turn(fleet: &Fleet, id: NodeId) -> Result<OwnedMutexGuard<()>, End> {
+    let turn = fleet.link(id, |link| {
+        link.close("replaced by a newer connection of this node");
+        link.turn.clone()
+    })?;
+    let busy = || End { code: Some(close_code::AGAIN), why: "an older connection is still busy".into() };
+    timeout(TURN_TIMEOUT, turn.lock_owned()).await.map_err(|_| busy())
 }
 
 impl Channel {
@@ -335,7 +336,7 @@ impl Channel {
             Message::Text(text) => {
                 let frame = parse(&text)?;
                 let is_unknown = frame.message == Some(FromAgent::Unknown);
-                let kind = is_unknown.then(|| kind_of_message(&text)).unwrap_or_default();
+                let kind = if is_unknown { kind_of_message(&text) } else { String::new() };
                 self.frame(frame, &kind).await
             }
             Message::Binary(_) => Err(End::protocol("binary messages are not part of the protocol")),

@@ -3,28 +3,26 @@
 //! [`Channel`] outlives connections and holds the [`Session`]; [`Channel::converse`] lives as long as one. It neither
 //! dials nor acts: what the server wants goes out through [`Channel::wanted`] or ends the conversation.
 
+mod line;
+
 use std::{sync::Arc, time::Duration};
 
 use api::{
     channel::{
-        Capabilities, Frame, FromAgent, FromServer, NoCommonProtocol, Offer, SendError, Session,
-        SessionError, kind_of_message,
+        Capabilities, Frame, FromAgent, FromServer, NoCommonProtocol, Offer, SendError, Session, SessionError,
     },
     inventory::Inventory,
     overlay::Generation,
     run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport},
 };
-use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{sleep_until, timeout},
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{self, Message},
-};
+use tokio_tungstenite::{WebSocketStream, tungstenite};
 
+use self::line::{Line, Received, broken};
 use super::{
     runs::{Listed, Order, Request},
     streams::Opening,
@@ -424,90 +422,6 @@ fn list_of(Listed { reports, paused, mut volumes }: Listed) -> Vec<FromAgent> {
             FromAgent::Runs { runs, paused, volumes, complete }
         })
         .collect()
-}
-
-/// A frame of the server, and the type of its message where it is unknown.
-#[derive(Debug)]
-struct Received {
-    frame: Frame<FromServer>,
-    unknown: String,
-}
-
-/// One WebSocket and when something last went over it.
-struct Line<T> {
-    socket: WebSocketStream<T>,
-    heartbeat: Duration,
-    heard: Instant,
-    spoke: Instant,
-}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
-    fn new(socket: WebSocketStream<T>) -> Self {
-        let now = Instant::now();
-        Self { socket, heartbeat: WELCOME_DEADLINE, heard: now, spoke: now }
-    }
-
-    fn patience(&self) -> Duration {
-        self.heartbeat * MISSED_HEARTBEATS
-    }
-
-    fn next_heartbeat(&self) -> Instant {
-        self.spoke + self.heartbeat
-    }
-
-    fn silence(&self) -> Instant {
-        self.heard + self.patience()
-    }
-
-    fn is_silent(&self) -> ChannelError {
-        ChannelError::Silent(self.patience().as_secs())
-    }
-
-    async fn send(&mut self, frame: &Frame<FromAgent>) -> Result<(), ChannelError> {
-        let text = serde_json::to_string(frame).map_err(ChannelError::Message)?;
-        let sent = timeout(self.patience(), self.socket.send(Message::text(text))).await;
-        sent.map_err(|_| self.is_silent())?.map_err(broken)?;
-        // A bare acknowledgement is no sign of life that the server counts on, so it does not put off the heartbeat.
-        if frame.message.is_some() {
-            self.spoke = Instant::now();
-        }
-        Ok(())
-    }
-
-    /// The next frame; pings and pongs count as a sign of life. Cancel-safe.
-    async fn receive(&mut self) -> Result<Received, ChannelError> {
-        loop {
-            let message = self.socket.next().await.ok_or_else(|| ChannelError::Closed(String::new()))?;
-            let message = message.map_err(broken)?;
-            self.heard = Instant::now();
-            match message {
-                Message::Text(text) => {
-                    let frame: Frame<FromServer> =
-                        serde_json::from_str(&text).map_err(ChannelError::Message)?;
-                    let is_unknown = frame.message == Some(FromServer::Unknown);
-                    let unknown = is_unknown.then(|| kind_of_message(&text)).unwrap_or_default();
-                    return Ok(Received { frame, unknown });
-                }
-                Message::Close(close) => {
-                    let why = close.filter(|close| !close.reason.is_empty());
-                    return Err(ChannelError::Closed(
-                        why.map_or(String::new(), |close| format!(": {}", close.reason)),
-                    ));
-                }
-                Message::Binary(_) => return Err(ChannelError::Protocol("it sent binary".to_owned())),
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
-            }
-        }
-    }
-}
-
-fn broken(error: tungstenite::Error) -> ChannelError {
-    match error {
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-            ChannelError::Closed(String::new())
-        }
-        other => ChannelError::Socket(Box::new(other)),
-    }
 }
 
 #[cfg(test)]

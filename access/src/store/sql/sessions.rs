@@ -43,7 +43,7 @@ impl SessionStore for SqlStore {
         let mut transaction = self.database.begin().await?;
         insert.execute(&mut transaction).await?;
         trim.execute(&mut transaction).await?;
-        transaction.commit().await
+        transaction.commit("add a session").await
     }
 
     async fn session(&self, hash: TokenHash) -> Result<Option<(User, StoredSession)>, StoreError> {

@@ -6,8 +6,9 @@ use api::{
     inventory::PciDevice,
     run::{RunId, RunState, WorkflowId},
 };
-use tokio::{io::DuplexStream, task::JoinHandle};
-use tokio_tungstenite::tungstenite::protocol::Role;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::{io::DuplexStream, task::JoinHandle, time::Instant};
+use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 
 use super::*;
 
