@@ -307,6 +307,7 @@ impl Conductor {
         for id in engine.into_iter().filter(|id| !known.contains(id)) {
             self.see_removed(id);
         }
+        self.engine().give_up_all_but(&known, clock::now());
         for update in statuses {
             self.see_node(update).await;
         }

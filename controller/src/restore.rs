@@ -165,10 +165,13 @@ fn fits(plan: &Plan, row: &WorkflowRow, rows: &Rows) -> Result<(), BlockedError>
 /// engine follow what runs, and people see it; they are never stored.
 pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(u32, String)]) -> Plan {
     let names: BTreeMap<u32, &str> = names.iter().map(|(stage, name)| (*stage, name.as_str())).collect();
-    let mut tasks: BTreeMap<u32, (u32, bool)> = BTreeMap::new();
+    // The first and the last task that was begun, and whether one has a grant. Tasks begin in order.
+    let mut tasks: BTreeMap<u32, (u32, u32, bool)> = BTreeMap::new();
     for run in runs {
-        let (last, is_job) = tasks.entry(run.stage).or_default();
-        (*last, *is_job) = (run.task.max(*last), *is_job || run.grant.is_some());
+        let (first, last, is_job) = tasks.entry(run.stage).or_insert((run.task, run.task, false));
+        *first = run.task.min(*first);
+        *last = run.task.max(*last);
+        *is_job |= run.grant.is_some();
     }
     let with_rows = stages.iter().map(|row| row.stage).chain(runs.iter().map(|run| run.stage));
     let count = with_rows.chain(names.keys().copied()).max().map_or(0, |last| last.saturating_add(1));
@@ -176,13 +179,13 @@ pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(u32, Stri
         let name = names.get(&number).map_or_else(|| format!("stage {number}"), |name| (*name).to_owned());
         let of_runs = tasks.get(&number);
         let kind = match of_runs {
-            Some((_, true)) => StageKind::Job,
+            Some((.., true)) => StageKind::Job,
             Some(_) if name.contains('/') => StageKind::File,
             Some(_) => StageKind::Volume,
             None if name.starts_with("docker://") => StageKind::Image,
             None => StageKind::Job,
         };
-        let last = of_runs.map_or(0, |(last, _)| *last);
+        let (first, last) = of_runs.map_or((0, 0), |(first, last, _)| (*first, *last));
         StagePlan {
             name,
             after: Vec::new(),
@@ -192,8 +195,9 @@ pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(u32, Stri
             retries: u32::MAX,
             timeout_seconds: 0,
             tasks: Tasks {
-                first: (last > 0).then_some(0),
-                count: last.saturating_add(1),
+                // Those before the first do not exist: they would never end.
+                first: (last > 0).then_some(first),
+                count: (last - first).saturating_add(1),
                 concurrency: u32::MAX,
             },
             work: Planned::Unknown { kind },

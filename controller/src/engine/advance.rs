@@ -67,6 +67,11 @@ impl Flow {
             self.end_stage(output, number, now);
             return true;
         }
+        // Stopped while it was blocked, with stages that nobody knew of: they are canceled now.
+        if let Some(why) = self.row.stop.clone().filter(|_| stage.state == State::Pending) {
+            self.cancel_stage(output, number, &why, now);
+            return self.stages[index].state.is_ended();
+        }
         if stage.is_ready {
             return false;
         }

@@ -78,6 +78,21 @@ impl Engine {
         self.stale = true;
     }
 
+    /// Gives up what is on nodes that are not among these: they were deleted when nobody here was told, while the
+    /// server was down.
+    pub(crate) fn give_up_all_but(&mut self, known: &BTreeSet<NodeId>, now: Timestamp) {
+        let open = self.flows.values().filter(|flow| flow.row.ended.is_none());
+        let used = open.flat_map(|flow| {
+            let runs = flow.runs.values().filter(|run| run.row.ended.is_none());
+            let homes = flow.row.homes.iter().flatten();
+            runs.map(|run| run.row.node).chain(homes.map(|home| home.node))
+        });
+        let gone: BTreeSet<NodeId> = used.filter(|node| !known.contains(node)).collect();
+        for id in gone {
+            self.give_up(id, "its node was deleted", now);
+        }
+    }
+
     /// Nodes known.
     pub(crate) fn node_ids(&self) -> Vec<NodeId> {
         self.nodes.keys().copied().collect()

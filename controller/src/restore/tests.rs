@@ -329,15 +329,18 @@ async fn what_cannot_be_converted_is_blocked_and_followed_to_its_end() {
 #[tokio::test]
 async fn what_is_blocked_can_be_stopped() {
     let site = Site::before().await;
-    sqlx::query("UPDATE controller_workflows SET document = $1 WHERE name IN ('strange', 'data', 'given')")
-        .bind(UNREADABLE)
-        .execute(&site.pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "UPDATE controller_workflows SET document = $1 WHERE name IN ('strange', 'data', 'given', 'array')",
+    )
+    .bind(UNREADABLE)
+    .execute(&site.pool)
+    .await
+    .unwrap();
     let mut server = site.start().await;
     let at = clock::now();
     assert_nothing_is_stopped(&server.nodes_come_back(at).await);
-    let ids = ["strange", "data", "given"].map(|name| server.id(name));
+    // The tasks of `array` are numbered from 1.
+    let ids = ["strange", "data", "given", "array"].map(|name| server.id(name));
     let row = server.runs("given").await.remove(0);
     assert!(
         matches!(row.outcome, Some(Outcome::Refused { .. })),
@@ -349,7 +352,10 @@ async fn what_is_blocked_can_be_stopped() {
     let output = server.proceed(at).await;
     let told =
         |ends: fn(&FromServer) -> bool| output.tell.iter().filter(|(_, message)| ends(message)).count();
-    assert_eq!(told(|message| matches!(message, FromServer::StopRun { .. })), 2);
+    assert_eq!(told(|message| matches!(message, FromServer::StopRun { .. })), 4);
+    for _ in 0..2 {
+        server.end("array", Outcome::Stopped { why: "stopped by ann".to_owned() }, at).await;
+    }
     for name in ["strange", "data"] {
         let (_, output) = server.end(name, Outcome::Stopped { why: "stopped by ann".to_owned() }, at).await;
         let removes =

@@ -8,7 +8,7 @@ use api::{
     workflow::{State, WorkflowEvent},
 };
 use sqlx::{
-    Row, SqlitePool,
+    Connection as _, Row, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::SqliteRow,
 };
@@ -374,8 +374,18 @@ impl Store for SqliteStore {
 
     async fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
         let batch = Batch::of(writes);
-        let mut transaction = self.pool.begin().await.map_err(failed("begin a transaction"))?;
-        batch.write(&mut transaction).await?;
-        transaction.commit().await.map_err(failed("commit"))
+        let mut connection = self.pool.acquire().await.map_err(failed("begin a transaction"))?;
+        let written = async {
+            let mut transaction = connection.begin().await.map_err(failed("begin a transaction"))?;
+            batch.write(&mut transaction).await?;
+            transaction.commit().await.map_err(failed("commit"))
+        }
+        .await;
+        if written.is_err() {
+            // Nobody knows what SQLite has ended of it by itself: the next one on it might write into a
+            // transaction that is never committed.
+            connection.close_on_drop();
+        }
+        written
     }
 }
