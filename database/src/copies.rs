@@ -110,6 +110,14 @@ pub(crate) async fn keep(
         tracing::info!("an interrupted migration goes on; the state before it is {}", copy.display());
         return Ok(());
     }
+    // What a killed server left of a copy takes the room that is counted.
+    let part = part_of(&copy);
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(CopyError::File { path: part, source: error });
+        }
+        _ => {}
+    }
     let size = needed_room(database, path).await?;
     tracing::info!(
         "the tables of this release differ: keeping a copy of the database ({} MiB) as {}",
@@ -165,16 +173,17 @@ async fn needed_room(database: &Database, path: &Path) -> Result<u64, CopyError>
     Ok(size)
 }
 
-/// Writes the copy, whole or not at all.
-async fn write(database: &Database, copy: &Path) -> Result<(), CopyError> {
+/// Where a copy is written until it is whole.
+fn part_of(copy: &Path) -> PathBuf {
     let mut part = copy.as_os_str().to_owned();
     part.push(".part");
-    let part = PathBuf::from(part);
+    part.into()
+}
+
+/// Writes the copy, whole or not at all.
+async fn write(database: &Database, copy: &Path) -> Result<(), CopyError> {
+    let part = part_of(copy);
     let failed = |source| CopyError::File { path: copy.to_owned(), source };
-    match fs::remove_file(&part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
     // It reads one state, with what is still in the journal, and writes no journal of its own.
     let text = part.to_string_lossy().into_owned();
     let into = statement("write a copy of itself", "VACUUM INTO $1").bind(text);

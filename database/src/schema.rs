@@ -148,7 +148,7 @@ impl Database {
     }
 
     /// Brings the tables of a role up to date, as far as SQL does it. The caller does the step that
-    /// is returned in a [`Database::begin_migration`], says so by [`Transaction::step_done`],
+    /// is returned in a [`Database::begin_long`], says so by [`Transaction::step_done`],
     /// commits, and calls this again.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ impl Connection {
 pub struct Transaction {
     connection: Connection,
     begun: Instant,
-    /// `None`: a migration, which takes what it takes while nothing else runs.
+    /// `None`: it takes what it takes ([`Database::begin_long`]).
     limit: Option<Duration>,
     /// A statement runs, or did not end well.
     failed: bool,
@@ -67,11 +67,13 @@ impl Database {
         self.begin_with(Some(MAX_TRANSACTION)).await
     }
 
-    /// Begins a transaction of a migration, which has no limit of time.
+    /// Begins a transaction without a limit of time: a step of a migration, a change that deletes
+    /// thousands of nodes with their history, a batch that would only grow if it were given up.
+    /// Others wait for it, at most as long as they wait for any writer.
     ///
     /// # Errors
     /// [`DatabaseError::Statement`].
-    pub async fn begin_migration(&self) -> Result<Transaction, DatabaseError> {
+    pub async fn begin_long(&self) -> Result<Transaction, DatabaseError> {
         self.begin_with(None).await
     }
 

@@ -30,8 +30,11 @@ pub(crate) enum NotSent {
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     session: Session<FromServer>,
-    /// Both sides said hello in this session, and nothing of it was dropped.
+    /// A session has begun, and nothing of it was dropped.
     resumable: bool,
+    /// The agent sent something in this session. Until then it may not even know that it has begun: its
+    /// connection may have broken before the welcome, and it would never list its runs.
+    joined: bool,
     connection: Option<Connection>,
     /// Held by the connection whose frames are dealt with: there is only one at a time.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
@@ -62,9 +65,11 @@ impl Link {
         same_agent: bool,
         ack: u64,
     ) -> bool {
-        let resumed = same_agent && self.resumable && self.session.acknowledge(ack).is_ok();
+        let goes_on = same_agent && self.resumable && self.joined;
+        let resumed = goes_on && self.session.acknowledge(ack).is_ok();
         if !resumed {
             self.session = Session::default();
+            self.joined = false;
         }
         self.session.agree(agreement.capabilities.clone());
         self.resumable = true;
@@ -89,7 +94,9 @@ impl Link {
 
     /// Takes a frame of the agent; see [`Session::receive`].
     pub(crate) fn receive<M>(&mut self, frame: Frame<M>) -> Result<Option<M>, SessionError> {
-        self.session.receive(frame)
+        let received = self.session.receive(frame)?;
+        self.joined = true;
+        Ok(received)
     }
 
     /// The message of the last frame was dealt with.

@@ -33,7 +33,7 @@ pub(crate) async fn migrate(database: &Database, fleet: &Fleet) -> Result<(), Mi
             return Err(MigrateError::Undone { owner, step: step.name });
         }
         let mut edit = fleet.edit_nodes().await;
-        let mut transaction = database.begin_migration().await.map_err(failed)?;
+        let mut transaction = database.begin_long().await.map_err(failed)?;
         let declared = sql::declared(&mut transaction).await.map_err(failed)?;
         let mut removed = fleet.registered();
         for (id, _) in &declared {
@@ -115,7 +115,12 @@ impl Provisioner {
 
         // The edit before the transaction: see fleet::register.
         let mut edit = self.0.fleet.edit_nodes().await;
-        let mut transaction = self.0.database.begin().await.map_err(database)?;
+        // What a node leaves is deleted with it: a thousand nodes take longer than a transaction may.
+        let begun = match removed.is_empty() {
+            true => self.0.database.begin().await,
+            false => self.0.database.begin_long().await,
+        };
+        let mut transaction = begun.map_err(database)?;
         if let Err(error) = self.0.store.write(&mut transaction, writes).await {
             transaction.rollback().await.map_err(database)?;
             return Err(error.into());

@@ -38,7 +38,7 @@ async fn steps_in_code_and_in_sql_take_turns() {
     for is_first in [true, false] {
         assert_eq!(database.version(&LATER).await.unwrap(), 2);
         let step = database.migrate_to_code(&LATER).await.unwrap().unwrap();
-        let mut transaction = database.begin_migration().await.unwrap();
+        let mut transaction = database.begin_long().await.unwrap();
         let text = "INSERT INTO first_rows (id, number) VALUES ('a', 1)";
         statement("convert", text).execute(&mut transaction).await.unwrap();
         transaction.step_done(&LATER, &step).await.unwrap();

@@ -144,7 +144,7 @@ async fn a_transaction_past_its_time_takes_no_statement() {
     transaction.age(MAX_TRANSACTION);
     transaction.commit("commit").await.unwrap();
     // A migration takes what it takes.
-    let mut transaction = database.begin_migration().await.unwrap();
+    let mut transaction = database.begin_long().await.unwrap();
     transaction.age(MAX_TRANSACTION);
     add(&mut transaction, "first", "d").await.unwrap();
     transaction.commit("commit").await.unwrap();

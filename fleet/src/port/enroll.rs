@@ -28,6 +28,9 @@ use crate::{
     token,
 };
 
+/// Characters of an unknown report that go into the log: whoever has a certificate can send many.
+const MAX_LOGGED_CHARS: usize = 200;
+
 /// `POST /node/v1/enroll`.
 pub(super) async fn enroll(
     State(port): State<Arc<Port>>,
@@ -80,7 +83,8 @@ pub(super) async fn report(
     const TITLE: &str = "cannot take the report";
     let Some(phase) = report.phase.into() else {
         port.fleet.inner.protocol.unknown_reports.inc();
-        tracing::warn!(node = %node.name, "reported a phase that this server doesn't know: {}", report.message);
+        let message: String = report.message.chars().take(MAX_LOGGED_CHARS).collect();
+        tracing::debug!(node = %node.name, "reported a phase that this server doesn't know: {message}");
         return Ok(StatusCode::NO_CONTENT);
     };
     let event = Event::Reported { phase, percent: report.percent, message: report.message };

@@ -199,7 +199,8 @@ impl Store for SqlStore {
     }
 
     async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut transaction = self.database.begin().await?;
+        // On a disk that stalls, a batch that is given up is only larger at the next attempt.
+        let mut transaction = self.database.begin_long().await?;
         write_nodes(&mut transaction, &batch.nodes).await?;
         write_events(&mut transaction, &batch.events).await?;
         Ok(transaction.commit("commit changes of nodes").await?)

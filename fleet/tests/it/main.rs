@@ -5,6 +5,7 @@
 mod agent;
 mod hardware;
 mod releases;
+mod resuming;
 
 use std::{
     error::Error as _,

@@ -51,7 +51,7 @@ impl SqlStore {
         let path = directory.join("bedplate.db");
         let database = Database::open(&path, &[&SCHEMA]).await.unwrap();
         while let Some(step) = database.migrate_to_code(&SCHEMA).await.unwrap() {
-            let mut transaction = database.begin_migration().await.unwrap();
+            let mut transaction = database.begin_long().await.unwrap();
             transaction.step_done(&SCHEMA, &step).await.unwrap();
             transaction.commit("migrate").await.unwrap();
         }
