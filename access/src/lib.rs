@@ -184,6 +184,7 @@ impl Access {
     /// # Errors
     /// [`AccessError::Store`].
     pub async fn revoke_token(&self, user: &str, name: &str) -> Result<bool, AccessError> {
+        self.tickets().forget(user);
         Ok(self.inner.store.remove_token(user, name).await?)
     }
 

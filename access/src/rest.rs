@@ -62,7 +62,9 @@ async fn list_tokens(
     let owner = &caller.principal.name;
     caller.authorize(Resource::Owned { owner })?;
     let rows = access.tokens(owner).await;
-    let rows = rows.map_err(|error| Refusal::internal("cannot list tokens", &error))?;
+    let mut rows = rows.map_err(|error| Refusal::internal("cannot list tokens", &error))?;
+    // Cursors compare bytes, and a database may sort by its own rules.
+    rows.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     paging.cut("tokens", rows, |token| token.name.clone(), |name, after| name > after)
 }
 
@@ -154,7 +156,8 @@ fn refuse(title: String, error: &AccessError) -> Refusal {
         (status = FORBIDDEN, body = Problem))
 )]
 async fn list_users(State(access): State<Access>, paging: Paging) -> Result<Page<User>, Refusal> {
-    let rows = access.users().await.map_err(|error| refuse("cannot list users".to_owned(), &error))?;
+    let mut rows = access.users().await.map_err(|error| refuse("cannot list users".to_owned(), &error))?;
+    rows.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     paging.cut("users", rows, |user| user.name.clone(), |name, after| name > after)
 }
 

@@ -105,8 +105,9 @@ impl Access {
         Some(user)
     }
 
-    /// Ends one session. `false` if it was over.
-    pub(crate) async fn end_session(&self, hash: TokenHash) -> Result<bool, AccessError> {
+    /// Ends one session of a user and forgets the user's tickets, which it may have asked for. `false` if it was over.
+    pub(crate) async fn end_session(&self, user: &str, hash: TokenHash) -> Result<bool, AccessError> {
+        self.tickets().forget(user);
         Ok(self.inner.store.end_session(hash).await?)
     }
 

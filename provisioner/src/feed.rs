@@ -102,8 +102,17 @@ impl NodeFeed {
                 };
                 match update {
                     Ok(NodeChange::Updated(update)) => shared.recent().push(update),
-                    // Watchers of this version are not told of deletions.
-                    Ok(NodeChange::Removed { .. }) => continue,
+                    // There is no event for a deletion: watchers get the list, and what is not on it is
+                    // gone. Many nodes deleted at once are one such list.
+                    Ok(NodeChange::Removed { .. }) => {
+                        let mut recent = shared.recent();
+                        *recent = Recent::new(recent.epoch + 1);
+                        while let Ok(change) = updates.try_recv() {
+                            if let NodeChange::Updated(update) = change {
+                                recent.push(update);
+                            }
+                        }
+                    }
                     Err(RecvError::Lagged(_)) => {
                         updates = fleet.watch();
                         let mut recent = shared.recent();

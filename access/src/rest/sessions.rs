@@ -53,7 +53,10 @@ pub(super) async fn end(
         let why = "the request came with no session; DELETE /v1/users/NAME/sessions ends all of a user";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, title, why));
     };
-    access.end_session(session).await.map_err(|error| Refusal::internal(title, &error))?;
+    access
+        .end_session(&caller.principal.name, session)
+        .await
+        .map_err(|error| Refusal::internal(title, &error))?;
     Ok(logged_out(StatusCode::NO_CONTENT.into_response()))
 }
 

@@ -117,7 +117,8 @@ impl CertificateFiles {
     fn stamp(&self) -> [Option<(u64, u64, i64, i64)>; 2] {
         [&self.certificate, &self.key].map(|path| {
             let meta = fs::metadata(path).ok()?;
-            Some((meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+            // A change of owner or mode, which may be what makes it readable, shows in ctime alone.
+            Some((meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()))
         })
     }
 }

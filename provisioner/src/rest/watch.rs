@@ -92,7 +92,8 @@ impl NodeWatcher {
         // Asked before the statuses are read: a change in between comes twice rather than never.
         let last = self.provisioner.0.feed.last();
         let statuses = self.provisioner.0.fleet.statuses();
-        self.waiting.push_back(Event::default().event("list").data(""));
+        // Without a line of data, and axum writes none for an empty text, a browser drops the event.
+        self.waiting.push_back(Event::default().event("list").data("\n"));
         self.waiting.extend(statuses.iter().map(event));
         if let Some(end) = self.waiting.pop_back() {
             self.waiting.push_back(end.id(last.to_string()));

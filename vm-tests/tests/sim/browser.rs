@@ -62,6 +62,11 @@ impl Watch {
     async fn next(&mut self) -> anyhow::Result<Event> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
+                // As browsers do: an event without data is none.
+                if !event.lines().any(|line| line.starts_with("data:")) {
+                    self.text = rest.to_owned();
+                    continue;
+                }
                 let mut found = Event::default();
                 for line in event.lines() {
                     match line.split_once(':').map(|(key, value)| (key, value.trim_start())) {
