@@ -28,12 +28,17 @@ qemu_is_old() {
 add_backports() {
   local uri
   grep -rqs '^[^#]*bookworm-backports' /etc/apt/sources.list /etc/apt/sources.list.d && return
-  uri=$(awk -v suite=bookworm '$1 == "URIs:" { uri = $2 }
-    $1 == "Suites:" { for (i = 2; i <= NF; i++) if ($i == suite) { print uri; exit } }' \
-    /etc/apt/sources.list.d/*.sources 2>/dev/null || true)
+  # A stanza of the new form ends at a blank line; Debian's own has a component `main`.
+  uri=$(awk -v suite=bookworm '
+    function stanza() { if (debian && main && uri != "") { print uri; found = 1; exit } uri = ""; debian = main = 0 }
+    NF == 0 || FNR == 1 { stanza() }
+    $1 == "URIs:" { uri = $2 }
+    $1 == "Suites:" { for (i = 2; i <= NF; i++) if ($i == suite) debian = 1 }
+    $1 == "Components:" { for (i = 2; i <= NF; i++) if ($i == "main") main = 1 }
+    END { if (!found) stanza() }' /etc/apt/sources.list.d/*.sources 2>/dev/null || true)
   [ -n "$uri" ] || uri=$(awk -v suite=bookworm '$1 == "deb" {
-    for (i = 2; i < NF; i++) if ($i ~ /^[a-z+]+:/ && $(i + 1) == suite) { print $i; exit } }' \
-    /etc/apt/sources.list 2>/dev/null || true)
+    for (i = 2; i < NF; i++) if ($i ~ /^[a-z+]+:/ && $(i + 1) == suite && $(i + 2) == "main") { print $i; exit } }' \
+    /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true)
   [ -n "$uri" ] || return 1
   echo "setup: adding Debian 12's backports to apt's sources, for QEMU"
   printf '%s\n' 'Types: deb' "URIs: $uri" 'Suites: bookworm-backports' 'Components: main' \
@@ -75,7 +80,7 @@ if [ ${#missing[@]} -gt 0 ] || [ -n "$old_qemu" ]; then
   [ -z "$old_qemu" ] || add_backports || echo "setup: apt's sources name no archive of Debian 12" >&2
   if ! apt-get -qq update; then
     rm -f /etc/apt/sources.list.d/bedplate-backports.sources # an archive without backports must not keep us
-    apt-get -qq update
+    apt-get -qq update || [ ${#missing[@]} -eq 0 ]
   fi
   install=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install)
   [ ${#missing[@]} -eq 0 ] || "${install[@]}" "${missing[@]}"
