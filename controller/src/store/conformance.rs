@@ -1,13 +1,15 @@
 //! What every engine must do, run against each.
 
+use std::path::Path;
+
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use super::{sqlite::SqliteStore, *};
 
-async fn sqlite() -> SqliteStore {
-    let memory = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
-    // One connection: each connection to an in-memory database has a database of its own.
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(memory).await.unwrap();
+async fn sqlite(directory: &Path) -> SqliteStore {
+    // A file: a connection whose batch failed is closed, and the one of an in-memory database would take it along.
+    let file = SqliteConnectOptions::new().filename(directory.join("db")).create_if_missing(true);
+    let pool = SqlitePoolOptions::new().connect_with(file.foreign_keys(true)).await.unwrap();
     SqliteStore::open(pool.clone()).await.unwrap();
     // Opening twice is what every restart does.
     SqliteStore::open(pool).await.unwrap()
@@ -215,27 +217,32 @@ async fn names_of_stages(store: impl Store) {
 
 #[tokio::test]
 async fn sqlite_keeps_plans() {
-    plans(sqlite().await).await;
+    let directory = tempfile::tempdir().unwrap();
+    plans(sqlite(directory.path()).await).await;
 }
 
 #[tokio::test]
 async fn sqlite_knows_the_names_of_stages() {
-    names_of_stages(sqlite().await).await;
+    let directory = tempfile::tempdir().unwrap();
+    names_of_stages(sqlite(directory.path()).await).await;
 }
 
 #[tokio::test]
 async fn sqlite_keeps_workflows() {
-    workflows(sqlite().await).await;
+    let directory = tempfile::tempdir().unwrap();
+    workflows(sqlite(directory.path()).await).await;
 }
 
 #[tokio::test]
 async fn sqlite_keeps_stages_runs_and_events() {
-    stages_runs_and_events(sqlite().await).await;
+    let directory = tempfile::tempdir().unwrap();
+    stages_runs_and_events(sqlite(directory.path()).await).await;
 }
 
 #[tokio::test]
 async fn sqlite_keeps_a_history_before_its_workflow() {
-    history_before_its_workflow(sqlite().await).await;
+    let directory = tempfile::tempdir().unwrap();
+    history_before_its_workflow(sqlite(directory.path()).await).await;
 }
 
 #[tokio::test]
