@@ -38,7 +38,7 @@ pub enum CopyError {
     Engine {
         /// The copy.
         path: PathBuf,
-        /// Why.
+        /// The cause, for people.
         #[source]
         source: DatabaseError,
     },
@@ -47,7 +47,7 @@ pub enum CopyError {
     File {
         /// The copy or its directory.
         path: PathBuf,
-        /// Why.
+        /// The cause, for people.
         #[source]
         source: io::Error,
     },

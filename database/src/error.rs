@@ -30,7 +30,7 @@ pub enum DatabaseError {
     Encode {
         /// What was to be done.
         action: &'static str,
-        /// Why.
+        /// The cause, for people.
         #[source]
         source: serde_json::Error,
     },

@@ -39,7 +39,7 @@ pub enum OpenError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause, for people.
         #[source]
         source: DatabaseError,
     },

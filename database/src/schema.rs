@@ -63,7 +63,7 @@ pub enum MigrateError {
         place: String,
         /// The version that they have.
         version: i64,
-        /// Why.
+        /// The cause, for people.
         #[source]
         source: Box<sqlx::migrate::MigrateError>,
     },
@@ -72,7 +72,7 @@ pub enum MigrateError {
     Database {
         /// The role.
         owner: &'static str,
-        /// Why.
+        /// The cause, for people.
         #[source]
         source: DatabaseError,
     },

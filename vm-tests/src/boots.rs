@@ -63,7 +63,7 @@ enum Boot {
     Spoke(f64),
     /// What the kernel said.
     Stalled(String),
-    /// Why.
+    /// The cause, for people.
     Failed(String),
 }
 

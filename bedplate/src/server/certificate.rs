@@ -52,7 +52,7 @@ pub enum CertificateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause, for people.
         #[source]
         source: std::io::Error,
     },
@@ -69,7 +69,7 @@ pub enum CertificateError {
         path: PathBuf,
         /// Certificate, or private key.
         what: &'static str,
-        /// Why.
+        /// The cause, for people.
         #[source]
         source: rustls_pki_types::pem::Error,
     },
@@ -80,7 +80,7 @@ pub enum CertificateError {
         certificate: PathBuf,
         /// File of the key.
         key: PathBuf,
-        /// Why.
+        /// The cause, for people.
         #[source]
         source: rustls::Error,
     },
