@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     clock,
-    console::Console,
+    console::{Console, chain},
     fleet_port::{self, FleetPort},
     identity,
     net::boot::{self, Network},
@@ -85,8 +85,8 @@ fn start(boot: &mut Boot) -> anyhow::Result<Infallible> {
         let result = boot.go().await;
         if let (Err(error), Some(reporter)) = (&result, &boot.reporter) {
             let message = format!("{}: {error:#}", boot.step);
-            if let Err(reason) = reporter.deliver(BootPhase::Failed, &message).await {
-                boot.console.say(&format!("the server could not be told: {reason}"));
+            if let Err(error) = reporter.deliver(BootPhase::Failed, &message).await {
+                boot.console.say(&format!("the server could not be told: {}", chain(&error)));
             }
         }
         result
@@ -243,9 +243,9 @@ impl Boot {
     }
 
     async fn tell(&mut self, reporter: &Reporter, phase: BootPhase, message: &str) {
-        if let Err(reason) = reporter.deliver(phase, message).await {
-            self.console
-                .say(&format!("the server could not be told that it is {}: {reason}", phase.as_str()));
+        if let Err(error) = reporter.deliver(phase, message).await {
+            let (phase, why) = (phase.as_str(), chain(&error));
+            self.console.say(&format!("the server could not be told that it is {phase}: {why}"));
         }
     }
 }

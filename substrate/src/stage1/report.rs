@@ -21,6 +21,20 @@ const STEP_PERCENT: u8 = 5;
 /// …or after this much time.
 const STEP_TIME: Duration = Duration::from_secs(2);
 
+/// Why the server does not have a report. The boot goes on without it.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The task that sends reports has ended: a defect of stage 1.
+    #[error("the task that sends reports has ended")]
+    NoTask,
+    /// No server took it.
+    #[error("no server took the report")]
+    FleetPort(#[from] FleetPortError),
+    /// It was not answered in time.
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Timeout,
+}
+
 /// Sends reports in their order from a task of its own.
 #[derive(Debug, Clone)]
 pub struct Reporter {
@@ -55,26 +69,19 @@ impl Reporter {
         let _ = self.queue.try_send(Order { report, done: None });
     }
 
-    /// Reports and waits until the server has it, or [`PATIENCE`] is over: then the text says why it has not.
+    /// Reports and waits until the server has it, at most for [`PATIENCE`].
     ///
     /// # Errors
-    /// The reason, for the console.
-    pub async fn deliver(&self, phase: BootPhase, message: &str) -> Result<(), String> {
+    /// [`ReportError`].
+    pub async fn deliver(&self, phase: BootPhase, message: &str) -> Result<(), ReportError> {
         let report = Report { phase, percent: None, message: message.to_owned() };
         let (done, answer) = oneshot::channel();
         let delivery = async {
-            self.queue
-                .send(Order { report, done: Some(done) })
-                .await
-                .map_err(|_| "the reports' task has ended")?;
-            answer
-                .await
-                .map_err(|_| "the reports' task has ended")?
-                .map_err(|error| crate::console::chain(&error))
+            let order = Order { report, done: Some(done) };
+            self.queue.send(order).await.map_err(|_| ReportError::NoTask)?;
+            answer.await.map_err(|_| ReportError::NoTask)?.map_err(ReportError::from)
         };
-        tokio::time::timeout(PATIENCE, delivery)
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
+        tokio::time::timeout(PATIENCE, delivery).await.unwrap_or(Err(ReportError::Timeout))
     }
 }
 
