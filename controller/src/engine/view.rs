@@ -90,7 +90,7 @@ impl Engine {
     pub(crate) fn why(&self, id: WorkflowId, now: Timestamp) -> Option<Vec<Waiting>> {
         let place = *self.places.get(&id)?;
         let flow = self.flows.get(&place)?;
-        if let Some(why) = &flow.blocked {
+        if let Some(why) = flow.blocked.as_ref().filter(|_| flow.row.ended.is_none()) {
             let reasons = vec![format!("the workflow is blocked: {why}")];
             return Some(vec![Waiting { stage: 0, name: flow.row.name.clone(), reasons }]);
         }
@@ -137,7 +137,15 @@ impl Engine {
 }
 
 impl Flow {
+    /// What was stored at its end, of one whose stages are not known.
+    fn stored_view(&self) -> Option<&Workflow> {
+        self.row.view.as_ref().filter(|_| self.blocked.is_some())
+    }
+
     pub(super) fn summary(&self) -> WorkflowSummary {
+        if let Some(view) = self.stored_view() {
+            return view.summary.clone();
+        }
         let finished = self.stages.iter().filter(|stage| stage.state == State::Finished).count();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let summary = summary(&self.row, count(finished), count(self.stages.len()));
@@ -167,6 +175,9 @@ impl Flow {
     }
 
     pub(super) fn view(&self) -> Workflow {
+        if let Some(view) = self.stored_view() {
+            return view.clone();
+        }
         let stages = (0..).zip(self.plan.stages.iter().zip(&self.stages)).map(|(index, (plan, now))| Stage {
             index,
             kind: plan.work.kind(),
