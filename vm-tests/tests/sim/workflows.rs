@@ -7,7 +7,7 @@ use api::{
     ids::Timestamp,
     run::{Outcome, RunEnd, RunId, RunReport, RunState, Usage},
     status::{DrainNode, Phase},
-    workflow::{StartWorkflow, State, Workflow},
+    workflow::{Attempt, StartWorkflow, State, Workflow},
 };
 use client::{Client, ClientError, LogOf};
 use sim_cluster::simulated_node::Agent;
@@ -272,34 +272,61 @@ fn a_run_that_nobody_ordered_is_not_believed() {
     });
 }
 
+/// A workflow whose one job runs until it is stopped and may be tried twice, and the node of its
+/// first attempt.
+async fn hanging(client: &Client) -> anyhow::Result<(String, String)> {
+    let id = start(client, document(&[("job", "command: [hang], policy: {retry: {attempts: 1}}")])).await?;
+    loop {
+        let attempts = client.attempts(&id, None, 1).await?;
+        if let Some(attempt) = attempts.into_iter().find(|attempt| attempt.started.is_some()) {
+            return Ok((id, attempt.node.to_string()));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How the first attempt was lost, when the second runs.
+async fn lost_and_begun_again(client: &Client, id: &str) -> anyhow::Result<(String, Attempt)> {
+    let second = async {
+        loop {
+            let mut attempts = client.attempts(id, None, 10).await?;
+            if attempts.len() == 2 && attempts[1].started.is_some() {
+                return anyhow::Ok((attempts.remove(0), attempts.remove(0)));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (first, second) = tokio::time::timeout(PATIENCE, second).await??;
+    let Some(Outcome::Lost { why, .. }) = first.outcome else { panic!("{first:?}") };
+    Ok((why, second))
+}
+
+#[test]
+fn what_runs_on_a_deleted_node_runs_again_on_another() {
+    in_namespace(async {
+        let (cluster, _agents, ann) = cluster().await?;
+        let (id, node) = hanging(&ann).await?;
+        cluster.client().delete_node(&node.parse()?).await?;
+        let (why, second) = lost_and_begun_again(&ann, &id).await?;
+        assert!(why.contains(&format!("{node} was deleted")), "{why}");
+        assert_ne!(second.node.to_string(), node);
+        ann.stop_workflow(&id).await?;
+        end(&ann, &id).await?;
+        Ok(())
+    });
+}
+
 #[test]
 fn a_node_that_reboots_in_mid_job_loses_it_and_the_job_runs_again() {
     in_namespace(async {
         let (cluster, mut agents, ann) = cluster().await?;
-        let id = start(&ann, document(&[("job", "command: [hang], policy: {retry: {attempts: 1}}")])).await?;
-        let node = loop {
-            let attempts = ann.attempts(&id, None, 1).await?;
-            if let Some(attempt) = attempts.into_iter().find(|attempt| attempt.started.is_some()) {
-                break attempt.node.to_string();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
+        let (id, node) = hanging(&ann).await?;
         let number: u8 = node.trim_start_matches('n').parse()?;
         agents.remove(usize::from(number - 1)).power_off();
         cluster.until_phase(number, Phase::Lost).await;
         agents.push(cluster.node(number).boot().await?.start_agent());
         cluster.until_phase(number, Phase::Ready).await;
-        let second = async {
-            loop {
-                let attempts = ann.attempts(&id, None, 10).await?;
-                if attempts.len() == 2 && attempts[1].started.is_some() {
-                    return anyhow::Ok(attempts);
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let attempts = tokio::time::timeout(PATIENCE, second).await??;
-        let Some(Outcome::Lost { why, .. }) = &attempts[0].outcome else { panic!("{attempts:?}") };
+        let (why, _) = lost_and_begun_again(&ann, &id).await?;
         assert!(why.contains(&node), "{why}");
         ann.stop_workflow(&id).await?;
         end(&ann, &id).await?;
