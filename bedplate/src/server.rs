@@ -45,7 +45,7 @@ pub use log::start as start_log;
 const DATABASE: &str = "bedplate.db";
 
 /// The tables of all roles.
-static SCHEMAS: &[&Schema] = &[&access::SCHEMA, &fleet::SCHEMA, &provisioner::SCHEMA];
+static SCHEMAS: &[&Schema] = &[&access::SCHEMA, &fleet::SCHEMA, &provisioner::SCHEMA, &controller::SCHEMA];
 
 /// Held while the server runs, so that two servers never share a state folder.
 const LOCK: &str = "server.lock";
@@ -159,8 +159,7 @@ async fn serve(
         ControllerConfig { state_dir: config.state_dir.clone(), forbidden: config.out_of_reach_of_jobs() };
     let provisioner =
         Provisioner::open(database.clone(), config.provisioner, fleet.clone(), access.clone()).await?;
-    let controller =
-        Controller::open(database.sqlite_pool(), workflows, fleet.clone(), access.clone()).await?;
+    let controller = Controller::open(database.clone(), workflows, fleet.clone(), access.clone()).await?;
     let api = bind(config.api_listen, "api.listen")?;
     let fleet_listeners: Vec<TcpListener> =
         config.fleet_listen.iter().map(|&address| bind(address, "fleet.port")).collect::<Result<_, _>>()?;

@@ -24,7 +24,7 @@ use crate::{
     engine::{Engine, NodeFacts, Output, Submission},
     images::{Fetched, JobImages, causes},
     results::Results,
-    store::{Store as _, StoreError, Write, sqlite::SqliteStore},
+    store::{Store, StoreError, Write},
 };
 
 /// Orders that wait for the conductor before their senders wait.
@@ -79,7 +79,7 @@ impl Answer {
 /// See the module.
 pub(crate) struct Conductor {
     pub(crate) engine: Arc<Mutex<Engine>>,
-    pub(crate) store: SqliteStore,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) fleet: Fleet,
     pub(crate) images: JobImages,
     pub(crate) results: Results,

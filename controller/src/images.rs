@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use rest::causes;
 
-use crate::store::{Store as _, Write, sqlite::SqliteStore};
+use crate::store::{Store, Write};
 
 /// Images that are pulled and converted at once. Each conversion uses all cores.
 const MAX_CONVERSIONS: usize = 2;
@@ -45,7 +45,7 @@ pub(crate) struct Fetched {
 #[derive(Debug, Clone)]
 pub(crate) struct JobImages {
     blobs: image_store::Store,
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     clients: Clients,
     slots: Arc<Semaphore>,
     shutdown: CancellationToken,
@@ -66,7 +66,7 @@ impl Progress for UntilShutdown {
 impl JobImages {
     pub(crate) fn open(
         state_dir: &Path,
-        store: SqliteStore,
+        store: Arc<dyn Store>,
         shutdown: CancellationToken,
     ) -> Result<Self, image_store::StoreError> {
         let blobs = image_store::Store::open(state_dir.join("jobs"))?;

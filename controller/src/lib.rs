@@ -39,18 +39,18 @@ use std::{
 use access::{Access, Routes};
 use api::run::{RunId, WorkflowId};
 use axum::extract::ws::WebSocket;
+use database::{Database, MigrateError};
 use fleet::Fleet;
-use sqlx::SqlitePool;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use store::StoreError;
+pub use store::{StoreError, sql::SCHEMA};
 
 use conductor::{Conductor, MAX_ORDERS, Order};
 use engine::{Engine, Surroundings};
 use images::JobImages;
 use results::Results;
-use store::sqlite::SqliteStore;
+use store::{Store, sql::SqlStore};
 use streams::Streams;
 
 /// Changes of workflows that wait for a slow watcher before it looks at the whole again.
@@ -71,6 +71,9 @@ pub enum ControllerError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database cannot be brought up to date.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     /// The store of job images.
     #[error("cannot open the store of job images")]
     Images(#[source] image_store::StoreError),
@@ -85,7 +88,7 @@ pub struct Controller(Arc<Inner>);
 
 struct Inner {
     engine: Arc<Mutex<Engine>>,
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     images: JobImages,
     results: Results,
     access: Access,
@@ -115,20 +118,20 @@ impl Controller {
     /// # Errors
     /// [`ControllerError`].
     pub async fn open(
-        pool: SqlitePool,
+        database: Database,
         config: ControllerConfig,
         fleet: Fleet,
         access: Access,
     ) -> Result<Self, ControllerError> {
         let shutdown = CancellationToken::new();
-        let store = SqliteStore::open(pool).await?;
+        let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
         let images = JobImages::open(&config.state_dir, store.clone(), shutdown.clone())
             .map_err(ControllerError::Images)?;
         let results = Results::open(&config.state_dir)
             .map_err(|error| ControllerError::Results(images::causes(&error)))?;
         let surroundings = Surroundings { forbidden: config.forbidden };
         let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
-        restore::restore(&mut engine, &store, &images, &results).await?;
+        restore::restore(&mut engine, store.as_ref(), &images, &results).await?;
         let engine = Arc::new(Mutex::new(engine));
         let (orders, incoming) = mpsc::channel(MAX_ORDERS);
         let changed = broadcast::channel(MAX_CHANGES).0;

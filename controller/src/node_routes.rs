@@ -22,12 +22,7 @@ use rest::{Refusal, causes};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::{
-    Controller,
-    conductor::Order,
-    results::ResultError,
-    store::{RunRow, Store as _},
-};
+use crate::{Controller, conductor::Order, results::ResultError, store::RunRow};
 
 /// Largest file that goes to a client through the server, bytes. Larger results belong on a store of their own.
 const MAX_CLIENT_FILE_BYTES: u64 = 16 << 30;

@@ -5,6 +5,7 @@
 //! somebody may not see is not there for them.
 
 mod document;
+mod idempotency;
 mod log;
 mod pause;
 mod stream;
@@ -27,7 +28,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use rest::{Body, Refusal};
+use rest::{Body, Page, Paging, Refusal};
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 use utoipa_axum::routes;
@@ -36,14 +37,14 @@ use crate::{
     Controller,
     conductor::{Order, ask},
     engine::{attempt, summary},
-    store::{Store as _, WorkflowRow},
+    store::{Behind, RunKey, RunRow, WorkflowRow},
 };
 
 /// Workflows in one answer where the request names no limit.
 const DEFAULT_LIMIT: u32 = 100;
 
-/// Most workflows, attempts or events in one answer.
-const MAX_LIMIT: u32 = 10_000;
+/// Name of the list of workflows in its cursors.
+const WORKFLOWS: &str = "workflows";
 
 /// How long a reader waits for the store to have what the engine says.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
@@ -73,32 +74,40 @@ pub(crate) fn routes(controller: Controller) -> Routes {
         .with_state(controller)
 }
 
-#[derive(Debug, Deserialize)]
-struct Page {
-    limit: Option<u32>,
-}
-
 /// Workflows, newest first: the caller's, or all for an admin.
 #[utoipa::path(
     get, path = "/v1/workflows", tag = "workflows",
-    params(("limit" = Option<u32>, Query, description = "Workflows that are over, at most; default 100")),
-    responses((status = OK, body = [WorkflowSummary]))
+    params(
+        ("limit" = Option<u32>, Query,
+            description = "Workflows that are over, at most 10000; default 100. Those that are not over \
+                           come before them, all on the first page"),
+        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")
+    ),
+    responses((status = OK, body = [WorkflowSummary]), (status = BAD_REQUEST, body = Problem))
 )]
 async fn list(
     State(controller): State<Controller>,
     caller: Caller,
-    Query(page): Query<Page>,
-) -> Result<Json<Vec<WorkflowSummary>>, Refusal> {
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    paging: Paging,
+) -> Result<Page<WorkflowSummary>, Refusal> {
+    let limit = paging.limit().unwrap_or(DEFAULT_LIMIT);
+    let behind: Option<Behind> = paging.after(WORKFLOWS)?;
     let rows = caller.visible()?;
     let _settled = settled(&controller, "cannot list workflows").await?;
+    // What ends after this was on the first page among those that were not over.
+    let at = behind.map_or_else(crate::clock::now, |behind| behind.at);
+    let finished = controller.0.store.finished(rows.owner(), behind, limit + 1).await;
+    let finished = finished.map_err(|error| Refusal::internal("cannot list workflows", &error))?;
+    let page = paging.fetched(WORKFLOWS, finished, limit, |row| Behind { place: row.place, at });
+    let page = page.map(|row| of_row(&row));
+    if behind.is_some() {
+        return Ok(page);
+    }
     let mut summaries = controller.engine().summaries();
     // The engine still has those whose logs are not here yet; what is over comes from the store, all of it.
     summaries.retain(|summary| !summary.state.is_ended() && rows.include(&summary.user));
-    let finished = controller.0.store.finished(rows.owner(), limit).await;
-    let finished = finished.map_err(|error| Refusal::internal("cannot list workflows", &error))?;
-    summaries.extend(finished.iter().map(of_row));
-    Ok(Json(summaries))
+    summaries.extend(page.rows);
+    Ok(Page { rows: summaries, next: page.next })
 }
 
 /// A workflow that is over, in a list.
@@ -109,23 +118,32 @@ fn of_row(row: &WorkflowRow) -> WorkflowSummary {
 /// Hands a workflow in. It is on disk when this is answered.
 #[utoipa::path(
     post, path = "/v1/workflows", tag = "workflows", request_body = StartWorkflow,
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "1 to 255 visible ASCII characters. The same request with the same key, by the \
+                       same user and within 24 hours, starts nothing and is answered with the workflow \
+                       that the first one started")),
     responses((status = CREATED, body = WorkflowSummary), (status = FORBIDDEN, body = Problem),
-        (status = UNPROCESSABLE_ENTITY, body = Problem))
+        (status = CONFLICT, body = Problem), (status = GONE, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem), (status = TOO_MANY_REQUESTS, body = Problem))
 )]
 async fn start(
     State(controller): State<Controller>,
     caller: Caller,
+    key: idempotency::IdempotencyKey,
     Body(request): Body<StartWorkflow>,
 ) -> Result<(StatusCode, Json<WorkflowSummary>), Refusal> {
-    let submission = document::check(&controller, &caller, request).await?;
-    let title = format!("cannot start workflow {}", submission.submission.name);
-    let id = submission.submission.id;
-    let taken = ask(&controller.0.orders, |done| Order::Submit(Box::new(submission.submission), done));
+    let draft = match document::check(&controller, &caller, key, request).await? {
+        document::Request::New(draft) => draft,
+        document::Request::Earlier(summary) => return Ok((StatusCode::CREATED, Json(summary))),
+    };
+    let title = format!("cannot start workflow {}", draft.submission.name);
+    let id = draft.submission.id;
+    let taken = ask(&controller.0.orders, |done| Order::Submit(draft.submission, done));
     if taken.await.is_none() {
         let why = "the server is stopping; try again when it is back";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why));
     }
-    drop(submission.turn);
+    drop(draft.turn);
     let view = find(&controller, &caller, &id.to_string(), &title).await?;
     Ok((StatusCode::CREATED, Json(view.summary)))
 }
@@ -255,7 +273,6 @@ async fn why(
 #[derive(Debug, Deserialize)]
 struct After {
     after: Option<u64>,
-    limit: Option<u32>,
 }
 
 /// What happened, oldest first.
@@ -263,26 +280,31 @@ struct After {
     get, path = "/v1/workflows/{id}/events", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
         ("after" = Option<u64>, Query, description = "Only events after this number"),
-        ("limit" = Option<u32>, Query, description = "Events at most; default 100")),
-    responses((status = OK, body = [WorkflowEvent]), (status = NOT_FOUND, body = Problem))
+        ("limit" = Option<u32>, Query, description = "Events, at most 10000; default 100"),
+        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")),
+    responses((status = OK, body = [WorkflowEvent]), (status = BAD_REQUEST, body = Problem),
+        (status = NOT_FOUND, body = Problem))
 )]
 async fn history(
     State(controller): State<Controller>,
     caller: Caller,
     Path(wanted): Path<String>,
-    Query(page): Query<After>,
-) -> Result<Json<Vec<WorkflowEvent>>, Refusal> {
+    Query(After { after }): Query<After>,
+    paging: Paging,
+) -> Result<Page<WorkflowEvent>, Refusal> {
     let title = "cannot show what happened";
     let id = find(&controller, &caller, &wanted, title).await?.summary.id;
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
-    let events = controller.0.store.events(id, page.after.unwrap_or(0), limit).await;
-    events.map(Json).map_err(|error| Refusal::internal(title, &error))
+    let limit = paging.limit().unwrap_or(DEFAULT_LIMIT);
+    let list = format!("events of {id}");
+    let behind: Option<u64> = paging.after(&list)?;
+    let events = controller.0.store.events(id, behind.or(after).unwrap_or(0), limit + 1).await;
+    let events = events.map_err(|error| Refusal::internal(title, &error))?;
+    Ok(paging.fetched(&list, events, limit, |event| event.number))
 }
 
 #[derive(Debug, Deserialize)]
 struct OfStage {
     stage: Option<u32>,
-    limit: Option<u32>,
 }
 
 /// Attempts of tasks, by stage, task and attempt.
@@ -290,21 +312,27 @@ struct OfStage {
     get, path = "/v1/workflows/{id}/attempts", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
         ("stage" = Option<u32>, Query, description = "Only of this stage, by its number"),
-        ("limit" = Option<u32>, Query, description = "Attempts at most; default 100")),
-    responses((status = OK, body = [Attempt]), (status = NOT_FOUND, body = Problem))
+        ("limit" = Option<u32>, Query, description = "Attempts, at most 10000; default 100"),
+        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")),
+    responses((status = OK, body = [Attempt]), (status = BAD_REQUEST, body = Problem),
+        (status = NOT_FOUND, body = Problem))
 )]
 async fn attempts(
     State(controller): State<Controller>,
     caller: Caller,
     Path(wanted): Path<String>,
-    Query(page): Query<OfStage>,
-) -> Result<Json<Vec<Attempt>>, Refusal> {
+    Query(OfStage { stage }): Query<OfStage>,
+    paging: Paging,
+) -> Result<Page<Attempt>, Refusal> {
     let title = "cannot show the attempts";
     let id = find(&controller, &caller, &wanted, title).await?.summary.id;
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
-    let rows = controller.0.store.runs(id, page.stage, limit).await;
-    rows.map(|rows| Json(rows.iter().map(attempt).collect()))
-        .map_err(|error| Refusal::internal(title, &error))
+    let limit = paging.limit().unwrap_or(DEFAULT_LIMIT);
+    // By name: the newest of that name may be another one when the next page is read.
+    let list = format!("attempts of {id}");
+    let after: Option<RunKey> = paging.after(&list)?;
+    let rows = controller.0.store.runs(id, stage, after, limit + 1).await;
+    let rows = rows.map_err(|error| Refusal::internal(title, &error))?;
+    Ok(paging.fetched(&list, rows, limit, RunRow::key).map(|row| attempt(&row)))
 }
 
 /// A file that was taken out of a volume for the client.

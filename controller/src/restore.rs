@@ -16,7 +16,7 @@ use crate::{
     files,
     images::{JobImages, causes},
     results::Results,
-    store::{RunRow, StageRow, Store as _, StoreError, StoredPlan, WorkflowRow, Write, sqlite::SqliteStore},
+    store::{RunRow, StageRow, Store, StoreError, StoredPlan, WorkflowRow, Write},
 };
 
 /// Converted workflows between two lines of the log.
@@ -53,7 +53,7 @@ struct Rows {
 /// Reads every workflow that is not over, and those that wait for the rest of a log alone.
 pub(crate) async fn restore(
     engine: &mut Engine,
-    store: &SqliteStore,
+    store: &dyn Store,
     images: &JobImages,
     results: &Results,
 ) -> Result<(), StoreError> {
@@ -72,13 +72,13 @@ pub(crate) async fn restore(
 /// A workflow out of its rows.
 async fn flow(
     row: WorkflowRow,
-    store: &SqliteStore,
+    store: &dyn Store,
     images: &JobImages,
     results: &Results,
     progress: &mut Progress,
 ) -> Result<Flow, StoreError> {
     let id = row.id;
-    let rows = Rows { stages: store.stages(id).await?, runs: store.runs(id, None, u32::MAX).await? };
+    let rows = Rows { stages: store.stages(id).await?, runs: store.runs(id, None, None, u32::MAX).await? };
     let known = match plan(&row, &rows, store, images, progress).await? {
         Ok(plan) => Known::Plan(plan),
         Err(error) => {
@@ -101,7 +101,7 @@ async fn flow(
 async fn plan(
     row: &WorkflowRow,
     rows: &Rows,
-    store: &SqliteStore,
+    store: &dyn Store,
     images: &JobImages,
     progress: &mut Progress,
 ) -> Result<Result<Plan, BlockedError>, StoreError> {
@@ -214,7 +214,7 @@ struct Progress {
 }
 
 impl Progress {
-    async fn begin(store: &SqliteStore) -> Result<Self, StoreError> {
+    async fn begin(store: &dyn Store) -> Result<Self, StoreError> {
         let (all, bytes) = store.without_plan().await?;
         if all > 0 {
             // A plan has the document's text once more, and the write-ahead log has both.

@@ -1,18 +1,20 @@
-//! What the controller keeps: a narrow trait, one module for each engine. Called by the [`crate::Controller`] only.
+//! Where workflows, their runs and their history are kept: a narrow trait, and one conformance
+//! suite for whatever implements it.
 //!
-//! A [`Write`] batch is all or nothing. What is acknowledged to a client, told to a node or forgotten by a node is in
-//! the store before.
+//! A batch of [`Write`]s is all or nothing. What is acknowledged to a client, sent to a node or
+//! forgotten by a node is in the store before.
 
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
     run::{Outcome, RunId, Usage, WorkflowId},
     workflow::{State, Workflow, WorkflowEvent},
 };
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{engine::Home, images::JobImage};
 
-pub(crate) mod sqlite;
+pub(crate) mod sql;
 
 #[cfg(test)]
 mod conformance;
@@ -58,6 +60,52 @@ pub(crate) struct SubmittedRow {
     pub(crate) document: String,
     /// [`document::plan::Plan::to_json`].
     pub(crate) plan: String,
+    /// The key that it came with, if any, and the digest of the request.
+    pub(crate) key: Option<(SubmissionKey, Digest)>,
+}
+
+/// How long a key of a submission counts, seconds: a day, within which a client that was cut off
+/// has tried again.
+pub(crate) const KEY_LIFE_SECONDS: i64 = 86_400;
+
+/// An `Idempotency-Key`, of the user who sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SubmissionKey {
+    /// Name of the user who hands in, which need not be the workflow's owner.
+    pub(crate) principal: String,
+    /// 1 to 255 visible ASCII characters.
+    pub(crate) key: String,
+}
+
+/// What was handed in under a key before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyedSubmission {
+    /// Digest of the request.
+    pub(crate) request: Digest,
+    /// The workflow that it began. It may have been forgotten since.
+    pub(crate) workflow: WorkflowId,
+}
+
+/// Where a page of workflows that are over begins: behind a place, among those that were over when
+/// the first page was read. The others were on that page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Behind {
+    pub(crate) place: u64,
+    pub(crate) at: Timestamp,
+}
+
+impl Behind {
+    /// Before all.
+    pub(crate) const START: Self = Self { place: u64::MAX, at: Timestamp(i64::MAX) };
+}
+
+/// The place of a run among the runs of its workflow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunKey {
+    pub(crate) stage: u32,
+    pub(crate) task: u32,
+    /// From 1.
+    pub(crate) attempt: u32,
 }
 
 /// What the store has of what a workflow is.
@@ -120,6 +168,12 @@ pub(crate) struct RunRow {
     pub(crate) log_bytes: u64,
 }
 
+impl RunRow {
+    pub(crate) fn key(&self) -> RunKey {
+        RunKey { stage: self.stage, task: self.task, attempt: self.attempt }
+    }
+}
+
 /// One write.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Write {
@@ -147,96 +201,62 @@ pub(crate) enum Write {
     Image { manifest: Digest, image: Box<JobImage>, used: Timestamp },
 }
 
-/// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database refused.
-    #[error("cannot {action}")]
-    Database {
-        /// What was being done.
-        action: &'static str,
-        /// Why it failed.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// The tables could not be made or brought up to date.
-    #[error("cannot bring the controller's tables up to date")]
-    Migrate {
-        /// Why it failed.
-        #[source]
-        source: Box<sqlx::migrate::MigrateError>,
-    },
-    /// A row that this version cannot read.
-    #[error("{subject} in the database cannot be read")]
-    Decode {
-        /// Which row.
-        subject: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
+pub use database::DatabaseError as StoreError;
 
-/// What an engine can do.
-pub(crate) trait Store: Send + Sync {
+/// What the store offers. Every write is durable when its future ends.
+#[async_trait]
+pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Workflows that are not over, or were not at `since`, in the order of submission.
-    fn unfinished(
-        &self,
-        since: Timestamp,
-    ) -> impl Future<Output = Result<Vec<WorkflowRow>, StoreError>> + Send;
+    async fn unfinished(&self, since: Timestamp) -> Result<Vec<WorkflowRow>, StoreError>;
     /// Workflows that are over, newest first, of one owner or of all, at most `limit`.
-    fn finished(
+    async fn finished(
         &self,
         owner: Option<&str>,
+        behind: Option<Behind>,
         limit: u32,
-    ) -> impl Future<Output = Result<Vec<WorkflowRow>, StoreError>> + Send;
+    ) -> Result<Vec<WorkflowRow>, StoreError>;
     /// The newest workflow of a name, of one owner or of any.
-    fn newest(
-        &self,
-        name: &str,
-        owner: Option<&str>,
-    ) -> impl Future<Output = Result<Option<WorkflowId>, StoreError>> + Send;
+    async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError>;
     /// Workflows that are over beyond the newest `keep`, at most a thousand.
-    fn outdated(&self, keep: u32) -> impl Future<Output = Result<Vec<WorkflowId>, StoreError>> + Send;
+    async fn outdated(&self, keep: u32) -> Result<Vec<WorkflowId>, StoreError>;
     /// One workflow.
-    fn workflow(
-        &self,
-        id: WorkflowId,
-    ) -> impl Future<Output = Result<Option<WorkflowRow>, StoreError>> + Send;
+    async fn workflow(&self, id: WorkflowId) -> Result<Option<WorkflowRow>, StoreError>;
     /// What a workflow is; `None` if there is no such workflow.
-    fn plan(&self, id: WorkflowId) -> impl Future<Output = Result<Option<StoredPlan>, StoreError>> + Send;
+    async fn plan(&self, id: WorkflowId) -> Result<Option<StoredPlan>, StoreError>;
     /// Workflows that are not over and were handed in before plans were stored: how many, and the
     /// bytes of their documents.
-    fn without_plan(&self) -> impl Future<Output = Result<(u64, u64), StoreError>> + Send;
+    async fn without_plan(&self) -> Result<(u64, u64), StoreError>;
     /// Names of the stages that a workflow's history is about, each once.
-    fn stage_names(
-        &self,
-        id: WorkflowId,
-    ) -> impl Future<Output = Result<Vec<(u32, String)>, StoreError>> + Send;
+    async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(u32, String)>, StoreError>;
     /// The place for the next workflow.
-    fn next_place(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    async fn next_place(&self) -> Result<u64, StoreError>;
     /// Stages of a workflow that were written.
-    fn stages(&self, id: WorkflowId) -> impl Future<Output = Result<Vec<StageRow>, StoreError>> + Send;
-    /// Runs of a workflow by stage, task and attempt, of one stage or of all, at most `limit`.
-    fn runs(
+    async fn stages(&self, id: WorkflowId) -> Result<Vec<StageRow>, StoreError>;
+    /// Runs of a workflow by stage, task and attempt, of one stage or of all, those behind `after`,
+    /// at most `limit`.
+    async fn runs(
         &self,
         id: WorkflowId,
         stage: Option<u32>,
+        after: Option<RunKey>,
         limit: u32,
-    ) -> impl Future<Output = Result<Vec<RunRow>, StoreError>> + Send;
+    ) -> Result<Vec<RunRow>, StoreError>;
     /// One run.
-    fn run(&self, id: RunId) -> impl Future<Output = Result<Option<RunRow>, StoreError>> + Send;
+    async fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError>;
     /// Lines of a workflow's history after `after`, oldest first.
-    fn events(
-        &self,
-        id: WorkflowId,
-        after: u64,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<WorkflowEvent>, StoreError>> + Send;
+    async fn events(&self, id: WorkflowId, after: u64, limit: u32) -> Result<Vec<WorkflowEvent>, StoreError>;
     /// Number of the last line of a workflow's history, 0 if there is none.
-    fn last_event(&self, id: WorkflowId) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    async fn last_event(&self, id: WorkflowId) -> Result<u64, StoreError>;
     /// The job image made of a manifest.
-    fn image(&self, manifest: Digest) -> impl Future<Output = Result<Option<JobImage>, StoreError>> + Send;
+    async fn image(&self, manifest: Digest) -> Result<Option<JobImage>, StoreError>;
+    /// What was handed in under a key since a time.
+    async fn submission(
+        &self,
+        key: &SubmissionKey,
+        since: Timestamp,
+    ) -> Result<Option<KeyedSubmission>, StoreError>;
+    /// How many keys a user has used since a time.
+    async fn keys_of(&self, principal: &str, since: Timestamp) -> Result<u64, StoreError>;
     /// Writes all, or nothing.
-    fn commit(&self, writes: &[Write]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    async fn commit(&self, writes: &[Write]) -> Result<(), StoreError>;
 }

@@ -141,19 +141,6 @@ impl Database {
         Ok(Self { pool: Pool::Sqlite(pool), place: path.display().to_string().into() })
     }
 
-    /// The pool itself, for stores that are not yet statements of this crate.
-    ///
-    /// # Panics
-    /// Never: no program opens another engine.
-    #[must_use]
-    pub fn sqlite_pool(&self) -> SqlitePool {
-        match &self.pool {
-            Pool::Sqlite(pool) => pool.clone(),
-            #[cfg(feature = "postgres")]
-            Pool::Postgres(_) => unreachable!("only conformance suites open PostgreSQL"),
-        }
-    }
-
     /// Closes all connections when their work is done.
     pub async fn close(&self) {
         match &self.pool {

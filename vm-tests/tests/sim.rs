@@ -13,6 +13,8 @@ mod cluster;
 mod rights;
 #[path = "sim/streams.rs"]
 mod streams;
+#[path = "sim/submissions.rs"]
+mod submissions;
 #[path = "sim/workflows.rs"]
 mod workflows;
 

@@ -65,6 +65,22 @@ impl Client {
         self.send_json(Method::POST, "/v1/workflows", start).await
     }
 
+    /// Hands a workflow in under a key: sent again within 24 hours, after an answer that never came,
+    /// it starts nothing and is answered with the same workflow.
+    ///
+    /// # Errors
+    /// As [`Client::start_workflow`]; 409 if the key was used for another request, 410 if the
+    /// workflow is no longer kept.
+    pub async fn start_workflow_once(
+        &self,
+        start: &StartWorkflow,
+        key: &str,
+    ) -> Result<WorkflowSummary, ClientError> {
+        let request = self.request(Method::POST, "/v1/workflows")?.header("idempotency-key", key);
+        let answer = self.answer(request.json(start).timeout(DEADLINE)).await?;
+        answer.json().await.map_err(ClientError::Answer)
+    }
+
     /// Checks a document and starts nothing.
     ///
     /// # Errors

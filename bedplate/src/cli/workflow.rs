@@ -146,6 +146,7 @@ Examples:
   bedplate workflow start hello.yaml --watch
   id=$(bedplate workflow start - < hello.yaml)
   bedplate workflow start hello.yaml --as ann
+  bedplate workflow start nightly.yaml --idempotency-key nightly-$(date +%F)
 
 Exit status with --watch: 0 if the workflow finished, 1 if it failed or was stopped, 130 after Ctrl-C, which leaves it
 running."
@@ -159,6 +160,10 @@ pub(super) struct Start {
     /// Start it as this user; for admins.
     #[arg(long = "as", value_name = "USER")]
     user: Option<String>,
+    /// Start it once: the same document with the same key again, within 24 hours, prints the id of
+    /// the workflow that is there. For scripts that try again.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     /// Follow it to its end and fetch its files.
     #[arg(long)]
     watch: bool,
@@ -232,7 +237,11 @@ async fn pause(session: &Session, client: &Client, workflows: &[String], paused:
 async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::Result<ExitCode> {
     let (file, document) = read(&start.file)?;
     let request = StartWorkflow { name: start.name, document, user: start.user };
-    let started = match client.start_workflow(&request).await {
+    let started = match &start.idempotency_key {
+        Some(key) => client.start_workflow_once(&request, key).await,
+        None => client.start_workflow(&request).await,
+    };
+    let started = match started {
         Ok(started) => started,
         Err(error) => return Err(tell_mistakes(&file, error)),
     };

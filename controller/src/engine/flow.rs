@@ -6,7 +6,7 @@ use std::{
 };
 
 use api::{
-    ids::{NodeId, NodeName, Timestamp},
+    ids::{Digest, NodeId, NodeName, Timestamp},
     run::{Outcome, RunId, WorkflowId},
     workflow::{State, TaskCounts, WorkflowEvent},
 };
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Output};
 use crate::{
     images::JobImage,
-    store::{Owner, RunRow, StageRow, SubmittedRow, WorkflowRow, Write},
+    store::{Owner, RunRow, StageRow, SubmissionKey, SubmittedRow, WorkflowRow, Write},
 };
 
 /// Nodes of a stage that are shown.
@@ -44,6 +44,8 @@ pub(crate) struct Submission {
     pub(crate) plan: Plan,
     /// The plan as it is stored.
     pub(crate) stored_plan: String,
+    /// See [`SubmittedRow::key`].
+    pub(crate) key: Option<(SubmissionKey, Digest)>,
 }
 
 /// A workflow.
@@ -210,7 +212,7 @@ impl StageNow {
 impl Flow {
     /// A workflow that was just handed in, and the write that stores it.
     pub(crate) fn new(submission: Submission, now: Timestamp) -> (Self, Write) {
-        let Submission { id, place, name, owner, document, plan, stored_plan } = submission;
+        let Submission { id, place, name, owner, document, plan, stored_plan, key } = submission;
         let row = WorkflowRow {
             id,
             place,
@@ -226,7 +228,7 @@ impl Flow {
             homes: vec![None; plan.groups],
             view: None,
         };
-        let submitted = SubmittedRow { row: row.clone(), document, plan: stored_plan };
+        let submitted = SubmittedRow { row: row.clone(), document, plan: stored_plan, key };
         (Self::of(row, Arc::new(plan), None), Write::Submit(Box::new(submitted)))
     }
 

@@ -70,6 +70,7 @@ fn submission(number: u128, text: &str) -> Submission {
         owner: Owner { name: "ann".to_owned(), uid: 1001, gid: 100, groups: vec![7] },
         document: text.to_owned(),
         stored_plan: plan.to_json().unwrap(),
+        key: None,
         plan,
     }
 }

@@ -4,18 +4,14 @@ use access::{Caller, Resource};
 use api::{
     access::Account,
     problem::{Mistake, Problem},
-    workflow::{CheckDocument, Checked, StartWorkflow},
+    workflow::{CheckDocument, Checked, StartWorkflow, WorkflowSummary},
 };
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use document::{Parsed, plan::Plan};
 use rest::{Body, Refusal, causes};
 
-use crate::{
-    Controller,
-    engine::Submission,
-    files, identity,
-    store::{Owner, Store as _},
-};
+use super::idempotency::{IdempotencyKey, Keyed};
+use crate::{Controller, engine::Submission, files, identity, store::Owner};
 
 /// Name of a workflow whose document and starter give it none.
 const DEFAULT_NAME: &str = "workflow";
@@ -25,17 +21,33 @@ const MAX_NAME: usize = 63;
 
 /// A checked submission; its place is its own until `turn` is dropped.
 pub(super) struct Draft<'a> {
-    pub(super) submission: Submission,
+    pub(super) submission: Box<Submission>,
     pub(super) turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+/// What comes of a request to start a workflow.
+pub(super) enum Request<'a> {
+    /// A new workflow.
+    New(Draft<'a>),
+    /// It was handed in before, with the same key.
+    Earlier(WorkflowSummary),
 }
 
 /// Checks a document against the language, the nodes and the rights of who starts it.
 pub(super) async fn check<'a>(
     controller: &'a Controller,
     caller: &Caller,
+    key: IdempotencyKey,
     request: StartWorkflow,
-) -> Result<Draft<'a>, Refusal> {
+) -> Result<Request<'a>, Refusal> {
     let owner = owner(controller, caller, request.user.as_deref()).await?;
+    let keyed = Keyed::of(key, caller, &request)?;
+    // Before the document is checked: what was accepted is held against no rule again.
+    if let Some(keyed) = &keyed
+        && let Some(earlier) = keyed.earlier(controller, caller).await?
+    {
+        return Ok(Request::Earlier(earlier));
+    }
     let parsed = parse(controller, &request.document).map_err(refuse)?;
     let name =
         request.name.or_else(|| parsed.workflow.name.clone()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
@@ -50,6 +62,12 @@ pub(super) async fn check<'a>(
     let plan = plan.and_then(|plan| Ok((plan.to_json()?, plan)));
     let (stored_plan, plan) = plan.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let turn = controller.0.numbering.lock().await;
+    // Once more: the same request may have been in front of this one.
+    if let Some(keyed) = &keyed
+        && let Some(earlier) = keyed.earlier(controller, caller).await?
+    {
+        return Ok(Request::Earlier(earlier));
+    }
     let place = controller.0.store.next_place().await.map_err(|error| Refusal::internal(title, &error))?;
     let submission = Submission {
         id: identity::new_workflow(),
@@ -59,8 +77,9 @@ pub(super) async fn check<'a>(
         document: request.document,
         plan,
         stored_plan,
+        key: keyed.map(Keyed::into_row),
     };
-    Ok(Draft { submission, turn })
+    Ok(Request::New(Draft { submission: Box::new(submission), turn }))
 }
 
 /// As whom the jobs run: from the record of a user, never from the request.

@@ -25,10 +25,7 @@ use tokio::{
 };
 
 use super::find;
-use crate::{
-    Controller,
-    store::{RunRow, Store as _},
-};
+use crate::{Controller, store::RunRow};
 
 /// Bytes that go out at a time.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -118,7 +115,7 @@ async fn run_of(
     wanted: &Wanted,
     title: &str,
 ) -> Result<Option<RunRow>, Refusal> {
-    let rows = controller.0.store.runs(workflow, Some(stage), MAX_ATTEMPTS).await;
+    let rows = controller.0.store.runs(workflow, Some(stage), None, MAX_ATTEMPTS).await;
     let rows = rows.map_err(|error| Refusal::internal(title, &error))?;
     let Some(task) = wanted.task.or_else(|| rows.first().map(|row| row.task)) else { return Ok(None) };
     let of_task = rows.into_iter().filter(|row| row.task == task);

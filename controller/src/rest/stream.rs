@@ -26,7 +26,7 @@ use serde::Deserialize;
 use super::{find, log::stage_of};
 use crate::{
     Controller, identity,
-    store::{RunRow, Store as _},
+    store::RunRow,
     streams::{Place, bridge::bridge},
 };
 
@@ -162,7 +162,7 @@ async fn running(
 ) -> Result<RunRow, Refusal> {
     let title = TITLE;
     let id: WorkflowId = view.summary.id;
-    let rows = controller.0.store.runs(id, Some(stage.index), MAX_RUNS).await;
+    let rows = controller.0.store.runs(id, Some(stage.index), None, MAX_RUNS).await;
     let rows = rows.map_err(|error| Refusal::internal(title, &error))?;
     let of_task = |row: &&RunRow| task.is_none_or(|task| task == row.task);
     let runs = |row: &&RunRow| row.started.is_some() && row.ended.is_none();

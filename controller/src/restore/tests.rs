@@ -4,7 +4,7 @@
 //! work, and `shown.json` what they showed of each workflow just before; `before_plans/make.sh`
 //! made both.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use api::{
     channel::FromServer,
@@ -12,15 +12,16 @@ use api::{
     run::{Outcome, RunEnd, RunId, RunReport, RunState, Usage, WorkflowId},
     workflow::{State, Workflow},
 };
+use database::Database;
 use planner::{Capacity, Core, NumaMemory};
-use sqlx::{
-    SqlitePool,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
-};
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::engine::{NodeFacts, Output, Surroundings};
+use crate::{
+    engine::{NodeFacts, Output, Surroundings},
+    store::sql::{SCHEMA, SqlStore},
+};
 
 const BEFORE: &str = include_str!("before_plans/database.sql");
 const SHOWN: &str = include_str!("before_plans/shown.json");
@@ -30,44 +31,56 @@ const UNREADABLE: &str = "version: v1\njobs: {strange: {image: docker://a, comma
 
 /// A server's state that outlives its runs.
 struct Site {
-    folder: tempfile::TempDir,
-    pool: SqlitePool,
+    directory: tempfile::TempDir,
 }
 
 /// One run of a server, before it has seen a node.
 struct Server {
     engine: Engine,
-    store: SqliteStore,
+    store: SqlStore,
 }
 
 impl Site {
     /// What 244c59b left.
     async fn before() -> Self {
-        let site = Self::empty().await;
-        sqlx::raw_sql(BEFORE).execute(&site.pool).await.unwrap();
-        site.execute("PRAGMA foreign_keys = ON").await;
+        let site = Self { directory: tempfile::tempdir().unwrap() };
+        sqlx::raw_sql(BEFORE).execute(&mut site.connection().await).await.unwrap();
         site
     }
 
-    async fn empty() -> Self {
-        let memory = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
-        // One connection: each connection to an in-memory database has a database of its own.
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(memory).await.unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), pool }
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("db")
+    }
+
+    /// A look at the database past the store, for one statement.
+    async fn connection(&self) -> SqliteConnection {
+        let file = SqliteConnectOptions::new().filename(self.file()).create_if_missing(true);
+        SqliteConnection::connect_with(&file).await.unwrap()
     }
 
     async fn execute(&self, text: &'static str) {
-        sqlx::query(text).execute(&self.pool).await.unwrap();
+        sqlx::query(text).execute(&mut self.connection().await).await.unwrap();
     }
 
     async fn texts(&self, text: &'static str) -> Vec<String> {
-        sqlx::query_scalar(text).fetch_all(&self.pool).await.unwrap()
+        sqlx::query_scalar(text).fetch_all(&mut self.connection().await).await.unwrap()
+    }
+
+    async fn number(&self, text: &'static str) -> i64 {
+        sqlx::query_scalar(text).fetch_one(&mut self.connection().await).await.unwrap()
+    }
+
+    async fn store(&self) -> SqlStore {
+        let database = Database::open(&self.file(), &[&SCHEMA]).await.unwrap();
+        SqlStore::open(database).await.unwrap()
     }
 
     async fn start(&self) -> Server {
-        let store = SqliteStore::open(self.pool.clone()).await.unwrap();
-        let images = JobImages::open(self.folder.path(), store.clone(), CancellationToken::new()).unwrap();
-        let results = Results::open(self.folder.path()).unwrap();
+        let store = self.store().await;
+        // Its own store is for what is fetched; nothing is here.
+        let of_images: Arc<dyn Store> = Arc::new(self.store().await);
+        let images = JobImages::open(self.directory.path(), of_images, CancellationToken::new()).unwrap();
+        let results = Results::open(self.directory.path()).unwrap();
         let mut number = 1 << 64;
         let new_run = move || {
             number += 1;
@@ -90,8 +103,14 @@ impl Site {
 impl Server {
     /// What is shown of each workflow, as the routes find it.
     async fn shown(&self) -> BTreeMap<String, Workflow> {
-        let mut shown: Vec<Workflow> =
-            self.store.finished(None, 100).await.unwrap().into_iter().filter_map(|row| row.view).collect();
+        let mut shown: Vec<Workflow> = self
+            .store
+            .finished(None, None, 100)
+            .await
+            .unwrap()
+            .into_iter()
+            .filter_map(|row| row.view)
+            .collect();
         let live = self.engine.summaries().into_iter();
         shown.extend(live.filter_map(|summary| self.engine.view(summary.id)));
         shown.into_iter().map(|workflow| (workflow.summary.name.clone(), workflow)).collect()
@@ -106,14 +125,14 @@ impl Server {
     }
 
     async fn runs(&self, name: &str) -> Vec<RunRow> {
-        self.store.runs(self.id(name), None, u32::MAX).await.unwrap()
+        self.store.runs(self.id(name), None, None, u32::MAX).await.unwrap()
     }
 
     /// The nodes of the three come back in the same boot with all that they had, and list it.
     async fn nodes_come_back(&mut self, now: Timestamp) -> Output {
         let mut held: BTreeMap<NodeId, (NodeName, String, Vec<RunRow>)> = BTreeMap::new();
         for summary in self.engine.summaries() {
-            for row in self.store.runs(summary.id, None, u32::MAX).await.unwrap() {
+            for row in self.store.runs(summary.id, None, None, u32::MAX).await.unwrap() {
                 let (_, _, runs) =
                     held.entry(row.node).or_insert((row.node_name.clone(), row.boot.clone(), Vec::new()));
                 if row.ended.is_none() && row.accepted {
@@ -191,13 +210,9 @@ fn assert_nothing_is_ended(output: &Output) {
 async fn a_database_of_before_plans_has_the_same_workflows_stages_and_runs() {
     let site = Site::before().await;
     let before = site.rows().await;
-    let store = SqliteStore::open(site.pool.clone()).await.unwrap();
-    let bytes: i64 = sqlx::query_scalar(
-        "SELECT SUM(OCTET_LENGTH(document)) FROM controller_workflows WHERE ended IS NULL",
-    )
-    .fetch_one(&site.pool)
-    .await
-    .unwrap();
+    let store = site.store().await;
+    let bytes =
+        site.number("SELECT SUM(OCTET_LENGTH(document)) FROM controller_workflows WHERE ended IS NULL").await;
     assert_eq!(store.without_plan().await.unwrap(), (8, bytes.unsigned_abs()), "what the log tells");
     let mut server = site.start().await;
     assert_eq!(site.rows().await, before, "the conversion adds plans and changes nothing else");
@@ -291,7 +306,7 @@ async fn what_cannot_be_converted_is_blocked_and_followed_to_its_end() {
     let site = Site::before().await;
     let good = site.texts("SELECT document FROM controller_workflows WHERE name = 'strange'").await;
     let unreadable = "UPDATE controller_workflows SET document = $1 WHERE name = 'strange'";
-    sqlx::query(unreadable).bind(UNREADABLE).execute(&site.pool).await.unwrap();
+    sqlx::query(unreadable).bind(UNREADABLE).execute(&mut site.connection().await).await.unwrap();
     let before = site.rows().await;
     let mut server = site.start().await;
     assert_eq!(site.rows().await, before, "a later release can still convert it");
@@ -318,7 +333,7 @@ async fn what_cannot_be_converted_is_blocked_and_followed_to_its_end() {
 
     // That release comes.
     let mend = "UPDATE controller_workflows SET document = $1 WHERE name = 'strange'";
-    sqlx::query(mend).bind(&good[0]).execute(&site.pool).await.unwrap();
+    sqlx::query(mend).bind(&good[0]).execute(&mut site.connection().await).await.unwrap();
     let mut server = site.start().await;
     assert_eq!(server.view("strange").summary.blocked, None);
     let begun: Vec<String> = started(&server.nodes_come_back(at).await).into_values().collect();
@@ -333,7 +348,7 @@ async fn what_is_blocked_can_be_stopped() {
         "UPDATE controller_workflows SET document = $1 WHERE name IN ('strange', 'data', 'given', 'array')",
     )
     .bind(UNREADABLE)
-    .execute(&site.pool)
+    .execute(&mut site.connection().await)
     .await
     .unwrap();
     let mut server = site.start().await;
@@ -385,7 +400,7 @@ async fn plans_that_do_not_fit_their_rows_or_this_release_block() {
         sqlx::query("UPDATE controller_workflows SET plan = $1 WHERE name = $2")
             .bind(plan)
             .bind(name)
-            .execute(&site.pool)
+            .execute(&mut site.connection().await)
             .await
             .unwrap();
         let mut server = site.start().await;
@@ -414,14 +429,14 @@ async fn an_upgrade_writes_nothing_for_a_million_runs_that_are_over() {
            boot, placement, placed, accepted, started, ended, outcome, log_bytes, used
          FROM number, one"
     );
-    sqlx::query(sqlx::AssertSqlSafe(runs)).execute(&site.pool).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(runs)).execute(&mut site.connection().await).await.unwrap();
     let pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
-    let bytes: i64 = sqlx::query_scalar(pages).fetch_one(&site.pool).await.unwrap();
+    let bytes = site.number(pages).await;
     assert!(bytes > 100 << 20, "{bytes} bytes are not those of a million runs");
     let begun = clock::now();
     let server = site.start().await;
     let took = clock::now().seconds() - begun.seconds();
-    let after: i64 = sqlx::query_scalar(pages).fetch_one(&site.pool).await.unwrap();
+    let after = site.number(pages).await;
     assert!(after - bytes < MOST_GROWTH_BYTES, "{} bytes more", after - bytes);
     assert_eq!(server.engine.summaries().len(), 8);
     // The bar of the issue is 60 s; it is some milliseconds, and never grows with the runs.

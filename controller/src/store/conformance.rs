@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use database::Database;
+use sqlx::sqlite::SqlitePoolOptions;
 
-use super::{sqlite::SqliteStore, *};
+use super::{
+    sql::{SCHEMA, SqlStore},
+    *,
+};
 
-async fn sqlite(directory: &Path) -> SqliteStore {
-    // A file: a connection whose batch failed is closed, and the one of an in-memory database would take it along.
-    let file = SqliteConnectOptions::new().filename(directory.join("db")).create_if_missing(true);
-    let pool = SqlitePoolOptions::new().connect_with(file.foreign_keys(true)).await.unwrap();
-    SqliteStore::open(pool.clone()).await.unwrap();
+async fn sqlite(directory: &Path) -> SqlStore {
+    let database = Database::open(&directory.join("db"), &[&SCHEMA]).await.unwrap();
+    SqlStore::open(database.clone()).await.unwrap();
     // Opening twice is what every restart does.
-    SqliteStore::open(pool).await.unwrap()
+    SqlStore::open(database).await.unwrap()
 }
 
 fn workflow(number: u128) -> WorkflowRow {
@@ -35,7 +37,7 @@ fn workflow(number: u128) -> WorkflowRow {
 
 fn submit(row: &WorkflowRow) -> Write {
     let (document, plan) = ("version: v4".to_owned(), format!("the plan of {}", row.name));
-    Write::Submit(Box::new(SubmittedRow { row: row.clone(), document, plan }))
+    Write::Submit(Box::new(SubmittedRow { row: row.clone(), document, plan, key: None }))
 }
 
 fn run(number: u128, task: u32) -> RunRow {
@@ -88,10 +90,10 @@ async fn workflows(store: impl Store) {
     store.commit(&[Write::Workflow(Box::new(over.clone()))]).await.unwrap();
     assert_eq!(store.unfinished(Timestamp(6)).await.unwrap(), std::slice::from_ref(&second));
     assert_eq!(store.unfinished(Timestamp(5)).await.unwrap(), [over.clone(), second.clone()]);
-    assert_eq!(store.finished(None, 10).await.unwrap(), std::slice::from_ref(&over));
-    assert_eq!(store.finished(Some("ann"), 10).await.unwrap(), std::slice::from_ref(&over));
-    assert_eq!(store.finished(Some("bob"), 10).await.unwrap(), []);
-    assert_eq!(store.finished(None, 0).await.unwrap(), []);
+    assert_eq!(store.finished(None, None, 10).await.unwrap(), std::slice::from_ref(&over));
+    assert_eq!(store.finished(Some("ann"), None, 10).await.unwrap(), std::slice::from_ref(&over));
+    assert_eq!(store.finished(Some("bob"), None, 10).await.unwrap(), []);
+    assert_eq!(store.finished(None, None, 0).await.unwrap(), []);
     assert_eq!(store.newest(&second.name, None).await.unwrap(), Some(second.id));
     assert_eq!(store.newest(&second.name, Some("ann")).await.unwrap(), Some(second.id));
     assert_eq!(store.newest(&second.name, Some("bob")).await.unwrap(), None);
@@ -149,9 +151,12 @@ async fn stages_runs_and_events(store: impl Store) {
     };
     store.commit(&[Write::Stage(Box::new(stage.clone())), Write::Run(Box::new(over.clone()))]).await.unwrap();
     assert_eq!(store.stages(id).await.unwrap(), [stage]);
-    assert_eq!(store.runs(id, None, 10).await.unwrap(), [over.clone(), runs[1].clone()]);
-    assert_eq!(store.runs(id, Some(2), 1).await.unwrap(), std::slice::from_ref(&over));
-    assert_eq!(store.runs(id, Some(1), 10).await.unwrap(), []);
+    assert_eq!(store.runs(id, None, None, 10).await.unwrap(), [over.clone(), runs[1].clone()]);
+    assert_eq!(store.runs(id, Some(2), None, 1).await.unwrap(), std::slice::from_ref(&over));
+    assert_eq!(store.runs(id, Some(1), None, 10).await.unwrap(), []);
+    let behind_first = store.runs(id, None, Some(over.key()), 10).await.unwrap();
+    assert_eq!(behind_first, std::slice::from_ref(&runs[1]));
+    assert_eq!(store.runs(id, Some(2), Some(runs[1].key()), 10).await.unwrap(), []);
     assert_eq!(store.run(over.run).await.unwrap(), Some(over));
     assert_eq!(store.last_event(id).await.unwrap(), 2);
     assert_eq!(store.events(id, 1, 10).await.unwrap().len(), 1);
@@ -201,6 +206,58 @@ async fn plans(store: impl Store) {
     assert_eq!(store.workflow(workflow(9).id).await.unwrap(), None);
 }
 
+/// What was not over when the first page was read is on none of those behind it.
+async fn pages_of_what_is_over(store: impl Store) {
+    let rows: Vec<WorkflowRow> = (1..=4).map(workflow).collect();
+    store.commit(&rows.iter().map(submit).collect::<Vec<_>>()).await.unwrap();
+    let end = |row: &WorkflowRow, at| {
+        let state = State::Finished;
+        Write::Workflow(Box::new(WorkflowRow { ended: Some(Timestamp(at)), state, ..row.clone() }))
+    };
+    store.commit(&[end(&rows[3], 5), end(&rows[2], 10), end(&rows[0], 7)]).await.unwrap();
+    let places = |rows: Vec<WorkflowRow>| rows.iter().map(|row| row.place).collect::<Vec<_>>();
+    assert_eq!(places(store.finished(None, None, 2).await.unwrap()), [4, 3]);
+    let behind = Behind { place: 3, at: Timestamp(10) };
+    store.commit(&[end(&rows[1], 11)]).await.unwrap();
+    assert_eq!(places(store.finished(None, Some(behind), 10).await.unwrap()), [1]);
+    assert_eq!(places(store.finished(Some("ann"), Some(behind), 10).await.unwrap()), [1]);
+    assert_eq!(places(store.finished(None, None, 10).await.unwrap()), [4, 3, 2, 1]);
+}
+
+/// A key is there with its workflow or not at all, is its user's, and counts for a day.
+async fn keys_of_submissions(store: impl Store) {
+    let key = |principal: &str, key: &str| SubmissionKey { principal: principal.into(), key: key.into() };
+    let keyed = |number, at, of: &SubmissionKey| {
+        let row = WorkflowRow { submitted: Timestamp(at), ..workflow(number) };
+        let key = Some((of.clone(), Digest([u8::try_from(number).unwrap(); 32])));
+        let (document, plan) = (String::new(), String::new());
+        Write::Submit(Box::new(SubmittedRow { row, document, plan, key }))
+    };
+    let (ann, ben) = (key("ann", "k"), key("ben", "k"));
+    let submission =
+        |number: u8| KeyedSubmission { request: Digest([number; 32]), workflow: workflow(number.into()).id };
+    let day = KEY_LIFE_SECONDS * 1_000_000;
+    assert_eq!(store.submission(&ann, Timestamp(0)).await.unwrap(), None);
+    store.commit(&[keyed(1, 10, &ann), keyed(2, 11, &ben)]).await.unwrap();
+    assert_eq!(store.submission(&ann, Timestamp(10)).await.unwrap(), Some(submission(1)));
+    assert_eq!(store.submission(&ben, Timestamp(10)).await.unwrap(), Some(submission(2)));
+    assert_eq!(store.submission(&ann, Timestamp(11)).await.unwrap(), None, "it is too old");
+    assert_eq!(store.submission(&key("ann", "K"), Timestamp(0)).await.unwrap(), None);
+    assert_eq!(store.keys_of("ann", Timestamp(10)).await.unwrap(), 1);
+    assert_eq!(store.keys_of("ann", Timestamp(11)).await.unwrap(), 0);
+
+    // The workflow is refused, and its key with it.
+    assert!(store.commit(&[keyed(1, 12, &key("ann", "other"))]).await.is_err());
+    assert_eq!(store.submission(&key("ann", "other"), Timestamp(0)).await.unwrap(), None);
+
+    // A new one drops what is older than a day, and a clock that was set back is no error.
+    store.commit(&[keyed(3, day + 11, &key("ann", "next"))]).await.unwrap();
+    assert_eq!(store.submission(&ann, Timestamp(0)).await.unwrap(), None);
+    assert_eq!(store.submission(&ben, Timestamp(0)).await.unwrap(), Some(submission(2)));
+    store.commit(&[keyed(4, 5, &ben)]).await.unwrap();
+    assert_eq!(store.submission(&ben, Timestamp(0)).await.unwrap(), Some(submission(4)));
+}
+
 async fn names_of_stages(store: impl Store) {
     let event = |number, stage, name: Option<&str>| {
         let (event, message) = ("STAGE_STARTED".to_owned(), "started".to_owned());
@@ -213,6 +270,18 @@ async fn names_of_stages(store: impl Store) {
     store.commit(&[events.as_slice(), again.as_slice()].concat()).await.unwrap();
     let names = store.stage_names(workflow(1).id).await.unwrap();
     assert_eq!(names, [(0, "a".to_owned()), (7, "b".to_owned())]);
+}
+
+#[tokio::test]
+async fn sqlite_has_pages_of_what_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    pages_of_what_is_over(sqlite(directory.path()).await).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_keys_of_submissions() {
+    let directory = tempfile::tempdir().unwrap();
+    keys_of_submissions(sqlite(directory.path()).await).await;
 }
 
 #[tokio::test]

@@ -13,23 +13,23 @@ use crate::cluster::{Cluster, in_namespace, name};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// HTTP as a browser's scripts have it.
-struct Browser {
+pub(crate) struct Browser {
     http: reqwest::Client,
     context: client::Context,
 }
 
 impl Browser {
-    fn new(cluster: &Cluster) -> anyhow::Result<Self> {
+    pub(crate) fn new(cluster: &Cluster) -> anyhow::Result<Self> {
         let context = cluster.context()?;
         let ca = reqwest::Certificate::from_pem(context.ca.as_bytes())?;
         Ok(Self { http: reqwest::Client::builder().tls_certs_only([ca]).build()?, context })
     }
 
-    fn request(&self, method: Method, path: &str) -> anyhow::Result<reqwest::RequestBuilder> {
+    pub(crate) fn request(&self, method: Method, path: &str) -> anyhow::Result<reqwest::RequestBuilder> {
         Ok(self.http.request(method, self.context.server.join(path)?))
     }
 
-    async fn get(&self, path: &str) -> anyhow::Result<Response> {
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Response> {
         Ok(self.request(Method::GET, path)?.bearer_auth(&self.context.token).send().await?)
     }
 
@@ -147,7 +147,7 @@ fn a_watcher_goes_on_where_it_was() {
 }
 
 /// The query of the next page.
-fn next(response: &Response) -> Option<String> {
+pub(crate) fn next(response: &Response) -> Option<String> {
     let link = response.headers().get(header::LINK)?.to_str().ok()?;
     Some(link.strip_prefix('<')?.split_once('>')?.0.to_owned())
 }

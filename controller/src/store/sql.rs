@@ -1,0 +1,385 @@
+//! The store in the shared [`Database`].
+
+mod batch;
+
+use api::{
+    ids::{Digest, NodeId, NodeName, Timestamp},
+    run::{Outcome, RunId, Usage, WorkflowId},
+    workflow::{State, Workflow, WorkflowEvent},
+};
+use async_trait::async_trait;
+use database::{Database, Json, MigrateError, Number, Parsed, Schema, Statement, Step, Word, statement};
+use sqlx::{AssertSqlSafe, FromRow};
+
+use self::batch::Batch;
+use super::{
+    Behind, Grant, JobImage, KeyedSubmission, Owner, RunKey, RunRow, StageRow, Store, StoreError, StoredPlan,
+    SubmissionKey, WorkflowRow, Write,
+};
+use crate::engine::Home;
+
+/// The tables of this crate.
+pub static SCHEMA: Schema = Schema::new(
+    "controller",
+    "controller_migrations",
+    &[
+        Step::sql("first", include_str!("../../migrations/0001_first.sql")),
+        Step::sql("usage and pause", include_str!("../../migrations/0002_usage_and_pause.sql")),
+        Step::sql("names", include_str!("../../migrations/0003_names.sql")),
+        Step::sql("plans", include_str!("../../migrations/0004_plans.sql")),
+        Step::sql("idempotency keys", include_str!("../../migrations/0005_idempotency_keys.sql")),
+    ],
+);
+
+/// Columns of a [`WorkflowColumns`].
+const WORKFLOW: &str = "id, place, name, owner, submitted, started, ended, state, reason, stop, \
+                        homes, view, paused";
+
+/// Columns of a [`RunColumns`].
+const RUN: &str = "run, workflow, stage, task, attempt, node, node_name, boot, placement, placed, \
+                   accepted, started, ended, outcome, used, log_bytes";
+
+/// Workflows found at most that are beyond those that are kept.
+const MAX_OUTDATED: u32 = 1_000;
+
+/// Workflows, stages, runs and their history in the database.
+#[derive(Debug)]
+pub(crate) struct SqlStore {
+    database: Database,
+}
+
+impl SqlStore {
+    /// Opens the store and brings its tables up to date.
+    pub(crate) async fn open(database: Database) -> Result<Self, MigrateError> {
+        database.migrate(&SCHEMA).await?;
+        Ok(Self { database })
+    }
+
+    /// The rows of workflows that a statement finds.
+    async fn workflow_rows(&self, found: Statement) -> Result<Vec<WorkflowRow>, StoreError> {
+        let rows: Vec<WorkflowColumns> = found.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(WorkflowRow::from).collect())
+    }
+}
+
+#[derive(FromRow)]
+struct WorkflowColumns {
+    id: Parsed<WorkflowId>,
+    place: Number<u64>,
+    name: String,
+    owner: Json<Owner>,
+    submitted: i64,
+    started: Option<i64>,
+    ended: Option<i64>,
+    state: Word<State>,
+    reason: Option<String>,
+    stop: Option<String>,
+    paused: Option<String>,
+    homes: Json<Vec<Option<Home>>>,
+    view: Option<Json<Workflow>>,
+}
+
+impl From<WorkflowColumns> for WorkflowRow {
+    fn from(row: WorkflowColumns) -> Self {
+        Self {
+            id: row.id.0,
+            place: row.place.0,
+            name: row.name,
+            owner: row.owner.0,
+            submitted: Timestamp(row.submitted),
+            started: row.started.map(Timestamp),
+            ended: row.ended.map(Timestamp),
+            state: row.state.0,
+            reason: row.reason,
+            stop: row.stop,
+            paused: row.paused,
+            homes: row.homes.0,
+            view: row.view.map(|view| view.0),
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct StageColumns {
+    workflow: Parsed<WorkflowId>,
+    stage: Number<u32>,
+    state: Word<State>,
+    reason: Option<String>,
+    started: Option<i64>,
+    ended: Option<i64>,
+    result: Option<Json<JobImage>>,
+}
+
+impl From<StageColumns> for StageRow {
+    fn from(row: StageColumns) -> Self {
+        Self {
+            workflow: row.workflow.0,
+            stage: row.stage.0,
+            state: row.state.0,
+            reason: row.reason,
+            started: row.started.map(Timestamp),
+            ended: row.ended.map(Timestamp),
+            result: row.result.map(|image| image.0),
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct RunColumns {
+    run: Parsed<RunId>,
+    workflow: Parsed<WorkflowId>,
+    stage: Number<u32>,
+    task: Number<u32>,
+    attempt: Number<u32>,
+    node: Parsed<NodeId>,
+    node_name: Parsed<NodeName>,
+    boot: String,
+    placement: Option<Json<Grant>>,
+    placed: i64,
+    accepted: bool,
+    started: Option<i64>,
+    ended: Option<i64>,
+    outcome: Option<Json<Outcome>>,
+    used: Json<Usage>,
+    log_bytes: Number<u64>,
+}
+
+impl From<RunColumns> for RunRow {
+    fn from(row: RunColumns) -> Self {
+        Self {
+            run: row.run.0,
+            workflow: row.workflow.0,
+            stage: row.stage.0,
+            task: row.task.0,
+            attempt: row.attempt.0,
+            node: row.node.0,
+            node_name: row.node_name.0,
+            boot: row.boot,
+            grant: row.placement.map(|grant| grant.0),
+            placed: Timestamp(row.placed),
+            accepted: row.accepted,
+            started: row.started.map(Timestamp),
+            ended: row.ended.map(Timestamp),
+            outcome: row.outcome.map(|outcome| outcome.0),
+            usage: row.used.0,
+            log_bytes: row.log_bytes.0,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct EventColumns {
+    number: Number<u64>,
+    at: i64,
+    event: String,
+    stage: Option<Number<u32>>,
+    name: Option<String>,
+    message: String,
+}
+
+impl From<EventColumns> for WorkflowEvent {
+    fn from(row: EventColumns) -> Self {
+        Self {
+            number: row.number.0,
+            at: Timestamp(row.at),
+            event: row.event,
+            stage: row.stage.map(|stage| stage.0),
+            name: row.name,
+            message: row.message,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn unfinished(&self, since: Timestamp) -> Result<Vec<WorkflowRow>, StoreError> {
+        let text = format!(
+            "SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NULL OR ended >= $1
+              ORDER BY place"
+        );
+        let open = statement("read the workflows that are not over", AssertSqlSafe(text));
+        self.workflow_rows(open.bind(since.0)).await
+    }
+
+    async fn finished(
+        &self,
+        owner: Option<&str>,
+        behind: Option<Behind>,
+        limit: u32,
+    ) -> Result<Vec<WorkflowRow>, StoreError> {
+        // Two texts, so that the index of the owner's own is used where there is an owner.
+        let whose = if owner.is_some() { "owner_name = $2" } else { "$2 IS NULL" };
+        let text = format!(
+            "SELECT {WORKFLOW} FROM controller_workflows
+              WHERE ended IS NOT NULL AND {whose} AND place < $3 AND ended <= $4
+              ORDER BY place DESC LIMIT $1"
+        );
+        let Behind { place, at } = behind.unwrap_or(Behind::START);
+        let over = statement("read the workflows that are over", AssertSqlSafe(text));
+        self.workflow_rows(over.bind(limit).bind(owner).bind(place).bind(at.0)).await
+    }
+
+    async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError> {
+        let text = "SELECT id FROM controller_workflows
+                     WHERE name = $1 AND ($2 IS NULL OR owner_name = $2)
+                     ORDER BY place DESC LIMIT 1";
+        let newest = statement("look up a workflow by its name", text).bind(name).bind(owner);
+        let row: Option<(Parsed<WorkflowId>,)> = newest.fetch_optional(&self.database).await?;
+        Ok(row.map(|(id,)| id.0))
+    }
+
+    async fn outdated(&self, keep: u32) -> Result<Vec<WorkflowId>, StoreError> {
+        let text = "SELECT id FROM controller_workflows WHERE ended IS NOT NULL
+                     ORDER BY place DESC LIMIT $2 OFFSET $1";
+        let old = statement("read the oldest workflows", text).bind(keep).bind(MAX_OUTDATED);
+        let rows: Vec<(Parsed<WorkflowId>,)> = old.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(|(id,)| id.0).collect())
+    }
+
+    async fn workflow(&self, id: WorkflowId) -> Result<Option<WorkflowRow>, StoreError> {
+        let text = format!("SELECT {WORKFLOW} FROM controller_workflows WHERE id = $1");
+        let one = statement("read a workflow", AssertSqlSafe(text)).bind(id.to_string());
+        let row: Option<WorkflowColumns> = one.fetch_optional(&self.database).await?;
+        Ok(row.map(WorkflowRow::from))
+    }
+
+    async fn plan(&self, id: WorkflowId) -> Result<Option<StoredPlan>, StoreError> {
+        // The document of a workflow that has a plan is not read: it may be a megabyte.
+        let text = "SELECT id, plan, CASE WHEN plan IS NULL THEN document END AS document
+                      FROM controller_workflows WHERE id = $1";
+        let row: Option<(String, Option<String>, Option<String>)> =
+            statement("read the plan of a workflow", text)
+                .bind(id.to_string())
+                .fetch_optional(&self.database)
+                .await?;
+        Ok(row.and_then(|(_, plan, document)| {
+            plan.map(StoredPlan::Plan).or_else(|| document.map(StoredPlan::Document))
+        }))
+    }
+
+    async fn without_plan(&self) -> Result<(u64, u64), StoreError> {
+        let text = "SELECT COUNT(*), COALESCE(SUM(OCTET_LENGTH(document)), 0)
+                      FROM controller_workflows WHERE ended IS NULL AND plan IS NULL";
+        let (Number(workflows), Number(bytes)) =
+            statement("count the workflows without a plan", text).fetch_one(&self.database).await?;
+        Ok((workflows, bytes))
+    }
+
+    async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(u32, String)>, StoreError> {
+        let text = "SELECT DISTINCT stage, name FROM controller_events
+                     WHERE workflow = $1 AND stage IS NOT NULL AND name IS NOT NULL ORDER BY stage";
+        let rows: Vec<(Number<u32>, String)> = statement("read the names of stages", text)
+            .bind(id.to_string())
+            .fetch_all(&self.database)
+            .await?;
+        Ok(rows.into_iter().map(|(stage, name)| (stage.0, name)).collect())
+    }
+
+    async fn next_place(&self) -> Result<u64, StoreError> {
+        let text = "SELECT COALESCE(MAX(place), 0) + 1 FROM controller_workflows";
+        let (Number(place),) = statement("count the workflows", text).fetch_one(&self.database).await?;
+        Ok(place)
+    }
+
+    async fn stages(&self, id: WorkflowId) -> Result<Vec<StageRow>, StoreError> {
+        let text = "SELECT workflow, stage, state, reason, started, ended, result
+                      FROM controller_stages WHERE workflow = $1 ORDER BY stage";
+        let stages = statement("read the stages of a workflow", text).bind(id.to_string());
+        let rows: Vec<StageColumns> = stages.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(StageRow::from).collect())
+    }
+
+    async fn runs(
+        &self,
+        id: WorkflowId,
+        stage: Option<u32>,
+        after: Option<RunKey>,
+        limit: u32,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        // No attempt has the number 0, so this key is before all.
+        let RunKey { stage: after_stage, task: after_task, attempt: after_attempt } =
+            after.unwrap_or_default();
+        let text = format!(
+            "SELECT {RUN} FROM controller_runs
+              WHERE workflow = $1 AND ($2 IS NULL OR stage = $2)
+                AND (stage, task, attempt) > ($4, $5, $6)
+              ORDER BY stage, task, attempt LIMIT $3"
+        );
+        let rows: Vec<RunColumns> = statement("read the runs of a workflow", AssertSqlSafe(text))
+            .bind(id.to_string())
+            .bind(stage)
+            .bind(limit)
+            .bind(after_stage)
+            .bind(after_task)
+            .bind(after_attempt)
+            .fetch_all(&self.database)
+            .await?;
+        Ok(rows.into_iter().map(RunRow::from).collect())
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
+        let text = format!("SELECT {RUN} FROM controller_runs WHERE run = $1");
+        let one = statement("read a run", AssertSqlSafe(text)).bind(id.to_string());
+        let row: Option<RunColumns> = one.fetch_optional(&self.database).await?;
+        Ok(row.map(RunRow::from))
+    }
+
+    async fn events(&self, id: WorkflowId, after: u64, limit: u32) -> Result<Vec<WorkflowEvent>, StoreError> {
+        let text = "SELECT number, at, event, stage, name, message FROM controller_events
+                     WHERE workflow = $1 AND number > $2 ORDER BY number LIMIT $3";
+        let rows: Vec<EventColumns> = statement("read the history of a workflow", text)
+            .bind(id.to_string())
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.database)
+            .await?;
+        Ok(rows.into_iter().map(WorkflowEvent::from).collect())
+    }
+
+    async fn last_event(&self, id: WorkflowId) -> Result<u64, StoreError> {
+        let text = "SELECT COALESCE(MAX(number), 0) FROM controller_events WHERE workflow = $1";
+        let last = statement("read the history of a workflow", text).bind(id.to_string());
+        let (Number(number),) = last.fetch_one(&self.database).await?;
+        Ok(number)
+    }
+
+    async fn image(&self, manifest: Digest) -> Result<Option<JobImage>, StoreError> {
+        let text = "SELECT manifest, image FROM controller_images WHERE manifest = $1";
+        let image = statement("read a job image", text).bind(manifest.to_string());
+        let row: Option<(String, Json<JobImage>)> = image.fetch_optional(&self.database).await?;
+        Ok(row.map(|(_, image)| image.0))
+    }
+
+    async fn submission(
+        &self,
+        key: &SubmissionKey,
+        since: Timestamp,
+    ) -> Result<Option<KeyedSubmission>, StoreError> {
+        let text = "SELECT idempotency_key, request, workflow FROM controller_idempotency_keys
+                     WHERE principal = $1 AND idempotency_key = $2 AND at >= $3";
+        let row: Option<(String, Parsed<Digest>, Parsed<WorkflowId>)> =
+            statement("look up an idempotency key", text)
+                .bind(&key.principal)
+                .bind(&key.key)
+                .bind(since.0)
+                .fetch_optional(&self.database)
+                .await?;
+        Ok(row.map(|(_, request, workflow)| KeyedSubmission { request: request.0, workflow: workflow.0 }))
+    }
+
+    async fn keys_of(&self, principal: &str, since: Timestamp) -> Result<u64, StoreError> {
+        let text = "SELECT COUNT(*) FROM controller_idempotency_keys
+                     WHERE principal = $1 AND at >= $2";
+        let count = statement("count idempotency keys", text).bind(principal).bind(since.0);
+        let (Number(keys),) = count.fetch_one(&self.database).await?;
+        Ok(keys)
+    }
+
+    async fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let batch = Batch::of(writes);
+        // On a disk that stalls, a batch that is given up is only larger at the next attempt.
+        let mut transaction = self.database.begin_long().await?;
+        batch.write(&mut transaction).await?;
+        transaction.commit("commit changes of workflows").await
+    }
+}
