@@ -78,9 +78,6 @@ use store::{Store, sql::SqlStore};
 /// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
 const MAX_ONLINE: usize = 4_096;
 
-/// Most lines of a node's history in one answer.
-const MAX_HISTORY_LINES: u32 = 1_000;
-
 /// A failed action of the fleet.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
@@ -366,12 +363,18 @@ impl Fleet {
         let _ = self.registry().link(id, |link| link.want_overlays(generation));
     }
 
-    /// The newest events of a node, newest first; at most 1,000.
+    /// The newest events of a node, newest first, each with its number in the node's history, which
+    /// counts from 1. With `before` only those of smaller numbers. The store has up to 1,100 of a node.
     ///
     /// # Errors
     /// [`FleetError::Store`].
-    pub async fn history(&self, id: NodeId, limit: u32) -> Result<Vec<NodeEvent>, FleetError> {
-        Ok(self.inner.store.history(id, limit.min(MAX_HISTORY_LINES)).await?)
+    pub async fn history(
+        &self,
+        id: NodeId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, NodeEvent)>, FleetError> {
+        Ok(self.inner.store.history(id, before, limit).await?)
     }
 
     /// Serves the fleet port until `shutdown`: the routes of [`api::enroll`] and `extra`, whose requests carry a

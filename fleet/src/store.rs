@@ -107,8 +107,14 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<(), DatabaseError>;
     /// Writes all of it or nothing. The nodes are registered.
     async fn write(&self, batch: &Batch) -> Result<(), StoreError>;
-    /// The newest events of a node, newest first.
-    async fn history(&self, node: NodeId, limit: u32) -> Result<Vec<NodeEvent>, StoreError>;
+    /// The newest events of a node with their numbers in its history, newest first. With `before`
+    /// only those of smaller numbers.
+    async fn history(
+        &self,
+        node: NodeId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, NodeEvent)>, StoreError>;
     /// Keeps an inventory. `false` if it is the one that was kept last.
     async fn put_inventory(&self, node: NodeId, inventory: &InventoryRow) -> Result<bool, StoreError>;
     /// The newest inventories of a node, newest first.

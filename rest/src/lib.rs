@@ -12,6 +12,6 @@ mod refusal;
 
 pub use body::Body;
 pub use events::{content_id, last_event_id};
-pub use page::{MAX_PAGE_ROWS, Page, PageParams, Paging};
+pub use page::{Linked, MAX_PAGE_ROWS, Page, PageParams, Paging};
 pub use precondition::{Versioned, if_match};
 pub use refusal::{Refusal, causes};

@@ -123,7 +123,9 @@ impl Paging {
         Page { rows, next }
     }
 
-    fn link(&self, list: &str, key: &impl Serialize) -> String {
+    /// Value of the `Link` header that leads to what is behind the row of a key.
+    #[must_use]
+    pub fn link(&self, list: &str, key: &impl Serialize) -> String {
         // Names and numbers always become JSON.
         let cursor = serde_json::to_vec(&(list, key)).unwrap_or_default();
         let cursor = URL_SAFE_NO_PAD.encode(cursor);
@@ -151,7 +153,22 @@ impl<T> Page<T> {
 
 impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
-        let mut response = Json(self.rows).into_response();
+        Linked { body: self.rows, next: self.next }.into_response()
+    }
+}
+
+/// A page that is more than an array of rows, and the link to the next one if there is more.
+#[derive(Debug, Clone)]
+pub struct Linked<T> {
+    /// What is answered, as JSON.
+    pub body: T,
+    /// Value of the `Link` header, from [`Paging::link`].
+    pub next: Option<String>,
+}
+
+impl<T: Serialize> IntoResponse for Linked<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.body).into_response();
         if let Some(next) = self.next.and_then(|next| HeaderValue::try_from(next).ok()) {
             response.headers_mut().insert(header::LINK, next);
         }

@@ -6,7 +6,7 @@ use api::{
 };
 use reqwest::Method;
 
-use crate::{Client, ClientError, DEADLINE};
+use crate::{Client, ClientError, DEADLINE, pages::PAGE_ROWS};
 
 impl Client {
     /// The hardware that the node reported last.
@@ -26,11 +26,13 @@ impl Client {
         self.answer(request).await?.text().await.map_err(ClientError::Answer)
     }
 
-    /// Nodes whose hardware is as an expression says. `names`: a host list; `columns`: fields, without which whole
-    /// inventories come.
+    /// Nodes whose hardware is as an expression says. `names`: a host list; `columns`: fields, without
+    /// which whole inventories come. Without a host list the nodes are fetched in pages, by name; with
+    /// one they come at once, in its order.
     ///
     /// # Errors
-    /// As every request; 422 with the place of a mistake in expression or columns.
+    /// As every request; 422 with the place of a mistake in expression or columns, and for more whole
+    /// inventories of a host list than fit into one answer.
     pub async fn query_inventory(
         &self,
         filter: Option<&str>,
@@ -38,9 +40,21 @@ impl Client {
         columns: Option<&str>,
     ) -> Result<Answer, ClientError> {
         let query = [("filter", filter), ("names", names), ("columns", columns)];
-        let query: Vec<(&str, String)> =
+        let mut query: Vec<(&str, String)> =
             query.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect();
-        self.get("/v1/inventory", &query).await
+        if names.is_none() {
+            query.push(("limit", PAGE_ROWS.to_string()));
+        }
+        let first = self.request(Method::GET, "/v1/inventory")?.query(&query);
+        let (mut answer, mut next): (Answer, _) = self.get_page(first).await?;
+        while let Some(query) = next {
+            let behind = self.request(Method::GET, &format!("/v1/inventory{query}"))?;
+            let (page, after): (Answer, _) = self.get_page(behind).await?;
+            answer.nodes.extend(page.nodes);
+            answer.unclear.extend(page.unclear);
+            next = after;
+        }
+        Ok(answer)
     }
 
     /// Metrics for Prometheus, OpenMetrics text.

@@ -149,7 +149,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn history(&self, name: &NodeName, limit: u32) -> Result<Vec<NodeEvent>, ClientError> {
-        self.get(&format!("/v1/nodes/{name}/history"), &[("limit", limit.to_string())]).await
+        self.get_first(&format!("/v1/nodes/{name}/history"), limit).await
     }
 
     /// Lets the agent of a node become the server's substrate program.
@@ -420,7 +420,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, ClientError> {
-        self.get("/v1/audit", &[("limit", limit.to_string())]).await
+        self.get_first("/v1/audit", limit).await
     }
 
     /// The OpenAPI document.

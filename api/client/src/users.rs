@@ -1,9 +1,9 @@
 //! `/v1/users`.
 
-use api::access::User;
+use api::access::{EndedSessions, User};
 use reqwest::Method;
 
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, DEADLINE};
 
 impl Client {
     /// All users.
@@ -44,5 +44,15 @@ impl Client {
     /// As every request.
     pub async fn delete_user(&self, name: &str) -> Result<(), ClientError> {
         self.send_empty(Method::DELETE, &format!("/v1/users/{name}")).await
+    }
+
+    /// Logs a user out everywhere: ends all sessions of browsers. Tokens stay good.
+    ///
+    /// # Errors
+    /// As every request; 403 for who is neither that user nor an admin.
+    pub async fn end_sessions(&self, name: &str) -> Result<EndedSessions, ClientError> {
+        let path = format!("/v1/users/{name}/sessions");
+        let request = self.request(Method::DELETE, &path)?.timeout(DEADLINE);
+        self.answer(request).await?.json().await.map_err(ClientError::Answer)
     }
 }

@@ -8,6 +8,7 @@ use super::{
     context::Session,
     error::Usage,
     table::{Look, cells, table},
+    words::count,
 };
 
 /// Users, and the numbers that their jobs run with.
@@ -44,6 +45,19 @@ uid, gid and groups are those of the site's file systems. Without them a user ru
         /// Their names.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+    },
+    /// Log a user out everywhere: end all sessions of browsers.
+    #[command(
+        after_help = "The next request of each browser is refused. What a browser has open already, such as a watch or a
+terminal in a job, goes on until it ends. Tokens stay good: `bedplate token delete` revokes them.
+
+Examples:
+  bedplate user logout
+  bedplate user logout ann"
+    )]
+    Logout {
+        /// Its name [default: whose the context is]; another's: admins only.
+        name: Option<String>,
     },
 }
 
@@ -113,6 +127,17 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 client.delete_user(name).await?;
             }
             session.out.show(&json!({"deleted": names}), |_| format!("deleted {}\n", names.join(", ")))
+        }
+        Verb::Logout { name } => {
+            let name = match name {
+                Some(name) => name,
+                None => client.whoami().await?.name,
+            };
+            let ended = client.end_sessions(&name).await?.ended;
+            session.out.show(&json!({"name": name, "ended": ended}), |_| {
+                let sessions = count(usize::try_from(ended).unwrap_or(usize::MAX), "session");
+                format!("logged {name} out of {sessions}\n")
+            })
         }
     }
 }

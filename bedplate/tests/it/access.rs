@@ -1,8 +1,9 @@
-//! Tokens and the audit log.
+//! Tokens, users, sessions and the audit log.
 
 use expect_test::expect;
 
 use api::rights::Action;
+use reqwest::{Method, header};
 
 use crate::server::Server;
 
@@ -25,16 +26,21 @@ fn every_route_names_its_action() {
     assert!(unused.is_empty(), "no route is for {unused:?}");
 }
 
+/// Writes a context file with a token that the command line printed. Returns its path.
+fn context_file(server: &Server, name: &str, token: &str) -> String {
+    let admin = client::Context::read(&server.path("state/admin.yaml")).unwrap();
+    let context = client::Context { token: token.trim().to_owned(), ..admin };
+    let file = server.path(&format!("{name}.yaml"));
+    std::fs::write(&file, serde_json::to_string(&context).unwrap()).unwrap();
+    file.display().to_string()
+}
+
 #[test]
 fn a_token_is_good_until_it_is_deleted() {
     let server = Server::start();
     assert_eq!(server.run(&["whoami"]).ok(), "admin (admin)\n");
     let token = server.run(&["token", "create", "ci"]).ok();
-    let admin = client::Context::read(&server.path("state/admin.yaml")).unwrap();
-    let file = server.path("ci.yaml");
-    let context = client::Context { token: token.trim().to_owned(), ..admin };
-    std::fs::write(&file, serde_json::to_string(&context).unwrap()).unwrap();
-    let file = file.display().to_string();
+    let file = context_file(&server, "ci", &token);
     assert_eq!(server.run(&["--context", &file, "whoami"]).ok(), "admin (admin)\n");
     let listed = server.run(&["token", "list"]).ok();
     assert!(listed.contains("ci ") && !listed.contains(token.trim()), "{listed}");
@@ -64,11 +70,7 @@ fn users_and_their_tokens() {
     "#]]
     .assert_eq(&server.run(&["user", "list"]).ok());
     let token = server.run(&["token", "create", "laptop", "--user", "ann"]).ok();
-    let admin = client::Context::read(&server.path("state/admin.yaml")).unwrap();
-    let file = server.path("ann.yaml");
-    let context = client::Context { token: token.trim().to_owned(), ..admin };
-    std::fs::write(&file, serde_json::to_string(&context).unwrap()).unwrap();
-    let file = file.display().to_string();
+    let file = context_file(&server, "ann", &token);
     let as_ann = |arguments: &[&str]| server.run(&[&["--context", &file], arguments].concat());
     assert_eq!(as_ann(&["whoami"]).ok(), "ann (user)\n");
     assert!(as_ann(&["user", "show", "ann"]).ok().contains("1001"));
@@ -104,4 +106,73 @@ fn users_and_their_tokens() {
     assert_eq!((half.code, half.stderr.as_str()), (Some(2), "error: --uid and --gid go together\n"));
     assert_eq!(server.run(&["user", "delete", "ann"]).ok(), "deleted ann\n");
     assert!(as_ann(&["whoami"]).failed().contains("not authenticated"));
+}
+
+/// A browser of a user: it has a session of the server.
+struct Browser {
+    runtime: tokio::runtime::Runtime,
+    http: reqwest::Client,
+    server: url::Url,
+    cookie: String,
+}
+
+impl Browser {
+    /// Logs in with the token of a context file.
+    fn log_in(file: &str) -> Self {
+        let context = client::Context::read(file.as_ref()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // Already installed is as good as installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let ca = reqwest::Certificate::from_pem(context.ca.as_bytes()).unwrap();
+        let http = reqwest::Client::builder().tls_certs_only([ca]).build().unwrap();
+        let url = context.server.join("/v1/session").unwrap();
+        let begun = http.request(Method::POST, url).bearer_auth(&context.token).send();
+        let begun = runtime.block_on(begun).unwrap();
+        assert_eq!(begun.status(), 201);
+        let cookie = begun.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
+        let cookie = cookie.to_owned();
+        Self { runtime, http, server: context.server, cookie }
+    }
+
+    /// The status of a request with the cookie.
+    fn status(&self) -> u16 {
+        let url = self.server.join("/v1/whoami").unwrap();
+        let request = self.http.get(url).header(header::COOKIE, &self.cookie);
+        self.runtime.block_on(request.send()).unwrap().status().as_u16()
+    }
+}
+
+#[test]
+fn a_user_is_logged_out_everywhere() {
+    let server = Server::start();
+    for user in ["ann", "bob"] {
+        server.run(&["user", "add", user]).ok();
+    }
+    let token = |user: &str| server.run(&["token", "create", "laptop", "--user", user]).ok();
+    let (ann, bob) =
+        (context_file(&server, "ann", &token("ann")), context_file(&server, "bob", &token("bob")));
+    let as_ann = |arguments: &[&str]| server.run(&[&["--context", &ann], arguments].concat());
+    let browsers = [Browser::log_in(&ann), Browser::log_in(&ann)];
+    let other = Browser::log_in(&bob);
+    let statuses = || browsers.each_ref().map(Browser::status);
+    assert_eq!(statuses(), [200, 200]);
+
+    // By oneself.
+    assert_eq!(as_ann(&["user", "logout"]).ok(), "logged ann out of 2 sessions\n");
+    assert_eq!((statuses(), other.status()), ([401, 401], 200));
+    assert_eq!(as_ann(&["whoami"]).ok(), "ann (user)\n", "tokens stay good");
+    let again = as_ann(&["user", "logout", "ann", "-o", "json"]).ok();
+    let again: serde_json::Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(again, serde_json::json!({"name": "ann", "ended": 0}));
+
+    // By somebody else: an admin may.
+    let refused =
+        as_ann(&["user", "logout", "bob"]).failed() + &server.run(&["user", "logout", "eve"]).failed();
+    expect![[r#"
+        error: cannot end sessions: `session-end` is refused to ann (user) on what is bob's; that user or an admin may do it
+        error: cannot end the sessions of "eve": there is no user "eve"
+    "#]].assert_eq(&refused);
+    assert_eq!(other.status(), 200);
+    assert_eq!(server.run(&["user", "logout", "bob"]).ok(), "logged bob out of 1 session\n");
+    assert_eq!(other.status(), 401);
 }

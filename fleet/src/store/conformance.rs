@@ -117,19 +117,40 @@ async fn history_is_bounded(subject: Subject<impl Store>) {
     }
     store.write(&Batch { events: vec![event(&two, 1)], ..Batch::default() }).await.unwrap();
 
-    let newest = store.history(one.id, 2).await.unwrap();
-    assert_eq!(newest, [event(&one, last).1, event(&one, last - 1).1]);
-    let all = store.history(one.id, u32::MAX).await.unwrap().len();
+    let newest = store.history(one.id, None, 2).await.unwrap();
+    assert_eq!(newest, [event(&one, last), event(&one, last - 1)]);
+    let all = store.history(one.id, None, u32::MAX).await.unwrap().len();
     assert_eq!(u64::try_from(all).unwrap(), MAX_HISTORY + 50);
-    assert_eq!(store.history(two.id, 9).await.unwrap().len(), 1);
+    assert_eq!(store.history(two.id, None, 9).await.unwrap().len(), 1);
 
     // All or nothing: the second event's number is taken.
     let clash = Batch { events: vec![event(&two, 2), event(&two, 1)], ..Batch::default() };
     assert!(store.write(&clash).await.is_err());
-    assert_eq!(store.history(two.id, 9).await.unwrap().len(), 1);
+    assert_eq!(store.history(two.id, None, 9).await.unwrap().len(), 1);
 
     subject.remove(one.id).await;
-    assert_eq!(store.history(one.id, 9).await.unwrap(), []);
+    assert_eq!(store.history(one.id, None, 9).await.unwrap(), []);
+}
+
+async fn history_is_read_page_by_page(subject: Subject<impl Store>) {
+    let store = &subject.store;
+    let (one, two) = (node(1, "n1"), node(2, "n2"));
+    subject.add(&[one.clone(), two.clone()]).await;
+    let events = (1..=5).flat_map(|number| [event(&one, number), event(&two, number)]).collect();
+    store.write(&Batch { events, ..Batch::default() }).await.unwrap();
+
+    let of_one = |numbers: &[u64]| numbers.iter().map(|number| event(&one, *number)).collect::<Vec<_>>();
+    assert_eq!(store.history(one.id, None, 2).await.unwrap(), of_one(&[5, 4]));
+    // What happens meanwhile moves nothing on the pages behind.
+    store.write(&Batch { events: of_one(&[6]), ..Batch::default() }).await.unwrap();
+    assert_eq!(store.history(one.id, Some(4), 2).await.unwrap(), of_one(&[3, 2]));
+    assert_eq!(store.history(one.id, Some(2), 2).await.unwrap(), of_one(&[1]));
+    for before in [0, 1] {
+        assert_eq!(store.history(one.id, Some(before), 2).await.unwrap(), []);
+    }
+    assert_eq!(store.history(one.id, Some(4), 0).await.unwrap(), []);
+    let all = of_one(&[6, 5, 4, 3, 2, 1]);
+    assert_eq!(store.history(one.id, Some(u64::MAX), 9).await.unwrap(), all);
 }
 
 async fn inventories_are_kept(subject: Subject<impl Store>) {
@@ -176,6 +197,11 @@ async fn sqlite_keeps_nodes() {
 #[tokio::test]
 async fn sqlite_bounds_the_history() {
     history_is_bounded(sqlite().await).await;
+}
+
+#[tokio::test]
+async fn sqlite_reads_the_history_page_by_page() {
+    history_is_read_page_by_page(sqlite().await).await;
 }
 
 #[tokio::test]

@@ -67,6 +67,7 @@ impl From<NodeColumns> for NodeRow {
 
 #[derive(FromRow)]
 struct EventColumns {
+    number: Number<u64>,
     at: i64,
     name: Parsed<NodeName>,
     phase: Word<Phase>,
@@ -75,15 +76,16 @@ struct EventColumns {
 }
 
 impl EventColumns {
-    fn event(self, id: NodeId) -> NodeEvent {
-        NodeEvent {
+    fn event(self, id: NodeId) -> (u64, NodeEvent) {
+        let event = NodeEvent {
             id,
             at: Timestamp(self.at),
             name: self.name.0,
             phase: self.phase.0,
             severity: self.severity.0,
             message: self.message,
-        }
+        };
+        (self.number.0, event)
     }
 }
 
@@ -206,10 +208,19 @@ impl Store for SqlStore {
         Ok(transaction.commit("commit changes of nodes").await?)
     }
 
-    async fn history(&self, node: NodeId, limit: u32) -> Result<Vec<NodeEvent>, StoreError> {
-        let text = "SELECT at, name, phase, severity, message FROM fleet_history
-                     WHERE node = $1 ORDER BY number DESC LIMIT $2";
-        let events = statement("read the history", text).bind(node.to_string()).bind(limit);
+    async fn history(
+        &self,
+        node: NodeId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, NodeEvent)>, StoreError> {
+        let text = "SELECT number, at, name, phase, severity, message FROM fleet_history
+                     WHERE node = $1 AND number < $2 ORDER BY number DESC LIMIT $3";
+        let events = statement("read the history", text)
+            .bind(node.to_string())
+            // Events are counted from 1, so none has the largest number that there is.
+            .bind(before.unwrap_or(u64::MAX))
+            .bind(limit);
         let rows: Vec<EventColumns> = events.fetch_all(&self.database).await?;
         Ok(rows.into_iter().map(|row| row.event(node)).collect())
     }

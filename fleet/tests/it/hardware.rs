@@ -9,7 +9,7 @@ use crate::{NODE, Port, agent::Agent, enrolled};
 
 /// The history without its times, the oldest first, from the first inventory on.
 async fn history(port: &Port) -> String {
-    let events = port.fleet.history(NODE, 100).await.unwrap();
+    let events = port.history().await;
     let lines = events.iter().rev().map(|event| format!("{}: {}\n", event.severity.as_str(), event.message));
     lines.skip_while(|line| !line.contains("inventory")).filter(|line| !line.contains("ready")).collect()
 }

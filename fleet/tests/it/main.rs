@@ -15,7 +15,7 @@ use std::{
 use api::{
     enroll::{BootPhase, Enroll, Enrolled, Report},
     ids::NodeId,
-    status::{Phase, Severity},
+    status::{NodeEvent, Phase, Severity},
 };
 use database::Database;
 use fleet::{Fleet, FleetConfig, NodeChange, Observation};
@@ -84,6 +84,12 @@ impl Port {
         }
     }
 
+    /// The newest events of the first node, newest first.
+    async fn history(&self) -> Vec<NodeEvent> {
+        let events = self.fleet.history(NODE, None, 100).await.unwrap();
+        events.into_iter().map(|(_, event)| event).collect()
+    }
+
     /// Reports with this certificate: the status, or the error of TLS.
     async fn report(&self, identity: Option<String>) -> Result<(u16, String), String> {
         let report = Report { phase: BootPhase::Stage1, percent: None, message: "here".to_owned() };
@@ -131,7 +137,7 @@ fn key_and_request() -> (KeyPair, String) {
 #[tokio::test]
 async fn only_a_good_certificate_of_a_registered_node_is_let_in() {
     let port = Port::open().await;
-    let before = port.fleet.history(NODE, 100).await.unwrap();
+    let before = port.history().await;
 
     let (status, told) = port.report(None).await.unwrap();
     assert_eq!(status, 401);
@@ -160,7 +166,7 @@ async fn only_a_good_certificate_of_a_registered_node_is_let_in() {
     assert_eq!(port.report(Some(nameless)).await.unwrap().0, 403);
 
     // None of it is told of the node, whose name anybody can claim.
-    assert_eq!(port.fleet.history(NODE, 100).await.unwrap(), before);
+    assert_eq!(port.history().await, before);
     port.close().await;
 }
 
@@ -196,7 +202,7 @@ async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_del
     // In another node's name it disarms the node that it was issued to.
     let refused = port.client(None).post(&url).json(&ask(OTHER)).send().await.unwrap();
     assert_eq!(refused.status(), 403);
-    let history = port.fleet.history(NODE, 10).await.unwrap();
+    let history = port.history().await;
     assert!(history.iter().any(|event| event.severity == Severity::Security), "{history:?}");
     assert!(!port.fleet.status(NODE).unwrap().armed);
     assert!(port.fleet.status(OTHER).unwrap().armed);

@@ -22,7 +22,7 @@ async fn agreement(agent: &mut Agent) -> Agreement {
 }
 
 async fn history_has(port: &Port, words: &str) -> bool {
-    let events = port.fleet.history(NODE, 100).await.unwrap();
+    let events = port.history().await;
     events.iter().any(|event| event.message.contains(words))
 }
 
@@ -63,7 +63,7 @@ async fn reports_of_a_newer_agent_are_acknowledged_counted_and_ignored() {
         while agent.receive().await.unwrap().ack != seq {}
     }
     assert_eq!(metric(&port, "unknown_reports").await, 3);
-    let events = port.fleet.history(NODE, 100).await.unwrap();
+    let events = port.history().await;
     assert_eq!(events.iter().filter(|event| event.message.contains("`dance`")).count(), 1, "{events:?}");
     port.close().await;
 }

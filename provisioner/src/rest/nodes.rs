@@ -27,6 +27,9 @@ use crate::{
 /// Lines of a node's history in one answer where the request names no limit.
 const DEFAULT_HISTORY_LINES: u32 = 100;
 
+/// Most lines of a node's history in one answer: nearly all that are kept, some 300 KB.
+const MAX_HISTORY_LINES: u32 = 1_000;
+
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new()
         .route(Action::NodeList, routes!(list))
@@ -57,19 +60,14 @@ impl Provisioner {
         })
     }
 
-    fn show_all<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Vec<Node> {
+    pub(super) fn show_all<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Vec<Node> {
         let view = self.view();
         let found = names.into_iter().filter_map(|name| self.shown(view.cluster.nodes.get(name)?));
         found.collect()
     }
 
-    /// The nodes of a host list, or all.
-    pub(super) fn selected(&self, title: &str, list: Option<&str>) -> Result<Vec<Node>, Refusal> {
-        Ok(self.show_all(&self.selected_names(title, list)?))
-    }
-
     /// The names of the nodes of a host list, in its order; of all without one.
-    fn selected_names(&self, title: &str, list: Option<&str>) -> Result<Vec<NodeName>, Refusal> {
+    pub(super) fn selected_names(&self, title: &str, list: Option<&str>) -> Result<Vec<NodeName>, Refusal> {
         let view = self.view();
         let Some(list) = list else { return Ok(view.cluster.nodes.keys().cloned().collect()) };
         let names = expand(title, list)?;
@@ -305,29 +303,30 @@ async fn explain(
     Ok(Json(Explained { name, resolved, origins }))
 }
 
-/// Query of `GET /v1/nodes/{name}/history`.
-#[derive(Debug, Deserialize)]
-struct HistoryQuery {
-    limit: Option<u32>,
-}
-
 /// What happened to a node, newest first.
 #[utoipa::path(
     get, path = "/v1/nodes/{name}/history", tag = "nodes",
     params(("name" = String, Path, description = "Name of the node"),
-        ("limit" = Option<u32>, Query, description = "Lines, at most 1000; default 100")),
-    responses((status = OK, body = [NodeEvent]), (status = NOT_FOUND, body = Problem))
+        ("limit" = Option<u32>, Query, description = "Lines, at most 1000; default 100"),
+        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")),
+    responses((status = OK, body = [NodeEvent]), (status = BAD_REQUEST, body = Problem),
+        (status = NOT_FOUND, body = Problem))
 )]
 async fn history(
     State(provisioner): State<Provisioner>,
     Path(name): Path<NodeName>,
-    Query(query): Query<HistoryQuery>,
-) -> Result<Json<Vec<NodeEvent>>, Refusal> {
+    paging: Paging,
+) -> Result<Page<NodeEvent>, Refusal> {
     let title = "cannot show the history";
     let id = provisioner.find(title, &name)?;
-    let limit = query.limit.unwrap_or(DEFAULT_HISTORY_LINES);
-    let events = provisioner.0.fleet.history(id, limit).await;
-    events.map(Json).map_err(|error| Refusal::internal(title, &error))
+    let limit = paging.limit().unwrap_or(DEFAULT_HISTORY_LINES).min(MAX_HISTORY_LINES);
+    // Each node counts its own events: a cursor of another's history must not be taken for one of this.
+    let list = format!("history of {id}");
+    let before: Option<u64> = paging.after(&list)?;
+    // One more than is wanted says whether there is another page.
+    let events = provisioner.0.fleet.history(id, before, limit + 1).await;
+    let events = events.map_err(|error| Refusal::internal(title, &error))?;
+    Ok(paging.fetched(&list, events, limit, |(number, _)| *number).map(|(_, event)| event))
 }
 
 /// Reboots a node whose agent is connected, and arms it for the boot that follows.

@@ -4,18 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use access::Routes;
 use api::{
+    ids::NodeName,
     inventory::{Answer, Answered, Inventory, Unclear},
     machine::Node,
     problem::{Mistake, Problem},
     rights::Action,
 };
 use axum::{
-    Json,
     extract::{Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use rest::Refusal;
+use rest::{Linked, MAX_PAGE_ROWS, Paging, Refusal};
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
@@ -36,10 +36,13 @@ static QUESTIONS: Semaphore = Semaphore::const_new(2);
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Whole inventories in one answer: at some 100 KB each it becomes 50 MB. Columns have no such limit.
-const MAX_WHOLE: usize = 500;
+const MAX_WHOLE: u32 = 500;
 
-/// Nodes named in the list of those of which the answer is unclear.
+/// Nodes named in the list of those of which the answer is unclear, where no page is asked for.
 const MAX_UNCLEAR: usize = 1_000;
+
+/// The list that cursors of answers are of.
+const LIST: &str = "inventory";
 
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new().route(Action::InventoryQuery, routes!(ask)).route(Action::MetricsRead, routes!(metrics))
@@ -58,37 +61,66 @@ struct Question {
     get, path = "/v1/inventory", tag = "nodes",
     params(("filter" = Option<String>, Query, description = "Expression in CEL over the fields of the inventory, `name` and `status`, with _ for -; default: true"),
         ("names" = Option<String>, Query, description = "Host list, such as n[1-8],login1; default: all"),
-        ("columns" = Option<String>, Query, description = "Fields, such as name,topology.cpu_model,gpus.model; default: whole inventories")),
-    responses((status = OK, body = Answer), (status = NOT_FOUND, body = Problem),
-        (status = UNPROCESSABLE_ENTITY, body = Problem), (status = SERVICE_UNAVAILABLE, body = Problem))
+        ("columns" = Option<String>, Query, description = "Fields, such as name,topology.cpu_model,gpus.model; default: whole inventories"),
+        ("limit" = Option<u32>, Query,
+            description = "Nodes at most, unclear ones included: up to 10000, with whole inventories 500. \
+                They come by name, and the `Link` header leads to the next page. Default: all"),
+        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")),
+    responses((status = OK, body = Answer), (status = BAD_REQUEST, body = Problem),
+        (status = NOT_FOUND, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem),
+        (status = SERVICE_UNAVAILABLE, body = Problem))
 )]
 async fn ask(
     State(provisioner): State<Provisioner>,
     Query(question): Query<Question>,
-) -> Result<Json<Answer>, Refusal> {
+    paging: Paging,
+) -> Result<Linked<Answer>, Refusal> {
     let title = "cannot answer the question";
     let columns = question.columns.as_deref().map(Columns::parse).transpose();
     let columns = columns.map_err(|mistake| refuse(title, "columns", mistake))?;
     let filter = question.filter.unwrap_or_else(|| "true".to_owned());
-    let nodes = provisioner.selected(title, question.names.as_deref())?;
-    let answer = async {
+    let names = wanted(&provisioner, title, question.names.as_deref(), &paging)?;
+    let most = if columns.is_some() { MAX_PAGE_ROWS } else { MAX_WHOLE };
+    let limit = paging.limit().map(|limit| limit.min(most));
+    let rows = async {
         let _turn = QUESTIONS.acquire().await.map_err(|error| Refusal::internal(title, &error))?;
         let filter = spawn_blocking(move || Filter::read(&filter)).await;
         let filter = filter.map_err(|error| Refusal::internal(title, &error))?;
         let filter = Arc::new(filter.map_err(|mistake| refuse(title, "filter", mistake))?);
-        gather(&provisioner, title, nodes, &filter, columns.as_ref()).await
+        gather(&provisioner, title, names, &filter, columns.as_ref(), limit).await
     };
-    let answer = timeout(DEADLINE, answer).await.map_err(|_| {
+    let rows = timeout(DEADLINE, rows).await.map_err(|_| {
         let why = format!(
             "it took longer than {} s; ask of fewer nodes, or a simpler question",
             DEADLINE.as_secs()
         );
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why)
     })?;
-    let mut answer = answer?;
+    let rows = rows?;
+    let next = rows.last().filter(|_| rows.has_more).map(|name| paging.link(LIST, name));
+    let mut answer = rows.answer;
     let asked = question.columns.as_deref().unwrap_or_default().split(',').map(str::trim);
     answer.columns = asked.filter(|column| !column.is_empty()).map(str::to_owned).collect();
-    Ok(Json(answer))
+    Ok(Linked { body: answer, next })
+}
+
+/// The nodes that are asked about, in the order of the host list. For a page they are by name, from
+/// its first one on.
+fn wanted(
+    provisioner: &Provisioner,
+    title: &str,
+    list: Option<&str>,
+    paging: &Paging,
+) -> Result<Vec<NodeName>, Refusal> {
+    let mut names = provisioner.selected_names(title, list)?;
+    if paging.is_wanted() {
+        names.sort();
+        names.dedup();
+    }
+    if let Some(after) = paging.after::<NodeName>(LIST)? {
+        names.retain(|name| *name > after);
+    }
+    Ok(names)
 }
 
 /// A question with a mistake.
@@ -101,16 +133,19 @@ fn refuse(title: &str, part: &str, mistake: query::Mistake) -> Refusal {
     Refusal(Problem { status, title: title.to_owned(), detail, mistakes: vec![mistake] })
 }
 
+/// Asks of one node after the other. `limit`: rows of a page.
 async fn gather(
     provisioner: &Provisioner,
     title: &str,
-    nodes: Vec<Node>,
+    names: Vec<NodeName>,
     filter: &Arc<Filter>,
     columns: Option<&Columns>,
-) -> Result<Answer, Refusal> {
-    let mut answer = Answer::default();
-    for node in nodes {
-        let name = node.name.clone();
+    limit: Option<u32>,
+) -> Result<Rows, Refusal> {
+    let mut rows = Rows { limit, ..Rows::default() };
+    for name in names {
+        // One that was deleted in this moment is none.
+        let Some(node) = provisioner.show_all([&name]).pop() else { continue };
         let found = provisioner.0.fleet.inventory(node.id).await;
         let found = found.map_err(|error| Refusal::internal(title, &error))?;
         let said = match found {
@@ -122,19 +157,64 @@ async fn gather(
                 said.map_err(|error| Refusal::internal(title, &error))?
             }
         };
-        match said {
-            Ok(Some(answered)) => answer.nodes.push(answered),
-            Ok(None) => {}
-            Err(cause) if answer.unclear.len() < MAX_UNCLEAR => answer.unclear.push(Unclear { name, cause }),
-            Err(_) => {}
+        let row = match said {
+            Ok(Some(answered)) => Row::Answered(answered),
+            Ok(None) => continue,
+            Err(cause) => Row::Unclear(Unclear { name, cause }),
+        };
+        if !rows.add(row) {
+            break;
         }
-        if columns.is_none() && answer.nodes.len() > MAX_WHOLE {
-            let why =
-                format!("it is true of more than {MAX_WHOLE} nodes; name the columns that you want of them");
+        if columns.is_none() && rows.answer.nodes.len() > MAX_WHOLE as usize {
+            let why = format!(
+                "it is true of more than {MAX_WHOLE} nodes; name the columns that you want of them, or ask \
+                 the API for pages with `limit`"
+            );
             return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, why));
         }
     }
-    Ok(answer)
+    Ok(rows)
+}
+
+/// What is found of a node that is meant, or may be.
+#[derive(Debug)]
+enum Row {
+    Answered(Answered),
+    Unclear(Unclear),
+}
+
+/// An answer while it is gathered: all of it, or one page.
+#[derive(Debug, Default)]
+struct Rows {
+    answer: Answer,
+    /// Rows of the page at most, both kinds counted; `None`: the answer is all of it.
+    limit: Option<u32>,
+    /// There is a row behind this page.
+    has_more: bool,
+}
+
+impl Rows {
+    /// Adds a row. `false`: the page was full, and the row belongs to the next one.
+    fn add(&mut self, row: Row) -> bool {
+        let count = self.answer.nodes.len() + self.answer.unclear.len();
+        if self.limit.is_some_and(|limit| count >= limit as usize) {
+            self.has_more = true;
+            return false;
+        }
+        match row {
+            Row::Answered(answered) => self.answer.nodes.push(answered),
+            // A page is bounded anyway, and a node that is on no page would look as if it were not meant.
+            Row::Unclear(_) if self.limit.is_none() && self.answer.unclear.len() >= MAX_UNCLEAR => {}
+            Row::Unclear(unclear) => self.answer.unclear.push(unclear),
+        }
+        true
+    }
+
+    /// The node of the last row of a page, whose rows are by name.
+    fn last(&self) -> Option<&NodeName> {
+        let answered = self.answer.nodes.last().map(|answered| &answered.name);
+        answered.max(self.answer.unclear.last().map(|unclear| &unclear.name))
+    }
 }
 
 /// `None` if the node is not meant.
@@ -163,3 +243,6 @@ async fn metrics(State(provisioner): State<Provisioner>) -> Result<Response, Ref
     let text = text.map_err(|error| Refusal::internal("cannot tell the metrics", &error))?;
     Ok(([(header::CONTENT_TYPE, fleet::METRICS_TYPE)], text).into_response())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Pages of a list that changes.
 
 use axum::http::Request;
+use http_body_util::BodyExt as _;
 
 use super::*;
 
@@ -77,4 +78,20 @@ async fn a_bad_cursor_or_limit_is_refused_with_words() {
     assert_eq!(paging("?limit=4000000000").await.unwrap().limit(), Some(MAX_PAGE_ROWS));
     // Nothing is behind nothing.
     assert_eq!(page("?limit=0", &["a"]).await.unwrap(), (Vec::new(), None));
+}
+
+#[tokio::test]
+async fn the_link_goes_into_a_header_beside_the_body() {
+    let link = paging("?limit=2&filter=true").await.unwrap().link("things", &"b");
+    let of = |next: Option<String>| Linked { body: serde_json::json!({"rows": ["a", "b"]}), next };
+    let response = of(Some(link.clone())).into_response();
+    assert_eq!(response.headers()[header::LINK], link);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, r#"{"rows":["a","b"]}"#);
+    assert_eq!(of(None).into_response().headers().get(header::LINK), None);
+
+    let query = link.strip_prefix('<').unwrap().split_once('>').unwrap().0;
+    assert!(query.starts_with("?limit=2&filter=true&cursor="), "{query}");
+    let after: Option<String> = paging(query).await.unwrap().after("things").unwrap();
+    assert_eq!(after.as_deref(), Some("b"));
 }

@@ -183,12 +183,110 @@ fn pages_hold_what_is_there_all_the_while_once() {
         assert!(problem["detail"].as_str().is_some_and(|words| words.contains("leave it out")), "{problem}");
         // Each list has pages, and a cursor is good for its own list alone.
         let of_nodes = next(&browser.get("/v1/nodes?limit=1").await?).context("no next page")?;
-        for list in ["profiles", "images", "operations", "overlays", "users", "tokens"] {
+        let lists = [
+            "profiles",
+            "images",
+            "operations",
+            "overlays",
+            "users",
+            "tokens",
+            "audit",
+            "inventory",
+            "nodes/n1/history",
+        ];
+        for list in lists {
             let response = browser.get(&format!("/v1/{list}?limit=1")).await?;
             assert_eq!(response.status(), StatusCode::OK, "{list}");
             let refused = browser.get(&format!("/v1/{list}{of_nodes}")).await?;
             assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{list}");
         }
+        Ok(())
+    });
+}
+
+/// Follows a list from one page to the next: what each answers. `meanwhile` is done after the first.
+async fn walk(
+    browser: &Browser,
+    path: &str,
+    first: &str,
+    meanwhile: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<Value>> {
+    let mut meanwhile = Some(meanwhile);
+    let (mut pages, mut page) = (Vec::new(), Some(first.to_owned()));
+    while let Some(query) = page {
+        let response = browser.get(&format!("{path}{query}")).await?;
+        ensure!(response.status() == StatusCode::OK, "{path}{query}: {}", response.status());
+        page = next(&response);
+        pages.push(response.json().await?);
+        if let Some(meanwhile) = meanwhile.take() {
+            meanwhile().await?;
+        }
+    }
+    Ok(pages)
+}
+
+#[test]
+fn the_history_of_a_node_has_pages() {
+    in_namespace(async {
+        const HISTORY: &str = "/v1/nodes/n1/history";
+        let cluster = Cluster::with_nodes(2).await?;
+        let browser = Browser::new(&cluster)?;
+        let drain = async |of: u8, reason: &str| {
+            let drain = api::status::DrainNode { reason: reason.to_owned() };
+            cluster.client().drain(&name(of), &drain).await
+        };
+        for number in 1..=8 {
+            drain(1, &format!("reason {number}")).await?;
+            drain(2, &format!("reason {number}")).await?;
+        }
+        let pages =
+            walk(&browser, HISTORY, "?limit=3", async || anyhow::Ok(drain(1, "the last").await?)).await?;
+        let lengths: Vec<usize> = pages.iter().filter_map(Value::as_array).map(Vec::len).collect();
+        assert_eq!(lengths[..2], [3, 3]);
+        let seen: Vec<&Value> = pages.iter().filter_map(Value::as_array).flatten().collect();
+        let whole: Vec<Value> = browser.get(HISTORY).await?.json().await?;
+        assert_eq!(
+            seen,
+            whole[1..].iter().collect::<Vec<_>>(),
+            "what came meanwhile is before the first page"
+        );
+        assert_eq!(cluster.client().history(&name(1), 5).await?.len(), 5);
+
+        // Another node has events of the same numbers, and the cursor is not good for it.
+        let of_n1 = next(&browser.get(&format!("{HISTORY}?limit=3")).await?).context("no next page")?;
+        let refused = browser.get(&format!("/v1/nodes/n2/history{of_n1}")).await?;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_answer_to_a_question_about_hardware_has_pages() {
+    in_namespace(async {
+        let cluster = Cluster::with_nodes(6).await?;
+        // n5 and n6 send no inventory.
+        let agents = cluster.run_all(4).await?;
+        let browser = Browser::new(&cluster)?;
+        let delete = async || anyhow::Ok(cluster.client().delete_node(&name(2)).await?);
+        let first = "?limit=2&columns=name,memory_bytes&filter=name+!%3D+%22n3%22";
+        let pages = walk(&browser, "/v1/inventory", first, delete).await?;
+        let names = |page: &Value, kind: &str| {
+            let rows = page[kind].as_array().into_iter().flatten();
+            rows.filter_map(|row| row["name"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let seen: Vec<_> = pages.iter().map(|page| (names(page, "nodes"), names(page, "unclear"))).collect();
+        let rows = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let expected =
+            [(rows(&["n1", "n2"]), rows(&[])), (rows(&["n4"]), rows(&["n5"])), (rows(&[]), rows(&["n6"]))];
+        assert_eq!(seen, expected);
+        assert!(pages.iter().all(|page| page["columns"] == json!(["name", "memory_bytes"])), "{pages:?}");
+
+        // The client puts the pages together; and whole inventories come in pages too.
+        let answer = cluster.client().query_inventory(None, None, Some("name")).await?;
+        assert_eq!((answer.nodes.len(), answer.unclear.len()), (3, 2));
+        let whole: Value = browser.get("/v1/inventory?limit=1").await?.json().await?;
+        assert!(whole["nodes"][0]["inventory"].is_object(), "{whole}");
+        drop(agents);
         Ok(())
     });
 }
