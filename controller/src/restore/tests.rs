@@ -439,6 +439,7 @@ async fn an_upgrade_writes_nothing_for_a_million_runs_that_are_over() {
     let after = site.number(pages).await;
     assert!(after - bytes < MOST_GROWTH_BYTES, "{} bytes more", after - bytes);
     assert_eq!(server.engine.summaries().len(), 8);
-    // The bar of the issue is 60 s; it is some milliseconds, and never grows with the runs.
-    assert!(took < 5, "{took} s");
+    assert!(site.directory.path().join("db.before-5").exists(), "the way back");
+    // What grows with the runs is the copy of the database, at the speed of the disk.
+    assert!(took < 60, "{took} s");
 }
