@@ -16,7 +16,10 @@ use api::{
     status::{NodeUpdate, Phase},
 };
 use fleet::{Fleet, NodeChange, RunMessage};
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,14 +45,19 @@ const MAX_KEPT: u32 = 10_000;
 /// How often older ones are looked for.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
+/// How long somebody waits for an order to be on disk: half of what clients wait for an answer, so
+/// that they are told why there is none.
+pub(crate) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Pause after the database refused, before the batch is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the conductor is asked or told.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Take a workflow. Answered when it is on disk.
-    Submit(Box<Submission>, oneshot::Sender<()>),
+    /// Take a workflow. Answered when it is on disk; `turn` ends then, whether or not somebody still
+    /// waits for the answer: until then its place may not be given to another.
+    Submit { submission: Box<Submission>, turn: OwnedMutexGuard<()>, done: oneshot::Sender<()> },
     /// End a workflow. Answered with whether there was something to end, when that is on disk.
     Stop { workflow: WorkflowId, why: String, done: oneshot::Sender<bool> },
     /// Pause a workflow, or let it go on. Answered with whether that changed something, when it is on disk.
@@ -63,6 +71,7 @@ pub(crate) enum Order {
 /// Answers that are due when the batch is on disk.
 enum Answer {
     Plain(oneshot::Sender<()>),
+    Submitted(oneshot::Sender<()>, OwnedMutexGuard<()>),
     Flag(oneshot::Sender<bool>, bool),
 }
 
@@ -71,6 +80,10 @@ impl Answer {
         // Whoever asked may be gone.
         match self {
             Self::Plain(sender) => drop(sender.send(())),
+            Self::Submitted(sender, turn) => {
+                drop(turn);
+                _ = sender.send(());
+            }
             Self::Flag(sender, flag) => drop(sender.send(flag)),
         }
     }
@@ -179,9 +192,9 @@ impl Conductor {
     fn take(&mut self, order: Order, answers: &mut Vec<Answer>) {
         let now = clock::now();
         match order {
-            Order::Submit(submission, done) => {
+            Order::Submit { submission, turn, done } => {
                 self.engine().submit(*submission, now);
-                answers.push(Answer::Plain(done));
+                answers.push(Answer::Submitted(done, turn));
             }
             Order::Stop { workflow, why, done } => {
                 let stopped = self.engine().stop(workflow, &why, now);
@@ -363,12 +376,29 @@ fn id_of(change: &NodeChange) -> NodeId {
     }
 }
 
-/// Hands an order over and waits for its answer.
+/// Why an order has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unanswered {
+    /// The conductor is gone.
+    #[error("the server is stopping; try again when it is back")]
+    Stopping,
+    /// The database takes no writes. The order is carried out when it does.
+    #[error(
+        "the server cannot write its database at the moment, and its log says why; it goes on trying, \
+         so this may still be done: look before you send it again"
+    )]
+    NotWritten,
+}
+
+/// Hands an order over and waits for its answer, at most [`ORDER_PATIENCE`].
 pub(crate) async fn ask<T>(
     orders: &mpsc::Sender<Order>,
     order: impl FnOnce(oneshot::Sender<T>) -> Order,
-) -> Option<T> {
+) -> Result<T, Unanswered> {
     let (sender, answer) = oneshot::channel();
-    orders.send(order(sender)).await.ok()?;
-    answer.await.ok()
+    let asked = async {
+        orders.send(order(sender)).await.map_err(|_| Unanswered::Stopping)?;
+        answer.await.map_err(|_| Unanswered::Stopping)
+    };
+    timeout(ORDER_PATIENCE, asked).await.unwrap_or(Err(Unanswered::NotWritten))
 }

@@ -101,7 +101,7 @@ struct Inner {
     /// The run whose log grew last, for those who follow one.
     grown: watch::Sender<Option<(RunId, u64)>>,
     /// Held from the choice of a place to its commit.
-    numbering: tokio::sync::Mutex<()>,
+    numbering: Arc<tokio::sync::Mutex<()>>,
     conductor: Mutex<Option<Conductor>>,
     shutdown: CancellationToken,
 }
@@ -162,7 +162,7 @@ impl Controller {
             changed,
             settled,
             grown: watch::channel(None).0,
-            numbering: tokio::sync::Mutex::new(()),
+            numbering: Arc::default(),
             conductor: Mutex::new(Some(conductor)),
             shutdown,
         })))

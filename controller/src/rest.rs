@@ -136,14 +136,11 @@ async fn start(
         document::Request::New(draft) => draft,
         document::Request::Earlier(summary) => return Ok((StatusCode::CREATED, Json(summary))),
     };
-    let title = format!("cannot start workflow {}", draft.submission.name);
-    let id = draft.submission.id;
-    let taken = ask(&controller.0.orders, |done| Order::Submit(draft.submission, done));
-    if taken.await.is_none() {
-        let why = "the server is stopping; try again when it is back";
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why));
-    }
-    drop(draft.turn);
+    let document::Draft { submission, turn } = draft;
+    let title = format!("cannot start workflow {}", submission.name);
+    let id = submission.id;
+    let taken = ask(&controller.0.orders, |done| Order::Submit { submission, turn, done }).await;
+    taken.map_err(|why| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), why.to_string()))?;
     let view = find(&controller, &caller, &id.to_string(), &title).await?;
     Ok((StatusCode::CREATED, Json(view.summary)))
 }
@@ -243,14 +240,14 @@ async fn stop(
     let why = format!("stopped by {}", caller.principal.name);
     let (workflow, orders) = (summary.id, &controller.0.orders);
     match ask(orders, |done| Order::Stop { workflow, why, done }).await {
-        Some(true) => {
+        Ok(true) => {
             find(&controller, &caller, &summary.id.to_string(), title).await.map(|view| Json(view.summary))
         }
-        Some(false) => {
+        Ok(false) => {
             let why = format!("{} is {} already", summary.name, summary.state.as_str());
             Err(Refusal::new(StatusCode::CONFLICT, title, why))
         }
-        None => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, "the server is stopping")),
+        Err(why) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why.to_string())),
     }
 }
 

@@ -9,9 +9,10 @@ use api::{
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use document::{Parsed, plan::Plan};
 use rest::{Body, Refusal, causes};
+use tokio::{sync::OwnedMutexGuard, time::timeout};
 
 use super::idempotency::{IdempotencyKey, Keyed};
-use crate::{Controller, engine::Submission, files, identity, store::Owner};
+use crate::{Controller, conductor::ORDER_PATIENCE, engine::Submission, files, identity, store::Owner};
 
 /// Name of a workflow whose document and starter give it none.
 const DEFAULT_NAME: &str = "workflow";
@@ -20,26 +21,26 @@ const DEFAULT_NAME: &str = "workflow";
 const MAX_NAME: usize = 63;
 
 /// A checked submission; its place is its own until `turn` is dropped.
-pub(super) struct Draft<'a> {
+pub(super) struct Draft {
     pub(super) submission: Box<Submission>,
-    pub(super) turn: tokio::sync::MutexGuard<'a, ()>,
+    pub(super) turn: OwnedMutexGuard<()>,
 }
 
 /// What comes of a request to start a workflow.
-pub(super) enum Request<'a> {
+pub(super) enum Request {
     /// A new workflow.
-    New(Draft<'a>),
+    New(Draft),
     /// It was handed in before, with the same key.
     Earlier(WorkflowSummary),
 }
 
 /// Checks a document against the language, the nodes and the rights of who starts it.
-pub(super) async fn check<'a>(
-    controller: &'a Controller,
+pub(super) async fn check(
+    controller: &Controller,
     caller: &Caller,
     key: IdempotencyKey,
     request: StartWorkflow,
-) -> Result<Request<'a>, Refusal> {
+) -> Result<Request, Refusal> {
     let owner = owner(controller, caller, request.user.as_deref()).await?;
     let keyed = Keyed::of(key, caller, &request)?;
     // Before the document is checked: what was accepted is held against no rule again.
@@ -61,7 +62,13 @@ pub(super) async fn check<'a>(
     let plan = Plan::of(&parsed.workflow, &files);
     let plan = plan.and_then(|plan| Ok((plan.to_json()?, plan)));
     let (stored_plan, plan) = plan.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    let turn = controller.0.numbering.lock().await;
+    let turn = timeout(ORDER_PATIENCE, controller.0.numbering.clone().lock_owned()).await;
+    let turn = turn.map_err(|_| {
+        // Those in front of it wait for the disk; this one was not handed over, and is not started.
+        let why = "the server cannot write its database at the moment, and its log says why; nothing \
+                   was started";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), why)
+    })?;
     // Once more: the same request may have been in front of this one.
     if let Some(keyed) = &keyed
         && let Some(earlier) = keyed.earlier(controller, caller).await?

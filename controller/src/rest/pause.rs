@@ -56,10 +56,10 @@ async fn set(
     let summary = find(controller, &caller, wanted, title).await?.summary;
     let (workflow, by) = (summary.id, caller.principal.name.clone());
     match ask(&controller.0.orders, |done| Order::Pause { workflow, paused, by, done }).await {
-        Some(true) => {
+        Ok(true) => {
             find(controller, &caller, &workflow.to_string(), title).await.map(|view| Json(view.summary))
         }
-        Some(false) => {
+        Ok(false) => {
             let state = match (summary.state.is_ended(), paused) {
                 (true, _) => summary.state.as_str(),
                 (false, true) => "paused already, or being stopped",
@@ -67,6 +67,6 @@ async fn set(
             };
             Err(Refusal::new(StatusCode::CONFLICT, title, format!("{} is {state}", summary.name)))
         }
-        None => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, "the server is stopping")),
+        Err(why) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why.to_string())),
     }
 }

@@ -1,5 +1,7 @@
 //! Submissions that are sent again, and pages of workflows, over the whole server.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use api::workflow::{StartWorkflow, State};
 use client::ClientError;
@@ -47,6 +49,25 @@ fn a_key_starts_one_workflow_even_over_a_restart() {
         assert_ne!(of_ben.id, started[0].id);
         assert_ne!(of_ann[0], of_ann[1]);
         assert_eq!(ann.workflows(100).await?.len(), 3);
+        Ok(())
+    });
+}
+
+/// A client that goes away while its workflow is being written leaves its place in the order of
+/// submission taken.
+#[test]
+fn clients_that_go_away_hold_nobody_up() {
+    in_namespace(async {
+        let (_cluster, _agents, ann) = cluster().await?;
+        let hello = document(&[("a", "command: [/bin/sleep, '1']")]);
+        let request = StartWorkflow { name: None, document: hello.clone(), user: None };
+        for patience in 0..120 {
+            let patience = Duration::from_micros(100 * patience);
+            // Most are cut off, at every step on the way.
+            let _ = tokio::time::timeout(patience, ann.start_workflow(&request)).await;
+        }
+        let id = tokio::time::timeout(Duration::from_secs(20), start(&ann, hello)).await??;
+        assert_eq!(end(&ann, &id).await?.summary.state, State::Finished);
         Ok(())
     });
 }
