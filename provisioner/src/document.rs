@@ -18,7 +18,7 @@ use api::{
     problem::Mistake,
 };
 use serde::Serialize;
-use yaml_tree::{Key, Kind, Location, Mistakes, Tree, did_you_mean, find, parse, walk};
+use yaml_tree::{EXTENSION, Key, Kind, Location, Mistakes, Tree, did_you_mean, find, parse, walk};
 
 use crate::{
     check::{Finding, Subject},
@@ -90,6 +90,7 @@ impl Document {
             let is_node = match key.text.as_str() {
                 "nodes" => true,
                 "profiles" => false,
+                other if other.starts_with(EXTENSION) => continue,
                 other => {
                     let hint = did_you_mean(other, ["nodes", "profiles"])
                         .or_else(|| Some("the document has `nodes` and `profiles`".into()));

@@ -7,6 +7,6 @@ mod shape;
 mod suggest;
 mod tree;
 
-pub use shape::{Field, LATER, Mistakes, Shape, field, find, required, walk};
+pub use shape::{EXTENSION, Field, LATER, Mistakes, Shape, field, find, required, walk};
 pub use suggest::did_you_mean;
 pub use tree::{Key, Kind, Location, Tree, Unreadable, parse};

@@ -7,6 +7,10 @@ use serde_json::{Map, Value};
 
 use crate::{Key, Kind, Location, Tree, did_you_mean};
 
+/// How keys at the top begin that are the author's own, such as a place for anchors. They are not
+/// looked at.
+pub const EXTENSION: &str = "x-";
+
 /// The message of a key that this version cannot do.
 pub const LATER: &str = "not supported yet";
 
@@ -164,7 +168,8 @@ fn scalar(tree: &Tree, text: &str, shape: &Shape, path: &str, mistakes: &mut Mis
 fn object(tree: &Tree, fields: &'static [Field], path: &str, mistakes: &mut Mistakes) -> Value {
     let value = entries(tree, path, mistakes, |key, at, mistakes| {
         let found = fields.iter().find(|field| field.name == key.text);
-        if found.is_none() {
+        let is_extension = path.is_empty() && key.text.starts_with(EXTENSION);
+        if found.is_none() && !is_extension {
             let hint = did_you_mean(&key.text, fields.iter().map(|field| field.name));
             mistakes.add(key.at, at, format!("unknown key {:?}", key.text), hint);
         }

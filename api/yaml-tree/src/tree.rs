@@ -1,12 +1,28 @@
 //! A YAML document as a tree whose every node knows its line and column.
 //!
 //! Built from the events of `granit-parser`, the parser under `serde-saphyr`; why not from `serde-saphyr` itself:
-//! `docs/decisions/0004-yaml-locations.md`. Aliases are refused: an alias hides where a value is written.
+//! `docs/decisions/0004-yaml-locations.md`.
+//!
+//! An alias (`*name`) becomes a copy of what its anchor (`&name`) is at, with the lines of the
+//! anchor: a mistake in it is told where it is written. A merge key (`<<: *name`) adds the entries
+//! of a map that are not written beside it. Both are bounded: a few lines of aliases of aliases
+//! would otherwise fill the memory.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 /// Deepest nesting read: four times what the deepest field needs.
 const MAX_DEPTH: usize = 32;
+
+/// Most nodes that aliases of a document may copy: 10,000 machines that share 20 lines.
+const MAX_COPIED_NODES: usize = 200_000;
+
+/// Most text that they may copy, bytes.
+const MAX_COPIED_BYTES: usize = 8 << 20;
+
+/// The merge key (https://yaml.org/type/merge.html).
+const MERGE: &str = "<<";
 
 /// Where something begins, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,9 +104,11 @@ impl From<ScanError> for Unreadable {
 /// Reads a text that holds at most one document; `None` where it is empty.
 ///
 /// # Errors
-/// [`Unreadable`] for what is no YAML, for aliases, tags, keys that are not scalars, and a second document.
+/// [`Unreadable`] for what is no YAML, for tags, keys that are not scalars, a second document, and for
+/// aliases that copy too much or merge what is no map.
 pub fn parse(text: &str) -> Result<Option<Tree>, Unreadable> {
-    let mut reader = Reader { parser: Parser::new_from_str(text) };
+    let mut reader =
+        Reader { parser: Parser::new_from_str(text), anchors: BTreeMap::new(), copied: Copied::default() };
     let mut tree = None;
     while let Some((event, span)) = reader.next()? {
         match event {
@@ -107,6 +125,48 @@ pub fn parse(text: &str) -> Result<Option<Tree>, Unreadable> {
 
 struct Reader<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
+    /// What anchors are at, by the parser's number of the anchor. One is known when it is whole.
+    anchors: BTreeMap<usize, Tree>,
+    copied: Copied,
+}
+
+/// What aliases have copied so far.
+#[derive(Debug, Default)]
+struct Copied {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Copied {
+    /// Counts a tree that is to stand at `depth`.
+    fn add(&mut self, tree: &Tree, depth: usize) -> Result<(), String> {
+        if depth > MAX_DEPTH {
+            return Err("nested too deeply, with what the alias stands for".to_owned());
+        }
+        self.nodes += 1;
+        match &tree.kind {
+            Kind::Scalar { text, .. } => self.bytes += text.len(),
+            Kind::List(elements) => {
+                for element in elements {
+                    self.add(element, depth + 1)?;
+                }
+            }
+            Kind::Map(entries) => {
+                for (key, value) in entries {
+                    self.bytes += key.text.len();
+                    self.add(value, depth + 1)?;
+                }
+            }
+        }
+        if self.nodes > MAX_COPIED_NODES || self.bytes > MAX_COPIED_BYTES {
+            return Err(format!(
+                "the anchors and aliases of this document stand for more than {MAX_COPIED_NODES} values or \
+                 {} MiB",
+                MAX_COPIED_BYTES >> 20
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -128,6 +188,12 @@ impl<'a> Reader<'a> {
         if depth > MAX_DEPTH {
             return refuse("nested too deeply");
         }
+        let anchor = match &event {
+            Event::Scalar(_, _, anchor, _)
+            | Event::SequenceStart(_, anchor, _)
+            | Event::MappingStart(_, anchor, _) => *anchor,
+            _ => 0,
+        };
         let kind = match event {
             Event::Scalar(_, _, _, Some(_))
             | Event::SequenceStart(_, _, Some(_))
@@ -137,12 +203,22 @@ impl<'a> Reader<'a> {
             }
             Event::SequenceStart(..) => Kind::List(self.list(depth)?),
             Event::MappingStart(..) => Kind::Map(self.map(depth)?),
-            Event::Alias(_) => {
-                return refuse("aliases (`*name`) are not read; write the value out");
+            Event::Alias(anchor) => {
+                let Some(tree) = self.anchors.get(&anchor) else {
+                    return refuse("the alias stands for something that it is a part of");
+                };
+                self.copied.add(tree, depth).map_err(|message| Unreadable { at, message })?;
+                return Ok(tree.clone());
             }
             _ => return refuse("not a value"),
         };
-        Ok(Tree { at, kind })
+        let tree = Tree { at, kind };
+        // The parser counts anchors from 1. What they are at is a copy, too.
+        if anchor > 0 {
+            self.copied.add(&tree, depth).map_err(|message| Unreadable { at, message })?;
+            self.anchors.insert(anchor, tree.clone());
+        }
+        Ok(tree)
     }
 
     fn list(&mut self, depth: usize) -> Result<Vec<Tree>, Unreadable> {
@@ -158,16 +234,50 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, depth: usize) -> Result<Vec<(Key, Tree)>, Unreadable> {
         let mut entries = Vec::new();
+        let mut merged: Option<Tree> = None;
         while let Some((event, span)) = self.next()? {
             let at = Location::of(&span);
-            let text = match event {
+            let refuse = |message: &str| Err(Unreadable { at, message: message.to_owned() });
+            let (text, is_merge) = match event {
                 Event::MappingEnd => break,
-                Event::Scalar(text, ..) => text.into_owned(),
-                _ => return Err(Unreadable { at, message: "a key must be a plain word".to_owned() }),
+                Event::Scalar(text, style, ..) => {
+                    let is_merge = text == MERGE && matches!(style, ScalarStyle::Plain);
+                    (text.into_owned(), is_merge)
+                }
+                _ => return refuse("a key must be a plain word"),
             };
             let Some((event, span)) = self.next()? else { break };
-            entries.push((Key { at, text }, self.node(event, &span, depth + 1)?));
+            let value = self.node(event, &span, depth + 1)?;
+            if !is_merge {
+                entries.push((Key { at, text }, value));
+            } else if merged.replace(value).is_some() {
+                return refuse("`<<` is there twice; merge several maps as in `<<: [*a, *b]`");
+            }
+        }
+        if let Some(merged) = merged {
+            merge(&mut entries, merged)?;
         }
         Ok(entries)
     }
 }
+
+/// Adds the entries of a map, or of several in a list, whose keys are not there; the first one that
+/// has a key wins.
+fn merge(entries: &mut Vec<(Key, Tree)>, merged: Tree) -> Result<(), Unreadable> {
+    let maps = match merged.kind {
+        Kind::List(maps) => maps,
+        _ => vec![merged],
+    };
+    for Tree { at, kind } in maps {
+        let Kind::Map(more) = kind else {
+            let message = "`<<` merges a map, or a list of maps".to_owned();
+            return Err(Unreadable { at, message });
+        };
+        let known: BTreeSet<String> = entries.iter().map(|(key, _)| key.text.clone()).collect();
+        entries.extend(more.into_iter().filter(|(key, _)| !known.contains(&key.text)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -168,6 +168,18 @@ fn hello() {
 }
 
 #[test]
+fn jobs_may_stand_behind_anchors() {
+    let job =
+        "{image: {uri: 'docker://a'}, command: [date], resource: {cpu: {cores: 1}, memory: {size: 1MB}}}";
+    let short = format!("version: v1\nx-job: &j {job}\njobs:\n  a: *j\n  b: {{<<: *j, command: [id]}}\n");
+    let long = format!("version: v1\njobs:\n  a: {job}\n  b: {}\n", job.replace("date", "id"));
+    let yaml =
+        |text: &str| parse(text).map(|parsed| parsed.workflow.to_yaml().unwrap()).map_err(|all| lines(&all));
+    assert_eq!(yaml(&short), yaml(&long));
+    assert!(yaml(&short).is_ok());
+}
+
+#[test]
 fn the_array_of_the_slides() {
     normal(
         ARRAY,

@@ -69,9 +69,9 @@ fn broken_yaml_names_the_place() {
         "#]],
     );
     check(
-        "nodes: &a {}\nprofiles: *a\n",
+        "nodes: &a {}\nprofiles: *b\n",
         &expect![[r#"
-            2:11: aliases (`*name`) are not read; write the value out
+            2:11: while parsing node, found unknown anchor
         "#]],
     );
     check(
@@ -119,6 +119,41 @@ fn host_lists_expand_and_count_up() {
         })
         .collect();
     assert_eq!(lines, ["nodes.n1 10.0.0.1/24", "nodes.n2 10.0.0.2/24", "nodes.login ", "profiles.base "]);
+}
+
+#[test]
+fn what_nodes_share_may_stand_behind_an_anchor() {
+    let read = |text: &str| {
+        let (document, mistakes) = Document::read(text);
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let entries = document.entries.into_iter();
+        entries.map(|entry| (entry.subject.to_string(), entry.spec)).collect::<Vec<_>>()
+    };
+    let short = "x-common: &common
+  image: debian
+  kernel-args: [console=ttyS0]
+profiles:
+  base: *common
+nodes:
+  a1:
+    <<: *common
+    image: other
+    interfaces: { lan0: { mac: '52:54:00:99:01:01' } }
+";
+    let long = "profiles:
+  base: {image: debian, kernel-args: [console=ttyS0]}
+nodes:
+  a1: {image: other, kernel-args: [console=ttyS0], interfaces: {lan0: {mac: '52:54:00:99:01:01'}}}
+";
+    assert_eq!(read(short), read(long));
+    // A mistake is told where it is written, once for each use.
+    check(
+        "x-a: &a {imag: x}\nnodes: {n1: *a, n2: {<<: *a}}\n",
+        &expect![[r#"
+            1:10: nodes.n1.imag: unknown key "imag" (did you mean "image"?)
+            1:10: nodes.n2.imag: unknown key "imag" (did you mean "image"?)
+        "#]],
+    );
 }
 
 #[test]
