@@ -161,7 +161,7 @@ async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::User(verb) => user::run(session, verb).await?,
         Verb::Token(verb) => access::token(session, verb).await?,
         Verb::Audit(audit) => access::audit(session, &audit).await?,
-        Verb::Context(verb) => contexts::run(session, &verb)?,
+        Verb::Context(verb) => contexts::run(session, &verb).await?,
         Verb::Version => access::version(session).await?,
         Verb::Completion(completion) => complete::script(session, &completion)?,
         Verb::Server(server) => server::run(session, server).await?,

@@ -1,6 +1,6 @@
 //! Typed client of Bedplate's REST API, used by the command line and by tests.
 //!
-//! One method per route. Trusts the CA of the [`Context`] and nothing else, sends its bearer token, and turns every
+//! One method per route. Trusts the CA of the [`Context`] and nothing else, or those of the system if it has none; sends its bearer token, and turns every
 //! refusal of the server into [`ClientError::Refused`] with the server's own words.
 
 mod error;
@@ -8,6 +8,7 @@ mod events;
 mod hardware;
 mod pages;
 mod streams;
+mod trust;
 mod users;
 mod workflows;
 
@@ -29,6 +30,7 @@ pub use crate::{
     error::ClientError,
     events::{Events, StreamEnd},
     streams::{Line, StreamOf},
+    trust::{Fingerprint, NoFingerprint, Presented, PresentedError, presented},
     workflows::{Content, LogOf},
 };
 
@@ -44,8 +46,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Context {
     /// URL of the REST API: `https://10.1.0.1:9470`.
     pub server: Url,
-    /// The server's CA certificate, PEM.
-    pub ca: String,
+    /// The server's CA certificate, PEM. `None`: the server's certificate is good for the system's
+    /// CAs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     /// Bearer token.
     pub token: String,
 }
@@ -66,9 +70,12 @@ impl Client {
     pub fn new(context: &Context) -> Result<Self, ClientError> {
         // Already installed is as good as installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let ca = reqwest::Certificate::from_pem(context.ca.as_bytes()).map_err(ClientError::Context)?;
-        let http = reqwest::Client::builder()
-            .tls_certs_only([ca])
+        let mut http = reqwest::Client::builder();
+        if let Some(ca) = &context.ca {
+            let ca = reqwest::Certificate::from_pem(ca.as_bytes()).map_err(ClientError::Context)?;
+            http = http.tls_certs_only([ca]);
+        }
+        let http = http
             .connect_timeout(CONNECT_DEADLINE)
             .pool_idle_timeout(api::http::REUSE_LIMIT)
             .tcp_nodelay(true)

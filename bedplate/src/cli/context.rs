@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_missing_key_is_named() {
         let error = parse("server: https://10.1.0.1:9470\n").unwrap_err();
-        expect!["line 1 column 1: missing field `ca`"].assert_eq(&error.to_string());
+        expect!["line 1 column 1: missing field `token`"].assert_eq(&error.to_string());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //!                   context.yaml          a link to the one in use
 //! ```
 
+mod create;
+
 use std::{
     fs,
     io::Write as _,
@@ -14,6 +16,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
+use client::{Context, Fingerprint};
 use serde::Serialize;
 
 use super::{
@@ -30,6 +33,8 @@ pub(super) enum Verb {
     List,
     /// Show which file and which server are in use.
     Show,
+    /// Make a context from a server's address and a token.
+    Create(create::Create),
     /// Keep a context file under a name.
     #[command(after_help = "Examples:
   ssh root@head cat /var/lib/bedplate/admin.yaml | bedplate context add head -
@@ -61,20 +66,26 @@ struct Kept {
     in_use: bool,
 }
 
-pub(super) fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
+pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
     let own = context::own_path().context("cannot tell where contexts are: set HOME")?;
     let folder = own.with_file_name("contexts");
     match verb {
         Verb::Show => {
             let path = session.path();
-            let server = context::read(&path)?.server.to_string();
-            let shown = serde_json::json!({"file": path, "server": server});
-            session.out.show(&shown, |_| format!("{}: {server}\n", path.display()))
+            let Context { server, ca, .. } = context::read(&path)?;
+            let fingerprint = ca.as_deref().and_then(Fingerprint::of_pem).map(|one| one.to_string());
+            let shown = serde_json::json!({"file": path, "server": server, "ca-fingerprint": fingerprint});
+            let trust = fingerprint.map_or_else(
+                || "trusted by the CAs of this system".to_owned(),
+                |fingerprint| format!("SHA-256 fingerprint of its CA: {fingerprint}"),
+            );
+            session.out.show(&shown, |_| format!("{}: {server}\n{trust}\n", path.display()))
         }
         Verb::List => {
             let kept = list(&folder, &own)?;
             session.out.show(&kept, |look| kept_table(*look, &kept))
         }
+        Verb::Create(create) => create.run(session, &folder, &own).await,
         Verb::Add { name, file } => {
             let (shown, text) = input::read(file)?;
             let server =
@@ -134,7 +145,7 @@ fn list(folder: &Path, own: &Path) -> anyhow::Result<Vec<Kept>> {
 
 fn kept_table(look: Look, kept: &[Kept]) -> String {
     if kept.is_empty() {
-        return "no contexts are kept: `bedplate context add --help`\n".to_owned();
+        return "no contexts are kept: `bedplate context create --help`\n".to_owned();
     }
     let row = |one: &Kept| {
         let mark = if one.in_use { "*" } else { "" };

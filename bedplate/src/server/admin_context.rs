@@ -61,11 +61,11 @@ pub(super) async fn write(
     }
     let server = url(api);
     let written = match token {
-        Some(token) => Some((Context { server, ca: ca.to_owned(), token }, true)),
+        Some(token) => Some((Context { server, ca: Some(ca.to_owned()), token }, true)),
         // An admin who has moved the file away wants it so.
         None => Context::read(&path).ok().and_then(|old| {
-            let changed = old.server != server || old.ca != ca;
-            changed.then(|| (Context { server, ca: ca.to_owned(), ..old }, false))
+            let changed = old.server != server || old.ca.as_deref() != Some(ca);
+            changed.then(|| (Context { server, ca: Some(ca.to_owned()), ..old }, false))
         }),
     };
     if let Some((context, is_new)) = written {

@@ -123,7 +123,8 @@ impl Browser {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         // Already installed is as good as installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let ca = reqwest::Certificate::from_pem(context.ca.as_bytes()).unwrap();
+        let ca =
+            reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes()).unwrap();
         let http = reqwest::Client::builder().tls_certs_only([ca]).build().unwrap();
         let url = context.server.join("/v1/session").unwrap();
         let begun = http.request(Method::POST, url).bearer_auth(&context.token).send();

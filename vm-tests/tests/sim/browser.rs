@@ -21,7 +21,7 @@ pub(crate) struct Browser {
 impl Browser {
     pub(crate) fn new(cluster: &Cluster) -> anyhow::Result<Self> {
         let context = cluster.context()?;
-        let ca = reqwest::Certificate::from_pem(context.ca.as_bytes())?;
+        let ca = reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes())?;
         Ok(Self { http: reqwest::Client::builder().tls_certs_only([ca]).build()?, context })
     }
 

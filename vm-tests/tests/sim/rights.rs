@@ -95,7 +95,7 @@ impl Site {
         cluster.serve_job_image().await?;
         let agents = cluster.run_all(2).await?;
         let context = cluster.context()?;
-        let ca = reqwest::Certificate::from_pem(context.ca.as_bytes())?;
+        let ca = reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes())?;
         let http = reqwest::Client::builder().tls_certs_only([ca]).timeout(DEADLINE).build()?;
         let (ann, file) = person(&cluster, "ann", 1001, false).await?;
         let (bob, _) = person(&cluster, "bob", 1002, false).await?;
