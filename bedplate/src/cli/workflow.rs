@@ -16,15 +16,17 @@ mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::bail;
 use api::workflow::{StartWorkflow, WorkflowSummary};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 use clap_complete::ArgValueCompleter;
-use client::Client;
+use client::{Client, ClientError};
 
 use self::{files::Destination, top::Top};
 use super::{
     complete,
     context::Session,
+    error::Usage,
     input::{read, tell_mistakes},
     output::say,
     words::count,
@@ -116,7 +118,10 @@ are under way go to their end."
         list: bool,
     },
     /// Check a document and start nothing.
-    #[command(after_help = "Every mistake is told with its line and column. Exit status: 1 if there is one.")]
+    #[command(
+        after_help = "Every mistake is told with its line and column. Exit status: 1 if there is one. Without a server the document
+is checked by itself; with one also whether its nodes have what it asks for."
+    )]
     Validate {
         /// The document; - reads standard input.
         file: PathBuf,
@@ -139,11 +144,13 @@ pub(super) struct Which {
 /// Start a workflow from a document.
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "bedplate workflow start [OPTIONS] [NAME] <FILE>",
     after_help = "The workflow's id is printed. A document with a mistake starts nothing: every mistake is told with its line and
 column.
 
 Examples:
   bedplate workflow start hello.yaml --watch
+  bedplate workflow start morning-run hello.yaml
   id=$(bedplate workflow start - < hello.yaml)
   bedplate workflow start hello.yaml --as ann
   bedplate workflow start nightly.yaml --idempotency-key nightly-$(date +%F)
@@ -152,9 +159,11 @@ Exit status with --watch: 0 if the workflow finished, 1 if it failed or was stop
 running."
 )]
 pub(super) struct Start {
-    /// The document; - reads standard input.
-    file: PathBuf,
-    /// Name of the workflow [default: the document's].
+    /// Name of the workflow [default: the document's, else the file's], and the document; - reads
+    /// standard input.
+    #[arg(required = true, num_args = 1..=2, value_names = ["NAME", "FILE"], value_hint = ValueHint::FilePath)]
+    words: Vec<PathBuf>,
+    /// Name of the workflow [default: the document's, else the file's].
     #[arg(long)]
     name: Option<String>,
     /// Start it as this user; for admins.
@@ -172,13 +181,17 @@ pub(super) struct Start {
 }
 
 pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
+    if let Verb::Validate { file } = &verb {
+        return document::validate(session, file).await;
+    }
     let client = session.client()?;
     match verb {
         Verb::Start(start) => return run_start(session, &client, start).await,
         Verb::Watch { which, destination } => {
             return watch::run(session, &client, &which.workflow, &destination).await;
         }
-        Verb::Validate { file } => return document::validate(session, &client, &file).await,
+        // It needs no server: see above.
+        Verb::Validate { .. } => {}
         Verb::Render { file } => document::render(session, &client, &file).await?,
         Verb::List { limit } => {
             let workflows = client.workflows(limit).await?;
@@ -195,16 +208,17 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         Verb::Cp(copy) => return copy::run(session, &client, &copy).await,
         Verb::Log(log) => log::run(session, &client, &log).await?,
         Verb::Stop { workflows } => {
-            let mut stopped: Vec<WorkflowSummary> = Vec::new();
-            for workflow in &workflows {
-                stopped.push(client.stop_workflow(workflow).await?);
-            }
-            session.out.show(&stopped, |_| {
-                stopped.iter().map(|one| format!("stopping {} ({})\n", one.name, one.id)).collect()
-            })?;
+            let stop = async |workflow: &str| client.stop_workflow(workflow).await;
+            one_by_one(session, &workflows, ("stopping", "stopped"), stop).await?;
         }
-        Verb::Pause { workflows } => pause(session, &client, &workflows, true).await?,
-        Verb::Resume { workflows } => pause(session, &client, &workflows, false).await?,
+        Verb::Pause { workflows } => {
+            let pause = async |workflow: &str| client.pause_workflow(workflow, true).await;
+            one_by_one(session, &workflows, ("paused", "paused"), pause).await?;
+        }
+        Verb::Resume { workflows } => {
+            let resume = async |workflow: &str| client.pause_workflow(workflow, false).await;
+            one_by_one(session, &workflows, ("resumed", "resumed"), resume).await?;
+        }
         Verb::Top(top) => top::run(session, &client, &top).await?,
         Verb::Why { which } => {
             let waiting = client.why_workflow(&which.workflow).await?;
@@ -223,20 +237,53 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-async fn pause(session: &Session, client: &Client, workflows: &[String], paused: bool) -> anyhow::Result<()> {
-    let mut changed: Vec<WorkflowSummary> = Vec::new();
-    for workflow in workflows {
-        changed.push(client.pause_workflow(workflow, paused).await?);
+/// Asks for each workflow in turn. That one fails does not spare the others: each outcome is shown,
+/// also where the server goes away in the middle. `words`: what is done now, and what was not done.
+async fn one_by_one(
+    session: &Session,
+    workflows: &[String],
+    (doing, undone): (&str, &str),
+    each: impl AsyncFn(&str) -> Result<WorkflowSummary, ClientError>,
+) -> anyhow::Result<()> {
+    let (mut done, mut failed): (Vec<WorkflowSummary>, Vec<(&str, ClientError)>) = Default::default();
+    let mut left = workflows.iter();
+    for workflow in left.by_ref() {
+        match each(workflow).await {
+            Ok(summary) => done.push(summary),
+            Err(error) => {
+                let is_gone = matches!(error, ClientError::Unreachable { .. });
+                failed.push((workflow, error));
+                // Each of the others would wait for the server as long.
+                if is_gone {
+                    break;
+                }
+            }
+        }
     }
-    let word = if paused { "paused" } else { "resumed" };
-    session
-        .out
-        .show(&changed, |_| changed.iter().map(|one| format!("{word} {} ({})\n", one.name, one.id)).collect())
+    if !done.is_empty() || failed.is_empty() {
+        session.out.show(&done, |_| {
+            done.iter().map(|one| format!("{doing} {} ({})\n", one.name, one.id)).collect()
+        })?;
+    }
+    if workflows.len() == 1 {
+        return failed.pop().map_or(Ok(()), |(_, error)| Err(error.into()));
+    }
+    for (workflow, error) in &failed {
+        say(&format!("{workflow}: {error}"));
+    }
+    if !failed.is_empty() {
+        let failed = failed.iter().map(|(workflow, _)| *workflow);
+        let names: Vec<&str> = failed.chain(left.map(String::as_str)).collect();
+        bail!("not {undone}: {}", names.join(", "));
+    }
+    Ok(())
 }
 
 async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::Result<ExitCode> {
-    let (file, document) = read(&start.file)?;
-    let request = StartWorkflow { name: start.name, document, user: start.user };
+    let (name, path) = name_and_file(start.words, start.name)?;
+    let (file, document) = read(&path)?;
+    let name = name.or_else(|| document::name_of_file(&path, &document));
+    let request = StartWorkflow { name, document, user: start.user };
     let started = match &start.idempotency_key {
         Some(key) => client.start_workflow_once(&request, key).await,
         None => client.start_workflow(&request).await,
@@ -252,6 +299,26 @@ async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::
     }
     say(&format!("{} is workflow {id}: {}", started.name, count(started.stages as usize, "stage")));
     watch::run(session, client, &id, &start.destination).await
+}
+
+/// The name of a workflow and its document: `FILE`, `NAME FILE`, `FILE --name NAME`.
+fn name_and_file(words: Vec<PathBuf>, option: Option<String>) -> Result<(Option<String>, PathBuf), Usage> {
+    let mut words = words.into_iter();
+    match (words.next(), words.next(), option) {
+        (Some(file), None, name) => Ok((name, file)),
+        (Some(name), Some(file), None) => {
+            let name = name.into_os_string().into_string();
+            let name =
+                name.map_err(|name| Usage(format!("{name:?} cannot name a workflow: it is not UTF-8")))?;
+            Ok((Some(name), file))
+        }
+        (Some(name), Some(file), Some(_)) => Err(Usage(format!(
+            "the workflow is named twice, {:?} and by --name: leave one out, or is {:?} a second document?",
+            name.display(),
+            file.display()
+        ))),
+        (None, ..) => Err(Usage("name the document of the workflow".to_owned())),
+    }
 }
 
 async fn describe(session: &Session, client: &Client, id: &str) -> anyhow::Result<()> {

@@ -201,7 +201,7 @@ pub(crate) fn terminals(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     let context = cluster.places().of_run("state/admin.yaml").display().to_string();
     let bedplate = cluster.places().bedplate().display().to_string();
     let script = format!(
-        "stty rows 33 cols 77; {bedplate} --context {context} workflow exec -it {STREAMS} web -- /bin/sh -c 'stty size; exit 5'; \
+        "stty rows 33 cols 77; {bedplate} --context {context} workflow exec --tty {STREAMS} web /bin/sh -c 'stty size; exit 5'; \
          echo status $?; stty -a | grep -ow -- '-*icanon'"
     );
     let output = process::output("script", &["-qec", &script, "/dev/null"], b"")?;

@@ -4,21 +4,59 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use api::workflow::Checked;
-use client::Client;
+use client::{Client, ClientError};
 
 use super::super::{
     context::Session,
     input::{read, tell_mistakes},
-    output::{Format, print},
+    output::{Format, print, say},
     words::count,
 };
 
-pub(super) async fn validate(session: &Session, client: &Client, file: &Path) -> anyhow::Result<ExitCode> {
+/// Checks a document here, and then, if there is a server, against its cluster.
+pub(super) async fn validate(session: &Session, file: &Path) -> anyhow::Result<ExitCode> {
     let (file, document) = read(file)?;
-    let checked = client.validate_workflow(document).await?;
+    let mut checked = match ::document::parse(&document) {
+        Ok(parsed) => Checked { mistakes: Vec::new(), warnings: parsed.warnings },
+        Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
+    };
+    if checked.mistakes.is_empty() {
+        let why_not = if session.path().exists() {
+            match session.client()?.validate_workflow(document).await {
+                Ok(of_server) => {
+                    checked = of_server;
+                    None
+                }
+                Err(ClientError::Unreachable { server, .. }) => {
+                    Some(format!("the server at {server} cannot be reached"))
+                }
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            Some("no context names a server".to_owned())
+        };
+        if let Some(why_not) = why_not {
+            say(&format!("checked without a cluster, which may lack what it needs: {why_not}"));
+        }
+    }
     session.out.show(&checked, |_| verdict(&file, &checked))?;
     Ok(if checked.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+/// What a workflow is called after the file of its document, `None` if the document names it itself
+/// or comes from standard input.
+pub(super) fn name_of_file(file: &Path, document: &str) -> Option<String> {
+    if file == Path::new("-") {
+        return None;
+    }
+    // What cannot be read here, the server may tell.
+    let own = ::document::parse(document).ok()?.workflow.name;
+    let stem = file.file_stem()?.to_str()?;
+    own.is_none().then(|| stem.chars().filter(|one| !one.is_control()).take(MAX_NAME).collect())
+}
+
+/// Longest name of a workflow, characters.
+const MAX_NAME: usize = 63;
 
 fn verdict(file: &str, checked: &Checked) -> String {
     let mut text: String = checked.mistakes.iter().map(|mistake| format!("{file}:{mistake}\n")).collect();

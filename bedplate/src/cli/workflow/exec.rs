@@ -1,66 +1,150 @@
 //! `workflow exec`: a program in a running job.
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal as _, stdin},
+    process::ExitCode,
+};
 
-use api::stream::{StreamRequest, Terminal};
-use clap::Args;
-use client::Client;
+use api::{
+    stream::{StreamRequest, Terminal},
+    workflow::StageKind,
+};
+use clap::{Args, FromArgMatches as _};
+use clap_complete::ArgValueCompleter;
+use client::{Client, StreamOf};
 
 use super::{
-    super::{context::Session, output::say},
-    stream::{self, Last, Local, Target, Writing, carry, reason_of, status_of, to_standard_output},
+    super::{complete, context::Session, error::Usage, output::say},
+    stream::{self, Last, Local, Writing, carry, reason_of, status_of, to_standard_output},
     terminal::{self, Raw},
 };
 
 /// Run a program in the container of a running job, within the job's limits.
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "bedplate workflow exec [OPTIONS] <WORKFLOW> [JOB] [--] <COMMAND>...",
     after_help = "The program runs as the job's user, with the job's environment and working folder. It ends when this command does,
-and with the job.
+and with the job. The first word behind the workflow is the job if the workflow has one of that name, else the
+program. Options stand before it, or between the job and --.
 
 Examples:
-  bedplate workflow exec train -- nvidia-smi
-  bedplate workflow exec -it train -- bash
+  bedplate workflow exec train nvidia-smi
+  bedplate workflow exec --tty train main /bin/bash
   bedplate workflow exec -i render frames --task 7 -- tar -xC /data < scene.tar
 
 Exit status: that of the program; 128 and the number of the signal that ended it; 255 if it was not reached."
 )]
 pub(in super::super) struct Exec {
     #[command(flatten)]
-    target: Target,
-    /// Pass standard input on.
+    options: Options,
+    /// Id, or a name: the newest workflow of it.
+    #[arg(add = ArgValueCompleter::new(complete::workflows))]
+    workflow: String,
+    /// The job, which may be left out if there is one; then the program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    words: Vec<String>,
+}
+
+/// How the program runs.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Args)]
+struct Options {
+    /// Task of an array, by its number [default: the first that runs].
+    #[arg(long, value_name = "N")]
+    task: Option<u32>,
+    /// Pass standard input on; with --tty from a terminal, always.
     #[arg(short = 'i', long)]
     stdin: bool,
     /// Give the program a terminal.
     #[arg(short, long)]
     tty: bool,
-    /// The program and its arguments.
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+}
+
+/// What is to run, and where.
+#[derive(Debug, PartialEq, Eq)]
+struct Call {
+    job: Option<String>,
+    options: Options,
     command: Vec<String>,
+}
+
+/// The words in front of `--`.
+#[derive(Debug, Args)]
+struct Before {
+    job: Option<String>,
+    #[command(flatten)]
+    options: Options,
 }
 
 pub(super) async fn run(session: &Session, client: &Client, exec: &Exec) -> anyhow::Result<ExitCode> {
     session.out.refuse_format("workflow exec")?;
-    let status = match execute(client, exec).await {
+    let call = match with_separator(exec)? {
+        Some(call) => call,
+        None => call(exec, &jobs(client, &exec.workflow).await?)?,
+    };
+    let status = match execute(client, &exec.workflow, call).await {
         Ok(status) => status,
         Err(error) => stream::report(&error),
     };
     Ok(status.into())
 }
 
-async fn execute(client: &Client, exec: &Exec) -> anyhow::Result<u8> {
+/// A call whose `--` says where the program begins; `None` if it has none behind the first word.
+fn with_separator(exec: &Exec) -> Result<Option<Call>, Usage> {
+    let Some(end) = exec.words.iter().position(|word| word == "--") else { return Ok(None) };
+    let command = Before::augment_args(clap::Command::new("exec").no_binary_name(true));
+    let matches = command.try_get_matches_from(&exec.words[..end]);
+    let Ok(before) = matches.and_then(|matches| Before::from_arg_matches(&matches)) else {
+        // It is the program's own: `exec job sh -c 'cat -- "$1"' -- file`.
+        return Ok(None);
+    };
+    let command = exec.words[end + 1..].to_vec();
+    if command.is_empty() {
+        return Err(no_program());
+    }
+    let options = Options {
+        task: before.options.task.or(exec.options.task),
+        stdin: before.options.stdin || exec.options.stdin,
+        tty: before.options.tty || exec.options.tty,
+    };
+    Ok(Some(Call { job: before.job, options, command }))
+}
+
+/// A call without `--`, given the jobs that there are.
+fn call(exec: &Exec, jobs: &[String]) -> Result<Call, Usage> {
+    let names_job = exec.words.first().is_some_and(|first| jobs.contains(first));
+    let (job, command) = exec.words.split_at(usize::from(names_job));
+    if command.is_empty() {
+        return Err(no_program());
+    }
+    Ok(Call { job: job.first().cloned(), options: exec.options.clone(), command: command.to_vec() })
+}
+
+fn no_program() -> Usage {
+    Usage("name the program that is to run: bedplate workflow exec WORKFLOW JOB COMMAND".to_owned())
+}
+
+/// Names of a workflow's jobs.
+async fn jobs(client: &Client, workflow: &str) -> anyhow::Result<Vec<String>> {
+    let stages = client.workflow(workflow).await?.stages.into_iter();
+    Ok(stages.filter(|stage| stage.kind == StageKind::Job).map(|stage| stage.name).collect())
+}
+
+async fn execute(client: &Client, workflow: &str, call: Call) -> anyhow::Result<u8> {
+    let Call { job, options, command } = call;
     let name = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
-    let terminal = exec.tty.then(|| Terminal { name, size: terminal::size() });
-    let command = exec.command.clone();
-    let request = StreamRequest::Exec { command, terminal, input: exec.stdin };
-    let line = client.open_stream(&exec.target.of(), &request).await?;
-    let raw = if exec.tty && exec.stdin { Raw::enter()? } else { None };
+    let terminal = options.tty.then(|| Terminal { name, size: terminal::size() });
+    // Whoever asks for a terminal and sits at one wants to type.
+    let input = options.stdin || (options.tty && stdin().is_terminal());
+    let request = StreamRequest::Exec { command, terminal, input };
+    let of = StreamOf { workflow: workflow.to_owned(), job, task: options.task };
+    let line = client.open_stream(&of, &request).await?;
+    let raw = if options.tty && input { Raw::enter()? } else { None };
     let Writing { output, taken, thread } = to_standard_output();
     let local = Local {
-        input: exec.stdin.then(terminal::input),
+        input: input.then(terminal::input),
         output: Some(output),
         taken,
-        words: if exec.tty { Some(terminal::sizes()?) } else { None },
+        words: if options.tty { Some(terminal::sizes()?) } else { None },
     };
     let last = tokio::select! {
         last = carry(line, local) => last?,
@@ -77,3 +161,6 @@ async fn execute(client: &Client, exec: &Exec) -> anyhow::Result<u8> {
     }
     Ok(status_of(&outcome))
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,10 +43,11 @@ pub(super) fn list(look: Look, workflows: &[WorkflowSummary]) -> String {
             },
             Cell::new(format!("{}/{}", one.stages_finished, one.stages)),
             Cell::new(one.submitted),
+            Cell::new(or_dash(one.started.as_ref())),
             Cell::new(took(one.started, one.ended, now)),
         ]
     };
-    let header = ["ID", "NAME", "USER", "STATE", "STAGES", "SUBMITTED", "TIME"];
+    let header = ["ID", "NAME", "USER", "STATUS", "STAGES", "SUBMITTED", "STARTED", "TIME"];
     table(look, &header, workflows.iter().map(row))
 }
 
