@@ -8,6 +8,8 @@ mod apply;
 mod certificate;
 mod command_line;
 mod configuration;
+mod contexts;
+mod full_disk;
 mod images;
 mod inventory;
 mod nodes;
