@@ -85,7 +85,7 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
                         }
                         // Once at once: the attempt has just ended.
                         Verdict::AskAgain if !asked_for_verdict => {
-                            asked_for_verdict = true;
+                            (asked_for_verdict, retries) = (true, 1);
                             continue;
                         }
                         Verdict::AskAgain => {}
