@@ -32,6 +32,7 @@ pub mod http;
 pub mod ids;
 pub mod image;
 pub mod inventory;
+pub mod log;
 pub mod machine;
 pub mod overlay;
 pub mod problem;

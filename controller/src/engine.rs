@@ -17,6 +17,7 @@
 //! | [`flow`] | a workflow in memory, and its rows |
 //! | [`advance`] | stages begin, end, and take others with them |
 //! | [`runs`] | what nodes say of runs |
+//! | [`logs`] | logs of runs that are over, until they are whole or given up |
 //! | [`nodes`] | nodes come, go, boot anew |
 //! | [`pause`] | workflows stand still and go on |
 //! | [`schedule`] | ready tasks are put on nodes |
@@ -25,6 +26,7 @@
 
 mod advance;
 mod flow;
+mod logs;
 mod nodes;
 mod pause;
 mod runs;
@@ -107,6 +109,8 @@ pub(crate) struct Engine {
     new_run: Box<dyn FnMut() -> RunId + Send>,
     /// A run ended, a node came or changed, a stage went on, or a task became due: placing anew may bring something.
     stale: bool,
+    /// The first look at the clock.
+    began: Option<Timestamp>,
     output: Output,
 }
 
@@ -128,6 +132,7 @@ impl Engine {
             surroundings,
             new_run,
             stale: false,
+            began: None,
             output: Output::default(),
         }
     }
@@ -193,7 +198,7 @@ impl Engine {
     /// Time has passed: pauses end, nodes are given up, logs are waited for no more.
     pub(crate) fn tick(&mut self, now: Timestamp) {
         self.give_up_nodes(now);
-        self.give_up_logs(now);
+        self.give_up_late_logs(now);
         let due = self.flows.values().any(|flow| flow.has_task_due(now));
         self.stale |= due;
     }

@@ -347,13 +347,14 @@ async fn file(
 ) -> Result<Response, Refusal> {
     let title = "cannot hand the file out";
     let view = find(&controller, &caller, &wanted, title).await?;
-    let known = view.files.iter().find(|file| file.stage == stage).and_then(|file| file.size);
-    let Some(size) = known else {
+    if view.files.iter().all(|file| file.stage != stage || file.size.is_none()) {
         let why = format!("stage {stage} has brought no file here (yet)");
         return Err(Refusal::new(StatusCode::NOT_FOUND, title, why));
-    };
+    }
     let path = controller.0.results.file_path(view.summary.id, stage);
     let file = tokio::fs::File::open(path).await.map_err(|error| Refusal::internal(title, &error))?;
+    // Of this very file: another attempt may put its own in its place.
+    let size = file.metadata().await.map_err(|error| Refusal::internal(title, &error))?.len();
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, size.to_string()),

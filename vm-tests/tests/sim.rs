@@ -9,6 +9,8 @@
 mod browser;
 #[path = "sim/cluster.rs"]
 mod cluster;
+#[path = "sim/logs.rs"]
+mod logs;
 #[path = "sim/rights.rs"]
 mod rights;
 #[path = "sim/streams.rs"]

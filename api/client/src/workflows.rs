@@ -1,8 +1,11 @@
 //! `/v1/workflows`. A workflow is named by its id, or by its name: the newest of that name is meant.
 
-use api::workflow::{
-    Attempt, CheckDocument, Checked, StartWorkflow, TaskUsage, Waiting, Workflow, WorkflowEvent,
-    WorkflowSummary,
+use api::{
+    log::LogStatus,
+    workflow::{
+        Attempt, CheckDocument, Checked, StartWorkflow, TaskUsage, Waiting, Workflow, WorkflowEvent,
+        WorkflowSummary,
+    },
 };
 use reqwest::Method;
 use url::Url;
@@ -35,10 +38,19 @@ impl Content {
         self.0.content_length()
     }
 
+    /// Of a log: what the server said of it when its answer began. `None` from a server of before,
+    /// which says nothing.
+    #[must_use]
+    pub fn log_status(&self) -> Option<LogStatus> {
+        let headers = self.0.headers();
+        LogStatus::from_headers(|name| headers.get(name).and_then(|value| value.to_str().ok()))
+    }
+
     /// The next bytes.
     ///
     /// # Errors
-    /// How they ended.
+    /// How they ended. [`StreamEnd::Closed`]: as many came as the server announced, or all that it
+    /// wanted to send where it announced no number.
     pub async fn next(&mut self) -> Result<Vec<u8>, StreamEnd> {
         match self.0.chunk().await {
             Ok(Some(bytes)) => Ok(bytes.into()),
@@ -179,7 +191,8 @@ impl Client {
         self.get(&self.of_workflow(id, &["attempts"]), &query).await
     }
 
-    /// What an attempt of a task wrote.
+    /// What an attempt of a task wrote. Whether that is all of it, [`Content::log_status`] says; if
+    /// it says `open` of a log that is followed, ask again from where it ended.
     ///
     /// # Errors
     /// As every request; 404 if it has not run.

@@ -108,6 +108,9 @@ are under way go to their end."
         which: Which,
     },
     /// Fetch the files that a workflow brings to its user.
+    #[command(
+        after_help = "Exit status: 0 if all of them were fetched; 1 if not, with the names of those that are missing."
+    )]
     Files {
         #[command(flatten)]
         which: Which,
@@ -230,7 +233,9 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
                 session.out.show(&workflow.files, |look| files::list(*look, &workflow.files))?;
             } else {
                 let fetched = files::fetch(&client, &workflow, &destination).await?;
-                session.out.show(&fetched, |_| fetched.iter().map(|path| format!("{path}\n")).collect())?;
+                let written = &fetched.written;
+                session.out.show(written, |_| written.iter().map(|path| format!("{path}\n")).collect())?;
+                fetched.require_all(&workflow)?;
             }
         }
     }

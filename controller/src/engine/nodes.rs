@@ -67,6 +67,7 @@ impl Engine {
         self.stale = true;
         if is_new_boot && let Some(boot) = boot {
             self.volumes_lost(id, &boot, now);
+            self.give_up_logs_of_other_boots(id, &boot);
         }
     }
 
@@ -74,6 +75,7 @@ impl Engine {
     pub(crate) fn node_gone(&mut self, id: NodeId, now: Timestamp) {
         let Some(node) = self.nodes.remove(&id) else { return };
         self.give_up(id, &format!("{} was deleted", node.facts.name), now);
+        self.give_up_logs_of(id);
         self.cluster.remove_node(super::schedule::node_key(id));
         self.stale = true;
     }
@@ -81,15 +83,16 @@ impl Engine {
     /// Gives up what is on nodes that are not among these: they were deleted when nobody here was told, while the
     /// server was down.
     pub(crate) fn give_up_all_but(&mut self, known: &BTreeSet<NodeId>, now: Timestamp) {
-        let open = self.flows.values().filter(|flow| flow.row.ended.is_none());
-        let used = open.flat_map(|flow| {
-            let runs = flow.runs.values().filter(|run| run.row.ended.is_none());
-            let homes = flow.row.homes.iter().flatten();
+        let used = self.flows.values().flat_map(|flow| {
+            let runs = flow.runs.values();
+            // Volumes of what is over are nobody's.
+            let homes = flow.row.homes.iter().flatten().filter(|_| flow.row.ended.is_none());
             runs.map(|run| run.row.node).chain(homes.map(|home| home.node))
         });
         let gone: BTreeSet<NodeId> = used.filter(|node| !known.contains(node)).collect();
         for id in gone {
             self.give_up(id, "its node was deleted", now);
+            self.give_up_logs_of(id);
         }
     }
 

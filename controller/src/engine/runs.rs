@@ -10,7 +10,7 @@ use api::{
 };
 use document::plan::Planned;
 
-use super::{Engine, Flow, LOG_PATIENCE_SECONDS, Output, advance::stop_run, schedule::key};
+use super::{Engine, Flow, Output, advance::stop_run, schedule::key};
 
 /// An outcome for people.
 pub(super) fn told(outcome: &Outcome) -> String {
@@ -105,6 +105,7 @@ impl Engine {
             self.take(output);
             self.tell_start(place, run);
         }
+        self.give_up_logs_not_listed(node, listed);
     }
 
     /// What a node was not told of pauses, it is told now.
@@ -144,56 +145,6 @@ impl Engine {
         };
         let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
         self.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
-    }
-
-    /// The server has so much of a run's log.
-    pub(crate) fn log_grew(&mut self, run: RunId, length: u64) {
-        let Some(&place) = self.runs.get(&run) else { return };
-        if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
-            entry.log_here = entry.log_here.max(length);
-        }
-        self.forget_if_done(place, run);
-    }
-
-    /// Logs that do not come are not waited for.
-    pub(super) fn give_up_logs(&mut self, now: Timestamp) {
-        let late: Vec<(u64, RunId)> = self
-            .flows
-            .iter()
-            .flat_map(|(place, flow)| flow.runs.values().map(move |run| (*place, run)))
-            .filter(|(_, run)| {
-                run.row.ended.is_some_and(|ended| now >= ended.plus_seconds(LOG_PATIENCE_SECONDS))
-            })
-            .map(|(place, run)| (place, run.row.run))
-            .collect();
-        for (place, run) in late {
-            if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
-                tracing::warn!(
-                    "the log of run {run} is not whole: {} of {} bytes came",
-                    entry.log_here,
-                    entry.row.log_bytes
-                );
-                entry.log_here = entry.row.log_bytes;
-            }
-            self.forget_if_done(place, run);
-        }
-    }
-
-    /// A run that is over and whose log is here is forgotten, here and on its node.
-    fn forget_if_done(&mut self, place: u64, run: RunId) {
-        let Some(flow) = self.flows.get_mut(&place) else { return };
-        let is_done =
-            |run: &super::flow::RunNow| run.row.ended.is_some() && run.log_here >= run.row.log_bytes;
-        if !flow.runs.get(&run).is_some_and(is_done) {
-            return;
-        }
-        if let Some(entry) = flow.runs.remove(&run) {
-            let output =
-                Output { forget: vec![(entry.row.node, Some(flow.row.id), run)], ..Output::default() };
-            self.runs.remove(&run);
-            self.take(output);
-        }
-        self.drop_if_done(place);
     }
 
     pub(super) fn flow_of(&self, run: RunId) -> Option<&Flow> {

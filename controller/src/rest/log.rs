@@ -1,17 +1,25 @@
-//! `GET /v1/workflows/{id}/log`: what a task wrote, as it comes if that is wanted.
+//! `GET /v1/workflows/{id}/log`: what a task wrote, as it comes if that is wanted, with headers that
+//! say whether it is all ([`api::log`]).
+//!
+//! The log of an attempt that is over is answered when all of it is here or will not come; it is
+//! waited for while it grows, and [`STALL`] longer. Its length is in the answer. Who follows an
+//! attempt that is not over gets bytes until it is, and the same waiting; then asks again for
+//! the verdict. A body that cannot be sent whole ends without its end (RFC 9112, section 8).
 
-use std::{io::SeekFrom, time::Duration};
+use std::{io, io::SeekFrom, time::Duration};
 
 use access::Caller;
 use api::{
+    log::{LogState, LogStatus},
     problem::Problem,
-    run::{RunId, WorkflowId},
+    run::{Outcome, RunId, WorkflowId},
+    status::Phase,
     workflow::{Stage, StageKind, Workflow},
 };
 use axum::{
     body::Body,
     extract::{Path, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
@@ -21,17 +29,21 @@ use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncSeekExt as _},
     sync::watch,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::find;
-use crate::{Controller, store::RunRow};
+use crate::{Controller, engine::LOG_PATIENCE_SECONDS, store::RunRow};
 
 /// Bytes that go out at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A follower looks again after this time, even if nothing was said: the end of a run is told by the store alone.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the rest of the log of an attempt that is over is waited for without a byte of it. A node
+/// sends what is left within a second; a busy one, or one whose connection broke, within this time.
+const STALL: Duration = Duration::from_secs(30);
 
 /// Attempts of one stage that are looked through for the one wanted.
 const MAX_ATTEMPTS: u32 = 1_000_000;
@@ -47,7 +59,8 @@ pub(super) struct Wanted {
     follow: bool,
 }
 
-/// The log of one attempt of a task: of the last one, where the request names none.
+/// The log of one attempt of a task: of the last one, where the request names none. Headers
+/// `bedplate-log-…` say whether it is all of it.
 #[utoipa::path(
     get, path = "/v1/workflows/{id}/log", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
@@ -56,7 +69,15 @@ pub(super) struct Wanted {
         ("attempt" = Option<u32>, Query, description = "Default: the last"),
         ("offset" = Option<u64>, Query, description = "Bytes to leave out at the beginning; default 0"),
         ("follow" = Option<bool>, Query, description = "Go on until the attempt is over")),
-    responses((status = OK, body = String, content_type = "text/plain"), (status = NOT_FOUND, body = Problem))
+    responses((status = OK, body = String, content_type = "text/plain",
+            headers(("bedplate-log-state" = String, description = "`open`: the attempt is not over; \
+                `complete`: it is, and its log is whole with this answer; `arriving`: the rest may still come; \
+                `incomplete`: it will not"),
+                ("bedplate-log-attempt" = String, description = "TASK/ATTEMPT"),
+                ("bedplate-log-here" = u64, description = "Bytes of the log that the server has"),
+                ("bedplate-log-bytes" = u64, description = "Length of the whole log, where it is known"),
+                ("bedplate-log-reason" = String, description = "Why bytes are missing"))),
+        (status = NOT_FOUND, body = Problem))
 )]
 pub(super) async fn log(
     State(controller): State<Controller>,
@@ -79,8 +100,26 @@ pub(super) async fn log(
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
-    let body = Body::from_stream(follow(controller, workflow, run, &wanted));
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
+    let mut reader = Reader::new(controller, run, wanted.offset);
+    let status = reader.arrived(STALL).await;
+    let follows = wanted.follow && status.state == LogState::Open;
+    let length = (!follows).then(|| status.here.saturating_sub(wanted.offset));
+    let body = match length {
+        Some(length) => Body::from_stream(reader.exactly(length)),
+        None => Body::from_stream(reader.follow()),
+    };
+    let mut response = ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response();
+    let headers = response.headers_mut();
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    for (name, value) in status.headers() {
+        // They are printable ASCII, whatever is in them.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    Ok(response)
 }
 
 pub(super) fn stage_of<'a>(
@@ -126,61 +165,200 @@ async fn run_of(
 /// Where a reader of a log is.
 struct Reader {
     controller: Controller,
-    workflow: WorkflowId,
-    run: RunId,
+    row: RunRow,
     offset: u64,
     grown: watch::Receiver<Option<(RunId, u64)>>,
-    follows: bool,
-}
-
-/// The bytes of a log. A follower sees them end when the run is over and all that came of its log is out.
-fn follow(
-    controller: Controller,
-    workflow: WorkflowId,
-    row: RunRow,
-    wanted: &Wanted,
-) -> impl Stream<Item = std::io::Result<Bytes>> + use<> {
-    let grown = controller.0.grown.subscribe();
-    let (offset, follows) = (wanted.offset, wanted.follow);
-    let reader = Reader { controller, workflow, run: row.run, offset, grown, follows };
-    stream::try_unfold(reader, |mut reader| async move {
-        loop {
-            // Asked before the file is read: what came in between is read by the next turn.
-            let is_over = !reader.follows || reader.is_over().await;
-            let bytes = reader.read().await?;
-            if !bytes.is_empty() {
-                reader.offset += bytes.len() as u64;
-                return Ok(Some((bytes, reader)));
-            }
-            if is_over {
-                return Ok(None);
-            }
-            // Either there is more, or it is time to look whether the run is over.
-            let _ = timeout(LOOK_AGAIN, reader.grown.changed()).await;
-        }
-    })
 }
 
 impl Reader {
-    async fn is_over(&self) -> bool {
-        match self.controller.0.store.run(self.run).await {
-            Ok(Some(row)) => row.ended.is_some() && self.offset >= row.log_bytes,
-            // A database that fails for a moment ends nothing.
-            Ok(None) => true,
-            Err(_) => false,
+    fn new(controller: Controller, row: RunRow, offset: u64) -> Self {
+        let grown = controller.0.grown.subscribe();
+        Self { controller, row, offset, grown }
+    }
+
+    fn status(&self) -> LogStatus {
+        let Controller(inner) = &self.controller;
+        // Asked before the length is: a log that is not held does not grow.
+        let is_held = self.controller.engine().holds(self.row.run);
+        let node = NodeNow {
+            phase: inner.fleet.status(self.row.node).map(|status| status.phase),
+            boot: inner.fleet.boot_of(self.row.node),
+        };
+        status(&self.row, inner.results.log_length(self.row.workflow, self.row.run), is_held, &node)
+    }
+
+    /// How the log is when it is waited for no more: at once, while the attempt is not over.
+    async fn arrived(&mut self, stall: Duration) -> LogStatus {
+        let stopped = self.controller.0.shutdown.clone();
+        let mut grown = self.grown.clone();
+        let arrived = arrived(|| self.status(), &mut grown, stall);
+        tokio::select! {
+            status = arrived => status,
+            () = stopped.cancelled() => self.status(),
         }
     }
 
-    async fn read(&self) -> std::io::Result<Bytes> {
-        let path = self.controller.0.results.log_path(self.workflow, self.run);
+    /// So many bytes, or an error.
+    fn exactly(self, length: u64) -> impl Stream<Item = io::Result<Bytes>> {
+        stream::try_unfold((self, length), |(mut reader, left)| async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let bytes = reader.read(left).await?;
+            if bytes.is_empty() {
+                // The workflow was forgotten meanwhile.
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let left = left - bytes.len() as u64;
+            Ok(Some((bytes, (reader, left))))
+        })
+    }
+
+    /// Bytes until the attempt is over and its log is waited for no more.
+    fn follow(self) -> impl Stream<Item = io::Result<Bytes>> {
+        let stopped = self.controller.0.shutdown.clone();
+        let waiting = Waiting::new(STALL);
+        stream::try_unfold((self, waiting), move |(mut reader, mut waiting)| {
+            let stopped = stopped.clone();
+            async move {
+                loop {
+                    // Asked before the file is read: what came in between is read by the next turn.
+                    reader.refresh().await?;
+                    let status = reader.status();
+                    let bytes = reader.read(CHUNK_BYTES as u64).await?;
+                    if !bytes.is_empty() {
+                        return Ok(Some((bytes, (reader, waiting))));
+                    }
+                    let Some(pause) = waiting.pause(&status, Instant::now()) else { return Ok(None) };
+                    tokio::select! {
+                        // Either there is more, or it is time to look whether the attempt is over.
+                        _ = timeout(pause, reader.grown.changed()) => {}
+                        // Without an end, so that the client asks the server's successor.
+                        () = stopped.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
+                    }
+                }
+            }
+        })
+    }
+
+    /// Looks whether the attempt is over.
+    async fn refresh(&mut self) -> io::Result<()> {
+        if self.row.ended.is_some() {
+            return Ok(());
+        }
+        match self.controller.0.store.run(self.row.run).await {
+            Ok(Some(row)) => self.row = row,
+            Ok(None) => return Err(io::ErrorKind::NotFound.into()),
+            // A database that fails for a moment ends nothing.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What the file has next, at most so many bytes.
+    async fn read(&mut self, most: u64) -> io::Result<Bytes> {
+        let path = self.controller.0.results.log_path(self.row.workflow, self.row.run);
         let mut file = match tokio::fs::File::open(path).await {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Bytes::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Bytes::new()),
             Err(error) => return Err(error),
         };
         file.seek(SeekFrom::Start(self.offset)).await?;
         let mut bytes = Vec::with_capacity(CHUNK_BYTES);
-        file.take(CHUNK_BYTES as u64).read_to_end(&mut bytes).await?;
+        file.take(most.min(CHUNK_BYTES as u64)).read_to_end(&mut bytes).await?;
+        self.offset += bytes.len() as u64;
         Ok(bytes.into())
     }
 }
+
+/// A node that a log is to come from.
+#[derive(Debug, Clone)]
+struct NodeNow {
+    /// `None`: it was deleted.
+    phase: Option<Phase>,
+    /// The boot that its agent runs in, if it ever was connected.
+    boot: Option<String>,
+}
+
+/// What is known of the log of an attempt. `is_held`: the engine waits for the rest of it.
+fn status(row: &RunRow, here: u64, is_held: bool, node: &NodeNow) -> LogStatus {
+    let (name, is_ended) = (&row.node_name, row.ended.is_some());
+    let (state, bytes, reason) = match &row.outcome {
+        _ if !is_ended => (LogState::Open, None, None),
+        _ if here < row.log_bytes && is_held => {
+            let why = match node.phase {
+                Some(Phase::Ready) => format!("{name} is still sending the rest"),
+                _ => format!("{name}, which has the rest, is not connected"),
+            };
+            (LogState::Arriving, Some(row.log_bytes), Some(why))
+        }
+        // What is here may be all that its node had; what it wrote last is lost with it.
+        Some(Outcome::Lost { why, .. }) => {
+            let why = format!("the attempt was lost before the rest of its log was known: {why}");
+            (LogState::Incomplete, None, Some(why))
+        }
+        _ if here >= row.log_bytes => (LogState::Complete, Some(here), None),
+        _ => {
+            let why = match (node.phase, &node.boot) {
+                (None, _) => format!("{name} was deleted"),
+                (Some(_), Some(boot)) if *boot != row.boot => format!("{name} was rebooted"),
+                _ => format!("{name} did not send it within {LOG_PATIENCE_SECONDS} s of its end"),
+            };
+            let why = format!("the node was lost before the rest of the log arrived: {why}");
+            (LogState::Incomplete, Some(row.log_bytes), Some(why))
+        }
+    };
+    LogStatus { state, task: row.task, attempt: row.attempt, here, bytes, reason }
+}
+
+/// How long a log that can still grow is waited for.
+#[derive(Debug)]
+struct Waiting {
+    stall: Duration,
+    /// Bytes that were here at the last look, and until when more are awaited.
+    seen: Option<(u64, Instant)>,
+}
+
+impl Waiting {
+    fn new(stall: Duration) -> Self {
+        Self { stall, seen: None }
+    }
+
+    /// How long to wait until the next look; `None` if it is waited for no more.
+    fn pause(&mut self, status: &LogStatus, now: Instant) -> Option<Duration> {
+        match status.state {
+            LogState::Open => Some(LOOK_AGAIN),
+            LogState::Arriving => {
+                let until = match self.seen {
+                    Some((here, until)) if here >= status.here => until,
+                    _ => now + self.stall,
+                };
+                self.seen = Some((status.here, until));
+                let left = until.saturating_duration_since(now);
+                (!left.is_zero()).then(|| left.min(LOOK_AGAIN))
+            }
+            LogState::Complete | LogState::Incomplete | LogState::Unknown => None,
+        }
+    }
+}
+
+/// Waits for the rest of the log of an attempt that is over.
+async fn arrived(
+    look: impl Fn() -> LogStatus,
+    grown: &mut watch::Receiver<Option<(RunId, u64)>>,
+    stall: Duration,
+) -> LogStatus {
+    let mut waiting = Waiting::new(stall);
+    loop {
+        let status = look();
+        if status.state == LogState::Open {
+            return status;
+        }
+        let Some(pause) = waiting.pause(&status, Instant::now()) else { return status };
+        // Whichever log grew: to look costs little.
+        let _ = timeout(pause, grown.changed()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

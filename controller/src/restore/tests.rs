@@ -135,7 +135,8 @@ impl Server {
             for row in self.store.runs(summary.id, None, None, u32::MAX).await.unwrap() {
                 let (_, _, runs) =
                     held.entry(row.node).or_insert((row.node_name.clone(), row.boot.clone(), Vec::new()));
-                if row.ended.is_none() && row.accepted {
+                // Those too that are over and whose logs are not here.
+                if row.accepted && self.engine.holds(row.run) {
                     runs.push(row);
                 }
             }
@@ -146,8 +147,10 @@ impl Server {
             self.engine.node_is(facts(id, name, &boot), now);
             let mut listed = BTreeMap::new();
             for row in runs {
-                let state = RunState::Running { started: row.placed };
-                self.engine.run_told(id, &RunReport { run: row.run, state }, now);
+                if row.ended.is_none() {
+                    let state = RunState::Running { started: row.placed };
+                    self.engine.run_told(id, &RunReport { run: row.run, state }, now);
+                }
                 let paused = row.workflow == self.id("paused");
                 listed.insert(row.run, paused);
             }

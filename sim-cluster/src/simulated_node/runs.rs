@@ -13,6 +13,7 @@
 //! | `work LEAST MOST` | ends with 0 after LEAST to MOST milliseconds, and writes nothing |
 //! | `flaky PERCENT LEAST MOST` | likewise; of a hundred attempts so many end with 1 |
 //! | `talk LINES LEAST MOST` | likewise, with 0; writes `SUBJECT line N` so often |
+//! | `mumble LINES` | writes as `talk`, ends with 0, and sends only the first half of its log |
 //!
 //! Every other command ends with 0 at once, and so do volumes and transfers. Where nothing else is said, a run's log is one
 //! line, subject and command; a file for the client holds `file of RUN`.
@@ -28,8 +29,8 @@ use api::{
     channel::FromAgent,
     ids::{NodeName, Timestamp},
     run::{
-        Destination, LiveUsage, LogTaken, MAX_RUNS_PER_MESSAGE, Outcome, RunEnd, RunId, RunReport, RunSpec,
-        RunState, RunUsage, Usage, Work, WorkflowId,
+        Destination, LiveUsage, LogTaken, MAX_LOG_CHUNK_BYTES, MAX_RUNS_PER_MESSAGE, Outcome, RunEnd, RunId,
+        RunReport, RunSpec, RunState, RunUsage, Usage, Work, WorkflowId,
     },
 };
 use fastrand::Rng;
@@ -285,11 +286,12 @@ async fn live(
     let log = log(&spec);
     let state = state_of_end(started, outcome, log.len() as u64);
     reports.send(RunReport { run, state }).await?;
-    while let Err(error) = post_log(&port, run, &log).await {
+    let sent = if is_mumble(&spec) { &log[..log.len() / 2] } else { &log[..] };
+    while let Err(error) = post_log(&port, run, sent).await {
         tracing::debug!("simulated log of {run}: {error:#}");
         sleep(RETRY).await;
     }
-    if !log.is_empty() {
+    if !log.is_empty() && sent.len() == log.len() {
         journal.log_taken(run);
     }
     Ok(())
@@ -323,12 +325,16 @@ fn log(spec: &RunSpec) -> Vec<u8> {
     let Work::Job(job) = &spec.work else { return format!("{}\n", spec.subject).into_bytes() };
     match job.command.first().map_or("", String::as_str) {
         "work" | "flaky" => Vec::new(),
-        "talk" => {
+        "talk" | "mumble" => {
             let lines = job.command.get(1).and_then(|lines| lines.parse().ok()).unwrap_or(0);
             talk(&spec.subject, lines).into_bytes()
         }
         _ => format!("{}: {}\n", spec.subject, job.command.join(" ")).into_bytes(),
     }
+}
+
+fn is_mumble(spec: &RunSpec) -> bool {
+    matches!(&spec.work, Work::Job(job) if job.command.first().is_some_and(|word| word == "mumble"))
 }
 
 /// What `talk` writes.
@@ -349,7 +355,8 @@ async fn post_log(port: &FleetPort, run: RunId, log: &[u8]) -> anyhow::Result<()
     let mut offset = 0;
     while offset < log.len() {
         let route = format!("/node/v1/runs/{run}/log?offset={offset}");
-        let taken: LogTaken = port.post_bytes(&route, log[offset..].to_vec()).await?;
+        let end = log.len().min(offset + MAX_LOG_CHUNK_BYTES);
+        let taken: LogTaken = port.post_bytes(&route, log[offset..end].to_vec()).await?;
         offset = usize::try_from(taken.length).context("the server claims a log of exabytes")?;
     }
     Ok(())

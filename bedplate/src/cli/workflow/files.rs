@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use api::workflow::{ClientFile, Workflow};
+use api::workflow::{ClientFile, State, Workflow};
 use clap::Args;
-use client::Client;
+use client::{Client, StreamEnd};
 
 use super::super::{
     table::{Look, cells, table},
@@ -39,13 +39,39 @@ pub(super) fn list(look: Look, files: &[ClientFile]) -> String {
     table(look, &["FILE", "SIZE"], files.iter().map(row))
 }
 
-/// Fetches what is there. The paths written, as they are to be told.
+/// What a fetch did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Fetched {
+    /// Paths written.
+    pub(super) written: Vec<String>,
+    /// Files that the server does not have, by the document's names for them.
+    pub(super) missing: Vec<String>,
+}
+
+impl Fetched {
+    /// An error if not all files of the workflow are there, with their names and why.
+    pub(super) fn require_all(&self, workflow: &Workflow) -> anyhow::Result<()> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let names = self.missing.join(", ");
+        let why = match workflow.summary.state {
+            State::Finished => "the server has them no more, though the workflow finished",
+            State::Failed | State::Canceled => "the workflow did not get to bring them",
+            _ => "the workflow has not brought them yet",
+        };
+        bail!("not fetched: {names}: {why}")
+    }
+}
+
+/// Fetches what is there.
 pub(super) async fn fetch(
     client: &Client,
     workflow: &Workflow,
     destination: &Destination,
-) -> anyhow::Result<Vec<String>> {
-    let here: Vec<&ClientFile> = workflow.files.iter().filter(|file| file.size.is_some()).collect();
+) -> anyhow::Result<Fetched> {
+    let (here, missing): (Vec<&ClientFile>, Vec<&ClientFile>) =
+        workflow.files.iter().partition(|file| file.size.is_some());
     let mut places = Vec::new();
     for file in here {
         let place = destination.dest.join(inside(&file.destination)?);
@@ -62,7 +88,8 @@ pub(super) async fn fetch(
             .with_context(|| format!("cannot write {}", place.display()))?;
         written.push(place.display().to_string());
     }
-    Ok(written)
+    let missing = missing.into_iter().map(|file| file.destination.clone()).collect();
+    Ok(Fetched { written, missing })
 }
 
 /// A path below the folder for files, whatever the document says.
@@ -94,11 +121,16 @@ async fn write(client: &Client, id: &str, file: &ClientFile, place: &Path) -> an
     let wanted = content.length();
     let mut taken = 0;
     let mut draft_file = File::create(&draft)?;
-    while let Ok(bytes) = content.next().await {
-        draft_file.write_all(&bytes)?;
-        taken += bytes.len() as u64;
-    }
-    if wanted.is_some_and(|wanted| wanted != taken) {
+    let end = loop {
+        match content.next().await {
+            Ok(bytes) => {
+                draft_file.write_all(&bytes)?;
+                taken += bytes.len() as u64;
+            }
+            Err(end) => break end,
+        }
+    };
+    if end == StreamEnd::Broken || wanted.is_some_and(|wanted| wanted != taken) {
         // It is of no use; that it could not be removed would say less than the error.
         let _ = fs::remove_file(&draft);
         bail!(

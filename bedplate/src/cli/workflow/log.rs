@@ -1,10 +1,15 @@
-//! `workflow log`: what a job wrote, as it comes if that is wanted.
+//! `workflow log`: what a job wrote, as it comes if that is wanted; and whether that was all.
 
 use std::time::Duration;
 
+use anyhow::bail;
+use api::{
+    log::{LogState, LogStatus},
+    run::WorkflowId,
+};
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use client::{Client, ClientError, LogOf, StreamEnd};
+use client::{Client, ClientError, Content, LogOf, StreamEnd};
 
 use super::super::{
     complete,
@@ -26,7 +31,10 @@ attempt.
 
 Examples:
   bedplate workflow log hello
-  bedplate workflow log render frames --task 7 --follow"
+  bedplate workflow log render frames --task 7 --follow
+
+Exit status: 0 if all that the attempt wrote was printed, or all so far of one that is not over and not followed; 1 if
+bytes are missing, with how many and why."
 )]
 pub(in super::super) struct Log {
     /// Id, or a name: the newest workflow of it.
@@ -49,27 +57,102 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
     session.out.refuse_format("workflow log")?;
     let mut wanted =
         LogOf { job: log.job.clone(), task: log.task, attempt: log.attempt, offset: 0, follow: log.follow };
-    let mut retries = 0;
+    // A name may mean another workflow by the time of the next request.
+    let workflow = match log.workflow.parse::<WorkflowId>() {
+        Ok(id) => id.to_string(),
+        Err(_) => client.workflow(&log.workflow).await?.summary.id.to_string(),
+    };
+    let (mut retries, mut asked_for_verdict) = (0, false);
     loop {
-        match client.workflow_log(&log.workflow, &wanted).await {
+        match client.workflow_log(&workflow, &wanted).await {
             Err(ClientError::Unreachable { .. }) if (1..MAX_RETRIES).contains(&retries) => {}
             Err(error) => return Err(error.into()),
-            Ok(mut content) => loop {
-                match content.next().await {
-                    Ok(bytes) => {
-                        wanted.offset += bytes.len() as u64;
-                        print_bytes(&bytes)?;
-                    }
-                    Err(StreamEnd::Closed) => return Ok(()),
-                    Err(StreamEnd::Broken) => {
-                        say("the server has gone away: asking again");
-                        retries = 0;
-                        break;
-                    }
+            Ok(mut content) => {
+                let status = content.log_status();
+                if let Some(status) = &status {
+                    // So may the last attempt.
+                    (wanted.task, wanted.attempt) = (Some(status.task), Some(status.attempt));
                 }
-            },
+                match print(&mut content, &mut wanted.offset).await? {
+                    StreamEnd::Closed => match Verdict::of(status.as_ref(), wanted.follow) {
+                        Verdict::Done => return Ok(()),
+                        Verdict::Missing(what) => bail!("{what}"),
+                        Verdict::Unsaid => {
+                            say(
+                                "this server is of an earlier release, which does not say whether a log is whole",
+                            );
+                            return Ok(());
+                        }
+                        // Once at once: the attempt has just ended.
+                        Verdict::AskAgain if !asked_for_verdict => {
+                            (asked_for_verdict, retries) = (true, 1);
+                            continue;
+                        }
+                        Verdict::AskAgain => {}
+                    },
+                    StreamEnd::Broken => say("the connection to the server broke: asking again"),
+                }
+                retries = 0;
+            }
         }
         retries += 1;
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Prints what comes, and counts it; how it ended.
+async fn print(content: &mut Content, offset: &mut u64) -> anyhow::Result<StreamEnd> {
+    loop {
+        match content.next().await {
+            Ok(bytes) => {
+                *offset += bytes.len() as u64;
+                print_bytes(&bytes)?;
+            }
+            Err(end) => return Ok(end),
+        }
+    }
+}
+
+/// What an answer that came whole is worth.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// All that was wanted is there.
+    Done,
+    /// The attempt that was followed is over: the next answer says whether its log is whole.
+    AskAgain,
+    /// Bytes are missing.
+    Missing(String),
+    /// The server does not say.
+    Unsaid,
+}
+
+impl Verdict {
+    fn of(status: Option<&LogStatus>, follow: bool) -> Self {
+        let Some(status) = status else { return Self::Unsaid };
+        if status.state == LogState::Open && follow {
+            return Self::AskAgain;
+        }
+        status.shortfall().map_or(Self::Done, Self::Missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_worth_what_the_server_says() {
+        let status = |state| LogStatus { state, task: 0, attempt: 1, here: 1, bytes: Some(2), reason: None };
+        let verdict = |state, follow| Verdict::of(Some(&status(state)), follow);
+        assert_eq!(verdict(LogState::Open, false), Verdict::Done);
+        assert_eq!(verdict(LogState::Open, true), Verdict::AskAgain);
+        assert_eq!(Verdict::of(None, true), Verdict::Unsaid);
+        for follow in [false, true] {
+            assert_eq!(verdict(LogState::Complete, follow), Verdict::Done);
+            for state in [LogState::Arriving, LogState::Incomplete, LogState::Unknown] {
+                let missing = verdict(state, follow);
+                assert!(matches!(&missing, Verdict::Missing(what) if what.contains("1 of 2")), "{missing:?}");
+            }
+        }
     }
 }

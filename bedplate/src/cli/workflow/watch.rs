@@ -57,9 +57,11 @@ pub(super) async fn run(
         let reason = workflow.summary.reason.clone().unwrap_or_else(|| state.as_str().to_owned());
         bail!("workflow {} {}: {reason}", workflow.summary.name, state.as_str());
     }
-    for path in files::fetch(client, &workflow, destination).await? {
+    let fetched = files::fetch(client, &workflow, destination).await?;
+    for path in &fetched.written {
         say(&format!("wrote {path}"));
     }
+    fetched.require_all(&workflow)?;
     Ok(ExitCode::SUCCESS)
 }
 

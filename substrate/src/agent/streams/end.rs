@@ -37,6 +37,12 @@ impl End {
         }
     }
 
+    /// Whether there is something to read now; not its end.
+    pub(super) fn has_bytes(&self) -> bool {
+        // Pipes, terminals and sockets can all say (FIONREAD of ioctl(2)).
+        rustix::io::ioctl_fionread(self.0.get_ref()).is_ok_and(|bytes| bytes > 0)
+    }
+
     /// Writes what fits. Cancel-safe.
     pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {

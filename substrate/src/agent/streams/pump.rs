@@ -177,8 +177,10 @@ impl Pump {
     async fn turn(&self, line: &mut Line, answers: &Answers, buffer: &mut [u8]) -> Turn {
         let room = line.room().min(buffer.len());
         let may_read = room > 0 && !self.outputs.is_empty();
-        // Nobody is waited for whose output does not fit.
-        let drained = self.over.as_ref().map(|(_, drained)| *drained).filter(|_| may_read);
+        // Nobody is waited for whose output does not fit, and what the program wrote before its end
+        // is in the pipes by now: it goes out however slowly the user takes it.
+        let drained = self.over.as_ref().map(|(_, drained)| *drained);
+        let drained = drained.filter(|_| may_read && !self.has_output());
         tokio::select! {
             event = line.next() => event.map_or(Turn::Gone, Turn::Heard),
             written = self.write() => Turn::Written(written),
@@ -186,6 +188,11 @@ impl Pump {
             answer = answers.next(), if !self.is_gone => Turn::Answered(answer),
             () = sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => Turn::Drained,
         }
+    }
+
+    /// Whether there is output that was not read.
+    fn has_output(&self) -> bool {
+        self.outputs.iter().any(|(_, output)| output.has_bytes())
     }
 
     /// Writes what waits; for ever where nothing does.

@@ -2,7 +2,10 @@
 
 use std::{io, os::unix::fs::FileExt as _, path::PathBuf, time::Duration};
 
-use api::stream::{Channel, Control};
+use api::{
+    run::RunEnd,
+    stream::{Channel, Control},
+};
 use stream_line::Event;
 
 use super::{Line, failed};
@@ -33,10 +36,10 @@ pub(super) async fn follow(
             offset += bytes.len() as u64;
         } else if room > 0 {
             if let Some(end) = end {
-                return Some(Control::Ended { outcome: end.outcome });
+                return Some(last_word(end, offset));
             }
             if !folder.path().exists() {
-                return Some(failed("the job is over, and its node has forgotten it"));
+                return Some(failed("the job is over, and its node has forgotten it before all was read"));
             }
         }
         let heard = async {
@@ -59,6 +62,15 @@ pub(super) async fn follow(
     }
 }
 
+/// The job's end, if all that it wrote was sent: bytes up to `offset`.
+fn last_word(end: RunEnd, offset: u64) -> Control {
+    if offset < end.log_bytes {
+        let bytes = end.log_bytes;
+        return failed(&format!("the job is over, and of its {bytes} bytes of output {offset} can be read"));
+    }
+    Control::Ended { outcome: end.outcome }
+}
+
 /// What the log has from `offset` on, at most `most` bytes.
 async fn read(log: PathBuf, offset: u64, most: usize) -> io::Result<Vec<u8>> {
     let read = move || {
@@ -73,4 +85,24 @@ async fn read(log: PathBuf, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         Ok(bytes)
     };
     tokio::task::spawn_blocking(read).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{
+        ids::Timestamp,
+        run::{Outcome, Usage},
+    };
+
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_only_after_all_of_the_output() {
+        let outcome = Outcome::Exited { code: 3 };
+        let (started, ended, usage) = (None, Timestamp(1), Usage::default());
+        let end = RunEnd { started, ended, outcome: outcome.clone(), log_bytes: 10, usage };
+        assert_eq!(last_word(end.clone(), 10), Control::Ended { outcome });
+        let Control::Failed { why } = last_word(end, 4) else { panic!("4 of 10 bytes are no whole") };
+        assert!(why.contains("10 bytes") && why.contains(" 4 "), "{why}");
+    }
 }

@@ -1,0 +1,65 @@
+//! Headers there and back, and the words for people.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn status(state: LogState) -> LogStatus {
+    LogStatus { state, task: 7, attempt: 2, here: 10, bytes: Some(30), reason: None }
+}
+
+fn read(headers: &[(&'static str, String)]) -> Option<LogStatus> {
+    let headers: BTreeMap<&str, &str> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    LogStatus::from_headers(|name| headers.get(name).copied())
+}
+
+#[test]
+fn a_status_is_read_from_its_headers() {
+    for state in LogState::ALL {
+        for (bytes, reason) in [(None, None), (Some(u64::MAX), Some("n1 was rebooted".to_owned()))] {
+            let status = LogStatus { bytes, reason, ..status(state) };
+            assert_eq!(read(&status.headers()), Some(status));
+        }
+    }
+}
+
+#[test]
+fn what_a_later_release_says_is_no_success_and_nonsense_is_nothing() {
+    let mut headers = status(LogState::Complete).headers();
+    headers[0].1 = "compressed".to_owned();
+    let later = read(&headers).unwrap();
+    assert_eq!(later.state, LogState::Unknown);
+    assert!(later.shortfall().is_some());
+    for place in 1..headers.len() {
+        let mut wrong = headers.clone();
+        wrong[place].1 = "many".to_owned();
+        assert_eq!(read(&wrong), None, "{wrong:?}");
+    }
+    assert_eq!(read(&[]), None);
+}
+
+#[test]
+fn a_reason_is_one_line_of_a_bounded_length() {
+    let reason = Some(format!("löst\r\nset-cookie: x{}", "y".repeat(10_000)));
+    let headers = LogStatus { reason, ..status(LogState::Incomplete) }.headers();
+    let (_, value) = headers.last().unwrap();
+    assert!(value.starts_with("l?st??set-cookie: xyyy") && value.len() == MAX_REASON, "{value}");
+}
+
+#[test]
+fn people_are_told_what_is_missing() {
+    let mut text = String::new();
+    for state in LogState::ALL {
+        text += &format!("{} {:?}\n", state.as_str(), status(state).shortfall());
+    }
+    let reason = Some("n1 was rebooted before the rest arrived".to_owned());
+    let lost = LogStatus { reason, bytes: None, ..status(LogState::Incomplete) };
+    text += &lost.shortfall().unwrap();
+    expect_test::expect![[r#"
+        open None
+        arriving Some("the log has not arrived whole yet: 10 of 30 bytes are here")
+        complete None
+        incomplete Some("the log is not whole: 10 of 30 bytes are here")
+        the log is not whole: 10 bytes are here, of an unknown number; n1 was rebooted before the rest arrived"#]]
+    .assert_eq(&text);
+}

@@ -1,0 +1,93 @@
+//! The logs of runs that are over: awaited until they are whole, given up when they cannot be any
+//! more. A run is held here until then, and on its node until this server forgets it.
+
+use std::collections::BTreeMap;
+
+use api::{
+    ids::{NodeId, Timestamp},
+    run::RunId,
+};
+
+use super::{Engine, LOG_PATIENCE_SECONDS, Output, flow::RunNow};
+
+impl Engine {
+    /// The server has so much of a run's log.
+    pub(crate) fn log_grew(&mut self, run: RunId, length: u64) {
+        let Some(&place) = self.runs.get(&run) else { return };
+        if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
+            entry.log_here = entry.log_here.max(length);
+        }
+        self.forget_if_done(place, run);
+    }
+
+    /// Whether a run is not over, or the rest of its log may still arrive.
+    pub(crate) fn holds(&self, run: RunId) -> bool {
+        self.runs.contains_key(&run)
+    }
+
+    /// Logs that do not come in time are not waited for. The time is counted from the end of the
+    /// run, or from the start of this server if that was later: nothing could arrive before.
+    pub(super) fn give_up_late_logs(&mut self, now: Timestamp) {
+        let began = *self.began.get_or_insert(now);
+        self.give_up_logs(&format!("they did not come within {LOG_PATIENCE_SECONDS} s"), |run| {
+            let since = run.row.ended.map(|ended| ended.max(began));
+            since.is_some_and(|since| now >= since.plus_seconds(LOG_PATIENCE_SECONDS))
+        });
+    }
+
+    /// A node keeps each run until this server has its log: what it does not list it does not have.
+    pub(super) fn give_up_logs_not_listed(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
+        self.give_up_logs("their node has them no more", |run| {
+            run.row.node == node && !listed.contains_key(&run.row.run)
+        });
+    }
+
+    /// Logs are in a node's memory, and gone with the boot that they were written in.
+    pub(super) fn give_up_logs_of_other_boots(&mut self, node: NodeId, boot: &str) {
+        self.give_up_logs("their node was rebooted", |run| run.row.node == node && run.row.boot != boot);
+    }
+
+    /// Nothing more comes from a node that was deleted.
+    pub(super) fn give_up_logs_of(&mut self, node: NodeId) {
+        self.give_up_logs("their node was deleted", |run| run.row.node == node);
+    }
+
+    /// Waits no more for the rest of these logs of runs that are over.
+    fn give_up_logs(&mut self, why: &str, which: impl Fn(&RunNow) -> bool) {
+        let given_up: Vec<(u64, RunId)> = self
+            .flows
+            .iter()
+            .flat_map(|(place, flow)| flow.runs.values().map(move |run| (*place, run)))
+            .filter(|(_, run)| run.row.ended.is_some() && which(run))
+            .map(|(place, run)| (place, run.row.run))
+            .collect();
+        for (place, run) in given_up {
+            if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
+                let (here, bytes) = (entry.log_here, entry.row.log_bytes);
+                let node = &entry.row.node_name;
+                tracing::warn!(
+                    "the log of run {run} on {node} is not whole: {here} of {bytes} bytes came; of the \
+                     others {why}"
+                );
+                entry.log_here = bytes;
+            }
+            self.forget_if_done(place, run);
+        }
+    }
+
+    /// A run that is over and whose log is here is forgotten, here and on its node.
+    pub(super) fn forget_if_done(&mut self, place: u64, run: RunId) {
+        let Some(flow) = self.flows.get_mut(&place) else { return };
+        let is_done = |run: &RunNow| run.row.ended.is_some() && run.log_here >= run.row.log_bytes;
+        if !flow.runs.get(&run).is_some_and(is_done) {
+            return;
+        }
+        if let Some(entry) = flow.runs.remove(&run) {
+            let output =
+                Output { forget: vec![(entry.row.node, Some(flow.row.id), run)], ..Output::default() };
+            self.runs.remove(&run);
+            self.take(output);
+        }
+        self.drop_if_done(place);
+    }
+}
