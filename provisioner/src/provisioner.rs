@@ -22,10 +22,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    boot_state::Addresses,
     check::Known,
     cluster::{ChangeError, Cluster, Draft},
     config::{DhcpMode, ProvisionerConfig},
+    dhcp::{DhcpCore, LeaseLogError},
     feed::NodeFeed,
     images::{ImageTable, Images, ImagesError},
     overlay::{
@@ -58,6 +58,9 @@ pub enum OpenError {
     /// Boot programs.
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
+    /// Leases of pools.
+    #[error(transparent)]
+    Leases(#[from] LeaseLogError),
     /// The boot script template.
     #[error("cannot read the boot script template {}", path.display())]
     Template {
@@ -136,7 +139,8 @@ pub(crate) struct Inner {
     pub(crate) cluster: watch::Sender<Arc<View>>,
     pub(crate) library: watch::Sender<Arc<Library>>,
     pub(crate) hosts: watch::Sender<Arc<HostTable>>,
-    pub(crate) addresses: Addresses,
+    /// Leases of pools, and what DHCP answers.
+    pub(crate) dhcp: DhcpCore,
     /// What each node's runtime overlays should be, as last told to fleet.
     pub(crate) generations: Mutex<BTreeMap<NodeId, Generation>>,
     renderer: Renderer,
@@ -181,6 +185,7 @@ impl Provisioner {
         let images = Images::open(store.clone(), &config.state_dir, &config.substrate, stop.clone()).await?;
         let library = Library::load(&config.shipped_overlays, &config.site_overlays)?;
         let firmware = Arc::new(Firmware::load(&config.firmware)?);
+        let dhcp = DhcpCore::open(&config.dhcp, firmware.map(), config.boot_port(), &config.state_dir)?;
         let path = config.ipxe_templates.join(SCRIPT_TEMPLATE);
         let text = std::fs::read_to_string(&path).map_err(|source| OpenError::Template { path, source })?;
         let script = ScriptTemplate::parse(SCRIPT_TEMPLATE, &text)?;
@@ -190,7 +195,7 @@ impl Provisioner {
         let hosts = host_table(&cluster);
         let feed = NodeFeed::start(&fleet, crate::clock::now(), stop.clone());
         Ok(Self(Arc::new(Inner {
-            addresses: Addresses::default(),
+            dhcp,
             generations: Mutex::default(),
             renderer: Renderer::default(),
             renderings: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
@@ -363,7 +368,7 @@ impl Provisioner {
         let interface = spec.interfaces.values().find(|interface| interface.mac == Some(mac));
         let own = interface.and_then(|interface| interface.address).map(|address| address.addr());
         match self.0.config.dhcp.mode {
-            DhcpMode::Authoritative => own.or_else(|| self.0.addresses.leased(mac)),
+            DhcpMode::Authoritative => own.or_else(|| self.0.dhcp.leased(mac).map(Into::into)),
             DhcpMode::Proxy | DhcpMode::Off => own,
         }
     }

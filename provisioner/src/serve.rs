@@ -69,7 +69,7 @@ impl Provisioner {
     /// See [`ServeError`].
     pub async fn serve(&self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let config = &self.0.config;
-        let dhcp = dhcp::Server::bind(&config.dhcp, self.0.firmware.map(), config.boot_port())?;
+        let dhcp = dhcp::Server::bind(&config.dhcp, self.0.dhcp.clone())?;
         let tftp = tftp::Server::bind(&self.tftp_addresses(), self.0.firmware.clone())?;
         let mut listeners = Vec::new();
         for &address in &config.boot_listen {

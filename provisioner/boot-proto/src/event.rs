@@ -171,6 +171,13 @@ pub enum BootEvent {
         /// The address.
         address: Ipv4Addr,
     },
+    /// A probe found that a machine uses an address of a pool that it did not get here.
+    AddressInUse {
+        /// The address.
+        address: Ipv4Addr,
+        /// The machine's MAC address.
+        mac: MacAddr,
+    },
     /// A node gave its address back.
     Released {
         /// The node.
@@ -255,6 +262,10 @@ impl fmt::Display for BootEvent {
             Self::Conflict { node, address } => {
                 write!(f, "{node} declined {address}: another machine on its network uses this address")
             }
+            Self::AddressInUse { address, mac } => write!(
+                f,
+                "{address} is in a pool and {mac} uses it without a lease; it is not given to others for now"
+            ),
             Self::Released { node, address } => write!(f, "{node}: gave {address} back"),
             Self::FirmwareSent { file, client, bytes } => {
                 write!(f, "sent {file} ({bytes} bytes) to {client} by TFTP")

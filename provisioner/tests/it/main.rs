@@ -6,5 +6,6 @@
 
 mod boot;
 mod client;
+mod leases;
 mod network;
 mod server;

@@ -3,14 +3,18 @@
 use std::{
     io,
     net::SocketAddrV4,
+    path::Path,
     sync::{Arc, Mutex, mpsc as std_mpsc},
     thread::JoinHandle,
     time::Duration,
 };
 
-use boot_proto::{BootEvent, Host, HostTable};
+use boot_proto::{BootEvent, FirmwareMap, Host, HostTable};
 use provisioner::{
-    DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, boot_log::MAX_WAITING_EVENTS, dhcp, tftp,
+    DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles,
+    boot_log::MAX_WAITING_EVENTS,
+    dhcp::{self, DhcpCore},
+    tftp,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +27,8 @@ pub(crate) const HTTP_PORT: u16 = 9480;
 /// A running pair of shells; stopped when dropped.
 pub(crate) struct Server {
     log: Log,
+    /// Of a server that is never started again.
+    state: Option<tempfile::TempDir>,
     events: mpsc::Receiver<BootEvent>,
     shutdown: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -69,20 +75,54 @@ impl Server {
             subnets: vec![subnet("10.77.0.0/24"), subnet("10.78.0.0/24")],
             lease_seconds: 600,
         };
+        let state = tempfile::tempdir().unwrap();
+        let mut server = Self::start_with(network, config, files, vec![host], state.path());
+        server.state = Some(state);
+        server
+    }
+
+    /// Starts them with a pool from 10.77.0.100 to 10.77.0.199, for nodes without addresses, and with
+    /// a state directory that outlives them.
+    pub(crate) fn start_with_pool(network: &Network, macs: &[[u8; 6]], state_dir: &Path) -> Self {
+        let pool = Some(("10.77.0.100".parse().unwrap(), "10.77.0.199".parse().unwrap()));
+        let config = DhcpConfig {
+            mode: DhcpMode::Authoritative,
+            interfaces: vec![SERVER_INTERFACE.to_owned()],
+            subnets: vec![DhcpSubnet { pool, ..subnet("10.77.0.0/24") }],
+            lease_seconds: 600,
+        };
+        let hosts = macs.iter().enumerate().map(|(number, mac)| Host {
+            name: format!("p{number}").parse().unwrap(),
+            mac: api::ids::MacAddr(*mac),
+            address: None,
+            ..node("10.77.0.11/24")
+        });
+        Self::start_with(network, config, debian_firmware(), hosts.collect(), state_dir)
+    }
+
+    fn start_with(
+        network: &Network,
+        config: DhcpConfig,
+        files: FirmwareFiles,
+        hosts: Vec<Host>,
+        state_dir: &Path,
+    ) -> Self {
         let (events_in, events) = mpsc::channel(MAX_WAITING_EVENTS);
         let (bound_in, bound) = std_mpsc::channel();
         let (log, shutdown, namespace) = (Log::default(), CancellationToken::new(), network.server.clone());
-        let (thread_log, stop) = (log.clone(), shutdown.clone());
+        let (thread_log, stop, state_dir) = (log.clone(), shutdown.clone(), state_dir.to_owned());
         let thread = std::thread::spawn(move || {
             enter(&namespace);
             let writer = move || thread_log.clone();
             let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
             let _quiet = tracing::subscriber::set_default(subscriber);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(serve(config, files, host, events_in, bound_in, stop));
+            let core = DhcpCore::open(&config, &firmware_map(&files), HTTP_PORT, &state_dir).unwrap();
+            let hosts: HostTable = hosts.into_iter().collect();
+            runtime.block_on(serve(config, core, files, hosts, events_in, bound_in, stop));
         });
         bound.recv_timeout(Duration::from_secs(10)).expect("the server binds its ports");
-        Self { log, events, shutdown, thread: Some(thread) }
+        Self { log, state: None, events, shutdown, thread: Some(thread) }
     }
 
     /// Everything logged so far.
@@ -107,19 +147,23 @@ impl Drop for Server {
     }
 }
 
+fn firmware_map(files: &FirmwareFiles) -> FirmwareMap {
+    tftp::Firmware::load(files).unwrap().map().clone()
+}
+
 async fn serve(
     config: DhcpConfig,
+    core: DhcpCore,
     files: FirmwareFiles,
-    host: Host,
+    hosts: HostTable,
     events: mpsc::Sender<BootEvent>,
     bound: std_mpsc::Sender<()>,
     shutdown: CancellationToken,
 ) {
     let firmware = Arc::new(tftp::Firmware::load(&files).unwrap());
-    let dhcp = dhcp::Server::bind(&config, firmware.map(), HTTP_PORT).unwrap();
+    let dhcp = dhcp::Server::bind(&config, core).unwrap();
     let listen = SocketAddrV4::new("10.77.0.1".parse().unwrap(), tftp::PORT);
     let tftp = tftp::Server::bind(&[listen], firmware).unwrap();
-    let hosts: HostTable = [host].into_iter().collect();
     let (_keep, hosts) = watch::channel(Arc::new(hosts));
     bound.send(()).unwrap();
     let (dhcp, tftp) =

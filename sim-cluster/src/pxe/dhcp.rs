@@ -196,7 +196,7 @@ mod tests {
         let effects = server.handle(packet, &arrival, &hosts, api::ids::Timestamp(0));
         let sent = effects.into_iter().find_map(|effect| match effect {
             Effect::Send(reply) => Some(reply.bytes),
-            Effect::Event(_) => None,
+            _ => None,
         });
         Reply::parse(&sent.expect("no answer")).unwrap()
     }

@@ -12,6 +12,8 @@
 //!
 //! A machine that is not registered gets no answer at all, so that Bedplate can share a network.
 
+mod answer;
+mod leases;
 mod pool;
 mod reply;
 mod request;
@@ -25,13 +27,14 @@ use api::ids::{MacAddr, Timestamp};
 use dhcproto::v4::MessageType;
 use ipnet::Ipv4Net;
 
+pub use self::leases::LeaseRecord;
 use self::{
-    pool::Pool,
-    reply::{BootFile, Lease},
+    leases::OutsideLeases,
+    pool::{Asking, Grant, Offer, Pool},
     request::Request,
 };
 use crate::{
-    event::{BootEvent, Client, NoAddress, NodeRef},
+    event::{BootEvent, NoAddress, NodeRef},
     firmware::FirmwareMap,
     host::{Host, HostTable},
 };
@@ -150,6 +153,21 @@ pub enum Effect {
     Event(BootEvent),
     /// Send this.
     Send(Reply),
+    /// Append this to the records of leases; nothing waits for it. [`DhcpServer::saved`] is told when
+    /// it is on disk.
+    Record(LeaseRecord),
+    /// Append this likewise and do the rest only once it is on disk. If it cannot be written,
+    /// [`DhcpServer::unsaved`] is told and the rest is not done: the client asks again.
+    Save {
+        /// A lease that is new.
+        record: LeaseRecord,
+        /// What acknowledges it.
+        then: Vec<Effect>,
+    },
+    /// Ask the network that the packet came from whether a machine uses this address. Then tell
+    /// [`DhcpServer::probed`] and handle the same packet again. The shell bounds probes in time, in
+    /// number and for each packet; a packet whose probe is not made gets no answer.
+    Probe(Ipv4Addr),
 }
 
 /// The server: its configuration, the leases of its pools, and what it has complained about.
@@ -157,6 +175,7 @@ pub enum Effect {
 pub struct DhcpServer {
     config: Config,
     pools: Vec<Option<Pool>>,
+    outside: OutsideLeases,
     complaints: HashMap<(MacAddr, &'static str), Timestamp>,
 }
 
@@ -169,7 +188,29 @@ struct Asked<'a> {
     now: Timestamp,
 }
 
+/// Why a DISCOVER is not answered with an address, or not yet.
+enum NotOffered {
+    NoAddress(NoAddress),
+    Probe(Ipv4Addr),
+    Wait,
+}
+
+impl From<NoAddress> for NotOffered {
+    fn from(reason: NoAddress) -> Self {
+        Self::NoAddress(reason)
+    }
+}
+
 impl Asked<'_> {
+    fn asking(&self) -> Asking {
+        Asking { mac: self.host.mac, now: self.now }
+    }
+
+    /// Whether an address is not a pool's to give.
+    fn reserved(&self) -> impl Fn(Ipv4Addr) -> bool {
+        |address| self.hosts.holder(address).is_some() || self.arrival.addresses.contains(&address)
+    }
+
     fn node(&self) -> NodeRef {
         NodeRef { id: self.host.id, name: self.host.name.clone(), mac: self.host.mac }
     }
@@ -180,7 +221,7 @@ impl DhcpServer {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let pools = config.subnets.iter().map(|subnet| subnet.pool.map(Pool::new)).collect();
-        Self { config, pools, complaints: HashMap::new() }
+        Self { config, pools, outside: OutsideLeases::default(), complaints: HashMap::new() }
     }
 
     /// Decides about one packet. A packet that is no DHCP request is dropped without a word.
@@ -230,13 +271,34 @@ impl DhcpServer {
     }
 
     fn discover(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
-        let (subnet, address) = match self.assign(asked, asked.request.requested, OFFER_HOLD_SECONDS) {
+        let (subnet, address) = match self.offer(asked) {
             Ok(found) => found,
-            Err(reason) => return self.no_address(asked, reason),
+            Err(NotOffered::NoAddress(reason)) => return self.no_address(asked, reason),
+            Err(NotOffered::Probe(address)) => return vec![Effect::Probe(address)],
+            Err(NotOffered::Wait) => return Vec::new(),
         };
         let event =
             BootEvent::Offered { node: asked.node(), client: asked.request.client, address: Some(address) };
         self.grant(asked, MessageType::Offer, subnet, address, event)
+    }
+
+    fn offer(&mut self, asked: &Asked<'_>) -> Result<(usize, Ipv4Addr), NotOffered> {
+        let subnet = match self.subnet_of(asked)? {
+            (subnet, Some(own)) => return Ok((subnet, own)),
+            (subnet, None) => subnet,
+        };
+        // Through a relay there is no ARP.
+        let can_probe = asked.request.giaddr.is_unspecified();
+        let (asking, wanted) = (asked.asking(), asked.request.requested);
+        let pool = self.pool(subnet)?;
+        match pool.offer(asking, wanted, OFFER_HOLD_SECONDS, can_probe, asked.reserved()) {
+            Offer::Address(address) => Ok((subnet, address)),
+            Offer::Probe(address) => Err(NotOffered::Probe(address)),
+            Offer::Wait => Err(NotOffered::Wait),
+            Offer::Exhausted => {
+                Err(NoAddress::PoolExhausted { subnet: self.config.subnets[subnet].network }.into())
+            }
+        }
     }
 
     /// RFC 2131 section 4.3.2: SELECTING names a server, INIT-REBOOT an address, RENEWING and REBINDING use one.
@@ -250,24 +312,57 @@ impl DhcpServer {
         }
         let wanted = if request.ciaddr.is_unspecified() { request.requested } else { Some(request.ciaddr) };
         let Some(wanted) = wanted else { return Vec::new() };
-        let (subnet, address) = match self.assign(asked, Some(wanted), self.config.lease_seconds) {
+        let (subnet, own) = match self.subnet_of(asked) {
             Ok(found) => found,
             Err(reason) => return self.no_address(asked, reason),
         };
-        if wanted != address {
-            let event = BootEvent::Refused { node: asked.node(), wanted, assigned: Some(address) };
+        let grant = match own {
+            Some(own) if own == wanted => Grant::Renewed(None),
+            Some(own) => Grant::Refused(Some(own)),
+            None => {
+                let seconds = self.config.lease_seconds;
+                match self.pool(subnet) {
+                    Ok(pool) => pool.request(asked.asking(), wanted, seconds, asked.reserved()),
+                    Err(reason) => return self.no_address(asked, reason),
+                }
+            }
+        };
+        self.acknowledge(asked, subnet, wanted, grant)
+    }
+
+    fn acknowledge(
+        &mut self,
+        asked: &Asked<'_>,
+        subnet: usize,
+        address: Ipv4Addr,
+        grant: Grant,
+    ) -> Vec<Effect> {
+        if let Grant::Refused(assigned) = grant {
+            let event = BootEvent::Refused { node: asked.node(), wanted: address, assigned };
             let server = self.server_address(asked, Some(subnet));
             let mut effects = vec![Effect::Event(event)];
-            effects.extend(reply::nak(request, server, "not your address").map(Effect::Send));
+            effects.extend(reply::nak(asked.request, server, "not your address").map(Effect::Send));
             return effects;
         }
         let event = BootEvent::Leased {
             node: asked.node(),
-            client: request.client,
+            client: asked.request.client,
             address,
             lease_seconds: self.config.lease_seconds,
         };
-        self.grant(asked, MessageType::Ack, subnet, address, event)
+        let mut effects = self.grant(asked, MessageType::Ack, subnet, address, event);
+        match grant {
+            Grant::New(record) if effects.iter().any(|effect| matches!(effect, Effect::Send(_))) => {
+                vec![Effect::Save { record, then: effects }]
+            }
+            // There is no boot program: the answer is silence, and no lease.
+            Grant::New(_) => effects,
+            Grant::Renewed(record) => {
+                effects.extend(record.map(Effect::Record));
+                effects
+            }
+            Grant::Refused(_) => effects,
+        }
     }
 
     /// A client that has an address by other means asks for the other settings (RFC 2131 section 4.3.5).
@@ -282,91 +377,42 @@ impl DhcpServer {
 
     fn decline(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
         let Some(address) = asked.request.requested else { return Vec::new() };
-        for pool in self.pools.iter_mut().flatten() {
-            pool.decline(asked.host.mac, address, asked.now);
-        }
-        vec![Effect::Event(BootEvent::Conflict { node: asked.node(), address })]
+        let pools = self.pools.iter_mut().flatten();
+        let records = pools.filter_map(|pool| pool.decline(asked.host.mac, address, asked.now));
+        let event = Effect::Event(BootEvent::Conflict { node: asked.node(), address });
+        std::iter::once(event).chain(records.map(Effect::Record)).collect()
     }
 
     fn release(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
         let address = asked.request.ciaddr;
-        for pool in self.pools.iter_mut().flatten() {
-            pool.release(asked.host.mac, address);
-        }
-        vec![Effect::Event(BootEvent::Released { node: asked.node(), address })]
+        let pools = self.pools.iter_mut().flatten();
+        let records = pools.filter_map(|pool| pool.release(asked.host.mac, address));
+        let event = Effect::Event(BootEvent::Released { node: asked.node(), address });
+        std::iter::once(event).chain(records.map(Effect::Record)).collect()
     }
 
-    /// An OFFER or ACK with an address, and a boot program if the client is one that boots.
-    fn grant(
-        &mut self,
-        asked: &Asked<'_>,
-        message: MessageType,
-        subnet: usize,
-        address: Ipv4Addr,
-        event: BootEvent,
-    ) -> Vec<Effect> {
-        let server = self.server_address(asked, Some(subnet));
-        let Ok(boot) = self.boot_file(asked, server) else { return self.missing_firmware(asked) };
-        let lease = self.lease(asked.host, subnet, Some((address, self.config.lease_seconds)));
-        let to = reply::destination(asked.request, address);
-        let mut effects = vec![Effect::Event(event)];
-        effects.extend(
-            reply::encode(asked.request, message, server, Some(&lease), boot.as_ref())
-                .map(|bytes| Effect::Send(Reply { bytes, from: server, to })),
-        );
-        effects
-    }
-
-    /// A proxyDHCP answer: no address, only what to load.
-    fn boot_only(&mut self, asked: &Asked<'_>, message: MessageType) -> Vec<Effect> {
-        let server = self.server_address(asked, None);
-        let Ok(boot) = self.boot_file(asked, server) else { return self.missing_firmware(asked) };
-        let Some(bytes) = reply::encode(asked.request, message, server, None, boot.as_ref()) else {
-            return Vec::new();
-        };
-        let to = match asked.arrival.port {
-            Port::Boot => Destination::Unicast(asked.arrival.source),
-            Port::Dhcp if !asked.request.giaddr.is_unspecified() => {
-                reply::destination(asked.request, Ipv4Addr::UNSPECIFIED)
-            }
-            Port::Dhcp => Destination::Broadcast,
-        };
-        let event = BootEvent::Offered { node: asked.node(), client: asked.request.client, address: None };
-        vec![Effect::Event(event), Effect::Send(Reply { bytes, from: server, to })]
-    }
-
-    /// Which subnet the request belongs to and which address the node has there.
-    fn assign(
-        &mut self,
-        asked: &Asked<'_>,
-        wanted: Option<Ipv4Addr>,
-        seconds: u32,
-    ) -> Result<(usize, Ipv4Addr), NoAddress> {
-        let subnets: Vec<usize> = self.subnets_of(asked).collect();
-        let Some(&first) = subnets.first() else {
+    /// Which subnet the request belongs to, and the address that the node's record says, if it does.
+    /// Without one, the subnet has a pool.
+    fn subnet_of(&self, asked: &Asked<'_>) -> Result<(usize, Option<Ipv4Addr>), NoAddress> {
+        let mut subnets = self.subnets_of(asked).peekable();
+        let Some(&first) = subnets.peek() else {
             let relay = Some(asked.request.giaddr).filter(|relay| !relay.is_unspecified());
             return Err(NoAddress::NoSubnet { network: relay.or(asked.arrival.addresses.first().copied()) });
         };
+        let subnet = self.config.subnets[first].network;
         if let Some(own) = asked.host.address {
             return subnets
-                .into_iter()
                 .find(|&index| self.config.subnets[index].network.contains(&own.addr()))
-                .map(|index| (index, own.addr()))
-                .ok_or(NoAddress::OtherSubnet { address: own, subnet: self.config.subnets[first].network });
+                .map(|index| (index, Some(own.addr())))
+                .ok_or(NoAddress::OtherSubnet { address: own, subnet });
         }
-        let Some((index, pool)) = subnets
-            .into_iter()
-            .find_map(|index| self.pools[index].as_ref().map(|_| index))
-            .and_then(|index| self.pools[index].as_mut().map(|pool| (index, pool)))
-        else {
-            return Err(NoAddress::NoPool { subnet: self.config.subnets[first].network });
-        };
-        let taken = |address: Ipv4Addr| {
-            asked.hosts.holder(address).is_some() || asked.arrival.addresses.contains(&address)
-        };
-        pool.assign(asked.host.mac, wanted, seconds, asked.now, taken)
-            .map(|address| (index, address))
-            .ok_or(NoAddress::PoolExhausted { subnet: self.config.subnets[index].network })
+        let with_pool = subnets.find(|&index| self.pools[index].is_some());
+        with_pool.map(|index| (index, None)).ok_or(NoAddress::NoPool { subnet })
+    }
+
+    fn pool(&mut self, subnet: usize) -> Result<&mut Pool, NoAddress> {
+        let network = self.config.subnets[subnet].network;
+        self.pools[subnet].as_mut().ok_or(NoAddress::NoPool { subnet: network })
     }
 
     /// The subnets of the relay's network, or of the receiving interface.
@@ -381,65 +427,6 @@ impl DhcpServer {
             };
             here.then_some(index)
         })
-    }
-
-    /// The server's own address as the client can reach it.
-    fn server_address(&self, asked: &Asked<'_>, subnet: Option<usize>) -> Ipv4Addr {
-        let network = subnet.map(|index| self.config.subnets[index].network);
-        asked
-            .arrival
-            .addresses
-            .iter()
-            .copied()
-            .find(|address| network.is_some_and(|network| network.contains(address)))
-            .unwrap_or(asked.arrival.local)
-    }
-
-    fn lease<'a>(&'a self, host: &'a Host, subnet: usize, granted: Option<(Ipv4Addr, u32)>) -> Lease<'a> {
-        let subnet = &self.config.subnets[subnet];
-        Lease {
-            granted,
-            network: subnet.network,
-            gateway: host.gateway.or(subnet.gateway),
-            dns: if host.dns.is_empty() { &subnet.dns } else { &host.dns },
-            domain: host.domain.as_deref().or(subnet.domain.as_deref()),
-            host_name: host.name.as_str(),
-        }
-    }
-
-    /// What this client should load; `Err` if the administrator configured nothing for its architecture.
-    fn boot_file(&self, asked: &Asked<'_>, server: Ipv4Addr) -> Result<Option<BootFile>, ()> {
-        let port = self.config.http_port;
-        let firmware = |architecture| self.config.firmware.file(architecture).ok_or(());
-        Ok(match asked.request.client {
-            Client::System => None,
-            Client::Ipxe => Some(BootFile {
-                name: format!("http://{server}:{port}/boot/{}/script", asked.host.mac.hyphenated()),
-                class: (self.config.mode == Mode::Proxy).then_some("PXEClient"),
-                vendor: None,
-                complete: self.config.mode == Mode::Authoritative,
-            }),
-            Client::Pxe(architecture) => Some(BootFile {
-                name: firmware(architecture)?.to_owned(),
-                class: Some("PXEClient"),
-                vendor: Some(reply::BOOT_THE_FILE.to_vec()),
-                complete: false,
-            }),
-            Client::Http(architecture) => Some(BootFile {
-                name: format!("http://{server}:{port}/firmware/{}", firmware(architecture)?),
-                class: Some("HTTPClient"),
-                vendor: None,
-                complete: false,
-            }),
-        })
-    }
-
-    fn missing_firmware(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
-        let (Client::Pxe(architecture) | Client::Http(architecture)) = asked.request.client else {
-            return Vec::new();
-        };
-        let event = BootEvent::MissingFirmware { node: asked.node(), architecture };
-        self.complain(asked.host.mac, "firmware", event, asked.now)
     }
 
     fn no_address(&mut self, asked: &Asked<'_>, reason: NoAddress) -> Vec<Effect> {

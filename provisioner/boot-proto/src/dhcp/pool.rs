@@ -1,17 +1,39 @@
 //! Addresses for registered nodes that have none of their own.
 //!
-//! Leases live in memory. The search for a free address starts at a place derived from the hardware address, and a
-//! client that asks for the free address it had before gets it, so that a restart of the server changes nobody's address.
+//! The search for a free address starts at a position derived from the MAC address, and a client that
+//! asks for the free address it had before gets it, so that addresses change seldom. What a client
+//! was acknowledged is recorded ([`LeaseRecord`]) before it is acknowledged, so that a restart gives
+//! no address twice (RFC 2131 section 1.6).
+//!
+//! An address is *certain* if nobody else can still be using it by right: it was never given, and the
+//! records are complete. Of others (declined, expired, given before records were lost) the server
+//! asks the network first, where it can.
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
 use api::ids::{MacAddr, Timestamp};
 
-/// Addresses tried in one search: a /16. A larger pool is used up only in theory.
-const MAX_PROBES: u32 = 65_536;
+use super::leases::{LeaseRecord, remaining};
 
-/// An address that a client found in use is left alone this long, seconds.
-const DECLINED_SECONDS: i64 = 600;
+/// Addresses tried in one search: a /16. A larger pool is used up only in theory.
+const MAX_SEARCH: u32 = 65_536;
+
+/// Addresses searched for a certain one once a doubtful one is found: a probe costs half a second,
+/// and a search of a /16 at each request would cost the other clients more.
+const MAX_CERTAIN_SEARCH: u32 = 1024;
+
+/// An address that a client or a probe found in use is left alone this long, seconds.
+const UNUSABLE_SECONDS: u32 = 600;
+
+/// A probe that brought no answer is good for this long, seconds: the client may send its DISCOVER
+/// again several times before it hears the offer.
+const QUIET_SECONDS: i64 = 60;
+
+/// A probe is waited for this long, seconds; then its result will not come.
+const PROBE_SECONDS: i64 = 5;
+
+/// Probes and their results that are remembered before those that are over are removed.
+const MAX_PROBES: usize = 1024;
 
 /// One range of addresses and who has them.
 #[derive(Debug)]
@@ -20,60 +42,342 @@ pub(super) struct Pool {
     last: u32,
     held: HashMap<Ipv4Addr, Held>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
+    probes: HashMap<Ipv4Addr, Probe>,
+    /// Until then, leases may be in use that are not in the records.
+    incomplete_until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 struct Held {
-    /// `None`: declined.
+    /// `None`: an unknown machine.
     by: Option<MacAddr>,
     until: Timestamp,
+    stage: Stage,
+    /// Until when the record on disk holds it for `by`; `None` without a record.
+    recorded: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The client was not acknowledged and does not use it.
+    Offered,
+    /// The client was acknowledged.
+    Leased,
+    /// Somebody uses it without a lease of this server.
+    InUse,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Probe {
+    /// The network is being asked, for this client.
+    Running { client: MacAddr, until: Timestamp },
+    /// Nobody answered.
+    Quiet { until: Timestamp },
+}
+
+/// What DISCOVER gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// This address, held until the client can have asked for it.
+    Address(Ipv4Addr),
+    /// This address, if nobody on the network answers for it.
+    Probe(Ipv4Addr),
+    /// A probe for this client runs.
+    Wait,
+    /// All addresses are taken.
+    Exhausted,
+}
+
+/// What REQUEST gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grant {
+    /// The lease is new: not to be acknowledged before the record is on disk.
+    New(LeaseRecord),
+    /// The client has it already. The record, if there is one, says how much longer.
+    Renewed(Option<LeaseRecord>),
+    /// It is not the client's; its address is this one, if it has one.
+    Refused(Option<Ipv4Addr>),
+}
+
+/// A client and the moment of its request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking {
+    pub(super) mac: MacAddr,
+    pub(super) now: Timestamp,
 }
 
 impl Pool {
     pub(super) fn new((first, last): (Ipv4Addr, Ipv4Addr)) -> Self {
-        Self { first: first.into(), last: last.into(), held: HashMap::new(), by_mac: HashMap::new() }
+        Self {
+            first: first.into(),
+            last: last.into(),
+            held: HashMap::new(),
+            by_mac: HashMap::new(),
+            probes: HashMap::new(),
+            incomplete_until: None,
+        }
     }
 
-    /// The address of `mac` for at least the next `seconds`: the one that it has, else the one it wants if that is free,
-    /// else a free one. `None` if all are taken. `reserved` tells addresses that are not the pool's to give.
-    pub(super) fn assign(
+    pub(super) fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&u32::from(address))
+    }
+
+    /// An address for `asking` and `hold` seconds: the one that it has, else the one it wants if
+    /// that is free, else a free one. `reserved` knows addresses that are not the pool's to give;
+    /// `can_probe`, whether the network of the client can be asked.
+    pub(super) fn offer(
         &mut self,
-        mac: MacAddr,
+        asking: Asking,
         wanted: Option<Ipv4Addr>,
-        seconds: u32,
-        now: Timestamp,
+        hold: u32,
+        can_probe: bool,
         reserved: impl Fn(Ipv4Addr) -> bool,
-    ) -> Option<Ipv4Addr> {
+    ) -> Offer {
         let free = |address: &Ipv4Addr| {
-            !reserved(*address)
-                && self.held.get(address).is_none_or(|held| held.by == Some(mac) || held.until <= now)
+            self.is_free(*address, asking)
+                && !self.is_probed_for_another(*address, asking)
+                && !reserved(*address)
         };
-        let wanted = wanted.filter(|&wanted| (self.first..=self.last).contains(&u32::from(wanted)));
-        let address = self
-            .by_mac
-            .get(&mac)
-            .copied()
-            .filter(free)
-            .or(wanted.filter(free))
-            .or_else(|| self.probes(mac).find(free))?;
-        self.hold(mac, address, now.plus_seconds(i64::from(seconds)));
-        Some(address)
+        let wanted = wanted.filter(|&wanted| self.contains(wanted));
+        let own = self.by_mac.get(&asking.mac).copied().filter(free);
+        let Some(address) = own.or(wanted.filter(free)).or_else(|| self.search(asking, free)) else {
+            return Offer::Exhausted;
+        };
+        if can_probe && !self.is_certain(address, asking) {
+            return self.probe(address, asking);
+        }
+        self.hold(asking.mac, address, asking.now.plus_seconds(i64::from(hold)));
+        Offer::Address(address)
+    }
+
+    /// Whether `asking` may use `wanted` for `seconds`.
+    pub(super) fn request(
+        &mut self,
+        asking: Asking,
+        wanted: Ipv4Addr,
+        seconds: u32,
+        reserved: impl Fn(Ipv4Addr) -> bool,
+    ) -> Grant {
+        let free = |address: &Ipv4Addr| self.is_free(*address, asking) && !reserved(*address);
+        let own = self.by_mac.get(&asking.mac).copied().filter(free);
+        // An address that somebody else had before is given by way of DISCOVER alone, which probes.
+        let claimed = self.held.get(&wanted).is_some_and(|held| held.stage != Stage::Offered);
+        let unclaimed = self.contains(wanted) && !claimed && free(&wanted);
+        if own != Some(wanted) && (own.is_some() || !unclaimed) {
+            return Grant::Refused(own);
+        }
+        let until = asking.now.plus_seconds(i64::from(seconds));
+        self.hold(asking.mac, wanted, until);
+        // Renewals that come sooner than an eighth of the term are covered by the record of before:
+        // a boot makes four within a minute.
+        let record = LeaseRecord::Leased {
+            address: wanted,
+            mac: asking.mac,
+            seconds: seconds.saturating_add(seconds / 8),
+        };
+        match self.held.get(&wanted).and_then(|held| held.recorded) {
+            None => Grant::New(record),
+            Some(recorded) => Grant::Renewed((recorded < until).then_some(record)),
+        }
     }
 
     /// `mac` found `address` in use by somebody else.
-    pub(super) fn decline(&mut self, mac: MacAddr, address: Ipv4Addr, now: Timestamp) {
-        if self.by_mac.get(&mac) == Some(&address) {
-            self.by_mac.remove(&mac);
-            self.held.insert(address, Held { by: None, until: now.plus_seconds(DECLINED_SECONDS) });
+    pub(super) fn decline(&mut self, mac: MacAddr, address: Ipv4Addr, now: Timestamp) -> Option<LeaseRecord> {
+        if self.by_mac.get(&mac) != Some(&address) {
+            return None;
         }
+        self.by_mac.remove(&mac);
+        self.probes.remove(&address);
+        let until = now.plus_seconds(i64::from(UNUSABLE_SECONDS));
+        self.held.insert(address, Held { by: None, until, stage: Stage::InUse, recorded: None });
+        Some(LeaseRecord::Unusable { address, seconds: UNUSABLE_SECONDS })
     }
 
     /// `mac` gives `address` back. Others may have it at once; `mac` gets it again if nobody took it.
-    pub(super) fn release(&mut self, mac: MacAddr, address: Ipv4Addr) {
-        if self.by_mac.get(&mac) == Some(&address) {
-            self.by_mac.remove(&mac);
-            self.held.remove(&address);
+    pub(super) fn release(&mut self, mac: MacAddr, address: Ipv4Addr) -> Option<LeaseRecord> {
+        if self.by_mac.get(&mac) != Some(&address) {
+            return None;
         }
+        self.by_mac.remove(&mac);
+        self.held.remove(&address);
+        Some(LeaseRecord::Free { address })
+    }
+
+    /// A probe of an address is over: `answer` is who uses it. True if that is not the client that
+    /// the probe was made for. `registered`: the machine that answers may keep the address.
+    pub(super) fn probed(
+        &mut self,
+        address: Ipv4Addr,
+        answer: Option<(MacAddr, bool)>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(Probe::Running { client, .. }) = self.probes.remove(&address) else { return false };
+        let Some((mac, registered)) = answer.filter(|(mac, _)| *mac != client) else {
+            self.probes.insert(address, Probe::Quiet { until: now.plus_seconds(QUIET_SECONDS) });
+            return false;
+        };
+        let until = now.plus_seconds(i64::from(UNUSABLE_SECONDS));
+        if let Some(held) = self.held.get_mut(&address)
+            && held.by == Some(mac)
+        {
+            held.until = held.until.max(until);
+            return true;
+        }
+        let keeps = registered && !self.by_mac.contains_key(&mac);
+        let by = keeps.then_some(mac);
+        let held = Held { by, until, stage: Stage::InUse, recorded: None };
+        if let Some(Held { by: Some(before), .. }) = self.held.insert(address, held) {
+            self.by_mac.remove(&before);
+        }
+        if keeps {
+            self.by_mac.insert(mac, address);
+        }
+        true
+    }
+
+    /// A record is on disk.
+    pub(super) fn saved(&mut self, record: &LeaseRecord, now: Timestamp) {
+        if let &LeaseRecord::Leased { address, mac, seconds } = record
+            && let Some(held) = self.held.get_mut(&address)
+            && held.by == Some(mac)
+        {
+            held.stage = Stage::Leased;
+            held.recorded = Some(now.plus_seconds(i64::from(seconds)));
+        }
+    }
+
+    /// A new lease could not be recorded, and the client was not acknowledged: it is an offer again.
+    pub(super) fn unsaved(&mut self, record: &LeaseRecord, hold: u32, now: Timestamp) {
+        if let &LeaseRecord::Leased { address, mac, .. } = record
+            && let Some(held) = self.held.get_mut(&address)
+            && held.by == Some(mac)
+            && held.recorded.is_none()
+        {
+            held.until = held.until.min(now.plus_seconds(i64::from(hold)));
+        }
+    }
+
+    /// What a record of an earlier run says.
+    pub(super) fn restore(&mut self, record: LeaseRecord, now: Timestamp) {
+        let until = |seconds: u32| now.plus_seconds(i64::from(seconds));
+        match record {
+            LeaseRecord::Leased { address, mac, seconds } => {
+                self.forget(address);
+                self.hold(mac, address, until(seconds));
+                if let Some(held) = self.held.get_mut(&address) {
+                    held.stage = Stage::Leased;
+                    held.recorded = Some(until(seconds));
+                }
+            }
+            LeaseRecord::Unusable { address, seconds } => {
+                self.forget(address);
+                let until = until(seconds);
+                let held = Held { by: None, until, stage: Stage::InUse, recorded: None };
+                self.held.insert(address, held);
+            }
+            LeaseRecord::Free { address } => self.forget(address),
+            LeaseRecord::Incomplete { seconds } => {
+                self.incomplete_until = self.incomplete_until.max(Some(until(seconds)));
+            }
+        }
+    }
+
+    /// All that the next run must know.
+    pub(super) fn records(&self, now: Timestamp) -> impl Iterator<Item = LeaseRecord> + '_ {
+        self.held.iter().filter_map(move |(&address, held)| match (held.by, held.recorded) {
+            (Some(mac), Some(recorded)) => {
+                Some(LeaseRecord::Leased { address, mac, seconds: remaining(recorded, now) })
+            }
+            (Some(_), None) => None,
+            (None, _) => Some(LeaseRecord::Unusable { address, seconds: remaining(held.until, now) }),
+        })
+    }
+
+    /// Until when leases may be in use that are not in the records.
+    pub(super) fn incomplete_until(&self) -> Option<Timestamp> {
+        self.incomplete_until
+    }
+
+    /// The address that was acknowledged to `mac` last, and until when.
+    pub(super) fn leased(&self, mac: MacAddr) -> Option<(Ipv4Addr, Timestamp)> {
+        let address = *self.by_mac.get(&mac)?;
+        self.held.get(&address).filter(|held| held.stage == Stage::Leased).map(|held| (address, held.until))
+    }
+
+    /// Whom `address` was acknowledged to last.
+    pub(super) fn holder(&self, address: Ipv4Addr) -> Option<MacAddr> {
+        self.held.get(&address).filter(|held| held.stage == Stage::Leased)?.by
+    }
+
+    fn is_free(&self, address: Ipv4Addr, asking: Asking) -> bool {
+        let held = self.held.get(&address);
+        held.is_none_or(|held| held.by == Some(asking.mac) || held.until <= asking.now)
+    }
+
+    fn is_probed_for_another(&self, address: Ipv4Addr, asking: Asking) -> bool {
+        match self.probes.get(&address) {
+            Some(Probe::Running { client, until }) => *client != asking.mac && *until > asking.now,
+            _ => false,
+        }
+    }
+
+    fn is_certain(&self, address: Ipv4Addr, asking: Asking) -> bool {
+        if let Some(Probe::Quiet { until }) = self.probes.get(&address)
+            && *until > asking.now
+        {
+            return true;
+        }
+        match self.held.get(&address) {
+            Some(held) if held.by == Some(asking.mac) => true,
+            Some(Held { stage: Stage::Leased | Stage::InUse, .. }) => false,
+            Some(Held { stage: Stage::Offered, .. }) | None => !self.is_incomplete(asking.now),
+        }
+    }
+
+    fn is_incomplete(&self, now: Timestamp) -> bool {
+        self.incomplete_until.is_some_and(|until| now < until)
+    }
+
+    /// A free address, a certain one before others.
+    fn search(&self, asking: Asking, free: impl Fn(&Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+        let mut doubtful = None;
+        let mut left = MAX_CERTAIN_SEARCH;
+        for address in self.candidates(asking.mac) {
+            if doubtful.is_some() {
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    break;
+                }
+            }
+            if !free(&address) {
+                continue;
+            }
+            if self.is_certain(address, asking) {
+                return Some(address);
+            }
+            doubtful = doubtful.or(Some(address));
+            if self.is_incomplete(asking.now) {
+                break;
+            }
+        }
+        doubtful
+    }
+
+    fn probe(&mut self, address: Ipv4Addr, asking: Asking) -> Offer {
+        let now = asking.now;
+        if let Some(Probe::Running { until, .. }) = self.probes.get(&address)
+            && *until > now
+        {
+            return Offer::Wait;
+        }
+        if self.probes.len() >= MAX_PROBES {
+            self.probes.retain(|_, probe| match probe {
+                Probe::Running { until, .. } | Probe::Quiet { until } => *until > now,
+            });
+        }
+        let until = now.plus_seconds(PROBE_SECONDS);
+        self.probes.insert(address, Probe::Running { client: asking.mac, until });
+        Offer::Probe(address)
     }
 
     fn hold(&mut self, mac: MacAddr, address: Ipv4Addr, until: Timestamp) {
@@ -82,26 +386,33 @@ impl Pool {
         {
             self.held.remove(&before);
         }
-        let held = self.held.entry(address).or_insert(Held { by: Some(mac), until });
-        if held.by == Some(mac) {
+        self.probes.remove(&address);
+        if let Some(held) = self.held.get_mut(&address)
+            && held.by == Some(mac)
+        {
             held.until = held.until.max(until);
             return;
         }
-        let previous = held.by.replace(mac);
-        held.until = until;
-        if let Some(previous) = previous {
-            self.by_mac.remove(&previous);
+        let held = Held { by: Some(mac), until, stage: Stage::Offered, recorded: None };
+        if let Some(Held { by: Some(before), .. }) = self.held.insert(address, held) {
+            self.by_mac.remove(&before);
+        }
+    }
+
+    fn forget(&mut self, address: Ipv4Addr) {
+        if let Some(Held { by: Some(mac), .. }) = self.held.remove(&address) {
+            self.by_mac.remove(&mac);
         }
     }
 
     /// Every address of the pool, from the one that `mac` points at.
-    fn probes(&self, mac: MacAddr) -> impl Iterator<Item = Ipv4Addr> + use<> {
+    fn candidates(&self, mac: MacAddr) -> impl Iterator<Item = Ipv4Addr> + use<> {
         let (first, size) = (u64::from(self.first), u64::from(self.last.saturating_sub(self.first)) + 1);
         // FNV-1a: stable over versions of Rust, unlike the standard hasher.
         let hash = mac.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        (0..size.min(u64::from(MAX_PROBES)))
+        (0..size.min(u64::from(MAX_SEARCH)))
             .filter_map(move |step| u32::try_from(first + (hash % size + step) % size).ok())
             .map(Ipv4Addr::from)
     }

@@ -128,6 +128,12 @@ fn describe(effects: &[Effect]) -> String {
     let mut text = String::new();
     for effect in effects {
         match effect {
+            Effect::Record(record) => writeln!(text, "record {record:?}").unwrap(),
+            Effect::Save { record, then } => {
+                writeln!(text, "save {record:?}, then").unwrap();
+                text += &describe(then);
+            }
+            Effect::Probe(address) => writeln!(text, "probe {address}").unwrap(),
             Effect::Event(event) => {
                 let level = if event.is_warning() { "warn" } else { "info" };
                 writeln!(text, "{level}: {event}").unwrap();
@@ -178,7 +184,8 @@ fn check(asked: &Ask, expected: &Expect) {
 fn reply_of(effects: &[Effect]) -> Option<(Message, Destination)> {
     effects.iter().find_map(|effect| match effect {
         Effect::Send(reply) => Some((Message::decode(&mut Decoder::new(&reply.bytes)).unwrap(), reply.to)),
-        Effect::Event(_) => None,
+        Effect::Save { then, .. } => reply_of(then),
+        Effect::Event(_) | Effect::Record(_) | Effect::Probe(_) => None,
     })
 }
 
@@ -575,27 +582,6 @@ fn the_pool_is_stable_and_gives_nothing_twice() {
 }
 
 #[test]
-fn declined_and_released_addresses() {
-    let mut server = DhcpServer::new(config(Mode::Authoritative));
-    let address = offered(&mut server, POOL_MAC, None, &hosts(), 0).unwrap();
-    let declined = Ask::new(MessageType::Decline, POOL_MAC).wants(address.octets());
-    assert!(matches!(ask(&mut server, &declined)[..], [Effect::Event(BootEvent::Conflict { .. })]));
-    let second = offered(&mut server, POOL_MAC, Some(address.octets()), &hosts(), 1).unwrap();
-    assert_ne!(second, address);
-    let released = Ask::new(MessageType::Release, POOL_MAC).from(second.octets());
-    assert!(matches!(ask(&mut server, &released)[..], [Effect::Event(BootEvent::Released { .. })]));
-    assert!(
-        server.pools[0].as_mut().unwrap().assign(
-            MacAddr([2, 0, 0, 0, 0, 1]),
-            Some(second),
-            1,
-            Timestamp(0),
-            |_| false
-        ) == Some(second)
-    );
-}
-
-#[test]
 fn what_is_no_request_is_dropped() {
     let mut server = DhcpServer::new(config(Mode::Authoritative));
     let good = discover().pxe(7).bytes();
@@ -640,3 +626,5 @@ proptest! {
         }
     }
 }
+
+mod leases;

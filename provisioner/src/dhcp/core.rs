@@ -1,0 +1,196 @@
+//! The decisions of [`boot_proto::dhcp`] with what they need: a clock that nobody sets, and the log
+//! that leases of pools are read from and recorded in.
+
+use std::{
+    io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use api::ids::{MacAddr, Timestamp};
+use boot_proto::{
+    FirmwareMap, HostTable,
+    dhcp::{Arrival, Config, DhcpServer, Effect, LeaseRecord, Mode, Subnet},
+};
+use tokio::time::Instant;
+
+use super::lease_log::{LeaseLog, LeaseLogError};
+use crate::{
+    clock::now as wall_clock,
+    config::{DhcpConfig, DhcpMode},
+};
+
+/// The leases of pools, and what is answered to whom. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct DhcpCore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    server: Mutex<DhcpServer>,
+    /// `None`: there is no pool.
+    log: Option<LeaseFile>,
+    clock: SteadyClock,
+}
+
+#[derive(Debug)]
+struct LeaseFile {
+    path: PathBuf,
+    log: Mutex<LeaseLog>,
+}
+
+/// The time of the start and what has passed since. Leases are counted by it: setting the machine's
+/// clock neither ends them nor makes them longer.
+#[derive(Debug)]
+struct SteadyClock {
+    started: Timestamp,
+    at: Instant,
+}
+
+impl SteadyClock {
+    fn now(&self) -> Timestamp {
+        let passed = i64::try_from(self.at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        Timestamp(self.started.0.saturating_add(passed))
+    }
+}
+
+impl DhcpCore {
+    /// Reads the leases of earlier runs from the state directory, where there are pools.
+    ///
+    /// # Errors
+    /// See [`LeaseLogError`].
+    pub fn open(
+        config: &DhcpConfig,
+        firmware: &FirmwareMap,
+        http_port: u16,
+        state_dir: &Path,
+    ) -> Result<Self, LeaseLogError> {
+        let mut server = DhcpServer::new(core_config(config, firmware, http_port));
+        let clock = SteadyClock { started: wall_clock(), at: Instant::now() };
+        let pools = config.subnets.iter().any(|subnet| subnet.pool.is_some());
+        let log = match config.mode {
+            DhcpMode::Authoritative if pools => {
+                Some(restore(&mut server, state_dir, config.lease_seconds, clock.now())?)
+            }
+            _ => None,
+        };
+        Ok(Self(Arc::new(Inner { server: Mutex::new(server), log, clock })))
+    }
+
+    /// Decides about one packet.
+    pub(super) fn handle(&self, packet: &[u8], arrival: &Arrival<'_>, hosts: &HostTable) -> Vec<Effect> {
+        self.server().handle(packet, arrival, hosts, self.0.clock.now())
+    }
+
+    /// A probe is over.
+    pub(super) fn probed(
+        &self,
+        address: Ipv4Addr,
+        answer: Option<MacAddr>,
+        hosts: &HostTable,
+    ) -> Vec<Effect> {
+        self.server().probed(address, answer, hosts, self.0.clock.now())
+    }
+
+    /// A record is not written, because too many wait.
+    pub(super) fn unsaved(&self, record: &LeaseRecord) {
+        self.server().unsaved(record, self.0.clock.now());
+    }
+
+    /// Puts records on disk, all or none. Blocks as long as the disk takes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn write(&self, records: &[LeaseRecord]) -> io::Result<()> {
+        let written = match &self.0.log {
+            None => Ok(()),
+            Some(file) => {
+                let mut log = file.log.lock().unwrap_or_else(PoisonError::into_inner);
+                log.append(records, || self.server().records(self.0.clock.now()), wall_clock())
+            }
+        };
+        let mut server = self.server();
+        let now = self.0.clock.now();
+        for record in records {
+            match &written {
+                Ok(()) => server.saved(record, now),
+                Err(_) => server.unsaved(record, now),
+            }
+        }
+        written
+    }
+
+    /// Where the log is, for messages; empty where there is none.
+    pub(super) fn log_path(&self) -> &Path {
+        self.0.log.as_ref().map_or(Path::new(""), |file| &file.path)
+    }
+
+    /// Whether there are pools, whose leases are recorded.
+    pub(super) fn has_log(&self) -> bool {
+        self.0.log.is_some()
+    }
+
+    /// The pool address that a MAC address was given last.
+    pub(crate) fn leased(&self, mac: MacAddr) -> Option<Ipv4Addr> {
+        self.server().leased(mac)
+    }
+
+    /// The MAC address that a pool address was given to last.
+    pub(crate) fn holder(&self, address: Ipv4Addr) -> Option<MacAddr> {
+        self.server().holder(address)
+    }
+
+    fn server(&self) -> MutexGuard<'_, DhcpServer> {
+        self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn core_config(config: &DhcpConfig, firmware: &FirmwareMap, http_port: u16) -> Config {
+    let subnets = config.subnets.iter().map(|subnet| Subnet {
+        network: subnet.network,
+        pool: subnet.pool,
+        gateway: subnet.gateway,
+        dns: subnet.dns.clone(),
+        domain: subnet.domain.clone(),
+    });
+    Config {
+        mode: match config.mode {
+            DhcpMode::Authoritative | DhcpMode::Off => Mode::Authoritative,
+            DhcpMode::Proxy => Mode::Proxy,
+        },
+        subnets: subnets.collect(),
+        lease_seconds: config.lease_seconds,
+        http_port,
+        firmware: firmware.clone(),
+    }
+}
+
+fn restore(
+    server: &mut DhcpServer,
+    state_dir: &Path,
+    lease_seconds: u32,
+    now: Timestamp,
+) -> Result<LeaseFile, LeaseLogError> {
+    let (log, restored) = LeaseLog::open(state_dir, wall_clock())?;
+    let path = log.path().to_owned();
+    let count = restored.records.len();
+    server.restore(restored.records, now);
+    if restored.cut > 0 {
+        tracing::warn!(
+            "the last {} byte(s) of {} are no whole records, as after a power failure; dropped",
+            restored.cut,
+            path.display()
+        );
+    }
+    if restored.found {
+        tracing::info!("{count} record(s) of DHCP leases read from {}", path.display());
+    } else {
+        tracing::info!("there is no log of DHCP leases, {}, yet", path.display());
+    }
+    if !restored.found || restored.cut > 0 {
+        // As long as a lease of an earlier run can last.
+        server.restore([LeaseRecord::Incomplete { seconds: lease_seconds }], now);
+        tracing::info!("for {lease_seconds} s addresses of pools are probed before they are given");
+    }
+    Ok(LeaseFile { path, log: Mutex::new(log) })
+}
