@@ -101,7 +101,7 @@ const WRITES: [Write; 8] = [
         runtime.block_on(client.create_token(&create)).map(drop)
     }),
     ("a drain", |client, runtime, number| {
-        let drain = DrainNode { reason: format!("{number}{}", "w".repeat(400)) };
+        let drain = DrainNode { reason: format!("{number}{}", "w".repeat(150)) };
         runtime.block_on(client.drain(&"n1".parse().unwrap(), &drain))
     }),
     ("a workflow", |client, runtime, number| {

@@ -150,8 +150,8 @@ nodes:
     check(
         "x-a: &a {imag: x}\nnodes: {n1: *a, n2: {<<: *a}}\n",
         &expect![[r#"
-            1:10: nodes.n1.imag: unknown key "imag" (did you mean "image"?)
-            1:10: nodes.n2.imag: unknown key "imag" (did you mean "image"?)
+            1:10: nodes.n1.imag: unknown key "imag" (did you mean `image`?)
+            1:10: nodes.n2.imag: unknown key "imag" (did you mean `image`?)
         "#]],
     );
 }

@@ -30,7 +30,7 @@ fn an_alias_is_what_its_anchor_is_at_with_its_lines() {
     assert_eq!(read("a: &x {p: 'q'}\nb: *x\n"), "{a: {p: \"q\"@1}, b: {p: \"q\"@1}}");
     // The newest anchor of a name counts.
     assert_eq!(read("a: &x 1\nb: &x 2\nc: *x\n"), "{a: 1@1, b: 2@2, c: 2@2}");
-    assert_eq!(read("a: &x\nb: *x\n"), "{a: @1, b: @1}");
+    assert_eq!(read("a: &x\nb: *x\n"), "{a: ~@1, b: ~@1}");
 }
 
 #[test]

@@ -245,7 +245,7 @@ pub(super) mod tests {
         .assert_eq(&status_at(Look::PLAIN, &workflow, NOW));
         let list = list(Look::PLAIN, std::slice::from_ref(&workflow.summary));
         assert!(
-            list.starts_with("ID                                    NAME   USER  STATE    STAGES"),
+            list.starts_with("ID                                    NAME   USER  STATUS   STAGES"),
             "{list}"
         );
     }
