@@ -40,6 +40,7 @@ pub mod spread;
 pub mod store;
 pub mod tftp;
 
+pub use boot_proto::addresses::list as list_owners;
 pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};
 pub use provisioner::{OpenError, Provisioner};
 pub use serve::ServeError;

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    check::Known,
+    check::{Known, KnownAddresses, check_cluster},
     cluster::{ChangeError, Cluster, Draft},
     config::{DhcpMode, ProvisionerConfig},
     dhcp::{DhcpCore, LeaseLogError},
@@ -42,6 +42,9 @@ use crate::{
 
 /// Name of the boot script template in the folder of templates.
 const SCRIPT_TEMPLATE: &str = "boot.ipxe.j2";
+
+/// Mistakes of stored nodes and profiles that are logged at the start: enough to see what kind they are.
+const MAX_STORED_MISTAKES: usize = 20;
 
 /// Why the provisioner cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +188,7 @@ impl Provisioner {
         let images = Images::open(store.clone(), &config.state_dir, &config.substrate, stop.clone()).await?;
         let library = Library::load(&config.shipped_overlays, &config.site_overlays)?;
         let firmware = Arc::new(Firmware::load(&config.firmware)?);
-        let dhcp = DhcpCore::open(&config.dhcp, firmware.map(), config.boot_port(), &config.state_dir)?;
+        let dhcp = DhcpCore::open(&config, firmware.map())?;
         let path = config.ipxe_templates.join(SCRIPT_TEMPLATE);
         let text = std::fs::read_to_string(&path).map_err(|source| OpenError::Template { path, source })?;
         let script = ScriptTemplate::parse(SCRIPT_TEMPLATE, &text)?;
@@ -194,7 +197,7 @@ impl Provisioner {
         register::remove_host_keys(&store, &host_keys).await;
         let hosts = host_table(&cluster);
         let feed = NodeFeed::start(&fleet, crate::clock::now(), stop.clone());
-        Ok(Self(Arc::new(Inner {
+        let provisioner = Self(Arc::new(Inner {
             dhcp,
             generations: Mutex::default(),
             renderer: Renderer::default(),
@@ -214,7 +217,22 @@ impl Provisioner {
             firmware,
             script,
             stop,
-        })))
+        }));
+        provisioner.warn_of_mistakes();
+        Ok(provisioner)
+    }
+
+    /// Logs what is wrong with nodes and profiles that were accepted before: by an earlier release, or
+    /// under another configuration. It holds up nothing.
+    fn warn_of_mistakes(&self) {
+        let view = self.view();
+        let (findings, _) = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known());
+        for finding in findings.iter().take(MAX_STORED_MISTAKES) {
+            tracing::warn!("{finding}");
+        }
+        if findings.len() > MAX_STORED_MISTAKES {
+            tracing::warn!("and {} more mistakes in nodes and profiles", findings.len() - MAX_STORED_MISTAKES);
+        }
     }
 
     /// The cluster now.
@@ -232,6 +250,10 @@ impl Provisioner {
         Known {
             overlays: self.library().overlays.keys().cloned().collect(),
             images: self.0.images.table().known(),
+            addresses: KnownAddresses {
+                plan: self.0.dhcp.plan(),
+                gives_addresses: self.0.config.dhcp.mode == DhcpMode::Authoritative,
+            },
         }
     }
 
@@ -377,15 +399,19 @@ impl Provisioner {
 /// What DHCP and HTTP boot know of the nodes.
 fn host_table(cluster: &Cluster) -> HostTable {
     let mut hosts = Vec::new();
+    let mut others = Vec::new();
     for (name, spec) in &cluster.resolved {
         let Some(node) = cluster.nodes.get(name) else { continue };
         let dns = spec.dns.clone().unwrap_or_default();
         for interface in spec.interfaces.values() {
-            let Some(mac) = interface.mac else { continue };
             let v4 = |address: std::net::IpAddr| match address {
                 std::net::IpAddr::V4(address) => Some(address),
                 std::net::IpAddr::V6(_) => None,
             };
+            let own = interface.address.map(|address| address.addr());
+            others.extend([own, interface.gateway].into_iter().flatten().filter_map(v4));
+            others.extend(dns.servers.iter().copied().filter_map(v4));
+            let Some(mac) = interface.mac else { continue };
             hosts.push(Host {
                 id: node.id,
                 name: name.clone(),
@@ -400,5 +426,6 @@ fn host_table(cluster: &Cluster) -> HostTable {
             });
         }
     }
-    hosts.into_iter().collect()
+    let table: HostTable = hosts.into_iter().collect();
+    table.with_others(others)
 }

@@ -177,6 +177,7 @@ mod tests {
         let mut server = DhcpServer::new(Config {
             mode: Mode::Authoritative,
             subnets: vec![subnet],
+            server_addresses: vec![SERVER],
             lease_seconds: 3600,
             http_port: 9480,
             firmware: FirmwareMap(firmware.map(|(class, file)| (class, file.to_owned())).into()),

@@ -21,6 +21,7 @@ mod request;
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
 };
 
 use api::ids::{MacAddr, Timestamp};
@@ -34,6 +35,7 @@ use self::{
     request::Request,
 };
 use crate::{
+    addresses::AddressPlan,
     event::{BootEvent, NoAddress, NodeRef},
     firmware::FirmwareMap,
     host::{Host, HostTable},
@@ -87,6 +89,8 @@ pub struct Config {
     pub mode: Mode,
     /// The networks.
     pub subnets: Vec<Subnet>,
+    /// Addresses of this server, on all interfaces that nodes reach it by.
+    pub server_addresses: Vec<Ipv4Addr>,
     /// Length of a lease in seconds.
     pub lease_seconds: u32,
     /// Port of the HTTP boot listener, on the same address as the DHCP server.
@@ -176,6 +180,7 @@ pub struct DhcpServer {
     config: Config,
     pools: Vec<Option<Pool>>,
     outside: OutsideLeases,
+    plan: Arc<AddressPlan>,
     complaints: HashMap<(MacAddr, &'static str), Timestamp>,
 }
 
@@ -207,8 +212,12 @@ impl Asked<'_> {
     }
 
     /// Whether an address is not a pool's to give.
-    fn reserved(&self) -> impl Fn(Ipv4Addr) -> bool {
-        |address| self.hosts.holder(address).is_some() || self.arrival.addresses.contains(&address)
+    fn reserved(&self, plan: &AddressPlan) -> impl Fn(Ipv4Addr) -> bool {
+        |address| {
+            plan.is_taken(address)
+                || self.hosts.is_taken(address)
+                || self.arrival.addresses.contains(&address)
+        }
     }
 
     fn node(&self) -> NodeRef {
@@ -221,7 +230,14 @@ impl DhcpServer {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let pools = config.subnets.iter().map(|subnet| subnet.pool.map(Pool::new)).collect();
-        Self { config, pools, outside: OutsideLeases::default(), complaints: HashMap::new() }
+        let plan = Arc::new(AddressPlan::new(&config.server_addresses, &config.subnets));
+        Self { config, pools, outside: OutsideLeases::default(), plan, complaints: HashMap::new() }
+    }
+
+    /// Which addresses are somebody's by the configuration.
+    #[must_use]
+    pub fn plan(&self) -> Arc<AddressPlan> {
+        Arc::clone(&self.plan)
     }
 
     /// Decides about one packet. A packet that is no DHCP request is dropped without a word.
@@ -290,8 +306,9 @@ impl DhcpServer {
         // Through a relay there is no ARP.
         let can_probe = asked.request.giaddr.is_unspecified();
         let (asking, wanted) = (asked.asking(), asked.request.requested);
+        let plan = self.plan();
         let pool = self.pool(subnet)?;
-        match pool.offer(asking, wanted, OFFER_HOLD_SECONDS, can_probe, asked.reserved()) {
+        match pool.offer(asking, wanted, OFFER_HOLD_SECONDS, can_probe, asked.reserved(&plan)) {
             Offer::Address(address) => Ok((subnet, address)),
             Offer::Probe(address) => Err(NotOffered::Probe(address)),
             Offer::Wait => Err(NotOffered::Wait),
@@ -320,9 +337,9 @@ impl DhcpServer {
             Some(own) if own == wanted => Grant::Renewed(None),
             Some(own) => Grant::Refused(Some(own)),
             None => {
-                let seconds = self.config.lease_seconds;
+                let (seconds, plan) = (self.config.lease_seconds, self.plan());
                 match self.pool(subnet) {
-                    Ok(pool) => pool.request(asked.asking(), wanted, seconds, asked.reserved()),
+                    Ok(pool) => pool.request(asked.asking(), wanted, seconds, asked.reserved(&plan)),
                     Err(reason) => return self.no_address(asked, reason),
                 }
             }

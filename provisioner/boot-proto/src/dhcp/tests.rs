@@ -35,6 +35,7 @@ fn config(mode: Mode) -> Config {
                 domain: None,
             },
         ],
+        server_addresses: vec![SERVER],
         lease_seconds: 3600,
         http_port: 9480,
         firmware: FirmwareMap(
