@@ -113,6 +113,11 @@ impl DhcpCore {
         self.server().probed(address, answer, hosts, self.0.clock.now())
     }
 
+    /// A probe is not made.
+    pub(super) fn not_probed(&self, address: Ipv4Addr) {
+        self.server().not_probed(address);
+    }
+
     /// A record is not written, because too many wait.
     pub(super) fn unsaved(&self, record: &LeaseRecord) {
         self.server().unsaved(record, self.0.clock.now());

@@ -287,6 +287,9 @@ fn one_address_is_probed_for_one_client() {
     let first = probe(&mut site, FIRST).unwrap();
     assert_eq!(probe(&mut site, FIRST), None, "it runs");
     assert_ne!(probe(&mut site, SECOND), Some(first));
+    // One that could not be made is made for the next request.
+    site.server.not_probed(first);
+    assert_eq!(probe(&mut site, FIRST), Some(first));
     // A probe whose result does not come is made again.
     site.wait(6);
     assert_eq!(probe(&mut site, FIRST), Some(first));
