@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -22,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    arp_table,
     check::{Known, KnownAddresses, check_cluster},
     cluster::{ChangeError, Cluster, Draft},
     config::{DhcpMode, ProvisionerConfig},
@@ -35,6 +37,7 @@ use crate::{
         renderer::{RenderError, Renderer},
         variables::{ClusterVariables, NodeFacts, SSH_HOST_KEY, Variables},
     },
+    refusals::Refusals,
     register,
     store::{NodeRecord, Store, StoreError, sql::SqlStore},
     tftp::{Firmware, FirmwareError},
@@ -144,6 +147,8 @@ pub(crate) struct Inner {
     pub(crate) hosts: watch::Sender<Arc<HostTable>>,
     /// Leases of pools, and what DHCP answers.
     pub(crate) dhcp: DhcpCore,
+    /// What the HTTP boot port refused.
+    pub(crate) refusals: Refusals,
     /// What each node's runtime overlays should be, as last told to fleet.
     pub(crate) generations: Mutex<BTreeMap<NodeId, Generation>>,
     renderer: Renderer,
@@ -199,6 +204,7 @@ impl Provisioner {
         let feed = NodeFeed::start(&fleet, crate::clock::now(), stop.clone());
         let provisioner = Self(Arc::new(Inner {
             dhcp,
+            refusals: Refusals::default(),
             generations: Mutex::default(),
             renderer: Renderer::default(),
             renderings: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
@@ -231,7 +237,10 @@ impl Provisioner {
             tracing::warn!("{finding}");
         }
         if findings.len() > MAX_STORED_MISTAKES {
-            tracing::warn!("and {} more mistakes in nodes and profiles", findings.len() - MAX_STORED_MISTAKES);
+            tracing::warn!(
+                "and {} more mistakes in nodes and profiles",
+                findings.len() - MAX_STORED_MISTAKES
+            );
         }
     }
 
@@ -382,16 +391,34 @@ impl Provisioner {
         view.cluster.resolved.iter().filter(|(_, spec)| uses(spec)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The address that a boot request for this hardware address must come from.
+    /// The address that a boot request for this MAC address must come from; it comes from `source`.
     ///
-    /// The node's own address where it has one, else the one that our DHCP leased. Without either there is none, and
-    /// no token is issued: any machine on the network could ask.
-    pub(crate) fn expected_address(&self, mac: MacAddr, spec: &MachineSpec) -> Option<std::net::IpAddr> {
+    /// The node's own address where it has one, else the one that our DHCP leased; where another
+    /// server leases, `source`, if the kernel sees this MAC address behind it. Without any there is
+    /// none, and no token is issued: any machine on the network could ask.
+    pub(crate) fn expected_address(
+        &self,
+        mac: MacAddr,
+        spec: &MachineSpec,
+        source: IpAddr,
+    ) -> Option<IpAddr> {
         let interface = spec.interfaces.values().find(|interface| interface.mac == Some(mac));
         let own = interface.and_then(|interface| interface.address).map(|address| address.addr());
         match self.0.config.dhcp.mode {
             DhcpMode::Authoritative => own.or_else(|| self.0.dhcp.leased(mac).map(Into::into)),
-            DhcpMode::Proxy | DhcpMode::Off => own,
+            DhcpMode::Proxy | DhcpMode::Off => own.or_else(|| speaks_from(mac, source)),
+        }
+    }
+}
+
+/// The address, if the machine with this MAC address is the one that has it on our own network.
+fn speaks_from(mac: MacAddr, source: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V4(address) = source.to_canonical() else { return None };
+    match arp_table::mac_behind(address) {
+        Ok(seen) => (seen == Some(mac)).then_some(IpAddr::V4(address)),
+        Err(error) => {
+            tracing::error!("the kernel's ARP table cannot be read: {error}");
+            None
         }
     }
 }

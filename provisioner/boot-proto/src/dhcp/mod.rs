@@ -170,7 +170,8 @@ pub enum Effect {
     },
     /// Ask the network that the packet came from whether a machine uses this address. Then tell
     /// [`DhcpServer::probed`] and handle the same packet again. The shell bounds probes in time, in
-    /// number and for each packet; a packet whose probe is not made gets no answer.
+    /// number and for each packet; of one that it does not make it tells [`DhcpServer::not_probed`],
+    /// and the packet gets no answer.
     Probe(Ipv4Addr),
 }
 
@@ -303,8 +304,8 @@ impl DhcpServer {
             (subnet, Some(own)) => return Ok((subnet, own)),
             (subnet, None) => subnet,
         };
-        // Through a relay there is no ARP.
-        let can_probe = asked.request.giaddr.is_unspecified();
+        // ARP reaches no other network.
+        let can_probe = asked.request.link().is_none();
         let (asking, wanted) = (asked.asking(), asked.request.requested);
         let plan = self.plan();
         let pool = self.pool(subnet)?;
@@ -413,8 +414,8 @@ impl DhcpServer {
     fn subnet_of(&self, asked: &Asked<'_>) -> Result<(usize, Option<Ipv4Addr>), NoAddress> {
         let mut subnets = self.subnets_of(asked).peekable();
         let Some(&first) = subnets.peek() else {
-            let relay = Some(asked.request.giaddr).filter(|relay| !relay.is_unspecified());
-            return Err(NoAddress::NoSubnet { network: relay.or(asked.arrival.addresses.first().copied()) });
+            let network = asked.request.link().or(asked.arrival.addresses.first().copied());
+            return Err(NoAddress::NoSubnet { network });
         };
         let subnet = self.config.subnets[first].network;
         if let Some(own) = asked.host.address {
@@ -432,15 +433,14 @@ impl DhcpServer {
         self.pools[subnet].as_mut().ok_or(NoAddress::NoPool { subnet: network })
     }
 
-    /// The subnets of the relay's network, or of the receiving interface.
+    /// The subnets of the network that the request or its relay names, or of the receiving interface.
     fn subnets_of<'a>(&'a self, asked: &Asked<'a>) -> impl Iterator<Item = usize> + 'a {
-        let giaddr = asked.request.giaddr;
+        let link = asked.request.link();
         let addresses = asked.arrival.addresses;
         self.config.subnets.iter().enumerate().filter_map(move |(index, subnet)| {
-            let here = if giaddr.is_unspecified() {
-                addresses.iter().any(|address| subnet.network.contains(address))
-            } else {
-                subnet.network.contains(&giaddr)
+            let here = match link {
+                None => addresses.iter().any(|address| subnet.network.contains(address)),
+                Some(link) => subnet.network.contains(&link),
             };
             here.then_some(index)
         })
