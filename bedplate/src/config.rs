@@ -52,6 +52,8 @@ pub struct Checked {
     pub provisioner: ProvisionerConfig,
     /// Logs.
     pub log: Log,
+    /// What is no mistake and worth a look, in the order of the file.
+    pub notes: Vec<Mistake>,
 }
 
 /// How the server logs, on standard error.

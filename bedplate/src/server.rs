@@ -234,6 +234,9 @@ fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, Serve
 pub async fn start(config: Option<PathBuf>) -> anyhow::Result<()> {
     let config = Checked::load(config)?;
     start_log(&config.log);
+    for note in &config.notes {
+        tracing::warn!("configuration, line {note}");
+    }
     let shutdown = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -15,6 +15,7 @@ use api::{
     machine::MachineSpec,
 };
 
+use boot_proto::AddressPlan;
 use yaml_tree::did_you_mean;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     store::{NodeRecord, ProfileRecord},
 };
 
+mod addresses;
 mod fields;
 mod network;
 
@@ -74,6 +76,17 @@ pub struct Known {
     pub overlays: BTreeSet<OverlayName>,
     /// Images with their versions.
     pub images: BTreeMap<ImageName, BTreeSet<u32>>,
+    /// Whose addresses are.
+    pub addresses: KnownAddresses,
+}
+
+/// What the server's configuration says of addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownAddresses {
+    /// Whose they are.
+    pub plan: Arc<AddressPlan>,
+    /// Nodes get their addresses here, and not from another DHCP server.
+    pub gives_addresses: bool,
 }
 
 /// A checked reference to an image: `NAME` or `NAME@VERSION`.
@@ -125,6 +138,7 @@ pub fn check_cluster(
         match layers.resolve(&record.spec) {
             Ok(spec) => {
                 network::check(&spec, &mut note);
+                addresses::check(&spec, &known.addresses, &mut note);
                 resolved.insert(name.clone(), spec);
             }
             Err(error) => note.resolve_error(&error, profiles),

@@ -390,6 +390,32 @@ mod tests {
     }
 
     #[test]
+    fn a_new_rule_holds_nobody_who_was_there_before() {
+        let server = "10.0.0.1".parse().unwrap();
+        let plan = std::sync::Arc::new(boot_proto::AddressPlan::new(&[server], &[]));
+        let addresses = crate::check::KnownAddresses { plan, gives_addresses: true };
+        let known = Known { addresses, ..Known::default() };
+        let bad = "{interfaces: {e: {address: 10.0.0.1/24}}}";
+        let cluster = cluster(&[("n1", bad)]);
+        let mut draft = cluster.draft();
+        draft.set_node(&"n1".parse().unwrap(), spec(&format!("{{comment: x, {}", &bad[1..])), None).unwrap();
+        // The overlays of all nodes are missing here, which is another matter.
+        let told = |draft: Draft| match cluster.finish(draft, &known) {
+            Err(ChangeError::Mistakes { findings }) => findings,
+            _ => Vec::new(),
+        };
+        let of = |name: &str, draft: Draft| {
+            let subject = Subject::Node(name.parse().unwrap());
+            let findings = told(draft);
+            findings.iter().any(|found| found.subject == subject && found.field.contains("address"))
+        };
+        assert!(!of("n1", draft.clone()));
+        draft.set_node(&"n1".parse().unwrap(), spec("{}"), None).unwrap();
+        draft.add_node(&"n2".parse().unwrap(), id(2), spec(bad)).unwrap();
+        assert!(of("n2", draft));
+    }
+
+    #[test]
     fn nodes_are_found_by_identity_and_hardware_address() {
         let cluster = cluster(&[("n1", "{interfaces: {e: {mac: '52:54:00:00:00:01'}}}")]);
         assert_eq!(cluster.by_id(id(0)).unwrap().name.as_str(), "n1");

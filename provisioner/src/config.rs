@@ -8,6 +8,7 @@ use std::{
     path::PathBuf,
 };
 
+use boot_proto::{AddressPlan, dhcp::Subnet};
 use ipnet::Ipv4Net;
 
 /// Everything that the provisioner must be told.
@@ -48,7 +49,7 @@ impl ProvisionerConfig {
 /// How the server takes part in DHCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DhcpMode {
-    /// The only DHCP server: fixed addresses for registered nodes, a pool for unknown machines.
+    /// The only DHCP server: addresses for registered nodes, fixed ones or a pool's.
     Authoritative,
     /// Beside the site's own server: only boot options, ports 67 and 4011.
     Proxy,
@@ -69,12 +70,31 @@ pub struct DhcpConfig {
     pub lease_seconds: u32,
 }
 
+impl DhcpConfig {
+    /// Which addresses are somebody's by this configuration, for a server with these addresses.
+    #[must_use]
+    pub fn plan(&self, server_addresses: &[Ipv4Addr]) -> AddressPlan {
+        AddressPlan::new(server_addresses, &self.core_subnets())
+    }
+
+    pub(crate) fn core_subnets(&self) -> Vec<Subnet> {
+        let subnets = self.subnets.iter().map(|subnet| Subnet {
+            network: subnet.network,
+            pool: subnet.pool,
+            gateway: subnet.gateway,
+            dns: subnet.dns.clone(),
+            domain: subnet.domain.clone(),
+        });
+        subnets.collect()
+    }
+}
+
 /// One subnet.
 #[derive(Debug, Clone)]
 pub struct DhcpSubnet {
     /// The network.
     pub network: Ipv4Net,
-    /// First and last address given to unknown machines and to nodes without an address of their own.
+    /// First and last address given to nodes without an address of their own.
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Default gateway.
     pub gateway: Option<Ipv4Addr>,

@@ -296,7 +296,10 @@ impl Service {
     fn probe(&self, listener: &Arc<Listener>, address: Ipv4Addr, packet: &Packet<'_>) {
         let permit = match Arc::clone(&self.probes).try_acquire_owned() {
             Ok(permit) if packet.probes < MAX_PROBES_PER_REQUEST => permit,
-            _ => return tracing::debug!("no probe of {address}: too many"),
+            _ => {
+                tracing::debug!("no probe of {address}: too many");
+                return self.core.not_probed(address);
+            }
         };
         let (service, listener) = (self.clone(), Arc::clone(listener));
         let (bytes, addresses) = (packet.bytes.to_vec(), packet.arrival.addresses.to_vec());

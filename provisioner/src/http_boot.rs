@@ -116,10 +116,12 @@ impl Booting {
         let node = view.cluster.by_mac(mac);
         let node = node.and_then(|node| Some((node.clone(), view.cluster.resolved.get(&node.name)?.clone())));
         let Some((record, spec)) = node else {
-            tracing::warn!(
-                "refused to boot {mac} ({source}): no node has this hardware address; add one with \
-                 `bedplate node add NAME --mac {mac}`"
-            );
+            if let Some(times) = provisioner.0.refusals.count("unknown", source, clock::now()) {
+                tracing::warn!(
+                    "refused to boot {mac} ({source}): no node has this hardware address; add one with \
+                     `bedplate node add NAME --mac {mac}`{times}"
+                );
+            }
             return Err(Box::new(refuse(
                 StatusCode::NOT_FOUND,
                 format!("no node has the hardware address {mac}"),
@@ -220,7 +222,10 @@ async fn firmware(
         }
         None => {
             let shown: String = file.chars().take(80).collect();
-            tracing::warn!("{} asked by HTTP for {shown:?}, which is not served", peer.remote.ip());
+            let sender = peer.remote.ip();
+            if let Some(times) = provisioner.0.refusals.count("firmware", sender, clock::now()) {
+                tracing::warn!("{sender} asked by HTTP for {shown:?}, which is not served{times}");
+            }
             refuse(StatusCode::NOT_FOUND, "no such boot program")
         }
     }

@@ -14,6 +14,7 @@
 //!
 //! Invariants: a change happens as a whole or not at all; no blob is served that is no artifact of an image version.
 
+mod arp_table;
 pub mod boot_log;
 mod boot_state;
 pub mod check;
@@ -32,6 +33,7 @@ mod node_routes;
 pub mod overlay;
 mod provisioner;
 mod query;
+mod refusals;
 mod register;
 pub mod resolve;
 mod rest;
@@ -40,6 +42,7 @@ pub mod spread;
 pub mod store;
 pub mod tftp;
 
+pub use boot_proto::addresses::list as list_owners;
 pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};
 pub use provisioner::{OpenError, Provisioner};
 pub use serve::ServeError;

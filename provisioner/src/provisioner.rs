@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -22,7 +23,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    check::Known,
+    arp_table,
+    check::{Known, KnownAddresses, check_cluster},
     cluster::{ChangeError, Cluster, Draft},
     config::{DhcpMode, ProvisionerConfig},
     dhcp::{DhcpCore, LeaseLogError},
@@ -35,6 +37,7 @@ use crate::{
         renderer::{RenderError, Renderer},
         variables::{ClusterVariables, NodeFacts, SSH_HOST_KEY, Variables},
     },
+    refusals::Refusals,
     register,
     store::{NodeRecord, Store, StoreError, sql::SqlStore},
     tftp::{Firmware, FirmwareError},
@@ -42,6 +45,9 @@ use crate::{
 
 /// Name of the boot script template in the folder of templates.
 const SCRIPT_TEMPLATE: &str = "boot.ipxe.j2";
+
+/// Mistakes of stored nodes and profiles that are logged at the start: enough to see what kind they are.
+const MAX_STORED_MISTAKES: usize = 20;
 
 /// Why the provisioner cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +147,8 @@ pub(crate) struct Inner {
     pub(crate) hosts: watch::Sender<Arc<HostTable>>,
     /// Leases of pools, and what DHCP answers.
     pub(crate) dhcp: DhcpCore,
+    /// What the HTTP boot port refused.
+    pub(crate) refusals: Refusals,
     /// What each node's runtime overlays should be, as last told to fleet.
     pub(crate) generations: Mutex<BTreeMap<NodeId, Generation>>,
     renderer: Renderer,
@@ -185,7 +193,7 @@ impl Provisioner {
         let images = Images::open(store.clone(), &config.state_dir, &config.substrate, stop.clone()).await?;
         let library = Library::load(&config.shipped_overlays, &config.site_overlays)?;
         let firmware = Arc::new(Firmware::load(&config.firmware)?);
-        let dhcp = DhcpCore::open(&config.dhcp, firmware.map(), config.boot_port(), &config.state_dir)?;
+        let dhcp = DhcpCore::open(&config, firmware.map())?;
         let path = config.ipxe_templates.join(SCRIPT_TEMPLATE);
         let text = std::fs::read_to_string(&path).map_err(|source| OpenError::Template { path, source })?;
         let script = ScriptTemplate::parse(SCRIPT_TEMPLATE, &text)?;
@@ -194,8 +202,9 @@ impl Provisioner {
         register::remove_host_keys(&store, &host_keys).await;
         let hosts = host_table(&cluster);
         let feed = NodeFeed::start(&fleet, crate::clock::now(), stop.clone());
-        Ok(Self(Arc::new(Inner {
+        let provisioner = Self(Arc::new(Inner {
             dhcp,
+            refusals: Refusals::default(),
             generations: Mutex::default(),
             renderer: Renderer::default(),
             renderings: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
@@ -214,7 +223,25 @@ impl Provisioner {
             firmware,
             script,
             stop,
-        })))
+        }));
+        provisioner.warn_of_mistakes();
+        Ok(provisioner)
+    }
+
+    /// Logs what is wrong with nodes and profiles that were accepted before: by an earlier release, or
+    /// under another configuration. It holds up nothing.
+    fn warn_of_mistakes(&self) {
+        let view = self.view();
+        let (findings, _) = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known());
+        for finding in findings.iter().take(MAX_STORED_MISTAKES) {
+            tracing::warn!("{finding}");
+        }
+        if findings.len() > MAX_STORED_MISTAKES {
+            tracing::warn!(
+                "and {} more mistakes in nodes and profiles",
+                findings.len() - MAX_STORED_MISTAKES
+            );
+        }
     }
 
     /// The cluster now.
@@ -232,6 +259,10 @@ impl Provisioner {
         Known {
             overlays: self.library().overlays.keys().cloned().collect(),
             images: self.0.images.table().known(),
+            addresses: KnownAddresses {
+                plan: self.0.dhcp.plan(),
+                gives_addresses: self.0.config.dhcp.mode == DhcpMode::Authoritative,
+            },
         }
     }
 
@@ -360,16 +391,34 @@ impl Provisioner {
         view.cluster.resolved.iter().filter(|(_, spec)| uses(spec)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The address that a boot request for this hardware address must come from.
+    /// The address that a boot request for this MAC address must come from; it comes from `source`.
     ///
-    /// The node's own address where it has one, else the one that our DHCP leased. Without either there is none, and
-    /// no token is issued: any machine on the network could ask.
-    pub(crate) fn expected_address(&self, mac: MacAddr, spec: &MachineSpec) -> Option<std::net::IpAddr> {
+    /// The node's own address where it has one, else the one that our DHCP leased; where another
+    /// server leases, `source`, if the kernel sees this MAC address behind it. Without any there is
+    /// none, and no token is issued: any machine on the network could ask.
+    pub(crate) fn expected_address(
+        &self,
+        mac: MacAddr,
+        spec: &MachineSpec,
+        source: IpAddr,
+    ) -> Option<IpAddr> {
         let interface = spec.interfaces.values().find(|interface| interface.mac == Some(mac));
         let own = interface.and_then(|interface| interface.address).map(|address| address.addr());
         match self.0.config.dhcp.mode {
             DhcpMode::Authoritative => own.or_else(|| self.0.dhcp.leased(mac).map(Into::into)),
-            DhcpMode::Proxy | DhcpMode::Off => own,
+            DhcpMode::Proxy | DhcpMode::Off => own.or_else(|| speaks_from(mac, source)),
+        }
+    }
+}
+
+/// The address, if the machine with this MAC address is the one that has it on our own network.
+fn speaks_from(mac: MacAddr, source: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V4(address) = source.to_canonical() else { return None };
+    match arp_table::mac_behind(address) {
+        Ok(seen) => (seen == Some(mac)).then_some(IpAddr::V4(address)),
+        Err(error) => {
+            tracing::error!("the kernel's ARP table cannot be read: {error}");
+            None
         }
     }
 }
@@ -377,15 +426,19 @@ impl Provisioner {
 /// What DHCP and HTTP boot know of the nodes.
 fn host_table(cluster: &Cluster) -> HostTable {
     let mut hosts = Vec::new();
+    let mut others = Vec::new();
     for (name, spec) in &cluster.resolved {
         let Some(node) = cluster.nodes.get(name) else { continue };
         let dns = spec.dns.clone().unwrap_or_default();
         for interface in spec.interfaces.values() {
-            let Some(mac) = interface.mac else { continue };
             let v4 = |address: std::net::IpAddr| match address {
                 std::net::IpAddr::V4(address) => Some(address),
                 std::net::IpAddr::V6(_) => None,
             };
+            let own = interface.address.map(|address| address.addr());
+            others.extend([own, interface.gateway].into_iter().flatten().filter_map(v4));
+            others.extend(dns.servers.iter().copied().filter_map(v4));
+            let Some(mac) = interface.mac else { continue };
             hosts.push(Host {
                 id: node.id,
                 name: name.clone(),
@@ -400,5 +453,6 @@ fn host_table(cluster: &Cluster) -> HostTable {
             });
         }
     }
-    hosts.into_iter().collect()
+    let table: HostTable = hosts.into_iter().collect();
+    table.with_others(others)
 }

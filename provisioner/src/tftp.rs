@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::dispatcher;
 
 pub use self::firmware::{Firmware, FirmwareError};
-use crate::{boot_log, datagram};
+use crate::{boot_log, clock::now, datagram, refusals::Refusals};
 
 /// The port of RFC 1350.
 pub const PORT: u16 = 69;
@@ -88,6 +88,7 @@ struct Service {
     firmware: Arc<Firmware>,
     events: mpsc::Sender<BootEvent>,
     transfers: Arc<Semaphore>,
+    refusals: Arc<Refusals>,
 }
 
 impl Server {
@@ -110,8 +111,12 @@ impl Server {
         events: mpsc::Sender<BootEvent>,
         shutdown: CancellationToken,
     ) -> Result<(), TftpError> {
-        let service =
-            Service { firmware: self.firmware, events, transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)) };
+        let service = Service {
+            firmware: self.firmware,
+            events,
+            transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)),
+            refusals: Arc::default(),
+        };
         let (ended, end) = oneshot::channel();
         let log = dispatcher::get_default(Clone::clone);
         let serve = move || {
@@ -166,16 +171,26 @@ impl Service {
                         Ok(())
                     })
                 }
-                Err(refusal) => Err(refusal),
+                Err(refusal) => {
+                    self.log(&refusal, received.source);
+                    Err(refusal)
+                }
             };
             if let Err(refusal) = answer {
-                tracing::debug!(client = %received.source, "TFTP request refused: {refusal}");
                 let sent =
                     datagram::send(&listener, &refusal.packet(), received.local, received.source).await;
                 if let Err(error) = sent {
                     tracing::debug!(client = %received.source, "TFTP cannot send: {error}");
                 }
             }
+        }
+    }
+
+    /// A request that is refused for its form.
+    fn log(&self, refusal: &Refusal, client: SocketAddrV4) {
+        let sender = IpAddr::V4(*client.ip());
+        if let Some(times) = self.refusals.count(refusal.message, sender, now()) {
+            tracing::warn!("refused a TFTP request of {sender}: {refusal}{times}");
         }
     }
 
@@ -188,8 +203,11 @@ impl Service {
     ) -> Result<Option<impl Future<Output = ()> + Send + use<>>, Refusal> {
         let Some(file) = self.firmware.file(&request.file) else {
             let file = request.file.chars().take(80).collect();
-            let event = BootEvent::FirmwareNotFound { file, client: IpAddr::V4(*client.ip()) };
-            boot_log::publish(event, &self.events);
+            let sender = IpAddr::V4(*client.ip());
+            if let Some(times) = self.refusals.count(packet::NOT_FOUND.message, sender, now()) {
+                let event = BootEvent::FirmwareNotFound { file, client: sender };
+                tracing::warn!("{event}{times}");
+            }
             return Err(packet::NOT_FOUND);
         };
         let Ok(permit) = Arc::clone(&self.transfers).try_acquire_owned() else {

@@ -48,6 +48,9 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
             if let Some(files) = &checked.api_certificate {
                 files.load()?;
             }
+            for note in &checked.notes {
+                say(&format!("note: {note}"));
+            }
             let ports: Vec<String> = checked.fleet_listen.iter().map(ToString::to_string).collect();
             print(&format!("good: REST API at {}, nodes at {}\n", checked.api_listen, ports.join(" and ")))
         }

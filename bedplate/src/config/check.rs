@@ -10,7 +10,7 @@ use access::SessionLimits;
 use api::problem::Mistake;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
-use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};
+use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, list_owners};
 use yaml_tree::Location;
 
 use super::{
@@ -43,6 +43,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     }
     let ports = ports(raw, &mut mistakes);
     let dhcp = dhcp(raw, &networks, &mut mistakes);
+    let notes = pools(raw, &dhcp, &addresses, &networks, &mut mistakes);
     let log = log(raw, &mut mistakes);
     let api_certificate = api_certificate(raw, &mut mistakes);
     let sessions = sessions(raw, &mut mistakes);
@@ -88,6 +89,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         fleet,
         provisioner,
         log,
+        notes,
     };
     (Some(checked), mistakes)
 }
@@ -236,6 +238,54 @@ fn dhcp(raw: &Raw, networks: &[Ipv4Net], mistakes: &mut Vec<Mistake>) -> DhcpCon
     };
     let interfaces = raw.interfaces.iter().map(|name| name.value.clone()).collect();
     DhcpConfig { mode, interfaces, subnets, lease_seconds }
+}
+
+/// Addresses named in one note; of more the number is told.
+const MAX_NAMED: usize = 5;
+
+/// Pools against what is somebody's: such addresses are never given, and a pool of nothing else is a
+/// mistake.
+fn pools(
+    raw: &Raw,
+    dhcp: &DhcpConfig,
+    addresses: &[Ipv4Addr],
+    networks: &[Ipv4Net],
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Mistake> {
+    let own: Vec<Ipv4Addr> = addresses.iter().copied().chain(networks.iter().map(Ipv4Net::addr)).collect();
+    let plan = dhcp.plan(&own);
+    let mut notes = Vec::new();
+    // Subnets with mistakes of form are not among those of `dhcp`.
+    let written = raw.subnets.iter().filter_map(|subnet| Some((subnet, subnet.pool.as_ref()?)));
+    for (subnet, pool) in written {
+        let Some(network) = subnet.network.as_ref().map(|network| network.value.trunc()) else { continue };
+        let checked = dhcp.subnets.iter().find(|checked| checked.network == network);
+        let Some((first, last)) = checked.and_then(|checked| checked.pool) else { continue };
+        let taken = plan.taken_of_pool((first, last));
+        if taken.is_empty() {
+            continue;
+        }
+        let mut named: Vec<String> = taken
+            .iter()
+            .take(MAX_NAMED)
+            .map(|(address, owners)| format!("{address} is {}", list_owners(owners)))
+            .collect();
+        if taken.len() > MAX_NAMED {
+            named.push(format!("and {} more are somebody's", taken.len() - MAX_NAMED));
+        }
+        let at = format!("{}.pool", subnet.path);
+        let size = u64::from(u32::from(last) - u32::from(first)) + 1;
+        if u64::try_from(taken.len()).is_ok_and(|taken| taken >= size) {
+            let message = format!("has no address to give: {}", named.join("; "));
+            let hint = Some("choose a range of addresses that are nobody's".to_owned());
+            mistakes.push(mistake(pool.at, &at, message, hint));
+        } else {
+            let message = format!("is not given whole: {}", named.join("; "));
+            notes.push(mistake(pool.at, &at, message, None));
+        }
+    }
+    notes.sort();
+    notes
 }
 
 fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<DhcpSubnet> {

@@ -55,6 +55,32 @@ fn every_mistake_is_told_at_once() {
 }
 
 #[test]
+fn pools_do_not_give_what_is_somebodys() {
+    let notes = |subnet: &str| {
+        let text = format!("interfaces: [eth0]\ndhcp:\n  subnets:\n  - {{network: 10.1.0.0/24, {subnet}}}\n");
+        Checked::parse(&text, &machine())
+            .map(|checked| checked.notes.iter().map(|note| format!("{note}\n")).collect::<String>())
+    };
+    assert_eq!(notes("pool: 10.1.0.100-10.1.0.199, gateway: 10.1.0.254, dns: [10.1.0.2]").unwrap(), "");
+    expect![[r#"
+        4:34: dhcp.subnets[0].pool: is not given whole: 10.1.0.254 is the gateway of 10.1.0.0/24
+    "#]]
+    .assert_eq(&notes("pool: 10.1.0.253-10.1.0.254, gateway: 10.1.0.254").unwrap());
+    expect![[r#"
+        4:34: dhcp.subnets[0].pool: is not given whole: 10.1.0.0 is the network address of 10.1.0.0/24; 10.1.0.1 is this server's, and the gateway of 10.1.0.0/24; 10.1.0.2 is a name server of 10.1.0.0/24; 10.1.0.3 is a name server of 10.1.0.0/24; 10.1.0.4 is a name server of 10.1.0.0/24; and 1 more are somebody's
+    "#]]
+    .assert_eq(
+        &notes("pool: 10.1.0.0-10.1.0.255, gateway: 10.1.0.1, dns: [10.1.0.2, 10.1.0.3, 10.1.0.4]").unwrap(),
+    );
+    mistakes(
+        "interfaces: [eth0]\ndhcp:\n  subnets:\n  - {network: 10.1.0.0/24, pool: 10.1.0.254-10.1.0.255, gateway: 10.1.0.254}\n",
+        &expect![[r#"
+            4:34: dhcp.subnets[0].pool: has no address to give: 10.1.0.254 is the gateway of 10.1.0.0/24; 10.1.0.255 is the broadcast address of 10.1.0.0/24 (choose a range of addresses that are nobody's)
+        "#]],
+    );
+}
+
+#[test]
 fn a_certificate_has_a_key_and_sessions_have_limits() {
     let files = "interfaces: [eth0]\napi: {certificate: /etc/bedplate/api.pem, key: /etc/bedplate/api.key}";
     let checked = Checked::parse(files, &machine()).unwrap();

@@ -32,6 +32,18 @@ fn a_good_one_is_told() {
     assert_eq!(done.ok(), "good: REST API at 127.0.0.1:9470, nodes at 127.0.0.1:9443\n");
 }
 
+#[test]
+fn what_is_worth_a_look_is_noted() {
+    let subnet = "{network: 10.98.0.0/24, pool: 10.98.0.253-10.98.0.254, gateway: 10.98.0.254}";
+    let text = format!("server-addresses: [127.0.0.1]\ndhcp: {{mode: 'off', subnets: [{subnet}]}}\n");
+    let (done, _) = configured(&["server", "check"], &text);
+    expect![[r#"
+        note: 2:61: dhcp.subnets[0].pool: is not given whole: 10.98.0.254 is the gateway of 10.98.0.0/24
+    "#]]
+    .assert_eq(&done.stderr);
+    assert!(done.ok().starts_with("good: "));
+}
+
 /// The page of the documentation has an example with every key.
 #[test]
 fn the_documented_example_is_good() {

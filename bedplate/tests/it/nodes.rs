@@ -88,6 +88,27 @@ fn what_is_refused_says_why() {
 }
 
 #[test]
+fn nobody_elses_address_is_a_nodes() {
+    let server = Server::start();
+    let add = ["node", "add", "bad1", "--address", "10.98.0.254/24"];
+    expect![[r#"
+        error: cannot add bad1: nodes.bad1.interfaces.lan0.address: address 10.98.0.254 is the gateway of 10.98.0.0/24 (choose an address that is nobody's)
+    "#]].assert_eq(&server.run(&add).failed());
+    // The second of two: neither is added.
+    let add = ["node", "add", "n[1-2]", "--address", "10.98.0.253/24"];
+    let refused = server.run(&add).failed();
+    assert!(refused.contains("nodes.n2.interfaces.lan0.address: address 10.98.0.254 is"), "{refused}");
+    assert_eq!(server.run(&["node", "list"]).ok(), "no nodes yet: `bedplate node add --help`\n");
+    server.run(&["node", "add", "n1", "--address", "10.98.0.253/24"]).ok();
+    let set = server.run(&["node", "set", "n1", "--address", "10.98.0.254/24"]).failed();
+    assert!(set.contains("10.98.0.254 is the gateway of 10.98.0.0/24"), "{set}");
+    let document = "nodes:\n  n1: {interfaces: {lan0: {address: 10.98.0.254/24}}}\n";
+    let applied = server.run_with(&["apply", "-f", "-"], document, &[]).failed();
+    assert!(applied.contains("10.98.0.254 is the gateway of 10.98.0.0/24"), "{applied}");
+    assert!(server.run(&["node", "explain", "n1"]).ok().contains("10.98.0.253/24"));
+}
+
+#[test]
 fn watching_waits_for_a_phase() {
     let server = Server::start();
     server.run(&["node", "add", "n[1-2]"]).ok();

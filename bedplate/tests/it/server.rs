@@ -184,7 +184,7 @@ fn configuration(folder: &Path, api: &str) -> String {
 server-addresses: [{address}]
 api: {{listen: '{address}:9470'{api}}}
 boot: {{tftp: false, substrate: {folder}/substrate, templates: {workspace}/ipxe}}
-dhcp: {{mode: 'off'}}
+dhcp: {{mode: 'off', subnets: [{{network: 10.98.0.0/24, gateway: 10.98.0.254}}]}}
 overlays: {{shipped: {workspace}/overlays, site: {folder}/site}}
 "
     )

@@ -1,7 +1,10 @@
 //! Which hardware address is which node. `provisioner` builds a new table whenever a node changes and hands it to the
 //! DHCP and HTTP shells.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+};
 
 use api::ids::{MacAddr, NodeId, NodeName};
 use ipnet::Ipv4Net;
@@ -30,6 +33,8 @@ pub struct Host {
 pub struct HostTable {
     by_mac: HashMap<MacAddr, Host>,
     by_address: HashMap<Ipv4Addr, MacAddr>,
+    /// Further addresses that are somebody's by what nodes' records say.
+    others: HashSet<Ipv4Addr>,
 }
 
 impl HostTable {
@@ -43,6 +48,20 @@ impl HostTable {
     #[must_use]
     pub fn holder(&self, address: Ipv4Addr) -> Option<MacAddr> {
         self.by_address.get(&address).copied()
+    }
+
+    /// With further addresses that no pool may give: those of interfaces without a MAC address (VLANs,
+    /// bonds), and the gateways and name servers of nodes.
+    #[must_use]
+    pub fn with_others(mut self, others: impl IntoIterator<Item = Ipv4Addr>) -> Self {
+        self.others = others.into_iter().collect();
+        self
+    }
+
+    /// Whether the address is somebody's by what nodes' records say.
+    #[must_use]
+    pub fn is_taken(&self, address: Ipv4Addr) -> bool {
+        self.by_address.contains_key(&address) || self.others.contains(&address)
     }
 
     /// Number of interfaces.
@@ -66,6 +85,6 @@ impl FromIterator<Host> for HostTable {
             .values()
             .filter_map(|host| host.address.map(|address| (address.addr(), host.mac)))
             .collect();
-        Self { by_mac, by_address }
+        Self { by_mac, by_address, others: HashSet::new() }
     }
 }

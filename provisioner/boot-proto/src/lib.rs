@@ -1,5 +1,6 @@
 //! The decisions of network boot, without a socket, a file or a clock: bytes and `now` in, effects out.
 //!
+//! - [`addresses`]: whose an address is by the server's configuration;
 //! - [`host`]: which hardware address is which node, built by `provisioner` from its resolved nodes;
 //! - [`dhcp`]: what to answer to a DHCP, proxyDHCP or PXE packet (RFC 2131, RFC 4578, PXE 2.1);
 //! - [`firmware`]: which boot program a client of which architecture gets;
@@ -9,6 +10,7 @@
 //!
 //! `provisioner` drives the cores from its `dhcp` and `tftp` modules.
 
+pub mod addresses;
 pub mod dhcp;
 pub mod event;
 pub mod firmware;
@@ -16,6 +18,7 @@ pub mod host;
 pub mod script;
 pub mod tftp;
 
+pub use addresses::{AddressPlan, Owner};
 pub use event::{BootEvent, Client, NodeRef};
 pub use firmware::{Architecture, FirmwareClass, FirmwareMap};
 pub use host::{Host, HostTable};

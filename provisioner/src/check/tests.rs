@@ -9,6 +9,15 @@ fn spec(yaml: &str) -> MachineSpec {
 }
 
 fn check(profiles: &[(&str, &str)], nodes: &[(&str, &str)], expect: &Expect) {
+    check_among(KnownAddresses::default(), profiles, nodes, expect);
+}
+
+fn check_among(
+    addresses: KnownAddresses,
+    profiles: &[(&str, &str)],
+    nodes: &[(&str, &str)],
+    expect: &Expect,
+) {
     let profiles = profiles
         .iter()
         .map(|(name, yaml)| {
@@ -24,7 +33,7 @@ fn check(profiles: &[(&str, &str)], nodes: &[(&str, &str)], expect: &Expect) {
             (name.clone(), Arc::new(NodeRecord { id, name, spec: spec(yaml), version: 1 }))
         })
         .collect();
-    let mut known = Known::default();
+    let mut known = Known { addresses, ..Known::default() };
     known.images.insert("debian".parse().unwrap(), BTreeSet::from([1, 3]));
     known.overlays.insert("hostname".parse().unwrap());
     let (findings, _) = check_cluster(&nodes, &profiles, &known);
@@ -169,4 +178,76 @@ fn cycles_show_their_path() {
             nodes.n1.profiles: profiles list each other: a -> b -> a
         "#]],
     );
+}
+
+/// A server with one subnet.
+fn site(gives_addresses: bool) -> KnownAddresses {
+    let subnet = boot_proto::dhcp::Subnet {
+        network: "10.98.0.0/24".parse().unwrap(),
+        pool: Some(("10.98.0.250".parse().unwrap(), "10.98.0.254".parse().unwrap())),
+        gateway: Some("10.98.0.254".parse().unwrap()),
+        dns: vec!["10.98.0.1".parse().unwrap(), "10.98.0.2".parse().unwrap()],
+        domain: None,
+    };
+    let server = ["10.98.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
+    KnownAddresses { plan: Arc::new(AddressPlan::new(&server, &[subnet])), gives_addresses }
+}
+
+#[test]
+fn addresses_that_are_somebodys_are_named_with_all_their_owners() {
+    let node = |address: &str| format!("{{interfaces: {{lan0: {{address: {address}}}}}}}");
+    let nodes = [
+        ("bad1", node("10.98.0.1/24")),
+        ("bad2", node("10.98.0.254/24")),
+        ("bad3", node("10.98.0.2/24")),
+        ("bad4", node("10.98.0.251/24")),
+        // Neither is the network's own name by the node's prefix.
+        ("bad5", node("10.98.0.255/16")),
+        ("bad6", node("192.0.2.1/24")),
+        ("good", node("10.98.0.11/24")),
+        ("twice", node("10.98.0.11/24")),
+        ("twice2", node("10.98.0.254/24")),
+    ];
+    let nodes: Vec<(&str, &str)> = nodes.iter().map(|(name, yaml)| (*name, yaml.as_str())).collect();
+    check_among(
+        site(true),
+        &[],
+        &nodes,
+        &expect![[r#"
+            nodes.bad1.interfaces.lan0.address: address 10.98.0.1 is this server's, and a name server of 10.98.0.0/24 (choose an address that is nobody's)
+            nodes.bad2.interfaces.lan0.address: address 10.98.0.254 is the gateway of 10.98.0.0/24, and in the pool 10.98.0.250-10.98.0.254 (choose an address that is nobody's)
+            nodes.bad3.interfaces.lan0.address: address 10.98.0.2 is a name server of 10.98.0.0/24 (choose an address that is nobody's)
+            nodes.bad4.interfaces.lan0.address: address 10.98.0.251 is in the pool 10.98.0.250-10.98.0.254 (choose an address that is nobody's)
+            nodes.bad5.interfaces.lan0.address: address 10.98.0.255 is the broadcast address of 10.98.0.0/24 (choose an address that is nobody's)
+            nodes.bad6.interfaces.lan0.address: address 192.0.2.1 is this server's (choose an address that is nobody's)
+            nodes.twice.interfaces.lan0.address: address 10.98.0.11 already belongs to node good, interface lan0
+            nodes.twice2.interfaces.lan0.address: address 10.98.0.254 already belongs to node bad2, interface lan0
+            nodes.twice2.interfaces.lan0.address: address 10.98.0.254 is the gateway of 10.98.0.0/24, and in the pool 10.98.0.250-10.98.0.254 (choose an address that is nobody's)
+        "#]],
+    );
+}
+
+#[test]
+fn a_node_boots_by_an_interface_that_dhcp_serves() {
+    let nodes = [
+        ("far", "{interfaces: {lan0: {mac: '52:54:00:00:00:01', address: 10.97.0.5/24}}}"),
+        // A storage network beside the one that it boots by.
+        (
+            "two",
+            "{interfaces: {lan0: {mac: '52:54:00:00:00:02', address: 10.98.0.5/24}, \
+             ib0: {mac: '52:54:00:00:00:03', address: 10.50.0.5/24}}}",
+        ),
+        ("pool", "{interfaces: {lan0: {mac: '52:54:00:00:00:04'}, ib0: {address: 10.50.0.6/24}}}"),
+        ("later", "{interfaces: {lan0: {address: 10.97.0.6/24}}}"),
+    ];
+    check_among(
+        site(true),
+        &[],
+        &nodes,
+        &expect![[r#"
+            nodes.far.interfaces.lan0.address: address 10.97.0.5 is in no subnet of this server (10.98.0.0/24), and the node has no other interface to boot by (choose an address of one of them, or add its network to dhcp.subnets in server.yaml)
+        "#]],
+    );
+    // Beside another DHCP server it is that one's matter.
+    check_among(site(false), &[], &nodes, &expect![""]);
 }

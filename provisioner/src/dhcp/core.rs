@@ -3,22 +3,22 @@
 
 use std::{
     io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use api::ids::{MacAddr, Timestamp};
 use boot_proto::{
-    FirmwareMap, HostTable,
-    dhcp::{Arrival, Config, DhcpServer, Effect, LeaseRecord, Mode, Subnet},
+    AddressPlan, FirmwareMap, HostTable,
+    dhcp::{Arrival, Config, DhcpServer, Effect, LeaseRecord, Mode},
 };
 use tokio::time::Instant;
 
 use super::lease_log::{LeaseLog, LeaseLogError};
 use crate::{
     clock::now as wall_clock,
-    config::{DhcpConfig, DhcpMode},
+    config::{DhcpConfig, DhcpMode, ProvisionerConfig},
 };
 
 /// The leases of pools, and what is answered to whom. Clones share everything.
@@ -59,13 +59,34 @@ impl DhcpCore {
     ///
     /// # Errors
     /// See [`LeaseLogError`].
-    pub fn open(
+    pub(crate) fn open(config: &ProvisionerConfig, firmware: &FirmwareMap) -> Result<Self, LeaseLogError> {
+        let addresses = own_addresses(config);
+        Self::with(&config.dhcp, addresses, firmware, config.boot_port(), &config.state_dir)
+    }
+
+    /// As the server opens it, without the rest of its configuration.
+    ///
+    /// # Errors
+    /// See [`LeaseLogError`].
+    pub fn with(
         config: &DhcpConfig,
+        server_addresses: Vec<Ipv4Addr>,
         firmware: &FirmwareMap,
         http_port: u16,
         state_dir: &Path,
     ) -> Result<Self, LeaseLogError> {
-        let mut server = DhcpServer::new(core_config(config, firmware, http_port));
+        let core = Config {
+            mode: match config.mode {
+                DhcpMode::Authoritative | DhcpMode::Off => Mode::Authoritative,
+                DhcpMode::Proxy => Mode::Proxy,
+            },
+            subnets: config.core_subnets(),
+            server_addresses,
+            lease_seconds: config.lease_seconds,
+            http_port,
+            firmware: firmware.clone(),
+        };
+        let mut server = DhcpServer::new(core);
         let clock = SteadyClock { started: wall_clock(), at: Instant::now() };
         let pools = config.subnets.iter().any(|subnet| subnet.pool.is_some());
         let log = match config.mode {
@@ -90,6 +111,11 @@ impl DhcpCore {
         hosts: &HostTable,
     ) -> Vec<Effect> {
         self.server().probed(address, answer, hosts, self.0.clock.now())
+    }
+
+    /// A probe is not made.
+    pub(super) fn not_probed(&self, address: Ipv4Addr) {
+        self.server().not_probed(address);
     }
 
     /// A record is not written, because too many wait.
@@ -130,6 +156,11 @@ impl DhcpCore {
         self.0.log.is_some()
     }
 
+    /// Which addresses are somebody's by the configuration.
+    pub(crate) fn plan(&self) -> Arc<AddressPlan> {
+        self.server().plan()
+    }
+
     /// The pool address that a MAC address was given last.
     pub(crate) fn leased(&self, mac: MacAddr) -> Option<Ipv4Addr> {
         self.server().leased(mac)
@@ -145,24 +176,22 @@ impl DhcpCore {
     }
 }
 
-fn core_config(config: &DhcpConfig, firmware: &FirmwareMap, http_port: u16) -> Config {
-    let subnets = config.subnets.iter().map(|subnet| Subnet {
-        network: subnet.network,
-        pool: subnet.pool,
-        gateway: subnet.gateway,
-        dns: subnet.dns.clone(),
-        domain: subnet.domain.clone(),
+/// The addresses that nodes are told, and those of the interfaces that DHCP listens on.
+fn own_addresses(config: &ProvisionerConfig) -> Vec<Ipv4Addr> {
+    let told = config.server_addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
     });
-    Config {
-        mode: match config.mode {
-            DhcpMode::Authoritative | DhcpMode::Off => Mode::Authoritative,
-            DhcpMode::Proxy => Mode::Proxy,
-        },
-        subnets: subnets.collect(),
-        lease_seconds: config.lease_seconds,
-        http_port,
-        firmware: firmware.clone(),
+    let mut addresses: Vec<Ipv4Addr> = told.collect();
+    match nix::ifaddrs::getifaddrs() {
+        Ok(found) => addresses.extend(
+            found
+                .filter(|found| config.dhcp.interfaces.contains(&found.interface_name))
+                .filter_map(|found| Some(found.address?.as_sockaddr_in()?.ip())),
+        ),
+        Err(error) => tracing::warn!("the addresses of this machine's interfaces are not known: {error}"),
     }
+    addresses
 }
 
 fn restore(

@@ -105,6 +105,8 @@ pub(crate) struct LeaseLog {
     /// Whole records end here, bytes.
     length: u64,
     lines: usize,
+    /// With more lines than this, what it would have if it was rewritten is looked up.
+    enough: usize,
     batch: u64,
 }
 
@@ -156,7 +158,7 @@ impl LeaseLog {
         }
         let file = match OpenOptions::new().read(true).append(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let log = Self { path, file: None, length: 0, lines: 0, batch: 0 };
+                let log = Self { path, file: None, length: 0, lines: 0, enough: SUPERSEDED_LINES, batch: 0 };
                 return Ok((log, Restored::default()));
             }
             opened => opened.map_err(failed("open"))?,
@@ -169,6 +171,7 @@ impl LeaseLog {
             file: intact.then_some(file),
             length: reading.length,
             lines: reading.lines,
+            enough: SUPERSEDED_LINES,
             batch: reading.batch,
         };
         Ok((log, reading.restored))
@@ -185,18 +188,21 @@ impl LeaseLog {
         now: Timestamp,
     ) -> io::Result<()> {
         let due = self.file.is_none();
-        if due || self.lines > SUPERSEDED_LINES {
+        if due || self.lines > self.enough {
             let mut all = all();
-            if due || self.lines > SUPERSEDED_LINES + 2 * all.len() {
+            self.enough = SUPERSEDED_LINES + 2 * all.len();
+            if due || self.lines > self.enough {
                 all.extend_from_slice(records);
                 let rewritten = self.rewrite(&all, now);
-                // A rewrite needs room for both files; while there is none, appending may still do.
+                // A rewrite needs room for both files; while there is none, appending may still do. It
+                // is not tried again at once: it would write as much as before.
+                self.enough = self.enough.max(self.lines + SUPERSEDED_LINES);
                 if rewritten.is_ok() || self.file.is_none() {
                     return rewritten;
                 }
             }
         }
-        let Some(mut file) = self.file.take() else { return Ok(()) };
+        let mut file = self.file.take().ok_or(io::ErrorKind::NotFound)?;
         let text = batch_text(self.batch + 1, records, now);
         let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
         if let Err(error) = file.write_all(text.as_bytes()) {

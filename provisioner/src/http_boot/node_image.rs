@@ -30,7 +30,7 @@ pub(super) async fn serve(
         Err(refusal) => return *refusal,
     };
     let (name, source) = (&booting.record.name, peer.remote.ip());
-    let expected = provisioner.expected_address(booting.mac, &booting.spec);
+    let expected = provisioner.expected_address(booting.mac, &booting.spec, source);
     let token = match provisioner.0.fleet.issue_token(booting.record.id, source, expected).await {
         Ok(token) => token,
         Err(refused) => {

@@ -97,7 +97,7 @@ fn privileged_ipxe_gets_the_url_of_its_script() {
     let (offer, ack) = network.as_client(|| DhcpClient::open().boot(Program::Ipxe, |message| message));
     for heard in [offer, ack] {
         assert_eq!(heard.file(), "http://10.77.0.1:9480/boot/52-54-00-b0-07-01/script");
-        let url = DhcpOption::BootfileName(heard.file().into_bytes());
+        let url = DhcpOption::BootfileName((heard.file() + "\0").into_bytes());
         assert_eq!(heard.message.opts().get(OptionCode::BootfileName), Some(&url));
     }
 }
@@ -193,6 +193,11 @@ fn privileged_tftp_serves_nothing_but_its_files() {
         assert_eq!(fetch(&network, file, &[]), refused(1, "file not found"), "{file:?}");
     }
     assert!(server.log().contains("10.77.0.11 asked by TFTP for \"absent.efi\""), "{}", server.log());
+    assert!(!server.log().contains("passwd"), "of one kind and sender the first: {}", server.log());
+    for _ in 0..5 {
+        fetch(&network, "absent.efi", &[]);
+    }
+    assert!(server.log().contains("asked by TFTP for \"absent.efi\", which is not served (10 times"));
     let write = network.as_client(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.send_to(&tftp_request(2, "snponly.efi", &[]), SocketAddrV4::new(SERVER, 69)).unwrap();

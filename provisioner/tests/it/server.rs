@@ -117,7 +117,14 @@ impl Server {
             let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
             let _quiet = tracing::subscriber::set_default(subscriber);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let core = DhcpCore::open(&config, &firmware_map(&files), HTTP_PORT, &state_dir).unwrap();
+            let core = DhcpCore::with(
+                &config,
+                vec!["10.77.0.1".parse().unwrap()],
+                &firmware_map(&files),
+                HTTP_PORT,
+                &state_dir,
+            )
+            .unwrap();
             let hosts: HostTable = hosts.into_iter().collect();
             runtime.block_on(serve(config, core, files, hosts, events_in, bound_in, stop));
         });

@@ -139,7 +139,9 @@ impl Reply {
             _ => anyhow::bail!("an answer that names no server"),
         };
         let file = match options.get(OptionCode::BootfileName) {
-            Some(DhcpOption::BootfileName(file)) => String::from_utf8_lossy(file).into_owned(),
+            Some(DhcpOption::BootfileName(file)) => {
+                String::from_utf8_lossy(file).trim_end_matches('\0').to_owned()
+            }
             _ => String::new(),
         };
         let mac = MacAddr(message.chaddr().try_into().context("an answer to no Ethernet address")?);
@@ -177,6 +179,7 @@ mod tests {
         let mut server = DhcpServer::new(Config {
             mode: Mode::Authoritative,
             subnets: vec![subnet],
+            server_addresses: vec![SERVER],
             lease_seconds: 3600,
             http_port: 9480,
             firmware: FirmwareMap(firmware.map(|(class, file)| (class, file.to_owned())).into()),

@@ -148,6 +148,14 @@ impl DhcpServer {
         }
     }
 
+    /// The probe of [`Effect::Probe`] is not made, because too many run: the client's next request may
+    /// lead to it again.
+    pub fn not_probed(&mut self, address: Ipv4Addr) {
+        if let Some(pool) = self.pool_of(address) {
+            pool.not_probed(address);
+        }
+    }
+
     /// The pool address that was acknowledged to this MAC address last.
     #[must_use]
     pub fn leased(&self, mac: MacAddr) -> Option<Ipv4Addr> {

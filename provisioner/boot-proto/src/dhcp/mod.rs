@@ -21,6 +21,7 @@ mod request;
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
 };
 
 use api::ids::{MacAddr, Timestamp};
@@ -34,6 +35,7 @@ use self::{
     request::Request,
 };
 use crate::{
+    addresses::AddressPlan,
     event::{BootEvent, NoAddress, NodeRef},
     firmware::FirmwareMap,
     host::{Host, HostTable},
@@ -87,6 +89,8 @@ pub struct Config {
     pub mode: Mode,
     /// The networks.
     pub subnets: Vec<Subnet>,
+    /// Addresses of this server, on all interfaces that nodes reach it by.
+    pub server_addresses: Vec<Ipv4Addr>,
     /// Length of a lease in seconds.
     pub lease_seconds: u32,
     /// Port of the HTTP boot listener, on the same address as the DHCP server.
@@ -166,7 +170,8 @@ pub enum Effect {
     },
     /// Ask the network that the packet came from whether a machine uses this address. Then tell
     /// [`DhcpServer::probed`] and handle the same packet again. The shell bounds probes in time, in
-    /// number and for each packet; a packet whose probe is not made gets no answer.
+    /// number and for each packet; of one that it does not make it tells [`DhcpServer::not_probed`],
+    /// and the packet gets no answer.
     Probe(Ipv4Addr),
 }
 
@@ -176,6 +181,7 @@ pub struct DhcpServer {
     config: Config,
     pools: Vec<Option<Pool>>,
     outside: OutsideLeases,
+    plan: Arc<AddressPlan>,
     complaints: HashMap<(MacAddr, &'static str), Timestamp>,
 }
 
@@ -207,8 +213,12 @@ impl Asked<'_> {
     }
 
     /// Whether an address is not a pool's to give.
-    fn reserved(&self) -> impl Fn(Ipv4Addr) -> bool {
-        |address| self.hosts.holder(address).is_some() || self.arrival.addresses.contains(&address)
+    fn reserved(&self, plan: &AddressPlan) -> impl Fn(Ipv4Addr) -> bool {
+        |address| {
+            plan.is_taken(address)
+                || self.hosts.is_taken(address)
+                || self.arrival.addresses.contains(&address)
+        }
     }
 
     fn node(&self) -> NodeRef {
@@ -221,7 +231,14 @@ impl DhcpServer {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let pools = config.subnets.iter().map(|subnet| subnet.pool.map(Pool::new)).collect();
-        Self { config, pools, outside: OutsideLeases::default(), complaints: HashMap::new() }
+        let plan = Arc::new(AddressPlan::new(&config.server_addresses, &config.subnets));
+        Self { config, pools, outside: OutsideLeases::default(), plan, complaints: HashMap::new() }
+    }
+
+    /// Which addresses are somebody's by the configuration.
+    #[must_use]
+    pub fn plan(&self) -> Arc<AddressPlan> {
+        Arc::clone(&self.plan)
     }
 
     /// Decides about one packet. A packet that is no DHCP request is dropped without a word.
@@ -287,11 +304,12 @@ impl DhcpServer {
             (subnet, Some(own)) => return Ok((subnet, own)),
             (subnet, None) => subnet,
         };
-        // Through a relay there is no ARP.
-        let can_probe = asked.request.giaddr.is_unspecified();
+        // ARP reaches no other network.
+        let can_probe = asked.request.link().is_none();
         let (asking, wanted) = (asked.asking(), asked.request.requested);
+        let plan = self.plan();
         let pool = self.pool(subnet)?;
-        match pool.offer(asking, wanted, OFFER_HOLD_SECONDS, can_probe, asked.reserved()) {
+        match pool.offer(asking, wanted, OFFER_HOLD_SECONDS, can_probe, asked.reserved(&plan)) {
             Offer::Address(address) => Ok((subnet, address)),
             Offer::Probe(address) => Err(NotOffered::Probe(address)),
             Offer::Wait => Err(NotOffered::Wait),
@@ -320,9 +338,9 @@ impl DhcpServer {
             Some(own) if own == wanted => Grant::Renewed(None),
             Some(own) => Grant::Refused(Some(own)),
             None => {
-                let seconds = self.config.lease_seconds;
+                let (seconds, plan) = (self.config.lease_seconds, self.plan());
                 match self.pool(subnet) {
-                    Ok(pool) => pool.request(asked.asking(), wanted, seconds, asked.reserved()),
+                    Ok(pool) => pool.request(asked.asking(), wanted, seconds, asked.reserved(&plan)),
                     Err(reason) => return self.no_address(asked, reason),
                 }
             }
@@ -396,8 +414,8 @@ impl DhcpServer {
     fn subnet_of(&self, asked: &Asked<'_>) -> Result<(usize, Option<Ipv4Addr>), NoAddress> {
         let mut subnets = self.subnets_of(asked).peekable();
         let Some(&first) = subnets.peek() else {
-            let relay = Some(asked.request.giaddr).filter(|relay| !relay.is_unspecified());
-            return Err(NoAddress::NoSubnet { network: relay.or(asked.arrival.addresses.first().copied()) });
+            let network = asked.request.link().or(asked.arrival.addresses.first().copied());
+            return Err(NoAddress::NoSubnet { network });
         };
         let subnet = self.config.subnets[first].network;
         if let Some(own) = asked.host.address {
@@ -415,15 +433,14 @@ impl DhcpServer {
         self.pools[subnet].as_mut().ok_or(NoAddress::NoPool { subnet: network })
     }
 
-    /// The subnets of the relay's network, or of the receiving interface.
+    /// The subnets of the network that the request or its relay names, or of the receiving interface.
     fn subnets_of<'a>(&'a self, asked: &Asked<'a>) -> impl Iterator<Item = usize> + 'a {
-        let giaddr = asked.request.giaddr;
+        let link = asked.request.link();
         let addresses = asked.arrival.addresses;
         self.config.subnets.iter().enumerate().filter_map(move |(index, subnet)| {
-            let here = if giaddr.is_unspecified() {
-                addresses.iter().any(|address| subnet.network.contains(address))
-            } else {
-                subnet.network.contains(&giaddr)
+            let here = match link {
+                None => addresses.iter().any(|address| subnet.network.contains(address)),
+                Some(link) => subnet.network.contains(&link),
             };
             here.then_some(index)
         })

@@ -235,6 +235,13 @@ impl Pool {
         true
     }
 
+    /// A probe was not made: the next request may lead to it again.
+    pub(super) fn not_probed(&mut self, address: Ipv4Addr) {
+        if let Some(Probe::Running { .. }) = self.probes.get(&address) {
+            self.probes.remove(&address);
+        }
+    }
+
     /// A record is on disk.
     pub(super) fn saved(&mut self, record: &LeaseRecord, now: Timestamp) {
         if let &LeaseRecord::Leased { address, mac, seconds } = record

@@ -112,6 +112,9 @@ fn blank(request: &Request, kind: MessageType, server: Ipv4Addr) -> Message {
     if let Some(id) = &request.client_id {
         options.insert(DhcpOption::ClientIdentifier(id.clone()));
     }
+    if let Some(subnet) = request.subnet_selection {
+        options.insert(DhcpOption::SubnetSelection(subnet));
+    }
     message
 }
 
@@ -142,7 +145,11 @@ fn add_boot(message: &mut Message, boot: &BootFile, server: Ipv4Addr) {
         message.set_fname_str(&boot.name);
     }
     let options = message.opts_mut();
-    options.insert(DhcpOption::BootfileName(boot.name.clone().into_bytes()));
+    // RFC 2132 wants no zero at the end, and firmware reads on until there is one: into the mark of the
+    // options' end, 0xff.
+    let mut name = boot.name.clone().into_bytes();
+    name.push(0);
+    options.insert(DhcpOption::BootfileName(name));
     if !boot.name.starts_with("http://") {
         options.insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
     }

@@ -13,6 +13,9 @@ use crate::{event::Client, firmware::Architecture};
 /// Length of an Ethernet address.
 const ETHERNET_BYTES: u8 = 6;
 
+/// Sub-option of option 82 (RFC 3527).
+const LINK_SELECTION: u8 = 5;
+
 /// The parts of a request that decide the answer, and those that the answer repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Request {
@@ -31,6 +34,11 @@ pub(super) struct Request {
     pub(super) client_id: Option<Vec<u8>>,
     /// Option 82, repeated as it is (RFC 3046 section 2.2).
     pub(super) relay_agent: Option<Vec<u8>>,
+    /// Its sub-option 5: an address of the client's link, where the relay's own is of another one
+    /// (RFC 3527).
+    link_selection: Option<Ipv4Addr>,
+    /// Option 118: the client's own word on its subnet, repeated (RFC 3011).
+    pub(super) subnet_selection: Option<Ipv4Addr>,
     /// Option 97, repeated (PXE 2.1 section 2.2.1).
     pub(super) machine_id: Option<Vec<u8>>,
 }
@@ -62,6 +70,8 @@ impl Request {
             server: None,
             client_id: None,
             relay_agent: None,
+            link_selection: None,
+            subnet_selection: None,
             machine_id: None,
         };
         let mut identity = Identity::default();
@@ -80,6 +90,13 @@ impl Request {
         known.then_some(request)
     }
 
+    /// An address of the network that the client is in, if the request names one: the relay's word
+    /// before the client's (RFC 3527 section 3), and both before the address that the relay has.
+    pub(super) fn link(&self) -> Option<Ipv4Addr> {
+        let relay = Some(self.giaddr).filter(|relay| !relay.is_unspecified());
+        self.link_selection.or(self.subnet_selection).or(relay)
+    }
+
     fn read_option(&mut self, code: u8, value: &[u8], identity: &mut Identity) {
         match code {
             50 => self.requested = address(value),
@@ -88,12 +105,16 @@ impl Request {
             60 => identity.class = value.to_vec(),
             61 => self.client_id = Some(value.to_vec()),
             77 => identity.ipxe |= is_ipxe_class(value),
-            82 => self.relay_agent = Some(value.to_vec()),
+            82 => {
+                self.link_selection = sub_option(value, LINK_SELECTION).and_then(address);
+                self.relay_agent = Some(value.to_vec());
+            }
             93 => {
                 identity.architecture =
                     value.first_chunk().map(|code| Architecture(u16::from_be_bytes(*code)))
             }
             97 => self.machine_id = Some(value.to_vec()),
+            118 => self.subnet_selection = address(value),
             175 => identity.ipxe = true,
             _ => {}
         }
@@ -117,6 +138,18 @@ impl Identity {
 
 fn address(value: &[u8]) -> Option<Ipv4Addr> {
     <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
+}
+
+/// A part of option 82: code, length, value, one after the other (RFC 3046 section 2.0).
+fn sub_option(mut options: &[u8], wanted: u8) -> Option<&[u8]> {
+    while let [code, length, rest @ ..] = options {
+        let (value, behind) = rest.split_at_checked(usize::from(*length))?;
+        if *code == wanted {
+            return Some(value);
+        }
+        options = behind;
+    }
+    None
 }
 
 /// Option 77 of iPXE: the bare word, or a list of length-prefixed words (RFC 3004).

@@ -35,6 +35,7 @@ fn config(mode: Mode) -> Config {
                 domain: None,
             },
         ],
+        server_addresses: vec![SERVER],
         lease_seconds: 3600,
         http_port: 9480,
         firmware: FirmwareMap(
@@ -195,7 +196,7 @@ fn bios_firmware_is_offered_undionly() {
         &discover().pxe(0).broadcast(),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): offered 10.1.0.11 to PXE firmware, BIOS (type 0)
-            send 375 bytes from 10.1.0.1 to Broadcast
+            send 376 bytes from 10.1.0.1 to Broadcast
               yiaddr 10.1.0.11 siaddr 10.1.0.1 file undionly.kpxe
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
@@ -211,7 +212,7 @@ fn bios_firmware_is_offered_undionly() {
               Rebinding(3150)
               ClassIdentifier("PXEClient")
               TFTPServerName("10.1.0.1")
-              BootfileName("undionly.kpxe")
+              BootfileName("undionly.kpxe\0")
               ClientMachineIdentifier([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
         "#]],
     );
@@ -223,7 +224,7 @@ fn uefi_firmware_gets_snponly_with_its_lease() {
         &request().pxe(7).wants([10, 1, 0, 11]).chose(SERVER),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): leased 10.1.0.11 for 3600 s to PXE firmware, UEFI x86-64 (type 7)
-            send 373 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
+            send 374 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
               yiaddr 10.1.0.11 siaddr 10.1.0.1 file snponly.efi
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
@@ -239,7 +240,7 @@ fn uefi_firmware_gets_snponly_with_its_lease() {
               Rebinding(3150)
               ClassIdentifier("PXEClient")
               TFTPServerName("10.1.0.1")
-              BootfileName("snponly.efi")
+              BootfileName("snponly.efi\0")
               ClientMachineIdentifier([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
         "#]],
     );
@@ -252,7 +253,7 @@ fn http_firmware_gets_a_url() {
         &discover().option(class).raw(93, &[0, 16]),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): offered 10.1.0.11 to HTTP boot firmware, UEFI x86-64 HTTP (type 16)
-            send 369 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
+            send 370 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
               yiaddr 10.1.0.11 siaddr 10.1.0.1 file http://10.1.0.1:9480/firmware/snponly.efi
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
@@ -266,7 +267,7 @@ fn http_firmware_gets_a_url() {
               Renewal(1800)
               Rebinding(3150)
               ClassIdentifier("HTTPClient")
-              BootfileName("http://10.1.0.1:9480/firmware/snponly.efi")
+              BootfileName("http://10.1.0.1:9480/firmware/snponly.efi\0")
         "#]],
     );
 }
@@ -277,7 +278,7 @@ fn ipxe_gets_its_script() {
         &discover().pxe(0).raw(175, &[177, 1, 1]).option(DhcpOption::UserClass(b"iPXE".to_vec())),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): offered 10.1.0.11 to iPXE
-            send 390 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
+            send 391 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
               yiaddr 10.1.0.11 siaddr 10.1.0.1 file http://10.1.0.1:9480/boot/52-54-00-12-34-56/script
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
@@ -290,7 +291,7 @@ fn ipxe_gets_its_script() {
               ServerIdentifier(10.1.0.1)
               Renewal(1800)
               Rebinding(3150)
-              BootfileName("http://10.1.0.1:9480/boot/52-54-00-12-34-56/script")
+              BootfileName("http://10.1.0.1:9480/boot/52-54-00-12-34-56/script\0")
               ClientMachineIdentifier([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
               Unknown(UnknownOption { code: 175, data: [176, 1, 1] })
         "#]],
@@ -470,6 +471,41 @@ fn a_relay_chooses_the_subnet_and_gets_its_option_back_last() {
 }
 
 #[test]
+fn relay_and_client_may_name_another_network_than_the_relays() {
+    let hosts: HostTable = [host("n1", MAC, Some("10.2.3.4/16"))].into_iter().collect();
+    let link = [1, 2, 7, 7, 5, 4, 10, 2, 0, 0];
+    let offered = |asked: &Ask| {
+        let mut server = DhcpServer::new(config(Mode::Authoritative));
+        reply_of(&server.handle(&asked.bytes(), &arrival(), &hosts, Timestamp(0)))
+    };
+    // A relay whose own address is in a network that nobody boots from (RFC 3527).
+    let relayed = || discover().pxe(7).relay([10, 255, 0, 1]);
+    let (offer, to) = offered(&relayed().raw(82, &link)).unwrap();
+    assert_eq!(offer.yiaddr(), Ipv4Addr::new(10, 2, 3, 4));
+    assert_eq!(to, Destination::Unicast("10.255.0.1:67".parse().unwrap()), "to the relay as ever");
+    assert!(offered(&relayed()).is_none());
+    // The client's word (RFC 3011), which is repeated; the relay's counts more.
+    let (offer, _) = offered(&relayed().raw(118, &[10, 2, 0, 0])).unwrap();
+    assert_eq!(offer.yiaddr(), Ipv4Addr::new(10, 2, 3, 4));
+    let repeated = DhcpOption::SubnetSelection(Ipv4Addr::new(10, 2, 0, 0));
+    assert_eq!(offer.opts().get(OptionCode::SubnetSelection), Some(&repeated));
+    assert!(offered(&relayed().raw(118, &[10, 1, 0, 0]).raw(82, &link)).is_some());
+    // One without a relay.
+    assert!(offered(&discover().raw(118, &[10, 2, 0, 0])).is_some());
+    // Sub-options that are cut, and options of another length, name nothing.
+    for broken in [&[5, 4, 10, 2, 0][..], &[5], &[1, 9, 5, 4, 10, 2, 0, 0], &[5, 3, 10, 2, 0]] {
+        assert!(offered(&relayed().raw(82, broken)).is_none(), "{broken:?}");
+    }
+    assert!(offered(&relayed().raw(118, &[10, 2, 0])).is_none());
+    // Without a subnet of that name, the log has it.
+    let mut server = DhcpServer::new(config(Mode::Authoritative));
+    let asked = relayed().raw(118, &[10, 7, 0, 0]).bytes();
+    expect![[r#"
+        warn: no answer to n1 (52:54:00:12:34:56): it asks from the network of 10.7.0.0, which is not among dhcp.subnets
+    "#]].assert_eq(&describe(&server.handle(&asked, &arrival(), &hosts, Timestamp(0))));
+}
+
+#[test]
 fn no_address_says_why() {
     let mut server = DhcpServer::new(config(Mode::Authoritative));
     let asked = discover().relay([172, 16, 0, 1]).bytes();
@@ -491,26 +527,26 @@ fn proxy_offers_a_boot_program_and_no_address() {
     let mut server = DhcpServer::new(config(Mode::Proxy));
     expect![[r#"
         info: n1 (52:54:00:12:34:56): offered a boot program to PXE firmware, BIOS (type 0)
-        send 311 bytes from 10.1.0.1 to Broadcast
+        send 312 bytes from 10.1.0.1 to Broadcast
           yiaddr 0.0.0.0 siaddr 10.1.0.1 file undionly.kpxe
           VendorExtensions([6, 1, 8, 255])
           MessageType(Offer)
           ServerIdentifier(10.1.0.1)
           ClassIdentifier("PXEClient")
           TFTPServerName("10.1.0.1")
-          BootfileName("undionly.kpxe")
+          BootfileName("undionly.kpxe\0")
           ClientMachineIdentifier([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     "#]]
     .assert_eq(&describe(&ask(&mut server, &discover().pxe(0))));
     let ipxe = discover().pxe(0).raw(175, &[177, 1, 1]);
     expect![[r#"
         info: n1 (52:54:00:12:34:56): offered a boot program to iPXE
-        send 332 bytes from 10.1.0.1 to Broadcast
+        send 333 bytes from 10.1.0.1 to Broadcast
           yiaddr 0.0.0.0 siaddr 10.1.0.1 file http://10.1.0.1:9480/boot/52-54-00-12-34-56/script
           MessageType(Offer)
           ServerIdentifier(10.1.0.1)
           ClassIdentifier("PXEClient")
-          BootfileName("http://10.1.0.1:9480/boot/52-54-00-12-34-56/script")
+          BootfileName("http://10.1.0.1:9480/boot/52-54-00-12-34-56/script\0")
           ClientMachineIdentifier([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     "#]]
     .assert_eq(&describe(&ask(&mut server, &ipxe)));

@@ -121,11 +121,15 @@ impl ReadRequest {
         let Some(body) = packet[2..].strip_suffix(&[0]) else {
             return Err(illegal("request does not end in a zero byte"));
         };
-        let Ok(text) = std::str::from_utf8(body) else { return Err(illegal("request is not UTF-8")) };
-        let mut fields = text.split('\0');
+        let mut fields = body.split(|&byte| byte == 0);
         let (Some(file), Some(mode)) = (fields.next(), fields.next()) else {
             return Err(illegal("request has no transfer mode"));
         };
+        // Firmware that reads option 67 past its end appends the mark of the options' end, 0xff, which
+        // no UTF-8 text has.
+        let file = file.split(|&byte| byte == 0xff).next().unwrap_or_default();
+        let texts = |field| std::str::from_utf8(field).map_err(|_| illegal("request is not UTF-8"));
+        let (file, mode) = (texts(file)?, texts(mode)?);
         if !mode.eq_ignore_ascii_case("octet") {
             return Err(illegal("only transfer mode octet is served"));
         }
@@ -137,7 +141,7 @@ impl ReadRequest {
             granted: Vec::new(),
         };
         while let (Some(option), Some(value)) = (fields.next(), fields.next()) {
-            request.grant(option, value);
+            request.grant(texts(option)?, texts(value)?);
         }
         Ok(Some(request))
     }

@@ -287,6 +287,9 @@ fn one_address_is_probed_for_one_client() {
     let first = probe(&mut site, FIRST).unwrap();
     assert_eq!(probe(&mut site, FIRST), None, "it runs");
     assert_ne!(probe(&mut site, SECOND), Some(first));
+    // One that could not be made is made for the next request.
+    site.server.not_probed(first);
+    assert_eq!(probe(&mut site, FIRST), Some(first));
     // A probe whose result does not come is made again.
     site.wait(6);
     assert_eq!(probe(&mut site, FIRST), Some(first));
@@ -335,6 +338,44 @@ fn leases_outside_of_the_pools_are_remembered() {
     site.disk = site.server.records(site.now);
     site.restart(100, 10);
     assert_eq!(site.server.leased(MacAddr(FIRST)), Some(first));
+}
+
+#[test]
+fn no_pool_gives_what_is_somebodys() {
+    let pool = |first: &str, last: &str| Some((first.parse().unwrap(), last.parse().unwrap()));
+    // All of a subnet, with the server, its gateway, a name server, and its own two names in it.
+    let mut config = config(Mode::Authoritative);
+    config.subnets = vec![Subnet {
+        network: "10.1.0.0/29".parse().unwrap(),
+        pool: pool("10.1.0.0", "10.1.0.7"),
+        gateway: Some("10.1.0.6".parse().unwrap()),
+        dns: vec!["10.1.0.5".parse().unwrap()],
+        domain: None,
+    }];
+    let clients: Vec<[u8; 6]> = (0..8).map(|last| [2, 0, 0, 0, 0, last]).collect();
+    let mut site = Site::new(8, &clients);
+    site.server = DhcpServer::new(config);
+    // A VLAN of a node has one, too.
+    site.hosts = site.hosts.clone().with_others(["10.1.0.3".parse().unwrap()]);
+    let mut given: Vec<Ipv4Addr> = clients.iter().filter_map(|mac| site.boot(*mac)).collect();
+    given.sort_unstable();
+    assert_eq!(given, [2, 4].map(|last| Ipv4Addr::new(10, 1, 0, last)));
+    // Nor to those that ask for one of them.
+    for taken in [0, 1, 3, 5, 6, 7] {
+        let asked = Ask::new(MessageType::Request, clients[7]).wants([10, 1, 0, taken]);
+        assert_ne!(site.ask(&asked), Heard::Ack(Ipv4Addr::new(10, 1, 0, taken)));
+    }
+}
+
+#[test]
+fn a_lease_ends_where_the_address_becomes_somebody_elses() {
+    let mut site = Site::new(100, &[FIRST]);
+    let address = site.boot(FIRST).unwrap();
+    site.hosts = [host("p0", FIRST, None), host("fixed", SECOND, Some(&format!("{address}/24")))]
+        .into_iter()
+        .collect();
+    assert_eq!(site.renew(FIRST, address), Heard::Nak);
+    assert_ne!(site.boot(FIRST), Some(address));
 }
 
 /// One thing that happens.

@@ -210,3 +210,15 @@ proptest! {
         Transfer::new(&request(&[("windowsize", "4")]), 100, now).handle_packet(&bytes, now);
     }
 }
+
+#[test]
+fn a_name_ends_where_the_options_of_dhcp_end() {
+    let file = |name: &[u8]| {
+        let packet = [&[0, 1][..], name, b"\0octet\0"].concat();
+        ReadRequest::parse(&packet).map(|request| request.map(|request| request.file))
+    };
+    assert_eq!(file(b"snponly.efi"), Ok(Some("snponly.efi".to_owned())));
+    assert_eq!(file(b"snponly.efi\xff"), Ok(Some("snponly.efi".to_owned())));
+    assert_eq!(file(b"/snponly.efi\xff\xff\x03"), Ok(Some("snponly.efi".to_owned())));
+    assert_eq!(file(b"snponly\xc3.efi").unwrap_err().message, "request is not UTF-8");
+}
