@@ -1142,3 +1142,15 @@ fn a_refusal_is_no_attempt_and_a_reboot_is_nobodys_fault() {
         60  forget 7 of 1
     "#]]);
 }
+
+#[test]
+fn a_job_is_too_large_for_what_is_known_only() {
+    let text = "version: v1\njobs: {a: {image: docker://a, command: [b], resource: {cpu: {cores: 4}, memory: {size: 1MiB}}}}";
+    let document = document::parse(text).unwrap().workflow;
+    let too_large = |nodes: &[(u128, u32)]| Stage::new(nodes).engine.too_large(&document).len();
+    assert_eq!(too_large(&[]), 0, "there are no nodes yet");
+    assert_eq!(too_large(&[(1, 0)]), 0, "it has not booted");
+    assert_eq!(too_large(&[(1, 2), (2, 0)]), 0);
+    assert_eq!(too_large(&[(1, 2), (2, 3)]), 1);
+    assert_eq!(too_large(&[(1, 2), (2, 4)]), 0);
+}
