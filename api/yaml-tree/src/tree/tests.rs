@@ -77,7 +77,7 @@ fn a_few_lines_do_not_fill_the_memory() {
     let refused = read(&laughs);
     assert!(refused.contains("stand for more than 200000 values or 8 MiB"), "{refused}");
 
-    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 9].join(", "));
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), ["*a"; 9].join(", "));
     assert!(read(&long).contains("stand for more than"), "text counts too");
 
     let mut deep = "a0: &a0 []\n".to_owned();
