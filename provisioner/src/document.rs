@@ -82,7 +82,7 @@ impl Document {
             mistakes.add(tree.at, "", "the document must be a map", hint);
             return;
         };
-        let mut seen = Vec::new();
+        let mut seen = std::collections::BTreeMap::new();
         for (key, _) in &sections {
             mistakes.first_use(&mut seen, key, &key.text);
         }

@@ -18,9 +18,35 @@ const MAX_COUNTED: usize = 4096;
 /// One that did not ask for so long is logged again when it does, seconds.
 const FORGET_SECONDS: i64 = 86_400;
 
+/// Lines within a minute at most: senders can be invented, at the speed of the network.
+const MAX_LINES_PER_MINUTE: u32 = 60;
+
 /// Counts of one server.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<(&'static str, IpAddr), Count>>);
+pub(crate) struct Refusals(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    by_sender: HashMap<(&'static str, IpAddr), Count>,
+    /// Lines of the log since `minute`.
+    lines: u32,
+    minute: Option<Timestamp>,
+}
+
+impl Counts {
+    /// Whether there is room for one more line.
+    fn may_log(&mut self, now: Timestamp) -> bool {
+        let goes_on = |since: Timestamp| (since..since.plus_seconds(60)).contains(&now);
+        if !self.minute.is_some_and(goes_on) {
+            (self.minute, self.lines) = (Some(now), 0);
+        }
+        self.lines = self.lines.saturating_add(1);
+        if self.lines == MAX_LINES_PER_MINUTE + 1 {
+            tracing::warn!("more refused requests than can be logged: others of this minute are not");
+        }
+        self.lines <= MAX_LINES_PER_MINUTE
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
@@ -45,17 +71,19 @@ impl Refusals {
     /// Counts a request; the number, if this one is to be logged.
     pub(crate) fn count(&self, kind: &'static str, sender: IpAddr, now: Timestamp) -> Option<Times> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_sender = &mut counts.by_sender;
         let key = (kind, sender);
-        if counts.len() >= MAX_COUNTED && !counts.contains_key(&key) {
-            forget_oldest(&mut counts);
+        if by_sender.len() >= MAX_COUNTED && !by_sender.contains_key(&key) {
+            forget_oldest(by_sender);
         }
-        let count = counts.entry(key).or_insert(Count { times: 0, last: now });
+        let count = by_sender.entry(key).or_insert(Count { times: 0, last: now });
         if now > count.last.plus_seconds(FORGET_SECONDS) {
             count.times = 0;
         }
         count.last = now;
         count.times += 1;
-        is_power_of_ten(count.times).then_some(Times(count.times))
+        let times = count.times;
+        (is_power_of_ten(times) && counts.may_log(now)).then_some(Times(times))
     }
 }
 
@@ -97,15 +125,18 @@ mod tests {
     #[test]
     fn invented_senders_neither_fill_the_memory_nor_hide_new_ones() {
         let refusals = Refusals::default();
+        // A second apart: one line each minute's budget has room for.
         for number in 0..100_000 {
-            let now = Timestamp(i64::from(number));
+            let now = Timestamp(0).plus_seconds(i64::from(number));
             assert!(refusals.count("mode", sender(number), now).is_some());
         }
-        assert!(refusals.0.lock().unwrap().len() <= MAX_COUNTED);
-        // All at one moment: the clock need not move.
-        for number in 0..10_000 {
-            assert!(refusals.count("name", sender(number), Timestamp(0)).is_some());
-        }
-        assert!(refusals.0.lock().unwrap().len() <= MAX_COUNTED);
+        assert!(refusals.0.lock().unwrap().by_sender.len() <= MAX_COUNTED);
+        // All at one moment: the clock need not move, and the log has an end.
+        let lines =
+            (0..10_000).filter(|number| refusals.count("name", sender(*number), Timestamp(0)).is_some());
+        assert_eq!(u32::try_from(lines.count()).unwrap(), MAX_LINES_PER_MINUTE);
+        assert!(refusals.0.lock().unwrap().by_sender.len() <= MAX_COUNTED);
+        let later = Timestamp(0).plus_seconds(61);
+        assert!(refusals.count("name", sender(20_000), later).is_some(), "the next minute");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A table of shapes says again what types say, because a decoder stops at its first error; tests hold the two together.
 
+use std::collections::BTreeMap;
+
 use api::problem::Mistake;
 use serde_json::{Map, Value};
 
@@ -89,13 +91,18 @@ impl Mistakes {
     }
 
     /// Refuses every second use of a key. Returns whether `key` is the first one of its name in `seen`.
-    pub fn first_use<'a>(&mut self, seen: &mut Vec<(&'a str, Location)>, key: &'a Key, path: &str) -> bool {
-        if let Some((_, first)) = seen.iter().find(|(text, _)| *text == key.text) {
+    pub fn first_use<'a>(
+        &mut self,
+        seen: &mut BTreeMap<&'a str, Location>,
+        key: &'a Key,
+        path: &str,
+    ) -> bool {
+        if let Some(first) = seen.get(key.text.as_str()) {
             let message = format!("the key is there twice; first in line {}", first.line);
             self.add(key.at, path, message, None);
             return false;
         }
-        seen.push((&key.text, key.at));
+        seen.insert(&key.text, key.at);
         true
     }
 }
@@ -194,7 +201,7 @@ fn entries(
     shape_of: impl Fn(&Key, &str, &mut Mistakes) -> Option<&'static Shape>,
 ) -> Value {
     let mut map = Map::new();
-    let mut seen = Vec::new();
+    let mut seen = BTreeMap::new();
     if let Kind::Map(entries) = &tree.kind {
         for (key, value) in entries {
             let at = format!("{path}.{}", key.text);

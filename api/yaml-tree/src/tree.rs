@@ -268,13 +268,16 @@ fn merge(entries: &mut Vec<(Key, Tree)>, merged: Tree) -> Result<(), Unreadable>
         Kind::List(maps) => maps,
         _ => vec![merged],
     };
+    let mut known: BTreeSet<String> = entries.iter().map(|(key, _)| key.text.clone()).collect();
     for Tree { at, kind } in maps {
         let Kind::Map(more) = kind else {
             let message = "`<<` merges a map, or a list of maps".to_owned();
             return Err(Unreadable { at, message });
         };
-        let known: BTreeSet<String> = entries.iter().map(|(key, _)| key.text.clone()).collect();
+        let own = entries.len();
         entries.extend(more.into_iter().filter(|(key, _)| !known.contains(&key.text)));
+        // Behind the map: a key that it has twice is a mistake of its own.
+        known.extend(entries[own..].iter().map(|(key, _)| key.text.clone()));
     }
     Ok(())
 }

@@ -269,11 +269,11 @@ impl Engine {
         silent
     }
 
-    /// What of a document is larger than every node, by job. Nothing while there is no node, or one
-    /// that has not reported its hardware: it may be large enough.
+    /// What of a document is larger than every node that is known, by job. Nothing while no node has
+    /// reported its hardware.
     pub(crate) fn too_large(&self, document: &document::Workflow) -> Vec<(usize, String)> {
         let is_unknown = |node: &super::nodes::Node| node.facts.capacity.cores.is_empty();
-        if self.nodes.is_empty() || self.nodes.values().any(is_unknown) {
+        if self.nodes.values().all(is_unknown) {
             return Vec::new();
         }
         let check = |(index, job): (usize, &document::Job)| {

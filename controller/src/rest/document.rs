@@ -65,8 +65,8 @@ pub(super) async fn check(
     let turn = timeout(ORDER_PATIENCE, controller.0.numbering.clone().lock_owned()).await;
     let turn = turn.map_err(|_| {
         // Those in front of it wait for the disk; this one was not handed over, and is not started.
-        let why = "the server cannot write its database at the moment, and its log says why; nothing \
-                   was started";
+        let why = "the server cannot write its database at the moment, and its log says why; this request \
+                   started nothing";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), why)
     })?;
     // Once more: the same request may have been in front of this one.

@@ -64,6 +64,12 @@ impl HostTable {
         self.by_address.contains_key(&address) || self.others.contains(&address)
     }
 
+    /// Whether the address is an interface's own by its node's record.
+    #[must_use]
+    pub fn is_fixed(&self, address: Ipv4Addr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
     /// Number of interfaces.
     #[must_use]
     pub fn len(&self) -> usize {

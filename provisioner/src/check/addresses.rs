@@ -29,8 +29,9 @@ pub(super) fn check(spec: &MachineSpec, known: &KnownAddresses, note: &mut Notes
 /// A node may have interfaces in networks that DHCP does not serve, but it boots by one that it does.
 fn check_bootable(spec: &MachineSpec, known: &KnownAddresses, note: &mut Notes<'_>) {
     let asks = || spec.interfaces.iter().filter(|(_, interface)| interface.mac.is_some());
+    // With an IPv6 address alone an interface gets an IPv4 address of a pool to boot with.
     let served = |address: Option<ipnet::IpNet>| {
-        address.is_none_or(|address| known.plan.is_in_a_subnet(address.addr()))
+        address.is_none_or(|net| net.addr().is_ipv6() || known.plan.is_in_a_subnet(net.addr()))
     };
     if asks().any(|(_, interface)| served(interface.address)) {
         return;

@@ -123,11 +123,12 @@ impl DhcpCore {
         self.server().unsaved(record, self.0.clock.now());
     }
 
-    /// Puts records on disk, all or none. Blocks as long as the disk takes.
+    /// Puts records on disk, all or none. Blocks as long as the disk takes. Of each, whether what
+    /// waited for it may be done.
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn write(&self, records: &[LeaseRecord]) -> io::Result<()> {
+    pub(super) fn write(&self, records: &[LeaseRecord]) -> io::Result<Vec<bool>> {
         let written = match &self.0.log {
             None => Ok(()),
             Some(file) => {
@@ -137,13 +138,10 @@ impl DhcpCore {
         };
         let mut server = self.server();
         let now = self.0.clock.now();
-        for record in records {
-            match &written {
-                Ok(()) => server.saved(record, now),
-                Err(_) => server.unsaved(record, now),
-            }
+        if written.is_err() {
+            records.iter().for_each(|record| server.unsaved(record, now));
         }
-        written
+        written.map(|()| records.iter().map(|record| server.saved(record, now)).collect())
     }
 
     /// Where the log is, for messages; empty where there is none.

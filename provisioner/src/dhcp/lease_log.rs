@@ -165,7 +165,8 @@ impl LeaseLog {
         };
         let reading = Reading::read(&path, &file, now)?;
         // Whole records behind a torn one are of a batch that nobody was told of, and are kept.
-        let intact = reading.bad.is_none();
+        // A batch that was cut at the end of a line is no whole one either: nothing is put behind it.
+        let intact = reading.bad.is_none() && reading.left == 0;
         let log = Self {
             path,
             file: intact.then_some(file),

@@ -80,8 +80,9 @@ fn write_all(core: &DhcpCore, jobs: &Receiver<Job>, answered: &mpsc::Sender<Vec<
         let records: Vec<LeaseRecord> = batch.iter().map(|job| job.record).collect();
         let written = core.write(&records);
         failures.note(core, written.as_ref().err(), batch.iter().filter(|job| job.waiting.is_some()).count());
-        if written.is_ok() {
-            let waiting: Vec<Waiting> = batch.into_iter().filter_map(|job| job.waiting).collect();
+        if let Ok(stands) = written {
+            let standing = batch.into_iter().zip(stands).filter_map(|(job, stands)| stands.then_some(job));
+            let waiting: Vec<Waiting> = standing.filter_map(|job| job.waiting).collect();
             // The receiver is gone when the server stops: there is nobody to answer any more.
             if !waiting.is_empty() && answered.blocking_send(waiting).is_err() {
                 tracing::debug!("leases are on disk that nobody is told of: the server stops");

@@ -127,7 +127,8 @@ impl Account {
     }
 }
 
-/// The log of an attempt that ended by itself is whole; of another it is a beginning.
+/// The log of an attempt that ended by itself is whole; of another it is a beginning, and of a lost one
+/// the command line says that it is not whole.
 fn check_log(
     cluster: &Cluster,
     id: &str,
@@ -136,10 +137,15 @@ fn check_log(
     is_whole: bool,
 ) -> anyhow::Result<()> {
     let (task, number) = (attempt.task.to_string(), attempt.attempt.to_string());
-    let log =
-        cluster.server.cli(&["workflow", "log", id, &stage.name, "--task", &task, "--attempt", &number])?;
+    let words = ["workflow", "log", id, &stage.name, "--task", &task, "--attempt", &number];
+    let output = cluster.server.try_cli(&words)?;
+    let log = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let whole: String = (1..=LINES).map(|line| format!("{} {task} {line}\n", stage.name)).collect();
     let subject = format!("the log of {} task {task} attempt {number}", stage.name);
+    let is_lost = matches!(attempt.outcome, Some(Outcome::Lost { .. }));
+    ensure!(output.status.success() != is_lost, "{subject}: {}: {said}", output.status);
+    ensure!(!is_lost || said.contains("not whole"), "{subject} was lost, and that is not said: {said}");
     if is_whole {
         ensure!(log == whole, "{subject} has {} bytes and should have {}", log.len(), whole.len());
     } else {

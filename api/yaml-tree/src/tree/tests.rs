@@ -80,6 +80,11 @@ fn a_few_lines_do_not_fill_the_memory() {
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), ["*a"; 9].join(", "));
     assert!(read(&long).contains("stand for more than"), "text counts too");
 
+    // Merges of nothing into a large map cost no more than reading it.
+    let keys: Vec<String> = (0..50_000).map(|number| format!("k{number}: 1")).collect();
+    let wide = format!("x: {{{}, <<: [{}]}}\n", keys.join(", "), vec!["{}"; 50_000].join(", "));
+    assert!(parse(&wide).is_ok());
+
     let mut deep = "a0: &a0 []\n".to_owned();
     for level in 1..100 {
         deep.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));

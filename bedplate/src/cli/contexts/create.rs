@@ -125,10 +125,12 @@ impl Create {
 fn address(text: &str) -> Result<Url, Usage> {
     let wrong = || Usage(format!("{text:?} is no address of a server: HOST, HOST:PORT or https://HOST:PORT"));
     let has_scheme = text.contains("://");
+    let text = text.strip_suffix('/').unwrap_or(text);
     let text = if has_scheme { text.to_owned() } else { format!("https://{text}") };
     let mut url = Url::parse(&text).map_err(|_| wrong())?;
+    let has_password = !url.username().is_empty() || url.password().is_some();
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    if url.scheme() != "https" || !is_bare || !url.username().is_empty() || url.host_str().is_none() {
+    if url.scheme() != "https" || !is_bare || has_password || url.host_str().is_none() {
         return Err(wrong());
     }
     // A URL forgets a port that is its scheme's own, and so `HOST:443` has none either.
@@ -213,10 +215,22 @@ mod tests {
             ("[fd00::1]:443", "https://[fd00::1]/"),
             ("https://cluster.example", "https://cluster.example/"),
             ("https://cluster.example:9470/", "https://cluster.example:9470/"),
+            ("cluster.example:443/", "https://cluster.example/"),
         ] {
             assert_eq!(address(text).unwrap().as_str(), url, "{text}");
         }
-        for wrong in ["", "http://a", "a b", "a:port", "a/b", "https://u:p@a", "fd00::1", "a?b", "https://"] {
+        for wrong in [
+            "",
+            "http://a",
+            "a b",
+            "a:port",
+            "a/b",
+            "https://u:p@a",
+            "https://:p@a",
+            "fd00::1",
+            "a?b",
+            "https://",
+        ] {
             assert!(address(wrong).is_err(), "{wrong}");
         }
     }

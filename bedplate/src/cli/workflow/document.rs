@@ -13,32 +13,27 @@ use super::super::{
     words::count,
 };
 
-/// Checks a document here, and then, if there is a server, against its cluster.
+/// Checks a document against the server's cluster, or by itself where there is none.
 pub(super) async fn validate(session: &Session, file: &Path) -> anyhow::Result<ExitCode> {
     let (file, document) = read(file)?;
-    let mut checked = match ::document::parse(&document) {
-        Ok(parsed) => Checked { mistakes: Vec::new(), warnings: parsed.warnings },
-        Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
-    };
-    if checked.mistakes.is_empty() {
-        let why_not = if session.path().exists() {
-            match session.client()?.validate_workflow(document).await {
-                Ok(of_server) => {
-                    checked = of_server;
-                    None
-                }
-                Err(ClientError::Unreachable { server, .. }) => {
-                    Some(format!("the server at {server} cannot be reached"))
-                }
-                Err(error) => return Err(error.into()),
+    // The server's word counts where there is one: it may be of a later release.
+    let of_server = if session.path().exists() {
+        match session.client()?.validate_workflow(document.clone()).await {
+            Err(ClientError::Unreachable { server, .. }) => {
+                Err(format!("the server at {server} cannot be reached"))
             }
-        } else {
-            Some("no context names a server".to_owned())
-        };
-        if let Some(why_not) = why_not {
-            say(&format!("checked without a cluster, which may lack what it needs: {why_not}"));
+            answer => Ok(answer?),
         }
-    }
+    } else {
+        Err("no context names a server".to_owned())
+    };
+    let checked = of_server.unwrap_or_else(|why| {
+        say(&format!("checked without a cluster, which may lack what it needs: {why}"));
+        match ::document::parse(&document) {
+            Ok(parsed) => Checked { mistakes: Vec::new(), warnings: parsed.warnings },
+            Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
+        }
+    });
     session.out.show(&checked, |_| verdict(&file, &checked))?;
     Ok(if checked.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

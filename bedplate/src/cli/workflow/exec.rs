@@ -37,12 +37,24 @@ Exit status: that of the program; 128 and the number of the signal that ended it
 pub(in super::super) struct Exec {
     #[command(flatten)]
     options: Options,
-    /// Id, or a name: the newest workflow of it.
-    #[arg(add = ArgValueCompleter::new(complete::workflows))]
-    workflow: String,
-    /// The job, which may be left out if there is one; then the program and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    /// The workflow, by its id or a name: the newest of it. Then the job, which may be left out if
+    /// there is one, and the program with its arguments.
+    // All in one list, for clap drops a `--` between two.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "WORKFLOW",
+        add = ArgValueCompleter::new(complete::workflows)
+    )]
     words: Vec<String>,
+}
+
+impl Exec {
+    /// The workflow, and what follows it.
+    fn split(&self) -> (&str, &[String]) {
+        self.words.split_first().map_or(("", &[]), |(workflow, rest)| (workflow, rest))
+    }
 }
 
 /// How the program runs.
@@ -77,27 +89,32 @@ struct Before {
 
 pub(super) async fn run(session: &Session, client: &Client, exec: &Exec) -> anyhow::Result<ExitCode> {
     session.out.refuse_format("workflow exec")?;
+    let (workflow, _) = exec.split();
     let call = match with_separator(exec)? {
         Some(call) => call,
-        None => call(exec, &jobs(client, &exec.workflow).await?)?,
+        None => match jobs(client, workflow).await {
+            Ok(jobs) => call(exec, &jobs)?,
+            Err(error) => return Ok(stream::report(&error).into()),
+        },
     };
-    let status = match execute(client, &exec.workflow, call).await {
+    let status = match execute(client, workflow, call).await {
         Ok(status) => status,
         Err(error) => stream::report(&error),
     };
     Ok(status.into())
 }
 
-/// A call whose `--` says where the program begins; `None` if it has none behind the first word.
+/// A call whose `--` says where the program begins; `None` if it has none that does.
 fn with_separator(exec: &Exec) -> Result<Option<Call>, Usage> {
-    let Some(end) = exec.words.iter().position(|word| word == "--") else { return Ok(None) };
+    let (_, words) = exec.split();
+    let Some(end) = words.iter().position(|word| word == "--") else { return Ok(None) };
     let command = Before::augment_args(clap::Command::new("exec").no_binary_name(true));
-    let matches = command.try_get_matches_from(&exec.words[..end]);
+    let matches = command.try_get_matches_from(&words[..end]);
     let Ok(before) = matches.and_then(|matches| Before::from_arg_matches(&matches)) else {
         // It is the program's own: `exec job sh -c 'cat -- "$1"' -- file`.
         return Ok(None);
     };
-    let command = exec.words[end + 1..].to_vec();
+    let command = words[end + 1..].to_vec();
     if command.is_empty() {
         return Err(no_program());
     }
@@ -111,8 +128,9 @@ fn with_separator(exec: &Exec) -> Result<Option<Call>, Usage> {
 
 /// A call without `--`, given the jobs that there are.
 fn call(exec: &Exec, jobs: &[String]) -> Result<Call, Usage> {
-    let names_job = exec.words.first().is_some_and(|first| jobs.contains(first));
-    let (job, command) = exec.words.split_at(usize::from(names_job));
+    let (_, words) = exec.split();
+    let names_job = words.first().is_some_and(|first| jobs.contains(first));
+    let (job, command) = words.split_at(usize::from(names_job));
     if command.is_empty() {
         return Err(no_program());
     }

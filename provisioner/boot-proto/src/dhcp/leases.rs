@@ -117,11 +117,11 @@ impl DhcpServer {
     }
 
     /// A record of [`Effect::Record`] or [`Effect::Save`] is on disk. Comes before the next record is
-    /// written, and before what waited for it is done.
-    pub fn saved(&mut self, record: &LeaseRecord, now: Timestamp) {
-        if let Some(pool) = record.address().and_then(|address| self.pool_of(address)) {
-            pool.saved(record, now);
-        }
+    /// written, and before what waited for it is done; false if that may not be done, because the
+    /// address is not the machine's any more.
+    pub fn saved(&mut self, record: &LeaseRecord, now: Timestamp) -> bool {
+        let pool = record.address().and_then(|address| self.pool_of(address));
+        pool.is_none_or(|pool| pool.saved(record, now))
     }
 
     /// A record is not on disk, and what waited for it is not done.

@@ -221,6 +221,16 @@ impl Asked<'_> {
         }
     }
 
+    /// Whether an address that a machine has leased is not its own any more. That somebody names it,
+    /// as a name server or gateway of nodes, takes it from nobody.
+    fn withdrawn(&self, plan: &AddressPlan) -> impl Fn(Ipv4Addr) -> bool {
+        |address| {
+            plan.is_taken(address)
+                || self.hosts.is_fixed(address)
+                || self.arrival.addresses.contains(&address)
+        }
+    }
+
     fn node(&self) -> NodeRef {
         NodeRef { id: self.host.id, name: self.host.name.clone(), mac: self.host.mac }
     }
@@ -305,7 +315,7 @@ impl DhcpServer {
             (subnet, None) => subnet,
         };
         // ARP reaches no other network.
-        let can_probe = asked.request.link().is_none();
+        let can_probe = asked.request.giaddr.is_unspecified();
         let (asking, wanted) = (asked.asking(), asked.request.requested);
         let plan = self.plan();
         let pool = self.pool(subnet)?;
@@ -340,7 +350,10 @@ impl DhcpServer {
             None => {
                 let (seconds, plan) = (self.config.lease_seconds, self.plan());
                 match self.pool(subnet) {
-                    Ok(pool) => pool.request(asked.asking(), wanted, seconds, asked.reserved(&plan)),
+                    Ok(pool) => {
+                        let (reserved, withdrawn) = (asked.reserved(&plan), asked.withdrawn(&plan));
+                        pool.request(asked.asking(), wanted, seconds, reserved, withdrawn)
+                    }
                     Err(reason) => return self.no_address(asked, reason),
                 }
             }

@@ -150,16 +150,19 @@ impl Pool {
         Offer::Address(address)
     }
 
-    /// Whether `asking` may use `wanted` for `seconds`.
+    /// Whether `asking` may use `wanted` for `seconds`. `reserved` are not given, `withdrawn` not even
+    /// left to whom they were given.
     pub(super) fn request(
         &mut self,
         asking: Asking,
         wanted: Ipv4Addr,
         seconds: u32,
         reserved: impl Fn(Ipv4Addr) -> bool,
+        withdrawn: impl Fn(Ipv4Addr) -> bool,
     ) -> Grant {
         let free = |address: &Ipv4Addr| self.is_free(*address, asking) && !reserved(*address);
-        let own = self.by_mac.get(&asking.mac).copied().filter(free);
+        let is_own = |address: &Ipv4Addr| self.is_free(*address, asking) && !withdrawn(*address);
+        let own = self.by_mac.get(&asking.mac).copied().filter(is_own);
         // An address that somebody else had before is given by way of DISCOVER alone, which probes.
         let claimed = self.held.get(&wanted).is_some_and(|held| held.stage != Stage::Offered);
         let unclaimed = self.contains(wanted) && !claimed && free(&wanted);
@@ -242,15 +245,15 @@ impl Pool {
         }
     }
 
-    /// A record is on disk.
-    pub(super) fn saved(&mut self, record: &LeaseRecord, now: Timestamp) {
-        if let &LeaseRecord::Leased { address, mac, seconds } = record
-            && let Some(held) = self.held.get_mut(&address)
-            && held.by == Some(mac)
-        {
-            held.stage = Stage::Leased;
-            held.recorded = Some(now.plus_seconds(i64::from(seconds)));
-        }
+    /// A record is on disk. False if its lease was given back or given away meanwhile.
+    pub(super) fn saved(&mut self, record: &LeaseRecord, now: Timestamp) -> bool {
+        let &LeaseRecord::Leased { address, mac, seconds } = record else { return true };
+        let Some(held) = self.held.get_mut(&address).filter(|held| held.by == Some(mac)) else {
+            return false;
+        };
+        held.stage = Stage::Leased;
+        held.recorded = Some(now.plus_seconds(i64::from(seconds)));
+        true
     }
 
     /// A new lease could not be recorded, and the client was not acknowledged: it is an offer again.

@@ -93,8 +93,8 @@ impl Request {
     /// An address of the network that the client is in, if the request names one: the relay's word
     /// before the client's (RFC 3527 section 3), and both before the address that the relay has.
     pub(super) fn link(&self) -> Option<Ipv4Addr> {
-        let relay = Some(self.giaddr).filter(|relay| !relay.is_unspecified());
-        self.link_selection.or(self.subnet_selection).or(relay)
+        let named = [self.link_selection, self.subnet_selection, Some(self.giaddr)];
+        named.into_iter().flatten().find(|address| !address.is_unspecified())
     }
 
     fn read_option(&mut self, code: u8, value: &[u8], identity: &mut Identity) {

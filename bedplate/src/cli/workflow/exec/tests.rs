@@ -14,7 +14,7 @@ struct Line {
 /// What runs, in a workflow whose jobs are `main` and `side`.
 fn read(line: &str) -> Result<Call, Usage> {
     let exec = Line::try_parse_from(line.split(' ')).unwrap().exec;
-    assert_eq!(exec.workflow, "w");
+    assert_eq!(exec.split().0, "w");
     match with_separator(&exec)? {
         Some(call) => Ok(call),
         None => call(&exec, &["main".to_owned(), "side".to_owned()]),
@@ -37,6 +37,8 @@ fn the_first_word_is_the_job_if_there_is_one_of_that_name() {
         ("w -- nvidia-smi -L", expected(None, none.clone(), &["nvidia-smi", "-L"])),
         ("w side -- cat --help", expected(Some("side"), none.clone(), &["cat", "--help"])),
         ("w other -- ls", expected(Some("other"), none.clone(), &["ls"])),
+        ("w -- main x", expected(None, none.clone(), &["main", "x"])),
+        ("w -- cat -- f", expected(None, none.clone(), &["cat", "--", "f"])),
         ("w main cat -- -file", expected(Some("main"), none, &["cat", "--", "-file"])),
     ] {
         assert_eq!(read(line).unwrap(), call, "{line}");
