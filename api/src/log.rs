@@ -68,7 +68,7 @@ pub struct LogStatus {
 }
 
 impl LogStatus {
-    /// Its headers.
+    /// The headers that carry it, name and value, in the order of the module's table.
     #[must_use]
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![

@@ -27,15 +27,16 @@ pub enum PresentedError {
     /// The URL names no host and port.
     #[error("{server} is no address of a server")]
     Address {
-        /// The URL.
+        /// The URL as it was given: it lacks a host, or its host is no name and no address.
         server: Url,
     },
     /// There is no connection, or what answers does not speak TLS.
     #[error("cannot reach the server at {server}")]
     Unreachable {
-        /// The server.
+        /// The URL that was tried, without path.
         server: Url,
-        /// Why.
+        /// From the resolver, the kernel or the TLS handshake; `TimedOut` after the deadline of a
+        /// connection.
         #[source]
         source: io::Error,
     },

@@ -138,32 +138,34 @@ struct Copied {
 }
 
 impl Copied {
-    /// Counts a tree that is to stand at `depth`.
-    fn add(&mut self, tree: &Tree, depth: usize) -> Result<(), String> {
+    /// Counts a tree that is to stand at `depth`. `at`: where the document asks for the copy.
+    fn add(&mut self, tree: &Tree, depth: usize, at: Location) -> Result<(), Unreadable> {
         if depth > MAX_DEPTH {
-            return Err("nested too deeply, with what the alias stands for".to_owned());
+            let message = "nested too deeply, with what the alias stands for".to_owned();
+            return Err(Unreadable { at, message });
         }
         self.nodes += 1;
         match &tree.kind {
             Kind::Scalar { text, .. } => self.bytes += text.len(),
             Kind::List(elements) => {
                 for element in elements {
-                    self.add(element, depth + 1)?;
+                    self.add(element, depth + 1, at)?;
                 }
             }
             Kind::Map(entries) => {
                 for (key, value) in entries {
                     self.bytes += key.text.len();
-                    self.add(value, depth + 1)?;
+                    self.add(value, depth + 1, at)?;
                 }
             }
         }
         if self.nodes > MAX_COPIED_NODES || self.bytes > MAX_COPIED_BYTES {
-            return Err(format!(
-                "the anchors and aliases of this document stand for more than {MAX_COPIED_NODES} values or \
-                 {} MiB",
+            let message = format!(
+                "the anchors and aliases of this document stand for more than {MAX_COPIED_NODES} \
+                 values or {} MiB",
                 MAX_COPIED_BYTES >> 20
-            ));
+            );
+            return Err(Unreadable { at, message });
         }
         Ok(())
     }
@@ -207,7 +209,7 @@ impl<'a> Reader<'a> {
                 let Some(tree) = self.anchors.get(&anchor) else {
                     return refuse("the alias stands for something that it is a part of");
                 };
-                self.copied.add(tree, depth).map_err(|message| Unreadable { at, message })?;
+                self.copied.add(tree, depth, at)?;
                 return Ok(tree.clone());
             }
             _ => return refuse("not a value"),
@@ -215,7 +217,7 @@ impl<'a> Reader<'a> {
         let tree = Tree { at, kind };
         // The parser counts anchors from 1. What they are at is a copy, too.
         if anchor > 0 {
-            self.copied.add(&tree, depth).map_err(|message| Unreadable { at, message })?;
+            self.copied.add(&tree, depth, at)?;
             self.anchors.insert(anchor, tree.clone());
         }
         Ok(tree)

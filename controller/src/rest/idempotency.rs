@@ -22,7 +22,7 @@ use crate::{
     store::{KEY_LIFE_SECONDS, SubmissionKey},
 };
 
-/// The header.
+/// Name of the request header, in lower case as HTTP libraries hold it.
 const HEADER: &str = "idempotency-key";
 
 /// Longest key, characters: twice over what a UUID or a hash needs.

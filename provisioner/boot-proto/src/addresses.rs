@@ -18,22 +18,22 @@ pub enum Owner {
     Server,
     /// The gateway of a subnet.
     Gateway {
-        /// The subnet.
+        /// The network of the subnet, as the configuration has it.
         subnet: Ipv4Net,
     },
     /// A name server of a subnet.
     NameServer {
-        /// The subnet.
+        /// The network of the subnet, as the configuration has it.
         subnet: Ipv4Net,
     },
     /// It names a subnet itself.
     Network {
-        /// The subnet.
+        /// The network of the subnet, as the configuration has it.
         subnet: Ipv4Net,
     },
     /// All machines of a subnet.
     Broadcast {
-        /// The subnet.
+        /// The network of the subnet, as the configuration has it.
         subnet: Ipv4Net,
     },
     /// A pool's, to be given to nodes that have no address of their own.

@@ -46,12 +46,12 @@ const SUPERSEDED_LINES: usize = 4096;
 /// Why the log of leases cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseLogError {
-    /// The file.
+    /// The kernel refused an operation on the file.
     #[error("cannot {operation} the log of DHCP leases, {}", path.display())]
     File {
-        /// What was tried.
+        /// What was tried, as in `cannot … the log`: `open`, `read`.
         operation: &'static str,
-        /// On what.
+        /// The log in the state directory.
         path: PathBuf,
         /// The kernel's answer.
         #[source]
@@ -64,7 +64,7 @@ pub enum LeaseLogError {
         path.display()
     )]
     Version {
-        /// Its path.
+        /// The log in the state directory.
         path: PathBuf,
     },
     /// A record in the middle is damaged.
@@ -76,7 +76,7 @@ pub enum LeaseLogError {
         file = path.display()
     )]
     Damaged {
-        /// Its path.
+        /// The log in the state directory.
         path: PathBuf,
         /// The line, from 1.
         line: usize,

@@ -15,7 +15,7 @@ use crate::{event::BootEvent, host::HostTable};
 pub enum LeaseRecord {
     /// An address was given to a node.
     Leased {
-        /// The address.
+        /// It lies in one of the pools.
         address: Ipv4Addr,
         /// The MAC address of the node's interface.
         mac: MacAddr,
@@ -24,14 +24,14 @@ pub enum LeaseRecord {
     },
     /// A machine that did not get it here uses an address, as a node or a probe found.
     Unusable {
-        /// The address.
+        /// It lies in one of the pools.
         address: Ipv4Addr,
         /// How long it is left alone; then it is probed before it is given.
         seconds: u32,
     },
     /// An address was given back.
     Free {
-        /// The address.
+        /// It lies in one of the pools.
         address: Ipv4Addr,
     },
     /// Leases were given that are in no record: any address may be in use.

@@ -234,20 +234,17 @@ fn privileged_a_full_disk_cuts_nothing_and_is_forgotten_when_there_is_room() {
     outcome.unwrap();
 }
 
-/// Directory of the log that [`writes_until_it_is_killed`] writes.
+/// Directory of the log that [`write_until_killed`] writes; set for the process that is killed.
 const VICTIM_DIRECTORY: &str = "BEDPLATE_LEASE_LOG_VICTIM";
 
 /// Addresses that the victim renews.
 const VICTIM_ADDRESSES: u8 = 250;
 
 /// Leases all addresses to MAC address 1, then all to 2, and so on, and prints each number once that
-/// is on disk; `rewritten` in between. Only another test starts it, as a process of its own.
-#[test]
-#[ignore = "started and killed by a_log_survives_kill_9"]
+/// is on disk; `rewritten` in between.
 #[allow(clippy::print_stdout)]
-fn writes_until_it_is_killed() {
-    let directory = std::env::var(VICTIM_DIRECTORY).unwrap();
-    let (mut log, _) = open(Path::new(&directory));
+fn write_until_killed(directory: &Path) {
+    let (mut log, _) = open(directory);
     let all = |number| (0..VICTIM_ADDRESSES).map(move |last| lease(last, number, 3600));
     for number in 1.. {
         let before = log.lines;
@@ -263,12 +260,15 @@ fn writes_until_it_is_killed() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the home of a process that is killed")]
 fn a_log_survives_kill_9() {
+    // The test starts itself as the process that it kills.
+    if let Ok(directory) = std::env::var(VICTIM_DIRECTORY) {
+        return write_until_killed(Path::new(&directory));
+    }
     let mut rewritten = 0;
     for round in 0..12 {
         let directory = tempfile::tempdir().unwrap();
         let mut victim = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "dhcp::lease_log::tests::writes_until_it_is_killed"])
-            .args(["--ignored", "--nocapture"])
+            .args(["--exact", "dhcp::lease_log::tests::a_log_survives_kill_9", "--nocapture"])
             .env(VICTIM_DIRECTORY, directory.path())
             .stdout(Stdio::piped())
             .spawn()
