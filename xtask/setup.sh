@@ -18,6 +18,7 @@ packages=(
 # processor stops during its boot, or QEMU crashes (mended by QEMU's commit 0d58c6606899, gitlab issue 1846). Debian 12
 # has a newer one among its backports.
 least_qemu=1:8.2
+# A QEMU that is not installed counts: Debian 12's own beside newer tools of QEMU from backports cannot be installed.
 qemu_is_old() {
   local version
   version=$(dpkg-query -W -f '${Version}' qemu-system-x86 2>/dev/null || true)
@@ -52,6 +53,13 @@ for package in "${packages[@]}"; do
 done
 need_nextest=$(command -v cargo-nextest >/dev/null || echo yes)
 old_qemu=$(qemu_is_old && grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && echo yes || true)
+if [ -n "$old_qemu" ] && [ "$(id -u)" = 0 ]; then
+  others=()
+  for package in ${missing[@]+"${missing[@]}"}; do
+    [ "$package" = qemu-system-x86 ] || others+=("$package")
+  done
+  missing=(${others[@]+"${others[@]}"})
+fi
 if [ -n "$old_qemu" ] && [ "$(id -u)" != 0 ]; then
   echo "setup: QEMU is older than 8.2: emulated machines stall now and then; root can install bookworm-backports' one" >&2
   old_qemu=
@@ -84,9 +92,15 @@ if [ ${#missing[@]} -gt 0 ] || [ -n "$old_qemu" ]; then
   fi
   install=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install)
   [ ${#missing[@]} -eq 0 ] || "${install[@]}" "${missing[@]}"
-  # Without it everything works but for the stalls, which the harness knows.
-  [ -z "$old_qemu" ] || "${install[@]}" qemu-system-x86/bookworm-backports ||
-    echo "setup: bookworm-backports has no QEMU to install: emulated machines stall now and then" >&2
+  # -t: its parts (firmware, data) must come from there too. Without it everything works but for the stalls, which the
+  # harness knows.
+  if [ -n "$old_qemu" ]; then
+    echo "setup: installing qemu-system-x86 from bookworm-backports"
+    "${install[@]}" -t bookworm-backports qemu-system-x86 || {
+      echo "setup: bookworm-backports has no QEMU to install: emulated machines stall now and then" >&2
+      "${install[@]}" qemu-system-x86
+    }
+  fi
 fi
 if [ -n "$need_nextest" ]; then
   echo "setup: building cargo-nextest, once (about five minutes)"
