@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Digest, ImageName, Timestamp};
 
+/// Where the init of an image may be, in the order of looking: those of Linux (`init/main.c`) that
+/// are an init, and systemd's own places. A node's kernel argument `init=` names another.
+pub const INITS: [&str; 4] = ["/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/etc/init"];
+
 /// An image with its versions, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

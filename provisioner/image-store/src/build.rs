@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
 };
 
-use api::image::{Artifact, KernelArtifact};
+use api::image::{Artifact, INITS, KernelArtifact};
 
 use crate::{
     elf, firmware,
@@ -54,7 +54,8 @@ pub enum BuildError {
     /// There is no kernel.
     #[error(
         "the image has no kernel that can boot: {found}; looked for lib/modules/RELEASE/ with \
-         lib/modules/RELEASE/vmlinuz or boot/vmlinuz-RELEASE; install a kernel package in the image \
+         lib/modules/RELEASE/vmlinuz, boot/vmlinuz-RELEASE or a boot/vmlinuz* that names RELEASE in its \
+         header; install a kernel package in the image \
          (Debian: linux-image-amd64, Fedora: kernel-core) and import it again"
     )]
     NoKernel {
@@ -127,8 +128,28 @@ pub fn build(
             format!("{count} files have the attribute {name}, which squashfs cannot hold and drops (first: /{first})")
         })
         .collect();
+    warnings.extend(work.left_out.iter().cloned());
+    warnings.extend(init_warning(work.tree()));
     let kernels = work.finish(aside.files, &mut warnings)?;
     Ok(Built { root: squashed.root, kernels, warnings })
+}
+
+/// What to tell of an image in which stage 1 would find no init to start.
+fn init_warning(tree: &Tree) -> Option<String> {
+    let is_program = |path: &str| {
+        tree.find(path.as_bytes()).is_some_and(|inode| {
+            let inode = &tree.inodes[inode];
+            matches!(inode.node, Node::File(_)) && inode.metadata.mode & 0o111 != 0
+        })
+    };
+    if INITS.iter().any(|path| is_program(path)) {
+        return None;
+    }
+    Some(format!(
+        "it has no init (looked for {}): nodes cannot start from it unless the kernel argument init= \
+         names another program; install one in the image (Debian: systemd-sysv)",
+        INITS.join(", ")
+    ))
 }
 
 /// Makes the root file system of containers from an image: no kernel is asked for, and none is taken out.
@@ -175,6 +196,8 @@ struct Work<'a> {
     substrate: Vec<u8>,
     scanned: Scanned,
     planned: Vec<Planned>,
+    /// Kernels that cannot be booted, in words.
+    left_out: Vec<String>,
 }
 
 /// Contents by inode.
@@ -210,15 +233,19 @@ impl<'a> Work<'a> {
         let substrate =
             fs::read(path).map_err(|source| BuildError::Substrate { path: path.clone(), source })?;
         let scanned = scan(store, layers, progress)?;
-        let kernels = kernel::find(&scanned.tree).map_err(|found| BuildError::NoKernel { found })?;
+        let kernels = kernel::find(&scanned.tree, |content| scanned.release(content))
+            .map_err(|found| BuildError::NoKernel { found })?;
         let text = |path: String| scanned.text(store, layers, &path);
         let mut planned = Vec::with_capacity(kernels.len());
+        let mut without_index = Vec::new();
         for kernel in kernels {
             let folder = &kernel.modules;
             let optional =
                 |name: &str| Ok::<_, LayerError>(text(format!("{folder}/{name}"))?.unwrap_or_default());
-            let dep = text(format!("{folder}/modules.dep"))?
-                .ok_or_else(|| BuildError::NoModuleIndex { release: kernel.release.clone() })?;
+            let Some(dep) = text(format!("{folder}/modules.dep"))? else {
+                without_index.push(kernel.release);
+                continue;
+            };
             let index = ModuleIndex {
                 dep,
                 alias: optional("modules.alias")?,
@@ -232,7 +259,18 @@ impl<'a> Work<'a> {
             let (modules, packing) = (index.choose(), Packing::of(config.as_deref()));
             planned.push(Planned { kernel, index, modules, packing });
         }
-        Ok(Self { store, layers, progress, substrate, scanned, planned })
+        if planned.is_empty() {
+            let release = without_index.into_iter().next().unwrap_or_default();
+            return Err(BuildError::NoModuleIndex { release });
+        }
+        let left_out = |release: &String| {
+            format!(
+                "kernel {release} is left out: it has no lib/modules/{release}/modules.dep; remove what \
+                 is left of it, or run `depmod {release}` when the image is made"
+            )
+        };
+        let left_out = without_index.iter().map(left_out).collect();
+        Ok(Self { store, layers, progress, substrate, scanned, planned, left_out })
     }
 
     fn tree(&self) -> &Tree {

@@ -306,14 +306,16 @@ struct Layout {
 }
 
 impl Layout {
+    /// Splits `DIR[:TAG]` at the first colon, as skopeo does: a tag is any reference name, and those
+    /// of the image-spec hold `/` and `:` (`registry.example/site/node:12`). A directory whose own
+    /// name has a colon is found by being there.
     fn of(reference: &str) -> Self {
-        let whole = Path::new(reference);
-        match reference.rsplit_once(':') {
-            Some((folder, tag)) if !whole.is_dir() && !tag.contains('/') => {
-                Self { folder: folder.into(), tag: Some(tag.to_owned()) }
-            }
-            _ => Self { folder: whole.into(), tag: None },
-        }
+        let colons = reference.match_indices(':').map(|(at, _)| at);
+        let ends: Vec<usize> = colons.chain([reference.len()]).collect();
+        let is_layout = |end: &&usize| Path::new(&reference[..**end]).join("index.json").is_file();
+        let end = ends.iter().find(is_layout).or(ends.first()).copied().unwrap_or(reference.len());
+        let tag = reference.get(end + 1..).map(str::to_owned);
+        Self { folder: reference[..end].into(), tag }
     }
 
     fn index(&self) -> Result<ImageIndex, OciError> {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    kernel,
     layer::{Layer, LayerError},
     progress::Progress,
     store::{CHUNK_BYTES, Store},
@@ -30,6 +31,9 @@ const CHUNKS_AHEAD: usize = 64;
 /// Largest text file that is kept during the first pass, bytes. Debian's `modules.alias` has 1.5 MB.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
+/// Most bytes of such files in all layers together: a hundred kernels of Debian.
+const MAX_TEXTS_BYTES: u64 = 256 << 20;
+
 /// Where a content is: layer, and entry in the layer.
 type Place = (usize, usize);
 
@@ -39,6 +43,8 @@ pub(crate) struct Scanned {
     pub tree: Tree,
     /// The texts that the build needs before it can choose modules, so that no pass is spent on them.
     texts: BTreeMap<Place, Vec<u8>>,
+    /// What kernels in `boot` call themselves.
+    releases: BTreeMap<Place, String>,
 }
 
 /// A part of a file's content.
@@ -54,6 +60,14 @@ pub(crate) struct Chunk {
 struct LayerScan {
     entries: Vec<Entry>,
     texts: BTreeMap<usize, Vec<u8>>,
+    releases: BTreeMap<usize, String>,
+}
+
+/// What all layers have come to so far.
+#[derive(Debug, Default)]
+struct Totals {
+    entries: AtomicU64,
+    text_bytes: AtomicU64,
 }
 
 fn threads() -> usize {
@@ -63,13 +77,13 @@ fn threads() -> usize {
 /// Reads the names of all layers, and merges them.
 pub(crate) fn scan(store: &Store, layers: &[Layer], progress: &dyn Progress) -> Result<Scanned, LayerError> {
     let total: u64 = layers.iter().map(|layer| layer.size).sum();
-    let (next, done, count) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (next, done, totals) = (AtomicUsize::new(0), AtomicU64::new(0), Totals::default());
     let work = || {
         let mut scans = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(layer) = layers.get(number) else { return Ok::<_, LayerError>(scans) };
-            let scanned = scan_layer(store, layer, &count, progress).inspect_err(|_| {
+            let scanned = scan_layer(store, layer, &totals, progress).inspect_err(|_| {
                 next.store(layers.len(), Ordering::Relaxed);
             })?;
             scans.push((number, scanned));
@@ -94,7 +108,7 @@ pub(crate) fn scan(store: &Store, layers: &[Layer], progress: &dyn Progress) -> 
     scans.sort_unstable_by_key(|(number, _)| *number);
 
     let mut tree = Tree::new();
-    let mut texts = BTreeMap::new();
+    let (mut texts, mut releases) = (BTreeMap::new(), BTreeMap::new());
     for (number, scan) in scans {
         for (ordinal, entry) in scan.entries.into_iter().enumerate() {
             let path = String::from_utf8_lossy(&entry.path).into_owned();
@@ -105,28 +119,36 @@ pub(crate) fn scan(store: &Store, layers: &[Layer], progress: &dyn Progress) -> 
             })?;
         }
         texts.extend(scan.texts.into_iter().map(|(ordinal, text)| ((number, ordinal), text)));
+        releases.extend(scan.releases.into_iter().map(|(ordinal, release)| ((number, ordinal), release)));
     }
-    Ok(Scanned { tree, texts })
+    Ok(Scanned { tree, texts, releases })
 }
 
 fn scan_layer(
     store: &Store,
     layer: &Layer,
-    count: &AtomicU64,
+    totals: &Totals,
     progress: &dyn Progress,
 ) -> Result<LayerScan, LayerError> {
     let unreadable = |source| layer.unreadable(source);
     let mut stream = TarStream::new(layer.open(store)?);
-    let mut scan = LayerScan { entries: Vec::new(), texts: BTreeMap::new() };
+    let mut scan = LayerScan { entries: Vec::new(), texts: BTreeMap::new(), releases: BTreeMap::new() };
     while let Some(entry) = stream.next_entry().map_err(unreadable)? {
         if progress.cancelled() {
             return Err(LayerError::Cancelled);
         }
-        if count.fetch_add(1, Ordering::Relaxed) >= MAX_ENTRIES {
+        if totals.entries.fetch_add(1, Ordering::Relaxed) >= MAX_ENTRIES {
             let problem = std::io::Error::other(format!("the image has more than {MAX_ENTRIES} entries"));
             return Err(layer.unreadable(problem));
         }
         if is_text(&entry) {
+            if totals.text_bytes.fetch_add(entry.size, Ordering::Relaxed) + entry.size > MAX_TEXTS_BYTES {
+                let problem = format!(
+                    "indexes of modules and configurations of kernels in the image have more than \
+                     {MAX_TEXTS_BYTES} bytes together"
+                );
+                return Err(layer.unreadable(std::io::Error::other(problem)));
+            }
             let mut text = Vec::new();
             let mut buffer = vec![0; CHUNK_BYTES];
             loop {
@@ -136,6 +158,18 @@ fn scan_layer(
                 }
             }
             scan.texts.insert(scan.entries.len(), text);
+        } else if is_kernel_in_boot(&entry) {
+            let mut head = vec![0; kernel::HEAD_BYTES];
+            let mut read = 0;
+            while read < head.len() {
+                match stream.read_content(&mut head[read..]).map_err(unreadable)? {
+                    0 => break,
+                    count => read += count,
+                }
+            }
+            if let Some(release) = kernel::release_in(&head[..read]) {
+                scan.releases.insert(scan.entries.len(), release);
+            }
         }
         scan.entries.push(entry);
     }
@@ -154,7 +188,18 @@ fn is_text(entry: &Entry) -> bool {
     }
 }
 
+/// `boot/vmlinuz*`, whatever stands behind: the name need not be the release (Alpine's `vmlinuz-lts`).
+fn is_kernel_in_boot(entry: &Entry) -> bool {
+    let parts = parts(&entry.path);
+    entry.kind == Kind::File && matches!(parts.as_slice(), [b"boot", name] if name.starts_with(b"vmlinuz"))
+}
+
 impl Scanned {
+    /// What the kernel with this content calls itself, if it is one in `boot` that says so.
+    pub(crate) fn release(&self, content: Content) -> Option<&str> {
+        self.releases.get(&(content.layer, content.ordinal)).map(String::as_str)
+    }
+
     /// The inodes with content that are to be found at their places, for [`contents`]; empty files are left out.
     pub(crate) fn files(&self) -> Wanted {
         let mut wanted = Wanted::default();

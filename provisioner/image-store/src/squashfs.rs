@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The program, found through `PATH`.
-const PROGRAM: &str = "tar2sqfs";
+pub const PROGRAM: &str = "tar2sqfs";
 
 /// Compression level of zstd: 3 writes a 700 MB tree in 1.3 s on two cores; 15 saves 6 % and takes 20 times as long.
 const ZSTD_LEVEL: &str = "level=3";

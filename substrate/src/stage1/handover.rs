@@ -3,6 +3,7 @@
 use std::{convert::Infallible, ffi::CString, fs, os::unix::ffi::OsStringExt, path::Path};
 
 use anyhow::{Context, bail};
+use api::image::INITS;
 use linux::{
     mount,
     root::{Ownership, Root},
@@ -12,9 +13,6 @@ use crate::stage1::early;
 
 /// Where the agent is on the node, relative to the root.
 const AGENT: &str = "usr/lib/bedplate/substrate";
-
-/// Where an image's init may be, in the order of looking, as the kernel does it.
-const INITS: [&str; 4] = ["/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/etc/init"];
 
 const SYSTEM_FOLDER: Ownership = Ownership { uid: 0, gid: 0, mode: 0o755 };
 

@@ -33,9 +33,57 @@ fn an_image_without_a_kernel_is_refused() {
     let before = store.list().unwrap();
     let error = build(&store, &layers, &options(folder.path()), &NoProgress).unwrap_err();
     expect![[r#"
-        the image has no kernel that can boot: it has neither modules nor a kernel; looked for lib/modules/RELEASE/ with lib/modules/RELEASE/vmlinuz or boot/vmlinuz-RELEASE; install a kernel package in the image (Debian: linux-image-amd64, Fedora: kernel-core) and import it again"#]]
+        the image has no kernel that can boot: it has neither modules nor a kernel; looked for lib/modules/RELEASE/ with lib/modules/RELEASE/vmlinuz, boot/vmlinuz-RELEASE or a boot/vmlinuz* that names RELEASE in its header; install a kernel package in the image (Debian: linux-image-amd64, Fedora: kernel-core) and import it again"#]]
     .assert_eq(&error.to_string());
     assert_eq!(store.list().unwrap(), before);
+}
+
+/// Alpine names its kernel after the flavour, and only the kernel's header says the release.
+#[test]
+fn a_kernel_is_known_by_its_header() {
+    let mut kernel = vec![0; 4096];
+    kernel[0x202..0x206].copy_from_slice(b"HdrS");
+    kernel[0x20e..0x210].copy_from_slice(&0x400_u16.to_le_bytes());
+    kernel[0x600..0x616].copy_from_slice(b"6.6.58-0-lts (x@y) #1\0");
+    let (_folder, store, built) = build_all(&[layer(&[
+        Entry::File("boot/vmlinuz-lts", 0o644, &kernel),
+        Entry::File("lib/modules/6.6.58-0-lts/modules.dep", 0o644, b""),
+        Entry::File("sbin/init", 0o755, b"#!/bin/sh"),
+    ])]);
+    assert_eq!(built.kernels[0].release, "6.6.58-0-lts");
+    assert_eq!(store.map(&built.kernels[0].kernel.digest).unwrap().as_ref(), kernel);
+    assert_eq!(built.warnings, [""; 0]);
+}
+
+#[test]
+fn what_is_left_of_a_kernel_is_left_out() {
+    let left = [
+        Entry::File("boot/vmlinuz-5.14.0-503.el9", 0o644, b"removed"),
+        Entry::File("lib/modules/5.14.0-503.el9/weak-updates/x.ko", 0o644, b""),
+        Entry::Symlink("sbin/init", "../lib/systemd/systemd"),
+        Entry::File("lib/systemd/systemd", 0o755, b"x"),
+    ];
+    let (folder, store, built) = build_all(&[kernel_layer(), layer(&left)]);
+    assert_eq!(built.kernels.iter().map(|kernel| &kernel.release).collect::<Vec<_>>(), [RELEASE]);
+    expect![[r#"
+        ["kernel 5.14.0-503.el9 is left out: it has no lib/modules/5.14.0-503.el9/modules.dep; remove what is left of it, or run `depmod 5.14.0-503.el9` when the image is made"]"#]]
+    .assert_eq(&format!("{:?}", built.warnings));
+    // Alone it is no kernel to boot.
+    let layers = put(&store, &[layer(&left)]);
+    let error = build(&store, &layers, &options(folder.path()), &NoProgress).unwrap_err();
+    expect![
+        "the image has no lib/modules/5.14.0-503.el9/modules.dep; run `depmod 5.14.0-503.el9` when it is made"
+    ]
+    .assert_eq(&error.to_string());
+}
+
+#[test]
+fn an_image_without_an_init_is_told() {
+    let not_one = [Entry::File("sbin/init", 0o644, b"x"), Entry::Folder("etc/init", 0o755)];
+    let (_folder, _, built) = build_all(&[kernel_layer(), layer(&not_one)]);
+    expect![[r#"
+        ["it has no init (looked for /sbin/init, /lib/systemd/systemd, /usr/lib/systemd/systemd, /etc/init): nodes cannot start from it unless the kernel argument init= names another program; install one in the image (Debian: systemd-sysv)"]"#]]
+    .assert_eq(&format!("{:?}", built.warnings));
 }
 
 #[test]

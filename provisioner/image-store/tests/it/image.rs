@@ -117,6 +117,16 @@ pub(crate) fn options(folder: &Path) -> BuildOptions {
 
 /// Writes an image layout with the tag `1`; returns the paths of its layers.
 pub(crate) fn write_layout(folder: &Path, architecture: &str, layers: &[Vec<u8>]) -> Vec<PathBuf> {
+    add_to_layout(folder, architecture, "1", layers)
+}
+
+/// Adds an image to a layout, which is made if it is not there; returns the paths of its layers.
+pub(crate) fn add_to_layout(
+    folder: &Path,
+    architecture: &str,
+    tag: &str,
+    layers: &[Vec<u8>],
+) -> Vec<PathBuf> {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8], kind: &str| {
@@ -135,8 +145,12 @@ pub(crate) fn write_layout(folder: &Path, architecture: &str, layers: &[Vec<u8>]
         "layers": layers.iter().map(|layer| put(layer, "layer.v1.tar")).collect::<Vec<_>>(),
     });
     let mut entry = put(manifest.to_string().as_bytes(), "manifest.v1+json");
-    entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "1"});
-    let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
+    entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": tag});
+    let mut index = match fs::read(folder.join("index.json")) {
+        Ok(bytes) => serde_json::from_slice(&bytes).unwrap(),
+        Err(_) => serde_json::json!({"schemaVersion": 2, "manifests": []}),
+    };
+    index["manifests"].as_array_mut().unwrap().push(entry);
     fs::write(folder.join("index.json"), index.to_string()).unwrap();
     fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
     ids.iter().map(|id| blobs.join(id.hex())).collect()

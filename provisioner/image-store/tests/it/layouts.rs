@@ -5,7 +5,7 @@ use std::{error::Error as _, fs};
 use image_store::{NoProgress, OciError, OciImage, Platform, Store, oci::import_layout};
 use tempfile::TempDir;
 
-use crate::image::{digest, kernel_layer, noise, write_layout};
+use crate::image::{add_to_layout, digest, kernel_layer, noise, write_layout};
 
 fn import(folder: &TempDir, reference: &str) -> Result<OciImage, OciError> {
     let store = Store::open(folder.path().join("store")).unwrap();
@@ -31,6 +31,30 @@ fn a_sound_layout_comes_whole() {
         assert_eq!(store.map(&layer.digest).unwrap().as_ref(), bytes.as_slice());
     }
     assert!(store.contains(&image.manifest));
+}
+
+/// skopeo and containerd write whole references as names of the images in a layout.
+#[test]
+fn a_tag_may_be_a_whole_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    let names = ["registry.example/site/node:12", "registry.example/site/node:13"];
+    for (name, size) in names.iter().zip([10, 20]) {
+        add_to_layout(&layout, "amd64", name, &[kernel_layer(), noise(size)]);
+    }
+    for (name, size) in names.iter().zip([10, 20]) {
+        let image = import(&folder, &format!(":{name}")).unwrap();
+        assert_eq!(image.layers[1].size, size);
+    }
+    let error = import(&folder, ":registry.example/site/node:14").unwrap_err();
+    assert_eq!(
+        told(&folder, &error),
+        "TMP/layout holds registry.example/site/node:12, registry.example/site/node:13; name one of \
+         them: oci:DIR:TAG"
+    );
+    // A directory may have a colon of its own.
+    fs::rename(&layout, folder.path().join("layout:a")).unwrap();
+    assert_eq!(import(&folder, ":a:registry.example/site/node:12").unwrap().layers[1].size, 10);
 }
 
 #[test]
