@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Capacity, Node, NodeKey, Request,
-    grant::{Free, Grant},
+    grant::{Free, Grant, least_domains},
 };
 
 /// A run on a node with what it was granted.
@@ -132,6 +132,31 @@ impl Cluster {
             Free::ever(capacity).grant(capacity, request).is_some()
         };
         if candidates().any(fits) { Ok(()) } else { Err(too_large(request, candidates())) }
+    }
+
+    /// Of how few NUMA nodes or packages, as a request asks for them, it can be had, and the name of the node
+    /// that is so near. `None`: it asks for neither, takes its node whole, or fits on no node.
+    #[must_use]
+    pub fn nearest(&self, request: &Request) -> Option<(usize, &str)> {
+        if request.exclusive {
+            return None;
+        }
+        // Machines come in a few kinds: of nodes that are alike one is looked at.
+        let mut seen = BTreeSet::new();
+        let mut near: Option<(usize, &str)> = None;
+        for Place { node, .. } in self.places.values() {
+            let Capacity { cores, memory, .. } = &node.capacity;
+            let kind = (cores.len(), memory.len(), node.capacity.memory_bytes());
+            if !seen.insert(kind) || self.fits(request, Some(node.key)).is_err() {
+                continue;
+            }
+            let found = least_domains(&node.capacity, request).map(|count| (count, node.name.as_str()));
+            near = near.into_iter().chain(found).min();
+            if near.is_some_and(|(count, _)| count == 1) {
+                break;
+            }
+        }
+        near
     }
 
     pub(crate) fn list(&mut self, key: NodeKey) {

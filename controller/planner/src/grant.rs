@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Affinity, Capacity, Request};
+use crate::{
+    Affinity, Capacity, Request,
+    domains::{Domain, Kind, domains, fewest},
+};
 
 /// What is free of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,74 +76,111 @@ impl Free {
             });
         }
         let (cores, domain) = self.choose_cores(capacity, request)?;
-        let near = numas_of(capacity, &cores);
+        let near = numas_of(capacity, cores.iter());
         let memory = self.choose_memory(request.memory_bytes, &near, domain.as_ref())?;
         let devices = self.devices(capacity, request, &near)?;
         Some(Grant { cores, memory, devices })
     }
 
     /// The cores, and the NUMA nodes that the memory must come from, if not from anywhere.
+    ///
+    /// Of as few domains as can be. What asks for nearness gets no more of them than it would on the
+    /// empty node: it waits for those.
     fn choose_cores(
         &self,
         capacity: &Capacity,
         request: &Request,
     ) -> Option<(Vec<u32>, Option<BTreeSet<u32>>)> {
-        let wanted = request.cores as usize;
-        let domain_of = |core: u32| match request.affinity {
-            Affinity::Socket => capacity.cores[core as usize].package,
-            Affinity::Core | Affinity::Numa => capacity.cores[core as usize].numa,
+        let kind = match request.affinity {
+            Affinity::Socket => Kind::Package,
+            Affinity::Core | Affinity::Numa => Kind::Numa,
         };
-        let mut free: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for &core in &self.cores {
-            free.entry(domain_of(core)).or_default().push(core);
-        }
-        let free_near = |cores: &[u32]| -> u64 {
-            let near = numas_of(capacity, cores);
-            near.iter().filter_map(|numa| self.memory.get(numa)).sum()
+        let domains = domains(capacity, kind, self.cores.iter().copied(), &self.memory);
+        let wanted = (request.cores as usize, request.memory_bytes);
+        let rank = |set: &[usize]| self.rank(capacity, request, &domains, set);
+        let (set, with_memory) = match fewest(&domains, &self.memory, wanted, rank) {
+            Some(set) => (set, true),
+            // Memory that is near no core of any package, for one.
+            None => (fewest(&domains, &self.memory, (wanted.0, 0), rank)?, false),
         };
-        let tightest = free
-            .values()
-            .filter(|cores| cores.len() >= wanted && free_near(cores) >= request.memory_bytes)
-            .min_by_key(|cores| (self.devices_far(capacity, request, cores), cores.len()));
-        if let Some(cores) = tightest {
-            let domain = numas_of(capacity, cores);
-            let mut cores = cores.clone();
-            cores.sort_by_key(|&core| self.devices_apart(capacity, request, core));
-            cores.truncate(wanted);
-            cores.sort_unstable();
-            return Some((cores, Some(domain)));
-        }
-        if request.affinity != Affinity::Core && self.would_fit_one_domain(capacity, request, &domain_of) {
+        if request.affinity != Affinity::Core
+            && (set.len() > 1 || !with_memory)
+            && !as_near_as_empty(capacity, kind, wanted, set.len(), with_memory)
+        {
             return None;
         }
-        let mut domains: Vec<Vec<u32>> = free.into_values().collect();
-        domains.sort_by_key(|cores| std::cmp::Reverse(cores.len()));
-        let mut cores: Vec<u32> = domains.into_iter().flatten().take(wanted).collect();
+        let cores: Vec<u32> = set.iter().flat_map(|&place| domains[place].cores.iter().copied()).collect();
+        let mut cores = self.pick(capacity, request, cores, request.cores as usize, &kind.levels());
         cores.sort_unstable();
-        (cores.len() == wanted).then_some((cores, None))
+        let numas = set.iter().flat_map(|&place| domains[place].numas.iter().copied()).collect();
+        Some((cores, with_memory.then_some(numas)))
     }
 
-    /// Whether one domain of the empty node is large enough: then the request waits for it and is not spread.
-    fn would_fit_one_domain(
+    /// What makes one set of domains better than another of its size: devices near to it, cores in
+    /// fewer packages, and less left over.
+    fn rank(
         &self,
         capacity: &Capacity,
         request: &Request,
-        domain_of: &dyn Fn(u32) -> u32,
-    ) -> bool {
-        let mut cores: BTreeMap<u32, (u32, BTreeSet<u32>)> = BTreeMap::new();
-        for (place, core) in (0..).zip(&capacity.cores) {
-            let entry = cores.entry(domain_of(place)).or_default();
-            entry.0 += 1;
-            entry.1.insert(core.numa);
+        domains: &[Domain],
+        set: &[usize],
+    ) -> (usize, usize, usize) {
+        let cores = || set.iter().flat_map(|&place| &domains[place].cores);
+        let far = if request.devices.is_empty() { 0 } else { self.devices_far(capacity, request, cores()) };
+        let mut packages: BTreeMap<u32, usize> = BTreeMap::new();
+        cores().for_each(|&core| *packages.entry(Kind::Package.of(capacity, core)).or_default() += 1);
+        let mut sizes: Vec<usize> = packages.into_values().collect();
+        sizes.sort_unstable_by_key(|&size| std::cmp::Reverse(size));
+        let mut rest = request.cores as usize;
+        let packages = sizes.iter().take_while(|&&size| {
+            let is_needed = rest > 0;
+            rest = rest.saturating_sub(size);
+            is_needed
+        });
+        (far, packages.count(), cores().count())
+    }
+
+    /// So many of these cores, of as few domains of the first level as can be, in each of those of as
+    /// few of the next. A domain near a wanted device comes first.
+    fn pick(
+        &self,
+        capacity: &Capacity,
+        request: &Request,
+        mut cores: Vec<u32>,
+        wanted: usize,
+        levels: &[Kind],
+    ) -> Vec<u32> {
+        let Some((level, below)) = levels.split_first().filter(|_| wanted < cores.len()) else {
+            cores.truncate(wanted);
+            return cores;
+        };
+        let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for core in cores {
+            groups.entry(level.of(capacity, core)).or_default().push(core);
         }
-        cores.values().any(|(count, numas)| {
-            let near = capacity.memory.iter().filter(|memory| numas.contains(&memory.numa));
-            *count >= request.cores && near.map(|memory| memory.bytes).sum::<u64>() >= request.memory_bytes
-        })
+        let mut picked = Vec::with_capacity(wanted);
+        while picked.len() < wanted {
+            let rest = wanted - picked.len();
+            let next = groups.iter().min_by_key(|(_, group)| {
+                let apart = self.devices_apart(capacity, request, group);
+                // The smallest that is enough, else the largest.
+                let fit = if group.len() >= rest { (0, group.len()) } else { (1, usize::MAX - group.len()) };
+                (apart, fit)
+            });
+            let Some(group) = next.map(|(&id, _)| id).and_then(|id| groups.remove(&id)) else { break };
+            let count = rest.min(group.len());
+            picked.extend(self.pick(capacity, request, group, count, below));
+        }
+        picked
     }
 
     /// How many of the devices wanted are not free near these cores.
-    fn devices_far(&self, capacity: &Capacity, request: &Request, cores: &[u32]) -> usize {
+    fn devices_far<'a>(
+        &self,
+        capacity: &Capacity,
+        request: &Request,
+        cores: impl Iterator<Item = &'a u32>,
+    ) -> usize {
         let near = numas_of(capacity, cores);
         let far = |(kind, &count): (&String, &u32)| {
             let is_near = |device: &&crate::Device| {
@@ -153,15 +193,18 @@ impl Free {
         request.devices.iter().map(far).sum()
     }
 
-    /// 0 for a core near a free device that is wanted, 1 for others.
-    fn devices_apart(&self, capacity: &Capacity, request: &Request, core: u32) -> u8 {
-        let numa = capacity.cores[core as usize].numa;
-        let near = capacity.devices.iter().any(|device| {
-            device.numa == Some(numa)
+    /// 0 for cores with one near a free device that is wanted, 1 for others.
+    fn devices_apart(&self, capacity: &Capacity, request: &Request, cores: &[u32]) -> u8 {
+        if request.devices.is_empty() {
+            return 1;
+        }
+        let near = numas_of(capacity, cores.iter());
+        let is_near = capacity.devices.iter().any(|device| {
+            device.numa.is_some_and(|numa| near.contains(&numa))
                 && request.devices.contains_key(&device.kind)
                 && self.devices.contains(&device.name)
         });
-        u8::from(!near)
+        u8::from(!is_near)
     }
 
     /// Memory near the cores first, then from the rest of the domain, or of the node if there is none.
@@ -224,6 +267,42 @@ impl Free {
 }
 
 /// NUMA nodes of cores.
-fn numas_of(capacity: &Capacity, cores: &[u32]) -> BTreeSet<u32> {
-    cores.iter().map(|&core| capacity.cores[core as usize].numa).collect()
+fn numas_of<'a>(capacity: &Capacity, cores: impl Iterator<Item = &'a u32>) -> BTreeSet<u32> {
+    cores.map(|&core| capacity.cores[core as usize].numa).collect()
+}
+
+/// Of how few NUMA nodes or packages, as it asks for them, a request could be had of the empty node.
+/// `None`: it asks for neither, or there is not so much.
+pub(crate) fn least_domains(capacity: &Capacity, request: &Request) -> Option<usize> {
+    let kind = match request.affinity {
+        Affinity::Core => return None,
+        Affinity::Socket => Kind::Package,
+        Affinity::Numa => Kind::Numa,
+    };
+    let (domains, memory) = all_domains(capacity, kind);
+    let least = |bytes| fewest(&domains, &memory, (request.cores as usize, bytes), |_| 0);
+    least(request.memory_bytes).or_else(|| least(0)).map(|set| set.len())
+}
+
+fn all_domains(capacity: &Capacity, kind: Kind) -> (Vec<Domain>, BTreeMap<u32, u64>) {
+    let all = (0..).zip(&capacity.cores).map(|(place, _)| place);
+    let memory = capacity.memory.iter().map(|memory| (memory.numa, memory.bytes)).collect();
+    (domains(capacity, kind, all, &memory), memory)
+}
+
+/// Whether the empty node could not do with fewer domains than `count`; `with_memory`: of its memory too.
+fn as_near_as_empty(
+    capacity: &Capacity,
+    kind: Kind,
+    (cores, bytes): (usize, u64),
+    count: usize,
+    with_memory: bool,
+) -> bool {
+    let (domains, memory) = all_domains(capacity, kind);
+    let least = |bytes| fewest(&domains, &memory, (cores, bytes), |_| 0).map_or(usize::MAX, |set| set.len());
+    match (with_memory, least(bytes)) {
+        (true, least) => count <= least,
+        (false, usize::MAX) => count <= least(0),
+        (false, _) => false,
+    }
 }

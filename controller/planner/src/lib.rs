@@ -8,6 +8,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`topology`] | what a node has |
+//! | [`domains`] | of how few NUMA nodes or packages a request can be had |
 //! | [`grant`] | which cores, memory and devices of one node a request gets |
 //! | [`cluster`] | all nodes, and what is taken |
 //! | [`queue`] | the order, the reservation, the backfill |
@@ -17,6 +18,7 @@
 //! that would fit on an empty node is never forgotten for later ones.
 
 mod cluster;
+mod domains;
 mod grant;
 mod queue;
 mod topology;
@@ -31,11 +33,12 @@ use std::collections::BTreeMap;
 /// How near the cores of a job are to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Affinity {
-    /// Anywhere on the node; together where that is possible.
+    /// Anywhere on the node; of as few NUMA nodes as are free now.
     Core,
-    /// In one package (socket), or in as few as possible if it is larger than one.
+    /// In one package (socket), or in as few as the node has for so much. It waits until those are free.
     Socket,
-    /// On one NUMA node, or on as few as possible if it is larger than one; its memory too.
+    /// On one NUMA node, its memory too, or on as few as the node has for so much. It waits until those
+    /// are free.
     Numa,
 }
 
@@ -62,5 +65,7 @@ pub struct Request {
     pub limit_seconds: Option<u64>,
 }
 
+#[cfg(test)]
+mod near_tests;
 #[cfg(test)]
 mod tests;
