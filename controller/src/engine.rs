@@ -32,6 +32,7 @@ mod pause;
 mod runs;
 mod schedule;
 mod spec;
+mod turns;
 mod view;
 
 use std::{

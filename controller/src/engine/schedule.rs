@@ -17,10 +17,14 @@ use super::{
 use crate::store::{Grant, RunRow};
 
 /// Tasks that are placed in one pass: what is written to the database at once. The rest comes in the next.
-const MAX_PLACED: usize = 8_192;
+pub(super) const MAX_PLACED: usize = 8_192;
 
 /// Volumes and transfers of one workflow under way at once: a node's disk and network are shared.
 const MAX_TRANSFERS: usize = 8;
+
+/// Different requests of one document that are looked at for how near they can be: the nodes are gone
+/// through for each.
+const MAX_SHAPES: usize = 100;
 
 /// Memory of a job that names none, bytes.
 const DEFAULT_MEMORY_BYTES: u64 = 1 << 30;
@@ -60,12 +64,12 @@ pub(super) fn placement(run: RunId, node: NodeId, grant: &Grant) -> Placement {
 }
 
 /// A task that begins.
-struct Begun {
-    place: u64,
-    stage: u32,
-    task: u32,
-    again: Again,
-    placement: Placement,
+pub(super) struct Begun {
+    pub(super) place: u64,
+    pub(super) stage: u32,
+    pub(super) task: u32,
+    pub(super) again: Again,
+    pub(super) placement: Placement,
 }
 
 impl Engine {
@@ -89,29 +93,6 @@ impl Engine {
             self.begin_run(place, stage, (task, again), node, Some(grant), placement.key, now);
         }
         is_full
-    }
-
-    /// Offers jobs to the planner, those of the oldest workflow first. Tasks of a stage want the same: behind the first that has
-    /// to wait the others are not looked at, so a large array costs no more than a small one.
-    fn place_jobs(&mut self, now: Timestamp) -> Vec<Begun> {
-        let mut begun = Vec::new();
-        let mut pass = self.cluster.pass(now.seconds());
-        for (&place, flow) in &self.flows {
-            for (stage, plan) in (0..).zip(&flow.plan.stages) {
-                if plan.work.kind() != StageKind::Job || !flow.may_begin(stage) {
-                    continue;
-                }
-                let book = &flow.stages[stage as usize].tasks;
-                let room = (plan.tasks.concurrency as usize).saturating_sub(book.running.len());
-                let Some(mut request) = flow.request(stage) else { continue };
-                for (task, again) in book.due(now).take(room.min(MAX_PLACED - begun.len())) {
-                    request.key = key((self.new_run)());
-                    let Some(placement) = pass.offer(&request) else { break };
-                    begun.push(Begun { place, stage, task, again, placement });
-                }
-            }
-        }
-        begun
     }
 
     /// Volumes and transfers need no cores; they go where the volumes are.
@@ -284,6 +265,35 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// What of a document asks for cores near to each other and can be so near on no node that is
+    /// known, by job.
+    pub(crate) fn not_near(&self, document: &document::Workflow) -> Vec<(usize, String)> {
+        let mut looked_at = BTreeMap::new();
+        let mut check = |(index, job): (usize, &document::Job)| {
+            let request = request(&(&job.resource).into(), job.timeout_seconds);
+            let shape = (request.cores, request.affinity, request.memory_bytes, request.exclusive);
+            if looked_at.len() >= MAX_SHAPES && !looked_at.contains_key(&shape) {
+                return None;
+            }
+            let nearest = *looked_at.entry(shape).or_insert_with(|| self.cluster.nearest(&request));
+            let (count, node) = nearest.filter(|(count, _)| *count > 1)?;
+            let (one, several) = match request.affinity {
+                planner::Affinity::Socket => ("in one package", "packages"),
+                planner::Affinity::Core | planner::Affinity::Numa => ("on one NUMA node", "NUMA nodes"),
+            };
+            let mib = request.memory_bytes.div_ceil(1 << 20);
+            let why = format!(
+                "no node that is known has {} cores and {mib} MiB of memory {one}: it is spread over \
+                 {count} {several}, as on {node}",
+                request.cores
+            );
+            Some((index, why))
+        };
+        document.jobs.iter().enumerate().filter_map(&mut check).collect()
+    }
+}
+
 /// What a run got, for people.
 fn granted(node: &str, grant: Option<&Grant>) -> String {
     let Some(grant) = grant else { return format!("goes to {node}") };
@@ -300,13 +310,13 @@ impl Flow {
     }
 
     /// Ready, not over, neither to be stopped nor paused nor blocked.
-    fn may_begin(&self, stage: u32) -> bool {
+    pub(super) fn may_begin(&self, stage: u32) -> bool {
         let now = &self.stages[stage as usize];
         now.is_ready && !now.state.is_ended() && !self.is_held_back()
     }
 
     /// What one task of a job needs, on the node of its volumes if it mounts some.
-    fn request(&self, stage: u32) -> Option<Request> {
+    pub(super) fn request(&self, stage: u32) -> Option<Request> {
         let plan = &self.plan.stages[stage as usize];
         let mut request = request_of(plan)?;
         if let Some(group) = plan.group {

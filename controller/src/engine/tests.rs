@@ -23,6 +23,8 @@ use crate::{
     store::Owner,
 };
 
+mod turns;
+
 fn at(second: i64) -> Timestamp {
     Timestamp(second * 1_000_000)
 }

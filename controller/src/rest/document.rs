@@ -142,7 +142,12 @@ pub(super) async fn validate(
     Body(request): Body<CheckDocument>,
 ) -> Json<Checked> {
     Json(match parse(&controller, &request.document) {
-        Ok(parsed) => Checked { mistakes: Vec::new(), warnings: parsed.warnings },
+        Ok(parsed) => {
+            let far = controller.engine().not_near(&parsed.workflow);
+            let far = far.into_iter().map(|(job, why)| parsed.mistake_of_job(job, why));
+            let warnings = parsed.warnings.iter().cloned().chain(far).collect();
+            Checked { mistakes: Vec::new(), warnings }
+        }
         Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
     })
 }

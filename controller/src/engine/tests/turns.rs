@@ -1,0 +1,55 @@
+//! Whose job is next.
+
+use super::*;
+
+/// A workflow of one user: so many tasks of a job of this name, each with so many cores.
+fn tasks(stage: &mut Stage, number: u128, user: &str, job: &str, (count, cores): (u32, u32), now: i64) {
+    let text = format!(
+        "version: v1\njobs: {{{job}: {{image: docker://a, command: [x], task-array: {{start: 1, end: {count}}}, \
+         policy: {{timeout: {{execute: 100s}}}}, resource: {{cpu: {{cores: {cores}}}, memory: {{size: 1MiB}}}}}}}}"
+    );
+    let owner = Owner { name: user.to_owned(), uid: 1001, gid: 100, groups: vec![] };
+    stage.engine.submit(Submission { owner, ..submission(number, &text) }, at(now));
+    stage.proceed(now);
+}
+
+/// Subjects of what runs.
+fn running(stage: &Stage) -> Vec<&str> {
+    stage.runs.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn the_other_users_job_is_next() {
+    let mut stage = Stage::new(&[(1, 2)]);
+    for number in 1..=20 {
+        tasks(&mut stage, number, "ann", &format!("ann-{number}"), (100, 1), 1);
+    }
+    tasks(&mut stage, 30, "bob", "bob", (3, 1), 2);
+    assert_eq!(running(&stage), ["job ann-1[1]", "job ann-1[2]"]);
+    stage.end("job ann-1[1]", OK, 3);
+    assert_eq!(running(&stage), ["job bob[1]", "job ann-1[2]"]);
+    // Each has a core: the older job is next, then it is the other's turn.
+    stage.end("job ann-1[2]", OK, 4);
+    assert_eq!(running(&stage), ["job bob[1]", "job ann-1[3]"]);
+    stage.end("job bob[1]", OK, 5);
+    assert_eq!(running(&stage), ["job bob[2]", "job ann-1[3]"]);
+    // Who is alone has all of it.
+    stage.end("job bob[2]", OK, 6);
+    stage.end("job bob[3]", OK, 7);
+    assert_eq!(running(&stage), ["job ann-1[3]", "job ann-1[4]"]);
+}
+
+/// The oldest job wants all cores. While it waits for the last one, another user's job, who holds
+/// nothing, begins only if it is over before.
+#[test]
+fn the_oldest_job_keeps_its_reservation() {
+    let mut stage = Stage::new(&[(1, 2)]);
+    tasks(&mut stage, 1, "ann", "long", (1, 1), 0);
+    tasks(&mut stage, 2, "ann", "wide", (1, 2), 10);
+    tasks(&mut stage, 3, "bob", "bob", (1, 1), 20);
+    assert_eq!(running(&stage), ["job long[1]"], "bob's would run until 120, wide begins at 100");
+    stage.end("job long[1]", OK, 90);
+    assert_eq!(running(&stage), ["job wide[1]"]);
+    stage.end("job wide[1]", OK, 95);
+    assert_eq!(running(&stage), ["job bob[1]"]);
+}
