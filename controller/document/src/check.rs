@@ -9,6 +9,10 @@ use crate::{
     MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, located, raw,
 };
 
+mod limits;
+
+pub(crate) use limits::job as limits;
+
 /// Collects mistakes and warnings, each at the place of its path.
 ///
 /// There are two kinds of mistakes, and a document is handed to them at two times:

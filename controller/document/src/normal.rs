@@ -348,7 +348,7 @@ fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>
     }
     let mut env = environment(&defaults.env, "defaults.job.env", notes);
     env.extend(environment(&job.env, &format!("{path}.env"), notes));
-    Job {
+    let job = Job {
         name: name.to_owned(),
         image: image.unwrap_or_default(),
         depends_on: dependencies(&job, &path, notes),
@@ -364,7 +364,9 @@ fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>
         timeout_seconds,
         retries,
         files: job.files.into_iter().collect(),
-    }
+    };
+    check::limits(&job, &path, notes);
+    job
 }
 
 fn image_reference(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {

@@ -170,7 +170,7 @@ fn hello() {
 #[test]
 fn jobs_may_stand_behind_anchors() {
     let job =
-        "{image: {uri: 'docker://a'}, command: [date], resource: {cpu: {cores: 1}, memory: {size: 1MB}}}";
+        "{image: {uri: 'docker://a'}, command: [date], resource: {cpu: {cores: 1}, memory: {size: 2MB}}}";
     let short = format!("version: v1\nx-job: &j {job}\njobs:\n  a: *j\n  b: {{<<: *j, command: [id]}}\n");
     let long = format!("version: v1\njobs:\n  a: {job}\n  b: {}\n", job.replace("date", "id"));
     let yaml =
@@ -562,4 +562,29 @@ fn the_documented_examples_are_true() {
         }
     }
     assert!(right >= 3, "{right} examples");
+}
+
+/// Each of these was accepted once, and failed on the node.
+#[test]
+fn what_linux_would_not_run_is_refused() {
+    let long = "x".repeat(128 << 10);
+    let job = |name: &str, rest: &str| format!("  {name}: {{image: docker://i, {rest}}}\n");
+    let text = String::from("version: v1\njobs:\n")
+        + &job("tiny", "command: [a], resource: {memory: {size: 4}}")
+        + &job("small", "command: [a], resource: {cpu: {cores: 2}, memory: {size: 1kB, by-core: true}}")
+        + &job("by-core", "command: [a], resource: {cpu: {cores: 2}, memory: {size: 512KiB, by-core: true}}")
+        + &job("long", &format!("command: [a, {long}]"))
+        + &job("fits", &format!("command: [a], args: [{}]", &long[1..]))
+        + &job("wide", &format!("command: [a], env: [V={long}]"))
+        + &job("many", &format!("command: [a], args: [{}]", [&long[9..]; 9].join(", ")));
+    mistakes(
+        &text,
+        &expect![[r#"
+        3:69: jobs.tiny.resource.memory.size: 4 bytes hold no program; at least 1048576 are taken (write the unit too, such as 4GiB)
+        4:87: jobs.small.resource.memory.size: 1000 bytes hold no program; at least 1048576 are taken (write the unit too, such as 4GiB)
+        6:42: jobs.long.command[1]: the argument has 131072 bytes; Linux passes at most 131071 to a program (put what is large into an entry of `files`, and name that file)
+        8:48: jobs.wide.env: the variable V has 131074 bytes; Linux passes at most 131071 to a program (put what is large into an entry of `files`, and name that file)
+        9:9: jobs.many: arguments and environment have 1179658 bytes together; at most 1048576 are taken (put what is large into an entry of `files`, and name that file)
+    "#]],
+    );
 }
