@@ -5,6 +5,8 @@ use api::{
     machine::{InterfaceSpec, MachineSpec},
 };
 
+use boot_proto::script::{MAX_KERNEL_ARGUMENTS, check_kernel_argument};
+
 use super::{ImageReference, Known, Notes};
 use yaml_tree::did_you_mean;
 
@@ -14,9 +16,6 @@ const BOND_MODES: [&str; 7] =
 
 /// Longest interface name: IFNAMSIZ less the final zero byte.
 const MAX_INTERFACE_NAME: usize = 15;
-
-/// Longest kernel argument; the kernel's whole command line on x86-64 has 2,048 bytes.
-const MAX_KERNEL_ARGUMENT: usize = 1024;
 
 /// Longest tag, bytes: some ssh keys in one tag.
 const MAX_TAG: usize = 65_536;
@@ -36,14 +35,9 @@ pub(super) fn check(spec: &MachineSpec, known: &Known, note: &mut Notes<'_>) {
         );
     }
     for (index, argument) in spec.kernel_args.iter().enumerate() {
-        let printable = argument.chars().all(|c| c.is_ascii_graphic());
-        if argument.is_empty() || argument == "~" || !printable || argument.len() > MAX_KERNEL_ARGUMENT {
+        if let Err(bad) = check_kernel_argument(argument.strip_prefix('~').unwrap_or(argument)) {
             let hint = argument.contains(' ').then(|| "write each argument as an element of its own".into());
-            note.add(
-                &format!("kernel-args[{index}]"),
-                "a kernel argument is 1 to 1024 visible ASCII characters",
-                hint,
-            );
+            note.add(&format!("kernel-args[{index}]"), bad.to_string(), hint);
         }
     }
     if let Some(size) = spec.root.as_ref().and_then(|root| root.writable_size.as_ref())
@@ -71,6 +65,18 @@ pub(super) fn check(spec: &MachineSpec, known: &Known, note: &mut Notes<'_>) {
         if value.len() > MAX_TAG {
             note.add(&format!("tags.{key}"), format!("the tag is longer than {MAX_TAG} bytes"), None);
         }
+    }
+}
+
+/// What only the fields of profiles and node together show.
+pub(super) fn check_resolved(spec: &MachineSpec, note: &mut Notes<'_>) {
+    let bytes = spec.kernel_args.join(" ").len();
+    if bytes > MAX_KERNEL_ARGUMENTS {
+        let message = format!(
+            "the kernel arguments of profiles and node have {bytes} bytes together; at most \
+             {MAX_KERNEL_ARGUMENTS} reach the kernel"
+        );
+        note.add("kernel-args", message, Some("put what is long into a file of an overlay".into()));
     }
 }
 
@@ -171,7 +177,8 @@ fn is_word(text: &str) -> bool {
     text.len() <= 255 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+~-".contains(c))
 }
 
-fn is_domain(text: &str) -> bool {
+/// Whether this can be a domain name (RFC 1035 section 2.3.1; underscores as DNS has them in practice).
+pub fn is_domain(text: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

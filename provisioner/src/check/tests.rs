@@ -36,8 +36,8 @@ fn check_among(
     let mut known = Known { addresses, ..Known::default() };
     known.images.insert("debian".parse().unwrap(), BTreeSet::from([1, 3]));
     known.overlays.insert("hostname".parse().unwrap());
-    let (findings, _) = check_cluster(&nodes, &profiles, &known);
-    let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let checked = check_cluster(&nodes, &profiles, &known);
+    let text: String = checked.findings.iter().map(|finding| format!("{finding}\n")).collect();
     expect.assert_eq(&text);
 }
 
@@ -118,12 +118,35 @@ fn single_fields_are_checked() {
             nodes.n1.interfaces.eth1.bond.mode: "lacp" is not a bond mode (it is one of balance-rr, active-backup, balance-xor, broadcast, 802.3ad, balance-tlb, balance-alb)
             nodes.n1.interfaces.interface-with-name: "interface-with-name" cannot name an interface (use 1 to 15 letters, digits and ._- and not lo, all or default)
             nodes.n1.kernel: a kernel release has letters, digits and ._+~- only (see `uname -r`)
-            nodes.n1.kernel-args[0]: a kernel argument is 1 to 1024 visible ASCII characters (write each argument as an element of its own)
-            nodes.n1.kernel-args[1]: a kernel argument is 1 to 1024 visible ASCII characters
-            nodes.n1.kernel-args[2]: a kernel argument is 1 to 1024 visible ASCII characters
+            nodes.n1.kernel-args[0]: kernel argument "a b" has blanks that are not between double quotes, or a quote without its other: an argument with blanks is written as name="one two" (write each argument as an element of its own)
+            nodes.n1.kernel-args[1]: kernel argument "" is empty
+            nodes.n1.kernel-args[2]: kernel argument "x\ny" holds other characters than printable ASCII, which a boot script cannot carry
             nodes.n1.root.writable-size: "0%" is not a size (write 1% to 100%, or a size such as 512MiB or 4GiB)
             nodes.n1.tags.a b: a tag's name has letters, digits and ._+~- only
         "#]],
+    );
+}
+
+#[test]
+fn kernel_arguments_reach_the_kernel_as_they_are_written() {
+    let long = "x".repeat(1000);
+    check(
+        &[("base", &format!("{{kernel-args: [a{long}]}}"))],
+        &[
+            ("n1", "{kernel-args: ['#x', '&&', 'a=${net0/mac}', '~#y', '~', 'a b', 'x=\"a b\"', 'y=\"a']}"),
+            ("n2", &format!("{{profiles: [base], kernel-args: [b{long}]}}")),
+            ("n3", &format!("{{profiles: [base], kernel-args: [b, '~a{long}']}}")),
+        ],
+        &expect![[r##"
+            nodes.n1.kernel-args[0]: kernel argument "#x" holds a word that iPXE takes for an operator or a comment: &&, || or #
+            nodes.n1.kernel-args[1]: kernel argument "&&" holds a word that iPXE takes for an operator or a comment: &&, || or #
+            nodes.n1.kernel-args[2]: kernel argument "a=${net0/mac}" holds "${", which iPXE would replace
+            nodes.n1.kernel-args[3]: kernel argument "#y" holds a word that iPXE takes for an operator or a comment: &&, || or #
+            nodes.n1.kernel-args[4]: kernel argument "" is empty
+            nodes.n1.kernel-args[5]: kernel argument "a b" has blanks that are not between double quotes, or a quote without its other: an argument with blanks is written as name="one two" (write each argument as an element of its own)
+            nodes.n1.kernel-args[7]: kernel argument "y=\"a" has blanks that are not between double quotes, or a quote without its other: an argument with blanks is written as name="one two"
+            nodes.n2.kernel-args: the kernel arguments of profiles and node have 2003 bytes together; at most 1792 reach the kernel (put what is long into a file of an overlay)
+        "##]],
     );
 }
 

@@ -82,7 +82,22 @@ fn a_template_with_a_mistake_names_its_line() {
 
 #[test]
 fn arguments_that_ipxe_would_misread_are_refused() {
-    for bad in ["", "a\nreboot", "a || b", "x=${net0/mac}", "ä", "#c", "a #c"] {
+    let bad = [
+        "",
+        "a\nreboot",
+        "a || b",
+        "x=${net0/mac}",
+        "ä",
+        "#c",
+        "a #c",
+        "a b",
+        "&&",
+        "x=\"a || b\"",
+        "x=\"a",
+        "x=\"a  b\"",
+        "x=\"a\" b",
+    ];
+    for bad in bad {
         let error = check_kernel_argument(bad).unwrap_err();
         assert!(error.to_string().starts_with(&format!("kernel argument {bad:?} ")), "{error}");
     }
