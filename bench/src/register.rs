@@ -24,6 +24,7 @@ const DECLARE: &str = "declare all nodes from the document";
 const RESOLVE: &str = "edit a profile and resolve all nodes";
 const EDIT: &str = "edit one node";
 const LIST: &str = "list all nodes";
+const DELETE: &str = "delete all nodes";
 const ALL: &str = "resolve all, one edit, list";
 
 /// The peer.
@@ -36,7 +37,9 @@ const SCRIPT: &str = include_str!("register/peer.py");
 pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::new("register");
     outcome.rows.push(Row::new(ALL, "s", Better::Lower).headline());
-    outcome.rows.extend([RESOLVE, EDIT, LIST, DECLARE].map(|what| Row::new(what, "s", Better::Lower)));
+    outcome
+        .rows
+        .extend([RESOLVE, EDIT, LIST, DECLARE, DELETE].map(|what| Row::new(what, "s", Better::Lower)));
     let nodes = frame.size(NODES, NODES / 10);
     let folder = frame.places.on_disk("register");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -51,7 +54,7 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     turns::take(&mut outcome, frame.size(5, 1), sides);
     outcome.note(format!(
         "{nodes} nodes with three profiles each; each act is one command. Ours reads the document once into its database, every value checked, and holds all nodes resolved; \
-         the script reads the file anew for each act, checks nothing, and declaring is only reading and merging. Both sync a change to disk before they end"
+         the script reads the file anew for each act, checks nothing, and declaring is only reading and merging; it has no history to delete. Both sync a change to disk before they end"
     ));
     Ok(outcome)
 }
@@ -72,7 +75,11 @@ fn ours(frame: &Frame, source: &Path, nodes: u32) -> anyhow::Result<Samples> {
     for value in ["rack7", "south", "console=ttyS0", "quiet", "edited", "10.65.0.7/12"] {
         ensure!(explained.contains(value), "n7 has no {value}:\n{explained}");
     }
-    Ok(samples(declare, resolve, edit, listed))
+    let all = format!("n[0-{}]", nodes - 1);
+    let (_, delete) = clock::timed(|| server.cli(&["node", "delete", &all]))?;
+    let mut samples = samples(declare, resolve, edit, listed);
+    samples.push((DELETE.to_owned(), delete));
+    Ok(samples)
 }
 
 fn peer(folder: &Path, document: &str, nodes: u32) -> anyhow::Result<Samples> {

@@ -1,7 +1,8 @@
 //! What is wrong with nodes and profiles: every rule that a change must keep, over the whole cluster at once.
 //!
 //! Pure. [`check_cluster`] returns all mistakes; the caller refuses a change that adds one. A change cannot be refused
-//! for a mistake that was there before it (an overlay folder that somebody removed, say).
+//! for a mistake that was there before it (an overlay folder that somebody removed, say). A change of one node among
+//! thousands costs what it changes: [`recheck`] takes over what an earlier check found of all others.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -26,6 +27,8 @@ use crate::{
 mod addresses;
 mod fields;
 mod network;
+
+pub use fields::is_domain;
 
 /// What a mistake is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,13 +119,53 @@ impl ImageReference {
     }
 }
 
-/// All mistakes of a cluster, and every node as resolved (those whose profiles cannot be applied are left out).
-pub fn check_cluster(
-    nodes: &BTreeMap<NodeName, Arc<NodeRecord>>,
-    profiles: &BTreeMap<ProfileName, Arc<ProfileRecord>>,
+/// Nodes by name, as declared.
+pub type Nodes = BTreeMap<NodeName, Arc<NodeRecord>>;
+
+/// Profiles by name, as declared.
+pub type DeclaredProfiles = BTreeMap<ProfileName, Arc<ProfileRecord>>;
+
+/// What a check of a cluster found and made.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// All mistakes.
+    pub findings: BTreeSet<Finding>,
+    /// Every node with its profiles applied; those whose profiles cannot be applied are left out.
+    pub resolved: BTreeMap<NodeName, Arc<MachineSpec>>,
+    /// Mistakes of nodes by themselves; nodes without any are left out.
+    own: BTreeMap<NodeName, BTreeSet<Finding>>,
+    known: Known,
+}
+
+impl Checked {
+    /// The check was made with this knowledge.
+    #[must_use]
+    pub fn was_with(&self, known: &Known) -> bool {
+        self.known == *known
+    }
+}
+
+/// Checks a cluster.
+#[must_use]
+pub fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &Known) -> Checked {
+    recheck(nodes, profiles, known, (&Nodes::new(), &DeclaredProfiles::new(), &Checked::default()))
+}
+
+/// Checks a cluster that came from another by a change: gives what [`check_cluster`] gives. `before` are
+/// nodes and profiles of the other and what its check found; records that are shared are not looked
+/// at again, unless a profile or what nodes may refer to is another.
+#[must_use]
+pub fn recheck(
+    nodes: &Nodes,
+    profiles: &DeclaredProfiles,
     known: &Known,
-) -> (BTreeSet<Finding>, BTreeMap<NodeName, MachineSpec>) {
+    before: (&Nodes, &DeclaredProfiles, &Checked),
+) -> Checked {
     let mut findings = BTreeSet::new();
+    let (nodes_before, profiles_before, checked) = before;
+    let kept = checked.was_with(known)
+        && profiles.len() == profiles_before.len()
+        && profiles.iter().zip(profiles_before).all(|(now, then)| Arc::ptr_eq(now.1, then.1));
     let layers = Profiles::new(profiles.iter().map(|(name, record)| (name, &record.spec)));
     for (name, record) in profiles {
         let mut note = Notes::new(&mut findings, Subject::Profile(name.clone()));
@@ -131,25 +174,36 @@ pub fn check_cluster(
             note.resolve_error(&error, profiles);
         }
     }
-    let mut resolved = BTreeMap::new();
+    let (mut resolved, mut own) = (BTreeMap::new(), BTreeMap::new());
     for (name, record) in nodes {
-        let mut note = Notes::new(&mut findings, Subject::Node(name.clone()));
+        if kept && nodes_before.get(name).is_some_and(|then| Arc::ptr_eq(then, record)) {
+            own.extend(checked.own.get(name).map(|found| (name.clone(), found.clone())));
+            resolved.extend(checked.resolved.get(name).map(|spec| (name.clone(), spec.clone())));
+            continue;
+        }
+        let mut of_node = BTreeSet::new();
+        let mut note = Notes::new(&mut of_node, Subject::Node(name.clone()));
         fields::check(&record.spec, known, &mut note);
         match layers.resolve(&record.spec) {
             Ok(spec) => {
+                fields::check_resolved(&spec, &mut note);
                 network::check(&spec, &mut note);
                 addresses::check(&spec, &known.addresses, &mut note);
-                resolved.insert(name.clone(), spec);
+                resolved.insert(name.clone(), Arc::new(spec));
             }
             Err(error) => note.resolve_error(&error, profiles),
         }
+        if !of_node.is_empty() {
+            own.insert(name.clone(), of_node);
+        }
     }
+    findings.extend(own.values().flatten().cloned());
     check_unique(&resolved, &mut findings);
-    (findings, resolved)
+    Checked { findings, resolved, own, known: known.clone() }
 }
 
 /// Every hardware address and every address belongs to one interface of one node.
-fn check_unique(resolved: &BTreeMap<NodeName, MachineSpec>, findings: &mut BTreeSet<Finding>) {
+fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut BTreeSet<Finding>) {
     let mut macs: HashMap<MacAddr, (&NodeName, &str)> = HashMap::new();
     let mut addresses: HashMap<IpAddr, (&NodeName, &str)> = HashMap::new();
     for (node, spec) in resolved {
@@ -198,7 +252,7 @@ impl<'a> Notes<'a> {
         self.findings.insert(finding);
     }
 
-    fn resolve_error(&mut self, error: &ResolveError, profiles: &BTreeMap<ProfileName, Arc<ProfileRecord>>) {
+    fn resolve_error(&mut self, error: &ResolveError, profiles: &DeclaredProfiles) {
         match error {
             ResolveError::UnknownProfile { name, listed_by } => {
                 let own = match (&self.subject, listed_by) {

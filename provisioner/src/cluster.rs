@@ -4,10 +4,7 @@
 //! what differs in one transaction and then shows the new cluster to everybody. Records are shared, so that a change
 //! of one node among 10,000 copies pointers only.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use api::{
     ids::{MacAddr, NodeId, NodeName, ProfileName},
@@ -15,7 +12,8 @@ use api::{
 };
 
 use crate::{
-    check::{Finding, Known, Subject, check_cluster},
+    check::{Checked, DeclaredProfiles, Finding, Known, Nodes, Subject, check_cluster, recheck},
+    hostlist,
     store::{NodeRecord, ProfileRecord, Write},
 };
 
@@ -26,11 +24,11 @@ pub const MAX_NODES: usize = crate::hostlist::MAX_NAMES;
 #[derive(Debug, Default)]
 pub struct Cluster {
     /// Nodes as declared.
-    pub nodes: BTreeMap<NodeName, Arc<NodeRecord>>,
+    pub nodes: Nodes,
     /// Profiles as declared.
-    pub profiles: BTreeMap<ProfileName, Arc<ProfileRecord>>,
-    /// Nodes with their profiles applied.
-    pub resolved: BTreeMap<NodeName, Arc<MachineSpec>>,
+    pub profiles: DeclaredProfiles,
+    /// Nodes with their profiles applied, and the mistakes that there are.
+    pub checked: Checked,
     by_id: HashMap<NodeId, NodeName>,
     by_mac: HashMap<MacAddr, NodeName>,
 }
@@ -38,21 +36,21 @@ pub struct Cluster {
 /// Why a change was refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// An object that is not there.
-    #[error("{kind} {name:?} does not exist")]
+    /// Objects that are not there.
+    #[error("{}", told(kind, names, "does not exist", "do not exist"))]
     NotFound {
         /// `node` or `profile`.
         kind: &'static str,
-        /// Its name.
-        name: String,
+        /// Their names, one at least.
+        names: Vec<String>,
     },
-    /// An object that should be new.
-    #[error("{kind} {name:?} exists already")]
+    /// Objects that should be new.
+    #[error("{}", told(kind, names, "exists already", "exist already"))]
     Exists {
         /// `node` or `profile`.
         kind: &'static str,
-        /// Its name.
-        name: String,
+        /// Their names, one at least.
+        names: Vec<String>,
     },
     /// `If-Match` named another version.
     #[error("{kind} {name:?} has version {is} and the change was made on version {expected}; read it again")]
@@ -87,6 +85,13 @@ pub enum ChangeError {
     },
 }
 
+fn told(kind: &str, names: &[String], one: &str, several: &str) -> String {
+    match names {
+        [name] => format!("{kind} {name:?} {one}"),
+        names => format!("{kind}s {} {several}", hostlist::compress(names.iter().map(String::as_str))),
+    }
+}
+
 /// Mistakes one under the other, the first few of many.
 fn list(findings: &[Finding]) -> String {
     let shown = 20;
@@ -105,18 +110,17 @@ impl Cluster {
             nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
             profiles: profiles.into_iter().map(|one| (one.name.clone(), Arc::new(one))).collect(),
         };
-        let (_, resolved) = check_cluster(&draft.nodes, &draft.profiles, &Known::default());
-        Self::assemble(draft, resolved)
+        let checked = check_cluster(&draft.nodes, &draft.profiles, &Known::default());
+        Self::assemble(draft, checked)
     }
 
-    fn assemble(draft: Draft, resolved: BTreeMap<NodeName, MachineSpec>) -> Self {
+    fn assemble(draft: Draft, checked: Checked) -> Self {
         let by_id = draft.nodes.values().map(|node| (node.id, node.name.clone())).collect();
-        let macs = resolved.iter().flat_map(|(name, spec)| {
+        let macs = checked.resolved.iter().flat_map(|(name, spec)| {
             spec.interfaces.values().filter_map(move |interface| Some((interface.mac?, name.clone())))
         });
         let by_mac = macs.collect();
-        let resolved = resolved.into_iter().map(|(name, spec)| (name, Arc::new(spec))).collect();
-        Self { nodes: draft.nodes, profiles: draft.profiles, resolved, by_id, by_mac }
+        Self { nodes: draft.nodes, profiles: draft.profiles, checked, by_id, by_mac }
     }
 
     /// The node with this identity.
@@ -145,16 +149,19 @@ impl Cluster {
         if draft.nodes.len() > MAX_NODES {
             return Err(ChangeError::TooMany);
         }
-        let (after, resolved) = check_cluster(&draft.nodes, &draft.profiles, known);
-        if !after.is_empty() {
-            let (before, _) = check_cluster(&self.nodes, &self.profiles, known);
-            let findings: Vec<Finding> = after.difference(&before).cloned().collect();
+        let before = (&self.nodes, &self.profiles, &self.checked);
+        let after = recheck(&draft.nodes, &draft.profiles, known, before);
+        if !after.findings.is_empty() {
+            let again = (!self.checked.was_with(known))
+                .then(|| check_cluster(&self.nodes, &self.profiles, known).findings);
+            let before = again.as_ref().unwrap_or(&self.checked.findings);
+            let findings: Vec<Finding> = after.findings.difference(before).cloned().collect();
             if !findings.is_empty() {
                 return Err(ChangeError::Mistakes { findings });
             }
         }
         let writes = self.writes(&draft);
-        Ok((Self::assemble(draft, resolved), writes))
+        Ok((Self::assemble(draft, after), writes))
     }
 
     /// Deletions first, so that a name is free before it is taken again.
@@ -188,19 +195,39 @@ impl Cluster {
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// Nodes as they shall be.
-    pub nodes: BTreeMap<NodeName, Arc<NodeRecord>>,
+    pub nodes: Nodes,
     /// Profiles as they shall be.
-    pub profiles: BTreeMap<ProfileName, Arc<ProfileRecord>>,
+    pub profiles: DeclaredProfiles,
 }
 
 impl Draft {
+    /// Says whether these nodes are there.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotFound`] with all that are not.
+    pub fn has_nodes(&self, names: &[NodeName]) -> Result<(), ChangeError> {
+        let missing = names.iter().filter(|name| !self.nodes.contains_key(*name));
+        let names: Vec<String> = missing.map(ToString::to_string).collect();
+        if names.is_empty() { Ok(()) } else { Err(ChangeError::NotFound { kind: "node", names }) }
+    }
+
+    /// Says whether these names of nodes are free.
+    ///
+    /// # Errors
+    /// [`ChangeError::Exists`] with all that are not.
+    pub fn are_free<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Result<(), ChangeError> {
+        let taken = names.into_iter().filter(|name| self.nodes.contains_key(*name));
+        let names: Vec<String> = taken.map(ToString::to_string).collect();
+        if names.is_empty() { Ok(()) } else { Err(ChangeError::Exists { kind: "node", names }) }
+    }
+
     /// Adds a node.
     ///
     /// # Errors
     /// [`ChangeError::Exists`].
     pub fn add_node(&mut self, name: &NodeName, id: NodeId, spec: MachineSpec) -> Result<(), ChangeError> {
         if self.nodes.contains_key(name) {
-            return Err(ChangeError::Exists { kind: "node", name: name.to_string() });
+            return Err(ChangeError::Exists { kind: "node", names: vec![name.to_string()] });
         }
         let record = NodeRecord { id, name: name.clone(), spec, version: 1 };
         self.nodes.insert(name.clone(), Arc::new(record));
@@ -218,7 +245,7 @@ impl Draft {
         if_match: Option<u64>,
     ) -> Result<(), ChangeError> {
         let old = self.nodes.get_mut(name);
-        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", name: name.to_string() })?;
+        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
         check_version("node", name, old.version, if_match)?;
         if old.spec != spec {
             let version = old.version + 1;
@@ -233,7 +260,7 @@ impl Draft {
     /// As [`Draft::set_node`].
     pub fn remove_node(&mut self, name: &NodeName, if_match: Option<u64>) -> Result<(), ChangeError> {
         let old = self.nodes.get(name);
-        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", name: name.to_string() })?;
+        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
         check_version("node", name, old.version, if_match)?;
         self.nodes.remove(name);
         Ok(())
@@ -245,7 +272,7 @@ impl Draft {
     /// [`ChangeError::Exists`].
     pub fn add_profile(&mut self, name: &ProfileName, spec: MachineSpec) -> Result<(), ChangeError> {
         if self.profiles.contains_key(name) {
-            return Err(ChangeError::Exists { kind: "profile", name: name.to_string() });
+            return Err(ChangeError::Exists { kind: "profile", names: vec![name.to_string()] });
         }
         let record = ProfileRecord { name: name.clone(), spec, version: 1 };
         self.profiles.insert(name.clone(), Arc::new(record));
@@ -263,7 +290,8 @@ impl Draft {
         if_match: Option<u64>,
     ) -> Result<(), ChangeError> {
         let old = self.profiles.get_mut(name);
-        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "profile", name: name.to_string() })?;
+        let old =
+            old.ok_or_else(|| ChangeError::NotFound { kind: "profile", names: vec![name.to_string()] })?;
         check_version("profile", name, old.version, if_match)?;
         if old.spec != spec {
             let version = old.version + 1;
@@ -278,7 +306,8 @@ impl Draft {
     /// As [`Draft::set_node`].
     pub fn remove_profile(&mut self, name: &ProfileName, if_match: Option<u64>) -> Result<(), ChangeError> {
         let old = self.profiles.get(name);
-        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "profile", name: name.to_string() })?;
+        let old =
+            old.ok_or_else(|| ChangeError::NotFound { kind: "profile", names: vec![name.to_string()] })?;
         check_version("profile", name, old.version, if_match)?;
         self.profiles.remove(name);
         Ok(())
@@ -421,5 +450,58 @@ mod tests {
         assert_eq!(cluster.by_id(id(0)).unwrap().name.as_str(), "n1");
         assert_eq!(cluster.by_mac("52:54:00:00:00:01".parse().unwrap()).unwrap().name.as_str(), "n1");
         assert!(cluster.by_mac("52:54:00:00:00:02".parse().unwrap()).is_none());
+    }
+    #[test]
+    fn all_that_are_missing_or_taken_are_named() {
+        let draft = cluster(&[("n1", "{}"), ("n2", "{}")]).draft();
+        let names = ["n1", "n2", "n3", "n4", "x"].map(|name| name.parse().unwrap());
+        let told = draft.has_nodes(&names).unwrap_err().to_string();
+        assert_eq!(told, "nodes x,n[3-4] do not exist");
+        assert_eq!(draft.are_free(&names).unwrap_err().to_string(), "nodes n[1-2] exist already");
+        assert_eq!(draft.has_nodes(&names[..3]).unwrap_err().to_string(), "node \"n3\" does not exist");
+    }
+
+    const SPECS: [&str; 7] = [
+        "{}",
+        "{profiles: [base]}",
+        "{profiles: [gone]}",
+        "{boot-overlays: [gone]}",
+        "{interfaces: {e: {mac: '52:54:00:00:00:01', address: 10.0.0.1/24}}}",
+        "{profiles: [base], interfaces: {e: {mac: '52:54:00:00:00:01'}}}",
+        "{kernel-args: ['#']}",
+    ];
+
+    proptest::proptest! {
+        /// Whatever changes: what is taken over from the check before is what a whole check finds.
+        #[test]
+        fn a_check_that_goes_on_finds_what_a_whole_one_does(
+            steps in proptest::collection::vec((0..4_usize, 0..5_usize, 0..SPECS.len()), 1..20),
+        ) {
+            let overlay = |name: &str| Known { overlays: [name.parse().unwrap()].into(), ..Known::default() };
+            let mut known = Known::default();
+            let mut cluster = Cluster::default();
+            for (number, (kind, node, choice)) in steps.into_iter().enumerate() {
+                let name: NodeName = format!("n{node}").parse().unwrap();
+                let mut draft = cluster.draft();
+                match kind {
+                    0 => {
+                        draft.nodes.remove(&name);
+                        draft.add_node(&name, id(number as u128), spec(SPECS[choice])).unwrap();
+                    }
+                    1 => drop(draft.remove_node(&name, None)),
+                    2 => {
+                        draft.profiles.remove(&"base".parse::<ProfileName>().unwrap());
+                        draft.add_profile(&"base".parse().unwrap(), spec(SPECS[choice])).unwrap();
+                    }
+                    _ => known = overlay(["gone", "other"][choice % 2]),
+                }
+                let before = (&cluster.nodes, &cluster.profiles, &cluster.checked);
+                let gone_on = recheck(&draft.nodes, &draft.profiles, &known, before);
+                let whole = check_cluster(&draft.nodes, &draft.profiles, &known);
+                proptest::prop_assert_eq!(&gone_on.findings, &whole.findings);
+                proptest::prop_assert_eq!(&gone_on.resolved, &whole.resolved);
+                cluster = Cluster::assemble(draft, gone_on);
+            }
+        }
     }
 }

@@ -114,7 +114,8 @@ impl Booting {
         let mac: MacAddr = mac.parse().map_err(bad)?;
         let view = provisioner.view();
         let node = view.cluster.by_mac(mac);
-        let node = node.and_then(|node| Some((node.clone(), view.cluster.resolved.get(&node.name)?.clone())));
+        let node = node
+            .and_then(|node| Some((node.clone(), view.cluster.checked.resolved.get(&node.name)?.clone())));
         let Some((record, spec)) = node else {
             if let Some(times) = provisioner.0.refusals.count("unknown", source, clock::now()) {
                 tracing::warn!(

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use access::Access;
@@ -165,14 +165,22 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) cluster: Cluster,
-    variables: ClusterVariables,
+    server_addresses: Vec<IpAddr>,
+    /// Made when the first template is rendered: a change need not wait for it.
+    variables: OnceLock<ClusterVariables>,
 }
 
 impl View {
     fn new(cluster: Cluster, config: &ProvisionerConfig) -> Self {
-        let nodes = cluster.resolved.iter().map(|(name, spec)| (name, spec.as_ref()));
-        let variables = ClusterVariables::new(nodes, &config.server_addresses);
-        Self { cluster, variables }
+        let server_addresses = config.server_addresses.clone();
+        Self { cluster, server_addresses, variables: OnceLock::new() }
+    }
+
+    fn variables(&self) -> &ClusterVariables {
+        self.variables.get_or_init(|| {
+            let nodes = self.cluster.checked.resolved.iter().map(|(name, spec)| (name, spec.as_ref()));
+            ClusterVariables::new(nodes, &self.server_addresses)
+        })
     }
 }
 
@@ -232,7 +240,8 @@ impl Provisioner {
     /// under another configuration. It holds up nothing.
     fn warn_of_mistakes(&self) {
         let view = self.view();
-        let (findings, _) = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known());
+        let checked = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known());
+        let findings = checked.findings;
         for finding in findings.iter().take(MAX_STORED_MISTAKES) {
             tracing::warn!("{finding}");
         }
@@ -290,14 +299,15 @@ impl Provisioner {
 
     /// Shows a cluster that is kept to everybody.
     pub(crate) fn publish(&self, cluster: Cluster) {
-        let hosts = host_table(&cluster);
+        let hosts = (!same_hosts(&self.view().cluster, &cluster)).then(|| host_table(&cluster));
         self.0.cluster.send_replace(Arc::new(View::new(cluster, &self.0.config)));
         self.0.hosts.send_if_modified(|old| {
-            let changed = **old != hosts;
-            if changed {
+            let changed = hosts.filter(|hosts| **old != *hosts);
+            let is_changed = changed.is_some();
+            if let Some(hosts) = changed {
                 *old = Arc::new(hosts);
             }
-            changed
+            is_changed
         });
     }
 
@@ -354,7 +364,7 @@ impl Provisioner {
     ) -> Result<(&'a NodeRecord, &'a MachineSpec), OverlaysError> {
         let unknown = || OverlaysError::UnknownNode { node: name.to_string() };
         let record = view.cluster.nodes.get(name).ok_or_else(unknown)?;
-        Ok((record, view.cluster.resolved.get(name).ok_or_else(unknown)?))
+        Ok((record, view.cluster.checked.resolved.get(name).ok_or_else(unknown)?))
     }
 
     fn variables(
@@ -378,7 +388,7 @@ impl Provisioner {
             image: image.map(|record| (record.name.as_str(), record.version.version)),
             host_key: host_key.as_ref(),
         };
-        Ok(Variables::new(&view.variables, &facts))
+        Ok(Variables::new(view.variables(), &facts))
     }
 
     /// Names of the nodes that boot a version of an image next.
@@ -388,7 +398,13 @@ impl Provisioner {
             let record = spec.image.as_deref().and_then(|reference| images.find(reference));
             record.is_some_and(|record| record.name.as_str() == image && record.version.version == version)
         };
-        view.cluster.resolved.iter().filter(|(_, spec)| uses(spec)).map(|(name, _)| name.clone()).collect()
+        view.cluster
+            .checked
+            .resolved
+            .iter()
+            .filter(|(_, spec)| uses(spec))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// The address that a boot request for this MAC address must come from; it comes from `source`.
@@ -423,11 +439,24 @@ fn speaks_from(mac: MacAddr, source: IpAddr) -> Option<IpAddr> {
     }
 }
 
+/// Two clusters have the same nodes, at the same addresses: [`host_table`] makes the same of them.
+fn same_hosts(one: &Cluster, other: &Cluster) -> bool {
+    let (one_resolved, other_resolved) = (&one.checked.resolved, &other.checked.resolved);
+    one_resolved.len() == other_resolved.len()
+        && one_resolved.iter().zip(other_resolved).all(|((name, spec), (other_name, other_spec))| {
+            let id = |cluster: &Cluster| cluster.nodes.get(name).map(|node| node.id);
+            name == other_name
+                && id(one) == id(other)
+                && (Arc::ptr_eq(spec, other_spec)
+                    || (spec.interfaces == other_spec.interfaces && spec.dns == other_spec.dns))
+        })
+}
+
 /// What DHCP and HTTP boot know of the nodes.
 fn host_table(cluster: &Cluster) -> HostTable {
     let mut hosts = Vec::new();
     let mut others = Vec::new();
-    for (name, spec) in &cluster.resolved {
+    for (name, spec) in &cluster.checked.resolved {
         let Some(node) = cluster.nodes.get(name) else { continue };
         let dns = spec.dns.clone().unwrap_or_default();
         for interface in spec.interfaces.values() {

@@ -135,6 +135,15 @@ impl Client {
         self.send_json(Method::PATCH, "/v1/nodes", patch).await
     }
 
+    /// Deletes the nodes of a host list: all, or none.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn delete_nodes(&self, names: &str) -> Result<(), ClientError> {
+        let request = self.request(Method::DELETE, "/v1/nodes")?.query(&[("names", names)]).timeout(DEADLINE);
+        self.answer(request).await.map(drop)
+    }
+
     /// Deletes a node.
     ///
     /// # Errors

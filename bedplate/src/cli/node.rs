@@ -77,7 +77,7 @@ Examples:
         #[command(flatten)]
         change: Box<ChangeFlags>,
     },
-    /// Delete nodes with their history and certificates.
+    /// Delete nodes with their history and certificates, all or none.
     Delete {
         #[command(flatten)]
         nodes: Nodes,
@@ -204,7 +204,11 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         Verb::Show { nodes, view } => show::run(session, &client, &nodes, view).await?,
         Verb::Set { nodes, change } => set(session, &client, &nodes, &change).await?,
         Verb::Delete { nodes } => {
-            one_by_one(session, &nodes, "deleted", async |name| client.delete_node(name).await).await?;
+            let names = nodes.names()?;
+            let names: Vec<&str> = names.iter().map(NodeName::as_str).collect();
+            let list = hostlist::compress(names.iter().copied());
+            client.delete_nodes(&list).await?;
+            session.out.show(&json!({ "deleted": names }), |_| format!("deleted {list}\n"))?;
         }
         Verb::Explain { nodes } => show::explain(session, &client, &nodes).await?,
         Verb::Inventory { nodes } => inventory::run(session, &client, &nodes).await?,

@@ -39,6 +39,7 @@ pub(super) fn routes() -> Routes<Provisioner> {
         .route(Action::NodeRead, routes!(show))
         .route(Action::NodeEdit, routes!(replace, patch_one))
         .route(Action::NodeDelete, routes!(delete))
+        .route(Action::NodeDelete, routes!(delete_many))
         .route(Action::NodeRead, routes!(explain))
         .merge(hardware::routes())
         .route(Action::NodeRead, routes!(history))
@@ -151,6 +152,7 @@ async fn add(
     }
     let added = provisioner
         .change(move |draft| {
+            draft.are_free(new.iter().map(|(name, ..)| name))?;
             let mut names = Vec::with_capacity(new.len());
             for (name, id, spec) in new {
                 draft.add_node(&name, id, spec)?;
@@ -188,6 +190,7 @@ async fn change(
 ) -> Result<(), Refusal> {
     provisioner
         .change(move |draft| {
+            draft.has_nodes(&names)?;
             for name in names {
                 let old = draft.nodes.get(&name).map(|node| node.spec.clone()).unwrap_or_default();
                 let spec = patch::apply("node", name.as_str(), &old, &wanted)?;
@@ -257,6 +260,35 @@ async fn patch_one(
     let version = if_match(&headers)?;
     change(&provisioner, format!("cannot change {name}"), vec![name.clone()], wanted, version).await?;
     one(&provisioner, &name)
+}
+
+/// Query of `DELETE /v1/nodes`.
+#[derive(Debug, Deserialize)]
+struct Doomed {
+    names: String,
+}
+
+/// Deletes nodes, their history and their certificates: all, or none.
+#[utoipa::path(
+    delete, path = "/v1/nodes", tag = "nodes",
+    params(("names" = String, Query, description = "Host list, such as n[1-8],login1")),
+    responses((status = NO_CONTENT), (status = BAD_REQUEST, body = Problem),
+        (status = NOT_FOUND, body = Problem))
+)]
+async fn delete_many(
+    State(provisioner): State<Provisioner>,
+    Query(Doomed { names }): Query<Doomed>,
+) -> Result<StatusCode, Refusal> {
+    let title = format!("cannot delete {names}");
+    let mut names = expand(&title, &names)?;
+    names.sort();
+    names.dedup();
+    let deleted = provisioner.change(move |draft| {
+        draft.has_nodes(&names)?;
+        names.iter().try_for_each(|name| draft.remove_node(name, None))
+    });
+    deleted.await.map_err(|error| refuse_edit(title, &error))?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Deletes a node, its history and its certificates.
