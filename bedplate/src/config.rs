@@ -117,7 +117,18 @@ impl Checked {
             },
         };
         let interfaces = interfaces().map_err(ConfigError::Interfaces)?;
-        Self::parse(&text, &interfaces).map_err(|mistakes| ConfigError::Mistakes { path, mistakes })
+        let checked = Self::parse(&text, &interfaces);
+        let mut checked = match checked {
+            Ok(checked) => checked,
+            Err(mistakes) => return Err(ConfigError::Mistakes { path, mistakes }),
+        };
+        let (mistakes, notes) = check::check_files(&Raw::read(&text), &checked);
+        if !mistakes.is_empty() {
+            return Err(ConfigError::Mistakes { path, mistakes });
+        }
+        checked.notes.extend(notes);
+        checked.notes.sort();
+        Ok(checked)
     }
 
     /// Checks the text of a file.

@@ -31,6 +31,7 @@ mod identity;
 pub mod images;
 mod node_routes;
 pub mod overlay;
+pub mod preflight;
 mod provisioner;
 mod query;
 mod refusals;

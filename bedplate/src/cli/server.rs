@@ -45,9 +45,6 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
         }),
         Some(Verb::Check) => {
             let checked = Checked::load(server.config).map_err(told)?;
-            if let Some(files) = &checked.api_certificate {
-                files.load()?;
-            }
             for note in &checked.notes {
                 say(&format!("note: {note}"));
             }

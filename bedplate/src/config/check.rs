@@ -10,14 +10,20 @@ use access::SessionLimits;
 use api::problem::Mistake;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
-use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, list_owners};
+use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, check::is_domain};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use yaml_tree::Location;
 
 use super::{
     Checked, Interfaces, Log,
-    raw::{Placed, Raw, RawSubnet, mistake},
+    raw::{Placed, Raw, mistake},
 };
 use crate::server::CertificateFiles;
+
+mod files;
+mod subnets;
+
+pub(super) use files::check as check_files;
 
 /// The top of the file: for what is missing.
 const TOP: Location = Location { line: 1, column: 1 };
@@ -42,17 +48,17 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         ));
     }
     let ports = ports(raw, &mut mistakes);
+    addresses_are_here(raw, interfaces, ports.api, &mut mistakes);
     let dhcp = dhcp(raw, &networks, &mut mistakes);
-    let notes = pools(raw, &dhcp, &addresses, &networks, &mut mistakes);
+    let mut notes = subnets::pools(raw, &dhcp, &addresses, &networks, &mut mistakes);
+    notes.extend(subnets::of_no_interface(raw, &networks));
+    notes.sort();
     let log = log(raw, &mut mistakes);
+    paths(raw, &mut mistakes);
+    server_names(raw, &mut mistakes);
     let api_certificate = api_certificate(raw, &mut mistakes);
     let sessions = sessions(raw, &mut mistakes);
-    if let Some(seconds) = &raw.heartbeat_seconds
-        && !(1..=300).contains(&seconds.value)
-    {
-        let message = format!("{} is not between 1 and 300", seconds.value);
-        mistakes.push(mistake(seconds.at, "fleet.heartbeat-seconds", message, None));
-    }
+    heartbeat(raw, &mut mistakes);
     if !mistakes.is_empty() {
         return (None, mistakes);
     }
@@ -92,6 +98,15 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         notes,
     };
     (Some(checked), mistakes)
+}
+
+fn heartbeat(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+    if let Some(seconds) = &raw.heartbeat_seconds
+        && !(1..=300).contains(&seconds.value)
+    {
+        let message = format!("{} is not between 1 and 300", seconds.value);
+        mistakes.push(mistake(seconds.at, "fleet.heartbeat-seconds", message, None));
+    }
 }
 
 /// A certificate goes with a key.
@@ -135,6 +150,37 @@ fn sessions(raw: &Raw, mistakes: &mut Vec<Mistake>) -> SessionLimits {
     limits
 }
 
+/// Paths do not depend on where the server was started.
+fn paths(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+    for (key, written) in [
+        ("state-dir", &raw.state_dir),
+        ("boot.substrate", &raw.substrate),
+        ("boot.templates", &raw.templates),
+        ("firmware.bios", &raw.firmware_bios),
+        ("firmware.efi-x86-64", &raw.firmware_efi_x86_64),
+        ("firmware.efi-arm64", &raw.firmware_efi_arm64),
+        ("overlays.shipped", &raw.shipped_overlays),
+        ("overlays.site", &raw.site_overlays),
+        ("api.certificate", &raw.api_certificate),
+        ("api.key", &raw.api_key),
+    ] {
+        let Some(written) = written else { continue };
+        if !written.value.starts_with('/') || written.value.contains('\0') {
+            let message = format!("{:?} is no absolute path", written.value);
+            mistakes.push(mistake(written.at, key, message, Some("begin it with /".to_owned())));
+        }
+    }
+}
+
+fn server_names(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+    for (index, name) in raw.server_names.iter().enumerate() {
+        if !is_domain(&name.value) {
+            let message = format!("{:?} is no DNS name", name.value);
+            mistakes.push(mistake(name.at, &format!("server-names[{index}]"), message, None));
+        }
+    }
+}
+
 fn path(written: Option<&Placed<String>>, default: &str) -> PathBuf {
     PathBuf::from(written.map_or(default, |path| path.value.as_str()))
 }
@@ -144,6 +190,11 @@ fn networks(raw: &Raw, interfaces: &Interfaces, mistakes: &mut Vec<Mistake>) -> 
     let mut networks = Vec::new();
     for (index, name) in raw.interfaces.iter().enumerate() {
         let at = format!("interfaces[{index}]");
+        if raw.interfaces[..index].iter().any(|earlier| earlier.value == name.value) {
+            let message = format!("interface {} is named twice", name.value);
+            mistakes.push(mistake(name.at, &at, message, Some("keep one".to_owned())));
+            continue;
+        }
         match interfaces.get(&name.value) {
             None => {
                 let known: Vec<&str> = interfaces.keys().map(String::as_str).collect();
@@ -164,6 +215,38 @@ fn networks(raw: &Raw, interfaces: &Interfaces, mistakes: &mut Vec<Mistake>) -> 
         }
     }
     networks
+}
+
+/// What the server listens at is an address of this machine, and written once.
+fn addresses_are_here(raw: &Raw, interfaces: &Interfaces, api: SocketAddr, mistakes: &mut Vec<Mistake>) {
+    let here: Vec<IpAddr> = interfaces.values().flatten().map(|network| IpAddr::V4(network.addr())).collect();
+    let mut missing = |address: IpAddr, at: Location, path: &str| {
+        let known: Vec<String> = here.iter().map(ToString::to_string).collect();
+        let hint = format!("it has {}", known.join(", "));
+        mistakes.push(mistake(at, path, format!("{address} is no address of this machine"), Some(hint)));
+    };
+    for (index, address) in raw.server_addresses.iter().enumerate() {
+        // All of 127.0.0.0/8 is this machine's (RFC 1122 section 3.2.1.3).
+        if !here.contains(&IpAddr::V4(address.value)) && !address.value.is_loopback() {
+            missing(IpAddr::V4(address.value), address.at, &format!("server-addresses[{index}]"));
+        }
+    }
+    // Only IPv4 addresses are known here; the others are told by whoever binds them.
+    if let Some(written) = &raw.api_listen
+        && api.is_ipv4()
+        && !api.ip().is_unspecified()
+        && !api.ip().is_loopback()
+        && !here.contains(&api.ip())
+    {
+        missing(api.ip(), written.at, "api.listen");
+    }
+    for (index, address) in raw.server_addresses.iter().enumerate() {
+        if raw.server_addresses[..index].iter().any(|earlier| earlier.value == address.value) {
+            let path = format!("server-addresses[{index}]");
+            let message = format!("{} is written twice", address.value);
+            mistakes.push(mistake(address.at, &path, message, Some("keep one".to_owned())));
+        }
+    }
 }
 
 struct Ports {
@@ -234,101 +317,12 @@ fn dhcp(raw: &Raw, networks: &[Ipv4Net], mistakes: &mut Vec<Mistake>) -> DhcpCon
         };
         networks.iter().map(subnet).collect()
     } else {
-        raw.subnets.iter().filter_map(|written| subnet(written, mistakes)).collect()
+        let subnets = raw.subnets.iter().filter_map(|written| subnets::subnet(written, mistakes)).collect();
+        subnets::overlaps(raw, mistakes);
+        subnets
     };
     let interfaces = raw.interfaces.iter().map(|name| name.value.clone()).collect();
     DhcpConfig { mode, interfaces, subnets, lease_seconds }
-}
-
-/// Addresses named in one note; of more the number is told.
-const MAX_NAMED: usize = 5;
-
-/// Pools against what is somebody's: such addresses are never given, and a pool of nothing else is a
-/// mistake.
-fn pools(
-    raw: &Raw,
-    dhcp: &DhcpConfig,
-    addresses: &[Ipv4Addr],
-    networks: &[Ipv4Net],
-    mistakes: &mut Vec<Mistake>,
-) -> Vec<Mistake> {
-    let own: Vec<Ipv4Addr> = addresses.iter().copied().chain(networks.iter().map(Ipv4Net::addr)).collect();
-    let plan = dhcp.plan(&own);
-    let mut notes = Vec::new();
-    // Subnets with mistakes of form are not among those of `dhcp`.
-    let written = raw.subnets.iter().filter_map(|subnet| Some((subnet, subnet.pool.as_ref()?)));
-    for (subnet, pool) in written {
-        let Some(network) = subnet.network.as_ref().map(|network| network.value.trunc()) else { continue };
-        let checked = dhcp.subnets.iter().find(|checked| checked.network == network);
-        let Some((first, last)) = checked.and_then(|checked| checked.pool) else { continue };
-        let taken = plan.taken_of_pool((first, last));
-        if taken.is_empty() {
-            continue;
-        }
-        let mut named: Vec<String> = taken
-            .iter()
-            .take(MAX_NAMED)
-            .map(|(address, owners)| format!("{address} is {}", list_owners(owners)))
-            .collect();
-        if taken.len() > MAX_NAMED {
-            named.push(format!("and {} more are somebody's", taken.len() - MAX_NAMED));
-        }
-        let at = format!("{}.pool", subnet.path);
-        let size = u64::from(u32::from(last) - u32::from(first)) + 1;
-        if u64::try_from(taken.len()).is_ok_and(|taken| taken >= size) {
-            let message = format!("has no address to give: {}", named.join("; "));
-            let hint = Some("choose a range of addresses that are nobody's".to_owned());
-            mistakes.push(mistake(pool.at, &at, message, hint));
-        } else {
-            let message = format!("is not given whole: {}", named.join("; "));
-            notes.push(mistake(pool.at, &at, message, None));
-        }
-    }
-    notes.sort();
-    notes
-}
-
-fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<DhcpSubnet> {
-    let Some(network) = raw.network.as_ref().map(|network| network.value.trunc()) else {
-        let hint = Some("write network: 10.1.0.0/24".to_owned());
-        mistakes.push(mistake(raw.at, &raw.path, "has no network".to_owned(), hint));
-        return None;
-    };
-    let mut inside = |address: Ipv4Addr, at: Location, key: &str| {
-        let fits = network.contains(&address);
-        if !fits {
-            let message = format!("{address} is not in {network}");
-            mistakes.push(mistake(at, &format!("{}.{key}", raw.path), message, None));
-        }
-        fits
-    };
-    if let Some(gateway) = &raw.gateway {
-        inside(gateway.value, gateway.at, "gateway");
-    }
-    let mut pool = None;
-    if let Some(written) = &raw.pool {
-        let ends = written.value.split_once('-');
-        let ends = ends.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
-        match ends {
-            Some((first, last)) if first <= last => {
-                if inside(first, written.at, "pool") && inside(last, written.at, "pool") {
-                    pool = Some((first, last));
-                }
-            }
-            _ => {
-                let hint = Some("write pool: 10.1.0.100-10.1.0.199".to_owned());
-                let message = format!("{:?} is no range of addresses", written.value);
-                mistakes.push(mistake(written.at, &format!("{}.pool", raw.path), message, hint));
-            }
-        }
-    }
-    Some(DhcpSubnet {
-        network,
-        pool,
-        gateway: raw.gateway.as_ref().map(|gateway| gateway.value),
-        dns: raw.dns.iter().map(|server| server.value).collect(),
-        domain: raw.domain.clone(),
-    })
 }
 
 fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {
@@ -342,10 +336,22 @@ fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {
         }
     };
     let level = raw.log_level.as_ref().map_or("info", |level| level.value.as_str()).to_owned();
-    if let Some(written) = &raw.log_level
-        && let Err(error) = level.parse::<tracing_subscriber::filter::Targets>()
-    {
-        mistakes.push(mistake(written.at, "log.level", format!("{level:?} is no filter: {error}"), None));
+    if let Some(written) = &raw.log_level {
+        let unknown = level.split(',').map(str::trim).find(|part| !is_level_or_filter(part));
+        let problem = match (level.parse::<Targets>(), unknown) {
+            (Err(error), _) => Some(format!("{level:?} is no filter: {error}")),
+            // A bare word that is no level is read as the name of a part, and all else is silent.
+            (Ok(_), Some(part)) => Some(format!("{part:?} is no level")),
+            (Ok(_), None) => None,
+        };
+        let hint = "use error, warn, info, debug or trace, or a filter such as info,provisioner=debug";
+        mistakes.extend(problem.map(|told| mistake(written.at, "log.level", told, Some(hint.to_owned()))));
     }
     Log { json, level }
+}
+
+/// `LEVEL`, or `PART=LEVEL`.
+fn is_level_or_filter(part: &str) -> bool {
+    let (name, level) = part.split_once('=').map_or((None, part), |(name, level)| (Some(name), level));
+    name != Some("") && !level.is_empty() && level.parse::<LevelFilter>().is_ok()
 }

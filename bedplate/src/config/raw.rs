@@ -30,7 +30,7 @@ pub struct RawSubnet {
     /// Name servers. Default: none.
     pub dns: Vec<Placed<std::net::Ipv4Addr>>,
     /// Search domain. Default: none.
-    pub domain: Option<String>,
+    pub domain: Option<Placed<String>>,
 }
 
 /// The file. Each field names its key, unit and default.
@@ -268,7 +268,7 @@ impl<'a> Section<'a> {
                 pool: section.one("pool", "FIRST-LAST", mistakes),
                 gateway: section.one("gateway", "an IPv4 address", mistakes),
                 dns: section.many("dns", "IPv4 addresses", mistakes),
-                domain: section.one::<String>("domain", "a domain", mistakes).map(|domain| domain.value),
+                domain: section.one("domain", "a domain", mistakes),
                 path,
             });
         }

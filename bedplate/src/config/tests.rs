@@ -126,3 +126,73 @@ fn what_is_no_yaml_is_told_with_its_place() {
     "#]],
     );
 }
+
+/// Each of these was called good once, and then the server did not start, or served nothing.
+#[test]
+fn rules_of_use_are_rules_of_the_check() {
+    mistakes(
+        "state-dir: state\ninterfaces: [eth0, eth0]\nserver-addresses: [10.1.0.1, 10.1.0.2, 10.1.0.1]\n\
+         server-names: ['no name']\napi: {listen: '10.9.9.9:9470'}\ndhcp:\n  subnets:\n  \
+         - {network: 10.1.0.0/24, domain: 'cluster example'}\n  - {network: 10.1.0.128/25}\n  \
+         - {network: 10.1.0.0/24}\n  - {network: 10.2.0.0/24}\nlog: {level: loud}\n",
+        &expect![[r#"
+            1:12: state-dir: "state" is no absolute path (begin it with /)
+            2:20: interfaces[1]: interface eth0 is named twice (keep one)
+            3:30: server-addresses[1]: 10.1.0.2 is no address of this machine (it has 10.1.0.1, 127.0.0.1)
+            3:40: server-addresses[2]: 10.1.0.1 is written twice (keep one)
+            4:16: server-names[0]: "no name" is no DNS name
+            5:15: api.listen: 10.9.9.9 is no address of this machine (it has 10.1.0.1, 127.0.0.1)
+            8:36: dhcp.subnets[0].domain: "cluster example" is no domain name (write domain: cluster.example)
+            9:15: dhcp.subnets[1].network: 10.1.0.128/25 shares addresses with 10.1.0.0/24 of dhcp.subnets[0] (one subnet for each network; keep one of them)
+            10:15: dhcp.subnets[2].network: 10.1.0.0/24 shares addresses with 10.1.0.0/24 of dhcp.subnets[0] (one subnet for each network; keep one of them)
+            12:14: log.level: "loud" is no level (use error, warn, info, debug or trace, or a filter such as info,provisioner=debug)
+        "#]],
+    );
+    for level in ["info", "debug,provisioner=trace", "warn, fleet=off"] {
+        Checked::parse(&format!("interfaces: [eth0]\nlog: {{level: '{level}'}}"), &machine()).unwrap();
+    }
+    for level in ["provisioner", "info,loud", "provisioner=loud", "=info", ""] {
+        Checked::parse(&format!("interfaces: [eth0]\nlog: {{level: '{level}'}}"), &machine()).unwrap_err();
+    }
+}
+
+#[test]
+fn a_subnet_of_no_interface_is_noted() {
+    let text = "interfaces: [eth0]\ndhcp: {subnets: [{network: 10.1.0.0/24}, {network: 10.2.0.0/24}]}";
+    let checked = Checked::parse(text, &machine()).unwrap();
+    let notes: String = checked.notes.iter().map(|note| format!("{note}\n")).collect();
+    expect![[r#"
+        2:52: dhcp.subnets[1].network: none of the interfaces has an address in 10.2.0.0/24: only requests that a DHCP relay forwards are answered from it
+    "#]].assert_eq(&notes);
+}
+
+/// What the configuration leads to on this machine: missing files, and a state directory that is none.
+#[test]
+fn files_that_the_server_reads_are_read_by_the_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("file"), "").unwrap();
+    std::fs::write(path("boot.ipxe.j2"), "#!ipxe\n{% if %}\n").unwrap();
+    let text = format!(
+        "interfaces: [eth0]\nstate-dir: {}\nfirmware:\n  bios: {}\n  efi-x86-64: {}\nboot:\n  \
+         templates: {}\n  substrate: {}\napi:\n  certificate: {}\n  key: {}\n",
+        path("file"),
+        path("missing"),
+        path("file"),
+        path(""),
+        path("nothing"),
+        path("file"),
+        path("file"),
+    );
+    let checked = Checked::parse(&text, &machine()).unwrap();
+    let (found, _) = check::check_files(&Raw::read(&text), &checked);
+    let told: String = found.iter().map(|mistake| format!("{mistake}\n")).collect();
+    expect![[r#"
+        2:12: state-dir: TMP/file is there and is no directory (the server makes it at its first start, with mode 0700)
+        4:9: firmware.bios: cannot read TMP/missing from firmware.bios; iPXE comes with the Debian package ipxe (/usr/lib/ipxe), see ipxe/README.md: No such file or directory (os error 2)
+        5:15: firmware.efi-x86-64: TMP/file from firmware.efi-x86-64 has 0 bytes; a boot program has 1 to 134217728
+        7:14: boot.templates: cannot read boot script template boot.ipxe.j2: syntax error: unexpected end of block (in boot.ipxe.j2:2)
+        8:14: boot.substrate: cannot read TMP/nothing: No such file or directory (os error 2)
+        10:16: api.certificate: TMP/file holds no certificate in PEM: no items found
+    "#]].assert_eq(&told.replace(&path(""), "TMP/"));
+}

@@ -26,21 +26,27 @@ fn unknown_keys_are_refused_with_their_line() {
     }
 }
 
+/// Files that the server reads before it serves, which an installation has at their default places.
+fn files() -> String {
+    let templates = concat!(env!("CARGO_MANIFEST_DIR"), "/../ipxe");
+    format!("server-addresses: [127.0.0.1]\nboot: {{templates: {templates}, substrate: /bin/true}}\n")
+}
+
 #[test]
 fn a_good_one_is_told() {
-    let (done, _) = configured(&["server", "check"], "server-addresses: [127.0.0.1]\ndhcp: {mode: 'off'}\n");
+    let (done, _) = configured(&["server", "check"], &(files() + "dhcp: {mode: 'off'}\n"));
     assert_eq!(done.ok(), "good: REST API at 127.0.0.1:9470, nodes at 127.0.0.1:9443\n");
 }
 
 #[test]
 fn what_is_worth_a_look_is_noted() {
     let subnet = "{network: 10.98.0.0/24, pool: 10.98.0.253-10.98.0.254, gateway: 10.98.0.254}";
-    let text = format!("server-addresses: [127.0.0.1]\ndhcp: {{mode: 'off', subnets: [{subnet}]}}\n");
+    let text = files() + &format!("dhcp: {{mode: 'off', subnets: [{subnet}]}}\n");
     let (done, _) = configured(&["server", "check"], &text);
     expect![[r#"
-        note: 2:61: dhcp.subnets[0].pool: is not given whole: 10.98.0.254 is the gateway of 10.98.0.0/24
-    "#]]
-    .assert_eq(&done.stderr);
+        note: 3:41: dhcp.subnets[0].network: none of the interfaces has an address in 10.98.0.0/24: only requests that a DHCP relay forwards are answered from it
+        note: 3:61: dhcp.subnets[0].pool: is not given whole: 10.98.0.254 is the gateway of 10.98.0.0/24
+    "#]].assert_eq(&done.stderr);
     assert!(done.ok().starts_with("good: "));
 }
 
@@ -55,11 +61,16 @@ fn the_documented_example_is_good() {
     let pair = rcgen::generate_simple_self_signed(["bedplate.example".to_owned()]).unwrap();
     std::fs::write(&certificate, pair.cert.pem()).unwrap();
     std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
-    let example = example.replace("eth1", "lo");
+    let templates = concat!(env!("CARGO_MANIFEST_DIR"), "/../ipxe");
+    let example = example.replace("eth1", "lo").replace("[10.1.0.1]", "[127.0.0.1]");
+    let example = example.replace("10.1.0.1:9470", "127.0.0.1:9470");
+    let example = example.replace("/usr/share/bedplate/ipxe", templates);
+    let example = example.replace("/usr/lib/bedplate/substrate", "/bin/true");
+    let example = example.replace("/usr/lib/ipxe/arm64/snponly.efi", "/usr/lib/ipxe/ipxe.efi");
     let example = example.replace("/etc/bedplate/api.pem", &certificate.display().to_string());
     let example = example.replace("/etc/bedplate/api.key", &key.display().to_string());
     let (done, _) = configured(&["server", "check"], &example);
-    assert_eq!(done.ok(), "good: REST API at 10.1.0.1:9470, nodes at 10.1.0.1:9443\n");
+    assert_eq!(done.ok(), "good: REST API at 127.0.0.1:9470, nodes at 127.0.0.1:9443\n");
 
     // A key of another certificate is found before the server is started with it.
     let other = rcgen::generate_simple_self_signed(["bedplate.example".to_owned()]).unwrap();

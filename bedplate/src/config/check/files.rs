@@ -1,0 +1,97 @@
+//! What the configuration leads to on this machine: the state directory, and the files that the
+//! server reads before it serves. Changes nothing.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use api::problem::Mistake;
+use rest::causes;
+use rustix::fs::{Access, access};
+
+use super::{
+    super::{
+        Checked,
+        raw::{Raw, mistake},
+    },
+    TOP,
+};
+
+/// Mistakes with which the server would not start, and notes on what would not work then.
+pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Vec<Mistake>) {
+    let (mut mistakes, mut notes) = (Vec::new(), Vec::new());
+    if let Err(problem) = usable(&checked.state_dir) {
+        let at = raw.state_dir.as_ref().map_or(TOP, |written| written.at);
+        let hint = "the server makes it at its first start, with mode 0700".to_owned();
+        mistakes.push(mistake(at, "state-dir", problem.to_string(), Some(hint)));
+    }
+    for found in provisioner::preflight::look(&checked.provisioner) {
+        let written = match found.setting {
+            "firmware.bios" => &raw.firmware_bios,
+            "firmware.efi-x86-64" => &raw.firmware_efi_x86_64,
+            "firmware.efi-arm64" => &raw.firmware_efi_arm64,
+            "boot.templates" => &raw.templates,
+            "boot.substrate" => &raw.substrate,
+            _ => &None,
+        };
+        let at = written.as_ref().map_or(TOP, |written| written.at);
+        let told = mistake(at, found.setting, found.message, None);
+        if found.fatal { mistakes.push(told) } else { notes.push(told) }
+    }
+    if let (Some(files), Some(written)) = (&checked.api_certificate, &raw.api_certificate)
+        && let Err(error) = files.load()
+    {
+        mistakes.push(mistake(written.at, "api.certificate", causes(&error), None));
+    }
+    (mistakes, notes)
+}
+
+/// Why a directory can be no state directory.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("{} is there and is no directory", path.display())]
+    NoDirectory { path: PathBuf },
+    #[error("cannot write in {}: {source}", path.display())]
+    Refused {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// It is a directory that this user may write in, or can be made.
+fn usable(state_dir: &Path) -> Result<(), Unusable> {
+    for path in state_dir.ancestors() {
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A file on the way: `access` of what lies in it would only say ENOTDIR.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            Err(source) => return Err(Unusable::Refused { path: path.to_owned(), source }),
+            Ok(facts) if !facts.is_dir() => return Err(Unusable::NoDirectory { path: path.to_owned() }),
+            Ok(_) => {
+                return access(path, Access::WRITE_OK | Access::EXEC_OK)
+                    .map_err(|error| Unusable::Refused { path: path.to_owned(), source: error.into() });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_is_made_where_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        usable(folder.path()).unwrap();
+        usable(&folder.path().join("a/b/c")).unwrap();
+        for path in [file.clone(), file.join("a/b")] {
+            let error = usable(&path).unwrap_err();
+            assert_eq!(error.to_string(), format!("{} is there and is no directory", file.display()));
+        }
+    }
+}

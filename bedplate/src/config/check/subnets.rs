@@ -1,0 +1,149 @@
+//! Subnets that addresses are given in: each by itself, against each other, and against what is
+//! somebody's.
+
+use std::net::Ipv4Addr;
+
+use api::problem::Mistake;
+use ipnet::Ipv4Net;
+use provisioner::{DhcpConfig, DhcpSubnet, check::is_domain, list_owners};
+use yaml_tree::Location;
+
+use super::super::raw::{Placed, Raw, RawSubnet, mistake};
+
+/// Addresses named in one note; of more the number is told.
+const MAX_NAMED: usize = 5;
+
+/// Pools against what is somebody's: such addresses are never given, and a pool of nothing else is a
+/// mistake.
+pub(super) fn pools(
+    raw: &Raw,
+    dhcp: &DhcpConfig,
+    addresses: &[Ipv4Addr],
+    networks: &[Ipv4Net],
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Mistake> {
+    let own: Vec<Ipv4Addr> = addresses.iter().copied().chain(networks.iter().map(Ipv4Net::addr)).collect();
+    let plan = dhcp.plan(&own);
+    let mut notes = Vec::new();
+    // Subnets with mistakes of form are not among those of `dhcp`.
+    let written = raw.subnets.iter().filter_map(|subnet| Some((subnet, subnet.pool.as_ref()?)));
+    for (subnet, pool) in written {
+        let Some(network) = subnet.network.as_ref().map(|network| network.value.trunc()) else { continue };
+        let checked = dhcp.subnets.iter().find(|checked| checked.network == network);
+        let Some((first, last)) = checked.and_then(|checked| checked.pool) else { continue };
+        let taken = plan.taken_of_pool((first, last));
+        if taken.is_empty() {
+            continue;
+        }
+        let mut named: Vec<String> = taken
+            .iter()
+            .take(MAX_NAMED)
+            .map(|(address, owners)| format!("{address} is {}", list_owners(owners)))
+            .collect();
+        if taken.len() > MAX_NAMED {
+            named.push(format!("and {} more are somebody's", taken.len() - MAX_NAMED));
+        }
+        let at = format!("{}.pool", subnet.path);
+        let size = u64::from(u32::from(last) - u32::from(first)) + 1;
+        if u64::try_from(taken.len()).is_ok_and(|taken| taken >= size) {
+            let message = format!("has no address to give: {}", named.join("; "));
+            let hint = Some("choose a range of addresses that are nobody's".to_owned());
+            mistakes.push(mistake(pool.at, &at, message, hint));
+        } else {
+            let message = format!("is not given whole: {}", named.join("; "));
+            notes.push(mistake(pool.at, &at, message, None));
+        }
+    }
+    notes
+}
+
+pub(super) fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<DhcpSubnet> {
+    let Some(network) = raw.network.as_ref().map(|network| network.value.trunc()) else {
+        let hint = Some("write network: 10.1.0.0/24".to_owned());
+        mistakes.push(mistake(raw.at, &raw.path, "has no network".to_owned(), hint));
+        return None;
+    };
+    let mut inside = |address: Ipv4Addr, at: Location, key: &str| {
+        let fits = network.contains(&address);
+        if !fits {
+            let message = format!("{address} is not in {network}");
+            mistakes.push(mistake(at, &format!("{}.{key}", raw.path), message, None));
+        }
+        fits
+    };
+    if let Some(gateway) = &raw.gateway {
+        inside(gateway.value, gateway.at, "gateway");
+    }
+    let mut pool = None;
+    if let Some(written) = &raw.pool {
+        let ends = written.value.split_once('-');
+        let ends = ends.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+        match ends {
+            Some((first, last)) if first <= last => {
+                if inside(first, written.at, "pool") && inside(last, written.at, "pool") {
+                    pool = Some((first, last));
+                }
+            }
+            _ => {
+                let hint = Some("write pool: 10.1.0.100-10.1.0.199".to_owned());
+                let message = format!("{:?} is no range of addresses", written.value);
+                mistakes.push(mistake(written.at, &format!("{}.pool", raw.path), message, hint));
+            }
+        }
+    }
+    if let Some(domain) = &raw.domain
+        && !is_domain(&domain.value)
+    {
+        let message = format!("{:?} is no domain name", domain.value);
+        let hint = Some("write domain: cluster.example".to_owned());
+        mistakes.push(mistake(domain.at, &format!("{}.domain", raw.path), message, hint));
+    }
+    Some(DhcpSubnet {
+        network,
+        pool,
+        gateway: raw.gateway.as_ref().map(|gateway| gateway.value),
+        dns: raw.dns.iter().map(|server| server.value).collect(),
+        domain: raw.domain.as_ref().map(|domain| domain.value.clone()),
+    })
+}
+
+/// Networks that share addresses: which of them a request is for could not be told.
+pub(super) fn overlaps(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+    let network = |subnet: &RawSubnet| subnet.network.as_ref().map(|network| network.value.trunc());
+    let mut sorted: Vec<(Ipv4Net, usize, &Placed<Ipv4Net>)> = Vec::new();
+    for (index, subnet) in raw.subnets.iter().enumerate() {
+        sorted.extend(network(subnet).zip(subnet.network.as_ref()).map(|(net, at)| (net, index, at)));
+    }
+    // Two networks are apart or one lies in the other: a network that begins in the one before it, or
+    // in the one that holds that, overlaps.
+    sorted.sort_by_key(|(network, index, _)| (network.network(), network.prefix_len(), *index));
+    let mut around: Option<(Ipv4Net, usize)> = None;
+    for (network, index, written) in sorted {
+        match around {
+            Some((outer, of)) if outer.contains(&network) => {
+                let at = format!("{}.network", raw.subnets[index].path);
+                let message = format!("{network} shares addresses with {outer} of {}", raw.subnets[of].path);
+                let hint = Some("one subnet for each network; keep one of them".to_owned());
+                mistakes.push(mistake(written.at, &at, message, hint));
+            }
+            _ => around = Some((network, index)),
+        }
+    }
+}
+
+/// What is no mistake, since relays can bring requests for it, and is one where there is no relay.
+pub(super) fn of_no_interface(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Mistake> {
+    let mut notes = Vec::new();
+    for subnet in &raw.subnets {
+        let Some(network) = &subnet.network else { continue };
+        let net = network.value.trunc();
+        if !networks.iter().any(|own| own.trunc() == net || net.contains(&own.addr())) {
+            let message = format!(
+                "none of the interfaces has an address in {net}: only requests that a DHCP relay forwards \
+                 are answered from it"
+            );
+            notes.push(mistake(network.at, &format!("{}.network", subnet.path), message, None));
+        }
+    }
+    notes
+}
