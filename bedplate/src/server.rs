@@ -31,9 +31,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Checked;
 use certificate::SiteCertificate;
+use health::Health;
 
 mod admin_context;
 mod certificate;
+mod health;
 mod log;
 mod rest;
 
@@ -168,7 +170,8 @@ async fn serve(
 
     let stop = shutdown.child_token();
     let mut parts: JoinSet<Result<(), ServerError>> = JoinSet::new();
-    let routes = rest::router(access, provisioner.rest().merge(controller.rest()));
+    let health = Health::new(database.clone(), config.state_dir.clone());
+    let routes = rest::router(access, provisioner.rest().merge(controller.rest()), health);
     let mut api_tls = fleet.server_tls(false);
     if let Some(files) = config.api_certificate {
         let (certificate, tls) = SiteCertificate::open(files, &api_tls)?;

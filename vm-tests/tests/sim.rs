@@ -13,6 +13,8 @@ mod cluster;
 mod logs;
 #[path = "sim/rights.rs"]
 mod rights;
+#[path = "sim/slides.rs"]
+mod slides;
 #[path = "sim/streams.rs"]
 mod streams;
 #[path = "sim/submissions.rs"]
@@ -73,7 +75,7 @@ fn many_nodes_become_ready_in_the_right_order() {
         for (name, phases) in &seen {
             assert_eq!(phases.as_slice(), expected, "{name}");
         }
-        assert_eq!(cluster.client().inventory(&name(9)).await?.memory_bytes, 1 << 30);
+        assert_eq!(cluster.client().inventory(&name(9)).await?.memory_bytes, 16 << 30);
         let node = cluster.client().node(&name(9)).await?;
         assert_eq!(node.status.image.as_deref(), Some("tiny@1"));
         assert!(!node.status.armed);

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi as _, ToSchema, openapi::OpenApi};
 use utoipa_axum::routes;
 
-use super::ServerError;
+use super::{ServerError, health::Health};
 
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,8 +78,9 @@ fn described(access: &Access, roles: Routes) -> (Router, OpenApi) {
     access.rest().merge(roles).merge(own).into_parts(Document::openapi())
 }
 
-/// All routes, authenticated and audited. Only the document that describes them is for everybody.
-pub(super) fn router(access: Access, roles: Routes) -> Router {
+/// All routes, authenticated and audited. Only the document that describes them and the state of health
+/// are for everybody.
+pub(super) fn router(access: Access, roles: Routes, health: Health) -> Router {
     let (routes, document) = described(&access, roles);
     // It has no key that is no string, so it is JSON.
     let document = Bytes::from(document.to_json().unwrap_or_default());
@@ -91,6 +92,7 @@ pub(super) fn router(access: Access, roles: Routes) -> Router {
         .layer(middleware::from_fn(explain))
         .layer(middleware::from_fn_with_state(access, access::layer))
         .route("/v1/openapi.json", open)
+        .route("/v1/health", get(move || health.clone().answer()))
 }
 
 async fn unknown_path(Extension(principal): Extension<Principal>, request: Request) -> Refusal {

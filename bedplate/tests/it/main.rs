@@ -10,6 +10,7 @@ mod command_line;
 mod configuration;
 mod contexts;
 mod full_disk;
+mod health;
 mod images;
 mod inventory;
 mod nodes;

@@ -78,13 +78,16 @@ fn what_is_refused_says_why() {
         error: cannot change n1: nodes.n1.profiles: profile "none" does not exist
     "#]]
     .assert_eq(&server.run(&["node", "set", "n1", "--profile", "none"]).failed());
-    let one_of_two = server.run(&["node", "delete", "n1,n2"]);
-    assert_eq!((one_of_two.code, one_of_two.stdout.as_str()), (Some(1), "deleted n1\n"));
+    // All or none, and all that stands in the way is named.
     expect![[r#"
-        cannot delete n2: node "n2" does not exist
-        error: not deleted: n2
+        error: cannot delete n[1-3]: nodes n[2-3] do not exist
     "#]]
-    .assert_eq(&one_of_two.stderr);
+    .assert_eq(&server.run(&["node", "delete", "n[1-3]"]).failed());
+    expect![[r#"
+        error: cannot add n[1-2]: node "n1" exists already
+    "#]]
+    .assert_eq(&server.run(&["node", "add", "n[1-2]"]).failed());
+    assert_eq!(server.run(&["node", "delete", "n1"]).ok(), "deleted n1\n");
 }
 
 #[test]

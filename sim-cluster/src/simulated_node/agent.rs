@@ -413,9 +413,9 @@ fn instance() -> String {
     format!("{:016x}", clock::now().0)
 }
 
-/// One package with four cores of one thread each, one NUMA node, 1 GiB.
+/// One package with four cores of one thread each, one NUMA node, 16 GiB.
 fn inventory() -> Inventory {
-    const MEMORY: u64 = 1 << 30;
+    const MEMORY: u64 = 16 << 30;
     let pus: Vec<u32> = (0..4).collect();
     let core = |index: &u32| Core {
         index: *index,

@@ -27,12 +27,12 @@ fn the_other_users_job_is_next() {
     tasks(&mut stage, 30, "bob", "bob", (3, 1), 2);
     assert_eq!(running(&stage), ["job ann-1[1]", "job ann-1[2]"]);
     stage.end("job ann-1[1]", OK, 3);
-    assert_eq!(running(&stage), ["job bob[1]", "job ann-1[2]"]);
+    assert_eq!(running(&stage), ["job ann-1[2]", "job bob[1]"]);
     // Each has a core: the older job is next, then it is the other's turn.
     stage.end("job ann-1[2]", OK, 4);
-    assert_eq!(running(&stage), ["job bob[1]", "job ann-1[3]"]);
+    assert_eq!(running(&stage), ["job ann-1[3]", "job bob[1]"]);
     stage.end("job bob[1]", OK, 5);
-    assert_eq!(running(&stage), ["job bob[2]", "job ann-1[3]"]);
+    assert_eq!(running(&stage), ["job ann-1[3]", "job bob[2]"]);
     // Who is alone has all of it.
     stage.end("job bob[2]", OK, 6);
     stage.end("job bob[3]", OK, 7);
