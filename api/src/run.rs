@@ -204,10 +204,21 @@ pub struct JobSpec {
     pub image_size: u64,
     /// Program and arguments, not empty. A program without `/` is looked up in `PATH` of `env`.
     pub command: Vec<String>,
+    /// What takes the place of the first of `command` where the image has no program of exactly
+    /// that name: its words, as a shell splits them. Empty if it is one word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub program_words: Vec<String>,
     /// `NAME=VALUE`, complete: image, document and `FB_*` together.
     pub env: Vec<String>,
+    /// The document sets `HOME` in `env`. Else it is the image's, and stays where the user may
+    /// write there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sets_home: bool,
     /// Working folder, absolute.
     pub cwd: String,
+    /// It is the image's own, and made where no layer has it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub makes_cwd: bool,
     /// Host name in the container.
     pub hostname: String,
     /// Volumes of the workflow.
@@ -414,4 +425,9 @@ pub struct RunUsage {
 pub struct LogTaken {
     /// Bytes that the server has from the log's beginning, on disk: where to go on.
     pub length: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }

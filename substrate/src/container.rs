@@ -20,7 +20,8 @@
 //! | [`spawner`], [`init`], [`payload`] | the three processes |
 //! | [`enter`], [`entered`] | further processes of a job that runs |
 //! | [`passing`] | messages with descriptors |
-//! | [`files`], [`devices`], [`identity_files`] | what a container sees |
+//! | [`files`], [`devices`], [`host_names`], [`identity_files`], [`home`] | what a container sees |
+//! | [`interpreter`] | why a program that is there cannot be executed |
 //! | [`system_calls`], [`defence`] | what it may ask of the kernel; what stands in its way |
 //! | [`groups`], [`holder`] | control groups |
 //! | [`ending`], [`log`], [`record`] | timeouts and outcomes; output; the run's folder |
@@ -33,8 +34,11 @@ pub mod entered;
 pub mod files;
 pub mod groups;
 pub mod holder;
+pub mod home;
+pub mod host_names;
 pub mod identity_files;
 pub mod init;
+pub mod interpreter;
 pub mod log;
 pub mod passing;
 pub mod payload;

@@ -11,6 +11,8 @@ mod browser;
 mod cluster;
 #[path = "sim/logs.rs"]
 mod logs;
+#[path = "sim/names.rs"]
+mod names;
 #[path = "sim/rights.rs"]
 mod rights;
 #[path = "sim/slides.rs"]

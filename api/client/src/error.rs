@@ -27,6 +27,12 @@ pub enum ClientError {
         #[source]
         source: url::ParseError,
     },
+    /// A name that cannot be a part of a URL.
+    #[error("{part:?} names nothing: use another name, or the id")]
+    Part {
+        /// The name.
+        part: String,
+    },
     /// No answer.
     #[error("cannot reach the server at {server}")]
     Unreachable {

@@ -6,7 +6,7 @@ use api::{
 };
 use reqwest::Method;
 
-use crate::{Client, ClientError, DEADLINE, pages::PAGE_ROWS};
+use crate::{Client, ClientError, DEADLINE, pages::PAGE_ROWS, path::path_of};
 
 impl Client {
     /// The hardware that the node reported last.
@@ -14,7 +14,7 @@ impl Client {
     /// # Errors
     /// As every request; 404 if it never reported any.
     pub async fn inventory(&self, name: &NodeName) -> Result<Inventory, ClientError> {
-        self.get(&format!("/v1/nodes/{name}/inventory"), &[]).await
+        self.get(&path_of(["nodes", name.as_str(), "inventory"])?, &[]).await
     }
 
     /// The topology of a node, hwloc's XML.
@@ -22,7 +22,8 @@ impl Client {
     /// # Errors
     /// As every request; 404 if it never sent one.
     pub async fn topology(&self, name: &NodeName) -> Result<String, ClientError> {
-        let request = self.request(Method::GET, &format!("/v1/nodes/{name}/topology.xml"))?.timeout(DEADLINE);
+        let request =
+            self.request(Method::GET, &path_of(["nodes", name.as_str(), "topology.xml"])?)?.timeout(DEADLINE);
         self.answer(request).await?.text().await.map_err(ClientError::Answer)
     }
 

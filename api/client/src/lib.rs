@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod hardware;
 mod pages;
+mod path;
 mod streams;
 mod trust;
 mod users;
@@ -26,6 +27,7 @@ use reqwest::{Method, RequestBuilder, Response, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
+use crate::path::path_of;
 pub use crate::{
     error::ClientError,
     events::{Events, StreamEnd},
@@ -116,7 +118,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn node(&self, name: &NodeName) -> Result<Node, ClientError> {
-        self.get(&format!("/v1/nodes/{name}"), &[]).await
+        self.get(&path_of(["nodes", name.as_str()])?, &[]).await
     }
 
     /// Adds nodes, all or none.
@@ -149,7 +151,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn delete_node(&self, name: &NodeName) -> Result<(), ClientError> {
-        self.send_empty(Method::DELETE, &format!("/v1/nodes/{name}")).await
+        self.send_empty(Method::DELETE, &path_of(["nodes", name.as_str()])?).await
     }
 
     /// The node with its profiles applied, and the origin of each value.
@@ -157,7 +159,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn explain(&self, name: &NodeName) -> Result<Explained, ClientError> {
-        self.get(&format!("/v1/nodes/{name}/explain"), &[]).await
+        self.get(&path_of(["nodes", name.as_str(), "explain"])?, &[]).await
     }
 
     /// The last events of a node, newest first.
@@ -165,7 +167,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn history(&self, name: &NodeName, limit: u32) -> Result<Vec<NodeEvent>, ClientError> {
-        self.get_first(&format!("/v1/nodes/{name}/history"), limit).await
+        self.get_first(&path_of(["nodes", name.as_str(), "history"])?, limit).await
     }
 
     /// Lets the agent of a node become the server's substrate program.
@@ -173,7 +175,7 @@ impl Client {
     /// # Errors
     /// As every request; 409 if the agent is not connected.
     pub async fn upgrade_agent(&self, name: &NodeName) -> Result<(), ClientError> {
-        self.send_empty(Method::POST, &format!("/v1/nodes/{name}/upgrade")).await
+        self.send_empty(Method::POST, &path_of(["nodes", name.as_str(), "upgrade"])?).await
     }
 
     /// Reboots a node whose agent is connected.
@@ -181,7 +183,7 @@ impl Client {
     /// # Errors
     /// As every request; 409 if it is not connected.
     pub async fn reboot(&self, name: &NodeName) -> Result<(), ClientError> {
-        self.send_empty(Method::POST, &format!("/v1/nodes/{name}/reboot")).await
+        self.send_empty(Method::POST, &path_of(["nodes", name.as_str(), "reboot"])?).await
     }
 
     /// Keeps new work away from a node.
@@ -189,7 +191,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn drain(&self, name: &NodeName, drain: &DrainNode) -> Result<(), ClientError> {
-        let path = format!("/v1/nodes/{name}/drain");
+        let path = path_of(["nodes", name.as_str(), "drain"])?;
         let request = self.request(Method::POST, &path)?.json(drain).timeout(DEADLINE);
         self.answer(request).await.map(drop)
     }
@@ -199,7 +201,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn undrain(&self, name: &NodeName) -> Result<(), ClientError> {
-        self.send_empty(Method::DELETE, &format!("/v1/nodes/{name}/drain")).await
+        self.send_empty(Method::DELETE, &path_of(["nodes", name.as_str(), "drain"])?).await
     }
 
     /// Allows one boot token to be issued to a node.
@@ -207,7 +209,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn arm(&self, name: &NodeName) -> Result<(), ClientError> {
-        self.send_empty(Method::POST, &format!("/v1/nodes/{name}/arm")).await
+        self.send_empty(Method::POST, &path_of(["nodes", name.as_str(), "arm"])?).await
     }
 
     /// The status of every node, then of each that changes.
@@ -231,7 +233,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn profile(&self, name: &ProfileName) -> Result<Profile, ClientError> {
-        self.get(&format!("/v1/profiles/{name}"), &[]).await
+        self.get(&path_of(["profiles", name.as_str()])?, &[]).await
     }
 
     /// Makes or replaces a profile.
@@ -239,7 +241,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn put_profile(&self, name: &ProfileName, spec: &MachineSpec) -> Result<Profile, ClientError> {
-        self.send_json(Method::PUT, &format!("/v1/profiles/{name}"), spec).await
+        self.send_json(Method::PUT, &path_of(["profiles", name.as_str()])?, spec).await
     }
 
     /// Changes a profile by a JSON merge patch (RFC 7396).
@@ -251,7 +253,7 @@ impl Client {
         name: &ProfileName,
         patch: &serde_json::Value,
     ) -> Result<Profile, ClientError> {
-        self.send_json(Method::PATCH, &format!("/v1/profiles/{name}"), patch).await
+        self.send_json(Method::PATCH, &path_of(["profiles", name.as_str()])?, patch).await
     }
 
     /// Deletes a profile.
@@ -259,7 +261,7 @@ impl Client {
     /// # Errors
     /// As every request; 409 if something lists it.
     pub async fn delete_profile(&self, name: &ProfileName) -> Result<(), ClientError> {
-        self.send_empty(Method::DELETE, &format!("/v1/profiles/{name}")).await
+        self.send_empty(Method::DELETE, &path_of(["profiles", name.as_str()])?).await
     }
 
     /// Makes nodes and profiles be as a document says.
@@ -292,7 +294,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn image(&self, name: &ImageName) -> Result<Image, ClientError> {
-        self.get(&format!("/v1/images/{name}"), &[]).await
+        self.get(&path_of(["images", name.as_str()])?, &[]).await
     }
 
     /// Starts an import.
@@ -309,8 +311,8 @@ impl Client {
     /// As every request; 409 if a node uses it.
     pub async fn delete_image(&self, name: &ImageName, version: Option<u32>) -> Result<(), ClientError> {
         let path = match version {
-            Some(version) => format!("/v1/images/{name}/versions/{version}"),
-            None => format!("/v1/images/{name}"),
+            Some(version) => path_of(["images", name.as_str(), "versions", &version.to_string()])?,
+            None => path_of(["images", name.as_str()])?,
         };
         self.send_empty(Method::DELETE, &path).await
     }
@@ -328,7 +330,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn operation(&self, id: u64) -> Result<Operation, ClientError> {
-        self.get(&format!("/v1/operations/{id}"), &[]).await
+        self.get(&path_of(["operations", &id.to_string()])?, &[]).await
     }
 
     /// An operation as it goes on, until it ends.
@@ -336,7 +338,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn watch_operation(&self, id: u64) -> Result<Events<Operation>, ClientError> {
-        self.events(&format!("/v1/operations/{id}/events")).await
+        self.events(&path_of(["operations", &id.to_string(), "events"])?).await
     }
 
     /// Overlays.
@@ -352,7 +354,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn overlay(&self, name: &OverlayName) -> Result<Overlay, ClientError> {
-        self.get(&format!("/v1/overlays/{name}"), &[]).await
+        self.get(&path_of(["overlays", name.as_str()])?, &[]).await
     }
 
     /// An overlay as a node gets it; one file, or all.
@@ -367,7 +369,7 @@ impl Client {
     ) -> Result<Vec<RenderedFile>, ClientError> {
         let mut query = vec![("node", node.to_string())];
         query.extend(path.map(|path| ("path", path.to_owned())));
-        self.get(&format!("/v1/overlays/{overlay}/render"), &query).await
+        self.get(&path_of(["overlays", overlay.as_str(), "render"])?, &query).await
     }
 
     /// A file of an overlay as its author wrote it, templates before rendering. `path` is the path on the node.
@@ -375,7 +377,7 @@ impl Client {
     /// # Errors
     /// As every request; 404 if the overlay has no such file.
     pub async fn overlay_file(&self, overlay: &OverlayName, path: &str) -> Result<Vec<u8>, ClientError> {
-        let path = format!("/v1/overlays/{overlay}/files/{}", path.trim_start_matches('/'));
+        let path = of_file(overlay, path)?;
         let response = self.answer(self.request(Method::GET, &path)?.timeout(DEADLINE)).await?;
         Ok(response.bytes().await.map_err(ClientError::Answer)?.into())
     }
@@ -393,7 +395,7 @@ impl Client {
         content: Vec<u8>,
     ) -> Result<(), ClientError> {
         let query = [("mode", format!("{mode:04o}")), ("template", template.to_string())];
-        let path = format!("/v1/overlays/{overlay}/files/{}", path.trim_start_matches('/'));
+        let path = of_file(overlay, path)?;
         let request = self.request(Method::PUT, &path)?.query(&query).body(content).timeout(DEADLINE);
         self.answer(request).await.map(drop)
     }
@@ -403,7 +405,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn delete_overlay_file(&self, overlay: &OverlayName, path: &str) -> Result<(), ClientError> {
-        let path = format!("/v1/overlays/{overlay}/files/{}", path.trim_start_matches('/'));
+        let path = of_file(overlay, path)?;
         self.send_empty(Method::DELETE, &path).await
     }
 
@@ -428,7 +430,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn delete_token(&self, name: &str) -> Result<(), ClientError> {
-        self.send_empty(Method::DELETE, &format!("/v1/tokens/{name}")).await
+        self.send_empty(Method::DELETE, &path_of(["tokens", name])?).await
     }
 
     /// The last entries of the audit log, newest first.
@@ -483,6 +485,13 @@ impl Client {
         let response = request.send().await.map_err(unreachable)?;
         if response.status().is_success() { Ok(response) } else { Err(error::refused(response).await) }
     }
+}
+
+/// A file of an overlay, whose path on the node goes on in that of the URL.
+fn of_file(overlay: &OverlayName, file: &str) -> Result<String, ClientError> {
+    path_of(
+        ["overlays", overlay.as_str(), "files"].into_iter().chain(file.trim_start_matches('/').split('/')),
+    )
 }
 
 impl Context {

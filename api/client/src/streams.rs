@@ -10,7 +10,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{Client, ClientError, error::refused};
+use crate::{Client, ClientError, error::refused, workflows::of_workflow};
 
 /// A stream that is open.
 pub type Line = stream_line::Line<reqwest::Upgraded>;
@@ -38,7 +38,7 @@ impl Client {
         query.extend(of.task.map(|task| ("task", task.to_string())));
         let key = generate_key();
         let request = self
-            .request(Method::GET, &self.of_workflow(&of.workflow, &["streams"]))?
+            .request(Method::GET, &of_workflow(&of.workflow, &["streams"])?)?
             .query(&query)
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, "websocket")

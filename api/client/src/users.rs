@@ -3,7 +3,7 @@
 use api::access::{EndedSessions, User};
 use reqwest::Method;
 
-use crate::{Client, ClientError, DEADLINE};
+use crate::{Client, ClientError, DEADLINE, path::path_of};
 
 impl Client {
     /// All users.
@@ -19,7 +19,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn user(&self, name: &str) -> Result<User, ClientError> {
-        self.get(&format!("/v1/users/{name}"), &[]).await
+        self.get(&path_of(["users", name])?, &[]).await
     }
 
     /// Adds a user.
@@ -35,7 +35,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn change_user(&self, user: &User) -> Result<User, ClientError> {
-        self.send_json(Method::PUT, &format!("/v1/users/{}", user.name), user).await
+        self.send_json(Method::PUT, &path_of(["users", &user.name])?, user).await
     }
 
     /// Removes a user with its tokens.
@@ -43,7 +43,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn delete_user(&self, name: &str) -> Result<(), ClientError> {
-        self.send_empty(Method::DELETE, &format!("/v1/users/{name}")).await
+        self.send_empty(Method::DELETE, &path_of(["users", name])?).await
     }
 
     /// Logs a user out everywhere: ends all sessions of browsers. Tokens stay good.
@@ -51,7 +51,7 @@ impl Client {
     /// # Errors
     /// As every request; 403 for who is neither that user nor an admin.
     pub async fn end_sessions(&self, name: &str) -> Result<EndedSessions, ClientError> {
-        let path = format!("/v1/users/{name}/sessions");
+        let path = path_of(["users", name, "sessions"])?;
         let request = self.request(Method::DELETE, &path)?.timeout(DEADLINE);
         self.answer(request).await?.json().await.map_err(ClientError::Answer)
     }

@@ -8,9 +8,8 @@ use api::{
     },
 };
 use reqwest::Method;
-use url::Url;
 
-use crate::{Client, ClientError, DEADLINE, Events, StreamEnd};
+use crate::{Client, ClientError, DEADLINE, Events, StreamEnd, path::path_of};
 
 /// Which log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,7 +115,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn workflow(&self, id: &str) -> Result<Workflow, ClientError> {
-        self.get(&self.of_workflow(id, &[]), &[]).await
+        self.get(&of_workflow(id, &[])?, &[]).await
     }
 
     /// A workflow now and whenever it has changed, until it is over.
@@ -124,7 +123,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn watch_workflow(&self, id: &str) -> Result<Events<Workflow>, ClientError> {
-        self.events(&self.of_workflow(id, &["watch"])).await
+        self.events(&of_workflow(id, &["watch"])?).await
     }
 
     /// Stops a workflow.
@@ -132,7 +131,7 @@ impl Client {
     /// # Errors
     /// As every request; 409 if it is over.
     pub async fn stop_workflow(&self, id: &str) -> Result<WorkflowSummary, ClientError> {
-        let request = self.request(Method::POST, &self.of_workflow(id, &["stop"]))?.timeout(DEADLINE);
+        let request = self.request(Method::POST, &of_workflow(id, &["stop"])?)?.timeout(DEADLINE);
         self.answer(request).await?.json().await.map_err(ClientError::Answer)
     }
 
@@ -142,7 +141,7 @@ impl Client {
     /// As every request; 409 if it is so already, or over.
     pub async fn pause_workflow(&self, id: &str, paused: bool) -> Result<WorkflowSummary, ClientError> {
         let verb = if paused { "pause" } else { "resume" };
-        let request = self.request(Method::POST, &self.of_workflow(id, &[verb]))?.timeout(DEADLINE);
+        let request = self.request(Method::POST, &of_workflow(id, &[verb])?)?.timeout(DEADLINE);
         self.answer(request).await?.json().await.map_err(ClientError::Answer)
     }
 
@@ -151,7 +150,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn workflow_usage(&self, id: &str) -> Result<Vec<TaskUsage>, ClientError> {
-        self.get(&self.of_workflow(id, &["usage"]), &[]).await
+        self.get(&of_workflow(id, &["usage"])?, &[]).await
     }
 
     /// Why a workflow goes no faster.
@@ -159,7 +158,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn why_workflow(&self, id: &str) -> Result<Vec<Waiting>, ClientError> {
-        self.get(&self.of_workflow(id, &["why"]), &[]).await
+        self.get(&of_workflow(id, &["why"])?, &[]).await
     }
 
     /// What happened after event number `after`, oldest first, at most `limit` events.
@@ -173,7 +172,7 @@ impl Client {
         limit: u32,
     ) -> Result<Vec<WorkflowEvent>, ClientError> {
         let query = [("after", after.to_string()), ("limit", limit.to_string())];
-        self.get(&self.of_workflow(id, &["events"]), &query).await
+        self.get(&of_workflow(id, &["events"])?, &query).await
     }
 
     /// Attempts of tasks by stage, task and attempt; of one stage, or of all.
@@ -188,7 +187,7 @@ impl Client {
     ) -> Result<Vec<Attempt>, ClientError> {
         let mut query = vec![("limit", limit.to_string())];
         query.extend(stage.map(|stage| ("stage", stage.to_string())));
-        self.get(&self.of_workflow(id, &["attempts"]), &query).await
+        self.get(&of_workflow(id, &["attempts"])?, &query).await
     }
 
     /// What an attempt of a task wrote. Whether that is all of it, [`Content::log_status`] says; if
@@ -201,7 +200,7 @@ impl Client {
         query.extend(of.job.clone().map(|job| ("stage", job)));
         query.extend(of.task.map(|task| ("task", task.to_string())));
         query.extend(of.attempt.map(|attempt| ("attempt", attempt.to_string())));
-        let request = self.request(Method::GET, &self.of_workflow(id, &["log"]))?.query(&query);
+        let request = self.request(Method::GET, &of_workflow(id, &["log"])?)?.query(&query);
         self.answer(request).await.map(Content)
     }
 
@@ -210,31 +209,12 @@ impl Client {
     /// # Errors
     /// As every request; 404 if it is not there yet.
     pub async fn workflow_file(&self, id: &str, stage: u32) -> Result<Content, ClientError> {
-        let request = self.request(Method::GET, &self.of_workflow(id, &["files", &stage.to_string()]))?;
+        let request = self.request(Method::GET, &of_workflow(id, &["files", &stage.to_string()])?)?;
         self.answer(request).await.map(Content)
     }
-
-    pub(crate) fn of_workflow(&self, id: &str, rest: &[&str]) -> String {
-        of_workflow(self.server.clone(), id, rest)
-    }
 }
 
-/// The path of a workflow's resource. Names may hold anything.
-fn of_workflow(mut url: Url, id: &str, rest: &[&str]) -> String {
-    url.set_path("/v1/workflows");
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.push(id).extend(rest);
-    }
-    url.path().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_one_part_of_a_path() {
-        let server: Url = "https://192.0.2.1:9470/".parse().unwrap();
-        assert_eq!(of_workflow(server, "a/b ?", &["log"]), "/v1/workflows/a%2Fb%20%3F/log");
-    }
+/// The path of a workflow, by its id or its name, or of something of it.
+pub(crate) fn of_workflow(id: &str, rest: &[&str]) -> Result<String, ClientError> {
+    path_of(["workflows", id].into_iter().chain(rest.iter().copied()))
 }

@@ -6,7 +6,7 @@ use api::{device::DeviceKind, problem::Mistake};
 use yaml_tree::{Tree, did_you_mean};
 
 use crate::{
-    MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, located, raw,
+    MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, located, raw, words,
 };
 
 mod limits;
@@ -82,8 +82,9 @@ impl<'a> Notes<'a> {
 
     /// A mistake was noted at this path or below.
     pub(crate) fn has(&self, path: &str) -> bool {
+        let is_below = |rest: &str| rest.is_empty() || path.is_empty() || rest.starts_with(['.', '[']);
         let mut mistakes = self.unreadable.iter().chain(&self.refused);
-        mistakes.any(|mistake| mistake.path.starts_with(path))
+        mistakes.any(|mistake| mistake.path.strip_prefix(path).is_some_and(is_below))
     }
 
     pub(crate) fn into_noted(self) -> Noted {
@@ -92,15 +93,17 @@ impl<'a> Notes<'a> {
     }
 }
 
-/// RFC 1034 labels: what becomes a host name.
+/// RFC 1034 labels, and `_` and `.` as people's documents have them. It becomes a part of paths,
+/// here and on nodes, so `.` and `..` are none; the host name is made of it where it is needed.
 pub(crate) fn name(what: &str, name: &str, path: &str, notes: &mut Notes<'_>) {
-    let is_good = !name.is_empty()
+    let is_good = !matches!(name, "" | "." | "..")
         && name.len() <= 63
-        && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+        && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-_.".contains(&c))
         && !name.starts_with('-')
         && !name.ends_with('-');
     if !is_good {
-        let hint = "use 1 to 63 lower-case letters, digits and inner hyphens";
+        let hint =
+            "use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone";
         notes.hint(path, &format!("{name:?} cannot name a {what}"), hint);
     }
 }
@@ -157,11 +160,47 @@ pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut Notes<'_>) {
         None if job.command.is_empty() && job.args.is_empty() && !notes.has(&format!("{path}.command")) => {
             notes.hint(path, "the job has no command and no script", "such as `command: [/bin/true]`");
         }
+        Some(script) if script.lines().next().is_some_and(|line| line[2..].trim().is_empty()) => {
+            let hint = "such as #!/bin/sh";
+            notes.hint(&format!("{path}.script"), "the #! line names no interpreter", hint);
+        }
         _ => {}
     }
+    one_text(&job.command, path, notes);
     for (key, words) in [("command", &job.command), ("args", &job.args)] {
         for (index, _) in words.iter().enumerate().filter(|(_, word)| word.contains('\0')) {
             notes.refuse(&format!("{path}.{key}[{index}]"), "a NUL character cannot be passed to a program");
+        }
+    }
+}
+
+/// A command of one item: with blanks in it, it is words, unless the image has a program of exactly
+/// that name.
+fn one_text(command: &[String], path: &str, notes: &mut Notes<'_>) {
+    let path = format!("{path}.command[0]");
+    if command.first().is_some_and(|program| program.trim().is_empty()) {
+        notes.hint(&path, "the command names no program", "such as `command: [/bin/true]`");
+        return;
+    }
+    let [text] = command else { return };
+    if !words::has_blanks(text) {
+        return;
+    }
+    match words::split(text) {
+        Ok(words) => {
+            let list = words::list(&words);
+            let mut message =
+                format!("it is run as the words {list}, unless the image has a program of exactly that name");
+            if let Some(word) = words::of_a_shell(&words) {
+                message += &format!(
+                    "; no shell reads them, so {word:?} is passed as it is: for a shell write [/bin/sh, -c, …]"
+                );
+            }
+            notes.warn(&path, &message);
+        }
+        Err(why) => {
+            let hint = "close or escape it, or write each word as an item of its own";
+            notes.hint(&path, &format!("a command of one item is split into words, and {why}"), hint);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `$NAME` and `${NAME}` in commands and arguments.
+//! `$NAME` and `${NAME}` in commands and arguments, and in values of the environment.
 
 /// Puts values in the place of `$NAME` and `${NAME}`. A name that `lookup` does not know stays as it is, for the shell in the
 /// container; `$$` becomes `$`, and what follows it is taken as it is.
@@ -14,16 +14,7 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
             rest = after;
             continue;
         }
-        let (name, length) = match tail.strip_prefix('{') {
-            Some(inner) => match inner.find('}') {
-                Some(end) => (&inner[..end], end + 2),
-                None => ("", 0),
-            },
-            None => {
-                let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(tail.len());
-                (&tail[..end], end)
-            }
-        };
+        let (name, length) = reference(tail);
         match is_name(name).then(|| lookup(name)).flatten() {
             Some(value) => out.push_str(&value),
             None => {
@@ -35,6 +26,49 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// Puts values in the place of `$NAME` and `${NAME}` in a value of the environment, but only of
+/// names that `lookup` knows; `$$NAME` of such a name is `$NAME`. Everything else stays as it is,
+/// `$$` too: a password may hold it.
+#[must_use]
+pub fn expand_known(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let tail = &rest[at + 1..];
+        let (is_plain, behind) = tail.strip_prefix('$').map_or((false, tail), |behind| (true, behind));
+        let (name, length) = reference(behind);
+        let Some(value) = is_name(name).then(|| lookup(name)).flatten() else {
+            out.push('$');
+            rest = tail;
+            continue;
+        };
+        if is_plain {
+            out.push('$');
+            out.push_str(&behind[..length]);
+        } else {
+            out.push_str(&value);
+        }
+        rest = &behind[length..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The name that a reference behind its `$` is to, and how long the reference is.
+fn reference(tail: &str) -> (&str, usize) {
+    match tail.strip_prefix('{') {
+        Some(inner) => match inner.find('}') {
+            Some(end) => (&inner[..end], end + 2),
+            None => ("", 0),
+        },
+        None => {
+            let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(tail.len());
+            (&tail[..end], end)
+        }
+    }
 }
 
 /// A name of an environment variable (POSIX, section 8.1).
@@ -75,7 +109,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_known_names_are_replaced_in_the_environment() {
+        let of = |text: &str| expand_known(text, |name| (name == "PATH").then(|| "/bin:$PATH".to_owned()));
+        for (text, expected) in [
+            ("/opt/bin:$PATH", "/opt/bin:/bin:$PATH"),
+            ("${PATH}:/x", "/bin:$PATH:/x"),
+            ("$$PATH $${PATH} $$$PATH", "$PATH ${PATH} $$PATH"),
+            ("pa$$word $HOME $$HOME ${HOME} $ $1 ${PATH", "pa$$word $HOME $$HOME ${HOME} $ $1 ${PATH"),
+            ("$PATHS", "$PATHS"),
+        ] {
+            assert_eq!(of(text), expected, "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_names_nothing_known_stays(text in ".*") {
+            prop_assert_eq!(expand_known(&text, |_| None), text);
+        }
+
         #[test]
         fn without_dollars_nothing_changes(text in "[^$]*") {
             prop_assert_eq!(expand(&text, |_| Some(String::new())), text);

@@ -12,7 +12,8 @@
 //! | [`check`] | what only the whole shows: unknown names, cycles |
 //! | [`units`] | sizes and durations |
 //! | [`plan`] | what is stored of the workflow and read ever after |
-//! | [`expand`] | `$NAME` in commands |
+//! | [`expand`] | `$NAME` in commands and in the environment |
+//! | [`words`] | a command that is one text |
 
 mod check;
 mod expand;
@@ -21,8 +22,9 @@ pub mod plan;
 mod raw;
 mod schema;
 mod units;
+pub mod words;
 
-pub use expand::expand;
+pub use expand::{expand, expand_known};
 pub use normal::{
     Affinity, Destination, Egress, Ingress, Job, Mount, Resource, Source, TaskArray, Volume, Workflow,
 };

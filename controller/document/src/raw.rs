@@ -37,6 +37,7 @@ pub(crate) struct Defaults {
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Job {
+    pub(crate) name: Option<String>,
     pub(crate) image: Option<Uri>,
     pub(crate) command: Vec<String>,
     pub(crate) args: Vec<String>,

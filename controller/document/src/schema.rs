@@ -95,6 +95,8 @@ static DEPENDENCY: Shape = Shape::Object(&[
 ]);
 
 const JOB: &[Field] = &[
+    // As the public catalog has it.
+    field("name", Shape::Text),
     field("image", URI),
     field("command", Shape::List(&Shape::Text)),
     field("args", Shape::List(&Shape::Text)),

@@ -286,6 +286,93 @@ fn the_older_spellings() {
     );
 }
 
+/// Jobs with these rests of their lines.
+fn jobs(jobs: &[(&str, &str)]) -> String {
+    let line = |(name, rest): &(&str, &str)| format!("  {name}: {{image: docker://a, {rest}}}\n");
+    "version: v1\njobs:\n".to_owned() + &jobs.iter().map(line).collect::<String>()
+}
+
+#[test]
+fn a_command_of_one_item_is_told_as_words() {
+    let text = jobs(&[
+        ("untar", r#"command: ["tar -C /data -zxf /data/input.tar.gz"]"#),
+        ("plot", r#"command: [ncl 'a b' "$FB_TASK_ID" '$HOME'], args: [x y]"#),
+        ("shell", r#"command: ["cat a | wc -l"]"#),
+        ("list", "command: [echo, a b]"),
+        ("args", "args: [it's me]"),
+    ]);
+    let parsed = parse(&text).unwrap();
+    expect![[r#"
+        3:40: jobs.untar.command[0]: it is run as the words [tar, -C, /data, -zxf, /data/input.tar.gz], unless the image has a program of exactly that name
+        4:39: jobs.plot.command[0]: it is run as the words [ncl, "a b", $FB_TASK_ID, $$HOME], unless the image has a program of exactly that name
+        5:40: jobs.shell.command[0]: it is run as the words [cat, "a", "|", wc, -l], unless the image has a program of exactly that name; no shell reads them, so "|" is passed as it is: for a shell write [/bin/sh, -c, …]
+    "#]].assert_eq(&lines(&parsed.warnings));
+    // The document stays as it was written: whether there is such a program, the node knows.
+    assert_eq!(parsed.workflow.jobs[0].command, ["tar -C /data -zxf /data/input.tar.gz"]);
+    mistakes(
+        &jobs(&[
+            ("a", r#"command: ["echo 'a"]"#),
+            ("b", r#"command: ["echo a\\"]"#),
+            ("c", r#"command: [" "]"#),
+            ("d", r#"command: ["", x]"#),
+            ("e", r##"script: "#! \n""##),
+        ]),
+        &expect![[r#"
+            3:36: jobs.a.command[0]: a command of one item is split into words, and the ' at its character 6 is not closed (close or escape it, or write each word as an item of its own)
+            4:36: jobs.b.command[0]: a command of one item is split into words, and nothing follows the backslash at its end (close or escape it, or write each word as an item of its own)
+            5:36: jobs.c.command[0]: the command names no program (such as `command: [/bin/true]`)
+            6:36: jobs.d.command[0]: the command names no program (such as `command: [/bin/true]`)
+            7:34: jobs.e.script: the #! line names no interpreter (such as #!/bin/sh)
+        "#]],
+    );
+    // What was accepted once is read all the same.
+    assert!(read_accepted(&jobs(&[("a", r#"command: ["echo 'a"]"#)])).is_ok());
+}
+
+#[test]
+fn names_may_have_underscores_and_dots() {
+    let text = "version: v1\nvolumes: {data_v1.2: {name: data_v1.2}}\njobs:\n  \
+                counter_job: {name: counter_job, image: docker://a, command: [x], mounts: {data_v1.2: \
+                {location: /data}}}\n  step.2: {image: docker://a, command: [x], requires: \
+                [counter_job]}\n  .x_: {image: docker://a, command: [x]}\n";
+    let workflow = parse(text).unwrap_or_else(|mistakes| panic!("{}", lines(&mistakes))).workflow;
+    let names: Vec<&str> = workflow.jobs.iter().map(|job| job.name.as_str()).collect();
+    assert_eq!(names, ["counter_job", "step.2", ".x_"]);
+    assert_eq!(workflow.jobs[0].mounts[0].volume, "data_v1.2");
+    let long = "x".repeat(64);
+    let bad = [".", "..", "a/b", "A", "-a", "a-", "é", &long].map(|name| (name, "command: [x]"));
+    mistakes(
+        &jobs(&bad),
+        &expect![[r#"
+        3:6: jobs..: "." cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
+        4:7: jobs...: ".." cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
+        5:8: jobs.a/b: "a/b" cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
+        6:6: jobs.A: "A" cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
+        7:7: jobs.-a: "-a" cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
+        8:7: jobs.a-: "a-" cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
+        9:6: jobs.é: "é" cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
+        10:69: jobs.xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
+    "#]],
+    );
+    mistakes(
+        &jobs(&[("a", "name: b, command: [x]")]),
+        &expect![[r#"
+        3:32: jobs.a.name: it is not the key of the job (leave it out, or make it "a": a job has the name of its key)
+    "#]],
+    );
+}
+
+#[test]
+fn a_mistake_is_not_hidden_by_one_of_a_name_that_goes_on() {
+    mistakes(
+        "version: v1\njobs:\n  a: {command: [x]}\n  a.images: {image: x, command: [x]}\n",
+        &expect![[r#"
+            3:6: jobs.a: the job has no image (such as `image: {uri: docker://alpine}`)
+            4:21: jobs.a.images.image: "x" cannot be used here (use docker://HOST/REPOSITORY:TAG)
+        "#]],
+    );
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "a snapshot")]
 fn version_4_with_defaults() {
@@ -383,7 +470,7 @@ jobs:
         &expect![[r#"
             1:10: version: "v2" is not a version of the language (as in v1 or v4)
             2:1: nmae: unknown key "nmae" (did you mean `name`?)
-            5:5: jobs.Bad_Name: "Bad_Name" cannot name a job (use 1 to 63 lower-case letters, digits and inner hyphens)
+            5:5: jobs.Bad_Name: "Bad_Name" cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
             5:5: jobs.Bad_Name: the job has no command and no script (such as `command: [/bin/true]`)
             6:5: jobs.Bad_Name.comand: unknown key "comand" (did you mean `command`?)
             7:31: jobs.Bad_Name.resource.cpu.cores: "two" is not a whole number from 0 to 1048576

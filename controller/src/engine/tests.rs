@@ -250,6 +250,40 @@ fn devices_are_granted_by_name_and_waited_for() {
 }
 
 #[test]
+fn what_the_image_says_stands_where_the_document_leaves_room() {
+    let mut stage = Stage::new(&[(1, 8)]);
+    let text = r#"version: v1
+jobs:
+  count_words.v1:
+    image: docker://a
+    env: ["PATH=/opt/tool/bin:$PATH", "X=${FB_JOB_NAME}", "Y=$HOME $$PATH pa$$word $X"]
+    command: [sh, -c, "echo $$X; $PATH"]
+  ufs: {image: docker://a, cwd: /data, env: [HOME=/data], command: ["tar -C /data '$PATH'"], args: [x y]}
+"#;
+    stage.submit(text, 1);
+    let job = |subject: &str| {
+        let (run, _) = stage.runs[subject];
+        let spec = stage.engine.flow_of(run).unwrap().spec(run, &Surroundings::default()).unwrap();
+        let Work::Job(job) = spec.work else { panic!() };
+        let env: Vec<String> = job.env.iter().filter(|pair| !pair.starts_with("FB_")).cloned().collect();
+        format!(
+            "{:?} or {:?}\n{env:?}, HOME set: {}\n{} made: {}, on {}\n",
+            job.command, job.program_words, job.sets_home, job.cwd, job.makes_cwd, job.hostname
+        )
+    };
+    let found = job("job count_words.v1") + &job("job ufs");
+    expect![[r#"
+        ["sh", "-c", "echo $X; /opt/tool/bin:/bin"] or []
+        ["PATH=/opt/tool/bin:/bin", "X=count_words.v1", "Y=$HOME $PATH pa$$word $X"], HOME set: false
+        / made: false, on count-words-v1
+        ["tar -C /data '/bin'", "x y"] or ["tar", "-C", "/data", "$PATH"]
+        ["HOME=/data", "PATH=/bin"], HOME set: true
+        /data made: false, on ufs
+    "#]]
+    .assert_eq(&found);
+}
+
+#[test]
 fn data_goes_where_the_volume_is() {
     let mut stage = Stage::new(&[(1, 2), (2, 4)]);
     stage.submit(

@@ -52,8 +52,12 @@ pub(super) async fn check(
     let parsed = parse(controller, &request.document).map_err(refuse)?;
     let name =
         request.name.or_else(|| parsed.workflow.name.clone()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
-    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-        let why = format!("{name:?} cannot name a workflow: use 1 to {MAX_NAME} printable characters");
+    let is_good = name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control);
+    // As a part of a URL the last two mean something else.
+    if !is_good || matches!(name.as_str(), "" | "." | "..") {
+        let why = format!(
+            "{name:?} cannot name a workflow: use 1 to {MAX_NAME} printable characters, not `.` or `..` alone"
+        );
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "cannot start the workflow", why));
     }
     let title = format!("cannot start workflow {name}");

@@ -36,6 +36,31 @@ pub struct Ownership {
     pub mode: u32,
 }
 
+/// Somebody, by numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: &'a [u32],
+}
+
+impl Identity<'_> {
+    /// Has these of the bits `rwx` (`path_resolution(7)`, permissions). Not of root, who needs none.
+    fn may(&self, of: Ownership, wanted: u32) -> bool {
+        let shift = if of.uid == self.uid {
+            6
+        } else if of.gid == self.gid || self.groups.contains(&of.gid) {
+            3
+        } else {
+            0
+        };
+        (of.mode >> shift) & wanted == wanted
+    }
+}
+
 /// What is at a path, links not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -126,6 +151,39 @@ impl Root {
             if kind == FileType::RegularFile { Ok(File::from(file)) } else { Err(Errno::INVAL) }
         };
         open().map_err(|errno| self.error("read", path, errno))
+    }
+
+    /// As [`Self::read`], but links are followed within the root, those of `/proc` to what a
+    /// process has open are not.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_linked(&self, path: &Path) -> Result<File> {
+        let open = || {
+            let file = self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+            if kind == FileType::RegularFile { Ok(File::from(file)) } else { Err(Errno::INVAL) }
+        };
+        open().map_err(|errno| self.error("read", path, errno))
+    }
+
+    /// `true` if `path` is a folder, links followed within the root, that somebody may write to: as
+    /// the permission bits of it say, and of those that are named on the way to it.
+    #[must_use]
+    pub fn may_write(&self, path: &Path, who: Identity<'_>) -> bool {
+        self.lets(path, who, 0o3) && path.ancestors().skip(1).all(|above| self.lets(above, who, 0o1))
+    }
+
+    /// As [`Self::may_write`], that somebody may go through.
+    #[must_use]
+    pub fn may_search(&self, path: &Path, who: Identity<'_>) -> bool {
+        path.ancestors().all(|path| self.lets(path, who, 0o1))
+    }
+
+    fn lets(&self, path: &Path, who: Identity<'_>, wanted: u32) -> bool {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let stat = self.resolve(path, OFlags::PATH | OFlags::DIRECTORY).and_then(rustix::fs::fstat);
+        stat.is_ok_and(|stat| who.may(ownership(stat.st_uid, stat.st_gid, stat.st_mode), wanted))
     }
 
     /// Makes a folder in a folder that exists.
@@ -432,6 +490,44 @@ mod tests {
         root.write_file(Path::new("upwards/y"), &mut &b"y"[..], me(0o640)).unwrap();
         assert_eq!(std::fs::read(folder.path().join("y")).unwrap(), b"y");
         assert_eq!(std::fs::metadata(folder.path().join("y")).unwrap().mode() & 0o7777, 0o640);
+    }
+
+    #[test]
+    fn a_file_is_read_through_links_of_the_root_alone() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(outside.path().join("secret"), "secret").unwrap();
+        std::fs::write(folder.path().join("file"), "own").unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        symlink("/file", folder.path().join("inside")).unwrap();
+        symlink(outside.path().join("secret"), folder.path().join("outside")).unwrap();
+        let read = |path: &str| std::io::read_to_string(root.read_linked(Path::new(path)).unwrap()).unwrap();
+        assert_eq!((read("/file"), read("/inside")), ("own".into(), "own".into()));
+        assert_eq!(root.read_linked(Path::new("/outside")).unwrap_err().raw(), Some(libc::ENOENT));
+        assert_eq!(root.read_linked(Path::new("/")).unwrap_err().raw(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn who_may_write_is_seen_by_the_bits() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        let (uid, gid) = (me(0).uid, me(0).gid);
+        for (path, mode) in [("a", 0o755), ("a/own", 0o700), ("a/group", 0o070), ("a/all", 0o1777)] {
+            root.make_folder(Path::new(path), me(mode)).unwrap();
+        }
+        root.make_folder(Path::new("closed"), me(0o700)).unwrap();
+        root.make_folder(Path::new("closed/all"), me(0o777)).unwrap();
+        symlink("/a/all", folder.path().join("link")).unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let may = |uid, gid, groups: &[u32]| {
+            let who = Identity { uid, gid, groups };
+            let all = ["/a/own", "/a/group", "/a/all", "/link", "/closed/all", "/none", "/a", "/"];
+            all.into_iter().filter(|path| root.may_write(Path::new(path), who)).collect::<Vec<_>>()
+        };
+        assert_eq!(may(uid, gid, &[]), ["/a/own", "/a/all", "/link", "/closed/all", "/a", "/"]);
+        assert_eq!(may(uid + 1, gid, &[]), ["/a/group", "/a/all", "/link"]);
+        assert_eq!(may(uid + 1, gid + 1, &[gid]), ["/a/group", "/a/all", "/link"]);
+        assert_eq!(may(uid + 1, gid + 1, &[]), ["/a/all", "/link"]);
+        assert!(root.may_write(Path::new("a/own"), Identity { uid, gid, groups: &[] }));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub mod node_containers;
 pub mod public_http;
 pub mod reach;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod servers;
 pub mod site_programs;
 pub mod state;

@@ -27,7 +27,7 @@ use linux::{
 
 use super::{
     defence::Defence,
-    devices, identity_files,
+    devices, host_names, identity_files,
     spec::{Bind, ContainerSpec, DeviceMount, Placed},
 };
 
@@ -48,7 +48,11 @@ pub const MASKED_FILES: [&str; 6] = [
 /// Parts of `/proc` that change the node.
 pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Longest `/etc/resolv.conf` taken from the node, bytes.
+/// Name servers of the node, and names that it knows itself.
+const RESOLV: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
+
+/// Longest [`RESOLV`] taken from the node, bytes.
 const MAX_RESOLV_BYTES: u64 = 64 << 10;
 
 const ROOT_FILE: Ownership = Ownership { uid: 0, gid: 0, mode: 0o644 };
@@ -71,7 +75,15 @@ struct Taken<'a> {
     binds: Vec<(&'a Bind, OwnedFd)>,
     device_mounts: Vec<(&'a DeviceMount, OwnedFd)>,
     files: Vec<(&'a Placed, File)>,
+    names: NamesOfNode,
+}
+
+/// Files of the node by which it finds others. Empty where it has none.
+#[derive(Debug)]
+struct NamesOfNode {
     resolv: Vec<u8>,
+    /// Empty for an isolated job too.
+    hosts: Vec<u8>,
 }
 
 /// Makes the container's files and changes the root to them. `folder` is the run's.
@@ -81,7 +93,7 @@ struct Taken<'a> {
 pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
     namespace::keep_mounts_private()?;
     let taken = take(spec)?;
-    let has_names = overlay(spec, folder, &taken.resolv)?;
+    let has_names = overlay(spec, folder, &taken.names)?;
     if spec.keeps(Defence::NewRoot) {
         mount::pivot_to(folder)?;
     } else {
@@ -94,7 +106,12 @@ pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
     protect(spec)?;
     if !has_names {
         root.place_folder(Path::new("/etc"), 0o755)?;
-        names(spec, &root, &root, &taken.resolv)?;
+        names(spec, &root, &root, &taken.names)?;
+    }
+    let cwd = Path::new(&spec.cwd);
+    if spec.makes_cwd && !root.leads_to_folder(cwd) {
+        // Root's, as runc makes it. Before the volumes: it belongs into the run's own layer.
+        root.place_folder(cwd, 0o755)?;
     }
     for (mount, tree) in taken.device_mounts {
         devices::mount(&root, mount, &tree, users(spec))?;
@@ -139,22 +156,32 @@ fn take(spec: &ContainerSpec) -> Result<Taken<'_>, LinuxError> {
         let file = file.map_err(|errno| LinuxError::new("open", placed.source.display(), errno))?;
         Ok((placed, file))
     });
-    let mut resolv = Vec::new();
-    // A node without one has no names to resolve.
-    if let Ok(file) = File::open("/etc/resolv.conf") {
-        let _ = file.take(MAX_RESOLV_BYTES).read_to_end(&mut resolv);
-    }
+    let hosts = match spec.isolated_network {
+        true => Vec::new(),
+        // One more byte tells that there are more.
+        false => of_node(HOSTS, host_names::MAX_NODE_BYTES + 1),
+    };
+    let names = NamesOfNode { resolv: of_node(RESOLV, MAX_RESOLV_BYTES), hosts };
     Ok(Taken {
         binds: binds.collect::<Result<_, LinuxError>>()?,
         device_mounts: device_mounts.collect::<Result<_, LinuxError>>()?,
         files: files.collect::<Result<_, LinuxError>>()?,
-        resolv,
+        names,
     })
+}
+
+/// The beginning of a file of the node. One without it has no names to tell.
+fn of_node(path: &str, limit: u64) -> Vec<u8> {
+    let mut content = Vec::new();
+    if let Ok(file) = File::open(path) {
+        let _ = file.take(limit).read_to_end(&mut content);
+    }
+    content
 }
 
 /// Mounts the overlay over `folder`. `true` if the names are in it: where the image has an ordinary `/etc`, they are written
 /// beside it, before overlayfs has to look at each.
-fn overlay(spec: &ContainerSpec, folder: &Path, resolv: &[u8]) -> Result<bool, LinuxError> {
+fn overlay(spec: &ContainerSpec, folder: &Path, of_node: &NamesOfNode) -> Result<bool, LinuxError> {
     let size = if spec.keeps(Defence::RootSize) { spec.upper_bytes } else { 0 }.to_string();
     let writable = mount::new("tmpfs", &[("mode", "0755"), ("size", &size)], users(spec))?;
     mount::attach(writable.as_fd(), folder)?;
@@ -163,11 +190,14 @@ fn overlay(spec: &ContainerSpec, folder: &Path, resolv: &[u8]) -> Result<bool, L
         mount::make_folder(folder, 0o755)?;
     }
     let (image, etc) = (Root::open(&spec.lower)?, Path::new("/etc"));
+    let written = Root::open(&upper)?;
+    if spec.makes_home {
+        home(spec, &image, &written)?;
+    }
     let has_etc = match image.look(etc)? {
         Some(Entry::Folder(as_)) => {
-            let written = Root::open(&upper)?;
             written.make_folder(etc, as_)?;
-            names(spec, &image, &written, resolv)?;
+            names(spec, &image, &written, of_node)?;
             true
         }
         _ => false,
@@ -236,38 +266,62 @@ fn detached_if_there(path: &Path) -> Result<Option<OwnedFd>, LinuxError> {
     }
 }
 
-/// `/etc/hostname`, `hosts`, `resolv.conf`, and lines for the user in `passwd` and `group`, which are those of the `image`.
-fn names(spec: &ContainerSpec, image: &Root, root: &Root, resolv: &[u8]) -> Result<(), LinuxError> {
-    let host = &spec.hostname;
-    let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {host}\n::1 localhost ip6-localhost\n");
-    root.write_file(Path::new("/etc/hostname"), &mut format!("{host}\n").as_bytes(), ROOT_FILE)?;
-    root.write_file(Path::new("/etc/hosts"), &mut hosts.as_bytes(), ROOT_FILE)?;
-    root.write_file(Path::new("/etc/resolv.conf"), &mut &*resolv, ROOT_FILE)?;
+/// The user's home folder beside the `image`, in folders as the image has them.
+fn home(spec: &ContainerSpec, image: &Root, written: &Root) -> Result<(), LinuxError> {
+    let Some(home) = spec.home.as_deref().map(Path::new) else { return Ok(()) };
+    let mut above: Vec<&Path> = home.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
+    above.reverse();
+    for path in above {
+        let as_ = match image.look(path)? {
+            Some(Entry::Folder(as_)) => as_,
+            _ => Ownership { uid: 0, gid: 0, mode: 0o755 },
+        };
+        written.make_folder(path, as_)?;
+    }
+    written.make_folder(home, Ownership { uid: spec.uid, gid: spec.gid, mode: 0o700 })
+}
+
+/// `/etc/hostname`, `hosts`, `resolv.conf`, and lines for the user in `passwd` and `group`, which are
+/// those of the `image`. A link that the image has there is replaced, never written through.
+fn names(
+    spec: &ContainerSpec,
+    image: &Root,
+    written: &Root,
+    of_node: &NamesOfNode,
+) -> Result<(), LinuxError> {
+    let write = |path: &str, mut content: &[u8]| written.write_file(Path::new(path), &mut content, ROOT_FILE);
+    write("/etc/hostname", format!("{}\n", spec.hostname).as_bytes())?;
+    write(HOSTS, &host_names::hosts(&of_node.hosts, &spec.hostname))?;
+    write(RESOLV, &of_node.resolv)?;
     let (name, uid, gid) = (&spec.user_name, spec.uid, spec.gid);
-    for (path, add) in [
-        (
-            "/etc/passwd",
-            &(|text: &str| identity_files::passwd(text, name, uid, gid, &spec.cwd))
-                as &dyn Fn(&str) -> Option<String>,
-        ),
-        ("/etc/group", &|text: &str| identity_files::group(text, name, gid)),
-    ] {
-        let path = Path::new(path);
-        let mut text = String::new();
-        match image.look(path)? {
-            None => {}
-            // An image that has something else than a short text there knows its users in its own way.
-            _ => match image
-                .read(path)
-                .map(|file| file.take(identity_files::MAX_FILE_BYTES).read_to_string(&mut text))
-            {
-                Ok(Ok(length)) if (length as u64) < identity_files::MAX_FILE_BYTES => {}
-                _ => continue,
-            },
+    let users = short_file(image, "/etc/passwd");
+    if let Some(users) = &users {
+        let home = spec.home.as_ref().unwrap_or(&spec.cwd);
+        if let Some(text) = identity_files::passwd(users, name, uid, gid, home) {
+            write("/etc/passwd", &text)?;
         }
-        if let Some(text) = add(&text) {
-            root.write_file(path, &mut text.as_bytes(), ROOT_FILE)?;
+    }
+    if let Some(groups) = short_file(image, "/etc/group") {
+        let member = identity_files::name_of(users.as_deref().unwrap_or_default(), name, uid);
+        if let Some(text) = identity_files::group(&groups, name, gid, &spec.groups, &member) {
+            write("/etc/group", &text)?;
         }
     }
     Ok(())
+}
+
+/// A file of the image, empty where it has none. `None`: an image that has something else than a
+/// short file there knows its users in its own way.
+pub(super) fn short_file(image: &Root, path: &str) -> Option<Vec<u8>> {
+    let path = Path::new(path);
+    let mut content = Vec::new();
+    match image.read_linked(path) {
+        Ok(file) => {
+            let length = file.take(identity_files::MAX_FILE_BYTES).read_to_end(&mut content).ok()?;
+            ((length as u64) < identity_files::MAX_FILE_BYTES).then_some(content)
+        }
+        // A link that leads nowhere is none either.
+        Err(error) if error.raw() == Some(libc::ENOENT) => Some(content),
+        Err(_) => None,
+    }
 }

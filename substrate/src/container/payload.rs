@@ -17,7 +17,12 @@ use linux::{
     seccomp,
 };
 
-use super::{defence::Defence, files::INERT, spec::ContainerSpec};
+use super::{
+    defence::Defence,
+    files::INERT,
+    interpreter::{self, Blamed, is_executable},
+    spec::ContainerSpec,
+};
 
 /// Where programs are looked for if the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -53,6 +58,9 @@ pub enum PayloadError {
         #[source]
         source: io::Error,
     },
+    /// It exists, and what runs it does not.
+    #[error(transparent)]
+    Interpreter(#[from] Blamed),
     /// An argument with a zero byte.
     #[error("a zero byte in the command or the environment")]
     ZeroByte,
@@ -71,7 +79,18 @@ pub fn become_program(
     namespace::enter_own_cgroup_root()?;
     show_cgroup(spec)?;
     become_one_of_job(spec)?;
-    execute(spec, &spec.command, &spec.env, system_calls)
+    let env = environment(spec, &spec.env);
+    let command = words_of(&spec.command, &spec.program_words, &env);
+    execute(spec, &command, &env, system_calls)
+}
+
+/// The command, its first word in several if it is the name of no program.
+fn words_of(command: &[String], program_words: &[String], env: &[String]) -> Vec<String> {
+    let name = command.first().map_or("", String::as_str);
+    if program_words.is_empty() || find(name, env).is_ok() {
+        return command.to_vec();
+    }
+    program_words.iter().chain(command.iter().skip(1)).cloned().collect()
 }
 
 /// Gives up what a process of the job may not have: limits, identity, and the way out of its root. The system-call filter
@@ -113,6 +132,10 @@ pub(super) fn execute(
         system_calls.install()?;
     }
     process::execute(&program, &arguments, &env).map_err(|error| {
+        // What is not executable itself has a hint of its own.
+        if let Some(blamed) = is_executable(&program).then(|| interpreter::blamed(&program)).flatten() {
+            return blamed.into();
+        }
         let hint = hint(&program, &error.errno);
         PayloadError::Execute { program: program.display().to_string(), hint, source: error.errno }
     })
@@ -139,7 +162,15 @@ fn become_user(spec: &ContainerSpec, identity: &Identity) -> Result<(), LinuxErr
 
 fn enter(spec: &ContainerSpec) -> Result<(), LinuxError> {
     if spec.keeps(Defence::PathsInRoot) {
-        return Root::open(Path::new("/"))?.enter(Path::new(&spec.cwd));
+        let (root, cwd) = (Root::open(Path::new("/"))?, Path::new(&spec.cwd));
+        return match root.enter(cwd) {
+            // A volume lies over the one that was made: in there it is the user who makes it.
+            Err(error) if spec.makes_cwd && error.raw() == Some(libc::ENOENT) => {
+                root.place_folder(cwd, 0o755)?;
+                root.enter(cwd)
+            }
+            entered => entered,
+        };
     }
     std::env::set_current_dir(&spec.cwd).map_err(|errno| LinuxError::new("enter", &spec.cwd, errno))
 }
@@ -197,10 +228,6 @@ fn find(name: &str, env: &[String]) -> Result<PathBuf, PayloadError> {
         .ok_or_else(|| PayloadError::NotFound { name: name.to_owned(), path: path.to_owned() })
 }
 
-fn is_executable(path: &Path) -> bool {
-    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-}
-
 fn hint(program: &Path, errno: &io::Error) -> &'static str {
     match errno.raw_os_error() {
         Some(libc::ENOENT) if program.exists() => {
@@ -245,6 +272,21 @@ mod tests {
         let given = path("a/text");
         assert_eq!(find(given.to_str().unwrap(), &env).unwrap(), given);
         assert!(matches!(find("/no/such", &env), Err(PayloadError::NotFound { .. })));
+    }
+
+    #[test]
+    fn a_program_of_exactly_that_name_goes_before_its_words() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("my tool"), "").unwrap();
+        let env = vec![format!("PATH={}", folder.path().display())];
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let of = |command: &[&str], words: &[&str]| words_of(&owned(command), &owned(words), &env);
+        assert_eq!(of(&["my tool", "x"], &["my", "tool"]), ["my tool", "x"]);
+        assert_eq!(of(&["your tool", "x y"], &["your", "tool"]), ["your", "tool", "x y"]);
+        assert_eq!(of(&["your tool", "x"], &[]), ["your tool", "x"]);
+        let path = folder.path().join("my tool").display().to_string();
+        assert_eq!(of(&[&path], &["my", "tool"]), [path.as_str()]);
+        assert_eq!(of(&[], &[]), [""; 0]);
     }
 
     #[test]

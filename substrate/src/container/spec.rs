@@ -14,10 +14,24 @@ pub struct ContainerSpec {
     pub lower: PathBuf,
     /// Program and arguments, not empty.
     pub command: Vec<String>,
+    /// What takes the place of the first of `command` where the image has no program of exactly
+    /// that name; empty if nothing does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub program_words: Vec<String>,
     /// `NAME=VALUE`.
     pub env: Vec<String>,
     /// Working folder, absolute.
     pub cwd: String,
+    /// It is made, in the run's own layer, where no layer has it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub makes_cwd: bool,
+    /// Home folder of the user's line in `/etc/passwd`, as `HOME` in `env`. The working folder in
+    /// a description that an agent of before wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
+    /// It is made, in the run's own layer, for the user alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub makes_home: bool,
     /// Host name.
     pub hostname: String,
     /// User id, not 0.
@@ -76,6 +90,11 @@ impl ContainerSpec {
             true
         };
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A folder of the node in the container.

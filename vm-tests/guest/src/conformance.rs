@@ -13,6 +13,7 @@ mod outside;
 mod page;
 mod stage;
 mod table;
+mod user;
 
 use std::{
     fs,

@@ -23,8 +23,12 @@ pub(crate) fn spec(command: &[&str]) -> ContainerSpec {
     ContainerSpec {
         lower: ROOTFS.into(),
         command: command.iter().map(|&word| word.to_owned()).collect(),
+        program_words: Vec::new(),
         env: vec!["PATH=/bin".to_owned()],
         cwd: "/".to_owned(),
+        makes_cwd: false,
+        home: None,
+        makes_home: false,
         hostname: "job".to_owned(),
         uid: 1000,
         gid: 1000,

@@ -47,7 +47,8 @@ pub(super) fn name_of_file(file: &Path, document: &str) -> Option<String> {
     // What cannot be read here, the server may tell.
     let own = ::document::parse(document).ok()?.workflow.name;
     let stem = file.file_stem()?.to_str()?;
-    own.is_none().then(|| stem.chars().filter(|one| !one.is_control()).take(MAX_NAME).collect())
+    let name: String = stem.chars().filter(|one| !one.is_control()).take(MAX_NAME).collect();
+    (own.is_none() && !matches!(name.as_str(), "" | "." | "..")).then_some(name)
 }
 
 /// Longest name of a workflow, characters.

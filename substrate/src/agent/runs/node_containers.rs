@@ -17,6 +17,7 @@ use super::{
 use crate::container::{
     self,
     enter::Entry,
+    home::{self, User},
     passing,
     spawner::Spawner,
     spec::{Bind, ContainerSpec, Placed},
@@ -98,17 +99,27 @@ fn describe(parts: &Parts<'_>) -> ContainerSpec {
         target: file.path.clone(),
         mode: if file.executable { 0o555 } else { 0o444 },
     };
+    let binds: Vec<Bind> = job.mounts.iter().zip(&parts.volumes).map(bind).collect();
+    let user = User { name: &spec.user.name, uid: spec.user.uid, gid: spec.user.gid, groups: &groups };
+    let mut env = granted.environment(&job.env);
+    let home = home::choose(&parts.image, &binds, &user, &env, job);
+    env.retain(|pair| !pair.starts_with("HOME="));
+    env.push(format!("HOME={}", home.path));
     ContainerSpec {
         lower: parts.image.clone(),
         command: job.command.clone(),
-        env: granted.environment(&job.env),
+        program_words: job.program_words.clone(),
+        env,
         cwd: job.cwd.clone(),
+        makes_cwd: job.makes_cwd,
+        home: Some(home.path),
+        makes_home: home.is_made,
         hostname: job.hostname.clone(),
         uid: spec.user.uid,
         gid: spec.user.gid,
         groups,
         user_name: spec.user.name.clone(),
-        binds: job.mounts.iter().zip(&parts.volumes).map(bind).collect(),
+        binds,
         files: job.files.iter().zip(&parts.files).map(placed).collect(),
         cpus: job.cpus.clone(),
         mems: job.mems.clone(),
@@ -146,7 +157,10 @@ mod tests {
             image_size: 1,
             command: vec!["id".into(), "-u".into()],
             env: vec!["A=b".into()],
+            program_words: vec!["id".into(), "-u".into()],
+            sets_home: false,
             cwd: "/work".into(),
+            makes_cwd: true,
             hostname: "job".into(),
             mounts: vec![Mount { volume: "v".into(), location: "/data".into() }],
             files: vec![JobFile { path: "/run.sh".into(), digest, size: 2, executable: true }],

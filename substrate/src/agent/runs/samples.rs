@@ -6,13 +6,16 @@ use api::{
 };
 
 /// An ordinary job.
-pub(super) fn job() -> JobSpec {
+pub(crate) fn job() -> JobSpec {
     JobSpec {
         image: Digest([7; 32]),
         image_size: 1,
         command: vec!["true".into()],
+        program_words: Vec::new(),
         env: Vec::new(),
+        sets_home: false,
         cwd: "/".into(),
+        makes_cwd: false,
         hostname: "job".into(),
         mounts: Vec::new(),
         files: Vec::new(),

@@ -49,6 +49,14 @@ const NO_CAPABILITIES: &str = "there is no capability in any set";
 const NO_PRIVILEGES: &str = "privileges cannot be gained";
 const FILTER: &str = "the system-call filter refuses";
 const FOLDER: &str = "the working folder is the ordered one";
+const MADE_FOLDER: &str = "the working folder of the image is made where no layer has it";
+const VOLUME_FOLDER: &str = "in a volume it is the user who makes it";
+const HOME: &str = "the home folder is the user's alone";
+const LINES: &str = "the user and the groups have lines in their lists";
+const ETC_LINKS: &str = "links of an image in /etc are replaced and not written through";
+const NODE_NAMES: &str = "a job that is not isolated has the names of the node";
+const INTERPRETER: &str = "a program whose interpreter is not there is told";
+const ONE_TEXT: &str = "a command of one text is words where no program has its name";
 const ENVIRONMENT: &str = "the environment is the ordered one";
 const ARGUMENTS: &str = "arguments arrive as they are";
 const DESCRIPTORS: &str = "nothing is open but the standard streams";
@@ -161,7 +169,7 @@ const RUNTIME_TOOLS: &[Case] = &[
     ("linux_masked_paths (files, folders)", Check(&[COVERED])),
     ("linux_masked_paths (relative, links, device nodes)", NO_OWN_COVERS),
     ("linux_mount_label", No("no SELinux labels: a job's mounts are its own")),
-    ("linux_ns_itype", Check(&[NETWORK, NAMESPACES])),
+    ("linux_ns_itype", Check(&[NETWORK, NODE_NAMES, NAMESPACES])),
     ("linux_ns_nopath (all but user)", Check(&[NAMESPACES, PROCESSES, ISOLATED])),
     ("linux_ns_nopath (user)", NO_USER_NAMESPACES),
     ("linux_ns_path", NO_JOINING),
@@ -190,20 +198,20 @@ const RUNTIME_TOOLS: &[Case] = &[
     ("poststop_fail", NO_HOOKS),
     ("prestart", NO_HOOKS),
     ("prestart_fail", NO_HOOKS),
-    ("process", Check(&[FOLDER, NO_FOLDER, ENVIRONMENT])),
+    ("process", Check(&[FOLDER, MADE_FOLDER, VOLUME_FOLDER, NO_FOLDER, HOME, ENVIRONMENT])),
     ("process_capabilities", Check(&[NO_CAPABILITIES])),
     ("process_capabilities_fail", NO_OWN_CAPABILITIES),
     ("process_oom_score_adj", Check(&[KILLABLE])),
     ("process_rlimits", Check(&[LIMITS])),
     ("process_rlimits_fail", NO_OWN_LIMITS),
-    ("process_user", Check(&[USER, UMASK])),
+    ("process_user", Check(&[USER, LINES, UMASK])),
     ("root_readonly_true", NO_READ_ONLY_ROOT),
     ("start (no id)", NO_NAMELESS),
     ("start (no such container)", ONE_STEP),
     ("start (arguments wait for it)", ONE_STEP),
-    ("start (runs the program)", Check(&[ARGUMENTS, OUTPUT, STATUS])),
+    ("start (runs the program)", Check(&[ARGUMENTS, ONE_TEXT, OUTPUT, STATUS])),
     ("start (stopped)", STARTED_ONCE),
-    ("start (no process)", Check(&[NO_PROGRAM])),
+    ("start (no process)", Check(&[NO_PROGRAM, INTERPRETER])),
     ("state (no id)", NO_NAMELESS),
     ("state (no such container)", Check(&[LATE_STOP])),
     ("state (as it is)", Check(&[KNOWN])),
@@ -323,7 +331,7 @@ const YOUKI: &[Case] = &[
     ("root_readonly::root_readonly_true_test", NO_READ_ONLY_ROOT),
     ("root_readonly::root_readonly_true_in_userns_test", NO_USER_NAMESPACES),
     ("root_readonly::root_readonly_false_test", Check(&[IMAGE])),
-    ("process::process_test", Check(&[FOLDER, NO_FOLDER, ENVIRONMENT])),
+    ("process::process_test", Check(&[FOLDER, MADE_FOLDER, NO_FOLDER, HOME, ENVIRONMENT])),
     ("process_capabilities::process_capabilities_test", Check(&[NO_CAPABILITIES])),
     ("process_user::process_user_unique_gids_test", Check(&[USER, UMASK])),
     ("process_user::process_user_duplicate_gids_test", Check(&[USER])),
@@ -384,7 +392,7 @@ const YOUKI: &[Case] = &[
         No("jobs are programs for x86-64; 32-bit ones are ended by the filter"),
     ),
     ("personality::personality_for_linux64", Check(&[PERSONALITY])),
-    ("prohibit_symlink::prohibit_symlink_proc_test", Check(&[LINKED, VOLUME_LINK])),
+    ("prohibit_symlink::prohibit_symlink_proc_test", Check(&[LINKED, VOLUME_LINK, ETC_LINKS])),
     ("prohibit_symlink::prohibit_symlink_sys_test", Check(&[LINKED, VOLUME_LINK])),
     ("set_io_priority::io_priority_class_rt", NO_IO_PRIORITY),
     ("set_io_priority::io_priority_class_be", NO_IO_PRIORITY),

@@ -9,7 +9,7 @@ use substrate::container::{self, groups};
 
 use super::{
     Run,
-    stage::{INNER, NEIGHBOUR, ORIGINAL, OWN_FILE, VOLUME},
+    stage::{BAD_SCRIPT, INNER, NEIGHBOUR, ORIGINAL, OWN_FILE, VOLUME},
 };
 use crate::{
     bench::Things,
@@ -81,6 +81,10 @@ fn fails_to_start(run: &Run<'_>, words: &str) -> anyhow::Result<()> {
 
 pub(super) fn missing_program(run: &Run<'_>) -> anyhow::Result<()> {
     fails_to_start(run, "the image has no program \"missing\"")
+}
+
+pub(super) fn missing_interpreter(run: &Run<'_>) -> anyhow::Result<()> {
+    fails_to_start(run, &format!("script {BAD_SCRIPT}: its interpreter /bin/zsh is not in the image"))
 }
 
 pub(super) fn missing_folder(run: &Run<'_>) -> anyhow::Result<()> {

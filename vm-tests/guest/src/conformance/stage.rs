@@ -5,7 +5,7 @@ use std::{
     os::{
         linux::net::SocketAddrExt as _,
         unix::{
-            fs::{chown, symlink},
+            fs::{PermissionsExt as _, chown, symlink},
             net as unix,
         },
     },
@@ -51,6 +51,15 @@ pub(super) const ORIGINAL: &str = "original";
 /// Another image, whose `/proc` and `/sys` are links.
 pub(super) const LINKED_ROOTFS: &str = "/rootfs-linked";
 
+/// Its list of users: `/etc/passwd` is a link to it.
+pub(super) const LISTED: &str = "root:x:0:0:root:/root:/bin/sh";
+
+/// A script of the image whose interpreter is not in it.
+pub(super) const BAD_SCRIPT: &str = "/bin/bad-script";
+
+/// A line of the machine's `/etc/hosts`.
+pub(super) const NAME_OF_NODE: &str = "192.0.2.7 n7 n7.site";
+
 /// An abstract socket of the machine.
 pub(super) const SOCKET: &str = "bedplate-conformance";
 
@@ -73,6 +82,8 @@ impl Stage {
         namespace::set_host_name("node")?;
         images()?;
         volumes()?;
+        fs::create_dir_all("/etc")?;
+        fs::write("/etc/hosts", format!("127.0.0.1 localhost\n{NAME_OF_NODE}\n"))?;
         groups::of(Path::new(NEIGHBOUR)).make()?;
         // As systemd has it.
         rustix::mount::mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
@@ -94,6 +105,12 @@ fn images() -> anyhow::Result<()> {
     for root in [ROOTFS, LINKED_ROOTFS] {
         fs::copy(INSIDE, inside(root, INSIDE))?;
     }
+    fs::write(inside(LINKED_ROOTFS, "etc/listed"), format!("{LISTED}\n"))?;
+    symlink("/etc/listed", inside(LINKED_ROOTFS, "etc/passwd"))?;
+    symlink("../../../tmp/host", inside(LINKED_ROOTFS, "etc/hostname"))?;
+    let script = inside(ROOTFS, BAD_SCRIPT);
+    fs::write(&script, "#!/bin/zsh\n")?;
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755))?;
     fs::create_dir_all(inside(ROOTFS, "work/linked"))?;
     symlink("/../work/linked", inside(ROOTFS, "link"))?;
     let own = inside(ROOTFS, OWN_FILE);

@@ -12,9 +12,10 @@ use super::{
     Otherwise::{Described, Disturbed, Uncontained, Without},
     inside, outside,
     stage::{
-        DATA, INNER, LINKED_ROOTFS, MEMORY_BYTES, PIDS, VOLUME, WORK, bind, grant, place, script,
+        BAD_SCRIPT, DATA, INNER, LINKED_ROOTFS, MEMORY_BYTES, PIDS, VOLUME, WORK, bind, grant, place, script,
         tell_namespaces,
     },
+    user,
 };
 use crate::containers::ROOTFS;
 
@@ -272,6 +273,56 @@ pub(super) const CHECKS: &[Check] = &[
         otherwise: &[Described(|spec| spec.cwd = "/".to_owned())],
     },
     Check {
+        name: "the working folder of the image is made where no layer has it",
+        container: |spec| image_folder(spec, "/made/for/it"),
+        look: Inside(user::made_working_folder),
+        otherwise: &[Described(|spec| spec.cwd = WORK.to_owned())],
+    },
+    Check {
+        name: "in a volume it is the user who makes it",
+        container: |spec| {
+            bind(spec, VOLUME, DATA);
+            image_folder(spec, "/data/made/for/it");
+        },
+        look: Inside(user::working_folder_in_a_volume),
+        otherwise: &[Described(|spec| spec.binds.clear())],
+    },
+    Check {
+        name: "the home folder is the user's alone",
+        container: |spec| {
+            spec.env.push("HOME=/home/ada".to_owned());
+            (spec.home, spec.makes_home) = (Some("/home/ada".to_owned()), true);
+        },
+        look: Inside(user::home),
+        otherwise: &[
+            Described(|spec| spec.makes_home = false),
+            Described(|spec| spec.home = None),
+            Described(|spec| drop(spec.env.pop())),
+        ],
+    },
+    Check {
+        name: "the user and the groups have lines in their lists",
+        container: |spec| spec.groups = vec![2001],
+        look: Inside(user::lines_of_the_user),
+        otherwise: &[
+            Described(|spec| spec.groups.clear()),
+            Described(|spec| spec.user_name = "bob".to_owned()),
+            Uncontained,
+        ],
+    },
+    Check {
+        name: "links of an image in /etc are replaced and not written through",
+        container: |spec| spec.lower = LINKED_ROOTFS.into(),
+        look: Inside(user::links_are_replaced),
+        otherwise: &[Described(|spec| spec.lower = ROOTFS.into()), Uncontained],
+    },
+    Check {
+        name: "a job that is not isolated has the names of the node",
+        container: ORDINARY,
+        look: Inside(user::names_of_the_node),
+        otherwise: &[Described(ISOLATED), Uncontained],
+    },
+    Check {
         name: "the environment is the ordered one",
         container: |spec| spec.env.push("GREETING=a b=$(c)".to_owned()),
         look: Inside(inside::environment),
@@ -350,6 +401,21 @@ pub(super) const CHECKS: &[Check] = &[
         otherwise: &[Described(|spec| script(spec, "exit 127"))],
     },
     Check {
+        name: "a program whose interpreter is not there is told",
+        container: |spec| spec.command = vec![BAD_SCRIPT.to_owned()],
+        look: Outside(outside::missing_interpreter),
+        otherwise: &[Described(|spec| spec.command = vec!["missing".to_owned()])],
+    },
+    Check {
+        name: "a command of one text is words where no program has its name",
+        container: |spec| {
+            spec.command = vec!["sh -c 'exit 7'".to_owned()];
+            spec.program_words = ["sh", "-c", "exit 7"].map(str::to_owned).to_vec();
+        },
+        look: Outside(outside::exit_status),
+        otherwise: &[Described(|spec| spec.program_words.clear())],
+    },
+    Check {
         name: "a working folder that is not there is told",
         container: |spec| spec.cwd = "/missing".to_owned(),
         look: Outside(outside::missing_folder),
@@ -419,6 +485,12 @@ pub(super) const CHECKS: &[Check] = &[
         otherwise: &[Without(&[KillAll, ProcessNamespace])],
     },
 ];
+
+/// Orders a working folder as that of an image, and tells the payload of it.
+fn image_folder(spec: &mut ContainerSpec, folder: &str) {
+    (spec.cwd, spec.makes_cwd) = (folder.to_owned(), true);
+    spec.command.push(folder.to_owned());
+}
 
 /// A script that says that it listens and does something at SIGTERM.
 fn listening(at_the_end: &str) -> String {
