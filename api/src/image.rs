@@ -17,6 +17,21 @@ pub struct Image {
     pub name: ImageName,
     /// Immutable versions, newest first.
     pub versions: Vec<ImageVersion>,
+    /// Versions that no node can boot now, newest first; one that cannot be read at all is not in
+    /// `versions`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<VersionProblem>,
+}
+
+/// Why a version of an image cannot be booted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct VersionProblem {
+    /// Number of the version.
+    pub version: u32,
+    /// What is missing or damaged, and how to mend it.
+    pub problem: String,
 }
 
 /// One immutable version of an image.

@@ -165,6 +165,9 @@ pub struct Profile {
     pub spec: MachineSpec,
     /// Counts changes of the spec, from 1.
     pub version: u64,
+    /// Why the stored `spec` cannot be read, and is empty here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// One value of a resolved node and where it came from.

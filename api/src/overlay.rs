@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Digest, OverlayName};
 
+/// Largest file of an overlay and largest rendered file, bytes: configuration, not data.
+pub const MAX_FILE_BYTES: usize = 16 << 20;
+
+/// Largest archive that a node takes, bytes: configuration, not data.
+pub const MAX_ARCHIVE_BYTES: u64 = 256 << 20;
+
 /// One overlay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -22,8 +28,12 @@ pub struct Overlay {
     pub source: String,
     /// First paragraph of its `README.md`.
     pub summary: String,
-    /// Its files.
+    /// Its files, as far as they can be read.
     pub files: Vec<OverlayFile>,
+    /// What of it cannot be read or used, each with its file. While there is any, nodes that use the
+    /// overlay stay as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// One file of an overlay.

@@ -37,11 +37,13 @@ mod admin_context;
 mod certificate;
 mod health;
 mod log;
+mod problems;
 mod rest;
 
 pub use admin_context::AdminContextError;
 pub use certificate::{CertificateError, CertificateFiles};
 pub use log::start as start_log;
+pub use problems::problems;
 
 /// The database in the state folder.
 const DATABASE: &str = "bedplate.db";

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use rest::causes;
 
-use crate::store::{Store, Write};
+use crate::store::{Store, StoreError, Write};
 
 /// Images that are pulled and converted at once. Each conversion uses all cores.
 const MAX_CONVERSIONS: usize = 2;
@@ -85,14 +85,33 @@ impl JobImages {
         let options = PullOptions { clients: self.clients.clone(), ..PullOptions::default() };
         let pulled = oci_pull::pull(reference, &options, &self.blobs, progress.clone()).await;
         let image = pulled.map_err(|error| causes(&error))?;
-        let kept = self.store.image(image.manifest).await.map_err(|error| causes(&error))?;
-        if let Some(kept) = kept.filter(|kept| self.blobs.contains(&kept.root.digest)) {
+        if let Some(kept) = self.kept(image.manifest).await? {
             return Ok(Fetched { image: kept, was_cached: true });
         }
         let image = self.convert(image, progress).await?;
         let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used: now };
         self.store.commit(&[write]).await.map_err(|error| causes(&error))?;
         Ok(Fetched { image, was_cached: false })
+    }
+
+    /// What was made of a manifest before, if it is whole. What is left of it otherwise is made
+    /// again.
+    async fn kept(&self, manifest: Digest) -> Result<Option<JobImage>, String> {
+        let kept = match self.store.image(manifest).await {
+            Ok(kept) => kept,
+            Err(error @ StoreError::Decode { .. }) => {
+                tracing::warn!("{}; the image is converted again", causes(&error));
+                None
+            }
+            Err(error) => return Err(causes(&error)),
+        };
+        let Some(kept) = kept else { return Ok(None) };
+        match self.blobs.size(&kept.root.digest) {
+            Ok(size) if size == kept.root.size => Ok(Some(kept)),
+            // The store takes a file under its digest for whole.
+            Ok(_) => self.blobs.remove(&kept.root.digest).map(|_| None).map_err(|error| causes(&error)),
+            Err(_) => Ok(None),
+        }
     }
 
     async fn convert(&self, image: OciImage, progress: Arc<UntilShutdown>) -> Result<JobImage, String> {

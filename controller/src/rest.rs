@@ -112,7 +112,14 @@ async fn list(
 
 /// A workflow that is over, in a list.
 fn of_row(row: &WorkflowRow) -> WorkflowSummary {
-    row.view.as_ref().map_or_else(|| summary(row, 0, 0), |view| view.summary.clone())
+    match (&row.view, &row.unreadable) {
+        (Some(view), _) => view.summary.clone(),
+        (None, None) => summary(row, 0, 0),
+        (None, Some(cause)) => {
+            let reason = Some(format!("it cannot be read from the database ({cause})"));
+            WorkflowSummary { reason, ..summary(row, 0, 0) }
+        }
+    }
 }
 
 /// Hands a workflow in. It is on disk when this is answered.
@@ -166,7 +173,17 @@ async fn find(
         Some(view) => Some(view),
         None => {
             let row = controller.0.store.workflow(id).await;
-            row.map_err(|error| Refusal::internal(title, &error))?.and_then(|row| row.view)
+            let row = row.map_err(|error| Refusal::internal(title, &error))?;
+            match row {
+                Some(WorkflowRow { unreadable: Some(cause), view: None, owner, .. }) => {
+                    caller
+                        .authorize(Resource::Owned { owner: &owner.name })
+                        .map_err(|_: Denied| unknown())?;
+                    let why = format!("it cannot be read from the database ({cause})");
+                    return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, title, why));
+                }
+                row => row.and_then(|row| row.view),
+            }
         }
     };
     let mut view = view.ok_or_else(unknown)?;

@@ -16,7 +16,7 @@ use crate::{
     files,
     images::{JobImages, causes},
     results::Results,
-    store::{RunRow, StageRow, Store, StoreError, StoredPlan, WorkflowRow, Write},
+    store::{Owner, Rows, RunRow, StageRow, Store, StoreError, StoredPlan, WorkflowRow, Write},
 };
 
 /// Converted workflows between two lines of the log.
@@ -40,14 +40,10 @@ enum BlockedError {
     Run { stage: u32, task: u32 },
     #[error("its plan has no stage {stage}, which the database has a state of")]
     Stage { stage: u32 },
+    #[error("it cannot be read from the database ({cause})")]
+    Unreadable { cause: String },
     #[error("its plan has {planned} groups of volumes, and the database {stored}")]
     Homes { planned: usize, stored: usize },
-}
-
-/// What a workflow left in the tables beside its own row.
-struct Rows {
-    stages: Vec<StageRow>,
-    runs: Vec<RunRow>,
 }
 
 /// Reads every workflow that is not over, and those that wait for the rest of a log alone.
@@ -78,7 +74,10 @@ async fn flow(
     progress: &mut Progress,
 ) -> Result<Flow, StoreError> {
     let id = row.id;
-    let rows = Rows { stages: store.stages(id).await?, runs: store.runs(id, None, None, u32::MAX).await? };
+    let rows = store.rows(id).await?;
+    if row.owner == Owner::unknown() {
+        store.put_owner(id, &row.owner).await?;
+    }
     let known = match plan(&row, &rows, store, images, progress).await? {
         Ok(plan) => Known::Plan(plan),
         Err(error) => {
@@ -86,15 +85,26 @@ async fn flow(
             if row.ended.is_none() {
                 tracing::error!("workflow {} ({id}) is blocked: {why}", row.name);
             }
-            Known::Blocked {
-                why,
-                stand_in: stand_in(&rows.stages, &rows.runs, &store.stage_names(id).await?),
-            }
+            // Without their names they have their numbers.
+            let names = known_or_none(store.stage_names(id).await)?.unwrap_or_default();
+            Known::Blocked { why, stand_in: stand_in(&rows.stages, &rows.runs, &names) }
         }
     };
     let events = store.last_event(id).await?;
-    let Rows { stages, runs } = rows;
+    let Rows { stages, runs, .. } = rows;
     Ok(Flow::restore(row, known, stages, runs, events, |run| results.log_length(id, run)))
+}
+
+/// What was read; `None` if it is there and cannot be.
+fn known_or_none<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error @ StoreError::Decode { .. }) => {
+            tracing::error!("{}", causes(&error));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The plan of a workflow, read or converted, if all that the store has of the workflow is of it.
@@ -105,8 +115,11 @@ async fn plan(
     images: &JobImages,
     progress: &mut Progress,
 ) -> Result<Result<Plan, BlockedError>, StoreError> {
+    if let Some(cause) = row.unreadable.as_ref().or(rows.unreadable.as_ref()) {
+        return Ok(Err(BlockedError::Unreadable { cause: cause.clone() }));
+    }
     // It was there when the row was read, and nobody deletes while the server starts.
-    let Some(stored) = store.plan(row.id).await? else {
+    let Some(stored) = known_or_none(store.plan(row.id).await)?.flatten() else {
         return Ok(Err(BlockedError::DocumentWithoutMistake));
     };
     match stored {

@@ -29,6 +29,24 @@ pub(crate) struct Owner {
     pub(crate) groups: Vec<u32>,
 }
 
+impl Owner {
+    /// Of a workflow whose owner cannot be read: nobody has this name, so only admins see it, and
+    /// nothing is begun with these numbers.
+    pub(crate) fn unknown() -> Self {
+        Self { name: String::new(), uid: u32::MAX, gid: u32::MAX, groups: Vec::new() }
+    }
+}
+
+/// What a workflow has in the tables beside its own row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Rows {
+    pub(crate) stages: Vec<StageRow>,
+    /// By stage, task and attempt.
+    pub(crate) runs: Vec<RunRow>,
+    /// Why a row cannot be read, which is then not among them.
+    pub(crate) unreadable: Option<String>,
+}
+
 /// A workflow as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct WorkflowRow {
@@ -50,6 +68,8 @@ pub(crate) struct WorkflowRow {
     pub(crate) homes: Vec<Option<Home>>,
     /// What is shown of it, once it is over.
     pub(crate) view: Option<Workflow>,
+    /// Why a part of the row cannot be read, which is then as if it were unknown. Never written.
+    pub(crate) unreadable: Option<String>,
 }
 
 /// A workflow that was just handed in, with what never changes of it.
@@ -230,8 +250,10 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(u32, String)>, StoreError>;
     /// The place for the next workflow.
     async fn next_place(&self) -> Result<u64, StoreError>;
-    /// Stages of a workflow that were written.
-    async fn stages(&self, id: WorkflowId) -> Result<Vec<StageRow>, StoreError>;
+    /// All stages and runs of a workflow that were written and can be read.
+    async fn rows(&self, id: WorkflowId) -> Result<Rows, StoreError>;
+    /// Gives a workflow another owner: one whose owner cannot be read cannot be written either.
+    async fn put_owner(&self, id: WorkflowId, owner: &Owner) -> Result<(), StoreError>;
     /// Runs of a workflow by stage, task and attempt, of one stage or of all, those behind `after`,
     /// at most `limit`.
     async fn runs(

@@ -7,6 +7,7 @@
 //! | [`Word`] | TEXT | enums without data, by their names in the API |
 //! | [`Json`] | TEXT | whatever deserializes from it |
 //! | [`Number`] | BIGINT | any integer that holds the value |
+//! | [`Kept`] | that of what it wraps | it, or why it cannot be read |
 
 use std::{any::type_name, error::Error, str::FromStr};
 
@@ -32,6 +33,35 @@ pub struct Json<T>(pub T);
 /// A BIGINT column of a smaller or unsigned integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number<T>(pub T);
+
+/// A column that may be damaged without taking the rest of its row with it: what it holds, or why
+/// it cannot be read. The key of a row is never one: without it nobody knows what is damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept<T>(pub Result<T, Unreadable>);
+
+/// Why a column cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}")]
+pub struct Unreadable {
+    cause: String,
+}
+
+impl<T: Type<DB>, DB: Database> Type<DB> for Kept<T> {
+    fn type_info() -> DB::TypeInfo {
+        T::type_info()
+    }
+
+    // What has another type than it should is damaged: the decoder says so.
+    fn compatible(_: &DB::TypeInfo) -> bool {
+        true
+    }
+}
+
+impl<'r, T: Decode<'r, DB>, DB: Database> Decode<'r, DB> for Kept<T> {
+    fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxError> {
+        Ok(Self(T::decode(value).map_err(|error| Unreadable { cause: error.to_string() })))
+    }
+}
 
 /// A wrapper has the column type of what it is stored as.
 macro_rules! stored_as {

@@ -27,7 +27,7 @@ mod schema;
 mod statement;
 mod transaction;
 
-pub use columns::{Json, Number, Parsed, Word, json};
+pub use columns::{Json, Kept, Number, Parsed, Unreadable, Word, json};
 pub use copies::CopyError;
 pub use error::DatabaseError;
 pub use open::{Database, OpenError};

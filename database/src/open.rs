@@ -119,6 +119,32 @@ impl Database {
         Ok(database)
     }
 
+    /// Opens a database file to look into it, beside the server that may have it open. `None` if
+    /// there is none, or its tables are not those of this release: the server will make them so.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_to_read(path: &Path, schemas: &[&Schema]) -> Result<Option<Self>, OpenError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await
+            .map_err(|source| OpenError::Open { path: path.to_owned(), source })?;
+        let database = Self { pool: Pool::Sqlite(pool), place: path.display().to_string().into() };
+        for schema in schemas {
+            let found = database.version(schema).await;
+            let found = found.map_err(|source| OpenError::Read { path: path.to_owned(), source })?;
+            if found != schema.version() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(database))
+    }
+
     /// Opens a database of a PostgreSQL server; its copies are the site's. No program does yet.
     ///
     /// # Errors

@@ -251,12 +251,23 @@ impl Statement {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn fetch_all<'a, T: Record>(self, on: impl Into<On<'a>>) -> Result<Vec<T>, DatabaseError> {
+        self.fetch_each(on).await?.into_iter().collect()
+    }
+
+    /// Runs it and decodes each of its rows by itself: one that cannot be read takes no other with
+    /// it.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] of the statement; those of single rows are among the rows.
+    pub async fn fetch_each<'a, T: Record>(
+        self,
+        on: impl Into<On<'a>>,
+    ) -> Result<Vec<Result<T, DatabaseError>>, DatabaseError> {
         let action = self.action;
-        let rows: Vec<Result<T, DatabaseError>> = run!(self, on, |query, executor| {
+        run!(self, on, |query, executor| {
             let rows = query.fetch_all(executor).await;
             rows.map(|rows| rows.iter().map(|row| decoded!(action, row)).collect())
-        })?;
-        rows.into_iter().collect()
+        })
     }
 
     /// Runs it and decodes its row, if it has one.

@@ -1,6 +1,7 @@
 //! What holds for every database: transactions, migrations, copies, decoding.
 
 mod copies;
+mod damage;
 mod migrations;
 mod transactions;
 

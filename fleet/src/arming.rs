@@ -114,6 +114,11 @@ impl Default for Arming {
 }
 
 impl Arming {
+    /// No token is issued before somebody says so.
+    pub(crate) fn disarmed() -> Self {
+        Self { state: State::Disarmed, spent: None }
+    }
+
     /// A boot token may be issued now.
     pub(crate) fn is_armed(&self) -> bool {
         matches!(self.state, State::Armed | State::Issued { .. })

@@ -6,7 +6,7 @@
 //!
 //! | module | |
 //! |---|---|
-//! | `arming`, `lifecycle`, `session`, `failures`, `changes` | pure: tokens, states, numbered frames, limits, news of hardware |
+//! | `arming`, `lifecycle`, `holding`, `session`, `failures`, `changes` | pure: tokens, states, what holds nodes, numbered frames, limits, news of hardware |
 //! | `registry`, `writer`, `store` | all nodes in memory, written in batches, kept in tables |
 //! | `register` | which nodes there are, changed in a transaction of the provisioner's |
 //! | `authority`, `tls` | the CA, certificates, TLS |
@@ -30,6 +30,7 @@ mod config;
 mod connection;
 mod failures;
 mod hardware;
+mod holding;
 mod lifecycle;
 mod link;
 mod metrics;
@@ -361,6 +362,13 @@ impl Fleet {
     pub fn set_runtime_overlays(&self, id: NodeId, generation: Generation) {
         // A node that was forgotten in this moment needs no overlays.
         let _ = self.registry().link(id, |link| link.want_overlays(generation));
+    }
+
+    /// Says what on the server holds a node, in one line; `None`: nothing. The node's status has it,
+    /// its history when it changes. Not kept over a restart.
+    pub fn set_held(&self, id: NodeId, cause: Option<String>) {
+        // A node that was forgotten in this moment is held by nothing.
+        let _ = self.change(id, |change| change.live(Event::Held { cause }));
     }
 
     /// The newest events of a node, newest first, each with its number in the node's history, which

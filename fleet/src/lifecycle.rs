@@ -14,6 +14,8 @@
 //! | `GoingDown` | all | `rebooting`, or `lost` for a power-off |
 //! | `Disconnected` | all | no change of phase yet; `offered` if its machine asked for an address just before |
 //! | `Tick` | all | `lost` if `ready` or `enrolled` and away for longer than the grace; sets `overdue` past a deadline |
+//! | `Unreadable` | when the server starts | no change of phase; drained |
+//! | `Held` | all | no change of phase: [`crate::holding`] |
 //! | `ServerStarted` | all | no change of phase: agents get the grace to come back |
 //!
 //! While the agent is connected, requests that only claim to come from this node change nothing; they make fleet ask
@@ -29,7 +31,9 @@ use api::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{arming, config::Deadlines};
+use crate::{arming, config::Deadlines, holding::Holding};
+
+mod drain;
 
 /// Files of the firmware that are written into the history of one boot. iPXE needs three; anyone on the wire can ask
 /// for more.
@@ -68,6 +72,9 @@ pub(crate) struct Life {
     pub(crate) agent: Option<AgentInstance>,
     /// That agent has sent its inventory.
     pub(crate) inventory_known: bool,
+    /// What on the server holds it.
+    #[serde(skip)]
+    pub(crate) holding: Holding,
     /// The address that its machine asked for while the agent was connected, and when.
     #[serde(skip)]
     pub(crate) asked: Option<(IpAddr, Timestamp)>,
@@ -107,6 +114,8 @@ pub(crate) enum Event {
     Refuses { reason: Option<String> },
     Drained { reason: String, by: String },
     Undrained { by: String },
+    Held { cause: Option<String> },
+    Unreadable { cause: String },
     Disconnected { why: String },
     Tick,
     ServerStarted,
@@ -161,6 +170,7 @@ impl Life {
             refuses: None,
             agent: None,
             inventory_known: false,
+            holding: Holding::default(),
             asked: None,
         }
     }
@@ -180,6 +190,7 @@ impl Life {
             agent_version: self.agent_version.clone(),
             boot_ms: self.boot_ms,
             drain: self.drain.clone(),
+            held: self.holding.cause().map(str::to_owned),
             refuses: self.refuses.clone(),
         }
     }
@@ -193,6 +204,11 @@ impl Life {
             Event::Disconnected { why } => life.disconnected(why, now, limits),
             Event::Drained { reason, by } => life.drained(reason, by, now),
             Event::Undrained { by } => life.undrained(&by),
+            Event::Unreadable { cause } => life.begun_anew(&cause, now),
+            Event::Held { cause } => {
+                let line = life.holding.set(cause, now);
+                line.map(|(severity, line)| Effect::Record(severity, line)).into_iter().collect()
+            }
             event => {
                 life.last_seen = Some(now);
                 life.heard(event, now, limits)
@@ -236,20 +252,10 @@ impl Life {
             | Event::ServerStarted
             | Event::Disconnected { .. }
             | Event::Drained { .. }
-            | Event::Undrained { .. } => Vec::new(),
+            | Event::Undrained { .. }
+            | Event::Held { .. }
+            | Event::Unreadable { .. } => Vec::new(),
         }
-    }
-
-    fn drained(&mut self, reason: String, by: String, now: Timestamp) -> Vec<Effect> {
-        let message = format!("drained by {by}: {reason}");
-        let since = self.drain.as_ref().map_or(now, |before| before.since);
-        self.drain = Some(Drain { reason, by, since });
-        vec![info(message)]
-    }
-
-    fn undrained(&mut self, by: &str) -> Vec<Effect> {
-        let was = self.drain.take();
-        was.map(|_| info(format!("undrained by {by}"))).into_iter().collect()
     }
 
     fn refusing(&mut self, reason: Option<String>) -> Vec<Effect> {

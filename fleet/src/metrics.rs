@@ -20,7 +20,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{Fleet, FleetError};
+use crate::{Fleet, FleetError, StoreError};
 
 /// Content type of the text.
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -118,13 +118,18 @@ impl Fleet {
     /// All metrics as text of type [`METRICS_TYPE`].
     ///
     /// # Errors
-    /// [`FleetError::Store`] if an inventory cannot be read that is not known yet.
+    /// [`FleetError::Store`] if the database does not answer. Of a node whose inventory is damaged
+    /// nothing is told.
     pub async fn metrics(&self) -> Result<String, FleetError> {
         let statuses = self.statuses();
         for NodeUpdate { id, .. } in &statuses {
             let is_known = self.inner.facts.lock().contains_key(id);
             if !is_known {
-                let facts = self.inventory(*id).await?.as_ref().map(Facts::of);
+                let facts = match self.inventory(*id).await {
+                    Ok(inventory) => inventory.as_ref().map(Facts::of),
+                    Err(FleetError::Store(StoreError::Decode { .. })) => None,
+                    Err(error) => return Err(error),
+                };
                 // One that came meanwhile is newer.
                 self.inner.facts.lock().entry(*id).or_insert(facts);
             }

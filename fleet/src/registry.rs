@@ -21,7 +21,7 @@ use crate::{
     lifecycle::{self, Effect, Life, Limits},
     link::Link,
     register::NodeChange,
-    store::{Batch, NodeRow, RegisterChange, StoreError},
+    store::{Batch, NodeRow, RegisterChange, StoreError, StoredNode},
 };
 
 /// Updates that a slow watcher may be behind before it must start over from the full list.
@@ -126,6 +126,7 @@ impl Entry {
         row.life.last_seen = self.life.last_seen;
         row.life.percent = self.life.percent;
         row.life.asked = self.life.asked;
+        row.life.holding.clone_from(&self.life.holding);
         row.name == self.name
             && row.history == self.history
             && row.life == self.life
@@ -197,9 +198,11 @@ impl Change<'_> {
 
 impl Registry {
     /// Nodes as they were kept. Those that were connected get the grace to come back.
-    pub(crate) fn new(rows: Vec<NodeRow>, limits: Limits, now: Timestamp) -> Self {
+    pub(crate) fn new(stored: Vec<StoredNode>, limits: Limits, now: Timestamp) -> Self {
         let mut state = State::default();
-        for row in rows {
+        let mut damaged = Vec::new();
+        for StoredNode { row, unreadable } in stored {
+            damaged.extend(unreadable.map(|cause| (row.id, cause)));
             state.tokens.extend(row.arming.tokens().map(|token| (token, row.id)));
             state.nodes.insert(row.id, Entry::new(row));
         }
@@ -211,6 +214,10 @@ impl Registry {
             dirty: Notify::new(),
             written: watch::Sender::default(),
         };
+        for (id, cause) in damaged {
+            let _later =
+                registry.update(id, now, |change| change.live(lifecycle::Event::Unreadable { cause }));
+        }
         for id in registry.ids() {
             let _later = registry.update(id, now, |change| change.live(lifecycle::Event::ServerStarted));
         }

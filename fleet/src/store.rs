@@ -58,6 +58,14 @@ pub(crate) struct NodeRow {
     pub(crate) history: u64,
 }
 
+/// A node as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredNode {
+    pub(crate) row: NodeRow,
+    /// Why a part of its state cannot be read, which has begun anew in `row`.
+    pub(crate) unreadable: Option<String>,
+}
+
 /// What nodes lived through, written together in one transaction: first the nodes, then the events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Batch {
@@ -97,8 +105,8 @@ pub(crate) struct TopologyRow {
 /// future ends.
 #[async_trait]
 pub(crate) trait Store: Send + Sync + std::fmt::Debug {
-    /// All nodes.
-    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
+    /// All nodes whose names can be read; the others are logged.
+    async fn nodes(&self) -> Result<Vec<StoredNode>, StoreError>;
     /// Adds, renames and removes nodes, with all that is kept of the removed ones.
     async fn change_register(
         &self,

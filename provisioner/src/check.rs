@@ -166,9 +166,13 @@ pub fn recheck(
     let kept = checked.was_with(known)
         && profiles.len() == profiles_before.len()
         && profiles.iter().zip(profiles_before).all(|(now, then)| Arc::ptr_eq(now.1, then.1));
-    let layers = Profiles::new(profiles.iter().map(|(name, record)| (name, &record.spec)));
+    let layers = Profiles::of_records(profiles);
     for (name, record) in profiles {
         let mut note = Notes::new(&mut findings, Subject::Profile(name.clone()));
+        if let Some(cause) = &record.unreadable {
+            note.unreadable(cause);
+            continue;
+        }
         fields::check(&record.spec, known, &mut note);
         if let Err(error) = layers.linearise(std::slice::from_ref(&name.to_string())) {
             note.resolve_error(&error, profiles);
@@ -183,6 +187,11 @@ pub fn recheck(
         }
         let mut of_node = BTreeSet::new();
         let mut note = Notes::new(&mut of_node, Subject::Node(name.clone()));
+        if let Some(cause) = &record.unreadable {
+            note.unreadable(cause);
+            own.insert(name.clone(), of_node);
+            continue;
+        }
         fields::check(&record.spec, known, &mut note);
         match layers.resolve(&record.spec) {
             Ok(spec) => {
@@ -250,6 +259,12 @@ impl<'a> Notes<'a> {
         let finding =
             Finding { subject: self.subject.clone(), field: field.to_owned(), message: message.into(), hint };
         self.findings.insert(finding);
+    }
+
+    /// Nothing more can be said of it.
+    fn unreadable(&mut self, cause: &str) {
+        let hint = "give it a whole specification with `bedplate apply`, or delete it".to_owned();
+        self.add("", format!("its row in the database cannot be read: {cause}"), Some(hint));
     }
 
     fn resolve_error(&mut self, error: &ResolveError, profiles: &DeclaredProfiles) {

@@ -74,6 +74,17 @@ pub enum ChangeError {
         /// What the decoder says.
         cause: String,
     },
+    /// A part of a specification was to be changed that cannot be read.
+    #[error(
+        "{subject}: its specification in the database cannot be read ({cause}); give it a whole one \
+         with `bedplate apply`, or delete it"
+    )]
+    Unreadable {
+        /// Whose.
+        subject: Subject,
+        /// What the decoder says.
+        cause: String,
+    },
     /// Too many nodes.
     #[error("a cluster has at most {MAX_NODES} nodes")]
     TooMany,
@@ -229,7 +240,7 @@ impl Draft {
         if self.nodes.contains_key(name) {
             return Err(ChangeError::Exists { kind: "node", names: vec![name.to_string()] });
         }
-        let record = NodeRecord { id, name: name.clone(), spec, version: 1 };
+        let record = NodeRecord { id, name: name.clone(), spec, version: 1, unreadable: None };
         self.nodes.insert(name.clone(), Arc::new(record));
         Ok(())
     }
@@ -247,9 +258,9 @@ impl Draft {
         let old = self.nodes.get_mut(name);
         let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
         check_version("node", name, old.version, if_match)?;
-        if old.spec != spec {
-            let version = old.version + 1;
-            *old = Arc::new(NodeRecord { id: old.id, name: name.clone(), spec, version });
+        if old.spec != spec || old.unreadable.is_some() {
+            let (id, version) = (old.id, old.version + 1);
+            *old = Arc::new(NodeRecord { id, name: name.clone(), spec, version, unreadable: None });
         }
         Ok(())
     }
@@ -274,7 +285,7 @@ impl Draft {
         if self.profiles.contains_key(name) {
             return Err(ChangeError::Exists { kind: "profile", names: vec![name.to_string()] });
         }
-        let record = ProfileRecord { name: name.clone(), spec, version: 1 };
+        let record = ProfileRecord { name: name.clone(), spec, version: 1, unreadable: None };
         self.profiles.insert(name.clone(), Arc::new(record));
         Ok(())
     }
@@ -293,9 +304,9 @@ impl Draft {
         let old =
             old.ok_or_else(|| ChangeError::NotFound { kind: "profile", names: vec![name.to_string()] })?;
         check_version("profile", name, old.version, if_match)?;
-        if old.spec != spec {
+        if old.spec != spec || old.unreadable.is_some() {
             let version = old.version + 1;
-            *old = Arc::new(ProfileRecord { name: name.clone(), spec, version });
+            *old = Arc::new(ProfileRecord { name: name.clone(), spec, version, unreadable: None });
         }
         Ok(())
     }
@@ -313,12 +324,33 @@ impl Draft {
         Ok(())
     }
 
-    /// The specification of a node or profile, if it is there.
+    /// The specification of a node or profile, if it is there. Of one that cannot be read it is
+    /// empty: see [`Draft::readable_spec`].
     #[must_use]
     pub fn spec(&self, subject: &Subject) -> Option<&MachineSpec> {
         match subject {
             Subject::Node(name) => self.nodes.get(name).map(|node| &node.spec),
             Subject::Profile(name) => self.profiles.get(name).map(|profile| &profile.spec),
+        }
+    }
+
+    /// Why the stored specification of a node or profile cannot be read.
+    #[must_use]
+    pub fn unreadable(&self, subject: &Subject) -> Option<&str> {
+        match subject {
+            Subject::Node(name) => self.nodes.get(name)?.unreadable.as_deref(),
+            Subject::Profile(name) => self.profiles.get(name)?.unreadable.as_deref(),
+        }
+    }
+
+    /// The specification to change a part of; empty if there is no such node or profile.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unreadable`]: what would be left of it is not known.
+    pub fn readable_spec(&self, subject: &Subject) -> Result<MachineSpec, ChangeError> {
+        match self.unreadable(subject) {
+            None => Ok(self.spec(subject).cloned().unwrap_or_default()),
+            Some(cause) => Err(ChangeError::Unreadable { subject: subject.clone(), cause: cause.to_owned() }),
         }
     }
 }
@@ -409,6 +441,7 @@ mod tests {
             name: "n1".parse().unwrap(),
             spec: spec("{boot-overlays: [gone]}"),
             version: 1,
+            unreadable: None,
         };
         let cluster = Cluster::new(vec![broken], vec![]);
         let mut draft = cluster.draft();

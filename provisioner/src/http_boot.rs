@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::blob_stream::BlobStream;
 use rest::causes;
 
-use crate::{clock, provisioner::Provisioner};
+use crate::{clock, holds::Part, images::kernel_of, provisioner::Provisioner, store::NodeRecord};
 
 mod blob_stream;
 mod blobs;
@@ -128,17 +128,16 @@ impl Booting {
                 format!("no node has the hardware address {mac}"),
             )));
         };
-        let stuck = |message: String| {
-            tracing::error!("{} ({mac}) cannot boot: {message}", record.name);
-            Box::new(refuse(StatusCode::NOT_FOUND, format!("node {} cannot boot: {message}", record.name)))
+        let missing = |part, cause| Box::new(held(provisioner, &record, StatusCode::NOT_FOUND, part, cause));
+        let Some(reference) = &spec.image else {
+            let cause =
+                format!("it has no image; `bedplate node set {} --image NAME` gives it one", record.name);
+            return Err(missing(Part::Boot, cause));
         };
-        let reference = spec.image.as_deref().ok_or_else(|| {
-            stuck(format!("it has no image; set one with `bedplate node set {} --image NAME`", record.name))
-        })?;
-        let image = provisioner.0.images.table().find(reference).cloned();
-        let image = image
-            .ok_or_else(|| stuck(format!("there is no image {reference:?}; see `bedplate image list`")))?;
-        Ok(Self { mac, record, spec, image })
+        match provisioner.0.images.table().find(reference) {
+            Ok(image) => Ok(Self { mac, image: image.clone(), record, spec }),
+            Err(error) => Err(missing(Part::Image, error.to_string())),
+        }
     }
 
     /// `debian-node@2`.
@@ -146,26 +145,32 @@ impl Booting {
         format!("{}@{}", self.image.name, self.image.version.version)
     }
 
-    /// The kernel that the node wants, or the newest.
-    pub(super) fn kernel(&self) -> Result<&api::image::KernelArtifact, Box<Response>> {
-        let kernels = &self.image.version.kernels;
-        let found = match &self.spec.kernel {
-            Some(release) => kernels.iter().find(|kernel| kernel.release == *release),
-            None => kernels.first(),
-        };
-        found.ok_or_else(|| {
-            let has: Vec<&str> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
-            let wanted = self.spec.kernel.as_deref().unwrap_or("any");
-            let message = format!(
-                "node {} cannot boot: image {} has no kernel {wanted}; it has {}",
-                self.record.name,
-                self.version(),
-                has.join(", ")
-            );
-            tracing::error!("{message}");
-            Box::new(refuse(StatusCode::NOT_FOUND, message))
-        })
+    /// The kernel that the node wants, or the newest, of an image whose files are there.
+    fn kernel(&self, provisioner: &Provisioner) -> Result<api::image::KernelArtifact, Box<Response>> {
+        let refused = |status, cause| Box::new(held(provisioner, &self.record, status, Part::Image, cause));
+        let kernel = kernel_of(&self.image, self.spec.kernel.as_deref())
+            .map_err(|error| refused(StatusCode::NOT_FOUND, error.to_string()))?;
+        provisioner
+            .0
+            .images
+            .check_files(&self.image, Some(kernel))
+            .map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        Ok(kernel.clone())
     }
+}
+
+/// Refuses a node's boot for a cause that is in the server, and says so in the node's status.
+pub(super) fn held(
+    provisioner: &Provisioner,
+    record: &NodeRecord,
+    status: StatusCode,
+    part: Part,
+    cause: String,
+) -> Response {
+    let message = format!("node {} cannot boot: {cause}", record.name);
+    // It is logged there, once: firmware asks again every few seconds.
+    provisioner.hold(record, part, Some(cause));
+    refuse(status, message)
 }
 
 async fn script(
@@ -174,7 +179,7 @@ async fn script(
     Path(mac): Path<String>,
 ) -> Response {
     let (booting, kernel) = match Booting::find(&provisioner, &mac, peer)
-        .and_then(|booting| booting.kernel().cloned().map(|kernel| (booting, kernel)))
+        .and_then(|booting| booting.kernel(&provisioner).map(|kernel| (booting, kernel)))
     {
         Ok(found) => found,
         Err(refusal) => return *refusal,
@@ -194,15 +199,15 @@ async fn script(
     };
     match provisioner.0.script.render(&script) {
         Ok(text) => {
+            provisioner.hold(&booting.record, Part::Boot, None);
             observe(&provisioner, booting.record.id, "iPXE script", peer.remote.ip());
             let headers =
                 [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
             (headers, text).into_response()
         }
         Err(error) => {
-            let message = format!("node {} cannot boot: {}", booting.record.name, causes(&error));
-            tracing::error!("{message}");
-            refuse(StatusCode::INTERNAL_SERVER_ERROR, message)
+            let (status, cause) = (StatusCode::INTERNAL_SERVER_ERROR, causes(&error));
+            held(&provisioner, &booting.record, status, Part::Boot, cause)
         }
     }
 }

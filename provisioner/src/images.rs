@@ -13,7 +13,7 @@ use std::{
 
 use api::{
     ids::{Digest, ImageName},
-    image::{Image, ImageVersion, ImportImage, Operation, OperationState},
+    image::{ImportImage, Operation, OperationState},
 };
 use rest::causes;
 use sha2::{Digest as _, Sha256};
@@ -23,13 +23,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     check::ImageReference,
     clock,
-    store::{ImageRecord, MAX_OPERATIONS, OperationRecord, Store, StoreError, Write},
+    store::{ImageRecord, MAX_OPERATIONS, OperationRecord, Store, StoreError, UnreadableImage, Write},
 };
 
+mod damage;
 mod import;
 mod progress;
 mod source;
 
+pub use damage::{DamagedImage, NoKernel, kernel_of};
 pub use source::{Source, SourceError};
 
 /// Imports that run at once. Each uses all cores while it builds; the second one pulls in the meantime.
@@ -43,12 +45,41 @@ pub const MAX_UNFINISHED: usize = 64;
 pub struct ImageTable {
     /// By name and version.
     pub images: BTreeMap<ImageName, BTreeMap<u32, Arc<ImageRecord>>>,
+    /// Versions whose rows cannot be read, and why.
+    pub unreadable: BTreeMap<ImageName, BTreeMap<u32, String>>,
     artifacts: HashSet<Digest>,
 }
 
+/// Why a reference to an image leads to none that can be booted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoImage {
+    /// It cannot be understood, or there is no such image or version.
+    #[error("there is no image {reference:?}; `bedplate image list` shows those that there are")]
+    Unknown {
+        /// As the node has it.
+        reference: String,
+    },
+    /// The row of the version cannot be read. An older version is not booted in its place.
+    #[error(
+        "image {name}@{version} cannot be read from the database ({cause}); import it again, or \
+         delete this version"
+    )]
+    Unreadable {
+        /// The image.
+        name: ImageName,
+        /// The version that the reference stands for.
+        version: u32,
+        /// What the decoder says.
+        cause: String,
+    },
+}
+
 impl ImageTable {
-    fn new(records: Vec<ImageRecord>) -> Self {
+    fn new((records, unreadable): (Vec<ImageRecord>, Vec<UnreadableImage>)) -> Self {
         let mut table = Self::default();
+        for UnreadableImage { name, version, cause } in unreadable {
+            table.unreadable.entry(name).or_default().insert(version, cause);
+        }
         for record in records {
             let version = &record.version;
             table.artifacts.insert(version.root.digest);
@@ -62,14 +93,39 @@ impl ImageTable {
     }
 
     /// The version that a node's `image` stands for.
-    #[must_use]
-    pub fn find(&self, reference: &str) -> Option<&Arc<ImageRecord>> {
-        let reference = ImageReference::parse(reference).ok()?;
-        let versions = self.images.get(&reference.name)?;
-        match reference.version {
-            Some(version) => versions.get(&version),
-            None => versions.last_key_value().map(|(_, record)| record),
+    ///
+    /// # Errors
+    /// See [`NoImage`].
+    pub fn find(&self, reference: &str) -> Result<&Arc<ImageRecord>, NoImage> {
+        let unknown = || NoImage::Unknown { reference: reference.to_owned() };
+        let (name, version) = self.version_of(reference).ok_or_else(unknown)?;
+        if let Some(cause) = self.unreadable.get(&name).and_then(|versions| versions.get(&version)) {
+            return Err(NoImage::Unreadable { name, version, cause: cause.clone() });
         }
+        self.images.get(&name).and_then(|versions| versions.get(&version)).ok_or_else(unknown)
+    }
+
+    /// Name and number of the version that a node's `image` stands for, whether or not it can be
+    /// read.
+    #[must_use]
+    pub fn version_of(&self, reference: &str) -> Option<(ImageName, u32)> {
+        let ImageReference { name, version } = ImageReference::parse(reference).ok()?;
+        let newest = || self.versions(&name).max();
+        let version = version.or_else(newest)?;
+        Some((name, version))
+    }
+
+    /// Numbers of all versions of an image, those included that cannot be read.
+    pub fn versions(&self, name: &ImageName) -> impl Iterator<Item = u32> {
+        let readable = self.images.get(name).into_iter().flat_map(BTreeMap::keys);
+        let unreadable = self.unreadable.get(name).into_iter().flat_map(BTreeMap::keys);
+        readable.chain(unreadable).copied()
+    }
+
+    /// Names of all images, by name.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<&ImageName> {
+        self.images.keys().chain(self.unreadable.keys()).collect()
     }
 
     /// Whether a blob is a root image, kernel or stage 1 of some version: only those are served to anybody.
@@ -81,18 +137,7 @@ impl ImageTable {
     /// Names and version numbers, for checks.
     #[must_use]
     pub fn known(&self) -> BTreeMap<ImageName, BTreeSet<u32>> {
-        self.images
-            .iter()
-            .map(|(name, versions)| (name.clone(), versions.keys().copied().collect()))
-            .collect()
-    }
-
-    /// An image as the API shows it.
-    #[must_use]
-    pub fn show(&self, name: &ImageName) -> Option<Image> {
-        let versions: Vec<ImageVersion> =
-            self.images.get(name)?.values().rev().map(|record| record.version.clone()).collect();
-        Some(Image { name: name.clone(), versions })
+        self.names().into_iter().map(|name| (name.clone(), self.versions(name).collect())).collect()
     }
 }
 
@@ -314,6 +359,10 @@ impl Images {
     async fn collect_garbage(&self) {
         let _alone = self.0.blobs_in_use.write().await;
         let table = self.table();
+        if !table.unreadable.is_empty() {
+            tracing::warn!("no unused blobs are removed: nobody knows what unreadable images need");
+            return;
+        }
         let mut kept: HashSet<Digest> = table.artifacts.clone();
         for record in table.images.values().flat_map(BTreeMap::values) {
             kept.insert(record.version.manifest);

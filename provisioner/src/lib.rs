@@ -8,7 +8,9 @@
 //! | `query` | pure: questions about the hardware of all nodes |
 //! | `overlay`, `images` | what nodes get |
 //! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto` |
+//! | `holds` | what on the server holds a node |
 //! | `feed` | changes of nodes, numbered for watchers |
+//! | `stored` | what of the database cannot be read, for a check |
 //! | `rest`, `node_routes` | what people and nodes ask for |
 //! | `provisioner`, `register`, `serve` | the shell |
 //!
@@ -25,6 +27,7 @@ mod datagram;
 pub mod dhcp;
 pub mod document;
 mod feed;
+mod holds;
 pub mod hostlist;
 mod http_boot;
 mod identity;
@@ -41,6 +44,7 @@ mod rest;
 mod serve;
 pub mod spread;
 pub mod store;
+mod stored;
 pub mod tftp;
 
 pub use boot_proto::addresses::list as list_owners;
@@ -48,3 +52,4 @@ pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerCon
 pub use provisioner::{OpenError, Provisioner};
 pub use serve::ServeError;
 pub use store::sql::SCHEMA;
+pub use stored::unreadable;

@@ -50,15 +50,21 @@ async fn runtime(
 async fn answer(provisioner: Provisioner, node: NodeIdentity, set: OverlaySet) -> Response {
     let view = provisioner.view();
     let title = "cannot render the node's overlays";
-    let Some(name) = view.cluster.by_id(node.id).map(|record| record.name.clone()) else {
+    let Some(record) = view.cluster.by_id(node.id).cloned() else {
         let why = format!("node {} does not exist any more", node.id);
         return Refusal::new(StatusCode::NOT_FOUND, title, why).into_response();
     };
-    let asked = name.clone();
+    let (name, asked) = (record.name.clone(), record.name.clone());
     // It is never closed.
     let turn = provisioner.0.renderings.acquire().await;
     let renderer = provisioner.clone();
-    let rendered = tokio::task::spawn_blocking(move || renderer.archive(&asked, set)).await;
+    let rendered = tokio::task::spawn_blocking(move || {
+        let rendered = renderer.archive(&asked, set);
+        let cause = rendered.as_ref().err().map(|error| rest::causes(error));
+        renderer.hold(&record, set.into(), cause);
+        rendered
+    })
+    .await;
     drop(turn);
     match rendered {
         Ok(Ok(archive)) => ([(header::CONTENT_TYPE, "application/x-tar")], archive).into_response(),

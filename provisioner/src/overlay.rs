@@ -2,9 +2,12 @@
 //!
 //! - [`library`] reads the shipped and the site's folders into memory;
 //! - [`variables`] makes what templates see of a node and of the cluster;
+//! - [`front_matter`] reads what a template says of its files;
 //! - [`template`] compiles and renders one file;
 //! - [`renderer`] renders whole overlays, and remembers what it rendered by what went in;
 //! - [`archive`] packs the result as the tar of `api::overlay`.
+//!
+//! What of an overlay cannot be read is that overlay's error, which holds the nodes that use it.
 //!
 //! All of it is called by the server's shell in [`crate::Provisioner`]; nothing here but [`library`] and [`host_key`]
 //! touches a file.
@@ -13,6 +16,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 pub mod archive;
+mod front_matter;
 pub mod host_key;
 pub mod library;
 pub mod renderer;
@@ -23,8 +27,7 @@ pub mod variables;
 /// Longest path of a rendered file, bytes: what the name and prefix fields of a POSIX tar header hold.
 pub const MAX_PATH_BYTES: usize = 255;
 
-/// Largest file of an overlay and largest rendered file, bytes: configuration, not data.
-pub const MAX_FILE_BYTES: usize = 16 << 20;
+pub use api::overlay::MAX_FILE_BYTES;
 
 /// One entry as a node gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,17 @@ pub enum Content {
     },
     /// A symbolic link.
     Link(String),
+}
+
+impl Entry {
+    /// Bytes of its content.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match &self.content {
+            Content::File { bytes, .. } => bytes.len() as u64,
+            Content::Folder | Content::Link(_) => 0,
+        }
+    }
 }
 
 impl Content {

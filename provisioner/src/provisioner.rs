@@ -10,9 +10,9 @@ use std::{
 
 use access::Access;
 use api::{
-    ids::{MacAddr, NodeId, NodeName},
+    ids::{ImageName, MacAddr, NodeId, NodeName},
     machine::MachineSpec,
-    overlay::Generation,
+    overlay::{Generation, MAX_ARCHIVE_BYTES},
 };
 use boot_proto::{Host, HostTable, script::ScriptTemplate};
 use bytes::Bytes;
@@ -29,11 +29,12 @@ use crate::{
     config::{DhcpMode, ProvisionerConfig},
     dhcp::{DhcpCore, LeaseLogError},
     feed::NodeFeed,
+    holds::Holds,
     images::{ImageTable, Images, ImagesError},
     overlay::{
         Entry, archive,
         host_key::{HostKeyError, HostKeys},
-        library::{Library, LibraryError},
+        library::Library,
         renderer::{RenderError, Renderer},
         variables::{ClusterVariables, NodeFacts, SSH_HOST_KEY, Variables},
     },
@@ -58,9 +59,6 @@ pub enum OpenError {
     /// Images.
     #[error(transparent)]
     Images(#[from] ImagesError),
-    /// Overlays.
-    #[error(transparent)]
-    Overlays(#[from] LibraryError),
     /// Boot programs.
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
@@ -151,6 +149,8 @@ pub(crate) struct Inner {
     pub(crate) refusals: Refusals,
     /// What each node's runtime overlays should be, as last told to fleet.
     pub(crate) generations: Mutex<BTreeMap<NodeId, Generation>>,
+    /// What holds nodes.
+    pub(crate) holds: Holds,
     renderer: Renderer,
     /// Archives rendered at once: more would only have more threads wait for the same processors.
     pub(crate) renderings: Semaphore,
@@ -199,7 +199,8 @@ impl Provisioner {
         let store: Arc<dyn Store> = Arc::new(SqlStore::new(database.clone()));
         let stop = CancellationToken::new();
         let images = Images::open(store.clone(), &config.state_dir, &config.substrate, stop.clone()).await?;
-        let library = Library::load(&config.shipped_overlays, &config.site_overlays)?;
+        let library = Library::load(&config.shipped_overlays, &config.site_overlays);
+        library.problems().iter().for_each(|problem| tracing::error!("{problem}"));
         let firmware = Arc::new(Firmware::load(&config.firmware)?);
         let dhcp = DhcpCore::open(&config, firmware.map())?;
         let path = config.ipxe_templates.join(SCRIPT_TEMPLATE);
@@ -214,6 +215,7 @@ impl Provisioner {
             dhcp,
             refusals: Refusals::default(),
             generations: Mutex::default(),
+            holds: Holds::default(),
             renderer: Renderer::default(),
             renderings: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
             host_keys,
@@ -324,8 +326,12 @@ impl Provisioner {
             OverlaySet::Boot => self.entries(name, |spec| spec.boot_overlays.clone())?,
             OverlaySet::Runtime => self.entries(name, |spec| spec.runtime_overlays.clone())?,
         };
+        // Before they are copied into an archive.
+        check_size(entries.iter().map(Entry::bytes).sum())?;
         let packed = archive::pack(&entries);
-        packed.map_err(|error| RenderError::Pack { cause: error.to_string() }.into())
+        let packed = packed.map_err(|error| RenderError::Pack { cause: error.to_string() })?;
+        check_size(packed.len() as u64)?;
+        Ok(packed)
     }
 
     /// The name of the archive of a node's runtime overlays. Blocking, likewise.
@@ -333,7 +339,9 @@ impl Provisioner {
     /// # Errors
     /// See [`OverlaysError`].
     pub(crate) fn generation(&self, name: &NodeName) -> Result<Generation, OverlaysError> {
-        Ok(archive::generation(&self.entries(name, |spec| spec.runtime_overlays.clone())?))
+        let generation = archive::generation(&self.entries(name, |spec| spec.runtime_overlays.clone())?);
+        check_size(generation.size)?;
+        Ok(generation)
     }
 
     /// The files that one overlay puts on a node. Blocking, likewise.
@@ -380,7 +388,7 @@ impl Provisioner {
             false => None,
         };
         let images: Arc<ImageTable> = self.0.images.table();
-        let image = spec.image.as_deref().and_then(|reference| images.find(reference));
+        let image = spec.image.as_deref().and_then(|reference| images.find(reference).ok());
         let facts = NodeFacts {
             name: &node.name,
             id: node.id,
@@ -392,11 +400,11 @@ impl Provisioner {
     }
 
     /// Names of the nodes that boot a version of an image next.
-    pub(crate) fn users_of(&self, image: &str, version: u32) -> Vec<NodeName> {
+    pub(crate) fn users_of(&self, image: &ImageName, version: u32) -> Vec<NodeName> {
         let (view, images) = (self.view(), self.0.images.table());
         let uses = |spec: &MachineSpec| {
-            let record = spec.image.as_deref().and_then(|reference| images.find(reference));
-            record.is_some_and(|record| record.name.as_str() == image && record.version.version == version)
+            let boots = spec.image.as_deref().and_then(|reference| images.version_of(reference));
+            boots.is_some_and(|(name, number)| name == *image && number == version)
         };
         view.cluster
             .checked
@@ -425,6 +433,11 @@ impl Provisioner {
             DhcpMode::Proxy | DhcpMode::Off => own.or_else(|| speaks_from(mac, source)),
         }
     }
+}
+
+/// Nodes refuse what is larger, so it is not offered.
+fn check_size(bytes: u64) -> Result<(), RenderError> {
+    if bytes > MAX_ARCHIVE_BYTES { Err(RenderError::TooLarge { bytes }) } else { Ok(()) }
 }
 
 /// The address, if the machine with this MAC address is the one that has it on our own network.

@@ -136,6 +136,7 @@ impl Provisioner {
                     generations.remove(id);
                 }
             }
+            self.0.holds.forget(&removed);
             remove_host_keys(&self.0.store, &self.0.host_keys).await;
         }
         Ok(())

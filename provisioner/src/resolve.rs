@@ -4,13 +4,15 @@
 //! are merged as JSON: maps merge by key, other values replace, and the lists named in [`APPENDED`] append. In those
 //! an element `~x` removes `x`, and an element that comes again moves to the end. Pure; used on every change.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{
     ids::ProfileName,
     machine::{MachineSpec, Origin},
 };
 use serde_json::{Map, Value, json};
+
+use crate::store::ProfileRecord;
 
 /// Lists that append over layers. All other lists replace.
 pub const APPENDED: [&str; 4] = ["kernel-args", "boot-overlays", "runtime-overlays", "groups"];
@@ -35,6 +37,14 @@ pub enum ResolveError {
         name: String,
         /// The profile that lists it; `None`: the node itself.
         listed_by: Option<String>,
+    },
+    /// A profile whose stored specification cannot be read.
+    #[error("profile {name:?} cannot be read: {cause}")]
+    UnreadableProfile {
+        /// Its name.
+        name: String,
+        /// What the decoder says.
+        cause: String,
     },
     /// Profiles that list each other.
     #[error("profiles list each other: {}", path.join(" -> "))]
@@ -61,6 +71,7 @@ pub struct Profiles(BTreeMap<String, Layer>);
 struct Layer {
     lists: Vec<String>,
     values: Value,
+    unreadable: Option<String>,
 }
 
 impl Profiles {
@@ -71,9 +82,21 @@ impl Profiles {
             if let Value::Object(map) = &mut values {
                 map.remove("comment");
             }
-            Layer { lists: spec.profiles.clone(), values }
+            Layer { lists: spec.profiles.clone(), values, unreadable: None }
         };
         Self(profiles.into_iter().map(|(name, spec)| (name.to_string(), layer(spec))).collect())
+    }
+
+    /// Prepares profiles as they are stored.
+    #[must_use]
+    pub fn of_records(profiles: &BTreeMap<ProfileName, Arc<ProfileRecord>>) -> Self {
+        let mut layers = Self::new(profiles.iter().map(|(name, record)| (name, &record.spec)));
+        for (name, record) in profiles {
+            if let Some(layer) = layers.0.get_mut(name.as_str()) {
+                layer.unreadable.clone_from(&record.unreadable);
+            }
+        }
+        layers
     }
 
     /// The profiles that `lists` stands for: nested ones before the profile that lists them, each once, where it
@@ -110,6 +133,10 @@ impl Profiles {
                 name: name.clone(),
                 listed_by: path.last().cloned(),
             })?;
+            if let Some(cause) = &layer.unreadable {
+                let (name, cause) = (name.clone(), cause.clone());
+                return Err(ResolveError::UnreadableProfile { name, cause });
+            }
             if path.len() + order.len() >= MAX_PROFILES {
                 return Err(ResolveError::TooMany);
             }

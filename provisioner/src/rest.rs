@@ -43,6 +43,7 @@ fn refuse_edit(title: impl Into<String>, error: &EditError) -> Refusal {
             ChangeError::NotFound { .. } => StatusCode::NOT_FOUND,
             ChangeError::Exists { .. } => StatusCode::CONFLICT,
             ChangeError::VersionMismatch { .. } => StatusCode::PRECONDITION_FAILED,
+            ChangeError::Unreadable { .. } => StatusCode::CONFLICT,
             ChangeError::Spec { .. } | ChangeError::TooMany | ChangeError::Mistakes { .. } => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }

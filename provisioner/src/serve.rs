@@ -1,15 +1,15 @@
 //! Running the provisioner: the boot servers, the watch on overlay folders, and the generations that fleet is told.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::Duration,
 };
 
-use api::{ids::NodeName, overlay::Generation};
+use api::overlay::Generation;
 use notify::{RecursiveMode, Watcher as _};
-use rest::causes;
 use tokio::{
     net::TcpListener,
     sync::mpsc,
@@ -21,7 +21,7 @@ use crate::{
     boot_log::MAX_WAITING_EVENTS,
     dhcp::{self, DhcpError},
     http_boot,
-    overlay::library::{Library, LibraryError},
+    overlay::library::Library,
     provisioner::Provisioner,
     tftp::{self, TftpError},
 };
@@ -29,8 +29,8 @@ use crate::{
 /// Edits that come within this time are rendered once: an editor writes a file in several steps.
 const SETTLE: Duration = Duration::from_millis(150);
 
-/// Nodes named in one line of the log where overlays cannot be rendered.
-const MAX_NAMED: usize = 5;
+/// How often what holds a node is looked at again where no change tells that it may be gone.
+const RECHECK: Duration = Duration::from_secs(30);
 
 /// Why the provisioner cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -115,20 +115,25 @@ impl Provisioner {
         v4.filter(|_| config.tftp).collect()
     }
 
-    /// Reads the overlay folders again and shows the new overlays to everybody.
-    ///
-    /// # Errors
-    /// As [`Library::load`]; the old overlays stay.
-    pub(crate) async fn reload_overlays(&self) -> Result<(), LibraryError> {
+    /// Reads the overlay folders again and shows the new overlays to everybody. What cannot be read
+    /// is in them as such; it is logged when it is new.
+    pub(crate) async fn reload_overlays(&self) {
         let (shipped, site) = (self.0.config.shipped_overlays.clone(), self.0.config.site_overlays.clone());
-        let loading = tokio::task::spawn_blocking(move || Library::load(&shipped, &site));
+        let before = self.library();
+        let loading = tokio::task::spawn_blocking(move || {
+            let library = Library::load(&shipped, &site);
+            let known: BTreeSet<String> = before.problems().into_iter().collect();
+            for problem in library.problems().iter().filter(|problem| !known.contains(*problem)) {
+                tracing::error!("{problem}");
+            }
+            library
+        });
         match loading.await {
             Ok(library) => {
-                self.0.library.send_replace(Arc::new(library?));
+                self.0.library.send_replace(Arc::new(library));
             }
             Err(error) => tracing::error!("the reading of overlays ended badly: {error}"),
         }
-        Ok(())
     }
 
     /// Follows edits in the overlay folders.
@@ -152,59 +157,66 @@ impl Provisioner {
             }
         }
         loop {
+            let may_mend_itself = self.library().may_mend_itself();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 _ = changes.recv() => {}
+                () = tokio::time::sleep(RECHECK), if may_mend_itself => {}
             }
             tokio::time::sleep(SETTLE).await;
             while changes.try_recv().is_ok() {}
-            if let Err(error) = self.reload_overlays().await {
-                tracing::error!("overlays stay as they were: {}", causes(&error));
-            }
+            self.reload_overlays().await;
         }
     }
 
-    /// Tells fleet which runtime overlays each node should have, again whenever something that they depend on changes.
+    /// Tells fleet which runtime overlays each node should have and what holds it, again whenever
+    /// something that they depend on changes.
     async fn keep_generations(self, stop: CancellationToken) -> Result<(), ServeError> {
         let mut cluster = self.0.cluster.subscribe();
         let mut library = self.0.library.subscribe();
         let mut images = self.0.images.watch();
+        let mut only_held = false;
         loop {
-            // What changes from here on is seen by the next round.
-            cluster.mark_unchanged();
-            library.mark_unchanged();
-            images.mark_unchanged();
+            if !only_held {
+                // What changes from here on is seen by the next round of all.
+                cluster.mark_unchanged();
+                library.mark_unchanged();
+                images.mark_unchanged();
+            }
             let provisioner = self.clone();
-            tokio::task::spawn_blocking(move || provisioner.tell_generations())
+            tokio::task::spawn_blocking(move || provisioner.tell_generations(only_held))
                 .await
                 .map_err(ServeError::Broken)?;
             // The senders live as long as `self`.
-            tokio::select! {
+            only_held = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                _ = cluster.changed() => {}
-                _ = library.changed() => {}
-                _ = images.changed() => {}
-            }
+                _ = cluster.changed() => false,
+                _ = library.changed() => false,
+                _ = images.changed() => false,
+                // A file that was missing may have been put back.
+                () = tokio::time::sleep(RECHECK) => true,
+            };
             tokio::time::sleep(SETTLE).await;
         }
     }
 
-    /// Renders the runtime overlays of every node. Blocking.
-    fn tell_generations(&self) {
+    /// Renders the runtime overlays of every node, or of those that are held, and looks at what else
+    /// holds it. Blocking.
+    fn tell_generations(&self, only_held: bool) {
+        let held = only_held.then(|| self.0.holds.nodes());
+        let mut standing = self.standing();
         let view = self.view();
-        let mut failed: Vec<(&NodeName, String)> = Vec::new();
         for (name, record) in &view.cluster.nodes {
-            match self.generation(name) {
-                Ok(generation) => self.tell_generation(record.id, generation),
-                Err(error) => failed.push((name, causes(&error))),
+            if held.as_ref().is_some_and(|held| !held.contains(&record.id)) {
+                continue;
+            }
+            let generation = self.generation(name);
+            standing.judge(name, record, generation.as_ref().err());
+            if let Ok(generation) = generation {
+                self.tell_generation(record.id, generation);
             }
         }
-        if let Some((_, first)) = failed.first() {
-            let names: Vec<&str> = failed.iter().take(MAX_NAMED).map(|(name, _)| name.as_str()).collect();
-            let more = failed.len().saturating_sub(MAX_NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            tracing::error!("runtime overlays of {}{more} stay as they are: {first}", names.join(", "));
-        }
+        standing.end();
     }
 
     fn tell_generation(&self, id: api::ids::NodeId, generation: Generation) {

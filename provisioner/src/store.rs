@@ -32,6 +32,9 @@ pub struct NodeRecord {
     pub spec: MachineSpec,
     /// Counts changes, from 1.
     pub version: u64,
+    /// Why the stored specification cannot be read. `spec` is empty then, and must be taken for
+    /// nothing that anybody wants.
+    pub unreadable: Option<String>,
 }
 
 /// A profile as stored.
@@ -43,6 +46,19 @@ pub struct ProfileRecord {
     pub spec: MachineSpec,
     /// Counts changes, from 1.
     pub version: u64,
+    /// As [`NodeRecord::unreadable`].
+    pub unreadable: Option<String>,
+}
+
+/// A version of an image whose row cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableImage {
+    /// The image.
+    pub name: ImageName,
+    /// Number of the version.
+    pub version: u32,
+    /// Why, for people.
+    pub cause: String,
 }
 
 /// A version of an image as stored.
@@ -115,15 +131,16 @@ pub enum StoreError {
     Database(#[from] DatabaseError),
 }
 
-/// What a store can do.
+/// What a store can do. Rows that cannot be read are returned as what they are or, where not even
+/// their key can be read, logged and left out: none keeps the others from being read.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// All nodes, by name.
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
     /// All profiles, by name.
     async fn profiles(&self) -> Result<Vec<ProfileRecord>, StoreError>;
-    /// All image versions, by name, newest first.
-    async fn images(&self) -> Result<Vec<ImageRecord>, StoreError>;
+    /// All image versions, by name, newest first; and those that cannot be read.
+    async fn images(&self) -> Result<(Vec<ImageRecord>, Vec<UnreadableImage>), StoreError>;
     /// The version number that the next version of an image gets: never one that was used before.
     async fn next_image_version(&self, name: &ImageName) -> Result<u32, StoreError>;
     /// All operations, newest first.

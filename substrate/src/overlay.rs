@@ -26,7 +26,7 @@ use linux::{
 use serde::{Deserialize, Serialize};
 
 /// Largest archive, bytes, headers and content together. It is held in memory; overlays are configuration, not data.
-pub const MAX_ARCHIVE_BYTES: u64 = 256 << 20;
+pub use api::overlay::MAX_ARCHIVE_BYTES;
 
 /// Most entries of one archive.
 pub const MAX_ENTRIES: usize = 100_000;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use api::{
     ids::ImageName,
-    image::{Image, ImageVersion, ImportImage},
+    image::{Image, ImageVersion, ImportImage, VersionProblem},
 };
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -150,7 +150,13 @@ fn list(look: Look, images: &[Image]) -> String {
         ])
     };
     let rows = images.iter().flat_map(|image| image.versions.iter().map(move |version| row(image, version)));
-    table(look, &["IMAGE", "ARCHITECTURE", "KERNELS", "ROOT", "IMPORTED", "FROM"], rows)
+    let mut text = table(look, &["IMAGE", "ARCHITECTURE", "KERNELS", "ROOT", "IMPORTED", "FROM"], rows);
+    for image in images {
+        for VersionProblem { version, problem } in &image.problems {
+            text.push_str(&format!("problem of {}@{version}: {problem}\n", image.name));
+        }
+    }
+    text
 }
 
 fn show(look: Look, image: &Image) -> String {

@@ -8,10 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use api::{
     ids::{NodeName, OverlayName},
-    overlay::{Overlay, OverlayFile, RenderedFile},
+    overlay::{MAX_FILE_BYTES, Overlay, OverlayFile, RenderedFile},
 };
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -131,14 +131,24 @@ fn written(session: &Session, name: &OverlayName, path: &str) -> anyhow::Result<
 /// Content and usual mode of a file here.
 fn read(path: &Path) -> anyhow::Result<(Vec<u8>, u32)> {
     if path == Path::new("-") {
-        let mut content = Vec::new();
-        std::io::stdin().read_to_end(&mut content).context("cannot read standard input")?;
+        let content = limited(std::io::stdin()).context("cannot read standard input")?;
         return Ok((content, 0o644));
     }
     let failed = || format!("cannot read {}", path.display());
-    let content = std::fs::read(path).with_context(failed)?;
+    let content = limited(std::fs::File::open(path).with_context(failed)?).with_context(failed)?;
     let mode = std::fs::metadata(path).with_context(failed)?.permissions().mode();
     Ok((content, if mode & 0o100 == 0 { 0o644 } else { 0o755 }))
+}
+
+/// All of a file that an overlay may have: what is larger is not sent, since the server would hang
+/// up in the middle.
+fn limited(file: impl std::io::Read) -> anyhow::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > MAX_FILE_BYTES {
+        bail!("it has more than {MAX_FILE_BYTES} bytes, which a file of an overlay may have at most");
+    }
+    Ok(content)
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -154,7 +164,11 @@ fn list(look: Look, overlays: &[Overlay]) -> String {
             overlay.name.to_string(),
             overlay.source.clone(),
             overlay.files.len().to_string(),
-            overlay.summary.split_whitespace().collect::<Vec<_>>().join(" "),
+            match overlay.problems.as_slice() {
+                [] => overlay.summary.split_whitespace().collect::<Vec<_>>().join(" "),
+                [only] => format!("PROBLEM: {only}"),
+                [first, others @ ..] => format!("PROBLEM: {first}; and {} more", others.len()),
+            },
         ])
     };
     table(look, &["OVERLAY", "FROM", "FILES", "WHAT FOR"], overlays.iter().map(row))
@@ -165,7 +179,13 @@ fn show(look: Look, overlay: &Overlay) -> String {
         let template = if file.template { "template" } else { "" };
         cells([file.path.clone(), format!("{:04o}", file.mode), template.to_owned()])
     };
-    let head = format!("{} ({})\n{}\n\n", overlay.name, overlay.source, overlay.summary.trim());
+    let mut head = format!("{} ({})\n{}\n\n", overlay.name, overlay.source, overlay.summary.trim());
+    for problem in &overlay.problems {
+        head.push_str(&format!("problem: {problem}\n"));
+    }
+    if !overlay.problems.is_empty() {
+        head.push_str("Nodes that use it stay as they are until that is mended.\n\n");
+    }
     head + &table(look, &["FILE", "MODE", ""], overlay.files.iter().map(row))
 }
 
@@ -201,7 +221,14 @@ mod tests {
                 OverlayFile { path: "/etc/hosts".to_owned(), mode: 0o644, template: true },
                 OverlayFile { path: "/usr/bin/x".to_owned(), mode: 0o755, template: false },
             ],
+            problems: Vec::new(),
         };
+        let damaged = Overlay {
+            problems: vec!["/s/hosts/rootfs/x cannot be part of an overlay".to_owned(), "more".to_owned()],
+            ..overlay.clone()
+        };
+        expect![[r#""#]].assert_eq(&list(Look::PLAIN, std::slice::from_ref(&damaged)));
+        expect![[r#""#]].assert_eq(&show(Look::PLAIN, &damaged));
         expect![[r#"
             OVERLAY  FROM               FILES  WHAT FOR
             hosts    site over shipped  2      `/etc/hosts` with every address of every node.

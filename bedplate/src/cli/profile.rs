@@ -52,7 +52,15 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
         Verb::Show { name } => {
             let profile = client.profile(&name).await?;
             let spec = serde_saphyr::to_string(&profile.spec)?;
-            session.out.show(&profile, |_| format!("# profile {name}, version {}\n{spec}", profile.version))
+            let problem = profile.problem.as_ref();
+            let problem = problem.map(|why| format!("# it cannot be read from the database: {why}\n"));
+            session.out.show(&profile, |_| {
+                format!(
+                    "# profile {name}, version {}\n{}{spec}",
+                    profile.version,
+                    problem.unwrap_or_default()
+                )
+            })
         }
         Verb::Set { name, change } => {
             let present = match client.profile(&name).await {
@@ -89,7 +97,10 @@ fn list(look: Look, profiles: &[Profile]) -> String {
             dash(spec.image.clone().unwrap_or_default()),
             dash(spec.profiles.join(",")),
             dash(spec.kernel_args.join(" ")),
-            spec.comment.clone().unwrap_or_default(),
+            match &profile.problem {
+                None => spec.comment.clone().unwrap_or_default(),
+                Some(problem) => format!("PROBLEM: it cannot be read from the database: {problem}"),
+            },
         ])
     };
     table(look, &["PROFILE", "IMAGE", "PROFILES", "KERNEL ARGUMENTS", "COMMENT"], profiles.iter().map(row))
@@ -107,6 +118,7 @@ mod tests {
             name: name.parse().unwrap(),
             spec: serde_saphyr::from_str(spec).unwrap(),
             version: 1,
+            problem: None,
         };
         let profiles = [
             profile("default", "{image: debian, kernel-args: [quiet, console=ttyS0], comment: all of them}"),

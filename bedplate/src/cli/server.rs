@@ -33,6 +33,12 @@ pub(super) struct Server {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Tell every mistake of the configuration, and start nothing.
+    #[command(
+        after_help = "Overlays, nodes, profiles and images that the server cannot read are told as problems: it starts all the same, and
+holds the nodes that use them.
+
+Exit status: 0 the server can start, 1 the configuration has mistakes."
+    )]
     Check,
 }
 
@@ -48,8 +54,17 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
             for note in &checked.notes {
                 say(&format!("note: {note}"));
             }
+            let problems = bedplate::server::problems(&checked).await;
+            for problem in &problems {
+                say(&format!("problem: {problem}"));
+            }
             let ports: Vec<String> = checked.fleet_listen.iter().map(ToString::to_string).collect();
-            print(&format!("good: REST API at {}, nodes at {}\n", checked.api_listen, ports.join(" and ")))
+            let served = format!("REST API at {}, nodes at {}", checked.api_listen, ports.join(" and "));
+            match problems.len() {
+                0 => print(&format!("good: {served}\n")),
+                // The unit runs this before it starts the server, which must not fail for them.
+                some => print(&format!("starts, with {}: {served}\n", count(some, "problem"))),
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ const NODES: [(&str, &str); 3] = [
     ("n00003", "2b12593a-1318-4285-ba13-cdffdf83be47"),
 ];
 
-fn unpack(folder: &Path) {
+pub(crate) fn unpack(folder: &Path) {
     fs::create_dir(folder.join("state")).unwrap();
     fs::write(folder.join("state/bedplate.db"), STATE).unwrap();
     // The token of its admin is lost: the first start makes another one.

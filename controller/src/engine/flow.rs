@@ -227,6 +227,7 @@ impl Flow {
             paused: None,
             homes: vec![None; plan.groups],
             view: None,
+            unreadable: None,
         };
         let submitted = SubmittedRow { row: row.clone(), document, plan: stored_plan, key };
         (Self::of(row, Arc::new(plan), None), Write::Submit(Box::new(submitted)))

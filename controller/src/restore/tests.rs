@@ -446,3 +446,57 @@ async fn an_upgrade_writes_nothing_for_a_million_runs_that_are_over() {
     // What grows with the runs is the copy of the database, at the speed of the disk.
     assert!(took < 60, "{took} s");
 }
+
+/// What of a workflow in the tables cannot be read, and what is said of it.
+const DAMAGES: [(&str, &str); 6] = [
+    ("UPDATE controller_workflows SET homes = '{' WHERE name = 'strange'", "(homes: "),
+    ("UPDATE controller_workflows SET state = 'odd' WHERE name = 'strange'", "(state: "),
+    ("UPDATE controller_workflows SET owner = '{' WHERE name = 'strange'", "(owner: "),
+    (
+        "UPDATE controller_stages SET state = 'odd' WHERE stage = 0 AND workflow =
+           (SELECT id FROM controller_workflows WHERE name = 'strange')",
+        "could not read the stages of a workflow",
+    ),
+    (
+        "UPDATE controller_runs SET used = '{' WHERE run = (SELECT MIN(run) FROM controller_runs
+           WHERE workflow = (SELECT id FROM controller_workflows WHERE name = 'strange'))",
+        "could not read the runs of a workflow",
+    ),
+    ("UPDATE controller_workflows SET plan = x'ff' WHERE name = 'strange'", "cannot read its document"),
+];
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_blocks_its_workflow_and_no_other() {
+    for (damage, expected) in DAMAGES {
+        let site = Site::before().await;
+        site.start().await;
+        site.execute(damage).await;
+        let mut server = site.start().await;
+        let blocked: Vec<(String, String)> = server
+            .engine
+            .summaries()
+            .into_iter()
+            .filter_map(|summary| Some((summary.name, summary.blocked?)))
+            .collect();
+        assert!(
+            matches!(blocked.as_slice(), [(name, why)] if name == "strange" && why.contains(expected)),
+            "{damage}: {blocked:?}"
+        );
+        let at = clock::now();
+        assert_nothing_is_stopped(&server.nodes_come_back(at).await);
+        let id = server.id("strange");
+        assert!(server.engine.stop(id, "stopped by ann", at), "{damage}");
+        server.proceed(at).await;
+        assert_eq!(server.store.workflow(id).await.unwrap().unwrap().stop.as_deref(), Some("stopped by ann"));
+    }
+}
+
+#[tokio::test]
+async fn a_list_has_what_is_over_though_one_of_them_cannot_be_read() {
+    let site = Site::before().await;
+    site.execute("UPDATE controller_workflows SET view = '{' WHERE ended IS NOT NULL").await;
+    let store = site.store().await;
+    let over = store.finished(None, None, 100).await.unwrap();
+    assert!(!over.is_empty());
+    assert!(over.iter().all(|row| row.unreadable.as_ref().is_some_and(|why| why.starts_with("view: "))));
+}

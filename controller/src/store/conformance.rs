@@ -32,6 +32,7 @@ fn workflow(number: u128) -> WorkflowRow {
         paused: None,
         homes: vec![None],
         view: None,
+        unreadable: None,
     }
 }
 
@@ -150,7 +151,8 @@ async fn stages_runs_and_events(store: impl Store) {
         ..runs[0].clone()
     };
     store.commit(&[Write::Stage(Box::new(stage.clone())), Write::Run(Box::new(over.clone()))]).await.unwrap();
-    assert_eq!(store.stages(id).await.unwrap(), [stage]);
+    let rows = store.rows(id).await.unwrap();
+    assert_eq!((rows.stages, rows.unreadable), (vec![stage], None));
     assert_eq!(store.runs(id, None, None, 10).await.unwrap(), [over.clone(), runs[1].clone()]);
     assert_eq!(store.runs(id, Some(2), None, 1).await.unwrap(), std::slice::from_ref(&over));
     assert_eq!(store.runs(id, Some(1), None, 10).await.unwrap(), []);

@@ -8,13 +8,17 @@ use api::{
     workflow::{State, Workflow, WorkflowEvent},
 };
 use async_trait::async_trait;
-use database::{Database, Json, MigrateError, Number, Parsed, Schema, Statement, Step, Word, statement};
+use database::{
+    Database, Json, Kept, MigrateError, Number, Parsed, Record, Schema, Statement, Step, Unreadable, Word,
+    json, statement,
+};
+use rest::causes;
 use sqlx::{AssertSqlSafe, FromRow};
 
 use self::batch::Batch;
 use super::{
-    Behind, Grant, JobImage, KeyedSubmission, Owner, RunKey, RunRow, StageRow, Store, StoreError, StoredPlan,
-    SubmissionKey, WorkflowRow, Write,
+    Behind, Grant, JobImage, KeyedSubmission, Owner, Rows, RunKey, RunRow, StageRow, Store, StoreError,
+    StoredPlan, SubmissionKey, WorkflowRow, Write,
 };
 use crate::engine::Home;
 
@@ -55,10 +59,27 @@ impl SqlStore {
         Ok(Self { database })
     }
 
-    /// The rows of workflows that a statement finds.
+    /// The rows of workflows that a statement finds. One whose key cannot be read is logged and left
+    /// out.
     async fn workflow_rows(&self, found: Statement) -> Result<Vec<WorkflowRow>, StoreError> {
-        let rows: Vec<WorkflowColumns> = found.fetch_all(&self.database).await?;
-        Ok(rows.into_iter().map(WorkflowRow::from).collect())
+        let rows: Vec<Result<WorkflowColumns, StoreError>> = found.fetch_each(&self.database).await?;
+        let logged = |row: Result<WorkflowColumns, StoreError>| {
+            row.inspect_err(|error| tracing::error!("{}; it is left out", causes(error))).ok()
+        };
+        Ok(rows.into_iter().filter_map(logged).map(WorkflowRow::from).collect())
+    }
+
+    /// The rows that can be read; the first that cannot goes to `unreadable`.
+    async fn readable<T: Record>(
+        &self,
+        found: Statement,
+        unreadable: &mut Option<String>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = found.fetch_each(&self.database).await?;
+        let kept = |row: Result<T, StoreError>| {
+            row.map_err(|error| unreadable.get_or_insert_with(|| causes(&error)).clone()).ok()
+        };
+        Ok(rows.into_iter().filter_map(kept).collect())
     }
 }
 
@@ -67,34 +88,44 @@ struct WorkflowColumns {
     id: Parsed<WorkflowId>,
     place: Number<u64>,
     name: String,
-    owner: Json<Owner>,
+    owner: Kept<Json<Owner>>,
     submitted: i64,
     started: Option<i64>,
     ended: Option<i64>,
-    state: Word<State>,
+    state: Kept<Word<State>>,
     reason: Option<String>,
     stop: Option<String>,
     paused: Option<String>,
-    homes: Json<Vec<Option<Home>>>,
-    view: Option<Json<Workflow>>,
+    homes: Kept<Json<Vec<Option<Home>>>>,
+    view: Option<Kept<Json<Workflow>>>,
 }
 
 impl From<WorkflowColumns> for WorkflowRow {
     fn from(row: WorkflowColumns) -> Self {
+        let mut unreadable: Option<String> = None;
+        let mut note = |column: &str, error: Unreadable| {
+            unreadable.get_or_insert_with(|| format!("{column}: {error}"));
+        };
+        let owner = row.owner.0.map_err(|error| note("owner", error));
+        let state = row.state.0.map_err(|error| note("state", error));
+        let homes = row.homes.0.map_err(|error| note("homes", error));
+        let view = row.view.and_then(|view| view.0.map_err(|error| note("view", error)).ok());
+        let unknown_state = if row.ended.is_some() { State::Failed } else { State::Pending };
         Self {
             id: row.id.0,
             place: row.place.0,
             name: row.name,
-            owner: row.owner.0,
+            owner: owner.map_or_else(|()| Owner::unknown(), |owner| owner.0),
             submitted: Timestamp(row.submitted),
             started: row.started.map(Timestamp),
             ended: row.ended.map(Timestamp),
-            state: row.state.0,
+            state: state.map_or(unknown_state, |state| state.0),
             reason: row.reason,
             stop: row.stop,
             paused: row.paused,
-            homes: row.homes.0,
-            view: row.view.map(|view| view.0),
+            homes: homes.map(|homes| homes.0).unwrap_or_default(),
+            view: view.map(|view| view.0),
+            unreadable,
         }
     }
 }
@@ -281,12 +312,25 @@ impl Store for SqlStore {
         Ok(place)
     }
 
-    async fn stages(&self, id: WorkflowId) -> Result<Vec<StageRow>, StoreError> {
+    async fn rows(&self, id: WorkflowId) -> Result<Rows, StoreError> {
+        let mut unreadable = None;
         let text = "SELECT workflow, stage, state, reason, started, ended, result
                       FROM controller_stages WHERE workflow = $1 ORDER BY stage";
         let stages = statement("read the stages of a workflow", text).bind(id.to_string());
-        let rows: Vec<StageColumns> = stages.fetch_all(&self.database).await?;
-        Ok(rows.into_iter().map(StageRow::from).collect())
+        let stages: Vec<StageColumns> = self.readable(stages, &mut unreadable).await?;
+        let text =
+            format!("SELECT {RUN} FROM controller_runs WHERE workflow = $1 ORDER BY stage, task, attempt");
+        let runs = statement("read the runs of a workflow", AssertSqlSafe(text)).bind(id.to_string());
+        let runs: Vec<RunColumns> = self.readable(runs, &mut unreadable).await?;
+        let stages = stages.into_iter().map(StageRow::from).collect();
+        Ok(Rows { stages, runs: runs.into_iter().map(RunRow::from).collect(), unreadable })
+    }
+
+    async fn put_owner(&self, id: WorkflowId, owner: &Owner) -> Result<(), StoreError> {
+        const ACTION: &str = "write the owner of a workflow";
+        let text = "UPDATE controller_workflows SET owner = $2 WHERE id = $1";
+        let update = statement(ACTION, text).bind(id.to_string()).bind(json(ACTION, owner)?);
+        update.execute(&self.database).await.map(drop)
     }
 
     async fn runs(

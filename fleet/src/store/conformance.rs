@@ -73,7 +73,9 @@ fn nodes_batch(nodes: &[NodeRow]) -> Batch {
 }
 
 async fn sorted(store: &impl Store) -> Vec<NodeRow> {
-    let mut nodes = store.nodes().await.unwrap();
+    let read = store.nodes().await.unwrap();
+    assert!(read.iter().all(|node| node.unreadable.is_none()), "{read:?}");
+    let mut nodes: Vec<NodeRow> = read.into_iter().map(|node| node.row).collect();
     nodes.sort_by_key(|node| node.id);
     nodes
 }

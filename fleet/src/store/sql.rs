@@ -6,14 +6,14 @@ use api::{
 };
 use async_trait::async_trait;
 use database::{
-    Database, DatabaseError, Json, MigrateError, Number, Parsed, Schema, Step, Transaction, Value, Word,
-    json, statement,
+    Database, DatabaseError, Json, Kept, MigrateError, Number, Parsed, Schema, Step, Transaction, Unreadable,
+    Value, Word, json, statement,
 };
 use sqlx::FromRow;
 
 use super::{
     Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, RegisterChange, Store, StoreError,
-    TRIM_EVERY, TopologyRow,
+    StoredNode, TRIM_EVERY, TopologyRow,
 };
 use crate::{arming::Arming, lifecycle::Life};
 
@@ -48,20 +48,21 @@ impl SqlStore {
 struct NodeColumns {
     id: Parsed<NodeId>,
     name: Parsed<NodeName>,
-    life: Json<Life>,
-    arming: Json<Arming>,
+    life: Kept<Json<Life>>,
+    arming: Kept<Json<Arming>>,
     history: Number<u64>,
 }
 
-impl From<NodeColumns> for NodeRow {
+impl From<NodeColumns> for StoredNode {
+    /// What cannot be read of a node's state begins anew, and its token is taken for misused: it
+    /// may have been.
     fn from(row: NodeColumns) -> Self {
-        Self {
-            id: row.id.0,
-            name: row.name.0,
-            life: row.life.0,
-            arming: row.arming.0,
-            history: row.history.0,
-        }
+        let mut unreadable = None;
+        let mut note = |error: Unreadable| unreadable = Some(error.to_string());
+        let life = row.life.0.map_err(&mut note).map_or_else(|()| Life::new(Timestamp(0)), |life| life.0);
+        let arming = row.arming.0.map_err(&mut note).map_or_else(|()| Arming::disarmed(), |arming| arming.0);
+        let row = NodeRow { id: row.id.0, name: row.name.0, life, arming, history: row.history.0 };
+        Self { row, unreadable }
     }
 }
 
@@ -70,21 +71,21 @@ struct EventColumns {
     number: Number<u64>,
     at: i64,
     name: Parsed<NodeName>,
-    phase: Word<Phase>,
-    severity: Word<Severity>,
-    message: String,
+    phase: Kept<Word<Phase>>,
+    severity: Kept<Word<Severity>>,
+    message: Kept<String>,
 }
 
 impl EventColumns {
     fn event(self, id: NodeId) -> (u64, NodeEvent) {
-        let event = NodeEvent {
-            id,
-            at: Timestamp(self.at),
-            name: self.name.0,
-            phase: self.phase.0,
-            severity: self.severity.0,
-            message: self.message,
+        let damaged = |error: Unreadable| format!("this line cannot be read from the database: {error}");
+        let (phase, severity, message) = match (self.phase.0, self.severity.0, self.message.0) {
+            (Ok(phase), Ok(severity), Ok(message)) => (phase.0, severity.0, message),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+                (Phase::Unseen, Severity::Error, damaged(error))
+            }
         };
+        let event = NodeEvent { id, at: Timestamp(self.at), name: self.name.0, phase, severity, message };
         (self.number.0, event)
     }
 }
@@ -92,13 +93,15 @@ impl EventColumns {
 #[derive(FromRow)]
 struct InventoryColumns {
     at: i64,
-    digest: Parsed<Digest>,
-    document: String,
+    digest: Kept<Parsed<Digest>>,
+    document: Kept<String>,
 }
 
 impl From<InventoryColumns> for InventoryRow {
+    /// What cannot be read is no inventory, which whoever decodes it says.
     fn from(row: InventoryColumns) -> Self {
-        Self { at: Timestamp(row.at), digest: row.digest.0, document: row.document }
+        let digest = row.digest.0.map_or(Digest([0; 32]), |digest| digest.0);
+        Self { at: Timestamp(row.at), digest, document: row.document.0.unwrap_or_default() }
     }
 }
 
@@ -171,11 +174,14 @@ async fn write_events(
 
 #[async_trait]
 impl Store for SqlStore {
-    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+    async fn nodes(&self) -> Result<Vec<StoredNode>, StoreError> {
         let text = "SELECT id, name, life, arming, history FROM fleet_nodes";
-        let nodes = statement("read the nodes", text);
-        let rows: Vec<NodeColumns> = nodes.fetch_all(&self.database).await?;
-        Ok(rows.into_iter().map(NodeRow::from).collect())
+        let rows: Vec<Result<NodeColumns, DatabaseError>> =
+            statement("read the nodes", text).fetch_each(&self.database).await?;
+        let logged = |row: Result<NodeColumns, DatabaseError>| {
+            row.inspect_err(|error| tracing::error!("{}; it is left out", rest::causes(error))).ok()
+        };
+        Ok(rows.into_iter().filter_map(logged).map(StoredNode::from).collect())
     }
 
     async fn change_register(
@@ -228,13 +234,14 @@ impl Store for SqlStore {
     async fn put_inventory(&self, node: NodeId, inventory: &InventoryRow) -> Result<bool, StoreError> {
         let node = node.to_string();
         let mut transaction = self.database.begin().await?;
-        let text = "SELECT number, digest FROM fleet_inventories
+        // The document itself is compared: one that is damaged has the digest of the whole one.
+        let text = "SELECT number, document FROM fleet_inventories
                      WHERE node = $1 ORDER BY number DESC LIMIT 1";
-        let last: Option<(Number<u64>, Parsed<Digest>)> =
+        let last: Option<(Number<u64>, Kept<String>)> =
             statement("read an inventory", text).bind(&node).fetch_optional(&mut transaction).await?;
         let mut number = 1;
-        if let Some((Number(last), Parsed(digest))) = last {
-            if digest == inventory.digest {
+        if let Some((Number(last), Kept(document))) = last {
+            if document.is_ok_and(|document| document == inventory.document) {
                 transaction.rollback().await?;
                 return Ok(false);
             }

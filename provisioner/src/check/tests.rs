@@ -22,7 +22,7 @@ fn check_among(
         .iter()
         .map(|(name, yaml)| {
             let name: ProfileName = name.parse().unwrap();
-            (name.clone(), Arc::new(ProfileRecord { name, spec: spec(yaml), version: 1 }))
+            (name.clone(), Arc::new(ProfileRecord { name, spec: spec(yaml), version: 1, unreadable: None }))
         })
         .collect();
     let nodes = nodes
@@ -30,7 +30,7 @@ fn check_among(
         .map(|(name, yaml)| {
             let name: NodeName = name.parse().unwrap();
             let id = api::ids::NodeId(uuid::Uuid::nil());
-            (name.clone(), Arc::new(NodeRecord { id, name, spec: spec(yaml), version: 1 }))
+            (name.clone(), Arc::new(NodeRecord { id, name, spec: spec(yaml), version: 1, unreadable: None }))
         })
         .collect();
     let mut known = Known { addresses, ..Known::default() };

@@ -15,10 +15,10 @@ use fleet::Observation;
 use image_store::cpio;
 use ipnet::IpNet;
 
-use super::{Booting, Peer, refuse};
+use super::{Booting, Peer, held, refuse};
 use rest::causes;
 
-use crate::{clock, provisioner::Provisioner};
+use crate::{clock, holds::Part, provisioner::Provisioner};
 
 pub(super) async fn serve(
     State(provisioner): State<Provisioner>,
@@ -54,11 +54,8 @@ pub(super) async fn serve(
             (headers, bytes).into_response()
         }
         Err(error) => {
-            tracing::error!("the initrd of {name} cannot be made: {error}");
-            refuse(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the node's initrd cannot be made; see the server's log",
-            )
+            let cause = format!("its initrd cannot be made: {error}");
+            held(&provisioner, &booting.record, StatusCode::INTERNAL_SERVER_ERROR, Part::Boot, cause)
         }
     }
 }

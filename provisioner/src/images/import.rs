@@ -19,7 +19,7 @@ use crate::{
 enum Outcome {
     /// A new version.
     New(Box<ImageRecord>),
-    /// The image has this content already.
+    /// The image has this content already: what is told.
     Same(String),
 }
 
@@ -50,11 +50,19 @@ pub(super) async fn run(images: &Images, id: u64) {
 async fn import(images: &Images, request: &ImportImage, bars: Arc<Bars>) -> Result<Outcome, String> {
     let source = Source::parse(&request.source).map_err(|error| error.to_string())?;
     let name = request.name.clone().map_or_else(|| source.default_name().map_err(|e| e.to_string()), Ok)?;
+    images.discard_damaged(&name);
     let image = fetch(images, &source, request.insecure, bars.clone()).await?;
-    if let Some(same) = same_content(images, &name, &image) {
-        return Ok(Outcome::Same(same));
+    let same = same_content(images, &name, &image);
+    if let Some(record) = same.as_ref().filter(|record| images.check_files(record, None).is_ok()) {
+        let title = format!("{name}@{}", record.version.version);
+        return Ok(Outcome::Same(format!("{title} has this content already; no new version was made")));
     }
     let built = build(images, &image, bars).await?;
+    // The same content makes the same files: what was missing of the version is there again.
+    if let Some(record) = same.filter(|record| images.check_files(record, None).is_ok()) {
+        let title = format!("{name}@{}", record.version.version);
+        return Ok(Outcome::Same(format!("{title} is whole again; no new version was made")));
+    }
     Ok(Outcome::New(Box::new(ImageRecord {
         version: ImageVersion {
             version: 0, // numbered at the end, so that failures leave no gaps
@@ -96,13 +104,13 @@ async fn fetch(
     }
 }
 
-/// Names the version that has this content already.
-fn same_content(images: &Images, name: &ImageName, image: &OciImage) -> Option<String> {
+/// The version that has this content already.
+fn same_content(images: &Images, name: &ImageName, image: &OciImage) -> Option<Arc<ImageRecord>> {
     let table = images.table();
-    let record = table.images.get(name)?.values().rev().find(|record| {
+    let same = table.images.get(name)?.values().rev().find(|record| {
         record.version.manifest == image.manifest && record.substrate == images.0.substrate_digest
-    })?;
-    Some(format!("{name}@{} has this content already; no new version was made", record.version.version))
+    });
+    same.cloned()
 }
 
 async fn build(images: &Images, image: &OciImage, bars: Arc<Bars>) -> Result<Built, String> {

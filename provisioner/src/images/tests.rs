@@ -263,3 +263,64 @@ async fn another_substrate_makes_stage_1_again_and_nothing_else() {
     assert_ne!(after.kernels[0].stage1, before.kernels[0].stage1);
     assert!(table.is_artifact(&after.kernels[0].stage1.digest));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_told_and_made_again_by_an_import() {
+    let site = Site::new();
+    let images = site.open().await;
+    site.layout("amd64", &[kernel(), layer(&[("sbin/init", b"x"), ("etc/version", b"1")])]);
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+    let name = "node".parse().unwrap();
+    let problems = || {
+        let shown = images.show(&images.table(), &name).unwrap().problems;
+        shown.into_iter().map(|one| one.problem).collect::<Vec<String>>()
+    };
+    assert_eq!(problems(), [""; 0]);
+    let version = images.table().find("node").unwrap().version.clone();
+    let root = images.0.blobs.path(&version.root.digest);
+    let kernel = images.0.blobs.path(&version.kernels[0].kernel.digest);
+    for (damaged, expected) in [(&root, "the squashfs of image node@1"), (&kernel, "of image node@1")] {
+        for cut in [true, false] {
+            fs::remove_file(damaged).unwrap();
+            if cut {
+                fs::write(damaged, "half").unwrap();
+            }
+            let said = problems();
+            let what =
+                if cut { "has 4 bytes on the server's disk" } else { "is missing on the server's disk" };
+            assert!(said.len() == 1 && said[0].contains(expected) && said[0].contains(what), "{said:?}");
+            let again = site.import(&images).await.unwrap();
+            assert_eq!(again, "node@1 is whole again; no new version was made");
+            assert_eq!(problems(), [""; 0]);
+        }
+    }
+    let same = site.import(&images).await.unwrap();
+    assert_eq!(same, "node@1 has this content already; no new version was made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_cannot_be_read_takes_no_other_with_it() {
+    let site = Site::new();
+    let images = site.open().await;
+    for version in ["1", "2"] {
+        site.layout("amd64", &[kernel(), layer(&[("sbin/init", b"x"), ("v", version.as_bytes())])]);
+        site.import(&images).await.unwrap();
+    }
+    drop(images);
+    let text = "UPDATE provisioner_image_versions SET layers = '{' WHERE version = 2";
+    let database = SqlStore::in_directory(&site.path("state")).await;
+    database.damage(text).await;
+    let images = site.open().await;
+    let table = images.table();
+    assert!(table.find("node@1").is_ok());
+    let newest = table.find("node").unwrap_err().to_string();
+    assert!(newest.starts_with("image node@2 cannot be read"), "no older one replaces it: {newest}");
+    let blobs = || images.0.blobs.list().unwrap().len();
+    let before = blobs();
+    images.delete(&"node".parse().unwrap(), 1).await.unwrap();
+    images.collect_garbage().await;
+    assert_eq!(blobs(), before, "nobody knows what the other one needs");
+    images.delete(&"node".parse().unwrap(), 2).await.unwrap();
+    images.collect_garbage().await;
+    assert_eq!(blobs(), 0);
+}

@@ -1,26 +1,37 @@
 //! The overlays as they lie in folders, read into memory.
 //!
-//! `NAME/README.md` tells people what it is for; `NAME/rootfs/…` is laid over the node's root. A site overlay takes the
-//! place of the shipped one of the same name as a whole.
+//! `NAME/README.md` tells people what it is for; `NAME/rootfs/…` is laid over the node's root. A site
+//! overlay takes the place of the shipped one of the same name as a whole.
+//!
+//! What cannot be read is an error of its overlay and of no other one: [`Library::load`] never fails.
+//! An overlay with such an error is shown with it, and given to no node ([`Overlay::broken`]).
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use api::ids::OverlayName;
+use api::{ids::OverlayName, overlay::MAX_ARCHIVE_BYTES};
 use bytes::Bytes;
+use rest::causes;
 
 use super::{
     Content, Entry, MAX_FILE_BYTES, check_path,
     template::{Template, TemplateError},
 };
 
-/// Files that one overlay may have.
+/// Files and folders that one overlay may have.
 pub const MAX_FILES: usize = 10_000;
+
+/// Errors that are kept of one overlay: the first few say what kind they are.
+const MAX_UNREADABLE: usize = 20;
+
+/// Of a README, bytes: its first paragraph is near its beginning.
+const MAX_README_BYTES: u64 = 64 << 10;
 
 /// Bits of a file's mode that count. Write permission for others than the owner depends on the umask of whoever
 /// checked the files out, so it is never passed on.
@@ -31,6 +42,8 @@ const MODE_MASK: u32 = 0o7755;
 pub struct Library {
     /// By name.
     pub overlays: BTreeMap<OverlayName, Arc<Overlay>>,
+    /// What lies beside them and is no overlay; a folder of overlays that cannot be listed.
+    pub strays: Vec<LibraryError>,
 }
 
 /// One overlay.
@@ -40,8 +53,12 @@ pub struct Overlay {
     pub source: Source,
     /// First paragraph of its README.
     pub summary: String,
-    /// Its files, folders before what is in them.
+    /// Its files, folders before what is in them; those that could be read.
     pub files: Vec<File>,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// What of it could not be read, at most [`MAX_UNREADABLE`].
+    pub unreadable: Vec<LibraryError>,
 }
 
 /// Where an overlay comes from.
@@ -83,11 +100,11 @@ pub enum File {
     },
 }
 
-/// Why overlays cannot be read.
+/// Why a part of the overlays cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// A file or folder.
-    #[error("cannot read {} of the overlays", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// Which.
         path: PathBuf,
@@ -103,34 +120,134 @@ pub enum LibraryError {
         /// Why.
         rule: &'static str,
     },
+    /// Whether the site has an overlay of this name is not known.
+    #[error("the folder {} of the site's overlays cannot be read, and may have one of this name", path.display())]
+    Site {
+        /// The site's folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// A folder whose name no overlay can have.
+    #[error("{} is no overlay: a name has 1 to 63 lower-case letters, digits and inner hyphens", path.display())]
+    Name {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+impl LibraryError {
+    /// The disk may say otherwise when it is asked again; a rule stays a rule until somebody edits.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Site { .. })
+    }
 }
 
 impl Library {
-    /// Reads both folders. A folder that is not there has no overlays.
-    ///
-    /// # Errors
-    /// The first file that cannot be read. A template with a mistake is no error here, but where it is rendered.
-    pub fn load(shipped: &Path, site: &Path) -> Result<Self, LibraryError> {
-        let mut overlays: BTreeMap<OverlayName, Arc<Overlay>> = BTreeMap::new();
-        for (folder, is_site) in [(shipped, false), (site, true)] {
-            for path in entries(folder, true)? {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                if !path.is_dir() || name.starts_with('.') {
-                    continue;
-                }
-                let Ok(name) = name.parse::<OverlayName>() else {
-                    tracing::warn!("{} is not read: an overlay's name is a host label", path.display());
-                    continue;
-                };
-                let source = match (is_site, overlays.contains_key(&name)) {
-                    (false, _) => Source::Shipped,
-                    (true, false) => Source::Site,
-                    (true, true) => Source::SiteOverShipped,
-                };
-                overlays.insert(name, Arc::new(Overlay::load(&path, source)?));
-            }
+    /// Reads both folders. A folder that is not there has no overlays. A template with a mistake is
+    /// no error here, but where it is rendered.
+    #[must_use]
+    pub fn load(shipped: &Path, site: &Path) -> Self {
+        let mut library = Self::default();
+        if let Err(error) = library.add_folder(shipped, false) {
+            library.strays.push(error);
         }
-        Ok(Self { overlays })
+        if let Err(error) = library.add_folder(site, true) {
+            library.doubt(site, error);
+        }
+        library
+    }
+
+    /// Adds the overlays of one folder.
+    fn add_folder(&mut self, folder: &Path, is_site: bool) -> Result<(), LibraryError> {
+        for path in entries(folder)? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with('.') {
+                continue;
+            }
+            let is_folder = match fs::metadata(&path) {
+                Ok(facts) => Ok(facts.is_dir()),
+                // Removed in this moment; but a link that leads nowhere is there.
+                Err(_) if fs::symlink_metadata(&path).is_err() => Ok(false),
+                Err(error) => Err(error),
+            };
+            if matches!(is_folder, Ok(false)) {
+                continue;
+            }
+            let Ok(name) = name.parse::<OverlayName>() else {
+                self.strays.push(LibraryError::Name { path });
+                continue;
+            };
+            let source = match (is_site, self.overlays.contains_key(&name)) {
+                (false, _) => Source::Shipped,
+                (true, false) => Source::Site,
+                (true, true) => Source::SiteOverShipped,
+            };
+            let overlay = match is_folder {
+                Ok(_) => Overlay::load(&path, source),
+                Err(error) => {
+                    let mut overlay = Overlay::empty(source);
+                    overlay.unreadable.push(LibraryError::Read { path, source: error });
+                    overlay
+                }
+            };
+            self.overlays.insert(name, Arc::new(overlay));
+        }
+        Ok(())
+    }
+
+    /// The site's folder cannot be listed: each shipped overlay may be one that the site replaced.
+    fn doubt(&mut self, site: &Path, error: LibraryError) {
+        if let LibraryError::Read { source, .. } = error {
+            let source = Arc::new(source);
+            let doubt = || LibraryError::Site { path: site.to_owned(), source: source.clone() };
+            for overlay in self.overlays.values_mut() {
+                if let Some(overlay) = Arc::get_mut(overlay) {
+                    overlay.unreadable.push(doubt());
+                }
+            }
+            self.strays.push(doubt());
+        }
+    }
+
+    /// Everything that is wrong, each with its overlay and its file.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let of = |(name, overlay): (&OverlayName, &Arc<Overlay>)| {
+            let line = |problem: String| format!("overlay {name}: {problem}");
+            overlay.problems().into_iter().map(line).collect::<Vec<_>>()
+        };
+        self.strays.iter().map(|error| causes(error)).chain(self.overlays.iter().flat_map(of)).collect()
+    }
+
+    /// Whether something could not be read that may be readable later without an edit.
+    #[must_use]
+    pub fn may_mend_itself(&self) -> bool {
+        let unreadable = self.overlays.values().flat_map(|overlay| &overlay.unreadable);
+        self.strays.iter().chain(unreadable).any(LibraryError::may_pass)
+    }
+
+    /// Why no node gets an overlay; `None` if they do.
+    #[must_use]
+    pub fn broken(&self, name: &str) -> Option<String> {
+        match self.get(name) {
+            Some(overlay) => overlay.broken(),
+            // The shipped folder could not be listed: it may well be there.
+            None => self.strays.iter().find(|error| error.may_pass()).map(|error| causes(error)),
+        }
+    }
+
+    /// The first thing for which an overlay cannot be rendered for any node; `None` if that depends
+    /// on the node.
+    #[must_use]
+    pub fn unusable(&self, name: &str) -> Option<String> {
+        let title = |cause| format!("overlay {name}: {cause}");
+        match (self.broken(name), self.get(name)) {
+            (Some(cause), _) => Some(title(cause)),
+            (None, Some(overlay)) => overlay.problems().into_iter().next().map(title),
+            (None, None) => Some(format!("overlay {name:?} does not exist")),
+        }
     }
 
     /// Whether a template of these overlays reads a variable.
@@ -154,24 +271,67 @@ impl Library {
 }
 
 impl Overlay {
-    fn load(folder: &Path, source: Source) -> Result<Self, LibraryError> {
-        let summary = match fs::read_to_string(folder.join("README.md")) {
-            Ok(text) => first_paragraph(&text),
-            Err(_) => String::new(),
-        };
-        let mut files = Vec::new();
+    fn empty(source: Source) -> Self {
+        Self { source, summary: String::new(), files: Vec::new(), bytes: 0, unreadable: Vec::new() }
+    }
+
+    fn load(folder: &Path, source: Source) -> Self {
+        let mut overlay = Self { summary: summary(&folder.join("README.md")), ..Self::empty(source) };
         let root = folder.join("rootfs");
-        let mut waiting = entries(&root, true)?;
+        let mut waiting = overlay.taken(entries(&root)).unwrap_or_default();
         while let Some(path) = waiting.pop() {
-            if files.len() >= MAX_FILES {
-                return Err(LibraryError::File { path, rule: "the overlay has more than 10,000 files" });
+            if overlay.files.len() >= MAX_FILES {
+                overlay.refuse(path, "the overlay has more than 10,000 files");
+                break;
             }
-            let (file, below) = read(&root, &path)?;
-            files.push(file);
-            waiting.extend(below);
+            let Some(found) = overlay.taken(read(&root, &path)).flatten() else { continue };
+            overlay.bytes = overlay.bytes.saturating_add(found.bytes);
+            if overlay.bytes > MAX_ARCHIVE_BYTES {
+                overlay.refuse(path, "the overlay has more than 256 MiB, which no node takes");
+                break;
+            }
+            overlay.files.push(found.file);
+            waiting.extend(found.below);
         }
-        files.sort_by(|left, right| left.path().cmp(right.path()));
-        Ok(Self { source, summary, files })
+        overlay.files.sort_by(|left, right| left.path().cmp(right.path()));
+        overlay
+    }
+
+    fn refuse(&mut self, path: PathBuf, rule: &'static str) {
+        // There is always room for the one that ends the reading.
+        self.unreadable.truncate(MAX_UNREADABLE - 1);
+        self.unreadable.push(LibraryError::File { path, rule });
+    }
+
+    /// What was read; an error stays with the overlay.
+    fn taken<T>(&mut self, read: Result<T, LibraryError>) -> Option<T> {
+        read.map_err(|error| {
+            if self.unreadable.len() < MAX_UNREADABLE {
+                self.unreadable.push(error);
+            }
+        })
+        .ok()
+    }
+
+    /// Why no node gets it; `None` if they do. Mistakes in templates are found when they are
+    /// rendered, which names their lines.
+    #[must_use]
+    pub fn broken(&self) -> Option<String> {
+        self.unreadable.first().map(|error| causes(error))
+    }
+
+    /// Everything of it that cannot be read or used.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mistakes = self.files.iter().filter_map(|file| match file {
+            File::Template { path, compiled, .. } => {
+                let error = compiled.as_ref().as_ref().err()?;
+                Some(format!("{path}.j2, {error}"))
+            }
+            File::Plain(_) => None,
+        });
+        let unreadable = self.unreadable.iter().map(|error| causes(error));
+        unreadable.chain(mistakes.take(MAX_UNREADABLE)).collect()
     }
 }
 
@@ -186,11 +346,11 @@ impl File {
     }
 }
 
-/// Paths in a folder, sorted.
-fn entries(folder: &Path, may_be_missing: bool) -> Result<Vec<PathBuf>, LibraryError> {
+/// Paths in a folder, sorted; none if there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, LibraryError> {
     let failed = |source| LibraryError::Read { path: folder.to_owned(), source };
     let listing = match fs::read_dir(folder) {
-        Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing.map_err(failed)?,
     };
     let mut paths: Vec<PathBuf> =
@@ -199,43 +359,76 @@ fn entries(folder: &Path, may_be_missing: bool) -> Result<Vec<PathBuf>, LibraryE
     Ok(paths)
 }
 
-/// Reads one file, and what is in it where it is a folder.
-fn read(root: &Path, path: &Path) -> Result<(File, Vec<PathBuf>), LibraryError> {
-    let failed = |source| LibraryError::Read { path: path.to_owned(), source };
+/// A file that was read, and what is in it where it is a folder.
+struct Found {
+    file: File,
+    bytes: u64,
+    below: Vec<PathBuf>,
+}
+
+/// Reads one file; `None` if it is gone meanwhile: editors make files and remove them.
+fn read(root: &Path, path: &Path) -> Result<Option<Found>, LibraryError> {
     let refused = |rule| LibraryError::File { path: path.to_owned(), rule };
     let relative = path.strip_prefix(root).ok().and_then(Path::to_str);
     let on_node = format!("/{}", relative.ok_or_else(|| refused("its name is not UTF-8"))?);
     check_path(&on_node).map_err(refused)?;
-    let facts = fs::symlink_metadata(path).map_err(failed)?;
+    let Some(facts) = present(path, fs::symlink_metadata(path))? else { return Ok(None) };
     let mode = facts.permissions().mode() & MODE_MASK;
     let plain = |path, mode, content| File::Plain(Entry { path, mode, content });
+    let alone = |file, bytes| Ok(Some(Found { file, bytes, below: Vec::new() }));
     if facts.is_dir() {
-        return Ok((plain(on_node, mode, Content::Folder), entries(path, false)?));
+        let file = plain(on_node, mode, Content::Folder);
+        return Ok(Some(Found { file, bytes: 0, below: entries(path)? }));
     }
     if facts.is_symlink() {
-        let target = fs::read_link(path).map_err(failed)?;
+        let Some(target) = present(path, fs::read_link(path))? else { return Ok(None) };
         let target = target.to_str().ok_or_else(|| refused("its target is not UTF-8"))?.to_owned();
         if target.len() > 100 {
             return Err(refused("the target of the link is longer than 100 bytes"));
         }
-        return Ok((plain(on_node, 0o777, Content::Link(target)), Vec::new()));
+        return alone(plain(on_node, 0o777, Content::Link(target)), 0);
     }
     if !facts.is_file() {
         return Err(refused("it is no file, folder or symbolic link"));
     }
-    if facts.len() > MAX_FILE_BYTES as u64 {
+    let Some(bytes) = present(path, contents(path, MAX_FILE_BYTES as u64))? else { return Ok(None) };
+    if bytes.len() > MAX_FILE_BYTES {
         return Err(refused("it is larger than 16 MiB; large files belong into the image"));
     }
-    let bytes = fs::read(path).map_err(failed)?;
+    let size = bytes.len() as u64;
     let Some(path_on_node) = on_node.strip_suffix(".j2") else {
-        return Ok((plain(on_node, mode, Content::file(Bytes::from(bytes))), Vec::new()));
+        return alone(plain(on_node, mode, Content::file(Bytes::from(bytes))), size);
     };
+    check_path(path_on_node).map_err(refused)?;
     let source = String::from_utf8(bytes).map_err(|_| refused("a template must be UTF-8"))?;
-    let compiled = Template::compile(path_on_node, mode, &source);
-    if let Err(error) = &compiled {
-        tracing::warn!("{}: {error}", path.display());
+    let compiled = Box::new(Template::compile(path_on_node, mode, &source));
+    alone(File::Template { path: path_on_node.to_owned(), mode, compiled }, size)
+}
+
+/// What was found of a file; `None` if it is gone.
+fn present<T>(path: &Path, found: io::Result<T>) -> Result<Option<T>, LibraryError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LibraryError::Read { path: path.to_owned(), source }),
     }
-    Ok((File::Template { path: path_on_node.to_owned(), mode, compiled: Box::new(compiled) }, Vec::new()))
+}
+
+/// The contents of a file, of one that is longer than `limit` a byte more.
+fn contents(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What an overlay is for. It only tells people, so one that cannot be read says nothing.
+fn summary(readme: &Path) -> String {
+    // A pipe would be waited for.
+    if !fs::metadata(readme).is_ok_and(|facts| facts.is_file()) {
+        return String::new();
+    }
+    let bytes = contents(readme, MAX_README_BYTES).unwrap_or_default();
+    first_paragraph(&String::from_utf8_lossy(&bytes))
 }
 
 /// The first paragraph that is no heading, on one line.
@@ -243,3 +436,6 @@ fn first_paragraph(text: &str) -> String {
     let lines = text.lines().skip_while(|line| line.trim().is_empty() || line.starts_with('#'));
     lines.take_while(|line| !line.trim().is_empty()).map(str::trim).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use api::overlay::MAX_ARCHIVE_BYTES;
+
 use super::{
     Content, Entry,
     library::{File, Library},
@@ -30,6 +32,14 @@ pub enum RenderError {
         /// Its name.
         overlay: String,
     },
+    /// A part of the overlay cannot be read.
+    #[error("overlay {overlay}: {cause}")]
+    Unreadable {
+        /// Its name.
+        overlay: String,
+        /// Which part, and why.
+        cause: String,
+    },
     /// A template has a mistake.
     #[error("overlay {overlay}, {path}.j2, {error}")]
     Template {
@@ -39,6 +49,12 @@ pub enum RenderError {
         path: String,
         /// Line and mistake.
         error: TemplateError,
+    },
+    /// More comes of the overlays than a node takes.
+    #[error("the rendered files have {bytes} bytes; a node takes at most {MAX_ARCHIVE_BYTES}")]
+    TooLarge {
+        /// Size of the archive that they would make.
+        bytes: u64,
     },
     /// The files cannot be packed.
     #[error("the rendered files cannot be packed: {cause}")]
@@ -92,6 +108,9 @@ impl Renderer {
     ) -> Result<Vec<Entry>, RenderError> {
         let mut by_path: BTreeMap<String, Entry> = BTreeMap::new();
         for name in overlays {
+            if let Some(cause) = library.broken(name) {
+                return Err(RenderError::Unreadable { overlay: name.clone(), cause });
+            }
             let unknown = || RenderError::UnknownOverlay { overlay: name.clone() };
             let overlay = library.get(name).ok_or_else(unknown)?;
             for file in &overlay.files {

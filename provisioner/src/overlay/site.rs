@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::ids::OverlayName;
+use api::{ids::OverlayName, overlay::MAX_ARCHIVE_BYTES};
 
 use super::{
-    MAX_FILE_BYTES, check_path,
-    library::{Library, Source},
+    MAX_FILE_BYTES, MAX_PATH_BYTES, check_path,
+    library::{Library, MAX_FILES, Overlay, Source},
     template::{Template, TemplateError},
 };
 
@@ -32,12 +32,30 @@ pub enum SiteError {
         /// As given.
         mode: u32,
     },
+    /// A mode with which the server may not be able to read the file.
+    #[error(
+        "mode {mode:04o} lets nobody read the file, so the server could not either; for such a mode on the \
+         node make it a template with `mode: {mode:04o}` in its front matter"
+    )]
+    Unreadable {
+        /// As given.
+        mode: u32,
+    },
     /// Too large.
     #[error("the file has {bytes} bytes; at most {MAX_FILE_BYTES} are taken")]
     TooLarge {
         /// Its size.
         bytes: usize,
     },
+    /// The overlay would be too large.
+    #[error("the overlay would have {bytes} bytes; a node takes at most {MAX_ARCHIVE_BYTES}")]
+    OverlayTooLarge {
+        /// Bytes of all its files.
+        bytes: u64,
+    },
+    /// Too many files.
+    #[error("the overlay would have more than {MAX_FILES} files and folders")]
+    TooMany,
     /// A template that cannot be used.
     #[error("the template has a mistake")]
     Template(#[source] TemplateError),
@@ -90,7 +108,7 @@ pub struct NewFile<'a> {
 /// overlay takes the place of the whole.
 ///
 /// # Errors
-/// See [`SiteError`].
+/// See [`SiteError`]. What the reader would refuse is refused here.
 pub fn put(
     library: &Library,
     shipped: &Path,
@@ -98,9 +116,44 @@ pub fn put(
     overlay: &OverlayName,
     file: &NewFile<'_>,
 ) -> Result<(), SiteError> {
-    check_path(file.path).map_err(|rule| SiteError::Path { path: file.path.to_owned(), rule })?;
+    check(file)?;
+    let present = library.overlays.get(overlay);
+    let folder = site.join(overlay.as_str());
+    let only_shipped = present.is_some_and(|overlay| overlay.source == Source::Shipped) && !folder.exists();
+    let original = shipped.join(overlay.as_str());
+    check_place(if only_shipped { &original } else { &folder }, file)?;
+    if let Some(present) = present {
+        check_room(present, &folder, file)?;
+    }
+    if !only_shipped {
+        return place(&folder, file);
+    }
+    // A half of a copy would take the place of the whole: it is made beside, and named when it is whole.
+    let copied = site.join(format!(".{overlay}.bedplate-new"));
+    remove_copy(&copied)?;
+    let made = copy(&original, &copied)
+        .and_then(|()| place(&copied, file))
+        .and_then(|()| fs::rename(&copied, &folder).map_err(|source| failed("make", &folder, source)));
+    // The first error is the one to tell.
+    made.inspect_err(|_| drop(remove_copy(&copied)))
+}
+
+/// What can be said of a file by itself.
+fn check(file: &NewFile<'_>) -> Result<(), SiteError> {
+    let refused = |rule| SiteError::Path { path: file.path.to_owned(), rule };
+    check_path(file.path).map_err(refused)?;
+    if !file.template && file.path.ends_with(".j2") {
+        return Err(refused("files that end in .j2 are templates: leave .j2 out, and say that it is one"));
+    }
+    if file.template && file.path.len() + ".j2".len() > MAX_PATH_BYTES {
+        return Err(refused("with the .j2 of a template it is longer than 255 bytes"));
+    }
     if file.mode & !0o7755 != 0 {
         return Err(SiteError::Mode { mode: file.mode });
+    }
+    // The server need not be able to read what its own user may not: it has few of root's rights.
+    if file.mode & 0o400 == 0 {
+        return Err(SiteError::Unreadable { mode: file.mode });
     }
     if file.bytes.len() > MAX_FILE_BYTES {
         return Err(SiteError::TooLarge { bytes: file.bytes.len() });
@@ -109,18 +162,60 @@ pub fn put(
         let source = std::str::from_utf8(file.bytes).map_err(|_| SiteError::NotText)?;
         Template::compile(file.path, file.mode, source).map_err(SiteError::Template)?;
     }
-    let folder = site.join(overlay.as_str());
-    let only_shipped = library.overlays.get(overlay).is_some_and(|overlay| overlay.source == Source::Shipped);
-    if only_shipped && !folder.exists() {
-        copy(&shipped.join(overlay.as_str()), &folder)?;
+    Ok(())
+}
+
+/// What is above the file in the overlay are folders, and it takes no folder's place.
+fn check_place(folder: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
+    check_parents(folder, file.path)?;
+    let (plain, template) = both_names(folder, file.path);
+    let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir());
+    if is_folder(&plain) || is_folder(&template) {
+        let rule = "it is a folder of this overlay";
+        return Err(SiteError::Path { path: file.path.to_owned(), rule });
     }
-    let (plain, template) = both_names(&folder, file.path);
-    let (target, other) = if file.template { (template, plain) } else { (plain, template) };
-    write(&folder, &target, file)?;
-    match fs::remove_file(&other) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(SiteError::Io { operation: "remove", path: other, source })
+    Ok(())
+}
+
+/// Nothing is read or written through a link of an overlay: it would lead out of it.
+fn check_parents(folder: &Path, path: &str) -> Result<(), SiteError> {
+    let root = folder.join("rootfs");
+    let relative = path.trim_start_matches('/');
+    for (end, _) in relative.match_indices('/') {
+        let above = fs::symlink_metadata(root.join(&relative[..end]));
+        if above.is_ok_and(|facts| !facts.is_dir()) {
+            let rule = "what is above it in this overlay is a file or a link, and no folder";
+            return Err(SiteError::Path { path: path.to_owned(), rule });
         }
+    }
+    Ok(())
+}
+
+/// The overlay with the file is within the limits of an overlay.
+fn check_room(present: &Overlay, folder: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
+    let has = |path: &str| present.files.iter().any(|other| other.path() == path);
+    let above = file.path.match_indices('/').skip(1).map(|(end, _)| &file.path[..end]);
+    let added = above.chain([file.path]).filter(|path| !has(path)).count();
+    if added > 0 && present.files.len() + added > MAX_FILES {
+        return Err(SiteError::TooMany);
+    }
+    let (plain, template) = both_names(folder, file.path);
+    let before: u64 =
+        [plain, template].iter().filter_map(|path| fs::metadata(path).ok()).map(|facts| facts.len()).sum();
+    let bytes = present.bytes.saturating_sub(before).saturating_add(file.bytes.len() as u64);
+    if bytes > MAX_ARCHIVE_BYTES {
+        return Err(SiteError::OverlayTooLarge { bytes });
+    }
+    Ok(())
+}
+
+/// Puts a file into the folder of an overlay, in place of the one that was there.
+fn place(folder: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
+    let (plain, template) = both_names(folder, file.path);
+    let (target, other) = if file.template { (template, plain) } else { (plain, template) };
+    write(folder, &target, file)?;
+    match fs::remove_file(&other) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", &other, source)),
         _ => Ok(()),
     }
 }
@@ -134,11 +229,16 @@ pub fn read(shipped: &Path, site: &Path, overlay: &OverlayName, path: &str) -> R
     check_path(path).map_err(|rule| SiteError::Path { path: path.to_owned(), rule })?;
     let own = site.join(overlay.as_str());
     let folder = if own.is_dir() { own } else { shipped.join(overlay.as_str()) };
+    check_parents(&folder, path)?;
     let (plain, template) = both_names(&folder, path);
-    let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let size = |path: &PathBuf| fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
     let missing = || SiteError::Missing { overlay: overlay.clone(), path: path.to_owned() };
-    let found = [plain, template].into_iter().find(is_file).ok_or_else(missing)?;
-    fs::read(&found).map_err(|source| SiteError::Io { operation: "read", path: found, source })
+    let found = [plain, template].into_iter().find_map(|path| Some((size(&path)?.len(), path)));
+    let (bytes, found) = found.ok_or_else(missing)?;
+    if bytes > MAX_FILE_BYTES as u64 {
+        return Err(SiteError::TooLarge { bytes: usize::try_from(bytes).unwrap_or(usize::MAX) });
+    }
+    fs::read(&found).map_err(|source| failed("read", &found, source))
 }
 
 /// Removes one file of the site's overlay, and the folders that it leaves empty.
@@ -148,20 +248,29 @@ pub fn read(shipped: &Path, site: &Path, overlay: &OverlayName, path: &str) -> R
 pub fn remove(site: &Path, overlay: &OverlayName, path: &str) -> Result<(), SiteError> {
     check_path(path).map_err(|rule| SiteError::Path { path: path.to_owned(), rule })?;
     let folder = site.join(overlay.as_str());
+    check_parents(&folder, path)?;
     let (plain, template) = both_names(&folder, path);
-    let found = [plain, template].into_iter().find(|path| fs::symlink_metadata(path).is_ok());
+    let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|facts| !facts.is_dir());
     let not_found = || SiteError::NotFound { overlay: overlay.clone(), path: path.to_owned() };
-    let found = found.ok_or_else(not_found)?;
-    fs::remove_file(&found).map_err(|source| SiteError::Io {
-        operation: "remove",
-        path: found.clone(),
-        source,
-    })?;
+    let found = [plain, template].into_iter().find(is_file).ok_or_else(not_found)?;
+    fs::remove_file(&found).map_err(|source| failed("remove", &found, source))?;
     let mut parent = found.parent();
     while let Some(path) = parent.filter(|path| *path != folder && fs::remove_dir(path).is_ok()) {
         parent = path.parent();
     }
     Ok(())
+}
+
+fn failed(operation: &'static str, path: &Path, source: io::Error) -> SiteError {
+    SiteError::Io { operation, path: path.to_owned(), source }
+}
+
+/// Removes what an earlier copy left.
+fn remove_copy(folder: &Path) -> Result<(), SiteError> {
+    match fs::remove_dir_all(folder) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", folder, source)),
+        _ => Ok(()),
+    }
 }
 
 /// Where a file lies as itself, and where as a template.
@@ -172,7 +281,7 @@ fn both_names(folder: &Path, path: &str) -> (PathBuf, PathBuf) {
 }
 
 fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteError> {
-    let failed = |operation, source| SiteError::Io { operation, path: target.to_owned(), source };
+    let failed = |operation, source| failed(operation, target, source);
     let folder = target.parent().unwrap_or(target);
     fs::create_dir_all(folder).map_err(|source| failed("make the folder of", source))?;
     // Beside `rootfs`, so that half a file is never part of the overlay.
@@ -198,7 +307,6 @@ fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteErr
 
 /// Copies an overlay: files with their modes, links as links.
 fn copy(from: &Path, to: &Path) -> Result<(), SiteError> {
-    let failed = |operation, path: &Path, source| SiteError::Io { operation, path: path.to_owned(), source };
     fs::create_dir_all(to).map_err(|source| failed("make", to, source))?;
     for entry in fs::read_dir(from).map_err(|source| failed("read", from, source))? {
         let entry = entry.map_err(|source| failed("read", from, source))?;
@@ -210,8 +318,11 @@ fn copy(from: &Path, to: &Path) -> Result<(), SiteError> {
             fs::read_link(&path)
                 .and_then(|link| std::os::unix::fs::symlink(link, &target))
                 .map_err(|source| failed("copy the link", &path, source))?;
-        } else {
+        } else if kind.is_file() {
             fs::copy(&path, &target).map_err(|source| failed("copy", &path, source))?;
+        } else {
+            let path = path.display().to_string();
+            return Err(SiteError::Path { path, rule: "it is no file, folder or symbolic link" });
         }
     }
     Ok(())
@@ -228,7 +339,7 @@ mod tests {
         fs::write(shipped.path().join("hosts/rootfs/etc/hosts.j2"), "a\n").unwrap();
         fs::write(shipped.path().join("hosts/rootfs/etc/other"), "b\n").unwrap();
         std::os::unix::fs::symlink("other", shipped.path().join("hosts/rootfs/etc/link")).unwrap();
-        let library = Library::load(shipped.path(), site.path()).unwrap();
+        let library = Library::load(shipped.path(), site.path());
         let name: OverlayName = "hosts".parse().unwrap();
         let file = NewFile { path: "/etc/hosts", mode: 0o600, template: false, bytes: b"mine\n" };
         let now =
@@ -267,6 +378,76 @@ mod tests {
         );
         assert_eq!(error("/x", 0o644, true, b"{% if %}"), "the template has a mistake");
         assert_eq!(error("/x", 0o644, true, b"\xff"), "a template must be UTF-8");
+        assert!(error("/x.j2", 0o644, false, b"\xff").contains("leave .j2 out"));
+        assert!(error("/x", 0o044, false, b"").contains("lets nobody read the file"));
+        let long = format!("/{}/{}", "a".repeat(200), "b".repeat(53));
+        assert_eq!(long.len(), 255);
+        assert!(error(&long, 0o644, true, b"").contains("with the .j2 of a template it is longer than 255"));
+        let large = vec![0; MAX_FILE_BYTES + 1];
+        assert_eq!(
+            error("/x", 0o644, false, &large),
+            "the file has 16777217 bytes; at most 16777216 are taken"
+        );
         assert!(!site.path().join("x").exists());
+    }
+
+    /// Whatever is accepted the reader takes, and what is refused leaves all as it was.
+    #[test]
+    fn nothing_is_put_where_the_reader_would_not_find_it() {
+        let (shipped, site) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir_all(shipped.path().join("x/rootfs/etc/folder")).unwrap();
+        fs::write(shipped.path().join("x/rootfs/etc/file"), "").unwrap();
+        std::os::unix::fs::symlink(outside.path(), shipped.path().join("x/rootfs/etc/link")).unwrap();
+        let name: OverlayName = "x".parse().unwrap();
+        let put = |path: &str| {
+            let library = Library::load(shipped.path(), site.path());
+            let file = NewFile { path, mode: 0o644, template: false, bytes: b"new" };
+            put(&library, shipped.path(), site.path(), &name, &file).map_err(|error| error.to_string())
+        };
+        for (path, expected) in [
+            ("/etc/file/below", "is a file or a link"),
+            ("/etc/link/below", "is a file or a link"),
+            ("/etc/folder", "is a folder of this overlay"),
+        ] {
+            let said = put(path).unwrap_err();
+            assert!(said.contains(expected), "{path}: {said}");
+            assert_eq!(fs::read_dir(site.path()).unwrap().count(), 0, "{path}");
+        }
+        put("/etc/new/file").unwrap();
+        for path in ["/etc/file/below", "/etc/link/below", "/etc/folder"] {
+            put(path).unwrap_err();
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        let library = Library::load(shipped.path(), site.path());
+        assert_eq!(library.problems(), [""; 0]);
+        let paths: Vec<&str> = library.get("x").unwrap().files.iter().map(|file| file.path()).collect();
+        assert_eq!(paths, ["/etc", "/etc/file", "/etc/folder", "/etc/link", "/etc/new", "/etc/new/file"]);
+        let read = read(shipped.path(), site.path(), &name, "/etc/link/passwd").unwrap_err().to_string();
+        assert!(read.contains("is a file or a link"), "{read}");
+    }
+
+    #[test]
+    fn an_overlay_does_not_outgrow_its_limits() {
+        let (shipped, site) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = site.path().join("x/rootfs");
+        fs::create_dir_all(&root).unwrap();
+        for number in 0..15 {
+            let file = fs::File::create(root.join(format!("f{number}"))).unwrap();
+            file.set_len(MAX_FILE_BYTES as u64).unwrap();
+        }
+        let name: OverlayName = "x".parse().unwrap();
+        let bytes = vec![0; MAX_FILE_BYTES];
+        let put = |path: &str| {
+            let library = Library::load(shipped.path(), site.path());
+            let file = NewFile { path, mode: 0o644, template: false, bytes: &bytes };
+            put(&library, shipped.path(), site.path(), &name, &file)
+        };
+        put("/f15").unwrap();
+        put("/f15").unwrap();
+        let said = put("/f16").unwrap_err().to_string();
+        assert_eq!(said, "the overlay would have 285212672 bytes; a node takes at most 268435456");
+        assert!(!root.join("f16").exists());
+        assert_eq!(Library::load(shipped.path(), site.path()).problems(), [""; 0]);
     }
 }

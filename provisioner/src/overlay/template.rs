@@ -1,14 +1,5 @@
-//! One template: its front matter, its compiled form, and rendering it to no, one or several files.
-//!
-//! The front matter is a comment at the very start:
-//!
-//! ```text
-//! {#- bedplate
-//! for-each: interfaces
-//! path: /etc/systemd/network/10-{{ item.name }}.network
-//! mode: 0600
-//! -#}
-//! ```
+//! One template: its compiled form, and rendering it to no, one or several files. How it says what
+//! files: [`super::front_matter`].
 
 use std::{fmt, sync::Arc};
 
@@ -16,7 +7,7 @@ use bytes::Bytes;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
 use sha2::{Digest as _, Sha256};
 
-use super::{Content, Entry, MAX_FILE_BYTES, check_path, variables::Variables};
+use super::{Content, Entry, MAX_FILE_BYTES, check_path, front_matter::Front, variables::Variables};
 
 /// Files that one template may make for one node: a hundred times what a large node has interfaces.
 const MAX_ITEMS: usize = 4096;
@@ -42,13 +33,6 @@ impl fmt::Debug for Template {
             .field("reads", &self.reads)
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Front {
-    for_each: Option<String>,
-    path: Option<String>,
-    mode: Option<u32>,
 }
 
 /// Why a template cannot be used.
@@ -242,42 +226,6 @@ fn describe(error: &Error) -> String {
     }
 }
 
-impl Front {
-    fn read(source: &str) -> Result<Self, TemplateError> {
-        let mut front = Self::default();
-        let Some(body) = source.strip_prefix("{#- bedplate\n") else { return Ok(front) };
-        let unclosed = || TemplateError { line: 1, message: "the front matter has no end `-#}`".to_owned() };
-        let (body, _) = body.split_once("-#}").ok_or_else(unclosed)?;
-        for (index, line) in body.lines().enumerate() {
-            let wrong = |message: String| TemplateError { line: index + 2, message };
-            if line.trim().is_empty() {
-                continue;
-            }
-            let (key, value) =
-                line.split_once(':').ok_or_else(|| wrong(format!("{line:?} is not `key: value`")))?;
-            let value = value.trim();
-            match key.trim() {
-                "for-each" => front.for_each = Some(value.to_owned()),
-                "path" => front.path = Some(value.to_owned()),
-                "mode" => {
-                    let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777);
-                    front.mode = Some(mode.ok_or_else(|| wrong(format!("{value:?} is not an octal mode")))?);
-                }
-                other => {
-                    let hint = yaml_tree::did_you_mean(other, ["for-each", "path", "mode"]);
-                    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-                    return Err(wrong(format!("unknown key {other:?} in the front matter{hint}")));
-                }
-            }
-        }
-        if front.for_each.is_some() && front.path.is_none() {
-            let message = "`for-each` makes several files and needs a `path`".to_owned();
-            return Err(TemplateError { line: 1, message });
-        }
-        Ok(front)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
@@ -337,6 +285,16 @@ mod tests {
             "#]],
         );
         check("{{ skip() }}", &expect![""]);
+    }
+
+    /// A file of a Windows editor: its secret is the owner's alone, and its lines stay as they are.
+    #[test]
+    fn lines_may_end_as_on_windows() {
+        let source = "{#- bedplate\r\nmode: 0600\r\n-#}\r\npassword = {{ name }}\r\nlast\r\n";
+        let variables = Variables::of_json(&json!({"name": "n1"}));
+        let rendered = Template::compile("/etc/x", 0o644, source).unwrap().render(&variables).unwrap();
+        let file = Content::file(Bytes::from_static(b"password = n1\r\nlast\r\n"));
+        assert_eq!((rendered[0].mode, &rendered[0].content), (0o600, &file));
     }
 
     #[test]

@@ -34,6 +34,7 @@ fn facts() -> Facts {
         agent_version: None,
         boot_ms: None,
         drain: None,
+        held: None,
         refuses: None,
     };
     let (id, spec) = (NodeId(uuid::Uuid::from_u128(1)), MachineSpec::default());

@@ -118,7 +118,7 @@ fn plan(cluster: &Cluster, request: &Apply, known: &Known) -> Result<Plan, Refus
 fn set(draft: &mut Draft, subject: &Subject, spec: &MachineSpec) -> Result<Option<Change>, Refused> {
     let old = draft.spec(subject).cloned();
     let action = match &old {
-        Some(old) if old == spec => return Ok(None),
+        Some(old) if old == spec && draft.unreadable(subject).is_none() => return Ok(None),
         Some(_) => "changed",
         None => "created",
     };
@@ -188,11 +188,25 @@ fn differences(old: &MachineSpec, new: &MachineSpec) -> Vec<String> {
 )]
 async fn export(State(provisioner): State<Provisioner>) -> Result<Response, Refusal> {
     let view = provisioner.view();
-    let profiles = view.cluster.profiles.iter().map(|(name, record)| (name, &record.spec));
-    let nodes = view.cluster.nodes.iter().map(|(name, record)| (name, &record.spec));
-    let text = document::export(profiles, nodes);
+    let (profiles, nodes) = (&view.cluster.profiles, &view.cluster.nodes);
+    let readable = |unreadable: &Option<String>| unreadable.is_none();
+    let text = document::export(
+        profiles.iter().filter(|(_, one)| readable(&one.unreadable)).map(|(name, one)| (name, &one.spec)),
+        nodes.iter().filter(|(_, one)| readable(&one.unreadable)).map(|(name, one)| (name, &one.spec)),
+    );
     let text = text.map_err(|error| Refusal::internal("cannot export the cluster", &error))?;
-    Ok(([(header::CONTENT_TYPE, "application/yaml")], text).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/yaml")], left_out(&view.cluster) + &text).into_response())
+}
+
+/// A comment for each object whose specification is not known: an empty one would be applied as such.
+fn left_out(cluster: &Cluster) -> String {
+    let profiles = cluster.profiles.values().map(|one| ("profile", one.name.as_str(), &one.unreadable));
+    let nodes = cluster.nodes.values().map(|one| ("node", one.name.as_str(), &one.unreadable));
+    let line = |(kind, name, unreadable): (&str, &str, &Option<String>)| {
+        let cause = unreadable.as_ref()?.replace(char::is_control, " ");
+        Some(format!("# {kind} {name} is left out, its row in the database cannot be read: {cause}\n"))
+    };
+    profiles.chain(nodes).filter_map(line).collect()
 }
 
 #[cfg(test)]

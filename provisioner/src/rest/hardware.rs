@@ -8,13 +8,32 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use rest::Refusal;
+use fleet::FleetError;
+use rest::{Refusal, causes};
 use utoipa_axum::routes;
 
 use crate::provisioner::Provisioner;
 
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new().route(Action::NodeRead, routes!(inventory)).route(Action::NodeRead, routes!(topology))
+}
+
+/// What the database has of one node's hardware cannot be read. Its agent sends it anew.
+pub(super) fn is_damaged(error: &FleetError) -> bool {
+    matches!(error, FleetError::Store(fleet::StoreError::Decode { .. }))
+}
+
+/// A damaged inventory is as good as none until its node connects again.
+fn refuse(title: &str, name: &NodeName, error: &FleetError) -> Refusal {
+    if !is_damaged(error) {
+        return Refusal::internal(title, error);
+    }
+    let why = format!(
+        "what {name} reported cannot be read from the database ({}); it reports again when its agent \
+         connects",
+        causes(error)
+    );
+    Refusal::new(StatusCode::NOT_FOUND, title, why)
 }
 
 /// The hardware that a node reported last.
@@ -29,7 +48,7 @@ async fn inventory(
 ) -> Result<Json<Inventory>, Refusal> {
     let title = "cannot show the inventory";
     let id = provisioner.find(title, &name)?;
-    let found = provisioner.0.fleet.inventory(id).await.map_err(|error| Refusal::internal(title, &error))?;
+    let found = provisioner.0.fleet.inventory(id).await.map_err(|error| refuse(title, &name, &error))?;
     found.map(Json).ok_or_else(|| {
         let why = format!("{name} has not reported its hardware yet; it does so when its agent connects");
         Refusal::new(StatusCode::NOT_FOUND, title, why)
@@ -48,7 +67,7 @@ async fn topology(
 ) -> Result<Response, Refusal> {
     let title = "cannot show the topology";
     let id = provisioner.find(title, &name)?;
-    let found = provisioner.0.fleet.topology(id).await.map_err(|error| Refusal::internal(title, &error))?;
+    let found = provisioner.0.fleet.topology(id).await.map_err(|error| refuse(title, &name, &error))?;
     let xml = found.ok_or_else(|| {
         let why = format!("{name} has not sent its topology yet; its agent does so after the inventory");
         Refusal::new(StatusCode::NOT_FOUND, title, why)

@@ -37,8 +37,9 @@ pub(super) fn routes() -> Routes<Provisioner> {
 )]
 async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<Page<Image>, Refusal> {
     let table = provisioner.0.images.table();
-    let rows = table.images.keys().filter_map(|name| table.show(name));
-    paging.cut("images", rows, |image| image.name.clone(), |name, after| name > after)
+    let page = paging.cut("images", table.names(), |name| (*name).clone(), |name, after| name > after)?;
+    let shown = page.rows.into_iter().filter_map(|name| provisioner.0.images.show(&table, name));
+    Ok(Page { rows: shown.collect(), next: page.next })
 }
 
 /// Starts an import. It goes on when the client leaves, and after a restart of the server.
@@ -75,7 +76,8 @@ async fn show(
     State(provisioner): State<Provisioner>,
     Path(name): Path<ImageName>,
 ) -> Result<Json<Image>, Refusal> {
-    let found = provisioner.0.images.table().show(&name);
+    let images = &provisioner.0.images;
+    let found = images.show(&images.table(), &name);
     found.map(Json).ok_or_else(|| not_found("cannot show the image", &name, None))
 }
 
@@ -92,12 +94,15 @@ async fn delete(
     let _turn = provisioner.0.turn.lock().await;
     let title = format!("cannot delete image {name}");
     let table = provisioner.0.images.table();
-    let versions = table.images.get(&name).ok_or_else(|| not_found(&title, &name, None))?;
+    if !table.names().contains(&name) {
+        return Err(not_found(&title, &name, None));
+    }
     let users: Vec<NodeName> =
-        versions.keys().flat_map(|version| provisioner.users_of(name.as_str(), *version)).collect();
+        table.versions(&name).flat_map(|version| provisioner.users_of(&name, version)).collect();
     refuse_used(&title, &users)?;
-    for version in versions.keys() {
-        let deleted = provisioner.0.images.delete(&name, *version).await;
+    refuse_unknown_use(&provisioner, &title)?;
+    for version in table.versions(&name) {
+        let deleted = provisioner.0.images.delete(&name, version).await;
         deleted.map_err(|error| Refusal::internal(title.clone(), &error))?;
     }
     Ok(StatusCode::NO_CONTENT)
@@ -117,10 +122,11 @@ async fn delete_version(
     let _turn = provisioner.0.turn.lock().await;
     let title = format!("cannot delete image {name}@{version}");
     let table = provisioner.0.images.table();
-    if !table.images.get(&name).is_some_and(|versions| versions.contains_key(&version)) {
+    if !table.versions(&name).any(|present| present == version) {
         return Err(not_found(&title, &name, Some(version)));
     }
-    refuse_used(&title, &provisioner.users_of(name.as_str(), version))?;
+    refuse_used(&title, &provisioner.users_of(&name, version))?;
+    refuse_unknown_use(&provisioner, &title)?;
     let deleted = provisioner.0.images.delete(&name, version).await;
     deleted.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
@@ -138,6 +144,27 @@ fn refuse_used(title: &str, users: &[NodeName]) -> Result<(), Refusal> {
     }
     let users = hostlist::compress(users.iter().map(NodeName::as_str));
     let why = format!("{users} boots it; give those nodes another image first");
+    Err(Refusal::new(StatusCode::CONFLICT, title, why))
+}
+
+/// Nodes whose values are not known may boot any image.
+fn refuse_unknown_use(provisioner: &Provisioner, title: &str) -> Result<(), Refusal> {
+    let view = provisioner.view();
+    let cluster = &view.cluster;
+    let unknown: Vec<&str> = cluster
+        .nodes
+        .keys()
+        .filter(|name| !cluster.checked.resolved.contains_key(*name))
+        .map(NodeName::as_str)
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let nodes = hostlist::compress(unknown);
+    let why = format!(
+        "what {nodes} boots cannot be told now, and it may be this; `bedplate node show` says why: mend \
+         that first"
+    );
     Err(Refusal::new(StatusCode::CONFLICT, title, why))
 }
 

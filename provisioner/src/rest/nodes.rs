@@ -21,7 +21,8 @@ use utoipa_axum::routes;
 
 use super::{hardware, patch, refuse_edit, watch};
 use crate::{
-    hostlist, identity, provisioner::Provisioner, resolve::Profiles, spread::spread, store::NodeRecord,
+    check::Subject, hostlist, identity, provisioner::Provisioner, resolve::Profiles, spread::spread,
+    store::NodeRecord,
 };
 
 /// Lines of a node's history in one answer where the request names no limit.
@@ -192,7 +193,7 @@ async fn change(
         .change(move |draft| {
             draft.has_nodes(&names)?;
             for name in names {
-                let old = draft.nodes.get(&name).map(|node| node.spec.clone()).unwrap_or_default();
+                let old = draft.readable_spec(&Subject::Node(name.clone()))?;
                 let spec = patch::apply("node", name.as_str(), &old, &wanted)?;
                 draft.set_node(&name, spec, if_match)?;
             }
@@ -324,7 +325,11 @@ async fn explain(
     let title = "cannot explain the node";
     let view = provisioner.view();
     let record = view.cluster.nodes.get(&name).ok_or_else(|| not_found(title, &[&name]))?;
-    let profiles = Profiles::new(view.cluster.profiles.iter().map(|(name, record)| (name, &record.spec)));
+    if let Some(cause) = &record.unreadable {
+        let why = format!("the specification of {name} in the database cannot be read: {cause}");
+        return Err(Refusal::new(StatusCode::CONFLICT, title, why));
+    }
+    let profiles = Profiles::of_records(&view.cluster.profiles);
     let (resolved, origins) = profiles.explain(&record.spec).map_err(|error| {
         Refusal::new(
             StatusCode::CONFLICT,

@@ -10,7 +10,7 @@ use api::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query, State, rejection::BytesRejection},
     http::StatusCode,
 };
 use rest::{Page, PageParams, Paging, Refusal, causes};
@@ -52,6 +52,7 @@ fn shown(name: &OverlayName, overlay: &library::Overlay) -> Overlay {
         source: overlay.source.as_str().to_owned(),
         summary: overlay.summary.clone(),
         files: files.collect(),
+        problems: overlay.problems(),
     }
 }
 
@@ -192,9 +193,18 @@ async fn put_file(
     State(provisioner): State<Provisioner>,
     Path((name, path)): Path<(OverlayName, String)>,
     Query(query): Query<FileQuery>,
-    bytes: Bytes,
+    bytes: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot write /{path} of overlay {name}");
+    let bytes = bytes.map_err(|error| {
+        let why = match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                format!("the file has more than {MAX_FILE_BYTES} bytes, which are taken at most")
+            }
+            _ => error.body_text(),
+        };
+        Refusal::new(error.status(), title.clone(), why)
+    })?;
     let mode = query.mode.as_deref().unwrap_or("0644");
     let mode = u32::from_str_radix(mode, 8).map_err(|_| {
         let why = format!("mode {mode:?} is not octal, such as 0644");
@@ -234,7 +244,10 @@ fn status_of(error: &SiteError) -> StatusCode {
         SiteError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         SiteError::Path { .. }
         | SiteError::Mode { .. }
+        | SiteError::Unreadable { .. }
         | SiteError::TooLarge { .. }
+        | SiteError::OverlayTooLarge { .. }
+        | SiteError::TooMany
         | SiteError::Template(_)
         | SiteError::NotText => StatusCode::UNPROCESSABLE_ENTITY,
     }
@@ -250,6 +263,6 @@ async fn edit(
     let edited = tokio::task::spawn_blocking(edit).await;
     let edited = edited.map_err(|error| Refusal::internal(title.clone(), &error))?;
     edited.map_err(|error| Refusal::new(status_of(&error), title.clone(), causes(&error)))?;
-    provisioner.reload_overlays().await.map_err(|error| Refusal::internal(title, &error))?;
+    provisioner.reload_overlays().await;
     Ok(StatusCode::NO_CONTENT)
 }

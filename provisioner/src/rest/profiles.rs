@@ -16,7 +16,7 @@ use serde_json::Value;
 use utoipa_axum::routes;
 
 use super::{patch, refuse_edit};
-use crate::{provisioner::Provisioner, store::ProfileRecord};
+use crate::{check::Subject, provisioner::Provisioner, store::ProfileRecord};
 
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new()
@@ -27,7 +27,12 @@ pub(super) fn routes() -> Routes<Provisioner> {
 }
 
 fn shown(record: &ProfileRecord) -> Profile {
-    Profile { name: record.name.clone(), spec: record.spec.clone(), version: record.version }
+    Profile {
+        name: record.name.clone(),
+        spec: record.spec.clone(),
+        version: record.version,
+        problem: record.unreadable.clone(),
+    }
 }
 
 /// Profiles.
@@ -107,7 +112,7 @@ async fn patch_one(
     let version = if_match(&headers)?;
     let edited = name.clone();
     let changed = provisioner.change(move |draft| {
-        let old = draft.profiles.get(&edited).map(|profile| profile.spec.clone()).unwrap_or_default();
+        let old = draft.readable_spec(&Subject::Profile(edited.clone()))?;
         let spec = patch::apply("profile", edited.as_str(), &old, &wanted)?;
         draft.set_profile(&edited, spec, version)
     });

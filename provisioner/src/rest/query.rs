@@ -15,7 +15,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use rest::{Linked, MAX_PAGE_ROWS, Paging, Refusal};
+use rest::{Linked, MAX_PAGE_ROWS, Paging, Refusal, causes};
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
@@ -24,6 +24,7 @@ use tokio::{
 };
 use utoipa_axum::routes;
 
+use super::hardware;
 use crate::{
     provisioner::Provisioner,
     query::{self, Columns, Facts, Filter},
@@ -147,10 +148,11 @@ async fn gather(
         // One that was deleted in this moment is none.
         let Some(node) = provisioner.show_all([&name]).pop() else { continue };
         let found = provisioner.0.fleet.inventory(node.id).await;
-        let found = found.map_err(|error| Refusal::internal(title, &error))?;
         let said = match found {
-            None => Err("it never told of its hardware".to_owned()),
-            Some(inventory) => {
+            Err(error) if hardware::is_damaged(&error) => Err(causes(&error)),
+            Err(error) => return Err(Refusal::internal(title, &error)),
+            Ok(None) => Err("it never told of its hardware".to_owned()),
+            Ok(Some(inventory)) => {
                 let (filter, columns) = (filter.clone(), columns.cloned());
                 let said: Result<_, JoinError> =
                     spawn_blocking(move || answered(node, inventory, &filter, columns.as_ref())).await;

@@ -24,6 +24,7 @@ fn node(number: u128, version: u64, comment: &str) -> NodeRecord {
         name: format!("n{number}").parse().unwrap(),
         spec: MachineSpec { comment: Some(comment.into()), ..MachineSpec::default() },
         version,
+        unreadable: None,
     }
 }
 
@@ -52,6 +53,7 @@ async fn profiles(store: &impl Store) {
         name: "base".parse().unwrap(),
         spec: MachineSpec { comment: Some(comment.into()), ..MachineSpec::default() },
         version,
+        unreadable: None,
     };
     store.commit(&[Write::PutProfile(profile(1, "a"))]).await.unwrap();
     assert!(is_conflict(&store.commit(&[Write::PutProfile(profile(1, "b"))]).await));
@@ -94,7 +96,8 @@ async fn images(store: &impl Store) {
     assert_eq!(store.next_image_version(&name).await.unwrap(), 1);
     store.commit(&[Write::PutImage(image(1, "a")), Write::PutImage(image(2, "b"))]).await.unwrap();
     store.commit(&[Write::PutImage(image(1, "rebuilt"))]).await.unwrap();
-    assert_eq!(store.images().await.unwrap(), [image(2, "b"), image(1, "rebuilt")]);
+    let stored = (vec![image(2, "b"), image(1, "rebuilt")], Vec::new());
+    assert_eq!(store.images().await.unwrap(), stored);
     store.commit(&[Write::DeleteImage { name: name.clone(), version: 2 }]).await.unwrap();
     assert!(is_conflict(&store.commit(&[Write::DeleteImage { name: name.clone(), version: 2 }]).await));
     // The number of a deleted version is not used again.

@@ -1,19 +1,21 @@
 //! The store in the shared [`Database`].
 
 use api::{
-    ids::{Digest, ImageName, NodeId, NodeName, ProfileName},
+    ids::{Digest, ImageName, NodeId, NodeName, ProfileName, Timestamp},
     image::{ImageVersion, ImportImage, Operation, OperationState},
     machine::MachineSpec,
 };
 use async_trait::async_trait;
 use database::{
-    Database, DatabaseError, Json, Number, Parsed, Schema, Step, Transaction, Value, json, statement,
+    Database, DatabaseError, Json, Kept, Number, Parsed, Record, Schema, Statement, Step, Transaction,
+    Unreadable, Value, json, statement,
 };
 use image_store::Layer;
 use sqlx::FromRow;
 
 use super::{
-    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError, Write,
+    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError,
+    UnreadableImage, Write,
 };
 
 /// The step of [`SCHEMA`] in which the fleet learns once of all nodes: see [`crate::register`].
@@ -45,6 +47,22 @@ impl SqlStore {
         Self { database }
     }
 
+    /// The rows of a statement whose keys can be read. The others are logged, and stay as they are
+    /// for a release that knows more.
+    async fn readable<T: Record>(&self, rows: Statement) -> Result<Vec<T>, StoreError> {
+        let rows = rows.fetch_each(&self.database).await?;
+        let logged = |row: Result<T, DatabaseError>| {
+            row.inspect_err(|error| tracing::error!("{}; it is left out", rest::causes(error))).ok()
+        };
+        Ok(rows.into_iter().filter_map(logged).collect())
+    }
+
+    /// Changes rows past the store.
+    #[cfg(test)]
+    pub(crate) async fn damage(&self, text: &'static str) {
+        assert_eq!(statement("damage", text).execute(&self.database).await.unwrap(), 1);
+    }
+
     /// A store of its own in a new directory's database, without a fleet.
     #[cfg(test)]
     pub(crate) async fn in_directory(directory: &std::path::Path) -> Self {
@@ -63,54 +81,86 @@ impl SqlStore {
 struct NodeRow {
     name: Parsed<NodeName>,
     id: Parsed<NodeId>,
-    spec: Json<MachineSpec>,
+    spec: Kept<Json<MachineSpec>>,
     version: Number<u64>,
 }
 
 impl From<NodeRow> for NodeRecord {
     fn from(row: NodeRow) -> Self {
-        Self { id: row.id.0, name: row.name.0, spec: row.spec.0, version: row.version.0 }
+        let (spec, unreadable) = spec_of(row.spec);
+        Self { id: row.id.0, name: row.name.0, spec, version: row.version.0, unreadable }
+    }
+}
+
+/// A specification, or an empty one and why it cannot be read.
+fn spec_of(column: Kept<Json<MachineSpec>>) -> (MachineSpec, Option<String>) {
+    match column.0 {
+        Ok(Json(spec)) => (spec, None),
+        Err(error) => (MachineSpec::default(), Some(error.to_string())),
     }
 }
 
 #[derive(FromRow)]
 struct ProfileRow {
     name: Parsed<ProfileName>,
-    spec: Json<MachineSpec>,
+    spec: Kept<Json<MachineSpec>>,
     version: Number<u64>,
 }
 
 impl From<ProfileRow> for ProfileRecord {
     fn from(row: ProfileRow) -> Self {
-        Self { name: row.name.0, spec: row.spec.0, version: row.version.0 }
+        let (spec, unreadable) = spec_of(row.spec);
+        Self { name: row.name.0, spec, version: row.version.0, unreadable }
     }
 }
 
 #[derive(FromRow)]
 struct ImageRow {
     name: Parsed<ImageName>,
-    body: Json<ImageVersion>,
-    substrate: Parsed<Digest>,
-    layers: Json<Vec<Layer>>,
+    version: Number<u32>,
+    body: Kept<Json<ImageVersion>>,
+    substrate: Kept<Parsed<Digest>>,
+    layers: Kept<Json<Vec<Layer>>>,
 }
 
-impl From<ImageRow> for ImageRecord {
-    fn from(row: ImageRow) -> Self {
-        Self { name: row.name.0, version: row.body.0, substrate: row.substrate.0, layers: row.layers.0 }
+impl ImageRow {
+    fn record(self) -> Result<ImageRecord, UnreadableImage> {
+        let (name, Number(version)) = (self.name.0, self.version);
+        let read = || -> Result<_, Unreadable> { Ok((self.body.0?, self.substrate.0?, self.layers.0?)) };
+        match read() {
+            Ok((Json(body), Parsed(substrate), Json(layers))) => {
+                Ok(ImageRecord { name, version: body, substrate, layers })
+            }
+            Err(error) => Err(UnreadableImage { name, version, cause: error.to_string() }),
+        }
     }
 }
 
 #[derive(FromRow)]
 struct OperationRow {
-    #[sqlx(rename = "id")]
-    _id: i64,
-    request: Json<ImportImage>,
-    body: Json<Operation>,
+    id: Number<u64>,
+    request: Kept<Json<ImportImage>>,
+    body: Kept<Json<Operation>>,
 }
 
 impl From<OperationRow> for OperationRecord {
+    /// One that cannot be read has failed: nobody knows what is left to do.
     fn from(row: OperationRow) -> Self {
-        Self { operation: row.body.0, request: row.request.0 }
+        let read = || -> Result<_, Unreadable> { Ok((row.body.0?, row.request.0?)) };
+        match read() {
+            Ok((Json(operation), Json(request))) => Self { operation, request },
+            Err(error) => {
+                let error = format!("its row in the database cannot be read: {error}");
+                let operation = Operation {
+                    id: row.id.0,
+                    title: "an operation that cannot be read".to_owned(),
+                    created: Timestamp(0),
+                    state: OperationState::Failed { error },
+                };
+                let request = ImportImage { source: String::new(), name: None, insecure: false };
+                Self { operation, request }
+            }
+        }
     }
 }
 
@@ -142,24 +192,28 @@ pub(crate) async fn note_removed(
 impl Store for SqlStore {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         let text = "SELECT name, id, spec, version FROM provisioner_nodes ORDER BY name";
-        let nodes = statement("read the nodes", text);
-        let rows: Vec<NodeRow> = nodes.fetch_all(&self.database).await?;
+        let rows: Vec<NodeRow> = self.readable(statement("read the nodes", text)).await?;
         Ok(rows.into_iter().map(NodeRecord::from).collect())
     }
 
     async fn profiles(&self) -> Result<Vec<ProfileRecord>, StoreError> {
         let text = "SELECT name, spec, version FROM provisioner_profiles ORDER BY name";
-        let profiles = statement("read the profiles", text);
-        let rows: Vec<ProfileRow> = profiles.fetch_all(&self.database).await?;
+        let rows: Vec<ProfileRow> = self.readable(statement("read the profiles", text)).await?;
         Ok(rows.into_iter().map(ProfileRecord::from).collect())
     }
 
-    async fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
-        let text = "SELECT name, body, substrate, layers FROM provisioner_image_versions
+    async fn images(&self) -> Result<(Vec<ImageRecord>, Vec<UnreadableImage>), StoreError> {
+        let text = "SELECT name, version, body, substrate, layers FROM provisioner_image_versions
                      ORDER BY name, version DESC";
-        let images = statement("read the images", text);
-        let rows: Vec<ImageRow> = images.fetch_all(&self.database).await?;
-        Ok(rows.into_iter().map(ImageRecord::from).collect())
+        let rows: Vec<ImageRow> = self.readable(statement("read the images", text)).await?;
+        let (mut images, mut unreadable) = (Vec::new(), Vec::new());
+        for row in rows {
+            match row.record() {
+                Ok(image) => images.push(image),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        Ok((images, unreadable))
     }
 
     async fn next_image_version(&self, name: &ImageName) -> Result<u32, StoreError> {
@@ -173,14 +227,13 @@ impl Store for SqlStore {
 
     async fn operations(&self) -> Result<Vec<OperationRecord>, StoreError> {
         let text = "SELECT id, request, body FROM provisioner_operations ORDER BY id DESC";
-        let operations = statement("read the operations", text);
-        let rows: Vec<OperationRow> = operations.fetch_all(&self.database).await?;
+        let rows: Vec<OperationRow> = self.readable(statement("read the operations", text)).await?;
         Ok(rows.into_iter().map(OperationRecord::from).collect())
     }
 
     async fn removed_nodes(&self) -> Result<Vec<NodeId>, StoreError> {
         let nodes = statement("read deleted nodes", "SELECT id FROM provisioner_removed_nodes");
-        let rows: Vec<(Parsed<NodeId>,)> = nodes.fetch_all(&self.database).await?;
+        let rows: Vec<(Parsed<NodeId>,)> = self.readable(nodes).await?;
         Ok(rows.into_iter().map(|(id,)| id.0).collect())
     }
 

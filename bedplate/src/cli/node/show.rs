@@ -61,10 +61,12 @@ fn first_address(spec: &MachineSpec) -> Option<std::net::IpAddr> {
 pub(super) fn note(status: &NodeStatus) -> String {
     let overdue = status.overdue_seconds.map(|deadline| format!("stuck: longer than {deadline} s"));
     let drain = status.drain.as_ref().map(|drain| format!("drained by {}: {}", drain.by, drain.reason));
+    let held = status.held.as_ref().map(|cause| format!("held: {cause}"));
     let refuses = status.refuses.as_ref().map(|reason| format!("begins no jobs: {reason}"));
     overdue
         .into_iter()
         .chain(status.reason.clone())
+        .chain(held)
         .chain(drain)
         .chain(refuses)
         .collect::<Vec<_>>()
@@ -287,6 +289,7 @@ pub(super) mod tests {
             agent_version: None,
             boot_ms: None,
             drain: None,
+            held: None,
             refuses: None,
         }
     }
@@ -313,11 +316,16 @@ pub(super) mod tests {
             NodeStatus { reason: Some("no module for 8086:1234".to_owned()), ..status(Phase::Failed) };
         let drain = Drain { reason: "new memory".into(), by: "root".into(), since: NOW };
         let drained = NodeStatus { drain: Some(drain), ..status(Phase::Ready) };
+        let held = NodeStatus {
+            held: Some("overlay motd: cannot read /etc/bedplate/overlays/motd/rootfs/x".to_owned()),
+            ..status(Phase::Ready)
+        };
         let nodes = [
             node("n1", "{profiles: [default, gpu]}", ready),
             node("n2", "{image: debian-node, interfaces: {lan0: {address: 10.1.0.12/24}}}", fetching),
             node("login-1", "{}", failed),
             node("n3", "{}", drained),
+            node("n4", "{}", held),
         ];
         expect![[r#"
             NODE     PHASE         FOR  ADDRESS    IMAGE          PROFILES     NOTE

@@ -15,7 +15,7 @@ use client::Client;
 
 use super::{
     super::{complete, context::Session, output::say},
-    octal, written,
+    limited, octal, written,
 };
 
 /// The editor where the person has set none; POSIX has it.
@@ -97,7 +97,10 @@ fn edit_in(path: &Path) -> anyhow::Result<Vec<u8>> {
     if !status.success() {
         bail!("editor {editor:?} failed ({status}): nothing was changed");
     }
-    fs::read(path).with_context(|| format!("cannot read {} back", path.display()))
+    fs::File::open(path)
+        .map_err(anyhow::Error::from)
+        .and_then(limited)
+        .with_context(|| format!("cannot read {} back", path.display()))
 }
 
 /// Runs the editor by the shell, since `$EDITOR` may have arguments.

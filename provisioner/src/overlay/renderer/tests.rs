@@ -19,7 +19,7 @@ use crate::overlay::{
 
 fn shipped() -> Library {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../overlays");
-    Library::load(&folder, Path::new("/nonexistent")).unwrap()
+    Library::load(&folder, Path::new("/nonexistent"))
 }
 
 fn variables(yaml: &str) -> Variables {
@@ -505,7 +505,7 @@ fn later_overlays_win_and_site_overlays_shadow() {
     write("broken/rootfs/etc/x.j2", "a\n{{ node.nmae }}\n");
     write("syntax/rootfs/etc/y.j2", "{% if %}\n");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../overlays");
-    let library = Library::load(&folder, site.path()).unwrap();
+    let library = Library::load(&folder, site.path());
     let hosts = library.get("hosts").unwrap();
     assert_eq!((hosts.source.as_str(), hosts.summary.as_str()), ("site over shipped", "Ours. All of it."));
     let renderer = Renderer::default();

@@ -1,0 +1,118 @@
+//! What the package does on a machine: the unit and the installation of the overlays.
+
+use std::{fs, path::Path, process::Command};
+
+use tempfile::TempDir;
+
+fn packaging(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("packaging").join(name)
+}
+
+/// `bedplate image import oci:/tmp/image` is read by the server: its /tmp must be the one that people see, and
+/// what it needs room for must go elsewhere.
+#[test]
+fn the_unit_shows_the_server_the_machines_tmp() {
+    let unit = fs::read_to_string(packaging("bedplate.service")).unwrap();
+    let set =
+        |key: &'static str| unit.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='));
+    assert_eq!(set("PrivateTmp").filter(|value| *value != "no").count(), 0);
+    for hides in ["InaccessiblePaths", "TemporaryFileSystem", "RootDirectory", "BindPaths"] {
+        assert_eq!(set(hides).count(), 0, "{hides}");
+    }
+    assert!(set("Environment").any(|value| value == "TMPDIR=/var/lib/bedplate"), "{unit}");
+    assert!(set("StateDirectory").any(|value| value == "bedplate"), "{unit}");
+}
+
+/// A machine's folders, and the overlays of a release.
+struct Site(TempDir);
+
+impl Site {
+    fn new() -> Self {
+        let site = Self(tempfile::tempdir().unwrap());
+        site.release(&[("hosts", "one"), ("motd", "one"), ("gone", "one")]);
+        site
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.0.path().join(path)).ok()
+    }
+
+    fn release(&self, overlays: &[(&str, &str)]) {
+        let _ = fs::remove_dir_all(self.0.path().join("release"));
+        for (name, text) in overlays {
+            self.write(&format!("release/{name}/rootfs/etc/{name}"), text);
+        }
+    }
+
+    /// Installs the release. Returns what is said.
+    #[expect(clippy::disallowed_methods, reason = "the home of the program under test")]
+    fn install(&self) -> String {
+        let [from, share, site] = ["release", "share", "etc"].map(|name| self.0.path().join(name));
+        fs::create_dir_all(&site).unwrap();
+        fs::create_dir_all(&share).unwrap();
+        let done = Command::new(packaging("install-overlays.sh")).args([from, share, site]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+}
+
+#[test]
+fn an_upgrade_replaces_what_nobody_changed_and_keeps_the_rest() {
+    let site = Site::new();
+    assert_eq!(site.install(), "");
+    assert_eq!(site.install(), "", "again");
+    site.write("share/overlays/motd/rootfs/etc/motd", "ours");
+    site.write("share/overlays/motd/rootfs/etc/more", "ours");
+    site.write("share/overlays/own/rootfs/etc/own", "ours");
+    site.release(&[("hosts", "two"), ("motd", "two"), ("new", "two")]);
+    let said = site.install();
+    assert!(said.contains("overlay motd was edited") && !said.contains("hosts"), "{said}");
+    let at = |path: &str| site.read(path);
+    assert_eq!(at("share/overlays/hosts/rootfs/etc/hosts").as_deref(), Some("two"));
+    assert_eq!(at("share/overlays/new/rootfs/etc/new").as_deref(), Some("two"));
+    assert_eq!(at("share/overlays/motd/rootfs/etc/motd").as_deref(), Some("two"));
+    assert_eq!(at("share/overlays/motd/rootfs/etc/more"), None);
+    assert_eq!(at("share/overlays/gone/rootfs/etc/gone"), None, "it no longer ships, and nobody changed it");
+    // What was edited goes on as it was: a site overlay takes the place of the shipped one.
+    assert_eq!(at("etc/motd/rootfs/etc/motd").as_deref(), Some("ours"));
+    assert_eq!(at("etc/motd/rootfs/etc/more").as_deref(), Some("ours"));
+    assert_eq!(at("share/overlays/own/rootfs/etc/own").as_deref(), Some("ours"), "it never was ours");
+    assert_eq!(site.install(), "");
+}
+
+#[test]
+fn what_the_site_has_already_is_not_overwritten() {
+    let site = Site::new();
+    site.install();
+    site.write("etc/motd/rootfs/etc/motd", "of the site");
+    for (number, text) in [(1, "first"), (2, "second")] {
+        site.write("share/overlays/motd/rootfs/etc/motd", text);
+        let said = site.install();
+        assert!(said.contains(&format!("overlays.edited/motd.{number}")), "{said}");
+        let kept = format!("share/overlays.edited/motd.{number}/rootfs/etc/motd");
+        assert_eq!(site.read(&kept).as_deref(), Some(text));
+    }
+    assert_eq!(site.read("etc/motd/rootfs/etc/motd").as_deref(), Some("of the site"));
+}
+
+/// An earlier install.sh kept no list: whether somebody edited what differs is not known.
+#[test]
+fn what_an_earlier_release_installed_is_kept_aside() {
+    let site = Site::new();
+    for name in ["hosts", "motd", "gone"] {
+        site.write(&format!("share/overlays/{name}/rootfs/etc/{name}"), "one");
+    }
+    site.write("share/overlays/motd/rootfs/etc/motd", "of before, or edited");
+    let said = site.install();
+    assert!(said.contains("overlay motd") && !said.contains("hosts"), "{said}");
+    assert_eq!(site.read("etc/motd/rootfs/etc/motd"), None, "it may be old, and must not shadow the new one");
+    let kept = site.read("share/overlays.edited/motd.1/rootfs/etc/motd");
+    assert_eq!(kept.as_deref(), Some("of before, or edited"));
+    assert_eq!(site.read("share/overlays/motd/rootfs/etc/motd").as_deref(), Some("one"));
+}

@@ -1,0 +1,146 @@
+//! What of an image's files is missing or damaged on the server's disk: found out by their sizes,
+//! before a node boots half of it. What has the right size and other bytes stage 1 finds out, which
+//! verifies digests.
+
+use api::{
+    ids::ImageName,
+    image::{Artifact, Image, KernelArtifact, VersionProblem},
+};
+
+use super::{ImageTable, Images};
+use crate::store::ImageRecord;
+
+/// Why a version cannot be booted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {what} of image {name}@{version} {is}; `bedplate image import {from} --name {name}` makes it \
+     again"
+)]
+pub struct DamagedImage {
+    name: ImageName,
+    version: u32,
+    /// `squashfs`, `vmlinuz`, `initramfs`.
+    what: String,
+    /// What is the matter with it.
+    is: FileProblem,
+    /// Where it came from.
+    from: String,
+}
+
+/// An image has not the kernel that a node wants.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("image {image} has no kernel{wanted}; it has {has}")]
+pub struct NoKernel {
+    image: String,
+    wanted: String,
+    has: String,
+}
+
+/// The kernel that a node wants of an image, or the newest.
+///
+/// # Errors
+/// [`NoKernel`].
+pub fn kernel_of<'a>(record: &'a ImageRecord, wanted: Option<&str>) -> Result<&'a KernelArtifact, NoKernel> {
+    let kernels = &record.version.kernels;
+    let found = match wanted {
+        Some(release) => kernels.iter().find(|kernel| kernel.release == release),
+        None => kernels.first(),
+    };
+    found.ok_or_else(|| {
+        let has: Vec<&str> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
+        NoKernel {
+            image: format!("{}@{}", record.name, record.version.version),
+            wanted: wanted.map(|release| format!(" {release}")).unwrap_or_default(),
+            has: if has.is_empty() { "none".to_owned() } else { has.join(", ") },
+        }
+    })
+}
+
+impl Images {
+    /// Looks whether the files that a version boots from are there, in their sizes. `kernel`: only
+    /// this one, or all.
+    ///
+    /// # Errors
+    /// The first file that is not whole.
+    pub fn check_files(
+        &self,
+        record: &ImageRecord,
+        kernel: Option<&KernelArtifact>,
+    ) -> Result<(), DamagedImage> {
+        let version = &record.version;
+        let kernels = version.kernels.iter().filter(|one| kernel.is_none_or(|wanted| wanted == *one));
+        let boots = kernels.flat_map(|kernel| [&kernel.kernel, &kernel.stage1]);
+        for artifact in boots.chain([&version.root]) {
+            self.check_file(artifact).map_err(|is| DamagedImage {
+                name: record.name.clone(),
+                version: version.version,
+                what: artifact.format.clone(),
+                is,
+                from: version.source.clone(),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_file(&self, artifact: &Artifact) -> Result<(), FileProblem> {
+        match self.0.blobs.size(&artifact.digest) {
+            Ok(size) if size == artifact.size => Ok(()),
+            Ok(size) => Err(FileProblem::Size { size, expected: artifact.size }),
+            Err(image_store::StoreError::Missing { .. }) => Err(FileProblem::Missing),
+            Err(error) => Err(FileProblem::Unreadable { cause: rest::causes(&error) }),
+        }
+    }
+
+    /// Removes what is left of the damaged files of an image, so that its next import makes them
+    /// again: the store takes a file under its digest for whole.
+    pub(super) fn discard_damaged(&self, name: &ImageName) {
+        let table = self.table();
+        for record in table.images.get(name).into_iter().flat_map(|versions| versions.values()) {
+            let layers = record.layers.iter().map(|layer| (layer.digest, layer.size));
+            let kernels = record.version.kernels.iter().flat_map(|kernel| [&kernel.kernel, &kernel.stage1]);
+            let artifacts = kernels.chain([&record.version.root]).map(|one| (one.digest, one.size));
+            for (digest, size) in layers.chain(artifacts) {
+                if self.0.blobs.size(&digest).is_ok_and(|found| found != size) {
+                    match self.0.blobs.remove(&digest) {
+                        Ok(_) => tracing::warn!("removed {digest}: it was damaged, and is made again"),
+                        Err(error) => tracing::error!("{}", rest::causes(&error)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// An image as the API shows it. Blocking: looks at its files.
+    #[must_use]
+    pub fn show(&self, table: &ImageTable, name: &ImageName) -> Option<Image> {
+        if !table.names().contains(name) {
+            return None;
+        }
+        let records = || table.images.get(name).into_iter().flat_map(|versions| versions.values().rev());
+        let mut problems: Vec<VersionProblem> = records()
+            .filter_map(|record| {
+                let problem = self.check_files(record, None).err()?.to_string();
+                Some(VersionProblem { version: record.version.version, problem })
+            })
+            .collect();
+        let unreadable = table.unreadable.get(name).into_iter().flatten();
+        problems.extend(unreadable.map(|(version, cause)| VersionProblem {
+            version: *version,
+            problem: format!("its row in the database cannot be read: {cause}"),
+        }));
+        problems.sort_by_key(|one| std::cmp::Reverse(one.version));
+        let versions = records().map(|record| record.version.clone()).collect();
+        Some(Image { name: name.clone(), versions, problems })
+    }
+}
+
+/// What is the matter with one file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum FileProblem {
+    #[error("is missing on the server's disk")]
+    Missing,
+    #[error("has {size} bytes on the server's disk instead of {expected}")]
+    Size { size: u64, expected: u64 },
+    #[error("cannot be looked at: {cause}")]
+    Unreadable { cause: String },
+}

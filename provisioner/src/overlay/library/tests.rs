@@ -1,0 +1,139 @@
+//! What cannot be read of overlays, and that it is nobody else's error.
+
+use std::os::unix::{ffi::OsStrExt as _, fs::symlink};
+
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A shipped overlay and one of the site, both good.
+struct Folders {
+    shipped: TempDir,
+    site: TempDir,
+}
+
+impl Folders {
+    fn new() -> Self {
+        let folders = Self { shipped: tempfile::tempdir().unwrap(), site: tempfile::tempdir().unwrap() };
+        write(&folders.shipped.path().join("hosts/rootfs/etc/hosts"), b"shipped");
+        write(&folders.site.path().join("good/rootfs/etc/good"), b"good");
+        folders
+    }
+
+    fn load(&self) -> Library {
+        Library::load(self.shipped.path(), self.site.path())
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Makes an overlay `bad` of the site, of which something cannot be read.
+type Damage = fn(&Path);
+
+const DAMAGES: [(&str, Damage); 8] = [
+    ("it is larger than 16 MiB", |root| {
+        fs::File::create(root.join("large")).unwrap().set_len(MAX_FILE_BYTES as u64 + 1).unwrap();
+    }),
+    ("it is no file, folder or symbolic link", |root| {
+        mkfifo(&root.join("pipe"), Mode::S_IRUSR).unwrap();
+    }),
+    ("its name is not UTF-8", |root| {
+        write(&root.join(std::ffi::OsStr::from_bytes(b"\xff")), b"");
+    }),
+    ("a template must be UTF-8", |root| write(&root.join("x.j2"), b"\xff")),
+    ("it has an empty part, or a part . or ..", |root| write(&root.join("a/.j2"), b"")),
+    ("the target of the link is longer than 100 bytes", |root| {
+        symlink("x".repeat(101), root.join("link")).unwrap();
+    }),
+    ("it is longer than 255 bytes", |root| {
+        write(&root.join("a".repeat(200)).join("b".repeat(100)), b"");
+    }),
+    ("the overlay has more than 256 MiB", |root| {
+        for number in 0..17 {
+            fs::File::create(root.join(format!("f{number}"))).unwrap().set_len(16 << 20).unwrap();
+        }
+    }),
+];
+
+#[test]
+fn what_cannot_be_read_is_its_overlays_error() {
+    for (expected, damage) in DAMAGES {
+        let folders = Folders::new();
+        let root = folders.site.path().join("bad/rootfs");
+        write(&root.join("etc/bad"), b"bad");
+        damage(&root);
+        let library = folders.load();
+        let problems = library.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("overlay bad: ") && problems[0].contains(expected), "{problems:?}");
+        assert!(library.broken("bad").is_some() && library.unusable("bad").is_some());
+        assert_eq!([library.unusable("good"), library.unusable("hosts")], [None, None]);
+        let shown = &library.get("bad").unwrap().files;
+        assert!(expected.contains("256") || shown.iter().any(|file| file.path() == "/etc/bad"), "{shown:?}");
+        assert!(!library.may_mend_itself(), "a rule is a rule until somebody edits");
+    }
+}
+
+#[test]
+fn a_pipe_for_a_readme_is_not_waited_for() {
+    let folders = Folders::new();
+    mkfifo(&folders.site.path().join("good/README.md"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    assert_eq!(folders.load().problems(), [""; 0]);
+}
+
+#[test]
+fn a_link_that_leads_nowhere_does_not_bring_the_shipped_one_back() {
+    let folders = Folders::new();
+    symlink("/nonexistent/hosts", folders.site.path().join("hosts")).unwrap();
+    let library = folders.load();
+    assert_eq!(library.get("hosts").unwrap().source, Source::SiteOverShipped);
+    assert!(library.broken("hosts").unwrap().contains("cannot read"), "{:?}", library.problems());
+    assert!(library.may_mend_itself());
+}
+
+#[test]
+fn without_the_sites_folder_nobody_knows_what_it_replaces() {
+    let folders = Folders::new();
+    let file = folders.site.path().join("file");
+    fs::write(&file, "no folder").unwrap();
+    let library = Library::load(folders.shipped.path(), &file);
+    let why = library.broken("hosts").unwrap();
+    assert!(why.contains("may have one of this name"), "{why}");
+    assert!(Library::load(folders.shipped.path(), Path::new("/nonexistent")).broken("hosts").is_none());
+    let library = Library::load(&file, folders.site.path());
+    assert!(library.broken("hosts").unwrap().contains("cannot read"), "it may be shipped");
+    assert_eq!(library.broken("good"), None);
+}
+
+#[test]
+fn what_is_no_overlay_is_told() {
+    let folders = Folders::new();
+    write(&folders.site.path().join("My_Overlay/rootfs/x"), b"");
+    write(&folders.site.path().join("notes.txt"), b"");
+    write(&folders.site.path().join(".git/x"), b"");
+    let problems = folders.load().problems();
+    assert!(problems.len() == 1 && problems[0].contains("My_Overlay is no overlay"), "{problems:?}");
+}
+
+#[test]
+fn many_errors_of_one_overlay_are_few_lines() {
+    let folders = Folders::new();
+    for number in 0..100 {
+        write(&folders.site.path().join(format!("bad/rootfs/{number}.j2")), b"\xff");
+    }
+    assert_eq!(folders.load().problems().len(), MAX_UNREADABLE);
+}
+
+#[test]
+fn a_template_with_a_mistake_is_a_problem_and_named() {
+    let folders = Folders::new();
+    write(&folders.site.path().join("good/rootfs/x.j2"), b"{#- bedplate \nmode: 0600\n#}\n");
+    let library = folders.load();
+    let expected = "overlay good: /x.j2, line 3: the front matter ends with `#}`; it must end with `-#}`";
+    assert_eq!(library.problems(), [expected]);
+    assert_eq!((library.broken("good"), library.unusable("good").as_deref()), (None, Some(expected)));
+}
