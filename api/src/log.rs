@@ -5,19 +5,77 @@
 //! |---|---|
 //! | `bedplate-log-state` | `open`, `arriving`, `complete` or `incomplete`: [`LogState`] |
 //! | `bedplate-log-attempt` | `TASK/ATTEMPT` that the answer is about |
-//! | `bedplate-log-here` | bytes of the log that the server has |
+//! | `bedplate-log-here` | up to where the server has the log, bytes from its beginning |
 //! | `bedplate-log-bytes` | length of the whole log, bytes; absent while it is unknown |
+//! | `bedplate-log-gap` | `FROM-TO`: what is left out of a log longer than its limit ([`LogGap`]); absent if nothing is |
 //! | `bedplate-log-reason` | why bytes are missing, one line of printable ASCII; absent if none are |
+//!
+//! Offsets count what was written. The bytes of an answer are those from the offset that was asked
+//! for, without those in the gap; from an offset in the gap, they begin at its end. An answer that
+//! follows a log whose gap grows past the reader ends there, and the next one names the gap.
 //!
 //! All of them are as of the answer's beginning. The answer to a reader who does not follow has a
 //! `Content-Length`, and so has that about an attempt that is over; one that follows an `open` log
 //! ends when the attempt is over, and the reader then asks once more from where it is.
 //! A server of before sends none of these headers.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 /// Longest reason in a header, characters: some proxies refuse headers of more than 4 KiB together.
 const MAX_REASON: usize = 400;
+
+/// What is left out of a log that is longer than its limit: bytes from `from` up to `to`, which is
+/// greater. Shown as people are told of it; [`Self::header`] is what programs read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogGap {
+    /// Where it begins, bytes from the log's beginning.
+    pub from: u64,
+    /// Where the log goes on.
+    pub to: u64,
+}
+
+impl LogGap {
+    /// `FROM-TO`.
+    #[must_use]
+    pub fn header(&self) -> String {
+        format!("{}-{}", self.from, self.to)
+    }
+
+    /// Where a reader goes on who is at `offset`.
+    #[must_use]
+    pub fn past(&self, offset: u64) -> u64 {
+        if (self.from..self.to).contains(&offset) { self.to } else { offset }
+    }
+}
+
+impl fmt::Display for LogGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.to.saturating_sub(self.from);
+        match bytes >> 20 {
+            0 => write!(f, "{bytes} bytes left out here")?,
+            mib => write!(f, "{mib}.{} MiB left out here", ((bytes & 0xf_ffff) * 10) >> 20)?,
+        }
+        write!(f, " (offset {} to {})", self.from, self.to)
+    }
+}
+
+/// A header that names no gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a gap is FROM-TO, offsets in bytes of which the second is the greater")]
+pub struct InvalidGap;
+
+impl FromStr for LogGap {
+    type Err = InvalidGap;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGap> {
+        let ends = text.split_once('-').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+        let (from, to) = ends.filter(|(from, to)| from < to).ok_or(InvalidGap)?;
+        Ok(Self { from, to })
+    }
+}
 
 /// Whether a log can grow, and whether all of it has arrived at the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +117,12 @@ pub struct LogStatus {
     pub task: u32,
     /// From 1.
     pub attempt: u32,
-    /// Bytes of it that the server has.
+    /// Up to where the server has it, bytes from its beginning: what is left out counts.
     pub here: u64,
     /// Its whole length, bytes: known when the attempt is over, unless its node was lost.
     pub bytes: Option<u64>,
+    /// What is left out of it because it is longer than its limit.
+    pub gap: Option<LogGap>,
     /// Why bytes are missing, for people.
     pub reason: Option<String>,
 }
@@ -77,6 +137,7 @@ impl LogStatus {
             ("bedplate-log-here", self.here.to_string()),
         ];
         headers.extend(self.bytes.map(|bytes| ("bedplate-log-bytes", bytes.to_string())));
+        headers.extend(self.gap.map(|gap| ("bedplate-log-gap", gap.header())));
         let reason = self.reason.as_deref().map(one_ascii_line);
         headers.extend(reason.map(|reason| ("bedplate-log-reason", reason)));
         headers
@@ -88,12 +149,14 @@ impl LogStatus {
         let state = LogState::ALL.into_iter().find(|state| state.as_str() == name);
         let (task, attempt) = header("bedplate-log-attempt")?.split_once('/')?;
         let bytes = header("bedplate-log-bytes").map(str::parse).transpose().ok()?;
+        let gap = header("bedplate-log-gap").map(str::parse).transpose().ok()?;
         Some(Self {
             state: state.unwrap_or(LogState::Unknown),
             task: task.parse().ok()?,
             attempt: attempt.parse().ok()?,
             here: header("bedplate-log-here")?.parse().ok()?,
             bytes,
+            gap,
             reason: header("bedplate-log-reason").map(str::to_owned),
         })
     }

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `GET /node/v1/artifacts/sha256/HEX` | a job image (squashfs) or an inline file by its digest, with ranges |
 //! | `POST /node/v1/runs/RUN/log?offset=N` | bytes of the log from offset N on, at most [`MAX_LOG_CHUNK_BYTES`]; answered by [`LogTaken`] |
+//! | the same with `&after=M` | the same, of a log longer than its limit ([`JobSpec::log_limit_bytes`]): the node has nothing of it from M up to N. Taken if the server has all up to M |
 //! | `PUT /node/v1/runs/RUN/file` | the file that a transfer takes to the client |
 
 use std::{fmt, net::SocketAddr, str::FromStr};
@@ -27,8 +28,15 @@ use crate::{
 /// Largest body of one log request, bytes.
 pub const MAX_LOG_CHUNK_BYTES: usize = 1 << 20;
 
-/// Log kept of one run, bytes. What comes later is dropped, and the log ends with a line that says so.
-pub const MAX_LOG_BYTES: u64 = 16 << 20;
+/// Log kept of one job by an agent that is told no [`JobSpec::log_limit_bytes`], bytes. What comes
+/// later is dropped, and the log ends with a line that says so.
+pub const UNTOLD_LOG_BYTES: u64 = 16 << 20;
+
+/// Longest log of which a server may want to keep head and tail, MiB, and the shortest.
+pub const LOG_MIB: std::ops::RangeInclusive<u32> = 1..=4096;
+
+/// What is kept of a log unless the server's configuration says otherwise, MiB.
+pub const DEFAULT_LOG_MIB: u32 = 64;
 
 /// Runs that a node holds at once, running or not yet forgotten.
 pub const MAX_RUNS_PER_NODE: usize = 4_096;
@@ -237,6 +245,10 @@ pub struct JobSpec {
     pub devices: Vec<DeviceName>,
     /// `true`: a network namespace of its own with loopback alone.
     pub isolated_network: bool,
+    /// How much of its log is kept at most, bytes: head and tail, where it is longer. `None` from a
+    /// server of before, which knows no gaps: the log is cut at [`UNTOLD_LOG_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_limit_bytes: Option<u64>,
 }
 
 /// A volume in a container.
@@ -301,7 +313,8 @@ pub struct RunEnd {
     pub ended: Timestamp,
     /// Why.
     pub outcome: Outcome,
-    /// Length of its log, bytes. The log is complete when the server has as many.
+    /// Length of its log, bytes, with what is left out of it. The log is complete when the server has
+    /// it up to here.
     pub log_bytes: u64,
     /// What it used.
     pub usage: Usage,
@@ -423,7 +436,7 @@ pub struct RunUsage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LogTaken {
-    /// Bytes that the server has from the log's beginning, on disk: where to go on.
+    /// Up to where the server has the log, bytes from its beginning: where to go on.
     pub length: u64,
 }
 

@@ -16,7 +16,7 @@
 //! | kind | input | output | errors |
 //! |---|---|---|---|
 //! | exec | the program's standard input | its output; with a terminal all of it | its standard error |
-//! | attach | | what the job writes | |
+//! | attach | | what the job writes | a line for what is left out of it |
 //! | port | to the port | from it | |
 //! | copy-out | | a tar stream | |
 //! | copy-in | a tar stream | | |

@@ -50,7 +50,9 @@ pub struct Checked {
     pub fleet: FleetConfig,
     /// The provisioner's part.
     pub provisioner: ProvisionerConfig,
-    /// Logs.
+    /// How much is kept of the log of a job, here and on its node, bytes.
+    pub job_log_bytes: u64,
+    /// The server's own log.
     pub log: Log,
     /// What is no mistake and worth a look, in the order of the file.
     pub notes: Vec<Mistake>,

@@ -159,8 +159,11 @@ async fn serve(
     fleet: Fleet,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
-    let workflows =
-        ControllerConfig { state_dir: config.state_dir.clone(), forbidden: config.out_of_reach_of_jobs() };
+    let workflows = ControllerConfig {
+        state_dir: config.state_dir.clone(),
+        forbidden: config.out_of_reach_of_jobs(),
+        log_limit_bytes: config.job_log_bytes,
+    };
     let provisioner =
         Provisioner::open(database.clone(), config.provisioner, fleet.clone(), access.clone()).await?;
     let controller = Controller::open(database.clone(), workflows, fleet.clone(), access.clone()).await?;

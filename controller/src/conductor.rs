@@ -159,7 +159,7 @@ impl Conductor {
                 _ = tick.tick() => {
                     let turn = self.turn().await;
                     self.forget_done();
-                    self.engine().tick(clock::now());
+                    self.engine().tick(clock::now(), clock::uptime());
                     turn
                 }
             };

@@ -39,6 +39,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use api::{
@@ -58,8 +59,8 @@ use crate::{images::Fetched, store::Write};
 /// A node that does not answer for so long is given up, with its runs, seconds. Long enough for a switch to be replaced.
 pub(crate) const LOST_AFTER_SECONDS: i64 = 900;
 
-/// Time that the rest of a log has to come after its run ended, seconds. Then the run is forgotten without it.
-pub(crate) const LOG_PATIENCE_SECONDS: i64 = 600;
+/// Time that the rest of a log has to come after its run ended. Then the run is forgotten without it.
+pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Attempts of a run that never began for reasons of its node (a full disk, a reboot before it started). They do not
 /// count as attempts of the user's.
@@ -94,6 +95,8 @@ pub(crate) struct Output {
 pub(crate) struct Surroundings {
     /// Addresses and ports that jobs must not reach.
     pub(crate) forbidden: Vec<SocketAddr>,
+    /// How much is kept of the log of a job, bytes.
+    pub(crate) log_limit_bytes: Option<u64>,
 }
 
 /// See the module.
@@ -110,8 +113,6 @@ pub(crate) struct Engine {
     new_run: Box<dyn FnMut() -> RunId + Send>,
     /// A run ended, a node came or changed, a stage went on, or a task became due: placing anew may bring something.
     stale: bool,
-    /// The first look at the clock.
-    began: Option<Timestamp>,
     output: Output,
 }
 
@@ -133,7 +134,6 @@ impl Engine {
             surroundings,
             new_run,
             stale: false,
-            began: None,
             output: Output::default(),
         }
     }
@@ -196,10 +196,11 @@ impl Engine {
         self.settle_flow(place, now);
     }
 
-    /// Time has passed: pauses end, nodes are given up, logs are waited for no more.
-    pub(crate) fn tick(&mut self, now: Timestamp) {
+    /// Time has passed: pauses end, nodes are given up, logs are waited for no more. `uptime`: by a
+    /// clock that nobody sets.
+    pub(crate) fn tick(&mut self, now: Timestamp, uptime: Duration) {
         self.give_up_nodes(now);
-        self.give_up_late_logs(now);
+        self.give_up_late_logs(uptime);
         let due = self.flows.values().any(|flow| flow.has_task_due(now));
         self.stale |= due;
     }

@@ -63,6 +63,8 @@ pub struct ControllerConfig {
     pub state_dir: PathBuf,
     /// Addresses and ports that jobs must not reach: the server's boot and enrolment ports.
     pub forbidden: Vec<SocketAddr>,
+    /// How much is kept of the log of a job, here and on its node, bytes.
+    pub log_limit_bytes: u64,
 }
 
 /// Why the controller cannot be opened.
@@ -127,9 +129,10 @@ impl Controller {
         let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
         let images = JobImages::open(&config.state_dir, store.clone(), shutdown.clone())
             .map_err(ControllerError::Images)?;
-        let results = Results::open(&config.state_dir)
+        let results = Results::open(&config.state_dir, config.log_limit_bytes)
             .map_err(|error| ControllerError::Results(images::causes(&error)))?;
-        let surroundings = Surroundings { forbidden: config.forbidden };
+        let log_limit_bytes = Some(config.log_limit_bytes);
+        let surroundings = Surroundings { forbidden: config.forbidden, log_limit_bytes };
         let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
         restore::restore(&mut engine, store.as_ref(), &images, &results).await?;
         let engine = Arc::new(Mutex::new(engine));

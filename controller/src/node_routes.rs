@@ -22,7 +22,12 @@ use rest::{Refusal, causes};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::{Controller, conductor::Order, results::ResultError, store::RunRow};
+use crate::{
+    Controller,
+    conductor::Order,
+    results::{LogPiece, ResultError},
+    store::RunRow,
+};
 
 /// Largest file that goes to a client through the server, bytes. Larger results belong on a store of their own.
 const MAX_CLIENT_FILE_BYTES: u64 = 16 << 30;
@@ -77,6 +82,7 @@ async fn artifact(
 #[derive(Debug, Deserialize)]
 struct From {
     offset: u64,
+    after: Option<u64>,
 }
 
 /// The run of a request, if it is one of the node that asks.
@@ -102,12 +108,14 @@ async fn log(
     State(controller): State<Controller>,
     Extension(node): Extension<NodeIdentity>,
     Path(run): Path<RunId>,
-    Query(From { offset }): Query<From>,
+    Query(From { offset, after }): Query<From>,
     bytes: Bytes,
 ) -> Result<Json<LogTaken>, Refusal> {
     let row = run_of(&controller, run, &node).await?;
     let results = controller.0.results.clone();
-    let taking = tokio::task::spawn_blocking(move || results.append(row.workflow, run, offset, &bytes));
+    let taking = tokio::task::spawn_blocking(move || {
+        results.append(row.workflow, run, LogPiece { offset, after, bytes: &bytes })
+    });
     let title = format!("cannot take the log of run {run}");
     let length = taking
         .await

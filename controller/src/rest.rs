@@ -216,7 +216,10 @@ async fn named(
     title: &str,
 ) -> Result<Option<WorkflowId>, Refusal> {
     let rows = caller.visible()?;
-    let is_it = |summary: &&WorkflowSummary| summary.name == name && rows.include(&summary.user);
+    // The engine still has those whose logs are not here yet, which may be older ones of that name.
+    let is_it = |summary: &&WorkflowSummary| {
+        summary.name == name && !summary.state.is_ended() && rows.include(&summary.user)
+    };
     let _settled = settled(controller, title).await?;
     let live = controller.engine().summaries();
     if let Some(summary) = live.iter().find(is_it) {

@@ -12,7 +12,7 @@ use document::plan::{Plan, PlanError, Planned, StagePlan, Tasks};
 
 use crate::{
     clock,
-    engine::{Engine, Flow, Known, LOG_PATIENCE_SECONDS},
+    engine::{Engine, Flow, Known, LOG_PATIENCE},
     files,
     images::{JobImages, causes},
     results::Results,
@@ -54,9 +54,14 @@ pub(crate) async fn restore(
     results: &Results,
 ) -> Result<(), StoreError> {
     let mut progress = Progress::begin(store).await?;
-    let since = clock::now().plus_seconds(-LOG_PATIENCE_SECONDS);
+    // However long the server was down: what ended shortly before that may still have its log.
+    let down_since = store.newest_end().await?.map_or_else(clock::now, |newest| newest.min(clock::now()));
+    let patience = i64::try_from(LOG_PATIENCE.as_secs()).unwrap_or(i64::MAX);
+    let since = down_since.plus_seconds(-patience);
     for row in store.unfinished(since).await? {
-        let flow = flow(row, store, images, results, &mut progress).await?;
+        // Of what is over, the logs of those that ended before were waited for long enough.
+        let rows = store.rows(row.id, row.ended.map(|_| since)).await?;
+        let flow = flow(row, rows, store, images, results, &mut progress).await?;
         if flow.row.ended.is_none() || !flow.runs.is_empty() {
             engine.adopt(flow);
         }
@@ -68,13 +73,13 @@ pub(crate) async fn restore(
 /// A workflow out of its rows.
 async fn flow(
     row: WorkflowRow,
+    rows: Rows,
     store: &dyn Store,
     images: &JobImages,
     results: &Results,
     progress: &mut Progress,
 ) -> Result<Flow, StoreError> {
     let id = row.id;
-    let rows = store.rows(id).await?;
     if row.owner == Owner::unknown() {
         store.put_owner(id, &row.owner).await?;
     }
@@ -92,7 +97,7 @@ async fn flow(
     };
     let events = store.last_event(id).await?;
     let Rows { stages, runs, .. } = rows;
-    Ok(Flow::restore(row, known, stages, runs, events, |run| results.log_length(id, run)))
+    Ok(Flow::restore(row, known, stages, runs, events, |run| results.log(id, run).end()))
 }
 
 /// What was read; `None` if it is there and cannot be.

@@ -1,23 +1,27 @@
 //! What runs leave behind at the server: logs, and files that go to clients. Blocking; called in `spawn_blocking`.
 //!
 //! ```text
-//! state-dir/logs/WORKFLOW/RUN          a log, as long as it is known
+//! state-dir/logs/WORKFLOW/RUN          a log, as long as it is known: its head
+//! state-dir/logs/WORKFLOW/RUN.tail/    and its tail, where it is long ([`log_files`])
 //! state-dir/files/WORKFLOW/STAGE       a file for the client; STAGE.part while it comes
 //! ```
 //! A log may be shorter than it was after a crash of the machine: the node keeps its copy until the server has synced
-//! its own, and goes on where the server's ends.
+//! its own, and goes on where the server's ends. Past `jobs.log-mib` what lies between head and tail
+//! is dropped here too; a node whose job writes faster than its log travels leaves it out.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Seek as _, SeekFrom, Write as _},
+    io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
-use api::run::{MAX_LOG_BYTES, RunId, WorkflowId};
+use api::run::{RunId, WorkflowId};
+use log_files::{Extent, Limits, Place, Writer};
 
-/// Bytes that a node may add to a log past its limit: the line that says what was dropped.
-const LAST_LINE_BYTES: u64 = 4 << 10;
+/// Where a log may end, bytes from its beginning: what the database can hold. What a node claims
+/// beyond takes no room, and no job writes as much.
+const LAST_OFFSET: u64 = i64::MAX.cast_unsigned();
 
 /// Free space that is left alone, bytes: the database lies on the same file system.
 const RESERVED_BYTES: u64 = 64 << 20;
@@ -37,7 +41,7 @@ pub(crate) enum ResultError {
     #[error("the file system of {} is nearly full; make room on the server", path.display())]
     NoSpace { path: PathBuf },
     /// The log is longer than logs are.
-    #[error("a log has at most {MAX_LOG_BYTES} bytes")]
+    #[error("a log ends at offset {LAST_OFFSET} at the latest")]
     TooLong,
 }
 
@@ -46,19 +50,31 @@ pub(crate) enum ResultError {
 pub(crate) struct Results {
     logs: PathBuf,
     files: PathBuf,
+    log_limits: Limits,
+}
+
+/// Bytes of a log, as its node sends them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogPiece<'a> {
+    /// Where they are in the log.
+    pub(crate) offset: u64,
+    /// The node has nothing of the log from here up to `offset`.
+    pub(crate) after: Option<u64>,
+    pub(crate) bytes: &'a [u8],
 }
 
 impl Results {
-    /// Makes the folders.
-    pub(crate) fn open(state_dir: &Path) -> Result<Self, ResultError> {
-        let results = Self { logs: state_dir.join("logs"), files: state_dir.join("files") };
+    /// Makes the folders. `log_bytes`: how much is kept of one log.
+    pub(crate) fn open(state_dir: &Path, log_bytes: u64) -> Result<Self, ResultError> {
+        let (logs, files) = (state_dir.join("logs"), state_dir.join("files"));
+        let results = Self { logs, files, log_limits: Limits::of(log_bytes) };
         for folder in [&results.logs, &results.files] {
             make_folder(folder)?;
         }
         Ok(results)
     }
 
-    /// Where a log is or would be.
+    /// Where the head of a log is or would be.
     pub(crate) fn log_path(&self, workflow: WorkflowId, run: RunId) -> PathBuf {
         self.logs.join(workflow.to_string()).join(run.to_string())
     }
@@ -68,49 +84,47 @@ impl Results {
         self.files.join(workflow.to_string()).join(stage.to_string())
     }
 
-    /// Bytes that are here of a log.
-    pub(crate) fn log_length(&self, workflow: WorkflowId, run: RunId) -> u64 {
-        fs::metadata(self.log_path(workflow, run)).map_or(0, |meta| meta.len())
+    /// What is here of a log.
+    pub(crate) fn log(&self, workflow: WorkflowId, run: RunId) -> Extent {
+        let path = self.log_path(workflow, run);
+        log_files::extent(&path).unwrap_or_else(|error| {
+            tracing::error!("cannot look at {}: {error}", path.display());
+            Extent::default()
+        })
     }
 
-    /// Takes bytes of a log that begin at `offset`. Returns how long it is now: what was here before is passed over, and
-    /// nothing is taken that would leave a gap.
+    /// Takes bytes of a log. Returns where it ends now: what was here before is passed over, and
+    /// nothing is taken that would leave a gap, but for what the node does not have.
     pub(crate) fn append(
         &self,
         workflow: WorkflowId,
         run: RunId,
-        offset: u64,
-        bytes: &[u8],
+        LogPiece { offset, after, bytes }: LogPiece<'_>,
     ) -> Result<u64, ResultError> {
         let path = self.log_path(workflow, run);
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
+        let last = offset.checked_add(bytes.len() as u64).filter(|last| *last <= LAST_OFFSET);
+        let last = last.ok_or(ResultError::TooLong)?;
         make_folder(&self.logs.join(workflow.to_string()))?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|source| failed("open", source))?;
-        file.lock().map_err(|source| failed("lock", source))?;
-        let length = file.metadata().map_err(|source| failed("look at", source))?.len();
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > MAX_LOG_BYTES + LAST_LINE_BYTES {
-            return Err(ResultError::TooLong);
-        }
-        if offset > length || end <= length {
-            return Ok(length);
+        // One after the other: the node may send again what is still on its way.
+        let writer = Place::of(&path).and_then(|place| Writer::open_shared(place, self.log_limits));
+        let mut writer = writer.map_err(|source| failed("open", source))?;
+        let end = writer.end();
+        let has_all_before = offset <= end || after.is_some_and(|after| after <= end);
+        if !has_all_before || last <= end {
+            return Ok(end);
         }
         self.require(bytes.len() as u64)?;
-        let known = usize::try_from(length - offset).unwrap_or(usize::MAX);
-        file.seek(SeekFrom::Start(length)).map_err(|source| failed("seek in", source))?;
-        file.write_all(&bytes[known..]).map_err(|source| failed("write", source))?;
-        Ok(end)
+        writer.skip_to(offset).map_err(|source| failed("leave out a part of", source))?;
+        let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        writer.append(&bytes[known..]).map_err(|source| failed("write", source))?;
+        Ok(last)
     }
 
     /// Puts a whole log on disk.
     pub(crate) fn sync_log(&self, workflow: WorkflowId, run: RunId) -> Result<(), ResultError> {
         let path = self.log_path(workflow, run);
-        match File::open(&path).and_then(|file| file.sync_all()) {
+        match Place::of(&path).and_then(|place| place.sync()) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(ResultError::Io { operation: "sync", path, source })
             }
@@ -186,34 +200,81 @@ fn make_folder(path: &Path) -> Result<(), ResultError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
     fn a_log_grows_without_gaps_and_without_doubles() {
         let folder = tempfile::tempdir().unwrap();
-        let results = Results::open(folder.path()).unwrap();
+        let results = Results::open(folder.path(), 1 << 20).unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
-        let append = |offset, bytes: &[u8]| results.append(workflow, run, offset, bytes).unwrap();
+        let append = |offset, bytes: &[u8]| {
+            results.append(workflow, run, LogPiece { offset, after: None, bytes }).unwrap()
+        };
         assert_eq!(append(0, b"one "), 4);
         assert_eq!(append(10, b"gap"), 4);
         assert_eq!(append(0, b"one two "), 8);
         assert_eq!(append(2, b"e t"), 8);
         assert_eq!(append(8, b"three"), 13);
         assert_eq!(fs::read(results.log_path(workflow, run)).unwrap(), b"one two three");
-        assert!(matches!(
-            results.append(workflow, run, MAX_LOG_BYTES, &[0; 5000]),
-            Err(ResultError::TooLong)
-        ));
+        for offset in [LAST_OFFSET, u64::MAX] {
+            let piece = LogPiece { offset, after: Some(0), bytes: b"x" };
+            assert!(matches!(results.append(workflow, run, piece), Err(ResultError::TooLong)));
+        }
         results.sync_log(workflow, run).unwrap();
         results.sync_logs().unwrap();
         results.remove(workflow).unwrap();
-        assert_eq!(results.log_length(workflow, run), 0);
+        assert_eq!(results.log(workflow, run).end(), 0);
+    }
+
+    #[test]
+    fn a_gap_is_taken_where_all_before_it_is_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = Results::open(folder.path(), 1 << 20).unwrap();
+        let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
+        let append = |offset, after, bytes: &[u8]| {
+            results.append(workflow, run, LogPiece { offset, after: Some(after), bytes }).unwrap()
+        };
+        let log = || results.log(workflow, run);
+        assert_eq!(append(0, 0, b"head"), 4);
+        assert_eq!(append(1000, 5, b"tail"), 4, "the byte before the gap is not here");
+        assert_eq!(log().gap(), None);
+        // A node that cannot write any more tells where its log ends.
+        assert_eq!(append(1000, 4, b""), 1000);
+        assert_eq!(append(1000, 4, b"tail"), 1004);
+        assert_eq!(append(1000, 4, b"tail"), 1004, "sent again");
+        assert_eq!(append(0, 0, b"head"), 1004, "an agent that begins anew");
+        assert_eq!(log().gap().map(|gap| (gap.from, gap.to)), Some((4, 1000)));
+        // Another one in the tail: there is one gap.
+        assert_eq!(append(1 << 62, 1004, b"last"), (1 << 62) + 4);
+        assert_eq!(log().gap().map(|gap| (gap.from, gap.to)), Some((4, 1 << 62)));
+        assert_eq!(log().bytes_from(0), 8);
+        results.sync_log(workflow, run).unwrap();
+        results.remove(workflow).unwrap();
+        assert_eq!(log(), Extent::default());
+    }
+
+    #[test]
+    fn a_log_that_comes_whole_is_bounded_here_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = Results::open(folder.path(), 1 << 20).unwrap();
+        let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
+        let bytes = vec![b'x'; 1 << 18];
+        for number in 0..16_u64 {
+            let piece = LogPiece { offset: number << 18, after: None, bytes: &bytes };
+            assert_eq!(results.append(workflow, run, piece).unwrap(), (number + 1) << 18);
+        }
+        let log = results.log(workflow, run);
+        assert_eq!((log.end(), log.gap().unwrap().from), (4 << 20, 1 << 19));
+        let kept = log.bytes_from(0);
+        assert!((15 << 16..=1 << 20).contains(&kept), "{kept}");
     }
 
     #[test]
     fn a_file_appears_when_it_is_whole() {
         let folder = tempfile::tempdir().unwrap();
-        let results = Results::open(folder.path()).unwrap();
+        let results = Results::open(folder.path(), 1 << 20).unwrap();
         let workflow = WorkflowId(uuid::Uuid::nil());
         let (mut file, _) = results.begin_file(workflow, 3).unwrap();
         file.write_all(b"result").unwrap();

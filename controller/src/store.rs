@@ -228,6 +228,8 @@ pub use database::DatabaseError as StoreError;
 pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Workflows that are not over, or were not at `since`, in the order of submission.
     async fn unfinished(&self, since: Timestamp) -> Result<Vec<WorkflowRow>, StoreError>;
+    /// When the workflow that ended last did.
+    async fn newest_end(&self) -> Result<Option<Timestamp>, StoreError>;
     /// Workflows that are over, newest first, of one owner or of all, at most `limit`.
     async fn finished(
         &self,
@@ -250,8 +252,9 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(u32, String)>, StoreError>;
     /// The place for the next workflow.
     async fn next_place(&self) -> Result<u64, StoreError>;
-    /// All stages and runs of a workflow that were written and can be read.
-    async fn rows(&self, id: WorkflowId) -> Result<Rows, StoreError>;
+    /// Stages and runs of a workflow that were written and can be read; of runs all, or those that ended
+    /// at `ended_since` or later.
+    async fn rows(&self, id: WorkflowId, ended_since: Option<Timestamp>) -> Result<Rows, StoreError>;
     /// Gives a workflow another owner: one whose owner cannot be read cannot be written either.
     async fn put_owner(&self, id: WorkflowId, owner: &Owner) -> Result<(), StoreError>;
     /// Runs of a workflow by stage, task and attempt, of one stage or of all, those behind `after`,

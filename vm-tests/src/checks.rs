@@ -9,6 +9,7 @@ mod importing;
 mod inside_a_job;
 mod interruptions;
 mod life_cycle;
+mod logs;
 mod lower_root;
 mod node;
 mod ordinary_user;
@@ -74,6 +75,7 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "streams-ports-of-jobs", needs: BOTH, run: streams::ports },
     Check { name: "streams-files-both-ways", needs: BOTH, run: streams::copies },
     Check { name: "streams-output-to-the-end", needs: BOTH, run: streams::output },
+    Check { name: "logs-past-their-limit-keep-both-ends", needs: BOTH, run: logs::both_ends },
     Check { name: "devices-are-granted-to-one-at-a-time", needs: FIRST, run: devices::granted },
     Check { name: "exit-7-while-the-agent-is-away", needs: BOTH, run: interruptions::agent_away },
     Check { name: "workflow-outlives-kill-9-of-the-server", needs: BOTH, run: interruptions::server_away },

@@ -108,6 +108,7 @@ fn job() -> JobSpec {
         pids: 1,
         devices: vec!["nvidia.com/gpu=0".parse().unwrap()],
         isolated_network: true,
+        log_limit_bytes: Some(64 << 20),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 fn status(state: LogState) -> LogStatus {
-    LogStatus { state, task: 7, attempt: 2, here: 10, bytes: Some(30), reason: None }
+    LogStatus { state, task: 7, attempt: 2, here: 10, bytes: Some(30), gap: None, reason: None }
 }
 
 fn read(headers: &[(&'static str, String)]) -> Option<LogStatus> {
@@ -16,8 +16,10 @@ fn read(headers: &[(&'static str, String)]) -> Option<LogStatus> {
 #[test]
 fn a_status_is_read_from_its_headers() {
     for state in LogState::ALL {
-        for (bytes, reason) in [(None, None), (Some(u64::MAX), Some("n1 was rebooted".to_owned()))] {
-            let status = LogStatus { bytes, reason, ..status(state) };
+        let gap = Some(LogGap { from: 0, to: u64::MAX });
+        let all = (Some(u64::MAX), gap, Some("n1 was rebooted".to_owned()));
+        for (bytes, gap, reason) in [(None, None, None), all] {
+            let status = LogStatus { bytes, gap, reason, ..status(state) };
             assert_eq!(read(&status.headers()), Some(status));
         }
     }
@@ -30,12 +32,26 @@ fn what_a_later_release_says_is_no_success_and_nonsense_is_nothing() {
     let later = read(&headers).unwrap();
     assert_eq!(later.state, LogState::Unknown);
     assert!(later.shortfall().is_some());
+    headers.push(("bedplate-log-gap", "5-7".to_owned()));
     for place in 1..headers.len() {
         let mut wrong = headers.clone();
         wrong[place].1 = "many".to_owned();
         assert_eq!(read(&wrong), None, "{wrong:?}");
     }
     assert_eq!(read(&[]), None);
+}
+
+#[test]
+fn a_gap_is_told_in_words_and_read_with_care() {
+    let words = |from, to| LogGap { from, to }.to_string();
+    assert_eq!(words(3, 1 << 20), "1048573 bytes left out here (offset 3 to 1048576)");
+    assert_eq!(words(1 << 20, 13_946_061), "12.3 MiB left out here (offset 1048576 to 13946061)");
+    assert_eq!(words(0, u64::MAX), "17592186044415.9 MiB left out here (offset 0 to 18446744073709551615)");
+    for wrong in ["", "-", "5", "5-", "7-5", "5-5", "-5-7", "5-7-9", "5-18446744073709551616"] {
+        assert_eq!(wrong.parse::<LogGap>(), Err(InvalidGap), "{wrong}");
+    }
+    let gap: LogGap = "5-7".parse().unwrap();
+    assert_eq!([4, 5, 6, 7, 8].map(|offset| gap.past(offset)), [4, 7, 7, 7, 8]);
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::{
 };
 
 use access::SessionLimits;
-use api::problem::Mistake;
+use api::{
+    problem::Mistake,
+    run::{DEFAULT_LOG_MIB, LOG_MIB},
+};
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
 use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, check::is_domain};
@@ -53,7 +56,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let mut notes = subnets::pools(raw, &dhcp, &addresses, &networks, &mut mistakes);
     notes.extend(subnets::of_no_interface(raw, &networks));
     notes.sort();
-    let log = log(raw, &mut mistakes);
+    let (log, job_log_bytes) = (log(raw, &mut mistakes), job_log_bytes(raw, &mut mistakes));
     paths(raw, &mut mistakes);
     server_names(raw, &mut mistakes);
     let api_certificate = api_certificate(raw, &mut mistakes);
@@ -94,6 +97,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         fleet_listen,
         fleet,
         provisioner,
+        job_log_bytes,
         log,
         notes,
     };
@@ -323,6 +327,16 @@ fn dhcp(raw: &Raw, networks: &[Ipv4Net], mistakes: &mut Vec<Mistake>) -> DhcpCon
     };
     let interfaces = raw.interfaces.iter().map(|name| name.value.clone()).collect();
     DhcpConfig { mode, interfaces, subnets, lease_seconds }
+}
+
+fn job_log_bytes(raw: &Raw, mistakes: &mut Vec<Mistake>) -> u64 {
+    let mib = raw.job_log_mib.as_ref().map_or(DEFAULT_LOG_MIB, |mib| mib.value);
+    if let Some(written) = raw.job_log_mib.as_ref().filter(|mib| !LOG_MIB.contains(&mib.value)) {
+        let message = format!("{mib} is not between {} and {}", LOG_MIB.start(), LOG_MIB.end());
+        let hint = "it is kept in the memory of the node; larger results belong in a file";
+        mistakes.push(mistake(written.at, "jobs.log-mib", message, Some(hint.to_owned())));
+    }
+    u64::from(mib) << 20
 }
 
 fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {

@@ -82,6 +82,8 @@ pub struct Raw {
     pub shipped_overlays: Option<Placed<String>>,
     /// `overlays.site`. Default `/etc/bedplate/overlays`.
     pub site_overlays: Option<Placed<String>>,
+    /// `jobs.log-mib`: how much is kept of the log of a job, here and on its node, MiB. Default 64.
+    pub job_log_mib: Option<Placed<u32>>,
     /// `log.format`: `text` or `json`. Default `text`.
     pub log_format: Option<Placed<String>>,
     /// `log.level`: a tracing filter. Default `info`.
@@ -125,6 +127,7 @@ impl Raw {
                 "firmware",
                 "dhcp",
                 "overlays",
+                "jobs",
                 "log",
             ],
             mistakes,
@@ -157,6 +160,9 @@ impl Raw {
         if let Some(overlays) = top.section("overlays", &["shipped", "site"], mistakes) {
             self.shipped_overlays = overlays.one("shipped", "a path", mistakes);
             self.site_overlays = overlays.one("site", "a path", mistakes);
+        }
+        if let Some(jobs) = top.section("jobs", &["log-mib"], mistakes) {
+            self.job_log_mib = jobs.one("log-mib", "a number of MiB", mistakes);
         }
         if let Some(log) = top.section("log", &["format", "level"], mistakes) {
             self.log_format = log.one("format", "text or json", mistakes);

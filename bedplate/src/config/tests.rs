@@ -30,6 +30,9 @@ fn one_line_is_enough() {
     assert_eq!(checked.provisioner.dhcp.subnets[0].network, "10.1.0.0/24".parse().unwrap());
     assert_eq!(checked.api_listen, "127.0.0.1:9470".parse().unwrap());
     assert_eq!(checked.state_dir, PathBuf::from("/var/lib/bedplate"));
+    assert_eq!(checked.job_log_bytes, 64 << 20);
+    let set = Checked::parse("interfaces: [eth0]\njobs: {log-mib: 256}", &machine()).unwrap();
+    assert_eq!(set.job_log_bytes, 256 << 20);
 }
 
 #[test]
@@ -37,7 +40,7 @@ fn every_mistake_is_told_at_once() {
     mistakes(
         "interfaces: [eth0, eth7]\nstatedir: /x\nfleet: {port: 9480, heartbeat-seconds: 0}\nboot:\n  tftp: maybe\n\
          dhcp:\n  mode: sometimes\n  lease-seconds: 5\n  subnets:\n  - {gateway: 10.1.0.1}\n  \
-         - {network: 10.1.0.0/24, gateway: 10.2.0.1, pool: 10.1.0.9}\nlog: {format: xml}\n",
+         - {network: 10.1.0.0/24, gateway: 10.2.0.1, pool: 10.1.0.9}\nlog: {format: xml}\njobs:\n  log-mib: 5000\n",
         &expect![[r#"
             1:1: boot.http-port: port 9480 is taken by fleet.port (choose another port)
             1:20: interfaces[1]: there is no interface eth7 (this machine has eth0, eth9, lo)
@@ -50,6 +53,7 @@ fn every_mistake_is_told_at_once() {
             11:37: dhcp.subnets[1].gateway: 10.2.0.1 is not in 10.1.0.0/24
             11:53: dhcp.subnets[1].pool: "10.1.0.9" is no range of addresses (write pool: 10.1.0.100-10.1.0.199)
             12:15: log.format: "xml" is no format (use text or json)
+            14:12: jobs.log-mib: 5000 is not between 1 and 4096 (it is kept in the memory of the node; larger results belong in a file)
         "#]],
     );
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use api::{
@@ -82,8 +83,11 @@ pub(crate) enum Known {
 #[derive(Debug, Clone)]
 pub(crate) struct RunNow {
     pub(crate) row: RunRow,
-    /// Bytes of its log that are here.
+    /// Up to where its log is here.
     pub(crate) log_here: u64,
+    /// Of a run that is over: since when the rest of its log is awaited, by the clock of
+    /// [`super::Engine::tick`] that nobody sets.
+    pub(crate) log_awaited: Option<Duration>,
 }
 
 /// A stage in memory.
@@ -298,7 +302,7 @@ impl Flow {
             book.settle(task, outcome, plan.retries, row.ended.unwrap_or(row.placed), row.started.is_some());
         }
         if row.ended.is_none() || log_here < row.log_bytes {
-            self.runs.insert(row.run, RunNow { row, log_here });
+            self.runs.insert(row.run, RunNow { row, log_here, log_awaited: None });
         }
     }
 

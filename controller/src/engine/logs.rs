@@ -1,17 +1,14 @@
 //! The logs of runs that are over: awaited until they are whole, given up when they cannot be any
 //! more. A run is held here until then, and on its node until this server forgets it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use api::{
-    ids::{NodeId, Timestamp},
-    run::RunId,
-};
+use api::{ids::NodeId, run::RunId};
 
-use super::{Engine, LOG_PATIENCE_SECONDS, Output, flow::RunNow};
+use super::{Engine, LOG_PATIENCE, Output, flow::RunNow};
 
 impl Engine {
-    /// The server has so much of a run's log.
+    /// The server has a run's log up to `length`.
     pub(crate) fn log_grew(&mut self, run: RunId, length: u64) {
         let Some(&place) = self.runs.get(&run) else { return };
         if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
@@ -25,13 +22,17 @@ impl Engine {
         self.runs.contains_key(&run)
     }
 
-    /// Logs that do not come in time are not waited for. The time is counted from the end of the
-    /// run, or from the start of this server if that was later: nothing could arrive before.
-    pub(super) fn give_up_late_logs(&mut self, now: Timestamp) {
-        let began = *self.began.get_or_insert(now);
-        self.give_up_logs(&format!("they did not come within {LOG_PATIENCE_SECONDS} s"), |run| {
-            let since = run.row.ended.map(|ended| ended.max(began));
-            since.is_some_and(|since| now >= since.plus_seconds(LOG_PATIENCE_SECONDS))
+    /// Logs that do not come in time are not waited for. The time is counted from the first look
+    /// after the end of the run, so for one that an earlier server left, from the start of this one:
+    /// nothing could arrive before.
+    pub(super) fn give_up_late_logs(&mut self, uptime: Duration) {
+        for run in self.flows.values_mut().flat_map(|flow| flow.runs.values_mut()) {
+            if run.row.ended.is_some() {
+                run.log_awaited.get_or_insert(uptime);
+            }
+        }
+        self.give_up_logs(&format!("they did not come within {} s", LOG_PATIENCE.as_secs()), |run| {
+            run.log_awaited.is_some_and(|since| uptime.saturating_sub(since) >= LOG_PATIENCE)
         });
     }
 

@@ -191,7 +191,7 @@ impl Engine {
         flow.stages[stage as usize].nodes.insert(name.clone());
         flow.stages[stage as usize].tasks.begin(task, run, again);
         flow.begin_stage(&mut output, stage, now);
-        flow.runs.insert(run, RunNow { row, log_here: 0 });
+        flow.runs.insert(run, RunNow { row, log_here: 0, log_awaited: None });
         flow.keep_run(&mut output, run);
         let message = format!("{} {message}", flow.subject(run));
         flow.event(&mut output, now, "RESOURCES_ALLOCATED", Some(stage), message);

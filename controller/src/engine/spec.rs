@@ -52,7 +52,8 @@ impl Flow {
             }
             Planned::Job(job) => {
                 let image = self.stages[job.image as usize].image.as_ref()?;
-                Work::Job(Box::new(self.job_spec(job, image, row)?))
+                let log_limit_bytes = surroundings.log_limit_bytes;
+                Work::Job(Box::new(JobSpec { log_limit_bytes, ..self.job_spec(job, image, row)? }))
             }
         };
         let owner = &self.row.owner;
@@ -110,6 +111,7 @@ impl Flow {
             pids: MAX_PIDS,
             devices,
             isolated_network: job.isolated,
+            log_limit_bytes: None,
         })
     }
 

@@ -171,7 +171,7 @@ impl Stage {
     }
 
     fn tick(&mut self, now: i64) {
-        self.engine.tick(at(now));
+        self.engine.tick(at(now), uptime(now));
         self.proceed(now);
     }
 
@@ -567,6 +567,10 @@ fn a_node_that_comes_back_goes_on_and_one_that_rebooted_does_not() {
     "#]]);
 }
 
+fn uptime(seconds: i64) -> std::time::Duration {
+    std::time::Duration::from_secs(seconds.try_into().unwrap())
+}
+
 /// An ended run of job a on n1, of whose log 10 of 30 bytes came.
 fn ended_without_its_log() -> (Stage, RunId, NodeId) {
     let mut stage = Stage::new(&[(1, 1)]);
@@ -625,8 +629,18 @@ fn the_rest_of_a_log_is_awaited_until_it_is_here_or_cannot_come() {
         &|stage, _, _| stage.engine.give_up_all_but(&std::collections::BTreeSet::new(), at(3)),
         true,
     );
-    waits("not long enough", &|stage, _, _| stage.engine.tick(at(601)), false);
-    waits("long enough", &|stage, _, _| stage.engine.tick(at(602)), true);
+    // By the clock that nobody sets, from the first look after the end.
+    let waits_for = |what: &str, wall: i64, seconds: i64, is_forgotten: bool| {
+        let look = |stage: &mut Stage, _, _| {
+            stage.engine.tick(at(3), uptime(3));
+            stage.engine.tick(at(wall), uptime(3 + seconds));
+        };
+        waits(what, &look, is_forgotten);
+    };
+    waits_for("not long enough", 602, 599, false);
+    waits_for("long enough", 603, 600, true);
+    waits_for("the machine's clock was set forward", 1_000_000, 1, false);
+    waits_for("it was set back", -1_000_000, 600, true);
 }
 
 #[test]
@@ -947,7 +961,7 @@ impl World {
             Happening::GoesAway(second) => self.away[usize::from(*second)] = true,
             Happening::Time(seconds) => {
                 self.now += i64::from(*seconds);
-                self.engine.tick(at(self.now));
+                self.engine.tick(at(self.now), uptime(self.now));
                 self.settle();
             }
             Happening::ServerDies(blocked) => self.server_dies(*blocked),

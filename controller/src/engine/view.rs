@@ -76,7 +76,12 @@ impl Engine {
 
     /// A workflow in memory.
     pub(crate) fn view(&self, id: WorkflowId) -> Option<Workflow> {
-        let mut view = self.flows.get(self.places.get(&id)?)?.view();
+        let flow = self.flows.get(self.places.get(&id)?)?;
+        if let Some(view) = flow.row.view.as_ref().filter(|_| flow.row.ended.is_some()) {
+            // It waits for the rest of a log alone, and of what is over not all is in memory.
+            return Some(view.clone());
+        }
+        let mut view = flow.view();
         let waiting = self.waiting_reasons(id);
         for (stage, reason) in waiting {
             if let Some(stage) = view.stages.get_mut(stage as usize) {

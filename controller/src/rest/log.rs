@@ -5,12 +5,16 @@
 //! waited for while it grows, and [`STALL`] longer. Its length is in the answer. Who follows an
 //! attempt that is not over gets bytes until it is, and the same waiting; then asks again for
 //! the verdict. A body that cannot be sent whole ends without its end (RFC 9112, section 8).
+//!
+//! Of a log longer than its limit head and tail are sent as one, and a header names the gap. While
+//! the log grows so does the gap: a body that cannot go on as its headers said ends, where it follows,
+//! or breaks off, and the answer to the next request says where the log goes on.
 
-use std::{io, io::SeekFrom, time::Duration};
+use std::{io, time::Duration};
 
 use access::Caller;
 use api::{
-    log::{LogState, LogStatus},
+    log::{LogGap, LogState, LogStatus},
     problem::Problem,
     run::{Outcome, RunId, WorkflowId},
     status::Phase,
@@ -24,16 +28,17 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use log_files::Extent;
 use rest::Refusal;
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncSeekExt as _},
     sync::watch,
+    task::spawn_blocking,
     time::{Instant, timeout},
 };
 
 use super::find;
-use crate::{Controller, engine::LOG_PATIENCE_SECONDS, store::RunRow};
+use crate::{Controller, engine::LOG_PATIENCE, store::RunRow};
 
 /// Bytes that go out at a time.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -67,15 +72,16 @@ pub(super) struct Wanted {
         ("stage" = Option<String>, Query, description = "Name of the job; may be left out if there is one"),
         ("task" = Option<u32>, Query, description = "FB_TASK_ID; default: the first"),
         ("attempt" = Option<u32>, Query, description = "Default: the last"),
-        ("offset" = Option<u64>, Query, description = "Bytes to leave out at the beginning; default 0"),
+        ("offset" = Option<u64>, Query, description = "Bytes to leave out at the beginning; default 0. From one in the gap, the answer begins at the gap's end"),
         ("follow" = Option<bool>, Query, description = "Go on until the attempt is over")),
     responses((status = OK, body = String, content_type = "text/plain",
             headers(("bedplate-log-state" = String, description = "`open`: the attempt is not over; \
                 `complete`: it is, and its log is whole with this answer; `arriving`: the rest may still come; \
                 `incomplete`: it will not"),
                 ("bedplate-log-attempt" = String, description = "TASK/ATTEMPT"),
-                ("bedplate-log-here" = u64, description = "Bytes of the log that the server has"),
+                ("bedplate-log-here" = u64, description = "Up to where the server has the log"),
                 ("bedplate-log-bytes" = u64, description = "Length of the whole log, where it is known"),
+                ("bedplate-log-gap" = String, description = "`FROM-TO`: bytes that are left out of a log longer than its limit"),
                 ("bedplate-log-reason" = String, description = "Why bytes are missing"))),
         (status = NOT_FOUND, body = Problem))
 )]
@@ -101,9 +107,11 @@ pub(super) async fn log(
         tokio::time::sleep(LOOK_AGAIN).await;
     };
     let mut reader = Reader::new(controller, run, wanted.offset);
-    let status = reader.arrived(STALL).await;
+    reader.arrived(STALL).await;
+    let (status, extent) = reader.look();
+    reader.gap = status.gap;
     let follows = wanted.follow && status.state == LogState::Open;
-    let length = (!follows).then(|| status.here.saturating_sub(wanted.offset));
+    let length = (!follows).then(|| extent.bytes_from(wanted.offset));
     let body = match length {
         Some(length) => Body::from_stream(reader.exactly(length)),
         None => Body::from_stream(reader.follow()),
@@ -167,34 +175,38 @@ struct Reader {
     controller: Controller,
     row: RunRow,
     offset: u64,
+    /// What the reader is told to be left out.
+    gap: Option<LogGap>,
     grown: watch::Receiver<Option<(RunId, u64)>>,
 }
 
 impl Reader {
     fn new(controller: Controller, row: RunRow, offset: u64) -> Self {
         let grown = controller.0.grown.subscribe();
-        Self { controller, row, offset, grown }
+        Self { controller, row, offset, gap: None, grown }
     }
 
-    fn status(&self) -> LogStatus {
+    fn look(&self) -> (LogStatus, Extent) {
         let Controller(inner) = &self.controller;
-        // Asked before the length is: a log that is not held does not grow.
+        // Asked before the files are looked at: a log that is not held does not grow.
         let is_held = self.controller.engine().holds(self.row.run);
         let node = NodeNow {
             phase: inner.fleet.status(self.row.node).map(|status| status.phase),
             boot: inner.fleet.boot_of(self.row.node),
         };
-        status(&self.row, inner.results.log_length(self.row.workflow, self.row.run), is_held, &node)
+        let extent = inner.results.log(self.row.workflow, self.row.run);
+        let status = status(&self.row, extent.end(), is_held, &node);
+        (LogStatus { gap: extent.gap(), ..status }, extent)
     }
 
-    /// How the log is when it is waited for no more: at once, while the attempt is not over.
-    async fn arrived(&mut self, stall: Duration) -> LogStatus {
+    /// Waits until the log is waited for no more: not at all, while the attempt is not over.
+    async fn arrived(&mut self, stall: Duration) {
         let stopped = self.controller.0.shutdown.clone();
         let mut grown = self.grown.clone();
-        let arrived = arrived(|| self.status(), &mut grown, stall);
+        let arrived = arrived(|| self.look().0, &mut grown, stall);
         tokio::select! {
-            status = arrived => status,
-            () = stopped.cancelled() => self.status(),
+            _ = arrived => {}
+            () = stopped.cancelled() => {}
         }
     }
 
@@ -204,17 +216,19 @@ impl Reader {
             if left == 0 {
                 return Ok(None);
             }
-            let bytes = reader.read(left).await?;
-            if bytes.is_empty() {
-                // The workflow was forgotten meanwhile.
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match reader.read(left).await? {
+                Next::Bytes(bytes) => {
+                    let left = left - bytes.len() as u64;
+                    Ok(Some((bytes, (reader, left))))
+                }
+                // More is left out by now, or the workflow was forgotten.
+                Next::LeftOut | Next::End => Err(io::ErrorKind::UnexpectedEof.into()),
             }
-            let left = left - bytes.len() as u64;
-            Ok(Some((bytes, (reader, left))))
         })
     }
 
-    /// Bytes until the attempt is over and its log is waited for no more.
+    /// Bytes until the attempt is over and its log is waited for no more, or a part is left out that
+    /// the reader was not told of.
     fn follow(self) -> impl Stream<Item = io::Result<Bytes>> {
         let stopped = self.controller.0.shutdown.clone();
         let waiting = Waiting::new(STALL);
@@ -224,10 +238,11 @@ impl Reader {
                 loop {
                     // Asked before the file is read: what came in between is read by the next turn.
                     reader.refresh().await?;
-                    let status = reader.status();
-                    let bytes = reader.read(CHUNK_BYTES as u64).await?;
-                    if !bytes.is_empty() {
-                        return Ok(Some((bytes, (reader, waiting))));
+                    let (status, _) = reader.look();
+                    match reader.read(CHUNK_BYTES as u64).await? {
+                        Next::Bytes(bytes) => return Ok(Some((bytes, (reader, waiting)))),
+                        Next::LeftOut => return Ok(None),
+                        Next::End => {}
                     }
                     let Some(pause) = waiting.pause(&status, Instant::now()) else { return Ok(None) };
                     tokio::select! {
@@ -255,20 +270,30 @@ impl Reader {
         Ok(())
     }
 
-    /// What the file has next, at most so many bytes.
-    async fn read(&mut self, most: u64) -> io::Result<Bytes> {
+    /// What the files have next, at most so many bytes.
+    async fn read(&mut self, most: u64) -> io::Result<Next> {
         let path = self.controller.0.results.log_path(self.row.workflow, self.row.run);
-        let mut file = match tokio::fs::File::open(path).await {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Bytes::new()),
-            Err(error) => return Err(error),
-        };
-        file.seek(SeekFrom::Start(self.offset)).await?;
-        let mut bytes = Vec::with_capacity(CHUNK_BYTES);
-        file.take(most.min(CHUNK_BYTES as u64)).read_to_end(&mut bytes).await?;
-        self.offset += bytes.len() as u64;
-        Ok(bytes.into())
+        let offset = self.offset;
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+        let piece = spawn_blocking(move || log_files::read(&path, offset, most)).await??;
+        if piece.bytes.is_empty() {
+            return Ok(Next::End);
+        }
+        if piece.from > self.gap.map_or(offset, |gap| gap.past(offset)) {
+            return Ok(Next::LeftOut);
+        }
+        self.offset = piece.from + piece.bytes.len() as u64;
+        Ok(Next::Bytes(piece.bytes.into()))
     }
+}
+
+/// What the files of a log have for a reader.
+enum Next {
+    Bytes(Bytes),
+    /// The next bytes are behind a gap that the reader was not told of.
+    LeftOut,
+    /// Nothing yet.
+    End,
 }
 
 /// A node that a log is to come from.
@@ -280,7 +305,8 @@ struct NodeNow {
     boot: Option<String>,
 }
 
-/// What is known of the log of an attempt. `is_held`: the engine waits for the rest of it.
+/// What is known of the log of an attempt, but for its gap. `here`: up to where it is here.
+/// `is_held`: the engine waits for the rest of it.
 fn status(row: &RunRow, here: u64, is_held: bool, node: &NodeNow) -> LogStatus {
     let (name, is_ended) = (&row.node_name, row.ended.is_some());
     let (state, bytes, reason) = match &row.outcome {
@@ -302,13 +328,13 @@ fn status(row: &RunRow, here: u64, is_held: bool, node: &NodeNow) -> LogStatus {
             let why = match (node.phase, &node.boot) {
                 (None, _) => format!("{name} was deleted"),
                 (Some(_), Some(boot)) if *boot != row.boot => format!("{name} was rebooted"),
-                _ => format!("{name} did not send it within {LOG_PATIENCE_SECONDS} s of its end"),
+                _ => format!("{name} did not send it within {} s of its end", LOG_PATIENCE.as_secs()),
             };
             let why = format!("the node was lost before the rest of the log arrived: {why}");
             (LogState::Incomplete, Some(row.log_bytes), Some(why))
         }
     };
-    LogStatus { state, task: row.task, attempt: row.attempt, here, bytes, reason }
+    LogStatus { state, task: row.task, attempt: row.attempt, here, bytes, gap: None, reason }
 }
 
 /// How long a log that can still grow is waited for.

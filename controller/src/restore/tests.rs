@@ -80,7 +80,7 @@ impl Site {
         // Its own store is for what is fetched; nothing is here.
         let of_images: Arc<dyn Store> = Arc::new(self.store().await);
         let images = JobImages::open(self.directory.path(), of_images, CancellationToken::new()).unwrap();
-        let results = Results::open(self.directory.path()).unwrap();
+        let results = Results::open(self.directory.path(), 1 << 20).unwrap();
         let mut number = 1 << 64;
         let new_run = move || {
             number += 1;
@@ -142,7 +142,8 @@ impl Server {
             }
         }
         assert_eq!(held.len(), 3);
-        let volumes: Vec<WorkflowId> = self.engine.summaries().iter().map(|summary| summary.id).collect();
+        let live = self.engine.summaries().into_iter().filter(|summary| summary.ended.is_none());
+        let volumes: Vec<WorkflowId> = live.map(|summary| summary.id).collect();
         for (id, (name, boot, runs)) in held {
             self.engine.node_is(facts(id, name, &boot), now);
             let mut listed = BTreeMap::new();
@@ -328,7 +329,7 @@ async fn what_cannot_be_converted_is_blocked_and_followed_to_its_end() {
     let forgotten: Vec<RunId> = output.forget.iter().map(|(_, _, run)| *run).collect();
     assert_eq!(forgotten, [run], "its node has told all, and needs its space");
     assert!(server.runs("strange").await[0].outcome.is_some(), "how it ended is stored");
-    server.engine.tick(at.plus_seconds(1_000));
+    server.engine.tick(at.plus_seconds(1_000), std::time::Duration::from_secs(1_000));
     server.proceed(at.plus_seconds(1_000)).await;
     let view = server.view("strange");
     assert!(view.summary.blocked.is_some() && view.summary.ended.is_none(), "it waits for a release");
@@ -429,7 +430,7 @@ async fn an_upgrade_writes_nothing_for_a_million_runs_that_are_over() {
          INSERT INTO controller_runs (run, workflow, stage, task, attempt, node, node_name, boot, placement, placed,
            accepted, started, ended, outcome, log_bytes, used)
          SELECT printf('%032x', n), (SELECT id FROM controller_workflows WHERE name = 'hello'), 1, n, 1, node, node_name,
-           boot, placement, placed, accepted, started, ended, outcome, log_bytes, used
+           boot, placement, placed, accepted, started, ended - 3600000000, outcome, log_bytes, used
          FROM number, one"
     );
     sqlx::query(sqlx::AssertSqlSafe(runs)).execute(&mut site.connection().await).await.unwrap();
@@ -441,7 +442,8 @@ async fn an_upgrade_writes_nothing_for_a_million_runs_that_are_over() {
     let took = clock::now().seconds() - begun.seconds();
     let after = site.number(pages).await;
     assert!(after - bytes < MOST_GROWTH_BYTES, "{} bytes more", after - bytes);
-    assert_eq!(server.engine.summaries().len(), 8);
+    let live = server.engine.summaries().into_iter().filter(|summary| summary.ended.is_none());
+    assert_eq!(live.count(), 8);
     assert!(site.directory.path().join("db.before-5").exists(), "the way back");
     // What grows with the runs is the copy of the database, at the speed of the disk.
     assert!(took < 60, "{took} s");
@@ -499,4 +501,36 @@ async fn a_list_has_what_is_over_though_one_of_them_cannot_be_read() {
     let over = store.finished(None, None, 100).await.unwrap();
     assert!(!over.is_empty());
     assert!(over.iter().all(|row| row.unreadable.as_ref().is_some_and(|why| why.starts_with("view: "))));
+}
+
+/// However long ago that was: nothing could arrive since.
+#[tokio::test]
+async fn a_log_is_awaited_that_was_under_way_when_the_server_went_down() {
+    let site = Site::before().await;
+    let ended = "UPDATE controller_runs
+           SET ended = (SELECT MAX(submitted) FROM controller_workflows) + 601000000, outcome = '{\"outcome\":\"exited\",\"code\":0}', log_bytes = 30
+         WHERE workflow IN
+           (SELECT id FROM controller_workflows WHERE name IN ('strange', 'ruled'))";
+    site.execute(ended).await;
+    let over = "UPDATE controller_workflows SET state = 'finished',
+           ended = (SELECT MAX(submitted) FROM controller_workflows)
+                   + CASE name WHEN 'ruled' THEN 0 ELSE 601000000 END
+         WHERE name IN ('strange', 'ruled')";
+    site.execute(over).await;
+    let newest = site.number("SELECT MAX(ended) FROM controller_workflows").await;
+    assert!(newest < clock::now().plus_seconds(-600).0, "the server was down for longer than it waits");
+    let runs = "SELECT run FROM controller_runs JOIN controller_workflows ON workflow = id
+         WHERE log_bytes = 30 ORDER BY name";
+    let [of_ruled, of_strange]: [RunId; 2] =
+        site.texts(runs).await.iter().map(|run| run.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
+
+    let mut server = site.start().await;
+    assert!(server.engine.holds(of_strange));
+    assert!(!server.engine.holds(of_ruled), "it was waited for long enough before");
+    let uptime = std::time::Duration::from_secs;
+    server.engine.tick(clock::now(), uptime(5));
+    server.engine.tick(clock::now().plus_seconds(1_000_000), uptime(604));
+    assert!(server.engine.holds(of_strange), "a clock that somebody sets counts for nothing");
+    server.engine.tick(clock::now(), uptime(605));
+    assert!(!server.engine.holds(of_strange));
 }

@@ -74,6 +74,7 @@ async fn workflows(store: impl Store) {
     store.commit(&writes).await.unwrap();
     assert_eq!(store.next_place().await.unwrap(), 3);
     assert_eq!(store.unfinished(Timestamp(6)).await.unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.newest_end().await.unwrap(), None);
 
     let over = WorkflowRow {
         started: Some(Timestamp(2)),
@@ -91,6 +92,7 @@ async fn workflows(store: impl Store) {
     store.commit(&[Write::Workflow(Box::new(over.clone()))]).await.unwrap();
     assert_eq!(store.unfinished(Timestamp(6)).await.unwrap(), std::slice::from_ref(&second));
     assert_eq!(store.unfinished(Timestamp(5)).await.unwrap(), [over.clone(), second.clone()]);
+    assert_eq!(store.newest_end().await.unwrap(), Some(Timestamp(5)));
     assert_eq!(store.finished(None, None, 10).await.unwrap(), std::slice::from_ref(&over));
     assert_eq!(store.finished(Some("ann"), None, 10).await.unwrap(), std::slice::from_ref(&over));
     assert_eq!(store.finished(Some("bob"), None, 10).await.unwrap(), []);
@@ -151,7 +153,7 @@ async fn stages_runs_and_events(store: impl Store) {
         ..runs[0].clone()
     };
     store.commit(&[Write::Stage(Box::new(stage.clone())), Write::Run(Box::new(over.clone()))]).await.unwrap();
-    let rows = store.rows(id).await.unwrap();
+    let rows = store.rows(id, None).await.unwrap();
     assert_eq!((rows.stages, rows.unreadable), (vec![stage], None));
     assert_eq!(store.runs(id, None, None, 10).await.unwrap(), [over.clone(), runs[1].clone()]);
     assert_eq!(store.runs(id, Some(2), None, 1).await.unwrap(), std::slice::from_ref(&over));
@@ -159,6 +161,8 @@ async fn stages_runs_and_events(store: impl Store) {
     let behind_first = store.runs(id, None, Some(over.key()), 10).await.unwrap();
     assert_eq!(behind_first, std::slice::from_ref(&runs[1]));
     assert_eq!(store.runs(id, Some(2), Some(runs[1].key()), 10).await.unwrap(), []);
+    assert_eq!(store.rows(id, Some(Timestamp(6))).await.unwrap().runs, std::slice::from_ref(&over));
+    assert_eq!(store.rows(id, Some(Timestamp(7))).await.unwrap().runs, []);
     assert_eq!(store.run(over.run).await.unwrap(), Some(over));
     assert_eq!(store.last_event(id).await.unwrap(), 2);
     assert_eq!(store.events(id, 1, 10).await.unwrap().len(), 1);

@@ -232,6 +232,13 @@ impl Store for SqlStore {
         self.workflow_rows(open.bind(since.0)).await
     }
 
+    async fn newest_end(&self) -> Result<Option<Timestamp>, StoreError> {
+        let text = "SELECT MAX(ended) FROM controller_workflows";
+        let newest = statement("look for the workflow that ended last", text);
+        let (ended,): (Option<i64>,) = newest.fetch_one(&self.database).await?;
+        Ok(ended.map(Timestamp))
+    }
+
     async fn finished(
         &self,
         owner: Option<&str>,
@@ -312,15 +319,19 @@ impl Store for SqlStore {
         Ok(place)
     }
 
-    async fn rows(&self, id: WorkflowId) -> Result<Rows, StoreError> {
+    async fn rows(&self, id: WorkflowId, ended_since: Option<Timestamp>) -> Result<Rows, StoreError> {
         let mut unreadable = None;
         let text = "SELECT workflow, stage, state, reason, started, ended, result
                       FROM controller_stages WHERE workflow = $1 ORDER BY stage";
         let stages = statement("read the stages of a workflow", text).bind(id.to_string());
         let stages: Vec<StageColumns> = self.readable(stages, &mut unreadable).await?;
-        let text =
-            format!("SELECT {RUN} FROM controller_runs WHERE workflow = $1 ORDER BY stage, task, attempt");
-        let runs = statement("read the runs of a workflow", AssertSqlSafe(text)).bind(id.to_string());
+        let text = format!(
+            "SELECT {RUN} FROM controller_runs WHERE workflow = $1 AND ($2 IS NULL OR ended >= $2)
+              ORDER BY stage, task, attempt"
+        );
+        let runs = statement("read the runs of a workflow", AssertSqlSafe(text))
+            .bind(id.to_string())
+            .bind(ended_since.map(|since| since.0));
         let runs: Vec<RunColumns> = self.readable(runs, &mut unreadable).await?;
         let stages = stages.into_iter().map(StageRow::from).collect();
         Ok(Rows { stages, runs: runs.into_iter().map(RunRow::from).collect(), unreadable })

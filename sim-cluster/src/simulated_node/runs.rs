@@ -13,6 +13,7 @@
 //! | `work LEAST MOST` | ends with 0 after LEAST to MOST milliseconds, and writes nothing |
 //! | `flaky PERCENT LEAST MOST` | likewise; of a hundred attempts so many end with 1 |
 //! | `talk LINES LEAST MOST` | likewise, with 0; writes `SUBJECT line N` so often |
+//! | `flood LINES` | writes as `talk`, faster than its log travels: past its limit, head and tail are sent |
 //! | `mumble LINES` | writes as `talk`, ends with 0, and sends only the first half of its log |
 //!
 //! Every other command ends with 0 at once, and so do volumes and transfers. Where nothing else is said, a run's log is one
@@ -20,6 +21,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -55,6 +57,9 @@ const MAX_WAITING: usize = 64;
 
 /// Answers about usage that wait for a slow channel.
 const MAX_USAGES: usize = 8;
+
+/// Pause between the parts of a log that is longer than its limit: who follows reads meanwhile.
+const FLOOD_PAUSE: Duration = Duration::from_millis(600);
 
 /// Pause before bytes are offered again to a server that does not take them.
 const RETRY: Duration = Duration::from_millis(500);
@@ -270,6 +275,9 @@ async fn live(
         if let Work::Egress { destination: Destination::Client {}, .. } = spec.work {
             put_file(&port, run).await;
         }
+        if has_word(&spec, "flood") {
+            flood(&port, &spec).await;
+        }
         let outcome = outcome(&spec).await;
         // What stands still does not end. Nobody who could tell is left only when the node is gone.
         let _ = pauses.wait_for(|paused| !paused).await;
@@ -286,11 +294,9 @@ async fn live(
     let log = log(&spec);
     let state = state_of_end(started, outcome, log.len() as u64);
     reports.send(RunReport { run, state }).await?;
-    let sent = if is_mumble(&spec) { &log[..log.len() / 2] } else { &log[..] };
-    while let Err(error) = post_log(&port, run, sent).await {
-        tracing::debug!("simulated log of {run}: {error:#}");
-        sleep(RETRY).await;
-    }
+    let sent = if has_word(&spec, "mumble") { &log[..log.len() / 2] } else { &log[..] };
+    // What was sent while it ran is passed over.
+    post_whole(&port, run, sent, 0..sent.len()).await;
     if !log.is_empty() && sent.len() == log.len() {
         journal.log_taken(run);
     }
@@ -325,7 +331,7 @@ fn log(spec: &RunSpec) -> Vec<u8> {
     let Work::Job(job) = &spec.work else { return format!("{}\n", spec.subject).into_bytes() };
     match job.command.first().map_or("", String::as_str) {
         "work" | "flaky" => Vec::new(),
-        "talk" | "mumble" => {
+        "talk" | "mumble" | "flood" => {
             let lines = job.command.get(1).and_then(|lines| lines.parse().ok()).unwrap_or(0);
             talk(&spec.subject, lines).into_bytes()
         }
@@ -333,8 +339,21 @@ fn log(spec: &RunSpec) -> Vec<u8> {
     }
 }
 
-fn is_mumble(spec: &RunSpec) -> bool {
-    matches!(&spec.work, Work::Job(job) if job.command.first().is_some_and(|word| word == "mumble"))
+fn has_word(spec: &RunSpec, wanted: &str) -> bool {
+    matches!(&spec.work, Work::Job(job) if job.command.first().is_some_and(|word| word == wanted))
+}
+
+/// Sends head and tail of a log while its job runs. All of it, where it is not longer than its limit.
+async fn flood(port: &FleetPort, spec: &RunSpec) {
+    let Work::Job(job) = &spec.work else { return };
+    let log = log(spec);
+    let limit = job.log_limit_bytes.and_then(|limit| usize::try_from(limit).ok());
+    let Some(limit) = limit.filter(|limit| *limit < log.len()) else { return };
+    let (head, middle) = (limit / 2, log.len() / 2);
+    for range in [0..head, middle..middle + limit / 8, log.len() - limit / 4..log.len()] {
+        post_whole(port, spec.run, &log, range).await;
+        sleep(FLOOD_PAUSE).await;
+    }
 }
 
 /// What `talk` writes.
@@ -351,11 +370,21 @@ fn total() -> Usage {
     Usage { cpu_micros: 1_000, memory_peak_bytes: 1 << 20, ..Usage::default() }
 }
 
-async fn post_log(port: &FleetPort, run: RunId, log: &[u8]) -> anyhow::Result<()> {
-    let mut offset = 0;
-    while offset < log.len() {
-        let route = format!("/node/v1/runs/{run}/log?offset={offset}");
-        let end = log.len().min(offset + MAX_LOG_CHUNK_BYTES);
+/// Sends a part of a log, however often it takes.
+async fn post_whole(port: &FleetPort, run: RunId, log: &[u8], range: Range<usize>) {
+    while let Err(error) = post_log(port, run, log, range.clone()).await {
+        tracing::debug!("simulated log of {run}: {error:#}");
+        sleep(RETRY).await;
+    }
+}
+
+/// Sends a part of a log. What is before it and not at the server is left out.
+async fn post_log(port: &FleetPort, run: RunId, log: &[u8], range: Range<usize>) -> anyhow::Result<()> {
+    let mut offset = range.start;
+    while offset < range.end {
+        let after = if offset > 0 && offset == range.start { "&after=0" } else { "" };
+        let route = format!("/node/v1/runs/{run}/log?offset={offset}{after}");
+        let end = range.end.min(offset + MAX_LOG_CHUNK_BYTES);
         let taken: LogTaken = port.post_bytes(&route, log[offset..end].to_vec()).await?;
         offset = usize::try_from(taken.length).context("the server claims a log of exabytes")?;
     }

@@ -50,7 +50,7 @@ use std::{
 
 use api::{
     channel::FromAgent,
-    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunSpec, RunState, RunUsage, WorkflowId},
+    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunSpec, RunState, RunUsage, Work, WorkflowId},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -392,7 +392,9 @@ impl<C: Containers> Keeper<C> {
             RunState::Preparing {} | RunState::Running { .. } | RunState::Unknown => None,
         };
         let (log_bytes, complete_at) = watch::channel(end.as_ref().map(|end| end.log_bytes));
-        let log = log::send(self.node.servers.clone(), run, folder.log(), complete_at);
+        let has_tail = matches!(&spec.work, Work::Job(job) if job.log_limit_bytes.is_some());
+        let log = log::Log { run, path: folder.log(), has_tail };
+        let log = log::send(self.node.servers.clone(), log, complete_at);
         let mut tasks = vec![tokio::spawn(log).abort_handle()];
         if end.is_none() {
             let (node, reports) = (self.node.clone(), self.reports.clone());

@@ -21,6 +21,7 @@ use linux::{
     process::{self, Namespaces, Side},
     seccomp,
 };
+use log_files::Limits;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -37,7 +38,7 @@ use super::{
     ending::{Due, Ending, Status},
     files,
     groups::{self, RunGroup},
-    log::Log,
+    log::{Log, Pumped},
     payload,
     record::Record,
     spec::ContainerSpec,
@@ -115,6 +116,8 @@ struct Running {
     group: Cgroup,
     signals: SignalFd,
     output: Option<File>,
+    /// When output is taken again.
+    output_at: Duration,
     /// Says why the payload did not start; its end without a word says that it did.
     exec: Option<File>,
     why_not: Vec<u8>,
@@ -150,14 +153,20 @@ impl Init {
         process::begin_session()?;
         // For people who look at processes; nothing depends on it.
         let _ = std::fs::write("/proc/self/comm", "container-init");
-        let log = self.record.log().map_err(|error| StartError::Record("open the log", error))?;
+        let mut log = self.log().map_err(|error| StartError::Record("open the log", error))?;
         self.tell_pid()?;
-        let limit = if self.spec.keeps(Defence::LogLimit) { self.spec.log_limit_bytes } else { u64::MAX };
-        let mut log = Log::new(log, limit);
         files::make(&self.spec, &self.folder).map_err(StartError::Files)?;
         let mut running = self.start()?;
         let status = self.watch(&mut running, &mut log)?;
         Ok(self.end(running, log, status))
+    }
+
+    fn log(&self) -> io::Result<Log> {
+        let limit = if self.spec.keeps(Defence::LogLimit) { self.spec.log_limit_bytes } else { u64::MAX };
+        if self.spec.log_has_tail {
+            return Ok(Log::new(self.record.log(Limits::of(limit))?));
+        }
+        Ok(Log::cut_at(self.record.log(Limits::NONE)?, limit))
     }
 
     /// `init.pid`: the number that the node knows this process by, and when it began (`proc_pid_stat(5)`, fields 1 and 22).
@@ -210,6 +219,7 @@ impl Init {
             group: self.group.group(),
             signals,
             output: Some(output),
+            output_at: Duration::ZERO,
             exec: Some(exec),
             ending: Ending::new(monotonic(), spec.timeout_seconds, spec.grace_seconds),
             why_not: Vec::new(),
@@ -314,11 +324,14 @@ fn pipe() -> Result<(File, File), StartError> {
 
 fn wait_for_event(running: &Running) -> Result<(), StartError> {
     let read = |fd| PollFd::new(fd, PollFlags::POLLIN);
-    let output = running.output.as_ref().map(AsFd::as_fd);
+    let (now, output_at) = (monotonic(), running.output_at);
+    let output = running.output.as_ref().map(AsFd::as_fd).filter(|_| output_at <= now);
     let exec = running.exec.as_ref().map(AsFd::as_fd);
     let mut fds: Vec<PollFd<'_>> =
         [Some(running.signals.as_fd()), output, exec].into_iter().flatten().map(read).collect();
-    let sleep = running.ending.next().map_or(LONGEST_SLEEP, |at| at.saturating_sub(monotonic()));
+    let output_at = running.output.is_some().then_some(output_at).filter(|at| *at > now);
+    let next = [running.ending.next(), output_at].into_iter().flatten().min();
+    let sleep = next.map_or(LONGEST_SLEEP, |at| at.saturating_sub(now));
     // Rounded up: asked again a moment too early, nothing would be due yet.
     let millis = sleep.min(LONGEST_SLEEP).as_millis() + 1;
     let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
@@ -329,10 +342,11 @@ fn wait_for_event(running: &Running) -> Result<(), StartError> {
 }
 
 fn take_output(running: &mut Running, log: &mut Log) {
-    if let Some(output) = &mut running.output
-        && !log.pump(output).unwrap_or(false)
-    {
-        running.output = None;
+    let now = monotonic();
+    let Some(output) = running.output.as_mut().filter(|_| running.output_at <= now) else { return };
+    match log.pump(output) {
+        Ok(Pumped::More(pause)) => running.output_at = now + pause,
+        Ok(Pumped::Ended) | Err(_) => running.output = None,
     }
 }
 

@@ -1,124 +1,249 @@
-//! The log of a container: what comes through a pipe, up to a limit. Beyond it bytes are read and dropped, so that nobody who
-//! writes ever waits for us.
+//! The log of a container: what comes through a pipe, head and tail where it is longer than its limit
+//! ([`log_files`]).
+//!
+//! Nobody who writes waits for us as long as the log is in its head. Past it a job that writes
+//! without pause is held to [`TURN_BYTES`] per [`TURN_PAUSE`], so that the copying of what is thrown
+//! away soon takes a part of one processor, and not of every job's share.
+//!
+//! For a server of before, which knows no gaps, the log is cut at its limit, and its last line says
+//! how much was dropped.
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
+    time::Duration,
 };
+
+use log_files::Writer;
 
 /// Bytes read at a time: what a pipe holds.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// Bytes taken before whoever pumps looks at other events.
+const TURN_BYTES: usize = 1 << 20;
+
+/// How long a pipe that had [`TURN_BYTES`] at once is left alone, past the head.
+const TURN_PAUSE: Duration = Duration::from_millis(4);
+
+/// How a pipe is after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pumped {
+    /// There may be more; not to be pumped for so long.
+    More(Duration),
+    /// Its last writer is gone.
+    Ended,
+}
+
 /// Takes what containers write.
 #[derive(Debug)]
 pub struct Log {
-    file: File,
+    files: Writer,
+    /// Where the log ends, if all that could not be written is counted.
+    end: u64,
+    cut: Option<Cut>,
+}
+
+/// Of a log that is cut.
+#[derive(Debug)]
+struct Cut {
     limit: u64,
-    written: u64,
     dropped: u64,
 }
 
 impl Log {
-    /// A log in `file`, which is empty, of at most `limit` bytes and one line.
+    /// A log in these files, of which what their limits say is kept.
     #[must_use]
-    pub fn new(file: File, limit: u64) -> Self {
-        Self { file, limit, written: 0, dropped: 0 }
+    pub fn new(files: Writer) -> Self {
+        Self { end: files.end(), files, cut: None }
     }
 
-    /// Takes what is in a pipe that does not block. `false` if its last writer is gone.
+    /// A log in one file, of at most `limit` bytes and one line.
+    #[must_use]
+    pub fn cut_at(files: Writer, limit: u64) -> Self {
+        Self { cut: Some(Cut { limit, dropped: 0 }), ..Self::new(files) }
+    }
+
+    /// Takes what is in a pipe that does not block, [`TURN_BYTES`] at most.
     ///
     /// # Errors
-    /// The pipe's. A file that takes no more only counts as dropped.
-    pub fn pump(&mut self, pipe: &mut File) -> io::Result<bool> {
+    /// The pipe's. What the files do not take is left out.
+    pub fn pump(&mut self, pipe: &mut File) -> io::Result<Pumped> {
         let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
+        let mut taken = 0;
+        while taken < TURN_BYTES {
             match pipe.read(&mut chunk) {
-                Ok(0) => return Ok(false),
-                Ok(count) => self.take(&chunk[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Ok(0) => return Ok(Pumped::Ended),
+                Ok(count) => {
+                    self.take(&chunk[..count]);
+                    taken += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Pumped::More(Duration::ZERO));
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        let is_cut = self.cut.as_ref().is_some_and(|cut| self.end >= cut.limit);
+        let pause = if is_cut || self.files.is_past_head() { TURN_PAUSE } else { Duration::ZERO };
+        Ok(Pumped::More(pause))
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        let room = usize::try_from(self.limit - self.written).unwrap_or(usize::MAX).min(bytes.len());
-        let kept = append(&mut self.file, &bytes[..room]);
-        self.written += kept as u64;
-        self.dropped += (bytes.len() - kept) as u64;
-        if kept < room {
-            // A full file system ends the log, not the job.
-            self.limit = self.written;
+        let Some(cut) = &mut self.cut else {
+            self.end += bytes.len() as u64;
+            self.keep(bytes);
+            return;
+        };
+        let room = usize::try_from(cut.limit.saturating_sub(self.end)).unwrap_or(usize::MAX).min(bytes.len());
+        // A full file system ends a log that is cut, not the job.
+        let _ = self.files.append(&bytes[..room]);
+        let kept = self.files.end() - self.end;
+        self.end += kept;
+        cut.dropped += bytes.len() as u64 - kept;
+        if kept < room as u64 {
+            cut.limit = self.end;
+        }
+    }
+
+    /// Keeps the last bytes of a log that is not cut. Where the file system is full the tail becomes
+    /// shorter; what cannot be kept even so becomes a part of the gap.
+    fn keep(&mut self, bytes: &[u8]) {
+        let begin = self.end - bytes.len() as u64;
+        if self.files.end() < begin && self.files.skip_to(begin).is_err() {
+            return;
+        }
+        while let Some(rest) = usize::try_from(self.files.end() - begin).ok().and_then(|at| bytes.get(at..)) {
+            match self.files.append(rest) {
+                Err(error) if is_full(&error) && self.files.drop_oldest() => {}
+                _ => return,
+            }
         }
     }
 
     /// Adds a line of our own.
     pub fn say(&mut self, line: &str) {
         let line = format!("bedplate: {line}\n");
-        let kept = append(&mut self.file, line.as_bytes()) as u64;
-        self.written += kept;
-        self.limit += kept;
+        if let Some(cut) = &mut self.cut {
+            // It is no part of what is limited.
+            cut.limit = cut.limit.saturating_add(line.len() as u64);
+            let dropped = cut.dropped;
+            self.take(line.as_bytes());
+            self.cut.as_mut().into_iter().for_each(|cut| cut.dropped = dropped);
+        } else {
+            self.take(line.as_bytes());
+        }
     }
 
-    /// Says how much was dropped and puts all on disk. Returns the length, bytes.
+    /// Puts all on disk. Returns where the log ends.
     pub fn finish(mut self) -> u64 {
-        if self.dropped > 0 {
-            self.say(&format!("{} bytes more were written and are not kept", self.dropped));
+        if let Some(dropped) = self.cut.as_ref().map(|cut| cut.dropped).filter(|dropped| *dropped > 0) {
+            self.say(&format!("{dropped} bytes more were written and are not kept"));
         }
+        // The end of what is left out. Where not even that can be written, the agent tells it.
+        let _ = self.files.skip_to(self.end);
         // What cannot be synced can still be read while the node runs.
-        let _ = self.file.sync_all();
-        self.written
+        let _ = self.files.sync();
+        self.end
     }
 }
 
-/// Writes as much as the file takes; how many bytes that was.
-fn append(file: &mut File, bytes: &[u8]) -> usize {
-    let mut written = 0;
-    while written < bytes.len() {
-        match file.write(&bytes[written..]) {
-            Ok(0) => break,
-            Ok(count) => written += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
-    }
-    written
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Write as _, path::Path};
+
+    use log_files::{Limits, Place};
+
     use super::*;
 
+    fn files(folder: &Path, limits: Limits) -> Writer {
+        Writer::open(Place::of(&folder.join("log")).unwrap(), limits).unwrap()
+    }
+
+    fn pipe() -> (File, File) {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        (reader.into(), writer.into())
+    }
+
     #[test]
-    fn a_log_ends_at_its_limit_and_says_so() {
+    fn a_log_that_is_cut_ends_at_its_limit_and_says_so() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let mut log = Log::new(File::create(&path).unwrap(), 10);
+        let mut log = Log::cut_at(files(folder.path(), Limits::NONE), 10);
         log.take(b"12345678");
         log.say("hello");
         log.take(b"90ab");
         log.take(b"cd");
         let length = log.finish();
-        let text = std::fs::read_to_string(&path).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
         assert_eq!(text, "12345678bedplate: hello\n90bedplate: 4 bytes more were written and are not kept\n");
         assert_eq!(length, text.len() as u64);
     }
 
     #[test]
-    fn a_pipe_is_emptied_without_waiting() {
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
-        let (mut reader, mut writer) = (File::from(reader), File::from(writer));
+    fn a_long_log_keeps_its_end_and_nothing_is_added_to_it() {
         let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::new(files(folder.path(), Limits::of(1 << 10)));
+        let whole: Vec<u8> =
+            (0..100_000_u32).flat_map(|line| format!("line {line}\n").into_bytes()).collect();
+        whole.chunks(1_000).for_each(|chunk| log.take(chunk));
+        log.say("ended: not done within 9 s");
+        let end = log.finish();
+        let line = b"bedplate: ended: not done within 9 s\n";
+        assert_eq!(end, (whole.len() + line.len()) as u64);
         let path = folder.path().join("log");
-        let mut log = Log::new(File::create(&path).unwrap(), 100);
-        assert!(log.pump(&mut reader).unwrap());
+        let gap = log_files::extent(&path).unwrap().gap().unwrap();
+        let mut tail = Vec::new();
+        while gap.to + (tail.len() as u64) < end {
+            tail.extend(log_files::read(&path, gap.to + tail.len() as u64, 1 << 20).unwrap().bytes);
+        }
+        assert!(tail.ends_with(line) && tail.len() >= 448);
+        let of_job = &tail[..tail.len() - line.len()];
+        assert!(whole.ends_with(of_job));
+        assert_eq!(std::fs::read(path).unwrap(), whole[..512]);
+    }
+
+    #[test]
+    fn a_pipe_is_emptied_without_waiting() {
+        let (mut reader, mut writer) = pipe();
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::new(files(folder.path(), Limits::of(100)));
+        let more = Pumped::More(Duration::ZERO);
+        assert_eq!(log.pump(&mut reader).unwrap(), more);
         writer.write_all(b"one").unwrap();
-        assert!(log.pump(&mut reader).unwrap());
+        assert_eq!(log.pump(&mut reader).unwrap(), more);
         writer.write_all(b" two").unwrap();
         drop(writer);
-        assert!(!log.pump(&mut reader).unwrap());
+        assert_eq!(log.pump(&mut reader).unwrap(), Pumped::Ended);
         assert_eq!(log.finish(), 7);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one two");
+        assert_eq!(std::fs::read_to_string(folder.path().join("log")).unwrap(), "one two");
+    }
+
+    /// Whoever pumps comes back to its other events, and what is flooded with is bounded.
+    #[test]
+    fn a_flood_does_not_keep_the_pump_from_other_work() {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::empty()).unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let (mut reader, mut writer) = (File::from(reader), File::from(writer));
+        let flood = std::thread::spawn(move || {
+            let bytes = vec![b'x'; 1 << 20];
+            while writer.write_all(&bytes).is_ok() {}
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::new(files(folder.path(), Limits::of(1 << 20)));
+        let mut turns = 0;
+        while turns < 20 {
+            let Pumped::More(pause) = log.pump(&mut reader).unwrap() else { panic!("it has ended") };
+            turns += u32::from(!pause.is_zero());
+        }
+        drop(reader);
+        flood.join().unwrap();
+        let end = log.finish();
+        assert!(end >= 20 << 20, "{end}");
+        let kept = log_files::extent(&folder.path().join("log")).unwrap().bytes_from(0);
+        assert!(kept <= 1 << 20, "{kept}");
     }
 }

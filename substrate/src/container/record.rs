@@ -9,6 +9,7 @@ use std::{
 };
 
 use linux::LinuxError;
+use log_files::{Limits, Place, Writer};
 use rustix::fs::{Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -80,9 +81,8 @@ impl Record {
     ///
     /// # Errors
     /// The file system is full.
-    pub fn log(&self) -> io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&self.folder, "log", flags, Mode::from_raw_mode(0o600))?.into())
+    pub fn log(&self, limits: Limits) -> io::Result<Writer> {
+        Writer::open(Place::new(self.folder.try_clone()?, "log"), limits)
     }
 }
 
@@ -99,8 +99,8 @@ mod tests {
         record.write_json("x.json", &8).unwrap();
         assert_eq!(record.read_json::<u32>("x.json").unwrap(), Some(8));
         assert!(record.read_json::<String>("x.json").is_err());
-        record.log().unwrap().write_all(b"one").unwrap();
-        record.log().unwrap().write_all(b"two").unwrap();
+        record.log(Limits::NONE).unwrap().append(b"one").unwrap();
+        record.log(Limits::NONE).unwrap().append(b"two").unwrap();
         assert_eq!(std::fs::read(folder.path().join("log")).unwrap(), b"onetwo");
         assert_eq!(folder.path().read_dir().unwrap().count(), 2);
     }

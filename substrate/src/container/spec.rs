@@ -70,8 +70,11 @@ pub struct ContainerSpec {
     pub timeout_seconds: u64,
     /// Time between SIGTERM and SIGKILL when the timeout ends it, seconds.
     pub grace_seconds: u32,
-    /// Longest log, bytes.
+    /// How much of the log is kept, bytes.
     pub log_limit_bytes: u64,
+    /// Of a longer log head and tail are kept; else it is cut, and its last line says so.
+    #[serde(default)]
+    pub log_has_tail: bool,
     /// What the test build leaves out.
     #[cfg(feature = "switches")]
     #[serde(default, skip_serializing_if = "std::collections::BTreeSet::is_empty")]

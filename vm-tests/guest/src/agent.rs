@@ -160,6 +160,7 @@ fn job(number: u128) -> RunSpec {
         pids: 100,
         devices: Vec::new(),
         isolated_network: false,
+        log_limit_bytes: Some(64 << 20),
     };
     RunSpec {
         run: RunId(uuid::Uuid::from_u128(number)),

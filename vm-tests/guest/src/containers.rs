@@ -49,6 +49,7 @@ pub(crate) fn spec(command: &[&str]) -> ContainerSpec {
         timeout_seconds: 600,
         grace_seconds: 10,
         log_limit_bytes: 1 << 20,
+        log_has_tail: false,
         #[cfg(feature = "switches")]
         without: std::collections::BTreeSet::new(),
     }

@@ -225,8 +225,15 @@ const ATTEMPTS: &[Attempt] = &[
         name: "write a longer log",
         defences: &[LogLimit],
         what: Special(
-            |spec, _| script(spec, "dd if=/dev/zero bs=1M count=3"),
-            |folder| fs::metadata(folder.join("log")).is_ok_and(|log| log.len() > 2 << 20),
+            |spec, _| {
+                spec.log_has_tail = true;
+                script(spec, "dd if=/dev/zero bs=1M count=3");
+            },
+            |folder| {
+                let tail = fs::read_dir(folder.join("log.tail")).into_iter().flatten().flatten();
+                let files = tail.map(|file| file.path()).chain([folder.join("log")]);
+                files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum::<u64>() > 2 << 20
+            },
         ),
     },
     Attempt {

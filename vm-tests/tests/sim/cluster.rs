@@ -95,8 +95,13 @@ impl Drop for Registry {
 impl Cluster {
     /// A server with an image and so many nodes that are switched off.
     pub(crate) async fn with_nodes(count: u8) -> anyhow::Result<Self> {
+        Self::configured(count, "").await
+    }
+
+    /// As [`Self::with_nodes`], with further lines of the server's configuration.
+    pub(crate) async fn configured(count: u8, further: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        write_config(folder.path())?;
+        write_config(folder.path(), further)?;
         let (client, server, stop) = start(folder.path()).await?;
         let cluster = Self { folder, client, server, stop, registry: None };
         cluster.import().await?;
@@ -235,7 +240,7 @@ impl Cluster {
     }
 }
 
-fn write_config(folder: &Path) -> anyhow::Result<()> {
+fn write_config(folder: &Path, further: &str) -> anyhow::Result<()> {
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let substrate = folder.join("substrate");
     fs::write(&substrate, "no machine starts it")?;
@@ -246,7 +251,7 @@ fn write_config(folder: &Path) -> anyhow::Result<()> {
          fleet: {{heartbeat-seconds: 1}}\n\
          boot: {{http-port: {HTTP_PORT}, tftp: false, substrate: {substrate}, templates: {source}/ipxe}}\n\
          dhcp: {{mode: off}}\n\
-         overlays: {{shipped: {source}/overlays, site: {folder_shown}/overlays}}\n"
+         overlays: {{shipped: {source}/overlays, site: {folder_shown}/overlays}}\n{further}"
     );
     Ok(fs::write(folder.join("server.yaml"), text)?)
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use api::{
-    log::{LogState, LogStatus},
+    log::{LogGap, LogState, LogStatus},
     status::Phase,
     workflow::State,
 };
@@ -12,7 +12,7 @@ use client::{Client, LogOf, StreamEnd};
 
 use crate::{
     cluster::in_namespace,
-    workflows::{cluster, document, end, start},
+    workflows::{cluster, cluster_configured, document, end, start},
 };
 
 /// Lines of a log of some 3 MB.
@@ -157,6 +157,78 @@ fn a_log_that_waited_for_the_server_arrives_after_its_restart() {
         let (bytes, status) = read(&ann, &id, &LogOf::default()).await?;
         assert_eq!(status.state, LogState::Complete, "{status:?}");
         assert!(bytes == whole, "{} bytes", bytes.len());
+        Ok(())
+    });
+}
+
+/// Limit of a log in the tests of long ones, MiB.
+const SMALL: &str = "jobs: {log-mib: 1}\n";
+
+/// Bytes are those of `whole` from `offset` on, without the gap that was named; where they end.
+fn follow_on(whole: &[u8], offset: u64, bytes: &[u8], status: &LogStatus) -> u64 {
+    let gap = status.gap.unwrap_or(LogGap { from: u64::MAX, to: u64::MAX });
+    let offset = gap.past(offset);
+    let before_gap = usize::try_from(gap.from.saturating_sub(offset)).unwrap().min(bytes.len());
+    let (first, second) = bytes.split_at(before_gap);
+    let at = |offset: u64, bytes: &[u8]| {
+        let place = usize::try_from(offset).unwrap();
+        assert!(whole[place..place + bytes.len()] == *bytes, "other bytes at {offset}: {status:?}");
+        offset + bytes.len() as u64
+    };
+    at(gap.past(at(offset, first)), second)
+}
+
+#[test]
+fn who_follows_a_log_past_its_limit_gets_both_ends_and_is_told_what_is_left_out() {
+    in_namespace(async {
+        let (mut cluster, _agents, ann) = cluster_configured(SMALL).await?;
+        let whole = talk("big", LINES);
+        let length = whole.len() as u64;
+        let id = start(&ann, document(&[("big", &format!("command: [flood, '{LINES}']"))])).await?;
+        let (mut offset, mut gaps) = (0, Vec::new());
+        let last = loop {
+            let of = LogOf { offset, follow: true, ..LogOf::default() };
+            let (bytes, status) = read(&ann, &id, &of).await?;
+            offset = follow_on(&whole, offset, &bytes, &status);
+            gaps.extend(status.gap);
+            if status.state != LogState::Open {
+                break status;
+            }
+        };
+        assert_eq!((last.state, last.here, offset), (LogState::Complete, length, length), "{last:?}");
+        let gap = last.gap.unwrap();
+        assert_eq!((gap.from, gap.to), (512 << 10, length - (256 << 10)));
+        assert!(gaps.iter().any(|before| before.to < gap.to), "none while it ran: {gaps:?}");
+
+        // Whoever comes later gets the same, from wherever.
+        cluster.restart().await?;
+        let kept = [&whole[..512 << 10], &whole[whole.len() - (256 << 10)..]].concat();
+        for offset in [0, 10, gap.from - 1, gap.from, gap.from + 1, gap.to - 1, gap.to, gap.to + 1, length] {
+            let (bytes, status) = read(&ann, &id, &LogOf { offset, ..LogOf::default() }).await?;
+            assert_eq!((status.state, status.gap), (LogState::Complete, Some(gap)));
+            assert_eq!(follow_on(&whole, offset, &bytes, &status), length, "from {offset}");
+        }
+        assert!(read(&ann, &id, &LogOf::default()).await?.0 == kept);
+        let attempt = ann.attempts(&id, None, 1).await?.remove(0);
+        assert_eq!(attempt.log_bytes, length);
+        Ok(())
+    });
+}
+
+/// A node that sends all of a log, because it came slowly enough or its agent knows no gaps.
+#[test]
+fn a_long_log_that_comes_whole_is_kept_within_the_limit() {
+    in_namespace(async {
+        let (_cluster, _agents, ann) = cluster_configured(SMALL).await?;
+        let whole = talk("big", LINES);
+        let length = whole.len() as u64;
+        let id = start(&ann, document(&[("big", &talks(LINES))])).await?;
+        end(&ann, &id).await?;
+        let (bytes, status) = read(&ann, &id, &LogOf::default()).await?;
+        assert_eq!((status.state, status.here, status.bytes), (LogState::Complete, length, Some(length)));
+        assert!((960 << 10..=1 << 20).contains(&bytes.len()), "{} bytes are kept", bytes.len());
+        assert_eq!(follow_on(&whole, 0, &bytes, &status), length);
+        assert_eq!(status.gap.map(|gap| gap.from), Some(512 << 10));
         Ok(())
     });
 }

@@ -28,7 +28,12 @@ pub(crate) fn document(jobs: &[(&str, &str)]) -> String {
 
 /// A cluster of two nodes with a registry, and a user.
 pub(crate) async fn cluster() -> anyhow::Result<(Cluster, Vec<Agent>, Client)> {
-    let mut cluster = Cluster::with_nodes(2).await?;
+    cluster_configured("").await
+}
+
+/// As [`cluster`], with further lines of the server's configuration.
+pub(crate) async fn cluster_configured(further: &str) -> anyhow::Result<(Cluster, Vec<Agent>, Client)> {
+    let mut cluster = Cluster::configured(2, further).await?;
     cluster.serve_job_image().await?;
     let agents = cluster.run_all(2).await?;
     let ann = user(&cluster, "ann", 1001).await?;

@@ -14,6 +14,7 @@ const CRATES: &[(&str, u8, &[&str])] = &[
     ("yaml-tree", 0, &["api"]),
     ("document", 0, &["api", "yaml-tree"]),
     ("copy-tree", 1, &[]),
+    ("log-files", 1, &[]),
     ("image-store", 1, &[]),
     ("linux", 1, &[]),
     ("inventory", 1, &[]),

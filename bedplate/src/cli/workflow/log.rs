@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use api::{
-    log::{LogState, LogStatus},
+    log::{LogGap, LogState, LogStatus},
     run::WorkflowId,
 };
 use clap::Args;
@@ -33,8 +33,11 @@ Examples:
   bedplate workflow log hello
   bedplate workflow log render frames --task 7 --follow
 
-Exit status: 0 if all that the attempt wrote was printed, or all so far of one that is not over and not followed; 1 if
-bytes are missing, with how many and why."
+Of a log that is longer than the server's `jobs.log-mib`, beginning and end are kept. What is left out is told on standard
+error, in the place where it would be; nothing is added to what is printed.
+
+Exit status: 0 if all that is kept of what the attempt wrote was printed, or all so far of one that is not over and not
+followed; 1 if bytes are missing, with how many and why."
 )]
 pub(in super::super) struct Log {
     /// Id, or a name: the newest workflow of it.
@@ -73,7 +76,12 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
                     // So may the last attempt.
                     (wanted.task, wanted.attempt) = (Some(status.task), Some(status.attempt));
                 }
-                match print(&mut content, &mut wanted.offset).await? {
+                let before = wanted.offset;
+                let gap = status.as_ref().and_then(|status| status.gap);
+                let end = print(&mut content, &mut wanted.offset, gap).await?;
+                // The attempt has just ended, or the log goes on behind a gap.
+                asked_for_verdict &= wanted.offset == before;
+                match end {
                     StreamEnd::Closed => match Verdict::of(status.as_ref(), wanted.follow) {
                         Verdict::Done => return Ok(()),
                         Verdict::Missing(what) => bail!("{what}"),
@@ -83,7 +91,7 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
                             );
                             return Ok(());
                         }
-                        // Once at once: the attempt has just ended.
+                        // Once at once.
                         Verdict::AskAgain if !asked_for_verdict => {
                             (asked_for_verdict, retries) = (true, 1);
                             continue;
@@ -100,17 +108,37 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
     }
 }
 
-/// Prints what comes, and counts it; how it ended.
-async fn print(content: &mut Content, offset: &mut u64) -> anyhow::Result<StreamEnd> {
+/// Prints what comes, and counts it; what is left out is told in its place. How it ended.
+async fn print(content: &mut Content, offset: &mut u64, gap: Option<LogGap>) -> anyhow::Result<StreamEnd> {
+    tell_gap(offset, gap);
     loop {
         match content.next().await {
             Ok(bytes) => {
-                *offset += bytes.len() as u64;
-                print_bytes(&bytes)?;
+                let mut rest = bytes.as_slice();
+                while !rest.is_empty() {
+                    let (now, later) = rest.split_at(up_to_gap(*offset, gap).min(rest.len()));
+                    print_bytes(now)?;
+                    *offset += now.len() as u64;
+                    tell_gap(offset, gap);
+                    rest = later;
+                }
             }
             Err(end) => return Ok(end),
         }
     }
+}
+
+/// Bytes from an offset on that are before the gap; all, where the gap is not ahead.
+fn up_to_gap(offset: u64, gap: Option<LogGap>) -> usize {
+    let ahead = gap.and_then(|gap| gap.from.checked_sub(offset)).filter(|ahead| *ahead > 0);
+    ahead.map_or(usize::MAX, |ahead| usize::try_from(ahead).unwrap_or(usize::MAX))
+}
+
+/// Tells of a gap at an offset, and goes to its end.
+fn tell_gap(offset: &mut u64, gap: Option<LogGap>) {
+    let Some(LogGap { to, .. }) = gap.filter(|gap| gap.past(*offset) > *offset) else { return };
+    say(&format!("bedplate: {}", LogGap { from: *offset, to }));
+    *offset = to;
 }
 
 /// What an answer that came whole is worth.
@@ -142,7 +170,15 @@ mod tests {
 
     #[test]
     fn an_answer_is_worth_what_the_server_says() {
-        let status = |state| LogStatus { state, task: 0, attempt: 1, here: 1, bytes: Some(2), reason: None };
+        let status = |state| LogStatus {
+            state,
+            task: 0,
+            attempt: 1,
+            here: 1,
+            bytes: Some(2),
+            gap: None,
+            reason: None,
+        };
         let verdict = |state, follow| Verdict::of(Some(&status(state)), follow);
         assert_eq!(verdict(LogState::Open, false), Verdict::Done);
         assert_eq!(verdict(LogState::Open, true), Verdict::AskAgain);
@@ -154,5 +190,18 @@ mod tests {
                 assert!(matches!(&missing, Verdict::Missing(what) if what.contains("1 of 2")), "{missing:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_gap_is_met_where_it_is() {
+        let gap = Some(LogGap { from: 5, to: 9 });
+        let ahead = [0, 4, 5, 8, 9, 10].map(|offset| up_to_gap(offset, gap));
+        assert_eq!(ahead, [5, 1, usize::MAX, usize::MAX, usize::MAX, usize::MAX]);
+        assert_eq!(up_to_gap(0, None), usize::MAX);
+        let after = [0, 4, 5, 8, 9, 10].map(|mut offset| {
+            tell_gap(&mut offset, gap);
+            offset
+        });
+        assert_eq!(after, [0, 4, 9, 9, 9, 10]);
     }
 }

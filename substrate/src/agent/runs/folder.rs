@@ -11,7 +11,7 @@
 //! | `container.json`, `init.pid` | see [`crate::container`] | the agent; the container's start |
 //! | `started.json` | [`Started`] | the container's start; the agent for transfers |
 //! | `end.json` | [`RunEnd`] | the container init; the agent for all else |
-//! | `log` | what the run said | whoever does the work |
+//! | `log`, `log.tail/` | what the run said ([`log_files`]) | whoever does the work |
 //!
 //! A folder appears with its `spec.json` in one step: it is made as `RUN.new` and renamed. Without `launching` no
 //! container was ever started; with it none is started again.
@@ -127,16 +127,16 @@ impl RunFolder {
         &self.path
     }
 
-    /// `log`.
+    /// `log`, the head of the log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.path.join("log")
     }
 
-    /// Length of the log, bytes.
+    /// Where the log ends, bytes.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
-        fs::metadata(self.log()).map_or(0, |log| log.len())
+        log_files::extent(&self.log()).map_or(0, |log| log.end())
     }
 
     /// Adds a line to the log of a run that is no container.

@@ -1,17 +1,13 @@
 //! The log of one run to the server, from where the server left off, for as long as the run is held.
 //!
-//! `POST /node/v1/runs/RUN/log?offset=N` with the next bytes; [`LogTaken`] says how many the server has in all, which is
-//! where it goes on. After a restart of the agent the first piece is sent again, and the answer says where to go on.
+//! `POST /node/v1/runs/RUN/log?offset=N` with the next bytes; [`LogTaken`] says up to where the server has
+//! the log, which is where it goes on. After a restart of the agent the first piece is sent again, and the
+//! answer says where to go on. Where what comes next is not kept here any more, because the job writes
+//! faster than its log travels, `&after=M` says that the piece goes on behind a gap.
 
-use std::{
-    io,
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use api::run::{LogTaken, MAX_LOG_CHUNK_BYTES, RunId};
-use bytes::Bytes;
 use tokio::{sync::watch, time::sleep};
 
 use super::servers::Servers;
@@ -23,10 +19,25 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// How often one that does not grow is looked at: a node holds thousands of them.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends the log of `run` until the server has `complete_at` bytes, which is known when the run is over. Dropped when the
-/// run is forgotten.
-pub async fn send(servers: Servers, run: RunId, log: PathBuf, complete_at: watch::Receiver<Option<u64>>) {
-    let mut sender = Sender { servers, run, taken: 0, backoff: Backoff::default() };
+/// Pause between full pieces of a running job's log past its head: of a job that writes without end
+/// most is left out anyway, and only as much travels as somebody who follows can read.
+const TAIL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A log to be sent.
+#[derive(Debug)]
+pub struct Log {
+    /// Whose.
+    pub run: RunId,
+    /// Its head.
+    pub path: PathBuf,
+    /// It may have a gap, and the server knows what that is.
+    pub has_tail: bool,
+}
+
+/// Sends a log until the server has it up to `complete_at`, which is known when the run is over. Dropped
+/// when the run is forgotten.
+pub async fn send(servers: Servers, log: Log, complete_at: watch::Receiver<Option<u64>>) {
+    let mut sender = Sender { servers, log, taken: 0, backoff: Backoff::default() };
     let mut end = complete_at;
     let mut interval = INTERVAL;
     loop {
@@ -34,19 +45,20 @@ pub async fn send(servers: Servers, run: RunId, log: PathBuf, complete_at: watch
         if complete.is_some_and(|length| sender.taken >= length) {
             return;
         }
-        let pause = match sender.next(&log).await {
+        let pause = match sender.next(complete).await {
             // Nothing new. The end of a run is no news if its log has gone.
-            Ok(0) => {
+            Ok(Sent::Nothing) => {
                 interval = (interval * 5 / 4).min(LONGEST_INTERVAL);
                 interval
             }
-            Ok(read) if read == MAX_LOG_CHUNK_BYTES => continue,
-            Ok(_) => {
+            Ok(Sent::Full { is_tail }) if complete.is_none() && is_tail => TAIL_INTERVAL,
+            Ok(Sent::Full { .. }) => continue,
+            Ok(Sent::Rest) => {
                 interval = INTERVAL;
                 interval
             }
             Err(error) => {
-                tracing::debug!(%run, "log: {error:#}; trying again");
+                tracing::debug!(run = %sender.log.run, "log: {error:#}; trying again");
                 sender.backoff.pause(random())
             }
         };
@@ -57,45 +69,61 @@ pub async fn send(servers: Servers, run: RunId, log: PathBuf, complete_at: watch
     }
 }
 
+/// What was there to send.
+enum Sent {
+    Nothing,
+    /// As much as one request takes: there may be more.
+    Full {
+        is_tail: bool,
+    },
+    Rest,
+}
+
 struct Sender {
     servers: Servers,
-    run: RunId,
-    /// Bytes that the server has.
+    log: Log,
+    /// Up to where the server has the log.
     taken: u64,
     backoff: Backoff,
 }
 
 impl Sender {
-    /// Sends what is new, at most one chunk; how many bytes that were.
-    async fn next(&mut self, log: &Path) -> anyhow::Result<usize> {
-        let (path, offset) = (log.to_owned(), self.taken);
-        // Most logs have nothing new most of the time; a look at a file in memory takes less than to ask a thread for it.
-        if std::fs::metadata(log).is_ok_and(|log| log.len() <= offset) {
-            return Ok(0);
+    /// Sends what is new, at most one chunk. `complete`: where the log ends, if it does.
+    async fn next(&mut self, complete: Option<u64>) -> anyhow::Result<Sent> {
+        let (Log { run, path, has_tail }, offset) = (&self.log, self.taken);
+        // Most logs have nothing new most of the time; a look at files in memory takes less than to ask a
+        // thread for it.
+        if complete.is_none() && !log_files::may_have_more(path, offset) {
+            return Ok(Sent::Nothing);
         }
-        let chunk = tokio::task::spawn_blocking(move || read_at(&path, offset)).await??;
-        if chunk.is_empty() {
-            return Ok(0);
+        let head = path.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let piece = log_files::read(&head, offset, MAX_LOG_CHUNK_BYTES)?;
+            Ok::<_, std::io::Error>((piece, std::fs::metadata(&head).map_or(0, |head| head.len())))
+        });
+        let (mut piece, head_bytes) = read.await??;
+        if piece.bytes.is_empty() {
+            // The last bytes of a job could not be written: the log ends with a gap.
+            piece.from = complete.filter(|_| *has_tail).unwrap_or(piece.from);
         }
-        let read = chunk.len();
-        let route = format!("/node/v1/runs/{}/log?offset={offset}", self.run);
-        let LogTaken { length } = self.servers.port()?.post_bytes(&route, chunk).await?;
+        if piece.from <= offset && piece.bytes.is_empty() {
+            return Ok(Sent::Nothing);
+        }
+        let after = if piece.from > offset { format!("&after={offset}") } else { String::new() };
+        let route = format!("/node/v1/runs/{run}/log?offset={}{after}", piece.from);
+        let sent = match piece.bytes.len() {
+            MAX_LOG_CHUNK_BYTES => Sent::Full { is_tail: piece.from >= head_bytes },
+            _ => Sent::Rest,
+        };
+        let LogTaken { length } = self.servers.port()?.post_bytes(&route, piece.bytes.into()).await?;
+        if length < offset {
+            // A server that crashed has lost what was not on its disk yet.
+            self.taken = length;
+        }
         // A server that takes nothing is no reason for haste.
         anyhow::ensure!(length > offset, "the server has {length} bytes and takes no more");
         self.taken = length;
         self.backoff.reset();
-        Ok(read)
+        Ok(sent)
     }
-}
-
-fn read_at(log: &Path, offset: u64) -> io::Result<Bytes> {
-    let file = match std::fs::File::open(log) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Bytes::new()),
-        Err(error) => return Err(error),
-    };
-    let waiting = file.metadata()?.len().saturating_sub(offset);
-    let mut chunk = vec![0; usize::try_from(waiting).unwrap_or(usize::MAX).min(MAX_LOG_CHUNK_BYTES)];
-    file.read_exact_at(&mut chunk, offset)?;
-    Ok(chunk.into())
 }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use api::run::{JobFile, LiveUsage, MAX_LOG_BYTES, Mount};
+use api::run::{JobFile, LiveUsage, Mount, UNTOLD_LOG_BYTES};
 
 use super::{
     folder::{FolderError, RunFolder},
@@ -25,6 +25,9 @@ use crate::container::{
 
 /// Time between SIGTERM and SIGKILL when a timeout ends a container, seconds.
 const TIMEOUT_GRACE_SECONDS: u32 = 10;
+
+/// The part of what is free that one log may have.
+const LOG_SHARE: u64 = 16;
 
 /// The node's own containers. Clones share the spawner.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +64,8 @@ impl NodeContainers {
 
 impl Containers for NodeContainers {
     fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError> {
-        folder.write("container.json", &describe(parts))
+        let free = rustix::fs::statvfs(folder.path()).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+        folder.write("container.json", &describe(parts, free))
     }
 
     fn launch(&self, folder: &Path, lock: File) -> io::Result<()> {
@@ -85,7 +89,14 @@ impl Containers for NodeContainers {
     }
 }
 
-fn describe(parts: &Parts<'_>) -> ContainerSpec {
+/// How much of a log is kept: what the server wants, but of what is free where runs are, most often
+/// the node's memory, no more than [`LOG_SHARE`] where that is more than [`UNTOLD_LOG_BYTES`].
+fn log_limit(wanted: Option<u64>, free: u64) -> u64 {
+    wanted.map_or(UNTOLD_LOG_BYTES, |wanted| wanted.min(UNTOLD_LOG_BYTES.max(free / LOG_SHARE)))
+}
+
+/// `free`: bytes that are free where runs are.
+fn describe(parts: &Parts<'_>, free: u64) -> ContainerSpec {
     let (spec, job, granted) = (parts.spec, parts.job, &parts.granted);
     let mut groups = spec.user.groups.clone();
     groups.extend(granted.gids.iter().filter(|gid| !spec.user.groups.contains(gid)));
@@ -134,7 +145,8 @@ fn describe(parts: &Parts<'_>) -> ContainerSpec {
         upper_bytes: job.memory_bytes,
         timeout_seconds: spec.timeout_seconds,
         grace_seconds: TIMEOUT_GRACE_SECONDS,
-        log_limit_bytes: MAX_LOG_BYTES,
+        log_limit_bytes: log_limit(job.log_limit_bytes, free),
+        log_has_tail: job.log_limit_bytes.is_some(),
         #[cfg(feature = "switches")]
         without: std::collections::BTreeSet::new(),
     }
@@ -170,6 +182,7 @@ mod tests {
             pids: 100,
             devices: vec!["v.com/x=0".parse().unwrap()],
             isolated_network: true,
+            log_limit_bytes: Some(64 << 20),
         };
         RunSpec {
             run: RunId(uuid::Uuid::from_u128(7)),
@@ -215,6 +228,14 @@ mod tests {
         let granted = granted();
         let parts = Parts { spec: &spec, job, image, volumes, files, granted };
         expect_test::expect_file!["node_containers/described.json"]
-            .assert_eq(&serde_json::to_string_pretty(&describe(&parts)).unwrap());
+            .assert_eq(&serde_json::to_string_pretty(&describe(&parts, 4 << 30)).unwrap());
+    }
+
+    #[test]
+    fn a_log_is_longer_where_there_is_room() {
+        let mib = |wanted: Option<u64>, free: u64| log_limit(wanted.map(|mib| mib << 20), free << 20) >> 20;
+        assert_eq!(mib(None, 1 << 20), 16, "a server of before");
+        assert_eq!([0, 100, 512, 1 << 20].map(|free| mib(Some(64), free)), [16, 16, 32, 64]);
+        assert_eq!([0, 1 << 20].map(|free| mib(Some(1), free)), [1, 1]);
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn job() -> JobSpec {
         pids: 9,
         devices: Vec::new(),
         isolated_network: false,
+        log_limit_bytes: None,
     }
 }
 

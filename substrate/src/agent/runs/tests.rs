@@ -12,7 +12,7 @@ use api::{
     ids::{Digest, Timestamp},
     run::{
         Destination, JobFile, JobSpec, LiveUsage, LogTaken, Mount, Outcome, RunEnd, RunUser, Source, Usage,
-        Work, WorkflowId,
+        WorkflowId,
     },
 };
 use tokio::{
@@ -23,7 +23,8 @@ use tokio::{
 use super::{folder::Started, job::Parts, *};
 use crate::agent::test_server::{acceptor, ca, identity, listen};
 
-/// A container is what its command says: `exit N` after it wrote a line; `hang` until it is stopped; `vanish`.
+/// A container is what its command says: `exit N` after it wrote a line; `hang` until it is stopped; `vanish`; `flood N` ends
+/// with 0 after N bytes, of which [`FLOOD_KEPT`] are kept; `full N` likewise, where nothing is kept past its first line.
 #[derive(Debug, Default, Clone)]
 struct Pretend {
     world: Arc<World>,
@@ -37,9 +38,24 @@ struct World {
     alive: Mutex<BTreeMap<PathBuf, File>>,
 }
 
+/// Bytes kept of what `flood` writes.
+const FLOOD_KEPT: u64 = 64;
+
+/// What `flood` writes.
+fn flood(bytes: usize) -> Vec<u8> {
+    let mut whole = format!("flood {bytes}\n").into_bytes();
+    let more = u8::try_from(bytes % 7).unwrap();
+    whole.extend((whole.len()..bytes).map(|place| b'a' + more + u8::try_from(place % 17).unwrap()));
+    whole
+}
+
 impl World {
     fn write_end(&self, path: &Path, outcome: Outcome) {
-        let log_bytes = fs::metadata(path.join("log")).map_or(0, |log| log.len());
+        let log_bytes = log_files::extent(&path.join("log")).map_or(0, |log| log.end());
+        self.write_end_of(path, outcome, log_bytes);
+    }
+
+    fn write_end_of(&self, path: &Path, outcome: Outcome, log_bytes: u64) {
         let end = RunEnd {
             started: Some(Timestamp(5)),
             ended: Timestamp(6),
@@ -71,6 +87,17 @@ impl job::Containers for Pretend {
         fs::write(folder.join("log"), format!("{}\n", command.join(" ")))?;
         match command[0].as_str() {
             "exit" => self.world.write_end(folder, Outcome::Exited { code: command[1].parse().unwrap() }),
+            "flood" => {
+                let place = log_files::Place::of(&folder.join("log"))?;
+                let mut log = log_files::Writer::open(place, log_files::Limits::of(FLOOD_KEPT))?;
+                let first_line = usize::try_from(log.end()).unwrap();
+                log.append(&flood(command[1].parse().unwrap())[first_line..])?;
+                self.world.write_end(folder, Outcome::Exited { code: 0 });
+            }
+            "full" => {
+                let log_bytes = command[1].parse().unwrap();
+                self.world.write_end_of(folder, Outcome::Exited { code: 0 }, log_bytes);
+            }
             "vanish" => drop(self.world.alive.lock().unwrap().remove(folder)),
             _ => {}
         }
@@ -222,6 +249,7 @@ impl Rig {
             pids: 10,
             devices: Vec::new(),
             isolated_network: false,
+            log_limit_bytes: Some(64 << 20),
         };
         spec(number, Work::Job(Box::new(job)))
     }
@@ -359,12 +387,85 @@ fn answer(line: &str, body: &[u8], shelf: &Shelf) -> (u16, Vec<u8>) {
             }
             (200, serde_json::to_vec(&LogTaken { length: log.len() as u64 }).unwrap())
         }
+        ("post", ["", "node", "v1", "runs", run, "log", "offset", offset, after]) => {
+            let mut logs = shelf.logs.lock().unwrap();
+            let log = logs.entry((*run).to_owned()).or_default();
+            let (offset, after): (usize, usize) =
+                (offset.strip_suffix("&after").unwrap().parse().unwrap(), after.parse().unwrap());
+            if after <= log.len() {
+                log.resize(offset, b'?');
+                log.extend_from_slice(body);
+            }
+            (200, serde_json::to_vec(&LogTaken { length: log.len() as u64 }).unwrap())
+        }
         ("put", ["", "node", "v1", "runs", _, "file"]) => {
             shelf.files.lock().unwrap().push(body.to_vec());
             (204, Vec::new())
         }
         _ => (404, Vec::new()),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_a_gap_arrives_and_says_so() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let got = |run: RunId| rig.shelf.logs.lock().unwrap().get(&run.to_string()).cloned().unwrap_or_default();
+    let long = rig.job(1, "flood 1000");
+    let run = long.run;
+    assert_eq!(agent.run(long).await.log_bytes, 1000);
+    eventually("the log is there to its end", || got(run).len() == 1000).await;
+    let (log, whole) = (got(run), flood(1000));
+    let gap: Vec<usize> = (0..1000).filter(|&place| log[place] == b'?').collect();
+    assert_eq!((gap[0], gap[gap.len() - 1] + 1 - gap[0]), (32, gap.len()), "one gap, behind the head");
+    assert!((28..=32).contains(&(1000 - 32 - gap.len())));
+    assert!((0..1000).all(|place| log[place] == b'?' || log[place] == whole[place]));
+
+    // A file system that was full to the end: the log ends with its gap.
+    let full = rig.job(2, "full 500");
+    let run = full.run;
+    agent.run(full).await;
+    eventually("the end of the log is known", || got(run).len() == 500).await;
+    assert_eq!(got(run), [b"full 500\n".to_vec(), vec![b'?'; 491]].concat());
+
+    // An agent that begins anew finds out where the server is.
+    drop(agent);
+    let asked = rig.asked("post");
+    let _agent = rig.start();
+    eventually("it asks for both", || rig.asked("post") == asked + 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_before_is_sent_no_gap() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let mut short = rig.job(1, "full 500");
+    if let Work::Job(job) = &mut short.work {
+        job.log_limit_bytes = None;
+    }
+    let run = short.run;
+    agent.run(short).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(rig.shelf.logs.lock().unwrap()[&run.to_string()], b"full 500\n");
+    assert_eq!(rig.shelf.asked.lock().unwrap().iter().filter(|line| line.contains("after")).count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_lost_in_a_crash_is_sent_again() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let job = rig.job(1, "hang");
+    let run = job.run;
+    agent.order(Order::Start(Box::new(job))).await;
+    agent.until(run, is_running).await;
+    let is = |text: &str| {
+        rig.shelf.logs.lock().unwrap().get(&run.to_string()).is_some_and(|log| log == text.as_bytes())
+    };
+    eventually("its log is there", || is("hang\n")).await;
+    rig.shelf.logs.lock().unwrap().get_mut(&run.to_string()).unwrap().truncate(2);
+    let log = rig.places().runs.join(run.to_string()).join("log");
+    io::Write::write_all(&mut File::options().append(true).open(log).unwrap(), b"more\n").unwrap();
+    eventually("all of it is there", || is("hang\nmore\n")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

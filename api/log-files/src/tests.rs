@@ -1,0 +1,150 @@
+//! Logs against a model that remembers everything.
+
+use std::{fs, path::PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMIT: u64 = 1 << 10;
+
+struct Rig {
+    folder: tempfile::TempDir,
+    whole: Vec<u8>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), whole: Vec::new() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn writer(&self, limit: u64) -> Writer {
+        Writer::open(Place::of(&self.path()).unwrap(), Limits::of(limit)).unwrap()
+    }
+
+    fn next(&self, count: usize) -> Vec<u8> {
+        let from = self.whole.len();
+        (from..from + count).map(|place| u8::try_from(place * 7 % 251).unwrap()).collect()
+    }
+
+    fn write(&mut self, writer: &mut Writer, count: usize) {
+        let bytes = self.next(count);
+        writer.append(&bytes).unwrap();
+        self.whole.extend(bytes);
+    }
+
+    /// Bytes in files.
+    fn on_disk(&self) -> u64 {
+        let tail = fs::read_dir(self.folder.path().join("log.tail")).into_iter().flatten();
+        let files = tail.map(|entry| entry.unwrap().path()).chain([self.path()]);
+        files.map(|file| fs::metadata(file).unwrap().len()).sum()
+    }
+
+    /// Reads all, in pieces; each is what was written there. The bytes that are missing.
+    fn read_all(&self, most: usize) -> Vec<LogGap> {
+        let (mut offset, mut gaps) = (0, Vec::new());
+        loop {
+            let Piece { from, bytes } = read(&self.path(), offset, most).unwrap();
+            if from > offset {
+                gaps.push(LogGap { from: offset, to: from });
+            }
+            let place = usize::try_from(from).unwrap();
+            assert_eq!(bytes, self.whole[place..place + bytes.len()], "at {from}");
+            offset = from + bytes.len() as u64;
+            if bytes.is_empty() {
+                assert_eq!(offset, self.whole.len() as u64);
+                return gaps;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_within_its_limit_is_whole_and_one_past_it_keeps_both_ends() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer(LIMIT);
+    rig.write(&mut writer, 500);
+    assert!(!writer.is_past_head() && !rig.folder.path().join("log.tail").exists());
+    rig.write(&mut writer, 524);
+    assert_eq!((rig.read_all(100), extent(&rig.path()).unwrap().gap()), (vec![], None));
+    rig.write(&mut writer, 1);
+    let gap = LogGap { from: 512, to: 576 };
+    assert_eq!(rig.read_all(100), [gap]);
+    rig.write(&mut writer, 1 << 20);
+    let extent = extent(&rig.path()).unwrap();
+    let gap = extent.gap().unwrap();
+    assert_eq!((gap.from, extent.end()), (512, rig.whole.len() as u64));
+    assert!(extent.end() - gap.to >= 448, "{extent:?}");
+    assert!(rig.on_disk() <= LIMIT);
+    let kept = extent.end() - gap.to;
+    for (offset, left) in
+        [(0, 512 + kept), (500, 12 + kept), (512, kept), (gap.to - 1, kept), (gap.to + 1, kept - 1)]
+    {
+        assert_eq!(extent.bytes_from(offset), left, "{offset}");
+    }
+    assert_eq!(extent.bytes_from(u64::MAX), 0);
+    assert_eq!(read(&rig.path(), u64::MAX, 10).unwrap(), Piece { from: u64::MAX, bytes: Vec::new() });
+}
+
+#[test]
+fn what_a_crash_tore_off_is_left_out_and_cleared_away() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer(LIMIT);
+    rig.write(&mut writer, 900);
+    drop(writer);
+    let tail = rig.folder.path().join("log.tail");
+    let torn = fs::File::options().write(true).open(tail.join(segment_name(640))).unwrap();
+    torn.set_len(3).unwrap();
+    assert_eq!(rig.read_all(1000), [LogGap { from: 512, to: 704 }]);
+    let mut writer = rig.writer(LIMIT);
+    assert_eq!(fs::read_dir(&tail).unwrap().count(), 4);
+    rig.write(&mut writer, 10);
+    assert_eq!(rig.read_all(1000), [LogGap { from: 512, to: 704 }]);
+    assert_eq!(extent(&rig.folder.path().join("none/log")).unwrap(), Extent::default());
+}
+
+#[test]
+fn a_tail_may_be_empty_and_begin_anywhere() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer(LIMIT);
+    rig.write(&mut writer, 10);
+    writer.skip_to(u64::MAX - 5).unwrap();
+    assert_eq!(extent(&rig.path()).unwrap().gap(), Some(LogGap { from: 10, to: u64::MAX - 5 }));
+    writer.append(b"end").unwrap();
+    drop(writer);
+    let writer = rig.writer(LIMIT);
+    assert_eq!(writer.end(), u64::MAX - 2);
+    assert_eq!(read(&rig.path(), 10, 100).unwrap(), Piece { from: u64::MAX - 5, bytes: b"end".to_vec() });
+    assert_eq!(rig.on_disk(), 13);
+}
+
+proptest! {
+    /// Whatever is written, left out and interrupted: what is read is what was written there, there
+    /// is one gap at most, and the files are bounded.
+    #[test]
+    fn what_is_read_was_written(
+        steps in proptest::collection::vec((1_usize..400, 0_u8..8), 1..60),
+        limit in 16_u64..2_000,
+    ) {
+        let mut rig = Rig::new();
+        let mut writer = rig.writer(limit);
+        for (count, what) in steps {
+            match what {
+                0 => {
+                    let lost = rig.next(count);
+                    rig.whole.extend(lost);
+                    writer.skip_to(rig.whole.len() as u64).unwrap();
+                }
+                1 => writer = rig.writer(limit),
+                _ => rig.write(&mut writer, count),
+            }
+            prop_assert_eq!(writer.end(), rig.whole.len() as u64);
+            prop_assert!(rig.on_disk() <= limit);
+            prop_assert!(rig.read_all(97).len() <= 1);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Logs of jobs that write more than is kept (`vm-tests/documents/flood.yaml`).
+
+use std::{process::Output, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use api::workflow::State;
+
+use crate::{
+    clock,
+    cluster::{ADDRESSES, Cluster},
+    lane::Memory,
+    workflow,
+};
+
+/// How long the job that counts may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a job that floods may take to hear that it must end, with its grace.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is kept of one log at most: the default of `jobs.log-mib`, and the block that a file begins.
+const KEPT_KIB: u64 = (64 << 10) + 64;
+
+/// Head and tail are there, to the byte, for whoever reads later and whoever follows; what is left out
+/// is told. A node's memory is not filled, and who floods is stopped as everybody is.
+pub(crate) fn both_ends(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    let id = workflow::start(cluster, "flood")?;
+    let followed = cluster.server.try_cli(&["workflow", "log", &id, "counts", "--follow"])?;
+    holds_both_ends(&followed).context("followed")?;
+    let later = cluster.server.try_cli(&["workflow", "log", &id, "counts"])?;
+    holds_both_ends(&later).context("read when it was over")?;
+
+    for address in ADDRESSES {
+        let script = "du -sk /run/bedplate/runs/*/ 2>/dev/null | sort -n | tail -1 | cut -f1";
+        let most = cluster.on_node(address, script)?;
+        let most: u64 = most.trim().parse().unwrap_or(0);
+        ensure!(most <= KEPT_KIB, "a run's folder on {address} has {most} KiB");
+    }
+    let ended =
+        clock::wait_for("the job that counts to be over", cluster.accelerator().stretch(LIMIT), || {
+            let attempts = workflow::attempts(cluster, &id)?;
+            Ok(attempts.into_iter().find(|attempt| attempt.ended.is_some()))
+        })?;
+    ensure!(ended.log_bytes > 168 << 20, "it wrote {} bytes", ended.log_bytes);
+    let server = &cluster.server;
+    let attached = std::thread::scope(|scope| {
+        let attached = scope.spawn(|| server.try_cli(&["workflow", "attach", &id, "endless", "--all"]));
+        clock::pause(Duration::from_secs(3));
+        server.cli(&["workflow", "stop", &id])?;
+        attached.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?
+    })?;
+    let told = String::from_utf8_lossy(&attached.stderr);
+    ensure!(told.contains(" left out here (offset "), "attach told {told:?}");
+    ensure!(attached.stdout.starts_with(b"y\ny\n"), "attach has no beginning");
+    let last = attached.stdout.rsplit(|byte| *byte == b'\n').nth(1).unwrap_or_default();
+    ensure!(
+        last.starts_with(b"bedplate: stopped: "),
+        "attach has no end: {:?}",
+        String::from_utf8_lossy(last)
+    );
+    let limit = cluster.accelerator().stretch(STOP_LIMIT);
+    let state = clock::wait_for("the flood to end", limit, || {
+        let summary = workflow::view(cluster, &id)?.summary;
+        Ok(summary.ended.map(|_| summary.state))
+    })?;
+    ensure!(matches!(state, State::Canceled | State::Failed), "it is {}", state.as_str());
+    Ok(())
+}
+
+/// Lines from 1 on, and to the last one, without a line that is torn or added but where the gap is.
+fn holds_both_ends(output: &Output) -> anyhow::Result<()> {
+    let told = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{}: {told}", output.status);
+    ensure!(told.contains("bedplate: ") && told.contains(" MiB left out here (offset "), "told is {told:?}");
+    ensure!(text.starts_with("1\n2\n3\n"), "it begins with {:?}", text.get(..20));
+    ensure!(text.ends_with("\n19999999\n20000000\nlast words\n"), "it ends otherwise");
+    let numbers = text.lines().filter_map(|line| line.parse::<u64>().ok());
+    let jumps = numbers.clone().zip(numbers.skip(1)).filter(|(one, next)| one + 1 != *next).count();
+    let gaps = told.matches("left out here").count();
+    ensure!(jumps <= 2 * gaps, "{jumps} jumps and {gaps} gaps");
+    Ok(())
+}
