@@ -111,6 +111,8 @@ pub(crate) struct Engine {
     surroundings: Surroundings,
     /// Makes identities that were never used.
     new_run: Box<dyn FnMut() -> RunId + Send>,
+    /// Place and stage of the oldest job that waits, if it could have begun and others did: it is next.
+    passed_over: Option<(u64, u32)>,
     /// A run ended, a node came or changed, a stage went on, or a task became due: placing anew may bring something.
     stale: bool,
     output: Output,
@@ -133,6 +135,7 @@ impl Engine {
             cluster: planner::Cluster::default(),
             surroundings,
             new_run,
+            passed_over: None,
             stale: false,
             output: Output::default(),
         }

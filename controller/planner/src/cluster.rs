@@ -44,6 +44,18 @@ pub(crate) struct Place {
     pub(crate) node: Node,
     pub(crate) free: Free,
     pub(crate) runs: BTreeMap<u128, Placement>,
+    layout: Layout,
+}
+
+/// How many cores each NUMA node has in each package, and the memory of each NUMA node.
+type Layout = (BTreeMap<(u32, u32), usize>, Vec<(u32, u64)>);
+
+fn layout(capacity: &Capacity) -> Layout {
+    let mut cores = BTreeMap::new();
+    for core in &capacity.cores {
+        *cores.entry((core.numa, core.package)).or_default() += 1;
+    }
+    (cores, capacity.memory.iter().map(|memory| (memory.numa, memory.bytes)).collect())
 }
 
 /// All nodes, and what is taken of them.
@@ -65,7 +77,8 @@ impl Cluster {
         for placement in runs.values() {
             free.take(&of(placement), placement.exclusive);
         }
-        self.places.insert(key, Place { node, free, runs });
+        let layout = layout(&node.capacity);
+        self.places.insert(key, Place { node, free, runs, layout });
         self.list(key);
     }
 
@@ -144,10 +157,8 @@ impl Cluster {
         // Machines come in a few kinds: of nodes that are alike one is looked at.
         let mut seen = BTreeSet::new();
         let mut near: Option<(usize, &str)> = None;
-        for Place { node, .. } in self.places.values() {
-            let Capacity { cores, memory, .. } = &node.capacity;
-            let kind = (cores.len(), memory.len(), node.capacity.memory_bytes());
-            if !seen.insert(kind) || self.fits(request, Some(node.key)).is_err() {
+        for Place { node, layout, .. } in self.places.values() {
+            if !seen.insert(layout) || self.fits(request, Some(node.key)).is_err() {
                 continue;
             }
             let found = least_domains(&node.capacity, request).map(|count| (count, node.name.as_str()));

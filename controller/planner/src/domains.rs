@@ -2,14 +2,16 @@
 //!
 //! Exact: all sets of the smallest size that can do are tried, and the best of them is taken. A machine
 //! has a few such domains (two packages of four NUMA nodes are eight), and most requests fit in one,
-//! so that is cheap. Past [`MAX_SETS`] sets of one size only the largest domains are tried together.
+//! so that is cheap. Past [`MAX_SETS`] sets of one size only the largest domains are tried together: a
+//! set that has enough may then be missed, and the next size is tried.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Capacity;
 
-/// Most sets of one size that are tried. All of 16 domains are: 16 over 8 is 12,870.
-const MAX_SETS: u64 = 13_000;
+/// Most sets of one size that are tried: all of 11 domains are (11 over 5 is 462), and up to three of
+/// 16. A queue asks this for many nodes in each pass.
+const MAX_SETS: u64 = 560;
 
 /// What domains are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,9 +92,36 @@ fn memory_of(numas: &BTreeSet<u32>, memory: &BTreeMap<u32, u64>) -> u64 {
 pub(crate) fn fewest<R: Ord>(
     domains: &[Domain],
     memory: &BTreeMap<u32, u64>,
-    (wanted, bytes): (usize, u64),
+    wanted: (usize, u64),
     rank: impl Fn(&[usize]) -> R,
 ) -> Option<Vec<usize>> {
+    let mut best: Option<(R, Vec<usize>)> = None;
+    search(domains, memory, wanted, |set| {
+        let rank = rank(set);
+        if best.as_ref().is_none_or(|(other, _)| rank < *other) {
+            best = Some((rank, set.to_vec()));
+        }
+        true
+    })?;
+    best.map(|(_, set)| set)
+}
+
+/// Of how many domains [`fewest`] is.
+pub(crate) fn fewest_count(
+    domains: &[Domain],
+    memory: &BTreeMap<u32, u64>,
+    wanted: (usize, u64),
+) -> Option<usize> {
+    search(domains, memory, wanted, |_| false)
+}
+
+/// Calls `found` with sets of the smallest size that has enough, until it says `false`. Returns the size.
+fn search(
+    domains: &[Domain],
+    memory: &BTreeMap<u32, u64>,
+    (wanted, bytes): (usize, u64),
+    mut found: impl FnMut(&[usize]) -> bool,
+) -> Option<usize> {
     let has_enough = |set: &[usize]| {
         set.iter().map(|&place| domains[place].cores.len()).sum::<usize>() >= wanted
             && match set {
@@ -103,25 +132,26 @@ pub(crate) fn fewest<R: Ord>(
                 }
             }
     };
-    (least_size(domains, wanted, bytes)?..=domains.len()).find_map(|size| {
+    (least_size(domains, wanted, bytes)?..=domains.len()).find(|&size| {
         if combinations(domains.len(), size) > MAX_SETS {
             let mut largest: Vec<usize> = (0..domains.len()).collect();
             largest
                 .sort_by_key(|&place| std::cmp::Reverse((domains[place].cores.len(), domains[place].memory)));
             largest.truncate(size);
             largest.sort_unstable();
-            return has_enough(&largest).then_some(largest);
-        }
-        let mut best: Option<(R, Vec<usize>)> = None;
-        each_set(domains.len(), size, |set| {
-            if has_enough(set) {
-                let rank = rank(set);
-                if best.as_ref().is_none_or(|(other, _)| rank < *other) {
-                    best = Some((rank, set.to_vec()));
-                }
+            let is_enough = has_enough(&largest);
+            if is_enough {
+                found(&largest);
             }
+            return is_enough;
+        }
+        let mut any = false;
+        each_set(domains.len(), size, |set| {
+            let is_enough = has_enough(set);
+            any |= is_enough;
+            !is_enough || found(set)
         });
-        best.map(|(_, set)| set)
+        any
     })
 }
 
@@ -141,11 +171,13 @@ fn least_size(domains: &[Domain], wanted: usize, bytes: u64) -> Option<usize> {
     Some(cores.max(memory))
 }
 
-/// Calls `each` with every set of `size` places below `count`, ascending.
-fn each_set(count: usize, size: usize, mut each: impl FnMut(&[usize])) {
+/// Calls `each` with every set of `size` places below `count`, ascending, until it says `false`.
+fn each_set(count: usize, size: usize, mut each: impl FnMut(&[usize]) -> bool) {
     let mut set: Vec<usize> = (0..size).collect();
     loop {
-        each(&set);
+        if !each(&set) {
+            return;
+        }
         // The last place that can go up does; those behind it follow it closely.
         let Some(at) = (0..size).rev().find(|&at| set[at] < count - size + at) else { return };
         set[at] += 1;
@@ -176,7 +208,7 @@ mod tests {
     fn all_sets_of_a_size_are_gone_through() {
         for (count, size) in [(1, 1), (4, 1), (5, 3), (6, 6), (8, 4)] {
             let mut sets = BTreeSet::new();
-            each_set(count, size, |set| assert!(sets.insert(set.to_vec())));
+            each_set(count, size, |set| sets.insert(set.to_vec()));
             assert_eq!(sets.len() as u64, combinations(count, size));
             assert!(sets.iter().all(|set| set.is_sorted() && set.iter().all(|&place| place < count)));
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Affinity, Capacity, Request,
-    domains::{Domain, Kind, domains, fewest},
+    domains::{Domain, Kind, domains, fewest, fewest_count},
 };
 
 /// What is free of a node.
@@ -280,8 +280,8 @@ pub(crate) fn least_domains(capacity: &Capacity, request: &Request) -> Option<us
         Affinity::Numa => Kind::Numa,
     };
     let (domains, memory) = all_domains(capacity, kind);
-    let least = |bytes| fewest(&domains, &memory, (request.cores as usize, bytes), |_| 0);
-    least(request.memory_bytes).or_else(|| least(0)).map(|set| set.len())
+    let least = |bytes| fewest_count(&domains, &memory, (request.cores as usize, bytes));
+    least(request.memory_bytes).or_else(|| least(0))
 }
 
 fn all_domains(capacity: &Capacity, kind: Kind) -> (Vec<Domain>, BTreeMap<u32, u64>) {
@@ -299,7 +299,7 @@ fn as_near_as_empty(
     with_memory: bool,
 ) -> bool {
     let (domains, memory) = all_domains(capacity, kind);
-    let least = |bytes| fewest(&domains, &memory, (cores, bytes), |_| 0).map_or(usize::MAX, |set| set.len());
+    let least = |bytes| fewest_count(&domains, &memory, (cores, bytes)).unwrap_or(usize::MAX);
     match (with_memory, least(bytes)) {
         (true, least) => count <= least,
         (false, usize::MAX) => count <= least(0),

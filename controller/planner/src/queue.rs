@@ -44,12 +44,15 @@ pub struct Pass<'a> {
 
 impl Pass<'_> {
     /// Reserves for a request that cannot begin now, before anything else is offered: whatever is
-    /// offered first, it is not delayed. Only one request of a pass has a reservation.
-    pub fn reserve_for(&mut self, request: &Request) {
+    /// offered first, it is not delayed. Only one request of a pass has a reservation. `true`: the
+    /// request can begin now, and nothing is reserved.
+    pub fn reserve_for(&mut self, request: &Request) -> bool {
         let ends = request.limit_seconds.map(|limit| self.now.saturating_add_unsigned(limit));
-        if self.reservation.is_none() && self.cluster.find(request, ends, None).is_none() {
+        let can_begin = self.cluster.find(request, ends, None).is_some();
+        if !can_begin && self.reservation.is_none() {
             self.reservation = self.cluster.reserve(request, self.now);
         }
+        can_begin
     }
 
     /// Places a request if it can begin now; what it is granted is taken from now on. Once one has to wait, so has every other

@@ -3,8 +3,11 @@
 //!
 //! The next offer is of the user whose jobs hold the fewest cores, those placed in this pass among them;
 //! of equals of the one whose waiting job is oldest. A user's own jobs go in their order, those of the
-//! oldest workflow first. The oldest job of all that has to wait keeps its reservation, whoever's turn
-//! it is: others begin before it only where they do not delay it.
+//! oldest workflow first.
+//!
+//! The oldest job of all, the head, is not delayed for ever by whoever's turn it is. While it cannot
+//! begin it has a reservation: others begin before it only where they do not delay it. If it could begin
+//! and was passed over, it is offered first from then on.
 
 use std::{
     cmp::Reverse,
@@ -12,9 +15,9 @@ use std::{
     iter::Peekable,
 };
 
-use api::ids::Timestamp;
+use api::{ids::Timestamp, run::RunId};
 use document::plan::Planned;
-use planner::Request;
+use planner::{Pass, Request};
 
 use super::{
     Engine, Flow,
@@ -43,7 +46,11 @@ impl<'a> Queue<'a> {
         for (stage, plan) in (0..).zip(&flow.plan.stages) {
             let Planned::Job(job) = &plan.work else { continue };
             let book = &flow.stages[stage as usize].tasks;
-            self.cores += u64::from(job.resource.cores) * book.running.len() as u64;
+            self.cores += match job.resource.exclusive {
+                // It asks for few, and has all of its node.
+                true => book.running.values().map(|(run, _)| held(flow, *run)).sum(),
+                false => u64::from(job.resource.cores) * book.running.len() as u64,
+            };
             if !flow.may_begin(stage) {
                 continue;
             }
@@ -57,10 +64,30 @@ impl<'a> Queue<'a> {
         }
     }
 
+    /// Offers the next task; what has to wait, and what is exhausted, is offered no more in this pass.
+    fn offer(&mut self, pass: &mut Pass<'_>, new_run: &mut dyn FnMut() -> RunId) -> Option<Begun> {
+        let Offer { place, stage, request, due } = self.offers.front_mut()?;
+        if let Some((task, again)) = due.next() {
+            request.key = key(new_run());
+            if let Some(placement) = pass.offer(request) {
+                self.cores += placement.cores.len() as u64;
+                return Some(Begun { place: *place, stage: *stage, task, again, placement });
+            }
+        }
+        self.offers.pop_front();
+        None
+    }
+
     /// Whose turn it is: the smallest is next.
     fn turn(&self) -> Option<(u64, u64)> {
         Some((self.cores, self.offers.front()?.place))
     }
+}
+
+/// Cores that a run has.
+fn held(flow: &Flow, run: RunId) -> u64 {
+    let grant = flow.runs.get(&run).and_then(|run| run.row.grant.as_ref());
+    grant.map_or(0, |grant| grant.cores.len() as u64)
 }
 
 impl Engine {
@@ -73,34 +100,32 @@ impl Engine {
         }
         let mut queues: Vec<Queue<'_>> = users.into_values().filter(|user| user.turn().is_some()).collect();
         let mut pass = self.cluster.pass(now.seconds());
-        if let Some(head) = queues.iter().filter_map(|user| user.offers.front()).min_by_key(|head| head.place)
+        let fronts = queues.iter().enumerate();
+        let fronts = fronts.filter_map(|(index, user)| Some((user.offers.front()?, index)));
+        let head = fronts.min_by_key(|(front, _)| front.place).map(|(front, index)| {
+            let name = (front.place, front.stage);
+            (name, index, pass.reserve_for(&front.request))
+        });
+
+        let mut begun: Vec<Begun> = Vec::new();
+        if let Some((name, index, true)) = head
+            && self.passed_over == Some(name)
         {
-            pass.reserve_for(&head.request);
+            begun.extend(queues[index].offer(&mut pass, &mut self.new_run));
         }
-        let turns =
-            queues.iter().enumerate().filter_map(|(index, user)| Some(Reverse((user.turn()?, index))));
-        let mut turns: BinaryHeap<_> = turns.collect();
-        let mut begun = Vec::new();
+        let turn = |(index, user): (usize, &Queue<'_>)| Some(Reverse((user.turn()?, index)));
+        let mut turns: BinaryHeap<_> = queues.iter().enumerate().filter_map(turn).collect();
         while let Some(Reverse((_, index))) = turns.pop()
             && begun.len() < MAX_PLACED
         {
-            let user = &mut queues[index];
-            let Some(offer) = user.offers.front_mut() else { continue };
-            let Offer { place, stage, request, due } = offer;
-            if let Some((task, again)) = due.next() {
-                request.key = key((self.new_run)());
-                match pass.offer(request) {
-                    Some(placement) => {
-                        user.cores += u64::from(request.cores);
-                        begun.push(Begun { place: *place, stage: *stage, task, again, placement });
-                    }
-                    None => drop(user.offers.pop_front()),
-                }
-            } else {
-                user.offers.pop_front();
-            }
-            turns.extend(queues[index].turn().map(|turn| Reverse((turn, index))));
+            begun.extend(queues[index].offer(&mut pass, &mut self.new_run));
+            turns.extend(turn((index, &queues[index])));
         }
+        self.passed_over = head.and_then(|(name, _, can_begin)| {
+            let has_begun = begun.iter().any(|begun| (begun.place, begun.stage) == name);
+            // While it cannot begin it stays what it was.
+            (!has_begun && (can_begin || self.passed_over == Some(name))).then_some(name)
+        });
         begun
     }
 }

@@ -33,10 +33,14 @@ fn the_other_users_job_is_next() {
     assert_eq!(running(&stage), ["job ann-1[3]", "job bob[1]"]);
     stage.end("job bob[1]", OK, 5);
     assert_eq!(running(&stage), ["job ann-1[3]", "job bob[2]"]);
-    // Who is alone has all of it.
+    // Ann's next could have begun then and was passed over: it is first now, and bob's after it.
     stage.end("job bob[2]", OK, 6);
-    stage.end("job bob[3]", OK, 7);
     assert_eq!(running(&stage), ["job ann-1[3]", "job ann-1[4]"]);
+    stage.end("job ann-1[3]", OK, 7);
+    assert_eq!(running(&stage), ["job ann-1[4]", "job bob[3]"]);
+    // Who is alone has all of it.
+    stage.end("job bob[3]", OK, 8);
+    assert_eq!(running(&stage), ["job ann-1[4]", "job ann-1[5]"]);
 }
 
 /// The oldest job wants all cores. While it waits for the last one, another user's job, who holds
@@ -52,4 +56,23 @@ fn the_oldest_job_keeps_its_reservation() {
     assert_eq!(running(&stage), ["job wide[1]"]);
     stage.end("job wide[1]", OK, 95);
     assert_eq!(running(&stage), ["job bob[1]"]);
+}
+
+/// Ann holds cores elsewhere, so it is always somebody else's turn. Her oldest job, which wants a whole
+/// node, is passed over once and not again.
+#[test]
+fn a_wide_job_is_not_passed_over_for_ever() {
+    let mut stage = Stage::new(&[(1, 4), (2, 2)]);
+    tasks(&mut stage, 1, "ann", "hold", (1, 2), 0);
+    tasks(&mut stage, 2, "cat", "cat", (4, 1), 0);
+    tasks(&mut stage, 3, "ann", "wide", (1, 4), 0);
+    tasks(&mut stage, 4, "bob", "bob", (100, 1), 1);
+    for (task, now) in (1..=4).zip(50..) {
+        stage.end(&format!("job cat[{task}]"), OK, now);
+    }
+    assert_eq!(running(&stage).len(), 5, "bob's four, in place of cat's: {:?}", running(&stage));
+    for (task, now) in (1..=4).zip(60..) {
+        stage.end(&format!("job bob[{task}]"), OK, now);
+    }
+    assert_eq!(running(&stage), ["job hold[1]", "job wide[1]"]);
 }
