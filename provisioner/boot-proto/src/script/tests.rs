@@ -105,6 +105,10 @@ fn arguments_that_ipxe_would_misread_are_refused() {
         assert_eq!(check_kernel_argument(good), Ok(()));
     }
     let template = ScriptTemplate::parse(TEMPLATE_FILE, SHIPPED).unwrap();
+    // As nodes have them that were registered with an earlier release.
+    let split = ["dyndbg=\"file", "a.c", "+p\""].map(str::to_owned).to_vec();
+    let script_of_before = template.render(&BootScript { kernel_args: split, ..script() }).unwrap();
+    assert!(script_of_before.contains("dyndbg=\"file a.c +p\" ||"), "{script_of_before}");
     let injected = BootScript { kernel_args: vec!["x\nshell".to_owned()], ..script() };
     assert!(matches!(template.render(&injected), Err(ScriptError::KernelArgument(_))));
 }
