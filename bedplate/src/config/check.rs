@@ -51,10 +51,11 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         ));
     }
     let ports = ports(raw, &mut mistakes);
-    addresses_are_here(raw, interfaces, ports.api, &mut mistakes);
+    addresses_once(raw, &mut mistakes);
     let dhcp = dhcp(raw, &networks, &mut mistakes);
     let mut notes = subnets::pools(raw, &dhcp, &addresses, &networks, &mut mistakes);
     notes.extend(subnets::of_no_interface(raw, &networks));
+    notes.extend(subnets::nested(raw));
     notes.sort();
     let (log, job_log_bytes) = (log(raw, &mut mistakes), job_log_bytes(raw, &mut mistakes));
     paths(raw, &mut mistakes);
@@ -221,29 +222,8 @@ fn networks(raw: &Raw, interfaces: &Interfaces, mistakes: &mut Vec<Mistake>) -> 
     networks
 }
 
-/// What the server listens at is an address of this machine, and written once.
-fn addresses_are_here(raw: &Raw, interfaces: &Interfaces, api: SocketAddr, mistakes: &mut Vec<Mistake>) {
-    let here: Vec<IpAddr> = interfaces.values().flatten().map(|network| IpAddr::V4(network.addr())).collect();
-    let mut missing = |address: IpAddr, at: Location, path: &str| {
-        let known: Vec<String> = here.iter().map(ToString::to_string).collect();
-        let hint = format!("it has {}", known.join(", "));
-        mistakes.push(mistake(at, path, format!("{address} is no address of this machine"), Some(hint)));
-    };
-    for (index, address) in raw.server_addresses.iter().enumerate() {
-        // All of 127.0.0.0/8 is this machine's (RFC 1122 section 3.2.1.3).
-        if !here.contains(&IpAddr::V4(address.value)) && !address.value.is_loopback() {
-            missing(IpAddr::V4(address.value), address.at, &format!("server-addresses[{index}]"));
-        }
-    }
-    // Only IPv4 addresses are known here; the others are told by whoever binds them.
-    if let Some(written) = &raw.api_listen
-        && api.is_ipv4()
-        && !api.ip().is_unspecified()
-        && !api.ip().is_loopback()
-        && !here.contains(&api.ip())
-    {
-        missing(api.ip(), written.at, "api.listen");
-    }
+/// An address is bound once.
+fn addresses_once(raw: &Raw, mistakes: &mut Vec<Mistake>) {
     for (index, address) in raw.server_addresses.iter().enumerate() {
         if raw.server_addresses[..index].iter().any(|earlier| earlier.value == address.value) {
             let path = format!("server-addresses[{index}]");
@@ -321,8 +301,9 @@ fn dhcp(raw: &Raw, networks: &[Ipv4Net], mistakes: &mut Vec<Mistake>) -> DhcpCon
         };
         networks.iter().map(subnet).collect()
     } else {
-        let subnets = raw.subnets.iter().filter_map(|written| subnets::subnet(written, mistakes)).collect();
-        subnets::overlaps(raw, mistakes);
+        let subnets: Vec<DhcpSubnet> =
+            raw.subnets.iter().filter_map(|written| subnets::subnet(written, mistakes)).collect();
+        subnets::overlaps(raw, &subnets, mistakes);
         subnets
     };
     let interfaces = raw.interfaces.iter().map(|name| name.value.clone()).collect();
@@ -351,12 +332,11 @@ fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {
     };
     let level = raw.log_level.as_ref().map_or("info", |level| level.value.as_str()).to_owned();
     if let Some(written) = &raw.log_level {
-        let unknown = level.split(',').map(str::trim).find(|part| !is_level_or_filter(part));
-        let problem = match (level.parse::<Targets>(), unknown) {
-            (Err(error), _) => Some(format!("{level:?} is no filter: {error}")),
-            // A bare word that is no level is read as the name of a part, and all else is silent.
-            (Ok(_), Some(part)) => Some(format!("{part:?} is no level")),
-            (Ok(_), None) => None,
+        let problem = match level.parse::<Targets>() {
+            Err(error) => Some(format!("{level:?} is no filter: {error}")),
+            // A word that is no level is read as the name of a part, and all else is silent.
+            Ok(_) if !level.split(',').any(names_level) => Some(format!("{level:?} names no level")),
+            Ok(_) => None,
         };
         let hint = "use error, warn, info, debug or trace, or a filter such as info,provisioner=debug";
         mistakes.extend(problem.map(|told| mistake(written.at, "log.level", told, Some(hint.to_owned()))));
@@ -365,7 +345,7 @@ fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {
 }
 
 /// `LEVEL`, or `PART=LEVEL`.
-fn is_level_or_filter(part: &str) -> bool {
-    let (name, level) = part.split_once('=').map_or((None, part), |(name, level)| (Some(name), level));
-    name != Some("") && !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+fn names_level(directive: &str) -> bool {
+    let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).trim();
+    !level.is_empty() && level.parse::<LevelFilter>().is_ok()
 }

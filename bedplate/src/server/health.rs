@@ -19,8 +19,8 @@ use tokio::{
 /// How long an answer is good.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
-/// Time that the database has to answer: it does within milliseconds.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
+/// Time that the database and the file system have to answer: they do within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Least room in the state directory, bytes: with less, writes of the database begin to fail.
 const LEAST_ROOM: u64 = 64 << 20;
@@ -43,23 +43,28 @@ pub(super) struct Health(Arc<Inner>);
 struct Inner {
     database: Database,
     state_dir: PathBuf,
-    last: Mutex<Option<(Instant, Report)>>,
+    last: Arc<Mutex<Option<(Instant, Report)>>>,
 }
 
 impl Health {
     pub(super) fn new(database: Database, state_dir: PathBuf) -> Self {
-        Self(Arc::new(Inner { database, state_dir, last: Mutex::default() }))
+        Self(Arc::new(Inner { database, state_dir, last: Arc::default() }))
     }
 
     /// 200 or 503, with the reasons.
     pub(super) async fn answer(self) -> Response {
-        let mut last = self.0.last.lock().await;
+        let mut last = self.0.last.clone().lock_owned().await;
         let report = match &*last {
             Some((at, report)) if at.elapsed() < GOOD_FOR => report.clone(),
+            // In a task of its own: clients that go away must not make each of them a new look.
             _ => {
-                let report = self.0.look().await;
-                *last = Some((Instant::now(), report.clone()));
-                report
+                let inner = self.0.clone();
+                let looking = tokio::spawn(async move {
+                    let report = inner.look().await;
+                    *last = Some((Instant::now(), report.clone()));
+                    report
+                });
+                looking.await.unwrap_or_else(|_| Report::new(vec!["the look ended badly".to_owned()]))
             }
         };
         let status = match report.problems.is_empty() {
@@ -70,31 +75,68 @@ impl Health {
     }
 }
 
+impl Report {
+    fn new(problems: Vec<String>) -> Self {
+        Self { status: if problems.is_empty() { "ok" } else { "failing" }, problems }
+    }
+}
+
 impl Inner {
     async fn look(&self) -> Report {
         let mut problems = Vec::new();
         let asked = statement("look whether the database answers", "SELECT 1");
-        match timeout(DATABASE_PATIENCE, asked.fetch_one::<(Number<u64>,)>(&self.database)).await {
+        match timeout(PATIENCE, asked.fetch_one::<(Number<u64>,)>(&self.database)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 tracing::error!("{}", rest::causes(&error));
                 problems.push("the database cannot be read; the server's log says why".to_owned());
             }
             Err(_) => {
-                let seconds = DATABASE_PATIENCE.as_secs();
+                let seconds = PATIENCE.as_secs();
                 problems.push(format!("the database has not answered within {seconds} s"));
             }
         }
-        match statvfs(&self.state_dir) {
-            Ok(found) => {
+        let state_dir = self.state_dir.clone();
+        let looking = tokio::task::spawn_blocking(move || statvfs(&state_dir));
+        match timeout(PATIENCE, looking).await {
+            Ok(Ok(Ok(found))) => {
                 let room = found.f_bavail.saturating_mul(found.f_frsize);
                 if room < LEAST_ROOM {
                     let (room, least) = (room >> 20, LEAST_ROOM >> 20);
                     problems.push(format!("the state directory has room for {room} MiB, less than {least}"));
                 }
             }
-            Err(error) => problems.push(format!("the state directory cannot be looked at: {error}")),
+            Ok(Ok(Err(error))) => {
+                problems.push(format!("the state directory cannot be looked at: {error}"));
+            }
+            Ok(Err(_)) | Err(_) => problems.push("the state directory does not answer".to_owned()),
         }
-        Report { status: if problems.is_empty() { "ok" } else { "failing" }, problems }
+        Report::new(problems)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_well_is_told_and_kept_for_a_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("db"), &[]).await.unwrap();
+        let state_dir = folder.path().join("state");
+        let health = Health::new(database.clone(), state_dir.clone());
+        let ask = async || {
+            let answer = health.clone().answer().await;
+            let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.unwrap();
+            String::from_utf8(body.to_vec()).unwrap()
+        };
+        let gone = ask().await;
+        assert!(gone.starts_with(r#"{"status":"failing","problems":["the state directory cannot"#), "{gone}");
+        std::fs::create_dir(&state_dir).unwrap();
+        assert_eq!(ask().await, gone, "it is looked at once a second");
+        assert_eq!(Health::new(database.clone(), state_dir.clone()).answer().await.status(), StatusCode::OK);
+        database.close().await;
+        let failing = Health::new(database, state_dir).answer().await;
+        assert_eq!(failing.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -3,12 +3,17 @@
 
 use std::{
     fs, io,
+    net::{IpAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
 use api::problem::Mistake;
 use rest::causes;
-use rustix::fs::{Access, access};
+use rustix::{
+    fs::{Access, access},
+    process::geteuid,
+};
+use yaml_tree::Location;
 
 use super::{
     super::{
@@ -23,8 +28,22 @@ pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Ve
     let (mut mistakes, mut notes) = (Vec::new(), Vec::new());
     if let Err(problem) = usable(&checked.state_dir) {
         let at = raw.state_dir.as_ref().map_or(TOP, |written| written.at);
-        let hint = "the server makes it at its first start, with mode 0700".to_owned();
-        mistakes.push(mistake(at, "state-dir", problem.to_string(), Some(hint)));
+        // Its owner alone may look into it.
+        let is_others = matches!(&problem, Unusable::Refused { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root());
+        let hint = match is_others {
+            true => "check as the user that the server runs as",
+            false => "the server makes it at its first start, with mode 0700",
+        };
+        let told = mistake(at, "state-dir", problem.to_string(), Some(hint.to_owned()));
+        if is_others { notes.push(told) } else { mistakes.push(told) }
+    }
+    for (index, address) in raw.server_addresses.iter().enumerate() {
+        let path = format!("server-addresses[{index}]");
+        mistakes.extend(not_here(IpAddr::V4(address.value), address.at, &path));
+    }
+    if let Some(written) = &raw.api_listen {
+        mistakes.extend(not_here(checked.api_listen.ip(), written.at, "api.listen"));
     }
     for found in provisioner::preflight::look(&checked.provisioner) {
         let written = match found.setting {
@@ -45,6 +64,15 @@ pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Ve
         mistakes.push(mistake(written.at, "api.certificate", causes(&error), None));
     }
     (mistakes, notes)
+}
+
+/// An address that nothing can listen at. The kernel is asked, with a port of its choice: it may let
+/// addresses be bound that no interface has (`net.ipv4.ip_nonlocal_bind`).
+fn not_here(address: IpAddr, at: Location, path: &str) -> Option<Mistake> {
+    let error = TcpListener::bind((address, 0)).err()?;
+    let hint = Some("write an address that this machine has; see `ip address`".to_owned());
+    (error.kind() == io::ErrorKind::AddrNotAvailable)
+        .then(|| mistake(at, path, format!("{address} is no address of this machine"), hint))
 }
 
 /// Why a directory can be no state directory.

@@ -1,7 +1,7 @@
 //! Subnets that addresses are given in: each by itself, against each other, and against what is
 //! somebody's.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use api::problem::Mistake;
 use ipnet::Ipv4Net;
@@ -92,7 +92,7 @@ pub(super) fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<Dhc
         }
     }
     if let Some(domain) = &raw.domain
-        && !is_domain(&domain.value)
+        && (domain.value.trim().is_empty() || !domain.value.split_whitespace().all(is_domain))
     {
         let message = format!("{:?} is no domain name", domain.value);
         let hint = Some("write domain: cluster.example".to_owned());
@@ -107,28 +107,67 @@ pub(super) fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<Dhc
     })
 }
 
-/// Networks that share addresses: which of them a request is for could not be told.
-pub(super) fn overlaps(raw: &Raw, mistakes: &mut Vec<Mistake>) {
-    let network = |subnet: &RawSubnet| subnet.network.as_ref().map(|network| network.value.trunc());
-    let mut sorted: Vec<(Ipv4Net, usize, &Placed<Ipv4Net>)> = Vec::new();
-    for (index, subnet) in raw.subnets.iter().enumerate() {
-        sorted.extend(network(subnet).zip(subnet.network.as_ref()).map(|(net, at)| (net, index, at)));
-    }
-    // Two networks are apart or one lies in the other: a network that begins in the one before it, or
-    // in the one that holds that, overlaps.
-    sorted.sort_by_key(|(network, index, _)| (network.network(), network.prefix_len(), *index));
-    let mut around: Option<(Ipv4Net, usize)> = None;
-    for (network, index, written) in sorted {
-        match around {
-            Some((outer, of)) if outer.contains(&network) => {
-                let at = format!("{}.network", raw.subnets[index].path);
-                let message = format!("{network} shares addresses with {outer} of {}", raw.subnets[of].path);
-                let hint = Some("one subnet for each network; keep one of them".to_owned());
-                mistakes.push(mistake(written.at, &at, message, hint));
-            }
-            _ => around = Some((network, index)),
+/// Networks that are written twice, and pools that share addresses: two machines would get one.
+pub(super) fn overlaps(raw: &Raw, subnets: &[DhcpSubnet], mistakes: &mut Vec<Mistake>) {
+    let mut seen: BTreeMap<Ipv4Net, &str> = BTreeMap::new();
+    for (subnet, written) in networks(raw) {
+        if let Some(first) = seen.insert(written.value.trunc(), &subnet.path) {
+            let at = format!("{}.network", subnet.path);
+            let message = format!("{} is that of {first} too", written.value.trunc());
+            mistakes.push(mistake(written.at, &at, message, Some("make one subnet of both".to_owned())));
         }
     }
+    let mut pools: Vec<(Ipv4Addr, Ipv4Addr, Ipv4Net)> = subnets
+        .iter()
+        .filter_map(|subnet| subnet.pool.map(|(first, last)| (first, last, subnet.network)))
+        .collect();
+    pools.sort_unstable();
+    let mut before: Option<(Ipv4Addr, Ipv4Net)> = None;
+    for (first, last, network) in pools {
+        if let Some((end, other)) = before.filter(|(end, other)| first <= *end && *other != network) {
+            let written = raw.subnets.iter().find(|subnet| {
+                subnet.network.as_ref().is_some_and(|written| written.value.trunc() == network)
+            });
+            let Some((subnet, pool)) = written.and_then(|subnet| Some((subnet, subnet.pool.as_ref()?)))
+            else {
+                continue;
+            };
+            let message = format!("{first} to {} are in the pool of {other} too", end.min(last));
+            let hint = Some("give each address to one pool".to_owned());
+            mistakes.push(mistake(pool.at, &format!("{}.pool", subnet.path), message, hint));
+        }
+        before = before.into_iter().chain([(last, network)]).max();
+    }
+}
+
+fn networks(raw: &Raw) -> impl Iterator<Item = (&RawSubnet, &Placed<Ipv4Net>)> {
+    raw.subnets.iter().filter_map(|subnet| Some((subnet, subnet.network.as_ref()?)))
+}
+
+/// A network within another works if the order of the file is meant: the first that fits is taken.
+pub(super) fn nested(raw: &Raw) -> Vec<Mistake> {
+    let mut sorted: Vec<(Ipv4Net, &RawSubnet, &Placed<Ipv4Net>)> =
+        networks(raw).map(|(subnet, written)| (written.value.trunc(), subnet, written)).collect();
+    // Two networks are apart or one lies in the other, so one that begins within the widest before it is
+    // in that.
+    sorted.sort_by_key(|(network, ..)| (network.network(), network.prefix_len()));
+    let mut around: Option<(Ipv4Net, &str)> = None;
+    let mut notes = Vec::new();
+    for (network, subnet, written) in sorted {
+        match around {
+            Some((outer, _)) if outer == network => {}
+            Some((outer, of)) if outer.contains(&network) => {
+                let at = format!("{}.network", subnet.path);
+                let message = format!(
+                    "{network} lies in {outer} of {of}: of subnets that fit a request the first of the \
+                     file is taken"
+                );
+                notes.push(mistake(written.at, &at, message, None));
+            }
+            _ => around = Some((network, &subnet.path)),
+        }
+    }
+    notes
 }
 
 /// What is no mistake, since relays can bring requests for it, and is one where there is no relay.
