@@ -108,6 +108,14 @@ pub(crate) fn name(what: &str, name: &str, path: &str, notes: &mut Notes<'_>) {
     }
 }
 
+/// The name that a job gives itself, as the public catalog has it.
+pub(crate) fn own_name(own: Option<&str>, key: &str, path: &str, notes: &mut Notes<'_>) {
+    if own.is_some_and(|own| own != key) {
+        let hint = format!("leave it out, or make it {key:?}: a job has the name of its key");
+        notes.hint(&format!("{path}.name"), "it is not the key of the job", &hint);
+    }
+}
+
 /// A path in a container.
 pub(crate) fn absolute(value: &str, path: &str, notes: &mut Notes<'_>) {
     let is_good =

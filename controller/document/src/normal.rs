@@ -331,10 +331,7 @@ fn inside(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {
 
 fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>) -> Job {
     let path = format!("jobs.{name}");
-    if job.name.as_ref().is_some_and(|own| own != name) {
-        let hint = format!("leave it out, or make it {name:?}: a job has the name of its key");
-        notes.hint(&format!("{path}.name"), "it is not the key of the job", &hint);
-    }
+    check::own_name(job.name.as_deref(), name, &path, notes);
     let (timeout_seconds, retries) = policy(&job.policy, &defaults.policy);
     let image = job.image.take().map(|uri| uri.as_str().to_owned());
     if image.is_none() && !notes.has(&format!("{path}.image")) {

@@ -41,7 +41,7 @@ fn every_document_of_the_slides_starts_or_wants_what_is_to_come() {
             array.yaml: finished
             blast.yaml:9:11: volumes.v1.egress[0].destination: s3:// is not supported yet (use http://, https://, or local:///PATH on the client's machine)
             blast.yaml:10:11: volumes.v1.egress[0].destination.secrets: not supported yet
-            counter.yaml:4:5: jobs.counter_job: "counter_job" cannot name a job (use 1 to 63 lower-case letters, digits and inner hyphens)
+            counter.yaml: finished
             jupyter.yaml: finished
             lammps-amd.yaml:28:5: jobs.run-lammps.mpi: not supported yet
             lammps-nvidia.yaml:28:5: jobs.run-lammps.mpi: not supported yet
