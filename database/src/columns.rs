@@ -12,7 +12,7 @@
 use std::{any::type_name, error::Error, str::FromStr};
 
 use serde::de::IntoDeserializer as _;
-use sqlx::{Database, Decode, Type};
+use sqlx::{Database, Decode, Type, TypeInfo as _, ValueRef as _};
 
 use crate::DatabaseError;
 
@@ -51,14 +51,20 @@ impl<T: Type<DB>, DB: Database> Type<DB> for Kept<T> {
         T::type_info()
     }
 
-    // What has another type than it should is damaged: the decoder says so.
+    // What has another type than it should is damaged, and takes no row with it: the decoder says so.
     fn compatible(_: &DB::TypeInfo) -> bool {
         true
     }
 }
 
-impl<'r, T: Decode<'r, DB>, DB: Database> Decode<'r, DB> for Kept<T> {
+impl<'r, T: Decode<'r, DB> + Type<DB>, DB: Database> Decode<'r, DB> for Kept<T> {
     fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxError> {
+        let found = value.type_info().into_owned();
+        if value.is_null() || !T::compatible(&found) {
+            let wanted = T::type_info();
+            let cause = format!("{} where {} belongs", found.name(), wanted.name());
+            return Ok(Self(Err(Unreadable { cause })));
+        }
         Ok(Self(T::decode(value).map_err(|error| Unreadable { cause: error.to_string() })))
     }
 }

@@ -227,8 +227,24 @@ mod tests {
             problems: vec!["/s/hosts/rootfs/x cannot be part of an overlay".to_owned(), "more".to_owned()],
             ..overlay.clone()
         };
-        expect![[r#""#]].assert_eq(&list(Look::PLAIN, std::slice::from_ref(&damaged)));
-        expect![[r#""#]].assert_eq(&show(Look::PLAIN, &damaged));
+        expect![[r#"
+            OVERLAY  FROM               FILES  WHAT FOR
+            hosts    site over shipped  2      PROBLEM: /s/hosts/rootfs/x cannot be part of an overlay; and 1 more
+        "#]].assert_eq(&list(Look::PLAIN, std::slice::from_ref(&damaged)));
+        expect![[r#"
+            hosts (site over shipped)
+            `/etc/hosts` with every address
+            of every node.
+
+            problem: /s/hosts/rootfs/x cannot be part of an overlay
+            problem: more
+            Nodes that use it stay as they are until that is mended.
+
+            FILE        MODE
+            /etc/hosts  0644  template
+            /usr/bin/x  0755
+        "#]]
+        .assert_eq(&show(Look::PLAIN, &damaged));
         expect![[r#"
             OVERLAY  FROM               FILES  WHAT FOR
             hosts    site over shipped  2      `/etc/hosts` with every address of every node.

@@ -453,7 +453,7 @@ async fn an_upgrade_writes_nothing_for_a_million_runs_that_are_over() {
 const DAMAGES: [(&str, &str); 6] = [
     ("UPDATE controller_workflows SET homes = '{' WHERE name = 'strange'", "(homes: "),
     ("UPDATE controller_workflows SET state = 'odd' WHERE name = 'strange'", "(state: "),
-    ("UPDATE controller_workflows SET owner = '{' WHERE name = 'strange'", "(owner: "),
+    ("UPDATE controller_workflows SET owner = '{}' WHERE name = 'strange'", "(owner: "),
     (
         "UPDATE controller_stages SET state = 'odd' WHERE stage = 0 AND workflow =
            (SELECT id FROM controller_workflows WHERE name = 'strange')",

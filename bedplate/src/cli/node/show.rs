@@ -333,6 +333,7 @@ pub(super) mod tests {
             n2       fetching 43%  1m   10.1.0.12  debian-node    -            stuck: longer than 60 s
             login-1  failed        1m   -          -              -            no module for 8086:1234
             n3       ready         1m   -          -              -            drained by root: new memory
+            n4       ready         1m   -          -              -            held: overlay motd: cannot read /etc/bedplate/overlays/motd/rootfs/x
         "#]]
         .assert_eq(&list(Look::PLAIN, &nodes, NOW));
         expect![[r#"
