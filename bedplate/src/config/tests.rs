@@ -140,7 +140,16 @@ fn rules_of_use_are_rules_of_the_check() {
          - {network: 10.1.0.0/24, domain: 'cluster_example!'}\n  \
          - {network: 10.1.0.0/24}\n  - {network: 10.2.0.0/24, pool: 10.2.0.100-10.2.0.200}\n  \
          - {network: 10.2.0.128/25, pool: 10.2.0.150-10.2.0.160}\nlog: {level: loud}\n",
-        &expect![[r#""#]],
+        &expect![[r#"
+            1:12: state-dir: "state" is no absolute path (begin it with /)
+            2:20: interfaces[1]: interface eth0 is named twice (keep one)
+            3:30: server-addresses[1]: 10.1.0.1 is written twice (keep one)
+            4:16: server-names[0]: "no name" is no DNS name
+            7:36: dhcp.subnets[0].domain: "cluster_example!" is no domain name (write domain: cluster.example)
+            8:15: dhcp.subnets[1].network: 10.1.0.0/24 is that of dhcp.subnets[0] too (make one subnet of both)
+            10:36: dhcp.subnets[3].pool: 10.2.0.150 to 10.2.0.160 are in the pool of 10.2.0.0/24 too (give each address to one pool)
+            11:14: log.level: "loud" names no level (use error, warn, info, debug or trace, or a filter such as info,provisioner=debug)
+        "#]],
     );
     for level in ["info", "debug,provisioner=trace", "warn, fleet=off", "info,hyper", "info,"] {
         Checked::parse(&format!("interfaces: [eth0]\nlog: {{level: '{level}'}}"), &machine()).unwrap();
@@ -156,7 +165,11 @@ fn subnets_that_are_worth_a_look_are_noted() {
                 {network: 10.2.0.0/24, domain: 'a.example b.example'}]}";
     let checked = Checked::parse(text, &machine()).unwrap();
     let notes: String = checked.notes.iter().map(|note| format!("{note}\n")).collect();
-    expect![[r#""#]].assert_eq(&notes);
+    expect![[r#"
+        2:28: dhcp.subnets[0].network: 10.1.0.128/25 lies in 10.1.0.0/24 of dhcp.subnets[1]: of subnets that fit a request the first of the file is taken
+        2:28: dhcp.subnets[0].network: none of the interfaces has an address in 10.1.0.128/25: only requests that a DHCP relay forwards are answered from it
+        2:78: dhcp.subnets[2].network: none of the interfaces has an address in 10.2.0.0/24: only requests that a DHCP relay forwards are answered from it
+    "#]].assert_eq(&notes);
 }
 
 /// What the configuration leads to on this machine: missing files, and a state directory that is none.
@@ -188,5 +201,7 @@ fn files_that_the_server_reads_are_read_by_the_check() {
         7:14: boot.templates: cannot read boot script template boot.ipxe.j2: syntax error: unexpected end of block (in boot.ipxe.j2:2)
         8:14: boot.substrate: cannot read TMP/nothing: No such file or directory (os error 2)
         10:16: api.certificate: TMP/file holds no certificate in PEM: no items found
+        12:11: api.listen: 192.0.2.77 is no address of this machine (write an address that this machine has; see `ip address`)
+        13:31: server-addresses[1]: 192.0.2.78 is no address of this machine (write an address that this machine has; see `ip address`)
     "#]].assert_eq(&told.replace(&path(""), "TMP/"));
 }

@@ -63,6 +63,8 @@ pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Ve
     {
         mistakes.push(mistake(written.at, "api.certificate", causes(&error), None));
     }
+    mistakes.sort();
+    notes.sort();
     (mistakes, notes)
 }
 
