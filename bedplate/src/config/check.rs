@@ -53,10 +53,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let ports = ports(raw, &mut mistakes);
     addresses_once(raw, &mut mistakes);
     let dhcp = dhcp(raw, &networks, &mut mistakes);
-    let mut notes = subnets::pools(raw, &dhcp, &addresses, &networks, &mut mistakes);
-    notes.extend(subnets::of_no_interface(raw, &networks));
-    notes.extend(subnets::nested(raw));
-    notes.sort();
+    let notes = subnets::notes(raw, &dhcp, &addresses, &networks, &mut mistakes);
     let (log, job_log_bytes) = (log(raw, &mut mistakes), job_log_bytes(raw, &mut mistakes));
     paths(raw, &mut mistakes);
     server_names(raw, &mut mistakes);

@@ -13,9 +13,24 @@ use super::super::raw::{Placed, Raw, RawSubnet, mistake};
 /// Addresses named in one note; of more the number is told.
 const MAX_NAMED: usize = 5;
 
+/// What is worth a look, in the order of the file; and mistakes of pools.
+pub(super) fn notes(
+    raw: &Raw,
+    dhcp: &DhcpConfig,
+    addresses: &[Ipv4Addr],
+    networks: &[Ipv4Net],
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Mistake> {
+    let mut notes = pools(raw, dhcp, addresses, networks, mistakes);
+    notes.extend(of_no_interface(raw, networks));
+    notes.extend(nested(raw));
+    notes.sort();
+    notes
+}
+
 /// Pools against what is somebody's: such addresses are never given, and a pool of nothing else is a
 /// mistake.
-pub(super) fn pools(
+fn pools(
     raw: &Raw,
     dhcp: &DhcpConfig,
     addresses: &[Ipv4Addr],
@@ -145,7 +160,7 @@ fn networks(raw: &Raw) -> impl Iterator<Item = (&RawSubnet, &Placed<Ipv4Net>)> {
 }
 
 /// A network within another works if the order of the file is meant: the first that fits is taken.
-pub(super) fn nested(raw: &Raw) -> Vec<Mistake> {
+fn nested(raw: &Raw) -> Vec<Mistake> {
     let mut sorted: Vec<(Ipv4Net, &RawSubnet, &Placed<Ipv4Net>)> =
         networks(raw).map(|(subnet, written)| (written.value.trunc(), subnet, written)).collect();
     // Two networks are apart or one lies in the other, so one that begins within the widest before it is
@@ -171,7 +186,7 @@ pub(super) fn nested(raw: &Raw) -> Vec<Mistake> {
 }
 
 /// What is no mistake, since relays can bring requests for it, and is one where there is no relay.
-pub(super) fn of_no_interface(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Mistake> {
+fn of_no_interface(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Mistake> {
     let mut notes = Vec::new();
     for subnet in &raw.subnets {
         let Some(network) = &subnet.network else { continue };
