@@ -21,6 +21,7 @@
 //! | [`nodes`] | nodes come, go, boot anew |
 //! | [`pause`] | workflows stand still and go on |
 //! | [`schedule`] | ready tasks are put on nodes |
+//! | [`spared`] | what cannot be read is left alone on nodes |
 //! | [`spec`] | what a node is told of a run |
 //! | [`view`] | what people see |
 
@@ -31,6 +32,7 @@ mod nodes;
 mod pause;
 mod runs;
 mod schedule;
+mod spared;
 mod spec;
 mod turns;
 mod view;
@@ -106,6 +108,8 @@ pub(crate) struct Engine {
     places: HashMap<WorkflowId, u64>,
     /// Runs that are not forgotten, with the place of their workflow.
     runs: HashMap<RunId, u64>,
+    /// What nodes have that the store has and cannot read.
+    spared: spared::SparedNow,
     nodes: BTreeMap<NodeId, nodes::Node>,
     cluster: planner::Cluster,
     surroundings: Surroundings,
@@ -131,6 +135,7 @@ impl Engine {
             flows: BTreeMap::new(),
             places: HashMap::new(),
             runs: HashMap::new(),
+            spared: spared::SparedNow::default(),
             nodes: BTreeMap::new(),
             cluster: planner::Cluster::default(),
             surroundings,
@@ -177,6 +182,7 @@ impl Engine {
         flow.stop_all(&mut output, why, now);
         flow.keep(&mut output);
         self.take(output);
+        self.spare_no_more(id, why);
         self.stale = true;
         self.settle_flow(place, now);
         true

@@ -37,7 +37,7 @@ use crate::{
     Controller,
     conductor::{Order, ask},
     engine::{attempt, summary},
-    store::{Behind, RunKey, RunRow, WorkflowRow},
+    store::{Behind, Damage, RunKey, RunRow, WorkflowRow},
 };
 
 /// Workflows in one answer where the request names no limit.
@@ -115,7 +115,7 @@ fn of_row(row: &WorkflowRow) -> WorkflowSummary {
     match (&row.view, &row.unreadable) {
         (Some(view), _) => view.summary.clone(),
         (None, None) => summary(row, 0, 0),
-        (None, Some(cause)) => {
+        (None, Some(Damage { cause, .. })) => {
             let reason = Some(format!("it cannot be read from the database ({cause})"));
             WorkflowSummary { reason, ..summary(row, 0, 0) }
         }
@@ -175,11 +175,11 @@ async fn find(
             let row = controller.0.store.workflow(id).await;
             let row = row.map_err(|error| Refusal::internal(title, &error))?;
             match row {
-                Some(WorkflowRow { unreadable: Some(cause), view: None, owner, .. }) => {
+                Some(WorkflowRow { unreadable: Some(damage), view: None, owner, .. }) => {
                     caller
                         .authorize(Resource::Owned { owner: &owner.name })
                         .map_err(|_: Denied| unknown())?;
-                    let why = format!("it cannot be read from the database ({cause})");
+                    let why = format!("it cannot be read from the database ({})", damage.cause);
                     return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, title, why));
                 }
                 row => row.and_then(|row| row.view),

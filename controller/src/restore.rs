@@ -16,7 +16,7 @@ use crate::{
     files,
     images::{JobImages, causes},
     results::Results,
-    store::{Owner, Rows, RunRow, StageRow, Store, StoreError, StoredPlan, WorkflowRow, Write},
+    store::{Rows, RunRow, StageRow, Store, StoreError, StoredPlan, WorkflowRow, Write},
 };
 
 /// Converted workflows between two lines of the log.
@@ -58,9 +58,16 @@ pub(crate) async fn restore(
     let down_since = store.newest_end().await?.map_or_else(clock::now, |newest| newest.min(clock::now()));
     let patience = i64::try_from(LOG_PATIENCE.as_secs()).unwrap_or(i64::MAX);
     let since = down_since.plus_seconds(-patience);
-    for row in store.unfinished(since).await? {
+    let (workflows, spared) = store.unfinished(since).await?;
+    engine.spare(None, spared);
+    for row in workflows {
         // Of what is over, the logs of those that ended before were waited for long enough.
-        let rows = store.rows(row.id, row.ended.map(|_| since)).await?;
+        let mut rows = store.rows(row.id, row.ended.map(|_| since)).await?;
+        let spared = std::mem::take(&mut rows.spared);
+        // What somebody has stopped is to end, whether or not it can be read.
+        if row.stop.is_none() {
+            engine.spare(Some(row.id), spared);
+        }
         let flow = flow(row, rows, store, images, results, &mut progress).await?;
         if flow.row.ended.is_none() || !flow.runs.is_empty() {
             engine.adopt(flow);
@@ -80,9 +87,6 @@ async fn flow(
     progress: &mut Progress,
 ) -> Result<Flow, StoreError> {
     let id = row.id;
-    if row.owner == Owner::unknown() {
-        store.put_owner(id, &row.owner).await?;
-    }
     let known = match plan(&row, &rows, store, images, progress).await? {
         Ok(plan) => Known::Plan(plan),
         Err(error) => {
@@ -120,7 +124,8 @@ async fn plan(
     images: &JobImages,
     progress: &mut Progress,
 ) -> Result<Result<Plan, BlockedError>, StoreError> {
-    if let Some(cause) = row.unreadable.as_ref().or(rows.unreadable.as_ref()) {
+    let of_row = row.unreadable.as_ref().map(|damage| &damage.cause);
+    if let Some(cause) = of_row.or(rows.unreadable.as_ref()) {
         return Ok(Err(BlockedError::Unreadable { cause: cause.clone() }));
     }
     // It was there when the row was read, and nobody deletes while the server starts.

@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{engine::Home, images::JobImage};
 
+mod spared;
 pub(crate) mod sql;
+
+pub(crate) use spared::Spared;
 
 #[cfg(test)]
 mod conformance;
@@ -31,10 +34,19 @@ pub(crate) struct Owner {
 
 impl Owner {
     /// Of a workflow whose owner cannot be read: nobody has this name, so only admins see it, and
-    /// nothing is begun with these numbers.
+    /// nothing is begun with these numbers. Never written: see [`Damage`].
     pub(crate) fn unknown() -> Self {
         Self { name: String::new(), uid: u32::MAX, gid: u32::MAX, groups: Vec::new() }
     }
+}
+
+/// Columns of a workflow's row that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Damage {
+    /// Why the first of them cannot be read, for people.
+    pub(crate) cause: String,
+    /// Their names. They keep what they hold when the row is written.
+    pub(crate) columns: Vec<&'static str>,
 }
 
 /// What a workflow has in the tables beside its own row.
@@ -45,6 +57,8 @@ pub(crate) struct Rows {
     pub(crate) runs: Vec<RunRow>,
     /// Why a row cannot be read, which is then not among them.
     pub(crate) unreadable: Option<String>,
+    /// Runs that are not among them.
+    pub(crate) spared: Spared,
 }
 
 /// A workflow as stored.
@@ -68,8 +82,8 @@ pub(crate) struct WorkflowRow {
     pub(crate) homes: Vec<Option<Home>>,
     /// What is shown of it, once it is over.
     pub(crate) view: Option<Workflow>,
-    /// Why a part of the row cannot be read, which is then as if it were unknown. Never written.
-    pub(crate) unreadable: Option<String>,
+    /// What of the row cannot be read, which is then as if it were unknown.
+    pub(crate) unreadable: Option<Damage>,
 }
 
 /// A workflow that was just handed in, with what never changes of it.
@@ -226,8 +240,9 @@ pub use database::DatabaseError as StoreError;
 /// What the store offers. Every write is durable when its future ends.
 #[async_trait]
 pub(crate) trait Store: Send + Sync + std::fmt::Debug {
-    /// Workflows that are not over, or were not at `since`, in the order of submission.
-    async fn unfinished(&self, since: Timestamp) -> Result<Vec<WorkflowRow>, StoreError>;
+    /// Workflows that are not over, or were not at `since`, in the order of submission; and those
+    /// that are left out because their rows cannot be read.
+    async fn unfinished(&self, since: Timestamp) -> Result<(Vec<WorkflowRow>, Spared), StoreError>;
     /// When the workflow that ended last did.
     async fn newest_end(&self) -> Result<Option<Timestamp>, StoreError>;
     /// Workflows that are over, newest first, of one owner or of all, at most `limit`.
@@ -255,10 +270,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Stages and runs of a workflow that were written and can be read; of runs all, or those that ended
     /// at `ended_since` or later.
     async fn rows(&self, id: WorkflowId, ended_since: Option<Timestamp>) -> Result<Rows, StoreError>;
-    /// Gives a workflow another owner: one whose owner cannot be read cannot be written either.
-    async fn put_owner(&self, id: WorkflowId, owner: &Owner) -> Result<(), StoreError>;
     /// Runs of a workflow by stage, task and attempt, of one stage or of all, those behind `after`,
-    /// at most `limit`.
+    /// at most `limit`. One that cannot be read is logged and left out.
     async fn runs(
         &self,
         id: WorkflowId,

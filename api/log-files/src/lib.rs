@@ -100,28 +100,21 @@ impl Place {
     /// # Errors
     /// The file system's.
     pub fn read(&self, offset: u64, most: usize) -> io::Result<Piece> {
-        let mut looks = 0;
-        loop {
+        look_again(|| {
             let extent = self.extent()?;
             let Some((from, end)) = extent.next(offset) else {
-                return Ok(Piece { from: offset.max(extent.end()), bytes: Vec::new() });
+                return Ok(Some(Piece { from: offset.max(extent.end()), bytes: Vec::new() }));
             };
             let (file, start) = match extent.segments.iter().find(|segment| segment.end == end) {
                 Some(segment) if from >= extent.head => (self.open_segment(segment.start)?, segment.start),
                 _ => (absent(self.open(OFlags::RDONLY))?, 0),
             };
-            let Some(file) = file else {
-                looks += 1;
-                if looks == LOOKS {
-                    return Err(io::ErrorKind::NotFound.into());
-                }
-                continue;
-            };
+            let Some(file) = file else { return Ok(None) };
             let length = usize::try_from(end - from).unwrap_or(usize::MAX).min(most);
             let mut bytes = vec![0; length];
             file.read_exact_at(&mut bytes, from - start)?;
-            return Ok(Piece { from, bytes });
-        }
+            Ok(Some(Piece { from, bytes }))
+        })
     }
 
     fn open_segment(&self, start: u64) -> io::Result<Option<File>> {
@@ -163,6 +156,17 @@ pub fn extent(path: &Path) -> io::Result<Extent> {
 pub fn read(path: &Path, offset: u64, most: usize) -> io::Result<Piece> {
     let nothing = || Piece { from: offset, bytes: Vec::new() };
     or_absent(Place::of(path).and_then(|place| place.read(offset, most)), nothing)
+}
+
+/// Looks until nothing is deleted meanwhile.
+fn look_again<T>(mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
+    for _ in 0..LOOKS {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+    }
+    // Not that there is no log: its reader would take that for the end.
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "the log was written faster than it was read"))
 }
 
 fn or_absent<T>(found: io::Result<T>, nothing: impl FnOnce() -> T) -> io::Result<T> {

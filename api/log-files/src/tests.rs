@@ -148,3 +148,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_reads_too_slowly_is_not_told_that_the_log_is_over() {
+    let mut looks = 0;
+    let read = look_again::<Piece>(|| {
+        looks += 1;
+        Ok(None)
+    });
+    let nothing = || Piece { from: 0, bytes: Vec::new() };
+    assert_eq!(or_absent(read, nothing).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+    assert_eq!(looks, LOOKS);
+}

@@ -155,7 +155,8 @@ impl Engine {
     pub(crate) fn volumes_listed(&mut self, node: NodeId, workflows: &[WorkflowId]) {
         let going: BTreeSet<WorkflowId> =
             self.flows.values().filter(|flow| flow.row.ended.is_none()).map(|flow| flow.row.id).collect();
-        for &workflow in workflows.iter().filter(|workflow| !going.contains(workflow)) {
+        let is_over = |id: &&WorkflowId| !going.contains(id) && !self.spared.has_volumes(**id);
+        for &workflow in workflows.iter().filter(is_over) {
             self.output.say(node, FromServer::RemoveVolumes { workflow });
         }
     }

@@ -37,7 +37,9 @@ impl Engine {
         let flow = place.and_then(|place| self.flows.get_mut(&place));
         let ours = flow.filter(|flow| flow.runs.get(&report.run).is_some_and(|run| run.row.node == node));
         let Some(flow) = ours else {
-            disown(&mut output, node, report);
+            if !self.spared.has_run(report.run, node) {
+                disown(&mut output, node, report);
+            }
             self.take(output);
             return;
         };

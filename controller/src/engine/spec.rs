@@ -77,7 +77,8 @@ impl Flow {
         let Grant { cpus, memory, devices, .. } = row.grant.clone()?;
         let env = self.environment(job, image, row);
         let budget = Budget::default();
-        let (command, program_words) = command(job, &image.run, |name| budget.take(env.get(name)));
+        let known = |name: &str| env.get(name).filter(|_| is_put_in(job, name));
+        let (command, program_words) = command(job, &image.run, |name| budget.take(known(name)));
         let mut files = Vec::new();
         if let Some(StoredFile { digest, size }) = job.script {
             files.push(JobFile { path: SCRIPT_PATH.to_owned(), digest, size, executable: true });
@@ -130,13 +131,20 @@ impl Flow {
         let of_image = image.run.env.iter().filter_map(|pair| pair.split_once('='));
         env.extend(of_image.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let budget = Budget::default();
-        let lookup = |name: &str| budget.take(ours.get(name).or_else(|| env.get(name)));
+        let known = |name: &str| env.get(name).filter(|_| is_put_in(job, name));
+        let lookup = |name: &str| budget.take(ours.get(name).or_else(|| known(name)));
         let expand = |value: &String| document::expand_known(value, lookup);
         let of_plan: Vec<_> = job.env.iter().map(|(name, value)| (name.clone(), expand(value))).collect();
         env.extend(of_plan);
         env.append(&mut ours);
         env
     }
+}
+
+/// Whether a name of the environment is put in here. The agent chooses `HOME` unless the document
+/// does: what the image says of it need not be what the job gets.
+fn is_put_in(job: &JobPlan, name: &str) -> bool {
+    name != "HOME" || job.env.contains_key(name)
 }
 
 /// Program and arguments, and the words that the program is if the image has none of exactly its

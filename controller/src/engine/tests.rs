@@ -79,7 +79,10 @@ fn submission(number: u128, text: &str) -> Submission {
 
 fn image() -> Fetched {
     let root = Artifact { format: "squashfs".to_owned(), digest: Digest([9; 32]), size: 4096 };
-    let run = image_store::RunConfig { env: vec!["PATH=/bin".to_owned()], ..Default::default() };
+    let run = image_store::RunConfig {
+        env: vec!["PATH=/bin".to_owned(), "HOME=/root".to_owned()],
+        ..Default::default()
+    };
     Fetched { image: JobImage { manifest: Digest([8; 32]), root, run }, was_cached: true }
 }
 
@@ -257,8 +260,9 @@ jobs:
   count_words.v1:
     image: docker://a
     env: ["PATH=/opt/tool/bin:$PATH", "X=${FB_JOB_NAME}", "Y=$HOME $$PATH pa$$word $X"]
-    command: [sh, -c, "echo $$X; $PATH"]
-  ufs: {image: docker://a, cwd: /data, env: [HOME=/data], command: ["tar -C /data '$PATH'"], args: [x y]}
+    command: [sh, -c, "echo $$X; $PATH; cd $HOME"]
+    args: ["${HOME}"]
+  ufs: {image: docker://a, cwd: /data, env: [HOME=/data], command: ["tar -C $HOME '$PATH'"], args: [x y]}
 "#;
     stage.submit(text, 1);
     let job = |subject: &str| {
@@ -273,8 +277,8 @@ jobs:
     };
     let found = job("job count_words.v1") + &job("job ufs");
     expect![[r#"
-        ["sh", "-c", "echo $X; /opt/tool/bin:/bin"] or []
-        ["PATH=/opt/tool/bin:/bin", "X=count_words.v1", "Y=$HOME $PATH pa$$word $X"], HOME set: false
+        ["sh", "-c", "echo $X; /opt/tool/bin:/bin; cd $HOME", "${HOME}"] or []
+        ["HOME=/root", "PATH=/opt/tool/bin:/bin", "X=count_words.v1", "Y=$HOME $PATH pa$$word $X"], HOME set: false
         / made: false, on count-words-v1
         ["tar -C /data '/bin'", "x y"] or ["tar", "-C", "/data", "$PATH"]
         ["HOME=/data", "PATH=/bin"], HOME set: true

@@ -32,19 +32,59 @@ const UNREADABLE: &str = "version: v1\njobs: {strange: {image: docker://a, comma
 /// A server's state that outlives its runs.
 struct Site {
     directory: tempfile::TempDir,
+    nodes: Nodes,
 }
 
 /// One run of a server, before it has seen a node.
 struct Server {
     engine: Engine,
     store: SqlStore,
+    nodes: Nodes,
+}
+
+/// What the nodes had when the server was killed, whatever becomes of its database.
+#[derive(Clone)]
+struct Nodes {
+    runs: Vec<OnNode>,
+    volumes: Vec<WorkflowId>,
+}
+
+#[derive(Clone)]
+struct OnNode {
+    run: RunId,
+    workflow: WorkflowId,
+    node: NodeId,
+    name: NodeName,
+    boot: String,
+    /// It has the run, which may be over if its log is not at the server.
+    holds: bool,
+    /// Since when it runs.
+    runs_since: Option<Timestamp>,
 }
 
 impl Site {
     /// What 244c59b left.
     async fn before() -> Self {
-        let site = Self { directory: tempfile::tempdir().unwrap() };
+        type Columns = (String, String, String, String, String, bool, Option<i64>);
+        let nodes = Nodes { runs: Vec::new(), volumes: Vec::new() };
+        let mut site = Self { directory: tempfile::tempdir().unwrap(), nodes };
         sqlx::raw_sql(BEFORE).execute(&mut site.connection().await).await.unwrap();
+        let text = "SELECT run, workflow, node, node_name, boot,
+                      accepted AND (ended IS NULL OR log_bytes > 0),
+                      CASE WHEN ended IS NULL THEN placed END FROM controller_runs";
+        let rows: Vec<Columns> = sqlx::query_as(text).fetch_all(&mut site.connection().await).await.unwrap();
+        let on_node = |(run, workflow, node, name, boot, holds, since): Columns| OnNode {
+            run: run.parse().unwrap(),
+            workflow: workflow.parse().unwrap(),
+            node: node.parse().unwrap(),
+            name: name.parse().unwrap(),
+            boot,
+            holds,
+            runs_since: since.map(Timestamp),
+        };
+        site.nodes.runs = rows.into_iter().map(on_node).collect();
+        let live = site.texts("SELECT id FROM controller_workflows WHERE ended IS NULL").await;
+        site.nodes.volumes = live.iter().map(|id| id.parse().unwrap()).collect();
         site
     }
 
@@ -88,7 +128,7 @@ impl Site {
         };
         let mut engine = Engine::new(Surroundings::default(), Box::new(new_run));
         restore(&mut engine, &store, &images, &results).await.unwrap();
-        Server { engine, store }
+        Server { engine, store, nodes: self.nodes.clone() }
     }
 
     /// All that the tables have of stages, runs and workflows, but for the plans.
@@ -130,30 +170,24 @@ impl Server {
 
     /// The nodes of the three come back in the same boot with all that they had, and list it.
     async fn nodes_come_back(&mut self, now: Timestamp) -> Output {
-        let mut held: BTreeMap<NodeId, (NodeName, String, Vec<RunRow>)> = BTreeMap::new();
-        for summary in self.engine.summaries() {
-            for row in self.store.runs(summary.id, None, None, u32::MAX).await.unwrap() {
-                let (_, _, runs) =
-                    held.entry(row.node).or_insert((row.node_name.clone(), row.boot.clone(), Vec::new()));
-                // Those too that are over and whose logs are not here.
-                if row.accepted && self.engine.holds(row.run) {
-                    runs.push(row);
-                }
+        let Nodes { runs, volumes } = self.nodes.clone();
+        let mut held: BTreeMap<NodeId, (NodeName, String, Vec<OnNode>)> = BTreeMap::new();
+        for run in runs {
+            let (_, _, runs) =
+                held.entry(run.node).or_insert((run.name.clone(), run.boot.clone(), Vec::new()));
+            if run.holds {
+                runs.push(run);
             }
         }
         assert_eq!(held.len(), 3);
-        let live = self.engine.summaries().into_iter().filter(|summary| summary.ended.is_none());
-        let volumes: Vec<WorkflowId> = live.map(|summary| summary.id).collect();
         for (id, (name, boot, runs)) in held {
             self.engine.node_is(facts(id, name, &boot), now);
             let mut listed = BTreeMap::new();
-            for row in runs {
-                if row.ended.is_none() {
-                    let state = RunState::Running { started: row.placed };
-                    self.engine.run_told(id, &RunReport { run: row.run, state }, now);
+            for OnNode { run, workflow, runs_since, .. } in runs {
+                if let Some(started) = runs_since {
+                    self.engine.run_told(id, &RunReport { run, state: RunState::Running { started } }, now);
                 }
-                let paused = row.workflow == self.id("paused");
-                listed.insert(row.run, paused);
+                listed.insert(run, workflow == self.id("paused"));
             }
             self.engine.runs_listed(id, &boot, &listed, now);
             self.engine.volumes_listed(id, &volumes);
@@ -339,6 +373,7 @@ async fn what_cannot_be_converted_is_blocked_and_followed_to_its_end() {
     let mend = "UPDATE controller_workflows SET document = $1 WHERE name = 'strange'";
     sqlx::query(mend).bind(&good[0]).execute(&mut site.connection().await).await.unwrap();
     let mut server = site.start().await;
+    server.nodes.runs.retain(|held| held.run != run);
     assert_eq!(server.view("strange").summary.blocked, None);
     let begun: Vec<String> = started(&server.nodes_come_back(at).await).into_values().collect();
     assert_eq!(server.view("strange").stages[1].state, State::Finished);
@@ -444,53 +479,138 @@ async fn an_upgrade_writes_nothing_for_a_million_runs_that_are_over() {
     assert!(after - bytes < MOST_GROWTH_BYTES, "{} bytes more", after - bytes);
     let live = server.engine.summaries().into_iter().filter(|summary| summary.ended.is_none());
     assert_eq!(live.count(), 8);
-    assert!(site.directory.path().join("db.before-5").exists(), "the way back");
+    assert!(site.directory.path().join("db.before-6").exists(), "the way back");
     // What grows with the runs is the copy of the database, at the speed of the disk.
     assert!(took < 60, "{took} s");
 }
 
-/// What of a workflow in the tables cannot be read, and what is said of it.
-const DAMAGES: [(&str, &str); 6] = [
-    ("UPDATE controller_workflows SET homes = '{' WHERE name = 'strange'", "(homes: "),
-    ("UPDATE controller_workflows SET state = 'odd' WHERE name = 'strange'", "(state: "),
-    ("UPDATE controller_workflows SET owner = '{}' WHERE name = 'strange'", "(owner: "),
+/// What of a workflow in the tables cannot be read, what is said of it, and how many columns are
+/// damaged, which no write of the row mends.
+const DAMAGES: [(&str, &str, &str); 8] = [
+    (
+        "UPDATE controller_workflows SET homes = '{' WHERE name = 'strange'",
+        "(homes: ",
+        "SELECT COUNT(*) FROM controller_workflows WHERE homes = '{'",
+    ),
+    (
+        "UPDATE controller_workflows SET state = 'odd' WHERE name = 'strange'",
+        "(state: ",
+        "SELECT COUNT(*) FROM controller_workflows WHERE state = 'odd'",
+    ),
+    (
+        "UPDATE controller_workflows SET owner = '{' WHERE name = 'strange'",
+        "(owner: ",
+        "SELECT COUNT(*) FROM controller_workflows WHERE owner = '{'",
+    ),
+    (
+        "UPDATE controller_workflows SET owner = '{\"name\":\"\",\"uid\":4294967295,\"gid\":4294967295,\"groups\":[]}'
+          WHERE name = 'strange'",
+        "(owner: an earlier release could not read it",
+        "SELECT COUNT(*) FROM controller_workflows WHERE owner LIKE '%4294967295%'",
+    ),
     (
         "UPDATE controller_stages SET state = 'odd' WHERE stage = 0 AND workflow =
            (SELECT id FROM controller_workflows WHERE name = 'strange')",
         "could not read the stages of a workflow",
+        "SELECT COUNT(*) FROM controller_stages WHERE state = 'odd'",
     ),
     (
         "UPDATE controller_runs SET used = '{' WHERE run = (SELECT MIN(run) FROM controller_runs
            WHERE workflow = (SELECT id FROM controller_workflows WHERE name = 'strange'))",
         "could not read the runs of a workflow",
+        "SELECT COUNT(*) FROM controller_runs WHERE used = '{'",
     ),
-    ("UPDATE controller_workflows SET plan = x'ff' WHERE name = 'strange'", "cannot read its document"),
+    (
+        "UPDATE controller_runs SET run = 'odd' WHERE workflow =
+           (SELECT id FROM controller_workflows WHERE name = 'strange')",
+        "could not read the runs of a workflow",
+        "SELECT COUNT(*) FROM controller_runs WHERE run = 'odd'",
+    ),
+    (
+        "UPDATE controller_workflows SET plan = x'ff' WHERE name = 'strange'",
+        "cannot read its document",
+        "SELECT COUNT(*) FROM controller_workflows WHERE plan = x'ff'",
+    ),
 ];
 
 #[tokio::test]
 async fn a_row_that_cannot_be_read_blocks_its_workflow_and_no_other() {
-    for (damage, expected) in DAMAGES {
+    for (damage, expected, damaged) in DAMAGES {
         let site = Site::before().await;
         site.start().await;
         site.execute(damage).await;
-        let mut server = site.start().await;
-        let blocked: Vec<(String, String)> = server
-            .engine
-            .summaries()
-            .into_iter()
-            .filter_map(|summary| Some((summary.name, summary.blocked?)))
-            .collect();
-        assert!(
-            matches!(blocked.as_slice(), [(name, why)] if name == "strange" && why.contains(expected)),
-            "{damage}: {blocked:?}"
-        );
-        let at = clock::now();
-        assert_nothing_is_stopped(&server.nodes_come_back(at).await);
+        // However often it is read and written.
+        for by in ["", "ann", "ben"] {
+            let mut server = site.start().await;
+            let blocked: Vec<(String, String)> = server
+                .engine
+                .summaries()
+                .into_iter()
+                .filter_map(|summary| Some((summary.name, summary.blocked?)))
+                .collect();
+            assert!(
+                matches!(blocked.as_slice(), [(name, why)] if name == "strange" && why.contains(expected)),
+                "{damage}: {blocked:?}"
+            );
+            let at = clock::now();
+            assert_nothing_is_ended(&server.nodes_come_back(at).await);
+            let id = server.id("strange");
+            server.engine.pause(id, !by.is_empty(), by, at);
+            server.proceed(at).await;
+            assert_eq!(site.number(damaged).await, 1, "{damage}");
+        }
+        let (mut server, at) = (site.start().await, clock::now());
+        server.nodes_come_back(at).await;
         let id = server.id("strange");
         assert!(server.engine.stop(id, "stopped by ann", at), "{damage}");
-        server.proceed(at).await;
+        let output = server.proceed(at).await;
+        let stops = output.tell.iter().filter(|(_, told)| matches!(told, FromServer::StopRun { .. })).count();
+        // Of one without a readable id nobody knows whose it is.
+        assert_eq!(stops, usize::from(!damage.contains("run = 'odd'")), "{damage}");
         assert_eq!(server.store.workflow(id).await.unwrap().unwrap().stop.as_deref(), Some("stopped by ann"));
+        if !damage.contains("controller_stages") {
+            assert_eq!(site.number(damaged).await, 1, "{damage}");
+        }
+        // What was stopped ends on the nodes after a restart too.
+        let output = site.start().await.nodes_come_back(at).await;
+        let stops = output.tell.iter().filter(|(_, told)| matches!(told, FromServer::StopRun { .. })).count();
+        assert_eq!(stops, 1, "{damage}");
     }
+}
+
+#[tokio::test]
+async fn what_runs_of_a_workflow_whose_key_cannot_be_read_goes_on() {
+    let site = Site::before().await;
+    site.start().await;
+    site.execute("UPDATE controller_workflows SET place = 'odd' WHERE name = 'strange'").await;
+    for _ in 0..2 {
+        let mut server = site.start().await;
+        assert!(server.engine.summaries().iter().all(|summary| summary.name != "strange"));
+        assert_nothing_is_ended(&server.nodes_come_back(clock::now()).await);
+        // The next workflow has a place behind those that can be read.
+        let last = site.number("SELECT MAX(CAST(place AS INTEGER)) FROM controller_workflows").await;
+        assert_eq!(server.store.next_place().await.unwrap(), last.unsigned_abs() + 1);
+    }
+    // What is not in the database at all is stopped all the same.
+    let (mut server, at) = (site.start().await, clock::now());
+    let (node, run) = (server.nodes.runs[0].node, RunId(uuid::Uuid::from_u128(1)));
+    server.engine.run_told(node, &RunReport { run, state: RunState::Preparing {} }, at);
+    let told = server.proceed(at).await.tell;
+    assert!(matches!(told.as_slice(), [(_, FromServer::StopRun { run: is, .. })] if *is == run), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_page_of_runs_is_full_though_one_of_them_cannot_be_read() {
+    let site = Site::before().await;
+    let server = site.start().await;
+    let (store, id) = (&server.store, server.id("array"));
+    let whole = store.runs(id, None, None, u32::MAX).await.unwrap();
+    assert!(whole.len() > 2, "{}", whole.len());
+    let damage = "UPDATE controller_runs SET used = '{' WHERE run = $1";
+    let first = sqlx::query(damage).bind(whole[0].run.to_string());
+    first.execute(&mut site.connection().await).await.unwrap();
+    assert_eq!(store.runs(id, None, None, 1).await.unwrap(), whole[1..2]);
+    assert_eq!(store.runs(id, None, None, u32::MAX).await.unwrap(), whole[1..]);
 }
 
 #[tokio::test]
@@ -500,7 +620,10 @@ async fn a_list_has_what_is_over_though_one_of_them_cannot_be_read() {
     let store = site.store().await;
     let over = store.finished(None, None, 100).await.unwrap();
     assert!(!over.is_empty());
-    assert!(over.iter().all(|row| row.unreadable.as_ref().is_some_and(|why| why.starts_with("view: "))));
+    assert!(
+        over.iter()
+            .all(|row| row.unreadable.as_ref().is_some_and(|damage| damage.cause.starts_with("view: ")))
+    );
 }
 
 /// However long ago that was: nothing could arrive since.

@@ -73,7 +73,7 @@ async fn workflows(store: impl Store) {
     let writes = [&second, &first].map(submit);
     store.commit(&writes).await.unwrap();
     assert_eq!(store.next_place().await.unwrap(), 3);
-    assert_eq!(store.unfinished(Timestamp(6)).await.unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.unfinished(Timestamp(6)).await.unwrap().0, [first.clone(), second.clone()]);
     assert_eq!(store.newest_end().await.unwrap(), None);
 
     let over = WorkflowRow {
@@ -90,8 +90,8 @@ async fn workflows(store: impl Store) {
         ..first
     };
     store.commit(&[Write::Workflow(Box::new(over.clone()))]).await.unwrap();
-    assert_eq!(store.unfinished(Timestamp(6)).await.unwrap(), std::slice::from_ref(&second));
-    assert_eq!(store.unfinished(Timestamp(5)).await.unwrap(), [over.clone(), second.clone()]);
+    assert_eq!(store.unfinished(Timestamp(6)).await.unwrap().0, std::slice::from_ref(&second));
+    assert_eq!(store.unfinished(Timestamp(5)).await.unwrap().0, [over.clone(), second.clone()]);
     assert_eq!(store.newest_end().await.unwrap(), Some(Timestamp(5)));
     assert_eq!(store.finished(None, None, 10).await.unwrap(), std::slice::from_ref(&over));
     assert_eq!(store.finished(Some("ann"), None, 10).await.unwrap(), std::slice::from_ref(&over));

@@ -1,6 +1,9 @@
 //! The store in the shared [`Database`].
 
 mod batch;
+mod reading;
+
+use std::collections::BTreeSet;
 
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
@@ -8,17 +11,13 @@ use api::{
     workflow::{State, Workflow, WorkflowEvent},
 };
 use async_trait::async_trait;
-use database::{
-    Database, Json, Kept, MigrateError, Number, Parsed, Record, Schema, Statement, Step, Unreadable, Word,
-    json, statement,
-};
-use rest::causes;
+use database::{Database, Json, Kept, MigrateError, Number, Parsed, Schema, Step, Word, statement};
 use sqlx::{AssertSqlSafe, FromRow};
 
 use self::batch::Batch;
 use super::{
-    Behind, Grant, JobImage, KeyedSubmission, Owner, Rows, RunKey, RunRow, StageRow, Store, StoreError,
-    StoredPlan, SubmissionKey, WorkflowRow, Write,
+    Behind, Damage, Grant, JobImage, KeyedSubmission, Owner, Rows, RunKey, RunRow, Spared, StageRow, Store,
+    StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
 };
 use crate::engine::Home;
 
@@ -32,6 +31,7 @@ pub static SCHEMA: Schema = Schema::new(
         Step::sql("names", include_str!("../../migrations/0003_names.sql")),
         Step::sql("plans", include_str!("../../migrations/0004_plans.sql")),
         Step::sql("idempotency keys", include_str!("../../migrations/0005_idempotency_keys.sql")),
+        Step::sql("damaged owners", include_str!("../../migrations/0006_damaged_owners.sql")),
     ],
 );
 
@@ -58,29 +58,6 @@ impl SqlStore {
         database.migrate(&SCHEMA).await?;
         Ok(Self { database })
     }
-
-    /// The rows of workflows that a statement finds. One whose key cannot be read is logged and left
-    /// out.
-    async fn workflow_rows(&self, found: Statement) -> Result<Vec<WorkflowRow>, StoreError> {
-        let rows: Vec<Result<WorkflowColumns, StoreError>> = found.fetch_each(&self.database).await?;
-        let logged = |row: Result<WorkflowColumns, StoreError>| {
-            row.inspect_err(|error| tracing::error!("{}; it is left out", causes(error))).ok()
-        };
-        Ok(rows.into_iter().filter_map(logged).map(WorkflowRow::from).collect())
-    }
-
-    /// The rows that can be read; the first that cannot goes to `unreadable`.
-    async fn readable<T: Record>(
-        &self,
-        found: Statement,
-        unreadable: &mut Option<String>,
-    ) -> Result<Vec<T>, StoreError> {
-        let rows = found.fetch_each(&self.database).await?;
-        let kept = |row: Result<T, StoreError>| {
-            row.map_err(|error| unreadable.get_or_insert_with(|| causes(&error)).clone()).ok()
-        };
-        Ok(rows.into_iter().filter_map(kept).collect())
-    }
 }
 
 #[derive(FromRow)]
@@ -102,14 +79,18 @@ struct WorkflowColumns {
 
 impl From<WorkflowColumns> for WorkflowRow {
     fn from(row: WorkflowColumns) -> Self {
-        let mut unreadable: Option<String> = None;
-        let mut note = |column: &str, error: Unreadable| {
-            unreadable.get_or_insert_with(|| format!("{column}: {error}"));
+        let mut unreadable: Option<Damage> = None;
+        let mut note = |column: &'static str, error: &dyn std::fmt::Display| {
+            let first = || Damage { cause: format!("{column}: {error}"), columns: Vec::new() };
+            unreadable.get_or_insert_with(first).columns.push(column);
         };
-        let owner = row.owner.0.map_err(|error| note("owner", error));
-        let state = row.state.0.map_err(|error| note("state", error));
-        let homes = row.homes.0.map_err(|error| note("homes", error));
-        let view = row.view.and_then(|view| view.0.map_err(|error| note("view", error)).ok());
+        let owner = row.owner.0.map_err(|error| note("owner", &error));
+        if owner.as_ref().is_ok_and(|owner| owner.0 == Owner::unknown()) {
+            note("owner", &"an earlier release could not read it either, and wrote a nobody over it");
+        }
+        let state = row.state.0.map_err(|error| note("state", &error));
+        let homes = row.homes.0.map_err(|error| note("homes", &error));
+        let view = row.view.and_then(|view| view.0.map_err(|error| note("view", &error)).ok());
         let unknown_state = if row.ended.is_some() { State::Failed } else { State::Pending };
         Self {
             id: row.id.0,
@@ -223,13 +204,20 @@ impl From<EventColumns> for WorkflowEvent {
 
 #[async_trait]
 impl Store for SqlStore {
-    async fn unfinished(&self, since: Timestamp) -> Result<Vec<WorkflowRow>, StoreError> {
+    async fn unfinished(&self, since: Timestamp) -> Result<(Vec<WorkflowRow>, Spared), StoreError> {
         let text = format!(
             "SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NULL OR ended >= $1
               ORDER BY place"
         );
         let open = statement("read the workflows that are not over", AssertSqlSafe(text));
-        self.workflow_rows(open.bind(since.0)).await
+        let (rows, count): (Vec<WorkflowColumns>, u32) = self.logged(open.bind(since.0)).await?;
+        let rows: Vec<WorkflowRow> = rows.into_iter().map(WorkflowRow::from).collect();
+        if usize::try_from(count).is_ok_and(|count| count == rows.len()) {
+            return Ok((rows, Spared::default()));
+        }
+        let read = rows.iter().map(|row| row.id).collect();
+        let spared = self.spare_workflows(since, &read).await?;
+        Ok((rows, spared))
     }
 
     async fn newest_end(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -250,11 +238,15 @@ impl Store for SqlStore {
         let text = format!(
             "SELECT {WORKFLOW} FROM controller_workflows
               WHERE ended IS NOT NULL AND {whose} AND place < $3 AND ended <= $4
-              ORDER BY place DESC LIMIT $1"
+              ORDER BY place DESC LIMIT $1 OFFSET $5"
         );
         let Behind { place, at } = behind.unwrap_or(Behind::START);
-        let over = statement("read the workflows that are over", AssertSqlSafe(text));
-        self.workflow_rows(over.bind(limit).bind(owner).bind(place).bind(at.0)).await
+        let over = |limit: u32, seen: u32| {
+            let over = statement("read the workflows that are over", AssertSqlSafe(text.clone()));
+            over.bind(limit).bind(owner).bind(place).bind(at.0).bind(seen)
+        };
+        let rows: Vec<WorkflowColumns> = self.page(limit, over).await?;
+        Ok(rows.into_iter().map(WorkflowRow::from).collect())
     }
 
     async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError> {
@@ -314,7 +306,9 @@ impl Store for SqlStore {
     }
 
     async fn next_place(&self) -> Result<u64, StoreError> {
-        let text = "SELECT COALESCE(MAX(place), 0) + 1 FROM controller_workflows";
+        // What is no number any more is greater than all.
+        let text = "SELECT COALESCE(MAX(place), 0) + 1 FROM controller_workflows
+                     WHERE place < 9223372036854775807";
         let (Number(place),) = statement("count the workflows", text).fetch_one(&self.database).await?;
         Ok(place)
     }
@@ -324,7 +318,7 @@ impl Store for SqlStore {
         let text = "SELECT workflow, stage, state, reason, started, ended, result
                       FROM controller_stages WHERE workflow = $1 ORDER BY stage";
         let stages = statement("read the stages of a workflow", text).bind(id.to_string());
-        let stages: Vec<StageColumns> = self.readable(stages, &mut unreadable).await?;
+        let (stages, _): (Vec<StageColumns>, bool) = self.readable(stages, &mut unreadable).await?;
         let text = format!(
             "SELECT {RUN} FROM controller_runs WHERE workflow = $1 AND ($2 IS NULL OR ended >= $2)
               ORDER BY stage, task, attempt"
@@ -332,16 +326,14 @@ impl Store for SqlStore {
         let runs = statement("read the runs of a workflow", AssertSqlSafe(text))
             .bind(id.to_string())
             .bind(ended_since.map(|since| since.0));
-        let runs: Vec<RunColumns> = self.readable(runs, &mut unreadable).await?;
+        let (runs, is_all): (Vec<RunColumns>, bool) = self.readable(runs, &mut unreadable).await?;
+        let mut spared = Spared::default();
+        if !is_all {
+            let read: BTreeSet<RunId> = runs.iter().map(|run| run.run.0).collect();
+            self.spare_runs(&id.to_string(), ended_since, &read, &mut spared).await?;
+        }
         let stages = stages.into_iter().map(StageRow::from).collect();
-        Ok(Rows { stages, runs: runs.into_iter().map(RunRow::from).collect(), unreadable })
-    }
-
-    async fn put_owner(&self, id: WorkflowId, owner: &Owner) -> Result<(), StoreError> {
-        const ACTION: &str = "write the owner of a workflow";
-        let text = "UPDATE controller_workflows SET owner = $2 WHERE id = $1";
-        let update = statement(ACTION, text).bind(id.to_string()).bind(json(ACTION, owner)?);
-        update.execute(&self.database).await.map(drop)
+        Ok(Rows { stages, runs: runs.into_iter().map(RunRow::from).collect(), unreadable, spared })
     }
 
     async fn runs(
@@ -358,17 +350,19 @@ impl Store for SqlStore {
             "SELECT {RUN} FROM controller_runs
               WHERE workflow = $1 AND ($2 IS NULL OR stage = $2)
                 AND (stage, task, attempt) > ($4, $5, $6)
-              ORDER BY stage, task, attempt LIMIT $3"
+              ORDER BY stage, task, attempt LIMIT $3 OFFSET $7"
         );
-        let rows: Vec<RunColumns> = statement("read the runs of a workflow", AssertSqlSafe(text))
-            .bind(id.to_string())
-            .bind(stage)
-            .bind(limit)
-            .bind(after_stage)
-            .bind(after_task)
-            .bind(after_attempt)
-            .fetch_all(&self.database)
-            .await?;
+        let runs = |limit: u32, seen: u32| {
+            statement("read the runs of a workflow", AssertSqlSafe(text.clone()))
+                .bind(id.to_string())
+                .bind(stage)
+                .bind(limit)
+                .bind(after_stage)
+                .bind(after_task)
+                .bind(after_attempt)
+                .bind(seen)
+        };
+        let rows: Vec<RunColumns> = self.page(limit, runs).await?;
         Ok(rows.into_iter().map(RunRow::from).collect())
     }
 

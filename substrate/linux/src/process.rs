@@ -135,18 +135,18 @@ pub fn clone_seeing(threads: &Threads, group: BorrowedFd<'_>, namespaces: Namesp
 /// Who a process becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// User id, not 0.
+    /// User id, not 0; nor `u32::MAX`, which tells the kernel to change nothing.
     pub uid: u32,
-    /// Group id, not 0.
+    /// Group id, not 0 or `u32::MAX`.
     pub gid: u32,
-    /// Supplementary groups, without 0.
+    /// Supplementary groups, without 0 and `u32::MAX`.
     pub groups: Vec<u32>,
 }
 
 /// Becomes a user for good: groups, ids, no capability in any set, none to be had by any program (`no_new_privs`).
 ///
 /// # Errors
-/// `EINVAL` for root and its group, `EPERM` for who is not root.
+/// `EINVAL` for root, its group and what is no id (`u32::MAX`), `EPERM` for who is not root.
 pub fn become_user(identity: &Identity) -> Result<()> {
     drop_bounding_set()?;
     take_identity(identity)?;
@@ -161,7 +161,8 @@ pub fn become_user(identity: &Identity) -> Result<()> {
 pub fn take_identity(identity: &Identity) -> Result<()> {
     let Identity { uid, gid, groups } = identity;
     let fail = |step, errno: io::Error| LinuxError::new(step, format!("{uid}:{gid}"), errno);
-    if *uid == 0 || *gid == 0 || groups.contains(&0) {
+    // setresuid(2): -1 leaves an id as it is, and that is root.
+    if [uid, gid].into_iter().chain(groups).any(|id| matches!(*id, 0 | u32::MAX)) {
         return Err(fail("become the user", io::Error::from_raw_os_error(libc::EINVAL)));
     }
     let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
@@ -355,4 +356,20 @@ pub fn set_standard_streams(
         .and_then(|()| rustix::stdio::dup2_stdout(output))
         .and_then(|()| rustix::stdio::dup2_stderr(errors))
         .map_err(|errno| LinuxError::new("set", "the standard streams", errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_becomes_root_or_stays_it() {
+        let who = |uid, gid, group| Identity { uid, gid, groups: vec![7, group] };
+        for bad in [0, u32::MAX] {
+            for identity in [who(bad, 7, 7), who(7, bad, 7), who(7, 7, bad)] {
+                let error = take_identity(&identity).unwrap_err();
+                assert_eq!(error.raw(), Some(libc::EINVAL), "{identity:?}");
+            }
+        }
+    }
 }

@@ -159,7 +159,7 @@ fn take(spec: &ContainerSpec) -> Result<Taken<'_>, LinuxError> {
     let hosts = match spec.isolated_network {
         true => Vec::new(),
         // One more byte tells that there are more.
-        false => of_node(HOSTS, host_names::MAX_NODE_BYTES + 1),
+        false => of_node(HOSTS, host_names::limit(spec.upper_bytes) + 1),
     };
     let names = NamesOfNode { resolv: of_node(RESOLV, MAX_RESOLV_BYTES), hosts };
     Ok(Taken {
@@ -291,7 +291,8 @@ fn names(
 ) -> Result<(), LinuxError> {
     let write = |path: &str, mut content: &[u8]| written.write_file(Path::new(path), &mut content, ROOT_FILE);
     write("/etc/hostname", format!("{}\n", spec.hostname).as_bytes())?;
-    write(HOSTS, &host_names::hosts(&of_node.hosts, &spec.hostname))?;
+    let limit = host_names::limit(spec.upper_bytes);
+    write(HOSTS, &host_names::hosts(&of_node.hosts, &spec.hostname, limit))?;
     write(RESOLV, &of_node.resolv)?;
     let (name, uid, gid) = (&spec.user_name, spec.uid, spec.gid);
     let users = short_file(image, "/etc/passwd");

@@ -1,17 +1,26 @@
 //! `/etc/hosts` of a container (hosts(5)). A job on the node's network has the names of the node; an
 //! isolated one reaches nobody and has its own alone.
 
-/// Longest `/etc/hosts` taken from the node, bytes: names of some 50,000 nodes. It counts as the
-/// job's memory.
-pub const MAX_NODE_BYTES: u64 = 4 << 20;
+/// Longest `/etc/hosts` taken from the node, bytes: names of some 50,000 nodes.
+const MAX_NODE_BYTES: u64 = 4 << 20;
+
+/// The part of what a job may write that it takes at most: it counts as the job's memory.
+const PART: u64 = 8;
 
 const LOCALHOST: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n";
 
-/// The file for a job of this host name; `of_node` is the node's, empty for an isolated job. The
-/// node's lines come first, unchanged: who asks for another node must not reach the job itself.
+/// Longest `/etc/hosts` taken from the node for a job that may write so many bytes.
 #[must_use]
-pub fn hosts(of_node: &[u8], host: &str) -> Vec<u8> {
-    let (of_node, is_cut) = whole_lines(of_node);
+pub fn limit(upper_bytes: u64) -> u64 {
+    MAX_NODE_BYTES.min(upper_bytes / PART)
+}
+
+/// The file for a job of this host name. `of_node` is the node's, empty for an isolated job; what
+/// is beyond `limit` bytes is left out. The node's lines come first, unchanged: who asks for another
+/// node must not reach the job itself.
+#[must_use]
+pub fn hosts(of_node: &[u8], host: &str, limit: u64) -> Vec<u8> {
+    let (of_node, is_cut) = whole_lines(of_node, limit);
     let mut text = Vec::with_capacity(of_node.len() + 256);
     if !names(of_node).any(|name| name.eq_ignore_ascii_case(b"localhost")) {
         text.extend_from_slice(LOCALHOST.as_bytes());
@@ -21,8 +30,8 @@ pub fn hosts(of_node: &[u8], host: &str) -> Vec<u8> {
         text.push(b'\n');
     }
     if is_cut {
-        let limit = MAX_NODE_BYTES >> 20;
-        let words = format!("# The node's file is longer than {limit} MiB: the rest is left out.\n");
+        let limit = limit >> 10;
+        let words = format!("# The node's file is longer than {limit} KiB: the rest is left out.\n");
         text.extend_from_slice(words.as_bytes());
     }
     if !names(of_node).any(|name| name.eq_ignore_ascii_case(host.as_bytes())) {
@@ -32,8 +41,8 @@ pub fn hosts(of_node: &[u8], host: &str) -> Vec<u8> {
 }
 
 /// What fits, to the end of a line, and whether that is not all.
-fn whole_lines(text: &[u8]) -> (&[u8], bool) {
-    let limit = usize::try_from(MAX_NODE_BYTES).unwrap_or(usize::MAX);
+fn whole_lines(text: &[u8], limit: u64) -> (&[u8], bool) {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     if text.len() <= limit {
         return (text, false);
     }
@@ -54,7 +63,11 @@ mod tests {
     use super::*;
 
     fn of(of_node: &str, host: &str) -> String {
-        String::from_utf8(hosts(of_node.as_bytes(), host)).unwrap()
+        within(of_node, host, limit(u64::MAX))
+    }
+
+    fn within(of_node: &str, host: &str, limit: u64) -> String {
+        String::from_utf8(hosts(of_node.as_bytes(), host, limit)).unwrap()
     }
 
     #[test]
@@ -73,7 +86,12 @@ mod tests {
         let text = of(&long, "job");
         assert!(text.len() < long.len() + 256);
         let tail: Vec<&str> = text.lines().rev().take(3).collect();
-        let words = "# The node's file is longer than 4 MiB: the rest is left out.";
+        let words = "# The node's file is longer than 4096 KiB: the rest is left out.";
         assert_eq!(tail, ["127.0.1.1 job", words, line.trim_end()]);
+        // A job of 16 KiB keeps most of them for itself.
+        let small = within(&long, "job", limit(16 << 10));
+        assert!(small.len() < (2 << 10) + 256, "{}", small.len());
+        assert!(small.contains("longer than 2 KiB: the rest is left out.\n127.0.1.1 job\n"));
+        assert!(within(&long, "job", 0).starts_with("127.0.0.1 localhost\n"));
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
+    io,
     os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
     path::{Path, PathBuf},
 };
@@ -60,16 +61,19 @@ pub enum Blamed {
     },
 }
 
-/// The first thing that is missing for `program`; `None` if that cannot be told.
+/// The first thing that is missing for `program`, which the kernel did not execute because of
+/// `errno`; `None` if that cannot be told.
 #[must_use]
-pub fn blamed(program: &Path) -> Option<Blamed> {
+pub fn blamed(program: &Path, errno: &io::Error) -> Option<Blamed> {
     let mut program = program.to_owned();
     for _ in 0..MAX_DEPTH {
         // A pipe would make it wait for somebody who writes.
         let file = program.is_file().then(|| File::open(&program).ok())??;
         let head = read_at(&file, 0, HEAD_BYTES as u64)?;
         let Some(line) = head.strip_prefix(b"#!") else {
-            let loader = loader(&file, &head)?;
+            // Of a program that is not executed for another reason the loader was never looked for.
+            let is_missing = errno.raw_os_error() == Some(libc::ENOENT);
+            let loader = loader(&file, &head).filter(|_| is_missing)?;
             return (!loader.exists()).then_some(Blamed::NoLoader { program, loader });
         };
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -169,7 +173,12 @@ mod tests {
         }
 
         fn said(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-            let said = blamed(&self.write(name, content)).map(|blamed| blamed.to_string());
+            self.said_of(libc::ENOENT, name, content)
+        }
+
+        fn said_of(&self, errno: i32, name: &str, content: impl AsRef<[u8]>) -> String {
+            let errno = io::Error::from_raw_os_error(errno);
+            let said = blamed(&self.write(name, content), &errno).map(|blamed| blamed.to_string());
             said.unwrap_or_default().replace(&self.0.path().display().to_string(), "")
         }
     }
@@ -203,7 +212,7 @@ mod tests {
         assert_eq!(folder.said("x", format!("#!{}\n", own.display())), "");
         assert_eq!(folder.said("x", "#!/bin/sh\n"), "");
         assert_eq!(folder.said("x", "text"), "");
-        assert_eq!(blamed(Path::new("/no/such")), None);
+        assert_eq!(blamed(Path::new("/no/such"), &io::ErrorKind::NotFound.into()), None);
     }
 
     /// An ELF file with one program header.
@@ -228,6 +237,9 @@ mod tests {
             said.starts_with("program /x: its loader /lib/no-such-loader.so is not in the image: "),
             "{said}"
         );
+        for errno in [libc::EACCES, libc::E2BIG, libc::ENOEXEC] {
+            assert_eq!(folder.said_of(errno, "x", elf(3, b"/lib/no-such-loader.so\0")), "");
+        }
         for other in
             [elf(1, b"/lib/no-such-loader.so\0"), elf(3, b"/\0"), elf(3, b""), elf(3, b"/x")[..60].to_vec()]
         {
@@ -244,7 +256,7 @@ mod tests {
             let end = (at + bytes.len()).min(file.len());
             file[at..end].copy_from_slice(&bytes[..end - at]);
             let folder = Folder(tempfile::tempdir().unwrap());
-            let _ = blamed(&folder.write("x", file));
+            let _ = folder.said("x", file);
         }
     }
 }

@@ -87,7 +87,8 @@ pub fn become_program(
 /// The command, its first word in several if it is the name of no program.
 fn words_of(command: &[String], program_words: &[String], env: &[String]) -> Vec<String> {
     let name = command.first().map_or("", String::as_str);
-    if program_words.is_empty() || find(name, env).is_ok() {
+    let is_there = || find(name, env).is_ok_and(|path| path.symlink_metadata().is_ok());
+    if program_words.is_empty() || is_there() {
         return command.to_vec();
     }
     program_words.iter().chain(command.iter().skip(1)).cloned().collect()
@@ -133,7 +134,9 @@ pub(super) fn execute(
     }
     process::execute(&program, &arguments, &env).map_err(|error| {
         // What is not executable itself has a hint of its own.
-        if let Some(blamed) = is_executable(&program).then(|| interpreter::blamed(&program)).flatten() {
+        if let Some(blamed) =
+            is_executable(&program).then(|| interpreter::blamed(&program, &error.errno)).flatten()
+        {
             return blamed.into();
         }
         let hint = hint(&program, &error.errno);
@@ -204,7 +207,7 @@ fn find(name: &str, env: &[String]) -> Result<PathBuf, PayloadError> {
     if name.contains('/') {
         let path = PathBuf::from(name);
         // A link whose target is missing, or a file that may not be seen, is told by the kernel.
-        if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        if path.symlink_metadata().is_err_and(|error| is_absent(&error)) {
             return Err(PayloadError::NotFound {
                 name: name.to_owned(),
                 path: "the root of the image".into(),
@@ -226,6 +229,11 @@ fn find(name: &str, env: &[String]) -> Result<PathBuf, PayloadError> {
     found
         .filter(|_| !name.is_empty())
         .ok_or_else(|| PayloadError::NotFound { name: name.to_owned(), path: path.to_owned() })
+}
+
+/// There is no such file, nor can there be one of this name.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG))
 }
 
 fn hint(program: &Path, errno: &io::Error) -> &'static str {
@@ -287,6 +295,12 @@ mod tests {
         let path = folder.path().join("my tool").display().to_string();
         assert_eq!(of(&[&path], &["my", "tool"]), [path.as_str()]);
         assert_eq!(of(&[], &[]), [""; 0]);
+        // A line of a shell, which no file can be called.
+        let long = format!("echo {} /in", "x".repeat(300));
+        assert_eq!(of(&[&long, "y"], &["echo", "x"]), ["echo", "x", "y"]);
+        let below_file = format!("{path}/x y");
+        assert_eq!(of(&[&below_file], &["a", "b"]), ["a", "b"]);
+        assert!(matches!(find(&long, &env), Err(PayloadError::NotFound { .. })));
     }
 
     #[test]

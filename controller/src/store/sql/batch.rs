@@ -167,22 +167,26 @@ async fn put_key(
         .map(drop)
 }
 
-/// Replaces what changes of a workflow; document and plan are not among it. Of one that was
-/// forgotten nothing is there to replace.
+/// Replaces what changes of a workflow; document and plan are not among it. What could not be read
+/// stays as it is, for somebody who mends it. Of one that was forgotten nothing is there to replace.
 async fn put_workflow(transaction: &mut Transaction, row: &WorkflowRow) -> Result<(), DatabaseError> {
     const ACTION: &str = "write a workflow";
-    let text = "UPDATE controller_workflows SET started = $2, ended = $3, state = $4, reason = $5,
-                  stop = $6, homes = $7, view = $8, paused = $9
+    let text = "UPDATE controller_workflows SET started = $2, ended = $3,
+                  state = COALESCE($4, state), reason = $5, stop = $6,
+                  homes = COALESCE($7, homes), view = COALESCE($8, view), paused = $9
                 WHERE id = $1";
+    let was_read = |column| row.unreadable.as_ref().is_none_or(|damage| !damage.columns.contains(&column));
+    let homes = was_read("homes").then(|| json(ACTION, &row.homes)).transpose()?;
+    let view = row.view.as_ref().filter(|_| was_read("view"));
     statement(ACTION, text)
         .bind(row.id.to_string())
         .bind(row.started.map(|at| at.0))
         .bind(row.ended.map(|at| at.0))
-        .bind(row.state.as_str())
+        .bind(was_read("state").then(|| row.state.as_str()))
         .bind(row.reason.as_ref())
         .bind(row.stop.as_ref())
-        .bind(json(ACTION, &row.homes)?)
-        .bind(optional_json(ACTION, row.view.as_ref())?)
+        .bind(homes)
+        .bind(optional_json(ACTION, view)?)
         .bind(row.paused.as_ref())
         .execute(transaction)
         .await
