@@ -7,9 +7,10 @@
 #   SITE      the site's overlays
 #
 # An overlay in SHARE/overlays that is as it was installed is replaced. One that was edited becomes the site's, which
-# takes the place of the shipped one as a whole, so that it goes on as it was; where the site has one of that name, or
-# nobody knows what was installed (an earlier install.sh kept no list), it is kept in SHARE/overlays.edited. Overlays
-# that did not come with Bedplate stay where they are.
+# takes the place of the shipped one as a whole, so that it goes on as it was. Where the site has one of that name, or
+# nobody knows what was installed (an earlier install.sh kept no list, so it may be edited or just old), it is kept in
+# SHARE/overlays.edited and has no effect, which is said with the way to bring it back. Overlays that did not come
+# with Bedplate stay where they are.
 set -euo pipefail
 
 from=$1 share=$2 site=$3
@@ -57,9 +58,18 @@ keep() {
     kept=$site/$name
     echo "overlay $name was edited in $to: it is the site's now, and goes on as it was: $kept"
     echo "  (to have the shipped one again, move it away)"
-  else
+  elif [ -e "$site/$name" ]; then
     kept=$(free_name "$name")
     echo "overlay $name in $to was not as this release has it: it is kept in $kept"
+    echo "  (the site's own is in effect, as before: $site/$name)"
+  else
+    kept=$(free_name "$name")
+    echo "overlay $name in $to was not as this release has it: it was edited, or is of an older release."
+    echo "  It is kept in $kept and no longer has effect."
+    if [ -d "$from/$name" ]; then
+      echo "  To see what differs: diff -r $kept $to/$name"
+    fi
+    echo "  To bring it back as the site's: cp -rT $kept $site/$name"
   fi
   copy "$to/$name" "$kept"
 }

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | specification, image, runtime overlays | for all nodes at each change of nodes, overlays or images | at the next look |
 //! | boot overlays | likewise, what can be told without rendering; and when a node asks for them | at the next look, which renders them then |
-//! | boot | when a node asks for its script or initrd | when it gets them, or has other values |
+//! | boot, initrd | when a node asks for its script, for its initrd | when it gets that, or has other values |
 //!
 //! Nodes that are held are looked at again every while, for causes that go without a change.
 
@@ -42,8 +42,10 @@ pub(crate) enum Part {
     Specification,
     /// What it boots is not there, or damaged.
     Image,
-    /// Its boot script or its initrd was asked for and cannot be made.
+    /// Its boot script was asked for and cannot be made.
     Boot,
+    /// Its initrd was asked for and cannot be made. It gets a script all the same.
+    Initrd,
     /// What stage 1 applies.
     BootOverlays,
     /// What its agent keeps up to date.
@@ -68,12 +70,16 @@ struct Cause {
 
 /// All nodes that are held, by part.
 #[derive(Debug, Default)]
-pub(crate) struct Holds(Mutex<BTreeMap<NodeId, BTreeMap<Part, Cause>>>);
+pub(crate) struct Holds {
+    nodes: Mutex<BTreeMap<NodeId, BTreeMap<Part, Cause>>>,
+    /// Whose runtime overlays could not be rendered at the last look, and why.
+    failed: Mutex<Vec<(NodeName, String)>>,
+}
 
 impl Holds {
     /// Every change is whole: a poisoned lock guards a good map.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, BTreeMap<Part, Cause>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The nodes that are held.
@@ -89,24 +95,47 @@ impl Holds {
         }
     }
 
+    /// Only nodes that there are can be held.
+    fn retain(&self, is_there: impl Fn(NodeId) -> bool) {
+        self.lock().retain(|id, _| is_there(*id));
+    }
+
+    /// What the log says of runtime overlays that cannot be rendered; `None` if it said so last time.
+    fn new_failures(&self, failed: Vec<(NodeName, String)>) -> Option<String> {
+        let mut before = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before == failed {
+            return None;
+        }
+        *before = failed;
+        let (_, first) = before.first()?;
+        let names: Vec<&str> = before.iter().take(MAX_NAMED).map(|(name, _)| name.as_str()).collect();
+        let more = before.len().saturating_sub(MAX_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Some(format!("runtime overlays of {}{more} stay as they are: {first}", names.join(", ")))
+    }
+
     fn is_held(&self, id: NodeId, part: Part) -> bool {
         self.lock().get(&id).is_some_and(|parts| parts.contains_key(&part))
     }
 
     /// Sets the parts of a node and tells what holds it now, if that is something else than before.
+    /// Whether the node is there is asked under the lock: deleted nodes are gone first and
+    /// [forgotten](Self::forget) then.
     fn set(
         &self,
         id: NodeId,
         parts: impl IntoIterator<Item = (Part, Option<String>)>,
         spec: Option<&Arc<MachineSpec>>,
+        is_there: impl FnOnce() -> bool,
         tell: impl FnOnce(Option<String>),
     ) {
         let mut held = self.lock();
+        if !is_there() {
+            return;
+        }
         let before = held.get(&id).map(text);
         let node = held.entry(id).or_default();
-        if node.get(&Part::Boot).is_some_and(|cause| cause.spec.as_ref() != spec) {
-            node.remove(&Part::Boot);
-        }
+        node.retain(|part, cause| !matches!(part, Part::Boot | Part::Initrd) || cause.spec.as_ref() == spec);
         for (part, cause) in parts {
             match cause {
                 None => drop(node.remove(&part)),
@@ -143,7 +172,13 @@ impl Provisioner {
     pub(crate) fn hold(&self, node: &NodeRecord, part: Part, cause: Option<String>) {
         let view = self.view();
         let spec = view.cluster.checked.resolved.get(&node.name);
-        self.0.holds.set(node.id, [(part, cause)], spec, |held| self.0.fleet.set_held(node.id, held));
+        let is_there = || self.is_there(node.id);
+        let tell = |held| self.0.fleet.set_held(node.id, held);
+        self.0.holds.set(node.id, [(part, cause)], spec, is_there, tell);
+    }
+
+    fn is_there(&self, id: NodeId) -> bool {
+        self.view().cluster.by_id(id).is_some()
     }
 
     /// Begins a look at what holds nodes.
@@ -196,20 +231,25 @@ impl Standing<'_> {
             ],
         };
         if let (Some(_), Some(error)) = (&spec, runtime) {
-            self.failed.push((name.clone(), causes(error)));
+            let cause = causes(error).chars().take(MAX_CAUSE_CHARS).collect();
+            self.failed.push((name.clone(), cause));
         }
         let fleet = &self.provisioner.0.fleet;
         let tell = |held| fleet.set_held(record.id, held);
-        self.provisioner.0.holds.set(record.id, parts, spec.as_ref(), tell);
+        let is_there = || self.provisioner.is_there(record.id);
+        self.provisioner.0.holds.set(record.id, parts, spec.as_ref(), is_there, tell);
     }
 
-    /// Logs whose runtime overlays stay as they are.
-    pub(crate) fn end(self) {
-        let Some((_, first)) = self.failed.first() else { return };
-        let names: Vec<&str> = self.failed.iter().take(MAX_NAMED).map(|(name, _)| name.as_str()).collect();
-        let more = self.failed.len().saturating_sub(MAX_NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        tracing::error!("runtime overlays of {}{more} stay as they are: {first}", names.join(", "));
+    /// Logs whose runtime overlays stay as they are, where that is new. After a look at all nodes,
+    /// forgets those that are gone.
+    pub(crate) fn end(self, was_at_all: bool) {
+        let holds = &self.provisioner.0.holds;
+        if was_at_all {
+            holds.retain(|id| self.provisioner.is_there(id));
+        }
+        if let Some(line) = holds.new_failures(self.failed) {
+            tracing::error!("{line}");
+        }
     }
 
     fn why_not_resolved(&mut self, record: &NodeRecord) -> String {
@@ -250,7 +290,8 @@ impl Standing<'_> {
         let library = &self.library;
         for overlay in &spec.boot_overlays {
             if !self.overlays.contains_key(overlay) {
-                self.overlays.insert(overlay.clone(), library.unusable(overlay));
+                let problem = library.unusable(overlay).map(|error| error.to_string());
+                self.overlays.insert(overlay.clone(), problem);
             }
             if let Some(Some(problem)) = self.overlays.get(overlay) {
                 return Some(problem.clone());
@@ -276,7 +317,7 @@ mod tests {
         fn set(&self, holds: &Holds, part: Part, cause: Option<&str>, spec: Option<&Arc<MachineSpec>>) {
             let id = NodeId(uuid::Uuid::from_u128(7));
             let parts = [(part, cause.map(str::to_owned))];
-            holds.set(id, parts, spec, |held| self.0.borrow_mut().push(held));
+            holds.set(id, parts, spec, || true, |held| self.0.borrow_mut().push(held));
         }
 
         fn take(&self) -> Vec<Option<String>> {
@@ -316,6 +357,42 @@ mod tests {
         assert_eq!(told.take().len(), 1, "it goes on");
         told.set(&holds, Part::Image, None, Some(&spec("b")));
         assert_eq!(told.take(), [None]);
+        told.set(&holds, Part::Initrd, Some("the initrd fails"), Some(&spec("b")));
+        told.set(&holds, Part::Boot, None, Some(&spec("b")));
+        assert_eq!(told.take().len(), 1, "a script ends it not, or it would come back with each boot");
+        told.set(&holds, Part::Image, None, Some(&spec("c")));
+        assert_eq!(told.take(), [None]);
+    }
+
+    #[test]
+    fn nodes_that_are_gone_are_not_held() {
+        let (holds, told) = (Holds::default(), Told::default());
+        let id = NodeId(uuid::Uuid::from_u128(8));
+        let parts = [(Part::Image, Some("there is no image".to_owned()))];
+        holds.set(id, parts, None, || false, |held| told.0.borrow_mut().push(held));
+        assert_eq!((told.take(), holds.nodes().len()), (vec![], 0));
+        told.set(&holds, Part::Image, Some("there is no image"), None);
+        holds.retain(|_| true);
+        assert_eq!(holds.nodes().len(), 1);
+        holds.retain(|_| false);
+        assert_eq!(holds.nodes().len(), 0);
+    }
+
+    #[test]
+    fn the_log_says_once_that_runtime_overlays_fail() {
+        let holds = Holds::default();
+        let failed = |names: &[&str], cause: &str| {
+            let of = |name: &&str| (name.parse().unwrap(), cause.to_owned());
+            holds.new_failures(names.iter().map(of).collect())
+        };
+        assert_eq!(failed(&[], ""), None);
+        let line = "runtime overlays of n1, n2 stay as they are: it fails";
+        assert_eq!(failed(&["n1", "n2"], "it fails").as_deref(), Some(line));
+        assert_eq!(failed(&["n1", "n2"], "it fails"), None);
+        assert!(failed(&["n1", "n2"], "it fails otherwise").is_some());
+        assert!(failed(&["n1"], "it fails otherwise").is_some());
+        assert_eq!(failed(&[], ""), None);
+        assert!(failed(&["n1"], "it fails otherwise").is_some(), "again, after it was mended");
     }
 
     #[test]

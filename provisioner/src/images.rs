@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     check::ImageReference,
     clock,
-    store::{ImageRecord, MAX_OPERATIONS, OperationRecord, Store, StoreError, UnreadableImage, Write},
+    store::{
+        ImageRecord, MAX_OPERATIONS, OperationRecord, Store, StoreError, StoredImages, UnreadableImage, Write,
+    },
 };
 
 mod damage;
@@ -47,6 +49,8 @@ pub struct ImageTable {
     pub images: BTreeMap<ImageName, BTreeMap<u32, Arc<ImageRecord>>>,
     /// Versions whose rows cannot be read, and why.
     pub unreadable: BTreeMap<ImageName, BTreeMap<u32, String>>,
+    /// Rows that are left out: not even their name and version can be read.
+    pub nameless: usize,
     artifacts: HashSet<Digest>,
 }
 
@@ -75,12 +79,12 @@ pub enum NoImage {
 }
 
 impl ImageTable {
-    fn new((records, unreadable): (Vec<ImageRecord>, Vec<UnreadableImage>)) -> Self {
-        let mut table = Self::default();
-        for UnreadableImage { name, version, cause } in unreadable {
+    fn new(stored: StoredImages) -> Self {
+        let mut table = Self { nameless: stored.nameless.len(), ..Self::default() };
+        for UnreadableImage { name, version, cause } in stored.unreadable {
             table.unreadable.entry(name).or_default().insert(version, cause);
         }
-        for record in records {
+        for record in stored.images {
             let version = &record.version;
             table.artifacts.insert(version.root.digest);
             for kernel in &version.kernels {
@@ -359,7 +363,7 @@ impl Images {
     async fn collect_garbage(&self) {
         let _alone = self.0.blobs_in_use.write().await;
         let table = self.table();
-        if !table.unreadable.is_empty() {
+        if !table.unreadable.is_empty() || table.nameless > 0 {
             tracing::warn!("no unused blobs are removed: nobody knows what unreadable images need");
             return;
         }

@@ -12,7 +12,7 @@ use api::overlay::Generation;
 use notify::{RecursiveMode, Watcher as _};
 use tokio::{
     net::TcpListener,
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -116,23 +116,20 @@ impl Provisioner {
     }
 
     /// Reads the overlay folders again and shows the new overlays to everybody. What cannot be read
-    /// is in them as such; it is logged when it is new.
+    /// is in them as such; it is logged when it is new. Nobody is told of overlays that are as before.
     pub(crate) async fn reload_overlays(&self) {
         let (shipped, site) = (self.0.config.shipped_overlays.clone(), self.0.config.site_overlays.clone());
-        let before = self.library();
+        let (before, provisioner) = (self.library(), self.clone());
         let loading = tokio::task::spawn_blocking(move || {
             let library = Library::load(&shipped, &site);
             let known: BTreeSet<String> = before.problems().into_iter().collect();
             for problem in library.problems().iter().filter(|problem| !known.contains(*problem)) {
                 tracing::error!("{problem}");
             }
-            library
+            show(&provisioner.0.library, &before, library);
         });
-        match loading.await {
-            Ok(library) => {
-                self.0.library.send_replace(Arc::new(library));
-            }
-            Err(error) => tracing::error!("the reading of overlays ended badly: {error}"),
+        if let Err(error) = loading.await {
+            tracing::error!("the reading of overlays ended badly: {error}");
         }
     }
 
@@ -216,7 +213,7 @@ impl Provisioner {
                 self.tell_generation(record.id, generation);
             }
         }
-        standing.end();
+        standing.end(!only_held);
     }
 
     fn tell_generation(&self, id: api::ids::NodeId, generation: Generation) {
@@ -224,5 +221,48 @@ impl Provisioner {
         if before != Some(generation) {
             self.0.fleet.set_runtime_overlays(id, generation);
         }
+    }
+}
+
+/// Shows overlays that were read to everybody, unless they are as `before` and that is what is shown.
+fn show(shown: &watch::Sender<Arc<Library>>, before: &Arc<Library>, read: Library) {
+    let is_same = read.digest() == before.digest();
+    shown.send_if_modified(|library| {
+        let is_new = !is_same || !Arc::ptr_eq(library, before);
+        if is_new {
+            *library = Arc::new(read);
+        }
+        is_new
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn overlays_that_are_as_before_are_told_to_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("x/rootfs");
+        fs::create_dir_all(&root).unwrap();
+        symlink("/nonexistent", folder.path().join("nowhere")).unwrap();
+        let (shown, mut seen) = watch::channel(Arc::new(Library::default()));
+        let mut is_told = || {
+            let before = shown.borrow().clone();
+            show(&shown, &before, Library::load(folder.path(), &folder.path().join("none")));
+            let is_told = seen.has_changed().unwrap();
+            seen.mark_unchanged();
+            is_told
+        };
+        assert!(is_told());
+        assert!(!is_told(), "what cannot be read is as it was");
+        for (path, text) in [("a", "1"), ("a", "2"), ("a.j2", "1"), ("a.j2", "2"), ("a.j2", "{%")] {
+            fs::write(root.join(path), text).unwrap();
+            assert_eq!((is_told(), is_told()), (true, false), "{path} {text}");
+        }
+        fs::remove_file(folder.path().join("nowhere")).unwrap();
+        assert_eq!((is_told(), is_told()), (true, false));
     }
 }

@@ -61,6 +61,17 @@ pub struct UnreadableImage {
     pub cause: String,
 }
 
+/// All image versions as stored.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct StoredImages {
+    /// By name, newest first.
+    pub images: Vec<ImageRecord>,
+    /// Those that cannot be read.
+    pub unreadable: Vec<UnreadableImage>,
+    /// Rows of which not even name and version can be read: why, for people.
+    pub nameless: Vec<String>,
+}
+
 /// A version of an image as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRecord {
@@ -139,8 +150,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
     /// All profiles, by name.
     async fn profiles(&self) -> Result<Vec<ProfileRecord>, StoreError>;
-    /// All image versions, by name, newest first; and those that cannot be read.
-    async fn images(&self) -> Result<(Vec<ImageRecord>, Vec<UnreadableImage>), StoreError>;
+    /// All image versions.
+    async fn images(&self) -> Result<StoredImages, StoreError>;
     /// The version number that the next version of an image gets: never one that was used before.
     async fn next_image_version(&self, name: &ImageName) -> Result<u32, StoreError>;
     /// All operations, newest first.

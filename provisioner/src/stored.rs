@@ -2,7 +2,7 @@
 
 use database::{Database, DatabaseError};
 
-use crate::store::{Store as _, StoreError, sql::SqlStore};
+use crate::store::{Store as _, StoreError, UnreadableImage, sql::SqlStore};
 
 /// Nodes, profiles and image versions whose rows cannot be read, a line each. The server starts
 /// without them.
@@ -27,7 +27,9 @@ async fn read(store: &SqlStore) -> Result<Vec<String>, StoreError> {
     for node in store.nodes().await? {
         lines.extend(node.unreadable.map(|cause| line(format!("node {}", node.name), &cause)));
     }
-    let (_, images) = store.images().await?;
-    lines.extend(images.iter().map(|one| line(format!("image {}@{}", one.name, one.version), &one.cause)));
+    let images = store.images().await?;
+    let image = |one: &UnreadableImage| line(format!("image {}@{}", one.name, one.version), &one.cause);
+    lines.extend(images.unreadable.iter().map(image));
+    lines.extend(images.nameless.iter().map(|cause| line("name or version of an image".to_owned(), cause)));
     Ok(lines)
 }

@@ -192,6 +192,12 @@ fn an_image_that_is_missing_or_cannot_be_read_holds_its_nodes() {
     assert!(images.contains("problem of tiny@1: its row in the database cannot be read"), "{images}");
     let refused = server.run(&["image", "delete", "tiny"]).failed();
     assert!(refused.contains("boots it"), "{refused}");
+
+    server.kill_and_restart_after(|folder| {
+        query(folder, "UPDATE provisioner_image_versions SET version = -1");
+    });
+    let said = check(&server).stderr;
+    assert!(said.contains("problem: name or version of an image cannot be read"), "{said}");
 }
 
 #[test]

@@ -103,6 +103,7 @@ fn what_the_site_has_already_is_not_overwritten() {
 
 /// An earlier install.sh kept no list: whether somebody edited what differs is not known.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "runs what the program says")]
 fn what_an_earlier_release_installed_is_kept_aside() {
     let site = Site::new();
     for name in ["hosts", "motd", "gone"] {
@@ -115,4 +116,9 @@ fn what_an_earlier_release_installed_is_kept_aside() {
     let kept = site.read("share/overlays.edited/motd.1/rootfs/etc/motd");
     assert_eq!(kept.as_deref(), Some("of before, or edited"));
     assert_eq!(site.read("share/overlays/motd/rootfs/etc/motd").as_deref(), Some("one"));
+    // What is said is all that it takes to have it back.
+    assert!(said.contains("no longer has effect"), "{said}");
+    let back = said.lines().find_map(|line| line.split_once("as the site's: ")).unwrap().1;
+    assert!(Command::new("sh").args(["-c", back]).status().unwrap().success());
+    assert_eq!(site.read("etc/motd/rootfs/etc/motd").as_deref(), Some("of before, or edited"));
 }

@@ -47,6 +47,7 @@ pub(super) async fn serve(
     };
     match archive(&document(&provisioner, &booting, peer, token)) {
         Ok(bytes) => {
+            provisioner.hold(&booting.record, Part::Initrd, None);
             let observation = Observation::NodeImageServed { address: source, image: booting.version() };
             provisioner.tell(booting.record.id, observation);
             let headers =
@@ -55,7 +56,7 @@ pub(super) async fn serve(
         }
         Err(error) => {
             let cause = format!("its initrd cannot be made: {error}");
-            held(&provisioner, &booting.record, StatusCode::INTERNAL_SERVER_ERROR, Part::Boot, cause)
+            held(&provisioner, &booting.record, StatusCode::INTERNAL_SERVER_ERROR, Part::Initrd, cause)
         }
     }
 }

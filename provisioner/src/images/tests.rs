@@ -324,3 +324,29 @@ async fn a_version_that_cannot_be_read_takes_no_other_with_it() {
     images.collect_garbage().await;
     assert_eq!(blobs(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_without_a_name_keeps_its_files() {
+    let site = Site::new();
+    let images = site.open().await;
+    for version in ["1", "2"] {
+        site.layout("amd64", &[kernel(), layer(&[("sbin/init", b"x"), ("v", version.as_bytes())])]);
+        site.import(&images).await.unwrap();
+    }
+    drop(images);
+    let database = SqlStore::in_directory(&site.path("state")).await;
+    database.damage("UPDATE provisioner_image_versions SET version = -1 WHERE version = 2").await;
+    let nameless = database.images().await.unwrap().nameless;
+    assert!(nameless.len() == 1 && nameless[0].contains("version"), "{nameless:?}");
+    let images = site.open().await;
+    assert!(images.table().find("node@1").is_ok() && images.table().unreadable.is_empty());
+    let blobs = || images.0.blobs.list().unwrap().len();
+    let before = blobs();
+    images.delete(&"node".parse().unwrap(), 1).await.unwrap();
+    images.collect_garbage().await;
+    assert_eq!(blobs(), before, "nobody knows what the other one needs");
+    database.damage("DELETE FROM provisioner_image_versions WHERE version = -1").await;
+    images.reload().await.unwrap();
+    images.collect_garbage().await;
+    assert_eq!(blobs(), 0);
+}

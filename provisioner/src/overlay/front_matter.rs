@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Lines may end as on Windows. To Jinja it is a comment, so one that is only nearly right would be
-//! ignored without a word, and a secret with it readable by all: what is meant as front matter and
-//! is none is a mistake.
+//! ignored without a word, and a secret with it readable by all. One that is clearly meant as front
+//! matter and is none is a mistake; one that may be is a comment, with a remark.
 
 use super::template::TemplateError;
 
@@ -26,18 +26,62 @@ pub(super) struct Front {
     pub(super) for_each: Option<String>,
     pub(super) path: Option<String>,
     pub(super) mode: Option<u32>,
+    /// What is hardly as it was meant.
+    pub(super) remark: Option<TemplateError>,
 }
 
 impl Front {
     /// Reads the front matter of a template; one without any has the defaults.
     pub(super) fn read(source: &str) -> Result<Self, TemplateError> {
+        let first = source.strip_prefix(BEGIN).and_then(|rest| rest.split_once('\n'));
+        let Some((blanks, body)) = first.filter(|(line, _)| line.trim().is_empty()) else {
+            return Self::without(source);
+        };
+        match Self::lines(body) {
+            // With blanks or a carriage return there it was a comment up to now.
+            Err(remark) if !blanks.is_empty() && !is_clear(comment(body)) => {
+                Ok(Self { remark: Some(remark), ..Self::default() })
+            }
+            read => read,
+        }
+    }
+
+    /// A template that does not begin with front matter.
+    fn without(source: &str) -> Result<Self, TemplateError> {
+        let Some((line, is_clear)) = nearly(source) else { return Ok(Self::default()) };
+        let how = format!(
+            "it must begin with exactly `{BEGIN}` at the very start of the file, then have one `key: value` a \
+             line, and end with `-#}}`"
+        );
+        if is_clear {
+            let message = format!("this comment is meant as front matter and is none: {how}");
+            return Err(TemplateError { line, message });
+        }
+        let message = format!("this comment has no effect; if it is meant as front matter, {how}");
+        Ok(Self { remark: Some(TemplateError { line, message }), ..Self::default() })
+    }
+
+    /// Reads what follows the first line.
+    fn lines(rest: &str) -> Result<Self, TemplateError> {
+        let unclosed = || match rest.find("#}") {
+            Some(end) => wrong_end(rest[..end].matches('\n').count() + 2),
+            None => TemplateError { line: 1, message: "the front matter has no end `-#}`".to_owned() },
+        };
+        let (body, _) = rest.split_once("-#}").ok_or_else(unclosed)?;
         let mut front = Self::default();
-        let Some(body) = body(source)? else { return Ok(front) };
         for (index, line) in body.lines().enumerate() {
+            let number = index + 2;
             if line.trim().is_empty() {
                 continue;
             }
-            front.line(index + 2, line)?;
+            if line.trim_start().starts_with("#}") {
+                return Err(wrong_end(number));
+            }
+            front.line(number, line)?;
+            if line.contains("#}") {
+                front
+                    .remark("this `#}` ends the comment for Jinja: what follows is text of the file", number);
+            }
         }
         if front.for_each.is_some() && front.path.is_none() {
             let message = "`for-each` makes several files and needs a `path`".to_owned();
@@ -65,78 +109,89 @@ impl Front {
                 return Err(wrong(format!("unknown key {other:?} in the front matter{hint}")));
             }
         };
-        if is_repeated { Err(wrong(format!("`{key}` is there twice"))) } else { Ok(()) }
+        if is_repeated {
+            self.remark(&format!("`{key}` is there twice; this one counts"), number);
+        }
+        Ok(())
+    }
+
+    /// The first remark stays.
+    fn remark(&mut self, message: &str, line: usize) {
+        self.remark.get_or_insert_with(|| TemplateError { line, message: message.to_owned() });
     }
 }
 
-/// The lines between begin and end; `None` if there is no front matter.
-fn body(source: &str) -> Result<Option<&str>, TemplateError> {
-    let first = source.strip_prefix(BEGIN).and_then(|rest| rest.split_once('\n'));
-    let Some((_, body)) = first.filter(|(line, _)| line.trim().is_empty()) else {
-        return match nearly(source) {
-            None => Ok(None),
-            Some(line) => Err(TemplateError {
-                line,
-                message: format!(
-                    "this comment is meant as front matter and is none: it must begin with exactly `{BEGIN}` \
-                     at the very start of the file, then have one `key: value` a line, and end with `-#}}`"
-                ),
-            }),
-        };
-    };
-    let Some(end) = body.find("#}") else {
-        return Err(TemplateError { line: 1, message: "the front matter has no end `-#}`".to_owned() });
-    };
-    let (body, line) = (&body[..end], body[..end].matches('\n').count() + 2);
-    let body = body.strip_suffix('-').ok_or_else(|| TemplateError {
-        line,
-        message: "the front matter ends with `#}`; it must end with `-#}`".to_owned(),
-    })?;
-    Ok(Some(body))
+fn wrong_end(line: usize) -> TemplateError {
+    TemplateError { line, message: "the front matter ends with `#}`; it must end with `-#}`".to_owned() }
 }
 
-/// The line of a comment that is meant as front matter, in a template that has none.
-fn nearly(source: &str) -> Option<usize> {
-    let mut from = 0;
+/// What of a text is in the comment that it begins in.
+fn comment(text: &str) -> &str {
+    text.split_once("#}").map_or(text, |(comment, _)| comment)
+}
+
+/// The line of a comment that may be meant as front matter, in a template that has none, and whether
+/// it clearly is.
+fn nearly(source: &str) -> Option<(usize, bool)> {
+    // What follows may be about templates.
+    let raw = ["raw %}", "raw -%}"].iter().filter_map(|word| source.find(word)).min();
+    let source = &source[..raw.unwrap_or(source.len())];
+    let line = |start: usize| source[..start].matches('\n').count() + 1;
+    let (mut from, mut vague) = (0, None);
     while let Some(at) = source[from..].find("{#") {
         let start = from + at;
-        let before = &source[..start];
-        // What follows may be about templates.
-        if before.contains("raw %}") || before.contains("raw -%}") {
-            return None;
+        let inside = comment(&source[start + 2..]);
+        let is_blank = |c| matches!(c, '\u{feff}' | ' ' | '\t' | '\r' | '\n');
+        let is_first = from == 0 && source[..start].chars().all(is_blank);
+        match meant(inside, is_first) {
+            Some(true) => return Some((line(start), true)),
+            Some(false) => vague = vague.or(Some(start)),
+            None => {}
         }
-        let inside = &source[start + 2..];
-        let end = inside.find("#}").unwrap_or(inside.len());
-        let is_first = before.trim_matches(['\u{feff}', ' ', '\t', '\r', '\n']).is_empty();
-        if is_meant(&inside[..end], is_first) {
-            return Some(before.matches('\n').count() + 1);
-        }
-        from = start + 2 + end;
+        from = start + 2 + inside.len();
     }
-    None
+    vague.map(|start| (line(start), false))
 }
 
-/// Whether a comment is meant as front matter: it is called so and has a key of it or nothing else.
-/// At the very start a mistyped name will do, or none.
-fn is_meant(comment: &str, is_first: bool) -> bool {
+/// Whether a comment may be meant as front matter, and clearly is: it is called so and has a key of it
+/// or nothing else. At the very start a mistyped name will do, or none.
+fn meant(comment: &str, is_first: bool) -> Option<bool> {
     let text = comment.trim_matches(['-', '+', ' ', '\t', '\r', '\n']);
     let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
-    let is_name = word.eq_ignore_ascii_case("bedplate");
+    let rest = rest.trim_start_matches(':');
+    let has_key = || rest.lines().any(|line| key(line).is_some());
+    if word.eq_ignore_ascii_case("bedplate") {
+        return match has_key() {
+            true => Some(is_first || is_clear(rest)),
+            false => rest.trim().is_empty().then_some(false),
+        };
+    }
     // Of "template" it differs in two letters.
     let is_mistyped =
-        !word.eq_ignore_ascii_case("template") && yaml_tree::did_you_mean(word, ["bedplate"]).is_some();
-    let has_key = || rest.trim_start_matches(':').lines().any(is_key);
-    if is_name {
-        return has_key() || rest.trim_matches([':', ' ']).is_empty();
-    }
-    is_first && ((is_mistyped && has_key()) || text.lines().next().is_some_and(is_key))
+        || !word.eq_ignore_ascii_case("template") && yaml_tree::did_you_mean(word, ["bedplate"]).is_some();
+    let begins_with_key = || text.lines().next().is_some_and(|line| key(line).is_some());
+    let may_be = is_first && (begins_with_key() || (has_key() && is_mistyped()));
+    may_be.then(|| is_clear(text))
 }
 
-fn is_key(line: &str) -> bool {
-    let Some((key, _)) = line.split_once([':', '=']) else { return false };
+/// Whether a text is hardly anything else than front matter: it has two keys of it, or a mode.
+fn is_clear(text: &str) -> bool {
+    let found: Vec<(&str, &str)> = text.lines().filter_map(key).collect();
+    let is_mode = |value: &str| {
+        let digits = value.trim_matches(['-', ' ', '\t', '\r', '"', '\'']);
+        let digits = digits.strip_prefix("0o").unwrap_or(digits);
+        (3..=5).contains(&digits.len()) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'))
+    };
+    found.iter().any(|(key, value)| *key == "mode" && is_mode(value))
+        || found.iter().any(|(key, _)| *key != found[0].0)
+}
+
+/// The key of front matter, however it is spelt, and the value of a line.
+fn key(line: &str) -> Option<(&'static str, &str)> {
+    let (key, value) = line.split_once([':', '='])?;
     let key = key.trim().to_lowercase().replace('_', "-");
-    KEYS.contains(&key.as_str())
+    KEYS.into_iter().find(|known| *known == key).map(|known| (known, value))
 }
 
 #[cfg(test)]
@@ -169,7 +224,6 @@ mod tests {
             "{#+ bedplate\nmode: 0600\n-#}\nsecret",
             "{#- bedplate:\nmode: 0600\n-#}\nsecret",
             "{#- bedplate mode: 0600 -#}\nsecret",
-            "{#- bedplate -#}\nmode: 0600\nsecret",
             "{#- bedplaet\nmode: 0600\n-#}\nsecret",
             "{#- bedplate\r mode: 0600\r-#}",
             "{#-\nmode: 0600\n-#}\nsecret",
@@ -179,6 +233,8 @@ mod tests {
             "\n{#- bedplate\nmode: 0600\n-#}\nsecret",
             " {#- bedplate\nmode: 0600\n-#}\nsecret",
             "{#- bedplate\nfor_each = x\n",
+            "{#-\npath: /etc/x\nfor-each: y\n-#}",
+            "{# Mode: \"0600\" #}",
             "{# of the site #}\n{#- bedplate\nmode: 0600\n-#}\nsecret",
         ] {
             // One of them is front matter but for its key, and one but for its end.
@@ -195,10 +251,29 @@ mod tests {
             mode("{#- bedplate\nmode: 0600\n#}\n{#- more -#}").unwrap_err(),
             "line 3: the front matter ends with `#}`; it must end with `-#}`"
         );
-        assert_eq!(
-            mode("{#- bedplate\nmode: 0600\nmode: 0644\n-#}").unwrap_err(),
-            "line 3: `mode` is there twice"
-        );
+    }
+
+    /// All of it rendered before there was a word of it.
+    #[test]
+    fn what_may_be_meant_is_remarked_and_holds_nobody() {
+        let none = "this comment has no effect";
+        for (source, mode, remark) in [
+            ("{# path: /etc/hosts #}\nx", None, none),
+            ("{# Mode: as the image has it #}\nx", None, none),
+            ("{#\n for-each: see below\n#}\nx", None, none),
+            ("{# bedplate #}\nx", None, none),
+            ("x\n{# Bedplate: #}\n", None, none),
+            ("x\n{# bedplate path: as it is #}\n", None, none),
+            ("{#- bedplate -#}\nmode: 0600\nsecret", None, none),
+            ("{#- bedplaet\npath: /etc/x\n-#}\nx", None, none),
+            ("{#- bedplate\r\nof the site\r\n-#}\r\nx", None, "is not `key: value`"),
+            ("{#- bedplate\nmode: 0600\nmode: 0644\n-#}", Some(0o644), "`mode` is there twice"),
+            ("{#- bedplate\nmode: 0600\npath: /x{# y #}\n-#}", Some(0o600), "this `#}` ends the comment"),
+        ] {
+            let front = Front::read(source).unwrap();
+            let said = front.remark.unwrap().to_string();
+            assert!(front.mode == mode && said.contains(remark), "{source:?}: {said}");
+        }
     }
 
     #[test]
@@ -214,7 +289,7 @@ mod tests {
             "echo ${#list[@]}",
             "{#",
         ] {
-            assert_eq!(mode(source), Ok(None), "{source:?}");
+            assert_eq!(Front::read(source), Ok(Front::default()), "{source:?}");
         }
     }
 }

@@ -21,8 +21,11 @@ use rest::causes;
 
 use super::{
     Content, Entry, MAX_FILE_BYTES, check_path,
+    renderer::RenderError,
     template::{Template, TemplateError},
 };
+
+mod digest;
 
 /// Files and folders that one overlay may have.
 pub const MAX_FILES: usize = 10_000;
@@ -215,8 +218,8 @@ impl Library {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let of = |(name, overlay): (&OverlayName, &Arc<Overlay>)| {
-            let line = |problem: String| format!("overlay {name}: {problem}");
-            overlay.problems().into_iter().map(line).collect::<Vec<_>>()
+            let told = overlay.errors(name.as_str()).chain(overlay.remarks(name.as_str()));
+            told.map(|problem| problem.to_string()).collect::<Vec<_>>()
         };
         self.strays.iter().map(|error| causes(error)).chain(self.overlays.iter().flat_map(of)).collect()
     }
@@ -241,12 +244,12 @@ impl Library {
     /// The first thing for which an overlay cannot be rendered for any node; `None` if that depends
     /// on the node.
     #[must_use]
-    pub fn unusable(&self, name: &str) -> Option<String> {
-        let title = |cause| format!("overlay {name}: {cause}");
-        match (self.broken(name), self.get(name)) {
-            (Some(cause), _) => Some(title(cause)),
-            (None, Some(overlay)) => overlay.problems().into_iter().next().map(title),
-            (None, None) => Some(format!("overlay {name:?} does not exist")),
+    pub fn unusable(&self, name: &str) -> Option<RenderError> {
+        let overlay = || name.to_owned();
+        match (self.get(name), self.broken(name)) {
+            (Some(overlay), _) => overlay.errors(name).next(),
+            (None, Some(cause)) => Some(RenderError::Unreadable { overlay: overlay(), cause }),
+            (None, None) => Some(RenderError::UnknownOverlay { overlay: overlay() }),
         }
     }
 
@@ -320,18 +323,38 @@ impl Overlay {
         self.unreadable.first().map(|error| causes(error))
     }
 
-    /// Everything of it that cannot be read or used.
+    /// Everything of it that cannot be read or used, and what of it is hardly as it was meant.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let mistakes = self.files.iter().filter_map(|file| match file {
-            File::Template { path, compiled, .. } => {
-                let error = compiled.as_ref().as_ref().err()?;
-                Some(format!("{path}.j2, {error}"))
-            }
-            File::Plain(_) => None,
+        let told = self.errors("").chain(self.remarks(""));
+        told.map(|problem| problem.within()).collect()
+    }
+
+    /// Everything for which no node gets it. `name` is its own.
+    fn errors<'a>(&'a self, name: &'a str) -> impl Iterator<Item = RenderError> + 'a {
+        let unreadable = self
+            .unreadable
+            .iter()
+            .map(move |error| RenderError::Unreadable { overlay: name.to_owned(), cause: causes(error) });
+        unreadable.chain(self.of_templates(name, |compiled| compiled.as_ref().err()))
+    }
+
+    /// What is hardly as it was meant, and goes to nodes all the same.
+    fn remarks<'a>(&'a self, name: &'a str) -> impl Iterator<Item = RenderError> + 'a {
+        self.of_templates(name, |compiled| compiled.as_ref().ok()?.remark())
+    }
+
+    fn of_templates<'a>(
+        &'a self,
+        name: &'a str,
+        error: impl Fn(&'a Result<Template, TemplateError>) -> Option<&'a TemplateError> + 'a,
+    ) -> impl Iterator<Item = RenderError> + 'a {
+        let found = self.files.iter().filter_map(move |file| {
+            let File::Template { path, compiled, .. } = file else { return None };
+            let error = error(compiled)?.clone();
+            Some(RenderError::Template { overlay: name.to_owned(), path: path.clone(), error })
         });
-        let unreadable = self.unreadable.iter().map(|error| causes(error));
-        unreadable.chain(mistakes.take(MAX_UNREADABLE)).collect()
+        found.take(MAX_UNREADABLE)
     }
 }
 

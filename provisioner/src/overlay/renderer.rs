@@ -64,6 +64,18 @@ pub enum RenderError {
     },
 }
 
+impl RenderError {
+    /// What it says without naming the overlay.
+    #[must_use]
+    pub fn within(&self) -> String {
+        match self {
+            Self::Unreadable { cause, .. } => cause.clone(),
+            Self::Template { path, error, .. } => format!("{path}.j2, {error}"),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Remembers what it rendered.
 #[derive(Debug, Default)]
 pub struct Renderer {
@@ -106,11 +118,12 @@ impl Renderer {
         overlays: &[String],
         variables: &Variables,
     ) -> Result<Vec<Entry>, RenderError> {
+        // First, so that what is known without a node is told in the same words of every node.
+        if let Some(error) = overlays.iter().find_map(|name| library.unusable(name)) {
+            return Err(error);
+        }
         let mut by_path: BTreeMap<String, Entry> = BTreeMap::new();
         for name in overlays {
-            if let Some(cause) = library.broken(name) {
-                return Err(RenderError::Unreadable { overlay: name.clone(), cause });
-            }
             let unknown = || RenderError::UnknownOverlay { overlay: name.clone() };
             let overlay = library.get(name).ok_or_else(unknown)?;
             for file in &overlay.files {

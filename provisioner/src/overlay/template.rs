@@ -102,6 +102,18 @@ impl Template {
         &self.reads
     }
 
+    /// What of its front matter is hardly as it was meant.
+    #[must_use]
+    pub fn remark(&self) -> Option<&TemplateError> {
+        self.front.remark.as_ref()
+    }
+
+    /// A hash over the template, its path and its mode.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
     /// Permission bits of its files.
     #[must_use]
     pub fn mode(&self) -> u32 {

@@ -7,7 +7,8 @@ use api::{
 };
 
 use super::{
-    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError, Write,
+    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError, StoredImages,
+    Write,
 };
 
 pub(super) async fn check(store: &impl Store) {
@@ -96,7 +97,8 @@ async fn images(store: &impl Store) {
     assert_eq!(store.next_image_version(&name).await.unwrap(), 1);
     store.commit(&[Write::PutImage(image(1, "a")), Write::PutImage(image(2, "b"))]).await.unwrap();
     store.commit(&[Write::PutImage(image(1, "rebuilt"))]).await.unwrap();
-    let stored = (vec![image(2, "b"), image(1, "rebuilt")], Vec::new());
+    let images = vec![image(2, "b"), image(1, "rebuilt")];
+    let stored = StoredImages { images, ..StoredImages::default() };
     assert_eq!(store.images().await.unwrap(), stored);
     store.commit(&[Write::DeleteImage { name: name.clone(), version: 2 }]).await.unwrap();
     assert!(is_conflict(&store.commit(&[Write::DeleteImage { name: name.clone(), version: 2 }]).await));

@@ -14,7 +14,7 @@ use image_store::Layer;
 use sqlx::FromRow;
 
 use super::{
-    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError,
+    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError, StoredImages,
     UnreadableImage, Write,
 };
 
@@ -202,18 +202,23 @@ impl Store for SqlStore {
         Ok(rows.into_iter().map(ProfileRecord::from).collect())
     }
 
-    async fn images(&self) -> Result<(Vec<ImageRecord>, Vec<UnreadableImage>), StoreError> {
+    async fn images(&self) -> Result<StoredImages, StoreError> {
         let text = "SELECT name, version, body, substrate, layers FROM provisioner_image_versions
                      ORDER BY name, version DESC";
-        let rows: Vec<ImageRow> = self.readable(statement("read the images", text)).await?;
-        let (mut images, mut unreadable) = (Vec::new(), Vec::new());
+        let rows = statement("read the images", text).fetch_each::<ImageRow>(&self.database).await?;
+        let mut stored = StoredImages::default();
         for row in rows {
-            match row.record() {
-                Ok(image) => images.push(image),
-                Err(error) => unreadable.push(error),
+            match row.map(ImageRow::record) {
+                Ok(Ok(image)) => stored.images.push(image),
+                Ok(Err(error)) => stored.unreadable.push(error),
+                Err(error) => {
+                    let cause = rest::causes(&error);
+                    tracing::error!("{cause}; it is left out");
+                    stored.nameless.push(cause);
+                }
             }
         }
-        Ok((images, unreadable))
+        Ok(stored)
     }
 
     async fn next_image_version(&self, name: &ImageName) -> Result<u32, StoreError> {

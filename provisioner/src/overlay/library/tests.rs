@@ -6,6 +6,7 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 
 use super::*;
+use crate::overlay::{renderer::Renderer, variables::Variables};
 
 /// A shipped overlay and one of the site, both good.
 struct Folders {
@@ -133,7 +134,41 @@ fn a_template_with_a_mistake_is_a_problem_and_named() {
     let folders = Folders::new();
     write(&folders.site.path().join("good/rootfs/x.j2"), b"{#- bedplate \nmode: 0600\n#}\n");
     let library = folders.load();
-    let expected = "overlay good: /x.j2, line 3: the front matter ends with `#}`; it must end with `-#}`";
+    let expected = "overlay good, /x.j2, line 3: the front matter ends with `#}`; it must end with `-#}`";
     assert_eq!(library.problems(), [expected]);
-    assert_eq!((library.broken("good"), library.unusable("good").as_deref()), (None, Some(expected)));
+    assert_eq!((library.broken("good"), unusable(&library, "good").as_deref()), (None, Some(expected)));
+}
+
+#[test]
+fn a_rendering_says_the_same_as_a_look() {
+    let folders = Folders::new();
+    let site = folders.site.path();
+    write(&site.join("mistake/rootfs/a.j2"), b"{{ fail('when rendered') }}");
+    write(&site.join("mistake/rootfs/b.j2"), b"{% if %}");
+    write(&site.join("unread/rootfs/x.j2"), b"\xff");
+    write(&site.join("late/rootfs/x.j2"), b"{{ fail('when rendered') }}");
+    let (library, renderer) = (folders.load(), Renderer::default());
+    let variables = Variables::of_json(&serde_json::json!({}));
+    for name in ["mistake", "unread", "none"] {
+        let looked = unusable(&library, name).unwrap();
+        // Whatever comes before it in the list.
+        let rendered = renderer.entries(&library, &["late".to_owned(), name.to_owned()], &variables);
+        assert_eq!(looked, rendered.unwrap_err().to_string());
+    }
+}
+
+#[test]
+fn a_remark_is_shown_and_keeps_no_node_from_its_files() {
+    let folders = Folders::new();
+    write(&folders.site.path().join("good/rootfs/x.j2"), b"{# path: /etc/x #}\n");
+    let library = folders.load();
+    let problems = library.problems();
+    let expected = "overlay good, /x.j2, line 1: this comment has no effect";
+    assert!(problems.len() == 1 && problems[0].starts_with(expected), "{problems:?}");
+    assert!(library.get("good").unwrap().problems()[0].starts_with("/x.j2, line 1: "));
+    assert_eq!(unusable(&library, "good"), None);
+}
+
+fn unusable(library: &Library, name: &str) -> Option<String> {
+    library.unusable(name).map(|error| error.to_string())
 }
