@@ -83,7 +83,8 @@ impl Flow {
             let how = self.stages[bad as usize].state.as_str();
             let why = format!("{} {} {how}", self.kind_of(bad), self.plan.stages[bad as usize].name);
             self.cancel_stage(output, number, &why, now);
-            return true;
+            // One of whose row nothing could be read may have runs, and ends when they are over.
+            return self.stages[index].state.is_ended();
         }
         if before.iter().all(|&other| self.stages[other as usize].state == State::Finished) {
             self.stages[index].is_ready = true;
