@@ -80,7 +80,7 @@ pub enum ChangeError {
          with `bedplate apply`, or delete it"
     )]
     Unreadable {
-        /// Whose.
+        /// The node or profile whose row was damaged.
         subject: Subject,
         /// What the decoder says.
         cause: String,

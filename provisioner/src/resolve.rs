@@ -41,7 +41,7 @@ pub enum ResolveError {
     /// A profile whose stored specification cannot be read.
     #[error("profile {name:?} cannot be read: {cause}")]
     UnreadableProfile {
-        /// Its name.
+        /// The profile, as nodes and other profiles list it.
         name: String,
         /// What the decoder says.
         cause: String,

@@ -1,6 +1,6 @@
 //! Nearness of what is granted, beside all that could have been granted on a small machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
@@ -26,17 +26,7 @@ fn machine(cores: &[(u32, u32)], memory: &[u64], taken: &[bool], used: &[u64]) -
 }
 
 fn request(cores: u32, affinity: Affinity, gib: u64) -> Request {
-    Request {
-        key: 0,
-        cores,
-        affinity,
-        threads: false,
-        memory_bytes: gib * GIB,
-        devices: BTreeMap::new(),
-        exclusive: false,
-        pinned: None,
-        limit_seconds: None,
-    }
+    crate::tests::request(0, cores, affinity, gib)
 }
 
 fn subsets(of: &[u32]) -> Vec<Vec<u32>> {

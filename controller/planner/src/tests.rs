@@ -30,7 +30,7 @@ fn node(key: u128, packages: u32, numas: u32, cores: u32) -> Node {
     Node { key: NodeKey(key), name: format!("n{key}"), capacity, unavailable: None }
 }
 
-fn request(key: u128, cores: u32, affinity: Affinity, gib: u64) -> Request {
+pub(crate) fn request(key: u128, cores: u32, affinity: Affinity, gib: u64) -> Request {
     Request {
         key,
         cores,

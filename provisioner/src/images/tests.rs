@@ -298,15 +298,19 @@ async fn a_damaged_file_is_told_and_made_again_by_an_import() {
     assert_eq!(same, "node@1 has this content already; no new version was made");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_cannot_be_read_takes_no_other_with_it() {
-    let site = Site::new();
+/// Leaves `node@1` and `node@2` in the state directory.
+async fn import_two_versions(site: &Site) {
     let images = site.open().await;
     for version in ["1", "2"] {
         site.layout("amd64", &[kernel(), layer(&[("sbin/init", b"x"), ("v", version.as_bytes())])]);
         site.import(&images).await.unwrap();
     }
-    drop(images);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_cannot_be_read_takes_no_other_with_it() {
+    let site = Site::new();
+    import_two_versions(&site).await;
     let text = "UPDATE provisioner_image_versions SET layers = '{' WHERE version = 2";
     let database = SqlStore::in_directory(&site.path("state")).await;
     database.damage(text).await;
@@ -328,12 +332,7 @@ async fn a_version_that_cannot_be_read_takes_no_other_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_without_a_name_keeps_its_files() {
     let site = Site::new();
-    let images = site.open().await;
-    for version in ["1", "2"] {
-        site.layout("amd64", &[kernel(), layer(&[("sbin/init", b"x"), ("v", version.as_bytes())])]);
-        site.import(&images).await.unwrap();
-    }
-    drop(images);
+    import_two_versions(&site).await;
     let database = SqlStore::in_directory(&site.path("state")).await;
     database.damage("UPDATE provisioner_image_versions SET version = -1 WHERE version = 2").await;
     let nameless = database.images().await.unwrap().nameless;

@@ -118,9 +118,9 @@ pub enum LibraryError {
     /// A file that no overlay can have.
     #[error("{} cannot be part of an overlay: {rule}", path.display())]
     File {
-        /// Which.
+        /// The file, as the server sees it.
         path: PathBuf,
-        /// Why.
+        /// The rule of overlays that it breaks, for people.
         rule: &'static str,
     },
     /// Whether the site has an overlay of this name is not known.
@@ -128,7 +128,7 @@ pub enum LibraryError {
     Site {
         /// The site's folder.
         path: PathBuf,
-        /// Why.
+        /// What the system says: rights, or a link that leads nowhere.
         #[source]
         source: Arc<io::Error>,
     },

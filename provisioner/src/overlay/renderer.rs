@@ -35,7 +35,7 @@ pub enum RenderError {
     /// A part of the overlay cannot be read.
     #[error("overlay {overlay}: {cause}")]
     Unreadable {
-        /// Its name.
+        /// The overlay, as nodes and profiles list it.
         overlay: String,
         /// Which part, and why.
         cause: String,

@@ -26,9 +26,9 @@ const TAIL_INTERVAL: Duration = Duration::from_millis(50);
 /// A log to be sent.
 #[derive(Debug)]
 pub struct Log {
-    /// Whose.
+    /// The attempt that writes it; the server's URL names it.
     pub run: RunId,
-    /// Its head.
+    /// The file of its head in the run's folder; segments of the tail lie beside it.
     pub path: PathBuf,
     /// It may have a gap, and the server knows what that is.
     pub has_tail: bool,
