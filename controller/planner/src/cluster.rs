@@ -44,7 +44,25 @@ pub(crate) struct Place {
     pub(crate) node: Node,
     pub(crate) free: Free,
     pub(crate) runs: BTreeMap<u128, Placement>,
+    /// Each of `runs` found free what it took, and none has the whole node: what one had can be given back
+    /// by itself.
+    are_apart: bool,
     layout: Layout,
+}
+
+impl Place {
+    fn take(&mut self, placement: &Placement) {
+        self.are_apart &= self.free.take(&of(placement), placement.exclusive);
+    }
+
+    /// Counts anew what is free: of runs that overlap, what one had may be another's too.
+    pub(crate) fn count_free(&mut self) {
+        self.free = Free::all(&self.node.capacity);
+        self.are_apart = true;
+        let runs = std::mem::take(&mut self.runs);
+        runs.values().for_each(|placement| self.take(placement));
+        self.runs = runs;
+    }
 }
 
 /// How many cores each NUMA node has in each package, and the memory of each NUMA node.
@@ -73,12 +91,11 @@ impl Cluster {
         let key = node.key;
         self.unlist(key);
         let runs = self.places.remove(&key).map(|place| place.runs).unwrap_or_default();
-        let mut free = Free::all(&node.capacity);
-        for placement in runs.values() {
-            free.take(&of(placement), placement.exclusive);
-        }
+        let free = Free::all(&node.capacity);
         let layout = layout(&node.capacity);
-        self.places.insert(key, Place { node, free, runs, layout });
+        let mut place = Place { node, free, runs, are_apart: true, layout };
+        place.count_free();
+        self.places.insert(key, place);
         self.list(key);
     }
 
@@ -102,9 +119,11 @@ impl Cluster {
         }
         self.unlist(key);
         if let Some(place) = self.places.get_mut(&key) {
-            place.free.take(&of(&placement), placement.exclusive);
+            place.take(&placement);
             self.runs.insert(placement.key, key);
-            place.runs.insert(placement.key, placement);
+            if place.runs.insert(placement.key, placement).is_some() {
+                place.count_free();
+            }
         }
         self.list(key);
     }
@@ -114,12 +133,10 @@ impl Cluster {
         let Some(key) = self.runs.remove(&run) else { return false };
         self.unlist(key);
         if let Some(place) = self.places.get_mut(&key) {
-            place.runs.remove(&run);
-            let mut free = Free::all(&place.node.capacity);
-            for placement in place.runs.values() {
-                free.take(&of(placement), placement.exclusive);
+            match place.runs.remove(&run) {
+                Some(placement) if place.are_apart => place.free.give_back(of(&placement)),
+                _ => place.count_free(),
             }
-            place.free = free;
         }
         self.list(key);
         true

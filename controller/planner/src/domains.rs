@@ -5,7 +5,7 @@
 //! so that is cheap. Past [`MAX_SETS`] sets of one size only the largest domains are tried together: a
 //! set that has enough may then be missed, and the next size is tried.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::Capacity;
 
@@ -46,8 +46,8 @@ impl Kind {
 pub(crate) struct Domain {
     /// By place in [`Capacity::cores`], ascending.
     pub(crate) cores: Vec<u32>,
-    /// NUMA nodes whose memory belongs to it.
-    pub(crate) numas: BTreeSet<u32>,
+    /// NUMA nodes whose memory belongs to it, each once, in no order.
+    pub(crate) numas: Vec<u32>,
     /// Bytes of those.
     memory: u64,
 }
@@ -59,31 +59,52 @@ pub(crate) fn domains(
     cores: impl Iterator<Item = u32>,
     memory: &BTreeMap<u32, u64>,
 ) -> Vec<Domain> {
-    let mut by_id: BTreeMap<u32, Domain> = BTreeMap::new();
+    // A queue asks this for a node a request: a list that is searched is cheaper than a map for so few.
+    let mut found: Vec<(u32, Domain)> = Vec::new();
     for core in cores {
-        by_id.entry(kind.of(capacity, core)).or_default().cores.push(core);
+        let domain = domain_of(&mut found, kind.of(capacity, core));
+        domain.cores.push(core);
     }
     match kind {
         Kind::Numa => {
             for &numa in memory.keys() {
-                by_id.entry(numa).or_default().numas.insert(numa);
+                domain_of(&mut found, numa).numas.push(numa);
             }
         }
         // Of all its cores, those that are taken too: their memory is near all the same.
         Kind::Package => {
             for core in &capacity.cores {
-                by_id.entry(core.package).or_default().numas.insert(core.numa);
+                let domain = domain_of(&mut found, core.package);
+                add_once(&mut domain.numas, core.numa);
             }
         }
     }
-    let mut domains: Vec<Domain> = by_id.into_values().collect();
+    found.sort_unstable_by_key(|&(id, _)| id);
+    let mut domains: Vec<Domain> = found.into_iter().map(|(_, domain)| domain).collect();
     for domain in &mut domains {
         domain.memory = memory_of(&domain.numas, memory);
     }
     domains
 }
 
-fn memory_of(numas: &BTreeSet<u32>, memory: &BTreeMap<u32, u64>) -> u64 {
+/// The domain with this id, added if it is the first time that it is asked for.
+fn domain_of(found: &mut Vec<(u32, Domain)>, id: u32) -> &mut Domain {
+    // Cores come domain by domain on most machines: the last one is looked at first.
+    let at = found.iter().rposition(|&(other, _)| other == id).unwrap_or_else(|| {
+        found.push((id, Domain::default()));
+        found.len() - 1
+    });
+    &mut found[at].1
+}
+
+/// Adds a NUMA node to a list that has each once.
+pub(crate) fn add_once(numas: &mut Vec<u32>, numa: u32) {
+    if numas.last() != Some(&numa) && !numas.contains(&numa) {
+        numas.push(numa);
+    }
+}
+
+fn memory_of(numas: &[u32], memory: &BTreeMap<u32, u64>) -> u64 {
     numas.iter().filter_map(|numa| memory.get(numa)).sum()
 }
 
@@ -127,7 +148,11 @@ fn search(
             && match set {
                 [only] => domains[*only].memory >= bytes,
                 set => {
-                    let numas = set.iter().flat_map(|&place| &domains[place].numas).copied().collect();
+                    // Two packages may be on one NUMA node.
+                    let mut numas = Vec::new();
+                    set.iter()
+                        .flat_map(|&place| &domains[place].numas)
+                        .for_each(|&numa| add_once(&mut numas, numa));
                     memory_of(&numas, memory) >= bytes
                 }
             }
@@ -202,6 +227,8 @@ fn combinations(count: usize, size: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Affinity, Capacity, Request,
-    domains::{Domain, Kind, domains, fewest, fewest_count},
+    domains::{Domain, Kind, add_once, domains, fewest, fewest_count},
 };
 
 /// What is free of a node.
@@ -68,7 +68,7 @@ impl Free {
             return None;
         }
         if request.exclusive {
-            self.devices(capacity, request, &BTreeSet::new())?;
+            self.devices(capacity, request, &[])?;
             return Some(Grant {
                 cores: self.cores.iter().copied().collect(),
                 memory: self.memory.iter().map(|(numa, bytes)| (*numa, *bytes)).collect(),
@@ -77,7 +77,7 @@ impl Free {
         }
         let (cores, domain) = self.choose_cores(capacity, request)?;
         let near = numas_of(capacity, cores.iter());
-        let memory = self.choose_memory(request.memory_bytes, &near, domain.as_ref())?;
+        let memory = self.choose_memory(request.memory_bytes, &near, domain.as_deref())?;
         let devices = self.devices(capacity, request, &near)?;
         Some(Grant { cores, memory, devices })
     }
@@ -86,11 +86,7 @@ impl Free {
     ///
     /// Of as few domains as can be. What asks for nearness gets no more of them than it would on the
     /// empty node: it waits for those.
-    fn choose_cores(
-        &self,
-        capacity: &Capacity,
-        request: &Request,
-    ) -> Option<(Vec<u32>, Option<BTreeSet<u32>>)> {
+    fn choose_cores(&self, capacity: &Capacity, request: &Request) -> Option<(Vec<u32>, Option<Vec<u32>>)> {
         let kind = match request.affinity {
             Affinity::Socket => Kind::Package,
             Affinity::Core | Affinity::Numa => Kind::Numa,
@@ -127,17 +123,23 @@ impl Free {
     ) -> (usize, usize, usize) {
         let cores = || set.iter().flat_map(|&place| &domains[place].cores);
         let far = if request.devices.is_empty() { 0 } else { self.devices_far(capacity, request, cores()) };
-        let mut packages: BTreeMap<u32, usize> = BTreeMap::new();
-        cores().for_each(|&core| *packages.entry(Kind::Package.of(capacity, core)).or_default() += 1);
-        let mut sizes: Vec<usize> = packages.into_values().collect();
-        sizes.sort_unstable_by_key(|&size| std::cmp::Reverse(size));
+        let mut packages: Vec<(u32, usize)> = Vec::new();
+        for &core in cores() {
+            let package = Kind::Package.of(capacity, core);
+            match packages.iter_mut().rfind(|(other, _)| *other == package) {
+                Some((_, size)) => *size += 1,
+                None => packages.push((package, 1)),
+            }
+        }
+        let all = packages.iter().map(|&(_, size)| size).sum();
+        packages.sort_unstable_by_key(|&(_, size)| std::cmp::Reverse(size));
         let mut rest = request.cores as usize;
-        let packages = sizes.iter().take_while(|&&size| {
+        let packages = packages.iter().take_while(|&&(_, size)| {
             let is_needed = rest > 0;
             rest = rest.saturating_sub(size);
             is_needed
         });
-        (far, packages.count(), cores().count())
+        (far, packages.count(), all)
     }
 
     /// So many of these cores, of as few domains of the first level as can be, in each of those of as
@@ -154,20 +156,25 @@ impl Free {
             cores.truncate(wanted);
             return cores;
         };
-        let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut groups: Vec<(u32, Vec<u32>)> = Vec::new();
         for core in cores {
-            groups.entry(level.of(capacity, core)).or_default().push(core);
+            let id = level.of(capacity, core);
+            match groups.iter_mut().rfind(|(other, _)| *other == id) {
+                Some((_, group)) => group.push(core),
+                None => groups.push((id, vec![core])),
+            }
         }
         let mut picked = Vec::with_capacity(wanted);
         while picked.len() < wanted {
             let rest = wanted - picked.len();
-            let next = groups.iter().min_by_key(|(_, group)| {
+            let next = groups.iter().enumerate().min_by_key(|(_, (id, group))| {
                 let apart = self.devices_apart(capacity, request, group);
                 // The smallest that is enough, else the largest.
                 let fit = if group.len() >= rest { (0, group.len()) } else { (1, usize::MAX - group.len()) };
-                (apart, fit)
+                (apart, fit, *id)
             });
-            let Some(group) = next.map(|(&id, _)| id).and_then(|id| groups.remove(&id)) else { break };
+            let Some(at) = next.map(|(at, _)| at) else { break };
+            let (_, group) = groups.swap_remove(at);
             let count = rest.min(group.len());
             picked.extend(self.pick(capacity, request, group, count, below));
         }
@@ -208,12 +215,7 @@ impl Free {
     }
 
     /// Memory near the cores first, then from the rest of the domain, or of the node if there is none.
-    fn choose_memory(
-        &self,
-        bytes: u64,
-        near: &BTreeSet<u32>,
-        domain: Option<&BTreeSet<u32>>,
-    ) -> Option<Vec<(u32, u64)>> {
+    fn choose_memory(&self, bytes: u64, near: &[u32], domain: Option<&[u32]>) -> Option<Vec<(u32, u64)>> {
         let allowed = |numa: &u32| domain.is_none_or(|domain| domain.contains(numa));
         let mut numas: Vec<u32> = self.memory.keys().copied().filter(allowed).collect();
         numas.sort_by_key(|numa| (!near.contains(numa), std::cmp::Reverse(self.memory[numa])));
@@ -231,7 +233,7 @@ impl Free {
     }
 
     /// Free devices of the kinds wanted, those near the cores first.
-    fn devices(&self, capacity: &Capacity, request: &Request, near: &BTreeSet<u32>) -> Option<Vec<String>> {
+    fn devices(&self, capacity: &Capacity, request: &Request, near: &[u32]) -> Option<Vec<String>> {
         let mut granted = Vec::new();
         for (kind, &count) in &request.devices {
             let mut free: Vec<_> = capacity
@@ -248,27 +250,43 @@ impl Free {
         Some(granted)
     }
 
-    /// Takes a grant out of what is free.
-    pub(crate) fn take(&mut self, grant: &Grant, exclusive: bool) {
+    /// Takes a grant out of what is free. `true`: all of it was free, and [`Self::give_back`] may undo it.
+    pub(crate) fn take(&mut self, grant: &Grant, exclusive: bool) -> bool {
+        let mut all = !exclusive;
         for core in &grant.cores {
-            self.cores.remove(core);
+            all &= self.cores.remove(core);
         }
         for (numa, bytes) in &grant.memory {
-            if let Some(free) = self.memory.get_mut(numa) {
+            let free = self.memory.get_mut(numa);
+            all &= free.as_ref().is_some_and(|free| **free >= *bytes);
+            if let Some(free) = free {
                 *free = free.saturating_sub(*bytes);
             }
         }
         for device in &grant.devices {
-            self.devices.remove(device);
+            all &= self.devices.remove(device);
         }
         self.is_exclusive |= exclusive;
         self.runs += 1;
+        all
+    }
+
+    /// Undoes a [`Self::take`] that found all of it free.
+    pub(crate) fn give_back(&mut self, grant: Grant) {
+        self.cores.extend(grant.cores);
+        for (numa, bytes) in grant.memory {
+            *self.memory.entry(numa).or_default() += bytes;
+        }
+        self.devices.extend(grant.devices);
+        self.runs -= 1;
     }
 }
 
-/// NUMA nodes of cores.
-fn numas_of<'a>(capacity: &Capacity, cores: impl Iterator<Item = &'a u32>) -> BTreeSet<u32> {
-    cores.map(|&core| capacity.cores[core as usize].numa).collect()
+/// NUMA nodes of cores, each once.
+fn numas_of<'a>(capacity: &Capacity, cores: impl Iterator<Item = &'a u32>) -> Vec<u32> {
+    let mut numas = Vec::new();
+    cores.for_each(|&core| add_once(&mut numas, capacity.cores[core as usize].numa));
+    numas
 }
 
 /// Of how few NUMA nodes or packages, as it asks for them, a request could be had of the empty node.

@@ -275,6 +275,47 @@ fn hold(cluster: &Cluster) {
             assert!(memory.get(&part.numa).copied().unwrap_or(0) <= part.bytes, "memory is taken twice");
         }
     }
+    hold_count(cluster);
+}
+
+/// What was kept in step with each run is what counting anew gives.
+fn hold_count(cluster: &Cluster) {
+    for place in cluster.places.values() {
+        let mut anew = place.clone();
+        anew.count_free();
+        assert_eq!(place.free, anew.free);
+    }
+}
+
+/// What a restart does to a node: runs as other releases placed them, twice or beside each other.
+#[derive(Debug, Clone)]
+enum Step {
+    Occupy(Placement),
+    Release(u128),
+    Sick(bool),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let cores = prop::collection::vec(0_u32..20, 0..4);
+    let memory = prop::collection::vec((0_u32..5, 0..9 * GIB), 0..3);
+    let devices = prop::collection::vec((0_u32..5).prop_map(|gpu| format!("gpu{gpu}")), 0..2);
+    let placement = (0_u128..6, cores, memory, devices, prop::bool::weighted(0.1)).prop_map(
+        |(key, cores, memory, devices, exclusive)| Placement {
+            key,
+            node: NodeKey(1),
+            cpus: Vec::new(),
+            cores,
+            memory,
+            devices,
+            exclusive,
+            ends: None,
+        },
+    );
+    prop_oneof![
+        3 => placement.prop_map(Step::Occupy),
+        3 => (0_u128..6).prop_map(Step::Release),
+        1 => any::<bool>().prop_map(Step::Sick),
+    ]
 }
 
 /// A placement is what was asked for.
@@ -329,6 +370,23 @@ proptest! {
         }
         for (key, place) in &cluster.places {
             prop_assert_eq!(&place.free, &empty.places[key].free);
+        }
+    }
+
+    #[test]
+    fn runs_that_overlap_are_counted(steps in prop::collection::vec(any_step(), 1..30)) {
+        let mut cluster = cluster(vec![node(1, 2, 2, 4)]);
+        for step in steps {
+            match step {
+                Step::Occupy(placement) => cluster.occupy(placement),
+                Step::Release(key) => { cluster.release(key); }
+                Step::Sick(sick) => {
+                    let mut node = node(1, 2, 2, 4);
+                    node.capacity.devices[0].sick = sick;
+                    cluster.put_node(node);
+                }
+            }
+            hold_count(&cluster);
         }
     }
 
