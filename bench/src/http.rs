@@ -34,22 +34,22 @@ const IMAGE_BYTES: usize = 512 << 20;
 const CLIENTS: usize = 64;
 
 /// Length of boot scripts and of the answer over TLS, bytes, about.
-const SMALL_BYTES: usize = 4096;
+const SMALL_BYTES: usize = 2560;
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x64, 0, 1]);
 
-/// Bytes that a script has without the kernel arguments that make it as long as is wanted.
-const SCRIPT_BYTES: usize = 1110;
-
-/// Length of such an argument, bytes.
+/// Length of a kernel argument, bytes.
 const ARGUMENT_BYTES: usize = 100;
+
+/// So many of them make scripts and answers as long as is wanted, and still reach the kernel.
+const ARGUMENTS: usize = 17;
 
 const API_PORT: u16 = 9470;
 
 const MANY: &str = "64 clients, 512 MiB each";
 const ONE: &str = "1 client, 512 MiB";
-const SCRIPTS: &str = "boot scripts of 4 KiB, 32 connections";
-const SMALL_TLS: &str = "TLS: answers of 4 KiB, 32 connections";
+const SCRIPTS: &str = "boot scripts of 2.5 KiB, 32 connections";
+const SMALL_TLS: &str = "TLS: answers of 2.5 KiB, 32 connections";
 const MANY_TLS: &str = "mutual TLS: 64 clients, the agent's program";
 
 /// Measures.
@@ -101,9 +101,8 @@ impl<'a> Bench<'a> {
         let (image, name): (ImageName, NodeName) = ("large".parse()?, "n1".parse()?);
         let image = server.ask(async |client| client.image(&image).await)?;
         let root = image.versions.first().context("the import made no version")?.root.clone();
-        let count = (SMALL_BYTES - SCRIPT_BYTES) / (ARGUMENT_BYTES + 1);
         let arguments: Vec<String> =
-            (0..count).map(|number| format!("a={number:0>0$}", ARGUMENT_BYTES - 2)).collect();
+            (0..ARGUMENTS).map(|number| format!("a={number:0>0$}", ARGUMENT_BYTES - 2)).collect();
         let arguments = arguments.join(", ");
         server.apply(format!(
             "nodes:\n  n1: {{ image: large, interfaces: {{ lan0: {{ mac: '{MAC}', address: {CLIENT}/{PREFIX} }} }}, kernel-args: [{arguments}] }}\n"
