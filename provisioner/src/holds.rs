@@ -114,6 +114,11 @@ impl Holds {
         Some(format!("runtime overlays of {}{more} stay as they are: {first}", names.join(", ")))
     }
 
+    /// Whether anything holds this node.
+    fn holds(&self, id: NodeId) -> bool {
+        self.lock().contains_key(&id)
+    }
+
     fn is_held(&self, id: NodeId, part: Part) -> bool {
         self.lock().get(&id).is_some_and(|parts| parts.contains_key(&part))
     }
@@ -170,6 +175,10 @@ fn text(parts: &BTreeMap<Part, Cause>) -> String {
 impl Provisioner {
     /// Notes what holds a part of a node that has just asked, or that nothing does.
     pub(crate) fn hold(&self, node: &NodeRecord, part: Part, cause: Option<String>) {
+        // Nearly every boot.
+        if cause.is_none() && !self.0.holds.holds(node.id) {
+            return;
+        }
         let view = self.view();
         let spec = view.cluster.checked.resolved.get(&node.name);
         let is_there = || self.is_there(node.id);

@@ -153,7 +153,7 @@ impl Booting {
         provisioner
             .0
             .images
-            .check_files(&self.image, Some(kernel))
+            .check_files_at_boot(&self.image, kernel, clock::now())
             .map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         Ok(kernel.clone())
     }

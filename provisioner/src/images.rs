@@ -194,6 +194,7 @@ struct Inner {
     slots: Semaphore,
     /// Read by imports, written by the removal of blobs: what an import has pulled and no version names yet stays.
     blobs_in_use: RwLock<()>,
+    lately_whole: damage::LatelyWhole,
     /// Held from the choice of a version number to its commit.
     numbering: tokio::sync::Mutex<()>,
     shutdown: CancellationToken,
@@ -234,6 +235,7 @@ impl Images {
             operations: Mutex::new(operations),
             slots: Semaphore::new(MAX_RUNNING),
             blobs_in_use: RwLock::new(()),
+            lately_whole: damage::LatelyWhole::default(),
             numbering: tokio::sync::Mutex::new(()),
             shutdown,
         })))

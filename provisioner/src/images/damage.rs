@@ -2,13 +2,49 @@
 //! before a node boots half of it. What has the right size and other bytes stage 1 finds out, which
 //! verifies digests.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
 use api::{
-    ids::ImageName,
+    ids::{Digest, ImageName, Timestamp},
     image::{Artifact, Image, KernelArtifact, VersionProblem},
 };
 
 use super::{ImageTable, Images};
 use crate::store::ImageRecord;
+
+/// For so long a file that was whole is taken to be so when nodes boot from it, microseconds.
+const WHOLE_FOR_MICROS: u64 = 1_000_000;
+
+/// Files that [`LatelyWhole`] keeps in mind: more than all images of a site have.
+const MAX_LATELY_WHOLE: usize = 4096;
+
+/// Files that were whole a moment ago. A thousand nodes that boot at once ask for the same three, and
+/// each look is a system call.
+#[derive(Debug, Default)]
+pub(super) struct LatelyWhole(Mutex<HashMap<Digest, Timestamp>>);
+
+impl LatelyWhole {
+    fn has(&self, file: &Digest, now: Timestamp) -> bool {
+        let seen = self.lock().get(file).copied();
+        // Either way: the clock may have been set.
+        seen.is_some_and(|seen| now.0.abs_diff(seen.0) < WHOLE_FOR_MICROS)
+    }
+
+    fn put(&self, file: Digest, now: Timestamp) {
+        let mut files = self.lock();
+        if files.len() >= MAX_LATELY_WHOLE {
+            files.clear();
+        }
+        files.insert(file, now);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Why a version cannot be booted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,19 +103,28 @@ impl Images {
         record: &ImageRecord,
         kernel: Option<&KernelArtifact>,
     ) -> Result<(), DamagedImage> {
-        let version = &record.version;
-        let kernels = version.kernels.iter().filter(|one| kernel.is_none_or(|wanted| wanted == *one));
-        let boots = kernels.flat_map(|kernel| [&kernel.kernel, &kernel.stage1]);
-        for artifact in boots.chain([&version.root]) {
-            self.check_file(artifact).map_err(|is| DamagedImage {
-                name: record.name.clone(),
-                version: version.version,
-                what: artifact.format.clone(),
-                is,
-                from: version.source.clone(),
-            })?;
-        }
-        Ok(())
+        check_artifacts(record, kernel, |artifact| self.check_file(artifact))
+    }
+
+    /// [`Self::check_files`] for a node that boots `now`: what was whole within the last second still is.
+    ///
+    /// # Errors
+    /// The first file that is not whole.
+    pub(crate) fn check_files_at_boot(
+        &self,
+        record: &ImageRecord,
+        kernel: &KernelArtifact,
+        now: Timestamp,
+    ) -> Result<(), DamagedImage> {
+        let lately = &self.0.lately_whole;
+        check_artifacts(record, Some(kernel), |artifact| {
+            if lately.has(&artifact.digest, now) {
+                return Ok(());
+            }
+            self.check_file(artifact)?;
+            lately.put(artifact.digest, now);
+            Ok(())
+        })
     }
 
     fn check_file(&self, artifact: &Artifact) -> Result<(), FileProblem> {
@@ -134,6 +179,26 @@ impl Images {
     }
 }
 
+fn check_artifacts(
+    record: &ImageRecord,
+    kernel: Option<&KernelArtifact>,
+    check: impl Fn(&Artifact) -> Result<(), FileProblem>,
+) -> Result<(), DamagedImage> {
+    let version = &record.version;
+    let kernels = version.kernels.iter().filter(|one| kernel.is_none_or(|wanted| wanted == *one));
+    let boots = kernels.flat_map(|kernel| [&kernel.kernel, &kernel.stage1]);
+    for artifact in boots.chain([&version.root]) {
+        check(artifact).map_err(|is| DamagedImage {
+            name: record.name.clone(),
+            version: version.version,
+            what: artifact.format.clone(),
+            is,
+            from: version.source.clone(),
+        })?;
+    }
+    Ok(())
+}
+
 /// What is the matter with one file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum FileProblem {
@@ -143,4 +208,22 @@ enum FileProblem {
     Size { size: u64, expected: u64 },
     #[error("cannot be looked at: {cause}")]
     Unreadable { cause: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_whole_is_so_for_a_second_of_either_clock() {
+        let (files, file) = (LatelyWhole::default(), Digest([1; 32]));
+        let has = |micros: i64| files.has(&file, Timestamp(micros));
+        assert!(!has(0));
+        files.put(file, Timestamp(5_000_000));
+        let seen = [3_999_999, 4_000_001, 5_999_999, 6_000_000].map(has);
+        assert_eq!(seen, [false, true, true, false]);
+        assert!(!files.has(&Digest([2; 32]), Timestamp(5_000_000)));
+        (0..u8::MAX).for_each(|number| files.put(Digest([number; 32]), Timestamp(5_000_000)));
+        assert!(files.lock().len() <= MAX_LATELY_WHOLE);
+    }
 }
