@@ -123,6 +123,10 @@ pub enum OperationState {
     Running {
         /// One bar for each part of the work.
         bars: Vec<Bar>,
+        /// What it waits for, with the reason: `waiting for registry.example: connection refused;
+        /// next try in 8 s`. Absent while it goes on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waiting: Option<String>,
     },
     /// Ended well.
     Done {

@@ -10,12 +10,14 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use access::SessionLimits;
 use api::problem::Mistake;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
+use oci_pull::Registries;
 use provisioner::ProvisionerConfig;
 
 pub use self::{check::check, raw::Raw};
@@ -52,6 +54,8 @@ pub struct Checked {
     pub provisioner: ProvisionerConfig,
     /// How much is kept of the log of a job, here and on its node, bytes.
     pub job_log_bytes: u64,
+    /// How the registries of node and job images are reached.
+    pub registries: Arc<Registries>,
     /// The server's own log.
     pub log: Log,
     /// What is no mistake and worth a look, in the order of the file.

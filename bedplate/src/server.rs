@@ -163,6 +163,7 @@ async fn serve(
         state_dir: config.state_dir.clone(),
         forbidden: config.out_of_reach_of_jobs(),
         log_limit_bytes: config.job_log_bytes,
+        registries: config.registries.clone(),
     };
     let provisioner =
         Provisioner::open(database.clone(), config.provisioner, fleet.clone(), access.clone()).await?;

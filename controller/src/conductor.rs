@@ -16,6 +16,7 @@ use api::{
     status::{NodeUpdate, Phase},
 };
 use fleet::{Fleet, NodeChange, RunMessage};
+use oci_pull::{Wait, Waits};
 use tokio::{
     sync::{OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot},
     time::timeout,
@@ -64,8 +65,26 @@ pub(crate) enum Order {
     Pause { workflow: WorkflowId, paused: bool, by: String, done: oneshot::Sender<bool> },
     /// An image is here, or cannot be had.
     Image { workflow: WorkflowId, stage: u32, fetched: Result<Fetched, String> },
+    /// The registry of an image is waited for, and why; or the pull goes on.
+    ImageWaits { workflow: WorkflowId, stage: u32, why: Option<String> },
     /// The server has so much of a log.
     Log { run: RunId, length: u64 },
+}
+
+/// Tells the conductor when the registry of a stage's image is waited for.
+#[derive(Debug)]
+struct StageWaits {
+    workflow: WorkflowId,
+    stage: u32,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Waits for StageWaits {
+    fn waits(&self, wait: Option<&Wait>) {
+        let (workflow, stage, why) = (self.workflow, self.stage, wait.map(ToString::to_string));
+        // With a full queue people see an older reason for a while.
+        let _ = self.orders.try_send(Order::ImageWaits { workflow, stage, why });
+    }
 }
 
 /// Answers that are due when the batch is on disk.
@@ -107,6 +126,8 @@ pub(crate) struct Conductor {
     pub(crate) lists: BTreeMap<NodeId, BTreeMap<RunId, bool>>,
     /// What jobs may use of each node, and of which [`Fleet::inventory_revision`] that is.
     pub(crate) capacities: BTreeMap<NodeId, (u64, planner::Capacity)>,
+    /// Images that are being fetched, by workflow and stage: who stops the workflow ends that.
+    pub(crate) fetches: BTreeMap<(WorkflowId, u32), CancellationToken>,
     /// Runs that are over and whose logs are here, until the next look at the clock: nodes are told of many at once.
     pub(crate) done: Vec<(NodeId, Option<WorkflowId>, RunId)>,
 }
@@ -198,6 +219,9 @@ impl Conductor {
             }
             Order::Stop { workflow, why, done } => {
                 let stopped = self.engine().stop(workflow, &why, now);
+                for (_, fetch) in self.fetches.range((workflow, 0)..=(workflow, u32::MAX)) {
+                    fetch.cancel();
+                }
                 answers.push(Answer::Flag(done, stopped));
             }
             Order::Pause { workflow, paused, by, done } => {
@@ -205,7 +229,11 @@ impl Conductor {
                 answers.push(Answer::Flag(done, changed));
             }
             Order::Image { workflow, stage, fetched } => {
+                self.fetches.remove(&(workflow, stage));
                 self.engine().image_fetched(workflow, stage, fetched, now);
+            }
+            Order::ImageWaits { workflow, stage, why } => {
+                self.engine().image_waits(workflow, stage, why);
             }
             Order::Log { run, length } => self.engine().log_grew(run, length),
         }
@@ -249,9 +277,21 @@ impl Conductor {
             self.fleet.leave(node, message);
         }
         for (workflow, stage, reference) in output.fetch {
-            let (images, sender) = (self.images.clone(), self.sender.clone());
+            // It may have been stopped in the batch that began it.
+            if !self.engine().wants_image(workflow, stage) {
+                continue;
+            }
+            let (images, sender, cancelled) =
+                (self.images.clone(), self.sender.clone(), self.images.cancellation());
+            self.fetches.insert((workflow, stage), cancelled.clone());
+            let waits = Arc::new(StageWaits { workflow, stage, orders: sender.clone() });
+            let fetching = tokio::spawn(async move { images.fetch(&reference, waits, cancelled).await });
             tokio::spawn(async move {
-                let fetched = images.fetch(&reference, clock::now()).await;
+                // A stage must not wait for a fetch that panicked.
+                let badly = |error: tokio::task::JoinError| {
+                    Err(format!("the pull ended badly: {error}; see the server's log"))
+                };
+                let fetched = fetching.await.unwrap_or_else(badly);
                 // The conductor is gone only with the server; the image is fetched again at its next start.
                 let _ = sender.send(Order::Image { workflow, stage, fetched }).await;
             });

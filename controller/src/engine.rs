@@ -48,7 +48,7 @@ use api::{
     channel::FromServer,
     ids::{NodeId, Timestamp},
     run::{RunId, WorkflowId},
-    workflow::WorkflowEvent,
+    workflow::{State, WorkflowEvent},
 };
 use document::plan::Plan;
 
@@ -203,6 +203,24 @@ impl Engine {
         self.take(output);
         self.stale = true;
         self.settle_flow(place, now);
+    }
+
+    /// The registry of an image is waited for, and why; or the pull goes on. It is shown and not
+    /// kept: a server that starts again pulls again.
+    pub(crate) fn image_waits(&mut self, id: WorkflowId, stage: u32, why: Option<String>) {
+        let Some(flow) = self.flow_mut(id) else { return };
+        let Some(now) = flow.stages.get_mut(stage as usize) else { return };
+        if now.state == State::Started && now.reason != why {
+            now.reason = why;
+            self.output.changed.insert(id);
+        }
+    }
+
+    /// Whether an image is still to be fetched for a stage.
+    pub(crate) fn wants_image(&self, id: WorkflowId, stage: u32) -> bool {
+        let flow = self.places.get(&id).and_then(|place| self.flows.get(place));
+        let stage = flow.and_then(|flow| flow.stages.get(stage as usize));
+        stage.is_some_and(|stage| stage.state == State::Started)
     }
 
     /// Time has passed: pauses end, nodes are given up, logs are waited for no more. `uptime`: by a

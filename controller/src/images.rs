@@ -5,21 +5,24 @@
 
 use std::{path::Path, sync::Arc};
 
-use api::{
-    ids::{Digest, Timestamp},
-    image::Artifact,
-};
-use image_store::{OciImage, Progress, RunConfig};
-use oci_pull::{Clients, PullOptions};
+use api::{ids::Digest, image::Artifact};
+use image_store::{OciImage, Platform, Progress, RunConfig};
+use oci_pull::{Clients, PullError, PullOptions, Registries, Waits};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use rest::causes;
 
-use crate::store::{Store, StoreError, Write};
+use crate::{
+    clock,
+    store::{Store, StoreError, Write},
+};
 
-/// Images that are pulled and converted at once. Each conversion uses all cores.
+/// Images that are pulled at once. Those whose registry is waited for do not count.
+const MAX_PULLS: usize = 8;
+
+/// Images that are converted at once. Each conversion uses all cores.
 const MAX_CONVERSIONS: usize = 2;
 
 /// An image that jobs run in.
@@ -46,16 +49,18 @@ pub(crate) struct Fetched {
 pub(crate) struct JobImages {
     blobs: image_store::Store,
     store: Arc<dyn Store>,
+    registries: Arc<Registries>,
     clients: Clients,
-    slots: Arc<Semaphore>,
+    pulls: Arc<Semaphore>,
+    conversions: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
-/// Stops work when the server stops; progress is told by events, not by bars.
+/// Stops work when nobody wants it any more; progress is told by events, not by bars.
 #[derive(Debug)]
-struct UntilShutdown(CancellationToken);
+struct UntilCancelled(CancellationToken);
 
-impl Progress for UntilShutdown {
+impl Progress for UntilCancelled {
     fn advance(&self, _step: &str, _done: u64, _total: u64) {}
 
     fn cancelled(&self) -> bool {
@@ -67,31 +72,76 @@ impl JobImages {
     pub(crate) fn open(
         state_dir: &Path,
         store: Arc<dyn Store>,
+        registries: Arc<Registries>,
         shutdown: CancellationToken,
     ) -> Result<Self, image_store::StoreError> {
         let blobs = image_store::Store::open(state_dir.join("jobs"))?;
-        let (clients, slots) = (Clients::default(), Arc::new(Semaphore::new(MAX_CONVERSIONS)));
-        Ok(Self { blobs, store, clients, slots, shutdown })
+        let (pulls, conversions) = (Semaphore::new(MAX_PULLS), Semaphore::new(MAX_CONVERSIONS));
+        let (pulls, conversions) = (Arc::new(pulls), Arc::new(conversions));
+        Ok(Self { blobs, store, registries, clients: Clients::default(), pulls, conversions, shutdown })
     }
 
-    /// Brings an image here. `reference`: `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`. A pull tries again by itself for as long
-    /// as a registry takes to be restarted.
+    /// What ends a fetch: the server's end, or a cancellation by whoever holds it.
+    pub(crate) fn cancellation(&self) -> CancellationToken {
+        self.shutdown.child_token()
+    }
+
+    /// Brings an image here. `reference`: `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`. While its registry
+    /// is away it is waited for, and `waits` is told.
     ///
     /// # Errors
     /// Why there is no image, for people.
-    pub(crate) async fn fetch(&self, reference: &str, now: Timestamp) -> Result<Fetched, String> {
-        let _slot = self.slots.acquire().await.map_err(|error| causes(&error))?;
-        let progress = Arc::new(UntilShutdown(self.shutdown.clone()));
-        let options = PullOptions { clients: self.clients.clone(), ..PullOptions::default() };
-        let pulled = oci_pull::pull(reference, &options, &self.blobs, progress.clone()).await;
+    pub(crate) async fn fetch(
+        &self,
+        reference: &str,
+        waits: Arc<dyn Waits>,
+        cancelled: CancellationToken,
+    ) -> Result<Fetched, String> {
+        if let Some(image) = self.stored(reference).await? {
+            return Ok(Fetched { image, was_cached: true });
+        }
+        let progress = Arc::new(UntilCancelled(cancelled.clone()));
+        let options = PullOptions {
+            registries: self.registries.clone(),
+            clients: self.clients.clone(),
+            turns: Some(self.pulls.clone()),
+            waits,
+            ..PullOptions::default()
+        };
+        let pulled = tokio::select! {
+            pulled = oci_pull::pull(reference, &options, &self.blobs, progress.clone()) => pulled,
+            () = cancelled.cancelled() => Err(PullError::Cancelled),
+        };
         let image = pulled.map_err(|error| causes(&error))?;
+        let turn = self.conversions.clone().acquire_owned().await.map_err(|error| causes(&error))?;
         if let Some(kept) = self.kept(image.manifest).await? {
             return Ok(Fetched { image: kept, was_cached: true });
         }
-        let image = self.convert(image, progress).await?;
-        let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used: now };
+        let image = self.convert(image, progress, turn).await?;
+        let used = clock::now();
+        let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used };
         self.store.commit(&[write]).await.map_err(|error| causes(&error))?;
         Ok(Fetched { image, was_cached: false })
+    }
+
+    /// The image of a reference by digest, if it is here already. Then no registry is asked.
+    ///
+    /// This is the one place where an image is given to somebody without a registry's word that they
+    /// may have it. Whoever may start workflows may have what is here: all pulls are made with the
+    /// site's logins, whoever wants them, so each user could pull it too. Only what came from a
+    /// registry counts (a row in the database), not every blob that somebody put here in a file of a
+    /// document. Once users have logins of their own, this must ask whose pull it is, and let the
+    /// registry decide for whoever has not pulled the image with their own login before.
+    async fn stored(&self, reference: &str) -> Result<Option<JobImage>, String> {
+        let (blobs, reference) = (self.blobs.clone(), reference.to_owned());
+        let looking = tokio::task::spawn_blocking(move || {
+            oci_pull::manifest_in_store(&reference, &Platform::default(), &blobs)
+        });
+        match looking.await {
+            Ok(Some(manifest)) => self.kept(manifest).await,
+            Ok(None) => Ok(None),
+            Err(error) => Err(format!("the image cannot be looked for: {error}; see the server's log")),
+        }
     }
 
     /// What was made of a manifest before, if it is whole. What is left of it otherwise is made
@@ -114,9 +164,16 @@ impl JobImages {
         }
     }
 
-    async fn convert(&self, image: OciImage, progress: Arc<UntilShutdown>) -> Result<JobImage, String> {
+    /// `turn` is held until the work is over, even if nobody waits for it any more.
+    async fn convert(
+        &self,
+        image: OciImage,
+        progress: Arc<UntilCancelled>,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<JobImage, String> {
         let blobs = self.blobs.clone();
         let converting = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let root = image_store::build_job_root(&blobs, &image.layers, progress.as_ref());
             root.map(|root| JobImage { manifest: image.manifest, root, run: image.run })
         });
@@ -146,3 +203,6 @@ impl JobImages {
         self.blobs.map(digest)
     }
 }
+
+#[cfg(test)]
+mod tests;

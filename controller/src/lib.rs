@@ -41,6 +41,7 @@ use api::run::{RunId, WorkflowId};
 use axum::extract::ws::WebSocket;
 use database::{Database, MigrateError};
 use fleet::Fleet;
+use oci_pull::Registries;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +66,8 @@ pub struct ControllerConfig {
     pub forbidden: Vec<SocketAddr>,
     /// How much is kept of the log of a job, here and on its node, bytes.
     pub log_limit_bytes: u64,
+    /// How the registries of job images are reached; the same as those of node images.
+    pub registries: Arc<Registries>,
 }
 
 /// Why the controller cannot be opened.
@@ -127,7 +130,8 @@ impl Controller {
     ) -> Result<Self, ControllerError> {
         let shutdown = CancellationToken::new();
         let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
-        let images = JobImages::open(&config.state_dir, store.clone(), shutdown.clone())
+        let registries = config.registries.clone();
+        let images = JobImages::open(&config.state_dir, store.clone(), registries, shutdown.clone())
             .map_err(ControllerError::Images)?;
         let results = Results::open(&config.state_dir, config.log_limit_bytes)
             .map_err(|error| ControllerError::Results(images::causes(&error)))?;
@@ -151,6 +155,7 @@ impl Controller {
             settled: settled.clone(),
             lists: std::collections::BTreeMap::new(),
             capacities: std::collections::BTreeMap::new(),
+            fetches: std::collections::BTreeMap::new(),
             done: Vec::new(),
         };
         Ok(Self(Arc::new(Inner {

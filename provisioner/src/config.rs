@@ -6,10 +6,14 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use boot_proto::{AddressPlan, dhcp::Subnet};
 use ipnet::Ipv4Net;
+use oci_pull::Registries;
+
+use crate::images::ImagesConfig;
 
 /// Everything that the provisioner must be told.
 #[derive(Debug, Clone)]
@@ -36,6 +40,8 @@ pub struct ProvisionerConfig {
     pub firmware: FirmwareFiles,
     /// The static `substrate` binary that becomes `/init` of stage 1.
     pub substrate: PathBuf,
+    /// How the registries of node images are reached; the same as those of job images.
+    pub registries: Arc<Registries>,
 }
 
 impl ProvisionerConfig {
@@ -43,6 +49,12 @@ impl ProvisionerConfig {
     #[must_use]
     pub fn boot_port(&self) -> u16 {
         self.boot_listen.first().map_or(9480, SocketAddr::port)
+    }
+
+    /// The part of it that images need.
+    pub(crate) fn images(&self) -> ImagesConfig<'_> {
+        let Self { state_dir, substrate, registries, .. } = self;
+        ImagesConfig { state_dir, substrate, registries }
     }
 }
 

@@ -9,12 +9,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use api::{
     ids::{Digest, ImageName},
     image::{ImportImage, Operation, OperationState},
 };
+use oci_pull::Registries;
 use rest::causes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{RwLock, Semaphore, watch};
@@ -36,8 +38,11 @@ mod source;
 pub use damage::{DamagedImage, NoKernel, kernel_of};
 pub use source::{Source, SourceError};
 
-/// Imports that run at once. Each uses all cores while it builds; the second one pulls in the meantime.
+/// Imports that pull or build at once. Each uses all cores while it builds; the second one pulls in the meantime.
 const MAX_RUNNING: usize = 2;
+
+/// How often it is looked whether no import runs, so that unused blobs can go.
+const GARBAGE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Imports that wait or run. More at once is a script gone wild.
 pub const MAX_UNFINISHED: usize = 64;
@@ -179,6 +184,17 @@ pub enum StartError {
     Store(#[source] StoreError),
 }
 
+/// What images must be told.
+#[derive(Debug, Clone, Copy)]
+pub struct ImagesConfig<'a> {
+    /// The server's state directory; the files of images are in `images/`.
+    pub state_dir: &'a Path,
+    /// The program that becomes `/init` of stage 1.
+    pub substrate: &'a Path,
+    /// How registries are reached.
+    pub registries: &'a Arc<Registries>,
+}
+
 /// Handle to images and operations. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Images(Arc<Inner>);
@@ -191,7 +207,8 @@ struct Inner {
     substrate_digest: Digest,
     table: watch::Sender<Arc<ImageTable>>,
     operations: Mutex<BTreeMap<u64, OperationEntry>>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
+    registries: Arc<Registries>,
     /// Read by imports, written by the removal of blobs: what an import has pulled and no version names yet stays.
     blobs_in_use: RwLock<()>,
     lately_whole: damage::LatelyWhole,
@@ -213,10 +230,10 @@ impl Images {
     /// See [`ImagesError`].
     pub async fn open(
         store: Arc<dyn Store>,
-        state_dir: &Path,
-        substrate: &Path,
+        config: ImagesConfig<'_>,
         shutdown: CancellationToken,
     ) -> Result<Self, ImagesError> {
+        let ImagesConfig { state_dir, substrate, registries } = config;
         let blobs = image_store::Store::open(state_dir.join("images")).map_err(ImagesError::Blobs)?;
         let program = fs::read(substrate)
             .map_err(|source| ImagesError::Substrate { path: substrate.to_owned(), source })?;
@@ -233,7 +250,8 @@ impl Images {
             substrate_digest: Digest(Sha256::digest(&program).into()),
             table: watch::channel(Arc::new(table)).0,
             operations: Mutex::new(operations),
-            slots: Semaphore::new(MAX_RUNNING),
+            slots: Arc::new(Semaphore::new(MAX_RUNNING)),
+            registries: registries.clone(),
             blobs_in_use: RwLock::new(()),
             lately_whole: damage::LatelyWhole::default(),
             numbering: tokio::sync::Mutex::new(()),
@@ -309,7 +327,7 @@ impl Images {
                 id: entries.last_key_value().map_or(1, |(id, _)| id + 1),
                 title: format!("import {} as {name}", request.source),
                 created: clock::now(),
-                state: OperationState::Running { bars: Vec::new() },
+                state: OperationState::Running { bars: Vec::new(), waiting: None },
             };
             forget_oldest(&mut entries);
             let (sender, _) = watch::channel(operation.clone());
@@ -363,7 +381,15 @@ impl Images {
 
     /// Waits until no import runs, then removes blobs that no version names.
     async fn collect_garbage(&self) {
-        let _alone = self.0.blobs_in_use.write().await;
+        // Not in the queue for the lock: imports that begin would stand behind this, and this behind
+        // one that waits for its registry.
+        let _alone = loop {
+            match self.0.blobs_in_use.try_write() {
+                Ok(alone) => break alone,
+                Err(_) if self.0.shutdown.is_cancelled() => return,
+                Err(_) => tokio::time::sleep(GARBAGE_PAUSE).await,
+            }
+        };
         let table = self.table();
         if !table.unreadable.is_empty() || table.nameless > 0 {
             tracing::warn!("no unused blobs are removed: nobody knows what unreadable images need");

@@ -198,7 +198,7 @@ impl Provisioner {
         register::migrate(&database, &fleet).await?;
         let store: Arc<dyn Store> = Arc::new(SqlStore::new(database.clone()));
         let stop = CancellationToken::new();
-        let images = Images::open(store.clone(), &config.state_dir, &config.substrate, stop.clone()).await?;
+        let images = Images::open(store.clone(), config.images(), stop.clone()).await?;
         let library = Library::load(&config.shipped_overlays, &config.site_overlays);
         library.problems().iter().for_each(|problem| tracing::error!("{problem}"));
         let firmware = Arc::new(Firmware::load(&config.firmware)?);

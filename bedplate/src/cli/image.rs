@@ -53,7 +53,8 @@ Examples:
   bedplate image import oci:/srv/images/debian-node --name debian
   bedplate operation watch $(bedplate image import docker://registry.example/debian-node --detach)
 
-Credentials are those of the server's user: ~/.docker/config.json or containers/auth.json."
+Mirrors, certificates and logins of registries are in the server's configuration, `registries`. Without a login there,
+it is that of the server's user: ~/.docker/config.json or containers/auth.json."
 )]
 pub(super) struct Import {
     /// docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST], or oci:/FOLDER[:TAG] on the server.

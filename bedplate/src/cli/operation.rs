@@ -111,7 +111,7 @@ async fn to_the_end(client: &Client, operation: Operation, progress: &mut Progre
         while let Ok(operation) = events.next().await? {
             retries = 0;
             match operation.state {
-                OperationState::Running { bars } => progress.draw(&bars),
+                OperationState::Running { bars, waiting } => progress.draw(&bars, waiting.as_deref()),
                 OperationState::Done { result } => return Ok(End::Done(result)),
                 OperationState::Failed { error } => return Ok(End::Failed(error)),
             }
@@ -130,7 +130,8 @@ fn list(look: Look, operations: &[Operation]) -> String {
     }
     let row = |operation: &Operation| {
         let (state, note) = match &operation.state {
-            OperationState::Running { bars } => ("running", progress::sum(bars)),
+            OperationState::Running { waiting: Some(why), .. } => ("running", why.clone()),
+            OperationState::Running { bars, waiting: None } => ("running", progress::sum(bars)),
             OperationState::Done { result } => ("done", result.clone()),
             OperationState::Failed { error } => ("failed", error.clone()),
         };
@@ -162,12 +163,23 @@ mod tests {
         };
         let bar = |done, total| Bar { label: "layer".to_owned(), done, total };
         let operations = [
-            operation(3, OperationState::Running { bars: vec![bar(50, 100), bar(0, 100), bar(9, 0)] }),
+            operation(
+                4,
+                OperationState::Running {
+                    bars: vec![bar(50, 100)],
+                    waiting: Some("waiting for r: connection refused; next try in 8 s".to_owned()),
+                },
+            ),
+            operation(
+                3,
+                OperationState::Running { bars: vec![bar(50, 100), bar(0, 100), bar(9, 0)], waiting: None },
+            ),
             operation(2, OperationState::Failed { error: "no such tag".to_owned() }),
             operation(1, OperationState::Done { result: "debian@1".to_owned() }),
         ];
         expect![[r#"
             NUMBER  STATE    CREATED               WHAT                                RESULT
+            4       running  2026-11-23T20:00:00Z  import docker://r/debian as debian  waiting for r: connection refused; next try in 8 s
             3       running  2026-11-23T20:00:00Z  import docker://r/debian as debian  50 B of 200 B
             2       failed   2026-11-23T20:00:00Z  import docker://r/debian as debian  no such tag
             1       done     2026-11-23T20:00:00Z  import docker://r/debian as debian  debian@1

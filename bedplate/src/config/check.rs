@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,6 +25,7 @@ use super::{
 use crate::server::CertificateFiles;
 
 mod files;
+mod registries;
 mod subnets;
 
 pub(super) use files::check as check_files;
@@ -60,6 +62,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let api_certificate = api_certificate(raw, &mut mistakes);
     let sessions = sessions(raw, &mut mistakes);
     heartbeat(raw, &mut mistakes);
+    let registries = Arc::new(registries::check(raw, &mut mistakes));
     if !mistakes.is_empty() {
         return (None, mistakes);
     }
@@ -85,17 +88,18 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
             efi_arm64: raw.firmware_efi_arm64.as_ref().map(|file| PathBuf::from(&file.value)),
         },
         substrate: path(raw.substrate.as_ref(), "/usr/lib/bedplate/substrate"),
+        registries: registries.clone(),
     };
-    let fleet_listen = listen(ports.fleet);
     let checked = Checked {
         state_dir,
         api_listen: ports.api,
         api_certificate,
         sessions,
-        fleet_listen,
+        fleet_listen: listen(ports.fleet),
         fleet,
         provisioner,
         job_log_bytes,
+        registries,
         log,
         notes,
     };

@@ -5,6 +5,10 @@ use std::str::FromStr;
 use api::problem::Mistake;
 use yaml_tree::{Key, Kind, Location, Tree, did_you_mean, parse};
 
+mod registries;
+
+pub use registries::{RawRegistries, RawRegistry};
+
 /// A value and where it stands. Defaults stand at line 0.
 #[derive(Debug, Clone)]
 pub struct Placed<T> {
@@ -84,6 +88,8 @@ pub struct Raw {
     pub site_overlays: Option<Placed<String>>,
     /// `jobs.log-mib`: how much is kept of the log of a job, here and on its node, MiB. Default 64.
     pub job_log_mib: Option<Placed<u32>>,
+    /// `registries`: how the registries of node and job images are reached.
+    pub registries: RawRegistries,
     /// `log.format`: `text` or `json`. Default `text`.
     pub log_format: Option<Placed<String>>,
     /// `log.level`: a tracing filter. Default `info`.
@@ -128,6 +134,7 @@ impl Raw {
                 "dhcp",
                 "overlays",
                 "jobs",
+                "registries",
                 "log",
             ],
             mistakes,
@@ -164,6 +171,7 @@ impl Raw {
         if let Some(jobs) = top.section("jobs", &["log-mib"], mistakes) {
             self.job_log_mib = jobs.one("log-mib", "a number of MiB", mistakes);
         }
+        self.registries = RawRegistries::read(top, mistakes);
         if let Some(log) = top.section("log", &["format", "level"], mistakes) {
             self.log_format = log.one("format", "text or json", mistakes);
             self.log_level = log.one("level", "a filter such as info", mistakes);

@@ -205,3 +205,68 @@ fn files_that_the_server_reads_are_read_by_the_check() {
         13:31: server-addresses[1]: 192.0.2.78 is no address of this machine (write an address that this machine has; see `ip address`)
     "#]].assert_eq(&told.replace(&path(""), "TMP/"));
 }
+
+#[test]
+fn registries_by_host() {
+    let checked = Checked::parse("interfaces: [eth0]", &machine()).unwrap();
+    assert_eq!(*checked.registries, oci_pull::Registries::default());
+    let text = "interfaces: [eth0]\nregistries:\n  wait-seconds: 60\n  hosts:\n    \
+                registry.example:\n      mirrors: [mirror.example:5000/hub, cache.example]\n      \
+                credentials: /etc/bedplate/login.json\n      proxy: none\n    \
+                mirror.example:5000: {plain-http: true}\n    cache.example:\n";
+    let checked = Checked::parse(text, &machine()).unwrap();
+    assert!(Arc::ptr_eq(&checked.registries, &checked.provisioner.registries), "nodes and jobs have one");
+    let (hosts, patience) = (&checked.registries.hosts, checked.registries.patience);
+    assert_eq!((hosts.len(), patience.as_secs()), (3, 60));
+    let host = &hosts[&"registry.example".parse().unwrap()];
+    let mirrors: Vec<String> = host.mirrors.iter().map(ToString::to_string).collect();
+    assert_eq!(mirrors, ["mirror.example:5000/hub", "cache.example"]);
+    assert_eq!(host.credentials, Some(PathBuf::from("/etc/bedplate/login.json")));
+    assert_eq!((&host.proxy, host.plain_http), (&oci_pull::Proxy::Direct, false));
+    assert!(hosts[&"mirror.example:5000".parse().unwrap()].plain_http);
+}
+
+#[test]
+fn every_mistake_of_registries_is_told() {
+    mistakes(
+        "interfaces: [eth0]\nregistries:\n  wait-seconds: 100000\n  waits: 1\n  hosts:\n    \
+         https://registry.example: {}\n    cache: {}\n    registry.example:\n      \
+         mirrors: [registry.example, a.example, a.example, x]\n      plain-http: true\n      \
+         ca: ca.pem\n      proxy: http://me:secret@proxy.example\n      credential: /x\n    \
+         Registry.Example: {proxy: proxy}\n    registry.example: {}\n",
+        &expect![[r#"
+        "#]],
+    );
+}
+
+#[test]
+fn the_files_of_registries_are_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (ca, login, missing) = (path("ca.pem"), path("login.json"), path("missing"));
+    let text = format!(
+        "state-dir: {}\ninterfaces: [eth0]\nregistries:\n  hosts:\n    a.example: {{ca: {ca}, credentials: {login}}}\n    \
+         b.example: {{credentials: {missing}}}\n",
+        path("state")
+    );
+    let certified = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap().cert.pem();
+    let problems = |certificate: &str, auths: &str, mode: u32| {
+        std::fs::write(&ca, certificate).unwrap();
+        std::fs::write(&login, format!("{{\"auths\": {auths}}}")).unwrap();
+        std::fs::set_permissions(&login, std::fs::Permissions::from_mode(mode)).unwrap();
+        let checked = Checked::parse(&text, &machine()).unwrap();
+        let (mistakes, _) = check::check_files(&Raw::read(&text), &checked);
+        let of_registries = mistakes.iter().filter(|mistake| mistake.path.starts_with("registries."));
+        of_registries.map(|mistake| format!("{mistake}\n").replace(&path(""), "DIR/")).collect::<String>()
+    };
+    expect![[r#"
+    "#]]
+    .assert_eq(&problems("no certificate", r#"{"other.example": {"auth": "dTpw"}}"#, 0o600));
+    expect![[r#"
+    "#]]
+    .assert_eq(&problems(&certified, r#"{"a.example": {"auth": "dTpw"}}"#, 0o644));
+    expect![[r#"
+    "#]]
+    .assert_eq(&problems(&certified, r#"{"a.example": {"auth": "dTpw"}}"#, 0o600));
+}

@@ -1,5 +1,7 @@
 //! The configuration of the server.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use expect_test::expect;
 
 use crate::server::{bedplate, done};
@@ -69,6 +71,11 @@ fn the_documented_example_is_good() {
     let example = example.replace("/usr/lib/ipxe/arm64/snponly.efi", "/usr/lib/ipxe/ipxe.efi");
     let example = example.replace("/etc/bedplate/api.pem", &certificate.display().to_string());
     let example = example.replace("/etc/bedplate/api.key", &key.display().to_string());
+    let login = folder.path().join("login.json");
+    std::fs::write(&login, r#"{"auths": {"registry.example": {"auth": "dTpw"}}}"#).unwrap();
+    std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let example = example.replace("/etc/bedplate/registry-ca.pem", &certificate.display().to_string());
+    let example = example.replace("/etc/bedplate/registry-login.json", &login.display().to_string());
     let (done, _) = configured(&["server", "check"], &example);
     assert_eq!(done.ok(), "good: REST API at 127.0.0.1:9470, nodes at 127.0.0.1:9443\n");
 

@@ -185,6 +185,54 @@ impl Stage {
 
 const OK: Outcome = Outcome::Exited { code: 0 };
 
+/// A workflow whose image is not here yet.
+fn pulls() -> (Stage, WorkflowId) {
+    let mut stage = Stage::new(&[(1, 4)]);
+    let submission = submission(1, "version: v1\njobs: {a: {image: docker://a, command: [x]}}");
+    let id = submission.id;
+    stage.engine.submit(submission, at(1));
+    assert_eq!(stage.engine.proceed(at(1)).fetch.len(), 1);
+    (stage, id)
+}
+
+#[test]
+fn a_registry_that_is_waited_for_is_shown() {
+    let (mut stage, id) = pulls();
+    let shown = |stage: &Stage| {
+        let reasons = stage.engine.why(id, at(2)).unwrap().remove(0).reasons;
+        (stage.engine.view(id).unwrap().stages[0].reason.clone(), reasons.concat())
+    };
+    assert_eq!(shown(&stage), (None, "docker://a is being pulled".to_owned()));
+    let why = "waiting for registry.example: connection refused; next try in 8 s".to_owned();
+    stage.engine.image_waits(id, 0, Some(why.clone()));
+    let output = stage.engine.proceed(at(2));
+    assert!(output.changed.contains(&id) && output.writes.is_empty(), "shown, and not kept");
+    assert_eq!(shown(&stage), (Some(why.clone()), why));
+    stage.engine.image_waits(id, 0, None);
+    assert_eq!(shown(&stage).0, None);
+    stage.engine.image_waits(id, 0, Some("again".to_owned()));
+    stage.engine.image_fetched(id, 0, Ok(image()), at(3));
+    stage.engine.image_waits(id, 0, Some("too late".to_owned()));
+    stage.engine.image_waits(id, 99, Some("nowhere".to_owned()));
+    assert_eq!(stage.engine.view(id).unwrap().stages[0].reason, None);
+}
+
+#[test]
+fn who_stops_a_workflow_wants_no_image() {
+    let (mut stage, id) = pulls();
+    assert!(stage.engine.wants_image(id, 0));
+    stage.engine.image_waits(id, 0, Some("waiting".to_owned()));
+    assert!(stage.engine.stop(id, "stopped by ann", at(2)));
+    assert!(!stage.engine.wants_image(id, 0));
+    stage.engine.image_waits(id, 0, Some("waiting".to_owned()));
+    let writes = stage.engine.proceed(at(2)).writes;
+    let reason = writes.iter().find_map(|write| match write {
+        Write::Stage(row) if row.stage == 0 => row.reason.clone(),
+        _ => None,
+    });
+    assert_eq!(reason.as_deref(), Some("stopped by ann"));
+}
+
 #[test]
 fn hello() {
     let mut stage = Stage::new(&[(1, 4)]);

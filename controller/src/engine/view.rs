@@ -105,7 +105,9 @@ impl Engine {
             if stage.state.is_ended() {
                 continue;
             }
-            let reasons = if stage.is_ready {
+            let reasons = if let (Planned::Image { .. }, State::Started) = (&plan.work, stage.state) {
+                vec![stage.reason.clone().unwrap_or_else(|| format!("{} is being pulled", plan.name))]
+            } else if stage.is_ready {
                 self.why_not_placed(flow, index, now)
             } else {
                 vec![flow.waits_for(index)]

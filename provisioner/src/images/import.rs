@@ -29,7 +29,6 @@ pub(super) async fn run(images: &Images, id: u64) {
     let entry =
         images.lock_operations().get(&id).map(|entry| (entry.request.clone(), entry.operation.clone()));
     let Some((request, operation)) = entry else { return };
-    let Ok(_slot) = images.0.slots.acquire().await else { return };
     let _blobs = images.0.blobs_in_use.read().await;
     let bars = Arc::new(Bars::new(operation.clone(), images.0.shutdown.clone()));
     let outcome = import(images, &request, bars.clone()).await;
@@ -80,7 +79,8 @@ async fn import(images: &Images, request: &ImportImage, bars: Arc<Bars>) -> Resu
     })))
 }
 
-/// Layers into the store.
+/// Layers into the store. A registry that is away is waited for without a slot, so that other
+/// imports go on.
 async fn fetch(
     images: &Images,
     source: &Source,
@@ -90,11 +90,18 @@ async fn fetch(
     let blobs = images.0.blobs.clone();
     match source.clone() {
         Source::Registry(reference) => {
-            let options = PullOptions { insecure, ..PullOptions::default() };
+            let options = PullOptions {
+                insecure,
+                registries: images.0.registries.clone(),
+                turns: Some(images.0.slots.clone()),
+                waits: bars.clone(),
+                ..PullOptions::default()
+            };
             oci_pull::pull(&reference, &options, &blobs, bars).await.map_err(|error| causes(&error))
         }
         Source::Layout(reference) => {
             let platform = Platform::default();
+            let _slot = images.0.slots.acquire().await.map_err(|error| causes(&error))?;
             blocking(move || {
                 image_store::oci::import_layout(&blobs, &reference, &platform, bars.as_ref())
                     .map_err(|error| causes(&error))
@@ -116,6 +123,7 @@ fn same_content(images: &Images, name: &ImageName, image: &OciImage) -> Option<A
 async fn build(images: &Images, image: &OciImage, bars: Arc<Bars>) -> Result<Built, String> {
     let (blobs, layers) = (images.0.blobs.clone(), image.layers.clone());
     let options = BuildOptions { substrate: images.0.substrate.clone() };
+    let _slot = images.0.slots.acquire().await.map_err(|error| causes(&error))?;
     blocking(move || {
         image_store::build(&blobs, &layers, &options, bars.as_ref()).map_err(|error| causes(&error))
     })

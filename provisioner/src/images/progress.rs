@@ -1,4 +1,4 @@
-//! The bars of a running import.
+//! The bars of a running import, and what it waits for.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -7,6 +7,7 @@ use std::sync::{
 
 use api::image::{Bar, Operation, OperationState};
 use image_store::Progress;
+use oci_pull::{Wait, Waits};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +44,7 @@ impl Progress for Bars {
         }
         if !self.dropped.load(Ordering::Acquire) {
             self.operation.send_modify(|operation| {
-                if let OperationState::Running { bars: shown } = &mut operation.state {
+                if let OperationState::Running { bars: shown, .. } = &mut operation.state {
                     shown.clone_from(&bars);
                 }
             });
@@ -52,5 +53,18 @@ impl Progress for Bars {
 
     fn cancelled(&self) -> bool {
         self.shutdown.is_cancelled()
+    }
+}
+
+impl Waits for Bars {
+    fn waits(&self, wait: Option<&Wait>) {
+        if self.dropped.load(Ordering::Acquire) {
+            return;
+        }
+        self.operation.send_modify(|operation| {
+            if let OperationState::Running { waiting, .. } = &mut operation.state {
+                *waiting = wait.map(ToString::to_string);
+            }
+        });
     }
 }

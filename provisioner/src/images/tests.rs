@@ -32,7 +32,10 @@ impl Site {
     async fn open(&self) -> Images {
         let store = Arc::new(SqlStore::in_directory(&self.path("state")).await);
         let shutdown = CancellationToken::new();
-        Images::open(store, &self.path("state"), &self.path("substrate"), shutdown).await.unwrap()
+        let (state, substrate) = (self.path("state"), self.path("substrate"));
+        let registries = Arc::default();
+        let config = ImagesConfig { state_dir: &state, substrate: &substrate, registries: &registries };
+        Images::open(store, config, shutdown).await.unwrap()
     }
 
     fn path(&self, relative: &str) -> PathBuf {
@@ -262,6 +265,35 @@ async fn another_substrate_makes_stage_1_again_and_nothing_else() {
     assert_eq!(after.kernels[0].kernel, before.kernels[0].kernel);
     assert_ne!(after.kernels[0].stage1, before.kernels[0].stage1);
     assert!(table.is_artifact(&after.kernels[0].stage1.digest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_away_is_told_and_holds_up_nobody_else() {
+    let site = Site::new();
+    site.layout("amd64", &[kernel()]);
+    let images = site.open().await;
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for _ in 0..=MAX_RUNNING {
+        let request = ImportImage { source: format!("docker://{away}/site/node:1"), ..site.request() };
+        let operation = images.start(request).await.unwrap();
+        let mut operation = images.operation(operation.id).unwrap();
+        let waits = |operation: &Operation| match &operation.state {
+            OperationState::Running { waiting, .. } => waiting.is_some(),
+            _ => panic!("{operation:?}"),
+        };
+        let shown = tokio::time::timeout(PATIENCE, operation.wait_for(waits)).await.unwrap().unwrap();
+        let OperationState::Running { waiting: Some(text), .. } = &shown.state else { unreachable!() };
+        let begin = format!("waiting for {away}: connection refused; next try in ");
+        assert!(text.starts_with(&begin) && text.ends_with(" s"), "{text}");
+    }
+    // Blobs that could go wait for those imports, and no import waits for that.
+    let garbage = {
+        let images = images.clone();
+        tokio::spawn(async move { images.collect_garbage().await })
+    };
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+    assert!(!garbage.is_finished());
+    garbage.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

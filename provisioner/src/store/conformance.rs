@@ -111,7 +111,7 @@ async fn operations(store: &impl Store) {
         operation: Operation { id, title: "import".into(), created: Timestamp(2), state },
         request: ImportImage { source: "oci:/x".into(), name: None, insecure: false },
     };
-    let running = || OperationState::Running { bars: Vec::new() };
+    let running = || OperationState::Running { bars: Vec::new(), waiting: None };
     let done = || OperationState::Done { result: "debian@1".into() };
     let put = |record: &OperationRecord| [Write::PutOperation(record.clone())];
     store.commit(&put(&operation(1, running()))).await.unwrap();

@@ -13,13 +13,25 @@ const BAR: &str = "{msg:28} [{wide_bar:.cyan}] {bytes:>10} of {total_bytes:>10} 
 /// One whose size is not.
 const SPINNER: &str = "{msg:28} {spinner} {bytes:>10} {bytes_per_sec:>12}";
 
+/// What the work waits for, cut to the terminal's width.
+const NOTE: &str = "{wide_msg}";
+
 /// Draws bars.
 #[derive(Debug)]
 pub(in crate::cli) enum Progress {
     /// On a terminal.
     Bars(MultiProgress, Vec<ProgressBar>),
-    /// Anywhere else: what was last said of each bar.
-    Lines(Vec<String>),
+    /// Anywhere else.
+    Lines(Said),
+}
+
+/// What was said where there is no terminal.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Said {
+    /// The last line of each bar.
+    bars: Vec<String>,
+    /// What the work waits for.
+    waiting: Option<String>,
 }
 
 impl Progress {
@@ -27,25 +39,30 @@ impl Progress {
         if io::stderr().is_terminal() {
             Self::Bars(MultiProgress::new(), Vec::new())
         } else {
-            Self::Lines(Vec::new())
+            Self::Lines(Said::default())
         }
     }
 
-    /// Shows how the parts stand now.
-    pub(in crate::cli) fn draw(&mut self, bars: &[Bar]) {
+    /// Shows how the parts stand now, and below them what the work waits for.
+    pub(in crate::cli) fn draw(&mut self, bars: &[Bar], waiting: Option<&str>) {
         match self {
             Self::Bars(screen, drawn) => {
-                while drawn.len() > bars.len() {
+                let lines = bars.len() + usize::from(waiting.is_some());
+                while drawn.len() > lines {
                     drawn.pop().inspect(ProgressBar::finish_and_clear);
                 }
-                for (index, bar) in bars.iter().enumerate() {
-                    if index == drawn.len() {
-                        drawn.push(screen.add(ProgressBar::new(bar.total)));
-                    }
-                    redraw(&drawn[index], bar);
+                while drawn.len() < lines {
+                    drawn.push(screen.add(ProgressBar::new(0)));
+                }
+                for (line, bar) in drawn.iter().zip(bars) {
+                    redraw(line, bar);
+                }
+                if let (Some(why), Some(last)) = (waiting, drawn.last()) {
+                    last.set_style(style(NOTE));
+                    last.set_message(why.to_owned());
                 }
             }
-            Self::Lines(said) => new_lines(said, bars).iter().for_each(|line| say(line)),
+            Self::Lines(said) => new_lines(said, bars, waiting).iter().for_each(|line| say(line)),
         }
     }
 
@@ -60,25 +77,33 @@ impl Progress {
 
 fn redraw(drawn: &ProgressBar, bar: &Bar) {
     let template = if bar.total == 0 { SPINNER } else { BAR };
-    // Both templates are constants that a test reads.
-    drawn.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    drawn.set_style(style(template));
     drawn.set_length(bar.total);
     drawn.set_message(bar.label.clone());
     drawn.set_position(bar.done);
 }
 
+/// All templates are constants that a test reads.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 /// Lines for what is new since the last time.
-fn new_lines(said: &mut Vec<String>, bars: &[Bar]) -> Vec<String> {
+fn new_lines(said: &mut Said, bars: &[Bar], waiting: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
-    said.truncate(bars.len());
+    said.bars.truncate(bars.len());
     for (index, bar) in bars.iter().enumerate() {
         let line = quarter(bar);
-        match said.get_mut(index) {
+        match said.bars.get_mut(index) {
             Some(last) if *last == line => continue,
             Some(last) => last.clone_from(&line),
-            None => said.push(line.clone()),
+            None => said.bars.push(line.clone()),
         }
         lines.push(line);
+    }
+    if said.waiting.as_deref() != waiting {
+        said.waiting = waiting.map(str::to_owned);
+        lines.extend(said.waiting.clone());
     }
     lines
 }
@@ -106,20 +131,38 @@ mod tests {
 
     #[test]
     fn templates_are_understood() {
-        for template in [BAR, SPINNER] {
+        for template in [BAR, SPINNER, NOTE] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }
 
     #[test]
     fn a_line_at_every_quarter() {
-        let mut said = Vec::new();
+        let mut said = Said::default();
         let bar = |label: &str, done, total| Bar { label: label.to_owned(), done, total };
-        let mut lines = |bars: &[Bar]| new_lines(&mut said, bars).join("|");
+        let mut lines = |bars: &[Bar]| new_lines(&mut said, bars, None).join("|");
         assert_eq!(lines(&[bar("a", 0, 1000)]), "a: 0% of 1000 B");
         assert_eq!(lines(&[bar("a", 249, 1000)]), "");
         assert_eq!(lines(&[bar("a", 250, 1000), bar("b", 0, 0)]), "a: 25% of 1000 B|b");
         assert_eq!(lines(&[bar("squashfs", 1, 2)]), "squashfs: 50% of 2 B");
         assert_eq!(lines(&[bar("squashfs", 3, 2)]), "squashfs: 100% of 2 B");
+    }
+
+    #[test]
+    fn what_is_waited_for_is_said_once() {
+        let mut said = Said::default();
+        let bar = [Bar { label: "a".to_owned(), done: 0, total: 0 }];
+        let mut lines = |waiting| new_lines(&mut said, &bar, waiting).join("|");
+        assert_eq!(lines(None), "a");
+        assert_eq!(
+            lines(Some("waiting for r: timed out; next try in 1 s")),
+            "waiting for r: timed out; next try in 1 s"
+        );
+        assert_eq!(lines(Some("waiting for r: timed out; next try in 1 s")), "");
+        assert_eq!(
+            lines(Some("waiting for r: timed out; next try in 2 s")),
+            "waiting for r: timed out; next try in 2 s"
+        );
+        assert_eq!(lines(None), "");
     }
 }

@@ -195,7 +195,7 @@ async fn watch(
             _ = tokio::signal::ctrl_c() => break None,
             _ = tick.tick() => {
                 let done = files.done.load(Ordering::Relaxed);
-                progress.draw(&[Bar { label: label.to_owned(), done, total }]);
+                progress.draw(&[Bar { label: label.to_owned(), done, total }], None);
             }
         }
     };

@@ -8,6 +8,7 @@ use std::{
 };
 
 use api::problem::Mistake;
+use oci_pull::RegistryHost;
 use rest::causes;
 use rustix::{
     fs::{Access, access},
@@ -18,7 +19,7 @@ use yaml_tree::Location;
 use super::{
     super::{
         Checked,
-        raw::{Raw, mistake},
+        raw::{Raw, RawRegistry, mistake},
     },
     TOP,
 };
@@ -63,9 +64,26 @@ pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Ve
     {
         mistakes.push(mistake(written.at, "api.certificate", causes(&error), None));
     }
+    mistakes.extend(registries(raw, checked));
     mistakes.sort();
     notes.sort();
     (mistakes, notes)
+}
+
+/// Files that pulls would stumble over.
+fn registries(raw: &Raw, checked: &Checked) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    for unusable in oci_pull::unusable_files(&checked.registries) {
+        let (host, setting) = (&unusable.host, unusable.setting);
+        let of_host = |written: &&RawRegistry| {
+            written.host.value.parse::<RegistryHost>().is_ok_and(|parsed| parsed == *host)
+        };
+        let Some(written) = raw.registries.hosts.iter().find(of_host) else { continue };
+        let at = written.file(setting).map_or(written.at(), |file| file.at);
+        let message = format!("cannot use {}: {}", unusable.path.display(), unusable.source);
+        mistakes.push(mistake(at, &written.key(setting), message, None));
+    }
+    mistakes
 }
 
 /// An address that nothing can listen at. The kernel is asked, with a port of its choice: it may let

@@ -1,20 +1,20 @@
-//! One client per registry, for who pulls often: it keeps its connections, the registry's tokens and the trusted
+//! One HTTP client per registry, for who pulls often: it keeps its connections and the trusted
 //! authorities, whose reading costs more than a small pull.
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, fs, io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use oci_client::{
-    Client,
-    client::{ClientConfig, ClientProtocol},
-    secrets::RegistryAuth,
-};
+use reqwest::{Certificate, Client};
 
-use crate::PullError;
+use crate::{
+    PullError,
+    registries::{HostSettings, Proxy, RegistryHost},
+};
 
 /// Registries whose clients are kept. Past it all are dropped and made anew as they are asked for.
 const MAX_KEPT: usize = 64;
@@ -22,16 +22,23 @@ const MAX_KEPT: usize = 64;
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a registry may send nothing in the middle of an answer.
+/// How long a registry may send nothing in the middle of an answer, or before it.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// By registry, and whether it is spoken to without TLS. A client keeps the first login it is given.
-type Kept = BTreeMap<(String, bool), (RegistryAuth, Client)>;
+/// Largest file of certificates that is read: that of a whole system has a fifth of it.
+const MAX_CA_BYTES: u64 = 1 << 20;
+
+/// What a client is made of: with other settings, or another file of certificates, it is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct MadeOf {
+    ca: Option<Vec<u8>>,
+    proxy: Proxy,
+}
 
 /// Clients by registry. Clones share them.
 #[derive(Clone, Default)]
 pub struct Clients {
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<BTreeMap<RegistryHost, (MadeOf, Client)>>>,
 }
 
 impl fmt::Debug for Clients {
@@ -42,25 +49,71 @@ impl fmt::Debug for Clients {
 }
 
 impl Clients {
-    /// The client for a registry (`HOST[:PORT]`) with this login, over plain HTTP if `plain`.
-    pub(crate) fn of(&self, registry: &str, auth: &RegistryAuth, plain: bool) -> Result<Client, PullError> {
+    /// The client for a registry with these settings.
+    pub(crate) fn of(&self, host: &RegistryHost, settings: &HostSettings) -> Result<Client, PullError> {
+        let unusable = |path: &Path, source| PullError::Certificates {
+            registry: host.to_string(),
+            path: path.to_owned(),
+            source,
+        };
+        let ca = settings.ca.as_deref().map(|path| {
+            let bytes = read_bounded(path, MAX_CA_BYTES).map_err(|error| unusable(path, error))?;
+            let parsed = certificates(&bytes).map_err(|error| unusable(path, error))?;
+            Ok::<_, PullError>((bytes, parsed))
+        });
+        let (ca, certificates) = ca.transpose()?.unzip();
+        let made_of = MadeOf { ca, proxy: settings.proxy.clone() };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (registry.to_owned(), plain);
-        if let Some((_, client)) = kept.get(&key).filter(|(login, _)| login == auth) {
+        if let Some((_, client)) = kept.get(host).filter(|(before, _)| *before == made_of) {
             return Ok(client.clone());
         }
-        let config = ClientConfig {
-            protocol: ClientProtocol::HttpsExcept(if plain { vec![registry.to_owned()] } else { Vec::new() }),
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(READ_TIMEOUT),
-            user_agent: concat!("bedplate/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
+        let failed = |source| PullError::Client { registry: host.to_string(), source };
+        let builder = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .user_agent(concat!("bedplate/", env!("CARGO_PKG_VERSION")))
+            .tls_certs_merge(certificates.unwrap_or_default());
+        let builder = match &settings.proxy {
+            Proxy::Environment => builder,
+            Proxy::Direct => builder.no_proxy(),
+            Proxy::Through(url) => builder.proxy(reqwest::Proxy::all(url.clone()).map_err(failed)?),
         };
-        let client = Client::try_from(config).map_err(|error| PullError::Client(Box::new(error)))?;
+        let client = builder.build().map_err(failed)?;
         if kept.len() >= MAX_KEPT {
             kept.clear();
         }
-        kept.insert(key, (auth.clone(), client.clone()));
+        kept.insert(host.clone(), (made_of, client.clone()));
         Ok(client)
     }
+}
+
+/// The certificates of a PEM file, at least one.
+fn certificates(pem: &[u8]) -> io::Result<Vec<Certificate>> {
+    let invalid = |problem: String| io::Error::new(io::ErrorKind::InvalidData, problem);
+    let certificates = Certificate::from_pem_bundle(pem).map_err(|error| invalid(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(invalid("it holds no certificate in PEM".to_owned()));
+    }
+    Ok(certificates)
+}
+
+/// A small regular file.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    use io::Read as _;
+    let invalid = |problem: String| io::Error::new(io::ErrorKind::InvalidData, problem);
+    // Looked at before it is opened: a pipe would be waited for.
+    if !fs::metadata(path)?.is_file() {
+        return Err(invalid("it is no regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(invalid(format!("it has more than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Reads a file of certificates as a pull would.
+pub(crate) fn look(path: &Path) -> io::Result<()> {
+    certificates(&read_bounded(path, MAX_CA_BYTES)?).map(|_| ())
 }

@@ -1,9 +1,199 @@
-//! What can go wrong with a pull, and how a registry's errors are told apart.
+//! What can go wrong with a pull, and what of it may be over in a moment.
 
-use std::{error::Error, io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf, time::Duration};
 
 use image_store::{OciError, StoreError};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
+use reqwest::StatusCode;
+
+use crate::endpoint::shown;
+
+/// Errors in a chain that are looked at.
+const MAX_CHAIN: usize = 32;
+
+/// Why one request brought nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// There was no connection, or it broke.
+    #[error("{cause}")]
+    Connection {
+        /// In a few words: `connection refused`.
+        cause: String,
+        /// When it happened.
+        stage: Stage,
+    },
+    /// Bytes came, but too few to wait for the rest.
+    #[error("it sends less than {least_bytes} bytes in {seconds} s")]
+    Slow {
+        /// What is asked of it.
+        least_bytes: u64,
+        /// In how long.
+        seconds: u64,
+    },
+    /// The answer is an error.
+    #[error("{status}{}{message}", if message.is_empty() { "" } else { ": " })]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// Codes of the distribution specification, such as `MANIFEST_UNKNOWN`.
+        codes: Vec<String>,
+        /// What was said beside it, one line.
+        message: String,
+        /// How long the registry wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// A document is too large.
+    #[error("it has more than {limit} bytes")]
+    TooLarge {
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// No URL can be made of the name.
+    #[error("no URL can be made of its name: {problem}")]
+    Address {
+        /// What the parser of URLs says.
+        problem: String,
+    },
+    /// The login is not sent where the registry wants it.
+    #[error("it wants logins to be sent to {realm}, which is not HTTPS")]
+    TokenService {
+        /// The token service that it named.
+        realm: String,
+    },
+    /// The answer is not what the specification says.
+    #[error("{problem}")]
+    Nonsense {
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// When a connection failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before there was one: nobody listens, the name is not known, the way is closed.
+    Connect,
+    /// While the two ends agreed on TLS; another try ends in the same way.
+    Tls,
+    /// Afterwards.
+    Open,
+    /// The request itself is impossible, for example redirected without end.
+    Request,
+}
+
+impl RequestError {
+    /// What `reqwest` could not do.
+    pub(crate) fn of(error: &reqwest::Error) -> Self {
+        let chain = chain(error);
+        let last = chain.last().map_or_else(String::new, |error| shown(&error.to_string()));
+        let kinds =
+            || chain.iter().filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+        let has = |wanted: &[io::ErrorKind]| kinds().any(|kind| wanted.contains(&kind));
+        let stage = if error.is_builder() || error.is_redirect() {
+            Stage::Request
+        } else if error.is_connect() && has(&[io::ErrorKind::InvalidData]) {
+            Stage::Tls
+        } else if error.is_connect() {
+            Stage::Connect
+        } else {
+            Stage::Open
+        };
+        let cause = if stage == Stage::Request || stage == Stage::Tls {
+            last
+        } else if has(&[io::ErrorKind::ConnectionRefused]) {
+            "connection refused".to_owned()
+        } else if has(&[
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::BrokenPipe,
+        ]) {
+            "connection reset".to_owned()
+        } else if error.is_timeout() || has(&[io::ErrorKind::TimedOut]) {
+            "timed out".to_owned()
+        } else {
+            last
+        };
+        Self::Connection { cause, stage }
+    }
+
+    /// Nothing that is complete came in time.
+    pub(crate) fn timed_out() -> Self {
+        Self::Connection { cause: "timed out".to_owned(), stage: Stage::Open }
+    }
+
+    /// The answer has fewer bytes than it should.
+    pub(crate) fn ended_early() -> Self {
+        Self::Connection { cause: "the answer ended early".to_owned(), stage: Stage::Open }
+    }
+
+    /// Whether asking again may bring more.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Connection { stage, .. } => matches!(stage, Stage::Connect | Stage::Open),
+            Self::Slow { .. } => true,
+            Self::Status { status, .. } => {
+                let is_passing = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
+                is_passing || status.as_u16() > 511
+            }
+            Self::TooLarge { .. }
+            | Self::Address { .. }
+            | Self::TokenService { .. }
+            | Self::Nonsense { .. } => false,
+        }
+    }
+
+    /// How long the registry wants to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        match self {
+            Self::Status { status, codes, .. } => {
+                matches!(status.as_u16(), 401 | 403) || has(codes, &["UNAUTHORIZED", "DENIED"])
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        match self {
+            Self::Status { status, codes, .. } => {
+                let unknown = ["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", "BLOB_UNKNOWN"];
+                *status == StatusCode::NOT_FOUND || has(codes, &unknown)
+            }
+            _ => false,
+        }
+    }
+
+    /// The blob has no byte where a transfer was to go on.
+    pub(crate) fn is_past_the_end(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::RANGE_NOT_SATISFIABLE)
+    }
+}
+
+fn has(codes: &[String], wanted: &[&str]) -> bool {
+    codes.iter().any(|code| wanted.contains(&code.as_str()))
+}
+
+/// An error and what it came from. `io::Error` hides one of them from [`Error::source`].
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    let mut all: Vec<&'a (dyn Error + 'static)> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next
+        && all.len() < MAX_CHAIN
+    {
+        all.push(error);
+        let hidden = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match hidden {
+            Some(hidden) => Some(hidden),
+            None => error.source(),
+        };
+    }
+    all
+}
 
 /// Why an image could not be pulled. What was transferred stays in the store for the next pull.
 #[derive(Debug, thiserror::Error)]
@@ -19,10 +209,27 @@ pub enum PullError {
         problem: String,
     },
     /// The HTTP client cannot be made.
-    #[error("cannot set up the HTTP client for registries")]
-    Client(#[source] Box<OciDistributionError>),
+    #[error("cannot set up the HTTP client for the registry {registry}")]
+    Client {
+        /// The registry.
+        registry: String,
+        /// What `reqwest` says of its settings.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A file of certificates cannot be used.
+    #[error("cannot use the certificates in {} for the registry {registry}", path.display())]
+    Certificates {
+        /// The registry.
+        registry: String,
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read, or what is wrong in it.
+        #[source]
+        source: io::Error,
+    },
     /// A file with logins cannot be read.
-    #[error("cannot read the registry logins in {}; mend or remove the file", path.display())]
+    #[error("cannot use the registry logins in {}; mend or remove the file", path.display())]
     Credentials {
         /// The file.
         path: PathBuf,
@@ -33,19 +240,20 @@ pub enum PullError {
     /// Nobody answers, or not in the way expected.
     #[error(
         "cannot reach the registry {registry}; see whether its name and port are right, whether it runs, and whether \
-         it speaks HTTPS (for plain HTTP import with --insecure)"
+         it speaks HTTPS (for plain HTTP set plain-http in the server's configuration, or import with --insecure)"
     )]
     Unreachable {
         /// The registry.
         registry: String,
         /// Why.
         #[source]
-        source: Box<OciDistributionError>,
+        source: Box<RequestError>,
     },
     /// A login is missing or wrong.
     #[error(
         "the registry {registry} refuses access to {repository}; log in on the server, as the user that it runs as, with \
-         `podman login {registry}` or `docker login {registry}` (credential helpers are not asked)"
+         `podman login {registry}` or `docker login {registry}` (credential helpers are not asked), or set credentials \
+         in the server's configuration"
     )]
     Unauthorized {
         /// The registry.
@@ -54,7 +262,7 @@ pub enum PullError {
         repository: String,
         /// Why.
         #[source]
-        source: Box<OciDistributionError>,
+        source: Box<RequestError>,
     },
     /// There is no such tag, or no such repository.
     #[error("the registry {registry} has no {repository}:{version}; {}", known(repository, tags))]
@@ -79,13 +287,26 @@ pub enum PullError {
         what: &'static str,
         /// What it said.
         #[source]
-        source: Box<OciDistributionError>,
+        source: Box<RequestError>,
     },
-    /// A transfer broke off and could not be taken up again.
+    /// The registry was away for longer than it is waited for.
     #[error(
-        "{what} of {repository} broke off at {got} of {size} bytes, and {attempts} attempts to go on with the registry \
-         {registry} failed; what came is kept: import again to go on from there"
+        "the registry {registry} was away for {} s ({tries} tries), and is waited for no longer; what came is \
+         kept: try again to go on from there", waited.as_secs()
     )]
+    Away {
+        /// The registry.
+        registry: String,
+        /// Since something came last.
+        waited: Duration,
+        /// Tries in that time.
+        tries: u32,
+        /// What the last one brought.
+        #[source]
+        source: Box<PullError>,
+    },
+    /// A transfer broke off.
+    #[error("{what} of {repository} broke off at {got} of {size} bytes at the registry {registry}")]
     Interrupted {
         /// The registry.
         registry: String,
@@ -97,11 +318,9 @@ pub enum PullError {
         got: u64,
         /// Bytes in all.
         size: u64,
-        /// Attempts in a row without a byte.
-        attempts: u32,
-        /// Why the last one failed.
+        /// Why the last attempt failed.
         #[source]
-        source: Box<OciDistributionError>,
+        source: Box<RequestError>,
     },
     /// The registry's own copy of a layer is shorter than its manifest says.
     #[error(
@@ -148,71 +367,37 @@ pub enum PullError {
     Cancelled,
 }
 
+impl PullError {
+    /// What is the matter with the registry, if it may be over in a moment.
+    pub(crate) fn passing(&self) -> Option<&RequestError> {
+        match self {
+            Self::Unreachable { source, .. }
+            | Self::Unauthorized { source, .. }
+            | Self::Registry { source, .. }
+            | Self::Interrupted { source, .. } => Some(&**source).filter(|source| source.is_transient()),
+            _ => None,
+        }
+    }
+
+    /// Whether the fault is this machine's, so that no other registry is a way out.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::Cancelled | Self::Store { .. } | Self::Reference { .. } => true,
+            Self::Layer { source, .. } => {
+                !matches!(**source, StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. })
+            }
+            Self::Image(OciError::Blob { source, .. }) => {
+                !matches!(source, StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
 fn known(repository: &str, tags: &[String]) -> String {
     if tags.is_empty() {
         format!("it lists no tags of {repository}: see whether the name is right")
     } else {
         format!("it has the tags {}", tags.join(", "))
-    }
-}
-
-/// The first error of type `E` in the chain.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// Trying again can help: the connection broke, or the registry is overloaded.
-pub(crate) fn is_transient(error: &OciDistributionError) -> bool {
-    match error {
-        OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => true,
-        OciDistributionError::ServerError { code, .. } => *code >= 500 || *code == 429,
-        OciDistributionError::RegistryError { .. } => has_code(error, &[OciErrorCode::Toomanyrequests]),
-        _ => false,
-    }
-}
-
-/// No connection came about.
-pub(crate) fn is_connect(error: &OciDistributionError) -> bool {
-    matches!(error, OciDistributionError::RequestError(e) if e.is_connect())
-        || find::<io::Error>(error).is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-pub(crate) fn is_unauthorized(error: &OciDistributionError) -> bool {
-    match error {
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-            true
-        }
-        OciDistributionError::ServerError { code, .. } => matches!(code, 401 | 403),
-        _ => has_code(error, &[OciErrorCode::Unauthorized, OciErrorCode::Denied]),
-    }
-}
-
-pub(crate) fn is_not_found(error: &OciDistributionError) -> bool {
-    let codes = [OciErrorCode::ManifestUnknown, OciErrorCode::NameUnknown, OciErrorCode::NotFound];
-    match error {
-        OciDistributionError::ImageManifestNotFoundError(_) => true,
-        OciDistributionError::ServerError { code, .. } => *code == 404,
-        _ => has_code(error, &codes),
-    }
-}
-
-/// The blob has no byte where a transfer was to go on.
-pub(crate) fn is_past_the_end(error: &OciDistributionError) -> bool {
-    matches!(error, OciDistributionError::ServerError { code: 416, .. })
-}
-
-fn has_code(error: &OciDistributionError, codes: &[OciErrorCode]) -> bool {
-    match error {
-        OciDistributionError::RegistryError { envelope, .. } => {
-            envelope.errors.iter().any(|error| codes.contains(&error.code))
-        }
-        _ => false,
     }
 }

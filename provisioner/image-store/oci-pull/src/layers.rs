@@ -1,25 +1,35 @@
 //! Transfers the layers of an image: several at a time, each streamed to disk, taken up again when it breaks.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use image_store::{BlobWriter, Layer, OciImage, Progress, Store, StoreError};
-use oci_client::{client::BlobResponse, errors::OciDistributionError};
-use tokio::sync::mpsc;
+use reqwest::StatusCode;
+use tokio::{sync::mpsc, time::Instant};
 
-use crate::{
-    PARALLEL_LAYERS, PullError, Source,
-    error::{is_past_the_end, is_transient},
-    in_background,
-};
+use crate::{PARALLEL_LAYERS, PullError, Source, error::RequestError, in_background};
 
 /// Chunks (of some 16 KiB) that wait between the network and the disk, for each layer.
 const CHUNKS_WAITING: usize = 64;
 
+/// What an attempt must bring for the next one to follow at once, bytes; and what must come in
+/// [`PACE_TIME`]. Less is as good as nothing: whoever serves a byte at a time holds up a pull no
+/// longer than whoever serves none.
+pub(crate) const LEAST_BYTES: u64 = 256 << 10;
+
+/// See [`LEAST_BYTES`].
+const PACE_TIME: Duration = Duration::from_secs(60);
+
+/// Attempts in a row of which the last brought too little.
+const MAX_FRUITLESS: u32 = 3;
+
+/// Pause after an attempt that broke off, before the next one.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// Transfers the layers that the store does not have.
 pub(crate) async fn pull_layers(
-    source: &Source,
+    source: &Source<'_>,
     image: &OciImage,
     store: &Store,
     progress: &Arc<dyn Progress>,
@@ -32,13 +42,13 @@ pub(crate) async fn pull_layers(
 
 /// One layer on its way.
 struct Transfer<'a> {
-    source: &'a Source,
+    source: &'a Source<'a>,
     layer: &'a Layer,
     progress: &'a Arc<dyn Progress>,
 }
 
 /// How an attempt ended: the network's end, with the writer for the next attempt.
-type Attempt = (BlobWriter, Result<(), OciDistributionError>);
+type Attempt = (BlobWriter, Result<(), RequestError>);
 
 impl Transfer<'_> {
     async fn run(self, store: &Store) -> Result<(), PullError> {
@@ -47,27 +57,31 @@ impl Transfer<'_> {
         let writer =
             in_background(store, move |store| store.writer(&digest, size).map_err(not_stored)).await?;
         if let Some(mut writer) = writer {
-            let mut failures = 0;
+            let mut fruitless = 0;
             while writer.offset() < size {
                 let before = writer.offset();
                 let (same, result) = self.attempt(writer).await?;
                 writer = same;
                 let Err(error) = result else { continue };
-                failures = if writer.offset() > before { 1 } else { failures + 1 };
-                if is_past_the_end(&error) {
+                let brought = writer.offset().saturating_sub(before);
+                fruitless = if brought >= LEAST_BYTES { 0 } else { fruitless + 1 };
+                if error.is_past_the_end() {
                     return Err(self.truncated(writer.offset()));
                 }
-                if !is_transient(&error) {
+                if !error.is_transient() {
                     return Err(self.source.failed("a layer", error));
                 }
-                if failures >= self.source.retry.attempts {
-                    return Err(self.interrupted(failures, writer.offset(), error));
+                // Longer pauses are for the whole pull, which has one clock.
+                let is_slow = matches!(error, RequestError::Slow { .. });
+                if brought == 0 || is_slow || fruitless >= MAX_FRUITLESS {
+                    return Err(self.interrupted(writer.offset(), error));
                 }
-                tracing::info!(layer = %digest, offset = writer.offset(), %error, "transfer broke, trying again");
-                tokio::time::sleep(self.source.retry.pause(failures)).await;
+                tracing::info!(layer = %digest, offset = writer.offset(), %error, "transfer broke, going on");
+                tokio::time::sleep(PAUSE).await;
             }
             let not_stored = self.not_stored();
             in_background(store, move |_| writer.finish().map_err(not_stored)).await?;
+            self.source.moved.add(LEAST_BYTES);
         }
         self.progress.advance(&self.layer.label(), size, size);
         Ok(())
@@ -76,40 +90,43 @@ impl Transfer<'_> {
     /// Transfers from where the writer stands to the end, or to where it breaks.
     async fn attempt(&self, mut writer: BlobWriter) -> Result<Attempt, PullError> {
         let digest = self.layer.digest.to_string();
-        let (client, reference) = (&self.source.client, &self.source.reference);
-        let response =
-            client.pull_blob_stream_partial(reference, digest.as_str(), writer.offset(), None).await;
-        let mut incoming = match response {
-            Ok(BlobResponse::Partial(sized)) => sized.stream,
-            Ok(BlobResponse::Full(sized)) => {
-                // The registry knows no ranges.
-                writer.restart().map_err(self.not_stored())?;
-                sized.stream
-            }
+        let mut response = match self.source.endpoint.blob(&digest, writer.offset()).await {
+            Ok(response) => response,
             Err(error) => return Ok((writer, Err(error))),
         };
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            // The registry knows no ranges, or the whole was asked for.
+            writer.restart().map_err(self.not_stored())?;
+        }
         let missing = self.layer.size - writer.offset();
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let (label, progress) = (self.layer.label(), Arc::clone(self.progress));
         let disk = tokio::task::spawn_blocking(move || write_all(writer, receiver, &label, &*progress));
+        let mut pace = Pace::new();
         let mut sent = 0;
         let mut result = Ok(());
         // What comes after the announced size is not asked for; one byte too many in a chunk is told by the writer.
         while sent < missing {
-            let chunk = match incoming.next().await {
-                Some(Ok(chunk)) => chunk,
-                Some(Err(error)) => {
-                    result = Err(error.into());
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => {
+                    result = Err(RequestError::ended_early());
                     break;
                 }
-                None => {
-                    result = Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+                Err(error) => {
+                    result = Err(RequestError::of(&error));
                     break;
                 }
             };
-            sent += chunk.len() as u64;
+            let length = chunk.len() as u64;
+            sent += length;
+            self.source.moved.add(length);
             if sender.send(chunk).await.is_err() {
                 // The disk's side ended; it says why.
+                break;
+            }
+            if !pace.keeps_up(length, Instant::now()) {
+                result = Err(RequestError::Slow { least_bytes: LEAST_BYTES, seconds: PACE_TIME.as_secs() });
                 break;
             }
         }
@@ -142,16 +159,38 @@ impl Transfer<'_> {
         }
     }
 
-    fn interrupted(&self, attempts: u32, got: u64, error: OciDistributionError) -> PullError {
+    fn interrupted(&self, got: u64, source: RequestError) -> PullError {
         PullError::Interrupted {
             registry: self.source.registry(),
             repository: self.source.repository(),
             what: self.layer.label(),
             got,
             size: self.layer.size,
-            attempts,
-            source: Box::new(error),
+            source: Box::new(source),
         }
+    }
+}
+
+/// Whether bytes come fast enough to wait for the rest.
+struct Pace {
+    began: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { began: Instant::now(), bytes: 0 }
+    }
+
+    /// So many more have come.
+    fn keeps_up(&mut self, bytes: u64, now: Instant) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if now.saturating_duration_since(self.began) < PACE_TIME {
+            return true;
+        }
+        let enough = self.bytes >= LEAST_BYTES;
+        (self.began, self.bytes) = (now, 0);
+        enough
     }
 }
 
@@ -175,4 +214,22 @@ fn write_all(
         }
     }
     Ok(writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_at_a_time_is_too_slow() {
+        let mut pace = Pace::new();
+        let began = pace.began;
+        let times = [1, 59, 60, 119, 120, 181].map(|second| began + Duration::from_secs(second));
+        assert!(pace.keeps_up(1, times[0]));
+        assert!(pace.keeps_up(LEAST_BYTES, times[1]));
+        assert!(pace.keeps_up(1, times[2]));
+        assert!(pace.keeps_up(1, times[3]));
+        assert!(!pace.keeps_up(1, times[4]));
+        assert!(!pace.keeps_up(1, times[5]));
+    }
 }

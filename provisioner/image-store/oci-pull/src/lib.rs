@@ -1,27 +1,62 @@
-//! Pulls an OCI image from a registry into an [`image_store::Store`]. Called by `provisioner` for `docker://…`.
+//! Pulls an OCI image from a registry into an [`image_store::Store`]. Called by `provisioner` for `docker://…`, and by
+//! `controller` for the images of jobs.
 //!
-//! OCI distribution-spec 1.1 over HTTPS; plain HTTP only to loopback addresses, or where the caller says `insecure`.
-//! Manifest and config first (small, checked against their digests), then the layers, [`PARALLEL_LAYERS`] at a time,
-//! streamed to disk. A broken transfer goes on where it stopped, in the same pull or in the next one. Digests and
-//! sizes are checked by the store, not by the registry's word.
+//! OCI distribution-spec 1.1 over HTTPS; plain HTTP only to loopback addresses, or where the configuration or the caller
+//! says so. Manifest and config first (small, checked against their digests), then the layers, [`PARALLEL_LAYERS`] at
+//! a time, streamed to disk. A broken transfer goes on where it stopped, in the same pull or in the next one. Digests
+//! and sizes are checked by the store, not by the registry's word.
+//!
+//! | module | is |
+//! |---|---|
+//! | `registries` | how each host is reached: mirrors, plain HTTP, certificates, proxy, login |
+//! | `endpoint`, `challenge`, `clients`, `credentials` | one host, spoken to |
+//! | `layers` | layers on their way |
+//! | `patience` | one clock over all tries while registries are away |
+//! | `stored` | what needs no registry |
 
+mod challenge;
 mod clients;
 mod credentials;
+mod endpoint;
 mod error;
 mod layers;
+mod patience;
+mod registries;
+mod stored;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use futures_util::StreamExt;
+use api::ids::Digest;
 use image_store::{
-    OciImage, Platform, Progress, Store,
+    OciError, OciImage, Platform, Progress, Store,
     oci::{Document, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, choose, describe, digest_of, put_document},
 };
-use oci_client::{Client, Reference, errors::OciDistributionError, manifest, secrets::RegistryAuth};
+use oci_spec::distribution::Reference;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
 
 pub use clients::Clients;
 pub use credentials::usual_credential_files;
-pub use error::PullError;
+pub use error::{PullError, RequestError, Stage};
+pub use patience::{Backoff, NoWaits, Wait, Waits};
+pub use registries::{
+    DEFAULT_PATIENCE, HostSettings, InvalidHost, InvalidMirror, InvalidProxy, MAX_MIRRORS, Mirror, Proxy,
+    Registries, RegistryHost,
+};
+pub use stored::manifest_in_store;
+
+use endpoint::Endpoint;
+use patience::Patience;
 
 /// Layers that are transferred at the same time. More gained 2 % on loopback and asks more of a registry.
 pub const PARALLEL_LAYERS: usize = 4;
@@ -29,46 +64,33 @@ pub const PARALLEL_LAYERS: usize = 4;
 /// Tags that an error about an unknown tag lists.
 const MAX_TAGS_LISTED: usize = 20;
 
-/// How often a transfer that brings nothing new is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// Attempts in a row that bring not one byte, after which the pull fails. An attempt that brings some starts the
-    /// count anew.
-    pub attempts: u32,
-    /// Pause after the first such attempt; it doubles with each.
-    pub first_pause: Duration,
-    /// Longest pause.
-    pub longest_pause: Duration,
-}
+/// How long manifest and config of an image may take at one registry. They have at most 8 MiB.
+const DOCUMENTS_TIMEOUT: Duration = Duration::from_secs(60);
 
-impl Default for Retry {
-    /// Eight attempts within half a minute: as long as a registry takes to be restarted.
-    fn default() -> Self {
-        Self { attempts: 8, first_pause: Duration::from_millis(250), longest_pause: Duration::from_secs(8) }
-    }
-}
-
-impl Retry {
-    /// The pause after `failures` attempts in a row, at least one.
-    fn pause(&self, failures: u32) -> Duration {
-        let doubled = self.first_pause.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)));
-        doubled.min(self.longest_pause)
-    }
-}
+/// How often somebody who waits looks whether the work was cancelled.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How to pull.
 #[derive(Debug, Clone)]
 pub struct PullOptions {
     /// The image to choose where there are several.
     pub platform: Platform,
-    /// Speak plain HTTP to a registry that is not on loopback.
+    /// Speak plain HTTP to the registry of the reference, whatever the configuration says.
     pub insecure: bool,
-    /// `auth.json` or `config.json` files to look for a login in, best first; those that are missing are skipped.
+    /// How registries are reached, and how long they are waited for.
+    pub registries: Arc<Registries>,
+    /// `auth.json` or `config.json` files to look for a login in, best first, for hosts whose
+    /// settings name none; those that are missing are skipped.
     pub credential_files: Vec<PathBuf>,
-    /// What to do when the connection breaks.
-    pub retry: Retry,
-    /// Where the registry's client is kept for the next pull; clones of one [`Clients`] share them.
+    /// Pauses between tries.
+    pub backoff: Backoff,
+    /// Where the clients of registries are kept for the next pull; clones of one [`Clients`] share them.
     pub clients: Clients,
+    /// A permit of it is held while something is asked for or transferred, and none while a
+    /// registry is waited for: who waits keeps nobody else from pulling.
+    pub turns: Option<Arc<Semaphore>>,
+    /// Is told when a registry is waited for.
+    pub waits: Arc<dyn Waits>,
 }
 
 impl Default for PullOptions {
@@ -76,28 +98,48 @@ impl Default for PullOptions {
         Self {
             platform: Platform::default(),
             insecure: false,
+            registries: Arc::default(),
             credential_files: usual_credential_files(),
-            retry: Retry::default(),
+            backoff: Backoff::default(),
             clients: Clients::default(),
+            turns: None,
+            waits: Arc::new(NoWaits),
         }
     }
 }
 
-/// A registry, an image in it, and how to get in.
-struct Source {
-    client: Client,
-    reference: Reference,
-    auth: RegistryAuth,
-    retry: Retry,
+/// A file of [`Registries`] that pulls will stumble over.
+#[derive(Debug)]
+pub struct UnusableFile {
+    /// Whose settings name it.
+    pub host: RegistryHost,
+    /// The setting: `ca` or `credentials`.
+    pub setting: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub source: io::Error,
 }
 
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("reference", &self.reference).field("auth", &self.auth).finish()
+/// Reads the files of a configuration as pulls would. Blocking.
+#[must_use]
+pub fn unusable_files(registries: &Registries) -> Vec<UnusableFile> {
+    let mut unusable = Vec::new();
+    for (host, settings) in &registries.hosts {
+        let ca = settings.ca.as_ref().map(|path| ("ca", path, clients::look(path)));
+        let credentials = settings.credentials.as_ref();
+        let login = credentials.map(|path| ("credentials", path, credentials::look(path, host)));
+        for (setting, path, looked) in ca.into_iter().chain(login) {
+            if let Err(source) = looked {
+                unusable.push(UnusableFile { host: host.clone(), setting, path: path.clone(), source });
+            }
+        }
     }
+    unusable
 }
 
-/// Pulls `reference` (`HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`) into the store.
+/// Pulls `reference` (`HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`) into the store: from a mirror of its registry that has
+/// it, else from the registry. While that is away it is waited for; see [`Registries::patience`].
 ///
 /// Safe to drop at any point: layers that are whole stay in the store, a layer under way stays as a partial file that
 /// the next pull takes up. Needs a rustls provider installed as the process default.
@@ -110,158 +152,234 @@ pub async fn pull(
     store: &Store,
     progress: Arc<dyn Progress>,
 ) -> Result<OciImage, PullError> {
-    let source = Source::open(reference, options)?;
-    let image = source.image(&options.platform, store).await?;
-    layers::pull_layers(&source, &image, store, &progress).await?;
-    Ok(image)
+    let reference = &parse(reference)?;
+    let (moved, is_waiting) = (Moved::default(), AtomicBool::default());
+    let pull = Pull { reference, options, store, progress, moved, is_waiting };
+    let host = RegistryHost::of_reference(pull.reference.registry());
+    let mut patience = Patience::new(options.registries.patience, options.backoff);
+    loop {
+        let turn = pull.turn().await?;
+        let (began, before) = (Instant::now(), pull.moved.bytes());
+        let error = match pull.from_anywhere(&host).await {
+            Ok(image) => return Ok(image),
+            Err(error) => error,
+        };
+        drop(turn);
+        let Some(cause) = error.passing().cloned() else { return Err(error) };
+        let moved = pull.moved.bytes() - before >= layers::LEAST_BYTES;
+        let now = Instant::now();
+        let Some(pause) = patience.after_failure((began, now), moved, cause.retry_after()) else {
+            let (waited, tries) = (patience.waited(now), patience.failures());
+            let (registry, source) = (host.to_string(), Box::new(error));
+            return Err(PullError::Away { registry, waited, tries, source });
+        };
+        let wait = Wait { registry: host.clone(), cause, pause };
+        tracing::warn!(repository = pull.reference.repository(), "{wait}");
+        pull.is_waiting.store(true, Ordering::Relaxed);
+        options.waits.waits(Some(&wait));
+        pull.wait(pause).await?;
+    }
 }
 
-impl Source {
-    fn open(text: &str, options: &PullOptions) -> Result<Self, PullError> {
-        let invalid = |problem: String| PullError::Reference { reference: text.to_owned(), problem };
-        let reference = Reference::try_from(text).map_err(|e| invalid(e.to_string()))?;
-        let registry = reference.resolve_registry().to_owned();
-        let plain = options.insecure || is_loopback(&registry);
-        let auth = credentials::find(&options.credential_files, &reference)?;
-        let client = options.clients.of(&registry, &auth, plain)?;
-        Ok(Self { client, reference, auth, retry: options.retry })
+fn parse(text: &str) -> Result<Reference, PullError> {
+    let invalid = |problem: String| PullError::Reference { reference: text.to_owned(), problem };
+    let reference = Reference::try_from(text).map_err(|error| invalid(error.to_string()))?;
+    if reference.digest().is_some_and(|digest| digest.parse::<Digest>().is_err()) {
+        return Err(invalid("its digest is not one of sha256".to_owned()));
+    }
+    Ok(reference)
+}
+
+/// Bytes of layers that came, over all tries.
+#[derive(Debug, Default)]
+struct Moved(AtomicU64);
+
+impl Moved {
+    fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Finds the image for the platform; its manifest and config go into the store.
-    async fn image(&self, platform: &Platform, store: &Store) -> Result<OciImage, PullError> {
-        let mut reference = self.reference.clone();
-        for _ in 0..MAX_INDEX_DEPTH {
-            let bytes = self.manifest(&reference).await?;
-            let digest = in_background(store, move |store| {
-                // Whatever named it (a tag, or a digest that the client has checked), its own bytes say what it is.
-                let (digest, _) =
-                    store.put(bytes.as_slice()).map_err(|source| PullError::Store { source })?;
-                Ok((digest, bytes))
-            });
-            let (digest, bytes) = digest.await?;
-            match Document::parse(&digest, &bytes)? {
-                Document::Index(index) => {
-                    let entries: Vec<_> = index.manifests().iter().collect();
-                    let chosen = digest_of(&digest, choose(&entries, platform)?)?;
-                    reference = self.reference.clone_with_digest(chosen.to_string());
-                }
-                Document::Manifest(manifest) => {
-                    let config = digest_of(&digest, manifest.config())?;
-                    let bytes = self.config(&config.to_string()).await?;
-                    // Its digest is checked before anything in it is believed.
-                    let bytes = in_background(store, move |store| {
-                        put_document(store, "config", &config, &bytes).map_err(PullError::Image)?;
-                        Ok(bytes)
-                    })
-                    .await?;
-                    let image = describe(&digest, &manifest, &bytes, platform)?;
-                    return Ok(image);
-                }
-            }
-        }
-        Err(self.failed(
-            "the manifest",
-            OciDistributionError::SpecViolationError(format!(
-                "more than {MAX_INDEX_DEPTH} indexes lie within each other"
-            )),
-        ))
+    fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One pull.
+struct Pull<'a> {
+    reference: &'a Reference,
+    options: &'a PullOptions,
+    store: &'a Store,
+    progress: Arc<dyn Progress>,
+    moved: Moved,
+    /// Somebody was told that a registry is waited for, and not that it is there again.
+    is_waiting: AtomicBool,
+}
+
+impl Pull<'_> {
+    /// Waits until so few others pull that this one may.
+    async fn turn(&self) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, PullError> {
+        let Some(turns) = &self.options.turns else { return Ok(None) };
+        turns.clone().acquire_owned().await.map(Some).map_err(|_| PullError::Cancelled)
     }
 
-    async fn manifest(&self, reference: &Reference) -> Result<Vec<u8>, PullError> {
-        let accepted = [
-            manifest::OCI_IMAGE_MEDIA_TYPE,
-            manifest::OCI_IMAGE_INDEX_MEDIA_TYPE,
-            manifest::IMAGE_MANIFEST_MEDIA_TYPE,
-            manifest::IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-        ];
-        let fetch = || self.client.pull_manifest_raw(reference, &self.auth, &accepted);
-        match self.again(fetch).await {
-            Ok((bytes, _)) => self.sized(bytes.to_vec(), "the manifest"),
-            Err(error) if error::is_not_found(&error) => Err(self.unknown().await),
-            Err(error) => Err(self.failed("the manifest", error)),
-        }
-    }
-
-    async fn config(&self, digest: &str) -> Result<Vec<u8>, PullError> {
-        let fetch = || async {
-            let mut stream = self.client.pull_blob_stream(&self.reference, digest).await?.stream;
-            let mut bytes = Vec::new();
-            while let Some(chunk) = stream.next().await {
-                bytes.extend_from_slice(&chunk?);
-                if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
-                    break;
-                }
-            }
-            Ok(bytes)
-        };
-        let bytes = self.again(fetch).await.map_err(|error| self.failed("the config", error))?;
-        self.sized(bytes, "the config")
-    }
-
-    /// Fetches something small, again where that can help.
-    async fn again<T, F>(&self, fetch: impl Fn() -> F) -> Result<T, OciDistributionError>
-    where
-        F: Future<Output = Result<T, OciDistributionError>>,
-    {
-        let mut failures = 0;
+    /// Pauses, unless the work is cancelled.
+    async fn wait(&self, pause: Duration) -> Result<(), PullError> {
+        let end = Instant::now() + pause;
         loop {
-            match fetch().await {
-                // Where nobody listens, waiting would only hide a wrong name or port.
-                Err(error) if error::is_transient(&error) && !error::is_connect(&error) => {
-                    failures += 1;
-                    if failures >= self.retry.attempts {
-                        return Err(error);
-                    }
-                    tracing::info!(registry = %self.registry(), %error, "a request failed, trying again");
-                    tokio::time::sleep(self.retry.pause(failures)).await;
+            if self.progress.cancelled() {
+                return Err(PullError::Cancelled);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            sleep(left.min(LOOK)).await;
+        }
+    }
+
+    /// One try: the mirrors of a host in their order, then the host itself, whose answer counts.
+    async fn from_anywhere(&self, host: &RegistryHost) -> Result<OciImage, PullError> {
+        let mirrors = self.options.registries.hosts.get(host).map_or(&[][..], |host| host.mirrors.as_slice());
+        for mirror in mirrors.iter().take(MAX_MIRRORS) {
+            let repository = mirror.repository(self.reference.repository());
+            match self.from(&mirror.host, repository, false).await {
+                Err(error) if !error.is_ours() => {
+                    let cause = error.passing().map_or_else(|| error.to_string(), ToString::to_string);
+                    tracing::info!("the mirror {mirror} of {host} is passed over: {cause}");
                 }
                 result => return result,
             }
         }
+        self.from(host, self.reference.repository().to_owned(), self.options.insecure).await
     }
 
-    fn sized(&self, bytes: Vec<u8>, what: &'static str) -> Result<Vec<u8>, PullError> {
-        if bytes.len() as u64 <= MAX_DOCUMENT_BYTES {
-            return Ok(bytes);
+    /// From one host, with its own settings and its own login.
+    async fn from(
+        &self,
+        host: &RegistryHost,
+        repository: String,
+        insecure: bool,
+    ) -> Result<OciImage, PullError> {
+        let none = HostSettings::default();
+        let settings = self.options.registries.hosts.get(host).unwrap_or(&none);
+        let login = match &settings.credentials {
+            Some(path) => Some(credentials::configured(path, host, &repository)?),
+            None => credentials::find(&self.options.credential_files, host, &repository)?,
+        };
+        let plain = insecure || settings.plain_http || host.is_loopback();
+        let client = self.options.clients.of(host, settings)?;
+        let unreachable =
+            |source| PullError::Unreachable { registry: host.to_string(), source: Box::new(source) };
+        let endpoint = Endpoint::new(host.clone(), repository, plain, client, login).map_err(unreachable)?;
+        let source = Source { endpoint, moved: &self.moved };
+        let version = self.reference.digest().or(self.reference.tag()).unwrap_or("latest");
+        let image = source.image(version, &self.options.platform, self.store);
+        let image = match timeout(DOCUMENTS_TIMEOUT, image).await {
+            Ok(image) => image?,
+            Err(_) => return Err(source.failed("the manifest", RequestError::timed_out())),
+        };
+        if self.is_waiting.swap(false, Ordering::Relaxed) {
+            self.options.waits.waits(None);
         }
-        let problem = format!("it has more than {MAX_DOCUMENT_BYTES} bytes");
-        Err(self.failed(what, OciDistributionError::SpecViolationError(problem)))
+        layers::pull_layers(&source, &image, self.store, &self.progress).await?;
+        Ok(image)
+    }
+}
+
+/// A host that an image is pulled from.
+struct Source<'a> {
+    endpoint: Endpoint,
+    moved: &'a Moved,
+}
+
+impl fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&self.endpoint).finish()
+    }
+}
+
+impl Source<'_> {
+    /// Finds the image for the platform; its manifest and config go into the store.
+    async fn image(&self, version: &str, platform: &Platform, store: &Store) -> Result<OciImage, PullError> {
+        let mut version = version.to_owned();
+        for _ in 0..MAX_INDEX_DEPTH {
+            let (digest, bytes) = self.manifest(&version, store).await?;
+            match Document::parse(&digest, &bytes)? {
+                Document::Index(index) => {
+                    let entries: Vec<_> = index.manifests().iter().collect();
+                    version = digest_of(&digest, choose(&entries, platform)?)?.to_string();
+                }
+                Document::Manifest(manifest) => {
+                    let config = digest_of(&digest, manifest.config())?;
+                    let bytes = self.endpoint.document(&config.to_string(), MAX_DOCUMENT_BYTES).await;
+                    let bytes = bytes.map_err(|error| self.failed("the config", error))?;
+                    let bytes =
+                        in_background(store, move |store| verified(store, "config", &config, &bytes)).await?;
+                    return Ok(describe(&digest, &manifest, &bytes, platform)?);
+                }
+            }
+        }
+        let problem = format!("more than {MAX_INDEX_DEPTH} indexes lie within each other");
+        Err(self.failed("the manifest", RequestError::Nonsense { problem }))
+    }
+
+    /// A manifest or index, in the store, with its digest.
+    async fn manifest(&self, version: &str, store: &Store) -> Result<(Digest, Vec<u8>), PullError> {
+        let bytes = match self.endpoint.manifest(version, MAX_DOCUMENT_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Err(self.unknown(version).await),
+            Err(error) => return Err(self.failed("the manifest", error)),
+        };
+        let asked: Option<Digest> = version.parse().ok();
+        in_background(store, move |store| {
+            if let Some(digest) = asked {
+                return Ok((digest, verified(store, "manifest", &digest, &bytes)?));
+            }
+            // What was asked for by tag is what its own bytes say that it is.
+            let (digest, _) = store.put(bytes.as_slice()).map_err(|source| PullError::Store { source })?;
+            Ok((digest, bytes))
+        })
+        .await
     }
 
     /// The error for a tag or repository that the registry does not know, with the tags that it does know.
-    async fn unknown(&self) -> PullError {
-        let listed = self.client.list_tags(&self.reference, &self.auth, Some(MAX_TAGS_LISTED), None).await;
+    async fn unknown(&self, version: &str) -> PullError {
         PullError::Unknown {
             registry: self.registry(),
             repository: self.repository(),
-            version: match (self.reference.digest(), self.reference.tag()) {
-                (Some(digest), _) => digest.to_owned(),
-                (None, tag) => tag.unwrap_or("latest").to_owned(),
-            },
-            tags: listed.map(|tags| tags.tags).unwrap_or_default(),
+            version: version.to_owned(),
+            tags: self.endpoint.tags(MAX_TAGS_LISTED).await.unwrap_or_default(),
         }
     }
 
     fn registry(&self) -> String {
-        self.reference.registry().to_owned()
+        self.endpoint.host.to_string()
     }
 
     fn repository(&self) -> String {
-        self.reference.repository().to_owned()
+        self.endpoint.repository.clone()
     }
 
     /// Names what failed.
-    fn failed(&self, what: &'static str, error: OciDistributionError) -> PullError {
+    fn failed(&self, what: &'static str, source: RequestError) -> PullError {
         let (registry, repository) = (self.registry(), self.repository());
-        let source = Box::new(error);
-        if error::is_unauthorized(&source) {
+        let source = Box::new(source);
+        if source.is_unauthorized() {
             PullError::Unauthorized { registry, repository, source }
-        } else if error::is_connect(&source) {
+        } else if matches!(*source, RequestError::Connection { stage: Stage::Connect | Stage::Tls, .. }) {
             PullError::Unreachable { registry, source }
         } else {
             PullError::Registry { registry, repository, what, source }
         }
     }
+}
+
+/// Puts a document into the store and takes it out again: if it was there before, nobody has looked
+/// at what the registry sent, and only what is in the store may be believed.
+fn verified(store: &Store, what: &'static str, digest: &Digest, bytes: &[u8]) -> Result<Vec<u8>, PullError> {
+    put_document(store, what, digest, bytes)?;
+    let failed = |source| OciError::Blob { what, digest: *digest, source };
+    Ok(store.map(digest).map_err(failed)?.as_ref().to_vec())
 }
 
 /// Runs blocking work on the store.
@@ -276,38 +394,5 @@ async fn in_background<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(PullError::Cancelled),
         },
-    }
-}
-
-/// `true` for `localhost`, `127.0.0.0/8` and `[::1]`, with or without a port.
-fn is_loopback(registry: &str) -> bool {
-    let host = match registry.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => registry.split(':').next().unwrap_or(registry),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_is_told_from_the_rest() {
-        for yes in ["127.0.0.1:5000", "localhost", "localhost:1", "[::1]:5000", "127.9.9.9"] {
-            assert!(is_loopback(yes), "{yes}");
-        }
-        for no in
-            ["10.0.0.1:5000", "localhost.example.org", "[fe80::1]:5000", "registry.example.org", "1271.0.0.1"]
-        {
-            assert!(!is_loopback(no), "{no}");
-        }
-    }
-
-    #[test]
-    fn pauses_double_up_to_a_limit() {
-        let retry = Retry::default();
-        let pauses: Vec<u128> = (1..=8).map(|failures| retry.pause(failures).as_millis()).collect();
-        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 8000, 8000]);
     }
 }

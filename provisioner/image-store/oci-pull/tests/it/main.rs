@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::cast_possible_truncation)]
 
 mod bad_registries;
+mod hosts;
 mod real_registry;
 mod registry;
+mod waiting;

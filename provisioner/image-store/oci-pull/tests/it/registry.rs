@@ -1,7 +1,8 @@
 //! A registry on loopback that does what a test wants it to do wrong. HTTP/1.1, one request a connection.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -30,8 +31,17 @@ pub(crate) enum Fault {
     NoRanges(usize),
     /// So many requests are answered with 503.
     Busy(usize),
+    /// So many requests are answered with 429, and the wish to be left alone for a second.
+    Throttled(usize),
     /// Nobody may read without a login.
     Login,
+    /// Nobody may read without a token, which the registry's own service gives for a login. So many
+    /// requests for tokens are answered with 503.
+    Token(usize),
+    /// Layers are at this address.
+    Elsewhere(SocketAddr),
+    /// Configs say `arm64` where their digests mean `amd64`.
+    FalseDocuments,
 }
 
 /// A request that came.
@@ -41,11 +51,16 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     /// First byte asked for.
     pub(crate) from: usize,
+    /// `Authorization`.
+    pub(crate) authorization: Option<String>,
 }
 
 #[derive(Debug)]
 struct State {
+    address: SocketAddr,
     fault: Fault,
+    /// The name of its repository.
+    folder: &'static str,
     manifests: HashMap<String, Vec<u8>>,
     blobs: HashMap<String, (Vec<u8>, bool)>,
     seen: Vec<Seen>,
@@ -54,7 +69,7 @@ struct State {
 /// The registry; it ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    pub(crate) address: std::net::SocketAddr,
+    pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
@@ -83,7 +98,7 @@ impl Registry {
     }
 
     /// Serves at an address, such as that of a registry that died.
-    pub(crate) async fn serve_at(address: std::net::SocketAddr, image: &Image, fault: Fault) -> Self {
+    pub(crate) async fn serve_at(address: SocketAddr, image: &Image, fault: Fault) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let config = serde_json::json!({
@@ -105,8 +120,12 @@ impl Registry {
         let mut blobs: HashMap<_, _> =
             image.layers.iter().map(|layer| (digest(layer).to_string(), (layer.clone(), true))).collect();
         blobs.insert(digest(&config).to_string(), (config, false));
-        let manifests = HashMap::from([("1".to_owned(), manifest.to_string().into_bytes())]);
-        let state = Arc::new(Mutex::new(State { fault, manifests, blobs, seen: Vec::new() }));
+        let manifest = manifest.to_string().into_bytes();
+        let manifests =
+            HashMap::from([("1".to_owned(), manifest.clone()), (digest(&manifest).to_string(), manifest)]);
+        let folder = "site/node";
+        let state = State { address, fault, folder, manifests, blobs, seen: Vec::new() };
+        let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -123,11 +142,34 @@ impl Registry {
         format!("{}/site/node:1", self.address)
     }
 
+    /// Serves `image` as `/hub/site/node:1`, as a mirror of many registries would.
+    pub(crate) async fn mirror(image: &Image, fault: Fault) -> Self {
+        let registry = Self::serve(image, fault).await;
+        registry.state.lock().unwrap_or_else(PoisonError::into_inner).folder = "hub/site/node";
+        registry
+    }
+
+    /// All requests so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).seen.clone()
+    }
+
+    /// What was sent as `Authorization`, each once.
+    pub(crate) fn authorizations(&self) -> BTreeSet<String> {
+        self.seen().into_iter().filter_map(|seen| seen.authorization).collect()
+    }
+
+    /// The digest of its manifest.
+    pub(crate) fn manifest(&self) -> Digest {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        digest(&state.manifests["1"])
+    }
+
     /// Requests for layers so far, in the order that they came.
     pub(crate) fn layers_asked_for(&self) -> Vec<(Digest, usize)> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let layer = |seen: &Seen| {
-            let name = seen.path.strip_prefix("/v2/site/node/blobs/")?;
+            let name = seen.path.strip_prefix(&format!("/v2/{}/blobs/", state.folder))?;
             state.blobs.get(name).filter(|(_, is_layer)| *is_layer)?;
             Some((name.parse().unwrap(), seen.from))
         };
@@ -151,7 +193,10 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>) -> bool {
         }
     }
     let request = String::from_utf8(request).unwrap();
-    let path = request.split_whitespace().nth(1).unwrap().to_owned();
+    // A proxy is asked with the whole URL.
+    let target = request.split_whitespace().nth(1).unwrap();
+    let below_host = target.split_once("://").map(|(_, rest)| &rest[rest.find('/').unwrap()..]);
+    let path = below_host.unwrap_or(target).to_owned();
     let header = |name: &str| {
         request.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
@@ -163,8 +208,9 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>) -> bool {
     let from = from.unwrap_or(0);
     let (answer, lives) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.seen.push(Seen { path: path.clone(), from });
-        state.answer(&path, from, header("authorization").as_deref())
+        let authorization = header("authorization");
+        state.seen.push(Seen { path: path.clone(), from, authorization: authorization.clone() });
+        state.answer(&path, from, authorization.as_deref())
     };
     let _ = stream.write_all(answer.head.as_bytes()).await;
     let _ = stream.write_all(&answer.body).await;
@@ -172,39 +218,88 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>) -> bool {
     lives
 }
 
+fn head(status: &str, length: usize, more: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{more}\r\n")
+}
+
+fn short(status: &str, more: &str) -> Answer {
+    Answer { head: head(status, 0, more), body: Vec::new() }
+}
+
+/// The login that is good: `site:secret`.
+const LOGIN: &str = "Basic c2l0ZTpzZWNyZXQ=";
+
 impl State {
-    fn answer(&mut self, path: &str, from: usize, login: Option<&str>) -> (Answer, bool) {
-        let head = |status: &str, length: usize, more: &str| {
-            format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{more}\r\n")
+    /// A manifest or config as it is sent.
+    fn document(&self, bytes: &[u8]) -> Vec<u8> {
+        match self.fault {
+            Fault::FalseDocuments => {
+                String::from_utf8(bytes.to_vec()).unwrap().replace("amd64", "arm64").into_bytes()
+            }
+            _ => bytes.to_vec(),
+        }
+    }
+
+    /// What is answered instead of what was asked for.
+    fn refuses(&mut self, path: &str, login: Option<&str>) -> Option<Answer> {
+        let address = self.address;
+        let left = |count: &mut usize| {
+            let is_left = *count > 0;
+            *count = count.saturating_sub(1);
+            is_left
         };
-        let short = |status: &str, more: &str| Answer { head: head(status, 0, more), body: Vec::new() };
-        // site:secret
-        if self.fault == Fault::Login && login != Some("Basic c2l0ZTpzZWNyZXQ=") {
-            return (short("401 Unauthorized", "WWW-Authenticate: Basic realm=\"site\"\r\n"), true);
+        match &mut self.fault {
+            Fault::Busy(count) => left(count).then(|| short("503 Service Unavailable", "")),
+            Fault::Throttled(count) => {
+                left(count).then(|| short("429 Too Many Requests", "Retry-After: 1\r\n"))
+            }
+            Fault::Login if login != Some(LOGIN) => {
+                Some(short("401 Unauthorized", "WWW-Authenticate: Basic realm=\"site\"\r\n"))
+            }
+            Fault::Token(count) if path.starts_with("/token?") => Some(if left(count) {
+                short("503 Service Unavailable", "")
+            } else if login == Some(LOGIN) && path.contains("scope=repository%3Asite%2Fnode%3Apull") {
+                let body = br#"{"token": "t0k"}"#.to_vec();
+                Answer { head: head("200 OK", body.len(), ""), body }
+            } else {
+                short("401 Unauthorized", "")
+            }),
+            Fault::Token(_) if login != Some("Bearer t0k") => {
+                let realm = format!("realm=\"http://{address}/token\",service=\"registry.example\"");
+                Some(short("401 Unauthorized", &format!("WWW-Authenticate: Bearer {realm}\r\n")))
+            }
+            _ => None,
         }
-        if let Fault::Busy(left) = &mut self.fault
-            && *left > 0
-        {
-            *left -= 1;
-            return (short("503 Service Unavailable", ""), true);
+    }
+
+    fn answer(&mut self, path: &str, from: usize, login: Option<&str>) -> (Answer, bool) {
+        if let Some(refusal) = self.refuses(path, login) {
+            return (refusal, true);
         }
-        if let Some(bytes) =
-            path.strip_prefix("/v2/site/node/manifests/").and_then(|tag| self.manifests.get(tag))
-        {
+        let name = |kind: &str| path.strip_prefix(&format!("/v2/{}/{kind}/", self.folder));
+        if let Some(bytes) = name("manifests").and_then(|tag| self.manifests.get(tag)) {
             let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
-            return (Answer { head: head("200 OK", bytes.len(), kind), body: bytes.clone() }, true);
+            let body = self.document(bytes);
+            return (Answer { head: head("200 OK", body.len(), kind), body }, true);
         }
-        let Some((bytes, is_layer)) =
-            path.strip_prefix("/v2/site/node/blobs/").and_then(|name| self.blobs.get(name))
-        else {
+        let Some((bytes, is_layer)) = name("blobs").and_then(|name| self.blobs.get(name)) else {
             let status = if path == "/v2/" { "200 OK" } else { "404 Not Found" };
             return (short(status, ""), true);
         };
+        if let Fault::Elsewhere(address) = self.fault
+            && *is_layer
+        {
+            let location = format!("Location: http://{address}{path}\r\n");
+            return (short("307 Temporary Redirect", &location), true);
+        }
+        if !is_layer {
+            let body = self.document(bytes);
+            return (Answer { head: head("200 OK", body.len(), ""), body }, true);
+        }
         let (mut bytes, mut from) = (bytes.clone(), from);
         let mut lives = true;
         let mut sent = usize::MAX;
         match self.fault {
-            _ if !is_layer => {}
             Fault::Cut(count) => sent = count,
             Fault::Die(count) => (sent, lives) = (count, false),
             Fault::Falsify => bytes[0] ^= 1,
@@ -214,7 +309,7 @@ impl State {
                 sent = count;
                 self.fault = Fault::NoRanges(usize::MAX);
             }
-            Fault::None | Fault::Busy(_) | Fault::Login => {}
+            _ => {}
         }
         if from > 0 && from >= bytes.len() {
             return (short("416 Range Not Satisfiable", ""), lives);

@@ -1,0 +1,111 @@
+//! Registries: what is written of each host, against each other.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use api::problem::Mistake;
+use oci_pull::{
+    DEFAULT_PATIENCE, HostSettings, InvalidProxy, MAX_MIRRORS, Mirror, Proxy, Registries, RegistryHost,
+};
+
+use super::super::raw::{Placed, Raw, RawRegistry, mistake};
+
+/// Longest time that registries may be waited for, seconds: a job is better told that its image is
+/// not there than after a night.
+const MAX_WAIT_SECONDS: u32 = 86_400;
+
+/// All registries. Mistakes are told with their keys.
+pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Registries {
+    let mut patience = DEFAULT_PATIENCE;
+    if let Some(written) = &raw.registries.wait_seconds {
+        if written.value > MAX_WAIT_SECONDS {
+            let message = format!("{} is not between 0 and {MAX_WAIT_SECONDS}", written.value);
+            mistakes.push(mistake(written.at, "registries.wait-seconds", message, None));
+        }
+        patience = Duration::from_secs(written.value.into());
+    }
+    let mut hosts: BTreeMap<RegistryHost, HostSettings> = BTreeMap::new();
+    for written in &raw.registries.hosts {
+        let settings = settings(written, mistakes);
+        let host: RegistryHost = match written.host.value.parse() {
+            Ok(host) => host,
+            Err(error) => {
+                let message = format!("{:?} {error}", written.host.value);
+                let hint = Some("write it as images are named: registry.example:5000".to_owned());
+                mistakes.push(mistake(written.at(), &written.path, message, hint));
+                continue;
+            }
+        };
+        if let Some(index) =
+            settings.mirrors.iter().position(|mirror| mirror.host == host && mirror.path.is_empty())
+        {
+            let key = written.key(&format!("mirrors[{index}]"));
+            let message = format!("{host} is no mirror of itself");
+            mistakes.push(mistake(written.at(), &key, message, Some("remove it".to_owned())));
+        }
+        if hosts.contains_key(&host) {
+            let message = format!("{host} is written twice, in other letters");
+            mistakes.push(mistake(written.at(), &written.path, message, Some("keep one".to_owned())));
+        }
+        hosts.insert(host, settings);
+    }
+    Registries { hosts, patience }
+}
+
+fn settings(written: &RawRegistry, mistakes: &mut Vec<Mistake>) -> HostSettings {
+    let mut mirrors: Vec<Mirror> = Vec::new();
+    for (index, mirror) in written.mirrors.iter().enumerate() {
+        let key = written.key(&format!("mirrors[{index}]"));
+        match mirror.value.parse::<Mirror>() {
+            Ok(parsed) if mirrors.contains(&parsed) => {
+                let message = format!("{parsed} is written twice");
+                mistakes.push(mistake(mirror.at, &key, message, Some("keep one".to_owned())));
+            }
+            Ok(parsed) => mirrors.push(parsed),
+            Err(error) => {
+                let hint = Some("write mirrors: [mirror.example:5000/hub]".to_owned());
+                mistakes.push(mistake(mirror.at, &key, format!("{:?} {error}", mirror.value), hint));
+            }
+        }
+    }
+    if let Some(first) = written.mirrors.get(MAX_MIRRORS) {
+        let message = format!("has {} mirrors; {MAX_MIRRORS} are asked", written.mirrors.len());
+        mistakes.push(mistake(first.at, &written.key("mirrors"), message, None));
+    }
+    let path = |setting: &str, mistakes: &mut Vec<Mistake>| -> Option<PathBuf> {
+        let file: &Placed<String> = written.file(setting)?;
+        if !file.value.starts_with('/') || file.value.contains('\0') {
+            let hint = Some("begin it with /".to_owned());
+            let message = format!("{:?} is no absolute path", file.value);
+            mistakes.push(mistake(file.at, &written.key(setting), message, hint));
+        }
+        Some(PathBuf::from(&file.value))
+    };
+    let plain_http = written.plain_http.as_ref().is_some_and(|plain| plain.value);
+    let ca = path("ca", mistakes);
+    if let (true, Some(_), Some(at)) = (plain_http, &ca, &written.ca) {
+        let message = "is for HTTPS, and plain-http is set".to_owned();
+        mistakes.push(mistake(at.at, &written.key("ca"), message, Some("keep one of both".to_owned())));
+    }
+    let credentials = path("credentials", mistakes);
+    HostSettings { mirrors, plain_http, ca, proxy: proxy(written, mistakes), credentials }
+}
+
+fn proxy(written: &RawRegistry, mistakes: &mut Vec<Mistake>) -> Proxy {
+    let Some(proxy) = &written.proxy else { return Proxy::default() };
+    match proxy.value.parse() {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // A password is not shown again.
+            let message = match error {
+                InvalidProxy::Login => error.to_string(),
+                InvalidProxy::Form => format!("{:?} {error}", proxy.value),
+            };
+            let hint = match error {
+                InvalidProxy::Login => "let the proxy know this machine by its address",
+                InvalidProxy::Form => "write proxy: http://proxy.example:3128",
+            };
+            mistakes.push(mistake(proxy.at, &written.key("proxy"), message, Some(hint.to_owned())));
+            Proxy::default()
+        }
+    }
+}

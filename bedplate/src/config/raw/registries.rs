@@ -1,0 +1,110 @@
+//! `registries` as written.
+
+use api::problem::Mistake;
+use yaml_tree::Location;
+
+use super::{Placed, Section, mistake};
+
+/// Hosts that are read. A site has a handful.
+const MAX_HOSTS: usize = 256;
+
+/// `registries`.
+#[derive(Debug, Default)]
+pub struct RawRegistries {
+    /// `registries.wait-seconds`: how long registries that are away are waited for. Default 300.
+    pub wait_seconds: Option<Placed<u32>>,
+    /// `registries.hosts`: settings by `HOST[:PORT]`, in the order of the file.
+    pub hosts: Vec<RawRegistry>,
+}
+
+/// One host as written.
+#[derive(Debug)]
+pub struct RawRegistry {
+    /// `HOST[:PORT]`, as the key has it.
+    pub host: Placed<String>,
+    /// Its place: `registries.hosts.registry.example:5000`.
+    pub path: String,
+    /// `mirrors`: `HOST[:PORT][/PATH]`, asked before the host, in this order. Default: none.
+    pub mirrors: Vec<Placed<String>>,
+    /// `plain-http`. Default false.
+    pub plain_http: Option<Placed<bool>>,
+    /// `ca`: PEM file of further certificates that are trusted. Default: none.
+    pub ca: Option<Placed<String>>,
+    /// `proxy`: URL of an HTTP proxy, or `none`. Default: as the environment says.
+    pub proxy: Option<Placed<String>>,
+    /// `credentials`: file with the login. Default: those that podman and docker write.
+    pub credentials: Option<Placed<String>>,
+}
+
+impl RawRegistry {
+    /// Where a setting of it stands.
+    pub fn key(&self, setting: &str) -> String {
+        format!("{}.{setting}", self.path)
+    }
+
+    /// The file of a setting.
+    pub fn file(&self, setting: &str) -> Option<&Placed<String>> {
+        match setting {
+            "ca" => self.ca.as_ref(),
+            "credentials" => self.credentials.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Where the entry begins.
+    pub fn at(&self) -> Location {
+        self.host.at
+    }
+}
+
+impl RawRegistries {
+    pub(super) fn read(top: &Section<'_>, mistakes: &mut Vec<Mistake>) -> Self {
+        let Some(section) = top.section("registries", &["wait-seconds", "hosts"], mistakes) else {
+            return Self::default();
+        };
+        let wait_seconds = section.one("wait-seconds", "a number of seconds", mistakes);
+        let mut hosts: Vec<RawRegistry> = Vec::new();
+        let Some(tree) = section.value("hosts") else { return Self { wait_seconds, hosts } };
+        let each = Section::new(tree, &section.child("hosts"), mistakes);
+        if each.entries.len() > MAX_HOSTS {
+            let message = format!("has {} hosts; {MAX_HOSTS} are read", each.entries.len());
+            mistakes.push(mistake(each.at, &each.path, message, None));
+        }
+        for (key, tree) in each.entries.iter().take(MAX_HOSTS) {
+            let path = each.child(&key.text);
+            if hosts.iter().any(|earlier| earlier.host.value == key.text) {
+                let hint = Some("keep one".to_owned());
+                mistakes.push(mistake(key.at, &path, "written twice".to_owned(), hint));
+                continue;
+            }
+            // `HOST:` alone is a host with the defaults.
+            let host = Placed { at: key.at, value: key.text.clone() };
+            let nothing = RawRegistry {
+                host,
+                path,
+                mirrors: Vec::new(),
+                plain_http: None,
+                ca: None,
+                proxy: None,
+                credentials: None,
+            };
+            hosts.push(if tree.is_null() { nothing } else { nothing.read(tree, mistakes) });
+        }
+        Self { wait_seconds, hosts }
+    }
+}
+
+impl RawRegistry {
+    fn read(self, tree: &yaml_tree::Tree, mistakes: &mut Vec<Mistake>) -> Self {
+        let section = Section::new(tree, &self.path, mistakes);
+        section.only(&["mirrors", "plain-http", "ca", "proxy", "credentials"], mistakes);
+        Self {
+            mirrors: section.many("mirrors", "registries: HOST[:PORT][/PATH]", mistakes),
+            plain_http: section.one("plain-http", "true or false", mistakes),
+            ca: section.one("ca", "a path", mistakes),
+            proxy: section.one("proxy", "http://HOST[:PORT], https://HOST[:PORT] or none", mistakes),
+            credentials: section.one("credentials", "a path", mistakes),
+            ..self
+        }
+    }
+}
