@@ -15,6 +15,7 @@ use std::{
 
 use access::SessionLimits;
 use api::problem::Mistake;
+use controller::ImageLimits;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
 use oci_pull::Registries;
@@ -56,6 +57,8 @@ pub struct Checked {
     pub job_log_bytes: u64,
     /// How the registries of node and job images are reached.
     pub registries: Arc<Registries>,
+    /// What is kept of job images that no workflow needs.
+    pub job_images: ImageLimits,
     /// The server's own log.
     pub log: Log,
     /// What is no mistake and worth a look, in the order of the file.

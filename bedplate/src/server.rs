@@ -159,14 +159,17 @@ async fn serve(
     fleet: Fleet,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
-    let workflows = ControllerConfig {
-        state_dir: config.state_dir.clone(),
-        forbidden: config.out_of_reach_of_jobs(),
-        log_limit_bytes: config.job_log_bytes,
-        registries: config.registries.clone(),
-    };
+    let forbidden = config.out_of_reach_of_jobs();
     let provisioner =
         Provisioner::open(database.clone(), config.provisioner, fleet.clone(), access.clone()).await?;
+    let workflows = ControllerConfig {
+        state_dir: config.state_dir.clone(),
+        forbidden,
+        log_limit_bytes: config.job_log_bytes,
+        registries: config.registries,
+        images: config.job_images,
+        platform: provisioner.boots(),
+    };
     let controller = Controller::open(database.clone(), workflows, fleet.clone(), access.clone()).await?;
     let api = bind(config.api_listen, "api.listen")?;
     let fleet_listeners: Vec<TcpListener> =

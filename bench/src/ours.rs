@@ -116,7 +116,12 @@ impl Ours {
     /// # Errors
     /// As the server says.
     pub(crate) fn import(&self, source: &str, name: &str) -> anyhow::Result<String> {
-        let import = ImportImage { source: source.to_owned(), name: Some(name.parse()?), insecure: false };
+        let import = ImportImage {
+            source: source.to_owned(),
+            name: Some(name.parse()?),
+            insecure: false,
+            platform: None,
+        };
         self.runtime.block_on(async {
             let operation = self.client.import(&import).await?;
             let mut events = self.client.watch_operation(operation.id).await?;

@@ -57,14 +57,20 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Take a workflow. Answered when it is on disk; `turn` ends then, whether or not somebody still
-    /// waits for the answer: until then its place may not be given to another.
-    Submit { submission: Box<Submission>, turn: OwnedMutexGuard<()>, done: oneshot::Sender<()> },
+    /// waits for the answer: until then its place may not be given to another. `lease`: holds its
+    /// files until the engine knows of them.
+    Submit {
+        submission: Box<Submission>,
+        turn: OwnedMutexGuard<()>,
+        lease: JobImages,
+        done: oneshot::Sender<()>,
+    },
     /// End a workflow. Answered with whether there was something to end, when that is on disk.
     Stop { workflow: WorkflowId, why: String, done: oneshot::Sender<bool> },
     /// Pause a workflow, or let it go on. Answered with whether that changed something, when it is on disk.
     Pause { workflow: WorkflowId, paused: bool, by: String, done: oneshot::Sender<bool> },
-    /// An image is here, or cannot be had.
-    Image { workflow: WorkflowId, stage: u32, fetched: Result<Fetched, String> },
+    /// An image is here, or cannot be had. `lease`: holds it until the engine knows of it.
+    Image { workflow: WorkflowId, stage: u32, fetched: Result<Fetched, String>, lease: JobImages },
     /// The registry of an image is waited for, and why; or the pull goes on.
     ImageWaits { workflow: WorkflowId, stage: u32, why: Option<String> },
     /// The server has so much of a log.
@@ -213,8 +219,9 @@ impl Conductor {
     fn take(&mut self, order: Order, answers: &mut Vec<Answer>) {
         let now = clock::now();
         match order {
-            Order::Submit { submission, turn, done } => {
+            Order::Submit { submission, turn, lease, done } => {
                 self.engine().submit(*submission, now);
+                drop(lease);
                 answers.push(Answer::Submitted(done, turn));
             }
             Order::Stop { workflow, why, done } => {
@@ -228,9 +235,14 @@ impl Conductor {
                 let changed = self.engine().pause(workflow, paused, &by, now);
                 answers.push(Answer::Flag(done, changed));
             }
-            Order::Image { workflow, stage, fetched } => {
+            Order::Image { workflow, stage, fetched, lease } => {
                 self.fetches.remove(&(workflow, stage));
+                let has_failed = fetched.is_err();
                 self.engine().image_fetched(workflow, stage, fetched, now);
+                drop(lease);
+                if has_failed {
+                    self.images.fetch_failed();
+                }
             }
             Order::ImageWaits { workflow, stage, why } => {
                 self.engine().image_waits(workflow, stage, why);
@@ -281,11 +293,13 @@ impl Conductor {
             if !self.engine().wants_image(workflow, stage) {
                 continue;
             }
-            let (images, sender, cancelled) =
-                (self.images.clone(), self.sender.clone(), self.images.cancellation());
+            let (lease, sender, cancelled) =
+                (self.images.leased(), self.sender.clone(), self.images.cancellation());
             self.fetches.insert((workflow, stage), cancelled.clone());
             let waits = Arc::new(StageWaits { workflow, stage, orders: sender.clone() });
-            let fetching = tokio::spawn(async move { images.fetch(&reference, waits, cancelled).await });
+            let (images, now) = (lease.clone(), clock::now());
+            let fetching =
+                tokio::spawn(async move { images.fetch(&reference, waits, cancelled, now).await });
             tokio::spawn(async move {
                 // A stage must not wait for a fetch that panicked.
                 let badly = |error: tokio::task::JoinError| {
@@ -293,7 +307,7 @@ impl Conductor {
                 };
                 let fetched = fetching.await.unwrap_or_else(badly);
                 // The conductor is gone only with the server; the image is fetched again at its next start.
-                let _ = sender.send(Order::Image { workflow, stage, fetched }).await;
+                let _ = sender.send(Order::Image { workflow, stage, fetched, lease }).await;
             });
         }
         self.done.extend(output.forget);

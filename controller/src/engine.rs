@@ -17,6 +17,7 @@
 //! | [`flow`] | a workflow in memory, and its rows |
 //! | [`advance`] | stages begin, end, and take others with them |
 //! | [`runs`] | what nodes say of runs |
+//! | [`in_use`] | what workflows need of the store of job images |
 //! | [`logs`] | logs of runs that are over, until they are whole or given up |
 //! | [`nodes`] | nodes come, go, boot anew |
 //! | [`pause`] | workflows stand still and go on |
@@ -27,6 +28,7 @@
 
 mod advance;
 mod flow;
+mod in_use;
 mod logs;
 mod nodes;
 mod pause;

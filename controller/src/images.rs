@@ -1,18 +1,29 @@
 //! Job images: pulled by reference, converted once to squashfs, kept by the digest of their manifest.
 //!
 //! `state-dir/jobs/` is an [`image_store::Store`] of the controller's own; inline files of documents lie in it too. Nodes
-//! fetch from it by digest and need no way to a registry.
+//! fetch from it by digest and need no way to a registry. What nothing has needed for long goes ([`unused`]).
 
-use std::{path::Path, sync::Arc};
+mod unused;
 
-use api::{ids::Digest, image::Artifact};
-use image_store::{OciImage, Platform, Progress, RunConfig};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use api::{
+    ids::{Digest, Timestamp},
+    image::{Artifact, Platform},
+};
+use image_store::{OciImage, Progress, RunConfig};
 use oci_pull::{Clients, PullError, PullOptions, Registries, Waits};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use rest::causes;
+pub use unused::ImageLimits;
+pub(crate) use unused::InUse;
 
 use crate::{
     clock,
@@ -53,6 +64,11 @@ pub(crate) struct JobImages {
     clients: Clients,
     pulls: Arc<Semaphore>,
     conversions: Arc<Semaphore>,
+    platform: Platform,
+    /// Images that were used since the last removal wrote that down, by manifest.
+    used: Arc<Mutex<BTreeMap<Digest, Timestamp>>>,
+    /// Told when a fetch has failed: what it brought is of no use.
+    failed: Arc<Notify>,
     shutdown: CancellationToken,
 }
 
@@ -73,12 +89,32 @@ impl JobImages {
         state_dir: &Path,
         store: Arc<dyn Store>,
         registries: Arc<Registries>,
+        platform: Platform,
         shutdown: CancellationToken,
     ) -> Result<Self, image_store::StoreError> {
-        let blobs = image_store::Store::open(state_dir.join("jobs"))?;
-        let (pulls, conversions) = (Semaphore::new(MAX_PULLS), Semaphore::new(MAX_CONVERSIONS));
-        let (pulls, conversions) = (Arc::new(pulls), Arc::new(conversions));
-        Ok(Self { blobs, store, registries, clients: Clients::default(), pulls, conversions, shutdown })
+        Ok(Self {
+            blobs: image_store::Store::open(state_dir.join("jobs"))?,
+            store,
+            registries,
+            clients: Clients::default(),
+            pulls: Arc::new(Semaphore::new(MAX_PULLS)),
+            conversions: Arc::new(Semaphore::new(MAX_CONVERSIONS)),
+            platform,
+            used: Arc::default(),
+            failed: Arc::default(),
+            shutdown,
+        })
+    }
+
+    /// A handle whose images and files nobody removes while it or a clone of it is there: for work
+    /// until what it brought is named by a workflow.
+    pub(crate) fn leased(&self) -> Self {
+        Self { blobs: self.blobs.leased(), ..self.clone() }
+    }
+
+    /// A fetch has failed, and its lease is gone.
+    pub(crate) fn fetch_failed(&self) {
+        self.failed.notify_one();
     }
 
     /// What ends a fetch: the server's end, or a cancellation by whoever holds it.
@@ -96,8 +132,10 @@ impl JobImages {
         reference: &str,
         waits: Arc<dyn Waits>,
         cancelled: CancellationToken,
+        now: Timestamp,
     ) -> Result<Fetched, String> {
         if let Some(image) = self.stored(reference).await? {
+            self.note_use(image.manifest, now);
             return Ok(Fetched { image, was_cached: true });
         }
         let progress = Arc::new(UntilCancelled(cancelled.clone()));
@@ -105,6 +143,7 @@ impl JobImages {
             registries: self.registries.clone(),
             clients: self.clients.clone(),
             turns: Some(self.pulls.clone()),
+            platform: self.platform.clone(),
             waits,
             ..PullOptions::default()
         };
@@ -113,6 +152,7 @@ impl JobImages {
             () = cancelled.cancelled() => Err(PullError::Cancelled),
         };
         let image = pulled.map_err(|error| causes(&error))?;
+        self.note_use(image.manifest, now);
         let turn = self.conversions.clone().acquire_owned().await.map_err(|error| causes(&error))?;
         if let Some(kept) = self.kept(image.manifest).await? {
             return Ok(Fetched { image: kept, was_cached: true });
@@ -124,6 +164,11 @@ impl JobImages {
         Ok(Fetched { image, was_cached: false })
     }
 
+    /// Keeps in mind that an image was wanted: the next removal writes it down.
+    fn note_use(&self, manifest: Digest, now: Timestamp) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(manifest, now);
+    }
+
     /// The image of a reference by digest, if it is here already. Then no registry is asked.
     ///
     /// This is the one place where an image is given to somebody without a registry's word that they
@@ -133,9 +178,10 @@ impl JobImages {
     /// document. Once users have logins of their own, this must ask whose pull it is, and let the
     /// registry decide for whoever has not pulled the image with their own login before.
     async fn stored(&self, reference: &str) -> Result<Option<JobImage>, String> {
-        let (blobs, reference) = (self.blobs.clone(), reference.to_owned());
+        let (blobs, reference, platform) =
+            (self.blobs.clone(), reference.to_owned(), self.platform.clone());
         let looking = tokio::task::spawn_blocking(move || {
-            oci_pull::manifest_in_store(&reference, &Platform::default(), &blobs)
+            oci_pull::manifest_in_store(&reference, &platform, &blobs)
         });
         match looking.await {
             Ok(Some(manifest)) => self.kept(manifest).await,

@@ -37,7 +37,10 @@ use std::{
 };
 
 use access::{Access, Routes};
-use api::run::{RunId, WorkflowId};
+use api::{
+    image::Platform,
+    run::{RunId, WorkflowId},
+};
 use axum::extract::ws::WebSocket;
 use database::{Database, MigrateError};
 use fleet::Fleet;
@@ -49,6 +52,8 @@ pub use store::{StoreError, sql::SCHEMA};
 
 use conductor::{Conductor, MAX_ORDERS, Order};
 use engine::{Engine, Surroundings};
+pub use images::ImageLimits;
+
 use images::JobImages;
 use results::Results;
 use store::{Store, sql::SqlStore};
@@ -68,6 +73,10 @@ pub struct ControllerConfig {
     pub log_limit_bytes: u64,
     /// How the registries of job images are reached; the same as those of node images.
     pub registries: Arc<Registries>,
+    /// What is kept of job images that no workflow needs.
+    pub images: ImageLimits,
+    /// What nodes are, and so what images of jobs are pulled for.
+    pub platform: Platform,
 }
 
 /// Why the controller cannot be opened.
@@ -95,6 +104,7 @@ struct Inner {
     engine: Arc<Mutex<Engine>>,
     store: Arc<dyn Store>,
     images: JobImages,
+    image_limits: ImageLimits,
     results: Results,
     access: Access,
     fleet: Fleet,
@@ -130,8 +140,9 @@ impl Controller {
     ) -> Result<Self, ControllerError> {
         let shutdown = CancellationToken::new();
         let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
-        let registries = config.registries.clone();
-        let images = JobImages::open(&config.state_dir, store.clone(), registries, shutdown.clone())
+        let (registries, platform) = (config.registries.clone(), config.platform);
+        let images =
+            JobImages::open(&config.state_dir, store.clone(), registries, platform, shutdown.clone())
             .map_err(ControllerError::Images)?;
         let results = Results::open(&config.state_dir, config.log_limit_bytes)
             .map_err(|error| ControllerError::Results(images::causes(&error)))?;
@@ -162,6 +173,7 @@ impl Controller {
             engine,
             store,
             images,
+            image_limits: config.images,
             results,
             access,
             fleet,
@@ -191,6 +203,9 @@ impl Controller {
     pub async fn serve(&self, shutdown: CancellationToken) {
         let conductor = self.0.conductor.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(conductor) = conductor {
+            let (images, engine) = (self.0.images.clone(), self.0.engine.clone());
+            let in_use = move || engine.lock().unwrap_or_else(PoisonError::into_inner).images_in_use();
+            tokio::spawn(images.remove_unused_for_ever(self.0.image_limits, in_use));
             conductor.run(shutdown).await;
         }
         self.0.shutdown.cancel();

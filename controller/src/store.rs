@@ -233,6 +233,16 @@ pub(crate) enum Write {
     Forget(WorkflowId),
     /// Adds or replaces a job image.
     Image { manifest: Digest, image: Box<JobImage>, used: Timestamp },
+    /// Removes what is known of the image of a manifest.
+    ForgetImage(Digest),
+}
+
+/// A job image as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct KeptImage {
+    pub(crate) image: JobImage,
+    /// When a workflow used it last, to an hour.
+    pub(crate) used: Timestamp,
 }
 
 pub use database::DatabaseError as StoreError;
@@ -287,6 +297,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn last_event(&self, id: WorkflowId) -> Result<u64, StoreError>;
     /// The job image made of a manifest.
     async fn image(&self, manifest: Digest) -> Result<Option<JobImage>, StoreError>;
+    /// All job images. One that cannot be read is logged and left out.
+    async fn images(&self) -> Result<Vec<KeptImage>, StoreError>;
     /// What was handed in under a key since a time.
     async fn submission(
         &self,

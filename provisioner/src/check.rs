@@ -79,6 +79,8 @@ pub struct Known {
     pub overlays: BTreeSet<OverlayName>,
     /// Images with their versions.
     pub images: BTreeMap<ImageName, BTreeSet<u32>>,
+    /// Versions that no node can boot here, and why.
+    pub not_bootable: BTreeMap<(ImageName, u32), String>,
     /// Whose addresses are.
     pub addresses: KnownAddresses,
 }

@@ -22,7 +22,7 @@ use api::{
 use rest::causes;
 
 use crate::{
-    images::{ImageTable, kernel_of},
+    images::ImageTable,
     overlay::library::Library,
     provisioner::{OverlaySet, OverlaysError, Provisioner, View},
     resolve::Profiles,
@@ -282,10 +282,7 @@ impl Standing<'_> {
                 Ok(record) => record,
                 Err(error) => return Some(error.to_string()),
             };
-            match kernel_of(record, spec.kernel.as_deref()) {
-                Ok(kernel) => images.check_files(record, Some(kernel)).err().map(|error| error.to_string()),
-                Err(error) => Some(error.to_string()),
-            }
+            images.kernel_to_boot(record, spec.kernel.as_deref()).err().map(|error| error.to_string())
         };
         self.booted.entry(key).or_insert_with(look).clone()
     }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::blob_stream::BlobStream;
 use rest::causes;
 
-use crate::{clock, holds::Part, images::kernel_of, provisioner::Provisioner, store::NodeRecord};
+use crate::{clock, holds::Part, images::Unbootable, provisioner::Provisioner, store::NodeRecord};
 
 mod blob_stream;
 mod blobs;
@@ -148,14 +148,15 @@ impl Booting {
     /// The kernel that the node wants, or the newest, of an image whose files are there.
     fn kernel(&self, provisioner: &Provisioner) -> Result<api::image::KernelArtifact, Box<Response>> {
         let refused = |status, cause| Box::new(held(provisioner, &self.record, status, Part::Image, cause));
-        let kernel = kernel_of(&self.image, self.spec.kernel.as_deref())
-            .map_err(|error| refused(StatusCode::NOT_FOUND, error.to_string()))?;
-        provisioner
-            .0
-            .images
-            .check_files_at_boot(&self.image, kernel, clock::now())
-            .map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-        Ok(kernel.clone())
+        let (images, wanted) = (&provisioner.0.images, self.spec.kernel.as_deref());
+        let kernel = images.kernel_to_boot_now(&self.image, wanted, clock::now());
+        kernel.cloned().map_err(|error| {
+            let status = match error {
+                Unbootable::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                Unbootable::Architecture(_) | Unbootable::NoKernel(_) => StatusCode::NOT_FOUND,
+            };
+            refused(status, error.to_string())
+        })
     }
 }
 

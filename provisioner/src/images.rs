@@ -3,23 +3,26 @@
 //! An import is an operation: kept in the database from the moment it is asked for, so that one that a `kill -9` cut
 //! off starts again with the server and takes up the blobs that it had. A version and the end of its operation are one
 //! transaction. Versions never change, but for stage 1, which is made again when the server brings another `substrate`.
+//!
+//! Blobs that no version names go: when a version is deleted or an import fails, when the imports
+//! that the last run of the server left have ended, and every hour. What an import uses stays until
+//! it has ended ([`image_store::Store::leased`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use api::{
     ids::{Digest, ImageName},
-    image::{ImportImage, Operation, OperationState},
+    image::{ImportImage, Operation, OperationState, Platform},
 };
 use oci_pull::Registries;
 use rest::causes;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{RwLock, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,19 +33,20 @@ use crate::{
     },
 };
 
+mod architecture;
 mod damage;
 mod import;
 mod progress;
 mod source;
+mod unused;
 
-pub use damage::{DamagedImage, NoKernel, kernel_of};
+pub(crate) use architecture::not_bootable;
+pub use architecture::{NotBootable, OtherArchitecture};
+pub use damage::{DamagedImage, NoKernel, Unbootable};
 pub use source::{Source, SourceError};
 
 /// Imports that pull or build at once. Each uses all cores while it builds; the second one pulls in the meantime.
 const MAX_RUNNING: usize = 2;
-
-/// How often it is looked whether no import runs, so that unused blobs can go.
-const GARBAGE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Imports that wait or run. More at once is a script gone wild.
 pub const MAX_UNFINISHED: usize = 64;
@@ -57,6 +61,8 @@ pub struct ImageTable {
     /// Rows that are left out: not even their name and version can be read.
     pub nameless: usize,
     artifacts: HashSet<Digest>,
+    /// What this server boots.
+    boots: Platform,
 }
 
 /// Why a reference to an image leads to none that can be booted.
@@ -84,8 +90,8 @@ pub enum NoImage {
 }
 
 impl ImageTable {
-    fn new(stored: StoredImages) -> Self {
-        let mut table = Self { nameless: stored.nameless.len(), ..Self::default() };
+    fn new(stored: StoredImages, boots: Platform) -> Self {
+        let mut table = Self { nameless: stored.nameless.len(), boots, ..Self::default() };
         for UnreadableImage { name, version, cause } in stored.unreadable {
             table.unreadable.entry(name).or_default().insert(version, cause);
         }
@@ -176,6 +182,12 @@ pub enum StartError {
     /// The source or the name.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Another operating system.
+    #[error("images for {0} cannot be imported: nodes run Linux; write --platform linux/ARCHITECTURE")]
+    OtherSystem(Platform),
+    /// The image has versions for another architecture.
+    #[error(transparent)]
+    OtherArchitecture(#[from] OtherArchitecture),
     /// Too many at once.
     #[error("{MAX_UNFINISHED} imports are under way; wait until one has ended")]
     TooMany,
@@ -205,12 +217,15 @@ struct Inner {
     blobs: image_store::Store,
     substrate: PathBuf,
     substrate_digest: Digest,
+    /// What the substrate program runs on.
+    boots: Platform,
     table: watch::Sender<Arc<ImageTable>>,
     operations: Mutex<BTreeMap<u64, OperationEntry>>,
     slots: Arc<Semaphore>,
     registries: Arc<Registries>,
-    /// Read by imports, written by the removal of blobs: what an import has pulled and no version names yet stays.
-    blobs_in_use: RwLock<()>,
+    /// Imports that the last run of the server left and that have not ended: they take up the blobs
+    /// that they had.
+    resumed: Mutex<BTreeSet<u64>>,
     lately_whole: damage::LatelyWhole,
     /// Held from the choice of a version number to its commit.
     numbering: tokio::sync::Mutex<()>,
@@ -237,7 +252,8 @@ impl Images {
         let blobs = image_store::Store::open(state_dir.join("images")).map_err(ImagesError::Blobs)?;
         let program = fs::read(substrate)
             .map_err(|source| ImagesError::Substrate { path: substrate.to_owned(), source })?;
-        let table = ImageTable::new(store.images().await?);
+        let boots = architecture::booted_by(&program);
+        let table = ImageTable::new(store.images().await?, boots.clone());
         let entry = |record: OperationRecord| {
             let (operation, _) = watch::channel(record.operation);
             (operation.borrow().id, OperationEntry { request: record.request, operation: operation.clone() })
@@ -248,11 +264,12 @@ impl Images {
             blobs,
             substrate: substrate.to_owned(),
             substrate_digest: Digest(Sha256::digest(&program).into()),
+            boots,
             table: watch::channel(Arc::new(table)).0,
             operations: Mutex::new(operations),
             slots: Arc::new(Semaphore::new(MAX_RUNNING)),
             registries: registries.clone(),
-            blobs_in_use: RwLock::new(()),
+            resumed: Mutex::default(),
             lately_whole: damage::LatelyWhole::default(),
             numbering: tokio::sync::Mutex::new(()),
             shutdown,
@@ -316,6 +333,11 @@ impl Images {
             Some(name) => name,
             None => source.default_name()?,
         };
+        let platform = request.platform.as_ref().unwrap_or(&self.0.boots);
+        if platform.os() != "linux" {
+            return Err(StartError::OtherSystem(platform.clone()));
+        }
+        self.table().takes(&name, platform)?;
         request.name = Some(name.clone());
         let operation = {
             let mut entries = self.lock_operations();
@@ -343,8 +365,8 @@ impl Images {
         Ok(operation)
     }
 
-    /// Starts what the last run of the server left undone: imports, and stage 1 of versions that hold another
-    /// substrate.
+    /// Starts what the last run of the server left undone: imports, stage 1 of versions that hold
+    /// another substrate, the removal of blobs that nothing needs.
     pub fn resume(&self) {
         let unfinished: Vec<u64> = self
             .lock_operations()
@@ -352,10 +374,13 @@ impl Images {
             .filter(|(_, entry)| is_running(&entry.operation.borrow()))
             .map(|(id, _)| *id)
             .collect();
+        self.lock_resumed().extend(&unfinished);
         for id in unfinished {
             tracing::info!("operation {id} was cut off and starts again");
             self.spawn(id);
         }
+        let images = self.clone();
+        tokio::spawn(async move { images.remove_unused_for_ever().await });
         let images = self.clone();
         tokio::spawn(async move { import::rebuild_all(&images).await });
     }
@@ -369,55 +394,14 @@ impl Images {
         self.0.store.commit(&[Write::DeleteImage { name: name.clone(), version }]).await?;
         self.reload().await?;
         let images = self.clone();
-        tokio::spawn(async move { images.collect_garbage().await });
+        tokio::spawn(async move { images.remove_unused().await });
         Ok(())
     }
 
     async fn reload(&self) -> Result<(), StoreError> {
-        let table = ImageTable::new(self.0.store.images().await?);
+        let table = ImageTable::new(self.0.store.images().await?, self.0.boots.clone());
         self.0.table.send_replace(Arc::new(table));
         Ok(())
-    }
-
-    /// Waits until no import runs, then removes blobs that no version names.
-    async fn collect_garbage(&self) {
-        // Not in the queue for the lock: imports that begin would stand behind this, and this behind
-        // one that waits for its registry.
-        let _alone = loop {
-            match self.0.blobs_in_use.try_write() {
-                Ok(alone) => break alone,
-                Err(_) if self.0.shutdown.is_cancelled() => return,
-                Err(_) => tokio::time::sleep(GARBAGE_PAUSE).await,
-            }
-        };
-        let table = self.table();
-        if !table.unreadable.is_empty() || table.nameless > 0 {
-            tracing::warn!("no unused blobs are removed: nobody knows what unreadable images need");
-            return;
-        }
-        let mut kept: HashSet<Digest> = table.artifacts.clone();
-        for record in table.images.values().flat_map(BTreeMap::values) {
-            kept.insert(record.version.manifest);
-            kept.extend(record.layers.iter().map(|layer| layer.digest));
-        }
-        let blobs = self.0.blobs.clone();
-        let removed = tokio::task::spawn_blocking(move || -> Result<(u64, u64), image_store::StoreError> {
-            let (mut count, mut bytes) = (0, blobs.remove_partial()?);
-            for (digest, size) in blobs.list()? {
-                if !kept.contains(&digest) && blobs.remove(&digest)? {
-                    count += 1;
-                    bytes += size;
-                }
-            }
-            Ok((count, bytes))
-        });
-        match removed.await {
-            Ok(Ok((count, bytes))) => {
-                tracing::info!("removed {count} blobs that no image needs, {bytes} bytes")
-            }
-            Ok(Err(error)) => tracing::error!("cannot remove unused blobs: {}", causes(&error)),
-            Err(error) => tracing::error!("the removal of unused blobs ended badly: {error}"),
-        }
     }
 
     fn spawn(&self, id: u64) {
@@ -425,8 +409,12 @@ impl Images {
         tokio::spawn(async move { import::run(&images, id).await });
     }
 
-    fn lock_operations(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, OperationEntry>> {
+    fn lock_operations(&self) -> MutexGuard<'_, BTreeMap<u64, OperationEntry>> {
         self.0.operations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_resumed(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.0.resumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -242,8 +242,7 @@ impl Provisioner {
     /// under another configuration. It holds up nothing.
     fn warn_of_mistakes(&self) {
         let view = self.view();
-        let checked = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known());
-        let findings = checked.findings;
+        let findings = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known()).findings;
         for finding in findings.iter().take(MAX_STORED_MISTAKES) {
             tracing::warn!("{finding}");
         }
@@ -270,6 +269,7 @@ impl Provisioner {
         Known {
             overlays: self.library().overlays.keys().cloned().collect(),
             images: self.0.images.table().known(),
+            not_bootable: self.0.images.table().not_bootable(),
             addresses: KnownAddresses {
                 plan: self.0.dhcp.plan(),
                 gives_addresses: self.0.config.dhcp.mode == DhcpMode::Authoritative,

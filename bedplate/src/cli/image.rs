@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use api::{
     ids::ImageName,
-    image::{Image, ImageVersion, ImportImage, VersionProblem},
+    image::{Image, ImageVersion, ImportImage, Platform, VersionProblem},
 };
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -51,6 +51,7 @@ pub(super) enum Verb {
 Examples:
   bedplate image import docker://registry.example/hpc/debian-node:12
   bedplate image import oci:/srv/images/debian-node --name debian
+  bedplate image import docker://registry.example/debian-node --platform linux/arm64 --name debian-arm64
   bedplate operation watch $(bedplate image import docker://registry.example/debian-node --detach)
 
 Mirrors, certificates and logins of registries are in the server's configuration, `registries`. Without a login there,
@@ -65,6 +66,11 @@ pub(super) struct Import {
     /// Speak plain HTTP to a registry that is not on loopback.
     #[arg(long)]
     insecure: bool,
+    /// The platform to take of a source that has several: OS/ARCHITECTURE[/VARIANT] [default: what
+    /// the server boots]. An image of another architecture is kept, and told to be not bootable
+    /// here.
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
     /// Print the operation's number and do not wait.
     #[arg(long)]
     detach: bool,
@@ -95,8 +101,8 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
 }
 
 async fn run_import(session: &Session, client: &Client, import: Import) -> anyhow::Result<ExitCode> {
-    let Import { source, name, insecure, detach } = import;
-    let operation = client.import(&ImportImage { source, name, insecure }).await?;
+    let Import { source, name, insecure, platform, detach } = import;
+    let operation = client.import(&ImportImage { source, name, insecure, platform }).await?;
     if detach {
         session.out.show(&operation, |_| format!("{}\n", operation.id))?;
         return Ok(ExitCode::SUCCESS);
@@ -114,6 +120,9 @@ async fn run_import(session: &Session, client: &Client, import: Import) -> anyho
                 let found = image.versions.iter().find(|found| found.version == version);
                 for warning in found.iter().flat_map(|found| &found.warnings) {
                     say(&format!("warning: {warning}"));
+                }
+                for problem in image.problems.iter().filter(|problem| problem.version == version) {
+                    say(&format!("warning: {}", problem.problem));
                 }
             }
             session.out.show(&json!({"image": result}), |_| format!("{result}\n"))?;
@@ -143,7 +152,7 @@ fn list(look: Look, images: &[Image]) -> String {
         let kernels: Vec<&str> = version.kernels.iter().map(|kernel| kernel.release.as_str()).collect();
         cells([
             format!("{}@{}", image.name, version.version),
-            version.architecture.clone(),
+            architecture(version),
             kernels.join(","),
             size(version.root.size),
             version.imported.to_string(),
@@ -160,10 +169,17 @@ fn list(look: Look, images: &[Image]) -> String {
     text
 }
 
+/// `amd64`, `arm/v6`.
+fn architecture(version: &ImageVersion) -> String {
+    let variant = version.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+    format!("{}{variant}", version.architecture)
+}
+
 fn show(look: Look, image: &Image) -> String {
     let mut text = list(look, std::slice::from_ref(image));
     for version in &image.versions {
         text.push_str(&format!("\n{}@{}\n", image.name, version.version));
+        text.push_str(&format!("  platform  {}\n", version.platform()));
         text.push_str(&format!("  manifest  {}\n  root      {}\n", version.manifest, version.root.digest));
         for kernel in &version.kernels {
             text.push_str(&format!(
@@ -223,11 +239,33 @@ mod tests {
             debian-node@2  amd64         6.1.0-38-amd64  286 MiB  2026-11-23T20:00:00Z  docker://registry.example/debian-node:12
 
             debian-node@2
+              platform  linux/amd64
               manifest  sha256:cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
               root      sha256:abababababababababababababababababababababababababababababababab
               kernel    6.1.0-38-amd64 (7.6 MiB), stage 1 11.4 MiB
               warning   firmware rtl_nic/rtl8168g-3.fw is missing
         "#]].assert_eq(&show(Look::PLAIN, &image()));
+    }
+
+    #[test]
+    fn an_image_for_other_machines_is_shown_as_such() {
+        let mut image = image();
+        image.versions[0].architecture = "arm".to_owned();
+        image.versions[0].variant = Some("v6".to_owned());
+        image.versions[0].kernels.clear();
+        let problem = "image debian-node@2 is for linux/arm/v6: not bootable here".to_owned();
+        image.problems = vec![VersionProblem { version: 2, problem }];
+        expect![[r#"
+            IMAGE          ARCHITECTURE  KERNELS  ROOT     IMPORTED              FROM
+            debian-node@2  arm/v6                 286 MiB  2026-11-23T20:00:00Z  docker://registry.example/debian-node:12
+            problem of debian-node@2: image debian-node@2 is for linux/arm/v6: not bootable here
+
+            debian-node@2
+              platform  linux/arm/v6
+              manifest  sha256:cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
+              root      sha256:abababababababababababababababababababababababababababababababab
+              warning   firmware rtl_nic/rtl8168g-3.fw is missing
+        "#]].assert_eq(&show(Look::PLAIN, &image));
     }
 
     #[test]

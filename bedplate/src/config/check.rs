@@ -12,6 +12,7 @@ use api::{
     problem::Mistake,
     run::{DEFAULT_LOG_MIB, LOG_MIB},
 };
+use controller::ImageLimits;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
 use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, check::is_domain};
@@ -57,6 +58,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let dhcp = dhcp(raw, &networks, &mut mistakes);
     let notes = subnets::notes(raw, &dhcp, &addresses, &networks, &mut mistakes);
     let (log, job_log_bytes) = (log(raw, &mut mistakes), job_log_bytes(raw, &mut mistakes));
+    let job_images = job_images(raw, &mut mistakes);
     paths(raw, &mut mistakes);
     server_names(raw, &mut mistakes);
     let api_certificate = api_certificate(raw, &mut mistakes);
@@ -100,6 +102,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         provisioner,
         job_log_bytes,
         registries,
+        job_images,
         log,
         notes,
     };
@@ -319,6 +322,24 @@ fn job_log_bytes(raw: &Raw, mistakes: &mut Vec<Mistake>) -> u64 {
         mistakes.push(mistake(written.at, "jobs.log-mib", message, Some(hint.to_owned())));
     }
     u64::from(mib) << 20
+}
+
+fn job_images(raw: &Raw, mistakes: &mut Vec<Mistake>) -> ImageLimits {
+    let keys = [
+        ("image-days", &raw.job_image_days, ImageLimits::DAYS),
+        ("image-gib", &raw.job_image_gib, ImageLimits::GIB),
+    ];
+    for (key, written, range) in keys {
+        if let Some(written) = written.as_ref().filter(|written| !range.contains(&written.value)) {
+            let message = format!("{} is not between {} and {}", written.value, range.start(), range.end());
+            let hint = "leave it out for the default; what workflows use is kept in any case";
+            mistakes.push(mistake(written.at, &format!("jobs.{key}"), message, Some(hint.to_owned())));
+        }
+    }
+    ImageLimits {
+        days: raw.job_image_days.as_ref().map_or(ImageLimits::DEFAULT_DAYS, |days| days.value),
+        bytes: raw.job_image_gib.as_ref().map(|gib| u64::from(gib.value) << 30),
+    }
 }
 
 fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {

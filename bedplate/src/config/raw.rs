@@ -90,6 +90,11 @@ pub struct Raw {
     pub job_log_mib: Option<Placed<u32>>,
     /// `registries`: how the registries of node and job images are reached.
     pub registries: RawRegistries,
+    /// `jobs.image-days`: how long a job image is kept that no workflow uses, days. Default 7.
+    pub job_image_days: Option<Placed<u32>>,
+    /// `jobs.image-gib`: how much all job images may have before the ones that were used longest
+    /// ago go, GiB. Default: no limit.
+    pub job_image_gib: Option<Placed<u32>>,
     /// `log.format`: `text` or `json`. Default `text`.
     pub log_format: Option<Placed<String>>,
     /// `log.level`: a tracing filter. Default `info`.
@@ -168,8 +173,10 @@ impl Raw {
             self.shipped_overlays = overlays.one("shipped", "a path", mistakes);
             self.site_overlays = overlays.one("site", "a path", mistakes);
         }
-        if let Some(jobs) = top.section("jobs", &["log-mib"], mistakes) {
+        if let Some(jobs) = top.section("jobs", &["log-mib", "image-days", "image-gib"], mistakes) {
             self.job_log_mib = jobs.one("log-mib", "a number of MiB", mistakes);
+            self.job_image_days = jobs.one("image-days", "a number of days", mistakes);
+            self.job_image_gib = jobs.one("image-gib", "a number of GiB", mistakes);
         }
         self.registries = RawRegistries::read(top, mistakes);
         if let Some(log) = top.section("log", &["format", "level"], mistakes) {

@@ -36,6 +36,23 @@ fn one_line_is_enough() {
 }
 
 #[test]
+fn what_is_kept_of_job_images_can_be_said() {
+    let limits = |jobs: &str| {
+        let text = format!("interfaces: [eth0]\njobs: {jobs}");
+        Checked::parse(&text, &machine()).unwrap().job_images
+    };
+    assert_eq!(limits("{}"), ImageLimits { days: 7, bytes: None });
+    assert_eq!(limits("{image-days: 30, image-gib: 200}"), ImageLimits { days: 30, bytes: Some(200 << 30) });
+    mistakes(
+        "interfaces: [eth0]\njobs: {image-days: 0, image-gib: 2000000}",
+        &expect![[r#"
+            2:20: jobs.image-days: 0 is not between 1 and 3650 (leave it out for the default; what workflows use is kept in any case)
+            2:34: jobs.image-gib: 2000000 is not between 1 and 1048576 (leave it out for the default; what workflows use is kept in any case)
+        "#]],
+    );
+}
+
+#[test]
 fn every_mistake_is_told_at_once() {
     mistakes(
         "interfaces: [eth0, eth7]\nstatedir: /x\nfleet: {port: 9480, heartbeat-seconds: 0}\nboot:\n  tftp: maybe\n\

@@ -16,14 +16,14 @@ pub async fn problems(config: &Checked) -> Vec<String> {
     let read = match opened {
         Ok(None) => return lines,
         Ok(Some(database)) => {
-            let read = provisioner::unreadable(&database).await;
+            let read = provisioner::problems(&database, &config.provisioner.substrate).await;
             database.close().await;
             read.map_err(anyhow::Error::from)
         }
         Err(error) => Err(error.into()),
     };
     match read {
-        Ok(unreadable) => lines.extend(unreadable),
+        Ok(problems) => lines.extend(problems),
         Err(error) => lines.push(format!("{error:#}")),
     }
     lines

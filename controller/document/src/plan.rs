@@ -80,6 +80,27 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
 }
 
+impl Plan {
+    /// Contents of inline files that its stages need.
+    pub fn stored_files(&self) -> impl Iterator<Item = Digest> {
+        let of_stage = |stage: &StagePlan| -> Vec<Digest> {
+            match &stage.work {
+                Planned::Ingress { source: Source::File(file), .. } => vec![file.digest],
+                Planned::Job(job) => {
+                    let files = job.files.iter().map(|file| file.contents.digest);
+                    files.chain(job.script.map(|script| script.digest)).collect()
+                }
+                Planned::Ingress { source: Source::Http { .. }, .. }
+                | Planned::Image { .. }
+                | Planned::Volume { .. }
+                | Planned::Egress { .. }
+                | Planned::Unknown { .. } => Vec::new(),
+            }
+        };
+        self.stages.iter().flat_map(of_stage)
+    }
+}
+
 /// A stage as it was planned, whatever became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -40,6 +40,11 @@ impl SparedNow {
         }
     }
 
+    /// Whether something is left alone.
+    pub(super) fn is_any(&self) -> bool {
+        self.any_run || self.any_volumes || !self.runs.is_empty() || !self.volumes.is_empty()
+    }
+
     /// Whether the volumes of a workflow that is not known are left alone.
     pub(super) fn has_volumes(&self, workflow: WorkflowId) -> bool {
         self.any_volumes || self.volumes.contains(&workflow)

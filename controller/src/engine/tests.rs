@@ -262,6 +262,32 @@ fn hello() {
     assert!(stage.engine.flows.is_empty(), "a workflow that is over is in the store alone");
 }
 
+/// What is not over needs its images and inline files.
+#[test]
+fn a_workflow_needs_its_images_and_files_until_it_is_over() {
+    let mut stage = Stage::new(&[]);
+    assert!(stage.engine.images_in_use().blobs.is_empty());
+    let text = "version: v1\njobs: {hello: {image: docker://a, script: 'echo a', resource: {cpu: {cores: 2}, \
+                memory: {size: 1GiB}}}}";
+    let submitted = submission(1, text);
+    let id = submitted.id;
+    stage.engine.submit(submitted, at(1));
+    let needed = |stage: &Stage| {
+        let in_use = stage.engine.images_in_use();
+        assert_eq!(in_use.unknown, None);
+        in_use.blobs.into_iter().map(|digest| digest.0[0]).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(needed(&stage), [7].into(), "the script");
+    stage.proceed(1);
+    assert_eq!(needed(&stage), [7, 8, 9].into(), "manifest and squashfs too");
+    stage.engine.stop(id, "enough", at(2));
+    stage.proceed(2);
+    assert_eq!(needed(&stage), [0; 0].into());
+    let any_run = crate::store::Spared { any_run: true, ..Default::default() };
+    stage.engine.spare(None, any_run);
+    assert!(stage.engine.images_in_use().unknown.is_some());
+}
+
 #[test]
 fn devices_are_granted_by_name_and_waited_for() {
     let mut stage = Stage::new(&[(1, 4), (2, 4)]);
@@ -906,7 +932,7 @@ impl World {
                         assert_eq!(event.number, self.events + 1, "a line of the history is lost or doubled");
                         self.events = event.number;
                     }
-                    Write::Forget(_) | Write::Image { .. } | Write::Plan { .. } => {}
+                    Write::Forget(_) | Write::Image { .. } | Write::ForgetImage(_) | Write::Plan { .. } => {}
                 }
             }
             for (node, message) in output.tell {

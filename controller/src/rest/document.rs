@@ -12,7 +12,10 @@ use rest::{Body, Refusal, causes};
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
 use super::idempotency::{IdempotencyKey, Keyed};
-use crate::{Controller, conductor::ORDER_PATIENCE, engine::Submission, files, identity, store::Owner};
+use crate::{
+    Controller, conductor::ORDER_PATIENCE, engine::Submission, files, identity, images::JobImages,
+    store::Owner,
+};
 
 /// Name of a workflow whose document and starter give it none.
 const DEFAULT_NAME: &str = "workflow";
@@ -24,6 +27,8 @@ const MAX_NAME: usize = 63;
 pub(super) struct Draft {
     pub(super) submission: Box<Submission>,
     pub(super) turn: OwnedMutexGuard<()>,
+    /// Holds its files until the engine knows of them.
+    pub(super) lease: JobImages,
 }
 
 /// What comes of a request to start a workflow.
@@ -61,7 +66,8 @@ pub(super) async fn check(
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "cannot start the workflow", why));
     }
     let title = format!("cannot start workflow {name}");
-    let files = files::store(&parsed.workflow, &controller.0.images).await;
+    let lease = controller.0.images.leased();
+    let files = files::store(&parsed.workflow, &lease).await;
     let files = files.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let plan = Plan::of(&parsed.workflow, &files);
     let plan = plan.and_then(|plan| Ok((plan.to_json()?, plan)));
@@ -90,7 +96,7 @@ pub(super) async fn check(
         stored_plan,
         key: keyed.map(Keyed::into_row),
     };
-    Ok(Request::New(Draft { submission: Box::new(submission), turn }))
+    Ok(Request::New(Draft { submission: Box::new(submission), turn, lease }))
 }
 
 /// As whom the jobs run: from the record of a user, never from the request.

@@ -119,8 +119,10 @@ impl Site {
         let store = self.store().await;
         // Its own store is for what is fetched; nothing is here.
         let of_images: Arc<dyn Store> = Arc::new(self.store().await);
-        let (registries, shutdown) = (Arc::default(), CancellationToken::new());
-        let images = JobImages::open(self.directory.path(), of_images, registries, shutdown).unwrap();
+        let (registries, platform) = (Arc::default(), api::image::Platform::default());
+        let shutdown = CancellationToken::new();
+        let images =
+            JobImages::open(self.directory.path(), of_images, registries, platform, shutdown).unwrap();
         let results = Results::open(self.directory.path(), 1 << 20).unwrap();
         let mut number = 1 << 64;
         let new_run = move || {

@@ -16,8 +16,8 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use self::batch::Batch;
 use super::{
-    Behind, Damage, Grant, JobImage, KeyedSubmission, Owner, Rows, RunKey, RunRow, Spared, StageRow, Store,
-    StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
+    Behind, Damage, Grant, JobImage, KeptImage, KeyedSubmission, Owner, Rows, RunKey, RunRow, Spared,
+    StageRow, Store, StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
 };
 use crate::engine::Home;
 
@@ -397,6 +397,17 @@ impl Store for SqlStore {
         let image = statement("read a job image", text).bind(manifest.to_string());
         let row: Option<(String, Json<JobImage>)> = image.fetch_optional(&self.database).await?;
         Ok(row.map(|(_, image)| image.0))
+    }
+
+    async fn images(&self) -> Result<Vec<KeptImage>, StoreError> {
+        let text = "SELECT manifest, image, used FROM controller_images ORDER BY manifest";
+        let rows: (Vec<(String, Json<JobImage>, i64)>, u32) =
+            self.logged(statement("read the job images", text)).await?;
+        let kept = |(_, image, used): (String, Json<JobImage>, i64)| KeptImage {
+            image: image.0,
+            used: Timestamp(used),
+        };
+        Ok(rows.0.into_iter().map(kept).collect())
     }
 
     async fn submission(

@@ -79,14 +79,22 @@ pub enum LayerError {
 
 fn inflated(file: File) -> io::Result<Box<dyn Read + Send>> {
     let mut reader = BufReader::with_capacity(crate::store::CHUNK_BYTES, file);
-    let magic = reader.fill_buf()?;
-    Ok(if magic.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(reader))
-    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(zstd::stream::read::Decoder::with_buffer(reader)?)
-    } else {
-        Box::new(reader)
+    Ok(match *reader.fill_buf()? {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+        // A frame, or one to be skipped (RFC 8878, 3.1.2), which `pzstd` begins with.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            Box::new(zstd::stream::read::Decoder::with_buffer(reader)?)
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Err(not_a_compression("xz")),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => return Err(not_a_compression("bzip2")),
+        _ => Box::new(reader),
     })
+}
+
+fn not_a_compression(found: &str) -> io::Error {
+    io::Error::other(format!(
+        "it is compressed with {found}; layers are compressed with gzip, zstd or not at all"
+    ))
 }
 
 /// Fails where a stream grows past what is sane, instead of ending quietly as [`Read::take`] does.

@@ -5,19 +5,19 @@
 //! `oci-pull` uses [`Document`], [`choose`] and [`describe`] on what a registry sends.
 
 use std::{
-    fmt,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use api::ids::Digest;
-use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
+use api::{ids::Digest, image::Platform};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     layer::{Layer, MAX_LAYERS},
+    platform::fitness,
     progress::Progress,
     store::{CHUNK_BYTES, Store, StoreError},
 };
@@ -42,6 +42,9 @@ pub struct OciImage {
     pub manifest: Digest,
     /// `amd64`, `arm64`…
     pub architecture: String,
+    /// The variant of the architecture, where one is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
     /// How a container of it runs by default. Images that were taken before this was kept have none.
@@ -61,34 +64,6 @@ pub struct RunConfig {
     pub cmd: Vec<String>,
     /// Working folder.
     pub working_dir: Option<String>,
-}
-
-/// What an image must run on, in OCI's words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Platform {
-    /// `linux`.
-    pub os: String,
-    /// `amd64`, `arm64`…
-    pub architecture: String,
-}
-
-impl Default for Platform {
-    fn default() -> Self {
-        Self { os: "linux".to_owned(), architecture: "amd64".to_owned() }
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)
-    }
-}
-
-impl Platform {
-    fn of(os: &Os, architecture: &Arch) -> Self {
-        Self { os: os.to_string(), architecture: architecture.to_string() }
-    }
 }
 
 /// Why an image cannot be taken.
@@ -123,7 +98,8 @@ pub enum OciError {
     },
     /// There is no image for this platform.
     #[error(
-        "there is no image for {wanted} here, only for {}; ask for another architecture or import another image",
+        "there is no image for {wanted} here, only for {}; ask for one of those (--platform), or import another \
+         image",
         list(available)
     )]
     Platform {
@@ -188,26 +164,37 @@ impl Document {
     }
 }
 
-/// Chooses the entry for `platform`. An entry without a platform counts only where it is the only one.
+/// Chooses the entry that fits `platform` best, as containerd does: of several variants the highest
+/// that is not above the wanted one. `os.version` and features are not looked at; Linux has none.
+/// An entry without a platform counts only where it is the only one.
 ///
 /// # Errors
 /// [`OciError::Platform`], which lists what is there.
 pub fn choose<'a>(entries: &[&'a Descriptor], platform: &Platform) -> Result<&'a Descriptor, OciError> {
     if let [only] = entries
-        && only.platform().is_none()
+        && stated(only).is_none()
     {
         return Ok(*only);
     }
-    let of = |entry: &Descriptor| entry.platform().as_ref().map(|p| Platform::of(p.os(), p.architecture()));
-    let found = entries.iter().find(|entry| of(entry).as_ref() == Some(platform));
-    found.copied().ok_or_else(|| {
+    // Of those that fit alike the first is taken.
+    let fit = |entry: &&'a Descriptor| Some((fitness(platform, &stated(entry)?)?, *entry));
+    let best = entries.iter().rev().filter_map(fit).max_by_key(|(fitness, _)| *fitness);
+    best.map(|(_, entry)| entry).ok_or_else(|| {
         let mut available: Vec<String> =
-            entries.iter().filter_map(|entry| of(entry)).map(|platform| platform.to_string()).collect();
-        available.retain(|platform| platform != "unknown/unknown");
+            entries.iter().filter_map(|entry| stated(entry)).map(|platform| platform.to_string()).collect();
         available.sort_unstable();
         available.dedup();
         OciError::Platform { wanted: platform.clone(), available }
     })
+}
+
+/// The platform that an entry of an index states, if it states one. What comes with an image and is
+/// none (attestations) is of `unknown/unknown`.
+fn stated(entry: &Descriptor) -> Option<Platform> {
+    let platform = entry.platform().as_ref()?;
+    let (os, architecture) = (platform.os().to_string(), platform.architecture().to_string());
+    let is_one = !matches!(architecture.as_str(), "" | "unknown");
+    is_one.then(|| Platform::new(&os, &architecture, platform.variant().as_deref()))
 }
 
 /// Digest of a descriptor.
@@ -223,7 +210,9 @@ pub fn digest_of(parent: &Digest, descriptor: &Descriptor) -> Result<Digest, Oci
     })
 }
 
-/// Puts together what is known of an image: its platform is checked, its layers are listed.
+/// Puts together what is known of an image: its platform is checked, its layers are listed. A
+/// config that says no variant is believed to have the wanted one: many lack it, and it was chosen
+/// by an index that has it.
 ///
 /// # Errors
 /// [`OciError::Document`], [`OciError::Platform`].
@@ -236,8 +225,10 @@ pub fn describe(
     let invalid = |what, problem: String| OciError::Document { what, digest: *digest, problem };
     let config: ImageConfiguration =
         serde_json::from_slice(config).map_err(|e| invalid("config of", e.to_string()))?;
-    let is = Platform::of(config.os(), config.architecture());
-    if is != *platform {
+    let said = config.variant().as_deref().filter(|variant| !variant.is_empty());
+    let variant = said.or_else(|| platform.variant());
+    let is = Platform::new(&config.os().to_string(), &config.architecture().to_string(), variant);
+    if fitness(platform, &is).is_none() {
         return Err(OciError::Platform { wanted: platform.clone(), available: vec![is.to_string()] });
     }
     if manifest.layers().is_empty() || manifest.layers().len() > MAX_LAYERS {
@@ -258,7 +249,8 @@ pub fn describe(
         cmd: config.cmd().clone().unwrap_or_default(),
         working_dir: config.working_dir().clone().filter(|folder| !folder.is_empty()),
     });
-    Ok(OciImage { manifest: *digest, architecture: is.architecture, layers, run })
+    let (architecture, variant) = (is.architecture().to_owned(), is.variant().map(str::to_owned));
+    Ok(OciImage { manifest: *digest, architecture, variant, layers, run })
 }
 
 /// Copies an image of a layout into the store. `reference` is `DIR[:TAG]`.
@@ -275,7 +267,9 @@ pub fn import_layout(
     let index = layout.index()?;
     let mut entry = layout.entry(&index, platform)?.clone();
     let mut parent = Digest([0; 32]);
+    let mut of_index = None;
     for _ in 0..MAX_INDEX_DEPTH {
+        of_index = stated(&entry).or(of_index);
         let digest = digest_of(&parent, &entry)?;
         let bytes = layout.document(store, "manifest", &digest)?;
         match Document::parse(&digest, &bytes)? {
@@ -286,7 +280,10 @@ pub fn import_layout(
             Document::Manifest(manifest) => {
                 let config = digest_of(&digest, manifest.config())?;
                 let config = layout.document(store, "config", &config)?;
-                let image = describe(&digest, &manifest, &config, platform)?;
+                let mut image = describe(&digest, &manifest, &config, platform)?;
+                if let Some(of_index) = of_index {
+                    image.variant = of_index.variant().map(str::to_owned);
+                }
                 layout.copy_layers(store, &image.layers, progress)?;
                 return Ok(image);
             }

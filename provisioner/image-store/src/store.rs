@@ -10,6 +10,7 @@
 
 mod blob_writer;
 mod error;
+mod leases;
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -26,7 +27,12 @@ use api::ids::Digest;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
-pub use self::{blob_writer::BlobWriter, error::StoreError};
+use self::leases::{Lease, Leases};
+pub use self::{
+    blob_writer::BlobWriter,
+    error::StoreError,
+    leases::{Removal, Removed},
+};
 use crate::mapped::{Mapped, Mappings};
 
 /// Unit of copying and hashing, bytes: large enough that system calls do not count, small enough for a CPU cache.
@@ -42,6 +48,9 @@ pub struct Store {
     /// Counts temporary files of this process, so that their names differ.
     temporaries: Arc<AtomicU64>,
     mappings: Arc<Mappings>,
+    leases: Arc<Leases>,
+    /// Of a leased handle: what it has marked.
+    lease: Option<Arc<Lease>>,
 }
 
 impl Store {
@@ -58,7 +67,13 @@ impl Store {
                 .create(&folder)
                 .map_err(|source| StoreError::Io { operation: "make folder", path: folder, source })?;
         }
-        let store = Self { root: root.into(), temporaries: Arc::default(), mappings: Arc::default() };
+        let store = Self {
+            root: root.into(),
+            temporaries: Arc::default(),
+            mappings: Arc::default(),
+            leases: Arc::default(),
+            lease: None,
+        };
         store.sweep()?;
         Ok(store)
     }
@@ -79,6 +94,7 @@ impl Store {
     /// `true` if the blob is there, whole and verified.
     #[must_use]
     pub fn contains(&self, digest: &Digest) -> bool {
+        self.mark(digest);
         self.path(digest).is_file()
     }
 
@@ -87,6 +103,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Io`].
     pub fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
+        self.mark(digest);
         let path = self.path(digest);
         fs::metadata(&path).map(|meta| meta.len()).map_err(|e| self.absent(digest, "look at", path, e))
     }
@@ -96,6 +113,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Io`].
     pub fn reader(&self, digest: &Digest) -> Result<File, StoreError> {
+        self.mark(digest);
         let path = self.path(digest);
         File::open(&path).map_err(|e| self.absent(digest, "open", path, e))
     }
@@ -258,11 +276,12 @@ impl Store {
         Ok(blobs)
     }
 
-    /// Removes the broken downloads that nobody is writing now; returns how many bytes that freed.
+    /// Removes the broken downloads that nobody is writing now, nor going to; returns how many, and
+    /// how many bytes that freed.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn remove_partial(&self) -> Result<u64, StoreError> {
+    pub fn remove_partial(&self) -> Result<(u64, u64), StoreError> {
         self.remove_unlocked("")
     }
 
@@ -271,21 +290,24 @@ impl Store {
         self.remove_unlocked("tmp-").map(|_| ())
     }
 
-    fn remove_unlocked(&self, prefix: &str) -> Result<u64, StoreError> {
-        let mut freed = 0;
+    fn remove_unlocked(&self, prefix: &str) -> Result<(u64, u64), StoreError> {
+        let (mut count, mut freed) = (0, 0);
         for path in entries(&self.root.join("partial"))? {
             let matches = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
             let Some(file) = matches.then(|| File::open(&path).ok()).flatten() else { continue };
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && self.remove_unused_partial(&path)?
+            {
+                count += 1;
                 freed += file.metadata().map_or(0, |meta| meta.len());
-                remove_quietly(&path);
             }
         }
-        Ok(freed)
+        Ok((count, freed))
     }
 
     /// Gives `path` (a synced, locked file in `partial`) its name in the store.
     fn publish(&self, path: &Path, file: &File, digest: &Digest) -> Result<(), StoreError> {
+        self.mark(digest);
         let failed = |operation, path: &Path, e| self.write_failed(operation, path, 0, e);
         file.set_permissions(Permissions::from_mode(0o444))
             .map_err(|e| failed("set the mode of", path, e))?;

@@ -1,18 +1,26 @@
 //! Reads the tar stream of a layer entry by entry, without holding contents. Called by `scan` (names) and, for the
 //! contents, by `scan::Contents`.
 //!
-//! The fields of a header are read by the `tar` crate; framing and extended headers are done here, because they come
+//! Names and kinds are read by the `tar` crate; numbers, framing and extended headers are done here, because they come
 //! from strangers and must stay within limits: POSIX PAX (`x`; global ones, `g`, hold only comments in layers and are
-//! skipped), GNU long names and links (`L`, `K`), `SCHILY.xattr.*`. Sparse files are refused: no tool that writes
-//! layers makes them, and their contents would have to be pieced together.
+//! skipped), GNU long names and links (`L`, `K`), `SCHILY.xattr.*`, and sparse files in all spellings of GNU tar
+//! ([`sparse`]), whose holes are read as zeros. What Go's `archive/tar` takes, which containerd, umoci and skopeo read
+//! layers with, is taken here.
+
+mod number;
+mod sparse;
 
 use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
+use self::sparse::{Cursor, Format, PaxSparse, Piece, SparseMap};
+use crate::layer::MAX_LAYER_BYTES;
+
 const BLOCK: usize = 512;
 
-/// Largest extended header, bytes. A file can have 64 KiB of attribute values for each name on Linux.
+/// Most bytes of the extended headers of one entry, all together. A file can have 64 KiB of
+/// attribute values for each name on Linux.
 pub(crate) const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
 /// Longest path or link target, bytes: Linux' `PATH_MAX`.
@@ -52,17 +60,24 @@ pub(crate) struct Entry {
     pub path: Vec<u8>,
     pub kind: Kind,
     pub metadata: Metadata,
-    /// Bytes of content that follow in the stream.
+    /// Bytes of content, the holes of a sparse file among them: what [`TarStream::read_content`]
+    /// gives.
     pub size: u64,
 }
 
 /// Reads a tar stream.
 pub(crate) struct TarStream<R> {
     reader: R,
-    /// Bytes of the present entry that were not read.
+    /// Bytes of the present entry that were not read from the stream.
     left: u64,
     /// Padding after them.
     padding: u64,
+    /// Of a sparse file: where its bytes belong.
+    sparse: Option<Cursor>,
+    /// Bytes that the holes of further sparse files may have. A header of 512 bytes may announce
+    /// 2^63, which would keep the server busy for years; together with what is in the stream, the
+    /// limit of a layer holds for them.
+    holes_left: u64,
     ended: bool,
 }
 
@@ -76,7 +91,7 @@ struct Extensions {
     gid: Option<u64>,
     mtime: Option<i64>,
     xattrs: Xattrs,
-    sparse: bool,
+    sparse: PaxSparse,
 }
 
 fn invalid(problem: impl Into<String>) -> io::Error {
@@ -85,33 +100,106 @@ fn invalid(problem: impl Into<String>) -> io::Error {
 
 impl<R: Read> TarStream<R> {
     pub(crate) fn new(reader: R) -> Self {
-        Self { reader, left: 0, padding: 0, ended: false }
+        Self { reader, left: 0, padding: 0, sparse: None, holes_left: MAX_LAYER_BYTES, ended: false }
     }
 
     /// Skips what is left of the present entry and reads the next header.
     pub(crate) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let mut extensions = Extensions::default();
+        let mut extension_bytes = 0;
         loop {
             self.skip()?;
             let Some(header) = self.header()? else { return Ok(None) };
-            let size = header.entry_size()?;
-            match header.entry_type() {
+            let size = number::unsigned(&header.as_bytes()[124..136]).ok_or_else(|| {
+                let path = String::from_utf8_lossy(&header.path_bytes()).into_owned();
+                invalid(format!("{path}: the size in its header is not a number"))
+            })?;
+            let kind = header.entry_type();
+            if is_extension(kind) {
+                extension_bytes = size.saturating_add(extension_bytes);
+                if extension_bytes > MAX_EXTENSION_BYTES {
+                    return Err(invalid(format!(
+                        "an entry has extended headers of {extension_bytes} bytes; at most \
+                         {MAX_EXTENSION_BYTES} are taken"
+                    )));
+                }
+            }
+            match kind {
                 EntryType::XHeader => extensions.read_pax(&self.extension(size)?)?,
                 EntryType::XGlobalHeader => drop(self.extension(size)?),
                 EntryType::GNULongName => extensions.path = Some(without_nul(self.extension(size)?)),
                 EntryType::GNULongLink => extensions.link = Some(without_nul(self.extension(size)?)),
-                _ => {
-                    let entry = entry(&header, size, extensions)?;
-                    self.frame(entry.size);
-                    return Ok(Some(entry));
-                }
+                _ => return self.begin(&header, size, extensions).map(Some),
             }
         }
     }
 
+    /// Takes a header that is no extension, with the map of a sparse file that may follow it.
+    fn begin(&mut self, header: &Header, size: u64, mut extensions: Extensions) -> io::Result<Entry> {
+        let sparse = std::mem::take(&mut extensions.sparse);
+        let format = sparse.format()?;
+        if let Some(name) = sparse.name(format) {
+            extensions.path = Some(name.to_vec());
+        }
+        let stored = extensions.size.unwrap_or(size);
+        let mut entry = entry(header, stored, extensions)?;
+        self.frame(entry.size);
+        let is_old_gnu = header.entry_type() == EntryType::GNUSparse;
+        if entry.kind != Kind::File || (format == Format::Dense && !is_old_gnu) {
+            return Ok(entry);
+        }
+        let map = match format {
+            _ if is_old_gnu => self.old_gnu_map(header),
+            Format::InHeader | Format::Dense => sparse.map(stored),
+            Format::BeforeData => self.map_before_data(&sparse),
+        };
+        let path = String::from_utf8_lossy(&entry.path);
+        let map = map.map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
+        self.holes_left = self.holes_left.checked_sub(map.holes()).ok_or_else(|| {
+            invalid(format!(
+                "{path}: it is a sparse file of {} bytes; the holes of all files of a layer may have at \
+                 most {MAX_LAYER_BYTES} bytes together",
+                map.size()
+            ))
+        })?;
+        entry.size = map.size();
+        self.sparse = Some(Cursor::new(map));
+        Ok(entry)
+    }
+
+    /// The map of an old GNU sparse file: in its header, and in blocks after it while those say so.
+    fn old_gnu_map(&mut self, header: &Header) -> io::Result<SparseMap> {
+        let mut reading = sparse::OldGnu::begin(header.as_bytes())?;
+        while reading.is_continued() {
+            let mut block = [0; BLOCK];
+            self.reader.read_exact(&mut block)?;
+            reading.take(&block)?;
+        }
+        reading.end(self.left)
+    }
+
+    /// The map of a PAX 1.0 sparse file: the first blocks of its content.
+    fn map_before_data(&mut self, sparse: &PaxSparse) -> io::Result<SparseMap> {
+        let mut reading = sparse::DecimalLines::default();
+        while !reading.is_complete() {
+            let mut block = [0; BLOCK];
+            self.left = self.left.checked_sub(BLOCK as u64).ok_or_else(sparse::broken)?;
+            self.reader.read_exact(&mut block)?;
+            reading.take(&block)?;
+        }
+        sparse.map_of(reading.numbers(), self.left)
+    }
+
     /// Reads content of the present entry; 0 at its end.
     pub(crate) fn read_content(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = match self.sparse.as_mut().map(|cursor| cursor.next(buffer.len())) {
+            None => usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len()),
+            Some(Piece::Data(count)) => count,
+            Some(Piece::Hole(count)) => {
+                buffer[..count].fill(0);
+                return Ok(count);
+            }
+        };
         if most == 0 {
             return Ok(0);
         }
@@ -120,12 +208,16 @@ impl<R: Read> TarStream<R> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.left -= count as u64;
+        if let Some(cursor) = &mut self.sparse {
+            cursor.read(count);
+        }
         Ok(count)
     }
 
     fn frame(&mut self, size: u64) {
         self.left = size;
         self.padding = size.wrapping_neg() % BLOCK as u64;
+        self.sparse = None;
     }
 
     fn skip(&mut self) -> io::Result<()> {
@@ -164,12 +256,7 @@ impl<R: Read> TarStream<R> {
             self.ended = true;
             return Ok(None);
         }
-        let sum: u32 = block
-            .iter()
-            .enumerate()
-            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
-            .sum();
-        if header.cksum().ok() != Some(sum) {
+        if !has_right_sum(block) {
             return Err(invalid("a tar header has the wrong checksum"));
         }
         Ok(Some(header))
@@ -177,11 +264,6 @@ impl<R: Read> TarStream<R> {
 
     /// The content of an extended header.
     fn extension(&mut self, size: u64) -> io::Result<Vec<u8>> {
-        if size > MAX_EXTENSION_BYTES {
-            return Err(invalid(format!(
-                "an extended header has {size} bytes; at most {MAX_EXTENSION_BYTES} are taken"
-            )));
-        }
         self.frame(size);
         let mut content = Vec::new();
         (&mut self.reader).take(size).read_to_end(&mut content)?;
@@ -193,6 +275,24 @@ impl<R: Read> TarStream<R> {
     }
 }
 
+fn is_extension(kind: EntryType) -> bool {
+    matches!(
+        kind,
+        EntryType::XHeader | EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink
+    )
+}
+
+/// The sum of all bytes of a header, its own field taken as blanks; some old writers summed signed
+/// bytes.
+fn has_right_sum(block: &[u8]) -> bool {
+    let Some(stated) = number::field(&block[148..156]) else { return false };
+    let bytes =
+        || block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
+    let unsigned: i64 = bytes().map(i64::from).sum();
+    let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
+    stated == unsigned || stated == signed
+}
+
 fn without_nul(mut text: Vec<u8>) -> Vec<u8> {
     if let Some(end) = text.iter().position(|byte| *byte == 0) {
         text.truncate(end);
@@ -200,16 +300,12 @@ fn without_nul(mut text: Vec<u8>) -> Vec<u8> {
     text
 }
 
-fn entry(header: &Header, header_size: u64, extensions: Extensions) -> io::Result<Entry> {
+/// `stored`: bytes that follow in the stream, if it is a file.
+fn entry(header: &Header, stored: u64, extensions: Extensions) -> io::Result<Entry> {
     let kind_byte = header.entry_type();
     let path = extensions.path.unwrap_or_else(|| header.path_bytes().into_owned());
     let shown = String::from_utf8_lossy(&path).into_owned();
     let refused = |problem: &str| invalid(format!("{shown}: {problem}"));
-    if extensions.sparse || kind_byte == EntryType::GNUSparse {
-        return Err(refused(
-            "sparse files are not supported; make the layer without them (tar without --sparse)",
-        ));
-    }
     let link = || {
         let link = extensions.link.clone().or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
         let link = link.unwrap_or_default();
@@ -221,13 +317,25 @@ fn entry(header: &Header, header_size: u64, extensions: Extensions) -> io::Resul
     if path.len() > MAX_PATH_BYTES || path.contains(&0) {
         return Err(refused("its name is too long or holds a NUL"));
     }
+    let fields = header.as_bytes();
+    let field = |range: std::ops::Range<usize>, what: &str| {
+        number::field(&fields[range]).ok_or_else(|| refused(&format!("{what} in its header is not a number")))
+    };
     let device = || -> io::Result<(u32, u32)> {
-        Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
+        // Headers before POSIX have no such fields.
+        if &fields[257..262] != b"ustar" {
+            return Ok((0, 0));
+        }
+        let part = |range| {
+            u32::try_from(field(range, "the device number")?)
+                .map_err(|_| refused("its device number is too large"))
+        };
+        Ok((part(329..337)?, part(337..345)?))
     };
     let kind = match kind_byte {
         // Before POSIX, a folder was a file whose name ends in a slash.
         EntryType::Regular | EntryType::Continuous if path.ends_with(b"/") => Kind::Directory,
-        EntryType::Regular | EntryType::Continuous => Kind::File,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
         EntryType::Link => Kind::HardLink(link()?),
         EntryType::Symlink => Kind::Symlink(link()?),
         EntryType::Char => device().map(|(major, minor)| Kind::CharacterDevice(major, minor))?,
@@ -242,14 +350,18 @@ fn entry(header: &Header, header_size: u64, extensions: Extensions) -> io::Resul
         }
     };
     // Only files have content; some writers state the size of the target in a hard link's header.
-    let size = if kind == Kind::File { extensions.size.unwrap_or(header_size) } else { 0 };
+    let size = if kind == Kind::File { stored } else { 0 };
+    let owner = |range, extended: Option<u64>| match extended {
+        Some(owner) => Ok(owner),
+        None => {
+            u64::try_from(field(range, "an owner")?).map_err(|_| refused("its owner is a negative number"))
+        }
+    };
     let metadata = Metadata {
-        mode: header.mode()? & 0o7777,
-        uid: extensions.uid.map_or_else(|| header.uid(), Ok)?,
-        gid: extensions.gid.map_or_else(|| header.gid(), Ok)?,
-        mtime: extensions
-            .mtime
-            .unwrap_or_else(|| header.mtime().ok().and_then(|t| t.try_into().ok()).unwrap_or(0)),
+        mode: u32::try_from(field(100..108, "the mode")? & 0o7777).unwrap_or(0),
+        uid: owner(108..116, extensions.uid)?,
+        gid: owner(116..124, extensions.gid)?,
+        mtime: extensions.mtime.unwrap_or_else(|| number::field(&fields[136..148]).unwrap_or(0)),
         xattrs: extensions.xattrs,
     };
     Ok(Entry { path, kind, metadata, size })
@@ -267,19 +379,19 @@ impl Extensions {
             }
             let record = &records[space + 1..length - 1];
             let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(broken)?;
-            self.take(&record[..equals], &record[equals + 1..]);
+            self.take(&record[..equals], &record[equals + 1..])?;
             records = &records[length..];
         }
         Ok(())
     }
 
-    fn take(&mut self, key: &[u8], value: &[u8]) {
+    fn take(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
             self.xattrs.retain(|(known, _)| known != name);
             self.xattrs.push((name.to_vec(), value.to_vec()));
             self.xattrs.sort_unstable();
-        } else if key.starts_with(b"GNU.sparse.") {
-            self.sparse = true;
+        } else if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+            self.sparse.take(key, value)?;
         } else if !value.is_empty() {
             match key {
                 b"path" => self.path = Some(value.to_vec()),
@@ -291,6 +403,7 @@ impl Extensions {
                 _ => {}
             }
         }
+        Ok(())
     }
 }
 
@@ -339,17 +452,6 @@ mod tests {
         header.set_cksum();
         let error = read_all(header.as_bytes()).unwrap_err();
         assert!(error.to_string().contains("extended header"), "{error}");
-    }
-
-    #[test]
-    fn sparse_files_are_refused_by_name() {
-        let mut tar = tar::Builder::new(Vec::new());
-        tar.append_pax_extensions([("GNU.sparse.major", b"1".as_slice())]).unwrap();
-        let mut header = Header::new_ustar();
-        header.set_size(0);
-        tar.append_data(&mut header, "var/disk.img", &[][..]).unwrap();
-        let error = read_all(&tar.into_inner().unwrap()).unwrap_err();
-        assert!(error.to_string().starts_with("var/disk.img: sparse"), "{error}");
     }
 
     proptest! {

@@ -130,7 +130,13 @@ fn check_image(image: &str, known: &Known, note: &mut Notes<'_>) {
                 let message = format!("image \"{}\" has no version {version}", reference.name);
                 note.add("image", message, Some(format!("it has {}", list.join(", "))));
             }
-            _ => {}
+            (Some(versions), version) => {
+                let version = version.or_else(|| versions.last().copied());
+                let why = version.and_then(|version| known.not_bootable.get(&(reference.name, version)));
+                if let Some(why) = why {
+                    note.add("image", why.clone(), None);
+                }
+            }
         },
     }
 }

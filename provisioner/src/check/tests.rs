@@ -35,6 +35,9 @@ fn check_among(
         .collect();
     let mut known = Known { addresses, ..Known::default() };
     known.images.insert("debian".parse().unwrap(), BTreeSet::from([1, 3]));
+    known.images.insert("raspi".parse().unwrap(), BTreeSet::from([1, 2]));
+    let why = "image raspi@2 is for linux/arm64: not bootable here".to_owned();
+    known.not_bootable.insert(("raspi".parse().unwrap(), 2), why);
     known.overlays.insert("hostname".parse().unwrap());
     let checked = check_cluster(&nodes, &profiles, &known);
     let text: String = checked.findings.iter().map(|finding| format!("{finding}\n")).collect();
@@ -96,6 +99,18 @@ fn unknown_names_have_hints() {
             nodes.n3.groups[0]: a group's name has letters, digits and ._+- only, and at least one
             nodes.n3.groups[1]: a group's name has letters, digits and ._+- only, and at least one
             nodes.n3.image: "x" is not a version number (write NAME or NAME@VERSION)
+        "#]],
+    );
+}
+
+#[test]
+fn an_image_for_other_machines_is_told() {
+    check(
+        &[("base", "{image: raspi}")],
+        &[("n1", "{image: raspi@2}"), ("n2", "{image: raspi@1}"), ("n3", "{profiles: [base]}")],
+        &expect![[r#"
+            profiles.base.image: image raspi@2 is for linux/arm64: not bootable here
+            nodes.n1.image: image raspi@2 is for linux/arm64: not bootable here
         "#]],
     );
 }

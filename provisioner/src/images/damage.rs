@@ -12,7 +12,7 @@ use api::{
     image::{Artifact, Image, KernelArtifact, VersionProblem},
 };
 
-use super::{ImageTable, Images};
+use super::{ImageTable, Images, NotBootable};
 use crate::store::ImageRecord;
 
 /// For so long a file that was whole is taken to be so when nodes boot from it, microseconds.
@@ -46,6 +46,20 @@ impl LatelyWhole {
     }
 }
 
+/// Why a node cannot boot an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unbootable {
+    /// It is for other machines.
+    #[error(transparent)]
+    Architecture(#[from] NotBootable),
+    /// It has not the kernel.
+    #[error(transparent)]
+    NoKernel(#[from] NoKernel),
+    /// Its files are not whole.
+    #[error(transparent)]
+    Damaged(#[from] DamagedImage),
+}
+
 /// Why a version cannot be booted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -76,7 +90,7 @@ pub struct NoKernel {
 ///
 /// # Errors
 /// [`NoKernel`].
-pub fn kernel_of<'a>(record: &'a ImageRecord, wanted: Option<&str>) -> Result<&'a KernelArtifact, NoKernel> {
+fn kernel_of<'a>(record: &'a ImageRecord, wanted: Option<&str>) -> Result<&'a KernelArtifact, NoKernel> {
     let kernels = &record.version.kernels;
     let found = match wanted {
         Some(release) => kernels.iter().find(|kernel| kernel.release == release),
@@ -93,6 +107,39 @@ pub fn kernel_of<'a>(record: &'a ImageRecord, wanted: Option<&str>) -> Result<&'
 }
 
 impl Images {
+    /// The kernel that a node is to boot: the one that it wants of a version, or the newest, if the
+    /// version can be booted here.
+    ///
+    /// # Errors
+    /// [`Unbootable`].
+    pub fn kernel_to_boot<'a>(
+        &self,
+        record: &'a ImageRecord,
+        wanted: Option<&str>,
+    ) -> Result<&'a KernelArtifact, Unbootable> {
+        self.table().check_architecture(record)?;
+        let kernel = kernel_of(record, wanted)?;
+        self.check_files(record, Some(kernel))?;
+        Ok(kernel)
+    }
+
+    /// [`Self::kernel_to_boot`] of a node that asks for it `now`: files that were whole within the last
+    /// second still are.
+    ///
+    /// # Errors
+    /// [`Unbootable`].
+    pub(crate) fn kernel_to_boot_now<'a>(
+        &self,
+        record: &'a ImageRecord,
+        wanted: Option<&str>,
+        now: Timestamp,
+    ) -> Result<&'a KernelArtifact, Unbootable> {
+        self.table().check_architecture(record)?;
+        let kernel = kernel_of(record, wanted)?;
+        self.check_files_lately(record, kernel, now)?;
+        Ok(kernel)
+    }
+
     /// Looks whether the files that a version boots from are there, in their sizes. `kernel`: only
     /// this one, or all.
     ///
@@ -106,11 +153,7 @@ impl Images {
         check_artifacts(record, kernel, |artifact| self.check_file(artifact))
     }
 
-    /// [`Self::check_files`] for a node that boots `now`: what was whole within the last second still is.
-    ///
-    /// # Errors
-    /// The first file that is not whole.
-    pub(crate) fn check_files_at_boot(
+    fn check_files_lately(
         &self,
         record: &ImageRecord,
         kernel: &KernelArtifact,
@@ -164,7 +207,8 @@ impl Images {
         let records = || table.images.get(name).into_iter().flat_map(|versions| versions.values().rev());
         let mut problems: Vec<VersionProblem> = records()
             .filter_map(|record| {
-                let problem = self.check_files(record, None).err()?.to_string();
+                let other = table.check_architecture(record).err().map(|error| error.to_string());
+                let problem = other.or_else(|| Some(self.check_files(record, None).err()?.to_string()))?;
                 Some(VersionProblem { version: record.version.version, problem })
             })
             .collect();

@@ -6,10 +6,10 @@ use api::{
     ids::ImageName,
     image::{ImageVersion, ImportImage, Operation, OperationState},
 };
-use image_store::{BuildOptions, Built, OciImage, Platform, Progress};
+use image_store::{BuildOptions, Built, OciImage, Progress};
 use oci_pull::PullOptions;
 
-use super::{Images, Source, causes, progress::Bars};
+use super::{Images, Source, StartError, causes, progress::Bars};
 use crate::{
     clock,
     store::{ImageRecord, OperationRecord, Write},
@@ -29,15 +29,21 @@ pub(super) async fn run(images: &Images, id: u64) {
     let entry =
         images.lock_operations().get(&id).map(|entry| (entry.request.clone(), entry.operation.clone()));
     let Some((request, operation)) = entry else { return };
-    let _blobs = images.0.blobs_in_use.read().await;
+    let blobs = images.0.blobs.leased();
     let bars = Arc::new(Bars::new(operation.clone(), images.0.shutdown.clone()));
-    let outcome = import(images, &request, bars.clone()).await;
+    let outcome = import(images, &blobs, &request, bars.clone()).await;
     bars.finish();
     if images.0.shutdown.is_cancelled() {
         return;
     }
     let last = operation.borrow().clone();
     let ended = end(images, &last, &request, outcome).await;
+    // From here on its version names them, or nothing does.
+    drop(blobs);
+    if matches!(ended.state, OperationState::Failed { .. }) {
+        images.remove_unused().await;
+    }
+    images.resumed_has_ended(id).await;
     match &ended.state {
         OperationState::Failed { error } => tracing::error!("{} failed: {error}", ended.title),
         OperationState::Done { result } => tracing::info!("{}: {result}", ended.title),
@@ -46,17 +52,22 @@ pub(super) async fn run(images: &Images, id: u64) {
     operation.send_replace(ended);
 }
 
-async fn import(images: &Images, request: &ImportImage, bars: Arc<Bars>) -> Result<Outcome, String> {
+async fn import(
+    images: &Images,
+    blobs: &image_store::Store,
+    request: &ImportImage,
+    bars: Arc<Bars>,
+) -> Result<Outcome, String> {
     let source = Source::parse(&request.source).map_err(|error| error.to_string())?;
     let name = request.name.clone().map_or_else(|| source.default_name().map_err(|e| e.to_string()), Ok)?;
     images.discard_damaged(&name);
-    let image = fetch(images, &source, request.insecure, bars.clone()).await?;
+    let image = fetch(images, blobs, &source, request, bars.clone()).await?;
     let same = same_content(images, &name, &image);
     if let Some(record) = same.as_ref().filter(|record| images.check_files(record, None).is_ok()) {
         let title = format!("{name}@{}", record.version.version);
         return Ok(Outcome::Same(format!("{title} has this content already; no new version was made")));
     }
-    let built = build(images, &image, bars).await?;
+    let built = build(images, blobs, &image, bars).await?;
     // The same content makes the same files: what was missing of the version is there again.
     if let Some(record) = same.filter(|record| images.check_files(record, None).is_ok()) {
         let title = format!("{name}@{}", record.version.version);
@@ -68,6 +79,7 @@ async fn import(images: &Images, request: &ImportImage, bars: Arc<Bars>) -> Resu
             source: request.source.clone(),
             manifest: image.manifest,
             architecture: image.architecture,
+            variant: image.variant,
             imported: clock::now(),
             root: built.root,
             kernels: built.kernels,
@@ -83,24 +95,26 @@ async fn import(images: &Images, request: &ImportImage, bars: Arc<Bars>) -> Resu
 /// imports go on.
 async fn fetch(
     images: &Images,
+    blobs: &image_store::Store,
     source: &Source,
-    insecure: bool,
+    request: &ImportImage,
     bars: Arc<Bars>,
 ) -> Result<OciImage, String> {
-    let blobs = images.0.blobs.clone();
+    let blobs = blobs.clone();
+    let platform = request.platform.clone().unwrap_or_else(|| images.0.boots.clone());
     match source.clone() {
         Source::Registry(reference) => {
             let options = PullOptions {
-                insecure,
+                insecure: request.insecure,
                 registries: images.0.registries.clone(),
                 turns: Some(images.0.slots.clone()),
+                platform,
                 waits: bars.clone(),
                 ..PullOptions::default()
             };
             oci_pull::pull(&reference, &options, &blobs, bars).await.map_err(|error| causes(&error))
         }
         Source::Layout(reference) => {
-            let platform = Platform::default();
             let _slot = images.0.slots.acquire().await.map_err(|error| causes(&error))?;
             blocking(move || {
                 image_store::oci::import_layout(&blobs, &reference, &platform, bars.as_ref())
@@ -120,10 +134,24 @@ fn same_content(images: &Images, name: &ImageName, image: &OciImage) -> Option<A
     same.cloned()
 }
 
-async fn build(images: &Images, image: &OciImage, bars: Arc<Bars>) -> Result<Built, String> {
-    let (blobs, layers) = (images.0.blobs.clone(), image.layers.clone());
-    let options = BuildOptions { substrate: images.0.substrate.clone() };
+async fn build(
+    images: &Images,
+    blobs: &image_store::Store,
+    image: &OciImage,
+    bars: Arc<Bars>,
+) -> Result<Built, String> {
+    let (blobs, layers) = (blobs.clone(), image.layers.clone());
     let _slot = images.0.slots.acquire().await.map_err(|error| causes(&error))?;
+    if image.architecture != images.0.boots.architecture() {
+        // Our stage 1 could not run on its kernels.
+        return blocking(move || {
+            let root = image_store::build_job_root(&blobs, &layers, bars.as_ref());
+            let root = root.map_err(|error| causes(&error))?;
+            Ok(Built { root, kernels: Vec::new(), warnings: Vec::new() })
+        })
+        .await;
+    }
+    let options = BuildOptions { substrate: images.0.substrate.clone() };
     blocking(move || {
         image_store::build(&blobs, &layers, &options, bars.as_ref()).map_err(|error| causes(&error))
     })
@@ -152,7 +180,7 @@ async fn end(
     let (state, record) = match outcome {
         Err(error) => (OperationState::Failed { error }, None),
         Ok(Outcome::Same(result)) => (OperationState::Done { result }, None),
-        Ok(Outcome::New(mut record)) => match images.0.store.next_image_version(&record.name).await {
+        Ok(Outcome::New(mut record)) => match number_of(images, &record).await {
             Err(error) => (OperationState::Failed { error: causes(&error) }, None),
             Ok(number) => {
                 record.version.version = number;
@@ -172,14 +200,21 @@ async fn end(
     last
 }
 
+/// The number of a new version. Another import may have given the image another architecture
+/// meanwhile.
+async fn number_of(images: &Images, record: &ImageRecord) -> Result<u32, StartError> {
+    images.table().takes(&record.name, &record.version.platform())?;
+    images.0.store.next_image_version(&record.name).await.map_err(StartError::Store)
+}
+
 /// Makes stage 1 of every version again that holds another substrate than the server has now. The old one is served
-/// until the new one is there.
+/// until the new one is there. Versions for other machines than the substrate's are left as they are.
 pub(super) async fn rebuild_all(images: &Images) {
     let table = images.table();
     let stale = table.images.values().flat_map(std::collections::BTreeMap::values).rev();
-    for record in stale.filter(|record| record.substrate != images.0.substrate_digest) {
+    let stale = stale.filter(|record| record.substrate != images.0.substrate_digest);
+    for record in stale.filter(|record| table.check_architecture(record).is_ok()) {
         let Ok(_slot) = images.0.slots.acquire().await else { return };
-        let _blobs = images.0.blobs_in_use.read().await;
         let title = format!("{}@{}", record.name, record.version.version);
         match rebuild(images, record).await {
             Ok(()) => tracing::info!("{title}: stage 1 was made again for the new substrate program"),
@@ -201,7 +236,9 @@ async fn rebuild(images: &Images, record: &Arc<ImageRecord>) -> Result<(), Strin
             self.0.is_cancelled()
         }
     }
-    let (blobs, layers) = (images.0.blobs.clone(), record.layers.clone());
+    // Until the new files are named by the version.
+    let lease = images.0.blobs.leased();
+    let (blobs, layers) = (lease.clone(), record.layers.clone());
     let options = BuildOptions { substrate: images.0.substrate.clone() };
     let progress = UntilShutdown(images.0.shutdown.clone());
     let kernels = blocking(move || {
@@ -217,5 +254,6 @@ async fn rebuild(images: &Images, record: &Arc<ImageRecord>) -> Result<(), Strin
         images.0.store.commit(&[Write::PutImage(next)]).await.map_err(|error| causes(&error))?;
         images.reload().await.map_err(|error| causes(&error))?;
     }
+    drop(lease);
     Ok(())
 }

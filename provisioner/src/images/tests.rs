@@ -2,6 +2,7 @@
 
 use std::{fs, io::Write as _, path::PathBuf, time::Duration};
 
+use api::image::VersionProblem;
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use tar::{Builder, Header};
 use tempfile::TempDir;
@@ -78,7 +79,7 @@ impl Site {
 
     fn request(&self) -> ImportImage {
         let source = format!("oci:{}", self.path("layout").display());
-        ImportImage { source, name: Some("node".parse().unwrap()), insecure: false }
+        ImportImage { source, name: Some("node".parse().unwrap()), insecure: false, platform: None }
     }
 
     /// Imports the layout and waits for the end.
@@ -162,10 +163,12 @@ async fn a_bad_image_is_told_and_leaves_no_version() {
         error.ends_with("(Debian: linux-image-amd64, Fedora: kernel-core) and import it again"),
         "{error}"
     );
+    assert_eq!(images.0.blobs.list().unwrap(), [], "layers, manifest and config of a failed import stay");
     site.layout("arm64", &[kernel()]);
     assert_eq!(
         site.import(&images).await.unwrap_err(),
-        "there is no image for linux/amd64 here, only for linux/arm64; ask for another architecture or import another image"
+        "there is no image for linux/amd64 here, only for linux/arm64; ask for one of those (--platform), or import \
+         another image"
     );
     site.layout("amd64", &[kernel()]);
     let mut bytes = kernel();
@@ -177,6 +180,8 @@ async fn a_bad_image_is_told_and_leaves_no_version() {
     let error = site.import(&images).await.unwrap_err();
     assert!(error.starts_with("cannot read ") && error.contains("layout/index.json"), "{error}");
     assert!(images.table().images.is_empty() && site.partial().is_empty());
+    // Nothing of them is left.
+    assert_eq!(images.0.blobs.list().unwrap(), []);
     // Mended, it is the first version.
     site.layout("amd64", &[kernel()]);
     assert_eq!(site.import(&images).await.unwrap(), "node@1");
@@ -189,7 +194,7 @@ async fn sources_are_checked_before_an_operation_begins() {
     let site = Site::new();
     let images = site.open().await;
     let start = async |source: &str| {
-        let request = ImportImage { source: source.to_owned(), name: None, insecure: false };
+        let request = ImportImage { source: source.to_owned(), name: None, insecure: false, platform: None };
         images.start(request).await.unwrap_err().to_string()
     };
     assert_eq!(
@@ -235,9 +240,12 @@ fn an_import_that_was_killed_starts_again_with_the_server() {
         let images = site.open().await;
         assert!(is_running(&images.operations()[0]), "it is known before it starts again");
         assert!(images.table().images.is_empty());
+        let (stray, _) = images.0.blobs.put(&b"of another one"[..]).unwrap();
         images.resume();
+        // Nothing is removed while it may be taken up.
+        images.remove_unused().await;
         assert_eq!(end_of(&images, id).await.unwrap(), "node@1");
-        assert!(images.0.blobs.contains(&digest(&big)));
+        assert!(images.0.blobs.contains(&digest(&big)) && !images.0.blobs.contains(&stray));
         assert!(site.partial().is_empty(), "{:?}", site.partial());
         // Once more from the start: it is not done twice.
         let images = site.open().await;
@@ -286,14 +294,9 @@ async fn a_registry_that_is_away_is_told_and_holds_up_nobody_else() {
         let begin = format!("waiting for {away}: connection refused; next try in ");
         assert!(text.starts_with(&begin) && text.ends_with(" s"), "{text}");
     }
-    // Blobs that could go wait for those imports, and no import waits for that.
-    let garbage = {
-        let images = images.clone();
-        tokio::spawn(async move { images.collect_garbage().await })
-    };
+    // A removal of blobs waits for none of them, and neither does an import.
+    images.remove_unused().await;
     assert_eq!(site.import(&images).await.unwrap(), "node@1");
-    assert!(!garbage.is_finished());
-    garbage.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,10 +357,10 @@ async fn a_version_that_cannot_be_read_takes_no_other_with_it() {
     let blobs = || images.0.blobs.list().unwrap().len();
     let before = blobs();
     images.delete(&"node".parse().unwrap(), 1).await.unwrap();
-    images.collect_garbage().await;
+    images.remove_unused().await;
     assert_eq!(blobs(), before, "nobody knows what the other one needs");
     images.delete(&"node".parse().unwrap(), 2).await.unwrap();
-    images.collect_garbage().await;
+    images.remove_unused().await;
     assert_eq!(blobs(), 0);
 }
 
@@ -374,10 +377,141 @@ async fn a_version_without_a_name_keeps_its_files() {
     let blobs = || images.0.blobs.list().unwrap().len();
     let before = blobs();
     images.delete(&"node".parse().unwrap(), 1).await.unwrap();
-    images.collect_garbage().await;
+    images.remove_unused().await;
     assert_eq!(blobs(), before, "nobody knows what the other one needs");
     database.damage("DELETE FROM provisioner_image_versions WHERE version = -1").await;
     images.reload().await.unwrap();
-    images.collect_garbage().await;
+    images.remove_unused().await;
     assert_eq!(blobs(), 0);
+}
+
+/// A program for these machines, as far as anybody looks: ELF, 64 bits, little-endian.
+fn program(machine: u8) -> Vec<u8> {
+    let mut program = vec![0; 64];
+    program[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    program[18] = machine;
+    program
+}
+
+const AMD64: u8 = 62;
+const ARM64: u8 = 183;
+
+/// Imports the layout for a platform.
+async fn import_for(site: &Site, images: &Images, name: &str, platform: &str) -> Result<String, String> {
+    let (name, platform) = (Some(name.parse().unwrap()), Some(platform.parse().unwrap()));
+    let operation = images.start(ImportImage { name, platform, ..site.request() }).await;
+    let operation = operation.map_err(|error| error.to_string())?;
+    end_of(images, operation.id).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_for_other_machines_is_kept_and_not_booted() {
+    let site = Site::new();
+    fs::write(site.path("substrate"), program(AMD64)).unwrap();
+    let images = site.open().await;
+    site.layout("amd64", &[kernel()]);
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+    // The other one needs no kernel here: stage 1 could not be made for it.
+    let hostname = layer(&[("etc/hostname", b"x")]);
+    site.layout("arm64", &[kernel(), hostname]);
+    assert_eq!(
+        import_for(&site, &images, "node", "linux/arm64").await.unwrap_err(),
+        "image node is for linux/amd64, and nodes that boot its newest version cannot boot one for \
+         linux/arm64; give this one a name of its own, such as --name node-arm64"
+    );
+    assert_eq!(
+        import_for(&site, &images, "w", "windows/amd64").await.unwrap_err(),
+        "images for windows/amd64 cannot be imported: nodes run Linux; write --platform linux/ARCHITECTURE"
+    );
+    assert_eq!(import_for(&site, &images, "arm", "linux/arm64/v8").await.unwrap(), "arm@1");
+    let why = "image arm@1 is for linux/arm64: not bootable here; this server boots linux/amd64";
+    let table = images.table();
+    let record = table.find("arm").unwrap();
+    assert_eq!((record.version.architecture.as_str(), record.version.kernels.len()), ("arm64", 0));
+    assert_eq!(images.kernel_to_boot(record, None).unwrap_err().to_string(), why);
+    let shown = images.show(&table, &record.name).unwrap();
+    assert_eq!(shown.problems, [VersionProblem { version: 1, problem: why.to_owned() }]);
+    assert_eq!(table.not_bootable().into_values().collect::<Vec<_>>(), [why]);
+    assert!(images.kernel_to_boot(table.find("node").unwrap(), None).is_ok());
+}
+
+/// With another substrate program the server boots other machines: stage 1 is made for those.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_substrate_program_says_what_is_booted() {
+    let site = Site::new();
+    fs::write(site.path("substrate"), program(AMD64)).unwrap();
+    let images = site.open().await;
+    site.layout("arm64", &[kernel()]);
+    assert_eq!(import_for(&site, &images, "arm", "linux/arm64").await.unwrap(), "arm@1");
+    site.layout("amd64", &[kernel()]);
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+    fs::write(site.path("substrate"), program(ARM64)).unwrap();
+    let images = site.open().await;
+    let mut table = images.watch();
+    images.resume();
+    let has_kernel = |table: &Arc<ImageTable>| !table.find("arm").unwrap().version.kernels.is_empty();
+    let table = tokio::time::timeout(PATIENCE, table.wait_for(has_kernel)).await.unwrap().unwrap().clone();
+    assert!(images.kernel_to_boot(table.find("arm").unwrap(), None).is_ok());
+    assert_eq!(
+        images.kernel_to_boot(table.find("node").unwrap(), None).unwrap_err().to_string(),
+        "image node@1 is for linux/amd64: not bootable here; this server boots linux/arm64"
+    );
+    // What the server boots is what is imported without a word.
+    site.layout("arm64", &[kernel(), layer(&[("etc/hostname", b"x")])]);
+    let request = ImportImage { name: Some("arm".parse().unwrap()), ..site.request() };
+    let operation = images.start(request).await.unwrap();
+    assert_eq!(end_of(&images, operation.id).await.unwrap(), "arm@2");
+}
+
+/// One import fails, which removes what nothing needs, while another one is in the middle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_import_takes_nothing_from_one_under_way() {
+    let site = Site::new();
+    let images = site.open().await;
+    let (small, big) = (kernel(), layer(&[("big", &vec![7; 1 << 20])]));
+    site.layout("amd64", &[small.clone(), big.clone()]);
+    let (blob, pipe_of) = (site.blob(&big), site.path("big"));
+    fs::rename(&blob, &pipe_of).unwrap();
+    mkfifo(&blob, Mode::S_IRWXU).unwrap();
+    let slow = images.start(site.request()).await.unwrap().id;
+    let begin = tokio::time::Instant::now();
+    while !images.0.blobs.contains(&digest(&small)) {
+        assert!(begin.elapsed() < PATIENCE, "the first layer does not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Another layout beside it, which has no kernel.
+    let other = Site::new();
+    let stray = layer(&[("etc/hostname", b"x")]);
+    other.layout("amd64", std::slice::from_ref(&stray));
+    let operation = images.start(other.request()).await.unwrap();
+    end_of(&images, operation.id).await.unwrap_err();
+    assert!(!images.0.blobs.contains(&digest(&stray)));
+    assert!(images.0.blobs.contains(&digest(&small)), "an import under way lost a layer");
+    let bytes = big.clone();
+    let feeding = tokio::task::spawn_blocking(move || fs::write(&blob, bytes));
+    assert_eq!(end_of(&images, slow).await.unwrap(), "node@1");
+    feeding.await.unwrap().unwrap();
+    assert!(images.0.blobs.contains(&digest(&big)));
+}
+
+/// What a `kill -9` left without an import that goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_removes_what_nothing_needs() {
+    let site = Site::new();
+    site.layout("amd64", &[kernel()]);
+    let images = site.open().await;
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+    let before = images.0.blobs.list().unwrap();
+    let needed = images.table().find("node").unwrap().layers[0].digest;
+    let (stray, _) = images.0.blobs.put(&b"of an import that was killed"[..]).unwrap();
+    fs::write(site.path("state/images/partial").join(digest(b"half").hex()), "half").unwrap();
+    let images = site.open().await;
+    images.resume();
+    let begin = tokio::time::Instant::now();
+    while images.0.blobs.contains(&stray) || !site.partial().is_empty() {
+        assert!(begin.elapsed() < PATIENCE, "what a killed import left stays");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(images.0.blobs.contains(&needed));
+    assert!(images.0.blobs.list().unwrap().len() <= before.len());
 }

@@ -46,7 +46,7 @@ async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<
 #[utoipa::path(
     post, path = "/v1/images", tag = "images", request_body = ImportImage,
     responses((status = ACCEPTED, body = Operation), (status = BAD_REQUEST, body = Problem),
-        (status = TOO_MANY_REQUESTS, body = Problem))
+        (status = CONFLICT, body = Problem), (status = TOO_MANY_REQUESTS, body = Problem))
 )]
 async fn import(
     State(provisioner): State<Provisioner>,
@@ -57,7 +57,8 @@ async fn import(
         Ok(operation) => Ok((StatusCode::ACCEPTED, Json(operation))),
         Err(error) => {
             let status = match error {
-                StartError::Source(_) => StatusCode::BAD_REQUEST,
+                StartError::Source(_) | StartError::OtherSystem(_) => StatusCode::BAD_REQUEST,
+                StartError::OtherArchitecture(_) => StatusCode::CONFLICT,
                 StartError::TooMany => StatusCode::TOO_MANY_REQUESTS,
                 StartError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };

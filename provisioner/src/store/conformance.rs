@@ -82,6 +82,7 @@ fn image(version: u32, source: &str) -> ImageRecord {
             source: source.into(),
             manifest: digest,
             architecture: "amd64".into(),
+            variant: None,
             imported: Timestamp(1),
             root: Artifact { format: "squashfs".into(), digest, size: 9 },
             kernels: Vec::new(),
@@ -109,7 +110,7 @@ async fn images(store: &impl Store) {
 async fn operations(store: &impl Store) {
     let operation = |id: u64, state| OperationRecord {
         operation: Operation { id, title: "import".into(), created: Timestamp(2), state },
-        request: ImportImage { source: "oci:/x".into(), name: None, insecure: false },
+        request: ImportImage { source: "oci:/x".into(), name: None, insecure: false, platform: None },
     };
     let running = || OperationState::Running { bars: Vec::new(), waiting: None };
     let done = || OperationState::Done { result: "debian@1".into() };

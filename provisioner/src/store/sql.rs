@@ -157,7 +157,8 @@ impl From<OperationRow> for OperationRecord {
                     created: Timestamp(0),
                     state: OperationState::Failed { error },
                 };
-                let request = ImportImage { source: String::new(), name: None, insecure: false };
+                let request =
+                    ImportImage { source: String::new(), name: None, insecure: false, platform: None };
                 Self { operation, request }
             }
         }

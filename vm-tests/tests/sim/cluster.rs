@@ -119,7 +119,7 @@ impl Cluster {
 
     async fn import(&self) -> anyhow::Result<()> {
         let source = image::write_layout(&self.folder.path().join("layout"), Padding::default())?;
-        let import = ImportImage { source, name: Some("tiny".parse()?), insecure: false };
+        let import = ImportImage { source, name: Some("tiny".parse()?), insecure: false, platform: None };
         let operation = self.client.import(&import).await?;
         let mut events = self.client.watch_operation(operation.id).await?;
         loop {

@@ -30,6 +30,7 @@ pub(super) struct Batch<'a> {
     plans: Vec<(WorkflowId, &'a str)>,
     events: Vec<(WorkflowId, &'a WorkflowEvent)>,
     images: Vec<(Digest, &'a JobImage, Timestamp)>,
+    forgotten_images: Vec<Digest>,
     forgotten: Vec<WorkflowId>,
 }
 
@@ -54,6 +55,7 @@ impl<'a> Batch<'a> {
                 }
                 Write::Event(workflow, event) => batch.events.push((*workflow, event)),
                 Write::Image { manifest, image, used } => batch.images.push((*manifest, image, *used)),
+                Write::ForgetImage(manifest) => batch.forgotten_images.push(*manifest),
                 Write::Forget(id) => batch.forgotten.push(*id),
             }
         }
@@ -87,6 +89,9 @@ impl<'a> Batch<'a> {
         }
         for (manifest, image, used) in &self.images {
             put_image(transaction, *manifest, image, *used).await?;
+        }
+        for manifest in &self.forgotten_images {
+            forget_image(transaction, *manifest).await?;
         }
         for id in &self.forgotten {
             forget(transaction, *id).await?;
@@ -288,6 +293,12 @@ async fn put_image(
                 ON CONFLICT (manifest) DO UPDATE SET image = excluded.image, used = excluded.used";
     let insert = statement(ACTION, text).bind(manifest.to_string()).bind(json(ACTION, image)?);
     insert.bind(used.0).execute(transaction).await.map(drop)
+}
+
+async fn forget_image(transaction: &mut Transaction, manifest: Digest) -> Result<(), DatabaseError> {
+    let text = "DELETE FROM controller_images WHERE manifest = $1";
+    let delete = statement("forget a job image", text).bind(manifest.to_string());
+    delete.execute(transaction).await.map(drop)
 }
 
 async fn forget(transaction: &mut Transaction, id: WorkflowId) -> Result<(), DatabaseError> {

@@ -109,7 +109,8 @@ fn another_architecture_and_another_tag_are_named() {
     write_layout(&folder.path().join("layout"), "arm64", &[kernel_layer()]);
     assert_eq!(
         told(&folder, &import(&folder, "").unwrap_err()),
-        "there is no image for linux/amd64 here, only for linux/arm64; ask for another architecture or import another image"
+        "there is no image for linux/amd64 here, only for linux/arm64; ask for one of those (--platform), or import \
+         another image"
     );
     assert_eq!(
         told(&folder, &import(&folder, ":2").unwrap_err()),
@@ -118,5 +119,37 @@ fn another_architecture_and_another_tag_are_named() {
     assert_eq!(
         told(&folder, &import(&folder, "/nothing").unwrap_err()),
         "cannot read TMP/layout/nothing/index.json of the OCI image layout: No such file or directory (os error 2)"
+    );
+}
+
+/// Of several variants the highest that is not above the wanted one is taken, wherever it stands.
+#[test]
+fn a_variant_is_chosen_as_containerd_chooses() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    for (tag, size) in [("v5", 5), ("v7", 7), ("v6", 6), ("8", 8)] {
+        add_to_layout(&layout, "arm", tag, &[noise(size)]);
+    }
+    // The entries are told apart by their platforms instead of tags.
+    let path = layout.join("index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for entry in index["manifests"].as_array_mut().unwrap() {
+        let tag = entry["annotations"].take();
+        let variant = tag["org.opencontainers.image.ref.name"].clone();
+        entry["platform"] = serde_json::json!({"os": "linux", "architecture": "arm", "variant": variant});
+    }
+    fs::write(&path, index.to_string()).unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let import = |platform: &str| {
+        let image = import_layout(&store, layout.to_str().unwrap(), &platform.parse().unwrap(), &NoProgress);
+        image.map(|image| (image.layers[0].size, image.variant)).map_err(|error| error.to_string())
+    };
+    assert_eq!(import("linux/arm/v6"), Ok((6, Some("v6".to_owned()))));
+    assert_eq!(import("linux/arm"), Ok((7, Some("v7".to_owned()))));
+    assert_eq!(import("linux/arm/v9"), Ok((8, Some("v8".to_owned()))));
+    assert_eq!(
+        import("linux/arm64").unwrap_err(),
+        "there is no image for linux/arm64 here, only for linux/arm/v5, linux/arm/v6, linux/arm/v7, \
+         linux/arm/v8; ask for one of those (--platform), or import another image"
     );
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod builds;
+mod field;
 mod image;
 mod layouts;
 mod space;

@@ -1,8 +1,9 @@
 //! The store over interrupted and concurrent writers.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, sync::Barrier};
+use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _, sync::Barrier};
 
-use image_store::{Store, StoreError};
+use api::ids::Digest;
+use image_store::{Removed, Store, StoreError};
 
 use crate::image::{digest, noise};
 
@@ -66,7 +67,7 @@ fn too_much_and_too_little_are_refused() {
     let mut writer = store.writer(&id, 3).unwrap().unwrap();
     writer.write(b"ab").unwrap();
     assert!(matches!(writer.finish(), Err(StoreError::SizeMismatch { got: 2, .. })));
-    assert_eq!(store.remove_partial().unwrap(), 2);
+    assert_eq!(store.remove_partial().unwrap(), (1, 2));
     assert!(matches!(store.map(&id), Err(StoreError::Missing { .. })));
     assert!(!store.remove(&id).unwrap());
 }
@@ -93,4 +94,64 @@ fn writers_of_one_blob_take_turns() {
     });
     assert_eq!(wrote, 1, "the others find it there");
     assert_eq!(store.list().unwrap(), [(id, 300_000)]);
+}
+
+/// What is in use by work under way stays, whenever the work and the removal begin and end.
+#[test]
+fn a_removal_spares_what_is_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let put = |store: &Store, text: &str| store.put(text.as_bytes()).unwrap().0;
+    let (needed, unused) = (put(&store, "needed"), put(&store, "unused"));
+    let (found, new) = (put(&store, "found by somebody"), digest(b"new"));
+    let work = store.leased();
+    assert!(work.contains(&found));
+    assert_eq!(put(&work.clone(), "new"), new);
+    let mut writer = work.writer(&digest(b"half"), 4).unwrap().unwrap();
+    writer.write(b"ha").unwrap();
+    drop(writer);
+    drop(store.writer(&digest(b"given up"), 8).unwrap().unwrap());
+    let kept = HashSet::from([needed]);
+    let removed = store.begin_removal().remove_all_but(&kept).unwrap();
+    assert_eq!(removed, Removed { blobs: 1, partial: 1, bytes: 6 });
+    let holds = |digests: &[Digest]| digests.iter().all(|digest| store.contains(digest));
+    assert!(holds(&[needed, found, new]) && !store.contains(&unused));
+
+    // The work names what it made and ends after a removal has looked at the names.
+    let removal = store.begin_removal();
+    drop(work);
+    let removed = removal.remove_all_but(&kept).unwrap();
+    assert_eq!(removed, Removed::default());
+    assert!(holds(&[found, new]));
+    // The next removal finds nobody.
+    let removed = store.begin_removal().remove_all_but(&kept).unwrap();
+    assert_eq!((removed.blobs, removed.partial), (2, 1));
+    assert!(holds(&[needed]));
+}
+
+/// Either the work finds the blob and it stays, or it makes it anew: never is it gone while in use.
+#[test]
+fn work_and_removals_meet() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let id = digest(b"blob");
+    let barrier = Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..300 {
+                barrier.wait();
+                store.begin_removal().remove_all_but(&HashSet::new()).unwrap();
+            }
+        });
+        for _ in 0..300 {
+            barrier.wait();
+            let work = store.leased();
+            if let Some(mut writer) = work.writer(&id, 4).unwrap() {
+                writer.restart().unwrap();
+                writer.write(b"blob").unwrap();
+                writer.finish().unwrap();
+            }
+            assert_eq!(work.size(&id).unwrap(), 4);
+        }
+    });
 }

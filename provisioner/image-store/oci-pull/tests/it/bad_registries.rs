@@ -220,10 +220,11 @@ async fn another_architecture_is_named() {
     let error = pull_from(&registry, &store).await.unwrap_err();
     assert_eq!(
         told(&error, &registry),
-        "there is no image for linux/amd64 here, only for linux/arm64; ask for another architecture or import another image"
+        "there is no image for linux/amd64 here, only for linux/arm64; ask for one of those (--platform), or import \
+         another image"
     );
     assert!(registry.layers_asked_for().is_empty(), "no layer is transferred for nothing");
-    let platform = Platform { architecture: "arm64".to_owned(), ..Platform::default() };
+    let platform: Platform = "linux/arm64".parse().unwrap();
     let options = PullOptions { platform, ..options() };
     pull(&registry.reference(), &options, &store, Arc::new(NoProgress)).await.unwrap();
 }

@@ -1,0 +1,23 @@
+//! What of the store of job images workflows that are not over need.
+
+use super::Engine;
+use crate::images::InUse;
+
+impl Engine {
+    /// Images and inline files of all workflows that are here.
+    pub(crate) fn images_in_use(&self) -> InUse {
+        let mut in_use = InUse::default();
+        for flow in self.flows.values() {
+            if flow.blocked.is_some() && flow.row.ended.is_none() {
+                in_use.unknown = Some(format!("workflow {} is blocked", flow.row.id));
+            }
+            let images = flow.stages.iter().filter_map(|stage| stage.image.as_ref());
+            in_use.blobs.extend(images.flat_map(|image| [image.manifest, image.root.digest]));
+            in_use.blobs.extend(flow.plan.stored_files());
+        }
+        if self.spared.is_any() {
+            in_use.unknown = Some("rows of workflows or runs cannot be read".to_owned());
+        }
+        in_use
+    }
+}

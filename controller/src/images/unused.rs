@@ -1,0 +1,278 @@
+//! Job images that no workflow has used for long, those past the limit of their size, and inline
+//! files of workflows that are over, go.
+//!
+//! What workflows that are not over need stays, and what is being fetched or handed in
+//! ([`JobImages::leased`]). An image is its squashfs, and the manifest, config and layers that it
+//! was made of, which spare the registry when it is fetched again; indexes that lead to it stay
+//! with it. While it is not known what workflows need, because rows of them cannot be read, nothing
+//! goes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    ops::RangeInclusive,
+    sync::PoisonError,
+    time::Duration,
+};
+
+use api::ids::{Digest, Timestamp};
+use image_store::{
+    Removed,
+    oci::{Document, MAX_DOCUMENT_BYTES, digest_of},
+};
+
+use super::{JobImages, causes};
+use crate::{
+    clock,
+    store::{KeptImage, StoreError, Write},
+};
+
+/// How often unused images are looked for; so exact is the time of their last use.
+const EVERY: Duration = Duration::from_secs(3_600);
+
+/// When that begins after the start: images that were being fetched take up by then what they had.
+const FIRST: Duration = Duration::from_secs(60);
+
+/// Pause between two looks, however many fetches fail.
+const LEAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A day, seconds.
+const DAY_SECONDS: i64 = 86_400;
+
+/// What is kept of job images that no workflow needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageLimits {
+    /// For how many days after the last use.
+    pub days: u32,
+    /// Most bytes of all job images, those in use included; the ones that were used longest ago go
+    /// first. `None`: no limit.
+    pub bytes: Option<u64>,
+}
+
+impl ImageLimits {
+    /// Days where nothing is said: somebody who comes back the next week finds his image.
+    pub const DEFAULT_DAYS: u32 = 7;
+    /// Days that may be said.
+    pub const DAYS: RangeInclusive<u32> = 1..=3_650;
+    /// GiB that may be said.
+    pub const GIB: RangeInclusive<u32> = 1..=1_048_576;
+}
+
+/// What workflows need.
+#[derive(Debug, Default)]
+pub(crate) struct InUse {
+    /// Manifests and squashfs of images, contents of inline files.
+    pub(crate) blobs: HashSet<Digest>,
+    /// Why that may not be all.
+    pub(crate) unknown: Option<String>,
+}
+
+/// Why unused images could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RemovalError {
+    /// The table of images.
+    #[error(transparent)]
+    Table(#[from] StoreError),
+    /// The store of their files.
+    #[error(transparent)]
+    Blobs(#[from] image_store::StoreError),
+    /// The work panicked.
+    #[error("the removal of unused images ended badly")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
+/// An image, and what it is made of.
+#[derive(Debug, Clone)]
+struct ImageParts {
+    manifest: Digest,
+    used: Timestamp,
+    in_use: bool,
+    blobs: BTreeSet<Digest>,
+}
+
+impl JobImages {
+    /// Removes what nothing needs, now and again, until the server stops.
+    pub(crate) async fn remove_unused_for_ever(
+        self,
+        limits: ImageLimits,
+        in_use: impl Fn() -> InUse + Send + Sync,
+    ) {
+        let mut pause = FIRST;
+        // A new warning is a line of the log; the same one every hour is none.
+        let mut told = None;
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                () = self.failed.notified(), if pause == EVERY => {}
+            }
+            match self.remove_unused(clock::now(), limits, &in_use).await {
+                Ok(None) => told = None,
+                Ok(Some(unknown)) if told.as_ref() == Some(&unknown) => {}
+                Ok(Some(unknown)) => {
+                    tracing::warn!("no unused job images are removed: {unknown}");
+                    told = Some(unknown);
+                }
+                Err(error) => tracing::error!("cannot remove unused job images: {}", causes(&error)),
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(LEAST_PAUSE) => pause = EVERY,
+            }
+        }
+    }
+
+    /// Removes what nothing needs, once. Says why it does not, if what workflows need is not known.
+    pub(super) async fn remove_unused(
+        &self,
+        now: Timestamp,
+        limits: ImageLimits,
+        in_use: &(impl Fn() -> InUse + Send + Sync),
+    ) -> Result<Option<String>, RemovalError> {
+        // Before it is found out what is in use, so that what begins to be in use from now on
+        // stays.
+        let removal = self.blobs.begin_removal();
+        let InUse { blobs: mut needed, unknown } = in_use();
+        if unknown.is_some() {
+            return Ok(unknown);
+        }
+        let recent = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut kept = self.store.images().await?;
+        let touched = touch(&mut kept, &recent, &needed, now);
+        let (blobs, limit) = (self.blobs.clone(), limits);
+        let looking = tokio::task::spawn_blocking(move || -> Result<_, image_store::StoreError> {
+            let sizes: HashMap<Digest, u64> = blobs.list()?.into_iter().collect();
+            let images: Vec<ImageParts> = kept.iter().map(|one| parts_of(one, &needed, &blobs)).collect();
+            let gone = unused(&images, &sizes, now, limit);
+            let stay: Vec<&ImageParts> =
+                images.iter().filter(|image| !gone.contains(&image.manifest)).collect();
+            needed.extend(stay.iter().flat_map(|image| &image.blobs));
+            needed.extend(indexes(&blobs, &sizes, &needed));
+            Ok((needed, gone))
+        });
+        let (needed, gone) = looking.await??;
+        let mut writes = touched;
+        writes.extend(gone.iter().map(|manifest| Write::ForgetImage(*manifest)));
+        if !writes.is_empty() {
+            self.store.commit(&writes).await?;
+        }
+        let Removed { blobs, partial, bytes } =
+            tokio::task::spawn_blocking(move || removal.remove_all_but(&needed)).await??;
+        if blobs + partial > 0 || !gone.is_empty() {
+            tracing::info!(
+                "removed {} job images that no workflow has used for long, with {blobs} files that \
+                 nothing needs and {partial} broken downloads, {bytes} bytes",
+                gone.len()
+            );
+        }
+        Ok(None)
+    }
+}
+
+/// Sets when images were used last, and gives the writes that keep it.
+fn touch(
+    kept: &mut [KeptImage],
+    recent: &BTreeMap<Digest, Timestamp>,
+    in_use: &HashSet<Digest>,
+    now: Timestamp,
+) -> Vec<Write> {
+    let mut writes = Vec::new();
+    for KeptImage { image, used } in kept {
+        let is_in_use = in_use.contains(&image.root.digest);
+        let last = if is_in_use { Some(now) } else { recent.get(&image.manifest).copied() };
+        if let Some(last) = last.filter(|last| last != used) {
+            *used = last;
+            let (manifest, image) = (image.manifest, Box::new(image.clone()));
+            writes.push(Write::Image { manifest, image, used: last });
+        }
+    }
+    writes
+}
+
+/// What an image is made of, as its manifest says.
+fn parts_of(kept: &KeptImage, in_use: &HashSet<Digest>, blobs: &image_store::Store) -> ImageParts {
+    let KeptImage { image, used } = kept;
+    let mut parts = BTreeSet::from([image.manifest, image.root.digest]);
+    if let Some(Document::Manifest(manifest)) = document(&image.manifest, blobs) {
+        let descriptors = manifest.layers().iter().chain([manifest.config()]);
+        parts.extend(descriptors.filter_map(|one| digest_of(&image.manifest, one).ok()));
+    }
+    let in_use = in_use.contains(&image.root.digest);
+    ImageParts { manifest: image.manifest, used: *used, in_use, blobs: parts }
+}
+
+/// A manifest or index of the store, if it is one.
+fn document(digest: &Digest, blobs: &image_store::Store) -> Option<Document> {
+    blobs.size(digest).ok().filter(|size| *size <= MAX_DOCUMENT_BYTES)?;
+    let bytes = blobs.map(digest).ok()?;
+    bytes.as_ref().starts_with(b"{").then(|| Document::parse(digest, bytes.as_ref()).ok()).flatten()
+}
+
+/// Indexes that lead to something that is needed; one may lead to another.
+fn indexes(
+    blobs: &image_store::Store,
+    sizes: &HashMap<Digest, u64>,
+    needed: &HashSet<Digest>,
+) -> HashSet<Digest> {
+    let small =
+        sizes.iter().filter(|(digest, size)| **size <= MAX_DOCUMENT_BYTES && !needed.contains(digest));
+    let all = small.filter_map(|(digest, _)| match document(digest, blobs)? {
+        Document::Index(index) => Some((*digest, index)),
+        Document::Manifest(_) => None,
+    });
+    let mut rest: Vec<(Digest, HashSet<Digest>)> = all
+        .map(|(digest, index)| {
+            let entries = index.manifests().iter();
+            (digest, entries.filter_map(|entry| digest_of(&digest, entry).ok()).collect())
+        })
+        .collect();
+    let mut found = HashSet::new();
+    loop {
+        let leads = |(_, to): &(Digest, HashSet<Digest>)| {
+            to.iter().any(|digest| needed.contains(digest) || found.contains(digest))
+        };
+        let (leading, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(leads);
+        if leading.is_empty() {
+            return found;
+        }
+        found.extend(leading.into_iter().map(|(digest, _)| digest));
+        rest = others;
+    }
+}
+
+/// Manifests of the images that go: those that are too old, then those used longest ago until all
+/// others fit. What images share counts once.
+fn unused(
+    images: &[ImageParts],
+    sizes: &HashMap<Digest, u64>,
+    now: Timestamp,
+    limits: ImageLimits,
+) -> BTreeSet<Digest> {
+    let mut sharing: HashMap<Digest, u32> = HashMap::new();
+    for digest in images.iter().flat_map(|image| &image.blobs) {
+        *sharing.entry(*digest).or_default() += 1;
+    }
+    let size = |digest: &Digest| sizes.get(digest).copied().unwrap_or(0);
+    let mut total: u64 = sharing.keys().map(size).sum();
+    let oldest_kept = now.plus_seconds(-i64::from(limits.days) * DAY_SECONDS);
+    let mut by_age: Vec<&ImageParts> = images.iter().filter(|image| !image.in_use).collect();
+    by_age.sort_unstable_by_key(|image| (image.used, image.manifest));
+    let mut gone = BTreeSet::new();
+    for image in by_age {
+        let fits = limits.bytes.is_none_or(|limit| total <= limit);
+        if image.used >= oldest_kept && fits {
+            break;
+        }
+        gone.insert(image.manifest);
+        for digest in &image.blobs {
+            let Some(count) = sharing.get_mut(digest) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                total -= size(digest);
+            }
+        }
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests;

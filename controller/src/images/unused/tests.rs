@@ -1,0 +1,190 @@
+//! Which images go, and what of the store goes with them.
+
+use std::sync::Arc;
+
+use api::image::{Artifact, Platform};
+use database::Database;
+use image_store::RunConfig;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    images::JobImage,
+    store::{
+        Store as _,
+        sql::{SCHEMA, SqlStore},
+    },
+};
+
+const NOW: Timestamp = Timestamp(1_000 * DAY_SECONDS * 1_000_000);
+
+fn days_ago(days: i64) -> Timestamp {
+    NOW.plus_seconds(-days * DAY_SECONDS)
+}
+
+fn number(number: u8) -> Digest {
+    Digest([number; 32])
+}
+
+/// An image made of blobs with these numbers; the first is its manifest.
+fn image(days: i64, in_use: bool, blobs: &[u8]) -> ImageParts {
+    ImageParts {
+        manifest: number(blobs[0]),
+        used: days_ago(days),
+        in_use,
+        blobs: blobs.iter().copied().map(number).collect(),
+    }
+}
+
+/// Numbers of the images that go; every blob has 10 bytes.
+fn gone(images: &[ImageParts], days: u32, bytes: Option<u64>) -> Vec<u8> {
+    let sizes = images.iter().flat_map(|image| &image.blobs).map(|digest| (*digest, 10)).collect();
+    let gone = unused(images, &sizes, NOW, ImageLimits { days, bytes });
+    gone.into_iter().map(|digest| digest.0[0]).collect()
+}
+
+#[test]
+fn the_oldest_go_and_what_is_in_use_stays() {
+    let images = [
+        image(30, true, &[1, 11, 99]),
+        image(8, false, &[2, 12, 99]),
+        image(7, false, &[3, 13, 99]),
+        image(1, false, &[4, 14]),
+    ];
+    assert_eq!(gone(&images, 7, None), [2]);
+    assert_eq!(gone(&images, 100, None), [0; 0]);
+    // 90 bytes in all; the base that three share counts once, and stays with the last of them.
+    assert_eq!(gone(&images, 100, Some(90)), [0; 0]);
+    assert_eq!(gone(&images, 100, Some(89)), [2]);
+    assert_eq!(gone(&images, 100, Some(69)), [2, 3]);
+    // What is in use alone is past the limit: it stays.
+    assert_eq!(gone(&images, 100, Some(1)), [2, 3, 4]);
+    // A clock that was ahead.
+    assert_eq!(gone(&[image(-400, false, &[1])], 7, None), [0; 0]);
+}
+
+struct Site {
+    _folder: tempfile::TempDir,
+    images: JobImages,
+    store: Arc<SqlStore>,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("db"), &[&SCHEMA]).await.unwrap();
+        let store = Arc::new(SqlStore::open(database).await.unwrap());
+        let shutdown = CancellationToken::new();
+        let images = JobImages::open(folder.path(), store.clone(), Platform::default(), shutdown).unwrap();
+        Self { _folder: folder, images, store }
+    }
+
+    fn put(&self, text: &str) -> Digest {
+        self.images.blobs.put(text.as_bytes()).unwrap().0
+    }
+
+    /// An image of one layer, as a fetch leaves it; with the digests of all that it is made of.
+    async fn image(&self, name: &str, used: Timestamp) -> (JobImage, Vec<Digest>) {
+        let [layer, config] = [format!("layer of {name}"), format!("{{\"config of\": \"{name}\"}}")];
+        let descriptor = |kind: &str, text: &str| {
+            let media_type = format!("application/vnd.oci.image.{kind}");
+            json!({"mediaType": media_type, "digest": self.put(text), "size": text.len()})
+        };
+        let manifest = json!({
+            "schemaVersion": 2,
+            "config": descriptor("config.v1+json", &config),
+            "layers": [descriptor("layer.v1.tar", &layer)],
+        });
+        let manifest = self.put(&manifest.to_string());
+        let root = self.put(&format!("squashfs of {name}"));
+        let parts = vec![manifest, root, self.put(&layer), self.put(&config)];
+        let root = Artifact { format: "squashfs".to_owned(), digest: root, size: 12 };
+        let image = JobImage { manifest, root, run: RunConfig::default() };
+        let write = Write::Image { manifest, image: Box::new(image.clone()), used };
+        self.store.commit(&[write]).await.unwrap();
+        (image, parts)
+    }
+
+    fn index(&self, of: Digest) -> Digest {
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let entry = json!({"mediaType": media_type, "digest": of, "size": 1});
+        self.put(&json!({"schemaVersion": 2, "manifests": [entry]}).to_string())
+    }
+
+    /// One removal while workflows need `blobs`.
+    async fn remove_unused(&self, blobs: &[Digest]) {
+        let limits = ImageLimits { days: 7, bytes: None };
+        let in_use = || InUse { blobs: blobs.iter().copied().collect(), unknown: None };
+        assert_eq!(self.images.remove_unused(NOW, limits, &in_use).await.unwrap(), None);
+    }
+
+    fn holds(&self, digests: &[Digest]) -> Vec<bool> {
+        digests.iter().map(|digest| self.images.blobs.contains(digest)).collect()
+    }
+
+    async fn known(&self) -> Vec<Digest> {
+        self.store.images().await.unwrap().into_iter().map(|kept| kept.image.manifest).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unused_image_goes_with_all_that_it_is_made_of() {
+    let site = Site::new().await;
+    let (old, old_parts) = site.image("old", days_ago(8)).await;
+    let (_, young_parts) = site.image("young", days_ago(6)).await;
+    let (busy, busy_parts) = site.image("busy", days_ago(300)).await;
+    let script = site.put("#!/bin/sh");
+    let left = [site.put("a script of a workflow that is over"), site.put("a layer of a failed fetch")];
+    let to_young = site.index(young_parts[0]);
+    let to_index = site.index(to_young);
+    let to_old = site.index(old.manifest);
+
+    site.remove_unused(&[script, busy.manifest, busy.root.digest]).await;
+    assert_eq!(site.holds(&old_parts), [false; 4]);
+    assert_eq!(site.holds(&[&young_parts[..], &busy_parts].concat()), [true; 8]);
+    assert_eq!(site.holds(&[script, to_young, to_index]), [true; 3]);
+    assert_eq!(site.holds(&[left[0], left[1], to_old]), [false; 3]);
+    assert!(!site.known().await.contains(&old.manifest));
+
+    // The busy one was used until now, so its days begin now.
+    site.remove_unused(&[]).await;
+    assert_eq!(site.holds(&busy_parts), [true; 4]);
+    assert_eq!(site.holds(&[script]), [false]);
+    assert!(site.known().await.contains(&busy.manifest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_fetched_or_handed_in_stays() {
+    let site = Site::new().await;
+    let work = site.images.leased();
+    let file = work.keep(b"of a submission".to_vec()).await.unwrap();
+    let (_, parts) = site.image("kept before", days_ago(100)).await;
+    assert_eq!(work.blobs.size(&parts[1]).unwrap(), 23);
+    site.remove_unused(&[]).await;
+    assert_eq!(site.holds(&[file, parts[1], parts[2]]), [true, true, false]);
+    drop(work);
+    site.remove_unused(&[]).await;
+    assert_eq!(site.holds(&[file, parts[1]]), [false; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_counts_as_a_use() {
+    let site = Site::new().await;
+    let (image, parts) = site.image("fetched again", days_ago(100)).await;
+    site.images.used.lock().unwrap().insert(image.manifest, days_ago(0));
+    site.remove_unused(&[]).await;
+    assert_eq!(site.holds(&parts), [true; 4]);
+    assert_eq!(site.store.images().await.unwrap()[0].used, days_ago(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_while_it_is_not_known_what_is_needed() {
+    let site = Site::new().await;
+    let (_, parts) = site.image("old", days_ago(100)).await;
+    let unknown = || InUse { blobs: HashSet::new(), unknown: Some("workflow 1 is blocked".to_owned()) };
+    let limits = ImageLimits { days: 7, bytes: None };
+    let said = site.images.remove_unused(NOW, limits, &unknown).await.unwrap();
+    assert_eq!(said.as_deref(), Some("workflow 1 is blocked"));
+    assert_eq!(site.holds(&parts), [true; 4]);
+}
