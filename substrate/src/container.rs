@@ -24,7 +24,7 @@
 //! | [`interpreter`] | why a program that is there cannot be executed |
 //! | [`system_calls`], [`defence`] | what it may ask of the kernel; what stands in its way |
 //! | [`groups`], [`holder`] | control groups |
-//! | [`ending`], [`log`], [`record`] | timeouts and outcomes; output; the run's folder |
+//! | [`ending`], [`log`], [`log_room`], [`record`] | timeouts and outcomes; output, and how much of it; the run's folder |
 
 pub mod defence;
 pub mod devices;
@@ -40,6 +40,7 @@ pub mod identity_files;
 pub mod init;
 pub mod interpreter;
 pub mod log;
+pub mod log_room;
 pub mod passing;
 pub mod payload;
 pub mod record;

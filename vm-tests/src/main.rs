@@ -1,5 +1,6 @@
 //! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it; `vm-tests lane WORD…`
 //! boots it and runs only the checks with a word in their names. `vm-tests campaign ROUNDS` kills at random under load.
+//! `vm-tests logs JOBS [SEED]` reads the logs of so many jobs at the moment at which they end.
 //! `vm-tests boots ROUNDS [VARIANT…]` counts how often the emulator holds up the machine with eight processors.
 //! `vm-tests bench NAME [--quick] [--out FILE]` measures, `vm-tests escapes` tries to break out of containers, `vm-tests conformance` holds them against
 //! what the public suites ask; each of these has a small machine of its own.
@@ -18,6 +19,7 @@ mod console;
 mod demo;
 mod file_server;
 mod lane;
+mod logs;
 mod machine;
 mod monitor;
 mod namespace;
@@ -39,6 +41,11 @@ fn campaign(rounds: &str, seed: &str) -> anyhow::Result<bool> {
     campaign::by_hand(rounds.parse()?, seed.parse()?).map(|()| true)
 }
 
+fn logs(jobs: &str, seed: &str) -> anyhow::Result<bool> {
+    let jobs = jobs.parse().context("logs: JOBS is a number")?;
+    logs::by_hand(jobs, seed.parse().context("logs: SEED is a number")?).map(|()| true)
+}
+
 fn boots(rounds: &str, variants: &[&str]) -> anyhow::Result<bool> {
     boots::by_hand(rounds.parse().context("boots: ROUNDS is a number")?, variants)
 }
@@ -54,6 +61,8 @@ fn main() -> ExitCode {
         ["boots", rounds, variants @ ..] => boots(rounds, variants),
         ["campaign", rounds] => campaign(rounds, &clock::unix_seconds().to_string()),
         ["campaign", rounds, seed] => campaign(rounds, seed),
+        ["logs", jobs] => logs(jobs, &clock::unix_seconds().to_string()),
+        ["logs", jobs, seed] => logs(jobs, seed),
         ["escapes"] => checks::escapes::without_cluster().map(|()| true),
         ["conformance"] => checks::conformance::without_cluster().map(|()| true),
         ["demo"] => demo::demo().map(|()| true),
@@ -61,7 +70,7 @@ fn main() -> ExitCode {
         _ => {
             report::complain(
                 "usage: vm-tests demo | lane [WORD…] | escapes | conformance | campaign ROUNDS [SEED] | \
-                 boots ROUNDS [VARIANT…] | bench NAME [--quick] [--out FILE]",
+                 logs JOBS [SEED] | boots ROUNDS [VARIANT…] | bench NAME [--quick] [--out FILE]",
             );
             return ExitCode::from(2);
         }

@@ -101,9 +101,16 @@ impl Server {
     /// # Errors
     /// If it cannot be started.
     pub(crate) fn try_cli(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let words = self.command_line(arguments);
+        process::output(&words[0], &words[1..], b"")
+    }
+
+    /// The words of a command line, with the program as the first.
+    pub(crate) fn command_line(&self, arguments: &[&str]) -> Vec<String> {
         let context = self.places.of_run("state/admin.yaml").display().to_string();
         let program = self.places.bedplate().display().to_string();
-        process::output(&program, &[&["--context", context.as_str()], arguments].concat(), b"")
+        let arguments = arguments.iter().map(|&argument| argument.to_owned());
+        [program, "--context".to_owned(), context].into_iter().chain(arguments).collect()
     }
 
     /// Lines of the server's log that contain all of `words`.

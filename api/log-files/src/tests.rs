@@ -122,18 +122,49 @@ fn a_tail_may_be_empty_and_begin_anywhere() {
     assert_eq!(rig.on_disk(), 13);
 }
 
+#[test]
+fn a_log_becomes_shorter_and_longer_with_its_limits() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer(LIMIT);
+    rig.write(&mut writer, 10_000);
+    let of_tail = |rig: &Rig| rig.on_disk() - 512;
+    assert!((448..=512).contains(&of_tail(&rig)));
+    writer.set_limits(Limits::of(LIMIT / 4));
+    assert!(of_tail(&rig) <= 128, "at once");
+    rig.write(&mut writer, 1_000);
+    assert!((112..=128).contains(&of_tail(&rig)));
+    assert_eq!(rig.read_all(100).len(), 1);
+    writer.set_limits(Limits::of(4 * LIMIT));
+    rig.write(&mut writer, 10_000);
+    assert!((1_792..=2_048).contains(&of_tail(&rig)), "the head stays as it is");
+    assert_eq!(rig.read_all(100).len(), 1);
+    // A head that is not full is, from now on.
+    let mut rig = Rig::new();
+    let mut writer = rig.writer(LIMIT);
+    rig.write(&mut writer, 500);
+    writer.set_limits(Limits::of(LIMIT / 2));
+    rig.write(&mut writer, 200);
+    assert_eq!(rig.read_all(100), [], "the tail takes it");
+}
+
 proptest! {
-    /// Whatever is written, left out and interrupted: what is read is what was written there, there
-    /// is one gap at most, and the files are bounded.
+    /// Whatever is written, left out and interrupted, and however limits change: what is read is what
+    /// was written there, there is one gap at most, and the files are bounded.
     #[test]
     fn what_is_read_was_written(
-        steps in proptest::collection::vec((1_usize..400, 0_u8..8), 1..60),
+        steps in proptest::collection::vec((1_usize..400, 0_u8..9), 1..60),
         limit in 16_u64..2_000,
     ) {
         let mut rig = Rig::new();
+        let (mut limit, mut most) = (limit, limit);
         let mut writer = rig.writer(limit);
         for (count, what) in steps {
             match what {
+                8 => {
+                    limit = 16 + 5 * count as u64;
+                    most = most.max(limit);
+                    writer.set_limits(Limits::of(limit));
+                }
                 0 => {
                     let lost = rig.next(count);
                     rig.whole.extend(lost);
@@ -143,7 +174,7 @@ proptest! {
                 _ => rig.write(&mut writer, count),
             }
             prop_assert_eq!(writer.end(), rig.whole.len() as u64);
-            prop_assert!(rig.on_disk() <= limit);
+            prop_assert!(rig.on_disk() <= most);
             prop_assert!(rig.read_all(97).len() <= 1);
         }
     }

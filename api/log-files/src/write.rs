@@ -96,6 +96,13 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Keeps more or less from now on. What the tail has past its new limit goes at once, but for the
+    /// segment that is written, which goes when the next one begins; the head stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        while self.tail_bytes() > self.limits.tail && self.drop_oldest() {}
+    }
+
     /// Where the log ends.
     #[must_use]
     pub fn end(&self) -> u64 {
@@ -197,11 +204,12 @@ impl Writer {
         }
         self.tail = Some((folder, file));
         self.segments.push_back(Segment { start, end: start });
-        let kept = |segments: &VecDeque<Segment>| -> u64 {
-            segments.iter().map(|segment| segment.end - segment.start).sum()
-        };
-        while kept(&self.segments) + self.limits.segment() > self.limits.tail && self.drop_oldest() {}
+        while self.tail_bytes() + self.limits.segment() > self.limits.tail && self.drop_oldest() {}
         Ok(())
+    }
+
+    fn tail_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.end - segment.start).sum()
     }
 
     fn make_tail(&self) -> io::Result<OwnedFd> {

@@ -256,7 +256,8 @@ fn compressed(nodes: &[Node]) -> String {
     hostlist::compress(nodes.iter().map(|node| node.name.as_str()))
 }
 
-/// Asks for each node in turn. That one fails does not spare the others; each failure is told.
+/// Asks for each node in turn. That one fails does not spare the others; each outcome is told, also
+/// where the server goes away in the middle.
 async fn one_by_one(
     session: &Session,
     nodes: &Nodes,
@@ -266,16 +267,26 @@ async fn one_by_one(
     let names = nodes.names()?;
     let mut done = Vec::new();
     let mut failed = Vec::new();
-    for name in &names {
+    let mut left = names.iter();
+    for name in left.by_ref() {
         match each(name).await {
             Ok(()) => done.push(name.as_str()),
-            Err(ClientError::Refused(problem)) if names.len() > 1 => {
+            Err(error) if names.len() == 1 => return Err(error.into()),
+            Err(ClientError::Refused(problem)) => {
                 say(&format!("{}: {}", problem.title, problem.detail));
                 failed.push(name.as_str());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                say(&format!("{name}: {error}"));
+                failed.push(name.as_str());
+                // Each of the others would wait for the server as long.
+                if matches!(error, ClientError::Unreachable { .. }) {
+                    break;
+                }
+            }
         }
     }
+    failed.extend(left.map(NodeName::as_str));
     if !done.is_empty() {
         let list = hostlist::compress(done.iter().copied());
         session.out.show(&json!({word: done}), |_| format!("{word} {list}\n"))?;

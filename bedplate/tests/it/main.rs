@@ -18,4 +18,5 @@ mod nodes;
 mod overlays;
 mod packaging;
 mod server;
+mod several;
 mod upgrade;

@@ -175,6 +175,9 @@ pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut Notes<'_>) {
         _ => {}
     }
     one_text(&job.command, path, notes);
+    if job.command.is_empty() && job.script.is_none() {
+        args_of_one_text(&job.args, path, notes);
+    }
     for (key, words) in [("command", &job.command), ("args", &job.args)] {
         for (index, _) in words.iter().enumerate().filter(|(_, word)| word.contains('\0')) {
             notes.refuse(&format!("{path}.{key}[{index}]"), "a NUL character cannot be passed to a program");
@@ -195,22 +198,38 @@ fn one_text(command: &[String], path: &str, notes: &mut Notes<'_>) {
         return;
     }
     match words::split(text) {
-        Ok(words) => {
-            let list = words::list(&words);
-            let mut message =
-                format!("it is run as the words {list}, unless the image has a program of exactly that name");
-            if let Some(word) = words::of_a_shell(&words) {
-                message += &format!(
-                    "; no shell reads them, so {word:?} is passed as it is: for a shell write [/bin/sh, -c, …]"
-                );
-            }
-            notes.warn(&path, &message);
-        }
+        Ok(words) => notes.warn(&path, &run_as(&words)),
         Err(why) => {
             let hint = "close or escape it, or write each word as an item of its own";
             notes.hint(&path, &format!("a command of one item is split into words, and {why}"), hint);
         }
     }
+}
+
+/// `args` of one item, with no command before them: they are a command of one item where the image has
+/// no entrypoint, which is known when it is pulled.
+fn args_of_one_text(args: &[String], path: &str, notes: &mut Notes<'_>) {
+    let [text] = args else { return };
+    if !words::has_blanks(text) {
+        return;
+    }
+    let told = match words::split(text) {
+        Ok(words) => run_as(&words),
+        Err(why) => format!("it is the name of the program, since {why}"),
+    };
+    notes.warn(&format!("{path}.args[0]"), &format!("where the image has no entrypoint, {told}"));
+}
+
+fn run_as(words: &[String]) -> String {
+    let list = words::list(words);
+    let mut told =
+        format!("it is run as the words {list}, unless the image has a program of exactly that name");
+    if let Some(word) = words::of_a_shell(words) {
+        told += &format!(
+            "; no shell reads them, so {word:?} is passed as it is: for a shell write [/bin/sh, -c, …]"
+        );
+    }
+    told
 }
 
 /// The bounds of an array. One that cannot be counted is left out.

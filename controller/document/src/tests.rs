@@ -300,12 +300,18 @@ fn a_command_of_one_item_is_told_as_words() {
         ("shell", r#"command: ["cat a | wc -l"]"#),
         ("list", "command: [echo, a b]"),
         ("args", "args: [it's me]"),
+        ("alone", r#"args: ["cat a | wc -l"]"#),
+        ("several", "args: [a b, c]"),
+        ("script", "script: '#!/bin/sh', args: [a b]"),
+        ("both", "command: [cat], args: [a b]"),
     ]);
     let parsed = parse(&text).unwrap();
     expect![[r#"
         3:40: jobs.untar.command[0]: it is run as the words [tar, -C, /data, -zxf, /data/input.tar.gz], unless the image has a program of exactly that name
         4:39: jobs.plot.command[0]: it is run as the words [ncl, "a b", $FB_TASK_ID, $$HOME], unless the image has a program of exactly that name
         5:40: jobs.shell.command[0]: it is run as the words [cat, "a", "|", wc, -l], unless the image has a program of exactly that name; no shell reads them, so "|" is passed as it is: for a shell write [/bin/sh, -c, …]
+        7:36: jobs.args.args[0]: where the image has no entrypoint, it is the name of the program, since the ' at its character 3 is not closed
+        8:37: jobs.alone.args[0]: where the image has no entrypoint, it is run as the words [cat, "a", "|", wc, -l], unless the image has a program of exactly that name; no shell reads them, so "|" is passed as it is: for a shell write [/bin/sh, -c, …]
     "#]].assert_eq(&lines(&parsed.warnings));
     // The document stays as it was written: whether there is such a program, the node knows.
     assert_eq!(parsed.workflow.jobs[0].command, ["tar -C /data -zxf /data/input.tar.gz"]);

@@ -71,7 +71,7 @@ use self::{
     state::{Core, Effect},
     volumes::Volumes,
 };
-use crate::clock;
+use crate::{clock, container::log_room::LogRoom};
 
 /// Requests that wait for the keeper: the conversation asks one at a time.
 pub const MAX_REQUESTS: usize = 4;
@@ -181,7 +181,8 @@ impl<C: Containers> Node<C> {
         let artifacts = Artifacts::new(places.artifacts.clone(), servers.clone());
         let images = Images::new(places.images.clone(), mounting);
         let volumes = Volumes::new(places.volumes.clone());
-        let fitness = Fitness::new(vec![places.runs.clone(), places.artifacts.clone()]);
+        let folders = vec![places.runs.clone(), places.artifacts.clone()];
+        let fitness = Fitness::new(folders, LogRoom::of_node());
         let site_programs = SitePrograms::new(places.site.clone());
         let (claims, changes) = (Claims::default(), changes::Changes::default());
         Self {

@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{SocketAddr, SocketAddrV4},
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -162,18 +162,29 @@ impl RunGroup {
         self.folder.as_fd()
     }
 
-    /// The group, by a path that holds in a container as well: its `/proc` leads to what is open.
+    /// The group, by a path that holds in a container as well.
     #[must_use]
     pub fn group(&self) -> Cgroup {
-        use std::os::fd::AsRawFd as _;
-
-        Cgroup::at(Path::new("/proc/self/fd").join(self.folder.as_raw_fd().to_string()))
+        opened(&self.folder)
     }
 
     /// Removes it. One that is not empty stays, for [`remove`].
     pub fn remove(&self) {
         let _ = rustix::fs::unlinkat(&self.runs, &self.name, rustix::fs::AtFlags::REMOVEDIR);
     }
+}
+
+/// A group whose folder is open, by a path that holds in a container as well: its `/proc` leads to what
+/// is open. It holds as long as `folder` is open.
+#[must_use]
+pub fn opened(folder: &OwnedFd) -> Cgroup {
+    Cgroup::at(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()))
+}
+
+/// The group of all container inits, whether it is there or not.
+#[must_use]
+pub fn inits() -> Cgroup {
+    Cgroup::at(Path::new(ROOT).join(UNIT).join(INITS))
 }
 
 /// The group of a run, whether it is there or not.

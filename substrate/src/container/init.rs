@@ -39,6 +39,7 @@ use super::{
     files,
     groups::{self, RunGroup},
     log::{Log, Pumped},
+    log_room::LogRoom,
     payload,
     record::Record,
     spec::ContainerSpec,
@@ -78,6 +79,8 @@ pub struct Init {
     pub record: Record,
     /// The job's control group.
     pub group: RunGroup,
+    /// The room that its log shares with those of other jobs.
+    pub log_room: Option<LogRoom>,
     /// Held as long as the container lives.
     pub lock: Option<OwnedFd>,
     /// What the payload may ask of the kernel.
@@ -128,7 +131,7 @@ struct Running {
 impl Init {
     /// Lives as the init of the container, to its end. 0 if there was a payload.
     #[must_use]
-    pub fn run(self) -> i32 {
+    pub fn run(mut self) -> i32 {
         let lived = self.live();
         self.group.remove();
         let (end, code) = match lived {
@@ -147,13 +150,14 @@ impl Init {
         1
     }
 
-    fn live(&self) -> Result<RunEnd, StartError> {
+    fn live(&mut self) -> Result<RunEnd, StartError> {
         process::reset_signals()?;
         signals().thread_block().map_err(StartError::Events)?;
         process::begin_session()?;
         // For people who look at processes; nothing depends on it.
         let _ = std::fs::write("/proc/self/comm", "container-init");
-        let mut log = self.log().map_err(|error| StartError::Record("open the log", error))?;
+        let room = self.log_room.take();
+        let mut log = self.log(room).map_err(|error| StartError::Record("open the log", error))?;
         self.tell_pid()?;
         files::make(&self.spec, &self.folder).map_err(StartError::Files)?;
         let mut running = self.start()?;
@@ -161,10 +165,15 @@ impl Init {
         Ok(self.end(running, log, status))
     }
 
-    fn log(&self) -> io::Result<Log> {
-        let limit = if self.spec.keeps(Defence::LogLimit) { self.spec.log_limit_bytes } else { u64::MAX };
+    fn log(&self, room: Option<LogRoom>) -> io::Result<Log> {
+        let is_limited = self.spec.keeps(Defence::LogLimit);
+        let limit = if is_limited { self.spec.log_limit_bytes } else { u64::MAX };
         if self.spec.log_has_tail {
-            return Ok(Log::new(self.record.log(Limits::of(limit))?));
+            let log = Log::new(self.record.log(Limits::of(limit))?);
+            return Ok(match room.filter(|_| is_limited) {
+                Some(room) => log.sharing(room, limit),
+                None => log,
+            });
         }
         Ok(Log::cut_at(self.record.log(Limits::NONE)?, limit))
     }

@@ -5,6 +5,9 @@
 //! without pause is held to [`TURN_BYTES`] per [`TURN_PAUSE`], so that the copying of what is thrown
 //! away soon takes a part of one processor, and not of every job's share.
 //!
+//! How much is kept is less where the logs of the node have little room left together
+//! ([`super::log_room`]): it is asked as the log grows.
+//!
 //! For a server of before, which knows no gaps, the log is cut at its limit, and its last line says
 //! how much was dropped.
 
@@ -14,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-use log_files::Writer;
+use log_files::{Limits, Writer};
+
+use super::log_room::LogRoom;
 
 /// Bytes read at a time: what a pipe holds.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -24,6 +29,9 @@ const TURN_BYTES: usize = 1 << 20;
 
 /// How long a pipe that had [`TURN_BYTES`] at once is left alone, past the head.
 const TURN_PAUSE: Duration = Duration::from_millis(4);
+
+/// Bytes that a log grows between two looks at the room that is left.
+const LOOK_BYTES: u64 = 1 << 20;
 
 /// How a pipe is after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +49,17 @@ pub struct Log {
     /// Where the log ends, if all that could not be written is counted.
     end: u64,
     cut: Option<Cut>,
+    shared: Option<Shared>,
+}
+
+/// Of a log that has its share of a room.
+#[derive(Debug)]
+struct Shared {
+    room: LogRoom,
+    /// What is kept at most, however much room there is, bytes.
+    limit: u64,
+    /// Where the log ends at the next look.
+    look_at: u64,
 }
 
 /// Of a log that is cut.
@@ -54,13 +73,20 @@ impl Log {
     /// A log in these files, of which what their limits say is kept.
     #[must_use]
     pub fn new(files: Writer) -> Self {
-        Self { end: files.end(), files, cut: None }
+        Self { end: files.end(), files, cut: None, shared: None }
     }
 
     /// A log in one file, of at most `limit` bytes and one line.
     #[must_use]
     pub fn cut_at(files: Writer, limit: u64) -> Self {
         Self { cut: Some(Cut { limit, dropped: 0 }), ..Self::new(files) }
+    }
+
+    /// Keeps `limit` bytes at most, and less where its share of `room` is less.
+    #[must_use]
+    pub fn sharing(self, room: LogRoom, limit: u64) -> Self {
+        // As much as the least share may be written without a look: most logs are shorter.
+        Self { shared: Some(Shared { room, limit, look_at: LOOK_BYTES }), ..self }
     }
 
     /// Takes what is in a pipe that does not block, [`TURN_BYTES`] at most.
@@ -92,6 +118,7 @@ impl Log {
     fn take(&mut self, bytes: &[u8]) {
         let Some(cut) = &mut self.cut else {
             self.end += bytes.len() as u64;
+            self.look_at_room();
             self.keep(bytes);
             return;
         };
@@ -103,6 +130,15 @@ impl Log {
         cut.dropped += bytes.len() as u64 - kept;
         if kept < room as u64 {
             cut.limit = self.end;
+        }
+    }
+
+    fn look_at_room(&mut self) {
+        let end = self.end;
+        let Some(shared) = self.shared.as_mut().filter(|shared| end >= shared.look_at) else { return };
+        shared.look_at = end + LOOK_BYTES;
+        if let Some(share) = shared.room.share_bytes() {
+            self.files.set_limits(Limits::of(share.min(shared.limit)));
         }
     }
 
@@ -156,7 +192,7 @@ fn is_full(error: &io::Error) -> bool {
 mod tests {
     use std::{io::Write as _, path::Path};
 
-    use log_files::{Limits, Place};
+    use log_files::{Limits, Place, extent};
 
     use super::*;
 
@@ -245,5 +281,78 @@ mod tests {
         assert!(end >= 20 << 20, "{end}");
         let kept = log_files::extent(&folder.path().join("log")).unwrap().bytes_from(0);
         assert!(kept <= 1 << 20, "{kept}");
+    }
+
+    /// Logs of a node whose kernel counts what they have.
+    struct Node(tempfile::TempDir);
+
+    impl Node {
+        const BUDGET: u64 = 64 << 20;
+
+        /// A log that may have half of the budget, if it is alone.
+        fn log(&self, name: &str) -> Log {
+            std::fs::create_dir(self.0.path().join(name)).unwrap();
+            let room = LogRoom::of_test(self.0.path(), Self::BUDGET);
+            let limit = Self::BUDGET / 2;
+            Log::new(files(&self.0.path().join(name), Limits::of(limit))).sharing(room, limit)
+        }
+
+        fn kept(&self, name: &str) -> u64 {
+            extent(&self.0.path().join(name).join("log")).unwrap().bytes_from(0)
+        }
+
+        /// So many logs write as much each, in turns. What they have of it.
+        fn write(&self, names: &[String], mib: u64) -> Vec<u64> {
+            let mut logs: Vec<Log> = names.iter().map(|name| self.log(name)).collect();
+            let bytes = vec![b'x'; 256 << 10];
+            for _ in 0..mib * 4 {
+                logs.iter_mut().for_each(|log| log.take(&bytes));
+                self.count();
+            }
+            logs.iter_mut().for_each(|log| log.take(b"last words"));
+            names.iter().map(|name| self.kept(name)).collect()
+        }
+
+        /// Does the kernel's part.
+        fn count(&self) -> u64 {
+            let folders = self.0.path().read_dir().unwrap().map(|entry| entry.unwrap());
+            let names = folders.filter(|entry| entry.file_type().unwrap().is_dir());
+            let kept: Vec<u64> = names.map(|entry| self.kept(entry.file_name().to_str().unwrap())).collect();
+            let used: u64 = kept.iter().sum();
+            // Between two looks each may grow a little more.
+            assert!(used <= Self::BUDGET + LOOK_BYTES * kept.len() as u64, "{kept:?}");
+            std::fs::write(self.0.path().join("memory.stat"), format!("shmem {used}\n")).unwrap();
+            used
+        }
+    }
+
+    #[test]
+    fn many_logs_have_their_shares_of_one_budget() {
+        let node = Node(tempfile::tempdir().unwrap());
+        let mib = |bytes: u64| bytes >> 20;
+        // A quarter of what it leaves: 64 / 5.
+        let alone = node.write(&["alone".to_owned()], 20);
+        assert!((11..=14).contains(&mib(alone[0])), "{alone:?}");
+        let names: Vec<String> = (0..12).map(|number| format!("log-{number}")).collect();
+        let kept = node.write(&names, 20);
+        let (least, most) = (kept.iter().min().unwrap(), kept.iter().max().unwrap());
+        assert!(mib(*least) >= 2 && most - least <= LOOK_BYTES, "{kept:?}");
+        assert!((40..=64).contains(&mib(node.count())), "{kept:?}");
+        // Who comes late has a share, too, and its end.
+        let late = node.write(&["late".to_owned()], 20);
+        assert!(mib(late[0]) >= 1, "{late:?}");
+        let path = node.0.path().join("late/log");
+        let end = extent(&path).unwrap().end();
+        assert_eq!(end, (20 << 20) + 10);
+        let mut words = Vec::new();
+        while words.len() < 10 {
+            words.extend(log_files::read(&path, end - 10 + words.len() as u64, 10).unwrap().bytes);
+        }
+        assert_eq!(words, b"last words");
+        // The server has taken the others.
+        names.iter().for_each(|name| std::fs::remove_dir_all(node.0.path().join(name)).unwrap());
+        node.count();
+        let again = node.write(&["again".to_owned()], 20);
+        assert!(mib(again[0]) >= 8, "{again:?}");
     }
 }

@@ -31,6 +31,7 @@ use super::{
     enter::{Entering, Entry},
     groups::{self, Groups, RunGroup},
     init::{self, Init},
+    log_room::LogRoom,
     passing,
     record::Record,
     spec::ContainerSpec,
@@ -253,7 +254,17 @@ impl Serving {
         group: RunGroup,
         lock: Option<OwnedFd>,
     ) -> Init {
-        Init { spec, folder: folder.to_owned(), record, group, lock, system_calls: self.system_calls.clone() }
+        // A log without its share of the room still has its own limit.
+        let inits = self.groups.inits().try_clone_to_owned().ok();
+        Init {
+            spec,
+            folder: folder.to_owned(),
+            record,
+            group,
+            log_room: inits.map(LogRoom::of_container),
+            lock,
+            system_calls: self.system_calls.clone(),
+        }
     }
 }
 

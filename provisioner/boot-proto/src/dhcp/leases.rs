@@ -19,7 +19,8 @@ pub enum LeaseRecord {
         address: Ipv4Addr,
         /// The MAC address of the node's interface.
         mac: MacAddr,
-        /// How long it is the node's, at least as long as the node was granted. 0: it has expired.
+        /// How long it is the node's, at least as long as the node was granted. 0: it has expired, or
+        /// was given back.
         seconds: u32,
     },
     /// A machine that did not get it here uses an address, as a node or a probe found.
@@ -29,7 +30,7 @@ pub enum LeaseRecord {
         /// How long it is left alone; then it is probed before it is given.
         seconds: u32,
     },
-    /// An address was given back.
+    /// An address was given back. Releases of before recorded that so; it was then given without a probe.
     Free {
         /// It lies in one of the pools.
         address: Ipv4Addr,

@@ -417,7 +417,7 @@ impl DhcpServer {
     fn release(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
         let address = asked.request.ciaddr;
         let pools = self.pools.iter_mut().flatten();
-        let records = pools.filter_map(|pool| pool.release(asked.host.mac, address));
+        let records = pools.filter_map(|pool| pool.release(asked.host.mac, address, asked.now));
         let event = Effect::Event(BootEvent::Released { node: asked.node(), address });
         std::iter::once(event).chain(records.map(Effect::Record)).collect()
     }

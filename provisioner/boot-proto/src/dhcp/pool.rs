@@ -6,8 +6,9 @@
 //! no address twice (RFC 2131 section 1.6).
 //!
 //! An address is *certain* if nobody else can still be using it by right: it was never given, and the
-//! records are complete. Of others (declined, expired, given before records were lost) the server
-//! asks the network first, where it can.
+//! records are complete. Of others (declined, expired, given back, given before records were lost) the
+//! server asks the network first, where it can. Anybody can say in a client's name that it gives its
+//! address back, so that is no more than the end of the lease (RFC 2131 section 4.4.6).
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
@@ -63,6 +64,8 @@ enum Stage {
     Offered,
     /// The client was acknowledged.
     Leased,
+    /// The client gave it back, or somebody in its name.
+    Released,
     /// Somebody uses it without a lease of this server.
     InUse,
 }
@@ -196,14 +199,17 @@ impl Pool {
         Some(LeaseRecord::Unusable { address, seconds: UNUSABLE_SECONDS })
     }
 
-    /// `mac` gives `address` back. Others may have it at once; `mac` gets it again if nobody took it.
-    pub(super) fn release(&mut self, mac: MacAddr, address: Ipv4Addr) -> Option<LeaseRecord> {
+    /// `mac` gives `address` back. Others may have it at once if nobody answers for it; `mac` gets it
+    /// again if nobody took it.
+    pub(super) fn release(&mut self, mac: MacAddr, address: Ipv4Addr, now: Timestamp) -> Option<LeaseRecord> {
         if self.by_mac.get(&mac) != Some(&address) {
             return None;
         }
-        self.by_mac.remove(&mac);
-        self.held.remove(&address);
-        Some(LeaseRecord::Free { address })
+        // A probe of before says nothing of a client that was there until now.
+        self.probes.remove(&address);
+        let held = Held { by: Some(mac), until: now, stage: Stage::Released, recorded: None };
+        self.held.insert(address, held);
+        Some(LeaseRecord::Leased { address, mac, seconds: 0 })
     }
 
     /// A probe of an address is over: `answer` is who uses it. True if that is not the client that
@@ -248,6 +254,9 @@ impl Pool {
     /// A record is on disk. False if its lease was given back or given away meanwhile.
     pub(super) fn saved(&mut self, record: &LeaseRecord, now: Timestamp) -> bool {
         let &LeaseRecord::Leased { address, mac, seconds } = record else { return true };
+        if seconds == 0 {
+            return true;
+        }
         let Some(held) = self.held.get_mut(&address).filter(|held| held.by == Some(mac)) else {
             return false;
         };
@@ -295,6 +304,9 @@ impl Pool {
     /// All that the next run must know.
     pub(super) fn records(&self, now: Timestamp) -> impl Iterator<Item = LeaseRecord> + '_ {
         self.held.iter().filter_map(move |(&address, held)| match (held.by, held.recorded) {
+            (Some(mac), _) if held.stage == Stage::Released => {
+                Some(LeaseRecord::Leased { address, mac, seconds: 0 })
+            }
             (Some(mac), Some(recorded)) => {
                 Some(LeaseRecord::Leased { address, mac, seconds: remaining(recorded, now) })
             }
@@ -339,7 +351,7 @@ impl Pool {
         }
         match self.held.get(&address) {
             Some(held) if held.by == Some(asking.mac) => true,
-            Some(Held { stage: Stage::Leased | Stage::InUse, .. }) => false,
+            Some(Held { stage: Stage::Leased | Stage::Released | Stage::InUse, .. }) => false,
             Some(Held { stage: Stage::Offered, .. }) | None => !self.is_incomplete(asking.now),
         }
     }

@@ -32,6 +32,13 @@ pub fn current(group: &Cgroup) -> Option<u64> {
     group.read("memory.current").ok()?.trim().parse().ok()
 }
 
+/// What files in memory (tmpfs) take that processes of the group wrote, bytes, whether or not those
+/// processes live; `None` if the group is not there (`memory.stat`, `shmem` of cgroup-v2.rst).
+#[must_use]
+pub fn in_files(group: &Cgroup) -> Option<u64> {
+    group.flat("memory.stat", "shmem").ok()?
+}
+
 /// The most that the group ever had, bytes; `None` before kernel 5.19.
 #[must_use]
 pub fn peak(group: &Cgroup) -> Option<u64> {
@@ -62,6 +69,9 @@ mod tests {
             folder(&[("memory.events", events), ("memory.peak", "4096\n"), ("memory.current", "1024\n")]);
         assert_eq!((kills(&group).unwrap(), peak(&group), current(&group)), (3, Some(4096), Some(1024)));
         let (_folder, old) = folder(&[]);
-        assert_eq!((peak(&old), current(&old)), (None, None));
+        assert_eq!((peak(&old), current(&old), in_files(&old)), (None, None, None));
+        let stat = "anon 1\nfile 9\nshmem_thp 0\nshmem 8192\n";
+        let (_folder, group) = folder(&[("memory.stat", stat)]);
+        assert_eq!(in_files(&group), Some(8192));
     }
 }

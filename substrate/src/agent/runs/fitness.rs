@@ -1,4 +1,5 @@
-//! Whether this node can begin jobs: it has memory and disk to spare, and the site's programs do not fail.
+//! Whether this node can begin jobs: it has memory, disk and room for logs to spare, and the site's
+//! programs do not fail.
 //!
 //! A node that cannot says so once and refuses what comes; nothing of that counts against the job. It looks again until it can.
 
@@ -11,6 +12,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::artifacts::SPACE_TO_SPARE;
+use crate::container::log_room::LogRoom;
 
 /// Memory that must be available before a job is begun, bytes: the agent and the container's start need some.
 pub const LEAST_MEMORY: u64 = 64 << 20;
@@ -26,6 +28,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 pub struct Fitness {
     /// Folders in which a job needs room: of runs, of artifacts.
     folders: Vec<PathBuf>,
+    /// What logs have that the server has not taken.
+    logs: LogRoom,
     /// What failed, and until when that counts, by the monotonic clock.
     failure: Mutex<Option<(String, Duration)>>,
     /// Something failed.
@@ -33,10 +37,10 @@ pub struct Fitness {
 }
 
 impl Fitness {
-    /// Of a node that keeps runs and artifacts in `folders`.
+    /// Of a node that keeps runs and artifacts in `folders`, and the logs of its jobs in `logs`.
     #[must_use]
-    pub fn new(folders: Vec<PathBuf>) -> Self {
-        Self { folders, failure: Mutex::new(None), failed: Notify::new() }
+    pub fn new(folders: Vec<PathBuf>, logs: LogRoom) -> Self {
+        Self { folders, logs, failure: Mutex::new(None), failed: Notify::new() }
     }
 
     /// One of the site's programs failed at `now`.
@@ -49,7 +53,8 @@ impl Fitness {
     #[must_use]
     pub fn look(&self, refuses: bool, now: Duration) -> Option<String> {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        memory_short(&text, refuses).or_else(|| self.space_short()).or_else(|| {
+        let short = memory_short(&text, refuses).or_else(|| self.space_short());
+        short.or_else(|| self.logs.shortage(refuses)).or_else(|| {
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
             failure.take_if(|(_, until)| now >= *until);
             failure.as_ref().map(|(why, _)| why.clone())
@@ -97,7 +102,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_counts_for_a_while() {
-        let fitness = Fitness::new(vec!["/no/such/folder".into()]);
+        let logs = LogRoom::of_test(Path::new("/no/such/group"), 1);
+        let fitness = Fitness::new(vec!["/no/such/folder".into()], logs);
         let at = Duration::from_secs;
         fitness.fail("prolog".into(), at(10));
         fitness.failed.notified().await;
@@ -105,6 +111,17 @@ mod tests {
         assert_eq!(fitness.look(true, at(69)).as_deref(), Some("prolog"));
         assert_eq!(fitness.look(true, at(70)), None);
         assert_eq!(fitness.look(false, at(11)), None, "it is forgotten");
+    }
+
+    #[test]
+    fn logs_that_nobody_takes_are_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let fitness = Fitness::new(Vec::new(), LogRoom::of_test(folder.path(), 128 << 20));
+        let (stat, now) = (folder.path().join("memory.stat"), Duration::ZERO);
+        std::fs::write(&stat, format!("shmem {}\n", 100 << 20)).unwrap();
+        assert_eq!(fitness.look(false, now), None);
+        std::fs::write(&stat, format!("shmem {}\n", 128 << 20)).unwrap();
+        assert!(fitness.look(false, now).unwrap().contains("and 128 are for them"));
     }
 
     #[test]

@@ -329,6 +329,53 @@ fn a_released_address_is_free_over_a_restart() {
     assert_eq!(site.boot(SECOND), Some(address));
 }
 
+/// Anybody can send a RELEASE in the name of a machine that goes on.
+#[test]
+fn a_released_address_is_probed_before_it_is_given() {
+    let release = |address: Ipv4Addr| Ask::new(MessageType::Release, FIRST).from(address.octets());
+    let released = |what: fn(&mut Site)| {
+        let mut site = Site::new(1, &[FIRST, SECOND]);
+        let address = site.boot(FIRST).unwrap();
+        site.ask(&release(address));
+        assert_eq!(site.server.leased(MacAddr(FIRST)), None);
+        what(&mut site);
+        (site, address)
+    };
+    let others: [fn(&mut Site); 3] = [
+        |_| {},
+        |site| site.restart(1, 0),
+        |site| {
+            site.disk = site.server.records(site.now);
+            site.restart(1, 0);
+        },
+    ];
+    for other in others {
+        let (mut site, address) = released(other);
+        let in_use = site.ask_among(&discover_of(SECOND), &[(address, FIRST)]);
+        assert_eq!(in_use, (Heard::Nothing, 1), "the first one is up");
+        assert_eq!(site.renew(FIRST, address), Heard::Ack(address), "it goes on");
+        // Nobody answers: it is given, and by way of DISCOVER alone.
+        let (mut site, address) = released(other);
+        let asked = Ask::new(MessageType::Request, SECOND).wants(address.octets());
+        assert_eq!(site.ask(&asked), Heard::Nak);
+        assert_eq!(site.ask_among(&discover_of(SECOND), &[]), (Heard::Offer(address), 1));
+        // Who gave it back gets it again, without a question, and the disk is waited for.
+        let (mut site, address) = released(other);
+        assert_eq!(site.ask_among(&discover_of(FIRST), &[]), (Heard::Offer(address), 0));
+        assert_eq!(site.boot(FIRST), Some(address));
+        site.restart(1, 0);
+        assert_eq!(site.server.leased(MacAddr(FIRST)), Some(address));
+        assert_eq!(site.boot(SECOND), None, "it is leased");
+    }
+    // A refused record leaves the lease as it is on disk.
+    let mut site = Site::new(1, &[FIRST, SECOND]);
+    let address = site.boot(FIRST).unwrap();
+    site.disk_is_full = true;
+    site.ask(&release(address));
+    site.restart(1, 0);
+    assert_eq!(site.boot(SECOND), None);
+}
+
 #[test]
 fn leases_outside_of_the_pools_are_remembered() {
     let mut site = Site::new(100, &[FIRST, SECOND]);
@@ -384,6 +431,8 @@ enum Step {
     Boot(u8),
     Renew(u8),
     Release(u8),
+    /// By somebody else in the client's name: it goes on.
+    Forged(u8),
     Decline(u8),
     Wait(u32),
     Restart(u32),
@@ -396,6 +445,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0..6_u8).prop_map(Step::Boot),
         2 => (0..6_u8).prop_map(Step::Renew),
         1 => (0..6_u8).prop_map(Step::Release),
+        1 => (0..6_u8).prop_map(Step::Forged),
         1 => (0..6_u8).prop_map(Step::Decline),
         2 => (0..3000_u32).prop_map(Step::Wait),
         2 => (0..3000_u32).prop_map(Step::Restart),
@@ -430,6 +480,13 @@ proptest! {
                             _ => Ask::new(MessageType::Decline, mac).wants(address.octets()),
                         };
                         site.ask(&asked);
+                    }
+                    None
+                }
+                Step::Forged(client) => {
+                    let mac = macs[usize::from(client)];
+                    if let Some((address, _)) = leases.get(&mac) {
+                        site.ask(&Ask::new(MessageType::Release, mac).from(address.octets()));
                     }
                     None
                 }
