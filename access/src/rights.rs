@@ -176,6 +176,7 @@ fn granted_to_users(action: Action) -> Option<Extent> {
         | Action::OverlayRender
         | Action::OverlayFileRead
         | Action::OverlayEdit
+        | Action::OverlayDelete
         | Action::Unlisted => None,
     }
 }

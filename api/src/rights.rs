@@ -189,6 +189,8 @@ actions! {
     OverlayFileRead = "overlay-file-read", "read the file of the overlay";
     /// Write or remove a file of an overlay.
     OverlayEdit = "overlay-edit", "change the overlay";
+    /// Delete an overlay of the site.
+    OverlayDelete = "overlay-delete", "delete the overlay";
     /// List workflows.
     WorkflowList = "workflow-list", "list workflows";
     /// Read a workflow: its stages, its attempts, its events, what it waits for and what it uses.

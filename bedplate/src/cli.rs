@@ -5,9 +5,12 @@
 mod access;
 mod apply;
 mod clock;
+mod columns;
 pub(crate) mod complete;
 mod context;
 mod contexts;
+mod csv;
+mod each;
 mod error;
 mod image;
 mod input;
@@ -68,7 +71,7 @@ struct Cli {
         help_heading = EVERYWHERE
     )]
     context: Option<PathBuf>,
-    /// How to print: a table for people; json, yaml, or csv where there are columns, for programs.
+    /// How to print: a table for people; json, yaml or csv for programs.
     #[arg(short, long, global = true, value_name = "FORMAT", help_heading = EVERYWHERE)]
     output: Option<Format>,
     #[command(subcommand)]

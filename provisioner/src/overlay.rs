@@ -5,12 +5,13 @@
 //! - [`front_matter`] reads what a template says of its files;
 //! - [`template`] compiles and renders one file;
 //! - [`renderer`] renders whole overlays, and remembers what it rendered by what went in;
+//! - [`site`] writes single files of the site's overlays, [`removal`] deletes whole ones;
 //! - [`archive`] packs the result as the tar of `api::overlay`.
 //!
 //! What of an overlay cannot be read is that overlay's error, which holds the nodes that use it.
 //!
-//! All of it is called by the server's shell in [`crate::Provisioner`]; nothing here but [`library`] and [`host_key`]
-//! touches a file.
+//! All of it is called by the server's shell in [`crate::Provisioner`]; nothing here but [`library`], [`site`],
+//! [`removal`] and [`host_key`] touches a file.
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -19,6 +20,7 @@ pub mod archive;
 mod front_matter;
 pub mod host_key;
 pub mod library;
+pub(crate) mod removal;
 pub mod renderer;
 pub mod site;
 pub mod template;

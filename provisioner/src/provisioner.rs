@@ -35,6 +35,7 @@ use crate::{
         Entry, archive,
         host_key::{HostKeyError, HostKeys},
         library::Library,
+        removal,
         renderer::{RenderError, Renderer},
         variables::{ClusterVariables, NodeFacts, SSH_HOST_KEY, Variables},
     },
@@ -199,6 +200,7 @@ impl Provisioner {
         let store: Arc<dyn Store> = Arc::new(SqlStore::new(database.clone()));
         let stop = CancellationToken::new();
         let images = Images::open(store.clone(), config.images(), stop.clone()).await?;
+        removal::sweep(&config.site_overlays);
         let library = Library::load(&config.shipped_overlays, &config.site_overlays);
         library.problems().iter().for_each(|problem| tracing::error!("{problem}"));
         let firmware = Arc::new(Firmware::load(&config.firmware)?);

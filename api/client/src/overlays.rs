@@ -4,7 +4,7 @@ use api::{
     ids::{NodeName, OverlayName},
     overlay::{Overlay, RenderedFile},
 };
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 
 use crate::{Client, ClientError, DEADLINE, path::path_of};
 
@@ -75,6 +75,21 @@ impl Client {
     pub async fn delete_overlay_file(&self, overlay: &OverlayName, path: &str) -> Result<(), ClientError> {
         let path = of_file(overlay, path)?;
         self.send_empty(Method::DELETE, &path).await
+    }
+
+    /// Deletes a site overlay. Gives the shipped overlay of the same name, where there is one: it is
+    /// the one that counts from now on.
+    ///
+    /// # Errors
+    /// As every request; 404 without such an overlay, 409 while nodes or profiles use it or if it
+    /// only ships.
+    pub async fn delete_overlay(&self, name: &OverlayName) -> Result<Option<Overlay>, ClientError> {
+        let path = path_of(["overlays", name.as_str()])?;
+        let response = self.answer(self.request(Method::DELETE, &path)?.timeout(DEADLINE)).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        response.json().await.map(Some).map_err(ClientError::Answer)
     }
 }
 

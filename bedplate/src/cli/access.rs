@@ -5,11 +5,12 @@ use api::{
     rights::Role,
 };
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde::Serialize;
 
 use super::{
+    columns,
     context::Session,
-    output::say,
+    output::{Done, Rows, say},
     table::{Look, cells, table},
 };
 
@@ -98,7 +99,7 @@ pub(super) async fn token(session: &Session, verb: TokenVerb) -> anyhow::Result<
         }
         TokenVerb::Delete { name } => {
             client.delete_token(&name).await?;
-            session.out.show(&json!({"deleted": [name]}), |_| format!("revoked {name}\n"))
+            session.out.show(&Done::new("deleted", [&name]), |_| format!("revoked {name}\n"))
         }
     }
 }
@@ -127,6 +128,20 @@ fn audit_table(look: Look, entries: &[AuditEntry]) -> String {
     table(look, &["NUMBER", "TIME", "WHO", "ACTION", "SUBJECT", "OUTCOME"], entries.iter().map(row))
 }
 
+/// Versions of both sides.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Versions {
+    /// This program's.
+    client: &'static str,
+    /// The server's; `None` if it cannot be asked.
+    server: Option<String>,
+}
+
+impl Rows for Versions {
+    const COLUMNS: &'static [&'static str] = columns::VERSIONS;
+}
+
 /// The server's version is left out where no server can be asked.
 pub(super) async fn version(session: &Session) -> anyhow::Result<()> {
     let own = env!("CARGO_PKG_VERSION");
@@ -138,7 +153,8 @@ pub(super) async fn version(session: &Session) -> anyhow::Result<()> {
         say(&format!("the server's version is not known: {error:#}"));
     }
     let server = server.ok().and_then(|answer| answer["version"].as_str().map(str::to_owned));
-    session.out.show(&json!({"client": own, "server": server}), |_| match &server {
+    let versions = Versions { client: own, server };
+    session.out.show(&versions, |_| match &versions.server {
         Some(server) => format!("bedplate {own}\nserver   {server}\n"),
         None => format!("bedplate {own}\n"),
     })

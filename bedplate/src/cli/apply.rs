@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use api::machine::{Applied, Change};
 use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
+    columns,
     context::Session,
-    error::Usage,
     input::{read, tell_mistakes},
-    output::{Format, print},
+    output::{Format, Rows, print},
     words::count,
 };
 
@@ -70,16 +72,31 @@ fn changes(applied: &Applied, dry_run: bool) -> String {
 pub(super) async fn export(session: &Session) -> anyhow::Result<()> {
     let document = session.client()?.export().await?;
     match session.out.format() {
-        Format::Json => {
-            let value: serde_json::Value =
+        // `apply` takes it as it is.
+        Format::Table | Format::Yaml => print(&document),
+        Format::Json | Format::Csv => {
+            let document: Exported =
                 serde_saphyr::from_str(&document).context("cannot read the server's document")?;
-            session.out.show(&value, |_| String::new())
+            session.out.show(&document, |_| String::new())
         }
-        Format::Yaml => print(&document),
-        Format::Table | Format::Csv if session.out.is_asked() => {
-            Err(Usage("export prints yaml or json, no table and no csv".to_owned()).into())
-        }
-        Format::Table | Format::Csv => print(&document),
+    }
+}
+
+/// A document with all nodes and profiles.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Exported(Value);
+
+impl Rows for Exported {
+    const COLUMNS: &'static [&'static str] = columns::DECLARED;
+
+    /// A row for each profile, then for each node.
+    fn rows(&self) -> serde_json::Result<Vec<Value>> {
+        let of = |(kind, section): (&'static str, &str)| {
+            let named = self.0.get(section).and_then(Value::as_object).into_iter().flatten();
+            named.map(move |(name, spec)| json!({"kind": kind, "name": name, "spec": spec}))
+        };
+        Ok([("profile", "profiles"), ("node", "nodes")].into_iter().flat_map(of).collect())
     }
 }
 
@@ -88,6 +105,20 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    #[test]
+    fn an_exported_document_has_a_row_for_each_profile_and_node() {
+        let document = "nodes: {n1: {image: a}}\nprofiles: {p: {image: b, groups: [x]}}\n";
+        let document: Exported = serde_saphyr::from_str(document).unwrap();
+        let rows = document.rows().unwrap();
+        expect![[r#"
+            {"kind":"profile","name":"p","spec":{"image":"b","groups":["x"]}}
+            {"kind":"node","name":"n1","spec":{"image":"a"}}
+        "#]]
+        .assert_eq(&rows.iter().map(|row| format!("{row}\n")).collect::<String>());
+        let empty: Exported = serde_saphyr::from_str("{}").unwrap();
+        assert!(empty.rows().unwrap().is_empty());
+    }
 
     #[test]
     fn changes_show_fields_of_what_was_there() {

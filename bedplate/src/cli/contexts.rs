@@ -20,9 +20,11 @@ use client::{Context, Fingerprint};
 use serde::Serialize;
 
 use super::{
+    columns,
     context::{self, Session},
     error::Usage,
     input,
+    output::{Done, Rows},
     table::{Look, cells, table},
 };
 
@@ -57,13 +59,49 @@ pub(super) enum Verb {
     },
 }
 
-/// A context in a list.
+/// A context, without its token.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Kept {
-    name: String,
-    server: String,
+    /// `None` if the file lies outside of the folder of contexts.
+    name: Option<String>,
+    /// `None` if the file cannot be read.
+    server: Option<String>,
     in_use: bool,
+    /// Path of the file.
+    file: String,
+    /// Of the CA certificate; `None` if the CAs of the system are trusted.
+    ca_fingerprint: Option<String>,
+    /// Why the file cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+impl Rows for Kept {
+    const COLUMNS: &'static [&'static str] = columns::CONTEXT;
+}
+
+impl Kept {
+    fn new(folder: &Path, path: &Path, in_use: bool, context: &Context) -> Self {
+        let fingerprint = context.ca.as_deref().and_then(Fingerprint::of_pem);
+        Self {
+            server: Some(context.server.to_string()),
+            ca_fingerprint: fingerprint.map(|one| one.to_string()),
+            ..Self::empty(folder, path, in_use)
+        }
+    }
+
+    fn empty(folder: &Path, path: &Path, in_use: bool) -> Self {
+        let name = path.file_stem().filter(|_| path.parent() == Some(folder));
+        Self {
+            name: name.map(|name| name.to_string_lossy().into_owned()),
+            server: None,
+            in_use,
+            file: path.display().to_string(),
+            ca_fingerprint: None,
+            problem: None,
+        }
+    }
 }
 
 pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
@@ -72,14 +110,15 @@ pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Show => {
             let path = session.path();
-            let Context { server, ca, .. } = context::read(&path)?;
-            let fingerprint = ca.as_deref().and_then(Fingerprint::of_pem).map(|one| one.to_string());
-            let shown = serde_json::json!({"file": path, "server": server, "ca-fingerprint": fingerprint});
-            let trust = fingerprint.map_or_else(
+            let context = context::read(&path)?;
+            // The one in use is a link to its file.
+            let file = fs::read_link(&path).unwrap_or_else(|_| path.clone());
+            let shown = Kept::new(&folder, &file, true, &context);
+            let trust = shown.ca_fingerprint.as_ref().map_or_else(
                 || "trusted by the CAs of this system".to_owned(),
                 |fingerprint| format!("SHA-256 fingerprint of its CA: {fingerprint}"),
             );
-            session.out.show(&shown, |_| format!("{}: {server}\n{trust}\n", path.display()))
+            session.out.show(&shown, |_| format!("{}: {}\n{trust}\n", path.display(), context.server))
         }
         Verb::List => {
             let kept = list(&folder, &own)?;
@@ -88,27 +127,34 @@ pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
         Verb::Create(create) => create.run(session, &folder, &own).await,
         Verb::Add { name, file } => {
             let (shown, text) = input::read(file)?;
-            let server =
-                context::parse(&text).with_context(|| format!("cannot understand context {shown}"))?.server;
+            let context =
+                context::parse(&text).with_context(|| format!("cannot understand context {shown}"))?;
             let path = path_of(&folder, name)?;
             write_private(&folder, &path, &text)?;
-            session.out.show(&serde_json::json!({"added": name}), |_| format!("added {name}: {server}\n"))
+            let kept = Kept::new(&folder, &path, is_used(&own, &path), &context);
+            session.out.show(&kept, |_| format!("added {name}: {}\n", context.server))
         }
         Verb::Use { name } => {
             let path = path_of(&folder, name)?;
-            let server = context::read(&path)?.server;
+            let context = context::read(&path)?;
             link(&own, &path)?;
-            session.out.show(&serde_json::json!({"using": name}), |_| format!("using {name}: {server}\n"))
+            let kept = Kept::new(&folder, &path, true, &context);
+            session.out.show(&kept, |_| format!("using {name}: {}\n", context.server))
         }
         Verb::Remove { name } => {
             let path = path_of(&folder, name)?;
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-            if fs::read_link(&own).is_ok_and(|used| used == path) {
+            if is_used(&own, &path) {
                 fs::remove_file(&own).with_context(|| format!("cannot remove {}", own.display()))?;
             }
-            session.out.show(&serde_json::json!({"removed": name}), |_| format!("removed {name}\n"))
+            session.out.show(&Done::new("removed", [name]), |_| format!("removed {name}\n"))
         }
     }
+}
+
+/// The person's own context is a link to this file.
+fn is_used(own: &Path, path: &Path) -> bool {
+    fs::read_link(own).is_ok_and(|used| used == path)
 }
 
 fn path_of(folder: &Path, name: &str) -> Result<PathBuf, Usage> {
@@ -122,7 +168,6 @@ fn path_of(folder: &Path, name: &str) -> Result<PathBuf, Usage> {
 }
 
 fn list(folder: &Path, own: &Path) -> anyhow::Result<Vec<Kept>> {
-    let used = fs::read_link(own).ok();
     let mut kept = Vec::new();
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -134,10 +179,11 @@ fn list(folder: &Path, own: &Path) -> anyhow::Result<Vec<Kept>> {
         if path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let server =
-            context::read(&path).map_or_else(|error| format!("{error:#}"), |one| one.server.to_string());
-        kept.push(Kept { name, server, in_use: used.as_ref() == Some(&path) });
+        let in_use = is_used(own, &path);
+        kept.push(match context::read(&path) {
+            Ok(context) => Kept::new(folder, &path, in_use, &context),
+            Err(error) => Kept { problem: Some(format!("{error:#}")), ..Kept::empty(folder, &path, in_use) },
+        });
     }
     kept.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(kept)
@@ -149,7 +195,8 @@ fn kept_table(look: Look, kept: &[Kept]) -> String {
     }
     let row = |one: &Kept| {
         let mark = if one.in_use { "*" } else { "" };
-        cells([mark.to_owned(), one.name.clone(), one.server.clone()])
+        let server = one.problem.as_ref().or(one.server.as_ref());
+        cells([mark.to_owned(), one.name.clone().unwrap_or_default(), server.cloned().unwrap_or_default()])
     };
     table(look, &["", "NAME", "SERVER"], kept.iter().map(row))
 }

@@ -1,6 +1,6 @@
 //! `image`: OS images and their import.
 
-use std::process::ExitCode;
+use std::{fmt, process::ExitCode};
 
 use anyhow::bail;
 use api::{
@@ -10,14 +10,15 @@ use api::{
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use client::Client;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{
-    complete,
+    columns, complete,
     context::Session,
+    each::each,
     error::Usage,
     operation::{self, End},
-    output::say,
+    output::{Rows, say},
     table::{Look, cells, table},
     words::size,
 };
@@ -89,12 +90,13 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
             session.out.show(&image, |look| show(*look, &image))?;
         }
         Verb::Delete { images } => {
-            for (name, version) in
-                images.iter().map(|image| reference(image)).collect::<Result<Vec<_>, _>>()?
-            {
-                client.delete_image(&name, version).await?;
-            }
-            session.out.show(&json!({"deleted": images}), |_| format!("deleted {}\n", images.join(", ")))?;
+            // All are read before the first is deleted.
+            let images: Vec<Reference> =
+                images.iter().map(|image| Reference::read(image)).collect::<Result<_, _>>()?;
+            let delete = async |image: &Reference| {
+                client.delete_image(&image.name, image.version).await.map(|()| "deleted")
+            };
+            each(session, &images, "deleted", delete).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -125,9 +127,43 @@ async fn run_import(session: &Session, client: &Client, import: Import) -> anyho
                     say(&format!("warning: {}", problem.problem));
                 }
             }
-            session.out.show(&json!({"image": result}), |_| format!("{result}\n"))?;
+            let imported = Imported { image: result };
+            session.out.show(&imported, |_| format!("{}\n", imported.image))?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// What an import made.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Imported {
+    /// `NAME@VERSION`.
+    image: String,
+}
+
+impl Rows for Imported {
+    const COLUMNS: &'static [&'static str] = columns::IMPORTED;
+}
+
+/// An image, or a version of it, as it was written.
+#[derive(Debug)]
+struct Reference<'a> {
+    text: &'a str,
+    name: ImageName,
+    version: Option<u32>,
+}
+
+impl<'a> Reference<'a> {
+    fn read(text: &'a str) -> Result<Self, Usage> {
+        let (name, version) = reference(text)?;
+        Ok(Self { text, name, version })
+    }
+}
+
+impl fmt::Display for Reference<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text)
     }
 }
 

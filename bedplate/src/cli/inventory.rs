@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::{
     complete,
     context::Session,
-    output::{Format, print, say},
+    csv,
+    output::{Format, Rows, print, say},
     table::{Look, table},
     words::{count, size},
 };
@@ -74,7 +75,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
         say(&format!("{} more are left out; -o json says why", count(more, "node")));
     }
     match format {
-        Format::Csv => print(&csv(&answer)),
+        Format::Csv => print(&records(&answer)),
         _ => session.out.show(&answer, |look| draw(*look, &answer)),
     }
 }
@@ -118,27 +119,16 @@ fn told(column: &str, value: &Value) -> String {
     }
 }
 
-/// RFC 4180: a header, lines that end with CR LF, quotes around what needs them.
-fn csv(answer: &Answer) -> String {
-    let line = |fields: Vec<String>| fields.join(",") + "\r\n";
-    let mut text = line(answer.columns.iter().map(|column| quoted(column)).collect());
-    for node in &answer.nodes {
-        let field = |value: &Value| match value {
-            Value::Null => String::new(),
-            Value::String(text) => quoted(text),
-            other => quoted(&other.to_string()),
-        };
-        text.push_str(&line(node.values.iter().map(field).collect()));
-    }
-    text
+/// The columns that were asked for, a record for each node.
+fn records(answer: &Answer) -> String {
+    let line = |node: &Answered| csv::record(node.values.iter().map(|value| csv::field(Some(value))));
+    let header = csv::record(answer.columns.iter().map(|column| csv::quoted(column)));
+    answer.nodes.iter().map(line).fold(header, |text, line| text + &line)
 }
 
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\r', '\n']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
+impl Rows for Answer {
+    /// Those of each answer are its own: `records` prints them.
+    const COLUMNS: &'static [&'static str] = &[];
 }
 
 #[cfg(test)]
@@ -180,6 +170,6 @@ mod tests {
         let expected = "name,memory_bytes,gpus.model,os.name\r\n\
             n1,549755813888,\"[\"\"H100\"\",\"\"H100\"\",\"\"A2\"\"]\",\"Debian, \"\"12\"\"\"\r\n\
             n2,,[],\"two\nlines\"\r\n";
-        assert_eq!(csv(&answer()), expected);
+        assert_eq!(records(&answer()), expected);
     }
 }

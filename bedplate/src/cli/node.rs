@@ -19,13 +19,12 @@ use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use client::{Client, ClientError};
 use provisioner::hostlist;
-use serde_json::json;
 
 use super::{
     clock, complete,
     context::Session,
     error::Usage,
-    output::say,
+    output::{Done, say},
     spec::{ChangeFlags, SpecFlags},
 };
 
@@ -208,7 +207,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
             let names: Vec<&str> = names.iter().map(NodeName::as_str).collect();
             let list = hostlist::compress(names.iter().copied());
             client.delete_nodes(&list).await?;
-            session.out.show(&json!({ "deleted": names }), |_| format!("deleted {list}\n"))?;
+            session.out.show(&Done::new("deleted", names), |_| format!("deleted {list}\n"))?;
         }
         Verb::Explain { nodes } => show::explain(session, &client, &nodes).await?,
         Verb::Inventory { nodes } => inventory::run(session, &client, &nodes).await?,
@@ -289,7 +288,7 @@ async fn one_by_one(
     failed.extend(left.map(NodeName::as_str));
     if !done.is_empty() {
         let list = hostlist::compress(done.iter().copied());
-        session.out.show(&json!({word: done}), |_| format!("{word} {list}\n"))?;
+        session.out.show(&Done::new(word, done), |_| format!("{word} {list}\n"))?;
     }
     if !failed.is_empty() {
         bail!("not {word}: {}", hostlist::compress(failed));

@@ -12,7 +12,7 @@ use client::{Client, ClientError};
 use self::progress::Progress;
 use super::{
     context::Session,
-    output::say,
+    output::{print, say},
     table::{Look, cells, table},
 };
 
@@ -66,18 +66,16 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         }
         Verb::Watch { id } => {
             let operation = client.operation(id).await?;
-            match follow(&client, operation).await? {
+            let each = |operation: &Operation| session.out.stream_to_programs(operation);
+            match follow_each(&client, operation, each).await? {
                 End::Left => {
                     say(&format!("operation {id} goes on"));
                     return Ok(LEFT.into());
                 }
                 End::Failed(error) => bail!("{error}"),
-                End::Done(result) => {
-                    let result = serde_json::json!({ "result": result });
-                    session
-                        .out
-                        .show(&result, |_| format!("{}\n", result["result"].as_str().unwrap_or_default()))?;
-                }
+                // A program has got it as the operation's last state.
+                End::Done(_) if session.out.is_for_programs() => {}
+                End::Done(result) => print(&format!("{result}\n"))?,
             }
         }
     }
@@ -86,20 +84,35 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
 
 /// Draws an operation until it ends or the person leaves.
 pub(super) async fn follow(client: &Client, operation: Operation) -> anyhow::Result<End> {
+    follow_each(client, operation, |_| Ok(())).await
+}
+
+/// The same; `each` gets the operation at each step, and at its end.
+async fn follow_each(
+    client: &Client,
+    operation: Operation,
+    each: impl FnMut(&Operation) -> anyhow::Result<()>,
+) -> anyhow::Result<End> {
     say(&format!("operation {}: {}", operation.id, operation.title));
     let mut progress = Progress::new();
     let end = tokio::select! {
-        end = to_the_end(client, operation, &mut progress) => end?,
+        end = to_the_end(client, operation.id, &mut progress, each) => end?,
         _ = tokio::signal::ctrl_c() => End::Left,
     };
     progress.clear();
     Ok(end)
 }
 
-async fn to_the_end(client: &Client, operation: Operation, progress: &mut Progress) -> anyhow::Result<End> {
+async fn to_the_end(
+    client: &Client,
+    id: u64,
+    progress: &mut Progress,
+    mut each: impl FnMut(&Operation) -> anyhow::Result<()>,
+) -> anyhow::Result<End> {
     let mut retries = 0;
+    let mut last = None;
     loop {
-        let mut events = match client.watch_operation(operation.id).await {
+        let mut events = match client.watch_operation(id).await {
             Ok(events) => events,
             Err(ClientError::Unreachable { .. }) if retries < MAX_RETRIES => {
                 retries += 1;
@@ -110,6 +123,11 @@ async fn to_the_end(client: &Client, operation: Operation, progress: &mut Progre
         };
         while let Ok(operation) = events.next().await? {
             retries = 0;
+            // A server that is back says again how it stands.
+            if last.as_ref() != Some(&operation) {
+                each(&operation)?;
+                last = Some(operation.clone());
+            }
             match operation.state {
                 OperationState::Running { bars, waiting } => progress.draw(&bars, waiting.as_deref()),
                 OperationState::Done { result } => return Ok(End::Done(result)),
@@ -118,7 +136,7 @@ async fn to_the_end(client: &Client, operation: Operation, progress: &mut Progre
         }
         retries += 1;
         if retries > MAX_RETRIES {
-            bail!("the server says nothing of operation {} any more", operation.id);
+            bail!("the server says nothing of operation {id} any more");
         }
         tokio::time::sleep(RETRY).await;
     }

@@ -1,12 +1,20 @@
 //! Standard output: a table for people; JSON, YAML or CSV for programs.
+//!
+//! One thing has one shape: JSON and YAML print the value as the API has it, alone or in a list,
+//! and CSV prints the columns of its kind ([`Rows`]). With one of the three nothing else goes to
+//! standard output: what is for people goes to standard error.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::Value;
 
-use super::{error::Usage, table::Look};
+use super::{csv, error::Usage, table::Look};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -17,8 +25,97 @@ pub(super) enum Format {
     Json,
     /// One YAML document.
     Yaml,
-    /// Lines with commas (RFC 4180), where there are columns.
+    /// A header and a line for each thing (RFC 4180).
     Csv,
+}
+
+/// What can be printed in every format.
+pub(super) trait Rows: Serialize {
+    /// The columns of CSV: paths through the JSON of a row.
+    const COLUMNS: &'static [&'static str];
+
+    /// A JSON object for each row of CSV. A thing is one row, a list has one for each element.
+    fn rows(&self) -> serde_json::Result<Vec<Value>> {
+        Ok(vec![serde_json::to_value(self)?])
+    }
+}
+
+impl<T: Rows> Rows for [T] {
+    const COLUMNS: &'static [&'static str] = T::COLUMNS;
+
+    fn rows(&self) -> serde_json::Result<Vec<Value>> {
+        let rows: Vec<Vec<Value>> = self.iter().map(Rows::rows).collect::<Result<_, _>>()?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+}
+
+impl<T: Rows> Rows for Vec<T> {
+    const COLUMNS: &'static [&'static str] = T::COLUMNS;
+
+    fn rows(&self) -> serde_json::Result<Vec<Value>> {
+        self.as_slice().rows()
+    }
+}
+
+impl<T: Rows + ?Sized> Rows for &T {
+    const COLUMNS: &'static [&'static str] = T::COLUMNS;
+
+    fn rows(&self) -> serde_json::Result<Vec<Value>> {
+        (**self).rows()
+    }
+}
+
+/// What was done to things, by their names: `{"deleted": ["n1", "n2"]}`, in CSV a row for each.
+#[derive(Debug, Default)]
+pub(super) struct Done(Vec<(String, Vec<String>)>);
+
+impl Done {
+    /// One action on some things.
+    pub(super) fn new<T: ToString>(action: &str, names: impl IntoIterator<Item = T>) -> Self {
+        let names = names.into_iter().map(|name| name.to_string()).collect();
+        Self(vec![(action.to_owned(), names)])
+    }
+
+    /// Notes an action on one more thing.
+    pub(super) fn push(&mut self, action: &str, name: impl ToString) {
+        let name = name.to_string();
+        match self.0.iter_mut().find(|(known, _)| known == action) {
+            Some((_, names)) => names.push(name),
+            None => self.0.push((action.to_owned(), vec![name])),
+        }
+    }
+
+    /// Nothing was done.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A line for each action: `deleted a, b`.
+    pub(super) fn text(&self) -> String {
+        self.0.iter().map(|(action, names)| format!("{action} {}\n", names.join(", "))).collect()
+    }
+}
+
+impl Serialize for Done {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (action, names) in &self.0 {
+            map.serialize_entry(action, names)?;
+        }
+        map.end()
+    }
+}
+
+impl Rows for Done {
+    const COLUMNS: &'static [&'static str] = super::columns::DONE;
+
+    fn rows(&self) -> serde_json::Result<Vec<Value>> {
+        let row = |action: &str, name: &str| serde_json::json!({"action": action, "name": name});
+        let of = |(action, names): &(String, Vec<String>)| {
+            names.iter().map(|name| row(action, name)).collect::<Vec<_>>()
+        };
+        Ok(self.0.iter().flat_map(of).collect())
+    }
 }
 
 /// Where values go.
@@ -27,13 +124,15 @@ pub(super) struct Stdout {
     asked: Option<Format>,
     /// What the screen can do.
     pub(super) look: Look,
+    /// A stream of rows has its header.
+    has_header: AtomicBool,
 }
 
 impl Stdout {
     pub(super) fn new(asked: Option<Format>) -> Self {
         let terminal = io::stdout().is_terminal();
         let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { asked, look: Look { terminal, color } }
+        Self { asked, look: Look { terminal, color }, has_header: AtomicBool::new(false) }
     }
 
     /// The format to print in.
@@ -41,9 +140,9 @@ impl Stdout {
         self.asked.unwrap_or(Format::Table)
     }
 
-    /// Whether `-o` was given.
-    pub(super) fn is_asked(&self) -> bool {
-        self.asked.is_some()
+    /// A program reads it.
+    pub(super) fn is_for_programs(&self) -> bool {
+        self.format() != Format::Table
     }
 
     /// Refuses `-o` for what has one form only.
@@ -54,8 +153,18 @@ impl Stdout {
         }
     }
 
+    /// Refuses CSV for what has no rows, such as a document.
+    pub(super) fn refuse_csv(&self, verb: &str) -> Result<(), Usage> {
+        match self.format() {
+            Format::Csv => {
+                Err(Usage(format!("{verb} prints a document, which has no rows: use -o yaml or json")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Prints a value, in a table as `text` says.
-    pub(super) fn show<T: Serialize>(
+    pub(super) fn show<T: Rows + ?Sized>(
         &self,
         value: &T,
         text: impl FnOnce(&Look) -> String,
@@ -64,13 +173,14 @@ impl Stdout {
             Format::Table => text(&self.look),
             Format::Json => json(value)?,
             Format::Yaml => yaml(value)?,
-            Format::Csv => return Err(no_csv().into()),
+            Format::Csv => csv::header(T::COLUMNS) + &records(value)?,
         };
         print(&text)
     }
 
-    /// Prints one value of many that come one after the other: JSON is one line each, YAML one document each.
-    pub(super) fn stream<T: Serialize>(
+    /// Prints one value of many that come one after the other: JSON is one line each, YAML one
+    /// document each, CSV has its header before the first.
+    pub(super) fn stream<T: Rows + ?Sized>(
         &self,
         value: &T,
         text: impl FnOnce(&Look) -> String,
@@ -79,14 +189,24 @@ impl Stdout {
             Format::Table => text(&self.look),
             Format::Json => serde_json::to_string(value).context("cannot write as JSON")? + "\n",
             Format::Yaml => "---\n".to_owned() + &yaml(value)?,
-            Format::Csv => return Err(no_csv().into()),
+            Format::Csv => {
+                let is_first = !self.has_header.swap(true, Ordering::Relaxed);
+                let header = if is_first { csv::header(T::COLUMNS) } else { String::new() };
+                header + &records(value)?
+            }
         };
         print(&text)
     }
+
+    /// The same, for what has no text for people: nothing in a table.
+    pub(super) fn stream_to_programs<T: Rows + ?Sized>(&self, value: &T) -> anyhow::Result<()> {
+        if self.is_for_programs() { self.stream(value, |_| String::new()) } else { Ok(()) }
+    }
 }
 
-fn no_csv() -> Usage {
-    Usage("this has no columns: use -o json or -o yaml (`bedplate inventory query` has CSV)".to_owned())
+fn records<T: Rows + ?Sized>(value: &T) -> anyhow::Result<String> {
+    let rows = value.rows().context("cannot write as CSV")?;
+    Ok(rows.iter().map(|row| csv::line(T::COLUMNS, row)).collect())
 }
 
 /// Prints text as it is.
@@ -105,14 +225,121 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-fn json<T: Serialize>(value: &T) -> anyhow::Result<String> {
+fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value).context("cannot write as JSON")? + "\n")
 }
 
-fn yaml<T: Serialize>(value: &T) -> anyhow::Result<String> {
+fn yaml<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
     let mut text = serde_saphyr::to_string(value).context("cannot write as YAML")?;
     if !text.ends_with('\n') {
         text.push('\n');
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_done_has_a_row_for_each_name() {
+        let mut done = Done::new("deleted", ["a", "b"]);
+        done.push("reverted", "hosts");
+        done.push("deleted", "c");
+        let value = serde_json::to_value(&done).unwrap();
+        assert_eq!(value, json!({"deleted": ["a", "b", "c"], "reverted": ["hosts"]}));
+        assert_eq!(records(&done).unwrap(), "deleted,a\r\ndeleted,b\r\ndeleted,c\r\nreverted,hosts\r\n");
+        assert_eq!(done.text(), "deleted a, b, c\nreverted hosts\n");
+    }
+
+    /// Whatever text a name, a reason or a comment is: YAML is the same tree as JSON.
+    #[test]
+    fn yaml_is_the_tree_of_json() {
+        let texts = [
+            "",
+            " ",
+            "~",
+            "null",
+            "Null",
+            "true",
+            "no",
+            "on",
+            "y",
+            "1",
+            "-1",
+            "+1",
+            "1.0",
+            "1e3",
+            "0x1f",
+            "0o7",
+            "017",
+            ".inf",
+            ".nan",
+            "1_000",
+            "12:30:45",
+            "2026-11-23",
+            "---",
+            "...",
+            "- a",
+            "-",
+            "? a",
+            "a: b",
+            ":",
+            "a:",
+            "a #b",
+            "#",
+            "<<",
+            "=",
+            "%a",
+            "@a",
+            "`a",
+            "*a",
+            "&a",
+            "!a",
+            "|",
+            ">",
+            "'",
+            "\"",
+            "a\"b",
+            "a'b",
+            "\\",
+            "{",
+            "[]",
+            ",",
+            "two\nlines",
+            "two\nlines\n",
+            "lines\n\n",
+            "\n",
+            "\na",
+            " a\n b",
+            "a\n\n  b\n",
+            "\r\n",
+            "a\rb",
+            "\t",
+            "a\tb",
+            "a ",
+            "\u{85}",
+            "\u{2028}",
+            "\u{feff}",
+            "\u{7f}",
+            "\u{1}",
+            "\0",
+            "\u{1b}[31m",
+            "ümläut",
+            "🙂",
+        ];
+        for text in texts {
+            for value in [json!(text), json!([text, [text]]), json!({"a": text, "b": {"c": [text, 1]}})] {
+                let written = yaml(&value).unwrap();
+                let read: Result<Value, _> = serde_saphyr::from_str(&written);
+                assert_eq!(read.ok().as_ref(), Some(&value), "{text:?}: {written:?}");
+            }
+        }
+        for value in [json!(null), json!([]), json!({}), json!([{}, []]), json!(u64::MAX), json!(i64::MIN)] {
+            let read: Value = serde_saphyr::from_str(&yaml(&value).unwrap()).unwrap();
+            assert_eq!(read, value);
+        }
+    }
 }

@@ -15,11 +15,15 @@ use api::{
 };
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
-use serde_json::json;
+use client::ClientError;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::{Value, json};
 
 use super::{
-    complete,
+    columns, complete,
     context::Session,
+    each::each,
+    output::{Rows, say},
     table::{Look, cells, table},
 };
 
@@ -69,6 +73,22 @@ Example:
         /// Path on the node.
         path: String,
     },
+    /// Delete overlays of the site that nothing uses; of shipped ones, what the site made of them.
+    #[command(
+        after_help = "A shipped overlay itself stays: where the site has edited it, the edit goes and the
+shipped one counts again, also on nodes that use it. An overlay that is damaged can be deleted too.
+Nodes and profiles that use an overlay of the site keep it from being deleted and are named; `node
+set` and `profile set` take it from them.
+
+Examples:
+  bedplate overlay delete motd
+  bedplate overlay delete hosts    # back to the one that came with Bedplate"
+    )]
+    Delete {
+        /// Their names.
+        #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(complete::overlays))]
+        names: Vec<OverlayName>,
+    },
 }
 
 /// Put a file into an overlay; the overlay is made if there is none.
@@ -107,11 +127,54 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
         Verb::SetFile(set) => set_file(session, &set).await,
         Verb::RemoveFile { name, path } => {
             session.client()?.delete_overlay_file(&name, &path).await?;
-            session.out.show(&json!({"overlay": name, "removed": path}), |_| {
-                format!("removed {path} from overlay {name}\n")
-            })
+            let change = FileChange { overlay: &name, action: "removed", path: &path };
+            session.out.show(&change, |_| format!("removed {path} from overlay {name}\n"))
         }
+        Verb::Delete { names } => delete(session, &names).await,
     }
+}
+
+/// What was done to a file of an overlay: `{"overlay": "motd", "written": "/etc/motd"}`.
+#[derive(Debug)]
+struct FileChange<'a> {
+    overlay: &'a OverlayName,
+    /// `written`, `removed` or `unchanged`.
+    action: &'static str,
+    /// On the node.
+    path: &'a str,
+}
+
+impl Serialize for FileChange<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("overlay", self.overlay)?;
+        map.serialize_entry(self.action, self.path)?;
+        map.end()
+    }
+}
+
+impl Rows for FileChange<'_> {
+    const COLUMNS: &'static [&'static str] = columns::OVERLAY_FILE;
+
+    fn rows(&self) -> serde_json::Result<Vec<Value>> {
+        Ok(vec![json!({"overlay": self.overlay, "action": self.action, "path": self.path})])
+    }
+}
+
+async fn delete(session: &Session, names: &[OverlayName]) -> anyhow::Result<()> {
+    let client = session.client()?;
+    let delete = async |name: &OverlayName| -> Result<&'static str, ClientError> {
+        let shipped = client.delete_overlay(name).await?;
+        if let Some(shipped) = shipped {
+            say(&format!("overlay {name} is the shipped one again"));
+            for problem in shipped.problems {
+                say(&format!("problem: {problem}"));
+            }
+            return Ok("reverted");
+        }
+        Ok("deleted")
+    };
+    each(session, names, "deleted", delete).await
 }
 
 async fn set_file(session: &Session, set: &SetFile) -> anyhow::Result<()> {
@@ -123,9 +186,8 @@ async fn set_file(session: &Session, set: &SetFile) -> anyhow::Result<()> {
 
 /// Says that a file was written.
 fn written(session: &Session, name: &OverlayName, path: &str) -> anyhow::Result<()> {
-    session
-        .out
-        .show(&json!({"overlay": name, "written": path}), |_| format!("wrote {path} to overlay {name}\n"))
+    let change = FileChange { overlay: name, action: "written", path };
+    session.out.show(&change, |_| format!("wrote {path} to overlay {name}\n"))
 }
 
 /// Content and usual mode of a file here.

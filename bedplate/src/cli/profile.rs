@@ -3,11 +3,11 @@
 use api::{ids::ProfileName, machine::Profile};
 use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
-use serde_json::json;
 
 use super::{
     complete,
     context::Session,
+    each::each,
     spec::ChangeFlags,
     table::{Look, cells, table},
 };
@@ -76,11 +76,8 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             session.out.show(&profile, |_| format!("{word} profile {name}\n"))
         }
         Verb::Delete { names } => {
-            for name in &names {
-                client.delete_profile(name).await?;
-            }
-            let list: Vec<&str> = names.iter().map(ProfileName::as_str).collect();
-            session.out.show(&json!({"deleted": list}), |_| format!("deleted {}\n", list.join(", ")))
+            let delete = async |name: &ProfileName| client.delete_profile(name).await.map(|()| "deleted");
+            each(session, &names, "deleted", delete).await
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use api::access::{Account, User};
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde::Serialize;
 
 use super::{
+    columns,
     context::Session,
+    each::each,
     error::Usage,
+    output::Rows,
     table::{Look, cells, table},
     words::count,
 };
@@ -81,6 +84,20 @@ pub(super) struct Record {
     comment: Option<String>,
 }
 
+/// What `logout` did.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct LoggedOut {
+    /// The user.
+    name: String,
+    /// Sessions that were ended.
+    ended: u64,
+}
+
+impl Rows for LoggedOut {
+    const COLUMNS: &'static [&'static str] = columns::LOGGED_OUT;
+}
+
 impl Record {
     /// Puts what was said over what was there.
     fn over(self, user: User) -> anyhow::Result<User> {
@@ -123,10 +140,8 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             session.out.show(&changed, |_| format!("changed {}\n", changed.name))
         }
         Verb::Delete { names } => {
-            for name in &names {
-                client.delete_user(name).await?;
-            }
-            session.out.show(&json!({"deleted": names}), |_| format!("deleted {}\n", names.join(", ")))
+            let delete = async |name: &String| client.delete_user(name).await.map(|()| "deleted");
+            each(session, &names, "deleted", delete).await
         }
         Verb::Logout { name } => {
             let name = match name {
@@ -134,9 +149,10 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 None => client.whoami().await?.name,
             };
             let ended = client.end_sessions(&name).await?.ended;
-            session.out.show(&json!({"name": name, "ended": ended}), |_| {
+            let logged_out = LoggedOut { name, ended };
+            session.out.show(&logged_out, |_| {
                 let sessions = count(usize::try_from(ended).unwrap_or(usize::MAX), "session");
-                format!("logged {name} out of {sessions}\n")
+                format!("logged {} out of {sessions}\n", logged_out.name)
             })
         }
     }

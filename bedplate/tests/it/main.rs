@@ -15,6 +15,7 @@ mod health;
 mod images;
 mod inventory;
 mod nodes;
+mod output;
 mod overlays;
 mod packaging;
 mod server;

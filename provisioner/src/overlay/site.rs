@@ -78,6 +78,42 @@ pub enum SiteError {
         /// Path on the node.
         path: String,
     },
+    /// There is no such overlay.
+    #[error("overlay {overlay} does not exist; `bedplate overlay list` shows those that do")]
+    NoOverlay {
+        /// As asked for.
+        overlay: OverlayName,
+    },
+    /// An overlay that is not the site's to delete.
+    #[error(
+        "overlay {overlay} came with Bedplate, and the site has not edited it; `--boot-overlay ~{overlay}` or \
+         `--runtime-overlay ~{overlay}` of `bedplate node set` and `profile set` keep it from nodes"
+    )]
+    Shipped {
+        /// The overlay.
+        overlay: OverlayName,
+    },
+    /// An overlay that nodes would miss.
+    #[error(
+        "overlay {overlay} is used by {users}; take it from them first, by `bedplate node set` or `profile set`"
+    )]
+    InUse {
+        /// The overlay.
+        overlay: OverlayName,
+        /// Profiles and nodes, a bounded list.
+        users: String,
+    },
+    /// It cannot be told who uses an overlay.
+    #[error(
+        "what {users} use cannot be told now, and it may be overlay {overlay}; `bedplate node show` and `bedplate \
+         profile show` say why: mend that first"
+    )]
+    UseUnknown {
+        /// The overlay.
+        overlay: OverlayName,
+        /// Profiles and nodes, a bounded list.
+        users: String,
+    },
     /// A file operation.
     #[error("cannot {operation} {}", path.display())]
     Io {

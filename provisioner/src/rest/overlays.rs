@@ -12,6 +12,7 @@ use axum::{
     body::Bytes,
     extract::{Path, Query, State, rejection::BytesRejection},
     http::StatusCode,
+    response::{IntoResponse as _, Response},
 };
 use rest::{Page, PageParams, Paging, Refusal, causes};
 use serde::Deserialize;
@@ -21,6 +22,7 @@ use crate::{
     overlay::{
         Content, Entry, MAX_FILE_BYTES,
         library::{self, File},
+        removal,
         site::{self, NewFile, SiteError},
     },
     provisioner::{OverlaysError, Provisioner},
@@ -35,6 +37,7 @@ pub(super) fn routes() -> Routes<Provisioner> {
         .route(Action::OverlayList, routes!(list))
         .route(Action::OverlayRead, routes!(show))
         .route(Action::OverlayRender, routes!(render))
+        .route(Action::OverlayDelete, routes!(delete))
 }
 
 fn shown(name: &OverlayName, overlay: &library::Overlay) -> Overlay {
@@ -86,6 +89,32 @@ async fn show(
 fn unknown(title: &str, name: &OverlayName) -> Refusal {
     let why = format!("overlay {name} does not exist; `bedplate overlay list` shows those that do");
     Refusal::new(StatusCode::NOT_FOUND, title, why)
+}
+
+/// Deletes an overlay of the site, also one that cannot be read. Refused while nodes or profiles use
+/// it. Where the site has edited a shipped overlay, the edit goes, and the answer is the shipped one,
+/// which counts again.
+#[utoipa::path(
+    delete, path = "/v1/overlays/{name}", tag = "overlays",
+    params(("name" = String, Path, description = "Name of the overlay")),
+    responses((status = OK, body = Overlay, description = "The shipped overlay, which counts again"),
+        (status = NO_CONTENT, description = "There is no overlay of this name any more"),
+        (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
+)]
+async fn delete(
+    State(provisioner): State<Provisioner>,
+    Path(name): Path<OverlayName>,
+) -> Result<Response, Refusal> {
+    let title = format!("cannot delete overlay {name}");
+    let (shared, overlay) = (provisioner.clone(), name.clone());
+    let gone = edit(&provisioner, title, move || {
+        let config = &shared.0.config;
+        removal::delete(&shared.view().cluster, &config.shipped_overlays, &config.site_overlays, &overlay)
+    })
+    .await?;
+    let library = provisioner.library();
+    let left = library.overlays.get(&name).map(|overlay| Json(shown(&name, overlay)).into_response());
+    Ok(left.unwrap_or_else(|| gone.into_response()))
 }
 
 /// Query of `GET /v1/overlays/{name}/render`.
@@ -240,7 +269,12 @@ async fn delete_file(
 
 fn status_of(error: &SiteError) -> StatusCode {
     match error {
-        SiteError::Missing { .. } | SiteError::NotFound { .. } => StatusCode::NOT_FOUND,
+        SiteError::Missing { .. } | SiteError::NotFound { .. } | SiteError::NoOverlay { .. } => {
+            StatusCode::NOT_FOUND
+        }
+        SiteError::Shipped { .. } | SiteError::InUse { .. } | SiteError::UseUnknown { .. } => {
+            StatusCode::CONFLICT
+        }
         SiteError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         SiteError::Path { .. }
         | SiteError::Mode { .. }

@@ -8,10 +8,16 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 use client::{Client, ClientError, Context, Fingerprint, Presented, presented};
+use serde::Serialize;
 use url::Url;
 
-use super::{link, path_of, write_private};
-use crate::cli::{context::Session, error::Usage, output::say};
+use super::{Kept, link, path_of, write_private};
+use crate::cli::{
+    columns,
+    context::Session,
+    error::Usage,
+    output::{Rows, say},
+};
 
 /// Port of the REST API where the address has none.
 const DEFAULT_PORT: u16 = 9470;
@@ -47,6 +53,20 @@ pub(in crate::cli) struct Create {
     token_stdin: bool,
 }
 
+/// A context that was made.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Created {
+    #[serde(flatten)]
+    kept: Kept,
+    /// Whose token it holds.
+    user: String,
+}
+
+impl Rows for Created {
+    const COLUMNS: &'static [&'static str] = columns::CREATED_CONTEXT;
+}
+
 impl Create {
     pub(super) async fn run(&self, session: &Session, folder: &Path, own: &Path) -> anyhow::Result<()> {
         let path = path_of(folder, &self.name)?;
@@ -67,14 +87,14 @@ impl Create {
             link(own, &path)?;
         }
         let (name, server) = (&self.name, &self.server);
-        let created =
-            serde_json::json!({"created": name, "server": server, "user": who.name, "in-use": is_first});
+        let kept = Kept::new(folder, &path, is_first, &context);
+        let created = Created { kept, user: who.name };
         let hint = if is_first {
             "it is in use".to_owned()
         } else {
             format!("`bedplate context use {name}` uses it")
         };
-        session.out.show(&created, |_| format!("created {name}: {server} as {}; {hint}\n", who.name))
+        session.out.show(&created, |_| format!("created {name}: {server} as {}; {hint}\n", created.user))
     }
 
     /// The certificate that the server is trusted by; `None`: those of the system.

@@ -12,11 +12,14 @@ use client::Client;
 use comfy_table::{Cell, Color};
 use provisioner::hostlist;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     super::{
+        columns,
         context::Session,
         error::Usage,
+        output::{Format, Rows, say},
         table::{Look, table},
         words::count,
     },
@@ -36,6 +39,21 @@ struct Comparison {
     facts: usize,
     /// Those that are not the same on all.
     differences: Vec<Difference>,
+}
+
+impl Rows for Comparison {
+    const COLUMNS: &'static [&'static str] = columns::DIFFERENCE;
+
+    fn rows(&self) -> serde_json::Result<Vec<Value>> {
+        let of = |difference: &Difference| {
+            let row = |group: &Group| {
+                let Group { value, nodes, majority } = group;
+                json!({"fact": difference.fact, "value": value, "nodes": nodes, "majority": majority})
+            };
+            difference.groups.iter().map(row).collect::<Vec<_>>()
+        };
+        Ok(self.differences.iter().flat_map(of).collect())
+    }
 }
 
 /// A fact that is not the same on all nodes.
@@ -76,6 +94,10 @@ pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes) -> an
     }
     let comparison = compare(&inventories, unknown);
     session.out.show(&comparison, |look| draw(*look, &comparison))?;
+    if session.out.format() == Format::Csv && !comparison.unknown.is_empty() {
+        // It has no row for what was not compared.
+        say(&never_told(&comparison.unknown));
+    }
     let is_equal = comparison.differences.is_empty() && comparison.unknown.is_empty();
     Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -126,7 +148,7 @@ fn draw(look: Look, comparison: &Comparison) -> String {
     }
     let list = |names: &[NodeName]| hostlist::compress(names.iter().map(NodeName::as_str));
     if !unknown.is_empty() {
-        text.push_str(&format!("{} never told of their hardware\n", list(unknown)));
+        text.push_str(&(never_told(unknown) + "\n"));
     }
     let result = match differences.len() {
         0 => "equal".to_owned(),
@@ -134,6 +156,10 @@ fn draw(look: Look, comparison: &Comparison) -> String {
         many => format!("{many} differ"),
     };
     text + &format!("{} of {}: {result}\n", count(*facts, "fact"), list(nodes))
+}
+
+fn never_told(nodes: &[NodeName]) -> String {
+    format!("{} never told of their hardware", hostlist::compress(nodes.iter().map(NodeName::as_str)))
 }
 
 fn rows(look: Look, difference: &Difference) -> Vec<Vec<Cell>> {

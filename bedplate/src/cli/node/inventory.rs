@@ -18,21 +18,12 @@ use super::{
         words::{count, size},
     },
     Nodes,
-    show::one_or_many,
+    show::{inventories, one_or_many},
 };
 
 pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
-    let names = nodes.names()?;
-    let mut inventories = Vec::new();
-    for name in &names {
-        inventories.push(client.inventory(name).await?);
-    }
-    let mut names = names.iter();
-    let names = std::cell::RefCell::new(&mut names);
-    one_or_many(session, &inventories, |look, inventory| {
-        let name = names.borrow_mut().next().map(ToString::to_string).unwrap_or_default();
-        format!("{name}\n{}", summary(look, inventory))
-    })
+    let found = inventories(client, nodes).await?;
+    one_or_many(session, &found, |look, found| format!("{}\n{}", found.name, summary(look, &found.inventory)))
 }
 
 /// The whole of it on a page.

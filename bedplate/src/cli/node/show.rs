@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use super::{
     super::{
-        clock,
+        clock, columns,
         context::Session,
         error::Usage,
-        output::print,
+        output::{Rows, print},
         table::{Look, cells, pairs, table},
         words::{age, or_dash},
     },
@@ -73,18 +73,6 @@ pub(super) fn note(status: &NodeStatus) -> String {
         .join("; ")
 }
 
-/// A node with its values, for programs.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Shown {
-    #[serde(flatten)]
-    node: Node,
-    resolved: MachineSpec,
-    origins: Vec<api::machine::Origin>,
-    /// What jobs can be granted; nothing before the node told of its hardware.
-    devices: Vec<GrantableDevice>,
-}
-
 /// What of nodes is shown.
 #[derive(Debug, Clone, Copy, Args)]
 pub(in crate::cli) struct View {
@@ -123,6 +111,10 @@ pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes, view:
             })
         }
         View { history: true, .. } => histories(session, client, nodes).await,
+        View { .. } if session.out.is_for_programs() => {
+            // As in a list; `explain` and `inventory` have what people read beside it.
+            one_or_many(session, &client.nodes(Some(&nodes.list())).await?, |_, _| String::new())
+        }
         View { .. } => all(session, client, nodes).await,
     }
 }
@@ -135,16 +127,21 @@ async fn xml(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Resul
     }
 }
 
-/// A node and its hardware, for programs.
+/// A node and its hardware.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Hardware {
-    name: NodeName,
+pub(super) struct Hardware {
+    pub(super) name: NodeName,
     #[serde(flatten)]
-    inventory: Inventory,
+    pub(super) inventory: Inventory,
 }
 
-async fn inventories(client: &Client, nodes: &Nodes) -> anyhow::Result<Vec<Hardware>> {
+impl Rows for Hardware {
+    const COLUMNS: &'static [&'static str] = columns::HARDWARE;
+}
+
+/// The hardware of nodes, in the order in which they are named.
+pub(super) async fn inventories(client: &Client, nodes: &Nodes) -> anyhow::Result<Vec<Hardware>> {
     let mut found = Vec::new();
     for name in nodes.names()? {
         let inventory = client.inventory(&name).await?;
@@ -168,28 +165,31 @@ async fn histories(session: &Session, client: &Client, nodes: &Nodes) -> anyhow:
     for name in nodes.names()? {
         events.push(client.history(&name, HISTORY_LINES).await?);
     }
-    let several = events.len() > 1;
-    one_or_many(session, &events, |look, events| {
-        let name = events.first().filter(|_| several).map(|event| format!("{}\n", event.name));
-        name.unwrap_or_default() + &history(look, events)
+    // One list, as of `node history`: each event names its node.
+    session.out.show(&events.concat(), |look| {
+        let several = events.len() > 1;
+        let text = |events: &Vec<NodeEvent>| {
+            let name = events.first().filter(|_| several).map(|event| format!("{}\n", event.name));
+            name.unwrap_or_default() + &history(*look, events)
+        };
+        events.iter().map(text).collect::<Vec<_>>().join("\n")
     })
 }
 
 async fn all(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
-    let mut shown = Vec::new();
+    let mut texts = Vec::new();
     for node in client.nodes(Some(&nodes.list())).await? {
-        let Explained { resolved, origins, .. } = client.explain(&node.name).await?;
+        let Explained { origins: found, .. } = client.explain(&node.name).await?;
         let inventory = inventory_of(client, &node.name).await?;
         let devices = inventory.map(|inventory| inventory.devices).unwrap_or_default();
-        shown.push(Shown { node, resolved, origins, devices });
+        let look = session.out.look;
+        texts.push(one(look, &node, &devices, clock::now()) + "\n" + &origins(look, &found));
     }
-    one_or_many(session, &shown, |look, shown| {
-        one(look, &shown.node, &shown.devices, clock::now()) + "\n" + &origins(look, &shown.origins)
-    })
+    print(&texts.join("\n"))
 }
 
 /// Prints one value as itself, several as a list; in text one after the other.
-pub(super) fn one_or_many<T: Serialize>(
+pub(super) fn one_or_many<T: Rows>(
     session: &Session,
     values: &[T],
     text: impl Fn(Look, &T) -> String,

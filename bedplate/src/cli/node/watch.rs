@@ -1,4 +1,4 @@
-//! `node watch`: a line for each change, until somebody has seen enough.
+//! `node watch`: a line for each step of each node, until somebody has seen enough.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,11 +17,20 @@ use clap::{
 };
 use client::{Client, ClientError};
 use provisioner::hostlist;
+use serde::Serialize;
 
 use super::{
-    super::{clock, context::Session, output::say, words},
+    super::{
+        clock, columns,
+        context::Session,
+        output::{Rows, say},
+        words,
+    },
     MaybeNodes, show,
 };
+
+/// Failed nodes whose cause is told at the end; of the others, how many there are.
+const MAX_CAUSES: usize = 5;
 
 /// How long to wait before the server is asked again after it went away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -41,14 +50,28 @@ const PHASES: [Phase; 11] = [
     Phase::Failed,
 ];
 
-/// Print each change of nodes as it comes, or wait until they are in a phase.
+/// Print each step of nodes as it comes, or wait until they are in a phase.
 #[derive(Debug, Args)]
-#[command(after_help = "A server that goes away is asked again until it is back.
+#[command(
+    after_help = "First comes a line for each node as it is. From then on each node has a line for each step
+that it takes: offered, firmware, stage1, fetching, switching, enrolled, ready, or failed with the
+cause. The line tells when the step began and how long the one before took. What else keeps a node
+(held, drained, stuck) has a line when it begins and when it ends. The lines are the same on a
+terminal and in a pipe. A server that goes away is asked again until it is back.
+
+With --until it ends when each node is in that phase or has failed meanwhile. A node that has failed
+before is waited for.
+
+-o json and yaml print an object for each line, csv a row; `after` holds the phase before and how
+long it took.
+
+Exit status with --until: 0 all nodes are in the phase; 1 one has failed, or the time has passed.
 
 Examples:
   bedplate node watch
   bedplate node watch n[1-8] --until ready --timeout 10m && echo all ready
-  bedplate node watch -o json | jq -r .name")]
+  bedplate node watch -o json | jq -r .name"
+)]
 pub(in super::super) struct Watch {
     #[command(flatten)]
     nodes: MaybeNodes,
@@ -58,6 +81,9 @@ pub(in super::super) struct Watch {
     /// With --until: fail after this time, such as 90s or 10m.
     #[arg(long, value_name = "TIME", value_parser = words::duration, requires = "until")]
     timeout: Option<Duration>,
+    /// Print also how much of the root image a node has fetched.
+    #[arg(long)]
+    progress: bool,
 }
 
 fn phases() -> impl clap::builder::TypedValueParser<Value = Phase> {
@@ -73,7 +99,13 @@ pub(super) async fn run(session: &Session, client: &Client, watch: &Watch) -> an
     if watch.until.is_some() && names.is_empty() {
         bail!("there are no nodes to wait for");
     }
-    let mut seen = Seen { only: watch.nodes.list().is_some(), names, last: BTreeMap::new() };
+    let mut seen = Seen {
+        only: watch.nodes.list().is_some(),
+        progress: watch.progress,
+        names,
+        last: BTreeMap::new(),
+        failed: BTreeMap::new(),
+    };
     let watching = follow(session, client, watch, &mut seen);
     match watch.timeout {
         None => watching.await?,
@@ -99,11 +131,11 @@ async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Se
         };
         answered = true;
         while let Ok(update) = events.next().await? {
-            if let Some(line) = seen.take(&update, clock::now()) {
-                session.out.stream(&update, |_| line)?;
+            if let Some(step) = seen.take(update, clock::now()) {
+                session.out.stream(&step, |_| line(&step, watch.progress))?;
             }
-            if watch.until.is_some_and(|phase| seen.all_are(phase)) {
-                return Ok(());
+            if let Some(outcome) = watch.until.and_then(|phase| seen.outcome(phase)) {
+                return outcome;
             }
         }
         say("the server has gone away: asking again");
@@ -111,33 +143,99 @@ async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Se
     }
 }
 
+/// A step of a node, or what else changed of it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Step {
+    /// When the node came into its phase; of a change within a phase, when it was seen here.
+    at: Timestamp,
+    #[serde(flatten)]
+    update: NodeUpdate,
+    /// The step before; `None` of the first line of a node and of a change within a phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<StepBefore>,
+}
+
+/// A step that is over.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct StepBefore {
+    phase: Phase,
+    /// How long the node was in it, by the server's clock.
+    milliseconds: u64,
+}
+
+impl StepBefore {
+    fn of(before: &NodeStatus, now: &NodeStatus) -> Self {
+        let micros = now.since.0.saturating_sub(before.since.0);
+        // A server's clock that was set back leaves nothing to tell.
+        Self { phase: before.phase, milliseconds: u64::try_from(micros / 1000).unwrap_or(0) }
+    }
+}
+
+impl Rows for Step {
+    const COLUMNS: &'static [&'static str] = columns::STEP;
+}
+
 /// What was printed, and who is waited for.
 #[derive(Debug)]
 struct Seen {
     /// Other nodes are not shown.
     only: bool,
+    /// Progress of a fetch is shown.
+    progress: bool,
     names: BTreeSet<NodeName>,
     last: BTreeMap<NodeName, NodeStatus>,
+    /// Those that failed while they were watched, and why.
+    failed: BTreeMap<NodeName, String>,
 }
 
 impl Seen {
-    /// The line to print; `None` if nothing that shows has changed, as after the server is back.
-    fn take(&mut self, update: &NodeUpdate, now: Timestamp) -> Option<String> {
+    /// What to print; `None` if nothing that shows has changed, as after the server is back.
+    fn take(&mut self, update: NodeUpdate, now: Timestamp) -> Option<Step> {
         if self.only && !self.names.contains(&update.name) {
             return None;
         }
-        let last = self.last.insert(update.name.clone(), update.status.clone());
-        let entered = last.as_ref().is_none_or(|last| last.phase != update.status.phase);
-        let shown = |status: &NodeStatus| (status.phase, status.percent, show::note(status));
-        if last.is_some_and(|last| shown(&last) == shown(&update.status)) {
-            return None;
+        let status = &update.status;
+        let Some(last) = self.last.insert(update.name.clone(), status.clone()) else {
+            return Some(Step { at: status.since, update, after: None });
+        };
+        if last.phase != status.phase || is_another_boot(&last, status) {
+            if status.phase == Phase::Failed {
+                self.failed.insert(update.name.clone(), show::note(status));
+            } else {
+                self.failed.remove(&update.name);
+            }
+            let after = Some(StepBefore::of(&last, status));
+            return Some(Step { at: status.since, update, after });
         }
-        let at = if entered { update.status.since } else { now };
-        Some(line(at, &update.name, &update.status))
+        let percent = |status: &NodeStatus| status.percent.filter(|_| self.progress);
+        let is_same = percent(&last) == percent(status) && show::note(&last) == show::note(status);
+        (!is_same).then(|| Step { at: now, update, after: None })
     }
 
-    fn all_are(&self, phase: Phase) -> bool {
-        self.names.iter().all(|name| self.last.get(name).is_some_and(|status| status.phase == phase))
+    /// How it ends, as soon as each node is in the phase or has failed.
+    fn outcome(&self, phase: Phase) -> Option<anyhow::Result<()>> {
+        let is_there = |name: &NodeName| self.last.get(name).is_some_and(|status| status.phase == phase);
+        let failed: Vec<&NodeName> =
+            self.names.iter().filter(|name| !is_there(name) && self.failed.contains_key(*name)).collect();
+        let is_over = |name: &NodeName| is_there(name) || self.failed.contains_key(name);
+        if !self.names.iter().all(is_over) {
+            return None;
+        }
+        if failed.is_empty() {
+            return Some(Ok(()));
+        }
+        let cause = |name: &&&NodeName| match self.failed.get(**name).map(String::as_str) {
+            None | Some("") => name.to_string(),
+            Some(cause) => format!("{name} ({cause})"),
+        };
+        let mut causes: Vec<String> = failed.iter().take(MAX_CAUSES).map(|name| cause(&name)).collect();
+        let more = failed.len().saturating_sub(MAX_CAUSES);
+        if more > 0 {
+            causes.push(format!("and {more} more"));
+        }
+        Some(Err(anyhow!("not all nodes are {}: failed: {}", phase.as_str(), causes.join(", "))))
     }
 
     /// Who is not there yet, and where they are.
@@ -156,12 +254,28 @@ impl Seen {
     }
 }
 
-fn line(at: Timestamp, name: &NodeName, status: &NodeStatus) -> String {
+/// The firmware began anew in the phase in which it was.
+fn is_another_boot(last: &NodeStatus, now: &NodeStatus) -> bool {
+    matches!(now.phase, Phase::Offered | Phase::Firmware) && now.since > last.since
+}
+
+/// `TIME  NODE  PHASE  PHASE-BEFORE took 3.1 s; NOTE`.
+fn line(step: &Step, progress: bool) -> String {
+    let Step { at, update: NodeUpdate { name, status, .. }, after } = step;
     let phase = match status.percent {
-        Some(percent) if status.phase == Phase::Fetching => format!("fetching {percent}%"),
+        Some(percent) if progress && status.phase == Phase::Fetching => format!("fetching {percent}%"),
         _ => status.phase.as_str().to_owned(),
     };
-    let line = format!("{at}  {name:<12}  {phase:<13}  {}", show::note(status));
+    let took = after.as_ref().map(|StepBefore { phase, milliseconds }| {
+        format!("{} took {}", phase.as_str(), words::milliseconds(*milliseconds))
+    });
+    let is_booted =
+        status.phase == Phase::Ready && after.as_ref().is_some_and(|before| before.phase == Phase::Enrolled);
+    let boot = status.boot_ms.filter(|_| is_booted);
+    let boot = boot.map(|boot| format!("the boot took {}", words::milliseconds(boot)));
+    let note = Some(show::note(status)).filter(|note| !note.is_empty());
+    let rest: Vec<String> = took.into_iter().chain(boot).chain(note).collect();
+    let line = format!("{at}  {name:<12}  {phase:<13}  {}", rest.join("; "));
     line.trim_end().to_owned() + "\n"
 }
 
@@ -172,55 +286,133 @@ mod tests {
 
     use super::*;
 
+    /// 2026-11-23 20:00 UTC.
+    const NOW: Timestamp = Timestamp(1_795_464_000_000_000);
+
     fn update(name: &str, status: NodeStatus) -> NodeUpdate {
         NodeUpdate { id: NodeId(uuid::Uuid::nil()), name: name.parse().unwrap(), status }
     }
 
-    fn seen(names: &[&str]) -> Seen {
+    fn seen(names: &[&str], progress: bool) -> Seen {
         let names = names.iter().map(|name| name.parse().unwrap()).collect();
-        Seen { only: true, names, last: BTreeMap::new() }
+        Seen { only: true, progress, names, last: BTreeMap::new(), failed: BTreeMap::new() }
+    }
+
+    /// In a phase since so many tenths of a second after [`NOW`].
+    fn at(tenths: i64, phase: Phase) -> NodeStatus {
+        let since = Timestamp(NOW.0 + tenths * 100_000);
+        NodeStatus { since, ..super::show::tests::status(phase) }
+    }
+
+    fn lines(seen: &mut Seen, statuses: impl IntoIterator<Item = NodeStatus>) -> String {
+        let steps = statuses.into_iter().filter_map(|status| seen.take(update("n1", status), NOW));
+        let steps: Vec<Step> = steps.collect();
+        steps.iter().map(|step| line(step, seen.progress)).collect()
     }
 
     #[test]
-    fn only_what_changed_is_printed() {
-        let mut seen = seen(&["n1"]);
-        let status = super::show::tests::status;
-        let fetching = |percent| NodeStatus { percent: Some(percent), ..status(Phase::Fetching) };
-        let later = NodeStatus { last_seen: Some(Timestamp(1_795_464_009_000_000)), ..status(Phase::Ready) };
-        let updates = [
-            update("n1", status(Phase::Stage1)),
-            update("n2", status(Phase::Stage1)),
-            update("n1", fetching(1)),
-            update("n1", fetching(1)),
-            update("n1", fetching(50)),
-            update("n1", NodeStatus { reason: Some("no route".to_owned()), ..status(Phase::Failed) }),
-            update("n1", status(Phase::Ready)),
-            update("n1", later),
-        ];
-        let now = Timestamp(1_795_464_000_000_000);
-        let lines: String = updates.iter().filter_map(|update| seen.take(update, now)).collect();
+    fn a_boot_has_a_line_for_each_step_with_the_time_of_the_one_before() {
+        let fetching = |percent| NodeStatus { percent: Some(percent), ..at(130, Phase::Fetching) };
+        let boot = || {
+            [
+                at(0, Phase::Offered),
+                at(0, Phase::Offered),
+                at(31, Phase::Firmware),
+                at(100, Phase::Stage1),
+                fetching(1),
+                fetching(1),
+                fetching(50),
+                at(900, Phase::Switching),
+                at(950, Phase::Enrolled),
+                NodeStatus { boot_ms: Some(95_700), ..at(957, Phase::Ready) },
+                NodeStatus {
+                    last_seen: Some(NOW.plus_seconds(200)),
+                    boot_ms: Some(95_700),
+                    ..at(957, Phase::Ready)
+                },
+                NodeStatus { held: Some("overlay x".into()), boot_ms: Some(95_700), ..at(957, Phase::Ready) },
+                at(2000, Phase::Offered),
+                at(2050, Phase::Offered),
+                NodeStatus { reason: Some("no route".to_owned()), ..at(2100, Phase::Failed) },
+            ]
+        };
         expect![[r#"
-            2026-11-23T19:58:30Z  n1            stage1
-            2026-11-23T19:58:30Z  n1            fetching 1%
-            2026-11-23T20:00:00Z  n1            fetching 50%
-            2026-11-23T19:58:30Z  n1            failed         no route
-            2026-11-23T19:58:30Z  n1            ready
+            2026-11-23T20:00:00Z  n1            offered
+            2026-11-23T20:00:03Z  n1            firmware       offered took 3.1 s
+            2026-11-23T20:00:10Z  n1            stage1         firmware took 6.9 s
+            2026-11-23T20:00:13Z  n1            fetching       stage1 took 3.0 s
+            2026-11-23T20:01:30Z  n1            switching      fetching took 1 m 17 s
+            2026-11-23T20:01:35Z  n1            enrolled       switching took 5.0 s
+            2026-11-23T20:01:35Z  n1            ready          enrolled took 0.7 s; the boot took 1 m 35 s
+            2026-11-23T20:00:00Z  n1            ready          held: overlay x
+            2026-11-23T20:03:20Z  n1            offered        ready took 1 m 44 s
+            2026-11-23T20:03:25Z  n1            offered        offered took 5.0 s
+            2026-11-23T20:03:30Z  n1            failed         offered took 5.0 s; no route
         "#]]
-        .assert_eq(&lines);
+        .assert_eq(&lines(&mut seen(&["n1"], false), boot()));
+        let progress = lines(&mut seen(&["n1"], true), boot());
+        assert!(progress.contains("fetching 1% ") && progress.contains("fetching 50%"), "{progress}");
+        assert!(seen(&["n1"], false).take(update("n2", at(0, Phase::Ready)), NOW).is_none());
+    }
+
+    #[test]
+    fn a_step_for_programs_is_the_update_with_its_time_and_the_step_before() {
+        let mut seen = seen(&["n1"], false);
+        seen.take(update("n1", at(0, Phase::Offered)), NOW);
+        let step = seen.take(update("n1", at(31, Phase::Firmware)), NOW).unwrap();
+        let mut json = serde_json::to_value(&step).unwrap();
+        let at = NOW.0 + 3_100_000;
+        assert_eq!(
+            (json["at"].as_i64(), json["after"].take()),
+            (
+                Some(at),
+                serde_json::json!({
+                    "phase": "offered", "milliseconds": 3100,
+                })
+            )
+        );
+        let plain: NodeUpdate = serde_json::from_value(json).unwrap();
+        assert_eq!(plain, step.update);
     }
 
     #[test]
     fn all_must_be_there() {
-        let mut seen = seen(&["n1", "n2", "n3"]);
-        let now = Timestamp(0);
-        let status = super::show::tests::status;
-        seen.take(&update("n1", status(Phase::Ready)), now);
-        seen.take(&update("n2", status(Phase::Fetching)), now);
-        assert!(!seen.all_are(Phase::Ready));
+        let mut seen = seen(&["n1", "n2", "n3"], false);
+        seen.take(update("n1", at(0, Phase::Ready)), NOW);
+        seen.take(update("n2", at(0, Phase::Fetching)), NOW);
+        assert!(seen.outcome(Phase::Ready).is_none());
         let late = seen.late(Some(Phase::Ready), Duration::from_secs(60));
         assert_eq!(late.to_string(), "not all nodes are ready after 60 s: n2 fetching; n3 not heard of");
-        seen.take(&update("n2", status(Phase::Ready)), now);
-        seen.take(&update("n3", status(Phase::Ready)), now);
-        assert!(seen.all_are(Phase::Ready));
+        seen.take(update("n2", at(1, Phase::Ready)), NOW);
+        seen.take(update("n3", at(1, Phase::Ready)), NOW);
+        assert!(seen.outcome(Phase::Ready).unwrap().is_ok());
+    }
+
+    #[test]
+    fn one_that_fails_is_not_waited_for_and_told() {
+        let failed = |tenths| NodeStatus { reason: Some("no route".to_owned()), ..at(tenths, Phase::Failed) };
+        let mut seen = seen(&["n1", "n2"], false);
+        // It failed before somebody mended it and began to watch.
+        seen.take(update("n1", failed(0)), NOW);
+        seen.take(update("n2", at(0, Phase::Stage1)), NOW);
+        seen.take(update("n2", failed(10)), NOW);
+        assert!(seen.outcome(Phase::Ready).is_none(), "n1 may still come");
+        seen.take(update("n1", at(20, Phase::Ready)), NOW);
+        let outcome = seen.outcome(Phase::Ready).unwrap().unwrap_err();
+        assert_eq!(outcome.to_string(), "not all nodes are ready: failed: n2 (no route)");
+        assert!(seen.outcome(Phase::Failed).is_none());
+        // It tries again by itself.
+        seen.take(update("n2", at(30, Phase::Offered)), NOW);
+        assert!(seen.outcome(Phase::Ready).is_none());
+        let names: Vec<String> = (0..9).map(|number| format!("m{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut many = self::seen(&names, false);
+        for name in names {
+            many.take(update(name, at(0, Phase::Stage1)), NOW);
+            many.take(update(name, at(1, Phase::Failed)), NOW);
+        }
+        let outcome = many.outcome(Phase::Ready).unwrap().unwrap_err().to_string();
+        assert_eq!(outcome, "not all nodes are ready: failed: m0, m1, m2, m3, m4, and 4 more");
+        assert!(many.outcome(Phase::Failed).unwrap().is_ok());
     }
 }

@@ -15,7 +15,7 @@ use client::Client;
 
 use super::{
     super::{complete, context::Session, output::say},
-    limited, octal, written,
+    FileChange, limited, octal, written,
 };
 
 /// The editor where the person has set none; POSIX has it.
@@ -50,6 +50,10 @@ pub(super) async fn run(session: &Session, edit: &Edit) -> anyhow::Result<()> {
     let file = temporary(&edit.path, &content)?;
     let edited = edit_in(file.path())?;
     if edited == content && present.is_some() && edit.mode.is_none() {
+        if session.out.is_for_programs() {
+            let change = FileChange { overlay: &edit.name, action: "unchanged", path: &edit.path };
+            return session.out.show(&change, |_| String::new());
+        }
         say("not changed");
         return Ok(());
     }

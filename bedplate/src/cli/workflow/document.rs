@@ -67,12 +67,13 @@ fn verdict(file: &str, checked: &Checked) -> String {
 }
 
 pub(super) async fn render(session: &Session, client: &Client, file: &Path) -> anyhow::Result<()> {
+    session.out.refuse_csv("workflow render")?;
     let (file, document) = read(file)?;
     let rendered = client.render_workflow(document).await.map_err(|error| tell_mistakes(&file, error))?;
     if session.out.format() == Format::Json {
         let value: serde_json::Value =
             serde_saphyr::from_str(&rendered).context("cannot read the server's document")?;
-        return session.out.show(&value, |_| String::new());
+        return print(&(serde_json::to_string_pretty(&value).context("cannot write as JSON")? + "\n"));
     }
     print(&rendered)
 }

@@ -9,7 +9,8 @@ use comfy_table::Cell;
 use serde::Serialize;
 
 use super::super::{
-    clock,
+    clock, columns,
+    output::Rows,
     table::{Look, cells, pairs, table},
     words::{or_dash, ranges, size, span},
 };
@@ -23,6 +24,14 @@ pub(super) struct Described {
     pub(super) attempts: Vec<Attempt>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) events: Vec<WorkflowEvent>,
+}
+
+impl Rows for Described {
+    const COLUMNS: &'static [&'static str] = columns::WORKFLOW;
+
+    fn rows(&self) -> serde_json::Result<Vec<serde_json::Value>> {
+        self.workflow.rows()
+    }
 }
 
 /// A list of workflows.
