@@ -150,6 +150,7 @@ fn granted_to_users(action: Action) -> Option<Extent> {
         | Action::UserRead
         | Action::WorkflowList
         | Action::WorkflowRead
+        | Action::WorkflowDocument
         | Action::WorkflowLog
         | Action::WorkflowFile
         | Action::WorkflowStart

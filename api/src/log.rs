@@ -8,6 +8,7 @@
 //! | `bedplate-log-here` | up to where the server has the log, bytes from its beginning |
 //! | `bedplate-log-bytes` | length of the whole log, bytes; absent while it is unknown |
 //! | `bedplate-log-gap` | `FROM-TO`: what is left out of a log longer than its limit ([`LogGap`]); absent if nothing is |
+//! | `bedplate-log-from` | where the answer begins, to a request with `tail`: [`FROM_HEADER`] |
 //! | `bedplate-log-reason` | why bytes are missing, one line of printable ASCII; absent if none are |
 //!
 //! Offsets count what was written. The bytes of an answer are those from the offset that was asked
@@ -23,6 +24,11 @@ use std::{
     fmt::{self, Write as _},
     str::FromStr,
 };
+
+/// Header of the answer to a request for the last lines (`tail`): the offset of the first byte of the
+/// answer, from which a reader who is cut off counts on. A server of before, which knows no `tail`,
+/// sends the whole log and no such header.
+pub const FROM_HEADER: &str = "bedplate-log-from";
 
 /// Longest reason in a header, characters: some proxies refuse headers of more than 4 KiB together.
 const MAX_REASON: usize = 400;

@@ -195,6 +195,8 @@ actions! {
     WorkflowList = "workflow-list", "list workflows";
     /// Read a workflow: its stages, its attempts, its events, what it waits for and what it uses.
     WorkflowRead = "workflow-read", "show the workflow";
+    /// Read the document of a workflow as it was handed in; it may hold secrets of its user.
+    WorkflowDocument = "workflow-document", "show the document of the workflow";
     /// Read what the tasks of a workflow wrote.
     WorkflowLog = "workflow-log", "show the log of the workflow";
     /// Fetch a file that was taken out of a volume.

@@ -46,7 +46,8 @@ pub struct Checked {
     pub warnings: Vec<Mistake>,
 }
 
-/// How a workflow, stage or task is.
+/// How a workflow, stage or task is. There will be no other words than these: clients of before read
+/// no others. What a workflow is doing in more detail is [`WorkflowStatus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -83,6 +84,74 @@ impl State {
     }
 }
 
+/// What a workflow is doing, in one word. The server works it out in one place, and lists, `status`
+/// and `watch` all show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkflowStatus {
+    /// Nothing of it is on a node: it waits for images, for nodes, or for the next attempt of a task.
+    Waiting,
+    /// A job, a transfer or a volume of it is on a node.
+    Running,
+    /// Somebody stopped it, and what is on nodes has not ended yet.
+    Stopping,
+    /// Somebody paused it: its jobs stand still, and nothing of it begins.
+    Paused,
+    /// This release of the server cannot go on with it.
+    Blocked,
+    /// Ended well.
+    Finished,
+    /// Ended badly.
+    Failed,
+    /// Ended because somebody stopped it.
+    Canceled,
+    /// A word of a newer server. Never sent.
+    #[serde(other)]
+    Unknown,
+}
+
+impl WorkflowStatus {
+    /// All that a server of this release says.
+    pub const ALL: [Self; 8] = [
+        Self::Waiting,
+        Self::Running,
+        Self::Stopping,
+        Self::Paused,
+        Self::Blocked,
+        Self::Finished,
+        Self::Failed,
+        Self::Canceled,
+    ];
+
+    /// The word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Paused => "paused",
+            Self::Blocked => "blocked",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The state that a workflow with this status has if it is over, else `None`.
+    #[must_use]
+    pub fn final_state(self) -> Option<State> {
+        match self {
+            Self::Finished => Some(State::Finished),
+            Self::Failed => Some(State::Failed),
+            Self::Canceled => Some(State::Canceled),
+            _ => None,
+        }
+    }
+}
+
 /// The kinds of stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -111,6 +180,37 @@ impl StageKind {
     }
 }
 
+/// What a list of workflows is sorted by: `sort` of `GET /v1/workflows`. Of equals, the newest comes
+/// first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WorkflowSort {
+    /// When it was handed in, the newest first.
+    #[default]
+    Created,
+    /// Its name.
+    Name,
+    /// Its status, by the word.
+    State,
+    /// Whose it is.
+    User,
+}
+
+impl WorkflowSort {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Created, Self::Name, Self::State, Self::User];
+
+    /// The word in a query.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Name => "name",
+            Self::State => "state",
+            Self::User => "user",
+        }
+    }
+}
+
 /// A workflow in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -122,8 +222,11 @@ pub struct WorkflowSummary {
     pub name: String,
     /// Whose.
     pub user: String,
-    /// How it is.
+    /// How it is, in the words that clients of before know.
     pub state: State,
+    /// What it is doing. Absent from servers of before: [`Self::status`] tells it then too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<WorkflowStatus>,
     /// Stages that have ended well, and all.
     pub stages_finished: u32,
     /// All stages.
@@ -144,6 +247,26 @@ pub struct WorkflowSummary {
     /// a workflow of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<String>,
+}
+
+impl WorkflowSummary {
+    /// What it is doing: the server's word. Of a server, or a record, of before it is what the other
+    /// fields tell, which don't know `stopping`, and call a workflow running that began and waits.
+    #[must_use]
+    pub fn status(&self) -> WorkflowStatus {
+        if let Some(status) = self.status {
+            return status;
+        }
+        match self.state {
+            State::Finished => WorkflowStatus::Finished,
+            State::Failed => WorkflowStatus::Failed,
+            State::Canceled => WorkflowStatus::Canceled,
+            _ if self.blocked.is_some() => WorkflowStatus::Blocked,
+            _ if self.paused.is_some() => WorkflowStatus::Paused,
+            State::Pending => WorkflowStatus::Waiting,
+            State::Started => WorkflowStatus::Running,
+        }
+    }
 }
 
 /// What one task uses now.
@@ -311,4 +434,40 @@ pub struct WorkflowEvent {
     pub name: Option<String>,
     /// For people.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn words_of_a_status_are_those_of_json() {
+        for status in WorkflowStatus::ALL {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        }
+        let newer: WorkflowStatus = serde_json::from_str("\"suspended\"").unwrap();
+        assert_eq!(newer, WorkflowStatus::Unknown);
+    }
+
+    #[test]
+    fn a_summary_of_a_server_of_before_has_a_status() {
+        let read = |state: &str, more: serde_json::Value| {
+            let mut text = json!({
+                "id": "6f1c1f0e52a14a539f0b6f5f6d1f2d11", "name": "a", "user": "ann", "state": state,
+                "stages-finished": 0, "stages": 1, "submitted": 1, "started": null, "ended": null,
+                "reason": null,
+            });
+            text.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value::<WorkflowSummary>(text).unwrap().status().as_str()
+        };
+        assert_eq!(read("pending", json!({})), "waiting");
+        assert_eq!(read("started", json!({})), "running");
+        assert_eq!(read("started", json!({"paused": "ann"})), "paused");
+        assert_eq!(read("started", json!({"paused": "ann", "blocked": "why"})), "blocked");
+        assert_eq!(read("canceled", json!({"paused": "ann"})), "canceled");
+        assert_eq!(read("started", json!({"status": "stopping"})), "stopping");
+        assert_eq!(read("started", json!({"status": "suspended"})), "unknown", "of a newer server");
+    }
 }

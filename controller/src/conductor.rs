@@ -299,7 +299,9 @@ impl Conductor {
             let waits = Arc::new(StageWaits { workflow, stage, orders: sender.clone() });
             let (images, now) = (lease.clone(), clock::now());
             let fetching =
-                tokio::spawn(async move { images.fetch(&reference, waits, cancelled, now).await });
+                tokio::spawn(
+                    async move { images.fetch(&reference, (workflow, stage), waits, cancelled, now).await },
+                );
             tokio::spawn(async move {
                 // A stage must not wait for a fetch that panicked.
                 let badly = |error: tokio::task::JoinError| {

@@ -14,16 +14,22 @@ use std::{
 use api::{
     ids::{Digest, Timestamp},
     image::{Artifact, Platform},
+    run::WorkflowId,
 };
-use image_store::{OciImage, Progress, RunConfig};
+use image_store::{OciImage, RunConfig};
 use oci_pull::{Clients, PullError, PullOptions, Registries, Waits};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+mod pulls;
+
+pub(crate) use pulls::{Pulls, PullsOfWorkflow};
 pub(crate) use rest::causes;
 pub use unused::ImageLimits;
 pub(crate) use unused::InUse;
+
+use pulls::PullUnderWay;
 
 use crate::{
     clock,
@@ -62,26 +68,15 @@ pub(crate) struct JobImages {
     store: Arc<dyn Store>,
     registries: Arc<Registries>,
     clients: Clients,
-    pulls: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     conversions: Arc<Semaphore>,
+    pulls: Pulls,
     platform: Platform,
     /// Images that were used since the last removal wrote that down, by manifest.
     used: Arc<Mutex<BTreeMap<Digest, Timestamp>>>,
     /// Told when a fetch has failed: what it brought is of no use.
     failed: Arc<Notify>,
     shutdown: CancellationToken,
-}
-
-/// Stops work when nobody wants it any more; progress is told by events, not by bars.
-#[derive(Debug)]
-struct UntilCancelled(CancellationToken);
-
-impl Progress for UntilCancelled {
-    fn advance(&self, _step: &str, _done: u64, _total: u64) {}
-
-    fn cancelled(&self) -> bool {
-        self.0.is_cancelled()
-    }
 }
 
 impl JobImages {
@@ -97,8 +92,9 @@ impl JobImages {
             store,
             registries,
             clients: Clients::default(),
-            pulls: Arc::new(Semaphore::new(MAX_PULLS)),
+            turns: Arc::new(Semaphore::new(MAX_PULLS)),
             conversions: Arc::new(Semaphore::new(MAX_CONVERSIONS)),
+            pulls: Pulls::default(),
             platform,
             used: Arc::default(),
             failed: Arc::default(),
@@ -122,14 +118,20 @@ impl JobImages {
         self.shutdown.child_token()
     }
 
-    /// Brings an image here. `reference`: `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`. While its registry
-    /// is away it is waited for, and `waits` is told.
+    /// The pulls that are not over.
+    pub(crate) fn pulls(&self) -> &Pulls {
+        &self.pulls
+    }
+
+    /// Brings an image here. `reference`: `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`; `of`: the workflow
+    /// and stage that it is for. While its registry is away it is waited for, and `waits` is told.
     ///
     /// # Errors
     /// Why there is no image, for people.
     pub(crate) async fn fetch(
         &self,
         reference: &str,
+        of: (WorkflowId, u32),
         waits: Arc<dyn Waits>,
         cancelled: CancellationToken,
         now: Timestamp,
@@ -138,11 +140,11 @@ impl JobImages {
             self.note_use(image.manifest, now);
             return Ok(Fetched { image, was_cached: true });
         }
-        let progress = Arc::new(UntilCancelled(cancelled.clone()));
+        let progress = Arc::new(self.pulls.enqueue(of, reference, cancelled.clone()));
         let options = PullOptions {
             registries: self.registries.clone(),
             clients: self.clients.clone(),
-            turns: Some(self.pulls.clone()),
+            turns: Some(self.turns.clone()),
             platform: self.platform.clone(),
             waits,
             ..PullOptions::default()
@@ -157,6 +159,7 @@ impl JobImages {
         if let Some(kept) = self.kept(image.manifest).await? {
             return Ok(Fetched { image: kept, was_cached: true });
         }
+        progress.convert();
         let image = self.convert(image, progress, turn).await?;
         let used = clock::now();
         let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used };
@@ -214,7 +217,7 @@ impl JobImages {
     async fn convert(
         &self,
         image: OciImage,
-        progress: Arc<UntilCancelled>,
+        progress: Arc<PullUnderWay>,
         turn: OwnedSemaphorePermit,
     ) -> Result<JobImage, String> {
         let blobs = self.blobs.clone();

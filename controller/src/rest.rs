@@ -6,11 +6,15 @@
 
 mod document;
 mod idempotency;
+mod list;
 mod log;
+mod moment;
 mod pause;
 mod stream;
+mod submitted;
 mod usage;
 mod watch;
+mod why;
 
 use std::time::Duration;
 
@@ -19,7 +23,7 @@ use api::{
     problem::Problem,
     rights::Action,
     run::WorkflowId,
-    workflow::{Attempt, StartWorkflow, Waiting, Workflow, WorkflowEvent, WorkflowSummary},
+    workflow::{Attempt, StartWorkflow, Workflow, WorkflowEvent, WorkflowSummary},
 };
 use axum::{
     Json,
@@ -36,15 +40,12 @@ use utoipa_axum::routes;
 use crate::{
     Controller,
     conductor::{Order, ask},
-    engine::{attempt, summary},
-    store::{Behind, Damage, RunKey, RunRow, WorkflowRow},
+    engine::attempt,
+    store::{RunKey, RunRow, WorkflowRow},
 };
 
 /// Workflows in one answer where the request names no limit.
 const DEFAULT_LIMIT: u32 = 100;
-
-/// Name of the list of workflows in its cursors.
-const WORKFLOWS: &str = "workflows";
 
 /// How long a reader waits for the store to have what the engine says.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
@@ -58,13 +59,14 @@ pub(crate) fn routes(controller: Controller) -> Routes {
         .route(Action::WorkflowCheck, routes!(document::validate))
         .route(Action::WorkflowCheck, routes!(document::render))
         .with_body_limit(MAX_BODY_BYTES)
-        .route(Action::WorkflowList, routes!(list))
+        .route(Action::WorkflowList, routes!(list::list))
         .route(Action::WorkflowRead, routes!(show))
+        .route(Action::WorkflowDocument, routes!(submitted::document))
         .route(Action::WorkflowStop, routes!(stop))
         .route(Action::WorkflowPause, routes!(pause::pause))
         .route(Action::WorkflowPause, routes!(pause::resume))
         .route(Action::WorkflowRead, routes!(usage::usage))
-        .route(Action::WorkflowRead, routes!(why))
+        .route(Action::WorkflowRead, routes!(why::why))
         .route(Action::WorkflowRead, routes!(history))
         .route(Action::WorkflowRead, routes!(attempts))
         .route(Action::WorkflowFile, routes!(file))
@@ -72,54 +74,6 @@ pub(crate) fn routes(controller: Controller) -> Routes {
         .route(Action::WorkflowRead, routes!(watch::watch))
         .route(Action::WorkflowEnter, routes!(stream::stream))
         .with_state(controller)
-}
-
-/// Workflows, newest first: the caller's, or all for an admin.
-#[utoipa::path(
-    get, path = "/v1/workflows", tag = "workflows",
-    params(
-        ("limit" = Option<u32>, Query,
-            description = "Workflows that are over, at most 10000; default 100. Those that are not over \
-                           come before them, all on the first page"),
-        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")
-    ),
-    responses((status = OK, body = [WorkflowSummary]), (status = BAD_REQUEST, body = Problem))
-)]
-async fn list(
-    State(controller): State<Controller>,
-    caller: Caller,
-    paging: Paging,
-) -> Result<Page<WorkflowSummary>, Refusal> {
-    let limit = paging.limit().unwrap_or(DEFAULT_LIMIT);
-    let behind: Option<Behind> = paging.after(WORKFLOWS)?;
-    let rows = caller.visible()?;
-    let _settled = settled(&controller, "cannot list workflows").await?;
-    // What ends after this was on the first page among those that were not over.
-    let at = behind.map_or_else(crate::clock::now, |behind| behind.at);
-    let finished = controller.0.store.finished(rows.owner(), behind, limit + 1).await;
-    let finished = finished.map_err(|error| Refusal::internal("cannot list workflows", &error))?;
-    let page = paging.fetched(WORKFLOWS, finished, limit, |row| Behind { place: row.place, at });
-    let page = page.map(|row| of_row(&row));
-    if behind.is_some() {
-        return Ok(page);
-    }
-    let mut summaries = controller.engine().summaries();
-    // The engine still has those whose logs are not here yet; what is over comes from the store, all of it.
-    summaries.retain(|summary| !summary.state.is_ended() && rows.include(&summary.user));
-    summaries.extend(page.rows);
-    Ok(Page { rows: summaries, next: page.next })
-}
-
-/// A workflow that is over, in a list.
-fn of_row(row: &WorkflowRow) -> WorkflowSummary {
-    match (&row.view, &row.unreadable) {
-        (Some(view), _) => view.summary.clone(),
-        (None, None) => summary(row, 0, 0),
-        (None, Some(Damage { cause, .. })) => {
-            let reason = Some(format!("it cannot be read from the database ({cause})"));
-            WorkflowSummary { reason, ..summary(row, 0, 0) }
-        }
-    }
 }
 
 /// Hands a workflow in. It is on disk when this is answered.
@@ -264,27 +218,11 @@ async fn stop(
             find(&controller, &caller, &summary.id.to_string(), title).await.map(|view| Json(view.summary))
         }
         Ok(false) => {
-            let why = format!("{} is {} already", summary.name, summary.state.as_str());
+            let why = format!("{} is {} already", summary.name, summary.status().as_str());
             Err(Refusal::new(StatusCode::CONFLICT, title, why))
         }
         Err(why) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why.to_string())),
     }
-}
-
-/// Why a workflow goes no faster.
-#[utoipa::path(
-    get, path = "/v1/workflows/{id}/why", tag = "workflows",
-    params(("id" = String, Path, description = "Id, or a name: the newest workflow of it")),
-    responses((status = OK, body = [Waiting]), (status = NOT_FOUND, body = Problem))
-)]
-async fn why(
-    State(controller): State<Controller>,
-    caller: Caller,
-    Path(wanted): Path<String>,
-) -> Result<Json<Vec<Waiting>>, Refusal> {
-    let summary = find(&controller, &caller, &wanted, "cannot tell why").await?.summary;
-    let waiting = controller.engine().why(summary.id, crate::clock::now());
-    Ok(Json(waiting.unwrap_or_default()))
 }
 
 #[derive(Debug, Deserialize)]

@@ -93,6 +93,11 @@ impl Results {
         })
     }
 
+    /// Where the last lines of a log begin: [`log_files::last_lines`].
+    pub(crate) fn last_lines(&self, workflow: WorkflowId, run: RunId, lines: u64) -> io::Result<u64> {
+        log_files::last_lines(&self.log_path(workflow, run), lines)
+    }
+
     /// Takes bytes of a log. Returns where it ends now: what was here before is passed over, and
     /// nothing is taken that would leave a gap, but for what the node does not have.
     pub(crate) fn append(

@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{engine::Home, images::JobImage};
 
+mod listing;
 mod spared;
 pub(crate) mod sql;
 
+pub(crate) use listing::{Behind, Listed, Listing, NamePattern};
 pub(crate) use spared::Spared;
 
 #[cfg(test)]
@@ -118,19 +120,6 @@ pub(crate) struct KeyedSubmission {
     pub(crate) request: Digest,
     /// The workflow that it began. It may have been forgotten since.
     pub(crate) workflow: WorkflowId,
-}
-
-/// Where a page of workflows that are over begins: behind a place, among those that were over when
-/// the first page was read. The others were on that page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Behind {
-    pub(crate) place: u64,
-    pub(crate) at: Timestamp,
-}
-
-impl Behind {
-    /// Before all.
-    pub(crate) const START: Self = Self { place: u64::MAX, at: Timestamp(i64::MAX) };
 }
 
 /// The place of a run among the runs of its workflow.
@@ -255,13 +244,13 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn unfinished(&self, since: Timestamp) -> Result<(Vec<WorkflowRow>, Spared), StoreError>;
     /// When the workflow that ended last did.
     async fn newest_end(&self) -> Result<Option<Timestamp>, StoreError>;
-    /// Workflows that are over, newest first, of one owner or of all, at most `limit`.
-    async fn finished(
+    /// Workflows of a list that are over, in its order, those behind `behind`, at most `limit`.
+    async fn over(
         &self,
-        owner: Option<&str>,
-        behind: Option<Behind>,
+        listing: &Listing,
+        behind: Option<&Behind>,
         limit: u32,
-    ) -> Result<Vec<WorkflowRow>, StoreError>;
+    ) -> Result<Vec<Listed>, StoreError>;
     /// The newest workflow of a name, of one owner or of any.
     async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError>;
     /// Workflows that are over beyond the newest `keep`, at most a thousand.
@@ -270,6 +259,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn workflow(&self, id: WorkflowId) -> Result<Option<WorkflowRow>, StoreError>;
     /// What a workflow is; `None` if there is no such workflow.
     async fn plan(&self, id: WorkflowId) -> Result<Option<StoredPlan>, StoreError>;
+    /// The document of a workflow as it was handed in; `None` if there is no such workflow.
+    async fn document(&self, id: WorkflowId) -> Result<Option<String>, StoreError>;
     /// Workflows that are not over and were handed in before plans were stored: how many, and the
     /// bytes of their documents.
     async fn without_plan(&self) -> Result<(u64, u64), StoreError>;

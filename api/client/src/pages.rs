@@ -12,7 +12,7 @@ impl Client {
     /// A whole list. A row that is there all the while is in it once. A server of before 2026-12 knows no pages and
     /// answers with all of it.
     pub(crate) async fn get_pages<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
-        self.get_rows(path, PAGE_ROWS, usize::MAX).await
+        self.get_rows(path, format!("?limit={PAGE_ROWS}"), usize::MAX).await
     }
 
     /// The first rows of a list, `limit` at most, in as many pages as the server makes of them. One
@@ -22,16 +22,26 @@ impl Client {
         path: &str,
         limit: u32,
     ) -> Result<Vec<T>, ClientError> {
-        self.get_rows(path, limit, limit as usize).await
+        self.get_first_of(path, "", limit).await
+    }
+
+    /// As [`Self::get_first`], of a list that is narrowed by more of a query: `&stage=3`, encoded.
+    pub(crate) async fn get_first_of<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        of: &str,
+        limit: u32,
+    ) -> Result<Vec<T>, ClientError> {
+        self.get_rows(path, format!("?limit={limit}{of}"), limit as usize).await
     }
 
     async fn get_rows<T: DeserializeOwned>(
         &self,
         path: &str,
-        of_page: u32,
+        first: String,
         wanted: usize,
     ) -> Result<Vec<T>, ClientError> {
-        let mut list = Gathered { rows: Vec::new(), wanted, next: Some(format!("?limit={of_page}")) };
+        let mut list = Gathered { rows: Vec::new(), wanted, next: Some(first) };
         while let Some(query) = list.next.take() {
             let (rows, next) = self.get_page(self.request(Method::GET, &format!("{path}{query}"))?).await?;
             list.add(rows, next);

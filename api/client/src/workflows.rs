@@ -1,7 +1,7 @@
 //! `/v1/workflows`. A workflow is named by its id, or by its name: the newest of that name is meant.
 
 use api::{
-    log::LogStatus,
+    log::{FROM_HEADER, LogStatus},
     workflow::{
         Attempt, CheckDocument, Checked, StartWorkflow, TaskUsage, Waiting, Workflow, WorkflowEvent,
         WorkflowSummary,
@@ -9,7 +9,44 @@ use api::{
 };
 use reqwest::Method;
 
-use crate::{Client, ClientError, DEADLINE, Events, StreamEnd, path::path_of};
+use crate::{Client, ClientError, DEADLINE, Events, StreamEnd, pages::PAGE_ROWS, path::path_of};
+
+/// Which workflows, in which order: as the query of `GET /v1/workflows` has it, whose words the
+/// server checks. The default: all, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkflowsOf {
+    /// Only those with one of these, joined by commas: `running,paused`.
+    pub state: Option<String>,
+    /// Only those of this user.
+    pub user: Option<String>,
+    /// Only those with such a name: a part of it, or a pattern with `*` and `?`.
+    pub name: Option<String>,
+    /// Only those handed in then or later: `2026-11-30T12:00:00Z`, `2h` ago.
+    pub since: Option<String>,
+    /// Only those handed in then or before.
+    pub until: Option<String>,
+    /// `created`, `name`, `state` or `user`.
+    pub sort: Option<String>,
+    /// The other way round.
+    pub reverse: bool,
+    /// At most so many that are over; all of them without it.
+    pub limit: Option<u32>,
+}
+
+impl WorkflowsOf {
+    fn query(&self) -> Vec<(&'static str, &str)> {
+        let texts = [
+            ("state", &self.state),
+            ("user", &self.user),
+            ("name", &self.name),
+            ("since", &self.since),
+            ("until", &self.until),
+            ("sort", &self.sort),
+        ];
+        let texts = texts.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?)));
+        texts.chain(self.reverse.then_some(("reverse", "true"))).collect()
+    }
+}
 
 /// Which log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +59,9 @@ pub struct LogOf {
     pub attempt: Option<u32>,
     /// Bytes to leave out at the beginning.
     pub offset: u64,
+    /// Only the last lines, so many, instead of `offset`: then [`Content::log_from`] is where the
+    /// answer begins.
+    pub tail: Option<u64>,
     /// Go on until the attempt is over.
     pub follow: bool,
 }
@@ -45,6 +85,13 @@ impl Content {
         LogStatus::from_headers(|name| headers.get(name).and_then(|value| value.to_str().ok()))
     }
 
+    /// Of a log of which the last lines were asked for: the offset of the first byte of the answer.
+    /// `None` from a server of before, which sends the whole log.
+    #[must_use]
+    pub fn log_from(&self) -> Option<u64> {
+        self.0.headers().get(FROM_HEADER)?.to_str().ok()?.parse().ok()
+    }
+
     /// The next bytes.
     ///
     /// # Errors
@@ -66,6 +113,28 @@ impl Client {
     /// As every request.
     pub async fn workflows(&self, limit: u32) -> Result<Vec<WorkflowSummary>, ClientError> {
         self.get("/v1/workflows", &[("limit", limit.to_string())]).await
+    }
+
+    /// A list of workflows: those that are not over, all of them, and then those that are. A server of
+    /// before ignores all but `limit`; its rows have no [`WorkflowSummary::status`].
+    ///
+    /// # Errors
+    /// As every request; 400 names what the server does not understand, and what it would.
+    pub async fn list_workflows(&self, of: &WorkflowsOf) -> Result<Vec<WorkflowSummary>, ClientError> {
+        let limit = of.limit.unwrap_or(PAGE_ROWS).to_string();
+        let first = self.request(Method::GET, "/v1/workflows")?.query(&of.query());
+        let (mut rows, mut next): (Vec<WorkflowSummary>, _) =
+            self.get_page(first.query(&[("limit", limit)])).await?;
+        let not_over = rows.iter().filter(|one| !one.state.is_ended()).count();
+        let most = of.limit.map_or(usize::MAX, |limit| not_over.saturating_add(limit as usize));
+        while let Some(query) = next.take().filter(|_| rows.len() < most) {
+            let page = self.request(Method::GET, &format!("/v1/workflows{query}"))?;
+            let (more, after): (Vec<WorkflowSummary>, _) = self.get_page(page).await?;
+            rows.extend(more);
+            next = after;
+        }
+        rows.truncate(most);
+        Ok(rows)
     }
 
     /// Hands a workflow in; it is on the server's disk when this returns.
@@ -118,6 +187,15 @@ impl Client {
         self.get(&of_workflow(id, &[])?, &[]).await
     }
 
+    /// The document of a workflow as it was handed in.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn workflow_document(&self, id: &str) -> Result<String, ClientError> {
+        let request = self.request(Method::GET, &of_workflow(id, &["document"])?)?.timeout(DEADLINE);
+        self.answer(request).await?.text().await.map_err(ClientError::Answer)
+    }
+
     /// A workflow now and whenever it has changed, until it is over.
     ///
     /// # Errors
@@ -161,6 +239,15 @@ impl Client {
         self.get(&of_workflow(id, &["why"])?, &[]).await
     }
 
+    /// Why a job of a workflow does not begin, and what it waits for doesn't. A server of before tells
+    /// it of all jobs.
+    ///
+    /// # Errors
+    /// As every request; 404 if the workflow has no such job.
+    pub async fn why_job(&self, id: &str, job: &str) -> Result<Vec<Waiting>, ClientError> {
+        self.get(&of_workflow(id, &["why"])?, &[("stage", job.to_owned())]).await
+    }
+
     /// What happened after event number `after`, oldest first, at most `limit` events.
     ///
     /// # Errors
@@ -175,7 +262,8 @@ impl Client {
         self.get(&of_workflow(id, &["events"])?, &query).await
     }
 
-    /// Attempts of tasks by stage, task and attempt; of one stage, or of all.
+    /// Attempts of tasks by stage, task and attempt; of one stage, or of all; at most `limit`, in as
+    /// many pages as the server makes of them.
     ///
     /// # Errors
     /// As every request.
@@ -185,9 +273,8 @@ impl Client {
         stage: Option<u32>,
         limit: u32,
     ) -> Result<Vec<Attempt>, ClientError> {
-        let mut query = vec![("limit", limit.to_string())];
-        query.extend(stage.map(|stage| ("stage", stage.to_string())));
-        self.get(&of_workflow(id, &["attempts"])?, &query).await
+        let of_stage = stage.map(|stage| format!("&stage={stage}")).unwrap_or_default();
+        self.get_first_of(&of_workflow(id, &["attempts"])?, &of_stage, limit).await
     }
 
     /// What an attempt of a task wrote. Whether that is all of it, [`Content::log_status`] says; if
@@ -197,6 +284,7 @@ impl Client {
     /// As every request; 404 if it has not run.
     pub async fn workflow_log(&self, id: &str, of: &LogOf) -> Result<Content, ClientError> {
         let mut query = vec![("offset", of.offset.to_string()), ("follow", of.follow.to_string())];
+        query.extend(of.tail.map(|lines| ("tail", lines.to_string())));
         query.extend(of.job.clone().map(|job| ("stage", job)));
         query.extend(of.task.map(|task| ("task", task.to_string())));
         query.extend(of.attempt.map(|attempt| ("attempt", attempt.to_string())));

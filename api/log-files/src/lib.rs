@@ -15,6 +15,7 @@
 //! The head never grows once there is a tail. Readers hold no file open from one read to the next:
 //! a deleted segment takes no room.
 
+mod tail;
 mod write;
 
 use std::{
@@ -34,7 +35,10 @@ use rustix::{
     io::Errno,
 };
 
-pub use self::write::{Limits, Writer};
+pub use self::{
+    tail::last_lines,
+    write::{Limits, Writer},
+};
 
 /// How often a reader looks again at a tail whose oldest segment was deleted while it looked. Each
 /// deletion takes a segment's worth of writing.

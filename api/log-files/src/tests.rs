@@ -191,3 +191,56 @@ fn who_reads_too_slowly_is_not_told_that_the_log_is_over() {
     assert_eq!(or_absent(read, nothing).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
     assert_eq!(looks, LOOKS);
 }
+
+/// What [`last_lines`] is to find, over all that is kept.
+fn last_lines_of(kept: &[(u64, u8)], end: u64, lines: u64) -> u64 {
+    let newlines = kept.iter().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset + 1);
+    let begins: Vec<u64> = newlines.filter(|begin| *begin < end).collect();
+    match usize::try_from(lines).unwrap() {
+        0 => end,
+        lines => begins.len().checked_sub(lines).map_or(0, |index| begins[index]),
+    }
+}
+
+#[test]
+fn the_last_lines_of_a_log() {
+    let rig = Rig::new();
+    let mut writer = rig.writer(LIMIT);
+    let last = |lines| last_lines(&rig.path(), lines).unwrap();
+    assert_eq!([last(0), last(3)], [0, 0]);
+    writer.append(b"one\ntwo\n").unwrap();
+    assert_eq!([last(0), last(1), last(2), last(9)], [8, 4, 0, 0]);
+    writer.append(b"three").unwrap();
+    assert_eq!([last(0), last(1), last(2), last(3), last(u64::MAX)], [13, 8, 4, 0, 0]);
+    writer.append(b"\n\n").unwrap();
+    assert_eq!([last(1), last(2)], [14, 8], "an empty line is one");
+    assert_eq!(last_lines(&rig.folder.path().join("none/log"), 1).unwrap(), 0);
+}
+
+proptest! {
+    /// With a gap and without, over blocks and segments.
+    #[test]
+    fn the_last_lines_are_counted_in_what_is_kept(
+        limit in prop_oneof![Just(LIMIT), Just(1 << 20)],
+        pieces in prop::collection::vec((1_usize..9_000, 1_usize..300), 0..40),
+        lines in 0_u64..2_000,
+    ) {
+        let rig = Rig::new();
+        let mut writer = rig.writer(limit);
+        for (length, line) in pieces {
+            let bytes: Vec<u8> = (1..=length).map(|at| if at % line == 0 { b'\n' } else { b'x' }).collect();
+            writer.append(&bytes).unwrap();
+        }
+        let (mut kept, mut offset) = (Vec::new(), 0);
+        loop {
+            let Piece { from, bytes } = read(&rig.path(), offset, 1 << 16).unwrap();
+            if bytes.is_empty() {
+                break;
+            }
+            offset = from + bytes.len() as u64;
+            kept.extend((from..).zip(bytes));
+        }
+        let found = last_lines(&rig.path(), lines).unwrap();
+        prop_assert_eq!(found, last_lines_of(&kept, offset, lines));
+    }
+}

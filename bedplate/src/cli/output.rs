@@ -230,7 +230,7 @@ fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
 }
 
 fn yaml<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
-    let mut text = serde_saphyr::to_string(value).context("cannot write as YAML")?;
+    let mut text = serde_saphyr::to_string(&value).context("cannot write as YAML")?;
     if !text.ends_with('\n') {
         text.push('\n');
     }

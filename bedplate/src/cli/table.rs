@@ -2,7 +2,7 @@
 
 use api::{
     status::{NodeStatus, Phase},
-    workflow::State,
+    workflow::{State, WorkflowStatus},
 };
 use comfy_table::{Cell, Color, ContentArrangement, Table};
 
@@ -35,7 +35,18 @@ impl Look {
         self.colored(text, color)
     }
 
-    /// How a workflow or a stage is, in its colour.
+    /// What a workflow is doing, in its colour.
+    pub(super) fn status(self, status: WorkflowStatus) -> Cell {
+        let color = match status {
+            WorkflowStatus::Finished => Color::Green,
+            WorkflowStatus::Failed | WorkflowStatus::Blocked => Color::Red,
+            WorkflowStatus::Canceled | WorkflowStatus::Stopping | WorkflowStatus::Paused => Color::Yellow,
+            WorkflowStatus::Waiting | WorkflowStatus::Running | WorkflowStatus::Unknown => Color::Reset,
+        };
+        self.colored(status.as_str().to_owned(), color)
+    }
+
+    /// How a stage is, in its colour.
     pub(super) fn state(self, state: State) -> Cell {
         let color = match state {
             State::Finished => Color::Green,

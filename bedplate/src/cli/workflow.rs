@@ -5,6 +5,7 @@ mod copy;
 mod document;
 mod exec;
 mod files;
+mod list;
 mod live;
 mod log;
 mod port_forward;
@@ -32,9 +33,6 @@ use super::{
     words::count,
 };
 
-/// Workflows that are over, in a list, where nobody says how many.
-const LISTED: u32 = 20;
-
 /// Attempts and events that `describe` shows.
 const DESCRIBED: u32 = 10_000;
 
@@ -43,12 +41,7 @@ const DESCRIBED: u32 = 10_000;
 pub(super) enum Verb {
     /// Start a workflow from a document.
     Start(Start),
-    /// List workflows, newest first.
-    List {
-        /// So many that are over.
-        #[arg(long, value_name = "N", default_value_t = LISTED)]
-        limit: u32,
-    },
+    List(list::List),
     /// Show a workflow and its stages.
     Status {
         #[command(flatten)]
@@ -56,6 +49,11 @@ pub(super) enum Verb {
     },
     /// Show a workflow with every attempt of its tasks, where they ran and what happened.
     Describe {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Print the document of a workflow as it was handed in.
+    Document {
         #[command(flatten)]
         which: Which,
     },
@@ -102,10 +100,13 @@ are under way go to their end."
         workflows: Vec<String>,
     },
     Top(Top),
-    /// Tell what each stage waits for.
+    /// Tell what each stage waits for: image pulls and how far they are, resources that are missing,
+    /// its place in the queue.
     Why {
         #[command(flatten)]
         which: Which,
+        /// Only this job, and what it waits for.
+        job: Option<String>,
     },
     /// Fetch the files that a workflow brings to its user.
     #[command(
@@ -196,14 +197,12 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         // It needs no server: see above.
         Verb::Validate { .. } => {}
         Verb::Render { file } => document::render(session, &client, &file).await?,
-        Verb::List { limit } => {
-            let workflows = client.workflows(limit).await?;
-            session.out.show(&workflows, |look| show::list(*look, &workflows))?;
-        }
+        Verb::List(list) => list::run(session, &client, &list).await?,
         Verb::Status { which } => {
             let workflow = client.workflow(&which.workflow).await?;
             session.out.show(&workflow, |look| show::status(*look, &workflow))?;
         }
+        Verb::Document { which } => document::submitted(session, &client, &which.workflow).await?,
         Verb::Describe { which } => describe(session, &client, &which.workflow).await?,
         Verb::Exec(exec) => return exec::run(session, &client, &exec).await,
         Verb::Attach(attach) => return attach::run(session, &client, &attach).await,
@@ -223,8 +222,11 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
             one_by_one(session, &workflows, ("resumed", "resumed"), resume).await?;
         }
         Verb::Top(top) => top::run(session, &client, &top).await?,
-        Verb::Why { which } => {
-            let waiting = client.why_workflow(&which.workflow).await?;
+        Verb::Why { which, job } => {
+            let waiting = match job {
+                Some(job) => client.why_job(&which.workflow, &job).await?,
+                None => client.why_workflow(&which.workflow).await?,
+            };
             session.out.show(&waiting, |_| show::why(&waiting))?;
         }
         Verb::Files { which, destination, list } => {

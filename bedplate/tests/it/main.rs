@@ -21,3 +21,4 @@ mod packaging;
 mod server;
 mod several;
 mod upgrade;
+mod workflows;

@@ -164,10 +164,10 @@ impl Site {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let input = match command {
             "apply" => "profiles: {p2: {comment: x}}\n",
-            _ => &self.token,
+            _ => self.token.as_str(),
         };
         let home = self.server.path("home").display().to_string();
-        let variables = [("EDITOR", "true"), ("VISUAL", ""), ("XDG_CONFIG_HOME", &home)];
+        let variables = [("EDITOR", "true"), ("VISUAL", ""), ("XDG_CONFIG_HOME", home.as_str())];
         self.server.run_with(&words, input, &variables)
     }
 
@@ -190,7 +190,8 @@ impl Site {
         let goes_on = command.ends_with(" watch");
         match format {
             "json" if goes_on => {
-                let lines = done.stdout.lines().map(|line| serde_json::from_str(line).expect(&what));
+                let parsed = serde_json::from_str::<Value>;
+                let lines = done.stdout.lines().map(|line| parsed(line).expect(&what));
                 Some(lines.collect())
             }
             "json" => Some(serde_json::from_str(&done.stdout).expect(&what)),
@@ -260,7 +261,7 @@ fn what_is_read_is_one_tree_in_every_format() {
         assert!(is_same, "{command} {arguments:?}: {} {}", in_format("json"), in_format("yaml"));
         site.print(command, arguments, "csv", *outcome);
     }
-    let json = |command, arguments: &[&str]| site.print(command, arguments, "json", Works).unwrap();
+    let json = |command: &str, arguments: &[&str]| site.print(command, arguments, "json", Works).unwrap();
     for (kind, name) in [
         ("node", "n00001"),
         ("profile", "base"),

@@ -314,12 +314,19 @@ fn devices_are_granted_by_name_and_waited_for() {
         job.devices.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(granted(&stage, "job a"), ["nvidia.com/gpu=0"]);
-    let why: Vec<String> =
-        stage.engine.why(id, at(2)).unwrap().into_iter().flat_map(|waiting| waiting.reasons).collect();
+    let why: Vec<String> = stage
+        .engine
+        .why(id, None, &BTreeMap::new(), at(2))
+        .unwrap()
+        .into_iter()
+        .flat_map(|waiting| waiting.reasons)
+        .collect();
     expect![[r#"
         n2: 1 nvidia.com/gpu free, 2 wanted
         n1: too small
-        it wants 3 nvidia.com/gpu, and the largest node for it has 2 nvidia.com/gpu (n2)"#]]
+        it is the first in the queue of jobs
+        it wants 3 nvidia.com/gpu, and the largest node for it has 2 nvidia.com/gpu (n2)
+        1 job is before it in the queue of jobs"#]]
     .assert_eq(&why.join("\n"));
     stage.end("job a", OK, 3);
     assert_eq!(granted(&stage, "job b"), ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]);
@@ -803,20 +810,96 @@ jobs:
         1,
     );
     let told = |stage: &Stage, now| {
-        let waiting = stage.engine.why(id, at(now)).unwrap();
+        let waiting = stage.engine.why(id, None, &BTreeMap::new(), at(now)).unwrap();
         waiting.iter().map(|w| format!("{}: {}\n", w.name, w.reasons.join("; "))).collect::<String>()
     };
     let mut lines = told(&stage, 1);
     stage.engine.node_is(NodeFacts { is_ready: false, ..facts(1, 2, "boot1") }, at(3));
     lines += &told(&stage, 3);
     expect![[r#"
-        b: n1: 0 of 2 cores free, 2 wanted
+        b: n1: 0 of 2 cores free, 2 wanted; it is the first in the queue of jobs
         c: waits for job a, job b
         a: n1 does not answer; 1 of its tasks run there
-        b: n1: not ready
+        b: n1: not ready; it is the first in the queue of jobs
         c: waits for job a, job b
     "#]]
     .assert_eq(&lines);
+}
+
+/// The image of a job is pulled: that is what it waits for, and how far the pull is is told.
+#[test]
+fn an_image_that_is_pulled_is_named_with_its_pull() {
+    let mut engine = engine();
+    engine.node_is(facts(1, 2, "boot1"), at(0));
+    let text = "version: v1
+jobs:
+  a: {image: docker://a, command: [x]}
+  b: {image: docker://b, command: [x]}";
+    let handed_in = submission(1, text);
+    let (id, plan) = (handed_in.id, handed_in.plan.clone());
+    engine.submit(handed_in, at(1));
+    engine.proceed(at(1));
+    let stage_of = |name: &str| {
+        let stage = plan.stages.iter().position(|stage| stage.name == name).unwrap();
+        u32::try_from(stage).unwrap()
+    };
+    let pulls = BTreeMap::from([(stage_of("docker://b"), "pulling b: 40 MiB of 120 MiB".to_owned())]);
+    let why = |engine: &Engine, of: Option<&str>| {
+        let waiting = engine.why(id, of.map(stage_of), &pulls, at(2)).unwrap();
+        waiting.iter().map(|one| format!("{}: {}\n", one.name, one.reasons.join("; "))).collect::<String>()
+    };
+    expect![[r#"
+        docker://b: pulling b: 40 MiB of 120 MiB
+        a: waits for image docker://a
+        b: waits for image docker://b
+    "#]]
+    .assert_eq(&why(&engine, None));
+    expect![[r#"
+        docker://b: pulling b: 40 MiB of 120 MiB
+        b: waits for image docker://b
+    "#]]
+    .assert_eq(&why(&engine, Some("b")));
+    assert_eq!(why(&engine, Some("a")), "a: waits for image docker://a\n");
+}
+
+/// The four words for a workflow that is not over, from its handing in to its end.
+#[test]
+fn a_workflow_waits_runs_stands_still_and_stops() {
+    let status = |engine: &Engine| engine.summaries()[0].status.unwrap().as_str();
+    let mut engine = engine();
+    engine.submit(submission(1, "version: v1\njobs: {a: {image: docker://a, command: [x]}}"), at(1));
+    let output = engine.proceed(at(1));
+    assert_eq!(status(&engine), "waiting", "its image is pulled");
+    let [(id, image_stage, _)] = &output.fetch[..] else { panic!() };
+    engine.image_fetched(*id, *image_stage, Ok(image()), at(2));
+    engine.proceed(at(2));
+    assert_eq!(status(&engine), "waiting", "there is no node");
+    assert_eq!(engine.summaries()[0].state, State::Started, "as clients of before have it");
+    engine.node_is(facts(1, 2, "boot1"), at(3));
+    let output = engine.proceed(at(3));
+    assert_eq!(status(&engine), "running");
+    assert!(engine.pause(*id, true, "ann", at(4)));
+    assert_eq!(
+        (status(&engine), engine.view(*id).unwrap().summary.status.unwrap().as_str()),
+        ("paused", "paused")
+    );
+    assert!(engine.pause(*id, false, "ann", at(5)));
+    assert_eq!(status(&engine), "running");
+    assert!(engine.stop(*id, "stopped by ann", at(6)));
+    engine.proceed(at(6));
+    assert_eq!(status(&engine), "stopping");
+    let run = output.tell.iter().find_map(|(_, message)| match message {
+        FromServer::StartRun { spec } => Some(spec.run),
+        _ => None,
+    });
+    let stopped = Outcome::Stopped { why: "stopped by ann".to_owned() };
+    engine.run_told(node_id(1), &ended(run.unwrap(), stopped, at(7)), at(7));
+    let output = engine.proceed(at(7));
+    let end = output.writes.iter().find_map(|write| match write {
+        Write::Workflow(row) => row.view.clone(),
+        _ => None,
+    });
+    assert_eq!(end.unwrap().summary.status.unwrap().as_str(), "canceled");
 }
 
 /// A cluster in which anything may go wrong.
@@ -1139,7 +1222,7 @@ proptest! {
             world.hold();
         }
         let row = world.workflow.clone().unwrap();
-        prop_assert!(row.ended.is_some(), "it does not end: {:?}", world.engine.why(row.id, at(world.now)));
+        prop_assert!(row.ended.is_some(), "it does not end: {:?}", world.engine.why(row.id, None, &BTreeMap::new(), at(world.now)));
         let open = world.rows.values().filter(|row| row.ended.is_none()).count();
         prop_assert_eq!(open, 0, "a run is left open");
         let view = row.view.unwrap();
@@ -1168,7 +1251,7 @@ fn a_paused_workflow_stands_still_and_begins_nothing() {
     stage.proceed(3);
     assert_eq!(stage.engine.summaries()[0].paused.as_deref(), Some("ann"));
     stage.end("job a[1]", OK, 4);
-    let why = stage.engine.why(id, at(5)).unwrap();
+    let why = stage.engine.why(id, None, &BTreeMap::new(), at(5)).unwrap();
     assert_eq!(why[0].reasons, ["it is paused by ann"]);
     assert!(stage.engine.pause(id, false, "bob", at(6)));
     stage.proceed(6);
@@ -1220,7 +1303,10 @@ fn a_refusal_is_no_attempt_and_a_reboot_is_nobodys_fault() {
     stage.proceed(15);
     refuse(&mut stage, 16);
     stage.tick(30);
-    assert!(stage.engine.why(id, at(30)).unwrap()[0].reasons[0].contains("refusing jobs (no memory)"));
+    assert!(
+        stage.engine.why(id, None, &BTreeMap::new(), at(30)).unwrap()[0].reasons[0]
+            .contains("refusing jobs (no memory)")
+    );
     stage.engine.node_is(facts(1, 1, "boot1"), at(31));
     stage.proceed(31);
     for (time, boot) in [(40, "boot2"), (50, "boot3")] {

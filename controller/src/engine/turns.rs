@@ -90,15 +90,35 @@ fn held(flow: &Flow, run: RunId) -> u64 {
     grant.map_or(0, |grant| grant.cores.len() as u64)
 }
 
+/// The queues of all users who have something to offer.
+fn queues(flows: &BTreeMap<u64, Flow>, now: Timestamp) -> Vec<Queue<'_>> {
+    let mut users: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
+    for (&place, flow) in flows {
+        users.entry(&flow.row.owner.name).or_default().add(place, flow, now);
+    }
+    users.into_values().filter(|user| user.turn().is_some()).collect()
+}
+
 impl Engine {
+    /// Jobs with tasks that are due, by place of their workflow and stage, in the order in which the
+    /// next pass offers them as long as none of them can begin: with each one that begins, its
+    /// user's others come later.
+    pub(super) fn queue(&self, now: Timestamp) -> Vec<(u64, u32)> {
+        let mut queue: Vec<(bool, u64, u64, u32)> = Vec::new();
+        for Queue { offers, cores } in queues(&self.flows, now) {
+            queue.extend(offers.iter().map(|offer| {
+                let is_behind = self.passed_over != Some((offer.place, offer.stage));
+                (is_behind, cores, offer.place, offer.stage)
+            }));
+        }
+        queue.sort_unstable();
+        queue.into_iter().map(|(_, _, place, stage)| (place, stage)).collect()
+    }
+
     /// Offers jobs to the planner. Tasks of a stage want the same: behind the first that has to wait the
     /// others are not looked at, so a large array costs no more than a small one.
     pub(super) fn place_jobs(&mut self, now: Timestamp) -> Vec<Begun> {
-        let mut users: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
-        for (&place, flow) in &self.flows {
-            users.entry(&flow.row.owner.name).or_default().add(place, flow, now);
-        }
-        let mut queues: Vec<Queue<'_>> = users.into_values().filter(|user| user.turn().is_some()).collect();
+        let mut queues = queues(&self.flows, now);
         let mut pass = self.cluster.pass(now.seconds());
         let fronts = queues.iter().enumerate();
         let fronts = fronts.filter_map(|(index, user)| Some((user.offers.front()?, index)));

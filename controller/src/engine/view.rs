@@ -1,14 +1,22 @@
 //! What people see of a workflow that is not over, and why it waits.
 
+use std::collections::BTreeSet;
+
 use api::{
     ids::{NodeId, Timestamp},
     run::{RunId, WorkflowId},
-    workflow::{Attempt, ClientFile, Stage, State, TaskUsage, Waiting, Workflow, WorkflowSummary},
+    workflow::{
+        Attempt, ClientFile, Stage, StageKind, State, TaskUsage, Waiting, Workflow, WorkflowStatus,
+        WorkflowSummary,
+    },
 };
 use document::plan::{Destination, Planned};
 
 use super::{Engine, Flow};
-use crate::store::{RunRow, WorkflowRow};
+use crate::{
+    images::PullsOfWorkflow,
+    store::{RunRow, WorkflowRow},
+};
 
 /// Stages named in one reason.
 const MAX_NAMED: usize = 5;
@@ -33,9 +41,34 @@ pub(crate) fn attempt(row: &RunRow) -> Attempt {
     }
 }
 
-/// A workflow in a list, from its row.
-pub(crate) fn summary(row: &WorkflowRow, stages_finished: u32, stages: u32) -> WorkflowSummary {
+/// What a workflow is doing: the one place that says so. `is_on_nodes`: a run of it is placed and
+/// not over.
+fn status(row: &WorkflowRow, is_blocked: bool, is_on_nodes: bool) -> WorkflowStatus {
+    match row.state {
+        State::Finished => WorkflowStatus::Finished,
+        State::Failed => WorkflowStatus::Failed,
+        State::Canceled => WorkflowStatus::Canceled,
+        State::Pending | State::Started if row.stop.is_some() => WorkflowStatus::Stopping,
+        State::Pending | State::Started if is_blocked => WorkflowStatus::Blocked,
+        State::Pending | State::Started if row.paused.is_some() => WorkflowStatus::Paused,
+        State::Pending | State::Started if is_on_nodes => WorkflowStatus::Running,
+        State::Pending | State::Started => WorkflowStatus::Waiting,
+    }
+}
+
+/// A workflow that is over and whose stages are not known, in a list, from its row.
+pub(crate) fn summary(row: &WorkflowRow) -> WorkflowSummary {
+    summary_of(row, (0, 0), None, false)
+}
+
+fn summary_of(
+    row: &WorkflowRow,
+    (stages_finished, stages): (u32, u32),
+    blocked: Option<String>,
+    is_on_nodes: bool,
+) -> WorkflowSummary {
     WorkflowSummary {
+        status: Some(status(row, blocked.is_some(), is_on_nodes)),
         id: row.id,
         name: row.name.clone(),
         user: row.owner.name.clone(),
@@ -47,7 +80,7 @@ pub(crate) fn summary(row: &WorkflowRow, stages_finished: u32, stages: u32) -> W
         ended: row.ended,
         reason: row.reason.clone(),
         paused: row.paused.clone(),
-        blocked: None,
+        blocked,
     }
 }
 
@@ -91,26 +124,40 @@ impl Engine {
         Some(view)
     }
 
-    /// Why a workflow goes no faster; `None` if it is not in memory.
-    pub(crate) fn why(&self, id: WorkflowId, now: Timestamp) -> Option<Vec<Waiting>> {
+    /// Why a workflow goes no faster; `None` if it is not in memory. `of`: only this stage and those
+    /// that it waits for, by number. `pulls`: the images of this workflow that are being pulled.
+    pub(crate) fn why(
+        &self,
+        id: WorkflowId,
+        of: Option<u32>,
+        pulls: &PullsOfWorkflow,
+        now: Timestamp,
+    ) -> Option<Vec<Waiting>> {
         let place = *self.places.get(&id)?;
         let flow = self.flows.get(&place)?;
         if let Some(why) = flow.blocked.as_ref().filter(|_| flow.row.ended.is_none()) {
             let reasons = vec![format!("the workflow is blocked: {why}")];
             return Some(vec![Waiting { stage: 0, name: flow.row.name.clone(), reasons }]);
         }
+        let wanted = of.map(|of| flow.needed_by(of));
+        let queue = std::cell::LazyCell::new(|| self.queue(now));
         let mut waiting = Vec::new();
         for (index, plan) in (0..).zip(&flow.plan.stages) {
             let stage = &flow.stages[index as usize];
-            if stage.state.is_ended() {
+            if stage.state.is_ended() || wanted.as_ref().is_some_and(|wanted| !wanted.contains(&index)) {
                 continue;
             }
-            let reasons = if let (Planned::Image { .. }, State::Started) = (&plan.work, stage.state) {
-                vec![stage.reason.clone().unwrap_or_else(|| format!("{} is being pulled", plan.name))]
-            } else if stage.is_ready {
-                self.why_not_placed(flow, index, now)
-            } else {
+            let reasons = if !stage.is_ready {
                 vec![flow.waits_for(index)]
+            } else if plan.work.kind() == StageKind::Image {
+                // While it waits for something before the pull, its reason says for what.
+                pulls.get(&index).cloned().into_iter().chain(stage.reason.clone()).collect()
+            } else {
+                let mut reasons = self.why_not_placed(flow, index, now);
+                if plan.work.kind() == StageKind::Job && flow.may_begin(index) {
+                    reasons.extend(place_in(&queue, (place, index)));
+                }
+                reasons
             };
             let reasons: Vec<String> = reasons.into_iter().filter(|reason| !reason.is_empty()).collect();
             if !reasons.is_empty() {
@@ -143,7 +190,29 @@ impl Engine {
     }
 }
 
+/// Where a job stands in the queue of all jobs; nothing if none of its tasks is due.
+fn place_in(queue: &[(u64, u32)], job: (u64, u32)) -> Option<String> {
+    Some(match queue.iter().position(|queued| *queued == job)? {
+        0 => "it is the first in the queue of jobs".to_owned(),
+        1 => "1 job is before it in the queue of jobs".to_owned(),
+        before => format!("{before} jobs are before it in the queue of jobs"),
+    })
+}
+
 impl Flow {
+    /// A stage, and those not yet finished that it waits for, over any number of steps.
+    fn needed_by(&self, stage: u32) -> BTreeSet<u32> {
+        let mut needed = BTreeSet::new();
+        let mut open = vec![stage];
+        while let Some(index) = open.pop() {
+            let is_open = self.stages.get(index as usize).is_some_and(|now| now.state != State::Finished);
+            if is_open && needed.insert(index) {
+                open.extend(&self.plan.stages[index as usize].after);
+            }
+        }
+        needed
+    }
+
     /// What was stored at its end, of one whose stages are not known.
     fn stored_view(&self) -> Option<&Workflow> {
         self.row.view.as_ref().filter(|_| self.blocked.is_some())
@@ -155,10 +224,10 @@ impl Flow {
         }
         let finished = self.stages.iter().filter(|stage| stage.state == State::Finished).count();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let summary = summary(&self.row, count(finished), count(self.stages.len()));
         // One that is over goes nowhere, whatever stood in its way.
         let blocked = self.blocked.clone().filter(|_| self.row.ended.is_none());
-        WorkflowSummary { blocked, ..summary }
+        let is_on_nodes = self.stages.iter().any(|stage| !stage.tasks.running.is_empty());
+        summary_of(&self.row, (count(finished), count(self.stages.len())), blocked, is_on_nodes)
     }
 
     fn running_jobs(&self) -> impl Iterator<Item = RunningJob> + '_ {

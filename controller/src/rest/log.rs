@@ -14,7 +14,7 @@ use std::{io, time::Duration};
 
 use access::Caller;
 use api::{
-    log::{LogGap, LogState, LogStatus},
+    log::{FROM_HEADER, LogGap, LogState, LogStatus},
     problem::Problem,
     run::{Outcome, RunId, WorkflowId},
     status::Phase,
@@ -38,7 +38,11 @@ use tokio::{
 };
 
 use super::find;
-use crate::{Controller, engine::LOG_PATIENCE, store::RunRow};
+use crate::{
+    Controller,
+    engine::LOG_PATIENCE,
+    store::{RunKey, RunRow},
+};
 
 /// Bytes that go out at a time.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -50,8 +54,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// sends what is left within a second; a busy one, or one whose connection broke, within this time.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Attempts of one stage that are looked through for the one wanted.
-const MAX_ATTEMPTS: u32 = 1_000_000;
+/// Attempts of a task that are read at a time: few have more.
+const ATTEMPTS_AT_ONCE: u32 = 16;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
@@ -60,6 +64,7 @@ pub(super) struct Wanted {
     attempt: Option<u32>,
     #[serde(default)]
     offset: u64,
+    tail: Option<u64>,
     #[serde(default)]
     follow: bool,
 }
@@ -73,6 +78,7 @@ pub(super) struct Wanted {
         ("task" = Option<u32>, Query, description = "FB_TASK_ID; default: the first"),
         ("attempt" = Option<u32>, Query, description = "Default: the last"),
         ("offset" = Option<u64>, Query, description = "Bytes to leave out at the beginning; default 0. From one in the gap, the answer begins at the gap's end"),
+        ("tail" = Option<u64>, Query, description = "Only the last lines, so many, instead of `offset`: those that are kept when the answer begins"),
         ("follow" = Option<bool>, Query, description = "Go on until the attempt is over")),
     responses((status = OK, body = String, content_type = "text/plain",
             headers(("bedplate-log-state" = String, description = "`open`: the attempt is not over; \
@@ -82,8 +88,9 @@ pub(super) struct Wanted {
                 ("bedplate-log-here" = u64, description = "Up to where the server has the log"),
                 ("bedplate-log-bytes" = u64, description = "Length of the whole log, where it is known"),
                 ("bedplate-log-gap" = String, description = "`FROM-TO`: bytes that are left out of a log longer than its limit"),
+                ("bedplate-log-from" = u64, description = "Where the answer begins, to a request with `tail`"),
                 ("bedplate-log-reason" = String, description = "Why bytes are missing"))),
-        (status = NOT_FOUND, body = Problem))
+        (status = BAD_REQUEST, body = Problem), (status = NOT_FOUND, body = Problem))
 )]
 pub(super) async fn log(
     State(controller): State<Controller>,
@@ -92,6 +99,10 @@ pub(super) async fn log(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Refusal> {
     let title = "cannot show the log";
+    if wanted.tail.is_some() && wanted.offset > 0 {
+        let why = "offset and tail both say where the answer begins: leave one out";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, title, why));
+    }
     let view = find(&controller, &caller, &id, title).await?;
     let stage = stage_of(&view, wanted.stage.as_deref(), title)?;
     let (workflow, index) = (view.summary.id, stage.index);
@@ -108,10 +119,14 @@ pub(super) async fn log(
     };
     let mut reader = Reader::new(controller, run, wanted.offset);
     reader.arrived(STALL).await;
+    if let Some(lines) = wanted.tail {
+        reader.skip_to_last(lines).await.map_err(|error| Refusal::internal(title, &error))?;
+    }
+    let from = wanted.tail.map(|_| reader.offset);
     let (status, extent) = reader.look();
     reader.gap = status.gap;
     let follows = wanted.follow && status.state == LogState::Open;
-    let length = (!follows).then(|| extent.bytes_from(wanted.offset));
+    let length = (!follows).then(|| extent.bytes_from(reader.offset));
     let body = match length {
         Some(length) => Body::from_stream(reader.exactly(length)),
         None => Body::from_stream(reader.follow()),
@@ -120,6 +135,9 @@ pub(super) async fn log(
     let headers = response.headers_mut();
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    if let Some(from) = from {
+        headers.insert(FROM_HEADER, from.into());
     }
     for (name, value) in status.headers() {
         // They are printable ASCII, whatever is in them.
@@ -162,12 +180,37 @@ async fn run_of(
     wanted: &Wanted,
     title: &str,
 ) -> Result<Option<RunRow>, Refusal> {
-    let rows = controller.0.store.runs(workflow, Some(stage), None, MAX_ATTEMPTS).await;
-    let rows = rows.map_err(|error| Refusal::internal(title, &error))?;
-    let Some(task) = wanted.task.or_else(|| rows.first().map(|row| row.task)) else { return Ok(None) };
-    let of_task = rows.into_iter().filter(|row| row.task == task);
-    let is_it = |row: &RunRow| wanted.attempt.is_none_or(|attempt| attempt == row.attempt);
-    Ok(of_task.filter(is_it).max_by_key(|row| row.attempt))
+    let runs = |after: Option<RunKey>, limit: u32| async move {
+        let rows = controller.0.store.runs(workflow, Some(stage), after, limit).await;
+        rows.map_err(|error| Refusal::internal(title, &error))
+    };
+    let task = match wanted.task {
+        Some(task) => task,
+        None => match runs(None, 1).await?.first() {
+            Some(row) => row.task,
+            None => return Ok(None),
+        },
+    };
+    // Of an array of thousands not all are read for one of them. No attempt has the number 0.
+    let mut after = RunKey { stage, task, attempt: 0 };
+    if let Some(attempt) = wanted.attempt {
+        after.attempt = attempt.saturating_sub(1);
+        let next = runs(Some(after), 1).await?.pop();
+        return Ok(next.filter(|row| row.task == task && row.attempt == attempt));
+    }
+    let mut last = None;
+    loop {
+        let rows = runs(Some(after), ATTEMPTS_AT_ONCE).await?;
+        let may_be_more = rows.len() == ATTEMPTS_AT_ONCE as usize;
+        let newest = rows.into_iter().take_while(|row| row.task == task).enumerate().last();
+        let Some((index, newest)) = newest else { return Ok(last) };
+        let is_full = may_be_more && index + 1 == ATTEMPTS_AT_ONCE as usize;
+        after = newest.key();
+        last = Some(newest);
+        if !is_full {
+            return Ok(last);
+        }
+    }
 }
 
 /// Where a reader of a log is.
@@ -208,6 +251,13 @@ impl Reader {
             _ = arrived => {}
             () = stopped.cancelled() => {}
         }
+    }
+
+    /// Goes to the beginning of the last lines.
+    async fn skip_to_last(&mut self, lines: u64) -> io::Result<()> {
+        let (results, workflow, run) = (self.controller.0.results.clone(), self.row.workflow, self.row.run);
+        self.offset = spawn_blocking(move || results.last_lines(workflow, run, lines)).await??;
+        Ok(())
     }
 
     /// So many bytes, or an error.

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use api::workflow::{WorkflowSort, WorkflowStatus};
 use database::Database;
-use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use super::{
     sql::{SCHEMA, SqlStore},
@@ -34,6 +35,11 @@ fn workflow(number: u128) -> WorkflowRow {
         view: None,
         unreadable: None,
     }
+}
+
+/// All of a user, the newest first.
+fn of(owner: &str) -> Listing {
+    Listing { owner: Some(owner.to_owned()), ..Listing::default() }
 }
 
 fn submit(row: &WorkflowRow) -> Write {
@@ -93,15 +99,18 @@ async fn workflows(store: impl Store) {
     assert_eq!(store.unfinished(Timestamp(6)).await.unwrap().0, std::slice::from_ref(&second));
     assert_eq!(store.unfinished(Timestamp(5)).await.unwrap().0, [over.clone(), second.clone()]);
     assert_eq!(store.newest_end().await.unwrap(), Some(Timestamp(5)));
-    assert_eq!(store.finished(None, None, 10).await.unwrap(), std::slice::from_ref(&over));
-    assert_eq!(store.finished(Some("ann"), None, 10).await.unwrap(), std::slice::from_ref(&over));
-    assert_eq!(store.finished(Some("bob"), None, 10).await.unwrap(), []);
-    assert_eq!(store.finished(None, None, 0).await.unwrap(), []);
+    let listed = Listed { key: String::new(), row: over.clone() };
+    assert_eq!(store.over(&Listing::default(), None, 10).await.unwrap(), std::slice::from_ref(&listed));
+    assert_eq!(store.over(&of("ann"), None, 10).await.unwrap(), [listed]);
+    assert_eq!(store.over(&of("bob"), None, 10).await.unwrap(), []);
+    assert_eq!(store.over(&Listing::default(), None, 0).await.unwrap(), []);
     assert_eq!(store.newest(&second.name, None).await.unwrap(), Some(second.id));
     assert_eq!(store.newest(&second.name, Some("ann")).await.unwrap(), Some(second.id));
     assert_eq!(store.newest(&second.name, Some("bob")).await.unwrap(), None);
     assert_eq!(store.newest("another", None).await.unwrap(), None);
     assert_eq!(store.workflow(over.id).await.unwrap(), Some(over.clone()));
+    assert_eq!(store.document(over.id).await.unwrap().as_deref(), Some("version: v4"));
+    assert_eq!(store.document(workflow(9).id).await.unwrap(), None);
     assert_eq!(store.outdated(1).await.unwrap(), []);
     assert_eq!(store.outdated(0).await.unwrap(), [over.id]);
 
@@ -221,13 +230,101 @@ async fn pages_of_what_is_over(store: impl Store) {
         Write::Workflow(Box::new(WorkflowRow { ended: Some(Timestamp(at)), state, ..row.clone() }))
     };
     store.commit(&[end(&rows[3], 5), end(&rows[2], 10), end(&rows[0], 7)]).await.unwrap();
-    let places = |rows: Vec<WorkflowRow>| rows.iter().map(|row| row.place).collect::<Vec<_>>();
-    assert_eq!(places(store.finished(None, None, 2).await.unwrap()), [4, 3]);
-    let behind = Behind { place: 3, at: Timestamp(10) };
+    let places = |rows: Vec<Listed>| rows.iter().map(|one| one.row.place).collect::<Vec<_>>();
+    let all = Listing::default();
+    assert_eq!(places(store.over(&all, None, 2).await.unwrap()), [4, 3]);
+    let behind = Behind { place: 3, at: Timestamp(10), key: String::new() };
     store.commit(&[end(&rows[1], 11)]).await.unwrap();
-    assert_eq!(places(store.finished(None, Some(behind), 10).await.unwrap()), [1]);
-    assert_eq!(places(store.finished(Some("ann"), Some(behind), 10).await.unwrap()), [1]);
-    assert_eq!(places(store.finished(None, None, 10).await.unwrap()), [4, 3, 2, 1]);
+    assert_eq!(places(store.over(&all, Some(&behind), 10).await.unwrap()), [1]);
+    assert_eq!(places(store.over(&of("ann"), Some(&behind), 10).await.unwrap()), [1]);
+    assert_eq!(places(store.over(&all, None, 10).await.unwrap()), [4, 3, 2, 1]);
+}
+
+/// Names, states and times of submission of eight workflows that are over, by place from 1.
+const OVER: [(&str, &str, State, i64); 8] = [
+    ("night", "ann", State::Finished, 10),
+    ("day", "bob", State::Failed, 20),
+    ("night", "cat", State::Canceled, 30),
+    ("n[1]", "ann", State::Finished, 40),
+    ("n1", "ann", State::Failed, 50),
+    ("Night", "bob", State::Finished, 60),
+    ("night", "ann", State::Failed, 70),
+    ("é", "ann", State::Finished, 80),
+];
+
+/// A list in every order and with every filter, in pages of every length: what is wanted, each once.
+async fn lists_of_what_is_over(store: impl Store) {
+    let rows = (1..).zip(OVER).map(|(place, (name, user, state, submitted))| WorkflowRow {
+        name: name.to_owned(),
+        owner: Owner { name: user.to_owned(), ..workflow(place).owner },
+        state,
+        submitted: Timestamp(submitted),
+        ended: Some(Timestamp(100)),
+        ..workflow(place)
+    });
+    store.commit(&rows.map(|row| submit(&row)).collect::<Vec<_>>()).await.unwrap();
+    let pages = async |listing: &Listing, limit: u32| {
+        let (mut places, mut behind) = (Vec::new(), None);
+        loop {
+            let page = store.over(listing, behind.as_ref(), limit).await.unwrap();
+            places.extend(page.iter().map(|one| one.row.place));
+            let Some(Listed { key, row }) = page.into_iter().last() else { return places };
+            behind = Some(Behind { place: row.place, at: Timestamp(100), key });
+        }
+    };
+    let mut lines = String::new();
+    let sorts = WorkflowSort::ALL.map(|sort| Listing { sort, ..Listing::default() });
+    let filters = [
+        of("ann"),
+        Listing { statuses: vec![WorkflowStatus::Failed, WorkflowStatus::Waiting], ..Listing::default() },
+        Listing { statuses: vec![WorkflowStatus::Waiting], ..Listing::default() },
+        Listing { name: Some(NamePattern::new("night")), sort: WorkflowSort::User, ..Listing::default() },
+        Listing { name: Some(NamePattern::new("n?")), ..Listing::default() },
+        Listing { name: Some(NamePattern::new("[1]")), ..Listing::default() },
+        Listing { name: Some(NamePattern::new("?")), ..Listing::default() },
+        Listing { since: Some(Timestamp(20)), until: Some(Timestamp(40)), ..Listing::default() },
+        Listing { statuses: vec![WorkflowStatus::Finished], name: Some(NamePattern::new("*t")), ..of("ann") },
+    ];
+    for mut listing in sorts.into_iter().chain(filters) {
+        for is_reversed in [false, true] {
+            listing.is_reversed = is_reversed;
+            let whole = pages(&listing, 100).await;
+            for limit in 1..5 {
+                assert_eq!(pages(&listing, limit).await, whole, "{limit} {listing:?}");
+            }
+            let whole: Vec<String> = whole.iter().map(u64::to_string).collect();
+            lines += &format!("{}\n", whole.join(" "));
+        }
+    }
+    expect_test::expect![[r#"
+        8 7 6 5 4 3 2 1
+        1 2 3 4 5 6 7 8
+        6 2 5 4 7 3 1 8
+        8 1 3 7 4 5 2 6
+        3 7 5 2 8 6 4 1
+        1 4 6 8 2 5 7 3
+        8 7 5 4 1 6 2 3
+        3 2 6 1 4 5 7 8
+        8 7 5 4 1
+        1 4 5 7 8
+        7 5 2
+        2 5 7
+
+
+        7 1 3
+        3 1 7
+        5
+        5
+        4
+        4
+        8
+        8
+        4 3 2
+        2 3 4
+        1
+        1
+    "#]]
+    .assert_eq(&lines);
 }
 
 /// A key is there with its workflow or not at all, is its user's, and counts for a day.
@@ -300,6 +397,32 @@ async fn sqlite_keeps_plans() {
 async fn sqlite_knows_the_names_of_stages() {
     let directory = tempfile::tempdir().unwrap();
     names_of_stages(sqlite(directory.path()).await).await;
+}
+
+#[tokio::test]
+async fn sqlite_lists_what_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    lists_of_what_is_over(sqlite(directory.path()).await).await;
+}
+
+/// No list reads the rows that it does not show: their documents may be megabytes.
+#[tokio::test]
+async fn sqlite_lists_by_an_index_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(sqlite(directory.path()).await);
+    let file = SqliteConnectOptions::new().filename(directory.path().join("db"));
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(file).await.unwrap();
+    let name = Some(NamePattern::new("x"));
+    for sort in WorkflowSort::ALL {
+        for (name, owner) in [(None, None), (name.clone(), None), (name.clone(), Some("ann".to_owned()))] {
+            let listing = Listing { sort, name, owner, ..Listing::default() };
+            let text = format!("EXPLAIN QUERY PLAN {}", sql::lists::text(&listing));
+            let plan: Vec<(i64, i64, i64, String)> =
+                sqlx::query_as(sqlx::AssertSqlSafe(text)).fetch_all(&pool).await.unwrap();
+            let index = plan.iter().filter(|line| line.3.contains("INDEX controller_workflows_over"));
+            assert_eq!(index.count(), 1, "{listing:?}: {plan:#?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The store in the shared [`Database`].
 
 mod batch;
+pub(super) mod lists;
 mod reading;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,8 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use self::batch::Batch;
 use super::{
-    Behind, Damage, Grant, JobImage, KeptImage, KeyedSubmission, Owner, Rows, RunKey, RunRow, Spared,
+    Behind, Damage, Grant, JobImage, KeptImage, KeyedSubmission, Listed, Listing, Owner, Rows, RunKey, RunRow,
+    Spared,
     StageRow, Store, StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
 };
 use crate::engine::Home;
@@ -32,6 +34,7 @@ pub static SCHEMA: Schema = Schema::new(
         Step::sql("plans", include_str!("../../migrations/0004_plans.sql")),
         Step::sql("idempotency keys", include_str!("../../migrations/0005_idempotency_keys.sql")),
         Step::sql("damaged owners", include_str!("../../migrations/0006_damaged_owners.sql")),
+        Step::sql("lists", include_str!("../../migrations/0007_lists.sql")),
     ],
 );
 
@@ -75,6 +78,9 @@ struct WorkflowColumns {
     paused: Option<String>,
     homes: Kept<Json<Vec<Option<Home>>>>,
     view: Option<Kept<Json<Workflow>>>,
+    /// [`Listed::key`], in lists alone.
+    #[sqlx(default)]
+    sort_key: String,
 }
 
 impl From<WorkflowColumns> for WorkflowRow {
@@ -91,6 +97,11 @@ impl From<WorkflowColumns> for WorkflowRow {
         let state = row.state.0.map_err(|error| note("state", &error));
         let homes = row.homes.0.map_err(|error| note("homes", &error));
         let view = row.view.and_then(|view| view.0.map_err(|error| note("view", &error)).ok());
+        // Those of before have no status.
+        let view = view.map(|Json(mut view)| {
+            view.summary.status = Some(view.summary.status());
+            view
+        });
         let unknown_state = if row.ended.is_some() { State::Failed } else { State::Pending };
         Self {
             id: row.id.0,
@@ -105,7 +116,7 @@ impl From<WorkflowColumns> for WorkflowRow {
             stop: row.stop,
             paused: row.paused,
             homes: homes.map(|homes| homes.0).unwrap_or_default(),
-            view: view.map(|view| view.0),
+            view,
             unreadable,
         }
     }
@@ -227,26 +238,13 @@ impl Store for SqlStore {
         Ok(ended.map(Timestamp))
     }
 
-    async fn finished(
+    async fn over(
         &self,
-        owner: Option<&str>,
-        behind: Option<Behind>,
+        listing: &Listing,
+        behind: Option<&Behind>,
         limit: u32,
-    ) -> Result<Vec<WorkflowRow>, StoreError> {
-        // Two texts, so that the index of the owner's own is used where there is an owner.
-        let whose = if owner.is_some() { "owner_name = $2" } else { "$2 IS NULL" };
-        let text = format!(
-            "SELECT {WORKFLOW} FROM controller_workflows
-              WHERE ended IS NOT NULL AND {whose} AND place < $3 AND ended <= $4
-              ORDER BY place DESC LIMIT $1 OFFSET $5"
-        );
-        let Behind { place, at } = behind.unwrap_or(Behind::START);
-        let over = |limit: u32, seen: u32| {
-            let over = statement("read the workflows that are over", AssertSqlSafe(text.clone()));
-            over.bind(limit).bind(owner).bind(place).bind(at.0).bind(seen)
-        };
-        let rows: Vec<WorkflowColumns> = self.page(limit, over).await?;
-        Ok(rows.into_iter().map(WorkflowRow::from).collect())
+    ) -> Result<Vec<Listed>, StoreError> {
+        self.list_over(listing, behind, limit).await
     }
 
     async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError> {
@@ -285,6 +283,13 @@ impl Store for SqlStore {
         Ok(row.and_then(|(_, plan, document)| {
             plan.map(StoredPlan::Plan).or_else(|| document.map(StoredPlan::Document))
         }))
+    }
+
+    async fn document(&self, id: WorkflowId) -> Result<Option<String>, StoreError> {
+        let text = "SELECT document FROM controller_workflows WHERE id = $1";
+        let document = statement("read the document of a workflow", text).bind(id.to_string());
+        let row: Option<(String,)> = document.fetch_optional(&self.database).await?;
+        Ok(row.map(|(document,)| document))
     }
 
     async fn without_plan(&self) -> Result<(u64, u64), StoreError> {

@@ -2,6 +2,13 @@
 
 /// Takes progress; called from several threads at once, up to a few hundred times a second.
 pub trait Progress: Send + Sync {
+    /// A try of a pull has its turn: others kept it waiting until now.
+    fn begins(&self) {}
+
+    /// All layers of a pull have so many bytes together, those that are in the store among them. Told
+    /// in each try, before any of them advances.
+    fn layers(&self, _total: u64) {}
+
     /// `done` of `total` bytes of the part named `label` ("layer 1a2b3c4d", "squashfs"). `total` is 0 where unknown.
     fn advance(&self, label: &str, done: u64, total: u64);
 

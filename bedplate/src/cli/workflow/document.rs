@@ -1,4 +1,5 @@
-//! `workflow validate` and `workflow render`: documents as the server understands them.
+//! `workflow validate` and `workflow render`: documents as the server understands them; `workflow
+//! document`: one as it was handed in.
 
 use std::{path::Path, process::ExitCode};
 
@@ -76,6 +77,12 @@ pub(super) async fn render(session: &Session, client: &Client, file: &Path) -> a
         return print(&(serde_json::to_string_pretty(&value).context("cannot write as JSON")? + "\n"));
     }
     print(&rendered)
+}
+
+/// Prints the document of a workflow as it was handed in, byte for byte.
+pub(super) async fn submitted(session: &Session, client: &Client, workflow: &str) -> anyhow::Result<()> {
+    session.out.refuse_format("workflow document")?;
+    print(&client.workflow_document(workflow).await?)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 
 use api::{
     ids::Timestamp,
-    workflow::{Stage, State, TaskCounts, Workflow},
+    workflow::{Stage, State, TaskCounts, Workflow, WorkflowStatus, WorkflowSummary},
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -96,10 +96,11 @@ fn screenful(workflow: &Workflow, now: Timestamp) -> Vec<String> {
         shown.sort_by_key(|stage| stage.index);
     }
     let summary = &workflow.summary;
+    let now = summary.ended.unwrap_or(now);
     let head = format!(
         "{}: {}, {} of {} stages, {}",
         summary.name,
-        summary.state.as_str(),
+        summary.status().as_str(),
         summary.stages_finished,
         summary.stages,
         took(summary.started, summary.ended, now)
@@ -132,18 +133,14 @@ fn line_of(stage: &Stage, now: Timestamp) -> String {
 }
 
 /// A line for each stage that looks different from what was last said of it, and before them one
-/// for a workflow that is blocked.
+/// for a workflow that stands still or is stopping. Each has the time when it came to be so: of what
+/// began or ended, that of the record; the lines are in the order of their times.
 fn changes(said: &mut Vec<String>, workflow: &Workflow, now: Timestamp) -> Vec<String> {
     said.resize(workflow.stages.len() + 1, String::new());
+    let now = workflow.summary.ended.unwrap_or(now);
     let mut lines = Vec::new();
-    let blocked = workflow.summary.blocked.as_deref().unwrap_or_default();
-    let Some((last, said)) = said.split_first_mut() else { return lines };
-    if blocked != last {
-        blocked.clone_into(last);
-        let how =
-            if blocked.is_empty() { "blocked no more".to_owned() } else { format!("blocked: {blocked}") };
-        lines.push(format!("{now}  {how}\n"));
-    }
+    let Some((last, said)) = said.split_first_mut() else { return Vec::new() };
+    lines.extend(standing(last, &workflow.summary).map(|line| (now, line)));
     for (stage, last) in workflow.stages.iter().zip(said) {
         // What waits for other stages is no news; what waits for a free node is.
         let is_over =
@@ -151,22 +148,43 @@ fn changes(said: &mut Vec<String>, workflow: &Workflow, now: Timestamp) -> Vec<S
         if stage.state == State::Pending && (stage.reason.is_none() || !stage.after.iter().all(is_over)) {
             continue;
         }
+        let head = format!("{:<6} {:<24} {:<9}", stage.kind.as_str(), stage.name, stage.state.as_str());
         let note = [quarter(stage.tasks), nodes(stage), stage.reason.clone().unwrap_or_default()];
         let note: Vec<String> = note.into_iter().filter(|part| !part.is_empty()).collect();
-        let line = format!(
-            "{:<6} {:<24} {:<9} {}",
-            stage.kind.as_str(),
-            stage.name,
-            stage.state.as_str(),
-            note.join("  ")
-        );
-        let line = line.trim_end().to_owned();
+        let line = format!("{head} {}", note.join("  ")).trim_end().to_owned();
         if line != *last {
-            lines.push(format!("{now}  {line}\n"));
+            let has_begun = stage.started.filter(|_| !last.starts_with(head.trim_end()));
+            lines.push((stage.ended.or(has_begun).unwrap_or(now), line.clone()));
             *last = line;
         }
     }
-    lines
+    lines.sort_by_key(|(at, _)| *at);
+    lines.into_iter().map(|(at, line)| format!("{at}  {line}\n")).collect()
+}
+
+/// What is said of a workflow that is blocked, paused or stopping, or is so no more, where it is not
+/// what was last said.
+fn standing(last: &mut String, summary: &WorkflowSummary) -> Option<String> {
+    let how = match (summary.status(), &summary.blocked, &summary.paused) {
+        (WorkflowStatus::Stopping, ..) => "stopping".to_owned(),
+        (WorkflowStatus::Blocked, Some(why), _) => format!("blocked: {why}"),
+        (WorkflowStatus::Paused, _, Some(by)) => format!("paused by {by}"),
+        _ => String::new(),
+    };
+    if how == *last {
+        return None;
+    }
+    let before = std::mem::replace(last, how.clone());
+    if !how.is_empty() {
+        return Some(how);
+    }
+    let is_no_more = match before.split([':', ' ']).next() {
+        Some("blocked") => "blocked no more",
+        Some("paused") => "goes on",
+        _ => return None,
+    };
+    // That it is over is said by its end.
+    summary.ended.is_none().then(|| is_no_more.to_owned())
 }
 
 /// The tasks of an array that have ended well, rounded down to a quarter.
@@ -204,7 +222,7 @@ mod tests {
         let stages = vec![stage(0, StageKind::Image, "busybox", State::Finished), job, last];
         let lines = screenful(&workflow(stages, State::Started), NOW).join("\n");
         expect![[r#"
-            hello: started, 1 of 3 stages, 1m 40s
+            hello: running, 1 of 3 stages, 1m 40s
             + image  busybox                  finished  3s
             > job    frames                   started   1m 40s  4/32, 8 running  n1
               job    sum                      pending   waits for frames"#]]
@@ -261,9 +279,50 @@ mod tests {
         };
         assert_eq!(lines(State::Pending, 0), "");
         let first = lines(State::Started, 0);
-        assert_eq!(first, "2026-11-23T20:01:40Z  job    frames                   started   0% of 4 tasks\n");
+        assert_eq!(first, "2026-11-23T20:00:00Z  job    frames                   started   0% of 4 tasks\n");
         assert_eq!(lines(State::Started, 0), "");
-        assert!(lines(State::Started, 1).contains("25%"));
-        assert!(lines(State::Finished, 4).contains("finished  100%"));
+        // Of how far it is there is no record.
+        assert!(lines(State::Started, 1).starts_with("2026-11-23T20:01:40Z  job    frames"));
+        let last = lines(State::Finished, 4);
+        assert!(last.starts_with("2026-11-23T20:00:03Z") && last.contains("finished  100%"), "{last}");
+    }
+
+    /// Whenever somebody watches it: not a time of that moment.
+    #[test]
+    fn a_workflow_that_is_over_is_shown_with_its_own_times() {
+        let mut late = stage(0, StageKind::Job, "late", State::Failed);
+        late.ended = Some(Timestamp(1_795_464_009_000_000));
+        let mut never = stage(2, StageKind::Job, "never", State::Canceled);
+        (never.started, never.reason) = (None, Some("job late failed".to_owned()));
+        never.ended = late.ended;
+        let stages = vec![late, stage(1, StageKind::Job, "early", State::Finished), never];
+        let mut workflow = workflow(stages, State::Failed);
+        workflow.summary.ended = Some(Timestamp(1_795_464_009_000_000));
+        let tomorrow = NOW.plus_seconds(86_400);
+        expect![[r#"
+            2026-11-23T20:00:03Z  job    early                    finished
+            2026-11-23T20:00:09Z  job    late                     failed
+            2026-11-23T20:00:09Z  job    never                    canceled  job late failed
+        "#]]
+        .assert_eq(&changes(&mut Vec::new(), &workflow, tomorrow).concat());
+        assert_eq!(screenful(&workflow, tomorrow)[0], "hello: failed, 1 of 3 stages, 9s");
+    }
+
+    #[test]
+    fn what_stands_still_or_stops_says_so() {
+        let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Pending)], State::Started);
+        let mut said = Vec::new();
+        let mut line = |status, paused: Option<&str>| {
+            workflow.summary.status = Some(status);
+            workflow.summary.paused = paused.map(str::to_owned);
+            let lines = changes(&mut said, &workflow, NOW).concat();
+            lines.trim_end().trim_start_matches("2026-11-23T20:01:40Z  ").to_owned()
+        };
+        assert_eq!(line(WorkflowStatus::Waiting, None), "");
+        assert_eq!(line(WorkflowStatus::Paused, Some("ann")), "paused by ann");
+        assert_eq!(line(WorkflowStatus::Running, None), "goes on");
+        assert_eq!(line(WorkflowStatus::Paused, Some("bob")), "paused by bob");
+        assert_eq!(line(WorkflowStatus::Stopping, None), "stopping");
+        assert_eq!(line(WorkflowStatus::Canceled, None), "");
     }
 }

@@ -1,21 +1,22 @@
 //! `workflow log`: what a job wrote, as it comes if that is wanted; and whether that was all.
 
+mod array;
+mod printer;
+
 use std::time::Duration;
 
 use anyhow::bail;
 use api::{
     log::{LogGap, LogState, LogStatus},
     run::WorkflowId,
+    workflow::{Stage, StageKind, Workflow},
 };
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use client::{Client, ClientError, Content, LogOf, StreamEnd};
 
-use super::super::{
-    complete,
-    context::Session,
-    output::{print_bytes, say},
-};
+use self::printer::Printer;
+use super::super::{complete, context::Session, output::say};
 
 /// How long to wait before the server is asked again after it went away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,17 +28,19 @@ const MAX_RETRIES: u32 = 60;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Standard output and standard error of a job are one log. Of a job that was tried again it is that of the last
-attempt.
+attempt. Of an array the logs of all tasks are printed, one after the other by their numbers, each line behind
+the job and the task: `frames[3] | `; with --task it is the log of one, as it was written.
 
 Examples:
-  bedplate workflow log hello
+  bedplate workflow log hello --tail 20
+  bedplate workflow log render frames | grep -i error
   bedplate workflow log render frames --task 7 --follow
 
 Of a log that is longer than the server's `jobs.log-mib`, beginning and end are kept. What is left out is told on standard
 error, in the place where it would be; nothing is added to what is printed.
 
 Exit status: 0 if all that is kept of what the attempt wrote was printed, or all so far of one that is not over and not
-followed; 1 if bytes are missing, with how many and why."
+followed; 1 if bytes are missing, with how many and why: of an array, if they are missing of any task that has run."
 )]
 pub(in super::super) struct Log {
     /// Id, or a name: the newest workflow of it.
@@ -45,29 +48,62 @@ pub(in super::super) struct Log {
     workflow: String,
     /// The job; may be left out if there is one.
     job: Option<String>,
-    /// Task of an array, by its number [default: the first].
+    /// Task of an array, by its number [default: all].
     #[arg(long, value_name = "N")]
     task: Option<u32>,
     /// Attempt, from 1 [default: the last].
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
-    /// Go on until the job is over.
+    /// Only so many lines, the last of what is there; with --follow, and what comes after them.
+    #[arg(long, value_name = "LINES")]
+    tail: Option<u64>,
+    /// Go on until the job is over; of an array, with --task.
     #[arg(short, long)]
     follow: bool,
 }
 
 pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow::Result<()> {
     session.out.refuse_format("workflow log")?;
-    let mut wanted =
-        LogOf { job: log.job.clone(), task: log.task, attempt: log.attempt, offset: 0, follow: log.follow };
-    // A name may mean another workflow by the time of the next request.
-    let workflow = match log.workflow.parse::<WorkflowId>() {
-        Ok(id) => id.to_string(),
-        Err(_) => client.workflow(&log.workflow).await?.summary.id.to_string(),
+    let mut wanted = LogOf {
+        job: log.job.clone(),
+        task: log.task,
+        attempt: log.attempt,
+        offset: 0,
+        tail: log.tail,
+        follow: log.follow,
     };
+    // A name may mean another workflow by the time of the next request.
+    let workflow = match (log.workflow.parse::<WorkflowId>(), log.task) {
+        (Ok(id), Some(_)) => id.to_string(),
+        _ => {
+            let workflow = client.workflow(&log.workflow).await?;
+            if log.task.is_none()
+                && let Some(array) = array::of(&workflow, log.job.as_deref())
+            {
+                return array::print(client, &workflow, array, &wanted).await;
+            }
+            workflow.summary.id.to_string()
+        }
+    };
+    print_whole(client, &workflow, &mut wanted, None, &mut Printer::plain()).await
+}
+
+/// Prints what is wanted of a log, over restarts of the server; fails if bytes are missing. `first`:
+/// the first answer, where it is here already.
+async fn print_whole(
+    client: &Client,
+    workflow: &str,
+    wanted: &mut LogOf,
+    mut first: Option<Result<Content, ClientError>>,
+    printer: &mut Printer,
+) -> anyhow::Result<()> {
     let (mut retries, mut asked_for_verdict) = (0, false);
     loop {
-        match client.workflow_log(&workflow, &wanted).await {
+        let answer = match first.take() {
+            Some(answer) => answer,
+            None => client.workflow_log(workflow, wanted).await,
+        };
+        match answer {
             Err(ClientError::Unreachable { .. }) if (1..MAX_RETRIES).contains(&retries) => {}
             Err(error) => return Err(error.into()),
             Ok(mut content) => {
@@ -76,9 +112,15 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
                     // So may the last attempt.
                     (wanted.task, wanted.attempt) = (Some(status.task), Some(status.attempt));
                 }
+                if wanted.tail.take().is_some() {
+                    wanted.offset = match content.log_from() {
+                        Some(from) => from,
+                        None => bail!("this server is of an earlier release, which knows no --tail"),
+                    };
+                }
                 let before = wanted.offset;
                 let gap = status.as_ref().and_then(|status| status.gap);
-                let end = print(&mut content, &mut wanted.offset, gap).await?;
+                let end = print(&mut content, &mut wanted.offset, gap, printer).await?;
                 // The attempt has just ended, or the log goes on behind a gap.
                 asked_for_verdict &= wanted.offset == before;
                 match end {
@@ -109,17 +151,22 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
 }
 
 /// Prints what comes, and counts it; what is left out is told in its place. How it ended.
-async fn print(content: &mut Content, offset: &mut u64, gap: Option<LogGap>) -> anyhow::Result<StreamEnd> {
-    tell_gap(offset, gap);
+async fn print(
+    content: &mut Content,
+    offset: &mut u64,
+    gap: Option<LogGap>,
+    printer: &mut Printer,
+) -> anyhow::Result<StreamEnd> {
+    tell_gap(offset, gap, printer);
     loop {
         match content.next().await {
             Ok(bytes) => {
                 let mut rest = bytes.as_slice();
                 while !rest.is_empty() {
                     let (now, later) = rest.split_at(up_to_gap(*offset, gap).min(rest.len()));
-                    print_bytes(now)?;
+                    printer.print(now)?;
                     *offset += now.len() as u64;
-                    tell_gap(offset, gap);
+                    tell_gap(offset, gap, printer);
                     rest = later;
                 }
             }
@@ -135,10 +182,19 @@ fn up_to_gap(offset: u64, gap: Option<LogGap>) -> usize {
 }
 
 /// Tells of a gap at an offset, and goes to its end.
-fn tell_gap(offset: &mut u64, gap: Option<LogGap>) {
+fn tell_gap(offset: &mut u64, gap: Option<LogGap>, printer: &Printer) {
     let Some(LogGap { to, .. }) = gap.filter(|gap| gap.past(*offset) > *offset) else { return };
-    say(&format!("bedplate: {}", LogGap { from: *offset, to }));
+    printer.say(&LogGap { from: *offset, to }.to_string());
     *offset = to;
+}
+
+/// The job that is named, or the only one; `None` if there is no such job, as the server will tell.
+fn job_of<'a>(workflow: &'a Workflow, name: Option<&str>) -> Option<&'a Stage> {
+    let mut jobs = workflow.stages.iter().filter(|stage| stage.kind == StageKind::Job);
+    match name {
+        Some(name) => jobs.find(|stage| stage.name == name),
+        None => jobs.next().filter(|_| jobs.next().is_none()),
+    }
 }
 
 /// What an answer that came whole is worth.
@@ -199,7 +255,7 @@ mod tests {
         assert_eq!(ahead, [5, 1, usize::MAX, usize::MAX, usize::MAX, usize::MAX]);
         assert_eq!(up_to_gap(0, None), usize::MAX);
         let after = [0, 4, 5, 8, 9, 10].map(|mut offset| {
-            tell_gap(&mut offset, gap);
+            tell_gap(&mut offset, gap, &Printer::plain());
             offset
         });
         assert_eq!(after, [0, 4, 9, 9, 9, 10]);

@@ -45,11 +45,7 @@ pub(super) fn list(look: Look, workflows: &[WorkflowSummary]) -> String {
             Cell::new(one.id),
             Cell::new(&one.name),
             Cell::new(&one.user),
-            match (&one.blocked, &one.paused) {
-                (Some(_), _) => Cell::new("blocked"),
-                (None, Some(_)) => Cell::new("paused"),
-                (None, None) => look.state(one.state),
-            },
+            look.status(one.status()),
             Cell::new(format!("{}/{}", one.stages_finished, one.stages)),
             Cell::new(one.submitted),
             Cell::new(or_dash(one.started.as_ref())),
@@ -67,10 +63,11 @@ pub(super) fn status(look: Look, workflow: &Workflow) -> String {
 
 fn status_at(look: Look, workflow: &Workflow, now: Timestamp) -> String {
     let summary = &workflow.summary;
+    let now = summary.ended.unwrap_or(now);
     let mut head = vec![
         ("id", Cell::new(summary.id)),
         ("user", Cell::new(&summary.user)),
-        ("state", look.state(summary.state)),
+        ("state", look.status(summary.status())),
         ("submitted", Cell::new(summary.submitted)),
         ("time", Cell::new(took(summary.started, summary.ended, now))),
     ];
@@ -95,10 +92,11 @@ fn status_at(look: Look, workflow: &Workflow, now: Timestamp) -> String {
 
 /// Everything.
 pub(super) fn described(look: Look, whole: &Described) -> String {
-    let mut text = status(look, &whole.workflow);
+    let now = whole.workflow.summary.ended.unwrap_or_else(clock::now);
+    let mut text = status_at(look, &whole.workflow, now);
     if !whole.attempts.is_empty() {
         text.push('\n');
-        text.push_str(&attempts(look, &whole.workflow.stages, &whole.attempts, clock::now()));
+        text.push_str(&attempts(look, &whole.workflow.stages, &whole.attempts, now));
     }
     if !whole.waiting.is_empty() {
         text.push('\n');
@@ -242,7 +240,7 @@ pub(super) mod tests {
             hello
               id         6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11
               user       ann
-              state      started
+              state      running
               submitted  2026-11-23T20:00:00Z
               time       1m 40s
 
@@ -284,10 +282,42 @@ pub(super) mod tests {
         workflow.summary.paused = Some("bob".to_owned());
         workflow.summary.blocked = Some("its plan is of tomorrow".to_owned());
         let status = status_at(Look::PLAIN, &workflow, NOW);
+        assert!(status.contains("\n  state      blocked\n"), "{status}");
         assert!(status.contains("\n  blocked    its plan is of tomorrow\n"), "{status}");
         let list = list(Look::PLAIN, std::slice::from_ref(&workflow.summary));
         assert!(list.contains("  blocked  ") && !list.contains("paused"), "{list}");
         assert_eq!(serde_json::to_value(&workflow.summary).unwrap()["blocked"], "its plan is of tomorrow");
+    }
+
+    /// What a server says is shown, in list and status alike; also a word of a newer one.
+    #[test]
+    fn a_status_is_shown_as_it_is_told() {
+        let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
+        let mut shown = |status| {
+            workflow.summary.status = status;
+            let list = list(Look::PLAIN, std::slice::from_ref(&workflow.summary));
+            let of_list = list.lines().nth(1).unwrap().split_whitespace().nth(3).unwrap().to_owned();
+            let whole = status_at(Look::PLAIN, &workflow, NOW);
+            assert!(whole.contains(&format!("\n  state      {of_list}\n")), "{whole}");
+            of_list
+        };
+        for status in api::workflow::WorkflowStatus::ALL {
+            assert_eq!(shown(Some(status)), status.as_str());
+        }
+        assert_eq!(shown(Some(api::workflow::WorkflowStatus::Unknown)), "unknown");
+        assert_eq!(shown(None), "running", "of a server of before");
+    }
+
+    /// Nothing of it goes on, whenever somebody looks, and whatever became of its stages.
+    #[test]
+    fn a_workflow_that_is_over_has_its_own_times() {
+        let mut job = stage(0, StageKind::Job, "a", State::Started);
+        job.ended = None;
+        let mut workflow = workflow(vec![job], State::Canceled);
+        workflow.summary.ended = Some(Timestamp(1_795_464_007_000_000));
+        let status = status_at(Look::PLAIN, &workflow, Timestamp(1_795_500_000_000_000));
+        let times = status.lines().filter(|line| line.contains("7s")).count();
+        assert_eq!(times, 2, "{status}");
     }
 
     #[test]

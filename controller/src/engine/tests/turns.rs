@@ -76,3 +76,27 @@ fn a_wide_job_is_not_passed_over_for_ever() {
     }
     assert_eq!(running(&stage), ["job hold[1]", "job wide[1]"]);
 }
+
+/// The order in which jobs are offered: what `workflow why` tells of it.
+#[test]
+fn a_job_knows_its_place_in_the_queue() {
+    let mut stage = Stage::new(&[(1, 2)]);
+    tasks(&mut stage, 1, "ann", "ann-1", (3, 1), 1);
+    tasks(&mut stage, 2, "ann", "ann-2", (1, 1), 1);
+    tasks(&mut stage, 3, "bob", "bob-1", (1, 1), 2);
+    tasks(&mut stage, 4, "cat", "cat-1", (1, 1), 3);
+    assert_eq!(running(&stage), ["job ann-1[1]", "job ann-1[2]"]);
+    let places = |stage: &Stage| {
+        let told = |number: u128| {
+            let id = WorkflowId(uuid::Uuid::from_u128(number));
+            let why = stage.engine.why(id, None, &BTreeMap::new(), at(4)).unwrap();
+            why.into_iter().flat_map(|one| one.reasons).last().unwrap()
+        };
+        [1, 2, 3, 4].map(told)
+    };
+    // Who holds nothing is before who does, though she is the oldest.
+    let before = |count: u32| format!("{count} jobs are before it in the queue of jobs");
+    let one = "1 job is before it in the queue of jobs".to_owned();
+    let first = "it is the first in the queue of jobs".to_owned();
+    assert_eq!(places(&stage), [before(2), before(3), first, one]);
+}

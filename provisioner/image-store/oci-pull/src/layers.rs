@@ -1,6 +1,6 @@
 //! Transfers the layers of an image: several at a time, each streamed to disk, taken up again when it breaks.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -34,6 +34,9 @@ pub(crate) async fn pull_layers(
     store: &Store,
     progress: &Arc<dyn Progress>,
 ) -> Result<(), PullError> {
+    // A layer that the image has twice is transferred once.
+    let different: BTreeMap<_, _> = image.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
+    progress.layers(different.values().fold(0, |sum: u64, size| sum.saturating_add(*size)));
     // Collected first: a closure within the stream would keep the future from being `Send` for its callers.
     let transfers: Vec<_> =
         image.layers.iter().map(|layer| Transfer { source, layer, progress }.run(store)).collect();

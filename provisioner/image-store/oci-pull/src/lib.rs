@@ -159,6 +159,7 @@ pub async fn pull(
     let mut patience = Patience::new(options.registries.patience, options.backoff);
     loop {
         let turn = pull.turn().await?;
+        pull.progress.begins();
         let (began, before) = (Instant::now(), pull.moved.bytes());
         let error = match pull.from_anywhere(&host).await {
             Ok(image) => return Ok(image),
