@@ -21,6 +21,8 @@
 pub mod negotiation;
 pub mod session;
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -38,6 +40,9 @@ use crate::{
 
 /// Frames that a side keeps for resending. Past it the connection is dropped: the peer is not acknowledging.
 pub const MAX_UNACKNOWLEDGED: usize = 1024;
+
+/// Most addresses at which one node looks for the servers: a dead one costs up to 15 s each time round.
+pub const MAX_FLEET_SERVERS: usize = 16;
 
 /// Largest text message, bytes: an inventory of a node with 1,024 PUs is about 1 MiB.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -196,6 +201,13 @@ pub enum FromServer {
         /// Its size, bytes.
         size: u64,
     },
+    /// Where the servers are from now on; the agent keeps it for as long as the node runs. Said at the start of a session.
+    /// Needs [`Capability::ServerAddresses`].
+    Servers {
+        /// Their fleet ports, in the order in which they are to be tried, at most [`MAX_FLEET_SERVERS`]; an empty list
+        /// changes nothing.
+        fleet_servers: Vec<SocketAddr>,
+    },
     /// Send the inventory again.
     SendInventory {},
     /// Begin a run. Nothing happens if the agent knows it.
@@ -255,8 +267,8 @@ pub enum FromServer {
 
 impl Message for FromServer {
     fn needs(&self) -> Option<Capability> {
-        // Version 1 knows all of them.
-        None
+        // Version 1 knows all others.
+        matches!(self, Self::Servers { .. }).then_some(Capability::ServerAddresses)
     }
 }
 

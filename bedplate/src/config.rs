@@ -164,7 +164,7 @@ impl Checked {
         let provisioner = &self.provisioner;
         let subnets = provisioner.dhcp.subnets.iter().map(|subnet| IpAddr::V4(subnet.network.broadcast()));
         let everybody = std::iter::once(IpAddr::V4(Ipv4Addr::BROADCAST)).chain(subnets);
-        let addresses = provisioner.server_addresses.iter().copied().chain(everybody);
+        let addresses = provisioner.all_addresses().chain(everybody);
         let ports = [provisioner.boot_port(), provisioner.fleet_port].into_iter().chain(BOOT_PORTS);
         addresses.flat_map(|address| ports.clone().map(move |port| SocketAddr::new(address, port))).collect()
     }

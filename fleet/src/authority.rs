@@ -5,6 +5,7 @@
 //! one. A file that cannot be read is an error and never replaced: all nodes would be locked out.
 
 pub(crate) mod client_log;
+pub(crate) mod dates;
 pub(crate) mod server_certificate;
 
 use std::{
@@ -24,6 +25,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
+
+pub use self::dates::DateProblem;
+use self::dates::Dates;
 
 /// Folder in the state folder.
 const FOLDER: &str = "ca";
@@ -112,6 +116,7 @@ pub enum AuthorityError {
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    dates: Dates,
     pem: String,
 }
 
@@ -156,18 +161,15 @@ impl Request {
 impl Authority {
     /// Reads the authority, or makes it at the first start.
     pub(crate) fn open(state_dir: &Path, now: Timestamp) -> Result<Self, AuthorityError> {
+        if let Some(authority) = Self::read(state_dir)? {
+            return Ok(authority);
+        }
         let folder = state_dir.join(FOLDER);
         let path = folder.join(FILE);
-        match read_bounded(&path) {
-            Ok(text) => Self::parse(&text).map_err(|why| AuthorityError::Damaged { path, why }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let text = generate(now)?;
-                write_whole(&folder, &path, text.as_bytes())?;
-                tracing::info!("made a certificate authority: {}", path.display());
-                Self::parse(&text).map_err(|why| AuthorityError::Damaged { path, why })
-            }
-            Err(source) => Err(AuthorityError::File { action: "read", path, source }),
-        }
+        let text = generate(now)?;
+        write_whole(&folder, &path, text.as_bytes())?;
+        tracing::info!("made a certificate authority: {}", path.display());
+        Self::parse(&text).map_err(|why| AuthorityError::Damaged { path, why })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -181,9 +183,28 @@ impl Authority {
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err("its key is not that of its certificate".to_owned());
         }
+        let dates = Dates::of(&parsed);
         let pem = certificate_pem(text).ok_or("no certificate in it")?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| error.to_string())?;
-        Ok(Self { issuer, certificate: certificate.clone(), pem })
+        Ok(Self { issuer, certificate: certificate.clone(), dates, pem })
+    }
+
+    /// Reads the authority if there is one. Makes none.
+    pub(crate) fn read(state_dir: &Path) -> Result<Option<Self>, AuthorityError> {
+        let path = state_dir.join(FOLDER).join(FILE);
+        match read_bounded(&path) {
+            Ok(text) => match Self::parse(&text) {
+                Ok(authority) => Ok(Some(authority)),
+                Err(why) => Err(AuthorityError::Damaged { path, why }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(AuthorityError::File { action: "read", path, source }),
+        }
+    }
+
+    /// What is wrong with its dates by this clock.
+    pub(crate) fn date_problem(&self, now: Timestamp) -> Option<DateProblem> {
+        self.dates.problem(now)
     }
 
     /// SHA-256 of the DER of the certificate: what stage 1 pins.

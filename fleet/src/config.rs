@@ -1,6 +1,9 @@
 //! What `bedplate server` tells fleet. Checked by the server before it gets here.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use api::status::Phase;
 
@@ -11,6 +14,9 @@ pub struct FleetConfig {
     pub state_dir: PathBuf,
     /// Addresses that nodes reach this server at; they become IP SANs of the server's certificate.
     pub server_addresses: Vec<IpAddr>,
+    /// Fleet ports that agents are told to keep, in the order in which they are to be tried: at most
+    /// [`api::channel::MAX_FLEET_SERVERS`]. Empty: agents keep those that they booted with.
+    pub fleet_servers: Vec<SocketAddr>,
     /// Further DNS names for the certificate: the host's own names. `bedplate` and `localhost` are always in it.
     pub server_names: Vec<String>,
     /// Heartbeat interval of the agents, seconds, at least 1. After three without a word a node counts as gone.
@@ -26,6 +32,7 @@ impl FleetConfig {
         Self {
             state_dir,
             server_addresses,
+            fleet_servers: Vec::new(),
             server_names: Vec::new(),
             heartbeat_seconds: 20,
             deadlines: Deadlines::default(),

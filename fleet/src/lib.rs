@@ -62,7 +62,7 @@ use database::{Database, MigrateError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-pub use authority::AuthorityError;
+pub use authority::{AuthorityError, DateProblem};
 pub use config::{Deadlines, FleetConfig};
 pub use metrics::METRICS_TYPE;
 pub use port::NodeIdentity;
@@ -147,6 +147,16 @@ pub enum TokenRefused {
     Randomness,
 }
 
+/// What is wrong with the clock of this machine or the dates of the CA in this state folder, if it has one:
+/// for `server check`, which starts no fleet.
+///
+/// # Errors
+/// The CA cannot be read.
+pub fn date_problem(state_dir: &std::path::Path) -> Result<Option<DateProblem>, AuthorityError> {
+    let authority = Authority::read(state_dir)?;
+    Ok(authority.and_then(|authority| authority.date_problem(clock::now())))
+}
+
 /// What the provisioner sees of a node's boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
@@ -203,6 +213,9 @@ impl Fleet {
     pub async fn open(database: Database, config: FleetConfig) -> Result<Self, FleetError> {
         let now = clock::now();
         let authority = Arc::new(Authority::open(&config.state_dir, now)?);
+        if let Some(problem) = authority.date_problem(now) {
+            tracing::error!("{problem} (the clock says {now})");
+        }
         let certificate = Arc::new(ServerCertificate::new(
             &authority,
             &config.server_addresses,
@@ -251,6 +264,12 @@ impl Fleet {
     #[must_use]
     pub fn ca_fingerprint(&self) -> Digest {
         self.inner.authority.fingerprint()
+    }
+
+    /// What is wrong with the server's clock or the dates of its CA, now.
+    #[must_use]
+    pub fn date_problem(&self) -> Option<DateProblem> {
+        self.inner.authority.date_problem(clock::now())
     }
 
     /// The CA certificate, PEM.

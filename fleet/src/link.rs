@@ -2,7 +2,7 @@
 //! is one. Nothing of it is on disk, so what passes over it takes no part in the writing of nodes
 //! (`registry.rs`).
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use api::{
     channel::{Agreement, Frame, FromServer, SendError, Session, SessionError},
@@ -147,6 +147,14 @@ impl Link {
     fn abandon(&mut self) {
         self.resumable = false;
         self.session.abandon();
+    }
+
+    /// Tells the connected agent where the servers are, if it can keep that; a session is told once.
+    pub(crate) fn tell_servers(&mut self, fleet_servers: &[SocketAddr]) {
+        if !fleet_servers.is_empty() {
+            // An agent of before keeps those that it booted with. One that takes nothing is told again when it is back.
+            let _ = self.send(FromServer::Servers { fleet_servers: fleet_servers.to_vec() });
+        }
     }
 
     /// Asks the connected agent for a sign of life.

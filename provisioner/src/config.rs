@@ -28,6 +28,9 @@ pub struct ProvisionerConfig {
     pub ipxe_templates: PathBuf,
     /// Addresses that nodes reach this server at, in order of preference. At least one.
     pub server_addresses: Vec<IpAddr>,
+    /// Further addresses that nodes are told to try, after the others: this machine need not have them, and nothing
+    /// listens on them.
+    pub announced_addresses: Vec<IpAddr>,
     /// Where the HTTP boot port (plain HTTP) listens. All have the same port.
     pub boot_listen: Vec<SocketAddr>,
     /// Port of the fleet listener (TLS), told to stage 1.
@@ -45,6 +48,11 @@ pub struct ProvisionerConfig {
 }
 
 impl ProvisionerConfig {
+    /// All addresses that nodes are told, in the order in which they are to be tried.
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.server_addresses.iter().chain(&self.announced_addresses).copied()
+    }
+
     /// Port of the HTTP boot listener; 9480 where `boot_listen` is empty.
     #[must_use]
     pub fn boot_port(&self) -> u16 {
@@ -55,6 +63,22 @@ impl ProvisionerConfig {
     pub(crate) fn images(&self) -> ImagesConfig<'_> {
         let Self { state_dir, substrate, registries, .. } = self;
         ImagesConfig { state_dir, substrate, registries }
+    }
+}
+
+/// What the configuration says of the network, for templates.
+#[derive(Debug, Clone)]
+pub(crate) struct NetworkFacts {
+    /// [`ProvisionerConfig::server_addresses`].
+    pub(crate) server_addresses: Vec<IpAddr>,
+    /// NTP servers by subnet.
+    pub(crate) ntp: Vec<(Ipv4Net, Vec<Ipv4Addr>)>,
+}
+
+impl NetworkFacts {
+    pub(crate) fn of(config: &ProvisionerConfig) -> Self {
+        let ntp = config.dhcp.subnets.iter().map(|subnet| (subnet.network, subnet.ntp.clone())).collect();
+        Self { server_addresses: config.server_addresses.clone(), ntp }
     }
 }
 
@@ -95,6 +119,7 @@ impl DhcpConfig {
             pool: subnet.pool,
             gateway: subnet.gateway,
             dns: subnet.dns.clone(),
+            ntp: subnet.ntp.clone(),
             domain: subnet.domain.clone(),
         });
         subnets.collect()
@@ -112,6 +137,8 @@ pub struct DhcpSubnet {
     pub gateway: Option<Ipv4Addr>,
     /// Name servers.
     pub dns: Vec<Ipv4Addr>,
+    /// NTP servers.
+    pub ntp: Vec<Ipv4Addr>,
     /// Search domain.
     pub domain: Option<String>,
 }

@@ -196,6 +196,7 @@ async fn script(
         node_url: format!("http://{server}/boot/{}/node.img", booting.mac.hyphenated()),
         kernel_args: booting.spec.kernel_args.clone(),
         time: clock::now(),
+        image_bytes: booting.image.version.root.size,
         server,
     };
     match provisioner.0.script.render(&script) {

@@ -26,7 +26,7 @@ use crate::{
     arp_table,
     check::{Known, KnownAddresses, check_cluster},
     cluster::{ChangeError, Cluster, Draft},
-    config::{DhcpMode, ProvisionerConfig},
+    config::{DhcpMode, NetworkFacts, ProvisionerConfig},
     dhcp::{DhcpCore, LeaseLogError},
     feed::NodeFeed,
     holds::Holds,
@@ -166,21 +166,20 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) cluster: Cluster,
-    server_addresses: Vec<IpAddr>,
+    network: NetworkFacts,
     /// Made when the first template is rendered: a change need not wait for it.
     variables: OnceLock<ClusterVariables>,
 }
 
 impl View {
     fn new(cluster: Cluster, config: &ProvisionerConfig) -> Self {
-        let server_addresses = config.server_addresses.clone();
-        Self { cluster, server_addresses, variables: OnceLock::new() }
+        Self { cluster, network: NetworkFacts::of(config), variables: OnceLock::new() }
     }
 
     fn variables(&self) -> &ClusterVariables {
         self.variables.get_or_init(|| {
             let nodes = self.cluster.checked.resolved.iter().map(|(name, spec)| (name, spec.as_ref()));
-            ClusterVariables::new(nodes, &self.server_addresses)
+            ClusterVariables::new(nodes, &self.network.server_addresses).with_ntp(self.network.ntp.clone())
         })
     }
 }

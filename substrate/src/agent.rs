@@ -11,7 +11,9 @@
 //! | [`runtime_overlays`] | a task that fetches and applies them |
 //! | [`runs`] | tasks that do the work of workflows |
 //! | [`streams`] | tasks that let users into running jobs |
+//! | [`kept_identity`] | who the node is, in its file and for all tasks |
 //! | [`renewal`] | a task that renews the certificate |
+//! | [`server_addresses`] | a task that keeps where the servers are |
 //! | [`upgrade`] | a task that puts another agent in this one's place |
 //! | [`machine`] | reboot, and how it is noticed |
 //! | [`notify`], [`log`] | what systemd and its journal are told |
@@ -23,15 +25,17 @@ pub mod backoff;
 pub mod conversation;
 pub mod dial;
 pub mod hardware;
+pub mod kept_identity;
 pub mod log;
 pub mod machine;
 pub mod notify;
 pub mod renewal;
 pub mod runs;
 pub mod runtime_overlays;
+pub mod server_addresses;
 pub mod streams;
 #[cfg(test)]
-mod test_server;
+pub(crate) mod test_server;
 pub mod upgrade;
 
 use std::{
@@ -51,6 +55,7 @@ use tokio::{
 use self::{
     backoff::Backoff,
     conversation::{About, Channel, End, Stop, stopped},
+    kept_identity::KeptIdentity,
     runs::{images::Mounting, node_containers::NodeContainers},
 };
 use crate::{clock, identity, tls};
@@ -92,7 +97,7 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     let (applied_here, applied) = watch::channel(place.applied().generation);
     let (wanted, overlays_wanted) = watch::channel(None);
     let (outbox_in, outbox) = mpsc::channel(OUTBOX);
-    let (identity_in, identity) = watch::channel(Arc::new(identity));
+    let (identity, servers_told) = keep_identity(identity);
     tokio::spawn(runtime_overlays::keep_applied(
         place,
         identity.clone(),
@@ -100,7 +105,6 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
         applied_here,
         outbox_in.clone(),
     ));
-    tokio::spawn(renewal::keep_fresh(identity::PATH.into(), identity_in));
     let (runs, requests) = mpsc::channel(runs::MAX_REQUESTS);
     let servers = runs::servers::Servers::new(identity.clone());
     let (upgrade, upgrade_wanted) = watch::channel(None);
@@ -129,10 +133,12 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
         stop,
         wanted,
         upgrade,
+        servers: servers_told,
+        reached: None,
         applied,
         runs,
         streams,
-        uptime: uptime_seconds,
+        uptime: clock::uptime_seconds,
         session: Session::default(),
     };
     keep_connected(channel, identity).await;
@@ -142,6 +148,18 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     notify::stopping();
     tracing::info!("substrate agent ends");
     Ok(None)
+}
+
+/// Starts the tasks that change the identity; says where they are told of the servers' addresses.
+fn keep_identity(
+    identity: AgentIdentity,
+) -> (watch::Receiver<Arc<AgentIdentity>>, watch::Sender<Option<server_addresses::Told>>) {
+    let (kept, seen) = KeptIdentity::new(identity::PATH.into(), identity);
+    let kept = Arc::new(kept);
+    let (servers_told, told) = watch::channel(None);
+    tokio::spawn(server_addresses::keep_told(kept.clone(), told));
+    tokio::spawn(renewal::keep_fresh(kept));
+    (seen, servers_told)
 }
 
 /// Dials and converses until the agent must stop.
@@ -168,6 +186,7 @@ async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<Agen
                     notify::status(&format!("connected to {server}"));
                 };
                 broken += 1;
+                channel.reached = Some(server);
                 channel.converse(socket, welcomed).await.map_err(|error| {
                     if Channel::needs_new_session(&error) || broken > MAX_BROKEN {
                         channel.begin_new_session(instance());
@@ -236,12 +255,6 @@ fn boot_id() -> anyhow::Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
     Ok(text.trim().to_owned())
-}
-
-/// `/proc/uptime`: seconds since boot with two decimals, then idle time.
-fn uptime_seconds() -> u64 {
-    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    text.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
 }
 
 /// A name for this start of the agent.

@@ -21,4 +21,5 @@ pub mod identity;
 pub mod net;
 pub mod overlay;
 pub mod stage1;
+pub mod taken_down;
 pub mod tls;

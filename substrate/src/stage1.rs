@@ -9,16 +9,17 @@ pub mod early;
 pub mod enrol;
 pub mod fetch;
 pub mod handover;
+pub mod kernel_log;
 pub mod modules;
 pub mod report;
 pub mod root_fs;
+pub mod server_clock;
 
 use std::{convert::Infallible, fs, io::Read, panic::AssertUnwindSafe, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use api::{
     enroll::{BootPhase, Report},
-    ids::Timestamp,
     stage1::Stage1,
 };
 
@@ -33,7 +34,9 @@ use crate::{
     fleet_port::{self, FleetPort},
     identity,
     net::boot::{self, Network},
-    overlay, tls,
+    overlay,
+    taken_down::TakenDown,
+    tls,
 };
 
 /// Between a failure and the restart: time to read the console, and for a server to come back.
@@ -98,15 +101,16 @@ impl Boot {
         self.step = "reading what the boot script passed on";
         let text = fs::read_to_string("/proc/cmdline").context("cannot read /proc/cmdline")?;
         let command_line = CommandLine::parse(&text);
-        let stage1 = read_stage1(Path::new(api::stage1::PATH))?;
+        let stage1 = self.document(&command_line)?;
         self.console.say(&format!("{} boots {}", stage1.node, stage1.root.version));
 
         let network = self.network(&command_line, &stage1).await?;
 
         self.step = "setting the clock";
         let told = command_line.server_seconds.unwrap_or(i64::MIN).max(stage1.server_time.seconds());
-        if let Some(line) = move_clock_forward(told)? {
-            self.console.say(&line);
+        let clock_set = server_clock::set(told)?;
+        if let Some(line) = &clock_set {
+            self.console.say(line);
         }
 
         self.step = "enrolling";
@@ -116,7 +120,11 @@ impl Boot {
         let reporter = Reporter::new(fleet.clone());
         self.reporter = Some(reporter.clone());
         self.console.say("enrolled");
-        self.tell(&reporter, BootPhase::Stage1, &format!("enrolled from {}", network.address.addr())).await;
+        let mut message = format!("enrolled from {}", network.address.addr());
+        if let Some(line) = clock_set {
+            message = format!("{message}; {line}");
+        }
+        self.tell(&reporter, BootPhase::Stage1, &message).await;
 
         self.fetch(&stage1, &identity, &reporter).await?;
 
@@ -138,6 +146,19 @@ impl Boot {
         identity::store(Path::new(identity::PATH), &identity)?;
 
         self.hand_over(&command_line, network, &reporter).await
+    }
+
+    /// What the per-node initrd says. Where the kernel could not unpack all of it, that is the cause.
+    fn document(&mut self, command_line: &CommandLine) -> anyhow::Result<Stage1> {
+        let unpacking = kernel_log::unpacking_failure(Path::new(linux::console::KMSG)).map(|reason| {
+            let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+            kernel_log::in_words(&reason, root_fs::memory_total(&meminfo), command_line.image_mib)
+        });
+        let stage1 = read_stage1(Path::new(api::stage1::PATH));
+        let Some(cause) = unpacking else { return stage1 };
+        // Said now as well: a driver that is missing for it fails later, and by another name.
+        self.console.say(&cause);
+        stage1.context(cause)
     }
 
     /// Drivers and network, which find each other: a card may appear late.
@@ -227,9 +248,7 @@ impl Boot {
         let init = handover::find_init(root, command_line.init.as_deref())?;
         self.tell(reporter, BootPhase::Switching, &format!("starting {init}")).await;
         self.step = "taking the network down";
-        if let Err(error) = network.tear_down().await {
-            self.console.say(&format!("{}; going on", crate::console::chain(&error)));
-        }
+        self.take_down(network).await;
         // Nobody can be reached from here on.
         self.reporter = None;
         self.step = "switching to the image's root";
@@ -240,6 +259,21 @@ impl Boot {
         let result = handover::become_init(&init);
         self.console = Console::open();
         result
+    }
+
+    /// Takes the network down, and leaves for the agent what the kernel's log will say of it.
+    async fn take_down(&mut self, network: Network) {
+        let links = network.links();
+        let micros = |at: Duration| u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+        let from_micros = micros(linux::clock::monotonic());
+        if let Err(error) = network.tear_down().await {
+            self.console.say(&format!("{}; going on", chain(&error)));
+        }
+        let until_micros = micros(linux::clock::monotonic());
+        let taken_down = TakenDown { links, from_micros, until_micros };
+        if let Err(error) = taken_down.store(Path::new("/")) {
+            self.console.say(&format!("the agent will take the links that are off for faults: {error}"));
+        }
     }
 
     async fn tell(&mut self, reporter: &Reporter, phase: BootPhase, message: &str) {
@@ -277,17 +311,6 @@ fn read_stage1(path: &Path) -> anyhow::Result<Stage1> {
     }
     serde_json::from_slice(&text)
         .with_context(|| format!("{} is not what this stage 1 understands", path.display()))
-}
-
-/// Moves a clock that is behind to `told`, seconds since 1970; certificates would seem not to be valid yet.
-fn move_clock_forward(told: i64) -> anyhow::Result<Option<String>> {
-    let now = clock::now();
-    if now.seconds() >= told {
-        return Ok(None);
-    }
-    linux::clock::set_realtime(told)?;
-    let told = Timestamp(0).plus_seconds(told);
-    Ok(Some(format!("the clock was behind: moved from {now} to {told}, the server's time")))
 }
 
 fn percent_of(part: u64, whole: u64) -> u8 {

@@ -49,7 +49,7 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "bios-node-ready", needs: &[], run: booting::bios_ready },
     Check { name: "uefi-node-ready", needs: &[], run: booting::uefi_ready },
     Check { name: "snponly-efi-by-tftp", needs: SECOND, run: booting::snponly_by_tftp },
-    Check { name: "clock-of-2001-healed", needs: FIRST, run: node::clock_healed },
+    Check { name: "clocks-of-2001-and-2037-healed", needs: BOTH, run: node::clock_healed },
     Check { name: "ssh-with-the-overlay-key", needs: BOTH, run: node::ssh_works },
     Check { name: "names-and-hosts", needs: BOTH, run: node::names_and_hosts },
     Check { name: "udev-names-hold", needs: BOTH, run: node::udev_names_hold },

@@ -51,7 +51,7 @@ pub(crate) const MACHINES: [Hardware; 2] = [
         address: ADDRESSES[1],
         boot_mac: "52:54:00:77:00:12",
         second_mac: "52:54:00:77:01:12",
-        clock: None,
+        clock: Some("2037-01-01"),
     },
 ];
 

@@ -41,17 +41,20 @@ pub enum Capability {
     /// Commands that the agent doesn't know are answered with
     /// [`super::FromAgent::Unsupported`].
     Unsupported,
+    /// The agent keeps the addresses of [`super::FromServer::Servers`].
+    ServerAddresses,
 }
 
 impl Capability {
     /// All that this release has.
-    pub const ALL: [Self; 1] = [Self::Unsupported];
+    pub const ALL: [Self; 2] = [Self::Unsupported, Self::ServerAddresses];
 
     /// Its name on the wire.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Unsupported => "unsupported",
+            Self::ServerAddresses => "server-addresses",
         }
     }
 }
@@ -259,9 +262,13 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<Offer>(text).unwrap();
         assert_eq!(read(r#"{"protocol":1}"#), Offer::version_1());
         let later = r#"{"protocol":2,"min":2,"max":7,"capabilities":["gangs","unsupported"]}"#;
-        assert_eq!(read(later), offer(2, 7, Capabilities::all()));
+        let one = Capabilities([Capability::Unsupported].into());
+        assert_eq!(read(later), offer(2, 7, one));
         let ours = serde_json::to_string(&Offer::ours()).unwrap();
-        assert_eq!(ours, r#"{"protocol":1,"min":1,"max":2,"capabilities":["unsupported"]}"#);
+        assert_eq!(
+            ours,
+            r#"{"protocol":1,"min":1,"max":2,"capabilities":["unsupported","server-addresses"]}"#
+        );
         let many = format!(r#"{{"protocol":1,"capabilities":[{}"x"]}}"#, r#""x","#.repeat(100_000));
         assert!(read(&many).capabilities.is_empty());
     }

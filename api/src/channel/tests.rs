@@ -149,6 +149,7 @@ fn server_messages() -> Vec<FromServer> {
         FromServer::Overlays { generation: Generation { digest: digest(), size: 9 } },
         FromServer::Reboot { reason: "r".into() },
         FromServer::UpgradeAgent { digest: digest(), size: 1 },
+        FromServer::Servers { fleet_servers: vec!["10.0.0.1:9443".parse().unwrap()] },
         FromServer::SendInventory {},
         start(Work::Volume { volume: volume() }),
         start(Work::Job(Box::new(job()))),
@@ -240,7 +241,7 @@ fn the_samples_hold_every_kind_of_message() {
         .map(|kinds| kinds.into_iter().collect::<Vec<_>>().join(" "));
     expect_test::expect![[r#"
         going-down heartbeat hello inventory overlays-applied refusing run runs topology unsupported upgrade-failed usage
-        forget-runs open-stream overlays pause-run reboot remove-volumes resume-run send-inventory send-usage start-run stop-run upgrade-agent welcome
+        forget-runs open-stream overlays pause-run reboot remove-volumes resume-run send-inventory send-usage servers start-run stop-run upgrade-agent welcome
     "#]]
     .assert_eq(&(kinds.join("\n") + "\n"));
 }

@@ -2,13 +2,14 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use access::SessionLimits;
 use api::{
+    channel::MAX_FLEET_SERVERS,
     problem::Mistake,
     run::{DEFAULT_LOG_MIB, LOG_MIB},
 };
@@ -55,8 +56,11 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     }
     let ports = ports(raw, &mut mistakes);
     addresses_once(raw, &mut mistakes);
+    let announced = announced(raw, &addresses, &mut mistakes);
     let dhcp = dhcp(raw, &networks, &mut mistakes);
-    let notes = subnets::notes(raw, &dhcp, &addresses, &networks, &mut mistakes);
+    // What the server will have is as much its own as what it has.
+    let own: Vec<Ipv4Addr> = addresses.iter().chain(&announced).copied().collect();
+    let notes = subnets::notes(raw, &dhcp, &own, &networks, &mut mistakes);
     let (log, job_log_bytes) = (log(raw, &mut mistakes), job_log_bytes(raw, &mut mistakes));
     let job_images = job_images(raw, &mut mistakes);
     paths(raw, &mut mistakes);
@@ -69,9 +73,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         return (None, mistakes);
     }
     let state_dir = path(raw.state_dir.as_ref(), "/var/lib/bedplate");
-    let mut fleet = FleetConfig::new(state_dir.clone(), addresses.iter().copied().map(IpAddr::V4).collect());
-    fleet.server_names = raw.server_names.iter().map(|name| name.value.clone()).collect();
-    fleet.heartbeat_seconds = raw.heartbeat_seconds.as_ref().map_or(20, |seconds| seconds.value);
+    let fleet = fleet(raw, &state_dir, &own, ports.fleet);
     let listen =
         |port| addresses.iter().map(|&address| SocketAddr::from((address, port))).collect::<Vec<_>>();
     let provisioner = ProvisionerConfig {
@@ -80,6 +82,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         site_overlays: path(raw.site_overlays.as_ref(), "/etc/bedplate/overlays"),
         ipxe_templates: path(raw.templates.as_ref(), "/usr/share/bedplate/ipxe"),
         server_addresses: addresses.iter().copied().map(IpAddr::V4).collect(),
+        announced_addresses: announced.iter().copied().map(IpAddr::V4).collect(),
         boot_listen: listen(ports.http),
         fleet_port: ports.fleet,
         dhcp,
@@ -107,6 +110,16 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         notes,
     };
     (Some(checked), mistakes)
+}
+
+/// Fleet's part. `own`: all addresses that nodes are told.
+fn fleet(raw: &Raw, state_dir: &Path, own: &[Ipv4Addr], port: u16) -> FleetConfig {
+    let addresses = own.iter().copied().map(IpAddr::V4);
+    let mut fleet = FleetConfig::new(state_dir.to_owned(), addresses.clone().collect());
+    fleet.fleet_servers = addresses.map(|address| SocketAddr::new(address, port)).collect();
+    fleet.server_names = raw.server_names.iter().map(|name| name.value.clone()).collect();
+    fleet.heartbeat_seconds = raw.heartbeat_seconds.as_ref().map_or(20, |seconds| seconds.value);
+    fleet
 }
 
 fn heartbeat(raw: &Raw, mistakes: &mut Vec<Mistake>) {
@@ -237,6 +250,44 @@ fn addresses_once(raw: &Raw, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+/// The addresses that are announced beside the server's own.
+fn announced(raw: &Raw, own: &[Ipv4Addr], mistakes: &mut Vec<Mistake>) -> Vec<Ipv4Addr> {
+    let mut announced = Vec::new();
+    for (index, written) in raw.announced_addresses.iter().enumerate() {
+        let address = written.value;
+        let path = format!("announced-addresses[{index}]");
+        let (message, hint) = if own.contains(&address) {
+            (
+                format!("{address} is one of the server's addresses, which nodes are told anyway"),
+                "leave it out",
+            )
+        } else if announced.contains(&address) {
+            (format!("{address} is written twice"), "keep one")
+        } else if address.is_unspecified()
+            || address.is_loopback()
+            || address.is_multicast()
+            || address.is_broadcast()
+        {
+            (
+                format!("{address} is no address that a node can reach"),
+                "write where nodes will find the server",
+            )
+        } else {
+            announced.push(address);
+            continue;
+        };
+        mistakes.push(mistake(written.at, &path, message, Some(hint.to_owned())));
+    }
+    if own.len() + announced.len() > MAX_FLEET_SERVERS {
+        let at =
+            raw.announced_addresses.first().or(raw.server_addresses.first()).map_or(TOP, |first| first.at);
+        let message = format!("nodes are told at most {MAX_FLEET_SERVERS} addresses, and these are more");
+        let hint = Some("name those that nodes reach in server-addresses".to_owned());
+        mistakes.push(mistake(at, "server-addresses", message, hint));
+    }
+    announced
+}
+
 struct Ports {
     api: SocketAddr,
     fleet: u16,
@@ -301,6 +352,7 @@ fn dhcp(raw: &Raw, networks: &[Ipv4Net], mistakes: &mut Vec<Mistake>) -> DhcpCon
             pool: None,
             gateway: None,
             dns: Vec::new(),
+            ntp: Vec::new(),
             domain: None,
         };
         networks.iter().map(subnet).collect()

@@ -33,6 +33,8 @@ pub struct RawSubnet {
     pub gateway: Option<Placed<std::net::Ipv4Addr>>,
     /// Name servers. Default: none.
     pub dns: Vec<Placed<std::net::Ipv4Addr>>,
+    /// NTP servers. Default: none.
+    pub ntp: Vec<Placed<std::net::Ipv4Addr>>,
     /// Search domain. Default: none.
     pub domain: Option<Placed<String>>,
 }
@@ -46,6 +48,8 @@ pub struct Raw {
     pub interfaces: Vec<Placed<String>>,
     /// `server-addresses`: addresses that nodes reach this server at. Default: the IPv4 addresses of `interfaces`.
     pub server_addresses: Vec<Placed<std::net::Ipv4Addr>>,
+    /// `announced-addresses`: further addresses that nodes are told to try; nothing listens there. Default: none.
+    pub announced_addresses: Vec<Placed<std::net::Ipv4Addr>>,
     /// `server-names`: further DNS names for the server's certificate. Default: none.
     pub server_names: Vec<Placed<String>>,
     /// `api.listen`: REST API, TLS. Default `127.0.0.1:9470`.
@@ -131,6 +135,7 @@ impl Raw {
                 "state-dir",
                 "interfaces",
                 "server-addresses",
+                "announced-addresses",
                 "server-names",
                 "api",
                 "fleet",
@@ -147,6 +152,7 @@ impl Raw {
         self.state_dir = top.one("state-dir", "a path", mistakes);
         self.interfaces = top.many("interfaces", "names of network interfaces", mistakes);
         self.server_addresses = top.many("server-addresses", "IPv4 addresses", mistakes);
+        self.announced_addresses = top.many("announced-addresses", "IPv4 addresses", mistakes);
         self.server_names = top.many("server-names", "DNS names", mistakes);
         self.api(top, mistakes);
         if let Some(fleet) = top.section("fleet", &["port", "heartbeat-seconds"], mistakes) {
@@ -282,13 +288,14 @@ impl<'a> Section<'a> {
         for (index, element) in elements.iter().enumerate() {
             let path = format!("dhcp.subnets[{index}]");
             let section = Section::new(element, &path, mistakes);
-            section.only(&["network", "pool", "gateway", "dns", "domain"], mistakes);
+            section.only(&["network", "pool", "gateway", "dns", "ntp", "domain"], mistakes);
             subnets.push(RawSubnet {
                 at: section.at,
                 network: section.one("network", "a network such as 10.1.0.0/24", mistakes),
                 pool: section.one("pool", "FIRST-LAST", mistakes),
                 gateway: section.one("gateway", "an IPv4 address", mistakes),
                 dns: section.many("dns", "IPv4 addresses", mistakes),
+                ntp: section.many("ntp", "IPv4 addresses", mistakes),
                 domain: section.one("domain", "a domain", mistakes),
                 path,
             });

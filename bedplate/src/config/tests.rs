@@ -118,6 +118,45 @@ fn a_certificate_has_a_key_and_sessions_have_limits() {
 }
 
 #[test]
+fn where_the_server_will_be_is_announced() {
+    let text = "interfaces: [eth0]\nannounced-addresses: [10.1.0.9]\n\
+                dhcp: {subnets: [{network: 10.1.0.0/24, pool: 10.1.0.8-10.1.0.20, ntp: [10.1.0.1, 192.0.2.1]}]}";
+    let checked = Checked::parse(text, &machine()).unwrap();
+    let both: Vec<SocketAddr> = ["10.1.0.1:9443", "10.1.0.9:9443"].map(|at| at.parse().unwrap()).into();
+    assert_eq!(checked.fleet.fleet_servers, both);
+    assert_eq!(checked.fleet.server_addresses, both.iter().map(SocketAddr::ip).collect::<Vec<_>>());
+    assert_eq!(checked.fleet_listen, both[..1]);
+    assert!(checked.out_of_reach_of_jobs().contains(&both[1]));
+    assert_eq!(checked.provisioner.dhcp.subnets[0].ntp.len(), 2);
+    let notes: String = checked.notes.iter().map(|note| format!("{note}\n")).collect();
+    expect![[r#"
+            3:47: dhcp.subnets[0].pool: is not given whole: 10.1.0.9 is this server's
+            3:73: dhcp.subnets[0].ntp[0]: 10.1.0.1 is this server's, and Bedplate serves no NTP: a program such as chrony must do so there
+        "#]]
+    .assert_eq(&notes);
+    mistakes(
+        "interfaces: [eth0]\nannounced-addresses: [10.1.0.1, 10.1.0.9, 10.1.0.9, 127.0.0.1]\ndhcp:\n  subnets:\n  \
+         - {network: 10.1.0.0/24, dns: [0.0.0.0], ntp: [224.0.1.1, time.example]}\n",
+        &expect![[r#"
+            2:23: announced-addresses[0]: 10.1.0.1 is one of the server's addresses, which nodes are told anyway (leave it out)
+            2:43: announced-addresses[2]: 10.1.0.9 is written twice (keep one)
+            2:53: announced-addresses[3]: 127.0.0.1 is no address that a node can reach (write where nodes will find the server)
+            5:34: dhcp.subnets[0].dns[0]: 0.0.0.0 is no address that a node can ask
+            5:50: dhcp.subnets[0].ntp[0]: 224.0.1.1 is no address that a node can ask
+            5:61: dhcp.subnets[0].ntp[1]: "time.example" is not IPv4 addresses
+        "#]],
+    );
+    let many: Vec<String> = (2..18).map(|last| format!("10.1.0.{last}")).collect();
+    let text = format!("interfaces: [eth0]\nannounced-addresses: [{}]", many.join(", "));
+    mistakes(
+        &text,
+        &expect![[r#"
+            2:23: server-addresses: nodes are told at most 16 addresses, and these are more (name those that nodes reach in server-addresses)
+        "#]],
+    );
+}
+
+#[test]
 fn an_interface_without_address_needs_one() {
     mistakes(
         "interfaces: [eth9]",

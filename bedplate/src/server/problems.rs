@@ -1,5 +1,6 @@
 //! What of single objects cannot be used: overlays on the disk, rows of the database. The server
-//! starts without them, and holds the nodes that need them.
+//! starts without them, and holds the nodes that need them. And a clock, or a certificate authority,
+//! whose dates do not fit.
 
 use database::Database;
 use provisioner::overlay::library::Library;
@@ -12,6 +13,9 @@ use crate::config::Checked;
 pub async fn problems(config: &Checked) -> Vec<String> {
     let provisioner = &config.provisioner;
     let mut lines = Library::load(&provisioner.shipped_overlays, &provisioner.site_overlays).problems();
+    // An authority that cannot be read is a mistake, told by the check of the files.
+    let dates = fleet::date_problem(&config.state_dir).ok().flatten();
+    lines.extend(dates.map(|problem| problem.to_string()));
     let opened = Database::open_to_read(&config.state_dir.join(DATABASE), SCHEMAS).await;
     let read = match opened {
         Ok(None) => return lines,

@@ -200,6 +200,46 @@ fn an_image_that_is_missing_or_cannot_be_read_holds_its_nodes() {
     assert!(said.contains("problem: name or version of an image cannot be read"), "{said}");
 }
 
+/// A certificate authority, in the shape of its file, that begins and ends in these years.
+fn authority(years: (i32, i32)) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    parameters.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+    format!("{}{}", parameters.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn a_server_in_the_wrong_time_gives_no_node_its_initrd_and_is_named() {
+    let write = |folder: &std::path::Path, years| {
+        fs::create_dir_all(folder.join("state/ca")).unwrap();
+        fs::write(folder.join("state/ca/authority.pem"), authority(years)).unwrap();
+    };
+    let mut server = Server::start_on(|folder| {
+        unpack(folder);
+        write(folder, (2090, 2100));
+    });
+    let nodes = server.run(&["node", "list", "n00001", "-o", "json"]).ok();
+    let mac = nodes.split("\"mac\": \"").nth(1).unwrap().split('"').next().unwrap().replace(':', "-");
+    let why = "the server's clock is before 2090-01-01T00:00:00Z";
+    for _ in 0..20 {
+        let answer = boot_request(&server, &format!("/boot/{mac}/node.img"));
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(why), "{answer}");
+    }
+    assert!(server.run(&["node", "show", "n00001"]).ok().contains(why));
+    let lines = held_lines(&server, "n00001");
+    assert_eq!(lines.iter().filter(|line| line.contains(why)).count(), 1, "{lines:?}");
+    assert!(check(&server).stderr.contains(why));
+    assert!(fs::read_to_string(server.path("log")).unwrap().contains(why));
+
+    // One that has expired is named, and holds nobody: nodes pin it by its fingerprint.
+    server.kill_and_restart_after(|folder| write(folder, (2000, 2001)));
+    let answer = boot_request(&server, &format!("/boot/{mac}/node.img"));
+    assert!(!answer.contains("HTTP/1.1 503 "), "{answer}");
+    assert!(check(&server).stderr.contains("has expired on 2001-01-01T00:00:00Z"));
+}
+
 #[test]
 fn a_machine_without_an_image_says_so_until_it_has_other_values() {
     let server = Server::start();

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use api::ids::Timestamp;
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
@@ -22,7 +23,7 @@ impl ClientCertVerifier for Logged {
     ) -> Result<ClientCertVerified, Error> {
         self.0.verify_client_cert(end_entity, intermediates, now).inspect_err(|error| {
             let claimed = common_name(end_entity).unwrap_or_else(|| "nobody that can be read".to_owned());
-            tracing::warn!("refused a client certificate that claims to be {claimed}: {error}");
+            tracing::warn!("refused a client certificate that claims to be {claimed}: {}", in_words(error));
         })
     }
 
@@ -61,9 +62,53 @@ impl ClientCertVerifier for Logged {
     }
 }
 
+/// Why it was refused: of dates, both the certificate's and this server's, since one of two clocks is wrong.
+fn in_words(error: &Error) -> String {
+    let moment =
+        |time: &UnixTime| Timestamp(0).plus_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+    match error {
+        Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => format!(
+            "it ended on {}, and this server's clock says {}: the node was away for too long (reboot it), or one \
+             of the two clocks is wrong",
+            moment(not_after),
+            moment(time)
+        ),
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => format!(
+            "it begins on {}, and this server's clock says {}: this server's clock went back since it made the \
+             certificate; set it",
+            moment(not_before),
+            moment(time)
+        ),
+        other => other.to_string(),
+    }
+}
+
 /// The subject's common name, at most 80 characters.
 pub(crate) fn common_name(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.chars().take(80).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_told_with_both_clocks() {
+        let at = |seconds: u64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let (early, late) = (at(1_795_464_000), at(1_795_550_400));
+        let errors = [
+            CertificateError::ExpiredContext { time: late, not_after: early },
+            CertificateError::NotValidYetContext { time: early, not_before: late },
+            CertificateError::UnknownIssuer,
+        ];
+        let text: Vec<String> =
+            errors.into_iter().map(|error| in_words(&Error::InvalidCertificate(error))).collect();
+        expect_test::expect![[r#"
+            it ended on 2026-11-23T20:00:00Z, and this server's clock says 2026-11-24T20:00:00Z: the node was away for too long (reboot it), or one of the two clocks is wrong
+            it begins on 2026-11-24T20:00:00Z, and this server's clock says 2026-11-23T20:00:00Z: this server's clock went back since it made the certificate; set it
+            invalid peer certificate: UnknownIssuer"#]]
+        .assert_eq(&text.join("\n"));
+    }
 }

@@ -73,6 +73,30 @@ fn a_clock_that_was_never_set_makes_no_authority() {
 }
 
 #[test]
+fn a_wrong_clock_and_an_end_are_told_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(Authority::read(folder.path()).unwrap().is_none());
+    assert!(!folder.path().join("ca").exists(), "looking makes none");
+    Authority::open(folder.path(), NOW).unwrap();
+    let authority = Authority::read(folder.path()).unwrap().unwrap();
+    let mut text = String::new();
+    for (days, what) in [(-30, "behind"), (0, "right"), (3_559, "near"), (3_561, "nearer"), (3_651, "over")] {
+        let problem = authority.date_problem(NOW.plus_seconds(days * 86_400));
+        let wrong = problem.is_some_and(|problem| problem.is_wrong_time());
+        let told = problem.map_or_else(|| "nothing".to_owned(), |problem| problem.to_string());
+        text += &format!("{what} (wrong time: {wrong}): {told}\n");
+    }
+    expect_test::expect![[r#"
+        behind (wrong time: true): the server's clock is before 2026-11-23T19:55:00Z, when its certificate authority was made: the clock is wrong; set it (`timedatectl`), and nodes boot again
+        right (wrong time: false): nothing
+        near (wrong time: false): nothing
+        nearer (wrong time: false): the server's certificate authority expires on 2036-11-20T20:00:00Z: choose a day before to move `ca/` out of the state directory, restart the server, and boot every node again
+        over (wrong time: false): the server's certificate authority has expired on 2036-11-20T20:00:00Z: if the server's clock is right, stop the server, move `ca/` out of the state directory, start it, and boot every node again
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
 fn a_request_chooses_its_key_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::open(folder.path(), NOW).unwrap();

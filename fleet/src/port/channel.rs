@@ -231,6 +231,9 @@ async fn attach(
             image: hello.image.clone(),
             address: node.address,
         });
+        if !resumed {
+            change.entry.link.tell_servers(&port.fleet.config().fleet_servers);
+        }
         if resumed && !change.entry.life.inventory_known {
             // A connection that takes nothing is being closed: the agent sends it with the next one.
             let _ = change.entry.link.send(FromServer::SendInventory {});

@@ -9,7 +9,7 @@ mod resuming;
 
 use std::{
     error::Error as _,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
 };
 
 use api::{
@@ -50,11 +50,17 @@ async fn declare(fleet: &Fleet, database: &Database, nodes: &[(NodeId, &str)], g
 
 impl Port {
     async fn open() -> Self {
+        Self::open_at(&[]).await
+    }
+
+    /// A fleet that tells its agents these fleet ports.
+    async fn open_at(fleet_servers: &[SocketAddr]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
         let database = Database::open(&path, &[&fleet::SCHEMA]).await.unwrap();
-        let config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        let mut config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        config.fleet_servers = fleet_servers.to_vec();
         let fleet = Fleet::open(database.clone(), config).await.unwrap();
         declare(&fleet, &database, &[(NODE, "n1"), (OTHER, "n2")], &[]).await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

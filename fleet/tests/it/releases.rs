@@ -1,5 +1,7 @@
 //! Agents of other releases: what is agreed, what is ignored, who is refused and how that shows.
 
+use std::net::SocketAddr;
+
 use api::{
     channel::{
         Agreement, Capabilities, Capability, FromAgent, FromServer, MAX_PROTOCOL, Offer, negotiation::HEADER,
@@ -44,6 +46,37 @@ async fn an_agent_of_version_1_is_answered_as_before() {
     assert_eq!(agreement(&mut agent).await, Agreement { protocol: 1, capabilities: none });
     agent.tell(&Inventory::default()).await;
     assert_eq!(port.fleet.status(NODE).unwrap().phase, Phase::Ready);
+    port.close().await;
+}
+
+/// The next message with its number, acknowledgements passed over.
+async fn message(agent: &mut Agent) -> (u64, FromServer) {
+    loop {
+        let frame = agent.receive().await.unwrap();
+        if let Some(message) = frame.message {
+            return (frame.seq, message);
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_the_servers_are_is_told_to_agents_that_keep_it() {
+    let fleet_servers: Vec<SocketAddr> =
+        ["10.0.0.1:9443", "10.7.0.1:9443"].map(|at| at.parse().unwrap()).into();
+    let port = Port::open_at(&fleet_servers).await;
+    let identity = enrolled(&port, NODE).await;
+    let mut agent = Agent::connect(&port, &identity).await;
+    agreement(&mut agent).await;
+    assert_eq!(message(&mut agent).await, (1, FromServer::Servers { fleet_servers }));
+    drop(agent);
+    // One of the release before offers less, and is told nothing that it does not know.
+    let mut before = Agent::dial(&port, &identity).await;
+    let hello = r#"{"seq":0,"ack":0,"message":{"type":"hello","protocol":1,"min":1,"max":2,"capabilities":["unsupported"],"agent-version":"0.1.0","boot-id":"b","instance":"i","image":"debian@1","overlays":null}}"#;
+    before.send_text(hello.to_owned()).await;
+    assert!(!agreement(&mut before).await.capabilities.has(Capability::ServerAddresses));
+    port.fleet.reboot(NODE, "the test").await.unwrap();
+    let first = message(&mut before).await;
+    assert!(matches!(first, (1, FromServer::Reboot { .. })), "{first:?}");
     port.close().await;
 }
 

@@ -26,6 +26,11 @@ pub enum Owner {
         /// The network of the subnet, as the configuration has it.
         subnet: Ipv4Net,
     },
+    /// An NTP server of a subnet.
+    TimeServer {
+        /// The network of the subnet, as the configuration has it.
+        subnet: Ipv4Net,
+    },
     /// It names a subnet itself.
     Network {
         /// The network of the subnet, as the configuration has it.
@@ -51,6 +56,7 @@ impl fmt::Display for Owner {
             Self::Server => f.write_str("this server's"),
             Self::Gateway { subnet } => write!(f, "the gateway of {subnet}"),
             Self::NameServer { subnet } => write!(f, "a name server of {subnet}"),
+            Self::TimeServer { subnet } => write!(f, "an NTP server of {subnet}"),
             Self::Network { subnet } => write!(f, "the network address of {subnet}"),
             Self::Broadcast { subnet } => write!(f, "the broadcast address of {subnet}"),
             Self::Pool { first, last } => write!(f, "in the pool {first}-{last}"),
@@ -82,6 +88,9 @@ impl AddressPlan {
             }
             for &server in subnet.dns.iter().filter(|server| network.contains(*server)) {
                 plan.own(server, Owner::NameServer { subnet: network });
+            }
+            for &server in subnet.ntp.iter().filter(|server| network.contains(*server)) {
+                plan.own(server, Owner::TimeServer { subnet: network });
             }
             // A network of one or two addresses has hosts only (RFC 3021).
             if network.prefix_len() < 31 {
@@ -160,6 +169,7 @@ mod tests {
             pool: pool.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap())),
             gateway: gateway.map(|gateway| gateway.parse().unwrap()),
             dns: dns.iter().map(|server| server.parse().unwrap()).collect(),
+            ntp: vec!["10.98.0.3".parse().unwrap()],
             domain: None,
         }
     }
@@ -184,6 +194,7 @@ mod tests {
             "10.98.0.0",
             "10.98.0.1",
             "10.98.0.2",
+            "10.98.0.3",
             "10.98.0.253",
             "10.98.0.254",
             "10.98.0.255",
@@ -198,6 +209,7 @@ mod tests {
             10.98.0.0: the network address of 10.98.0.0/24 (taken: true)
             10.98.0.1: this server's, and a name server of 10.98.0.0/24 (taken: true)
             10.98.0.2:  (taken: false)
+            10.98.0.3: an NTP server of 10.98.0.0/24 (taken: true)
             10.98.0.253: in the pool 10.98.0.253-10.98.0.254 (taken: false)
             10.98.0.254: the gateway of 10.98.0.0/24, and in the pool 10.98.0.253-10.98.0.254 (taken: true)
             10.98.0.255: the broadcast address of 10.98.0.0/24 (taken: true)

@@ -29,6 +29,8 @@ pub struct BootScript {
     pub kernel_args: Vec<String>,
     /// The server's clock.
     pub time: Timestamp,
+    /// Size of the root image, bytes: what a machine whose memory is too small needs.
+    pub image_bytes: u64,
 }
 
 /// Why a script could not be made.
@@ -163,6 +165,7 @@ impl ScriptTemplate {
             node_url => script.node_url.as_str(),
             kernel_args => script.kernel_args.join(" "),
             time => script.time.seconds(),
+            image_mib => script.image_bytes.div_ceil(1 << 20),
         };
         let template = self.environment.get_template(&self.name).map_err(failed)?;
         template.render(variables).map_err(failed)

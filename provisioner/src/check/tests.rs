@@ -225,6 +225,7 @@ fn site(gives_addresses: bool) -> KnownAddresses {
         pool: Some(("10.98.0.250".parse().unwrap(), "10.98.0.254".parse().unwrap())),
         gateway: Some("10.98.0.254".parse().unwrap()),
         dns: vec!["10.98.0.1".parse().unwrap(), "10.98.0.2".parse().unwrap()],
+        ntp: Vec::new(),
         domain: None,
     };
     let server = ["10.98.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap()];

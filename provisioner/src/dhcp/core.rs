@@ -176,8 +176,8 @@ impl DhcpCore {
 
 /// The addresses that nodes are told, and those of the interfaces that DHCP listens on.
 fn own_addresses(config: &ProvisionerConfig) -> Vec<Ipv4Addr> {
-    let told = config.server_addresses.iter().filter_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
+    let told = config.all_addresses().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     });
     let mut addresses: Vec<Ipv4Addr> = told.collect();

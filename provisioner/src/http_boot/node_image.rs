@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use api::{
+    channel::MAX_FLEET_SERVERS,
     machine::MachineSpec,
     stage1::{FallbackAddress, PATH, RootImage, Stage1},
 };
@@ -29,6 +30,12 @@ pub(super) async fn serve(
         Ok(booting) => booting,
         Err(refusal) => return *refusal,
     };
+    let problem = provisioner.0.fleet.date_problem().filter(fleet::DateProblem::is_wrong_time);
+    if let Some(problem) = problem {
+        // Stage 1 would set the node's clock by this server's.
+        let (status, cause) = (StatusCode::SERVICE_UNAVAILABLE, problem.to_string());
+        return held(&provisioner, &booting.record, status, Part::Initrd, cause);
+    }
     let (name, source) = (&booting.record.name, peer.remote.ip());
     let expected = provisioner.expected_address(booting.mac, &booting.spec, source);
     let token = match provisioner.0.fleet.issue_token(booting.record.id, source, expected).await {
@@ -65,7 +72,8 @@ fn document(provisioner: &Provisioner, booting: &Booting, peer: Peer, token: Str
     let config = &provisioner.0.config;
     // The address that the node has just reached comes first.
     let mut addresses = vec![peer.local.ip()];
-    addresses.extend(config.server_addresses.iter().copied().filter(|address| *address != peer.local.ip()));
+    addresses.extend(config.all_addresses().filter(|address| *address != peer.local.ip()));
+    addresses.truncate(MAX_FLEET_SERVERS);
     let servers = |port: u16| addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
     let version = &booting.image.version;
     Stage1 {

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, OnceLock},
 };
 
@@ -14,7 +15,7 @@ use api::{
     ids::{NodeId, NodeName},
     machine::{InterfaceSpec, MachineSpec},
 };
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use minijinja::{Value, value::Serde};
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
@@ -63,6 +64,8 @@ pub const SSH_HOST_KEY: &str = "ssh_host_key";
 pub struct ClusterVariables {
     nodes: Arc<Variable>,
     server: Arc<Variable>,
+    /// NTP servers by subnet.
+    ntp: Arc<[(Ipv4Net, Vec<Ipv4Addr>)]>,
 }
 
 impl ClusterVariables {
@@ -86,7 +89,39 @@ impl ClusterVariables {
         Self {
             nodes: Variable::new(nodes.into()),
             server: Variable::new(json!({ "addresses": server_addresses })),
+            ntp: Arc::default(),
         }
+    }
+
+    /// With the NTP servers of the subnets.
+    #[must_use]
+    pub fn with_ntp(self, ntp: Vec<(Ipv4Net, Vec<Ipv4Addr>)>) -> Self {
+        Self { ntp: ntp.into(), ..self }
+    }
+
+    /// The NTP servers of the subnets that a node has addresses in, each once; of all subnets for a node whose
+    /// addresses DHCP gives.
+    fn ntp_of(&self, spec: &MachineSpec) -> Vec<Ipv4Addr> {
+        let addresses: Vec<IpAddr> = spec
+            .interfaces
+            .values()
+            .filter_map(|interface| interface.address)
+            .map(|net| net.addr())
+            .collect();
+        let is_in = |network: &Ipv4Net| {
+            addresses
+                .iter()
+                .any(|address| matches!(address, IpAddr::V4(address) if network.contains(address)))
+        };
+        let mut servers = Vec::new();
+        for (network, of_subnet) in self.ntp.iter() {
+            if addresses.is_empty() || is_in(network) {
+                let new: Vec<Ipv4Addr> =
+                    of_subnet.iter().filter(|server| !servers.contains(*server)).copied().collect();
+                servers.extend(new);
+            }
+        }
+        servers
     }
 }
 
@@ -124,6 +159,7 @@ impl Variables {
             ("node", own),
             ("interfaces", interfaces(&spec.interfaces)),
             ("dns", json!({"servers": dns.servers, "search": dns.search})),
+            ("ntp", json!({"servers": cluster.ntp_of(spec)})),
             ("kernel_args", json!(spec.kernel_args)),
             ("profiles", json!(spec.profiles)),
             ("groups", json!(spec.groups)),

@@ -62,6 +62,7 @@ fn subnet(network: &str) -> DhcpSubnet {
         pool: None,
         gateway: Some("10.77.0.1".parse().unwrap()),
         dns: vec!["10.77.0.1".parse().unwrap()],
+        ntp: Vec::new(),
         domain: Some("cluster.test".to_owned()),
     }
 }

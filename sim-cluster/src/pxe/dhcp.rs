@@ -173,6 +173,7 @@ mod tests {
             pool: None,
             gateway: None,
             dns: Vec::new(),
+            ntp: Vec::new(),
             domain: None,
         };
         let firmware = [(FirmwareClass::Bios, "bios.kpxe"), (FirmwareClass::EfiX86_64, "uefi.efi")];

@@ -220,6 +220,8 @@ impl Node {
             stop,
             wanted,
             upgrade,
+            servers: watch::Sender::new(None),
+            reached: None,
             applied,
             runs,
             streams,

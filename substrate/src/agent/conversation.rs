@@ -5,7 +5,7 @@
 
 mod line;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
     channel::{
@@ -25,9 +25,11 @@ use tokio_tungstenite::{WebSocketStream, tungstenite};
 use self::line::{Line, Received, broken};
 use super::{
     runs::{Listed, Order, Request},
+    server_addresses::Told,
     streams::Opening,
     upgrade::Wanted,
 };
+use crate::clock;
 
 /// Time for the server's welcome.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
@@ -124,6 +126,10 @@ pub struct Channel {
     pub wanted: watch::Sender<Option<Generation>>,
     /// What the server wants the agent to be.
     pub upgrade: watch::Sender<Option<Wanted>>,
+    /// Where the server says that the servers are.
+    pub servers: watch::Sender<Option<Told>>,
+    /// The address that the present connection was dialled at.
+    pub reached: Option<SocketAddr>,
     /// Which are here.
     pub applied: watch::Receiver<Option<Generation>>,
     /// What is asked of the runs' keeper.
@@ -201,10 +207,14 @@ impl Channel {
         let Received { frame, .. } = timeout(WELCOME_DEADLINE, line.receive())
             .await
             .map_err(|_| ChannelError::Silent(WELCOME_DEADLINE.as_secs()))??;
-        let Some(FromServer::Welcome { agreement, heartbeat_seconds, resumed, .. }) = frame.message else {
+        let Some(FromServer::Welcome { agreement, server_time, heartbeat_seconds, resumed }) = frame.message
+        else {
             return Err(ChannelError::Protocol("its first message is no welcome".to_owned()));
         };
         agreement.check()?;
+        if let Some(skew) = clock::skew(clock::now(), server_time) {
+            tracing::warn!("{skew}");
+        }
         line.heartbeat = Duration::from_secs(
             heartbeat_seconds.clamp(*HEARTBEAT_SECONDS.start(), *HEARTBEAT_SECONDS.end()).into(),
         );
@@ -282,6 +292,9 @@ impl Channel {
             }
             Some(FromServer::UpgradeAgent { digest, size }) => {
                 self.upgrade.send_replace(Some(Wanted { digest, size }));
+            }
+            Some(FromServer::Servers { fleet_servers }) => {
+                self.servers.send_replace(Some(Told { servers: fleet_servers, reached: self.reached }));
             }
             Some(FromServer::SendInventory {}) => {
                 self.inventory.mark_changed();

@@ -9,7 +9,7 @@ use api::{
     },
     problem::Problem,
 };
-use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
@@ -38,6 +38,9 @@ pub enum DialError {
     /// TLS failed: one side does not trust the other's certificate, or a clock is wrong.
     #[error("cannot speak TLS with {0}")]
     Tls(SocketAddr, #[source] std::io::Error),
+    /// The server does not take this node's certificate.
+    #[error("{0} does not take this node's certificate: {1}")]
+    OwnCertificate(SocketAddr, &'static str),
     /// The server does not open it to this node.
     #[error("{0} refuses the channel: {1}")]
     Refused(SocketAddr, String),
@@ -82,7 +85,7 @@ async fn open(
     tcp.set_nodelay(true).map_err(|error| DialError::Connect(server, error))?;
     let name = ServerName::IpAddress(server.ip().into());
     let stream =
-        TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| DialError::Tls(server, error))?;
+        TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| tls_failed(server, error))?;
     let request = request(server, route).map_err(|error| DialError::Upgrade(server, Box::new(error)))?;
     match client_async_with_config(request, stream, Some(limits)).await {
         Ok((socket, _)) => Ok(socket),
@@ -94,7 +97,34 @@ async fn open(
             );
             Err(DialError::Refused(server, why))
         }
+        // TLS 1.3 tells of it after the handshake.
+        Err(tungstenite::Error::Io(error)) if own_certificate(&error).is_some() => {
+            Err(tls_failed(server, error))
+        }
         Err(error) => Err(DialError::Upgrade(server, Box::new(error))),
+    }
+}
+
+fn tls_failed(server: SocketAddr, error: std::io::Error) -> DialError {
+    match own_certificate(&error) {
+        Some(why) => DialError::OwnCertificate(server, why),
+        None => DialError::Tls(server, error),
+    }
+}
+
+/// What the server's alert says of this node's certificate (RFC 8446, section 6.2), and what helps.
+fn own_certificate(error: &std::io::Error) -> Option<&'static str> {
+    let rustls::Error::AlertReceived(alert) = error.get_ref()?.downcast_ref()? else { return None };
+    match alert {
+        AlertDescription::CertificateExpired => Some(
+            "it is not valid by the server's clock: one of the two clocks is wrong, or the certificate was not renewed \
+             in time; compare the clocks, then reboot the node, which enrols it anew",
+        ),
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => Some(
+            "it is of another CA than the server's: the server's `ca/` was replaced; reboot the node, which enrols it \
+             anew",
+        ),
+        _ => None,
     }
 }
 

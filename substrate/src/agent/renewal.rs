@@ -1,19 +1,18 @@
 //! A fresh certificate when half of the old one's life is over: a new key, `POST /node/v1/renew` with the old
 //! certificate, the identity file replaced in one step. The next dial uses it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use api::{
     enroll::{AgentIdentity, Enrolled, Renew},
     ids::Timestamp,
 };
-use tokio::sync::watch;
 
-use super::{backoff::Backoff, random};
+use super::{backoff::Backoff, kept_identity::KeptIdentity, random};
 use crate::{
     clock,
     fleet_port::{FleetPort, FleetPortError},
-    identity::{self, IdentityError, NodeKey},
+    identity::{IdentityError, NodeKey},
     tls,
 };
 
@@ -38,10 +37,10 @@ pub enum RenewalError {
 }
 
 /// Renews in time, for ever.
-pub async fn keep_fresh(path: PathBuf, identity: watch::Sender<Arc<AgentIdentity>>) {
+pub async fn keep_fresh(kept: Arc<KeptIdentity>) {
     let mut backoff = Backoff::default();
     loop {
-        let present = identity.borrow().clone();
+        let present = kept.present();
         let due = match renew_at(&present) {
             Ok(due) => due,
             Err(error) => {
@@ -52,10 +51,10 @@ pub async fn keep_fresh(path: PathBuf, identity: watch::Sender<Arc<AgentIdentity
         while clock::now() < due {
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
-        match renew(&present).await.and_then(|fresh| Ok(identity::store(&path, &fresh).map(|()| fresh)?)) {
+        let fresh = renew(&kept.present()).await;
+        match fresh.and_then(|fresh| Ok(kept.change(|present| renewed(present, &fresh))?)) {
             Ok(fresh) => {
                 tracing::info!(until = %fresh.not_after, "certificate renewed");
-                identity.send_replace(Arc::new(fresh));
                 backoff.reset();
             }
             Err(error) => {
@@ -86,6 +85,18 @@ fn renew_at(identity: &AgentIdentity) -> Result<Timestamp, RenewalError> {
     Ok(begins.plus_seconds((ends.seconds() - begins.seconds()) / 2))
 }
 
+/// The identity with what a renewal brings. All else may have changed while the server was asked.
+pub(super) fn renewed(present: &AgentIdentity, fresh: &AgentIdentity) -> AgentIdentity {
+    AgentIdentity {
+        node: fresh.node.clone(),
+        certificate: fresh.certificate.clone(),
+        ca: fresh.ca.clone(),
+        not_after: fresh.not_after,
+        key: fresh.key.clone(),
+        ..present.clone()
+    }
+}
+
 async fn renew(present: &AgentIdentity) -> Result<AgentIdentity, RenewalError> {
     let key = NodeKey::generate()?;
     let port = FleetPort::new(present.fleet_servers.clone(), tls::authenticated(present)?)?;
@@ -112,7 +123,10 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::agent::test_server::{Ca, acceptor, ca, identity, listen};
+    use crate::{
+        agent::test_server::{Ca, acceptor, ca, identity, listen},
+        identity as file,
+    };
 
     #[test]
     fn half_of_the_life() {
@@ -189,9 +203,9 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.json");
-        identity::store(&path, &fresh).unwrap();
+        file::store(&path, &fresh).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(identity::load(&path).unwrap(), fresh);
+        assert_eq!(file::load(&path).unwrap(), fresh);
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebP
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-pub(super) type Ca = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Ca = CertifiedIssuer<'static, KeyPair>;
 
 pub(super) fn ca() -> Ca {
     let mut parameters = CertificateParams::new(Vec::new()).unwrap();
@@ -18,11 +18,20 @@ pub(super) fn ca() -> Ca {
     CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap()
 }
 
-pub(super) fn identity(ca: &Ca, client_of: &Ca) -> AgentIdentity {
+pub(crate) fn identity(ca: &Ca, client_of: &Ca) -> AgentIdentity {
+    made(ca, client_of, 2999)
+}
+
+/// Its certificate is valid until the beginning of this year.
+pub(super) fn identity_until(ca: &Ca, year: i32) -> AgentIdentity {
+    made(ca, ca, year)
+}
+
+fn made(ca: &Ca, client_of: &Ca, year: i32) -> AgentIdentity {
     let key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::new(Vec::new()).unwrap();
     parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    parameters.not_after = rcgen::date_time_ymd(2999, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
     let leaf = parameters.signed_by(&key, client_of).unwrap();
     AgentIdentity {
         node: "n1".parse().unwrap(),
@@ -37,7 +46,7 @@ pub(super) fn identity(ca: &Ca, client_of: &Ca) -> AgentIdentity {
 }
 
 /// A server for 127.0.0.1 that demands a certificate of this CA.
-pub(super) fn acceptor(ca: &Ca) -> TlsAcceptor {
+pub(crate) fn acceptor(ca: &Ca) -> TlsAcceptor {
     let mut parameters = CertificateParams::new(Vec::new()).unwrap();
     parameters.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
     let key = KeyPair::generate().unwrap();
@@ -56,7 +65,7 @@ pub(super) fn acceptor(ca: &Ca) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-pub(super) async fn listen() -> (TcpListener, SocketAddr) {
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)

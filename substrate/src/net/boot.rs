@@ -11,11 +11,14 @@ use api::{
 };
 use ipnet::IpNet;
 
-use crate::net::{
-    dhcp::{self, DhcpError},
-    dhcp_client::Lease,
-    links::{Link, LinkError, Links},
-    plan::{Plan, plan},
+use crate::{
+    net::{
+        dhcp::{self, DhcpError},
+        dhcp_client::Lease,
+        links::{Link, LinkError, Links},
+        plan::{Plan, plan},
+    },
+    taken_down::TakenLink,
 };
 
 /// Time for the card to appear: slow firmware on a big card takes half of it.
@@ -45,12 +48,17 @@ pub enum NetworkError {
         present: String,
     },
     /// The cable is out, or the switch does not let us.
-    #[error("{name} ({mac}) has no carrier after {} s; check the cable and the switch port", CARRIER_LIMIT.as_secs())]
+    #[error(
+        "{name} ({mac}) has no carrier after {} s; check the cable and the switch port. Interfaces: {interfaces}",
+        CARRIER_LIMIT.as_secs()
+    )]
     NoCarrier {
         /// The link.
         name: String,
         /// The address of the card.
         mac: MacAddr,
+        /// All that there are, each with its state.
+        interfaces: String,
     },
     /// The kernel refused something.
     #[error("cannot set up the network")]
@@ -117,15 +125,27 @@ async fn wait_for_card(
     if let Ok(found) = tokio::time::timeout(CARD_LIMIT, found).await {
         return Ok(found?);
     }
-    let present: Vec<_> = links
-        .list()
-        .await?
-        .into_iter()
-        .filter(|link| link.name != "lo")
-        .map(|link| format!("{} {}", link.name, link.mac.map_or_else(String::new, |mac| mac.to_string())))
-        .collect();
-    let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
+    let present = in_words(&links.list().await?);
     Err(NetworkError::NoCard { mac, present })
+}
+
+/// All interfaces but the loopback, each with its address and whether it has a carrier: `eth0 52:54:… no carrier`.
+fn in_words(links: &[Link]) -> String {
+    let words: Vec<String> = links
+        .iter()
+        .filter(|link| link.name != "lo")
+        .map(|link| {
+            let mac = link.mac.map_or_else(String::new, |mac| format!(" {mac}"));
+            // Of one that is off, the kernel knows no carrier.
+            let state = match (link.up, link.running) {
+                (_, true) => "carrier",
+                (true, false) => "no carrier",
+                (false, false) => "off",
+            };
+            format!("{}{mac} {state}", link.name)
+        })
+        .collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
 async fn ask_for_address(
@@ -214,7 +234,10 @@ impl Network {
         };
         match tokio::time::timeout(CARRIER_LIMIT, running).await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(NetworkError::NoCarrier { name: top.name.clone(), mac }),
+            Err(_) => {
+                let interfaces = in_words(&self.links.list().await?);
+                Err(NetworkError::NoCarrier { name: top.name.clone(), mac, interfaces })
+            }
         }
     }
 
@@ -224,6 +247,12 @@ impl Network {
         if let Err(error) = self.links.add_default_route(top, gateway).await {
             progress(&format!("{}; going on without a gateway", crate::console::chain(&error)));
         }
+    }
+
+    /// The links that [`Self::tear_down`] switches off.
+    #[must_use]
+    pub fn links(&self) -> Vec<TakenLink> {
+        self.cards.iter().chain(&self.made).map(|link| TakenLink::find(&link.name)).collect()
     }
 
     /// Leaves the network as it was found: no addresses, no links that were made, cards off, so that the image's udev

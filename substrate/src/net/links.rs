@@ -66,6 +66,8 @@ pub struct Link {
     pub mac: Option<MacAddr>,
     /// It is a bond or a VLAN on another link.
     pub stacked: bool,
+    /// It is switched on.
+    pub up: bool,
     /// It is up, has a carrier, and the kernel has noticed: what is sent goes out.
     pub running: bool,
 }
@@ -258,6 +260,7 @@ fn link(message: &LinkMessage) -> Link {
         name: String::new(),
         mac: None,
         stacked: false,
+        up: message.header.flags.contains(LinkFlags::Up),
         running: message.header.flags.contains(LinkFlags::Up | LinkFlags::Running),
     };
     for attribute in &message.attributes {

@@ -14,6 +14,8 @@ pub struct CommandLine {
     pub boot_card: Option<MacAddr>,
     /// `bedplate.time=UNIXSECONDS`: the server's clock when it rendered the boot script.
     pub server_seconds: Option<i64>,
+    /// `bedplate.image-mib=`: size of the root image, MiB; absent from scripts of before.
+    pub image_mib: Option<u64>,
     /// `init=`: the init of the image to start instead of the usual ones.
     pub init: Option<String>,
     /// `MODULE.PARAMETER=VALUE`, by module, as the kernel takes them: `PARAMETER=VALUE …`.
@@ -45,6 +47,7 @@ impl CommandLine {
             ("bedplate.time", Some(value)) => {
                 self.server_seconds = value.parse().ok().or(self.server_seconds)
             }
+            ("bedplate.image-mib", Some(value)) => self.image_mib = value.parse().ok().or(self.image_mib),
             ("init", Some(value)) => self.init = Some(value.to_owned()),
             ("modprobe.blacklist" | "module_blacklist", Some(value)) => {
                 self.blacklist.extend(value.split(',').map(underscored));
@@ -101,12 +104,13 @@ mod tests {
     #[test]
     fn the_script_that_we_render_is_understood() {
         let line = CommandLine::parse(
-            "initrd=stage1.img initrd=node.img BOOTIF=01-52-54-00-12-34-56 bedplate.time=1795464000 \
+            "initrd=stage1.img initrd=node.img BOOTIF=01-52-54-00-12-34-56 bedplate.time=1795464000 bedplate.image-mib=256 \
              console=ttyS0 modprobe.blacklist=nouveau,snd-hda init=/bin/sh virtio-net.napi_tx=0 virtio_net.csum \
              note=\"two words\" -- BOOTIF=01-00-00-00-00-00-00\n",
         );
         assert_eq!(line.boot_card, Some(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56])));
         assert_eq!(line.server_seconds, Some(1_795_464_000));
+        assert_eq!(line.image_mib, Some(256));
         assert_eq!(line.init.as_deref(), Some("/bin/sh"));
         assert_eq!(line.blacklist.iter().collect::<Vec<_>>(), ["nouveau", "snd_hda"]);
         assert_eq!(line.module_parameters["virtio_net"], "napi_tx=0 csum");

@@ -54,8 +54,8 @@ pub async fn enrol(stage1: &Stage1, progress: &mut dyn FnMut(&str)) -> Result<Ag
     let token = stage1.token.clone().ok_or(EnrolError::NotArmed { node })?;
     let key = NodeKey::generate()?;
     let request = Enroll { id: stage1.id, token, csr: key.signing_request()? };
-    let fleet = FleetPort::new(stage1.fleet_servers.clone(), tls::pinned(stage1.ca_fingerprint)?)
-        .map_err(EnrolError::Fleet)?;
+    let trust = tls::pinned_at_boot(stage1.ca_fingerprint, stage1.server_time)?;
+    let fleet = FleetPort::new(stage1.fleet_servers.clone(), trust).map_err(EnrolError::Fleet)?;
     let started = clock::monotonic();
     let mut waits = WAITS.into_iter();
     let mut wait = 0;

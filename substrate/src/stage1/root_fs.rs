@@ -44,12 +44,7 @@ pub fn make_room(image: &RootImage) -> anyhow::Result<()> {
     if let Some(available) = memory_available(&meminfo)
         && available < needed
     {
-        bail!(
-            "{} takes {} MB of memory and {} MB are available: the node needs more memory, or a smaller image",
-            image.version,
-            needed / 1_000_000,
-            available / 1_000_000
-        );
+        bail!(too_little(image, needed, available, memory_total(&meminfo)));
     }
     if mount::available_bytes(run)? < needed {
         // The size limit of /run counts what is in it already, which is next to nothing.
@@ -58,9 +53,32 @@ pub fn make_room(image: &RootImage) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What people are told of a machine whose memory does not hold the image. All in bytes.
+fn too_little(image: &RootImage, needed: u64, available: u64, total: Option<u64>) -> String {
+    let mib = |bytes: u64| bytes >> 20;
+    let has = total.map_or_else(String::new, |total| format!("{} MiB of memory, ", mib(total)));
+    format!(
+        "this machine has {has}{} MiB of it free; the image {} needs {} MiB: give the machine more, or boot a smaller \
+         image",
+        mib(available),
+        image.version,
+        mib(needed.next_multiple_of(1 << 20)),
+    )
+}
+
 /// `MemAvailable` of `/proc/meminfo`, bytes.
 fn memory_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    meminfo_bytes(meminfo, "MemAvailable:")
+}
+
+/// `MemTotal` of `/proc/meminfo`, bytes.
+#[must_use]
+pub fn memory_total(meminfo: &str) -> Option<u64> {
+    meminfo_bytes(meminfo, "MemTotal:")
+}
+
+fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 

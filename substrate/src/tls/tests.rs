@@ -130,3 +130,59 @@ fn the_identity_authenticates_both_sides() {
     let damaged = AgentIdentity { ca: String::new(), ..identity };
     assert!(authenticated(&damaged).unwrap_err().to_string().contains("CA"));
 }
+
+/// A server of `ca` for `10.0.0.1` whose certificate is valid in these years.
+fn dated(ca: &Ca, years: (i32, i32)) -> ServerConfig {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.subject_alt_names = vec![SanType::IpAddress("10.0.0.1".parse().unwrap())];
+    parameters.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let leaf = parameters.signed_by(&key, &ca.0).unwrap();
+    ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone(), ca.0.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap()
+}
+
+#[test]
+fn a_server_that_is_not_trusted_is_told_by_its_cause() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let told = Timestamp(1_795_464_000_000_000);
+    let client = || pinned_at_boot(ca.fingerprint(), told).unwrap();
+    let words = |client: ClientConfig, server: ServerConfig| {
+        let text = handshake(client, server).unwrap_err().to_string();
+        let now = text.split_once("clock says ").and_then(|(_, rest)| rest.split([',', ':']).next());
+        let text = now.map_or(text.clone(), |now| {
+            // The time of day has colons of its own.
+            let at = text.find(now).unwrap();
+            let end = at + text[at..].find('Z').unwrap() + 1;
+            format!("{}NOW{}", &text[..at], &text[end..])
+        });
+        text.replace(&ca.fingerprint().to_string(), "OURS").replace(&other.fingerprint().to_string(), "OTHER")
+    };
+    let mut lines = vec![
+        words(client(), other.server("10.0.0.1", true)),
+        words(client(), ca.server("10.0.0.1", false)),
+        words(client(), dated(&ca, (2900, 2999))),
+        words(client(), dated(&ca, (2000, 2001))),
+    ];
+    // The agent, which was told nothing by a boot, and whose CA another server does not have.
+    let identity = crate::agent::test_server::identity(&ca.0, &ca.0);
+    lines.push(words(authenticated(&identity).unwrap(), dated(&ca, (2900, 2999))));
+    lines.push(words(authenticated(&identity).unwrap(), other.server("10.0.0.1", true)));
+    expect_test::expect![[r#"
+        other error: the server's certificate is of another CA: expected fingerprint OURS, got OTHER; another server answers at this address, or this one's `ca/` was replaced: boot the node again
+        other error: the server's certificate is of another CA: expected fingerprint OURS, got none; another server answers at this address, or this one's `ca/` was replaced: boot the node again
+        other error: the server's certificate is valid from 2900-01-01T00:00:00Z, and this node's clock says NOW, the server's said 2026-11-23T20:00:00Z when this node booted: one of the two clocks is wrong; the server makes its certificate by its own clock
+        other error: the server's certificate ended on 2001-01-01T00:00:00Z, and this node's clock says NOW, the server's said 2026-11-23T20:00:00Z when this node booted: one of the two clocks is wrong, since the server renews its certificate long before its end
+        other error: the server's certificate is valid from 2900-01-01T00:00:00Z, and this node's clock says NOW: one of the two clocks is wrong; the server makes its certificate by its own clock
+        other error: the server's certificate is of another CA: expected fingerprint OURS, got OTHER; another server answers at this address, or this one's `ca/` was replaced: boot the node again
+    "#]]
+    .assert_eq(&(lines.join("\n") + "\n"));
+}

@@ -39,6 +39,12 @@ pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Ve
         let told = mistake(at, "state-dir", problem.to_string(), Some(hint.to_owned()));
         if is_others { notes.push(told) } else { mistakes.push(told) }
     }
+    if let Err(error) = fleet::date_problem(&checked.state_dir) {
+        let at = raw.state_dir.as_ref().map_or(TOP, |written| written.at);
+        let is_damaged = matches!(error, fleet::AuthorityError::Damaged { .. });
+        let told = mistake(at, "state-dir", causes(&error), None);
+        if is_damaged { mistakes.push(told) } else { notes.push(told) }
+    }
     for (index, address) in raw.server_addresses.iter().enumerate() {
         let path = format!("server-addresses[{index}]");
         mistakes.extend(not_here(IpAddr::V4(address.value), address.at, &path));

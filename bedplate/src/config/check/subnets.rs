@@ -13,6 +13,9 @@ use super::super::raw::{Placed, Raw, RawSubnet, mistake};
 /// Addresses named in one note; of more the number is told.
 const MAX_NAMED: usize = 5;
 
+/// Most NTP servers of a subnet: chrony and systemd-timesyncd take these, and a DHCP packet holds them.
+const MAX_NTP_SERVERS: usize = 8;
+
 /// What is worth a look, in the order of the file; and mistakes of pools.
 pub(super) fn notes(
     raw: &Raw,
@@ -24,6 +27,7 @@ pub(super) fn notes(
     let mut notes = pools(raw, dhcp, addresses, networks, mistakes);
     notes.extend(of_no_interface(raw, networks));
     notes.extend(nested(raw));
+    notes.extend(own_ntp(raw, addresses));
     notes.sort();
     notes
 }
@@ -113,13 +117,55 @@ pub(super) fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<Dhc
         let hint = Some("write domain: cluster.example".to_owned());
         mistakes.push(mistake(domain.at, &format!("{}.domain", raw.path), message, hint));
     }
+    servers(raw, mistakes);
     Some(DhcpSubnet {
         network,
         pool,
         gateway: raw.gateway.as_ref().map(|gateway| gateway.value),
         dns: raw.dns.iter().map(|server| server.value).collect(),
+        ntp: raw.ntp.iter().map(|server| server.value).collect(),
         domain: raw.domain.as_ref().map(|domain| domain.value.clone()),
     })
+}
+
+/// Servers that nodes are told must be such as another machine can ask.
+fn servers(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) {
+    for (key, written) in [("dns", &raw.dns), ("ntp", &raw.ntp)] {
+        for (index, server) in written.iter().enumerate() {
+            let address = server.value;
+            let is_none = address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_broadcast();
+            if is_none {
+                let message = format!("{address} is no address that a node can ask");
+                let at = format!("{}.{key}[{index}]", raw.path);
+                mistakes.push(mistake(server.at, &at, message, None));
+            }
+        }
+    }
+    if let Some(server) = raw.ntp.get(MAX_NTP_SERVERS) {
+        let message = format!("more than {MAX_NTP_SERVERS} NTP servers");
+        let hint = Some("four are enough to tell which of them is wrong".to_owned());
+        mistakes.push(mistake(server.at, &format!("{}.ntp", raw.path), message, hint));
+    }
+}
+
+/// An NTP server that is this machine works if another program serves it.
+fn own_ntp(raw: &Raw, addresses: &[Ipv4Addr]) -> Vec<Mistake> {
+    let mut notes = Vec::new();
+    for subnet in &raw.subnets {
+        for (index, server) in
+            subnet.ntp.iter().enumerate().filter(|(_, server)| addresses.contains(&server.value))
+        {
+            let message = format!(
+                "{} is this server's, and Bedplate serves no NTP: a program such as chrony must do so there",
+                server.value
+            );
+            notes.push(mistake(server.at, &format!("{}.ntp[{index}]", subnet.path), message, None));
+        }
+    }
+    notes
 }
 
 /// Networks that are written twice, and pools that share addresses: two machines would get one.

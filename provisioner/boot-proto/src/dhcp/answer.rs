@@ -77,6 +77,7 @@ impl DhcpServer {
             network: subnet.network,
             gateway: host.gateway.or(subnet.gateway),
             dns: if host.dns.is_empty() { &subnet.dns } else { &host.dns },
+            ntp: &subnet.ntp,
             domain: host.domain.as_deref().or(subnet.domain.as_deref()),
             host_name: host.name.as_str(),
         }

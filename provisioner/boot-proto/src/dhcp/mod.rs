@@ -78,6 +78,8 @@ pub struct Subnet {
     pub gateway: Option<Ipv4Addr>,
     /// Name servers.
     pub dns: Vec<Ipv4Addr>,
+    /// NTP servers (option 42).
+    pub ntp: Vec<Ipv4Addr>,
     /// Domain.
     pub domain: Option<String>,
 }

@@ -33,6 +33,7 @@ pub(super) struct Lease<'a> {
     pub(super) network: Ipv4Net,
     pub(super) gateway: Option<Ipv4Addr>,
     pub(super) dns: &'a [Ipv4Addr],
+    pub(super) ntp: &'a [Ipv4Addr],
     pub(super) domain: Option<&'a str>,
     pub(super) host_name: &'a str,
 }
@@ -128,6 +129,9 @@ fn add_lease(message: &mut Message, lease: &Lease<'_>) {
     }
     if !lease.dns.is_empty() {
         options.insert(DhcpOption::DomainNameServer(lease.dns.to_vec()));
+    }
+    if !lease.ntp.is_empty() {
+        options.insert(DhcpOption::NtpServers(lease.ntp.to_vec()));
     }
     if let Some(domain) = lease.domain {
         options.insert(DhcpOption::DomainName(domain.to_owned()));

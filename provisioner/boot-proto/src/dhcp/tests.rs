@@ -25,6 +25,7 @@ fn config(mode: Mode) -> Config {
                 pool: Some(("10.1.0.100".parse().unwrap(), "10.1.0.103".parse().unwrap())),
                 gateway: Some("10.1.0.254".parse().unwrap()),
                 dns: vec!["10.1.0.2".parse().unwrap(), "10.1.0.3".parse().unwrap()],
+                ntp: vec!["10.1.0.4".parse().unwrap(), "192.0.2.123".parse().unwrap()],
                 domain: Some("cluster.test".to_owned()),
             },
             Subnet {
@@ -32,6 +33,7 @@ fn config(mode: Mode) -> Config {
                 pool: None,
                 gateway: None,
                 dns: Vec::new(),
+                ntp: Vec::new(),
                 domain: None,
             },
         ],
@@ -196,7 +198,7 @@ fn bios_firmware_is_offered_undionly() {
         &discover().pxe(0).broadcast(),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): offered 10.1.0.11 to PXE firmware, BIOS (type 0)
-            send 376 bytes from 10.1.0.1 to Broadcast
+            send 386 bytes from 10.1.0.1 to Broadcast
               yiaddr 10.1.0.11 siaddr 10.1.0.1 file undionly.kpxe
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
@@ -204,6 +206,7 @@ fn bios_firmware_is_offered_undionly() {
               Hostname("n1")
               DomainName("cluster.test")
               BroadcastAddr(10.1.0.255)
+              NtpServers([10.1.0.4, 192.0.2.123])
               VendorExtensions([6, 1, 8, 255])
               AddressLeaseTime(3600)
               MessageType(Offer)
@@ -224,7 +227,7 @@ fn uefi_firmware_gets_snponly_with_its_lease() {
         &request().pxe(7).wants([10, 1, 0, 11]).chose(SERVER),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): leased 10.1.0.11 for 3600 s to PXE firmware, UEFI x86-64 (type 7)
-            send 374 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
+            send 384 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
               yiaddr 10.1.0.11 siaddr 10.1.0.1 file snponly.efi
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
@@ -232,6 +235,7 @@ fn uefi_firmware_gets_snponly_with_its_lease() {
               Hostname("n1")
               DomainName("cluster.test")
               BroadcastAddr(10.1.0.255)
+              NtpServers([10.1.0.4, 192.0.2.123])
               VendorExtensions([6, 1, 8, 255])
               AddressLeaseTime(3600)
               MessageType(Ack)
@@ -253,7 +257,7 @@ fn http_firmware_gets_a_url() {
         &discover().option(class).raw(93, &[0, 16]),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): offered 10.1.0.11 to HTTP boot firmware, UEFI x86-64 HTTP (type 16)
-            send 370 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
+            send 380 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
               yiaddr 10.1.0.11 siaddr 10.1.0.1 file http://10.1.0.1:9480/firmware/snponly.efi
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
@@ -261,6 +265,7 @@ fn http_firmware_gets_a_url() {
               Hostname("n1")
               DomainName("cluster.test")
               BroadcastAddr(10.1.0.255)
+              NtpServers([10.1.0.4, 192.0.2.123])
               AddressLeaseTime(3600)
               MessageType(Offer)
               ServerIdentifier(10.1.0.1)
@@ -278,7 +283,7 @@ fn ipxe_gets_its_script() {
         &discover().pxe(0).raw(175, &[177, 1, 1]).option(DhcpOption::UserClass(b"iPXE".to_vec())),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): offered 10.1.0.11 to iPXE
-            send 391 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
+            send 401 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
               yiaddr 10.1.0.11 siaddr 10.1.0.1 file http://10.1.0.1:9480/boot/52-54-00-12-34-56/script
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
@@ -286,6 +291,7 @@ fn ipxe_gets_its_script() {
               Hostname("n1")
               DomainName("cluster.test")
               BroadcastAddr(10.1.0.255)
+              NtpServers([10.1.0.4, 192.0.2.123])
               AddressLeaseTime(3600)
               MessageType(Offer)
               ServerIdentifier(10.1.0.1)
@@ -307,7 +313,7 @@ fn a_system_gets_an_address_only() {
         &request().wants([10, 1, 0, 11]).option(DhcpOption::ClientIdentifier(vec![1, 2, 3])),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): leased 10.1.0.11 for 3600 s to operating system
-            send 319 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
+            send 329 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
               yiaddr 10.1.0.11 siaddr 0.0.0.0 file 
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
@@ -315,6 +321,7 @@ fn a_system_gets_an_address_only() {
               Hostname("n1")
               DomainName("cluster.test")
               BroadcastAddr(10.1.0.255)
+              NtpServers([10.1.0.4, 192.0.2.123])
               AddressLeaseTime(3600)
               MessageType(Ack)
               ServerIdentifier(10.1.0.1)
@@ -429,6 +436,7 @@ fn inform_is_answered_without_an_address() {
               Hostname("n1")
               DomainName("cluster.test")
               BroadcastAddr(10.1.0.255)
+              NtpServers([10.1.0.4, 192.0.2.123])
               MessageType(Ack)
               ServerIdentifier(10.1.0.1)
         "#]],

@@ -15,6 +15,7 @@ fn script() -> BootScript {
         node_url: "http://10.1.0.1:9480/boot/52-54-00-12-34-56/node.img".to_owned(),
         kernel_args: vec!["console=ttyS0,115200".to_owned(), "quiet".to_owned()],
         time: Timestamp(1_700_000_000_000_000),
+        image_bytes: 268_000_000,
     }
 }
 
@@ -32,7 +33,7 @@ fn the_shipped_script() {
 
         imgfree
         set step kernel
-        kernel --name vmlinuz http://10.1.0.1:9480/blobs/sha256/aa initrd=stage1.img initrd=node.img BOOTIF=01-52-54-00-12-34-56 bedplate.time=1700000000 console=ttyS0,115200 quiet || goto failed
+        kernel --name vmlinuz http://10.1.0.1:9480/blobs/sha256/aa initrd=stage1.img initrd=node.img BOOTIF=01-52-54-00-12-34-56 bedplate.time=1700000000 bedplate.image-mib=256 console=ttyS0,115200 quiet || goto failed
         set step stage-1 initramfs
         initrd --name stage1.img http://10.1.0.1:9480/blobs/sha256/bb || goto failed
         set step initrd of this node
@@ -54,7 +55,7 @@ fn the_shipped_script() {
         goto failed
     "#]].assert_eq(&template.render(&script()).unwrap());
     let plain = template.render(&BootScript { kernel_args: Vec::new(), ..script() }).unwrap();
-    assert!(plain.contains(" bedplate.time=1700000000 || goto failed\n"), "{plain}");
+    assert!(plain.contains(" bedplate.time=1700000000 bedplate.image-mib=256 || goto failed\n"), "{plain}");
 }
 
 #[test]

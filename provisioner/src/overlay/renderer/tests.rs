@@ -31,6 +31,14 @@ fn variables(yaml: &str) -> Variables {
             .unwrap();
     let cluster =
         ClusterVariables::new([(&name, &spec), (&other, &other_spec)], &["10.0.0.254".parse().unwrap()]);
+    let ntp = |network: &str, servers: &[&str]| {
+        (network.parse().unwrap(), servers.iter().map(|server| server.parse().unwrap()).collect())
+    };
+    let cluster = cluster.with_ntp(vec![
+        ntp("10.0.0.0/24", &["10.0.0.3", "192.0.2.123"]),
+        ntp("10.1.0.0/24", &["192.0.2.123", "10.1.0.3"]),
+        ntp("10.2.0.0/24", &[]),
+    ]);
     let key = HostKey { private: "PRIVATE".into(), public: "ssh-ed25519 PUBLIC".into() };
     let facts = NodeFacts {
         name: &name,
@@ -64,6 +72,41 @@ const PLAIN: &str = "{interfaces: {lan0: {mac: '52:54:00:00:00:01', address: 10.
 const RICH: &str = "{interfaces: {lan0: {mac: '52:54:00:00:00:01'}, lan1: {mac: '52:54:00:00:00:02'}, bond0: {bond: \
                     {mode: 802.3ad, members: [lan0, lan1]}, mtu: 9000}, v7: {vlan: 7, parent: bond0, address: \
                     'fd00::1/64', gateway: 'fd00::2'}}}";
+
+#[test]
+fn time_is_that_of_the_subnets_of_the_node() {
+    check(
+        "time",
+        PLAIN,
+        &expect![[r#"
+            --- /etc/chrony/sources.d/bedplate.sources 644
+            # Written by Bedplate (overlay time); changes are lost.
+            server 10.0.0.3 iburst
+            server 192.0.2.123 iburst
+            --- /etc/systemd/timesyncd.conf.d/10-bedplate.conf 644
+            # Written by Bedplate (overlay time); changes are lost.
+            [Time]
+            NTP=10.0.0.3 192.0.2.123
+        "#]],
+    );
+    // DHCP gives its address, and nobody knows in which subnet.
+    check(
+        "time",
+        "{interfaces: {lan0: {mac: '52:54:00:00:00:01'}}}",
+        &expect![[r#"
+            --- /etc/chrony/sources.d/bedplate.sources 644
+            # Written by Bedplate (overlay time); changes are lost.
+            server 10.0.0.3 iburst
+            server 192.0.2.123 iburst
+            server 10.1.0.3 iburst
+            --- /etc/systemd/timesyncd.conf.d/10-bedplate.conf 644
+            # Written by Bedplate (overlay time); changes are lost.
+            [Time]
+            NTP=10.0.0.3 192.0.2.123 10.1.0.3
+        "#]],
+    );
+    check("time", "{interfaces: {lan0: {address: 10.2.0.9/24}}}", &expect![[""]]);
+}
 
 #[test]
 fn hostname() {

@@ -14,6 +14,8 @@ use super::*;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+const REACHED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 9443);
+
 /// The agent and what it is connected to.
 struct Rig {
     /// `None` while it converses.
@@ -23,6 +25,7 @@ struct Rig {
     outbox: mpsc::Sender<FromAgent>,
     stop: watch::Sender<Option<Stop>>,
     wanted: watch::Receiver<Option<Generation>>,
+    servers: watch::Receiver<Option<Told>>,
     orders: mpsc::Receiver<Order>,
     held: watch::Sender<Vec<RunReport>>,
     openings: mpsc::Receiver<Opening>,
@@ -36,6 +39,7 @@ impl Rig {
         let (outbox, outbox_out) = mpsc::channel(4);
         let (stop, stop_out) = watch::channel(None);
         let (wanted, wanted_out) = watch::channel(None);
+        let (servers, servers_out) = watch::channel(None);
         let (applied, applied_out) = watch::channel(None);
         let (runs, orders, held) = keeper();
         let (streams, openings) = mpsc::channel(1);
@@ -52,6 +56,8 @@ impl Rig {
             stop: stop_out,
             wanted,
             upgrade: watch::Sender::new(None),
+            servers,
+            reached: Some(REACHED),
             applied: applied_out,
             runs,
             streams,
@@ -65,6 +71,7 @@ impl Rig {
             outbox,
             stop,
             wanted: wanted_out,
+            servers: servers_out,
             orders,
             held,
             openings,
@@ -209,7 +216,7 @@ fn generation(byte: u8) -> Generation {
 async fn a_hello_then_the_inventory_then_heartbeats() {
     let mut rig = Rig::new();
     let (mut server, hello) = rig.connect().await;
-    expect_test::expect![[r#"{"seq":0,"ack":0,"message":{"type":"hello","protocol":1,"min":1,"max":2,"capabilities":["unsupported"],"agent-version":"1","boot-id":"boot","instance":"instance","image":"debian-node@2","overlays":null}}"#]]
+    expect_test::expect![[r#"{"seq":0,"ack":0,"message":{"type":"hello","protocol":1,"min":1,"max":2,"capabilities":["unsupported","server-addresses"],"agent-version":"1","boot-id":"boot","instance":"instance","image":"debian-node@2","overlays":null}}"#]]
         .assert_eq(&serde_json::to_string(&hello).unwrap());
     server.say(0, 0, Some(welcome(false))).await;
     assert_eq!(server.hear().await, no_runs(1, 0));
@@ -229,6 +236,19 @@ async fn a_hello_then_the_inventory_then_heartbeats() {
     server.say(0, 5, None).await;
     server.hear_nothing().await;
     assert!(matches!(rig.ended(server).await, Err(ChannelError::Closed(_) | ChannelError::Socket(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_servers_are_is_passed_on_and_acknowledged() {
+    let mut rig = Rig::new();
+    let mut server = rig.greeted(0, false).await;
+    assert_eq!(server.hear().await, no_runs(1, 0));
+    let fleet_servers = vec!["10.0.0.2:9443".parse().unwrap(), REACHED];
+    server.say(1, 1, Some(FromServer::Servers { fleet_servers: fleet_servers.clone() })).await;
+    assert_eq!(server.hear().await, acknowledgement(1));
+    let told = rig.servers.wait_for(Option::is_some).await.unwrap().clone();
+    assert_eq!(told, Some(Told { servers: fleet_servers, reached: Some(REACHED) }));
+    let _ended = rig.ended(server).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -498,4 +518,49 @@ async fn a_stream_is_handed_on_and_never_holds_up_the_channel() {
     let opening = rig.openings.recv().await.unwrap();
     assert_eq!((opening.stream.0.as_u128(), opening.run), (1, RunId(uuid::Uuid::from_u128(9))));
     assert!(rig.openings.try_recv().is_err());
+}
+
+/// A server on a real port: takes one agent, tells it where the servers are, and is gone when that was heard.
+async fn serve_once(
+    ca: &crate::agent::test_server::Ca,
+    listener: tokio::net::TcpListener,
+    fleet_servers: Vec<SocketAddr>,
+) {
+    let acceptor = crate::agent::test_server::acceptor(ca);
+    let stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+    let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+    let _hello = socket.next().await.unwrap().unwrap();
+    let frames = [(0, welcome(false)), (1, FromServer::Servers { fleet_servers })];
+    for (seq, message) in frames {
+        let frame = Frame { seq, ack: 0, message: Some(message) };
+        socket.send(Message::text(serde_json::to_string(&frame).unwrap())).await.unwrap();
+    }
+    while let Some(Ok(message)) = socket.next().await {
+        let frame: Frame<FromAgent> = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        if frame.ack == 1 {
+            return;
+        }
+    }
+    panic!("the agent has not heard it");
+}
+
+#[tokio::test]
+async fn a_server_that_moves_is_found_where_it_said() {
+    use crate::agent::{keep_connected, kept_identity::KeptIdentity, server_addresses, test_server};
+    let ca = test_server::ca();
+    let (old, at_old) = test_server::listen().await;
+    let (new, at_new) = test_server::listen().await;
+    let booted_with =
+        api::enroll::AgentIdentity { fleet_servers: vec![at_old], ..test_server::identity(&ca, &ca) };
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, identity) = KeptIdentity::new(folder.path().join("agent.json"), booted_with);
+    let mut rig = Rig::new();
+    tokio::spawn(server_addresses::keep_told(Arc::new(kept), rig.servers.clone()));
+    let agent = tokio::spawn(keep_connected(rig.channel.take().unwrap(), identity));
+    let told = vec![at_old, at_new];
+    let limit = Duration::from_secs(60);
+    timeout(limit, serve_once(&ca, old, told.clone())).await.unwrap();
+    // Nobody is at the old address any more.
+    timeout(limit, serve_once(&ca, new, told)).await.unwrap();
+    agent.abort();
 }

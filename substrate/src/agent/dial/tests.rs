@@ -43,9 +43,25 @@ async fn a_server_or_node_of_another_ca_is_told_by_the_error() {
     // The node does not trust the server.
     let error = dial(address, tls(&identity(&other, &ca))).await.unwrap_err();
     assert!(matches!(error, DialError::Tls(..)), "{error:?}");
+    assert!(crate::console::chain(&error).contains("of another CA: expected fingerprint"), "{error:?}");
     // The server does not trust the node; TLS 1.3 tells it after the handshake.
     let error = dial(address, tls(&identity(&ca, &other))).await.unwrap_err();
-    assert!(matches!(error, DialError::Tls(..) | DialError::Upgrade(..)), "{error:?}");
+    assert!(matches!(error, DialError::OwnCertificate(..)), "{error:?}");
+    assert!(error.to_string().contains("another CA than the server's"), "{error}");
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_told_by_name() {
+    let ca = ca();
+    let (listener, address) = listen().await;
+    let acceptor = acceptor(&ca);
+    let server =
+        tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.unwrap_err() });
+    let expired = crate::agent::test_server::identity_until(&ca, 2021);
+    let error = dial(address, tls(&expired)).await.unwrap_err();
+    assert!(matches!(error, DialError::OwnCertificate(..)), "{error:?}");
+    assert!(error.to_string().contains("compare the clocks"), "{error}");
     server.await.unwrap();
 }
 

@@ -32,7 +32,7 @@ use nix::{
     },
 };
 
-use crate::clock;
+use crate::{clock, taken_down::TakenDown};
 
 /// Events come in crowds; they are taken together when none came for this long…
 const SETTLE: Duration = Duration::from_millis(100);
@@ -92,6 +92,7 @@ pub struct Events {
     links: Option<OwnedFd>,
     specs: Option<Inotify>,
     log: Option<File>,
+    taken_down: TakenDown,
 }
 
 impl Events {
@@ -115,6 +116,7 @@ impl Events {
             links: open(SockProtocol::NetlinkRoute, LINKS_AND_ADDRESSES).ok(),
             specs: specs.ok(),
             log: log.ok(),
+            taken_down: TakenDown::load(root),
         }
     }
 
@@ -209,7 +211,7 @@ impl Events {
                 Ok(0) => return,
                 Ok(length) => {
                     let record = String::from_utf8_lossy(&buffer[..length]);
-                    if let Some(incident) = news(&record, uptime()) {
+                    if let Some(incident) = news(&record, uptime(), &self.taken_down) {
                         seen.incident(incident);
                     }
                 }
@@ -285,12 +287,14 @@ fn parts_of(subsystem: &str, name: &str) -> Parts {
     }
 }
 
-/// What a record of the log tells, if it is new enough. Xids count for as long as the driver is not loaded anew.
-fn news(record: &str, uptime: Duration) -> Option<Incident> {
-    let micros: u64 = record.split(',').nth(2)?.parse().ok()?;
+/// What a record of the log tells, if it is new enough, and not of what stage 1 did itself. Xids count for as long as
+/// the driver is not loaded anew.
+fn news(record: &str, uptime: Duration, taken_down: &TakenDown) -> Option<Incident> {
+    let logged = Duration::from_micros(record.split(',').nth(2)?.parse().ok()?);
     let incident = kernel_log(record)?;
-    let is_new = uptime.saturating_sub(Duration::from_micros(micros)) <= NEWS;
-    (is_new || incident.pci.is_some()).then_some(incident)
+    let is_new = uptime.saturating_sub(logged) <= NEWS;
+    let counts = (is_new || incident.pci.is_some()) && !taken_down.explains(&incident, logged);
+    counts.then_some(incident)
 }
 
 /// Time since boot as the log counts it.
@@ -349,11 +353,25 @@ mod tests {
 
     #[test]
     fn old_records_say_nothing_of_today() {
+        let nothing = TakenDown::default();
         let record = "3,100,5000000,-;Buffer I/O error, dev sda, sector 8 op 0x0:(READ)";
-        let told = news(record, Duration::from_secs(60)).unwrap();
+        let told = news(record, Duration::from_secs(60), &nothing).unwrap();
         assert_eq!((told.subject.as_str(), told.pci), ("disk sda", None));
-        assert!(news(record, Duration::from_secs(6_000)).is_none());
-        assert!(news("no record", Duration::ZERO).is_none());
+        assert!(news(record, Duration::from_secs(6_000), &nothing).is_none());
+        assert!(news("no record", Duration::ZERO, &nothing).is_none());
+    }
+
+    #[test]
+    fn a_link_that_stage_1_switched_off_is_no_news() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("run/bedplate")).unwrap();
+        let links = vec![crate::taken_down::TakenLink { name: "eth0".to_owned(), device: None }];
+        let taken_down = TakenDown { links, from_micros: 4_900_000, until_micros: 5_000_000 };
+        taken_down.store(root.path()).unwrap();
+        let events = Events::listen(root.path());
+        let record = "6,100,5000000,-;e1000e 0000:00:05.0 eth0: NIC Link is Down";
+        assert!(news(record, Duration::from_secs(9), &TakenDown::default()).is_some());
+        assert!(news(record, Duration::from_secs(9), &events.taken_down).is_none());
     }
 
     #[test]

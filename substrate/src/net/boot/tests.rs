@@ -163,6 +163,29 @@ fn routes() -> Vec<String> {
 }
 
 #[test]
+fn interfaces_are_named_with_their_carriers() {
+    let link = |name: &str, mac: Option<MacAddr>, up: bool, running: bool| Link {
+        index: 1,
+        name: name.to_owned(),
+        mac,
+        stacked: false,
+        up,
+        running,
+    };
+    let links = [
+        link("lo", None, true, true),
+        link("eth0", Some(CARD), true, false),
+        link("eth1", Some(SECOND), false, false),
+        link("eth2", None, true, true),
+    ];
+    let interfaces = in_words(&links);
+    let error = NetworkError::NoCarrier { name: "eth0".to_owned(), mac: CARD, interfaces };
+    expect_test::expect!["eth0 (02:00:00:00:00:11) has no carrier after 60 s; check the cable and the switch port. Interfaces: eth0 02:00:00:00:00:11 no carrier, eth1 02:00:00:00:00:12 off, eth2 carrier"]
+        .assert_eq(&error.to_string());
+    assert_eq!(in_words(&links[..1]), "none");
+}
+
+#[test]
 fn privileged_a_card_gets_its_lease_and_is_left_as_found() {
     in_namespace(|| async {
         let links = Links::open().unwrap();

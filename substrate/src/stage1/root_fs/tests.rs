@@ -24,6 +24,13 @@ fn available_memory() {
     let meminfo = "MemTotal:       24617440 kB\nMemFree:        23011836 kB\nMemAvailable:   23561144 kB\n";
     assert_eq!(memory_available(meminfo), Some(23_561_144 * 1024));
     assert_eq!(memory_available(""), None);
+    let digest = api::ids::Digest([0; 32]);
+    let image =
+        RootImage { format: "squashfs".into(), digest, size: 900 << 20, version: "debian-node@2".into() };
+    let needed = image.size + RESERVE_BYTES;
+    let total = memory_total("MemTotal:        1019904 kB\n");
+    expect_test::expect!["this machine has 996 MiB of memory, 700 MiB of it free; the image debian-node@2 needs 964 MiB: give the machine more, or boot a smaller image"]
+        .assert_eq(&too_little(&image, needed, 700 << 20, total));
 }
 
 /// Root only: a squashfs image over a loop device, with the writable layer and a boot overlay on it, in a mount

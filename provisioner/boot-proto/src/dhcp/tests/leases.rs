@@ -397,6 +397,7 @@ fn no_pool_gives_what_is_somebodys() {
         pool: pool("10.1.0.0", "10.1.0.7"),
         gateway: Some("10.1.0.6".parse().unwrap()),
         dns: vec!["10.1.0.5".parse().unwrap()],
+        ntp: Vec::new(),
         domain: None,
     }];
     let clients: Vec<[u8; 6]> = (0..8).map(|last| [2, 0, 0, 0, 0, last]).collect();
