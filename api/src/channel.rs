@@ -34,7 +34,7 @@ use crate::{
     ids::{Digest, Timestamp},
     inventory::Inventory,
     overlay::Generation,
-    run::{RunId, RunReport, RunSpec, RunUsage, WorkflowId},
+    run::{RunId, RunNews, RunReport, RunSpec, RunUsage, WorkflowId},
     stream::{StreamId, StreamRequest},
 };
 
@@ -136,6 +136,13 @@ pub enum FromAgent {
         /// Its state.
         report: RunReport,
     },
+    /// Something about a run that goes on. Needs [`Capability::RunNews`].
+    RunNews {
+        /// The run.
+        run: RunId,
+        /// What there is to say.
+        news: RunNews,
+    },
     /// The node begins no jobs, or does so again. Said when it changes, and at the start of a session if there is a reason.
     Refusing {
         /// What it lacks; `None` if nothing.
@@ -164,7 +171,11 @@ pub enum FromAgent {
 
 impl Message for FromAgent {
     fn needs(&self) -> Option<Capability> {
-        matches!(self, Self::Unsupported { .. }).then_some(Capability::Unsupported)
+        match self {
+            Self::Unsupported { .. } => Some(Capability::Unsupported),
+            Self::RunNews { .. } => Some(Capability::RunNews),
+            _ => None,
+        }
     }
 }
 

@@ -150,6 +150,10 @@ pub struct Node {
     pub spec: MachineSpec,
     /// What it is doing.
     pub status: NodeStatus,
+    /// Image version that it boots next: `debian-node@3`. Absent if it has no image or one that is not
+    /// there, and from a server of before. What it runs is in its status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_image: Option<String>,
     /// Counts changes of the spec, from 1. Sent back as `If-Match` to refuse a lost update.
     pub version: u64,
 }

@@ -15,6 +15,7 @@
 //! | `POST /node/v1/runs/RUN/log?offset=N` | bytes of the log from offset N on, at most [`MAX_LOG_CHUNK_BYTES`]; answered by [`LogTaken`] |
 //! | the same with `&after=M` | the same, of a log longer than its limit ([`JobSpec::log_limit_bytes`]): the node has nothing of it from M up to N. Taken if the server has all up to M |
 //! | `PUT /node/v1/runs/RUN/file` | the file that a transfer takes to the client |
+//! | the same with `?folder=true` | a folder, as the stream of the crate `copy-tree`; only where [`Destination::Client`] says that the server takes it |
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
@@ -43,6 +44,12 @@ pub const MAX_RUNS_PER_NODE: usize = 4_096;
 
 /// Runs whose states one [`crate::channel::FromAgent::Runs`] tells; more come in further messages.
 pub const MAX_RUNS_PER_MESSAGE: usize = 512;
+
+/// What is added to the URL of a transfer to the client that is a folder.
+pub const FOLDER_QUERY: &str = "folder=true";
+
+/// Longest text of a [`RunNews`] that is kept, characters: a URL and a chain of causes.
+pub const MAX_NEWS_CHARS: usize = 1_000;
 
 /// Identity of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -196,7 +203,12 @@ pub enum Destination {
         url: String,
     },
     /// To the server, which keeps it for the client: `PUT /node/v1/runs/RUN/file`.
-    Client {},
+    Client {
+        /// The server takes a folder too, as the stream of the crate `copy-tree`, if the request says so
+        /// ([`FOLDER_QUERY`]). `false` from a server of before: it would keep the stream as a file.
+        #[serde(default, skip_serializing_if = "is_false")]
+        takes_folders: bool,
+    },
     /// What a later release may order; the agent refuses the run. Never sent.
     #[serde(other)]
     Unknown,
@@ -344,6 +356,10 @@ pub enum Outcome {
     TimedOut {
         /// The timeout, seconds.
         seconds: u64,
+        /// Of a transfer: what kept it, such as why its last try failed. `None` of a job, and from an
+        /// agent of before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
     },
     /// Ended because the server said so.
     Stopped {
@@ -381,6 +397,37 @@ impl Outcome {
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Exited { code: 0 })
     }
+}
+
+/// Something about a run that is not over, for people. Told at once, and again in each new session;
+/// the same twice is once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "what")]
+pub enum RunNews {
+    /// A try of a transfer failed, and the agent tries again by itself.
+    FailedTry(FailedTry),
+    /// Something that is no failure: what a transfer left out.
+    Remark {
+        /// One line, at most [`MAX_NEWS_CHARS`] characters.
+        text: String,
+    },
+    /// What an agent of a later release may tell. Ignored; never sent.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A try of a transfer that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailedTry {
+    /// Counts from 1, in one run; of a folder, for each file anew.
+    pub number: u32,
+    /// Tries after which the agent gives up.
+    pub of: u32,
+    /// What failed, on what, why; at most [`MAX_NEWS_CHARS`] characters.
+    pub why: String,
+    /// Pause from now to the next try, seconds.
+    pub pause_seconds: u64,
 }
 
 /// What a run used.

@@ -253,9 +253,12 @@ impl Conductor {
 
     fn hear(&mut self, message: RunMessage, answers: &mut Vec<Answer>) {
         let now = clock::now();
-        let RunMessage { node, runs, paused, volumes, complete, list, done } = message;
+        let RunMessage { node, runs, news, paused, volumes, complete, list, done } = message;
         for report in &runs {
             self.engine().run_told(node, report, now);
+        }
+        if let Some((run, news)) = news {
+            self.engine().run_news(node, run, &news, now);
         }
         if list {
             let listed = self.lists.entry(node).or_default();
@@ -298,10 +301,9 @@ impl Conductor {
             self.fetches.insert((workflow, stage), cancelled.clone());
             let waits = Arc::new(StageWaits { workflow, stage, orders: sender.clone() });
             let (images, now) = (lease.clone(), clock::now());
-            let fetching =
-                tokio::spawn(
-                    async move { images.fetch(&reference, (workflow, stage), waits, cancelled, now).await },
-                );
+            let fetching = tokio::spawn(async move {
+                images.fetch(&reference, (workflow, stage), waits, cancelled, now).await
+            });
             tokio::spawn(async move {
                 // A stage must not wait for a fetch that panicked.
                 let badly = |error: tokio::task::JoinError| {

@@ -18,6 +18,7 @@
 //! | [`advance`] | stages begin, end, and take others with them |
 //! | [`runs`] | what nodes say of runs |
 //! | [`in_use`] | what workflows need of the store of job images |
+//! | [`news`] | what nodes say of runs before they are over, and what failed and is tried again |
 //! | [`logs`] | logs of runs that are over, until they are whole or given up |
 //! | [`nodes`] | nodes come, go, boot anew |
 //! | [`pause`] | workflows stand still and go on |
@@ -30,6 +31,7 @@ mod advance;
 mod flow;
 mod in_use;
 mod logs;
+mod news;
 mod nodes;
 mod pause;
 mod runs;

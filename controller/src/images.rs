@@ -181,11 +181,9 @@ impl JobImages {
     /// document. Once users have logins of their own, this must ask whose pull it is, and let the
     /// registry decide for whoever has not pulled the image with their own login before.
     async fn stored(&self, reference: &str) -> Result<Option<JobImage>, String> {
-        let (blobs, reference, platform) =
-            (self.blobs.clone(), reference.to_owned(), self.platform.clone());
-        let looking = tokio::task::spawn_blocking(move || {
-            oci_pull::manifest_in_store(&reference, &platform, &blobs)
-        });
+        let (blobs, reference, platform) = (self.blobs.clone(), reference.to_owned(), self.platform.clone());
+        let looking =
+            tokio::task::spawn_blocking(move || oci_pull::manifest_in_store(&reference, &platform, &blobs));
         match looking.await {
             Ok(Some(manifest)) => self.kept(manifest).await,
             Ok(None) => Ok(None),

@@ -143,7 +143,7 @@ impl Controller {
         let (registries, platform) = (config.registries.clone(), config.platform);
         let images =
             JobImages::open(&config.state_dir, store.clone(), registries, platform, shutdown.clone())
-            .map_err(ControllerError::Images)?;
+                .map_err(ControllerError::Images)?;
         let results = Results::open(&config.state_dir, config.log_limit_bytes)
             .map_err(|error| ControllerError::Results(images::causes(&error)))?;
         let log_limit_bytes = Some(config.log_limit_bytes);

@@ -25,7 +25,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::{
     Controller,
     conductor::Order,
-    results::{LogPiece, ResultError},
+    results::{Brought, LogPiece, ResultError},
     store::RunRow,
 };
 
@@ -127,10 +127,18 @@ async fn log(
     Ok(Json(LogTaken { length }))
 }
 
+#[derive(Debug, Deserialize)]
+struct What {
+    /// See [`api::run::FOLDER_QUERY`].
+    #[serde(default)]
+    folder: bool,
+}
+
 async fn file(
     State(controller): State<Controller>,
     Extension(node): Extension<NodeIdentity>,
     Path(run): Path<RunId>,
+    Query(What { folder }): Query<What>,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let row = run_of(&controller, run, &node).await?;
@@ -167,9 +175,11 @@ async fn file(
         file.write_all(&chunk).await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     }
     file.flush().await.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let what = if folder { Brought::Folder } else { Brought::File };
     let publishing =
-        tokio::task::spawn_blocking(move || results.publish(&kept, row.workflow, row.stage)).await;
+        tokio::task::spawn_blocking(move || results.publish(&kept, row.workflow, row.stage, what));
     publishing
+        .await
         .map_err(|error| Refusal::internal(title.clone(), &error))?
         .map_err(|error| refuse(title, &error))?;
     Ok(StatusCode::NO_CONTENT)

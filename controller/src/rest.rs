@@ -41,6 +41,7 @@ use crate::{
     Controller,
     conductor::{Order, ask},
     engine::attempt,
+    results::Brought,
     store::{RunKey, RunRow, WorkflowRow},
 };
 
@@ -145,8 +146,9 @@ async fn find(
     let permitted = caller.authorize(Resource::Owned { owner: &view.summary.user });
     permitted.map_err(|_: Denied| unknown())?;
     for file in &mut view.files {
-        let path = controller.0.results.file_path(id, file.stage);
-        file.size = std::fs::metadata(path).ok().map(|meta| meta.len());
+        if let Some((_, what, size)) = controller.0.results.brought(id, file.stage) {
+            (file.size, file.folder) = (Some(size), what == Brought::Folder);
+        }
     }
     Ok(view)
 }
@@ -290,7 +292,8 @@ async fn attempts(
     Ok(paging.fetched(&list, rows, limit, RunRow::key).map(|row| attempt(&row)))
 }
 
-/// A file that was taken out of a volume for the client.
+/// A file or folder that was taken out of a volume for the client. A folder comes as a tar (GNU): `copy`, what is below it, and
+/// at last an empty `end`, without which it is not whole.
 #[utoipa::path(
     get, path = "/v1/workflows/{id}/files/{stage}", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
@@ -305,17 +308,19 @@ async fn file(
 ) -> Result<Response, Refusal> {
     let title = "cannot hand the file out";
     let view = find(&controller, &caller, &wanted, title).await?;
-    if view.files.iter().all(|file| file.stage != stage || file.size.is_none()) {
+    let is_one = view.files.iter().any(|file| file.stage == stage);
+    let brought = controller.0.results.brought(view.summary.id, stage).filter(|_| is_one);
+    let (path, what, _) = brought.ok_or_else(|| {
         let why = format!("stage {stage} has brought no file here (yet)");
-        return Err(Refusal::new(StatusCode::NOT_FOUND, title, why));
-    }
-    let path = controller.0.results.file_path(view.summary.id, stage);
+        Refusal::new(StatusCode::NOT_FOUND, title, why)
+    })?;
+    let kind = match what {
+        Brought::File => "application/octet-stream",
+        Brought::Folder => "application/x-tar",
+    };
     let file = tokio::fs::File::open(path).await.map_err(|error| Refusal::internal(title, &error))?;
     // Of this very file: another attempt may put its own in its place.
     let size = file.metadata().await.map_err(|error| Refusal::internal(title, &error))?.len();
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_LENGTH, size.to_string()),
-    ];
+    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, size.to_string())];
     Ok((headers, HttpBody::from_stream(ReaderStream::new(file))).into_response())
 }

@@ -4,6 +4,7 @@
 //! state-dir/logs/WORKFLOW/RUN          a log, as long as it is known: its head
 //! state-dir/logs/WORKFLOW/RUN.tail/    and its tail, where it is long ([`log_files`])
 //! state-dir/files/WORKFLOW/STAGE       a file for the client; STAGE.part while it comes
+//! state-dir/files/WORKFLOW/STAGE.folder  a folder for the client, as the stream of the crate `copy-tree`
 //! ```
 //! A log may be shorter than it was after a crash of the machine: the node keeps its copy until the server has synced
 //! its own, and goes on where the server's ends. Past `jobs.log-mib` what lies between head and tail
@@ -53,6 +54,15 @@ pub(crate) struct Results {
     log_limits: Limits,
 }
 
+/// What a transfer brings to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// The bytes of a file.
+    File,
+    /// The stream of a folder.
+    Folder,
+}
+
 /// Bytes of a log, as its node sends them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogPiece<'a> {
@@ -79,9 +89,22 @@ impl Results {
         self.logs.join(workflow.to_string()).join(run.to_string())
     }
 
-    /// Where a file for the client is or would be.
-    pub(crate) fn file_path(&self, workflow: WorkflowId, stage: u32) -> PathBuf {
-        self.files.join(workflow.to_string()).join(stage.to_string())
+    /// Where a file or folder for the client is or would be.
+    fn file_path(&self, workflow: WorkflowId, stage: u32, what: Brought) -> PathBuf {
+        let path = self.files.join(workflow.to_string()).join(stage.to_string());
+        match what {
+            Brought::File => path,
+            Brought::Folder => path.with_extension("folder"),
+        }
+    }
+
+    /// What is here for the client: where, what it is, and its size, bytes.
+    pub(crate) fn brought(&self, workflow: WorkflowId, stage: u32) -> Option<(PathBuf, Brought, u64)> {
+        [Brought::File, Brought::Folder].into_iter().find_map(|what| {
+            let path = self.file_path(workflow, stage, what);
+            let size = fs::metadata(&path).ok()?.len();
+            Some((path, what, size))
+        })
     }
 
     /// What is here of a log.
@@ -151,18 +174,30 @@ impl Results {
         stage: u32,
     ) -> Result<(File, PathBuf), ResultError> {
         make_folder(&self.files.join(workflow.to_string()))?;
-        let path = self.file_path(workflow, stage).with_extension("part");
+        let path = self.file_path(workflow, stage, Brought::File).with_extension("part");
         let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path);
         let file =
             made.map_err(|source| ResultError::Io { operation: "make", path: path.clone(), source })?;
         Ok((file, path))
     }
 
-    /// Puts a whole file on disk under its name.
-    pub(crate) fn publish(&self, file: &File, workflow: WorkflowId, stage: u32) -> Result<(), ResultError> {
-        let path = self.file_path(workflow, stage);
+    /// Puts a whole file or folder on disk under its name.
+    pub(crate) fn publish(
+        &self,
+        file: &File,
+        workflow: WorkflowId,
+        stage: u32,
+        what: Brought,
+    ) -> Result<(), ResultError> {
+        let path = self.file_path(workflow, stage, what);
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
         file.sync_all().map_err(|source| failed("sync", source))?;
+        // An attempt before may have brought the other. One that is cut off here is made again.
+        let other = if what == Brought::File { Brought::Folder } else { Brought::File };
+        match fs::remove_file(self.file_path(workflow, stage, other)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("replace", source)),
+            _ => {}
+        }
         fs::rename(path.with_extension("part"), &path)
             .map_err(|source| failed("rename into place", source))?;
         let folder = self.files.join(workflow.to_string());
@@ -283,8 +318,17 @@ mod tests {
         let workflow = WorkflowId(uuid::Uuid::nil());
         let (mut file, _) = results.begin_file(workflow, 3).unwrap();
         file.write_all(b"result").unwrap();
-        assert!(!results.file_path(workflow, 3).exists());
-        results.publish(&file, workflow, 3).unwrap();
-        assert_eq!(fs::read(results.file_path(workflow, 3)).unwrap(), b"result");
+        assert_eq!(results.brought(workflow, 3), None);
+        results.publish(&file, workflow, 3, Brought::File).unwrap();
+        let path = results.file_path(workflow, 3, Brought::File);
+        assert_eq!(fs::read(&path).unwrap(), b"result");
+        assert_eq!(results.brought(workflow, 3), Some((path.clone(), Brought::File, 6)));
+        // Another attempt finds a folder there.
+        let (mut file, _) = results.begin_file(workflow, 3).unwrap();
+        file.write_all(b"a stream").unwrap();
+        results.publish(&file, workflow, 3, Brought::Folder).unwrap();
+        assert!(!path.exists());
+        let (_, what, size) = results.brought(workflow, 3).unwrap();
+        assert_eq!((what, size), (Brought::Folder, 8));
     }
 }

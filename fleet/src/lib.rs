@@ -72,7 +72,7 @@ pub use store::{StoreError, sql::SCHEMA};
 
 use arming::{Refused, Verdict};
 use authority::{Authority, server_certificate::ServerCertificate};
-use lifecycle::{Event, Limits};
+use lifecycle::{BootFile, Event, Limits};
 use registry::{Change, Registry, Ticket};
 use store::{Store, sql::SqlStore};
 
@@ -166,20 +166,30 @@ pub enum Observation {
         /// The address.
         address: IpAddr,
     },
-    /// A boot program or the script was fetched.
+    /// A boot program was fetched.
     Firmware {
-        /// Its name for people: `snponly.efi`, `the boot script`.
+        /// Its name for people: `snponly.efi`.
         file: String,
         /// By whom.
         address: IpAddr,
     },
-    /// The per-node initrd was fetched.
-    NodeImageServed {
+    /// The boot script was fetched.
+    Script {
         /// By whom.
         address: IpAddr,
-        /// Image version that it boots: `debian-node@2`.
+        /// Image version whose kernel and stage 1 it names: `debian-node@2`.
         image: String,
     },
+}
+
+/// A node that needs a version of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageUse {
+    /// The node.
+    pub node: NodeName,
+    /// The version that it runs or is booting: `debian-node@2`. `None` if it may run any: what was known
+    /// of it could not be read, and it has not spoken since.
+    pub image: Option<String>,
 }
 
 /// Handle to the fleet. Clones share everything.
@@ -293,9 +303,11 @@ impl Fleet {
     pub fn observe(&self, id: NodeId, observation: Observation) -> Result<(), FleetError> {
         let event = match observation {
             Observation::Offered { address } => Event::Offered { address },
-            Observation::Firmware { file, address } => Event::Fetched { file, address, image: None },
-            Observation::NodeImageServed { address, image } => {
-                Event::Fetched { file: "the node's initrd".to_owned(), address, image: Some(image) }
+            Observation::Firmware { file, address } => {
+                Event::Fetched { file: BootFile::Program(file), address }
+            }
+            Observation::Script { address, image } => {
+                Event::Fetched { file: BootFile::Script { image }, address }
             }
         };
         let ((), _soon) = self.change(id, |change| change.live(event))?;
@@ -303,7 +315,8 @@ impl Fleet {
     }
 
     /// Issues a boot token to an armed node, bound to `source`, good for ten minutes and one use. It replaces one that
-    /// was not used. On disk when this returns. `expected`: the address that DHCP (or the node's record) gives it.
+    /// was not used. On disk when this returns, and with it that the node boots `image` (`debian-node@2`). `expected`: the
+    /// address that DHCP (or the node's record) gives it.
     ///
     /// # Errors
     /// [`TokenRefused`] says why not; a request from a wrong address is recorded as a security event.
@@ -312,6 +325,7 @@ impl Fleet {
         id: NodeId,
         source: IpAddr,
         expected: Option<IpAddr>,
+        image: String,
     ) -> Result<String, TokenRefused> {
         let (source, expected) = (source.to_canonical(), expected.map(|address| address.to_canonical()));
         let secret = token::generate().ok_or(TokenRefused::Randomness)?;
@@ -322,6 +336,8 @@ impl Fleet {
                 let severity = if why.is_security() { Severity::Security } else { Severity::Warning };
                 let why = refused(*why, id, source, expected);
                 change.record(severity, &format!("{source} got no boot token: {why}"));
+            } else {
+                change.live(Event::Fetched { file: BootFile::Initrd { image }, address: source });
             }
             verdict
         });
@@ -349,6 +365,12 @@ impl Fleet {
     #[must_use]
     pub fn status(&self, id: NodeId) -> Option<NodeStatus> {
         self.registry().status(id)
+    }
+
+    /// Versions of images that nodes run or are booting, as far as is known.
+    #[must_use]
+    pub fn image_uses(&self) -> Vec<ImageUse> {
+        self.registry().image_uses()
     }
 
     /// What every node is doing.

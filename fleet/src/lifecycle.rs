@@ -34,6 +34,9 @@ use serde::{Deserialize, Serialize};
 use crate::{arming, config::Deadlines, holding::Holding};
 
 mod drain;
+mod images;
+
+pub(crate) use images::BootFile;
 
 /// Files of the firmware that are written into the history of one boot. iPXE needs three; anyone on the wire can ask
 /// for more.
@@ -54,7 +57,14 @@ pub(crate) struct Life {
     pub(crate) last_seen: Option<Timestamp>,
     pub(crate) overdue: bool,
     pub(crate) address: Option<IpAddr>,
+    /// Image version that it runs, or whose initrd it was given.
     pub(crate) image: Option<String>,
+    /// Image version of the boot script that was fetched since.
+    #[serde(default)]
+    pub(crate) script_image: Option<String>,
+    /// It may run an image of which nothing is known.
+    #[serde(default)]
+    pub(crate) image_unknown: bool,
     pub(crate) agent_version: Option<String>,
     pub(crate) boot_ms: Option<u64>,
     /// First request of the boot that is under way.
@@ -104,7 +114,7 @@ pub(crate) struct AgentInstance {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     Offered { address: IpAddr },
-    Fetched { file: String, address: IpAddr, image: Option<String> },
+    Fetched { file: BootFile, address: IpAddr },
     CertificateIssued { address: IpAddr },
     Reported { phase: Phase, percent: Option<u8>, message: String },
     Connected { agent: AgentInstance, version: String, image: String, address: IpAddr },
@@ -161,6 +171,8 @@ impl Life {
             overdue: false,
             address: None,
             image: None,
+            script_image: None,
+            image_unknown: false,
             agent_version: None,
             boot_ms: None,
             boot_started: None,
@@ -229,7 +241,7 @@ impl Life {
             // Any user of the node could fetch a file while its agent restarts. The grace will tell.
             Event::Fetched { .. } if self.may_come_back() => Vec::new(),
             Event::Offered { address } => self.offered(address, now, limits),
-            Event::Fetched { file, address, image } => self.fetched(&file, address, image, now),
+            Event::Fetched { file, address } => self.fetched(&file, address, now),
             Event::CertificateIssued { address } => {
                 self.address = Some(address);
                 self.enter(Phase::Stage1, now);
@@ -238,7 +250,7 @@ impl Life {
             Event::Reported { phase, percent, message } => self.reported(phase, percent, message, now),
             Event::Connected { agent, version, image, address } => {
                 self.address = Some(address);
-                self.image = Some(image);
+                self.runs_image(image);
                 self.connected(agent, version, now)
             }
             Event::InventoryStored { changed, news } => self.inventory_stored(changed, news, now),
@@ -305,24 +317,24 @@ impl Life {
         // A channel that waits out its grace is gone: its machine is at the firmware again.
         let mut effects = vec![Effect::Arming(arming::Event::ChannelGone)];
         self.begin_boot(Phase::Offered, address, now);
+        self.runs_no_image();
         effects.push(Effect::Arming(arming::Event::BootSeen));
         effects.push(info(format!("got {address}")));
         effects
     }
 
-    fn fetched(&mut self, file: &str, address: IpAddr, image: Option<String>, now: Timestamp) -> Vec<Effect> {
+    fn fetched(&mut self, file: &BootFile, address: IpAddr, now: Timestamp) -> Vec<Effect> {
         match self.phase {
             Phase::Offered => self.enter(Phase::Firmware, now),
-            Phase::Firmware => {}
+            // One that was stuck is over when the next asks for its script.
+            Phase::Firmware if !(self.overdue && matches!(file, BootFile::Script { .. })) => {}
             _ => self.begin_boot(Phase::Firmware, address, now),
         }
         self.address = Some(address);
         self.files = self.files.saturating_add(1);
-        if image.is_some() {
-            self.image = image;
-        }
+        self.took_file(file);
         let record = self.files <= MAX_FILES_PER_BOOT;
-        record.then(|| info(format!("{address} fetched {file}"))).into_iter().collect()
+        record.then(|| info(format!("{address} fetched {}", file.name()))).into_iter().collect()
     }
 
     fn reported(
@@ -401,6 +413,7 @@ impl Life {
             return vec![info("reboots")];
         }
         self.enter(Phase::Lost, now);
+        self.runs_no_image();
         self.reason = Some("it was shut down".to_owned());
         vec![info("shuts down")]
     }

@@ -16,6 +16,7 @@ use api::{
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
+    ImageUse,
     arming::{self, Arming, Verdict},
     failures::Failures,
     lifecycle::{self, Effect, Life, Limits},
@@ -381,6 +382,18 @@ impl Registry {
             status: entry.status(&self.limits),
         };
         state.nodes.values().map(update).collect()
+    }
+
+    /// What nodes run or are booting.
+    pub(crate) fn image_uses(&self) -> Vec<ImageUse> {
+        let state = self.lock();
+        let of_one = |entry: &Entry| {
+            let unknown = entry.life.may_run_any_image().then_some(None);
+            let known = entry.life.images_in_use().map(|image| Some(image.to_owned()));
+            let uses = known.chain(unknown).map(|image| ImageUse { node: entry.name.clone(), image });
+            uses.collect::<Vec<_>>()
+        };
+        state.nodes.values().flat_map(of_one).collect()
     }
 
     /// Every later change.

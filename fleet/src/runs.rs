@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use api::{
     channel::FromServer,
     ids::NodeId,
-    run::{RunId, RunReport, RunUsage, WorkflowId},
+    run::{RunId, RunNews, RunReport, RunUsage, WorkflowId},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -24,6 +24,8 @@ pub struct RunMessage {
     pub node: NodeId,
     /// Some of its runs.
     pub runs: Vec<RunReport>,
+    /// What it tells of one that goes on.
+    pub news: Option<(RunId, RunNews)>,
     /// Those of a list that are paused on the node.
     pub paused: Vec<RunId>,
     /// Workflows that have volumes on the node; only in the last message of a list.
@@ -84,6 +86,12 @@ impl Fleet {
     pub(crate) fn usage_told(&self, node: NodeId, runs: Vec<RunUsage>) {
         // Who asked may be gone.
         let _ = self.inner.usages.send(Arc::new(NodeUsage { node, runs }));
+    }
+
+    /// Hands on what an agent says of a run, and waits until it is dealt with.
+    pub(crate) async fn run_told(&self, node: NodeId, runs: Vec<RunReport>, news: Option<(RunId, RunNews)>) {
+        let (paused, volumes, complete, list) = (Vec::new(), Vec::new(), false, false);
+        self.runs_told(|done| RunMessage { node, runs, news, paused, volumes, complete, list, done }).await;
     }
 
     /// Hands what an agent says of its runs on, and waits until it is dealt with.

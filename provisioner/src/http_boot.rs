@@ -9,9 +9,9 @@
 //!
 //! Nothing secret is served here but the token, and that only to the address that DHCP gave the node.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use api::ids::{MacAddr, NodeId};
+use api::ids::MacAddr;
 use axum::{
     Router,
     extract::{ConnectInfo, Path, State, connect_info::Connected},
@@ -179,6 +179,7 @@ async fn script(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(mac): Path<String>,
 ) -> Response {
+    let _choosing = provisioner.0.images.choosing().await;
     let (booting, kernel) = match Booting::find(&provisioner, &mac, peer)
         .and_then(|booting| booting.kernel(&provisioner).map(|kernel| (booting, kernel)))
     {
@@ -202,7 +203,8 @@ async fn script(
     match provisioner.0.script.render(&script) {
         Ok(text) => {
             provisioner.hold(&booting.record, Part::Boot, None);
-            observe(&provisioner, booting.record.id, "iPXE script", peer.remote.ip());
+            let (address, image) = (peer.remote.ip(), booting.version());
+            provisioner.tell(booting.record.id, Observation::Script { address, image });
             let headers =
                 [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
             (headers, text).into_response()
@@ -212,10 +214,6 @@ async fn script(
             held(&provisioner, &booting.record, status, Part::Boot, cause)
         }
     }
-}
-
-fn observe(provisioner: &Provisioner, id: NodeId, file: &str, address: IpAddr) {
-    provisioner.tell(id, Observation::Firmware { file: file.to_owned(), address });
 }
 
 async fn firmware(

@@ -13,6 +13,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use api::{
@@ -22,7 +23,10 @@ use api::{
 use oci_pull::Registries;
 use rest::causes;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,6 +51,9 @@ pub use source::{Source, SourceError};
 
 /// Imports that pull or build at once. Each uses all cores while it builds; the second one pulls in the meantime.
 const MAX_RUNNING: usize = 2;
+
+/// How long a deletion waits for the boots that are choosing a version, and lets others wait.
+const BOOT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Imports that wait or run. More at once is a script gone wild.
 pub const MAX_UNFINISHED: usize = 64;
@@ -227,6 +234,9 @@ struct Inner {
     /// that they had.
     resumed: Mutex<BTreeSet<u64>>,
     lately_whole: damage::LatelyWhole,
+    /// Read by boots from the choice of a version until it is known to be in use; written by deletions
+    /// from the look at who uses a version until it is gone.
+    choosing: RwLock<()>,
     /// Held from the choice of a version number to its commit.
     numbering: tokio::sync::Mutex<()>,
     shutdown: CancellationToken,
@@ -271,6 +281,7 @@ impl Images {
             registries: registries.clone(),
             resumed: Mutex::default(),
             lately_whole: damage::LatelyWhole::default(),
+            choosing: RwLock::new(()),
             numbering: tokio::sync::Mutex::new(()),
             shutdown,
         })))
@@ -385,8 +396,19 @@ impl Images {
         tokio::spawn(async move { import::rebuild_all(&images).await });
     }
 
+    /// Keeps versions from being deleted while a boot chooses one.
+    pub(crate) async fn choosing(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.choosing.read().await
+    }
+
+    /// Keeps boots from choosing a version while one is looked at and deleted. `None` if they take too
+    /// long: what they choose is on disk before they go on.
+    pub(crate) async fn deleting(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        timeout(BOOT_PATIENCE, self.0.choosing.write()).await.ok()
+    }
+
     /// Removes a version and, in the background, the blobs that no version needs any more. The caller has seen to it
-    /// that no node uses the version.
+    /// that no node uses the version, and holds what `deleting` gives.
     ///
     /// # Errors
     /// The database's; the version is then still there.

@@ -31,6 +31,7 @@ mod holds;
 pub mod hostlist;
 mod http_boot;
 mod identity;
+mod image_use;
 pub mod images;
 mod node_routes;
 pub mod overlay;

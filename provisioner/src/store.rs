@@ -16,7 +16,7 @@ use image_store::Layer;
 pub(crate) mod sql;
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 
 /// Operations kept, newest first: enough to look back a year of weekly imports many times over.
 pub const MAX_OPERATIONS: u32 = 1_000;

@@ -45,7 +45,10 @@ use std::{
 };
 
 use anyhow::Context;
-use api::{channel::Session, enroll::AgentIdentity};
+use api::{
+    channel::{FromAgent, Session},
+    enroll::AgentIdentity,
+};
 use ring::rand::SystemRandom;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -105,7 +108,6 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
         applied_here,
         outbox_in.clone(),
     ));
-    let (runs, requests) = mpsc::channel(runs::MAX_REQUESTS);
     let servers = runs::servers::Servers::new(identity.clone());
     let (upgrade, upgrade_wanted) = watch::channel(None);
     tokio::spawn(upgrade::keep_wanted(
@@ -115,15 +117,7 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
         stopping.clone(),
         outbox_in.clone(),
     ));
-    let (places, containers) = (runs::Places::default(), NodeContainers::default());
-    let (streams, openings) = mpsc::channel(streams::MAX_OPENINGS);
-    tokio::spawn(streams::keep(places.runs.clone(), identity.clone(), containers.clone(), openings));
-    let node = runs::Node::new(places, servers, Mounting::default(), containers);
-    tokio::spawn(async move {
-        if let Err(error) = runs::keep(node, requests, outbox_in).await {
-            tracing::error!("no runs on this node: {:#}", anyhow::Error::from(error));
-        }
-    });
+    let (runs, streams) = keep_runs(&identity, servers, outbox_in);
     notify::ready();
     let channel = Channel {
         about,
@@ -148,6 +142,25 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     notify::stopping();
     tracing::info!("substrate agent ends");
     Ok(None)
+}
+
+/// Starts the tasks of jobs and of people in them; where they are asked.
+fn keep_runs(
+    identity: &watch::Receiver<Arc<AgentIdentity>>,
+    servers: runs::servers::Servers,
+    outbox: mpsc::Sender<FromAgent>,
+) -> (mpsc::Sender<runs::Request>, mpsc::Sender<streams::Opening>) {
+    let (places, containers) = (runs::Places::default(), NodeContainers::default());
+    let (streams, openings) = mpsc::channel(streams::MAX_OPENINGS);
+    tokio::spawn(streams::keep(places.runs.clone(), identity.clone(), containers.clone(), openings));
+    let node = runs::Node::new(places, servers, Mounting::default(), containers);
+    let (runs, requests) = mpsc::channel(runs::MAX_REQUESTS);
+    tokio::spawn(async move {
+        if let Err(error) = runs::keep(node, requests, outbox).await {
+            tracing::error!("no runs on this node: {:#}", anyhow::Error::from(error));
+        }
+    });
+    (runs, streams)
 }
 
 /// Starts the tasks that change the identity; says where they are told of the servers' addresses.

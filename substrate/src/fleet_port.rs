@@ -104,6 +104,10 @@ fn problem_text(problem: &Problem) -> String {
 /// # Errors
 /// [`FleetPortError::Client`].
 pub fn http_client(tls: rustls::ClientConfig) -> Result<reqwest::Client, FleetPortError> {
+    client_builder(tls).read_timeout(READ_TIMEOUT).build().map_err(FleetPortError::Client)
+}
+
+fn client_builder(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
     let mut headers = HeaderMap::new();
     if let Ok(versions) = HeaderValue::from_str(&Versions::ours().to_string()) {
         headers.insert(negotiation::HEADER, versions);
@@ -115,10 +119,7 @@ pub fn http_client(tls: rustls::ClientConfig) -> Result<reqwest::Client, FleetPo
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(api::http::REUSE_LIMIT)
-        .read_timeout(READ_TIMEOUT)
         .tcp_nodelay(true)
-        .build()
-        .map_err(FleetPortError::Client)
 }
 
 /// Asks again while that can help, for about three minutes. `tell` gets lines for people.
@@ -146,6 +147,8 @@ pub async fn patiently<T>(
 pub struct FleetPort {
     servers: Vec<SocketAddr>,
     client: reqwest::Client,
+    /// For long bodies: without [`READ_TIMEOUT`], which would run from the beginning of the body.
+    uploads: reqwest::Client,
 }
 
 impl FleetPort {
@@ -154,7 +157,8 @@ impl FleetPort {
     /// # Errors
     /// [`FleetPortError::Client`].
     pub fn new(servers: Vec<SocketAddr>, tls: rustls::ClientConfig) -> Result<Self, FleetPortError> {
-        Ok(Self { servers, client: http_client(tls)? })
+        let uploads = client_builder(tls.clone()).build().map_err(FleetPortError::Client)?;
+        Ok(Self { servers, client: http_client(tls)?, uploads })
     }
 
     /// Posts `body` to `route` (`/node/v1/enroll`) and reads the JSON answer.
@@ -197,6 +201,11 @@ impl FleetPort {
     /// that do not fit into memory.
     pub fn urls(&self, route: &str) -> (Vec<String>, &reqwest::Client) {
         (self.servers.iter().map(|server| format!("https://{server}{route}")).collect(), &self.client)
+    }
+
+    /// The same for bodies of any length. That nothing moves any more is the caller's to notice.
+    pub fn upload_urls(&self, route: &str) -> (Vec<String>, &reqwest::Client) {
+        (self.urls(route).0, &self.uploads)
     }
 
     /// Posts `body` to `route` and expects no answer but success.

@@ -1,17 +1,30 @@
 //! From files to the stream.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::{MetadataExt as _, OpenOptionsExt as _},
+        },
+    },
+    path::Path,
 };
 
 use api::stream::Copied;
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat},
+    io::Errno,
+};
 use tar::{Builder, EntryType, Header};
 
 use crate::{CopyError, END, MAX_DEPTH, TOP, leave_out};
+
+/// How something in a folder is opened: itself, and never what a link leads to.
+const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Writes what is at `source` to `out`. A link at `source` itself is followed; links below are copied as links. Folders of
 /// other file systems (`/proc`, volumes below a copied `/`) are left out.
@@ -19,20 +32,33 @@ use crate::{CopyError, END, MAX_DEPTH, TOP, leave_out};
 /// # Errors
 /// [`CopyError`]: something cannot be read, or `out` takes no more. The stream has no end then.
 pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
-    let meta = fs::metadata(source).map_err(|error| CopyError::step("copy", source, error))?;
-    let mut packing = Packing { tar: Builder::new(out), copied: Copied::default(), device: meta.dev() };
+    let fail = |error| CopyError::step("copy", source, error);
+    let meta = fs::metadata(source).map_err(fail)?;
     if meta.is_dir() {
-        packing.folder(source, Path::new(TOP), &meta, 0)?;
-    } else if meta.is_file() {
-        packing.file(source, Path::new(TOP))?;
-    } else {
+        let folder = File::open(source).map_err(|error| CopyError::step("read the folder", source, error))?;
+        return pack_folder(&folder.into(), source, out);
+    }
+    if !meta.is_file() {
         return Err(CopyError::Place(format!("{} is neither file nor folder", source.display())));
     }
-    let mut header = header(EntryType::Regular, 0, 0, 0);
-    packing.tar.append_data(&mut header, END, io::empty()).map_err(CopyError::Broken)?;
-    let mut out = packing.tar.into_inner().map_err(CopyError::Broken)?;
-    out.flush().map_err(CopyError::Broken)?;
-    Ok(packing.copied)
+    let mut packing = Packing { tar: Builder::new(out), copied: Copied::default(), device: meta.dev() };
+    // Never waits for the other end of a pipe that has taken the file's place.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(source);
+    packing.file(file.map_err(|error| CopyError::step("read", source, error))?, source, Path::new(TOP))?;
+    packing.end()
+}
+
+/// Writes an open folder to `out`, as [`pack`] does. Each step goes from a folder that is open to a name in it, and follows no
+/// link: whoever writes to it meanwhile leads nowhere else. `shown`: its path, for people.
+///
+/// # Errors
+/// As of [`pack`].
+pub fn pack_folder(folder: &OwnedFd, shown: &Path, out: impl Write) -> Result<Copied, CopyError> {
+    let meta = fstat(folder).map_err(|errno| CopyError::step("look at", shown, errno))?;
+    let mut packing = Packing { tar: Builder::new(out), copied: Copied::default(), device: meta.st_dev };
+    packing.folder(folder, shown, Path::new(TOP), &meta, 0)?;
+    packing.end()
 }
 
 /// Contents of files at `source`, bytes, as far as they can be seen: for progress.
@@ -62,61 +88,95 @@ struct Packing<W: Write> {
 }
 
 impl<W: Write> Packing<W> {
-    fn folder(&mut self, path: &Path, name: &Path, meta: &Metadata, depth: usize) -> Result<(), CopyError> {
+    fn folder(
+        &mut self,
+        folder: &OwnedFd,
+        path: &Path,
+        name: &Path,
+        meta: &Stat,
+        depth: usize,
+    ) -> Result<(), CopyError> {
         if depth > MAX_DEPTH {
             leave_out(&mut self.copied, &path.display().to_string(), "deeper than any folder is copied");
             return Ok(());
         }
-        let fail = |error| CopyError::step("read the folder", path, error);
-        let mut entries: Vec<PathBuf> = Vec::new();
-        for entry in fs::read_dir(path).map_err(fail)? {
-            entries.push(entry.map_err(fail)?.path());
+        let fail = |errno| CopyError::step("read the folder", path, errno);
+        let mut entries: Vec<OsString> = Vec::new();
+        for entry in Dir::read_from(folder).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                entries.push(OsString::from_vec(entry.file_name().to_bytes().to_vec()));
+            }
         }
         entries.sort();
-        let mut header = header(EntryType::Directory, meta.mode(), meta.mtime(), 0);
+        let mut header = header(EntryType::Directory, meta.st_mode, meta.st_mtime, 0);
         self.tar.append_data(&mut header, name, io::empty()).map_err(CopyError::Broken)?;
         self.copied.entries += 1;
-        for path in entries {
-            let Some(name) = path.file_name().map(|own| name.join(own)) else { continue };
-            self.entry(&path, &name, depth + 1)?;
+        for own in entries {
+            self.entry(folder, &own, (&path.join(&own), &name.join(&own)), depth + 1)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: &Path, name: &Path, depth: usize) -> Result<(), CopyError> {
-        let meta = match fs::symlink_metadata(path) {
+    /// `path`: for people; `name`: in the stream.
+    fn entry(
+        &mut self,
+        folder: &OwnedFd,
+        own: &OsStr,
+        (path, name): (&Path, &Path),
+        depth: usize,
+    ) -> Result<(), CopyError> {
+        let meta = match statat(folder, own, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(meta) => meta,
             // It was there when the folder was read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(CopyError::step("look at", path, error)),
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(CopyError::step("look at", path, errno)),
         };
-        let kind = meta.file_type();
-        if kind.is_symlink() {
-            let target =
-                fs::read_link(path).map_err(|error| CopyError::step("read the link", path, error))?;
-            let mut header = header(EntryType::Symlink, 0o777, meta.mtime(), 0);
-            self.tar.append_link(&mut header, name, target).map_err(CopyError::Broken)?;
-            self.copied.entries += 1;
-            return Ok(());
-        }
-        if kind.is_file() {
-            return self.file(path, name);
-        }
-        if kind.is_dir() && meta.dev() == self.device {
-            return self.folder(path, name, &meta, depth);
-        }
-        let why = if kind.is_dir() { "another file system" } else { "neither file, folder nor link" };
+        let why = match FileType::from_raw_mode(meta.st_mode) {
+            FileType::Symlink => return self.link(folder, own, (path, name), &meta),
+            FileType::RegularFile => match openat(folder, own, OPEN | OFlags::NONBLOCK, Mode::empty()) {
+                Ok(file) => return self.file(file.into(), path, name),
+                Err(Errno::LOOP) => "no file any more",
+                Err(errno) => return Err(CopyError::step("read", path, errno)),
+            },
+            FileType::Directory if meta.st_dev == self.device => {
+                match openat(folder, own, OPEN | OFlags::DIRECTORY, Mode::empty()) {
+                    Ok(below) => {
+                        let meta = fstat(&below).map_err(|errno| CopyError::step("look at", path, errno))?;
+                        if meta.st_dev == self.device {
+                            return self.folder(&below, path, name, &meta, depth);
+                        }
+                        "another file system"
+                    }
+                    Err(Errno::LOOP | Errno::NOTDIR) => "no folder any more",
+                    Err(errno) => return Err(CopyError::step("read the folder", path, errno)),
+                }
+            }
+            FileType::Directory => "another file system",
+            _ => "neither file, folder nor link",
+        };
         leave_out(&mut self.copied, &path.display().to_string(), why);
         Ok(())
     }
 
-    fn file(&mut self, path: &Path, name: &Path) -> Result<(), CopyError> {
-        // Never waits for the other end of a pipe that has taken the file's place.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let (file, meta) = opened
-            .and_then(|file| file.metadata().map(|meta| (file, meta)))
-            .map_err(|error| CopyError::step("read", path, error))?;
+    fn link(
+        &mut self,
+        folder: &OwnedFd,
+        own: &OsStr,
+        (path, name): (&Path, &Path),
+        meta: &Stat,
+    ) -> Result<(), CopyError> {
+        let target = readlinkat(folder, own, Vec::new());
+        let target = target.map_err(|errno| CopyError::step("read the link", path, errno))?;
+        let mut header = header(EntryType::Symlink, 0o777, meta.st_mtime, 0);
+        let target = OsStr::from_bytes(target.to_bytes());
+        self.tar.append_link(&mut header, name, target).map_err(CopyError::Broken)?;
+        self.copied.entries += 1;
+        Ok(())
+    }
+
+    fn file(&mut self, file: File, path: &Path, name: &Path) -> Result<(), CopyError> {
+        let meta = file.metadata().map_err(|error| CopyError::step("read", path, error))?;
         if !meta.is_file() {
             leave_out(&mut self.copied, &path.display().to_string(), "no file any more");
             return Ok(());
@@ -133,6 +193,14 @@ impl<W: Write> Packing<W> {
         self.copied.entries += 1;
         self.copied.bytes += meta.len();
         Ok(())
+    }
+
+    fn end(mut self) -> Result<Copied, CopyError> {
+        let mut header = header(EntryType::Regular, 0, 0, 0);
+        self.tar.append_data(&mut header, END, io::empty()).map_err(CopyError::Broken)?;
+        let mut out = self.tar.into_inner().map_err(CopyError::Broken)?;
+        out.flush().map_err(CopyError::Broken)?;
+        Ok(self.copied)
     }
 }
 

@@ -43,11 +43,13 @@ pub enum Capability {
     Unsupported,
     /// The agent keeps the addresses of [`super::FromServer::Servers`].
     ServerAddresses,
+    /// What happens in a run before its end is told with [`super::FromAgent::RunNews`].
+    RunNews,
 }
 
 impl Capability {
     /// All that this release has.
-    pub const ALL: [Self; 2] = [Self::Unsupported, Self::ServerAddresses];
+    pub const ALL: [Self; 3] = [Self::Unsupported, Self::ServerAddresses, Self::RunNews];
 
     /// Its name on the wire.
     #[must_use]
@@ -55,6 +57,7 @@ impl Capability {
         match self {
             Self::Unsupported => "unsupported",
             Self::ServerAddresses => "server-addresses",
+            Self::RunNews => "run-news",
         }
     }
 }
@@ -261,14 +264,12 @@ mod tests {
     fn hellos_of_all_releases_are_read() {
         let read = |text: &str| serde_json::from_str::<Offer>(text).unwrap();
         assert_eq!(read(r#"{"protocol":1}"#), Offer::version_1());
-        let later = r#"{"protocol":2,"min":2,"max":7,"capabilities":["gangs","unsupported"]}"#;
-        let one = Capabilities([Capability::Unsupported].into());
-        assert_eq!(read(later), offer(2, 7, one));
+        let later = r#"{"protocol":2,"min":2,"max":7,"capabilities":["gangs","unsupported","run-news"]}"#;
+        let two = Capabilities([Capability::Unsupported, Capability::RunNews].into());
+        assert_eq!(read(later), offer(2, 7, two));
         let ours = serde_json::to_string(&Offer::ours()).unwrap();
-        assert_eq!(
-            ours,
-            r#"{"protocol":1,"min":1,"max":2,"capabilities":["unsupported","server-addresses"]}"#
-        );
+        let all = r#""capabilities":["unsupported","server-addresses","run-news"]"#;
+        assert_eq!(ours, format!(r#"{{"protocol":1,"min":1,"max":2,{all}}}"#));
         let many = format!(r#"{{"protocol":1,"capabilities":[{}"x"]}}"#, r#""x","#.repeat(100_000));
         assert!(read(&many).capabilities.is_empty());
     }

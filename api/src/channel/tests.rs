@@ -11,8 +11,8 @@ use crate::{
     enroll::{BootPhase, Enroll, Enrolled, Renew, Report},
     inventory::{Fault, FaultLevel, Nic, NicKind},
     run::{
-        Destination, JobFile, JobSpec, LiveUsage, LogTaken, Mount, Outcome, RunEnd, RunState, RunUser,
-        Source, Usage, Work,
+        Destination, FailedTry, JobFile, JobSpec, LiveUsage, LogTaken, Mount, Outcome, RunEnd, RunState,
+        RunUser, Source, Usage, Work,
     },
     stage1::{RootImage, Stage1},
     stream::{Control, Copied, Size, Terminal},
@@ -40,7 +40,7 @@ fn agent_messages() -> Vec<FromAgent> {
         Outcome::Exited { code: 0 },
         Outcome::Signaled { signal: 9 },
         Outcome::OutOfMemory { limit_bytes: 1 },
-        Outcome::TimedOut { seconds: 1 },
+        Outcome::TimedOut { seconds: 1, cause: Some("c".into()) },
         Outcome::Stopped { why: "w".into() },
         Outcome::Failed { why: "w".into(), transient: true },
         Outcome::Lost { why: "w".into(), rebooted: true },
@@ -61,6 +61,7 @@ fn agent_messages() -> Vec<FromAgent> {
     let fault = Fault { level: FaultLevel::Error, subject: "s".into(), message: "m".into() };
     let inventory = Inventory { nics: vec![nic], faults: vec![fault], ..Inventory::default() };
     let usage = LiveUsage { total: Usage::default(), memory_bytes: 1, processes: 2 };
+    let failed = FailedTry { number: 1, of: 2, why: "w".into(), pause_seconds: 3 };
     vec![
         FromAgent::Hello {
             offer: Offer::ours(),
@@ -82,6 +83,8 @@ fn agent_messages() -> Vec<FromAgent> {
             complete: true,
         },
         FromAgent::Run { report: reports[1].clone() },
+        FromAgent::RunNews { run: run_id(), news: RunNews::FailedTry(failed) },
+        FromAgent::RunNews { run: run_id(), news: RunNews::Remark { text: "t".into() } },
         FromAgent::Refusing { reason: Some("r".into()) },
         FromAgent::UpgradeFailed { why: "w".into() },
         FromAgent::Usage { runs: vec![RunUsage { run: run_id(), usage: Some(usage) }] },
@@ -135,7 +138,8 @@ fn server_messages() -> Vec<FromServer> {
     let run = run_id();
     let (volume, path) = (|| "v".to_owned(), || "p".to_owned());
     let sources = [Source::Http { url: "http://a/".into() }, Source::Artifact { digest: digest(), size: 1 }];
-    let destinations = [Destination::Http { url: "http://a/".into() }, Destination::Client {}];
+    let destinations =
+        [Destination::Http { url: "http://a/".into() }, Destination::Client { takes_folders: true }];
     let ingress = |source| start(Work::Ingress { volume: volume(), path: path(), source });
     let egress = |destination| start(Work::Egress { volume: volume(), path: path(), destination });
     let stream = StreamId(uuid::Uuid::from_u128(8));
@@ -240,7 +244,7 @@ fn the_samples_hold_every_kind_of_message() {
     let kinds = [kinds(&agent_messages()), kinds(&server_messages())]
         .map(|kinds| kinds.into_iter().collect::<Vec<_>>().join(" "));
     expect_test::expect![[r#"
-        going-down heartbeat hello inventory overlays-applied refusing run runs topology unsupported upgrade-failed usage
+        going-down heartbeat hello inventory overlays-applied refusing run run-news runs topology unsupported upgrade-failed usage
         forget-runs open-stream overlays pause-run reboot remove-volumes resume-run send-inventory send-usage servers start-run stop-run upgrade-agent welcome
     "#]]
     .assert_eq(&(kinds.join("\n") + "\n"));

@@ -37,6 +37,10 @@ pub(super) enum Verb {
         name: ImageName,
     },
     /// Delete images, or versions of them, that no node uses.
+    #[command(
+        after_help = "A version is in use while a node runs it, is booting it, or boots it next: see IMAGE and NEXT of
+`bedplate node list`."
+    )]
     Delete {
         /// NAME for all versions, NAME@3 for one.
         #[arg(required = true, value_name = "NAME[@N]", add = ArgValueCompleter::new(complete::images))]

@@ -48,6 +48,10 @@ With several nodes addresses count up from the first. Hardware addresses can the
         spec: SpecFlags,
     },
     /// List nodes and what they are doing.
+    #[command(
+        after_help = "IMAGE is the version that a node runs or is booting; NEXT the one that it boots next, `same` if that is
+the same."
+    )]
     List {
         #[command(flatten)]
         nodes: MaybeNodes,

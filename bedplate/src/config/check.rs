@@ -46,13 +46,9 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         raw.server_addresses.iter().map(|address| address.value).collect()
     };
     if addresses.is_empty() && mistakes.is_empty() {
-        let hint = "name the interface that nodes boot from: `interfaces: [eth1]`";
-        mistakes.push(mistake(
-            TOP,
-            "interfaces",
-            "no address to serve nodes on".to_owned(),
-            Some(hint.to_owned()),
-        ));
+        let hint = "name the interface that nodes boot from: `interfaces: [eth1]`".to_owned();
+        let text = "no address to serve nodes on".to_owned();
+        mistakes.push(mistake(TOP, "interfaces", text, Some(hint)));
     }
     let ports = ports(raw, &mut mistakes);
     addresses_once(raw, &mut mistakes);

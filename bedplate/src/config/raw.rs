@@ -7,7 +7,7 @@ use yaml_tree::{Key, Kind, Location, Tree, did_you_mean, parse};
 
 mod registries;
 
-pub use registries::{RawRegistries, RawRegistry};
+pub(super) use self::registries::{RawRegistries, RawRegistry};
 
 /// A value and where it stands. Defaults stand at line 0.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@
 //! | [`normal`] | the one form |
 //! | [`check`] | what only the whole shows: unknown names, cycles |
 //! | [`units`] | sizes and durations |
+//! | [`uris`] | where files come from and go to |
 //! | [`plan`] | what is stored of the workflow and read ever after |
 //! | [`expand`] | `$NAME` in commands and in the environment |
 //! | [`words`] | a command that is one text |
@@ -22,6 +23,7 @@ pub mod plan;
 mod raw;
 mod schema;
 mod units;
+mod uris;
 pub mod words;
 
 pub use expand::{expand, expand_known};

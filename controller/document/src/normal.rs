@@ -10,6 +10,7 @@ use crate::{
     check::{self, Notes},
     expand::is_name,
     raw, units,
+    uris::{destination, inside, refuse_scheme, source, taken_out},
 };
 
 /// A workflow.
@@ -254,10 +255,17 @@ fn volume(name: &str, volume: &raw::Volume, document: &raw::Document, notes: &mu
     let ingress = ingress.collect();
     let egress = volume.egress.iter().enumerate().filter_map(|(index, transfer)| {
         let path = format!("{path}.egress[{index}]");
-        let inside = inside(transfer.source.as_ref()?.as_str(), &format!("{path}.source"), notes);
-        let to = destination(transfer.destination.as_ref()?.as_str(), &format!("{path}.destination"), notes);
+        let taken = taken_out(transfer.source.as_ref()?.as_str(), &format!("{path}.source"), notes);
+        let path = format!("{path}.destination");
+        let to = destination(transfer.destination.as_ref()?.as_str(), &path, notes);
+        if let (Some((_, true)), Some(Destination::Http { url })) = (&taken, &to)
+            && url.contains(['?', '#'])
+        {
+            let why = "the source is a folder, and a URL with a query or fragment names one file";
+            notes.hint(&path, why, "let a job pack the folder (`tar -cf`), and take the archive out");
+        }
         let (timeout_seconds, retries) = policy(&transfer.policy, &raw::Policy::default());
-        Some(Egress { path: inside?, destination: to?, timeout_seconds, retries })
+        Some(Egress { path: taken?.0, destination: to?, timeout_seconds, retries })
     });
     Volume { name: name.to_owned(), egress: egress.collect(), ingress }
 }
@@ -268,65 +276,6 @@ fn policy(own: &raw::Policy, default: &raw::Policy) -> (u64, u32) {
     let timeout = timeout.and_then(|text| units::duration(text));
     let retries = own.retry.attempts.or(default.retry.attempts);
     (timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS), retries.unwrap_or(0))
-}
-
-/// Schemes of the language that are not supported yet.
-const LATER_SCHEMES: [&str; 5] = ["s3://", "ftp://", "hf://", "oras://", "secret://"];
-
-fn refuse_scheme(uri: &str, path: &str, known: &str, notes: &mut Notes<'_>) {
-    if let Some(scheme) = LATER_SCHEMES.iter().find(|scheme| uri.starts_with(**scheme)) {
-        notes.unreadable(path, &format!("{scheme} is {LATER}"), known);
-    } else {
-        notes.unreadable(path, &format!("{uri:?} cannot be used here"), known);
-    }
-}
-
-fn source(uri: &str, document: &raw::Document, path: &str, notes: &mut Notes<'_>) -> Option<Source> {
-    if uri.starts_with("http://") || uri.starts_with("https://") {
-        return Some(Source::Http { url: uri.to_owned() });
-    }
-    if let Some(name) = uri.strip_prefix("file://") {
-        if document.files.contains_key(name) {
-            return Some(Source::File { name: name.to_owned() });
-        }
-        notes.unknown(path, "inline file", name, document.files.keys().map(String::as_str));
-        return None;
-    }
-    refuse_scheme(uri, path, "use http://, https://, or file://NAME of an entry of `files`", notes);
-    None
-}
-
-fn destination(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<Destination> {
-    if uri.starts_with("http://") || uri.starts_with("https://") {
-        return Some(Destination::Http { url: uri.to_owned() });
-    }
-    if let Some(local) = uri.strip_prefix("local://").filter(|local| !local.is_empty()) {
-        return Some(Destination::Local { path: local.to_owned() });
-    }
-    refuse_scheme(uri, path, "use http://, https://, or local:///PATH on the client's machine", notes);
-    None
-}
-
-/// A path in a volume: `file://a/b`.
-fn inside(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {
-    let Some(inside) = uri.strip_prefix("file://") else {
-        notes.unreadable(
-            path,
-            &format!("{uri:?} is no file of the volume"),
-            "use file://PATH, relative to the volume",
-        );
-        return None;
-    };
-    let inside = inside.trim_start_matches('/');
-    let is_good = !inside.is_empty()
-        && !inside.contains('\0')
-        && inside.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    if !is_good {
-        let message = format!("{uri:?} is no path inside the volume");
-        notes.unreadable(path, &message, "use file://PATH without `.`, `..` and empty parts");
-        return None;
-    }
-    Some(inside.to_owned())
 }
 
 fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>) -> Job {

@@ -571,6 +571,48 @@ services:
     );
 }
 
+/// A document with one volume, and files that go out of it.
+fn egress(pairs: &[(&str, &str)]) -> String {
+    let pair = |(source, destination): &(&str, &str)| {
+        format!("    - source: '{source}'\n      destination: '{destination}'\n")
+    };
+    let pairs: String = pairs.iter().map(pair).collect();
+    format!(
+        "version: v1\njobs: {{a: {{image: docker://a, command: [x]}}}}\nvolumes:\n  data:\n    egress:\n{pairs}"
+    )
+}
+
+#[test]
+fn a_folder_goes_where_folders_can() {
+    let text = egress(&[
+        ("file://out/", "https://example.org/results/"),
+        ("file:///out", "https://example.org/results?signature=x"),
+        ("file://a/b/", "local:///results"),
+        ("file:///", "local:///all"),
+    ]);
+    let volume = &parse(&text).unwrap().workflow.volumes[0];
+    let paths: Vec<&str> = volume.egress.iter().map(|egress| egress.path.as_str()).collect();
+    assert_eq!(paths, ["out", "out", "a/b", "."]);
+    mistakes(
+        &egress(&[
+            ("file://out/", "https://example.org/results?signature=x"),
+            ("file://out//", "local:///x"),
+            ("file://../", "local:///x"),
+            ("file://out", "https://"),
+            ("file://out", "http://:80/x"),
+            ("file://out", "http://user@exa mple/x"),
+        ]),
+        &expect![[r#"
+            7:20: volumes.data.egress[0].destination: the source is a folder, and a URL with a query or fragment names one file (let a job pack the folder (`tar -cf`), and take the archive out)
+            8:15: volumes.data.egress[1].source: "file://out//" is no path inside the volume (use file://PATH without `.`, `..` and empty parts)
+            10:15: volumes.data.egress[2].source: "file://.." is no path inside the volume (use file://PATH without `.`, `..` and empty parts)
+            13:20: volumes.data.egress[3].destination: "https://" names no host (write http://HOST/PATH)
+            15:20: volumes.data.egress[4].destination: "http://:80/x" names no host (write http://HOST/PATH)
+            17:20: volumes.data.egress[5].destination: "http://user@exa mple/x" names no host (write http://HOST/PATH)
+        "#]],
+    );
+}
+
 #[test]
 fn what_is_no_document() {
     let mut all = String::new();

@@ -8,7 +8,7 @@ use std::{
 
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
-    run::{Outcome, RunId, WorkflowId},
+    run::{FailedTry, Outcome, RunId, WorkflowId},
     workflow::{State, TaskCounts, WorkflowEvent},
 };
 use document::plan::{Plan, Planned, StagePlan};
@@ -88,6 +88,16 @@ pub(crate) struct RunNow {
     /// Of a run that is over: since when the rest of its log is awaited, by the clock of
     /// [`super::Engine::tick`] that nobody sets.
     pub(crate) log_awaited: Option<Duration>,
+    /// The last try that failed, of those that its node makes by itself.
+    pub(crate) failed_try: Option<FailedTry>,
+    /// Lines about it in the history, beside those of its beginning and end.
+    pub(crate) news: u32,
+}
+
+impl RunNow {
+    pub(crate) fn new(row: RunRow, log_here: u64) -> Self {
+        Self { row, log_here, log_awaited: None, failed_try: None, news: 0 }
+    }
 }
 
 /// A stage in memory.
@@ -119,6 +129,21 @@ pub(crate) struct TaskBook {
     pub(crate) canceled: u32,
     /// Why one of them failed.
     pub(crate) failure: Option<String>,
+    /// The attempt that failed last, while its task is tried again.
+    pub(crate) retried: Option<Retried>,
+}
+
+/// An attempt that failed, of a task that is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Retried {
+    /// The task, from 0.
+    pub(crate) task: u32,
+    /// The attempt that failed, from 1.
+    pub(crate) attempt: u32,
+    /// Why, for people.
+    pub(crate) why: String,
+    /// From its end to the next attempt, seconds.
+    pub(crate) pause_seconds: i64,
 }
 
 /// The next attempt of a task.
@@ -180,6 +205,7 @@ impl TaskBook {
         self.canceled += self.count - self.next + waiting;
         self.next = self.count;
         self.again.clear();
+        self.retried = None;
     }
 }
 
@@ -302,7 +328,7 @@ impl Flow {
             book.settle(task, outcome, plan.retries, row.ended.unwrap_or(row.placed), row.started.is_some());
         }
         if row.ended.is_none() || log_here < row.log_bytes {
-            self.runs.insert(row.run, RunNow { row, log_here, log_awaited: None });
+            self.runs.insert(row.run, RunNow::new(row, log_here));
         }
     }
 
@@ -382,6 +408,7 @@ impl TaskBook {
     ) {
         let Some((_, mut this)) = self.running.remove(&task) else { return };
         let refusals = std::mem::take(&mut this.refusals);
+        self.retried.take_if(|retried| retried.task == task);
         let goes_on = match outcome {
             Outcome::Exited { code: 0 } => {
                 self.finished += 1;
@@ -411,6 +438,8 @@ impl TaskBook {
             let pause = pause_seconds(this.failures + this.false_starts + this.requeues + this.refusals);
             let next = Again { attempt: this.attempt + 1, not_before: now.plus_seconds(pause), ..this };
             self.again.insert(task, next);
+            let why = super::runs::told(outcome);
+            self.retried = Some(Retried { task, attempt: this.attempt, why, pause_seconds: pause });
         } else {
             self.failed += 1;
             self.failure.get_or_insert_with(|| super::runs::told(outcome));

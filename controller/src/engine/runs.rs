@@ -10,7 +10,7 @@ use api::{
 };
 use document::plan::Planned;
 
-use super::{Engine, Flow, Output, advance::stop_run, schedule::key};
+use super::{Engine, Flow, Output, advance::stop_run, news::one_line, schedule::key};
 
 /// An outcome for people.
 pub(super) fn told(outcome: &Outcome) -> String {
@@ -20,7 +20,10 @@ pub(super) fn told(outcome: &Outcome) -> String {
         Outcome::OutOfMemory { limit_bytes } => {
             format!("killed for memory: it reached its limit of {limit_bytes} bytes")
         }
-        Outcome::TimedOut { seconds } => format!("ended by its timeout of {seconds} s"),
+        Outcome::TimedOut { seconds, cause } => {
+            let cause = cause.as_ref().map(|cause| format!(": {}", one_line(cause))).unwrap_or_default();
+            format!("ended by its timeout of {seconds} s{cause}")
+        }
         Outcome::Stopped { why } => format!("stopped: {why}"),
         Outcome::Failed { why, .. } => why.clone(),
         Outcome::Lost { why, .. } => format!("lost: {why}"),

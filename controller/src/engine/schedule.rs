@@ -191,7 +191,7 @@ impl Engine {
         flow.stages[stage as usize].nodes.insert(name.clone());
         flow.stages[stage as usize].tasks.begin(task, run, again);
         flow.begin_stage(&mut output, stage, now);
-        flow.runs.insert(run, RunNow { row, log_here: 0, log_awaited: None });
+        flow.runs.insert(run, RunNow::new(row, 0));
         flow.keep_run(&mut output, run);
         let message = format!("{} {message}", flow.subject(run));
         flow.event(&mut output, now, "RESOURCES_ALLOCATED", Some(stage), message);
@@ -209,6 +209,7 @@ impl Engine {
         for (node, runs) in self.silent_nodes(flow, stage) {
             reasons.push(format!("{node} does not answer; {runs} of its tasks run there"));
         }
+        reasons.extend(flow.trouble(stage));
         if counts.pending == 0 {
             return reasons;
         }

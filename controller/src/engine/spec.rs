@@ -46,7 +46,7 @@ impl Flow {
             Planned::Egress { volume, path, destination } => {
                 let destination = match destination {
                     plan::Destination::Http { url } => Destination::Http { url: url.clone() },
-                    plan::Destination::Local { .. } => Destination::Client {},
+                    plan::Destination::Local { .. } => Destination::Client { takes_folders: true },
                 };
                 Work::Egress { volume: volume.clone(), path: path.clone(), destination }
             }

@@ -23,6 +23,7 @@ use crate::{
     store::Owner,
 };
 
+mod news;
 mod turns;
 
 fn at(second: i64) -> Timestamp {
@@ -199,7 +200,7 @@ fn pulls() -> (Stage, WorkflowId) {
 fn a_registry_that_is_waited_for_is_shown() {
     let (mut stage, id) = pulls();
     let shown = |stage: &Stage| {
-        let reasons = stage.engine.why(id, at(2)).unwrap().remove(0).reasons;
+        let reasons = stage.engine.why(id, None, &BTreeMap::new(), at(2)).unwrap().remove(0).reasons;
         (stage.engine.view(id).unwrap().stages[0].reason.clone(), reasons.concat())
     };
     assert_eq!(shown(&stage), (None, "docker://a is being pulled".to_owned()));
@@ -421,7 +422,7 @@ jobs: {a: {image: docker://a, command: [x], mounts: {data: {location: /d}}}, b: 
         2   DEPENDENCY_SATISFIED data/out: may begin
         2   STAGE_STARTED data/out: started
         2   RESOURCES_ALLOCATED data/out: file data/out goes to n2
-        2   -> n2 start file data/out Egress { volume: "data", path: "out", destination: Client }
+        2   -> n2 start file data/out Egress { volume: "data", path: "out", destination: Client { takes_folders: true } }
         2   forget 4 of 1
         2   FILE_TRANSFER_STARTED data/out: file data/out runs on n2
         2   FILE_TRANSFER_COMPLETED data/out: file data/out is done
@@ -490,7 +491,7 @@ fn what_fails_is_tried_again_and_takes_others_with_it() {
     stage.tick(3);
     stage.end("job a", Outcome::OutOfMemory { limit_bytes: 1 << 30 }, 4);
     stage.tick(6);
-    stage.end("job a", Outcome::TimedOut { seconds: 9 }, 7);
+    stage.end("job a", Outcome::TimedOut { seconds: 9, cause: None }, 7);
     stage.end("job c", OK, 8);
     stage.check(&expect![[r#"
         1   WORKFLOW_STARTED : w1 was handed in

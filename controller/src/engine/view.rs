@@ -121,6 +121,13 @@ impl Engine {
                 stage.reason = Some(reason);
             }
         }
+        for (stage, trouble) in flow.troubles() {
+            if let Some(stage) = view.stages.get_mut(stage as usize)
+                && stage.state == State::Started
+            {
+                stage.reason.get_or_insert(trouble);
+            }
+        }
         Some(view)
     }
 
@@ -268,7 +275,8 @@ impl Flow {
         });
         let files = (0..).zip(&self.plan.stages).filter_map(|(stage, plan)| match &plan.work {
             Planned::Egress { destination: Destination::Local { path }, .. } => {
-                Some(ClientFile { stage, destination: path.clone(), size: None })
+                let destination = path.clone();
+                Some(ClientFile { stage, destination, size: None, folder: false })
             }
             _ => None,
         });

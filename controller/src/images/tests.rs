@@ -99,11 +99,14 @@ fn told() -> (Arc<dyn Waits>, mpsc::UnboundedReceiver<String>) {
     (Arc::new(Told(sender)), told)
 }
 
+/// Whom images are fetched for here.
+const STAGE: (WorkflowId, u32) = (WorkflowId(uuid::Uuid::nil()), 0);
+
 async fn open(folder: &Path) -> JobImages {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let database = Database::open(&folder.join("db"), &[&SCHEMA]).await.unwrap();
     let store = Arc::new(SqlStore::open(database).await.unwrap());
-    JobImages::open(folder, store, Arc::default(), CancellationToken::new()).unwrap()
+    JobImages::open(folder, store, Arc::default(), Platform::default(), CancellationToken::new()).unwrap()
 }
 
 /// Fetches what is not there to be had, until it waits, and then ends that.
@@ -111,7 +114,7 @@ async fn waits(images: &JobImages, reference: &str) -> String {
     let ((waits, mut told), cancelled) = (told(), images.cancellation());
     let fetching = {
         let (images, reference, cancelled) = (images.clone(), reference.to_owned(), cancelled.clone());
-        tokio::spawn(async move { images.fetch(&reference, waits, cancelled).await })
+        tokio::spawn(async move { images.fetch(&reference, STAGE, waits, cancelled, Timestamp(0)).await })
     };
     let text = timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
     cancelled.cancel();
@@ -129,7 +132,8 @@ async fn what_is_here_by_digest_needs_no_registry() {
     let fetch = async |version: String| {
         let (waits, _told) = told();
         let reference = format!("{address}/site/job{version}");
-        timeout(PATIENCE, images.fetch(&reference, waits, images.cancellation())).await.unwrap().unwrap()
+        let fetching = images.fetch(&reference, STAGE, waits, images.cancellation(), Timestamp(0));
+        timeout(PATIENCE, fetching).await.unwrap().unwrap()
     };
     let first = fetch(":1".to_owned()).await;
     assert_eq!((first.was_cached, first.image.manifest), (false, image.manifest));

@@ -189,7 +189,7 @@ fn ended(outcome: &Outcome) -> String {
         Outcome::Exited { code } => format!("it has ended with exit status {code}"),
         Outcome::Signaled { signal } => format!("it was ended by signal {signal}"),
         Outcome::OutOfMemory { .. } => "it was killed for memory".to_owned(),
-        Outcome::TimedOut { seconds } => format!("it was ended after {seconds} s"),
+        Outcome::TimedOut { seconds, .. } => format!("it was ended after {seconds} s"),
         Outcome::Stopped { why }
         | Outcome::Failed { why, .. }
         | Outcome::Lost { why, .. }

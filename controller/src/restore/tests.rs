@@ -262,11 +262,17 @@ async fn a_database_of_before_plans_has_the_same_workflows_stages_and_runs() {
     assert_eq!(site.rows().await, before, "the conversion adds plans and changes nothing else");
     let shown: BTreeMap<String, Workflow> = serde_json::from_str(SHOWN).unwrap();
     let now = server.shown().await;
-    for (name, workflow) in &shown {
-        let mut now = now[name].clone();
+    for (name, mut workflow) in shown.clone() {
+        let mut now = now[&name].clone();
         // The programs of before had no word for it.
         assert!(now.summary.status.take().is_some(), "{name}");
-        assert_eq!(&now, workflow, "{name}");
+        if name == "again" {
+            // What failed and is tried again was not shown by that release.
+            let reason = now.stages[1].reason.clone();
+            assert!(reason.as_ref().is_some_and(|reason| reason.contains(" failed: ")), "{reason:?}");
+            workflow.stages[1].reason = reason;
+        }
+        assert_eq!(now, workflow, "{name}");
     }
     assert_eq!(now.len(), shown.len() + 1, "those of make.sh and of the simulation itself");
     let left: Vec<String> =

@@ -252,6 +252,20 @@ const OVER: [(&str, &str, State, i64); 8] = [
     ("é", "ann", State::Finished, 80),
 ];
 
+fn filters() -> [Listing; 9] {
+    [
+        of("ann"),
+        Listing { statuses: vec![WorkflowStatus::Failed, WorkflowStatus::Waiting], ..Listing::default() },
+        Listing { statuses: vec![WorkflowStatus::Waiting], ..Listing::default() },
+        Listing { name: Some(NamePattern::new("night")), sort: WorkflowSort::User, ..Listing::default() },
+        Listing { name: Some(NamePattern::new("n?")), ..Listing::default() },
+        Listing { name: Some(NamePattern::new("[1]")), ..Listing::default() },
+        Listing { name: Some(NamePattern::new("?")), ..Listing::default() },
+        Listing { since: Some(Timestamp(20)), until: Some(Timestamp(40)), ..Listing::default() },
+        Listing { statuses: vec![WorkflowStatus::Finished], name: Some(NamePattern::new("*t")), ..of("ann") },
+    ]
+}
+
 /// A list in every order and with every filter, in pages of every length: what is wanted, each once.
 async fn lists_of_what_is_over(store: impl Store) {
     let rows = (1..).zip(OVER).map(|(place, (name, user, state, submitted))| WorkflowRow {
@@ -274,18 +288,7 @@ async fn lists_of_what_is_over(store: impl Store) {
     };
     let mut lines = String::new();
     let sorts = WorkflowSort::ALL.map(|sort| Listing { sort, ..Listing::default() });
-    let filters = [
-        of("ann"),
-        Listing { statuses: vec![WorkflowStatus::Failed, WorkflowStatus::Waiting], ..Listing::default() },
-        Listing { statuses: vec![WorkflowStatus::Waiting], ..Listing::default() },
-        Listing { name: Some(NamePattern::new("night")), sort: WorkflowSort::User, ..Listing::default() },
-        Listing { name: Some(NamePattern::new("n?")), ..Listing::default() },
-        Listing { name: Some(NamePattern::new("[1]")), ..Listing::default() },
-        Listing { name: Some(NamePattern::new("?")), ..Listing::default() },
-        Listing { since: Some(Timestamp(20)), until: Some(Timestamp(40)), ..Listing::default() },
-        Listing { statuses: vec![WorkflowStatus::Finished], name: Some(NamePattern::new("*t")), ..of("ann") },
-    ];
-    for mut listing in sorts.into_iter().chain(filters) {
+    for mut listing in sorts.into_iter().chain(filters()) {
         for is_reversed in [false, true] {
             listing.is_reversed = is_reversed;
             let whole = pages(&listing, 100).await;

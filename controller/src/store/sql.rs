@@ -17,9 +17,8 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use self::batch::Batch;
 use super::{
-    Behind, Damage, Grant, JobImage, KeptImage, KeyedSubmission, Listed, Listing, Owner, Rows, RunKey, RunRow,
-    Spared,
-    StageRow, Store, StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
+    Behind, Damage, Grant, JobImage, KeptImage, KeyedSubmission, Listed, Listing, Owner, Rows, RunKey,
+    RunRow, Spared, StageRow, Store, StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
 };
 use crate::engine::Home;
 

@@ -26,6 +26,7 @@ impl Life {
         if self.since == Timestamp(0) {
             self.since = now;
         }
+        self.image_unknown = true;
         let mut effects = vec![Effect::Record(
             Severity::Error,
             format!("its state in the database cannot be read, and begins anew: {cause}"),

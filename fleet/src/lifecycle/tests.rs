@@ -19,7 +19,15 @@ fn agent(instance: &str) -> Event {
 }
 
 fn fetched(file: &str) -> Event {
-    Event::Fetched { file: file.into(), address: A, image: None }
+    Event::Fetched { file: BootFile::Program(file.into()), address: A }
+}
+
+fn initrd(image: &str) -> Event {
+    Event::Fetched { file: BootFile::Initrd { image: image.into() }, address: A }
+}
+
+fn boot_script(image: &str) -> Event {
+    Event::Fetched { file: BootFile::Script { image: image.into() }, address: A }
 }
 
 fn report(phase: Phase, percent: Option<u8>) -> Event {
@@ -74,7 +82,7 @@ fn from_power_on_to_ready() {
             (12, fetched("snponly.efi")),
             (13, Event::Offered { address: A }),
             (13, fetched("boot script")),
-            (14, Event::Fetched { file: "node.img".into(), address: A, image: Some("debian-node@2".into()) }),
+            (14, initrd("debian-node@2")),
             (20, Event::CertificateIssued { address: A }),
             (20, report(Phase::Stage1, None)),
             (21, report(Phase::Fetching, Some(0))),
@@ -90,7 +98,7 @@ fn from_power_on_to_ready() {
             12  firmware | 10.0.0.9 fetched snponly.efi
             13  firmware
             13  firmware | 10.0.0.9 fetched boot script
-            14  firmware | 10.0.0.9 fetched node.img
+            14  firmware | 10.0.0.9 fetched the node's initrd
             20  stage1 | stage 1 got its certificate at 10.0.0.9
             20  stage1 | says stage1
             21  fetching 0% | says fetching
@@ -355,4 +363,106 @@ fn a_drain_outlives_boots_and_changes_no_phase() {
     );
     assert_eq!(lines, "60  offered | undrained by root\n61  offered\n");
     assert_eq!(life.drain, None);
+}
+
+/// The images in use after each event.
+fn uses(life: &mut Life, events: Vec<(i64, Event)>) -> String {
+    let mut lines = String::new();
+    for (second, event) in events {
+        *life = life.step(event, Timestamp(second * 1_000_000), &limits()).0;
+        let images: Vec<&str> = life.images_in_use().collect();
+        let line = format!("{second:<4} {:<9} {}", life.phase.as_str(), images.join(" "));
+        lines += &format!("{}\n", line.trim_end());
+    }
+    lines
+}
+
+#[test]
+fn an_image_is_in_use_from_its_script_until_the_machine_is_at_its_firmware_again() {
+    let mut life = Life::new(Timestamp(0));
+    let deadline = i64::try_from(Deadlines::default().of(Phase::Firmware).unwrap()).unwrap();
+    let events = vec![
+        (10, Event::Offered { address: A }),
+        (11, fetched("snponly.efi")),
+        (12, boot_script("d@1")),
+        (13, initrd("d@2")),
+        (20, Event::CertificateIssued { address: A }),
+        (21, report(Phase::Fetching, Some(0))),
+        (30, report(Phase::Switching, None)),
+        (37, agent("i")),
+        (38, stored()),
+        (40, Event::RebootOrdered { reason: "r".into() }),
+        (41, Event::GoingDown { reboot: true }),
+        (42, Event::Disconnected { why: "w".into() }),
+        (50, Event::Offered { address: A }),
+        (51, boot_script("d@3")),
+        (52 + deadline, Event::Tick),
+        (53 + deadline, boot_script("d@3")),
+        (54 + deadline, initrd("d@3")),
+        (55 + deadline, report(Phase::Failed, None)),
+    ];
+    expect![[r#"
+        10   offered
+        11   firmware
+        12   firmware  d@1
+        13   firmware  d@2
+        20   stage1    d@2
+        21   fetching  d@2
+        30   switching d@2
+        37   enrolled  debian-node@2
+        38   ready     debian-node@2
+        40   rebooting debian-node@2
+        41   rebooting debian-node@2
+        42   rebooting debian-node@2
+        50   offered
+        51   firmware  d@3
+        232  firmware
+        233  firmware  d@3
+        234  firmware  d@3
+        235  failed
+    "#]]
+    .assert_eq(&uses(&mut life, events));
+}
+
+#[test]
+fn a_node_that_does_not_answer_may_still_run_its_image() {
+    let mut life = ready();
+    let events = vec![
+        (30, Event::Disconnected { why: "w".into() }),
+        (99, Event::Tick),
+        // Anybody on its network may ask for its script: that is no proof that it boots.
+        (100, boot_script("d@3")),
+        (101, agent("i")),
+        (110, Event::GoingDown { reboot: false }),
+        (111, Event::Disconnected { why: "w".into() }),
+    ];
+    expect![[r#"
+        30   ready     debian-node@2
+        99   lost      debian-node@2
+        100  firmware  debian-node@2 d@3
+        101  enrolled  debian-node@2
+        110  lost
+        111  lost
+    "#]]
+    .assert_eq(&uses(&mut life, events));
+    // As the server finds it on its disk.
+    let life = ready();
+    let text = serde_json::to_string(&life).unwrap();
+    let again: Life = serde_json::from_str(&text).unwrap();
+    assert_eq!(again.images_in_use().collect::<Vec<_>>(), ["debian-node@2"]);
+    // One of before has no script.
+    let mut tree: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let fields = tree.as_object_mut().unwrap();
+    assert!(fields.remove("script-image").is_some() && fields.remove("image-unknown").is_some());
+    assert_eq!(serde_json::from_value::<Life>(tree).unwrap(), again);
+}
+
+#[test]
+fn what_cannot_be_read_may_run_any_image() {
+    let life = Life::new(Timestamp(0));
+    let (life, _) = life.step(Event::Unreadable { cause: "c".into() }, Timestamp(1), &limits());
+    assert!(life.may_run_any_image());
+    let (connected, _) = life.step(agent("i"), Timestamp(2), &limits());
+    let (offered, _) = life.step(Event::Offered { address: A }, Timestamp(2), &limits());
+    assert!(!connected.may_run_any_image() && !offered.may_run_any_image());
 }

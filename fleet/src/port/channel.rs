@@ -51,6 +51,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// After so many seconds an agent that failed to apply overlays is told again.
 const TELL_AGAIN_SECONDS: i64 = 60;
 
+/// Longest version of an agent or an image that is taken from a hello, characters: it is kept and shown.
+const MAX_NAME_CHARS: usize = 200;
+
 /// Longest reason in a close frame, bytes (RFC 6455, section 5.5: 125 with the code).
 const MAX_REASON_BYTES: usize = 120;
 
@@ -184,7 +187,8 @@ async fn hello(fleet: &Fleet, node: &NodeIdentity, socket: &mut WebSocket) -> Re
         }
     };
     let agent = AgentInstance { boot_id, instance };
-    Ok(Hello { ack, agreement, agent, version: agent_version, image, overlays })
+    let [version, image] = [agent_version, image].map(|text| text.chars().take(MAX_NAME_CHARS).collect());
+    Ok(Hello { ack, agreement, agent, version, image, overlays })
 }
 
 fn parse(text: &str) -> Result<Frame<FromAgent>, End> {
@@ -385,16 +389,13 @@ impl Channel {
             }
             FromAgent::Runs { runs, paused, volumes, complete } => {
                 let node = self.node.id;
-                let message = |done| RunMessage { node, runs, paused, volumes, complete, list: true, done };
+                let (news, list) = (None, true);
+                let message = |done| RunMessage { node, runs, news, paused, volumes, complete, list, done };
                 fleet.runs_told(message).await;
             }
-            FromAgent::Run { report } => {
-                let (node, runs) = (self.node.id, vec![report]);
-                let (paused, volumes) = (Vec::new(), Vec::new());
-                let (complete, list) = (false, false);
-                fleet
-                    .runs_told(|done| RunMessage { node, runs, paused, volumes, complete, list, done })
-                    .await;
+            FromAgent::Run { report } => fleet.run_told(self.node.id, vec![report], None).await,
+            FromAgent::RunNews { run, news } => {
+                fleet.run_told(self.node.id, Vec::new(), Some((run, news))).await;
             }
             FromAgent::Refusing { reason } => fleet.live(self.node.id, Event::Refuses { reason }).await?,
             FromAgent::UpgradeFailed { why } => {

@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const NODE: NodeId = NodeId(uuid::Uuid::from_u128(1));
+const IMAGE: &str = "debian-node@2";
 const OTHER: NodeId = NodeId(uuid::Uuid::from_u128(2));
 
 /// A fleet with one node, on the loopback interface.
@@ -180,7 +181,7 @@ async fn only_a_good_certificate_of_a_registered_node_is_let_in() {
 async fn enrolled(port: &Port, node: NodeId) -> String {
     let here = Ipv4Addr::LOCALHOST.into();
     port.fleet.observe(node, Observation::Offered { address: here }).unwrap();
-    let token = port.fleet.issue_token(node, here, Some(here)).await.unwrap();
+    let token = port.fleet.issue_token(node, here, Some(here), IMAGE.into()).await.unwrap();
     let (key, csr) = key_and_request();
     let request = port.client(None).post(format!("{}/node/v1/enroll", port.url));
     let enrolled: Enrolled =
@@ -193,7 +194,7 @@ async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_del
     let port = Port::open().await;
     let here = Ipv4Addr::LOCALHOST.into();
     port.fleet.observe(NODE, Observation::Offered { address: here }).unwrap();
-    let token = port.fleet.issue_token(NODE, here, Some(here)).await.unwrap();
+    let token = port.fleet.issue_token(NODE, here, Some(here), IMAGE.into()).await.unwrap();
     let (key, csr) = key_and_request();
     let url = format!("{}/node/v1/enroll", port.url);
     let ask = |id| Enroll { id, token: token.clone(), csr: csr.clone() };

@@ -12,7 +12,6 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use fleet::Observation;
 use image_store::cpio;
 use ipnet::IpNet;
 
@@ -26,6 +25,7 @@ pub(super) async fn serve(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(mac): Path<String>,
 ) -> Response {
+    let _choosing = provisioner.0.images.choosing().await;
     let booting = match Booting::find(&provisioner, &mac, peer) {
         Ok(booting) => booting,
         Err(refusal) => return *refusal,
@@ -38,7 +38,8 @@ pub(super) async fn serve(
     }
     let (name, source) = (&booting.record.name, peer.remote.ip());
     let expected = provisioner.expected_address(booting.mac, &booting.spec, source);
-    let token = match provisioner.0.fleet.issue_token(booting.record.id, source, expected).await {
+    let issuing = provisioner.0.fleet.issue_token(booting.record.id, source, expected, booting.version());
+    let token = match issuing.await {
         Ok(token) => token,
         Err(refused) => {
             let reason = causes(&refused);
@@ -55,8 +56,6 @@ pub(super) async fn serve(
     match archive(&document(&provisioner, &booting, peer, token)) {
         Ok(bytes) => {
             provisioner.hold(&booting.record, Part::Initrd, None);
-            let observation = Observation::NodeImageServed { address: source, image: booting.version() };
-            provisioner.tell(booting.record.id, observation);
             let headers =
                 [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
             (headers, bytes).into_response()

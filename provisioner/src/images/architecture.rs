@@ -40,8 +40,8 @@ pub(crate) fn not_bootable(stored: StoredImages, substrate: &[u8]) -> Vec<String
 pub struct NotBootable {
     name: ImageName,
     version: u32,
-    platform: Platform,
-    boots: Platform,
+    platform: Box<Platform>,
+    boots: Box<Platform>,
 }
 
 /// An image has versions for another architecture.
@@ -52,8 +52,8 @@ pub struct NotBootable {
 )]
 pub struct OtherArchitecture {
     name: ImageName,
-    has: Platform,
-    wanted: Platform,
+    has: Box<Platform>,
+    wanted: Box<Platform>,
 }
 
 impl ImageTable {
@@ -67,7 +67,8 @@ impl ImageTable {
             return Ok(());
         }
         let (name, version) = (record.name.clone(), record.version.version);
-        Err(NotBootable { name, version, platform, boots: self.boots.clone() })
+        let (platform, boots) = (Box::new(platform), Box::new(self.boots.clone()));
+        Err(NotBootable { name, version, platform, boots })
     }
 
     /// Versions that no node can boot here, and why, for checks.
@@ -90,8 +91,8 @@ impl ImageTable {
         let versions = self.images.get(name).into_iter().flat_map(|versions| versions.values());
         let others = versions.map(|record| record.version.platform());
         let mut others = others.filter(|has| has.architecture() != wanted.architecture());
-        others
-            .next()
-            .map_or(Ok(()), |has| Err(OtherArchitecture { name: name.clone(), has, wanted: wanted.clone() }))
+        let Some(has) = others.next() else { return Ok(()) };
+        let (has, wanted) = (Box::new(has), Box::new(wanted.clone()));
+        Err(OtherArchitecture { name: name.clone(), has, wanted })
     }
 }

@@ -38,7 +38,7 @@ fn facts() -> Facts {
         refuses: None,
     };
     let (id, spec) = (NodeId(uuid::Uuid::from_u128(1)), MachineSpec::default());
-    let node = Node { name: "n1".parse().unwrap(), id, spec, status, version: 1 };
+    let node = Node { name: "n1".parse().unwrap(), id, spec, status, next_image: None, version: 1 };
     Facts::new(&node, &inventory).unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use access::Routes;
 use api::{
-    ids::{ImageName, NodeName},
+    ids::ImageName,
     image::{Image, ImportImage, Operation},
     problem::Problem,
     rights::Action,
@@ -13,10 +13,11 @@ use axum::{
     http::StatusCode,
 };
 use rest::{Body, Page, PageParams, Paging, Refusal, causes};
+use tokio::sync::RwLockWriteGuard;
 use utoipa_axum::routes;
 
 use super::watch;
-use crate::{hostlist, images::StartError, provisioner::Provisioner};
+use crate::{image_use::Kept, images::StartError, provisioner::Provisioner};
 
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new()
@@ -82,7 +83,7 @@ async fn show(
     found.map(Json).ok_or_else(|| not_found("cannot show the image", &name, None))
 }
 
-/// Deletes an image with all its versions. Refused while a node uses one.
+/// Deletes an image with all its versions. Refused while a node runs one, is booting one, or boots one next.
 #[utoipa::path(
     delete, path = "/v1/images/{name}", tag = "images",
     params(("name" = String, Path, description = "Name of the image")),
@@ -98,18 +99,17 @@ async fn delete(
     if !table.names().contains(&name) {
         return Err(not_found(&title, &name, None));
     }
-    let users: Vec<NodeName> =
-        table.versions(&name).flat_map(|version| provisioner.users_of(&name, version)).collect();
-    refuse_used(&title, &users)?;
-    refuse_unknown_use(&provisioner, &title)?;
-    for version in table.versions(&name) {
+    let _deleting = deleting(&provisioner, &title).await?;
+    let versions: Vec<u32> = table.versions(&name).collect();
+    refuse_kept(&title, provisioner.why_kept(&name, &versions))?;
+    for version in versions {
         let deleted = provisioner.0.images.delete(&name, version).await;
         deleted.map_err(|error| Refusal::internal(title.clone(), &error))?;
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Deletes one version of an image. Refused while a node uses it.
+/// Deletes one version of an image. Refused while a node runs it, is booting it, or boots it next.
 #[utoipa::path(
     delete, path = "/v1/images/{name}/versions/{version}", tag = "images",
     params(("name" = String, Path, description = "Name of the image"),
@@ -126,8 +126,8 @@ async fn delete_version(
     if !table.versions(&name).any(|present| present == version) {
         return Err(not_found(&title, &name, Some(version)));
     }
-    refuse_used(&title, &provisioner.users_of(&name, version))?;
-    refuse_unknown_use(&provisioner, &title)?;
+    let _deleting = deleting(&provisioner, &title).await?;
+    refuse_kept(&title, provisioner.why_kept(&name, &[version]))?;
     let deleted = provisioner.0.images.delete(&name, version).await;
     deleted.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
@@ -139,34 +139,20 @@ fn not_found(title: &str, name: &ImageName, version: Option<u32>) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, title, why)
 }
 
-fn refuse_used(title: &str, users: &[NodeName]) -> Result<(), Refusal> {
-    if users.is_empty() {
-        return Ok(());
-    }
-    let users = hostlist::compress(users.iter().map(NodeName::as_str));
-    let why = format!("{users} boots it; give those nodes another image first");
-    Err(Refusal::new(StatusCode::CONFLICT, title, why))
+/// Keeps boots from choosing a version until the guard is dropped.
+async fn deleting<'a>(
+    provisioner: &'a Provisioner,
+    title: &str,
+) -> Result<RwLockWriteGuard<'a, ()>, Refusal> {
+    provisioner.0.images.deleting().await.ok_or_else(|| {
+        let why = "boots of nodes are being written down, and the server's database takes its time; its log \
+                   says why: try again";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why)
+    })
 }
 
-/// Nodes whose values are not known may boot any image.
-fn refuse_unknown_use(provisioner: &Provisioner, title: &str) -> Result<(), Refusal> {
-    let view = provisioner.view();
-    let cluster = &view.cluster;
-    let unknown: Vec<&str> = cluster
-        .nodes
-        .keys()
-        .filter(|name| !cluster.checked.resolved.contains_key(*name))
-        .map(NodeName::as_str)
-        .collect();
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let nodes = hostlist::compress(unknown);
-    let why = format!(
-        "what {nodes} boots cannot be told now, and it may be this; `bedplate node show` says why: mend \
-         that first"
-    );
-    Err(Refusal::new(StatusCode::CONFLICT, title, why))
+fn refuse_kept(title: &str, kept: Result<(), Kept>) -> Result<(), Refusal> {
+    kept.map_err(|kept| Refusal::new(StatusCode::CONFLICT, title, kept.to_string()))
 }
 
 /// Long operations, newest first.
@@ -196,3 +182,6 @@ async fn show_operation(
     let operation = found.borrow().clone();
     Ok(Json(operation))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,8 @@ use utoipa_axum::routes;
 
 use super::{hardware, patch, refuse_edit, watch};
 use crate::{
-    check::Subject, hostlist, identity, provisioner::Provisioner, resolve::Profiles, spread::spread,
-    store::NodeRecord,
+    check::Subject, hostlist, identity, images::ImageTable, provisioner::Provisioner, resolve::Profiles,
+    spread::spread, store::NodeRecord,
 };
 
 /// Lines of a node's history in one answer where the request names no limit.
@@ -52,19 +52,20 @@ pub(super) fn routes() -> Routes<Provisioner> {
 
 impl Provisioner {
     /// A node with its status; `None` if it was deleted in this moment.
-    fn shown(&self, record: &NodeRecord) -> Option<Node> {
+    fn shown(&self, record: &NodeRecord, images: &ImageTable) -> Option<Node> {
         Some(Node {
             name: record.name.clone(),
             id: record.id,
             spec: record.spec.clone(),
             status: self.0.fleet.status(record.id)?,
+            next_image: self.next_image(record, images),
             version: record.version,
         })
     }
 
     pub(super) fn show_all<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Vec<Node> {
-        let view = self.view();
-        let found = names.into_iter().filter_map(|name| self.shown(view.cluster.nodes.get(name)?));
+        let (view, images) = (self.view(), self.0.images.table());
+        let found = names.into_iter().filter_map(|name| self.shown(view.cluster.nodes.get(name)?, &images));
         found.collect()
     }
 

@@ -73,7 +73,7 @@ async fn all_or_nothing(store: &impl Store) {
     assert_eq!(store.nodes().await.unwrap(), before);
 }
 
-fn image(version: u32, source: &str) -> ImageRecord {
+pub(crate) fn image(version: u32, source: &str) -> ImageRecord {
     let digest = Digest([7; 32]);
     ImageRecord {
         name: "debian".parse().unwrap(),

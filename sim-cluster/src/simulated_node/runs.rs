@@ -272,7 +272,7 @@ async fn live(
     let open = journal.begin(Entry { run, workflow, subject, node, boot, began, ended, outcome: None });
     reports.send(RunReport { run, state: RunState::Running { started } }).await?;
     let work = async {
-        if let Work::Egress { destination: Destination::Client {}, .. } = spec.work {
+        if let Work::Egress { destination: Destination::Client { .. }, .. } = spec.work {
             put_file(&port, run).await;
         }
         if has_word(&spec, "flood") {
@@ -285,7 +285,9 @@ async fn live(
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
-        () = sleep(Duration::from_secs(spec.timeout_seconds)) => Outcome::TimedOut { seconds: spec.timeout_seconds },
+        () = sleep(Duration::from_secs(spec.timeout_seconds)) => {
+            Outcome::TimedOut { seconds: spec.timeout_seconds, cause: None }
+        }
         why = async { stopped.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) } => {
             Outcome::Stopped { why: why.unwrap_or_default() }
         }

@@ -180,7 +180,7 @@ impl Channel {
                         self.say(&mut line, FromAgent::Topology { xml: xml.as_ref().to_owned() }).await?;
                     }
                 }
-                Some(message) = self.outbox.recv() => self.say(&mut line, message).await?,
+                Some(message) = self.outbox.recv() => self.say_if_known(&mut line, message).await?,
                 () = sleep_until(beat) => {
                     let uptime_seconds = (self.uptime)();
                     self.say(&mut line, FromAgent::Heartbeat { uptime_seconds }).await?;
@@ -235,10 +235,15 @@ impl Channel {
         // The inventory is sent anew below; a heartbeat of the past says nothing.
         // Runs are all told anew: what was to be said of one might be behind the list.
         let survives = |message: &FromAgent| {
-            use FromAgent::{Heartbeat, Inventory, Refusing, Run, Runs, Topology, Usage};
+            use FromAgent::{Heartbeat, Inventory, Refusing, Run, RunNews, Runs, Topology, Usage};
             let told_anew = matches!(
                 message,
-                Inventory { .. } | Topology { .. } | Run { .. } | Runs { .. } | Refusing { .. }
+                Inventory { .. }
+                    | Topology { .. }
+                    | Run { .. }
+                    | RunNews { .. }
+                    | Runs { .. }
+                    | Refusing { .. }
             );
             !told_anew && !matches!(message, Heartbeat { .. } | Usage { .. })
         };
@@ -334,7 +339,16 @@ impl Channel {
         command: String,
     ) -> Result<(), ChannelError> {
         tracing::warn!("the server sent `{command}`, which this agent doesn't know: it did nothing");
-        match self.session.send(FromAgent::Unsupported { command }) {
+        self.say_if_known(line, FromAgent::Unsupported { command }).await
+    }
+
+    /// Says something that a server of an earlier release goes without.
+    async fn say_if_known<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        line: &mut Line<T>,
+        message: FromAgent,
+    ) -> Result<(), ChannelError> {
+        match self.session.send(message) {
             Ok(frame) => line.send(&frame).await,
             Err(SendError::NotOffered(_)) => Ok(()),
             Err(error @ SendError::Full) => Err(error.into()),

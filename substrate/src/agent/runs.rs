@@ -66,6 +66,7 @@ use self::{
     folder::{FolderError, RunFolder, StopOrder},
     images::{Images, Mounting},
     job::Containers,
+    life::Told,
     servers::Servers,
     site_programs::SitePrograms,
     state::{Core, Effect},
@@ -223,7 +224,7 @@ struct Keeper<C> {
     node: Arc<Node<C>>,
     core: Core,
     held: BTreeMap<RunId, Held>,
-    reports: mpsc::Sender<RunReport>,
+    reports: mpsc::Sender<Told>,
     /// No job is begun here.
     refuses: bool,
     /// Answers about usage that wait for the channel.
@@ -291,7 +292,7 @@ pub async fn keep<C: Containers>(
                 }
                 Some(Request::Usage(runs)) => keeper.measure(&runs),
             },
-            Some(report) = reported.recv() => keeper.heard(report),
+            Some(told) = reported.recv() => keeper.heard(told),
             Ok(permit) = outbox.reserve(), if speaks => {
                 if let Some(message) = keeper.core.take_unsaid().or_else(|| keeper.usages.pop_front()) {
                     permit.send(message);
@@ -405,7 +406,11 @@ impl<C: Containers> Keeper<C> {
         self.held.insert(run, Held { spec, folder, stop, log_bytes, tasks });
     }
 
-    fn heard(&mut self, report: RunReport) {
+    fn heard(&mut self, told: Told) {
+        let report = match told {
+            Told::Report(report) => report,
+            Told::News(run, news) => return self.core.happened(run, news),
+        };
         if let (RunState::Ended(end), Some(held)) = (&report.state, self.held.get(&report.run)) {
             tracing::info!(run = %report.run, subject = held.spec.subject, outcome = ?end.outcome, "run ended");
             held.log_bytes.send_replace(Some(end.log_bytes));

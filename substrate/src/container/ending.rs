@@ -92,7 +92,7 @@ impl Ending {
     /// What is due `now`; each thing is told once.
     pub fn due(&mut self, now: Duration) -> Option<Due> {
         if self.begun.is_none() && self.paused_at.is_none() && now >= self.times_out_at {
-            let outcome = Outcome::TimedOut { seconds: self.timeout_seconds };
+            let outcome = Outcome::TimedOut { seconds: self.timeout_seconds, cause: None };
             self.begin(now, self.timeout_grace, outcome);
         }
         let begun = self.begun.as_mut()?;
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(ending.due(at(175)), Some(Due::Kill));
         assert_eq!((ending.due(at(999)), ending.next()), (None, None));
         let outcome = ending.outcome(Status::Signaled(libc::SIGKILL), 0, 5);
-        assert_eq!(outcome, Outcome::TimedOut { seconds: 60 });
+        assert_eq!(outcome, Outcome::TimedOut { seconds: 60, cause: None });
     }
 
     #[test]

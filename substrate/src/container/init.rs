@@ -310,7 +310,7 @@ impl Init {
         let usage = groups::total(&running.group);
         let outcome = running.ending.outcome(status, kills, self.spec.memory_bytes);
         match &outcome {
-            Outcome::TimedOut { seconds } => log.say(&format!("ended: not done within {seconds} s")),
+            Outcome::TimedOut { seconds, .. } => log.say(&format!("ended: not done within {seconds} s")),
             Outcome::Stopped { why } => log.say(&format!("stopped: {why}")),
             Outcome::OutOfMemory { limit_bytes } => {
                 log.say(&format!("killed: more than {limit_bytes} bytes of memory"));

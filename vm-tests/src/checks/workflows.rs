@@ -105,7 +105,7 @@ pub(crate) fn timeout(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<(
     let (id, _) = workflow::fail(cluster, "timeout")?;
     let attempts = workflow::attempts(cluster, &id)?;
     let outcome = attempts.last().and_then(|attempt| attempt.outcome.clone());
-    ensure!(outcome == Some(Outcome::TimedOut { seconds: 3 }), "it ended by {outcome:?}");
+    ensure!(outcome == Some(Outcome::TimedOut { seconds: 3, cause: None }), "it ended by {outcome:?}");
     Ok(())
 }
 

@@ -130,9 +130,10 @@ fn a_server_that_restarts_goes_on_and_starts_nothing_twice() {
 fn jobs_end_in_every_way_and_the_reason_is_told() {
     in_namespace(async {
         let (_cluster, _agents, ann) = cluster().await?;
+        let timed_out = Outcome::TimedOut { seconds: 1, cause: None };
         let fails = [
             ("command: [exit, '3'], policy: {retry: {attempts: 1}}", "exit", Outcome::Exited { code: 3 }, 2),
-            ("command: [hang], policy: {timeout: {execute: 1s}}", "1 s", Outcome::TimedOut { seconds: 1 }, 1),
+            ("command: [hang], policy: {timeout: {execute: 1s}}", "1 s", timed_out, 1),
             ("command: [oom]", "memory", Outcome::OutOfMemory { limit_bytes: 16 << 20 }, 1),
         ];
         for (rest, words, outcome, tries) in fails {

@@ -41,7 +41,8 @@ pub(super) fn list(look: Look, nodes: &[Node], now: Timestamp) -> String {
             look.phase(&node.status),
             Cell::new(age(node.status.since, now)),
             Cell::new(or_dash(node.status.address.or_else(|| first_address(&node.spec)))),
-            Cell::new(or_dash(node.status.image.as_ref().or(node.spec.image.as_ref()))),
+            Cell::new(or_dash(runs(node))),
+            Cell::new(next(node)),
             Cell::new(if node.spec.profiles.is_empty() {
                 "-".to_owned()
             } else {
@@ -50,7 +51,24 @@ pub(super) fn list(look: Look, nodes: &[Node], now: Timestamp) -> String {
             Cell::new(note(&node.status)),
         ]
     };
-    table(look, &["NODE", "PHASE", "FOR", "ADDRESS", "IMAGE", "PROFILES", "NOTE"], nodes.iter().map(row))
+    let header = ["NODE", "PHASE", "FOR", "ADDRESS", "IMAGE", "NEXT", "PROFILES", "NOTE"];
+    table(look, &header, nodes.iter().map(row))
+}
+
+/// The image that it runs or is booting; what it should boot, where the server is of before and the
+/// node runs nothing.
+fn runs(node: &Node) -> Option<&String> {
+    let wanted = node.spec.image.as_ref().filter(|_| node.next_image.is_none());
+    node.status.image.as_ref().or(wanted)
+}
+
+/// The image version that it boots next, if that is another than it runs.
+fn next(node: &Node) -> String {
+    match (&node.status.image, &node.next_image) {
+        (_, None) => "-".to_owned(),
+        (Some(runs), Some(next)) if runs == next => "same".to_owned(),
+        (_, Some(next)) => next.clone(),
+    }
 }
 
 fn first_address(spec: &MachineSpec) -> Option<std::net::IpAddr> {
@@ -214,6 +232,9 @@ fn one(look: Look, node: &Node, devices: &[GrantableDevice], now: Timestamp) -> 
     add("last seen", status.last_seen.map(|seen| format!("{seen} ({} ago)", age(seen, now))));
     add("address", status.address.map(|address| address.to_string()));
     add("runs", status.image.clone());
+    let differs = status.image.is_some() && status.image != node.next_image;
+    let mark = if differs { " (not what it runs)" } else { "" };
+    add("boots next", node.next_image.as_ref().map(|next| format!("{next}{mark}")));
     add("devices", Some(device_counts(devices)).filter(|counts| !counts.is_empty()));
     add("agent", status.agent_version.clone());
     add("last boot", status.boot_ms.map(|ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)));
@@ -300,8 +321,13 @@ pub(super) mod tests {
             id: NodeId("6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".parse().unwrap()),
             spec: serde_saphyr::from_str(spec).unwrap(),
             status,
+            next_image: None,
             version: 3,
         }
+    }
+
+    fn with_next(node: Node, image: &str) -> Node {
+        Node { next_image: Some(image.to_owned()), ..node }
     }
 
     #[test]
@@ -326,14 +352,26 @@ pub(super) mod tests {
             node("login-1", "{}", failed),
             node("n3", "{}", drained),
             node("n4", "{}", held),
+            with_next(
+                node("n5", "{}", NodeStatus { image: Some("d@2".into()), ..status(Phase::Ready) }),
+                "d@2",
+            ),
+            with_next(
+                node("n6", "{}", NodeStatus { image: Some("d@2".into()), ..status(Phase::Ready) }),
+                "d@3",
+            ),
+            with_next(node("n7", "{image: d}", status(Phase::Unseen)), "d@3"),
         ];
         expect![[r#"
-            NODE     PHASE         FOR  ADDRESS    IMAGE          PROFILES     NOTE
-            n1       ready         1m   10.1.0.11  debian-node@2  default,gpu
-            n2       fetching 43%  1m   10.1.0.12  debian-node    -            stuck: longer than 60 s
-            login-1  failed        1m   -          -              -            no module for 8086:1234
-            n3       ready         1m   -          -              -            drained by root: new memory
-            n4       ready         1m   -          -              -            held: overlay motd: cannot read /etc/bedplate/overlays/motd/rootfs/x
+            NODE     PHASE         FOR  ADDRESS    IMAGE          NEXT  PROFILES     NOTE
+            n1       ready         1m   10.1.0.11  debian-node@2  -     default,gpu
+            n2       fetching 43%  1m   10.1.0.12  debian-node    -     -            stuck: longer than 60 s
+            login-1  failed        1m   -          -              -     -            no module for 8086:1234
+            n3       ready         1m   -          -              -     -            drained by root: new memory
+            n4       ready         1m   -          -              -     -            held: overlay motd: cannot read /etc/bedplate/overlays/motd/rootfs/x
+            n5       ready         1m   -          d@2            same  -
+            n6       ready         1m   -          d@2            d@3   -
+            n7       unseen        1m   -          -              d@3   -
         "#]]
         .assert_eq(&list(Look::PLAIN, &nodes, NOW));
         expect![[r#"
@@ -344,7 +382,12 @@ pub(super) mod tests {
 
     #[test]
     fn one_node_with_origins() {
-        let ready = NodeStatus { boot_ms: Some(12_345), armed: true, ..status(Phase::Ready) };
+        let ready = NodeStatus {
+            boot_ms: Some(12_345),
+            armed: true,
+            image: Some("debian@2".to_owned()),
+            ..status(Phase::Ready)
+        };
         let all = [
             Origin {
                 field: "image".to_owned(),
@@ -353,16 +396,19 @@ pub(super) mod tests {
             },
             Origin { field: "interfaces.lan0.mtu".to_owned(), value: json!(9000), origin: "node".to_owned() },
         ];
-        let text = one(Look::PLAIN, &node("n1", "{}", ready), &[], NOW) + "\n" + &origins(Look::PLAIN, &all);
+        let node = with_next(node("n1", "{}", ready), "debian@3");
+        let text = one(Look::PLAIN, &node, &[], NOW) + "\n" + &origins(Look::PLAIN, &all);
         expect![[r#"
             n1
-              phase      ready
-              since      2026-11-23T19:58:30Z (1m ago)
-              last seen  2026-11-23T19:59:58Z (2s ago)
-              last boot  12.3 s
-              armed      yes: it may enrol
-              id         6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11
-              version    3
+              phase       ready
+              since       2026-11-23T19:58:30Z (1m ago)
+              last seen   2026-11-23T19:59:58Z (2s ago)
+              runs        debian@2
+              boots next  debian@3 (not what it runs)
+              last boot   12.3 s
+              armed       yes: it may enrol
+              id          6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11
+              version     3
 
             FIELD                VALUE   FROM
             image                debian  profile default

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io::Write as _,
+    io::{self, Read, Write as _},
     path::{Component, Path, PathBuf},
 };
 
@@ -11,11 +11,17 @@ use anyhow::{Context as _, bail};
 use api::workflow::{ClientFile, State, Workflow};
 use clap::Args;
 use client::{Client, StreamEnd};
+use copy_tree::Place;
+use tokio::sync::mpsc;
 
 use super::super::{
+    output::say,
     table::{Look, cells, table},
     words::size,
 };
+
+/// Pieces of a folder that wait for the disk.
+const MAX_PIECES: usize = 8;
 
 /// Where files go.
 #[derive(Debug, Args)]
@@ -34,7 +40,11 @@ pub(super) fn list(look: Look, files: &[ClientFile]) -> String {
         return "it brings no files to its user\n".to_owned();
     }
     let row = |file: &ClientFile| {
-        cells([file.destination.clone(), file.size.map_or_else(|| "not here yet".to_owned(), size)])
+        let folder = if file.folder && !file.destination.ends_with('/') { "/" } else { "" };
+        cells([
+            format!("{}{folder}", file.destination),
+            file.size.map_or_else(|| "not here yet".to_owned(), size),
+        ])
     };
     table(look, &["FILE", "SIZE"], files.iter().map(row))
 }
@@ -83,9 +93,12 @@ pub(super) async fn fetch(
     let id = workflow.summary.id.to_string();
     let mut written = Vec::new();
     for (file, place) in places {
-        write(client, &id, file, &place)
-            .await
-            .with_context(|| format!("cannot write {}", place.display()))?;
+        let writing = if file.folder {
+            write_folder(client, &id, file, &place).await
+        } else {
+            write(client, &id, file, &place).await
+        };
+        writing.with_context(|| format!("cannot write {}", place.display()))?;
         written.push(place.display().to_string());
     }
     let missing = missing.into_iter().map(|file| file.destination.clone()).collect();
@@ -142,6 +155,83 @@ async fn write(client: &Client, id: &str, file: &ClientFile, place: &Path) -> an
     Ok(fs::rename(&draft, place)?)
 }
 
+/// Makes a folder beside the place and puts it there when it is whole; into one that is there its
+/// files go one by one.
+async fn write_folder(client: &Client, id: &str, file: &ClientFile, place: &Path) -> anyhow::Result<()> {
+    let (parent, name) = match (place.parent(), place.file_name().and_then(|name| name.to_str())) {
+        (Some(parent), Some(name)) => (parent, name),
+        _ => bail!("it has no name"),
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    fs::create_dir_all(parent)?;
+    let is_new = place.symlink_metadata().is_err();
+    let draft = tempfile::Builder::new().prefix(".bedplate-").tempdir_in(parent)?;
+    let target = Place::of(if is_new { draft.path() } else { parent }, name)?;
+    let mut content = client.workflow_file(id, file.stage).await?;
+    let wanted = content.length();
+    let (pieces, taker) = mpsc::channel(MAX_PIECES);
+    let made = target.path();
+    let unpacking = tokio::task::spawn_blocking(move || {
+        copy_tree::unpack(Pieces { pieces: taker, piece: Vec::new(), read: 0 }, &target)
+    });
+    let mut taken = 0;
+    let end = loop {
+        match content.next().await {
+            Ok(bytes) => {
+                taken += bytes.len() as u64;
+                if pieces.send(bytes).await.is_err() {
+                    // The disk takes no more; why, the thread tells.
+                    break StreamEnd::Closed;
+                }
+            }
+            Err(end) => break end,
+        }
+    };
+    let was_taken = !pieces.is_closed();
+    drop(pieces);
+    let unpacked = unpacking.await?;
+    if was_taken && (end == StreamEnd::Broken || wanted.is_some_and(|wanted| wanted != taken)) {
+        let again = if is_new { "" } else { "; what was whole is there" };
+        bail!(
+            "the connection broke after {}: fetch it again with `bedplate workflow files {id}`{again}",
+            size(taken)
+        );
+    }
+    let copied = unpacked?;
+    for line in &copied.left_out {
+        say(&format!("left out {line}"));
+    }
+    let more = copied.left_out_count.saturating_sub(copied.left_out.len() as u64);
+    if more > 0 {
+        say(&format!("left out {more} more"));
+    }
+    if is_new {
+        fs::rename(made, place)?;
+    }
+    Ok(())
+}
+
+/// Pieces of a stream as something to read.
+struct Pieces {
+    pieces: mpsc::Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    /// Bytes of `piece` that were read.
+    read: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.piece.len() {
+            let Some(piece) = self.pieces.blocking_recv() else { return Ok(0) };
+            (self.piece, self.read) = (piece, 0);
+        }
+        let length = (self.piece.len() - self.read).min(buffer.len());
+        buffer[..length].copy_from_slice(&self.piece[self.read..self.read + length]);
+        self.read += length;
+        Ok(length)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,9 +247,12 @@ mod tests {
 
     #[test]
     fn files_with_their_sizes() {
-        let file =
-            |destination: &str, size| ClientFile { stage: 1, destination: destination.to_owned(), size };
-        let text = list(Look::PLAIN, &[file("out.txt", Some(2048)), file("b", None)]);
-        assert_eq!(text, "FILE     SIZE\nout.txt  2 KiB\nb        not here yet\n");
+        let file = |destination: &str, size| {
+            let destination = destination.to_owned();
+            ClientFile { stage: 1, destination, size, folder: false }
+        };
+        let folder = ClientFile { folder: true, ..file("run", Some(1024)) };
+        let text = list(Look::PLAIN, &[file("out.txt", Some(2048)), file("b", None), folder]);
+        assert_eq!(text, "FILE     SIZE\nout.txt  2 KiB\nb        not here yet\nrun/     1 KiB\n");
     }
 }

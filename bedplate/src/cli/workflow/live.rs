@@ -270,6 +270,25 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_and_is_tried_again_is_said_once() {
+        let mut file = stage(0, StageKind::File, "data/in.tar", State::Started);
+        let mut said = Vec::new();
+        let mut lines = |reason: &str| {
+            file.reason = Some(reason.to_owned());
+            let workflow = workflow(vec![file.clone()], State::Started);
+            assert!(screenful(&workflow, NOW).join("\n").ends_with(reason));
+            changes(&mut said, &workflow, NOW).concat()
+        };
+        let first = "try 1 of 6 failed: http://host/in.tar answers 503; the next 2 s later";
+        assert_eq!(
+            lines(first),
+            format!("2026-11-23T20:01:40Z  file   data/in.tar              started   {first}\n")
+        );
+        assert_eq!(lines(first), "");
+        assert!(lines("try 2 of 6 failed: refused; the next 4 s later").contains("try 2 of 6"));
+    }
+
+    #[test]
     fn lines_are_said_once() {
         let mut said = Vec::new();
         let mut lines = |state, finished| {

@@ -143,7 +143,10 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
         Outcome::OutOfMemory { limit_bytes } => {
             format!("killed for memory: more than {}", size(*limit_bytes))
         }
-        Outcome::TimedOut { seconds } => format!("timeout after {seconds} s"),
+        Outcome::TimedOut { seconds, cause } => {
+            let cause = cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("timeout after {seconds} s{cause}")
+        }
         Outcome::Stopped { why } => format!("stopped: {why}"),
         Outcome::Failed { why, .. } => format!("failed: {why}"),
         Outcome::Lost { why, .. } => format!("lost: {why}"),

@@ -177,7 +177,7 @@ pub(super) fn reason_of(outcome: &Outcome) -> Option<String> {
         Outcome::OutOfMemory { limit_bytes } => {
             Some(format!("killed: more than {limit_bytes} bytes of memory"))
         }
-        Outcome::TimedOut { seconds } => Some(format!("ended after {seconds} s")),
+        Outcome::TimedOut { seconds, .. } => Some(format!("ended after {seconds} s")),
         Outcome::Stopped { why } => Some(format!("stopped: {why}")),
         Outcome::Failed { why, .. } | Outcome::Lost { why, .. } | Outcome::Refused { why } => {
             Some(why.clone())
@@ -205,7 +205,7 @@ mod tests {
             Outcome::Exited { code: 7 },
             Outcome::Signaled { signal: 9 },
             Outcome::OutOfMemory { limit_bytes: 1 },
-            Outcome::TimedOut { seconds: 1 },
+            Outcome::TimedOut { seconds: 1, cause: None },
             Outcome::Stopped { why: "x".to_owned() },
             Outcome::Lost { why: "x".to_owned(), rebooted: false },
         ]

@@ -76,7 +76,9 @@ impl Site {
         let database = Database::open(&folder.path().join("db"), &[&SCHEMA]).await.unwrap();
         let store = Arc::new(SqlStore::open(database).await.unwrap());
         let shutdown = CancellationToken::new();
-        let images = JobImages::open(folder.path(), store.clone(), Platform::default(), shutdown).unwrap();
+        let images =
+            JobImages::open(folder.path(), store.clone(), Arc::default(), Platform::default(), shutdown);
+        let images = images.unwrap();
         Self { _folder: folder, images, store }
     }
 

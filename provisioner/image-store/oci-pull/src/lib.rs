@@ -161,7 +161,7 @@ pub async fn pull(
         let turn = pull.turn().await?;
         pull.progress.begins();
         let (began, before) = (Instant::now(), pull.moved.bytes());
-        let error = match pull.from_anywhere(&host).await {
+        let error = match pull.try_hosts(&host).await {
             Ok(image) => return Ok(image),
             Err(error) => error,
         };
@@ -239,7 +239,7 @@ impl Pull<'_> {
     }
 
     /// One try: the mirrors of a host in their order, then the host itself, whose answer counts.
-    async fn from_anywhere(&self, host: &RegistryHost) -> Result<OciImage, PullError> {
+    async fn try_hosts(&self, host: &RegistryHost) -> Result<OciImage, PullError> {
         let mirrors = self.options.registries.hosts.get(host).map_or(&[][..], |host| host.mirrors.as_slice());
         for mirror in mirrors.iter().take(MAX_MIRRORS) {
             let repository = mirror.repository(self.reference.repository());

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use api::{
     ids::Timestamp,
-    run::{Outcome, RunEnd, RunReport, RunSpec, RunState, Usage, Work},
+    run::{Outcome, RunEnd, RunId, RunNews, RunReport, RunSpec, RunState, Usage, Work},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -12,7 +12,7 @@ use super::{
     Node,
     folder::{RunFolder, Started, StopOrder},
     job::{self, Containers},
-    transfer::{Transfer, TransferError},
+    transfer::{Progress, Transfer, TransferError},
 };
 use crate::clock;
 
@@ -25,7 +25,7 @@ pub async fn live<C: Containers>(
     folder: RunFolder,
     spec: RunSpec,
     mut stopped: watch::Receiver<Option<StopOrder>>,
-    reports: mpsc::Sender<RunReport>,
+    reports: mpsc::Sender<Told>,
 ) {
     let teller = Teller { reports, run: spec.run };
     let end = match &spec.work {
@@ -45,17 +45,30 @@ pub async fn live<C: Containers>(
     teller.tell(RunState::Ended(Box::new(end))).await;
 }
 
+/// What a life tells the keeper.
+#[derive(Debug)]
+pub enum Told {
+    /// The run went forward.
+    Report(RunReport),
+    /// Something happened in it.
+    News(RunId, RunNews),
+}
+
 /// Says how one run is.
 #[derive(Debug, Clone)]
 pub(super) struct Teller {
-    reports: mpsc::Sender<RunReport>,
-    run: api::run::RunId,
+    reports: mpsc::Sender<Told>,
+    run: RunId,
 }
 
 impl Teller {
     pub(super) async fn tell(&self, state: RunState) {
         // Nobody listens only while the agent ends; the next one reads it from the folder.
-        let _ = self.reports.send(RunReport { run: self.run, state }).await;
+        let _ = self.reports.send(Told::Report(RunReport { run: self.run, state })).await;
+    }
+
+    pub(super) async fn news(&self, news: RunNews) {
+        let _ = self.reports.send(Told::News(self.run, news)).await;
     }
 }
 
@@ -73,31 +86,35 @@ async fn transfer<C: Containers>(
         return end(folder, None, Outcome::Failed { why, transient: true });
     }
     teller.tell(RunState::Running { started }).await;
+    let progress = Progress::new(folder, teller);
     let outcome = tokio::select! {
         biased;
         order = stop_ordered(stopped) => Outcome::Stopped { why: order.why },
-        outcome = work(node, folder, spec) => outcome,
+        outcome = work(node, &progress, spec) => outcome,
         () = tokio::time::sleep(Duration::from_secs(spec.timeout_seconds)) => {
-            Outcome::TimedOut { seconds: spec.timeout_seconds }
+            Outcome::TimedOut { seconds: spec.timeout_seconds, cause: progress.cause() }
         }
     };
     match &outcome {
         Outcome::Failed { why, .. } => folder.say(why),
         Outcome::Stopped { why } => folder.say(&format!("stopped: {why}")),
-        Outcome::TimedOut { seconds } => folder.say(&format!("not done within {seconds} s")),
+        Outcome::TimedOut { seconds, cause } => {
+            let cause = cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+            folder.say(&format!("not done within {seconds} s{cause}"));
+        }
         _ => {}
     }
     end(folder, Some(started), outcome)
 }
 
-async fn work<C: Containers>(node: &Node<C>, folder: &RunFolder, spec: &RunSpec) -> Outcome {
+async fn work<C: Containers>(node: &Node<C>, progress: &Progress<'_>, spec: &RunSpec) -> Outcome {
     let done = match &spec.work {
         Work::Volume { volume } => node.volumes.create(spec.workflow, volume, &spec.user).map_err(Into::into),
         Work::Ingress { volume, path, source } => {
-            Transfer::new(node, spec, folder, volume, path).fetch(source).await
+            Transfer::new(node, spec, progress, volume, path).fetch(source).await
         }
         Work::Egress { volume, path, destination } => {
-            Transfer::new(node, spec, folder, volume, path).send(destination).await
+            Transfer::new(node, spec, progress, volume, path).send(destination).await
         }
         // Jobs are not done here.
         Work::Job(_) | Work::Unknown => Err(TransferError::UnknownKind),

@@ -57,11 +57,26 @@ pub enum PublicHttpError {
     Client(String),
 }
 
+/// What a client is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Answers are read, and end after [`READ_TIMEOUT`] without a byte.
+    Download,
+    /// Bodies are sent. The time without a byte would run from the beginning of the body, so there is
+    /// none: that nothing moves any more is the caller's to notice.
+    Upload,
+}
+
 /// A client that can speak to `url`, and goes nowhere that is out of `reach`.
 ///
 /// # Errors
 /// [`PublicHttpError`].
-pub fn client(url: &str, authorities: &Path, reach: &Reach) -> Result<reqwest::Client, PublicHttpError> {
+pub fn client(
+    url: &str,
+    direction: Direction,
+    authorities: &Path,
+    reach: &Reach,
+) -> Result<reqwest::Client, PublicHttpError> {
     let parsed =
         url::Url::parse(url).map_err(|source| PublicHttpError::Url { url: url.to_owned(), source })?;
     reach.announce(&parsed)?;
@@ -80,13 +95,17 @@ pub fn client(url: &str, authorities: &Path, reach: &Reach) -> Result<reqwest::C
         .map_err(|error| failed(&error))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder();
+    let builder = match direction {
+        Direction::Download => builder.read_timeout(READ_TIMEOUT),
+        Direction::Upload => builder,
+    };
+    builder
         .tls_backend_preconfigured(tls)
         .no_proxy()
         .dns_resolver(Arc::new(reach.clone()))
         .redirect(redirects(reach.clone()))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
         .user_agent(concat!("bedplate/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| failed(&error))
@@ -128,7 +147,7 @@ mod tests {
         let empty = place.path().join("empty.pem");
         std::fs::write(&empty, "").unwrap();
         let tell = |url, path: &Path| {
-            client(url, path, &Reach::new(&["192.0.2.1:9480".parse().unwrap()]))
+            client(url, Direction::Download, path, &Reach::new(&["192.0.2.1:9480".parse().unwrap()]))
                 .map_or_else(|error| format!("{:#}", anyhow::Error::from(error)), |_| "ok".into())
         };
         assert_eq!(tell("http://server/file", Path::new("/none.pem")), "ok");
@@ -141,5 +160,31 @@ mod tests {
         assert_eq!(tell("ftp://server/file", &empty), "cannot transfer over \"ftp\"; use http or https");
         assert!(tell("http://192.0.2.1:9480/", &empty).contains("no transfer goes there"));
         assert_eq!(tell("file", &empty), "\"file\" is no URL: relative URL without a base");
+    }
+
+    /// The clock goes on whenever nothing but the net is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_may_take_longer_than_a_server_may_be_silent() {
+        use std::io::{Read as _, Write as _};
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+                // The second one has gone by then.
+                let _ = stream.write_all(b"HTTP/1.1 200 x\r\ncontent-length: 0\r\n\r\n");
+            }
+        });
+        let ask = async |direction| {
+            let client = client(&url, direction, Path::new("/none.pem"), &Reach::new(&[])).unwrap();
+            client.put(&url).body("x").send().await
+        };
+        assert!(ask(Direction::Upload).await.unwrap().status().is_success());
+        assert!(ask(Direction::Download).await.unwrap_err().is_timeout());
+        server.join().unwrap();
     }
 }

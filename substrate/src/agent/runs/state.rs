@@ -9,13 +9,19 @@
 //! word is said is told as it is then. That a run has begun is not urgent; that it is accepted is, since the server counts on it if the
 //! node goes down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use api::{
     channel::FromAgent,
     ids::Timestamp,
-    run::{MAX_RUNS_PER_NODE, Outcome, RunEnd, RunId, RunReport, RunSpec, RunState, Usage, Work, WorkflowId},
+    run::{
+        MAX_RUNS_PER_NODE, Outcome, RunEnd, RunId, RunNews, RunReport, RunSpec, RunState, Usage, Work,
+        WorkflowId,
+    },
 };
+
+/// Remarks about one run that are told: a transfer makes one.
+const MAX_REMARKS: usize = 4;
 
 /// What the server wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +86,10 @@ pub struct Core {
     urgent: BTreeMap<RunId, RunReport>,
     /// Unsaid that they have begun.
     begun: BTreeMap<RunId, RunReport>,
+    /// Of runs that are not over: the last try that failed, and remarks. Each new session is told them.
+    news: BTreeMap<RunId, Vec<RunNews>>,
+    /// Those that were not told.
+    news_unsaid: VecDeque<(RunId, RunNews)>,
     /// Why no job is begun here.
     refusing: Option<String>,
     /// The server has not been told of the last change of that.
@@ -150,6 +160,7 @@ impl Core {
         if over {
             self.runs.remove(&run);
             self.urgent.remove(&run);
+            self.news_unsaid.retain(|(of, _)| *of != run);
         }
         over
     }
@@ -167,15 +178,37 @@ impl Core {
             return false;
         }
         *state = report.state.clone();
+        if matches!(report.state, RunState::Ended(_)) {
+            self.news.remove(&report.run);
+        }
         self.say(report.run, report.state);
         true
     }
 
-    /// Everything, for the beginning of a session. Nothing is unsaid then but refusals.
+    /// Something is to be told of a run that goes on. Of failed tries only the last one matters.
+    pub fn happened(&mut self, run: RunId, news: RunNews) {
+        if self.runs.get(&run).is_none_or(|state| matches!(state, RunState::Ended(_))) {
+            return;
+        }
+        let is_try = |news: &RunNews| matches!(news, RunNews::FailedTry(_));
+        let known = self.news.entry(run).or_default();
+        if is_try(&news) {
+            known.retain(|known| !is_try(known));
+            self.news_unsaid.retain(|(of, unsaid)| *of != run || !is_try(unsaid));
+        } else if known.iter().filter(|known| !is_try(known)).count() >= MAX_REMARKS {
+            return;
+        }
+        known.push(news.clone());
+        self.news_unsaid.push_back((run, news));
+    }
+
+    /// Everything, for the beginning of a session. Nothing is unsaid then but refusals and news.
     pub fn list(&mut self) -> Vec<RunReport> {
         self.begun.clear();
         self.urgent.retain(|run, _| !self.runs.contains_key(run));
         self.refusing_unsaid = self.refusing.is_some();
+        let news = self.news.iter().flat_map(|(run, all)| all.iter().map(|news| (*run, news.clone())));
+        self.news_unsaid = news.collect();
         self.runs.iter().map(|(run, state)| RunReport { run: *run, state: state.clone() }).collect()
     }
 
@@ -194,13 +227,17 @@ impl Core {
     /// `true` if something waits that is to be said at once.
     #[must_use]
     pub fn has_urgent(&self) -> bool {
-        self.refusing_unsaid || !self.urgent.is_empty()
+        self.refusing_unsaid || !self.urgent.is_empty() || !self.news_unsaid.is_empty()
     }
 
-    /// Takes what is to be said next: before the refusal of a run, that the node refuses; what is urgent before the rest.
+    /// Takes what is to be said next: before the refusal of a run, that the node refuses; before the
+    /// end of a run, what happened in it; what is urgent before the rest.
     pub fn take_unsaid(&mut self) -> Option<FromAgent> {
         if std::mem::take(&mut self.refusing_unsaid) {
             return Some(FromAgent::Refusing { reason: self.refusing.clone() });
+        }
+        if let Some((run, news)) = self.news_unsaid.pop_front() {
+            return Some(FromAgent::RunNews { run, news });
         }
         let next = self.urgent.pop_first().or_else(|| self.begun.pop_first());
         next.map(|(_, report)| FromAgent::Run { report })

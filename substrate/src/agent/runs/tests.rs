@@ -23,6 +23,9 @@ use tokio::{
 use super::{folder::Started, job::Parts, *};
 use crate::agent::test_server::{acceptor, ca, identity, listen};
 
+#[path = "tests/transfers.rs"]
+mod transfers;
+
 /// A container is what its command says: `exit N` after it wrote a line; `hang` until it is stopped; `vanish`; `flood N` ends
 /// with 0 after N bytes, of which [`FLOOD_KEPT`] are kept; `full N` likewise, where nothing is kept past its first line.
 #[derive(Debug, Default, Clone)]
@@ -131,6 +134,7 @@ struct Shelf {
     artifacts: Mutex<BTreeMap<String, Vec<u8>>>,
     logs: Mutex<BTreeMap<String, Vec<u8>>>,
     files: Mutex<Vec<Vec<u8>>>,
+    folders: Mutex<Vec<Vec<u8>>>,
     /// Requests, one line each.
     asked: Mutex<Vec<String>>,
     /// Bytes after which the next artifact breaks off.
@@ -339,9 +343,7 @@ async fn serve<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
             head.push(stream.read_u8().await?);
         }
         let head = String::from_utf8_lossy(&head).to_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-        stream.read_exact(&mut body).await?;
+        let body = read_body(&mut stream, &head).await?;
         let line = head.lines().next().unwrap().to_owned();
         let range = head.lines().find_map(|line| line.strip_prefix("range: bytes=")).map(str::to_owned);
         let (mut status, mut answer) = answer(&line, &body, shelf);
@@ -361,6 +363,26 @@ async fn serve<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
             return Ok(());
         }
     }
+}
+
+/// The body of a request: of a length that its head tells, or in chunks (RFC 9112, section 7.1).
+async fn read_body<T: tokio::io::AsyncRead + Unpin>(stream: &mut T, head: &str) -> io::Result<Vec<u8>> {
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).await?;
+    let mut more = head.contains("transfer-encoding: chunked");
+    while more {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(stream.read_u8().await?);
+        }
+        let length = usize::from_str_radix(String::from_utf8_lossy(&line).trim(), 16).unwrap();
+        let mut chunk = vec![0; length + 2];
+        stream.read_exact(&mut chunk).await?;
+        body.extend_from_slice(&chunk[..length]);
+        more = length > 0;
+    }
+    Ok(body)
 }
 
 fn answer(line: &str, body: &[u8], shelf: &Shelf) -> (u16, Vec<u8>) {
@@ -400,6 +422,10 @@ fn answer(line: &str, body: &[u8], shelf: &Shelf) -> (u16, Vec<u8>) {
         }
         ("put", ["", "node", "v1", "runs", _, "file"]) => {
             shelf.files.lock().unwrap().push(body.to_vec());
+            (204, Vec::new())
+        }
+        ("put", ["", "node", "v1", "runs", _, "file", "folder", "true"]) => {
+            shelf.folders.lock().unwrap().push(body.to_vec());
             (204, Vec::new())
         }
         _ => (404, Vec::new()),
@@ -573,7 +599,7 @@ async fn files_go_through_a_volume_and_jobs_need_theirs() {
     let egress = |path: &str| Work::Egress {
         volume: volume(),
         path: path.into(),
-        destination: Destination::Client {},
+        destination: Destination::Client { takes_folders: true },
     };
     // The server is away for a moment.
     *rig.shelf.failing.lock().unwrap() = 1;
@@ -612,7 +638,9 @@ async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
     let mut slow = spec(3, ingress.clone());
     slow.timeout_seconds = 1;
     let end = agent.run(slow.clone()).await;
-    assert_eq!(end.outcome, Outcome::TimedOut { seconds: 1 });
+    let Outcome::TimedOut { seconds: 1, cause: Some(cause) } = end.outcome else { panic!("{end:?}") };
+    assert!(cause.starts_with("try 1 of 6: cannot speak with http://127.0.0.1:9/x: "), "{cause}");
+    assert!(cause.contains("refused") && !cause.contains("secret"), "{cause}");
     let log = fs::read_to_string(rig.places().runs.join(slow.run.to_string()).join("log")).unwrap();
     assert!(log.starts_with("GET http://127.0.0.1:9/x\n") && !log.contains("secret"), "{log}");
     // And until it is stopped.

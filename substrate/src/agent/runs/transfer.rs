@@ -1,11 +1,21 @@
-//! Files into and out of volumes: GET and PUT over http(s), artifacts of the server, files for the client.
+//! Files into and out of volumes: GET and PUT over http(s), artifacts of the server, files and folders
+//! for the client.
 //!
-//! A transfer that breaks off is begun anew, with pauses, up to [`MAX_ATTEMPTS`] times; a 4xx is final. What it does is
-//! told in the run's log, and a URL there is without user and password.
+//! A transfer that breaks off is begun anew, with pauses, up to [`MAX_ATTEMPTS`] times; what another
+//! try cannot mend is final: a 4xx, a certificate that nobody vouches for. Each try that failed is told
+//! at once, in the run's log and to the server. A URL there is without user and password.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use api::run::{Destination, RunSpec, Source};
+use api::run::{Destination, FailedTry, RunSpec, Source};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use reqwest::{StatusCode, header::CONTENT_LENGTH};
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
@@ -13,16 +23,24 @@ use tokio_util::io::ReaderStream;
 use super::{
     Node,
     artifacts::{ArtifactError, SPACE_TO_SPARE, is_passing},
-    folder::RunFolder,
-    public_http::{self, PublicHttpError},
+    public_http::{self, Direction, PublicHttpError},
     reach::{Forbidden, Reach},
     servers::ServersError,
-    volumes::{self, VolumeError},
+    volumes::{self, Kept, VolumeError},
 };
 use crate::agent::{backoff::Backoff, random};
 
+mod folder;
+mod progress;
+
+pub use progress::Progress;
+
 /// Times that a transfer is begun: about a minute of pauses.
 const MAX_ATTEMPTS: u32 = 6;
+
+/// Time without a byte after which an upload is begun anew: a store may take its time over the answer
+/// when it has all of a large file.
+const STALL: Duration = Duration::from_secs(120);
 
 /// How often the space left is measured while bytes come, bytes.
 const MEASURE_EVERY: u64 = 16 << 20;
@@ -62,6 +80,37 @@ pub enum TransferError {
         /// What.
         status: StatusCode,
     },
+    /// Nothing moves any more.
+    #[error("{url} has taken {bytes} bytes and then none for {} s", STALL.as_secs())]
+    Stalled {
+        /// Who.
+        url: String,
+        /// Bytes sent in all.
+        bytes: u64,
+    },
+    /// All tries failed.
+    #[error("gave up after {tries} tries")]
+    GaveUp {
+        /// How many.
+        tries: u32,
+        /// Why the last one failed.
+        #[source]
+        source: Box<TransferError>,
+    },
+    /// What is to be sent is a folder, and cannot go there.
+    #[error("{path} is a folder, and {why}; let a job pack it (`tar -cf`), and transfer the archive")]
+    NoFolder {
+        /// The path in the volume.
+        path: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A folder cannot be read, or its stream broke off.
+    #[error("cannot pack the folder")]
+    Packing(#[source] copy_tree::CopyError),
+    /// A job is still at work on it.
+    #[error("{0} was changed while it was sent")]
+    Changed(String),
     /// The file in the volume cannot be read or written.
     #[error("cannot {step} the file in the volume")]
     File {
@@ -86,11 +135,16 @@ impl TransferError {
         match self {
             Self::Volume(error) => error.is_transient(),
             Self::Artifact(error) => error.is_transient(),
-            Self::Client(_) | Self::UnknownKind => false,
+            Self::Client(_) | Self::UnknownKind | Self::NoFolder { .. } | Self::Changed(_) => false,
             Self::Status { status, .. } => is_passing(*status),
             Self::Http { source, .. } => {
-                !source.is_builder() && !source.is_redirect() && !is_out_of_reach(source)
+                let is_final = source.is_builder() || source.is_redirect() || is_out_of_reach(source);
+                !is_final && !is_untrusted(source)
             }
+            Self::GaveUp { source, .. } => source.is_transient(),
+            Self::Packing(copy_tree::CopyError::Step { source, .. }) => volumes::is_transient(source),
+            Self::Packing(copy_tree::CopyError::Broken(_)) | Self::Stalled { .. } => true,
+            Self::Packing(_) => false,
             Self::File { source, .. } => volumes::is_transient(source),
             Self::Servers(_) | Self::NoServer | Self::Space(_) => true,
         }
@@ -98,7 +152,15 @@ impl TransferError {
 
     /// Whether trying at once again may help: what waits for space does not.
     fn is_worth_another_attempt(&self) -> bool {
-        matches!(self, Self::Http { .. } | Self::Status { .. } | Self::Servers(_)) && self.is_transient()
+        let is_of_the_net = matches!(
+            self,
+            Self::Http { .. }
+                | Self::Status { .. }
+                | Self::Servers(_)
+                | Self::Stalled { .. }
+                | Self::Packing(copy_tree::CopyError::Broken(_))
+        );
+        is_of_the_net && self.is_transient()
     }
 }
 
@@ -114,9 +176,36 @@ fn is_out_of_reach(error: &reqwest::Error) -> bool {
     false
 }
 
-/// How often it was tried.
+/// The other side shows a certificate that no authority known here vouches for, or that is another's.
+/// One that is out of date is none of these: this node's clock may be wrong, and is set right.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    use rustls::{CertificateError, Error};
+
+    let is = |error: &(dyn std::error::Error + 'static)| match error.downcast_ref::<Error>() {
+        Some(Error::InvalidCertificate(why)) => !matches!(
+            why,
+            CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. }
+        ),
+        _ => false,
+    };
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // An error of I/O hides the one that it is made of from the chain.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if is(error) || inner.is_some_and(|inner| is(inner)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The tries of one file.
 #[derive(Debug, Default)]
-struct Attempts {
+struct Tries {
     made: u32,
     backoff: Backoff,
 }
@@ -126,21 +215,21 @@ struct Attempts {
 pub struct Transfer<'a, C> {
     node: &'a Node<C>,
     spec: &'a RunSpec,
-    folder: &'a RunFolder,
+    progress: &'a Progress<'a>,
     volume: &'a str,
     path: &'a str,
 }
 
 impl<'a, C> Transfer<'a, C> {
-    /// A file of a volume of the run's workflow.
+    /// A file of a volume of the run's workflow, or a folder on its way out.
     pub fn new(
         node: &'a Node<C>,
         spec: &'a RunSpec,
-        folder: &'a RunFolder,
+        progress: &'a Progress<'a>,
         volume: &'a str,
         path: &'a str,
     ) -> Self {
-        Self { node, spec, folder, volume, path }
+        Self { node, spec, progress, volume, path }
     }
 
     /// Fills the file.
@@ -148,20 +237,23 @@ impl<'a, C> Transfer<'a, C> {
     /// # Errors
     /// [`TransferError`], when trying on did not help.
     pub async fn fetch(&self, source: &Source) -> Result<(), TransferError> {
-        let mut attempts = Attempts::default();
+        let mut tries = Tries::default();
         match source {
             Source::Http { url } => {
-                let client = self.client(url)?;
-                self.folder.say(&format!("GET {}", shown(url)));
+                let reach = Reach::new(&self.spec.forbidden);
+                let authorities = &self.node.places.authorities;
+                let client = public_http::client(url, Direction::Download, authorities, &reach)?;
+                self.progress.say(&format!("GET {}", shown(url)));
                 let length = loop {
                     let result = self.get(&client, url).await;
-                    if let Some(result) = self.settled(result, &mut attempts).await {
+                    if let Some(result) = self.settled(result, &mut tries).await {
                         break result?;
                     }
                 };
                 self.done(length);
             }
             Source::Artifact { digest, size } => {
+                self.progress.begins(format!("the server, asked for {digest},"));
                 let artifact = self.node.artifacts.get(*digest, *size).await?;
                 let length = self.copy(&artifact).await?;
                 self.done(length);
@@ -171,28 +263,34 @@ impl<'a, C> Transfer<'a, C> {
         Ok(())
     }
 
-    /// Sends the file.
+    /// Sends the file, or the folder with all that is below it.
     ///
     /// # Errors
     /// [`TransferError`], when trying on did not help.
     pub async fn send(&self, destination: &Destination) -> Result<(), TransferError> {
-        let mut attempts = Attempts::default();
+        if let Kept::Folder(folder) = self.kept()? {
+            return self.send_folder(folder, destination).await;
+        }
+        let mut tries = Tries::default();
         let length = match destination {
             Destination::Http { url } => {
-                let client = self.client(url)?;
-                self.folder.say(&format!("PUT {}", shown(url)));
+                let client = self.upload_client(url)?;
+                self.progress.say(&format!("PUT {}", shown(url)));
                 loop {
-                    let result = self.put(&client, url).await;
-                    if let Some(result) = self.settled(result, &mut attempts).await {
+                    let result = match self.file() {
+                        Ok(file) => self.put(&client, url, file).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Some(result) = self.settled(result, &mut tries).await {
                         break result?;
                     }
                 }
             }
-            Destination::Client {} => {
-                self.folder.say("sending the file to the server");
+            Destination::Client { .. } => {
+                self.progress.say("sending the file to the server");
                 loop {
                     let result = self.put_to_server().await;
-                    if let Some(result) = self.settled(result, &mut attempts).await {
+                    if let Some(result) = self.settled(result, &mut tries).await {
                         break result?;
                     }
                 }
@@ -203,34 +301,53 @@ impl<'a, C> Transfer<'a, C> {
         Ok(())
     }
 
-    fn client(&self, url: &str) -> Result<reqwest::Client, PublicHttpError> {
-        public_http::client(url, &self.node.places.authorities, &Reach::new(&self.spec.forbidden))
+    fn upload_client(&self, url: &str) -> Result<reqwest::Client, PublicHttpError> {
+        let reach = Reach::new(&self.spec.forbidden);
+        public_http::client(url, Direction::Upload, &self.node.places.authorities, &reach)
     }
 
-    fn done(&self, length: u64) {
-        self.folder.say(&format!("{} in volume {}: {length} bytes", self.path, self.volume));
+    /// What is to be sent.
+    fn kept(&self) -> Result<Kept, VolumeError> {
+        self.node.volumes.open_kept(self.spec.workflow, self.volume, self.path)
     }
 
-    /// The result, unless another attempt may help: then it is `None` after a pause.
-    async fn settled(
-        &self,
-        result: Result<u64, TransferError>,
-        attempts: &mut Attempts,
-    ) -> Option<Result<u64, TransferError>> {
-        attempts.made += 1;
-        match result {
-            Err(error) if error.is_worth_another_attempt() && attempts.made < MAX_ATTEMPTS => {
-                let pause = attempts.backoff.pause(random());
-                let why = format!("{:#}", anyhow::Error::from(error));
-                self.folder.say(&format!("{why}; trying again in {} s", pause.as_secs().max(1)));
-                tokio::time::sleep(pause).await;
-                None
-            }
-            result => Some(result),
+    fn file(&self) -> Result<(File, u64), TransferError> {
+        match self.kept()? {
+            Kept::File(file, length) => Ok((file, length)),
+            Kept::Folder(_) => Err(TransferError::Changed(self.path.to_owned())),
         }
     }
 
+    fn done(&self, length: u64) {
+        self.progress.say(&format!("{} in volume {}: {length} bytes", self.path, self.volume));
+    }
+
+    /// The result, unless another try may help: then it is `None` after a pause. That a try failed,
+    /// and why, is told before the pause.
+    async fn settled<T>(
+        &self,
+        result: Result<T, TransferError>,
+        tries: &mut Tries,
+    ) -> Option<Result<T, TransferError>> {
+        tries.made += 1;
+        let error = match result {
+            Err(error) if error.is_worth_another_attempt() => error,
+            result => return Some(result),
+        };
+        if tries.made >= MAX_ATTEMPTS {
+            return Some(Err(TransferError::GaveUp { tries: tries.made, source: Box::new(error) }));
+        }
+        let pause = tries.backoff.pause(random());
+        let why = format!("{:#}", anyhow::Error::from(error));
+        let pause_seconds = pause.as_secs().max(1);
+        let failed = FailedTry { number: tries.made, of: MAX_ATTEMPTS, why, pause_seconds };
+        self.progress.failed(failed).await;
+        tokio::time::sleep(pause).await;
+        None
+    }
+
     async fn get(&self, client: &reqwest::Client, url: &str) -> Result<u64, TransferError> {
+        let moved = self.progress.begins(format!("GET {}", shown(url)));
         let mut response = answer(client.get(url).send().await, url)?;
         let available = self.node.volumes.available_bytes();
         if response.content_length().is_some_and(|length| length.saturating_add(SPACE_TO_SPARE) > available) {
@@ -241,6 +358,7 @@ impl<'a, C> Transfer<'a, C> {
         while let Some(chunk) = response.chunk().await.map_err(broken(url))? {
             file.write_all(&chunk).await.map_err(cannot("write"))?;
             length += chunk.len() as u64;
+            moved.store(length, Ordering::Relaxed);
             if length - measured >= MEASURE_EVERY {
                 measured = length;
                 let available = self.node.volumes.available_bytes();
@@ -250,6 +368,7 @@ impl<'a, C> Transfer<'a, C> {
             }
         }
         file.flush().await.map_err(cannot("write"))?;
+        self.progress.succeeded();
         Ok(length)
     }
 
@@ -265,27 +384,59 @@ impl<'a, C> Transfer<'a, C> {
         self.node.volumes.create_file(self.spec.workflow, self.volume, self.path, &self.spec.user)
     }
 
-    async fn put(&self, client: &reqwest::Client, url: &str) -> Result<u64, TransferError> {
-        let (file, length) = self.node.volumes.read_file(self.spec.workflow, self.volume, self.path)?;
+    /// Sends `file` as it is now.
+    async fn put(
+        &self,
+        client: &reqwest::Client,
+        url: &str,
+        (file, length): (File, u64),
+    ) -> Result<u64, TransferError> {
+        let moved = self.progress.begins(format!("PUT {}", shown(url)));
         // A job of the same workflow may still write to it: what is longer by now is cut.
         let file = tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file), length);
-        let body = reqwest::Body::wrap_stream(ReaderStream::new(file));
-        let sent = client.put(url).header(CONTENT_LENGTH, length).body(body).send().await;
-        answer(sent, url)?;
+        let counted = moved.clone();
+        let count = move |bytes: &Bytes| {
+            counted.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        };
+        let body = reqwest::Body::wrap_stream(ReaderStream::new(file).inspect_ok(count));
+        let request = client.put(url).header(CONTENT_LENGTH, length).body(body);
+        answer(unless_stalled(&moved, url, request.send()).await?, url)?;
+        self.progress.succeeded();
         Ok(length)
     }
 
     async fn put_to_server(&self) -> Result<u64, TransferError> {
         let port = self.node.servers.port()?;
-        let (urls, client) = port.urls(&format!("/node/v1/runs/{}/file", self.spec.run));
+        let (urls, client) = port.upload_urls(&format!("/node/v1/runs/{}/file", self.spec.run));
         let mut last = TransferError::NoServer;
         for url in urls {
-            match self.put(client, &url).await {
+            match self.put(client, &url, self.file()?).await {
                 Err(error) if error.is_worth_another_attempt() => last = error,
                 result => return result,
             }
         }
         Err(last)
+    }
+}
+
+/// Waits for a request for as long as it moves bytes. A client's own limit to the time without a byte
+/// counts what it reads, and of an upload it reads nothing before its end.
+async fn unless_stalled<T>(
+    moved: &AtomicU64,
+    url: &str,
+    request: impl Future<Output = T>,
+) -> Result<T, TransferError> {
+    let mut request = std::pin::pin!(request);
+    let mut seen = moved.load(Ordering::Relaxed);
+    loop {
+        if let Ok(done) = tokio::time::timeout(STALL, &mut request).await {
+            return Ok(done);
+        }
+        let now = moved.load(Ordering::Relaxed);
+        if now == seen {
+            return Err(TransferError::Stalled { url: shown(url), bytes: now });
+        }
+        seen = now;
     }
 }
 
@@ -315,4 +466,42 @@ fn shown(url: &str) -> String {
     let _ = parsed.set_password(None);
     parsed.set_query(None);
     parsed.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_has_all_the_time_in_which_bytes_move() {
+        let moved = Arc::new(AtomicU64::new(0));
+        let mover = moved.clone();
+        let slow = async move {
+            for _ in 0..50 {
+                tokio::time::sleep(STALL - Duration::from_secs(1)).await;
+                mover.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        unless_stalled(&moved, "http://h/x", slow).await.unwrap();
+        let stuck = unless_stalled(&moved, "http://u:p@h/x", std::future::pending::<()>()).await;
+        let error = stuck.unwrap_err();
+        assert_eq!(error.to_string(), "http://h/x has taken 50 bytes and then none for 120 s");
+        assert!(error.is_transient() && error.is_worth_another_attempt());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_told_as_that() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let step = copy_tree::CopyError::Step { step: "read", path: "out/x".into(), source: denied };
+        let error = TransferError::Packing(step);
+        assert!(!error.is_transient() && !error.is_worth_another_attempt());
+        let gave_up = TransferError::GaveUp { tries: 6, source: Box::new(error) };
+        assert!(!gave_up.is_transient());
+        assert_eq!(
+            format!("{:#}", anyhow::Error::from(gave_up)),
+            "gave up after 6 tries: cannot pack the folder: cannot read out/x: permission denied"
+        );
+    }
 }

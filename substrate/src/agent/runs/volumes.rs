@@ -22,6 +22,10 @@ use nix::{
     unistd::{Gid, Uid, fchown},
 };
 
+pub use folder::{Listing, VolumeFolder};
+
+mod folder;
+
 /// Longest name of a volume, bytes: that of a file.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -49,6 +53,19 @@ pub enum VolumeError {
         volume: String,
         /// The path in it.
         path: String,
+    },
+    /// A folder holds more than one transfer takes.
+    #[error(
+        "the folder {path} in the volume {volume} holds more than {limit} files and folders; let a job \
+         pack it (`tar -cf`), and transfer the archive"
+    )]
+    TooMany {
+        /// The volume.
+        volume: String,
+        /// The path in it.
+        path: String,
+        /// How many are taken.
+        limit: usize,
     },
     /// The system refused.
     #[error("cannot {step} {path} in the volume {volume}{hint}")]
@@ -90,6 +107,15 @@ pub fn is_full(error: &io::Error) -> bool {
 pub fn is_transient(error: &io::Error) -> bool {
     let passing = [Errno::ENOSPC, Errno::EDQUOT, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO];
     error.raw_os_error().is_some_and(|raw| passing.contains(&Errno::from_raw(raw)))
+}
+
+/// What a transfer out of a volume takes.
+#[derive(Debug)]
+pub enum Kept {
+    /// A file for reading, and its length, bytes.
+    File(File, u64),
+    /// A folder with what is below it.
+    Folder(VolumeFolder),
 }
 
 /// All volumes of the node.
@@ -186,23 +212,25 @@ impl Volumes {
         Ok(file)
     }
 
-    /// A file for reading, and its length.
+    /// A file or a folder for reading; `.` is the volume itself.
     ///
     /// # Errors
     /// [`VolumeError`].
-    pub fn read_file(
-        &self,
-        workflow: WorkflowId,
-        volume: &str,
-        path: &str,
-    ) -> Result<(File, u64), VolumeError> {
+    pub fn open_kept(&self, workflow: WorkflowId, volume: &str, path: &str) -> Result<Kept, VolumeError> {
         let root = self.open(workflow, volume)?;
+        if path == "." {
+            return Ok(Kept::Folder(VolumeFolder::new(root, volume, path)));
+        }
         names(path)?;
         let opened = open_beneath(&root, OsStr::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)
             .map_err(|errno| self.system("read", volume, path, errno.into()))?;
+        let stat = fstat(&opened).map_err(|errno| self.system("look at", volume, path, errno.into()))?;
+        if file_type(stat.st_mode) == SFlag::S_IFDIR {
+            return Ok(Kept::Folder(VolumeFolder::new(opened, volume, path)));
+        }
         let file = self.regular(opened, volume, path)?;
         let length = file.metadata().map_err(|source| self.system("read", volume, path, source))?.len();
-        Ok((file, length))
+        Ok(Kept::File(file, length))
     }
 
     /// Bytes that volumes can still take.
@@ -256,23 +284,38 @@ impl Volumes {
         Ok(folder.into())
     }
 
+    #[expect(clippy::unused_self, reason = "reads as the volumes' own")]
     fn regular(&self, opened: OwnedFd, volume: &str, path: &str) -> Result<File, VolumeError> {
-        let stat = fstat(&opened).map_err(|errno| self.system("look at", volume, path, errno.into()))?;
-        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
-            return Err(VolumeError::NoFile { volume: volume.to_owned(), path: path.to_owned() });
-        }
-        Ok(File::from(opened))
+        regular(opened, volume, path)
     }
 
     #[expect(clippy::unused_self, reason = "reads as the volumes' own error")]
     fn system(&self, step: &'static str, volume: &str, path: &str, source: io::Error) -> VolumeError {
+        VolumeError::system(step, volume, path, source)
+    }
+}
+
+fn regular(opened: OwnedFd, volume: &str, path: &str) -> Result<File, VolumeError> {
+    let stat = fstat(&opened).map_err(|errno| VolumeError::system("look at", volume, path, errno.into()))?;
+    if file_type(stat.st_mode) != SFlag::S_IFREG {
+        return Err(VolumeError::NoFile { volume: volume.to_owned(), path: path.to_owned() });
+    }
+    Ok(File::from(opened))
+}
+
+fn file_type(mode: libc::mode_t) -> SFlag {
+    SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits())
+}
+
+impl VolumeError {
+    fn system(step: &'static str, volume: &str, path: &str, source: io::Error) -> Self {
         let hint = match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ELOOP) => ": symbolic links are not followed in transfers",
             Some(Errno::EXDEV) => ": it leads out of the volume",
             Some(Errno::ENOENT) => ": no job wrote it",
             _ => "",
         };
-        VolumeError::System { step, volume: volume.to_owned(), path: path.to_owned(), hint, source }
+        Self::System { step, volume: volume.to_owned(), path: path.to_owned(), hint, source }
     }
 }
 

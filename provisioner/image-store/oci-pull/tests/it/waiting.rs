@@ -122,7 +122,8 @@ async fn who_waits_keeps_nobody_from_pulling() {
     };
     timeout(PATIENCE, told.recv()).await.unwrap().unwrap().unwrap();
     let registry = Registry::serve(&image(), Fault::None).await;
-    let other = pull(&registry.reference(), &others, &store, Arc::new(NoProgress));
+    let reference = registry.reference();
+    let other = pull(&reference, &others, &store, Arc::new(NoProgress));
     timeout(PATIENCE / 2, other).await.unwrap().unwrap();
     waiting.abort();
 }

@@ -41,8 +41,6 @@ pub(super) enum Verdict {
     Differs(&'static [&'static str], &'static str),
     /// The peer refuses it, and why. Ours is what the peer makes of [`Case::alike`].
     OnlyOurs(&'static str),
-    /// We refuse it: what our error says, and why.
-    OnlyTheirs(&'static str, &'static str),
     /// Both refuse it: what our error says.
     Neither(&'static str),
 }

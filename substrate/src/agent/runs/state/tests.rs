@@ -1,6 +1,6 @@
 //! Orders against the core.
 
-use api::run::{RunUser, Work};
+use api::run::{FailedTry, RunUser, Work};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
 use super::{super::samples, *};
@@ -222,4 +222,41 @@ fn what_is_over_or_unknown_is_not_paused() {
     core.advanced(ended(1, 7));
     assert_eq!(core.order(pause(1), Timestamp(7)), []);
     assert_eq!(core.order(pause(2), Timestamp(7)), []);
+}
+
+#[test]
+fn what_happened_is_said_before_the_end_and_again_in_each_session() {
+    let mut core = Core::default();
+    core.order(Order::Start(spec(1)), Timestamp(1));
+    let failed =
+        |number| RunNews::FailedTry(FailedTry { number, of: 6, why: "w".to_owned(), pause_seconds: 1 });
+    let remark = || RunNews::Remark { text: "t".to_owned() };
+    let news = |core: &mut Core| match core.take_unsaid() {
+        Some(FromAgent::RunNews { news, .. }) => Some(news),
+        _ => None,
+    };
+    core.happened(run(1), failed(1));
+    core.happened(run(2), failed(1));
+    core.happened(run(1), failed(2));
+    for _ in 0..9 {
+        core.happened(run(1), remark());
+    }
+    assert!(core.has_urgent());
+    assert_eq!(news(&mut core), Some(failed(2)), "of tries the last one matters");
+    assert_eq!(news(&mut core), Some(remark()));
+    // A session begins anew: all of it, once.
+    core.list();
+    core.happened(run(1), failed(3));
+    core.advanced(running(1));
+    core.advanced(ended(1, 0));
+    for _ in 0..MAX_REMARKS {
+        assert_eq!(news(&mut core), Some(remark()));
+    }
+    assert_eq!(news(&mut core), Some(failed(3)));
+    assert_eq!(said(&mut core), Some(ended(1, 0)));
+    assert_eq!(core.take_unsaid(), None);
+    // What is over is told by its end.
+    core.happened(run(1), failed(4));
+    core.list();
+    assert_eq!(core.take_unsaid(), None);
 }

@@ -35,7 +35,10 @@ fn a_file_goes_in_and_comes_out() {
     for content in ["longer than the second", "second"] {
         let mut file = volumes.create_file(workflow(), "data", "in/deep/er.txt", &me()).unwrap();
         file.write_all(content.as_bytes()).unwrap();
-        let (mut file, length) = volumes.read_file(workflow(), "data", "in/deep/er.txt").unwrap();
+        let Kept::File(mut file, length) = volumes.open_kept(workflow(), "data", "in/deep/er.txt").unwrap()
+        else {
+            panic!()
+        };
         let mut found = String::new();
         file.read_to_string(&mut found).unwrap();
         assert_eq!((found.as_str(), length), (content, content.len() as u64));
@@ -72,7 +75,7 @@ fn no_link_is_followed_and_no_path_leads_out() {
     for name in
         ["link", "folder/secret", "inner", "../secret", "/etc/shadow", "", "dir/", "dir", "fifo", "none"]
     {
-        let read = volumes.read_file(workflow(), "data", name).map(drop);
+        let read = volumes.open_kept(workflow(), "data", name).map(drop);
         let written = volumes.create_file(workflow(), "data", name, &me()).map(drop);
         let tell = |result: Result<(), _>| result.map_or_else(text, |()| "ok".to_owned());
         told += &format!("{name}\n  read: {}\n  write: {}\n", tell(read), tell(written));
@@ -100,7 +103,7 @@ fn no_link_is_followed_and_no_path_leads_out() {
           read: "dir/" is no path in a volume; use a relative path without .. that ends in a file's name
           write: "dir/" is no path in a volume; use a relative path without .. that ends in a file's name
         dir
-          read: dir in the volume data is no regular file
+          read: ok
           write: cannot write dir in the volume data: Is a directory (os error 21)
         fifo
           read: fifo in the volume data is no regular file
@@ -114,12 +117,58 @@ fn no_link_is_followed_and_no_path_leads_out() {
 }
 
 #[test]
+fn a_folder_is_listed_with_what_is_left_out() {
+    let (place, volumes, path) = rig();
+    fs::write(place.path().join("secret"), "secret").unwrap();
+    let out = path.join("out");
+    fs::create_dir_all(out.join("a/b")).unwrap();
+    fs::create_dir(out.join("empty")).unwrap();
+    for name in ["a/b/deep", "a/x", "z"] {
+        fs::write(out.join(name), name).unwrap();
+    }
+    symlink("../../..", out.join("a/up")).unwrap();
+    symlink(place.path(), out.join("folder")).unwrap();
+    nix::unistd::mkfifo(&out.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap();
+
+    let folder = |name| match volumes.open_kept(workflow(), "data", name).unwrap() {
+        Kept::Folder(folder) => folder,
+        other => panic!("{other:?}"),
+    };
+    let listing = folder("out").list().unwrap();
+    assert_eq!(listing.files, ["a/b/deep", "a/x", "z"].map(PathBuf::from));
+    expect_test::expect![[r#"
+        a/up (a symbolic link)
+        empty (an empty folder)
+        fifo (a named pipe)
+        folder (a symbolic link)
+        socket (a socket)"#]]
+    .assert_eq(&listing.left_out.join("\n"));
+    assert_eq!(listing.left_out_count, 5);
+    let whole = folder(".").list().unwrap();
+    assert_eq!(whole.files, ["out/a/b/deep", "out/a/x", "out/z"].map(PathBuf::from));
+    let (mut file, length) = folder("out").read_file(Path::new("a/b/deep")).unwrap();
+    let mut found = String::new();
+    file.read_to_string(&mut found).unwrap();
+    assert_eq!((found.as_str(), length), ("a/b/deep", 8));
+    // A job that is still there puts a link in the place of a file, or of a folder on the way.
+    for (name, opened) in [("folder/secret", "out"), ("a/up/secret", "out"), ("up", "out/a")] {
+        let error = folder(opened).read_file(Path::new(name)).map(drop).unwrap_err();
+        assert!(text(error).contains("symbolic links are not followed"), "{name}");
+    }
+    // A file of a folder that is gone by now.
+    let open = folder("out");
+    fs::remove_dir_all(&out).unwrap();
+    assert!(open.read_file(Path::new("z")).is_err());
+}
+
+#[test]
 fn names_that_are_none() {
     let (_place, volumes, _) = rig();
     for name in ["", ".", "..", "a/b", &"n".repeat(256)] {
         assert!(matches!(volumes.create(workflow(), name, &me()), Err(VolumeError::Name(_))), "{name}");
     }
-    let error = volumes.read_file(workflow(), "other", "x").map(drop).unwrap_err();
+    let error = volumes.open_kept(workflow(), "other", "x").map(drop).unwrap_err();
     assert!(matches!(error, VolumeError::Missing(_)) && !error.is_transient());
 }
 

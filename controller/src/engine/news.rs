@@ -1,0 +1,104 @@
+//! What nodes say of runs that are not over, and what people are told of failures that are not the
+//! end: the tries that a node makes by itself, and attempts that are followed by another.
+
+use std::collections::BTreeMap;
+
+use api::{
+    ids::{NodeId, Timestamp},
+    run::{FailedTry, MAX_NEWS_CHARS, RunId, RunNews},
+};
+
+use super::{
+    Engine, Flow, Output,
+    flow::{Retried, RunNow},
+};
+
+/// Lines that one run adds to the history: an agent of ours makes six tries of a file, and remarks
+/// once. What a node says beyond is shown and not written down.
+const MAX_LINES_OF_RUN: u32 = 64;
+
+/// What somebody else wrote, as a part of a line: bounded, without control characters.
+pub(super) fn one_line(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let mut line: String = text.chars().take(MAX_NEWS_CHARS).map(plain).collect();
+    if line.len() < text.len() {
+        line.push('…');
+    }
+    line
+}
+
+impl Engine {
+    /// A node tells of a run that is not over. What it tells is not kept: it tells again when its
+    /// next session begins.
+    pub(crate) fn run_news(&mut self, node: NodeId, run: RunId, news: &RunNews, now: Timestamp) {
+        let mut output = Output::default();
+        let place = self.runs.get(&run).copied();
+        let Some(flow) = place.and_then(|place| self.flows.get_mut(&place)) else { return };
+        if flow.runs.get(&run).is_some_and(|run| run.row.node == node && run.row.ended.is_none()) {
+            flow.run_news(&mut output, run, news, now);
+            self.take(output);
+        }
+    }
+}
+
+impl Flow {
+    fn run_news(&mut self, output: &mut Output, id: RunId, news: &RunNews, now: Timestamp) {
+        let subject = self.subject(id);
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let (event, message) = match news {
+            RunNews::FailedTry(failed) => {
+                let failed = FailedTry { why: one_line(&failed.why), ..failed.clone() };
+                if run.failed_try.as_ref() == Some(&failed) {
+                    return;
+                }
+                let FailedTry { number, of, why, pause_seconds } = &failed;
+                let message = format!("{subject}: try {number} of {of}: {why}; next in {pause_seconds} s");
+                run.failed_try = Some(failed);
+                ("ERROR", message)
+            }
+            RunNews::Remark { text } => ("FILE_TRANSFER_INFO", format!("{subject}: {}", one_line(text))),
+            RunNews::Unknown => return,
+        };
+        let stage = run.row.stage;
+        run.news = run.news.saturating_add(1);
+        if run.news <= MAX_LINES_OF_RUN {
+            self.event(output, now, event, Some(stage), message);
+        }
+        output.changed.insert(self.row.id);
+    }
+
+    /// What failed and is tried again, by stage. The words stay the same while nothing happens: who
+    /// watches is told once.
+    pub(super) fn troubles(&self) -> BTreeMap<u32, String> {
+        let retried = (0..).zip(&self.stages).filter_map(|(index, stage)| {
+            let retried = stage.tasks.retried.as_ref()?;
+            Some((index, self.told_retried(index, retried)))
+        });
+        let mut troubles: BTreeMap<u32, String> = retried.collect();
+        // Transfers are no arrays: of each stage one run at most.
+        let going = self.runs.values().filter(|run| run.row.ended.is_none());
+        troubles.extend(going.filter_map(|run| Some((run.row.stage, told_try(run)?))));
+        troubles
+    }
+
+    /// The same of one stage.
+    pub(super) fn trouble(&self, stage: u32) -> Option<String> {
+        self.troubles().remove(&stage)
+    }
+
+    fn told_retried(&self, stage: u32, retried: &Retried) -> String {
+        let Retried { task, attempt, why, pause_seconds } = retried;
+        let tasks = self.plan.stages[stage as usize].tasks;
+        let task = tasks.first.map(|first| format!(" of task {}", first + task)).unwrap_or_default();
+        format!("attempt {attempt}{task} failed: {why}; the next {pause_seconds} s later")
+    }
+}
+
+fn told_try(run: &RunNow) -> Option<String> {
+    let FailedTry { number, of, why, pause_seconds } = run.failed_try.as_ref()?;
+    let attempt = match run.row.attempt {
+        1 => String::new(),
+        attempt => format!("attempt {attempt}, "),
+    };
+    Some(format!("{attempt}try {number} of {of} failed: {why}; the next {pause_seconds} s later"))
+}

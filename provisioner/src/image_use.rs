@@ -1,0 +1,98 @@
+//! Who needs a version of an image: nodes that run it, nodes that are booting it, and nodes that boot it
+//! next. What one of them needs is not deleted.
+
+use std::collections::BTreeSet;
+
+use api::ids::{ImageName, NodeName};
+use fleet::ImageUse;
+
+use crate::{hostlist, images::ImageTable, provisioner::Provisioner, store::NodeRecord};
+
+/// Nodes that one message names.
+const MAX_NAMED: usize = 50;
+
+/// Why versions of an image stay.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Kept {
+    /// Nodes boot one of them next.
+    #[error("{nodes} boots it; give those nodes another image first")]
+    Next {
+        /// Their names.
+        nodes: String,
+    },
+    /// Nodes run one of them, or are booting it.
+    #[error(
+        "{nodes} runs it, or is booting it, whatever it boots next; `bedplate node reboot` boots those \
+         nodes anew, and a node that is no more can be deleted"
+    )]
+    Running {
+        /// Their names.
+        nodes: String,
+    },
+    /// It is not known what nodes boot next.
+    #[error(
+        "what {nodes} boots cannot be told now, and it may be this; `bedplate node show` says why: mend \
+         that first"
+    )]
+    NextUnknown {
+        /// Their names.
+        nodes: String,
+    },
+    /// It is not known what nodes run.
+    #[error(
+        "what {nodes} runs is not known, and it may be this: what the server knew of it could not be \
+         read; it is known again when its agent connects, or when it boots"
+    )]
+    RunningUnknown {
+        /// Their names.
+        nodes: String,
+    },
+}
+
+impl Provisioner {
+    /// Why versions of an image cannot be deleted. Not before boots are kept from choosing one
+    /// ([`crate::images::Images::deleting`]).
+    pub(crate) fn why_kept(&self, image: &ImageName, versions: &[u32]) -> Result<(), Kept> {
+        if let Some(nodes) = named(versions.iter().flat_map(|version| self.users_of(image, *version))) {
+            return Err(Kept::Next { nodes });
+        }
+        let view = self.view();
+        let cluster = &view.cluster;
+        let unread = cluster.nodes.keys().filter(|name| !cluster.checked.resolved.contains_key(*name));
+        if let Some(nodes) = named(unread.cloned()) {
+            return Err(Kept::NextUnknown { nodes });
+        }
+        let wanted: BTreeSet<String> = versions.iter().map(|version| format!("{image}@{version}")).collect();
+        let uses = self.0.fleet.image_uses();
+        let runs = |one: &&ImageUse| one.image.as_ref().is_some_and(|image| wanted.contains(image));
+        if let Some(nodes) = named(uses.iter().filter(runs).map(|one| one.node.clone())) {
+            return Err(Kept::Running { nodes });
+        }
+        let unknown = uses.iter().filter(|one| one.image.is_none());
+        match named(unknown.map(|one| one.node.clone())) {
+            Some(nodes) => Err(Kept::RunningUnknown { nodes }),
+            None => Ok(()),
+        }
+    }
+
+    /// The image version that a node boots next: `debian-node@3`; `None` if it has no image, or one
+    /// that is not there.
+    pub(crate) fn next_image(&self, node: &NodeRecord, images: &ImageTable) -> Option<String> {
+        let view = self.view();
+        let reference = view.cluster.checked.resolved.get(&node.name)?.image.as_deref()?;
+        let (name, version) = images.version_of(reference)?;
+        let is_there = images.versions(&name).any(|present| present == version);
+        is_there.then(|| format!("{name}@{version}"))
+    }
+}
+
+/// A list of nodes, of bounded length; `None` if there are none.
+fn named(nodes: impl Iterator<Item = NodeName>) -> Option<String> {
+    let nodes: BTreeSet<NodeName> = nodes.collect();
+    let shown = hostlist::compress(nodes.iter().take(MAX_NAMED).map(NodeName::as_str));
+    match nodes.len().checked_sub(MAX_NAMED) {
+        _ if nodes.is_empty() => None,
+        None | Some(0) => Some(shown),
+        Some(more) => Some(format!("{shown} and {more} more nodes")),
+    }
+}

@@ -1,0 +1,160 @@
+//! What is not deleted: images that nodes run or are booting, also after the server was started anew.
+
+use std::{net::Ipv4Addr, path::Path as FilePath, time::Duration};
+
+use access::Access;
+use api::{ids::NodeId, machine::MachineSpec};
+use database::Database;
+use fleet::{Fleet, FleetConfig, Observation};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    DhcpConfig, DhcpMode, FirmwareFiles, ProvisionerConfig,
+    store::{Write, conformance::image},
+};
+
+const NODE: NodeId = NodeId(uuid::Uuid::from_u128(1));
+const ADDRESS: std::net::IpAddr = std::net::IpAddr::V4(Ipv4Addr::new(10, 1, 0, 11));
+
+/// A server with `debian@1`, `debian@2` and the node `n1`, which boots the first.
+struct Site {
+    folder: TempDir,
+    database: Database,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("substrate"), "not really a program").unwrap();
+        let path = folder.path().join("bedplate.db");
+        let schemas = [&access::SCHEMA, &fleet::SCHEMA, &crate::SCHEMA];
+        let database = Database::open(&path, &schemas).await.unwrap();
+        Self { folder, database }
+    }
+
+    async fn start(&self) -> Provisioner {
+        let state_dir = self.folder.path().to_owned();
+        let addresses = vec![Ipv4Addr::LOCALHOST.into()];
+        let config = FleetConfig::new(state_dir.clone(), addresses.clone());
+        let fleet = Fleet::open(self.database.clone(), config).await.unwrap();
+        let access = Access::open(self.database.clone()).await.unwrap();
+        let config = ProvisionerConfig {
+            shipped_overlays: state_dir.join("shipped"),
+            site_overlays: state_dir.join("site"),
+            ipxe_templates: FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../ipxe"),
+            server_addresses: addresses,
+            announced_addresses: Vec::new(),
+            boot_listen: Vec::new(),
+            fleet_port: 9481,
+            dhcp: DhcpConfig {
+                mode: DhcpMode::Off,
+                interfaces: Vec::new(),
+                subnets: Vec::new(),
+                lease_seconds: 600,
+            },
+            tftp: false,
+            firmware: FirmwareFiles::default(),
+            substrate: state_dir.join("substrate"),
+            registries: Arc::default(),
+            state_dir,
+        };
+        Provisioner::open(self.database.clone(), config, fleet, access).await.unwrap()
+    }
+
+    /// With two versions and a node that boots the first.
+    async fn with_node(&self) -> Provisioner {
+        let provisioner = self.start().await;
+        let images = [Write::PutImage(image(1, "a")), Write::PutImage(image(2, "b"))];
+        provisioner.0.store.commit(&images).await.unwrap();
+        provisioner.0.fleet.close().await;
+        let provisioner = self.start().await;
+        let spec = MachineSpec { image: Some("debian@1".into()), ..MachineSpec::default() };
+        let add = move |draft: &mut crate::cluster::Draft| draft.add_node(&node(), NODE, spec);
+        provisioner.change(add).await.unwrap();
+        provisioner
+    }
+}
+
+fn node() -> api::ids::NodeName {
+    "n1".parse().unwrap()
+}
+
+async fn boot_next(provisioner: &Provisioner, image: &str) {
+    let spec = MachineSpec { image: Some(image.into()), ..MachineSpec::default() };
+    provisioner.change(move |draft| draft.set_node(&node(), spec, None)).await.unwrap();
+}
+
+/// Tries to delete `debian@1`; why not.
+async fn deleted(provisioner: &Provisioner) -> Result<StatusCode, String> {
+    let version = Path(("debian".parse().unwrap(), 1));
+    delete_version(State(provisioner.clone()), version).await.map_err(|Refusal(problem)| problem.detail)
+}
+
+fn offered(provisioner: &Provisioner) {
+    provisioner.0.fleet.observe(NODE, Observation::Offered { address: ADDRESS }).unwrap();
+}
+
+const RUNS: &str = "n1 runs it, or is booting it, whatever it boots next; `bedplate node reboot` boots those \
+                    nodes anew, and a node that is no more can be deleted";
+
+#[tokio::test]
+async fn what_a_node_runs_is_kept_until_it_boots_anew_also_by_the_next_server() {
+    let site = Site::new().await;
+    let provisioner = site.with_node().await;
+    assert_eq!(deleted(&provisioner).await.unwrap_err(), "n1 boots it; give those nodes another image first");
+    offered(&provisioner);
+    let token = provisioner.0.fleet.issue_token(NODE, ADDRESS, Some(ADDRESS), "debian@1".into()).await;
+    token.unwrap();
+    boot_next(&provisioner, "debian@2").await;
+    let shown = provisioner.show_all(&[node()]);
+    assert_eq!(shown[0].status.image.as_deref(), Some("debian@1"));
+    assert_eq!(shown[0].next_image.as_deref(), Some("debian@2"));
+    assert_eq!(deleted(&provisioner).await.unwrap_err(), RUNS);
+    let all = delete(State(provisioner.clone()), Path("debian".parse().unwrap())).await;
+    assert!(all.unwrap_err().0.detail.starts_with("n1 boots it"));
+    // Without a word more on its disk: it was killed.
+    drop(provisioner);
+    let provisioner = site.start().await;
+    assert_eq!(deleted(&provisioner).await.unwrap_err(), RUNS);
+    assert!(provisioner.0.images.table().find("debian@1").is_ok());
+
+    // The next boot takes the other.
+    offered(&provisioner);
+    let token = provisioner.0.fleet.issue_token(NODE, ADDRESS, Some(ADDRESS), "debian@2".into()).await;
+    token.unwrap();
+    assert_eq!(deleted(&provisioner).await, Ok(StatusCode::NO_CONTENT));
+    assert!(provisioner.0.images.table().find("debian@1").is_err());
+    assert!(provisioner.0.images.table().find("debian@2").is_ok());
+}
+
+#[tokio::test]
+async fn a_version_that_a_boot_chooses_is_not_deleted_behind_its_back() {
+    let site = Site::new().await;
+    let provisioner = site.with_node().await;
+    offered(&provisioner);
+    // A boot has looked which version it is, and has not said so yet.
+    let choosing = provisioner.0.images.choosing().await;
+    boot_next(&provisioner, "debian@2").await;
+    let of_another = provisioner.clone();
+    let deletion = tokio::spawn(async move { deleted(&of_another).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!deletion.is_finished());
+    let script = Observation::Script { address: ADDRESS, image: "debian@1".into() };
+    provisioner.0.fleet.observe(NODE, script).unwrap();
+    drop(choosing);
+    assert_eq!(deletion.await.unwrap().unwrap_err(), RUNS);
+}
+
+#[tokio::test]
+async fn a_deletion_waits_for_no_boot_that_is_stuck() {
+    let site = Site::new().await;
+    let provisioner = site.with_node().await;
+    boot_next(&provisioner, "debian@2").await;
+    let _choosing = provisioner.0.images.choosing().await;
+    let of_another = provisioner.clone();
+    let deletion = tokio::spawn(async move { deleted(&of_another).await });
+    let why = deletion.await.unwrap().unwrap_err();
+    assert!(why.starts_with("boots of nodes are being written down"), "{why}");
+    assert!(provisioner.0.images.table().find("debian@1").is_ok());
+}
