@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Checked;
 use certificate::SiteCertificate;
 use health::Health;
+use scrape::{Roles, Scrape};
 
 mod admin_context;
 mod certificate;
@@ -39,6 +40,7 @@ mod health;
 mod log;
 mod problems;
 mod rest;
+mod scrape;
 
 pub use admin_context::AdminContextError;
 pub use certificate::{CertificateError, CertificateFiles};
@@ -180,15 +182,23 @@ async fn serve(
     let stop = shutdown.child_token();
     let mut parts: JoinSet<Result<(), ServerError>> = JoinSet::new();
     let health = Health::new(database.clone(), config.state_dir.clone());
-    let routes = rest::router(access, provisioner.rest().merge(controller.rest()), health);
+    let roles = Roles {
+        database: database.clone(),
+        fleet: fleet.clone(),
+        provisioner: provisioner.clone(),
+        controller: controller.clone(),
+    };
+    let scrape = Scrape::new(roles, config.state_dir.clone());
+    let routes = rest::router(access, provisioner.rest().merge(controller.rest()), health, &scrape);
     let mut api_tls = fleet.server_tls(false);
     if let Some(files) = config.api_certificate {
         let (certificate, tls) = SiteCertificate::open(files, &api_tls)?;
         api_tls = tls;
+        scrape.follow_certificate(certificate.clone());
         let following = certificate.follow(stop.clone());
         parts.spawn(async move { following.await.map_err(ServerError::Signal) });
     }
-    parts.spawn(rest::serve(api, api_tls, routes, stop.clone()));
+    parts.spawn(rest::serve(api, api_tls, routes, scrape, stop.clone()));
     for listener in fleet_listeners {
         let routes = provisioner.node_routes().merge(controller.node_routes());
         let (fleet, stop) = (fleet.clone(), stop.clone());

@@ -3,13 +3,20 @@
 //!
 //! Both sides are programs started once for each act, and both have made a change durable when they end.
 
-use std::{fmt::Write as _, fs, path::Path};
+mod bars;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, ensure};
 use bench::outcome::{Better, Outcome, Row};
 use harness::workspace;
 use serde_json::Value;
 
+use self::bars::{Acts, EDITS};
 use crate::{
     clock,
     frame::Frame,
@@ -41,29 +48,44 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
         .rows
         .extend([RESOLVE, EDIT, LIST, DECLARE, DELETE].map(|what| Row::new(what, "s", Better::Lower)));
     let nodes = frame.size(NODES, NODES / 10);
+    let acts = Acts::of(nodes, LIST);
+    outcome.rows.extend(acts.rows());
     let folder = frame.places.on_disk("register");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let document = document(nodes)?;
-    let (source, script) = (folder.join("cluster.yaml"), folder.join("peer.py"));
-    fs::write(&source, &document).with_context(|| format!("cannot write {}", source.display()))?;
-    fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
+    let sources = Sources { all: folder.join("cluster.yaml"), some: folder.join("some.yaml") };
+    let some = nodes_of(acts.some)?;
+    for (path, text) in
+        [(&sources.all, document.as_str()), (&sources.some, some.as_str()), (&folder.join("peer.py"), SCRIPT)]
+    {
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let sides = vec![
-        Side::new(OURS, |_| ours(frame, &source, nodes)),
+        Side::new(OURS, |_| ours(frame, &sources, nodes, &acts)),
         Side::new("YAML and script", |_| peer(&folder, &document, nodes)),
     ];
     turns::take(&mut outcome, frame.size(5, 1), sides);
+    acts.judge(&mut outcome, nodes);
     outcome.note(format!(
         "{nodes} nodes with three profiles each; each act is one command. Ours reads the document once into its database, every value checked, and holds all nodes resolved; \
-         the script reads the file anew for each act, checks nothing, and declaring is only reading and merging; it has no history to delete. Both sync a change to disk before they end"
+         the script reads the file anew for each act, checks nothing, and declaring is only reading and merging; it has no history to delete. What has a bar is measured for ours alone. Both sync a change to disk before they end"
     ));
     Ok(outcome)
 }
 
-fn ours(frame: &Frame, source: &Path, nodes: u32) -> anyhow::Result<Samples> {
+/// Documents of ours.
+struct Sources {
+    /// Profiles and all nodes.
+    all: PathBuf,
+    /// The first of the nodes, without the profiles.
+    some: PathBuf,
+}
+
+fn ours(frame: &Frame, sources: &Sources, nodes: u32, acts: &Acts) -> anyhow::Result<Samples> {
     let state = frame.places.on_disk("ours");
     workspace::remove(&state)?;
     let server = Ours::start(&frame.places, &state, &Settings::default())?;
-    let source = source.display().to_string();
+    let source = sources.all.display().to_string();
     let (_, declare) = clock::timed(|| server.cli(&["apply", "-f", &source]))?;
     let (_, resolve) = clock::timed(|| server.cli(&["profile", "set", "base", "--tag", "site=south"]))?;
     let (_, edit) = clock::timed(|| server.cli(&["node", "set", "n7", "--tag", "edited=yes"]))?;
@@ -75,11 +97,36 @@ fn ours(frame: &Frame, source: &Path, nodes: u32) -> anyhow::Result<Samples> {
     for value in ["rack7", "south", "console=ttyS0", "quiet", "edited", "10.65.0.7/12"] {
         ensure!(explained.contains(value), "n7 has no {value}:\n{explained}");
     }
+    let (edits, some_deleted, some_applied) = with_bars(&server, sources, nodes, acts)?;
     let all = format!("n[0-{}]", nodes - 1);
     let (_, delete) = clock::timed(|| server.cli(&["node", "delete", &all]))?;
     let mut samples = samples(declare, resolve, edit, listed);
     samples.push((DELETE.to_owned(), delete));
+    samples.extend(acts.samples(&edits, some_deleted, some_applied));
     Ok(samples)
+}
+
+/// Edits of single nodes one after the other; then some nodes deleted, and declared again. Seconds.
+fn with_bars(
+    server: &Ours,
+    sources: &Sources,
+    nodes: u32,
+    acts: &Acts,
+) -> anyhow::Result<(Vec<f64>, f64, f64)> {
+    let mut edits = Vec::new();
+    for edit in 0..EDITS {
+        // Spread over the register: neighbours would be found in the processor's cache.
+        let node = format!("n{}", edit * (nodes / EDITS));
+        let (_, edited) = clock::timed(|| server.cli(&["node", "set", &node, "--tag", "edited=again"]))?;
+        edits.push(edited);
+    }
+    let some = format!("n[0-{}]", acts.some - 1);
+    let (_, deleted) = clock::timed(|| server.cli(&["node", "delete", &some]))?;
+    let left: Vec<Value> = serde_json::from_str(&server.cli(&["-o", "json", "node", "list"])?)?;
+    ensure!(left.len() == (nodes - acts.some) as usize, "{} nodes are left of {nodes}", left.len());
+    let source = sources.some.display().to_string();
+    let (_, applied) = clock::timed(|| server.cli(&["apply", "-f", &source]))?;
+    Ok((edits, deleted, applied))
 }
 
 fn peer(folder: &Path, document: &str, nodes: u32) -> anyhow::Result<Samples> {
@@ -117,9 +164,15 @@ fn document(nodes: u32) -> anyhow::Result<String> {
   base: { kernel-args: [console=ttyS0], dns: { servers: [10.64.0.1], search: [cluster.example] }, tags: { site: north } }
   compute: { kernel-args: [quiet], groups: [compute], tags: { role: compute } }
   gpu: { kernel-args: [iommu=pt], groups: [gpu], tags: { driver: '570' } }
-nodes:
 "
     .to_owned();
+    text += &nodes_of(nodes)?;
+    Ok(text)
+}
+
+/// So many nodes, that have the profiles.
+fn nodes_of(nodes: u32) -> anyhow::Result<String> {
+    let mut text = "nodes:\n".to_owned();
     for node in 0..nodes {
         let (high, low) = (node / 250, node % 250);
         writeln!(

@@ -17,6 +17,7 @@ use api::{
     run::WorkflowId,
 };
 use image_store::{OciImage, RunConfig};
+use metrics::{Exposition, Work};
 use oci_pull::{Clients, PullError, PullOptions, Registries, Waits};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -76,6 +77,7 @@ pub(crate) struct JobImages {
     used: Arc<Mutex<BTreeMap<Digest, Timestamp>>>,
     /// Told when a fetch has failed: what it brought is of no use.
     failed: Arc<Notify>,
+    meter: Arc<Work<3>>,
     shutdown: CancellationToken,
 }
 
@@ -98,6 +100,7 @@ impl JobImages {
             platform,
             used: Arc::default(),
             failed: Arc::default(),
+            meter: Arc::new(Work::new(["converted", "cached", "failed"])),
             shutdown,
         })
     }
@@ -136,8 +139,11 @@ impl JobImages {
         cancelled: CancellationToken,
         now: Timestamp,
     ) -> Result<Fetched, String> {
+        // Dropped on the way, it counts as failed.
+        let (pull, begun) = (self.meter.begin(), clock::uptime());
         if let Some(image) = self.stored(reference).await? {
             self.note_use(image.manifest, now);
+            pull.end("cached", clock::uptime().saturating_sub(begun));
             return Ok(Fetched { image, was_cached: true });
         }
         let progress = Arc::new(self.pulls.enqueue(of, reference, cancelled.clone()));
@@ -157,6 +163,7 @@ impl JobImages {
         self.note_use(image.manifest, now);
         let turn = self.conversions.clone().acquire_owned().await.map_err(|error| causes(&error))?;
         if let Some(kept) = self.kept(image.manifest).await? {
+            pull.end("cached", clock::uptime().saturating_sub(begun));
             return Ok(Fetched { image: kept, was_cached: true });
         }
         progress.convert();
@@ -164,6 +171,7 @@ impl JobImages {
         let used = clock::now();
         let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used };
         self.store.commit(&[write]).await.map_err(|error| causes(&error))?;
+        pull.end("converted", clock::uptime().saturating_sub(begun));
         Ok(Fetched { image, was_cached: false })
     }
 
@@ -243,6 +251,16 @@ impl JobImages {
                 source: std::io::Error::other(error),
             }),
         }
+    }
+
+    /// Writes what is told of pulls.
+    pub(crate) fn expose(&self, out: &mut Exposition) {
+        let running = ("bedplate_job_image_pulls_running", "Job images that are pulled or converted now.");
+        let help = "Pulls of job images that are over, by their outcome; cached ones needed no conversion.";
+        let took = ("bedplate_job_image_pull_seconds", "How long pulls of job images took that succeeded.");
+        out.work([running, ("bedplate_job_image_pulls", help), took], &self.meter);
+        let help = "Bytes of layers of job images that were pulled, by failed pulls too.";
+        out.counter("bedplate_job_image_pulled_bytes", help).value(self.blobs.brought_bytes());
     }
 
     /// An artifact in memory.

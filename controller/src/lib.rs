@@ -188,6 +188,11 @@ impl Controller {
         })))
     }
 
+    /// Writes what the controller tells of itself.
+    pub fn expose(&self, out: &mut metrics::Exposition) {
+        self.0.images.expose(out);
+    }
+
     /// The REST routes.
     #[must_use]
     pub fn rest(&self) -> Routes {

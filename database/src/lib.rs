@@ -11,6 +11,7 @@
 //! | `statement` | SQL text with its values, run on the pool or in a transaction |
 //! | `columns` | how columns are decoded: identifiers, numbers, JSON |
 //! | `transaction` | one transaction over several roles |
+//! | `meter` | what the database tells of itself |
 //!
 //! The engine is SQLite. With the feature `postgres` it may be PostgreSQL too, under the same text:
 //! placeholders are `$1`, columns are BIGINT, TEXT, BYTEA or BOOLEAN.
@@ -22,6 +23,7 @@ mod clock;
 mod columns;
 mod copies;
 mod error;
+mod meter;
 mod open;
 mod schema;
 mod statement;

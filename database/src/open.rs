@@ -14,10 +14,11 @@ use sqlx::{
 use crate::{
     DatabaseError, Schema,
     copies::{self, CopyError},
+    meter::Meter,
 };
 
 /// Connections to the database: SQLite has one writer, the others read beside it.
-const MAX_CONNECTIONS: u32 = 8;
+pub(crate) const MAX_CONNECTIONS: u32 = 8;
 
 /// How long a writer waits for another one.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,6 +82,7 @@ pub struct Database {
     pub(crate) pool: Pool,
     /// Where it is, for errors and logs.
     pub(crate) place: Arc<str>,
+    pub(crate) meter: Arc<Meter>,
 }
 
 impl Database {
@@ -109,8 +111,7 @@ impl Database {
             .connect_with(options)
             .await
             .map_err(|source| OpenError::Open { path: path.to_owned(), source })?;
-        let place = path.display().to_string().into();
-        let database = Self { pool: Pool::Sqlite(pool), place };
+        let database = Self::of_file(pool, path);
         // A refused database is let go of: its lock and its journal must not outlive this.
         if let Err(error) = database.prepare(path, schemas).await {
             database.close().await;
@@ -134,7 +135,7 @@ impl Database {
             .connect_with(options)
             .await
             .map_err(|source| OpenError::Open { path: path.to_owned(), source })?;
-        let database = Self { pool: Pool::Sqlite(pool), place: path.display().to_string().into() };
+        let database = Self::of_file(pool, path);
         for schema in schemas {
             let found = database.version(schema).await;
             let found = found.map_err(|source| OpenError::Read { path: path.to_owned(), source })?;
@@ -157,14 +158,19 @@ impl Database {
             .connect_with(options)
             .await
             .map_err(DatabaseError::of("be reached"))?;
-        Ok(Self { pool: Pool::Postgres(pool), place })
+        Ok(Self { pool: Pool::Postgres(pool), place, meter: Arc::new(Meter::new(None)) })
     }
 
     /// Opens a copy to look into it: nothing is written, no journal is left beside it.
     pub(crate) async fn open_copy(path: &Path) -> Result<Self, sqlx::Error> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
-        Ok(Self { pool: Pool::Sqlite(pool), place: path.display().to_string().into() })
+        Ok(Self::of_file(pool, path))
+    }
+
+    fn of_file(pool: SqlitePool, path: &Path) -> Self {
+        let (place, meter) = (path.display().to_string().into(), Arc::new(Meter::new(Some(path))));
+        Self { pool: Pool::Sqlite(pool), place, meter }
     }
 
     /// Closes all connections when their work is done.

@@ -11,7 +11,7 @@ use sqlx::{FromRow, Row as _, SqlSafeStr, SqlStr, sqlite::SqliteRow};
 #[cfg(feature = "postgres")]
 use sqlx::postgres::PgRow;
 
-use crate::{Database, DatabaseError, Transaction, open::Pool, transaction::Connection};
+use crate::{Database, DatabaseError, Transaction, clock, open::Pool, transaction::Connection};
 
 /// A value of a placeholder. Its kind is known even when it is NULL: PostgreSQL asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,22 +178,27 @@ macro_rules! decoded {
     };
 }
 
-/// Binds the values and runs `$method` on what `$on` is; its error marks the transaction.
+/// Binds the values and runs `$run` on what `$on` is; its error is counted, and marks the
+/// transaction.
 macro_rules! run {
     ($self:ident, $on:ident, |$query:ident, $executor:ident| $run:expr) => {{
         let Statement { action, text, rows, values } = $self;
         match $on.into() {
-            On::Pool(database) => match &database.pool {
-                Pool::Sqlite(pool) => {
-                    let ($query, $executor) = (bind!(Sqlite, text, rows, values), pool);
-                    $run
-                }
-                #[cfg(feature = "postgres")]
-                Pool::Postgres(pool) => {
-                    let ($query, $executor) = (bind!(Postgres, text, rows, values), pool);
-                    $run
-                }
-            },
+            On::Pool(database) => {
+                let done = match &database.pool {
+                    Pool::Sqlite(pool) => {
+                        let ($query, $executor) = (bind!(Sqlite, text, rows, values), pool);
+                        $run
+                    }
+                    #[cfg(feature = "postgres")]
+                    Pool::Postgres(pool) => {
+                        let ($query, $executor) = (bind!(Postgres, text, rows, values), pool);
+                        $run
+                    }
+                };
+                database.meter.statement_ended(&done);
+                done
+            }
             On::Transaction(transaction) => {
                 let done = match transaction.connection(action)? {
                     Connection::Sqlite(connection) => {
@@ -206,8 +211,10 @@ macro_rules! run {
                         $run
                     }
                 };
-                if done.is_ok() {
-                    transaction.statement_ended_well();
+                transaction.meter.statement_ended(&done);
+                match &done {
+                    Ok(_) => transaction.statement_ended_well(),
+                    Err(error) => transaction.meter.write_failed(error),
                 }
                 done
             }
@@ -243,7 +250,19 @@ impl Statement {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn execute<'a>(self, on: impl Into<On<'a>>) -> Result<u64, DatabaseError> {
-        run!(self, on, |query, executor| query.execute(executor).await.map(|done| done.rows_affected()))
+        let on: On<'a> = on.into();
+        // By itself it is a transaction of its own, and on disk when it ends.
+        let alone = match &on {
+            On::Pool(database) => Some((database.meter.clone(), clock::now())),
+            On::Transaction(_) => None,
+        };
+        run!(self, on, |query, executor| {
+            let done = query.execute(executor).await;
+            if let Some((meter, begun)) = alone {
+                meter.wrote(clock::now().duration_since(begun), &done);
+            }
+            done.map(|done| done.rows_affected())
+        })
     }
 
     /// Runs it and decodes all its rows.

@@ -2,6 +2,7 @@
 
 mod copies;
 mod damage;
+mod meter;
 mod migrations;
 mod transactions;
 

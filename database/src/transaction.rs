@@ -6,11 +6,18 @@
 //! would then be part of a transaction that nobody commits. So such a connection is closed, never returned to the pool: after a statement
 //! failed or was cancelled, after COMMIT or ROLLBACK failed, and when a transaction is dropped.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::{Sqlite, pool::PoolConnection};
 
-use crate::{Database, DatabaseError, clock, open::Pool};
+use crate::{
+    Database, DatabaseError, clock,
+    meter::{Ended, Meter},
+    open::Pool,
+};
 
 /// The longest permitted transaction: half of what a writer waits for another one
 /// ([`crate::open::BUSY_TIMEOUT`]), so that whoever waits behind it gets its turn in time. Past it
@@ -49,6 +56,7 @@ impl Connection {
 #[derive(Debug)]
 pub struct Transaction {
     connection: Connection,
+    pub(crate) meter: Arc<Meter>,
     begun: Instant,
     /// `None`: it takes what it takes ([`Database::begin_long`]).
     limit: Option<Duration>,
@@ -78,15 +86,18 @@ impl Database {
     }
 
     async fn begin_with(&self, limit: Option<Duration>) -> Result<Transaction, DatabaseError> {
+        let asked = clock::now();
         let failed = |source| DatabaseError::of("begin a transaction")(source);
         let connection = match &self.pool {
-            Pool::Sqlite(pool) => Connection::Sqlite(pool.acquire().await.map_err(failed)?),
+            Pool::Sqlite(pool) => pool.acquire().await.map(Connection::Sqlite),
             #[cfg(feature = "postgres")]
-            Pool::Postgres(pool) => Connection::Postgres(pool.acquire().await.map_err(failed)?),
+            Pool::Postgres(pool) => pool.acquire().await.map(Connection::Postgres),
         };
+        self.meter.statement_ended(&connection);
+        let (connection, meter) = (connection.map_err(failed)?, self.meter.clone());
         // From here on a cancelled BEGIN closes the connection.
         let mut transaction =
-            Transaction { connection, begun: clock::now(), limit, failed: true, ended: false };
+            Transaction { connection, meter, begun: asked, limit, failed: true, ended: false };
         let begin = match &self.pool {
             // Immediate: a transaction that becomes a writer later can only fail where it could
             // have waited, and what it has read may be old by then.
@@ -94,9 +105,15 @@ impl Database {
             #[cfg(feature = "postgres")]
             Pool::Postgres(_) => "BEGIN",
         };
-        transaction.connection.run(begin).await.map_err(failed)?;
+        let begun = transaction.connection.run(begin).await;
+        self.meter.statement_ended(&begun);
+        if let Err(error) = &begun {
+            self.meter.write_failed(error);
+        }
+        begun.map_err(failed)?;
         // Its time counts from here: it did not hold others up while it waited.
         (transaction.begun, transaction.failed) = (clock::now(), false);
+        self.meter.waited(transaction.begun.duration_since(asked));
         Ok(transaction)
     }
 }
@@ -111,9 +128,15 @@ impl Transaction {
             return Err(DatabaseError::Failed { action });
         }
         self.failed = true;
-        self.connection.run("COMMIT").await.map_err(DatabaseError::of(action))?;
+        let asked = clock::now();
+        let committed = self.connection.run("COMMIT").await;
+        let now = clock::now();
+        self.meter.statement_ended(&committed);
+        self.meter.wrote(now.duration_since(asked), &committed);
+        committed.map_err(DatabaseError::of(action))?;
         self.ended = true;
-        let took = clock::now().duration_since(self.begun);
+        self.meter.transaction_ended(Ended::Committed);
+        let took = now.duration_since(self.begun);
         if let Some(limit) = self.limit
             && took > limit
         {
@@ -131,8 +154,11 @@ impl Transaction {
             return Ok(());
         }
         self.failed = true;
-        self.connection.run("ROLLBACK").await.map_err(DatabaseError::of("undo a transaction"))?;
+        let undone = self.connection.run("ROLLBACK").await;
+        self.meter.statement_ended(&undone);
+        undone.map_err(DatabaseError::of("undo a transaction"))?;
         self.ended = true;
+        self.meter.transaction_ended(Ended::RolledBack);
         Ok(())
     }
 
@@ -164,7 +190,8 @@ impl Transaction {
         let failed = DatabaseError::of("begin a transaction");
         let connection = Connection::Sqlite(pool.acquire().await.map_err(failed)?);
         let (begun, limit) = (clock::now(), Some(MAX_TRANSACTION));
-        let mut transaction = Self { connection, begun, limit, failed: false, ended: false };
+        let meter = database.meter.clone();
+        let mut transaction = Self { connection, meter, begun, limit, failed: false, ended: false };
         let failed = DatabaseError::of("begin a transaction");
         transaction.connection.run("BEGIN").await.map_err(failed)?;
         Ok(transaction)
@@ -180,6 +207,7 @@ impl Drop for Transaction {
     fn drop(&mut self) {
         if !self.ended {
             self.connection.close_on_drop();
+            self.meter.transaction_ended(Ended::Failed);
         }
     }
 }

@@ -212,6 +212,11 @@ impl Authority {
         Digest(Sha256::digest(&self.certificate).into())
     }
 
+    /// When it ends: no node trusts this server afterwards.
+    pub(crate) fn not_after(&self) -> Timestamp {
+        self.dates.ends()
+    }
+
     /// The certificate, PEM.
     pub(crate) fn pem(&self) -> &str {
         &self.pem

@@ -54,7 +54,7 @@ use std::{
 };
 
 use api::{
-    ids::{Digest, NodeId, NodeName},
+    ids::{Digest, NodeId, NodeName, Timestamp},
     overlay::Generation,
     status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
 };
@@ -62,9 +62,9 @@ use database::{Database, MigrateError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::metrics::FleetMetrics;
 pub use authority::{AuthorityError, DateProblem};
 pub use config::{Deadlines, FleetConfig};
-pub use metrics::METRICS_TYPE;
 pub use port::NodeIdentity;
 pub use register::{NodeChange, NodesEdit};
 pub use runs::{NodeUsage, RunMessage};
@@ -202,6 +202,7 @@ pub struct Fleet {
 struct Inner {
     config: FleetConfig,
     authority: Arc<Authority>,
+    certificate: Arc<ServerCertificate>,
     tls: [Arc<rustls::ServerConfig>; 2],
     store: Arc<dyn Store>,
     registry: Arc<Registry>,
@@ -211,6 +212,7 @@ struct Inner {
     pci_names: pci_names::PciNames,
     facts: metrics::KnownFacts,
     protocol: metrics::ProtocolCounters,
+    port: metrics::PortCounters,
     stop: CancellationToken,
 }
 
@@ -241,15 +243,16 @@ impl Fleet {
         let registry = Arc::new(Registry::new(store.nodes().await?, limits, now));
         let stop = CancellationToken::new();
         tokio::spawn(writer::run(registry.clone(), store.clone(), stop.clone()));
-        tokio::spawn(presence::run(registry.clone(), authority.clone(), certificate, stop.clone()));
+        tokio::spawn(presence::run(registry.clone(), authority.clone(), certificate.clone(), stop.clone()));
         let online = broadcast::channel(MAX_ONLINE).0;
         let (runs, usages) = (Mutex::new(None), broadcast::channel(runs::MAX_USAGES).0);
         let pci_names = pci_names::PciNames::of_this_machine();
         let facts = metrics::KnownFacts::default();
-        let protocol = metrics::ProtocolCounters::default();
+        let (protocol, port) = (metrics::ProtocolCounters::default(), metrics::PortCounters::default());
         let inner = Inner {
             config,
             authority,
+            certificate,
             tls,
             store,
             registry,
@@ -259,6 +262,7 @@ impl Fleet {
             pci_names,
             facts,
             protocol,
+            port,
             stop,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -280,6 +284,14 @@ impl Fleet {
     #[must_use]
     pub fn date_problem(&self) -> Option<DateProblem> {
         self.inner.authority.date_problem(clock::now())
+    }
+
+    /// When the certificates of this server end: the authority's, and the one that listeners
+    /// present.
+    #[must_use]
+    pub fn certificate_ends(&self) -> [(&'static str, Timestamp); 2] {
+        let (authority, server) = (self.inner.authority.not_after(), self.inner.certificate.not_after());
+        [("authority", authority), ("server", server)]
     }
 
     /// The CA certificate, PEM.

@@ -1,5 +1,6 @@
-//! What Prometheus is told: phases, presence and hardware of all nodes, as OpenMetrics text. The text is made by a pure function of
-//! what is in memory; a scrape reads no inventory but at the first time.
+//! What Prometheus is told of the fleet: phases, presence and hardware of all nodes, and who was let
+//! in. It is written by a pure function of what is in memory; a scrape reads no inventory but at the
+//! first time.
 //!
 //! Labels are bounded: one node, one interface, one port, one kind of devices; and of each node at most
 //! [`MAX_LINKS`] of them. What has no bound (messages, models, versions) is no label.
@@ -14,16 +15,9 @@ use api::{
     inventory::{FaultLevel, Inventory},
     status::NodeUpdate,
 };
-use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
-};
+use metrics::{Counter, Counters, Exposition};
 
 use crate::{Fleet, FleetError, StoreError};
-
-/// Content type of the text.
-pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Interfaces, ports and kinds of devices that are told of one node: the largest have some ten of each.
 const MAX_LINKS: usize = 16;
@@ -107,20 +101,51 @@ pub(crate) struct ProtocolCounters {
 }
 
 impl ProtocolCounters {
-    fn register(&self, registry: &mut Registry) {
-        let (unknown, unsupported) = (self.unknown_reports.clone(), self.unsupported_commands.clone());
-        registry.register("unknown_reports", "Reports of newer agents that were ignored", unknown);
-        registry.register("unsupported_commands", "Commands that older agents did not know", unsupported);
+    fn expose(&self, out: &mut Exposition) {
+        let help = "Reports of newer agents that were ignored.";
+        out.counter("bedplate_unknown_reports", help).count(&self.unknown_reports);
+        let help = "Commands that older agents did not know.";
+        out.counter("bedplate_unsupported_commands", help).count(&self.unsupported_commands);
     }
 }
 
+/// Who was let in at the fleet port.
+#[derive(Debug)]
+pub(crate) struct PortCounters {
+    /// Requests of stage 1 for a certificate.
+    pub(crate) enrolments: Counters<3>,
+    /// Connections without a TLS session, or with the certificate of somebody else's authority.
+    pub(crate) handshake_failures: Counter,
+}
+
+impl Default for PortCounters {
+    fn default() -> Self {
+        let enrolments = Counters::new(["granted", "refused", "throttled"]);
+        Self { enrolments, handshake_failures: Counter::default() }
+    }
+}
+
+impl PortCounters {
+    fn expose(&self, out: &mut Exposition) {
+        let help = "Nodes that asked for a certificate with a boot token, by what they got.";
+        out.counter("bedplate_fleet_enrolments", help).counts("outcome", &self.enrolments);
+        let help = "Connections to the fleet port that were not let in by TLS.";
+        out.counter("bedplate_fleet_handshake_failures", help).count(&self.handshake_failures);
+    }
+}
+
+/// All that is told of the fleet, at one moment.
+#[derive(Debug)]
+pub struct FleetMetrics {
+    fleet: Fleet,
+    statuses: Vec<NodeUpdate>,
+    facts: BTreeMap<NodeId, Option<Facts>>,
+}
+
 impl Fleet {
-    /// All metrics as text of type [`METRICS_TYPE`].
-    ///
-    /// # Errors
-    /// [`FleetError::Store`] if the database does not answer. Of a node whose inventory is damaged
-    /// nothing is told.
-    pub async fn metrics(&self) -> Result<String, FleetError> {
+    /// Looks up what is told of all nodes. Of a node whose inventory is damaged, or cannot be read
+    /// now, the hardware is left out.
+    pub async fn metrics(&self) -> FleetMetrics {
         let statuses = self.statuses();
         for NodeUpdate { id, .. } in &statuses {
             let is_known = self.inner.facts.lock().contains_key(id);
@@ -128,121 +153,122 @@ impl Fleet {
                 let facts = match self.inventory(*id).await {
                     Ok(inventory) => inventory.as_ref().map(Facts::of),
                     Err(FleetError::Store(StoreError::Decode { .. })) => None,
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        // Nor will it read the next one, and the rest is wanted the more.
+                        tracing::warn!("the hardware of some nodes is not told: {}", rest::causes(&error));
+                        break;
+                    }
                 };
                 // One that came meanwhile is newer.
                 self.inner.facts.lock().entry(*id).or_insert(facts);
             }
         }
         let facts = self.inner.facts.of_all(&statuses);
-        let inner = self.inner.clone();
-        let made = tokio::task::spawn_blocking(move || text(&statuses, &facts, &inner.protocol)).await;
-        // It ends early only with the server, which then has nothing to tell.
-        Ok(made.unwrap_or_else(|_| "# EOF\n".to_owned()))
+        FleetMetrics { fleet: self.clone(), statuses, facts }
     }
 }
 
-type Gauges<const LABELS: usize> = Family<[(&'static str, String); LABELS], Gauge>;
-
-/// A family of gauges with this name.
-fn gauges<const LABELS: usize>(registry: &mut Registry, name: &str, help: &str) -> Gauges<LABELS> {
-    let family = Gauges::<LABELS>::default();
-    registry.register(name, help, family.clone());
-    family
+impl FleetMetrics {
+    /// Writes it. Takes some milliseconds for each thousand nodes.
+    pub fn expose(&self, out: &mut Exposition) {
+        let inner = &self.fleet.inner;
+        inner.protocol.expose(out);
+        inner.port.expose(out);
+        let connected = self.fleet.connected().len();
+        out.gauge("bedplate_fleet_channels", "Nodes whose agent is connected.").value(connected);
+        expose_nodes(&self.statuses, &self.facts, out);
+    }
 }
 
-fn signed(number: impl TryInto<i64>) -> i64 {
-    number.try_into().unwrap_or(i64::MAX)
+/// A node as the families go over it.
+struct Told<'a> {
+    name: &'a str,
+    last_seen: Option<Timestamp>,
+    facts: Option<&'a Facts>,
 }
 
-fn text(
-    statuses: &[NodeUpdate],
-    facts: &BTreeMap<NodeId, Option<Facts>>,
-    protocol: &ProtocolCounters,
-) -> String {
-    let mut registry = Registry::with_prefix("bedplate");
-    protocol.register(&mut registry);
-    let phases = gauges::<1>(&mut registry, "nodes", "Nodes in each phase");
-    let seen = gauges::<1>(
-        &mut registry,
-        "node_last_seen_timestamp_seconds",
-        "When a node was last heard of, seconds since 1970",
-    );
-    let mut sorted: Vec<&NodeUpdate> = statuses.iter().collect();
-    sorted.sort_by(|one, other| one.name.cmp(&other.name));
-    let hardware = Hardware::new(&mut registry);
-    for NodeUpdate { id, name, status } in sorted {
-        phases.get_or_create(&[("phase", status.phase.as_str().to_owned())]).inc();
-        let node = name.to_string();
-        if let Some(at) = status.last_seen {
-            seen.get_or_create(&[("node", node.clone())]).set(Timestamp::seconds(at));
-        }
-        if let Some(Some(facts)) = facts.get(id) {
-            hardware.tell(&node, facts);
+fn expose_nodes(statuses: &[NodeUpdate], facts: &BTreeMap<NodeId, Option<Facts>>, out: &mut Exposition) {
+    let mut phases: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut nodes = Vec::with_capacity(statuses.len());
+    for NodeUpdate { id, name, status } in statuses {
+        *phases.entry(status.phase.as_str()).or_default() += 1;
+        let facts = facts.get(id).and_then(Option::as_ref);
+        nodes.push(Told { name: name.as_str(), last_seen: status.last_seen, facts });
+    }
+    nodes.sort_unstable_by_key(|node| node.name);
+    let mut family = out.gauge("bedplate_nodes", "Nodes in each phase.");
+    for (phase, count) in phases {
+        family.sample(&[("phase", phase)], count);
+    }
+    let help = "When a node was last heard of, seconds since 1970.";
+    let mut family = out.gauge("bedplate_node_last_seen_timestamp_seconds", help);
+    for Told { name, last_seen, .. } in &nodes {
+        if let Some(at) = last_seen {
+            family.sample(&[("node", name)], at.seconds());
         }
     }
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = encode(&mut text, &registry);
-    text
+    let known: Vec<(&str, &Facts)> = nodes.iter().filter_map(|node| Some((node.name, node.facts?))).collect();
+    expose_sizes(&known, out);
+    expose_parts(&known, out);
+    expose_links(&known, out);
 }
 
-/// Families about the hardware of nodes.
-struct Hardware {
-    memory: Gauges<1>,
-    threads: Gauges<1>,
-    gpus: Gauges<1>,
-    devices: Gauges<3>,
-    faults: Gauges<2>,
-    nics: Gauges<2>,
-    ports: Gauges<3>,
-}
-
-impl Hardware {
-    fn new(registry: &mut Registry) -> Self {
-        Self {
-            memory: gauges(registry, "node_memory_bytes", "Memory of a node"),
-            threads: gauges(
-                registry,
-                "node_hardware_threads",
-                "Hardware threads of a node that are switched on",
-            ),
-            gpus: gauges(registry, "node_gpus", "GPUs and other accelerators of a node"),
-            devices: gauges(
-                registry,
-                "node_devices",
-                "Devices of a node that jobs can be granted, in or out of service",
-            ),
-            faults: gauges(registry, "node_faults", "What is not well in a node"),
-            nics: gauges(registry, "node_nic_link_up", "1 if a network interface has a link"),
-            ports: gauges(
-                registry,
-                "node_infiniband_port_active",
-                "1 if a port of InfiniBand or RoCE is active",
-            ),
-        }
+/// What a node has one figure of.
+fn expose_sizes(known: &[(&str, &Facts)], out: &mut Exposition) {
+    let mut family = out.gauge("bedplate_node_memory_bytes", "Memory of a node.");
+    for (node, facts) in known {
+        family.sample(&[("node", node)], facts.memory_bytes);
     }
+    let help = "Hardware threads of a node that are switched on.";
+    let mut family = out.gauge("bedplate_node_hardware_threads", help);
+    for (node, facts) in known {
+        family.sample(&[("node", node)], facts.threads);
+    }
+    let mut family = out.gauge("bedplate_node_gpus", "GPUs and other accelerators of a node.");
+    for (node, facts) in known {
+        family.sample(&[("node", node)], facts.gpus);
+    }
+}
 
-    fn tell(&self, node: &str, facts: &Facts) {
-        let node = || ("node", node.to_owned());
-        self.memory.get_or_create(&[node()]).set(signed(facts.memory_bytes));
-        self.threads.get_or_create(&[node()]).set(signed(facts.threads));
-        self.gpus.get_or_create(&[node()]).set(signed(facts.gpus));
+/// Devices and faults.
+fn expose_parts(known: &[(&str, &Facts)], out: &mut Exposition) {
+    let help = "Devices of a node that jobs can be granted, in or out of service.";
+    let mut family = out.gauge("bedplate_node_devices", help);
+    for (node, facts) in known {
         for (kind, counts) in &facts.devices {
             for (state, count) in ["in-service", "out-of-service"].into_iter().zip(counts) {
-                let labels = [node(), ("kind", kind.clone()), ("state", state.to_owned())];
-                self.devices.get_or_create(&labels).set(signed(*count));
+                family.sample(&[("node", node), ("kind", kind), ("state", state)], *count);
             }
         }
+    }
+    let mut family = out.gauge("bedplate_node_faults", "What is not well in a node.");
+    for (node, facts) in known {
         for (level, count) in ["warning", "error"].into_iter().zip(facts.faults) {
-            self.faults.get_or_create(&[node(), ("level", level.to_owned())]).set(signed(count));
+            family.sample(&[("node", node), ("level", level)], count);
         }
-        for (name, is_up) in &facts.nics {
-            self.nics.get_or_create(&[node(), ("interface", name.clone())]).set(i64::from(*is_up));
+    }
+}
+
+/// Interfaces and ports. Of two with the same name, as an inventory may have them, the first is
+/// told.
+fn expose_links(known: &[(&str, &Facts)], out: &mut Exposition) {
+    let help = "1 if a network interface has a link.";
+    let mut family = out.gauge("bedplate_node_nic_link_up", help);
+    for (node, facts) in known {
+        let mut told = BTreeSet::new();
+        for (name, is_up) in facts.nics.iter().filter(|(name, _)| told.insert(name)) {
+            family.sample(&[("node", node), ("interface", name)], *is_up);
         }
-        for (device, number, is_active) in &facts.ports {
-            let labels = [node(), ("device", device.clone()), ("port", number.to_string())];
-            self.ports.get_or_create(&labels).set(i64::from(*is_active));
+    }
+    let help = "1 if a port of InfiniBand or RoCE is active.";
+    let mut family = out.gauge("bedplate_node_infiniband_port_active", help);
+    for (node, facts) in known {
+        let mut told = BTreeSet::new();
+        for (device, number, is_active) in
+            facts.ports.iter().filter(|(device, number, _)| told.insert((device, number)))
+        {
+            let number = number.to_string();
+            family.sample(&[("node", node), ("device", device), ("port", &number)], *is_active);
         }
     }
 }
@@ -286,7 +312,10 @@ mod tests {
         let facts = [(statuses[1].id, Some(Facts::of(&inventory))), (statuses[2].id, None)];
         let protocol = ProtocolCounters::default();
         protocol.unknown_reports.inc();
-        let text = text(&statuses, &facts.into_iter().collect(), &protocol);
+        let mut out = Exposition::new();
+        protocol.expose(&mut out);
+        expose_nodes(&statuses, &facts.into_iter().collect(), &mut out);
+        let text = out.finish();
         let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         lines.sort_unstable();
         expect_test::expect![[r#"
@@ -315,7 +344,39 @@ mod tests {
     #[test]
     fn labels_are_bounded() {
         let nics: Vec<_> = (0..1_000).map(|n| json!({"name": format!("veth{n}"), "state": "up"})).collect();
-        let inventory: Inventory = serde_json::from_value(json!({"nics": nics})).unwrap();
-        assert_eq!(Facts::of(&inventory).nics.len(), MAX_LINKS);
+        let ports: Vec<_> = (0..1_000).map(|n| json!({"number": n, "state": "ACTIVE"})).collect();
+        let devices: Vec<_> = (0..1_000)
+            .map(|n| json!({"name": format!("example.com/kind{n}=0"), "numa-node": 0, "pci": "a", "source": "built-in"}))
+            .collect();
+        let infiniband = json!([{"name": "mlx5_0", "ports": ports}]);
+        let inventory: Inventory =
+            serde_json::from_value(json!({"nics": nics, "infiniband": infiniband, "devices": devices}))
+                .unwrap();
+        let facts = Facts::of(&inventory);
+        assert_eq!(facts.nics.len(), MAX_LINKS);
+        // However much a node tells: its last word, three sizes, two kinds of faults, and the rest.
+        let statuses = [update(1, Phase::Ready, Some(Timestamp(0)))];
+        let mut out = Exposition::new();
+        expose_nodes(&statuses, &[(statuses[0].id, Some(facts))].into(), &mut out);
+        let samples = out.finish().lines().filter(|line| line.contains("node=\"n1\"")).count();
+        assert_eq!(samples, 1 + 3 + 2 + 4 * MAX_LINKS);
+    }
+
+    #[test]
+    fn what_a_node_names_is_told_once_and_stays_in_its_quotes() {
+        let evil = "x\"} 1\nbedplate_nodes{phase=\"ready";
+        let nics = json!([{"name": evil, "state": "up"}, {"name": evil, "state": "down"}]);
+        let inventory: Inventory = serde_json::from_value(json!({ "nics": nics })).unwrap();
+        let statuses = [update(1, Phase::Lost, None)];
+        let facts = [(statuses[0].id, Some(Facts::of(&inventory)))];
+        let mut out = Exposition::new();
+        expose_nodes(&statuses, &facts.into(), &mut out);
+        let text = out.finish();
+        let links: Vec<&str> = text.lines().filter(|line| line.starts_with("bedplate_node_nic")).collect();
+        assert_eq!(
+            links,
+            [r#"bedplate_node_nic_link_up{node="n1",interface="x\"} 1\nbedplate_nodes{phase=\"ready"} 1"#]
+        );
+        assert_eq!(text.lines().filter(|line| line.starts_with("bedplate_nodes{")).count(), 1);
     }
 }

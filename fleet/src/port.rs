@@ -44,6 +44,7 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), FleetError> {
     let tls = RustlsConfig::from_config(fleet.server_tls(true));
+    let counting = fleet.clone();
     let routes = router(fleet, extra, shutdown.clone());
     let acceptor =
         RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_TIMEOUT).acceptor(NoDelayAcceptor::new());
@@ -53,7 +54,8 @@ pub(crate) async fn serve(
         .acceptor(acceptor)
         .handle(handle.clone())
         .first_request_timeout(REQUEST_TIMEOUT)
-        .accept_error_handler(|peer: Option<&SocketAddr>, error| {
+        .accept_error_handler(move |peer: Option<&SocketAddr>, error| {
+            counting.inner.port.handshake_failures.inc();
             let peer =
                 peer.map_or_else(|| "a client".to_owned(), |peer| peer.ip().to_canonical().to_string());
             tracing::warn!("fleet port: {peer} was not let in: {error}");

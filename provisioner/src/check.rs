@@ -5,6 +5,7 @@
 //! thousands costs what it changes: [`recheck`] takes over what an earlier check found of all others.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     net::IpAddr,
@@ -147,6 +148,30 @@ impl Checked {
     }
 }
 
+/// A node as it was and as it is: one that is new was not, one that is gone is not.
+pub(crate) type Difference<'a> = (Option<&'a Arc<NodeRecord>>, Option<&'a Arc<NodeRecord>>);
+
+/// The nodes whose records are not shared, by name. One pass over both: a look-up of each of
+/// thousands would cost more than the change.
+pub(crate) fn differences<'a>(before: &'a Nodes, after: &'a Nodes) -> Vec<Difference<'a>> {
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    let mut found = Vec::new();
+    loop {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return found,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+        };
+        let old = if order.is_le() { before.next() } else { None };
+        let new = if order.is_ge() { after.next() } else { None };
+        match (old.map(|(_, record)| record), new.map(|(_, record)| record)) {
+            (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
+            difference => found.push(difference),
+        }
+    }
+}
+
 /// Checks a cluster.
 #[must_use]
 pub fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &Known) -> Checked {
@@ -180,13 +205,18 @@ pub fn recheck(
             note.resolve_error(&error, profiles);
         }
     }
-    let (mut resolved, mut own) = (BTreeMap::new(), BTreeMap::new());
-    for (name, record) in nodes {
-        if kept && nodes_before.get(name).is_some_and(|then| Arc::ptr_eq(then, record)) {
-            own.extend(checked.own.get(name).map(|found| (name.clone(), found.clone())));
-            resolved.extend(checked.resolved.get(name).map(|spec| (name.clone(), spec.clone())));
-            continue;
+    let none = Nodes::new();
+    let (nodes_before, mut resolved, mut own) = match kept {
+        true => (nodes_before, checked.resolved.clone(), checked.own.clone()),
+        false => (&none, BTreeMap::new(), BTreeMap::new()),
+    };
+    for (old, new) in differences(nodes_before, nodes) {
+        if let Some(old) = old {
+            resolved.remove(&old.name);
+            own.remove(&old.name);
         }
+        let Some(record) = new else { continue };
+        let name = &record.name;
         let mut of_node = BTreeSet::new();
         let mut note = Notes::new(&mut of_node, Subject::Node(name.clone()));
         if let Some(cause) = &record.unreadable {
@@ -215,17 +245,19 @@ pub fn recheck(
 
 /// Every hardware address and every address belongs to one interface of one node.
 fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut BTreeSet<Finding>) {
-    let mut macs: HashMap<MacAddr, (&NodeName, &str)> = HashMap::new();
-    let mut addresses: HashMap<IpAddr, (&NodeName, &str)> = HashMap::new();
+    let mut macs: HashMap<MacAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
+    let mut addresses: HashMap<IpAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
+    let mut clash = |node: &NodeName, field: &str, message: String| {
+        Notes::new(findings, Subject::Node(node.clone())).add(field, message, None);
+    };
     for (node, spec) in resolved {
-        let mut note = Notes::new(findings, Subject::Node(node.clone()));
         for (name, interface) in &spec.interfaces {
             if let Some(mac) = interface.mac {
                 if let Some((other, other_interface)) = macs.get(&mac) {
                     let message = format!(
                         "hardware address {mac} already belongs to node {other}, interface {other_interface}"
                     );
-                    note.add(&format!("interfaces.{name}.mac"), message, None);
+                    clash(node, &format!("interfaces.{name}.mac"), message);
                 } else {
                     macs.insert(mac, (node, name));
                 }
@@ -236,7 +268,7 @@ fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut 
                         "address {} already belongs to node {other}, interface {other_interface}",
                         address.addr()
                     );
-                    note.add(&format!("interfaces.{name}.address"), message, None);
+                    clash(node, &format!("interfaces.{name}.address"), message);
                 } else {
                     addresses.insert(address.addr(), (node, name));
                 }

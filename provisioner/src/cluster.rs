@@ -12,7 +12,7 @@ use api::{
 };
 
 use crate::{
-    check::{Checked, DeclaredProfiles, Finding, Known, Nodes, Subject, check_cluster, recheck},
+    check::{Checked, DeclaredProfiles, Finding, Known, Nodes, Subject, check_cluster, differences, recheck},
     hostlist,
     store::{NodeRecord, ProfileRecord, Write},
 };
@@ -29,8 +29,8 @@ pub struct Cluster {
     pub profiles: DeclaredProfiles,
     /// Nodes with their profiles applied, and the mistakes that there are.
     pub checked: Checked,
-    by_id: HashMap<NodeId, NodeName>,
-    by_mac: HashMap<MacAddr, NodeName>,
+    by_id: HashMap<NodeId, Arc<NodeRecord>>,
+    by_mac: HashMap<MacAddr, Arc<NodeRecord>>,
 }
 
 /// Why a change was refused. Nothing was changed.
@@ -126,24 +126,29 @@ impl Cluster {
     }
 
     fn assemble(draft: Draft, checked: Checked) -> Self {
-        let by_id = draft.nodes.values().map(|node| (node.id, node.name.clone())).collect();
-        let macs = checked.resolved.iter().flat_map(|(name, spec)| {
-            spec.interfaces.values().filter_map(move |interface| Some((interface.mac?, name.clone())))
-        });
-        let by_mac = macs.collect();
+        let count = draft.nodes.len();
+        let (mut by_id, mut by_mac) = (HashMap::with_capacity(count), HashMap::with_capacity(count));
+        // Both are in the order of names, and only nodes are resolved.
+        let mut resolved = checked.resolved.iter().peekable();
+        for (name, node) in &draft.nodes {
+            by_id.insert(node.id, node.clone());
+            let spec = resolved.next_if(|(of, _)| *of == name).map(|(_, spec)| spec);
+            let interfaces = spec.into_iter().flat_map(|spec| spec.interfaces.values());
+            by_mac.extend(interfaces.filter_map(|interface| Some((interface.mac?, node.clone()))));
+        }
         Self { nodes: draft.nodes, profiles: draft.profiles, checked, by_id, by_mac }
     }
 
     /// The node with this identity.
     #[must_use]
     pub fn by_id(&self, id: NodeId) -> Option<&Arc<NodeRecord>> {
-        self.nodes.get(self.by_id.get(&id)?)
+        self.by_id.get(&id)
     }
 
     /// The node that has an interface with this hardware address.
     #[must_use]
     pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<NodeRecord>> {
-        self.nodes.get(self.by_mac.get(&mac)?)
+        self.by_mac.get(&mac)
     }
 
     /// A draft of a change.
@@ -178,9 +183,10 @@ impl Cluster {
     /// Deletions first, so that a name is free before it is taken again.
     fn writes(&self, draft: &Draft) -> Vec<Write> {
         let mut writes = Vec::new();
-        for (name, node) in &self.nodes {
-            if draft.nodes.get(name).is_none_or(|kept| kept.id != node.id) {
-                writes.push(Write::DeleteNode { id: node.id, version: node.version });
+        let nodes = differences(&self.nodes, &draft.nodes);
+        for (old, new) in &nodes {
+            if let Some(old) = old.filter(|old| new.is_none_or(|new| new.id != old.id)) {
+                writes.push(Write::DeleteNode { id: old.id, version: old.version });
             }
         }
         for (name, profile) in &self.profiles {
@@ -193,10 +199,10 @@ impl Cluster {
                 writes.push(Write::PutProfile(profile.as_ref().clone()));
             }
         }
-        for (name, node) in &draft.nodes {
-            if self.nodes.get(name).is_none_or(|old| old.id != node.id || old.version != node.version) {
-                writes.push(Write::PutNode(node.as_ref().clone()));
-            }
+        for (old, new) in nodes {
+            let is_other =
+                |new: &Arc<NodeRecord>| old.is_none_or(|old| old.id != new.id || old.version != new.version);
+            writes.extend(new.filter(|new| is_other(new)).map(|new| Write::PutNode(new.as_ref().clone())));
         }
         writes
     }
@@ -413,6 +419,30 @@ mod tests {
             })
             .collect();
         assert_eq!(names, [format!("delete {}", id(2)), "put n2 2".to_owned()]);
+    }
+
+    #[test]
+    fn another_node_of_the_same_name_replaces_the_one_before() {
+        let cluster = cluster(&[("n1", "{}"), ("n2", "{}"), ("n3", "{}")]);
+        let mut draft = cluster.draft();
+        draft.remove_node(&"n2".parse().unwrap(), None).unwrap();
+        draft.add_node(&"n2".parse().unwrap(), id(9), spec("{}")).unwrap();
+        draft.add_node(&"n0".parse().unwrap(), id(8), spec("{}")).unwrap();
+        let known = Known {
+            overlays: crate::resolve::DEFAULT_BOOT_OVERLAYS.map(|o| o.parse().unwrap()).into(),
+            ..Known::default()
+        };
+        let (after, writes) = cluster.finish(draft, &known).unwrap();
+        let told = writes.iter().map(|write| match write {
+            Write::PutNode(node) => format!("put {} {}", node.name, node.id),
+            Write::DeleteNode { id, .. } => format!("delete {id}"),
+            other => format!("{other:?}"),
+        });
+        let expected =
+            [format!("delete {}", id(1)), format!("put n0 {}", id(8)), format!("put n2 {}", id(9))];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        assert!(after.by_id(id(1)).is_none());
+        assert_eq!(after.by_id(id(9)).unwrap().name.as_str(), "n2");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod arp;
 mod core;
 mod lease_log;
 mod lease_writer;
+mod meter;
 mod neighbour;
 
 use std::{
@@ -238,6 +239,7 @@ impl Service {
             source: received.source,
             port: listener.port,
         };
+        self.core.meter().received(&buffer[..received.bytes]);
         self.answer(listener, Packet { bytes: &buffer[..received.bytes], arrival, probes: 0 }).await;
         Ok(())
     }
@@ -258,7 +260,9 @@ impl Service {
         match effect {
             Effect::Event(event) => boot_log::publish(event, &self.events),
             Effect::Send(reply) => {
-                if let Err(error) = self.send(listener, &reply).await {
+                let sent = self.send(listener, &reply).await;
+                self.core.meter().sent(&reply.bytes, sent.is_ok());
+                if let Err(error) = sent {
                     tracing::warn!(interface = listener.interface, to = ?reply.to, "DHCP cannot send: {error}");
                 }
             }
@@ -298,6 +302,7 @@ impl Service {
             Ok(permit) if packet.probes < MAX_PROBES_PER_REQUEST => permit,
             _ => {
                 tracing::debug!("no probe of {address}: too many");
+                self.core.meter().not_probed();
                 return self.core.not_probed(address);
             }
         };
@@ -308,7 +313,9 @@ impl Service {
         let shutdown = self.shutdown.clone();
         // Boxed: the answer may be another probe.
         let probing: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-            let answer = arp::probe(&listener.interface, address).await.unwrap_or_else(|error| {
+            let answer = arp::probe(&listener.interface, address).await;
+            service.core.meter().probed(answer.as_ref().ok().map(Option::is_some));
+            let answer = answer.unwrap_or_else(|error| {
                 tracing::warn!(interface = listener.interface, "cannot probe {address}: {error}");
                 None
             });

@@ -9,13 +9,14 @@
 //!
 //! Nothing secret is served here but the token, and that only to the address that DHCP gave the node.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use api::ids::MacAddr;
 use axum::{
     Router,
     extract::{ConnectInfo, Path, State, connect_info::Connected},
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
     serve::{IncomingStream, Listener},
@@ -32,7 +33,10 @@ use crate::{clock, holds::Part, images::Unbootable, provisioner::Provisioner, st
 
 mod blob_stream;
 mod blobs;
+mod meter;
 mod node_image;
+
+pub(crate) use meter::Meter;
 
 /// Both ends of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +51,7 @@ pub(crate) struct Peer {
 struct BootListener {
     tcp: TcpListener,
     blobs: image_store::Store,
+    meter: Arc<Meter>,
 }
 
 impl Listener for BootListener {
@@ -57,7 +62,7 @@ impl Listener for BootListener {
         let (stream, remote) = Listener::accept(&mut self.tcp).await;
         // It only costs time where it fails.
         let _ = stream.set_nodelay(true);
-        (BlobStream::new(stream, self.blobs.clone()), remote)
+        (BlobStream::new(stream, self.blobs.clone(), self.meter.clone()), remote)
     }
 
     fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -78,18 +83,21 @@ pub(crate) async fn serve(
     tcp: TcpListener,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = BootListener { tcp, blobs: provisioner.0.images.blobs().clone() };
+    let (blobs, meter) = (provisioner.0.images.blobs().clone(), provisioner.0.meters.http.clone());
+    let listener = BootListener { tcp, blobs, meter };
     let service = router(provisioner).into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// The routes.
 pub(crate) fn router(provisioner: Provisioner) -> Router {
+    let counting = middleware::from_fn_with_state(provisioner.0.meters.http.clone(), meter::count);
     Router::new()
         .route("/boot/{mac}/script", get(script))
         .route("/boot/{mac}/node.img", get(node_image::serve))
         .route("/blobs/sha256/{hex}", get(blobs::serve))
         .route("/firmware/{file}", get(firmware))
+        .layer(counting)
         .with_state(provisioner)
 }
 

@@ -20,6 +20,7 @@ use api::{
     ids::{Digest, ImageName},
     image::{ImportImage, Operation, OperationState, Platform},
 };
+use metrics::{Exposition, Work};
 use oci_pull::Registries;
 use rest::causes;
 use sha2::{Digest as _, Sha256};
@@ -239,6 +240,7 @@ struct Inner {
     choosing: RwLock<()>,
     /// Held from the choice of a version number to its commit.
     numbering: tokio::sync::Mutex<()>,
+    meter: Work<4>,
     shutdown: CancellationToken,
 }
 
@@ -283,6 +285,7 @@ impl Images {
             lately_whole: damage::LatelyWhole::default(),
             choosing: RwLock::new(()),
             numbering: tokio::sync::Mutex::new(()),
+            meter: Work::new(["new", "unchanged", "failed", "cut-off"]),
             shutdown,
         })))
     }
@@ -294,6 +297,22 @@ impl Images {
     pub fn substrate(&self) -> Result<Vec<u8>, ImagesError> {
         let path = &self.0.substrate;
         fs::read(path).map_err(|source| ImagesError::Substrate { path: path.clone(), source })
+    }
+
+    /// Writes what is told of images and imports.
+    pub(crate) fn expose(&self, out: &mut Exposition) {
+        let running = ("bedplate_imports_running", "Imports of images that run now.");
+        let help = "Imports of images that are over, by their outcome; cut-off ones go on at the next start.";
+        let took = ("bedplate_import_seconds", "How long imports of images took.");
+        out.work([running, ("bedplate_imports", help), took], &self.0.meter);
+        let unfinished =
+            self.lock_operations().values().filter(|e| is_running(&e.operation.borrow())).count();
+        out.gauge("bedplate_imports_unfinished", "Imports that run or wait for their turn.")
+            .value(unfinished);
+        let help = "Bytes of layers of images that were pulled or copied, by failed imports too.";
+        out.counter("bedplate_import_pulled_bytes", help).value(self.0.blobs.brought_bytes());
+        let versions: usize = self.table().images.values().map(BTreeMap::len).sum();
+        out.gauge("bedplate_image_versions", "Versions of images that can be booted.").value(versions);
     }
 
     /// All versions now.

@@ -13,6 +13,7 @@
 //! | `stored` | what of the database cannot be read, for a check |
 //! | `rest`, `node_routes` | what people and nodes ask for |
 //! | `provisioner`, `register`, `serve` | the shell |
+//! | `meters` | what Prometheus is told of it |
 //!
 //! Invariants: a change happens as a whole or not at all; no blob is served that is no artifact of an image version.
 
@@ -33,6 +34,7 @@ mod http_boot;
 mod identity;
 mod image_use;
 pub mod images;
+mod meters;
 mod node_routes;
 pub mod overlay;
 pub mod preflight;

@@ -31,6 +31,7 @@ use crate::{
     feed::NodeFeed,
     holds::Holds,
     images::{ImageTable, Images, ImagesError},
+    meters::Meters,
     overlay::{
         Entry, archive,
         host_key::{HostKeyError, HostKeys},
@@ -148,6 +149,7 @@ pub(crate) struct Inner {
     pub(crate) dhcp: DhcpCore,
     /// What the HTTP boot port refused.
     pub(crate) refusals: Refusals,
+    pub(crate) meters: Meters,
     /// What each node's runtime overlays should be, as last told to fleet.
     pub(crate) generations: Mutex<BTreeMap<NodeId, Generation>>,
     /// What holds nodes.
@@ -215,6 +217,7 @@ impl Provisioner {
         let provisioner = Self(Arc::new(Inner {
             dhcp,
             refusals: Refusals::default(),
+            meters: Meters::default(),
             generations: Mutex::default(),
             holds: Holds::default(),
             renderer: Renderer::default(),
@@ -407,13 +410,8 @@ impl Provisioner {
             let boots = spec.image.as_deref().and_then(|reference| images.version_of(reference));
             boots.is_some_and(|(name, number)| name == *image && number == version)
         };
-        view.cluster
-            .checked
-            .resolved
-            .iter()
-            .filter(|(_, spec)| uses(spec))
-            .map(|(name, _)| name.clone())
-            .collect()
+        let users = view.cluster.checked.resolved.iter().filter(|(_, spec)| uses(spec));
+        users.map(|(name, _)| name.clone()).collect()
     }
 
     /// The address that a boot request for this MAC address must come from; it comes from `source`.
@@ -456,11 +454,12 @@ fn speaks_from(mac: MacAddr, source: IpAddr) -> Option<IpAddr> {
 /// Two clusters have the same nodes, at the same addresses: [`host_table`] makes the same of them.
 fn same_hosts(one: &Cluster, other: &Cluster) -> bool {
     let (one_resolved, other_resolved) = (&one.checked.resolved, &other.checked.resolved);
-    one_resolved.len() == other_resolved.len()
+    let same_ids = one.nodes.len() == other.nodes.len()
+        && one.nodes.values().zip(other.nodes.values()).all(|(one, other)| one.id == other.id);
+    same_ids
+        && one_resolved.len() == other_resolved.len()
         && one_resolved.iter().zip(other_resolved).all(|((name, spec), (other_name, other_spec))| {
-            let id = |cluster: &Cluster| cluster.nodes.get(name).map(|node| node.id);
             name == other_name
-                && id(one) == id(other)
                 && (Arc::ptr_eq(spec, other_spec)
                     || (spec.interfaces == other_spec.interfaces && spec.dns == other_spec.dns))
         })

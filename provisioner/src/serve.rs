@@ -70,7 +70,8 @@ impl Provisioner {
     pub async fn serve(&self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let config = &self.0.config;
         let dhcp = dhcp::Server::bind(&config.dhcp, self.0.dhcp.clone())?;
-        let tftp = tftp::Server::bind(&self.tftp_addresses(), self.0.firmware.clone())?;
+        let (firmware, meter) = (self.0.firmware.clone(), self.0.meters.tftp.clone());
+        let tftp = tftp::Server::bind(&self.tftp_addresses(), firmware, meter)?;
         let mut listeners = Vec::new();
         for &address in &config.boot_listen {
             let bound = TcpListener::bind(address).await;

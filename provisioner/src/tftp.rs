@@ -8,6 +8,7 @@
 //! each to another thread costs more than that.
 
 mod firmware;
+mod meter;
 
 use std::{
     io::{self, IoSlice},
@@ -33,7 +34,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::dispatcher;
 
-pub use self::firmware::{Firmware, FirmwareError};
+pub use self::{
+    firmware::{Firmware, FirmwareError},
+    meter::Meter,
+};
 use crate::{boot_log, clock::now, datagram, refusals::Refusals};
 
 /// The port of RFC 1350.
@@ -80,6 +84,7 @@ pub enum TftpError {
 pub struct Server {
     listeners: Vec<std::net::UdpSocket>,
     firmware: Arc<Firmware>,
+    meter: Arc<Meter>,
 }
 
 /// What every task of the server needs.
@@ -89,17 +94,22 @@ struct Service {
     events: mpsc::Sender<BootEvent>,
     transfers: Arc<Semaphore>,
     refusals: Arc<Refusals>,
+    meter: Arc<Meter>,
 }
 
 impl Server {
-    /// Binds the ports.
+    /// Binds the ports. `meter` counts what happens.
     ///
     /// # Errors
     /// A port that cannot be bound.
-    pub fn bind(listen: &[SocketAddrV4], firmware: Arc<Firmware>) -> Result<Self, TftpError> {
+    pub fn bind(
+        listen: &[SocketAddrV4],
+        firmware: Arc<Firmware>,
+        meter: Arc<Meter>,
+    ) -> Result<Self, TftpError> {
         let open =
             |&address| datagram::open(address, None).map_err(|source| TftpError::Bind { address, source });
-        Ok(Self { listeners: listen.iter().map(open).collect::<Result<_, _>>()?, firmware })
+        Ok(Self { listeners: listen.iter().map(open).collect::<Result<_, _>>()?, firmware, meter })
     }
 
     /// Serves until `shutdown`, then drops the transfers under way.
@@ -116,6 +126,7 @@ impl Server {
             events,
             transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)),
             refusals: Arc::default(),
+            meter: self.meter,
         };
         let (ended, end) = oneshot::channel();
         let log = dispatcher::get_default(Clone::clone);
@@ -177,6 +188,7 @@ impl Service {
                 }
             };
             if let Err(refusal) = answer {
+                self.meter.refused();
                 let sent =
                     datagram::send(&listener, &refusal.packet(), received.local, received.source).await;
                 if let Err(error) = sent {
@@ -211,15 +223,23 @@ impl Service {
             return Err(packet::NOT_FOUND);
         };
         let Ok(permit) = Arc::clone(&self.transfers).try_acquire_owned() else {
+            self.meter.too_many();
             tracing::warn!(%client, "{MAX_TRANSFERS} TFTP transfers run already, the request for {} waits", request.file);
             return Ok(None);
         };
-        let events = self.events.clone();
+        let (events, meter) = (self.events.clone(), self.meter.clone());
         Ok(Some(async move {
+            let _running = meter.enter();
             let name = request.file.clone();
             match transfer(&request, file, local, client).await {
-                Ok(transfer) => report(&transfer, name, client, &events),
-                Err(error) => tracing::debug!(%client, "TFTP transfer of {name} broke off: {error}"),
+                Ok(transfer) => {
+                    meter.ended(transfer.outcome(), transfer.acknowledged_bytes());
+                    report(&transfer, name, client, &events);
+                }
+                Err(error) => {
+                    meter.ended(None, 0);
+                    tracing::debug!(%client, "TFTP transfer of {name} broke off: {error}");
+                }
             }
             drop(permit);
         }))

@@ -121,7 +121,7 @@ Example:
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
-    /// Print each change of nodes as it comes, or wait until they are in a phase.
+    /// Print each step of nodes as it comes, or wait until they are in a phase.
     Watch(watch::Watch),
     /// Reboot nodes whose agent is connected.
     Reboot {

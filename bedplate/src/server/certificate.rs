@@ -155,6 +155,13 @@ impl SiteCertificate {
         Ok((certificate, Arc::new(config)))
     }
 
+    /// When it ends, seconds since 1970; `None` if its dates cannot be read.
+    pub(super) fn not_after(&self) -> Option<i64> {
+        let site = self.site();
+        let (_, certificate) = x509_parser::parse_x509_certificate(site.cert.first()?).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    }
+
     fn site(&self) -> Arc<CertifiedKey> {
         self.site.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -14,7 +14,6 @@ use axum::{
     routing::get,
 };
 use axum_server::{
-    Handle,
     accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
@@ -24,7 +23,11 @@ use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi as _, ToSchema, openapi::OpenApi};
 use utoipa_axum::routes;
 
-use super::{ServerError, health::Health};
+use super::{
+    ServerError,
+    health::Health,
+    scrape::{Scrape, requests},
+};
 
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,8 +83,10 @@ fn described(access: &Access, roles: Routes) -> (Router, OpenApi) {
 
 /// All routes, authenticated and audited. Only the document that describes them and the state of health
 /// are for everybody.
-pub(super) fn router(access: Access, roles: Routes, health: Health) -> Router {
-    let (routes, document) = described(&access, roles);
+pub(super) fn router(access: Access, roles: Routes, health: Health, scrape: &Scrape) -> Router {
+    let (routes, document) = described(&access, roles.merge(scrape.routes()));
+    let requests = Arc::new(requests::Requests::new(&document));
+    scrape.follow_requests(requests.clone());
     // It has no key that is no string, so it is JSON.
     let document = Bytes::from(document.to_json().unwrap_or_default());
     let open =
@@ -93,6 +98,7 @@ pub(super) fn router(access: Access, roles: Routes, health: Health) -> Router {
         .layer(middleware::from_fn_with_state(access, access::layer))
         .route("/v1/openapi.json", open)
         .route("/v1/health", get(move || health.clone().answer()))
+        .layer(middleware::from_fn_with_state(requests, requests::count))
 }
 
 async fn unknown_path(Extension(principal): Extension<Principal>, request: Request) -> Refusal {
@@ -138,17 +144,19 @@ pub(super) async fn serve(
     listener: std::net::TcpListener,
     tls: Arc<rustls::ServerConfig>,
     routes: Router,
+    scrape: Scrape,
     stop: CancellationToken,
 ) -> Result<(), ServerError> {
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
         .handshake_timeout(HANDSHAKE_TIMEOUT)
         .acceptor(NoDelayAcceptor::new());
-    let handle = Handle::new();
+    let handle = scrape.port().clone();
     let mut server = axum_server::from_tcp(listener)
         .map_err(ServerError::Api)?
         .acceptor(acceptor)
         .handle(handle.clone())
-        .accept_error_handler(|peer: Option<&SocketAddr>, error| {
+        .accept_error_handler(move |peer: Option<&SocketAddr>, error| {
+            scrape.handshake_failed();
             let peer = peer.map_or_else(|| "a client".to_owned(), ToString::to_string);
             tracing::debug!("REST: {peer} was not let in: {error}");
         });

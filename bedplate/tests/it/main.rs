@@ -14,6 +14,7 @@ mod full_disk;
 mod health;
 mod images;
 mod inventory;
+mod metrics;
 mod nodes;
 mod output;
 mod overlays;

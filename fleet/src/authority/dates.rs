@@ -59,6 +59,11 @@ impl DateProblem {
 }
 
 impl Dates {
+    /// The end of its last second.
+    pub(super) fn ends(&self) -> Timestamp {
+        self.ends
+    }
+
     pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
         let moment = |seconds| Timestamp(0).plus_seconds(seconds);
         let validity = certificate.validity();

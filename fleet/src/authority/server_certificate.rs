@@ -49,6 +49,12 @@ impl ServerCertificate {
         Ok(Self { addresses: all, names: all_names, present: RwLock::new((first, now)) })
     }
 
+    /// When the present one ends.
+    pub(crate) fn not_after(&self) -> Timestamp {
+        let made = self.present.read().unwrap_or_else(PoisonError::into_inner).1;
+        made.plus_seconds(LIFE_SECONDS)
+    }
+
     /// Makes the next one if it is time, or if the clock went back to before the present one was made.
     pub(crate) fn renew_if_due(&self, authority: &Authority, now: Timestamp) -> Result<(), AuthorityError> {
         let made = self.present.read().unwrap_or_else(PoisonError::into_inner).1;

@@ -41,7 +41,9 @@ pub(super) async fn enroll(
     let fleet = &port.fleet;
     let source = peer.ip().to_canonical();
     let now = clock::now();
+    let counts = &fleet.inner.port.enrolments;
     if !fleet.registry().may_try(source, now) {
+        counts.inc("throttled");
         return Err(Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
             TITLE,
@@ -49,16 +51,20 @@ pub(super) async fn enroll(
         ));
     }
     let request = Request::parse(&wanted.csr).map_err(|error| {
+        counts.inc("refused");
         fleet.registry().source_failed(source, now);
         Refusal::new(StatusCode::BAD_REQUEST, TITLE, error.to_string())
     })?;
     if let Err(why) =
         redeem(fleet, &wanted, &request, source).await.map_err(|error| unavailable(TITLE, &error))?
     {
+        counts.inc("refused");
         fleet.registry().source_failed(source, now);
         return Err(Refusal::new(StatusCode::FORBIDDEN, TITLE, why));
     }
-    certificate(fleet, wanted.id, &request, TITLE)
+    let granted = certificate(fleet, wanted.id, &request, TITLE);
+    counts.inc(if granted.is_ok() { "granted" } else { "refused" });
+    granted
 }
 
 /// `POST /node/v1/renew`.

@@ -48,7 +48,7 @@ async fn changes_are_kept_in_the_history_and_the_newest_topology_can_be_had() {
     "#]]
     .assert_eq(&history(&port).await);
 
-    let metrics = port.fleet.metrics().await.unwrap();
+    let metrics = port.metrics().await;
     for line in
         ["bedplate_nodes{phase=\"ready\"} 1\n", "bedplate_node_memory_bytes{node=\"n1\"} 1073741824\n"]
     {

@@ -91,6 +91,13 @@ impl Port {
         }
     }
 
+    /// What Prometheus would be told now.
+    async fn metrics(&self) -> String {
+        let mut out = metrics::Exposition::new();
+        self.fleet.metrics().await.expose(&mut out);
+        out.finish()
+    }
+
     /// The newest events of the first node, newest first.
     async fn history(&self) -> Vec<NodeEvent> {
         let events = self.fleet.history(NODE, None, 100).await.unwrap();
@@ -172,6 +179,20 @@ async fn only_a_good_certificate_of_a_registered_node_is_let_in() {
     let nameless = port.signed_by_the_authority("n1", (2020, 2999));
     assert_eq!(port.report(Some(nameless)).await.unwrap().0, 403);
 
+    // Three were not let in: of the foreign authority, and with dates that are over or to come. The
+    // clients may know it a moment before the server has counted it.
+    let failures = async || {
+        let metrics = port.metrics().await;
+        let name = "bedplate_fleet_handshake_failures_total ";
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<u32>().ok()).unwrap()
+    };
+    for _ in 0..100 {
+        if failures().await >= 3 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(failures().await, 3);
     // None of it is told of the node, whose name anybody can claim.
     assert_eq!(port.history().await, before);
     port.close().await;
@@ -213,6 +234,15 @@ async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_del
     assert!(history.iter().any(|event| event.severity == Severity::Security), "{history:?}");
     assert!(!port.fleet.status(NODE).unwrap().armed);
     assert!(port.fleet.status(OTHER).unwrap().armed);
+    let metrics = port.metrics().await;
+    for (outcome, count) in [("granted", 1), ("refused", 1), ("throttled", 0)] {
+        let sample = format!("bedplate_fleet_enrolments_total{{outcome=\"{outcome}\"}} {count}\n");
+        assert!(metrics.contains(&sample), "{metrics}");
+    }
+    let [(_, authority), (_, server)] = port.fleet.certificate_ends();
+    let years = (authority.seconds() - enrolled.server_time.seconds()) / (365 * 86_400);
+    assert!((9..=10).contains(&years), "ten years");
+    assert!((89 * 86_400..=90 * 86_400).contains(&(server.seconds() - enrolled.server_time.seconds())));
 
     let mut changes = port.fleet.watch();
     declare(&port.fleet, &port.database, &[(OTHER, "n2")], &[NODE]).await;

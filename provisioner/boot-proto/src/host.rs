@@ -70,6 +70,13 @@ impl HostTable {
         self.by_address.contains_key(&address)
     }
 
+    /// The addresses of a range that are somebody's by what nodes' records say.
+    #[must_use]
+    pub fn taken_between(&self, first: Ipv4Addr, last: Ipv4Addr) -> HashSet<Ipv4Addr> {
+        let all = self.by_address.keys().chain(&self.others).copied();
+        all.filter(|address| (first..=last).contains(address)).collect()
+    }
+
     /// Number of interfaces.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -24,6 +24,7 @@ use std::{
 };
 
 use api::ids::Digest;
+use metrics::Counter;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
@@ -51,6 +52,8 @@ pub struct Store {
     leases: Arc<Leases>,
     /// Of a leased handle: what it has marked.
     lease: Option<Arc<Lease>>,
+    /// Bytes that writers of blobs brought here.
+    brought: Arc<Counter>,
 }
 
 impl Store {
@@ -73,6 +76,7 @@ impl Store {
             mappings: Arc::default(),
             leases: Arc::default(),
             lease: None,
+            brought: Arc::default(),
         };
         store.sweep()?;
         Ok(store)
@@ -82,6 +86,13 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Bytes that [`BlobWriter`]s have written since the store was opened: layers that were pulled or
+    /// copied, those of pulls that failed among them.
+    #[must_use]
+    pub fn brought_bytes(&self) -> u64 {
+        self.brought.get()
     }
 
     /// Where the blob is or would be.

@@ -11,11 +11,14 @@ use std::{
 use api::ids::{MacAddr, Timestamp};
 use boot_proto::{
     AddressPlan, FirmwareMap, HostTable,
-    dhcp::{Arrival, Config, DhcpServer, Effect, LeaseRecord, Mode},
+    dhcp::{Arrival, Config, DhcpServer, Effect, LeaseRecord, Mode, PoolUse},
 };
 use tokio::time::Instant;
 
-use super::lease_log::{LeaseLog, LeaseLogError};
+use super::{
+    lease_log::{LeaseLog, LeaseLogError},
+    meter::Meter,
+};
 use crate::{
     clock::now as wall_clock,
     config::{DhcpConfig, DhcpMode, ProvisionerConfig},
@@ -31,6 +34,7 @@ struct Inner {
     /// `None`: there is no pool.
     log: Option<LeaseFile>,
     clock: SteadyClock,
+    meter: Meter,
 }
 
 #[derive(Debug)]
@@ -95,7 +99,8 @@ impl DhcpCore {
             }
             _ => None,
         };
-        Ok(Self(Arc::new(Inner { server: Mutex::new(server), log, clock })))
+        let (server, meter) = (Mutex::new(server), Meter::default());
+        Ok(Self(Arc::new(Inner { server, log, clock, meter })))
     }
 
     /// Decides about one packet.
@@ -133,7 +138,11 @@ impl DhcpCore {
             None => Ok(()),
             Some(file) => {
                 let mut log = file.log.lock().unwrap_or_else(PoisonError::into_inner);
-                log.append(records, || self.server().records(self.0.clock.now()), wall_clock())
+                let begun = Instant::now();
+                let all = || self.server().records(self.0.clock.now());
+                let written = log.append(records, all, wall_clock());
+                self.0.meter.appended(records.len(), begun.elapsed(), written.is_ok());
+                written
             }
         };
         let mut server = self.server();
@@ -152,6 +161,24 @@ impl DhcpCore {
     /// Whether there are pools, whose leases are recorded.
     pub(super) fn has_log(&self) -> bool {
         self.0.log.is_some()
+    }
+
+    /// What is counted.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.0.meter
+    }
+
+    /// Refused requests by kind.
+    pub(super) fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.server().refused()
+    }
+
+    /// How full the pools are; none where this server gives no addresses.
+    pub(super) fn pools(&self, hosts: &HostTable) -> Vec<PoolUse> {
+        match self.has_log() {
+            true => self.server().pools(hosts, self.0.clock.now()),
+            false => Vec::new(),
+        }
     }
 
     /// Which addresses are somebody's by the configuration.

@@ -5,15 +5,19 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use image_store::{Mapped, Store};
+use metrics::Entered;
 use nix::errno::Errno;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
+
+use super::Meter;
 
 /// Shorter slices are written: looking for their blob and another system call cost more than their copy.
 const LEAST_BYTES: usize = 64 << 10;
@@ -25,11 +29,21 @@ const MOST_BYTES: usize = 4 << 20;
 pub(crate) struct BlobStream {
     tcp: TcpStream,
     blobs: Store,
+    meter: Arc<Meter>,
+    _open: Entered,
 }
 
 impl BlobStream {
-    pub(super) fn new(tcp: TcpStream, blobs: Store) -> Self {
-        Self { tcp, blobs }
+    pub(super) fn new(tcp: TcpStream, blobs: Store, meter: Arc<Meter>) -> Self {
+        let open = meter.enter();
+        Self { tcp, blobs, meter, _open: open }
+    }
+
+    fn count(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &sent {
+            self.meter.sent(*bytes);
+        }
+        sent
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -83,10 +97,11 @@ impl AsyncWrite for BlobStream {
         context: &mut Context<'_>,
         part: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.blob(part) {
+        let sent = match self.blob(part) {
             Some(source) => self.poll_send(context, part, &source),
             None => Pin::new(&mut self.tcp).poll_write(context, part),
-        }
+        };
+        self.count(sent)
     }
 
     fn poll_write_vectored(
@@ -96,14 +111,16 @@ impl AsyncWrite for BlobStream {
     ) -> Poll<io::Result<usize>> {
         let found = parts.iter().enumerate().find_map(|(index, part)| Some((index, self.blob(part)?)));
         let Some((index, source)) = found else {
-            return Pin::new(&mut self.tcp).poll_write_vectored(context, parts);
+            let sent = Pin::new(&mut self.tcp).poll_write_vectored(context, parts);
+            return self.count(sent);
         };
         let ahead = &parts[..index];
-        if ahead.iter().all(|part| part.is_empty()) {
+        let sent = if ahead.iter().all(|part| part.is_empty()) {
             self.poll_send(context, &parts[index], &source)
         } else {
             Pin::new(&mut self.tcp).poll_write_vectored(context, ahead)
-        }
+        };
+        self.count(sent)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -143,7 +160,8 @@ mod tests {
             client.unwrap().read_to_end(&mut read).await.unwrap();
             read
         });
-        let mut stream = BlobStream::new(accepted.unwrap().0, store);
+        let meter = Arc::new(Meter::default());
+        let mut stream = BlobStream::new(accepted.unwrap().0, store, meter.clone());
         let part = &blob.as_ref()[7..];
         let mut parts: &mut [IoSlice<'_>] = &mut [&b"head"[..], b"", part, b"tail"].map(IoSlice::new);
         while !parts.is_empty() {
@@ -154,5 +172,14 @@ mod tests {
         stream.shutdown().await.unwrap();
         let expected = [b"head", &content[7..], b"tail", &content[7..]].concat();
         assert!(reading.await.unwrap() == expected);
+        let mut out = metrics::Exposition::new();
+        meter.expose(&mut out);
+        let text = out.finish();
+        let sent = format!("bedplate_http_boot_sent_bytes_total {}\n", expected.len());
+        assert!(text.contains(&sent) && text.contains("bedplate_http_boot_connections 1\n"), "{text}");
+        drop(stream);
+        let mut out = metrics::Exposition::new();
+        meter.expose(&mut out);
+        assert!(out.finish().contains("bedplate_http_boot_connections 0\n"));
     }
 }

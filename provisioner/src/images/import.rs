@@ -8,6 +8,7 @@ use api::{
 };
 use image_store::{BuildOptions, Built, OciImage, Progress};
 use oci_pull::PullOptions;
+use tokio::time::Instant;
 
 use super::{Images, Source, StartError, causes, progress::Bars};
 use crate::{
@@ -30,6 +31,7 @@ pub(super) async fn run(images: &Images, id: u64) {
         images.lock_operations().get(&id).map(|entry| (entry.request.clone(), entry.operation.clone()));
     let Some((request, operation)) = entry else { return };
     let blobs = images.0.blobs.leased();
+    let (work, begun) = (images.0.meter.begin(), Instant::now());
     let bars = Arc::new(Bars::new(operation.clone(), images.0.shutdown.clone()));
     let outcome = import(images, &blobs, &request, bars.clone()).await;
     bars.finish();
@@ -37,7 +39,14 @@ pub(super) async fn run(images: &Images, id: u64) {
         return;
     }
     let last = operation.borrow().clone();
+    let is_new = matches!(outcome, Ok(Outcome::New(_)));
     let ended = end(images, &last, &request, outcome).await;
+    let word = match &ended.state {
+        OperationState::Failed { .. } => "failed",
+        _ if is_new => "new",
+        _ => "unchanged",
+    };
+    work.end(word, begun.elapsed());
     // From here on its version names them, or nothing does.
     drop(blobs);
     if matches!(ended.state, OperationState::Failed { .. }) {

@@ -515,3 +515,35 @@ async fn a_start_removes_what_nothing_needs() {
     assert!(images.0.blobs.contains(&needed));
     assert!(images.0.blobs.list().unwrap().len() <= before.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imports_are_counted_by_how_they_ended() {
+    let site = Site::new();
+    let images = site.open().await;
+    let samples = || {
+        let mut out = Exposition::new();
+        images.expose(&mut out);
+        let text = out.finish();
+        let told =
+            |line: &&str| !line.starts_with('#') && !line.contains("_bucket") && !line.contains("_sum");
+        text.lines().filter(told).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    site.layout("amd64", &[kernel()]);
+    site.import(&images).await.unwrap();
+    site.import(&images).await.unwrap();
+    site.layout("arm64", &[kernel()]);
+    site.import(&images).await.unwrap_err();
+    let bytes = kernel().len();
+    expect_test::expect![[r#"
+        bedplate_imports_running 0
+        bedplate_imports_total{outcome="new"} 1
+        bedplate_imports_total{outcome="unchanged"} 1
+        bedplate_imports_total{outcome="failed"} 1
+        bedplate_imports_total{outcome="cut-off"} 0
+        bedplate_import_seconds_count 3
+        bedplate_imports_unfinished 0
+        bedplate_import_pulled_bytes_total BYTES
+        bedplate_image_versions 1
+    "#]]
+    .assert_eq(&samples().replace(&format!("{bytes}\n"), "BYTES\n"));
+}

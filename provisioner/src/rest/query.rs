@@ -1,4 +1,4 @@
-//! `/v1/inventory`: a question about the hardware of all nodes. `/metrics`: what Prometheus asks for.
+//! `/v1/inventory`: a question about the hardware of all nodes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,8 +12,7 @@ use api::{
 };
 use axum::{
     extract::{Query, State},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    http::StatusCode,
 };
 use rest::{Linked, MAX_PAGE_ROWS, Paging, Refusal, causes};
 use serde::Deserialize;
@@ -46,7 +45,7 @@ const MAX_UNCLEAR: usize = 1_000;
 const LIST: &str = "inventory";
 
 pub(super) fn routes() -> Routes<Provisioner> {
-    Routes::new().route(Action::InventoryQuery, routes!(ask)).route(Action::MetricsRead, routes!(metrics))
+    Routes::new().route(Action::InventoryQuery, routes!(ask))
 }
 
 /// Query of `GET /v1/inventory`.
@@ -233,17 +232,6 @@ fn answered(
     let values = columns.map(|columns| columns.of(&facts)).unwrap_or_default();
     let inventory = columns.is_none().then(|| Box::new(inventory));
     Ok(Some(Answered { name: node.name, values, inventory }))
-}
-
-/// Nodes and their hardware for Prometheus, in the text format of OpenMetrics.
-#[utoipa::path(
-    get, path = "/metrics", tag = "server",
-    responses((status = OK, body = String, content_type = "application/openmetrics-text"))
-)]
-async fn metrics(State(provisioner): State<Provisioner>) -> Result<Response, Refusal> {
-    let text = provisioner.0.fleet.metrics().await;
-    let text = text.map_err(|error| Refusal::internal("cannot tell the metrics", &error))?;
-    Ok(([(header::CONTENT_TYPE, fleet::METRICS_TYPE)], text).into_response())
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ fn privileged_bios_without_broadcast_flag_gets_undionly_by_a_frame_to_its_mac() 
         assert_eq!(vendor, Some(&DhcpOption::VendorExtensions(vec![6, 1, 8, 255])));
     }
     let original = std::fs::read("/usr/lib/ipxe/undionly.kpxe").unwrap();
+    let size = original.len();
     let got = fetch(&network, "undionly.kpxe", &[("tsize", "0"), ("blksize", "1456")]);
     assert!(got == Fetched::File(original), "byte-identical");
     // The transfer's last acknowledgement is still on its way to the server.
@@ -68,6 +69,17 @@ fn privileged_bios_without_broadcast_flag_gets_undionly_by_a_frame_to_its_mac() 
         kinds.collect::<Vec<_>>(),
         ["offered 10.77.0.11", "leased 10.77.0.11", "10.77.0.11 has undionly.kpxe"]
     );
+    let metrics = server.metrics();
+    for sample in [
+        "bedplate_dhcp_messages_total{direction=\"in\",type=\"discover\"} 1".to_owned(),
+        "bedplate_dhcp_messages_total{direction=\"out\",type=\"offer\"} 1".to_owned(),
+        "bedplate_dhcp_messages_total{direction=\"in\",type=\"request\"} 1".to_owned(),
+        "bedplate_dhcp_messages_total{direction=\"out\",type=\"ack\"} 1".to_owned(),
+        "bedplate_tftp_transfers_total{outcome=\"complete\"} 1".to_owned(),
+        format!("bedplate_tftp_sent_bytes_total {size}"),
+    ] {
+        assert!(metrics.lines().any(|line| line == sample), "{sample}:\n{metrics}");
+    }
 }
 
 #[test]
@@ -204,6 +216,8 @@ fn privileged_tftp_serves_nothing_but_its_files() {
         tftp_receive(&socket, SERVER, &[])
     });
     assert_eq!(write, refused(2, "this server is read only"));
+    let metrics = server.metrics();
+    assert!(metrics.contains("bedplate_tftp_transfers_total{outcome=\"refused\"} 11\n"), "{metrics}");
 }
 
 #[test]

@@ -131,6 +131,10 @@ fn privileged_a_full_disk_refuses_new_leases_alone_and_for_as_long_as_it_is_full
         assert!(server.log().contains("is written again"), "{}", server.log());
         next += 1;
     }
+    let metrics = server.metrics();
+    assert!(!metrics.contains("bedplate_dhcp_lease_log_failures_total 0\n"), "{metrics}");
+    let leased = format!("{{subnet=\"10.77.0.0/24\",state=\"leased\"}} {next}\n");
+    assert!(metrics.contains(&format!("bedplate_dhcp_pool_taken_addresses{leased}")), "{metrics}");
     drop(server);
     let _server = Server::start_with_pool(&network, &macs, state.path());
     for client in (0..next).step_by(10) {

@@ -27,6 +27,8 @@ pub(crate) const HTTP_PORT: u16 = 9480;
 /// A running pair of shells; stopped when dropped.
 pub(crate) struct Server {
     log: Log,
+    dhcp: DhcpCore,
+    tftp: Arc<tftp::Meter>,
     /// Of a server that is never started again.
     state: Option<tempfile::TempDir>,
     events: mpsc::Receiver<BootEvent>,
@@ -112,6 +114,8 @@ impl Server {
         let (bound_in, bound) = std_mpsc::channel();
         let (log, shutdown, namespace) = (Log::default(), CancellationToken::new(), network.server.clone());
         let (thread_log, stop, state_dir) = (log.clone(), shutdown.clone(), state_dir.to_owned());
+        let tftp = Arc::new(tftp::Meter::default());
+        let meter = tftp.clone();
         let thread = std::thread::spawn(move || {
             enter(&namespace);
             let writer = move || thread_log.clone();
@@ -127,15 +131,23 @@ impl Server {
             )
             .unwrap();
             let hosts: HostTable = hosts.into_iter().collect();
-            runtime.block_on(serve(config, core, files, hosts, events_in, bound_in, stop));
+            runtime.block_on(serve(config, (core, files, meter), hosts, events_in, bound_in, stop));
         });
-        bound.recv_timeout(Duration::from_secs(10)).expect("the server binds its ports");
-        Self { log, state: None, events, shutdown, thread: Some(thread) }
+        let dhcp = bound.recv_timeout(Duration::from_secs(10)).expect("the server binds its ports");
+        Self { log, dhcp, tftp, state: None, events, shutdown, thread: Some(thread) }
     }
 
     /// Everything logged so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.0.lock().unwrap()).into_owned()
+    }
+
+    /// What Prometheus would be told now.
+    pub(crate) fn metrics(&self) -> String {
+        let mut out = metrics::Exposition::new();
+        self.dhcp.expose(&HostTable::default(), &mut out);
+        self.tftp.expose(&mut out);
+        out.finish()
     }
 
     /// The events so far.
@@ -161,19 +173,18 @@ fn firmware_map(files: &FirmwareFiles) -> FirmwareMap {
 
 async fn serve(
     config: DhcpConfig,
-    core: DhcpCore,
-    files: FirmwareFiles,
+    (core, files, meter): (DhcpCore, FirmwareFiles, Arc<tftp::Meter>),
     hosts: HostTable,
     events: mpsc::Sender<BootEvent>,
-    bound: std_mpsc::Sender<()>,
+    bound: std_mpsc::Sender<DhcpCore>,
     shutdown: CancellationToken,
 ) {
     let firmware = Arc::new(tftp::Firmware::load(&files).unwrap());
-    let dhcp = dhcp::Server::bind(&config, core).unwrap();
+    let dhcp = dhcp::Server::bind(&config, core.clone()).unwrap();
     let listen = SocketAddrV4::new("10.77.0.1".parse().unwrap(), tftp::PORT);
-    let tftp = tftp::Server::bind(&[listen], firmware).unwrap();
+    let tftp = tftp::Server::bind(&[listen], firmware, meter).unwrap();
     let (_keep, hosts) = watch::channel(Arc::new(hosts));
-    bound.send(()).unwrap();
+    bound.send(core).unwrap();
     let (dhcp, tftp) =
         tokio::join!(dhcp.serve(hosts, events.clone(), shutdown.clone()), tftp.serve(events, shutdown));
     dhcp.unwrap();

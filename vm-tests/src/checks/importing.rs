@@ -21,7 +21,7 @@ pub(crate) fn outlives_kill(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Re
     clock::wait_for("the import to move bytes", IMPORT_LIMIT, || {
         let now = server.ask(|client| async move { client.operation(operation.id).await })?;
         match now.state {
-            OperationState::Running { bars } => Ok(bars.iter().any(|bar| bar.done > 0).then_some(())),
+            OperationState::Running { bars, .. } => Ok(bars.iter().any(|bar| bar.done > 0).then_some(())),
             ended => bail!("the import ended before it could be killed: {ended:?}"),
         }
     })?;

@@ -70,8 +70,10 @@ fn read_each(cluster: &Cluster, jobs: &[(String, Writer)], why: &str) -> anyhow:
     };
     thread::scope(|scope| {
         let read = &read;
-        let start = |(name, job): (_, Writer)| scope.spawn(move || read(name, job));
-        let threads: Vec<_> = jobs.iter().map(|(name, job)| (name, *job)).map(start).collect();
+        let mut threads = Vec::new();
+        for (name, job) in jobs {
+            threads.push(scope.spawn(move || read(name, *job)));
+        }
         let joined = |thread: thread::ScopedJoinHandle<'_, anyhow::Result<Came>>| {
             thread.join().map_err(|_| anyhow!("a thread panicked"))?
         };

@@ -9,6 +9,7 @@ const TOPS: &[&str] = &[
     "api",
     "access",
     "fleet",
+    "metrics",
     "provisioner",
     "substrate",
     "bedplate",

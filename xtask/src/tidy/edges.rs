@@ -9,7 +9,8 @@ use crate::run::output;
 /// Crate, its ring, and the crates of its own ring that it may use.
 const CRATES: &[(&str, u8, &[&str])] = &[
     ("api", 0, &[]),
-    ("boot-proto", 0, &["api"]),
+    ("boot-proto", 0, &["api", "metrics"]),
+    ("metrics", 0, &[]),
     ("planner", 0, &[]),
     ("yaml-tree", 0, &["api"]),
     ("document", 0, &["api", "yaml-tree"]),

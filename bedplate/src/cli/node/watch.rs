@@ -211,7 +211,7 @@ impl Seen {
         }
         let percent = |status: &NodeStatus| status.percent.filter(|_| self.progress);
         let is_same = percent(&last) == percent(status) && show::note(&last) == show::note(status);
-        (!is_same).then(|| Step { at: now, update, after: None })
+        (!is_same).then_some(Step { at: now, update, after: None })
     }
 
     /// How it ends, as soon as each node is in the phase or has failed.

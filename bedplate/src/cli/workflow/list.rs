@@ -22,7 +22,7 @@ Examples:
   bedplate workflow list --state failed --since 2h
   bedplate workflow list --name 'nightly-*' --all --sort name -o json"
 )]
-pub(super) struct List {
+pub(in crate::cli) struct List {
     /// Only those in this state. Repeat for several, or join them by commas.
     #[arg(long, value_name = "STATE", value_delimiter = ',',
         value_parser = PossibleValuesParser::new(WorkflowStatus::ALL.map(WorkflowStatus::as_str)))]

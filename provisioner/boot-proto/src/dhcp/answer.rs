@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::MessageType;
 
 use super::{
-    Asked, Destination, DhcpServer, Effect, Mode, Port, Reply,
+    Asked, Destination, DhcpServer, Effect, Mode, Port, Refusal, Reply,
     reply::{self, BootFile, Lease},
 };
 use crate::{
@@ -114,6 +114,7 @@ impl DhcpServer {
         let (Client::Pxe(architecture) | Client::Http(architecture)) = asked.request.client else {
             return Vec::new();
         };
+        self.refuse(Refusal::NoBootProgram);
         let event = BootEvent::MissingFirmware { node: asked.node(), architecture };
         self.complain(asked.host.mac, "firmware", event, asked.now)
     }

@@ -13,6 +13,7 @@
 //! A machine that is not registered gets no answer at all, so that Bedplate can share a network.
 
 mod answer;
+mod counts;
 mod leases;
 mod pool;
 mod reply;
@@ -28,8 +29,12 @@ use api::ids::{MacAddr, Timestamp};
 use dhcproto::v4::MessageType;
 use ipnet::Ipv4Net;
 
-pub use self::leases::LeaseRecord;
+pub use self::{
+    counts::{PoolUse, message_word},
+    leases::LeaseRecord,
+};
 use self::{
+    counts::{Refusal, RefusalCounts},
     leases::OutsideLeases,
     pool::{Asking, Grant, Offer, Pool},
     request::Request,
@@ -185,6 +190,7 @@ pub struct DhcpServer {
     outside: OutsideLeases,
     plan: Arc<AddressPlan>,
     complaints: HashMap<(MacAddr, &'static str), Timestamp>,
+    refused: RefusalCounts,
 }
 
 /// A request of a registered node, and the answers to the questions that every branch asks.
@@ -244,7 +250,8 @@ impl DhcpServer {
     pub fn new(config: Config) -> Self {
         let pools = config.subnets.iter().map(|subnet| subnet.pool.map(Pool::new)).collect();
         let plan = Arc::new(AddressPlan::new(&config.server_addresses, &config.subnets));
-        Self { config, pools, outside: OutsideLeases::default(), plan, complaints: HashMap::new() }
+        let (outside, complaints) = (OutsideLeases::default(), HashMap::new());
+        Self { config, pools, outside, plan, complaints, refused: RefusalCounts::default() }
     }
 
     /// Which addresses are somebody's by the configuration.
@@ -261,11 +268,15 @@ impl DhcpServer {
         hosts: &HostTable,
         now: Timestamp,
     ) -> Vec<Effect> {
-        let Some(request) = Request::parse(packet) else { return Vec::new() };
+        let Some(request) = Request::parse(packet) else {
+            self.refuse(Refusal::Unreadable);
+            return Vec::new();
+        };
         if self.config.mode == Mode::Proxy && !request.client.boots() {
             return Vec::new();
         }
         let Some(host) = hosts.get(request.mac) else {
+            self.refuse(Refusal::Unregistered);
             let relay = (!request.giaddr.is_unspecified()).then_some(request.giaddr);
             let event = BootEvent::UnknownMac { mac: request.mac, client: request.client, relay };
             return self.complain(request.mac, "unknown", event, now);
@@ -371,6 +382,7 @@ impl DhcpServer {
         grant: Grant,
     ) -> Vec<Effect> {
         if let Grant::Refused(assigned) = grant {
+            self.refuse(Refusal::NotItsAddress);
             let event = BootEvent::Refused { node: asked.node(), wanted: address, assigned };
             let server = self.server_address(asked, Some(subnet));
             let mut effects = vec![Effect::Event(event)];
@@ -459,11 +471,6 @@ impl DhcpServer {
             };
             here.then_some(index)
         })
-    }
-
-    fn no_address(&mut self, asked: &Asked<'_>, reason: NoAddress) -> Vec<Effect> {
-        let event = BootEvent::NoAddress { node: asked.node(), reason };
-        self.complain(asked.host.mac, "address", event, asked.now)
     }
 
     /// The event, unless the same was said about the same machine a moment ago.

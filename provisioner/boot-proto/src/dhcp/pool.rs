@@ -14,7 +14,10 @@ use std::{collections::HashMap, net::Ipv4Addr};
 
 use api::ids::{MacAddr, Timestamp};
 
-use super::leases::{LeaseRecord, remaining};
+use super::{
+    PoolUse,
+    leases::{LeaseRecord, remaining},
+};
 
 /// Addresses tried in one search: a /16. A larger pool is used up only in theory.
 const MAX_SEARCH: u32 = 65_536;
@@ -123,6 +126,25 @@ impl Pool {
 
     pub(super) fn contains(&self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&u32::from(address))
+    }
+
+    /// Addresses between first and last.
+    pub(super) fn size(&self) -> u32 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
+
+    /// Counts who holds the addresses that `is_given` says to be the pool's to give.
+    pub(super) fn count(&self, now: Timestamp, is_given: impl Fn(Ipv4Addr) -> bool, taken: &mut PoolUse) {
+        let held = self.held.iter().filter(|(address, held)| held.until > now && is_given(**address));
+        for (_, held) in held {
+            match held.stage {
+                Stage::Leased => taken.leased += 1,
+                Stage::Offered => taken.offered += 1,
+                Stage::InUse => taken.unusable += 1,
+                // Free for whoever asks, once nobody answers for it.
+                Stage::Released => {}
+            }
+        }
     }
 
     /// An address for `asking` and `hold` seconds: the one that it has, else the one it wants if

@@ -662,6 +662,7 @@ proptest! {
         let mode = if proxy { Mode::Proxy } else { Mode::Authoritative };
         let port = if boot_port { Port::Boot } else { Port::Dhcp };
         let mut server = DhcpServer::new(config(mode));
+        prop_assert!(!message_word(&packet).is_empty());
         for effect in server.handle(&packet, &Arrival { port, ..arrival() }, &hosts(), Timestamp(0)) {
             if let Effect::Send(reply) = effect {
                 prop_assert!(reply.bytes.len() >= MIN_REPLY_BYTES);
@@ -671,4 +672,5 @@ proptest! {
     }
 }
 
+mod counts;
 mod leases;

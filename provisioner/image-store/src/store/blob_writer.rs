@@ -80,6 +80,7 @@ impl BlobWriter {
             }
             return Err(error);
         }
+        self.store.brought.add(bytes.len() as u64);
         self.hash.update(bytes);
         self.offset = got;
         Ok(())

@@ -24,6 +24,7 @@ fn a_writer_goes_on_where_another_stopped() {
     assert_eq!(writer.offset(), 400_000);
     writer.write(&bytes[400_000..]).unwrap();
     writer.finish().unwrap();
+    assert_eq!(store.clone().brought_bytes(), 600_000, "since this store was opened");
     assert_eq!(store.map(&id).unwrap().as_ref(), bytes.as_slice());
     let (one, other) = (store.map(&id).unwrap(), store.clone().map(&id).unwrap());
     assert_eq!(one.as_ref().as_ptr(), other.as_ref().as_ptr(), "readers share one mapping");

@@ -1,6 +1,6 @@
 //! What is not deleted: images that nodes run or are booting, also after the server was started anew.
 
-use std::{net::Ipv4Addr, path::Path as FilePath, time::Duration};
+use std::{net::Ipv4Addr, path::Path as FilePath, sync::Arc, time::Duration};
 
 use access::Access;
 use api::{ids::NodeId, machine::MachineSpec};

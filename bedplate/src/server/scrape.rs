@@ -1,0 +1,193 @@
+//! `GET /metrics`: what the server and its roles count, as OpenMetrics text. Every family is
+//! described in `docs/reference/metrics.md`, and a test holds the two together.
+//!
+//! One scrape is worked out at a time and is good for a second, whoever asks: at 10,000 nodes it is
+//! some megabytes. It blocks a thread of its own, and a client that goes away does not end it.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use access::Routes;
+use api::rights::Action;
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use axum_server::Handle;
+use bytes::Bytes;
+use controller::Controller;
+use database::Database;
+use fleet::{Fleet, FleetMetrics};
+use metrics::{Counter, Exposition};
+use provisioner::Provisioner;
+use rest::Refusal;
+use tokio::{
+    sync::Mutex,
+    task::{JoinError, spawn_blocking},
+    time::{Instant, timeout},
+};
+use utoipa_axum::routes;
+
+use self::{disk::Folders, requests::Requests};
+use super::certificate::SiteCertificate;
+
+mod disk;
+mod process;
+pub(super) mod requests;
+
+/// Content type of the text.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How long a text is good.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+
+/// How long a client waits for it; Prometheus itself waits for 10 s.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The roles that are asked.
+#[derive(Debug, Clone)]
+pub(super) struct Roles {
+    pub(super) database: Database,
+    pub(super) fleet: Fleet,
+    pub(super) provisioner: Provisioner,
+    pub(super) controller: Controller,
+}
+
+/// What is asked, and the last answer. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Scrape(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    roles: Roles,
+    state_dir: PathBuf,
+    folders: Folders,
+    /// The REST port; known once it has its routes.
+    requests: OnceLock<Arc<Requests>>,
+    port: Handle<SocketAddr>,
+    handshake_failures: Counter,
+    /// Known once the REST port has one.
+    site: OnceLock<Arc<SiteCertificate>>,
+    last: Arc<Mutex<Option<(Instant, Bytes)>>>,
+}
+
+impl Scrape {
+    pub(super) fn new(roles: Roles, state_dir: PathBuf) -> Self {
+        let folders = Folders::new(&state_dir);
+        let inner = Inner {
+            roles,
+            state_dir,
+            folders,
+            requests: OnceLock::new(),
+            port: Handle::new(),
+            handshake_failures: Counter::default(),
+            site: OnceLock::new(),
+            last: Arc::default(),
+        };
+        Self(Arc::new(inner))
+    }
+
+    /// The route.
+    pub(super) fn routes(&self) -> Routes {
+        Routes::new().route(Action::MetricsRead, routes!(metrics)).with_state(self.clone())
+    }
+
+    /// From now on these requests are told of. The first call counts.
+    pub(super) fn follow_requests(&self, requests: Arc<Requests>) {
+        let _ = self.0.requests.set(requests);
+    }
+
+    /// From now on the end of this certificate is told. The first call counts.
+    pub(super) fn follow_certificate(&self, site: Arc<SiteCertificate>) {
+        let _ = self.0.site.set(site);
+    }
+
+    /// What the REST port counts its connections by.
+    pub(super) fn port(&self) -> &Handle<SocketAddr> {
+        &self.0.port
+    }
+
+    /// A connection to the REST port was not let in.
+    pub(super) fn handshake_failed(&self) {
+        self.0.handshake_failures.inc();
+    }
+
+    async fn text(&self) -> Result<Bytes, Refusal> {
+        let title = "cannot tell the metrics";
+        let mut last = self.0.last.clone().lock_owned().await;
+        if let Some((_, text)) = last.as_ref().filter(|(at, _)| at.elapsed() < GOOD_FOR) {
+            return Ok(text.clone());
+        }
+        let inner = self.0.clone();
+        let looking = tokio::spawn(async move {
+            let fleet = inner.roles.fleet.metrics().await;
+            let made = spawn_blocking(move || {
+                let mut out = Exposition::new();
+                inner.expose(&fleet, &mut out);
+                Bytes::from(out.finish())
+            });
+            let text = made.await?;
+            *last = Some((Instant::now(), text.clone()));
+            Ok::<_, JoinError>(text)
+        });
+        let made = looking.await.map_err(|error| Refusal::internal(title, &error))?;
+        made.map_err(|error| Refusal::internal(title, &error))
+    }
+}
+
+impl Inner {
+    /// Blocking: looks at files and file systems.
+    fn expose(&self, fleet: &FleetMetrics, out: &mut Exposition) {
+        let version = env!("CARGO_PKG_VERSION");
+        out.info("bedplate_build", "The version of the server.", &[("version", version)]);
+        process::expose(out);
+        disk::expose(&self.state_dir, out);
+        self.folders.expose(out);
+        self.expose_certificates(out);
+        self.expose_port(out);
+        self.roles.database.expose(out);
+        self.roles.provisioner.expose(out);
+        self.roles.controller.expose(out);
+        fleet.expose(out);
+    }
+
+    fn expose_certificates(&self, out: &mut Exposition) {
+        let help = "When a certificate of the server ends, seconds since 1970.";
+        let mut ends = out.gauge("bedplate_certificate_expiry_timestamp_seconds", help);
+        for (certificate, end) in self.roles.fleet.certificate_ends() {
+            ends.sample(&[("certificate", certificate)], end.seconds());
+        }
+        if let Some(end) = self.site.get().and_then(|site| site.not_after()) {
+            ends.sample(&[("certificate", "site")], end);
+        }
+    }
+
+    fn expose_port(&self, out: &mut Exposition) {
+        out.gauge("bedplate_api_connections", "Open connections of the REST port.")
+            .value(self.port.connection_count());
+        let help = "Connections to the REST port that were not let in by TLS.";
+        out.counter("bedplate_api_handshake_failures", help).count(&self.handshake_failures);
+        if let Some(requests) = self.requests.get() {
+            requests.expose(out);
+        }
+    }
+}
+
+/// What the server counts, for Prometheus, in the text format of OpenMetrics.
+#[utoipa::path(
+    get, path = "/metrics", tag = "server",
+    responses((status = OK, body = String, content_type = "application/openmetrics-text"))
+)]
+async fn metrics(State(scrape): State<Scrape>) -> Result<Response, Refusal> {
+    let text = timeout(PATIENCE, scrape.text()).await.unwrap_or_else(|_| {
+        let seconds = PATIENCE.as_secs();
+        let why = format!("they were not there within {seconds} s: disk or database do not answer");
+        Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "cannot tell the metrics", why))
+    })?;
+    Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response())
+}
