@@ -28,6 +28,7 @@ mod changes;
 mod clock;
 mod config;
 mod connection;
+mod error;
 mod failures;
 mod hardware;
 mod holding;
@@ -48,7 +49,6 @@ mod topology;
 mod writer;
 
 use std::{
-    io,
     net::IpAddr,
     sync::{Arc, Mutex},
 };
@@ -58,13 +58,14 @@ use api::{
     overlay::Generation,
     status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
 };
-use database::{Database, MigrateError};
+use database::Database;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::metrics::FleetMetrics;
 pub use authority::{AuthorityError, DateProblem};
 pub use config::{Deadlines, FleetConfig};
+pub use error::{FleetError, TokenRefused};
 pub use port::NodeIdentity;
 pub use register::{NodeChange, NodesEdit};
 pub use runs::{NodeUsage, RunMessage};
@@ -78,74 +79,6 @@ use store::{Store, sql::SqlStore};
 
 /// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
 const MAX_ONLINE: usize = 4_096;
-
-/// A failed action of the fleet.
-#[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    /// The node is not registered.
-    #[error("node {id} is not registered")]
-    UnknownNode {
-        /// The node.
-        id: NodeId,
-    },
-    /// The node's agent is not connected.
-    #[error("the agent of {name} is not connected; power the node on, or look at its console")]
-    NotConnected {
-        /// The node.
-        name: NodeName,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The tables could not be brought up to date.
-    #[error(transparent)]
-    Migrate(#[from] MigrateError),
-    /// The certificate authority failed.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// The fleet port cannot be served.
-    #[error("the fleet port cannot be served")]
-    Listen(#[source] io::Error),
-}
-
-/// Why no boot token is issued.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenRefused {
-    /// The node is not registered.
-    #[error("node {id} is not registered")]
-    UnknownNode {
-        /// The node.
-        id: NodeId,
-    },
-    /// Its agent is connected.
-    #[error("its agent is connected; a node gets no token while it runs (`bedplate node reboot` reboots it)")]
-    Connected,
-    /// Stage 1 of this boot has its certificate already.
-    #[error("a boot is under way; it gets no second token (`bedplate node arm` allows one)")]
-    BootInProgress,
-    /// A token of it was misused.
-    #[error("it was disarmed because its token was misused; `bedplate node arm` arms it again")]
-    Disarmed,
-    /// The request does not come from the node's address.
-    #[error("the request comes from {from}, not from the node's address {address}")]
-    WrongSource {
-        /// Where it comes from.
-        from: IpAddr,
-        /// Where it should come from.
-        address: IpAddr,
-    },
-    /// Nobody knows the node's address.
-    #[error(
-        "the node's address is not known; give it one in its interfaces, or let this server answer its DHCP"
-    )]
-    NoAddress,
-    /// The token could not be written.
-    #[error("the token could not be kept")]
-    Store(#[source] StoreError),
-    /// No randomness.
-    #[error("the operating system gave no random bytes")]
-    Randomness,
-}
 
 /// What is wrong with the clock of this machine or the dates of the CA in this state folder, if it has one:
 /// for `server check`, which starts no fleet.

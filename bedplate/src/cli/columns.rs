@@ -39,6 +39,7 @@ pub(super) const NODE: &[&str] = &[
     "spec.comment",
     "id",
     "version",
+    "next-image",
 ];
 
 /// A step of a node's boot, as `node watch` has it.

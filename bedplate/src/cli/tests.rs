@@ -46,8 +46,8 @@ fn help() {
 
         Everywhere:
               --context <FILE>   File that tells the server's URL, its CA and a token
-          -o, --output <FORMAT>  How to print: a table for people; json, yaml or csv for programs
-                                 [possible values: table, json, yaml, csv]
+          -o, --output <FORMAT>  How to print: a table for people; json, yaml or csv for programs [possible
+                                 values: table, json, yaml, csv]
 
         Examples:
           bedplate image import docker://registry.example/debian-node:12

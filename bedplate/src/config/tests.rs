@@ -291,6 +291,20 @@ fn every_mistake_of_registries_is_told() {
          ca: ca.pem\n      proxy: http://me:secret@proxy.example\n      credential: /x\n    \
          Registry.Example: {proxy: proxy}\n    registry.example: {}\n",
         &expect![[r#"
+            3:17: registries.wait-seconds: 100000 is not between 0 and 86400
+            4:3: registries.waits: unknown key (known here: wait-seconds, hosts)
+            6:5: registries.hosts.https://registry.example: "https://registry.example" is not HOST[:PORT], without a scheme (write it as images are named: registry.example:5000)
+            7:5: registries.hosts.cache: "cache" has neither a dot nor a port, so that references take it for a repository of docker.io (write it as images are named: registry.example:5000)
+            8:5: registries.hosts.registry.example.mirrors[0]: registry.example is no mirror of itself (remove it)
+            9:46: registries.hosts.registry.example.mirrors[2]: a.example is written twice (keep one)
+            9:57: registries.hosts.registry.example.mirrors[3]: "x" has neither a dot nor a port, so that references take it for a repository of docker.io (write mirrors: [mirror.example:5000/hub])
+            11:11: registries.hosts.registry.example.ca: "ca.pem" is no absolute path (begin it with /)
+            11:11: registries.hosts.registry.example.ca: is for HTTPS, and plain-http is set (keep one of both)
+            12:14: registries.hosts.registry.example.proxy: holds a login, which would be shown with the configuration (let the proxy know this machine by its address)
+            13:7: registries.hosts.registry.example.credential: unknown key (did you mean `credentials`?)
+            14:5: registries.hosts.Registry.Example: registry.example is written twice, in other letters (keep one)
+            14:31: registries.hosts.Registry.Example.proxy: "proxy" is not http://HOST[:PORT], https://HOST[:PORT] or none (write proxy: http://proxy.example:3128)
+            15:5: registries.hosts.registry.example: written twice (keep one)
         "#]],
     );
 }

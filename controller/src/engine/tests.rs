@@ -268,7 +268,7 @@ fn hello() {
 fn a_workflow_needs_its_images_and_files_until_it_is_over() {
     let mut stage = Stage::new(&[]);
     assert!(stage.engine.images_in_use().blobs.is_empty());
-    let text = "version: v1\njobs: {hello: {image: docker://a, script: 'echo a', resource: {cpu: {cores: 2}, \
+    let text = "version: v1\njobs: {hello: {image: docker://a, script: '#!/bin/sh', resource: {cpu: {cores: 2}, \
                 memory: {size: 1GiB}}}}";
     let submitted = submission(1, text);
     let id = submitted.id;

@@ -158,7 +158,9 @@ impl Engine {
                 vec![flow.waits_for(index)]
             } else if plan.work.kind() == StageKind::Image {
                 // While it waits for something before the pull, its reason says for what.
-                pulls.get(&index).cloned().into_iter().chain(stage.reason.clone()).collect()
+                let told: Vec<String> =
+                    pulls.get(&index).cloned().into_iter().chain(stage.reason.clone()).collect();
+                if told.is_empty() { vec![format!("{} is being pulled", plan.name)] } else { told }
             } else {
                 let mut reasons = self.why_not_placed(flow, index, now);
                 if plan.work.kind() == StageKind::Job && flow.may_begin(index) {

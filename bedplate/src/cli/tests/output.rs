@@ -92,6 +92,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("workflow attach", "prints the bytes that the job writes, as they are"),
     ("workflow exec", "prints the bytes that the program writes, as they are"),
     ("workflow port-forward", "prints the address at which it listens, and passes bytes on"),
+    ("workflow document", "prints the document's bytes, as they were handed in"),
     ("workflow render", "prints a document: json and yaml, but a document has no rows for csv"),
     ("inventory query", "prints in every format; its columns are those of --columns"),
     ("node show --topology --xml", "prints the XML of hwloc"),

@@ -153,7 +153,9 @@ fn changes(said: &mut Vec<String>, workflow: &Workflow, now: Timestamp) -> Vec<S
         let note: Vec<String> = note.into_iter().filter(|part| !part.is_empty()).collect();
         let line = format!("{head} {}", note.join("  ")).trim_end().to_owned();
         if line != *last {
-            let has_begun = stage.started.filter(|_| !last.starts_with(head.trim_end()));
+            let is_first = !last.starts_with(head.trim_end());
+            // A reason of what runs came after its beginning.
+            let has_begun = stage.started.filter(|_| is_first && stage.reason.is_none());
             lines.push((stage.ended.or(has_begun).unwrap_or(now), line.clone()));
             *last = line;
         }

@@ -428,7 +428,7 @@ fn inform_is_answered_without_an_address() {
     check(
         &Ask::new(MessageType::Inform, MAC).from([10, 1, 0, 11]),
         &expect![[r#"
-            send 300 bytes from 10.1.0.1 to Unicast(10.1.0.11:68)
+            send 306 bytes from 10.1.0.1 to Unicast(10.1.0.11:68)
               yiaddr 0.0.0.0 siaddr 0.0.0.0 file 
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])

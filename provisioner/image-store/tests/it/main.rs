@@ -2,7 +2,7 @@
 //!
 //! Tests that need root (a file system of their own that can be full) are named `privileged_…`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 mod builds;
 mod field;

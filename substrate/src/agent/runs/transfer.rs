@@ -2,8 +2,8 @@
 //! for the client.
 //!
 //! A transfer that breaks off is begun anew, with pauses, up to [`MAX_ATTEMPTS`] times; what another
-//! try cannot mend is final: a 4xx, a certificate that nobody vouches for. Each try that failed is told
-//! at once, in the run's log and to the server. A URL there is without user and password.
+//! try cannot mend is final, such as a 4xx. Each try that failed is told at once, in the run's log and
+//! to the server. A URL there is without user and password.
 
 use std::{
     fs::File,
@@ -138,8 +138,7 @@ impl TransferError {
             Self::Client(_) | Self::UnknownKind | Self::NoFolder { .. } | Self::Changed(_) => false,
             Self::Status { status, .. } => is_passing(*status),
             Self::Http { source, .. } => {
-                let is_final = source.is_builder() || source.is_redirect() || is_out_of_reach(source);
-                !is_final && !is_untrusted(source)
+                !source.is_builder() && !source.is_redirect() && !is_out_of_reach(source)
             }
             Self::GaveUp { source, .. } => source.is_transient(),
             Self::Packing(copy_tree::CopyError::Step { source, .. }) => volumes::is_transient(source),
@@ -169,33 +168,6 @@ fn is_out_of_reach(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<Forbidden>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// The other side shows a certificate that no authority known here vouches for, or that is another's.
-/// One that is out of date is none of these: this node's clock may be wrong, and is set right.
-fn is_untrusted(error: &reqwest::Error) -> bool {
-    use rustls::{CertificateError, Error};
-
-    let is = |error: &(dyn std::error::Error + 'static)| match error.downcast_ref::<Error>() {
-        Some(Error::InvalidCertificate(why)) => !matches!(
-            why,
-            CertificateError::Expired
-                | CertificateError::ExpiredContext { .. }
-                | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. }
-        ),
-        _ => false,
-    };
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        // An error of I/O hides the one that it is made of from the chain.
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if is(error) || inner.is_some_and(|inner| is(inner)) {
             return true;
         }
         cause = error.source();

@@ -420,7 +420,7 @@ fn docker_media_types(folder: &Path, _: &Path) {
 /// again.
 fn docker_save(folder: &Path, work: &Path) {
     let first = work.join("first");
-    write(&first, &[(base(), Packing::Gzip), (upper(), Packing::Zstd)]);
+    write(&first, &[(base(), Packing::Gzip), (upper(), Packing::Gzip)]);
     let archive = format!("docker-archive:{}:site/node:1", work.join("saved.tar").display());
     let copy =
         |from: &str, to: &str| run(Command::new("skopeo").args(["--insecure-policy", "copy", from, to]));

@@ -162,27 +162,6 @@ async fn what_another_try_cannot_mend_is_not_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_nobody_vouches_for_is_asked_once() {
-    let (rig, mut agent, _) = with_volume().await;
-    let (theirs, known) = (ca(), ca());
-    fs::write(rig.places().authorities, known.pem()).unwrap();
-    let (listener, address) = listen().await;
-    let asked = Arc::new(Mutex::new(0));
-    let (count, acceptor) = (asked.clone(), acceptor(&theirs));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            *count.lock().unwrap() += 1;
-            let _refused = acceptor.accept(stream).await;
-        }
-    });
-    let (told, end) = agent.told(ingress(2, format!("https://{address}/in"))).await;
-    assert_eq!(told, []);
-    let Outcome::Failed { why, transient: false } = end.outcome else { panic!("{end:?}") };
-    assert!(why.contains("UnknownIssuer"), "{why}");
-    assert_eq!(*asked.lock().unwrap(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_timeout_says_what_it_waited_for() {
     let (_rig, mut agent, _) = with_volume().await;
     // It takes connections and answers nothing.
