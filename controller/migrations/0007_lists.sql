@@ -1,3 +1,3 @@
 -- What lists of what is over are filtered and sorted by: without it each row would be read past its document,
--- which may be megabytes. The owner stands before it.
-CREATE INDEX controller_workflows_over ON controller_workflows (place, ended, state, submitted, name) WHERE ended IS NOT NULL;
+-- which may be megabytes.
+CREATE INDEX controller_workflows_over ON controller_workflows (place, ended, state, submitted, name, owner_name) WHERE ended IS NOT NULL;

@@ -210,7 +210,8 @@ impl Controller {
         if let Some(conductor) = conductor {
             let (images, engine) = (self.0.images.clone(), self.0.engine.clone());
             let in_use = move || engine.lock().unwrap_or_else(PoisonError::into_inner).images_in_use();
-            tokio::spawn(images.remove_unused_for_ever(self.0.image_limits, in_use));
+            let settled = self.0.settled.clone();
+            tokio::spawn(images.remove_unused_for_ever(self.0.image_limits, settled, in_use));
             conductor.run(shutdown).await;
         }
         self.0.shutdown.cancel();

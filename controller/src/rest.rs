@@ -62,6 +62,8 @@ pub(crate) fn routes(controller: Controller) -> Routes {
         .with_body_limit(MAX_BODY_BYTES)
         .route(Action::WorkflowList, routes!(list::list))
         .route(Action::WorkflowRead, routes!(show))
+        .route(Action::WorkflowRead, routes!(show_validate))
+        .route(Action::WorkflowRead, routes!(show_render))
         .route(Action::WorkflowDocument, routes!(submitted::document))
         .route(Action::WorkflowStop, routes!(stop))
         .route(Action::WorkflowPause, routes!(pause::pause))
@@ -197,6 +199,30 @@ async fn show(
     Path(wanted): Path<String>,
 ) -> Result<Json<Workflow>, Refusal> {
     find(&controller, &caller, &wanted, "cannot show the workflow").await.map(Json)
+}
+
+/// The workflow of the name `validate`, which is a route of its own for another method.
+#[utoipa::path(
+    get, path = "/v1/workflows/validate", tag = "workflows",
+    responses((status = OK, body = Workflow), (status = NOT_FOUND, body = Problem))
+)]
+async fn show_validate(
+    State(controller): State<Controller>,
+    caller: Caller,
+) -> Result<Json<Workflow>, Refusal> {
+    find(&controller, &caller, "validate", "cannot show the workflow").await.map(Json)
+}
+
+/// The workflow of the name `render`, likewise.
+#[utoipa::path(
+    get, path = "/v1/workflows/render", tag = "workflows",
+    responses((status = OK, body = Workflow), (status = NOT_FOUND, body = Problem))
+)]
+async fn show_render(
+    State(controller): State<Controller>,
+    caller: Caller,
+) -> Result<Json<Workflow>, Refusal> {
+    find(&controller, &caller, "render", "cannot show the workflow").await.map(Json)
 }
 
 /// Ends a workflow: what runs gets SIGTERM, then SIGKILL; what waits is canceled.

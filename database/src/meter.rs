@@ -77,7 +77,9 @@ impl Meter {
     /// A statement of a transaction failed. A full disk shows here: the engine writes before
     /// COMMIT.
     pub(crate) fn write_failed(&self, error: &sqlx::Error) {
-        if !is_constraint(error) {
+        // A row that cannot be decoded is read wrong, not written.
+        let is_engines = matches!(error, sqlx::Error::Database(_) | sqlx::Error::Io(_));
+        if is_engines && !is_constraint(error) {
             self.is_well.set(0);
         }
     }

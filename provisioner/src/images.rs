@@ -60,7 +60,7 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(2);
 pub const MAX_UNFINISHED: usize = 64;
 
 /// All image versions at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ImageTable {
     /// By name and version.
     pub images: BTreeMap<ImageName, BTreeMap<u32, Arc<ImageRecord>>>,
@@ -104,15 +104,28 @@ impl ImageTable {
             table.unreadable.entry(name).or_default().insert(version, cause);
         }
         for record in stored.images {
+            table.artifacts.extend(artifacts_of(&record));
             let version = &record.version;
-            table.artifacts.insert(version.root.digest);
-            for kernel in &version.kernels {
-                table.artifacts.extend([kernel.kernel.digest, kernel.stage1.digest]);
-            }
             let name = record.name.clone();
             table.images.entry(name).or_default().insert(version.version, Arc::new(record));
         }
         table
+    }
+
+    /// The table when a version is gone.
+    fn without(&self, name: &ImageName, version: u32) -> Self {
+        let mut table = self.clone();
+        forget(&mut table.images, name, version);
+        forget(&mut table.unreadable, name, version);
+        // Versions share files: what one of the others has is served on.
+        let left = table.images.values().flat_map(BTreeMap::values);
+        table.artifacts = left.flat_map(|record| artifacts_of(record)).collect();
+        table
+    }
+
+    /// Whether there is such a version that can be read.
+    fn has(&self, name: &ImageName, version: u32) -> bool {
+        self.images.get(name).is_some_and(|versions| versions.contains_key(&version))
     }
 
     /// The version that a node's `image` stands for.
@@ -161,6 +174,23 @@ impl ImageTable {
     #[must_use]
     pub fn known(&self) -> BTreeMap<ImageName, BTreeSet<u32>> {
         self.names().into_iter().map(|name| (name.clone(), self.versions(name).collect())).collect()
+    }
+}
+
+/// Files that are served of a version.
+fn artifacts_of(record: &ImageRecord) -> impl Iterator<Item = Digest> {
+    let version = &record.version;
+    let kernels = version.kernels.iter();
+    let boots = kernels.flat_map(|kernel| [kernel.kernel.digest, kernel.stage1.digest]);
+    boots.chain([version.root.digest])
+}
+
+/// Takes out a version, and its image with the last one.
+fn forget<T>(images: &mut BTreeMap<ImageName, BTreeMap<u32, T>>, name: &ImageName, version: u32) {
+    let Some(versions) = images.get_mut(name) else { return };
+    versions.remove(&version);
+    if versions.is_empty() {
+        images.remove(name);
     }
 }
 
@@ -238,7 +268,9 @@ struct Inner {
     /// Read by boots from the choice of a version until it is known to be in use; written by deletions
     /// from the look at who uses a version until it is gone.
     choosing: RwLock<()>,
-    /// Held from the choice of a version number to its commit.
+    /// Held over every change of versions, from what it is decided by to the new table: a version
+    /// number from its choice to its commit, a deletion from its commit. Taken after the server's
+    /// turn and after `choosing`.
     numbering: tokio::sync::Mutex<()>,
     meter: Work<4>,
     shutdown: CancellationToken,
@@ -432,8 +464,16 @@ impl Images {
     /// # Errors
     /// The database's; the version is then still there.
     pub async fn delete(&self, name: &ImageName, version: u32) -> Result<(), StoreError> {
-        self.0.store.commit(&[Write::DeleteImage { name: name.clone(), version }]).await?;
-        self.reload().await?;
+        {
+            // Else an import or a new stage 1 that read the table before brings it back.
+            let _turn = self.0.numbering.lock().await;
+            self.0.store.commit(&[Write::DeleteImage { name: name.clone(), version }]).await?;
+            if let Err(error) = self.reload().await {
+                // It is gone: whoever still booted it would find its files missing.
+                tracing::warn!("the images cannot be read again: {}", causes(&error));
+                self.0.table.send_modify(|table| *table = Arc::new(table.without(name, version)));
+            }
+        }
         let images = self.clone();
         tokio::spawn(async move { images.remove_unused().await });
         Ok(())

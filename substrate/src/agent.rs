@@ -50,6 +50,7 @@ use api::{
     enroll::AgentIdentity,
 };
 use ring::rand::SystemRandom;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -76,12 +77,23 @@ const MAX_BROKEN: u32 = 5;
 /// Time that the machine has to go down after a reboot was ordered; then the agent reports back for duty.
 const REBOOT_DEADLINE: Duration = Duration::from_secs(180);
 
+/// Each stream, run and folder on its way out is open files, and systemd lets a service have 1,024
+/// where the system would let it have more (`getrlimit(2)`). Processes of jobs get their own limit.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!("the agent may open {:?} files only: {error}", limit.current);
+    }
+}
+
 /// Runs the agent until the service manager stops it: `None`; or until another one shall go on in this process: its program.
 ///
 /// # Errors
 /// If the node has no identity, or the system no threads and signals to give.
 pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     log::start();
+    allow_open_files();
     let identity = identity::load(Path::new(identity::PATH))?;
     anyhow::ensure!(!identity.fleet_servers.is_empty(), "the node's identity names no fleet server");
     tracing::info!(node = %identity.node, image = %identity.image, "substrate agent {} starts", env!("CARGO_PKG_VERSION"));

@@ -19,6 +19,14 @@ pub enum CopyError {
     /// The place for it is none.
     #[error("{0}")]
     Place(String),
+    /// The folder holds more than its sender takes.
+    #[error("{path} holds more than {limit} files and folders; pack it into one file (`tar -cf`) first")]
+    TooMany {
+        /// The folder.
+        path: String,
+        /// How many are taken.
+        limit: usize,
+    },
     /// The stream cannot be written or read.
     #[error("the copy broke off")]
     Broken(#[source] io::Error),

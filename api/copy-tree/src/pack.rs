@@ -26,6 +26,20 @@ use crate::{CopyError, END, MAX_DEPTH, TOP, leave_out};
 /// How something in a folder is opened: itself, and never what a link leads to.
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// How much of a folder is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Files, folders and links below it; with more, the copy fails.
+    pub entries: usize,
+    /// Deepest folder in it, at most 128: each is an open descriptor. What is deeper is left out.
+    pub depth: usize,
+}
+
+impl Limits {
+    /// For who copies their own files, in a process of their own.
+    pub const WIDEST: Self = Self { entries: usize::MAX, depth: MAX_DEPTH };
+}
+
 /// Writes what is at `source` to `out`. A link at `source` itself is followed; links below are copied as links. Folders of
 /// other file systems (`/proc`, volumes below a copied `/`) are left out.
 ///
@@ -36,12 +50,12 @@ pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
     let meta = fs::metadata(source).map_err(fail)?;
     if meta.is_dir() {
         let folder = File::open(source).map_err(|error| CopyError::step("read the folder", source, error))?;
-        return pack_folder(&folder.into(), source, out);
+        return pack_folder(&folder.into(), source, Limits::WIDEST, out);
     }
     if !meta.is_file() {
         return Err(CopyError::Place(format!("{} is neither file nor folder", source.display())));
     }
-    let mut packing = Packing { tar: Builder::new(out), copied: Copied::default(), device: meta.dev() };
+    let mut packing = Packing::new(out, source, meta.dev(), Limits::WIDEST);
     // Never waits for the other end of a pipe that has taken the file's place.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(source);
@@ -53,10 +67,15 @@ pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
 /// link: whoever writes to it meanwhile leads nowhere else. `shown`: its path, for people.
 ///
 /// # Errors
-/// As of [`pack`].
-pub fn pack_folder(folder: &OwnedFd, shown: &Path, out: impl Write) -> Result<Copied, CopyError> {
+/// As of [`pack`], and [`CopyError::TooMany`]: it holds more than `limits` allow.
+pub fn pack_folder(
+    folder: &OwnedFd,
+    shown: &Path,
+    limits: Limits,
+    out: impl Write,
+) -> Result<Copied, CopyError> {
     let meta = fstat(folder).map_err(|errno| CopyError::step("look at", shown, errno))?;
-    let mut packing = Packing { tar: Builder::new(out), copied: Copied::default(), device: meta.st_dev };
+    let mut packing = Packing::new(out, shown, meta.st_dev, limits);
     packing.folder(folder, shown, Path::new(TOP), &meta, 0)?;
     packing.end()
 }
@@ -81,13 +100,22 @@ pub fn size_of(source: &Path) -> u64 {
     fs::metadata(source).map_or(0, |meta| below(source, &meta, 0))
 }
 
-struct Packing<W: Write> {
+struct Packing<'a, W: Write> {
     tar: Builder<W>,
+    /// All that is copied, for people.
+    top: &'a Path,
     copied: Copied,
     device: u64,
+    limits: Limits,
+    /// Names that folders were seen to hold, of the limit.
+    seen: usize,
 }
 
-impl<W: Write> Packing<W> {
+impl<'a, W: Write> Packing<'a, W> {
+    fn new(out: W, top: &'a Path, device: u64, limits: Limits) -> Self {
+        Self { tar: Builder::new(out), top, copied: Copied::default(), device, limits, seen: 0 }
+    }
+
     fn folder(
         &mut self,
         folder: &OwnedFd,
@@ -96,19 +124,11 @@ impl<W: Write> Packing<W> {
         meta: &Stat,
         depth: usize,
     ) -> Result<(), CopyError> {
-        if depth > MAX_DEPTH {
+        if depth > self.limits.depth.min(MAX_DEPTH) {
             leave_out(&mut self.copied, &path.display().to_string(), "deeper than any folder is copied");
             return Ok(());
         }
-        let fail = |errno| CopyError::step("read the folder", path, errno);
-        let mut entries: Vec<OsString> = Vec::new();
-        for entry in Dir::read_from(folder).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                entries.push(OsString::from_vec(entry.file_name().to_bytes().to_vec()));
-            }
-        }
-        entries.sort();
+        let entries = self.names(folder, path)?;
         let mut header = header(EntryType::Directory, meta.st_mode, meta.st_mtime, 0);
         self.tar.append_data(&mut header, name, io::empty()).map_err(CopyError::Broken)?;
         self.copied.entries += 1;
@@ -116,6 +136,29 @@ impl<W: Write> Packing<W> {
             self.entry(folder, &own, (&path.join(&own), &name.join(&own)), depth + 1)?;
         }
         Ok(())
+    }
+
+    /// What a folder holds, in order. Counted here and not as it is packed: the names of one folder
+    /// are in memory at once.
+    fn names(&mut self, folder: &OwnedFd, path: &Path) -> Result<Vec<OsString>, CopyError> {
+        let fail = |errno| CopyError::step("read the folder", path, errno);
+        let mut names: Vec<OsString> = Vec::new();
+        for entry in Dir::read_from(folder).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            self.seen += 1;
+            if self.seen > self.limits.entries {
+                return Err(CopyError::TooMany {
+                    path: self.top.display().to_string(),
+                    limit: self.limits.entries,
+                });
+            }
+            names.push(OsString::from_vec(entry.file_name().to_bytes().to_vec()));
+        }
+        names.sort();
+        Ok(names)
     }
 
     /// `path`: for people; `name`: in the stream.

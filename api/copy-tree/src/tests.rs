@@ -155,6 +155,34 @@ fn a_hostile_stream_writes_nothing_elsewhere() {
 }
 
 #[test]
+fn a_folder_with_more_than_its_sender_takes_is_not_sent() {
+    let place = tempfile::tempdir().unwrap();
+    let from = place.path().join("from");
+    fs::create_dir_all(from.join("a/b/c")).unwrap();
+    fs::write(from.join("a/file"), "x").unwrap();
+    let pack_within = |limits| {
+        let folder = fs::File::open(&from).unwrap().into();
+        let mut stream = Vec::new();
+        let packed = pack_folder(&folder, Path::new("out"), limits, &mut stream);
+        packed.map(|copied| (copied, stream))
+    };
+    let (copied, _) = pack_within(Limits { entries: 4, depth: 3 }).unwrap();
+    assert_eq!((copied.entries, copied.left_out_count), (5, 0), "{copied:?}");
+
+    let error = pack_within(Limits { entries: 3, depth: 3 }).unwrap_err();
+    assert!(matches!(error, CopyError::TooMany { limit: 3, .. }), "{error:?}");
+    let expected =
+        expect!["out holds more than 3 files and folders; pack it into one file (`tar -cf`) first"];
+    expected.assert_eq(&error.to_string());
+
+    let (copied, stream) = pack_within(Limits { entries: 4, depth: 2 }).unwrap();
+    assert_eq!(copied.left_out, ["out/a/b/c: deeper than any folder is copied"]);
+    let to = Place::of(&place.path().join("to"), "").unwrap();
+    unpack(stream.as_slice(), &to).unwrap();
+    assert!(to.path().join("a/b").is_dir() && !to.path().join("a/b/c").exists());
+}
+
+#[test]
 fn half_a_file_gets_no_name() {
     let place = tempfile::tempdir().unwrap();
     let from = place.path().join("from");

@@ -331,12 +331,18 @@ fn the_files_of_registries_are_read() {
         of_registries.map(|mistake| format!("{mistake}\n").replace(&path(""), "DIR/")).collect::<String>()
     };
     expect![[r#"
+        5:21: registries.hosts.a.example.ca: cannot use DIR/ca.pem: it holds no certificate in PEM
+        5:58: registries.hosts.a.example.credentials: cannot use DIR/login.json: it has no login for a.example: write it with `podman login --authfile DIR/login.json a.example`
+        6:30: registries.hosts.b.example.credentials: cannot use DIR/missing: No such file or directory (os error 2)
     "#]]
     .assert_eq(&problems("no certificate", r#"{"other.example": {"auth": "dTpw"}}"#, 0o600));
     expect![[r#"
+        5:58: registries.hosts.a.example.credentials: cannot use DIR/login.json: others may read or change it (mode 0644): chmod 600 DIR/login.json
+        6:30: registries.hosts.b.example.credentials: cannot use DIR/missing: No such file or directory (os error 2)
     "#]]
     .assert_eq(&problems(&certified, r#"{"a.example": {"auth": "dTpw"}}"#, 0o644));
     expect![[r#"
+        6:30: registries.hosts.b.example.credentials: cannot use DIR/missing: No such file or directory (os error 2)
     "#]]
     .assert_eq(&problems(&certified, r#"{"a.example": {"auth": "dTpw"}}"#, 0o600));
 }

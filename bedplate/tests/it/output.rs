@@ -123,6 +123,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ("workflow attach", &["sim-00000", "-o", "json"]),
     ("workflow exec", &["-o", "json", "sim-00000", "true"]),
     ("workflow port-forward", &["sim-00000", "80", "-o", "json"]),
+    ("workflow document", &["sim-00000", "-o", "json"]),
     ("workflow render", &["{folder}/workflow.yaml", "-o", "csv"]),
     ("node show", &["n00001", "--topology", "--xml", "-o", "json"]),
 ];

@@ -139,10 +139,9 @@ fn a_document_is_printed_as_it_was_handed_in() {
     server.run(&["user", "add", "bob", "--uid", "1002", "--gid", "100"]).ok();
     let token = server.run(&["token", "create", "t", "--user", "bob"]).ok();
     let admin = fs::read_to_string(server.path("state/admin.yaml")).unwrap();
-    let lines = admin.lines().map(|line| {
-        if line.starts_with("token:") { format!("token: {}\n", token.trim()) } else { format!("{line}\n") }
-    });
-    fs::write(server.path("bob.yaml"), lines.collect::<String>()).unwrap();
+    let mut context: Value = serde_json::from_str(&admin).unwrap();
+    context["token"] = token.trim().into();
+    fs::write(server.path("bob.yaml"), context.to_string()).unwrap();
     let context = server.path("bob.yaml").display().to_string();
     let refused = server.run(&["workflow", "document", "render", "--context", &context]).failed();
     assert!(refused.contains("there is no workflow \"render\""), "{refused}");

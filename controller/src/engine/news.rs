@@ -21,7 +21,7 @@ const MAX_LINES_OF_RUN: u32 = 64;
 pub(super) fn one_line(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let mut line: String = text.chars().take(MAX_NEWS_CHARS).map(plain).collect();
-    if line.len() < text.len() {
+    if text.chars().nth(MAX_NEWS_CHARS).is_some() {
         line.push('…');
     }
     line
@@ -83,7 +83,9 @@ impl Flow {
 
     /// The same of one stage.
     pub(super) fn trouble(&self, stage: u32) -> Option<String> {
-        self.troubles().remove(&stage)
+        let of_it = |run: &&RunNow| run.row.stage == stage && run.row.ended.is_none();
+        let told = self.runs.values().filter(of_it).find_map(told_try);
+        told.or_else(|| Some(self.told_retried(stage, self.stages[stage as usize].tasks.retried.as_ref()?)))
     }
 
     fn told_retried(&self, stage: u32, retried: &Retried) -> String {

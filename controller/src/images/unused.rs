@@ -10,7 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::RangeInclusive,
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -19,6 +19,8 @@ use image_store::{
     Removed,
     oci::{Document, MAX_DOCUMENT_BYTES, digest_of},
 };
+
+use tokio::{sync::RwLock, time::timeout};
 
 use super::{JobImages, causes};
 use crate::{
@@ -34,6 +36,9 @@ const FIRST: Duration = Duration::from_secs(60);
 
 /// Pause between two looks, however many fetches fail.
 const LEAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a write of the database is waited for.
+const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A day, seconds.
 const DAY_SECONDS: i64 = 86_400;
@@ -94,6 +99,7 @@ impl JobImages {
     pub(crate) async fn remove_unused_for_ever(
         self,
         limits: ImageLimits,
+        settled: Arc<RwLock<()>>,
         in_use: impl Fn() -> InUse + Send + Sync,
     ) {
         let mut pause = FIRST;
@@ -105,7 +111,7 @@ impl JobImages {
                 () = tokio::time::sleep(pause) => {}
                 () = self.failed.notified(), if pause == EVERY => {}
             }
-            match self.remove_unused(clock::now(), limits, &in_use).await {
+            match self.remove_unused(clock::now(), limits, &settled, &in_use).await {
                 Ok(None) => told = None,
                 Ok(Some(unknown)) if told.as_ref() == Some(&unknown) => {}
                 Ok(Some(unknown)) => {
@@ -126,16 +132,22 @@ impl JobImages {
         &self,
         now: Timestamp,
         limits: ImageLimits,
+        settled: &RwLock<()>,
         in_use: &(impl Fn() -> InUse + Send + Sync),
     ) -> Result<Option<String>, RemovalError> {
         // Before it is found out what is in use, so that what begins to be in use from now on
         // stays.
         let removal = self.blobs.begin_removal();
+        // What was decided and is not on disk yet may not have happened after a crash.
+        let Ok(settled) = timeout(DISK_PATIENCE, settled.read()).await else {
+            return Ok(Some("the database cannot be written".to_owned()));
+        };
         let InUse { blobs: mut needed, unknown } = in_use();
+        drop(settled);
         if unknown.is_some() {
             return Ok(unknown);
         }
-        let recent = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let recent = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut kept = self.store.images().await?;
         let touched = touch(&mut kept, &recent, &needed, now);
         let (blobs, limit) = (self.blobs.clone(), limits);
@@ -152,8 +164,10 @@ impl JobImages {
         let (needed, gone) = looking.await??;
         let mut writes = touched;
         writes.extend(gone.iter().map(|manifest| Write::ForgetImage(*manifest)));
-        if !writes.is_empty() {
-            self.store.commit(&writes).await?;
+        // What goes makes room, also for the next try of this.
+        match self.store.commit(&writes).await {
+            Ok(()) => self.forget_uses(&recent),
+            Err(error) => tracing::warn!("uses of job images are not kept: {}", causes(&error)),
         }
         let Removed { blobs, partial, bytes } =
             tokio::task::spawn_blocking(move || removal.remove_all_but(&needed)).await??;
@@ -165,6 +179,12 @@ impl JobImages {
             );
         }
         Ok(None)
+    }
+
+    /// Uses that are on disk; an image that was used again since has another time.
+    fn forget_uses(&self, kept: &BTreeMap<Digest, Timestamp>) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.retain(|manifest, at| kept.get(manifest) != Some(at));
     }
 }
 
@@ -179,7 +199,7 @@ fn touch(
     for KeptImage { image, used } in kept {
         let is_in_use = in_use.contains(&image.root.digest);
         let last = if is_in_use { Some(now) } else { recent.get(&image.manifest).copied() };
-        if let Some(last) = last.filter(|last| last != used) {
+        if let Some(last) = last.filter(|last| *last > *used) {
             *used = last;
             let (manifest, image) = (image.manifest, Box::new(image.clone()));
             writes.push(Write::Image { manifest, image, used: last });

@@ -78,6 +78,8 @@ pub(super) async fn list(
     let mut listing = wanted.order()?;
     let list = name_of(&listing);
     let behind: Option<Behind> = paging.after(&list)?;
+    // Before the time is taken: what ends while this is waited for is on the first page or behind it.
+    let _settled = settled(&controller, TITLE).await?;
     // What ends after this was on the first page among those that were not over.
     let at = behind.as_ref().map_or_else(crate::clock::now, |behind| behind.at);
     wanted.filter(&mut listing, at)?;
@@ -87,7 +89,6 @@ pub(super) async fn list(
         return Ok(Page { rows: Vec::new(), next: None });
     }
     listing.owner = wanted.user.as_deref().or(rows.owner()).map(str::to_owned);
-    let _settled = settled(&controller, TITLE).await?;
     let over = controller.0.store.over(&listing, behind.as_ref(), limit.saturating_add(1)).await;
     let over = over.map_err(|error| Refusal::internal(TITLE, &error))?;
     let page =

@@ -171,8 +171,7 @@ impl Store {
                 .map_err(|e| failed("open", e))?;
             flock(&file, FlockOperation::LockExclusive).map_err(|e| failed("lock", e.into()))?;
             // Whoever had the lock before may have published or removed this file: then begin again.
-            let ours = file.metadata().map_err(|e| failed("look at", e))?;
-            if !fs::metadata(&path).is_ok_and(|now| now.ino() == ours.ino() && now.dev() == ours.dev()) {
+            if !is_at(&file, &path).map_err(|e| failed("look at", e))? {
                 continue;
             }
             return BlobWriter::take_up(self.clone(), path, file, *digest, size).map(Some);
@@ -214,20 +213,21 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::NoSpace`].
     pub fn temporary(&self) -> Result<Temporary, StoreError> {
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        // Two stores of one process on the same folder count apart; `create_new` finds out and the next number is tried.
-        let path = self.root.join("partial").join(format!("tmp-{}-{number}", std::process::id()));
-        match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
-            Ok(file) => {
-                flock(&file, FlockOperation::LockExclusive).map_err(|e| StoreError::Io {
-                    operation: "lock",
-                    path: path.clone(),
-                    source: e.into(),
-                })?;
-                Ok(Temporary { path, file, kept: false })
+        loop {
+            let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+            let path = self.root.join("partial").join(format!("tmp-{}-{number}", std::process::id()));
+            let file = match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+                Ok(file) => file,
+                // Two stores of one process on the same folder count apart.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(self.write_failed("make", &path, 0, e)),
+            };
+            let failed = |operation, source| StoreError::Io { operation, path: path.clone(), source };
+            flock(&file, FlockOperation::LockExclusive).map_err(|e| failed("lock", e.into()))?;
+            // A removal may have had the lock first, and taken the file for a dead process's.
+            if is_at(&file, &path).map_err(|e| failed("look at", e))? {
+                return Ok(Temporary { path, file, kept: false });
             }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.temporary(),
-            Err(e) => Err(self.write_failed("make", &path, 0, e)),
         }
     }
 
@@ -449,6 +449,12 @@ fn hash_all(file: &mut File, hash: &mut Sha256) -> io::Result<u64> {
             Err(e) => return Err(e),
         }
     }
+}
+
+/// Whether a path names this open file, and not another one or none.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    Ok(fs::metadata(path).is_ok_and(|now| now.ino() == ours.ino() && now.dev() == ours.dev()))
 }
 
 /// Paths in a folder, in no order.

@@ -267,7 +267,11 @@ mod tests {
         let seen = [3_999_999, 4_000_001, 5_999_999, 6_000_000].map(has);
         assert_eq!(seen, [false, true, true, false]);
         assert!(!files.has(&Digest([2; 32]), Timestamp(5_000_000)));
-        (0..u8::MAX).for_each(|number| files.put(Digest([number; 32]), Timestamp(5_000_000)));
+        for number in 0..=u16::try_from(MAX_LATELY_WHOLE).unwrap() {
+            let mut digest = [0; 32];
+            digest[..2].copy_from_slice(&number.to_be_bytes());
+            files.put(Digest(digest), Timestamp(5_000_000));
+        }
         assert!(files.lock().len() <= MAX_LATELY_WHOLE);
     }
 }

@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// What came of an import.
-enum Outcome {
+pub(super) enum Outcome {
     /// A new version.
     New(Box<ImageRecord>),
-    /// The image has this content already: what is told.
-    Same(String),
+    /// This version has the content already: what is told of it.
+    Same(Arc<ImageRecord>, &'static str),
 }
 
 /// Runs an operation to its end and keeps what came of it. An operation that the shutdown cut off stays as it is, and
@@ -49,16 +49,18 @@ pub(super) async fn run(images: &Images, id: u64) {
     work.end(word, begun.elapsed());
     // From here on its version names them, or nothing does.
     drop(blobs);
-    if matches!(ended.state, OperationState::Failed { .. }) {
-        images.remove_unused().await;
-    }
-    images.resumed_has_ended(id).await;
     match &ended.state {
         OperationState::Failed { error } => tracing::error!("{} failed: {error}", ended.title),
         OperationState::Done { result } => tracing::info!("{}: {result}", ended.title),
         OperationState::Running { .. } => {}
     }
+    let has_failed = matches!(ended.state, OperationState::Failed { .. });
+    // Somebody waits for this, and nobody for the removal.
     operation.send_replace(ended);
+    if has_failed {
+        images.remove_unused().await;
+    }
+    images.resumed_has_ended(id).await;
 }
 
 async fn import(
@@ -73,14 +75,12 @@ async fn import(
     let image = fetch(images, blobs, &source, request, bars.clone()).await?;
     let same = same_content(images, &name, &image);
     if let Some(record) = same.as_ref().filter(|record| images.check_files(record, None).is_ok()) {
-        let title = format!("{name}@{}", record.version.version);
-        return Ok(Outcome::Same(format!("{title} has this content already; no new version was made")));
+        return Ok(Outcome::Same(record.clone(), "has this content already; no new version was made"));
     }
     let built = build(images, blobs, &image, bars).await?;
     // The same content makes the same files: what was missing of the version is there again.
     if let Some(record) = same.filter(|record| images.check_files(record, None).is_ok()) {
-        let title = format!("{name}@{}", record.version.version);
-        return Ok(Outcome::Same(format!("{title} is whole again; no new version was made")));
+        return Ok(Outcome::Same(record, "is whole again; no new version was made"));
     }
     Ok(Outcome::New(Box::new(ImageRecord {
         version: ImageVersion {
@@ -134,13 +134,17 @@ async fn fetch(
     }
 }
 
-/// The version that has this content already.
+/// The version that has this content already. The substrate program is a part of those that are
+/// booted here, and of no other.
 fn same_content(images: &Images, name: &ImageName, image: &OciImage) -> Option<Arc<ImageRecord>> {
     let table = images.table();
-    let same = table.images.get(name)?.values().rev().find(|record| {
-        record.version.manifest == image.manifest && record.substrate == images.0.substrate_digest
-    });
-    same.cloned()
+    let is_current = |record: &ImageRecord| {
+        record.substrate == images.0.substrate_digest || table.check_architecture(record).is_err()
+    };
+    let mut records = table.images.get(name)?.values().rev();
+    let is_same =
+        |record: &&Arc<ImageRecord>| record.version.manifest == image.manifest && is_current(record);
+    records.find(is_same).cloned()
 }
 
 async fn build(
@@ -177,7 +181,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Numbers and keeps a new version together with the end of its operation.
-async fn end(
+pub(super) async fn end(
     images: &Images,
     operation: &Operation,
     request: &ImportImage,
@@ -188,7 +192,7 @@ async fn end(
     let _turn = images.0.numbering.lock().await;
     let (state, record) = match outcome {
         Err(error) => (OperationState::Failed { error }, None),
-        Ok(Outcome::Same(result)) => (OperationState::Done { result }, None),
+        Ok(Outcome::Same(record, told)) => (end_of_same(images, &record, told), None),
         Ok(Outcome::New(mut record)) => match number_of(images, &record).await {
             Err(error) => (OperationState::Failed { error: causes(&error) }, None),
             Ok(number) => {
@@ -207,6 +211,18 @@ async fn end(
         return failed(causes(&error));
     }
     last
+}
+
+/// The end of an import that found a version with its content. With `numbering` held, so that what
+/// is told still holds: the version may have been deleted during the work.
+fn end_of_same(images: &Images, record: &ImageRecord, told: &str) -> OperationState {
+    let version = record.version.version;
+    let title = format!("{}@{version}", record.name);
+    if images.table().has(&record.name, version) {
+        OperationState::Done { result: format!("{title} {told}") }
+    } else {
+        OperationState::Failed { error: format!("{title} was deleted meanwhile; import it again") }
+    }
 }
 
 /// The number of a new version. Another import may have given the image another architecture
@@ -259,7 +275,7 @@ async fn rebuild(images: &Images, record: &Arc<ImageRecord>) -> Result<(), Strin
     next.substrate = images.0.substrate_digest;
     next.version.kernels = kernels;
     // A version that was deleted in the meantime stays deleted.
-    if images.table().images.get(&next.name).is_some_and(|all| all.contains_key(&next.version.version)) {
+    if images.table().has(&next.name, next.version.version) {
         images.0.store.commit(&[Write::PutImage(next)]).await.map_err(|error| causes(&error))?;
         images.reload().await.map_err(|error| causes(&error))?;
     }

@@ -53,7 +53,7 @@ use api::{
     run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunSpec, RunState, RunUsage, Work, WorkflowId},
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::AbortHandle,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
@@ -88,6 +88,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the word that a run has begun may wait: of one that is over by then only the end is told.
 const NEWS_PAUSE: Duration = Duration::from_millis(200);
+
+/// Folders that are packed for the server at once: each costs a thread, and descriptors as deep as
+/// it is.
+const MAX_PACKINGS: usize = 3;
 
 /// Answers about usage that wait for a slow channel.
 const MAX_USAGES: usize = 8;
@@ -168,6 +172,8 @@ pub struct Node<C> {
     /// Devices that runs have.
     pub claims: Claims,
     changes: changes::Changes,
+    /// Folders that may still begin to be packed.
+    packings: Arc<Semaphore>,
 }
 
 impl<C> std::fmt::Debug for Node<C> {
@@ -186,6 +192,7 @@ impl<C: Containers> Node<C> {
         let fitness = Fitness::new(folders, LogRoom::of_node());
         let site_programs = SitePrograms::new(places.site.clone());
         let (claims, changes) = (Claims::default(), changes::Changes::default());
+        let packings = Arc::new(Semaphore::new(MAX_PACKINGS));
         Self {
             places,
             servers,
@@ -197,6 +204,7 @@ impl<C: Containers> Node<C> {
             site_programs,
             claims,
             changes,
+            packings,
         }
     }
 }

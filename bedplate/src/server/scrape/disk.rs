@@ -129,11 +129,9 @@ fn size_of(folder: &Path, most: u64, is_wanted: impl Fn() -> bool) -> io::Result
             if !is_wanted() {
                 return Err(io::Error::other("the server stops"));
             }
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-                continue;
-            }
+            // Of a link it is the link's own.
             match entry.metadata() {
+                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
                 Ok(meta) => bytes = bytes.saturating_add(meta.len()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

@@ -279,7 +279,8 @@ impl Pool {
         if seconds == 0 {
             return true;
         }
-        let Some(held) = self.held.get_mut(&address).filter(|held| held.by == Some(mac)) else {
+        let is_its = |held: &&mut Held| held.by == Some(mac) && held.stage != Stage::Released;
+        let Some(held) = self.held.get_mut(&address).filter(is_its) else {
             return false;
         };
         held.stage = Stage::Leased;

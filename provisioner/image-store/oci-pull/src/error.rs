@@ -379,6 +379,11 @@ impl PullError {
         }
     }
 
+    /// Whether what came is not what the digest names.
+    pub(crate) fn is_of_other_content(&self) -> bool {
+        matches!(self, Self::Layer { source, .. } if matches!(**source, StoreError::DigestMismatch { .. }))
+    }
+
     /// Whether the fault is this machine's, so that no other registry is a way out.
     pub(crate) fn is_ours(&self) -> bool {
         match self {

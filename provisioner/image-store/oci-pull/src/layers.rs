@@ -55,11 +55,25 @@ type Attempt = (BlobWriter, Result<(), RequestError>);
 
 impl Transfer<'_> {
     async fn run(self, store: &Store) -> Result<(), PullError> {
+        let mut was_begun = false;
+        match self.go_on(store, &mut was_begun).await {
+            // What was here may be of a mirror that lies, and is gone now: once more, all of it from here.
+            Err(error) if was_begun && error.is_of_other_content() => {
+                tracing::warn!(layer = %self.layer.digest, "what an earlier try left of it was of something else");
+                self.go_on(store, &mut was_begun).await
+            }
+            result => result,
+        }
+    }
+
+    /// Transfers what is missing. `was_begun`: something of it was here.
+    async fn go_on(&self, store: &Store, was_begun: &mut bool) -> Result<(), PullError> {
         let (digest, size) = (self.layer.digest, self.layer.size);
         let not_stored = self.not_stored();
         let writer =
             in_background(store, move |store| store.writer(&digest, size).map_err(not_stored)).await?;
         if let Some(mut writer) = writer {
+            *was_begun = writer.offset() > 0;
             let mut fruitless = 0;
             while writer.offset() < size {
                 let before = writer.offset();
@@ -101,7 +115,9 @@ impl Transfer<'_> {
             // The registry knows no ranges, or the whole was asked for.
             writer.restart().map_err(self.not_stored())?;
         }
-        let missing = self.layer.size - writer.offset();
+        let start = writer.offset();
+        let missing = self.layer.size - start;
+        self.source.moved.begins(&self.layer.digest, start);
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let (label, progress) = (self.layer.label(), Arc::clone(self.progress));
         let disk = tokio::task::spawn_blocking(move || write_all(writer, receiver, &label, &*progress));
@@ -123,7 +139,7 @@ impl Transfer<'_> {
             };
             let length = chunk.len() as u64;
             sent += length;
-            self.source.moved.add(length);
+            self.source.moved.reaches(&self.layer.digest, start + sent.min(missing));
             if sender.send(chunk).await.is_err() {
                 // The disk's side ended; it says why.
                 break;

@@ -25,10 +25,11 @@ mod registries;
 mod stored;
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -191,17 +192,41 @@ fn parse(text: &str) -> Result<Reference, PullError> {
     Ok(reference)
 }
 
-/// Bytes of layers that came, over all tries.
+/// How far layers came, over all tries. What came before does not count again: a registry that knows
+/// no ranges and always breaks off at the same place would be waited for without end.
 #[derive(Debug, Default)]
-struct Moved(AtomicU64);
+struct Moved {
+    /// What was new, bytes.
+    bytes: AtomicU64,
+    /// How far each layer came at best.
+    highest: Mutex<BTreeMap<Digest, u64>>,
+}
 
 impl Moved {
+    /// A layer is taken up here. What an earlier pull left of it was not moved by this one.
+    fn begins(&self, layer: &Digest, offset: u64) {
+        self.highest().entry(*layer).or_insert(offset);
+    }
+
+    /// A layer came as far as this.
+    fn reaches(&self, layer: &Digest, offset: u64) {
+        let mut highest = self.highest();
+        let highest = highest.entry(*layer).or_default();
+        self.add(offset.saturating_sub(*highest));
+        *highest = offset.max(*highest);
+    }
+
     fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Every change is whole: a poisoned lock guards good offsets.
+    fn highest(&self) -> MutexGuard<'_, BTreeMap<Digest, u64>> {
+        self.highest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -395,5 +420,24 @@ async fn in_background<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(PullError::Cancelled),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_goes_further_counts() {
+        let (moved, layer, other) = (Moved::default(), Digest([1; 32]), Digest([2; 32]));
+        moved.begins(&layer, 10);
+        moved.reaches(&layer, 30);
+        assert_eq!(moved.bytes(), 20, "the first ten are of an earlier pull");
+        moved.begins(&layer, 0);
+        moved.reaches(&layer, 30);
+        assert_eq!(moved.bytes(), 20);
+        moved.reaches(&layer, 31);
+        moved.reaches(&other, 5);
+        assert_eq!(moved.bytes(), 26);
     }
 }

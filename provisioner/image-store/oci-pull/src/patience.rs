@@ -88,7 +88,7 @@ impl Patience {
     }
 
     /// A try that began at `began` failed at `now`. The pause before the next one, or `None` if the
-    /// time is over. `moved`: it brought something. `retry_after`: what the registry asks for.
+    /// time is over. `moved`: it went further. `retry_after`: what the registry asks for.
     pub(crate) fn after_failure(
         &mut self,
         (began, now): (Instant, Instant),

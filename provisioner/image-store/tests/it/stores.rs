@@ -156,3 +156,17 @@ fn work_and_removals_meet() {
         }
     });
 }
+
+#[test]
+fn a_removal_takes_no_temporary_file_that_is_just_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    std::thread::scope(|scope| {
+        let is_taken = |_: &i32| !store.temporary().unwrap().path().exists();
+        let begins = scope.spawn(move || (0..2_000).filter(is_taken).count());
+        while !begins.is_finished() {
+            store.remove_partial().unwrap();
+        }
+        assert_eq!(begins.join().unwrap(), 0);
+    });
+}

@@ -22,7 +22,7 @@ use nix::{
     unistd::{Gid, Uid, fchown},
 };
 
-pub use folder::{Listing, VolumeFolder};
+pub use folder::{Listing, MAX_DEPTH, MAX_ENTRIES, VolumeFolder};
 
 mod folder;
 

@@ -107,6 +107,18 @@ async fn a_registry_without_ranges_begins_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_brings_the_same_part_again_and_again_is_given_up() {
+    let (_folder, store) = store();
+    let image = Image { layers: image().layers.split_off(1), ..image() };
+    // More than an attempt must bring: the clock stops for the first one, and for no other.
+    let registry = Registry::serve(&image, Fault::NoRangesCut(280_000)).await;
+    let (reference, options) = (registry.reference(), impatient());
+    let pulling = pull(&reference, &options, &store, Arc::new(NoProgress));
+    let error = tokio::time::timeout(Duration::from_secs(60), pulling).await.unwrap().unwrap_err();
+    assert!(matches!(error, PullError::Away { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_dies_is_told_and_the_next_pull_goes_on() {
     let (_folder, store) = store();
     let whole = Image { layers: image().layers.split_off(1), ..image() };

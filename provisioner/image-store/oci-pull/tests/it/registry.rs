@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Short(usize),
     /// Layers come whole, whatever part was asked for; the first answer breaks off after so many bytes.
     NoRanges(usize),
+    /// As `NoRanges`, and every answer breaks off there.
+    NoRangesCut(usize),
     /// So many requests are answered with 503.
     Busy(usize),
     /// So many requests are answered with 429, and the wish to be left alone for a second.
@@ -309,6 +311,7 @@ impl State {
                 sent = count;
                 self.fault = Fault::NoRanges(usize::MAX);
             }
+            Fault::NoRangesCut(count) => (from, sent) = (0, count),
             _ => {}
         }
         if from > 0 && from >= bytes.len() {

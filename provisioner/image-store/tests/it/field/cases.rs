@@ -202,12 +202,12 @@ pub(super) const CASES: &[Case] = &[
     .but(Verdict::Neither("too many symbolic links")),
     layers("a directory becomes a file", || vec![base(), tar([file("usr", b"file")])]),
     layers("a file becomes a directory", || {
-        vec![base(), tar([dir("etc/passwd/"), file("etc/passwd/root", b"root")])]
+        vec![base(), tar([dir("usr/bin/tool/"), file("usr/bin/tool/root", b"root")])]
     }),
     layers("a file becomes a directory, unsaid", || vec![base(), tar([file("etc/passwd/root", b"root")])])
         .but(Verdict::Neither("is not a folder")),
     layers("a link becomes a file, a file a link", || {
-        vec![base(), tar([file("bin", b"file"), symlink("etc/passwd", "/bin")])]
+        vec![base(), tar([file("bin", b"file"), symlink("usr/bin/tool", "/bin")])]
     }),
     layers("a directory said again with other values", || {
         vec![

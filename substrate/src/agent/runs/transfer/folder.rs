@@ -2,12 +2,13 @@
 
 use std::{
     io::{self, Write},
-    os::unix::ffi::OsStrExt as _,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -16,12 +17,12 @@ use api::{
     stream::Copied,
 };
 use bytes::Bytes;
-use copy_tree::CopyError;
-use tokio::sync::mpsc;
+use copy_tree::{CopyError, Limits};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    super::volumes::{Kept, Listing, VolumeFolder},
-    Transfer, TransferError, Tries, answer, broken, shown, unless_stalled,
+    super::volumes::{Kept, Listing, MAX_DEPTH, MAX_ENTRIES, VolumeFolder},
+    Transfer, TransferError, Tries, answer, broken, cannot, shown, unless_stalled,
 };
 
 /// Pieces of a packed folder that wait for the connection.
@@ -29,6 +30,9 @@ const MAX_PIECES: usize = 8;
 
 /// Bytes of one piece.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// What a packed folder may hold: as much as one that is sent file by file.
+const LIMITS: Limits = Limits { entries: MAX_ENTRIES, depth: MAX_DEPTH };
 
 /// Time for the thread that packs to notice that its reader is gone.
 const PACKER_PATIENCE: Duration = Duration::from_secs(5);
@@ -118,21 +122,16 @@ impl<C> Transfer<'_, C> {
     }
 
     async fn put_packed(&self, client: &reqwest::Client, url: &str) -> Result<Copied, TransferError> {
+        // Before there is a request: to wait for others is no stall.
+        let turn = self.turn_to_pack().await?;
         let Kept::Folder(folder) = self.kept()? else {
             return Err(TransferError::Changed(self.path.to_owned()));
         };
-        let (folder, label) = (folder.descriptor()?, self.path.to_owned());
+        let folder = folder.descriptor()?;
         let moved = self.progress.begins(format!("PUT {}", shown(url)));
         let (sender, pieces) = mpsc::channel(MAX_PIECES);
-        let mut packer = Packer { sender, piece: Vec::with_capacity(PIECE_BYTES), moved: moved.clone() };
-        let packing = tokio::task::spawn_blocking(move || {
-            let packed = copy_tree::pack_folder(&folder, Path::new(&label), &mut packer);
-            if let Err(error) = &packed {
-                // Without its last bytes: the server must not take it for whole.
-                let _ = packer.sender.blocking_send(Err(io::Error::other(error.to_string())));
-            }
-            packed
-        });
+        let packer = Packer { sender, piece: Vec::with_capacity(PIECE_BYTES), moved: moved.clone() };
+        let packing = packer.start(folder, self.path.to_owned(), turn).map_err(cannot("pack"))?;
         let body = futures_util::stream::unfold(pieces, |mut pieces| async move {
             let piece: io::Result<Bytes> = pieces.recv().await?;
             Some((piece, pieces))
@@ -141,9 +140,12 @@ impl<C> Transfer<'_, C> {
         let sent = unless_stalled(&moved, url, request.send()).await;
         // Why the folder cannot be read says more than that its stream broke off.
         match tokio::time::timeout(PACKER_PATIENCE, packing).await {
-            Ok(Ok(Err(error @ (CopyError::Step { .. } | CopyError::Place(_) | CopyError::Stream(_))))) => {
-                Err(TransferError::Packing(error))
-            }
+            Ok(Ok(Err(
+                error @ (CopyError::Step { .. }
+                | CopyError::Place(_)
+                | CopyError::TooMany { .. }
+                | CopyError::Stream(_)),
+            ))) => Err(TransferError::Packing(error)),
             Ok(Ok(Ok(copied))) => {
                 answer(sent?, url)?;
                 self.progress.succeeded();
@@ -164,6 +166,16 @@ impl<C> Transfer<'_, C> {
         }
     }
 
+    /// Waits until this node packs few enough folders.
+    async fn turn_to_pack(&self) -> Result<OwnedSemaphorePermit, TransferError> {
+        let turns = &self.node.packings;
+        if let Ok(turn) = turns.clone().try_acquire_owned() {
+            return Ok(turn);
+        }
+        self.progress.say("waiting for other folders that this node sends");
+        turns.clone().acquire_owned().await.map_err(|error| stopped("pack", error))
+    }
+
     async fn remark_left_out(&self, left_out: &[String], count: u64) {
         if count == 0 {
             return;
@@ -174,7 +186,7 @@ impl<C> Transfer<'_, C> {
     }
 }
 
-fn stopped(step: &'static str, error: tokio::task::JoinError) -> TransferError {
+fn stopped(step: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> TransferError {
     TransferError::File { step, source: io::Error::other(error) }
 }
 
@@ -204,6 +216,36 @@ struct Packer {
     moved: Arc<AtomicU64>,
 }
 
+impl Packer {
+    /// Packs in a thread of its own, as it may take as long as the upload: the runtime's few
+    /// blocking threads are for what is short. The thread ends with its reader, and only then
+    /// gives its turn back.
+    fn start(
+        self,
+        folder: OwnedFd,
+        shown: String,
+        turn: OwnedSemaphorePermit,
+    ) -> io::Result<oneshot::Receiver<Result<Copied, CopyError>>> {
+        let (done, packing) = oneshot::channel();
+        thread::Builder::new().name("pack-folder".to_owned()).spawn(move || {
+            // Its upload may be over, and then nobody asks how it went.
+            let _ = done.send(self.pack(&folder, Path::new(&shown)));
+            drop(turn);
+        })?;
+        Ok(packing)
+    }
+
+    fn pack(mut self, folder: &OwnedFd, shown: &Path) -> Result<Copied, CopyError> {
+        let packed = copy_tree::pack_folder(folder, shown, LIMITS, &mut self);
+        if let Err(error) = &packed {
+            // Without its last bytes: the server must not take it for whole. It may be gone itself,
+            // and then nobody is left to tell.
+            let _ = self.sender.blocking_send(Err(io::Error::other(error.to_string())));
+        }
+        packed
+    }
+}
+
 impl Write for Packer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.piece.extend_from_slice(bytes);
@@ -225,7 +267,47 @@ impl Write for Packer {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use tokio::sync::Semaphore;
+
     use super::*;
+
+    fn packer() -> (Packer, mpsc::Receiver<io::Result<Bytes>>) {
+        let (sender, pieces) = mpsc::channel(MAX_PIECES);
+        (Packer { sender, piece: Vec::new(), moved: Arc::default() }, pieces)
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_packed_when_the_one_before_is_done_or_given_up() {
+        let place = tempfile::tempdir().unwrap();
+        // More than waits for the connection.
+        fs::write(place.path().join("large"), vec![1; 2 * MAX_PIECES * PIECE_BYTES]).unwrap();
+        let folder = || OwnedFd::from(fs::File::open(place.path()).unwrap());
+        let turns = Arc::new(Semaphore::new(1));
+        let next_turn = || async {
+            let turn = turns.clone().acquire_owned();
+            tokio::time::timeout(Duration::from_secs(20), turn).await.expect("no turn").unwrap()
+        };
+
+        let (first, unread) = packer();
+        let packing = first.start(folder(), "out".into(), next_turn().await).unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(100), turns.clone().acquire_owned()).await;
+        assert!(early.is_err(), "two at once");
+        drop(unread);
+        let turn = next_turn().await;
+        assert!(matches!(packing.await.unwrap(), Err(CopyError::Broken(_))));
+
+        let (second, mut pieces) = packer();
+        let packing = second.start(folder(), "out".into(), turn).unwrap();
+        let mut bytes = 0;
+        while let Some(piece) = pieces.recv().await {
+            bytes += piece.unwrap().len();
+        }
+        assert!(bytes > 2 * MAX_PIECES * PIECE_BYTES, "{bytes}");
+        assert_eq!(packing.await.unwrap().unwrap().entries, 2);
+        drop(next_turn().await);
+    }
 
     #[test]
     fn files_have_urls_below_that_of_their_folder() {

@@ -19,10 +19,10 @@ use rustix::fs::{AtFlags, Dir, FileType, statat};
 use super::{VolumeError, open_beneath, open_folder, regular};
 
 /// Files and folders below one folder that a transfer takes: each is a request, or a path in memory.
-const MAX_ENTRIES: usize = 100_000;
+pub const MAX_ENTRIES: usize = 100_000;
 
-/// Deepest folder in a folder: each is an open descriptor while it is listed.
-const MAX_DEPTH: usize = 64;
+/// Deepest folder in a folder: each is an open descriptor while it is listed or packed.
+pub const MAX_DEPTH: usize = 64;
 
 /// Lines about what is left out.
 const MAX_LEFT_OUT: usize = 20;
