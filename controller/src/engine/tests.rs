@@ -861,7 +861,8 @@ jobs:
         b: waits for image docker://b
     "#]]
     .assert_eq(&why(&engine, Some("b")));
-    assert_eq!(why(&engine, Some("a")), "a: waits for image docker://a\n");
+    let of_a = "docker://a: docker://a is being pulled\na: waits for image docker://a\n";
+    assert_eq!(why(&engine, Some("a")), of_a);
 }
 
 /// The four words for a workflow that is not over, from its handing in to its end.

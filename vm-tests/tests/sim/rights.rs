@@ -328,6 +328,8 @@ async fn person(
 fn things(path: &str, method: &str) -> &'static [Thing] {
     match (method, path) {
         ("POST", "/v1/workflows" | "/v1/tokens") => &[Thing::Own, Thing::Others, Thing::Missing],
+        // Workflows of these names, of which there are none.
+        ("GET", "/v1/workflows/validate" | "/v1/workflows/render") => &[Thing::Missing],
         (_, "/v1/workflows/validate" | "/v1/workflows/render") => &[Thing::Site],
         _ if path.starts_with("/v1/workflows/") => {
             &[Thing::Own, Thing::Others, Thing::OthersByName, Thing::Missing]
