@@ -188,6 +188,7 @@ pub(super) const WORKFLOW: &[&str] = &[
     "id",
     "name",
     "user",
+    "status",
     "state",
     "stages-finished",
     "stages",
