@@ -36,6 +36,8 @@ struct Pull {
 enum Step {
     /// It waits for its turn.
     Queued,
+    /// It waits for its registry, without a turn.
+    Away,
     /// It has its turn; its manifest is asked for.
     Manifest,
     /// Bytes that are here of each layer that was begun, by the layer's label; and of all layers.
@@ -79,9 +81,11 @@ impl Board {
             Step::Queued => {
                 let is_queued = |pull: &&Pull| matches!(pull.step, Step::Queued);
                 let before = self.pulls.range(..number).map(|(_, pull)| pull).filter(is_queued).count();
-                let under_way = self.pulls.values().filter(|pull| !is_queued(pull)).count();
+                let has_turn = |pull: &&Pull| !matches!(pull.step, Step::Queued | Step::Away);
+                let under_way = self.pulls.values().filter(has_turn).count();
                 format!("{reference} is in the queue of pulls: {before} before it, {under_way} under way")
             }
+            Step::Away => format!("{reference} waits for its registry"),
             Step::Manifest => format!("pulling {reference}: asking its registry"),
             Step::Layers { here, total } => {
                 let here = here.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
@@ -122,6 +126,10 @@ impl Progress for PullUnderWay {
         self.change(|step| *step = Step::Manifest);
     }
 
+    fn pauses(&self) {
+        self.change(|step| *step = Step::Away);
+    }
+
     fn layers(&self, total: u64) {
         self.change(|step| *step = Step::Layers { here: BTreeMap::new(), total });
     }
@@ -136,7 +144,7 @@ impl Progress for PullUnderWay {
             },
             // Before it the layers are gone through, which takes less long.
             Step::Converting { made, total } if label == "squashfs" => (*made, *total) = (done, of),
-            Step::Queued | Step::Manifest | Step::Converting { .. } => {}
+            Step::Queued | Step::Away | Step::Manifest | Step::Converting { .. } => {}
         });
     }
 
@@ -185,6 +193,10 @@ mod tests {
             format!("registry.example/x:1 is in the queue of pulls: {before} before it, 1 under way")
         };
         assert_eq!(words(2), [queued(0), queued(1)]);
+        first.pauses();
+        assert_eq!(words(1), ["registry.example/x:1 waits for its registry"]);
+        assert!(words(2)[0].ends_with("0 before it, 0 under way"), "it has no turn");
+        first.begins();
         first.layers(120 * MIB);
         first.advance("layer aa", 10 * MIB, 50 * MIB);
         first.advance("layer bb", 5 * MIB, 70 * MIB);

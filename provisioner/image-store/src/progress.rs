@@ -5,6 +5,9 @@ pub trait Progress: Send + Sync {
     /// A try of a pull has its turn: others kept it waiting until now.
     fn begins(&self) {}
 
+    /// A pull waits for its registry, and has no turn meanwhile.
+    fn pauses(&self) {}
+
     /// All layers of a pull have so many bytes together, those that are in the store among them. Told
     /// in each try, before any of them advances.
     fn layers(&self, _total: u64) {}

@@ -123,7 +123,7 @@ async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Se
     loop {
         let mut events = match client.watch_nodes().await {
             Ok(events) => events,
-            Err(ClientError::Unreachable { .. }) if answered => {
+            Err(error) if answered && is_away(&error) => {
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
@@ -141,6 +141,11 @@ async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Se
         say("the server has gone away: asking again");
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Whether the server is away or not yet there again; a proxy before it says so with a 5xx.
+fn is_away(error: &ClientError) -> bool {
+    matches!(error, ClientError::Unreachable { .. }) || error.status().is_some_and(|status| status >= 500)
 }
 
 /// A step of a node, or what else changed of it.

@@ -99,6 +99,7 @@ impl Folders {
 /// any more.
 fn walk(state_dir: &Path, known: &Weak<Mutex<Known>>) {
     let is_wanted = || known.strong_count() > 0;
+    let _running = Running(known);
     let sizes = FOLDERS.map(|folder| {
         let path = state_dir.join(folder);
         let size = size_of(&path, MAX_ENTRIES, is_wanted);
@@ -106,7 +107,18 @@ fn walk(state_dir: &Path, known: &Weak<Mutex<Known>>) {
     });
     if let Some(known) = known.upgrade() {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-        (known.sizes, known.is_running) = (sizes, false);
+        known.sizes = sizes;
+    }
+}
+
+/// A walk under way; however it ends, the next one may begin.
+struct Running<'a>(&'a Weak<Mutex<Known>>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(known) = self.0.upgrade() {
+            known.lock().unwrap_or_else(PoisonError::into_inner).is_running = false;
+        }
     }
 }
 

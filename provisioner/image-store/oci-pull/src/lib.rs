@@ -179,6 +179,7 @@ pub async fn pull(
         tracing::warn!(repository = pull.reference.repository(), "{wait}");
         pull.is_waiting.store(true, Ordering::Relaxed);
         options.waits.waits(Some(&wait));
+        pull.progress.pauses();
         pull.wait(pause).await?;
     }
 }
