@@ -187,11 +187,11 @@ pub enum WorkflowSort {
     /// When it was handed in, the newest first.
     #[default]
     Created,
-    /// Its name.
+    /// By the workflow's name.
     Name,
-    /// Its status, by the word.
+    /// By the word of its state.
     State,
-    /// Whose it is.
+    /// By the name of its owner.
     User,
 }
 
