@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     capacity, clock,
     engine::{Engine, NodeFacts, Output, Submission},
-    images::{Fetched, JobImages, causes},
+    images::{FetchError, Fetched, JobImages, causes},
     results::Results,
     store::{Store, StoreError, Write},
 };
@@ -70,7 +70,7 @@ pub(crate) enum Order {
     /// Pause a workflow, or let it go on. Answered with whether that changed something, when it is on disk.
     Pause { workflow: WorkflowId, paused: bool, by: String, done: oneshot::Sender<bool> },
     /// An image is here, or cannot be had. `lease`: holds it until the engine knows of it.
-    Image { workflow: WorkflowId, stage: u32, fetched: Result<Fetched, String>, lease: JobImages },
+    Image { workflow: WorkflowId, stage: u32, fetched: Result<Fetched, FetchError>, lease: JobImages },
     /// The registry of an image is waited for, and why; or the pull goes on.
     ImageWaits { workflow: WorkflowId, stage: u32, why: Option<String> },
     /// The server has so much of a log.
@@ -238,6 +238,7 @@ impl Conductor {
             Order::Image { workflow, stage, fetched, lease } => {
                 self.fetches.remove(&(workflow, stage));
                 let has_failed = fetched.is_err();
+                let fetched = fetched.map_err(|error| causes(&error));
                 self.engine().image_fetched(workflow, stage, fetched, now);
                 drop(lease);
                 if has_failed {
@@ -306,10 +307,7 @@ impl Conductor {
             });
             tokio::spawn(async move {
                 // A stage must not wait for a fetch that panicked.
-                let badly = |error: tokio::task::JoinError| {
-                    Err(format!("the pull ended badly: {error}; see the server's log"))
-                };
-                let fetched = fetching.await.unwrap_or_else(badly);
+                let fetched = fetching.await.map_err(FetchError::broken("pull")).flatten();
                 // The conductor is gone only with the server; the image is fetched again at its next start.
                 let _ = sender.send(Order::Image { workflow, stage, fetched, lease }).await;
             });

@@ -23,8 +23,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+mod error;
 mod pulls;
 
+pub(crate) use error::FetchError;
 pub(crate) use pulls::{Pulls, PullsOfWorkflow};
 pub(crate) use rest::causes;
 pub use unused::ImageLimits;
@@ -130,7 +132,7 @@ impl JobImages {
     /// and stage that it is for. While its registry is away it is waited for, and `waits` is told.
     ///
     /// # Errors
-    /// Why there is no image, for people.
+    /// [`FetchError`].
     pub(crate) async fn fetch(
         &self,
         reference: &str,
@@ -138,7 +140,7 @@ impl JobImages {
         waits: Arc<dyn Waits>,
         cancelled: CancellationToken,
         now: Timestamp,
-    ) -> Result<Fetched, String> {
+    ) -> Result<Fetched, FetchError> {
         // Dropped on the way, it counts as failed.
         let (pull, begun) = (self.meter.begin(), clock::uptime());
         if let Some(image) = self.stored(reference).await? {
@@ -159,9 +161,9 @@ impl JobImages {
             pulled = oci_pull::pull(reference, &options, &self.blobs, progress.clone()) => pulled,
             () = cancelled.cancelled() => Err(PullError::Cancelled),
         };
-        let image = pulled.map_err(|error| causes(&error))?;
+        let image = pulled?;
         self.note_use(image.manifest, now);
-        let turn = self.conversions.clone().acquire_owned().await.map_err(|error| causes(&error))?;
+        let turn = self.conversions.clone().acquire_owned().await?;
         if let Some(kept) = self.kept(image.manifest).await? {
             pull.end("cached", clock::uptime().saturating_sub(begun));
             return Ok(Fetched { image: kept, was_cached: true });
@@ -170,7 +172,7 @@ impl JobImages {
         let image = self.convert(image, progress, turn).await?;
         let used = clock::now();
         let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used };
-        self.store.commit(&[write]).await.map_err(|error| causes(&error))?;
+        self.store.commit(&[write]).await?;
         pull.end("converted", clock::uptime().saturating_sub(begun));
         Ok(Fetched { image, was_cached: false })
     }
@@ -188,33 +190,32 @@ impl JobImages {
     /// registry counts (a row in the database), not every blob that somebody put here in a file of a
     /// document. Once users have logins of their own, this must ask whose pull it is, and let the
     /// registry decide for whoever has not pulled the image with their own login before.
-    async fn stored(&self, reference: &str) -> Result<Option<JobImage>, String> {
+    async fn stored(&self, reference: &str) -> Result<Option<JobImage>, FetchError> {
         let (blobs, reference, platform) = (self.blobs.clone(), reference.to_owned(), self.platform.clone());
         let looking =
             tokio::task::spawn_blocking(move || oci_pull::manifest_in_store(&reference, &platform, &blobs));
-        match looking.await {
-            Ok(Some(manifest)) => self.kept(manifest).await,
-            Ok(None) => Ok(None),
-            Err(error) => Err(format!("the image cannot be looked for: {error}; see the server's log")),
+        match looking.await.map_err(FetchError::broken("lookup"))? {
+            Some(manifest) => self.kept(manifest).await,
+            None => Ok(None),
         }
     }
 
     /// What was made of a manifest before, if it is whole. What is left of it otherwise is made
     /// again.
-    async fn kept(&self, manifest: Digest) -> Result<Option<JobImage>, String> {
+    async fn kept(&self, manifest: Digest) -> Result<Option<JobImage>, FetchError> {
         let kept = match self.store.image(manifest).await {
             Ok(kept) => kept,
             Err(error @ StoreError::Decode { .. }) => {
                 tracing::warn!("{}; the image is converted again", causes(&error));
                 None
             }
-            Err(error) => return Err(causes(&error)),
+            Err(error) => return Err(error.into()),
         };
         let Some(kept) = kept else { return Ok(None) };
         match self.blobs.size(&kept.root.digest) {
             Ok(size) if size == kept.root.size => Ok(Some(kept)),
             // The store takes a file under its digest for whole.
-            Ok(_) => self.blobs.remove(&kept.root.digest).map(|_| None).map_err(|error| causes(&error)),
+            Ok(_) => Ok(self.blobs.remove(&kept.root.digest).map(|_| None)?),
             Err(_) => Ok(None),
         }
     }
@@ -225,18 +226,14 @@ impl JobImages {
         image: OciImage,
         progress: Arc<PullUnderWay>,
         turn: OwnedSemaphorePermit,
-    ) -> Result<JobImage, String> {
+    ) -> Result<JobImage, FetchError> {
         let blobs = self.blobs.clone();
         let converting = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let root = image_store::build_job_root(&blobs, &image.layers, progress.as_ref());
             root.map(|root| JobImage { manifest: image.manifest, root, run: image.run })
         });
-        match converting.await {
-            Ok(Ok(image)) => Ok(image),
-            Ok(Err(error)) => Err(causes(&error)),
-            Err(error) => Err(format!("the conversion ended badly: {error}; see the server's log")),
-        }
+        Ok(converting.await.map_err(FetchError::broken("conversion"))??)
     }
 
     /// Keeps a small file of a document. Returns its digest.

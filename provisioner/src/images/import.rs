@@ -1,5 +1,7 @@
 //! One import from its source to a new version, and the making again of stage 1.
 
+mod error;
+
 use std::sync::Arc;
 
 use api::{
@@ -15,6 +17,8 @@ use crate::{
     clock,
     store::{ImageRecord, OperationRecord, Write},
 };
+
+pub(super) use error::ImportError;
 
 /// What came of an import.
 pub(super) enum Outcome {
@@ -68,9 +72,9 @@ async fn import(
     blobs: &image_store::Store,
     request: &ImportImage,
     bars: Arc<Bars>,
-) -> Result<Outcome, String> {
-    let source = Source::parse(&request.source).map_err(|error| error.to_string())?;
-    let name = request.name.clone().map_or_else(|| source.default_name().map_err(|e| e.to_string()), Ok)?;
+) -> Result<Outcome, ImportError> {
+    let source = Source::parse(&request.source)?;
+    let name = request.name.clone().map_or_else(|| source.default_name(), Ok)?;
     images.discard_damaged(&name);
     let image = fetch(images, blobs, &source, request, bars.clone()).await?;
     let same = same_content(images, &name, &image);
@@ -108,7 +112,7 @@ async fn fetch(
     source: &Source,
     request: &ImportImage,
     bars: Arc<Bars>,
-) -> Result<OciImage, String> {
+) -> Result<OciImage, ImportError> {
     let blobs = blobs.clone();
     let platform = request.platform.clone().unwrap_or_else(|| images.0.boots.clone());
     match source.clone() {
@@ -121,13 +125,12 @@ async fn fetch(
                 waits: bars.clone(),
                 ..PullOptions::default()
             };
-            oci_pull::pull(&reference, &options, &blobs, bars).await.map_err(|error| causes(&error))
+            Ok(oci_pull::pull(&reference, &options, &blobs, bars).await?)
         }
         Source::Layout(reference) => {
-            let _slot = images.0.slots.acquire().await.map_err(|error| causes(&error))?;
+            let _slot = images.0.slots.acquire().await?;
             blocking(move || {
-                image_store::oci::import_layout(&blobs, &reference, &platform, bars.as_ref())
-                    .map_err(|error| causes(&error))
+                Ok(image_store::oci::import_layout(&blobs, &reference, &platform, bars.as_ref())?)
             })
             .await
         }
@@ -152,32 +155,25 @@ async fn build(
     blobs: &image_store::Store,
     image: &OciImage,
     bars: Arc<Bars>,
-) -> Result<Built, String> {
+) -> Result<Built, ImportError> {
     let (blobs, layers) = (blobs.clone(), image.layers.clone());
-    let _slot = images.0.slots.acquire().await.map_err(|error| causes(&error))?;
+    let _slot = images.0.slots.acquire().await?;
     if image.architecture != images.0.boots.architecture() {
         // Our stage 1 could not run on its kernels.
         return blocking(move || {
-            let root = image_store::build_job_root(&blobs, &layers, bars.as_ref());
-            let root = root.map_err(|error| causes(&error))?;
+            let root = image_store::build_job_root(&blobs, &layers, bars.as_ref())?;
             Ok(Built { root, kernels: Vec::new(), warnings: Vec::new() })
         })
         .await;
     }
     let options = BuildOptions { substrate: images.0.substrate.clone() };
-    blocking(move || {
-        image_store::build(&blobs, &layers, &options, bars.as_ref()).map_err(|error| causes(&error))
-    })
-    .await
+    blocking(move || Ok(image_store::build(&blobs, &layers, &options, bars.as_ref())?)).await
 }
 
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(format!("the work ended badly: {error}; see the server's log")),
-    }
+    work: impl FnOnce() -> Result<T, ImportError> + Send + 'static,
+) -> Result<T, ImportError> {
+    tokio::task::spawn_blocking(work).await.map_err(ImportError::Broken)?
 }
 
 /// Numbers and keeps a new version together with the end of its operation.
@@ -185,13 +181,13 @@ pub(super) async fn end(
     images: &Images,
     operation: &Operation,
     request: &ImportImage,
-    outcome: Result<Outcome, String>,
+    outcome: Result<Outcome, ImportError>,
 ) -> Operation {
     let ended = |state| Operation { state, ..operation.clone() };
     let failed = |error| ended(OperationState::Failed { error });
     let _turn = images.0.numbering.lock().await;
     let (state, record) = match outcome {
-        Err(error) => (OperationState::Failed { error }, None),
+        Err(error) => (OperationState::Failed { error: causes(&error) }, None),
         Ok(Outcome::Same(record, told)) => (end_of_same(images, &record, told), None),
         Ok(Outcome::New(mut record)) => match number_of(images, &record).await {
             Err(error) => (OperationState::Failed { error: causes(&error) }, None),
@@ -246,14 +242,15 @@ pub(super) async fn rebuild_all(images: &Images) {
             Err(_) if images.0.shutdown.is_cancelled() => return,
             Err(error) => {
                 tracing::error!(
-                    "{title}: stage 1 keeps the old substrate program; making it again failed: {error}"
+                    "{title}: stage 1 keeps the old substrate program; making it again failed: {}",
+                    causes(&error)
                 );
             }
         }
     }
 }
 
-async fn rebuild(images: &Images, record: &Arc<ImageRecord>) -> Result<(), String> {
+async fn rebuild(images: &Images, record: &Arc<ImageRecord>) -> Result<(), ImportError> {
     struct UntilShutdown(tokio_util::sync::CancellationToken);
     impl Progress for UntilShutdown {
         fn advance(&self, _label: &str, _done: u64, _total: u64) {}
@@ -266,18 +263,16 @@ async fn rebuild(images: &Images, record: &Arc<ImageRecord>) -> Result<(), Strin
     let (blobs, layers) = (lease.clone(), record.layers.clone());
     let options = BuildOptions { substrate: images.0.substrate.clone() };
     let progress = UntilShutdown(images.0.shutdown.clone());
-    let kernels = blocking(move || {
-        image_store::rebuild_stage1(&blobs, &layers, &options, &progress).map_err(|error| causes(&error))
-    })
-    .await?;
+    let rebuilding = blocking(move || Ok(image_store::rebuild_stage1(&blobs, &layers, &options, &progress)?));
+    let kernels = rebuilding.await?;
     let _turn = images.0.numbering.lock().await;
     let mut next = record.as_ref().clone();
     next.substrate = images.0.substrate_digest;
     next.version.kernels = kernels;
     // A version that was deleted in the meantime stays deleted.
     if images.table().has(&next.name, next.version.version) {
-        images.0.store.commit(&[Write::PutImage(next)]).await.map_err(|error| causes(&error))?;
-        images.reload().await.map_err(|error| causes(&error))?;
+        images.0.store.commit(&[Write::PutImage(next)]).await?;
+        images.reload().await?;
     }
     drop(lease);
     Ok(())

@@ -1,0 +1,42 @@
+//! Why a job image is not here.
+
+use image_store::BuildError;
+use oci_pull::PullError;
+use tokio::{sync::AcquireError, task::JoinError};
+
+use crate::store::StoreError;
+
+/// Why a job image is not here. With its sources it is the reason of the stage that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// The registry, or what came from it; or nobody wants the image any more.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// The layers make no squashfs.
+    #[error(transparent)]
+    Convert(#[from] BuildError),
+    /// The table of job images.
+    #[error(transparent)]
+    Table(#[from] StoreError),
+    /// The files of job images.
+    #[error(transparent)]
+    Files(#[from] image_store::StoreError),
+    /// The turns are gone.
+    #[error("the server stops")]
+    Stops(#[from] AcquireError),
+    /// A thread or task panicked.
+    #[error("the {work} ended badly: {error}; see the server's log")]
+    Broken {
+        /// What it did: `pull`, `lookup`, `conversion`.
+        work: &'static str,
+        /// How it ended.
+        error: JoinError,
+    },
+}
+
+impl FetchError {
+    /// For work that panicked.
+    pub(crate) fn broken(work: &'static str) -> impl FnOnce(JoinError) -> Self {
+        move |error| Self::Broken { work, error }
+    }
+}
