@@ -9,6 +9,9 @@
 //! stage 1 there is only firmware, iPXE and Debian's kernel. So a boot is called *stalled* only if
 //! the machine is emulated, the kernel itself complains of a stall, and the boot has not gone on since. Between
 //! stage 1 and the goal, where our programs run, only complaints count that no program can bring about.
+//!
+//! A kernel that lost its last timer cannot complain: all processors are halted and none will wake. It
+//! counts as stalled, too, if it has spoken and then says nothing for [`SILENCE`] before stage 1 does.
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +42,10 @@ const STANDS_STILL: [&str; 5] = [
 /// How long a boot with a complaint may take to go on by itself: a busy host holds an emulator up, and
 /// the kernel complains of that too.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How long an emulated kernel may say nothing between its first line and stage 1. The longest that a
+/// boot is silent there, while the initramfs is unpacked, is 10 s, and 30 s beside a build.
+const SILENCE: Duration = Duration::from_secs(90);
 
 /// How long the parts of a boot may take.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +81,10 @@ pub(crate) struct BootWatch {
     moved: Instant,
     /// Since when the kernel complains.
     complains: Option<Instant>,
+    /// How long the console was when it was last seen to grow, bytes.
+    length: usize,
+    /// When that was.
+    spoke: Instant,
     /// Where the console ended at the first look, if stage 1 had spoken by then: what a node that is watched
     /// anew, say while it restarts, complained of before is over.
     heard_before: Option<usize>,
@@ -89,6 +100,8 @@ impl BootWatch {
             part_began: now,
             moved: now,
             complains: None,
+            length: 0,
+            spoke: now,
             heard_before: None,
         }
     }
@@ -109,12 +122,20 @@ impl BootWatch {
         if let Some(line) = panic(console) {
             return Verdict::Over(format!("its kernel has given up: {line}"));
         }
+        if console.len() != self.length {
+            (self.length, self.spoke) = (console.len(), now);
+        }
         if let Some(complaint) = complaint(console, heard_before).filter(|_| self.is_emulated) {
             let since = (*self.complains.get_or_insert(now)).max(self.moved);
             if now.duration_since(since) >= GRACE {
                 return Verdict::Stalled(complaint.to_owned());
             }
             return Verdict::GoesOn;
+        }
+        if self.is_emulated && !is_past_kernel && now.duration_since(self.spoke) >= SILENCE {
+            if let Some(line) = last_line_of_kernel(console) {
+                return Verdict::Stalled(format!("silent for {} s after {line}", SILENCE.as_secs()));
+            }
         }
         let (limit, what) = if is_past_kernel {
             (self.limits.to_goal, "stage 1 spoke, and it is not there yet")
@@ -136,6 +157,12 @@ pub(crate) fn has_stage1_spoken(console: &str) -> bool {
 /// What shows that the kernel of the last boot on a console has given up.
 pub(crate) fn panic(console: &str) -> Option<&str> {
     last_boot(console).lines().find(|line| line.contains(PANIC)).map(str::trim)
+}
+
+/// The last line of a console on which a kernel has spoken.
+fn last_line_of_kernel(console: &str) -> Option<&str> {
+    let boot = &console[console.rfind(KERNEL_STARTS)?..];
+    boot.lines().rev().map(str::trim).find(|line| !line.is_empty())
 }
 
 /// From the last start of a kernel on; all of it if there is none.

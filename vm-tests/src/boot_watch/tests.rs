@@ -122,11 +122,29 @@ fn a_machine_that_a_processor_runs_is_never_called_stalled() {
 }
 
 #[test]
-fn silence_is_no_stall_but_ends_with_its_part_of_the_boot() {
-    let console = [FIRMWARE, KERNEL].concat();
-    let seen = looks(true, &[(60, &console), (160, &console), (161, &console)]);
+fn an_emulated_kernel_that_falls_silent_before_stage_1_is_stalled() {
+    let first = [FIRMWARE, KERNEL].concat();
+    let more = [&first, HELD.lines().next().unwrap(), "\n"].concat();
+    let seen = looks(true, &[(10, &first), (99, &first), (99, &more), (188, &more), (189, &more)]);
+    let line = "[   29.758970] Trying to unpack rootfs image as initramfs...";
+    assert_eq!(seen[..4], [const { Verdict::GoesOn }; 4]);
+    assert_eq!(seen[4], stalled(&format!("silent for 90 s after {line}")));
+}
+
+#[test]
+fn other_silence_is_no_stall_but_ends_with_its_part_of_the_boot() {
+    let ends_first_part =
+        |seen: &Verdict| matches!(seen, Verdict::Over(why) if why.contains("stage 1 has not spoken"));
+    // Firmware and iPXE, which fetches 80 MB without a word.
+    let seen = looks(true, &[(10, FIRMWARE), (160, FIRMWARE), (161, FIRMWARE)]);
     assert_eq!(seen[..2], [Verdict::GoesOn, Verdict::GoesOn]);
-    assert!(matches!(&seen[2], Verdict::Over(why) if why.contains("stage 1 has not spoken")));
+    assert!(ends_first_part(&seen[2]));
+    // A kernel that a processor runs.
+    let console = [FIRMWARE, KERNEL].concat();
+    let seen = looks(false, &[(10, &console), (160, &console), (161, &console)]);
+    assert_eq!(seen[..2], [Verdict::GoesOn, Verdict::GoesOn]);
+    assert!(ends_first_part(&seen[2]));
+    // Where our programs run.
     let console = [FIRMWARE, KERNEL, STAGE1].concat();
     let seen = looks(true, &[(60, &console), (260, &console), (261, &console)]);
     assert_eq!(seen[..2], [Verdict::GoesOn, Verdict::GoesOn]);
