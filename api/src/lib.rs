@@ -42,4 +42,5 @@ pub mod stage1;
 pub mod status;
 pub mod stream;
 pub mod strict;
+pub mod visible;
 pub mod workflow;

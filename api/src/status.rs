@@ -76,6 +76,10 @@ pub struct NodeStatus {
     /// Stuck: in this phase for longer than the phase's deadline, which is this many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overdue_seconds: Option<u64>,
+    /// What somebody fetched in its name, which proves nothing. `phase` is `firmware` by this word alone
+    /// where nothing else is known of the boot, and what it was before where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<UnprovenProgress>,
     /// A boot token may be issued to it.
     pub armed: bool,
     /// Address that its agent or its boot requests come from.
@@ -101,6 +105,23 @@ pub struct NodeStatus {
     /// What its agent says that it lacks for jobs: it begins none until that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuses: Option<String>,
+}
+
+/// A boot as it is claimed: somebody fetched its files in the node's name. Nothing proves that it was
+/// the node before its stage 1 has traded its token for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct UnprovenProgress {
+    /// Where the node would be.
+    pub phase: Phase,
+    /// The file that was fetched last: `snponly.efi`, `iPXE script`, `the node's initrd`.
+    pub file: String,
+    /// From where.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: IpAddr,
+    /// When the first file was fetched.
+    pub since: Timestamp,
 }
 
 /// An admin keeps new work away from a node.

@@ -10,7 +10,8 @@
 //!
 //! | event | legal in | leads to |
 //! |---|---|---|
-//! | `Issue` | all | `Issued`, or a refusal |
+//! | `Ask` | all | no change: whether a token may be made ([`crate::token`]) |
+//! | `Issue` | all | `Issued`, or a refusal: a token that was made is shown by somebody |
 //! | `Redeem` | all | `Used`, or a refusal; misuse leads to `Disarmed` (a connected node: when its channel is gone) |
 //! | `Presented` | all | the token was shown in another node's name: misuse |
 //! | `Connected` | all | `Connected` |
@@ -18,7 +19,9 @@
 //! | `BootSeen`, `BootFailed` | `Used`; else nothing | `Armed`: that boot is over |
 //! | `Ordered` | all | `Armed` (a connected node stays so, without its misuse) |
 //!
-//! There is one place for a token that can be redeemed, so there are never two of them. A spent token is remembered
+//! Any number of tokens can be out; each is bound to its address and to the token that was spent before
+//! it, so that the first that is used makes all others void. There is one place for a token that can be
+//! redeemed, so there are never two of them. A spent token is remembered
 //! until the next one is spent, so that a second use is told from a guess. The same token from the same address for
 //! the same key within its life is not a second use: it is the first one whose answer got lost, and the certificate
 //! is good only with that key.
@@ -54,7 +57,9 @@ enum State {
 /// What happens to a node's token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Its boot asks for a token. `expected`: the address that DHCP gave this node.
+    /// Somebody asks for a token in its name. `expected`: the address that DHCP gave this node.
+    Ask { source: IpAddr, expected: Option<IpAddr> },
+    /// A token that was made for it is shown, before it is redeemed: it has the one place.
     Issue { token: Digest, source: IpAddr, expected: Option<IpAddr> },
     /// A token that is (or was) this node's is used for a certificate of `key`.
     Redeem { token: Digest, key: Digest, source: IpAddr },
@@ -72,7 +77,7 @@ pub(crate) enum Event {
     Ordered,
 }
 
-/// The answer to [`Event::Issue`], [`Event::Redeem`] and [`Event::Presented`].
+/// The answer to [`Event::Ask`], [`Event::Issue`], [`Event::Redeem`] and [`Event::Presented`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The token is issued.
@@ -96,6 +101,8 @@ pub(crate) enum Refused {
     Expired,
     SecondUse,
     WrongNode,
+    /// Another token that was issued for the same boot was used first.
+    Superseded,
     /// Neither issued nor spent: a replaced token.
     Unknown,
 }
@@ -103,7 +110,7 @@ pub(crate) enum Refused {
 impl Refused {
     /// Does this look like theft? Then it is recorded as a security event.
     pub(crate) fn is_security(self) -> bool {
-        matches!(self, Self::WrongSource | Self::SecondUse | Self::WrongNode)
+        matches!(self, Self::WrongSource | Self::SecondUse | Self::WrongNode | Self::Superseded)
     }
 }
 
@@ -124,6 +131,11 @@ impl Arming {
         matches!(self.state, State::Armed | State::Issued { .. })
     }
 
+    /// The token that was redeemed last.
+    pub(crate) fn spent(&self) -> Option<Digest> {
+        self.spent
+    }
+
     /// The tokens that are known to belong to this node: the one issued and the one spent last.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = Digest> {
         let issued = match self.state {
@@ -137,6 +149,10 @@ impl Arming {
     pub(crate) fn step(&self, event: Event, now: Timestamp) -> (Self, Verdict) {
         match event {
             Event::Issue { token, source, expected } => self.issue(token, source, expected, now),
+            Event::Ask { source, expected } => match self.why_no_token(source, expected) {
+                None => (self.clone(), Verdict::Issued),
+                Some(why) => self.refused(why),
+            },
             Event::Redeem { token, key, source } => self.redeem(token, key, source, now),
             Event::Presented { token } if self.tokens().any(|known| known == token) => {
                 self.misused(Refused::WrongNode)
@@ -178,19 +194,21 @@ impl Arming {
         expected: Option<IpAddr>,
         now: Timestamp,
     ) -> (Self, Verdict) {
-        match expected {
-            None => return self.refused(Refused::NoAddress),
-            Some(expected) if expected != source => return self.refused(Refused::WrongSource),
-            Some(_) => {}
+        if let Some(why) = self.why_no_token(source, expected) {
+            return self.refused(why);
         }
-        match self.state {
-            State::Connected { .. } => self.refused(Refused::Connected),
-            State::Used { .. } => self.refused(Refused::BootInProgress),
-            State::Disarmed => self.refused(Refused::Disarmed),
-            State::Armed | State::Issued { .. } => {
-                let state = State::Issued { token, source, expires: now.plus_seconds(TOKEN_SECONDS) };
-                (Self { state, spent: self.spent }, Verdict::Issued)
-            }
+        let state = State::Issued { token, source, expires: now.plus_seconds(TOKEN_SECONDS) };
+        (Self { state, spent: self.spent }, Verdict::Issued)
+    }
+
+    fn why_no_token(&self, source: IpAddr, expected: Option<IpAddr>) -> Option<Refused> {
+        match (expected, &self.state) {
+            (None, _) => Some(Refused::NoAddress),
+            (Some(expected), _) if expected != source => Some(Refused::WrongSource),
+            (_, State::Connected { .. }) => Some(Refused::Connected),
+            (_, State::Used { .. }) => Some(Refused::BootInProgress),
+            (_, State::Disarmed) => Some(Refused::Disarmed),
+            (_, State::Armed | State::Issued { .. }) => None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod client_log;
 pub(crate) mod dates;
+pub(crate) mod line_budget;
 pub(crate) mod server_certificate;
 
 use std::{
@@ -28,6 +29,7 @@ use time::OffsetDateTime;
 
 pub use self::dates::DateProblem;
 use self::dates::Dates;
+use crate::token::Seal;
 
 /// Folder in the state folder.
 const FOLDER: &str = "ca";
@@ -205,6 +207,11 @@ impl Authority {
     /// What is wrong with its dates by this clock.
     pub(crate) fn date_problem(&self, now: Timestamp) -> Option<DateProblem> {
         self.dates.problem(now)
+    }
+
+    /// The seal of boot tokens: its key comes from the authority's, so that it is the same after a restart.
+    pub(crate) fn seal(&self) -> Seal {
+        Seal::new(&self.issuer.key().serialize_der())
     }
 
     /// SHA-256 of the DER of the certificate: what stage 1 pins.

@@ -67,9 +67,6 @@ pub enum TokenRefused {
         "the node's address is not known; give it one in its interfaces, or let this server answer its DHCP"
     )]
     NoAddress,
-    /// The token could not be written.
-    #[error("the token could not be kept")]
-    Store(#[source] StoreError),
     /// No randomness.
     #[error("the operating system gave no random bytes")]
     Randomness,

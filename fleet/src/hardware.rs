@@ -1,11 +1,15 @@
 //! What nodes tell of their hardware: inventories and topologies, kept and asked for.
 
+use std::borrow::Cow;
+
 use api::{
     channel::MAX_TOPOLOGY_BYTES,
     ids::{Digest, NodeId},
     inventory::Inventory,
     status::Severity,
+    visible,
 };
+use serde_json::Value;
 use sha2::Digest as _;
 
 use crate::{
@@ -44,12 +48,14 @@ impl Fleet {
         Ok(Some(aside(id, move || topology::unpack(&row.document)).await?))
     }
 
-    /// Keeps an inventory and writes what is new in it into the history; on disk when this returns.
+    /// Keeps an inventory, with clean texts, and writes what is new in it into the history; on disk when
+    /// this returns.
     pub(crate) async fn store_inventory(&self, id: NodeId, inventory: &Inventory) -> Result<(), FleetError> {
-        let document = serde_json::to_string(inventory).map_err(|source| StoreError::Decode {
+        let (inventory, document) = cleaned(inventory).map_err(|source| StoreError::Decode {
             subject: format!("inventory of {id}"),
             source: source.into(),
         })?;
+        let inventory = inventory.as_ref();
         let digest = Digest(sha2::Sha256::digest(document.as_bytes()).into());
         let kept = self.inner.store.inventories(id, COMPARED_INVENTORIES).await?;
         let row = InventoryRow { at: clock::now(), digest, document };
@@ -96,6 +102,36 @@ async fn aside<T: Send + 'static>(
     done.map_err(|error| StoreError::Decode { subject: format!("topology of {id}"), source: error.into() })
 }
 
+/// An inventory whose texts are lines that do nothing to a terminal ([`visible`]), and its JSON.
+fn cleaned(inventory: &Inventory) -> serde_json::Result<(Cow<'_, Inventory>, String)> {
+    let document = serde_json::to_string(inventory)?;
+    // Of what is hidden JSON escapes the controls. Nearly all inventories have none of either.
+    if !document.contains('\\') && !document.contains(visible::is_hidden) {
+        return Ok((Cow::Borrowed(inventory), document));
+    }
+    let mut tree = serde_json::from_str(&document)?;
+    clean(&mut tree);
+    let inventory = serde_json::from_value(tree)?;
+    let document = serde_json::to_string(&inventory)?;
+    Ok((Cow::Owned(inventory), document))
+}
+
+/// The tree is no deeper than the type that it was made from.
+fn clean(tree: &mut Value) {
+    match tree {
+        Value::String(text) if text.contains(visible::is_hidden) => *text = visible::line(text).into_owned(),
+        Value::Array(values) => values.iter_mut().for_each(clean),
+        Value::Object(values) => {
+            let cleaned = |(name, mut value): (String, Value)| {
+                clean(&mut value);
+                (visible::line(&name).into_owned(), value)
+            };
+            *values = std::mem::take(values).into_iter().map(cleaned).collect();
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// What the history says of an inventory that is another than the last.
 fn news(kept: Vec<InventoryRow>, now: &Inventory, is_first: bool) -> Vec<(Severity, String)> {
     let bare = |line: &str| vec![(Severity::Info, line.to_owned())];
@@ -114,4 +150,27 @@ fn news(kept: Vec<InventoryRow>, now: &Inventory, is_first: bool) -> Vec<(Severi
 fn decoded(id: NodeId, row: &InventoryRow) -> Result<Inventory, StoreError> {
     serde_json::from_str(&row.document)
         .map_err(|source| StoreError::Decode { subject: format!("inventory of {id}"), source: source.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inventory_is_kept_with_clean_texts() {
+        let inventory = |product: &str| -> Inventory {
+            serde_json::from_value(serde_json::json!({
+                "memory-bytes": 1024, "system": {"product": product},
+            }))
+            .unwrap()
+        };
+        let plain = inventory("R650 \"x\" ümläut");
+        let (kept, document) = cleaned(&plain).unwrap();
+        assert_eq!((kept.as_ref(), document), (&plain, serde_json::to_string(&plain).unwrap()));
+        let hostile = inventory("R650\x1b[2J\nn1 is fine\u{202e}\u{9b}");
+        let (kept, document) = cleaned(&hostile).unwrap();
+        assert_eq!(kept.as_ref(), &inventory("R650\\x1b[2J\\nn1 is fine\\u{202e}\\u{9b}"));
+        assert!(!document.contains(visible::is_hidden), "{document}");
+        assert_eq!(serde_json::from_str::<Inventory>(&document).unwrap(), *kept);
+    }
 }

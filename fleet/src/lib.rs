@@ -76,6 +76,7 @@ use authority::{Authority, server_certificate::ServerCertificate};
 use lifecycle::{BootFile, Event, Limits};
 use registry::{Change, Registry, Ticket};
 use store::{Store, sql::SqlStore};
+use token::{Claim, Seal};
 
 /// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
 const MAX_ONLINE: usize = 4_096;
@@ -136,6 +137,7 @@ struct Inner {
     config: FleetConfig,
     authority: Arc<Authority>,
     certificate: Arc<ServerCertificate>,
+    seal: Seal,
     tls: [Arc<rustls::ServerConfig>; 2],
     store: Arc<dyn Store>,
     registry: Arc<Registry>,
@@ -184,6 +186,7 @@ impl Fleet {
         let (protocol, port) = (metrics::ProtocolCounters::default(), metrics::PortCounters::default());
         let inner = Inner {
             config,
+            seal: authority.seal(),
             authority,
             certificate,
             tls,
@@ -240,8 +243,8 @@ impl Fleet {
         self.inner.tls[usize::from(client_certificates)].clone()
     }
 
-    /// Takes what the provisioner saw of a node's boot. Known at once, on disk soon after: no machine that boots waits
-    /// for a disk.
+    /// Takes what the provisioner saw of a node's boot. Known at once; what is no more than a claim of
+    /// whoever asked, a file that was fetched, is never on disk.
     ///
     /// # Errors
     /// [`FleetError::UnknownNode`].
@@ -259,13 +262,15 @@ impl Fleet {
         Ok(())
     }
 
-    /// Issues a boot token to an armed node, bound to `source`, good for ten minutes and one use. It replaces one that
-    /// was not used. On disk when this returns, and with it that the node boots `image` (`debian-node@2`). `expected`: the
-    /// address that DHCP (or the node's record) gives it.
+    /// Makes a boot token for an armed node, bound to `source`, good for ten minutes and one use. Nothing
+    /// is kept of it, and those that are out stay good until one of them is used. `image`: the version
+    /// that the node boots with it (`debian-node@2`). `expected`: the address that DHCP (or the node's
+    /// record) gives it.
     ///
     /// # Errors
-    /// [`TokenRefused`] says why not; a request from a wrong address is recorded as a security event.
-    pub async fn issue_token(
+    /// [`TokenRefused`] says why not; a request from a wrong address is recorded as a security event, not
+    /// more than one a minute.
+    pub fn issue_token(
         &self,
         id: NodeId,
         source: IpAddr,
@@ -273,25 +278,50 @@ impl Fleet {
         image: String,
     ) -> Result<String, TokenRefused> {
         let (source, expected) = (source.to_canonical(), expected.map(|address| address.to_canonical()));
-        let secret = token::generate().ok_or(TokenRefused::Randomness)?;
-        let event = arming::Event::Issue { token: token::hash(&secret), source, expected };
         let changed = self.change(id, |change| {
-            let verdict = change.token(event);
-            if let Verdict::Refused(why) = &verdict {
+            let verdict = change.token(arming::Event::Ask { source, expected });
+            if let Verdict::Refused(why) = verdict {
                 let severity = if why.is_security() { Severity::Security } else { Severity::Warning };
-                let why = refused(*why, id, source, expected);
-                change.record(severity, &format!("{source} got no boot token: {why}"));
-            } else {
-                change.live(Event::Fetched { file: BootFile::Initrd { image }, address: source });
+                let why = refused(why, id, source, expected);
+                change.record_request(severity, &format!("{source} got no boot token: {why}"));
+                return Err(why);
             }
-            verdict
+            change.live(Event::Fetched { file: BootFile::Initrd { image: image.clone() }, address: source });
+            Ok(change.spent_token())
         });
-        let (verdict, ticket) = changed.map_err(|_| TokenRefused::UnknownNode { id })?;
-        self.registry().durable(ticket).await.map_err(TokenRefused::Store)?;
-        match verdict {
-            Verdict::Refused(why) => Err(refused(why, id, source, expected)),
-            Verdict::Issued | Verdict::Granted | Verdict::Noted => Ok(secret),
-        }
+        let (spent, _soon) = changed.map_err(|_| TokenRefused::UnknownNode { id })?;
+        let expires = clock::now().plus_seconds(arming::TOKEN_SECONDS);
+        let claim = Claim { node: id, source, expires, image, spent: spent? };
+        self.inner.seal.token(claim).ok_or(TokenRefused::Randomness)
+    }
+
+    /// Gives the place of the token that can be redeemed to one that was made here and is shown by
+    /// somebody at `source`, if it is still good. Two that each have a token of one node are not both the
+    /// node.
+    fn show_token(&self, token: &str, source: IpAddr) -> Result<(), Refused> {
+        let (Some(claim), now) = (self.inner.seal.open(token), clock::now()) else { return Ok(()) };
+        let token = token::hash(token);
+        let shown = self.change(claim.node, |change| {
+            let spent = change.spent_token();
+            if spent == Some(token) {
+                return Ok(());
+            }
+            if now >= claim.expires {
+                return Err(Refused::Expired);
+            }
+            if spent != claim.spent {
+                let message = format!("{source} tried to enrol with a token, but another was used first");
+                change.record(Severity::Security, &message);
+                return Err(Refused::Superseded);
+            }
+            let (bound, expected) = (claim.source, Some(claim.source));
+            if change.token(arming::Event::Issue { token, source: bound, expected }) == Verdict::Issued {
+                change.live(Event::TokenShown { image: claim.image });
+            }
+            Ok(())
+        });
+        // A node that was deleted has no token.
+        shown.map_or(Ok(()), |(shown, _soon)| shown)
     }
 
     /// Arms a node for its next boot, even after misuse. A connected node stays unarmed until its channel is gone.
@@ -315,7 +345,7 @@ impl Fleet {
     /// Versions of images that nodes run or are booting, as far as is known.
     #[must_use]
     pub fn image_uses(&self) -> Vec<ImageUse> {
-        self.registry().image_uses()
+        self.registry().image_uses(clock::now())
     }
 
     /// What every node is doing.

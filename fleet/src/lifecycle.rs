@@ -5,8 +5,9 @@
 //! | event | legal in | leads to |
 //! |---|---|---|
 //! | `Offered` | all, unless the agent is connected | `offered`; a retry in `offered` or `firmware` stays there |
-//! | `Fetched` | all, unless the agent is connected or may come back | `firmware`; a new boot unless it was `offered` or `firmware` |
-//! | `CertificateIssued` | all | `stage1` |
+//! | `Fetched` | all, unless the agent is connected or may come back | no change of phase: it is shown as unproven, from `unseen`, `offered` and `rebooting` as `firmware` |
+//! | `TokenShown` | all | no change of phase |
+//! | `CertificateIssued` | all | `stage1`; a new boot unless one is under way |
 //! | `Reported` | all, unless the agent is connected | `stage1`, `fetching`, `switching`, `failed` |
 //! | `Connected` | all | `ready` if it is the agent that was ready before; `rebooting` stays; else `enrolled` |
 //! | `InventoryStored` | `enrolled`; else no change of phase | `ready`; its news go into the history |
@@ -33,14 +34,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{arming, config::Deadlines, holding::Holding};
 
+mod clean;
 mod drain;
 mod images;
 
 pub(crate) use images::BootFile;
-
-/// Files of the firmware that are written into the history of one boot. iPXE needs three; anyone on the wire can ask
-/// for more.
-const MAX_FILES_PER_BOOT: u8 = 8;
+use images::Unproven;
 
 /// A connection that ends so soon after its machine asked for an address ended with that machine: the agent has a few
 /// seconds to answer the probe.
@@ -57,11 +56,8 @@ pub(crate) struct Life {
     pub(crate) last_seen: Option<Timestamp>,
     pub(crate) overdue: bool,
     pub(crate) address: Option<IpAddr>,
-    /// Image version that it runs, or whose initrd it was given.
+    /// Image version that it runs, or that its stage 1 boots.
     pub(crate) image: Option<String>,
-    /// Image version of the boot script that was fetched since.
-    #[serde(default)]
-    pub(crate) script_image: Option<String>,
     /// It may run an image of which nothing is known.
     #[serde(default)]
     pub(crate) image_unknown: bool,
@@ -69,8 +65,6 @@ pub(crate) struct Life {
     pub(crate) boot_ms: Option<u64>,
     /// First request of the boot that is under way.
     pub(crate) boot_started: Option<Timestamp>,
-    /// Files fetched by the firmware in this boot.
-    pub(crate) files: u8,
     pub(crate) presence: Presence,
     /// Who keeps new work away, and why. It outlives boots.
     #[serde(default)]
@@ -88,6 +82,12 @@ pub(crate) struct Life {
     /// The address that its machine asked for while the agent was connected, and when.
     #[serde(skip)]
     pub(crate) asked: Option<(IpAddr, Timestamp)>,
+    /// What somebody fetched in its name since its boot began.
+    #[serde(skip)]
+    pub(crate) unproven: Option<Unproven>,
+    /// Image version of the token that was shown last.
+    #[serde(skip)]
+    pub(crate) shown_image: Option<String>,
 }
 
 /// Is there a connection to the agent?
@@ -115,6 +115,7 @@ pub(crate) struct AgentInstance {
 pub(crate) enum Event {
     Offered { address: IpAddr },
     Fetched { file: BootFile, address: IpAddr },
+    TokenShown { image: String },
     CertificateIssued { address: IpAddr },
     Reported { phase: Phase, percent: Option<u8>, message: String },
     Connected { agent: AgentInstance, version: String, image: String, address: IpAddr },
@@ -171,12 +172,10 @@ impl Life {
             overdue: false,
             address: None,
             image: None,
-            script_image: None,
             image_unknown: false,
             agent_version: None,
             boot_ms: None,
             boot_started: None,
-            files: 0,
             presence: Presence::None,
             drain: None,
             refuses: None,
@@ -184,18 +183,22 @@ impl Life {
             inventory_known: false,
             holding: Holding::default(),
             asked: None,
+            unproven: None,
+            shown_image: None,
         }
     }
 
     /// What people and programs are shown.
     pub(crate) fn status(&self, armed: bool, deadlines: &Deadlines) -> NodeStatus {
+        let phase = self.shown_phase();
         NodeStatus {
-            phase: self.phase,
+            phase,
             percent: self.percent,
             reason: self.reason.clone(),
-            since: self.since,
+            since: self.shown_since(),
             last_seen: self.last_seen,
-            overdue_seconds: deadlines.of(self.phase).filter(|_| self.overdue),
+            overdue_seconds: deadlines.of(phase).filter(|_| self.overdue),
+            unproven: self.unproven.as_ref().map(Unproven::shown),
             armed,
             address: self.address,
             image: self.image.clone(),
@@ -210,7 +213,7 @@ impl Life {
     /// Takes one event.
     pub(crate) fn step(&self, event: Event, now: Timestamp, limits: &Limits) -> (Self, Vec<Effect>) {
         let mut life = self.clone();
-        let effects = match event {
+        let effects = match event.cleaned() {
             Event::Tick => life.tick(now, limits),
             Event::ServerStarted => life.server_started(now, limits),
             Event::Disconnected { why } => life.disconnected(why, now, limits),
@@ -221,6 +224,11 @@ impl Life {
                 let line = life.holding.set(cause, now);
                 line.map(|(severity, line)| Effect::Record(severity, line)).into_iter().collect()
             }
+            Event::TokenShown { image } => {
+                life.shown_image = Some(image);
+                Vec::new()
+            }
+            event @ Event::Fetched { .. } => life.heard(event, now, limits),
             event => {
                 life.last_seen = Some(now);
                 life.heard(event, now, limits)
@@ -241,12 +249,11 @@ impl Life {
             // Any user of the node could fetch a file while its agent restarts. The grace will tell.
             Event::Fetched { .. } if self.may_come_back() => Vec::new(),
             Event::Offered { address } => self.offered(address, now, limits),
-            Event::Fetched { file, address } => self.fetched(&file, address, now),
-            Event::CertificateIssued { address } => {
-                self.address = Some(address);
-                self.enter(Phase::Stage1, now);
-                vec![info(format!("stage 1 got its certificate at {address}"))]
+            Event::Fetched { file, address } => {
+                self.took_file(&file, address, now);
+                Vec::new()
             }
+            Event::CertificateIssued { address } => self.certified(address, now),
             Event::Reported { phase, percent, message } => self.reported(phase, percent, message, now),
             Event::Connected { agent, version, image, address } => {
                 self.address = Some(address);
@@ -266,6 +273,7 @@ impl Life {
             | Event::Drained { .. }
             | Event::Undrained { .. }
             | Event::Held { .. }
+            | Event::TokenShown { .. }
             | Event::Unreadable { .. } => Vec::new(),
         }
     }
@@ -300,7 +308,7 @@ impl Life {
         self.since = now;
         self.overdue = false;
         self.boot_started = Some(now);
-        self.files = 0;
+        self.unproven = None;
         self.address = Some(address);
         self.presence = Presence::None;
         self.agent = None;
@@ -323,20 +331,6 @@ impl Life {
         effects
     }
 
-    fn fetched(&mut self, file: &BootFile, address: IpAddr, now: Timestamp) -> Vec<Effect> {
-        match self.phase {
-            Phase::Offered => self.enter(Phase::Firmware, now),
-            // One that was stuck is over when the next asks for its script.
-            Phase::Firmware if !(self.overdue && matches!(file, BootFile::Script { .. })) => {}
-            _ => self.begin_boot(Phase::Firmware, address, now),
-        }
-        self.address = Some(address);
-        self.files = self.files.saturating_add(1);
-        self.took_file(file);
-        let record = self.files <= MAX_FILES_PER_BOOT;
-        record.then(|| info(format!("{address} fetched {}", file.name()))).into_iter().collect()
-    }
-
     fn reported(
         &mut self,
         phase: Phase,
@@ -345,6 +339,7 @@ impl Life {
         now: Timestamp,
     ) -> Vec<Effect> {
         let same = self.phase == phase;
+        self.unproven = None;
         self.enter(phase, now);
         self.percent = percent.map(|percent| percent.min(100));
         match phase {
@@ -360,6 +355,7 @@ impl Life {
     fn connected(&mut self, agent: AgentInstance, version: String, now: Timestamp) -> Vec<Effect> {
         let again = self.agent.as_ref() == Some(&agent);
         self.presence = Presence::Connected;
+        self.unproven = None;
         self.agent_version = Some(version.clone());
         let mut effects = vec![Effect::Arming(arming::Event::Connected)];
         if again && self.phase == Phase::Rebooting {
@@ -460,7 +456,9 @@ impl Life {
 
     /// Whether [`Event::Tick`] would change anything now.
     pub(crate) fn is_tick_due(&self, now: Timestamp, limits: &Limits) -> bool {
-        self.lost(now, limits).is_some() || (!self.overdue && self.is_late(now, limits))
+        self.lost(now, limits).is_some()
+            || (!self.overdue && self.is_late(now, limits))
+            || self.unproven.as_ref().is_some_and(|unproven| unproven.is_over(now))
     }
 
     fn tick(&mut self, now: Timestamp, limits: &Limits) -> Vec<Effect> {
@@ -474,16 +472,26 @@ impl Life {
         }
         if !self.overdue && self.is_late(now, limits) {
             self.overdue = true;
-            let seconds = limits.deadlines.of(self.phase).unwrap_or_default();
-            effects.push(warning(format!("still {} after {seconds} s", self.phase.as_str())));
+            let phase = self.shown_phase();
+            let seconds = limits.deadlines.of(phase).unwrap_or_default();
+            effects.push(warning(format!("still {} after {seconds} s", phase.as_str())));
             effects.push(Effect::Arming(arming::Event::BootFailed));
+        }
+        if self.unproven.as_ref().is_some_and(|unproven| unproven.is_over(now)) {
+            self.unproven = None;
         }
         effects
     }
 
+    /// Whether it has been in its phase for longer than that may last. A boot whose firmware fetches files
+    /// may be at its firmware for as long as that, once: who fetches proves nothing.
     fn is_late(&self, now: Timestamp, limits: &Limits) -> bool {
-        let deadline = limits.deadlines.of(self.phase).and_then(|seconds| i64::try_from(seconds).ok());
-        deadline.is_some_and(|seconds| now > self.since.plus_seconds(seconds))
+        let is_over = |phase, since: Timestamp| {
+            let deadline = limits.deadlines.of(phase).and_then(|seconds| i64::try_from(seconds).ok());
+            deadline.is_some_and(|seconds| now > since.plus_seconds(seconds))
+        };
+        is_over(self.phase, self.since)
+            && (self.shown_phase() == self.phase || is_over(Phase::Firmware, self.shown_since()))
     }
 }
 

@@ -58,7 +58,8 @@ pub(crate) async fn serve(
             counting.inner.port.handshake_failures.inc();
             let peer =
                 peer.map_or_else(|| "a client".to_owned(), |peer| peer.ip().to_canonical().to_string());
-            tracing::warn!("fleet port: {peer} was not let in: {error}");
+            // Whoever shows a certificate that is no good has a line of its own; these are counted.
+            tracing::debug!("fleet port: {peer} was not let in: {error}");
         });
     server.http_builder().http1().header_read_timeout(REQUEST_TIMEOUT);
     let serving = server.serve(routes.into_make_service_with_connect_info::<SocketAddr>());

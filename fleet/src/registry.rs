@@ -4,6 +4,8 @@
 //! node is put on the list of what must be written. `writer.rs` writes that list in batches; whoever must not answer
 //! before his change is on disk waits for his [`Ticket`].
 
+mod requests;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,9 +14,11 @@ use std::{
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
     status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
+    visible,
 };
 use tokio::sync::{Notify, broadcast, watch};
 
+use self::requests::Requests;
 use crate::{
     ImageUse,
     arming::{self, Arming, Verdict},
@@ -88,6 +92,7 @@ pub(crate) struct Entry {
     arming: Arming,
     history: u64,
     last_record: Option<(String, Timestamp)>,
+    requests: Requests,
     /// Counts the inventories that were other ones than before, since the server started.
     pub(crate) inventories: u64,
     pub(crate) link: Link,
@@ -102,6 +107,7 @@ impl Entry {
             arming: row.arming,
             history: row.history,
             last_record: None,
+            requests: Requests::default(),
             inventories: 0,
             link: Link::default(),
         }
@@ -127,6 +133,8 @@ impl Entry {
         row.life.last_seen = self.life.last_seen;
         row.life.percent = self.life.percent;
         row.life.asked = self.life.asked;
+        row.life.unproven.clone_from(&self.life.unproven);
+        row.life.shown_image.clone_from(&self.life.shown_image);
         row.life.holding.clone_from(&self.life.holding);
         row.name == self.name
             && row.history == self.history
@@ -172,7 +180,7 @@ impl Change<'_> {
 
     /// Writes a line into the node's history and into the log.
     pub(crate) fn record(&mut self, severity: Severity, message: &str) {
-        let message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
+        let message: String = visible::line(message).chars().take(MAX_MESSAGE_CHARS).collect();
         let entry = &mut *self.entry;
         let repeated = entry
             .last_record
@@ -385,11 +393,11 @@ impl Registry {
     }
 
     /// What nodes run or are booting.
-    pub(crate) fn image_uses(&self) -> Vec<ImageUse> {
+    pub(crate) fn image_uses(&self, now: Timestamp) -> Vec<ImageUse> {
         let state = self.lock();
         let of_one = |entry: &Entry| {
             let unknown = entry.life.may_run_any_image().then_some(None);
-            let known = entry.life.images_in_use().map(|image| Some(image.to_owned()));
+            let known = entry.life.images_in_use(now).map(|image| Some(image.to_owned()));
             let uses = known.chain(unknown).map(|image| ImageUse { node: entry.name.clone(), image });
             uses.collect::<Vec<_>>()
         };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 
 use crate::authority::{
-    Authority, AuthorityError, client_log::Logged, server_certificate::ServerCertificate,
+    Authority, AuthorityError, client_log::Logged, line_budget::LineBudget,
+    server_certificate::ServerCertificate,
 };
 
 /// A configuration for a listener. With `client_certificates` a client may present one, which must then be good;
@@ -27,7 +28,7 @@ pub(crate) fn server_config(
             .allow_unauthenticated()
             .build()
             .map_err(|error| failed(error.to_string()))?;
-        builder.with_client_cert_verifier(Arc::new(Logged(verifier)))
+        builder.with_client_cert_verifier(Arc::new(Logged(verifier, LineBudget::default())))
     } else {
         builder.with_no_client_auth()
     };

@@ -14,7 +14,7 @@ mod neighbour;
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -40,9 +40,11 @@ use self::{
     neighbour::Neighbours,
 };
 use crate::{
-    boot_log,
+    boot_log::BootLog,
+    clock,
     config::{DhcpConfig, DhcpMode},
     datagram,
+    refusals::Times,
 };
 
 const SERVER_PORT: u16 = 67;
@@ -148,13 +150,14 @@ impl Server {
             leases: self.core.has_log().then_some(writer),
             core: self.core,
             hosts,
-            events,
+            log: BootLog::new(events),
             neighbours,
             probes: Arc::new(Semaphore::new(MAX_PROBES)),
             shutdown: shutdown.clone(),
         };
         let acknowledging = tokio::spawn(service.clone().without_leases().acknowledge(answered));
         let mut tasks = JoinSet::new();
+        tasks.spawn(service.log.refusals().clone().sum_up());
         for listener in self.listeners {
             tasks.spawn(service.clone().run(Arc::new(listener)));
         }
@@ -189,7 +192,7 @@ impl Listener {
 struct Service {
     core: DhcpCore,
     hosts: watch::Receiver<Arc<HostTable>>,
-    events: mpsc::Sender<BootEvent>,
+    log: BootLog,
     neighbours: Neighbours,
     /// `None`: there are no pools.
     leases: Option<LeaseWriter>,
@@ -258,12 +261,16 @@ impl Service {
 
     async fn perform(&self, listener: &Listener, effect: Effect) {
         match effect {
-            Effect::Event(event) => boot_log::publish(event, &self.events),
+            Effect::Event(event) => self.log.publish(event),
             Effect::Send(reply) => {
                 let sent = self.send(listener, &reply).await;
                 self.core.meter().sent(&reply.bytes, sent.is_ok());
-                if let Err(error) = sent {
-                    tracing::warn!(interface = listener.interface, to = ?reply.to, "DHCP cannot send: {error}");
+                if let Err(error) = sent
+                    && let Some(times) = self.count("unsent answer", reply.from)
+                {
+                    tracing::warn!(
+                        interface = listener.interface, to = ?reply.to, "DHCP cannot send: {error}{times}"
+                    );
                 }
             }
             // Only a packet leads to these.
@@ -291,6 +298,11 @@ impl Service {
         }
     }
 
+    /// Counts what failed at an address; the number, if it is to be logged.
+    fn count(&self, kind: &'static str, address: Ipv4Addr) -> Option<Times> {
+        self.log.refusals().count(kind, IpAddr::V4(address), clock::now())
+    }
+
     /// Without the way to the writer, which ends when nobody has it any more.
     fn without_leases(self) -> Self {
         Self { leases: None, ..self }
@@ -316,7 +328,9 @@ impl Service {
             let answer = arp::probe(&listener.interface, address).await;
             service.core.meter().probed(answer.as_ref().ok().map(Option::is_some));
             let answer = answer.unwrap_or_else(|error| {
-                tracing::warn!(interface = listener.interface, "cannot probe {address}: {error}");
+                if let Some(times) = service.count("failed probe", Ipv4Addr::UNSPECIFIED) {
+                    tracing::warn!(interface = listener.interface, "cannot probe {address}: {error}{times}");
+                }
                 None
             });
             drop(permit);

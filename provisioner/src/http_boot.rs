@@ -37,6 +37,7 @@ mod meter;
 mod node_image;
 
 pub(crate) use meter::Meter;
+pub(crate) use node_image::ISSUE_TOKEN;
 
 /// Both ends of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +126,7 @@ impl Booting {
         let node = node
             .and_then(|node| Some((node.clone(), view.cluster.checked.resolved.get(&node.name)?.clone())));
         let Some((record, spec)) = node else {
-            if let Some(times) = provisioner.0.refusals.count("unknown", source, clock::now()) {
+            if let Some(times) = provisioner.0.refusals.count("unregistered machine", source, clock::now()) {
                 tracing::warn!(
                     "refused to boot {mac} ({source}): no node has this hardware address; add one with \
                      `bedplate node add NAME --mac {mac}`{times}"
@@ -231,13 +232,16 @@ async fn firmware(
 ) -> Response {
     match provisioner.0.firmware.file(&file) {
         Some(bytes) => {
-            tracing::info!("sent {file} ({} bytes) to {} by HTTP", bytes.len(), peer.remote.ip());
+            let client = peer.remote.ip();
+            if provisioner.0.refusals.may_tell("boot program sent", client, clock::now()) {
+                tracing::info!("sent {file} ({} bytes) to {client} by HTTP", bytes.len());
+            }
             ([(header::CONTENT_TYPE, "application/efi")], bytes).into_response()
         }
         None => {
             let shown: String = file.chars().take(80).collect();
             let sender = peer.remote.ip();
-            if let Some(times) = provisioner.0.refusals.count("firmware", sender, clock::now()) {
+            if let Some(times) = provisioner.0.refusals.count("unknown boot program", sender, clock::now()) {
                 tracing::warn!("{sender} asked by HTTP for {shown:?}, which is not served{times}");
             }
             refuse(StatusCode::NOT_FOUND, "no such boot program")

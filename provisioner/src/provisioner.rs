@@ -148,7 +148,7 @@ pub(crate) struct Inner {
     /// Leases of pools, and what DHCP answers.
     pub(crate) dhcp: DhcpCore,
     /// What the HTTP boot port refused.
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) meters: Meters,
     /// What each node's runtime overlays should be, as last told to fleet.
     pub(crate) generations: Mutex<BTreeMap<NodeId, Generation>>,
@@ -216,7 +216,7 @@ impl Provisioner {
         let feed = NodeFeed::start(&fleet, crate::clock::now(), stop.clone());
         let provisioner = Self(Arc::new(Inner {
             dhcp,
-            refusals: Refusals::default(),
+            refusals: Arc::default(),
             meters: Meters::default(),
             generations: Mutex::default(),
             holds: Holds::default(),

@@ -32,6 +32,9 @@ const SETTLE: Duration = Duration::from_millis(150);
 /// How often what holds a node is looked at again where no change tells that it may be gone.
 const RECHECK: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether refused requests are to be summed up in the audit log.
+const AUDIT_SUMMARY: Duration = Duration::from_secs(60);
+
 /// Why the provisioner cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -92,6 +95,16 @@ impl Provisioner {
         }
         tasks.spawn(self.clone().watch_overlays(stop.clone()));
         tasks.spawn(self.clone().keep_generations(stop.clone()));
+        let (summing, sum_stop) = (self.0.refusals.clone().sum_up(), stop.clone());
+        tasks.spawn(async move {
+            let _stopped = sum_stop.run_until_cancelled(summing).await;
+            Ok(())
+        });
+        let (provisioner, audit_stop) = (self.clone(), stop.clone());
+        tasks.spawn(async move {
+            let _stopped = audit_stop.run_until_cancelled(provisioner.sum_up_audit()).await;
+            Ok(())
+        });
         let observing = tokio::spawn(self.clone().observe_boots(received));
 
         let mut outcome = Ok(());
@@ -105,6 +118,14 @@ impl Provisioner {
         self.0.stop.cancel();
         let observed = observing.await.map_err(ServeError::Broken);
         outcome.and(observed)
+    }
+
+    /// Puts what the audit log left out into it, though nothing comes after it.
+    async fn sum_up_audit(&self) {
+        loop {
+            tokio::time::sleep(AUDIT_SUMMARY).await;
+            self.0.refusals.audit.sum_up(&self.0.access, http_boot::ISSUE_TOKEN).await;
+        }
     }
 
     fn tftp_addresses(&self) -> Vec<SocketAddrV4> {

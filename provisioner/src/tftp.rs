@@ -9,6 +9,7 @@
 
 mod firmware;
 mod meter;
+mod place;
 
 use std::{
     io::{self, IoSlice},
@@ -27,25 +28,22 @@ use boot_proto::{
 use bytes::Bytes;
 use tokio::{
     net::UdpSocket,
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     task::JoinSet,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::dispatcher;
 
+use self::place::{Place, Places};
 pub use self::{
     firmware::{Firmware, FirmwareError},
     meter::Meter,
 };
-use crate::{boot_log, clock::now, datagram, refusals::Refusals};
+use crate::{boot_log::BootLog, clock::now, datagram};
 
 /// The port of RFC 1350.
 pub const PORT: u16 = 69;
-
-/// Transfers at once. Beyond it requests are dropped; firmware asks again after some seconds. Bounds open sockets: a few
-/// racks that get power together stay below it.
-const MAX_TRANSFERS: usize = 4_096;
 
 /// Most packets and bytes that the kernel cuts from one call (UDP_MAX_SEGMENTS of Linux 6.1; an IPv4 datagram).
 const MAX_SEGMENTS: u64 = 64;
@@ -91,9 +89,8 @@ pub struct Server {
 #[derive(Debug, Clone)]
 struct Service {
     firmware: Arc<Firmware>,
-    events: mpsc::Sender<BootEvent>,
-    transfers: Arc<Semaphore>,
-    refusals: Arc<Refusals>,
+    log: BootLog,
+    places: Places,
     meter: Arc<Meter>,
 }
 
@@ -123,9 +120,8 @@ impl Server {
     ) -> Result<(), TftpError> {
         let service = Service {
             firmware: self.firmware,
-            events,
-            transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)),
-            refusals: Arc::default(),
+            log: BootLog::new(events),
+            places: Places::default(),
             meter: self.meter,
         };
         let (ended, end) = oneshot::channel();
@@ -155,6 +151,7 @@ impl Service {
         for listener in listeners {
             tasks.spawn(self.clone().listen(UdpSocket::from_std(listener)?));
         }
+        tasks.spawn(self.log.refusals().clone().sum_up());
         shutdown.cancelled().await;
         Ok(())
     }
@@ -201,7 +198,7 @@ impl Service {
     /// A request that is refused for its form.
     fn log(&self, refusal: &Refusal, client: SocketAddrV4) {
         let sender = IpAddr::V4(*client.ip());
-        if let Some(times) = self.refusals.count(refusal.message, sender, now()) {
+        if let Some(times) = self.log.refusals().count(refusal.message, sender, now()) {
             tracing::warn!("refused a TFTP request of {sender}: {refusal}{times}");
         }
     }
@@ -213,45 +210,54 @@ impl Service {
         local: Ipv4Addr,
         client: SocketAddrV4,
     ) -> Result<Option<impl Future<Output = ()> + Send + use<>>, Refusal> {
+        let sender = IpAddr::V4(*client.ip());
         let Some(file) = self.firmware.file(&request.file) else {
             let file = request.file.chars().take(80).collect();
-            let sender = IpAddr::V4(*client.ip());
-            if let Some(times) = self.refusals.count(packet::NOT_FOUND.message, sender, now()) {
+            if let Some(times) = self.log.refusals().count(packet::NOT_FOUND.message, sender, now()) {
                 let event = BootEvent::FirmwareNotFound { file, client: sender };
                 tracing::warn!("{event}{times}");
             }
             return Err(packet::NOT_FOUND);
         };
-        let Ok(permit) = Arc::clone(&self.transfers).try_acquire_owned() else {
+        let Some(place) = self.places.take(*client.ip()) else {
             self.meter.too_many();
-            tracing::warn!(%client, "{MAX_TRANSFERS} TFTP transfers run already, the request for {} waits", request.file);
+            if let Some(times) = self.log.refusals().count("too many transfers", sender, now()) {
+                tracing::warn!(
+                    "too many TFTP transfers run, the request of {client} for {} waits{times}",
+                    request.file
+                );
+            }
             return Ok(None);
         };
-        let (events, meter) = (self.events.clone(), self.meter.clone());
+        let (log, meter) = (self.log.clone(), self.meter.clone());
         Ok(Some(async move {
             let _running = meter.enter();
             let name = request.file.clone();
-            match transfer(&request, file, local, client).await {
+            match transfer(&request, file, local, client, &place).await {
+                Ok(transfer) if transfer.outcome().is_none() => {
+                    meter.displaced(transfer.acknowledged_bytes());
+                    tracing::debug!(%client, "TFTP transfer of {name} was idle and made room for another");
+                }
                 Ok(transfer) => {
                     meter.ended(transfer.outcome(), transfer.acknowledged_bytes());
-                    report(&transfer, name, client, &events);
+                    report(&transfer, name, client, &log);
                 }
                 Err(error) => {
                     meter.ended(None, 0);
                     tracing::debug!(%client, "TFTP transfer of {name} broke off: {error}");
                 }
             }
-            drop(permit);
+            drop(place);
         }))
     }
 }
 
-fn report(transfer: &Transfer, file: String, client: SocketAddrV4, events: &mpsc::Sender<BootEvent>) {
+fn report(transfer: &Transfer, file: String, client: SocketAddrV4, log: &BootLog) {
     let bytes = transfer.acknowledged_bytes();
     let client = IpAddr::V4(*client.ip());
     match transfer.outcome() {
-        Some(Outcome::Complete) => boot_log::publish(BootEvent::FirmwareSent { file, client, bytes }, events),
-        Some(Outcome::Lost) => boot_log::publish(BootEvent::FirmwareLost { file, client, bytes }, events),
+        Some(Outcome::Complete) => log.publish(BootEvent::FirmwareSent { file, client, bytes }),
+        Some(Outcome::Lost) => log.publish(BootEvent::FirmwareLost { file, client, bytes }),
         Some(Outcome::Aborted { code, message }) => {
             tracing::debug!(%client, code, "TFTP client ended its transfer of {file}: {message}");
         }
@@ -259,12 +265,13 @@ fn report(transfer: &Transfer, file: String, client: SocketAddrV4, events: &mpsc
     }
 }
 
-/// Runs a transfer to its end.
+/// Runs a transfer to its end, or until it loses its place.
 async fn transfer(
     request: &ReadRequest,
     file: Bytes,
     local: Ipv4Addr,
     client: SocketAddrV4,
+    place: &Place,
 ) -> io::Result<Transfer> {
     let socket = UdpSocket::bind((local, 0)).await?;
     socket.connect(client).await?;
@@ -272,6 +279,7 @@ async fn transfer(
     let size = u64::try_from(file.len()).map_err(io::Error::other)?;
     let mut transfer = Transfer::new(request, size, Instant::now().into_std());
     let mut buffer = [0; MAX_ANSWER_BYTES];
+    let mut told = None;
     let mut alarm = pin!(tokio::time::sleep_until(Instant::now()));
     loop {
         if let Some(transmit) = transfer.poll_transmit() {
@@ -291,7 +299,9 @@ async fn transfer(
         tokio::select! {
             received = socket.recv(&mut buffer) => {
                 transfer.handle_packet(&buffer[..received?], Instant::now().into_std());
+                place.tell(transfer.progressed(), &mut told);
             }
+            () = place.lost() => return Ok(transfer),
             () = &mut alarm => {
                 transfer.handle_timeout(Instant::now().into_std());
             }

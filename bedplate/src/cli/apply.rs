@@ -12,7 +12,7 @@ use super::{
     columns,
     context::Session,
     input::{read, tell_mistakes},
-    output::{Format, Rows, print},
+    output::{Format, Rows, print_data},
     words::count,
 };
 
@@ -73,7 +73,7 @@ pub(super) async fn export(session: &Session) -> anyhow::Result<()> {
     let document = session.client()?.export().await?;
     match session.out.format() {
         // `apply` takes it as it is.
-        Format::Table | Format::Yaml => print(&document),
+        Format::Table | Format::Yaml => print_data(&document),
         Format::Json | Format::Csv => {
             let document: Exported =
                 serde_saphyr::from_str(&document).context("cannot read the server's document")?;

@@ -3,15 +3,14 @@
 use api::inventory::{Answer, Answered};
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
-use comfy_table::Cell;
 use serde_json::Value;
 
 use super::{
     complete,
     context::Session,
     csv,
-    output::{Format, Rows, print, say},
-    table::{Look, table},
+    output::{Format, Rows, print_data, say},
+    table::{Cell, Look, table},
     words::{count, size},
 };
 
@@ -75,7 +74,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
         say(&format!("{} more are left out; -o json says why", count(more, "node")));
     }
     match format {
-        Format::Csv => print(&records(&answer)),
+        Format::Csv => print_data(&records(&answer)),
         _ => session.out.show(&answer, |look| draw(*look, &answer)),
     }
 }

@@ -3,13 +3,22 @@
 //! One thing has one shape: JSON and YAML print the value as the API has it, alone or in a list,
 //! and CSV prints the columns of its kind ([`Rows`]). With one of the three nothing else goes to
 //! standard output: what is for people goes to standard error.
+//!
+//! What is for people may hold text of nodes, jobs, images and other users. Here is the one place that
+//! sees to it that none of it does anything to a terminal or passes for a line of ours
+//! ([`api::visible`]). What is for programs holds the data as it is: JSON escapes such characters, YAML
+//! and CSV show them only where standard output is a terminal. What a user asked for as bytes (the log
+//! of a job, a session in it) is nobody's to change: [`print_bytes`].
 
 use std::{
+    borrow::Cow,
+    fmt::Write as _,
     io::{self, IsTerminal as _, Write as _},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::Context as _;
+use api::visible;
 use clap::ValueEnum;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::Value;
@@ -130,8 +139,7 @@ pub(super) struct Stdout {
 
 impl Stdout {
     pub(super) fn new(asked: Option<Format>) -> Self {
-        let terminal = io::stdout().is_terminal();
-        let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let (terminal, color) = (io::stdout().is_terminal(), has_color());
         Self { asked, look: Look { terminal, color }, has_header: AtomicBool::new(false) }
     }
 
@@ -170,12 +178,12 @@ impl Stdout {
         text: impl FnOnce(&Look) -> String,
     ) -> anyhow::Result<()> {
         let text = match self.format() {
-            Format::Table => text(&self.look),
+            Format::Table => return print(&text(&self.look)),
             Format::Json => json(value)?,
             Format::Yaml => yaml(value)?,
             Format::Csv => csv::header(T::COLUMNS) + &records(value)?,
         };
-        print(&text)
+        print_data(&text)
     }
 
     /// Prints one value of many that come one after the other: JSON is one line each, YAML one
@@ -186,8 +194,8 @@ impl Stdout {
         text: impl FnOnce(&Look) -> String,
     ) -> anyhow::Result<()> {
         let text = match self.format() {
-            Format::Table => text(&self.look),
-            Format::Json => serde_json::to_string(value).context("cannot write as JSON")? + "\n",
+            Format::Table => return print(&text(&self.look)),
+            Format::Json => escape_json(serde_json::to_string(value).context("cannot write as JSON")?) + "\n",
             Format::Yaml => "---\n".to_owned() + &yaml(value)?,
             Format::Csv => {
                 let is_first = !self.has_header.swap(true, Ordering::Relaxed);
@@ -195,7 +203,7 @@ impl Stdout {
                 header + &records(value)?
             }
         };
-        print(&text)
+        print_data(&text)
     }
 
     /// The same, for what has no text for people: nothing in a table.
@@ -209,9 +217,80 @@ fn records<T: Rows + ?Sized>(value: &T) -> anyhow::Result<String> {
     Ok(rows.iter().map(|row| csv::line(T::COLUMNS, row)).collect())
 }
 
-/// Prints text as it is.
+/// Prints text for people.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    print_bytes(screen(text, has_color()).as_bytes())
+}
+
+/// Prints text for programs, as it is. A person who looks at it on a terminal is shown what is hidden.
+pub(super) fn print_data(text: &str) -> anyhow::Result<()> {
+    let text = if io::stdout().is_terminal() { data_on_screen(text) } else { Cow::Borrowed(text) };
     print_bytes(text.as_bytes())
+}
+
+/// Colours are wanted on standard output.
+fn has_color() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Text for people as it may go to a terminal: of all controls only line feeds, tabs and, with colours,
+/// those that change the look of text (SGR, ECMA-48 section 8.3.117), which tables are made with.
+fn screen(text: &str, color: bool) -> Cow<'_, str> {
+    if !color || !text.contains(CONTROL) {
+        return visible::lines(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(CONTROL) {
+        let (before, control) = rest.split_at(at);
+        shown.push_str(&visible::lines(before));
+        let parameters = control[CONTROL.len()..].bytes();
+        let length = parameters.take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
+        let (code, behind) = control.split_at(CONTROL.len() + length);
+        match behind.strip_prefix('m') {
+            Some(behind) => {
+                shown.push_str(code);
+                shown.push('m');
+                rest = behind;
+            }
+            None => {
+                shown.push_str(&visible::lines(code));
+                rest = behind;
+            }
+        }
+    }
+    shown.push_str(&visible::lines(rest));
+    Cow::Owned(shown)
+}
+
+/// Begins a control sequence.
+const CONTROL: &str = "\x1b[";
+
+/// The ends of lines of CSV stay.
+fn data_on_screen(text: &str) -> Cow<'_, str> {
+    let lines: Vec<Cow<'_, str>> = text.split("\r\n").map(visible::lines).collect();
+    Cow::Owned(lines.join("\r\n"))
+}
+
+/// JSON with what is hidden escaped: the same value. Encoders escape some of it only (RFC 8259 section
+/// 7), and outside of strings there is none.
+fn escape_json(json: String) -> String {
+    let is_hidden = |character: char| visible::is_hidden(character) && !matches!(character, '\n');
+    if !json.contains(is_hidden) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_hidden(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // A string takes all that is written to it.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 /// Prints bytes as they are.
@@ -222,11 +301,11 @@ pub(super) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Says something beside the output, on standard error. Nobody is left to tell if that fails.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", visible::lines(text));
 }
 
 fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(value).context("cannot write as JSON")? + "\n")
+    Ok(escape_json(serde_json::to_string_pretty(value).context("cannot write as JSON")?) + "\n")
 }
 
 fn yaml<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
@@ -252,6 +331,38 @@ mod tests {
         assert_eq!(value, json!({"deleted": ["a", "b", "c"], "reverted": ["hosts"]}));
         assert_eq!(records(&done).unwrap(), "deleted,a\r\ndeleted,b\r\ndeleted,c\r\nreverted,hosts\r\n");
         assert_eq!(done.text(), "deleted a, b, c\nreverted hosts\n");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_does_anything_to_a_screen(text in "(?s:.|\x1b\\[[0-9;]*[mHJ])*") {
+            let is_ours = |c: char| c == '\n' || c == '\t';
+            let plain = screen(&text, false);
+            proptest::prop_assert!(!plain.contains(|c| visible::is_hidden(c) && !is_ours(c)));
+            let colored = screen(&text, true);
+            for (at, character) in colored.char_indices().filter(|(_, c)| visible::is_hidden(*c) && !is_ours(*c)) {
+                let style = colored[at..].strip_prefix(CONTROL).map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
+                proptest::prop_assert!(style.is_some_and(|rest| rest.starts_with('m')), "{character:?}");
+            }
+            let data = data_on_screen(&text);
+            proptest::prop_assert!(!data.replace("\r\n", "").contains(|c| visible::is_hidden(c) && !is_ours(c)));
+        }
+
+        #[test]
+        fn json_is_the_same_value_whatever_it_holds(text in "(?s:.)*", pretty in proptest::bool::ANY) {
+            let value = json!({text.clone(): [text, 1]});
+            let written = if pretty { json(&value).unwrap() } else { escape_json(value.to_string()) };
+            proptest::prop_assert!(!written.contains(|c| visible::is_hidden(c) && c != '\n'));
+            proptest::prop_assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn only_colours_pass_and_only_where_they_are_wanted() {
+        let text = "\x1b[38;5;10mready\x1b[39m \x1b[2J\x1b]0;t\x07\x1b[31\n";
+        assert_eq!(screen(text, true), "\x1b[38;5;10mready\x1b[39m \\x1b[2J\\x1b]0;t\\x07\\x1b[31\n");
+        assert_eq!(screen("\x1b[1mx", false), "\\x1b[1mx");
+        assert_eq!(data_on_screen("a,\x1b\r\n\"b\rc\"\r\n"), "a,\\x1b\r\n\"b\\rc\"\r\n");
     }
 
     /// What YAML may take for something else than text.

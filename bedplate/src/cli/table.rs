@@ -2,9 +2,31 @@
 
 use api::{
     status::{NodeStatus, Phase},
+    visible,
     workflow::{State, WorkflowStatus},
 };
-use comfy_table::{Cell, Color, ContentArrangement, Table};
+use comfy_table::{Color, ContentArrangement, Table};
+
+/// A cell of one line, whatever its text is.
+#[derive(Debug, Clone)]
+pub(super) struct Cell(comfy_table::Cell);
+
+impl Cell {
+    pub(super) fn new(text: impl ToString) -> Self {
+        Self(comfy_table::Cell::new(visible::line(&text.to_string())))
+    }
+
+    /// In a colour.
+    pub(super) fn fg(self, color: Color) -> Self {
+        Self(self.0.fg(color))
+    }
+}
+
+impl From<Cell> for comfy_table::Cell {
+    fn from(cell: Cell) -> Self {
+        cell.0
+    }
+}
 
 /// What the screen can do.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +46,7 @@ impl Look {
     pub(super) fn phase(self, status: &NodeStatus) -> Cell {
         let text = match status.percent {
             Some(percent) if status.phase == Phase::Fetching => format!("fetching {percent}%"),
-            _ => status.phase.as_str().to_owned(),
+            _ => phase_word(status),
         };
         let color = match status.phase {
             Phase::Ready => Color::Green,
@@ -63,6 +85,17 @@ impl Look {
     }
 }
 
+/// The phase of a node; `firmware?` and `lost,firmware?` where somebody fetched files in its name, which
+/// is no proof that it boots.
+pub(super) fn phase_word(status: &NodeStatus) -> String {
+    let phase = status.phase.as_str();
+    match &status.unproven {
+        None => phase.to_owned(),
+        Some(unproven) if unproven.phase == status.phase => format!("{phase}?"),
+        Some(unproven) => format!("{phase},{}?", unproven.phase.as_str()),
+    }
+}
+
 /// A table with a header.
 pub(super) fn table(look: Look, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
     let mut table = Table::new();
@@ -96,4 +129,24 @@ fn finish(look: Look, mut table: Table) -> String {
 /// Cells of text.
 pub(super) fn cells<const N: usize>(texts: [String; N]) -> Vec<Cell> {
     texts.into_iter().map(Cell::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_table_has_a_line_for_each_row_whatever_is_in_it(texts in proptest::collection::vec("(?s:.)*", 6)) {
+            let row = |texts: &[String]| texts.iter().map(Cell::new).collect::<Vec<_>>();
+            let rows = texts.chunks(2).map(row).chain([vec![Cell::new("end"), Cell::new("end")]]);
+            let text = table(Look::PLAIN, &["A", "B"], rows);
+            proptest::prop_assert_eq!(text.lines().count(), 5);
+            let pairs = pairs(Look::PLAIN, &[("a", Cell::new(&texts[0])), ("b", Cell::new("end"))]);
+            proptest::prop_assert_eq!(pairs.lines().count(), 2);
+            for text in [text, pairs] {
+                proptest::prop_assert!(!text.contains(|c| visible::is_hidden(c) && c != '\n'), "{text:?}");
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Trees as text, with lines that lead from parents to children.
 
+use api::visible;
+
 /// A line with others below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tree {
@@ -17,7 +19,7 @@ impl Tree {
 
     /// The lines.
     pub(super) fn draw(&self) -> String {
-        let mut text = format!("{}\n", self.label);
+        let mut text = format!("{}\n", visible::line(&self.label));
         self.draw_children("", &mut text);
         text
     }
@@ -28,7 +30,7 @@ impl Tree {
             let (branch, below) = if place == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             text.push_str(indent);
             text.push_str(branch);
-            text.push_str(&child.label);
+            text.push_str(&visible::line(&child.label));
             text.push('\n');
             child.draw_children(&format!("{indent}{below}"), text);
         }

@@ -124,6 +124,8 @@ fn events() -> impl Strategy<Value = Vec<(Event, i64)>> {
     let event = prop_oneof![
         (0..6u8, address.clone(), prop::option::of(address.clone()))
             .prop_map(|(n, source, expected)| Event::Issue { token: digest(n), source, expected }),
+        (address.clone(), prop::option::of(address.clone()))
+            .prop_map(|(source, expected)| Event::Ask { source, expected }),
         (0..6u8, 0..3u8, address).prop_map(|(n, key, source)| redeem(n, key, source)),
         (0..6u8).prop_map(|n| Event::Presented { token: digest(n) }),
         Just(Event::Connected),
@@ -151,7 +153,11 @@ proptest! {
                 (Event::Issue { source, expected, .. }, Verdict::Issued) => {
                     prop_assert!(!connected && !misused && Some(*source) == *expected);
                 }
-                (Event::Issue { .. }, _) => prop_assert_eq!(&before, &next, "a refusal changes nothing"),
+                (Event::Ask { source, expected }, Verdict::Issued) => {
+                    prop_assert!(!connected && !misused && Some(*source) == *expected);
+                    prop_assert_eq!(&before, &next, "who asks changes nothing");
+                }
+                (Event::Issue { .. } | Event::Ask { .. }, _) => prop_assert_eq!(&before, &next, "a refusal changes nothing"),
                 (Event::Redeem { token, .. }, Verdict::Granted) => {
                     prop_assert!(!connected && before.tokens().any(|known| known == *token));
                 }

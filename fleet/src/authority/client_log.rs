@@ -10,9 +10,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-/// Another verifier, with a log line for each refusal.
+use super::line_budget::LineBudget;
+use crate::clock;
+
+/// Another verifier, with a log line for a refusal, as long as there are not too many.
 #[derive(Debug)]
-pub(crate) struct Logged(pub(crate) Arc<dyn ClientCertVerifier>);
+pub(crate) struct Logged(pub(crate) Arc<dyn ClientCertVerifier>, pub(crate) LineBudget);
 
 impl ClientCertVerifier for Logged {
     fn verify_client_cert(
@@ -22,8 +25,15 @@ impl ClientCertVerifier for Logged {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         self.0.verify_client_cert(end_entity, intermediates, now).inspect_err(|error| {
-            let claimed = common_name(end_entity).unwrap_or_else(|| "nobody that can be read".to_owned());
-            tracing::warn!("refused a client certificate that claims to be {claimed}: {}", in_words(error));
+            let allowed = self.1.take(clock::now());
+            if let Some(more) = allowed.left_out {
+                tracing::warn!("refused {more} more client certificates within a minute");
+            }
+            if allowed.line {
+                let claimed = common_name(end_entity).unwrap_or_else(|| "nobody that can be read".to_owned());
+                let why = in_words(error);
+                tracing::warn!("refused a client certificate that claims to be {claimed}: {why}");
+            }
         })
     }
 

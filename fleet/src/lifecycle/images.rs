@@ -1,9 +1,47 @@
-//! Which versions of images a node needs: that which it runs, and that which it is booting. A name of a
-//! version is of nothing else, ever: versions are not numbered twice.
+//! Files that a boot fetches, and which versions of images a node needs: that which it runs, and that
+//! which it may be booting. A name of a version is of nothing else, ever: versions are not numbered twice.
+//!
+//! Anybody on the boot network can fetch a file in a node's name. So a file proves nothing: it is shown,
+//! as unproven, and forgotten by itself; it begins no boot, and is never on disk. What proves a boot is the
+//! token that stage 1 trades for its certificate.
 
-use api::status::Phase;
+use std::net::IpAddr;
 
-use super::Life;
+use api::{
+    ids::Timestamp,
+    status::{Phase, UnprovenProgress},
+};
+
+use super::{Effect, Life, info};
+
+/// A claim is forgotten after this time, seconds: a token that was issued with it is good no longer.
+const FORGET_SECONDS: i64 = crate::arming::TOKEN_SECONDS;
+
+/// What is shown of a claim changes so often, seconds, unless the boot got further: whoever watches nodes
+/// is told each change.
+const SHOW_SECONDS: i64 = 1;
+
+/// Files that are remembered of one boot: a boot program or two, the script, the initrd.
+const MAX_FILES: usize = 8;
+
+/// What somebody fetched in the name of a node that may be booting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unproven {
+    /// When the first file was fetched.
+    pub(super) since: Timestamp,
+    /// When the last one was.
+    last: Timestamp,
+    /// When what is shown changed.
+    changed: Timestamp,
+    step: u8,
+    pub(super) address: IpAddr,
+    /// The last file that is shown.
+    file: String,
+    /// Each file once, in order.
+    pub(super) files: Vec<String>,
+    /// Image version that the script or the initrd named.
+    image: Option<String>,
+}
 
 /// A file of a boot, as its servers see it go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,37 +70,127 @@ impl BootFile {
             Self::Initrd { .. } => "the node's initrd",
         }
     }
+
+    /// How far a boot is that fetches it.
+    fn step(&self) -> u8 {
+        match self {
+            Self::Program(_) => 0,
+            Self::Script { .. } => 1,
+            Self::Initrd { .. } => 2,
+        }
+    }
+
+    fn image(&self) -> Option<&str> {
+        match self {
+            Self::Program(_) => None,
+            Self::Script { image } | Self::Initrd { image } => Some(image),
+        }
+    }
+}
+
+impl Unproven {
+    fn new(file: &BootFile, address: IpAddr, now: Timestamp) -> Self {
+        Self {
+            since: now,
+            last: now,
+            changed: now,
+            step: file.step(),
+            address,
+            file: file.name().to_owned(),
+            files: vec![file.name().to_owned()],
+            image: file.image().map(str::to_owned),
+        }
+    }
+
+    fn took(&mut self, file: &BootFile, address: IpAddr, now: Timestamp) {
+        self.last = now;
+        if let Some(image) = file.image() {
+            self.image = Some(image.to_owned());
+        }
+        let name = file.name();
+        if self.files.len() < MAX_FILES && !self.files.iter().any(|known| known == name) {
+            self.files.push(name.to_owned());
+        }
+        let is_further = file.step() > self.step;
+        let is_other = (self.file.as_str(), self.address) != (name, address);
+        if is_further || (is_other && now >= self.changed.plus_seconds(SHOW_SECONDS)) {
+            (self.step, self.address, self.changed) = (file.step(), address, now);
+            name.clone_into(&mut self.file);
+        }
+    }
+
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        now >= self.last.plus_seconds(FORGET_SECONDS)
+    }
+
+    pub(super) fn shown(&self) -> UnprovenProgress {
+        UnprovenProgress {
+            phase: Phase::Firmware,
+            file: self.file.clone(),
+            address: self.address,
+            since: self.since,
+        }
+    }
 }
 
 impl Life {
     /// What a boot that begins at the machine's firmware leaves: nothing runs.
     pub(super) fn runs_no_image(&mut self) {
         self.image = None;
-        self.script_image = None;
         self.image_unknown = false;
     }
 
-    pub(super) fn took_file(&mut self, file: &BootFile) {
-        match file {
-            BootFile::Program(_) => {}
-            // The node may still run what it ran: this is no proof that it does not.
-            BootFile::Script { image } => self.script_image = Some(image.clone()),
-            BootFile::Initrd { image } => self.runs_image(image.clone()),
+    /// Somebody fetched a file in this node's name.
+    pub(super) fn took_file(&mut self, file: &BootFile, address: IpAddr, now: Timestamp) {
+        match &mut self.unproven {
+            Some(unproven) if !unproven.is_over(now) => unproven.took(file, address, now),
+            unproven => *unproven = Some(Unproven::new(file, address, now)),
         }
+    }
+
+    /// A token was traded for a certificate: what was claimed by its address before was true.
+    pub(super) fn certified(&mut self, address: IpAddr, now: Timestamp) -> Vec<Effect> {
+        let claimed = self.unproven.take().filter(|claimed| claimed.address == address);
+        match self.phase {
+            Phase::Offered | Phase::Firmware | Phase::Stage1 | Phase::Fetching | Phase::Switching => {
+                self.enter(Phase::Stage1, now);
+            }
+            _ => {
+                self.begin_boot(Phase::Stage1, address, now);
+                self.boot_started = Some(claimed.as_ref().map_or(now, |claimed| claimed.since));
+            }
+        }
+        self.address = Some(address);
+        if let Some(image) = self.shown_image.take() {
+            self.runs_image(image);
+        }
+        let files = claimed.map(|claimed| info(format!("{address} fetched {}", claimed.files.join(", "))));
+        files.into_iter().chain([info(format!("stage 1 got its certificate at {address}"))]).collect()
+    }
+
+    /// The phase that people see. Files that somebody fetched are shown where nothing else is known of
+    /// a boot but that it may have begun; they never hide that a node is lost, or failed.
+    pub(super) fn shown_phase(&self) -> Phase {
+        let may_boot = matches!(self.phase, Phase::Unseen | Phase::Offered | Phase::Rebooting);
+        if may_boot && self.unproven.is_some() { Phase::Firmware } else { self.phase }
+    }
+
+    pub(super) fn shown_since(&self) -> Timestamp {
+        let unproven = self.unproven.as_ref().filter(|_| self.shown_phase() != self.phase);
+        unproven.map_or(self.since, |unproven| unproven.since)
     }
 
     pub(super) fn runs_image(&mut self, image: String) {
         self.image = Some(image);
-        self.script_image = None;
         self.image_unknown = false;
     }
 
-    /// The versions that it runs or is booting. A boot that failed needs none: the next one asks anew.
-    pub(crate) fn images_in_use(&self) -> impl Iterator<Item = &str> {
+    /// The versions that it runs or may be booting. A boot that failed needs none: the next one asks anew.
+    pub(crate) fn images_in_use(&self, now: Timestamp) -> impl Iterator<Item = &str> {
         let runs = self.image.as_deref().filter(|_| self.phase != Phase::Failed);
-        let is_booting = self.phase == Phase::Firmware && !self.overdue;
-        let boots = self.script_image.as_deref().filter(|_| is_booting);
-        runs.into_iter().chain(boots)
+        let unproven = self.unproven.as_ref().filter(|unproven| !unproven.is_over(now));
+        let boots = unproven.and_then(|unproven| unproven.image.as_deref());
+        runs.into_iter().chain(boots.filter(|boots| runs != Some(*boots)))
     }
 
     /// It may run a version, and nobody knows which: its state could not be read.

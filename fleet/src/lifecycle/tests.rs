@@ -42,7 +42,8 @@ fn script(life: Life, events: Vec<(i64, Event)>) -> (Life, String) {
         let (next, effects) = life.step(event, Timestamp(second * 1_000_000), &limits());
         let percent = next.percent.map_or(String::new(), |percent| format!(" {percent}%"));
         let late = if next.overdue { " OVERDUE" } else { "" };
-        lines += &format!("{second:<3} {}{percent}{late}", next.phase.as_str());
+        let unproven = if next.unproven.is_some() { "?" } else { "" };
+        lines += &format!("{second:<3} {}{unproven}{percent}{late}", next.shown_phase().as_str());
         for effect in effects {
             lines += &match effect {
                 Effect::Record(Severity::Info, text) => format!(" | {text}"),
@@ -95,11 +96,11 @@ fn from_power_on_to_ready() {
         &expect![[r#"
             10  offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
             11  offered
-            12  firmware | 10.0.0.9 fetched snponly.efi
-            13  firmware
-            13  firmware | 10.0.0.9 fetched boot script
-            14  firmware | 10.0.0.9 fetched the node's initrd
-            20  stage1 | stage 1 got its certificate at 10.0.0.9
+            12  firmware?
+            13  firmware?
+            13  firmware?
+            14  firmware?
+            20  stage1 | 10.0.0.9 fetched snponly.efi, boot script, the node's initrd | stage 1 got its certificate at 10.0.0.9
             20  stage1 | says stage1
             21  fetching 0% | says fetching
             22  fetching 100%
@@ -133,8 +134,8 @@ fn a_stuck_node_is_flagged_once_and_may_boot_anew() {
             131 offered OVERDUE | ! still offered after 120 s | token: BootFailed
             132 offered OVERDUE
             140 offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
-            141 firmware | 10.0.0.9 fetched snponly.efi
-            150 stage1 | stage 1 got its certificate at 10.0.0.9
+            141 firmware?
+            150 stage1 | 10.0.0.9 fetched snponly.efi | stage 1 got its certificate at 10.0.0.9
             160 failed | ! says failed | token: BootFailed
             170 offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
         "#]],
@@ -278,10 +279,10 @@ fn a_machine_whose_power_was_cut() {
     expect![[r#"
         50  ready | probe
         53  offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
-        54  firmware | 10.0.0.9 fetched boot script
+        54  firmware?
     "#]]
     .assert_eq(&lines);
-    assert_eq!(life.phase, Phase::Firmware);
+    assert_eq!(life.phase, Phase::Offered, "who fetched it is not known");
 }
 
 #[test]
@@ -327,11 +328,112 @@ fn a_new_agent_must_send_its_inventory_again() {
     .assert_eq(&lines);
 }
 
+/// Lives at all points of their way.
+fn lives() -> Vec<Life> {
+    let ways: [Vec<(i64, Event)>; 8] = [
+        vec![],
+        vec![(10, Event::Offered { address: A })],
+        vec![(10, Event::Offered { address: A }), (20, Event::CertificateIssued { address: A })],
+        vec![(10, Event::CertificateIssued { address: A }), (20, report(Phase::Failed, None))],
+        vec![(10, agent("i")), (11, stored())],
+        vec![(10, agent("i")), (11, stored()), (12, Event::Disconnected { why: "w".into() })],
+        vec![
+            (10, agent("i")),
+            (11, stored()),
+            (12, Event::Disconnected { why: "w".into() }),
+            (90, Event::Tick),
+        ],
+        vec![
+            (10, agent("i")),
+            (11, Event::RebootOrdered { reason: "r".into() }),
+            (12, Event::Disconnected { why: "w".into() }),
+        ],
+    ];
+    ways.map(|way| script(Life::new(Timestamp(0)), way).0).into()
+}
+
 #[test]
-fn one_boot_writes_a_bounded_number_of_files_into_the_history() {
-    let events = (0..100).map(|second| (second, fetched("boot script"))).collect();
-    let (_, lines) = script(Life::new(Timestamp(0)), events);
-    assert_eq!(lines.matches("fetched").count(), usize::from(MAX_FILES_PER_BOOT));
+fn files_fetched_in_a_nodes_name_change_nothing_that_is_kept() {
+    for before in lives() {
+        let mut life = before.clone();
+        for number in 0..1_000_u32 {
+            let address = IpAddr::V4((0x0a00_0000 + number % 7).into());
+            let file = match number % 3 {
+                0 => BootFile::Program(format!("{number}.efi")),
+                1 => BootFile::Script { image: "d@9".into() },
+                _ => BootFile::Initrd { image: "d@9".into() },
+            };
+            let now = Timestamp(100_000_000 + i64::from(number) * 100_000);
+            let (next, effects) = life.step(Event::Fetched { file, address }, now, &limits());
+            assert!(effects.iter().all(|effect| *effect == Effect::Probe), "{effects:?}");
+            life = next;
+        }
+        let kept = |life: &Life| serde_json::to_string(life).unwrap();
+        assert_eq!(kept(&life), kept(&before));
+        assert!(life.unproven.as_ref().is_none_or(|unproven| unproven.files.len() <= 8));
+        let (shown, was) = (life.shown_phase(), before.phase);
+        let may_change = matches!(was, Phase::Unseen | Phase::Offered | Phase::Rebooting);
+        assert!(shown == was || (may_change && shown == Phase::Firmware), "{was:?} {shown:?}");
+        let image = life.status(true, &Deadlines::default()).image;
+        assert_eq!(image, before.image);
+        let forgotten = life.step(Event::Tick, Timestamp(900_000_000), &limits()).0;
+        assert_eq!(forgotten.unproven, None);
+    }
+}
+
+#[test]
+fn what_is_shown_of_files_changes_once_a_second_or_with_a_boot_that_gets_further() {
+    let mut life = Life::new(Timestamp(0));
+    let mut changes = 0;
+    for number in 0..1_000_u32 {
+        let before = life.status(true, &Deadlines::default());
+        let address = IpAddr::V4((0x0a00_0000 + number).into());
+        let file = BootFile::Program("snponly.efi".into());
+        let now = Timestamp(i64::from(number) * 10_000);
+        life = life.step(Event::Fetched { file, address }, now, &limits()).0;
+        changes += u32::from(life.status(true, &Deadlines::default()) != before);
+    }
+    assert_eq!(changes, 10, "in ten seconds");
+    let now = Timestamp(10_000_000);
+    for (file, shown) in [
+        (BootFile::Script { image: "d@1".into() }, "iPXE script"),
+        (BootFile::Initrd { image: "d@1".into() }, "the node's initrd"),
+    ] {
+        life = life.step(Event::Fetched { file, address: A }, now, &limits()).0;
+        let unproven = life.status(true, &Deadlines::default()).unproven.unwrap();
+        assert_eq!((unproven.file.as_str(), unproven.address), (shown, A));
+    }
+}
+
+#[test]
+fn a_boot_of_which_only_files_were_seen_begins_with_its_certificate() {
+    let life = check(
+        vec![
+            (10, boot_script("d@1")),
+            (12, initrd("d@1")),
+            (19, Event::TokenShown { image: "d@1".into() }),
+            (20, Event::CertificateIssued { address: A }),
+            (37, agent("i")),
+            (38, stored()),
+        ],
+        &expect![[r#"
+            10  firmware?
+            12  firmware?
+            19  firmware?
+            20  stage1 | 10.0.0.9 fetched iPXE script, the node's initrd | stage 1 got its certificate at 10.0.0.9
+            37  enrolled | token: Connected | agent 0.1.0 connected
+            38  ready | ready 28.0 s after its first request
+        "#]],
+    );
+    assert_eq!(life.boot_ms, Some(28_000));
+    let there = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 66));
+    let of_another = vec![
+        (10, Event::Fetched { file: BootFile::Script { image: "d@1".into() }, address: there }),
+        (20, Event::CertificateIssued { address: A }),
+    ];
+    let (life, lines) = script(Life::new(Timestamp(0)), of_another);
+    assert_eq!(lines, "10  firmware?\n20  stage1 | stage 1 got its certificate at 10.0.0.9\n");
+    assert_eq!(life.boot_started, Some(Timestamp(20_000_000)));
 }
 
 #[test]
@@ -370,8 +472,8 @@ fn uses(life: &mut Life, events: Vec<(i64, Event)>) -> String {
     let mut lines = String::new();
     for (second, event) in events {
         *life = life.step(event, Timestamp(second * 1_000_000), &limits()).0;
-        let images: Vec<&str> = life.images_in_use().collect();
-        let line = format!("{second:<4} {:<9} {}", life.phase.as_str(), images.join(" "));
+        let images: Vec<&str> = life.images_in_use(Timestamp(second * 1_000_000)).collect();
+        let line = format!("{second:<4} {:<9} {}", life.shown_phase().as_str(), images.join(" "));
         lines += &format!("{}\n", line.trim_end());
     }
     lines
@@ -386,6 +488,7 @@ fn an_image_is_in_use_from_its_script_until_the_machine_is_at_its_firmware_again
         (11, fetched("snponly.efi")),
         (12, boot_script("d@1")),
         (13, initrd("d@2")),
+        (20, Event::TokenShown { image: "d@2".into() }),
         (20, Event::CertificateIssued { address: A }),
         (21, report(Phase::Fetching, Some(0))),
         (30, report(Phase::Switching, None)),
@@ -406,6 +509,7 @@ fn an_image_is_in_use_from_its_script_until_the_machine_is_at_its_firmware_again
         11   firmware
         12   firmware  d@1
         13   firmware  d@2
+        20   firmware  d@2
         20   stage1    d@2
         21   fetching  d@2
         30   switching d@2
@@ -416,7 +520,7 @@ fn an_image_is_in_use_from_its_script_until_the_machine_is_at_its_firmware_again
         42   rebooting debian-node@2
         50   offered
         51   firmware  d@3
-        232  firmware
+        232  firmware  d@3
         233  firmware  d@3
         234  firmware  d@3
         235  failed
@@ -439,7 +543,7 @@ fn a_node_that_does_not_answer_may_still_run_its_image() {
     expect![[r#"
         30   ready     debian-node@2
         99   lost      debian-node@2
-        100  firmware  debian-node@2 d@3
+        100  lost      debian-node@2 d@3
         101  enrolled  debian-node@2
         110  lost
         111  lost
@@ -449,11 +553,13 @@ fn a_node_that_does_not_answer_may_still_run_its_image() {
     let life = ready();
     let text = serde_json::to_string(&life).unwrap();
     let again: Life = serde_json::from_str(&text).unwrap();
-    assert_eq!(again.images_in_use().collect::<Vec<_>>(), ["debian-node@2"]);
-    // One of before has no script.
+    assert_eq!(again.images_in_use(Timestamp(0)).collect::<Vec<_>>(), ["debian-node@2"]);
+    // Releases before kept what had been fetched.
     let mut tree: serde_json::Value = serde_json::from_str(&text).unwrap();
     let fields = tree.as_object_mut().unwrap();
-    assert!(fields.remove("script-image").is_some() && fields.remove("image-unknown").is_some());
+    assert!(fields.remove("image-unknown").is_some());
+    fields.insert("files".into(), 3.into());
+    fields.insert("script-image".into(), "d@1".into());
     assert_eq!(serde_json::from_value::<Life>(tree).unwrap(), again);
 }
 
@@ -465,4 +571,40 @@ fn what_cannot_be_read_may_run_any_image() {
     let (connected, _) = life.step(agent("i"), Timestamp(2), &limits());
     let (offered, _) = life.step(Event::Offered { address: A }, Timestamp(2), &limits());
     assert!(!connected.may_run_any_image() && !offered.may_run_any_image());
+}
+
+proptest::proptest! {
+    /// Whatever nodes and people say, what is kept and told of it is a line.
+    #[test]
+    fn what_nodes_and_people_say_is_clean(text in "(?s:.)*") {
+        let (reason, by, why) = (text.clone(), text.clone(), text.clone());
+        let agent = AgentInstance { boot_id: text.clone(), instance: text.clone() };
+        let events = vec![
+            (10, Event::Reported { phase: Phase::Failed, percent: None, message: text.clone() }),
+            (11, Event::Connected { agent, version: text.clone(), image: text.clone(), address: A }),
+            (12, Event::Refuses { reason: Some(text.clone()) }),
+            (13, Event::Drained { reason, by }),
+            (14, Event::Held { cause: Some(text.clone()) }),
+            (15, Event::InventoryStored { changed: true, news: vec![(Severity::Warning, text.clone())] }),
+            (16, Event::RebootOrdered { reason: text.clone() }),
+            (17, Event::Disconnected { why }),
+        ];
+        let mut life = Life::new(Timestamp(0));
+        for (second, event) in events {
+            let (next, effects) = life.step(event, Timestamp(second * 1_000_000), &limits());
+            for effect in effects {
+                if let Effect::Record(_, line) = effect {
+                    proptest::prop_assert!(!line.contains(api::visible::is_hidden), "{line:?}");
+                }
+            }
+            let status = next.status(true, &Deadlines::default());
+            let shown = [status.reason, status.image, status.agent_version, status.held, status.refuses];
+            let drain = status.drain.into_iter().flat_map(|drain| [drain.reason, drain.by]);
+            for text in shown.into_iter().flatten().chain(drain) {
+                proptest::prop_assert!(!text.contains(api::visible::is_hidden), "{text:?}");
+                proptest::prop_assert!(text.chars().count() <= 500);
+            }
+            life = next;
+        }
+    }
 }

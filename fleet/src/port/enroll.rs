@@ -128,6 +128,9 @@ async fn redeem(
     request: &Request,
     source: IpAddr,
 ) -> Result<Result<(), String>, FleetError> {
+    if let Err(why) = fleet.show_token(&wanted.token, source) {
+        return Ok(Err(in_words(why).to_owned()));
+    }
     let token = token::hash(&wanted.token);
     let owner = fleet.registry().owner(token);
     let event = match owner {
@@ -176,6 +179,7 @@ fn in_words(why: Refused) -> &'static str {
         }
         Refused::SecondUse => "the token was used before; the node is disarmed until `bedplate node arm`",
         Refused::WrongNode => "the token is another node's; that node is disarmed until `bedplate node arm`",
+        Refused::Superseded => "another token of this node was used first; if the node boots, boot it again",
         Refused::Unknown => "the token is unknown: it was replaced by a later boot, or never issued",
         Refused::Connected | Refused::BootInProgress | Refused::Disarmed | Refused::NoAddress => {
             "the node is not armed"

@@ -202,7 +202,7 @@ async fn only_a_good_certificate_of_a_registered_node_is_let_in() {
 async fn enrolled(port: &Port, node: NodeId) -> String {
     let here = Ipv4Addr::LOCALHOST.into();
     port.fleet.observe(node, Observation::Offered { address: here }).unwrap();
-    let token = port.fleet.issue_token(node, here, Some(here), IMAGE.into()).await.unwrap();
+    let token = port.fleet.issue_token(node, here, Some(here), IMAGE.into()).unwrap();
     let (key, csr) = key_and_request();
     let request = port.client(None).post(format!("{}/node/v1/enroll", port.url));
     let enrolled: Enrolled =
@@ -215,7 +215,7 @@ async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_del
     let port = Port::open().await;
     let here = Ipv4Addr::LOCALHOST.into();
     port.fleet.observe(NODE, Observation::Offered { address: here }).unwrap();
-    let token = port.fleet.issue_token(NODE, here, Some(here), IMAGE.into()).await.unwrap();
+    let token = port.fleet.issue_token(NODE, here, Some(here), IMAGE.into()).unwrap();
     let (key, csr) = key_and_request();
     let url = format!("{}/node/v1/enroll", port.url);
     let ask = |id| Enroll { id, token: token.clone(), csr: csr.clone() };
@@ -250,5 +250,56 @@ async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_del
     let (status, told) = port.report(Some(identity)).await.unwrap();
     assert_eq!(status, 403);
     assert!(told.contains("was deleted"), "{told}");
+    port.close().await;
+}
+
+/// Trades a token for a certificate: the status of the answer.
+async fn traded(port: &Port, token: &str) -> u16 {
+    let (_, csr) = key_and_request();
+    let request = port.client(None).post(format!("{}/node/v1/enroll", port.url));
+    let asked = Enroll { id: NODE, token: token.to_owned(), csr };
+    request.json(&asked).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn strangers_who_fetch_a_nodes_files_leave_its_tokens_its_image_and_its_history_alone() {
+    let port = Port::open().await;
+    let (here, there) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(10, 9, 9, 9).into());
+    let issue = |source| port.fleet.issue_token(NODE, source, Some(here), IMAGE.into());
+    let before = port.fleet.status(NODE).unwrap();
+    let honest = issue(here).unwrap();
+    let others: Vec<String> = (0..1_000).map(|_| issue(here).unwrap()).collect();
+    for _ in 0..1_000 {
+        issue(there).unwrap_err();
+        let script = Observation::Script { address: there, image: "evil@1".into() };
+        port.fleet.observe(NODE, script).unwrap();
+    }
+    let after = port.fleet.status(NODE).unwrap();
+    assert_eq!((after.image, after.armed, after.boot_ms), (before.image, before.armed, before.boot_ms));
+    assert_eq!((after.phase, after.last_seen), (Phase::Firmware, before.last_seen));
+    assert!(after.unproven.is_some());
+    // The first that is used wins; all others are void, and disarm nobody.
+    assert_eq!(traded(&port, &honest).await, 200);
+    let status = port.fleet.status(NODE).unwrap();
+    assert_eq!((status.phase, status.image.as_deref()), (Phase::Stage1, Some(IMAGE)));
+    let history = port.history().await;
+    let thefts = history.iter().filter(|event| event.severity == Severity::Security);
+    assert_eq!(thefts.count(), 1, "one line for a thousand requests: {history:?}");
+    assert!(history.len() < 10, "{history:?}");
+    assert_eq!(traded(&port, &others[0]).await, 403);
+    assert_eq!(traded(&port, &others[999]).await, 403);
+    let thefts = async || {
+        let history = port.history().await;
+        history.iter().filter(|event| event.severity == Severity::Security).count()
+    };
+    for _ in 0..100 {
+        if thefts().await >= 2 {
+            break;
+        }
+        // It is on disk soon, and nobody waits for it.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(thefts().await, 2, "two had tokens");
+    assert_eq!(port.fleet.status(NODE).unwrap().phase, Phase::Stage1);
     port.close().await;
 }

@@ -2,20 +2,21 @@
 
 use api::ids::Digest;
 use axum::{
-    extract::{Path, State},
+    extract::{ConnectInfo, Path, State},
     http::{HeaderMap, Method, StatusCode},
     response::Response,
 };
 use bytes::Bytes;
 use fleet::blob::answer;
 
-use super::refuse;
+use super::{Peer, refuse};
 use rest::causes;
 
-use crate::provisioner::Provisioner;
+use crate::{clock, provisioner::Provisioner};
 
 pub(super) async fn serve(
     State(provisioner): State<Provisioner>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     method: Method,
     headers: HeaderMap,
     Path(hex): Path<String>,
@@ -29,7 +30,10 @@ pub(super) async fn serve(
     match provisioner.0.images.map(&digest) {
         Ok(mapped) => answer(&method, &headers, &digest, Bytes::from_owner(mapped)),
         Err(error) => {
-            tracing::error!("cannot serve {digest}: {}", causes(&error));
+            let refusals = &provisioner.0.refusals;
+            if let Some(times) = refusals.count("unreadable file", peer.remote.ip(), clock::now()) {
+                tracing::error!("cannot serve {digest}: {}{times}", causes(&error));
+            }
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read; see the server's log")
         }
     }

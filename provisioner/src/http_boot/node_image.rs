@@ -20,6 +20,9 @@ use rest::causes;
 
 use crate::{clock, holds::Part, provisioner::Provisioner};
 
+/// What the audit log calls it.
+pub(crate) const ISSUE_TOKEN: &str = "issue-token";
+
 pub(super) async fn serve(
     State(provisioner): State<Provisioner>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -38,18 +41,17 @@ pub(super) async fn serve(
     }
     let (name, source) = (&booting.record.name, peer.remote.ip());
     let expected = provisioner.expected_address(booting.mac, &booting.spec, source);
-    let issuing = provisioner.0.fleet.issue_token(booting.record.id, source, expected, booting.version());
-    let token = match issuing.await {
+    let issued = provisioner.0.fleet.issue_token(booting.record.id, source, expected, booting.version());
+    let token = match issued {
         Ok(token) => token,
         Err(refused) => {
             let reason = causes(&refused);
-            tracing::warn!("{name} ({}) gets no boot token: {reason}", booting.mac);
-            let outcome = format!("refused to {source}: {reason}");
-            if let Err(error) =
-                provisioner.0.access.record("boot", "issue-token", name.as_str(), &outcome).await
-            {
-                tracing::error!("audit log not written: {error}");
+            let refusals = &provisioner.0.refusals;
+            if let Some(times) = refusals.count("boot token", source, clock::now()) {
+                tracing::warn!("{name} ({}) gets no boot token: {reason}{times}", booting.mac);
             }
+            let outcome = format!("refused to {source}: {reason}");
+            refusals.audit.record(&provisioner.0.access, ISSUE_TOKEN, name, &outcome).await;
             return refuse(StatusCode::FORBIDDEN, format!("node {name} gets no boot token: {reason}"));
         }
     };

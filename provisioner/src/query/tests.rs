@@ -28,6 +28,7 @@ fn facts() -> Facts {
         since: Timestamp(0),
         last_seen: None,
         overdue_seconds: None,
+        unproven: None,
         armed: false,
         address: None,
         image: Some("debian@3".to_owned()),

@@ -7,7 +7,7 @@ use metrics::{Counter, Counters, Entered, Exposition, Gauge};
 #[derive(Debug)]
 pub struct Meter {
     running: Gauge,
-    ended: Counters<6>,
+    ended: Counters<7>,
     /// Bytes that clients acknowledged.
     acknowledged: Counter,
 }
@@ -16,7 +16,15 @@ impl Default for Meter {
     fn default() -> Self {
         Self {
             running: Gauge::default(),
-            ended: Counters::new(["complete", "aborted", "lost", "refused", "too-many", "failed"]),
+            ended: Counters::new([
+                "complete",
+                "aborted",
+                "lost",
+                "refused",
+                "too-many",
+                "failed",
+                "displaced",
+            ]),
             acknowledged: Counter::default(),
         }
     }
@@ -39,12 +47,18 @@ impl Meter {
         self.acknowledged.add(acknowledged_bytes);
     }
 
+    /// A transfer was idle and made room for another one.
+    pub(super) fn displaced(&self, acknowledged_bytes: u64) {
+        self.ended.inc("displaced");
+        self.acknowledged.add(acknowledged_bytes);
+    }
+
     /// A request was answered with an error.
     pub(super) fn refused(&self) {
         self.ended.inc("refused");
     }
 
-    /// A request was dropped, because too many transfers run.
+    /// A request was dropped, because too many transfers run and none of them is idle.
     pub(super) fn too_many(&self) {
         self.ended.inc("too-many");
     }

@@ -244,3 +244,38 @@ fn privileged_tftp_client_asks_the_size_gives_up_and_asks_again_from_the_same_po
     });
     assert!(got == Fetched::File(original), "byte-identical");
 }
+
+#[test]
+fn privileged_thousands_of_half_open_requests_keep_no_client_out() {
+    let network = Network::new();
+    let server = start(&network, DhcpMode::Off, debian_firmware());
+    for address in ["10.77.0.11/24", "10.77.0.12/24"] {
+        network.client_ip(&["address", "add", address, "dev", CLIENT_INTERFACE]);
+    }
+    let original = std::fs::read("/usr/lib/ipxe/undionly.kpxe").unwrap();
+    let got = network.as_client(|| {
+        let flood = UdpSocket::bind("10.77.0.12:0").unwrap();
+        let asked = tftp_request(1, "snponly.efi", &[("timeout", "30")]);
+        for number in 0..4_200 {
+            flood.send_to(&asked, SocketAddrV4::new(SERVER, 69)).unwrap();
+            if number % 100 == 0 {
+                // The server's socket holds a few thousand packets; what it drops would prove nothing.
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        let good = UdpSocket::bind("10.77.0.11:0").unwrap();
+        good.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let options = &[("blksize", "1468")];
+        let asked = tftp_request(1, "undionly.kpxe", options);
+        good.send_to(&asked, SocketAddrV4::new(SERVER, 69)).unwrap();
+        tftp_receive(&good, SERVER, options)
+    });
+    assert!(got == Fetched::File(original), "byte-identical");
+    let metrics = server.metrics();
+    let running = metrics.lines().find(|line| line.starts_with("bedplate_tftp_transfers_running "));
+    let running: u32 = running.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(running <= 17, "the share of one address: {running}");
+    assert!(!metrics.contains("outcome=\"displaced\"} 0"), "{metrics}");
+    let lines = server.log().lines().count();
+    assert!(lines < 100, "no line for each request: {lines}");
+}

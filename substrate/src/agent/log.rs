@@ -1,9 +1,10 @@
 //! The agent's log: one line per event on standard output. Under systemd each line starts with its priority
 //! (`<4>`, sd-daemon(3)), which the journal takes off again; elsewhere with its level. No colours, no time: the
-//! journal has both.
+//! journal has both. Whatever text of others a message holds, it is one line ([`api::visible`]).
 
 use std::fmt;
 
+use api::visible;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
@@ -44,8 +45,9 @@ where
         } else {
             write!(writer, "{level:>5} ")?;
         }
-        context.field_format().format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let mut text = String::new();
+        context.field_format().format_fields(Writer::new(&mut text), event)?;
+        writeln!(writer, "{}", visible::line(&text))
     }
 }
 

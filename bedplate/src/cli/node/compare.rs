@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 
 use api::{ids::NodeName, inventory::Inventory};
 use client::Client;
-use comfy_table::{Cell, Color};
+use comfy_table::Color;
 use provisioner::hostlist;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use super::{
         context::Session,
         error::Usage,
         output::{Format, Rows, say},
-        table::{Look, table},
+        table::{Cell, Look, table},
         words::count,
     },
     Nodes,

@@ -6,11 +6,11 @@ use api::{
     device::GrantableDevice,
     inventory::{Inventory, PciDevice},
 };
-use comfy_table::{Cell, Color};
+use comfy_table::Color;
 
 use super::{
     super::{
-        table::{Look, table},
+        table::{Cell, Look, table},
         words::or_dash,
     },
     topology::link_label,

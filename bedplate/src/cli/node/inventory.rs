@@ -9,12 +9,12 @@ use api::{
     inventory::{Bmc, Fault, FaultLevel, Firmware, Inventory, MemoryModule, Topology},
 };
 use client::Client;
-use comfy_table::{Cell, Color};
+use comfy_table::Color;
 
 use super::{
     super::{
         context::Session,
-        table::{Look, pairs, table},
+        table::{Cell, Look, pairs, table},
         words::{count, size},
     },
     Nodes,

@@ -9,7 +9,6 @@ use api::{
 };
 use clap::Args;
 use client::{Client, ClientError};
-use comfy_table::Cell;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -18,8 +17,8 @@ use super::{
         clock, columns,
         context::Session,
         error::Usage,
-        output::{Rows, print},
-        table::{Look, cells, pairs, table},
+        output::{Rows, print, print_data},
+        table::{Cell, Look, cells, pairs, table},
         words::{age, or_dash},
     },
     Nodes, devices,
@@ -140,7 +139,7 @@ pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes, view:
 async fn xml(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
     session.out.refuse_format("node show --topology --xml")?;
     match nodes.names()?.as_slice() {
-        [name] => print(&client.topology(name).await?),
+        [name] => print_data(&client.topology(name).await?),
         _ => Err(Usage("--xml is of one node".to_owned()).into()),
     }
 }
@@ -238,6 +237,11 @@ fn one(look: Look, node: &Node, devices: &[GrantableDevice], now: Timestamp) -> 
     add("devices", Some(device_counts(devices)).filter(|counts| !counts.is_empty()));
     add("agent", status.agent_version.clone());
     add("last boot", status.boot_ms.map(|ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)));
+    let unproven = status.unproven.as_ref().map(|unproven| {
+        let ago = age(unproven.since, now);
+        format!("{} fetched {} ({ago} ago); not proven to be the node", unproven.address, unproven.file)
+    });
+    add("unproven", unproven);
     add("armed", Some(if status.armed { "yes: it may enrol" } else { "no" }.to_owned()));
     add("id", Some(node.id.to_string()));
     add("version", Some(node.version.to_string()));
@@ -291,7 +295,7 @@ pub(super) mod tests {
     use expect_test::expect;
     use serde_json::json;
 
-    use super::*;
+    use super::{super::super::table::phase_word, *};
 
     /// 2026-11-23 20:00 UTC.
     const NOW: Timestamp = Timestamp(1_795_464_000_000_000);
@@ -304,6 +308,7 @@ pub(super) mod tests {
             since: NOW.plus_seconds(-90),
             last_seen: Some(NOW.plus_seconds(-2)),
             overdue_seconds: None,
+            unproven: None,
             armed: false,
             address: None,
             image: None,
@@ -381,6 +386,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn progress_that_nothing_proves_has_a_question_mark() {
+        let unproven = |phase| NodeStatus {
+            unproven: Some(api::status::UnprovenProgress {
+                phase: Phase::Firmware,
+                file: "iPXE script".to_owned(),
+                address: "10.1.0.66".parse().unwrap(),
+                since: NOW.plus_seconds(-5),
+            }),
+            ..status(phase)
+        };
+        let words = [Phase::Firmware, Phase::Lost].map(|phase| phase_word(&unproven(phase)));
+        assert_eq!(words, ["firmware?", "lost,firmware?"]);
+        assert_eq!(phase_word(&status(Phase::Firmware)), "firmware");
+        let shown = one(Look::PLAIN, &node("n1", "{}", unproven(Phase::Lost)), &[], NOW);
+        let told = "unproven   10.1.0.66 fetched iPXE script (5s ago); not proven to be the node";
+        assert!(shown.contains(told), "{shown}");
+    }
+
+    #[test]
     fn one_node_with_origins() {
         let ready = NodeStatus {
             boot_ms: Some(12_345),
@@ -432,5 +456,46 @@ pub(super) mod tests {
             2026-11-23T20:00:00Z  offered  security  token asked for from 10.1.0.9
         "#]]
         .assert_eq(&history(Look::PLAIN, &[event]));
+    }
+
+    proptest::proptest! {
+        /// Whatever a node, its image or a person says of it, each table has the lines that it has of
+        /// plain words, and nothing in them but what can be seen.
+        #[test]
+        fn no_text_of_others_forges_a_line_or_moves_a_cursor(text in "(?s:.|\x1b\\[[0-9;]*[mHJ])*") {
+            let shown = |text: &str| {
+                let drain = Drain { reason: text.into(), by: text.into(), since: NOW };
+                let status = NodeStatus {
+                    reason: Some(text.to_owned()),
+                    image: Some(text.to_owned()),
+                    agent_version: Some(text.to_owned()),
+                    held: Some(text.to_owned()),
+                    refuses: Some(text.to_owned()),
+                    drain: Some(drain),
+                    ..status(Phase::Failed)
+                };
+                let node = with_next(node("n1", "{}", status), text);
+                let event = NodeEvent {
+                    id: node.id,
+                    name: node.name.clone(),
+                    at: NOW,
+                    phase: Phase::Failed,
+                    severity: Severity::Warning,
+                    message: text.to_owned(),
+                };
+                let origin = Origin { field: text.into(), value: json!(text), origin: text.into() };
+                [
+                    list(Look::PLAIN, std::slice::from_ref(&node), NOW),
+                    one(Look::PLAIN, &node, &[], NOW),
+                    history(Look::PLAIN, &[event]),
+                    origins(Look::PLAIN, &[origin]),
+                ]
+            };
+            for (hostile, plain) in shown(&text).iter().zip(shown("plain words")) {
+                proptest::prop_assert_eq!(hostile.lines().count(), plain.lines().count());
+                let is_hidden = |c| api::visible::is_hidden(c) && c != '\n';
+                proptest::prop_assert!(!hostile.contains(is_hidden), "{hostile:?}");
+            }
+        }
     }
 }

@@ -6,10 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::inventory::{Core, Gpu, Inventory, NumaNode, PciDevice, PciLink, Topology, connection};
-use comfy_table::Cell;
 
 use super::super::{
-    table::{Look, table},
+    table::{Cell, Look, table},
     tree::Tree,
     words::{count, ranges, size},
 };

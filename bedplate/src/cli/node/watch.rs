@@ -24,6 +24,7 @@ use super::{
         clock, columns,
         context::Session,
         output::{Rows, say},
+        table::phase_word,
         words,
     },
     MaybeNodes, show,
@@ -269,7 +270,7 @@ fn line(step: &Step, progress: bool) -> String {
     let Step { at, update: NodeUpdate { name, status, .. }, after } = step;
     let phase = match status.percent {
         Some(percent) if progress && status.phase == Phase::Fetching => format!("fetching {percent}%"),
-        _ => status.phase.as_str().to_owned(),
+        _ => phase_word(status),
     };
     let took = after.as_ref().map(|StepBefore { phase, milliseconds }| {
         format!("{} took {}", phase.as_str(), words::milliseconds(*milliseconds))

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use api::image::Bar;
+use api::{image::Bar, visible};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::super::{output::say, words::size};
@@ -59,7 +59,7 @@ impl Progress {
                 }
                 if let (Some(why), Some(last)) = (waiting, drawn.last()) {
                     last.set_style(style(NOTE));
-                    last.set_message(why.to_owned());
+                    last.set_message(visible::line(why).into_owned());
                 }
             }
             Self::Lines(said) => new_lines(said, bars, waiting).iter().for_each(|line| say(line)),
@@ -79,7 +79,7 @@ fn redraw(drawn: &ProgressBar, bar: &Bar) {
     let template = if bar.total == 0 { SPINNER } else { BAR };
     drawn.set_style(style(template));
     drawn.set_length(bar.total);
-    drawn.set_message(bar.label.clone());
+    drawn.set_message(visible::line(&bar.label).into_owned());
     drawn.set_position(bar.done);
 }
 

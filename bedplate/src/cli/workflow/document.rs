@@ -10,7 +10,7 @@ use client::{Client, ClientError};
 use super::super::{
     context::Session,
     input::{read, tell_mistakes},
-    output::{Format, print, say},
+    output::{Format, print_data, say},
     words::count,
 };
 
@@ -74,15 +74,15 @@ pub(super) async fn render(session: &Session, client: &Client, file: &Path) -> a
     if session.out.format() == Format::Json {
         let value: serde_json::Value =
             serde_saphyr::from_str(&rendered).context("cannot read the server's document")?;
-        return print(&(serde_json::to_string_pretty(&value).context("cannot write as JSON")? + "\n"));
+        return print_data(&(serde_json::to_string_pretty(&value).context("cannot write as JSON")? + "\n"));
     }
-    print(&rendered)
+    print_data(&rendered)
 }
 
 /// Prints the document of a workflow as it was handed in, byte for byte.
 pub(super) async fn submitted(session: &Session, client: &Client, workflow: &str) -> anyhow::Result<()> {
     session.out.refuse_format("workflow document")?;
-    print(&client.workflow_document(workflow).await?)
+    print_data(&client.workflow_document(workflow).await?)
 }
 
 #[cfg(test)]

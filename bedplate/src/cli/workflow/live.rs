@@ -52,7 +52,7 @@ impl Live {
                         );
                         drawn.push(bar);
                     }
-                    drawn[index].set_message(line);
+                    drawn[index].set_message(api::visible::line(&line).into_owned());
                 }
                 Ok(())
             }

@@ -5,13 +5,12 @@ use api::{
     run::Outcome,
     workflow::{Attempt, Stage, TaskCounts, Waiting, Workflow, WorkflowEvent, WorkflowSummary},
 };
-use comfy_table::Cell;
 use serde::Serialize;
 
 use super::super::{
     clock, columns,
     output::Rows,
-    table::{Look, cells, pairs, table},
+    table::{Cell, Look, cells, pairs, table},
     words::{or_dash, ranges, size, span},
 };
 

@@ -16,7 +16,7 @@ use super::{
     super::{
         clock,
         context::Session,
-        output::{Format, print},
+        output::{Format, print, print_bytes},
         table::{Look, cells, table},
         words::{duration, size},
     },
@@ -66,7 +66,8 @@ pub(super) async fn run(session: &Session, client: &Client, top: &Top) -> anyhow
         }
         let workflow = client.workflow(&id).await?;
         let text = shown(session.out.look, &before, &after, clock::now());
-        print(&format!("{CLEAR}{}\n\n{text}", head(&workflow)))?;
+        print_bytes(CLEAR.as_bytes())?;
+        print(&format!("{}\n\n{text}", head(&workflow)))?;
         if workflow.summary.ended.is_some() {
             return Ok(());
         }

@@ -23,6 +23,8 @@ pub(super) enum Refusal {
     NoBootProgram,
     /// It asked for an address that is not its own, and was told so (NAK).
     NotItsAddress,
+    /// It takes, gives back or declines addresses faster than a machine that boots.
+    TooManyChanges,
 }
 
 /// [`NoAddress`] without its subjects.
@@ -45,6 +47,7 @@ impl Refusal {
             Self::NoAddress(RefusedAddress::PoolExhausted) => "pool-exhausted",
             Self::NoBootProgram => "no-boot-program",
             Self::NotItsAddress => "not-its-address",
+            Self::TooManyChanges => "too-many-changes",
         }
     }
 }
@@ -62,7 +65,7 @@ impl From<&NoAddress> for Refusal {
 
 /// Refused requests by kind.
 #[derive(Debug)]
-pub(super) struct RefusalCounts(Counters<8>);
+pub(super) struct RefusalCounts(Counters<9>);
 
 impl Default for RefusalCounts {
     fn default() -> Self {
@@ -75,7 +78,15 @@ impl Default for RefusalCounts {
             "pool-exhausted",
             "no-boot-program",
             "not-its-address",
+            "too-many-changes",
         ]))
+    }
+}
+
+impl RefusalCounts {
+    /// Counts a refused request.
+    pub(super) fn count(&self, why: Refusal) {
+        self.0.inc(why.word());
     }
 }
 
@@ -157,7 +168,7 @@ impl DhcpServer {
 
     /// Counts a refused request.
     pub(super) fn refuse(&self, why: Refusal) {
-        self.refused.0.inc(why.word());
+        self.refused.count(why);
     }
 
     pub(super) fn no_address(&mut self, asked: &Asked<'_>, reason: NoAddress) -> Vec<Effect> {

@@ -13,7 +13,9 @@
 //! A machine that is not registered gets no answer at all, so that Bedplate can share a network.
 
 mod answer;
+mod budget;
 mod counts;
+mod giving_back;
 mod leases;
 mod pool;
 mod reply;
@@ -30,10 +32,12 @@ use dhcproto::v4::MessageType;
 use ipnet::Ipv4Net;
 
 pub use self::{
+    budget::Budget,
     counts::{PoolUse, message_word},
     leases::LeaseRecord,
 };
 use self::{
+    budget::Budget,
     counts::{Refusal, RefusalCounts},
     leases::OutsideLeases,
     pool::{Asking, Grant, Offer, Pool},
@@ -190,6 +194,7 @@ pub struct DhcpServer {
     outside: OutsideLeases,
     plan: Arc<AddressPlan>,
     complaints: HashMap<(MacAddr, &'static str), Timestamp>,
+    budget: Budget,
     refused: RefusalCounts,
 }
 
@@ -250,8 +255,15 @@ impl DhcpServer {
     pub fn new(config: Config) -> Self {
         let pools = config.subnets.iter().map(|subnet| subnet.pool.map(Pool::new)).collect();
         let plan = Arc::new(AddressPlan::new(&config.server_addresses, &config.subnets));
-        let (outside, complaints) = (OutsideLeases::default(), HashMap::new());
-        Self { config, pools, outside, plan, complaints, refused: RefusalCounts::default() }
+        Self {
+            config,
+            pools,
+            outside: OutsideLeases::default(),
+            plan,
+            complaints: HashMap::new(),
+            budget: Budget::default(),
+            refused: RefusalCounts::default(),
+        }
     }
 
     /// Which addresses are somebody's by the configuration.
@@ -398,7 +410,12 @@ impl DhcpServer {
         let mut effects = self.grant(asked, MessageType::Ack, subnet, address, event);
         match grant {
             Grant::New(record) if effects.iter().any(|effect| matches!(effect, Effect::Send(_))) => {
-                vec![Effect::Save { record, then: effects }]
+                if self.budget.change(asked.host.mac, asked.now) {
+                    return vec![Effect::Save { record, then: effects }];
+                }
+                self.refuse(Refusal::TooManyChanges);
+                self.unsaved(&record, asked.now);
+                Vec::new()
             }
             // There is no boot program: the answer is silence, and no lease.
             Grant::New(_) => effects,
@@ -418,22 +435,6 @@ impl DhcpServer {
         let reply = reply::encode(asked.request, MessageType::Ack, server, lease.as_ref(), boot.as_ref());
         let to = reply::destination(asked.request, Ipv4Addr::UNSPECIFIED);
         reply.map(|bytes| Effect::Send(Reply { bytes, from: server, to })).into_iter().collect()
-    }
-
-    fn decline(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
-        let Some(address) = asked.request.requested else { return Vec::new() };
-        let pools = self.pools.iter_mut().flatten();
-        let records = pools.filter_map(|pool| pool.decline(asked.host.mac, address, asked.now));
-        let event = Effect::Event(BootEvent::Conflict { node: asked.node(), address });
-        std::iter::once(event).chain(records.map(Effect::Record)).collect()
-    }
-
-    fn release(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
-        let address = asked.request.ciaddr;
-        let pools = self.pools.iter_mut().flatten();
-        let records = pools.filter_map(|pool| pool.release(asked.host.mac, address, asked.now));
-        let event = Effect::Event(BootEvent::Released { node: asked.node(), address });
-        std::iter::once(event).chain(records.map(Effect::Record)).collect()
     }
 
     /// Which subnet the request belongs to, and the address that the node's record says, if it does.

@@ -27,7 +27,12 @@ const MAX_SEARCH: u32 = 65_536;
 const MAX_CERTAIN_SEARCH: u32 = 1024;
 
 /// An address that a client or a probe found in use is left alone this long, seconds.
-const UNUSABLE_SECONDS: u32 = 600;
+pub(super) const UNUSABLE_SECONDS: u32 = 600;
+
+/// One of so many addresses of a pool is left alone because a client declined it, and at least one:
+/// what one client says of an address is no proof. Beyond it the one that was declined first may be
+/// given again, once nobody answers for it.
+const DECLINED_SHARE: u32 = 8;
 
 /// A probe that brought no answer is good for this long, seconds: the client may send its DISCOVER
 /// again several times before it hears the offer.
@@ -47,6 +52,8 @@ pub(super) struct Pool {
     held: HashMap<Ipv4Addr, Held>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
     probes: HashMap<Ipv4Addr, Probe>,
+    /// What clients declined, oldest first.
+    declined: Vec<Ipv4Addr>,
     /// Until then, leases may be in use that are not in the records.
     incomplete_until: Option<Timestamp>,
 }
@@ -71,6 +78,8 @@ enum Stage {
     Released,
     /// Somebody uses it without a lease of this server.
     InUse,
+    /// A client says that somebody uses it.
+    Declined,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +129,7 @@ impl Pool {
             held: HashMap::new(),
             by_mac: HashMap::new(),
             probes: HashMap::new(),
+            declined: Vec::new(),
             incomplete_until: None,
         }
     }
@@ -140,7 +150,7 @@ impl Pool {
             match held.stage {
                 Stage::Leased => taken.leased += 1,
                 Stage::Offered => taken.offered += 1,
-                Stage::InUse => taken.unusable += 1,
+                Stage::InUse | Stage::Declined => taken.unusable += 1,
                 // Free for whoever asks, once nobody answers for it.
                 Stage::Released => {}
             }
@@ -209,22 +219,27 @@ impl Pool {
         }
     }
 
+    /// Whether `address` is held for `mac`.
+    pub(super) fn is_its(&self, mac: MacAddr, address: Ipv4Addr) -> bool {
+        self.by_mac.get(&mac) == Some(&address)
+    }
+
     /// `mac` found `address` in use by somebody else.
     pub(super) fn decline(&mut self, mac: MacAddr, address: Ipv4Addr, now: Timestamp) -> Option<LeaseRecord> {
-        if self.by_mac.get(&mac) != Some(&address) {
+        if !self.is_its(mac, address) {
             return None;
         }
         self.by_mac.remove(&mac);
         self.probes.remove(&address);
-        let until = now.plus_seconds(i64::from(UNUSABLE_SECONDS));
-        self.held.insert(address, Held { by: None, until, stage: Stage::InUse, recorded: None });
+        self.hold_declined(address, now.plus_seconds(i64::from(UNUSABLE_SECONDS)));
+        self.free_declined(now);
         Some(LeaseRecord::Unusable { address, seconds: UNUSABLE_SECONDS })
     }
 
     /// `mac` gives `address` back. Others may have it at once if nobody answers for it; `mac` gets it
     /// again if nobody took it.
     pub(super) fn release(&mut self, mac: MacAddr, address: Ipv4Addr, now: Timestamp) -> Option<LeaseRecord> {
-        if self.by_mac.get(&mac) != Some(&address) {
+        if !self.is_its(mac, address) {
             return None;
         }
         // A probe of before says nothing of a client that was there until now.
@@ -313,9 +328,7 @@ impl Pool {
             }
             LeaseRecord::Unusable { address, seconds } => {
                 self.forget(address);
-                let until = until(seconds);
-                let held = Held { by: None, until, stage: Stage::InUse, recorded: None };
-                self.held.insert(address, held);
+                self.hold_declined(address, until(seconds));
             }
             LeaseRecord::Free { address } => self.forget(address),
             LeaseRecord::Incomplete { seconds } => {
@@ -374,7 +387,9 @@ impl Pool {
         }
         match self.held.get(&address) {
             Some(held) if held.by == Some(asking.mac) => true,
-            Some(Held { stage: Stage::Leased | Stage::Released | Stage::InUse, .. }) => false,
+            Some(Held {
+                stage: Stage::Leased | Stage::Released | Stage::InUse | Stage::Declined, ..
+            }) => false,
             Some(Held { stage: Stage::Offered, .. }) | None => !self.is_incomplete(asking.now),
         }
     }
@@ -441,6 +456,24 @@ impl Pool {
         let held = Held { by: Some(mac), until, stage: Stage::Offered, recorded: None };
         if let Some(Held { by: Some(before), .. }) = self.held.insert(address, held) {
             self.by_mac.remove(&before);
+        }
+    }
+
+    fn hold_declined(&mut self, address: Ipv4Addr, until: Timestamp) {
+        self.held.insert(address, Held { by: None, until, stage: Stage::Declined, recorded: None });
+        self.declined.retain(|declined| *declined != address);
+        self.declined.push(address);
+    }
+
+    /// Gives up what was declined first, beyond the share of the pool.
+    fn free_declined(&mut self, now: Timestamp) {
+        let held = &self.held;
+        let is_left_alone = |held: &Held| held.stage == Stage::Declined && held.until > now;
+        self.declined.retain(|address| held.get(address).is_some_and(is_left_alone));
+        let most = usize::try_from((self.size() / DECLINED_SHARE).max(1)).unwrap_or(usize::MAX);
+        let excess = self.declined.len().saturating_sub(most);
+        for address in self.declined.drain(..excess) {
+            self.held.entry(address).and_modify(|held| held.until = now);
         }
     }
 

@@ -674,3 +674,4 @@ proptest! {
 
 mod counts;
 mod leases;
+mod strangers;

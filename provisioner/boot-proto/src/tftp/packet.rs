@@ -24,7 +24,7 @@ const DEFAULT_BLOCK_BYTES: u16 = 512;
 /// Largest window granted, blocks: what fits a client's usual socket buffer of 212 kB with blocks of 1,468 bytes.
 const MAX_WINDOW_BLOCKS: u16 = 64;
 
-/// Longest interval of repeats granted, seconds: a transfer whose client is gone keeps its socket for six of them.
+/// Longest interval of retransmissions granted, seconds: firmware asks for a few.
 const MAX_TIMEOUT_SECONDS: u8 = 30;
 
 /// Error codes that the server sends.

@@ -26,6 +26,14 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for an answer: a client that is still there has asked again by then.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// A client that was silent for so long is gone, whatever interval of retransmissions it asked for: a
+/// transfer without a client keeps its socket no longer.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+
+/// Reports of a loss at the same block that are answered; then only the timer repeats the window. Each
+/// costs a packet of the client and up to a whole window of ours.
+const MAX_REPORTED_LOSSES: u32 = 32;
+
 /// A second report of the same loss within this time is an echo of the first: the client answers each block behind the
 /// gap. Some round trips of a local network.
 const LOSS_ECHO: Duration = Duration::from_millis(5);
@@ -69,12 +77,18 @@ pub struct Transfer {
     sent: u64,
     /// Not yet confirmed options.
     oack: Option<Vec<u8>>,
+    /// The client confirmed its options.
+    is_confirmed: bool,
     pending: Option<Transmit>,
     fixed_timeout: Option<Duration>,
     retries: u32,
     deadline: Instant,
     /// When the window was last repeated because of a reported loss.
     repeated: Option<Instant>,
+    /// Windows that were repeated because of a reported loss since the last progress.
+    reported_losses: u32,
+    /// When the client last acknowledged something new, or the transfer began.
+    progressed: Instant,
     outcome: Option<Outcome>,
 }
 
@@ -91,11 +105,14 @@ impl Transfer {
             acknowledged: 0,
             sent: 0,
             oack: request.oack(size),
+            is_confirmed: false,
             pending: None,
             fixed_timeout: request.timeout_seconds.map(|seconds| Duration::from_secs(u64::from(seconds))),
             retries: 0,
             deadline: now,
             repeated: None,
+            reported_losses: 0,
+            progressed: now,
             outcome: None,
         };
         transfer.transmit(now);
@@ -119,7 +136,7 @@ impl Transfer {
         if self.outcome.is_some() || now < self.deadline {
             return;
         }
-        if self.retries == MAX_RETRIES {
+        if self.retries == MAX_RETRIES || now >= self.progressed + LONGEST_SILENCE {
             self.end(Outcome::Lost);
             return;
         }
@@ -142,6 +159,12 @@ impl Transfer {
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
+    }
+
+    /// When the client last acknowledged something new; `None` if it never did.
+    #[must_use]
+    pub fn progressed(&self) -> Option<Instant> {
+        (self.acknowledged > 0 || self.is_confirmed).then_some(self.progressed)
     }
 
     /// Bytes that the client has.
@@ -167,7 +190,7 @@ impl Transfer {
     fn handle_ack(&mut self, number: u16, now: Instant) {
         if self.oack.is_some() {
             if number == 0 {
-                self.oack = None;
+                (self.oack, self.is_confirmed) = (None, true);
                 self.advance(0, now);
             }
             return;
@@ -175,7 +198,8 @@ impl Transfer {
         let ahead = u64::from(number.wrapping_sub(Self::wire_number(self.acknowledged)));
         if ahead == 0 {
             let echo = self.repeated.is_some_and(|repeated| now < repeated + LOSS_ECHO);
-            if self.window > 1 && !echo {
+            if self.window > 1 && !echo && self.reported_losses < MAX_REPORTED_LOSSES {
+                self.reported_losses += 1;
                 self.repeated = Some(now);
                 self.transmit(now);
             }
@@ -188,6 +212,8 @@ impl Transfer {
         self.acknowledged = acknowledged;
         self.retries = 0;
         self.repeated = None;
+        self.reported_losses = 0;
+        self.progressed = now;
         if acknowledged == self.last {
             self.end(Outcome::Complete);
         } else {

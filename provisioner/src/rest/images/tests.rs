@@ -99,30 +99,24 @@ const RUNS: &str = "n1 runs it, or is booting it, whatever it boots next; `bedpl
                     nodes anew, and a node that is no more can be deleted";
 
 #[tokio::test]
-async fn what_a_node_runs_is_kept_until_it_boots_anew_also_by_the_next_server() {
+async fn what_a_node_may_be_booting_is_kept_until_it_boots_anew() {
     let site = Site::new().await;
     let provisioner = site.with_node().await;
     assert_eq!(deleted(&provisioner).await.unwrap_err(), "n1 boots it; give those nodes another image first");
     offered(&provisioner);
-    let token = provisioner.0.fleet.issue_token(NODE, ADDRESS, Some(ADDRESS), "debian@1".into()).await;
-    token.unwrap();
+    provisioner.0.fleet.issue_token(NODE, ADDRESS, Some(ADDRESS), "debian@1".into()).unwrap();
     boot_next(&provisioner, "debian@2").await;
     let shown = provisioner.show_all(&[node()]);
-    assert_eq!(shown[0].status.image.as_deref(), Some("debian@1"));
+    assert_eq!(shown[0].status.image, None, "a token that was issued proves nothing");
     assert_eq!(shown[0].next_image.as_deref(), Some("debian@2"));
     assert_eq!(deleted(&provisioner).await.unwrap_err(), RUNS);
     let all = delete(State(provisioner.clone()), Path("debian".parse().unwrap())).await;
     assert!(all.unwrap_err().0.detail.starts_with("n1 boots it"));
-    // Without a word more on its disk: it was killed.
-    drop(provisioner);
-    let provisioner = site.start().await;
-    assert_eq!(deleted(&provisioner).await.unwrap_err(), RUNS);
     assert!(provisioner.0.images.table().find("debian@1").is_ok());
 
     // The next boot takes the other.
     offered(&provisioner);
-    let token = provisioner.0.fleet.issue_token(NODE, ADDRESS, Some(ADDRESS), "debian@2".into()).await;
-    token.unwrap();
+    provisioner.0.fleet.issue_token(NODE, ADDRESS, Some(ADDRESS), "debian@2".into()).unwrap();
     assert_eq!(deleted(&provisioner).await, Ok(StatusCode::NO_CONTENT));
     assert!(provisioner.0.images.table().find("debian@1").is_err());
     assert!(provisioner.0.images.table().find("debian@2").is_ok());
@@ -157,4 +151,45 @@ async fn a_deletion_waits_for_no_boot_that_is_stuck() {
     let why = deletion.await.unwrap().unwrap_err();
     assert!(why.starts_with("boots of nodes are being written down"), "{why}");
     assert!(provisioner.0.images.table().find("debian@1").is_ok());
+}
+
+#[tokio::test]
+async fn strangers_who_ask_for_boot_files_cost_some_lines_and_change_nothing() {
+    let site = Site::new().await;
+    let provisioner = site.with_node().await;
+    let spec: MachineSpec = serde_json::from_value(serde_json::json!({
+        "image": "debian@1",
+        "interfaces": {"lan0": {"mac": "52:54:00:77:00:11", "address": "10.1.0.11/24"}},
+    }))
+    .unwrap();
+    provisioner.change(move |draft| draft.set_node(&node(), spec, None)).await.unwrap();
+    let router = crate::http_boot::router(provisioner.clone());
+    let ask = async |from: [u8; 4]| {
+        let peer =
+            crate::http_boot::Peer { remote: (from, 4711).into(), local: ([10, 1, 0, 1], 9480).into() };
+        let request = axum::http::Request::get("/boot/52-54-00-77-00-11/node.img");
+        let request = request.extension(axum::extract::ConnectInfo(peer));
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        tower::ServiceExt::oneshot(router.clone(), request).await.unwrap().status()
+    };
+    let fleet = &provisioner.0.fleet;
+    let before = fleet.status(NODE).unwrap();
+    for _ in 0..1_000 {
+        assert_eq!(ask([10, 1, 0, 66]).await, StatusCode::FORBIDDEN);
+    }
+    for _ in 0..100 {
+        assert_eq!(ask([10, 1, 0, 11]).await, StatusCode::OK, "the node's own address");
+    }
+    let lines = provisioner.0.access.audit(10_000).await.unwrap();
+    let refused: Vec<&str> =
+        lines.iter().filter(|line| line.action == "issue-token").map(|line| line.outcome.as_str()).collect();
+    assert_eq!(
+        refused,
+        ["refused to 10.1.0.66: the request comes from 10.1.0.66, not from the node's address 10.1.0.11"]
+    );
+    let after = fleet.status(NODE).unwrap();
+    assert_eq!((after.image, after.armed, after.last_seen), (before.image, before.armed, before.last_seen));
+    assert_eq!(after.unproven.unwrap().file, "the node's initrd");
+    let history = fleet.history(NODE, None, 1_000).await.unwrap();
+    assert!(history.len() < 5, "{history:?}");
 }

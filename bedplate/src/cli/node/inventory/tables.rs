@@ -4,10 +4,10 @@ use api::{
     device::GrantableDevice,
     inventory::{Disk, DiskHealth, Ecc, Gpu, Infiniband, Nic, NicKind, Topology},
 };
-use comfy_table::{Cell, Color};
+use comfy_table::Color;
 
 use super::super::super::{
-    table::{Look, cells, table},
+    table::{Cell, Look, cells, table},
     words::{or_dash, ranges, size},
 };
 

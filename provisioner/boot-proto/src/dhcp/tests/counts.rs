@@ -54,6 +54,10 @@ fn each_refused_request_counts_as_its_kind_however_often_it_is_told() {
                 "not-its-address",
                 3,
             ),
+            (
+                "too-many-changes",
+                0,
+            ),
         ]
     "#]]
     .assert_debug_eq(&server.refused());

@@ -222,3 +222,38 @@ fn a_name_ends_where_the_options_of_dhcp_end() {
     assert_eq!(file(b"/snponly.efi\xff\xff\x03"), Ok(Some("snponly.efi".to_owned())));
     assert_eq!(file(b"snponly\xc3.efi").unwrap_err().message, "request is not UTF-8");
 }
+
+#[test]
+fn a_client_that_asked_for_long_intervals_and_is_silent_is_gone_after_a_minute() {
+    let now = start();
+    let mut transfer = Transfer::new(&request(&[("timeout", "30")]), 1_000, now);
+    let mut packets = 0;
+    let mut ended = now;
+    while let Some(deadline) = transfer.poll_timeout() {
+        packets += usize::from(transfer.poll_transmit().is_some());
+        ended = deadline;
+        transfer.handle_timeout(deadline);
+    }
+    assert_eq!((packets, ended - now), (2, LONGEST_SILENCE));
+    assert_eq!((transfer.outcome(), transfer.progressed()), (Some(&Outcome::Lost), None));
+}
+
+#[test]
+fn reports_of_the_same_loss_are_answered_so_often_and_no_more() {
+    let start = start();
+    let mut transfer = Transfer::new(&request(&[("windowsize", "4"), ("blksize", "100")]), 10_000, start);
+    transfer.handle_packet(&ack(0), start);
+    assert_eq!(transfer.progressed(), Some(start), "it confirmed its options");
+    let repeated = |transfer: &mut Transfer, number: u16, from: Instant| {
+        let reports = (1..1_000).filter(|step| {
+            transfer.handle_packet(&ack(number), from + LOSS_ECHO * *step);
+            transfer.poll_transmit().is_some()
+        });
+        u32::try_from(reports.count()).unwrap()
+    };
+    assert!(transfer.poll_transmit().is_some());
+    assert_eq!(repeated(&mut transfer, 0, start), MAX_REPORTED_LOSSES);
+    transfer.handle_packet(&ack(4), start);
+    assert!(transfer.poll_transmit().is_some());
+    assert_eq!(repeated(&mut transfer, 4, start), MAX_REPORTED_LOSSES, "again after progress");
+}
