@@ -168,6 +168,8 @@ fn granted_to_users(action: Action) -> Option<Extent> {
         | Action::NodeReboot
         | Action::NodeUpgrade
         | Action::NodeArm
+        | Action::NodeTrust
+        | Action::NodeRevoke
         | Action::NodeDrain
         | Action::ProfileEdit
         | Action::ProfileDelete

@@ -45,7 +45,8 @@ pub struct Renew {
 pub struct Enrolled {
     /// The node's name.
     pub node: NodeName,
-    /// The client certificate, PEM. Subject CN = node id, SAN = `urn:bedplate:node:ID`.
+    /// The client certificate, PEM. Subject CN = node id, SAN = `urn:bedplate:node:ID` and
+    /// `urn:bedplate:epoch:N`, the number of the enrolment.
     pub certificate: String,
     /// The CA certificate, PEM.
     pub ca: String,

@@ -153,6 +153,10 @@ actions! {
     NodeUpgrade = "node-upgrade", "upgrade the agent of the node";
     /// Allow a node to get a boot token again.
     NodeArm = "node-arm", "arm the node";
+    /// Say which enrolment of a node is the node: the certificates of its others are dead.
+    NodeTrust = "node-trust", "trust the enrolment of the node";
+    /// Revoke certificates of a node.
+    NodeRevoke = "node-revoke", "revoke certificates of the node";
     /// Keep work away from a node, or let it come again.
     NodeDrain = "node-drain", "drain or undrain the node";
     /// List profiles.

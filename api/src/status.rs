@@ -105,6 +105,85 @@ pub struct NodeStatus {
     /// What its agent says that it lacks for jobs: it begins none until that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuses: Option<String>,
+    /// Which enrolment it runs by: they are counted from 1. 0: it never enrolled, or with a release
+    /// that did not count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
+    /// Two claim to be this node: it gets no overlays and no new jobs until an admin decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<NodeConflict>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// It is not known who a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeConflict {
+    /// Since when.
+    pub since: Timestamp,
+    /// What was seen, and what decides it.
+    pub cause: String,
+    /// Epoch of the agent that has the node's channel meanwhile; the others are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<u64>,
+    /// Enrolments whose certificates are good, newest first.
+    #[serde(default)]
+    pub enrolments: Vec<NodeEnrolment>,
+}
+
+/// One enrolment of a node: a boot token that was traded for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeEnrolment {
+    /// Its number.
+    pub epoch: u64,
+    /// When its stage 1 got the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolled: Option<Timestamp>,
+    /// Where it was heard from last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub address: Option<IpAddr>,
+    /// The boot that its agent says to run in (`/proc/sys/kernel/random/boot_id`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// Serial number of the certificate that it used last, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// When its certificate was used first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<Timestamp>,
+    /// When it was used last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+    /// Its agent is connected.
+    #[serde(default)]
+    pub connected: bool,
+}
+
+/// Request of `POST /v1/nodes/{name}/trust`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TrustNode {
+    /// The enrolment whose agent is the node.
+    pub epoch: u64,
+}
+
+/// Request of `POST /v1/nodes/{name}/revoke`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RevokeNode {
+    /// The last enrolment whose certificates are revoked; default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
 }
 
 /// A boot as it is claimed: somebody fetched its files in the node's name. Nothing proves that it was

@@ -398,6 +398,7 @@ impl Conductor {
             is_ready,
             drained: status.drain.map(|drain| drain.reason),
             refuses: status.refuses,
+            in_conflict: status.conflict.is_some(),
             capacity,
         };
         self.engine().node_is(facts, clock::now());

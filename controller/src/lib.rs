@@ -41,7 +41,6 @@ use api::{
     image::Platform,
     run::{RunId, WorkflowId},
 };
-use axum::extract::ws::WebSocket;
 use database::{Database, MigrateError};
 use fleet::Fleet;
 use oci_pull::Registries;
@@ -57,7 +56,7 @@ pub use images::ImageLimits;
 use images::JobImages;
 use results::Results;
 use store::{Store, sql::SqlStore};
-use streams::Streams;
+use streams::{Streams, bridge::NodeSocket};
 
 /// Changes of workflows that wait for a slow watcher before it looks at the whole again.
 const MAX_CHANGES: usize = 1_024;
@@ -108,7 +107,7 @@ struct Inner {
     results: Results,
     access: Access,
     fleet: Fleet,
-    streams: Streams<WebSocket>,
+    streams: Streams<NodeSocket>,
     orders: mpsc::Sender<Order>,
     changed: broadcast::Sender<WorkflowId>,
     /// Held by readers of both engine and store, so that they agree.

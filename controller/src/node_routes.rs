@@ -27,6 +27,7 @@ use crate::{
     conductor::Order,
     results::{Brought, LogPiece, ResultError},
     store::RunRow,
+    streams::bridge::NodeSocket,
 };
 
 /// Largest file that goes to a client through the server, bytes. Larger results belong on a store of their own.
@@ -54,7 +55,8 @@ async fn stream(
     })?;
     let limited = upgrade.max_message_size(MAX_STREAM_MESSAGE_BYTES).max_frame_size(MAX_STREAM_MESSAGE_BYTES);
     // A user who has gone in this moment: the socket is dropped, and the node sees it closed.
-    Ok(limited.on_upgrade(|socket| async move { drop(arrived.send(socket)) }))
+    let revoked = node.revoked;
+    Ok(limited.on_upgrade(|socket| async move { drop(arrived.send(NodeSocket { socket, revoked })) }))
 }
 
 async fn artifact(

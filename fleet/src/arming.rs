@@ -6,7 +6,7 @@
 //! | `Issued` | one token is out and not yet used | yes: it replaces that one |
 //! | `Used` | stage 1 has its certificate, the agent has not connected yet | no |
 //! | `Connected` | the agent is connected | no |
-//! | `Disarmed` | a token was misused | no, until [`Event::Ordered`] |
+//! | `Disarmed` | a token was misused, or all certificates were revoked | no, until [`Event::Ordered`] |
 //!
 //! | event | legal in | leads to |
 //! |---|---|---|
@@ -18,6 +18,7 @@
 //! | `ChannelGone` | `Connected`; else nothing | `Armed`, or `Disarmed` after misuse |
 //! | `BootSeen`, `BootFailed` | `Used`; else nothing | `Armed`: that boot is over |
 //! | `Ordered` | all | `Armed` (a connected node stays so, without its misuse) |
+//! | `Revoked` | all | `Disarmed` |
 //!
 //! Any number of tokens can be out; each is bound to its address and to the token that was spent before
 //! it, so that the first that is used makes all others void. There is one place for a token that can be
@@ -75,6 +76,8 @@ pub(crate) enum Event {
     BootFailed,
     /// A person or the server itself wants this node to boot: `node arm`, `node reboot`, power on.
     Ordered,
+    /// A person revoked all its certificates.
+    Revoked,
 }
 
 /// The answer to [`Event::Ask`], [`Event::Issue`], [`Event::Redeem`] and [`Event::Presented`].
@@ -136,6 +139,11 @@ impl Arming {
         self.spent
     }
 
+    /// What the token that was spent last was traded for is in use: its boot goes on, or its agent is connected.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(self.state, State::Used { .. } | State::Connected { misused: false })
+    }
+
     /// The tokens that are known to belong to this node: the one issued and the one spent last.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = Digest> {
         let issued = match self.state {
@@ -176,6 +184,7 @@ impl Arming {
                 State::Used { .. } | State::Disarmed => self.moved(State::Armed),
                 State::Armed | State::Issued { .. } => (self.clone(), Verdict::Noted),
             },
+            Event::Revoked => (self.voided(State::Disarmed), Verdict::Noted),
         }
     }
 
@@ -240,12 +249,16 @@ impl Arming {
             State::Connected { .. } => State::Connected { misused: true },
             _ => State::Disarmed,
         };
-        // A token that was out is void, but remembered, so that its next use is seen for what it is.
+        (self.voided(state), Verdict::Refused(why))
+    }
+
+    /// A token that was out is void, but remembered, so that its next use is seen for what it is.
+    fn voided(&self, state: State) -> Self {
         let spent = match self.state {
             State::Issued { token, .. } => Some(token),
             _ => self.spent,
         };
-        (Self { state, spent }, Verdict::Refused(why))
+        Self { state, spent }
     }
 }
 

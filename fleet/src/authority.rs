@@ -49,6 +49,9 @@ pub(crate) const CLIENT_SECONDS: i64 = 86_400;
 /// Certificates are valid from this much before they are made, for clocks that are a little behind, seconds.
 const BACKDATE_SECONDS: i64 = 300;
 
+/// What precedes the number of the enrolment in the URI of a node's certificate.
+pub(crate) const EPOCH_URN: &str = "urn:bedplate:epoch:";
+
 /// 2026-01-01. A clock before it was never set; an authority made then would have expired when it is set.
 const EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
 
@@ -235,9 +238,11 @@ impl Authority {
     }
 
     /// A node's certificate for the key of its request. Names, life and use are the server's choice.
+    /// `epoch`: which enrolment of the node it is of; 0 is not told.
     pub(crate) fn issue(
         &self,
         node: NodeId,
+        epoch: u64,
         request: &Request,
         now: Timestamp,
     ) -> Result<Issued, AuthorityError> {
@@ -247,6 +252,10 @@ impl Authority {
         let mut params = leaf(&subject, now, not_after)?;
         let urn = format!("urn:bedplate:node:{node}");
         params.subject_alt_names = vec![SanType::URI(urn.try_into().map_err(failed)?)];
+        if epoch > 0 {
+            let urn = format!("{EPOCH_URN}{epoch}");
+            params.subject_alt_names.push(SanType::URI(urn.try_into().map_err(failed)?));
+        }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&request.0.public_key, &self.issuer).map_err(failed)?;
         Ok(Issued { pem: certificate.pem(), not_after })

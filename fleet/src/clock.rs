@@ -8,3 +8,9 @@ pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
+
+/// A moment by which what happens in this process is ordered, whatever the clock does.
+#[expect(clippy::disallowed_methods, reason = "the home of this crate's clock")]
+pub(crate) fn monotonic() -> std::time::Instant {
+    std::time::Instant::now()
+}

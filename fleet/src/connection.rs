@@ -22,6 +22,8 @@ pub(crate) enum Outgoing {
 /// A connected agent.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// Which enrolment of the node its certificate is of.
+    pub(crate) epoch: u64,
     pub(crate) outgoing: mpsc::Sender<Outgoing>,
     /// Set once, to the reason, when the connection must end.
     pub(crate) closing: watch::Sender<Option<String>>,

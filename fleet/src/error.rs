@@ -22,6 +22,14 @@ pub enum FleetError {
         /// The node.
         name: NodeName,
     },
+    /// There is nothing to decide about such an enrolment.
+    #[error("{name}: {why}; `bedplate node show {name}` tells its enrolments")]
+    Undecidable {
+        /// The node.
+        name: NodeName,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -6,6 +6,7 @@
 //!
 //! | module | |
 //! |---|---|
+//! | `enrolments`, `under_way` | which certificates are good, who is the node (pure), and what ends with them |
 //! | `arming`, `lifecycle`, `holding`, `session`, `failures`, `changes` | pure: tokens, states, what holds nodes, numbered frames, limits, news of hardware |
 //! | `registry`, `writer`, `store` | all nodes in memory, written in batches, kept in tables |
 //! | `register` | which nodes there are, changed in a transaction of the provisioner's |
@@ -13,13 +14,14 @@
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
 //! | `metrics` | what Prometheus is told |
-//! | `orders` | what admins order of nodes |
+//! | `orders`, `decisions` | what admins order of nodes, and whom they take for one |
 //! | `hardware`, `topology`, `pci_names` | what nodes tell of their hardware |
 //! | `runs` | what agents and the controller say to each other |
 //! | [`blob`] | files to nodes, by digest |
 //!
 //! Invariants: no image, overlay or boot protocol is known here; no token is issued while the node's agent is
-//! connected; what was acknowledged to a node is on disk.
+//! connected; no route but enrolment is reached with a certificate that was not checked in memory; what was
+//! acknowledged to a node is on disk.
 
 mod arming;
 mod authority;
@@ -28,6 +30,8 @@ mod changes;
 mod clock;
 mod config;
 mod connection;
+mod decisions;
+mod enrolments;
 mod error;
 mod failures;
 mod hardware;
@@ -46,6 +50,7 @@ mod store;
 mod tls;
 mod token;
 mod topology;
+mod under_way;
 mod writer;
 
 use std::{

@@ -207,6 +207,8 @@ impl Life {
             drain: self.drain.clone(),
             held: self.holding.cause().map(str::to_owned),
             refuses: self.refuses.clone(),
+            epoch: 0,
+            conflict: None,
         }
     }
 

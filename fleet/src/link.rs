@@ -40,12 +40,24 @@ pub(crate) struct Link {
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     /// Runtime overlays that the node should have.
     wanted: Option<Generation>,
+    /// It is not known who the node is, and overlays have secrets.
+    withheld: bool,
 }
 
 impl Link {
+    /// A link without a session. `withheld`: see [`Self::withhold_overlays`].
+    pub(crate) fn new(withheld: bool) -> Self {
+        Self { withheld, ..Self::default() }
+    }
+
     /// Whether the agent is connected.
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.is_some()
+    }
+
+    /// Which enrolment of the node the connected agent is of.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.connection.as_ref().map(|connection| connection.epoch)
     }
 
     /// Ends the connection, if there is one, with a reason for the agent's log.
@@ -171,8 +183,18 @@ impl Link {
         self.push_overlays();
     }
 
+    /// Tells the agent nothing of overlays, or tells it again.
+    pub(crate) fn withhold_overlays(&mut self, withheld: bool) {
+        if std::mem::replace(&mut self.withheld, withheld) && !withheld {
+            self.push_overlays();
+        }
+    }
+
     /// Sends the agent which runtime overlays it should have, unless it has them or was sent it.
     pub(crate) fn push_overlays(&mut self) {
+        if self.withheld {
+            return;
+        }
         let (Some(wanted), Some(connection)) = (self.wanted, &self.connection) else { return };
         if connection.told.or(connection.applied) == Some(wanted) {
             return;

@@ -190,6 +190,7 @@ struct Told<'a> {
 fn expose_nodes(statuses: &[NodeUpdate], facts: &BTreeMap<NodeId, Option<Facts>>, out: &mut Exposition) {
     let mut phases: BTreeMap<&str, u64> = BTreeMap::new();
     let mut nodes = Vec::with_capacity(statuses.len());
+    let in_conflict = statuses.iter().filter(|update| update.status.conflict.is_some()).count();
     for NodeUpdate { id, name, status } in statuses {
         *phases.entry(status.phase.as_str()).or_default() += 1;
         let facts = facts.get(id).and_then(Option::as_ref);
@@ -200,6 +201,8 @@ fn expose_nodes(statuses: &[NodeUpdate], facts: &BTreeMap<NodeId, Option<Facts>>
     for (phase, count) in phases {
         family.sample(&[("phase", phase)], count);
     }
+    let help = "Nodes that two claim to be, until an admin decides.";
+    out.gauge("bedplate_nodes_in_conflict", help).value(in_conflict);
     let help = "When a node was last heard of, seconds since 1970.";
     let mut family = out.gauge("bedplate_node_last_seen_timestamp_seconds", help);
     for Told { name, last_seen, .. } in &nodes {
@@ -275,7 +278,7 @@ fn expose_links(known: &[(&str, &Facts)], out: &mut Exposition) {
 
 #[cfg(test)]
 mod tests {
-    use api::status::{NodeStatus, Phase};
+    use api::status::{NodeConflict, NodeStatus, Phase};
     use serde_json::json;
 
     use super::*;
@@ -304,11 +307,14 @@ mod tests {
             "faults": [{"level": "error", "subject": "gpu b", "message": "ECC"}]
         }))
         .unwrap();
-        let statuses = [
+        let mut statuses = [
             update(2, Phase::Ready, None),
             update(1, Phase::Ready, Some(Timestamp(1_700_000_000_500_000))),
             update(3, Phase::Lost, None),
         ];
+        let (since, cause) = (Timestamp(0), "two agents".to_owned());
+        statuses[2].status.conflict =
+            Some(NodeConflict { since, cause, channel: None, enrolments: Vec::new() });
         let facts = [(statuses[1].id, Some(Facts::of(&inventory))), (statuses[2].id, None)];
         let protocol = ProtocolCounters::default();
         protocol.unknown_reports.inc();
@@ -331,6 +337,7 @@ mod tests {
             bedplate_node_memory_bytes{node="n1"} 68719476736
             bedplate_node_nic_link_up{node="n1",interface="lan0"} 1
             bedplate_node_nic_link_up{node="n1",interface="lan1"} 0
+            bedplate_nodes_in_conflict 1
             bedplate_nodes{phase="lost"} 1
             bedplate_nodes{phase="ready"} 2
             bedplate_unknown_reports_total 1

@@ -5,11 +5,15 @@ mod enroll;
 mod identity;
 mod protocol;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, connect_info::Connected},
     middleware,
     routing::{get, post},
 };
@@ -20,7 +24,7 @@ use axum_server::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Fleet, FleetError};
+use crate::{Fleet, FleetError, clock};
 
 pub use identity::NodeIdentity;
 
@@ -62,7 +66,7 @@ pub(crate) async fn serve(
             tracing::debug!("fleet port: {peer} was not let in: {error}");
         });
     server.http_builder().http1().header_read_timeout(REQUEST_TIMEOUT);
-    let serving = server.serve(routes.into_make_service_with_connect_info::<SocketAddr>());
+    let serving = server.serve(routes.into_make_service_with_connect_info::<Peer>());
     let stop = async {
         shutdown.cancelled().await;
         handle.graceful_shutdown(Some(SHUTDOWN_TIMEOUT));
@@ -77,7 +81,7 @@ pub(crate) async fn serve(
 fn router(fleet: Fleet, extra: Router, shutdown: CancellationToken) -> Router {
     let port = Arc::new(Port { fleet: fleet.clone(), shutdown });
     let own = Router::new()
-        .route("/node/v1/renew", post(enroll::renew))
+        .route(identity::RENEW, post(enroll::renew))
         .route("/node/v1/report", post(enroll::report))
         .route("/node/v1/channel", get(channel::upgrade))
         .with_state(port.clone());
@@ -91,6 +95,21 @@ fn router(fleet: Fleet, extra: Router, shutdown: CancellationToken) -> Router {
         .with_state(port)
         .merge(identified)
         .layer(middleware::from_fn(protocol::check))
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    /// An IPv4 address is never in its IPv6 form.
+    address: IpAddr,
+    /// When the connection was accepted, before its TLS handshake.
+    accepted: Instant,
+}
+
+impl Connected<SocketAddr> for Peer {
+    fn connect_info(address: SocketAddr) -> Self {
+        Self { address: address.ip().to_canonical(), accepted: clock::monotonic() }
+    }
 }
 
 /// What the routes share.

@@ -21,6 +21,7 @@ use crate::{
     Fleet,
     arming::Arming,
     clock,
+    enrolments::Enrolments,
     lifecycle::Life,
     store::{NodeRow, RegisterChange},
 };
@@ -82,6 +83,7 @@ impl NodesEdit {
                     name,
                     life: Life::new(now),
                     arming: Arming::default(),
+                    enrolments: Enrolments::default(),
                     history: 0,
                 }),
                 Some(known) if known != name => change.renamed.push((id, name)),

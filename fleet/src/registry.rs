@@ -22,12 +22,19 @@ use self::requests::Requests;
 use crate::{
     ImageUse,
     arming::{self, Arming, Verdict},
+    enrolments::Enrolments,
     failures::Failures,
     lifecycle::{self, Effect, Life, Limits},
     link::Link,
     register::NodeChange,
     store::{Batch, NodeRow, RegisterChange, StoreError, StoredNode},
+    under_way::UnderWay,
 };
+
+mod admission;
+mod status;
+
+pub(crate) use admission::Admitted;
 
 /// Updates that a slow watcher may be behind before it must start over from the full list.
 const MAX_UPDATES: usize = 4_096;
@@ -90,26 +97,30 @@ pub(crate) struct Entry {
     pub(crate) name: NodeName,
     pub(crate) life: Life,
     arming: Arming,
+    pub(crate) enrolments: Enrolments,
     history: u64,
     last_record: Option<(String, Timestamp)>,
     requests: Requests,
     /// Counts the inventories that were other ones than before, since the server started.
     pub(crate) inventories: u64,
     pub(crate) link: Link,
+    under_way: UnderWay,
 }
 
 impl Entry {
     fn new(row: NodeRow) -> Self {
         Self {
+            link: Link::new(row.enrolments.conflict().is_some()),
             id: row.id,
             name: row.name,
             life: row.life,
             arming: row.arming,
+            enrolments: row.enrolments,
             history: row.history,
             last_record: None,
             requests: Requests::default(),
             inventories: 0,
-            link: Link::default(),
+            under_way: UnderWay::default(),
         }
     }
 
@@ -119,12 +130,13 @@ impl Entry {
             name: self.name.clone(),
             life: self.life.clone(),
             arming: self.arming.clone(),
+            enrolments: self.enrolments.clone(),
             history: self.history,
         }
     }
 
     fn status(&self, limits: &Limits) -> NodeStatus {
-        self.life.status(self.arming.is_armed(), &limits.deadlines)
+        status::status(&self.life, &self.arming, &self.enrolments, self.link.epoch(), limits)
     }
 
     /// Whether nothing differs from `row` that is worth a write: some things change all the time. They are made equal in
@@ -140,6 +152,7 @@ impl Entry {
             && row.history == self.history
             && row.life == self.life
             && row.arming == self.arming
+            && row.enrolments == self.enrolments
     }
 }
 
@@ -299,8 +312,10 @@ impl Registry {
         }
         // Watchers are sent a status only if more changed than when something was last received.
         before.life.last_seen = entry.life.last_seen;
-        let is_same = before.life == entry.life && before.arming == entry.arming;
-        if tell || (!is_same && entry.status(&self.limits) != status_of(&before, &self.limits)) {
+        let is_same = before.life == entry.life
+            && before.arming == entry.arming
+            && before.enrolments == entry.enrolments;
+        if tell || (!is_same && entry.status(&self.limits) != status::before(&before, entry, &self.limits)) {
             let (name, status) = (entry.name.clone(), entry.status(&self.limits));
             // Nobody watching is no error.
             let _ = self.updates.send(NodeChange::Updated(NodeUpdate { id, name, status }));
@@ -325,8 +340,9 @@ impl Registry {
         let mut state = self.lock();
         let State { nodes, tokens, pending, .. } = &mut *state;
         for id in &change.removed {
-            let Some(entry) = nodes.remove(id) else { continue };
+            let Some(mut entry) = nodes.remove(id) else { continue };
             entry.link.close("the node was deleted");
+            entry.under_way.end_unless(|_| false);
             for token in entry.arming.tokens() {
                 tokens.remove(&token);
             }
@@ -488,11 +504,6 @@ impl Registry {
     }
 }
 
-/// The status of a node as it was.
-fn status_of(row: &NodeRow, limits: &Limits) -> NodeStatus {
-    row.life.status(row.arming.is_armed(), &limits.deadlines)
-}
-
 #[cfg(test)]
 mod tests {
     use api::channel::{FromServer, MAX_UNACKNOWLEDGED};
@@ -510,6 +521,7 @@ mod tests {
             name: "n1".parse().unwrap(),
             life: Life::new(now),
             arming: Arming::default(),
+            enrolments: Enrolments::default(),
             history: 0,
         };
         registry.apply(RegisterChange { added: vec![row], ..RegisterChange::default() });

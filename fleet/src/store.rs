@@ -13,7 +13,7 @@ use api::{
 use async_trait::async_trait;
 use database::{DatabaseError, Transaction};
 
-use crate::{arming::Arming, lifecycle::Life};
+use crate::{arming::Arming, enrolments::Enrolments, lifecycle::Life};
 
 /// Events kept of one node: some 40 boots. Up to [`TRIM_EVERY`] more until the next trim.
 pub(crate) const MAX_HISTORY: u64 = 1_000;
@@ -54,6 +54,7 @@ pub(crate) struct NodeRow {
     pub(crate) name: NodeName,
     pub(crate) life: Life,
     pub(crate) arming: Arming,
+    pub(crate) enrolments: Enrolments,
     /// Number of the newest event.
     pub(crate) history: u64,
 }

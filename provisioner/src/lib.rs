@@ -10,6 +10,7 @@
 //! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto` |
 //! | `holds` | what on the server holds a node |
 //! | `feed` | changes of nodes, numbered for watchers |
+//! | `conflicts` | nodes that two claim to be, in the audit log |
 //! | `stored` | what of the database cannot be read, for a check |
 //! | `rest`, `node_routes` | what people and nodes ask for |
 //! | `provisioner`, `register`, `serve` | the shell |
@@ -24,6 +25,7 @@ pub mod check;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+mod conflicts;
 mod datagram;
 pub mod dhcp;
 pub mod document;

@@ -50,6 +50,14 @@ async fn runtime(
 async fn answer(provisioner: Provisioner, node: NodeIdentity, set: OverlaySet) -> Response {
     let view = provisioner.view();
     let title = "cannot render the node's overlays";
+    if node.in_conflict {
+        let why = format!(
+            "two claim to be {0}, and it gets no overlays until an admin decides; `bedplate node show {0}` \
+             tells who they are",
+            node.name
+        );
+        return Refusal::new(StatusCode::FORBIDDEN, title, why).into_response();
+    }
     let Some(record) = view.cluster.by_id(node.id).cloned() else {
         let why = format!("node {} does not exist any more", node.id);
         return Refusal::new(StatusCode::NOT_FOUND, title, why).into_response();

@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod apply;
+mod enrolments;
 mod hardware;
 mod images;
 mod nodes;

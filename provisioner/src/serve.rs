@@ -105,6 +105,11 @@ impl Provisioner {
             let _stopped = audit_stop.run_until_cancelled(provisioner.sum_up_audit()).await;
             Ok(())
         });
+        let recording = self.clone().record_conflicts(stop.clone());
+        tasks.spawn(async move {
+            recording.await;
+            Ok(())
+        });
         let observing = tokio::spawn(self.clone().observe_boots(received));
 
         let mut outcome = Ok(());

@@ -119,6 +119,9 @@ async fn simulation(mut site: Site, options: Options) -> anyhow::Result<()> {
     }
     site.until_ready(READY_LIMIT).await.with_context(|| site.server.log_tail())?;
     until_empty(&lives).await?;
+    let nodes = site.client.nodes(None).await?;
+    let alarms: Vec<_> = nodes.iter().filter(|node| node.status.conflict.is_some()).collect();
+    ensure!(alarms.is_empty(), "nodes that are what they claim to be are in conflict: {alarms:?}");
     let cost = site.server.cost()?;
     let account = Account::draw_up(&ann, &submitted, &journal).await?;
     account.refuse_mistakes(options.tasks)?;

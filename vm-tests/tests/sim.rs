@@ -9,6 +9,8 @@
 mod browser;
 #[path = "sim/cluster.rs"]
 mod cluster;
+#[path = "sim/enrolments.rs"]
+mod enrolments;
 #[path = "sim/logs.rs"]
 mod logs;
 #[path = "sim/names.rs"]

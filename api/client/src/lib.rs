@@ -21,7 +21,7 @@ use api::{
     ids::{ImageName, NodeName, ProfileName},
     image::{Image, ImportImage, Operation},
     machine::{AddNodes, Applied, Apply, Explained, MachineSpec, Node, PatchNodes, Profile},
-    status::{DrainNode, NodeEvent, NodeUpdate},
+    status::{DrainNode, NodeEvent, NodeUpdate, RevokeNode, TrustNode},
 };
 use reqwest::{Method, RequestBuilder, Response, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -210,6 +210,26 @@ impl Client {
     /// As every request.
     pub async fn arm(&self, name: &NodeName) -> Result<(), ClientError> {
         self.send_empty(Method::POST, &path_of(["nodes", name.as_str(), "arm"])?).await
+    }
+
+    /// Says which enrolment of a node is the node: the certificates of its others are dead.
+    ///
+    /// # Errors
+    /// As every request; 409 if there is no such enrolment, or it was revoked.
+    pub async fn trust(&self, name: &NodeName, epoch: u64) -> Result<(), ClientError> {
+        let path = path_of(["nodes", name.as_str(), "trust"])?;
+        let request = self.request(Method::POST, &path)?.json(&TrustNode { epoch }).timeout(DEADLINE);
+        self.answer(request).await.map(drop)
+    }
+
+    /// Revokes the certificates of a node, or those up to an enrolment.
+    ///
+    /// # Errors
+    /// As every request; 409 if there is no such enrolment.
+    pub async fn revoke(&self, name: &NodeName, epoch: Option<u64>) -> Result<(), ClientError> {
+        let path = path_of(["nodes", name.as_str(), "revoke"])?;
+        let request = self.request(Method::POST, &path)?.json(&RevokeNode { epoch }).timeout(DEADLINE);
+        self.answer(request).await.map(drop)
     }
 
     /// The status of every node, then of each that changes.

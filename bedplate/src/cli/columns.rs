@@ -40,6 +40,8 @@ pub(super) const NODE: &[&str] = &[
     "id",
     "version",
     "next-image",
+    "status.epoch",
+    "status.conflict.cause",
 ];
 
 /// A step of a node's boot, as `node watch` has it.
@@ -58,6 +60,7 @@ pub(super) const STEP: &[&str] = &[
     "status.address",
     "status.image",
     "id",
+    "status.conflict.cause",
 ];
 
 /// What happened to a node.

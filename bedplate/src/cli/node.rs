@@ -159,6 +159,39 @@ seconds: `bedplate node history NODE` tells which version it is, or why it staye
         #[command(flatten)]
         nodes: Nodes,
     },
+    /// Say which enrolment of a node in conflict is the node; the certificates of its others are dead at once.
+    #[command(
+        after_help = "A node is in conflict when two claim to be it. `bedplate node show NODE` tells of each where it is heard
+from, since when, and the serial number of its certificate: `openssl x509 -noout -serial` of the
+certificate in /run/bedplate/agent.json on the node tells the same.
+
+Example:
+  bedplate node show n1
+  bedplate node trust n1 --epoch 7"
+    )]
+    Trust {
+        #[command(flatten)]
+        nodes: Nodes,
+        /// The enrolment, by its number.
+        #[arg(long)]
+        epoch: u64,
+    },
+    /// Revoke the certificates of nodes: they are dead at once, and the nodes must boot anew.
+    #[command(
+        after_help = "Jobs on a node whose certificates are revoked are lost after 15 minutes. A node of which none is left is
+disarmed: arm it when you are at the machine, and boot it.
+
+Examples:
+  bedplate node revoke n1 --epoch 6      # what boots since as 7 goes on
+  bedplate node revoke n1 && bedplate node arm n1"
+    )]
+    Revoke {
+        #[command(flatten)]
+        nodes: Nodes,
+        /// The last enrolment that is revoked, by its number; default: all.
+        #[arg(long)]
+        epoch: Option<u64>,
+    },
 }
 
 /// Nodes by name.
@@ -236,6 +269,12 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         }
         Verb::Arm { nodes } => {
             one_by_one(session, &nodes, "armed", async |name| client.arm(name).await).await?;
+        }
+        Verb::Trust { nodes, epoch } => {
+            one_by_one(session, &nodes, "trusted", async |name| client.trust(name, epoch).await).await?;
+        }
+        Verb::Revoke { nodes, epoch } => {
+            one_by_one(session, &nodes, "revoked", async |name| client.revoke(name, epoch).await).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -283,6 +283,22 @@ fn a_node_whose_state_cannot_be_read_begins_anew_and_waits_for_a_person() {
 }
 
 #[test]
+fn a_node_whose_enrolments_cannot_be_read_is_in_conflict_until_a_person_decides() {
+    let mut server = Server::start();
+    server.run(&["node", "add", "n[1-2]"]).ok();
+    server.kill_and_restart_after(|folder| {
+        query(folder, "UPDATE fleet_nodes SET enrolments = '[' WHERE name = 'n1'");
+    });
+    let listed = server.run(&["node", "list"]).ok();
+    assert!(line(&listed, "n1").contains("in conflict: it cannot be read which of its"), "{listed}");
+    assert!(!line(&listed, "n2").contains("conflict"), "{listed}");
+    server.run(&["node", "revoke", "n1"]).ok();
+    server.kill_and_restart();
+    let listed = server.run(&["node", "list"]).ok();
+    assert!(!listed.contains("conflict"), "{listed}");
+}
+
+#[test]
 fn an_inventory_that_cannot_be_read_is_that_nodes_alone() {
     let mut server = Server::start_on(unpack);
     server.kill_and_restart_after(|folder| {

@@ -80,6 +80,8 @@ const WRITES: &[(&str, &[&str], Outcome)] = &[
     ("node drain", &["x[1-2]", "--reason", "new memory"], Works),
     ("node undrain", &["x1"], Works),
     ("node arm", &["x1"], Works),
+    ("node trust", &["x1", "--epoch", "1"], Fails),
+    ("node revoke", &["x1"], Works),
     ("node reboot", &["x1"], Fails),
     ("node upgrade", &["x1"], Fails),
     ("node delete", &["x[1-2]"], Works),

@@ -25,6 +25,8 @@ pub(crate) struct NodeFacts {
     pub(crate) drained: Option<String>,
     /// What its agent says that it lacks for jobs.
     pub(crate) refuses: Option<String>,
+    /// Two claim to be this node, and no admin has decided yet.
+    pub(crate) in_conflict: bool,
     /// What jobs may use of it.
     pub(crate) capacity: planner::Capacity,
 }
@@ -34,6 +36,9 @@ impl NodeFacts {
     pub(super) fn unavailable(&self) -> Option<String> {
         if !self.is_ready {
             return Some("not ready".to_owned());
+        }
+        if self.in_conflict {
+            return Some("in conflict (two claim to be it)".to_owned());
         }
         let drained = self.drained.as_ref().map(|reason| format!("drained ({reason})"));
         drained.or_else(|| self.refuses.as_ref().map(|reason| format!("refusing jobs ({reason})")))

@@ -48,6 +48,7 @@ fn facts(number: u128, cores: u32, boot: &str) -> NodeFacts {
         is_ready: true,
         drained: None,
         refuses: None,
+        in_conflict: false,
         capacity,
     }
 }
@@ -1291,6 +1292,28 @@ fn refuse(stage: &mut Stage, time: i64) {
     let (outcome, usage) = (Outcome::Refused { why: "no memory".to_owned() }, Usage::default());
     let end = RunEnd { started: None, ended: at(time), outcome, log_bytes: 0, usage };
     stage.report("job a", RunState::Ended(Box::new(end)), time);
+}
+
+#[test]
+fn a_node_in_conflict_gets_no_new_jobs_and_keeps_those_that_run() {
+    let mut stage = Stage::new(&[(1, 1)]);
+    let job = |name: &str| {
+        format!("  {name}: {{image: docker://a, command: [x], resource: {{cpu: {{cores: 1}}}}}}\n")
+    };
+    let id = stage.submit(&format!("version: v1\njobs:\n{}{}", job("a"), job("b")), 1);
+    stage.report("job a", RunState::Running { started: at(2) }, 2);
+    assert_eq!(stage.runs.len(), 1, "one core, one job");
+    stage.engine.node_is(NodeFacts { in_conflict: true, ..facts(1, 1, "boot1") }, at(3));
+    stage.proceed(3);
+    assert!(!stage.lines.contains("stop "), "{}", stage.lines);
+    stage.end("job a", OK, 4);
+    stage.tick(20);
+    assert!(stage.runs.is_empty(), "nothing new: {:?}", stage.runs);
+    let why = stage.engine.why(id, None, &BTreeMap::new(), at(20)).unwrap();
+    assert!(why[0].reasons.concat().contains("in conflict (two claim to be it)"), "{why:?}");
+    stage.engine.node_is(facts(1, 1, "boot1"), at(21));
+    stage.proceed(21);
+    assert!(stage.runs.contains_key("job b"), "an admin has decided");
 }
 
 #[test]

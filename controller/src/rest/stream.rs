@@ -13,10 +13,7 @@ use api::{
     workflow::{Stage, StageKind, Workflow},
 };
 use axum::{
-    extract::{
-        Path, Query, State,
-        ws::{WebSocket, WebSocketUpgrade},
-    },
+    extract::{Path, Query, State, ws::WebSocketUpgrade},
     http::StatusCode,
     response::Response,
 };
@@ -27,7 +24,10 @@ use super::{find, log::stage_of};
 use crate::{
     Controller, identity,
     store::RunRow,
-    streams::{Place, bridge::bridge},
+    streams::{
+        Place,
+        bridge::{NodeSocket, bridge},
+    },
 };
 
 const TITLE: &str = "cannot open the stream";
@@ -76,7 +76,7 @@ pub(super) async fn stream(
     }))
 }
 
-type Opened = (Place<WebSocket>, WebSocket);
+type Opened = (Place<NodeSocket>, NodeSocket);
 
 async fn audited(
     controller: Controller,

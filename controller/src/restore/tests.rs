@@ -224,7 +224,8 @@ fn facts(id: NodeId, name: NodeName, boot: &str) -> NodeFacts {
         devices: Vec::new(),
     };
     let boot = Some(boot.to_owned());
-    NodeFacts { id, name, boot, is_ready: true, drained: None, refuses: None, capacity }
+    let (is_ready, in_conflict) = (true, false);
+    NodeFacts { id, name, boot, is_ready, drained: None, refuses: None, in_conflict, capacity }
 }
 
 /// Orders to begin, by run, with what they are called.

@@ -24,13 +24,23 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// the other side has not read (RST of TCP).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bridges until one side is gone or the server stops; then both are closed.
-pub(crate) async fn bridge(user: WebSocket, node: WebSocket, stop: CancellationToken) {
+/// The socket that a node has dialled.
+#[derive(Debug)]
+pub(crate) struct NodeSocket {
+    pub(crate) socket: WebSocket,
+    /// Cancelled when the node's certificate is good no more.
+    pub(crate) revoked: CancellationToken,
+}
+
+/// Bridges until one side is gone, the node's certificate is revoked or the server stops; then both
+/// are closed.
+pub(crate) async fn bridge(user: WebSocket, node: NodeSocket, stop: CancellationToken) {
     let (mut to_user, mut from_user) = user.split();
-    let (mut to_node, mut from_node) = node.split();
+    let (mut to_node, mut from_node) = node.socket.split();
     let why = tokio::select! {
         why = carry(&mut from_user, &mut to_node) => why.unwrap_or("the user is gone"),
         why = carry(&mut from_node, &mut to_user) => why.unwrap_or("the node is gone"),
+        () = node.revoked.cancelled() => "the node's certificate was revoked",
         () = stop.cancelled() => "the server is stopping",
     };
     tokio::join!(close(&mut to_user, &mut from_user, why), close(&mut to_node, &mut from_node, why));

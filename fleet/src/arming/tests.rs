@@ -96,6 +96,19 @@ fn misuse_while_connected_disarms_when_the_channel_goes() {
 }
 
 #[test]
+fn a_revoked_node_gets_no_token_until_somebody_orders_it() {
+    for before in [vec![], vec![issue(1)], vec![issue(1), redeem(1, 9, HERE), Event::Connected]] {
+        let (revoked, _) =
+            run(before.into_iter().chain([Event::Revoked, Event::ChannelGone, Event::BootSeen]));
+        assert!(!revoked.is_armed() && !revoked.is_in_use());
+        assert_eq!(revoked.step(issue(2), NOW).1, Verdict::Refused(Refused::Disarmed));
+        assert!(revoked.step(Event::Ordered, NOW).0.is_armed());
+    }
+    let (void, _) = run([issue(1), Event::Revoked]);
+    assert_ne!(void.step(redeem(1, 9, HERE), NOW).1, Verdict::Granted, "the token that was out");
+}
+
+#[test]
 fn too_late_is_refused_and_leaves_the_node_armed() {
     let (arming, _) = run([issue(1)]);
     let (arming, verdict) = arming.step(redeem(1, 9, HERE), NOW.plus_seconds(TOKEN_SECONDS));
@@ -133,6 +146,7 @@ fn events() -> impl Strategy<Value = Vec<(Event, i64)>> {
         Just(Event::BootSeen),
         Just(Event::BootFailed),
         Just(Event::Ordered),
+        Just(Event::Revoked),
     ];
     prop::collection::vec((event, prop_oneof![4 => Just(0), 1 => 0..1_000i64]), 0..40)
 }
@@ -164,6 +178,8 @@ proptest! {
                 (_, Verdict::Refused(why)) if why.is_security() => misused = true,
                 (Event::Connected, _) => connected = true,
                 (Event::ChannelGone, _) => connected = false,
+                // Its connection is closed with it.
+                (Event::Revoked, _) => (connected, misused) = (false, true),
                 (Event::Ordered, _) => misused = false,
                 _ => {}
             }

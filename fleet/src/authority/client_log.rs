@@ -9,6 +9,9 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
+
+use super::EPOCH_URN;
 
 use super::line_budget::LineBudget;
 use crate::clock;
@@ -96,8 +99,40 @@ fn in_words(error: &Error) -> String {
 /// The subject's common name, at most 80 characters.
 pub(crate) fn common_name(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    subject_name(&certificate)
+}
+
+fn subject_name(certificate: &X509Certificate<'_>) -> Option<String> {
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.chars().take(80).collect())
+}
+
+/// What a node's certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientName {
+    /// The subject's common name.
+    pub(crate) name: String,
+    /// Which enrolment of the node it is of; 0 if it does not say so.
+    pub(crate) epoch: u64,
+    /// Its serial number, hexadecimal.
+    pub(crate) serial: String,
+}
+
+impl ClientName {
+    /// Reads a certificate that was verified; `None` if it is none of a node.
+    pub(crate) fn read(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+        let names = certificate.subject_alternative_name().ok()?;
+        let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+        let mut epochs = names.iter().filter_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix(EPOCH_URN),
+            _ => None,
+        });
+        let epoch = epochs.next().map_or(Ok(0), str::parse::<u64>).ok()?;
+        let serial = certificate.raw_serial_as_string().replace(':', "");
+        let is_one = epochs.next().is_none();
+        is_one.then_some(Self { name: subject_name(&certificate)?, epoch, serial })
+    }
 }
 
 #[cfg(test)]

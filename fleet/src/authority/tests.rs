@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::*;
+use super::{client_log::ClientName, *};
 
 const NOW: Timestamp = Timestamp(1_795_464_000_000_000);
 
@@ -106,19 +106,20 @@ fn a_request_chooses_its_key_and_nothing_else() {
     greedy.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let request = Request::parse(&csr(greedy)).unwrap();
     let node = NodeId(uuid::Uuid::from_u128(7));
-    let issued = authority.issue(node, &request, NOW).unwrap();
+    let issued = authority.issue(node, 3, &request, NOW).unwrap();
 
     let der = CertificateDer::from_pem_slice(issued.pem.as_bytes()).unwrap();
     let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
     assert_eq!(certificate.subject().to_string(), format!("CN={node}"));
     let names = &certificate.subject_alternative_name().unwrap().unwrap().value.general_names;
-    assert_eq!(format!("{names:?}"), format!("[URI(\"urn:bedplate:node:{node}\")]"));
+    let urns = format!("[URI(\"urn:bedplate:node:{node}\"), URI(\"urn:bedplate:epoch:3\")]");
+    assert_eq!(format!("{names:?}"), urns);
     let usage = certificate.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.client_auth && !usage.server_auth && !usage.any);
     assert!(!certificate.is_ca());
     assert_eq!(certificate.validity().not_after.timestamp(), NOW.seconds() + 86_400);
     assert_eq!(issued.not_after, NOW.plus_seconds(86_400));
-    let again = authority.issue(node, &request, NOW).unwrap();
+    let again = authority.issue(node, 3, &request, NOW).unwrap();
     assert_ne!(again.pem, issued.pem, "serial numbers differ");
 }
 
@@ -132,4 +133,29 @@ fn requests_that_cannot_be_used_are_refused() {
     for bad in [String::new(), "x".repeat(10_000), broken, ed25519] {
         assert!(matches!(Request::parse(&bad), Err(AuthorityError::Request { .. })));
     }
+}
+
+#[test]
+fn a_certificate_tells_its_enrolment_and_one_of_before_is_of_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::open(folder.path(), NOW).unwrap();
+    let request = Request::parse(&csr(CertificateParams::default())).unwrap();
+    let node = NodeId(uuid::Uuid::from_u128(7));
+    for epoch in [0, 1, 7, u64::MAX] {
+        let issued = authority.issue(node, epoch, &request, NOW).unwrap();
+        let der = CertificateDer::from_pem_slice(issued.pem.as_bytes()).unwrap();
+        let read = ClientName::read(&der).unwrap();
+        assert_eq!((read.name, read.epoch), (node.to_string(), epoch));
+        assert_eq!(read.serial.len(), 32, "{}", read.serial);
+        let text = String::from_utf8_lossy(&der).into_owned();
+        assert_eq!(text.contains(EPOCH_URN), epoch > 0, "as releases before made it");
+    }
+    // The authority never signs these.
+    for urns in [&["urn:bedplate:epoch:x"][..], &["urn:bedplate:epoch:1", "urn:bedplate:epoch:2"][..]] {
+        let mut params = leaf(&node.to_string(), NOW, NOW.plus_seconds(60)).unwrap();
+        params.subject_alt_names = urns.iter().map(|urn| SanType::URI((*urn).try_into().unwrap())).collect();
+        let certificate = params.signed_by(&request.0.public_key, &authority.issuer).unwrap();
+        assert_eq!(ClientName::read(certificate.der()), None);
+    }
+    assert_eq!(ClientName::read(b"no certificate"), None);
 }

@@ -1,6 +1,8 @@
 //! One connected agent: its WebSocket, from hello to the end. Protocol: [`api::channel`]; numbers:
 //! [`api::channel::session`]; what outlives the connection: `link.rs`.
 
+mod greeting;
+
 use std::{sync::Arc, time::Duration};
 
 use api::{
@@ -28,7 +30,7 @@ use super::{NodeIdentity, Port};
 use crate::{
     Fleet, FleetError, clock,
     connection::{Connection, MAX_OUTGOING, Outgoing},
-    lifecycle::{AgentInstance, Event, Presence},
+    lifecycle::{AgentInstance, Event},
     registry::Change,
     runs::RunMessage,
 };
@@ -209,44 +211,15 @@ async fn attach(
     let (to_socket, outgoing) = mpsc::channel(MAX_OUTGOING);
     let (closing_sender, closing) = watch::channel(None);
     let connection = Connection {
+        epoch: node.epoch,
         outgoing: to_socket,
         closing: closing_sender,
         applied: hello.overlays,
         told: None,
         tell_again: None,
     };
-    let heartbeat_seconds = port.fleet.config().heartbeat_seconds;
-    let changed = port.fleet.change(node.id, |change| {
-        let life = &change.entry.life;
-        let same_agent = life.agent.as_ref() == Some(&hello.agent) && life.presence != Presence::None;
-        let link = &mut change.entry.link;
-        let resumed = link.connect(connection, &hello.agreement, same_agent, hello.ack);
-        let welcome = FromServer::Welcome {
-            agreement: hello.agreement.clone(),
-            server_time: clock::now(),
-            heartbeat_seconds,
-            resumed,
-        };
-        let mut greeting = vec![Frame { seq: 0, ack: link.received(), message: Some(welcome) }];
-        greeting.extend(link.unacknowledged());
-        change.live(Event::Connected {
-            agent: hello.agent.clone(),
-            version: hello.version.clone(),
-            image: hello.image.clone(),
-            address: node.address,
-        });
-        if !resumed {
-            change.entry.link.tell_servers(&port.fleet.config().fleet_servers);
-        }
-        if resumed && !change.entry.life.inventory_known {
-            // A connection that takes nothing is being closed: the agent sends it with the next one.
-            let _ = change.entry.link.send(FromServer::SendInventory {});
-        }
-        change.entry.link.push_overlays();
-        greeting
-    });
-    match changed {
-        Ok((greeting, _)) => {
+    match greeting::greet(&port.fleet, &node, &hello, connection) {
+        Ok(greeting) => {
             let patience = Duration::from_secs(port.fleet.config().grace_seconds().into());
             let deadline = tokio_now() + patience;
             let channel = Channel {
@@ -262,7 +235,7 @@ async fn attach(
             };
             Ok((channel, greeting))
         }
-        Err(error) => Err((socket, error.into())),
+        Err(end) => Err((socket, end)),
     }
 }
 

@@ -1,9 +1,6 @@
 //! Token for certificate, certificate for certificate, and the reports of stage 1. Wire types: [`api::enroll`].
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use api::{
     enroll::{Enroll, Enrolled, Renew, Report},
@@ -17,7 +14,7 @@ use axum::{
 };
 use rest::Refusal;
 
-use super::{NodeIdentity, Port};
+use super::{NodeIdentity, Peer, Port};
 use crate::{
     Fleet, FleetError,
     arming::{self, Refused, Verdict},
@@ -34,12 +31,12 @@ const MAX_LOGGED_CHARS: usize = 200;
 /// `POST /node/v1/enroll`.
 pub(super) async fn enroll(
     State(port): State<Arc<Port>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Json(wanted): Json<Enroll>,
 ) -> Result<Json<Enrolled>, Refusal> {
     const TITLE: &str = "cannot enrol";
     let fleet = &port.fleet;
-    let source = peer.ip().to_canonical();
+    let source = peer.address;
     let now = clock::now();
     let counts = &fleet.inner.port.enrolments;
     if !fleet.registry().may_try(source, now) {
@@ -55,14 +52,14 @@ pub(super) async fn enroll(
         fleet.registry().source_failed(source, now);
         Refusal::new(StatusCode::BAD_REQUEST, TITLE, error.to_string())
     })?;
-    if let Err(why) =
-        redeem(fleet, &wanted, &request, source).await.map_err(|error| unavailable(TITLE, &error))?
-    {
+    let redeemed =
+        redeem(fleet, &wanted, &request, source).await.map_err(|error| unavailable(TITLE, &error))?;
+    let epoch = redeemed.map_err(|why| {
         counts.inc("refused");
         fleet.registry().source_failed(source, now);
-        return Err(Refusal::new(StatusCode::FORBIDDEN, TITLE, why));
-    }
-    let granted = certificate(fleet, wanted.id, &request, TITLE);
+        Refusal::new(StatusCode::FORBIDDEN, TITLE, why)
+    })?;
+    let granted = certificate(fleet, wanted.id, epoch, &request, TITLE);
     counts.inc(if granted.is_ok() { "granted" } else { "refused" });
     granted
 }
@@ -77,7 +74,7 @@ pub(super) async fn renew(
     let request = Request::parse(&wanted.csr)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, TITLE, error.to_string()))?;
     tracing::info!(node = %node.name, "renewed its certificate from {}", node.address);
-    certificate(&port.fleet, node.id, &request, TITLE)
+    certificate(&port.fleet, node.id, node.epoch, &request, TITLE)
 }
 
 /// `POST /node/v1/report`.
@@ -105,13 +102,19 @@ fn unavailable(title: &str, error: &FleetError) -> Refusal {
     }
 }
 
-fn certificate(fleet: &Fleet, id: NodeId, request: &Request, title: &str) -> Result<Json<Enrolled>, Refusal> {
+fn certificate(
+    fleet: &Fleet,
+    id: NodeId,
+    epoch: u64,
+    request: &Request,
+    title: &str,
+) -> Result<Json<Enrolled>, Refusal> {
     let now = clock::now();
     let name = fleet
         .name(id)
         .ok_or_else(|| Refusal::new(StatusCode::FORBIDDEN, title, format!("node {id} was deleted")))?;
     let issued =
-        fleet.authority().issue(id, request, now).map_err(|error| Refusal::internal(title, &error))?;
+        fleet.authority().issue(id, epoch, request, now).map_err(|error| Refusal::internal(title, &error))?;
     Ok(Json(Enrolled {
         node: name,
         certificate: issued.pem,
@@ -121,13 +124,14 @@ fn certificate(fleet: &Fleet, id: NodeId, request: &Request, title: &str) -> Res
     }))
 }
 
-/// Takes the token. The inner result says why it is refused; when it is granted, that is on disk.
+/// Takes the token. The inner result has the number of the enrolment, or says why it is refused; when
+/// it is granted, that is on disk.
 async fn redeem(
     fleet: &Fleet,
     wanted: &Enroll,
     request: &Request,
     source: IpAddr,
-) -> Result<Result<(), String>, FleetError> {
+) -> Result<Result<u64, String>, FleetError> {
     if let Err(why) = fleet.show_token(&wanted.token, source) {
         return Ok(Err(in_words(why).to_owned()));
     }
@@ -147,7 +151,7 @@ async fn redeem(
         }
     };
     let changed = fleet.change(owner.unwrap_or(wanted.id), |change| {
-        let verdict = change.token(event);
+        let (verdict, epoch) = change.redeem(event, source, clock::monotonic());
         match &verdict {
             Verdict::Granted => change.live(Event::CertificateIssued { address: source }),
             Verdict::Refused(why) => {
@@ -160,13 +164,13 @@ async fn redeem(
             }
             Verdict::Issued | Verdict::Noted => {}
         }
-        verdict
+        (verdict, epoch)
     });
-    let (verdict, ticket) = changed?;
+    let ((verdict, epoch), ticket) = changed?;
     fleet.durable(ticket).await?;
     Ok(match verdict {
         Verdict::Refused(why) => Err(in_words(why).to_owned()),
-        Verdict::Granted | Verdict::Issued | Verdict::Noted => Ok(()),
+        Verdict::Granted | Verdict::Issued | Verdict::Noted => Ok(epoch),
     })
 }
 

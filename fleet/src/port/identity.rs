@@ -1,9 +1,6 @@
 //! Which node makes a request.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use api::ids::{NodeId, NodeName};
 use axum::{
@@ -15,12 +12,26 @@ use axum::{
 };
 use axum_server::tls::TlsInfo;
 use rest::Refusal;
+use tokio_util::sync::CancellationToken;
 
-use crate::{Fleet, authority::client_log::common_name};
+use super::Peer;
+use crate::{
+    Fleet,
+    authority::client_log::ClientName,
+    clock,
+    enrolments::{Presented, Standing},
+    registry::Admitted,
+};
+
+const TITLE: &str = "not a node of this cluster";
+
+/// What an agent may ask for that is refused otherwise, because it is not known who the node is: to
+/// whom an admin gives right must have a certificate then.
+pub(super) const RENEW: &str = "/node/v1/renew";
 
 /// The node that makes a request, proved by its client certificate. In the extensions of every request to a route
 /// behind the fleet port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct NodeIdentity {
     /// The node.
     pub id: NodeId,
@@ -28,43 +39,75 @@ pub struct NodeIdentity {
     pub name: NodeName,
     /// Where the connection comes from; an IPv4 address is never in its IPv6 form.
     pub address: IpAddr,
+    /// Which enrolment of the node its certificate is of.
+    pub epoch: u64,
+    /// Two claim to be this node, and nobody has decided yet: no secret is for who asks.
+    pub in_conflict: bool,
+    /// Cancelled when the certificate is good no more: what is under way by it ends.
+    pub revoked: CancellationToken,
 }
 
-/// Demands the certificate of a registered node.
+/// Demands a good certificate of a registered node.
 pub(super) async fn demand(
     State(fleet): State<Fleet>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     tls: Option<Extension<Arc<TlsInfo>>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let address = peer.ip().to_canonical();
-    match identify(&fleet, address, tls.as_deref().map(|tls| tls.peer_certificates.as_slice())) {
+    let certificates = tls.as_deref().map(|tls| tls.peer_certificates.as_slice());
+    match identify(&fleet, peer, certificates, request.uri().path()) {
         Ok(identity) => {
+            let revoked = identity.revoked.clone();
             request.extensions_mut().insert(identity);
-            next.run(request).await
+            tokio::select! {
+                response = next.run(request) => response,
+                () = revoked.cancelled() => {
+                    let why = "its certificate was revoked while the request was dealt with";
+                    Refusal::new(StatusCode::FORBIDDEN, TITLE, why).into_response()
+                }
+            }
         }
         Err((status, detail)) => {
-            tracing::warn!("fleet port: {} from {address} refused: {detail}", request.uri().path());
-            Refusal::new(status, "not a node of this cluster", detail).into_response()
+            tracing::warn!("fleet port: {} from {} refused: {detail}", request.uri().path(), peer.address);
+            Refusal::new(status, TITLE, detail).into_response()
         }
     }
 }
 
 fn identify(
     fleet: &Fleet,
-    address: IpAddr,
+    peer: Peer,
     certificates: Option<&[Vec<u8>]>,
+    path: &str,
 ) -> Result<NodeIdentity, (StatusCode, String)> {
     let Some(certificate) = certificates.and_then(<[_]>::first) else {
         return Err((StatusCode::UNAUTHORIZED, "no client certificate; enrol first".to_owned()));
     };
-    let name = common_name(certificate).unwrap_or_default();
-    let id: NodeId = name
-        .parse()
-        .map_err(|_| (StatusCode::FORBIDDEN, format!("the certificate's name {name:?} is no node id")))?;
-    let Some(name) = fleet.name(id) else {
-        return Err((StatusCode::FORBIDDEN, format!("node {id} was deleted")));
+    let forbidden = |why: String| (StatusCode::FORBIDDEN, why);
+    let read = ClientName::read(certificate);
+    let read = read.ok_or_else(|| forbidden("the certificate is none of a node".to_owned()))?;
+    let ClientName { name, epoch, serial } = read;
+    let id: NodeId =
+        name.parse().map_err(|_| forbidden(format!("the certificate's name {name:?} is no node id")))?;
+    let Peer { address, accepted } = peer;
+    let presented = Presented { epoch, serial, address, accepted };
+    let admitted = fleet.registry().admit(id, &presented, clock::now());
+    let Admitted { name, standing, revoked } = admitted
+        .ok_or_else(|| forbidden(format!("node {id} was deleted")))?
+        .map_err(|dead| forbidden(dead.to_string()))?;
+    let in_conflict = match standing {
+        Standing::Node => false,
+        Standing::Holder => true,
+        Standing::Rival if path == RENEW => true,
+        Standing::Rival => {
+            let why = format!("two claim to be {name}, and the other one is heard until an admin decides");
+            return Err(forbidden(why));
+        }
+        Standing::Superseded => {
+            let why = format!("{name} has enrolled anew since this connection began; connect again");
+            return Err((StatusCode::CONFLICT, why));
+        }
     };
-    Ok(NodeIdentity { id, name, address })
+    Ok(NodeIdentity { id, name, address, epoch, in_conflict, revoked })
 }

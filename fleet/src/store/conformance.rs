@@ -12,7 +12,7 @@ use super::{
     TopologyRow,
     sql::{SCHEMA, SqlStore},
 };
-use crate::{arming::Arming, lifecycle::Life};
+use crate::{arming::Arming, enrolments::Enrolments, lifecycle::Life};
 
 /// A store, and the database for transactions of others.
 struct Subject<S> {
@@ -52,6 +52,7 @@ fn node(n: u128, name: &str) -> NodeRow {
         name: name.parse().unwrap(),
         life: Life::new(Timestamp(i64::try_from(n).unwrap())),
         arming: Arming::default(),
+        enrolments: Enrolments::default(),
         history: 0,
     }
 }
@@ -90,6 +91,7 @@ async fn nodes_are_kept(subject: Subject<impl Store>) {
 
     for node in &mut nodes {
         node.history = 7;
+        node.enrolments = serde_json::from_str(r#"{"current":3,"least":2,"kept":1}"#).unwrap();
     }
     store.write(&nodes_batch(&nodes)).await.unwrap();
     assert_eq!(sorted(store).await, nodes);

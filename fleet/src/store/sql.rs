@@ -15,7 +15,7 @@ use super::{
     Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, RegisterChange, Store, StoreError,
     StoredNode, TRIM_EVERY, TopologyRow,
 };
-use crate::{arming::Arming, lifecycle::Life};
+use crate::{arming::Arming, enrolments::Enrolments, lifecycle::Life};
 
 /// The tables of this crate.
 pub static SCHEMA: Schema = Schema::new(
@@ -24,6 +24,7 @@ pub static SCHEMA: Schema = Schema::new(
     &[
         Step::sql("first", include_str!("../../migrations/0001_first.sql")),
         Step::sql("topologies", include_str!("../../migrations/0002_topologies.sql")),
+        Step::sql("enrolments", include_str!("../../migrations/0003_enrolments.sql")),
     ],
 );
 
@@ -50,19 +51,22 @@ struct NodeColumns {
     name: Parsed<NodeName>,
     life: Kept<Json<Life>>,
     arming: Kept<Json<Arming>>,
+    enrolments: Kept<Json<Enrolments>>,
     history: Number<u64>,
 }
 
 impl From<NodeColumns> for StoredNode {
-    /// What cannot be read of a node's state begins anew, and its token is taken for misused: it
-    /// may have been.
+    /// What cannot be read of a node's state begins anew, and its token is taken for misused, its
+    /// certificates for doubtful: they may have been.
     fn from(row: NodeColumns) -> Self {
         let mut unreadable = None;
         let mut note = |error: Unreadable| unreadable = Some(error.to_string());
         let life = row.life.0.map_err(&mut note).map_or_else(|()| Life::new(Timestamp(0)), |life| life.0);
         let arming = row.arming.0.map_err(&mut note).map_or_else(|()| Arming::disarmed(), |arming| arming.0);
-        let row = NodeRow { id: row.id.0, name: row.name.0, life, arming, history: row.history.0 };
-        Self { row, unreadable }
+        let enrolments = row.enrolments.0.map_err(&mut note);
+        let enrolments = enrolments.map_or_else(|()| Enrolments::unreadable(life.since), |kept| kept.0);
+        let (id, name, history) = (row.id.0, row.name.0, row.history.0);
+        Self { row: NodeRow { id, name, life, arming, enrolments, history }, unreadable }
     }
 }
 
@@ -122,19 +126,21 @@ impl From<TopologyColumns> for TopologyRow {
 async fn write_nodes(transaction: &mut Transaction, nodes: &[NodeRow]) -> Result<(), DatabaseError> {
     const ACTION: &str = "write nodes";
     for chunk in nodes.chunks(ROWS_PER_STATEMENT) {
-        let mut rows: Vec<[Value; 5]> = Vec::with_capacity(chunk.len());
+        let mut rows: Vec<[Value; 6]> = Vec::with_capacity(chunk.len());
         for node in chunk {
             rows.push([
                 node.id.to_string().into(),
                 node.name.as_str().into(),
                 json(ACTION, &node.life)?.into(),
                 json(ACTION, &node.arming)?.into(),
+                json(ACTION, &node.enrolments)?.into(),
                 node.history.into(),
             ]);
         }
         let rest = "ON CONFLICT (id) DO UPDATE SET name = excluded.name, life = excluded.life,
-                      arming = excluded.arming, history = excluded.history";
-        statement(ACTION, "INSERT INTO fleet_nodes (id, name, life, arming, history)")
+                      arming = excluded.arming, enrolments = excluded.enrolments,
+                      history = excluded.history";
+        statement(ACTION, "INSERT INTO fleet_nodes (id, name, life, arming, enrolments, history)")
             .rows(rows, rest)
             .execute(&mut *transaction)
             .await?;
@@ -175,7 +181,7 @@ async fn write_events(
 #[async_trait]
 impl Store for SqlStore {
     async fn nodes(&self) -> Result<Vec<StoredNode>, StoreError> {
-        let text = "SELECT id, name, life, arming, history FROM fleet_nodes";
+        let text = "SELECT id, name, life, arming, enrolments, history FROM fleet_nodes";
         let rows: Vec<Result<NodeColumns, DatabaseError>> =
             statement("read the nodes", text).fetch_each(&self.database).await?;
         let logged = |row: Result<NodeColumns, DatabaseError>| {

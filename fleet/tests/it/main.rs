@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agent;
+mod enrolments;
 mod hardware;
 mod releases;
 mod resuming;
@@ -70,7 +71,7 @@ impl Port {
         let stop = CancellationToken::new();
         let (served, ends) = (fleet.clone(), stop.clone());
         let serving = tokio::spawn(async move {
-            served.serve(listener, axum::Router::new(), ends).await.unwrap();
+            served.serve(listener, enrolments::extra(), ends).await.unwrap();
         });
         Self { folder, database, fleet, url, stop, serving }
     }

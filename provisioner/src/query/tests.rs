@@ -37,6 +37,8 @@ fn facts() -> Facts {
         drain: None,
         held: None,
         refuses: None,
+        epoch: 0,
+        conflict: None,
     };
     let (id, spec) = (NodeId(uuid::Uuid::from_u128(1)), MachineSpec::default());
     let node = Node { name: "n1".parse().unwrap(), id, spec, status, next_image: None, version: 1 };

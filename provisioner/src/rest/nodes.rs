@@ -19,7 +19,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use utoipa_axum::routes;
 
-use super::{hardware, patch, refuse_edit, watch};
+use super::{enrolments, hardware, patch, refuse_edit, watch};
 use crate::{
     check::Subject, hostlist, identity, images::ImageTable, provisioner::Provisioner, resolve::Profiles,
     spread::spread, store::NodeRecord,
@@ -47,6 +47,7 @@ pub(super) fn routes() -> Routes<Provisioner> {
         .route(Action::NodeReboot, routes!(reboot))
         .route(Action::NodeUpgrade, routes!(upgrade))
         .route(Action::NodeArm, routes!(arm))
+        .merge(enrolments::routes())
         .route(Action::NodeDrain, routes!(drain, undrain))
 }
 

@@ -164,6 +164,9 @@ impl Site {
             ("PUT", "/v1/nodes/{name}" | "/v1/profiles/{name}") => json!({"comment": fresh}),
             ("PATCH", "/v1/nodes/{name}" | "/v1/profiles/{name}") => json!({"comment": fresh}),
             ("POST", "/v1/nodes/{name}/drain") => json!({"reason": "a test"}),
+            // Nothing is decided about an enrolment that never was; of one that is over nothing is lost.
+            ("POST", "/v1/nodes/{name}/trust") => json!({"epoch": 999}),
+            ("POST", "/v1/nodes/{name}/revoke") => json!({"epoch": 0}),
             ("POST", "/v1/apply") => json!({"document": "nodes: {}", "dry-run": true}),
             ("POST", "/v1/images") => json!({"source": "oci:/nowhere:1", "name": "never"}),
             ("POST", "/v1/workflows") => json!({"document": document, "user": user}),

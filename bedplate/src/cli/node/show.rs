@@ -5,7 +5,7 @@ use api::{
     ids::{NodeName, Timestamp},
     inventory::Inventory,
     machine::{Explained, MachineSpec, Node},
-    status::{NodeEvent, NodeStatus},
+    status::{NodeEnrolment, NodeEvent, NodeStatus},
 };
 use clap::Args;
 use client::{Client, ClientError};
@@ -80,8 +80,10 @@ pub(super) fn note(status: &NodeStatus) -> String {
     let drain = status.drain.as_ref().map(|drain| format!("drained by {}: {}", drain.by, drain.reason));
     let held = status.held.as_ref().map(|cause| format!("held: {cause}"));
     let refuses = status.refuses.as_ref().map(|reason| format!("begins no jobs: {reason}"));
-    overdue
+    let conflict = status.conflict.as_ref().map(|conflict| format!("in conflict: {}", conflict.cause));
+    conflict
         .into_iter()
+        .chain(overdue)
         .chain(status.reason.clone())
         .chain(held)
         .chain(drain)
@@ -242,10 +244,34 @@ fn one(look: Look, node: &Node, devices: &[GrantableDevice], now: Timestamp) -> 
         format!("{} fetched {} ({ago} ago); not proven to be the node", unproven.address, unproven.file)
     });
     add("unproven", unproven);
+    add("enrolment", Some(status.epoch).filter(|epoch| *epoch > 0).map(|epoch| epoch.to_string()));
+    for enrolment in status.conflict.iter().flat_map(|conflict| &conflict.enrolments) {
+        add("claims to be it", Some(claim(enrolment, now)));
+    }
     add("armed", Some(if status.armed { "yes: it may enrol" } else { "no" }.to_owned()));
     add("id", Some(node.id.to_string()));
     add("version", Some(node.version.to_string()));
     format!("{}\n{}", node.name, pairs(look, &lines))
+}
+
+/// One of two that claim to be a node.
+fn claim(enrolment: &NodeEnrolment, now: Timestamp) -> String {
+    let ago = |word: &str, at: Option<Timestamp>| at.map(|at| format!("{word} {at} ({} ago)", age(at, now)));
+    let address = enrolment.address.map(|address| format!("at {address}"));
+    let connected = enrolment.connected.then(|| "connected".to_owned());
+    let serial = enrolment.serial.as_ref().map(|serial| format!("certificate {serial}"));
+    let boot = enrolment.boot_id.as_ref().map(|boot| format!("boot id {boot}"));
+    let parts = [
+        Some(format!("enrolment {}", enrolment.epoch)),
+        address,
+        connected,
+        ago("booted", enrolment.enrolled),
+        ago("first seen", enrolment.first_seen),
+        ago("last seen", enrolment.last_seen),
+        serial,
+        boot,
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// `node explain`.
@@ -290,7 +316,7 @@ pub(super) mod tests {
     use api::{
         ids::NodeId,
         machine::Origin,
-        status::{Drain, Phase, Severity},
+        status::{Drain, NodeConflict, Phase, Severity},
     };
     use expect_test::expect;
     use serde_json::json;
@@ -317,6 +343,8 @@ pub(super) mod tests {
             drain: None,
             held: None,
             refuses: None,
+            epoch: 0,
+            conflict: None,
         }
     }
 
@@ -439,6 +467,42 @@ pub(super) mod tests {
             interfaces.lan0.mtu  9000    node
         "#]]
         .assert_eq(&text);
+    }
+
+    #[test]
+    fn who_claims_to_be_a_node_in_conflict() {
+        let enrolment = |epoch: u64, seconds: i64| NodeEnrolment {
+            epoch,
+            enrolled: Some(NOW.plus_seconds(-seconds)),
+            address: Some("10.1.0.11".parse().unwrap()),
+            boot_id: None,
+            serial: Some(format!("5a0{epoch}")),
+            first_seen: None,
+            last_seen: Some(NOW.plus_seconds(-1)),
+            connected: epoch == 6,
+        };
+        let conflict = NodeConflict {
+            since: NOW,
+            cause: "two agents".to_owned(),
+            channel: Some(6),
+            enrolments: vec![enrolment(7, 120), enrolment(6, 7_200)],
+        };
+        let status = NodeStatus { epoch: 7, conflict: Some(conflict), ..status(Phase::Ready) };
+        let node = node("n1", "{}", status);
+        expect![[r#"
+            n1
+              phase            ready
+              since            2026-11-23T19:58:30Z (1m ago)
+              note             in conflict: two agents
+              last seen        2026-11-23T19:59:58Z (2s ago)
+              enrolment        7
+              claims to be it  enrolment 7, at 10.1.0.11, booted 2026-11-23T19:58:00Z (2m ago), last seen 2026-11-23T19:59:59Z (1s ago), certificate 5a07
+              claims to be it  enrolment 6, at 10.1.0.11, connected, booted 2026-11-23T18:00:00Z (2h ago), last seen 2026-11-23T19:59:59Z (1s ago), certificate 5a06
+              armed            no
+              id               6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11
+              version          3
+        "#]]
+        .assert_eq(&one(Look::PLAIN, &node, &[], NOW));
     }
 
     #[test]

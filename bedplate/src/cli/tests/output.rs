@@ -18,6 +18,8 @@ const PRINTED: &[(&str, &[&str], &[&str])] = &[
             "node drain",
             "node undrain",
             "node arm",
+            "node trust",
+            "node revoke",
             "profile delete",
             "image delete",
             "overlay delete",

@@ -1,0 +1,31 @@
+//! A node's status, of all that is known of it.
+
+use api::status::NodeStatus;
+
+use super::Entry;
+use crate::{
+    arming::Arming,
+    enrolments::Enrolments,
+    lifecycle::{Life, Limits},
+    store::NodeRow,
+};
+
+/// The status of a node as it was, over the connection that it has now.
+pub(super) fn before(row: &NodeRow, entry: &Entry, limits: &Limits) -> NodeStatus {
+    status(&row.life, &row.arming, &row.enrolments, entry.link.epoch(), limits)
+}
+
+/// What people and programs are shown of a node. `connected`: epoch of its connected agent.
+pub(super) fn status(
+    life: &Life,
+    arming: &Arming,
+    enrolments: &Enrolments,
+    connected: Option<u64>,
+    limits: &Limits,
+) -> NodeStatus {
+    NodeStatus {
+        epoch: enrolments.newest_good().unwrap_or_default(),
+        conflict: enrolments.shown(connected),
+        ..life.status(arming.is_armed(), &limits.deadlines)
+    }
+}
