@@ -189,6 +189,9 @@ pub struct KernelArtifact {
     pub kernel: Artifact,
     /// The initramfs.
     pub stage1: Artifact,
+    /// Bytes of the initramfs once a kernel has unpacked it; not known of those of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage1_unpacked: Option<u64>,
 }
 
 /// `POST /v1/images`: starts an import.

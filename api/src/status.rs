@@ -98,8 +98,9 @@ pub struct NodeStatus {
     /// Nothing new begins on it, whatever its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
-    /// What on the server keeps it from booting, or its runtime overlays from following: why, and
-    /// which part. Gone as soon as the cause is.
+    /// What keeps it from booting, or its runtime overlays from following: why, and which part; that
+    /// a boot token of it was refused, or that its machine has too little memory. Gone as soon as the
+    /// cause is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
     /// What its agent says that it lacks for jobs: it begins none until that is over.

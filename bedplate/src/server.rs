@@ -45,7 +45,7 @@ mod scrape;
 pub use admin_context::AdminContextError;
 pub use certificate::{CertificateError, CertificateFiles};
 pub use log::start as start_log;
-pub use problems::problems;
+pub use problems::{OnRead, Problems, problems};
 
 /// The database in the state folder.
 const DATABASE: &str = "bedplate.db";

@@ -16,7 +16,7 @@ use api::{
     image::{Artifact, Platform},
     run::WorkflowId,
 };
-use image_store::{OciImage, RunConfig};
+use image_store::{OciImage, Removed, RunConfig};
 use metrics::{Exposition, Work};
 use oci_pull::{Clients, PullError, PullOptions, Registries, Waits};
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,10 @@ const MAX_PULLS: usize = 8;
 /// Images that are converted at once. Each conversion uses all cores.
 const MAX_CONVERSIONS: usize = 2;
 
+/// Indexes that are kept of an image. One that is made anew every day for the same image, as those
+/// with attestations are, would fill the store otherwise.
+const MAX_INDEXES: usize = 16;
+
 /// An image that jobs run in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -55,6 +59,26 @@ pub(crate) struct JobImage {
     pub(crate) root: Artifact,
     /// How it runs by default.
     pub(crate) run: RunConfig,
+    /// Indexes that pulls found it by, at most [`MAX_INDEXES`], the newest last: they stay with it, so
+    /// that a reference by one of their digests needs no registry. `None`: a row of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) indexes: Option<Vec<Digest>>,
+}
+
+impl JobImage {
+    /// Adds indexes that it was found by; `true` if one of them is new.
+    fn found_by(&mut self, indexes: &[Digest]) -> bool {
+        let known = self.indexes.get_or_insert_default();
+        let before = known.len();
+        for index in indexes {
+            if !known.contains(index) {
+                known.push(*index);
+            }
+        }
+        let is_new = known.len() > before;
+        known.drain(..known.len().saturating_sub(MAX_INDEXES));
+        is_new
+    }
 }
 
 /// An image, and whether it had to be converted.
@@ -164,7 +188,11 @@ impl JobImages {
         let image = pulled?;
         self.note_use(image.manifest, now);
         let turn = self.conversions.clone().acquire_owned().await?;
-        if let Some(kept) = self.kept(image.manifest).await? {
+        if let Some(mut kept) = self.kept(image.manifest).await? {
+            if kept.found_by(&image.indexes) {
+                let (manifest, image) = (kept.manifest, Box::new(kept.clone()));
+                self.store.commit(&[Write::Image { manifest, image, used: clock::now() }]).await?;
+            }
             pull.end("cached", clock::uptime().saturating_sub(begun));
             return Ok(Fetched { image: kept, was_cached: true });
         }
@@ -231,7 +259,12 @@ impl JobImages {
         let converting = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let root = image_store::build_job_root(&blobs, &image.layers, progress.as_ref());
-            root.map(|root| JobImage { manifest: image.manifest, root, run: image.run })
+            root.map(|root| JobImage {
+                manifest: image.manifest,
+                root,
+                run: image.run,
+                indexes: Some(image.indexes),
+            })
         });
         Ok(converting.await.map_err(FetchError::broken("conversion"))??)
     }
@@ -258,6 +291,12 @@ impl JobImages {
         out.work([running, ("bedplate_job_image_pulls", help), took], &self.meter);
         let help = "Bytes of layers of job images that were pulled, by failed pulls too.";
         out.counter("bedplate_job_image_pulled_bytes", help).value(self.blobs.brought_bytes());
+        let Removed { blobs, partial, bytes } = self.blobs.removed();
+        let help = "Files of job images that were removed because nothing needs them.";
+        let mut removed = out.counter("bedplate_job_image_removed_files", help);
+        removed.sample(&[("kind", "blob")], blobs).sample(&[("kind", "partial")], partial);
+        let help = "Bytes of the files of job images that were removed because nothing needs them.";
+        out.counter("bedplate_job_image_removed_bytes", help).value(bytes);
     }
 
     /// An artifact in memory.

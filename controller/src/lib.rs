@@ -28,6 +28,7 @@ mod rest;
 mod restore;
 mod results;
 mod store;
+mod stored;
 mod streams;
 
 use std::{
@@ -48,6 +49,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use store::{StoreError, sql::SCHEMA};
+pub use stored::{StoredWorkflows, stored_workflows};
 
 use conductor::{Conductor, MAX_ORDERS, Order};
 use engine::{Engine, Surroundings};

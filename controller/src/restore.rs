@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use api::workflow::StageKind;
+use api::{ids::Timestamp, workflow::StageKind};
 use document::plan::{Plan, PlanError, Planned, StagePlan, Tasks};
 
 use crate::{
@@ -27,7 +27,7 @@ const MAX_STAND_IN: u32 = 1 << 20;
 
 /// Why a workflow of before cannot go on.
 #[derive(Debug, thiserror::Error)]
-enum BlockedError {
+pub(crate) enum BlockedError {
     #[error("this release cannot read its document ({0}); a later release may")]
     Document(api::problem::Mistake),
     #[error("this release cannot read its document; a later release may")]
@@ -54,10 +54,7 @@ pub(crate) async fn restore(
     results: &Results,
 ) -> Result<(), StoreError> {
     let mut progress = Progress::begin(store).await?;
-    // However long the server was down: what ended shortly before that may still have its log.
-    let down_since = store.newest_end().await?.map_or_else(clock::now, |newest| newest.min(clock::now()));
-    let patience = i64::try_from(LOG_PATIENCE.as_secs()).unwrap_or(i64::MAX);
-    let since = down_since.plus_seconds(-patience);
+    let since = logs_waited_for_since(store).await?;
     let (workflows, spared) = store.unfinished(since).await?;
     engine.spare(None, spared);
     for row in workflows {
@@ -75,6 +72,34 @@ pub(crate) async fn restore(
     }
     progress.end();
     Ok(())
+}
+
+/// When a workflow must have ended for its logs to be waited for.
+pub(crate) async fn logs_waited_for_since(store: &dyn Store) -> Result<Timestamp, StoreError> {
+    // However long the server was down: what ended shortly before that may still have its log.
+    let down_since = store.newest_end().await?.map_or_else(clock::now, |newest| newest.min(clock::now()));
+    let patience = i64::try_from(LOG_PATIENCE.as_secs()).unwrap_or(i64::MAX);
+    Ok(down_since.plus_seconds(-patience))
+}
+
+/// The plan of a workflow as far as it can be had without writing anything; one of before plans
+/// were stored has none yet. Else why the workflow will be blocked.
+pub(crate) async fn look_at_plan(
+    row: &WorkflowRow,
+    rows: &Rows,
+    store: &dyn Store,
+) -> Result<Result<Option<Plan>, BlockedError>, StoreError> {
+    let stored = match stored_plan(row, rows, store).await? {
+        Ok(stored) => stored,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(match stored {
+        StoredPlan::Plan(text) => {
+            let plan = Plan::read(&text).map_err(BlockedError::from);
+            plan.and_then(|plan| fits(&plan, row, rows).map(|()| Some(plan)))
+        }
+        StoredPlan::Document(text) => read_document(&text).map(|_| None),
+    })
 }
 
 /// A workflow out of its rows.
@@ -124,13 +149,9 @@ async fn plan(
     images: &JobImages,
     progress: &mut Progress,
 ) -> Result<Result<Plan, BlockedError>, StoreError> {
-    let of_row = row.unreadable.as_ref().map(|damage| &damage.cause);
-    if let Some(cause) = of_row.or(rows.unreadable.as_ref()) {
-        return Ok(Err(BlockedError::Unreadable { cause: cause.clone() }));
-    }
-    // It was there when the row was read, and nobody deletes while the server starts.
-    let Some(stored) = known_or_none(store.plan(row.id).await)?.flatten() else {
-        return Ok(Err(BlockedError::DocumentWithoutMistake));
+    let stored = match stored_plan(row, rows, store).await? {
+        Ok(stored) => stored,
+        Err(error) => return Ok(Err(error)),
     };
     match stored {
         StoredPlan::Plan(text) => {
@@ -158,13 +179,32 @@ async fn plan(
     }
 }
 
+/// What the database has as the plan of a workflow whose rows can be read.
+async fn stored_plan(
+    row: &WorkflowRow,
+    rows: &Rows,
+    store: &dyn Store,
+) -> Result<Result<StoredPlan, BlockedError>, StoreError> {
+    let of_row = row.unreadable.as_ref().map(|damage| &damage.cause);
+    if let Some(cause) = of_row.or(rows.unreadable.as_ref()) {
+        return Ok(Err(BlockedError::Unreadable { cause: cause.clone() }));
+    }
+    // It was there when the row was read, and nobody deletes while the server starts.
+    let stored = known_or_none(store.plan(row.id).await)?.flatten();
+    Ok(stored.ok_or(BlockedError::DocumentWithoutMistake))
+}
+
+fn read_document(text: &str) -> Result<document::Workflow, BlockedError> {
+    document::read_accepted(text).map_err(|mistakes| {
+        let first = mistakes.into_iter().next();
+        first.map_or(BlockedError::DocumentWithoutMistake, BlockedError::Document)
+    })
+}
+
 /// Makes the plan of a document of before, as [`document::read_accepted`] reads it: what was
 /// accepted once is held against no rule again.
 async fn convert(text: &str, images: &JobImages) -> Result<Plan, BlockedError> {
-    let workflow = document::read_accepted(text).map_err(|mistakes| {
-        let first = mistakes.into_iter().next();
-        first.map_or(BlockedError::DocumentWithoutMistake, BlockedError::Document)
-    })?;
+    let workflow = read_document(text)?;
     let files = files::store(&workflow, images).await.map_err(BlockedError::Files)?;
     Ok(Plan::of(&workflow, &files)?)
 }

@@ -22,8 +22,9 @@
 //!
 //! Any number of tokens can be out; each is bound to its address and to the token that was spent before
 //! it, so that the first that is used makes all others void. There is one place for a token that can be
-//! redeemed, so there are never two of them. A spent token is remembered
-//! until the next one is spent, so that a second use is told from a guess. The same token from the same address for
+//! redeemed, so there are never two of them. A spent token is remembered until the next one is spent, so
+//! that a second use is told from a guess. Some older ones are remembered too, only to say of a machine that
+//! boots with one what is the matter with it. The same token from the same address for
 //! the same key within its life is not a second use: it is the first one whose answer got lost, and the certificate
 //! is good only with that key.
 
@@ -35,6 +36,9 @@ use serde::{Deserialize, Serialize};
 /// Life of a token, seconds: a slow machine loads a kernel and an initramfs in it.
 pub(crate) const TOKEN_SECONDS: i64 = 600;
 
+/// Past tokens that are remembered: a boot that is tried again every few minutes takes another each time.
+const MAX_PAST: usize = 4;
+
 /// Where a node's token is. See the head of this file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,6 +47,10 @@ pub(crate) struct Arming {
     /// SHA-256 of the token that was redeemed last.
     #[serde(default)]
     spent: Option<Digest>,
+    /// Tokens of this node that are good for nothing any more, the newest last: replaced, expired, or
+    /// spent before the last one. A machine that boots with one is told from a stranger.
+    #[serde(default)]
+    past: Vec<Digest>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,14 +127,14 @@ impl Refused {
 
 impl Default for Arming {
     fn default() -> Self {
-        Self { state: State::Armed, spent: None }
+        Self { state: State::Armed, spent: None, past: Vec::new() }
     }
 }
 
 impl Arming {
     /// No token is issued before somebody says so.
     pub(crate) fn disarmed() -> Self {
-        Self { state: State::Disarmed, spent: None }
+        Self { state: State::Disarmed, spent: None, past: Vec::new() }
     }
 
     /// A boot token may be issued now.
@@ -144,13 +152,29 @@ impl Arming {
         matches!(self.state, State::Used { .. } | State::Connected { misused: false })
     }
 
-    /// The tokens that are known to belong to this node: the one issued and the one spent last.
+    /// The tokens that are known to belong to this node: the one issued, the one spent last, and some
+    /// that were before them.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = Digest> {
+        self.present().chain(self.past.iter().copied())
+    }
+
+    /// The token that is issued and the one spent last: whoever shows one where it is not good has it
+    /// from this node's boot.
+    fn present(&self) -> impl Iterator<Item = Digest> {
         let issued = match self.state {
             State::Issued { token, .. } => Some(token),
             _ => None,
         };
         issued.into_iter().chain(self.spent)
+    }
+
+    /// Past tokens, when this one is past too.
+    fn past_with(&self, token: Option<Digest>) -> Vec<Digest> {
+        let mut past = self.past.clone();
+        past.retain(|known| Some(*known) != token);
+        past.extend(token);
+        past.drain(..past.len().saturating_sub(MAX_PAST));
+        past
     }
 
     /// Takes one event.
@@ -162,7 +186,7 @@ impl Arming {
                 Some(why) => self.refused(why),
             },
             Event::Redeem { token, key, source } => self.redeem(token, key, source, now),
-            Event::Presented { token } if self.tokens().any(|known| known == token) => {
+            Event::Presented { token } if self.present().any(|known| known == token) => {
                 self.misused(Refused::WrongNode)
             }
             Event::Presented { .. } => (self.clone(), Verdict::Refused(Refused::Unknown)),
@@ -189,7 +213,7 @@ impl Arming {
     }
 
     fn moved(&self, state: State) -> (Self, Verdict) {
-        (Self { state, spent: self.spent }, Verdict::Noted)
+        (Self { state, ..self.clone() }, Verdict::Noted)
     }
 
     fn refused(&self, why: Refused) -> (Self, Verdict) {
@@ -206,8 +230,12 @@ impl Arming {
         if let Some(why) = self.why_no_token(source, expected) {
             return self.refused(why);
         }
+        let replaced = match self.state {
+            State::Issued { token: replaced, .. } => Some(replaced),
+            _ => None,
+        };
         let state = State::Issued { token, source, expires: now.plus_seconds(TOKEN_SECONDS) };
-        (Self { state, spent: self.spent }, Verdict::Issued)
+        (Self { state, spent: self.spent, past: self.past_with(replaced) }, Verdict::Issued)
     }
 
     fn why_no_token(&self, source: IpAddr, expected: Option<IpAddr>) -> Option<Refused> {
@@ -225,14 +253,15 @@ impl Arming {
         match &self.state {
             State::Issued { token: issued, source: bound, expires } if *issued == token => {
                 if now >= *expires {
-                    let armed = Self { state: State::Armed, spent: self.spent };
+                    let past = self.past_with(Some(token));
+                    let armed = Self { state: State::Armed, spent: self.spent, past };
                     return (armed, Verdict::Refused(Refused::Expired));
                 }
                 if *bound != source {
                     return self.misused(Refused::WrongSource);
                 }
                 let state = State::Used { key, source, expires: *expires };
-                (Self { state, spent: Some(token) }, Verdict::Granted)
+                (Self { state, spent: Some(token), past: self.past_with(self.spent) }, Verdict::Granted)
             }
             State::Used { key: first, source: bound, expires }
                 if self.spent == Some(token) && *first == key && *bound == source && now < *expires =>
@@ -254,11 +283,11 @@ impl Arming {
 
     /// A token that was out is void, but remembered, so that its next use is seen for what it is.
     fn voided(&self, state: State) -> Self {
-        let spent = match self.state {
-            State::Issued { token, .. } => Some(token),
-            _ => self.spent,
+        let (spent, past) = match self.state {
+            State::Issued { token, .. } => (Some(token), self.past_with(self.spent)),
+            _ => (self.spent, self.past.clone()),
         };
-        Self { state, spent }
+        Self { state, spent, past }
     }
 }
 

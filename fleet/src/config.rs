@@ -52,6 +52,9 @@ pub struct Deadlines {
     pub offered_seconds: u64,
     /// From the first file to stage 1: boot program, script, kernel and initramfs.
     pub firmware_seconds: u64,
+    /// From the node's initrd, the last file of a boot, to the first word of its stage 1. Past it the
+    /// node's status says what may be the cause.
+    pub silence_seconds: u64,
     /// From stage 1's certificate to its first byte of the root image.
     pub stage1_seconds: u64,
     /// For the root image.
@@ -69,6 +72,7 @@ impl Default for Deadlines {
         Self {
             offered_seconds: 120,
             firmware_seconds: 180,
+            silence_seconds: 300,
             stage1_seconds: 120,
             fetching_seconds: 900,
             switching_seconds: 300,

@@ -18,7 +18,7 @@ use crate::{
     clock,
     lifecycle::Event,
     metrics::Facts,
-    store::{InventoryRow, StoreError, TopologyRow},
+    store::{InventoryRow, Store, StoreError, TopologyRow},
     topology,
 };
 
@@ -31,8 +31,7 @@ impl Fleet {
     /// # Errors
     /// [`FleetError::Store`].
     pub async fn inventory(&self, id: NodeId) -> Result<Option<Inventory>, FleetError> {
-        let newest = self.inner.store.inventories(id, 1).await?.pop();
-        let mut inventory = newest.map(|row| decoded(id, &row)).transpose()?;
+        let mut inventory = newest(self.inner.store.as_ref(), id).await?;
         if let Some(inventory) = &mut inventory {
             self.inner.pci_names.fill(inventory);
         }
@@ -145,6 +144,12 @@ fn news(kept: Vec<InventoryRow>, now: &Inventory, is_first: bool) -> Vec<(Severi
         true => bare("sent a new inventory"),
         false => news,
     }
+}
+
+/// The newest inventory of a node as it is kept.
+pub(crate) async fn newest(store: &dyn Store, id: NodeId) -> Result<Option<Inventory>, StoreError> {
+    let newest = store.inventories(id, 1).await?.pop();
+    newest.map(|row| decoded(id, &row)).transpose()
 }
 
 fn decoded(id: NodeId, row: &InventoryRow) -> Result<Inventory, StoreError> {

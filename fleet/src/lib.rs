@@ -17,6 +17,7 @@
 //! | `orders`, `decisions` | what admins order of nodes, and whom they take for one |
 //! | `hardware`, `topology`, `pci_names` | what nodes tell of their hardware |
 //! | `runs` | what agents and the controller say to each other |
+//! | `stored` | what of the database cannot be read, for a check |
 //! | [`blob`] | files to nodes, by digest |
 //!
 //! Invariants: no image, overlay or boot protocol is known here; no token is issued while the node's agent is
@@ -47,6 +48,7 @@ mod register;
 mod registry;
 mod runs;
 mod store;
+mod stored;
 mod tls;
 mod token;
 mod topology;
@@ -75,6 +77,7 @@ pub use port::NodeIdentity;
 pub use register::{NodeChange, NodesEdit};
 pub use runs::{NodeUsage, RunMessage};
 pub use store::{StoreError, sql::SCHEMA};
+pub use stored::problems;
 
 use arming::{Refused, Verdict};
 use authority::{Authority, server_certificate::ServerCertificate};
@@ -289,6 +292,10 @@ impl Fleet {
                 let severity = if why.is_security() { Severity::Security } else { Severity::Warning };
                 let why = refused(why, id, source, expected);
                 change.record_request(severity, &format!("{source} got no boot token: {why}"));
+                // Only the node's own address gets as far as this.
+                if matches!(why, TokenRefused::Disarmed) {
+                    change.live(Event::TokenRefused { cause: Some(format!("gets no boot token: {why}")) });
+                }
                 return Err(why);
             }
             change.live(Event::Fetched { file: BootFile::Initrd { image: image.clone() }, address: source });
@@ -336,6 +343,7 @@ impl Fleet {
     pub async fn arm(&self, id: NodeId, why: &str) -> Result<(), FleetError> {
         let ((), ticket) = self.change(id, |change| {
             let _noted = change.token(arming::Event::Ordered);
+            change.live(Event::TokenRefused { cause: None });
             change.record(Severity::Info, &format!("armed: {why}"));
         })?;
         self.durable(ticket).await
@@ -390,6 +398,12 @@ impl Fleet {
     pub fn set_held(&self, id: NodeId, cause: Option<String>) {
         // A node that was forgotten in this moment is held by nothing.
         let _ = self.change(id, |change| change.live(Event::Held { cause }));
+    }
+
+    /// Writes a warning into a node's history: what is no cause to hold it. The caller bounds how often.
+    pub fn warn(&self, id: NodeId, message: String) {
+        // A node that was forgotten in this moment has no history.
+        let _ = self.change(id, |change| change.record(Severity::Warning, &message));
     }
 
     /// The newest events of a node, newest first, each with its number in the node's history, which

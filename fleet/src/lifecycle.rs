@@ -14,9 +14,10 @@
 //! | `RebootOrdered` | connected | `rebooting` |
 //! | `GoingDown` | all | `rebooting`, or `lost` for a power-off |
 //! | `Disconnected` | all | no change of phase yet; `offered` if its machine asked for an address just before |
-//! | `Tick` | all | `lost` if `ready` or `enrolled` and away for longer than the grace; sets `overdue` past a deadline |
+//! | `Tick` | all | `lost` if `ready` or `enrolled` and away for longer than the grace; sets `overdue` past a deadline; tells of a stage 1 that keeps silent |
 //! | `Unreadable` | when the server starts | no change of phase; drained |
 //! | `Held` | all | no change of phase: [`crate::holding`] |
+//! | `TokenRefused` | all, unless the agent is connected | no change of phase; it is held until it gets a token or a certificate, or is armed |
 //! | `ServerStarted` | all | no change of phase: agents get the grace to come back |
 //!
 //! While the agent is connected, requests that only claim to come from this node change nothing; they make fleet ask
@@ -35,11 +36,14 @@ use serde::{Deserialize, Serialize};
 use crate::{arming, config::Deadlines, holding::Holding};
 
 mod clean;
+mod down;
 mod drain;
 mod images;
+mod silence;
 
 pub(crate) use images::BootFile;
 use images::Unproven;
+use silence::Silence;
 
 /// A connection that ends so soon after its machine asked for an address ended with that machine: the agent has a few
 /// seconds to answer the probe.
@@ -76,6 +80,12 @@ pub(crate) struct Life {
     pub(crate) agent: Option<AgentInstance>,
     /// That agent has sent its inventory.
     pub(crate) inventory_known: bool,
+    /// How long stage 1 is waited for.
+    #[serde(skip)]
+    pub(crate) silence: Silence,
+    /// Why its boot does not go on, which had a token of this node's.
+    #[serde(default)]
+    pub(crate) token_refused: Option<String>,
     /// What on the server holds it.
     #[serde(skip)]
     pub(crate) holding: Holding,
@@ -127,6 +137,7 @@ pub(crate) enum Event {
     Undrained { by: String },
     Held { cause: Option<String> },
     Unreadable { cause: String },
+    TokenRefused { cause: Option<String> },
     Disconnected { why: String },
     Tick,
     ServerStarted,
@@ -181,6 +192,8 @@ impl Life {
             refuses: None,
             agent: None,
             inventory_known: false,
+            silence: Silence::default(),
+            token_refused: None,
             holding: Holding::default(),
             asked: None,
             unproven: None,
@@ -194,7 +207,7 @@ impl Life {
         NodeStatus {
             phase,
             percent: self.percent,
-            reason: self.reason.clone(),
+            reason: self.reason.clone().or_else(|| self.silence.in_words()),
             since: self.shown_since(),
             last_seen: self.last_seen,
             overdue_seconds: deadlines.of(phase).filter(|_| self.overdue),
@@ -205,7 +218,7 @@ impl Life {
             agent_version: self.agent_version.clone(),
             boot_ms: self.boot_ms,
             drain: self.drain.clone(),
-            held: self.holding.cause().map(str::to_owned),
+            held: self.held(),
             refuses: self.refuses.clone(),
             epoch: 0,
             conflict: None,
@@ -222,6 +235,7 @@ impl Life {
             Event::Drained { reason, by } => life.drained(reason, by, now),
             Event::Undrained { by } => life.undrained(&by),
             Event::Unreadable { cause } => life.begun_anew(&cause, now),
+            Event::TokenRefused { cause } => life.token_was_refused(cause),
             Event::Held { cause } => {
                 let line = life.holding.set(cause, now);
                 line.map(|(severity, line)| Effect::Record(severity, line)).into_iter().collect()
@@ -253,6 +267,7 @@ impl Life {
             Event::Offered { address } => self.offered(address, now, limits),
             Event::Fetched { file, address } => {
                 self.took_file(&file, address, now);
+                self.wait_for_stage1(&file, now);
                 Vec::new()
             }
             Event::CertificateIssued { address } => self.certified(address, now),
@@ -276,16 +291,8 @@ impl Life {
             | Event::Undrained { .. }
             | Event::Held { .. }
             | Event::TokenShown { .. }
-            | Event::Unreadable { .. } => Vec::new(),
-        }
-    }
-
-    fn refusing(&mut self, reason: Option<String>) -> Vec<Effect> {
-        let before = std::mem::replace(&mut self.refuses, reason);
-        match (&before, &self.refuses) {
-            (before, now) if before == now => Vec::new(),
-            (_, Some(reason)) => vec![warning(format!("begins no jobs: {reason}"))],
-            (_, None) => vec![info("begins jobs again")],
+            | Event::Unreadable { .. }
+            | Event::TokenRefused { .. } => Vec::new(),
         }
     }
 
@@ -303,6 +310,7 @@ impl Life {
         }
         self.percent = None;
         self.reason = None;
+        self.silence.end();
     }
 
     fn begin_boot(&mut self, phase: Phase, address: IpAddr, now: Timestamp) {
@@ -321,6 +329,7 @@ impl Life {
     fn offered(&mut self, address: IpAddr, now: Timestamp, limits: &Limits) -> Vec<Effect> {
         let retry = matches!(self.phase, Phase::Offered | Phase::Firmware) && !self.is_late(now, limits);
         if retry {
+            self.silence.end();
             self.address = Some(address);
             return Vec::new();
         }
@@ -358,6 +367,7 @@ impl Life {
         let again = self.agent.as_ref() == Some(&agent);
         self.presence = Presence::Connected;
         self.unproven = None;
+        self.token_refused = None;
         self.agent_version = Some(version.clone());
         let mut effects = vec![Effect::Arming(arming::Event::Connected)];
         if again && self.phase == Phase::Rebooting {
@@ -405,17 +415,6 @@ impl Life {
         effects
     }
 
-    fn going_down(&mut self, reboot: bool, now: Timestamp) -> Vec<Effect> {
-        if reboot {
-            self.enter(Phase::Rebooting, now);
-            return vec![info("reboots")];
-        }
-        self.enter(Phase::Lost, now);
-        self.runs_no_image();
-        self.reason = Some("it was shut down".to_owned());
-        vec![info("shuts down")]
-    }
-
     fn disconnected(&mut self, why: String, now: Timestamp, limits: &Limits) -> Vec<Effect> {
         if self.presence != Presence::Connected {
             return Vec::new();
@@ -461,6 +460,7 @@ impl Life {
         self.lost(now, limits).is_some()
             || (!self.overdue && self.is_late(now, limits))
             || self.unproven.as_ref().is_some_and(|unproven| unproven.is_over(now))
+            || self.silence.is_due(now, limits.deadlines.silence_seconds)
     }
 
     fn tick(&mut self, now: Timestamp, limits: &Limits) -> Vec<Effect> {
@@ -481,6 +481,9 @@ impl Life {
         }
         if self.unproven.as_ref().is_some_and(|unproven| unproven.is_over(now)) {
             self.unproven = None;
+        }
+        if self.silence.is_due(now, limits.deadlines.silence_seconds) {
+            effects.extend(self.silence.tell().map(warning));
         }
         effects
     }

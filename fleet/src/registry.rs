@@ -147,6 +147,7 @@ impl Entry {
         row.life.asked = self.life.asked;
         row.life.unproven.clone_from(&self.life.unproven);
         row.life.shown_image.clone_from(&self.life.shown_image);
+        row.life.silence.clone_from(&self.life.silence);
         row.life.holding.clone_from(&self.life.holding);
         row.name == self.name
             && row.history == self.history

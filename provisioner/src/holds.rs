@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | specification, image, runtime overlays | for all nodes at each change of nodes, overlays or images | at the next look |
 //! | boot overlays | likewise, what can be told without rendering; and when a node asks for them | at the next look, which renders them then |
-//! | boot, initrd | when a node asks for its script, for its initrd | when it gets that, or has other values |
+//! | boot, memory, initrd | when a node asks for its script, for its initrd | when it gets that, or has other values |
 //!
 //! Nodes that are held are looked at again every while, for causes that go without a change.
 
@@ -44,6 +44,8 @@ pub(crate) enum Part {
     Image,
     /// Its boot script was asked for and cannot be made.
     Boot,
+    /// Its boot script was asked for, and its machine has too little memory for what it would boot.
+    Memory,
     /// Its initrd was asked for and cannot be made. It gets a script all the same.
     Initrd,
     /// What stage 1 applies.
@@ -140,7 +142,8 @@ impl Holds {
         }
         let before = held.get(&id).map(text);
         let node = held.entry(id).or_default();
-        node.retain(|part, cause| !matches!(part, Part::Boot | Part::Initrd) || cause.spec.as_ref() == spec);
+        let is_of_a_boot = |part: &Part| matches!(part, Part::Boot | Part::Memory | Part::Initrd);
+        node.retain(|part, cause| !is_of_a_boot(part) || cause.spec.as_ref() == spec);
         for (part, cause) in parts {
             match cause {
                 None => drop(node.remove(&part)),
@@ -363,6 +366,9 @@ mod tests {
         assert_eq!(told.take().len(), 1, "it goes on");
         told.set(&holds, Part::Image, None, Some(&spec("b")));
         assert_eq!(told.take(), [None]);
+        told.set(&holds, Part::Memory, Some("has 1 MiB of memory"), Some(&spec("b")));
+        told.set(&holds, Part::Image, None, Some(&spec("a")));
+        assert_eq!(told.take().len(), 2, "another image may need less");
         told.set(&holds, Part::Initrd, Some("the initrd fails"), Some(&spec("b")));
         told.set(&holds, Part::Boot, None, Some(&spec("b")));
         assert_eq!(told.take().len(), 1, "a script ends it not, or it would come back with each boot");

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /boot/MAC/script` | the node's iPXE script |
+//! | `GET /boot/MAC/script` | the node's iPXE script; with `?memory=MIB`, what iPXE says of the machine |
 //! | `GET /boot/MAC/node.img` | the node's own initrd with its one-time token |
 //! | `GET /blobs/sha256/HEX` | a root image, kernel or stage 1; ranges |
 //! | `GET /firmware/FILE` | a boot program, for UEFI HTTP boot |
@@ -14,7 +14,7 @@ use std::{net::SocketAddr, sync::Arc};
 use api::ids::MacAddr;
 use axum::{
     Router,
-    extract::{ConnectInfo, Path, State, connect_info::Connected},
+    extract::{ConnectInfo, Path, RawQuery, State, connect_info::Connected},
     http::{StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
@@ -33,6 +33,7 @@ use crate::{clock, holds::Part, images::Unbootable, provisioner::Provisioner, st
 
 mod blob_stream;
 mod blobs;
+mod memory;
 mod meter;
 mod node_image;
 
@@ -187,6 +188,7 @@ async fn script(
     State(provisioner): State<Provisioner>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(mac): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Response {
     let _choosing = provisioner.0.images.choosing().await;
     let (booting, kernel) = match Booting::find(&provisioner, &mac, peer)
@@ -195,6 +197,9 @@ async fn script(
         Ok(found) => found,
         Err(refusal) => return *refusal,
     };
+    if let Some(refusal) = memory::refusal(&provisioner, &booting, &kernel, peer, query.as_deref()) {
+        return refusal;
+    }
     let server = peer.local.to_string();
     let url = |digest: &api::ids::Digest| format!("http://{server}/blobs/sha256/{}", digest.hex());
     let script = BootScript {

@@ -20,12 +20,13 @@ use api::{
     ids::{Digest, ImageName},
     image::{ImportImage, Operation, OperationState, Platform},
 };
+use image_store::Removed;
 use metrics::{Exposition, Work};
 use oci_pull::Registries;
 use rest::causes;
 use sha2::{Digest as _, Sha256};
 use tokio::{
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, watch},
+    sync::{OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock, RwLockReadGuard, Semaphore, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,10 @@ const MAX_RUNNING: usize = 2;
 
 /// How long a deletion waits for the boots that are choosing a version, and lets others wait.
 const BOOT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Versions that one transaction deletes: their rows are a few KiB each, so it is far from
+/// [`database::MAX_TRANSACTION`], and whoever else writes has a turn in between.
+const MAX_DELETED_AT_ONCE: usize = 64;
 
 /// Imports that wait or run. More at once is a script gone wild.
 pub const MAX_UNFINISHED: usize = 64;
@@ -98,6 +103,17 @@ pub enum StartError {
     Store(#[source] StoreError),
 }
 
+/// Why versions were not deleted, or not all of them.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeleteError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The work panicked, or the server ends.
+    #[error("the deletion ended badly")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
 /// What images must be told.
 #[derive(Debug, Clone, Copy)]
 pub struct ImagesConfig<'a> {
@@ -107,6 +123,13 @@ pub struct ImagesConfig<'a> {
     pub substrate: &'a Path,
     /// How registries are reached.
     pub registries: &'a Arc<Registries>,
+}
+
+/// No boot chooses a version, and nobody else changes which there are: [`Images::deleting`].
+#[derive(Debug)]
+pub(crate) struct Deleting {
+    choosing: OwnedRwLockWriteGuard<()>,
+    numbering: OwnedMutexGuard<()>,
 }
 
 /// Handle to images and operations. Clones share everything.
@@ -130,12 +153,12 @@ struct Inner {
     resumed: Mutex<BTreeSet<u64>>,
     lately_whole: damage::LatelyWhole,
     /// Read by boots from the choice of a version until it is known to be in use; written by deletions
-    /// from the look at who uses a version until it is gone.
-    choosing: RwLock<()>,
+    /// from the look at who uses a version until no boot can choose it any more.
+    choosing: Arc<RwLock<()>>,
     /// Held over every change of versions, from what it is decided by to the new table: a version
-    /// number from its choice to its commit, a deletion from its commit. Taken after the server's
-    /// turn and after `choosing`.
-    numbering: tokio::sync::Mutex<()>,
+    /// number from its choice to its commit, a deletion from its look at who uses the version. Taken
+    /// after the server's turn and before `choosing`.
+    numbering: Arc<tokio::sync::Mutex<()>>,
     meter: Work<4>,
     shutdown: CancellationToken,
 }
@@ -179,8 +202,8 @@ impl Images {
             registries: registries.clone(),
             resumed: Mutex::default(),
             lately_whole: damage::LatelyWhole::default(),
-            choosing: RwLock::new(()),
-            numbering: tokio::sync::Mutex::new(()),
+            choosing: Arc::default(),
+            numbering: Arc::default(),
             meter: Work::new(["new", "unchanged", "failed", "cut-off"]),
             shutdown,
         })))
@@ -207,6 +230,12 @@ impl Images {
             .value(unfinished);
         let help = "Bytes of layers of images that were pulled or copied, by failed imports too.";
         out.counter("bedplate_import_pulled_bytes", help).value(self.0.blobs.brought_bytes());
+        let Removed { blobs, partial, bytes } = self.0.blobs.removed();
+        let help = "Files of images of nodes that were removed because nothing needs them.";
+        let mut removed = out.counter("bedplate_image_removed_files", help);
+        removed.sample(&[("kind", "blob")], blobs).sample(&[("kind", "partial")], partial);
+        let help = "Bytes of the files of images of nodes that were removed because nothing needs them.";
+        out.counter("bedplate_image_removed_bytes", help).value(bytes);
         let versions: usize = self.table().images.values().map(BTreeMap::len).sum();
         out.gauge("bedplate_image_versions", "Versions of images that can be booted.").value(versions);
     }
@@ -318,29 +347,65 @@ impl Images {
 
     /// Keeps boots from choosing a version while one is looked at and deleted. `None` if they take too
     /// long: what they choose is on disk before they go on.
-    pub(crate) async fn deleting(&self) -> Option<RwLockWriteGuard<'_, ()>> {
-        timeout(BOOT_PATIENCE, self.0.choosing.write()).await.ok()
+    pub(crate) async fn deleting(&self) -> Option<Deleting> {
+        let both = async {
+            // First: an import that holds it waits for the database, and boots must not.
+            let numbering = self.0.numbering.clone().lock_owned().await;
+            Deleting { choosing: self.0.choosing.clone().write_owned().await, numbering }
+        };
+        timeout(BOOT_PATIENCE, both).await.ok()
     }
 
-    /// Removes a version and, in the background, the blobs that no version needs any more. The caller has seen to it
-    /// that no node uses the version, and holds what `deleting` gives.
+    /// Removes versions of an image and, in the background, the blobs that no version needs any more.
+    /// The caller has seen to it that no node uses them, while it held `deleting`.
+    ///
+    /// Boots see the versions no more from the beginning, and wait for no transaction. It goes on when
+    /// nobody waits for it; a server that ends on the way leaves those that were not yet deleted.
     ///
     /// # Errors
-    /// The database's; the version is then still there.
-    pub async fn delete(&self, name: &ImageName, version: u32) -> Result<(), StoreError> {
-        {
-            // Else an import or a new stage 1 that read the table before brings it back.
-            let _turn = self.0.numbering.lock().await;
-            self.0.store.commit(&[Write::DeleteImage { name: name.clone(), version }]).await?;
-            if let Err(error) = self.reload().await {
-                // It is gone: whoever still booted it would find its files missing.
-                tracing::warn!("the images cannot be read again: {}", causes(&error));
-                self.0.table.send_modify(|table| *table = Arc::new(table.without(name, version)));
-            }
-        }
+    /// The database's; versions that were not yet deleted are then there again.
+    pub(crate) async fn delete(
+        &self,
+        name: ImageName,
+        versions: Vec<u32>,
+        deleting: Deleting,
+    ) -> Result<(), DeleteError> {
         let images = self.clone();
-        tokio::spawn(async move { images.remove_unused().await });
-        Ok(())
+        let deletion = async move { images.delete_unwatched(&name, &versions, deleting).await };
+        Ok(tokio::spawn(deletion).await??)
+    }
+
+    async fn delete_unwatched(
+        &self,
+        name: &ImageName,
+        versions: &[u32],
+        deleting: Deleting,
+    ) -> Result<(), StoreError> {
+        // Else an import or a new stage 1 that read the table before brings one back.
+        let Deleting { choosing, numbering: _turn } = deleting;
+        let before = self.table();
+        self.0.table.send_replace(Arc::new(before.without(name, versions)));
+        drop(choosing);
+        let (mut gone, mut outcome) = (0, Ok(()));
+        for some in versions.chunks(MAX_DELETED_AT_ONCE) {
+            let delete = |version: &u32| Write::DeleteImage { name: name.clone(), version: *version };
+            let writes: Vec<Write> = some.iter().map(delete).collect();
+            outcome = self.0.store.commit(&writes).await;
+            if outcome.is_err() {
+                break;
+            }
+            gone += some.len();
+        }
+        if let Err(error) = self.reload().await {
+            // Whoever still booted what is gone would find its files missing.
+            tracing::warn!("the images cannot be read again: {}", causes(&error));
+            self.0.table.send_replace(Arc::new(before.without(name, &versions[..gone])));
+        }
+        if gone > 0 {
+            let images = self.clone();
+            tokio::spawn(async move { images.remove_unused().await });
+        }
+        outcome
     }
 
     async fn reload(&self) -> Result<(), StoreError> {

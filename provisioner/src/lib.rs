@@ -57,4 +57,4 @@ pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerCon
 pub use provisioner::{OpenError, Provisioner};
 pub use serve::ServeError;
 pub use store::sql::SCHEMA;
-pub use stored::problems;
+pub use stored::{image_files, problems};

@@ -81,6 +81,15 @@ impl SimulatedNode {
         Ok(String::from_utf8(bytes)?)
     }
 
+    /// The boot script, as the iPXE of a machine fetches it that has so much memory.
+    ///
+    /// # Errors
+    /// The server's refusal, in its words.
+    pub async fn script_with_memory(&self, memory_mib: u64) -> anyhow::Result<String> {
+        let path = format!("/boot/{}/script?memory={memory_mib}", self.mac.hyphenated());
+        Ok(String::from_utf8(self.fetch(&path).await?)?)
+    }
+
     /// Fetches kernel and initramfs of a script.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ use api::{
     status::{NodeUpdate, Phase, Severity},
 };
 use futures_util::future::try_join_all;
-use sim_cluster::simulated_node::Agent;
+use sim_cluster::{image::Padding, simulated_node::Agent};
 
 use cluster::{Cluster, in_namespace, name};
 
@@ -138,10 +138,26 @@ fn a_token_is_good_once_for_its_node_at_its_address() {
         let refused = node.enrol(&document).await.unwrap_err().to_string();
         assert!(refused.contains("the token was used before"), "{refused}");
         assert!(!client.node(&name(1)).await?.status.armed);
+        let held = async |number| client.node(&name(number)).await.unwrap().status.held.unwrap_or_default();
+        assert!(held(1).await.contains("the token was used before"), "{}", held(1).await);
         let refused = node.stage1().await.unwrap_err().to_string();
         assert!(refused.contains("`bedplate node arm` arms it again"), "{refused}");
+        assert!(held(1).await.starts_with("gets no boot token: it was disarmed"), "{}", held(1).await);
         client.arm(&name(1)).await?;
+        assert_eq!(held(1).await, "");
         node.boot().await?;
+
+        // One that a later request replaced, and one that was never issued to anybody.
+        let replaced = cluster.node(4).stage1().await?;
+        let mut invented = cluster.node(4).stage1().await?;
+        invented.token = Some("AAAA".to_owned());
+        let refused = cluster.node(3).enrol(&invented).await.unwrap_err().to_string();
+        assert!(refused.contains("the token is unknown"), "{refused}");
+        assert_eq!(held(4).await, "");
+        cluster.node(4).enrol(&replaced).await.unwrap_err();
+        assert!(held(4).await.contains("the token is unknown"), "{}", held(4).await);
+        cluster.node(4).boot().await?;
+        assert_eq!(held(4).await, "");
 
         // From another address.
         let stolen = cluster.node(2).stage1().await?;
@@ -153,7 +169,8 @@ fn a_token_is_good_once_for_its_node_at_its_address() {
         stolen.id = client.node(&name(4)).await?.id;
         let refused = cluster.node(3).enrol(&stolen).await.unwrap_err().to_string();
         assert!(refused.contains("the token is another node's"), "{refused}");
-        cluster.node(4).boot().await?;
+        assert!(held(3).await.contains("another node's name"), "{}", held(3).await);
+        assert_eq!(held(4).await, "");
 
         for number in 1..=3 {
             let history = client.history(&name(number), 100).await?;
@@ -162,6 +179,52 @@ fn a_token_is_good_once_for_its_node_at_its_address() {
                 "n{number}: {history:?}"
             );
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_machine_with_too_little_memory_is_told_so_and_stands_as_held() {
+    in_namespace(async {
+        let padding = Padding { kernel_bytes: 1 << 20, root_bytes: 3 << 20 };
+        let cluster = Cluster::with_padding(3, padding).await?;
+        let client = cluster.client();
+        let held = async |number| client.node(&name(number)).await.unwrap().status.held;
+        // The name of another node from a stranger's address.
+        let refused = cluster.machine(1, 2).script_with_memory(2).await?;
+        assert!(refused.contains("n1 cannot boot tiny@1: it has 2 MiB of memory; this"), "{refused}");
+        assert_eq!(held(1).await, None);
+
+        let refused = cluster.node(1).script_with_memory(2).await?;
+        assert!(!refused.contains("/blobs/"), "{refused}");
+        let cause = held(1).await.unwrap_or_default();
+        assert!(cause.starts_with("has 2 MiB of memory; this image needs about "), "{cause}");
+        // What was ordered is on disk, and with it all before.
+        client.arm(&name(1)).await?;
+        let lines = client.history(&name(1), 100).await?;
+        let told = lines.iter().filter(|line| line.message.starts_with("held: has 2 MiB of memory"));
+        assert_eq!(told.count(), 1, "{lines:?}");
+
+        // It got more, or its iPXE does not tell.
+        cluster.node(1).script().await?;
+        assert_eq!(held(1).await, None);
+        // What may do is only told, once.
+        for _ in 0..5 {
+            let script = cluster.node(2).script_with_memory(20).await?;
+            assert!(script.contains("/blobs/"), "{script}");
+        }
+        assert_eq!(held(2).await, None);
+        client.arm(&name(2)).await?;
+        let lines = client.history(&name(2), 100).await?;
+        let told = lines.iter().filter(|line| line.message.starts_with("may not boot: has 20 MiB"));
+        assert_eq!(told.count(), 1, "{lines:?}");
+
+        // A program on a node that runs says nothing of its machine.
+        let booted = cluster.node(3).boot().await?.start_agent();
+        cluster.until_phase(3, Phase::Ready).await;
+        cluster.node(3).script_with_memory(2).await?;
+        assert_eq!(held(3).await, None);
+        drop(booted);
         Ok(())
     });
 }

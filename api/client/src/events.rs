@@ -1,4 +1,5 @@
-//! Server-sent events (HTML standard, section 9.2), as far as the API uses them: `data:` lines, comments, blank lines.
+//! Server-sent events (HTML standard, section 9.2), as far as the API uses them: `data:` lines, comments, blank lines;
+//! of names only `list`, and of ids that there is one.
 
 use std::{collections::VecDeque, marker::PhantomData};
 
@@ -18,12 +19,23 @@ pub enum StreamEnd {
     Broken,
 }
 
+/// What a stream of the states of objects tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told<T> {
+    /// Every object there is follows, until [`Told::ListEnd`]: what is not among those is gone.
+    ListBegin,
+    /// An object as it is now.
+    State(T),
+    /// All objects have come. What comes from here on are changes.
+    ListEnd,
+}
+
 /// A stream of events.
 #[derive(Debug)]
 pub struct Events<T> {
     response: reqwest::Response,
     parser: Parser,
-    ready: VecDeque<String>,
+    ready: VecDeque<Told<String>>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -32,14 +44,34 @@ impl<T: DeserializeOwned> Events<T> {
         Self { response, parser: Parser::default(), ready: VecDeque::new(), of: PhantomData }
     }
 
-    /// The next event, or how the stream ended.
+    /// The next object, or how the stream ended.
     ///
     /// # Errors
     /// [`ClientError::Event`] if an event is not understood.
     pub async fn next(&mut self) -> Result<Result<T, StreamEnd>, ClientError> {
         loop {
-            if let Some(text) = self.ready.pop_front() {
-                return serde_json::from_str(&text).map(Ok).map_err(ClientError::Event);
+            match self.next_told().await? {
+                Ok(Told::State(state)) => return Ok(Ok(state)),
+                Ok(Told::ListBegin | Told::ListEnd) => {}
+                Err(end) => return Ok(Err(end)),
+            }
+        }
+    }
+
+    /// As [`Self::next`], with the ends of lists: for whoever must know what is gone.
+    ///
+    /// # Errors
+    /// [`ClientError::Event`] if an event is not understood.
+    pub async fn next_told(&mut self) -> Result<Result<Told<T>, StreamEnd>, ClientError> {
+        loop {
+            match self.ready.pop_front() {
+                None => {}
+                Some(Told::ListBegin) => return Ok(Ok(Told::ListBegin)),
+                Some(Told::ListEnd) => return Ok(Ok(Told::ListEnd)),
+                Some(Told::State(text)) => {
+                    let state = serde_json::from_str(&text);
+                    return state.map(|state| Ok(Told::State(state))).map_err(ClientError::Event);
+                }
             }
             match self.response.chunk().await {
                 Ok(Some(bytes)) => match self.parser.push(&bytes) {
@@ -58,6 +90,12 @@ impl<T: DeserializeOwned> Events<T> {
 struct Parser {
     line: Vec<u8>,
     event: String,
+    /// The event that comes is the head of a list.
+    is_list: bool,
+    /// It has an id.
+    has_id: bool,
+    /// The objects of a list come; the first event with an id is the last of it.
+    listing: bool,
 }
 
 /// An event is longer than [`MAX_EVENT_BYTES`].
@@ -65,7 +103,7 @@ struct Parser {
 struct TooLong;
 
 impl Parser {
-    fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, TooLong> {
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<Told<String>>, TooLong> {
         let mut events = Vec::new();
         for &byte in bytes {
             if byte != b'\n' {
@@ -78,9 +116,11 @@ impl Parser {
             let line = String::from_utf8_lossy(&self.line).trim_end_matches('\r').to_owned();
             self.line.clear();
             if line.is_empty() {
-                if !self.event.is_empty() {
-                    events.push(std::mem::take(&mut self.event));
-                }
+                self.end_event(&mut events);
+            } else if let Some(name) = line.strip_prefix("event:") {
+                self.is_list = name.trim() == "list";
+            } else if line.starts_with("id:") {
+                self.has_id = true;
             } else if let Some(text) = line.strip_prefix("data:") {
                 if !self.event.is_empty() {
                     self.event.push('\n');
@@ -89,6 +129,21 @@ impl Parser {
             }
         }
         Ok(events)
+    }
+
+    /// A blank line has come.
+    fn end_event(&mut self, events: &mut Vec<Told<String>>) {
+        let text = std::mem::take(&mut self.event);
+        let (is_list, has_id) = (std::mem::take(&mut self.is_list), std::mem::take(&mut self.has_id));
+        if is_list {
+            self.listing = true;
+            events.push(Told::ListBegin);
+        } else if !text.is_empty() {
+            events.push(Told::State(text));
+        }
+        if has_id && std::mem::take(&mut self.listing) {
+            events.push(Told::ListEnd);
+        }
     }
 }
 
@@ -102,10 +157,28 @@ mod tests {
             b": keep-alive\n\ndata: {\"a\":1}\n\nevent: x\r\ndata:2\r\ndata: 3\r\n\r\ndata: unfinished\n";
         for size in 1..bytes.len() {
             let mut parser = Parser::default();
-            let events: Vec<String> =
+            let events: Vec<Told<String>> =
                 bytes.chunks(size).flat_map(|chunk| parser.push(chunk).unwrap()).collect();
-            assert_eq!(events, ["{\"a\":1}", "2\n3"], "cut every {size} bytes");
+            let state = |text: &str| Told::State(text.to_owned());
+            assert_eq!(events, [state("{\"a\":1}"), state("2\n3")], "cut every {size} bytes");
         }
+    }
+
+    #[test]
+    fn a_list_ends_with_its_first_id() {
+        let told = |text: &str| -> Vec<String> {
+            let shown = |told: Told<String>| match told {
+                Told::ListBegin => "(".to_owned(),
+                Told::State(text) => text,
+                Told::ListEnd => ")".to_owned(),
+            };
+            Parser::default().push(text.as_bytes()).unwrap().into_iter().map(shown).collect()
+        };
+        let head = "event: list\ndata: \ndata: \n\n";
+        let of_two = format!("{head}data: 1\n\ndata: 2\nid: a-1\n\ndata: 3\nid: a-2\n\n: x\n\n");
+        assert_eq!(told(&of_two), ["(", "1", "2", ")", "3"]);
+        assert_eq!(told("event: list\ndata: \ndata: \nid: a-1\n\n"), ["(", ")"], "there is none");
+        assert_eq!(told(&format!("{head}data: 1\n\n{head}data: 1\nid:b\n\n")), ["(", "1", "(", "1", ")"]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use url::Url;
 use crate::path::path_of;
 pub use crate::{
     error::ClientError,
-    events::{Events, StreamEnd},
+    events::{Events, StreamEnd, Told},
     streams::{Line, StreamOf},
     trust::{Fingerprint, NoFingerprint, Presented, PresentedError, presented},
     workflows::{Content, LogOf, WorkflowsOf},

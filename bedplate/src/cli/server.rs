@@ -3,8 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::anyhow;
-use api::problem::Mistake;
-use bedplate::config::{Checked, ConfigError};
+use api::{image::Bar, problem::Mistake};
+use bedplate::{
+    config::{Checked, ConfigError},
+    server::Problems,
+};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,6 +15,7 @@ use serde_json::{Value, json};
 use super::{
     columns,
     context::Session,
+    operation::progress::Progress,
     output::{Rows, say},
     words::count,
 };
@@ -38,12 +42,19 @@ pub(super) struct Server {
 enum Verb {
     /// Tell every mistake of the configuration, and start nothing.
     #[command(
-        after_help = "Overlays, nodes, profiles and images that the server cannot read are told as problems: it starts all the same, and
-holds the nodes that use them.
+        after_help = "Overlays, and rows of nodes, profiles, images and workflows that the server cannot read are told as
+problems: it starts all the same, and holds the nodes that use them. So are files of images that are
+missing on the disk or have another size. No more than 200 problems are told.
+
+--deep reads every file of every image, as long as that takes.
 
 Exit status: 0 the server can start, 1 the configuration has mistakes."
     )]
-    Check,
+    Check {
+        /// Hold also the contents of all files of images against their digests.
+        #[arg(long)]
+        deep: bool,
+    },
 }
 
 pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()> {
@@ -55,7 +66,7 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
                 Err(other) => other,
             })
         }
-        Some(Verb::Check) => check(session, server.config).await,
+        Some(Verb::Check { deep }) => check(session, server.config, deep).await,
     }
 }
 
@@ -73,8 +84,11 @@ struct CheckedServer {
     mistakes: Vec<Mistake>,
     /// What is hardly as it was meant.
     notes: Vec<Mistake>,
-    /// Objects that the server cannot read.
+    /// Objects that the server cannot read, and files of images that are not whole.
     problems: Vec<String>,
+    /// How many more there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems_left_out: Option<usize>,
 }
 
 impl Rows for CheckedServer {
@@ -88,7 +102,7 @@ impl Rows for CheckedServer {
     }
 }
 
-async fn check(session: &Session, config: Option<PathBuf>) -> anyhow::Result<()> {
+async fn check(session: &Session, config: Option<PathBuf>, deep: bool) -> anyhow::Result<()> {
     let checked = match Checked::load(config) {
         Ok(checked) => checked,
         Err(error) => {
@@ -97,32 +111,59 @@ async fn check(session: &Session, config: Option<PathBuf>) -> anyhow::Result<()>
             {
                 let (mistakes, nodes) = (mistakes.clone(), Vec::new());
                 let (notes, problems) = (Vec::new(), Vec::new());
-                let failed = CheckedServer { starts: false, api: None, nodes, mistakes, notes, problems };
+                let (starts, api, problems_left_out) = (false, None, None);
+                let failed =
+                    CheckedServer { starts, api, nodes, mistakes, notes, problems, problems_left_out };
                 session.out.show(&failed, |_| String::new())?;
             }
             return Err(told(error));
         }
     };
+    let problems = look(&checked, deep).await;
     let checked = CheckedServer {
         starts: true,
         api: Some(checked.api_listen),
         nodes: checked.fleet_listen.clone(),
         mistakes: Vec::new(),
-        problems: bedplate::server::problems(&checked).await,
+        problems: problems.lines,
+        problems_left_out: Some(problems.left_out).filter(|count| *count > 0),
         notes: checked.notes,
     };
     if !session.out.is_for_programs() {
         checked.notes.iter().for_each(|note| say(&format!("note: {note}")));
         checked.problems.iter().for_each(|problem| say(&format!("problem: {problem}")));
+        if let Some(left_out) = checked.problems_left_out {
+            say(&format!("and {} more", count(left_out, "problem")));
+        }
     }
     session.out.show(&checked, |_| verdict(&checked))
+}
+
+/// Looks for problems. Reading all files has a bar, or a line at each quarter where there is no
+/// terminal.
+async fn look(checked: &Checked, deep: bool) -> Problems {
+    if !deep {
+        return bedplate::server::problems(checked, None).await;
+    }
+    let mut progress = Progress::new();
+    let mut drawn = None;
+    let mut tell = |done: u64, total: u64| {
+        // A bar that is drawn for each piece of a file would cost more than the reading.
+        let thousandth = done.saturating_mul(1_000) / total.max(1);
+        if drawn.replace(thousandth) != Some(thousandth) {
+            progress.draw(&[Bar { label: "files of images".to_owned(), done, total }], None);
+        }
+    };
+    let problems = bedplate::server::problems(checked, Some(&mut tell)).await;
+    progress.clear();
+    problems
 }
 
 fn verdict(checked: &CheckedServer) -> String {
     let ports: Vec<String> = checked.nodes.iter().map(ToString::to_string).collect();
     let api = checked.api.map(|api| api.to_string()).unwrap_or_default();
     let served = format!("REST API at {api}, nodes at {}", ports.join(" and "));
-    match checked.problems.len() {
+    match checked.problems.len() + checked.problems_left_out.unwrap_or(0) {
         0 => format!("good: {served}\n"),
         // The unit runs this before it starts the server, which must not fail for them.
         some => format!("starts, with {}: {served}\n", count(some, "problem")),

@@ -200,6 +200,80 @@ fn an_image_that_is_missing_or_cannot_be_read_holds_its_nodes() {
     assert!(said.contains("problem: name or version of an image cannot be read"), "{said}");
 }
 
+/// `server check` beside a server that does not run: what it says, and its verdict.
+fn check_in(folder: &std::path::Path, further: &[&str]) -> (String, String) {
+    let config = folder.join("server.yaml").display().to_string();
+    let mut words = vec!["server", "check", "--config", config.as_str()];
+    words.extend(further);
+    let done = crate::server::done(crate::server::bedplate(&words), "");
+    (done.stderr.clone(), done.ok())
+}
+
+#[test]
+fn a_check_reads_the_rows_of_all_roles_and_changes_nothing() {
+    let mut server = Server::start_on(unpack);
+    server.kill_and_restart_after(|folder| {
+        for damage in [
+            "UPDATE fleet_nodes SET life = '[]' WHERE name = 'n00001'",
+            "UPDATE fleet_inventories SET document = '{'
+              WHERE node = (SELECT id FROM fleet_nodes WHERE name = 'n00002')",
+            "UPDATE controller_workflows SET homes = '{'",
+            "UPDATE controller_runs SET used = '{' WHERE run = (SELECT MIN(run) FROM controller_runs)",
+            "UPDATE provisioner_operations SET body = '{'",
+        ] {
+            query(folder, damage);
+        }
+        let (said, verdict) = check_in(folder, &[]);
+        for wanted in [
+            "problem: the state of node n00001 cannot be read from the database: ",
+            "problem: the inventory of node n00002 cannot be read from the database: ",
+            " will be blocked: it cannot be read from the database (homes: ",
+            "problem: the row of run ",
+            ": its row in the database cannot be read: ",
+        ] {
+            assert!(said.contains(wanted), "{wanted}: {said}");
+        }
+        assert!(!said.contains("node n00003"), "{said}");
+        assert!(verdict.starts_with("starts, with "), "{verdict}");
+        assert_eq!(check_in(folder, &[]), (said, verdict), "it changes nothing");
+    });
+}
+
+#[test]
+fn a_check_looks_at_the_files_of_images_and_reads_them_if_it_shall() {
+    let mut server = Server::start_on(unpack);
+    server.kill_and_restart_after(|folder| {
+        let missing = "problem: the squashfs of image tiny@1 is missing on the server's disk (";
+        let (said, _) = check_in(folder, &[]);
+        assert!(said.contains(missing), "{said}");
+        let body = query(folder, "SELECT body FROM provisioner_image_versions").remove(0);
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let hex = body["root"]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+        let path = folder.join("state/images/blobs/sha256").join(&hex[..2]).join(&hex);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = fs::File::create(&path).unwrap();
+        file.set_len(1).unwrap();
+        let (said, _) = check_in(folder, &[]);
+        assert!(
+            said.contains("problem: the squashfs of image tiny@1 has 1 bytes on the server's disk"),
+            "{said}"
+        );
+        file.set_len(body["root"]["size"].as_u64().unwrap()).unwrap();
+        let (said, _) = check_in(folder, &[]);
+        assert!(!said.contains("squashfs of image"), "{said}");
+        let (said, _) = check_in(folder, &["--deep"]);
+        assert!(said.contains("problem: the squashfs of image tiny@1 has other bytes"), "{said}");
+    });
+}
+
+#[test]
+fn a_check_of_a_state_that_is_whole_finds_nothing_however_deep() {
+    let server = Server::start();
+    server.run(&["node", "add", "n[1-2]"]).ok();
+    let (said, verdict) = check_in(server.folder.path(), &["--deep"]);
+    assert!(verdict.starts_with("good: ") && !said.contains("problem"), "{said}{verdict}");
+}
+
 /// A certificate authority, in the shape of its file, that begins and ends in these years.
 fn authority(years: (i32, i32)) -> String {
     let key = rcgen::KeyPair::generate().unwrap();

@@ -1,6 +1,12 @@
 //! Nodes and profiles, from `add` to `delete`.
 
-use std::{path::Path, thread, time::Duration};
+use std::{
+    io::Read as _,
+    path::Path,
+    process::{Child, Stdio},
+    thread,
+    time::Duration,
+};
 
 use expect_test::expect;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -123,6 +129,39 @@ fn watching_waits_for_a_phase() {
     let late = server.run(&["node", "watch", "n1", "--until", "ready", "--timeout", "1s"]);
     assert_eq!(late.code, Some(1));
     assert_eq!(late.stderr, "error: not all nodes are ready after 1 s: n1 unseen\n");
+}
+
+/// `node watch NODES --until ready` that has printed where the first node is.
+fn begin_watch(server: &Server, nodes: &str) -> Child {
+    let mut command = crate::server::bedplate(&["node", "watch", nodes, "--until", "ready"]);
+    command.env("BEDPLATE_CONTEXT", server.path("state/admin.yaml"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    child
+}
+
+#[test]
+fn watching_ends_where_a_node_is_deleted_meanwhile() {
+    let server = Server::start();
+    server.run(&["node", "add", "n[1-3]"]).ok();
+    let (one, two) = (begin_watch(&server, "n1"), begin_watch(&server, "n[2-3]"));
+    server.run(&["node", "delete", "n1"]).ok();
+    let done = one.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    expect![[r#"
+        n1 was deleted
+        error: not all nodes are ready: deleted meanwhile: n1
+    "#]]
+    .assert_eq(&String::from_utf8(done.stderr).unwrap());
+    // The other is waited for; one of the same name is another node. Then there is none at all.
+    server.run(&["node", "delete", "n2"]).ok();
+    server.run(&["node", "add", "n2"]).ok();
+    server.run(&["node", "delete", "n[2-3]"]).ok();
+    let done = two.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.ends_with("error: not all nodes are ready: deleted meanwhile: n[2-3]\n"), "{said}");
 }
 
 #[test]

@@ -85,7 +85,8 @@ fn image() -> Fetched {
         env: vec!["PATH=/bin".to_owned(), "HOME=/root".to_owned()],
         ..Default::default()
     };
-    Fetched { image: JobImage { manifest: Digest([8; 32]), root, run }, was_cached: true }
+    let image = JobImage { manifest: Digest([8; 32]), root, run, indexes: None };
+    Fetched { image, was_cached: true }
 }
 
 fn ended(run: RunId, outcome: Outcome, now: Timestamp) -> RunReport {

@@ -137,6 +137,7 @@ async fn what_is_here_by_digest_needs_no_registry() {
     };
     let first = fetch(":1".to_owned()).await;
     assert_eq!((first.was_cached, first.image.manifest), (false, image.manifest));
+    assert_eq!(first.image.indexes, Some(vec![image.index]), "it stays with the image");
     serving.abort();
     let _ = serving.await;
     for version in

@@ -3,9 +3,9 @@
 //!
 //! What workflows that are not over need stays, and what is being fetched or handed in
 //! ([`JobImages::leased`]). An image is its squashfs, and the manifest, config and layers that it
-//! was made of, which spare the registry when it is fetched again; indexes that lead to it stay
-//! with it. While it is not known what workflows need, because rows of them cannot be read, nothing
-//! goes.
+//! was made of, which spare the registry when it is fetched again; the indexes that pulls found it by
+//! stay with it. Only those are taken for indexes: an inline file may look like one. While it is not
+//! known what workflows need, because rows of them cannot be read, nothing goes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -153,16 +153,17 @@ impl JobImages {
         let (blobs, limit) = (self.blobs.clone(), limits);
         let looking = tokio::task::spawn_blocking(move || -> Result<_, image_store::StoreError> {
             let sizes: HashMap<Digest, u64> = blobs.list()?.into_iter().collect();
+            let converted = name_indexes(&mut kept, &needed, &sizes, &blobs);
             let images: Vec<ImageParts> = kept.iter().map(|one| parts_of(one, &needed, &blobs)).collect();
             let gone = unused(&images, &sizes, now, limit);
             let stay: Vec<&ImageParts> =
                 images.iter().filter(|image| !gone.contains(&image.manifest)).collect();
             needed.extend(stay.iter().flat_map(|image| &image.blobs));
-            needed.extend(indexes(&blobs, &sizes, &needed));
-            Ok((needed, gone))
+            Ok((needed, gone, converted))
         });
-        let (needed, gone) = looking.await??;
+        let (needed, gone, converted) = looking.await??;
         let mut writes = touched;
+        writes.extend(converted);
         writes.extend(gone.iter().map(|manifest| Write::ForgetImage(*manifest)));
         // What goes makes room, also for the next try of this.
         match self.store.commit(&writes).await {
@@ -208,7 +209,7 @@ fn touch(
     writes
 }
 
-/// What an image is made of, as its manifest says.
+/// What an image is made of, as its manifest says, and what it was found by.
 fn parts_of(kept: &KeptImage, in_use: &HashSet<Digest>, blobs: &image_store::Store) -> ImageParts {
     let KeptImage { image, used } = kept;
     let mut parts = BTreeSet::from([image.manifest, image.root.digest]);
@@ -216,6 +217,7 @@ fn parts_of(kept: &KeptImage, in_use: &HashSet<Digest>, blobs: &image_store::Sto
         let descriptors = manifest.layers().iter().chain([manifest.config()]);
         parts.extend(descriptors.filter_map(|one| digest_of(&image.manifest, one).ok()));
     }
+    parts.extend(image.indexes.iter().flatten());
     let in_use = in_use.contains(&image.root.digest);
     ImageParts { manifest: image.manifest, used: *used, in_use, blobs: parts }
 }
@@ -227,35 +229,50 @@ fn document(digest: &Digest, blobs: &image_store::Store) -> Option<Document> {
     bytes.as_ref().starts_with(b"{").then(|| Document::parse(digest, bytes.as_ref()).ok()).flatten()
 }
 
-/// Indexes that lead to something that is needed; one may lead to another.
-fn indexes(
-    blobs: &image_store::Store,
+/// Rows of earlier releases do not say by which indexes an image was found. Each is converted once, by
+/// whatever looks like an index that leads to it and is no file of a workflow. Gives the writes that
+/// keep it.
+fn name_indexes(
+    kept: &mut [KeptImage],
+    in_use: &HashSet<Digest>,
     sizes: &HashMap<Digest, u64>,
-    needed: &HashSet<Digest>,
-) -> HashSet<Digest> {
+    blobs: &image_store::Store,
+) -> Vec<Write> {
+    if kept.iter().all(|one| one.image.indexes.is_some()) {
+        return Vec::new();
+    }
     let small =
-        sizes.iter().filter(|(digest, size)| **size <= MAX_DOCUMENT_BYTES && !needed.contains(digest));
-    let all = small.filter_map(|(digest, _)| match document(digest, blobs)? {
-        Document::Index(index) => Some((*digest, index)),
+        sizes.iter().filter(|(digest, size)| **size <= MAX_DOCUMENT_BYTES && !in_use.contains(digest));
+    let indexes = small.filter_map(|(digest, _)| match document(digest, blobs)? {
+        Document::Index(index) => {
+            let entries = index.manifests().iter();
+            Some((*digest, entries.filter_map(|entry| digest_of(digest, entry).ok()).collect::<HashSet<_>>()))
+        }
         Document::Manifest(_) => None,
     });
-    let mut rest: Vec<(Digest, HashSet<Digest>)> = all
-        .map(|(digest, index)| {
-            let entries = index.manifests().iter();
-            (digest, entries.filter_map(|entry| digest_of(&digest, entry).ok()).collect())
-        })
-        .collect();
-    let mut found = HashSet::new();
+    let indexes: BTreeMap<Digest, HashSet<Digest>> = indexes.collect();
+    let mut writes = Vec::new();
+    for KeptImage { image, used } in kept.iter_mut().filter(|one| one.image.indexes.is_none()) {
+        image.found_by(&leading_to(image.manifest, &indexes));
+        let (manifest, image) = (image.manifest, Box::new(image.clone()));
+        writes.push(Write::Image { manifest, image, used: *used });
+    }
+    writes
+}
+
+/// Indexes that lead to a manifest; one may lead to another.
+fn leading_to(manifest: Digest, indexes: &BTreeMap<Digest, HashSet<Digest>>) -> Vec<Digest> {
+    let (mut found, mut ends) = (Vec::new(), HashSet::from([manifest]));
     loop {
-        let leads = |(_, to): &(Digest, HashSet<Digest>)| {
-            to.iter().any(|digest| needed.contains(digest) || found.contains(digest))
+        let leads = |(index, to): &(&Digest, &HashSet<Digest>)| {
+            !ends.contains(*index) && to.iter().any(|one| ends.contains(one))
         };
-        let (leading, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(leads);
-        if leading.is_empty() {
+        let more: Vec<Digest> = indexes.iter().filter(leads).map(|(index, _)| *index).collect();
+        if more.is_empty() {
             return found;
         }
-        found.extend(leading.into_iter().map(|(digest, _)| digest));
-        rest = others;
+        ends.extend(&more);
+        found.extend(more);
     }
 }
 

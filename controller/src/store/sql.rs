@@ -58,7 +58,24 @@ impl SqlStore {
     /// Opens the store and brings its tables up to date.
     pub(crate) async fn open(database: Database) -> Result<Self, MigrateError> {
         database.migrate(&SCHEMA).await?;
-        Ok(Self { database })
+        Ok(Self::new(database))
+    }
+
+    /// The store in a database whose tables are up to date.
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// All job images; an error in place of one that cannot be read.
+    pub(crate) async fn each_image(&self) -> Result<Vec<Result<KeptImage, StoreError>>, StoreError> {
+        let text = "SELECT manifest, image, used FROM controller_images ORDER BY manifest";
+        let rows: Vec<Result<(String, Json<JobImage>, i64), StoreError>> =
+            statement("read the job images", text).fetch_each(&self.database).await?;
+        let kept = |(_, image, used): (String, Json<JobImage>, i64)| KeptImage {
+            image: image.0,
+            used: Timestamp(used),
+        };
+        Ok(rows.into_iter().map(|row| row.map(kept)).collect())
     }
 }
 
@@ -404,14 +421,10 @@ impl Store for SqlStore {
     }
 
     async fn images(&self) -> Result<Vec<KeptImage>, StoreError> {
-        let text = "SELECT manifest, image, used FROM controller_images ORDER BY manifest";
-        let rows: (Vec<(String, Json<JobImage>, i64)>, u32) =
-            self.logged(statement("read the job images", text)).await?;
-        let kept = |(_, image, used): (String, Json<JobImage>, i64)| KeptImage {
-            image: image.0,
-            used: Timestamp(used),
+        let logged = |row: Result<KeptImage, StoreError>| {
+            row.inspect_err(|error| tracing::error!("{}; it is left out", rest::causes(error))).ok()
         };
-        Ok(rows.0.into_iter().map(kept).collect())
+        Ok(self.each_image().await?.into_iter().filter_map(logged).collect())
     }
 
     async fn submission(

@@ -132,6 +132,30 @@ fn guessed_and_replaced_tokens_disarm_nobody() {
     assert_eq!(arming.step(redeem(2, 9, HERE), NOW).1, Verdict::Granted);
 }
 
+#[test]
+fn past_tokens_are_known_as_this_node_s_and_are_no_misuse() {
+    let known = |arming: &Arming| arming.tokens().map(|token| token.0[0]).collect::<Vec<_>>();
+    // Replaced, spent before the last one, expired.
+    let (arming, _) =
+        run([issue(1), issue(2), redeem(2, 9, HERE), Event::BootSeen, issue(3), redeem(3, 9, HERE)]);
+    assert_eq!(known(&arming), [3, 1, 2]);
+    let (arming, _) = run([issue(1)]);
+    let (arming, _) = arming.step(redeem(1, 9, HERE), NOW.plus_seconds(TOKEN_SECONDS));
+    assert_eq!(known(&arming), [1]);
+    let again = arming.step(redeem(1, 9, HERE), NOW);
+    assert_eq!(again, (arming.clone(), Verdict::Refused(Refused::Unknown)));
+    let shown = arming.step(Event::Presented { token: digest(1) }, NOW);
+    assert_eq!(shown, (arming, Verdict::Refused(Refused::Unknown)), "it is worth nothing to a thief");
+    // Four of them, whatever is tried.
+    let (arming, _) = run((0..100).map(issue));
+    assert_eq!(known(&arming), [99, 95, 96, 97, 98]);
+    // A row of an earlier release.
+    let text = serde_json::to_string(&arming).unwrap();
+    let mut tree: serde_json::Value = serde_json::from_str(&text).unwrap();
+    tree.as_object_mut().unwrap().remove("past").unwrap();
+    assert_eq!(known(&serde_json::from_value(tree).unwrap()), [99]);
+}
+
 fn events() -> impl Strategy<Value = Vec<(Event, i64)>> {
     let address = prop_oneof![Just(HERE), Just(THERE)];
     let event = prop_oneof![

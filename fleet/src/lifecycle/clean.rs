@@ -16,7 +16,9 @@ impl Event {
             | Self::RebootOrdered { reason: text }
             | Self::Refuses { reason: Some(text) }
             | Self::Disconnected { why: text } => clean(text),
-            Self::Held { cause: Some(text) } | Self::Unreadable { cause: text } => clean(text),
+            Self::Held { cause: Some(text) }
+            | Self::TokenRefused { cause: Some(text) }
+            | Self::Unreadable { cause: text } => clean(text),
             Self::Connected { agent, version, image, .. } => {
                 let texts = [&mut agent.boot_id, &mut agent.instance, version, image];
                 texts.into_iter().for_each(clean);
@@ -31,6 +33,7 @@ impl Event {
             | Self::GoingDown { .. }
             | Self::Refuses { reason: None }
             | Self::Held { cause: None }
+            | Self::TokenRefused { cause: None }
             | Self::Tick
             | Self::ServerStarted => {}
         }

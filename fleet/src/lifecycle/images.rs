@@ -151,6 +151,7 @@ impl Life {
     /// A token was traded for a certificate: what was claimed by its address before was true.
     pub(super) fn certified(&mut self, address: IpAddr, now: Timestamp) -> Vec<Effect> {
         let claimed = self.unproven.take().filter(|claimed| claimed.address == address);
+        self.token_refused = None;
         match self.phase {
             Phase::Offered | Phase::Firmware | Phase::Stage1 | Phase::Fetching | Phase::Switching => {
                 self.enter(Phase::Stage1, now);

@@ -608,3 +608,93 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_stage_1_that_keeps_silent_is_told_once_and_until_the_node_is_heard() {
+    let fetching = vec![
+        (10, Event::Offered { address: A }),
+        (11, boot_script("d@1")),
+        (12, initrd("d@1")),
+        (311, Event::Tick),
+        (312, Event::Tick),
+        (313, Event::Tick),
+    ];
+    let life = check(
+        fetching,
+        &expect![[r"
+            10  offered | token: ChannelGone | token: BootSeen | got 10.0.0.9
+            11  firmware | 10.0.0.9 fetched iPXE script
+            12  firmware | 10.0.0.9 fetched the node's initrd
+            311 firmware OVERDUE | ! still firmware after 180 s | token: BootFailed
+            312 firmware OVERDUE | ! kernel and initramfs were fetched at 1970-01-01T00:00:12Z, and stage 1 has not spoken since (unproven: only the address that asked is known): likely too little memory, a kernel that does not suit this machine, or no driver for its network; look at its console
+            313 firmware OVERDUE
+        "]],
+    );
+    let reason = |life: &Life| life.status(true, &Deadlines::default()).reason;
+    let told = reason(&life).unwrap();
+    assert!(told.starts_with("kernel and initramfs were fetched at "), "{told}");
+    let again: Life = serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
+    assert_eq!(reason(&again), Some(told), "as the next server finds it");
+    for heard in [
+        Event::CertificateIssued { address: A },
+        report(Phase::Stage1, None),
+        agent("i"),
+        Event::Offered { address: A },
+        initrd("d@1"),
+    ] {
+        let (next, _) = life.step(heard.clone(), Timestamp(320_000_000), &limits());
+        assert_eq!(reason(&next), None, "{heard:?}");
+    }
+    // Anybody can ask for the script.
+    let (next, _) = life.step(fetched("snponly.efi"), Timestamp(320_000_000), &limits());
+    assert!(reason(&next).is_some());
+}
+
+#[test]
+fn a_boot_that_has_not_fetched_all_its_files_is_only_stuck() {
+    let mut life = Life::new(Timestamp(0));
+    for (second, event) in [(10, boot_script("d@1")), (400, Event::Tick), (900, Event::Tick)] {
+        life = life.step(event, Timestamp(second * 1_000_000), &limits()).0;
+    }
+    let status = life.status(true, &Deadlines::default());
+    assert_eq!((status.reason, status.overdue_seconds), (None, Some(180)));
+    // Nor is one whose stage 1 has spoken.
+    for (second, event) in
+        [(901, initrd("d@1")), (902, Event::CertificateIssued { address: A }), (2_000, Event::Tick)]
+    {
+        life = life.step(event, Timestamp(second * 1_000_000), &limits()).0;
+    }
+    assert_eq!((life.phase, life.status(true, &Deadlines::default()).reason), (Phase::Stage1, None));
+}
+
+#[test]
+fn a_refused_token_holds_a_node_until_it_gets_one_or_is_armed() {
+    let refused = || Event::TokenRefused { cause: Some("the token has expired".to_owned()) };
+    let held = |life: &Life| life.status(true, &Deadlines::default()).held;
+    let now = Timestamp(20_000_000);
+    let booting = script(Life::new(Timestamp(0)), vec![(10, Event::Offered { address: A })]).0;
+    let (refused_once, effects) = booting.step(refused(), now, &limits());
+    assert_eq!((held(&refused_once).as_deref(), effects), (Some("the token has expired"), vec![]));
+    assert_eq!(refused_once.last_seen, booting.last_seen, "that it was the node is not proved");
+    let again: Life = serde_json::from_str(&serde_json::to_string(&refused_once).unwrap()).unwrap();
+    assert_eq!(held(&again), held(&refused_once), "as the next server finds it");
+    let held_too = Event::Held { cause: Some("overlay x: too large".to_owned()) };
+    let (both, _) = refused_once.step(held_too, now, &limits());
+    assert_eq!(held(&both).as_deref(), Some("the token has expired; overlay x: too large"));
+    for over in [
+        initrd("d@1"),
+        Event::CertificateIssued { address: A },
+        agent("i"),
+        Event::TokenRefused { cause: None },
+    ] {
+        let (next, _) = refused_once.step(over.clone(), now, &limits());
+        assert_eq!(held(&next), None, "{over:?}");
+    }
+    for not_over in [Event::Offered { address: A }, boot_script("d@1"), Event::Tick] {
+        let (next, _) = refused_once.step(not_over.clone(), now, &limits());
+        assert!(held(&next).is_some(), "{not_over:?}");
+    }
+    // Who has stolen the token of a node that runs holds nobody.
+    let (runs, _) = ready().step(refused(), Timestamp(30_000_000), &limits());
+    assert_eq!(held(&runs), None);
+}

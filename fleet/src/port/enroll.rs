@@ -161,6 +161,9 @@ async fn redeem(
                     _ => format!("{source} was refused a certificate: {}", in_words(*why)),
                 };
                 change.record(severity, &message);
+                if let Some(cause) = held_by(*why, owner == Some(wanted.id), source) {
+                    change.live(Event::TokenRefused { cause: Some(cause) });
+                }
             }
             Verdict::Issued | Verdict::Noted => {}
         }
@@ -172,6 +175,19 @@ async fn redeem(
         Verdict::Refused(why) => Err(in_words(why).to_owned()),
         Verdict::Granted | Verdict::Issued | Verdict::Noted => Ok(epoch),
     })
+}
+
+/// What a node is held by whose token was refused; a token that was never its own holds nobody.
+fn held_by(why: Refused, in_its_own_name: bool, source: IpAddr) -> Option<String> {
+    match why {
+        Refused::WrongNode => Some(format!(
+            "its boot token was used at {source} in another node's name; it is disarmed until `bedplate node arm`"
+        )),
+        _ if in_its_own_name => {
+            Some(format!("its stage 1 at {source} was refused a certificate: {}", in_words(why)))
+        }
+        _ => None,
+    }
 }
 
 /// What is told of a refused token.

@@ -41,7 +41,19 @@ impl SqlStore {
     /// Opens the store and brings its tables up to date.
     pub(crate) async fn open(database: Database) -> Result<Self, MigrateError> {
         database.migrate(&SCHEMA).await?;
-        Ok(Self { database })
+        Ok(Self::new(database))
+    }
+
+    /// The store in a database whose tables are up to date.
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// All nodes; an error in place of one whose name or id cannot be read.
+    pub(crate) async fn each_node(&self) -> Result<Vec<Result<StoredNode, DatabaseError>>, DatabaseError> {
+        let text = "SELECT id, name, life, arming, enrolments, history FROM fleet_nodes";
+        let rows = statement("read the nodes", text).fetch_each::<NodeColumns>(&self.database).await?;
+        Ok(rows.into_iter().map(|row| row.map(StoredNode::from)).collect())
     }
 }
 
@@ -181,13 +193,10 @@ async fn write_events(
 #[async_trait]
 impl Store for SqlStore {
     async fn nodes(&self) -> Result<Vec<StoredNode>, StoreError> {
-        let text = "SELECT id, name, life, arming, enrolments, history FROM fleet_nodes";
-        let rows: Vec<Result<NodeColumns, DatabaseError>> =
-            statement("read the nodes", text).fetch_each(&self.database).await?;
-        let logged = |row: Result<NodeColumns, DatabaseError>| {
+        let logged = |row: Result<StoredNode, DatabaseError>| {
             row.inspect_err(|error| tracing::error!("{}; it is left out", rest::causes(error))).ok()
         };
-        Ok(rows.into_iter().filter_map(logged).map(StoredNode::from).collect())
+        Ok(self.each_node().await?.into_iter().filter_map(logged).collect())
     }
 
     async fn change_register(

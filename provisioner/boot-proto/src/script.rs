@@ -8,6 +8,9 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, context, syntax::Syn
 /// Name of the template of registered nodes in the folder `ipxe/`.
 pub const TEMPLATE_FILE: &str = "boot.ipxe.j2";
 
+/// The end of a script's URL, in which iPXE says how much memory the machine has, MiB.
+pub const MEMORY_PARAMETER: &str = "?memory=${memsize}";
+
 /// What a script says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootScript {
@@ -121,6 +124,52 @@ fn blanks_are_quoted(argument: &str) -> bool {
         }
     }
     !quoted
+}
+
+/// What a machine is told that cannot boot for a cause that is its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The node.
+    pub node: NodeName,
+    /// The interface that it boots from.
+    pub mac: MacAddr,
+    /// Address and port of the HTTP boot server, as the node reaches it: `10.1.0.1:9480`.
+    pub server: String,
+    /// Image version that it would boot: `debian-node@2`.
+    pub image: String,
+    /// Why, in one line of printable ASCII: `has 256 MiB of memory; this image needs about 478 MiB`.
+    pub cause: String,
+}
+
+impl Refused {
+    /// A script that shows the cause on the console, and asks again every minute: the node may be
+    /// given another image.
+    #[must_use]
+    pub fn script(&self) -> String {
+        let Self { node, server, image, .. } = self;
+        let mac = self.mac.hyphenated();
+        let plain = |c: char| if c == ' ' || (c.is_ascii_graphic() && !"$#&|".contains(c)) { c } else { '?' };
+        let cause: String = self.cause.chars().map(plain).collect();
+        format!(
+            "#!ipxe
+# Answer of the Bedplate server to {node} ({mac}): it cannot boot.
+
+:refused
+echo
+echo Bedplate: {node} cannot boot {image}: it {cause}
+echo Bedplate: trying again in 60 seconds. Ctrl-C opens the iPXE shell.
+imgfree
+sleep 60 || goto shell
+chain --replace http://{server}/boot/{mac}/script{MEMORY_PARAMETER} || goto refused
+
+:shell
+echo Bedplate: type exit to try again; if iPXE is wrong about the memory, this boots all the same:
+echo chain --replace http://{server}/boot/{mac}/script
+shell
+goto refused
+"
+        )
+    }
 }
 
 /// A parsed template.

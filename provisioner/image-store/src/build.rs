@@ -368,7 +368,12 @@ impl<'a> Work<'a> {
         let image = self.tree().find(planned.kernel.path.as_bytes()).and_then(|inode| files.get(&inode));
         let (digest, size) = self.store.put(image.map_or(&[][..], Vec::as_slice))?;
         let kernel = Artifact { format: "vmlinuz".to_owned(), digest, size };
-        Ok(KernelArtifact { release: release.to_owned(), kernel, stage1: stage1.write(self.store)? })
+        Ok(KernelArtifact {
+            release: release.to_owned(),
+            kernel,
+            stage1: stage1.write(self.store)?,
+            stage1_unpacked: Some(stage1.unpacked_bytes()),
+        })
     }
 
     fn firmware(&self, found: &firmware::Firmware) -> Result<BTreeMap<String, Vec<u8>>, BuildError> {

@@ -13,6 +13,7 @@ pub mod cpio;
 mod elf;
 mod firmware;
 mod inflate;
+mod inspect;
 mod kernel;
 pub mod layer;
 mod mapped;
@@ -30,6 +31,7 @@ mod tree;
 
 pub use api::image::Platform;
 pub use build::{BuildError, BuildOptions, Built, build, build_job_root, rebuild_stage1};
+pub use inspect::{ExpectedBlob, Inspection};
 pub use layer::{Layer, LayerError};
 pub use mapped::Mapped;
 pub use oci::{OciError, OciImage, RunConfig};

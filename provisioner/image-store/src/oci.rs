@@ -40,6 +40,10 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub struct OciImage {
     /// Digest of its manifest.
     pub manifest: Digest,
+    /// Indexes of the store that led to the manifest, the outermost first. None where it was named itself,
+    /// and of an image layout, whose index is a file beside its blobs.
+    #[serde(default)]
+    pub indexes: Vec<Digest>,
     /// `amd64`, `arm64`…
     pub architecture: String,
     /// The variant of the architecture, where one is said.
@@ -250,7 +254,7 @@ pub fn describe(
         working_dir: config.working_dir().clone().filter(|folder| !folder.is_empty()),
     });
     let (architecture, variant) = (is.architecture().to_owned(), is.variant().map(str::to_owned));
-    Ok(OciImage { manifest: *digest, architecture, variant, layers, run })
+    Ok(OciImage { manifest: *digest, indexes: Vec::new(), architecture, variant, layers, run })
 }
 
 /// Copies an image of a layout into the store. `reference` is `DIR[:TAG]`.

@@ -63,6 +63,13 @@ pub(crate) struct Stage1<'a> {
 }
 
 impl Stage1<'_> {
+    /// Bytes of all its files, as they are once unpacked.
+    pub(crate) fn unpacked_bytes(&self) -> u64 {
+        let index = self.index.iter().map(|(_, text)| text.len());
+        let files = self.modules.values().chain(self.firmware.values()).map(Vec::len);
+        index.chain(files).chain([self.substrate.len()]).map(|length| length as u64).sum()
+    }
+
     /// Writes it into the store.
     pub(crate) fn write(&self, store: &Store) -> Result<Artifact, StoreError> {
         let temporary = store.temporary()?;

@@ -28,7 +28,7 @@ use metrics::Counter;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
-use self::leases::{Lease, Leases};
+use self::leases::{Lease, Leases, RemovedCounts};
 pub use self::{
     blob_writer::BlobWriter,
     error::StoreError,
@@ -42,6 +42,12 @@ pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 /// Free space that is left alone, bytes: the server's database lives on the same file system and must go on.
 pub const RESERVED_BYTES: u64 = 16 << 20;
 
+/// Where a blob is in the store of a directory.
+pub(crate) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    root.join("blobs/sha256").join(&hex[..2]).join(hex)
+}
+
 /// A handle to a store; clones are cheap and name the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -54,6 +60,8 @@ pub struct Store {
     lease: Option<Arc<Lease>>,
     /// Bytes that writers of blobs brought here.
     brought: Arc<Counter>,
+    /// What removals took.
+    removed: Arc<RemovedCounts>,
 }
 
 impl Store {
@@ -77,6 +85,7 @@ impl Store {
             leases: Arc::default(),
             lease: None,
             brought: Arc::default(),
+            removed: Arc::default(),
         };
         store.sweep()?;
         Ok(store)
@@ -95,11 +104,16 @@ impl Store {
         self.brought.get()
     }
 
+    /// What removals have taken since the store was opened, also those that failed on the way.
+    #[must_use]
+    pub fn removed(&self) -> Removed {
+        self.removed.total()
+    }
+
     /// Where the blob is or would be.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.hex();
-        self.root.join("blobs/sha256").join(&hex[..2]).join(hex)
+        blob_path(&self.root, digest)
     }
 
     /// `true` if the blob is there, whole and verified.

@@ -68,11 +68,11 @@ impl ImageTable {
         table
     }
 
-    /// The table when a version is gone.
-    pub(super) fn without(&self, name: &ImageName, version: u32) -> Self {
+    /// The table when some versions are gone.
+    pub(super) fn without(&self, name: &ImageName, versions: &[u32]) -> Self {
         let mut table = self.clone();
-        forget(&mut table.images, name, version);
-        forget(&mut table.unreadable, name, version);
+        forget(&mut table.images, name, versions);
+        forget(&mut table.unreadable, name, versions);
         // Versions share files: what one of the others has is served on.
         let left = table.images.values().flat_map(BTreeMap::values);
         table.artifacts = left.flat_map(|record| artifacts_of(record)).collect();
@@ -141,10 +141,12 @@ fn artifacts_of(record: &ImageRecord) -> impl Iterator<Item = Digest> {
     boots.chain([version.root.digest])
 }
 
-/// Takes out a version, and its image with the last one.
-fn forget<T>(images: &mut BTreeMap<ImageName, BTreeMap<u32, T>>, name: &ImageName, version: u32) {
+/// Takes out versions, and their image with the last one.
+fn forget<T>(images: &mut BTreeMap<ImageName, BTreeMap<u32, T>>, name: &ImageName, gone: &[u32]) {
     let Some(versions) = images.get_mut(name) else { return };
-    versions.remove(&version);
+    for version in gone {
+        versions.remove(version);
+    }
     if versions.is_empty() {
         images.remove(name);
     }

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::sql::SqlStore;
 
+mod deletion;
+
 /// How long an import of a few bytes may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -100,6 +102,12 @@ async fn end_of(images: &Images, id: u64) -> Result<String, String> {
     }
 }
 
+/// Deletes versions of `node`.
+async fn delete(images: &Images, versions: &[u32]) {
+    let deleting = images.deleting().await.unwrap();
+    images.delete("node".parse().unwrap(), versions.to_vec(), deleting).await.unwrap();
+}
+
 /// Waits for what a removal in the background does.
 async fn becomes(what: &str, is_so: impl Fn() -> bool) {
     let begin = tokio::time::Instant::now();
@@ -147,7 +155,7 @@ async fn versions_count_up_and_the_same_content_makes_none() {
     // The layers are there for stage 1 to be made again, and are served to nobody.
     assert!(images.0.blobs.contains(&digest(&one)) && !table.is_artifact(&digest(&one)));
 
-    images.delete(&"node".parse().unwrap(), 1).await.unwrap();
+    delete(&images, &[1]).await;
     let begin = tokio::time::Instant::now();
     while images.0.blobs.contains(&roots[0]) || images.0.blobs.contains(&digest(&one)) {
         assert!(begin.elapsed() < PATIENCE, "blobs of a version that is gone stay");
@@ -367,10 +375,10 @@ async fn a_version_that_cannot_be_read_takes_no_other_with_it() {
     assert!(newest.starts_with("image node@2 cannot be read"), "no older one replaces it: {newest}");
     let blobs = || images.0.blobs.list().unwrap().len();
     let before = blobs();
-    images.delete(&"node".parse().unwrap(), 1).await.unwrap();
+    delete(&images, &[1]).await;
     images.remove_unused().await;
     assert_eq!(blobs(), before, "nobody knows what the other one needs");
-    images.delete(&"node".parse().unwrap(), 2).await.unwrap();
+    delete(&images, &[2]).await;
     images.remove_unused().await;
     assert_eq!(blobs(), 0);
 }
@@ -387,7 +395,7 @@ async fn a_version_without_a_name_keeps_its_files() {
     assert!(images.table().find("node@1").is_ok() && images.table().unreadable.is_empty());
     let blobs = || images.0.blobs.list().unwrap().len();
     let before = blobs();
-    images.delete(&"node".parse().unwrap(), 1).await.unwrap();
+    delete(&images, &[1]).await;
     images.remove_unused().await;
     assert_eq!(blobs(), before, "nobody knows what the other one needs");
     database.damage("DELETE FROM provisioner_image_versions WHERE version = -1").await;
@@ -403,13 +411,13 @@ async fn a_table_without_a_version_serves_the_files_of_the_others() {
     let images = site.open().await;
     let (table, name) = (images.table(), "node".parse().unwrap());
     let version = |reference| table.find(reference).unwrap().version.clone();
-    let left = table.without(&name, 1);
+    let left = table.without(&name, &[1]);
     assert!(left.find("node@1").is_err() && left.find("node@2").is_ok());
     assert!(!left.is_artifact(&version("node@1").root.digest));
     assert!(left.is_artifact(&version("node@2").root.digest));
     // Both have it.
     assert!(left.is_artifact(&version("node@1").kernels[0].kernel.digest));
-    assert!(left.without(&name, 2).names().is_empty());
+    assert!(left.without(&name, &[2]).names().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,7 +434,7 @@ async fn the_same_content_as_a_version_that_was_deleted_meanwhile_is_no_success(
     };
     let result = "node@1 has this content already".to_owned();
     assert_eq!(end().await, OperationState::Done { result });
-    images.delete(&record.name, 1).await.unwrap();
+    delete(&images, &[1]).await;
     let error = "node@1 was deleted meanwhile; import it again".to_owned();
     assert_eq!(end().await, OperationState::Failed { error });
 }
@@ -586,8 +594,8 @@ async fn imports_are_counted_by_how_they_ended() {
         let mut out = Exposition::new();
         images.expose(&mut out);
         let text = out.finish();
-        let told =
-            |line: &&str| !line.starts_with('#') && !line.contains("_bucket") && !line.contains("_sum");
+        let left_out = ["#", "_bucket", "_sum", "_removed_"];
+        let told = |line: &&str| !left_out.iter().any(|part| line.contains(part));
         text.lines().filter(told).map(|line| format!("{line}\n")).collect::<String>()
     };
     site.layout("amd64", &[kernel()]);
@@ -612,4 +620,30 @@ async fn imports_are_counted_by_how_they_ended() {
         bedplate_image_versions 1
     "#]]
     .assert_eq(&text.replace(&pulled, "LAYER AND MORE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_is_counted() {
+    let site = Site::new();
+    let images = site.open().await;
+    let told = || {
+        let mut out = Exposition::new();
+        images.expose(&mut out);
+        let text = out.finish();
+        let told = |line: &&str| line.starts_with("bedplate_image_removed_");
+        text.lines().filter(told).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    for text in ["of an import", "of another import"] {
+        images.0.blobs.put(text.as_bytes()).unwrap();
+    }
+    fs::write(site.path("state/images/partial").join(digest(b"half").hex()), "half").unwrap();
+    for _ in 0..2 {
+        images.remove_unused().await;
+        expect_test::expect![[r#"
+            bedplate_image_removed_files_total{kind="blob"} 2
+            bedplate_image_removed_files_total{kind="partial"} 1
+            bedplate_image_removed_bytes_total 33
+        "#]]
+        .assert_eq(&told());
+    }
 }

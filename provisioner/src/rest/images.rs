@@ -13,11 +13,14 @@ use axum::{
     http::StatusCode,
 };
 use rest::{Body, Page, PageParams, Paging, Refusal, causes};
-use tokio::sync::RwLockWriteGuard;
 use utoipa_axum::routes;
 
 use super::watch;
-use crate::{image_use::Kept, images::StartError, provisioner::Provisioner};
+use crate::{
+    image_use::Kept,
+    images::{Deleting, StartError},
+    provisioner::Provisioner,
+};
 
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new()
@@ -99,13 +102,12 @@ async fn delete(
     if !table.names().contains(&name) {
         return Err(not_found(&title, &name, None));
     }
-    let _deleting = deleting(&provisioner, &title).await?;
-    let versions: Vec<u32> = table.versions(&name).collect();
+    let deleting = deleting(&provisioner, &title).await?;
+    // An import may have ended while it was waited for.
+    let versions: Vec<u32> = provisioner.0.images.table().versions(&name).collect();
     refuse_kept(&title, provisioner.why_kept(&name, &versions))?;
-    for version in versions {
-        let deleted = provisioner.0.images.delete(&name, version).await;
-        deleted.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    }
+    let deleted = provisioner.0.images.delete(name, versions, deleting).await;
+    deleted.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -122,13 +124,13 @@ async fn delete_version(
 ) -> Result<StatusCode, Refusal> {
     let _turn = provisioner.0.turn.lock().await;
     let title = format!("cannot delete image {name}@{version}");
+    let deleting = deleting(&provisioner, &title).await?;
     let table = provisioner.0.images.table();
     if !table.versions(&name).any(|present| present == version) {
         return Err(not_found(&title, &name, Some(version)));
     }
-    let _deleting = deleting(&provisioner, &title).await?;
     refuse_kept(&title, provisioner.why_kept(&name, &[version]))?;
-    let deleted = provisioner.0.images.delete(&name, version).await;
+    let deleted = provisioner.0.images.delete(name, vec![version], deleting).await;
     deleted.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -139,11 +141,9 @@ fn not_found(title: &str, name: &ImageName, version: Option<u32>) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, title, why)
 }
 
-/// Keeps boots from choosing a version until the guard is dropped.
-async fn deleting<'a>(
-    provisioner: &'a Provisioner,
-    title: &str,
-) -> Result<RwLockWriteGuard<'a, ()>, Refusal> {
+/// Keeps boots from choosing a version, and others from changing which there are, until the guard is
+/// dropped.
+async fn deleting(provisioner: &Provisioner, title: &str) -> Result<Deleting, Refusal> {
     provisioner.0.images.deleting().await.ok_or_else(|| {
         let why = "boots of nodes are being written down, and the server's database takes its time; its log \
                    says why: try again";

@@ -77,6 +77,9 @@ impl SqlStore {
     }
 }
 
+/// Title of an operation whose row cannot be read.
+pub(crate) const UNREADABLE_OPERATION: &str = "an operation that cannot be read";
+
 #[derive(FromRow)]
 struct NodeRow {
     name: Parsed<NodeName>,
@@ -153,7 +156,7 @@ impl From<OperationRow> for OperationRecord {
                 let error = format!("its row in the database cannot be read: {error}");
                 let operation = Operation {
                     id: row.id.0,
-                    title: "an operation that cannot be read".to_owned(),
+                    title: UNREADABLE_OPERATION.to_owned(),
                     created: Timestamp(0),
                     state: OperationState::Failed { error },
                 };

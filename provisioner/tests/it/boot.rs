@@ -108,7 +108,7 @@ fn privileged_ipxe_gets_the_url_of_its_script() {
     let _server = start(&network, DhcpMode::Authoritative, debian_firmware());
     let (offer, ack) = network.as_client(|| DhcpClient::open().boot(Program::Ipxe, |message| message));
     for heard in [offer, ack] {
-        assert_eq!(heard.file(), "http://10.77.0.1:9480/boot/52-54-00-b0-07-01/script");
+        assert_eq!(heard.file(), "http://10.77.0.1:9480/boot/52-54-00-b0-07-01/script?memory=${memsize}");
         let url = DhcpOption::BootfileName((heard.file() + "\0").into_bytes());
         assert_eq!(heard.message.opts().get(OptionCode::BootfileName), Some(&url));
     }

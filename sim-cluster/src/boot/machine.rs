@@ -186,7 +186,8 @@ impl Machine {
     async fn ipxe(&mut self) -> anyhow::Result<()> {
         let speaker = self.speaker(true);
         let lease = self.exchange.lease(&speaker, &mut self.dice).await.context("DHCP")?;
-        let path = format!("/boot/{}/script", self.node.mac().hyphenated());
+        // What iPXE puts in: these machines have no settings.
+        let path = format!("/boot/{}/script?memory=${{memsize}}", self.node.mac().hyphenated());
         ensure!(lease.file.ends_with(&path), "the boot file is {} and not {path}", lease.file);
         self.passed(Stage::IpxeLease);
         let (node, count) = (&self.node, &self.repeats.http);

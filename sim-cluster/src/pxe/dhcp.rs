@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn the_server_takes_it_for_what_it_is() {
         let speaker = |firmware, ipxe| Speaker { mac: MAC, firmware, ipxe, broadcast: !ipxe };
-        let script = "http://10.88.0.1:9480/boot/52-54-01-00-00-09/script";
+        let script = "http://10.88.0.1:9480/boot/52-54-01-00-00-09/script?memory=${memsize}";
         for (speaker, file) in [
             (speaker(Firmware::Bios, false), "bios.kpxe"),
             (speaker(Firmware::Uefi, false), "uefi.efi"),

@@ -98,13 +98,22 @@ impl Cluster {
         Self::configured(count, "").await
     }
 
+    /// As [`Self::with_nodes`], with an image that is larger by so much.
+    pub(crate) async fn with_padding(count: u8, padding: Padding) -> anyhow::Result<Self> {
+        Self::made(count, "", padding).await
+    }
+
     /// As [`Self::with_nodes`], with further lines of the server's configuration.
     pub(crate) async fn configured(count: u8, further: &str) -> anyhow::Result<Self> {
+        Self::made(count, further, Padding::default()).await
+    }
+
+    async fn made(count: u8, further: &str, padding: Padding) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         write_config(folder.path(), further)?;
         let (client, server, stop) = start(folder.path()).await?;
         let cluster = Self { folder, client, server, stop, registry: None };
-        cluster.import().await?;
+        cluster.import(padding).await?;
         let mut document = "profiles:\n  base: {image: tiny}\nnodes:\n".to_owned();
         for number in 1..=count {
             let (mac, address) = (mac(number), address(number));
@@ -117,8 +126,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    async fn import(&self) -> anyhow::Result<()> {
-        let source = image::write_layout(&self.folder.path().join("layout"), Padding::default())?;
+    async fn import(&self, padding: Padding) -> anyhow::Result<()> {
+        let source = image::write_layout(&self.folder.path().join("layout"), padding)?;
         let import = ImportImage { source, name: Some("tiny".parse()?), insecure: false, platform: None };
         let operation = self.client.import(&import).await?;
         let mut events = self.client.watch_operation(operation.id).await?;

@@ -8,14 +8,14 @@ use std::{
 
 use anyhow::{anyhow, bail};
 use api::{
-    ids::{NodeName, Timestamp},
+    ids::{NodeId, NodeName, Timestamp},
     status::{NodeStatus, NodeUpdate, Phase},
 };
 use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser as _},
 };
-use client::{Client, ClientError};
+use client::{Client, ClientError, Told};
 use provisioner::hostlist;
 use serde::Serialize;
 
@@ -60,13 +60,14 @@ cause. The line tells when the step began and how long the one before took. What
 (held, drained, stuck) has a line when it begins and when it ends. The lines are the same on a
 terminal and in a pipe. A server that goes away is asked again until it is back.
 
-With --until it ends when each node is in that phase or has failed meanwhile. A node that has failed
-before is waited for.
+With --until it ends when each node is in that phase, or has failed or was deleted meanwhile. A node
+that has failed before is waited for. One that was added anew under the same name is another node.
 
 -o json and yaml print an object for each line, csv a row; `after` holds the phase before and how
 long it took.
 
-Exit status with --until: 0 all nodes are in the phase; 1 one has failed, or the time has passed.
+Exit status with --until: 0 all nodes are in the phase; 1 one has failed or was deleted, or the time
+has passed.
 
 Examples:
   bedplate node watch
@@ -96,16 +97,16 @@ fn phases() -> impl clap::builder::TypedValueParser<Value = Phase> {
 
 pub(super) async fn run(session: &Session, client: &Client, watch: &Watch) -> anyhow::Result<ExitCode> {
     let present = client.nodes(watch.nodes.list().as_deref()).await?;
-    let names: BTreeSet<NodeName> = present.into_iter().map(|node| node.name).collect();
-    if watch.until.is_some() && names.is_empty() {
+    let ids: BTreeMap<NodeName, NodeId> = present.into_iter().map(|node| (node.name, node.id)).collect();
+    if watch.until.is_some() && ids.is_empty() {
         bail!("there are no nodes to wait for");
     }
     let mut seen = Seen {
         only: watch.nodes.list().is_some(),
         progress: watch.progress,
-        names,
-        last: BTreeMap::new(),
-        failed: BTreeMap::new(),
+        names: ids.keys().cloned().collect(),
+        ids,
+        ..Seen::default()
     };
     let watching = follow(session, client, watch, &mut seen);
     match watch.timeout {
@@ -131,9 +132,19 @@ async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Se
             Err(error) => return Err(error.into()),
         };
         answered = true;
-        while let Ok(update) = events.next().await? {
-            if let Some(step) = seen.take(update, clock::now()) {
-                session.out.stream(&step, |_| line(&step, watch.progress))?;
+        while let Ok(told) = events.next_told().await? {
+            match told {
+                Told::ListBegin => seen.listed.clear(),
+                Told::State(update) => {
+                    if let Some(step) = seen.take(update, clock::now()) {
+                        session.out.stream(&step, |_| line(&step, watch.progress))?;
+                    }
+                }
+                Told::ListEnd => {
+                    for name in seen.end_list() {
+                        say(&format!("{name} was deleted"));
+                    }
+                }
             }
             if let Some(outcome) = watch.until.and_then(|phase| seen.outcome(phase)) {
                 return outcome;
@@ -184,13 +195,19 @@ impl Rows for Step {
 }
 
 /// What was printed, and who is waited for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Seen {
     /// Other nodes are not shown.
     only: bool,
     /// Progress of a fetch is shown.
     progress: bool,
     names: BTreeSet<NodeName>,
+    /// Those nodes as they were at the beginning: another one may get the name of one that is deleted.
+    ids: BTreeMap<NodeName, NodeId>,
+    /// Those of `names` that the server has told since it began a list of all.
+    listed: BTreeSet<NodeName>,
+    /// Those of `names` that were deleted meanwhile.
+    deleted: BTreeSet<NodeName>,
     last: BTreeMap<NodeName, NodeStatus>,
     /// Those that failed while they were watched, and why.
     failed: BTreeMap<NodeName, String>,
@@ -201,6 +218,9 @@ impl Seen {
     fn take(&mut self, update: NodeUpdate, now: Timestamp) -> Option<Step> {
         if self.only && !self.names.contains(&update.name) {
             return None;
+        }
+        if self.ids.get(&update.name).is_none_or(|id| *id == update.id) {
+            self.listed.insert(update.name.clone());
         }
         let status = &update.status;
         let Some(last) = self.last.insert(update.name.clone(), status.clone()) else {
@@ -220,16 +240,33 @@ impl Seen {
         (!is_same).then_some(Step { at: now, update, after: None })
     }
 
-    /// How it ends, as soon as each node is in the phase or has failed.
+    /// The server has told all nodes that there are: which of those that are watched are new among the
+    /// deleted.
+    fn end_list(&mut self) -> Vec<NodeName> {
+        let gone = self.names.difference(&self.listed);
+        let new: Vec<NodeName> = gone.filter(|name| !self.deleted.contains(*name)).cloned().collect();
+        for name in &new {
+            // What another node of this name does is told from its beginning.
+            self.last.remove(name);
+            self.failed.remove(name);
+        }
+        self.deleted.extend(new.iter().cloned());
+        new
+    }
+
+    /// How it ends, as soon as each node is in the phase, or has failed or is gone.
     fn outcome(&self, phase: Phase) -> Option<anyhow::Result<()>> {
-        let is_there = |name: &NodeName| self.last.get(name).is_some_and(|status| status.phase == phase);
+        let is_deleted = |name: &NodeName| self.deleted.contains(name);
+        let is_there = |name: &NodeName| {
+            !is_deleted(name) && self.last.get(name).is_some_and(|status| status.phase == phase)
+        };
         let failed: Vec<&NodeName> =
             self.names.iter().filter(|name| !is_there(name) && self.failed.contains_key(*name)).collect();
-        let is_over = |name: &NodeName| is_there(name) || self.failed.contains_key(name);
+        let is_over = |name: &NodeName| is_there(name) || is_deleted(name) || self.failed.contains_key(name);
         if !self.names.iter().all(is_over) {
             return None;
         }
-        if failed.is_empty() {
+        if failed.is_empty() && self.deleted.is_empty() {
             return Some(Ok(()));
         }
         let cause = |name: &&&NodeName| match self.failed.get(**name).map(String::as_str) {
@@ -241,13 +278,22 @@ impl Seen {
         if more > 0 {
             causes.push(format!("and {more} more"));
         }
-        Some(Err(anyhow!("not all nodes are {}: failed: {}", phase.as_str(), causes.join(", "))))
+        let failed = (!causes.is_empty()).then(|| format!("failed: {}", causes.join(", ")));
+        let names = self.deleted.iter().map(NodeName::as_str);
+        let deleted =
+            (!self.deleted.is_empty()).then(|| format!("deleted meanwhile: {}", hostlist::compress(names)));
+        let why: Vec<String> = failed.into_iter().chain(deleted).collect();
+        Some(Err(anyhow!("not all nodes are {}: {}", phase.as_str(), why.join("; "))))
     }
 
     /// Who is not there yet, and where they are.
     fn late(&self, until: Option<Phase>, timeout: Duration) -> anyhow::Error {
         let mut late: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for name in &self.names {
+            if self.deleted.contains(name) {
+                late.entry("deleted").or_default().push(name.as_str());
+                continue;
+            }
             let phase = self.last.get(name).map(|status| status.phase);
             if phase != until {
                 late.entry(phase.map_or("not heard of", Phase::as_str)).or_default().push(name.as_str());
@@ -287,7 +333,6 @@ fn line(step: &Step, progress: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use api::ids::NodeId;
     use expect_test::expect;
 
     use super::*;
@@ -301,7 +346,7 @@ mod tests {
 
     fn seen(names: &[&str], progress: bool) -> Seen {
         let names = names.iter().map(|name| name.parse().unwrap()).collect();
-        Seen { only: true, progress, names, last: BTreeMap::new(), failed: BTreeMap::new() }
+        Seen { only: true, progress, names, ..Seen::default() }
     }
 
     /// In a phase since so many tenths of a second after [`NOW`].
@@ -392,6 +437,36 @@ mod tests {
         seen.take(update("n2", at(1, Phase::Ready)), NOW);
         seen.take(update("n3", at(1, Phase::Ready)), NOW);
         assert!(seen.outcome(Phase::Ready).unwrap().is_ok());
+    }
+
+    #[test]
+    fn one_that_is_deleted_is_not_waited_for_and_told() {
+        let mut seen = seen(&["n1", "n2", "n3"], false);
+        let list = |seen: &mut Seen, names: &[&str]| {
+            seen.listed.clear();
+            for name in names {
+                seen.take(update(name, at(0, Phase::Ready)), NOW);
+            }
+            seen.end_list().iter().map(NodeName::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(list(&mut seen, &["n1", "n2", "n3"]), [""; 0]);
+        assert!(seen.outcome(Phase::Ready).unwrap().is_ok());
+        seen.take(update("n3", at(1, Phase::Offered)), NOW);
+        assert_eq!(list(&mut seen, &["n2"]), ["n1", "n3"]);
+        let outcome = seen.outcome(Phase::Ready).unwrap().unwrap_err().to_string();
+        assert_eq!(outcome, "not all nodes are ready: deleted meanwhile: n[1,3]");
+        // The others are waited for.
+        seen.take(update("n2", at(2, Phase::Offered)), NOW);
+        assert!(seen.outcome(Phase::Ready).is_none());
+        assert_eq!(list(&mut seen, &[]), ["n2"], "each is told once");
+        let late = seen.late(Some(Phase::Ready), Duration::from_secs(60)).to_string();
+        assert_eq!(late, "not all nodes are ready after 60 s: n[1-3] deleted");
+        // Another node takes the name: it is not the one that is waited for.
+        let name: NodeName = "n1".parse().unwrap();
+        let mut seen = self::seen(&["n1"], false);
+        seen.ids.insert(name, NodeId(uuid::Uuid::from_u128(9)));
+        assert_eq!(list(&mut seen, &["n1"]), ["n1"]);
+        assert!(seen.outcome(Phase::Ready).unwrap().is_err());
     }
 
     #[test]

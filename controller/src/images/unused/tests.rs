@@ -102,7 +102,7 @@ impl Site {
         let root = self.put(&format!("squashfs of {name}"));
         let parts = vec![manifest, root, self.put(&layer), self.put(&config)];
         let root = Artifact { format: "squashfs".to_owned(), digest: root, size: 12 };
-        let image = JobImage { manifest, root, run: RunConfig::default() };
+        let image = JobImage { manifest, root, run: RunConfig::default(), indexes: None };
         let write = Write::Image { manifest, image: Box::new(image.clone()), used };
         self.store.commit(&[write]).await.unwrap();
         (image, parts)
@@ -189,4 +189,65 @@ async fn nothing_goes_while_it_is_not_known_what_is_needed() {
     let said = site.images.remove_unused(NOW, limits, &RwLock::default(), &unknown).await.unwrap();
     assert_eq!(said.as_deref(), Some("workflow 1 is blocked"));
     assert_eq!(site.holds(&parts), [true; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_is_counted() {
+    let site = Site::new().await;
+    site.image("young", days_ago(6)).await;
+    site.put("a script of a workflow that is over");
+    for _ in 0..2 {
+        site.remove_unused(&[]).await;
+        let mut out = metrics::Exposition::new();
+        site.images.expose(&mut out);
+        let text = out.finish();
+        for line in [
+            "bedplate_job_image_removed_files_total{kind=\"blob\"} 1",
+            "bedplate_job_image_removed_files_total{kind=\"partial\"} 0",
+            "bedplate_job_image_removed_bytes_total 35",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line} is not in {text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inline_file_that_looks_like_an_index_goes_with_its_workflow() {
+    let site = Site::new().await;
+    let (mut image, parts) = site.image("young", days_ago(6)).await;
+    let (found_by, of_another_release) =
+        (site.index(image.manifest), site.image("old row", days_ago(6)).await);
+    image.found_by(&[found_by]);
+    let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used: days_ago(6) };
+    site.store.commit(&[write]).await.unwrap();
+    let before = site.index(of_another_release.0.manifest);
+    site.remove_unused(&[]).await;
+    assert_eq!(site.holds(&[found_by, before]), [true; 2]);
+
+    // From now on each image names its indexes, also one of an earlier release.
+    let inline = json!({"schemaVersion": 2, "annotations": {"of": "a document"}, "manifests": [
+        {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.manifest, "size": 1},
+        {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": parts[0], "size": 1},
+        {"mediaType": "application/vnd.oci.image.manifest.v1+json",
+         "digest": of_another_release.0.manifest, "size": 1},
+    ]});
+    let inline = site.put(&inline.to_string());
+    let to_inline = site.index(inline);
+    site.remove_unused(&[inline, to_inline]).await;
+    assert_eq!(site.holds(&[inline, to_inline, found_by, before]), [true; 4]);
+    site.remove_unused(&[]).await;
+    assert_eq!(site.holds(&[inline, to_inline, found_by, before]), [false, false, true, true]);
+    assert_eq!(site.holds(&parts), [true; 4]);
+}
+
+#[test]
+fn an_image_keeps_its_newest_indexes() {
+    let root = Artifact { format: "squashfs".to_owned(), digest: number(9), size: 12 };
+    let mut image = JobImage { manifest: number(8), root, run: RunConfig::default(), indexes: None };
+    assert!(!image.found_by(&[]) && image.indexes == Some(Vec::new()));
+    assert!(image.found_by(&[number(1), number(2)]) && !image.found_by(&[number(2)]));
+    for one in 3..=20 {
+        assert!(image.found_by(&[number(one)]));
+    }
+    assert_eq!(image.indexes, Some((5..=20).map(number).collect()));
 }

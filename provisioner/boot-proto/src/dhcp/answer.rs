@@ -11,6 +11,7 @@ use super::{
 use crate::{
     event::{BootEvent, Client},
     host::Host,
+    script::MEMORY_PARAMETER,
 };
 
 impl DhcpServer {
@@ -90,7 +91,11 @@ impl DhcpServer {
         Ok(match asked.request.client {
             Client::System => None,
             Client::Ipxe => Some(BootFile {
-                name: format!("http://{server}:{port}/boot/{}/script", asked.host.mac.hyphenated()),
+                // iPXE puts its settings into the name (`usr/autoboot.c`); unknown ones are nothing.
+                name: format!(
+                    "http://{server}:{port}/boot/{}/script{MEMORY_PARAMETER}",
+                    asked.host.mac.hyphenated()
+                ),
                 class: (self.config.mode == Mode::Proxy).then_some("PXEClient"),
                 vendor: None,
                 complete: self.config.mode == Mode::Authoritative,

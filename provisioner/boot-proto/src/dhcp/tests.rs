@@ -283,8 +283,8 @@ fn ipxe_gets_its_script() {
         &discover().pxe(0).raw(175, &[177, 1, 1]).option(DhcpOption::UserClass(b"iPXE".to_vec())),
         &expect![[r#"
             info: n1 (52:54:00:12:34:56): offered 10.1.0.11 to iPXE
-            send 401 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
-              yiaddr 10.1.0.11 siaddr 10.1.0.1 file http://10.1.0.1:9480/boot/52-54-00-12-34-56/script
+            send 419 bytes from 10.1.0.1 to Hardware { address: 10.1.0.11, mac: MacAddr([82, 84, 0, 18, 52, 86]) }
+              yiaddr 10.1.0.11 siaddr 10.1.0.1 file http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize}
               SubnetMask(255.255.255.0)
               Router([10.1.0.254])
               DomainNameServer([10.1.0.2, 10.1.0.3])
@@ -297,14 +297,14 @@ fn ipxe_gets_its_script() {
               ServerIdentifier(10.1.0.1)
               Renewal(1800)
               Rebinding(3150)
-              BootfileName("http://10.1.0.1:9480/boot/52-54-00-12-34-56/script\0")
+              BootfileName("http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize}\0")
               ClientMachineIdentifier([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
               Unknown(UnknownOption { code: 175, data: [176, 1, 1] })
         "#]],
     );
     let by_class = discover().pxe(7).option(DhcpOption::UserClass(b"\x04iPXE".to_vec()));
     let (reply, _) = reply_of(&ask(&mut DhcpServer::new(config(Mode::Authoritative)), &by_class)).unwrap();
-    assert_eq!(file(&reply), "http://10.1.0.1:9480/boot/52-54-00-12-34-56/script");
+    assert_eq!(file(&reply), "http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize}");
 }
 
 #[test]
@@ -549,12 +549,12 @@ fn proxy_offers_a_boot_program_and_no_address() {
     let ipxe = discover().pxe(0).raw(175, &[177, 1, 1]);
     expect![[r#"
         info: n1 (52:54:00:12:34:56): offered a boot program to iPXE
-        send 333 bytes from 10.1.0.1 to Broadcast
-          yiaddr 0.0.0.0 siaddr 10.1.0.1 file http://10.1.0.1:9480/boot/52-54-00-12-34-56/script
+        send 351 bytes from 10.1.0.1 to Broadcast
+          yiaddr 0.0.0.0 siaddr 10.1.0.1 file http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize}
           MessageType(Offer)
           ServerIdentifier(10.1.0.1)
           ClassIdentifier("PXEClient")
-          BootfileName("http://10.1.0.1:9480/boot/52-54-00-12-34-56/script\0")
+          BootfileName("http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize}\0")
           ClientMachineIdentifier([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     "#]]
     .assert_eq(&describe(&ask(&mut server, &ipxe)));

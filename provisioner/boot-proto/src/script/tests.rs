@@ -47,7 +47,7 @@ fn the_shipped_script() {
         echo Bedplate: trying again in 10 seconds. The log of the server says more. Ctrl-C opens the iPXE shell.
         imgfree
         sleep 10 || goto shell
-        chain --replace http://10.1.0.1:9480/boot/52-54-00-12-34-56/script || goto failed
+        chain --replace http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize} || goto failed
 
         :shell
         echo Bedplate: type exit to try again
@@ -112,4 +112,37 @@ fn arguments_that_ipxe_would_misread_are_refused() {
     assert!(script_of_before.contains("dyndbg=\"file a.c +p\" ||"), "{script_of_before}");
     let injected = BootScript { kernel_args: vec!["x\nshell".to_owned()], ..script() };
     assert!(matches!(template.render(&injected), Err(ScriptError::KernelArgument(_))));
+}
+
+#[test]
+fn a_machine_that_cannot_boot_is_told_so_and_asks_again() {
+    let mut refused = Refused {
+        node: "n1".parse().unwrap(),
+        mac: "52:54:00:12:34:56".parse().unwrap(),
+        server: "10.1.0.1:9480".to_owned(),
+        image: "debian-node@2".to_owned(),
+        cause: "has 256 MiB of memory; this image needs about 478 MiB".to_owned(),
+    };
+    expect![[r#"
+        #!ipxe
+        # Answer of the Bedplate server to n1 (52-54-00-12-34-56): it cannot boot.
+
+        :refused
+        echo
+        echo Bedplate: n1 cannot boot debian-node@2: it has 256 MiB of memory; this image needs about 478 MiB
+        echo Bedplate: trying again in 60 seconds. Ctrl-C opens the iPXE shell.
+        imgfree
+        sleep 60 || goto shell
+        chain --replace http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize} || goto refused
+
+        :shell
+        echo Bedplate: type exit to try again; if iPXE is wrong about the memory, this boots all the same:
+        echo chain --replace http://10.1.0.1:9480/boot/52-54-00-12-34-56/script
+        shell
+        goto refused
+    "#]]
+    .assert_eq(&refused.script());
+    refused.cause = "a\nshell || ${net0/mac} #b".to_owned();
+    let script = refused.script();
+    assert!(script.contains(": it a?shell ?? ?{net0/mac} ?b\n"), "{script}");
 }

@@ -328,11 +328,12 @@ impl fmt::Debug for Source<'_> {
 impl Source<'_> {
     /// Finds the image for the platform; its manifest and config go into the store.
     async fn image(&self, version: &str, platform: &Platform, store: &Store) -> Result<OciImage, PullError> {
-        let mut version = version.to_owned();
+        let (mut version, mut indexes) = (version.to_owned(), Vec::new());
         for _ in 0..MAX_INDEX_DEPTH {
             let (digest, bytes) = self.manifest(&version, store).await?;
             match Document::parse(&digest, &bytes)? {
                 Document::Index(index) => {
+                    indexes.push(digest);
                     let entries: Vec<_> = index.manifests().iter().collect();
                     version = digest_of(&digest, choose(&entries, platform)?)?.to_string();
                 }
@@ -342,7 +343,8 @@ impl Source<'_> {
                     let bytes = bytes.map_err(|error| self.failed("the config", error))?;
                     let bytes =
                         in_background(store, move |store| verified(store, "config", &config, &bytes)).await?;
-                    return Ok(describe(&digest, &manifest, &bytes, platform)?);
+                    let image = describe(&digest, &manifest, &bytes, platform)?;
+                    return Ok(OciImage { indexes, ..image });
                 }
             }
         }

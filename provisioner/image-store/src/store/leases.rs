@@ -17,6 +17,7 @@ use std::{
 };
 
 use api::ids::Digest;
+use metrics::Counter;
 
 use super::{Store, StoreError};
 
@@ -98,6 +99,26 @@ pub struct Removed {
     pub bytes: u64,
 }
 
+/// What all removals of a store took.
+#[derive(Debug, Default)]
+pub(super) struct RemovedCounts {
+    blobs: Counter,
+    partial: Counter,
+    bytes: Counter,
+}
+
+impl RemovedCounts {
+    fn add(&self, more: Removed) {
+        self.blobs.add(more.blobs);
+        self.partial.add(more.partial);
+        self.bytes.add(more.bytes);
+    }
+
+    pub(super) fn total(&self) -> Removed {
+        Removed { blobs: self.blobs.get(), partial: self.partial.get(), bytes: self.bytes.get() }
+    }
+}
+
 /// A removal of what nothing needs, from [`Store::begin_removal`].
 #[derive(Debug)]
 pub struct Removal(Store);
@@ -112,10 +133,12 @@ impl Removal {
         let store = &self.0;
         let (partial, bytes) = store.remove_partial()?;
         let mut removed = Removed { blobs: 0, partial, bytes };
+        store.removed.add(removed);
         for (digest, size) in store.list()? {
             if !needed.contains(&digest) && store.leases.remove_unused(&digest, &store.path(&digest))? {
                 removed.blobs += 1;
                 removed.bytes += size;
+                store.removed.add(Removed { blobs: 1, partial: 0, bytes: size });
             }
         }
         Ok(removed)

@@ -115,6 +115,7 @@ fn a_removal_spares_what_is_in_use() {
     let kept = HashSet::from([needed]);
     let removed = store.begin_removal().remove_all_but(&kept).unwrap();
     assert_eq!(removed, Removed { blobs: 1, partial: 1, bytes: 6 });
+    assert_eq!(store.removed(), removed, "nothing before");
     let holds = |digests: &[Digest]| digests.iter().all(|digest| store.contains(digest));
     assert!(holds(&[needed, found, new]) && !store.contains(&unused));
 
@@ -127,6 +128,8 @@ fn a_removal_spares_what_is_in_use() {
     // The next removal finds nobody.
     let removed = store.begin_removal().remove_all_but(&kept).unwrap();
     assert_eq!((removed.blobs, removed.partial), (2, 1));
+    let all = Removed { blobs: 3, partial: 2, bytes: 6 + removed.bytes };
+    assert_eq!(store.clone().removed(), all, "of all handles");
     assert!(holds(&[needed]));
 }
 
