@@ -13,7 +13,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use rest::Refusal;
+use rest::{Refusal, shell::Client};
 
 use crate::{Access, Principal, sessions, tickets, token::TokenHash};
 
@@ -38,6 +38,10 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
     let Some((principal, credential)) = identify(&access, &mut request).await else {
         return not_authenticated().into_response();
     };
+    // In tests of routes there is no connection.
+    if let Some(client) = request.extensions().get::<Client>() {
+        client.prove();
+    }
     let changes = !reads(request.method());
     let by_cookie = matches!(credential, Credential::Session(_));
     let foreign = (by_cookie && (changes || is_websocket(request.headers())))

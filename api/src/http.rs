@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A server closes a connection on which no request has begun for so long.
-pub const IDLE_LIMIT: Duration = Duration::from_secs(30);
+pub const IDLE_LIMIT: Duration = Duration::from_secs(75);
 
 /// A client uses no connection again that was idle for longer. It is well below [`IDLE_LIMIT`]: a request on a connection that
 /// the server is about to close fails, and a client cannot tell whether it was heard.

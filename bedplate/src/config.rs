@@ -4,6 +4,7 @@
 //! check reads no file and binds no port: what the network interfaces look like is an argument.
 
 mod check;
+mod connections;
 mod raw;
 
 use std::{
@@ -21,7 +22,7 @@ use ipnet::Ipv4Net;
 use oci_pull::Registries;
 use provisioner::ProvisionerConfig;
 
-pub use self::{check::check, raw::Raw};
+pub use self::{check::check, connections::ConnectionLimits, raw::Raw};
 use crate::server::CertificateFiles;
 
 /// Where the file is looked for.
@@ -59,6 +60,8 @@ pub struct Checked {
     pub registries: Arc<Registries>,
     /// What is kept of job images that no workflow needs.
     pub job_images: ImageLimits,
+    /// How many connections the server has.
+    pub connections: ConnectionLimits,
     /// The server's own log.
     pub log: Log,
     /// What is no mistake and worth a look, in the order of the file.

@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ::rest::shell::Shell;
 use access::{Access, AccessError};
 use controller::{Controller, ControllerConfig, ControllerError};
 use database::{Database, Schema};
@@ -132,12 +133,13 @@ pub enum ServerError {
 pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), ServerError> {
     // Already installed is as good as installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    allow_open_files();
+    let descriptors = allow_open_files();
+    let shell = Shell::new(config.connections.limits(descriptors));
     let _lock = lock(&config.state_dir)?;
     let database = Database::open(&config.state_dir.join(DATABASE), SCHEMAS).await?;
     let access = Access::open(database.clone()).await?.with_session_limits(config.sessions);
     let fleet = Fleet::open(database.clone(), config.fleet.clone()).await?;
-    let served = serve(config, &database, access, fleet.clone(), shutdown).await;
+    let served = serve(config, &database, access, fleet.clone(), shell, shutdown).await;
     fleet.close().await;
     database.close().await;
     tracing::info!("stopped");
@@ -145,13 +147,16 @@ pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), Ser
 }
 
 /// Each agent, download and TFTP transfer is an open file, and a shell lets a process have 1,024 where the system would
-/// let it have more (getrlimit(2)).
-fn allow_open_files() {
+/// let it have more (getrlimit(2)). Returns how many there may be.
+fn allow_open_files() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit { current: limit.maximum, ..limit };
     if let Err(error) = setrlimit(Resource::Nofile, most) {
         tracing::warn!("the server may open {:?} files only: {error}", limit.current);
     }
+    // None: as many as the kernel can.
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(allowed).unwrap_or(usize::MAX)
 }
 
 async fn serve(
@@ -159,6 +164,7 @@ async fn serve(
     database: &Database,
     access: Access,
     fleet: Fleet,
+    shell: Shell,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
     let forbidden = config.out_of_reach_of_jobs();
@@ -187,6 +193,7 @@ async fn serve(
         fleet: fleet.clone(),
         provisioner: provisioner.clone(),
         controller: controller.clone(),
+        shell: shell.clone(),
     };
     let scrape = Scrape::new(roles, config.state_dir.clone());
     let routes = rest::router(access, provisioner.rest().merge(controller.rest()), health, &scrape);
@@ -198,15 +205,14 @@ async fn serve(
         let following = certificate.follow(stop.clone());
         parts.spawn(async move { following.await.map_err(ServerError::Signal) });
     }
-    parts.spawn(rest::serve(api, api_tls, routes, scrape, stop.clone()));
+    parts.spawn(rest::serve(shell.clone(), api, api_tls, routes, scrape, stop.clone()));
     for listener in fleet_listeners {
         let routes = provisioner.node_routes().merge(controller.node_routes());
-        let (fleet, stop) = (fleet.clone(), stop.clone());
-        parts.spawn(async move { Ok(fleet.serve(listener, routes, stop).await?) });
+        let (fleet, shell, stop) = (fleet.clone(), shell.clone(), stop.clone());
+        parts.spawn(async move { Ok(fleet.serve(&shell, listener, routes, stop).await?) });
     }
-    let provisioner_stop = stop.clone();
-    parts.spawn(async move { Ok(provisioner.serve(provisioner_stop).await?) });
-    let controller_stop = stop.clone();
+    let (provisioner_stop, controller_stop) = (stop.clone(), stop.clone());
+    parts.spawn(async move { Ok(provisioner.serve(&shell, provisioner_stop).await?) });
     parts.spawn(async move {
         controller.serve(controller_stop).await;
         Ok(())

@@ -420,18 +420,19 @@ impl Fleet {
         Ok(self.inner.store.history(id, before, limit).await?)
     }
 
-    /// Serves the fleet port until `shutdown`: the routes of [`api::enroll`] and `extra`, whose requests carry a
-    /// [`NodeIdentity`] in their extensions.
+    /// Serves the fleet port until `shutdown`, within the limits of `shell`: the routes of [`api::enroll`] and
+    /// `extra`, whose requests carry a [`NodeIdentity`] in their extensions.
     ///
     /// # Errors
     /// [`FleetError::Listen`].
     pub async fn serve(
         &self,
+        shell: &rest::shell::Shell,
         listener: std::net::TcpListener,
         extra: axum::Router,
         shutdown: CancellationToken,
     ) -> Result<(), FleetError> {
-        port::serve(self.clone(), listener, extra, shutdown).await
+        port::serve(self.clone(), shell, listener, extra, shutdown).await
     }
 
     fn registry(&self) -> &Registry {

@@ -9,25 +9,27 @@
 //!
 //! Nothing secret is served here but the token, and that only to the address that DHCP gave the node.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use api::ids::MacAddr;
 use axum::{
     Router,
-    extract::{ConnectInfo, Path, RawQuery, State, connect_info::Connected},
+    extract::{ConnectInfo, Path, RawQuery, State},
     http::{StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
-    serve::{IncomingStream, Listener},
 };
 use boot_proto::script::BootScript;
 use fleet::Observation;
-use tokio::net::TcpListener;
+use rest::{
+    causes,
+    shell::{Listener, Opened, Shell, Transport},
+};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use self::blob_stream::BlobStream;
-use rest::causes;
 
 use crate::{clock, holds::Part, images::Unbootable, provisioner::Provisioner, store::NodeRecord};
 
@@ -40,55 +42,33 @@ mod node_image;
 pub(crate) use meter::Meter;
 pub(crate) use node_image::ISSUE_TOKEN;
 
-/// Both ends of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer {
-    /// Who asks.
-    pub(crate) remote: SocketAddr,
-    /// The address that was asked: what the node can reach.
-    pub(crate) local: SocketAddr,
-}
+pub(crate) use rest::shell::Peer;
 
-/// A listener whose connections send small answers at once, and blobs from their files.
-struct BootListener {
-    tcp: TcpListener,
+/// Connections that send small answers as they are, and blobs from their files.
+struct Blobs {
     blobs: image_store::Store,
     meter: Arc<Meter>,
 }
 
-impl Listener for BootListener {
+impl Transport for Blobs {
     type Io = BlobStream;
-    type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (BlobStream, SocketAddr) {
-        let (stream, remote) = Listener::accept(&mut self.tcp).await;
-        // It only costs time where it fails.
-        let _ = stream.set_nodelay(true);
-        (BlobStream::new(stream, self.blobs.clone(), self.meter.clone()), remote)
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.tcp.local_addr()
+    async fn open(&self, tcp: TcpStream) -> io::Result<Opened<BlobStream>> {
+        let io = BlobStream::new(tcp, self.blobs.clone(), self.meter.clone());
+        Ok(Opened { io, certificate: None })
     }
 }
 
-impl Connected<IncomingStream<'_, BootListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, BootListener>) -> Self {
-        let remote = *stream.remote_addr();
-        Self { remote, local: stream.io().local_addr().unwrap_or(remote) }
-    }
-}
-
-/// Serves until `shutdown`.
+/// Serves until `shutdown`, within the limits of `shell`.
 pub(crate) async fn serve(
     provisioner: Provisioner,
+    shell: Shell,
     tcp: TcpListener,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let (blobs, meter) = (provisioner.0.images.blobs().clone(), provisioner.0.meters.http.clone());
-    let listener = BootListener { tcp, blobs, meter };
-    let service = router(provisioner).into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let routes = router(provisioner);
+    shell.serve(Listener::Boot, tcp, Blobs { blobs, meter }, routes, shutdown).await;
 }
 
 /// The routes.

@@ -10,6 +10,7 @@ use std::{
 
 use api::overlay::Generation;
 use notify::{RecursiveMode, Watcher as _};
+use rest::shell::Shell;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -53,9 +54,6 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
-    /// HTTP boot ended.
-    #[error("HTTP boot cannot be served any more")]
-    Http(#[source] io::Error),
     /// Overlay folders cannot be watched.
     #[error("the overlay folders cannot be watched")]
     Watch(#[source] notify::Error),
@@ -66,11 +64,11 @@ pub enum ServeError {
 
 impl Provisioner {
     /// Serves until `shutdown`, or until a part fails. Ports are bound before anything is answered. Imports that were
-    /// cut off go on.
+    /// cut off go on. `shell`: the limits of connections, which the server's other listeners share.
     ///
     /// # Errors
     /// See [`ServeError`].
-    pub async fn serve(&self, shutdown: CancellationToken) -> Result<(), ServeError> {
+    pub async fn serve(&self, shell: &Shell, shutdown: CancellationToken) -> Result<(), ServeError> {
         let config = &self.0.config;
         let dhcp = dhcp::Server::bind(&config.dhcp, self.0.dhcp.clone())?;
         let (firmware, meter) = (self.0.firmware.clone(), self.0.meters.tftp.clone());
@@ -90,8 +88,11 @@ impl Provisioner {
         let tftp_stop = stop.clone();
         tasks.spawn(async move { Ok(tftp.serve(events, tftp_stop).await?) });
         for listener in listeners {
-            let serving = http_boot::serve(self.clone(), listener, stop.clone());
-            tasks.spawn(async move { serving.await.map_err(ServeError::Http) });
+            let serving = http_boot::serve(self.clone(), shell.clone(), listener, stop.clone());
+            tasks.spawn(async move {
+                serving.await;
+                Ok(())
+            });
         }
         tasks.spawn(self.clone().watch_overlays(stop.clone()));
         tasks.spawn(self.clone().keep_generations(stop.clone()));

@@ -1,5 +1,5 @@
 //! What the REST routes of all roles share: problem documents, bodies, preconditions,
-//! pages of lists, ids of events.
+//! pages of lists, ids of events; and the shell of all listeners ([`shell`]).
 //!
 //! Used by every crate that answers HTTP. Invariants: knows no role, no store and no user; nothing here
 //! decides who may do what (that is `access`).
@@ -9,6 +9,7 @@ mod events;
 mod page;
 mod precondition;
 mod refusal;
+pub mod shell;
 
 pub use body::Body;
 pub use events::{content_id, last_event_id};

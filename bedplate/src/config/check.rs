@@ -26,6 +26,7 @@ use super::{
 };
 use crate::server::CertificateFiles;
 
+mod connections;
 mod files;
 mod registries;
 mod subnets;
@@ -47,8 +48,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     };
     if addresses.is_empty() && mistakes.is_empty() {
         let hint = "name the interface that nodes boot from: `interfaces: [eth1]`".to_owned();
-        let text = "no address to serve nodes on".to_owned();
-        mistakes.push(mistake(TOP, "interfaces", text, Some(hint)));
+        mistakes.push(mistake(TOP, "interfaces", "no address to serve nodes on".to_owned(), Some(hint)));
     }
     let ports = ports(raw, &mut mistakes);
     addresses_once(raw, &mut mistakes);
@@ -62,7 +62,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     paths(raw, &mut mistakes);
     server_names(raw, &mut mistakes);
     let api_certificate = api_certificate(raw, &mut mistakes);
-    let sessions = sessions(raw, &mut mistakes);
+    let (sessions, connections) = (sessions(raw, &mut mistakes), connections::check(raw, &mut mistakes));
     heartbeat(raw, &mut mistakes);
     let registries = Arc::new(registries::check(raw, &mut mistakes));
     if !mistakes.is_empty() {
@@ -102,6 +102,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         job_log_bytes,
         registries,
         job_images,
+        connections,
         log,
         notes,
     };

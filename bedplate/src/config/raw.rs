@@ -99,6 +99,12 @@ pub struct Raw {
     /// `jobs.image-gib`: how much all job images may have before the ones that were used longest
     /// ago go, GiB. Default: no limit.
     pub job_image_gib: Option<Placed<u32>>,
+    /// `limits.connections`: open connections. Default: what the process's descriptors allow, at most 65536.
+    pub connections: Option<Placed<u32>>,
+    /// `limits.unproven-connections`: those without certificate or token. Default: three quarters, at most 32768.
+    pub unproven_connections: Option<Placed<u32>>,
+    /// `limits.unproven-per-address`: those of one address. Default: a quarter of these, at most 2048.
+    pub unproven_per_address: Option<Placed<u32>>,
     /// `log.format`: `text` or `json`. Default `text`.
     pub log_format: Option<Placed<String>>,
     /// `log.level`: a tracing filter. Default `info`.
@@ -145,6 +151,7 @@ impl Raw {
                 "overlays",
                 "jobs",
                 "registries",
+                "limits",
                 "log",
             ],
             mistakes,
@@ -185,6 +192,7 @@ impl Raw {
             self.job_image_gib = jobs.one("image-gib", "a number of GiB", mistakes);
         }
         self.registries = RawRegistries::read(top, mistakes);
+        self.limits(top, mistakes);
         if let Some(log) = top.section("log", &["format", "level"], mistakes) {
             self.log_format = log.one("format", "text or json", mistakes);
             self.log_level = log.one("level", "a filter such as info", mistakes);
@@ -193,6 +201,14 @@ impl Raw {
 }
 
 impl Raw {
+    fn limits(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
+        let known = ["connections", "unproven-connections", "unproven-per-address"];
+        let Some(limits) = top.section("limits", &known, mistakes) else { return };
+        self.connections = limits.one("connections", "a number of connections", mistakes);
+        self.unproven_connections = limits.one("unproven-connections", "a number of connections", mistakes);
+        self.unproven_per_address = limits.one("unproven-per-address", "a number of connections", mistakes);
+    }
+
     fn api(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
         let known = ["listen", "certificate", "key", "session-idle-seconds", "session-life-seconds"];
         let Some(api) = top.section("api", &known, mistakes) else { return };

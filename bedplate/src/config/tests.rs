@@ -53,6 +53,27 @@ fn what_is_kept_of_job_images_can_be_said() {
 }
 
 #[test]
+fn connections_can_be_limited() {
+    let connections = |text: &str| {
+        let text = format!("interfaces: [eth0]\n{text}");
+        Checked::parse(&text, &machine()).unwrap().connections
+    };
+    assert_eq!(connections(""), ConnectionLimits::default());
+    let written = "limits: {connections: 9000, unproven-connections: 3000, unproven-per-address: 40}";
+    let limits =
+        ConnectionLimits { connections: Some(9_000), unproven: Some(3_000), unproven_per_address: Some(40) };
+    assert_eq!(connections(written), limits);
+    mistakes(
+        "interfaces: [eth0]\nlimits: {connections: 10, unproven-connections: 200, unproven-per-address: 300}",
+        &expect![[r#"
+            2:23: limits.connections: 10 is not between 64 and 1048576 (leave it out for the default)
+            2:49: limits.unproven-connections: 200 is more than connections, 10
+            2:76: limits.unproven-per-address: 300 is more than those that it is a part of, 200
+        "#]],
+    );
+}
+
+#[test]
 fn every_mistake_is_told_at_once() {
     mistakes(
         "interfaces: [eth0, eth7]\nstatedir: /x\nfleet: {port: 9480, heartbeat-seconds: 0}\nboot:\n  tftp: maybe\n\

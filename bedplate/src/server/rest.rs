@@ -1,6 +1,6 @@
 //! The REST port: the roles' routes behind one layer of authentication, and the OpenAPI document.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use access::{Access, Principal, Resource, Routes};
 use api::rights::Action;
@@ -13,12 +13,12 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use axum_server::{
-    accept::NoDelayAcceptor,
-    tls_rustls::{RustlsAcceptor, RustlsConfig},
+use rest::{
+    Refusal,
+    shell::{Listener, Opened, Shell, Tls, Transport},
 };
-use rest::Refusal;
 use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi as _, ToSchema, openapi::OpenApi};
 use utoipa_axum::routes;
@@ -28,15 +28,6 @@ use super::{
     health::Health,
     scrape::{Scrape, requests},
 };
-
-/// Time for a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Time for the head of a request, from the end of the one before.
-const HEAD_TIMEOUT: Duration = api::http::IDLE_LIMIT;
-
-/// Time that requests get to end when the server stops.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest refusal of the HTTP library that is put into a problem document, bytes.
 const MAX_REFUSAL_BYTES: usize = 4096;
@@ -139,35 +130,36 @@ async fn explain(request: Request, next: Next) -> Response {
     Refusal::new(status, asked, String::from_utf8_lossy(&text)).into_response()
 }
 
-/// Serves until `stop`.
+/// TLS whose failed handshakes are counted.
+struct ApiTls {
+    tls: Tls,
+    scrape: Scrape,
+}
+
+impl Transport for ApiTls {
+    type Io = <Tls as Transport>::Io;
+
+    async fn open(&self, tcp: TcpStream) -> io::Result<Opened<Self::Io>> {
+        self.tls.open(tcp).await
+    }
+
+    fn failed(&self, remote: SocketAddr, error: &io::Error) {
+        self.scrape.handshake_failed();
+        tracing::debug!("REST: {remote} was not let in: {error}");
+    }
+}
+
+/// Serves until `stop`, within the limits of `shell`.
 pub(super) async fn serve(
+    shell: Shell,
     listener: std::net::TcpListener,
     tls: Arc<rustls::ServerConfig>,
     routes: Router,
     scrape: Scrape,
     stop: CancellationToken,
 ) -> Result<(), ServerError> {
-    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
-        .handshake_timeout(HANDSHAKE_TIMEOUT)
-        .acceptor(NoDelayAcceptor::new());
-    let handle = scrape.port().clone();
-    let mut server = axum_server::from_tcp(listener)
-        .map_err(ServerError::Api)?
-        .acceptor(acceptor)
-        .handle(handle.clone())
-        .accept_error_handler(move |peer: Option<&SocketAddr>, error| {
-            scrape.handshake_failed();
-            let peer = peer.map_or_else(|| "a client".to_owned(), ToString::to_string);
-            tracing::debug!("REST: {peer} was not let in: {error}");
-        });
-    server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
-    let stopping = async {
-        stop.cancelled().await;
-        handle.graceful_shutdown(Some(SHUTDOWN_TIMEOUT));
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        served = server.serve(routes.into_make_service()) => served.map_err(ServerError::Api),
-        () = stopping => Ok(()),
-    }
+    let tcp = TcpListener::from_std(listener).map_err(ServerError::Api)?;
+    let tls = ApiTls { tls: Tls::new(&tls), scrape };
+    shell.serve(Listener::Api, tcp, tls, routes, stop).await;
+    Ok(())
 }

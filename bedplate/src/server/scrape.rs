@@ -5,7 +5,6 @@
 //! some megabytes. It blocks a thread of its own, and a client that goes away does not end it.
 
 use std::{
-    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -18,14 +17,16 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use axum_server::Handle;
 use bytes::Bytes;
 use controller::Controller;
 use database::Database;
 use fleet::{Fleet, FleetMetrics};
 use metrics::{Counter, Exposition};
 use provisioner::Provisioner;
-use rest::Refusal;
+use rest::{
+    Refusal,
+    shell::{Listener, Shell},
+};
 use tokio::{
     sync::Mutex,
     task::{JoinError, spawn_blocking},
@@ -56,6 +57,7 @@ pub(super) struct Roles {
     pub(super) fleet: Fleet,
     pub(super) provisioner: Provisioner,
     pub(super) controller: Controller,
+    pub(super) shell: Shell,
 }
 
 /// What is asked, and the last answer. Clones share it.
@@ -69,7 +71,6 @@ struct Inner {
     folders: Folders,
     /// The REST port; known once it has its routes.
     requests: OnceLock<Arc<Requests>>,
-    port: Handle<SocketAddr>,
     handshake_failures: Counter,
     /// Known once the REST port has one.
     site: OnceLock<Arc<SiteCertificate>>,
@@ -84,7 +85,6 @@ impl Scrape {
             state_dir,
             folders,
             requests: OnceLock::new(),
-            port: Handle::new(),
             handshake_failures: Counter::default(),
             site: OnceLock::new(),
             last: Arc::default(),
@@ -105,11 +105,6 @@ impl Scrape {
     /// From now on the end of this certificate is told. The first call counts.
     pub(super) fn follow_certificate(&self, site: Arc<SiteCertificate>) {
         let _ = self.0.site.set(site);
-    }
-
-    /// What the REST port counts its connections by.
-    pub(super) fn port(&self) -> &Handle<SocketAddr> {
-        &self.0.port
     }
 
     /// A connection to the REST port was not let in.
@@ -150,6 +145,7 @@ impl Inner {
         self.folders.expose(out);
         self.expose_certificates(out);
         self.expose_port(out);
+        self.roles.shell.expose(out);
         self.roles.database.expose(out);
         self.roles.provisioner.expose(out);
         self.roles.controller.expose(out);
@@ -169,7 +165,7 @@ impl Inner {
 
     fn expose_port(&self, out: &mut Exposition) {
         out.gauge("bedplate_api_connections", "Open connections of the REST port.")
-            .value(self.port.connection_count());
+            .value(self.roles.shell.open(Listener::Api));
         let help = "Connections to the REST port that were not let in by TLS.";
         out.counter("bedplate_api_handshake_failures", help).count(&self.handshake_failures);
         if let Some(requests) = self.requests.get() {

@@ -21,5 +21,6 @@ mod overlays;
 mod packaging;
 mod server;
 mod several;
+mod strangers;
 mod upgrade;
 mod workflows;

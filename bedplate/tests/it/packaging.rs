@@ -23,6 +23,25 @@ fn the_unit_shows_the_server_the_machines_tmp() {
     assert!(set("StateDirectory").any(|value| value == "bedplate"), "{unit}");
 }
 
+/// What a flood of connections can take of the machine is bounded, and a full site fits in.
+#[test]
+fn the_unit_limits_what_the_server_takes() {
+    let unit = fs::read_to_string(packaging("bedplate.service")).unwrap();
+    let set = |key: &str| {
+        let values: Vec<&str> =
+            unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect();
+        let [value] = values[..] else { panic!("{key} is set {} times", values.len()) };
+        value
+    };
+    let descriptors: usize = set("LimitNOFILE").parse().unwrap();
+    let limits = rest::shell::Limits::of_descriptors(descriptors, None);
+    // 10,000 nodes: each has a channel, and one or two connections while it boots.
+    assert!(limits.connections - limits.unproven >= 20_000, "{limits:?}");
+    assert!(limits.unproven >= 20_000, "{limits:?}");
+    assert!(set("TasksMax").parse::<u32>().unwrap() >= 1_024, "tokio has 512 threads that may block");
+    assert_eq!(set("MemoryMax"), "75%");
+}
+
 /// A machine's folders, and the overlays of a release.
 struct Site(TempDir);
 

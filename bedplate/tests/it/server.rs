@@ -109,10 +109,15 @@ impl Server {
         panic!("the server does not answer: {}", fs::read_to_string(self.path("log")).unwrap());
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
     /// Sends the server SIGHUP.
     pub(crate) fn hang_up(&self) {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGHUP).unwrap();
+        let pid = nix::unistd::Pid::from_raw(self.pid());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
     }
 
     /// A path in the folder of this server.

@@ -21,12 +21,13 @@ use axum::{
     },
     response::Response,
 };
+use rest::shell::{Client, ReadGate};
 use tokio::{
     sync::{OwnedMutexGuard, mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{NodeIdentity, Port};
+use super::{NodeIdentity, Port, hello::MAX_HELLO_BYTES};
 use crate::{
     Fleet, FleetError, clock,
     connection::{Connection, MAX_OUTGOING, Outgoing},
@@ -34,9 +35,6 @@ use crate::{
     registry::Change,
     runs::RunMessage,
 };
-
-/// Time for the agent's hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for an older connection of the same node to end what it is dealing with.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -67,25 +65,27 @@ const READ_BUFFER_BYTES: usize = 8 << 10;
 pub(super) async fn upgrade(
     State(port): State<Arc<Port>>,
     Extension(node): Extension<NodeIdentity>,
+    Extension(client): Extension<Client>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let gate = client.read_at_most(MAX_HELLO_BYTES);
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
-        .on_upgrade(move |socket| run(port, node, socket))
+        .on_upgrade(move |socket| run(port, node, gate, socket))
 }
 
 /// Why a connection ends.
 #[derive(Debug)]
-struct End {
+pub(super) struct End {
     /// RFC 6455, section 7.4; `None` where nobody is there to be told.
     code: Option<u16>,
     why: String,
 }
 
 impl End {
-    fn protocol(why: impl Into<String>) -> Self {
+    pub(super) fn protocol(why: impl Into<String>) -> Self {
         Self { code: Some(close_code::PROTOCOL), why: why.into() }
     }
 
@@ -126,20 +126,23 @@ struct Channel {
     _turn: OwnedMutexGuard<()>,
 }
 
-async fn run(port: Arc<Port>, node: NodeIdentity, mut socket: WebSocket) {
+async fn run(port: Arc<Port>, node: NodeIdentity, gate: ReadGate, mut socket: WebSocket) {
     let name = node.name.clone();
-    let end = match hello(&port.fleet, &node, &mut socket).await {
-        Ok(hello) => match attach(port.clone(), node.clone(), socket, hello).await {
-            Ok((mut channel, greeting)) => {
-                let end = channel.converse(greeting).await;
-                socket = channel.detach(&end);
-                end
+    let end = match hello(&port, &node, &gate, &mut socket).await {
+        Ok(hello) => {
+            drop(gate);
+            match attach(port.clone(), node.clone(), socket, hello).await {
+                Ok((mut channel, greeting)) => {
+                    let end = channel.converse(greeting).await;
+                    socket = channel.detach(&end);
+                    end
+                }
+                Err((back, end)) => {
+                    socket = back;
+                    end
+                }
             }
-            Err((back, end)) => {
-                socket = back;
-                end
-            }
-        },
+        }
         Err(end) => end,
     };
     tracing::info!(node = %name, "channel closed: {}", end.why);
@@ -158,11 +161,15 @@ async fn run(port: Arc<Port>, node: NodeIdentity, mut socket: WebSocket) {
     }
 }
 
-async fn hello(fleet: &Fleet, node: &NodeIdentity, socket: &mut WebSocket) -> Result<Hello, End> {
-    let Ok(message) = timeout(HELLO_TIMEOUT, socket.recv()).await else {
-        return Err(End::protocol("no hello came"));
-    };
-    let frame = match message {
+async fn hello(
+    port: &Port,
+    node: &NodeIdentity,
+    gate: &ReadGate,
+    socket: &mut WebSocket,
+) -> Result<Hello, End> {
+    let fleet = &port.fleet;
+    let first = port.hellos.receive(node.id, gate, socket).await?;
+    let frame = match &first.message {
         Some(Ok(Message::Text(text))) => parse(&text)?,
         Some(Ok(_)) => return Err(End::protocol("the first message is no text")),
         Some(Err(error)) => return Err(End::broken(error.to_string())),

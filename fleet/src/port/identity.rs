@@ -1,20 +1,18 @@
 //! Which node makes a request.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use api::ids::{NodeId, NodeName};
 use axum::{
     Extension,
-    extract::{ConnectInfo, Request, State},
-    http::StatusCode,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use axum_server::tls::TlsInfo;
-use rest::Refusal;
+use rest::{Refusal, shell::Client};
 use tokio_util::sync::CancellationToken;
 
-use super::Peer;
 use crate::{
     Fleet,
     authority::client_log::ClientName,
@@ -50,13 +48,12 @@ pub struct NodeIdentity {
 /// Demands a good certificate of a registered node.
 pub(super) async fn demand(
     State(fleet): State<Fleet>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    tls: Option<Extension<Arc<TlsInfo>>>,
+    Extension(client): Extension<Client>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let certificates = tls.as_deref().map(|tls| tls.peer_certificates.as_slice());
-    match identify(&fleet, peer, certificates, request.uri().path()) {
+    let address = client.peer.remote.ip().to_canonical();
+    match identify(&fleet, &client, request.uri().path()) {
         Ok(identity) => {
             let revoked = identity.revoked.clone();
             request.extensions_mut().insert(identity);
@@ -69,19 +66,21 @@ pub(super) async fn demand(
             }
         }
         Err((status, detail)) => {
-            tracing::warn!("fleet port: {} from {} refused: {detail}", request.uri().path(), peer.address);
-            Refusal::new(status, TITLE, detail).into_response()
+            tracing::warn!("fleet port: {} from {address} refused: {detail}", request.uri().path());
+            let mut response = Refusal::new(status, TITLE, detail).into_response();
+            // A certificate that is good no more lets nobody keep a connection.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
         }
     }
 }
 
 fn identify(
     fleet: &Fleet,
-    peer: Peer,
-    certificates: Option<&[Vec<u8>]>,
+    client: &Client,
     path: &str,
 ) -> Result<NodeIdentity, (StatusCode, String)> {
-    let Some(certificate) = certificates.and_then(<[_]>::first) else {
+    let Some(certificate) = client.certificate.as_deref() else {
         return Err((StatusCode::UNAUTHORIZED, "no client certificate; enrol first".to_owned()));
     };
     let forbidden = |why: String| (StatusCode::FORBIDDEN, why);
@@ -90,7 +89,7 @@ fn identify(
     let ClientName { name, epoch, serial } = read;
     let id: NodeId =
         name.parse().map_err(|_| forbidden(format!("the certificate's name {name:?} is no node id")))?;
-    let Peer { address, accepted } = peer;
+    let (address, accepted) = (client.peer.remote.ip().to_canonical(), client.accepted());
     let presented = Presented { epoch, serial, address, accepted };
     let admitted = fleet.registry().admit(id, &presented, clock::now());
     let Admitted { name, standing, revoked } = admitted

@@ -1,6 +1,6 @@
 //! An agent on the real channel, as a test speaks for it.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use api::{
     channel::{Frame, FromAgent, FromServer, Offer},
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, client::IntoClientRequest as _},
+    tungstenite::{self, Message, client::IntoClientRequest as _},
 };
 
 use crate::Port;
@@ -33,18 +33,8 @@ impl Agent {
 
     /// Connects and says nothing.
     pub(crate) async fn dial(port: &Port, identity: &str) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(port.fleet.ca_pem().as_bytes()).unwrap()).unwrap();
-        let chain = vec![CertificateDer::from_pem_slice(identity.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(identity.as_bytes()).unwrap();
-        let config = rustls::ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .unwrap();
-        let address = port.url.trim_start_matches("https://").to_owned();
-        let stream = TcpStream::connect(&address).await.unwrap();
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let stream = tls(port, Some(identity), &[]).await.unwrap();
+        let address = port.url.trim_start_matches("https://");
         let request = format!("wss://{address}/node/v1/channel").into_client_request().unwrap();
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         Self { socket, sent: 0 }
@@ -52,7 +42,11 @@ impl Agent {
 
     /// Sends a frame as it stands.
     pub(crate) async fn send_text(&mut self, text: String) {
-        self.socket.send(Message::Text(text.into())).await.unwrap();
+        self.try_to_send(text).await.unwrap();
+    }
+
+    pub(crate) async fn try_to_send(&mut self, text: String) -> Result<(), tungstenite::Error> {
+        self.socket.send(Message::Text(text.into())).await
     }
 
     /// The next frame; `Err` is the reason for which the server closes the connection.
@@ -88,6 +82,29 @@ impl Agent {
     pub(crate) async fn tell(&mut self, inventory: &Inventory) {
         self.say(FromAgent::Inventory { inventory: Box::new(inventory.clone()) }).await;
     }
+}
+
+/// A TLS session with the port, with the certificate of a node or none, that offers these protocols.
+pub(crate) async fn tls(
+    port: &Port,
+    identity: Option<&str>,
+    offered: &[&[u8]],
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(port.fleet.ca_pem().as_bytes()).unwrap()).unwrap();
+    let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let chain = vec![CertificateDer::from_pem_slice(identity.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(identity.as_bytes()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
+    config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
+    let stream = TcpStream::connect(port.url.trim_start_matches("https://")).await?;
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 /// The hello of an agent.

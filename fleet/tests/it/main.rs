@@ -7,6 +7,7 @@ mod enrolments;
 mod hardware;
 mod releases;
 mod resuming;
+mod strangers;
 
 use std::{
     error::Error as _,
@@ -22,6 +23,7 @@ use database::Database;
 use fleet::{Fleet, FleetConfig, NodeChange, Observation};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use reqwest::{Certificate, Client, Identity};
+use rest::shell::{Limits, Shell};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,7 @@ struct Port {
     folder: TempDir,
     database: Database,
     fleet: Fleet,
+    shell: Shell,
     url: String,
     stop: CancellationToken,
     serving: JoinHandle<()>,
@@ -55,8 +58,17 @@ impl Port {
         Self::open_at(&[]).await
     }
 
+    /// A fleet whose port has these limits.
+    async fn open_within(limits: Limits) -> Self {
+        Self::open_with(&[], limits).await
+    }
+
     /// A fleet that tells its agents these fleet ports.
     async fn open_at(fleet_servers: &[SocketAddr]) -> Self {
+        Self::open_with(fleet_servers, Limits::of_descriptors(1_024, None)).await
+    }
+
+    async fn open_with(fleet_servers: &[SocketAddr], limits: Limits) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
@@ -69,11 +81,12 @@ impl Port {
         listener.set_nonblocking(true).unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let (served, ends) = (fleet.clone(), stop.clone());
+        let (served, ends, shell) = (fleet.clone(), stop.clone(), Shell::new(limits));
+        let within = shell.clone();
         let serving = tokio::spawn(async move {
-            served.serve(listener, enrolments::extra(), ends).await.unwrap();
+            served.serve(&within, listener, enrolments::extra(), ends).await.unwrap();
         });
-        Self { folder, database, fleet, url, stop, serving }
+        Self { folder, database, fleet, shell, url, stop, serving }
     }
 
     async fn close(self) {
@@ -96,6 +109,7 @@ impl Port {
     async fn metrics(&self) -> String {
         let mut out = metrics::Exposition::new();
         self.fleet.metrics().await.expose(&mut out);
+        self.shell.expose(&mut out);
         out.finish()
     }
 

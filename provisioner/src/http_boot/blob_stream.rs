@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -44,10 +43,6 @@ impl BlobStream {
             self.meter.sent(*bytes);
         }
         sent
-    }
-
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
     }
 
     fn blob(&self, part: &[u8]) -> Option<(Mapped, u64)> {

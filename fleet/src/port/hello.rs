@@ -1,0 +1,137 @@
+//! What an agent may do before its hello is taken: send so many bytes, within so long, one
+//! connection of a node at a time, and not too many nodes at once. A node's certificate is proof of
+//! who it is, and none that it speaks the protocol: messages of the channel may be large, a hello
+//! is not.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use api::ids::NodeId;
+use axum::extract::ws::{Message, WebSocket};
+use rest::shell::ReadGate;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::channel::End;
+
+/// Longest hello, bytes: ours has some 500.
+pub(super) const MAX_HELLO_BYTES: u64 = 64 << 10;
+
+/// Hellos that are read at once, which have 16 MiB together. The others wait in the kernel.
+const MAX_READ_AT_ONCE: usize = 256;
+
+/// Time for the agent's hello, and for its turn to be read.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections whose hello is awaited.
+#[derive(Debug)]
+pub(super) struct Hellos {
+    places: Arc<Semaphore>,
+    next: AtomicU64,
+    /// The newest connection of each node.
+    awaited: Mutex<HashMap<NodeId, (u64, CancellationToken)>>,
+}
+
+impl Default for Hellos {
+    fn default() -> Self {
+        let places = Arc::new(Semaphore::new(MAX_READ_AT_ONCE));
+        Self { places, next: AtomicU64::new(0), awaited: Mutex::default() }
+    }
+}
+
+/// The first message of a connection, as the socket gave it.
+pub(super) struct First {
+    pub(super) message: Option<Result<Message, axum::Error>>,
+    /// The memory that it may have, given up with it.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// A connection whose hello is awaited, until it is dropped.
+struct Awaited<'a> {
+    hellos: &'a Hellos,
+    node: NodeId,
+    number: u64,
+    replaced: CancellationToken,
+}
+
+impl Hellos {
+    /// Waits for the first message.
+    pub(super) async fn receive(
+        &self,
+        node: NodeId,
+        gate: &ReadGate,
+        socket: &mut WebSocket,
+    ) -> Result<First, End> {
+        let awaited = self.begin(node);
+        let reading = async {
+            // Nobody closes it.
+            let place = self.places.clone().acquire_owned().await.ok();
+            First { message: socket.recv().await, _place: place }
+        };
+        tokio::select! {
+            // First: what was read may be a whole message, with more behind it.
+            biased;
+            received = reading => Ok(received),
+            () = gate.reached() => {
+                let kib = MAX_HELLO_BYTES >> 10;
+                Err(End::protocol(format!("the hello is longer than {kib} KiB")))
+            }
+            () = awaited.replaced.cancelled() => {
+                Err(End::protocol("replaced by a newer connection of this node before its hello"))
+            }
+            () = sleep(HELLO_TIMEOUT) => Err(End::protocol("no hello came")),
+        }
+    }
+
+    /// An older connection of the node that has said nothing yet ends.
+    fn begin(&self, node: NodeId) -> Awaited<'_> {
+        let (number, replaced) = (self.next.fetch_add(1, Relaxed), CancellationToken::new());
+        let older = self.lock().insert(node, (number, replaced.clone()));
+        if let Some((_, older)) = older {
+            older.cancel();
+        }
+        Awaited { hellos: self, node, number, replaced }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, (u64, CancellationToken)>> {
+        // Nothing panics while it is held.
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let mut awaited = self.hellos.lock();
+        if awaited.get(&self.node).is_some_and(|(number, _)| *number == self.number) {
+            awaited.remove(&self.node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_connection_of_a_node_replaces_one_that_said_nothing() {
+        let hellos = Hellos::default();
+        let [one, other] = [1, 2].map(|number| NodeId(uuid::Uuid::from_u128(number)));
+        let (first, another) = (hellos.begin(one), hellos.begin(other));
+        let second = hellos.begin(one);
+        assert!(first.replaced.is_cancelled() && !another.replaced.is_cancelled());
+        drop(first);
+        assert!(!second.replaced.is_cancelled());
+        assert_eq!(hellos.lock().len(), 2, "the second is still awaited");
+        drop((second, another));
+        assert!(hellos.lock().is_empty());
+    }
+}

@@ -1,0 +1,234 @@
+//! The book of open connections: who may come in, and who has to go for it. Pure: no socket, and
+//! the time is an argument.
+//!
+//! | a connection is | it counts | it goes for a new one |
+//! |---|---|---|
+//! | waiting: in its handshake, without a whole head, between requests | by address, listener and in all | the longest first |
+//! | busy: a request is read or answered | the same | if it made no progress for `stale` |
+//! | proven | in all | never |
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{Limits, Listener, meters::Cause};
+
+/// Who a connection is counted with: an IPv4 address, or an IPv6 network of 64 bits, of which one
+/// machine can have all addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Source(IpAddr);
+
+impl Source {
+    pub(super) fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+/// A number that no other connection of this process has.
+pub(super) type Id = u64;
+
+/// What an unproven connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Waiting,
+    Busy,
+}
+
+#[derive(Debug)]
+struct Entry {
+    source: Source,
+    listener: Listener,
+    /// `None`: proven. Otherwise since when it is waiting, or when it made its last progress.
+    unproven: Option<(Phase, Instant)>,
+    /// Woken when the connection has to end.
+    kick: Arc<Notify>,
+}
+
+/// Unproven connections that are counted together.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BTreeSet<(Instant, Id)>,
+    busy: BTreeSet<(Instant, Id)>,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.waiting.len() + self.busy.len()
+    }
+
+    fn of(&mut self, phase: Phase) -> &mut BTreeSet<(Instant, Id)> {
+        match phase {
+            Phase::Waiting => &mut self.waiting,
+            Phase::Busy => &mut self.busy,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Book {
+    limits: Limits,
+    next: Id,
+    entries: HashMap<Id, Entry>,
+    sources: HashMap<Source, Queue>,
+    listeners: [Queue; Listener::ALL.len()],
+    open: [usize; Listener::ALL.len()],
+    /// Connections that have to end and have not yet: their descriptors are still in use.
+    leaving: usize,
+}
+
+/// A connection that was let in.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) id: Id,
+    pub(super) kick: Arc<Notify>,
+    /// The listeners of those that had to go for it.
+    pub(super) evicted: Vec<Listener>,
+}
+
+impl Book {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            next: 0,
+            entries: HashMap::new(),
+            sources: HashMap::new(),
+            listeners: Default::default(),
+            open: Default::default(),
+            leaving: 0,
+        }
+    }
+
+    /// Lets a connection in, or says what there are too many of.
+    pub(super) fn enter(
+        &mut self,
+        listener: Listener,
+        source: Source,
+        now: Instant,
+    ) -> Result<Entered, Cause> {
+        let mut evicted = Vec::new();
+        let same_source = self.sources.get(&source);
+        if same_source.is_some_and(|queue| queue.len() >= self.limits.unproven_per_address) {
+            let settled = now.checked_sub(self.limits.deadlines.settling);
+            let oldest = same_source.and_then(|queue| self.oldest(queue, settled, now));
+            evicted.extend(self.evict(oldest.ok_or(Cause::Address)?));
+        }
+        let queue = &self.listeners[listener.index()];
+        if queue.len() >= self.limits.unproven_kept() && self.unproven_taken() >= self.limits.unproven {
+            let oldest = self.oldest(queue, Some(now), now);
+            evicted.extend(self.evict(oldest.ok_or(Cause::Unproven)?));
+        }
+        if self.entries.len() >= self.limits.connections {
+            evicted.push(self.evict_any(now).ok_or(Cause::All)?);
+        }
+        let id = self.next;
+        self.next += 1;
+        let (kick, unproven) = (Arc::new(Notify::new()), Some((Phase::Waiting, now)));
+        self.sources.entry(source).or_default().waiting.insert((now, id));
+        self.listeners[listener.index()].waiting.insert((now, id));
+        self.open[listener.index()] += 1;
+        self.entries.insert(id, Entry { source, listener, unproven, kick: kick.clone() });
+        Ok(Entered { id, kick, evicted })
+    }
+
+    /// A connection is closed.
+    pub(super) fn leave(&mut self, id: Id) {
+        if self.remove(id).is_none() {
+            self.leaving = self.leaving.saturating_sub(1);
+        }
+    }
+
+    /// Its client has shown a certificate or a token: it is counted by its address no more.
+    pub(super) fn prove(&mut self, id: Id) {
+        self.unqueue(id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.unproven = None;
+        }
+    }
+
+    /// It does something else from now on, or makes progress with what it does.
+    pub(super) fn set_phase(&mut self, id: Id, phase: Phase, now: Instant) {
+        if self.entries.get(&id).is_none_or(|entry| entry.unproven.is_none()) {
+            return;
+        }
+        self.unqueue(id);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.unproven = Some((phase, now));
+        self.sources.entry(entry.source).or_default().of(phase).insert((now, id));
+        self.listeners[entry.listener.index()].of(phase).insert((now, id));
+    }
+
+    /// Ends the connection that is worth least, wherever it came in.
+    pub(super) fn evict_any(&mut self, now: Instant) -> Option<Listener> {
+        let each = self.listeners.iter();
+        let longest = each.max_by_key(|queue| queue.waiting.len()).filter(|queue| !queue.waiting.is_empty());
+        let oldest = match longest {
+            Some(queue) => self.oldest(queue, Some(now), now),
+            None => self.listeners.iter().find_map(|queue| self.oldest(queue, None, now)),
+        };
+        oldest.and_then(|id| self.evict(id))
+    }
+
+    pub(super) fn leaving(&self) -> usize {
+        self.leaving
+    }
+
+    /// Open connections of a listener, and those of them that are proven.
+    pub(super) fn open(&self, listener: Listener) -> (usize, usize) {
+        let (open, unproven) = (self.open[listener.index()], self.listeners[listener.index()].len());
+        (open, open - unproven)
+    }
+
+    /// Places of unproven connections that are taken, or kept for one listener.
+    fn unproven_taken(&self) -> usize {
+        self.listeners.iter().map(|queue| queue.len().max(self.limits.unproven_kept())).sum()
+    }
+
+    /// The one of a queue that has waited longest, at least since `settled`; if none has, the one
+    /// whose progress is longest ago.
+    fn oldest(&self, queue: &Queue, settled: Option<Instant>, now: Instant) -> Option<Id> {
+        let before = |set: &BTreeSet<(Instant, Id)>, limit: Option<Instant>| {
+            let (since, id) = *set.first()?;
+            (since <= limit?).then_some(id)
+        };
+        before(&queue.waiting, settled)
+            .or_else(|| before(&queue.busy, now.checked_sub(self.limits.deadlines.stale)))
+    }
+
+    /// Takes a connection out, as if it were closed, and tells it to be.
+    fn evict(&mut self, id: Id) -> Option<Listener> {
+        let entry = self.remove(id)?;
+        self.leaving += 1;
+        entry.kick.notify_one();
+        Some(entry.listener)
+    }
+
+    fn remove(&mut self, id: Id) -> Option<Entry> {
+        self.unqueue(id);
+        let entry = self.entries.remove(&id)?;
+        self.open[entry.listener.index()] -= 1;
+        Some(entry)
+    }
+
+    fn unqueue(&mut self, id: Id) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let Some((phase, since)) = entry.unproven else { return };
+        self.listeners[entry.listener.index()].of(phase).remove(&(since, id));
+        if let Some(queue) = self.sources.get_mut(&entry.source) {
+            queue.of(phase).remove(&(since, id));
+            if queue.len() == 0 {
+                self.sources.remove(&entry.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! Who is let in, and who has to go.
+
+use std::time::Duration;
+
+use super::*;
+use crate::shell::Deadlines;
+
+const ME: &str = "10.0.0.1";
+
+fn limits() -> Limits {
+    let deadlines = Deadlines {
+        settling: Duration::from_secs(1),
+        stale: Duration::from_secs(10),
+        ..Deadlines::default()
+    };
+    Limits {
+        connections: 12,
+        unproven: 16,
+        unproven_per_address: 4,
+        body_bytes: 1,
+        unproven_body_bytes: 1,
+        deadlines,
+    }
+}
+
+fn source(address: &str) -> Source {
+    Source::of(address.parse().unwrap())
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Was this connection told to end?
+fn is_kicked(entered: &Entered) -> bool {
+    let notified = std::pin::pin!(entered.kick.notified());
+    notified.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
+}
+
+#[test]
+fn an_address_has_its_share_and_its_oldest_silent_connection_goes_for_a_new_one() {
+    let (mut book, now) = (Book::new(limits()), Instant::now());
+    let mut enter = |address, at| book.enter(Listener::Boot, source(address), at);
+    let first = enter(ME, now).unwrap();
+    for _ in 1..4 {
+        assert!(enter(ME, now).unwrap().evicted.is_empty());
+    }
+    assert_eq!(enter(ME, now).unwrap_err(), Cause::Address, "those before are too young to go");
+    assert!(enter("10.0.0.2", now).unwrap().evicted.is_empty(), "another address has its own share");
+    assert_eq!(enter(ME, now + seconds(1)).unwrap().evicted, [Listener::Boot]);
+    assert!(is_kicked(&first));
+    assert_eq!(book.leaving(), 1);
+    book.leave(first.id);
+    assert_eq!(book.leaving(), 0);
+}
+
+#[test]
+fn who_has_proved_something_is_not_counted_by_address() {
+    let (mut book, now) = (Book::new(limits()), Instant::now());
+    for _ in 0..11 {
+        let entered = book.enter(Listener::Fleet, source(ME), now).unwrap();
+        assert!(entered.evicted.is_empty());
+        book.prove(entered.id);
+    }
+    assert_eq!(book.open(Listener::Fleet), (11, 11));
+    let stranger = book.enter(Listener::Fleet, source(ME), now).unwrap();
+    // All places are taken: the one that has proved nothing goes, the others never.
+    let next = book.enter(Listener::Fleet, source("10.0.0.2"), now).unwrap();
+    assert!(is_kicked(&stranger));
+    book.prove(next.id);
+    assert_eq!(book.enter(Listener::Fleet, source(ME), now + seconds(3_600)).unwrap_err(), Cause::All);
+}
+
+#[test]
+fn a_flood_at_one_listener_leaves_the_others_their_places() {
+    let limits = Limits { connections: 100, unproven_per_address: 100, ..limits() };
+    let (mut book, now) = (Book::new(limits), Instant::now());
+    for count in 0..100_u64 {
+        let entered = book.enter(Listener::Boot, source(ME), now + seconds(count)).unwrap();
+        assert_eq!(entered.evicted.len(), usize::from(count >= 12));
+    }
+    assert_eq!(book.open(Listener::Boot), (12, 0), "all but what is kept for the two others");
+    for listener in [Listener::Fleet, Listener::Api] {
+        for _ in 0..2 {
+            assert!(book.enter(listener, source(ME), now).unwrap().evicted.is_empty());
+        }
+        assert_eq!(book.enter(listener, source(ME), now).unwrap().evicted, [listener]);
+    }
+}
+
+#[test]
+fn a_download_that_goes_on_is_not_ended_for_silent_connections() {
+    let (mut book, now) = (Book::new(limits()), Instant::now());
+    let ids: Vec<Id> = (0..4).map(|_| book.enter(Listener::Boot, source(ME), now).unwrap().id).collect();
+    for &id in &ids {
+        book.set_phase(id, Phase::Busy, now);
+    }
+    assert_eq!(book.enter(Listener::Boot, source(ME), now + seconds(9)).unwrap_err(), Cause::Address);
+    for &id in &ids[1..] {
+        book.set_phase(id, Phase::Busy, now + seconds(9));
+    }
+    let entered = book.enter(Listener::Boot, source(ME), now + seconds(10)).unwrap();
+    assert_eq!(entered.evicted.len(), 1, "the one that has stood still for ten seconds went");
+    book.set_phase(ids[0], Phase::Busy, now + seconds(11));
+    assert_eq!(book.open(Listener::Boot), (4, 0), "who is gone does not come back");
+}
+
+#[test]
+fn addresses_of_one_ipv6_network_are_one_source() {
+    assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:1"));
+    assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+    assert_eq!(source("::ffff:10.0.0.1"), source("10.0.0.1"));
+    assert_ne!(source("10.0.0.2"), source("10.0.0.1"));
+}
+
+proptest::proptest! {
+    /// Whatever happens, the limits hold, and counts and queues agree.
+    #[test]
+    fn the_limits_always_hold(steps in proptest::collection::vec((0..6_u8, 0..5_u8, 0..3_usize, 0..40_u64), 0..300)) {
+        let limits = limits();
+        let (mut book, mut now, mut ids) = (Book::new(limits), Instant::now(), Vec::new());
+        for (what, who, listener, wait) in steps {
+            now += Duration::from_millis(wait * 100);
+            let listener = Listener::ALL[listener];
+            let id = ids.get(usize::from(who) % ids.len().max(1)).copied().unwrap_or(0);
+            match what {
+                0..=2 => {
+                    let source = Source::of(std::net::Ipv4Addr::from([10, 0, 0, who]).into());
+                    if let Ok(entered) = book.enter(listener, source, now) {
+                        ids.push(entered.id);
+                    }
+                }
+                3 => book.set_phase(id, Phase::Busy, now),
+                4 => book.prove(id),
+                _ => {
+                    ids.retain(|other| *other != id);
+                    book.leave(id);
+                }
+            }
+            proptest::prop_assert!(book.entries.len() <= limits.connections);
+            let open: usize = Listener::ALL.iter().map(|&listener| book.open(listener).0).sum();
+            proptest::prop_assert_eq!(open, book.entries.len());
+            proptest::prop_assert!(book.unproven_taken() <= limits.unproven);
+            for queue in book.sources.values() {
+                proptest::prop_assert!((1..=limits.unproven_per_address).contains(&queue.len()));
+            }
+            let by_source: usize = book.sources.values().map(Queue::len).sum();
+            let by_listener: usize = book.listeners.iter().map(Queue::len).sum();
+            let counted = book.entries.values().filter(|entry| entry.unproven.is_some()).count();
+            proptest::prop_assert_eq!([by_source, by_listener], [counted, counted]);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! HTTP/1.1 over the connections of one listener.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    extract::ConnectInfo,
+    http::{Request, Response, StatusCode},
+    response::IntoResponse as _,
+};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt as _;
+
+use super::{
+    Client, Listener, Peer, Shell, Transport,
+    accept::{self, Door},
+    guarded::Guarded,
+    meters::Cause,
+    request_body::RequestBody,
+    seat::{Running, Seat},
+};
+use crate::Refusal;
+
+/// Largest head of a request, and what is held of a body or an answer at once, bytes: of a stranger
+/// without whole head so much may be in memory.
+const MAX_HTTP_BUFFER_BYTES: usize = 32 << 10;
+
+/// A client that has gone without a word is known after two minutes (tcp(7)): watches may be silent
+/// for longer.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_TIMES: u32 = 4;
+
+/// What the connections of a listener share.
+struct Serving<T> {
+    shell: Shell,
+    transport: T,
+    routes: Router,
+    /// No new requests.
+    stop: CancellationToken,
+    /// The time for those that run is over.
+    end: CancellationToken,
+}
+
+impl Shell {
+    /// Serves a listener until `stop`, then for as long as requests run, at most
+    /// [`Deadlines::stop`]. Every request has [`Client`], `ConnectInfo<Peer>` and
+    /// `ConnectInfo<SocketAddr>` in its extensions.
+    ///
+    /// [`Deadlines::stop`]: super::Deadlines::stop
+    pub async fn serve<T: Transport>(
+        &self,
+        listener: Listener,
+        tcp: TcpListener,
+        transport: T,
+        routes: Router,
+        stop: CancellationToken,
+    ) {
+        self.serve_door(listener, tcp, transport, routes, stop).await;
+    }
+
+    pub(super) async fn serve_door<D: Door, T: Transport>(
+        &self,
+        listener: Listener,
+        door: D,
+        transport: T,
+        routes: Router,
+        stop: CancellationToken,
+    ) {
+        let end = CancellationToken::new();
+        // However this ends, no connection outlives it.
+        let _end = end.clone().drop_guard();
+        let (shell, stopping) = (self.clone(), stop.clone());
+        let serving = Arc::new(Serving { shell, transport, routes, stop: stopping, end });
+        let connections = TaskTracker::new();
+        let accepting = accept::accept(self, listener, door, |tcp, remote, seat| {
+            connections.spawn(serving.clone().connection(tcp, remote, seat));
+        });
+        tokio::select! {
+            never = accepting => match never {},
+            () = stop.cancelled() => {}
+        }
+        connections.close();
+        // Those that still run are ended by the guard.
+        let _ = timeout(self.0.limits.deadlines.stop, connections.wait()).await;
+    }
+}
+
+impl<T: Transport> Serving<T> {
+    async fn connection(self: Arc<Self>, tcp: TcpStream, remote: SocketAddr, seat: Seat) {
+        let seat = Arc::new(seat);
+        tokio::select! {
+            () = seat.kicked() => {}
+            () = self.end.cancelled() => {}
+            () = self.serve(tcp, remote, &seat) => {}
+        }
+    }
+
+    async fn serve(&self, tcp: TcpStream, remote: SocketAddr, seat: &Arc<Seat>) {
+        let peer = Peer { remote, local: tcp.local_addr().unwrap_or(remote) };
+        set_options(&tcp);
+        let opening = timeout(seat.deadlines().handshake, self.transport.open(tcp));
+        let opened = tokio::select! {
+            () = self.stop.cancelled() => return,
+            opened = opening => opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                seat.count_handshake(&error);
+                return self.transport.failed(remote, &error);
+            }
+        };
+        if opened.certificate.is_some() {
+            seat.prove();
+        }
+        let client = Client { peer, certificate: opened.certificate, seat: seat.clone() };
+        let routes = self.routes.clone();
+        let service = service_fn(move |request| answer(routes.clone(), client.clone(), request));
+        let serving = http1::Builder::new()
+            // The guard has the deadlines of heads, and tells silence from slowness.
+            .header_read_timeout(None::<Duration>)
+            .max_buf_size(MAX_HTTP_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(Guarded::new(opened.io, seat.clone())), service)
+            .with_upgrades();
+        let mut serving = pin!(serving);
+        let ended = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                if seat.begun() == 0 {
+                    return;
+                }
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!("a connection of {remote} ended: {}", crate::causes(&error));
+        }
+    }
+}
+
+/// They only cost time or places where they cannot be set.
+fn set_options(tcp: &TcpStream) {
+    let _ = tcp.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(tcp, true);
+    let _ = sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE_AFTER);
+    let _ = sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE_EVERY);
+    let _ = sockopt::set_tcp_keepcnt(tcp, KEEP_ALIVE_TIMES);
+}
+
+async fn answer(
+    routes: Router,
+    client: Client,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let seat = client.seat.clone();
+    let running = seat.begin();
+    let body_seat = seat.clone();
+    let mut request = request.map(|body| Body::new(RequestBody::new(body, body_seat)));
+    let extensions = request.extensions_mut();
+    extensions.insert(ConnectInfo(client.peer.remote));
+    extensions.insert(ConnectInfo(client.peer));
+    extensions.insert(client);
+    let response = tokio::select! {
+        biased;
+        answered = routes.oneshot(request) => answered?,
+        () = overdue(&seat) => {
+            seat.count(Cause::Request);
+            let title = "the request was not answered in time";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, "try again later").into_response()
+        }
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        seat.upgraded();
+    }
+    Ok(response.map(|body| Answer { body, _running: running }))
+}
+
+/// Returns when a request without proof has taken too long.
+async fn overdue(seat: &Seat) {
+    sleep(seat.deadlines().request).await;
+    if seat.is_proven() {
+        std::future::pending().await
+    }
+}
+
+/// The body of an answer. Its request runs until it is gone.
+struct Answer {
+    body: Body,
+    _running: Running,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
