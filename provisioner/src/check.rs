@@ -73,6 +73,24 @@ impl fmt::Display for Finding {
     }
 }
 
+/// What the nodes of one change may come to with their profiles, bytes as JSON: 65,536 nodes with 16 KiB
+/// each. A large profile has little weight in its document, and much in a cluster.
+pub const MAX_RESOLVED_BYTES: usize = 1 << 30;
+
+/// What one check makes at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Mistakes.
+    pub findings: usize,
+    /// Nodes with their profiles, bytes as JSON.
+    pub resolved_bytes: usize,
+}
+
+impl Bounds {
+    /// Of what is stored: it was bounded when it came.
+    pub const NONE: Self = Self { findings: usize::MAX, resolved_bytes: usize::MAX };
+}
+
 /// What nodes may refer to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
@@ -175,65 +193,68 @@ pub(crate) fn differences<'a>(before: &'a Nodes, after: &'a Nodes) -> Vec<Differ
 /// Checks a cluster.
 #[must_use]
 pub fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &Known) -> Checked {
-    recheck(nodes, profiles, known, (&Nodes::new(), &DeclaredProfiles::new(), &Checked::default()))
+    let nothing = (&Nodes::new(), &DeclaredProfiles::new(), &Checked::default());
+    recheck(nodes, profiles, known, nothing, Bounds::NONE)
 }
 
 /// Checks a cluster that came from another by a change: gives what [`check_cluster`] gives. `before` are
 /// nodes and profiles of the other and what its check found; records that are shared are not looked
-/// at again, unless a profile or what nodes may refer to is another.
+/// at again, unless a profile or what nodes may refer to is another. At one of the bounds the check ends
+/// with a mistake that the other had not, or with as many as are bounded, and what it gives is not whole.
 #[must_use]
 pub fn recheck(
     nodes: &Nodes,
     profiles: &DeclaredProfiles,
     known: &Known,
     before: (&Nodes, &DeclaredProfiles, &Checked),
+    bounds: Bounds,
 ) -> Checked {
+    let most = bounds.findings;
     let mut findings = BTreeSet::new();
     let (nodes_before, profiles_before, checked) = before;
     let kept = checked.was_with(known)
         && profiles.len() == profiles_before.len()
         && profiles.iter().zip(profiles_before).all(|(now, then)| Arc::ptr_eq(now.1, then.1));
     let layers = Profiles::of_records(profiles);
-    for (name, record) in profiles {
-        let mut note = Notes::new(&mut findings, Subject::Profile(name.clone()));
-        if let Some(cause) = &record.unreadable {
-            note.unreadable(cause);
-            continue;
-        }
-        fields::check(&record.spec, known, &mut note);
-        if let Err(error) = layers.linearise(std::slice::from_ref(&name.to_string())) {
-            note.resolve_error(&error, profiles);
-        }
-    }
+    check_profiles(profiles, &layers, known, &mut findings, most);
     let none = Nodes::new();
     let (nodes_before, mut resolved, mut own) = match kept {
         true => (nodes_before, checked.resolved.clone(), checked.own.clone()),
         false => (&none, BTreeMap::new(), BTreeMap::new()),
     };
+    let mut weight = 0_usize;
+    let mut found = findings.len() + own.values().map(BTreeSet::len).sum::<usize>();
     for (old, new) in differences(nodes_before, nodes) {
+        if found >= most {
+            break;
+        }
         if let Some(old) = old {
             resolved.remove(&old.name);
-            own.remove(&old.name);
+            found -= own.remove(&old.name).map_or(0, |of_node| of_node.len());
         }
         let Some(record) = new else { continue };
         let name = &record.name;
         let mut of_node = BTreeSet::new();
-        let mut note = Notes::new(&mut of_node, Subject::Node(name.clone()));
+        let mut note = Notes::new(&mut of_node, Subject::Node(name.clone()), most);
         if let Some(cause) = &record.unreadable {
             note.unreadable(cause);
             own.insert(name.clone(), of_node);
             continue;
         }
-        fields::check(&record.spec, known, &mut note);
-        match layers.resolve(&record.spec) {
-            Ok(spec) => {
-                fields::check_resolved(&spec, &mut note);
-                network::check(&spec, &mut note);
-                addresses::check(&spec, &known.addresses, &mut note);
-                resolved.insert(name.clone(), Arc::new(spec));
-            }
-            Err(error) => note.resolve_error(&error, profiles),
+        weight = weight.saturating_add(layers.weight(&record.spec));
+        if weight > bounds.resolved_bytes {
+            let message = format!(
+                "up to here, nodes that the change concerns have more than {} bytes with their profiles",
+                bounds.resolved_bytes
+            );
+            note.add("profiles", message, Some("make the profiles smaller".to_owned()));
+            own.insert(name.clone(), of_node);
+            break;
         }
+        if let Some(spec) = check_node(record, &layers, profiles, known, &mut note) {
+            resolved.insert(name.clone(), Arc::new(spec));
+        }
+        found += of_node.len();
         if !of_node.is_empty() {
             own.insert(name.clone(), of_node);
         }
@@ -243,12 +264,55 @@ pub fn recheck(
     Checked { findings, resolved, own, known: known.clone() }
 }
 
+fn check_profiles(
+    profiles: &DeclaredProfiles,
+    layers: &Profiles,
+    known: &Known,
+    findings: &mut BTreeSet<Finding>,
+    most: usize,
+) {
+    for (name, record) in profiles {
+        let mut note = Notes::new(findings, Subject::Profile(name.clone()), most);
+        if let Some(cause) = &record.unreadable {
+            note.unreadable(cause);
+            continue;
+        }
+        fields::check(&record.spec, known, &mut note);
+        if let Err(error) = layers.linearise(std::slice::from_ref(&name.to_string())) {
+            note.resolve_error(&error, profiles);
+        }
+    }
+}
+
+/// The node with its profiles applied, unless they cannot be.
+fn check_node(
+    record: &NodeRecord,
+    layers: &Profiles,
+    profiles: &DeclaredProfiles,
+    known: &Known,
+    note: &mut Notes<'_>,
+) -> Option<MachineSpec> {
+    fields::check(&record.spec, known, note);
+    match layers.resolve(&record.spec) {
+        Ok(spec) => {
+            fields::check_resolved(&spec, note);
+            network::check(&spec, note);
+            addresses::check(&spec, &known.addresses, note);
+            Some(spec)
+        }
+        Err(error) => {
+            note.resolve_error(&error, profiles);
+            None
+        }
+    }
+}
+
 /// Every hardware address and every address belongs to one interface of one node.
 fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut BTreeSet<Finding>) {
     let mut macs: HashMap<MacAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
     let mut addresses: HashMap<IpAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
     let mut clash = |node: &NodeName, field: &str, message: String| {
-        Notes::new(findings, Subject::Node(node.clone())).add(field, message, None);
+        Notes::new(findings, Subject::Node(node.clone()), usize::MAX).add(field, message, None);
     };
     for (node, spec) in resolved {
         for (name, interface) in &spec.interfaces {
@@ -282,14 +346,19 @@ fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut 
 struct Notes<'a> {
     findings: &'a mut BTreeSet<Finding>,
     subject: Subject,
+    /// With so many, no further ones are made.
+    most: usize,
 }
 
 impl<'a> Notes<'a> {
-    fn new(findings: &'a mut BTreeSet<Finding>, subject: Subject) -> Self {
-        Self { findings, subject }
+    fn new(findings: &'a mut BTreeSet<Finding>, subject: Subject, most: usize) -> Self {
+        Self { findings, subject, most }
     }
 
     fn add(&mut self, field: &str, message: impl Into<String>, hint: Option<String>) {
+        if self.findings.len() >= self.most {
+            return;
+        }
         let finding =
             Finding { subject: self.subject.clone(), field: field.to_owned(), message: message.into(), hint };
         self.findings.insert(finding);

@@ -12,13 +12,20 @@ use api::{
 };
 
 use crate::{
-    check::{Checked, DeclaredProfiles, Finding, Known, Nodes, Subject, check_cluster, differences, recheck},
+    check::{
+        Bounds, Checked, DeclaredProfiles, Finding, Known, MAX_RESOLVED_BYTES, Nodes, Subject, check_cluster,
+        differences, recheck,
+    },
     hostlist,
     store::{NodeRecord, ProfileRecord, Write},
 };
 
 /// Nodes that one cluster may have: what the host lists of one request can name.
 pub const MAX_NODES: usize = crate::hostlist::MAX_NAMES;
+
+/// New mistakes with which a change is refused unseen: each costs some hundred bytes, and a specification
+/// of a few bytes for many nodes has one for each.
+const MAX_NEW_MISTAKES: usize = 10_000;
 
 /// All nodes and profiles at one moment.
 #[derive(Debug, Default)]
@@ -160,18 +167,28 @@ impl Cluster {
     /// Checks a draft and says what must be written.
     ///
     /// # Errors
-    /// [`ChangeError::Mistakes`] with every mistake that this cluster does not have already.
+    /// [`ChangeError::Mistakes`] with every mistake that this cluster does not have already, or with many
+    /// of them if there are more than 10,000.
     pub fn finish(&self, draft: Draft, known: &Known) -> Result<(Self, Vec<Write>), ChangeError> {
         if draft.nodes.len() > MAX_NODES {
             return Err(ChangeError::TooMany);
         }
         let before = (&self.nodes, &self.profiles, &self.checked);
-        let after = recheck(&draft.nodes, &draft.profiles, known, before);
+        let most = self.checked.findings.len() + MAX_NEW_MISTAKES;
+        let bounds = Bounds { findings: most, resolved_bytes: MAX_RESOLVED_BYTES };
+        let mut after = recheck(&draft.nodes, &draft.profiles, known, before, bounds);
         if !after.findings.is_empty() {
             let again = (!self.checked.was_with(known))
                 .then(|| check_cluster(&self.nodes, &self.profiles, known).findings);
-            let before = again.as_ref().unwrap_or(&self.checked.findings);
-            let findings: Vec<Finding> = after.findings.difference(before).cloned().collect();
+            let had = again.as_ref().unwrap_or(&self.checked.findings);
+            let new = |after: &Checked| after.findings.difference(had).cloned().collect();
+            let mut findings: Vec<Finding> = new(&after);
+            // Without what is known now it had fewer: the check ended at mistakes that it has.
+            if findings.is_empty() && after.findings.len() >= most {
+                let bounds = Bounds { findings: usize::MAX, ..bounds };
+                after = recheck(&draft.nodes, &draft.profiles, known, before, bounds);
+                findings = new(&after);
+            }
             if !findings.is_empty() {
                 return Err(ChangeError::Mistakes { findings });
             }
@@ -482,6 +499,77 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_refused_before_all_its_mistakes_are_made() {
+        let empty = Cluster::default();
+        let bad = |count: usize| MachineSpec {
+            kernel_args: vec!["a b".to_owned(); count],
+            ..MachineSpec::default()
+        };
+        let findings = |draft: Draft| match empty.finish(draft, &Known::default()) {
+            Err(ChangeError::Mistakes { findings }) => findings.len(),
+            _ => 0,
+        };
+        let mut draft = empty.draft();
+        for number in 0..1_000 {
+            draft.add_node(&format!("n{number}").parse().unwrap(), id(number), bad(100)).unwrap();
+        }
+        let found = findings(draft);
+        assert!((MAX_NEW_MISTAKES..MAX_NEW_MISTAKES + 200).contains(&found), "{found}");
+        let mut draft = empty.draft();
+        draft.add_node(&"n1".parse().unwrap(), id(1), bad(100_000)).unwrap();
+        assert_eq!(findings(draft), MAX_NEW_MISTAKES);
+    }
+
+    #[test]
+    fn what_profiles_make_of_nodes_is_weighed_before_it_is_made() {
+        let empty = Cluster::default();
+        let mut draft = empty.draft();
+        let tags = [("t".to_owned(), "x".repeat(1_000))].into();
+        draft.add_profile(&"large".parse().unwrap(), MachineSpec { tags, ..MachineSpec::default() }).unwrap();
+        let node = MachineSpec { profiles: vec!["large".to_owned()], ..MachineSpec::default() };
+        for number in 0..100 {
+            draft.add_node(&format!("n{number:02}").parse().unwrap(), id(number), node.clone()).unwrap();
+        }
+        let weight = crate::resolve::Profiles::of_records(&draft.profiles).weight(&node);
+        let check = |resolved_bytes: usize| {
+            let bounds = Bounds { findings: usize::MAX, resolved_bytes };
+            let before = (&empty.nodes, &empty.profiles, &empty.checked);
+            recheck(&draft.nodes, &draft.profiles, &Known::default(), before, bounds)
+        };
+        let whole = check(100 * weight);
+        assert!(whole.findings.is_empty() && whole.resolved.len() == 100, "{:?}", whole.findings);
+        let cut = check(50 * weight);
+        assert_eq!(cut.resolved.len(), 50, "the others were not made");
+        let told: Vec<String> = cut.findings.iter().map(Finding::to_string).collect();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].starts_with("nodes.n50.profiles: up to here"), "{told:?}");
+    }
+
+    /// The check ends early at mistakes that are known now alone; they hold up no change all the same.
+    #[test]
+    fn many_old_mistakes_under_new_knowledge_hold_up_nothing() {
+        let args = vec!["a b".to_owned(); 2 * MAX_NEW_MISTAKES];
+        let broken = MachineSpec { kernel_args: args, ..MachineSpec::default() };
+        let record = |number: u128, name: &str, spec: MachineSpec| NodeRecord {
+            id: id(number),
+            name: name.parse().unwrap(),
+            spec,
+            version: 1,
+            unreadable: None,
+        };
+        let old = Cluster::new(vec![record(1, "n1", broken), record(2, "n2", spec("{}"))], vec![]);
+        // As after a release that knows of no mistake in what is stored.
+        let old = Cluster { checked: Checked::default(), ..old };
+        let mut draft = old.draft();
+        draft.set_node(&"n2".parse().unwrap(), spec("{comment: x}"), None).unwrap();
+        let known = Known {
+            overlays: crate::resolve::DEFAULT_BOOT_OVERLAYS.map(|name| name.parse().unwrap()).into(),
+            ..Known::default()
+        };
+        assert!(old.finish(draft, &known).is_ok());
+    }
+
+    #[test]
     fn a_new_rule_holds_nobody_who_was_there_before() {
         let server = "10.0.0.1".parse().unwrap();
         let plan = std::sync::Arc::new(boot_proto::AddressPlan::new(&[server], &[]));
@@ -559,7 +647,7 @@ mod tests {
                     _ => known = overlay(["gone", "other"][choice % 2]),
                 }
                 let before = (&cluster.nodes, &cluster.profiles, &cluster.checked);
-                let gone_on = recheck(&draft.nodes, &draft.profiles, &known, before);
+                let gone_on = recheck(&draft.nodes, &draft.profiles, &known, before, Bounds::NONE);
                 let whole = check_cluster(&draft.nodes, &draft.profiles, &known);
                 proptest::prop_assert_eq!(&gone_on.findings, &whole.findings);
                 proptest::prop_assert_eq!(&gone_on.resolved, &whole.resolved);

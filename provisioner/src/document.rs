@@ -8,22 +8,22 @@
 //! ```
 //!
 //! Pure. Reading has two steps: the text becomes a tree with locations, the tree is held against the shape of a
-//! machine. Mistakes that only the whole cluster shows ([`crate::check`]) are located afterwards by [`Document::locate`].
+//! machine. Mistakes that only the whole cluster shows ([`crate::check`]) are located afterwards by [`Document::note`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use api::{
     ids::{NodeName, ProfileName},
     machine::MachineSpec,
-    problem::Mistake,
 };
 use serde::Serialize;
 use yaml_tree::{EXTENSION, Key, Kind, Location, Mistakes, Tree, did_you_mean, find, parse, walk};
 
 use crate::{
     check::{Finding, Subject},
+    cluster::MAX_NODES,
     hostlist,
-    spread::spread,
+    spread::{MAX_SPREAD_BYTES, bytes_of, spread},
 };
 
 mod shape;
@@ -33,15 +33,16 @@ use shape::MACHINE;
 /// Largest document read, bytes: 10,000 nodes with 1 KiB each, with room.
 pub const MAX_BYTES: usize = 16 << 20;
 
-/// Mistakes told at once; past it the rest is only counted.
-pub const MAX_MISTAKES: usize = 200;
-
 /// A document without mistakes of its own.
 #[derive(Debug, Default)]
 pub struct Document {
     /// Nodes and profiles in the order written, host lists expanded.
     pub entries: Vec<Entry>,
     trees: Vec<(Location, Tree)>,
+    /// Number of the entry of each subject.
+    numbers: HashMap<Subject, usize>,
+    /// What all specifications come to, bytes.
+    bytes: usize,
 }
 
 /// A node or a profile.
@@ -57,23 +58,24 @@ pub struct Entry {
 
 impl Document {
     /// Reads a document. Everything that is right comes back beside the mistakes, so that the whole can be checked.
+    ///
+    /// What host lists name is counted before any is expanded: more than [`MAX_NODES`] are none.
     #[must_use]
-    pub fn read(text: &str) -> (Self, Vec<Mistake>) {
+    pub fn read(text: &str) -> (Self, Mistakes) {
         let mut document = Self::default();
         let mut mistakes = Mistakes::default();
         let start = Location { line: 1, column: 1 };
         if text.len() > MAX_BYTES {
             let message = format!("the document has {} bytes; at most {MAX_BYTES} are read", text.len());
             mistakes.add(start, "", message, Some("apply it in parts".into()));
-            return (document, mistakes.0);
+            return (document, mistakes);
         }
         match parse(text) {
             Err(unreadable) => mistakes.add(unreadable.at, "", unreadable.message, None),
             Ok(Some(tree)) if !tree.is_null() => document.top(tree, &mut mistakes),
             Ok(_) => {}
         }
-        mistakes.0.sort();
-        (document, mistakes.0)
+        (document, mistakes)
     }
 
     fn top(&mut self, tree: Tree, mistakes: &mut Mistakes) {
@@ -99,6 +101,11 @@ impl Document {
                 }
             };
             match section.kind {
+                Kind::Map(entries) if is_node && names_too_many(&entries) => {
+                    let message = format!("the document names more than {MAX_NODES} nodes");
+                    let hint = "a cluster has at most so many; no host list was expanded";
+                    mistakes.add(key.at, &key.text, message, Some(hint.to_owned()));
+                }
                 Kind::Map(entries) => {
                     for (key, tree) in entries {
                         self.entry(is_node, key, tree, mistakes);
@@ -112,6 +119,7 @@ impl Document {
 
     fn entry(&mut self, is_node: bool, key: Key, tree: Tree, mistakes: &mut Mistakes) {
         let path = format!("{}.{}", if is_node { "nodes" } else { "profiles" }, key.text);
+        let before = mistakes.total();
         let value = match &tree {
             tree if tree.is_null() => Some(serde_json::Value::Object(serde_json::Map::new())),
             tree => walk(tree, &MACHINE, &path, mistakes),
@@ -120,7 +128,7 @@ impl Document {
             Ok(spec) => spec.unwrap_or_default(),
             // Only after a mistake that was noted, such as a bond without its mode.
             Err(error) => {
-                if !mistakes.0.iter().any(|mistake| mistake.path.starts_with(&path)) {
+                if mistakes.total() == before {
                     mistakes.add(tree.at, &path, error.to_string(), None);
                 }
                 MachineSpec::default()
@@ -128,45 +136,55 @@ impl Document {
         };
         let subjects =
             if is_node { node_subjects(&key, &path, mistakes) } else { profile(&key, &path, mistakes) };
+        self.bytes = self.bytes.saturating_add(bytes_of(&spec).saturating_mul(subjects.len()));
+        if self.bytes > MAX_SPREAD_BYTES {
+            let message = format!(
+                "up to here the specifications of all nodes come to {} bytes; at most \
+                 {MAX_SPREAD_BYTES} are taken",
+                self.bytes
+            );
+            mistakes.add(key.at, &path, message, Some("put what nodes share into a profile".to_owned()));
+            return;
+        }
         let specs = spread(&spec, subjects.len()).unwrap_or_else(|error| {
             mistakes.add(key.at, &path, error.to_string(), None);
             vec![spec; subjects.len()]
         });
         self.trees.push((key.at, tree));
         for (subject, spec) in subjects.into_iter().zip(specs) {
-            if self.subject_index(&subject).is_some() {
-                mistakes.add(key.at, &path, format!("{subject} is there twice"), None);
+            if self.numbers.contains_key(&subject) {
+                mistakes.add_with(key.at, &path, || (format!("{subject} is there twice"), None));
                 continue;
             }
+            mistakes.count(1);
+            self.numbers.insert(subject.clone(), self.entries.len());
             self.entries.push(Entry { subject, spec, tree: self.trees.len() - 1 });
         }
     }
 
-    fn subject_index(&self, subject: &Subject) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.subject == *subject)
-    }
-
-    /// Finds where a mistake of the cluster was written. A mistake about an object that the document does not name
+    /// Notes a mistake of the cluster where it was written. One about an object that the document does not name
     /// (a node that lists a profile which the document removes) is placed at the document's start.
-    #[must_use]
-    pub fn locate(&self, finding: &Finding) -> Mistake {
+    pub fn note(&self, finding: &Finding, mistakes: &mut Mistakes) {
+        let start = Location { line: 1, column: 1 };
+        // Where one is that is only counted need not be found.
+        let number = self.numbers.get(&finding.subject).filter(|_| !mistakes.is_full());
+        let at = number.map(|&number| {
+            let (key, tree) = &self.trees[self.entries[number].tree];
+            find(tree, &finding.field).unwrap_or(*key)
+        });
         let path = match finding.field.as_str() {
             "" => finding.subject.to_string(),
             field => format!("{}.{field}", finding.subject),
         };
-        let at = self.subject_index(&finding.subject).map(|index| {
-            let (key, tree) = &self.trees[self.entries[index].tree];
-            find(tree, &finding.field).unwrap_or(*key)
-        });
-        let at = at.unwrap_or(Location { line: 1, column: 1 });
-        Mistake {
-            line: at.line,
-            column: at.column,
-            path,
-            message: finding.message.clone(),
-            hint: finding.hint.clone(),
-        }
+        mistakes.add(at.unwrap_or(start), path, finding.message.clone(), finding.hint.clone());
     }
+}
+
+/// Whether the keys of `nodes` name more nodes than a cluster has. Of a list that is wrong the mistake is
+/// told when it is expanded.
+fn names_too_many(entries: &[(Key, Tree)]) -> bool {
+    let named = entries.iter().map(|(key, _)| hostlist::count(&key.text).unwrap_or(0));
+    named.fold(0_usize, usize::saturating_add) > MAX_NODES
 }
 
 /// The names of a key of `nodes`.

@@ -9,6 +9,12 @@ use std::collections::BTreeMap;
 /// Names that one host list may expand to: larger than any cluster known, small enough to hold and to print.
 pub const MAX_NAMES: usize = 65_536;
 
+/// Longest name that a list may make, characters: four times what the name of a node has.
+const MAX_NAME_CHARS: usize = 255;
+
+/// Groups of brackets in one item. All names are copied for each.
+const MAX_GROUPS: usize = 16;
+
 /// Why a text is not a host list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostListError {
@@ -40,6 +46,15 @@ pub enum HostListError {
         /// The range.
         range: String,
     },
+    /// A name that nothing can have.
+    #[error(
+        "a name in host list {list:?} has more than {MAX_NAME_CHARS} characters or {MAX_GROUPS} groups of \
+         brackets"
+    )]
+    Long {
+        /// The list, cut to 80 characters.
+        list: String,
+    },
     /// Too many names.
     #[error("host list {list:?} names more than {MAX_NAMES} nodes")]
     TooMany {
@@ -53,9 +68,45 @@ pub enum HostListError {
 /// # Errors
 /// See [`HostListError`].
 pub fn expand(list: &str) -> Result<Vec<String>, HostListError> {
-    let mut names = Vec::new();
+    let count = count(list)?;
+    if count > MAX_NAMES {
+        return Err(HostListError::TooMany { list: cut(list) });
+    }
+    let mut names = Vec::with_capacity(count);
     for item in split_items(list)? {
         expand_item(list, item, &mut names)?;
+    }
+    Ok(names)
+}
+
+/// How many names a host list has, without making any: `n[1-999999999]` costs what it has characters.
+///
+/// # Errors
+/// See [`HostListError`]; never [`HostListError::TooMany`].
+pub fn count(list: &str) -> Result<usize, HostListError> {
+    let mut names = 0_usize;
+    for item in split_items(list)? {
+        let (mut of_item, mut rest) = (1_usize, item);
+        let (mut characters, mut groups) = (0, 0);
+        while let Some((before, after)) = rest.split_once('[') {
+            // split_items has matched the brackets.
+            let (group, tail) = after.split_once(']').unwrap_or((after, ""));
+            let (mut of_group, mut longest) = (0_usize, 0);
+            for range in group.split(',') {
+                let Range { first, last, width } = Range::read(list, range)?;
+                let numbers = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(1);
+                of_group = of_group.saturating_add(numbers);
+                longest = longest.max(width).max(last.to_string().len());
+            }
+            of_item = of_item.saturating_mul(of_group);
+            characters += before.len() + longest;
+            groups += 1;
+            rest = tail;
+        }
+        if characters + rest.len() > MAX_NAME_CHARS || groups > MAX_GROUPS {
+            return Err(HostListError::Long { list: cut(list) });
+        }
+        names = names.saturating_add(of_item);
     }
     Ok(names)
 }
@@ -111,25 +162,18 @@ fn split_items(list: &str) -> Result<Vec<&str>, HostListError> {
     Ok(items)
 }
 
-/// Expands one item, the leftmost group slowest.
+/// Expands one item, the leftmost group slowest. It has been counted.
 fn expand_item(list: &str, item: &str, names: &mut Vec<String>) -> Result<(), HostListError> {
     let mut heads = vec![String::new()];
     let mut rest = item;
     while let Some((before, after)) = rest.split_once('[') {
-        // split_items has matched the brackets.
         let (group, tail) = after.split_once(']').unwrap_or((after, ""));
         let numbers = expand_group(list, group)?;
-        if names.len() + heads.len().saturating_mul(numbers.len()) > MAX_NAMES {
-            return Err(HostListError::TooMany { list: cut(list) });
-        }
         heads = heads
             .iter()
             .flat_map(|head| numbers.iter().map(move |number| format!("{head}{before}{number}")))
             .collect();
         rest = tail;
-    }
-    if names.len() + heads.len() > MAX_NAMES {
-        return Err(HostListError::TooMany { list: cut(list) });
     }
     names.extend(heads.into_iter().map(|head| head + rest));
     Ok(())
@@ -138,8 +182,26 @@ fn expand_item(list: &str, item: &str, names: &mut Vec<String>) -> Result<(), Ho
 /// Expands what stands between brackets.
 fn expand_group(list: &str, group: &str) -> Result<Vec<String>, HostListError> {
     let mut numbers = Vec::new();
-    for range in group.split(',').map(str::trim) {
-        let wrong = || HostListError::Range { list: cut(list), range: range.to_owned() };
+    for range in group.split(',') {
+        let Range { first, last, width } = Range::read(list, range)?;
+        numbers.extend((first..=last).map(|number| format!("{number:0width$}")));
+    }
+    Ok(numbers)
+}
+
+/// `1-16`, or one number.
+struct Range {
+    first: u64,
+    /// Included.
+    last: u64,
+    /// Digits at least; 0: as many as a number has.
+    width: usize,
+}
+
+impl Range {
+    fn read(list: &str, range: &str) -> Result<Self, HostListError> {
+        let range = range.trim();
+        let wrong = || HostListError::Range { list: cut(list), range: cut(range) };
         let parse = |text: &str| -> Result<u64, HostListError> {
             if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(wrong());
@@ -149,15 +211,11 @@ fn expand_group(list: &str, group: &str) -> Result<Vec<String>, HostListError> {
         let (first_text, last_text) = range.split_once('-').unwrap_or((range, range));
         let (first, last) = (parse(first_text)?, parse(last_text)?);
         if last < first {
-            return Err(HostListError::Backwards { list: cut(list), range: range.to_owned() });
-        }
-        if last - first >= MAX_NAMES as u64 || numbers.len() >= MAX_NAMES {
-            return Err(HostListError::TooMany { list: cut(list) });
+            return Err(HostListError::Backwards { list: cut(list), range: cut(range) });
         }
         let width = if first_text.starts_with('0') { first_text.len() } else { 0 };
-        numbers.extend((first..=last).map(|number| format!("{number:0width$}")));
+        Ok(Self { first, last, width })
     }
-    Ok(numbers)
 }
 
 /// Cuts a name at its last run of digits: prefix, digits, their value, suffix.
@@ -237,6 +295,32 @@ mod tests {
         assert_eq!(error("n[3-1]"), "range \"3-1\" in host list \"n[3-1]\" ends before it starts");
         assert_eq!(error("n[0-999999999]"), "host list \"n[0-999999999]\" names more than 65536 nodes");
         assert_eq!(error("n[1-300][1-300]"), "host list \"n[1-300][1-300]\" names more than 65536 nodes");
+    }
+
+    #[test]
+    fn names_are_counted_before_they_are_made() {
+        assert_eq!(count("n[1-999999999],login"), Ok(1_000_000_000));
+        assert_eq!(count("n[1-3,7]r[1-2]"), Ok(8));
+        assert_eq!(count(&format!("n[0-{}]", u64::MAX)), Ok(usize::MAX));
+        let nested = "[0-9]".repeat(16);
+        assert_eq!(count(&nested), Ok(10_000_000_000_000_000));
+        assert_eq!(expand(&nested), Err(HostListError::TooMany { list: nested.clone() }));
+        assert_eq!(expand(&"n1,".repeat(65_536)[..3 * 65_536 - 1]).map(|names| names.len()), Ok(65_536));
+        assert!(matches!(
+            expand(&"n1,".repeat(65_537)[..3 * 65_537 - 1]),
+            Err(HostListError::TooMany { .. })
+        ));
+    }
+
+    #[test]
+    fn what_no_node_is_called_is_not_made_many_times() {
+        for list in [
+            format!("{}[1-60000]", "n".repeat(1 << 20)),
+            format!("n[{}1-60000]", "0".repeat(1 << 20)),
+            format!("n[1-60000]{}", "[1]".repeat(17)),
+        ] {
+            assert!(matches!(expand(&list), Err(HostListError::Long { .. })), "{}", &list[..40]);
+        }
     }
 
     #[test]

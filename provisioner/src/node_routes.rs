@@ -63,17 +63,17 @@ async fn answer(provisioner: Provisioner, node: NodeIdentity, set: OverlaySet) -
         return Refusal::new(StatusCode::NOT_FOUND, title, why).into_response();
     };
     let (name, asked) = (record.name.clone(), record.name.clone());
-    // It is never closed.
-    let turn = provisioner.0.renderings.acquire().await;
+    // It is never closed. The turn belongs to the work: a node that gives up leaves it running.
+    let turn = provisioner.0.renderings.clone().acquire_owned().await;
     let renderer = provisioner.clone();
     let rendered = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let rendered = renderer.archive(&asked, set);
         let cause = rendered.as_ref().err().map(|error| rest::causes(error));
         renderer.hold(&record, set.into(), cause);
         rendered
     })
     .await;
-    drop(turn);
     match rendered {
         Ok(Ok(archive)) => ([(header::CONTENT_TYPE, "application/x-tar")], archive).into_response(),
         Ok(Err(error)) => {

@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    thread::available_parallelism,
 };
 
 use access::Access;
@@ -156,7 +157,7 @@ pub(crate) struct Inner {
     pub(crate) holds: Holds,
     renderer: Renderer,
     /// Archives rendered at once: more would only have more threads wait for the same processors.
-    pub(crate) renderings: Semaphore,
+    pub(crate) renderings: Arc<Semaphore>,
     pub(crate) host_keys: HostKeys,
     /// Held by whoever changes nodes, profiles, or removes images.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
@@ -221,7 +222,7 @@ impl Provisioner {
             generations: Mutex::default(),
             holds: Holds::default(),
             renderer: Renderer::default(),
-            renderings: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
+            renderings: Arc::new(Semaphore::new(available_parallelism().map_or(1, Into::into))),
             host_keys,
             turn: Arc::default(),
             cluster: watch::channel(Arc::new(View::new(cluster, &config))).0,
@@ -250,11 +251,9 @@ impl Provisioner {
         for finding in findings.iter().take(MAX_STORED_MISTAKES) {
             tracing::warn!("{finding}");
         }
-        if findings.len() > MAX_STORED_MISTAKES {
-            tracing::warn!(
-                "and {} more mistakes in nodes and profiles",
-                findings.len() - MAX_STORED_MISTAKES
-            );
+        let more = findings.len().saturating_sub(MAX_STORED_MISTAKES);
+        if more > 0 {
+            tracing::warn!("and {more} more mistakes in nodes and profiles");
         }
     }
 
@@ -291,13 +290,14 @@ impl Provisioner {
     ) -> Result<T, EditError> {
         let turn = self.0.turn.clone().lock_owned().await;
         let (view, known) = (self.view(), self.known());
+        // The turn belongs to the work: a client that hangs up gives neither up.
         let checked = tokio::task::spawn_blocking(move || {
             let mut draft = view.cluster.draft();
             let result = edit(&mut draft)?;
             let (next, writes) = view.cluster.finish(draft, &known)?;
-            Ok::<_, ChangeError>((result, next, writes))
+            Ok::<_, ChangeError>((turn, result, next, writes))
         });
-        let (result, next, writes) =
+        let (turn, result, next, writes) =
             checked.await.map_err(|error| EditError::Broken { cause: error.to_string() })??;
         self.commit(turn, next, writes).await?;
         Ok(result)

@@ -7,6 +7,7 @@
 mod columns;
 mod fields;
 mod filter;
+mod meter;
 
 use api::{inventory::Inventory, machine::Node};
 use serde_json::{Map, Value};

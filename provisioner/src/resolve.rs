@@ -4,7 +4,10 @@
 //! are merged as JSON: maps merge by key, other values replace, and the lists named in [`APPENDED`] append. In those
 //! an element `~x` removes `x`, and an element that comes again moves to the end. Pure; used on every change.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use api::{
     ids::ProfileName,
@@ -12,7 +15,7 @@ use api::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::store::ProfileRecord;
+use crate::{spread::bytes_of, store::ProfileRecord};
 
 /// Lists that append over layers. All other lists replace.
 pub const APPENDED: [&str; 4] = ["kernel-args", "boot-overlays", "runtime-overlays", "groups"];
@@ -71,6 +74,8 @@ pub struct Profiles(BTreeMap<String, Layer>);
 struct Layer {
     lists: Vec<String>,
     values: Value,
+    /// Of the values as JSON.
+    bytes: usize,
     unreadable: Option<String>,
 }
 
@@ -82,7 +87,8 @@ impl Profiles {
             if let Value::Object(map) = &mut values {
                 map.remove("comment");
             }
-            Layer { lists: spec.profiles.clone(), values, unreadable: None }
+            let bytes = bytes_of(&values);
+            Layer { lists: spec.profiles.clone(), values, bytes, unreadable: None }
         };
         Self(profiles.into_iter().map(|(name, spec)| (name.to_string(), layer(spec))).collect())
     }
@@ -146,6 +152,14 @@ impl Profiles {
             order.push(name.clone());
         }
         Ok(())
+    }
+
+    /// What a node with its profiles may come to, bytes as JSON: known before they are applied.
+    #[must_use]
+    pub fn weight(&self, node: &MachineSpec) -> usize {
+        let order = self.linearise(&node.profiles).unwrap_or_default();
+        let profiles = order.iter().filter_map(|name| self.0.get(name)).map(|layer| layer.bytes);
+        profiles.fold(bytes_of(node), usize::saturating_add)
     }
 
     /// Applies all layers to a node.
@@ -287,16 +301,26 @@ fn append(
     origin: &str,
     origins: &mut BTreeMap<String, String>,
 ) {
+    // Gaps are closed at the end: one pass, however many elements move or go.
+    let mut kept: Vec<Option<Value>> = target.drain(..).map(Some).collect();
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(kept.len());
+    for (place, element) in kept.iter().enumerate() {
+        places.extend(element.as_ref().and_then(Value::as_str).map(|name| (name.to_owned(), place)));
+    }
     for element in elements {
         let Value::String(text) = element else { continue };
         let removed = text.strip_prefix('~');
         let name = removed.unwrap_or(text);
-        target.retain(|other| other.as_str() != Some(name));
+        if let Some(place) = places.remove(name) {
+            kept[place] = None;
+        }
         if removed.is_none() {
-            target.push(element.clone());
+            places.insert(name.to_owned(), kept.len());
+            kept.push(Some(element.clone()));
             origins.insert(format!("{at}[]{name}"), origin.to_owned());
         }
     }
+    target.extend(kept.into_iter().flatten());
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod apply;
 mod enrolments;
 mod hardware;
 mod images;
+mod names;
 mod nodes;
 mod overlays;
 mod patch;

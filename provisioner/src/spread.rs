@@ -5,6 +5,10 @@ use std::net::IpAddr;
 use api::machine::MachineSpec;
 use ipnet::IpNet;
 
+/// What one request may make of one specification for many nodes, bytes as JSON: 65,536 nodes with 2 KiB
+/// each.
+pub const MAX_SPREAD_BYTES: usize = 128 << 20;
+
 /// Why one specification does not fit several nodes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpreadError {
@@ -22,13 +26,62 @@ pub enum SpreadError {
         /// How many are needed.
         count: usize,
     },
+    /// It is large, and they are many.
+    #[error(
+        "{bytes} bytes for each of {count} nodes are more than the {MAX_SPREAD_BYTES} bytes that are \
+         taken at once; put what they share into a profile"
+    )]
+    TooLarge {
+        /// Of one specification.
+        bytes: usize,
+        /// Nodes.
+        count: usize,
+    },
+}
+
+/// The size of a specification, bytes as JSON.
+#[must_use]
+pub fn bytes_of(spec: &impl serde::Serialize) -> usize {
+    let mut counted = Counted(0);
+    match serde_json::to_writer(&mut counted, spec) {
+        Ok(()) => counted.0,
+        Err(_) => usize::MAX,
+    }
+}
+
+/// Whether a value may be taken for so many nodes.
+///
+/// # Errors
+/// [`SpreadError::TooLarge`].
+pub fn check_size(value: &impl serde::Serialize, count: usize) -> Result<(), SpreadError> {
+    let bytes = bytes_of(value);
+    if bytes.saturating_mul(count) > MAX_SPREAD_BYTES {
+        return Err(SpreadError::TooLarge { bytes, count });
+    }
+    Ok(())
+}
+
+/// Counts what is written to it.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Makes `count` specifications of one. With more than one, interface addresses count up, the BMC's too.
 ///
 /// # Errors
-/// A `mac` with more than one node, or addresses that leave their network.
+/// A `mac` with more than one node, addresses that leave their network, or more than
+/// [`MAX_SPREAD_BYTES`] together.
 pub fn spread(spec: &MachineSpec, count: usize) -> Result<Vec<MachineSpec>, SpreadError> {
+    check_size(spec, count)?;
     if count <= 1 {
         return Ok(vec![spec.clone(); count]);
     }
@@ -110,5 +163,11 @@ mod tests {
             "interface e has a mac, which only one node can have; add the nodes one by one"
         );
         assert!(spread(&spec("{interfaces: {e: {mac: '52:54:00:00:00:01'}}}"), 1).is_ok());
+        let long = MachineSpec { comment: Some("x".repeat(1 << 20)), ..MachineSpec::default() };
+        assert_eq!(
+            spread(&long, 1_000).unwrap_err().to_string(),
+            "1048590 bytes for each of 1000 nodes are more than the 134217728 bytes that are taken at once; \
+             put what they share into a profile"
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! What the REST routes of all roles share: problem documents, bodies, preconditions,
-//! pages of lists, ids of events; and the shell of all listeners ([`shell`]).
+//! pages of lists, ids of events, the pool in which work is done that grows with a user's input; and the
+//! shell of all listeners ([`shell`]).
 //!
-//! Used by every crate that answers HTTP. Invariants: knows no role, no store and no user; nothing here
-//! decides who may do what (that is `access`).
+//! Used by every crate that answers HTTP. Invariants: knows no role, no store, and of users no more than
+//! a name to share permits by; nothing here decides who may do what (that is `access`).
 
 mod body;
 mod events;
@@ -10,9 +11,11 @@ mod page;
 mod precondition;
 mod refusal;
 pub mod shell;
+mod work;
 
 pub use body::Body;
 pub use events::{content_id, last_event_id};
 pub use page::{Linked, MAX_PAGE_ROWS, Page, PageParams, Paging};
 pub use precondition::{Versioned, if_match};
 pub use refusal::{Refusal, causes};
+pub use work::{Abandoned, WorkError, WorkPool, work};

@@ -6,6 +6,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+/// After how many seconds a client may ask again that was told that something is not to be had now.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
 /// A [`Problem`] that answers a request, as `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone)]
 pub struct Refusal(pub Problem);
@@ -50,6 +53,9 @@ impl IntoResponse for Refusal {
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
         }
         response
     }

@@ -23,6 +23,8 @@ mod slides;
 mod streams;
 #[path = "sim/submissions.rs"]
 mod submissions;
+#[path = "sim/user_work.rs"]
+mod user_work;
 #[path = "sim/workflows.rs"]
 mod workflows;
 

@@ -3,10 +3,14 @@
 //!
 //! Pure (ring 0). Why not `serde` alone: `docs/decisions/0004-yaml-locations.md`.
 
+mod mistakes;
+mod places;
 mod shape;
 mod suggest;
 mod tree;
 
-pub use shape::{EXTENSION, Field, LATER, Mistakes, Shape, field, find, required, walk};
+pub use mistakes::{MAX_MISTAKES, Mistakes};
+pub use places::Places;
+pub use shape::{EXTENSION, Field, LATER, Shape, field, find, required, walk};
 pub use suggest::did_you_mean;
 pub use tree::{Key, Kind, Location, Tree, Unreadable, parse};

@@ -2,12 +2,11 @@
 //!
 //! A table of shapes says again what types say, because a decoder stops at its first error; tests hold the two together.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use api::problem::Mistake;
 use serde_json::{Map, Value};
 
-use crate::{Key, Kind, Location, Tree, did_you_mean};
+use crate::{Key, Kind, Location, Mistakes, Tree, did_you_mean};
 
 /// How keys at the top begin that are the author's own, such as a place for anchors. They are not
 /// looked at.
@@ -74,47 +73,44 @@ pub const fn required(name: &'static str, shape: Shape) -> Field {
     Field { name, shape, required: true }
 }
 
-/// Collects mistakes.
-#[derive(Debug, Default)]
-pub struct Mistakes(pub Vec<Mistake>);
+/// Where the walk is. It becomes text where a mistake is noted, and nowhere else: a long key would
+/// otherwise be copied for each value below it.
+#[derive(Debug, Clone, Copy)]
+enum Path<'a> {
+    Start(&'a str),
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
 
-impl Mistakes {
-    /// Notes one.
-    pub fn add(&mut self, at: Location, path: &str, message: impl Into<String>, hint: Option<String>) {
-        self.0.push(Mistake {
-            line: at.line,
-            column: at.column,
-            path: path.to_owned(),
-            message: message.into(),
-            hint,
-        });
+impl Path<'_> {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Start(""))
     }
+}
 
-    /// Refuses every second use of a key. Returns whether `key` is the first one of its name in `seen`.
-    pub fn first_use<'a>(
-        &mut self,
-        seen: &mut BTreeMap<&'a str, Location>,
-        key: &'a Key,
-        path: &str,
-    ) -> bool {
-        if let Some(first) = seen.get(key.text.as_str()) {
-            let message = format!("the key is there twice; first in line {}", first.line);
-            self.add(key.at, path, message, None);
-            return false;
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(path) => f.write_str(path),
+            Self::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
-        seen.insert(&key.text, key.at);
-        true
     }
 }
 
 /// Holds a tree against a shape. What is right comes back as JSON; what is wrong is left out and noted.
 pub fn walk(tree: &Tree, shape: &Shape, path: &str, mistakes: &mut Mistakes) -> Option<Value> {
+    value(tree, shape, Path::Start(path), mistakes)
+}
+
+fn value(tree: &Tree, shape: &Shape, path: Path<'_>, mistakes: &mut Mistakes) -> Option<Value> {
+    mistakes.count(1);
     match (shape, &tree.kind) {
         (Shape::Later, _) => {
             mistakes.add(tree.at, path, LATER, None);
             None
         }
-        (Shape::Short(shape, _), Kind::Scalar { .. }) => walk(tree, shape, path, mistakes),
+        (Shape::Short(shape, _), Kind::Scalar { .. }) => value(tree, shape, path, mistakes),
         (Shape::Short(_, fields), Kind::Map(_)) => Some(object(tree, fields, path, mistakes)),
         (Shape::Text | Shape::Number(_) | Shape::Flag | Shape::Parsed { .. }, Kind::Scalar { text, .. }) => {
             scalar(tree, text, shape, path, mistakes)
@@ -123,10 +119,10 @@ pub fn walk(tree: &Tree, shape: &Shape, path: &str, mistakes: &mut Mistakes) -> 
             elements
                 .iter()
                 .enumerate()
-                .filter_map(|(index, tree)| walk(tree, element, &format!("{path}[{index}]"), mistakes))
+                .filter_map(|(index, tree)| value(tree, element, Path::Index(&path, index), mistakes))
                 .collect(),
         )),
-        (Shape::Map(value), Kind::Map(_)) => Some(entries(tree, path, mistakes, |_, _, _| Some(value))),
+        (Shape::Map(shape), Kind::Map(_)) => Some(entries(tree, path, mistakes, |_, _, _| Some(shape))),
         (Shape::Object(fields), Kind::Map(_)) => Some(object(tree, fields, path, mistakes)),
         (shape, kind) => {
             let hint = match (shape, kind) {
@@ -141,7 +137,7 @@ pub fn walk(tree: &Tree, shape: &Shape, path: &str, mistakes: &mut Mistakes) -> 
     }
 }
 
-fn scalar(tree: &Tree, text: &str, shape: &Shape, path: &str, mistakes: &mut Mistakes) -> Option<Value> {
+fn scalar(tree: &Tree, text: &str, shape: &Shape, path: Path<'_>, mistakes: &mut Mistakes) -> Option<Value> {
     if tree.is_null() {
         mistakes.add(tree.at, path, format!("this must be {}, not nothing", name_of(shape)), None);
         return None;
@@ -172,13 +168,14 @@ fn scalar(tree: &Tree, text: &str, shape: &Shape, path: &str, mistakes: &mut Mis
     }
 }
 
-fn object(tree: &Tree, fields: &'static [Field], path: &str, mistakes: &mut Mistakes) -> Value {
+fn object(tree: &Tree, fields: &'static [Field], path: Path<'_>, mistakes: &mut Mistakes) -> Value {
     let value = entries(tree, path, mistakes, |key, at, mistakes| {
+        mistakes.count(fields.len());
         let found = fields.iter().find(|field| field.name == key.text);
         let is_extension = path.is_empty() && key.text.starts_with(EXTENSION);
         if found.is_none() && !is_extension {
-            let hint = did_you_mean(&key.text, fields.iter().map(|field| field.name));
-            mistakes.add(key.at, at, format!("unknown key {:?}", key.text), hint);
+            let hint = || did_you_mean(&key.text, fields.iter().map(|field| field.name));
+            mistakes.add_with(key.at, at, || (format!("unknown key {:?}", key.text), hint()));
         }
         found.map(|field| &field.shape)
     });
@@ -196,28 +193,28 @@ fn object(tree: &Tree, fields: &'static [Field], path: &str, mistakes: &mut Mist
 /// A null value counts as a key that is not there.
 fn entries(
     tree: &Tree,
-    path: &str,
+    path: Path<'_>,
     mistakes: &mut Mistakes,
-    shape_of: impl Fn(&Key, &str, &mut Mistakes) -> Option<&'static Shape>,
+    shape_of: impl Fn(&Key, Path<'_>, &mut Mistakes) -> Option<&'static Shape>,
 ) -> Value {
     let mut map = Map::new();
     let mut seen = BTreeMap::new();
     if let Kind::Map(entries) = &tree.kind {
-        for (key, value) in entries {
-            let at = format!("{path}.{}", key.text);
-            let first = mistakes.first_use(&mut seen, key, &at);
-            let Some(shape) = shape_of(key, &at, mistakes) else { continue };
-            let empty_object = matches!(shape, Shape::Object(_)) && value.is_null();
+        for (key, tree) in entries {
+            let at = Path::Key(&path, &key.text);
+            let first = mistakes.first_use(&mut seen, key, at);
+            let Some(shape) = shape_of(key, at, mistakes) else { continue };
+            let empty_object = matches!(shape, Shape::Object(_)) && tree.is_null();
             let is_later = matches!(shape, Shape::Later);
-            let walked = match value {
+            let walked = match tree {
                 _ if empty_object => Some(Value::Object(Map::new())),
                 // Where the key is, for it is the key that cannot be done.
                 _ if is_later => {
-                    mistakes.add(key.at, &at, LATER, None);
+                    mistakes.add(key.at, at, LATER, None);
                     None
                 }
-                value if value.is_null() => None,
-                value => walk(value, shape, &at, mistakes),
+                tree if tree.is_null() => None,
+                tree => value(tree, shape, at, mistakes),
             };
             if let (Some(value), true) = (walked, first) {
                 map.insert(key.text.clone(), value);

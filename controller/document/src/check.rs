@@ -1,17 +1,18 @@
 //! What the shape cannot say: rules of names and paths, and what only the whole document shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use api::{device::DeviceKind, problem::Mistake};
-use yaml_tree::{Tree, did_you_mean};
+use api::device::DeviceKind;
+use yaml_tree::{Location, Mistakes, Places, Tree, did_you_mean};
 
-use crate::{
-    MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, located, raw, words,
-};
+use crate::{MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, raw, words};
 
 mod limits;
 
 pub(crate) use limits::job as limits;
+
+/// Longest name of a job or a volume with which a document is looked at closely: that of a path.
+const MAX_NAME_BYTES: usize = 4_096;
 
 /// Collects mistakes and warnings, each at the place of its path.
 ///
@@ -24,48 +25,53 @@ pub(crate) use limits::job as limits;
 ///
 /// A document that an earlier release accepted and stored is read again without the first kind
 /// (docs/decisions/0007-stored-plans.md). So a new rule is a `refuse`; never a narrower reading.
+///
+/// What is past the limit of mistakes is counted, and its place is not looked up.
 #[derive(Debug)]
 pub(crate) struct Notes<'a> {
-    tree: &'a Tree,
+    places: Places<'a>,
     /// What is not accepted though it can be read.
-    refused: Vec<Mistake>,
+    refused: Mistakes,
     /// What could not be read.
-    unreadable: Vec<Mistake>,
-    warnings: Vec<Mistake>,
+    unreadable: Mistakes,
+    warnings: Mistakes,
 }
 
 /// All that was noted, by kind.
 #[derive(Debug)]
 pub(crate) struct Noted {
-    pub(crate) refused: Vec<Mistake>,
-    pub(crate) unreadable: Vec<Mistake>,
-    pub(crate) warnings: Vec<Mistake>,
+    pub(crate) refused: Mistakes,
+    pub(crate) unreadable: Mistakes,
+    pub(crate) warnings: Mistakes,
+    /// Steps of looking places up. Those of each kind are in itself.
+    pub(crate) steps: u64,
 }
 
 impl<'a> Notes<'a> {
     /// `unreadable`: what the walk over the tree could not read.
-    pub(crate) fn new(tree: &'a Tree, unreadable: Vec<Mistake>) -> Self {
-        Self { tree, refused: Vec::new(), unreadable, warnings: Vec::new() }
+    pub(crate) fn new(tree: &'a Tree, unreadable: Mistakes) -> Self {
+        let (refused, warnings) = (Mistakes::default(), Mistakes::default());
+        Self { places: Places::new(tree), refused, unreadable, warnings }
     }
 
     /// Refuses what can be read. Counts at submission alone.
     pub(crate) fn refuse(&mut self, path: &str, message: &str) {
-        self.refused.push(located(self.tree, path, message.to_owned(), None));
+        note(&mut self.refused, &self.places, path, || (message.to_owned(), None));
     }
 
     /// [`Self::refuse`] with a way to mend it.
     pub(crate) fn hint(&mut self, path: &str, message: &str, hint: &str) {
-        self.refused.push(located(self.tree, path, message.to_owned(), Some(hint.to_owned())));
+        note(&mut self.refused, &self.places, path, || (message.to_owned(), Some(hint.to_owned())));
     }
 
     /// Notes what is left out because nobody knows what it means. Counts whenever the document is
     /// read.
     pub(crate) fn unreadable(&mut self, path: &str, message: &str, hint: &str) {
-        self.unreadable.push(located(self.tree, path, message.to_owned(), Some(hint.to_owned())));
+        note(&mut self.unreadable, &self.places, path, || (message.to_owned(), Some(hint.to_owned())));
     }
 
     pub(crate) fn warn(&mut self, path: &str, message: &str) {
-        self.warnings.push(located(self.tree, path, message.to_owned(), None));
+        note(&mut self.warnings, &self.places, path, || (message.to_owned(), None));
     }
 
     /// A name that is not there, with the nearest one that is: what refers to it cannot be read.
@@ -76,21 +82,42 @@ impl<'a> Notes<'a> {
         name: &str,
         known: impl Iterator<Item = &'b str>,
     ) {
-        let hint = did_you_mean(name, known);
-        self.unreadable.push(located(self.tree, path, format!("there is no {what} {name:?}"), hint));
+        note(&mut self.unreadable, &self.places, path, || {
+            (format!("there is no {what} {name:?}"), did_you_mean(name, known))
+        });
     }
 
-    /// A mistake was noted at this path or below.
+    /// A mistake was noted at this path or below. Of those that are only counted nothing is known: the
+    /// answer then matters for their number alone.
     pub(crate) fn has(&self, path: &str) -> bool {
         let is_below = |rest: &str| rest.is_empty() || path.is_empty() || rest.starts_with(['.', '[']);
-        let mut mistakes = self.unreadable.iter().chain(&self.refused);
+        let mut mistakes = self.unreadable.iter().chain(self.refused.iter());
         mistakes.any(|mistake| mistake.path.strip_prefix(path).is_some_and(is_below))
     }
 
-    pub(crate) fn into_noted(self) -> Noted {
-        let Self { refused, unreadable, warnings, .. } = self;
-        Noted { refused, unreadable, warnings }
+    /// Counts what a loop looked at.
+    pub(crate) fn count(&mut self, steps: usize) {
+        self.warnings.count(steps);
     }
+
+    pub(crate) fn into_noted(self) -> Noted {
+        let Self { places, refused, unreadable, warnings } = self;
+        Noted { refused, unreadable, warnings, steps: places.steps() }
+    }
+}
+
+/// Notes a mistake at the place of a path.
+fn note(
+    mistakes: &mut Mistakes,
+    places: &Places<'_>,
+    path: &str,
+    told: impl FnOnce() -> (String, Option<String>),
+) {
+    let at = match mistakes.is_full() {
+        true => places.start(),
+        false => places.find(path).unwrap_or(places.start()),
+    };
+    mistakes.add_with(at, path, told);
 }
 
 /// RFC 1034 labels, and `_` and `.` as people's documents have them. It becomes a part of paths,
@@ -260,9 +287,30 @@ pub(crate) fn array(array: raw::TaskArray, path: &str, notes: &mut Notes<'_>) ->
     Some(TaskArray { start, end, concurrency })
 }
 
+/// Whether the document is of a size that is looked at closely; a mistake if it is not. Nothing is made
+/// of its jobs before.
+pub(crate) fn is_small_enough(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
+    let names = document.jobs.keys().chain(document.volumes.keys());
+    // The name is a part of every path below it. What is wrong with one the checks of names tell; this
+    // is so long that there is none.
+    let is_long = |name: &&String| name.len() > MAX_NAME_BYTES;
+    notes.count(document.jobs.len() + document.volumes.len());
+    if let Some(name) = names.clone().find(is_long) {
+        let message = format!("a name of {} bytes cannot name a job or a volume", name.len());
+        notes.hint("", &message, "use 1 to 63 characters");
+        return false;
+    }
+    if document.jobs.len() > MAX_JOBS {
+        let message = format!("the document has {} jobs; at most {MAX_JOBS} are taken", document.jobs.len());
+        notes.hint("jobs", &message, "an array makes many tasks of one job");
+        return false;
+    }
+    merged(document, notes)
+}
+
 /// What `defaults` come to when they are merged into every job. `false` if that is more than is
 /// made: the jobs are then not looked at.
-pub(crate) fn merged(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
+fn merged(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
     let raw::Job { env, mounts, resource, .. } = &document.defaults.job;
     let env: usize = env.iter().map(String::len).sum();
     let mounts: usize = mounts.iter().map(|(key, value)| key.len() + value.to_string().len()).sum();
@@ -279,41 +327,48 @@ pub(crate) fn merged(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
     true
 }
 
-/// Names that must be there, cycles, counts.
+/// Names that must be there, and cycles.
 pub(crate) fn whole(workflow: &Workflow, notes: &mut Notes<'_>) {
     if workflow.jobs.is_empty() && !notes.has("jobs") && !notes.has("services") {
         notes.hint("", "the document has no job", "such as `jobs: {hello: {image: …, command: […]}}`");
     }
-    if workflow.jobs.len() > MAX_JOBS {
-        let message = format!("the document has {} jobs; at most {MAX_JOBS} are taken", workflow.jobs.len());
-        notes.hint("jobs", &message, "an array makes many tasks of one job");
-    }
-    let jobs = || workflow.jobs.iter().map(|job| job.name.as_str());
     let volumes = || workflow.volumes.iter().map(|volume| volume.name.as_str());
+    let known: HashSet<&str> = volumes().collect();
+    let jobs = numbers(workflow);
+    // A job that is not there may be a service, and those are refused by themselves.
+    let has_services = notes.has("services");
     for job in &workflow.jobs {
         let path = format!("jobs.{}", job.name);
+        notes.count(1 + job.depends_on.len() + job.mounts.len());
         for (index, name) in job.depends_on.iter().enumerate() {
-            // It may be a service, and those are refused by themselves.
-            if !jobs().any(|known| known == name) && !notes.has("services") {
-                let written = ["depends-on", "requires"].map(|key| format!("{path}.{key}[{index}]"));
-                let place = written.iter().find(|path| notes.is_there(path)).unwrap_or(&path);
-                notes.unknown(&place.clone(), "job", name, jobs().filter(|known| *known != job.name));
+            if !jobs.contains_key(name.as_str()) && !has_services {
+                let keys = ["depends-on", "requires"].map(|key| format!("{path}.{key}[{index}]"));
+                let others = workflow.jobs.iter().map(|other| other.name.as_str());
+                notes.unknown_at(&keys, &path, "job", name, others.filter(|known| *known != job.name));
             }
         }
         for mount in &job.mounts {
-            if !volumes().any(|known| known == mount.volume) {
-                let written = [&mount.volume, &mount.location].map(|key| format!("{path}.mounts.{key}"));
-                let place = written.iter().find(|path| notes.is_there(path)).unwrap_or(&path);
-                notes.unknown(&place.clone(), "volume", &mount.volume, volumes());
+            if !known.contains(mount.volume.as_str()) {
+                let keys = [&mount.volume, &mount.location].map(|key| format!("{path}.mounts.{key}"));
+                notes.unknown_at(&keys, &path, "volume", &mount.volume, volumes());
             }
         }
     }
     transfers_of_jobs(workflow, notes);
-    if let Some(cycle) = cycle(workflow) {
+    if let Some(cycle) = cycle(workflow, &jobs) {
         let first = format!("jobs.{}", cycle.first().copied().unwrap_or_default());
         let message = format!("jobs wait for each other: {}", cycle.join(" → "));
         notes.unreadable(&first, &message, "take one edge out");
     }
+}
+
+/// The number of each job in the document; the first one of a name.
+fn numbers(workflow: &Workflow) -> HashMap<&str, usize> {
+    let mut numbers = HashMap::with_capacity(workflow.jobs.len());
+    for (number, job) in workflow.jobs.iter().enumerate() {
+        numbers.entry(job.name.as_str()).or_insert(number);
+    }
+    numbers
 }
 
 /// How often a job and a file of a volume that it mounts wait for each other: each is stored.
@@ -336,28 +391,42 @@ fn transfers_of_jobs(workflow: &Workflow, notes: &mut Notes<'_>) {
 
 impl Notes<'_> {
     /// The document has something at exactly this path.
-    fn is_there(&self, path: &str) -> bool {
+    pub(crate) fn is_there(&self, path: &str) -> bool {
         let parent = path.rsplit_once(['.', '[']).map_or("", |(parent, _)| parent);
-        let at = yaml_tree::find(self.tree, path);
-        at.is_some()
-            && at != yaml_tree::find(self.tree, parent)
-            && yaml_tree::find(self.tree, parent).is_some()
+        let place = |path: &str| -> Option<Location> { self.places.find(path) };
+        let (at, parent) = (place(path), place(parent));
+        at.is_some() && at != parent && parent.is_some()
+    }
+
+    /// [`Self::unknown`] at the first of some paths that the document has, or else at another.
+    fn unknown_at<'b>(
+        &mut self,
+        written: &[String],
+        or_else: &str,
+        what: &str,
+        name: &str,
+        known: impl Iterator<Item = &'b str>,
+    ) {
+        let place = match self.unreadable.is_full() {
+            true => None,
+            false => written.iter().find(|path| self.is_there(path)),
+        };
+        self.unknown(place.map_or(or_else, String::as_str), what, name, known);
     }
 }
 
 /// The first cycle among the jobs, from a job back to itself.
-fn cycle(workflow: &Workflow) -> Option<Vec<&str>> {
+fn cycle<'a>(workflow: &'a Workflow, numbers: &HashMap<&str, usize>) -> Option<Vec<&'a str>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
         New,
         Open,
         Done,
     }
-    let index = |name: &str| workflow.jobs.iter().position(|job| job.name == name);
     let edges: Vec<Vec<usize>> = workflow
         .jobs
         .iter()
-        .map(|job| job.depends_on.iter().filter_map(|name| index(name)).collect())
+        .map(|job| job.depends_on.iter().filter_map(|name| numbers.get(name.as_str()).copied()).collect())
         .collect();
     let mut marks = vec![Mark::New; edges.len()];
     for start in 0..edges.len() {

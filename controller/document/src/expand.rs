@@ -6,6 +6,8 @@
 pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
+    // How much is left behind the last brace that closes one: from there on none is looked for.
+    let left = text.rfind('}').map_or(text.len(), |at| text.len() - at);
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         let tail = &rest[at + 1..];
@@ -14,7 +16,11 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
             rest = after;
             continue;
         }
-        let (name, length) = reference(tail);
+        let (name, length) = match tail.strip_prefix('{') {
+            Some(_) if tail.len() < left => ("", 0),
+            Some(inner) => inner.find('}').map_or(("", 0), |end| (&inner[..end], end + 2)),
+            None => plain_name(tail),
+        };
         match is_name(name).then(|| lookup(name)).flatten() {
             Some(value) => out.push_str(&value),
             None => {
@@ -39,7 +45,12 @@ pub fn expand_known(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Stri
         out.push_str(&rest[..at]);
         let tail = &rest[at + 1..];
         let (is_plain, behind) = tail.strip_prefix('$').map_or((false, tail), |behind| (true, behind));
-        let (name, length) = reference(behind);
+        let (name, length) = match behind.strip_prefix('{').map(plain_name) {
+            // In braces is a name and nothing else.
+            Some((name, end)) if behind[1 + end..].starts_with('}') => (name, end + 2),
+            Some(_) => ("", 0),
+            None => plain_name(behind),
+        };
         let Some(value) = is_name(name).then(|| lookup(name)).flatten() else {
             out.push('$');
             rest = tail;
@@ -57,18 +68,10 @@ pub fn expand_known(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Stri
     out
 }
 
-/// The name that a reference behind its `$` is to, and how long the reference is.
-fn reference(tail: &str) -> (&str, usize) {
-    match tail.strip_prefix('{') {
-        Some(inner) => match inner.find('}') {
-            Some(end) => (&inner[..end], end + 2),
-            None => ("", 0),
-        },
-        None => {
-            let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(tail.len());
-            (&tail[..end], end)
-        }
-    }
+/// The letters, digits and underscores that a text begins with, and how long they are, bytes.
+fn plain_name(text: &str) -> (&str, usize) {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    (&text[..end], end)
 }
 
 /// A name of an environment variable (POSIX, section 8.1).
@@ -104,6 +107,8 @@ mod tests {
             ("$D", "$A"),
             ("${A:-x} $(ls)", "${A:-x} $(ls)"),
             ("ä$Aä", "äoneä"),
+            ("${a b $A} $A", "${a b $A} one"),
+            ("${A} ${${A} ${A", "one ${${A} ${A"),
         ] {
             assert_eq!(of(text), expected, "{text}");
         }

@@ -32,16 +32,13 @@ pub use normal::{
 };
 
 use api::{problem::Mistake, workflow::MAX_DOCUMENT_BYTES};
-use yaml_tree::{Location, Mistakes, Tree};
+use yaml_tree::{Location, Mistakes, Places, Tree};
 
 /// Jobs of one document. A larger graph is an array, or several workflows.
 pub const MAX_JOBS: usize = 1_000;
 
 /// Tasks of one array.
 pub const MAX_TASKS: u32 = 1_000_000;
-
-/// Mistakes told at once; past it the rest is only counted.
-const MAX_MISTAKES: usize = 200;
 
 /// What the defaults of a document may come to when each of its jobs has them, bytes. They are
 /// written once and stored with every job; this bounds what a small document can make of them.
@@ -65,11 +62,18 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Where a job is written, for a mistake that only the cluster shows.
+    /// Mistakes in jobs that only the cluster shows, each with the number of its job, at the places
+    /// where the jobs are written.
     #[must_use]
-    pub fn mistake_of_job(&self, job: usize, message: String) -> Mistake {
-        let path = format!("jobs.{}", self.workflow.jobs[job].name);
-        located(&self.tree, &path, message, None)
+    pub fn mistakes_of_jobs(&self, wrong: impl IntoIterator<Item = (usize, String)>) -> Vec<Mistake> {
+        let places = Places::new(&self.tree);
+        let mut mistakes = Mistakes::default();
+        for (job, message) in wrong {
+            let path = format!("jobs.{}", self.workflow.jobs[job].name);
+            let at = places.find(&path).unwrap_or(places.start());
+            mistakes.add(at, &path, message, None);
+        }
+        mistakes.told()
     }
 }
 
@@ -83,24 +87,37 @@ impl Workflow {
     }
 }
 
-/// Reads a document that is handed in.
+/// Reads a document that is handed in. The work is linear in its bytes, whatever is wrong in it.
 ///
 /// # Errors
-/// All mistakes, in the order of their places: what cannot be read, and what is not accepted.
+/// The mistakes, in the order of their places: what cannot be read, and what is not accepted. Past
+/// [`yaml_tree::MAX_MISTAKES`] they are counted.
 pub fn parse(text: &str) -> Result<Parsed, Vec<Mistake>> {
+    parse_counted(text).0
+}
+
+/// [`parse`], and how many steps it took.
+fn parse_counted(text: &str) -> (Result<Parsed, Vec<Mistake>>, u64) {
     if text.len() > MAX_DOCUMENT_BYTES {
         let message = format!("the document has {} bytes; at most {MAX_DOCUMENT_BYTES} are read", text.len());
         let hint = "data belongs into volumes, not into the document";
-        return Err(at_the_start(message, hint));
+        return (Err(at_the_start(message, hint)), 0);
     }
-    let tree = tree_of(text)?;
-    let (workflow, noted) = normalise(&tree, check::merged);
+    let tree = match tree_of(text) {
+        Ok(tree) => tree,
+        Err(mistakes) => return (Err(mistakes), 0),
+    };
+    let (workflow, noted) = normalise(&tree, check::is_small_enough);
     let mut mistakes = noted.unreadable;
-    mistakes.extend(noted.refused);
-    match workflow {
-        Some(workflow) if mistakes.is_empty() => Ok(Parsed { workflow, warnings: noted.warnings, tree }),
-        _ => Err(in_order(mistakes)),
-    }
+    mistakes.append(noted.refused);
+    let steps = mistakes.steps() + noted.warnings.steps() + noted.steps;
+    let parsed = match workflow {
+        Some(workflow) if mistakes.is_empty() => {
+            Ok(Parsed { workflow, warnings: noted.warnings.told(), tree })
+        }
+        _ => Err(mistakes.told()),
+    };
+    (parsed, steps)
 }
 
 /// Reads a document that an earlier release accepted and stored without a plan, as [`parse`] does
@@ -114,7 +131,7 @@ pub fn read_accepted(text: &str) -> Result<Workflow, Vec<Mistake>> {
     let (workflow, noted) = normalise(&tree, |_, _| true);
     match workflow {
         Some(workflow) if noted.unreadable.is_empty() => Ok(workflow),
-        _ => Err(in_order(noted.unreadable)),
+        _ => Err(noted.unreadable.told()),
     }
 }
 
@@ -125,7 +142,7 @@ fn tree_of(text: &str) -> Result<Tree, Vec<Mistake>> {
         Err(unreadable) => {
             let mut mistakes = Mistakes::default();
             mistakes.add(unreadable.at, "", unreadable.message, None);
-            Err(mistakes.0)
+            Err(mistakes.told())
         }
     }
 }
@@ -138,10 +155,7 @@ fn normalise(
 ) -> (Option<Workflow>, check::Noted) {
     let mut mistakes = Mistakes::default();
     let value = yaml_tree::walk(tree, &schema::DOCUMENT, "", &mut mistakes);
-    for mistake in &mut mistakes.0 {
-        mistake.path = mistake.path.trim_start_matches('.').to_owned();
-    }
-    let mut notes = check::Notes::new(tree, mistakes.0);
+    let mut notes = check::Notes::new(tree, mistakes);
     let document = value.map(raw::Document::of).filter(|document| goes_on(document, &mut notes));
     let workflow = document.map(|document| normal::of(&document, &mut notes));
     if let Some(workflow) = &workflow {
@@ -153,26 +167,7 @@ fn normalise(
 fn at_the_start(message: String, hint: &str) -> Vec<Mistake> {
     let mut mistakes = Mistakes::default();
     mistakes.add(Location { line: 1, column: 1 }, "", message, Some(hint.to_owned()));
-    mistakes.0
-}
-
-/// By place, each once, and not endlessly many.
-fn in_order(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
-    mistakes.sort();
-    mistakes.dedup();
-    if mistakes.len() > MAX_MISTAKES {
-        let more = mistakes.len() - MAX_MISTAKES;
-        mistakes.truncate(MAX_MISTAKES);
-        let message = format!("and {more} mistakes more");
-        mistakes.push(Mistake { line: u64::MAX, column: 1, path: String::new(), message, hint: None });
-    }
-    mistakes
-}
-
-/// A mistake at the place of a path.
-fn located(tree: &Tree, path: &str, message: String, hint: Option<String>) -> Mistake {
-    let at = yaml_tree::find(tree, path).unwrap_or(tree.at);
-    Mistake { line: at.line, column: at.column, path: path.to_owned(), message, hint }
+    mistakes.told()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The one form of a workflow, whatever version and spelling it was written in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 use yaml_tree::LATER;
@@ -336,6 +336,8 @@ fn mounts(
     notes: &mut Notes<'_>,
 ) -> Vec<Mount> {
     let mut mounts: Vec<Mount> = Vec::new();
+    let mut locations: HashSet<String> = HashSet::new();
+    notes.count(entries.len());
     for (key, value) in entries {
         let path = format!("{path}.{key}");
         let Ok(mount) = serde_json::from_value::<raw::Mount>(value.clone()) else { continue };
@@ -354,7 +356,7 @@ fn mounts(
             }
         };
         check::place(&mount.location, &path, notes);
-        if mounts.iter().any(|other| other.location == mount.location) {
+        if !locations.insert(mount.location.clone()) {
             notes.refuse(&path, &format!("two volumes are mounted at {}", mount.location));
         }
         mounts.push(mount);
@@ -364,6 +366,7 @@ fn mounts(
 
 fn environment(pairs: &[String], path: &str, notes: &mut Notes<'_>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
+    notes.count(pairs.len());
     for (index, pair) in pairs.iter().enumerate() {
         let path = format!("{path}[{index}]");
         match pair.split_once('=') {
@@ -389,11 +392,13 @@ fn environment(pairs: &[String], path: &str, notes: &mut Notes<'_>) -> BTreeMap<
 /// `requires` is the older word; it does not count where `depends-on` is there.
 fn dependencies(job: &raw::Job, path: &str, notes: &mut Notes<'_>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     let mut add = |name: &str| {
-        if !names.iter().any(|other| other == name) {
+        if seen.insert(name.to_owned()) {
             names.push(name.to_owned());
         }
     };
+    notes.count(job.requires.len() + job.depends_on.as_ref().map_or(0, Vec::len));
     match &job.depends_on {
         None => job.requires.iter().for_each(|name| add(name)),
         Some(dependencies) => {

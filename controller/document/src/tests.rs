@@ -659,8 +659,8 @@ fn a_large_array_is_one_record() {
 #[test]
 fn a_job_that_only_the_cluster_finds_wrong_is_located() {
     let parsed = parse(DAG).unwrap();
-    expect!["19:5: jobs.post: too large"]
-        .assert_eq(&parsed.mistake_of_job(1, "too large".into()).to_string());
+    expect!["19:5: jobs.post: too large\n"]
+        .assert_eq(&lines(&parsed.mistakes_of_jobs([(1, "too large".into())])));
 }
 
 proptest! {
@@ -722,4 +722,99 @@ fn what_linux_would_not_run_is_refused() {
         9:9: jobs.many: arguments and environment have 1179658 bytes together; at most 1048576 are taken (put what is large into an entry of `files`, and name that file)
     "#]],
     );
+}
+
+/// Documents of a kind, with as many parts as are asked for. All but the last three were attacks.
+const GROWING: [(&str, fn(usize) -> String); 12] = [
+    ("jobs with an unknown key", |parts| jobs_of(parts, "x: 1")),
+    ("jobs without anything", |parts| jobs_of(parts, "")),
+    ("jobs that are no maps", |parts| lines_of("version: v1\njobs:\n", parts, "1")),
+    ("one job with unknown keys", |parts| {
+        format!("version: v1\njobs: {{a: {{{}}}}}", list(parts, |part| format!("x{part}: 1")))
+    }),
+    ("a job that requires many", |parts| {
+        one_job(&format!("requires: [{}]", list(parts, |part| format!("j{part}"))))
+    }),
+    ("a job with many variables that are none", |parts| {
+        one_job(&format!("env: [{}]", list(parts, |part| format!("v{part}"))))
+    }),
+    ("a job with many mounts of no volume", |parts| {
+        one_job(&format!("mounts: {{{}}}", list(parts, |part| format!("/m{part}: v"))))
+    }),
+    ("a key that is there again and again", |parts| {
+        format!("version: v1\nfiles:\n{}", "  k: x\n".repeat(parts))
+    }),
+    ("many volumes that one job mounts", |parts| {
+        let volumes = list(parts, |part| format!("v{part}: {{}}"));
+        let mounts = list(parts, |part| format!("/m{part}: v{part}"));
+        format!("volumes: {{{volumes}}}\n{}", one_job(&format!("mounts: {{{mounts}}}")))
+    }),
+    ("files of a job", |parts| {
+        one_job(&format!("files: {{{}}}", list(parts, |part| format!("/etc/f{part}: x"))))
+    }),
+    ("files of the document", |parts| {
+        let files = list(parts, |part| format!("f{part}: x"));
+        format!("files: {{{files}}}\n{}", one_job("cwd: /"))
+    }),
+    ("one long command", |parts| one_job(&format!("args: [{}]", list(parts, |part| format!("w{part}"))))),
+];
+
+fn list(parts: usize, part: impl Fn(usize) -> String) -> String {
+    (0..parts).map(part).collect::<Vec<_>>().join(", ")
+}
+
+fn lines_of(before: &str, parts: usize, value: &str) -> String {
+    (0..parts).fold(before.to_owned(), |text, part| text + &format!("  j{part}: {value}\n"))
+}
+
+fn jobs_of(parts: usize, fields: &str) -> String {
+    lines_of("version: v1\njobs:\n", parts, &format!("{{{fields}}}"))
+}
+
+fn one_job(fields: &str) -> String {
+    format!("version: v1\njobs: {{a: {{image: docker://a, command: [x], {fields}}}}}\n")
+}
+
+#[test]
+fn eight_times_the_document_takes_at_most_ten_times_the_steps() {
+    for (what, document) in GROWING {
+        let steps = |parts| parse_counted(&document(parts)).1;
+        // The larger one has more mistakes than are told, the smaller one, too.
+        let (small, large) = (steps(1_000), steps(8_000));
+        assert!(small >= 1_000, "{what}: {small} steps count next to nothing");
+        assert!(large <= 10 * small, "{what}: {small} and {large} steps");
+    }
+}
+
+#[test]
+fn mistakes_past_the_limit_are_counted() {
+    for parts in [8_000, 40_000] {
+        let told = parse(&jobs_of(parts, "x: 1")).unwrap_err();
+        assert_eq!(told.len(), yaml_tree::MAX_MISTAKES + 1);
+        // One of those that are told, by its place, is that there are too many jobs.
+        let first = lines(&told[..3]);
+        assert!(first.contains(&format!("the document has {parts} jobs; at most 1000")), "{first}");
+        assert!(first.contains("3:8: jobs.j0.x: unknown key \"x\""), "{first}");
+        let more = parts + 1 - yaml_tree::MAX_MISTAKES;
+        assert_eq!(told.last().unwrap().message, format!("and {more} mistakes more"));
+    }
+}
+
+#[test]
+fn what_is_said_of_a_document_is_bounded() {
+    let long = "k".repeat(100 << 10);
+    let keys = list(10_000, |part| format!("x{part}: 1"));
+    let told = parse(&format!("version: v1\njobs:\n  ? {long}\n  : {{{keys}}}\n")).unwrap_err();
+    assert_eq!(told.len(), yaml_tree::MAX_MISTAKES + 1);
+    let bytes: usize = told.iter().map(|mistake| mistake.to_string().len()).sum();
+    assert!(bytes < 1 << 20, "{bytes} bytes");
+}
+
+#[test]
+fn a_name_that_is_no_name_is_refused_before_paths_are_made_of_it() {
+    let text = format!("version: v1\njobs:\n  ? {}\n  : {{}}\n", "n".repeat(5_000));
+    expect![[r#"
+        1:1: a name of 5000 bytes cannot name a job or a volume (use 1 to 63 characters)
+    "#]]
+    .assert_eq(&lines(&parse(&text).unwrap_err()));
 }

@@ -26,6 +26,9 @@ const MAX_TRANSFERS: usize = 8;
 /// through for each.
 const MAX_SHAPES: usize = 100;
 
+/// Jobs of one document that are told to be too large.
+const MAX_TOO_LARGE: usize = 100;
+
 /// Memory of a job that names none, bytes.
 const DEFAULT_MEMORY_BYTES: u64 = 1 << 30;
 
@@ -262,7 +265,9 @@ impl Engine {
             let request = request(&(&job.resource).into(), job.timeout_seconds);
             self.cluster.fits(&request, None).err().map(|error| (index, error.to_string()))
         };
-        document.jobs.iter().enumerate().filter_map(check).collect()
+        let wrong = document.jobs.iter().enumerate().filter_map(check);
+        // The nodes are looked at for each, and everybody waits for the engine meanwhile.
+        wrong.take(MAX_TOO_LARGE).collect()
     }
 }
 

@@ -7,7 +7,10 @@ use api::{
     workflow::{CheckDocument, Checked, StartWorkflow, WorkflowSummary},
 };
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
-use document::{Parsed, plan::Plan};
+use document::{
+    Parsed,
+    plan::{Plan, PlanError},
+};
 use rest::{Body, Refusal, causes};
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
@@ -54,7 +57,12 @@ pub(super) async fn check(
     {
         return Ok(Request::Earlier(earlier));
     }
-    let parsed = parse(controller, &request.document).map_err(refuse)?;
+    let (shared, document) = (controller.clone(), request.document);
+    let checking = rest::work("cannot start the workflow", &caller.principal.name, move |_| {
+        let parsed = parse(&shared, &document);
+        parsed.map(|parsed| (parsed, document))
+    });
+    let (parsed, document) = checking.await?.map_err(refuse)?;
     let name =
         request.name.or_else(|| parsed.workflow.name.clone()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
     let is_good = name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control);
@@ -69,8 +77,11 @@ pub(super) async fn check(
     let lease = controller.0.images.leased();
     let files = files::store(&parsed.workflow, &lease).await;
     let files = files.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    let plan = Plan::of(&parsed.workflow, &files);
-    let plan = plan.and_then(|plan| Ok((plan.to_json()?, plan)));
+    let planning = rest::work(&title, &caller.principal.name, move |_| {
+        let plan = Plan::of(&parsed.workflow, &files)?;
+        Ok::<_, PlanError>((plan.to_json()?, plan))
+    });
+    let plan = planning.await?;
     let (stored_plan, plan) = plan.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let turn = timeout(ORDER_PATIENCE, controller.0.numbering.clone().lock_owned()).await;
     let turn = turn.map_err(|_| {
@@ -91,7 +102,7 @@ pub(super) async fn check(
         place,
         name,
         owner,
-        document: request.document,
+        document,
         plan,
         stored_plan,
         key: keyed.map(Keyed::into_row),
@@ -130,7 +141,7 @@ fn parse(controller: &Controller, text: &str) -> Result<Parsed, Vec<Mistake>> {
     if too_large.is_empty() {
         return Ok(parsed);
     }
-    Err(too_large.into_iter().map(|(job, why)| parsed.mistake_of_job(job, why)).collect())
+    Err(parsed.mistakes_of_jobs(too_large))
 }
 
 fn refuse(mistakes: Vec<Mistake>) -> Refusal {
@@ -145,32 +156,42 @@ fn refuse(mistakes: Vec<Mistake>) -> Refusal {
 /// Checks a document and starts nothing.
 #[utoipa::path(
     post, path = "/v1/workflows/validate", tag = "workflows", request_body = CheckDocument,
-    responses((status = OK, body = Checked))
+    responses((status = OK, body = Checked), (status = SERVICE_UNAVAILABLE, body = Problem))
 )]
 pub(super) async fn validate(
     State(controller): State<Controller>,
+    caller: Caller,
     Body(request): Body<CheckDocument>,
-) -> Json<Checked> {
-    Json(match parse(&controller, &request.document) {
-        Ok(parsed) => {
-            let far = controller.engine().not_near(&parsed.workflow);
-            let far = far.into_iter().map(|(job, why)| parsed.mistake_of_job(job, why));
-            let warnings = parsed.warnings.iter().cloned().chain(far).collect();
-            Checked { mistakes: Vec::new(), warnings }
+) -> Result<Json<Checked>, Refusal> {
+    let checking = rest::work("cannot check the document", &caller.principal.name, move |_| {
+        match parse(&controller, &request.document) {
+            Ok(parsed) => {
+                let far = controller.engine().not_near(&parsed.workflow);
+                let mut warnings = parsed.mistakes_of_jobs(far);
+                warnings.splice(0..0, parsed.warnings);
+                Checked { mistakes: Vec::new(), warnings }
+            }
+            Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
         }
-        Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
-    })
+    });
+    checking.await.map(Json)
 }
 
 /// The normalised form of a document as YAML: defaults merged, units gone.
 #[utoipa::path(
     post, path = "/v1/workflows/render", tag = "workflows", request_body = CheckDocument,
     responses((status = OK, body = String, content_type = "application/yaml"),
-        (status = UNPROCESSABLE_ENTITY, body = Problem))
+        (status = UNPROCESSABLE_ENTITY, body = Problem), (status = SERVICE_UNAVAILABLE, body = Problem))
 )]
-pub(super) async fn render(Body(request): Body<CheckDocument>) -> Result<impl IntoResponse, Refusal> {
-    let parsed = document::parse(&request.document).map_err(refuse)?;
-    let text = parsed.workflow.to_yaml();
-    let text = text.map_err(|error| Refusal::internal("cannot write the document", &error))?;
+pub(super) async fn render(
+    caller: Caller,
+    Body(request): Body<CheckDocument>,
+) -> Result<impl IntoResponse, Refusal> {
+    let title = "cannot write the document";
+    let rendering = rest::work(title, &caller.principal.name, move |_| {
+        document::parse(&request.document).map(|parsed| parsed.workflow.to_yaml())
+    });
+    let text = rendering.await?.map_err(refuse)?;
+    let text = text.map_err(|error| Refusal::internal(title, &error))?;
     Ok(([(axum::http::header::CONTENT_TYPE, "application/yaml")], text))
 }

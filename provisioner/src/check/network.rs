@@ -8,6 +8,10 @@ use ipnet::IpNet;
 use super::Notes;
 use yaml_tree::did_you_mean;
 
+/// Interfaces on the way from a VLAN to the one that has a wire. The kernel takes eight in all
+/// (`MAX_NEST_DEV`, include/linux/netdevice.h).
+const MAX_NESTED_VLANS: usize = 8;
+
 pub(super) fn check(spec: &MachineSpec, note: &mut Notes<'_>) {
     let interfaces = &spec.interfaces;
     for (name, interface) in interfaces {
@@ -53,6 +57,11 @@ fn check_vlan(
             note.add(&at("parent"), "the VLAN carries itself", None);
         }
         if !seen.insert(parent) {
+            break;
+        }
+        if seen.len() > MAX_NESTED_VLANS {
+            let message = format!("more than {MAX_NESTED_VLANS} interfaces carry each other");
+            note.add(&at("parent"), message, None);
             break;
         }
         next = interfaces.get(parent).and_then(|interface| interface.parent.as_deref());

@@ -290,3 +290,16 @@ fn a_node_boots_by_an_interface_that_dhcp_serves() {
     // Beside another DHCP server it is that one's matter.
     check_among(site(false), &[], &nodes, &expect![""]);
 }
+
+#[test]
+fn interfaces_that_carry_each_other_are_followed_as_far_as_the_kernel_goes() {
+    let vlans: String = (0..9).map(|at| format!("e{at}: {{vlan: 1, parent: e{}}}, ", at + 1)).collect();
+    check(
+        &[],
+        &[("n1", &format!("{{interfaces: {{{vlans}e9: {{}}}}}}"))],
+        &expect![[r#"
+            nodes.n1.interfaces.e0.parent: more than 8 interfaces carry each other
+            nodes.n1.interfaces.e1.parent: more than 8 interfaces carry each other
+        "#]],
+    );
+}

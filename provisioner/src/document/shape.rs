@@ -95,7 +95,7 @@ mod tests {
         let tree = parse(&yaml).unwrap().unwrap();
         let mut mistakes = Mistakes::default();
         let value = walk(&tree, &MACHINE, "x", &mut mistakes).unwrap();
-        assert!(mistakes.0.is_empty(), "{:?}", mistakes.0);
+        assert!(mistakes.is_empty(), "{mistakes:?}");
         assert_eq!(serde_json::from_value::<MachineSpec>(value).unwrap(), full);
         assert_eq!(leaves(&MACHINE), 21, "a field was added to the table: add it to full()");
     }

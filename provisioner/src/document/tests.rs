@@ -100,8 +100,8 @@ fn broken_yaml_names_the_place() {
 #[test]
 fn a_document_that_is_too_large_is_refused() {
     let (_, mistakes) = Document::read(&"#".repeat(MAX_BYTES + 1));
-    assert_eq!(mistakes.len(), 1);
-    assert!(mistakes[0].message.contains("16777216"), "{mistakes:?}");
+    assert_eq!(mistakes.total(), 1);
+    assert!(mistakes.told()[0].message.contains("16777216"));
 }
 
 #[test]
@@ -164,13 +164,82 @@ fn mistakes_of_the_cluster_are_located() {
     let locate = |field: &str| {
         let subject = Subject::Node("n1".parse().unwrap());
         let finding = Finding { subject, field: field.into(), message: "m".into(), hint: None };
-        document.locate(&finding).to_string()
+        let mut mistakes = Mistakes::default();
+        document.note(&finding, &mut mistakes);
+        mistakes.told()[0].to_string()
     };
     assert_eq!(locate("kernel-args[1]"), "5:9: nodes.n1.kernel-args[1]: m");
     assert_eq!(locate("interfaces.eth0.7.mtu"), "7:21: nodes.n1.interfaces.eth0.7.mtu: m");
     assert_eq!(locate("interfaces.eth0.7.mac"), "7:7: nodes.n1.interfaces.eth0.7.mac: m");
     assert_eq!(locate("image"), "2:3: nodes.n1.image: m");
     assert_eq!(locate(""), "3:5: nodes.n1: m");
+}
+
+#[test]
+fn nodes_are_counted_before_host_lists_are_expanded() {
+    for list in ["n[1-999999999]", "n[1-300][1-300]", "n[1-9][1-9][1-9][1-9][1-9][1-9]"] {
+        let (document, mistakes) = Document::read(&format!("nodes:\n  {list}: {{}}\n"));
+        assert!(document.entries.is_empty(), "{list}");
+        assert!(mistakes.told()[0].message.contains("more than 65536 nodes"), "{list}");
+    }
+    let parts =
+        |count: u32| -> String { (0..count).map(|part| format!("  p{part}-[1-65536]: {{}}\n")).collect() };
+    let (document, mistakes) = Document::read(&format!("nodes:\n{}", parts(10_000)));
+    assert!(document.entries.is_empty());
+    expect![[r#"1:1: nodes: the document names more than 65536 nodes (a cluster has at most so many; no host list was expanded)"#]]
+        .assert_eq(&mistakes.told()[0].to_string());
+    let (document, mistakes) = Document::read(&format!("nodes:\n{}", parts(1)));
+    assert_eq!(document.entries.len(), 65_536, "{mistakes:?}");
+}
+
+#[test]
+fn what_many_nodes_share_is_weighed_before_it_is_copied() {
+    let argument = "x".repeat(1 << 20);
+    let text = format!("nodes:\n  n[1-1000]: {{comment: {argument}}}\n  m1: {{}}\n");
+    let (document, mistakes) = Document::read(&text);
+    assert!(document.entries.is_empty(), "it is past the limit from there on");
+    let told = mistakes.told();
+    assert!(told[0].to_string().starts_with("2:3: nodes.n[1-1000]: up to here"), "{}", told[0]);
+}
+
+/// Documents of a kind, with as many parts as are asked for.
+const GROWING: [(&str, fn(usize) -> String); 6] = [
+    ("nodes", |parts| nodes(parts, "comment: x")),
+    ("nodes with an unknown key", |parts| nodes(parts, "x: 1")),
+    ("nodes with an interface that is wrong", |parts| nodes(parts, "interfaces: {e0: {mac: zz}}")),
+    ("a node that is there again and again", |parts| format!("nodes:\n{}", "  n1: {}\n".repeat(parts))),
+    ("one node with many tags", |parts| {
+        let tags: String = (0..parts).map(|part| format!("t{part}: [x], ")).collect();
+        format!("nodes: {{n1: {{tags: {{{tags}}}}}}}\n")
+    }),
+    ("one host list", |parts| format!("nodes:\n  n[1-{parts}]: {{comment: x}}\n")),
+];
+
+fn nodes(parts: usize, fields: &str) -> String {
+    (1..=parts).fold("nodes:\n".to_owned(), |text, part| text + &format!("  n{part}: {{{fields}}}\n"))
+}
+
+#[test]
+fn eight_times_the_document_takes_at_most_ten_times_the_steps() {
+    for (what, text) in GROWING {
+        let steps = |parts| Document::read(&text(parts)).1.steps();
+        let (small, large) = (steps(1_000), steps(8_000));
+        assert!(small >= 1_000, "{what}: {small} steps count next to nothing");
+        assert!(large <= 10 * small, "{what}: {small} and {large} steps");
+    }
+}
+
+#[test]
+fn places_of_findings_are_looked_up_for_those_that_are_told() {
+    let (document, mut mistakes) = Document::read(&nodes(8_000, "comment: x"));
+    for number in 1..=8_000 {
+        let subject = Subject::Node(format!("n{number}").parse().unwrap());
+        let finding = Finding { subject, field: "comment".into(), message: "m".into(), hint: None };
+        document.note(&finding, &mut mistakes);
+    }
+    let told = mistakes.told();
+    assert_eq!(told.len(), yaml_tree::MAX_MISTAKES + 1);
+    assert_eq!(told[1].to_string(), "3:17: nodes.n2.comment: m");
 }
 
 mod round_trip {

@@ -12,6 +12,13 @@ use super::{Content, Entry, MAX_FILE_BYTES, check_path, front_matter::Front, var
 /// Files that one template may make for one node: a hundred times what a large node has interfaces.
 const MAX_ITEMS: usize = 4096;
 
+/// Steps for one file: an instruction, or 64 bytes that are written or made. `/etc/hosts` of 65,536 nodes takes
+/// four million. What a template holds in memory at a time is bounded by it, too: 512 MiB.
+const MAX_STEPS: u64 = 8_000_000;
+
+/// Steps for all files of one template for one node.
+const MAX_STEPS_OF_ALL: u64 = 4 * MAX_STEPS;
+
 /// A template of an overlay.
 pub struct Template {
     /// Path on the node without `.j2`; the path of its files unless the front matter says otherwise.
@@ -145,8 +152,9 @@ impl Template {
     /// # Errors
     /// An unknown variable, `fail()`, a bad path, or too much, with the line.
     pub fn render(&self, variables: &Variables) -> Result<Arc<[Entry]>, TemplateError> {
+        let mut steps = 0;
         let Some(expression) = &self.front.for_each else {
-            return Ok(self.file(variables, None)?.into_iter().collect());
+            return Ok(self.file(variables, None, &mut steps)?.into_iter().collect());
         };
         let line_one = |message: String| TemplateError { line: 1, message };
         let items = self
@@ -155,22 +163,38 @@ impl Template {
             .and_then(|compiled| compiled.eval(variables.context(&self.reads, None)))
             .and_then(|items| match items.is_undefined() {
                 true => Err(Error::new(ErrorKind::UndefinedError, format!("`{expression}` is undefined"))),
-                false => items.try_iter().map(Iterator::collect::<Vec<Value>>),
+                // They may be made one by one and be endlessly many.
+                false => items.try_iter().map(|items| items.take(MAX_ITEMS + 1).collect::<Vec<Value>>()),
             })
             .map_err(|error| line_one(format!("for-each: {}", describe(&error))))?;
         if items.len() > MAX_ITEMS {
-            return Err(line_one(format!("for-each: {} files; at most {MAX_ITEMS} are made", items.len())));
+            return Err(line_one(format!("for-each: more than {MAX_ITEMS} files, which are made at most")));
         }
-        let files: Result<Vec<Option<Entry>>, TemplateError> =
-            items.into_iter().map(|item| self.file(variables, Some(item))).collect();
+        let file = |item| {
+            if steps > MAX_STEPS_OF_ALL {
+                let message = format!("for-each: all files together take more than {MAX_STEPS_OF_ALL} steps");
+                return Err(line_one(message));
+            }
+            self.file(variables, Some(item), &mut steps)
+        };
+        let files: Result<Vec<Option<Entry>>, TemplateError> = items.into_iter().map(file).collect();
         Ok(files?.into_iter().flatten().collect())
     }
 
-    fn file(&self, variables: &Variables, item: Option<Value>) -> Result<Option<Entry>, TemplateError> {
+    /// `steps`: what the file takes is added.
+    fn file(
+        &self,
+        variables: &Variables,
+        item: Option<Value>,
+        steps: &mut u64,
+    ) -> Result<Option<Entry>, TemplateError> {
         let context = variables.context(&self.reads, item);
-        let body = self.environment.get_template(BODY).and_then(|template| template.render(context.clone()));
+        let body = self.environment.get_template(BODY).and_then(|body| body.render_captured(context.clone()));
         let body = match body {
-            Ok(body) => body,
+            Ok(body) => {
+                *steps += body.state().fuel_levels().map_or(MAX_STEPS, |(consumed, _)| consumed);
+                body.into_output()
+            }
             Err(error) if is_skip(&error) => return Ok(None),
             Err(error) => return Err(located(&error)),
         };
@@ -201,6 +225,7 @@ impl Template {
 fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(MAX_STEPS));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_syntax(
         SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true).build()?,
@@ -232,6 +257,9 @@ fn located(error: &Error) -> TemplateError {
 /// The kind of the error and its detail, without the place that [`TemplateError`] tells already.
 fn describe(error: &Error) -> String {
     match error.detail() {
+        _ if error.kind() == ErrorKind::OutOfFuel => {
+            format!("it takes more than {MAX_STEPS} steps; loop over less, or write less")
+        }
         Some(detail) if error.kind() == ErrorKind::InvalidOperation => detail.to_owned(),
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
@@ -335,6 +363,67 @@ mod tests {
             &expect![[r#"line 1: the path "/etc/../n1" is wrong: it has an empty part, or a part . or .."#]],
         );
         check("{#- bedplate\npath: x\n", &expect!["line 1: the front matter has no end `-#}`"]);
+    }
+
+    /// Each of them ran on, or filled the memory, after its client had left.
+    #[test]
+    fn templates_end_when_their_steps_are_used_up() {
+        let render = |source: &str| {
+            let template = Template::compile("/etc/x", 0o644, source).unwrap();
+            template.render(&Variables::of_json(&json!({"name": "n1"}))).unwrap_err().to_string()
+        };
+        let loops = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
+        for source in [
+            loops.to_owned(),
+            format!("{{% macro f() %}}{loops}{{% endmacro %}}{{{{ f() }}}}"),
+            format!("{{#- bedplate\nfor-each: range(2)\npath: /etc/{{{{ item }}}}\n-#}}\n{loops}"),
+        ] {
+            let told = render(&source);
+            assert!(told.contains("it takes more than 8000000 steps"), "{source}: {told}");
+        }
+        // What is refused by its size, too, one way or the other.
+        for source in [
+            "{{ ('a' * 1000000) * 1000 }}",
+            "{{ '%099999999d' | format(1) }}",
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        ] {
+            let told = render(source);
+            let words = ["more than", "too large", "too wide", "recursion limit"];
+            assert!(words.iter().any(|word| told.contains(word)), "{source}: {told}");
+        }
+    }
+
+    #[test]
+    fn all_files_of_a_template_have_steps_together() {
+        // Each of them takes a fifth of what one may.
+        let body = "{% for i in range(100000) %}{{ i }}{{ i }}{{ i }}{{ i }}{{ i }}{{ i }}{% endfor %}";
+        let source = |files: usize| {
+            format!(
+                "{{#- bedplate\nfor-each: range({files})\npath: /etc/{{{{ item }}}}\n-#}}\n{{% if true %}}{body}{{% endif %}}"
+            )
+        };
+        let render = |files: usize| {
+            let template = Template::compile("/etc/x", 0o644, &source(files)).unwrap();
+            template.render(&Variables::of_json(&json!({}))).map(|entries| entries.len())
+        };
+        assert_eq!(render(2), Ok(2));
+        let told = render(1_000).unwrap_err().to_string();
+        assert_eq!(told, "line 1: for-each: all files together take more than 32000000 steps");
+        let told = render(100_000).unwrap_err().to_string();
+        assert_eq!(told, "line 1: for-each: more than 4096 files, which are made at most");
+    }
+
+    #[test]
+    fn eight_times_the_loop_takes_at_most_ten_times_the_steps() {
+        let steps = |count: usize| {
+            let source = format!("{{% for i in range({count}) %}}{{{{ i }}}} {{% endfor %}}");
+            let template = Template::compile("/etc/x", 0o644, &source).unwrap();
+            let mut steps = 0;
+            template.file(&Variables::of_json(&json!({})), None, &mut steps).unwrap();
+            steps
+        };
+        let (small, large) = (steps(1_000), steps(8_000));
+        assert!(small >= 1_000 && large <= 10 * small, "{small} and {large} steps");
     }
 
     #[test]

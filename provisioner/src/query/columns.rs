@@ -19,7 +19,11 @@ impl Columns {
             column: u32::try_from(at + 1).unwrap_or(u32::MAX),
             message,
         };
-        let mut columns = Vec::new();
+        let count = text.split(',').count();
+        if count > MAX_COLUMNS {
+            return Err(mistake(0, format!("{count} columns; at most {MAX_COLUMNS} can be asked for")));
+        }
+        let mut columns = Vec::with_capacity(count);
         let mut at = 0;
         for written in text.split(',') {
             let path: Vec<String> = written.trim().split('.').map(|part| part.replace('-', "_")).collect();
@@ -31,12 +35,6 @@ impl Columns {
             }
             columns.push(path);
             at += written.chars().count() + 1;
-        }
-        if columns.len() > MAX_COLUMNS {
-            return Err(mistake(
-                0,
-                format!("{} columns; at most {MAX_COLUMNS} can be asked for", columns.len()),
-            ));
         }
         Ok(Self(columns))
     }

@@ -2,19 +2,23 @@
 //!
 //! Users write it and the server evaluates it, so its cost is bounded before it is evaluated: its length
 //! ([`MAX_EXPRESSION_BYTES`]), loops within loops ([`MAX_NESTED_LOOPS`]), additions ([`MAX_ADDITIONS`]: each may double a
-//! text or a list), and the functions that may be called. `map` would let values grow with each use and is refused; `all`,
+//! text or a list), and the functions that may be called. While it is evaluated its steps are counted ([`meter`]). `map` would let values grow with each use and is refused; `all`,
 //! `exists`, `exists_one` and `filter` say which nodes there are.
 
 use std::{collections::HashMap, sync::Arc};
 
 use cel::{
     Context, Env, ParseErrors, Program,
-    common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr},
+    common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue},
     objects::{Key, Map},
 };
+use rest::Abandoned;
 use serde_json::Value;
 
-use super::{Facts, Mistake, fields};
+use super::{
+    Facts, Mistake, fields,
+    meter::{self, MAX_STEPS, Meter, Patterns},
+};
 
 /// Longest expression.
 const MAX_EXPRESSION_BYTES: usize = 1024;
@@ -37,8 +41,10 @@ const SIZES: [(&str, i64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 <
 
 /// An expression that was read and may be evaluated.
 pub(crate) struct Filter {
-    program: Program,
+    /// With steps that are counted.
+    expression: IdedExpr,
     env: Arc<Env>,
+    patterns: Patterns,
 }
 
 impl Filter {
@@ -55,16 +61,23 @@ impl Filter {
         });
         let reading = reading.map_err(|error| first(format!("the server cannot read it now: {error}")))?;
         let (program, env) = reading.join().map_err(|_| first("it cannot be read".to_owned()))??;
-        let mut check = Check { program: &program, text, bound: Vec::new(), additions: 0 };
+        let patterns = Patterns::default();
+        let mut check =
+            Check { program: &program, text, bound: Vec::new(), additions: 0, patterns: &patterns };
         check.visit(program.expression(), 0)?;
-        Ok(Self { program, env: Arc::new(env) })
+        let expression = meter::metered(program.expression().clone());
+        Ok(Self { expression, env: Arc::new(env), patterns })
     }
 
-    /// Whether a node is meant.
+    /// Whether a node is meant. `abandoned`: nobody waits for the answer, and there is none.
     ///
     /// # Errors
     /// Why it cannot be said of this node: mostly a field that it does not tell.
-    pub(crate) fn is_true_of(&self, facts: &Facts) -> Result<bool, String> {
+    pub(crate) fn is_true_of(&self, facts: &Facts, abandoned: &Abandoned) -> Result<bool, String> {
+        self.evaluate(facts, &Arc::new(Meter::new(abandoned)))
+    }
+
+    pub(super) fn evaluate(&self, facts: &Facts, meter: &Arc<Meter>) -> Result<bool, String> {
         let mut context = Context::with_env(self.env.clone());
         for (name, value) in &facts.0 {
             context.add_variable_from_value(name.as_str(), of_json(value));
@@ -72,7 +85,13 @@ impl Filter {
         for (name, bytes) in SIZES {
             context.add_variable_from_value(name, cel::Value::Int(bytes));
         }
-        match self.program.execute(&context) {
+        let added = meter::add_functions(&mut context, meter, &self.patterns);
+        added.map_err(|error| error.to_string())?;
+        let result = context.resolve(&self.expression);
+        if meter.is_spent() {
+            return Err(format!("it takes more than {MAX_STEPS} steps; loop over less, or match less"));
+        }
+        match result {
             Ok(cel::Value::Bool(is_meant)) => Ok(is_meant),
             Ok(other) => Err(format!(
                 "the expression gives a value of type {}, neither true nor false",
@@ -109,6 +128,7 @@ struct Check<'a> {
     /// Names that loops around this place give to elements.
     bound: Vec<String>,
     additions: usize,
+    patterns: &'a Patterns,
 }
 
 impl Check<'_> {
@@ -132,6 +152,7 @@ impl Check<'_> {
             }
             Expr::Call(call) => {
                 self.call(at, &call.func_name)?;
+                self.pattern(call)?;
                 call.target.iter().try_for_each(|target| self.visit(target, loops))?;
                 call.args.iter().try_for_each(|argument| self.visit(argument, loops))
             }
@@ -169,6 +190,16 @@ impl Check<'_> {
             return Ok(());
         }
         Err(self.wrong(at, format!("there is no function `{function}`; there are {}", FUNCTIONS.join(", "))))
+    }
+
+    /// A regular expression that is written out is known to be one before any node is looked at.
+    fn pattern(&self, call: &CallExpr) -> Result<(), Mistake> {
+        let Some(last) = call.args.last().filter(|_| call.func_name == meter::WRITTEN_MATCHES) else {
+            return Ok(());
+        };
+        let Expr::Literal(LiteralValue::String(text)) = &last.expr else { return Ok(()) };
+        let compiled = self.patterns.compiled(text.inner());
+        compiled.map(drop).map_err(|error| self.wrong(last, error.to_string()))
     }
 
     fn comprehension(

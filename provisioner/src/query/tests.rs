@@ -1,14 +1,17 @@
 //! Expressions and columns over made-up nodes.
 
+use std::sync::Arc;
+
 use api::{
     ids::{NodeId, Timestamp},
     machine::MachineSpec,
     status::{NodeStatus, Phase},
 };
 use expect_test::expect;
+use rest::Abandoned;
 use serde_json::json;
 
-use super::*;
+use super::{meter::Meter, *};
 
 fn facts() -> Facts {
     let inventory: Inventory = serde_json::from_value(json!({
@@ -47,7 +50,7 @@ fn facts() -> Facts {
 
 fn ask(expression: &str) -> String {
     match Filter::read(expression) {
-        Ok(filter) => match filter.is_true_of(&facts()) {
+        Ok(filter) => match filter.is_true_of(&facts(), &Abandoned::default()) {
             Ok(is_meant) => is_meant.to_string(),
             Err(why) => format!("unclear: {why}"),
         },
@@ -166,4 +169,84 @@ fn columns_are_paths() {
         .assert_eq(&wrong("name,topolgy.pus").unwrap_err());
     assert!(wrong("").is_err() && wrong("name,").is_err() && wrong("name.nothing").is_err());
     assert!(wrong(&["name"; 65].join(",")).is_err());
+}
+
+/// Steps of an expression, and what came of it.
+fn steps(expression: &str, abandoned: &Abandoned) -> (u64, Result<bool, String>) {
+    let meter = Arc::new(Meter::new(abandoned));
+    let result = Filter::read(expression).unwrap().evaluate(&facts(), &meter);
+    (meter.steps(), result)
+}
+
+fn numbers(count: usize) -> String {
+    format!("[{}]", vec!["1"; count].join(","))
+}
+
+#[test]
+fn steps_are_counted_inside_loops() {
+    let of = |expression: &str| steps(expression, &Abandoned::default()).0;
+    for (expression, expected) in [
+        ("true".to_owned(), 0),
+        (format!("{}.all(a, true)", numbers(20)), 20),
+        (format!("{}.exists(a, false)", numbers(20)), 20),
+        (format!("{}.exists_one(a, a == 2)", numbers(20)), 20),
+        (format!("size({}.filter(a, a == 1)) == 20", numbers(20)), 20),
+        // The inner loop's for each element of the outer one.
+        (format!("{0}.all(a, {0}.all(b, true))", numbers(20)), 20 + 400),
+        (format!("{0}.all(a, size({0}.filter(b, true)) == 20)", numbers(20)), 20 + 400),
+        // The regular expression is written out, so it is known.
+        ("'x'.matches('y') || matches('x', 'x')".to_owned(), 2),
+        (format!("{}.all(a, 'x'.matches('x'))", numbers(20)), 40),
+    ] {
+        assert_eq!(of(&expression), expected, "{expression}");
+    }
+    let loops = |count| of(&format!("{}.all(a, 'x'.matches('x'))", numbers(count)));
+    assert!(loops(400) <= 10 * loops(50), "{} and {}", loops(400), loops(50));
+}
+
+/// As the attack has it: two loops over what is written out, and regular expressions within, of which there
+/// are more than are kept.
+#[test]
+fn an_expression_ends_when_its_steps_are_used_up() {
+    let outer = numbers(60);
+    let inner: Vec<String> = (0..120).map(|number| number.to_string()).collect();
+    let patterns = "name.matches(string(b)) || true";
+    let expression = format!("{outer}.all(a, [{}].all(b, {patterns}))", inner.join(","));
+    let (taken, result) = steps(&expression, &Abandoned::default());
+    assert_eq!(taken, super::meter::MAX_STEPS);
+    assert_eq!(result.unwrap_err(), "it takes more than 2000000 steps; loop over less, or match less");
+    // What is allowed goes through.
+    let expression = format!("{0}.all(a, {0}.all(b, name.matches(string(a)) || true))", numbers(220));
+    let (taken, result) = steps(&expression, &Abandoned::default());
+    assert!(taken > 2 * 220 * 220 && taken < super::meter::MAX_STEPS, "{taken}");
+    assert_eq!(result, Ok(true));
+}
+
+#[test]
+fn no_operator_forgets_that_the_steps_are_used_up() {
+    let abandoned = Abandoned::default();
+    abandoned.set();
+    for expression in [
+        "nics.all(a, true)",
+        "nics.all(a, true) || true",
+        "true && !nics.all(a, true) || name == 'n1'",
+        "nics.exists(a, nics.exists(b, true))",
+        "size(nics.filter(a, true)) == 0 || true",
+        "name.matches('n') || true",
+    ] {
+        let (_, result) = steps(expression, &abandoned);
+        assert!(result.unwrap_err().starts_with("it takes more than"), "{expression}");
+    }
+}
+
+#[test]
+fn regular_expressions_are_bounded() {
+    let attack = r"name.matches('(\\pL{40}){5}z')";
+    expect![[r#"1:14: no regular expression: it is too large; compiled it may have 1048576 bytes"#]]
+        .assert_eq(&ask(attack));
+    expect![[r#"1:14: no regular expression: unclosed group"#]].assert_eq(&ask("name.matches('(')"));
+    assert_eq!(ask(r"name.matches('^\\w+[0-9]{1,5}$')"), "true");
+    // One that only the node tells is refused when it is met.
+    let told = ask(r"name.matches('(\\pL{40}' + '){5}z')");
+    assert!(told.starts_with("unclear: ") && told.contains("too large"), "{told}");
 }

@@ -1,8 +1,11 @@
 //! `/v1/apply` and `/v1/export`: the whole cluster as a YAML document.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use access::Routes;
+use access::{Caller, Routes};
 use api::{
     ids::{NodeId, NodeName, ProfileName},
     machine::{Applied, Apply, Change, MachineSpec},
@@ -18,6 +21,7 @@ use axum::{
 use rest::{Body, Refusal};
 use serde_json::Value;
 use utoipa_axum::routes;
+use yaml_tree::Mistakes;
 
 use super::{refuse_document, refuse_edit};
 use crate::{
@@ -33,6 +37,9 @@ use crate::{
 /// Largest request, bytes: a document of the largest size with every character escaped.
 const MAX_BODY_BYTES: usize = 2 * document::MAX_BYTES;
 
+/// What failed if a document is refused.
+const TITLE: &str = "cannot apply the document";
+
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new()
         .route(Action::ClusterApply, routes!(apply))
@@ -43,30 +50,48 @@ pub(super) fn routes() -> Routes<Provisioner> {
 /// Makes nodes and profiles be as a document says: all of it, or nothing.
 #[utoipa::path(
     post, path = "/v1/apply", tag = "apply", request_body = Apply,
-    responses((status = OK, body = Applied), (status = UNPROCESSABLE_ENTITY, body = Problem))
+    responses((status = OK, body = Applied), (status = UNPROCESSABLE_ENTITY, body = Problem),
+        (status = SERVICE_UNAVAILABLE, body = Problem))
 )]
 async fn apply(
     State(provisioner): State<Provisioner>,
-    Body(request): Body<Apply>,
+    caller: Caller,
+    Body(Apply { document, dry_run, prune }): Body<Apply>,
 ) -> Result<Json<Applied>, Refusal> {
-    let title = "cannot apply the document";
-    let turn = provisioner.0.turn.clone().lock_owned().await;
+    let user = &caller.principal.name;
+    let reading = rest::work(TITLE, user, move |_| Document::read(&document));
+    let wanted = Arc::new(Wanted::new(reading.await?, prune));
+    // What the document changes is found while others may change something. Then it is found again, the
+    // second time with the turn held: that is bounded by what a cluster may have.
     let (view, known) = (provisioner.view(), provisioner.known());
-    let planning = tokio::task::spawn_blocking(move || {
-        let planned = plan(&view.cluster, &request, &known)?;
-        Ok::<_, Refused>((planned, request.dry_run))
-    });
-    let planned = planning.await.map_err(|error| Refusal::internal(title, &error))?;
-    let (plan, dry_run) = planned.map_err(|refused| match refused {
-        Refused::Mistakes(mistakes) => refuse_document(title, mistakes),
-        Refused::Change(error) => refuse_edit(title, &EditError::Change(error)),
-        Refused::Randomness(error) => Refusal::internal(title, &error),
-    })?;
-    if !dry_run {
-        let committed = provisioner.commit(turn, plan.next, plan.writes).await;
-        committed.map_err(|error| refuse_edit(title, &error))?;
+    let (cluster, facts, asked) = (view.clone(), known.clone(), wanted.clone());
+    let plan = rest::work(TITLE, user, move |_| plan(&cluster.cluster, &asked, &facts)).await?;
+    let plan = plan.map_err(refuse)?;
+    if dry_run {
+        return Ok(Json(Applied { changes: plan.changes }));
     }
+    let turn = provisioner.0.turn.clone().lock_owned().await;
+    let (view_now, known_now) = (provisioner.view(), provisioner.known());
+    let (turn, plan) = if Arc::ptr_eq(&view, &view_now) && known == known_now {
+        (turn, plan)
+    } else {
+        // The turn ends with the work, also where the client hangs up.
+        let again = move || (turn, self::plan(&view_now.cluster, &wanted, &known_now));
+        let again = tokio::task::spawn_blocking(again).await;
+        let (turn, plan) = again.map_err(|error| Refusal::internal(TITLE, &error))?;
+        (turn, plan.map_err(refuse)?)
+    };
+    let committed = provisioner.commit(turn, plan.next, plan.writes).await;
+    committed.map_err(|error| refuse_edit(TITLE, &error))?;
     Ok(Json(Applied { changes: plan.changes }))
+}
+
+fn refuse(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Mistakes(mistakes) => refuse_document(TITLE, mistakes),
+        Refused::Change(error) => refuse_edit(TITLE, &EditError::Change(error)),
+        Refused::Randomness(error) => Refusal::internal(TITLE, &error),
+    }
 }
 
 #[derive(Debug)]
@@ -89,26 +114,39 @@ struct Plan {
     changes: Vec<Change>,
 }
 
-/// What a document changes, or every mistake in it.
-fn plan(cluster: &Cluster, request: &Apply, known: &Known) -> Result<Plan, Refused> {
-    let (document, mut mistakes) = Document::read(&request.document);
+/// What a document says, read once for all clusters that it is held against.
+#[derive(Debug)]
+struct Wanted {
+    document: Document,
+    mistakes: Mistakes,
+    prune: bool,
+}
+
+impl Wanted {
+    fn new((document, mistakes): (Document, Mistakes), prune: bool) -> Self {
+        Self { document, mistakes, prune }
+    }
+}
+
+/// What a document changes, or the mistakes in it.
+fn plan(cluster: &Cluster, wanted: &Wanted, known: &Known) -> Result<Plan, Refused> {
+    let Wanted { document, mistakes, prune } = wanted;
     let mut draft = cluster.draft();
     let mut changes = Vec::new();
     for entry in &document.entries {
         changes.extend(set(&mut draft, &entry.subject, &entry.spec)?);
     }
     // A document that could not be read as a whole does not say what is to go.
-    if request.prune && mistakes.is_empty() {
-        prune(&mut draft, &document, &mut changes)?;
+    if *prune && mistakes.is_empty() {
+        self::prune(&mut draft, document, &mut changes)?;
     }
+    let mut mistakes = mistakes.clone();
     match cluster.finish(draft, known) {
         Ok((next, writes)) if mistakes.is_empty() => Ok(Plan { next, writes, changes }),
-        Ok(_) => Err(Refused::Mistakes(mistakes)),
+        Ok(_) => Err(Refused::Mistakes(mistakes.told())),
         Err(ChangeError::Mistakes { findings }) => {
-            mistakes.extend(findings.iter().map(|finding| document.locate(finding)));
-            mistakes.sort();
-            mistakes.truncate(document::MAX_MISTAKES);
-            Err(Refused::Mistakes(mistakes))
+            findings.iter().for_each(|finding| document.note(finding, &mut mistakes));
+            Err(Refused::Mistakes(mistakes.told()))
         }
         Err(error) => Err(error.into()),
     }
@@ -164,21 +202,29 @@ fn differences(old: &MachineSpec, new: &MachineSpec) -> Vec<String> {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     collect_leaves("", &to_json(old), &mut before);
     collect_leaves("", &to_json(new), &mut after);
-    let text = |leaves: &[(String, Value)], field: &str| {
-        let found = leaves.iter().find(|(path, _)| path == field);
-        found.map_or("-".to_owned(), |(_, value)| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        })
+    let (was, is) = (by_path(&before), by_path(&after));
+    let text = |value: Option<&&Value>| match value {
+        None => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
     };
-    let added = after.iter().filter(|(path, _)| !before.iter().any(|(other, _)| other == path));
-    let fields = before.iter().chain(added).map(|(path, _)| path);
+    let added = after.iter().filter(|(path, _)| !was.contains_key(path.as_str()));
+    let fields = before.iter().chain(added).map(|(path, _)| path.as_str());
     fields
         .filter_map(|field| {
-            let (was, is) = (text(&before, field), text(&after, field));
+            let (was, is) = (text(was.get(field)), text(is.get(field)));
             (was != is).then(|| format!("{field}: {was} -> {is}"))
         })
         .collect()
+}
+
+/// The first value of each path.
+fn by_path(leaves: &[(String, Value)]) -> BTreeMap<&str, &Value> {
+    let mut values = BTreeMap::new();
+    for (path, value) in leaves {
+        values.entry(path.as_str()).or_insert(value);
+    }
+    values
 }
 
 /// All nodes and profiles as a document that applies without a change.
@@ -186,16 +232,22 @@ fn differences(old: &MachineSpec, new: &MachineSpec) -> Vec<String> {
     get, path = "/v1/export", tag = "apply",
     responses((status = OK, body = String, content_type = "application/yaml"))
 )]
-async fn export(State(provisioner): State<Provisioner>) -> Result<Response, Refusal> {
+async fn export(State(provisioner): State<Provisioner>, caller: Caller) -> Result<Response, Refusal> {
+    let title = "cannot export the cluster";
     let view = provisioner.view();
-    let (profiles, nodes) = (&view.cluster.profiles, &view.cluster.nodes);
+    let text = rest::work(title, &caller.principal.name, move |_| exported(&view.cluster)).await?;
+    let text = text.map_err(|error| Refusal::internal(title, &error))?;
+    Ok(([(header::CONTENT_TYPE, "application/yaml")], text).into_response())
+}
+
+fn exported(cluster: &Cluster) -> Result<String, serde_saphyr::ser::Error> {
+    let (profiles, nodes) = (&cluster.profiles, &cluster.nodes);
     let readable = |unreadable: &Option<String>| unreadable.is_none();
     let text = document::export(
         profiles.iter().filter(|(_, one)| readable(&one.unreadable)).map(|(name, one)| (name, &one.spec)),
         nodes.iter().filter(|(_, one)| readable(&one.unreadable)).map(|(name, one)| (name, &one.spec)),
     );
-    let text = text.map_err(|error| Refusal::internal("cannot export the cluster", &error))?;
-    Ok(([(header::CONTENT_TYPE, "application/yaml")], left_out(&view.cluster) + &text).into_response())
+    Ok(left_out(cluster) + &text?)
 }
 
 /// A comment for each object whose specification is not known: an empty one would be applied as such.
@@ -216,10 +268,10 @@ mod tests {
     use super::*;
 
     fn check(cluster: &Cluster, document: &str, prune: bool, expect: &Expect) -> Option<Cluster> {
-        let request = Apply { document: document.to_owned(), dry_run: false, prune };
+        let wanted = Wanted::new(Document::read(document), prune);
         let overlays = crate::resolve::DEFAULT_BOOT_OVERLAYS.iter().map(|name| name.parse().unwrap());
         let known = Known { overlays: overlays.collect(), ..Known::default() };
-        let (text, next) = match plan(cluster, &request, &known) {
+        let (text, next) = match plan(cluster, &wanted, &known) {
             Ok(plan) => {
                 let line = |change: &Change| {
                     format!(
@@ -281,5 +333,31 @@ mod tests {
                 7:18: nodes.n2.profiles: profile "nope" does not exist
             "#]],
         );
+    }
+
+    /// It was 25 s with the turn held, and a cluster that has no room for them.
+    #[test]
+    fn more_nodes_than_a_cluster_has_are_not_made() {
+        let many: String = (0..20).map(|part| format!("  p{part}-[1-10000]: {{}}\n")).collect();
+        let wanted = Wanted::new(Document::read(&format!("nodes:\n{many}")), false);
+        assert!(wanted.document.entries.is_empty());
+        let Err(Refused::Mistakes(mistakes)) = plan(&Cluster::default(), &wanted, &Known::default()) else {
+            panic!("it was taken");
+        };
+        assert!(mistakes[0].message.contains("more than 65536 nodes"), "{mistakes:?}");
+    }
+
+    #[test]
+    fn differences_are_those_of_the_first_value_of_a_path() {
+        let old = MachineSpec { kernel_args: vec!["a".to_owned(), "b".to_owned()], ..MachineSpec::default() };
+        let new = MachineSpec { kernel_args: vec!["a".to_owned()], ..MachineSpec::default() };
+        assert_eq!(differences(&old, &new), ["kernel-args[1]: b -> -"]);
+        assert_eq!(differences(&new, &old), ["kernel-args[1]: - -> b"]);
+        // A key with a dot makes the same path as a map within.
+        let tags = |pairs: &[(&str, &str)]| MachineSpec {
+            tags: pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            ..MachineSpec::default()
+        };
+        assert_eq!(differences(&tags(&[("a.b", "1")]), &tags(&[("a.b", "2")])), ["tags.a.b: 1 -> 2"]);
     }
 }

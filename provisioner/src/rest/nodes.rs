@@ -13,16 +13,25 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
 };
-use rest::{Body, Page, PageParams, Paging, Refusal, Versioned, if_match};
+use rest::{Abandoned, Body, Page, PageParams, Paging, Refusal, Versioned, if_match};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use utoipa_axum::routes;
 
-use super::{enrolments, hardware, patch, refuse_edit, watch};
+use super::{
+    enrolments, hardware,
+    names::{self, expand},
+    patch, refuse_edit, watch,
+};
 use crate::{
-    check::Subject, hostlist, identity, images::ImageTable, provisioner::Provisioner, resolve::Profiles,
-    spread::spread, store::NodeRecord,
+    check::Subject,
+    hostlist, identity,
+    images::ImageTable,
+    provisioner::Provisioner,
+    resolve::Profiles,
+    spread::{SpreadError, check_size, spread},
+    store::NodeRecord,
 };
 
 /// Lines of a node's history in one answer where the request names no limit.
@@ -71,10 +80,15 @@ impl Provisioner {
     }
 
     /// The names of the nodes of a host list, in its order; of all without one.
-    pub(super) fn selected_names(&self, title: &str, list: Option<&str>) -> Result<Vec<NodeName>, Refusal> {
+    pub(super) async fn selected_names(
+        &self,
+        caller: &Caller,
+        title: &str,
+        list: Option<String>,
+    ) -> Result<Vec<NodeName>, Refusal> {
+        let Some(list) = list else { return Ok(self.view().cluster.nodes.keys().cloned().collect()) };
+        let names = expand(&caller.principal.name, title, list).await?;
         let view = self.view();
-        let Some(list) = list else { return Ok(view.cluster.nodes.keys().cloned().collect()) };
-        let names = expand(title, list)?;
         let missing: Vec<&NodeName> =
             names.iter().filter(|name| !view.cluster.nodes.contains_key(*name)).collect();
         if !missing.is_empty() {
@@ -95,16 +109,6 @@ fn not_found(title: &str, names: &[&NodeName]) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, title, detail)
 }
 
-/// The names of a host list.
-fn expand(title: &str, list: &str) -> Result<Vec<NodeName>, Refusal> {
-    let wrong = |why: String| Refusal::new(StatusCode::BAD_REQUEST, title, why);
-    let names = hostlist::expand(list).map_err(|error| wrong(error.to_string()))?;
-    names
-        .iter()
-        .map(|name| name.parse().map_err(|error: api::ids::InvalidId| wrong(error.to_string())))
-        .collect()
-}
-
 /// Query of `GET /v1/nodes`.
 #[derive(Debug, Deserialize)]
 struct Selection {
@@ -121,10 +125,11 @@ struct Selection {
 )]
 async fn list(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     Query(selection): Query<Selection>,
     paging: Paging,
 ) -> Result<Page<Node>, Refusal> {
-    let mut names = provisioner.selected_names("cannot list nodes", selection.names.as_deref())?;
+    let mut names = provisioner.selected_names(&caller, "cannot list nodes", selection.names).await?;
     if paging.is_wanted() {
         // A cursor is a name, so pages are by name, whatever the order of the host list.
         names.sort();
@@ -142,22 +147,27 @@ async fn list(
 )]
 async fn add(
     State(provisioner): State<Provisioner>,
-    Body(request): Body<AddNodes>,
+    caller: Caller,
+    Body(AddNodes { names, spec }): Body<AddNodes>,
 ) -> Result<(StatusCode, Json<Vec<Node>>), Refusal> {
-    let title = format!("cannot add {}", request.names);
-    let names = expand(&title, &request.names)?;
-    let specs = spread(&request.spec, names.len())
-        .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title.clone(), error.to_string()))?;
-    let mut new = Vec::with_capacity(names.len());
-    for (name, spec) in names.into_iter().zip(specs) {
-        let id = identity::new_node().map_err(|error| Refusal::internal(title.clone(), &error))?;
-        new.push((name, id, spec));
-    }
+    let user = &caller.principal.name;
+    let title = format!("cannot add {}", names::quoted(&names));
+    let names = expand(user, &title, names).await?;
+    let count = names.len();
+    let making = move |_: &Abandoned| {
+        let ids = (0..count).map(|_| identity::new_node()).collect::<Result<Vec<NodeId>, _>>();
+        (spread(&spec, count), ids)
+    };
+    let (specs, ids) = rest::work(&title, user, making).await?;
+    let specs = specs.map_err(|error| too_large(&title, &error))?;
+    let ids = ids.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let new = names.into_iter().zip(ids).zip(specs);
     let added = provisioner
         .change(move |draft| {
-            draft.are_free(new.iter().map(|(name, ..)| name))?;
+            let new: Vec<_> = new.collect();
+            draft.are_free(new.iter().map(|((name, _), _)| name))?;
             let mut names = Vec::with_capacity(new.len());
-            for (name, id, spec) in new {
+            for ((name, id), spec) in new {
                 draft.add_node(&name, id, spec)?;
                 names.push(name);
             }
@@ -176,12 +186,18 @@ async fn add(
 )]
 async fn patch_many(
     State(provisioner): State<Provisioner>,
-    Body(request): Body<PatchNodes>,
+    caller: Caller,
+    Body(PatchNodes { names, patch }): Body<PatchNodes>,
 ) -> Result<Json<Vec<Node>>, Refusal> {
-    let title = format!("cannot change {}", request.names);
-    let names = expand(&title, &request.names)?;
-    change(&provisioner, title, names.clone(), request.patch, None).await?;
+    let title = format!("cannot change {}", names::quoted(&names));
+    let names = expand(&caller.principal.name, &title, names).await?;
+    check_size(&patch, names.len()).map_err(|error| too_large(&title, &error))?;
+    change(&provisioner, title, names.clone(), patch, None).await?;
     Ok(Json(provisioner.show_all(&names)))
+}
+
+fn too_large(title: &str, error: &SpreadError) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, error.to_string())
 }
 
 async fn change(
@@ -280,10 +296,11 @@ struct Doomed {
 )]
 async fn delete_many(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     Query(Doomed { names }): Query<Doomed>,
 ) -> Result<StatusCode, Refusal> {
-    let title = format!("cannot delete {names}");
-    let mut names = expand(&title, &names)?;
+    let title = format!("cannot delete {}", names::quoted(&names));
+    let mut names = expand(&caller.principal.name, &title, names).await?;
     names.sort();
     names.dedup();
     let deleted = provisioner.change(move |draft| {

@@ -1,6 +1,6 @@
 //! `/v1/overlays`.
 
-use access::Routes;
+use access::{Caller, Routes};
 use api::{
     ids::{NodeName, OverlayName},
     overlay::{Overlay, OverlayFile, RenderedFile},
@@ -14,7 +14,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use rest::{Page, PageParams, Paging, Refusal, causes};
+use rest::{Abandoned, Page, PageParams, Paging, Refusal, causes};
 use serde::Deserialize;
 use utoipa_axum::routes;
 
@@ -131,10 +131,11 @@ struct RenderQuery {
         ("node" = String, Query, description = "Name of the node"),
         ("path" = Option<String>, Query, description = "Only this file, by its path on the node")),
     responses((status = OK, body = [RenderedFile]), (status = NOT_FOUND, body = Problem),
-        (status = UNPROCESSABLE_ENTITY, body = Problem))
+        (status = UNPROCESSABLE_ENTITY, body = Problem), (status = SERVICE_UNAVAILABLE, body = Problem))
 )]
 async fn render(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     Path(name): Path<OverlayName>,
     Query(query): Query<RenderQuery>,
 ) -> Result<Json<Vec<RenderedFile>>, Refusal> {
@@ -143,8 +144,8 @@ async fn render(
         return Err(unknown(&title, &name));
     }
     let (node, overlay) = (query.node.clone(), name.clone());
-    let rendering = tokio::task::spawn_blocking(move || provisioner.render(&node, overlay.as_str()));
-    let rendered = rendering.await.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let rendering = move |_: &Abandoned| provisioner.render(&node, overlay.as_str());
+    let rendered = rest::work(&title, &caller.principal.name, rendering).await?;
     let entries = rendered.map_err(|error| {
         let status = match error {
             OverlaysError::UnknownNode { .. } => StatusCode::NOT_FOUND,
@@ -293,9 +294,10 @@ async fn edit(
     title: String,
     edit: impl FnOnce() -> Result<(), SiteError> + Send + 'static,
 ) -> Result<StatusCode, Refusal> {
-    let _turn = provisioner.0.turn.lock().await;
-    let edited = tokio::task::spawn_blocking(edit).await;
-    let edited = edited.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let turn = provisioner.0.turn.clone().lock_owned().await;
+    // The turn belongs to the work: of two edits the second begins when the first has ended.
+    let edited = tokio::task::spawn_blocking(move || (turn, edit())).await;
+    let (_turn, edited) = edited.map_err(|error| Refusal::internal(title.clone(), &error))?;
     edited.map_err(|error| Refusal::new(status_of(&error), title.clone(), causes(&error)))?;
     provisioner.reload_overlays().await;
     Ok(StatusCode::NO_CONTENT)

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use access::Routes;
+use access::{Caller, Routes};
 use api::{
     ids::NodeName,
     inventory::{Answer, Answered, Inventory, Unclear},
@@ -14,13 +14,9 @@ use axum::{
     extract::{Query, State},
     http::StatusCode,
 };
-use rest::{Linked, MAX_PAGE_ROWS, Paging, Refusal, causes};
+use rest::{Abandoned, Linked, MAX_PAGE_ROWS, Paging, Refusal, causes};
 use serde::Deserialize;
-use tokio::{
-    sync::Semaphore,
-    task::{JoinError, spawn_blocking},
-    time::timeout,
-};
+use tokio::time::timeout;
 use utoipa_axum::routes;
 
 use super::hardware;
@@ -28,9 +24,6 @@ use crate::{
     provisioner::Provisioner,
     query::{self, Columns, Facts, Filter},
 };
-
-/// Questions that are answered at once; others wait. Each keeps a processor busy.
-static QUESTIONS: Semaphore = Semaphore::const_new(2);
 
 /// Time for one question, in which others are waited for.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -72,6 +65,7 @@ struct Question {
 )]
 async fn ask(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     Query(question): Query<Question>,
     paging: Paging,
 ) -> Result<Linked<Answer>, Refusal> {
@@ -79,15 +73,14 @@ async fn ask(
     let columns = question.columns.as_deref().map(Columns::parse).transpose();
     let columns = columns.map_err(|mistake| refuse(title, "columns", mistake))?;
     let filter = question.filter.unwrap_or_else(|| "true".to_owned());
-    let names = wanted(&provisioner, title, question.names.as_deref(), &paging)?;
+    let names = wanted(&provisioner, &caller, title, question.names, &paging).await?;
     let most = if columns.is_some() { MAX_PAGE_ROWS } else { MAX_WHOLE };
     let limit = paging.limit().map(|limit| limit.min(most));
     let rows = async {
-        let _turn = QUESTIONS.acquire().await.map_err(|error| Refusal::internal(title, &error))?;
-        let filter = spawn_blocking(move || Filter::read(&filter)).await;
-        let filter = filter.map_err(|error| Refusal::internal(title, &error))?;
+        let user = caller.principal.name.as_str();
+        let filter = rest::work(title, user, move |_| Filter::read(&filter)).await?;
         let filter = Arc::new(filter.map_err(|mistake| refuse(title, "filter", mistake))?);
-        gather(&provisioner, title, names, &filter, columns.as_ref(), limit).await
+        gather(&provisioner, (title, user), names, &filter, columns.as_ref(), limit).await
     };
     let rows = timeout(DEADLINE, rows).await.map_err(|_| {
         let why = format!(
@@ -106,13 +99,14 @@ async fn ask(
 
 /// The nodes that are asked about, in the order of the host list. For a page they are by name, from
 /// its first one on.
-fn wanted(
+async fn wanted(
     provisioner: &Provisioner,
+    caller: &Caller,
     title: &str,
-    list: Option<&str>,
+    list: Option<String>,
     paging: &Paging,
 ) -> Result<Vec<NodeName>, Refusal> {
-    let mut names = provisioner.selected_names(title, list)?;
+    let mut names = provisioner.selected_names(caller, title, list).await?;
     if paging.is_wanted() {
         names.sort();
         names.dedup();
@@ -133,10 +127,11 @@ fn refuse(title: &str, part: &str, mistake: query::Mistake) -> Refusal {
     Refusal(Problem { status, title: title.to_owned(), detail, mistakes: vec![mistake] })
 }
 
-/// Asks of one node after the other. `limit`: rows of a page.
+/// Asks of one node after the other, each of which is work of its own: others are between them. `limit`:
+/// rows of a page.
 async fn gather(
     provisioner: &Provisioner,
-    title: &str,
+    (title, user): (&str, &str),
     names: Vec<NodeName>,
     filter: &Arc<Filter>,
     columns: Option<&Columns>,
@@ -153,9 +148,10 @@ async fn gather(
             Ok(None) => Err("it never told of its hardware".to_owned()),
             Ok(Some(inventory)) => {
                 let (filter, columns) = (filter.clone(), columns.cloned());
-                let said: Result<_, JoinError> =
-                    spawn_blocking(move || answered(node, inventory, &filter, columns.as_ref())).await;
-                said.map_err(|error| Refusal::internal(title, &error))?
+                let answering = move |abandoned: &Abandoned| {
+                    answered(node, inventory, &filter, columns.as_ref(), abandoned)
+                };
+                rest::work(title, user, answering).await?
             }
         };
         let row = match said {
@@ -224,9 +220,10 @@ fn answered(
     inventory: Inventory,
     filter: &Filter,
     columns: Option<&Columns>,
+    abandoned: &Abandoned,
 ) -> Result<Option<Answered>, String> {
     let facts = Facts::new(&node, &inventory).ok_or("its inventory cannot be read")?;
-    if !filter.is_true_of(&facts)? {
+    if !filter.is_true_of(&facts, abandoned)? {
         return Ok(None);
     }
     let values = columns.map(|columns| columns.of(&facts)).unwrap_or_default();

@@ -50,15 +50,15 @@ pub(crate) fn parse(text: &str) -> Result<Spec, Vec<String>> {
         .ok_or_else(|| vec!["the file is empty".to_owned()])?;
     let mut mistakes = Mistakes::default();
     let value = walk(&tree, &SPEC, "", &mut mistakes);
-    let raw = value.filter(|_| mistakes.0.is_empty()).map(serde_json::from_value::<RawSpec>);
+    let raw = value.filter(|_| mistakes.is_empty()).map(serde_json::from_value::<RawSpec>);
     let spec = match raw {
         Some(Ok(raw)) => spec(&tree, raw, &mut mistakes),
         Some(Err(error)) => return Err(vec![error.to_string()]),
         None => None,
     };
     match spec {
-        Some(spec) if mistakes.0.is_empty() => Ok(spec),
-        _ => Err(mistakes.0.into_iter().map(told).collect()),
+        Some(spec) if mistakes.is_empty() => Ok(spec),
+        _ => Err(mistakes.told().into_iter().map(told).collect()),
     }
 }
 

@@ -65,19 +65,59 @@ struct Groups {
     count: usize,
 }
 
+/// Volumes that are joined to groups, as a forest: many volumes and many jobs cost no more than they
+/// are.
+struct Joined {
+    /// The next volume on the way to the root of its group.
+    parents: Vec<usize>,
+    /// Volumes of the group, at its root.
+    sizes: Vec<usize>,
+    /// Name of the group, at its root: one of its volumes.
+    names: Vec<usize>,
+}
+
+impl Joined {
+    fn new(count: usize) -> Self {
+        Self { parents: (0..count).collect(), sizes: vec![1; count], names: (0..count).collect() }
+    }
+
+    fn root(&mut self, mut volume: usize) -> usize {
+        while self.parents[volume] != volume {
+            self.parents[volume] = self.parents[self.parents[volume]];
+            volume = self.parents[volume];
+        }
+        volume
+    }
+
+    /// Makes one group of two, which has the name of the first one: plans that are stored depend on it.
+    fn join(&mut self, first: usize, other: usize) {
+        let (first, other) = (self.root(first), self.root(other));
+        if first == other {
+            return;
+        }
+        let name = self.names[first];
+        let (large, small) =
+            if self.sizes[first] < self.sizes[other] { (other, first) } else { (first, other) };
+        self.parents[small] = large;
+        self.sizes[large] += self.sizes[small];
+        self.names[large] = name;
+    }
+
+    fn name(&mut self, volume: usize) -> usize {
+        let root = self.root(volume);
+        self.names[root]
+    }
+}
+
 impl<'a> Builder<'a> {
     fn groups(&self) -> Groups {
-        let mut of: Vec<usize> = (0..self.workflow.volumes.len()).collect();
+        let mut joined = Joined::new(self.workflow.volumes.len());
         for job in &self.workflow.jobs {
             let mut mounted = self.mounted(job);
             let Some(first) = mounted.next() else { continue };
-            for other in mounted {
-                let (from, to) = (of[other], of[first]);
-                if from != to {
-                    of.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
-                }
-            }
+            mounted.for_each(|other| joined.join(first, other));
         }
+        let of: Vec<usize> = (0..self.workflow.volumes.len()).map(|volume| joined.name(volume)).collect();
         let mut names: Vec<usize> = of.clone();
         names.sort_unstable();
         names.dedup();

@@ -288,3 +288,38 @@ fn a_file_that_is_not_stored_is_named() {
     let error = Plan::of(&workflow, &files).unwrap_err().to_string();
     assert_eq!(error, "the contents of the script of job count are not stored");
 }
+
+/// Volumes that jobs mount in pairs, in an order that makes one group of many late.
+#[test]
+fn groups_are_named_as_in_plans_that_are_stored() {
+    let volumes: String = (0..6).map(|volume| format!("v{volume}: {{}}, ")).collect();
+    let text = |pairs: &[(usize, usize)]| {
+        let job = |(number, (one, other)): (usize, &(usize, usize))| {
+            format!("j{number}: {{image: docker://a, command: [x], mounts: {{/a: v{one}, /b: v{other}}}}}, ")
+        };
+        let jobs: String = pairs.iter().enumerate().map(job).collect();
+        format!("version: v1\nvolumes: {{{volumes}}}\njobs: {{{jobs}}}\n")
+    };
+    for pairs in [
+        &[(5, 0), (1, 2)][..],
+        &[(1, 0), (2, 1), (3, 2), (4, 3), (5, 4)],
+        &[(4, 5), (2, 3), (0, 1), (3, 4), (1, 2)],
+        &[(0, 5), (5, 1), (4, 0)],
+    ] {
+        // As the groups were made when the first plans were stored: all volumes for each pair.
+        let mut of: Vec<usize> = (0..6).collect();
+        for &(first, other) in pairs {
+            let (to, from) = (of[first], of[other]);
+            of.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
+        }
+        let mut names = of.clone();
+        names.sort_unstable();
+        names.dedup();
+        let plan = plan(&text(pairs));
+        assert_eq!(plan.groups, names.len(), "{pairs:?}");
+        let is_volume = |stage: &&StagePlan| matches!(stage.work, Planned::Volume { .. });
+        let groups: Vec<_> = plan.stages.iter().filter(is_volume).map(|stage| stage.group).collect();
+        let expected: Vec<_> = of.iter().map(|group| names.binary_search(group).ok()).collect();
+        assert_eq!(groups, expected, "{pairs:?}");
+    }
+}
