@@ -211,6 +211,9 @@ pub struct ImportImage {
     /// An image of another architecture is kept, and no node can boot it here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// Try an image again with which the image converter has crashed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry: bool,
 }
 
 /// A long operation. It goes on when the client leaves, and again after the server was killed.

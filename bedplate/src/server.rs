@@ -22,6 +22,7 @@ use access::{Access, AccessError};
 use controller::{Controller, ControllerConfig, ControllerError};
 use database::{Database, Schema};
 use fleet::{Fleet, FleetError};
+use image_store::Converter;
 use provisioner::{OpenError, Provisioner, ServeError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -53,6 +54,12 @@ const DATABASE: &str = "bedplate.db";
 
 /// The tables of all roles.
 static SCHEMAS: &[&Schema] = &[&access::SCHEMA, &fleet::SCHEMA, &provisioner::SCHEMA, &controller::SCHEMA];
+
+/// First word of the command line with which the server starts itself as the converter of images.
+pub const CONVERTER: &str = "image-converter";
+
+/// Where crashes of the converter are counted, in the state folder.
+const CONVERSIONS: &str = "conversions";
 
 /// Held while the server runs, so that two servers never share a state folder.
 const LOCK: &str = "server.lock";
@@ -93,6 +100,9 @@ pub enum ServerError {
     /// Workflows.
     #[error(transparent)]
     Controller(#[from] ControllerError),
+    /// The program that runs cannot be opened.
+    #[error("cannot open this program, which converts images too: /proc/self/exe")]
+    Converter(#[source] io::Error),
     /// The provisioner's servers.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -126,11 +136,15 @@ pub enum ServerError {
     Broken(#[source] JoinError),
 }
 
-/// Runs the server until `shutdown`, or until a part of it fails.
+/// Runs the server until `shutdown`, or until a part of it fails. `converter` reads what images hold.
 ///
 /// # Errors
 /// See [`ServerError`].
-pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), ServerError> {
+pub async fn run(
+    config: Checked,
+    converter: Converter,
+    shutdown: CancellationToken,
+) -> Result<(), ServerError> {
     // Already installed is as good as installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let descriptors = allow_open_files();
@@ -139,7 +153,7 @@ pub async fn run(config: Checked, shutdown: CancellationToken) -> Result<(), Ser
     let database = Database::open(&config.state_dir.join(DATABASE), SCHEMAS).await?;
     let access = Access::open(database.clone()).await?.with_session_limits(config.sessions);
     let fleet = Fleet::open(database.clone(), config.fleet.clone()).await?;
-    let served = serve(config, &database, access, fleet.clone(), shell, shutdown).await;
+    let served = serve(config, &database, access, fleet.clone(), (shell, converter), shutdown).await;
     fleet.close().await;
     database.close().await;
     tracing::info!("stopped");
@@ -164,17 +178,19 @@ async fn serve(
     database: &Database,
     access: Access,
     fleet: Fleet,
-    shell: Shell,
+    (shell, converter): (Shell, Converter),
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
     let forbidden = config.out_of_reach_of_jobs();
+    let (of_provisioner, to) = (config.provisioner, database.clone());
     let provisioner =
-        Provisioner::open(database.clone(), config.provisioner, fleet.clone(), access.clone()).await?;
+        Provisioner::open(to, of_provisioner, &converter, fleet.clone(), access.clone()).await?;
     let workflows = ControllerConfig {
         state_dir: config.state_dir.clone(),
         forbidden,
         log_limit_bytes: config.job_log_bytes,
         registries: config.registries,
+        converter,
         images: config.job_images,
         platform: provisioner.boots(),
     };
@@ -223,9 +239,7 @@ async fn serve(
     while let Some(ended) = parts.join_next().await {
         stop.cancel();
         let ended = ended.map_err(ServerError::Broken).flatten();
-        if outcome.is_ok() {
-            outcome = ended;
-        }
+        outcome = outcome.and(ended);
     }
     outcome
 }
@@ -261,6 +275,9 @@ fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, Serve
 /// Mistakes of the configuration, or what ended the server.
 pub async fn start(config: Option<PathBuf>) -> anyhow::Result<()> {
     let config = Checked::load(config)?;
+    // Before anything else: an upgrade may put another program in its place at any time.
+    let converter = Converter::of_this_program(CONVERTER, config.state_dir.join(CONVERSIONS))
+        .map_err(ServerError::Converter)?;
     start_log(&config.log);
     for note in &config.notes {
         tracing::warn!("configuration, line {note}");
@@ -277,5 +294,5 @@ pub async fn start(config: Option<PathBuf>) -> anyhow::Result<()> {
         tracing::info!("stopping");
         stop.cancel();
     });
-    Ok(run(config, shutdown).await?)
+    Ok(run(config, converter, shutdown).await?)
 }

@@ -121,6 +121,7 @@ impl Ours {
             name: Some(name.parse()?),
             insecure: false,
             platform: None,
+            retry: false,
         };
         self.runtime.block_on(async {
             let operation = self.client.import(&import).await?;

@@ -16,7 +16,7 @@ use api::{
     image::{Artifact, Platform},
     run::WorkflowId,
 };
-use image_store::{OciImage, Removed, RunConfig};
+use image_store::{Converter, OciImage, Removed, RunConfig, progress::stoppable};
 use metrics::{Exposition, Work};
 use oci_pull::{Clients, PullError, PullOptions, Registries, Waits};
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,7 @@ pub(crate) struct Fetched {
 #[derive(Debug, Clone)]
 pub(crate) struct JobImages {
     blobs: image_store::Store,
+    converter: Converter,
     store: Arc<dyn Store>,
     registries: Arc<Registries>,
     clients: Clients,
@@ -110,6 +111,7 @@ pub(crate) struct JobImages {
 impl JobImages {
     pub(crate) fn open(
         state_dir: &Path,
+        converter: Converter,
         store: Arc<dyn Store>,
         registries: Arc<Registries>,
         platform: Platform,
@@ -117,6 +119,7 @@ impl JobImages {
     ) -> Result<Self, image_store::StoreError> {
         Ok(Self {
             blobs: image_store::Store::open(state_dir.join("jobs"))?,
+            converter,
             store,
             registries,
             clients: Clients::default(),
@@ -248,17 +251,18 @@ impl JobImages {
         }
     }
 
-    /// `turn` is held until the work is over, even if nobody waits for it any more.
+    /// `turn` is held until the work is over, which ends soon after nobody waits for it any more.
     async fn convert(
         &self,
         image: OciImage,
         progress: Arc<PullUnderWay>,
         turn: OwnedSemaphorePermit,
     ) -> Result<JobImage, FetchError> {
-        let blobs = self.blobs.clone();
+        let (blobs, converter) = (self.blobs.clone(), self.converter.clone());
+        let (progress, _waiting) = stoppable(progress);
         let converting = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let root = image_store::build_job_root(&blobs, &image.layers, progress.as_ref());
+            let root = converter.job_root(&blobs, &image.manifest, &image.layers, &progress);
             root.map(|root| JobImage {
                 manifest: image.manifest,
                 root,

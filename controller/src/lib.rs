@@ -44,6 +44,7 @@ use api::{
 };
 use database::{Database, MigrateError};
 use fleet::Fleet;
+use image_store::Converter;
 use oci_pull::Registries;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,8 @@ pub struct ControllerConfig {
     pub log_limit_bytes: u64,
     /// How the registries of job images are reached; the same as those of node images.
     pub registries: Arc<Registries>,
+    /// Reads what job images hold.
+    pub converter: Converter,
     /// What is kept of job images that no workflow needs.
     pub images: ImageLimits,
     /// What nodes are, and so what images of jobs are pulled for.
@@ -142,8 +145,9 @@ impl Controller {
         let shutdown = CancellationToken::new();
         let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
         let (registries, platform) = (config.registries.clone(), config.platform);
+        let (converter, of_images) = (config.converter, store.clone());
         let images =
-            JobImages::open(&config.state_dir, store.clone(), registries, platform, shutdown.clone())
+            JobImages::open(&config.state_dir, converter, of_images, registries, platform, shutdown.clone())
                 .map_err(ControllerError::Images)?;
         let results = Results::open(&config.state_dir, config.log_limit_bytes)
             .map_err(|error| ControllerError::Results(images::causes(&error)))?;

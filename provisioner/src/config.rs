@@ -10,6 +10,7 @@ use std::{
 };
 
 use boot_proto::{AddressPlan, dhcp::Subnet};
+use image_store::Converter;
 use ipnet::Ipv4Net;
 use oci_pull::Registries;
 
@@ -60,9 +61,9 @@ impl ProvisionerConfig {
     }
 
     /// The part of it that images need.
-    pub(crate) fn images(&self) -> ImagesConfig<'_> {
+    pub(crate) fn images<'a>(&'a self, converter: &'a Converter) -> ImagesConfig<'a> {
         let Self { state_dir, substrate, registries, .. } = self;
-        ImagesConfig { state_dir, substrate, registries }
+        ImagesConfig { state_dir, substrate, registries, converter }
     }
 }
 

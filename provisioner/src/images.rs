@@ -20,7 +20,7 @@ use api::{
     ids::{Digest, ImageName},
     image::{ImportImage, Operation, OperationState, Platform},
 };
-use image_store::Removed;
+use image_store::{Converter, Removed};
 use metrics::{Exposition, Work};
 use oci_pull::Registries;
 use rest::causes;
@@ -123,6 +123,8 @@ pub struct ImagesConfig<'a> {
     pub substrate: &'a Path,
     /// How registries are reached.
     pub registries: &'a Arc<Registries>,
+    /// Reads what images hold.
+    pub converter: &'a Converter,
 }
 
 /// No boot chooses a version, and nobody else changes which there are: [`Images::deleting`].
@@ -148,6 +150,7 @@ struct Inner {
     operations: Mutex<BTreeMap<u64, OperationEntry>>,
     slots: Arc<Semaphore>,
     registries: Arc<Registries>,
+    converter: Converter,
     /// Imports that the last run of the server left and that have not ended: they take up the blobs
     /// that they had.
     resumed: Mutex<BTreeSet<u64>>,
@@ -179,7 +182,7 @@ impl Images {
         config: ImagesConfig<'_>,
         shutdown: CancellationToken,
     ) -> Result<Self, ImagesError> {
-        let ImagesConfig { state_dir, substrate, registries } = config;
+        let ImagesConfig { state_dir, substrate, registries, converter } = config;
         let blobs = image_store::Store::open(state_dir.join("images")).map_err(ImagesError::Blobs)?;
         let program = fs::read(substrate)
             .map_err(|source| ImagesError::Substrate { path: substrate.to_owned(), source })?;
@@ -200,6 +203,7 @@ impl Images {
             operations: Mutex::new(operations),
             slots: Arc::new(Semaphore::new(MAX_RUNNING)),
             registries: registries.clone(),
+            converter: converter.clone(),
             resumed: Mutex::default(),
             lately_whole: damage::LatelyWhole::default(),
             choosing: Arc::default(),

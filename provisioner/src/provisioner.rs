@@ -195,13 +195,14 @@ impl Provisioner {
     pub async fn open(
         database: Database,
         config: ProvisionerConfig,
+        converter: &image_store::Converter,
         fleet: Fleet,
         access: Access,
     ) -> Result<Self, OpenError> {
         register::migrate(&database, &fleet).await?;
         let store: Arc<dyn Store> = Arc::new(SqlStore::new(database.clone()));
         let stop = CancellationToken::new();
-        let images = Images::open(store.clone(), config.images(), stop.clone()).await?;
+        let images = Images::open(store.clone(), config.images(converter), stop.clone()).await?;
         removal::sweep(&config.site_overlays);
         let library = Library::load(&config.shipped_overlays, &config.site_overlays);
         library.problems().iter().for_each(|problem| tracing::error!("{problem}"));
@@ -251,8 +252,7 @@ impl Provisioner {
         for finding in findings.iter().take(MAX_STORED_MISTAKES) {
             tracing::warn!("{finding}");
         }
-        let more = findings.len().saturating_sub(MAX_STORED_MISTAKES);
-        if more > 0 {
+        if let more @ 1.. = findings.len().saturating_sub(MAX_STORED_MISTAKES) {
             tracing::warn!("and {more} more mistakes in nodes and profiles");
         }
     }

@@ -76,6 +76,9 @@ pub(super) struct Import {
     /// here.
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
+    /// Try an image again with which the image converter has crashed.
+    #[arg(long)]
+    retry: bool,
     /// Print the operation's number and do not wait.
     #[arg(long)]
     detach: bool,
@@ -107,8 +110,8 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
 }
 
 async fn run_import(session: &Session, client: &Client, import: Import) -> anyhow::Result<ExitCode> {
-    let Import { source, name, insecure, platform, detach } = import;
-    let operation = client.import(&ImportImage { source, name, insecure, platform }).await?;
+    let Import { source, name, insecure, platform, retry, detach } = import;
+    let operation = client.import(&ImportImage { source, name, insecure, platform, retry }).await?;
     if detach {
         session.out.show(&operation, |_| format!("{}\n", operation.id))?;
         return Ok(ExitCode::SUCCESS);

@@ -42,6 +42,26 @@ fn the_unit_limits_what_the_server_takes() {
     assert_eq!(set("MemoryMax"), "75%");
 }
 
+/// The image converter shuts itself in with four system calls that the group of services lacks; more than
+/// these the server does not get for it, and no capability, namespace or user.
+#[test]
+fn the_unit_lets_the_image_converter_shut_itself_in_and_nothing_more() {
+    let unit = fs::read_to_string(packaging("bedplate.service")).unwrap();
+    let set = |key: &str| -> Vec<String> {
+        let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        values.map(str::to_owned).collect()
+    };
+    assert_eq!(
+        set("SystemCallFilter"),
+        ["@system-service", "landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp"]
+    );
+    assert_eq!(set("CapabilityBoundingSet"), ["CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_NET_ADMIN"]);
+    assert_eq!(set("RestrictNamespaces"), ["yes"]);
+    assert_eq!(set("NoNewPrivileges"), ["yes"]);
+    // The converter dies of what an image wants, and the server goes on.
+    assert_eq!(set("OOMPolicy"), ["continue"]);
+}
+
 /// A machine's folders, and the overlays of a release.
 struct Site(TempDir);
 

@@ -1,6 +1,6 @@
 //! Why a job image is not here.
 
-use image_store::BuildError;
+use image_store::ConvertError;
 use oci_pull::PullError;
 use tokio::{sync::AcquireError, task::JoinError};
 
@@ -14,7 +14,7 @@ pub(crate) enum FetchError {
     Pull(#[from] PullError),
     /// The layers make no squashfs.
     #[error(transparent)]
-    Convert(#[from] BuildError),
+    Convert(#[from] ConvertError),
     /// The table of job images.
     #[error(transparent)]
     Table(#[from] StoreError),

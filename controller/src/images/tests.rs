@@ -106,7 +106,9 @@ async fn open(folder: &Path) -> JobImages {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let database = Database::open(&folder.join("db"), &[&SCHEMA]).await.unwrap();
     let store = Arc::new(SqlStore::open(database).await.unwrap());
-    JobImages::open(folder, store, Arc::default(), Platform::default(), CancellationToken::new()).unwrap()
+    let converter = Converter::in_this_process();
+    let shutdown = CancellationToken::new();
+    JobImages::open(folder, converter, store, Arc::default(), Platform::default(), shutdown).unwrap()
 }
 
 /// Fetches what is not there to be had, until it waits, and then ends that.

@@ -124,8 +124,8 @@ impl Site {
         let of_images: Arc<dyn Store> = Arc::new(self.store().await);
         let (registries, platform) = (Arc::default(), api::image::Platform::default());
         let shutdown = CancellationToken::new();
-        let images =
-            JobImages::open(self.directory.path(), of_images, registries, platform, shutdown).unwrap();
+        let (path, converter) = (self.directory.path(), image_store::Converter::in_this_process());
+        let images = JobImages::open(path, converter, of_images, registries, platform, shutdown).unwrap();
         let results = Results::open(self.directory.path(), 1 << 20).unwrap();
         let mut number = 1 << 64;
         let new_run = move || {

@@ -1,34 +1,24 @@
 //! From layers in the store to boot artifacts in the store: the order of the work. Called by `provisioner`.
 //!
-//! Names of all layers → merged tree → kernels and the modules to carry → squashfs; what stage 1 needs is copied aside
-//! from the stream of contents on its way → firmware, where the modules declare any that the image has → stage 1. An
-//! error or a cancellation leaves nothing behind but artifacts that are whole.
+//! The work is in [`crate::convert`]. An error or a cancellation leaves nothing behind but artifacts that are whole.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
+    io::{self, BufWriter, Write},
     path::PathBuf,
+    sync::Arc,
 };
 
-use api::image::{Artifact, INITS, KernelArtifact};
+use api::image::{Artifact, KernelArtifact};
 
 use crate::{
-    elf, firmware,
-    inflate::{inflate, plain_name},
-    kernel::{self, Kernel},
+    convert::{Artifacts, BuiltKernel, Image, convert_image, convert_job_root, convert_stage1},
     layer::{Layer, LayerError},
-    modules::{Chosen, ModuleIndex},
     progress::Progress,
-    scan::{Chunk, Scanned, Wanted, contents, scan},
-    squashfs::{SquashfsError, squash},
-    stage1::{Packing, Stage1},
+    squashfs::{RootImage, SquashfsError, Tar2sqfs},
     store::{Store, StoreError},
-    tree::{InodeId, Node, Tree},
+    tree::MAX_STEPS,
 };
-
-/// Most bytes of kernels, modules and firmware, as they are in the image, held in memory during a build. Debian's
-/// selection has some 60 MB for each kernel.
-pub const MAX_STAGE1_BYTES: u64 = 2 << 30;
 
 /// What a build needs besides the image.
 #[derive(Debug, Clone)]
@@ -79,12 +69,23 @@ pub enum BuildError {
     },
     /// Too much for an initramfs.
     #[error(
-        "kernels, modules and firmware for stage 1 have {bytes} bytes; at most {MAX_STAGE1_BYTES} are taken"
+        "kernels, modules and firmware for stage 1 have {bytes} bytes, and {left} bytes are left of the {limit} \
+         that an image may hold in memory; remove kernels that no node needs"
     )]
     TooLarge {
         /// How much it would be.
         bytes: u64,
+        /// How much there may be beside what is held already.
+        left: u64,
+        /// How much an image may hold.
+        limit: u64,
     },
+    /// Too many links and paths to follow.
+    #[error("the paths and symbolic links of the image take more than {MAX_STEPS} steps to follow")]
+    Steps,
+    /// An artifact cannot be handed on.
+    #[error("cannot write a part of stage 1")]
+    Write(#[source] io::Error),
     /// The substrate program cannot be read.
     #[error("cannot read the substrate program {}", path.display())]
     Substrate {
@@ -105,7 +106,29 @@ pub enum BuildError {
     Store(#[from] StoreError),
 }
 
-/// Makes the boot artifacts of an image. Blocking; takes about as long as `tar2sqfs` alone.
+/// Artifacts into the store.
+struct IntoStore<'s>(&'s Store);
+
+impl Artifacts for IntoStore<'_> {
+    type Artifact = Artifact;
+
+    fn put(
+        &mut self,
+        format: &'static str,
+        write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Artifact, BuildError> {
+        let temporary = self.0.temporary()?;
+        let mut file = BufWriter::with_capacity(1 << 20, temporary.file());
+        let written = write(&mut file).and_then(|()| file.flush());
+        drop(file);
+        written.map_err(|e| self.0.write_failed("write stage 1 to", temporary.path(), 0, e))?;
+        let (digest, size) = self.0.adopt(temporary)?;
+        Ok(Artifact { format: format.to_owned(), digest, size })
+    }
+}
+
+/// Makes the boot artifacts of an image in this process. Blocking; takes about as long as `tar2sqfs` alone.
+/// What strangers made is converted by [`crate::Converter`] instead.
 ///
 /// # Errors
 /// Any [`BuildError`]. Cancellation is [`LayerError::Cancelled`].
@@ -115,44 +138,16 @@ pub fn build(
     options: &BuildOptions,
     progress: &dyn Progress,
 ) -> Result<Built, BuildError> {
-    let work = Work::begin(store, layers, options, progress)?;
-    let mut aside = Aside::of(work.wanted()?);
-    let squashed = squash(store, layers, &work.scanned, progress, |chunk| {
-        aside.take(chunk);
-        Ok(())
-    })?;
-    let mut warnings: Vec<String> = squashed
-        .dropped
-        .iter()
-        .map(|(name, (count, first))| {
-            format!("{count} files have the attribute {name}, which squashfs cannot hold and drops (first: /{first})")
-        })
-        .collect();
-    warnings.extend(work.left_out.iter().cloned());
-    warnings.extend(init_warning(work.tree()));
-    let kernels = work.finish(aside.files, &mut warnings)?;
-    Ok(Built { root: squashed.root, kernels, warnings })
+    let substrate = options.read()?;
+    let files = Layer::open_all(layers, store).map_err(LayerError::from)?;
+    let image = Image { layers: &files, substrate: &substrate, budget: Arc::default(), progress };
+    let ((kernels, warnings), root) =
+        with_root(store, layers, |root| convert_image(&image, root, &mut IntoStore(store)))?;
+    Ok(Built { root, kernels: kernels.into_iter().map(KernelArtifact::from).collect(), warnings })
 }
 
-/// What to tell of an image in which stage 1 would find no init to start.
-fn init_warning(tree: &Tree) -> Option<String> {
-    let is_program = |path: &str| {
-        tree.find(path.as_bytes()).is_some_and(|inode| {
-            let inode = &tree.inodes[inode];
-            matches!(inode.node, Node::File(_)) && inode.metadata.mode & 0o111 != 0
-        })
-    };
-    if INITS.iter().any(|path| is_program(path)) {
-        return None;
-    }
-    Some(format!(
-        "it has no init (looked for {}): nodes cannot start from it unless the kernel argument init= \
-         names another program; install one in the image (Debian: systemd-sysv)",
-        INITS.join(", ")
-    ))
-}
-
-/// Makes the root file system of containers from an image: no kernel is asked for, and none is taken out.
+/// Makes the root file system of containers from an image, in this process: no kernel is asked for, and none is
+/// taken out.
 ///
 /// # Errors
 /// [`BuildError::Layer`], [`BuildError::Squashfs`], [`BuildError::Store`].
@@ -161,11 +156,12 @@ pub fn build_job_root(
     layers: &[Layer],
     progress: &dyn Progress,
 ) -> Result<Artifact, BuildError> {
-    let scanned = scan(store, layers, progress)?;
-    Ok(squash(store, layers, &scanned, progress, |_| Ok(()))?.root)
+    let files = Layer::open_all(layers, store).map_err(LayerError::from)?;
+    let image = Image { layers: &files, substrate: &[], budget: Arc::default(), progress };
+    Ok(with_root(store, layers, |root| convert_job_root(&image, root))?.1)
 }
 
-/// Makes kernels and stage 1 again, for a new substrate program; the root image stays as it is.
+/// Makes kernels and stage 1 again, in this process, for a new substrate program; the root image stays as it is.
 ///
 /// # Errors
 /// As [`build()`].
@@ -175,223 +171,46 @@ pub fn rebuild_stage1(
     options: &BuildOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<KernelArtifact>, BuildError> {
-    let work = Work::begin(store, layers, options, progress)?;
-    let files = work.read(&work.wanted()?)?;
-    work.finish(files, &mut Vec::new())
+    let substrate = options.read()?;
+    let files = Layer::open_all(layers, store).map_err(LayerError::from)?;
+    let image = Image { layers: &files, substrate: &substrate, budget: Arc::default(), progress };
+    let kernels = convert_stage1(&image, &mut IntoStore(store))?;
+    Ok(kernels.into_iter().map(KernelArtifact::from).collect())
 }
 
-/// A kernel and what is to go with it.
-struct Planned {
-    kernel: Kernel,
-    index: ModuleIndex,
-    modules: Chosen,
-    packing: Packing,
-}
-
-/// A build under way.
-struct Work<'a> {
-    store: &'a Store,
-    layers: &'a [Layer],
-    progress: &'a dyn Progress,
-    substrate: Vec<u8>,
-    scanned: Scanned,
-    planned: Vec<Planned>,
-    /// Kernels that cannot be booted, in words.
-    left_out: Vec<String>,
-}
-
-/// Contents by inode.
-type Files = BTreeMap<InodeId, Vec<u8>>;
-
-/// Copies the files that stage 1 needs aside.
-struct Aside {
-    wanted: BTreeSet<InodeId>,
-    files: Files,
-}
-
-impl Aside {
-    fn of((wanted, _): (BTreeSet<InodeId>, Wanted)) -> Self {
-        Self { wanted, files: Files::new() }
-    }
-
-    fn take(&mut self, chunk: &Chunk) {
-        if self.wanted.contains(&chunk.inode) {
-            self.files.entry(chunk.inode).or_default().extend_from_slice(&chunk.bytes);
+/// Runs a conversion with a program that writes the root image into the store.
+fn with_root<T>(
+    store: &Store,
+    layers: &[Layer],
+    convert: impl FnOnce(Tar2sqfs) -> Result<T, BuildError>,
+) -> Result<(T, Artifact), BuildError> {
+    let root = RootImage::begin(store, layers.iter().map(|layer| layer.size).sum())?;
+    let child = Tar2sqfs::start(root.temporary().path())?;
+    match convert(child) {
+        Ok(done) => Ok((done, root.finish()?)),
+        Err(BuildError::Squashfs(error @ (SquashfsError::Failed { .. } | SquashfsError::Pipe(_)))) => {
+            Err(root.full().map_or(error, SquashfsError::Store).into())
         }
+        Err(error) => Err(error),
     }
 }
 
-impl<'a> Work<'a> {
-    /// Reads all names, finds the kernels and chooses modules: everything that can be refused is refused here.
-    fn begin(
-        store: &'a Store,
-        layers: &'a [Layer],
-        options: &BuildOptions,
-        progress: &'a dyn Progress,
-    ) -> Result<Self, BuildError> {
-        let path = &options.substrate;
-        let substrate =
-            fs::read(path).map_err(|source| BuildError::Substrate { path: path.clone(), source })?;
-        let scanned = scan(store, layers, progress)?;
-        let kernels = kernel::find(&scanned.tree, |content| scanned.release(content))
-            .map_err(|found| BuildError::NoKernel { found })?;
-        let text = |path: String| scanned.text(store, layers, &path);
-        let mut planned = Vec::with_capacity(kernels.len());
-        let mut without_index = Vec::new();
-        for kernel in kernels {
-            let folder = &kernel.modules;
-            let optional =
-                |name: &str| Ok::<_, LayerError>(text(format!("{folder}/{name}"))?.unwrap_or_default());
-            let Some(dep) = text(format!("{folder}/modules.dep"))? else {
-                without_index.push(kernel.release);
-                continue;
-            };
-            let index = ModuleIndex {
-                dep,
-                alias: optional("modules.alias")?,
-                softdep: optional("modules.softdep")?,
-                builtin: optional("modules.builtin")?,
-            };
-            let config = match text(format!("boot/config-{}", kernel.release))? {
-                None => text(format!("{folder}/config"))?,
-                found => found,
-            };
-            let (modules, packing) = (index.choose(), Packing::of(config.as_deref()));
-            planned.push(Planned { kernel, index, modules, packing });
-        }
-        if planned.is_empty() {
-            let release = without_index.into_iter().next().unwrap_or_default();
-            return Err(BuildError::NoModuleIndex { release });
-        }
-        let left_out = |release: &String| {
-            format!(
-                "kernel {release} is left out: it has no lib/modules/{release}/modules.dep; remove what \
-                 is left of it, or run `depmod {release}` when the image is made"
-            )
-        };
-        let left_out = without_index.iter().map(left_out).collect();
-        Ok(Self { store, layers, progress, substrate, scanned, planned, left_out })
-    }
-
-    fn tree(&self) -> &Tree {
-        &self.scanned.tree
-    }
-
-    /// Kernels and modules, as a set and for a pass of its own.
-    fn wanted(&self) -> Result<(BTreeSet<InodeId>, Wanted), BuildError> {
-        let mut inodes = BTreeSet::new();
-        for Planned { kernel, modules, .. } in &self.planned {
-            inodes.extend(self.tree().find(kernel.path.as_bytes()));
-            inodes.extend(modules.iter().filter_map(|path| self.module(kernel, path)));
-        }
-        let mut wanted = Wanted::default();
-        inodes.iter().for_each(|inode| wanted.insert(self.tree(), *inode));
-        if wanted.bytes() > MAX_STAGE1_BYTES {
-            return Err(BuildError::TooLarge { bytes: wanted.bytes() });
-        }
-        Ok((inodes, wanted))
-    }
-
-    fn module(&self, kernel: &Kernel, path: &str) -> Option<InodeId> {
-        let inode = self.tree().find(format!("{}/{path}", kernel.modules).as_bytes())?;
-        matches!(self.tree().inodes[inode].node, Node::File(_)).then_some(inode)
-    }
-
-    /// Reads contents in a pass of their own.
-    fn read(&self, (_, wanted): &(BTreeSet<InodeId>, Wanted)) -> Result<Files, BuildError> {
-        let mut files = Files::new();
-        contents(self.store, self.layers, wanted, |chunk| {
-            if self.progress.cancelled() {
-                return Err(LayerError::Cancelled);
-            }
-            files.entry(chunk.inode).or_default().extend_from_slice(&chunk.bytes);
-            Ok(())
-        })?;
-        Ok(files)
-    }
-
-    fn finish(&self, files: Files, warnings: &mut Vec<String>) -> Result<Vec<KernelArtifact>, BuildError> {
-        let total = self.planned.len() as u64;
-        let mut kernels = Vec::new();
-        for (done, planned) in self.planned.iter().enumerate() {
-            self.progress.advance("stage 1", done as u64, total);
-            kernels.push(self.finish_kernel(planned, &files, warnings)?);
-            if self.progress.cancelled() {
-                return Err(LayerError::Cancelled.into());
-            }
-        }
-        self.progress.advance("stage 1", total, total);
-        Ok(kernels)
-    }
-
-    fn finish_kernel(
-        &self,
-        planned: &Planned,
-        files: &Files,
-        warnings: &mut Vec<String>,
-    ) -> Result<KernelArtifact, BuildError> {
-        let release = planned.kernel.release.as_str();
-        let mut modules = BTreeMap::new();
-        let (mut absent, mut unreadable) = (Vec::new(), Vec::new());
-        let mut firmware_names = BTreeSet::new();
-        for path in &planned.modules {
-            let Some(bytes) = self.module(&planned.kernel, path).and_then(|inode| files.get(&inode)) else {
-                absent.push(path.as_str());
-                continue;
-            };
-            let plain = inflated(path, bytes)?;
-            match elf::modinfo(&plain, "firmware") {
-                Ok(names) => firmware_names.extend(names.into_iter().map(str::to_owned)),
-                Err(_) => unreadable.push(path.as_str()),
-            }
-            modules.insert(plain_name(path).to_owned(), plain);
-        }
-        for (paths, problem) in [
-            (absent, "are listed in modules.dep and not in the image"),
-            (unreadable, "are not ELF files with a .modinfo section"),
-        ] {
-            if let Some(first) = paths.first() {
-                warnings
-                    .push(format!("kernel {release}: {} modules {problem} (first: {first})", paths.len()));
-            }
-        }
-        let found = firmware::find(self.tree(), release, firmware_names.iter().map(String::as_str));
-        warnings.extend(firmware::warning(release, &found.missing));
-        let stage1 = Stage1 {
-            release,
-            substrate: &self.substrate,
-            modules,
-            index: planned.index.only(&planned.modules),
-            firmware: self.firmware(&found)?,
-            packing: planned.packing,
-        };
-        let image = self.tree().find(planned.kernel.path.as_bytes()).and_then(|inode| files.get(&inode));
-        let (digest, size) = self.store.put(image.map_or(&[][..], Vec::as_slice))?;
-        let kernel = Artifact { format: "vmlinuz".to_owned(), digest, size };
-        Ok(KernelArtifact {
-            release: release.to_owned(),
-            kernel,
-            stage1: stage1.write(self.store)?,
-            stage1_unpacked: Some(stage1.unpacked_bytes()),
-        })
-    }
-
-    fn firmware(&self, found: &firmware::Firmware) -> Result<BTreeMap<String, Vec<u8>>, BuildError> {
-        let mut wanted = Wanted::default();
-        found.found.values().for_each(|(inode, _)| wanted.insert(self.tree(), *inode));
-        if wanted.bytes() > MAX_STAGE1_BYTES {
-            return Err(BuildError::TooLarge { bytes: wanted.bytes() });
-        }
-        let files = self.read(&(BTreeSet::new(), wanted))?;
-        let mut firmware = BTreeMap::new();
-        for (name, (inode, file)) in &found.found {
-            let bytes = files.get(inode).map_or(&[][..], Vec::as_slice);
-            firmware.insert(name.clone(), inflated(file, bytes)?);
-        }
-        Ok(firmware)
+impl From<BuiltKernel<Artifact>> for KernelArtifact {
+    fn from(built: BuiltKernel<Artifact>) -> Self {
+        let BuiltKernel { release, kernel, stage1, stage1_unpacked } = built;
+        Self { release, kernel, stage1, stage1_unpacked: Some(stage1_unpacked) }
     }
 }
 
-fn inflated(path: &str, bytes: &[u8]) -> Result<Vec<u8>, BuildError> {
-    inflate(path, bytes.to_vec()).map_err(|source| BuildError::Inflate { path: path.to_owned(), source })
+impl BuildOptions {
+    /// Opens the substrate program, for another process to read.
+    pub(crate) fn open(&self) -> Result<fs::File, BuildError> {
+        let path = &self.substrate;
+        fs::File::open(path).map_err(|source| BuildError::Substrate { path: path.clone(), source })
+    }
+
+    fn read(&self) -> Result<Vec<u8>, BuildError> {
+        let path = &self.substrate;
+        fs::read(path).map_err(|source| BuildError::Substrate { path: path.clone(), source })
+    }
 }

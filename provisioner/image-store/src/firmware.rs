@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn looks_where_the_kernel_does() {
-        let mut tree = Tree::new();
+        let mut tree = Tree::new(std::sync::Arc::default());
         let files =
             ["lib/firmware/a/1.bin", "lib/firmware/updates/a/1.bin", "lib/firmware/6.1/b.fw.zst", "etc/x"];
         for (ordinal, path) in files.iter().enumerate() {

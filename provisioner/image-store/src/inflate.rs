@@ -1,26 +1,30 @@
 //! Decompresses kernel modules and firmware files found in an image: `.xz`, `.zst`, `.gz`, told by the ending.
 
-use std::io::{self, Read};
+use std::{
+    borrow::Cow,
+    io::{self, Read},
+};
 
 /// Largest module or firmware file, bytes unpacked. GPU firmware, the largest there is, has some 60 MB.
 pub(crate) const MAX_INFLATED_BYTES: u64 = 256 << 20;
 
 /// Memory that xz may take for its dictionary, KiB. `xz -9` needs 64 MiB.
-const XZ_MEMORY_KIB: u32 = 256 << 10;
+const XZ_MEMORY_KIB: u32 = 80 << 10;
 
 /// Endings of compressed files; a file without one of them is plain.
 pub(crate) const ENDINGS: [&str; 3] = [".xz", ".zst", ".gz"];
 
-/// The plain bytes of a file called `name`.
-pub(crate) fn inflate(name: &str, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+/// The plain bytes of a file called `name`, `most` at most.
+pub(crate) fn inflate<'a>(name: &str, bytes: &'a [u8], most: u64) -> io::Result<Cow<'a, [u8]>> {
+    let most = most.min(MAX_INFLATED_BYTES);
     if name.ends_with(".xz") {
-        limited(lzma_rust2::XzReader::new_mem_limit(bytes.as_slice(), true, XZ_MEMORY_KIB))
+        limited(lzma_rust2::XzReader::new_mem_limit(bytes, true, XZ_MEMORY_KIB), most)
     } else if name.ends_with(".zst") {
-        limited(zstd::stream::read::Decoder::with_buffer(bytes.as_slice())?)
+        limited(zstd::stream::read::Decoder::with_buffer(bytes)?, most)
     } else if name.ends_with(".gz") {
-        limited(flate2::bufread::MultiGzDecoder::new(bytes.as_slice()))
+        limited(flate2::bufread::MultiGzDecoder::new(bytes), most)
     } else {
-        Ok(bytes)
+        Ok(bytes.into())
     }
 }
 
@@ -29,13 +33,13 @@ pub(crate) fn plain_name(name: &str) -> &str {
     ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
-fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
+fn limited<'a>(reader: impl Read, most: u64) -> io::Result<Cow<'a, [u8]>> {
     let mut plain = Vec::new();
-    reader.take(MAX_INFLATED_BYTES + 1).read_to_end(&mut plain)?;
-    if plain.len() as u64 > MAX_INFLATED_BYTES {
-        return Err(io::Error::other(format!("it unpacks to more than {MAX_INFLATED_BYTES} bytes")));
+    reader.take(most + 1).read_to_end(&mut plain)?;
+    if plain.len() as u64 > most {
+        return Err(io::Error::other(format!("it unpacks to more than {most} bytes")));
     }
-    Ok(plain)
+    Ok(plain.into())
 }
 
 #[cfg(test)]
@@ -69,8 +73,14 @@ mod tests {
             let packed = child.wait_with_output().unwrap().stdout;
             writer.join().unwrap();
             assert!(packed.len() < plain.len());
-            assert_eq!(inflate(&format!("x.ko{ending}"), packed).unwrap(), plain, "{program} {arguments:?}");
-            assert!(inflate(&format!("x{ending}"), b"not so".to_vec()).is_err());
+            let name = format!("x.ko{ending}");
+            let inflated = inflate(&name, &packed, MAX_INFLATED_BYTES).unwrap();
+            assert_eq!(*inflated, *plain, "{program} {arguments:?}");
+            assert!(inflate(&name, b"not so", MAX_INFLATED_BYTES).is_err());
+            let most = plain.len() as u64;
+            assert!(inflate(&name, &packed, most).is_ok());
+            let error = inflate(&name, &packed, most - 1).unwrap_err();
+            assert!(error.to_string().contains("unpacks to more than 799999 bytes"), "{error}");
         }
         assert_eq!(plain_name("a.ko.xz"), "a.ko");
         assert_eq!(plain_name("a.ko"), "a.ko");

@@ -151,7 +151,7 @@ mod tests {
     use crate::tar_stream::{Entry, Kind, Metadata};
 
     fn tree(paths: &[&str]) -> Tree {
-        let mut tree = Tree::new();
+        let mut tree = Tree::new(std::sync::Arc::default());
         for (ordinal, path) in paths.iter().enumerate() {
             let (path, kind) = match path.split_once(" -> ") {
                 Some((path, target)) => (path, Kind::Symlink(target.into())),

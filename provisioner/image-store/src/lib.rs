@@ -8,10 +8,14 @@
 //!
 //! No tokio, no clock, no randomness; one child process, `tar2sqfs` ([`squashfs`]).
 
+pub mod budget;
 pub mod build;
+mod convert;
+pub mod converter;
 pub mod cpio;
 mod elf;
 mod firmware;
+mod hashing;
 mod inflate;
 mod inspect;
 mod kernel;
@@ -31,6 +35,7 @@ mod tree;
 
 pub use api::image::Platform;
 pub use build::{BuildError, BuildOptions, Built, build, build_job_root, rebuild_stage1};
+pub use converter::{ConvertError, Converter};
 pub use inspect::{ExpectedBlob, Inspection};
 pub use layer::{Layer, LayerError};
 pub use mapped::Mapped;

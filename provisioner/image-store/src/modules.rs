@@ -174,6 +174,8 @@ impl ModuleIndex {
         let soft: BTreeMap<String, Vec<String>> = self.soft_dependencies().collect();
 
         let mut chosen = Chosen::new();
+        // Followed once: many modules may want the same alias of many modules.
+        let mut followed: BTreeSet<&str> = BTreeSet::new();
         let mut todo: Vec<&str> = dependencies.keys().copied().filter(|path| is_taken(path)).collect();
         while let Some(path) = todo.pop() {
             if !chosen.insert(path.to_owned()) {
@@ -181,6 +183,9 @@ impl ModuleIndex {
             }
             todo.extend(dependencies.get(path).into_iter().flatten());
             for wanted in soft.get(&module_name(path)).into_iter().flatten() {
+                if !followed.insert(wanted) {
+                    continue;
+                }
                 // A soft dependency names a module or an alias of modules; what is neither is compiled in or absent.
                 todo.extend(by_name.get(wanted));
                 let names = by_alias.get(wanted).into_iter().flatten();

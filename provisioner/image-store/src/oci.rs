@@ -239,13 +239,15 @@ pub fn describe(
         let count = manifest.layers().len();
         return Err(invalid("manifest", format!("it has {count} layers; 1 to {MAX_LAYERS} are taken")));
     }
+    let diff_ids = diff_ids(digest, &config, manifest.layers().len())?;
     let mut layers = Vec::with_capacity(manifest.layers().len());
-    for descriptor in manifest.layers() {
+    for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
         let media_type = descriptor.media_type().to_string();
         if !media_type.contains("tar") || media_type.contains("encrypted") {
             return Err(invalid("manifest", format!("a layer is of media type {media_type}, not a tar")));
         }
-        layers.push(Layer { digest: digest_of(digest, descriptor)?, size: descriptor.size(), media_type });
+        let (digest, size) = (digest_of(digest, descriptor)?, descriptor.size());
+        layers.push(Layer { digest, size, media_type, diff_id });
     }
     let run = config.config().as_ref().map_or_else(RunConfig::default, |config| RunConfig {
         env: config.env().clone().unwrap_or_default(),
@@ -255,6 +257,29 @@ pub fn describe(
     });
     let (architecture, variant) = (is.architecture().to_owned(), is.variant().map(str::to_owned));
     Ok(OciImage { manifest: *digest, indexes: Vec::new(), architecture, variant, layers, run })
+}
+
+/// What the configuration says of the tar of each layer; nothing where it says nothing at all.
+fn diff_ids(
+    digest: &Digest,
+    config: &ImageConfiguration,
+    layers: usize,
+) -> Result<Vec<Option<Digest>>, OciError> {
+    let invalid = |problem| OciError::Document { what: "config of", digest: *digest, problem };
+    let said = config.rootfs().diff_ids();
+    if said.is_empty() {
+        return Ok(vec![None; layers]);
+    }
+    if said.len() != layers {
+        let said = said.len();
+        return Err(invalid(format!(
+            "it names {said} layers (rootfs.diff_ids), and the manifest has {layers}"
+        )));
+    }
+    let parse = |text: &String| {
+        text.parse().map(Some).map_err(|_| invalid(format!("{text} in rootfs.diff_ids is no sha256 digest")))
+    };
+    said.iter().map(parse).collect()
 }
 
 /// Copies an image of a layout into the store. `reference` is `DIR[:TAG]`.

@@ -1,5 +1,10 @@
 //! How long work tells how far it is, and learns that nobody wants it any more.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 /// Takes progress; called from several threads at once, up to a few hundred times a second.
 pub trait Progress: Send + Sync {
     /// A try of a pull has its turn: others kept it waiting until now.
@@ -22,10 +27,79 @@ pub trait Progress: Send + Sync {
     }
 }
 
+impl<P: Progress + ?Sized> Progress for Arc<P> {
+    fn begins(&self) {
+        (**self).begins();
+    }
+
+    fn pauses(&self) {
+        (**self).pauses();
+    }
+
+    fn layers(&self, total: u64) {
+        (**self).layers(total);
+    }
+
+    fn advance(&self, label: &str, done: u64, total: u64) {
+        (**self).advance(label, done, total);
+    }
+
+    fn cancelled(&self) -> bool {
+        (**self).cancelled()
+    }
+}
+
+/// Progress that is cancelled too once its [`StopOnDrop`] is gone.
+#[derive(Debug)]
+pub struct Stoppable<P> {
+    inner: P,
+    is_stopped: Arc<AtomicBool>,
+}
+
+/// Held by whoever waits for blocking work: a future that is dropped ends the work with it.
+#[derive(Debug)]
+pub struct StopOnDrop(Arc<AtomicBool>);
+
+/// Ties work to whoever waits for it.
+#[must_use]
+pub fn stoppable<P: Progress>(inner: P) -> (Stoppable<P>, StopOnDrop) {
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    (Stoppable { inner, is_stopped: is_stopped.clone() }, StopOnDrop(is_stopped))
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl<P: Progress> Progress for Stoppable<P> {
+    fn advance(&self, label: &str, done: u64, total: u64) {
+        self.inner.advance(label, done, total);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire) || self.inner.cancelled()
+    }
+}
+
 /// Drops all progress.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 
 impl Progress for NoProgress {
     fn advance(&self, _label: &str, _done: u64, _total: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_cancelled_when_nobody_waits_for_it_any_more() {
+        let (progress, waiting) = stoppable(Arc::new(NoProgress));
+        assert!(!progress.cancelled());
+        drop(waiting);
+        assert!(progress.cancelled());
+    }
 }

@@ -18,13 +18,13 @@ use api::image::Artifact;
 use tar::EntryType;
 
 use crate::{
-    layer::{Layer, LayerError},
+    layer::{LayerError, LayerFile},
     pax::{self, PaxEntry},
     progress::Progress,
     scan::{Chunk, Scanned, contents},
-    store::{RESERVED_BYTES, Store, StoreError},
+    store::{RESERVED_BYTES, Store, StoreError, Temporary},
     tar_stream::Metadata,
-    tree::{InodeId, Node, Walked},
+    tree::{InodeId, MAX_STEPS, Node, Place, ROOT, Tree},
 };
 
 /// The program, found through `PATH`.
@@ -41,6 +41,19 @@ const MAX_MESSAGE_BYTES: u64 = 64 << 10;
 
 /// Name spaces of attributes that squashfs can hold.
 const XATTR_SPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+
+/// Threads of the program at most: each holds blocks and the state of a compressor.
+const MAX_JOBS: usize = 8;
+
+/// How often `tar2sqfs` may look at a name in a list, for all names of an image: some 100 s of a core.
+/// One directory of 100,000 names needs so many; OS images need some 10^8.
+const MAX_LOOKUPS: u64 = 10_000_000_000;
+
+/// Names of attributes that are told to be dropped, at most.
+const MAX_DROPPED: usize = 64;
+
+/// Attributes dropped, by name: how many files had one, and the first of them.
+pub(crate) type Dropped = BTreeMap<String, (u64, String)>;
 
 /// Why the root image could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +82,20 @@ pub enum SquashfsError {
         /// Group.
         gid: u64,
     },
+    /// Too many names in one directory.
+    #[error(
+        "{path} has {names} names, and with it tar2sqfs would be busy for minutes: spread its files over \
+         directories of at most 50000 names, or put them into an archive"
+    )]
+    Crowded {
+        /// The directory.
+        path: String,
+        /// How many names it has.
+        names: usize,
+    },
+    /// Too many parts of paths.
+    #[error("the paths of the image have more than {MAX_STEPS} parts together; make an image of fewer files")]
+    Steps,
     /// A layer cannot be read.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -77,56 +104,68 @@ pub enum SquashfsError {
     Store(#[from] StoreError),
 }
 
-/// The root image and what was lost on the way.
-#[derive(Debug)]
-pub(crate) struct Squashed {
-    pub root: Artifact,
-    /// Attributes dropped, by name: how many files had one, and the first of them.
-    pub dropped: BTreeMap<String, (u64, String)>,
+/// The root image of a build under way, in the store.
+pub(crate) struct RootImage<'s> {
+    store: &'s Store,
+    /// Bytes that are expected.
+    estimate: u64,
+    temporary: Temporary,
 }
 
-/// Writes the tree into the store. Every chunk also goes to `tee`.
+impl<'s> RootImage<'s> {
+    /// Sees that there is room for it: it is about as large as the `layers` are, bytes, which are
+    /// compressed too. Found out now, it costs nobody his database.
+    pub(crate) fn begin(store: &'s Store, layers: u64) -> Result<Self, SquashfsError> {
+        store.require(layers)?;
+        Ok(Self { store, estimate: layers, temporary: store.temporary()? })
+    }
+
+    /// The file to write.
+    pub(crate) fn temporary(&self) -> &Temporary {
+        &self.temporary
+    }
+
+    /// What to tell of a program that could not write: of a full disk it says no more than "I/O error".
+    pub(crate) fn full(&self) -> Option<StoreError> {
+        let written = self.temporary.file().metadata().map_or(0, |facts| facts.len());
+        let needed = self.estimate.max(written).saturating_add(RESERVED_BYTES);
+        self.store.is_full().then(|| self.store.no_space(needed))
+    }
+
+    /// Takes what was written into the store.
+    pub(crate) fn finish(self) -> Result<Artifact, SquashfsError> {
+        let (digest, size) = self.store.adopt(self.temporary)?;
+        Ok(Artifact { format: "squashfs".to_owned(), digest, size })
+    }
+}
+
+/// Writes the tree into a program that was started. Every chunk also goes to `tee`.
 pub(crate) fn squash(
-    store: &Store,
-    layers: &[Layer],
+    mut child: Tar2sqfs,
+    layers: &[LayerFile],
     scanned: &Scanned,
     progress: &dyn Progress,
     tee: impl FnMut(&Chunk) -> Result<(), LayerError>,
-) -> Result<Squashed, SquashfsError> {
-    // About as large as the layers, which are compressed too. Found out now, it costs nobody his database.
-    let estimate = layers.iter().map(|layer| layer.size).sum();
-    store.require(estimate)?;
-    let temporary = store.temporary()?;
-    let mut child = Tar2sqfs::start(temporary.path())?;
-    let result = child.feed(|out| stream(store, layers, scanned, progress, out, tee));
-    let ended = child.end();
-    // If the child gave up, the broken pipe is only how we learned of it.
-    let dropped = match (result, ended) {
-        (Ok(dropped), Ok(())) => dropped,
-        (Err(SquashfsError::Pipe(_)) | Ok(_), Err(error)) => {
-            // It says no more than "I/O error" of a full disk.
-            if !store.is_full() {
-                return Err(error);
-            }
-            let written = temporary.file().metadata().map_or(0, |facts| facts.len());
-            drop(temporary);
-            return Err(store.no_space(estimate.max(written).saturating_add(RESERVED_BYTES)).into());
-        }
-        (Err(error), _) => return Err(error),
-    };
-    let (digest, size) = store.adopt(temporary)?;
-    Ok(Squashed { root: Artifact { format: "squashfs".to_owned(), digest, size }, dropped })
+) -> Result<Dropped, SquashfsError> {
+    let result = child.feed(|out| stream(layers, scanned, progress, out, tee));
+    // If it gave up, the broken pipe is only how we learned of it.
+    match (result, child.end()) {
+        (Ok(dropped), Ok(())) => Ok(dropped),
+        (Err(SquashfsError::Pipe(_)) | Ok(_), Err(error)) | (Err(error), _) => Err(error),
+    }
 }
 
 /// The child process; killed if it is dropped while it runs.
-struct Tar2sqfs {
+#[derive(Debug)]
+pub(crate) struct Tar2sqfs {
     child: Child,
     messages: Option<JoinHandle<Vec<u8>>>,
 }
 
 impl Tar2sqfs {
-    fn start(output: &Path) -> Result<Self, SquashfsError> {
-        let cores = thread::available_parallelism().map_or(1, usize::from).to_string();
+    /// Starts the program, which writes into `output`, an empty file.
+    pub(crate) fn start(output: &Path) -> Result<Self, SquashfsError> {
+        let cores = thread::available_parallelism().map_or(1, usize::from).min(MAX_JOBS).to_string();
         #[expect(clippy::disallowed_methods, reason = "this file is the home of tar2sqfs")]
         let mut command = Command::new(PROGRAM);
         command
@@ -138,9 +177,8 @@ impl Tar2sqfs {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(SquashfsError::Start)?;
-        let messages = child.stderr.take().map(|stderr| thread::spawn(move || last_words(stderr)));
-        Ok(Self { child, messages })
+        let child = command.spawn().map_err(SquashfsError::Start)?;
+        Ok(Self { child, messages: None })
     }
 
     /// Runs `write` with the child's standard input, and closes it.
@@ -151,6 +189,8 @@ impl Tar2sqfs {
         let Some(stdin) = self.child.stdin.take() else {
             return Err(SquashfsError::Pipe(io::ErrorKind::BrokenPipe.into()));
         };
+        // Not before: between start and feeding the converter's jail is shut, for the threads of then.
+        self.messages = self.child.stderr.take().map(|stderr| thread::spawn(move || last_words(stderr)));
         // Only speed depends on it: an unprivileged user may have used up his share of pipe memory.
         let _ = rustix::pipe::fcntl_setpipe_size(&stdin, PIPE_BYTES);
         let mut out = BufWriter::with_capacity(PIPE_BYTES, stdin);
@@ -188,33 +228,28 @@ fn last_words(stderr: ChildStderr) -> Vec<u8> {
 }
 
 fn stream(
-    store: &Store,
-    layers: &[Layer],
+    layers: &[LayerFile],
     scanned: &Scanned,
     progress: &dyn Progress,
     out: &mut dyn Write,
     mut tee: impl FnMut(&Chunk) -> Result<(), LayerError>,
-) -> Result<BTreeMap<String, (u64, String)>, SquashfsError> {
-    let plan = Plan::of(scanned)?;
-    for (walked, kind, link, device) in &plan.without_content {
-        let metadata = &plan.metadata[&walked.inode];
-        let path = if walked.path.is_empty() { b"./" } else { walked.path.as_slice() };
-        let entry = PaxEntry { path, kind: *kind, link, device: *device, size: 0, metadata };
-        pax::write_header(out, &entry).map_err(SquashfsError::Pipe)?;
+) -> Result<Dropped, SquashfsError> {
+    let tree = &scanned.tree;
+    let plan = Plan::of(tree)?;
+    for inode in plan.folders.iter().chain(&plan.without_content) {
+        plan.write(out, *inode, 0).map_err(SquashfsError::Pipe)?;
     }
     let wanted = scanned.files();
     let mut done = 0;
-    contents(store, layers, &wanted, |chunk| {
+    contents(layers, &wanted, |chunk| {
         if progress.cancelled() {
             return Err(SquashfsError::from(LayerError::Cancelled));
         }
         tee(&chunk)?;
-        let size = plan.sizes[&chunk.inode];
+        let size = content_size(tree, chunk.inode);
         let mut write = || {
             if chunk.offset == 0 {
-                let (path, metadata) = (plan.first[&chunk.inode].as_slice(), &plan.metadata[&chunk.inode]);
-                let (kind, link, device) = (EntryType::Regular, &b""[..], (0, 0));
-                pax::write_header(out, &PaxEntry { path, kind, link, device, size, metadata })?;
+                plan.write(out, chunk.inode, size)?;
             }
             out.write_all(&chunk.bytes)?;
             if chunk.offset + chunk.bytes.len() as u64 == size { pax::pad(out, size) } else { Ok(()) }
@@ -224,83 +259,225 @@ fn stream(
         progress.advance("squashfs", done, wanted.bytes());
         Ok(())
     })?;
-    for (path, inode) in &plan.links {
-        let (link, metadata) = (plan.first[inode].as_slice(), &plan.metadata[inode]);
+    for link in &plan.links {
+        let metadata = kept(&tree.inodes[link.inode].metadata);
+        let (path, target) = (plan.path(link.folder, link.name), plan.path_of(link.inode));
         let (kind, device, size) = (EntryType::Link, (0, 0), 0);
-        pax::write_header(out, &PaxEntry { path, kind, link, device, size, metadata })
-            .map_err(SquashfsError::Pipe)?;
+        let entry = PaxEntry { path: &path, kind, link: &target, device, size, metadata: &metadata };
+        pax::write_header(out, &entry).map_err(SquashfsError::Pipe)?;
     }
     pax::end(out).map_err(SquashfsError::Pipe)?;
     Ok(plan.dropped)
 }
 
-/// An entry without content: name, kind, link target, device numbers.
-type Plain = (Walked, EntryType, Vec<u8>, (u32, u32));
-
-/// What goes into the stream, in order.
-#[derive(Default)]
-struct Plan {
-    without_content: Vec<Plain>,
-    /// First name of each inode that is not a folder.
-    first: BTreeMap<InodeId, Vec<u8>>,
-    /// Further names.
-    links: Vec<(Vec<u8>, InodeId)>,
-    sizes: BTreeMap<InodeId, u64>,
-    /// As squashfs can hold it.
-    metadata: BTreeMap<InodeId, Metadata>,
-    dropped: BTreeMap<String, (u64, String)>,
+/// Bytes of content; 0 for what is no file.
+fn content_size(tree: &Tree, inode: InodeId) -> u64 {
+    if let Node::File(content) = &tree.inodes[inode].node { content.size } else { 0 }
 }
 
-impl Plan {
-    fn of(scanned: &Scanned) -> Result<Self, SquashfsError> {
-        let mut plan = Self::default();
-        let (folders, others): (Vec<_>, Vec<_>) =
-            scanned.tree.walk().into_iter().partition(|walked| scanned.tree.folder(walked.inode).is_some());
-        for walked in folders.into_iter().chain(others) {
-            let inode = &scanned.tree.inodes[walked.inode];
-            let (kind, link, device) = match &inode.node {
-                Node::Folder(_) => (EntryType::Directory, Vec::new(), (0, 0)),
-                _ if plan.first.contains_key(&walked.inode) => {
-                    plan.links.push((walked.path, walked.inode));
-                    continue;
-                }
-                Node::File(_) => (EntryType::Regular, Vec::new(), (0, 0)),
-                Node::Symlink(target) => (EntryType::Symlink, target.clone(), (0, 0)),
-                Node::CharacterDevice(major, minor) => (EntryType::Char, Vec::new(), (*major, *minor)),
-                Node::BlockDevice(major, minor) => (EntryType::Block, Vec::new(), (*major, *minor)),
-                Node::Fifo => (EntryType::Fifo, Vec::new(), (0, 0)),
-            };
-            let metadata = plan.kept(&walked.path, &inode.metadata)?;
-            plan.metadata.insert(walked.inode, metadata);
-            if kind != EntryType::Directory {
-                plan.first.insert(walked.inode, walked.path.clone());
+/// The metadata that squashfs can hold.
+fn kept(metadata: &Metadata) -> Metadata {
+    let is_kept = |(name, _): &&(Vec<u8>, Vec<u8>)| is_kept(name);
+    let xattrs = metadata.xattrs.iter().filter(is_kept).cloned().collect();
+    let Metadata { mode, uid, gid, mtime, xattrs: _ } = *metadata;
+    Metadata { mode, uid, gid, mtime, xattrs }
+}
+
+fn is_kept(xattr: &[u8]) -> bool {
+    XATTR_SPACES.iter().any(|space| xattr.starts_with(space))
+}
+
+/// What goes into the stream, in order. Holds no paths: they are put together when they are written.
+struct Plan<'t> {
+    tree: &'t Tree,
+    /// First name of each inode that has one: its directory, and its name there.
+    first: Vec<Option<(InodeId, &'t [u8])>>,
+    folders: Vec<InodeId>,
+    /// Anything else that has no content.
+    without_content: Vec<InodeId>,
+    /// Further names.
+    links: Vec<Place<'t>>,
+    dropped: Dropped,
+}
+
+impl<'t> Plan<'t> {
+    fn of(tree: &'t Tree) -> Result<Self, SquashfsError> {
+        let mut plan = Self {
+            tree,
+            first: vec![None; tree.inodes.len()],
+            folders: vec![ROOT],
+            without_content: Vec::new(),
+            links: Vec::new(),
+            dropped: Dropped::new(),
+        };
+        let (mut work, mut most) = (Lookups::default(), None);
+        let mut depths = 0;
+        tree.each_name(|place| {
+            depths += place.depth as u64;
+            work.add(tree, &place);
+            if work.is_too_many() {
+                most.get_or_insert((place.folder, tree.folder(place.folder).map_or(0, BTreeMap::len)));
+                return;
             }
-            match inode.node {
-                Node::File(content) if content.size > 0 => {
-                    plan.sizes.insert(walked.inode, content.size);
-                }
-                _ => plan.without_content.push((walked, kind, link, device)),
+            if plan.first[place.inode].is_some() {
+                plan.links.push(place);
+                return;
             }
+            plan.first[place.inode] = Some((place.folder, place.name));
+            match &tree.inodes[place.inode].node {
+                Node::Folder(_) => plan.folders.push(place.inode),
+                Node::File(content) if content.size > 0 => {}
+                _ => plan.without_content.push(place.inode),
+            }
+        });
+        if let Some((folder, names)) = most {
+            return Err(SquashfsError::Crowded { path: plan.shown(folder), names });
         }
+        if !tree.step(depths) {
+            return Err(SquashfsError::Steps);
+        }
+        plan.check_metadata()?;
         Ok(plan)
     }
 
-    /// The metadata that squashfs can hold; what it cannot is counted.
-    fn kept(&mut self, path: &[u8], metadata: &Metadata) -> Result<Metadata, SquashfsError> {
-        let shown = || String::from_utf8_lossy(path).into_owned();
-        let (uid, gid) = (metadata.uid, metadata.gid);
-        if uid > u64::from(u32::MAX) || gid > u64::from(u32::MAX) {
-            return Err(SquashfsError::Owner { path: shown(), uid, gid });
-        }
-        let mut kept = metadata.clone();
-        kept.xattrs.retain(|(name, _)| {
-            let keep = XATTR_SPACES.iter().any(|space| name.starts_with(space));
-            if !keep {
-                let name = String::from_utf8_lossy(name).into_owned();
-                self.dropped.entry(name).or_insert_with(|| (0, shown())).0 += 1;
+    /// Refuses owners that squashfs cannot hold, and counts attributes.
+    fn check_metadata(&mut self) -> Result<(), SquashfsError> {
+        for inode in 0..self.tree.inodes.len() {
+            if self.first[inode].is_none() && inode != ROOT {
+                continue;
             }
-            keep
-        });
-        Ok(kept)
+            let Metadata { uid, gid, ref xattrs, .. } = self.tree.inodes[inode].metadata;
+            if uid > u64::from(u32::MAX) || gid > u64::from(u32::MAX) {
+                return Err(SquashfsError::Owner { path: self.shown(inode), uid, gid });
+            }
+            for (name, _) in xattrs.iter().filter(|(name, _)| !is_kept(name)) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                if let Some((count, _)) = self.dropped.get_mut(&name) {
+                    *count += 1;
+                } else if self.dropped.len() < MAX_DROPPED {
+                    self.dropped.insert(name, (1, self.shown(inode)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The path of a name, without a leading slash.
+    fn path(&self, folder: InodeId, name: &[u8]) -> Vec<u8> {
+        let mut parts = vec![name];
+        let mut here = folder;
+        while let Some((above, name)) = self.first[here] {
+            parts.push(name);
+            here = above;
+        }
+        parts.reverse();
+        parts.join(&b'/')
+    }
+
+    /// The path of an inode's first name; empty for the root.
+    fn path_of(&self, inode: InodeId) -> Vec<u8> {
+        self.first[inode].map_or_else(Vec::new, |(folder, name)| self.path(folder, name))
+    }
+
+    fn shown(&self, inode: InodeId) -> String {
+        String::from_utf8_lossy(&self.path_of(inode)).into_owned()
+    }
+
+    /// Writes the header of an inode under its first name.
+    fn write(&self, out: &mut dyn Write, inode: InodeId, size: u64) -> io::Result<()> {
+        let (kind, link, device) = match &self.tree.inodes[inode].node {
+            Node::Folder(_) => (EntryType::Directory, &b""[..], (0, 0)),
+            Node::File(_) => (EntryType::Regular, &b""[..], (0, 0)),
+            Node::Symlink(target) => (EntryType::Symlink, target.as_slice(), (0, 0)),
+            Node::CharacterDevice(major, minor) => (EntryType::Char, &b""[..], (*major, *minor)),
+            Node::BlockDevice(major, minor) => (EntryType::Block, &b""[..], (*major, *minor)),
+            Node::Fifo => (EntryType::Fifo, &b""[..], (0, 0)),
+        };
+        let metadata = kept(&self.tree.inodes[inode].metadata);
+        let path = if inode == ROOT { b"./".to_vec() } else { self.path_of(inode) };
+        pax::write_header(out, &PaxEntry { path: &path, kind, link, device, size, metadata: &metadata })
+    }
+}
+
+/// How often `tar2sqfs` will look at a name: it keeps a directory as a list, and walks it for each part of
+/// each path.
+#[derive(Debug, Default)]
+struct Lookups {
+    /// Lengths of the lists on the way to the directory at each depth, together.
+    above: Vec<u64>,
+    total: u64,
+}
+
+impl Lookups {
+    /// Counts a name. They come in the order of [`Tree::each_name`].
+    fn add(&mut self, tree: &Tree, place: &Place<'_>) {
+        let names = tree.folder(place.folder).map_or(0, BTreeMap::len) as u64;
+        self.above.truncate(place.depth);
+        if self.above.len() < place.depth {
+            self.above.push(self.above.last().copied().unwrap_or(0) + names);
+        }
+        self.total = self.total.saturating_add(self.above.last().copied().unwrap_or(0));
+    }
+
+    fn is_too_many(&self) -> bool {
+        self.total > MAX_LOOKUPS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        budget::Budget,
+        tar_stream::{Entry, Kind},
+    };
+
+    fn tree(paths: impl IntoIterator<Item = String>) -> Tree {
+        let mut tree = Tree::new(Arc::new(Budget::new(1 << 30)));
+        for (ordinal, path) in paths.into_iter().enumerate() {
+            let entry = Entry { path: path.into(), kind: Kind::File, metadata: Metadata::default(), size: 0 };
+            tree.apply(0, ordinal, entry).unwrap();
+        }
+        tree
+    }
+
+    fn lookups(tree: &Tree) -> u64 {
+        let mut lookups = Lookups::default();
+        tree.each_name(|place| lookups.add(tree, &place));
+        lookups.total
+    }
+
+    #[test]
+    fn lookups_are_counted_as_lists_are_walked() {
+        // a, z in the root; 3 names in a; 1 in z.
+        assert_eq!(lookups(&tree(["a/1", "a/2", "a/3", "z/1"].map(str::to_owned))), 2 + 2 + 3 * (2 + 3) + 3);
+    }
+
+    #[test]
+    fn a_directory_that_would_keep_tar2sqfs_busy_for_hours_is_refused() {
+        let crowded = |names: usize| tree((0..names).map(|number| format!("srv/x/{number}")));
+        assert!(Plan::of(&crowded(50_000)).is_ok());
+        let refused = Plan::of(&crowded(101_000)).err().unwrap();
+        assert!(refused.to_string().starts_with("srv/x has 101000 names"), "{refused}");
+        // Spread over directories, the same names are nothing.
+        let spread = tree((0..101_000).map(|number| format!("{}/{number}", number / 1000)));
+        assert!(Plan::of(&spread).is_ok());
+    }
+
+    #[test]
+    fn paths_are_put_together_from_first_names() {
+        let mut tree = tree(["b/c/d".to_owned(), "a".to_owned()]);
+        let link = |target: &str| Kind::HardLink(target.into());
+        let entry =
+            |path: &str, kind| Entry { path: path.into(), kind, metadata: Metadata::default(), size: 0 };
+        tree.apply(0, 2, entry("z", link("b/c/d"))).unwrap();
+        let plan = Plan::of(&tree).unwrap();
+        let shown = |inodes: &[InodeId]| inodes.iter().map(|inode| plan.shown(*inode)).collect::<Vec<_>>();
+        assert_eq!(shown(&plan.folders), ["", "b", "b/c"]);
+        assert_eq!(shown(&plan.without_content), ["a", "b/c/d"]);
+        let links: Vec<_> = plan.links.iter().map(|link| plan.path(link.folder, link.name)).collect();
+        assert_eq!(links, [b"z"]);
     }
 }

@@ -10,19 +10,15 @@
 //! ```
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
-    fs::File,
-    io::{self, BufWriter, Read as _, Write},
+    io::{self, Read as _, Write},
 };
 
-use api::image::Artifact;
 use flate2::{Compression, write::GzEncoder};
 use zstd::stream::write::Encoder;
 
-use crate::{
-    cpio,
-    store::{Store, StoreError},
-};
+use crate::cpio;
 
 /// Level of zstd. Modules are code: higher levels save little, and every import waits for it.
 const ZSTD_LEVEL: i32 = 6;
@@ -33,6 +29,9 @@ const GZIP_LEVEL: u32 = 6;
 /// The node's own archive follows, and the kernel looks for one only at multiples of 4. iPXE fills up in between where
 /// it lays them into memory itself (BIOS); the kernel's EFI stub, which reads them from iPXE's files, does not.
 const ALIGNMENT: u64 = 4;
+
+/// Threads that compress, at most: each holds some MB.
+const MAX_WORKERS: usize = 8;
 
 /// What the kernel can unpack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +54,10 @@ pub(crate) struct Stage1<'a> {
     pub release: &'a str,
     pub substrate: &'a [u8],
     /// Path below `/lib/modules/RELEASE` → plain bytes.
-    pub modules: BTreeMap<String, Vec<u8>>,
+    pub modules: BTreeMap<String, Cow<'a, [u8]>>,
     pub index: Vec<(&'static str, String)>,
     /// Path below `/lib/firmware` → plain bytes.
-    pub firmware: BTreeMap<String, Vec<u8>>,
+    pub firmware: BTreeMap<String, Cow<'a, [u8]>>,
     pub packing: Packing,
 }
 
@@ -66,18 +65,17 @@ impl Stage1<'_> {
     /// Bytes of all its files, as they are once unpacked.
     pub(crate) fn unpacked_bytes(&self) -> u64 {
         let index = self.index.iter().map(|(_, text)| text.len());
-        let files = self.modules.values().chain(self.firmware.values()).map(Vec::len);
+        let files = self.modules.values().chain(self.firmware.values()).map(|bytes| bytes.len());
         index.chain(files).chain([self.substrate.len()]).map(|length| length as u64).sum()
     }
 
-    /// Writes it into the store.
-    pub(crate) fn write(&self, store: &Store) -> Result<Artifact, StoreError> {
-        let temporary = store.temporary()?;
-        let file = BufWriter::with_capacity(1 << 20, temporary.file());
-        let written = self.pack(file).and_then(|()| pad(temporary.file()));
-        written.map_err(|e| store.write_failed("write stage 1 to", temporary.path(), 0, e))?;
-        let (digest, size) = store.adopt(temporary)?;
-        Ok(Artifact { format: "initramfs".to_owned(), digest, size })
+    /// Writes it, filled up with zeros to a multiple of [`ALIGNMENT`].
+    pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut counting = Counting { out, written: 0 };
+        self.pack(&mut counting)?;
+        let missing = counting.written.next_multiple_of(ALIGNMENT) - counting.written;
+        io::copy(&mut io::repeat(0).take(missing), &mut counting)?;
+        counting.flush()
     }
 
     fn pack(&self, out: impl Write) -> io::Result<()> {
@@ -85,7 +83,8 @@ impl Stage1<'_> {
             Packing::Zstd => {
                 let mut encoder = Encoder::new(out, ZSTD_LEVEL)?;
                 // With one worker or more, the bytes do not depend on how many there are; with none they differ.
-                let workers = std::thread::available_parallelism().map_or(1, usize::from);
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                let workers = cores.min(MAX_WORKERS);
                 encoder.multithread(u32::try_from(workers).unwrap_or(1))?;
                 encoder.include_checksum(true)?;
                 self.archive(encoder)?.finish()?.flush()
@@ -118,10 +117,20 @@ impl Stage1<'_> {
     }
 }
 
-/// Fills up with zeros to a multiple of [`ALIGNMENT`].
-fn pad(mut file: &File) -> io::Result<()> {
-    let length = file.metadata()?.len();
-    let missing = length.next_multiple_of(ALIGNMENT) - length;
-    io::copy(&mut io::repeat(0).take(missing), &mut file)?;
-    Ok(())
+/// Counts what is written.
+struct Counting<'a> {
+    out: &'a mut dyn Write,
+    written: u64,
+}
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }

@@ -403,7 +403,7 @@ impl Store {
     }
 
     /// Bytes free in the store's file system, if it tells.
-    fn available(&self) -> Option<u64> {
+    pub(crate) fn available(&self) -> Option<u64> {
         let stat = rustix::fs::statvfs(&*self.root).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }

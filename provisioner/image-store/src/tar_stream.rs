@@ -15,7 +15,10 @@ use std::io::{self, Read};
 use tar::{EntryType, Header};
 
 use self::sparse::{Cursor, Format, PaxSparse, Piece, SparseMap};
-use crate::layer::MAX_LAYER_BYTES;
+use crate::{
+    budget::{ENTRY_BYTES, XATTR_BYTES},
+    layer::MAX_LAYER_BYTES,
+};
 
 const BLOCK: usize = 512;
 
@@ -28,6 +31,12 @@ pub(crate) const MAX_PATH_BYTES: usize = 4096;
 
 /// Extended attributes, name and value, by name.
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What attributes take in memory, bytes.
+pub(crate) fn xattr_bytes(xattrs: &[(Vec<u8>, Vec<u8>)]) -> u64 {
+    let texts: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    texts as u64 + xattrs.len() as u64 * XATTR_BYTES
+}
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +72,17 @@ pub(crate) struct Entry {
     /// Bytes of content, the holes of a sparse file among them: what [`TarStream::read_content`]
     /// gives.
     pub size: u64,
+}
+
+impl Entry {
+    /// What the entry takes in memory, bytes.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let link = match &self.kind {
+            Kind::HardLink(target) | Kind::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        ENTRY_BYTES + (self.path.len() + link) as u64 + xattr_bytes(&self.metadata.xattrs)
+    }
 }
 
 /// Reads a tar stream.
@@ -101,6 +121,11 @@ fn invalid(problem: impl Into<String>) -> io::Error {
 impl<R: Read> TarStream<R> {
     pub(crate) fn new(reader: R) -> Self {
         Self { reader, left: 0, padding: 0, sparse: None, holes_left: MAX_LAYER_BYTES, ended: false }
+    }
+
+    /// What it reads from, to go on where it has stopped.
+    pub(crate) fn into_reader(self) -> R {
+        self.reader
     }
 
     /// Skips what is left of the present entry and reads the next header.
@@ -362,7 +387,7 @@ fn entry(header: &Header, stored: u64, extensions: Extensions) -> io::Result<Ent
         uid: owner(108..116, extensions.uid)?,
         gid: owner(116..124, extensions.gid)?,
         mtime: extensions.mtime.unwrap_or_else(|| number::field(&fields[136..148]).unwrap_or(0)),
-        xattrs: extensions.xattrs,
+        xattrs: last_of_each_name(extensions.xattrs, &mut 0),
     };
     Ok(Entry { path, kind, metadata, size })
 }
@@ -387,9 +412,7 @@ impl Extensions {
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            self.xattrs.retain(|(known, _)| known != name);
             self.xattrs.push((name.to_vec(), value.to_vec()));
-            self.xattrs.sort_unstable();
         } else if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
             self.sparse.take(key, value)?;
         } else if !value.is_empty() {
@@ -405,6 +428,23 @@ impl Extensions {
         }
         Ok(())
     }
+}
+
+/// Attributes in the order of their names; of several values of a name the one that came last.
+/// `compared` counts how often two names were compared: each image has a limit on the bytes of its
+/// headers, and none on how many attributes they make.
+fn last_of_each_name(mut xattrs: Xattrs, compared: &mut u64) -> Xattrs {
+    xattrs.reverse();
+    // Stable: what came last of a name stays the first of it.
+    xattrs.sort_by(|(a, _), (b, _)| {
+        *compared += 1;
+        a.cmp(b)
+    });
+    xattrs.dedup_by(|(next, _), (kept, _)| {
+        *compared += 1;
+        next == kept
+    });
+    xattrs
 }
 
 fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
@@ -442,6 +482,27 @@ mod tests {
         for (text, want) in [("12.9", 12), ("-1.5", -2), ("-1.0", -1), ("-0.5", -1), ("7", 7)] {
             assert_eq!(seconds(text.as_bytes()), Some(want), "{text}");
         }
+    }
+
+    #[test]
+    fn of_several_values_of_an_attribute_the_last_counts() {
+        let xattrs = [("b", "1"), ("a", "1"), ("b", "2"), ("a", "2"), ("b", "3")];
+        let xattrs = xattrs.map(|(name, value)| (name.into(), value.into())).to_vec();
+        let want = [("a", "2"), ("b", "3")].map(|(name, value)| (name.into(), value.into())).to_vec();
+        assert_eq!(last_of_each_name(xattrs, &mut 0), want);
+    }
+
+    #[test]
+    fn eight_times_the_attributes_take_at_most_ten_times_the_comparisons() {
+        let count = |count: usize| {
+            // In an order of which no sort has an advantage.
+            let name = |at: usize| format!("user.{:06}", at * 7919 % count).into_bytes();
+            let mut compared = 0;
+            last_of_each_name((0..count).map(|at| (name(at), b"v".to_vec())).collect(), &mut compared);
+            compared
+        };
+        let (few, many) = (count(20_000), count(160_000));
+        assert!(few > 0 && many <= 10 * few, "{few} comparisons, then {many}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use api::{
     ids::ImageName,
     image::{ImageVersion, ImportImage, Operation, OperationState},
 };
-use image_store::{BuildOptions, Built, OciImage, Progress};
+use image_store::{BuildOptions, Built, OciImage, Progress, progress::stoppable};
 use oci_pull::PullOptions;
 use tokio::time::Instant;
 
@@ -35,9 +35,11 @@ pub(super) async fn run(images: &Images, id: u64) {
         images.lock_operations().get(&id).map(|entry| (entry.request.clone(), entry.operation.clone()));
     let Some((request, operation)) = entry else { return };
     let blobs = images.0.blobs.leased();
+    // An import that the last server left tries nothing again: it may be what that server died of.
+    let retry = request.retry && !images.lock_resumed().contains(&id);
     let (work, begun) = (images.0.meter.begin(), Instant::now());
     let bars = Arc::new(Bars::new(operation.clone(), images.0.shutdown.clone()));
-    let outcome = import(images, &blobs, &request, bars.clone()).await;
+    let outcome = import(images, &blobs, &request, retry, bars.clone()).await;
     bars.finish();
     if images.0.shutdown.is_cancelled() {
         return;
@@ -71,6 +73,7 @@ async fn import(
     images: &Images,
     blobs: &image_store::Store,
     request: &ImportImage,
+    retry: bool,
     bars: Arc<Bars>,
 ) -> Result<Outcome, ImportError> {
     let source = Source::parse(&request.source)?;
@@ -80,6 +83,9 @@ async fn import(
     let same = same_content(images, &name, &image);
     if let Some(record) = same.as_ref().filter(|record| images.check_files(record, None).is_ok()) {
         return Ok(Outcome::Same(record.clone(), "has this content already; no new version was made"));
+    }
+    if retry {
+        images.0.converter.allow_again(&image.manifest)?;
     }
     let built = build(images, blobs, &image, bars).await?;
     // The same content makes the same files: what was missing of the version is there again.
@@ -156,18 +162,21 @@ async fn build(
     image: &OciImage,
     bars: Arc<Bars>,
 ) -> Result<Built, ImportError> {
-    let (blobs, layers) = (blobs.clone(), image.layers.clone());
+    let (blobs, layers, manifest) = (blobs.clone(), image.layers.clone(), image.manifest);
+    let converter = images.0.converter.clone();
+    // With this future goes the work.
+    let (bars, _waiting) = stoppable(bars);
     let _slot = images.0.slots.acquire().await?;
     if image.architecture != images.0.boots.architecture() {
         // Our stage 1 could not run on its kernels.
         return blocking(move || {
-            let root = image_store::build_job_root(&blobs, &layers, bars.as_ref())?;
+            let root = converter.job_root(&blobs, &manifest, &layers, &bars)?;
             Ok(Built { root, kernels: Vec::new(), warnings: Vec::new() })
         })
         .await;
     }
     let options = BuildOptions { substrate: images.0.substrate.clone() };
-    blocking(move || Ok(image_store::build(&blobs, &layers, &options, bars.as_ref())?)).await
+    blocking(move || Ok(converter.image(&blobs, &manifest, &layers, &options, &bars)?)).await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -262,8 +271,9 @@ async fn rebuild(images: &Images, record: &Arc<ImageRecord>) -> Result<(), Impor
     let lease = images.0.blobs.leased();
     let (blobs, layers) = (lease.clone(), record.layers.clone());
     let options = BuildOptions { substrate: images.0.substrate.clone() };
-    let progress = UntilShutdown(images.0.shutdown.clone());
-    let rebuilding = blocking(move || Ok(image_store::rebuild_stage1(&blobs, &layers, &options, &progress)?));
+    let (progress, _waiting) = stoppable(UntilShutdown(images.0.shutdown.clone()));
+    let (converter, manifest) = (images.0.converter.clone(), record.version.manifest);
+    let rebuilding = blocking(move || Ok(converter.stage1(&blobs, &manifest, &layers, &options, &progress)?));
     let kernels = rebuilding.await?;
     let _turn = images.0.numbering.lock().await;
     let mut next = record.as_ref().clone();

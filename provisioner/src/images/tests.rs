@@ -38,7 +38,13 @@ impl Site {
         let shutdown = CancellationToken::new();
         let (state, substrate) = (self.path("state"), self.path("substrate"));
         let registries = Arc::default();
-        let config = ImagesConfig { state_dir: &state, substrate: &substrate, registries: &registries };
+        let converter = Converter::in_this_process();
+        let config = ImagesConfig {
+            state_dir: &state,
+            substrate: &substrate,
+            registries: &registries,
+            converter: &converter,
+        };
         Images::open(store, config, shutdown).await.unwrap()
     }
 
@@ -82,7 +88,13 @@ impl Site {
 
     fn request(&self) -> ImportImage {
         let source = format!("oci:{}", self.path("layout").display());
-        ImportImage { source, name: Some("node".parse().unwrap()), insecure: false, platform: None }
+        ImportImage {
+            source,
+            name: Some("node".parse().unwrap()),
+            insecure: false,
+            platform: None,
+            retry: false,
+        }
     }
 
     /// Imports the layout and waits for the end.
@@ -212,7 +224,13 @@ async fn sources_are_checked_before_an_operation_begins() {
     let site = Site::new();
     let images = site.open().await;
     let start = async |source: &str| {
-        let request = ImportImage { source: source.to_owned(), name: None, insecure: false, platform: None };
+        let request = ImportImage {
+            source: source.to_owned(),
+            name: None,
+            insecure: false,
+            platform: None,
+            retry: false,
+        };
         images.start(request).await.unwrap_err().to_string()
     };
     assert_eq!(

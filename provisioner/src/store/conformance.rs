@@ -89,7 +89,12 @@ pub(crate) fn image(version: u32, source: &str) -> ImageRecord {
             warnings: Vec::new(),
         },
         substrate: Digest([8; 32]),
-        layers: vec![image_store::Layer { digest, size: 3, media_type: "application/x-tar".into() }],
+        layers: vec![image_store::Layer {
+            digest,
+            size: 3,
+            media_type: "application/x-tar".into(),
+            diff_id: None,
+        }],
     }
 }
 
@@ -110,7 +115,13 @@ async fn images(store: &impl Store) {
 async fn operations(store: &impl Store) {
     let operation = |id: u64, state| OperationRecord {
         operation: Operation { id, title: "import".into(), created: Timestamp(2), state },
-        request: ImportImage { source: "oci:/x".into(), name: None, insecure: false, platform: None },
+        request: ImportImage {
+            source: "oci:/x".into(),
+            name: None,
+            insecure: false,
+            platform: None,
+            retry: false,
+        },
     };
     let running = || OperationState::Running { bars: Vec::new(), waiting: None };
     let done = || OperationState::Done { result: "debian@1".into() };

@@ -160,8 +160,13 @@ impl From<OperationRow> for OperationRecord {
                     created: Timestamp(0),
                     state: OperationState::Failed { error },
                 };
-                let request =
-                    ImportImage { source: String::new(), name: None, insecure: false, platform: None };
+                let request = ImportImage {
+                    source: String::new(),
+                    name: None,
+                    insecure: false,
+                    platform: None,
+                    retry: false,
+                };
                 Self { operation, request }
             }
         }

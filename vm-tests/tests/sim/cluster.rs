@@ -128,7 +128,13 @@ impl Cluster {
 
     async fn import(&self, padding: Padding) -> anyhow::Result<()> {
         let source = image::write_layout(&self.folder.path().join("layout"), padding)?;
-        let import = ImportImage { source, name: Some("tiny".parse()?), insecure: false, platform: None };
+        let import = ImportImage {
+            source,
+            name: Some("tiny".parse()?),
+            insecure: false,
+            platform: None,
+            retry: false,
+        };
         let operation = self.client.import(&import).await?;
         let mut events = self.client.watch_operation(operation.id).await?;
         loop {
@@ -268,7 +274,8 @@ fn write_config(folder: &Path, further: &str) -> anyhow::Result<()> {
 async fn start(folder: &Path) -> anyhow::Result<(Client, JoinHandle<()>, CancellationToken)> {
     let config = Checked::load(Some(folder.join("server.yaml")))?;
     let stop = CancellationToken::new();
-    let running = bedplate::server::run(config, stop.clone());
+    let converter = image_store::Converter::in_this_process();
+    let running = bedplate::server::run(config, converter, stop.clone());
     let server = tokio::spawn(async move {
         if let Err(error) = running.await {
             panic!("the server ended: {:#}", anyhow::Error::new(error));

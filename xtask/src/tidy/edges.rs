@@ -16,7 +16,7 @@ const CRATES: &[(&str, u8, &[&str])] = &[
     ("document", 0, &["api", "yaml-tree"]),
     ("copy-tree", 1, &[]),
     ("log-files", 1, &[]),
-    ("image-store", 1, &[]),
+    ("image-store", 1, &["linux"]),
     ("linux", 1, &[]),
     ("inventory", 1, &[]),
     ("stream-line", 2, &[]),

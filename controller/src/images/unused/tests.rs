@@ -76,8 +76,9 @@ impl Site {
         let database = Database::open(&folder.path().join("db"), &[&SCHEMA]).await.unwrap();
         let store = Arc::new(SqlStore::open(database).await.unwrap());
         let shutdown = CancellationToken::new();
+        let (converter, platform) = (image_store::Converter::in_this_process(), Platform::default());
         let images =
-            JobImages::open(folder.path(), store.clone(), Arc::default(), Platform::default(), shutdown);
+            JobImages::open(folder.path(), converter, store.clone(), Arc::default(), platform, shutdown);
         let images = images.unwrap();
         Self { _folder: folder, images, store }
     }

@@ -8,8 +8,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Content, Inode, InodeId, MAX_DEPTH, MAX_LINKS_FOLLOWED, Name, Node, ROOT, Tree, parts};
-use crate::tar_stream::{Entry, Kind};
+use super::{
+    Content, Inode, InodeId, MAX_DEPTH, MAX_LINKS_FOLLOWED, MAX_STEPS, Name, Node, ROOT, Tree, parts,
+};
+use crate::{
+    budget::OverBudget,
+    tar_stream::{Entry, Kind},
+};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -31,6 +36,10 @@ pub(crate) enum MergeError {
     Root,
     #[error("names that begin with .wh. are whiteouts, which name a file and hold nothing")]
     Whiteout,
+    #[error("the paths and symbolic links of the image take more than {MAX_STEPS} steps to follow")]
+    Steps,
+    #[error(transparent)]
+    Budget(#[from] OverBudget),
 }
 
 impl Tree {
@@ -39,10 +48,7 @@ impl Tree {
         let parts = parts(&entry.path);
         let Some((name, parents)) = parts.split_last() else {
             return match entry.kind {
-                Kind::Directory => {
-                    self.inodes[ROOT].metadata = entry.metadata;
-                    Ok(())
-                }
+                Kind::Directory => Ok(self.describe(ROOT, entry.metadata)?),
                 _ => Err(MergeError::Root),
             };
         };
@@ -53,16 +59,14 @@ impl Tree {
         let node = match entry.kind {
             Kind::HardLink(target) => {
                 let inode = self.link_target(&target)?;
-                self.insert(folder, name, Name { inode, layer });
-                return Ok(());
+                return Ok(self.insert(folder, name, Name { inode, layer })?);
             }
             Kind::Directory => {
                 if let Some(existing) = self.child(folder, name).map(|name| name.inode)
                     && self.folder(existing).is_some()
                 {
-                    self.inodes[existing].metadata = entry.metadata;
-                    self.insert(folder, name, Name { inode: existing, layer });
-                    return Ok(());
+                    self.describe(existing, entry.metadata)?;
+                    return Ok(self.insert(folder, name, Name { inode: existing, layer })?);
                 }
                 Node::Folder(BTreeMap::new())
             }
@@ -72,9 +76,8 @@ impl Tree {
             Kind::BlockDevice(major, minor) => Node::BlockDevice(major, minor),
             Kind::Fifo => Node::Fifo,
         };
-        let inode = self.add(Inode { metadata: entry.metadata, node });
-        self.insert(folder, name, Name { inode, layer });
-        Ok(())
+        let inode = self.add(Inode { metadata: entry.metadata, node })?;
+        Ok(self.insert(folder, name, Name { inode, layer })?)
     }
 
     fn whiteout(
@@ -86,8 +89,7 @@ impl Tree {
     ) -> Result<(), MergeError> {
         let Some(folder) = self.parent(parents)? else { return Ok(()) };
         if name == OPAQUE {
-            self.remove_lower(layer, folder);
-            return Ok(());
+            return self.remove_lower(layer, folder);
         }
         match hidden {
             b"" | b"." | b".." => return Err(MergeError::Whiteout),
@@ -96,7 +98,7 @@ impl Tree {
             _ => {}
         }
         let Some(found) = self.child(folder, hidden) else { return Ok(()) };
-        self.remove_lower(layer, found.inode);
+        self.remove_lower(layer, found.inode)?;
         if found.layer != layer
             && let Node::Folder(names) = &mut self.inodes[folder].node
         {
@@ -106,14 +108,30 @@ impl Tree {
     }
 
     /// Removes everything in and below a folder that `layer` did not write.
-    fn remove_lower(&mut self, layer: usize, folder: InodeId) {
+    ///
+    /// What a layer adds is its own, so a directory that was cleaned once for a layer stays clean
+    /// until the next one, and is not walked again however often it is hidden.
+    fn remove_lower(&mut self, layer: usize, folder: InodeId) -> Result<(), MergeError> {
+        if self.cleaned_layer != layer {
+            (self.cleaned_layer, self.cleaned) = (layer, std::collections::BTreeSet::new());
+        }
         let mut todo = vec![folder];
         while let Some(inode) = todo.pop() {
-            if let Node::Folder(names) = &mut self.inodes[inode].node {
-                names.retain(|_, name| name.layer == layer);
-                todo.extend(names.values().map(|name| name.inode));
+            let Node::Folder(names) = &mut self.inodes[inode].node else { continue };
+            if !self.cleaned.insert(inode) {
+                continue;
             }
+            let steps = names.len() as u64;
+            names.retain(|_, name| name.layer == layer);
+            todo.extend(names.values().map(|name| name.inode));
+            self.walked(steps)?;
         }
+        Ok(())
+    }
+
+    /// Counts steps.
+    fn walked(&self, steps: u64) -> Result<(), MergeError> {
+        if self.step(steps) { Ok(()) } else { Err(MergeError::Steps) }
     }
 
     fn link_target(&self, target: &[u8]) -> Result<InodeId, MergeError> {
@@ -126,25 +144,15 @@ impl Tree {
         if self.folder(inode).is_some() { Err(MergeError::LinkToFolder(shown())) } else { Ok(inode) }
     }
 
-    fn add(&mut self, inode: Inode) -> InodeId {
-        self.inodes.push(inode);
-        self.inodes.len() - 1
-    }
-
     fn child(&self, folder: InodeId, name: &[u8]) -> Option<Name> {
         self.folder(folder)?.get(name).copied()
-    }
-
-    fn insert(&mut self, folder: InodeId, part: &[u8], name: Name) {
-        if let Node::Folder(names) = &mut self.inodes[folder].node {
-            names.insert(part.to_vec(), name);
-        }
     }
 
     /// The folder that `parts` lead to, if it is there; links are followed.
     fn parent(&self, parts: &[&[u8]]) -> Result<Option<InodeId>, MergeError> {
         let mut way = Way::new(parts);
         while let Some(part) = way.next_part() {
+            self.walked(way.steps_since())?;
             let Some(name) = self.child(way.here(), &part) else { return Ok(None) };
             match &self.inodes[name.inode].node {
                 Node::Folder(_) => way.enter(name.inode)?,
@@ -160,18 +168,19 @@ impl Tree {
     fn make_parents(&mut self, layer: usize, parts: &[&[u8]]) -> Result<InodeId, MergeError> {
         let mut way = Way::new(parts);
         while let Some(part) = way.next_part() {
+            self.walked(way.steps_since())?;
             if part.starts_with(WHITEOUT) {
                 return Err(MergeError::Whiteout);
             }
             let here = way.here();
             let inode = match self.child(here, &part) {
                 Some(name) => name.inode,
-                None => self.add(Self::implied_folder()),
+                None => self.add(Self::implied_folder())?,
             };
             match &self.inodes[inode].node {
                 Node::Folder(_) => {
                     way.enter(inode)?;
-                    self.insert(here, &part, Name { inode, layer });
+                    self.insert(here, &part, Name { inode, layer })?;
                 }
                 Node::Symlink(target) => way.follow(target)?,
                 _ => return Err(MergeError::NotAFolder),
@@ -186,11 +195,23 @@ struct Way {
     folders: Vec<InodeId>,
     todo: VecDeque<Vec<u8>>,
     followed: usize,
+    /// Parts taken since [`Self::steps_since`] was asked.
+    steps: u64,
 }
 
 impl Way {
     fn new(parts: &[&[u8]]) -> Self {
-        Self { folders: vec![ROOT], todo: parts.iter().map(|part| part.to_vec()).collect(), followed: 0 }
+        Self {
+            folders: vec![ROOT],
+            todo: parts.iter().map(|part| part.to_vec()).collect(),
+            followed: 0,
+            steps: 0,
+        }
+    }
+
+    /// Parts taken since this was asked last.
+    fn steps_since(&mut self) -> u64 {
+        std::mem::take(&mut self.steps)
     }
 
     fn here(&self) -> InodeId {
@@ -201,6 +222,7 @@ impl Way {
     fn next_part(&mut self) -> Option<Vec<u8>> {
         loop {
             let part = self.todo.pop_front()?;
+            self.steps += 1;
             match part.as_slice() {
                 b"" | b"." => {}
                 b".." => self.folders.truncate(self.folders.len().saturating_sub(1).max(1)),
@@ -235,16 +257,38 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{super::Walked, *};
-    use crate::tar_stream::Metadata;
+    use super::*;
+    use crate::{budget::Budget, tar_stream::Metadata};
 
     fn entry(path: &str, kind: Kind) -> Entry {
         Entry { path: path.into(), kind, metadata: Metadata { mode: 0o644, ..Metadata::default() }, size: 1 }
     }
 
+    fn tree() -> Tree {
+        Tree::new(std::sync::Arc::new(Budget::default()))
+    }
+
+    /// Paths and inodes of all names, in the order of [`Tree::each_name`].
+    fn walk(tree: &Tree) -> Vec<(Vec<u8>, InodeId)> {
+        let mut paths = std::collections::BTreeMap::from([(ROOT, Vec::new())]);
+        let mut walked = Vec::new();
+        tree.each_name(|place| {
+            let mut path: Vec<u8> = paths[&place.folder].clone();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(place.name);
+            if tree.folder(place.inode).is_some() {
+                paths.insert(place.inode, path.clone());
+            }
+            walked.push((path, place.inode));
+        });
+        walked
+    }
+
     /// `d PATH`, `f PATH`, `l PATH TARGET` (hard), `s PATH TARGET` (symbolic), one per line; a line `--` begins a layer.
     fn merged(script: &str) -> Result<Tree, MergeError> {
-        let mut tree = Tree::new();
+        let mut tree = tree();
         for (layer, lines) in script.split("--").enumerate() {
             for (ordinal, line) in lines.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
                 let words: Vec<&str> = line.split(' ').collect();
@@ -267,7 +311,7 @@ mod tests {
             Err(error) => return format!("error: {error}"),
         };
         let mut text = String::new();
-        for Walked { path, inode } in tree.walk().into_iter().skip(1) {
+        for (path, inode) in walk(&tree) {
             let what = match &tree.inodes[inode].node {
                 Node::Folder(_) => "folder".to_owned(),
                 Node::File(content) => format!("file {}.{}", content.layer, content.ordinal),
@@ -345,6 +389,64 @@ mod tests {
         }
     }
 
+    /// Steps for a script, and for one of eight times as many lines.
+    fn steps(script: impl Fn(usize) -> String) -> (u64, u64) {
+        let count = |lines| merged(&script(lines)).unwrap().steps();
+        (count(500), count(4000))
+    }
+
+    #[test]
+    fn eight_times_the_entries_take_at_most_ten_times_the_steps() {
+        let numbered = |lines: usize, line: &dyn Fn(usize) -> String| {
+            (0..lines).map(|number| line(number) + "\n").collect::<String>()
+        };
+        for (what, (few, many)) in [
+            ("hard links", steps(|n| format!("f t\n{}", numbered(n, &|i| format!("l h/{i} t"))))),
+            ("long paths", steps(|n| numbered(n, &|i| format!("f {i}/{}x", "b/".repeat(40))))),
+            ("deep paths", steps(|n| numbered(n, &|i| format!("f {}{i}", "a/".repeat(900))))),
+            (
+                "opaque directories, one below the other",
+                steps(|n| {
+                    let lower = numbered(n, &|i| format!("f {}{i}", "a/".repeat(100)));
+                    let own = numbered(n, &|i| format!("f {}.wh..wh..opq", "a/".repeat(99 - i % 100)));
+                    format!("{lower}--\n{own}")
+                }),
+            ),
+            (
+                "whiteouts of what the layer wrote itself",
+                steps(|n| {
+                    let own = numbered(n, &|i| format!("f d/{i}"));
+                    format!("{own}{}", numbered(n, &|_| "f .wh.d".to_owned()))
+                }),
+            ),
+        ] {
+            assert!(few > 0 && many <= 10 * few, "{what}: {few} steps, then {many}");
+        }
+    }
+
+    #[test]
+    fn implied_directories_are_charged() {
+        let mut tree = Tree::new(std::sync::Arc::new(Budget::new(1 << 20)));
+        let path = |number: usize| format!("{number}/{}x", "b/".repeat(200));
+        let refused =
+            (0..100).find_map(|number| tree.apply(0, number, entry(&path(number), Kind::File)).err());
+        assert_eq!(refused, Some(MergeError::Budget(OverBudget { limit: 1 << 20 })));
+        // Some 225 bytes for each of 202 inodes a path.
+        assert!((4_000..6_000).contains(&tree.inodes.len()), "{}", tree.inodes.len());
+    }
+
+    #[test]
+    fn links_that_lead_far_end_when_the_steps_are_used_up() {
+        let mut tree = tree();
+        tree.apply(0, 0, entry("d", Kind::Directory)).unwrap();
+        let target = format!("{}d", "./".repeat(2000));
+        tree.apply(0, 1, entry("far", Kind::Symlink(target.into()))).unwrap();
+        assert!(tree.step(MAX_STEPS - 10_000), "so that the test need not walk them all");
+        let refused = (2..100).find_map(|number| tree.apply(0, number, entry("far/x", Kind::File)).err());
+        assert_eq!(refused, Some(MergeError::Steps));
+        assert_eq!(tree.find(b"d"), None, "nothing is found any more");
+    }
+
     /// Names from a small alphabet, so that layers hit each other's files, whiteouts and links.
     fn some_path() -> impl Strategy<Value = Vec<u8>> {
         let part = proptest::sample::select(vec![
@@ -382,17 +484,17 @@ mod tests {
 
     /// Every folder is reached by one name (no cycles), no name is `.`, `..`, empty or a whiteout.
     fn assert_sound(tree: &Tree) {
-        let walked = tree.walk();
-        let mut folders = std::collections::BTreeSet::new();
-        for Walked { path, inode } in &walked {
+        let walked = walk(tree);
+        let mut folders = std::collections::BTreeSet::from([ROOT]);
+        for (path, inode) in &walked {
             if tree.folder(*inode).is_some() {
                 assert!(folders.insert(*inode), "folder {inode} has two names");
             }
             let last = path.rsplit(|byte| *byte == b'/').next().unwrap();
-            assert!(path.is_empty() || !matches!(last, b"" | b"." | b".."), "{path:?}");
+            assert!(!matches!(last, b"" | b"." | b".."), "{path:?}");
             assert!(!last.starts_with(WHITEOUT), "{path:?}");
         }
-        assert!(walked.windows(2).all(|pair| pair[0].path != pair[1].path));
+        assert!(walked.windows(2).all(|pair| pair[0].0 != pair[1].0));
     }
 
     proptest! {
@@ -400,7 +502,7 @@ mod tests {
         fn any_layers_give_a_sound_tree(
             layers in proptest::collection::vec(proptest::collection::vec(some_entry(), 0..20), 1..4)
         ) {
-            let mut tree = Tree::new();
+            let mut tree = tree();
             for (layer, entries) in layers.into_iter().enumerate() {
                 for (ordinal, entry) in entries.into_iter().enumerate() {
                     let _ = tree.apply(layer, ordinal, entry);
@@ -434,17 +536,16 @@ mod tests {
             let mut second: Vec<String> = upper.iter().cloned().collect();
             let at = if whiteouts_first { 0 } else { second.len() };
             second.splice(at..at, marks);
-            let mut tree = Tree::new();
+            let mut tree = tree();
             for (layer, paths) in [lower.iter().cloned().collect(), second].into_iter().enumerate() {
                 for (ordinal, path) in paths.iter().enumerate() {
                     tree.apply(layer, ordinal, entry(path, Kind::File)).unwrap();
                 }
             }
-            let got: Vec<String> = tree
-                .walk()
+            let got: Vec<String> = walk(&tree)
                 .into_iter()
-                .filter(|walked| tree.folder(walked.inode).is_none())
-                .map(|walked| String::from_utf8(walked.path).unwrap())
+                .filter(|(_, inode)| tree.folder(*inode).is_none())
+                .map(|(path, _)| String::from_utf8(path).unwrap())
                 .collect();
             prop_assert_eq!(got, want.into_iter().cloned().collect::<Vec<_>>());
         }

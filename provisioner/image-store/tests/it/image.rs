@@ -103,7 +103,8 @@ pub(crate) fn noise(size: usize) -> Vec<u8> {
 pub(crate) fn put(store: &Store, layers: &[Vec<u8>]) -> Vec<Layer> {
     let put = |bytes: &Vec<u8>| {
         let (digest, size) = store.put(bytes.as_slice()).unwrap();
-        Layer { digest, size, media_type: "application/vnd.oci.image.layer.v1.tar".to_owned() }
+        let media_type = "application/vnd.oci.image.layer.v1.tar".to_owned();
+        Layer { digest, size, media_type, diff_id: Some(self::digest(bytes)) }
     };
     layers.iter().map(put).collect()
 }

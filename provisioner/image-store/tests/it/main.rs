@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
+mod attacks;
 mod builds;
+mod converter;
 mod field;
 mod image;
 mod layouts;

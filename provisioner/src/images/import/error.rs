@@ -1,6 +1,6 @@
 //! Why an import failed, or the making again of stage 1.
 
-use image_store::{BuildError, oci::OciError};
+use image_store::{ConvertError, oci::OciError};
 use oci_pull::PullError;
 use tokio::{sync::AcquireError, task::JoinError};
 
@@ -20,7 +20,7 @@ pub(in crate::images) enum ImportError {
     Layout(#[from] OciError),
     /// The layers make no root image, kernel or stage 1.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Convert(#[from] ConvertError),
     /// The database.
     #[error(transparent)]
     Table(#[from] StoreError),

@@ -59,7 +59,8 @@ impl Site {
             registries: Arc::default(),
             state_dir,
         };
-        Provisioner::open(self.database.clone(), config, fleet, access).await.unwrap()
+        let converter = image_store::Converter::in_this_process();
+        Provisioner::open(self.database.clone(), config, &converter, fleet, access).await.unwrap()
     }
 
     /// With two versions and a node that boots the first.

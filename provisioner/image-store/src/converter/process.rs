@@ -1,0 +1,376 @@
+//! The converter as the server sees it: started, heard, ended. What it says is bounded in bytes, in messages and
+//! in the time between them.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::{
+            net::UnixStream,
+            process::{CommandExt as _, ExitStatusExt as _},
+        },
+    },
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use api::image::{Artifact, KernelArtifact};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, Signal, kill_process_group},
+};
+
+use super::{
+    Program,
+    child::plain,
+    error::ConvertError,
+    jail::{MAX_CPU_SECONDS, MAX_MEMORY_BYTES},
+    protocol::{self, Frame, Frames, Message, RefusalKind, Request, SentKernel},
+};
+use crate::{
+    progress::Progress,
+    store::{Store, Temporary},
+};
+
+/// How long the server listens before it looks whether the work is still wanted.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Ticks without a word after which the converter is ended: half an hour. It says nothing while it reads one
+/// layer, and 64 GiB take ten minutes on a slow disk.
+const MAX_SILENT_TICKS: u32 = 18_000;
+
+/// Ticks between the end of its output and its own end: five seconds.
+const MAX_END_TICKS: u32 = 50;
+
+/// Most messages. Each part of the work tells its progress a thousand times at most.
+const MAX_MESSAGES: u32 = 100_000;
+
+/// Most artifacts, two for each kernel, and most bytes of them together.
+const MAX_ARTIFACTS: usize = 256;
+const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
+
+/// Warnings that are taken.
+const MAX_WARNINGS: usize = 200;
+
+/// Longest release of a kernel, bytes: the longest name of a directory.
+const MAX_RELEASE_BYTES: usize = 255;
+
+/// What is kept of its messages to people, bytes: its last words name the reason.
+const MAX_LAST_WORDS_BYTES: u64 = 16 << 10;
+
+/// What Rust's runtime says when an allocation fails.
+const NO_MEMORY: &str = "memory allocation of";
+
+/// How a conversion ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Done,
+    /// It says that the image cannot be taken.
+    Failed {
+        kind: RefusalKind,
+        message: String,
+    },
+    Cancelled,
+    /// Killed, and not by us.
+    Killed,
+    Crashed {
+        cause: String,
+    },
+}
+
+/// What is heard of the converter.
+pub(super) struct Ears<'a> {
+    store: &'a Store,
+    progress: &'a dyn Progress,
+    missing: Vec<String>,
+    /// Its jail is shut: what happens from here on may be the image's doing.
+    is_jailed: bool,
+    messages: u32,
+    bytes: u64,
+    artifacts: Vec<Artifact>,
+    /// The artifact that is coming.
+    coming: Option<(String, Temporary)>,
+    kernels: Vec<KernelArtifact>,
+    warnings: Vec<String>,
+}
+
+/// What a frame means for the conversation.
+enum Heard {
+    Enough(End),
+    More,
+    /// No converter says so.
+    Nonsense(&'static str),
+}
+
+impl<'a> Ears<'a> {
+    pub(super) fn new(store: &'a Store, progress: &'a dyn Progress) -> Self {
+        Self {
+            store,
+            progress,
+            missing: Vec::new(),
+            is_jailed: false,
+            messages: 0,
+            bytes: 0,
+            artifacts: Vec::new(),
+            coming: None,
+            kernels: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What this kernel lacks for the jail.
+    pub(super) fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// Kernels and warnings.
+    pub(super) fn into_parts(self) -> (Vec<KernelArtifact>, Vec<String>) {
+        (self.kernels, self.warnings)
+    }
+
+    fn hear(&mut self, frame: Frame) -> Result<Heard, ConvertError> {
+        self.messages += 1;
+        if self.messages > MAX_MESSAGES {
+            return Ok(Heard::Nonsense("it talks without end"));
+        }
+        match frame {
+            Frame::Data(bytes) => return self.data(&bytes),
+            Frame::Message(Message::Jailed { missing }) => {
+                self.is_jailed = true;
+                self.missing = missing.iter().take(8).map(|text| plain(text)).collect();
+            }
+            Frame::Message(Message::Progress { label, done, total }) => {
+                // Only what it is known to do reaches the bars.
+                if ["reading layers", "squashfs", "stage 1"].contains(&label.as_str()) {
+                    self.progress.advance(&label, done.min(total), total);
+                }
+            }
+            Frame::Message(Message::Artifact { format }) => {
+                let is_known = ["vmlinuz", "initramfs"].contains(&format.as_str());
+                if self.coming.is_some() || !is_known || self.artifacts.len() >= MAX_ARTIFACTS {
+                    return Ok(Heard::Nonsense("an artifact came that nobody waits for"));
+                }
+                self.coming = Some((format, self.store.temporary()?));
+            }
+            Frame::Message(Message::ArtifactEnd) => {
+                let Some((format, temporary)) = self.coming.take() else {
+                    return Ok(Heard::Nonsense("an artifact ended that never began"));
+                };
+                let (digest, size) = self.store.adopt(temporary)?;
+                self.artifacts.push(Artifact { format, digest, size });
+            }
+            Frame::Message(Message::Done { kernels, warnings }) => return Ok(self.done(kernels, &warnings)),
+            Frame::Message(Message::Failed { kind, message }) => {
+                return Ok(Heard::Enough(End::Failed { kind, message: plain(&message) }));
+            }
+        }
+        Ok(Heard::More)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<Heard, ConvertError> {
+        // Artifacts have their own bound, and come in as many frames as they need.
+        self.messages -= 1;
+        self.bytes += bytes.len() as u64;
+        let Some((_, temporary)) = &self.coming else {
+            return Ok(Heard::Nonsense("bytes came that belong to nothing"));
+        };
+        if bytes.is_empty() || self.bytes > MAX_ARTIFACT_BYTES {
+            return Ok(Heard::Nonsense("its artifacts are too large"));
+        }
+        temporary
+            .file()
+            .write_all(bytes)
+            .map_err(|error| self.store.write_failed("write stage 1 to", temporary.path(), 0, error))?;
+        Ok(Heard::More)
+    }
+
+    fn done(&mut self, kernels: Vec<SentKernel>, warnings: &[String]) -> Heard {
+        for SentKernel { release, kernel, stage1, stage1_unpacked } in kernels {
+            let is_release = (1..=MAX_RELEASE_BYTES).contains(&release.len())
+                && !release.chars().any(|one| one.is_control() || one == '/');
+            let artifact = |number: usize, format: &str| {
+                self.artifacts.get(number).filter(|artifact| artifact.format == format).cloned()
+            };
+            let (Some(kernel), Some(stage1), true) =
+                (artifact(kernel, "vmlinuz"), artifact(stage1, "initramfs"), is_release)
+            else {
+                return Heard::Nonsense("it names a kernel that it did not send");
+            };
+            let stage1_unpacked = Some(stage1_unpacked);
+            self.kernels.push(KernelArtifact { release, kernel, stage1, stage1_unpacked });
+        }
+        self.warnings = warnings.iter().take(MAX_WARNINGS).map(|text| plain(text)).collect();
+        Heard::Enough(End::Done)
+    }
+}
+
+/// Starts the converter, hands it its request, hears it to its end, and leaves no process behind, however it
+/// comes to that.
+///
+/// # Errors
+/// It cannot be started; an artifact cannot be stored.
+pub(super) fn converse(
+    program: &Program,
+    request: &Request,
+    descriptors: &[BorrowedFd<'_>],
+    ears: &mut Ears<'_>,
+) -> Result<End, ConvertError> {
+    let (mut process, socket) = Process::start(program).map_err(ConvertError::Start)?;
+    // If it is gone already, its end says why.
+    let sent = protocol::send_request(&socket, request, descriptors);
+    drop(socket);
+    if let Some(end) = process.listen(ears)? {
+        return Ok(end);
+    }
+    match process.end_of_itself() {
+        // It has not looked at the image yet.
+        End::Crashed { cause } if !ears.is_jailed => {
+            Err(ConvertError::Start(sent.err().unwrap_or_else(|| io::Error::other(cause))))
+        }
+        end => Ok(end),
+    }
+}
+
+/// The process; killed with all that it started when this is dropped.
+struct Process {
+    child: Child,
+    output: OwnedFd,
+    last_words: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Process {
+    fn start(program: &Program) -> io::Result<(Self, UnixStream)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (output, their_output) = io::pipe()?;
+        // The number is the same in the new process until it becomes the program, and the file is the one that
+        // was opened, whatever has its name now (proc_pid_fd(5)).
+        let path = format!("/proc/self/fd/{}", program.file.as_raw_fd());
+        #[expect(clippy::disallowed_methods, reason = "this file is the home of the converter")]
+        let mut command = Command::new(path);
+        command
+            .arg0("bedplate")
+            .args(&program.arguments)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .current_dir("/")
+            .process_group(0)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(OwnedFd::from(their_output))
+            .stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        // With the command go our copies of its ends of the pipes.
+        drop(command);
+        let last_words = child.stderr.take().map(|stderr| thread::spawn(move || last_words(stderr)));
+        Ok((Self { child, output: output.into(), last_words }, ours))
+    }
+
+    /// Hears it until there is nothing more to hear; `None` if it fell silent for good without a result.
+    fn listen(&mut self, ears: &mut Ears<'_>) -> Result<Option<End>, ConvertError> {
+        let mut frames = Frames::default();
+        let mut buffer = vec![0; 1 << 16];
+        let mut silent = 0;
+        let crashed = |cause: String| Ok(Some(End::Crashed { cause }));
+        loop {
+            if ears.progress.cancelled() {
+                return Ok(Some(End::Cancelled));
+            }
+            let count = match self.read(&mut buffer).map_err(ConvertError::Start)? {
+                Some(0) => return Ok(None),
+                Some(count) => count,
+                None if silent >= MAX_SILENT_TICKS => {
+                    return crashed("it said nothing for half an hour".to_owned());
+                }
+                None => {
+                    silent += 1;
+                    continue;
+                }
+            };
+            silent = 0;
+            frames.push(&buffer[..count]);
+            loop {
+                match frames.next() {
+                    Ok(None) => break,
+                    Err(error) => return crashed(format!("it says what no converter says: {error}")),
+                    Ok(Some(frame)) => match ears.hear(frame)? {
+                        Heard::More => {}
+                        Heard::Enough(end) => return Ok(Some(end)),
+                        Heard::Nonsense(problem) => return crashed(problem.to_owned()),
+                    },
+                }
+            }
+        }
+    }
+
+    /// Bytes of its output, 0 at the end; `None` if there were none for a [`TICK`].
+    fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
+        let mut waited = [PollFd::new(&self.output, PollFlags::IN)];
+        match poll(&mut waited, Some(&tick)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => Ok(None),
+            Ok(_) => {
+                Ok(Some(rustix::io::retry_on_intr(|| rustix::io::read(self.output.as_fd(), &mut *buffer))?))
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Why it ended without a result.
+    fn end_of_itself(&mut self) -> End {
+        let mut status = None;
+        for _ in 0..MAX_END_TICKS {
+            status = self.child.try_wait().ok().flatten();
+            if status.is_some() {
+                break;
+            }
+            thread::sleep(TICK);
+        }
+        self.kill();
+        let said = self.last_words.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let said = plain(String::from_utf8_lossy(&said).trim());
+        match status {
+            None => End::Crashed { cause: "it closed its output and did not end".to_owned() },
+            Some(status) if status.signal() == Some(Signal::KILL.as_raw()) => End::Killed,
+            Some(status) => End::Crashed { cause: cause(status, &said) },
+        }
+    }
+
+    /// Kills it and what it started.
+    fn kill(&self) {
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // Nobody is left in it: that is all that is wanted.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How it ended, in words.
+fn cause(status: ExitStatus, said: &str) -> String {
+    let signal = |signal: Signal| status.signal() == Some(signal.as_raw());
+    if signal(Signal::XCPU) {
+        return format!("it took more than {MAX_CPU_SECONDS} s of processor time");
+    }
+    if signal(Signal::ABORT) && said.contains(NO_MEMORY) {
+        return format!("it wanted more than {} MiB of memory", MAX_MEMORY_BYTES >> 20);
+    }
+    if signal(Signal::SYS) {
+        return "it made a system call that is forbidden to it".to_owned();
+    }
+    if said.is_empty() { status.to_string() } else { format!("{status}: {said}") }
+}
+
+fn last_words(stderr: ChildStderr) -> Vec<u8> {
+    let mut stderr = stderr;
+    let mut words = Vec::new();
+    let _ = (&mut stderr).take(MAX_LAST_WORDS_BYTES).read_to_end(&mut words);
+    // What comes after is read so that it does not wait for us, and dropped.
+    let _ = io::copy(&mut stderr, &mut io::sink());
+    words
+}
