@@ -176,6 +176,7 @@ fn granted_to_users(action: Action) -> Option<Extent> {
         | Action::ClusterApply
         | Action::ImageImport
         | Action::ImageDelete
+        | Action::OperationCancel
         | Action::OverlayRender
         | Action::OverlayFileRead
         | Action::OverlayEdit

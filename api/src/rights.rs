@@ -183,6 +183,8 @@ actions! {
     OperationList = "operation-list", "list operations";
     /// Read a long operation, or watch it.
     OperationRead = "operation-read", "show the operation";
+    /// End a long operation.
+    OperationCancel = "operation-cancel", "cancel the operation";
     /// List overlays.
     OverlayList = "overlay-list", "list overlays";
     /// Read which files an overlay has.

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     capacity, clock,
     engine::{Engine, NodeFacts, Output, Submission},
-    images::{FetchError, Fetched, JobImages, causes},
+    images::{Delivery, JobImages, Wanter, causes},
     results::Results,
     store::{Store, StoreError, Write},
 };
@@ -69,8 +69,8 @@ pub(crate) enum Order {
     Stop { workflow: WorkflowId, why: String, done: oneshot::Sender<bool> },
     /// Pause a workflow, or let it go on. Answered with whether that changed something, when it is on disk.
     Pause { workflow: WorkflowId, paused: bool, by: String, done: oneshot::Sender<bool> },
-    /// An image is here, or cannot be had. `lease`: holds it until the engine knows of it.
-    Image { workflow: WorkflowId, stage: u32, fetched: Result<Fetched, FetchError>, lease: JobImages },
+    /// An image is here, or cannot be had.
+    Image { workflow: WorkflowId, stage: u32, delivery: Delivery },
     /// The registry of an image is waited for, and why; or the pull goes on.
     ImageWaits { workflow: WorkflowId, stage: u32, why: Option<String> },
     /// The server has so much of a log.
@@ -132,8 +132,6 @@ pub(crate) struct Conductor {
     pub(crate) lists: BTreeMap<NodeId, BTreeMap<RunId, bool>>,
     /// What jobs may use of each node, and of which [`Fleet::inventory_revision`] that is.
     pub(crate) capacities: BTreeMap<NodeId, (u64, planner::Capacity)>,
-    /// Images that are being fetched, by workflow and stage: who stops the workflow ends that.
-    pub(crate) fetches: BTreeMap<(WorkflowId, u32), CancellationToken>,
     /// Runs that are over and whose logs are here, until the next look at the clock: nodes are told of many at once.
     pub(crate) done: Vec<(NodeId, Option<WorkflowId>, RunId)>,
 }
@@ -226,19 +224,16 @@ impl Conductor {
             }
             Order::Stop { workflow, why, done } => {
                 let stopped = self.engine().stop(workflow, &why, now);
-                for (_, fetch) in self.fetches.range((workflow, 0)..=(workflow, u32::MAX)) {
-                    fetch.cancel();
-                }
+                self.images.pulls().leave(workflow);
                 answers.push(Answer::Flag(done, stopped));
             }
             Order::Pause { workflow, paused, by, done } => {
                 let changed = self.engine().pause(workflow, paused, &by, now);
                 answers.push(Answer::Flag(done, changed));
             }
-            Order::Image { workflow, stage, fetched, lease } => {
-                self.fetches.remove(&(workflow, stage));
+            Order::Image { workflow, stage, delivery: Delivery { fetched, lease } } => {
                 let has_failed = fetched.is_err();
-                let fetched = fetched.map_err(|error| causes(&error));
+                let fetched = fetched.map_err(|error| causes(error.as_ref()));
                 self.engine().image_fetched(workflow, stage, fetched, now);
                 drop(lease);
                 if has_failed {
@@ -294,22 +289,16 @@ impl Conductor {
         }
         for (workflow, stage, reference) in output.fetch {
             // It may have been stopped in the batch that began it.
-            if !self.engine().wants_image(workflow, stage) {
-                continue;
-            }
-            let (lease, sender, cancelled) =
-                (self.images.leased(), self.sender.clone(), self.images.cancellation());
-            self.fetches.insert((workflow, stage), cancelled.clone());
+            let Some(user) = self.engine().wants_image(workflow, stage) else { continue };
+            let sender = self.sender.clone();
             let waits = Arc::new(StageWaits { workflow, stage, orders: sender.clone() });
-            let (images, now) = (lease.clone(), clock::now());
-            let fetching = tokio::spawn(async move {
-                images.fetch(&reference, (workflow, stage), waits, cancelled, now).await
-            });
+            let wanter = Wanter { workflow, stage, user, waits };
+            let delivered = self.images.fetch(&reference, wanter, clock::now());
             tokio::spawn(async move {
-                // A stage must not wait for a fetch that panicked.
-                let fetched = fetching.await.map_err(FetchError::broken("pull")).flatten();
+                // Nothing comes if the workflow was stopped.
+                let Ok(delivery) = delivered.await else { return };
                 // The conductor is gone only with the server; the image is fetched again at its next start.
-                let _ = sender.send(Order::Image { workflow, stage, fetched, lease }).await;
+                let _ = sender.send(Order::Image { workflow, stage, delivery }).await;
             });
         }
         self.done.extend(output.forget);

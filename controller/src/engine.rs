@@ -220,11 +220,11 @@ impl Engine {
         }
     }
 
-    /// Whether an image is still to be fetched for a stage.
-    pub(crate) fn wants_image(&self, id: WorkflowId, stage: u32) -> bool {
-        let flow = self.places.get(&id).and_then(|place| self.flows.get(place));
-        let stage = flow.and_then(|flow| flow.stages.get(stage as usize));
-        stage.is_some_and(|stage| stage.state == State::Started)
+    /// For which user an image is still to be fetched for a stage; `None` if it is not.
+    pub(crate) fn wants_image(&self, id: WorkflowId, stage: u32) -> Option<Arc<str>> {
+        let flow = self.flows.get(self.places.get(&id)?)?;
+        let is_wanted = flow.stages.get(stage as usize)?.state == State::Started;
+        is_wanted.then(|| Arc::from(flow.row.owner.name.as_str()))
     }
 
     /// Time has passed: pauses end, nodes are given up, logs are waited for no more. `uptime`: by a
@@ -234,6 +234,11 @@ impl Engine {
         self.give_up_late_logs(uptime);
         let due = self.flows.values().any(|flow| flow.has_task_due(now));
         self.stale |= due;
+        for flow in self.flows.values_mut() {
+            if flow.end_pauses_of_tries(now) {
+                self.output.changed.insert(flow.row.id);
+            }
+        }
     }
 
     /// Lets everything that can begin begin. Returns what is to be done since the last call.

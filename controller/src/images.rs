@@ -14,20 +14,19 @@ use std::{
 use api::{
     ids::{Digest, Timestamp},
     image::{Artifact, Platform},
-    run::WorkflowId,
 };
 use image_store::{Converter, OciImage, Removed, RunConfig, progress::stoppable};
 use metrics::{Exposition, Work};
-use oci_pull::{Clients, PullError, PullOptions, Registries, Waits};
+use oci_pull::{Clients, Place, PullError, PullOptions, Registries};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 mod error;
 mod pulls;
 
 pub(crate) use error::FetchError;
-pub(crate) use pulls::{Pulls, PullsOfWorkflow};
+pub(crate) use pulls::{Delivery, Pulls, PullsOfWorkflow, Wanter};
 pub(crate) use rest::causes;
 pub use unused::ImageLimits;
 pub(crate) use unused::InUse;
@@ -38,12 +37,6 @@ use crate::{
     clock,
     store::{Store, StoreError, Write},
 };
-
-/// Images that are pulled at once. Those whose registry is waited for do not count.
-const MAX_PULLS: usize = 8;
-
-/// Images that are converted at once. Each conversion uses all cores.
-const MAX_CONVERSIONS: usize = 2;
 
 /// Indexes that are kept of an image. One that is made anew every day for the same image, as those
 /// with attestations are, would fill the store otherwise.
@@ -96,8 +89,6 @@ pub(crate) struct JobImages {
     store: Arc<dyn Store>,
     registries: Arc<Registries>,
     clients: Clients,
-    turns: Arc<Semaphore>,
-    conversions: Arc<Semaphore>,
     pulls: Pulls,
     platform: Platform,
     /// Images that were used since the last removal wrote that down, by manifest.
@@ -123,8 +114,6 @@ impl JobImages {
             store,
             registries,
             clients: Clients::default(),
-            turns: Arc::new(Semaphore::new(MAX_PULLS)),
-            conversions: Arc::new(Semaphore::new(MAX_CONVERSIONS)),
             pulls: Pulls::default(),
             platform,
             used: Arc::default(),
@@ -145,66 +134,95 @@ impl JobImages {
         self.failed.notify_one();
     }
 
-    /// What ends a fetch: the server's end, or a cancellation by whoever holds it.
-    pub(crate) fn cancellation(&self) -> CancellationToken {
-        self.shutdown.child_token()
-    }
-
     /// The pulls that are not over.
     pub(crate) fn pulls(&self) -> &Pulls {
         &self.pulls
     }
 
-    /// Brings an image here. `reference`: `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`; `of`: the workflow
-    /// and stage that it is for. While its registry is away it is waited for, and `waits` is told.
-    ///
-    /// # Errors
-    /// [`FetchError`].
-    pub(crate) async fn fetch(
+    /// Brings an image here. `reference`: `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`. While its registry is
+    /// away it is waited for, and `wanter` is told. What came of it is received, or nothing if its
+    /// workflow has left ([`Pulls::leave`]).
+    pub(crate) fn fetch(
         &self,
         reference: &str,
-        of: (WorkflowId, u32),
-        waits: Arc<dyn Waits>,
-        cancelled: CancellationToken,
+        wanter: Wanter,
+        now: Timestamp,
+    ) -> oneshot::Receiver<Delivery> {
+        let (pull, told) = self.pulls.enqueue(reference, wanter, self.shutdown.child_token());
+        let (pull, lease, unleased) = (Arc::new(pull), self.leased(), self.clone());
+        let reference = reference.to_owned();
+        tokio::spawn(async move {
+            let (images, of) = (lease.clone(), pull.clone());
+            let work = tokio::spawn(async move { images.carry_out(&reference, &of, now).await });
+            // Nobody must wait for a pull that panicked.
+            let fetched = work.await.map_err(FetchError::broken("pull")).flatten();
+            let is_wanted = pull.deliver(&fetched.map_err(Arc::new), &lease);
+            drop((pull, lease));
+            if !is_wanted {
+                unleased.fetch_failed();
+            }
+        });
+        told
+    }
+
+    /// A pull, until it is over or nobody wants it.
+    async fn carry_out(
+        &self,
+        reference: &str,
+        pull: &Arc<PullUnderWay>,
         now: Timestamp,
     ) -> Result<Fetched, FetchError> {
         // Dropped on the way, it counts as failed.
-        let (pull, begun) = (self.meter.begin(), clock::uptime());
+        let (counted, begun) = (self.meter.begin(), clock::uptime());
+        let fetched = tokio::select! {
+            fetched = self.bring(reference, pull, now) => fetched,
+            () = pull.unwanted() => Err(PullError::Cancelled.into()),
+        };
+        let took = clock::uptime().saturating_sub(begun);
+        let outcome = match &fetched {
+            Ok(Fetched { was_cached: false, .. }) => Some("converted"),
+            Ok(_) => Some("cached"),
+            Err(_) => pull.has_joined().then_some("cached"),
+        };
+        if let Some(outcome) = outcome {
+            counted.end(outcome, took);
+        }
+        fetched
+    }
+
+    async fn bring(
+        &self,
+        reference: &str,
+        pull: &Arc<PullUnderWay>,
+        now: Timestamp,
+    ) -> Result<Fetched, FetchError> {
         if let Some(image) = self.stored(reference).await? {
             self.note_use(image.manifest, now);
-            pull.end("cached", clock::uptime().saturating_sub(begun));
             return Ok(Fetched { image, was_cached: true });
         }
-        let progress = Arc::new(self.pulls.enqueue(of, reference, cancelled.clone()));
         let options = PullOptions {
             registries: self.registries.clone(),
             clients: self.clients.clone(),
-            turns: Some(self.turns.clone()),
+            turn: Some(pull.transfer().clone()),
             platform: self.platform.clone(),
-            waits,
+            waits: pull.clone(),
             ..PullOptions::default()
         };
-        let pulled = tokio::select! {
-            pulled = oci_pull::pull(reference, &options, &self.blobs, progress.clone()) => pulled,
-            () = cancelled.cancelled() => Err(PullError::Cancelled),
-        };
-        let image = pulled?;
+        let image = oci_pull::pull(reference, &options, &self.blobs, pull.clone()).await?;
         self.note_use(image.manifest, now);
-        let turn = self.conversions.clone().acquire_owned().await?;
+        let place = pull.conversion().place().await;
         if let Some(mut kept) = self.kept(image.manifest).await? {
             if kept.found_by(&image.indexes) {
                 let (manifest, image) = (kept.manifest, Box::new(kept.clone()));
                 self.store.commit(&[Write::Image { manifest, image, used: clock::now() }]).await?;
             }
-            pull.end("cached", clock::uptime().saturating_sub(begun));
             return Ok(Fetched { image: kept, was_cached: true });
         }
-        progress.convert();
-        let image = self.convert(image, progress, turn).await?;
+        pull.convert();
+        let image = self.convert(image, pull.clone(), place).await?;
         let used = clock::now();
         let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used };
         self.store.commit(&[write]).await?;
-        pull.end("converted", clock::uptime().saturating_sub(begun));
         Ok(Fetched { image, was_cached: false })
     }
 
@@ -251,17 +269,17 @@ impl JobImages {
         }
     }
 
-    /// `turn` is held until the work is over, which ends soon after nobody waits for it any more.
+    /// `place` is held until the work is over, which ends soon after nobody waits for it any more.
     async fn convert(
         &self,
         image: OciImage,
         progress: Arc<PullUnderWay>,
-        turn: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<JobImage, FetchError> {
         let (blobs, converter) = (self.blobs.clone(), self.converter.clone());
         let (progress, _waiting) = stoppable(progress);
         let converting = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _place = place;
             let root = converter.job_root(&blobs, &image.manifest, &image.layers, &progress);
             root.map(|root| JobImage {
                 manifest: image.manifest,
@@ -289,10 +307,13 @@ impl JobImages {
 
     /// Writes what is told of pulls.
     pub(crate) fn expose(&self, out: &mut Exposition) {
-        let running = ("bedplate_job_image_pulls_running", "Job images that are pulled or converted now.");
+        let help = "Job images that are pulled, converted, or wait for that.";
+        let running = ("bedplate_job_image_pulls_running", help);
         let help = "Pulls of job images that are over, by their outcome; cached ones needed no conversion.";
         let took = ("bedplate_job_image_pull_seconds", "How long pulls of job images took that succeeded.");
         out.work([running, ("bedplate_job_image_pulls", help), took], &self.meter);
+        let help = "Job images that wait for their turn to be pulled or converted.";
+        out.gauge("bedplate_job_image_pulls_queued", help).value(self.pulls.queued());
         let help = "Bytes of layers of job images that were pulled, by failed pulls too.";
         out.counter("bedplate_job_image_pulled_bytes", help).value(self.blobs.brought_bytes());
         let Removed { blobs, partial, bytes } = self.blobs.removed();

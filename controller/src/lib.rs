@@ -171,7 +171,6 @@ impl Controller {
             settled: settled.clone(),
             lists: std::collections::BTreeMap::new(),
             capacities: std::collections::BTreeMap::new(),
-            fetches: std::collections::BTreeMap::new(),
             done: Vec::new(),
         };
         Ok(Self(Arc::new(Inner {

@@ -22,11 +22,11 @@ use api::{
 };
 use image_store::{Converter, Removed};
 use metrics::{Exposition, Work};
-use oci_pull::Registries;
+use oci_pull::{Registries, Turns};
 use rest::causes;
 use sha2::{Digest as _, Sha256};
 use tokio::{
-    sync::{OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock, RwLockReadGuard, Semaphore, watch},
+    sync::{OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock, RwLockReadGuard, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ use crate::{
 };
 
 mod architecture;
+mod cancel;
 mod damage;
 mod import;
 mod progress;
@@ -46,12 +47,17 @@ mod unused;
 
 pub(crate) use architecture::not_bootable;
 pub use architecture::{NotBootable, OtherArchitecture};
+pub use cancel::CancelError;
 pub use damage::{DamagedImage, NoKernel, Unbootable};
 pub use source::{Source, SourceError};
 pub use table::{ImageTable, NoImage};
 
-/// Imports that pull or build at once. Each uses all cores while it builds; the second one pulls in the meantime.
-const MAX_RUNNING: usize = 2;
+/// Imports that pull at once. Those whose registry is waited for do not count.
+const MAX_PULLS: usize = 4;
+
+/// Imports that build, or copy a layout, at once. Each uses all cores; those of one person are two at
+/// most.
+const MAX_BUILDS: usize = 3;
 
 /// How long a deletion waits for the boots that are choosing a version, and lets others wait.
 const BOOT_PATIENCE: Duration = Duration::from_secs(2);
@@ -148,7 +154,8 @@ struct Inner {
     boots: Platform,
     table: watch::Sender<Arc<ImageTable>>,
     operations: Mutex<BTreeMap<u64, OperationEntry>>,
-    slots: Arc<Semaphore>,
+    pulls: Turns,
+    builds: Turns,
     registries: Arc<Registries>,
     converter: Converter,
     /// Imports that the last run of the server left and that have not ended: they take up the blobs
@@ -170,6 +177,25 @@ struct Inner {
 struct OperationEntry {
     request: ImportImage,
     operation: watch::Sender<Operation>,
+    /// In whose turn it pulls and builds. Of one that the last run of the server left nobody knows:
+    /// all of those take turns as one person.
+    by: String,
+    /// Cancelled with the server too.
+    cancelled: CancellationToken,
+    /// By whom, if it was somebody.
+    cancelled_by: Option<String>,
+}
+
+impl OperationEntry {
+    fn new(
+        request: ImportImage,
+        operation: watch::Sender<Operation>,
+        by: &str,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let cancelled = shutdown.child_token();
+        Self { request, operation, by: by.to_owned(), cancelled, cancelled_by: None }
+    }
 }
 
 impl Images {
@@ -189,8 +215,8 @@ impl Images {
         let boots = architecture::booted_by(&program);
         let table = ImageTable::new(store.images().await?, boots.clone());
         let entry = |record: OperationRecord| {
-            let (operation, _) = watch::channel(record.operation);
-            (operation.borrow().id, OperationEntry { request: record.request, operation: operation.clone() })
+            let (id, (operation, _)) = (record.operation.id, watch::channel(record.operation));
+            (id, OperationEntry::new(record.request, operation, "", &shutdown))
         };
         let operations = store.operations().await?.into_iter().map(entry).collect();
         Ok(Self(Arc::new(Inner {
@@ -201,7 +227,8 @@ impl Images {
             boots,
             table: watch::channel(Arc::new(table)).0,
             operations: Mutex::new(operations),
-            slots: Arc::new(Semaphore::new(MAX_RUNNING)),
+            pulls: Turns::new(MAX_PULLS),
+            builds: Turns::new(MAX_BUILDS),
             registries: registries.clone(),
             converter: converter.clone(),
             resumed: Mutex::default(),
@@ -282,11 +309,11 @@ impl Images {
         self.lock_operations().get(&id).map(|entry| entry.operation.subscribe())
     }
 
-    /// Begins an import.
+    /// Begins an import. `by`: who asks, in whose turn it is carried out.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(&self, mut request: ImportImage) -> Result<Operation, StartError> {
+    pub async fn start(&self, mut request: ImportImage, by: &str) -> Result<Operation, StartError> {
         let source = Source::parse(&request.source)?;
         let name = match request.name.take() {
             Some(name) => name,
@@ -312,7 +339,8 @@ impl Images {
             };
             forget_oldest(&mut entries);
             let (sender, _) = watch::channel(operation.clone());
-            entries.insert(operation.id, OperationEntry { request: request.clone(), operation: sender });
+            let entry = OperationEntry::new(request.clone(), sender, by, &self.0.shutdown);
+            entries.insert(operation.id, entry);
             operation
         };
         let record = OperationRecord { operation: operation.clone(), request };

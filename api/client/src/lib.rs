@@ -353,6 +353,16 @@ impl Client {
         self.get(&path_of(["operations", &id.to_string()])?, &[]).await
     }
 
+    /// Cancels a long operation; how it ended.
+    ///
+    /// # Errors
+    /// As every request; 409 if it is over.
+    pub async fn cancel_operation(&self, id: u64) -> Result<Operation, ClientError> {
+        let path = path_of(["operations", &id.to_string(), "cancel"])?;
+        let request = self.request(Method::POST, &path)?.timeout(DEADLINE);
+        self.answer(request).await?.json().await.map_err(ClientError::Answer)
+    }
+
     /// An operation as it goes on, until it ends.
     ///
     /// # Errors

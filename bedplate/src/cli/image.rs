@@ -51,7 +51,8 @@ pub(super) enum Verb {
 /// Import an OCI image as the next version of an OS image, and follow that to its end.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The server imports; Ctrl-C leaves it at that. The version's name is printed at the end, such as debian-node@2.
+    after_help = "The server imports; Ctrl-C leaves it at that, and `bedplate operation cancel NUMBER` ends it.
+The version's name is printed at the end, such as debian-node@2.
 
 Examples:
   bedplate image import docker://registry.example/hpc/debian-node:12
@@ -119,7 +120,10 @@ async fn run_import(session: &Session, client: &Client, import: Import) -> anyho
     let id = operation.id;
     match operation::follow(client, operation).await? {
         End::Left => {
-            say(&format!("the import goes on; follow it again with `bedplate operation watch {id}`"));
+            say(&format!(
+                "the import goes on; follow it again with `bedplate operation watch {id}`, end it with \
+                 `bedplate operation cancel {id}`"
+            ));
             Ok(operation::LEFT.into())
         }
         End::Failed(error) => bail!("{error}"),

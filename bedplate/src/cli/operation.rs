@@ -40,6 +40,14 @@ pub(super) enum Verb {
         /// Its number.
         id: u64,
     },
+    /// End an operation that waits or runs, such as an import.
+    #[command(
+        after_help = "It then counts as failed. What an import has pulled is removed, unless something else needs it."
+    )]
+    Cancel {
+        /// Its number; `operation list` shows it.
+        id: u64,
+    },
 }
 
 /// How following ended.
@@ -69,7 +77,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
             let each = |operation: &Operation| session.out.stream_to_programs(operation);
             match follow_each(&client, operation, each).await? {
                 End::Left => {
-                    say(&format!("operation {id} goes on"));
+                    say(&format!("operation {id} goes on; end it with `bedplate operation cancel {id}`"));
                     return Ok(LEFT.into());
                 }
                 End::Failed(error) => bail!("{error}"),
@@ -77,6 +85,10 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
                 End::Done(_) if session.out.is_for_programs() => {}
                 End::Done(result) => print(&format!("{result}\n"))?,
             }
+        }
+        Verb::Cancel { id } => {
+            let operation = client.cancel_operation(id).await?;
+            session.out.show(&operation, |look| list(*look, std::slice::from_ref(&operation)))?;
         }
     }
     Ok(ExitCode::SUCCESS)

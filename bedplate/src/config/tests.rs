@@ -287,7 +287,8 @@ fn files_that_the_server_reads_are_read_by_the_check() {
 fn registries_by_host() {
     let checked = Checked::parse("interfaces: [eth0]", &machine()).unwrap();
     assert_eq!(*checked.registries, oci_pull::Registries::default());
-    let text = "interfaces: [eth0]\nregistries:\n  wait-seconds: 60\n  hosts:\n    \
+    let text = "interfaces: [eth0]\nregistries:\n  wait-seconds: 60\n  least-kb-per-second: 100\n  \
+                layer-seconds: 600\n  pull-seconds: 900\n  hosts:\n    \
                 registry.example:\n      mirrors: [mirror.example:5000/hub, cache.example]\n      \
                 credentials: /etc/bedplate/login.json\n      proxy: none\n    \
                 mirror.example:5000: {plain-http: true}\n    cache.example:\n";
@@ -295,6 +296,9 @@ fn registries_by_host() {
     assert!(Arc::ptr_eq(&checked.registries, &checked.provisioner.registries), "nodes and jobs have one");
     let (hosts, patience) = (&checked.registries.hosts, checked.registries.patience);
     assert_eq!((hosts.len(), patience.as_secs()), (3, 60));
+    let limits = &checked.registries.limits;
+    let numbers = (limits.least_bytes_per_second, limits.layer.as_secs(), limits.pull.as_secs());
+    assert_eq!(numbers, (100_000, 600, 900));
     let host = &hosts[&"registry.example".parse().unwrap()];
     let mirrors: Vec<String> = host.mirrors.iter().map(ToString::to_string).collect();
     assert_eq!(mirrors, ["mirror.example:5000/hub", "cache.example"]);
@@ -313,7 +317,7 @@ fn every_mistake_of_registries_is_told() {
          Registry.Example: {proxy: proxy}\n    registry.example: {}\n",
         &expect![[r#"
             3:17: registries.wait-seconds: 100000 is not between 0 and 86400
-            4:3: registries.waits: unknown key (known here: wait-seconds, hosts)
+            4:3: registries.waits: unknown key (known here: wait-seconds, least-kb-per-second, layer-seconds, pull-seconds, hosts)
             6:5: registries.hosts.https://registry.example: "https://registry.example" is not HOST[:PORT], without a scheme (write it as images are named: registry.example:5000)
             7:5: registries.hosts.cache: "cache" has neither a dot nor a port, so that references take it for a repository of docker.io (write it as images are named: registry.example:5000)
             8:5: registries.hosts.registry.example.mirrors[0]: registry.example is no mirror of itself (remove it)
@@ -326,6 +330,19 @@ fn every_mistake_of_registries_is_told() {
             14:5: registries.hosts.Registry.Example: registry.example is written twice, in other letters (keep one)
             14:31: registries.hosts.Registry.Example.proxy: "proxy" is not http://HOST[:PORT], https://HOST[:PORT] or none (write proxy: http://proxy.example:3128)
             15:5: registries.hosts.registry.example: written twice (keep one)
+        "#]],
+    );
+}
+
+#[test]
+fn limits_of_pulls_have_their_ranges() {
+    mistakes(
+        "interfaces: [eth0]\nregistries:\n  least-kb-per-second: 2000000\n  layer-seconds: 0\n  \
+         pull-seconds: 700000\n",
+        &expect![[r#"
+            3:24: registries.least-kb-per-second: 2000000 is not between 0 and 1000000
+            4:18: registries.layer-seconds: 0 is not between 1 and 604800
+            5:17: registries.pull-seconds: 700000 is not between 1 and 604800
         "#]],
     );
 }

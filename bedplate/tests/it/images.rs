@@ -97,3 +97,20 @@ fn the_converter_is_for_the_server_alone() {
     let said = done.failed();
     assert!(said.contains("is started by the server alone"), "{said}");
 }
+
+#[test]
+fn an_import_is_cancelled_by_its_number() {
+    let server = Server::start();
+    // It takes requests and answers none.
+    let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let source = format!("docker://{}/site/node:1", registry.local_addr().unwrap());
+    assert_eq!(server.run(&["image", "import", &source, "--detach"]).ok(), "1\n");
+    let ended = server.run(&["operation", "cancel", "1"]).ok();
+    assert!(ended.contains("failed") && ended.contains("cancelled by admin"), "{ended}");
+    assert_eq!(
+        server.run(&["operation", "cancel", "1"]).failed(),
+        "error: cannot cancel operation 1: operation 1 is over; `bedplate operation show 1` says how it ended\n"
+    );
+    let unknown = server.run(&["operation", "cancel", "7"]).failed();
+    assert!(unknown.contains("there is no operation 7"), "{unknown}");
+}

@@ -115,6 +115,7 @@ const WRITES: &[(&str, &[&str], Outcome)] = &[
     ("workflow watch", &["workflow"], Tells),
     ("workflow files", &["workflow"], Works),
     ("node watch", &["n0000[1-3]", "--until", "offered", "--timeout", "1s"], Tells),
+    ("operation cancel", &["1"], Fails),
 ];
 
 /// Commands that have one form of output alone: with `-o` they are used wrongly.

@@ -309,6 +309,11 @@ fn start(server: &Server, name: &str, document: &str) {
     server.run(&["workflow", "start", name, file.to_str().unwrap(), "--as", "ann"]).ok();
 }
 
+/// Where a pull is in the queue, by what `workflow why` says.
+fn number_in_queue(told: &str) -> Option<u32> {
+    told.split("pulls: number ").nth(1)?.split(' ').next()?.parse().ok()
+}
+
 #[test]
 fn who_waits_for_an_image_learns_how_far_its_pull_is() {
     let server = Server::start();
@@ -323,15 +328,30 @@ fn who_waits_for_an_image_learns_how_far_its_pull_is() {
         start(&server, &format!("slow-{number}"), &registry.document("slow/image"));
     }
     why(&server, &["slow-1"], "asking its registry");
-    let before = |name: &str| -> u32 {
+    let place = |name: &str| -> u32 {
         start(&server, name, &registry.document("half"));
-        let told = why(&server, &[name], &format!("{reference} is in the queue of pulls: "));
-        told.split("queue of pulls: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+        let told = why(&server, &[name], &format!("{reference} is in the queue of pulls: number "));
+        let kept = "this user has 7 of the 8 places, and the last is kept for users who have none";
+        assert!(told.contains(kept), "{told}");
+        number_in_queue(&told).unwrap()
     };
-    let third = before("third");
-    assert_eq!(before("fourth"), third + 1);
+    let third = place("third");
+    assert_eq!(place("fourth"), third + 1);
     let of_job = why(&server, &["fourth", "main"], "in the queue of pulls");
     assert!(of_job.contains("main waits:\n  waits for image docker://127.0.0.1"), "{of_job}");
+    // Another user is not held up by all that.
+    server.run(&["user", "add", "bob", "--uid", "1002", "--gid", "100"]).ok();
+    let file = server.path("half.yaml");
+    server.run(&["workflow", "start", "of-bob", file.to_str().unwrap(), "--as", "bob"]).ok();
+    why(&server, &["of-bob"], "40 MiB of 120 MiB");
+    // The next in the queue has the place of one that is stopped.
+    server.run(&["workflow", "stop", "slow-1"]).ok();
+    let moved_up = (0..LOOKS).any(|_| {
+        thread::sleep(PAUSE);
+        let told = server.run(&["workflow", "why", "third"]).ok();
+        number_in_queue(&told).is_none_or(|number| number < third)
+    });
+    assert!(moved_up, "{}", fs::read_to_string(server.path("log")).unwrap());
     let refused = server.run(&["workflow", "why", "fourth", "other"]).failed();
     assert!(refused.contains("it has no job \"other\"; its jobs are main"), "{refused}");
 }

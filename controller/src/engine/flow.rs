@@ -90,13 +90,18 @@ pub(crate) struct RunNow {
     pub(crate) log_awaited: Option<Duration>,
     /// The last try that failed, of those that its node makes by itself.
     pub(crate) failed_try: Option<FailedTry>,
+    /// When the pause after it is over; `None` once it is.
+    pub(crate) next_try: Option<Timestamp>,
+    /// Remarks on it; each stands in the history once.
+    pub(crate) remarks: Vec<String>,
     /// Lines about it in the history, beside those of its beginning and end.
     pub(crate) news: u32,
 }
 
 impl RunNow {
     pub(crate) fn new(row: RunRow, log_here: u64) -> Self {
-        Self { row, log_here, log_awaited: None, failed_try: None, news: 0 }
+        let (log_awaited, failed_try, next_try, remarks) = (None, None, None, Vec::new());
+        Self { row, log_here, log_awaited, failed_try, next_try, remarks, news: 0 }
     }
 }
 

@@ -28,13 +28,15 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 impl Engine {
-    /// A node tells of a run that is not over. What it tells is not kept: it tells again when its
-    /// next session begins.
+    /// A node tells of a run that is not over, or remarks on one that ended while it was away. What it
+    /// tells is not kept: it tells again when its next session begins.
     pub(crate) fn run_news(&mut self, node: NodeId, run: RunId, news: &RunNews, now: Timestamp) {
         let mut output = Output::default();
         let place = self.runs.get(&run).copied();
         let Some(flow) = place.and_then(|place| self.flows.get_mut(&place)) else { return };
-        if flow.runs.get(&run).is_some_and(|run| run.row.node == node && run.row.ended.is_none()) {
+        let is_remark = matches!(news, RunNews::Remark { .. });
+        let may_tell = |run: &RunNow| run.row.node == node && (is_remark || run.row.ended.is_none());
+        if flow.runs.get(&run).is_some_and(may_tell) {
             flow.run_news(&mut output, run, news, now);
             self.take(output);
         }
@@ -42,6 +44,15 @@ impl Engine {
 }
 
 impl Flow {
+    /// Ends the pauses of tries that nodes make by themselves; `true` if one has ended.
+    pub(super) fn end_pauses_of_tries(&mut self, now: Timestamp) -> bool {
+        let mut has_ended = false;
+        for run in self.runs.values_mut() {
+            has_ended |= run.next_try.take_if(|due| *due <= now).is_some() && run.row.ended.is_none();
+        }
+        has_ended
+    }
+
     fn run_news(&mut self, output: &mut Output, id: RunId, news: &RunNews, now: Timestamp) {
         let subject = self.subject(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
@@ -53,10 +64,20 @@ impl Flow {
                 }
                 let FailedTry { number, of, why, pause_seconds } = &failed;
                 let message = format!("{subject}: try {number} of {of}: {why}; next in {pause_seconds} s");
+                let pause = i64::try_from(*pause_seconds).unwrap_or(i64::MAX);
+                run.next_try = Some(Timestamp(now.0.saturating_add(pause.saturating_mul(1_000_000))));
                 run.failed_try = Some(failed);
                 ("ERROR", message)
             }
-            RunNews::Remark { text } => ("FILE_TRANSFER_INFO", format!("{subject}: {}", one_line(text))),
+            RunNews::Remark { text } => {
+                let text = one_line(text);
+                if run.news >= MAX_LINES_OF_RUN || run.remarks.contains(&text) {
+                    return;
+                }
+                let message = format!("{subject}: {text}");
+                run.remarks.push(text);
+                ("FILE_TRANSFER_INFO", message)
+            }
             RunNews::Unknown => return,
         };
         let stage = run.row.stage;
@@ -90,8 +111,12 @@ impl Flow {
 
     fn told_retried(&self, stage: u32, retried: &Retried) -> String {
         let Retried { task, attempt, why, pause_seconds } = retried;
+        let next = self.stages[stage as usize].tasks.running.get(task).map(|(_, again)| again.attempt);
         let tasks = self.plan.stages[stage as usize].tasks;
         let task = tasks.first.map(|first| format!(" of task {}", first + task)).unwrap_or_default();
+        if let Some(next) = next {
+            return format!("attempt {next}{task} is under way; attempt {attempt} failed: {why}");
+        }
         format!("attempt {attempt}{task} failed: {why}; the next {pause_seconds} s later")
     }
 }
@@ -102,5 +127,9 @@ fn told_try(run: &RunNow) -> Option<String> {
         1 => String::new(),
         attempt => format!("attempt {attempt}, "),
     };
+    if run.next_try.is_none() {
+        let next = number.saturating_add(1).min(*of);
+        return Some(format!("{attempt}try {next} of {of} is under way; try {number} failed: {why}"));
+    }
     Some(format!("{attempt}try {number} of {of} failed: {why}; the next {pause_seconds} s later"))
 }

@@ -223,10 +223,10 @@ fn a_registry_that_is_waited_for_is_shown() {
 #[test]
 fn who_stops_a_workflow_wants_no_image() {
     let (mut stage, id) = pulls();
-    assert!(stage.engine.wants_image(id, 0));
+    assert_eq!(stage.engine.wants_image(id, 0).as_deref(), Some("ann"));
     stage.engine.image_waits(id, 0, Some("waiting".to_owned()));
     assert!(stage.engine.stop(id, "stopped by ann", at(2)));
-    assert!(!stage.engine.wants_image(id, 0));
+    assert_eq!(stage.engine.wants_image(id, 0), None);
     stage.engine.image_waits(id, 0, Some("waiting".to_owned()));
     let writes = stage.engine.proceed(at(2)).writes;
     let reason = writes.iter().find_map(|write| match write {

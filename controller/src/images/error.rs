@@ -2,7 +2,7 @@
 
 use image_store::ConvertError;
 use oci_pull::PullError;
-use tokio::{sync::AcquireError, task::JoinError};
+use tokio::task::JoinError;
 
 use crate::store::StoreError;
 
@@ -21,9 +21,6 @@ pub(crate) enum FetchError {
     /// The files of job images.
     #[error(transparent)]
     Files(#[from] image_store::StoreError),
-    /// The turns are gone.
-    #[error("the server stops")]
-    Stops(#[from] AcquireError),
     /// A thread or task panicked.
     #[error("the {work} ended badly: {error}; see the server's log")]
     Broken {

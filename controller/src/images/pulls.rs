@@ -1,44 +1,104 @@
-//! Image pulls that are not over: how many are before one in the queue, and how far it is. For
-//! `workflow why`; nothing is decided by it.
+//! Image pulls that are not over: who wants them, in whose turn they are carried out, and how far
+//! they are, for `workflow why`.
+//!
+//! Every image stage begins a pull of its own, which asks its registry what the reference stands for
+//! today. Once that is known, a pull of what another one brings already *joins* it: that one then
+//! brings the image to both. It must be from the same repository, so that nobody depends on a
+//! registry that somebody else has named, and of the same reference or by digest, so that another try
+//! can bring nothing else.
+//!
+//! A pull counts for whoever asked first of those who want it. It ends when nobody does.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use api::run::WorkflowId;
+use api::{ids::Digest, run::WorkflowId};
 use image_store::Progress;
+use oci_pull::{Claim, Turns, Wait, Waits};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+
+use super::{FetchError, Fetched, JobImages};
+
+/// Images that are pulled at once. Those whose registry is waited for do not count.
+const MAX_PULLS: usize = 8;
+
+/// Images that are converted at once. Each conversion uses all cores; one user alone has two at most.
+const MAX_CONVERSIONS: usize = 3;
 
 /// What the image stages of one workflow are doing, for people, by the number of the stage.
 pub(crate) type PullsOfWorkflow = BTreeMap<u32, String>;
 
+/// Whom an image is fetched for.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanter {
+    pub(crate) workflow: WorkflowId,
+    pub(crate) stage: u32,
+    /// The owner of the workflow, whose turn it takes.
+    pub(crate) user: Arc<str>,
+    /// Is told while the registry is waited for.
+    pub(crate) waits: Arc<dyn Waits>,
+}
+
+/// What came of a fetch.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) fetched: Result<Fetched, Arc<FetchError>>,
+    /// Holds the image until a workflow names it.
+    pub(crate) lease: JobImages,
+}
+
 /// All pulls that are not over. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Pulls(Arc<Mutex<Board>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Pulls {
+    board: Arc<Mutex<Board>>,
+    transfers: Turns,
+    conversions: Turns,
+}
 
 #[derive(Debug, Default)]
 struct Board {
+    /// Numbers pulls, and those who want them, in the order in which they asked.
     next: u64,
-    /// In the order of their requests, which is the order in which they get their turn.
     pulls: BTreeMap<u64, Pull>,
+    /// Pull and number of each stage that wants one.
+    stages: BTreeMap<(WorkflowId, u32), (u64, u64)>,
+    /// Pulls that others may join, by repository and manifest.
+    joinable: HashMap<(String, Digest), u64>,
 }
 
 #[derive(Debug)]
 struct Pull {
-    workflow: WorkflowId,
-    stage: u32,
     reference: String,
+    /// What it brings, once that is known.
+    manifest: Option<Digest>,
+    /// Those who want it, in the order in which they asked.
+    wanted: BTreeMap<u64, Wanted>,
     step: Step,
+    transfer: Claim,
+    conversion: Claim,
+    cancelled: CancellationToken,
+    /// Another one brings it now.
+    has_joined: bool,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    wanter: Wanter,
+    /// As its workflow names it.
+    reference: String,
+    tell: oneshot::Sender<Delivery>,
 }
 
 #[derive(Debug)]
 enum Step {
-    /// It waits for its turn.
-    Queued,
-    /// It waits for its registry, without a turn.
+    /// It is looked for here.
+    Lookup,
+    /// It waits for its registry, without a place.
     Away,
-    /// It has its turn; its manifest is asked for.
+    /// It has its place; its manifest is asked for.
     Manifest,
     /// Bytes that are here of each layer that was begun, by the layer's label; and of all layers.
     Layers { here: BTreeMap<String, u64>, total: u64 },
@@ -46,45 +106,170 @@ enum Step {
     Converting { made: u64, total: u64 },
 }
 
+impl Default for Pulls {
+    fn default() -> Self {
+        Self::new(MAX_PULLS, MAX_CONVERSIONS)
+    }
+}
+
 impl Pulls {
-    /// Puts a pull into the queue, for as long as what is returned lives. `cancelled` ends its work.
+    fn new(transfers: usize, conversions: usize) -> Self {
+        let (transfers, conversions) = (Turns::new(transfers), Turns::new(conversions));
+        Self { board: Arc::default(), transfers, conversions }
+    }
+
+    /// A pull, for as long as what is returned lives. `cancelled` is cancelled when nobody wants it
+    /// any more. What came of it is received, or nothing by whoever has left.
     pub(super) fn enqueue(
         &self,
-        (workflow, stage): (WorkflowId, u32),
         reference: &str,
+        wanter: Wanter,
         cancelled: CancellationToken,
-    ) -> PullUnderWay {
+    ) -> (PullUnderWay, oneshot::Receiver<Delivery>) {
+        let (tell, told) = oneshot::channel();
+        let transfer = self.transfers.claim(&wanter.user);
+        let conversion = self.conversions.claim(&wanter.user);
         let mut board = self.lock();
         let number = board.next;
         board.next += 1;
-        let pull = Pull { workflow, stage, reference: reference.to_owned(), step: Step::Queued };
+        board.stages.insert((wanter.workflow, wanter.stage), (number, number));
+        let wanted = Wanted { wanter, reference: reference.to_owned(), tell };
+        let pull = Pull {
+            reference: reference.to_owned(),
+            manifest: None,
+            wanted: BTreeMap::from([(number, wanted)]),
+            step: Step::Lookup,
+            transfer: transfer.clone(),
+            conversion: conversion.clone(),
+            cancelled: cancelled.clone(),
+            has_joined: false,
+        };
         board.pulls.insert(number, pull);
-        PullUnderWay { pulls: self.clone(), number, cancelled }
+        drop(board);
+        (PullUnderWay { pulls: self.clone(), number, transfer, conversion, cancelled }, told)
+    }
+
+    /// A workflow wants no image any more. Pulls that nobody else wants are cancelled.
+    pub(crate) fn leave(&self, workflow: WorkflowId) {
+        let mut board = self.lock();
+        let stages = board.stages.range((workflow, 0)..=(workflow, u32::MAX));
+        let stages: Vec<(WorkflowId, u32)> = stages.map(|(stage, _)| *stage).collect();
+        for stage in stages {
+            let Some((pull, number)) = board.stages.remove(&stage) else { continue };
+            if let Some(pull) = board.pulls.get_mut(&pull) {
+                pull.wanted.remove(&number);
+                pull.counts_for_the_first();
+            }
+        }
     }
 
     /// What the image stages of a workflow are doing.
     pub(crate) fn of_workflow(&self, workflow: WorkflowId) -> PullsOfWorkflow {
         let board = self.lock();
-        let of_it = board.pulls.iter().filter(|(_, pull)| pull.workflow == workflow);
-        of_it.map(|(number, pull)| (pull.stage, board.words(*number, pull))).collect()
+        let of_it = board.stages.range((workflow, 0)..=(workflow, u32::MAX));
+        let words = of_it.filter_map(|((_, stage), (pull, number))| {
+            Some((*stage, board.pulls.get(pull)?.words(*number)?))
+        });
+        words.collect()
+    }
+
+    /// How many wait for their turn.
+    pub(super) fn queued(&self) -> usize {
+        self.transfers.waiting() + self.conversions.waiting()
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Board {
-    fn words(&self, number: u64, pull: &Pull) -> String {
-        let reference = &pull.reference;
-        match &pull.step {
-            Step::Queued => {
-                let is_queued = |pull: &&Pull| matches!(pull.step, Step::Queued);
-                let before = self.pulls.range(..number).map(|(_, pull)| pull).filter(is_queued).count();
-                let has_turn = |pull: &&Pull| !matches!(pull.step, Step::Queued | Step::Away);
-                let under_way = self.pulls.values().filter(has_turn).count();
-                format!("{reference} is in the queue of pulls: {before} before it, {under_way} under way")
+    /// A pull knows what it brings: it joins one that brings the same, or others may join it.
+    fn found(&mut self, number: u64, manifest: Digest) {
+        let Some(pull) = self.pulls.get_mut(&number) else { return };
+        let repository = repository(&pull.reference).to_owned();
+        let before = pull.manifest.replace(manifest).filter(|before| *before != manifest);
+        if let Some(before) = before {
+            self.forget_joinable(number, repository.clone(), before);
+        }
+        let Some(Pull { reference, .. }) = self.pulls.get(&number) else { return };
+        let (is_fixed, key) = (is_by_digest(reference), (repository, manifest));
+        let other = self.joinable.get(&key).filter(|other| **other != number);
+        let other = other.and_then(|other| Some((*other, self.pulls.get(other)?)));
+        match other.filter(|(_, pull)| !pull.wanted.is_empty()) {
+            Some((other, pull)) if pull.reference == *reference || is_by_digest(&pull.reference) => {
+                self.join(number, other);
             }
+            Some(_) if !is_fixed => {}
+            _ => {
+                self.joinable.insert(key, number);
+            }
+        }
+    }
+
+    /// All who want the one get it from the other.
+    fn join(&mut self, number: u64, other: u64) {
+        let Some(pull) = self.pulls.get_mut(&number) else { return };
+        let wanted = std::mem::take(&mut pull.wanted);
+        pull.has_joined = true;
+        pull.cancelled.cancel();
+        let Some(other_pull) = self.pulls.get_mut(&other) else { return };
+        for (number, wanted) in wanted {
+            self.stages.insert((wanted.wanter.workflow, wanted.wanter.stage), (other, number));
+            other_pull.wanted.insert(number, wanted);
+        }
+        other_pull.counts_for_the_first();
+    }
+
+    /// The pull is over.
+    fn remove(&mut self, number: u64) {
+        let Some(pull) = self.pulls.remove(&number) else { return };
+        if let Some(manifest) = pull.manifest {
+            self.forget_joinable(number, repository(&pull.reference).to_owned(), manifest);
+        }
+        self.forget_stages(&pull.wanted);
+    }
+
+    fn forget_joinable(&mut self, number: u64, repository: String, manifest: Digest) {
+        let key = (repository, manifest);
+        if self.joinable.get(&key) == Some(&number) {
+            self.joinable.remove(&key);
+        }
+    }
+
+    fn forget_stages(&mut self, wanted: &BTreeMap<u64, Wanted>) {
+        for Wanted { wanter, .. } in wanted.values() {
+            self.stages.remove(&(wanter.workflow, wanter.stage));
+        }
+    }
+}
+
+impl Pull {
+    fn counts_for_the_first(&self) {
+        match self.wanted.values().next() {
+            Some(first) => {
+                self.transfer.give_to(&first.wanter.user);
+                self.conversion.give_to(&first.wanter.user);
+            }
+            None => self.cancelled.cancel(),
+        }
+    }
+
+    /// What it is doing, for one of those who want it.
+    fn words(&self, number: u64) -> Option<String> {
+        let Wanted { wanter, reference, .. } = self.wanted.get(&number)?;
+        // Who else wants it is nobody's business.
+        let first = self.wanted.values().next()?;
+        let whose = if first.wanter.user == wanter.user { "this user" } else { "the user who asked first" };
+        if let Some(standing) = self.transfer.standing() {
+            return Some(format!("{reference} is in the queue of pulls: {}", standing.told(whose)));
+        }
+        if let Some(standing) = self.conversion.standing() {
+            let told = standing.told(whose);
+            return Some(format!("{reference} is here, and in the queue of conversions: {told}"));
+        }
+        Some(match &self.step {
+            Step::Lookup => format!("{reference} is looked for on the server"),
             Step::Away => format!("{reference} waits for its registry"),
             Step::Manifest => format!("pulling {reference}: asking its registry"),
             Step::Layers { here, total } => {
@@ -95,23 +280,78 @@ impl Board {
             Step::Converting { made, total } => {
                 format!("converting {reference} to squashfs: {} of {}", size(*made), size(*total))
             }
-        }
+        })
     }
 }
 
-/// A pull that is not over; it ends when this is dropped. As the progress of its work it takes down
-/// how far that is.
+/// `HOST[:PORT]/REPOSITORY` of a reference.
+fn repository(reference: &str) -> &str {
+    let named = reference.split_once('@').map_or(reference, |(named, _)| named);
+    let begin = named.rfind('/').map_or(0, |slash| slash + 1);
+    match named[begin..].find(':') {
+        Some(colon) => &named[..begin + colon],
+        None => named,
+    }
+}
+
+/// Whether a reference stands for the same bytes whenever it is asked for.
+fn is_by_digest(reference: &str) -> bool {
+    reference.contains('@')
+}
+
+/// A pull that is not over; it is when this is dropped. As the progress of its work it takes down how
+/// far that is.
 #[derive(Debug)]
 pub(super) struct PullUnderWay {
     pulls: Pulls,
     number: u64,
+    transfer: Claim,
+    conversion: Claim,
     cancelled: CancellationToken,
 }
 
 impl PullUnderWay {
+    /// For a place among the pulls.
+    pub(super) fn transfer(&self) -> &Claim {
+        &self.transfer
+    }
+
+    /// For a place among the conversions.
+    pub(super) fn conversion(&self) -> &Claim {
+        &self.conversion
+    }
+
+    /// Ends when nobody wants it any more.
+    pub(super) async fn unwanted(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    /// Whether another one brings it now.
+    pub(super) fn has_joined(&self) -> bool {
+        self.pulls.lock().pulls.get(&self.number).is_some_and(|pull| pull.has_joined)
+    }
+
     /// All its layers are here.
     pub(super) fn convert(&self) {
         self.change(|step| *step = Step::Converting { made: 0, total: 0 });
+    }
+
+    /// Tells all who want it what came of it; `false` if nobody does.
+    pub(super) fn deliver(&self, fetched: &Result<Fetched, Arc<FetchError>>, lease: &JobImages) -> bool {
+        let wanted = {
+            let mut board = self.pulls.lock();
+            let wanted = board.pulls.get_mut(&self.number).map(|pull| std::mem::take(&mut pull.wanted));
+            let wanted = wanted.unwrap_or_default();
+            board.forget_stages(&wanted);
+            wanted
+        };
+        let is_wanted = !wanted.is_empty();
+        for Wanted { tell, .. } in wanted.into_values() {
+            let delivery = Delivery { fetched: fetched.clone(), lease: lease.clone() };
+            // Whoever is gone with the server gets it at its next start.
+            let _ = tell.send(delivery);
+        }
+        is_wanted
     }
 
     fn change(&self, change: impl FnOnce(&mut Step)) {
@@ -130,6 +370,10 @@ impl Progress for PullUnderWay {
         self.change(|step| *step = Step::Away);
     }
 
+    fn found(&self, manifest: &Digest) {
+        self.pulls.lock().found(self.number, *manifest);
+    }
+
     fn layers(&self, total: u64) {
         self.change(|step| *step = Step::Layers { here: BTreeMap::new(), total });
     }
@@ -144,7 +388,7 @@ impl Progress for PullUnderWay {
             },
             // Before it the layers are gone through, which takes less long.
             Step::Converting { made, total } if label == "squashfs" => (*made, *total) = (done, of),
-            Step::Queued | Step::Away | Step::Manifest | Step::Converting { .. } => {}
+            Step::Lookup | Step::Away | Step::Manifest | Step::Converting { .. } => {}
         });
     }
 
@@ -153,9 +397,22 @@ impl Progress for PullUnderWay {
     }
 }
 
+impl Waits for PullUnderWay {
+    fn waits(&self, wait: Option<&Wait>) {
+        let waits: Vec<Arc<dyn Waits>> = {
+            let board = self.pulls.lock();
+            let wanted = board.pulls.get(&self.number).map(|pull| pull.wanted.values());
+            wanted.into_iter().flatten().map(|wanted| wanted.wanter.waits.clone()).collect()
+        };
+        for told in waits {
+            told.waits(wait);
+        }
+    }
+}
+
 impl Drop for PullUnderWay {
     fn drop(&mut self) {
-        self.pulls.lock().pulls.remove(&self.number);
+        self.pulls.lock().remove(self.number);
     }
 }
 
@@ -170,61 +427,4 @@ fn size(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn workflow(number: u128) -> WorkflowId {
-        WorkflowId(uuid::Uuid::from_u128(number))
-    }
-
-    #[test]
-    fn a_pull_says_where_it_stands() {
-        let pulls = Pulls::default();
-        let enqueue = |number, stage| {
-            pulls.enqueue((workflow(number), stage), "registry.example/x:1", CancellationToken::new())
-        };
-        let (first, second, third) = (enqueue(1, 0), enqueue(2, 0), enqueue(2, 3));
-        let words = |number| pulls.of_workflow(workflow(number)).into_values().collect::<Vec<_>>();
-        first.begins();
-        assert_eq!(words(1), ["pulling registry.example/x:1: asking its registry"]);
-        let queued = |before| {
-            format!("registry.example/x:1 is in the queue of pulls: {before} before it, 1 under way")
-        };
-        assert_eq!(words(2), [queued(0), queued(1)]);
-        first.pauses();
-        assert_eq!(words(1), ["registry.example/x:1 waits for its registry"]);
-        assert!(words(2)[0].ends_with("0 before it, 0 under way"), "it has no turn");
-        first.begins();
-        first.layers(120 * MIB);
-        first.advance("layer aa", 10 * MIB, 50 * MIB);
-        first.advance("layer bb", 5 * MIB, 70 * MIB);
-        first.advance("layer aa", 35 * MIB, 50 * MIB);
-        assert_eq!(words(1), ["pulling registry.example/x:1: 40 MiB of 120 MiB"]);
-        first.convert();
-        first.advance("layer aa", 7, 8);
-        assert_eq!(words(1), ["converting registry.example/x:1 to squashfs"]);
-        first.advance("squashfs", 11 * MIB, 300 * MIB);
-        assert_eq!(words(1), ["converting registry.example/x:1 to squashfs: 11 MiB of 300 MiB"]);
-        drop((first, second));
-        assert_eq!(words(1), [""; 0]);
-        assert_eq!(
-            pulls.of_workflow(workflow(2)),
-            BTreeMap::from([(
-                3,
-                "registry.example/x:1 is in the queue of pulls: 0 before it, 0 under way".to_owned()
-            )])
-        );
-        drop(third);
-        assert_eq!(pulls.lock().pulls.len(), 0);
-    }
-
-    #[test]
-    fn sizes_have_few_digits() {
-        let sizes = [0, 10_239, 10_240, 10 * MIB - 1, 10 * MIB, 120 * MIB, 10 << 30, u64::MAX].map(size);
-        let words = ["0 B", "10239 B", "10 KiB", "10239 KiB", "10 MiB", "120 MiB", "10 GiB"];
-        assert_eq!(sizes[..7], words);
-        assert_eq!(sizes[7], "17179869183 GiB");
-    }
-}
+mod tests;

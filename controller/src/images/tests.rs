@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+use api::run::WorkflowId;
 use database::Database;
-use oci_pull::Wait;
+use oci_pull::{Wait, Waits};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
     time::timeout,
 };
@@ -61,6 +62,43 @@ fn image() -> Image {
     Image { manifest: of_manifest, index: of_index, files: files.into() }
 }
 
+/// Of an image, the path of its layer, which is the largest blob.
+fn layer_path(image: &Image) -> String {
+    let blobs = image.files.iter().filter(|(path, _)| path.contains("/blobs/"));
+    blobs.max_by_key(|(_, bytes)| bytes.len()).unwrap().0.clone()
+}
+
+/// Serves an image whose layer comes once `gate` opens; `asked` counts the requests for it.
+async fn gated(image: Image, gate: Arc<Semaphore>) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asks, asked) = mpsc::unbounded_channel();
+    let (layer, files) = (layer_path(&image), Arc::new(image.files));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (gate, asks, layer, files) = (gate.clone(), asks.clone(), layer.clone(), files.clone());
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = stream.read_u8().await else { return };
+                    request.push(byte);
+                }
+                let request = String::from_utf8(request).unwrap();
+                let path = request.split_whitespace().nth(1).unwrap_or_default();
+                let body = files.get(path).cloned().unwrap_or_default();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                if path == layer {
+                    let _ = asks.send(());
+                    gate.acquire().await.unwrap().forget();
+                }
+                let _ = stream.write_all(&[head.as_bytes(), &body].concat()).await;
+            });
+        }
+    });
+    (address, asked)
+}
+
 /// Serves files by their path, a request a connection, until it is aborted.
 async fn registry(files: HashMap<String, Vec<u8>>) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -99,8 +137,11 @@ fn told() -> (Arc<dyn Waits>, mpsc::UnboundedReceiver<String>) {
     (Arc::new(Told(sender)), told)
 }
 
-/// Whom images are fetched for here.
-const STAGE: (WorkflowId, u32) = (WorkflowId(uuid::Uuid::nil()), 0);
+/// The image stage of a workflow of this number.
+fn wanter(workflow: u128, user: &str, waits: Arc<dyn Waits>) -> Wanter {
+    let workflow = WorkflowId(uuid::Uuid::from_u128(workflow));
+    Wanter { workflow, stage: 0, user: user.into(), waits }
+}
 
 async fn open(folder: &Path) -> JobImages {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -113,16 +154,39 @@ async fn open(folder: &Path) -> JobImages {
 
 /// Fetches what is not there to be had, until it waits, and then ends that.
 async fn waits(images: &JobImages, reference: &str) -> String {
-    let ((waits, mut told), cancelled) = (told(), images.cancellation());
-    let fetching = {
-        let (images, reference, cancelled) = (images.clone(), reference.to_owned(), cancelled.clone());
-        tokio::spawn(async move { images.fetch(&reference, STAGE, waits, cancelled, Timestamp(0)).await })
-    };
+    let (waits, mut told) = told();
+    let wanter = wanter(1, "ann", waits);
+    let workflow = wanter.workflow;
+    let fetched = images.fetch(reference, wanter, Timestamp(0));
     let text = timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
-    cancelled.cancel();
-    let fetched = timeout(PATIENCE, fetching).await.unwrap().unwrap();
-    assert!(matches!(fetched, Err(FetchError::Pull(PullError::Cancelled))), "{fetched:?}");
+    images.pulls().leave(workflow);
+    let nothing = timeout(PATIENCE, fetched).await.unwrap();
+    assert!(nothing.is_err(), "{nothing:?}");
+    becomes_idle(images).await;
     text
+}
+
+/// Pulls that are not over, as they are told to whoever measures.
+fn running(images: &JobImages) -> usize {
+    let mut out = Exposition::new();
+    images.expose(&mut out);
+    let text = out.finish();
+    let told = text.lines().find_map(|line| line.strip_prefix("bedplate_job_image_pulls_running "));
+    told.unwrap().parse().unwrap()
+}
+
+async fn becomes(what: &str, is_so: impl Fn() -> bool) {
+    let so = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, so).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+/// Waits for the end of all pulls.
+async fn becomes_idle(images: &JobImages) {
+    becomes("a pull goes on", || running(images) == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,8 +198,8 @@ async fn what_is_here_by_digest_needs_no_registry() {
     let fetch = async |version: String| {
         let (waits, _told) = told();
         let reference = format!("{address}/site/job{version}");
-        let fetching = images.fetch(&reference, STAGE, waits, images.cancellation(), Timestamp(0));
-        timeout(PATIENCE, fetching).await.unwrap().unwrap()
+        let fetching = images.fetch(&reference, wanter(1, "ann", waits), Timestamp(0));
+        timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched.unwrap()
     };
     let first = fetch(":1".to_owned()).await;
     assert_eq!((first.was_cached, first.image.manifest), (false, image.manifest));
@@ -165,4 +229,68 @@ async fn what_no_registry_gave_is_not_used() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = waits(&images, &format!("{address}/site/job@{}", image.index)).await;
     assert!(text.starts_with("waiting for "), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_two_want_is_pulled_once_and_goes_on_for_who_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = open(folder.path()).await;
+    let (image, gate) = (image(), Arc::new(Semaphore::new(0)));
+    let manifest = image.manifest;
+    let (address, mut asked) = gated(image, gate.clone()).await;
+    let reference = format!("{address}/site/job:1");
+    let want = |workflow, user| {
+        let wanter = wanter(workflow, user, told().0);
+        (wanter.workflow, images.fetch(&reference, wanter, Timestamp(0)))
+    };
+    let (first, of_first) = want(1, "ann");
+    timeout(PATIENCE, asked.recv()).await.unwrap().unwrap();
+    let (second, of_second) = want(2, "bob");
+    let (third, of_third) = want(3, "bob");
+    for other in [second, third] {
+        let words = |workflow| images.pulls().of_workflow(workflow).into_values().next();
+        let joined = || words(other) == words(first) && words(first).unwrap().contains(" of ");
+        becomes("it does not join the first", joined).await;
+    }
+    images.pulls().leave(first);
+    assert!(of_first.await.is_err());
+    images.pulls().leave(second);
+    assert!(of_second.await.is_err());
+    gate.add_permits(1);
+    let delivery = timeout(PATIENCE, of_third).await.unwrap().unwrap();
+    assert_eq!(delivery.fetched.unwrap().image.manifest, manifest);
+    assert!(asked.try_recv().is_err(), "the layer was asked for once");
+    becomes_idle(&images).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_ends_at_once_with_the_last_who_wants_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = open(folder.path()).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let (address, mut asked) = gated(image(), gate).await;
+    let wanter = wanter(1, "ann", told().0);
+    let workflow = wanter.workflow;
+    let fetched = images.fetch(&format!("{address}/site/job:1"), wanter, Timestamp(0));
+    timeout(PATIENCE, asked.recv()).await.unwrap().unwrap();
+    images.pulls().leave(workflow);
+    assert!(fetched.await.is_err());
+    // Its layer never comes.
+    becomes_idle(&images).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_pulls_of_one_user_leave_a_place_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = open(folder.path()).await;
+    // It takes requests and answers none.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let reference = format!("{}/site/job:1", silent.local_addr().unwrap());
+    let of_ann: Vec<_> = (1..=20)
+        .map(|workflow| images.fetch(&reference, wanter(workflow, "ann", told().0), Timestamp(0)))
+        .collect();
+    let (address, _serving) = registry(image().files).await;
+    let of_bob = images.fetch(&format!("{address}/site/job:1"), wanter(99, "bob", told().0), Timestamp(0));
+    timeout(PATIENCE, of_bob).await.unwrap().unwrap().fetched.unwrap();
+    becomes("those of ann do not go on", || running(&images) == of_ann.len()).await;
 }

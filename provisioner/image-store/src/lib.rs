@@ -42,4 +42,4 @@ pub use mapped::Mapped;
 pub use oci::{OciError, OciImage, RunConfig};
 pub use platform::platform_of_program;
 pub use progress::{NoProgress, Progress};
-pub use store::{BlobWriter, Removal, Removed, Store, StoreError, Temporary};
+pub use store::{Beginning, BlobWriter, Removal, Removed, Store, StoreError, Temporary};

@@ -13,6 +13,9 @@ pub trait Progress: Send + Sync {
     /// A pull waits for its registry, and has no turn meanwhile.
     fn pauses(&self) {}
 
+    /// A pull's registry has said which image it is, by the digest of its manifest. Told in each try.
+    fn found(&self, _manifest: &api::ids::Digest) {}
+
     /// All layers of a pull have so many bytes together, those that are in the store among them. Told
     /// in each try, before any of them advances.
     fn layers(&self, _total: u64) {}

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/blobs/sha256/HH/HEX     a whole blob, mode 0444, never changed; HH = first two digits of HEX
 //! DIR/partial/HEX             a download under way or broken off; locked (flock) while somebody writes it
+//! DIR/partial/HEX-N           the same, of somebody who did not wait for who writes HEX; N from 1
 //! DIR/partial/tmp-N-N         an artifact being made; locked likewise; swept at the next open after a crash
 //! ```
 //! A blob appears by `rename` after it was written, verified (digest and size) and synced, and the folder is synced
@@ -30,7 +31,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::leases::{Lease, Leases, RemovedCounts};
 pub use self::{
-    blob_writer::BlobWriter,
+    blob_writer::{Beginning, BlobWriter},
     error::StoreError,
     leases::{Removal, Removed},
 };
@@ -161,35 +162,6 @@ impl Store {
     #[must_use]
     pub fn source(&self, part: &[u8]) -> Option<(Mapped, u64)> {
         self.mappings.source(part)
-    }
-
-    /// Takes up the writing of a blob whose digest and size are known; `None` if the store has it already.
-    ///
-    /// What an earlier writer left is kept: write on from [`BlobWriter::offset`]. Waits while another thread or
-    /// process writes the same blob.
-    ///
-    /// # Errors
-    /// [`StoreError::NoSpace`] before anything is written, [`StoreError::Io`].
-    pub fn writer(&self, digest: &Digest, size: u64) -> Result<Option<BlobWriter>, StoreError> {
-        let path = self.root.join("partial").join(digest.hex());
-        let failed = |operation, source| StoreError::Io { operation, path: path.clone(), source };
-        loop {
-            if self.contains(digest) {
-                return Ok(None);
-            }
-            let file = OpenOptions::new()
-                .read(true)
-                .append(true)
-                .create(true)
-                .open(&path)
-                .map_err(|e| failed("open", e))?;
-            flock(&file, FlockOperation::LockExclusive).map_err(|e| failed("lock", e.into()))?;
-            // Whoever had the lock before may have published or removed this file: then begin again.
-            if !is_at(&file, &path).map_err(|e| failed("look at", e))? {
-                continue;
-            }
-            return BlobWriter::take_up(self.clone(), path, file, *digest, size).map(Some);
-        }
     }
 
     /// Copies all of `reader` into the store.

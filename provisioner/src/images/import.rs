@@ -9,10 +9,11 @@ use api::{
     image::{ImageVersion, ImportImage, Operation, OperationState},
 };
 use image_store::{BuildOptions, Built, OciImage, Progress, progress::stoppable};
-use oci_pull::PullOptions;
-use tokio::time::Instant;
+use oci_pull::{Claim, PullOptions};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
-use super::{Images, Source, StartError, causes, progress::Bars};
+use super::{Images, OperationEntry, Source, StartError, causes, progress::Bars};
 use crate::{
     clock,
     store::{ImageRecord, OperationRecord, Write},
@@ -31,19 +32,25 @@ pub(super) enum Outcome {
 /// Runs an operation to its end and keeps what came of it. An operation that the shutdown cut off stays as it is, and
 /// starts again with the server.
 pub(super) async fn run(images: &Images, id: u64) {
-    let entry =
-        images.lock_operations().get(&id).map(|entry| (entry.request.clone(), entry.operation.clone()));
-    let Some((request, operation)) = entry else { return };
+    let Some(job) = Job::of(images, id) else { return };
+    let Job { request, operation, bars, cancelled, .. } = job.clone();
     let blobs = images.0.blobs.leased();
     // An import that the last server left tries nothing again: it may be what that server died of.
     let retry = request.retry && !images.lock_resumed().contains(&id);
     let (work, begun) = (images.0.meter.begin(), Instant::now());
-    let bars = Arc::new(Bars::new(operation.clone(), images.0.shutdown.clone()));
-    let outcome = import(images, &blobs, &request, retry, bars.clone()).await;
+    let outcome = tokio::select! {
+        outcome = import(images, &blobs, &job, retry) => outcome,
+        // What a thread does goes on until it looks, with the lease and the place that it has.
+        () = cancelled.cancelled() => Err(ImportError::Cancelled { by: String::new() }),
+    };
     bars.finish();
     if images.0.shutdown.is_cancelled() {
         return;
     }
+    let outcome = outcome.map_err(|error| match images.cancelled_by(id) {
+        Some(by) => ImportError::Cancelled { by },
+        None => error,
+    });
     let last = operation.borrow().clone();
     let is_new = matches!(outcome, Ok(Outcome::New(_)));
     let ended = end(images, &last, &request, outcome).await;
@@ -69,17 +76,44 @@ pub(super) async fn run(images: &Images, id: u64) {
     images.resumed_has_ended(id).await;
 }
 
+/// An operation as it is carried out.
+#[derive(Debug, Clone)]
+struct Job {
+    request: ImportImage,
+    operation: watch::Sender<Operation>,
+    bars: Arc<Bars>,
+    cancelled: CancellationToken,
+    /// For a place among the pulls, and one among the builds.
+    pull: Claim,
+    build: Claim,
+}
+
+impl Job {
+    fn of(images: &Images, id: u64) -> Option<Self> {
+        let entries = images.lock_operations();
+        let OperationEntry { request, operation, by, cancelled, .. } = entries.get(&id)?;
+        Some(Self {
+            request: request.clone(),
+            operation: operation.clone(),
+            bars: Arc::new(Bars::new(operation.clone(), cancelled.clone())),
+            cancelled: cancelled.clone(),
+            pull: images.0.pulls.claim(by),
+            build: images.0.builds.claim(by),
+        })
+    }
+}
+
 async fn import(
     images: &Images,
     blobs: &image_store::Store,
-    request: &ImportImage,
+    job: &Job,
     retry: bool,
-    bars: Arc<Bars>,
 ) -> Result<Outcome, ImportError> {
+    let request = &job.request;
     let source = Source::parse(&request.source)?;
     let name = request.name.clone().map_or_else(|| source.default_name(), Ok)?;
     images.discard_damaged(&name);
-    let image = fetch(images, blobs, &source, request, bars.clone()).await?;
+    let image = fetch(images, blobs, &source, job).await?;
     let same = same_content(images, &name, &image);
     if let Some(record) = same.as_ref().filter(|record| images.check_files(record, None).is_ok()) {
         return Ok(Outcome::Same(record.clone(), "has this content already; no new version was made"));
@@ -87,7 +121,7 @@ async fn import(
     if retry {
         images.0.converter.allow_again(&image.manifest)?;
     }
-    let built = build(images, blobs, &image, bars).await?;
+    let built = build(images, blobs, &image, job).await?;
     // The same content makes the same files: what was missing of the version is there again.
     if let Some(record) = same.filter(|record| images.check_files(record, None).is_ok()) {
         return Ok(Outcome::Same(record, "is whole again; no new version was made"));
@@ -110,23 +144,22 @@ async fn import(
     })))
 }
 
-/// Layers into the store. A registry that is away is waited for without a slot, so that other
+/// Layers into the store. A registry that is away is waited for without a place, so that other
 /// imports go on.
 async fn fetch(
     images: &Images,
     blobs: &image_store::Store,
     source: &Source,
-    request: &ImportImage,
-    bars: Arc<Bars>,
+    job: &Job,
 ) -> Result<OciImage, ImportError> {
-    let blobs = blobs.clone();
+    let (blobs, request, bars) = (blobs.clone(), &job.request, job.bars.clone());
     let platform = request.platform.clone().unwrap_or_else(|| images.0.boots.clone());
     match source.clone() {
         Source::Registry(reference) => {
             let options = PullOptions {
                 insecure: request.insecure,
                 registries: images.0.registries.clone(),
-                turns: Some(images.0.slots.clone()),
+                turn: Some(job.pull.clone()),
                 platform,
                 waits: bars.clone(),
                 ..PullOptions::default()
@@ -134,8 +167,10 @@ async fn fetch(
             Ok(oci_pull::pull(&reference, &options, &blobs, bars).await?)
         }
         Source::Layout(reference) => {
-            let _slot = images.0.slots.acquire().await?;
+            // A copy of what is on the disk here, which nobody can interrupt.
+            let place = job.build.place().await;
             blocking(move || {
+                let _place = place;
                 Ok(image_store::oci::import_layout(&blobs, &reference, &platform, bars.as_ref())?)
             })
             .await
@@ -160,23 +195,28 @@ async fn build(
     images: &Images,
     blobs: &image_store::Store,
     image: &OciImage,
-    bars: Arc<Bars>,
+    job: &Job,
 ) -> Result<Built, ImportError> {
     let (blobs, layers, manifest) = (blobs.clone(), image.layers.clone(), image.manifest);
     let converter = images.0.converter.clone();
     // With this future goes the work.
-    let (bars, _waiting) = stoppable(bars);
-    let _slot = images.0.slots.acquire().await?;
+    let (bars, _waiting) = stoppable(job.bars.clone());
+    let place = job.build.place().await;
     if image.architecture != images.0.boots.architecture() {
         // Our stage 1 could not run on its kernels.
         return blocking(move || {
+            let _place = place;
             let root = converter.job_root(&blobs, &manifest, &layers, &bars)?;
             Ok(Built { root, kernels: Vec::new(), warnings: Vec::new() })
         })
         .await;
     }
     let options = BuildOptions { substrate: images.0.substrate.clone() };
-    blocking(move || Ok(converter.image(&blobs, &manifest, &layers, &options, &bars)?)).await
+    blocking(move || {
+        let _place = place;
+        Ok(converter.image(&blobs, &manifest, &layers, &options, &bars)?)
+    })
+    .await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -243,8 +283,10 @@ pub(super) async fn rebuild_all(images: &Images) {
     let table = images.table();
     let stale = table.images.values().flat_map(std::collections::BTreeMap::values).rev();
     let stale = stale.filter(|record| record.substrate != images.0.substrate_digest);
+    // The server's own work takes turns with that of people.
+    let claim = images.0.builds.claim("");
     for record in stale.filter(|record| table.check_architecture(record).is_ok()) {
-        let Ok(_slot) = images.0.slots.acquire().await else { return };
+        let _place = claim.place().await;
         let title = format!("{}@{}", record.name, record.version.version);
         match rebuild(images, record).await {
             Ok(()) => tracing::info!("{title}: stage 1 was made again for the new substrate program"),

@@ -18,14 +18,14 @@ const MAX_BARS: usize = 600;
 #[derive(Debug)]
 pub(super) struct Bars {
     operation: watch::Sender<Operation>,
-    shutdown: CancellationToken,
+    cancelled: CancellationToken,
     dropped: AtomicBool,
     bars: Mutex<Vec<Bar>>,
 }
 
 impl Bars {
-    pub(super) fn new(operation: watch::Sender<Operation>, shutdown: CancellationToken) -> Self {
-        Self { operation, shutdown, dropped: AtomicBool::new(false), bars: Mutex::new(Vec::new()) }
+    pub(super) fn new(operation: watch::Sender<Operation>, cancelled: CancellationToken) -> Self {
+        Self { operation, cancelled, dropped: AtomicBool::new(false), bars: Mutex::new(Vec::new()) }
     }
 
     /// No bar moves after the end of the operation.
@@ -52,7 +52,7 @@ impl Progress for Bars {
     }
 
     fn cancelled(&self) -> bool {
-        self.shutdown.is_cancelled()
+        self.cancelled.is_cancelled()
     }
 }
 

@@ -99,7 +99,7 @@ impl Site {
 
     /// Imports the layout and waits for the end.
     async fn import(&self, images: &Images) -> Result<String, String> {
-        let operation = images.start(self.request()).await.unwrap();
+        let operation = images.start(self.request(), "ann").await.unwrap();
         end_of(images, operation.id).await
     }
 }
@@ -231,7 +231,7 @@ async fn sources_are_checked_before_an_operation_begins() {
             platform: None,
             retry: false,
         };
-        images.start(request).await.unwrap_err().to_string()
+        images.start(request, "ann").await.unwrap_err().to_string()
     };
     assert_eq!(
         start("debian:12").await,
@@ -259,7 +259,7 @@ fn an_import_that_was_killed_starts_again_with_the_server() {
     let first = tokio::runtime::Runtime::new().unwrap();
     let id = first.block_on(async {
         let images = site.open().await;
-        images.start(site.request()).await.unwrap().id
+        images.start(site.request(), "ann").await.unwrap().id
     });
     let mut pipe = fs::OpenOptions::new().write(true).open(&blob).unwrap();
     pipe.write_all(&big[..2 << 20]).unwrap();
@@ -318,9 +318,9 @@ async fn a_registry_that_is_away_is_told_and_holds_up_nobody_else() {
     site.layout("amd64", &[kernel()]);
     let images = site.open().await;
     let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for _ in 0..=MAX_RUNNING {
+    for _ in 0..=MAX_PULLS {
         let request = ImportImage { source: format!("docker://{away}/site/node:1"), ..site.request() };
-        let operation = images.start(request).await.unwrap();
+        let operation = images.start(request, "ann").await.unwrap();
         let mut operation = images.operation(operation.id).unwrap();
         let waits = |operation: &Operation| match &operation.state {
             OperationState::Running { waiting, .. } => waiting.is_some(),
@@ -471,7 +471,7 @@ const ARM64: u8 = 183;
 /// Imports the layout for a platform.
 async fn import_for(site: &Site, images: &Images, name: &str, platform: &str) -> Result<String, String> {
     let (name, platform) = (Some(name.parse().unwrap()), Some(platform.parse().unwrap()));
-    let operation = images.start(ImportImage { name, platform, ..site.request() }).await;
+    let operation = images.start(ImportImage { name, platform, ..site.request() }, "ann").await;
     let operation = operation.map_err(|error| error.to_string())?;
     end_of(images, operation.id).await
 }
@@ -531,7 +531,7 @@ async fn the_substrate_program_says_what_is_booted() {
     // What the server boots is what is imported without a word.
     site.layout("arm64", &[kernel(), layer(&[("etc/hostname", b"x")])]);
     let request = ImportImage { name: Some("arm".parse().unwrap()), ..site.request() };
-    let operation = images.start(request).await.unwrap();
+    let operation = images.start(request, "ann").await.unwrap();
     assert_eq!(end_of(&images, operation.id).await.unwrap(), "arm@2");
 }
 
@@ -560,7 +560,7 @@ async fn a_failed_import_takes_nothing_from_one_under_way() {
     let (blob, pipe_of) = (site.blob(&big), site.path("big"));
     fs::rename(&blob, &pipe_of).unwrap();
     mkfifo(&blob, Mode::S_IRWXU).unwrap();
-    let slow = images.start(site.request()).await.unwrap().id;
+    let slow = images.start(site.request(), "ann").await.unwrap().id;
     let begin = tokio::time::Instant::now();
     while !images.0.blobs.contains(&digest(&small)) {
         assert!(begin.elapsed() < PATIENCE, "the first layer does not come");
@@ -570,7 +570,7 @@ async fn a_failed_import_takes_nothing_from_one_under_way() {
     let other = Site::new();
     let stray = layer(&[("etc/hostname", b"x")]);
     other.layout("amd64", std::slice::from_ref(&stray));
-    let operation = images.start(other.request()).await.unwrap();
+    let operation = images.start(other.request(), "ann").await.unwrap();
     end_of(&images, operation.id).await.unwrap_err();
     let is_gone = || !images.0.blobs.contains(&digest(&stray));
     becomes("the layer of a failed import stays", is_gone).await;
@@ -664,4 +664,66 @@ async fn what_is_removed_is_counted() {
         "#]]
         .assert_eq(&told());
     }
+}
+
+/// A registry that takes requests and answers none.
+fn silent() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, format!("docker://{address}/site/node:1"))
+}
+
+/// So many imports of somebody from there.
+async fn begin(images: &Images, site: &Site, source: &str, by: &str, count: usize) -> Vec<u64> {
+    let mut begun = Vec::new();
+    for _ in 0..count {
+        let request = ImportImage { source: source.to_owned(), ..site.request() };
+        begun.push(images.start(request, by).await.unwrap().id);
+    }
+    begun
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_ends_at_once_when_somebody_cancels_it() {
+    let site = Site::new();
+    let images = site.open().await;
+    let (_listener, source) = silent();
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let waits = begin(&images, &site, &format!("docker://{away}/site/node:1"), "eve", 1).await[0];
+    let mut operation = images.operation(waits).unwrap();
+    let is_waiting =
+        |operation: &Operation| matches!(&operation.state, OperationState::Running { waiting: Some(_), .. });
+    tokio::time::timeout(PATIENCE, operation.wait_for(is_waiting)).await.unwrap().unwrap();
+    // Under way, and behind those in the queue.
+    let mut ids = begin(&images, &site, &source, "ann", MAX_PULLS).await;
+    ids.push(waits);
+    for id in ids {
+        let ended = tokio::time::timeout(PATIENCE / 2, images.cancel(id, "bob")).await.unwrap().unwrap();
+        assert_eq!(ended.state, OperationState::Failed { error: "cancelled by bob".to_owned() });
+        assert_eq!(images.cancel(id, "bob").await, Err(CancelError::IsOver(id)));
+    }
+    assert_eq!(images.cancel(99, "bob").await, Err(CancelError::Unknown(99)));
+    // Also for the next server.
+    let kept = images.0.store.operations().await.unwrap();
+    assert!(kept.len() == MAX_PULLS + 1 && kept.iter().all(|kept| !is_running(&kept.operation)), "{kept:?}");
+    // The places are free again.
+    site.layout("amd64", &[kernel()]);
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_imports_much_leaves_a_place_to_others() {
+    let site = Site::new();
+    let images = site.open().await;
+    let (_listener, source) = silent();
+    let of_ann = begin(&images, &site, &source, "ann", 2 * MAX_PULLS).await;
+    let of_bob = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = format!("docker://{}/site/node:1", of_bob.local_addr().unwrap());
+    begin(&images, &site, &source, "bob", 1).await;
+    tokio::time::timeout(PATIENCE / 2, of_bob.accept()).await.expect("bob has no place").unwrap();
+    // Copies take no place of pulls.
+    site.layout("amd64", &[kernel()]);
+    assert_eq!(site.import(&images).await.unwrap(), "node@1");
+    let running = images.operations().iter().filter(|operation| is_running(operation)).count();
+    assert_eq!(running, of_ann.len() + 1);
 }

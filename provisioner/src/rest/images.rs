@@ -1,6 +1,6 @@
 //! `/v1/images` and `/v1/operations`.
 
-use access::Routes;
+use access::{Caller, Routes};
 use api::{
     ids::ImageName,
     image::{Image, ImportImage, Operation},
@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use super::watch;
 use crate::{
     image_use::Kept,
-    images::{Deleting, StartError},
+    images::{CancelError, Deleting, StartError},
     provisioner::Provisioner,
 };
 
@@ -32,6 +32,7 @@ pub(super) fn routes() -> Routes<Provisioner> {
         .route(Action::OperationList, routes!(list_operations))
         .route(Action::OperationRead, routes!(show_operation))
         .route(Action::OperationRead, routes!(watch::operation))
+        .route(Action::OperationCancel, routes!(cancel_operation))
 }
 
 /// Images with their versions.
@@ -54,10 +55,11 @@ async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<
 )]
 async fn import(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     Body(request): Body<ImportImage>,
 ) -> Result<(StatusCode, Json<Operation>), Refusal> {
     let title = format!("cannot import {}", request.source);
-    match provisioner.0.images.start(request).await {
+    match provisioner.0.images.start(request, &caller.principal.name).await {
         Ok(operation) => Ok((StatusCode::ACCEPTED, Json(operation))),
         Err(error) => {
             let status = match error {
@@ -181,6 +183,32 @@ async fn show_operation(
     let found = provisioner.0.images.operation(id).ok_or_else(|| watch::unknown_operation(id))?;
     let operation = found.borrow().clone();
     Ok(Json(operation))
+}
+
+/// Ends a long operation that waits or runs, and answers with how it ended: as failed, `cancelled by …`. What it
+/// has pulled is removed as after any failure.
+#[utoipa::path(
+    post, path = "/v1/operations/{id}/cancel", tag = "operations",
+    params(("id" = u64, Path, description = "Number of the operation")),
+    responses((status = OK, body = Operation), (status = NOT_FOUND, body = Problem),
+        (status = CONFLICT, body = Problem), (status = SERVICE_UNAVAILABLE, body = Problem))
+)]
+async fn cancel_operation(
+    State(provisioner): State<Provisioner>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<Operation>, Refusal> {
+    match provisioner.0.images.cancel(id, &caller.principal.name).await {
+        Ok(operation) => Ok(Json(operation)),
+        Err(error) => {
+            let status = match error {
+                CancelError::Unknown(_) => StatusCode::NOT_FOUND,
+                CancelError::IsOver(_) => StatusCode::CONFLICT,
+                CancelError::NotWritten(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Err(Refusal::new(status, format!("cannot cancel operation {id}"), error.to_string()))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ const PRINTED: &[(&str, &[&str], &[&str])] = &[
     ("the version that was imported", &["image import"], columns::IMPORTED),
     (
         "operations",
-        &["operation list", "operation show", "operation watch", "image import --detach"],
+        &["operation list", "operation show", "operation watch", "operation cancel", "image import --detach"],
         columns::OPERATION,
     ),
     ("overlays", &["overlay list", "overlay show"], columns::OVERLAY),

@@ -1,10 +1,11 @@
 //! Registries: what is written of each host, against each other.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use api::problem::Mistake;
 use oci_pull::{
-    DEFAULT_PATIENCE, HostSettings, InvalidProxy, MAX_MIRRORS, Mirror, Proxy, Registries, RegistryHost,
+    DEFAULT_PATIENCE, HostSettings, InvalidProxy, Limits, MAX_MIRRORS, Mirror, Proxy, Registries,
+    RegistryHost,
 };
 
 use super::super::raw::{Placed, Raw, RawRegistry, mistake};
@@ -13,16 +14,35 @@ use super::super::raw::{Placed, Raw, RawRegistry, mistake};
 /// not there than after a night.
 const MAX_WAIT_SECONDS: u32 = 86_400;
 
+/// Largest speed that may be asked for, kB/s: no registry brings 1 GB/s.
+const MAX_LEAST_KB: u32 = 1_000_000;
+
+/// Longest time that a layer or a pull may be given, seconds: a week.
+const MAX_PULL_SECONDS: u32 = 604_800;
+
 /// All registries. Mistakes are told with their keys.
 pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Registries {
-    let mut patience = DEFAULT_PATIENCE;
-    if let Some(written) = &raw.registries.wait_seconds {
-        if written.value > MAX_WAIT_SECONDS {
-            let message = format!("{} is not between 0 and {MAX_WAIT_SECONDS}", written.value);
-            mistakes.push(mistake(written.at, "registries.wait-seconds", message, None));
+    let written = &raw.registries;
+    let mut number = |key: &str, written: &Option<Placed<u32>>, range: RangeInclusive<u32>| {
+        let written = written.as_ref()?;
+        if !range.contains(&written.value) {
+            let message = format!("{} is not between {} and {}", written.value, range.start(), range.end());
+            mistakes.push(mistake(written.at, &format!("registries.{key}"), message, None));
         }
-        patience = Duration::from_secs(written.value.into());
-    }
+        Some(u64::from(written.value))
+    };
+    let patience = number("wait-seconds", &written.wait_seconds, 0..=MAX_WAIT_SECONDS);
+    let least = number("least-kb-per-second", &written.least_kb_per_second, 0..=MAX_LEAST_KB);
+    let layer = number("layer-seconds", &written.layer_seconds, 1..=MAX_PULL_SECONDS);
+    let pull = number("pull-seconds", &written.pull_seconds, 1..=MAX_PULL_SECONDS);
+    let usual = Limits::default();
+    let limits = Limits {
+        least_bytes_per_second: least.map_or(usual.least_bytes_per_second, |kb| kb * 1_000),
+        layer: layer.map_or(usual.layer, Duration::from_secs),
+        pull: pull.map_or(usual.pull, Duration::from_secs),
+        ..usual
+    };
+    let patience = patience.map_or(DEFAULT_PATIENCE, Duration::from_secs);
     let mut hosts: BTreeMap<RegistryHost, HostSettings> = BTreeMap::new();
     for written in &raw.registries.hosts {
         let settings = settings(written, mistakes);
@@ -48,7 +68,7 @@ pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Registries {
         }
         hosts.insert(host, settings);
     }
-    Registries { hosts, patience }
+    Registries { hosts, patience, limits }
 }
 
 fn settings(written: &RawRegistry, mistakes: &mut Vec<Mistake>) -> HostSettings {

@@ -13,6 +13,12 @@ const MAX_HOSTS: usize = 256;
 pub struct RawRegistries {
     /// `registries.wait-seconds`: how long registries that are away are waited for. Default 300.
     pub wait_seconds: Option<Placed<u32>>,
+    /// `registries.least-kb-per-second`: what the layers of a pull must bring. Default 10.
+    pub least_kb_per_second: Option<Placed<u32>>,
+    /// `registries.layer-seconds`: how long a layer may take. Default 7200.
+    pub layer_seconds: Option<Placed<u32>>,
+    /// `registries.pull-seconds`: how long a pull may take. Default 14400.
+    pub pull_seconds: Option<Placed<u32>>,
     /// `registries.hosts`: settings by `HOST[:PORT]`, in the order of the file.
     pub hosts: Vec<RawRegistry>,
 }
@@ -59,12 +65,19 @@ impl RawRegistry {
 
 impl RawRegistries {
     pub(super) fn read(top: &Section<'_>, mistakes: &mut Vec<Mistake>) -> Self {
-        let Some(section) = top.section("registries", &["wait-seconds", "hosts"], mistakes) else {
+        let known = ["wait-seconds", "least-kb-per-second", "layer-seconds", "pull-seconds", "hosts"];
+        let Some(section) = top.section("registries", &known, mistakes) else {
             return Self::default();
         };
-        let wait_seconds = section.one("wait-seconds", "a number of seconds", mistakes);
+        let without_hosts = Self {
+            wait_seconds: section.one("wait-seconds", "a number of seconds", mistakes),
+            least_kb_per_second: section.one("least-kb-per-second", "a number of kB a second", mistakes),
+            layer_seconds: section.one("layer-seconds", "a number of seconds", mistakes),
+            pull_seconds: section.one("pull-seconds", "a number of seconds", mistakes),
+            hosts: Vec::new(),
+        };
         let mut hosts: Vec<RawRegistry> = Vec::new();
-        let Some(tree) = section.value("hosts") else { return Self { wait_seconds, hosts } };
+        let Some(tree) = section.value("hosts") else { return without_hosts };
         let each = Section::new(tree, &section.child("hosts"), mistakes);
         if each.entries.len() > MAX_HOSTS {
             let message = format!("has {} hosts; {MAX_HOSTS} are read", each.entries.len());
@@ -90,7 +103,7 @@ impl RawRegistries {
             };
             hosts.push(if tree.is_null() { nothing } else { nothing.read(tree, mistakes) });
         }
-        Self { wait_seconds, hosts }
+        Self { hosts, ..without_hosts }
     }
 }
 

@@ -56,20 +56,24 @@ fn a_failed_try_is_shown_at_once_and_until_the_file_is_there() {
     stage.news(&RunNews::Remark { text: "left out: a (a socket)".to_owned() }, 6);
     stage.news(&RunNews::Unknown, 6);
     let told = "try 2 of 6 failed: http://host/in.tar answers 503; the next 8 s later".to_owned();
-    assert_eq!(stage.reasons(id, 9).0, Some(told));
-    stage.end(FILE, OK, 10);
+    stage.tick(12);
+    assert_eq!(stage.reasons(id, 12).0, Some(told));
+    stage.tick(13);
+    let told = "try 3 of 6 is under way; try 2 failed: http://host/in.tar answers 503".to_owned();
+    assert_eq!(stage.reasons(id, 13).0, Some(told));
+    stage.end(FILE, OK, 14);
     assert_eq!(stage.engine.view(id).unwrap().stages[2].reason, None);
     stage.check(&expect![[r#"
         3   ERROR data/in.tar: file data/in.tar: try 1 of 6: http://host/in.tar: refused  [31m; next in 8 s
         5   ERROR data/in.tar: file data/in.tar: try 2 of 6: http://host/in.tar answers 503; next in 8 s
         6   FILE_TRANSFER_INFO data/in.tar: file data/in.tar: left out: a (a socket)
-        10  FILE_TRANSFER_COMPLETED data/in.tar: file data/in.tar is done
-        10  STAGE_FINISHED data/in.tar: finished
-        10  DEPENDENCY_SATISFIED a: may begin
-        10  STAGE_STARTED a: started
-        10  RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
-        10  -> n1 start job a ["x"] on [0] with [0]
-        10  forget 2 of 1
+        14  FILE_TRANSFER_COMPLETED data/in.tar: file data/in.tar is done
+        14  STAGE_FINISHED data/in.tar: finished
+        14  DEPENDENCY_SATISFIED a: may begin
+        14  STAGE_STARTED a: started
+        14  RESOURCES_ALLOCATED a: job a goes to n1, CPUs 0, 1024 MiB
+        14  -> n1 start job a ["x"] on [0] with [0]
+        14  forget 2 of 1
     "#]]);
 }
 
@@ -82,6 +86,7 @@ fn a_failed_attempt_stands_with_its_stage_while_another_follows() {
     let (shown, why) = stage.reasons(id, 40);
     assert_eq!((shown.as_ref(), why.first()), (Some(&told), Some(&told)));
     stage.tick(42);
+    let told = "attempt 2 is under way; attempt 1 failed: gave up after 6 tries: refused".to_owned();
     assert_eq!(stage.reasons(id, 42).0, Some(told), "while the second has not failed yet");
     stage.news(&failed(1, "refused"), 43);
     let told = "attempt 2, try 1 of 6 failed: refused; the next 8 s later".to_owned();
@@ -116,4 +121,31 @@ fn what_a_node_tells_is_bounded_and_is_of_its_own_runs() {
     assert!(stage.lines.lines().all(|line| line.chars().count() < 1_200));
     let shown = stage.reasons(id, 4).0.unwrap();
     assert!(shown.starts_with("try 999 of 6") && shown.chars().count() < 1_200);
+}
+
+#[test]
+fn a_remark_is_taken_after_the_end_and_once() {
+    let (mut stage, _) = Stage::fetching();
+    let (run, node) = stage.runs[FILE];
+    let remark = |text: &str| RunNews::Remark { text: text.to_owned() };
+    stage.news(&remark("left out: a"), 3);
+    // Its end comes with the list of a new session, and what was told before it again.
+    let mut report = ended(run, OK, at(5));
+    if let RunState::Ended(end) = &mut report.state {
+        end.log_bytes = 30;
+    }
+    stage.engine.run_told(node, &report, at(5));
+    stage.proceed(5);
+    for text in ["left out: a", "left out: b"] {
+        stage.news(&remark(text), 6);
+    }
+    stage.news(&failed(1, "too late"), 6);
+    let told: Vec<&str> = stage.lines.lines().filter(|line| line.contains("file data/in.tar: ")).collect();
+    assert_eq!(
+        told,
+        [
+            "3   FILE_TRANSFER_INFO data/in.tar: file data/in.tar: left out: a",
+            "6   FILE_TRANSFER_INFO data/in.tar: file data/in.tar: left out: b",
+        ]
+    );
 }

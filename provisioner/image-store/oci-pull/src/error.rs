@@ -22,11 +22,25 @@ pub enum RequestError {
         stage: Stage,
     },
     /// Bytes came, but too few to wait for the rest.
-    #[error("it sends less than {least_bytes} bytes in {seconds} s")]
+    #[error(
+        "it sent {bytes} bytes of {} in {seconds} s, less than the {least_bytes} that \
+         registries.least-kb-per-second asks for",
+        if *is_whole { "all layers together" } else { "this layer" }
+    )]
     Slow {
+        /// What came.
+        bytes: u64,
+        /// In how long.
+        seconds: u64,
         /// What is asked of it.
         least_bytes: u64,
-        /// In how long.
+        /// `true` for all layers of the pull together.
+        is_whole: bool,
+    },
+    /// A single layer takes too long.
+    #[error("it did not send all of it in the {seconds} s of registries.layer-seconds")]
+    Overdue {
+        /// How long it had.
         seconds: u64,
     },
     /// The answer is an error.
@@ -129,7 +143,7 @@ impl RequestError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Connection { stage, .. } => matches!(stage, Stage::Connect | Stage::Open),
-            Self::Slow { .. } => true,
+            Self::Slow { .. } | Self::Overdue { .. } => true,
             Self::Status { status, .. } => {
                 let is_passing = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
                 is_passing || status.as_u16() > 511
@@ -304,6 +318,21 @@ pub enum PullError {
         /// What the last one brought.
         #[source]
         source: Box<PullError>,
+    },
+    /// The whole pull took too long, its tries and the pauses between them together.
+    #[error(
+        "{repository} did not come from the registry {registry} in the {} s of registries.pull-seconds: {got} \
+         bytes came, and are kept; try again to go on from there, or raise it", limit.as_secs()
+    )]
+    TooLong {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+        /// Bytes of layers that came in that time.
+        got: u64,
+        /// How long it had.
+        limit: Duration,
     },
     /// A transfer broke off.
     #[error("{what} of {repository} broke off at {got} of {size} bytes at the registry {registry}")]

@@ -1,28 +1,30 @@
-//! Transfers the layers of an image: several at a time, each streamed to disk, taken up again when it breaks.
+//! Transfers the layers of an image: several at a time, each streamed to disk, taken up again when it breaks. How fast
+//! they must come, and in how long: [`crate::Limits`].
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use image_store::{BlobWriter, Layer, OciImage, Progress, Store, StoreError};
+use image_store::{Beginning, BlobWriter, Layer, OciImage, Progress, Store, StoreError};
 use reqwest::StatusCode;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 use crate::{PARALLEL_LAYERS, PullError, Source, error::RequestError, in_background};
 
 /// Chunks (of some 16 KiB) that wait between the network and the disk, for each layer.
 const CHUNKS_WAITING: usize = 64;
 
-/// What an attempt must bring for the next one to follow at once, bytes; and what must come in
-/// [`PACE_TIME`]. Less is as good as nothing: whoever serves a byte at a time holds up a pull no
-/// longer than whoever serves none.
+/// What an attempt must bring for the next one to follow at once, bytes. Less is as good as nothing.
 pub(crate) const LEAST_BYTES: u64 = 256 << 10;
-
-/// See [`LEAST_BYTES`].
-const PACE_TIME: Duration = Duration::from_secs(60);
 
 /// Attempts in a row of which the last brought too little.
 const MAX_FRUITLESS: u32 = 3;
+
+/// How often it is looked whether another pull that transfers a layer is done with it.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Pause after an attempt that broke off, before the next one.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -55,6 +57,17 @@ type Attempt = (BlobWriter, Result<(), RequestError>);
 
 impl Transfer<'_> {
     async fn run(self, store: &Store) -> Result<(), PullError> {
+        let limit = self.source.limits.layer;
+        match timeout(limit, self.transfer(store)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let got = self.source.moved.highest_of(&self.layer.digest);
+                Err(self.interrupted(got, RequestError::Overdue { seconds: limit.as_secs() }))
+            }
+        }
+    }
+
+    async fn transfer(&self, store: &Store) -> Result<(), PullError> {
         let mut was_begun = false;
         match self.go_on(store, &mut was_begun).await {
             // What was here may be of a mirror that lies, and is gone now: once more, all of it from here.
@@ -69,10 +82,7 @@ impl Transfer<'_> {
     /// Transfers what is missing. `was_begun`: something of it was here.
     async fn go_on(&self, store: &Store, was_begun: &mut bool) -> Result<(), PullError> {
         let (digest, size) = (self.layer.digest, self.layer.size);
-        let not_stored = self.not_stored();
-        let writer =
-            in_background(store, move |store| store.writer(&digest, size).map_err(not_stored)).await?;
-        if let Some(mut writer) = writer {
+        if let Some(mut writer) = self.writer(store).await? {
             *was_begun = writer.offset() > 0;
             let mut fruitless = 0;
             while writer.offset() < size {
@@ -104,6 +114,22 @@ impl Transfer<'_> {
         Ok(())
     }
 
+    /// Waits for another pull that transfers the layer, and for so long only.
+    async fn writer(&self, store: &Store) -> Result<Option<BlobWriter>, PullError> {
+        let (digest, size, began) = (self.layer.digest, self.layer.size, Instant::now());
+        loop {
+            let beside = began.elapsed() >= self.source.limits.beside;
+            let not_stored = self.not_stored();
+            let begin = move |store: &Store| store.try_writer(&digest, size, beside).map_err(not_stored);
+            match in_background(store, begin).await? {
+                Beginning::Stored => return Ok(None),
+                Beginning::Writer(writer) => return Ok(Some(*writer)),
+                Beginning::Busy if self.progress.cancelled() => return Err(PullError::Cancelled),
+                Beginning::Busy => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
     /// Transfers from where the writer stands to the end, or to where it breaks.
     async fn attempt(&self, mut writer: BlobWriter) -> Result<Attempt, PullError> {
         let digest = self.layer.digest.to_string();
@@ -121,7 +147,7 @@ impl Transfer<'_> {
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let (label, progress) = (self.layer.label(), Arc::clone(self.progress));
         let disk = tokio::task::spawn_blocking(move || write_all(writer, receiver, &label, &*progress));
-        let mut pace = Pace::new();
+        let mut pace = self.source.traffic.begins(Instant::now());
         let mut sent = 0;
         let mut result = Ok(());
         // What comes after the announced size is not asked for; one byte too many in a chunk is told by the writer.
@@ -144,12 +170,12 @@ impl Transfer<'_> {
                 // The disk's side ended; it says why.
                 break;
             }
-            if !pace.keeps_up(length, Instant::now()) {
-                result = Err(RequestError::Slow { least_bytes: LEAST_BYTES, seconds: PACE_TIME.as_secs() });
+            if let Err(slow) = pace.came(length, Instant::now()) {
+                result = Err(slow);
                 break;
             }
         }
-        drop(sender);
+        drop((sender, pace));
         match disk.await {
             Ok(Ok(writer)) => Ok((writer, result)),
             Ok(Err(Stopped::Store(source))) => Err(self.not_stored()(source)),
@@ -190,29 +216,6 @@ impl Transfer<'_> {
     }
 }
 
-/// Whether bytes come fast enough to wait for the rest.
-struct Pace {
-    began: Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self { began: Instant::now(), bytes: 0 }
-    }
-
-    /// So many more have come.
-    fn keeps_up(&mut self, bytes: u64, now: Instant) -> bool {
-        self.bytes = self.bytes.saturating_add(bytes);
-        if now.saturating_duration_since(self.began) < PACE_TIME {
-            return true;
-        }
-        let enough = self.bytes >= LEAST_BYTES;
-        (self.began, self.bytes) = (now, 0);
-        enough
-    }
-}
-
 /// Why the disk's side ended early.
 enum Stopped {
     Store(StoreError),
@@ -233,22 +236,4 @@ fn write_all(
         }
     }
     Ok(writer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_byte_at_a_time_is_too_slow() {
-        let mut pace = Pace::new();
-        let began = pace.began;
-        let times = [1, 59, 60, 119, 120, 181].map(|second| began + Duration::from_secs(second));
-        assert!(pace.keeps_up(1, times[0]));
-        assert!(pace.keeps_up(LEAST_BYTES, times[1]));
-        assert!(pace.keeps_up(1, times[2]));
-        assert!(pace.keeps_up(1, times[3]));
-        assert!(!pace.keeps_up(1, times[4]));
-        assert!(!pace.keeps_up(1, times[5]));
-    }
 }

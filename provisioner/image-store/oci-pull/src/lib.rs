@@ -11,6 +11,8 @@
 //! | `registries` | how each host is reached: mirrors, plain HTTP, certificates, proxy, login |
 //! | `endpoint`, `challenge`, `clients`, `credentials` | one host, spoken to |
 //! | `layers` | layers on their way |
+//! | `pace` | how fast they must come, and in how long |
+//! | `turns` | places for pulls, given to users in turn |
 //! | `patience` | one clock over all tries while registries are away |
 //! | `stored` | what needs no registry |
 
@@ -20,9 +22,11 @@ mod credentials;
 mod endpoint;
 mod error;
 mod layers;
+mod pace;
 mod patience;
 mod registries;
 mod stored;
+mod turns;
 
 use std::{
     collections::BTreeMap,
@@ -41,22 +45,22 @@ use image_store::{
     oci::{Document, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, choose, describe, digest_of, put_document},
 };
 use oci_spec::distribution::Reference;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use clients::Clients;
 pub use credentials::usual_credential_files;
 pub use error::{PullError, RequestError, Stage};
+pub use pace::Limits;
 pub use patience::{Backoff, NoWaits, Wait, Waits};
 pub use registries::{
     DEFAULT_PATIENCE, HostSettings, InvalidHost, InvalidMirror, InvalidProxy, MAX_MIRRORS, Mirror, Proxy,
     Registries, RegistryHost,
 };
 pub use stored::manifest_in_store;
+pub use turns::{Claim, Place, Standing, Turns};
 
 use endpoint::Endpoint;
+use pace::Traffic;
 use patience::Patience;
 
 /// Layers that are transferred at the same time. More gained 2 % on loopback and asks more of a registry.
@@ -87,9 +91,9 @@ pub struct PullOptions {
     pub backoff: Backoff,
     /// Where the clients of registries are kept for the next pull; clones of one [`Clients`] share them.
     pub clients: Clients,
-    /// A permit of it is held while something is asked for or transferred, and none while a
-    /// registry is waited for: who waits keeps nobody else from pulling.
-    pub turns: Option<Arc<Semaphore>>,
+    /// Its place is held while something is asked for or transferred, and not while a registry is
+    /// waited for: who waits keeps nobody else from pulling. `None`: there is always a place.
+    pub turn: Option<Claim>,
     /// Is told when a registry is waited for.
     pub waits: Arc<dyn Waits>,
 }
@@ -103,7 +107,7 @@ impl Default for PullOptions {
             credential_files: usual_credential_files(),
             backoff: Backoff::default(),
             clients: Clients::default(),
-            turns: None,
+            turn: None,
             waits: Arc::new(NoWaits),
         }
     }
@@ -158,29 +162,55 @@ pub async fn pull(
     let pull = Pull { reference, options, store, progress, moved, is_waiting };
     let host = RegistryHost::of_reference(pull.reference.registry());
     let mut patience = Patience::new(options.registries.patience, options.backoff);
+    let mut left = options.registries.limits.pull;
     loop {
-        let turn = pull.turn().await?;
+        let place = pull.place().await;
         pull.progress.begins();
-        let (began, before) = (Instant::now(), pull.moved.bytes());
-        let error = match pull.try_hosts(&host).await {
-            Ok(image) => return Ok(image),
-            Err(error) => error,
+        let (placed, before) = (Instant::now(), pull.moved.bytes());
+        let tried = tokio::select! {
+            tried = timeout(left, pull.try_hosts(&host)) => Some(tried),
+            () = recalled(place.as_ref()) => None,
         };
-        drop(turn);
+        drop(place);
+        let error = match tried {
+            Some(Ok(Ok(image))) => return Ok(image),
+            Some(Ok(Err(error))) => error,
+            Some(Err(_)) => return Err(pull.too_long(&host)),
+            // It goes on from here when it is its turn again.
+            None => {
+                left = left.saturating_sub(placed.elapsed());
+                if pull.moved.bytes() - before >= layers::LEAST_BYTES {
+                    patience = Patience::new(options.registries.patience, options.backoff);
+                }
+                continue;
+            }
+        };
         let Some(cause) = error.passing().cloned() else { return Err(error) };
-        let moved = pull.moved.bytes() - before >= layers::LEAST_BYTES;
         let now = Instant::now();
+        let (began, moved) = pull.went(&cause, (placed, now), pull.moved.bytes() - before);
         let Some(pause) = patience.after_failure((began, now), moved, cause.retry_after()) else {
             let (waited, tries) = (patience.waited(now), patience.failures());
             let (registry, source) = (host.to_string(), Box::new(error));
             return Err(PullError::Away { registry, waited, tries, source });
         };
+        left = left.saturating_sub(pause + now.saturating_duration_since(placed));
+        if left.is_zero() {
+            return Err(pull.too_long(&host));
+        }
         let wait = Wait { registry: host.clone(), cause, pause };
         tracing::warn!(repository = pull.reference.repository(), "{wait}");
         pull.is_waiting.store(true, Ordering::Relaxed);
         options.waits.waits(Some(&wait));
         pull.progress.pauses();
         pull.wait(pause).await?;
+    }
+}
+
+/// Ends when somebody else is to have the place; never without one.
+async fn recalled(place: Option<&Place>) {
+    match place {
+        Some(place) => place.recalled().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -225,6 +255,11 @@ impl Moved {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// How far a layer came at best.
+    fn highest_of(&self, layer: &Digest) -> u64 {
+        self.highest().get(layer).copied().unwrap_or_default()
+    }
+
     /// Every change is whole: a poisoned lock guards good offsets.
     fn highest(&self) -> MutexGuard<'_, BTreeMap<Digest, u64>> {
         self.highest.lock().unwrap_or_else(PoisonError::into_inner)
@@ -243,10 +278,33 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    /// Waits until so few others pull that this one may.
-    async fn turn(&self) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, PullError> {
-        let Some(turns) = &self.options.turns else { return Ok(None) };
-        turns.clone().acquire_owned().await.map(Some).map_err(|_| PullError::Cancelled)
+    /// Waits until it is this pull's turn.
+    async fn place(&self) -> Option<Place> {
+        match &self.options.turn {
+            Some(claim) => Some(claim.place_in_share(self.options.registries.limits.share).await),
+            None => None,
+        }
+    }
+
+    /// Since when a try that failed was fruitless, and whether it went further. One that ended
+    /// because too little came went further only if it was fast enough as a whole.
+    fn went(&self, cause: &RequestError, (began, now): (Instant, Instant), brought: u64) -> (Instant, bool) {
+        let moved = brought >= layers::LEAST_BYTES;
+        let RequestError::Slow { .. } = cause else { return (began, moved) };
+        let Limits { least_bytes_per_second, window, .. } = self.options.registries.limits;
+        let lasted = now.saturating_duration_since(began);
+        let enough = least_bytes_per_second.saturating_mul(lasted.as_secs());
+        (now - window.min(lasted), moved && brought >= enough)
+    }
+
+    /// The pull has used up its time.
+    fn too_long(&self, host: &RegistryHost) -> PullError {
+        PullError::TooLong {
+            registry: host.to_string(),
+            repository: self.reference.repository().to_owned(),
+            got: self.moved.bytes(),
+            limit: self.options.registries.limits.pull,
+        }
     }
 
     /// Pauses, unless the work is cancelled.
@@ -298,7 +356,9 @@ impl Pull<'_> {
         let unreachable =
             |source| PullError::Unreachable { registry: host.to_string(), source: Box::new(source) };
         let endpoint = Endpoint::new(host.clone(), repository, plain, client, login).map_err(unreachable)?;
-        let source = Source { endpoint, moved: &self.moved };
+        let limits = &self.options.registries.limits;
+        let traffic = Traffic::new(limits, Instant::now());
+        let source = Source { endpoint, moved: &self.moved, limits, traffic };
         let version = self.reference.digest().or(self.reference.tag()).unwrap_or("latest");
         let image = source.image(version, &self.options.platform, self.store);
         let image = match timeout(DOCUMENTS_TIMEOUT, image).await {
@@ -307,6 +367,11 @@ impl Pull<'_> {
         };
         if self.is_waiting.swap(false, Ordering::Relaxed) {
             self.options.waits.waits(None);
+        }
+        self.progress.found(&image.manifest);
+        // It may have been told that another pull brings the same.
+        if self.progress.cancelled() {
+            return Err(PullError::Cancelled);
         }
         layers::pull_layers(&source, &image, self.store, &self.progress).await?;
         Ok(image)
@@ -317,6 +382,8 @@ impl Pull<'_> {
 struct Source<'a> {
     endpoint: Endpoint,
     moved: &'a Moved,
+    limits: &'a Limits,
+    traffic: Arc<Traffic>,
 }
 
 impl fmt::Debug for Source<'_> {

@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duratio
 
 use url::Url;
 
+use crate::pace::Limits;
+
 /// How long registries that are away are waited for, unless the configuration says otherwise: a
 /// restart of the registry, of its machine, or of the switch before it.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(300);
@@ -32,11 +34,13 @@ pub struct Registries {
     pub hosts: BTreeMap<RegistryHost, HostSettings>,
     /// How long a pull waits while registries are away, over all its tries; zero for not at all.
     pub patience: Duration,
+    /// How fast they must send, and in how long all must be here.
+    pub limits: Limits,
 }
 
 impl Default for Registries {
     fn default() -> Self {
-        Self { hosts: BTreeMap::new(), patience: DEFAULT_PATIENCE }
+        Self { hosts: BTreeMap::new(), patience: DEFAULT_PATIENCE, limits: Limits::default() }
     }
 }
 

@@ -1,11 +1,34 @@
 //! The writing of one blob whose digest and size are known; it can be broken off and taken up again.
 
-use std::{fs::File, io::Write, path::PathBuf};
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use api::ids::Digest;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use sha2::{Digest as _, Sha256};
 
-use super::{Store, StoreError, hash_all, remove_quietly};
+use super::{Store, StoreError, hash_all, is_at, remove_quietly};
+
+/// Writers of one blob that wait for no other, beside the one that others wait for: each takes the
+/// room of the whole blob.
+const MAX_BESIDE: u32 = 3;
+
+/// How the writing of a blob begins.
+#[derive(Debug)]
+pub enum Beginning {
+    /// The store has it already.
+    Stored,
+    /// Another thread or process writes it.
+    Busy,
+    /// From [`BlobWriter::offset`] on.
+    Writer(Box<BlobWriter>),
+}
 
 /// Writes one blob; see [`Store::writer`]. Dropped before [`BlobWriter::finish`], it leaves what was written for the
 /// next writer to take up.
@@ -20,10 +43,82 @@ pub struct BlobWriter {
     hash: Sha256,
 }
 
+impl Store {
+    /// Takes up the writing of a blob whose digest and size are known; `None` if the store has it already.
+    ///
+    /// What an earlier writer left is kept: write on from [`BlobWriter::offset`]. Waits while another thread or
+    /// process writes the same blob.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`] before anything is written, [`StoreError::Io`].
+    pub fn writer(&self, digest: &Digest, size: u64) -> Result<Option<BlobWriter>, StoreError> {
+        loop {
+            match self.begin(&digest.hex(), digest, size, FlockOperation::LockExclusive)? {
+                Beginning::Stored => return Ok(None),
+                Beginning::Writer(writer) => return Ok(Some(*writer)),
+                Beginning::Busy => {}
+            }
+        }
+    }
+
+    /// The same for who does not wait. `beside`: write it once more if another thread or process
+    /// writes it; [`Beginning::Busy`] only if several do so. The blob is whole when the first of them
+    /// has finished.
+    ///
+    /// # Errors
+    /// As of [`Self::writer`].
+    pub fn try_writer(&self, digest: &Digest, size: u64, beside: bool) -> Result<Beginning, StoreError> {
+        for number in 0..=if beside { MAX_BESIDE } else { 0 } {
+            let name = match number {
+                0 => digest.hex(),
+                number => format!("{}-{number}", digest.hex()),
+            };
+            match self.begin(&name, digest, size, FlockOperation::NonBlockingLockExclusive)? {
+                Beginning::Busy => {}
+                beginning => return Ok(beginning),
+            }
+        }
+        Ok(Beginning::Busy)
+    }
+
+    fn begin(
+        &self,
+        name: &str,
+        digest: &Digest,
+        size: u64,
+        lock: FlockOperation,
+    ) -> Result<Beginning, StoreError> {
+        let path = self.root().join("partial").join(name);
+        let failed = |operation, source| StoreError::Io { operation, path: path.clone(), source };
+        loop {
+            if self.contains(digest) {
+                return Ok(Beginning::Stored);
+            }
+            let file = open(&path).map_err(|e| failed("open", e))?;
+            match flock(&file, lock) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(Beginning::Busy),
+                Err(error) => return Err(failed("lock", error.into())),
+            }
+            // Whoever had the lock before may have published or removed this file: then begin again.
+            if !is_at(&file, &path).map_err(|e| failed("look at", e))? {
+                continue;
+            }
+            let writer = BlobWriter::take_up(self.clone(), path, file, *digest, size)?;
+            return Ok(Beginning::Writer(Box::new(writer)));
+        }
+    }
+}
+
+/// A file that is read from its beginning and written at its end.
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).open(path)
+}
+
 impl BlobWriter {
     /// Takes up `path` in `partial`, which is `file` and locked by it: hashes what an earlier writer left, and sees
     /// whether there is room for the rest.
-    pub(super) fn take_up(
+    fn take_up(
         store: Store,
         path: PathBuf,
         file: File,

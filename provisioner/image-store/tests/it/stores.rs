@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _, sync::Barrier};
 
 use api::ids::Digest;
-use image_store::{Removed, Store, StoreError};
+use image_store::{Beginning, Removed, Store, StoreError};
 
 use crate::image::{digest, noise};
 
@@ -71,6 +71,39 @@ fn too_much_and_too_little_are_refused() {
     assert_eq!(store.remove_partial().unwrap(), (1, 2));
     assert!(matches!(store.map(&id), Err(StoreError::Missing { .. })));
     assert!(!store.remove(&id).unwrap());
+}
+
+#[test]
+fn who_does_not_wait_writes_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let bytes = noise(300_000);
+    let id = digest(&bytes);
+    let mut slow = store.writer(&id, 300_000).unwrap().unwrap();
+    slow.write(&bytes[..7]).unwrap();
+    assert!(matches!(store.try_writer(&id, 300_000, false).unwrap(), Beginning::Busy));
+    let beside: Vec<Beginning> = (0..4).map(|_| store.try_writer(&id, 300_000, true).unwrap()).collect();
+    let [Beginning::Writer(_), Beginning::Writer(_), Beginning::Writer(_), Beginning::Busy] = &beside[..]
+    else {
+        panic!("{beside:?}")
+    };
+    let mut beside = beside.into_iter();
+    let Some(Beginning::Writer(mut fast)) = beside.next() else { panic!() };
+    fast.write(&bytes[..100_000]).unwrap();
+    drop(fast);
+    // It goes on like any other.
+    let Beginning::Writer(mut fast) = store.try_writer(&id, 300_000, true).unwrap() else { panic!() };
+    assert_eq!(fast.offset(), 100_000);
+    fast.write(&bytes[100_000..]).unwrap();
+    fast.finish().unwrap();
+    let mapped = store.map(&id).unwrap();
+    assert!(matches!(store.try_writer(&id, 300_000, true).unwrap(), Beginning::Stored));
+    // Whoever comes later brings the same.
+    slow.write(&bytes[7..]).unwrap();
+    slow.finish().unwrap();
+    assert!(mapped.as_ref() == bytes && store.map(&id).unwrap().as_ref() == bytes);
+    drop(beside);
+    assert_eq!(store.remove_partial().unwrap(), (2, 0));
 }
 
 #[test]

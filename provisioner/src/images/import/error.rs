@@ -2,7 +2,7 @@
 
 use image_store::{ConvertError, oci::OciError};
 use oci_pull::PullError;
-use tokio::{sync::AcquireError, task::JoinError};
+use tokio::task::JoinError;
 
 use crate::{images::SourceError, store::StoreError};
 
@@ -24,9 +24,12 @@ pub(in crate::images) enum ImportError {
     /// The database.
     #[error(transparent)]
     Table(#[from] StoreError),
-    /// The turns are gone.
-    #[error("the server stops")]
-    Stops(#[from] AcquireError),
+    /// Somebody wanted its end.
+    #[error("cancelled by {by}")]
+    Cancelled {
+        /// Who.
+        by: String,
+    },
     /// A thread panicked.
     #[error("the work ended badly: {0}; see the server's log")]
     Broken(JoinError),

@@ -86,7 +86,8 @@ pub struct Core {
     urgent: BTreeMap<RunId, RunReport>,
     /// Unsaid that they have begun.
     begun: BTreeMap<RunId, RunReport>,
-    /// Of runs that are not over: the last try that failed, and remarks. Each new session is told them.
+    /// Of runs that are not over: the last try that failed, and remarks; of those that are, remarks.
+    /// Each new session is told them.
     news: BTreeMap<RunId, Vec<RunNews>>,
     /// Those that were not told.
     news_unsaid: VecDeque<(RunId, RunNews)>,
@@ -160,6 +161,7 @@ impl Core {
         if over {
             self.runs.remove(&run);
             self.urgent.remove(&run);
+            self.news.remove(&run);
             self.news_unsaid.retain(|(of, _)| *of != run);
         }
         over
@@ -178,8 +180,11 @@ impl Core {
             return false;
         }
         *state = report.state.clone();
-        if matches!(report.state, RunState::Ended(_)) {
-            self.news.remove(&report.run);
+        if matches!(report.state, RunState::Ended(_))
+            && let Some(news) = self.news.get_mut(&report.run)
+        {
+            // Its end says what failed last, and no remark.
+            news.retain(|news| matches!(news, RunNews::Remark { .. }));
         }
         self.say(report.run, report.state);
         true

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use api::ids::Digest;
@@ -42,6 +43,10 @@ pub(crate) enum Fault {
     Token(usize),
     /// Layers are at this address.
     Elsewhere(SocketAddr),
+    /// Of layers a byte comes now and then.
+    Drip,
+    /// Layers are announced, and never come.
+    Silent,
     /// Configs say `arm64` where their digests mean `amd64`.
     FalseDocuments,
 }
@@ -179,6 +184,12 @@ impl Registry {
     }
 }
 
+/// Pause between two bytes of [`Fault::Drip`].
+const DRIP: Duration = Duration::from_millis(5);
+
+/// No manifest or config has so many bytes, and every layer that matters has more.
+const SMALL: usize = 10_000;
+
 /// Head and body of an answer, and how much of the body is really sent.
 struct Answer {
     head: String,
@@ -208,13 +219,29 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>) -> bool {
     let from =
         header("range").and_then(|range| range.strip_prefix("bytes=")?.trim_end_matches('-').parse().ok());
     let from = from.unwrap_or(0);
-    let (answer, lives) = {
+    let (answer, lives, fault) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let authorization = header("authorization");
         state.seen.push(Seen { path: path.clone(), from, authorization: authorization.clone() });
-        state.answer(&path, from, authorization.as_deref())
+        let (answer, lives) = state.answer(&path, from, authorization.as_deref());
+        (answer, lives, state.fault)
     };
     let _ = stream.write_all(answer.head.as_bytes()).await;
+    let is_layer = answer.body.len() > SMALL;
+    if is_layer && fault == Fault::Drip {
+        for byte in answer.body {
+            if stream.write_all(&[byte]).await.is_err() {
+                return true;
+            }
+            tokio::time::sleep(DRIP).await;
+        }
+        return true;
+    }
+    if is_layer && fault == Fault::Silent {
+        // Until the other side goes.
+        let _ = stream.read_u8().await;
+        return true;
+    }
     let _ = stream.write_all(&answer.body).await;
     let _ = stream.shutdown().await;
     lives

@@ -10,15 +10,12 @@ use std::{
 };
 
 use image_store::{NoProgress, Progress};
-use oci_pull::{PullError, PullOptions, Wait, Waits, pull};
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::timeout,
-};
+use oci_pull::{Limits, PullError, PullOptions, Registries, RequestError, Turns, Wait, Waits, pull};
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     bad_registries::{assert_whole, image, options, store},
-    registry::{Fault, Registry},
+    registry::{Fault, Image, Registry},
 };
 
 /// How long something that takes milliseconds may take on a busy machine.
@@ -109,13 +106,14 @@ async fn permanent_errors_are_told_at_once() {
 async fn who_waits_keeps_nobody_from_pulling() {
     let (_folder, store) = store();
     let (mut options, mut told) = watched();
-    let turns = Arc::new(Semaphore::new(1));
-    options.turns = Some(turns.clone());
+    let turns = Turns::new(1);
+    options.turn = Some(turns.claim("ann"));
     // Longer than the test, if it were waited for.
     options.backoff.first = PATIENCE;
     options.backoff.longest = PATIENCE;
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (reference, others) = (format!("{address}/site/node:1"), options.clone());
+    let others = PullOptions { turn: Some(turns.claim("bob")), ..options.clone() };
+    let reference = format!("{address}/site/node:1");
     let waiting = {
         let store = store.clone();
         tokio::spawn(async move { pull(&reference, &options, &store, Arc::new(NoProgress)).await })
@@ -156,4 +154,150 @@ async fn waiting_ends_with_the_work() {
     ends.0.store(true, Ordering::Relaxed);
     let error = timeout(PATIENCE, pulling).await.unwrap().unwrap().unwrap_err();
     assert!(matches!(error, PullError::Cancelled), "{error:?}");
+}
+
+/// With little patience and these limits.
+fn limited(limits: Limits) -> (PullOptions, mpsc::UnboundedReceiver<Option<Wait>>) {
+    let patience = Duration::from_secs(1);
+    let registries = Registries { patience, limits, ..Registries::default() };
+    let (options, told) = watched();
+    (PullOptions { registries: Arc::new(registries), ..options }, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_too_slowly_is_a_try_that_failed() {
+    let (_folder, store) = store();
+    // A byte every five milliseconds cannot be so many, however fast the machine is.
+    let window = Duration::from_millis(200);
+    let (options, told) = limited(Limits { window, least_bytes_per_second: 100_000, ..Limits::default() });
+    let registry = Registry::serve(&image(), Fault::Drip).await;
+    let reference = registry.reference();
+    let pulling = pull(&reference, &options, &store, Arc::new(NoProgress));
+    let error = timeout(PATIENCE, pulling).await.unwrap().unwrap_err();
+    let PullError::Away { source, registry: host, .. } = &error else { panic!("{error:?}") };
+    let PullError::Interrupted { what, got, source, .. } = &**source else { panic!("{error:?}") };
+    let is_slow = matches!(**source, RequestError::Slow { least_bytes: 5_000, is_whole: false, .. });
+    assert!(is_slow && what.starts_with("layer ") && *got > 0, "{error:?}");
+    assert_eq!(*host, registry.address.to_string());
+    let waits = all(told, &registry);
+    let begin = "waiting for REGISTRY: it sent ";
+    let tells = |wait: &Option<String>| wait.as_ref().is_none_or(|wait| wait.starts_with(begin));
+    assert!(waits.len() >= 2 && waits.iter().all(tells), "{waits:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_has_its_time() {
+    let (_folder, store) = store();
+    let (options, _told) = limited(Limits { layer: Duration::from_millis(300), ..Limits::default() });
+    let registry = Registry::serve(&image(), Fault::Silent).await;
+    let reference = registry.reference();
+    let pulling = pull(&reference, &options, &store, Arc::new(NoProgress));
+    let error = timeout(PATIENCE, pulling).await.unwrap().unwrap_err();
+    let PullError::Away { source, .. } = &error else { panic!("{error:?}") };
+    let PullError::Interrupted { got: 0, source, .. } = &**source else { panic!("{error:?}") };
+    assert!(matches!(**source, RequestError::Overdue { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_has_its_time_with_all_its_tries() {
+    let (_folder, store) = store();
+    let limits = Limits { pull: Duration::from_millis(300), ..Limits::default() };
+    let (options, _told) = limited(limits.clone());
+    for fault in [Fault::Silent, Fault::Busy(usize::MAX)] {
+        let registry = Registry::serve(&image(), fault).await;
+        let reference = registry.reference();
+        let pulling = pull(&reference, &options, &store, Arc::new(NoProgress));
+        let error = timeout(PATIENCE, pulling).await.unwrap().unwrap_err();
+        let PullError::TooLong { got: 0, limit, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(*limit, limits.pull);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_dropped_frees_the_place() {
+    let (_folder, store) = store();
+    let turns = Turns::new(1);
+    let slow = Registry::serve(&image(), Fault::Silent).await;
+    let of = |user: &str| PullOptions { turn: Some(turns.claim(user)), ..options() };
+    let (reference, options) = (slow.reference(), of("ann"));
+    let pulling = {
+        let store = store.clone();
+        tokio::spawn(async move { pull(&reference, &options, &store, Arc::new(NoProgress)).await })
+    };
+    while slow.layers_asked_for().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (registry, options) = (Registry::serve(&image(), Fault::None).await, of("bob"));
+    let claim = options.turn.clone().unwrap();
+    let reference = registry.reference();
+    let next = pull(&reference, &options, &store, Arc::new(NoProgress));
+    tokio::pin!(next);
+    tokio::select! {
+        _ = &mut next => panic!("there is one place"),
+        () = async { while claim.standing().is_none() { tokio::task::yield_now().await; } } => {}
+    }
+    pulling.abort();
+    timeout(PATIENCE, next).await.unwrap().unwrap();
+    assert_whole(&store, &image());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_pull_of_the_same_layer_holds_up_nobody() {
+    let (_folder, store) = store();
+    let image = Image { architecture: "amd64", layers: image().layers.split_off(1) };
+    // It takes 25 minutes, and it may.
+    let slow = Registry::serve(&image, Fault::Drip).await;
+    let (patient, _told) = limited(Limits { least_bytes_per_second: 0, ..Limits::default() });
+    let pulling = {
+        let (store, reference) = (store.clone(), slow.reference());
+        tokio::spawn(async move { pull(&reference, &patient, &store, Arc::new(NoProgress)).await })
+    };
+    while slow.layers_asked_for().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (options, _told) = limited(Limits { beside: Duration::ZERO, ..Limits::default() });
+    let registry = Registry::serve(&image, Fault::None).await;
+    let reference = registry.reference();
+    let other = pull(&reference, &options, &store, Arc::new(NoProgress));
+    timeout(PATIENCE, other).await.unwrap().unwrap();
+    assert_whole(&store, &image);
+    assert!(!pulling.is_finished());
+    pulling.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_more_than_a_share_gives_a_place_and_goes_on_later() {
+    let (_folder, store) = store();
+    let turns = Turns::new(5);
+    let share = Duration::from_millis(20);
+    let of = |user: &str, least_bytes_per_second| {
+        let limits = Limits { share, least_bytes_per_second, ..Limits::default() };
+        PullOptions { turn: Some(turns.claim(user)), ..limited(limits).0 }
+    };
+    // Two that have a place and do nothing, and two that take long.
+    let idle = [turns.claim("ann"), turns.claim("ann")];
+    let _idle = [idle[0].place().await, idle[1].place().await];
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let image = Image { architecture: "amd64", layers: image().layers.split_off(1) };
+        let registry = Registry::serve(&image, Fault::Drip).await;
+        let (options, reference, (folder, of_slow)) = (of("ann", 0), registry.reference(), self::store());
+        let pulling =
+            tokio::spawn(async move { pull(&reference, &options, &of_slow, Arc::new(NoProgress)).await });
+        while registry.layers_asked_for().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        slow.push((pulling, registry, folder));
+    }
+    let first = turns.claim("bob");
+    let _first = first.place().await;
+    let (registry, options) = (Registry::serve(&image(), Fault::None).await, of("bob", 0));
+    let reference = registry.reference();
+    let other = pull(&reference, &options, &store, Arc::new(NoProgress));
+    timeout(PATIENCE, other).await.unwrap().unwrap();
+    assert_whole(&store, &image());
+    for (pulling, ..) in slow {
+        assert!(!pulling.is_finished());
+        pulling.abort();
+    }
 }

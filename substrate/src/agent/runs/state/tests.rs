@@ -255,8 +255,14 @@ fn what_happened_is_said_before_the_end_and_again_in_each_session() {
     assert_eq!(news(&mut core), Some(failed(3)));
     assert_eq!(said(&mut core), Some(ended(1, 0)));
     assert_eq!(core.take_unsaid(), None);
-    // What is over is told by its end.
+    // What is over is told by its end, but for remarks.
     core.happened(run(1), failed(4));
+    core.list();
+    for _ in 0..MAX_REMARKS {
+        assert_eq!(news(&mut core), Some(remark()));
+    }
+    assert_eq!(core.take_unsaid(), None);
+    core.order(Order::Forget(vec![run(1)]), Timestamp(9));
     core.list();
     assert_eq!(core.take_unsaid(), None);
 }

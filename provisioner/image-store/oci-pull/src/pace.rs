@@ -1,0 +1,239 @@
+//! How fast a registry must send, and how long a layer and a pull may take: whoever serves a byte at
+//! a time holds up a pull no longer than whoever serves none.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{PARALLEL_LAYERS, error::RequestError};
+
+/// Into how many parts a window is cut: so many entries are kept of a transfer, however many chunks
+/// come.
+const SLICES: u32 = 60;
+
+/// What is asked of registries while they send. Each pull that falls short of it has made a try that
+/// failed, but for [`Self::pull`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes a second that all layers of a pull together must bring, and a single one a
+    /// [`PARALLEL_LAYERS`]th of it: they share the line. 0: as slowly as it likes.
+    pub least_bytes_per_second: u64,
+    /// Over how long that is taken; it slides.
+    pub window: Duration,
+    /// How long a layer is waited for that another pull transfers already. Then it is transferred once
+    /// more: whoever has a slow registry send a layer of everybody's holds up nobody else.
+    pub beside: Duration,
+    /// How long a pull waits for its turn before users who have more places give one back.
+    pub share: Duration,
+    /// How long a try may take for a single layer.
+    pub layer: Duration,
+    /// How long a pull may take, with all its tries and the pauses between them; the time in which it
+    /// waited for a place does not count.
+    pub pull: Duration,
+}
+
+impl Default for Limits {
+    /// 10 kB/s over a minute: an old DSL line brings more. A layer may take two hours and a pull four:
+    /// 100 GB in two hours are 14 MB/s.
+    fn default() -> Self {
+        Self {
+            least_bytes_per_second: 10_000,
+            window: Duration::from_secs(60),
+            beside: Duration::from_secs(60),
+            share: Duration::from_secs(5),
+            layer: Duration::from_secs(7_200),
+            pull: Duration::from_secs(14_400),
+        }
+    }
+}
+
+/// Whether bytes come fast enough to wait for the rest.
+#[derive(Debug)]
+struct Pace {
+    least_bytes: u64,
+    window: Duration,
+    began: Instant,
+    /// Bytes that came in the window, by when the slice began in which they came.
+    slices: VecDeque<(Instant, u64)>,
+    bytes: u64,
+}
+
+impl Pace {
+    /// `part`: what part of the speed is asked for.
+    fn new(limits: &Limits, part: u64, now: Instant) -> Self {
+        let asked = u128::from(limits.least_bytes_per_second);
+        let least = asked.saturating_mul(limits.window.as_millis()) / 1_000;
+        let least_bytes = u64::try_from(least).unwrap_or(u64::MAX) / part;
+        Self { least_bytes, window: limits.window, began: now, slices: VecDeque::new(), bytes: 0 }
+    }
+
+    /// So many more have come: `Err` with those of the window if they are too few.
+    fn came(&mut self, bytes: u64, now: Instant) -> Result<(), u64> {
+        let slice = self.window / SLICES;
+        match self.slices.back_mut() {
+            Some((begin, of_slice)) if now.saturating_duration_since(*begin) < slice => *of_slice += bytes,
+            _ => self.slices.push_back((now, bytes)),
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        while let Some((begin, of_slice)) = self.slices.front()
+            && now.saturating_duration_since(*begin) > self.window + slice
+        {
+            self.bytes = self.bytes.saturating_sub(*of_slice);
+            self.slices.pop_front();
+        }
+        let is_early = now.saturating_duration_since(self.began) < self.window;
+        if is_early || self.bytes >= self.least_bytes { Ok(()) } else { Err(self.bytes) }
+    }
+}
+
+/// The layers of one try that are being transferred.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    limits: Limits,
+    whole: Mutex<Whole>,
+}
+
+#[derive(Debug)]
+struct Whole {
+    under_way: usize,
+    pace: Pace,
+}
+
+/// One layer that is being transferred, while it is there.
+#[derive(Debug)]
+pub(crate) struct LayerPace {
+    traffic: Arc<Traffic>,
+    pace: Pace,
+}
+
+impl Traffic {
+    pub(crate) fn new(limits: &Limits, now: Instant) -> Arc<Self> {
+        let whole = Whole { under_way: 0, pace: Pace::new(limits, 1, now) };
+        Arc::new(Self { limits: limits.clone(), whole: Mutex::new(whole) })
+    }
+
+    /// A registry begins to send a layer.
+    pub(crate) fn begins(self: &Arc<Self>, now: Instant) -> LayerPace {
+        let mut whole = self.whole();
+        // While none is transferred nothing can come.
+        if whole.under_way == 0 {
+            whole.pace = Pace::new(&self.limits, 1, now);
+        }
+        whole.under_way += 1;
+        drop(whole);
+        LayerPace { traffic: self.clone(), pace: Pace::new(&self.limits, PARALLEL_LAYERS as u64, now) }
+    }
+
+    /// Every change is whole: a poisoned lock guards good numbers.
+    fn whole(&self) -> MutexGuard<'_, Whole> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LayerPace {
+    /// So many bytes more have come.
+    ///
+    /// # Errors
+    /// [`RequestError::Slow`] if they are too few, of this layer or of all.
+    pub(crate) fn came(&mut self, bytes: u64, now: Instant) -> Result<(), RequestError> {
+        let whole = self.traffic.whole().pace.came(bytes, now);
+        let slow = |bytes, least_bytes, is_whole| {
+            let seconds = self.traffic.limits.window.as_secs();
+            Err(RequestError::Slow { bytes, seconds, least_bytes, is_whole })
+        };
+        if let Err(bytes) = self.pace.came(bytes, now) {
+            return slow(bytes, self.pace.least_bytes, false);
+        }
+        match whole {
+            Ok(()) => Ok(()),
+            Err(bytes) => slow(bytes, self.traffic.whole().pace.least_bytes, true),
+        }
+    }
+}
+
+impl Drop for LayerPace {
+    fn drop(&mut self) {
+        self.traffic.whole().under_way -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        least_bytes_per_second: 100,
+        window: Duration::from_secs(60),
+        beside: Duration::MAX,
+        share: Duration::MAX,
+        layer: Duration::MAX,
+        pull: Duration::MAX,
+    };
+
+    fn clock() -> impl Fn(u64) -> Instant {
+        let begin = Instant::now();
+        move |second| begin + Duration::from_secs(second)
+    }
+
+    #[test]
+    fn a_byte_at_a_time_is_too_slow() {
+        let at = clock();
+        let mut layer = Traffic::new(&LIMITS, at(0)).begins(at(0));
+        for second in (2..60).step_by(2) {
+            assert_eq!(layer.came(1, at(second)), Ok(()), "the window is not over");
+        }
+        let slow = layer.came(1, at(60)).unwrap_err();
+        assert_eq!(slow, RequestError::Slow { bytes: 30, seconds: 60, least_bytes: 1_500, is_whole: false });
+        assert_eq!(
+            slow.to_string(),
+            "it sent 30 bytes of this layer in 60 s, less than the 1500 that \
+             registries.least-kb-per-second asks for"
+        );
+    }
+
+    #[test]
+    fn the_window_slides() {
+        let at = clock();
+        let mut layer = Traffic::new(&LIMITS, at(0)).begins(at(0));
+        assert_eq!(layer.came(6_000, at(50)), Ok(()));
+        assert_eq!(layer.came(1, at(100)), Ok(()), "what came in the last minute is enough");
+        let slow = layer.came(1, at(112)).unwrap_err();
+        assert!(matches!(slow, RequestError::Slow { bytes: 2, .. }), "{slow:?}");
+        let kept = layer.pace.slices.len();
+        for millisecond in 0..60_000 {
+            let _ = layer.came(1_000, at(200) + Duration::from_millis(millisecond));
+        }
+        assert!(kept == 2 && layer.pace.slices.len() <= 62, "{} parts", layer.pace.slices.len());
+    }
+
+    #[test]
+    fn layers_share_what_is_asked_for() {
+        let at = clock();
+        let traffic = Traffic::new(&LIMITS, at(0));
+        let mut layers: Vec<LayerPace> = (0..4).map(|_| traffic.begins(at(0))).collect();
+        // A quarter each is enough as long as all come.
+        for second in 1..=90 {
+            assert!(layers.iter_mut().all(|layer| layer.came(26, at(second)).is_ok()), "{second}");
+        }
+        let mut last = layers.pop().unwrap();
+        drop(layers);
+        let slow = (91..200).find_map(|second| last.came(26, at(second)).err()).unwrap();
+        assert!(matches!(slow, RequestError::Slow { least_bytes: 6_000, is_whole: true, .. }), "{slow:?}");
+        drop(last);
+        // Whoever begins after a time without any has the whole window.
+        let mut next = traffic.begins(at(1_000));
+        assert_eq!(next.came(1, at(1_059)), Ok(()));
+    }
+
+    #[test]
+    fn whoever_asks_for_no_speed_waits() {
+        let at = clock();
+        let limits = Limits { least_bytes_per_second: 0, ..LIMITS };
+        let mut layer = Traffic::new(&limits, at(0)).begins(at(0));
+        assert_eq!(layer.came(0, at(10_000)), Ok(()));
+    }
+}
