@@ -8,7 +8,9 @@
 //! | `bedplate-log-here` | up to where the server has the log, bytes from its beginning |
 //! | `bedplate-log-bytes` | length of the whole log, bytes; absent while it is unknown |
 //! | `bedplate-log-gap` | `FROM-TO`: what is left out of a log longer than its limit ([`LogGap`]); absent if nothing is |
-//! | `bedplate-log-from` | where the answer begins, to a request with `tail`: [`FROM_HEADER`] |
+//! | `bedplate-log-from` | where the answer begins, to a request with `tail` or `since`: [`FROM_HEADER`] |
+//! | `bedplate-log-since` | to a request with `since`: the time that it names ([`times::SINCE_HEADER`]) |
+//! | `bedplate-log-times` | to the same: whether the times of this log are known ([`times::TIMES_HEADER`]) |
 //! | `bedplate-log-reason` | why bytes are missing, one line of printable ASCII; absent if none are |
 //!
 //! Offsets count what was written. The bytes of an answer are those from the offset that was asked
@@ -20,14 +22,16 @@
 //! ends when the attempt is over, and the reader then asks once more from where it is.
 //! A server of before sends none of these headers.
 
+pub mod times;
+
 use std::{
     fmt::{self, Write as _},
     str::FromStr,
 };
 
-/// Header of the answer to a request for the last lines (`tail`): the offset of the first byte of the
-/// answer, from which a reader who is cut off counts on. A server of before, which knows no `tail`,
-/// sends the whole log and no such header.
+/// Header of the answer to a request for the last lines (`tail`) or for what was written since a time
+/// (`since`): the offset of the first byte of the answer, from which a reader who is cut off counts on. A
+/// server of before, which knows neither, sends the whole log and no such header.
 pub const FROM_HEADER: &str = "bedplate-log-from";
 
 /// Longest reason in a header, characters: some proxies refuse headers of more than 4 KiB together.

@@ -14,6 +14,7 @@
 //! | `GET /node/v1/artifacts/sha256/HEX` | a job image (squashfs) or an inline file by its digest, with ranges |
 //! | `POST /node/v1/runs/RUN/log?offset=N` | bytes of the log from offset N on, at most [`MAX_LOG_CHUNK_BYTES`]; answered by [`LogTaken`] |
 //! | the same with `&after=M` | the same, of a log longer than its limit ([`JobSpec::log_limit_bytes`]): the node has nothing of it from M up to N. Taken if the server has all up to M |
+//! | either with `&times=OFFSET:MICROS,…` | the same, with times at which the log was so long ([`crate::log::times`]); only where [`JobSpec::log_times`] says that the server takes them |
 //! | `PUT /node/v1/runs/RUN/file` | the file that a transfer takes to the client |
 //! | the same with `?folder=true` | a folder, as the stream of the crate `copy-tree`; only where [`Destination::Client`] says that the server takes it |
 
@@ -261,6 +262,10 @@ pub struct JobSpec {
     /// server of before, which knows no gaps: the log is cut at [`UNTOLD_LOG_BYTES`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_limit_bytes: Option<u64>,
+    /// The server takes time marks of the log with its bytes ([`crate::log::times`]). `false` from a
+    /// server of before.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub log_times: bool,
 }
 
 /// A volume in a container.

@@ -3,6 +3,7 @@
 
 use api::{
     ids::Digest,
+    log::times::TimeMark,
     run::{LogTaken, MAX_LOG_CHUNK_BYTES, RunId},
     stream::{MAX_STREAM_MESSAGE_BYTES, StreamId},
     workflow::StageKind,
@@ -85,6 +86,7 @@ async fn artifact(
 struct From {
     offset: u64,
     after: Option<u64>,
+    times: Option<String>,
 }
 
 /// The run of a request, if it is one of the node that asks.
@@ -110,13 +112,14 @@ async fn log(
     State(controller): State<Controller>,
     Extension(node): Extension<NodeIdentity>,
     Path(run): Path<RunId>,
-    Query(From { offset, after }): Query<From>,
+    Query(From { offset, after, times }): Query<From>,
     bytes: Bytes,
 ) -> Result<Json<LogTaken>, Refusal> {
     let row = run_of(&controller, run, &node).await?;
     let results = controller.0.results.clone();
     let taking = tokio::task::spawn_blocking(move || {
-        results.append(row.workflow, run, LogPiece { offset, after, bytes: &bytes })
+        let times = times.as_deref().map(TimeMark::from_query).unwrap_or_default();
+        results.append(row.workflow, run, LogPiece { offset, after, bytes: &bytes, times: &times })
     });
     let title = format!("cannot take the log of run {run}");
     let length = taking

@@ -3,12 +3,14 @@
 //! ```text
 //! state-dir/logs/WORKFLOW/RUN          a log, as long as it is known: its head
 //! state-dir/logs/WORKFLOW/RUN.tail/    and its tail, where it is long ([`log_files`])
+//! state-dir/logs/WORKFLOW/RUN.times    when it was written, where its node tells
 //! state-dir/files/WORKFLOW/STAGE       a file for the client; STAGE.part while it comes
 //! state-dir/files/WORKFLOW/STAGE.folder  a folder for the client, as the stream of the crate `copy-tree`
 //! ```
 //! A log may be shorter than it was after a crash of the machine: the node keeps its copy until the server has synced
 //! its own, and goes on where the server's ends. Past `jobs.log-mib` what lies between head and tail
-//! is dropped here too; a node whose job writes faster than its log travels leaves it out.
+//! is dropped here too; a node whose job writes faster than its log travels leaves it out. Times that
+//! are lost, in a crash or on a full disk, make answers longer and no log shorter.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,8 +19,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::run::{RunId, WorkflowId};
-use log_files::{Extent, Limits, Place, Writer};
+use api::{
+    ids::Timestamp,
+    log::times::TimeMark,
+    run::{RunId, WorkflowId},
+};
+use log_files::{Extent, Limits, Place, TimesWriter, Writer};
 
 /// Where a log may end, bytes from its beginning: what the database can hold. What a node claims
 /// beyond takes no room, and no job writes as much.
@@ -71,6 +77,8 @@ pub(crate) struct LogPiece<'a> {
     /// The node has nothing of the log from here up to `offset`.
     pub(crate) after: Option<u64>,
     pub(crate) bytes: &'a [u8],
+    /// When it was written, as its node says. What is behind the piece is not believed.
+    pub(crate) times: &'a [TimeMark],
 }
 
 impl Results {
@@ -121,13 +129,24 @@ impl Results {
         log_files::last_lines(&self.log_path(workflow, run), lines)
     }
 
+    /// Where what was written then or later begins in a log: [`log_files::since`].
+    pub(crate) fn since(
+        &self,
+        workflow: WorkflowId,
+        run: RunId,
+        time: Timestamp,
+        is_over: bool,
+    ) -> io::Result<Option<u64>> {
+        log_files::since(&self.log_path(workflow, run), time, is_over)
+    }
+
     /// Takes bytes of a log. Returns where it ends now: what was here before is passed over, and
     /// nothing is taken that would leave a gap, but for what the node does not have.
     pub(crate) fn append(
         &self,
         workflow: WorkflowId,
         run: RunId,
-        LogPiece { offset, after, bytes }: LogPiece<'_>,
+        LogPiece { offset, after, bytes, times }: LogPiece<'_>,
     ) -> Result<u64, ResultError> {
         let path = self.log_path(workflow, run);
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
@@ -139,14 +158,19 @@ impl Results {
         let mut writer = writer.map_err(|source| failed("open", source))?;
         let end = writer.end();
         let has_all_before = offset <= end || after.is_some_and(|after| after <= end);
-        if !has_all_before || last <= end {
+        if !has_all_before {
             return Ok(end);
         }
-        self.require(bytes.len() as u64)?;
-        writer.skip_to(offset).map_err(|source| failed("leave out a part of", source))?;
-        let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-        writer.append(&bytes[known..]).map_err(|source| failed("write", source))?;
-        Ok(last)
+        if last > end {
+            self.require(bytes.len() as u64)?;
+            writer.skip_to(offset).map_err(|source| failed("leave out a part of", source))?;
+            let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            writer.append(&bytes[known..]).map_err(|source| failed("write", source))?;
+        }
+        if let Err(error) = keep_times(&path, times, last) {
+            tracing::warn!("cannot keep when {} was written: {error}", path.display());
+        }
+        Ok(last.max(end))
     }
 
     /// Puts a whole log on disk.
@@ -233,6 +257,15 @@ impl Results {
     }
 }
 
+/// Keeps when a log was written, as far as it is here. Called by whoever writes the log alone.
+fn keep_times(path: &Path, times: &[TimeMark], end: u64) -> io::Result<()> {
+    let mut known = times.iter().copied().filter(|mark| mark.offset <= end).peekable();
+    if known.peek().is_none() {
+        return Ok(());
+    }
+    TimesWriter::open(Place::of(path)?)?.mark(known)
+}
+
 fn make_folder(path: &Path) -> Result<(), ResultError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| ResultError::Io { operation: "make the folder", path: path.to_owned(), source })
@@ -244,14 +277,17 @@ mod tests {
 
     use super::*;
 
+    fn piece(offset: u64, after: Option<u64>, bytes: &[u8]) -> LogPiece<'_> {
+        LogPiece { offset, after, bytes, times: &[] }
+    }
+
     #[test]
     fn a_log_grows_without_gaps_and_without_doubles() {
         let folder = tempfile::tempdir().unwrap();
         let results = Results::open(folder.path(), 1 << 20).unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
-        let append = |offset, bytes: &[u8]| {
-            results.append(workflow, run, LogPiece { offset, after: None, bytes }).unwrap()
-        };
+        let append =
+            |offset, bytes: &[u8]| results.append(workflow, run, piece(offset, None, bytes)).unwrap();
         assert_eq!(append(0, b"one "), 4);
         assert_eq!(append(10, b"gap"), 4);
         assert_eq!(append(0, b"one two "), 8);
@@ -259,8 +295,8 @@ mod tests {
         assert_eq!(append(8, b"three"), 13);
         assert_eq!(fs::read(results.log_path(workflow, run)).unwrap(), b"one two three");
         for offset in [LAST_OFFSET, u64::MAX] {
-            let piece = LogPiece { offset, after: Some(0), bytes: b"x" };
-            assert!(matches!(results.append(workflow, run, piece), Err(ResultError::TooLong)));
+            let appended = results.append(workflow, run, piece(offset, Some(0), b"x"));
+            assert!(matches!(appended, Err(ResultError::TooLong)));
         }
         results.sync_log(workflow, run).unwrap();
         results.sync_logs().unwrap();
@@ -274,7 +310,7 @@ mod tests {
         let results = Results::open(folder.path(), 1 << 20).unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let append = |offset, after, bytes: &[u8]| {
-            results.append(workflow, run, LogPiece { offset, after: Some(after), bytes }).unwrap()
+            results.append(workflow, run, piece(offset, Some(after), bytes)).unwrap()
         };
         let log = || results.log(workflow, run);
         assert_eq!(append(0, 0, b"head"), 4);
@@ -302,13 +338,41 @@ mod tests {
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let bytes = vec![b'x'; 1 << 18];
         for number in 0..16_u64 {
-            let piece = LogPiece { offset: number << 18, after: None, bytes: &bytes };
-            assert_eq!(results.append(workflow, run, piece).unwrap(), (number + 1) << 18);
+            let end = results.append(workflow, run, piece(number << 18, None, &bytes)).unwrap();
+            assert_eq!(end, (number + 1) << 18);
         }
         let log = results.log(workflow, run);
         assert_eq!((log.end(), log.gap().unwrap().from), (4 << 20, 1 << 19));
         let kept = log.bytes_from(0);
         assert!((15 << 16..=1 << 20).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn it_is_known_when_a_log_was_written_as_far_as_it_is_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = Results::open(folder.path(), 1 << 20).unwrap();
+        let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
+        let mark = |offset, seconds| TimeMark { offset, time: Timestamp(0).plus_seconds(seconds) };
+        let append = |offset, bytes: &[u8], times: &[TimeMark]| {
+            results.append(workflow, run, LogPiece { times, ..piece(offset, None, bytes) }).unwrap()
+        };
+        let since = |seconds| results.since(workflow, run, Timestamp(0).plus_seconds(seconds), true).unwrap();
+        append(0, b"one\n", &[]);
+        assert_eq!(since(0), None, "an agent of before tells no times");
+        append(4, b"two\n", &[mark(4, 10), mark(8, 20), mark(9_000, 25)]);
+        assert_eq!([0, 10, 20, 30].map(since), [Some(0), Some(4), Some(8), Some(8)]);
+        // Not all before it is here, and what was is sent again with its times.
+        append(90, b"later\n", &[mark(96, 40)]);
+        append(0, b"one\ntwo\n", &[mark(4, 10), mark(8, 20)]);
+        assert_eq!(
+            log_files::time_marks(&results.log_path(workflow, run)).unwrap(),
+            [mark(4, 10), mark(8, 20)]
+        );
+        append(8, b"three\n", &[mark(14, 30)]);
+        assert_eq!(since(29), Some(8));
+        results.sync_log(workflow, run).unwrap();
+        results.remove(workflow).unwrap();
+        assert_eq!(since(29), Some(0), "of a log that is not here nothing is left out");
     }
 
     #[test]

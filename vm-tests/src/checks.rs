@@ -76,6 +76,7 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "streams-files-both-ways", needs: BOTH, run: streams::copies },
     Check { name: "streams-output-to-the-end", needs: BOTH, run: streams::output },
     Check { name: "logs-past-their-limit-keep-both-ends", needs: BOTH, run: logs::both_ends },
+    Check { name: "logs-of-an-array-as-they-are-written", needs: BOTH, run: logs::array },
     Check { name: "logs-are-whole-when-their-jobs-end", needs: BOTH, run: crate::logs::check },
     Check { name: "devices-are-granted-to-one-at-a-time", needs: FIRST, run: devices::granted },
     Check { name: "exit-7-while-the-agent-is-away", needs: BOTH, run: interruptions::agent_away },

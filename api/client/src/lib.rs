@@ -33,7 +33,7 @@ pub use crate::{
     events::{Events, StreamEnd, Told},
     streams::{Line, StreamOf},
     trust::{Fingerprint, NoFingerprint, Presented, PresentedError, presented},
-    workflows::{Content, LogOf, WorkflowsOf},
+    workflows::{Content, LogOf, LogSince, WorkflowsOf},
 };
 
 /// How long a request may take. A change of thousands of nodes takes seconds; streams have no deadline.

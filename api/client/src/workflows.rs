@@ -1,7 +1,10 @@
 //! `/v1/workflows`. A workflow is named by its id, or by its name: the newest of that name is meant.
 
 use api::{
-    log::{FROM_HEADER, LogStatus},
+    log::{
+        FROM_HEADER, LogStatus,
+        times::{KEPT, SINCE_HEADER, TIMES_HEADER},
+    },
     workflow::{
         Attempt, CheckDocument, Checked, StartWorkflow, TaskUsage, Waiting, Workflow, WorkflowEvent,
         WorkflowSummary,
@@ -62,8 +65,20 @@ pub struct LogOf {
     /// Only the last lines, so many, instead of `offset`: then [`Content::log_from`] is where the
     /// answer begins.
     pub tail: Option<u64>,
+    /// Only what was written then or later, instead of `offset`: a time (RFC 3339, or a date), or how long
+    /// ago by the server's clock, `10m`. [`Content::log_since`] is what the server made of it.
+    pub since: Option<String>,
     /// Go on until the attempt is over.
     pub follow: bool,
+}
+
+/// What became of [`LogOf::since`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSince {
+    /// The time, RFC 3339: to be asked for again, it is the same.
+    pub time: String,
+    /// When the log was written is known. Else the answer has it from the beginning on.
+    pub has_times: bool,
 }
 
 /// Bytes as they come.
@@ -85,11 +100,20 @@ impl Content {
         LogStatus::from_headers(|name| headers.get(name).and_then(|value| value.to_str().ok()))
     }
 
-    /// Of a log of which the last lines were asked for: the offset of the first byte of the answer.
-    /// `None` from a server of before, which sends the whole log.
+    /// Of a log of which the last lines were asked for, or what was written since a time: the offset of
+    /// the first byte of the answer. `None` from a server of before, which sends the whole log.
     #[must_use]
     pub fn log_from(&self) -> Option<u64> {
         self.0.headers().get(FROM_HEADER)?.to_str().ok()?.parse().ok()
+    }
+
+    /// Of a log that was asked for since a time: what became of that. `None` from a server of before,
+    /// which sends all that else was asked for.
+    #[must_use]
+    pub fn log_since(&self) -> Option<LogSince> {
+        let header = |name: &'static str| self.0.headers().get(name)?.to_str().ok();
+        let time = header(SINCE_HEADER)?.to_owned();
+        Some(LogSince { time, has_times: header(TIMES_HEADER) == Some(KEPT) })
     }
 
     /// The next bytes.
@@ -285,6 +309,7 @@ impl Client {
     pub async fn workflow_log(&self, id: &str, of: &LogOf) -> Result<Content, ClientError> {
         let mut query = vec![("offset", of.offset.to_string()), ("follow", of.follow.to_string())];
         query.extend(of.tail.map(|lines| ("tail", lines.to_string())));
+        query.extend(of.since.clone().map(|time| ("since", time)));
         query.extend(of.job.clone().map(|job| ("stage", job)));
         query.extend(of.task.map(|task| ("task", task.to_string())));
         query.extend(of.attempt.map(|attempt| ("attempt", attempt.to_string())));

@@ -4,6 +4,7 @@
 //! ```text
 //! NAME               the head: bytes from 0 on
 //! NAME.tail/OFFSET   segments of the tail: bytes from OFFSET (20 digits) on
+//! NAME.times         when it was written, where that is kept: time marks
 //! ```
 //! Offsets count what was written, whatever is kept of it. A log within its limit has no gap: its
 //! first segment begins where the head ends. Past the limit the oldest segment is deleted for each
@@ -16,6 +17,7 @@
 //! a deleted segment takes no room.
 
 mod tail;
+mod times;
 mod write;
 
 use std::{
@@ -37,6 +39,7 @@ use rustix::{
 
 pub use self::{
     tail::last_lines,
+    times::{TimesWriter, since, time_marks},
     write::{Limits, Writer},
 };
 
@@ -50,13 +53,15 @@ pub struct Place {
     folder: OwnedFd,
     head: OsString,
     tail: OsString,
+    times: OsString,
 }
 
 impl Place {
     /// In a folder that is open.
     #[must_use]
     pub fn new(folder: OwnedFd, name: &str) -> Self {
-        Self { folder, head: name.into(), tail: format!("{name}.tail").into() }
+        let beside = |ending: &str| format!("{name}.{ending}").into();
+        Self { folder, head: name.into(), tail: beside("tail"), times: beside("times") }
     }
 
     /// Of a log whose head is at `path`.
@@ -65,11 +70,12 @@ impl Place {
     /// There is no such folder.
     pub fn of(path: &Path) -> io::Result<Self> {
         let head = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        let mut tail = head.clone();
+        let (mut tail, mut times) = (head.clone(), head.clone());
         tail.push(".tail");
+        times.push(".times");
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-        Ok(Self { folder: openat(CWD, folder, flags, Mode::empty())?, head, tail })
+        Ok(Self { folder: openat(CWD, folder, flags, Mode::empty())?, head, tail, times })
     }
 
     fn open(&self, flags: OFlags) -> Result<File, Errno> {
@@ -134,6 +140,11 @@ impl Place {
     pub fn sync(&self) -> io::Result<()> {
         if let Some(head) = absent(self.open(OFlags::RDONLY))? {
             head.sync_all()?;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let times = openat(&self.folder, &self.times, flags, Mode::empty()).map(File::from);
+        if let Some(times) = absent(times)? {
+            times.sync_all()?;
         }
         let Some(tail) = self.open_tail()? else { return Ok(()) };
         for segment in segments(&tail)? {

@@ -1,4 +1,4 @@
-//! Where the last lines of a log begin.
+//! Where lines of a log begin: its last ones, and the one at an offset.
 
 use std::{io, path::Path};
 
@@ -6,6 +6,10 @@ use super::{extent, look_again, read};
 
 /// Bytes that are looked through at a time.
 const BLOCK_BYTES: u64 = 64 << 10;
+
+/// Bytes before an offset in which the beginning of its line is looked for: whoever writes without line
+/// ends costs no more.
+const MAX_LOOK_BYTES: u64 = 1 << 20;
 
 /// The offset from which on the log whose head is at `path` has its last `lines` lines, as it is now;
 /// its end for 0, its beginning if it has fewer. Lines are counted in what is kept. A newline at the
@@ -47,6 +51,37 @@ fn look_back(path: &Path, lines: u64) -> io::Result<Option<u64>> {
         at = start;
     }
     Ok(Some(at))
+}
+
+/// Where the line begins in which `offset` is, on the log whose head is at `path`; at a line end, behind
+/// it. Of a line whose beginning is left out, where what is kept of it begins; of one whose beginning is
+/// not within [`MAX_LOOK_BYTES`], and in a gap, the offset itself.
+///
+/// # Errors
+/// As [`last_lines`].
+pub(crate) fn line_begin(path: &Path, offset: u64) -> io::Result<u64> {
+    look_again(|| look_for_begin(path, offset))
+}
+
+/// `None`: a part of the log was left out meanwhile.
+fn look_for_begin(path: &Path, offset: u64) -> io::Result<Option<u64>> {
+    let floor = match extent(path)?.gap() {
+        Some(gap) if gap.past(offset) > offset => return Ok(Some(offset)),
+        Some(gap) if offset >= gap.to => gap.to,
+        _ => 0,
+    };
+    let lowest = offset.saturating_sub(MAX_LOOK_BYTES).max(floor);
+    let mut at = offset;
+    while at > lowest {
+        let start = at.saturating_sub(BLOCK_BYTES).max(lowest);
+        let Some(block) = block(path, start, at)? else { return Ok(None) };
+        let newline = block.iter().rposition(|byte| *byte == b'\n');
+        if let Some(begin) = newline.map(|index| start + index as u64 + 1) {
+            return Ok(Some(begin));
+        }
+        at = start;
+    }
+    Ok(Some(if lowest > floor { offset } else { floor }))
 }
 
 /// Kept bytes from `start` to `end`; `None` if they are not kept any more.

@@ -112,6 +112,7 @@ fn job() -> JobSpec {
         devices: vec!["nvidia.com/gpu=0".parse().unwrap()],
         isolated_network: true,
         log_limit_bytes: Some(64 << 20),
+        log_times: true,
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::*;
+use super::{
+    times::{MAX_MARKS_PER_PIECE, TimeMark},
+    *,
+};
+use crate::ids::Timestamp;
 
 fn status(state: LogState) -> LogStatus {
     LogStatus { state, task: 7, attempt: 2, here: 10, bytes: Some(30), gap: None, reason: None }
@@ -78,4 +82,34 @@ fn people_are_told_what_is_missing() {
         incomplete Some("the log is not whole: 10 of 30 bytes are here")
         the log is not whole: 10 bytes are here, of an unknown number; n1 was rebooted before the rest arrived"#]]
     .assert_eq(&text);
+}
+
+#[test]
+fn time_marks_travel_and_what_is_none_is_left_out() {
+    let mark = |offset, micros| TimeMark { offset, time: Timestamp(micros) };
+    let marks = [mark(0, 5), mark(7, -3), mark(u64::MAX, i64::MAX)];
+    let text = TimeMark::query(&marks);
+    assert_eq!(text, "0:5,7:-3,18446744073709551615:9223372036854775807");
+    assert_eq!(TimeMark::from_query(&text), marks);
+    assert_eq!(TimeMark::query(&[]), "");
+    assert_eq!(TimeMark::from_query(""), []);
+    assert_eq!(
+        TimeMark::from_query("x,1:2,3,4:y,-5:6,7:18446744073709551616,8:9:10,9:9"),
+        [mark(1, 2), mark(9, 9)]
+    );
+    let many: Vec<TimeMark> = (0..200).map(|offset| mark(offset, 1)).collect();
+    assert_eq!(TimeMark::from_query(&TimeMark::query(&many)), many[..MAX_MARKS_PER_PIECE]);
+    let sent: Vec<String> = many.iter().map(|mark| format!("{}:1", mark.offset)).collect();
+    assert_eq!(TimeMark::from_query(&sent.join(",")), many[..MAX_MARKS_PER_PIECE], "nor does a stranger");
+    let longest = TimeMark::query(&[mark(u64::MAX, i64::MIN); MAX_MARKS_PER_PIECE]);
+    assert!(longest.len() < 8_000 / 2, "{}", longest.len());
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_travels_is_read_as_a_bounded_number_of_marks(text in "[0-9:,-]{0,400}|.*") {
+        let marks = TimeMark::from_query(&text);
+        proptest::prop_assert!(marks.len() <= MAX_MARKS_PER_PIECE);
+        proptest::prop_assert_eq!(TimeMark::from_query(&TimeMark::query(&marks)), marks);
+    }
 }

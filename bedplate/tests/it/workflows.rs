@@ -77,6 +77,19 @@ FROM (SELECT 1 AS task, '{"outcome":"exited","code":0}' AS outcome, 14 AS bytes
 /// Logs of the three runs: the last line of one has no end.
 const LOGS: [&str; 3] = ["one\ntwo\nthree\n", "first\nsecond", "before it was"];
 
+/// When the lines of the first were written: how long it was, and microseconds. Of the others it is not
+/// known.
+const TIMES: [(u64, u64); 3] =
+    [(4, 1_795_464_004_000_000), (8, 1_795_464_006_000_000), (14, 1_795_464_008_000_000)];
+
+/// Time marks as they lie beside a log, behind the interval at which they were taken.
+fn times(marks: &[(u64, u64)]) -> Vec<u8> {
+    let check = u64::from_le_bytes(*b"logtimes");
+    let records = [(0, 1_000_000)].into_iter().chain(marks.iter().copied());
+    let numbers = records.flat_map(|(offset, micros)| [offset, micros, offset ^ micros ^ check]);
+    numbers.flat_map(u64::to_le_bytes).collect()
+}
+
 fn with_workflows_that_are_over() -> Server {
     let mut server = Server::start();
     server.kill_and_restart_after(|folder| {
@@ -87,6 +100,7 @@ fn with_workflows_that_are_over() -> Server {
         for (run, log) in RUNS.iter().zip(LOGS) {
             fs::write(logs.join(run), log).unwrap();
         }
+        fs::write(logs.join(RUNS[0]).with_extension("times"), times(&TIMES)).unwrap();
     });
     server
 }
@@ -182,9 +196,64 @@ fn the_log_of_an_array_is_that_of_all_its_tasks() {
     assert_eq!(task(&["--tail", "2"]), "two\nthree\n");
     assert_eq!(task(&["--tail", "0"]), "");
     assert_eq!(task(&["--tail", "9", "--follow"]), LOGS[0]);
+}
+
+#[test]
+fn an_array_is_followed_to_its_end_with_whole_lines() {
+    let server = with_workflows_that_are_over();
+    let printed = server.run(&["workflow", "log", "render"]);
     let followed = server.run(&["workflow", "log", "render", "--follow"]);
-    assert_eq!(followed.code, Some(2), "{followed:?}");
-    assert!(followed.stderr.contains("name it by --task"), "{}", followed.stderr);
+    let lines = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    // Which task comes first is nobody's choice; of each the lines are in their order.
+    assert_eq!(lines(&followed.stdout), lines(&printed.stdout));
+    let first: Vec<&str> = followed.stdout.lines().filter(|line| line.starts_with("frames[1]")).collect();
+    assert_eq!(first, ["frames[1] | one", "frames[1] | two", "frames[1] | three"]);
+    assert_eq!((followed.code, lines(&followed.stderr)), (Some(1), lines(&printed.stderr)));
+    let never = server.run(&["workflow", "log", "render", "--follow", "--attempt", "2"]).failed();
+    assert!(never.contains("no task of frames has run 2 times (yet)"), "{never}");
+}
+
+#[test]
+fn a_log_is_printed_since_a_time() {
+    let server = with_workflows_that_are_over();
+    let since = |time: &str, more: &[&str]| {
+        let arguments = ["workflow", "log", "render", "frames", "--task", "1", "--since", time];
+        server.run(&arguments.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()).ok()
+    };
+    assert_eq!(since("2026-11-23", &[]), LOGS[0]);
+    assert_eq!(since("2026-11-23T20:00:03Z", &[]), LOGS[0]);
+    assert_eq!(since("2026-11-23T20:00:05Z", &[]), "two\nthree\n");
+    assert_eq!(since("2026-11-23T21:00:06+01:00", &[]), "three\n");
+    assert_eq!(since("2026-11-23T20:00:08Z", &[]), "");
+    assert_eq!(since("1m", &[]), "", "so long after its end");
+    assert_eq!(since("2026-11-23T20:00:05Z", &["--tail", "1"]), "three\n");
+    assert_eq!(since("2026-11-23T20:00:06Z", &["--tail", "9"]), "three\n");
+    assert_eq!(since("2026-11-23T20:00:05Z", &["--follow"]), "two\nthree\n");
+    let refused = server.run(&["workflow", "log", "render", "--task", "1", "--since", "yesterday"]).failed();
+    assert!(refused.contains("cannot show the log"), "{refused}");
+    assert!(refused.contains("since is a time such as 2026-11-30"), "{refused}");
+    // Where nobody knows, nothing is left out, and that is told.
+    let all = server.run(&["workflow", "log", "render", "--since", "2026-11-23T20:00:05Z"]);
+    expect![[r#"
+        frames[1] | two
+        frames[1] | three
+        frames[2] | first
+        frames[2] | second
+        frames[3] | before it was
+    "#]]
+    .assert_eq(&all.stdout);
+    let timeless: Vec<&str> =
+        all.stderr.lines().filter(|line| line.contains("when it was written is not known")).collect();
+    assert!(
+        matches!(&timeless[..], [second, third] if second.starts_with("bedplate: frames[2]: ")
+            && third.starts_with("bedplate: frames[3]: ")),
+        "{}",
+        all.stderr
+    );
 }
 
 #[test]

@@ -113,6 +113,7 @@ impl Flow {
             devices,
             isolated_network: job.isolated,
             log_limit_bytes: None,
+            log_times: true,
         })
     }
 

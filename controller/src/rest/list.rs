@@ -17,7 +17,11 @@ use axum::{
 use rest::{Page, Paging, Refusal};
 use serde::Deserialize;
 
-use super::{DEFAULT_LIMIT, moment::moment, settled};
+use super::{
+    DEFAULT_LIMIT,
+    moment::{moment, no_moment},
+    settled,
+};
 use crate::{
     Controller,
     engine::summary,
@@ -157,7 +161,7 @@ impl Wanted {
             listing.name = Some(NamePattern::new(pattern));
         }
         let time = |name: &str, text: &Option<String>| {
-            let read = |text: &String| moment(text, now).ok_or_else(|| no_time(name, text));
+            let read = |text: &String| moment(text, now).ok_or_else(|| refuse(no_moment(name, text)));
             text.as_ref().map(read).transpose()
         };
         listing.since = time("since", &self.since)?;
@@ -168,13 +172,6 @@ impl Wanted {
 
 fn refuse(why: String) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, TITLE, why)
-}
-
-fn no_time(name: &str, text: &str) -> Refusal {
-    refuse(format!(
-        "{name} is a time such as 2026-11-30, 2026-11-30T12:00:00Z or 2026-11-30T12:00:00+01:00, or how \
-         long ago: 90s, 10m, 2h, 7d; not {text:?}"
-    ))
 }
 
 /// A workflow that is over, in a list.

@@ -10,11 +10,13 @@
 //! the log grows so does the gap: a body that cannot go on as its headers said ends, where it follows,
 //! or breaks off, and the answer to the next request says where the log goes on.
 
+mod place;
+
 use std::{io, time::Duration};
 
 use access::Caller;
 use api::{
-    log::{FROM_HEADER, LogGap, LogState, LogStatus},
+    log::{LogGap, LogState, LogStatus},
     problem::Problem,
     run::{Outcome, RunId, WorkflowId},
     status::Phase,
@@ -30,13 +32,13 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use log_files::Extent;
 use rest::Refusal;
-use serde::Deserialize;
 use tokio::{
     sync::watch,
     task::spawn_blocking,
     time::{Instant, timeout},
 };
 
+use self::place::{Place, Wanted};
 use super::find;
 use crate::{
     Controller,
@@ -54,20 +56,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// sends what is left within a second; a busy one, or one whose connection broke, within this time.
 const STALL: Duration = Duration::from_secs(30);
 
+const TITLE: &str = "cannot show the log";
+
 /// Attempts of a task that are read at a time: few have more.
 const ATTEMPTS_AT_ONCE: u32 = 16;
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
-    stage: Option<String>,
-    task: Option<u32>,
-    attempt: Option<u32>,
-    #[serde(default)]
-    offset: u64,
-    tail: Option<u64>,
-    #[serde(default)]
-    follow: bool,
-}
 
 /// The log of one attempt of a task: of the last one, where the request names none. Headers
 /// `bedplate-log-…` say whether it is all of it.
@@ -79,6 +71,10 @@ pub(super) struct Wanted {
         ("attempt" = Option<u32>, Query, description = "Default: the last"),
         ("offset" = Option<u64>, Query, description = "Bytes to leave out at the beginning; default 0. From one in the gap, the answer begins at the gap's end"),
         ("tail" = Option<u64>, Query, description = "Only the last lines, so many, instead of `offset`: those that are kept when the answer begins"),
+        ("since" = Option<String>, Query, description = "Only what was written then or later, from the \
+            beginning of a line on, instead of `offset`; with `tail` only what is in both. A time (RFC 3339; a \
+            date is its beginning, UTC), or how long before now by the server's clock: 90s, 10m, 2h, 7d. \
+            When the log was written is told by its node's clock; without that, it is answered whole"),
         ("follow" = Option<bool>, Query, description = "Go on until the attempt is over")),
     responses((status = OK, body = String, content_type = "text/plain",
             headers(("bedplate-log-state" = String, description = "`open`: the attempt is not over; \
@@ -88,7 +84,10 @@ pub(super) struct Wanted {
                 ("bedplate-log-here" = u64, description = "Up to where the server has the log"),
                 ("bedplate-log-bytes" = u64, description = "Length of the whole log, where it is known"),
                 ("bedplate-log-gap" = String, description = "`FROM-TO`: bytes that are left out of a log longer than its limit"),
-                ("bedplate-log-from" = u64, description = "Where the answer begins, to a request with `tail`"),
+                ("bedplate-log-from" = u64, description = "Where the answer begins, to a request with `tail` or `since`"),
+                ("bedplate-log-since" = String, description = "To a request with `since`: that time, RFC 3339"),
+                ("bedplate-log-times" = String, description = "To the same: `kept`, or `none` if nobody knows \
+                    when the log was written; then `since` leaves nothing out"),
                 ("bedplate-log-reason" = String, description = "Why bytes are missing"))),
         (status = BAD_REQUEST, body = Problem), (status = NOT_FOUND, body = Problem))
 )]
@@ -98,11 +97,8 @@ pub(super) async fn log(
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Refusal> {
-    let title = "cannot show the log";
-    if wanted.tail.is_some() && wanted.offset > 0 {
-        let why = "offset and tail both say where the answer begins: leave one out";
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, title, why));
-    }
+    let title = TITLE;
+    let place = wanted.place(crate::clock::now())?;
     let view = find(&controller, &caller, &id, title).await?;
     let stage = stage_of(&view, wanted.stage.as_deref(), title)?;
     let (workflow, index) = (view.summary.id, stage.index);
@@ -119,10 +115,8 @@ pub(super) async fn log(
     };
     let mut reader = Reader::new(controller, run, wanted.offset);
     reader.arrived(STALL).await;
-    if let Some(lines) = wanted.tail {
-        reader.skip_to_last(lines).await.map_err(|error| Refusal::internal(title, &error))?;
-    }
-    let from = wanted.tail.map(|_| reader.offset);
+    let has_times = reader.skip_to(place).await.map_err(|error| Refusal::internal(title, &error))?;
+    let of_place = place.headers(reader.offset, has_times);
     let (status, extent) = reader.look();
     reader.gap = status.gap;
     let follows = wanted.follow && status.state == LogState::Open;
@@ -136,10 +130,7 @@ pub(super) async fn log(
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, length.into());
     }
-    if let Some(from) = from {
-        headers.insert(FROM_HEADER, from.into());
-    }
-    for (name, value) in status.headers() {
+    for (name, value) in of_place.into_iter().chain(status.headers()) {
         // They are printable ASCII, whatever is in them.
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
@@ -253,11 +244,23 @@ impl Reader {
         }
     }
 
-    /// Goes to the beginning of the last lines.
-    async fn skip_to_last(&mut self, lines: u64) -> io::Result<()> {
+    /// Goes to a place. `false` if nobody knows when the log was written: then all of it may be of then
+    /// or later.
+    async fn skip_to(&mut self, Place { tail, since }: Place) -> io::Result<bool> {
         let (results, workflow, run) = (self.controller.0.results.clone(), self.row.workflow, self.row.run);
-        self.offset = spawn_blocking(move || results.last_lines(workflow, run, lines)).await??;
-        Ok(())
+        let is_over = matches!(self.look().0.state, LogState::Complete | LogState::Incomplete);
+        let offset = self.offset;
+        let look = move || {
+            let last = tail.map(|lines| results.last_lines(workflow, run, lines)).transpose()?;
+            let since = since.map(|time| results.since(workflow, run, time, is_over)).transpose()?;
+            Ok::<_, io::Error>((
+                offset.max(last.unwrap_or(0)).max(since.flatten().unwrap_or(0)),
+                since != Some(None),
+            ))
+        };
+        let (offset, has_times) = spawn_blocking(look).await??;
+        self.offset = offset;
+        Ok(has_times)
     }
 
     /// So many bytes, or an error.

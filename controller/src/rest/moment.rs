@@ -23,6 +23,14 @@ pub(super) fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
     Some(Timestamp(0).plus_seconds(days * 86_400 + seconds))
 }
 
+/// Why a text is refused that is no time, and what would be one. `name`: of what it should be.
+pub(super) fn no_moment(name: &str, text: &str) -> String {
+    format!(
+        "{name} is a time such as 2026-11-30, 2026-11-30T12:00:00Z or 2026-11-30T12:00:00+01:00, or how \
+         long ago: 90s, 10m, 2h, 7d; not {text:?}"
+    )
+}
+
 /// Seconds of `90s`, `10m`, `2h`, `7d`.
 fn length(text: &str) -> Option<i64> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

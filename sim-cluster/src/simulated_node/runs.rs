@@ -17,7 +17,8 @@
 //! | `mumble LINES` | writes as `talk`, ends with 0, and sends only the first half of its log |
 //!
 //! Every other command ends with 0 at once, and so do volumes and transfers. Where nothing else is said, a run's log is one
-//! line, subject and command; a file for the client holds `file of RUN`.
+//! line, subject and command; a file for the client holds `file of RUN`. With each piece of a log its end
+//! travels as a time mark, where the server takes such.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -30,6 +31,7 @@ use anyhow::Context as _;
 use api::{
     channel::FromAgent,
     ids::{NodeName, Timestamp},
+    log::times::TimeMark,
     run::{
         Destination, LiveUsage, LogTaken, MAX_LOG_CHUNK_BYTES, MAX_RUNS_PER_MESSAGE, Outcome, RunEnd, RunId,
         RunReport, RunSpec, RunState, RunUsage, Usage, Work, WorkflowId,
@@ -298,7 +300,7 @@ async fn live(
     reports.send(RunReport { run, state }).await?;
     let sent = if has_word(&spec, "mumble") { &log[..log.len() / 2] } else { &log[..] };
     // What was sent while it ran is passed over.
-    post_whole(&port, run, sent, 0..sent.len()).await;
+    post_whole(&port, &spec, sent, 0..sent.len()).await;
     if !log.is_empty() && sent.len() == log.len() {
         journal.log_taken(run);
     }
@@ -353,7 +355,7 @@ async fn flood(port: &FleetPort, spec: &RunSpec) {
     let Some(limit) = limit.filter(|limit| *limit < log.len()) else { return };
     let (head, middle) = (limit / 2, log.len() / 2);
     for range in [0..head, middle..middle + limit / 8, log.len() - limit / 4..log.len()] {
-        post_whole(port, spec.run, &log, range).await;
+        post_whole(port, spec, &log, range).await;
         sleep(FLOOD_PAUSE).await;
     }
 }
@@ -373,20 +375,23 @@ fn total() -> Usage {
 }
 
 /// Sends a part of a log, however often it takes.
-async fn post_whole(port: &FleetPort, run: RunId, log: &[u8], range: Range<usize>) {
-    while let Err(error) = post_log(port, run, log, range.clone()).await {
-        tracing::debug!("simulated log of {run}: {error:#}");
+async fn post_whole(port: &FleetPort, spec: &RunSpec, log: &[u8], range: Range<usize>) {
+    while let Err(error) = post_log(port, spec, log, range.clone()).await {
+        tracing::debug!("simulated log of {}: {error:#}", spec.run);
         sleep(RETRY).await;
     }
 }
 
 /// Sends a part of a log. What is before it and not at the server is left out.
-async fn post_log(port: &FleetPort, run: RunId, log: &[u8], range: Range<usize>) -> anyhow::Result<()> {
-    let mut offset = range.start;
+async fn post_log(port: &FleetPort, spec: &RunSpec, log: &[u8], range: Range<usize>) -> anyhow::Result<()> {
+    let (run, mut offset) = (spec.run, range.start);
+    let has_times = matches!(&spec.work, Work::Job(job) if job.log_times);
     while offset < range.end {
         let after = if offset > 0 && offset == range.start { "&after=0" } else { "" };
-        let route = format!("/node/v1/runs/{run}/log?offset={offset}{after}");
         let end = range.end.min(offset + MAX_LOG_CHUNK_BYTES);
+        let mark = [TimeMark { offset: end as u64, time: clock::now() }];
+        let times = if has_times { format!("&times={}", TimeMark::query(&mark)) } else { String::new() };
+        let route = format!("/node/v1/runs/{run}/log?offset={offset}{after}{times}");
         let taken: LogTaken = port.post_bytes(&route, log[offset..end].to_vec()).await?;
         offset = usize::try_from(taken.length).context("the server claims a log of exabytes")?;
     }

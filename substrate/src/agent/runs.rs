@@ -403,7 +403,8 @@ impl<C: Containers> Keeper<C> {
         };
         let (log_bytes, complete_at) = watch::channel(end.as_ref().map(|end| end.log_bytes));
         let has_tail = matches!(&spec.work, Work::Job(job) if job.log_limit_bytes.is_some());
-        let log = log::Log { run, path: folder.log(), has_tail };
+        let has_times = matches!(&spec.work, Work::Job(job) if job.log_times);
+        let log = log::Log { run, path: folder.log(), has_tail, has_times };
         let log = log::send(self.node.servers.clone(), log, complete_at);
         let mut tasks = vec![tokio::spawn(log).abort_handle()];
         if end.is_none() {

@@ -169,7 +169,10 @@ impl Init {
         let is_limited = self.spec.keeps(Defence::LogLimit);
         let limit = if is_limited { self.spec.log_limit_bytes } else { u64::MAX };
         if self.spec.log_has_tail {
-            let log = Log::new(self.record.log(Limits::of(limit))?);
+            let mut log = Log::new(self.record.log(Limits::of(limit))?);
+            if self.spec.log_has_times {
+                log = log.timed(self.record.log_times()?, clock::now);
+            }
             return Ok(match room.filter(|_| is_limited) {
                 Some(room) => log.sharing(room, limit),
                 None => log,

@@ -8,6 +8,8 @@
 //! How much is kept is less where the logs of the node have little room left together
 //! ([`super::log_room`]): it is asked as the log grows.
 //!
+//! When it was written is kept beside it, where the server wants to know ([`TimesWriter`]).
+//!
 //! For a server of before, which knows no gaps, the log is cut at its limit, and its last line says
 //! how much was dropped.
 
@@ -17,7 +19,8 @@ use std::{
     time::Duration,
 };
 
-use log_files::{Limits, Writer};
+use api::{ids::Timestamp, log::times::TimeMark};
+use log_files::{Limits, TimesWriter, Writer};
 
 use super::log_room::LogRoom;
 
@@ -50,6 +53,14 @@ pub struct Log {
     end: u64,
     cut: Option<Cut>,
     shared: Option<Shared>,
+    times: Option<Times>,
+}
+
+/// Of a log whose times are kept.
+#[derive(Debug)]
+struct Times {
+    marks: TimesWriter,
+    clock: fn() -> Timestamp,
 }
 
 /// Of a log that has its share of a room.
@@ -73,7 +84,7 @@ impl Log {
     /// A log in these files, of which what their limits say is kept.
     #[must_use]
     pub fn new(files: Writer) -> Self {
-        Self { end: files.end(), files, cut: None, shared: None }
+        Self { end: files.end(), files, cut: None, shared: None, times: None }
     }
 
     /// A log in one file, of at most `limit` bytes and one line.
@@ -87,6 +98,12 @@ impl Log {
     pub fn sharing(self, room: LogRoom, limit: u64) -> Self {
         // As much as the least share may be written without a look: most logs are shorter.
         Self { shared: Some(Shared { room, limit, look_at: LOOK_BYTES }), ..self }
+    }
+
+    /// Keeps when it is written, by this clock.
+    #[must_use]
+    pub fn timed(self, marks: TimesWriter, clock: fn() -> Timestamp) -> Self {
+        Self { times: Some(Times { marks, clock }), ..self }
     }
 
     /// Takes what is in a pipe that does not block, [`TURN_BYTES`] at most.
@@ -118,6 +135,7 @@ impl Log {
     fn take(&mut self, bytes: &[u8]) {
         let Some(cut) = &mut self.cut else {
             self.end += bytes.len() as u64;
+            self.mark_time();
             self.look_at_room();
             self.keep(bytes);
             return;
@@ -130,6 +148,14 @@ impl Log {
         cut.dropped += bytes.len() as u64 - kept;
         if kept < room as u64 {
             cut.limit = self.end;
+        }
+    }
+
+    /// Before the bytes are written: whoever finds them there finds their time, too.
+    fn mark_time(&mut self) {
+        if let Some(Times { marks, clock }) = &mut self.times {
+            // On a full file system times are less precise.
+            let _ = marks.mark([TimeMark { offset: self.end, time: clock() }]);
         }
     }
 
@@ -256,6 +282,33 @@ mod tests {
         assert_eq!(log.pump(&mut reader).unwrap(), Pumped::Ended);
         assert_eq!(log.finish(), 7);
         assert_eq!(std::fs::read_to_string(folder.path().join("log")).unwrap(), "one two");
+    }
+
+    #[test]
+    fn it_is_known_when_a_log_was_written() {
+        use std::sync::atomic::{AtomicI64, Ordering};
+
+        static NOW: AtomicI64 = AtomicI64::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let marks = TimesWriter::open(Place::of(&path).unwrap()).unwrap();
+        let log = Log::new(files(folder.path(), Limits::of(64)));
+        let mut log = log.timed(marks, || Timestamp(NOW.load(Ordering::Relaxed)));
+        let (mut reader, mut writer) = pipe();
+        for minute in 1..=30 {
+            NOW.store(minute * 60_000_000, Ordering::Relaxed);
+            writeln!(writer, "minute {minute:02}").unwrap();
+            log.pump(&mut reader).unwrap();
+        }
+        NOW.store(31 * 60_000_000, Ordering::Relaxed);
+        log.say("ended");
+        let end = log.finish();
+        let since = |minute: i64| log_files::since(&path, Timestamp(minute * 60_000_000), true).unwrap();
+        assert_eq!([0, 1, 2, 30, 31].map(since), [Some(0), Some(10), Some(20), Some(300), Some(end)]);
+        assert_eq!(end, 300 + 16);
+        let gap = extent(&path).unwrap().gap().unwrap();
+        assert!(gap.past(200) > 200, "{gap}");
+        assert_eq!(since(20), Some(200), "it is left out, and that is told from there on");
     }
 
     /// Whoever pumps comes back to its other events, and what is flooded with is bounded.

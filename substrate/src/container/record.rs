@@ -9,7 +9,7 @@ use std::{
 };
 
 use linux::LinuxError;
-use log_files::{Limits, Place, Writer};
+use log_files::{Limits, Place, TimesWriter, Writer};
 use rustix::fs::{Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -82,7 +82,19 @@ impl Record {
     /// # Errors
     /// The file system is full.
     pub fn log(&self, limits: Limits) -> io::Result<Writer> {
-        Writer::open(Place::new(self.folder.try_clone()?, "log"), limits)
+        Writer::open(self.place_of_log()?, limits)
+    }
+
+    /// Opens what tells when the log was written.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn log_times(&self) -> io::Result<TimesWriter> {
+        TimesWriter::open(self.place_of_log()?)
+    }
+
+    fn place_of_log(&self) -> io::Result<Place> {
+        Ok(Place::new(self.folder.try_clone()?, "log"))
     }
 }
 

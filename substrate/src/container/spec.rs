@@ -75,6 +75,9 @@ pub struct ContainerSpec {
     /// Of a longer log head and tail are kept; else it is cut, and its last line says so.
     #[serde(default)]
     pub log_has_tail: bool,
+    /// When it was written is kept beside a log that is not cut.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub log_has_times: bool,
     /// What the test build leaves out.
     #[cfg(feature = "switches")]
     #[serde(default, skip_serializing_if = "std::collections::BTreeSet::is_empty")]

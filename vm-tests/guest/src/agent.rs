@@ -161,6 +161,7 @@ fn job(number: u128) -> RunSpec {
         devices: Vec::new(),
         isolated_network: false,
         log_limit_bytes: Some(64 << 20),
+        log_times: true,
     };
     RunSpec {
         run: RunId(uuid::Uuid::from_u128(number)),

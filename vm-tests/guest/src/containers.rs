@@ -50,6 +50,7 @@ pub(crate) fn spec(command: &[&str]) -> ContainerSpec {
         grace_seconds: 10,
         log_limit_bytes: 1 << 20,
         log_has_tail: false,
+        log_has_times: false,
         #[cfg(feature = "switches")]
         without: std::collections::BTreeSet::new(),
     }

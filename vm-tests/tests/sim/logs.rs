@@ -232,3 +232,35 @@ fn a_long_log_that_comes_whole_is_kept_within_the_limit() {
         Ok(())
     });
 }
+
+#[test]
+fn a_log_is_read_since_a_time_as_far_as_its_node_tells_when_it_was_written() {
+    in_namespace(async {
+        let (mut cluster, _agents, ann) = cluster_configured(SMALL).await?;
+        let whole = talk("big", LINES);
+        let length = whole.len() as u64;
+        let id = start(&ann, document(&[("big", &format!("command: [flood, '{LINES}']"))])).await?;
+        end(&ann, &id).await?;
+        // Head and tail are kept, and the times with them.
+        for restarts in [false, true] {
+            if restarts {
+                cluster.restart().await?;
+            }
+            let of = LogOf { since: Some("1h".to_owned()), ..LogOf::default() };
+            let (bytes, status) = read(&ann, &id, &of).await?;
+            assert_eq!(follow_on(&whole, 0, &bytes, &status), length);
+            let of = LogOf { since: Some("2999-01-01".to_owned()), follow: true, ..LogOf::default() };
+            let content = ann.workflow_log(&id, &of).await?;
+            let since = content.log_since().unwrap();
+            assert_eq!((since.time.as_str(), since.has_times), ("2999-01-01T00:00:00Z", true));
+            assert_eq!((content.length(), content.log_from()), (Some(0), Some(length)));
+        }
+        let of = LogOf { since: Some("soon".to_owned()), ..LogOf::default() };
+        let refused = ann.workflow_log(&id, &of).await.unwrap_err();
+        assert_eq!(refused.status(), Some(400), "{refused}");
+        let of = LogOf { since: Some("1h".to_owned()), offset: 3, ..LogOf::default() };
+        let refused = ann.workflow_log(&id, &of).await.unwrap_err().to_string();
+        assert!(refused.contains("offset and since both say where the answer begins"), "{refused}");
+        Ok(())
+    });
+}

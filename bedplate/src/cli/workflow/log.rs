@@ -1,6 +1,7 @@
 //! `workflow log`: what a job wrote, as it comes if that is wanted; and whether that was all.
 
 mod array;
+mod follow;
 mod printer;
 
 use std::time::Duration;
@@ -21,6 +22,10 @@ use super::super::{complete, context::Session, output::say};
 /// How long to wait before the server is asked again after it went away.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What is said of a log that `--since` can leave nothing out of.
+const TIMELESS: &str = "when it was written is not known, so --since leaves nothing out: its node's agent \
+                        is of an earlier release, or its times are lost";
+
 /// How often in a row: a server that restarts is back within this many seconds.
 const MAX_RETRIES: u32 = 60;
 
@@ -31,8 +36,17 @@ const MAX_RETRIES: u32 = 60;
 attempt. Of an array the logs of all tasks are printed, one after the other by their numbers, each line behind
 the job and the task: `frames[3] | `; with --task it is the log of one, as it was written.
 
+With --follow the lines of all tasks come as they are written, those of tasks that begin later too.
+At most 32 tasks are followed at a time. The others have their turn when one of those is over, and
+nothing of them is missing then. A line of more than 64 KiB is continued in a further one.
+
+TIME is how long ago by the server's clock (90s, 10m, 2h, 7d), or a time such as 2026-11-30T12:00:00Z.
+When a log was written is told by the clock of its node. No line that was written later is left out;
+some of just before may be printed.
+
 Examples:
   bedplate workflow log hello --tail 20
+  bedplate workflow log hello --since 10m --follow
   bedplate workflow log render frames | grep -i error
   bedplate workflow log render frames --task 7 --follow
 
@@ -57,7 +71,10 @@ pub(in super::super) struct Log {
     /// Only so many lines, the last of what is there; with --follow, and what comes after them.
     #[arg(long, value_name = "LINES")]
     tail: Option<u64>,
-    /// Go on until the job is over; of an array, with --task.
+    /// Only what was written then or later; with --tail, only what is in both.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Go on until the job is over.
     #[arg(short, long)]
     follow: bool,
 }
@@ -70,6 +87,7 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
         attempt: log.attempt,
         offset: 0,
         tail: log.tail,
+        since: log.since.clone(),
         follow: log.follow,
     };
     // A name may mean another workflow by the time of the next request.
@@ -85,21 +103,29 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
             workflow.summary.id.to_string()
         }
     };
-    print_whole(client, &workflow, &mut wanted, None, &mut Printer::plain()).await
+    print_whole(client, &workflow, &mut wanted, Begun::default(), &mut Printer::plain()).await
 }
 
-/// Prints what is wanted of a log, over restarts of the server; fails if bytes are missing. `first`:
-/// the first answer, where it is here already.
+/// What is known of a log when its printing begins.
+#[derive(Debug, Default)]
+struct Begun {
+    /// The first answer, where it is here already.
+    answer: Option<Result<Content, ClientError>>,
+    /// The server has answered of late: where it is away, it is waited for.
+    is_served: bool,
+}
+
+/// Prints what is wanted of a log, over restarts of the server; fails if bytes are missing.
 async fn print_whole(
     client: &Client,
     workflow: &str,
     wanted: &mut LogOf,
-    mut first: Option<Result<Content, ClientError>>,
+    mut begun: Begun,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
-    let (mut retries, mut asked_for_verdict) = (0, false);
+    let (mut retries, mut asked_for_verdict) = (u32::from(begun.is_served), false);
     loop {
-        let answer = match first.take() {
+        let answer = match begun.answer.take() {
             Some(answer) => answer,
             None => client.workflow_log(workflow, wanted).await,
         };
@@ -112,11 +138,9 @@ async fn print_whole(
                     // So may the last attempt.
                     (wanted.task, wanted.attempt) = (Some(status.task), Some(status.attempt));
                 }
-                if wanted.tail.take().is_some() {
-                    wanted.offset = match content.log_from() {
-                        Some(from) => from,
-                        None => bail!("this server is of an earlier release, which knows no --tail"),
-                    };
+                let (tail, since) = (wanted.tail.take(), wanted.since.take());
+                if tail.is_some() || since.is_some() {
+                    wanted.offset = begin(&content, since.is_some(), printer)?;
                 }
                 let before = wanted.offset;
                 let gap = status.as_ref().and_then(|status| status.gap);
@@ -147,6 +171,21 @@ async fn print_whole(
         }
         retries += 1;
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Where an answer begins that was not asked for from an offset on.
+fn begin(content: &Content, has_since: bool, printer: &Printer) -> anyhow::Result<u64> {
+    if has_since {
+        match content.log_since() {
+            Some(since) if since.has_times => {}
+            Some(_) => printer.say(TIMELESS),
+            None => bail!("this server is of an earlier release, which knows no --since"),
+        }
+    }
+    match content.log_from() {
+        Some(from) => Ok(from),
+        None => bail!("this server is of an earlier release, which knows no --tail"),
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `started.json` | [`Started`] | the container's start; the agent for transfers |
 //! | `end.json` | [`RunEnd`] | the container init; the agent for all else |
 //! | `log`, `log.tail/` | what the run said ([`log_files`]) | whoever does the work |
+//! | `log.times` | when a container said it ([`log_files::TimesWriter`]) | the container init |
 //!
 //! A folder appears with its `spec.json` in one step: it is made as `RUN.new` and renamed. Without `launching` no
 //! container was ever started; with it none is started again.

@@ -147,6 +147,7 @@ fn describe(parts: &Parts<'_>, free: u64) -> ContainerSpec {
         grace_seconds: TIMEOUT_GRACE_SECONDS,
         log_limit_bytes: log_limit(job.log_limit_bytes, free),
         log_has_tail: job.log_limit_bytes.is_some(),
+        log_has_times: job.log_times,
         #[cfg(feature = "switches")]
         without: std::collections::BTreeSet::new(),
     }
@@ -183,6 +184,7 @@ mod tests {
             devices: vec!["v.com/x=0".parse().unwrap()],
             isolated_network: true,
             log_limit_bytes: Some(64 << 20),
+            log_times: true,
         };
         RunSpec {
             run: RunId(uuid::Uuid::from_u128(7)),

@@ -26,6 +26,7 @@ pub(crate) fn job() -> JobSpec {
         devices: Vec::new(),
         isolated_network: false,
         log_limit_bytes: None,
+        log_times: false,
     }
 }
 

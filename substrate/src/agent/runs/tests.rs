@@ -10,6 +10,7 @@ use std::{
 
 use api::{
     ids::{Digest, Timestamp},
+    log::times::TimeMark,
     run::{
         Destination, JobFile, JobSpec, LiveUsage, LogTaken, Mount, Outcome, RunEnd, RunUser, Source, Usage,
         WorkflowId,
@@ -254,6 +255,7 @@ impl Rig {
             devices: Vec::new(),
             isolated_network: false,
             log_limit_bytes: Some(64 << 20),
+            log_times: true,
         };
         spec(number, Work::Job(Box::new(job)))
     }
@@ -392,7 +394,8 @@ fn answer(line: &str, body: &[u8], shelf: &Shelf) -> (u16, Vec<u8>) {
         return (503, Vec::new());
     }
     let words: Vec<&str> = line.split(' ').collect();
-    let parts: Vec<&str> = words[1].split(['/', '?', '=']).collect();
+    let route = words[1].split("&times=").next().unwrap_or_default();
+    let parts: Vec<&str> = route.split(['/', '?', '=']).collect();
     match (words[0], parts.as_slice()) {
         ("get", ["", "node", "v1", "artifacts", "sha256", hex]) => shelf
             .artifacts
@@ -492,6 +495,35 @@ async fn what_a_server_lost_in_a_crash_is_sent_again() {
     let log = rig.places().runs.join(run.to_string()).join("log");
     io::Write::write_all(&mut File::options().append(true).open(log).unwrap(), b"more\n").unwrap();
     eventually("all of it is there", || is("hang\nmore\n")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_times_of_a_log_travel_with_it_to_a_server_that_wants_them() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let (timed, mut untimed) = (rig.job(1, "hang"), rig.job(2, "hang"));
+    if let Work::Job(job) = &mut untimed.work {
+        job.log_times = false;
+    }
+    for spec in [&timed, &untimed] {
+        agent.order(Order::Start(Box::new(spec.clone()))).await;
+        agent.until(spec.run, is_running).await;
+        let log = rig.places().runs.join(spec.run.to_string()).join("log");
+        let mut times = log_files::TimesWriter::open(log_files::Place::of(&log).unwrap()).unwrap();
+        times.mark([TimeMark { offset: 10, time: Timestamp(1_795_464_000_000_000) }]).unwrap();
+        io::Write::write_all(&mut File::options().append(true).open(log).unwrap(), b"more\n").unwrap();
+    }
+    for (run, sends) in [(timed.run, true), (untimed.run, false)] {
+        let is_there = |log: &Vec<u8>| log == b"hang\nmore\n";
+        eventually("its log is there", || {
+            rig.shelf.logs.lock().unwrap().get(&run.to_string()).is_some_and(is_there)
+        })
+        .await;
+        let asked = rig.shelf.asked.lock().unwrap().clone();
+        let of_run = asked.iter().filter(|line| line.contains(&format!("{run}/log")));
+        let sent: Vec<&String> = of_run.filter(|line| line.contains("&times=10:1795464000000000")).collect();
+        assert_eq!(!sent.is_empty(), sends, "{asked:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,19 +1,18 @@
-//! The logs of all tasks of an array, one after the other.
+//! The logs of all tasks of an array: one after the other, or as they are written.
 
-use std::collections::BTreeSet;
+use std::{cell::OnceCell, collections::BTreeSet};
 
 use anyhow::bail;
 use api::workflow::{Attempt, Stage, TaskCounts, Workflow};
-use client::{Client, ClientError, LogOf};
+use client::{Client, ClientError, Content, LogOf};
 use futures_util::{StreamExt as _, stream};
 
 use super::{
     super::super::{
-        error::Usage,
         output::say,
         words::{count, ranges},
     },
-    Printer, job_of, print_whole,
+    Begun, Printer, follow, job_of, print_whole,
 };
 
 /// Answers that are asked for before it is their turn: the server waits for a log that has not
@@ -25,66 +24,143 @@ pub(super) fn of<'a>(workflow: &'a Workflow, job: Option<&str>) -> Option<&'a St
     job_of(workflow, job).filter(|stage| all_of(stage.tasks) > 1)
 }
 
-/// Prints the log of each task that has run, by their numbers. One that is not whole spares none of
-/// the others.
+/// An array whose logs are printed.
+pub(super) struct Array<'a> {
+    pub(super) client: &'a Client,
+    pub(super) id: String,
+    pub(super) job: &'a Stage,
+    /// What is wanted of each task.
+    pub(super) wanted: &'a LogOf,
+    /// The time that `--since` means, once the server has read it: the same for tasks whose turn
+    /// comes later.
+    since: OnceCell<String>,
+}
+
+/// Prints the log of each task that has run, by their numbers, or follows them. One that is not
+/// whole spares none of the others.
 pub(super) async fn print(
     client: &Client,
     workflow: &Workflow,
     job: &Stage,
     wanted: &LogOf,
 ) -> anyhow::Result<()> {
+    let array = Array { client, id: workflow.summary.id.to_string(), job, wanted, since: OnceCell::new() };
+    let mut done = Done::default();
     if wanted.follow {
-        let why =
-            format!("{} is an array: to follow the log of one of its tasks, name it by --task", job.name);
-        return Err(Usage(why).into());
-    }
-    let id = workflow.summary.id.to_string();
-    let attempts = client.attempts(&id, Some(job.index), u32::MAX).await?;
-    let tasks = tasks_of(&attempts, wanted.attempt);
-    if tasks.is_empty() {
-        let attempt = wanted.attempt.map(|attempt| format!(" {attempt} times")).unwrap_or_default();
-        bail!("no task of {} has run{attempt} (yet)", job.name);
-    }
-    let answers = stream::iter(&tasks).map(|&task| {
-        let wanted = LogOf { job: Some(job.name.clone()), task: Some(task), ..wanted.clone() };
-        let id = &id;
-        async move { (task, client.workflow_log(id, &wanted).await, wanted) }
-    });
-    let mut answers = std::pin::pin!(answers.buffered(ASKED_AHEAD));
-    let mut missing = Vec::new();
-    while let Some((task, answer, mut wanted)) = answers.next().await {
-        let mut printer = Printer::labeled(&format!("{}[{task}]", job.name));
-        let printed = print_whole(client, &id, &mut wanted, Some(answer), &mut printer).await;
-        printer.end_line()?;
-        if let Err(error) = printed {
-            let is_of_all = match error.downcast_ref::<ClientError>() {
-                // Each of the others would wait for the server as long.
-                Some(ClientError::Unreachable { .. }) => true,
-                Some(_) => false,
-                // Nobody reads any more.
-                None => error.downcast_ref::<std::io::Error>().is_some(),
-            };
-            if is_of_all {
-                return Err(error);
-            }
-            printer.say(&format!("{error:#}"));
-            missing.push(task);
+        follow::all(&array, &mut done).await?;
+    } else {
+        let attempts = client.attempts(&array.id, Some(job.index), u32::MAX).await?;
+        let tasks = tasks_of(&attempts, wanted.attempt);
+        let asked = &array;
+        let answers = stream::iter(tasks).map(|task| async move {
+            let (wanted, answer) = asked.ask(task).await;
+            (task, wanted, answer)
+        });
+        let mut answers = std::pin::pin!(answers.buffered(ASKED_AHEAD));
+        while let Some((task, wanted, answer)) = answers.next().await {
+            let printer = Printer::labeled(&array.label(task));
+            done.add(task, array.print_asked(wanted, answer, printer).await)?;
         }
     }
-    let all = all_of(job.tasks);
-    if let Some(waiting) = all.checked_sub(tasks.len()).filter(|waiting| *waiting > 0)
-        && wanted.attempt.is_none()
-    {
-        say(&format!("bedplate: {} of {} has not run", count(waiting, "task"), job.name));
+    array.conclude(&done)
+}
+
+impl Array<'_> {
+    pub(super) fn label(&self, task: u32) -> String {
+        format!("{}[{task}]", self.job.name)
     }
-    if !missing.is_empty() {
-        bail!("bytes are missing of {} of {}: {}", count(missing.len(), "task"), job.name, ranges(&missing));
+
+    /// Asks for the log of a task: what for, and the answer.
+    async fn ask(&self, task: u32) -> (LogOf, Result<Content, ClientError>) {
+        let since = self.since.get().or(self.wanted.since.as_ref()).cloned();
+        let job = Some(self.job.name.clone());
+        let wanted = LogOf { job, task: Some(task), since, ..self.wanted.clone() };
+        let answer = self.client.workflow_log(&self.id, &wanted).await;
+        if let Some(since) = answer.as_ref().ok().and_then(Content::log_since) {
+            // The first answer counts: all that are asked for at once mean nearly the same.
+            let _ = self.since.set(since.time);
+        }
+        (wanted, answer)
     }
-    Ok(())
+
+    /// Prints the log of a task beside those of others.
+    pub(super) async fn print_among_others(&self, task: u32) -> Printed {
+        let (wanted, answer) = self.ask(task).await;
+        self.print_asked(wanted, answer, Printer::labeled_among_others(&self.label(task))).await
+    }
+
+    async fn print_asked(
+        &self,
+        mut wanted: LogOf,
+        answer: Result<Content, ClientError>,
+        mut printer: Printer,
+    ) -> Printed {
+        let begun = Begun { answer: Some(answer), is_served: true };
+        let printed = print_whole(self.client, &self.id, &mut wanted, begun, &mut printer).await;
+        let ended = printer.end_line();
+        Printed { printer, result: printed.and(ended) }
+    }
+
+    fn conclude(&self, Done { tasks, missing }: &Done) -> anyhow::Result<()> {
+        let (name, attempt) = (&self.job.name, self.wanted.attempt);
+        if *tasks == 0 {
+            let attempt = attempt.map(|attempt| format!(" {attempt} times")).unwrap_or_default();
+            bail!("no task of {name} has run{attempt} (yet)");
+        }
+        if let Some(waiting) = all_of(self.job.tasks).checked_sub(*tasks).filter(|waiting| *waiting > 0)
+            && attempt.is_none()
+        {
+            say(&format!("bedplate: {} of {name} has not run", count(waiting, "task")));
+        }
+        if !missing.is_empty() {
+            let (tasks, numbers) = (count(missing.len(), "task"), ranges(missing));
+            bail!("bytes are missing of {tasks} of {name}: {numbers}");
+        }
+        Ok(())
+    }
+}
+
+/// What came of the log of a task.
+#[derive(Debug)]
+pub(super) struct Printed {
+    printer: Printer,
+    result: anyhow::Result<()>,
+}
+
+/// What came of the logs that were printed.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    tasks: usize,
+    /// Tasks of whose log bytes are missing.
+    missing: Vec<u32>,
+}
+
+impl Done {
+    /// Counts a task, and tells what is missing of its log.
+    ///
+    /// # Errors
+    /// What keeps all others from being printed, too.
+    pub(super) fn add(&mut self, task: u32, Printed { printer, result }: Printed) -> anyhow::Result<()> {
+        self.tasks += 1;
+        let Err(error) = result else { return Ok(()) };
+        let is_of_all = match error.downcast_ref::<ClientError>() {
+            // Each of the others would wait for the server as long.
+            Some(ClientError::Unreachable { .. }) => true,
+            Some(_) => false,
+            // Nobody reads any more.
+            None => error.downcast_ref::<std::io::Error>().is_some(),
+        };
+        if is_of_all {
+            return Err(error);
+        }
+        printer.say(&format!("{error:#}"));
+        self.missing.push(task);
+        Ok(())
+    }
 }
 
 /// The tasks that have run, so many times if that is wanted, by their numbers.
-fn tasks_of(attempts: &[Attempt], attempt: Option<u32>) -> BTreeSet<u32> {
+pub(super) fn tasks_of(attempts: &[Attempt], attempt: Option<u32>) -> BTreeSet<u32> {
     let is_wanted = |one: &&Attempt| attempt.is_none_or(|attempt| attempt == one.attempt);
     attempts.iter().filter(is_wanted).map(|one| one.task).collect()
 }

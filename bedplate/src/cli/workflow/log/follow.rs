@@ -1,0 +1,187 @@
+//! The logs of all tasks of an array as they are written, and of those that begin later.
+//!
+//! ```text
+//!   look: which tasks have begun? ──task──► follow_each: at most 32 at a time ──line──► standard output
+//! ```
+//! A task that has begun waits for its turn with the one who looks, who asks nothing meanwhile. All
+//! of it is one thread, and what is printed are whole lines.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use api::workflow::{Attempt, Workflow};
+use client::{Client, ClientError};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::sync::mpsc;
+
+use super::{
+    MAX_RETRIES, RETRY,
+    array::{Array, Done, tasks_of},
+};
+
+/// Logs that are followed at a time: each is a request that stays open, and a line that is not
+/// whole yet. `bedplate workflow log --help` names it.
+const FOLLOWED_AT_ONCE: usize = 32;
+
+/// How often is looked whether more tasks have begun, and how much longer for each attempt of which
+/// there is word: of an array of thousands an answer has megabytes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL_EACH: Duration = Duration::from_millis(1);
+
+/// Follows the logs of all tasks until the job is over and all is printed.
+pub(super) async fn all(array: &Array<'_>, done: &mut Done) -> anyhow::Result<()> {
+    let (begun, tasks) = mpsc::channel(1);
+    let print = async |task: u32| (task, array.print_among_others(task).await);
+    let following = follow_each(tasks, print, |(task, printed)| done.add(task, printed));
+    tokio::try_join!(look(array, begun), following)?;
+    Ok(())
+}
+
+/// Prints each task that comes, so many at a time, until no more come and all are printed.
+async fn follow_each<T>(
+    mut tasks: mpsc::Receiver<u32>,
+    print: impl AsyncFn(u32) -> T,
+    mut printed: impl FnMut(T) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut followed = FuturesUnordered::new();
+    let mut come_more = true;
+    loop {
+        tokio::select! {
+            task = tasks.recv(), if come_more && followed.len() < FOLLOWED_AT_ONCE => match task {
+                Some(task) => followed.push(print(task)),
+                None => come_more = false,
+            },
+            Some(one) = followed.next() => printed(one)?,
+            else => return Ok(()),
+        }
+    }
+}
+
+/// Tells which tasks have begun, until the job is over.
+async fn look(array: &Array<'_>, begun: mpsc::Sender<u32>) -> anyhow::Result<()> {
+    let (mut known, mut retries) = (BTreeSet::new(), 0);
+    loop {
+        let pause = match seen(array.client, &array.id, array.job.index).await {
+            Err(ClientError::Unreachable { .. }) if retries < MAX_RETRIES => {
+                retries += 1;
+                RETRY
+            }
+            Err(error) => return Err(error.into()),
+            Ok((is_over, attempts)) => {
+                retries = 0;
+                for task in tasks_of(&attempts, array.wanted.attempt) {
+                    // Nobody follows them any more.
+                    if known.insert(task) && begun.send(task).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                if is_over {
+                    return Ok(());
+                }
+                let attempts = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+                LOOK_INTERVAL + LOOK_INTERVAL_EACH.saturating_mul(attempts)
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether a job is over, and its attempts: all, if it is.
+async fn seen(client: &Client, id: &str, job: u32) -> Result<(bool, Vec<Attempt>), ClientError> {
+    let workflow = client.workflow(id).await?;
+    Ok((is_over(&workflow, job), client.attempts(id, Some(job), u32::MAX).await?))
+}
+
+fn is_over(workflow: &Workflow, job: u32) -> bool {
+    let mut stages = workflow.stages.iter();
+    let stage = stages.find(|stage| stage.index == job);
+    workflow.summary.ended.is_some() || stage.is_none_or(|stage| stage.state.is_ended())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use anyhow::bail;
+    use api::workflow::{StageKind, State};
+
+    use super::{super::super::show::tests, *};
+
+    #[tokio::test]
+    async fn the_others_have_their_turn_when_one_is_over_and_each_is_printed_once() {
+        let (begun, tasks) = mpsc::channel(1);
+        let (now, most) = (Cell::new(0), Cell::new(0));
+        let done = RefCell::new(Vec::new());
+        let print = async |task: u32| {
+            now.set(now.get() + 1);
+            most.set(most.get().max(now.get()));
+            // Of different lengths, and some still go on when others begin.
+            for _ in 0..task % 7 {
+                tokio::task::yield_now().await;
+            }
+            now.set(now.get() - 1);
+            task
+        };
+        let printed = |task| {
+            done.borrow_mut().push(task);
+            Ok(())
+        };
+        let send = async {
+            for task in 0..200 {
+                begun.send(task).await.unwrap();
+                if task == 150 {
+                    // All that had begun are over before the next one begins.
+                    while done.borrow().len() <= 150 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+            drop(begun);
+            anyhow::Ok(())
+        };
+        tokio::try_join!(send, follow_each(tasks, print, printed)).unwrap();
+        let mut done = done.into_inner();
+        done.sort_unstable();
+        assert_eq!(done, (0..200).collect::<Vec<_>>());
+        assert!((2..=FOLLOWED_AT_ONCE).contains(&most.get()), "{}", most.get());
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_are_followed_and_what_ends_all_ends_at_once() {
+        let (begun, tasks) = mpsc::channel(1);
+        let started = Cell::new(0);
+        let print = async |task: u32| {
+            started.set(started.get() + 1);
+            if started.get() < FOLLOWED_AT_ONCE {
+                // For ever.
+                std::future::pending::<()>().await;
+            }
+            task
+        };
+        let send = async {
+            for task in 0..1_000 {
+                if begun.send(task).await.is_err() {
+                    break;
+                }
+            }
+            anyhow::Ok(())
+        };
+        let printed = |task: u32| if task < 100 { Ok(()) } else { bail!("nobody reads {task}") };
+        let error = tokio::try_join!(send, follow_each(tasks, print, printed)).unwrap_err();
+        assert_eq!(error.to_string(), "nobody reads 100");
+        // One place was free, and was taken in turns.
+        assert_eq!(started.get(), 101);
+    }
+
+    #[test]
+    fn a_job_is_over_when_its_stage_or_all_is() {
+        let frames = tests::stage(1, StageKind::Job, "frames", State::Started);
+        let mut workflow = tests::workflow(vec![frames], State::Started);
+        workflow.summary.ended = None;
+        assert!(!is_over(&workflow, 1) && is_over(&workflow, 2));
+        workflow.stages[0].state = State::Failed;
+        assert!(is_over(&workflow, 1));
+        workflow.stages[0].state = State::Started;
+        workflow.summary.ended = Some(api::ids::Timestamp(1));
+        assert!(is_over(&workflow, 1));
+    }
+}
