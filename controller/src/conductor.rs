@@ -62,7 +62,7 @@ pub(crate) enum Order {
     Submit {
         submission: Box<Submission>,
         turn: OwnedMutexGuard<()>,
-        lease: JobImages,
+        lease: Box<JobImages>,
         done: oneshot::Sender<()>,
     },
     /// End a workflow. Answered with whether there was something to end, when that is on disk.
@@ -70,7 +70,7 @@ pub(crate) enum Order {
     /// Pause a workflow, or let it go on. Answered with whether that changed something, when it is on disk.
     Pause { workflow: WorkflowId, paused: bool, by: String, done: oneshot::Sender<bool> },
     /// An image is here, or cannot be had.
-    Image { workflow: WorkflowId, stage: u32, delivery: Delivery },
+    Image { workflow: WorkflowId, stage: u32, delivery: Box<Delivery> },
     /// The registry of an image is waited for, and why; or the pull goes on.
     ImageWaits { workflow: WorkflowId, stage: u32, why: Option<String> },
     /// The server has so much of a log.
@@ -231,7 +231,8 @@ impl Conductor {
                 let changed = self.engine().pause(workflow, paused, &by, now);
                 answers.push(Answer::Flag(done, changed));
             }
-            Order::Image { workflow, stage, delivery: Delivery { fetched, lease } } => {
+            Order::Image { workflow, stage, delivery } => {
+                let Delivery { fetched, lease } = *delivery;
                 let has_failed = fetched.is_err();
                 let fetched = fetched.map_err(|error| causes(error.as_ref()));
                 self.engine().image_fetched(workflow, stage, fetched, now);
@@ -298,7 +299,7 @@ impl Conductor {
                 // Nothing comes if the workflow was stopped.
                 let Ok(delivery) = delivered.await else { return };
                 // The conductor is gone only with the server; the image is fetched again at its next start.
-                let _ = sender.send(Order::Image { workflow, stage, delivery }).await;
+                let _ = sender.send(Order::Image { workflow, stage, delivery: Box::new(delivery) }).await;
             });
         }
         self.done.extend(output.forget);

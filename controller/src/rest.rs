@@ -103,7 +103,9 @@ async fn start(
     let document::Draft { submission, turn, lease } = draft;
     let title = format!("cannot start workflow {}", submission.name);
     let id = submission.id;
-    let taken = ask(&controller.0.orders, |done| Order::Submit { submission, turn, lease, done }).await;
+    let taken =
+        ask(&controller.0.orders, |done| Order::Submit { submission, turn, lease: Box::new(lease), done })
+            .await;
     taken.map_err(|why| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), why.to_string()))?;
     let view = find(&controller, &caller, &id.to_string(), &title).await?;
     Ok((StatusCode::CREATED, Json(view.summary)))

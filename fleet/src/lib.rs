@@ -11,6 +11,7 @@
 //! | `registry`, `writer`, `store` | all nodes in memory, written in batches, kept in tables |
 //! | `register` | which nodes there are, changed in a transaction of the provisioner's |
 //! | `authority`, `tls` | the CA, certificates, TLS |
+//! | `boot_tokens`, `token` | tokens for a boot: made, shown, refused |
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
 //! | `metrics` | what Prometheus is told |
@@ -27,6 +28,7 @@
 mod arming;
 mod authority;
 pub mod blob;
+mod boot_tokens;
 mod changes;
 mod clock;
 mod config;
@@ -79,12 +81,11 @@ pub use runs::{NodeUsage, RunMessage};
 pub use store::{StoreError, sql::SCHEMA};
 pub use stored::problems;
 
-use arming::{Refused, Verdict};
 use authority::{Authority, server_certificate::ServerCertificate};
 use lifecycle::{BootFile, Event, Limits};
 use registry::{Change, Registry, Ticket};
 use store::{Store, sql::SqlStore};
-use token::{Claim, Seal};
+use token::Seal;
 
 /// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
 const MAX_ONLINE: usize = 4_096;
@@ -270,72 +271,6 @@ impl Fleet {
         Ok(())
     }
 
-    /// Makes a boot token for an armed node, bound to `source`, good for ten minutes and one use. Nothing
-    /// is kept of it, and those that are out stay good until one of them is used. `image`: the version
-    /// that the node boots with it (`debian-node@2`). `expected`: the address that DHCP (or the node's
-    /// record) gives it.
-    ///
-    /// # Errors
-    /// [`TokenRefused`] says why not; a request from a wrong address is recorded as a security event, not
-    /// more than one a minute.
-    pub fn issue_token(
-        &self,
-        id: NodeId,
-        source: IpAddr,
-        expected: Option<IpAddr>,
-        image: String,
-    ) -> Result<String, TokenRefused> {
-        let (source, expected) = (source.to_canonical(), expected.map(|address| address.to_canonical()));
-        let changed = self.change(id, |change| {
-            let verdict = change.token(arming::Event::Ask { source, expected });
-            if let Verdict::Refused(why) = verdict {
-                let severity = if why.is_security() { Severity::Security } else { Severity::Warning };
-                let why = refused(why, id, source, expected);
-                change.record_request(severity, &format!("{source} got no boot token: {why}"));
-                // Only the node's own address gets as far as this.
-                if matches!(why, TokenRefused::Disarmed) {
-                    change.live(Event::TokenRefused { cause: Some(format!("gets no boot token: {why}")) });
-                }
-                return Err(why);
-            }
-            change.live(Event::Fetched { file: BootFile::Initrd { image: image.clone() }, address: source });
-            Ok(change.spent_token())
-        });
-        let (spent, _soon) = changed.map_err(|_| TokenRefused::UnknownNode { id })?;
-        let expires = clock::now().plus_seconds(arming::TOKEN_SECONDS);
-        let claim = Claim { node: id, source, expires, image, spent: spent? };
-        self.inner.seal.token(claim).ok_or(TokenRefused::Randomness)
-    }
-
-    /// Gives the place of the token that can be redeemed to one that was made here and is shown by
-    /// somebody at `source`, if it is still good. Two that each have a token of one node are not both the
-    /// node.
-    fn show_token(&self, token: &str, source: IpAddr) -> Result<(), Refused> {
-        let (Some(claim), now) = (self.inner.seal.open(token), clock::now()) else { return Ok(()) };
-        let token = token::hash(token);
-        let shown = self.change(claim.node, |change| {
-            let spent = change.spent_token();
-            if spent == Some(token) {
-                return Ok(());
-            }
-            if now >= claim.expires {
-                return Err(Refused::Expired);
-            }
-            if spent != claim.spent {
-                let message = format!("{source} tried to enrol with a token, but another was used first");
-                change.record(Severity::Security, &message);
-                return Err(Refused::Superseded);
-            }
-            let (bound, expected) = (claim.source, Some(claim.source));
-            if change.token(arming::Event::Issue { token, source: bound, expected }) == Verdict::Issued {
-                change.live(Event::TokenShown { image: claim.image });
-            }
-            Ok(())
-        });
-        // A node that was deleted has no token.
-        shown.map_or(Ok(()), |(shown, _soon)| shown)
-    }
-
     /// Arms a node for its next boot, even after misuse. A connected node stays unarmed until its channel is gone.
     ///
     /// # Errors
@@ -489,17 +424,5 @@ impl Fleet {
     async fn live(&self, id: NodeId, event: Event) -> Result<(), FleetError> {
         let ((), ticket) = self.change(id, |change| change.live(event))?;
         self.durable(ticket).await
-    }
-}
-
-fn refused(why: Refused, id: NodeId, from: IpAddr, expected: Option<IpAddr>) -> TokenRefused {
-    match (why, expected) {
-        (Refused::Connected, _) => TokenRefused::Connected,
-        (Refused::BootInProgress, _) => TokenRefused::BootInProgress,
-        (Refused::WrongSource, Some(address)) => TokenRefused::WrongSource { from, address },
-        (Refused::NoAddress, _) => TokenRefused::NoAddress,
-        (Refused::Disarmed, _) => TokenRefused::Disarmed,
-        // The rest is said of tokens that are used, not of those that are asked for.
-        _ => TokenRefused::UnknownNode { id },
     }
 }

@@ -4,8 +4,6 @@
 //! node is put on the list of what must be written. `writer.rs` writes that list in batches; whoever must not answer
 //! before his change is on disk waits for his [`Ticket`].
 
-mod requests;
-
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,18 +11,17 @@ use std::{
 
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
-    status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
-    visible,
+    status::{NodeEvent, NodeStatus, NodeUpdate},
 };
 use tokio::sync::{Notify, broadcast, watch};
 
 use self::requests::Requests;
 use crate::{
     ImageUse,
-    arming::{self, Arming, Verdict},
+    arming::Arming,
     enrolments::Enrolments,
     failures::Failures,
-    lifecycle::{self, Effect, Life, Limits},
+    lifecycle::{self, Life, Limits},
     link::Link,
     register::NodeChange,
     store::{Batch, NodeRow, RegisterChange, StoreError, StoredNode},
@@ -32,19 +29,15 @@ use crate::{
 };
 
 mod admission;
+mod change;
+mod requests;
 mod status;
 
 pub(crate) use admission::Admitted;
+pub(crate) use change::Change;
 
 /// Updates that a slow watcher may be behind before it must start over from the full list.
 const MAX_UPDATES: usize = 4_096;
-
-/// Characters kept of a message that a node sent.
-const MAX_MESSAGE_CHARS: usize = 500;
-
-/// The same message again within this time is not recorded again: what anyone can provoke must not push the rest out
-/// of a node's history.
-const REPEAT_SECONDS: i64 = 60;
 
 /// All nodes.
 #[derive(Debug)]
@@ -154,68 +147,6 @@ impl Entry {
             && row.life == self.life
             && row.arming == self.arming
             && row.enrolments == self.enrolments
-    }
-}
-
-/// One change of one node, while the lock is held.
-#[derive(Debug)]
-pub(crate) struct Change<'a> {
-    pub(crate) entry: &'a mut Entry,
-    now: Timestamp,
-    limits: &'a Limits,
-    events: Vec<(u64, NodeEvent)>,
-    /// Who watches is told, whatever the status is.
-    tell: bool,
-}
-
-impl Change<'_> {
-    /// Lets the node live through an event, with all that follows from it.
-    pub(crate) fn live(&mut self, event: lifecycle::Event) {
-        let (life, effects) = self.entry.life.step(event, self.now, self.limits);
-        self.entry.life = life;
-        for effect in effects {
-            match effect {
-                Effect::Record(severity, message) => self.record(severity, &message),
-                Effect::Arming(event) => {
-                    let _noted = self.token(event);
-                }
-                Effect::Tell => self.tell = true,
-                Effect::Probe => self.entry.link.probe(),
-            }
-        }
-    }
-
-    /// Takes an event of the node's token.
-    pub(crate) fn token(&mut self, event: arming::Event) -> Verdict {
-        let (arming, verdict) = self.entry.arming.step(event, self.now);
-        self.entry.arming = arming;
-        verdict
-    }
-
-    /// Writes a line into the node's history and into the log.
-    pub(crate) fn record(&mut self, severity: Severity, message: &str) {
-        let message: String = visible::line(message).chars().take(MAX_MESSAGE_CHARS).collect();
-        let entry = &mut *self.entry;
-        let repeated = entry
-            .last_record
-            .as_ref()
-            .is_some_and(|(last, at)| *last == message && self.now < at.plus_seconds(REPEAT_SECONDS));
-        if repeated && severity != Severity::Info {
-            return;
-        }
-        let phase = entry.life.phase;
-        match severity {
-            Severity::Info => tracing::info!(node = %entry.name, phase = phase.as_str(), "{message}"),
-            Severity::Warning => tracing::warn!(node = %entry.name, phase = phase.as_str(), "{message}"),
-            Severity::Error => tracing::error!(node = %entry.name, phase = phase.as_str(), "{message}"),
-            Severity::Security => {
-                tracing::error!(node = %entry.name, phase = phase.as_str(), "security: {message}");
-            }
-        }
-        entry.history += 1;
-        entry.last_record = Some((message.clone(), self.now));
-        let (id, name) = (entry.id, entry.name.clone());
-        self.events.push((entry.history, NodeEvent { id, name, at: self.now, phase, severity, message }));
     }
 }
 

@@ -115,7 +115,13 @@ impl Site {
     async fn import(&self, padding: usize) -> anyhow::Result<()> {
         let padding = Padding { kernel_bytes: padding, root_bytes: padding };
         let source = image::write_layout(&self.layout(), padding)?;
-        let import = ImportImage { source, name: Some("tiny".parse()?), insecure: false, platform: None, retry: false };
+        let import = ImportImage {
+            source,
+            name: Some("tiny".parse()?),
+            insecure: false,
+            platform: None,
+            retry: false,
+        };
         let operation = self.client.import(&import).await?;
         let over = async {
             loop {

@@ -132,10 +132,9 @@ impl BootWatch {
             }
             return Verdict::GoesOn;
         }
-        if self.is_emulated && !is_past_kernel && now.duration_since(self.spoke) >= SILENCE {
-            if let Some(line) = last_line_of_kernel(console) {
-                return Verdict::Stalled(format!("silent for {} s after {line}", SILENCE.as_secs()));
-            }
+        let is_silent = self.is_emulated && !is_past_kernel && now.duration_since(self.spoke) >= SILENCE;
+        if let Some(line) = last_line_of_kernel(console).filter(|_| is_silent) {
+            return Verdict::Stalled(format!("silent for {} s after {line}", SILENCE.as_secs()));
         }
         let (limit, what) = if is_past_kernel {
             (self.limits.to_goal, "stage 1 spoke, and it is not there yet")

@@ -167,9 +167,8 @@ pub(super) async fn validate(
         match parse(&controller, &request.document) {
             Ok(parsed) => {
                 let far = controller.engine().not_near(&parsed.workflow);
-                let mut warnings = parsed.mistakes_of_jobs(far);
-                warnings.splice(0..0, parsed.warnings);
-                Checked { mistakes: Vec::new(), warnings }
+                let far = parsed.mistakes_of_jobs(far);
+                Checked { mistakes: Vec::new(), warnings: [parsed.warnings, far].concat() }
             }
             Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
         }

@@ -69,12 +69,10 @@ impl SqlStore {
     /// All job images; an error in place of one that cannot be read.
     pub(crate) async fn each_image(&self) -> Result<Vec<Result<KeptImage, StoreError>>, StoreError> {
         let text = "SELECT manifest, image, used FROM controller_images ORDER BY manifest";
-        let rows: Vec<Result<(String, Json<JobImage>, i64), StoreError>> =
+        type Columns = (String, Json<JobImage>, i64);
+        let rows: Vec<Result<Columns, StoreError>> =
             statement("read the job images", text).fetch_each(&self.database).await?;
-        let kept = |(_, image, used): (String, Json<JobImage>, i64)| KeptImage {
-            image: image.0,
-            used: Timestamp(used),
-        };
+        let kept = |(_, image, used): Columns| KeptImage { image: image.0, used: Timestamp(used) };
         Ok(rows.into_iter().map(|row| row.map(kept)).collect())
     }
 }

@@ -170,7 +170,7 @@ async fn hello(
     let fleet = &port.fleet;
     let first = port.hellos.receive(node.id, gate, socket).await?;
     let frame = match &first.message {
-        Some(Ok(Message::Text(text))) => parse(&text)?,
+        Some(Ok(Message::Text(text))) => parse(text)?,
         Some(Ok(_)) => return Err(End::protocol("the first message is no text")),
         Some(Err(error)) => return Err(End::broken(error.to_string())),
         None => return Err(End::broken("gone before its hello")),

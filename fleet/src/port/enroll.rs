@@ -12,9 +12,9 @@ use axum::{
     extract::{ConnectInfo, State},
     http::StatusCode,
 };
-use rest::Refusal;
+use rest::{Refusal, shell::Peer};
 
-use super::{NodeIdentity, Peer, Port};
+use super::{NodeIdentity, Port};
 use crate::{
     Fleet, FleetError,
     arming::{self, Refused, Verdict},
@@ -36,7 +36,7 @@ pub(super) async fn enroll(
 ) -> Result<Json<Enrolled>, Refusal> {
     const TITLE: &str = "cannot enrol";
     let fleet = &port.fleet;
-    let source = peer.address;
+    let source = peer.remote.ip().to_canonical();
     let now = clock::now();
     let counts = &fleet.inner.port.enrolments;
     if !fleet.registry().may_try(source, now) {

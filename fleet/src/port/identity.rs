@@ -75,11 +75,7 @@ pub(super) async fn demand(
     }
 }
 
-fn identify(
-    fleet: &Fleet,
-    client: &Client,
-    path: &str,
-) -> Result<NodeIdentity, (StatusCode, String)> {
+fn identify(fleet: &Fleet, client: &Client, path: &str) -> Result<NodeIdentity, (StatusCode, String)> {
     let Some(certificate) = client.certificate.as_deref() else {
         return Err((StatusCode::UNAUTHORIZED, "no client certificate; enrol first".to_owned()));
     };

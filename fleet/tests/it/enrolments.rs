@@ -87,7 +87,7 @@ async fn renewed(port: &Port, identity: &str) -> String {
 async fn token(port: &Port) -> String {
     let here = Ipv4Addr::LOCALHOST.into();
     port.fleet.observe(NODE, Observation::Offered { address: here }).unwrap();
-    port.fleet.issue_token(NODE, here, Some(here), IMAGE.into()).await.unwrap()
+    port.fleet.issue_token(NODE, here, Some(here), IMAGE.into()).unwrap()
 }
 
 /// Trades a token for a certificate with a key of one's own; `Err` is the refusal.
@@ -254,7 +254,7 @@ async fn a_token_that_is_used_twice_stops_new_tokens_and_secrets_and_ends_nothin
     is_gone(&port).await;
     let here = Ipv4Addr::LOCALHOST.into();
     port.fleet.observe(NODE, Observation::Offered { address: here }).unwrap();
-    let refused = port.fleet.issue_token(NODE, here, Some(here), IMAGE.into()).await.unwrap_err();
+    let refused = port.fleet.issue_token(NODE, here, Some(here), IMAGE.into()).unwrap_err();
     assert!(refused.to_string().contains("disarmed"), "{refused}");
 
     // The admin is at the machine, and boots it: what the other one has is of an earlier enrolment.

@@ -63,13 +63,16 @@ pub(crate) struct Image<'a> {
     pub progress: &'a dyn Progress,
 }
 
+/// Kernels, newest first, and warnings.
+type Converted<A> = (Vec<BuiltKernel<<A as Artifacts>::Artifact>>, Vec<String>);
+
 /// Makes the boot artifacts of an image: the root image by a program that was started, the others
 /// through `artifacts`. Returns the kernels, newest first, and warnings.
 pub(crate) fn convert_image<A: Artifacts>(
     image: &Image<'_>,
     root: Tar2sqfs,
     artifacts: &mut A,
-) -> Result<(Vec<BuiltKernel<A::Artifact>>, Vec<String>), BuildError> {
+) -> Result<Converted<A>, BuildError> {
     let work = Work::begin(image)?;
     let mut aside = Aside::of(work.wanted()?);
     let dropped = squash(root, image.layers, &work.scanned, image.progress, |chunk| {

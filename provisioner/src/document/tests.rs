@@ -202,8 +202,10 @@ fn what_many_nodes_share_is_weighed_before_it_is_copied() {
     assert!(told[0].to_string().starts_with("2:3: nodes.n[1-1000]: up to here"), "{}", told[0]);
 }
 
-/// Documents of a kind, with as many parts as are asked for.
-const GROWING: [(&str, fn(usize) -> String); 6] = [
+/// The name of a kind, and a document of it with as many parts as are asked for.
+type Growing = (&'static str, fn(usize) -> String);
+
+const GROWING: [Growing; 6] = [
     ("nodes", |parts| nodes(parts, "comment: x")),
     ("nodes with an unknown key", |parts| nodes(parts, "x: 1")),
     ("nodes with an interface that is wrong", |parts| nodes(parts, "interfaces: {e0: {mac: zz}}")),

@@ -53,7 +53,6 @@ const KEEP_ALIVE_TIMES: u32 = 4;
 
 /// What the connections of a listener share.
 struct Serving<T> {
-    shell: Shell,
     transport: T,
     routes: Router,
     /// No new requests.
@@ -90,8 +89,7 @@ impl Shell {
         let end = CancellationToken::new();
         // However this ends, no connection outlives it.
         let _end = end.clone().drop_guard();
-        let (shell, stopping) = (self.clone(), stop.clone());
-        let serving = Arc::new(Serving { shell, transport, routes, stop: stopping, end });
+        let serving = Arc::new(Serving { transport, routes, stop: stop.clone(), end });
         let connections = TaskTracker::new();
         let accepting = accept::accept(self, listener, door, |tcp, remote, seat| {
             connections.spawn(serving.clone().connection(tcp, remote, seat));

@@ -16,7 +16,8 @@ const IMPORT_LIMIT: Duration = Duration::from_secs(180);
 /// `kill -9` in the middle of an import; the server carries on with it when it is back.
 pub(crate) fn outlives_kill(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let server = &mut cluster.server;
-    let import = ImportImage { source: Registry::source(), name: None, insecure: false, platform: None, retry: false };
+    let import =
+        ImportImage { source: Registry::source(), name: None, insecure: false, platform: None, retry: false };
     let operation = server.ask(|client| async move { client.import(&import).await })?;
     clock::wait_for("the import to move bytes", IMPORT_LIMIT, || {
         let now = server.ask(|client| async move { client.operation(operation.id).await })?;

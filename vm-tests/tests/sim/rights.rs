@@ -148,17 +148,12 @@ impl Site {
         let missing = thing == Thing::Missing;
         let wanted = |name: &str| if missing { "nope".to_owned() } else { name.to_owned() };
         let user = wanted(owner.name);
-        let uid = match owner.name {
-            "ann" => 1001,
-            "bob" => 1002,
-            _ => 1003,
-        };
         let document = document(&[("job", "command: [/bin/true]")]);
         let body = match (method, path) {
             ("POST", "/v1/tokens") => json!({"name": fresh, "user": user}),
             ("POST", "/v1/tickets") => json!({"method": "GET", "path": "/v1/whoami"}),
             ("POST", "/v1/users") => json!({"name": fresh}),
-            ("PUT", "/v1/users/{name}") => json!(record(&user, uid, owner.admin)),
+            ("PUT", "/v1/users/{name}") => json!(record(&user, uid_of(owner.name), owner.admin)),
             ("POST", "/v1/nodes") => json!({"names": fresh, "spec": {}}),
             ("PATCH", "/v1/nodes") => json!({"names": wanted("n9"), "patch": {"comment": fresh}}),
             ("PUT", "/v1/nodes/{name}" | "/v1/profiles/{name}") => json!({"comment": fresh}),
@@ -291,6 +286,15 @@ impl Site {
 /// Name of the workflow and of a token of a person.
 fn of(name: &str) -> String {
     format!("of-{name}")
+}
+
+/// As which account the jobs of these people run.
+fn uid_of(name: &str) -> u32 {
+    match name {
+        "ann" => 1001,
+        "bob" => 1002,
+        _ => 1003,
+    }
 }
 
 fn record(name: &str, uid: u32, admin: bool) -> User {

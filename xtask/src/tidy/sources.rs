@@ -99,6 +99,12 @@ fn functions(lines: &[&str]) -> Vec<(String, usize, usize)> {
             continue;
         }
         let end = lines[start..].iter().position(|line| *line == close).unwrap_or(0);
+        // In a trait, over several lines and without a body.
+        let declared = format!("{})", " ".repeat(indent));
+        let is_end = |line: &&str| line.starts_with(&declared) && line.ends_with(';');
+        if lines[start..start + end].iter().any(is_end) {
+            continue;
+        }
         found.push((name.to_owned(), start + 1, end + 1));
     }
     found

@@ -31,17 +31,16 @@ use api::ids::{MacAddr, Timestamp};
 use dhcproto::v4::MessageType;
 use ipnet::Ipv4Net;
 
-pub use self::{
-    budget::Budget,
-    counts::{PoolUse, message_word},
-    leases::LeaseRecord,
-};
 use self::{
     budget::Budget,
     counts::{Refusal, RefusalCounts},
     leases::OutsideLeases,
     pool::{Asking, Grant, Offer, Pool},
     request::Request,
+};
+pub use self::{
+    counts::{PoolUse, message_word},
+    leases::LeaseRecord,
 };
 use crate::{
     addresses::AddressPlan,

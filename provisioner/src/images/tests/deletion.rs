@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use api::ids::NodeId;
 use async_trait::async_trait;
 use database::Transaction;
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::store::{NodeRecord, ProfileRecord, StoredImages, conformance::image, sql::SqlStore};
@@ -75,7 +76,13 @@ async fn many_versions(site: &Site) -> (Images, Arc<Gated>) {
     let (gate, statements, reads) = (Semaphore::new(0), Mutex::default(), AtomicUsize::new(0));
     let store = Arc::new(Gated { store, gate, statements, reads });
     let (state, substrate, registries) = (site.path("state"), site.path("substrate"), Arc::default());
-    let config = ImagesConfig { state_dir: &state, substrate: &substrate, registries: &registries };
+    let converter = Converter::in_this_process();
+    let config = ImagesConfig {
+        state_dir: &state,
+        substrate: &substrate,
+        registries: &registries,
+        converter: &converter,
+    };
     (Images::open(store.clone(), config, CancellationToken::new()).await.unwrap(), store)
 }
 

@@ -13,9 +13,8 @@ async fn trickle(connection: &mut TcpStream) {
         if connection.write_all(b"a").await.is_err() {
             return;
         }
-        match tokio::time::timeout(pause, connection.read(&mut part)).await {
-            Ok(Ok(0) | Err(_)) => return,
-            Ok(Ok(_)) | Err(_) => {}
+        if let Ok(Ok(0) | Err(_)) = tokio::time::timeout(pause, connection.read(&mut part)).await {
+            return;
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Who is admitted, and who goes for it.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,93 @@
+//! Boot tokens as the server gives them out and as they come back: made, shown, and why not.
+
+use std::net::IpAddr;
+
+use api::{ids::NodeId, status::Severity};
+
+use crate::{
+    Fleet, TokenRefused,
+    arming::{self, Refused, Verdict},
+    clock,
+    lifecycle::{BootFile, Event},
+    token::{self, Claim},
+};
+
+impl Fleet {
+    /// Makes a boot token for an armed node, bound to `source`, good for ten minutes and one use. Nothing
+    /// is kept of it, and those that are out stay good until one of them is used. `image`: the version
+    /// that the node boots with it (`debian-node@2`). `expected`: the address that DHCP (or the node's
+    /// record) gives it.
+    ///
+    /// # Errors
+    /// [`TokenRefused`] says why not; a request from a wrong address is recorded as a security event, not
+    /// more than one a minute.
+    pub fn issue_token(
+        &self,
+        id: NodeId,
+        source: IpAddr,
+        expected: Option<IpAddr>,
+        image: String,
+    ) -> Result<String, TokenRefused> {
+        let (source, expected) = (source.to_canonical(), expected.map(|address| address.to_canonical()));
+        let changed = self.change(id, |change| {
+            let verdict = change.token(arming::Event::Ask { source, expected });
+            if let Verdict::Refused(why) = verdict {
+                let severity = if why.is_security() { Severity::Security } else { Severity::Warning };
+                let why = refused(why, id, source, expected);
+                change.record_request(severity, &format!("{source} got no boot token: {why}"));
+                // Only the node's own address gets as far as this.
+                if matches!(why, TokenRefused::Disarmed) {
+                    change.live(Event::TokenRefused { cause: Some(format!("gets no boot token: {why}")) });
+                }
+                return Err(why);
+            }
+            change.live(Event::Fetched { file: BootFile::Initrd { image: image.clone() }, address: source });
+            Ok(change.spent_token())
+        });
+        let (spent, _soon) = changed.map_err(|_| TokenRefused::UnknownNode { id })?;
+        let expires = clock::now().plus_seconds(arming::TOKEN_SECONDS);
+        let claim = Claim { node: id, source, expires, image, spent: spent? };
+        self.inner.seal.token(claim).ok_or(TokenRefused::Randomness)
+    }
+
+    /// Gives the place of the token that can be redeemed to one that was made here and is shown by
+    /// somebody at `source`, if it is still good. Two that each have a token of one node are not both the
+    /// node.
+    pub(crate) fn show_token(&self, token: &str, source: IpAddr) -> Result<(), Refused> {
+        let (Some(claim), now) = (self.inner.seal.open(token), clock::now()) else { return Ok(()) };
+        let token = token::hash(token);
+        let shown = self.change(claim.node, |change| {
+            let spent = change.spent_token();
+            if spent == Some(token) {
+                return Ok(());
+            }
+            if now >= claim.expires {
+                return Err(Refused::Expired);
+            }
+            if spent != claim.spent {
+                let message = format!("{source} tried to enrol with a token, but another was used first");
+                change.record(Severity::Security, &message);
+                return Err(Refused::Superseded);
+            }
+            let (bound, expected) = (claim.source, Some(claim.source));
+            if change.token(arming::Event::Issue { token, source: bound, expected }) == Verdict::Issued {
+                change.live(Event::TokenShown { image: claim.image });
+            }
+            Ok(())
+        });
+        // A node that was deleted has no token.
+        shown.map_or(Ok(()), |(shown, _soon)| shown)
+    }
+}
+
+fn refused(why: Refused, id: NodeId, from: IpAddr, expected: Option<IpAddr>) -> TokenRefused {
+    match (why, expected) {
+        (Refused::Connected, _) => TokenRefused::Connected,
+        (Refused::BootInProgress, _) => TokenRefused::BootInProgress,
+        (Refused::WrongSource, Some(address)) => TokenRefused::WrongSource { from, address },
+        (Refused::NoAddress, _) => TokenRefused::NoAddress,
+        (Refused::Disarmed, _) => TokenRefused::Disarmed,
+        // The rest is said of tokens that are used, not of those that are asked for.
+        _ => TokenRefused::UnknownNode { id },
+    }
+}
