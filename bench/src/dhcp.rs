@@ -47,6 +47,10 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 
 const COMPLETED: &str = "completed, 20,000 offered";
 const LOSSLESS: &str = "highest rate without loss";
+const LATE: &str = "REQUEST to ACK of a new lease, p99, 2,000 offered";
+
+/// Exchanges a second at which answers are timed: all servers keep up.
+const TIMED: u32 = 2_000;
 
 /// Measures.
 ///
@@ -56,6 +60,7 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::new("dhcp");
     outcome.rows.push(Row::new(COMPLETED, "ACKs/s", Better::Higher).headline());
     outcome.rows.push(Row::new(LOSSLESS, "exchanges/s", Better::Higher));
+    outcome.rows.push(Row::new(LATE, "ms", Better::Lower));
     let program = peers::program(&frame.places, "perfdhcp")?;
     let bench = Bench { frame, program };
     bench.register_nodes()?;
@@ -92,12 +97,16 @@ struct Server {
 }
 
 impl Bench<'_> {
-    /// A fresh server: first the highest rate without loss, then how much it does of too much.
+    /// A fresh server each: the highest rate without loss, how late it answers, how much it does of too much.
     fn turn(&self, start: impl Fn(&Self) -> anyhow::Result<Server>) -> anyhow::Result<Samples> {
         let mut samples = Vec::new();
         {
             let _server = self.checked(&start)?;
             samples.push((LOSSLESS.to_owned(), self.lossless()?));
+        }
+        {
+            let _server = self.checked(&start)?;
+            samples.push((LATE.to_owned(), self.p99()?));
         }
         let _server = self.checked(&start)?;
         let seconds = self.frame.size(8, 2);
@@ -134,11 +143,31 @@ impl Bench<'_> {
     }
 
     fn load(&self, rate: u32, seconds: u32) -> anyhow::Result<Exchanges> {
-        let arguments: Vec<String> = perfdhcp::arguments(CLIENT_INTERFACE, rate, CLIENTS, seconds, SERVER);
+        self.perfdhcp(rate, seconds, &[], perfdhcp::parse)
+    }
+
+    /// How late the ACKs come, but for the latest hundredth, ms. Each client asks once, so that each
+    /// lease is a new one.
+    fn p99(&self) -> anyhow::Result<f64> {
+        let seconds = self.frame.size(CLIENTS / TIMED, 1);
+        self.perfdhcp(TIMED, seconds, &perfdhcp::TIMES, |text| perfdhcp::p99(&perfdhcp::delays(text)))
+    }
+
+    /// What a run says, as `read` understands it.
+    fn perfdhcp<T>(
+        &self,
+        rate: u32,
+        seconds: u32,
+        more: &[&str],
+        read: impl Fn(&str) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let words = perfdhcp::arguments(CLIENT_INTERFACE, rate, CLIENTS, seconds, SERVER);
+        let arguments: Vec<String> = more.iter().map(|&word| word.to_owned()).chain(words).collect();
         let output = self.frame.network.as_client(|| process::output(&self.program, &arguments))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        perfdhcp::parse(&text).with_context(|| {
-            format!("perfdhcp: {}:\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr))
+        read(&text).with_context(|| {
+            let start: String = text.chars().take(4_000).collect();
+            format!("perfdhcp: {}:\n{start}{}", output.status, String::from_utf8_lossy(&output.stderr))
         })
     }
 

@@ -157,8 +157,10 @@ impl JobImages {
             // Nobody must wait for a pull that panicked.
             let fetched = work.await.map_err(FetchError::broken("pull")).flatten();
             let is_wanted = pull.deliver(&fetched.map_err(Arc::new), &lease);
+            // What a pull has joined is brought by another, which is wanted.
+            let is_of_no_use = !is_wanted && !pull.has_joined();
             drop((pull, lease));
-            if !is_wanted {
+            if is_of_no_use {
                 unleased.fetch_failed();
             }
         });

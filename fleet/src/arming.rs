@@ -25,12 +25,16 @@
 //! redeemed, so there are never two of them. A spent token is remembered until the next one is spent, so
 //! that a second use is told from a guess. Some older ones are remembered too, only to say of a machine that
 //! boots with one what is the matter with it. The same token from the same address for
-//! the same key within its life is not a second use: it is the first one whose answer got lost, and the certificate
-//! is good only with that key.
+//! the same key is not a second use: it is the first one whose answer got lost, and the certificate
+//! is good only with that key. Within its life it is granted again, also when its boot counts as failed by
+//! then; later it is refused, and no misuse. An agent that connects ends that.
 
 use std::net::IpAddr;
 
-use api::ids::{Digest, Timestamp};
+use api::{
+    ids::{Digest, Timestamp},
+    status::Severity,
+};
 use serde::{Deserialize, Serialize};
 
 /// Life of a token, seconds: a slow machine loads a kernel and an initramfs in it.
@@ -51,6 +55,21 @@ pub(crate) struct Arming {
     /// spent before the last one. A machine that boots with one is told from a stranger.
     #[serde(default)]
     past: Vec<Digest>,
+    /// What the token that was spent last was traded for, until an agent connects or it is void.
+    #[serde(default)]
+    redeemed: Option<Redeemed>,
+    /// How often all tokens that were out became void, by misuse or by a revocation.
+    #[serde(default)]
+    voids: u64,
+}
+
+/// The first use of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Redeemed {
+    key: Digest,
+    source: IpAddr,
+    expires: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +133,9 @@ pub(crate) enum Refused {
     WrongNode,
     /// Another token that was issued for the same boot was used first.
     Superseded,
-    /// Neither issued nor spent: a replaced token.
+    /// It was issued before a misuse or a revocation.
+    Void,
+    /// Neither issued nor spent: a replaced token, or one of before a backup was restored.
     Unknown,
 }
 
@@ -123,18 +144,47 @@ impl Refused {
     pub(crate) fn is_security(self) -> bool {
         matches!(self, Self::WrongSource | Self::SecondUse | Self::WrongNode | Self::Superseded)
     }
+
+    /// How it is recorded.
+    pub(crate) fn severity(self) -> Severity {
+        if self.is_security() { Severity::Security } else { Severity::Warning }
+    }
+
+    /// What is told of a refused token.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::Expired => "the token has expired; boot again",
+            Self::WrongSource => {
+                "the token is bound to another address; the node is disarmed until `bedplate node arm`"
+            }
+            Self::SecondUse => "the token was used before; the node is disarmed until `bedplate node arm`",
+            Self::WrongNode => "the token is another node's; that node is disarmed until `bedplate node arm`",
+            Self::Superseded => "another token of this node was used first; if the node boots, boot it again",
+            Self::Void => "the token was issued before the node was disarmed; boot again when it is armed",
+            Self::Unknown => "the token is unknown: it was replaced by a later boot, or never issued",
+            Self::Connected => "the node's agent is connected",
+            Self::BootInProgress => "another token of this node is in use; if the node boots, boot it again",
+            Self::Disarmed => "the node is disarmed until `bedplate node arm`",
+            Self::NoAddress => "the node has no address",
+        }
+    }
+
+    /// What a node is held by whose own token was refused to its stage 1.
+    pub(crate) fn holds(self, source: IpAddr) -> String {
+        format!("its stage 1 at {source} was refused a certificate: {}", self.in_words())
+    }
 }
 
 impl Default for Arming {
     fn default() -> Self {
-        Self { state: State::Armed, spent: None, past: Vec::new() }
+        Self { state: State::Armed, spent: None, past: Vec::new(), redeemed: None, voids: 0 }
     }
 }
 
 impl Arming {
     /// No token is issued before somebody says so.
     pub(crate) fn disarmed() -> Self {
-        Self { state: State::Disarmed, spent: None, past: Vec::new() }
+        Self { state: State::Disarmed, ..Self::default() }
     }
 
     /// A boot token may be issued now.
@@ -145,6 +195,11 @@ impl Arming {
     /// The token that was redeemed last.
     pub(crate) fn spent(&self) -> Option<Digest> {
         self.spent
+    }
+
+    /// How often all tokens that were out became void.
+    pub(crate) fn voids(&self) -> u64 {
+        self.voids
     }
 
     /// What the token that was spent last was traded for is in use: its boot goes on, or its agent is connected.
@@ -192,7 +247,7 @@ impl Arming {
             Event::Presented { .. } => (self.clone(), Verdict::Refused(Refused::Unknown)),
             Event::Connected => {
                 let misused = matches!(self.state, State::Disarmed | State::Connected { misused: true });
-                self.moved(State::Connected { misused })
+                (Self { redeemed: None, ..self.moved(State::Connected { misused }).0 }, Verdict::Noted)
             }
             Event::ChannelGone => match self.state {
                 State::Connected { misused: true } => self.moved(State::Disarmed),
@@ -235,7 +290,7 @@ impl Arming {
             _ => None,
         };
         let state = State::Issued { token, source, expires: now.plus_seconds(TOKEN_SECONDS) };
-        (Self { state, spent: self.spent, past: self.past_with(replaced) }, Verdict::Issued)
+        (Self { state, past: self.past_with(replaced), ..self.clone() }, Verdict::Issued)
     }
 
     fn why_no_token(&self, source: IpAddr, expected: Option<IpAddr>) -> Option<Refused> {
@@ -254,23 +309,48 @@ impl Arming {
             State::Issued { token: issued, source: bound, expires } if *issued == token => {
                 if now >= *expires {
                     let past = self.past_with(Some(token));
-                    let armed = Self { state: State::Armed, spent: self.spent, past };
+                    let armed = Self { state: State::Armed, past, ..self.clone() };
                     return (armed, Verdict::Refused(Refused::Expired));
                 }
                 if *bound != source {
                     return self.misused(Refused::WrongSource);
                 }
-                let state = State::Used { key, source, expires: *expires };
-                (Self { state, spent: Some(token), past: self.past_with(self.spent) }, Verdict::Granted)
+                let expires = *expires;
+                let used = Self {
+                    state: State::Used { key, source, expires },
+                    spent: Some(token),
+                    past: self.past_with(self.spent),
+                    redeemed: Some(Redeemed { key, source, expires }),
+                    voids: self.voids,
+                };
+                (used, Verdict::Granted)
             }
-            State::Used { key: first, source: bound, expires }
-                if self.spent == Some(token) && *first == key && *bound == source && now < *expires =>
-            {
-                (self.clone(), Verdict::Granted)
-            }
-            _ if self.spent == Some(token) => self.misused(Refused::SecondUse),
+            _ if self.spent == Some(token) => self.redeem_again(key, source, now),
             _ => self.refused(Refused::Unknown),
         }
+    }
+
+    /// The token that was spent last is used once more: by who used it first, or not.
+    fn redeem_again(&self, key: Digest, source: IpAddr, now: Timestamp) -> (Self, Verdict) {
+        let first = match self.state {
+            State::Connected { .. } | State::Disarmed => None,
+            // Rows of releases before have it nowhere else.
+            State::Used { key, source, expires } => Some(Redeemed { key, source, expires }),
+            State::Armed | State::Issued { .. } => self.redeemed,
+        };
+        let Some(first) = first.filter(|first| first.key == key && first.source == source) else {
+            return self.misused(Refused::SecondUse);
+        };
+        if now >= first.expires {
+            return self.refused(Refused::Expired);
+        }
+        let shown_later = match self.state {
+            State::Issued { token, .. } => Some(token),
+            _ => None,
+        };
+        let state = State::Used { key, source, expires: first.expires };
+        let past = self.past_with(shown_later);
+        (Self { state, past, ..self.clone() }, Verdict::Granted)
     }
 
     fn misused(&self, why: Refused) -> (Self, Verdict) {
@@ -287,7 +367,9 @@ impl Arming {
             State::Issued { token, .. } => (Some(token), self.past_with(self.spent)),
             _ => (self.spent, self.past.clone()),
         };
-        Self { state, spent, past }
+        // None was issued since it was disarmed, and a token that is shown often writes nothing.
+        let is_void = matches!(self.state, State::Disarmed | State::Connected { misused: true });
+        Self { state, spent, past, redeemed: None, voids: self.voids + u64::from(!is_void) }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use api::{ids::NodeId, status::Severity};
+use api::ids::{Digest, NodeId, Timestamp};
 
 use crate::{
     Fleet, TokenRefused,
     arming::{self, Refused, Verdict},
     clock,
     lifecycle::{BootFile, Event},
+    registry::Change,
     token::{self, Claim},
 };
 
@@ -32,7 +33,7 @@ impl Fleet {
         let changed = self.change(id, |change| {
             let verdict = change.token(arming::Event::Ask { source, expected });
             if let Verdict::Refused(why) = verdict {
-                let severity = if why.is_security() { Severity::Security } else { Severity::Warning };
+                let severity = why.severity();
                 let why = refused(why, id, source, expected);
                 change.record_request(severity, &format!("{source} got no boot token: {why}"));
                 // Only the node's own address gets as far as this.
@@ -42,41 +43,64 @@ impl Fleet {
                 return Err(why);
             }
             change.live(Event::Fetched { file: BootFile::Initrd { image: image.clone() }, address: source });
-            Ok(change.spent_token())
+            Ok((change.spent_token(), change.token_voids()))
         });
-        let (spent, _soon) = changed.map_err(|_| TokenRefused::UnknownNode { id })?;
+        let (made, _soon) = changed.map_err(|_| TokenRefused::UnknownNode { id })?;
+        let (spent, voids) = made?;
         let expires = clock::now().plus_seconds(arming::TOKEN_SECONDS);
-        let claim = Claim { node: id, source, expires, image, spent: spent? };
+        let claim = Claim { node: id, source, expires, image, spent, voids };
         self.inner.seal.token(claim).ok_or(TokenRefused::Randomness)
     }
 
     /// Gives the place of the token that can be redeemed to one that was made here and is shown by
     /// somebody at `source`, if it is still good. Two that each have a token of one node are not both the
-    /// node.
+    /// node. A refusal is in the node's history, and holds the node if its own address has it.
     pub(crate) fn show_token(&self, token: &str, source: IpAddr) -> Result<(), Refused> {
         let (Some(claim), now) = (self.inner.seal.open(token), clock::now()) else { return Ok(()) };
         let token = token::hash(token);
         let shown = self.change(claim.node, |change| {
-            let spent = change.spent_token();
-            if spent == Some(token) {
-                return Ok(());
+            let shown = shown(change, token, &claim, now);
+            if let Err(why) = shown {
+                let message = format!("{source} was refused a certificate: {}", why.in_words());
+                change.record(why.severity(), &message);
+                if source == claim.source {
+                    change.live(Event::TokenRefused { cause: Some(why.holds(source)) });
+                }
             }
-            if now >= claim.expires {
-                return Err(Refused::Expired);
-            }
-            if spent != claim.spent {
-                let message = format!("{source} tried to enrol with a token, but another was used first");
-                change.record(Severity::Security, &message);
-                return Err(Refused::Superseded);
-            }
-            let (bound, expected) = (claim.source, Some(claim.source));
-            if change.token(arming::Event::Issue { token, source: bound, expected }) == Verdict::Issued {
-                change.live(Event::TokenShown { image: claim.image });
-            }
-            Ok(())
+            shown
         });
         // A node that was deleted has no token.
         shown.map_or(Ok(()), |(shown, _soon)| shown)
+    }
+}
+
+/// Whether a token is still good, which then has the one place.
+fn shown(change: &mut Change<'_>, token: Digest, claim: &Claim, now: Timestamp) -> Result<(), Refused> {
+    let (spent, voids) = (change.spent_token(), change.token_voids());
+    if spent == Some(token) {
+        return Ok(());
+    }
+    if now >= claim.expires {
+        return Err(Refused::Expired);
+    }
+    // After a backup was restored a token may say what never was here.
+    let is_of_here = claim.spent.is_none_or(|spent| change.knows_token(spent)) && claim.voids <= voids;
+    if !is_of_here {
+        return Err(Refused::Unknown);
+    }
+    if spent != claim.spent {
+        return Err(Refused::Superseded);
+    }
+    if claim.voids < voids {
+        return Err(Refused::Void);
+    }
+    let (source, expected) = (claim.source, Some(claim.source));
+    match change.token(arming::Event::Issue { token, source, expected }) {
+        Verdict::Refused(why) => Err(why),
+        Verdict::Issued | Verdict::Granted | Verdict::Noted => {
+            change.live(Event::TokenShown { image: claim.image.clone() });
+            Ok(())
+        }
     }
 }
 
@@ -91,3 +115,7 @@ fn refused(why: Refused, id: NodeId, from: IpAddr, expected: Option<IpAddr>) -> 
         _ => TokenRefused::UnknownNode { id },
     }
 }
+
+#[cfg(test)]
+#[path = "boot_tokens/tests.rs"]
+mod tests;

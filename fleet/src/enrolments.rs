@@ -11,6 +11,7 @@
 //! | an earlier one, over a connection of before the newest enrolment | what was on its way when the node went down: nothing |
 //! | an earlier one, over a connection that was accepted after it | a second agent that lives: a *conflict* |
 //! | a later one | the database is older than the certificate (a backup): it counts from there |
+//! | a later one, after a person trusted another one or revoked all | dead: [`JUMP`] epochs are left out then |
 //!
 //! The order is that of this process (monotonic clock), so no step of a clock makes a conflict; of
 //! connections that are older than this process none is left. What an agent says of itself, such as
@@ -29,9 +30,13 @@ use api::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Epochs of a node of which is kept when and where they were seen: 150 B each. The newest, and the
-/// good ones, are the last to go.
+/// Epochs of a node of which is kept when and where they were seen: 150 B each. The newest, those of a
+/// conflict and the trusted one stay; of the others the good ones are the last to go.
 const MAX_KNOWN: usize = 8;
+
+/// Epochs that are left out when all others are revoked: certificates may be newer than what is known
+/// here (a restored backup, a row that could not be read), and their epochs come never again.
+const JUMP: u64 = 1 << 20;
 
 /// Longest boot id that is kept of an agent, characters: it has 36 (RFC 9562).
 const MAX_BOOT_ID_CHARS: usize = 64;
@@ -201,6 +206,11 @@ impl Enrolments {
         if self.current >= self.least { Some(self.current) } else { self.kept }
     }
 
+    /// Whose the channel is until a conflict is decided.
+    pub(crate) fn holder(&self) -> Option<u64> {
+        self.conflict.as_ref()?.holder
+    }
+
     /// The conflict that the node is in.
     pub(crate) fn conflict(&self) -> Option<&Conflict> {
         self.conflict.as_ref()
@@ -208,7 +218,7 @@ impl Enrolments {
 
     /// The node enrols: a new epoch.
     pub(crate) fn enrol(&mut self, address: IpAddr, now: Timestamp, at: Instant) -> u64 {
-        self.current += 1;
+        self.current = (self.current + 1).max(self.least);
         self.enrolled = Some(at);
         let enrolment = Enrolment { enrolled: Some(now), address: Some(address), ..Enrolment::default() };
         self.known.insert(self.current, enrolment);
@@ -227,10 +237,12 @@ impl Enrolments {
         self.current
     }
 
-    /// The token of the newest enrolment was used once more, by somebody else.
+    /// The token of the newest enrolment was used once more, by somebody else. A person's word about
+    /// that enrolment stands: otherwise who has read the token could ask for it again and again.
     pub(crate) fn token_used_twice(&mut self, address: IpAddr, now: Timestamp) {
+        let is_decided = self.kept == Some(self.current);
         // What is known already is not made less.
-        if self.conflict.is_none() && self.check(self.current).is_ok() {
+        if self.conflict.is_none() && !is_decided && self.check(self.current).is_ok() {
             let cause = Cause::TokenUsedTwice { epoch: self.current, address };
             self.conflict = Some(Conflict { since: now, cause, holder: Some(self.current) });
         }
@@ -299,33 +311,35 @@ impl Enrolments {
     }
 
     /// A person says that the agent of this epoch is the node: all other certificates up to now are
-    /// dead.
+    /// dead, also those of epochs that are not known here.
     ///
     /// # Errors
     /// [`Undecidable`].
     pub(crate) fn trust(&mut self, epoch: u64) -> Result<(), Undecidable> {
         self.decidable(epoch)?;
         self.check(epoch).map_err(|Revoked { epoch }| Undecidable::Dead { epoch })?;
-        self.least = self.current + 1;
+        self.least = self.least.max(self.current + 1 + JUMP);
         self.kept = Some(epoch);
         self.conflict = None;
         Ok(())
     }
 
     /// A person says that the agents of epochs up to this one, or of all, are not the node: their
-    /// certificates are dead.
+    /// certificates are dead. All are also those of epochs that are not known here.
     ///
     /// # Errors
     /// [`Undecidable::NotYet`].
     pub(crate) fn revoke(&mut self, up_to: Option<u64>) -> Result<(), Undecidable> {
         let last = up_to.unwrap_or(self.current);
         self.decidable(last)?;
-        self.least = self.least.max(last + 1);
+        let jump = if up_to.is_none() { JUMP } else { 0 };
+        self.least = self.least.max(last + 1 + jump);
         self.kept = self.kept.filter(|kept| *kept > last);
         let is_over = |conflict: &Conflict| match conflict.cause {
             Cause::TwoAgents { older, .. } => older <= last,
             Cause::TokenUsedTwice { epoch, .. } => epoch <= last,
-            Cause::Unreadable {} => self.newest_good().is_none(),
+            // Certificates of later epochs than is known may be out.
+            Cause::Unreadable {} => up_to.is_none(),
         };
         if self.conflict.as_ref().is_some_and(is_over) {
             self.conflict = None;
@@ -360,11 +374,17 @@ impl Enrolments {
         })
     }
 
-    /// Forgets the oldest, dead ones first.
+    /// Forgets the oldest, dead ones first; never those that a person has to tell apart.
     fn trim(&mut self) {
+        let older = match self.conflict() {
+            Some(Conflict { cause: Cause::TwoAgents { older, .. }, .. }) => Some(*older),
+            _ => None,
+        };
+        let needed = [Some(self.current), self.kept, self.holder(), older];
         while self.known.len() > MAX_KNOWN {
-            let dead = self.known.keys().copied().find(|epoch| self.check(*epoch).is_err());
-            let Some(oldest) = dead.or_else(|| self.known.keys().next().copied()) else { return };
+            let others = || self.known.keys().copied().filter(|epoch| !needed.contains(&Some(*epoch)));
+            let dead = others().find(|epoch| self.check(*epoch).is_err());
+            let Some(oldest) = dead.or_else(|| others().next()) else { return };
             self.known.remove(&oldest);
         }
     }

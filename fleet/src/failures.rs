@@ -47,8 +47,9 @@ impl Failures {
     }
 }
 
+/// A clock that was set back ends a window too.
 fn is_over(began: Timestamp, now: Timestamp) -> bool {
-    now >= began.plus_seconds(WINDOW_SECONDS)
+    !(began..began.plus_seconds(WINDOW_SECONDS)).contains(&now)
 }
 
 #[cfg(test)]
@@ -68,6 +69,11 @@ mod tests {
         assert!(failures.may_try(one, Timestamp(60_000_000)));
         failures.failed(one, Timestamp(60_000_000));
         assert!(failures.may_try(one, Timestamp(60_000_000)));
+        for _ in 1..MAX_FAILURES {
+            failures.failed(one, Timestamp(60_000_000));
+        }
+        assert!(!failures.may_try(one, Timestamp(60_000_000)));
+        assert!(failures.may_try(one, Timestamp(0)), "the clock was set back");
     }
 
     #[test]

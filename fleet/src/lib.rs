@@ -131,7 +131,8 @@ pub struct ImageUse {
     /// The node.
     pub node: NodeName,
     /// The version that it runs or is booting: `debian-node@2`. `None` if it may run any: what was known
-    /// of it could not be read, and it has not spoken since.
+    /// of it could not be read, and it has not spoken since; or it may have begun to boot before the server
+    /// was started, less than ten minutes ago.
     pub image: Option<String>,
 }
 

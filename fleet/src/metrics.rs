@@ -17,7 +17,7 @@ use api::{
 };
 use metrics::{Counter, Counters, Exposition};
 
-use crate::{Fleet, FleetError, StoreError};
+use crate::{Fleet, FleetError, StoreError, authority::line_budget::LineBudget};
 
 /// Interfaces, ports and kinds of devices that are told of one node: the largest have some ten of each.
 const MAX_LINKS: usize = 16;
@@ -116,12 +116,14 @@ pub(crate) struct PortCounters {
     pub(crate) enrolments: Counters<3>,
     /// Connections without a TLS session, or with the certificate of somebody else's authority.
     pub(crate) handshake_failures: Counter,
+    /// Lines of the log about requests that were refused.
+    pub(crate) refusals: LineBudget,
 }
 
 impl Default for PortCounters {
     fn default() -> Self {
         let enrolments = Counters::new(["granted", "refused", "throttled"]);
-        Self { enrolments, handshake_failures: Counter::default() }
+        Self { enrolments, handshake_failures: Counter::default(), refusals: LineBudget::default() }
     }
 }
 

@@ -44,6 +44,8 @@ const MAX_UPDATES: usize = 4_096;
 pub(crate) struct Registry {
     state: Mutex<State>,
     limits: Limits,
+    /// When the server was started.
+    started: Timestamp,
     updates: broadcast::Sender<NodeChange>,
     /// Held while a batch is on its way to the disk, or the register is being changed.
     writing: Arc<tokio::sync::Mutex<()>>,
@@ -163,6 +165,7 @@ impl Registry {
         let registry = Self {
             state: Mutex::new(state),
             limits,
+            started: now,
             updates: broadcast::channel(MAX_UPDATES).0,
             writing: Arc::default(),
             dirty: Notify::new(),
@@ -344,7 +347,7 @@ impl Registry {
     pub(crate) fn image_uses(&self, now: Timestamp) -> Vec<ImageUse> {
         let state = self.lock();
         let of_one = |entry: &Entry| {
-            let unknown = entry.life.may_run_any_image().then_some(None);
+            let unknown = entry.life.may_run_any_image(self.started, now).then_some(None);
             let known = entry.life.images_in_use(now).map(|image| Some(image.to_owned()));
             let uses = known.chain(unknown).map(|image| ImageUse { node: entry.name.clone(), image });
             uses.collect::<Vec<_>>()

@@ -3,10 +3,11 @@
 //! under a seal of this server.
 //!
 //! ```text
-//! base64url( HMAC-SHA256 (32 bytes) | JSON: node, address, end, image, spent token, random bytes )
+//! base64url( HMAC-SHA256 (32 bytes) | JSON: node, address, end, image, spent token, voids, random bytes )
 //! ```
 //! It names the token that was spent last when it was issued. As soon as one is used, that is another
-//! one, and all others that are out are void. A token that was shown is found by its SHA-256.
+//! one, and all others that are out are void. So they are after a misuse and a revocation, which are
+//! counted. A token that was shown is found by its SHA-256.
 
 use std::net::IpAddr;
 
@@ -41,6 +42,9 @@ pub(crate) struct Claim {
     pub(crate) image: String,
     /// The token of this node that was spent last when this one was issued.
     pub(crate) spent: Option<Digest>,
+    /// How often the node's tokens had become void by then. Releases before did not say it.
+    #[serde(default)]
+    pub(crate) voids: u64,
 }
 
 /// A claim, and what makes two tokens of the same claim differ.
@@ -100,6 +104,7 @@ mod tests {
             expires: Timestamp(1_000_000),
             image: "debian-node@2".to_owned(),
             spent: Some(Digest([3; 32])),
+            voids: 2,
         }
     }
 

@@ -38,10 +38,11 @@ pub(crate) enum Kept {
         /// Their names.
         nodes: String,
     },
-    /// It is not known what nodes run.
+    /// It is not known what nodes run or are booting.
     #[error(
         "what {nodes} runs is not known, and it may be this: what the server knew of it could not be \
-         read; it is known again when its agent connects, or when it boots"
+         read, or it may have begun to boot before the server was started; it is known again when its \
+         agent connects, or when it boots, and of one that began to boot ten minutes after the start"
     )]
     RunningUnknown {
         /// Their names.

@@ -121,6 +121,8 @@ impl Provisioner {
                 outcome = ended;
             }
         }
+        // Only now does nobody ask for boot files any more.
+        self.0.refusals.audit.finish(&self.0.access, http_boot::ISSUE_TOKEN).await;
         self.0.stop.cancel();
         let observed = observing.await.map_err(ServeError::Broken);
         outcome.and(observed)
@@ -265,10 +267,67 @@ fn show(shown: &watch::Sender<Arc<Library>>, before: &Arc<Library>, read: Librar
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::symlink};
+pub(crate) mod tests {
+    use std::{fs, net::Ipv4Addr, os::unix::fs::symlink, path::Path};
+
+    use access::Access;
+    use database::Database;
+    use fleet::{Fleet, FleetConfig};
 
     use super::*;
+    use crate::{DhcpConfig, DhcpMode, FirmwareFiles, ProvisionerConfig};
+
+    /// A server without nodes and images, which gives no addresses.
+    pub(crate) async fn provisioner_in(folder: &Path) -> Provisioner {
+        fs::write(folder.join("substrate"), "not really a program").unwrap();
+        let schemas = [&access::SCHEMA, &fleet::SCHEMA, &crate::SCHEMA];
+        let database = Database::open(&folder.join("bedplate.db"), &schemas).await.unwrap();
+        let addresses = vec![Ipv4Addr::LOCALHOST.into()];
+        let config = FleetConfig::new(folder.to_owned(), addresses.clone());
+        let fleet = Fleet::open(database.clone(), config).await.unwrap();
+        let access = Access::open(database.clone()).await.unwrap();
+        let config = ProvisionerConfig {
+            shipped_overlays: folder.join("shipped"),
+            site_overlays: folder.join("site"),
+            ipxe_templates: Path::new(env!("CARGO_MANIFEST_DIR")).join("../ipxe"),
+            server_addresses: addresses,
+            announced_addresses: Vec::new(),
+            boot_listen: Vec::new(),
+            fleet_port: 9481,
+            dhcp: DhcpConfig {
+                mode: DhcpMode::Off,
+                interfaces: Vec::new(),
+                subnets: Vec::new(),
+                lease_seconds: 600,
+            },
+            tftp: false,
+            firmware: FirmwareFiles::default(),
+            substrate: folder.join("substrate"),
+            registries: Arc::default(),
+            state_dir: folder.to_owned(),
+        };
+        let converter = image_store::Converter::in_this_process();
+        Provisioner::open(database, config, &converter, fleet, access).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_last_refused_requests_are_in_the_audit_log_when_the_server_has_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let provisioner = provisioner_in(folder.path()).await;
+        let (node, access) = ("n1".parse().unwrap(), &provisioner.0.access);
+        for _ in 0..5 {
+            let audit = &provisioner.0.refusals.audit;
+            audit.record(access, http_boot::ISSUE_TOKEN, &node, "refused").await;
+        }
+        let (shell, shutdown) =
+            (Shell::new(rest::shell::Limits::of_descriptors(1_024, None)), CancellationToken::new());
+        shutdown.cancel();
+        provisioner.serve(&shell, shutdown).await.unwrap();
+        let lines = access.audit(10).await.unwrap();
+        let refused = lines.iter().filter(|line| line.action == http_boot::ISSUE_TOKEN);
+        let said: Vec<&str> = refused.map(|line| line.outcome.as_str()).collect();
+        assert_eq!(said, ["refused 4 more within a minute: n1 (4)", "refused"]);
+    }
 
     #[test]
     fn overlays_that_are_as_before_are_told_to_nobody() {

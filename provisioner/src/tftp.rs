@@ -121,7 +121,7 @@ impl Server {
         let service = Service {
             firmware: self.firmware,
             log: BootLog::new(events),
-            places: Places::default(),
+            places: Places::of_this_process(),
             meter: self.meter,
         };
         let (ended, end) = oneshot::channel();

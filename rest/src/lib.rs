@@ -18,4 +18,4 @@ pub use events::{content_id, last_event_id};
 pub use page::{Linked, MAX_PAGE_ROWS, Page, PageParams, Paging};
 pub use precondition::{Versioned, if_match};
 pub use refusal::{Refusal, causes};
-pub use work::{Abandoned, WorkError, WorkPool, work};
+pub use work::{Abandoned, Turns, WorkError, WorkPool, turns, work};

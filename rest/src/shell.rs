@@ -3,7 +3,7 @@
 //!
 //! Every connection that is let in has a place in one book (`book`). Strangers have limited places,
 //! by address, by listener and in all, and whoever has been silent longest goes when there are no
-//! more. Who has shown a certificate or a token ([`Client::prove`]) is counted in all alone. Each
+//! more. At the boot port, where all are strangers, one address may have whatever is free. Who has shown a certificate or a token ([`Client::prove`]) is counted in all alone. Each
 //! step has a deadline ([`Deadlines`]): handshake, head, body, answer, silence.
 //!
 //! HTTP/1.1 is spoken and nothing else. HTTP/2 would bring limits of its own to every listener
@@ -44,7 +44,7 @@ use request_body::Budget;
 use seat::Seat;
 
 /// A listener of the server, as metrics and log name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Listener {
     /// The REST port.
     Api,

@@ -1,7 +1,8 @@
 //! Typed client of Bedplate's REST API, used by the command line and by tests.
 //!
 //! One method per route. Trusts the CA of the [`Context`] and nothing else, or those of the system if it has none; sends its bearer token, and turns every
-//! refusal of the server into [`ClientError::Refused`] with the server's own words.
+//! refusal of the server into [`ClientError::Refused`] with the server's own words. Where the server is
+//! busy (503 with `Retry-After`), what may be sent twice is sent again a few times.
 
 mod error;
 mod events;
@@ -9,6 +10,7 @@ mod hardware;
 mod overlays;
 mod pages;
 mod path;
+mod retry;
 mod streams;
 mod trust;
 mod users;
@@ -23,7 +25,7 @@ use api::{
     machine::{AddNodes, Applied, Apply, Explained, MachineSpec, Node, PatchNodes, Profile},
     status::{DrainNode, NodeEvent, NodeUpdate, RevokeNode, TrustNode},
 };
-use reqwest::{Method, RequestBuilder, Response, header};
+use reqwest::{Method, RequestBuilder, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
@@ -440,12 +442,6 @@ impl Client {
         let url =
             self.server.join(path).map_err(|source| ClientError::Url { path: path.to_owned(), source })?;
         Ok(self.http.request(method, url).bearer_auth(&self.token))
-    }
-
-    async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { server: self.server.to_string(), source };
-        let response = request.send().await.map_err(unreachable)?;
-        if response.status().is_success() { Ok(response) } else { Err(error::refused(response).await) }
     }
 }
 

@@ -12,7 +12,9 @@ use api::{
 };
 use reqwest::Method;
 
-use crate::{Client, ClientError, DEADLINE, Events, StreamEnd, pages::PAGE_ROWS, path::path_of};
+use crate::{
+    Client, ClientError, DEADLINE, Events, StreamEnd, pages::PAGE_ROWS, path::path_of, retry::IDEMPOTENCY_KEY,
+};
 
 /// Which workflows, in which order: as the query of `GET /v1/workflows` has it, whose words the
 /// server checks. The default: all, the newest first.
@@ -180,7 +182,7 @@ impl Client {
         start: &StartWorkflow,
         key: &str,
     ) -> Result<WorkflowSummary, ClientError> {
-        let request = self.request(Method::POST, "/v1/workflows")?.header("idempotency-key", key);
+        let request = self.request(Method::POST, "/v1/workflows")?.header(IDEMPOTENCY_KEY, key);
         let answer = self.answer(request.json(start).timeout(DEADLINE)).await?;
         answer.json().await.map_err(ClientError::Answer)
     }

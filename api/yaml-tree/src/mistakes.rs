@@ -125,7 +125,9 @@ impl Mistakes {
         let mut told: Vec<Mistake> = self.noted.into_iter().collect();
         if self.more > 0 {
             let message = format!("and {} mistakes more", self.more);
-            told.push(Mistake { line: u64::MAX, column: 1, path: String::new(), message, hint: None });
+            // Where the last one is that is told: the others have no place of their own.
+            let (line, column) = told.last().map_or((1, 1), |last| (last.line, last.column));
+            told.push(Mistake { line, column, path: String::new(), message, hint: None });
         }
         told
     }
@@ -159,7 +161,9 @@ mod tests {
         assert_eq!(mistakes.total(), MAX_MISTAKES + 3);
         let told = mistakes.told();
         assert_eq!(told.len(), MAX_MISTAKES + 1);
-        assert_eq!(told[MAX_MISTAKES].message, "and 3 mistakes more");
+        let last = &told[MAX_MISTAKES];
+        assert_eq!((last.line, last.column), (MAX_MISTAKES as u64, 1), "the place of the last one told");
+        assert_eq!(last.message, "and 3 mistakes more");
     }
 
     #[test]

@@ -356,18 +356,62 @@ fn a_node_whose_state_cannot_be_read_begins_anew_and_waits_for_a_person() {
     assert!(!server.run(&["node", "list"]).ok().contains("drained"));
 }
 
+/// What the fleet port answers to a report with a certificate of this enrolment of a node, signed by
+/// the server's own authority.
+fn report_as(server: &Server, id: &str, epoch: u64) -> (u16, String) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let secret = fs::read_to_string(server.path("state/ca/authority.pem")).unwrap();
+    let (authority, key) = secret.split_at(secret.find("-----BEGIN PRIVATE KEY").unwrap());
+    let key = rcgen::KeyPair::from_pem(key).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_pem(authority, key).unwrap();
+    let own = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, id);
+    let urn = format!("urn:bedplate:epoch:{epoch}");
+    parameters.subject_alt_names = vec![rcgen::SanType::URI(urn.try_into().unwrap())];
+    parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = parameters.signed_by(&own, &issuer).unwrap();
+    let pem = format!("{}{}", certificate.pem(), own.serialize_pem());
+    let config = fs::read_to_string(server.path("server.yaml")).unwrap();
+    let address = config.split("server-addresses: [").nth(1).unwrap().split(']').next().unwrap();
+    let http = reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(authority.as_bytes()).unwrap()])
+        .no_proxy()
+        .identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap())
+        .build()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let report = serde_json::json!({"phase": "stage1", "message": "here"});
+        let request = http.post(format!("https://{address}:9443/node/v1/report")).json(&report);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    })
+}
+
 #[test]
 fn a_node_whose_enrolments_cannot_be_read_is_in_conflict_until_a_person_decides() {
     let mut server = Server::start();
     server.run(&["node", "add", "n[1-2]"]).ok();
+    let mut ids = Vec::new();
     server.kill_and_restart_after(|folder| {
         query(folder, "UPDATE fleet_nodes SET enrolments = '[' WHERE name = 'n1'");
+        ids = query(folder, "SELECT id FROM fleet_nodes ORDER BY name");
     });
     let listed = server.run(&["node", "list"]).ok();
     assert!(line(&listed, "n1").contains("in conflict: it cannot be read which of its"), "{listed}");
     assert!(!line(&listed, "n2").contains("conflict"), "{listed}");
     server.run(&["node", "revoke", "n1"]).ok();
+    // Whatever there was is dead, though nothing is known of it. The same certificate is good for a
+    // node of which it is known that nothing was revoked.
+    let is_dead = |server: &Server| {
+        let (status, said) = report_as(server, &ids[0], 3);
+        assert!(status == 403 && said.contains("its enrolment 3 were revoked"), "{status} {said}");
+    };
+    is_dead(&server);
+    assert_eq!(report_as(&server, &ids[1], 3), (204, String::new()));
     server.kill_and_restart();
+    is_dead(&server);
     let listed = server.run(&["node", "list"]).ok();
     assert!(!listed.contains("conflict"), "{listed}");
 }

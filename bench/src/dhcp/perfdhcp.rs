@@ -79,6 +79,36 @@ pub(super) fn parse(text: &str) -> Option<Exchanges> {
     })
 }
 
+/// Arguments with which it tells the times of all packets at its end.
+pub(super) const TIMES: [&str; 2] = ["-x", "t"];
+
+/// How long each REQUEST waited for its ACK, ms.
+pub(super) fn delays(text: &str) -> Vec<f64> {
+    let times = text.split("***Timestamps for packets: REQUEST-ACK***").nth(1).unwrap_or_default();
+    let of_this = times.split("***").next().unwrap_or_default();
+    let delay = |line: &str| {
+        let (sent, received) = line.trim().strip_prefix("sent / received: ")?.split_once(" / ")?;
+        Some((milliseconds(received)? - milliseconds(sent)?).max(0.0))
+    };
+    of_this.lines().filter_map(delay).collect()
+}
+
+/// Reads a duration like `000102.345678`: hours, minutes, seconds, and what is left, if anything is.
+fn milliseconds(text: &str) -> Option<f64> {
+    let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let part = |from: usize| clock.get(from..from + 2)?.parse::<f64>().ok();
+    let seconds = part(0)? * 3_600.0 + part(2)? * 60.0 + part(4)?;
+    Some((seconds + format!("0.{fraction}").parse::<f64>().ok()?) * 1e3)
+}
+
+/// The delay that a hundredth of them is longer than; `None` of fewer than a hundred.
+pub(super) fn p99(delays: &[f64]) -> Option<f64> {
+    let mut sorted = delays.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = sorted.len() - sorted.len() / 100;
+    if sorted.len() < 100 { None } else { sorted.get(at - 1).copied() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +144,22 @@ drops ratio: 5.263 %
         assert!(!exchanges.is_complete());
         assert_eq!(exchanges.acks_per_second(2), 9.0);
         assert!(parse("perfdhcp: cannot bind").is_none());
+    }
+
+    #[test]
+    fn delays_are_read_and_all_but_a_hundredth_are_shorter_than_p99() {
+        let text = "***Timestamps for packets: DISCOVER-OFFER***
+sent / received: 000000.100000 / 000000.900000
+
+***Timestamps for packets: REQUEST-ACK***
+sent / received: 000059.999000 / 000100.001500
+sent / received: 000101 / 000101.000250
+";
+        let read: Vec<String> = delays(text).iter().map(|delay| format!("{delay:.3}")).collect();
+        assert_eq!(read, ["2.500", "0.250"]);
+        assert_eq!(p99(&delays(text)), None);
+        let many: Vec<f64> = (1..=1_000).rev().map(f64::from).collect();
+        assert_eq!(p99(&many), Some(990.0));
     }
 
     #[test]

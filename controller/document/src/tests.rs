@@ -724,8 +724,11 @@ fn what_linux_would_not_run_is_refused() {
     );
 }
 
-/// Documents of a kind, with as many parts as are asked for. All but the last three were attacks.
-const GROWING: [(&str, fn(usize) -> String); 12] = [
+/// The name of a kind, and a document of it with as many parts as are asked for.
+type Growing = (&'static str, fn(usize) -> String);
+
+/// All but the last three were attacks.
+const GROWING: [Growing; 12] = [
     ("jobs with an unknown key", |parts| jobs_of(parts, "x: 1")),
     ("jobs without anything", |parts| jobs_of(parts, "")),
     ("jobs that are no maps", |parts| lines_of("version: v1\njobs:\n", parts, "1")),

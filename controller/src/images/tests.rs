@@ -252,6 +252,7 @@ async fn an_image_that_two_want_is_pulled_once_and_goes_on_for_who_is_left() {
         let joined = || words(other) == words(first) && words(first).unwrap().contains(" of ");
         becomes("it does not join the first", joined).await;
     }
+    becomes("those that joined go on", || running(&images) == 1).await;
     images.pulls().leave(first);
     assert!(of_first.await.is_err());
     images.pulls().leave(second);
@@ -261,6 +262,9 @@ async fn an_image_that_two_want_is_pulled_once_and_goes_on_for_who_is_left() {
     assert_eq!(delivery.fetched.unwrap().image.manifest, manifest);
     assert!(asked.try_recv().is_err(), "the layer was asked for once");
     becomes_idle(&images).await;
+    let removal = std::pin::pin!(images.failed.notified());
+    let is_asked_for = removal.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready();
+    assert!(!is_asked_for, "nothing has failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

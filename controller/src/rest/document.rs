@@ -58,7 +58,8 @@ pub(super) async fn check(
         return Ok(Request::Earlier(earlier));
     }
     let (shared, document) = (controller.clone(), request.document);
-    let checking = rest::work("cannot start the workflow", &caller.principal.name, move |_| {
+    let mut turns = rest::turns(&caller.principal.name).holding(document.len());
+    let checking = turns.work("cannot start the workflow", move |_| {
         let parsed = parse(&shared, &document);
         parsed.map(|parsed| (parsed, document))
     });
@@ -77,7 +78,8 @@ pub(super) async fn check(
     let lease = controller.0.images.leased();
     let files = files::store(&parsed.workflow, &lease).await;
     let files = files.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    let planning = rest::work(&title, &caller.principal.name, move |_| {
+    // Its files are stored by now: this turn is not refused.
+    let planning = turns.work(&title, move |_| {
         let plan = Plan::of(&parsed.workflow, &files)?;
         Ok::<_, PlanError>((plan.to_json()?, plan))
     });
@@ -163,16 +165,16 @@ pub(super) async fn validate(
     caller: Caller,
     Body(request): Body<CheckDocument>,
 ) -> Result<Json<Checked>, Refusal> {
-    let checking = rest::work("cannot check the document", &caller.principal.name, move |_| {
-        match parse(&controller, &request.document) {
+    let mut turns = rest::turns(&caller.principal.name).holding(request.document.len());
+    let checking =
+        turns.work("cannot check the document", move |_| match parse(&controller, &request.document) {
             Ok(parsed) => {
                 let far = controller.engine().not_near(&parsed.workflow);
                 let far = parsed.mistakes_of_jobs(far);
                 Checked { mistakes: Vec::new(), warnings: [parsed.warnings, far].concat() }
             }
             Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
-        }
-    });
+        });
     checking.await.map(Json)
 }
 
@@ -187,9 +189,9 @@ pub(super) async fn render(
     Body(request): Body<CheckDocument>,
 ) -> Result<impl IntoResponse, Refusal> {
     let title = "cannot write the document";
-    let rendering = rest::work(title, &caller.principal.name, move |_| {
-        document::parse(&request.document).map(|parsed| parsed.workflow.to_yaml())
-    });
+    let mut turns = rest::turns(&caller.principal.name).holding(request.document.len());
+    let rendering = turns
+        .work(title, move |_| document::parse(&request.document).map(|parsed| parsed.workflow.to_yaml()));
     let text = rendering.await?.map_err(refuse)?;
     let text = text.map_err(|error| Refusal::internal(title, &error))?;
     Ok(([(axum::http::header::CONTENT_TYPE, "application/yaml")], text))

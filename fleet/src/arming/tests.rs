@@ -61,7 +61,43 @@ fn the_same_key_may_ask_again_and_no_other() {
         assert_eq!(disarmed.step(issue(2), NOW).1, Verdict::Refused(Refused::Disarmed));
     }
     let late = NOW.plus_seconds(TOKEN_SECONDS);
-    assert_eq!(arming.step(redeem(1, 9, HERE), late).1, Verdict::Refused(Refused::SecondUse));
+    let refused = arming.step(redeem(1, 9, HERE), late);
+    assert_eq!(refused, (arming, Verdict::Refused(Refused::Expired)), "it disarms nobody");
+}
+
+#[test]
+fn an_answer_that_was_lost_is_given_again_even_when_its_boot_counts_as_failed() {
+    for meanwhile in [vec![Event::BootFailed], vec![Event::BootSeen, issue(2)], vec![Event::Ordered]] {
+        let before = [issue(1), redeem(1, 9, HERE)];
+        let (arming, _) = run(before.into_iter().chain(meanwhile.clone()));
+        assert!(arming.is_armed());
+        let (again, verdict) = arming.step(redeem(1, 9, HERE), NOW.plus_seconds(TOKEN_SECONDS - 1));
+        assert_eq!(verdict, Verdict::Granted, "{meanwhile:?}");
+        assert_eq!(again.spent(), arming.spent());
+        assert!(again.is_in_use() && !again.is_armed());
+        let late = arming.step(redeem(1, 9, HERE), NOW.plus_seconds(TOKEN_SECONDS));
+        assert_eq!(late, (arming.clone(), Verdict::Refused(Refused::Expired)));
+        for thief in [redeem(1, 8, HERE), redeem(1, 9, THERE)] {
+            assert_eq!(arming.step(thief, NOW).1, Verdict::Refused(Refused::SecondUse));
+        }
+    }
+    // Once its agent was there, or a person has spoken, nobody asks for it honestly.
+    for over in [vec![Event::Connected, Event::ChannelGone], vec![Event::Revoked, Event::Ordered]] {
+        let (arming, _) = run([issue(1), redeem(1, 9, HERE)].into_iter().chain(over));
+        assert!(arming.is_armed());
+        assert_eq!(arming.step(redeem(1, 9, HERE), NOW).1, Verdict::Refused(Refused::SecondUse));
+    }
+}
+
+#[test]
+fn each_misuse_and_revocation_that_may_meet_tokens_that_are_out_is_counted_once() {
+    let voids = |events: Vec<Event>| run(events).0.voids();
+    let misuse = || redeem(1, 8, HERE);
+    assert_eq!(voids(vec![issue(1), redeem(1, 9, HERE), Event::Connected, Event::ChannelGone]), 0);
+    assert_eq!(voids(vec![Event::Revoked]), 1);
+    assert_eq!(voids(vec![Event::Revoked, Event::Revoked]), 1, "no token was made between");
+    assert_eq!(voids(vec![Event::Revoked, Event::Ordered, issue(1), Event::Revoked]), 2);
+    assert_eq!(voids(vec![issue(1), redeem(1, 9, HERE), misuse(), misuse(), misuse()]), 1);
 }
 
 #[test]
@@ -152,7 +188,9 @@ fn past_tokens_are_known_as_this_node_s_and_are_no_misuse() {
     // A row of an earlier release.
     let text = serde_json::to_string(&arming).unwrap();
     let mut tree: serde_json::Value = serde_json::from_str(&text).unwrap();
-    tree.as_object_mut().unwrap().remove("past").unwrap();
+    for later in ["past", "redeemed", "voids"] {
+        tree.as_object_mut().unwrap().remove(later).unwrap();
+    }
     assert_eq!(known(&serde_json::from_value(tree).unwrap()), [99]);
 }
 

@@ -184,6 +184,93 @@ fn what_cannot_be_read_lets_its_agent_go_on_and_gives_it_nothing_new() {
 }
 
 #[test]
+fn what_is_revoked_or_not_trusted_is_dead_though_it_is_newer_than_what_is_known() {
+    // A restored backup, and what could not be read.
+    let restored = || {
+        let mut stage = Stage::new();
+        (1..=5).for_each(|second| assert_eq!(stage.enrol(second), second));
+        stage
+    };
+    let unreadable = || Stage { enrolments: Enrolments::unreadable(NOW), ..Stage::new() };
+    for mut stage in [restored(), unreadable()] {
+        stage.enrolments.revoke(None).unwrap();
+        assert_eq!((stage.cause(), stage.enrolments.newest_good()), (None, None));
+        assert_eq!(stage.ask(7, 10), Err(Revoked { epoch: 7 }));
+        let next = stage.enrol(20);
+        assert_eq!(stage.ask(next, 21), Ok(Standing::Node));
+        assert_eq!(stage.ask(7, 22), Err(Revoked { epoch: 7 }));
+        assert_eq!(stage.enrol(30), next + 1, "it counts on from there");
+    }
+    let mut stage = restored();
+    stage.enrolments.trust(5).unwrap();
+    assert_eq!(stage.ask(5, 10), Ok(Standing::Node));
+    for dead in [4, 6, 7] {
+        assert_eq!(stage.ask(dead, 11), Err(Revoked { epoch: dead }));
+    }
+    let next = stage.enrol(20);
+    assert_eq!((stage.ask(next, 21), stage.cause()), (Ok(Standing::Node), None));
+    // Who says which are not the node leaves the later ones.
+    let mut stage = restored();
+    stage.enrolments.revoke(Some(4)).unwrap();
+    assert_eq!(stage.ask(7, 10), Ok(Standing::Node));
+}
+
+#[test]
+fn part_of_what_cannot_be_read_decides_nothing() {
+    let mut stage = unreadable_with(5);
+    stage.enrolments.revoke(Some(5)).unwrap();
+    assert_eq!((stage.ask(5, 2), stage.cause()), (Err(Revoked { epoch: 5 }), Some(Cause::Unreadable {})));
+    stage.enrolments.revoke(None).unwrap();
+    assert_eq!(stage.cause(), None);
+}
+
+/// Nothing could be read, and this one has asked since.
+fn unreadable_with(epoch: u64) -> Stage {
+    let mut stage = Stage { enrolments: Enrolments::unreadable(NOW), ..Stage::new() };
+    assert_eq!(stage.ask(epoch, 1), Ok(Standing::Holder));
+    stage
+}
+
+#[test]
+fn who_has_read_a_token_makes_no_conflict_about_an_enrolment_that_is_trusted() {
+    let mut stage = Stage::new();
+    let first = stage.enrol(1);
+    stage.enrolments.token_used_twice(HERE, NOW);
+    stage.enrolments.trust(first).unwrap();
+    let before = stage.enrolments.clone();
+    stage.enrolments.token_used_twice(HERE, NOW);
+    assert_eq!(stage.enrolments, before);
+    let second = stage.enrol(2);
+    stage.enrolments.token_used_twice(HERE, NOW);
+    assert_eq!(stage.cause(), Some(Cause::TokenUsedTwice { epoch: second, address: HERE }));
+}
+
+#[test]
+fn both_claimants_are_shown_however_many_machines_boot_in_the_conflict() {
+    let mut stage = Stage::new();
+    let older = stage.enrol(1);
+    let holder = stage.enrol(2);
+    stage.connect(holder, 3);
+    assert_eq!(stage.ask(older, 4), Ok(Standing::Rival));
+    let mut newest = 0;
+    for second in 10..110 {
+        newest = stage.enrol(second);
+        stage.ask(newest, second).unwrap();
+    }
+    let shown = stage.enrolments.shown(stage.connected).unwrap();
+    let epochs: BTreeSet<u64> = shown.enrolments.iter().map(|enrolment| enrolment.epoch).collect();
+    assert_eq!(epochs.len(), MAX_KNOWN);
+    assert!([older, holder, newest].iter().all(|epoch| epochs.contains(epoch)), "{shown:?}");
+    assert_eq!(stage.ask(holder, 200), Ok(Standing::Holder));
+    // The trusted one stays too.
+    stage.enrolments.trust(holder).unwrap();
+    for second in 300..400 {
+        stage.enrol(second);
+    }
+    assert!(stage.enrolments.known.contains_key(&holder));
+}
+
+#[test]
 fn a_restart_keeps_all_but_the_moment_and_what_is_kept_is_bounded() {
     let mut stage = Stage::new();
     for second in 0..100 {

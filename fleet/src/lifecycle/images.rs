@@ -155,6 +155,10 @@ impl Life {
         match self.phase {
             Phase::Offered | Phase::Firmware | Phase::Stage1 | Phase::Fetching | Phase::Switching => {
                 self.enter(Phase::Stage1, now);
+                if self.overdue {
+                    // Its first answer was lost for so long that the boot counted as failed: it goes on.
+                    (self.since, self.overdue) = (now, false);
+                }
             }
             _ => {
                 self.begin_boot(Phase::Stage1, address, now);
@@ -194,8 +198,13 @@ impl Life {
         runs.into_iter().chain(boots.filter(|boots| runs != Some(*boots)))
     }
 
-    /// It may run a version, and nobody knows which: its state could not be read.
-    pub(crate) fn may_run_any_image(&self) -> bool {
-        self.image_unknown
+    /// It may run or be booting a version, and nobody knows which: its state could not be read, or its
+    /// boot may have begun before the server was started, at `started`. What was fetched in its name by
+    /// then is forgotten, and can be booted for as long as a token is good.
+    pub(crate) fn may_run_any_image(&self, started: Timestamp, now: Timestamp) -> bool {
+        let may_boot =
+            matches!(self.phase, Phase::Unseen | Phase::Offered | Phase::Firmware | Phase::Rebooting);
+        let may_have_fetched = || (started..started.plus_seconds(FORGET_SECONDS)).contains(&now);
+        self.image_unknown || (may_boot && self.since < started && may_have_fetched())
     }
 }

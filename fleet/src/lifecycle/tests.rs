@@ -567,10 +567,45 @@ fn a_node_that_does_not_answer_may_still_run_its_image() {
 fn what_cannot_be_read_may_run_any_image() {
     let life = Life::new(Timestamp(0));
     let (life, _) = life.step(Event::Unreadable { cause: "c".into() }, Timestamp(1), &limits());
-    assert!(life.may_run_any_image());
+    let (started, hours_later) = (Timestamp(0), Timestamp(0).plus_seconds(9_999));
+    assert!(life.may_run_any_image(started, hours_later));
     let (connected, _) = life.step(agent("i"), Timestamp(2), &limits());
     let (offered, _) = life.step(Event::Offered { address: A }, Timestamp(2), &limits());
-    assert!(!connected.may_run_any_image() && !offered.may_run_any_image());
+    for known in [connected, offered] {
+        assert!(!known.may_run_any_image(started, hours_later));
+    }
+}
+
+#[test]
+fn what_booted_when_the_server_was_started_may_boot_any_image_as_long_as_a_token_is_good() {
+    let started = Timestamp(0).plus_seconds(100);
+    let any = |life: &Life, second: i64| life.may_run_any_image(started, started.plus_seconds(second));
+    let booting = |events: Vec<(i64, Event)>| {
+        let life = script(Life::new(Timestamp(0)), events).0;
+        // As the server finds it on its disk.
+        let life: Life = serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
+        assert_eq!(life.images_in_use(started).next(), None, "what was fetched is forgotten");
+        life.step(Event::ServerStarted, started, &limits()).0
+    };
+    let unseen = booting(vec![(12, boot_script("d@1"))]);
+    let offered = booting(vec![(95, Event::Offered { address: A }), (96, boot_script("d@1"))]);
+    for life in [&unseen, &offered] {
+        // The seconds before the start: a clock that was set back.
+        assert_eq!([0, 599, 600, -1].map(|second| any(life, second)), [true, true, false, false]);
+    }
+    let (again, _) = offered.step(Event::Offered { address: A }, started.plus_seconds(1), &limits());
+    assert!(any(&again, 2), "the same boot asks again for its address");
+    let later = started.plus_seconds(5);
+    for known in [agent("i"), Event::CertificateIssued { address: A }] {
+        let (life, _) = offered.step(known.clone(), later, &limits());
+        assert!(!any(&life, 5), "{known:?}");
+    }
+    let added = Life::new(later);
+    let (begun, _) = added.step(Event::Offered { address: A }, later, &limits());
+    assert!(!any(&added, 5) && !any(&begun, 5), "all that they fetched is known");
+    let rebooting = Life { phase: Phase::Rebooting, ..ready() };
+    assert!(any(&rebooting, 5));
+    assert!(!any(&ready(), 5), "its agent comes back, or it is at its firmware");
 }
 
 proptest::proptest! {

@@ -9,16 +9,16 @@ use api::{
 };
 use axum::{
     Extension, Json,
-    extract::{ConnectInfo, State},
+    extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Request as HttpRequest, State},
     http::StatusCode,
 };
-use rest::{Refusal, shell::Peer};
+use rest::{Refusal, causes, shell::Peer};
 
 use super::{NodeIdentity, Port};
 use crate::{
     Fleet, FleetError,
     arming::{self, Refused, Verdict},
-    authority::Request,
+    authority::{MAX_CSR_BYTES, Request},
     clock,
     failures::{MAX_FAILURES, WINDOW_SECONDS},
     lifecycle::Event,
@@ -28,38 +28,65 @@ use crate::{
 /// Characters of an unknown report that go into the log: whoever has a certificate can send many.
 const MAX_LOGGED_CHARS: usize = 200;
 
+/// Largest body of a stranger who asks for a certificate, bytes: a certificate request has half of
+/// it, a token some 40.
+const MAX_ENROLL_BYTES: usize = 2 * MAX_CSR_BYTES;
+
+const CANNOT_ENROL: &str = "cannot enrol";
+
+/// What somebody sent who may try to enrol: of others no byte of the body is read.
+pub(super) struct Attempt {
+    source: IpAddr,
+    wanted: Enroll,
+}
+
+impl FromRequest<Arc<Port>> for Attempt {
+    type Rejection = Refusal;
+
+    async fn from_request(mut request: HttpRequest, port: &Arc<Port>) -> Result<Self, Refusal> {
+        let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
+        let peer = peer.ok_or_else(|| {
+            let why = "the connection did not come through the server's shell";
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, CANNOT_ENROL, why)
+        })?;
+        let (source, fleet) = (peer.remote.ip().to_canonical(), &port.fleet);
+        if !fleet.registry().may_try(source, clock::now()) {
+            fleet.inner.port.enrolments.inc("throttled");
+            return Err(Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                CANNOT_ENROL,
+                format!("{source} failed {MAX_FAILURES} times within {WINDOW_SECONDS} s; wait a minute"),
+            ));
+        }
+        DefaultBodyLimit::max(MAX_ENROLL_BYTES).apply(&mut request);
+        let Json(wanted) = Json::from_request(request, port)
+            .await
+            .map_err(|error| Refusal::new(error.status(), CANNOT_ENROL, causes(&error)))?;
+        Ok(Self { source, wanted })
+    }
+}
+
 /// `POST /node/v1/enroll`.
 pub(super) async fn enroll(
     State(port): State<Arc<Port>>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Json(wanted): Json<Enroll>,
+    Attempt { source, wanted }: Attempt,
 ) -> Result<Json<Enrolled>, Refusal> {
-    const TITLE: &str = "cannot enrol";
     let fleet = &port.fleet;
-    let source = peer.remote.ip().to_canonical();
     let now = clock::now();
     let counts = &fleet.inner.port.enrolments;
-    if !fleet.registry().may_try(source, now) {
-        counts.inc("throttled");
-        return Err(Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            TITLE,
-            format!("{source} failed {MAX_FAILURES} times within {WINDOW_SECONDS} s; wait a minute"),
-        ));
-    }
     let request = Request::parse(&wanted.csr).map_err(|error| {
         counts.inc("refused");
         fleet.registry().source_failed(source, now);
-        Refusal::new(StatusCode::BAD_REQUEST, TITLE, error.to_string())
+        Refusal::new(StatusCode::BAD_REQUEST, CANNOT_ENROL, error.to_string())
     })?;
     let redeemed =
-        redeem(fleet, &wanted, &request, source).await.map_err(|error| unavailable(TITLE, &error))?;
+        redeem(fleet, &wanted, &request, source).await.map_err(|error| unavailable(CANNOT_ENROL, &error))?;
     let epoch = redeemed.map_err(|why| {
         counts.inc("refused");
         fleet.registry().source_failed(source, now);
-        Refusal::new(StatusCode::FORBIDDEN, TITLE, why)
+        Refusal::new(StatusCode::FORBIDDEN, CANNOT_ENROL, why)
     })?;
-    let granted = certificate(fleet, wanted.id, epoch, &request, TITLE);
+    let granted = certificate(fleet, wanted.id, epoch, &request, CANNOT_ENROL);
     counts.inc(if granted.is_ok() { "granted" } else { "refused" });
     granted
 }
@@ -133,7 +160,7 @@ async fn redeem(
     source: IpAddr,
 ) -> Result<Result<u64, String>, FleetError> {
     if let Err(why) = fleet.show_token(&wanted.token, source) {
-        return Ok(Err(in_words(why).to_owned()));
+        return Ok(Err(why.in_words().to_owned()));
     }
     let token = token::hash(&wanted.token);
     let owner = fleet.registry().owner(token);
@@ -155,12 +182,11 @@ async fn redeem(
         match &verdict {
             Verdict::Granted => change.live(Event::CertificateIssued { address: source }),
             Verdict::Refused(why) => {
-                let severity = if why.is_security() { Severity::Security } else { Severity::Warning };
                 let message = match why {
                     Refused::WrongNode => format!("{source} used its token in the name of {}", wanted.id),
-                    _ => format!("{source} was refused a certificate: {}", in_words(*why)),
+                    _ => format!("{source} was refused a certificate: {}", why.in_words()),
                 };
-                change.record(severity, &message);
+                change.record(why.severity(), &message);
                 if let Some(cause) = held_by(*why, owner == Some(wanted.id), source) {
                     change.live(Event::TokenRefused { cause: Some(cause) });
                 }
@@ -172,7 +198,7 @@ async fn redeem(
     let ((verdict, epoch), ticket) = changed?;
     fleet.durable(ticket).await?;
     Ok(match verdict {
-        Verdict::Refused(why) => Err(in_words(why).to_owned()),
+        Verdict::Refused(why) => Err(why.in_words().to_owned()),
         Verdict::Granted | Verdict::Issued | Verdict::Noted => Ok(epoch),
     })
 }
@@ -183,26 +209,6 @@ fn held_by(why: Refused, in_its_own_name: bool, source: IpAddr) -> Option<String
         Refused::WrongNode => Some(format!(
             "its boot token was used at {source} in another node's name; it is disarmed until `bedplate node arm`"
         )),
-        _ if in_its_own_name => {
-            Some(format!("its stage 1 at {source} was refused a certificate: {}", in_words(why)))
-        }
-        _ => None,
-    }
-}
-
-/// What is told of a refused token.
-fn in_words(why: Refused) -> &'static str {
-    match why {
-        Refused::Expired => "the token has expired; boot again",
-        Refused::WrongSource => {
-            "the token is bound to another address; the node is disarmed until `bedplate node arm`"
-        }
-        Refused::SecondUse => "the token was used before; the node is disarmed until `bedplate node arm`",
-        Refused::WrongNode => "the token is another node's; that node is disarmed until `bedplate node arm`",
-        Refused::Superseded => "another token of this node was used first; if the node boots, boot it again",
-        Refused::Unknown => "the token is unknown: it was replaced by a later boot, or never issued",
-        Refused::Connected | Refused::BootInProgress | Refused::Disarmed | Refused::NoAddress => {
-            "the node is not armed"
-        }
+        _ => in_its_own_name.then(|| why.holds(source)),
     }
 }

@@ -17,7 +17,7 @@ use axum::extract::ws::{Message, WebSocket};
 use rest::shell::ReadGate;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +29,11 @@ pub(super) const MAX_HELLO_BYTES: u64 = 64 << 10;
 /// Hellos that are read at once, which have 16 MiB together. The others wait in the kernel.
 const MAX_READ_AT_ONCE: usize = 256;
 
-/// Time for the agent's hello, and for its turn to be read.
+/// Time for the agent's hello, once it is its turn to be read.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time until it is its turn, which is the server's doing: after a restart all nodes come at once.
+const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Connections whose hello is awaited.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ impl Default for Hellos {
 pub(super) struct First {
     pub(super) message: Option<Result<Message, axum::Error>>,
     /// The memory that it may have, given up with it.
-    _place: Option<OwnedSemaphorePermit>,
+    _place: OwnedSemaphorePermit,
 }
 
 /// A connection whose hello is awaited, until it is dropped.
@@ -72,23 +75,31 @@ impl Hellos {
         socket: &mut WebSocket,
     ) -> Result<First, End> {
         let awaited = self.begin(node);
-        let reading = async {
-            // Nobody closes it.
-            let place = self.places.clone().acquire_owned().await.ok();
-            First { message: socket.recv().await, _place: place }
-        };
+        let place = self.turn(&awaited).await?;
         tokio::select! {
             // First: what was read may be a whole message, with more behind it.
             biased;
-            received = reading => Ok(received),
+            message = socket.recv() => Ok(First { message, _place: place }),
             () = gate.reached() => {
                 let kib = MAX_HELLO_BYTES >> 10;
                 Err(End::protocol(format!("the hello is longer than {kib} KiB")))
             }
-            () = awaited.replaced.cancelled() => {
-                Err(End::protocol("replaced by a newer connection of this node before its hello"))
-            }
+            () = awaited.replaced.cancelled() => Err(replaced()),
             () = sleep(HELLO_TIMEOUT) => Err(End::protocol("no hello came")),
+        }
+    }
+
+    /// Waits until its hello may be read.
+    async fn turn(&self, awaited: &Awaited<'_>) -> Result<OwnedSemaphorePermit, End> {
+        let turn = timeout(TURN_TIMEOUT, self.places.clone().acquire_owned());
+        tokio::select! {
+            biased;
+            () = awaited.replaced.cancelled() => Err(replaced()),
+            turn = turn => match turn {
+                Ok(Ok(place)) => Ok(place),
+                // Nobody closes the places.
+                Ok(Err(_)) | Err(_) => Err(End::protocol("too many nodes connect at once; try again")),
+            },
         }
     }
 
@@ -106,6 +117,10 @@ impl Hellos {
         // Nothing panics while it is held.
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn replaced() -> End {
+    End::protocol("replaced by a newer connection of this node before its hello")
 }
 
 impl Drop for Awaited<'_> {
@@ -133,5 +148,21 @@ mod tests {
         assert_eq!(hellos.lock().len(), 2, "the second is still awaited");
         drop((second, another));
         assert!(hellos.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_hello_is_awaited_from_its_turn_on() {
+        let hellos = Hellos::default();
+        let [one, other] = [1, 2].map(|number| NodeId(uuid::Uuid::from_u128(number)));
+        let places = u32::try_from(MAX_READ_AT_ONCE).unwrap();
+        let taken = hellos.places.clone().acquire_many_owned(places).await.unwrap();
+        let (waiting, older) = (hellos.begin(one), hellos.begin(other));
+        let mut turn = std::pin::pin!(hellos.turn(&waiting));
+        assert!(timeout(Duration::ZERO, turn.as_mut()).await.is_err(), "all places are taken");
+        let newer = hellos.begin(other);
+        assert!(hellos.turn(&older).await.is_err(), "who is replaced waits no longer");
+        drop(taken);
+        assert!(turn.await.is_ok());
+        assert!(hellos.turn(&newer).await.is_ok());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use api::ids::{NodeId, NodeName};
+use api::ids::{NodeId, NodeName, Timestamp};
 use axum::{
     Extension,
     extract::{Request, State},
@@ -15,13 +15,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Fleet,
-    authority::client_log::ClientName,
+    authority::{client_log::ClientName, line_budget::LineBudget},
     clock,
     enrolments::{Presented, Standing},
     registry::Admitted,
 };
 
 const TITLE: &str = "not a node of this cluster";
+
+/// Characters of a path that go into the log: it may be as long as a head of a request.
+const MAX_PATH_CHARS: usize = 100;
 
 /// What an agent may ask for that is refused otherwise, because it is not known who the node is: to
 /// whom an admin gives right must have a certificate then.
@@ -66,12 +69,34 @@ pub(super) async fn demand(
             }
         }
         Err((status, detail)) => {
-            tracing::warn!("fleet port: {} from {address} refused: {detail}", request.uri().path());
+            let refused = Refused { path: request.uri().path(), address, detail: &detail };
+            for line in refused.lines(&fleet.inner.port.refusals, clock::now()) {
+                tracing::warn!("fleet port: {line}");
+            }
             let mut response = Refusal::new(status, TITLE, detail).into_response();
             // A certificate that is good no more lets nobody keep a connection.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response
         }
+    }
+}
+
+/// What the log has of a request that was refused.
+struct Refused<'a> {
+    path: &'a str,
+    address: IpAddr,
+    detail: &'a str,
+}
+
+impl Refused<'_> {
+    /// Its lines: none if there were too many, since anybody can be refused.
+    fn lines(&self, budget: &LineBudget, now: Timestamp) -> Vec<String> {
+        let Self { path, address, detail } = self;
+        let allowed = budget.take(now);
+        let left_out = allowed.left_out.map(|more| format!("refused {more} more requests within a minute"));
+        let path: String = path.chars().take(MAX_PATH_CHARS).collect();
+        let line = allowed.line.then(|| format!("{path} from {address} refused: {detail}"));
+        left_out.into_iter().chain(line).collect()
     }
 }
 
@@ -105,4 +130,23 @@ fn identify(fleet: &Fleet, client: &Client, path: &str) -> Result<NodeIdentity, 
         }
     };
     Ok(NodeIdentity { id, name, address, epoch, in_conflict, revoked })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_who_are_refused_write_few_and_short_lines() {
+        let (budget, path) = (LineBudget::default(), format!("/node/v1/{}", "x".repeat(60_000)));
+        let address = IpAddr::from([10, 0, 0, 9]);
+        let refused = Refused { path: &path, address, detail: "no client certificate; enrol first" };
+        let lines: Vec<String> = (0..1_000).flat_map(|_| refused.lines(&budget, Timestamp(0))).collect();
+        assert_eq!(lines.len(), 20);
+        assert!(lines.iter().all(|line| line.len() < 200), "{lines:?}");
+        let later = refused.lines(&budget, Timestamp(0).plus_seconds(60));
+        assert_eq!((later.len(), later[0].as_str()), (2, "refused 980 more requests within a minute"));
+        let end = "x from 10.0.0.9 refused: no client certificate; enrol first";
+        assert!(later[1].ends_with(end), "{later:?}");
+    }
 }

@@ -47,12 +47,12 @@ impl Change<'_> {
         let now = self.now;
         match &verdict {
             // The answer to the first request was lost, and it is answered again.
-            Verdict::Granted if before == self.entry.arming => {}
+            Verdict::Granted if before.spent() == self.entry.arming.spent() => {}
             Verdict::Granted => {
                 self.enrolments(|enrolments, _| enrolments.enrol(source, now, at));
             }
-            // A stage 1 whose first answer was lost, and whose boot counts as failed by now, asks once
-            // more too; and a token that was void before it was traded is of no enrolment.
+            // A token that was void before it was traded, or whose boot is over, is of no enrolment that
+            // is in use.
             Verdict::Refused(Refused::SecondUse) if before.is_in_use() => {
                 self.enrolments(|enrolments, _| enrolments.token_used_twice(source, now));
             }
@@ -74,7 +74,11 @@ pub(crate) struct Admitted {
 
 impl Admitted {
     fn of(entry: &mut Entry, epoch: u64, standing: Standing) -> Self {
-        Self { name: entry.name.clone(), standing, revoked: entry.under_way.of(epoch) }
+        Self {
+            name: entry.name.clone(),
+            standing,
+            revoked: entry.under_way.of(epoch, entry.enrolments.holder()),
+        }
     }
 }
 

@@ -19,6 +19,11 @@ const MAX_MESSAGE_CHARS: usize = 500;
 /// of a node's history.
 const REPEAT_SECONDS: i64 = 60;
 
+/// Whether it is that long after a moment at most. A clock that was set back is not.
+fn is_within(seconds: i64, at: Timestamp, now: Timestamp) -> bool {
+    (at..at.plus_seconds(seconds)).contains(&now)
+}
+
 /// One change of one node, while the lock is held.
 #[derive(Debug)]
 pub(crate) struct Change<'a> {
@@ -61,7 +66,7 @@ impl Change<'_> {
         let repeated = entry
             .last_record
             .as_ref()
-            .is_some_and(|(last, at)| *last == message && self.now < at.plus_seconds(REPEAT_SECONDS));
+            .is_some_and(|(last, at)| *last == message && is_within(REPEAT_SECONDS, *at, self.now));
         if repeated && severity != Severity::Info {
             return;
         }

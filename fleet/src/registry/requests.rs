@@ -22,7 +22,9 @@ pub(super) struct Requests {
 impl Requests {
     /// How many were left out since the last one that was recorded, if this one is to be.
     fn take(&mut self, now: Timestamp) -> Option<u64> {
-        if self.recorded.is_some_and(|at| now < at.plus_seconds(RECORD_SECONDS)) {
+        // A clock that was set back begins a new minute.
+        let goes_on = |at: Timestamp| (at..at.plus_seconds(RECORD_SECONDS)).contains(&now);
+        if self.recorded.is_some_and(goes_on) {
             self.left_out = self.left_out.saturating_add(1);
             return None;
         }
@@ -35,6 +37,16 @@ impl Change<'_> {
     /// The token of the node that was redeemed last.
     pub(crate) fn spent_token(&self) -> Option<Digest> {
         self.entry.arming.spent()
+    }
+
+    /// How often the tokens that were out became void.
+    pub(crate) fn token_voids(&self) -> u64 {
+        self.entry.arming.voids()
+    }
+
+    /// Whether this is, or was not long ago, a token of the node.
+    pub(crate) fn knows_token(&self, token: Digest) -> bool {
+        self.entry.arming.tokens().any(|known| known == token)
     }
 
     /// Records a refused request that anybody can make, if none was within a minute; the next one says
@@ -61,5 +73,7 @@ mod tests {
         assert_eq!(requests.take(at(60)), None);
         assert_eq!(requests.take(at(61)), Some(344));
         assert_eq!(requests.take(at(1_000)), Some(0));
+        assert_eq!(requests.take(at(5)), Some(0), "the clock was set back");
+        assert_eq!(requests.take(at(6)), None);
     }
 }

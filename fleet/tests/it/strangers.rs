@@ -89,6 +89,35 @@ async fn a_handshake_that_does_not_end_is_dropped() {
     port.close().await;
 }
 
+/// The beginning of an answer to a request to enrol whose body is declared and not sent.
+async fn asked_to_enrol(port: &Port, length: usize, sent: &str) -> String {
+    let mut connection = tls(port, None, &[]).await.unwrap();
+    let head = format!(
+        "POST /node/v1/enroll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{sent}"
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn who_asks_to_enrol_may_say_little_and_nothing_after_many_failures() {
+    let port = Port::open().await;
+    let long = "x".repeat(17 << 10);
+    assert_eq!(asked_to_enrol(&port, long.len(), &long).await, "HTTP/1.1 413");
+    let wrong = format!(r#"{{"id":"{NODE}","token":"x","csr":"none"}}"#);
+    let mut answer = String::new();
+    while answer != "HTTP/1.1 429" {
+        assert!(answer.is_empty() || answer == "HTTP/1.1 400", "{answer}");
+        answer = asked_to_enrol(&port, wrong.len(), &wrong).await;
+    }
+    // Nothing of the body came, and nothing is waited for.
+    assert_eq!(asked_to_enrol(&port, 1_000, "").await, "HTTP/1.1 429");
+    port.close().await;
+}
+
 #[tokio::test]
 async fn a_hello_of_15_mib_is_not_taken() {
     let port = Port::open().await;

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Most bytes that one image may make the converter hold. An OS image of 70,000 files takes 25 MB,
-/// and the files of one Debian kernel for stage 1 another 60 MB.
+/// the files of one Debian kernel for stage 1 another 60 MB, and the substrate program some MB.
 pub const MAX_HELD_BYTES: u64 = 256 << 20;
 
 /// What an entry of a layer takes beside its texts, bytes.

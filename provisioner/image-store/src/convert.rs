@@ -23,7 +23,7 @@ use crate::{
     modules::{Chosen, ModuleIndex},
     progress::Progress,
     scan::{Chunk, Scanned, Wanted, contents, scan},
-    squashfs::{Dropped, Tar2sqfs, squash},
+    squashfs::{Dropped, Tar2sqfs, content_size, squash},
     stage1::{Packing, Stage1},
     tree::{InodeId, Node, Tree},
 };
@@ -76,7 +76,7 @@ pub(crate) fn convert_image<A: Artifacts>(
     let work = Work::begin(image)?;
     let mut aside = Aside::of(work.wanted()?);
     let dropped = squash(root, image.layers, &work.scanned, image.progress, |chunk| {
-        aside.take(chunk);
+        aside.take(work.tree(), chunk);
         Ok(())
     })?;
     let mut warnings = warnings_of(&dropped);
@@ -161,16 +161,28 @@ impl Aside {
         Self { wanted, files: Files::new() }
     }
 
-    fn take(&mut self, chunk: &Chunk) {
+    fn take(&mut self, tree: &Tree, chunk: &Chunk) {
         if self.wanted.contains(&chunk.inode) {
-            self.files.entry(chunk.inode).or_default().extend_from_slice(&chunk.bytes);
+            append(&mut self.files, tree, chunk);
         }
     }
+}
+
+/// Adds a chunk to its file, which was charged: the room for all of it is taken with its first chunk, so that
+/// it takes no more than was charged.
+fn append(files: &mut Files, tree: &Tree, chunk: &Chunk) {
+    let whole = || {
+        let size = content_size(tree, chunk.inode);
+        Vec::with_capacity(usize::try_from(size).unwrap_or(0))
+    };
+    files.entry(chunk.inode).or_insert_with(whole).extend_from_slice(&chunk.bytes);
 }
 
 impl<'a> Work<'a> {
     /// Reads all names, finds the kernels and chooses modules: everything that can be refused is refused here.
     fn begin(image: &'a Image<'a>) -> Result<Self, BuildError> {
+        let substrate = image.substrate.len() as u64;
+        image.budget.charge(substrate).map_err(too_large(&image.budget, substrate))?;
         let scanned = scan(image.layers, &image.budget, image.progress)?;
         let kernels = kernel::find(&scanned.tree, |content| scanned.release(content))
             .map_err(|found| BuildError::NoKernel { found })?;
@@ -259,7 +271,7 @@ impl<'a> Work<'a> {
             if self.image.progress.cancelled() {
                 return Err(LayerError::Cancelled);
             }
-            files.entry(chunk.inode).or_default().extend_from_slice(&chunk.bytes);
+            append(&mut files, self.tree(), &chunk);
             Ok(())
         })?;
         Ok(files)
@@ -366,4 +378,25 @@ impl<'a> Work<'a> {
 fn too_large(budget: &Budget, bytes: u64) -> impl FnOnce(OverBudget) -> BuildError + use<> {
     let left = budget.left();
     move |over| BuildError::TooLarge { bytes, left, limit: over.limit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tar_stream::{Entry, Kind, Metadata};
+
+    #[test]
+    fn a_file_that_is_kept_takes_the_room_that_was_charged_for_it() {
+        let mut tree = Tree::new(Arc::new(Budget::new(1 << 20)));
+        let size = 1_000;
+        let entry = Entry { path: b"x.ko".to_vec(), kind: Kind::File, metadata: Metadata::default(), size };
+        tree.apply(0, 0, entry).unwrap();
+        let (inode, mut files) = (tree.find(b"x.ko").unwrap(), Files::new());
+        for (offset, bytes) in [(0, vec![1; 600]), (600, vec![2; 400])] {
+            append(&mut files, &tree, &Chunk { inode, offset, bytes });
+        }
+        let file = &files[&inode];
+        assert_eq!((file.len(), file.capacity()), (1_000, 1_000));
+        assert_eq!((file[599], file[600]), (1, 2));
+    }
 }

@@ -117,7 +117,9 @@ impl Converter {
     /// The program cannot be opened.
     pub fn of_program(program: &Path, arguments: Vec<OsString>, tries: PathBuf) -> io::Result<Self> {
         let program = Program { file: File::open(program)?, arguments };
-        Ok(Self::by(Way::Jail { program, tries: Tries::new(tries) }))
+        let tries = Tries::new(tries);
+        tries.remove_old();
+        Ok(Self::by(Way::Jail { program, tries }))
     }
 
     /// Converts in this process, without a jail: for tests and simulations, whose images are their own.

@@ -11,6 +11,9 @@ pub(crate) const MAX_INFLATED_BYTES: u64 = 256 << 20;
 /// Memory that xz may take for its dictionary, KiB. `xz -9` needs 64 MiB.
 const XZ_MEMORY_KIB: u32 = 80 << 10;
 
+/// What is taken for the first bytes of a file.
+const FIRST_BYTES: usize = 64 << 10;
+
 /// Endings of compressed files; a file without one of them is plain.
 pub(crate) const ENDINGS: [&str; 3] = [".xz", ".zst", ".gz"];
 
@@ -33,12 +36,24 @@ pub(crate) fn plain_name(name: &str) -> &str {
     ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
-fn limited<'a>(reader: impl Read, most: u64) -> io::Result<Cow<'a, [u8]>> {
+/// Reads all of it. What it takes meanwhile is no more than `most`, and a byte; in the end, what it has.
+fn limited<'a>(mut reader: impl Read, most: u64) -> io::Result<Cow<'a, [u8]>> {
+    let limit = usize::try_from(most).unwrap_or(usize::MAX).saturating_add(1);
     let mut plain = Vec::new();
-    reader.take(most + 1).read_to_end(&mut plain)?;
-    if plain.len() as u64 > most {
-        return Err(io::Error::other(format!("it unpacks to more than {most} bytes")));
+    loop {
+        // A vector that grew by itself would be doubled past the limit.
+        let length = plain.len().saturating_mul(2).max(FIRST_BYTES).min(limit);
+        plain.reserve_exact(length - plain.len());
+        let more = (length - plain.len()) as u64;
+        reader.by_ref().take(more).read_to_end(&mut plain)?;
+        if plain.len() >= limit {
+            return Err(io::Error::other(format!("it unpacks to more than {most} bytes")));
+        }
+        if plain.len() < length {
+            break;
+        }
     }
+    plain.shrink_to_fit();
     Ok(plain.into())
 }
 
@@ -76,6 +91,8 @@ mod tests {
             let name = format!("x.ko{ending}");
             let inflated = inflate(&name, &packed, MAX_INFLATED_BYTES).unwrap();
             assert_eq!(*inflated, *plain, "{program} {arguments:?}");
+            let Cow::Owned(inflated) = inflated else { panic!("it was not packed") };
+            assert_eq!(inflated.capacity(), inflated.len(), "what is charged is what it takes");
             assert!(inflate(&name, b"not so", MAX_INFLATED_BYTES).is_err());
             let most = plain.len() as u64;
             assert!(inflate(&name, &packed, most).is_ok());

@@ -39,6 +39,10 @@ impl<P: Progress + ?Sized> Progress for Arc<P> {
         (**self).pauses();
     }
 
+    fn found(&self, manifest: &api::ids::Digest) {
+        (**self).found(manifest);
+    }
+
     fn layers(&self, total: u64) {
         (**self).layers(total);
     }
@@ -77,6 +81,22 @@ impl Drop for StopOnDrop {
 }
 
 impl<P: Progress> Progress for Stoppable<P> {
+    fn begins(&self) {
+        self.inner.begins();
+    }
+
+    fn pauses(&self) {
+        self.inner.pauses();
+    }
+
+    fn found(&self, manifest: &api::ids::Digest) {
+        self.inner.found(manifest);
+    }
+
+    fn layers(&self, total: u64) {
+        self.inner.layers(total);
+    }
+
     fn advance(&self, label: &str, done: u64, total: u64) {
         self.inner.advance(label, done, total);
     }
@@ -96,7 +116,61 @@ impl Progress for NoProgress {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    /// Notes what is told.
+    #[derive(Default)]
+    struct Noting(Mutex<Vec<String>>);
+
+    impl Noting {
+        fn note(&self, told: String) {
+            self.0.lock().unwrap().push(told);
+        }
+    }
+
+    impl Progress for Noting {
+        fn begins(&self) {
+            self.note("begins".to_owned());
+        }
+
+        fn pauses(&self) {
+            self.note("pauses".to_owned());
+        }
+
+        fn found(&self, manifest: &api::ids::Digest) {
+            self.note(format!("found {}", manifest.0[0]));
+        }
+
+        fn layers(&self, total: u64) {
+            self.note(format!("layers {total}"));
+        }
+
+        fn advance(&self, label: &str, done: u64, total: u64) {
+            self.note(format!("{label} {done}/{total}"));
+        }
+
+        fn cancelled(&self) -> bool {
+            self.note("cancelled?".to_owned());
+            true
+        }
+    }
+
+    #[test]
+    fn all_that_is_told_reaches_whoever_is_behind_an_arc_or_a_stop() {
+        let noting = Arc::new(Noting::default());
+        let behind: Arc<dyn Progress> = noting.clone();
+        let (progress, _waiting) = stoppable(behind);
+        progress.begins();
+        progress.pauses();
+        progress.found(&api::ids::Digest([7; 32]));
+        progress.layers(9);
+        progress.advance("squashfs", 1, 2);
+        assert!(progress.cancelled());
+        let told = noting.0.lock().unwrap().clone();
+        assert_eq!(told, ["begins", "pauses", "found 7", "layers 9", "squashfs 1/2", "cancelled?"]);
+    }
 
     #[test]
     fn work_is_cancelled_when_nobody_waits_for_it_any_more() {

@@ -30,8 +30,8 @@ const GZIP_LEVEL: u32 = 6;
 /// it lays them into memory itself (BIOS); the kernel's EFI stub, which reads them from iPXE's files, does not.
 const ALIGNMENT: u64 = 4;
 
-/// Threads that compress, at most: each holds some MB.
-const MAX_WORKERS: usize = 8;
+/// Threads that compress, at most: each holds some 25 MB, which are not charged to the image's budget.
+const MAX_WORKERS: usize = 2;
 
 /// What the kernel can unpack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The image converter of the tests: the one that ships, and things that it does on demand inside of its jail.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::{
     fs::{self, File},
@@ -24,6 +24,7 @@ fn probe(name: &str) -> Vec<String> {
         "abort" => std::process::abort(),
         "panic" => panic!("a mistake in the converter"),
         "use up memory" => use_up_memory(),
+        "hold what an image may" => hold_what_an_image_may(),
         "hang" => loop {
             std::thread::sleep(Duration::from_secs(1));
         },
@@ -42,6 +43,24 @@ fn use_up_memory() -> Vec<String> {
     loop {
         held.push(vec![1_u8; 16 << 20]);
     }
+}
+
+/// What the budget allows, and what eight threads take that read layers packed by zstd, all at once. Nothing
+/// is written to it: the limit is one of address space.
+fn hold_what_an_image_may() -> Vec<String> {
+    let size = usize::try_from(image_store::budget::MAX_HELD_BYTES).unwrap_or(usize::MAX);
+    let held = vec![0_u8; size];
+    let together = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let (window, chunks) = (vec![0_u8; 32 << 20], vec![0_u8; 4 << 20]);
+                together.wait();
+                std::hint::black_box((&window, &chunks));
+            });
+        }
+    });
+    vec![format!("held {} MiB, and eight layers beside it", std::hint::black_box(held).len() >> 20)]
 }
 
 /// Tries what the jail forbids: `what: what came of it`.

@@ -4,7 +4,7 @@
 //! iPXE puts its setting `memsize` into the request of the boot script: `?memory=MIB`. Builds without
 //! that setting put nothing there. Anybody can ask for anybody's script, so a number proves nothing:
 //! what is too small is told to whoever asks, and shown as what holds the node only if the request
-//! came from the node's address and the node does not run.
+//! came from the node's address and the node does not run. What is enough ends that likewise.
 
 use api::{ids::NodeId, image::KernelArtifact, status::Phase};
 use axum::{
@@ -107,15 +107,13 @@ pub(super) fn refusal(
     };
     let is_its_own = || is_from_the_node(provisioner, booting, peer);
     match fit {
-        Fit::Enough => {
-            provisioner.hold(&booting.record, Part::Memory, None);
-            None
-        }
-        Fit::Tight => {
-            provisioner.hold(&booting.record, Part::Memory, None);
-            let count = || provisioner.0.refusals.count("memory", peer.remote.ip(), clock::now());
-            if is_its_own() && count().is_some() {
-                provisioner.0.fleet.warn(booting.record.id, format!("may not boot: {}", cause()));
+        Fit::Enough | Fit::Tight => {
+            if is_its_own() {
+                provisioner.hold(&booting.record, Part::Memory, None);
+                let count = || provisioner.0.refusals.count("memory", peer.remote.ip(), clock::now());
+                if fit == Fit::Tight && count().is_some() {
+                    provisioner.0.fleet.warn(booting.record.id, format!("may not boot: {}", cause()));
+                }
             }
             None
         }
@@ -152,11 +150,58 @@ fn runs(provisioner: &Provisioner, id: NodeId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use api::{
+        ids::{Digest, MacAddr},
+        image::Artifact,
+        machine::MachineSpec,
+    };
     use proptest::prelude::{any, proptest};
 
     use super::*;
+    use crate::{serve::tests::provisioner_in, store::conformance::image};
 
     const MIB: u64 = 1 << 20;
+
+    const NODE: NodeId = NodeId(uuid::Uuid::from_u128(1));
+
+    /// `n1` at 10.1.0.11, which boots an image of next to no bytes.
+    async fn booting(provisioner: &Provisioner) -> Booting {
+        let name: api::ids::NodeName = "n1".parse().unwrap();
+        let spec: MachineSpec = serde_json::from_value(serde_json::json!({
+            "interfaces": {"lan0": {"mac": "52:54:00:77:00:11", "address": "10.1.0.11/24"}},
+        }))
+        .unwrap();
+        let (added, declared) = (name.clone(), spec.clone());
+        provisioner.change(move |draft| draft.add_node(&added, NODE, declared)).await.unwrap();
+        let record = provisioner.view().cluster.nodes.get(&name).unwrap().clone();
+        let mac = MacAddr([0x52, 0x54, 0, 0x77, 0, 0x11]);
+        Booting { mac, record, spec: Arc::new(spec), image: Arc::new(image(1, "a")) }
+    }
+
+    #[tokio::test]
+    async fn what_holds_a_node_for_its_memory_is_ended_from_its_address_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let provisioner = provisioner_in(folder.path()).await;
+        let booting = booting(&provisioner).await;
+        let file = || Artifact { format: "x".into(), digest: Digest([7; 32]), size: 100 * MIB };
+        let kernel =
+            KernelArtifact { release: "6.1".into(), kernel: file(), stage1: file(), stage1_unpacked: None };
+        let is_refused = |from: [u8; 4], query: &str| {
+            let peer = Peer { remote: (from, 4711).into(), local: ([10, 1, 0, 1], 9480).into() };
+            refusal(&provisioner, &booting, &kernel, peer, Some(query)).is_some()
+        };
+        let is_held = || provisioner.0.fleet.status(NODE).unwrap().held.is_some();
+        let (itself, stranger) = ([10, 1, 0, 11], [10, 1, 0, 66]);
+        assert!(is_refused(stranger, "memory=10") && !is_held());
+        // Enough, what may do, and what says nothing.
+        for query in ["memory=1000", "memory=320", "memory=0"] {
+            assert!(is_refused(itself, "memory=10") && is_held());
+            assert!(!is_refused(stranger, query) && is_held(), "{query} of somebody else");
+            assert!(!is_refused(itself, query) && !is_held(), "{query}");
+        }
+    }
 
     #[test]
     fn only_a_plain_number_says_something_of_the_memory() {

@@ -4,7 +4,9 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value, syntax::SyntaxConfig,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::{Content, Entry, MAX_FILE_BYTES, check_path, front_matter::Front, variables::Variables};
@@ -16,7 +18,8 @@ const MAX_ITEMS: usize = 4096;
 /// four million. What a template holds in memory at a time is bounded by it, too: 512 MiB.
 const MAX_STEPS: u64 = 8_000_000;
 
-/// Steps for all files of one template for one node.
+/// Steps for all files of one template for one node: those that are skipped, their paths and `for-each`
+/// are counted, too.
 const MAX_STEPS_OF_ALL: u64 = 4 * MAX_STEPS;
 
 /// A template of an overlay.
@@ -55,10 +58,17 @@ pub struct TemplateError {
 /// Carried by the error that ends a template which called `skip()`.
 #[derive(Debug, thiserror::Error)]
 #[error("skipped")]
-struct Skipped;
+struct Skipped {
+    /// What the file took until then.
+    steps: u64,
+}
 
 const BODY: &str = "body";
 const PATH: &str = "path";
+
+/// Function that returns the steps taken so far. The engine tells them of templates, and of expressions
+/// only from within.
+const STEPS: &str = "__steps";
 
 impl Template {
     /// Compiles a template.
@@ -157,16 +167,8 @@ impl Template {
             return Ok(self.file(variables, None, &mut steps)?.into_iter().collect());
         };
         let line_one = |message: String| TemplateError { line: 1, message };
-        let items = self
-            .environment
-            .compile_expression(expression)
-            .and_then(|compiled| compiled.eval(variables.context(&self.reads, None)))
-            .and_then(|items| match items.is_undefined() {
-                true => Err(Error::new(ErrorKind::UndefinedError, format!("`{expression}` is undefined"))),
-                // They may be made one by one and be endlessly many.
-                false => items.try_iter().map(|items| items.take(MAX_ITEMS + 1).collect::<Vec<Value>>()),
-            })
-            .map_err(|error| line_one(format!("for-each: {}", describe(&error))))?;
+        let items = self.items(expression, variables, &mut steps);
+        let items = items.map_err(|error| line_one(format!("for-each: {}", describe(&error))))?;
         if items.len() > MAX_ITEMS {
             return Err(line_one(format!("for-each: more than {MAX_ITEMS} files, which are made at most")));
         }
@@ -181,7 +183,22 @@ impl Template {
         Ok(files?.into_iter().flatten().collect())
     }
 
-    /// `steps`: what the file takes is added.
+    /// What files are made of, [`MAX_ITEMS`] and one at most. `steps`: what the expression takes is added.
+    fn items(&self, expression: &str, variables: &Variables, steps: &mut u64) -> Result<Vec<Value>, Error> {
+        // Lists are made from left to right.
+        let counted = format!("[({expression}), {STEPS}()]");
+        let counted = self.environment.compile_expression(&counted)?;
+        let counted = counted.eval(variables.context(&self.reads, None))?;
+        let items = counted.get_item_by_index(0)?;
+        *steps += u64::try_from(counted.get_item_by_index(1)?)?;
+        if items.is_undefined() {
+            return Err(Error::new(ErrorKind::UndefinedError, format!("`{expression}` is undefined")));
+        }
+        // They may be made one by one and be endlessly many.
+        Ok(items.try_iter()?.take(MAX_ITEMS + 1).collect())
+    }
+
+    /// `steps`: what the file takes is added, whether there is one in the end or not.
     fn file(
         &self,
         variables: &Variables,
@@ -192,11 +209,14 @@ impl Template {
         let body = self.environment.get_template(BODY).and_then(|body| body.render_captured(context.clone()));
         let body = match body {
             Ok(body) => {
-                *steps += body.state().fuel_levels().map_or(MAX_STEPS, |(consumed, _)| consumed);
+                *steps += taken(body.state());
                 body.into_output()
             }
-            Err(error) if is_skip(&error) => return Ok(None),
-            Err(error) => return Err(located(&error)),
+            Err(error) => {
+                let Some(skipped) = skipped(&error) else { return Err(located(&error)) };
+                *steps += skipped.steps;
+                return Ok(None);
+            }
         };
         let too_large = body.len() > MAX_FILE_BYTES;
         if too_large {
@@ -208,9 +228,13 @@ impl Template {
         let path = match &self.front.path {
             None => self.path.clone(),
             Some(_) => {
-                self.environment.get_template(PATH).and_then(|template| template.render(context)).map_err(
-                    |error| TemplateError { line: 1, message: format!("path: {}", describe(&error)) },
-                )?
+                let path = self.environment.get_template(PATH).and_then(|path| path.render_captured(context));
+                let path = path.map_err(|error| TemplateError {
+                    line: 1,
+                    message: format!("path: {}", describe(&error)),
+                })?;
+                *steps += taken(path.state());
+                path.into_output()
             }
         };
         check_path(&path).map_err(|rule| TemplateError {
@@ -230,24 +254,34 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.set_syntax(
         SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true).build()?,
     );
-    environment.add_function("skip", || -> Result<String, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, "skipped").with_source(Skipped))
-    });
+    environment.add_function("skip", skip);
+    environment.add_function(STEPS, taken);
     environment.add_function("fail", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
     Ok(environment)
 }
 
-fn is_skip(error: &Error) -> bool {
+/// Steps taken so far.
+fn taken(state: &State<'_, '_>) -> u64 {
+    state.fuel_levels().map_or(MAX_STEPS, |(consumed, _)| consumed)
+}
+
+/// `skip()`: ends the file that is rendered.
+fn skip(state: &State<'_, '_>) -> Result<String, Error> {
+    let skipped = Skipped { steps: taken(state) };
+    Err(Error::new(ErrorKind::InvalidOperation, "skipped").with_source(skipped))
+}
+
+fn skipped(error: &Error) -> Option<&Skipped> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
-        if error.is::<Skipped>() {
-            return true;
+        if let Some(skipped) = error.downcast_ref::<Skipped>() {
+            return Some(skipped);
         }
         source = error.source();
     }
-    false
+    None
 }
 
 fn located(error: &Error) -> TemplateError {
@@ -411,6 +445,27 @@ mod tests {
         assert_eq!(told, "line 1: for-each: all files together take more than 32000000 steps");
         let told = render(100_000).unwrap_err().to_string();
         assert_eq!(told, "line 1: for-each: more than 4096 files, which are made at most");
+    }
+
+    /// A file that is not made took its steps, and a path is rendered as a file is.
+    #[test]
+    fn steps_of_skipped_files_of_paths_and_of_for_each_are_counted() {
+        let loops = "{% for i in range(100000) %}{% endfor %}";
+        let render = |path: &str, body: &str| {
+            let source = format!("{{#- bedplate\nfor-each: range(1000)\npath: {path}\n-#}}\n{body}");
+            let template = Template::compile("/etc/x", 0o644, &source).unwrap();
+            template.render(&Variables::of_json(&json!({}))).unwrap_err().to_string()
+        };
+        let refused = "line 1: for-each: all files together take more than 32000000 steps";
+        assert_eq!(render("/etc/{{ item }}", &format!("{loops}{{{{ skip() }}}}")), refused);
+        assert_eq!(render(&format!("/etc/{loops}{{{{ item }}}}"), "x"), refused);
+        let expression = "[range(100000) | list | length]";
+        let source = format!("{{#- bedplate\nfor-each: {expression}\npath: /etc/{{{{ item }}}}\n-#}}\nx");
+        let template = Template::compile("/etc/x", 0o644, &source).unwrap();
+        let mut steps = 0;
+        let items = template.items(expression, &Variables::of_json(&json!({})), &mut steps).unwrap();
+        assert_eq!(items, [Value::from(100_000)]);
+        assert!(steps >= 100_000, "{steps} steps");
     }
 
     #[test]

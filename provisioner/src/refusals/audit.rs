@@ -87,6 +87,14 @@ impl RefusedAudit {
         }
     }
 
+    /// Records what was left out in the minute that runs: the server stops, and no other line comes.
+    pub(crate) async fn finish(&self, access: &Access, action: &str) {
+        let minute = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(summary) = minute.summary() {
+            write(access, action, "nodes", &summary).await;
+        }
+    }
+
     fn take(&self, node: &NodeName, now: Timestamp) -> (Option<String>, bool) {
         let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let summary = minute.turn(now);
@@ -118,6 +126,24 @@ mod tests {
         let summary = "refused 20639 more within a minute: n1 (20639)".to_owned();
         assert_eq!(taken(1, 60), (Some(summary), true));
         assert_eq!(taken(1, 180), (None, true), "there was nothing to sum up");
+    }
+
+    #[tokio::test]
+    async fn what_a_server_that_stops_has_left_out_is_summed_up_before_its_minute_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bedplate.db");
+        let database = database::Database::open(&file, &[&access::SCHEMA]).await.unwrap();
+        let access = Access::open(database).await.unwrap();
+        let audit = RefusedAudit::default();
+        audit.finish(&access, "issue-token").await;
+        for _ in 0..5 {
+            audit.take(&node(1), clock::now());
+        }
+        audit.finish(&access, "issue-token").await;
+        audit.finish(&access, "issue-token").await;
+        let lines = access.audit(10).await.unwrap();
+        let said: Vec<&str> = lines.iter().map(|line| line.outcome.as_str()).collect();
+        assert_eq!(said, ["refused 4 more within a minute: n1 (4)"], "once, and nothing for nothing");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `/v1/images` and `/v1/operations`.
 
+use std::pin::pin;
+
 use access::{Caller, Routes};
 use api::{
     ids::ImageName,
@@ -13,12 +15,13 @@ use axum::{
     http::StatusCode,
 };
 use rest::{Body, Page, PageParams, Paging, Refusal, causes};
+use tokio::sync::MutexGuard;
 use utoipa_axum::routes;
 
 use super::watch;
 use crate::{
     image_use::Kept,
-    images::{CancelError, Deleting, StartError},
+    images::{CancelError, DeleteError, Deleting, Images, StartError},
     provisioner::Provisioner,
 };
 
@@ -98,7 +101,7 @@ async fn delete(
     State(provisioner): State<Provisioner>,
     Path(name): Path<ImageName>,
 ) -> Result<StatusCode, Refusal> {
-    let _turn = provisioner.0.turn.lock().await;
+    let turn = provisioner.0.turn.lock().await;
     let title = format!("cannot delete image {name}");
     let table = provisioner.0.images.table();
     if !table.names().contains(&name) {
@@ -108,7 +111,7 @@ async fn delete(
     // An import may have ended while it was waited for.
     let versions: Vec<u32> = provisioner.0.images.table().versions(&name).collect();
     refuse_kept(&title, provisioner.why_kept(&name, &versions))?;
-    let deleted = provisioner.0.images.delete(name, versions, deleting).await;
+    let deleted = carry_out(&provisioner.0.images, turn, name, versions, deleting).await;
     deleted.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -124,7 +127,7 @@ async fn delete_version(
     State(provisioner): State<Provisioner>,
     Path((name, version)): Path<(ImageName, u32)>,
 ) -> Result<StatusCode, Refusal> {
-    let _turn = provisioner.0.turn.lock().await;
+    let turn = provisioner.0.turn.lock().await;
     let title = format!("cannot delete image {name}@{version}");
     let deleting = deleting(&provisioner, &title).await?;
     let table = provisioner.0.images.table();
@@ -132,9 +135,33 @@ async fn delete_version(
         return Err(not_found(&title, &name, Some(version)));
     }
     refuse_kept(&title, provisioner.why_kept(&name, &[version]))?;
-    let deleted = provisioner.0.images.delete(name, vec![version], deleting).await;
+    let deleted = carry_out(&provisioner.0.images, turn, name, vec![version], deleting).await;
     deleted.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deletes versions, and gives the server's turn back once nobody can be given them any more: changes of
+/// nodes wait for no transaction of it.
+async fn carry_out(
+    images: &Images,
+    turn: MutexGuard<'_, ()>,
+    name: ImageName,
+    versions: Vec<u32>,
+    deleting: Deleting,
+) -> Result<(), DeleteError> {
+    let mut table = images.watch();
+    let (of, gone) = (name.clone(), versions.clone());
+    let mut deletion = pin!(images.delete(name, versions, deleting));
+    let are_gone = async {
+        let _ = table.wait_for(|table| !table.versions(&of).any(|version| gone.contains(&version))).await;
+    };
+    tokio::select! {
+        biased;
+        done = &mut deletion => return done,
+        () = are_gone => {}
+    }
+    drop(turn);
+    deletion.await
 }
 
 fn not_found(title: &str, name: &ImageName, version: Option<u32>) -> Refusal {
@@ -147,8 +174,8 @@ fn not_found(title: &str, name: &ImageName, version: Option<u32>) -> Refusal {
 /// dropped.
 async fn deleting(provisioner: &Provisioner, title: &str) -> Result<Deleting, Refusal> {
     provisioner.0.images.deleting().await.ok_or_else(|| {
-        let why = "boots of nodes are being written down, and the server's database takes its time; its log \
-                   says why: try again";
+        let why = "boots of nodes are being written down, or an import or another deletion, and the server's \
+                   database takes its time; its log says why: try again";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why)
     })
 }

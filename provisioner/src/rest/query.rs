@@ -14,9 +14,9 @@ use axum::{
     extract::{Query, State},
     http::StatusCode,
 };
-use rest::{Abandoned, Linked, MAX_PAGE_ROWS, Paging, Refusal, causes};
+use rest::{Abandoned, Linked, MAX_PAGE_ROWS, Paging, Refusal, Turns, causes};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use utoipa_axum::routes;
 
 use super::hardware;
@@ -25,8 +25,11 @@ use crate::{
     query::{self, Columns, Facts, Filter},
 };
 
-/// Time for one question, in which others are waited for.
+/// Time for one question. Waiting for a turn is not counted: it is the work of others.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Nodes that are asked in one turn: at some 100 KB each their inventories become 6 MB.
+const BATCH: usize = 64;
 
 /// Whole inventories in one answer: at some 100 KB each it becomes 50 MB. Columns have no such limit.
 const MAX_WHOLE: u32 = 500;
@@ -76,20 +79,11 @@ async fn ask(
     let names = wanted(&provisioner, &caller, title, question.names, &paging).await?;
     let most = if columns.is_some() { MAX_PAGE_ROWS } else { MAX_WHOLE };
     let limit = paging.limit().map(|limit| limit.min(most));
-    let rows = async {
-        let user = caller.principal.name.as_str();
-        let filter = rest::work(title, user, move |_| Filter::read(&filter)).await?;
-        let filter = Arc::new(filter.map_err(|mistake| refuse(title, "filter", mistake))?);
-        gather(&provisioner, (title, user), names, &filter, columns.as_ref(), limit).await
-    };
-    let rows = timeout(DEADLINE, rows).await.map_err(|_| {
-        let why = format!(
-            "it took longer than {} s; ask of fewer nodes, or a simpler question",
-            DEADLINE.as_secs()
-        );
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why)
-    })?;
-    let rows = rows?;
+    let mut turns = rest::turns(&caller.principal.name);
+    let filter = turns.work(title, move |_| Filter::read(&filter)).await?;
+    let filter = filter.map_err(|mistake| refuse(title, "filter", mistake))?;
+    let asked = Arc::new(Asked { filter, columns });
+    let rows = gather(&provisioner, title, &mut turns, &names, &asked, limit).await?;
     let next = rows.last().filter(|_| rows.has_more).map(|name| paging.link(LIST, name));
     let mut answer = rows.answer;
     let asked = question.columns.as_deref().unwrap_or_default().split(',').map(str::trim);
@@ -127,50 +121,96 @@ fn refuse(title: &str, part: &str, mistake: query::Mistake) -> Refusal {
     Refusal(Problem { status, title: title.to_owned(), detail, mistakes: vec![mistake] })
 }
 
-/// Asks of one node after the other, each of which is work of its own: others are between them. `limit`:
-/// rows of a page.
+/// What is asked of each node.
+struct Asked {
+    filter: Filter,
+    columns: Option<Columns>,
+}
+
+/// A node, and its inventory or why it cannot be told.
+type Told = (Node, Result<Inventory, String>);
+
+/// Asks of so many nodes in each turn: others have theirs in between. `limit`: rows of a page.
 async fn gather(
     provisioner: &Provisioner,
-    (title, user): (&str, &str),
-    names: Vec<NodeName>,
-    filter: &Arc<Filter>,
-    columns: Option<&Columns>,
+    title: &str,
+    turns: &mut Turns,
+    names: &[NodeName],
+    asked: &Arc<Asked>,
     limit: Option<u32>,
 ) -> Result<Rows, Refusal> {
     let mut rows = Rows { limit, ..Rows::default() };
-    for name in names {
-        // One that was deleted in this moment is none.
-        let Some(node) = provisioner.show_all([&name]).pop() else { continue };
-        let found = provisioner.0.fleet.inventory(node.id).await;
-        let said = match found {
-            Err(error) if hardware::is_damaged(&error) => Err(causes(&error)),
-            Err(error) => return Err(Refusal::internal(title, &error)),
-            Ok(None) => Err("it never told of its hardware".to_owned()),
-            Ok(Some(inventory)) => {
-                let (filter, columns) = (filter.clone(), columns.cloned());
-                let answering = move |abandoned: &Abandoned| {
-                    answered(node, inventory, &filter, columns.as_ref(), abandoned)
-                };
-                rest::work(title, user, answering).await?
-            }
+    let mut taken = Duration::ZERO;
+    for names in names.chunks(BATCH) {
+        let begun = Instant::now();
+        let reading = timeout(DEADLINE.saturating_sub(taken), told(provisioner, title, names));
+        let batch = reading.await.map_err(|_| End::TooLong.refusal(title))??;
+        taken += begun.elapsed();
+        let (asked, left) = (asked.clone(), DEADLINE.saturating_sub(taken));
+        let answering = move |abandoned: &Abandoned| {
+            let begun = Instant::now();
+            let end = rows.ask(batch, &asked, abandoned, || begun.elapsed() > left);
+            (rows, end, begun.elapsed())
         };
-        let row = match said {
-            Ok(Some(answered)) => Row::Answered(answered),
-            Ok(None) => continue,
-            Err(cause) => Row::Unclear(Unclear { name, cause }),
-        };
-        if !rows.add(row) {
-            break;
-        }
-        if columns.is_none() && rows.answer.nodes.len() > MAX_WHOLE as usize {
-            let why = format!(
-                "it is true of more than {MAX_WHOLE} nodes; name the columns that you want of them, or ask \
-                 the API for pages with `limit`"
-            );
-            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, why));
+        let (answered, end, took) = turns.work(title, answering).await?;
+        rows = answered;
+        taken += took;
+        match end {
+            None => {}
+            Some(End::PageIsFull) => break,
+            Some(end) => return Err(end.refusal(title)),
         }
     }
     Ok(rows)
+}
+
+/// What nodes told of themselves. One that was deleted in this moment is none.
+async fn told(provisioner: &Provisioner, title: &str, names: &[NodeName]) -> Result<Vec<Told>, Refusal> {
+    let mut all = Vec::with_capacity(names.len());
+    for node in provisioner.show_all(names) {
+        let told = match provisioner.0.fleet.inventory(node.id).await {
+            Err(error) if hardware::is_damaged(&error) => Err(causes(&error)),
+            Err(error) => return Err(Refusal::internal(title, &error)),
+            Ok(None) => Err("it never told of its hardware".to_owned()),
+            Ok(Some(inventory)) => Ok(inventory),
+        };
+        all.push((node, told));
+    }
+    Ok(all)
+}
+
+/// Why no more nodes are asked.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    PageIsFull,
+    /// It is true of more nodes than are told whole.
+    TooMany,
+    TooLong,
+    /// Nobody waits for the answer.
+    Abandoned,
+}
+
+impl End {
+    /// Why there is no answer.
+    fn refusal(&self, title: &str) -> Refusal {
+        let (status, why) = match self {
+            Self::TooMany => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!(
+                    "it is true of more than {MAX_WHOLE} nodes; name the columns that you want of them, or \
+                     ask the API for pages with `limit`"
+                ),
+            ),
+            Self::TooLong | Self::PageIsFull | Self::Abandoned => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!(
+                    "it took longer than {} s; ask of fewer nodes, or a simpler question",
+                    DEADLINE.as_secs()
+                ),
+            ),
+        };
+        Refusal::new(status, title, why)
+    }
 }
 
 /// What is found of a node that is meant, or may be.
@@ -191,6 +231,38 @@ struct Rows {
 }
 
 impl Rows {
+    /// Asks of these nodes. `None`: of all of them, and it may go on with others.
+    fn ask(
+        &mut self,
+        batch: Vec<Told>,
+        asked: &Asked,
+        abandoned: &Abandoned,
+        is_late: impl Fn() -> bool,
+    ) -> Option<End> {
+        for (node, told) in batch {
+            if abandoned.is_set() {
+                return Some(End::Abandoned);
+            }
+            if is_late() {
+                return Some(End::TooLong);
+            }
+            let name = node.name.clone();
+            let said = told.and_then(|inventory| answered(node, inventory, asked, abandoned));
+            let row = match said {
+                Ok(Some(answered)) => Row::Answered(answered),
+                Ok(None) => continue,
+                Err(cause) => Row::Unclear(Unclear { name, cause }),
+            };
+            if !self.add(row) {
+                return Some(End::PageIsFull);
+            }
+            if asked.columns.is_none() && self.answer.nodes.len() > MAX_WHOLE as usize {
+                return Some(End::TooMany);
+            }
+        }
+        None
+    }
+
     /// Adds a row. `false`: the page was full, and the row belongs to the next one.
     fn add(&mut self, row: Row) -> bool {
         let count = self.answer.nodes.len() + self.answer.unclear.len();
@@ -218,15 +290,14 @@ impl Rows {
 fn answered(
     node: Node,
     inventory: Inventory,
-    filter: &Filter,
-    columns: Option<&Columns>,
+    Asked { filter, columns }: &Asked,
     abandoned: &Abandoned,
 ) -> Result<Option<Answered>, String> {
     let facts = Facts::new(&node, &inventory).ok_or("its inventory cannot be read")?;
     if !filter.is_true_of(&facts, abandoned)? {
         return Ok(None);
     }
-    let values = columns.map(|columns| columns.of(&facts)).unwrap_or_default();
+    let values = columns.as_ref().map(|columns| columns.of(&facts)).unwrap_or_default();
     let inventory = columns.is_none().then(|| Box::new(inventory));
     Ok(Some(Answered { name: node.name, values, inventory }))
 }

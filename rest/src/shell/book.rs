@@ -6,6 +6,9 @@
 //! | waiting: in its handshake, without a whole head, between requests | by address, listener and in all | the longest first |
 //! | busy: a request is read or answered | the same | if it made no progress for `stale` |
 //! | proven | in all | never |
+//!
+//! Where an address may have more than its share (`Limits::of_one_address`) it has the rest on loan:
+//! the first that goes for somebody below that share is one of the address that has most.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,7 +22,7 @@ use super::{Limits, Listener, meters::Cause};
 
 /// Who a connection is counted with: an IPv4 address, or an IPv6 network of 64 bits, of which one
 /// machine can have all addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Source(IpAddr);
 
 impl Source {
@@ -77,8 +80,10 @@ pub(super) struct Book {
     limits: Limits,
     next: Id,
     entries: HashMap<Id, Entry>,
-    sources: HashMap<Source, Queue>,
+    sources: HashMap<(Listener, Source), Queue>,
     listeners: [Queue; Listener::ALL.len()],
+    /// The sources of each listener by how many connections they have.
+    largest: [BTreeSet<(usize, Source)>; Listener::ALL.len()],
     open: [usize; Listener::ALL.len()],
     /// Connections that have to end and have not yet: their descriptors are still in use.
     leaving: usize,
@@ -101,6 +106,7 @@ impl Book {
             entries: HashMap::new(),
             sources: HashMap::new(),
             listeners: Default::default(),
+            largest: Default::default(),
             open: Default::default(),
             leaving: 0,
         }
@@ -114,16 +120,16 @@ impl Book {
         now: Instant,
     ) -> Result<Entered, Cause> {
         let mut evicted = Vec::new();
-        let same_source = self.sources.get(&source);
-        if same_source.is_some_and(|queue| queue.len() >= self.limits.unproven_per_address) {
-            let settled = now.checked_sub(self.limits.deadlines.settling);
+        let settled = now.checked_sub(self.limits.deadlines.settling);
+        let same_source = self.sources.get(&(listener, source));
+        if same_source.is_some_and(|queue| queue.len() >= self.limits.of_one_address(listener)) {
             let oldest = same_source.and_then(|queue| self.oldest(queue, settled, now));
             evicted.extend(self.evict(oldest.ok_or(Cause::Address)?));
         }
-        let queue = &self.listeners[listener.index()];
-        if queue.len() >= self.limits.unproven_kept() && self.unproven_taken() >= self.limits.unproven {
-            let oldest = self.oldest(queue, Some(now), now);
-            evicted.extend(self.evict(oldest.ok_or(Cause::Unproven)?));
+        let taken = self.listeners[listener.index()].len();
+        if taken >= self.limits.unproven_kept() && self.unproven_taken() >= self.limits.unproven {
+            let victim = self.victim(listener, source, settled, now);
+            evicted.extend(self.evict(victim.ok_or(Cause::Unproven)?));
         }
         if self.entries.len() >= self.limits.connections {
             evicted.push(self.evict_any(now).ok_or(Cause::All)?);
@@ -131,8 +137,7 @@ impl Book {
         let id = self.next;
         self.next += 1;
         let (kick, unproven) = (Arc::new(Notify::new()), Some((Phase::Waiting, now)));
-        self.sources.entry(source).or_default().waiting.insert((now, id));
-        self.listeners[listener.index()].waiting.insert((now, id));
+        self.queue(listener, source, Phase::Waiting, (now, id));
         self.open[listener.index()] += 1;
         self.entries.insert(id, Entry { source, listener, unproven, kick: kick.clone() });
         Ok(Entered { id, kick, evicted })
@@ -161,8 +166,8 @@ impl Book {
         self.unqueue(id);
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.unproven = Some((phase, now));
-        self.sources.entry(entry.source).or_default().of(phase).insert((now, id));
-        self.listeners[entry.listener.index()].of(phase).insert((now, id));
+        let (listener, source) = (entry.listener, entry.source);
+        self.queue(listener, source, phase, (now, id));
     }
 
     /// Ends the connection that is worth least, wherever it came in.
@@ -191,6 +196,30 @@ impl Book {
         self.listeners.iter().map(|queue| queue.len().max(self.limits.unproven_kept())).sum()
     }
 
+    /// Who goes at a listener that is full, for one more of this source.
+    fn victim(
+        &self,
+        listener: Listener,
+        source: Source,
+        settled: Option<Instant>,
+        now: Instant,
+    ) -> Option<Id> {
+        let share = self.limits.unproven_per_address;
+        let own = self.sources.get(&(listener, source));
+        if let Some(own) = own.filter(|own| own.len() >= share) {
+            return self.oldest(own, settled, now);
+        }
+        let (count, largest) = *self.largest[listener.index()].last()?;
+        match self.sources.get(&(listener, largest)) {
+            // What is beyond the share was on loan, even where it makes progress.
+            Some(largest) if count > share => {
+                let slowest = || largest.busy.first().map(|(_, id)| *id);
+                self.oldest(largest, Some(now), now).or_else(slowest)
+            }
+            _ => self.oldest(&self.listeners[listener.index()], Some(now), now),
+        }
+    }
+
     /// The one of a queue that has waited longest, at least since `settled`; if none has, the one
     /// whose progress is longest ago.
     fn oldest(&self, queue: &Queue, settled: Option<Instant>, now: Instant) -> Option<Id> {
@@ -217,15 +246,28 @@ impl Book {
         Some(entry)
     }
 
+    fn queue(&mut self, listener: Listener, source: Source, phase: Phase, at: (Instant, Id)) {
+        self.listeners[listener.index()].of(phase).insert(at);
+        let queue = self.sources.entry((listener, source)).or_default();
+        let before = queue.len();
+        queue.of(phase).insert(at);
+        self.largest[listener.index()].remove(&(before, source));
+        self.largest[listener.index()].insert((before + 1, source));
+    }
+
     fn unqueue(&mut self, id: Id) {
         let Some(entry) = self.entries.get(&id) else { return };
+        let (listener, source) = (entry.listener, entry.source);
         let Some((phase, since)) = entry.unproven else { return };
-        self.listeners[entry.listener.index()].of(phase).remove(&(since, id));
-        if let Some(queue) = self.sources.get_mut(&entry.source) {
-            queue.of(phase).remove(&(since, id));
-            if queue.len() == 0 {
-                self.sources.remove(&entry.source);
-            }
+        self.listeners[listener.index()].of(phase).remove(&(since, id));
+        let Some(queue) = self.sources.get_mut(&(listener, source)) else { return };
+        let before = queue.len();
+        queue.of(phase).remove(&(since, id));
+        self.largest[listener.index()].remove(&(before, source));
+        if before > 1 {
+            self.largest[listener.index()].insert((before - 1, source));
+        } else {
+            self.sources.remove(&(listener, source));
         }
     }
 }

@@ -63,6 +63,13 @@ impl Silence {
         }
     }
 
+    /// The client is reading its answer, or has its own time for that: only what comes later is
+    /// silence.
+    fn renew(&mut self, now: Instant) {
+        self.since = self.since.map(|_| now);
+        self.head = self.head.map(|_| now);
+    }
+
     /// When the connection has to end, and for what; `None` while it may be silent.
     fn deadline(&mut self, seat: &Seat) -> Option<(Instant, Cause)> {
         self.forget_what_was(seat);
@@ -99,6 +106,11 @@ impl<Io> Guarded<Io> {
 
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
+            // An answer in one part is out of its request's hands at once, and a client on a slow
+            // line reads it for hours.
+            if self.unread.is_waiting() {
+                self.silence.renew(Instant::now());
+            }
             let Some((at, cause)) = self.silence.deadline(&self.seat) else {
                 self.silence_alarm.off();
                 return Poll::Pending;
@@ -123,6 +135,7 @@ impl<Io> Guarded<Io> {
                 let (bytes, now) = (bytes(&done), Instant::now());
                 self.unread.moved(bytes, now);
                 if bytes > 0 {
+                    self.silence.renew(now);
                     self.seat.progress(now);
                 }
                 Poll::Ready(Ok(done))
@@ -199,6 +212,9 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Guarded<Io> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let done = Pin::new(&mut this.io).poll_flush(context);
+        if matches!(done, Poll::Ready(Ok(()))) {
+            this.seat.flushed();
+        }
         this.written(context, done, |()| 0)
     }
 

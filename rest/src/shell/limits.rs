@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::pace::LeastSpeed;
+use super::{Listener, pace::LeastSpeed};
 
 /// Descriptors that are kept for what is no connection: 4,096 transfers by TFTP, the database, blobs,
 /// logs, pulls. Of few descriptors an eighth.
@@ -14,8 +14,8 @@ const MOST_CONNECTIONS: usize = 65_536;
 /// Connections without proof where `connections` would allow more.
 const MOST_UNPROVEN: usize = 32_768;
 
-/// Connections without proof of one address: a few thousand nodes behind one NAT, all of which come
-/// back at once after a restart, are let in within seconds.
+/// Connections without proof of one address at one listener: a few thousand nodes behind one NAT, all
+/// of which come back at once after a restart, are let in within seconds.
 const MOST_PER_ADDRESS: usize = 2_048;
 
 /// Bytes of request bodies in memory, of clients with and without proof.
@@ -29,7 +29,8 @@ pub struct Limits {
     pub connections: usize,
     /// Of them those that have proved nothing. What is left is held back for the proven.
     pub unproven: usize,
-    /// Of these those of one IPv4 address or one IPv6 network of 64 bits.
+    /// Of these those of one IPv4 address or one IPv6 network of 64 bits at one listener. At
+    /// [`Listener::Boot`] one may have more for as long as others do not want them.
     pub unproven_per_address: usize,
     /// Bytes of request bodies that are being received from proven clients.
     pub body_bytes: usize,
@@ -63,6 +64,16 @@ impl Limits {
     pub(super) fn unproven_kept(&self) -> usize {
         self.unproven / 8
     }
+
+    /// Places of one address at a listener. Nodes prove nothing while they boot, and thousands may
+    /// download their images through one NAT at once.
+    pub(super) fn of_one_address(&self, listener: Listener) -> usize {
+        let kept = self.unproven_kept() * (Listener::ALL.len() - 1);
+        match listener {
+            Listener::Boot => self.unproven.saturating_sub(kept).max(self.unproven_per_address),
+            Listener::Api | Listener::Fleet => self.unproven_per_address,
+        }
+    }
 }
 
 /// How long a client may take. Bytes count while the server waits for the client, never the other
@@ -80,8 +91,12 @@ pub struct Deadlines {
     pub request: Duration,
     /// The body of a request without proof.
     pub body: LeastSpeed,
-    /// The body of a request with proof: what a job writes may come in bursts.
+    /// The body of a request with proof that says how long it is.
     pub proven_body: LeastSpeed,
+    /// One with proof that does not, or is written to a file: what a job writes may come in bursts.
+    pub proven_stream: LeastSpeed,
+    /// A body until there is room for it, which is the server's doing.
+    pub body_room: Duration,
     /// An answer to who has proved nothing. A node on a slow line may take hours for its image.
     pub answer: LeastSpeed,
     /// Everything that a proven client is sent. Its user may have paused what reads it.
@@ -105,7 +120,9 @@ impl Default for Deadlines {
             idle: api::http::IDLE_LIMIT,
             request: Duration::from_secs(60),
             body: speed(10, 10 << 10),
-            proven_body: speed(300, 1),
+            proven_body: speed(60, 60 << 10),
+            proven_stream: speed(300, 1),
+            body_room: Duration::from_secs(60),
             answer: speed(60, 60 << 10),
             proven_answer: speed(3_600, 1),
             settling: Duration::from_secs(1),
@@ -132,6 +149,8 @@ mod tests {
             [limits.connections, limits.unproven, limits.unproven_per_address],
             [60_416, 32_768, 2_048]
         );
+        let of_one = Listener::ALL.map(|listener| limits.of_one_address(listener));
+        assert_eq!(of_one, [2_048, 2_048, 24_576], "10,000 nodes boot behind one NAT");
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl Pace {
         Ok(now + least.window)
     }
 
+    /// Is the client being waited for?
+    pub(super) fn is_waiting(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Bytes moved.
     pub(super) fn moved(&mut self, bytes: usize, now: Instant) {
         self.moved = self.moved.saturating_add(bytes as u64);

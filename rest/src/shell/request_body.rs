@@ -1,13 +1,21 @@
 //! The body of a request: it must come fast enough, and all bodies together have a budget of bytes.
 //!
-//! Bytes are charged when they come, to the budget of clients with or without proof, and given back
-//! when the part that they came in is dropped: as they are written to a file, or when a route has
-//! the whole body and begins with it. So what is declared costs nothing, and what is held is
-//! counted.
+//! A body is charged once, before its first byte is read, and waits for that in turn: what has
+//! begun never waits for room, so everything that has begun ends, at its least speed at the latest.
+//! What is declared is charged; where nothing is, or more than any route collects of such a client,
+//! that is a `WINDOW` (such bodies are written to a file part by part, or refused). One that has more in memory than its
+//! charge gets it if there is room at once, and is refused otherwise. All is given back when the
+//! last part is dropped: as it is written, or when a route has the whole body and begins with it.
+//!
+//! One address has a quarter of the budget at most: who trickles there keeps out nobody elsewhere.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -19,11 +27,27 @@ use tokio::{
 };
 
 use super::{
+    book::Source,
     guarded::Alarm,
     meters::Cause,
     pace::{Pace, TooSlow},
     seat::Seat,
 };
+
+/// The largest body that a route collects, bytes: two documents of 16 MiB. What declares more is
+/// written to a file, or refused.
+const MAX_COLLECTED_BYTES: u64 = 32 << 20;
+
+/// What is charged for others, bytes: some parts as they are read from a connection. An upload may
+/// take hours, so that 512 of one address must fit into its share.
+const WINDOW: u64 = 128 << 10;
+
+/// Of the budget, what one address may have at once.
+const SHARES: u32 = 4;
+
+/// Sources without bodies are forgotten when there are more than twice as many as with some, and
+/// than this.
+const LEAST_FORGOTTEN: usize = 64;
 
 /// Why a body ends early.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +64,31 @@ pub(super) enum BodyError {
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes: Arc<Semaphore>,
-    /// No part is charged more: one that is larger than everything must come through too.
+    /// No body is charged more: one that is larger than everything must come through too.
     all: u32,
+    /// What is left to each source that has bodies.
+    sources: Mutex<Sources>,
+}
+
+#[derive(Debug, Default)]
+struct Sources {
+    shares: HashMap<Source, Weak<Semaphore>>,
+    /// When there are so many, those without bodies are forgotten.
+    most: usize,
+}
+
+/// What one body or part has of the budget. Its source's share is taken first: who waits for the
+/// rest keeps nobody waiting but its own.
+#[derive(Debug)]
+pub(super) struct Permit {
+    _of_source: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 impl Budget {
     pub(super) fn new(bytes: usize) -> Self {
         let all = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
-        Self { bytes: Arc::new(Semaphore::new(all as usize)), all }
+        Self { bytes: Arc::new(Semaphore::new(all as usize)), all, sources: Mutex::default() }
     }
 
     /// Bytes that are charged now.
@@ -55,15 +96,71 @@ impl Budget {
         u64::from(self.all).saturating_sub(self.bytes.available_permits() as u64)
     }
 
-    fn price(&self, part: &Bytes) -> u32 {
-        u32::try_from(part.len()).unwrap_or(u32::MAX).min(self.all)
+    /// What one source may have at once.
+    fn share(&self) -> u32 {
+        (self.all / SHARES).max(1)
     }
+
+    /// Of so many bytes, what its source and what all are charged.
+    fn prices(&self, bytes: u64) -> (u32, u32) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        (bytes.min(self.share()), bytes.min(self.all))
+    }
+
+    /// Waits for so many bytes.
+    fn acquire(&self, source: Source, bytes: u64) -> Acquiring {
+        let (of_source, of_all) = self.prices(bytes);
+        let (share, all) = (self.share_of(source), self.bytes.clone());
+        Box::pin(async move {
+            // Nobody closes them.
+            let of_source = share.acquire_many_owned(of_source).await.ok()?;
+            let of_all = all.acquire_many_owned(of_all).await.ok()?;
+            Some(Permit { _of_source: of_source, _of_all: of_all })
+        })
+    }
+
+    /// So many bytes, if there is room now.
+    pub(super) fn try_acquire(&self, source: Source, bytes: u64) -> Option<Permit> {
+        let (of_source, of_all) = self.prices(bytes);
+        let of_source = self.share_of(source).try_acquire_many_owned(of_source).ok()?;
+        let of_all = self.bytes.clone().try_acquire_many_owned(of_all).ok()?;
+        Some(Permit { _of_source: of_source, _of_all: of_all })
+    }
+
+    fn share_of(&self, source: Source) -> Arc<Semaphore> {
+        // Nothing panics while it is held.
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = sources.shares.get(&source).and_then(Weak::upgrade) {
+            return share;
+        }
+        if sources.shares.len() >= sources.most {
+            sources.shares.retain(|_, share| share.strong_count() > 0);
+            sources.most = (2 * sources.shares.len()).max(LEAST_FORGOTTEN);
+        }
+        let share = Arc::new(Semaphore::new(self.share() as usize));
+        sources.shares.insert(source, Arc::downgrade(&share));
+        share
+    }
+}
+
+type Acquiring = Pin<Box<dyn Future<Output = Option<Permit>> + Send>>;
+
+/// What a body was charged, shared by its parts.
+#[derive(Debug)]
+struct Charge {
+    _permit: Permit,
+    /// What it covers.
+    bytes: u64,
+    /// Of that, parts that are in memory.
+    held: AtomicU64,
 }
 
 /// A part of a body, and its place in the budget.
 struct Charged {
     part: Bytes,
-    _permit: OwnedSemaphorePermit,
+    charge: Arc<Charge>,
+    /// Its own permit, where the body's does not cover it.
+    beyond: Option<Permit>,
 }
 
 impl AsRef<[u8]> for Charged {
@@ -72,45 +169,97 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-/// A part that waits for room.
-struct Waiting {
-    part: Bytes,
-    permit: Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>,
+impl Drop for Charged {
+    fn drop(&mut self) {
+        if self.beyond.is_none() {
+            self.charge.held.fetch_sub(self.part.len() as u64, Relaxed);
+        }
+    }
 }
+
+/// How far a body is.
+enum State {
+    /// Nothing of it was asked for.
+    Unread,
+    /// It waits for its place since then.
+    Waits(Acquiring, Instant),
+    Comes(Arc<Charge>),
+}
+
+/// Set when a body found no room, which is the server's failure and not its client's.
+pub(super) type NoRoom = Arc<AtomicBool>;
 
 /// See the module.
 pub(super) struct RequestBody {
     body: Incoming,
     seat: Arc<Seat>,
+    /// What it declares, if a route may collect that.
+    whole: Option<u64>,
+    state: State,
     pace: Pace,
     alarm: Alarm,
-    waiting: Option<Waiting>,
+    no_room: NoRoom,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, seat: Arc<Seat>) -> Self {
-        Self { body, seat, pace: Pace::default(), alarm: Alarm::default(), waiting: None }
+    pub(super) fn new(body: Incoming, seat: Arc<Seat>, no_room: NoRoom) -> Self {
+        let whole = body.size_hint().exact().filter(|bytes| *bytes <= MAX_COLLECTED_BYTES);
+        let (pace, alarm) = Default::default();
+        Self { body, seat, whole, state: State::Unread, pace, alarm, no_room }
     }
 
-    /// Takes a part into the budget; at once, if there is room.
-    fn charge(&mut self, part: Bytes) -> Option<Bytes> {
-        let budget = self.seat.shell().budget(self.seat.is_proven());
-        let price = budget.price(&part);
-        match budget.bytes.clone().try_acquire_many_owned(price) {
-            Ok(permit) => Some(Bytes::from_owner(Charged { part, _permit: permit })),
-            Err(_) => {
-                let acquiring = budget.bytes.clone().acquire_many_owned(price);
-                let permit = Box::pin(async move { acquiring.await.ok() });
-                self.waiting = Some(Waiting { part, permit });
-                None
+    /// Waits for its place in the budget; `None` if there was none for too long.
+    fn poll_charge(&mut self, context: &mut Context<'_>) -> Poll<Option<Arc<Charge>>> {
+        loop {
+            match &mut self.state {
+                State::Comes(charge) => return Poll::Ready(Some(charge.clone())),
+                State::Unread => {
+                    let proven = self.seat.is_proven();
+                    // Strangers declare what they like, and no route collects much of them.
+                    self.whole = self.whole.filter(|bytes| proven || *bytes <= WINDOW);
+                    let budget = self.seat.shell().budget(proven);
+                    let acquiring = budget.acquire(self.seat.source(), self.whole.unwrap_or(WINDOW));
+                    self.state = State::Waits(acquiring, Instant::now());
+                }
+                State::Waits(acquiring, since) => match acquiring.as_mut().poll(context) {
+                    Poll::Ready(Some(permit)) => {
+                        let bytes = self.whole.unwrap_or(WINDOW);
+                        let held = AtomicU64::new(0);
+                        self.state = State::Comes(Arc::new(Charge { _permit: permit, bytes, held }));
+                        self.alarm.off();
+                    }
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => {
+                        ready!(self.alarm.poll_at(*since + self.seat.deadlines().body_room, context));
+                        return Poll::Ready(None);
+                    }
+                },
             }
         }
+    }
+
+    /// Takes a part into what is charged, or the budget; never waits.
+    fn take(&self, charge: Arc<Charge>, part: Bytes) -> Option<Bytes> {
+        let bytes = part.len() as u64;
+        let held = charge.held.fetch_add(bytes, Relaxed);
+        let beyond = if held + bytes <= charge.bytes {
+            None
+        } else {
+            charge.held.fetch_sub(bytes, Relaxed);
+            let budget = self.seat.shell().budget(self.seat.is_proven());
+            Some(budget.try_acquire(self.seat.source(), bytes)?)
+        };
+        Some(Bytes::from_owner(Charged { part, charge, beyond }))
     }
 
     /// Ready when that was waited for too long.
     fn poll_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let deadlines = self.seat.deadlines();
-        let least = if self.seat.is_proven() { deadlines.proven_body } else { deadlines.body };
+        let least = match (self.seat.is_proven(), self.whole) {
+            (false, _) => deadlines.body,
+            (true, Some(_)) => deadlines.proven_body,
+            (true, None) => deadlines.proven_stream,
+        };
         loop {
             match self.pace.waits(least, Instant::now()) {
                 Ok(at) => ready!(self.alarm.poll_at(at, context)),
@@ -120,6 +269,9 @@ impl RequestBody {
     }
 
     fn fail(&self, cause: Cause, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if matches!(error, BodyError::NoRoom) {
+            self.no_room.store(true, Relaxed);
+        }
         self.seat.count(cause);
         Poll::Ready(Some(Err(error)))
     }
@@ -134,52 +286,39 @@ impl HttpBody for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        loop {
-            if let Some(waiting) = &mut this.waiting {
-                let Poll::Ready(permit) = waiting.permit.as_mut().poll(context) else {
-                    ready!(this.poll_slow(context));
-                    return this.fail(Cause::BodyBudget, BodyError::NoRoom);
-                };
-                if let (Some(waiting), Some(permit)) = (this.waiting.take(), permit) {
-                    this.pace.moved(0, Instant::now());
-                    let part = Bytes::from_owner(Charged { part: waiting.part, _permit: permit });
-                    return Poll::Ready(Some(Ok(Frame::data(part))));
-                }
+        if this.body.is_end_stream() {
+            return Poll::Ready(None);
+        }
+        let Some(charge) = ready!(this.poll_charge(context)) else {
+            return this.fail(Cause::BodyBudget, BodyError::NoRoom);
+        };
+        let frame = match Pin::new(&mut this.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyError::Broken(error)))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => {
+                ready!(this.poll_slow(context));
+                return this.fail(Cause::Body, BodyError::TooSlow);
             }
-            let frame = match Pin::new(&mut this.body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => frame,
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyError::Broken(error)))),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => {
-                    ready!(this.poll_slow(context));
-                    return this.fail(Cause::Body, BodyError::TooSlow);
-                }
-            };
-            let part = match frame.into_data() {
-                Ok(part) => part,
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-            };
-            let now = Instant::now();
-            this.pace.moved(part.len(), now);
-            this.seat.progress(now);
-            if let Some(part) = this.charge(part) {
-                return Poll::Ready(Some(Ok(Frame::data(part))));
-            }
+        };
+        let part = match frame.into_data() {
+            Ok(part) => part,
+            Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+        };
+        let now = Instant::now();
+        this.pace.moved(part.len(), now);
+        this.seat.progress(now);
+        match this.take(charge, part) {
+            Some(part) => Poll::Ready(Some(Ok(Frame::data(part)))),
+            None => this.fail(Cause::BodyBudget, BodyError::NoRoom),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.body.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.part.len() as u64);
-        let rest = self.body.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + waiting);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + waiting);
-        }
-        hint
+        self.body.size_hint()
     }
 }

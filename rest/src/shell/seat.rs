@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Deadlines, Inner, Listener,
-    book::{Id, Phase},
+    book::{Id, Phase, Source},
     meters::{Cause, Last},
 };
 
@@ -149,6 +149,8 @@ pub(super) struct Seat {
     /// Requests that began, and of them those whose answers have ended.
     begun: AtomicU64,
     ended: AtomicU64,
+    /// The kernel may not have taken all of the answer yet whose request has ended.
+    unflushed: AtomicBool,
     /// Second of the shell's life in which progress was written into the book last.
     noted: AtomicU64,
     pub(super) gate: Gate,
@@ -172,6 +174,7 @@ impl Seat {
             upgraded: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            unflushed: AtomicBool::new(false),
             noted: AtomicU64::new(0),
             gate: Gate::default(),
         }
@@ -183,6 +186,11 @@ impl Seat {
 
     pub(super) fn shell(&self) -> &Inner {
         &self.shell
+    }
+
+    /// Who its client is counted with.
+    pub(super) fn source(&self) -> Source {
+        Source::of(self.address)
     }
 
     /// Returns when the connection has to end for another one.
@@ -219,6 +227,14 @@ impl Seat {
         self.begun.load(Relaxed) != self.ended.load(Relaxed)
     }
 
+    /// The kernel has taken everything that was written. An answer in one part is out of its
+    /// request's hands long before that.
+    pub(super) fn flushed(&self) {
+        if self.unflushed.load(Relaxed) && self.unflushed.swap(false, Relaxed) && !self.is_running() {
+            self.set_phase(Phase::Waiting);
+        }
+    }
+
     /// A request begins. Its answer has ended when what is returned is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Running {
         self.begun.fetch_add(1, Relaxed);
@@ -228,7 +244,8 @@ impl Seat {
 
     /// Bytes of a request or an answer moved.
     pub(super) fn progress(&self, now: Instant) {
-        if self.is_proven() || !self.is_running() {
+        let busy = self.is_running() || self.unflushed.load(Relaxed);
+        if self.is_proven() || !busy {
             return;
         }
         // The book is everybody's: once a second is enough to know who stands still.
@@ -269,9 +286,8 @@ pub(super) struct Running(Arc<Seat>);
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // It stays busy in the book until the answer is flushed as well.
+        self.0.unflushed.store(true, Relaxed);
         self.0.ended.fetch_add(1, Relaxed);
-        if !self.0.is_running() {
-            self.0.set_phase(Phase::Waiting);
-        }
     }
 }

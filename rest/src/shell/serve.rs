@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -36,7 +36,7 @@ use super::{
     accept::{self, Door},
     guarded::Guarded,
     meters::Cause,
-    request_body::RequestBody,
+    request_body::{NoRoom, RequestBody},
     seat::{Running, Seat},
 };
 use crate::Refusal;
@@ -174,15 +174,22 @@ async fn answer(
 ) -> Result<Response<Answer>, Infallible> {
     let seat = client.seat.clone();
     let running = seat.begin();
-    let body_seat = seat.clone();
-    let mut request = request.map(|body| Body::new(RequestBody::new(body, body_seat)));
+    let (body_seat, no_room) = (seat.clone(), NoRoom::default());
+    let mut request = request.map(|body| Body::new(RequestBody::new(body, body_seat, no_room.clone())));
     let extensions = request.extensions_mut();
     extensions.insert(ConnectInfo(client.peer.remote));
     extensions.insert(ConnectInfo(client.peer));
     extensions.insert(client);
     let response = tokio::select! {
         biased;
-        answered = routes.oneshot(request) => answered?,
+        answered = routes.oneshot(request) => match no_room.load(Relaxed) {
+            // Routes see only that the body could not be read, and say that the request is bad.
+            true => {
+                let title = "the server receives too many bodies of requests at once";
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, "try again later").into_response()
+            }
+            false => answered?,
+        },
         () = overdue(&seat) => {
             seat.count(Cause::Request);
             let title = "the request was not answered in time";
@@ -203,7 +210,8 @@ async fn overdue(seat: &Seat) {
     }
 }
 
-/// The body of an answer. Its request runs until it is gone.
+/// The body of an answer. Its request runs until it is gone, which is when its last part is handed
+/// over; when that is written, the guard tells the seat.
 struct Answer {
     body: Body,
     _running: Running,

@@ -57,6 +57,8 @@ fn generous() -> Limits {
             request: far,
             body: unhurried,
             proven_body: unhurried,
+            proven_stream: unhurried,
+            body_room: far,
             answer: unhurried,
             proven_answer: unhurried,
             settling: Duration::ZERO,
@@ -122,7 +124,7 @@ impl Served {
         let (door, routes) = (door(tcp), routes(waits.clone()));
         let (served, stopped) = (shell.clone(), stop.clone());
         let serving = tokio::spawn(async move {
-            served.serve_door(Listener::Boot, door, Plain, routes, stopped).await;
+            served.serve_door(Listener::Api, door, Plain, routes, stopped).await;
         });
         Self { shell, address, stop, serving, waits }
     }
@@ -133,9 +135,9 @@ impl Served {
 
     /// A connection that the server has let in.
     async fn silent(&self) -> TcpStream {
-        let before = self.shell.open(Listener::Boot);
+        let before = self.shell.open(Listener::Api);
         let connection = self.connect().await;
-        while self.shell.open(Listener::Boot) == before {
+        while self.shell.open(Listener::Api) == before {
             tokio::task::yield_now().await;
         }
         connection
@@ -157,7 +159,7 @@ impl Served {
 
     /// Waits until so many connections are open.
     async fn wait_for_open(&self, count: usize) {
-        while self.shell.open(Listener::Boot) != count {
+        while self.shell.open(Listener::Api) != count {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -172,11 +174,11 @@ impl Served {
     }
 
     fn ended(&self, cause: &str) -> u64 {
-        self.counted(&format!(r#"bedplate_connections_ended_total{{listener="boot",cause="{cause}"}}"#))
+        self.counted(&format!(r#"bedplate_connections_ended_total{{listener="api",cause="{cause}"}}"#))
     }
 
     fn refused(&self, cause: &str) -> u64 {
-        self.counted(&format!(r#"bedplate_connections_refused_total{{listener="boot",cause="{cause}"}}"#))
+        self.counted(&format!(r#"bedplate_connections_refused_total{{listener="api",cause="{cause}"}}"#))
     }
 
     async fn close(self) {

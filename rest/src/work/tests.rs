@@ -57,7 +57,7 @@ async fn settled() {
 }
 
 fn waiting(pool: &WorkPool) -> usize {
-    pool.state().waiting.len()
+    pool.state().sizes("")[0].0
 }
 
 #[tokio::test]
@@ -165,6 +165,84 @@ async fn the_queue_is_bounded_for_all_together() {
     until(|| waiting(&pool) == MAX_WAITING).await;
     assert!(matches!(pool.run("f", |_| ()).await, Err(WorkError::Full { waiting: MAX_WAITING, of_user: 0 })));
     drop(held);
+}
+
+#[tokio::test]
+async fn users_have_their_turns_in_rotation_however_many_of_each_wait() {
+    let (pool, seen) = (WorkPool::new(1), Arc::new(Seen::default()));
+    let first = begin(&pool, "many", &seen);
+    until(|| seen.begun.load(Ordering::SeqCst) == 1).await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut all = Vec::new();
+    for user in ["many", "many", "many", "one", "one", "other"] {
+        let (shared, order, before) = (pool.clone(), order.clone(), waiting(&pool));
+        all.push(tokio::spawn(
+            async move { shared.run(user, move |_| order.lock().unwrap().push(user)).await },
+        ));
+        until(|| waiting(&pool) == before + 1).await;
+    }
+    first.ends.send(()).unwrap();
+    first.working.await.unwrap().unwrap();
+    for working in all {
+        working.await.unwrap().unwrap();
+    }
+    assert_eq!(*order.lock().unwrap(), ["many", "one", "other", "many", "one", "many"]);
+}
+
+#[tokio::test]
+async fn a_first_turn_that_does_not_come_is_refused_and_a_later_one_comes() {
+    let (pool, seen) = (WorkPool::with_patience(1, Duration::ZERO), Arc::new(Seen::default()));
+    let mut turns = pool.turns("a");
+    turns.run(|_| ()).await.unwrap();
+    let held = begin(&pool, "a", &seen);
+    until(|| seen.begun.load(Ordering::SeqCst) == 1).await;
+    let late = pool.run("a", |_| ()).await.unwrap_err();
+    assert!(matches!(late, WorkError::Late { .. }), "{late}");
+    let refused = late.refusal("cannot start the workflow").into_response();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let again = tokio::spawn(async move { turns.run(|_| 7).await });
+    until(|| waiting(&pool) == 1).await;
+    settled().await;
+    assert!(!again.is_finished());
+    held.ends.send(()).unwrap();
+    held.working.await.unwrap().unwrap();
+    assert_eq!(again.await.unwrap().unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_later_turn_finds_room_in_a_full_queue_and_comes_before_what_was_not_begun() {
+    let (pool, seen) = (WorkPool::new(1), Arc::new(Seen::default()));
+    let mut turns = pool.turns("many");
+    turns.run(|_| ()).await.unwrap();
+    let held: Vec<Held> = (0..=MAX_WAITING_OF_USER).map(|_| begin(&pool, "many", &seen)).collect();
+    until(|| waiting(&pool) == MAX_WAITING_OF_USER).await;
+    assert!(pool.run("many", |_| ()).await.is_err());
+    let counted = seen.clone();
+    let again = tokio::spawn(async move { turns.run(move |_| counted.begun.load(Ordering::SeqCst)).await });
+    until(|| waiting(&pool) == MAX_WAITING_OF_USER + 1).await;
+    held[0].ends.send(()).unwrap();
+    assert_eq!(again.await.unwrap().unwrap(), 1, "of the others one has begun");
+    drop(held);
+}
+
+#[test]
+fn what_waits_is_bounded_in_bytes() {
+    let mut state = State::default();
+    let mut receivers = Vec::new();
+    let mut push = |state: &mut State, user: &str, bytes: usize| {
+        let (turn, receiver) = oneshot::channel();
+        receivers.push(receiver);
+        state.push(&user.into(), false, Waiting { bytes, turn });
+    };
+    state.admit("a", usize::MAX).unwrap();
+    push(&mut state, "a", MAX_WAITING_BYTES_OF_USER);
+    assert!(state.admit("a", 1).is_err());
+    state.admit("a", 0).unwrap();
+    for user in ["b", "c", "d"] {
+        state.admit(user, MAX_WAITING_BYTES_OF_USER).unwrap();
+        push(&mut state, user, MAX_WAITING_BYTES_OF_USER);
+    }
+    assert!(matches!(state.admit("e", 1), Err(WorkError::Full { waiting: 4, of_user: 0 })));
 }
 
 #[tokio::test]

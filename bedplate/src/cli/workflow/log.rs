@@ -39,6 +39,8 @@ the job and the task: `frames[3] | `; with --task it is the log of one, as it wa
 With --follow the lines of all tasks come as they are written, those of tasks that begin later too.
 At most 32 tasks are followed at a time. The others have their turn when one of those is over, and
 nothing of them is missing then. A line of more than 64 KiB is continued in a further one.
+A task that is tried again is followed in its new attempt, too; where that begins is told on standard error.
+Of one task, or a job that is no array, one attempt is followed: the last one when the command begins.
 
 TIME is how long ago by the server's clock (90s, 10m, 2h, 7d), or a time such as 2026-11-30T12:00:00Z.
 When a log was written is told by the clock of its node. No line that was written later is left out;
@@ -74,7 +76,7 @@ pub(in super::super) struct Log {
     /// Only what was written then or later; with --tail, only what is in both.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Go on until the job is over.
+    /// Go on until the job is over; of one task, until its attempt is.
     #[arg(short, long)]
     follow: bool,
 }

@@ -68,6 +68,10 @@ impl Site {
         self.registry.update(self.id, self.now(), change).unwrap().0
     }
 
+    fn is_armed(&self) -> bool {
+        self.registry.status(self.id).unwrap().armed
+    }
+
     fn conflict(&self) -> Option<NodeConflict> {
         self.registry.status(self.id).unwrap().conflict
     }
@@ -195,18 +199,25 @@ fn rebooted(site: &mut Site, dice: &mut Rng, gone: &Boot) -> Boot {
                 assert_eq!(site.ask(gone.epoch, *accepted), Standing::Superseded);
             }
         }
-        match dice.u8(0..6) {
+        match dice.u8(0..8) {
             // Stage 1 fails, or the power is cut.
             0 => continue,
             // The answer is lost, and it asks again.
             1 => assert_eq!(site.redeem(token, key), (Verdict::Granted, epoch)),
-            // It is lost for so long that the boot counts as failed: an admin arms it for the next.
+            // It is lost for so long that the boot counts as failed.
             2 => {
                 site.second += 500;
                 site.registry.tick(site.now());
-                assert!(matches!(site.redeem(token, key).0, Verdict::Refused(Refused::SecondUse)));
-                assert_eq!(site.conflict(), None);
-                site.change(|change| change.token(arming::Event::Ordered));
+                assert!(site.is_armed());
+                assert_eq!(site.redeem(token, key), (Verdict::Granted, epoch));
+                assert!(!site.is_armed());
+            }
+            // For so long that the token has expired: it boots again.
+            3 => {
+                site.second += 600;
+                site.registry.tick(site.now());
+                assert_eq!(site.redeem(token, key).0, Verdict::Refused(Refused::Expired));
+                assert!(site.is_armed());
                 continue;
             }
             _ => {}
@@ -266,4 +277,42 @@ fn a_conflict_is_in_the_history_once() {
     let (batch, _) = site.registry.take(false);
     let is_alarm = |(_, event): &&(u64, api::status::NodeEvent)| event.severity == Severity::Security;
     assert_eq!(batch.events.iter().filter(is_alarm).count(), 1, "{:?}", batch.events);
+}
+
+#[test]
+fn a_stage_1_that_asks_again_after_the_server_was_away_gets_its_certificate_and_alarms_nobody() {
+    let mut site = Site::new();
+    let token = site.token();
+    assert_eq!(site.redeem(token, 9), (Verdict::Granted, 1));
+    // The answer is lost with the server, whose first tick is after the deadline of stage 1.
+    site.second += 200;
+    site.restart();
+    site.registry.tick(site.now());
+    assert!(site.is_armed());
+    assert_eq!(site.redeem(token, 9), (Verdict::Granted, 1));
+    let status = site.registry.status(site.id).unwrap();
+    assert_eq!((status.conflict, status.armed, status.overdue_seconds), (None, false, None));
+    // It is lost once more; the boot has its time anew.
+    site.second += 150;
+    site.registry.tick(site.now());
+    assert_eq!(site.redeem(token, 9), (Verdict::Granted, 1));
+    let (batch, _) = site.registry.take(false);
+    assert!(batch.events.iter().all(|(_, event)| event.severity != Severity::Security), "{batch:?}");
+    site.connect(&mut Boot { epoch: 1, number: 1, connections: Vec::new() }, 0);
+    // With another key it is what it was.
+    assert_eq!(site.redeem(token, 8).0, Verdict::Refused(Refused::SecondUse));
+    assert!(site.conflict().is_some());
+}
+
+#[test]
+fn a_clock_that_was_set_back_keeps_nothing_out_of_the_history() {
+    let mut site = Site::new();
+    let told = |site: &Site| site.change(|change| change.record(Severity::Warning, "the same"));
+    for second in [1_000, 1_010, 10, 20] {
+        site.second = second;
+        told(&site);
+    }
+    let (batch, _) = site.registry.take(false);
+    let times: Vec<Timestamp> = batch.events.iter().map(|(_, event)| event.at).collect();
+    assert_eq!(times, [1_000, 10].map(|second| Timestamp(0).plus_seconds(second)));
 }

@@ -27,7 +27,7 @@ impl DhcpServer {
         let event = Effect::Event(BootEvent::Released { node: asked.node(), address });
         let mut effects = vec![event];
         for pool in self.pools.iter_mut().flatten().filter(|pool| pool.is_its(mac, address)) {
-            if self.budget.change(mac, now) {
+            if self.budget.release(mac, now) {
                 effects.extend(pool.release(mac, address, now).map(Effect::Record));
             } else {
                 self.refused.count(Refusal::TooManyChanges);

@@ -121,12 +121,14 @@ impl DhcpServer {
     /// written, and before what waited for it is done; false if that may not be done, because the
     /// address is not the machine's any more.
     pub fn saved(&mut self, record: &LeaseRecord, now: Timestamp) -> bool {
+        self.waited(record);
         let pool = record.address().and_then(|address| self.pool_of(address));
         pool.is_none_or(|pool| pool.saved(record, now))
     }
 
     /// A record is not on disk, and what waited for it is not done.
     pub fn unsaved(&mut self, record: &LeaseRecord, now: Timestamp) {
+        self.waited(record);
         if let Some(pool) = record.address().and_then(|address| self.pool_of(address)) {
             pool.unsaved(record, OFFER_HOLD_SECONDS, now);
         }
@@ -168,6 +170,12 @@ impl DhcpServer {
     #[must_use]
     pub fn holder(&self, address: Ipv4Addr) -> Option<MacAddr> {
         self.pools.iter().flatten().find_map(|pool| pool.holder(address))
+    }
+
+    fn waited(&mut self, record: &LeaseRecord) {
+        if let &LeaseRecord::Leased { mac, seconds: 1.., .. } = record {
+            self.budget.waited(mac);
+        }
     }
 
     fn pool_of(&mut self, address: Ipv4Addr) -> Option<&mut Pool> {

@@ -409,11 +409,10 @@ impl DhcpServer {
         let mut effects = self.grant(asked, MessageType::Ack, subnet, address, event);
         match grant {
             Grant::New(record) if effects.iter().any(|effect| matches!(effect, Effect::Send(_))) => {
-                if self.budget.change(asked.host.mac, asked.now) {
+                if self.budget.wait(asked.host.mac) {
                     return vec![Effect::Save { record, then: effects }];
                 }
                 self.refuse(Refusal::TooManyChanges);
-                self.unsaved(&record, asked.now);
                 Vec::new()
             }
             // There is no boot program: the answer is silence, and no lease.

@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A transfer whose client acknowledged something within this time is not ended for another one: many
-/// times the round trip of a slow network, and less than the first retransmission.
-const IDLE: Duration = Duration::from_millis(750);
+/// A transfer whose client acknowledged something within this time is not ended for another one: a
+/// packet that got lost was sent again after a second, and had two more to be acknowledged.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// How many transfers may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::packet::{Answer, ReadRequest};
 const MAX_RETRIES: u32 = 5;
 
 /// First wait for an answer where the client named none; doubled with each retry.
-const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest wait for an answer: a client that is still there has asked again by then.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);

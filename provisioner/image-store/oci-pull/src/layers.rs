@@ -1,18 +1,23 @@
 //! Transfers the layers of an image: several at a time, each streamed to disk, taken up again when it breaks. How fast
 //! they must come, and in how long: [`crate::Limits`].
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use image_store::{Beginning, BlobWriter, Layer, OciImage, Progress, Store, StoreError};
 use reqwest::StatusCode;
 use tokio::{
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     time::{Instant, timeout},
 };
 
-use crate::{PARALLEL_LAYERS, PullError, Source, error::RequestError, in_background};
+use crate::{
+    PARALLEL_LAYERS, PullError, Source,
+    error::RequestError,
+    in_background,
+    pace::{Beside, LayerPace},
+};
 
 /// Chunks (of some 16 KiB) that wait between the network and the disk, for each layer.
 const CHUNKS_WAITING: usize = 64;
@@ -26,6 +31,9 @@ const MAX_FRUITLESS: u32 = 3;
 /// How often it is looked whether another pull that transfers a layer is done with it.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// After how many bytes it is looked again whether another pull has brought a layer meanwhile.
+const LOOK_BYTES: u64 = 4 << 20;
+
 /// Pause after an attempt that broke off, before the next one.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -37,11 +45,12 @@ pub(crate) async fn pull_layers(
     progress: &Arc<dyn Progress>,
 ) -> Result<(), PullError> {
     // A layer that the image has twice is transferred once.
-    let different: BTreeMap<_, _> = image.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
-    progress.layers(different.values().fold(0, |sum: u64, size| sum.saturating_add(*size)));
+    let mut seen = BTreeSet::new();
+    let layers: Vec<&Layer> = image.layers.iter().filter(|layer| seen.insert(layer.digest)).collect();
+    progress.layers(layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size)));
     // Collected first: a closure within the stream would keep the future from being `Send` for its callers.
     let transfers: Vec<_> =
-        image.layers.iter().map(|layer| Transfer { source, layer, progress }.run(store)).collect();
+        layers.into_iter().map(|layer| Transfer { source, layer, progress }.run(store)).collect();
     stream::iter(transfers).buffer_unordered(PARALLEL_LAYERS).try_collect::<Vec<()>>().await.map(|_| ())
 }
 
@@ -87,7 +96,10 @@ impl Transfer<'_> {
             let mut fruitless = 0;
             while writer.offset() < size {
                 let before = writer.offset();
-                let (same, result) = self.attempt(writer).await?;
+                let Some((same, result)) = self.attempt(writer).await? else {
+                    self.progress.advance(&self.layer.label(), size, size);
+                    return Ok(());
+                };
                 writer = same;
                 let Err(error) = result else { continue };
                 let brought = writer.offset().saturating_sub(before);
@@ -114,11 +126,13 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Waits for another pull that transfers the layer, and for so long only.
+    /// Waits for another pull that transfers the layer, as long as it comes fast enough. `None`: it is here.
     async fn writer(&self, store: &Store) -> Result<Option<BlobWriter>, PullError> {
-        let (digest, size, began) = (self.layer.digest, self.layer.size, Instant::now());
+        let (digest, size) = (self.layer.digest, self.layer.size);
+        let mut other = Beside::new(store.partial_bytes(&digest), Instant::now());
         loop {
-            let beside = began.elapsed() >= self.source.limits.beside;
+            let here = store.partial_bytes(&digest);
+            let beside = other.is_too_slow(here, size, self.source.limits, Instant::now());
             let not_stored = self.not_stored();
             let begin = move |store: &Store| store.try_writer(&digest, size, beside).map_err(not_stored);
             match in_background(store, begin).await? {
@@ -130,12 +144,13 @@ impl Transfer<'_> {
         }
     }
 
-    /// Transfers from where the writer stands to the end, or to where it breaks.
-    async fn attempt(&self, mut writer: BlobWriter) -> Result<Attempt, PullError> {
+    /// Transfers from where the writer stands to the end, or to where it breaks. `None`: another pull has
+    /// brought the layer meanwhile.
+    async fn attempt(&self, mut writer: BlobWriter) -> Result<Option<Attempt>, PullError> {
         let digest = self.layer.digest.to_string();
         let mut response = match self.source.endpoint.blob(&digest, writer.offset()).await {
             Ok(response) => response,
-            Err(error) => return Ok((writer, Err(error))),
+            Err(error) => return Ok(Some((writer, Err(error)))),
         };
         if response.status() != StatusCode::PARTIAL_CONTENT {
             // The registry knows no ranges, or the whole was asked for.
@@ -166,18 +181,20 @@ impl Transfer<'_> {
             let length = chunk.len() as u64;
             sent += length;
             self.source.moved.reaches(&self.layer.digest, start + sent.min(missing));
-            if sender.send(chunk).await.is_err() {
+            let came = pace.came(length, Instant::now());
+            if !hand_over(&sender, chunk, &mut pace).await {
                 // The disk's side ended; it says why.
                 break;
             }
-            if let Err(slow) = pace.came(length, Instant::now()) {
-                result = Err(slow);
+            if came.is_err() {
+                result = came;
                 break;
             }
         }
         drop((sender, pace));
         match disk.await {
-            Ok(Ok(writer)) => Ok((writer, result)),
+            Ok(Ok(writer)) => Ok(Some((writer, result))),
+            Ok(Err(Stopped::Stored)) => Ok(None),
             Ok(Err(Stopped::Store(source))) => Err(self.not_stored()(source)),
             Ok(Err(Stopped::Cancelled)) => Err(PullError::Cancelled),
             Err(join) => match join.try_into_panic() {
@@ -219,7 +236,23 @@ impl Transfer<'_> {
 /// Why the disk's side ended early.
 enum Stopped {
     Store(StoreError),
+    /// Another pull has brought the layer.
+    Stored,
     Cancelled,
+}
+
+/// Hands a chunk to the disk's side; `false` if that has ended. While it is waited for, the pace stands.
+async fn hand_over(sender: &mpsc::Sender<Bytes>, chunk: Bytes, pace: &mut LayerPace) -> bool {
+    match sender.try_send(chunk) {
+        Ok(()) => true,
+        Err(TrySendError::Closed(_)) => false,
+        Err(TrySendError::Full(chunk)) => {
+            pace.stands(Instant::now());
+            let sent = sender.send(chunk).await;
+            pace.goes_on(Instant::now());
+            sent.is_ok()
+        }
+    }
 }
 
 fn write_all(
@@ -228,12 +261,55 @@ fn write_all(
     label: &str,
     progress: &dyn Progress,
 ) -> Result<BlobWriter, Stopped> {
+    let mut look_at = writer.offset() + LOOK_BYTES;
     while let Some(chunk) = receiver.blocking_recv() {
         writer.write(&chunk).map_err(Stopped::Store)?;
+        if writer.offset() >= look_at {
+            look_at = writer.offset() + LOOK_BYTES;
+            if writer.is_stored() {
+                writer.discard();
+                return Err(Stopped::Stored);
+            }
+        }
         progress.advance(label, writer.offset(), writer.size());
         if progress.cancelled() {
             return Err(Stopped::Cancelled);
         }
     }
     Ok(writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use api::ids::Digest;
+    use image_store::NoProgress;
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn who_transfers_a_layer_ends_once_another_has_brought_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let bytes = vec![7_u8; usize::try_from(2 * LOOK_BYTES).unwrap()];
+        let digest = Digest(Sha256::digest(&bytes).into());
+        let begin = |beside| match store.try_writer(&digest, 2 * LOOK_BYTES, beside).unwrap() {
+            Beginning::Writer(writer) => *writer,
+            other => panic!("{other:?}"),
+        };
+        let (first, mut second) = (begin(false), begin(true));
+        second.write(&bytes).unwrap();
+        assert!(!first.is_stored());
+        second.finish().unwrap();
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+        for chunk in bytes.chunks(1 << 20) {
+            sender.try_send(Bytes::copy_from_slice(chunk)).unwrap();
+        }
+        drop(sender);
+        let ended = write_all(first, receiver, "layer", &NoProgress);
+        assert!(matches!(ended, Err(Stopped::Stored)));
+        assert_eq!(fs::read_dir(folder.path().join("partial")).unwrap().count(), 0);
+    }
 }

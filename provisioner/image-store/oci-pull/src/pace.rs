@@ -24,8 +24,9 @@ pub struct Limits {
     pub least_bytes_per_second: u64,
     /// Over how long that is taken; it slides.
     pub window: Duration,
-    /// How long a layer is waited for that another pull transfers already. Then it is transferred once
-    /// more: whoever has a slow registry send a layer of everybody's holds up nobody else.
+    /// How long a layer is waited for that another pull transfers already, and how long again each time
+    /// that it has come fast enough meanwhile. Then it is transferred once more: whoever has a slow
+    /// registry send a layer of everybody's holds up nobody else.
     pub beside: Duration,
     /// How long a pull waits for its turn before users who have more places give one back.
     pub share: Duration,
@@ -48,6 +49,40 @@ impl Default for Limits {
             layer: Duration::from_secs(7_200),
             pull: Duration::from_secs(14_400),
         }
+    }
+}
+
+/// A layer that another pull transfers, as one that waits for it sees it.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    began: Instant,
+    /// Since when, and from how many bytes on, it is watched how fast it comes.
+    since: Instant,
+    from: u64,
+    is_too_slow: bool,
+}
+
+impl Beside {
+    /// `here`: bytes of it that are here.
+    pub(crate) fn new(here: u64, now: Instant) -> Self {
+        Self { began: now, since: now, from: here, is_too_slow: false }
+    }
+
+    /// Whether the layer, of `size` bytes, is to be transferred once more: it does not come at the least
+    /// speed of a single layer, or its rest would take more than half of what time a layer has.
+    pub(crate) fn is_too_slow(&mut self, here: u64, size: u64, limits: &Limits, now: Instant) -> bool {
+        let watched = now.saturating_duration_since(self.since);
+        if self.is_too_slow || watched < limits.beside {
+            return self.is_too_slow;
+        }
+        let (came, watched) = (u128::from(here.saturating_sub(self.from)), watched.as_millis());
+        let least = u128::from(limits.least_bytes_per_second) * watched / 1_000 / PARALLEL_LAYERS as u128;
+        let waited = now.saturating_duration_since(self.began).as_millis();
+        let rest = (u128::from(size.saturating_sub(here)) * watched).checked_div(came);
+        let is_in_time = rest.is_some_and(|rest| waited + rest <= limits.layer.as_millis() / 2);
+        self.is_too_slow = came < least || !is_in_time;
+        (self.since, self.from) = (now, here);
+        self.is_too_slow
     }
 }
 
@@ -88,6 +123,14 @@ impl Pace {
         let is_early = now.saturating_duration_since(self.began) < self.window;
         if is_early || self.bytes >= self.least_bytes { Ok(()) } else { Err(self.bytes) }
     }
+
+    /// So much time is not the registry's.
+    fn skip(&mut self, time: Duration) {
+        self.began += time;
+        for (begin, _) in &mut self.slices {
+            *begin += time;
+        }
+    }
 }
 
 /// The layers of one try that are being transferred.
@@ -101,6 +144,9 @@ pub(crate) struct Traffic {
 struct Whole {
     under_way: usize,
     pace: Pace,
+    /// Layers that wait for the disk, and since when there are any.
+    standing: usize,
+    stands_since: Instant,
 }
 
 /// One layer that is being transferred, while it is there.
@@ -108,11 +154,14 @@ struct Whole {
 pub(crate) struct LayerPace {
     traffic: Arc<Traffic>,
     pace: Pace,
+    /// It waits for the disk.
+    stands_since: Option<Instant>,
 }
 
 impl Traffic {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Arc<Self> {
-        let whole = Whole { under_way: 0, pace: Pace::new(limits, 1, now) };
+        let pace = Pace::new(limits, 1, now);
+        let whole = Whole { under_way: 0, pace, standing: 0, stands_since: now };
         Arc::new(Self { limits: limits.clone(), whole: Mutex::new(whole) })
     }
 
@@ -125,7 +174,8 @@ impl Traffic {
         }
         whole.under_way += 1;
         drop(whole);
-        LayerPace { traffic: self.clone(), pace: Pace::new(&self.limits, PARALLEL_LAYERS as u64, now) }
+        let pace = Pace::new(&self.limits, PARALLEL_LAYERS as u64, now);
+        LayerPace { traffic: self.clone(), pace, stands_since: None }
     }
 
     /// Every change is whole: a poisoned lock guards good numbers.
@@ -155,8 +205,37 @@ impl LayerPace {
     }
 }
 
+impl LayerPace {
+    /// What has come waits for the disk: the time until [`Self::goes_on`] is not held against the registry.
+    pub(crate) fn stands(&mut self, now: Instant) {
+        if self.stands_since.is_some() {
+            return;
+        }
+        self.stands_since = Some(now);
+        let mut whole = self.traffic.whole();
+        if whole.standing == 0 {
+            whole.stands_since = now;
+        }
+        whole.standing += 1;
+    }
+
+    /// The disk has taken it.
+    pub(crate) fn goes_on(&mut self, now: Instant) {
+        let Some(since) = self.stands_since.take() else { return };
+        self.pace.skip(now.saturating_duration_since(since));
+        let mut whole = self.traffic.whole();
+        whole.standing -= 1;
+        // There is one disk: a time in which several wait for it counts once.
+        if whole.standing == 0 {
+            let stood = now.saturating_duration_since(whole.stands_since);
+            whole.pace.skip(stood);
+        }
+    }
+}
+
 impl Drop for LayerPace {
     fn drop(&mut self) {
+        self.goes_on(Instant::now());
         self.traffic.whole().under_way -= 1;
     }
 }
@@ -227,6 +306,50 @@ mod tests {
         // Whoever begins after a time without any has the whole window.
         let mut next = traffic.begins(at(1_000));
         assert_eq!(next.came(1, at(1_059)), Ok(()));
+    }
+
+    #[test]
+    fn what_the_disk_takes_is_not_held_against_the_registry() {
+        let at = clock();
+        let traffic = Traffic::new(&LIMITS, at(0));
+        let (mut one, mut other) = (traffic.begins(at(0)), traffic.begins(at(0)));
+        assert_eq!(one.came(3_000, at(50)), Ok(()));
+        assert_eq!(other.came(3_000, at(50)), Ok(()));
+        one.stands(at(50));
+        other.stands(at(100));
+        one.goes_on(at(500));
+        other.goes_on(at(550));
+        // Each stood for 450 seconds, and both together for 500.
+        assert_eq!(one.came(1, at(551)), Ok(()));
+        assert_eq!(other.came(1, at(551)), Ok(()));
+        let slow = one.came(1, at(600)).unwrap_err();
+        assert!(matches!(slow, RequestError::Slow { bytes: 2, is_whole: false, .. }), "{slow:?}");
+    }
+
+    #[test]
+    fn a_layer_of_another_pull_is_waited_for_while_it_comes_well() {
+        let at = clock();
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+        let limits = Limits { beside: minute, layer: 2 * hour, ..LIMITS };
+        let watch = || Beside::new(0, at(0));
+        // A megabyte a second, of 3 GB: an hour would be too long, and this is less.
+        let mut honest = watch();
+        for second in 0..3_000 {
+            let is_too_slow = honest.is_too_slow(second * 1_000_000, 3_000_000_000, &limits, at(second));
+            assert!(!is_too_slow, "{second}");
+        }
+        // Then nothing more comes.
+        let stalls =
+            (3_000..).find(|second| honest.is_too_slow(2_999_000_000, 3_000_000_000, &limits, at(*second)));
+        assert!((3_001..=3_120).contains(&stalls.unwrap()), "{stalls:?}");
+        assert!(honest.is_too_slow(3_000_000_000, 3_000_000_000, &limits, at(3_130)), "it stays so");
+        // 25 bytes a second are asked of a layer; fewer than that, and what would take too long.
+        assert!(!watch().is_too_slow(1_500, 2_000, &limits, at(60)));
+        assert!(watch().is_too_slow(1_499, 2_000, &limits, at(60)));
+        assert!(watch().is_too_slow(1_500, 200_000, &limits, at(60)));
+        assert!(!watch().is_too_slow(0, 200_000, &limits, at(59)));
+        let none_asked_for = Limits { least_bytes_per_second: 0, ..limits };
+        assert!(watch().is_too_slow(0, 2_000, &none_asked_for, at(60)), "nothing comes at all");
     }
 
     #[test]

@@ -28,8 +28,8 @@ use crate::{
     squashfs::{SquashfsError, Tar2sqfs},
 };
 
-/// Largest substrate program that is taken, bytes.
-const MAX_SUBSTRATE_BYTES: u64 = 64 << 20;
+/// Largest substrate program that is taken, bytes. One that was not optimized has 23 MB.
+const MAX_SUBSTRATE_BYTES: u64 = 128 << 20;
 
 /// Progress is told when so many thousandths of a part are done, so that a part says it a thousand times
 /// at most.
@@ -46,6 +46,11 @@ enum ChildError {
     Request(#[source] io::Error),
     #[error("a request lacks a descriptor")]
     Descriptors,
+    #[error(
+        "the substrate program has more than {} MiB; set boot.substrate to the one that ships",
+        MAX_SUBSTRATE_BYTES >> 20
+    )]
+    Substrate,
     #[error(transparent)]
     Jail(#[from] JailError),
     #[error("the server does not listen any more")]
@@ -78,6 +83,9 @@ struct Task {
 fn run(probe: impl FnOnce(&str) -> Vec<String>) -> Result<(), ChildError> {
     jail::belong_to_parent()?;
     let task = receive().map_err(ChildError::Request)?.ok_or(ChildError::Descriptors)?;
+    if task.substrate.len() as u64 > MAX_SUBSTRATE_BYTES {
+        return Err(ChildError::Substrate);
+    }
     let missing = jail::enter(task.root.as_ref(), task.request.output_bytes)?;
     let root = task.root.as_ref().map(start_tar2sqfs);
     jail::shut()?;
@@ -117,7 +125,12 @@ fn receive() -> io::Result<Option<Task>> {
     let mut substrate = Vec::new();
     if request.work.has_substrate() {
         let Some(file) = descriptors.next() else { return Ok(None) };
-        File::from(file).take(MAX_SUBSTRATE_BYTES).read_to_end(&mut substrate)?;
+        let file = File::from(file);
+        let most = MAX_SUBSTRATE_BYTES + 1;
+        // Room for a byte more, so that its end is seen without growing.
+        let size = file.metadata()?.len().saturating_add(1).min(most);
+        substrate.reserve_exact(usize::try_from(size).unwrap_or(0));
+        file.take(most).read_to_end(&mut substrate)?;
     }
     Ok(Some(Task { request, layers, root, substrate }))
 }

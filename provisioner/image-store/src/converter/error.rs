@@ -40,7 +40,8 @@ pub enum ConvertError {
     /// It crashed too often with this image.
     #[error(
         "{image} is not converted: the image converter ended badly with it {tries} times, the last time so: \
-         {reason}; a newer bedplate tries it again, and so does `bedplate image import --retry`"
+         {reason}; a newer bedplate tries it again; before that an admin can have it tried with \
+         `bedplate image import --retry`, also if it is for jobs and has no kernel"
     )]
     GivenUp {
         /// Digest of the manifest.
@@ -79,6 +80,6 @@ fn next(left: u32) -> &'static str {
     if left > 0 {
         "try it once more; if that ends so too, the image is refused"
     } else {
-        "it is not tried again before an upgrade of bedplate, or `bedplate image import --retry`"
+        "it is not tried again before an upgrade of bedplate, or `bedplate image import --retry` by an admin"
     }
 }

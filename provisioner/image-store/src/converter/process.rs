@@ -2,6 +2,7 @@
 //! in the time between them.
 
 use std::{
+    fs,
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
@@ -12,13 +13,13 @@ use std::{
     },
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use api::image::{Artifact, KernelArtifact};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, Signal, kill_process_group},
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid},
 };
 
 use super::{
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     progress::Progress,
-    store::{Store, Temporary},
+    store::{RESERVED_BYTES, Store, Temporary},
 };
 
 /// How long the server listens before it looks whether the work is still wanted.
@@ -40,11 +41,26 @@ const TICK: Duration = Duration::from_millis(100);
 /// layer, and 64 GiB take ten minutes on a slow disk.
 const MAX_SILENT_TICKS: u32 = 18_000;
 
+/// Longest conversion: it may say something for ever, and wait.
+const MAX_TIME: Duration = Duration::from_secs(6 * 3600);
+
 /// Ticks between the end of its output and its own end: five seconds.
 const MAX_END_TICKS: u32 = 50;
 
-/// Most messages. Each part of the work tells its progress a thousand times at most.
+/// How often it is looked whether what it started is gone after it was killed, and how long between: five
+/// seconds. A process may have to wait for a disk first.
+const MAX_GROUP_LOOKS: u32 = 500;
+const GROUP_LOOK: Duration = Duration::from_millis(10);
+
+/// Most messages. Each part of the work tells its progress a thousand times at most; of artifacts, each frame
+/// counts, and a large one once for each [`COUNTED_BYTES`].
 const MAX_MESSAGES: u32 = 100_000;
+
+/// Bytes of an artifact that count as one message. A converter sends about so many at once.
+const COUNTED_BYTES: u64 = 256 << 10;
+
+/// After how many bytes of artifacts it is looked whether the disk has room for more.
+const LOOK_BYTES: u64 = 1 << 20;
 
 /// Most artifacts, two for each kernel, and most bytes of them together.
 const MAX_ARTIFACTS: usize = 256;
@@ -169,14 +185,20 @@ impl<'a> Ears<'a> {
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<Heard, ConvertError> {
-        // Artifacts have their own bound, and come in as many frames as they need.
-        self.messages -= 1;
-        self.bytes += bytes.len() as u64;
+        let (before, length) = (self.bytes, bytes.len() as u64);
+        self.bytes += length;
+        // The frame itself is counted already.
+        let more = length.div_ceil(COUNTED_BYTES).saturating_sub(1);
+        self.messages = self.messages.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
         let Some((_, temporary)) = &self.coming else {
             return Ok(Heard::Nonsense("bytes came that belong to nothing"));
         };
         if bytes.is_empty() || self.bytes > MAX_ARTIFACT_BYTES {
             return Ok(Heard::Nonsense("its artifacts are too large"));
+        }
+        // What is left belongs to the database.
+        if before / LOOK_BYTES != self.bytes / LOOK_BYTES && self.store.is_full() {
+            return Err(self.store.no_space(RESERVED_BYTES + LOOK_BYTES).into());
         }
         temporary
             .file()
@@ -221,7 +243,13 @@ pub(super) fn converse(
     let sent = protocol::send_request(&socket, request, descriptors);
     drop(socket);
     if let Some(end) = process.listen(ears)? {
-        return Ok(end);
+        // What it wrote is hashed next: nobody may write into it any more.
+        return Ok(match end {
+            End::Done if !process.end() => {
+                End::Crashed { cause: "it left a process behind that does not end".to_owned() }
+            }
+            end => end,
+        });
     }
     match process.end_of_itself() {
         // It has not looked at the image yet.
@@ -237,6 +265,10 @@ struct Process {
     child: Child,
     output: OwnedFd,
     last_words: Option<JoinHandle<Vec<u8>>>,
+    /// It was ended, and whether what it started is gone.
+    is_gone: Option<bool>,
+    /// How it ended.
+    status: Option<ExitStatus>,
 }
 
 impl Process {
@@ -253,6 +285,9 @@ impl Process {
             .args(&program.arguments)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            // What glibc's arenas have left over counts as the converter's memory, and each thread would
+            // have one of its own.
+            .env("MALLOC_ARENA_MAX", "2")
             .current_dir("/")
             .process_group(0)
             .stdin(OwnedFd::from(theirs))
@@ -262,7 +297,7 @@ impl Process {
         // With the command go our copies of its ends of the pipes.
         drop(command);
         let last_words = child.stderr.take().map(|stderr| thread::spawn(move || last_words(stderr)));
-        Ok((Self { child, output: output.into(), last_words }, ours))
+        Ok((Self { child, output: output.into(), last_words, is_gone: None, status: None }, ours))
     }
 
     /// Hears it until there is nothing more to hear; `None` if it fell silent for good without a result.
@@ -271,7 +306,12 @@ impl Process {
         let mut buffer = vec![0; 1 << 16];
         let mut silent = 0;
         let crashed = |cause: String| Ok(Some(End::Crashed { cause }));
+        #[expect(clippy::disallowed_methods, reason = "this file is the home of the converter")]
+        let began = Instant::now();
         loop {
+            if began.elapsed() > MAX_TIME {
+                return crashed("it took more than six hours".to_owned());
+            }
             if ears.progress.cancelled() {
                 return Ok(Some(End::Cancelled));
             }
@@ -317,38 +357,81 @@ impl Process {
 
     /// Why it ended without a result.
     fn end_of_itself(&mut self) -> End {
-        let mut status = None;
-        for _ in 0..MAX_END_TICKS {
-            status = self.child.try_wait().ok().flatten();
-            if status.is_some() {
-                break;
+        let has_ended = (0..MAX_END_TICKS).any(|_| {
+            let has_ended = self.has_ended();
+            if !has_ended {
+                thread::sleep(TICK);
             }
-            thread::sleep(TICK);
-        }
-        self.kill();
+            has_ended
+        });
+        self.end();
         let said = self.last_words.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let said = plain(String::from_utf8_lossy(&said).trim());
-        match status {
+        match self.status.filter(|_| has_ended) {
             None => End::Crashed { cause: "it closed its output and did not end".to_owned() },
             Some(status) if status.signal() == Some(Signal::KILL.as_raw()) => End::Killed,
             Some(status) => End::Crashed { cause: cause(status, &said) },
         }
     }
 
-    /// Kills it and what it started.
-    fn kill(&self) {
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+    /// Its number, which is that of its process group too.
+    fn group(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
+    /// Whether it has ended. It is not waited for, so that its number stays its own.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.group().is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_))))
+    }
+
+    /// Kills it and what it started, and waits until all of it is gone. `false`: something does not end.
+    fn end(&mut self) -> bool {
+        if let Some(is_gone) = self.is_gone {
+            return is_gone;
+        }
+        let group = self.group();
+        if let Some(group) = group {
             // Nobody is left in it: that is all that is wanted.
             let _ = kill_process_group(group, Signal::KILL);
         }
+        self.status = self.child.wait().ok();
+        // The kernel gives the number to nobody else while somebody is in the group.
+        let is_gone = group.is_none_or(|group| {
+            (0..MAX_GROUP_LOOKS).any(|_| {
+                let is_gone = test_kill_process_group(group).is_err() || !has_living(group);
+                if !is_gone {
+                    thread::sleep(GROUP_LOOK);
+                }
+                is_gone
+            })
+        });
+        self.is_gone = Some(is_gone);
+        is_gone
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
-        let _ = self.child.wait();
+        self.end();
     }
+}
+
+/// Whether a process of the group lives, threads of it among them. What has ended is in its group until its
+/// parent waits for it, and the parent of what the converter left is one that may take its time.
+fn has_living(group: Pid) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
+    processes.flatten().any(|process| {
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        // proc_pid_stat(5): behind the name, which may hold anything, state, parent, group; then the 18th,
+        // how many threads there are.
+        let facts: Vec<&str> =
+            stat.rsplit_once(')').map(|(_, facts)| facts.split_whitespace().collect()).unwrap_or_default();
+        let [state, _, of, ..] = facts.as_slice() else { return false };
+        let threads = facts.get(17).and_then(|threads| threads.parse().ok()).unwrap_or(0_u32);
+        let is_dead = ["Z", "X"].contains(state) && threads <= 1;
+        !is_dead && of.parse::<i32>() == Ok(group.as_raw_pid())
+    })
 }
 
 /// How it ended, in words.
@@ -373,4 +456,42 @@ fn last_words(stderr: ChildStderr) -> Vec<u8> {
     // What comes after is read so that it does not wait for us, and dropped.
     let _ = io::copy(&mut stderr, &mut io::sink());
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::progress::NoProgress;
+
+    #[test]
+    fn what_a_converter_started_is_gone_when_it_was_ended() {
+        let file = File::open("/bin/sh").unwrap();
+        let arguments = vec!["-c".into(), "sleep 600 & echo; exec sleep 600".into()];
+        let (mut process, _socket) = Process::start(&Program { file, arguments }).unwrap();
+        // Once it says something, it has started another.
+        while process.read(&mut [0; 8]).unwrap().is_none() {}
+        let group = process.group().unwrap();
+        assert!(!process.has_ended() && has_living(group));
+        assert!(process.end());
+        assert!(!has_living(group));
+        assert_eq!(process.status.unwrap().signal(), Some(Signal::KILL.as_raw()));
+    }
+
+    #[test]
+    fn bytes_of_artifacts_count_as_messages() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let mut ears = Ears::new(&store, &NoProgress);
+        let mut hear = |frame| {
+            assert!(matches!(ears.hear(frame), Ok(Heard::More)));
+            ears.messages
+        };
+        assert_eq!(hear(Frame::Message(Message::Artifact { format: "vmlinuz".to_owned() })), 1);
+        assert_eq!(hear(Frame::Data(vec![0; 1 << 20])), 5);
+        assert_eq!(hear(Frame::Data(vec![0])), 6);
+        ears.messages = MAX_MESSAGES;
+        assert!(matches!(ears.hear(Frame::Data(vec![0])), Ok(Heard::Nonsense("it talks without end"))));
+    }
 }

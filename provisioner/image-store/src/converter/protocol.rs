@@ -225,17 +225,21 @@ fn write_frame(out: &mut dyn Write, kind: u8, bytes: &[u8]) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     pending: Vec<u8>,
+    /// How many of them were taken; they go when more come, all at once.
+    taken: usize,
 }
 
 impl Frames {
     /// Takes bytes as they come.
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.pending.drain(..self.taken);
+        self.taken = 0;
         self.pending.extend_from_slice(bytes);
     }
 
     /// The next whole frame, if there is one. What is kept is never more than a frame and a read.
     pub(super) fn next(&mut self) -> io::Result<Option<Frame>> {
-        let [kind, a, b, c, d, rest @ ..] = self.pending.as_slice() else { return Ok(None) };
+        let [kind, a, b, c, d, rest @ ..] = &self.pending[self.taken..] else { return Ok(None) };
         let length = usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX);
         if length > MAX_FRAME_BYTES {
             return Err(invalid("a frame is too long"));
@@ -246,7 +250,7 @@ impl Frames {
             DATA => Frame::Data(bytes.to_vec()),
             _ => return Err(invalid("a frame is of no known kind")),
         };
-        self.pending.drain(..5 + length);
+        self.taken += 5 + length;
         Ok(Some(frame))
     }
 }
@@ -285,6 +289,22 @@ mod tests {
             frames.push(bytes);
             assert!(frames.next().is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_is_taken_moves_none_of_those_behind_it() {
+        let (mut frames, mut bytes) = (Frames::default(), Vec::new());
+        for _ in 0..1_000 {
+            write_frame(&mut bytes, DATA, b"x").unwrap();
+        }
+        frames.push(&bytes);
+        for taken in 1..=1_000 {
+            assert_eq!(frames.next().unwrap(), Some(Frame::Data(b"x".to_vec())));
+            assert_eq!((frames.pending.len(), frames.taken), (6_000, taken * 6));
+        }
+        assert_eq!(frames.next().unwrap(), None);
+        frames.push(b"d");
+        assert_eq!((frames.pending.len(), frames.taken), (1, 0));
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 //! DIRECTORY/HEX-OF-THE-MANIFEST.json    {"converter": 1, "tries": 1, "reason": "…"}
 //! ```
 //!
-//! A file is there while a try is under way, and after one that ended badly.
+//! A file is there while a try is under way, and after one that ended badly, for [`MAX_AGE`] at least.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use api::ids::Digest;
@@ -25,6 +26,9 @@ pub const CONVERTER_VERSION: u32 = 1;
 
 /// Tries that may end badly.
 pub(super) const MAX_TRIES: u32 = 2;
+
+/// After how long a file goes when the server starts.
+const MAX_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// What is said of a try that nobody saw the end of.
 const SERVER_ENDED: &str = "the server ended while it was converted";
@@ -80,6 +84,25 @@ impl Tries {
         Self { directory, version: CONVERTER_VERSION, running: Arc::default() }
     }
 
+    /// Removes what counts for nothing any more: files of other versions of the converter, and old ones.
+    pub(super) fn remove_old(&self) {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if !path.extension().is_some_and(|ending| ending == "json" || ending == "new") {
+                continue;
+            }
+            let age = fs::metadata(&path).and_then(|facts| facts.modified()).ok();
+            let age = age.and_then(|modified| modified.elapsed().ok());
+            let is_old = age.is_some_and(|age| age > MAX_AGE);
+            let is_of_another = read(&path).is_some_and(|record| record.converter != self.version);
+            if (is_old || is_of_another)
+                && let Err(error) = fs::remove_file(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an old count of crashes");
+            }
+        }
+    }
+
     /// Counts a try of an image that is about to begin.
     pub(super) fn begin(&self, image: &Digest) -> Result<Result<Try, GivenUp>, TriesError> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +136,7 @@ impl Tries {
 
     /// What is known; a file that cannot be read, such as one that a power cut left, counts for nothing.
     fn read(&self, image: &Digest) -> Option<Record> {
-        serde_json::from_slice(&fs::read(self.path(image)).ok()?).ok()
+        read(&self.path(image))
     }
 
     fn write(&self, image: &Digest, record: &Record) -> Result<(), TriesError> {
@@ -123,6 +146,10 @@ impl Tries {
             .and_then(|json| write_durably(&self.directory, &path, &json));
         written.map_err(|source| TriesError { operation: "write", path, source })
     }
+}
+
+fn read(path: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 /// A whole file under its name, or the one of before, whatever happens.
@@ -217,6 +244,27 @@ mod tests {
         assert_eq!(tries.read(&IMAGE).unwrap().tries, 1, "the crash of before still counts");
         begin(&tries).ended_well().unwrap();
         assert_eq!(tries.read(&IMAGE), None);
+    }
+
+    #[test]
+    fn what_counts_for_nothing_any_more_is_removed() {
+        let (_folder, tries) = tries();
+        // Nothing is there yet.
+        tries.remove_old();
+        let image = |number| Digest([number; 32]);
+        for number in 1..=3 {
+            tries.begin(&image(number)).unwrap().unwrap().crashed("x").unwrap();
+        }
+        let newer = Tries { version: CONVERTER_VERSION + 1, ..tries.clone() };
+        newer.begin(&image(2)).unwrap().unwrap().crashed("x").unwrap();
+        let old = File::options().write(true).open(tries.path(&image(3))).unwrap();
+        old.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let others = tries.directory.join("others");
+        fs::write(&others, "x").unwrap();
+        tries.remove_old();
+        let is_there = |number| tries.path(&image(number)).exists();
+        assert_eq!([is_there(1), is_there(2), is_there(3)], [true, false, false]);
+        assert!(others.exists());
     }
 
     #[test]

@@ -81,6 +81,13 @@ impl Store {
         Ok(Beginning::Busy)
     }
 
+    /// Bytes that are here of a blob that somebody writes and others wait for.
+    #[must_use]
+    pub fn partial_bytes(&self, digest: &Digest) -> u64 {
+        let path = self.root().join("partial").join(digest.hex());
+        std::fs::metadata(path).map_or(0, |facts| facts.len())
+    }
+
     fn begin(
         &self,
         name: &str,
@@ -155,6 +162,17 @@ impl BlobWriter {
         self.offset = 0;
         self.hash = Sha256::new();
         Ok(())
+    }
+
+    /// Whether another writer has finished the blob meanwhile: then this one need not go on.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.store.contains(&self.digest)
+    }
+
+    /// Ends the writing, and leaves nothing of what was written.
+    pub fn discard(self) {
+        remove_quietly(&self.path);
     }
 
     /// Appends bytes.

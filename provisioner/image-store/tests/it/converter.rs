@@ -186,7 +186,9 @@ fn the_converter_has_no_rights_and_little_of_everything() {
         seen.insert("oom_score_adj".to_owned(), read("oom_score_adj").trim().to_owned());
         let environment = read("environ");
         assert!(
-            environment.split('\0').all(|one| one.is_empty() || one.starts_with("PATH=")),
+            environment
+                .split('\0')
+                .all(|one| { one.is_empty() || one.starts_with("PATH=") || one == "MALLOC_ARENA_MAX=2" }),
             "{environment}"
         );
         kill(pid);
@@ -201,7 +203,7 @@ fn the_converter_has_no_rights_and_little_of_everything() {
             "Seccomp": "2",
             "core": "0",
             "cpu": "3600",
-            "data": "469762048",
+            "data": "671088640",
             "oom_score_adj": "1000",
         }
     "#]]
@@ -225,8 +227,20 @@ fn more_memory_than_is_allowed_ends_the_converter_and_not_the_server() {
     let site = Site::new();
     let ended = site.probe("use up memory").unwrap_err();
     let ConvertError::Crashed { cause, left: 1, .. } = &ended else { panic!("{ended:?}") };
-    assert_eq!(cause, "it wanted more than 448 MiB of memory");
+    assert_eq!(cause, "it wanted more than 640 MiB of memory");
     assert_eq!(site.partial(), 0);
+}
+
+/// Many cores, eight layers with the largest windows, and an image at the limit of its budget.
+#[test]
+fn what_an_image_may_hold_fits_beside_what_the_converter_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let layers = put(&store, &[kernel_layer()]);
+    let converter = converter(folder.path()).with_probe("hold what an image may");
+    let built = converter.image(&store, &IMAGE, &layers, &options(folder.path()), &NoProgress).unwrap();
+    let held = |warning: &String| warning == "held 256 MiB, and eight layers beside it";
+    assert!(built.warnings.iter().any(held), "{:?}", built.warnings);
 }
 
 #[test]
@@ -263,6 +277,20 @@ fn a_try_is_counted_before_it_begins() {
     expect![[r#"{"converter":1,"tries":1,"reason":"the server ended while it was converted"}"#]]
         .assert_eq(&seen.unwrap());
     assert_eq!(record(&site), None, "it ended for another reason");
+}
+
+#[test]
+fn a_substrate_program_that_is_too_large_is_refused_and_not_cut() {
+    let site = Site::new();
+    let options = options(site.folder.path());
+    let program = fs::File::options().write(true).open(&options.substrate).unwrap();
+    program.set_len((128 << 20) + 1).unwrap();
+    let converter = site.converter();
+    let refused = converter.image(&site.store, &IMAGE, &site.layers, &options, &NoProgress).unwrap_err();
+    let ConvertError::Start(source) = &refused else { panic!("{refused:?}") };
+    assert!(source.to_string().contains("more than 128 MiB"), "{source}");
+    // It is not the image's doing.
+    site.convert(&converter).unwrap();
 }
 
 #[test]

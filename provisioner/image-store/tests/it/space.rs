@@ -3,15 +3,15 @@
 use std::{fs, path::Path};
 
 use image_store::{
-    BuildError, LayerError, NoProgress, OciError, Platform, Store, StoreError, build, oci::import_layout,
-    squashfs::SquashfsError,
+    BuildError, ConvertError, LayerError, NoProgress, OciError, Platform, Store, StoreError, build,
+    oci::import_layout, squashfs::SquashfsError,
 };
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
 
-use crate::image::{Entry, kernel_layer, layer, noise, options, put, write_layout};
+use crate::image::{Entry, digest, kernel_layer, layer, noise, options, put, write_layout};
 
 const MIB: usize = 1 << 20;
 
@@ -118,6 +118,35 @@ fn privileged_a_disk_that_fills_in_mid_build_is_told_as_such() {
         assert_eq!(fs::read_dir(store.root().join("partial")).unwrap().count(), 0);
         assert_eq!(store.list().unwrap().len(), layers.len());
         fs::remove_file(disk.join("others")).unwrap();
+    });
+}
+
+/// A kernel of a few bytes of layer, which is a large artifact.
+#[test]
+fn privileged_artifacts_of_the_converter_leave_alone_what_is_reserved() {
+    on_small_disk(64, |disk| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(disk.join("images")).unwrap();
+        let kernel = vec![0; 30 * MIB];
+        let tar = layer(&[
+            Entry::File("lib/modules/6.1.0/modules.dep", 0o644, b""),
+            Entry::File("lib/modules/6.1.0/vmlinuz", 0o600, &kernel),
+        ]);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, &tar).unwrap();
+        let mut layers = put(&store, &[packed.finish().unwrap()]);
+        layers[0].media_type = "application/vnd.oci.image.layer.v1.tar+gzip".to_owned();
+        layers[0].diff_id = Some(digest(&tar));
+        fill(disk, 40);
+        let converter = crate::converter::converter(folder.path());
+        let (image, options) = (layers[0].digest, options(folder.path()));
+        let error = converter.image(&store, &image, &layers, &options, &NoProgress).unwrap_err();
+        let ConvertError::Store(StoreError::NoSpace { needed, .. }) = error else { panic!("{error:?}") };
+        // What is left alone, and a MiB.
+        assert_eq!(needed, 17 << 20);
+        assert_eq!(fs::read_dir(store.root().join("partial")).unwrap().count(), 0);
+        fs::remove_file(disk.join("others")).unwrap();
+        converter.image(&store, &image, &layers, &options, &NoProgress).unwrap();
     });
 }
 

@@ -124,6 +124,20 @@ async fn what_a_node_may_be_booting_is_kept_until_it_boots_anew() {
 }
 
 #[tokio::test]
+async fn what_a_node_may_have_been_booting_when_the_server_was_started_is_kept() {
+    let site = Site::new().await;
+    let provisioner = site.with_node().await;
+    offered(&provisioner);
+    provisioner.0.fleet.issue_token(NODE, ADDRESS, Some(ADDRESS), "debian@1".into()).unwrap();
+    boot_next(&provisioner, "debian@2").await;
+    provisioner.0.fleet.close().await;
+    let provisioner = site.start().await;
+    let why = deleted(&provisioner).await.unwrap_err();
+    assert!(why.starts_with("what n1 runs is not known, and it may be this: "), "{why}");
+    assert!(provisioner.0.images.table().find("debian@1").is_ok());
+}
+
+#[tokio::test]
 async fn a_version_that_a_boot_chooses_is_not_deleted_behind_its_back() {
     let site = Site::new().await;
     let provisioner = site.with_node().await;

@@ -1,6 +1,80 @@
-//! What is on a page of an answer.
+//! What is on a page of an answer, and when asking ends.
+
+use std::cell::Cell;
+
+use api::{
+    ids::{NodeId, Timestamp},
+    machine::MachineSpec,
+    status::{NodeStatus, Phase},
+};
+use serde_json::json;
 
 use super::*;
+
+/// So many nodes, each of which told of its hardware.
+fn batch(count: usize) -> Vec<Told> {
+    let told = |number: usize| {
+        let status = NodeStatus {
+            phase: Phase::Ready,
+            percent: None,
+            reason: None,
+            since: Timestamp(0),
+            last_seen: None,
+            overdue_seconds: None,
+            unproven: None,
+            armed: false,
+            address: None,
+            image: None,
+            agent_version: None,
+            boot_ms: None,
+            drain: None,
+            held: None,
+            refuses: None,
+            epoch: 0,
+            conflict: None,
+        };
+        let (id, spec) = (NodeId(uuid::Uuid::from_u128(number as u128)), MachineSpec::default());
+        let name = format!("n{number}").parse().unwrap();
+        let node = Node { name, id, spec, status, next_image: None, version: 1 };
+        (node, Ok(serde_json::from_value(json!({"memory-bytes": number})).unwrap()))
+    };
+    (0..count).map(told).collect()
+}
+
+fn asked(filter: &str) -> Asked {
+    Asked { filter: Filter::read(filter).unwrap(), columns: None }
+}
+
+#[test]
+fn asking_ends_between_nodes_when_time_is_up_or_nobody_waits() {
+    let (mut rows, abandoned, looked) = (Rows::default(), Abandoned::default(), Cell::new(0));
+    let is_late = || {
+        looked.set(looked.get() + 1);
+        looked.get() > 3
+    };
+    assert_eq!(rows.ask(batch(5), &asked("true"), &abandoned, is_late), Some(End::TooLong));
+    assert_eq!(rows.answer.nodes.len(), 3);
+    let refused = End::TooLong.refusal("cannot answer the question").0;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE.as_u16());
+    abandoned.set();
+    assert_eq!(rows.ask(batch(5), &asked("true"), &abandoned, || false), Some(End::Abandoned));
+    assert_eq!(rows.answer.nodes.len(), 3);
+}
+
+#[test]
+fn asking_goes_on_over_batches_until_the_page_is_full_or_too_much_is_told_whole() {
+    let abandoned = Abandoned::default();
+    let mut rows = Rows { limit: Some(6), ..Rows::default() };
+    let asked_of_all = asked("true");
+    assert_eq!(rows.ask(batch(4), &asked("memory_bytes > 9"), &abandoned, || false), None);
+    assert_eq!(rows.ask(batch(4), &asked_of_all, &abandoned, || false), None);
+    assert_eq!(rows.ask(batch(4), &asked_of_all, &abandoned, || false), Some(End::PageIsFull));
+    assert!(rows.has_more && rows.answer.nodes.len() == 6);
+    let mut rows = Rows::default();
+    let most = MAX_WHOLE as usize;
+    assert_eq!(rows.ask(batch(most), &asked_of_all, &abandoned, || false), None);
+    assert_eq!(rows.ask(batch(1), &asked_of_all, &abandoned, || false), Some(End::TooMany));
+}
 
 fn answered(name: &str) -> Row {
     Row::Answered(Answered { name: name.parse().unwrap(), values: Vec::new(), inventory: None })

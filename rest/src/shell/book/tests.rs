@@ -40,14 +40,14 @@ fn is_kicked(entered: &Entered) -> bool {
 #[test]
 fn an_address_has_its_share_and_its_oldest_silent_connection_goes_for_a_new_one() {
     let (mut book, now) = (Book::new(limits()), Instant::now());
-    let mut enter = |address, at| book.enter(Listener::Boot, source(address), at);
+    let mut enter = |address, at| book.enter(Listener::Api, source(address), at);
     let first = enter(ME, now).unwrap();
     for _ in 1..4 {
         assert!(enter(ME, now).unwrap().evicted.is_empty());
     }
     assert_eq!(enter(ME, now).unwrap_err(), Cause::Address, "those before are too young to go");
     assert!(enter("10.0.0.2", now).unwrap().evicted.is_empty(), "another address has its own share");
-    assert_eq!(enter(ME, now + seconds(1)).unwrap().evicted, [Listener::Boot]);
+    assert_eq!(enter(ME, now + seconds(1)).unwrap().evicted, [Listener::Api]);
     assert!(is_kicked(&first));
     assert_eq!(book.leaving(), 1);
     book.leave(first.id);
@@ -91,18 +91,56 @@ fn a_flood_at_one_listener_leaves_the_others_their_places() {
 #[test]
 fn a_download_that_goes_on_is_not_ended_for_silent_connections() {
     let (mut book, now) = (Book::new(limits()), Instant::now());
-    let ids: Vec<Id> = (0..4).map(|_| book.enter(Listener::Boot, source(ME), now).unwrap().id).collect();
+    let ids: Vec<Id> = (0..4).map(|_| book.enter(Listener::Api, source(ME), now).unwrap().id).collect();
     for &id in &ids {
         book.set_phase(id, Phase::Busy, now);
     }
-    assert_eq!(book.enter(Listener::Boot, source(ME), now + seconds(9)).unwrap_err(), Cause::Address);
+    assert_eq!(book.enter(Listener::Api, source(ME), now + seconds(9)).unwrap_err(), Cause::Address);
     for &id in &ids[1..] {
         book.set_phase(id, Phase::Busy, now + seconds(9));
     }
-    let entered = book.enter(Listener::Boot, source(ME), now + seconds(10)).unwrap();
+    let entered = book.enter(Listener::Api, source(ME), now + seconds(10)).unwrap();
     assert_eq!(entered.evicted.len(), 1, "the one that has stood still for ten seconds went");
     book.set_phase(ids[0], Phase::Busy, now + seconds(11));
-    assert_eq!(book.open(Listener::Boot), (4, 0), "who is gone does not come back");
+    assert_eq!(book.open(Listener::Api), (4, 0), "who is gone does not come back");
+}
+
+/// The boot port with room for 24 strangers of whatever address, whose share is four each.
+fn full_of_one_address(phase: Phase) -> (Book, Instant, Vec<Entered>) {
+    let limits = Limits { connections: 100, unproven: 32, ..limits() };
+    let (mut book, now) = (Book::new(limits), Instant::now());
+    assert!(book.enter(Listener::Boot, source("10.0.0.2"), now).unwrap().evicted.is_empty());
+    let flood: Vec<Entered> = (0..23)
+        .map(|_| book.enter(Listener::Boot, source(ME), now + seconds(1)).unwrap())
+        .inspect(|entered| assert!(entered.evicted.is_empty()))
+        .collect();
+    for entered in &flood {
+        book.set_phase(entered.id, phase, now + seconds(1));
+    }
+    (book, now + seconds(3), flood)
+}
+
+#[test]
+fn nodes_that_boot_behind_one_address_have_all_places_that_nobody_else_wants() {
+    for phase in [Phase::Waiting, Phase::Busy] {
+        let (mut book, now, flood) = full_of_one_address(phase);
+        // Others come: one of the many goes for each, though the other address has the oldest.
+        for (count, address) in ["10.0.0.2", "10.0.0.3", "10.0.0.3"].into_iter().enumerate() {
+            let entered = book.enter(Listener::Boot, source(address), now).unwrap();
+            assert_eq!(entered.evicted, [Listener::Boot]);
+            assert!(is_kicked(&flood[count]), "{phase:?}: the oldest first");
+        }
+        assert_eq!(book.sources[&(Listener::Boot, source("10.0.0.2"))].len(), 2);
+        // The many come again, and take no place of another.
+        let again = book.enter(Listener::Boot, source(ME), now);
+        match phase {
+            Phase::Waiting => assert_eq!(again.unwrap().evicted, [Listener::Boot]),
+            Phase::Busy => assert_eq!(again.unwrap_err(), Cause::Unproven),
+        }
+        assert_eq!(book.sources[&(Listener::Boot, source("10.0.0.2"))].len(), 2);
+        // What they have there is not counted where they show their tokens.
+        assert!(book.enter(Listener::Fleet, source(ME), now).unwrap().evicted.is_empty());
+    }
 }
 
 #[test]
@@ -141,9 +179,12 @@ proptest::proptest! {
             let open: usize = Listener::ALL.iter().map(|&listener| book.open(listener).0).sum();
             proptest::prop_assert_eq!(open, book.entries.len());
             proptest::prop_assert!(book.unproven_taken() <= limits.unproven);
-            for queue in book.sources.values() {
-                proptest::prop_assert!((1..=limits.unproven_per_address).contains(&queue.len()));
+            for ((listener, source), queue) in &book.sources {
+                proptest::prop_assert!((1..=limits.of_one_address(*listener)).contains(&queue.len()));
+                proptest::prop_assert!(book.largest[listener.index()].contains(&(queue.len(), *source)));
             }
+            let ranked: usize = book.largest.iter().map(BTreeSet::len).sum();
+            proptest::prop_assert_eq!(ranked, book.sources.len());
             let by_source: usize = book.sources.values().map(Queue::len).sum();
             let by_listener: usize = book.listeners.iter().map(Queue::len).sum();
             let counted = book.entries.values().filter(|entry| entry.unproven.is_some()).count();

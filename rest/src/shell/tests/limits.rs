@@ -14,7 +14,7 @@ async fn silent_connections_beyond_the_limit_do_not_keep_a_good_client_out() {
     }
     assert!(served.ended("evicted") >= 32, "{}", served.ended("evicted"));
     assert_eq!(rest_of(&mut silent[0]).await, b"", "the first was closed");
-    assert!(served.shell.open(Listener::Boot) <= 8);
+    assert!(served.shell.open(Listener::Api) <= 8);
     served.close().await;
 }
 
@@ -55,7 +55,7 @@ async fn who_has_proved_something_is_not_counted_by_address() {
         assert!(ask_over(&mut connection, "/prove").await.starts_with("HTTP/1.1 200"));
         proven.push(connection);
     }
-    assert_eq!(served.counted(r#"bedplate_connections{listener="boot",client="proven"}"#), 20);
+    assert_eq!(served.counted(r#"bedplate_connections{listener="api",client="proven"}"#), 20);
     let mut silent = Vec::new();
     for _ in 0..10 {
         silent.push(served.connect().await);
@@ -127,7 +127,7 @@ async fn without_descriptors_the_longest_silent_connections_are_ended() {
         silent.push(served.silent().await);
     }
     served.shell.evict(8);
-    assert_eq!(served.shell.open(Listener::Boot), 2);
+    assert_eq!(served.shell.open(Listener::Api), 2);
     for connection in &mut silent[..8] {
         assert_eq!(rest_of(connection).await, b"");
     }
@@ -153,30 +153,115 @@ async fn http2_by_prior_knowledge_is_refused() {
     served.close().await;
 }
 
-#[tokio::test]
-async fn bodies_of_all_requests_together_have_a_budget() {
-    let mut limits = with_deadlines(|deadlines| deadlines.body = LeastSpeed { window: SHORT, bytes: 1 });
-    limits.unproven_body_bytes = 1_000;
-    let served = Served::new(limits).await;
-    let post = |length: usize| {
-        format!("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(900))
-    };
-    let mut first = served.connect().await;
-    first.write_all(post(901).as_bytes()).await.unwrap();
-    while served.counted(r#"bedplate_request_body_bytes{client="unproven"}"#) == 0 {
+const BODIES: &str = r#"bedplate_request_body_bytes{client="unproven"}"#;
+
+/// A request whose body is declared so long, with its first bytes.
+async fn post(served: &Served, length: usize, sent: usize) -> TcpStream {
+    let mut connection = served.connect().await;
+    let sent = "x".repeat(sent);
+    let head = format!("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{sent}");
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection
+}
+
+async fn wait_for_charge(served: &Served) {
+    while served.counted(BODIES) == 0 {
         tokio::task::yield_now().await;
     }
-    let mut second = served.connect().await;
-    second.write_all(post(900).as_bytes()).await.unwrap();
-    // Either the first is given up for its silence and the second has its room, or the second is
-    // refused.
+}
+
+#[tokio::test]
+async fn bodies_that_exceed_the_budget_together_all_come_one_after_the_other() {
+    let served = Served::new(Limits { unproven_body_bytes: 1_000, ..generous() }).await;
+    let mut posts = Vec::new();
+    for _ in 0..3 {
+        posts.push(post(&served, 900, 400).await);
+    }
+    wait_for_charge(&served).await;
+    // Each has begun, and no two fit.
+    for connection in &mut posts {
+        connection.write_all("x".repeat(500).as_bytes()).await.unwrap();
+    }
+    for mut connection in posts {
+        let answer = read_answer(&mut connection).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("900"), "{answer}");
+    }
+    assert_eq!(served.counted(BODIES), 0, "all is given back");
+    served.close().await;
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_keeps_others_out_until_it_is_given_up() {
+    let speed = LeastSpeed { window: SHORT * 5, bytes: 1 };
+    let mut limits = with_deadlines(|deadlines| deadlines.body = speed);
+    limits.unproven_body_bytes = 1_000;
+    let served = Served::new(limits).await;
+    let mut first = post(&served, 901, 900).await;
+    wait_for_charge(&served).await;
+    let mut second = post(&served, 900, 900).await;
+    // That it waits is not held against the second.
     let (one, other) = tokio::join!(rest_of(&mut first), read_answer(&mut second));
     assert!(one.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&one));
     let other = other.unwrap();
-    assert!(other.ends_with("900") || other.starts_with("HTTP/1.1 4"), "{other}");
-    assert!(served.ended("body") + served.ended("body-budget") >= 1);
-    assert_eq!(served.counted(r#"bedplate_request_body_bytes{client="unproven"}"#), 0, "all is given back");
+    assert!(other.starts_with("HTTP/1.1 200") && other.ends_with("900"), "{other}");
+    assert_eq!([served.ended("body"), served.ended("body-budget")], [1, 0]);
+    assert_eq!(served.counted(BODIES), 0, "all is given back");
     served.close().await;
+}
+
+#[tokio::test]
+async fn a_body_that_finds_no_room_is_told_to_come_again() {
+    let mut limits = with_deadlines(|deadlines| deadlines.body_room = SHORT);
+    limits.unproven_body_bytes = 1_000;
+    let served = Served::new(limits).await;
+    let mut first = post(&served, 901, 900).await;
+    wait_for_charge(&served).await;
+    let answer = read_answer(&mut post(&served, 900, 900).await).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("retry-after: "), "{answer}");
+    assert_eq!(served.ended("body-budget"), 1);
+    first.write_all(b"x").await.unwrap();
+    assert!(read_answer(&mut first).await.unwrap().ends_with("901"), "it was not disturbed");
+    served.close().await;
+}
+
+#[tokio::test]
+async fn what_a_stranger_declares_and_no_route_would_take_is_not_charged() {
+    let served = Served::new(generous()).await;
+    let connection = post(&served, 1 << 20, 1).await;
+    wait_for_charge(&served).await;
+    assert_eq!(served.counted(BODIES), 128 << 10);
+    drop(connection);
+    served.close().await;
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_comes_whole() {
+    let served = Served::new(Limits { unproven_body_bytes: 64 << 20, ..generous() }).await;
+    let mut connection = served.connect().await;
+    let head = "POST /length HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let part = format!("{:x}\r\n{}\r\n", 300 << 10, "x".repeat(300 << 10));
+    for _ in 0..6 {
+        connection.write_all(part.as_bytes()).await.unwrap();
+    }
+    connection.write_all(b"0\r\n\r\n").await.unwrap();
+    assert!(read_answer(&mut connection).await.unwrap().ends_with(&(1_800 << 10).to_string()));
+    assert_eq!(served.counted(BODIES), 0);
+    served.close().await;
+}
+
+#[test]
+fn bodies_of_one_address_have_a_quarter_of_the_budget() {
+    let (budget, mut held) = (Budget::new(1_000), Vec::new());
+    let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| Source::of(address.parse().unwrap()));
+    while let Some(permit) = budget.try_acquire(one, 50) {
+        held.push(permit);
+    }
+    assert_eq!((held.len(), budget.used()), (5, 250));
+    assert!(budget.try_acquire(other, 200).is_some());
+    held.pop();
+    assert!(budget.try_acquire(one, 50).is_some());
 }
 
 #[tokio::test]

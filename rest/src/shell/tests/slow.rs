@@ -119,6 +119,73 @@ async fn an_answer_that_is_read_comes_whole() {
     served.close().await;
 }
 
+/// Asks for what is answered in one part, and reads the beginning.
+async fn large_begun(served: &Served) -> (TcpStream, usize) {
+    let mut connection = served.connect().await;
+    connection.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        connection.read_exact(&mut byte).await.unwrap();
+        head.push(byte[0]);
+    }
+    (connection, LARGE_BYTES)
+}
+
+#[tokio::test]
+async fn an_answer_in_one_part_that_is_read_slowly_comes_whole() {
+    let served = Served::new(with_deadlines(|deadlines| deadlines.idle = SHORT)).await;
+    let (mut connection, mut left) = large_begun(&served).await;
+    let mut part = vec![0; 1 << 20];
+    for _ in 0..20 {
+        connection.read_exact(&mut part).await.unwrap();
+        left -= part.len();
+        tokio::time::sleep(SHORT / 4).await;
+    }
+    while left > 0 {
+        let count = connection.read(&mut part).await.unwrap();
+        assert!(count > 0, "{left} bytes did not come");
+        left -= count;
+    }
+    // What comes after it is silence.
+    assert_eq!(rest_of(&mut connection).await, b"");
+    assert_eq!(served.ended("idle"), 1);
+    served.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_in_one_part_is_not_ended_for_newer_connections() {
+    let served = Served::new(Limits { unproven_per_address: 1, ..generous() }).await;
+    let (mut connection, mut left) = large_begun(&served).await;
+    while served.refused("address") == 0 {
+        drop(served.connect().await);
+        tokio::task::yield_now().await;
+    }
+    let mut part = vec![0; 1 << 20];
+    while left > 0 {
+        let count = connection.read(&mut part).await.unwrap();
+        assert!(count > 0, "{left} bytes did not come");
+        left -= count;
+    }
+    assert_eq!(served.ended("evicted"), 0);
+    served.close().await;
+}
+
+#[test]
+fn a_connection_is_busy_until_its_answer_is_flushed() {
+    let mut limits = Limits { unproven_per_address: 1, ..generous() };
+    limits.deadlines.stale = Duration::from_secs(10);
+    let shell = Shell::new(limits);
+    let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let seat = Arc::new(shell.enter(Listener::Api, remote).unwrap());
+    drop(seat.begin());
+    let enter = |at: Instant| shell.0.book().enter(Listener::Api, Source::of(remote.ip()), at);
+    let later = Instant::now() + Duration::from_secs(20);
+    seat.progress(later);
+    assert_eq!(enter(later + Duration::from_secs(9)).unwrap_err(), Cause::Address);
+    seat.flushed();
+    assert!(enter(later).is_ok(), "it waits from now on, and goes");
+}
+
 #[tokio::test]
 async fn what_a_proven_client_does_not_read_waits_for_it() {
     let served = Served::new(with_deadlines(|deadlines| deadlines.answer = least(1))).await;

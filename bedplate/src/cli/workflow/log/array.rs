@@ -53,7 +53,7 @@ pub(super) async fn print(
         let tasks = tasks_of(&attempts, wanted.attempt);
         let asked = &array;
         let answers = stream::iter(tasks).map(|task| async move {
-            let (wanted, answer) = asked.ask(task).await;
+            let (wanted, answer) = asked.ask(task, asked.wanted.attempt).await;
             (task, wanted, answer)
         });
         let mut answers = std::pin::pin!(answers.buffered(ASKED_AHEAD));
@@ -70,11 +70,11 @@ impl Array<'_> {
         format!("{}[{task}]", self.job.name)
     }
 
-    /// Asks for the log of a task: what for, and the answer.
-    async fn ask(&self, task: u32) -> (LogOf, Result<Content, ClientError>) {
+    /// Asks for the log of a task, of its last attempt where none is named: what for, and the answer.
+    async fn ask(&self, task: u32, attempt: Option<u32>) -> (LogOf, Result<Content, ClientError>) {
         let since = self.since.get().or(self.wanted.since.as_ref()).cloned();
         let job = Some(self.job.name.clone());
-        let wanted = LogOf { job, task: Some(task), since, ..self.wanted.clone() };
+        let wanted = LogOf { job, task: Some(task), attempt, since, ..self.wanted.clone() };
         let answer = self.client.workflow_log(&self.id, &wanted).await;
         if let Some(since) = answer.as_ref().ok().and_then(Content::log_since) {
             // The first answer counts: all that are asked for at once mean nearly the same.
@@ -83,10 +83,14 @@ impl Array<'_> {
         (wanted, answer)
     }
 
-    /// Prints the log of a task beside those of others.
-    pub(super) async fn print_among_others(&self, task: u32) -> Printed {
-        let (wanted, answer) = self.ask(task).await;
-        self.print_asked(wanted, answer, Printer::labeled_among_others(&self.label(task))).await
+    /// Prints the log of an attempt of a task beside those of others.
+    pub(super) async fn print_among_others(&self, task: u32, attempt: u32) -> Printed {
+        let printer = Printer::labeled_among_others(&self.label(task));
+        if attempt > 1 && self.wanted.attempt.is_none() {
+            printer.say(&format!("attempt {attempt} begins"));
+        }
+        let (wanted, answer) = self.ask(task, Some(attempt)).await;
+        self.print_asked(wanted, answer, printer).await
     }
 
     async fn print_asked(
@@ -103,17 +107,18 @@ impl Array<'_> {
 
     fn conclude(&self, Done { tasks, missing }: &Done) -> anyhow::Result<()> {
         let (name, attempt) = (&self.job.name, self.wanted.attempt);
-        if *tasks == 0 {
+        if tasks.is_empty() {
             let attempt = attempt.map(|attempt| format!(" {attempt} times")).unwrap_or_default();
             bail!("no task of {name} has run{attempt} (yet)");
         }
-        if let Some(waiting) = all_of(self.job.tasks).checked_sub(*tasks).filter(|waiting| *waiting > 0)
+        if let Some(waiting) = all_of(self.job.tasks).checked_sub(tasks.len()).filter(|waiting| *waiting > 0)
             && attempt.is_none()
         {
             say(&format!("bedplate: {} of {name} has not run", count(waiting, "task")));
         }
         if !missing.is_empty() {
-            let (tasks, numbers) = (count(missing.len(), "task"), ranges(missing));
+            let numbers: Vec<u32> = missing.iter().copied().collect();
+            let (tasks, numbers) = (count(missing.len(), "task"), ranges(&numbers));
             bail!("bytes are missing of {tasks} of {name}: {numbers}");
         }
         Ok(())
@@ -130,18 +135,18 @@ pub(super) struct Printed {
 /// What came of the logs that were printed.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    tasks: usize,
+    tasks: BTreeSet<u32>,
     /// Tasks of whose log bytes are missing.
-    missing: Vec<u32>,
+    missing: BTreeSet<u32>,
 }
 
 impl Done {
-    /// Counts a task, and tells what is missing of its log.
+    /// Counts a task, and tells what is missing of its log. It may come once for each attempt.
     ///
     /// # Errors
     /// What keeps all others from being printed, too.
     pub(super) fn add(&mut self, task: u32, Printed { printer, result }: Printed) -> anyhow::Result<()> {
-        self.tasks += 1;
+        self.tasks.insert(task);
         let Err(error) = result else { return Ok(()) };
         let is_of_all = match error.downcast_ref::<ClientError>() {
             // Each of the others would wait for the server as long.
@@ -154,13 +159,13 @@ impl Done {
             return Err(error);
         }
         printer.say(&format!("{error:#}"));
-        self.missing.push(task);
+        self.missing.insert(task);
         Ok(())
     }
 }
 
 /// The tasks that have run, so many times if that is wanted, by their numbers.
-pub(super) fn tasks_of(attempts: &[Attempt], attempt: Option<u32>) -> BTreeSet<u32> {
+fn tasks_of(attempts: &[Attempt], attempt: Option<u32>) -> BTreeSet<u32> {
     let is_wanted = |one: &&Attempt| attempt.is_none_or(|attempt| attempt == one.attempt);
     attempts.iter().filter(is_wanted).map(|one| one.task).collect()
 }

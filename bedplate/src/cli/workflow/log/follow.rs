@@ -1,12 +1,16 @@
-//! The logs of all tasks of an array as they are written, and of those that begin later.
+//! The logs of all tasks of an array as they are written, of those that begin later, and of those that
+//! are tried again.
 //!
 //! ```text
-//!   look: which tasks have begun? ──task──► follow_each: at most 32 at a time ──line──► standard output
+//!   look: which attempts have begun? ──attempt──► follow_each: at most 32 at a time ──line──► standard output
 //! ```
-//! A task that has begun waits for its turn with the one who looks, who asks nothing meanwhile. All
+//! An attempt that has begun waits for its turn with the one who looks, who asks nothing meanwhile. All
 //! of it is one thread, and what is printed are whole lines.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use api::workflow::{Attempt, Workflow};
 use client::{Client, ClientError};
@@ -15,14 +19,14 @@ use tokio::sync::mpsc;
 
 use super::{
     MAX_RETRIES, RETRY,
-    array::{Array, Done, tasks_of},
+    array::{Array, Done},
 };
 
 /// Logs that are followed at a time: each is a request that stays open, and a line that is not
 /// whole yet. `bedplate workflow log --help` names it.
 const FOLLOWED_AT_ONCE: usize = 32;
 
-/// How often is looked whether more tasks have begun, and how much longer for each attempt of which
+/// How often is looked whether more attempts have begun, and how much longer for each attempt of which
 /// there is word: of an array of thousands an answer has megabytes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL_EACH: Duration = Duration::from_millis(1);
@@ -30,16 +34,43 @@ const LOOK_INTERVAL_EACH: Duration = Duration::from_millis(1);
 /// Follows the logs of all tasks until the job is over and all is printed.
 pub(super) async fn all(array: &Array<'_>, done: &mut Done) -> anyhow::Result<()> {
     let (begun, tasks) = mpsc::channel(1);
-    let print = async |task: u32| (task, array.print_among_others(task).await);
+    let print = async |(task, attempt): Run| (task, array.print_among_others(task, attempt).await);
     let following = follow_each(tasks, print, |(task, printed)| done.add(task, printed));
     tokio::try_join!(look(array, begun), following)?;
     Ok(())
 }
 
-/// Prints each task that comes, so many at a time, until no more come and all are printed.
-async fn follow_each<T>(
-    mut tasks: mpsc::Receiver<u32>,
-    print: impl AsyncFn(u32) -> T,
+/// A task and its attempt.
+type Run = (u32, u32);
+
+/// The attempts that are or were followed.
+#[derive(Debug, Default)]
+struct Known {
+    runs: BTreeSet<Run>,
+    has_looked: bool,
+}
+
+impl Known {
+    /// The attempts that have begun since the last look; at the first one the last attempt of each task,
+    /// as where nothing is followed. `attempt`: the only one that is wanted of each task.
+    fn fresh(&mut self, attempts: &[Attempt], attempt: Option<u32>) -> Vec<Run> {
+        let is_wanted = |one: &&Attempt| attempt.is_none_or(|attempt| attempt == one.attempt);
+        let runs: BTreeSet<Run> =
+            attempts.iter().filter(is_wanted).map(|one| (one.task, one.attempt)).collect();
+        // They come in their order: the last one stays.
+        let last: BTreeMap<u32, u32> = runs.iter().copied().collect();
+        let is_meant = |(task, attempt): &Run| self.has_looked || last.get(task) == Some(attempt);
+        let fresh = runs.difference(&self.runs).copied().filter(is_meant).collect();
+        self.runs.extend(runs);
+        self.has_looked = true;
+        fresh
+    }
+}
+
+/// Prints each one that comes, so many at a time, until no more come and all are printed.
+async fn follow_each<R, T>(
+    mut tasks: mpsc::Receiver<R>,
+    print: impl AsyncFn(R) -> T,
     mut printed: impl FnMut(T) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut followed = FuturesUnordered::new();
@@ -56,9 +87,9 @@ async fn follow_each<T>(
     }
 }
 
-/// Tells which tasks have begun, until the job is over.
-async fn look(array: &Array<'_>, begun: mpsc::Sender<u32>) -> anyhow::Result<()> {
-    let (mut known, mut retries) = (BTreeSet::new(), 0);
+/// Tells which attempts have begun, until the job is over.
+async fn look(array: &Array<'_>, begun: mpsc::Sender<Run>) -> anyhow::Result<()> {
+    let (mut known, mut retries) = (Known::default(), 0);
     loop {
         let pause = match seen(array.client, &array.id, array.job.index).await {
             Err(ClientError::Unreachable { .. }) if retries < MAX_RETRIES => {
@@ -68,9 +99,9 @@ async fn look(array: &Array<'_>, begun: mpsc::Sender<u32>) -> anyhow::Result<()>
             Err(error) => return Err(error.into()),
             Ok((is_over, attempts)) => {
                 retries = 0;
-                for task in tasks_of(&attempts, array.wanted.attempt) {
+                for run in known.fresh(&attempts, array.wanted.attempt) {
                     // Nobody follows them any more.
-                    if known.insert(task) && begun.send(task).await.is_err() {
+                    if begun.send(run).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -170,6 +201,42 @@ mod tests {
         assert_eq!(error.to_string(), "nobody reads 100");
         // One place was free, and was taken in turns.
         assert_eq!(started.get(), 101);
+    }
+
+    #[test]
+    fn each_attempt_that_begins_is_followed_once_and_of_earlier_ones_the_last() {
+        let attempts = |runs: &[Run]| -> Vec<Attempt> {
+            runs.iter().map(|(task, attempt)| attempt_of(*task, *attempt)).collect()
+        };
+        let mut known = Known::default();
+        let before = attempts(&[(0, 1), (1, 1), (1, 2)]);
+        assert_eq!(known.fresh(&before, None), [(0, 1), (1, 2)]);
+        assert!(known.fresh(&before, None).is_empty());
+        // One is tried again, and one begins and is tried again between two looks.
+        let after = attempts(&[(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]);
+        assert_eq!(known.fresh(&after, None), [(0, 2), (2, 1), (2, 2)]);
+        assert!(known.fresh(&after, None).is_empty());
+        let mut known = Known::default();
+        assert_eq!(known.fresh(&before, Some(1)), [(0, 1), (1, 1)]);
+        assert_eq!(known.fresh(&after, Some(1)), [(2, 1)]);
+    }
+
+    fn attempt_of(task: u32, attempt: u32) -> Attempt {
+        Attempt {
+            stage: 1,
+            task,
+            attempt,
+            node: "n1".parse().unwrap(),
+            cpus: Vec::new(),
+            mems: Vec::new(),
+            devices: Vec::new(),
+            placed: api::ids::Timestamp(1),
+            started: None,
+            ended: None,
+            outcome: None,
+            usage: api::run::Usage::default(),
+            log_bytes: 0,
+        }
     }
 
     #[test]

@@ -43,6 +43,12 @@ fn decline(
     effects.iter().any(|effect| matches!(effect, Effect::Record(_)))
 }
 
+/// In the name of the first node.
+fn release(server: &mut DhcpServer, address: Ipv4Addr, hosts: &HostTable, now: Timestamp) -> Vec<Effect> {
+    let asked = Ask::new(MessageType::Release, mac(0)).from(address.octets());
+    server.handle(&asked.bytes(), &arrival(), hosts, now)
+}
+
 fn of_machine(number: u32) -> Ask {
     Ask::new(MessageType::Decline, mac(number))
 }
@@ -112,16 +118,64 @@ fn taking_and_giving_back_at_the_speed_of_the_network_ends_after_some_records() 
                 assert!(server.saved(&record, now));
             }
         }
-        let asked = Ask::new(MessageType::Release, mac(0)).from(address.octets());
-        let effects = server.handle(&asked.bytes(), &arrival(), &hosts, now);
+        let effects = release(&mut server, address, &hosts, now);
         records += effects.iter().filter(|effect| matches!(effect, Effect::Record(_))).count();
     }
-    assert_eq!(records, 8);
+    assert_eq!(records, 7, "three times given back, and had before and after each");
     let later = now.plus_seconds(61);
     let address = offer(&mut server, 0, &hosts, later).unwrap();
+    release(&mut server, address, &hosts, later);
     let asked = Ask::new(MessageType::Request, mac(0)).wants(address.octets());
     let effects = server.handle(&asked.bytes(), &arrival(), &hosts, later);
     assert!(matches!(effects[..], [Effect::Save { .. }]));
+}
+
+#[test]
+fn who_gives_a_nodes_address_back_in_its_name_does_not_keep_the_node_from_it() {
+    let (mut server, hosts) = (pool_of(100), nodes(1));
+    let address = offer(&mut server, 0, &hosts, Timestamp(0)).unwrap();
+    let asked = Ask::new(MessageType::Request, mac(0)).wants(address.octets());
+    let mut records = 0;
+    for second in 0..600 {
+        let now = Timestamp(0).plus_seconds(second);
+        for _ in 0..20 {
+            // The one and the other, in the node's name; the last request is its own.
+            release(&mut server, address, &hosts, now);
+            let effects = server.handle(&asked.bytes(), &arrival(), &hosts, now);
+            let acknowledged = reply_of(&effects).map(|(message, _)| message.opts().msg_type());
+            assert_eq!(acknowledged, Some(Some(MessageType::Ack)), "second {second}");
+            for effect in effects {
+                if let Effect::Save { record, .. } = effect {
+                    records += 1;
+                    assert!(server.saved(&record, now));
+                }
+            }
+        }
+    }
+    assert_eq!(records, 30, "one for each of three releases a minute");
+}
+
+#[test]
+fn requests_in_one_name_that_wait_for_the_disk_leave_room_for_others() {
+    let (mut server, hosts, now) = (pool_of(100), nodes(2), Timestamp(0));
+    let ask = |server: &mut DhcpServer, number: u32| {
+        let address = offer(server, number, &hosts, now).unwrap();
+        let asked = Ask::new(MessageType::Request, mac(number)).wants(address.octets());
+        server.handle(&asked.bytes(), &arrival(), &hosts, now)
+    };
+    let is_save = |effect: &Effect| matches!(effect, Effect::Save { .. });
+    let waiting: Vec<Effect> = (0..1_000).flat_map(|_| ask(&mut server, 0)).filter(is_save).collect();
+    assert_eq!(waiting.len(), 16);
+    assert!(ask(&mut server, 1).iter().any(is_save), "another node");
+    // The disk refuses them all: they may be asked for again.
+    for effect in &waiting {
+        let Effect::Save { record, .. } = effect else { continue };
+        server.unsaved(record, now);
+    }
+    let again = ask(&mut server, 0);
+    let Some(Effect::Save { record, .. }) = again.first() else { panic!("{again:?}") };
+    assert!(server.saved(record, now));
+    assert!(reply_of(&ask(&mut server, 0)).is_some(), "it is renewed from then on");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::tftp::transfer::FIRST_TIMEOUT;
 
 const LIMITS: Limits = Limits { in_all: 64, per_source: 8 };
 
@@ -70,6 +71,18 @@ fn where_all_receive_a_new_one_waits() {
 }
 
 #[test]
+fn a_client_that_lost_a_packet_keeps_its_place_while_that_is_sent_again() {
+    let limits = Limits { in_all: 1, per_source: 1 };
+    let (mut admission, now) = (Admission::new(limits), start());
+    let id = admission.admit(source(1), now).unwrap().id;
+    admission.progressed(id, now);
+    let sent_again = now + FIRST_TIMEOUT;
+    assert_eq!(admission.admit(source(2), sent_again), None);
+    assert_eq!(admission.admit(source(2), sent_again + Duration::from_millis(1_999)), None);
+    assert!(admission.admit(source(2), sent_again + Duration::from_secs(2)).is_some());
+}
+
+#[test]
 fn what_ended_takes_no_place() {
     let (mut admission, now) = (Admission::new(LIMITS), start());
     for _ in 0..1_000 {
@@ -86,7 +99,7 @@ fn what_ended_takes_no_place() {
 proptest! {
     #[test]
     fn no_limit_is_passed_and_no_transfer_is_counted_twice(
-        steps in prop::collection::vec((0..4_u8, 0..12_u32, 0..200_u64), 0..400),
+        steps in prop::collection::vec((0..4_u8, 0..12_u32, 0..800_u64), 0..400),
     ) {
         let limits = Limits { in_all: 10, per_source: 3 };
         let (mut admission, mut now) = (Admission::new(limits), start());

@@ -266,6 +266,19 @@ async fn a_slow_pull_of_the_same_layer_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_an_image_has_twice_is_asked_for_once() {
+    let (_folder, store) = store();
+    let layer = image().layers.remove(1);
+    let image = Image { architecture: "amd64", layers: vec![layer.clone(), layer] };
+    let registry = Registry::serve(&image, Fault::None).await;
+    // Nothing is waited for that somebody transfers already.
+    let (options, _told) = limited(Limits { beside: Duration::ZERO, ..Limits::default() });
+    pull(&registry.reference(), &options, &store, Arc::new(NoProgress)).await.unwrap();
+    assert_eq!(registry.layers_asked_for().len(), 1);
+    assert_whole(&store, &image);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_has_more_than_a_share_gives_a_place_and_goes_on_later() {
     let (_folder, store) = store();
     let turns = Turns::new(5);
