@@ -157,8 +157,7 @@ mod tests {
         expect![[r#"
             NAME  MEMORY_BYTES  GPUS.MODEL    OS.NAME
             n1    512 GiB       2 × H100, A2  Debian, "12"
-            n2    -             -             two
-                                              lines
+            n2    -             -             two\nlines
         "#]]
         .assert_eq(&draw(Look::PLAIN, &answer()));
         assert_eq!(draw(Look::PLAIN, &Answer::default()), "no nodes\n");

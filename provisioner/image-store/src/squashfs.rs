@@ -126,10 +126,14 @@ impl<'s> RootImage<'s> {
     }
 
     /// What to tell of a program that could not write: of a full disk it says no more than "I/O error".
+    /// What was written is removed, and what is told of room is true afterwards.
     pub(crate) fn full(&self) -> Option<StoreError> {
         let written = self.temporary.file().metadata().map_or(0, |facts| facts.len());
         let needed = self.estimate.max(written).saturating_add(RESERVED_BYTES);
-        self.store.is_full().then(|| self.store.no_space(needed))
+        let is_full = self.store.is_full();
+        // Where it cannot be emptied, less room is told than there will be.
+        let _ = self.temporary.file().set_len(0);
+        is_full.then(|| self.store.no_space(needed))
     }
 
     /// Takes what was written into the store.

@@ -29,6 +29,9 @@ pub(crate) const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 /// Longest path or link target, bytes: Linux' `PATH_MAX`.
 pub(crate) const MAX_PATH_BYTES: usize = 4096;
 
+/// What is shown of a path in an error, bytes.
+const MAX_SHOWN_BYTES: usize = 256;
+
 /// Extended attributes, name and value, by name.
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -325,11 +328,17 @@ fn without_nul(mut text: Vec<u8>) -> Vec<u8> {
     text
 }
 
+/// A path for people, cut where it is longer than anybody reads.
+fn shown(path: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&path[..path.len().min(MAX_SHOWN_BYTES)]).into_owned();
+    if path.len() > MAX_SHOWN_BYTES { start + "…" } else { start }
+}
+
 /// `stored`: bytes that follow in the stream, if it is a file.
 fn entry(header: &Header, stored: u64, extensions: Extensions) -> io::Result<Entry> {
     let kind_byte = header.entry_type();
     let path = extensions.path.unwrap_or_else(|| header.path_bytes().into_owned());
-    let shown = String::from_utf8_lossy(&path).into_owned();
+    let shown = shown(&path);
     let refused = |problem: &str| invalid(format!("{shown}: {problem}"));
     let link = || {
         let link = extensions.link.clone().or_else(|| header.link_name_bytes().map(|name| name.into_owned()));

@@ -123,6 +123,15 @@ impl<Io> Guarded<Io> {
         }
     }
 
+    /// An answer is out, perhaps: hyper does not read again for that where its last read found nothing,
+    /// which was while the request ran and the client could be silent. It does when it is woken.
+    fn expect_more(&mut self, context: &mut Context<'_>) {
+        let Some((at, _)) = self.silence.deadline(&self.seat) else { return };
+        if self.silence_alarm.poll_at(at, context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+    }
+
     /// Counts what was written; drops a client that reads nothing, or too little.
     fn written<T>(
         &mut self,
@@ -215,7 +224,11 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Guarded<Io> {
         if matches!(done, Poll::Ready(Ok(()))) {
             this.seat.flushed();
         }
-        this.written(context, done, |()| 0)
+        let flushed = this.written(context, done, |()| 0);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            this.expect_more(context);
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,6 +10,8 @@
 //! server asks the network first, where it can. Anybody can say in a client's name that it gives its
 //! address back, so that is no more than the end of the lease (RFC 2131 section 4.4.6).
 
+mod declined;
+
 use std::{collections::HashMap, net::Ipv4Addr};
 
 use api::ids::{MacAddr, Timestamp};
@@ -28,11 +30,6 @@ const MAX_CERTAIN_SEARCH: u32 = 1024;
 
 /// An address that a client or a probe found in use is left alone this long, seconds.
 pub(super) const UNUSABLE_SECONDS: u32 = 600;
-
-/// One of so many addresses of a pool is left alone because a client declined it, and at least one:
-/// what one client says of an address is no proof. Beyond it the one that was declined first may be
-/// given again, once nobody answers for it.
-const DECLINED_SHARE: u32 = 8;
 
 /// A probe that brought no answer is good for this long, seconds: the client may send its DISCOVER
 /// again several times before it hears the offer.
@@ -66,6 +63,16 @@ struct Held {
     stage: Stage,
     /// Until when the record on disk holds it for `by`; `None` without a record.
     recorded: Option<Timestamp>,
+}
+
+impl Held {
+    /// Its client asks for it: what it had given back is its own again, once that is on disk.
+    fn taken_again(&mut self) -> &Self {
+        if self.stage == Stage::Released {
+            self.stage = Stage::Offered;
+        }
+        self
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +220,8 @@ impl Pool {
             mac: asking.mac,
             seconds: seconds.saturating_add(seconds / 8),
         };
-        match self.held.get(&wanted).and_then(|held| held.recorded) {
+        let held = self.held.get_mut(&wanted);
+        match held.and_then(|held| held.taken_again().recorded) {
             None => Grant::New(record),
             Some(recorded) => Grant::Renewed((recorded < until).then_some(record)),
         }
@@ -456,24 +464,6 @@ impl Pool {
         let held = Held { by: Some(mac), until, stage: Stage::Offered, recorded: None };
         if let Some(Held { by: Some(before), .. }) = self.held.insert(address, held) {
             self.by_mac.remove(&before);
-        }
-    }
-
-    fn hold_declined(&mut self, address: Ipv4Addr, until: Timestamp) {
-        self.held.insert(address, Held { by: None, until, stage: Stage::Declined, recorded: None });
-        self.declined.retain(|declined| *declined != address);
-        self.declined.push(address);
-    }
-
-    /// Gives up what was declined first, beyond the share of the pool.
-    fn free_declined(&mut self, now: Timestamp) {
-        let held = &self.held;
-        let is_left_alone = |held: &Held| held.stage == Stage::Declined && held.until > now;
-        self.declined.retain(|address| held.get(address).is_some_and(is_left_alone));
-        let most = usize::try_from((self.size() / DECLINED_SHARE).max(1)).unwrap_or(usize::MAX);
-        let excess = self.declined.len().saturating_sub(most);
-        for address in self.declined.drain(..excess) {
-            self.held.entry(address).and_modify(|held| held.until = now);
         }
     }
 

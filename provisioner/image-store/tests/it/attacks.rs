@@ -146,7 +146,7 @@ fn links_and_numbers_that_cannot_be_are_refused() {
 fn attributes_count_for_the_memory_of_an_image() {
     let member = gzip(&[xattrs(15, 60_000), file(b"x", b"1")].concat());
     let layer = [member.repeat(400), gzip(&END)].concat();
-    assert!(layer.len() < 2 << 20, "{}", layer.len());
+    assert!(layer.len() < 4 << 20, "{}", layer.len());
     assert_refused(&[layer], "more than 268435456 bytes of memory");
 }
 
@@ -168,7 +168,7 @@ fn many_attributes_of_one_file_are_no_trouble() {
 fn implied_directories_count_for_the_memory_of_an_image() {
     let rest = format!("/{}", "b".repeat(190)).repeat(20);
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    for number in 0..30_000 {
+    for number in 0..60_000 {
         let path = format!("{number}{rest}").into_bytes();
         encoder.write_all(&entry(b'L', b"././@LongLink", &path, |_| ())).unwrap();
         encoder.write_all(&file(b"x", b"")).unwrap();
@@ -192,16 +192,17 @@ fn deep_paths_end_in_an_image_or_an_error() {
     let _ = convert(&one(&too_deep));
 }
 
-/// 300,000 of them kept the server busy for over a minute, and a million for hours.
+/// 300,000 of them kept the server busy for over a minute, and a million for hours: `tar2sqfs` walks the
+/// directory for each.
 #[test]
 fn a_crowded_directory_is_refused_before_tar2sqfs_walks_it() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&file(b"t", b"x")).unwrap();
-    for number in 0..120_000 {
+    for number in 0..210_000 {
         encoder.write_all(&link(b'1', format!("h/{number:06}").as_bytes(), b"t")).unwrap();
     }
     encoder.write_all(&END).unwrap();
-    assert_refused(&[encoder.finish().unwrap()], "h has 120000 names");
+    assert_refused(&[encoder.finish().unwrap()], "h has 210000 names");
 }
 
 #[test]

@@ -29,10 +29,10 @@ fn every_mistake_is_told_with_its_line() {
     expect![[r#"
         line 2: cdiVersion: version "0.2.0" is none of 0.3.0 to 1.1.0
         line 3: devices[0].name: "a b" is not a valid name of a device: use letters, digits and inner `.`, `-`, `_`, `:`
+        line 4: devices[1].containerEdits.env[0]: "=1" is not NAME=VALUE
         line 5: devices[1].containerEdits.deviceNodes[0].path: "dev/x" is no absolute path without `..`
         line 5: devices[1].containerEdits.deviceNodes[1].permissions: "rx" has other letters than r, w and m
         line 5: devices[1].containerEdits.deviceNodes[2].path: "/dev/../x" is no absolute path without `..`
-        line 4: devices[1].containerEdits.env[0]: "=1" is not NAME=VALUE
         line 6: devices[2].name: a second device "c""#]]
     .assert_eq(&parse(text).unwrap_err().join("\n"));
     for (edits, expected) in [
