@@ -88,11 +88,12 @@ fn shown(change: &mut Change<'_>, token: Digest, claim: &Claim, now: Timestamp) 
     if !is_of_here {
         return Err(Refused::Unknown);
     }
-    if spent != claim.spent {
-        return Err(Refused::Superseded);
-    }
+    // Before the next test: what voids all tokens leaves the one that was shown as spent.
     if claim.voids < voids {
         return Err(Refused::Void);
+    }
+    if spent != claim.spent {
+        return Err(Refused::Superseded);
     }
     let (source, expected) = (claim.source, Some(claim.source));
     match change.token(arming::Event::Issue { token, source, expected }) {

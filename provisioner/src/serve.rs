@@ -103,7 +103,8 @@ impl Provisioner {
         });
         let (provisioner, audit_stop) = (self.clone(), stop.clone());
         tasks.spawn(async move {
-            let _stopped = audit_stop.run_until_cancelled(provisioner.sum_up_audit()).await;
+            let (audit, access) = (&provisioner.0.refusals.audit, &provisioner.0.access);
+            audit.sum_up_until(access, http_boot::ISSUE_TOKEN, AUDIT_SUMMARY, audit_stop).await;
             Ok(())
         });
         let recording = self.clone().record_conflicts(stop.clone());
@@ -126,14 +127,6 @@ impl Provisioner {
         self.0.stop.cancel();
         let observed = observing.await.map_err(ServeError::Broken);
         outcome.and(observed)
-    }
-
-    /// Puts what the audit log left out into it, though nothing comes after it.
-    async fn sum_up_audit(&self) {
-        loop {
-            tokio::time::sleep(AUDIT_SUMMARY).await;
-            self.0.refusals.audit.sum_up(&self.0.access, http_boot::ISSUE_TOKEN).await;
-        }
     }
 
     fn tftp_addresses(&self) -> Vec<SocketAddrV4> {

@@ -40,7 +40,7 @@ pub use transport::{Opened, Tls, Transport};
 
 use book::{Book, Source};
 use meters::{Cause, Last, Meters};
-use request_body::Budget;
+use request_body::Budgets;
 use seat::Seat;
 
 /// A listener of the server, as metrics and log name it.
@@ -82,19 +82,13 @@ struct Inner {
     started: Instant,
     book: Mutex<Book>,
     meters: Meters,
-    bodies: Budget,
-    unproven_bodies: Budget,
+    bodies: Budgets,
 }
 
 impl Inner {
     fn book(&self) -> MutexGuard<'_, Book> {
         // Nothing panics while it is held.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What bodies of requests are charged to.
-    fn budget(&self, proven: bool) -> &Budget {
-        if proven { &self.bodies } else { &self.unproven_bodies }
     }
 }
 
@@ -107,8 +101,7 @@ impl Shell {
             started: Instant::now(),
             book: Mutex::new(Book::new(limits)),
             meters: Meters::default(),
-            bodies: Budget::new(limits.body_bytes),
-            unproven_bodies: Budget::new(limits.unproven_body_bytes),
+            bodies: Budgets::new(&limits),
         }))
     }
 
@@ -138,8 +131,8 @@ impl Shell {
         self.0.meters.expose(out);
         let help = "Bytes of request bodies that are being received.";
         let mut bodies = out.gauge("bedplate_request_body_bytes", help);
-        for (proof, budget) in [("proven", &self.0.bodies), ("unproven", &self.0.unproven_bodies)] {
-            bodies.sample(&[("client", proof)], budget.used());
+        for (label, proven) in [("proven", true), ("unproven", false)] {
+            bodies.sample(&[("client", label)], self.0.bodies.used(proven));
         }
     }
 

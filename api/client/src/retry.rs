@@ -1,7 +1,11 @@
-//! Asking again where the server has no time for a request now: it answers 503, says after how many
-//! seconds (`Retry-After`, RFC 9110, section 10.2.3), and has done nothing of it.
+//! Asking again where the server has no time for a request now: it answers 503, and says after how many
+//! seconds (`Retry-After`, RFC 9110, section 10.2.3). Something may have come of the request all the
+//! same, so only those are sent again that do the same once, however often they are sent.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
 
 use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, header};
 
@@ -10,8 +14,9 @@ use crate::{Client, ClientError, error};
 /// How often a request is sent again.
 const MAX_RETRIES: u32 = 3;
 
-/// Longest pause before that, whatever the server says.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Longest time that all pauses before that take together: whoever waits at a terminal hears nothing
+/// meanwhile, and what is wrong for longer they should know.
+const MAX_PAUSES: Duration = Duration::from_secs(15);
 
 /// Header of a request that does the same once, however often it is sent.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -21,7 +26,7 @@ impl Client {
     pub(crate) async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let unreachable = |source| ClientError::Unreachable { server: self.server.to_string(), source };
         let mut request = request.build().map_err(unreachable)?;
-        let mut retries = 0;
+        let (mut retries, mut left) = (0, MAX_PAUSES);
         loop {
             let may_retry = retries < MAX_RETRIES && may_repeat(&request);
             let again = if may_retry { request.try_clone() } else { None };
@@ -29,11 +34,14 @@ impl Client {
             if response.status().is_success() {
                 return Ok(response);
             }
-            let (Some(again), Some(pause)) = (again, pause(response.status(), response.headers())) else {
+            let pause = pause(response.status(), response.headers()).map(|pause| scattered(pause, random()));
+            let rest = pause.and_then(|pause| left.checked_sub(pause));
+            let (Some(again), Some(pause), Some(rest)) = (again, pause, rest) else {
                 return Err(error::refused(response).await);
             };
             tokio::time::sleep(pause).await;
             request = again;
+            left = rest;
             retries += 1;
         }
     }
@@ -48,8 +56,20 @@ fn may_repeat(request: &Request) -> bool {
 /// After what time the server wants to be asked again, if it is busy.
 fn pause(status: StatusCode, headers: &header::HeaderMap) -> Option<Duration> {
     let after = headers.get(header::RETRY_AFTER).filter(|_| status == StatusCode::SERVICE_UNAVAILABLE)?;
-    let seconds = after.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_PAUSE))
+    after.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Between half of a pause and one and a half, by a random number: clients that were refused in the
+/// same second must not come back in the same second.
+fn scattered(pause: Duration, random: u16) -> Duration {
+    let part = pause.saturating_mul(u32::from(random)) / 65_536;
+    (pause / 2).saturating_add(part)
+}
+
+/// The standard library's own source of randomness is enough for a pause.
+fn random() -> u16 {
+    let [first, second, ..] = RandomState::new().hash_one(()).to_ne_bytes();
+    u16::from_ne_bytes([first, second])
 }
 
 #[cfg(test)]
@@ -68,6 +88,11 @@ mod tests {
 
     /// A server that is busy for so many requests, and counts all.
     async fn server(busy: u32) -> (Client, Arc<AtomicU32>) {
+        server_that_says(busy, 0).await
+    }
+
+    /// One that wants to be asked again after so many seconds.
+    async fn server_that_says(busy: u32, after: u64) -> (Client, Arc<AtomicU32>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let requests = Arc::new(AtomicU32::new(0));
@@ -76,7 +101,7 @@ mod tests {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let is_busy = counted.fetch_add(1, Ordering::SeqCst) < busy;
-                answer(stream, is_busy).await;
+                answer(stream, is_busy.then_some(after)).await;
             }
         });
         // Already installed is as good as installed.
@@ -85,14 +110,14 @@ mod tests {
         (Client { http, server, token: "t".to_owned() }, requests)
     }
 
-    async fn answer(mut stream: TcpStream, is_busy: bool) {
+    async fn answer(mut stream: TcpStream, busy: Option<u64>) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        let answer = match is_busy {
-            true => "HTTP/1.1 503 Busy\r\nretry-after: 0\r\n",
-            false => "HTTP/1.1 200 OK\r\n",
+        let answer = match busy {
+            Some(after) => format!("HTTP/1.1 503 Busy\r\nretry-after: {after}\r\n"),
+            None => "HTTP/1.1 200 OK\r\n".to_owned(),
         };
         let answer = format!("{answer}content-length: 2\r\nconnection: close\r\n\r\n{{}}");
         stream.write_all(answer.as_bytes()).await.unwrap();
@@ -106,6 +131,26 @@ mod tests {
         let (client, requests) = server(u32::MAX).await;
         assert_eq!(client.version().await.unwrap_err().status(), Some(503));
         assert_eq!(requests.load(Ordering::SeqCst), MAX_RETRIES + 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_longer_than_all_pauses_may_take() {
+        // Half of it at least is the pause.
+        let (client, requests) = server_that_says(u32::MAX, 2 * MAX_PAUSES.as_secs() + 1).await;
+        assert_eq!(client.version().await.unwrap_err().status(), Some(503));
+        assert_eq!(requests.load(Ordering::SeqCst), 1, "it is told at once");
+    }
+
+    #[test]
+    fn those_who_were_refused_together_come_back_one_by_one() {
+        let pause = Duration::from_secs(5);
+        assert_eq!(scattered(pause, 0), Duration::from_millis(2_500));
+        assert_eq!(scattered(pause, 1 << 15), pause);
+        let latest = scattered(pause, u16::MAX);
+        assert!(latest > Duration::from_millis(7_499) && latest < Duration::from_millis(7_500), "{latest:?}");
+        assert!(scattered(Duration::MAX, u16::MAX) > MAX_PAUSES, "nothing overflows");
+        let numbers: std::collections::BTreeSet<u16> = (0..100).map(|_| random()).collect();
+        assert!(numbers.len() > 50, "{numbers:?}");
     }
 
     #[tokio::test]
@@ -123,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_says_when_within_bounds() {
+    fn the_server_says_when() {
         let of = |status: StatusCode, after: Option<&'static str>| {
             let mut headers = header::HeaderMap::new();
             if let Some(after) = after {
@@ -133,7 +178,8 @@ mod tests {
         };
         let busy = StatusCode::SERVICE_UNAVAILABLE;
         assert_eq!(of(busy, Some("5")), Some(Duration::from_secs(5)));
-        assert_eq!(of(busy, Some("86400")), Some(MAX_PAUSE));
+        assert_eq!(of(busy, Some("86400")), Some(Duration::from_secs(86_400)));
+        assert_eq!(of(busy, Some("-1")), None);
         assert_eq!(of(busy, None), None);
         assert_eq!(of(busy, Some("Fri, 31 Dec 1999 23:59:59 GMT")), None);
         assert_eq!(of(StatusCode::TOO_MANY_REQUESTS, Some("5")), None);

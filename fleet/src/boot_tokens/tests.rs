@@ -90,6 +90,19 @@ async fn tokens_of_before_a_revocation_stay_void_when_the_node_is_armed_again() 
 }
 
 #[tokio::test]
+async fn a_token_of_before_a_revocation_is_void_and_no_alarm_though_another_one_was_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = fleet(folder.path()).await;
+    let (shown, other) = (issued(&fleet), issued(&fleet));
+    assert_eq!(fleet.show_token(&shown, HERE), Ok(()));
+    fleet.revoke(NODE, None, "root").await.unwrap();
+    assert_eq!(fleet.show_token(&other, HERE), Err(Refused::Void));
+    let severities: Vec<Severity> = recorded(&fleet).into_iter().map(|(severity, _)| severity).collect();
+    assert_eq!(severities, [Severity::Warning]);
+    fleet.close().await;
+}
+
+#[tokio::test]
 async fn a_token_of_after_a_backup_is_unknown_and_no_alarm_and_one_that_lost_a_race_is() {
     let folder = tempfile::tempdir().unwrap();
     let fleet = fleet(folder.path()).await;

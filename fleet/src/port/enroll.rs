@@ -84,7 +84,7 @@ pub(super) async fn enroll(
     let epoch = redeemed.map_err(|why| {
         counts.inc("refused");
         fleet.registry().source_failed(source, now);
-        Refusal::new(StatusCode::FORBIDDEN, CANNOT_ENROL, why)
+        Refusal::new(StatusCode::FORBIDDEN, CANNOT_ENROL, why.in_words())
     })?;
     let granted = certificate(fleet, wanted.id, epoch, &request, CANNOT_ENROL);
     counts.inc(if granted.is_ok() { "granted" } else { "refused" });
@@ -158,9 +158,9 @@ async fn redeem(
     wanted: &Enroll,
     request: &Request,
     source: IpAddr,
-) -> Result<Result<u64, String>, FleetError> {
+) -> Result<Result<u64, Refused>, FleetError> {
     if let Err(why) = fleet.show_token(&wanted.token, source) {
-        return Ok(Err(why.in_words().to_owned()));
+        return Ok(Err(why));
     }
     let token = token::hash(&wanted.token);
     let owner = fleet.registry().owner(token);
@@ -168,13 +168,12 @@ async fn redeem(
         Some(owner) if owner == wanted.id => arming::Event::Redeem { token, key: request.key(), source },
         Some(_) => arming::Event::Presented { token },
         None => {
-            let why = "the token is unknown: it was replaced by a later boot, or never issued";
             let message = format!("{source} tried to enrol with a token that is unknown");
             let known = fleet.change(wanted.id, |change| change.record(Severity::Warning, &message));
             if known.is_err() {
                 tracing::warn!("{source} tried to enrol as {}, which is no node", wanted.id);
             }
-            return Ok(Err(why.to_owned()));
+            return Ok(Err(Refused::Unknown));
         }
     };
     let changed = fleet.change(owner.unwrap_or(wanted.id), |change| {
@@ -198,7 +197,7 @@ async fn redeem(
     let ((verdict, epoch), ticket) = changed?;
     fleet.durable(ticket).await?;
     Ok(match verdict {
-        Verdict::Refused(why) => Err(why.in_words().to_owned()),
+        Verdict::Refused(why) => Err(why),
         Verdict::Granted | Verdict::Issued | Verdict::Noted => Ok(epoch),
     })
 }

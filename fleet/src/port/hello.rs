@@ -33,7 +33,8 @@ const MAX_READ_AT_ONCE: usize = 256;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time until it is its turn, which is the server's doing: after a restart all nodes come at once.
-const TURN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Agents wait 15 s for the server's welcome: one that has gone must not keep a place in the row.
+const TURN_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Connections whose hello is awaited.
 #[derive(Debug)]
@@ -148,6 +149,13 @@ mod tests {
         assert_eq!(hellos.lock().len(), 2, "the second is still awaited");
         drop((second, another));
         assert!(hellos.lock().is_empty());
+    }
+
+    #[test]
+    fn an_agent_is_told_to_try_again_before_it_gives_up() {
+        // `WELCOME_DEADLINE` of the agent.
+        let patience = Duration::from_secs(15);
+        assert!(TURN_TIMEOUT < patience, "{TURN_TIMEOUT:?}");
     }
 
     #[tokio::test]

@@ -24,9 +24,9 @@ const MAX_DEPTH: usize = 2048;
 const MAX_LINKS_FOLLOWED: usize = 40;
 
 /// Steps that may be made along paths and symbolic links of one image, one for each part of a path:
-/// some 20 s of a core. An OS image of 70,000 files takes a million. Without it, a link of 4,096 bytes
+/// some 5 s of a core. An OS image of 70,000 files takes a million. Without it, a link of 4,096 bytes
 /// in each of 300,000 paths would keep a core busy for hours.
-pub(crate) const MAX_STEPS: u64 = 1 << 28;
+pub(crate) const MAX_STEPS: u64 = 1 << 26;
 
 /// Number of an inode in [`Tree::inodes`]; 0 is the root.
 pub(crate) type InodeId = usize;

@@ -105,10 +105,11 @@ pub(super) fn refusal(
         let (has, wanted) = (memory_mib.unwrap_or_default(), needs.wanted_mib());
         format!("has {has} MiB of memory; this image needs about {wanted} MiB")
     };
-    let is_its_own = || is_from_the_node(provisioner, booting, peer);
+    let is_its_boot =
+        || is_from_the_node(provisioner, booting, peer) && !runs(provisioner, booting.record.id);
     match fit {
         Fit::Enough | Fit::Tight => {
-            if is_its_own() {
+            if is_its_boot() {
                 provisioner.hold(&booting.record, Part::Memory, None);
                 let count = || provisioner.0.refusals.count("memory", peer.remote.ip(), clock::now());
                 if fit == Fit::Tight && count().is_some() {
@@ -118,7 +119,7 @@ pub(super) fn refusal(
             None
         }
         Fit::TooLittle => {
-            if is_its_own() && !runs(provisioner, booting.record.id) {
+            if is_its_boot() {
                 provisioner.hold(&booting.record, Part::Memory, Some(cause()));
             }
             let refused = Refused {
@@ -157,6 +158,7 @@ mod tests {
         image::Artifact,
         machine::MachineSpec,
     };
+    use database::statement;
     use proptest::prelude::{any, proptest};
 
     use super::*;
@@ -180,18 +182,21 @@ mod tests {
         Booting { mac, record, spec: Arc::new(spec), image: Arc::new(image(1, "a")) }
     }
 
+    /// Whether somebody is refused the script who says so much of the memory.
+    fn asks(provisioner: &Provisioner, booting: &Booting, from: [u8; 4], query: &str) -> bool {
+        let file = || Artifact { format: "x".into(), digest: Digest([7; 32]), size: 100 * MIB };
+        let kernel =
+            KernelArtifact { release: "6.1".into(), kernel: file(), stage1: file(), stage1_unpacked: None };
+        let peer = Peer { remote: (from, 4711).into(), local: ([10, 1, 0, 1], 9480).into() };
+        refusal(provisioner, booting, &kernel, peer, Some(query)).is_some()
+    }
+
     #[tokio::test]
     async fn what_holds_a_node_for_its_memory_is_ended_from_its_address_alone() {
         let folder = tempfile::tempdir().unwrap();
         let provisioner = provisioner_in(folder.path()).await;
         let booting = booting(&provisioner).await;
-        let file = || Artifact { format: "x".into(), digest: Digest([7; 32]), size: 100 * MIB };
-        let kernel =
-            KernelArtifact { release: "6.1".into(), kernel: file(), stage1: file(), stage1_unpacked: None };
-        let is_refused = |from: [u8; 4], query: &str| {
-            let peer = Peer { remote: (from, 4711).into(), local: ([10, 1, 0, 1], 9480).into() };
-            refusal(&provisioner, &booting, &kernel, peer, Some(query)).is_some()
-        };
+        let is_refused = |from: [u8; 4], query: &str| asks(&provisioner, &booting, from, query);
         let is_held = || provisioner.0.fleet.status(NODE).unwrap().held.is_some();
         let (itself, stranger) = ([10, 1, 0, 11], [10, 1, 0, 66]);
         assert!(is_refused(stranger, "memory=10") && !is_held());
@@ -201,6 +206,26 @@ mod tests {
             assert!(!is_refused(stranger, query) && is_held(), "{query} of somebody else");
             assert!(!is_refused(itself, query) && !is_held(), "{query}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_program_on_a_node_that_runs_says_nothing_of_its_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = provisioner_in(folder.path()).await;
+        let booting = booting(&before).await;
+        before.0.fleet.close().await;
+        // It has handed over to its init when the server starts again.
+        let text = r#"UPDATE fleet_nodes SET life = replace(life, '"unseen"', '"switching"')"#;
+        assert_eq!(statement("hand over", text).execute(&before.0.database).await.unwrap(), 1);
+        before.0.stop.cancel();
+        before.0.database.close().await;
+        let provisioner = provisioner_in(folder.path()).await;
+        assert_eq!(provisioner.0.fleet.status(NODE).unwrap().phase, Phase::Switching);
+        let is_held = || provisioner.0.fleet.status(NODE).unwrap().held.is_some();
+        let itself = [10, 1, 0, 11];
+        assert!(asks(&provisioner, &booting, itself, "memory=10") && !is_held());
+        provisioner.hold(&booting.record, Part::Memory, Some("has too little".to_owned()));
+        assert!(!asks(&provisioner, &booting, itself, "memory=1000") && is_held());
     }
 
     #[test]

@@ -4,10 +4,13 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use access::Access;
 use api::ids::{NodeName, Timestamp};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 
@@ -79,8 +82,23 @@ impl RefusedAudit {
         }
     }
 
+    /// Records what was left out, though nothing comes after it, until `stop`. `pause`: how long until it
+    /// is looked again.
+    pub(crate) async fn sum_up_until(
+        &self,
+        access: &Access,
+        action: &str,
+        pause: Duration,
+        stop: CancellationToken,
+    ) {
+        // A sum that is being written is nowhere else: only the pause ends early.
+        while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+            self.sum_up(access, action).await;
+        }
+    }
+
     /// Records what was left out, if its minute is over.
-    pub(crate) async fn sum_up(&self, access: &Access, action: &str) {
+    async fn sum_up(&self, access: &Access, action: &str) {
         let summary = self.0.lock().unwrap_or_else(PoisonError::into_inner).turn(clock::now());
         if let Some(summary) = summary {
             write(access, action, "nodes", &summary).await;
@@ -110,7 +128,17 @@ async fn write(access: &Access, action: &str, subject: &str, outcome: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use database::Database;
+    use tokio::task::yield_now;
+
     use super::*;
+
+    async fn opened(folder: &Path) -> (Database, Access) {
+        let database = Database::open(&folder.join("bedplate.db"), &[&access::SCHEMA]).await.unwrap();
+        (database.clone(), Access::open(database).await.unwrap())
+    }
 
     fn node(number: usize) -> NodeName {
         format!("n{number}").parse().unwrap()
@@ -131,9 +159,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_server_that_stops_has_left_out_is_summed_up_before_its_minute_is_over() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("bedplate.db");
-        let database = database::Database::open(&file, &[&access::SCHEMA]).await.unwrap();
-        let access = Access::open(database).await.unwrap();
+        let (_database, access) = opened(folder.path()).await;
         let audit = RefusedAudit::default();
         audit.finish(&access, "issue-token").await;
         for _ in 0..5 {
@@ -144,6 +170,35 @@ mod tests {
         let lines = access.audit(10).await.unwrap();
         let said: Vec<&str> = lines.iter().map(|line| line.outcome.as_str()).collect();
         assert_eq!(said, ["refused 4 more within a minute: n1 (4)"], "once, and nothing for nothing");
+    }
+
+    #[tokio::test]
+    async fn a_sum_that_is_being_written_when_the_server_stops_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, access) = opened(folder.path()).await;
+        let (audit, stop) = (Arc::new(RefusedAudit::default()), CancellationToken::new());
+        for _ in 0..5 {
+            // Long ago.
+            audit.take(&node(1), Timestamp(0));
+        }
+        let writer = database.begin().await.unwrap();
+        let summing = tokio::spawn({
+            let (audit, access, stop) = (audit.clone(), access.clone(), stop.clone());
+            async move { audit.sum_up_until(&access, "issue-token", Duration::ZERO, stop).await }
+        });
+        while !audit.0.lock().unwrap().left_out.is_empty() {
+            yield_now().await;
+        }
+        stop.cancel();
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        audit.finish(&access, "issue-token").await;
+        writer.commit("let others write").await.unwrap();
+        summing.await.unwrap();
+        let lines = access.audit(10).await.unwrap();
+        let said: Vec<&str> = lines.iter().map(|line| line.outcome.as_str()).collect();
+        assert_eq!(said, ["refused 4 more within a minute: n1 (4)"]);
     }
 
     #[test]

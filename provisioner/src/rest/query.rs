@@ -1,5 +1,7 @@
 //! `/v1/inventory`: a question about the hardware of all nodes.
 
+mod places;
+
 use std::{sync::Arc, time::Duration};
 
 use access::{Caller, Routes};
@@ -19,6 +21,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 use utoipa_axum::routes;
 
+use self::places::Place;
 use super::hardware;
 use crate::{
     provisioner::Provisioner,
@@ -83,7 +86,9 @@ async fn ask(
     let filter = turns.work(title, move |_| Filter::read(&filter)).await?;
     let filter = filter.map_err(|mistake| refuse(title, "filter", mistake))?;
     let asked = Arc::new(Asked { filter, columns });
-    let rows = gather(&provisioner, title, &mut turns, &names, &asked, limit).await?;
+    let place = places::take(title, &caller.principal.name).await?;
+    let rows = Rows { limit, _place: Some(place), ..Rows::default() };
+    let rows = gather(&provisioner, title, &mut turns, &names, &asked, rows).await?;
     let next = rows.last().filter(|_| rows.has_more).map(|name| paging.link(LIST, name));
     let mut answer = rows.answer;
     let asked = question.columns.as_deref().unwrap_or_default().split(',').map(str::trim);
@@ -130,16 +135,15 @@ struct Asked {
 /// A node, and its inventory or why it cannot be told.
 type Told = (Node, Result<Inventory, String>);
 
-/// Asks of so many nodes in each turn: others have theirs in between. `limit`: rows of a page.
+/// Asks of so many nodes in each turn: others have theirs in between. `rows`: none yet.
 async fn gather(
     provisioner: &Provisioner,
     title: &str,
     turns: &mut Turns,
     names: &[NodeName],
     asked: &Arc<Asked>,
-    limit: Option<u32>,
+    mut rows: Rows,
 ) -> Result<Rows, Refusal> {
-    let mut rows = Rows { limit, ..Rows::default() };
     let mut taken = Duration::ZERO;
     for names in names.chunks(BATCH) {
         let begun = Instant::now();
@@ -228,6 +232,8 @@ struct Rows {
     limit: Option<u32>,
     /// There is a row behind this page.
     has_more: bool,
+    /// Here it goes with the work: that of a client that hung up holds inventories until it has ended.
+    _place: Option<Place>,
 }
 
 impl Rows {

@@ -32,7 +32,8 @@ pub struct Limits {
     /// Of these those of one IPv4 address or one IPv6 network of 64 bits at one listener. At
     /// [`Listener::Boot`] one may have more for as long as others do not want them.
     pub unproven_per_address: usize,
-    /// Bytes of request bodies that are being received from proven clients.
+    /// Bytes of request bodies that are being received from proven clients. An eighth of them is for
+    /// small ones.
     pub body_bytes: usize,
     /// The same of all others.
     pub unproven_body_bytes: usize,
@@ -91,11 +92,13 @@ pub struct Deadlines {
     pub request: Duration,
     /// The body of a request without proof.
     pub body: LeastSpeed,
-    /// The body of a request with proof that says how long it is.
+    /// The body of a request with proof that says how long it is. A large one must come faster: within
+    /// ten minutes.
     pub proven_body: LeastSpeed,
     /// One with proof that does not, or is written to a file: what a job writes may come in bursts.
     pub proven_stream: LeastSpeed,
-    /// A body until there is room for it, which is the server's doing.
+    /// A body until there is room for it, which is the server's doing. Its client must still be there to
+    /// hear that there is none: an agent waits 30 s for an answer.
     pub body_room: Duration,
     /// An answer to who has proved nothing. A node on a slow line may take hours for its image.
     pub answer: LeastSpeed,
@@ -122,7 +125,7 @@ impl Default for Deadlines {
             body: speed(10, 10 << 10),
             proven_body: speed(60, 60 << 10),
             proven_stream: speed(300, 1),
-            body_room: Duration::from_secs(60),
+            body_room: Duration::from_secs(15),
             answer: speed(60, 60 << 10),
             proven_answer: speed(3_600, 1),
             settling: Duration::from_secs(1),
@@ -151,6 +154,12 @@ mod tests {
         );
         let of_one = Listener::ALL.map(|listener| limits.of_one_address(listener));
         assert_eq!(of_one, [2_048, 2_048, 24_576], "10,000 nodes boot behind one NAT");
+    }
+
+    #[test]
+    fn a_client_is_told_that_there_is_no_room_before_it_gives_up() {
+        let (agent, room) = (Duration::from_secs(30), Deadlines::default().body_room);
+        assert!(room * 2 <= agent, "{room:?}");
     }
 
     #[test]

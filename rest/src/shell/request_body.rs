@@ -3,11 +3,15 @@
 //! A body is charged once, before its first byte is read, and waits for that in turn: what has
 //! begun never waits for room, so everything that has begun ends, at its least speed at the latest.
 //! What is declared is charged; where nothing is, or more than any route collects of such a client,
-//! that is a `WINDOW` (such bodies are written to a file part by part, or refused). One that has more in memory than its
+//! that is a `WINDOW` (such bodies are written to a file part by part, or refused), and of strangers
+//! as much as a route takes of them. One that has more in memory than its
 //! charge gets it if there is room at once, and is refused otherwise. All is given back when the
 //! last part is dropped: as it is written, or when a route has the whole body and begins with it.
 //!
-//! One address has a quarter of the budget at most: who trickles there keeps out nobody elsewhere.
+//! A stranger's address has a quarter of their budget at most: who trickles there keeps out nobody
+//! elsewhere. Who is proven is not counted by address: a rack of nodes may be behind one. As a large
+//! body that waits keeps out all that came after it, small ones of the proven have a part of the
+//! budget to themselves.
 
 use std::{
     collections::HashMap,
@@ -17,6 +21,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::body::{Bytes, HttpBody};
@@ -27,10 +32,11 @@ use tokio::{
 };
 
 use super::{
+    Limits,
     book::Source,
     guarded::Alarm,
     meters::Cause,
-    pace::{Pace, TooSlow},
+    pace::{LeastSpeed, Pace, TooSlow},
     seat::Seat,
 };
 
@@ -38,12 +44,27 @@ use super::{
 /// written to a file, or refused.
 const MAX_COLLECTED_BYTES: u64 = 32 << 20;
 
+/// How long a proven client may let the server wait for such a body. It is charged as a whole until
+/// its last byte has come: 32 MiB at 1 KiB/s would be held for nine hours.
+const COLLECTED_WITHIN: Duration = Duration::from_secs(600);
+
 /// What is charged for others, bytes: some parts as they are read from a connection. An upload may
-/// take hours, so that 512 of one address must fit into its share.
+/// take hours, so that more than a thousand must fit.
 const WINDOW: u64 = 128 << 10;
 
-/// Of the budget, what one address may have at once.
-const SHARES: u32 = 4;
+/// The largest body that a route takes of a stranger, bytes: an enrolment. One that declares more or
+/// nothing is charged this, and refused when more comes.
+const MAX_UNPROVEN_BYTES: u64 = 16 << 10;
+
+/// The largest body of a proven client that waits for no larger one, bytes: reports, certificates to
+/// renew, commands.
+const SMALL_BYTES: u64 = 64 << 10;
+
+/// Of the budget of the proven, the part for those.
+const SMALL_PART: usize = 8;
+
+/// Of the budget of strangers, what one address may have at once.
+const UNPROVEN_SHARES: u32 = 4;
 
 /// Sources without bodies are forgotten when there are more than twice as many as with some, and
 /// than this.
@@ -60,12 +81,47 @@ pub(super) enum BodyError {
     Broken(#[source] hyper::Error),
 }
 
-/// Bytes of bodies that are in memory.
+/// Bytes of bodies that are in memory, of all listeners.
+#[derive(Debug)]
+pub(super) struct Budgets {
+    proven: Budget,
+    small: Budget,
+    unproven: Budget,
+}
+
+impl Budgets {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let small = limits.body_bytes / SMALL_PART;
+        Self {
+            proven: Budget::new(limits.body_bytes - small, 1),
+            small: Budget::new(small, 1),
+            unproven: Budget::new(limits.unproven_body_bytes, UNPROVEN_SHARES),
+        }
+    }
+
+    /// Where a body of which so many bytes are charged finds its place.
+    pub(super) fn of(&self, proven: bool, bytes: u64) -> &Budget {
+        match proven {
+            true if bytes <= SMALL_BYTES => &self.small,
+            true => &self.proven,
+            false => &self.unproven,
+        }
+    }
+
+    /// Bytes that are charged now.
+    pub(super) fn used(&self, proven: bool) -> u64 {
+        if proven { self.proven.used() + self.small.used() } else { self.unproven.used() }
+    }
+}
+
+/// Bytes that are given out in turn.
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes: Arc<Semaphore>,
     /// No body is charged more: one that is larger than everything must come through too.
     all: u32,
+    /// One source has one of so many parts of all at most; with 1 they are not told apart.
+    shares: u32,
     /// What is left to each source that has bodies.
     sources: Mutex<Sources>,
 }
@@ -81,14 +137,15 @@ struct Sources {
 /// rest keeps nobody waiting but its own.
 #[derive(Debug)]
 pub(super) struct Permit {
-    _of_source: OwnedSemaphorePermit,
+    _of_source: Option<OwnedSemaphorePermit>,
     _of_all: OwnedSemaphorePermit,
 }
 
 impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize, shares: u32) -> Self {
         let all = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
-        Self { bytes: Arc::new(Semaphore::new(all as usize)), all, sources: Mutex::default() }
+        let (bytes, shares) = (Arc::new(Semaphore::new(all as usize)), shares.max(1));
+        Self { bytes, all, shares, sources: Mutex::default() }
     }
 
     /// Bytes that are charged now.
@@ -98,7 +155,7 @@ impl Budget {
 
     /// What one source may have at once.
     fn share(&self) -> u32 {
-        (self.all / SHARES).max(1)
+        (self.all / self.shares).max(1)
     }
 
     /// Of so many bytes, what its source and what all are charged.
@@ -108,12 +165,15 @@ impl Budget {
     }
 
     /// Waits for so many bytes.
-    fn acquire(&self, source: Source, bytes: u64) -> Acquiring {
+    pub(super) fn acquire(&self, source: Source, bytes: u64) -> Acquiring {
         let (of_source, of_all) = self.prices(bytes);
         let (share, all) = (self.share_of(source), self.bytes.clone());
         Box::pin(async move {
             // Nobody closes them.
-            let of_source = share.acquire_many_owned(of_source).await.ok()?;
+            let of_source = match share {
+                Some(share) => Some(share.acquire_many_owned(of_source).await.ok()?),
+                None => None,
+            };
             let of_all = all.acquire_many_owned(of_all).await.ok()?;
             Some(Permit { _of_source: of_source, _of_all: of_all })
         })
@@ -122,16 +182,23 @@ impl Budget {
     /// So many bytes, if there is room now.
     pub(super) fn try_acquire(&self, source: Source, bytes: u64) -> Option<Permit> {
         let (of_source, of_all) = self.prices(bytes);
-        let of_source = self.share_of(source).try_acquire_many_owned(of_source).ok()?;
+        let of_source = match self.share_of(source) {
+            Some(share) => Some(share.try_acquire_many_owned(of_source).ok()?),
+            None => None,
+        };
         let of_all = self.bytes.clone().try_acquire_many_owned(of_all).ok()?;
         Some(Permit { _of_source: of_source, _of_all: of_all })
     }
 
-    fn share_of(&self, source: Source) -> Arc<Semaphore> {
+    /// `None` where sources are not told apart.
+    fn share_of(&self, source: Source) -> Option<Arc<Semaphore>> {
+        if self.shares == 1 {
+            return None;
+        }
         // Nothing panics while it is held.
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = sources.shares.get(&source).and_then(Weak::upgrade) {
-            return share;
+            return Some(share);
         }
         if sources.shares.len() >= sources.most {
             sources.shares.retain(|_, share| share.strong_count() > 0);
@@ -139,7 +206,7 @@ impl Budget {
         }
         let share = Arc::new(Semaphore::new(self.share() as usize));
         sources.shares.insert(source, Arc::downgrade(&share));
-        share
+        Some(share)
     }
 }
 
@@ -181,8 +248,8 @@ impl Drop for Charged {
 enum State {
     /// Nothing of it was asked for.
     Unread,
-    /// It waits for its place since then.
-    Waits(Acquiring, Instant),
+    /// It waits for so many bytes since then.
+    Waits(Acquiring, u64, Instant),
     Comes(Arc<Charge>),
 }
 
@@ -216,14 +283,15 @@ impl RequestBody {
                 State::Unread => {
                     let proven = self.seat.is_proven();
                     // Strangers declare what they like, and no route collects much of them.
-                    self.whole = self.whole.filter(|bytes| proven || *bytes <= WINDOW);
-                    let budget = self.seat.shell().budget(proven);
-                    let acquiring = budget.acquire(self.seat.source(), self.whole.unwrap_or(WINDOW));
-                    self.state = State::Waits(acquiring, Instant::now());
+                    self.whole = self.whole.filter(|bytes| proven || *bytes <= MAX_UNPROVEN_BYTES);
+                    let bytes = self.whole.unwrap_or(if proven { WINDOW } else { MAX_UNPROVEN_BYTES });
+                    let budget = self.seat.shell().bodies.of(proven, bytes);
+                    let acquiring = budget.acquire(self.seat.source(), bytes);
+                    self.state = State::Waits(acquiring, bytes, Instant::now());
                 }
-                State::Waits(acquiring, since) => match acquiring.as_mut().poll(context) {
+                State::Waits(acquiring, bytes, since) => match acquiring.as_mut().poll(context) {
                     Poll::Ready(Some(permit)) => {
-                        let bytes = self.whole.unwrap_or(WINDOW);
+                        let bytes = *bytes;
                         let held = AtomicU64::new(0);
                         self.state = State::Comes(Arc::new(Charge { _permit: permit, bytes, held }));
                         self.alarm.off();
@@ -246,7 +314,7 @@ impl RequestBody {
             None
         } else {
             charge.held.fetch_sub(bytes, Relaxed);
-            let budget = self.seat.shell().budget(self.seat.is_proven());
+            let budget = self.seat.shell().bodies.of(self.seat.is_proven(), charge.bytes);
             Some(budget.try_acquire(self.seat.source(), bytes)?)
         };
         Some(Bytes::from_owner(Charged { part, charge, beyond }))
@@ -257,7 +325,7 @@ impl RequestBody {
         let deadlines = self.seat.deadlines();
         let least = match (self.seat.is_proven(), self.whole) {
             (false, _) => deadlines.body,
-            (true, Some(_)) => deadlines.proven_body,
+            (true, Some(bytes)) => with_end(deadlines.proven_body, bytes),
             (true, None) => deadlines.proven_stream,
         };
         loop {
@@ -275,6 +343,13 @@ impl RequestBody {
         self.seat.count(cause);
         Poll::Ready(Some(Err(error)))
     }
+}
+
+/// As fast at least as a body of so many bytes needs that comes within [`COLLECTED_WITHIN`].
+fn with_end(least: LeastSpeed, bytes: u64) -> LeastSpeed {
+    let part = u128::from(bytes) * least.window.as_millis();
+    let part = u64::try_from(part.div_ceil(COLLECTED_WITHIN.as_millis())).unwrap_or(u64::MAX);
+    LeastSpeed { window: least.window, bytes: least.bytes.max(part) }
 }
 
 impl HttpBody for RequestBody {
@@ -320,5 +395,24 @@ impl HttpBody for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::Deadlines;
+
+    #[test]
+    fn a_body_that_is_collected_has_an_end_however_large_it_is() {
+        let least = Deadlines::default().proven_body;
+        for bytes in [1, 600 << 10, 1 << 20, MAX_COLLECTED_BYTES] {
+            let faster = with_end(least, bytes);
+            assert_eq!(faster.window, least.window);
+            assert!(faster.bytes >= least.bytes, "{bytes}: {faster:?}");
+            let windows = u32::try_from(bytes.div_ceil(faster.bytes)).unwrap();
+            assert!(faster.window * windows <= COLLECTED_WITHIN, "{bytes}: {faster:?}");
+        }
+        assert_eq!(with_end(least, 600 << 10), least, "small ones are not hurried");
     }
 }

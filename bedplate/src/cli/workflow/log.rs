@@ -56,7 +56,8 @@ Of a log that is longer than the server's `jobs.log-mib`, beginning and end are 
 error, in the place where it would be; nothing is added to what is printed.
 
 Exit status: 0 if all that is kept of what the attempt wrote was printed, or all so far of one that is not over and not
-followed; 1 if bytes are missing, with how many and why: of an array, if they are missing of any task that has run."
+followed; 1 if bytes are missing, with how many and why: of an array, if they are missing of any task that has run,
+and, with --follow, no later attempt of it was printed whole."
 )]
 pub(in super::super) struct Log {
     /// Id, or a name: the newest workflow of it.

@@ -69,7 +69,7 @@ impl Held {
     /// Its client asks for it: what it had given back is its own again, once that is on disk.
     fn taken_again(&mut self) -> &Self {
         if self.stage == Stage::Released {
-            self.stage = Stage::Offered;
+            self.stage = Stage::TakenAgain;
         }
         self
     }
@@ -83,6 +83,8 @@ enum Stage {
     Leased,
     /// The client gave it back, or somebody in its name.
     Released,
+    /// The client that gave it back asks for it, and that is not on disk.
+    TakenAgain,
     /// Somebody uses it without a lease of this server.
     InUse,
     /// A client says that somebody uses it.
@@ -156,7 +158,7 @@ impl Pool {
         for (_, held) in held {
             match held.stage {
                 Stage::Leased => taken.leased += 1,
-                Stage::Offered => taken.offered += 1,
+                Stage::Offered | Stage::TakenAgain => taken.offered += 1,
                 Stage::InUse | Stage::Declined => taken.unusable += 1,
                 // Free for whoever asks, once nobody answers for it.
                 Stage::Released => {}
@@ -311,7 +313,8 @@ impl Pool {
         true
     }
 
-    /// A new lease could not be recorded, and the client was not acknowledged: it is an offer again.
+    /// A new lease could not be recorded, and the client was not acknowledged: it is what it was before,
+    /// for a while.
     pub(super) fn unsaved(&mut self, record: &LeaseRecord, hold: u32, now: Timestamp) {
         if let &LeaseRecord::Leased { address, mac, .. } = record
             && let Some(held) = self.held.get_mut(&address)
@@ -319,6 +322,9 @@ impl Pool {
             && held.recorded.is_none()
         {
             held.until = held.until.min(now.plus_seconds(i64::from(hold)));
+            if held.stage == Stage::TakenAgain {
+                held.stage = Stage::Released;
+            }
         }
     }
 
@@ -348,7 +354,7 @@ impl Pool {
     /// All that the next run must know.
     pub(super) fn records(&self, now: Timestamp) -> impl Iterator<Item = LeaseRecord> + '_ {
         self.held.iter().filter_map(move |(&address, held)| match (held.by, held.recorded) {
-            (Some(mac), _) if held.stage == Stage::Released => {
+            (Some(mac), None) if matches!(held.stage, Stage::Released | Stage::TakenAgain) => {
                 Some(LeaseRecord::Leased { address, mac, seconds: 0 })
             }
             (Some(mac), Some(recorded)) => {
@@ -395,10 +401,8 @@ impl Pool {
         }
         match self.held.get(&address) {
             Some(held) if held.by == Some(asking.mac) => true,
-            Some(Held {
-                stage: Stage::Leased | Stage::Released | Stage::InUse | Stage::Declined, ..
-            }) => false,
-            Some(Held { stage: Stage::Offered, .. }) | None => !self.is_incomplete(asking.now),
+            Some(held) if held.stage != Stage::Offered => false,
+            Some(_) | None => !self.is_incomplete(asking.now),
         }
     }
 

@@ -190,7 +190,12 @@ impl LayerPace {
     /// # Errors
     /// [`RequestError::Slow`] if they are too few, of this layer or of all.
     pub(crate) fn came(&mut self, bytes: u64, now: Instant) -> Result<(), RequestError> {
-        let whole = self.traffic.whole().pace.came(bytes, now);
+        let whole = {
+            let mut whole = self.traffic.whole();
+            // While one waits for the disk, the time of all stands still: how long is not known yet.
+            let at = if whole.standing > 0 { whole.stands_since } else { now };
+            whole.pace.came(bytes, at)
+        };
         let slow = |bytes, least_bytes, is_whole| {
             let seconds = self.traffic.limits.window.as_secs();
             Err(RequestError::Slow { bytes, seconds, least_bytes, is_whole })
@@ -318,6 +323,7 @@ mod tests {
         one.stands(at(50));
         other.stands(at(100));
         one.goes_on(at(500));
+        assert_eq!(one.came(1, at(500)), Ok(()), "the other one still waits for the disk");
         other.goes_on(at(550));
         // Each stood for 450 seconds, and both together for 500.
         assert_eq!(one.came(1, at(551)), Ok(()));

@@ -92,15 +92,21 @@ pub(super) fn enter(output: Option<&OwnedFd>, output_bytes: u64) -> Result<Vec<S
     give_up_capabilities()?;
     forbid_new_privileges()?;
     let missing = restrict_files(output)?;
-    filter(WITH_TAR2SQFS, true).install()?;
+    first_filters()?;
     Ok(missing)
+}
+
+/// Tests of one call are alternatives, so each test of `socketpair` has a filter of its own: a call has to
+/// pass both.
+fn first_filters() -> Result<(), LinuxError> {
+    PAIR.into_iter().try_for_each(|test| filter(WITH_TAR2SQFS, Some(test)).install())
 }
 
 /// The second step: no file, no program, no further process.
 pub(super) fn shut() -> Result<(), JailError> {
     limit(Resource::Data, MAX_MEMORY_BYTES, MAX_MEMORY_BYTES)?;
     ruleset()?.restrict_self()?;
-    Ok(filter(&[], false).install()?)
+    Ok(filter(&[], None).install()?)
 }
 
 /// Sets a limit, or the server's own where that is lower: none can be raised.
@@ -180,8 +186,16 @@ const NAMESPACES: u64 = 0x7e02_0000;
 /// Flags with which glibc and musl start threads.
 const THREADS: [u32; 2] = [0x003d_0f00, 0x007d_0f00];
 
-/// The filter; with `programs`, memory may hold code and processes may be started.
-fn filter(more: &[libc::c_long], programs: bool) -> Filter {
+/// The one pair of sockets that may be made, by its arguments: `AF_UNIX`, and `SOCK_SEQPACKET | SOCK_CLOEXEC`,
+/// by which the standard library hears of an `execve` that failed. It sends to its other end alone, whatever
+/// address it is given. A datagram socket would send, and pass descriptors, to any that has a name, such as
+/// the journal's.
+const PAIR: [(u8, Test); 2] = [(0, Test::Is(1)), (1, Test::Is(0x8_0005))];
+
+/// The filter; with `pair`, memory may hold code, processes may be started, and `socketpair` may be called
+/// if it passes this test.
+fn filter(more: &[libc::c_long], pair: Option<(u8, Test)>) -> Filter {
+    let programs = pair.is_some();
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
     let only = |call: libc::c_long, argument: u8, test: Test| Allowed {
         call: number(call),
@@ -207,10 +221,9 @@ fn filter(more: &[libc::c_long], programs: bool) -> Filter {
         only(libc::SYS_tkill, 0, Test::Is(process::id())),
     ]);
     allowed.extend(DESCRIPTORS.map(|command| only(libc::SYS_fcntl, 1, Test::Is(command))));
-    if programs {
+    if let Some((argument, test)) = pair {
         allowed.push(only(libc::SYS_ioctl, 1, Test::Is(0x5401))); // TCGETS
-        // By a pair of sockets without a name the standard library hears of an `execve` that failed.
-        allowed.push(only(libc::SYS_socketpair, 0, Test::Is(1))); // AF_UNIX
+        allowed.push(only(libc::SYS_socketpair, argument, test));
         let by_the_pair = [libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_recvfrom];
         allowed.extend(by_the_pair.map(|call| Allowed { call: number(call), only: None }));
         allowed.push(only(libc::SYS_clone, 0, Test::HasNoneOf(NAMESPACES)));
@@ -223,4 +236,40 @@ fn filter(more: &[libc::c_long], programs: bool) -> Filter {
     }
     // Its flags lie in memory, where no filter sees them: libraries then call clone.
     Filter::compile(&allowed, &[number(libc::SYS_clone3)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::net::{UnixDatagram, UnixStream},
+        thread,
+    };
+
+    use rustix::{
+        io::Errno,
+        net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    };
+
+    use super::*;
+
+    /// In a thread of its own: the filters stay.
+    #[test]
+    fn a_program_has_a_pair_of_sockets_that_reaches_nobody_else() {
+        let pair = |family, flags| socketpair(family, SocketType::SEQPACKET, flags, None).map(drop);
+        let tried = thread::spawn(move || {
+            forbid_new_privileges().unwrap();
+            first_filters().unwrap();
+            let tipc = AddressFamily::from_raw(30);
+            let of_std = [UnixDatagram::pair().map(drop), UnixStream::pair().map(drop)];
+            (
+                pair(AddressFamily::UNIX, SocketFlags::CLOEXEC),
+                pair(AddressFamily::UNIX, SocketFlags::empty()),
+                pair(tipc, SocketFlags::CLOEXEC),
+                of_std.map(|made| made.map_err(|error| error.raw_os_error())),
+            )
+        });
+        let (of_programs, bare, tipc, of_std) = tried.join().unwrap();
+        assert_eq!((of_programs, bare, tipc), (Ok(()), Err(Errno::PERM), Err(Errno::PERM)));
+        assert_eq!(of_std, [Err(Some(libc::EPERM)), Err(Some(libc::EPERM))], "datagrams, and streams");
+    }
 }

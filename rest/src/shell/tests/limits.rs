@@ -154,14 +154,19 @@ async fn http2_by_prior_knowledge_is_refused() {
 }
 
 const BODIES: &str = r#"bedplate_request_body_bytes{client="unproven"}"#;
+const PROVEN_BODIES: &str = r#"bedplate_request_body_bytes{client="proven"}"#;
 
 /// A request whose body is declared so long, with its first bytes.
 async fn post(served: &Served, length: usize, sent: usize) -> TcpStream {
     let mut connection = served.connect().await;
+    post_over(&mut connection, length, sent).await;
+    connection
+}
+
+async fn post_over(connection: &mut TcpStream, length: usize, sent: usize) {
     let sent = "x".repeat(sent);
     let head = format!("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{sent}");
     connection.write_all(head.as_bytes()).await.unwrap();
-    connection
 }
 
 async fn wait_for_charge(served: &Served) {
@@ -230,7 +235,7 @@ async fn what_a_stranger_declares_and_no_route_would_take_is_not_charged() {
     let served = Served::new(generous()).await;
     let connection = post(&served, 1 << 20, 1).await;
     wait_for_charge(&served).await;
-    assert_eq!(served.counted(BODIES), 128 << 10);
+    assert_eq!(served.counted(BODIES), 16 << 10, "what an enrolment may have");
     drop(connection);
     served.close().await;
 }
@@ -251,9 +256,46 @@ async fn a_body_of_unknown_length_comes_whole() {
     served.close().await;
 }
 
+#[tokio::test]
+async fn bodies_of_proven_clients_are_not_counted_by_address() {
+    let served = Served::new(generous()).await;
+    let mut posts = Vec::new();
+    for _ in 0..2 {
+        let mut connection = served.connect().await;
+        assert!(ask_over(&mut connection, "/prove").await.starts_with("HTTP/1.1 200"));
+        post_over(&mut connection, 400 << 10, 1).await;
+        posts.push(connection);
+    }
+    // They are of one address, and each has more than a quarter of 1 MiB.
+    while served.counted(PROVEN_BODIES) < 800 << 10 {
+        tokio::task::yield_now().await;
+    }
+    drop(posts);
+    served.close().await;
+}
+
+#[tokio::test]
+async fn small_bodies_of_proven_clients_do_not_wait_behind_large_ones() {
+    let bodies = request_body::Budgets::new(&generous());
+    let source = Source::of(Ipv4Addr::LOCALHOST.into());
+    let acquire =
+        |bytes: u64| tokio::time::timeout(Duration::ZERO, bodies.of(true, bytes).acquire(source, bytes));
+    let mut held = vec![acquire(800 << 10).await.unwrap().unwrap()];
+    let mut waiting = bodies.of(true, 800 << 10).acquire(source, 800 << 10);
+    assert!(tokio::time::timeout(Duration::ZERO, waiting.as_mut()).await.is_err(), "there is no room");
+    for small in [1, 2 << 10, 64 << 10] {
+        held.push(acquire(small).await.unwrap().unwrap());
+    }
+    assert!(acquire((64 << 10) + 1).await.is_err(), "each of the others has its turn");
+    // What waits holds what there is already.
+    drop(waiting);
+    assert_eq!(bodies.used(true), (866 << 10) + 1);
+    assert_eq!(bodies.used(false), 0);
+}
+
 #[test]
-fn bodies_of_one_address_have_a_quarter_of_the_budget() {
-    let (budget, mut held) = (Budget::new(1_000), Vec::new());
+fn bodies_of_strangers_of_one_address_have_a_quarter_of_the_budget() {
+    let (budget, mut held) = (request_body::Budget::new(1_000, 4), Vec::new());
     let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| Source::of(address.parse().unwrap()));
     while let Some(permit) = budget.try_acquire(one, 50) {
         held.push(permit);

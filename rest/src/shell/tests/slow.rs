@@ -94,6 +94,21 @@ async fn a_body_that_trickles_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_large_body_of_a_proven_client_that_would_take_hours_is_dropped() {
+    let served = Served::new(with_deadlines(|deadlines| deadlines.proven_body = least(1))).await;
+    let mut connection = served.connect().await;
+    ask_over(&mut connection, "/prove").await;
+    // 317 bytes in each tenth of a second have it here within ten minutes; 20 at most are sent.
+    connection
+        .write_all(b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 1900000\r\n\r\n")
+        .await
+        .unwrap();
+    trickle(&mut connection).await;
+    assert_eq!(served.ended("body"), 1);
+    served.close().await;
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_dropped() {
     let served = Served::new(with_deadlines(|deadlines| deadlines.answer = least(1))).await;
     let mut connection = served.connect().await;

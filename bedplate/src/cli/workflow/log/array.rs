@@ -1,6 +1,9 @@
 //! The logs of all tasks of an array: one after the other, or as they are written.
 
-use std::{cell::OnceCell, collections::BTreeSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use anyhow::bail;
 use api::workflow::{Attempt, Stage, TaskCounts, Workflow};
@@ -12,7 +15,9 @@ use super::{
         output::say,
         words::{count, ranges},
     },
-    Begun, Printer, follow, job_of, print_whole,
+    Begun, Printer,
+    follow::{self, Run},
+    job_of, print_whole,
 };
 
 /// Answers that are asked for before it is their turn: the server waits for a log that has not
@@ -53,13 +58,15 @@ pub(super) async fn print(
         let tasks = tasks_of(&attempts, wanted.attempt);
         let asked = &array;
         let answers = stream::iter(tasks).map(|task| async move {
-            let (wanted, answer) = asked.ask(task, asked.wanted.attempt).await;
+            let (wanted, answer) = asked.ask(task, asked.wanted.attempt, asked.wanted.tail).await;
             (task, wanted, answer)
         });
         let mut answers = std::pin::pin!(answers.buffered(ASKED_AHEAD));
         while let Some((task, wanted, answer)) = answers.next().await {
             let printer = Printer::labeled(&array.label(task));
-            done.add(task, array.print_asked(wanted, answer, printer).await)?;
+            // Of each task there is one.
+            let run = (task, wanted.attempt.unwrap_or_default());
+            done.add(run, array.print_asked(wanted, answer, printer).await)?;
         }
     }
     array.conclude(&done)
@@ -71,10 +78,16 @@ impl Array<'_> {
     }
 
     /// Asks for the log of a task, of its last attempt where none is named: what for, and the answer.
-    async fn ask(&self, task: u32, attempt: Option<u32>) -> (LogOf, Result<Content, ClientError>) {
+    /// `tail`: how many lines of what is there now.
+    async fn ask(
+        &self,
+        task: u32,
+        attempt: Option<u32>,
+        tail: Option<u64>,
+    ) -> (LogOf, Result<Content, ClientError>) {
         let since = self.since.get().or(self.wanted.since.as_ref()).cloned();
         let job = Some(self.job.name.clone());
-        let wanted = LogOf { job, task: Some(task), attempt, since, ..self.wanted.clone() };
+        let wanted = LogOf { job, task: Some(task), attempt, tail, since, ..self.wanted.clone() };
         let answer = self.client.workflow_log(&self.id, &wanted).await;
         if let Some(since) = answer.as_ref().ok().and_then(Content::log_since) {
             // The first answer counts: all that are asked for at once mean nearly the same.
@@ -83,13 +96,14 @@ impl Array<'_> {
         (wanted, answer)
     }
 
-    /// Prints the log of an attempt of a task beside those of others.
-    pub(super) async fn print_among_others(&self, task: u32, attempt: u32) -> Printed {
+    /// Prints the log of an attempt of a task beside those of others. `tail`: how many lines of what is
+    /// there now.
+    pub(super) async fn print_among_others(&self, (task, attempt): Run, tail: Option<u64>) -> Printed {
         let printer = Printer::labeled_among_others(&self.label(task));
         if attempt > 1 && self.wanted.attempt.is_none() {
             printer.say(&format!("attempt {attempt} begins"));
         }
-        let (wanted, answer) = self.ask(task, Some(attempt)).await;
+        let (wanted, answer) = self.ask(task, Some(attempt), tail).await;
         self.print_asked(wanted, answer, printer).await
     }
 
@@ -105,7 +119,8 @@ impl Array<'_> {
         Printed { printer, result: printed.and(ended) }
     }
 
-    fn conclude(&self, Done { tasks, missing }: &Done) -> anyhow::Result<()> {
+    fn conclude(&self, done: &Done) -> anyhow::Result<()> {
+        let Done { tasks, missing, .. } = done;
         let (name, attempt) = (&self.job.name, self.wanted.attempt);
         if tasks.is_empty() {
             let attempt = attempt.map(|attempt| format!(" {attempt} times")).unwrap_or_default();
@@ -117,7 +132,7 @@ impl Array<'_> {
             say(&format!("bedplate: {} of {name} has not run", count(waiting, "task")));
         }
         if !missing.is_empty() {
-            let numbers: Vec<u32> = missing.iter().copied().collect();
+            let numbers: Vec<u32> = missing.keys().copied().collect();
             let (tasks, numbers) = (count(missing.len(), "task"), ranges(&numbers));
             bail!("bytes are missing of {tasks} of {name}: {numbers}");
         }
@@ -136,18 +151,28 @@ pub(super) struct Printed {
 #[derive(Debug, Default)]
 pub(super) struct Done {
     tasks: BTreeSet<u32>,
-    /// Tasks of whose log bytes are missing.
-    missing: BTreeSet<u32>,
+    /// The last attempts that were printed whole, by task.
+    whole: BTreeMap<u32, u32>,
+    /// Attempts of whose log bytes are missing, by task, where no later one was printed whole.
+    missing: BTreeMap<u32, u32>,
 }
 
 impl Done {
-    /// Counts a task, and tells what is missing of its log. It may come once for each attempt.
+    /// Counts a task, and tells what is missing of its log. It may come once for each attempt, in any order.
     ///
     /// # Errors
     /// What keeps all others from being printed, too.
-    pub(super) fn add(&mut self, task: u32, Printed { printer, result }: Printed) -> anyhow::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        (task, attempt): Run,
+        Printed { printer, result }: Printed,
+    ) -> anyhow::Result<()> {
         self.tasks.insert(task);
-        let Err(error) = result else { return Ok(()) };
+        let Err(error) = result else {
+            self.whole.entry(task).and_modify(|last| *last = attempt.max(*last)).or_insert(attempt);
+            self.missing.retain(|of, lost| *of != task || *lost > attempt);
+            return Ok(());
+        };
         let is_of_all = match error.downcast_ref::<ClientError>() {
             // Each of the others would wait for the server as long.
             Some(ClientError::Unreachable { .. }) => true,
@@ -159,7 +184,9 @@ impl Done {
             return Err(error);
         }
         printer.say(&format!("{error:#}"));
-        self.missing.insert(task);
+        if self.whole.get(&task).is_none_or(|whole| *whole < attempt) {
+            self.missing.entry(task).and_modify(|last| *last = attempt.max(*last)).or_insert(attempt);
+        }
         Ok(())
     }
 }
@@ -177,9 +204,27 @@ fn all_of(counts: TaskCounts) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
     use api::workflow::{StageKind, State};
 
     use super::{super::super::show::tests, *};
+
+    #[test]
+    fn an_attempt_whose_log_is_lost_counts_unless_a_later_one_was_printed_whole() {
+        let whole = || Printed { printer: Printer::labeled("a[0]"), result: Ok(()) };
+        let lost = || Printed { printer: Printer::labeled("a[0]"), result: Err(anyhow!("lost")) };
+        let missing = |printed: Vec<(Run, Printed)>| -> Vec<u32> {
+            let mut done = Done::default();
+            printed.into_iter().for_each(|(run, printed)| done.add(run, printed).unwrap());
+            done.missing.into_keys().collect()
+        };
+        assert_eq!(missing(vec![((3, 1), lost()), ((3, 2), whole())]), [0_u32; 0]);
+        assert_eq!(missing(vec![((3, 2), whole()), ((3, 1), lost())]), [0_u32; 0], "it ended later");
+        assert_eq!(missing(vec![((3, 1), whole()), ((3, 2), lost())]), [3]);
+        assert_eq!(missing(vec![((3, 2), lost()), ((3, 1), whole())]), [3]);
+        assert_eq!(missing(vec![((3, 1), lost()), ((3, 3), lost()), ((3, 2), whole())]), [3]);
+        assert_eq!(missing(vec![((3, 1), lost()), ((4, 2), whole())]), [3], "another task");
+    }
 
     #[test]
     fn an_array_has_several_tasks() {

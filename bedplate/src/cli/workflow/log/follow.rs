@@ -13,7 +13,7 @@ use std::{
 };
 
 use api::workflow::{Attempt, Workflow};
-use client::{Client, ClientError};
+use client::{Client, ClientError, LogOf};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 
@@ -33,15 +33,23 @@ const LOOK_INTERVAL_EACH: Duration = Duration::from_millis(1);
 
 /// Follows the logs of all tasks until the job is over and all is printed.
 pub(super) async fn all(array: &Array<'_>, done: &mut Done) -> anyhow::Result<()> {
-    let (begun, tasks) = mpsc::channel(1);
-    let print = async |(task, attempt): Run| (task, array.print_among_others(task, attempt).await);
-    let following = follow_each(tasks, print, |(task, printed)| done.add(task, printed));
+    let (begun, runs) = mpsc::channel(1);
+    let print = async |fresh: Fresh| (fresh.run, array.print_among_others(fresh.run, fresh.tail).await);
+    let following = follow_each(runs, print, |(run, printed)| done.add(run, printed));
     tokio::try_join!(look(array, begun), following)?;
     Ok(())
 }
 
 /// A task and its attempt.
-type Run = (u32, u32);
+pub(super) type Run = (u32, u32);
+
+/// An attempt that is to be followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fresh {
+    run: Run,
+    /// So many lines of what is there now; `None`: all.
+    tail: Option<u64>,
+}
 
 /// The attempts that are or were followed.
 #[derive(Debug, Default)]
@@ -52,15 +60,18 @@ struct Known {
 
 impl Known {
     /// The attempts that have begun since the last look; at the first one the last attempt of each task,
-    /// as where nothing is followed. `attempt`: the only one that is wanted of each task.
-    fn fresh(&mut self, attempts: &[Attempt], attempt: Option<u32>) -> Vec<Run> {
-        let is_wanted = |one: &&Attempt| attempt.is_none_or(|attempt| attempt == one.attempt);
+    /// as where nothing is followed, and of that one so many lines as are `wanted`: what begins later comes
+    /// after them, and is wanted whole.
+    fn fresh(&mut self, attempts: &[Attempt], wanted: &LogOf) -> Vec<Fresh> {
+        let is_wanted = |one: &&Attempt| wanted.attempt.is_none_or(|attempt| attempt == one.attempt);
+        let tail = wanted.tail.filter(|_| !self.has_looked);
         let runs: BTreeSet<Run> =
             attempts.iter().filter(is_wanted).map(|one| (one.task, one.attempt)).collect();
         // They come in their order: the last one stays.
         let last: BTreeMap<u32, u32> = runs.iter().copied().collect();
         let is_meant = |(task, attempt): &Run| self.has_looked || last.get(task) == Some(attempt);
-        let fresh = runs.difference(&self.runs).copied().filter(is_meant).collect();
+        let meant = runs.difference(&self.runs).copied().filter(is_meant);
+        let fresh = meant.map(|run| Fresh { run, tail }).collect();
         self.runs.extend(runs);
         self.has_looked = true;
         fresh
@@ -88,7 +99,7 @@ async fn follow_each<R, T>(
 }
 
 /// Tells which attempts have begun, until the job is over.
-async fn look(array: &Array<'_>, begun: mpsc::Sender<Run>) -> anyhow::Result<()> {
+async fn look(array: &Array<'_>, begun: mpsc::Sender<Fresh>) -> anyhow::Result<()> {
     let (mut known, mut retries) = (Known::default(), 0);
     loop {
         let pause = match seen(array.client, &array.id, array.job.index).await {
@@ -99,9 +110,9 @@ async fn look(array: &Array<'_>, begun: mpsc::Sender<Run>) -> anyhow::Result<()>
             Err(error) => return Err(error.into()),
             Ok((is_over, attempts)) => {
                 retries = 0;
-                for run in known.fresh(&attempts, array.wanted.attempt) {
+                for fresh in known.fresh(&attempts, array.wanted) {
                     // Nobody follows them any more.
-                    if begun.send(run).await.is_err() {
+                    if begun.send(fresh).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -208,17 +219,34 @@ mod tests {
         let attempts = |runs: &[Run]| -> Vec<Attempt> {
             runs.iter().map(|(task, attempt)| attempt_of(*task, *attempt)).collect()
         };
+        let wanted = |attempt| LogOf {
+            job: None,
+            task: None,
+            attempt,
+            offset: 0,
+            tail: Some(5),
+            since: None,
+            follow: true,
+        };
+        let fresh = |known: &mut Known, attempts: &[Attempt], attempt| -> Vec<Run> {
+            known.fresh(attempts, &wanted(attempt)).into_iter().map(|fresh| fresh.run).collect()
+        };
         let mut known = Known::default();
         let before = attempts(&[(0, 1), (1, 1), (1, 2)]);
-        assert_eq!(known.fresh(&before, None), [(0, 1), (1, 2)]);
-        assert!(known.fresh(&before, None).is_empty());
+        assert_eq!(fresh(&mut known, &before, None), [(0, 1), (1, 2)]);
+        assert!(fresh(&mut known, &before, None).is_empty());
         // One is tried again, and one begins and is tried again between two looks.
         let after = attempts(&[(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]);
-        assert_eq!(known.fresh(&after, None), [(0, 2), (2, 1), (2, 2)]);
-        assert!(known.fresh(&after, None).is_empty());
+        assert_eq!(fresh(&mut known, &after, None), [(0, 2), (2, 1), (2, 2)]);
+        assert!(fresh(&mut known, &after, None).is_empty());
         let mut known = Known::default();
-        assert_eq!(known.fresh(&before, Some(1)), [(0, 1), (1, 1)]);
-        assert_eq!(known.fresh(&after, Some(1)), [(2, 1)]);
+        assert_eq!(fresh(&mut known, &before, Some(1)), [(0, 1), (1, 1)]);
+        assert_eq!(fresh(&mut known, &after, Some(1)), [(2, 1)]);
+        // The last lines of what is there at first; all of what comes after it.
+        let mut known = Known::default();
+        let run = |run, tail| Fresh { run, tail };
+        assert_eq!(known.fresh(&before, &wanted(None)), [run((0, 1), Some(5)), run((1, 2), Some(5))]);
+        assert_eq!(known.fresh(&after[..2], &wanted(None)), [run((0, 2), None)]);
     }
 
     fn attempt_of(task: u32, attempt: u32) -> Attempt {

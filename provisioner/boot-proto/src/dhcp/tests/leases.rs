@@ -377,6 +377,43 @@ fn a_released_address_is_probed_before_it_is_given() {
 }
 
 #[test]
+fn a_released_address_that_could_not_be_taken_again_is_probed_before_it_is_given() {
+    let mut site = Site::new(1, &[FIRST, SECOND]);
+    let address = site.boot(FIRST).unwrap();
+    site.ask(&Ask::new(MessageType::Release, FIRST).from(address.octets()));
+    site.disk_is_full = true;
+    assert_eq!(site.renew(FIRST, address), Heard::Nothing);
+    site.disk_is_full = false;
+    site.wait(61);
+    let in_use = site.ask_among(&discover_of(SECOND), &[(address, FIRST)]);
+    assert_eq!(in_use, (Heard::Nothing, 1), "the first one is up, and nobody acknowledged it");
+}
+
+/// The records may be written anew at any time.
+#[test]
+fn a_released_address_stays_so_in_the_records_until_it_is_taken_again_on_disk() {
+    let mut site = Site::new(1, &[FIRST, SECOND]);
+    let address = site.boot(FIRST).unwrap();
+    let asked = Ask::new(MessageType::Release, FIRST).from(address.octets());
+    site.ask(&asked);
+    let released = LeaseRecord::Leased { address, mac: MacAddr(FIRST), seconds: 0 };
+    assert_eq!(site.server.records(site.now), [released]);
+    let again = site.effects(&Ask::new(MessageType::Request, FIRST).from(address.octets()));
+    let Some(Effect::Save { record, .. }) =
+        again.into_iter().find(|effect| matches!(effect, Effect::Save { .. }))
+    else {
+        panic!("it does not wait for the disk")
+    };
+    assert_eq!(site.server.records(site.now), [released]);
+    assert_eq!(site.server.pools(&site.hosts, site.now)[0].offered, 1);
+    // Of another one it is not to be had meanwhile.
+    assert_eq!(site.boot(SECOND), None);
+    site.write(record);
+    assert_eq!(site.server.records(site.now), [record]);
+    assert_eq!(site.server.leased(MacAddr(FIRST)), Some(address));
+}
+
+#[test]
 fn leases_outside_of_the_pools_are_remembered() {
     let mut site = Site::new(100, &[FIRST, SECOND]);
     let first = site.boot(FIRST).unwrap();
