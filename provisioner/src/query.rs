@@ -10,9 +10,36 @@ mod filter;
 mod meter;
 
 use api::{inventory::Inventory, machine::Node};
+use fleet::FleetError;
 use serde_json::{Map, Value};
 
 pub(crate) use self::{columns::Columns, filter::Filter};
+
+/// Why a question has no answer of one node.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnswerError {
+    /// Its agent has never connected.
+    #[error("it never told of its hardware")]
+    NeverTold,
+    /// What the database has of it is damaged.
+    #[error("{}", rest::causes(.0))]
+    Damaged(FleetError),
+    /// Its inventory is no tree of fields.
+    #[error("its inventory cannot be read")]
+    NoFacts,
+    /// It does not tell a field, or an element of one.
+    #[error("it does not tell {0}")]
+    NotTold(String),
+    /// The type of the value, as CEL calls it.
+    #[error("the expression gives a value of type {0}, neither true nor false")]
+    NotBoolean(String),
+    /// The expression was ended.
+    #[error("it takes more than {} steps; loop over less, or match less", meter::MAX_STEPS)]
+    TooManySteps,
+    /// What CEL says of it, say of operands that do not go together.
+    #[error("{0}")]
+    Evaluation(String),
+}
 
 /// A mistake in a question, found before anything is read.
 #[derive(Debug, Clone, PartialEq, Eq)]

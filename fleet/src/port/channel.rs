@@ -36,8 +36,9 @@ use crate::{
     runs::RunMessage,
 };
 
-/// Time for an older connection of the same node to end what it is dealing with.
-const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for an older connection of the same node to end what it is dealing with: less than the 15 s for
+/// which an agent waits to be welcomed.
+const TURN_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Time for one frame to be taken by the operating system; a peer that reads nothing for so long is dropped.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);

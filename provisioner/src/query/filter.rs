@@ -16,8 +16,8 @@ use rest::Abandoned;
 use serde_json::Value;
 
 use super::{
-    Facts, Mistake, fields,
-    meter::{self, MAX_STEPS, Meter, Patterns},
+    AnswerError, Facts, Mistake, fields,
+    meter::{self, Meter, Patterns},
 };
 
 /// Longest expression.
@@ -73,11 +73,11 @@ impl Filter {
     ///
     /// # Errors
     /// Why it cannot be said of this node: mostly a field that it does not tell.
-    pub(crate) fn is_true_of(&self, facts: &Facts, abandoned: &Abandoned) -> Result<bool, String> {
+    pub(crate) fn is_true_of(&self, facts: &Facts, abandoned: &Abandoned) -> Result<bool, AnswerError> {
         self.evaluate(facts, &Arc::new(Meter::new(abandoned)))
     }
 
-    pub(super) fn evaluate(&self, facts: &Facts, meter: &Arc<Meter>) -> Result<bool, String> {
+    pub(super) fn evaluate(&self, facts: &Facts, meter: &Arc<Meter>) -> Result<bool, AnswerError> {
         let mut context = Context::with_env(self.env.clone());
         for (name, value) in &facts.0 {
             context.add_variable_from_value(name.as_str(), of_json(value));
@@ -86,20 +86,18 @@ impl Filter {
             context.add_variable_from_value(name, cel::Value::Int(bytes));
         }
         let added = meter::add_functions(&mut context, meter, &self.patterns);
-        added.map_err(|error| error.to_string())?;
+        added.map_err(|error| AnswerError::Evaluation(error.to_string()))?;
         let result = context.resolve(&self.expression);
         if meter.is_spent() {
-            return Err(format!("it takes more than {MAX_STEPS} steps; loop over less, or match less"));
+            return Err(AnswerError::TooManySteps);
         }
         match result {
             Ok(cel::Value::Bool(is_meant)) => Ok(is_meant),
-            Ok(other) => Err(format!(
-                "the expression gives a value of type {}, neither true nor false",
-                other.type_of()
-            )),
-            Err(cel::ExecutionError::NoSuchKey(key)) => Err(format!("it does not tell {key}")),
-            Err(cel::ExecutionError::UndeclaredReference(name)) => Err(format!("it does not tell {name}")),
-            Err(error) => Err(error.to_string()),
+            Ok(other) => Err(AnswerError::NotBoolean(other.type_of().to_string())),
+            Err(cel::ExecutionError::NoSuchKey(field) | cel::ExecutionError::UndeclaredReference(field)) => {
+                Err(AnswerError::NotTold(field.to_string()))
+            }
+            Err(error) => Err(AnswerError::Evaluation(error.to_string())),
         }
     }
 }

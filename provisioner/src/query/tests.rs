@@ -175,7 +175,7 @@ fn columns_are_paths() {
 fn steps(expression: &str, abandoned: &Abandoned) -> (u64, Result<bool, String>) {
     let meter = Arc::new(Meter::new(abandoned));
     let result = Filter::read(expression).unwrap().evaluate(&facts(), &meter);
-    (meter.steps(), result)
+    (meter.steps(), result.map_err(|error| error.to_string()))
 }
 
 fn numbers(count: usize) -> String {

@@ -16,7 +16,7 @@ use axum::{
     extract::{Query, State},
     http::StatusCode,
 };
-use rest::{Abandoned, Linked, MAX_PAGE_ROWS, Paging, Refusal, Turns, causes};
+use rest::{Abandoned, Linked, MAX_PAGE_ROWS, Paging, Refusal, Turns};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 use utoipa_axum::routes;
@@ -25,7 +25,7 @@ use self::places::Place;
 use super::hardware;
 use crate::{
     provisioner::Provisioner,
-    query::{self, Columns, Facts, Filter},
+    query::{self, AnswerError, Columns, Facts, Filter},
 };
 
 /// Time for one question. Waiting for a turn is not counted: it is the work of others.
@@ -133,7 +133,7 @@ struct Asked {
 }
 
 /// A node, and its inventory or why it cannot be told.
-type Told = (Node, Result<Inventory, String>);
+type Told = (Node, Result<Inventory, AnswerError>);
 
 /// Asks of so many nodes in each turn: others have theirs in between. `rows`: none yet.
 async fn gather(
@@ -173,9 +173,9 @@ async fn told(provisioner: &Provisioner, title: &str, names: &[NodeName]) -> Res
     let mut all = Vec::with_capacity(names.len());
     for node in provisioner.show_all(names) {
         let told = match provisioner.0.fleet.inventory(node.id).await {
-            Err(error) if hardware::is_damaged(&error) => Err(causes(&error)),
+            Err(error) if hardware::is_damaged(&error) => Err(AnswerError::Damaged(error)),
             Err(error) => return Err(Refusal::internal(title, &error)),
-            Ok(None) => Err("it never told of its hardware".to_owned()),
+            Ok(None) => Err(AnswerError::NeverTold),
             Ok(Some(inventory)) => Ok(inventory),
         };
         all.push((node, told));
@@ -257,7 +257,7 @@ impl Rows {
             let row = match said {
                 Ok(Some(answered)) => Row::Answered(answered),
                 Ok(None) => continue,
-                Err(cause) => Row::Unclear(Unclear { name, cause }),
+                Err(error) => Row::Unclear(Unclear { name, cause: error.to_string() }),
             };
             if !self.add(row) {
                 return Some(End::PageIsFull);
@@ -298,8 +298,8 @@ fn answered(
     inventory: Inventory,
     Asked { filter, columns }: &Asked,
     abandoned: &Abandoned,
-) -> Result<Option<Answered>, String> {
-    let facts = Facts::new(&node, &inventory).ok_or("its inventory cannot be read")?;
+) -> Result<Option<Answered>, AnswerError> {
+    let facts = Facts::new(&node, &inventory).ok_or(AnswerError::NoFacts)?;
     if !filter.is_true_of(&facts, abandoned)? {
         return Ok(None);
     }
