@@ -7,15 +7,29 @@
 //! | `ticket=…` in the query | what cannot send headers | GET of the one path that it was issued for, once |
 //! | the cookie of a session | pages of a browser | `Origin`, where something changes or a WebSocket is opened |
 
+use std::net::IpAddr;
+
+use api::rights::Action;
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header, uri::PathAndQuery},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use database::outbox;
 use rest::{Refusal, shell::Client};
 
-use crate::{Access, Principal, sessions, tickets, token::TokenHash};
+use crate::{
+    Access, Principal,
+    audit::{self, REQUEST, STRANGER, Who},
+    routes::RouteAction,
+    sessions, tickets,
+    token::TokenHash,
+};
+
+/// Actions that change nothing though their method could: recorded as refused requests are, which cost their senders
+/// as little.
+const CHANGE_NOTHING: [Action; 2] = [Action::WorkflowCheck, Action::TicketCreate];
 
 /// What a request proved who asks with. In its extensions, for the routes that begin and end sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +42,22 @@ pub(crate) enum Credential {
     Ticket,
 }
 
-/// Axum middleware: demands a credential, puts [`Principal`] into the request's extensions, and writes each
-/// mutation (every method but GET, HEAD and OPTIONS) into the audit log before it is answered, the refused ones too.
+/// Axum middleware: demands a credential, puts [`Principal`] into the request's extensions, and gives each mutation
+/// (every method but GET, HEAD and OPTIONS) a row of the audit log, which is written by the transaction that makes the
+/// change. What changed nothing is recorded too, within limits: see `audit/refusals.rs`.
 ///
 /// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
 ///
 /// A mutation runs to its end and is recorded even if the client goes away in the middle.
 pub async fn layer(State(access): State<Access>, mut request: Request, next: Next) -> Response {
+    let source = request.extensions().get::<Client>().map(|client| client.peer.remote.ip());
+    let shows_one = shows_credential(&request);
     let Some((principal, credential)) = identify(&access, &mut request).await else {
+        // Who shows nothing and wants to read gets nothing, and has tried nothing.
+        if shows_one || !reads(request.method()) {
+            let refused = Refused::new(&access, Who::Stranger(source), &request, source);
+            refused.record(request.method().as_str(), StatusCode::UNAUTHORIZED).await;
+        }
         return not_authenticated().into_response();
     };
     // In tests of routes there is no connection.
@@ -53,13 +75,62 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
     request.extensions_mut().insert(principal.clone());
     request.extensions_mut().insert(credential);
     if !changes {
-        return match foreign {
+        let refused = Refused::new(&access, Who::User(&principal.name), &request, source);
+        let response = match foreign {
             Some(refusal) => refusal.into_response(),
             None => next.run(request).await,
         };
+        // What somebody was not permitted to read is told, too.
+        if response.status() == StatusCode::FORBIDDEN {
+            let kind = action_of(&response).map_or("read", Action::as_str);
+            refused.record(kind, response.status()).await;
+        }
+        return response;
     }
-    let mutation = tokio::spawn(audited(access, principal, request, next, foreign));
+    let mutation = tokio::spawn(audited(access, principal, (credential, source), request, next, foreign));
     mutation.await.unwrap_or_else(|error| Refusal::internal("the request failed", &error).into_response())
+}
+
+/// Does the request show a credential, whatever it is worth?
+fn shows_credential(request: &Request) -> bool {
+    request.headers().contains_key(header::AUTHORIZATION)
+        || sessions::cookie_hash(request.headers()).is_some()
+        || request.uri().query().is_some_and(|query| tickets::take_parameter(query).is_some())
+}
+
+/// The action of the route that answered, if one did.
+fn action_of(response: &Response) -> Option<Action> {
+    response.extensions().get::<RouteAction>().map(|RouteAction(action)| *action)
+}
+
+/// A request that may be refused, as the audit log tells it.
+struct Refused<'a> {
+    access: Access,
+    who: Who<'a>,
+    method: Method,
+    path: String,
+    source: Option<IpAddr>,
+}
+
+impl<'a> Refused<'a> {
+    fn new(access: &Access, who: Who<'a>, request: &Request, source: Option<IpAddr>) -> Self {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        Self { access: access.clone(), who, method, path, source }
+    }
+
+    async fn record(self, kind: &str, status: StatusCode) {
+        let request = audit::Request {
+            principal: match self.who {
+                Who::User(name) => name,
+                Who::Stranger(_) => STRANGER,
+            },
+            action: self.method.as_str(),
+            subject: &self.path,
+            source: self.source.map(|source| source.to_string()).unwrap_or_default(),
+            ..audit::Request::default()
+        };
+        self.access.record_refused(self.who, kind, request, status.as_str()).await;
+    }
 }
 
 /// Does this method change nothing?
@@ -118,21 +189,48 @@ fn is_websocket(headers: &HeaderMap) -> bool {
     upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
 }
 
+/// Runs a mutation and sees to its row.
 async fn audited(
     access: Access,
     principal: Principal,
+    (credential, source): (Credential, Option<IpAddr>),
     request: Request,
     next: Next,
     foreign: Option<Refusal>,
 ) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let token = access.credential_name(credential).await;
+    let source = source.map(|source| source.to_string()).unwrap_or_default();
+    let asked = || audit::Request {
+        principal: &principal.name,
+        action: method.as_str(),
+        subject: &path,
+        source: source.clone(),
+        token: token.clone(),
+    };
+    let running = access.begin_request(asked());
     let response = match foreign {
         Some(refusal) => refusal.into_response(),
-        None => next.run(request).await,
+        None => {
+            let work = REQUEST.scope(running.row.clone(), next.run(request));
+            outbox::scope(vec![running.outbox.clone()], work).await
+        }
     };
-    let outcome = response.status().as_u16().to_string();
-    match access.record(&principal.name, method.as_str(), &path, &outcome).await {
+    let status = response.status();
+    let outcome = status.as_str();
+    if running.finish(outcome) {
+        return response;
+    }
+    let is_refused = status.is_client_error() || status.is_server_error();
+    let action = action_of(&response);
+    if is_refused || action.is_some_and(|action| CHANGE_NOTHING.contains(&action)) {
+        let kind = action.map_or(method.as_str(), Action::as_str);
+        access.record_refused(Who::User(&principal.name), kind, asked(), outcome).await;
+        return response;
+    }
+    // What is done is no change of the database: an order to a node, something in memory.
+    match access.record_request(asked(), outcome).await {
         Ok(()) => response,
         Err(error) => {
             tracing::error!(%method, path, principal = principal.name, outcome, "audit log not written: {error}");

@@ -3,7 +3,7 @@
 //! `bedplate server` opens one [`Access`] on the shared database, makes its REST API of [`Routes`] alone,
 //! [`Access::rest`] among them, and puts [`layer()`] in front.
 //!
-//! Invariants: no secret is kept, only hashes; no mutation is answered before its line is in the audit log; no
+//! Invariants: no secret is kept, only hashes; a change and its row in the audit log are one transaction; no
 //! route is without an action, and what [`authorize`] does not grant is denied.
 
 mod audit;
@@ -20,11 +20,14 @@ mod users;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use api::access::{AuditEntry, CreatedToken, Ticket, Token, User};
+use api::access::{CreatedToken, Ticket, Token, User};
 use axum::http::Method;
-use database::{Database, MigrateError};
+use database::{Database, MigrateError, outbox};
 
-pub use audit::BrokenChain;
+pub use audit::{
+    AuditChain, AuditHeads, AuditQuery, BrokenChain, HeadError, KeyError, change_told, object_told,
+    verify_head,
+};
 pub use layer::{layer, reads};
 pub use rights::{Denied, Principal, Resource, Rows, authorize, permitted, visible};
 pub use routes::{ACTION_KEY, Caller, Routes};
@@ -33,7 +36,7 @@ pub use store::{StoreError, sql::SCHEMA};
 pub use tickets::TicketError;
 pub use token::NoRandomness;
 
-use audit::{Action, AuditLine};
+use audit::Chainer;
 use store::{Store, sql::SqlStore};
 use tickets::Tickets;
 use token::TokenHash;
@@ -43,9 +46,6 @@ const ADMIN: &str = "admin";
 
 /// Name of the first token.
 const FIRST_TOKEN: &str = "first-start";
-
-/// Lines of the audit log that are verified at a time: bounds the memory of a check.
-const VERIFY_PAGE: u32 = 1_000;
 
 /// A failed action on users, tokens or the audit log.
 #[derive(Debug, thiserror::Error)]
@@ -104,13 +104,14 @@ pub enum AccessError {
 pub struct Access {
     inner: Arc<Inner>,
     session_limits: SessionLimits,
+    /// `None`: nobody signs heads.
+    audit_heads: Option<AuditHeads>,
 }
 
 #[derive(Debug)]
 struct Inner {
     store: Box<dyn Store>,
-    /// Held while a line is added: lines are numbered without gaps.
-    audit_turn: tokio::sync::Mutex<()>,
+    audit: Chainer,
     /// Held while a user changes: there is always an admin.
     users_turn: tokio::sync::Mutex<()>,
     tickets: Mutex<Tickets>,
@@ -123,15 +124,25 @@ impl Access {
     /// [`MigrateError`] if they cannot be brought up to date.
     pub async fn open(database: Database) -> Result<Self, MigrateError> {
         let store = Box::new(SqlStore::open(database).await?);
-        let (audit_turn, users_turn) = (tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(()));
-        let inner = Arc::new(Inner { store, audit_turn, users_turn, tickets: Mutex::default() });
-        Ok(Self { inner, session_limits: SessionLimits::default() })
+        let inner = Arc::new(Inner {
+            store,
+            audit: Chainer::default(),
+            users_turn: tokio::sync::Mutex::default(),
+            tickets: Mutex::default(),
+        });
+        Ok(Self { inner, session_limits: SessionLimits::default(), audit_heads: None })
     }
 
     /// The same with other limits of sessions; the default is 12 hours without use, 7 days in all.
     #[must_use]
     pub fn with_session_limits(self, session_limits: SessionLimits) -> Self {
         Self { session_limits, ..self }
+    }
+
+    /// The same that signs heads of the audit log.
+    #[must_use]
+    pub fn with_audit_heads(self, heads: AuditHeads) -> Self {
+        Self { audit_heads: Some(heads), ..self }
     }
 
     /// Makes the user `admin` and a token for it if there is no admin yet. The token is returned this once.
@@ -143,8 +154,8 @@ impl Access {
             return Ok(None);
         }
         let admin = User { name: ADMIN.to_owned(), admin: true, account: None, comment: None };
-        self.inner.store.add_user(&admin).await?;
-        self.record("server", "create-admin", ADMIN, "done").await?;
+        let row = self.event("server", "create-admin", ADMIN, "done");
+        outbox::scope(vec![row], self.inner.store.add_user(&admin)).await?;
         Ok(Some(self.create_token(ADMIN, FIRST_TOKEN).await?.token))
     }
 
@@ -165,6 +176,7 @@ impl Access {
             return Err(AccessError::Randomness(NoRandomness));
         };
         let kept = Token { name: name.to_owned(), user: user.to_owned(), created: clock::now() };
+        object_told(&format!("token {name} of {user}"));
         if !self.inner.store.add_token(&kept, hash).await? {
             return Err(AccessError::TokenExists { user: user.to_owned(), name: name.to_owned() });
         }
@@ -185,6 +197,7 @@ impl Access {
     /// [`AccessError::Store`].
     pub async fn revoke_token(&self, user: &str, name: &str) -> Result<bool, AccessError> {
         self.tickets().forget(user);
+        object_told(&format!("token {name} of {user}"));
         Ok(self.inner.store.remove_token(user, name).await?)
     }
 
@@ -228,76 +241,9 @@ impl Access {
         self.inner.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a line to the audit log; it is on disk when this returns.
-    ///
-    /// # Errors
-    /// [`AccessError::Store`].
-    pub async fn record(
-        &self,
-        principal: &str,
-        action: &str,
-        subject: &str,
-        outcome: &str,
-    ) -> Result<(), AccessError> {
-        let _turn = self.inner.audit_turn.lock().await;
-        let last = self.inner.store.last_audit().await?;
-        let line = audit::next(last.as_ref(), Action { principal, action, subject, outcome }, clock::now());
-        Ok(self.inner.store.append_audit(&line).await?)
-    }
-
-    /// Checks the whole chain of the audit log. Returns the number of lines.
-    ///
-    /// # Errors
-    /// [`AccessError::Broken`] with the first line that does not fit; [`AccessError::Store`].
-    pub async fn verify_audit(&self) -> Result<u64, AccessError> {
-        let mut last: Option<AuditLine> = None;
-        loop {
-            let after = last.as_ref().map_or(0, |line| line.number);
-            let page = self.inner.store.audit_after(after, VERIFY_PAGE).await?;
-            if page.is_empty() {
-                return Ok(after);
-            }
-            last = audit::verify(last, page)?;
-        }
-    }
-
-    /// The newest lines of the audit log, newest first.
-    ///
-    /// # Errors
-    /// [`AccessError::Store`].
-    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, AccessError> {
-        Ok(entries(self.inner.store.newest_audit(limit).await?))
-    }
-
-    /// The newest lines of the audit log before the line of a number, newest first.
-    ///
-    /// # Errors
-    /// [`AccessError::Store`].
-    pub(crate) async fn audit_before(&self, number: u64, limit: u32) -> Result<Vec<AuditEntry>, AccessError> {
-        // Numbers have no gaps, so the first line that is wanted is known.
-        let after = number.saturating_sub(1).saturating_sub(limit.into());
-        let mut lines = self.inner.store.audit_after(after, limit).await?;
-        lines.retain(|line| line.number < number);
-        lines.reverse();
-        Ok(entries(lines))
-    }
-
     /// The REST routes of this crate; put [`layer()`] in front of them.
     #[must_use]
     pub fn rest(&self) -> Routes {
         rest::routes(self.clone())
     }
-}
-
-fn entries(lines: Vec<AuditLine>) -> Vec<AuditEntry> {
-    let entry = |line: AuditLine| AuditEntry {
-        number: line.number,
-        at: line.at,
-        principal: line.principal,
-        action: line.action,
-        subject: line.subject,
-        outcome: line.outcome,
-        hash: hex::encode(line.hash),
-    };
-    lines.into_iter().map(entry).collect()
 }

@@ -1,9 +1,10 @@
-//! `/v1/whoami`, `/v1/tokens`, `/v1/audit`, `/v1/users`, and what [`sessions`] has.
+//! `/v1/whoami`, `/v1/tokens`, `/v1/users`, and what [`audit`] and [`sessions`] have.
 
+mod audit;
 mod sessions;
 
 use api::{
-    access::{AuditEntry, CreateToken, CreatedToken, Token, User, Whoami},
+    access::{CreateToken, CreatedToken, Token, User, Whoami},
     problem::Problem,
     rights::{Action, Role},
 };
@@ -17,9 +18,6 @@ use utoipa_axum::routes;
 
 use crate::{Access, AccessError, Caller, Resource, Routes, rights, tickets::TicketError};
 
-/// Lines of the audit log in one answer where the request names no limit.
-const DEFAULT_AUDIT_LINES: u32 = 100;
-
 /// The routes of this crate.
 pub(crate) fn routes(access: Access) -> Routes {
     Routes::new()
@@ -27,7 +25,8 @@ pub(crate) fn routes(access: Access) -> Routes {
         .route(Action::TokenList, routes!(list_tokens))
         .route(Action::TokenCreate, routes!(create_token))
         .route(Action::TokenRevoke, routes!(revoke_token))
-        .route(Action::AuditRead, routes!(audit))
+        .route(Action::AuditRead, routes!(audit::list))
+        .route(Action::AuditRead, routes!(audit::head))
         .route(Action::UserList, routes!(list_users))
         .route(Action::UserAdd, routes!(add_user))
         .route(Action::UserRead, routes!(show_user))
@@ -108,26 +107,6 @@ async fn revoke_token(
         )),
         Err(error) => Err(Refusal::internal(title(), &error)),
     }
-}
-
-/// The newest lines of the audit log, newest first. For admins.
-#[utoipa::path(
-    get, path = "/v1/audit", tag = "access",
-    params(("limit" = Option<u32>, Query, description = "Lines, at most 10000; default 100"),
-        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")),
-    responses((status = OK, body = [AuditEntry]), (status = BAD_REQUEST, body = Problem),
-        (status = FORBIDDEN, body = Problem))
-)]
-async fn audit(State(access): State<Access>, paging: Paging) -> Result<Page<AuditEntry>, Refusal> {
-    let limit = paging.limit().unwrap_or(DEFAULT_AUDIT_LINES);
-    let before: Option<u64> = paging.after("audit")?;
-    // One more than is wanted says whether there is another page.
-    let rows = match before {
-        Some(number) => access.audit_before(number, limit + 1).await,
-        None => access.audit(limit + 1).await,
-    };
-    let rows = rows.map_err(|error| Refusal::internal("cannot read the audit log", &error))?;
-    Ok(paging.fetched("audit", rows, limit, |entry| entry.number))
 }
 
 fn refuse(title: String, error: &AccessError) -> Refusal {

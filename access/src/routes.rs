@@ -95,13 +95,22 @@ async fn guard(State(action): State<Action>, mut request: Request, next: Next) -
     let Some(principal) = request.extensions().get::<Principal>() else {
         return layer::not_authenticated().into_response();
     };
-    if let Err(denied) = rights::visible(principal, action) {
-        return denied.into_response();
-    }
+    let denied = rights::visible(principal, action).err();
     let caller = Caller { principal: principal.clone(), action };
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    let mut response = match denied {
+        Some(denied) => denied.into_response(),
+        None => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+    };
+    response.extensions_mut().insert(RouteAction(action));
+    response
 }
+
+/// The action of the route that answered: in the extensions of its answer, for the audit log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RouteAction(pub(crate) Action);
 
 /// Who makes a request, and the action that its route names.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! Where users, tokens and the audit log are kept: a narrow trait, and one conformance suite for
 //! whatever implements it.
 
+pub(crate) mod audit;
 pub(crate) mod sessions;
 pub(crate) mod sql;
 
@@ -10,15 +11,16 @@ mod conformance;
 use api::access::{Token, User};
 use async_trait::async_trait;
 
+use audit::AuditStore;
 use sessions::SessionStore;
 
-use crate::{audit::AuditLine, token::TokenHash};
+use crate::token::TokenHash;
 
 pub use database::DatabaseError as StoreError;
 
 /// What the store offers. Every write is durable when its future ends.
 #[async_trait]
-pub(crate) trait Store: SessionStore + Send + Sync + std::fmt::Debug {
+pub(crate) trait Store: AuditStore + SessionStore + Send + Sync + std::fmt::Debug {
     /// Makes a user unless one of that name is there. `false` if it was.
     async fn add_user(&self, user: &User) -> Result<bool, StoreError>;
     /// Changes a user. `false` if there is none of that name.
@@ -39,12 +41,4 @@ pub(crate) trait Store: SessionStore + Send + Sync + std::fmt::Debug {
     async fn tokens(&self, user: &str) -> Result<Vec<Token>, StoreError>;
     /// Removes a token. `false` if there was none.
     async fn remove_token(&self, user: &str, name: &str) -> Result<bool, StoreError>;
-    /// The newest line of the audit log.
-    async fn last_audit(&self) -> Result<Option<AuditLine>, StoreError>;
-    /// Adds a line; fails if its number is taken.
-    async fn append_audit(&self, line: &AuditLine) -> Result<(), StoreError>;
-    /// Lines with a number above `after`, oldest first, at most `limit`.
-    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
-    /// The newest lines, newest first.
-    async fn newest_audit(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
 }

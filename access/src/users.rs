@@ -2,7 +2,7 @@
 
 use api::access::{Account, User};
 
-use crate::{Access, AccessError};
+use crate::{Access, AccessError, change_told};
 
 /// Supplementary groups of a user: the limit of NFS with AUTH_SYS is 16, that of Linux 65,536.
 const MAX_GROUPS: usize = 1_024;
@@ -60,6 +60,7 @@ impl Access {
     pub async fn add_user(&self, user: &User) -> Result<(), AccessError> {
         check(user)?;
         let _turn = self.inner.users_turn.lock().await;
+        change_told(&user.name, None::<&User>, Some(user));
         if self.inner.store.add_user(user).await? {
             return Ok(());
         }
@@ -76,6 +77,8 @@ impl Access {
         if !user.admin {
             self.keep_an_admin(&user.name).await?;
         }
+        let before = self.inner.store.user(&user.name).await?;
+        change_told(&user.name, before.as_ref(), Some(user));
         if self.inner.store.change_user(user).await? {
             return Ok(());
         }
@@ -89,6 +92,8 @@ impl Access {
     pub async fn remove_user(&self, name: &str) -> Result<(), AccessError> {
         let _turn = self.inner.users_turn.lock().await;
         self.keep_an_admin(name).await?;
+        let before = self.inner.store.user(name).await?;
+        change_told(name, before.as_ref(), None::<&User>);
         if self.inner.store.remove_user(name).await? {
             return Ok(());
         }

@@ -154,8 +154,54 @@ pub struct AuditEntry {
     pub action: String,
     /// To what: `/v1/nodes/n1`.
     pub subject: String,
-    /// How it ended: an HTTP status code, or a word.
+    /// How it ended: an HTTP status code, or a word. `committed`: it is done, and the server ended before it had
+    /// answered; `begun`: the server ended in the middle of it.
     pub outcome: String,
+    /// What was changed: names, identifiers. Empty: the subject says it all, or a release of before 2026-12 wrote the
+    /// line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub object: String,
+    /// How it was changed, where that is told: a JSON object of the values before and after, by their paths; several
+    /// of them for several objects. Secrets are left out.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub difference: String,
+    /// The address that the request came from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// The name of the token that the request came with, or that the session was begun with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub token: String,
+    /// What the hash covers: 1 the fields up to the outcome, 2 all.
+    #[serde(default = "first_form", skip_serializing_if = "is_first_form")]
+    pub form: u32,
     /// SHA-256 over the previous line's hash and this line, 64 hexadecimal digits.
     pub hash: String,
+}
+
+/// The form of lines that tell none.
+fn first_form() -> u32 {
+    1
+}
+
+fn is_first_form(form: &u32) -> bool {
+    *form == 1
+}
+
+/// `GET /v1/audit/head`: the last line of the audit log, signed by the server. Kept outside of the server it proves
+/// later that the log up to this line is still the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct AuditHead {
+    /// The line's number; 0 if there is none yet.
+    pub number: u64,
+    /// When it was signed.
+    pub at: Timestamp,
+    /// The line's hash, 64 hexadecimal digits.
+    pub hash: String,
+    /// The server's public key for this, Ed25519, 64 hexadecimal digits.
+    pub key: String,
+    /// Ed25519 over `bedplate audit head 1`, a line feed, number, time (microseconds since 1970) and hash; the
+    /// numbers as 8 bytes, big endian. 128 hexadecimal digits.
+    pub signature: String,
 }

@@ -15,6 +15,7 @@ use api::{
     run::{MAX_RUNS_PER_MESSAGE, RunId, WorkflowId},
     status::{NodeUpdate, Phase},
 };
+use database::outbox::{self, OutboxRow};
 use fleet::{Fleet, NodeChange, RunMessage};
 use oci_pull::{Wait, Waits};
 use tokio::{
@@ -53,7 +54,7 @@ pub(crate) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause after the database refused, before the batch is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the conductor is asked or told.
+/// What the conductor is asked or told. `told`: rows that say who asked, committed with what is done.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Take a workflow. Answered when it is on disk; `turn` ends then, whether or not somebody still
@@ -64,11 +65,18 @@ pub(crate) enum Order {
         turn: OwnedMutexGuard<()>,
         lease: Box<JobImages>,
         done: oneshot::Sender<()>,
+        told: Vec<OutboxRow>,
     },
     /// End a workflow. Answered with whether there was something to end, when that is on disk.
-    Stop { workflow: WorkflowId, why: String, done: oneshot::Sender<bool> },
+    Stop { workflow: WorkflowId, why: String, done: oneshot::Sender<bool>, told: Vec<OutboxRow> },
     /// Pause a workflow, or let it go on. Answered with whether that changed something, when it is on disk.
-    Pause { workflow: WorkflowId, paused: bool, by: String, done: oneshot::Sender<bool> },
+    Pause {
+        workflow: WorkflowId,
+        paused: bool,
+        by: String,
+        done: oneshot::Sender<bool>,
+        told: Vec<OutboxRow>,
+    },
     /// An image is here, or cannot be had.
     Image { workflow: WorkflowId, stage: u32, delivery: Box<Delivery> },
     /// The registry of an image is waited for, and why; or the pull goes on.
@@ -134,6 +142,8 @@ pub(crate) struct Conductor {
     pub(crate) capacities: BTreeMap<NodeId, (u64, planner::Capacity)>,
     /// Runs that are over and whose logs are here, until the next look at the clock: nodes are told of many at once.
     pub(crate) done: Vec<(NodeId, Option<WorkflowId>, RunId)>,
+    /// Rows that are committed with the next batch.
+    pub(crate) told: Vec<OutboxRow>,
 }
 
 impl Conductor {
@@ -217,18 +227,22 @@ impl Conductor {
     fn take(&mut self, order: Order, answers: &mut Vec<Answer>) {
         let now = clock::now();
         match order {
-            Order::Submit { submission, turn, lease, done } => {
+            Order::Submit { submission, turn, lease, done, told } => {
+                self.told.extend(told);
                 self.engine().submit(*submission, now);
                 drop(lease);
                 answers.push(Answer::Submitted(done, turn));
             }
-            Order::Stop { workflow, why, done } => {
+            Order::Stop { workflow, why, done, told } => {
                 let stopped = self.engine().stop(workflow, &why, now);
+                // What changed nothing is refused, and told as that.
+                self.told.extend(told.into_iter().filter(|_| stopped));
                 self.images.pulls().leave(workflow);
                 answers.push(Answer::Flag(done, stopped));
             }
-            Order::Pause { workflow, paused, by, done } => {
+            Order::Pause { workflow, paused, by, done, told } => {
                 let changed = self.engine().pause(workflow, paused, &by, now);
+                self.told.extend(told.into_iter().filter(|_| changed));
                 answers.push(Answer::Flag(done, changed));
             }
             Order::Image { workflow, stage, delivery } => {
@@ -273,8 +287,9 @@ impl Conductor {
     /// Commits what the engine wants, then does it.
     async fn settle(&mut self, answers: &mut Vec<Answer>) {
         let output = self.engine().proceed(clock::now());
+        let told = std::mem::take(&mut self.told);
         while !output.writes.is_empty()
-            && let Err(error) = self.store.commit(&output.writes).await
+            && let Err(error) = outbox::scope(told.clone(), self.store.commit(&output.writes)).await
         {
             // Nothing is told and nothing acknowledged until the database takes it again.
             tracing::error!("workflows cannot be kept, trying again: {}", causes(&error));

@@ -172,6 +172,7 @@ impl Controller {
             lists: std::collections::BTreeMap::new(),
             capacities: std::collections::BTreeMap::new(),
             done: Vec::new(),
+            told: Vec::new(),
         };
         Ok(Self(Arc::new(Inner {
             engine,

@@ -32,6 +32,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+use database::outbox;
 use rest::{Body, Page, Paging, Refusal};
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
@@ -103,9 +104,9 @@ async fn start(
     let document::Draft { submission, turn, lease } = draft;
     let title = format!("cannot start workflow {}", submission.name);
     let id = submission.id;
-    let taken =
-        ask(&controller.0.orders, |done| Order::Submit { submission, turn, lease: Box::new(lease), done })
-            .await;
+    let told = outbox::current();
+    let order = |done| Order::Submit { submission, turn, lease: Box::new(lease), done, told };
+    let taken = ask(&controller.0.orders, order).await;
     taken.map_err(|why| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), why.to_string()))?;
     let view = find(&controller, &caller, &id.to_string(), &title).await?;
     Ok((StatusCode::CREATED, Json(view.summary)))
@@ -243,7 +244,8 @@ async fn stop(
     let summary = find(&controller, &caller, &wanted, title).await?.summary;
     let why = format!("stopped by {}", caller.principal.name);
     let (workflow, orders) = (summary.id, &controller.0.orders);
-    match ask(orders, |done| Order::Stop { workflow, why, done }).await {
+    let told = outbox::current();
+    match ask(orders, |done| Order::Stop { workflow, why, done, told }).await {
         Ok(true) => {
             find(&controller, &caller, &summary.id.to_string(), title).await.map(|view| Json(view.summary))
         }

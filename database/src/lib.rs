@@ -11,6 +11,7 @@
 //! | `statement` | SQL text with its values, run on the pool or in a transaction |
 //! | `columns` | how columns are decoded: identifiers, numbers, JSON |
 //! | `transaction` | one transaction over several roles |
+//! | [`outbox`] | rows that are committed with the change that they tell of |
 //! | `meter` | what the database tells of itself |
 //!
 //! The engine is SQLite. With the feature `postgres` it may be PostgreSQL too, under the same text:
@@ -25,6 +26,7 @@ mod copies;
 mod error;
 mod meter;
 mod open;
+pub mod outbox;
 mod schema;
 mod statement;
 mod transaction;

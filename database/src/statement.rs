@@ -11,7 +11,7 @@ use sqlx::{FromRow, Row as _, SqlSafeStr, SqlStr, sqlite::SqliteRow};
 #[cfg(feature = "postgres")]
 use sqlx::postgres::PgRow;
 
-use crate::{Database, DatabaseError, Transaction, clock, open::Pool, transaction::Connection};
+use crate::{Database, DatabaseError, Transaction, clock, open::Pool, outbox, transaction::Connection};
 
 /// A value of a placeholder. Its kind is known even when it is NULL: PostgreSQL asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,24 +245,49 @@ impl Statement {
         self
     }
 
-    /// Runs it. Returns how many rows it changed.
+    /// Runs it. Returns how many rows it changed. By itself it is a transaction of its own, which
+    /// takes the rows of its scope along if it changed something ([`crate::outbox`]).
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn execute<'a>(self, on: impl Into<On<'a>>) -> Result<u64, DatabaseError> {
-        let on: On<'a> = on.into();
-        // By itself it is a transaction of its own, and on disk when it ends.
-        let alone = match &on {
-            On::Pool(database) => Some((database.meter.clone(), clock::now())),
-            On::Transaction(_) => None,
-        };
+        match on.into() {
+            On::Transaction(transaction) => self.execute_in(transaction).await,
+            On::Pool(database) if outbox::has_waiting() => self.execute_with_rows(database).await,
+            On::Pool(database) => self.execute_alone(database).await,
+        }
+    }
+
+    /// The same as a part of a transaction.
+    pub(crate) async fn execute_in(self, transaction: &mut Transaction) -> Result<u64, DatabaseError> {
+        let on = On::Transaction(transaction);
         run!(self, on, |query, executor| {
             let done = query.execute(executor).await;
-            if let Some((meter, begun)) = alone {
-                meter.wrote(clock::now().duration_since(begun), &done);
-            }
             done.map(|done| done.rows_affected())
         })
+    }
+
+    /// The same by itself: on disk when it ends.
+    async fn execute_alone(self, database: &Database) -> Result<u64, DatabaseError> {
+        let (meter, begun) = (database.meter.clone(), clock::now());
+        let on = On::Pool(database);
+        run!(self, on, |query, executor| {
+            let done = query.execute(executor).await;
+            meter.wrote(clock::now().duration_since(begun), &done);
+            done.map(|done| done.rows_affected())
+        })
+    }
+
+    /// The same with the rows of this scope. What changes nothing leaves them for what does.
+    async fn execute_with_rows(self, database: &Database) -> Result<u64, DatabaseError> {
+        let action = self.action;
+        let mut transaction = database.begin().await?;
+        let changed = self.execute_in(&mut transaction).await?;
+        match changed {
+            0 => transaction.rollback().await?,
+            _ => transaction.commit(action).await?,
+        }
+        Ok(changed)
     }
 
     /// Runs it and decodes all its rows.

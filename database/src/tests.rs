@@ -4,6 +4,7 @@ mod copies;
 mod damage;
 mod meter;
 mod migrations;
+mod outbox;
 mod transactions;
 
 use tempfile::TempDir;

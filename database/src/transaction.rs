@@ -17,6 +17,7 @@ use crate::{
     Database, DatabaseError, clock,
     meter::{Ended, Meter},
     open::Pool,
+    outbox::{Riding, WrittenWith},
 };
 
 /// The longest permitted transaction: half of what a writer waits for another one
@@ -119,7 +120,7 @@ impl Database {
 }
 
 impl Transaction {
-    /// Commits; on disk when this returns.
+    /// Commits, with the rows of its scope ([`crate::outbox`]); on disk when this returns.
     ///
     /// # Errors
     /// [`DatabaseError`]; nothing of the transaction is kept, unless the engine could not say.
@@ -127,6 +128,7 @@ impl Transaction {
         if self.failed {
             return Err(DatabaseError::Failed { action });
         }
+        let riding = self.board().await?;
         self.failed = true;
         let asked = clock::now();
         let committed = self.connection.run("COMMIT").await;
@@ -135,6 +137,7 @@ impl Transaction {
         self.meter.wrote(now.duration_since(asked), &committed);
         committed.map_err(DatabaseError::of(action))?;
         self.ended = true;
+        riding.written();
         self.meter.transaction_ended(Ended::Committed);
         let took = now.duration_since(self.begun);
         if let Some(limit) = self.limit
@@ -143,6 +146,18 @@ impl Transaction {
             tracing::warn!("a transaction took {took:?}, others waited for it: {action}");
         }
         Ok(())
+    }
+
+    /// Writes the rows of this scope that wait, as the last of its statements.
+    async fn board(&mut self) -> Result<Riding, DatabaseError> {
+        let riding = Riding::take();
+        // Like COMMIT it is taken past the limit: what was written is whole.
+        let limit = self.limit.take();
+        for statement in riding.statements(WrittenWith::Change) {
+            statement.execute_in(self).await?;
+        }
+        self.limit = limit;
+        Ok(riding)
     }
 
     /// Gives it up: for what is no failure. A transaction that failed is just dropped.

@@ -13,6 +13,7 @@ use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
     status::{NodeEvent, NodeStatus, NodeUpdate},
 };
+use database::outbox::{self, OutboxRow};
 use tokio::sync::{Notify, broadcast, watch};
 
 use self::requests::Requests;
@@ -68,6 +69,8 @@ struct State {
 struct Pending {
     nodes: BTreeSet<NodeId>,
     events: Vec<(u64, NodeEvent)>,
+    /// Rows of the requests that caused it.
+    told: Vec<OutboxRow>,
     /// Counts changes.
     generation: u64,
 }
@@ -258,6 +261,7 @@ impl Registry {
         if !events.is_empty() || !entry.is_saved_as(&mut before) {
             pending.nodes.insert(id);
             pending.events.extend(events);
+            pending.told.extend(outbox::current());
             pending.generation += 1;
             self.dirty.notify_one();
         }
@@ -397,6 +401,7 @@ impl Registry {
         let batch = Batch {
             nodes: ids.iter().filter_map(|id| nodes.get(id)).map(Entry::row).collect(),
             events: std::mem::take(&mut pending.events),
+            told: std::mem::take(&mut pending.told),
         };
         (batch, pending.generation)
     }
@@ -419,6 +424,7 @@ impl Registry {
         pending.events = batch.events;
         pending.events.extend(later);
         pending.events.retain(|(_, event)| nodes.contains_key(&event.id));
+        pending.told.extend(batch.told);
         drop(state);
         self.written.send_modify(|written| {
             written.attempted = written.attempted.max(generation);

@@ -11,7 +11,7 @@ use api::{
     status::NodeEvent,
 };
 use async_trait::async_trait;
-use database::{DatabaseError, Transaction};
+use database::{DatabaseError, Transaction, outbox::OutboxRow};
 
 use crate::{arming::Arming, enrolments::Enrolments, lifecycle::Life};
 
@@ -73,6 +73,8 @@ pub(crate) struct Batch {
     pub(crate) nodes: Vec<NodeRow>,
     /// With the event's number in its node's history.
     pub(crate) events: Vec<(u64, NodeEvent)>,
+    /// What tells who asked for it, written in the same transaction.
+    pub(crate) told: Vec<OutboxRow>,
 }
 
 /// Which nodes there are from now on, in a transaction of whoever declares them.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use database::outbox;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,7 +36,8 @@ async fn write(registry: &Registry, store: &dyn Store, all: bool) -> Result<(), 
     // From what is taken until it is written no node is removed: it would come back.
     let _writing = registry.writing().await;
     let (batch, generation) = registry.take(all);
-    match store.write(&batch).await {
+    let told = batch.told.clone();
+    match outbox::scope(told, store.write(&batch)).await {
         Ok(()) => {
             registry.wrote(generation);
             Ok(())

@@ -12,14 +12,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
+use access::Access;
 use api::{
     ids::{Digest, ImageName},
     image::{ImportImage, Operation, OperationState, Platform},
 };
+use database::outbox::{self, OutboxRow};
 use image_store::{Converter, Removed};
 use metrics::{Exposition, Work};
 use oci_pull::{Registries, Turns};
@@ -43,6 +45,7 @@ mod import;
 mod progress;
 mod source;
 mod table;
+mod told;
 mod unused;
 
 pub(crate) use architecture::not_bootable;
@@ -170,6 +173,8 @@ struct Inner {
     /// after the server's turn and before `choosing`.
     numbering: Arc<tokio::sync::Mutex<()>>,
     meter: Work<4>,
+    /// Where the ends of operations are recorded.
+    access: OnceLock<Access>,
     shutdown: CancellationToken,
 }
 
@@ -184,6 +189,8 @@ struct OperationEntry {
     cancelled: CancellationToken,
     /// By whom, if it was somebody.
     cancelled_by: Option<String>,
+    /// Rows of the requests that cancelled it, committed with its end.
+    told: Vec<OutboxRow>,
 }
 
 impl OperationEntry {
@@ -194,7 +201,7 @@ impl OperationEntry {
         shutdown: &CancellationToken,
     ) -> Self {
         let cancelled = shutdown.child_token();
-        Self { request, operation, by: by.to_owned(), cancelled, cancelled_by: None }
+        Self { request, operation, by: by.to_owned(), cancelled, cancelled_by: None, told: Vec::new() }
     }
 }
 
@@ -236,6 +243,7 @@ impl Images {
             choosing: Arc::default(),
             numbering: Arc::default(),
             meter: Work::new(["new", "unchanged", "failed", "cut-off"]),
+            access: OnceLock::new(),
             shutdown,
         })))
     }
@@ -404,7 +412,7 @@ impl Images {
     ) -> Result<(), DeleteError> {
         let images = self.clone();
         let deletion = async move { images.delete_unwatched(&name, &versions, deleting).await };
-        Ok(tokio::spawn(deletion).await??)
+        Ok(tokio::spawn(outbox::carry(deletion)).await??)
     }
 
     async fn delete_unwatched(

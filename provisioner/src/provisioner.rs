@@ -203,6 +203,7 @@ impl Provisioner {
         let store: Arc<dyn Store> = Arc::new(SqlStore::new(database.clone()));
         let stop = CancellationToken::new();
         let images = Images::open(store.clone(), config.images(converter), stop.clone()).await?;
+        images.record_ends(access.clone());
         removal::sweep(&config.site_overlays);
         let library = Library::load(&config.shipped_overlays, &config.site_overlays);
         library.problems().iter().for_each(|problem| tracing::error!("{problem}"));

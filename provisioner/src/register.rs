@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use api::ids::{NodeId, NodeName};
-use database::{Database, DatabaseError, MigrateError};
+use database::{Database, DatabaseError, MigrateError, outbox};
 use fleet::Fleet;
 use tokio::sync::OwnedMutexGuard;
 
@@ -93,11 +93,11 @@ impl Provisioner {
             return Ok(());
         }
         let provisioner = self.clone();
-        let keeping = tokio::spawn(async move {
+        let keeping = tokio::spawn(outbox::carry(async move {
             let kept = provisioner.keep(next, &writes).await;
             drop(turn);
             kept
-        });
+        }));
         keeping.await.map_err(|error| EditError::Broken { cause: error.to_string() })?
     }
 

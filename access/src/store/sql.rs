@@ -1,6 +1,7 @@
 //! The store in the shared [`Database`]. One text for both engines; the conformance suite runs it on
 //! each.
 
+mod audit;
 mod sessions;
 
 use api::{
@@ -12,10 +13,7 @@ use database::{Database, Json, MigrateError, Number, Schema, Statement, Step, js
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{Store, StoreError};
-use crate::{
-    audit::{AuditLine, ChainHash},
-    token::TokenHash,
-};
+use crate::token::TokenHash;
 
 /// The tables of this crate.
 pub static SCHEMA: Schema = Schema::new(
@@ -25,6 +23,7 @@ pub static SCHEMA: Schema = Schema::new(
         Step::sql("first", include_str!("../../migrations/0001_first.sql")),
         Step::sql("accounts", include_str!("../../migrations/0002_accounts.sql")),
         Step::sql("sessions", include_str!("../../migrations/0003_sessions.sql")),
+        Step::sql("audit", include_str!("../../migrations/0004_audit.sql")),
     ],
 );
 
@@ -89,50 +88,6 @@ struct TokenRow {
 impl From<TokenRow> for Token {
     fn from(row: TokenRow) -> Self {
         Self { name: row.name, user: row.user_name, created: Timestamp(row.created) }
-    }
-}
-
-/// Columns of an [`AuditRow`].
-const AUDIT: &str = "number, at, principal, action, subject, outcome, hash";
-
-#[derive(FromRow)]
-struct AuditRow {
-    number: Number<u64>,
-    at: i64,
-    principal: String,
-    action: String,
-    subject: String,
-    outcome: String,
-    #[sqlx(try_from = "Vec<u8>")]
-    hash: Hash,
-}
-
-struct Hash(ChainHash);
-
-impl TryFrom<Vec<u8>> for Hash {
-    type Error = HashLength;
-
-    fn try_from(bytes: Vec<u8>) -> Result<Self, HashLength> {
-        let length = bytes.len();
-        bytes.try_into().map(Self).map_err(|_| HashLength(length))
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("a hash has 32 bytes, not {0}")]
-struct HashLength(usize);
-
-impl From<AuditRow> for AuditLine {
-    fn from(row: AuditRow) -> Self {
-        Self {
-            number: row.number.0,
-            at: Timestamp(row.at),
-            principal: row.principal,
-            action: row.action,
-            subject: row.subject,
-            outcome: row.outcome,
-            hash: row.hash.0,
-        }
     }
 }
 
@@ -211,38 +166,5 @@ impl Store for SqlStore {
         let text = "DELETE FROM access_tokens WHERE user_name = $1 AND name = $2";
         let delete = statement("remove a token", text).bind(user).bind(name);
         Ok(delete.execute(&self.database).await? == 1)
-    }
-
-    async fn last_audit(&self) -> Result<Option<AuditLine>, StoreError> {
-        Ok(self.newest_audit(1).await?.pop())
-    }
-
-    async fn append_audit(&self, line: &AuditLine) -> Result<(), StoreError> {
-        let text = "INSERT INTO access_audit
-                      (number, at, principal, action, subject, outcome, hash)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7)";
-        let insert = statement("write the audit log", text)
-            .bind(line.number)
-            .bind(line.at.0)
-            .bind(&line.principal)
-            .bind(&line.action)
-            .bind(&line.subject)
-            .bind(&line.outcome)
-            .bind(line.hash.as_slice());
-        insert.execute(&self.database).await.map(drop)
-    }
-
-    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
-        let text = format!("SELECT {AUDIT} FROM access_audit WHERE number > $1 ORDER BY number LIMIT $2");
-        let lines = statement("read the audit log", AssertSqlSafe(text)).bind(after).bind(limit);
-        let rows: Vec<AuditRow> = lines.fetch_all(&self.database).await?;
-        Ok(rows.into_iter().map(AuditLine::from).collect())
-    }
-
-    async fn newest_audit(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
-        let text = format!("SELECT {AUDIT} FROM access_audit ORDER BY number DESC LIMIT $1");
-        let lines = statement("read the audit log", AssertSqlSafe(text)).bind(limit);
-        let rows: Vec<AuditRow> = lines.fetch_all(&self.database).await?;
-        Ok(rows.into_iter().map(AuditLine::from).collect())
     }
 }

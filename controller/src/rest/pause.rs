@@ -7,6 +7,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
+use database::outbox;
 use rest::Refusal;
 
 use super::find;
@@ -55,7 +56,9 @@ async fn set(
     let title = if paused { "cannot pause the workflow" } else { "cannot let the workflow go on" };
     let summary = find(controller, &caller, wanted, title).await?.summary;
     let (workflow, by) = (summary.id, caller.principal.name.clone());
-    match ask(&controller.0.orders, |done| Order::Pause { workflow, paused, by, done }).await {
+    let told = outbox::current();
+    let order = |done| Order::Pause { workflow, paused, by, done, told };
+    match ask(&controller.0.orders, order).await {
         Ok(true) => {
             find(controller, &caller, &workflow.to_string(), title).await.map(|view| Json(view.summary))
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::image::Operation;
+use database::outbox;
 use tokio::time::timeout;
 
 use super::{Images, is_running};
@@ -41,6 +42,7 @@ impl Images {
                 return Err(CancelError::IsOver(id));
             }
             entry.cancelled_by.get_or_insert_with(|| by.to_owned());
+            entry.told.extend(outbox::current());
             entry.cancelled.cancel();
             entry.operation.subscribe()
         };

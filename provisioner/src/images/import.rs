@@ -8,6 +8,7 @@ use api::{
     ids::ImageName,
     image::{ImageVersion, ImportImage, Operation, OperationState},
 };
+use database::outbox;
 use image_store::{BuildOptions, Built, OciImage, Progress, progress::stoppable};
 use oci_pull::{Claim, PullOptions};
 use tokio::{sync::watch, time::Instant};
@@ -249,7 +250,8 @@ pub(super) async fn end(
     let last = ended(state);
     let mut writes: Vec<Write> = record.into_iter().map(Write::PutImage).collect();
     writes.push(Write::PutOperation(OperationRecord { operation: last.clone(), request: request.clone() }));
-    if let Err(error) = images.0.store.commit(&writes).await {
+    let told = images.end_told(&last);
+    if let Err(error) = outbox::scope(told, images.0.store.commit(&writes)).await {
         return failed(causes(&error));
     }
     if let Err(error) = images.reload().await {

@@ -295,6 +295,9 @@ async fn edit(
     edit: impl FnOnce() -> Result<(), SiteError> + Send + 'static,
 ) -> Result<StatusCode, Refusal> {
     let turn = provisioner.0.turn.clone().lock_owned().await;
+    // Files have no transactions: who changes them is on disk before they are changed.
+    let ahead = database::outbox::write_ahead(&provisioner.0.database).await;
+    ahead.map_err(|error| Refusal::internal(title.clone(), &error))?;
     // The turn belongs to the work: of two edits the second begins when the first has ended.
     let edited = tokio::task::spawn_blocking(move || (turn, edit())).await;
     let (_turn, edited) = edited.map_err(|error| Refusal::internal(title.clone(), &error))?;

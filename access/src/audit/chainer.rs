@@ -1,0 +1,366 @@
+//! Rows get their numbers, and the log is read and checked.
+//!
+//! ```text
+//! change + row ─▶ access_audit_pending ─▶ chained: number, hash ─▶ access_audit
+//! ```
+//!
+//! One turn at a time takes the pending rows in their order, chains them and moves them, in one transaction. Rows of
+//! requests that still run wait for their outcome; they hold up nobody else. Rows that nobody in this process knows
+//! are those of a server that ended before it had answered: they are chained as they are. Whoever reads the log
+//! takes such a turn first, and so sees all that is on disk by then.
+
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use api::{
+    access::{AuditEntry, AuditHead},
+    ids::Timestamp,
+};
+use database::outbox::{self, OutboxRow};
+use tokio::{sync::Notify, time::MissedTickBehavior};
+
+use super::{Action, AuditChain, AuditLine, PendingRow, Refusals, Request, Who};
+use crate::{Access, AccessError, clock, layer::Credential, store::audit::PendingLine};
+
+/// Rows that are chained in one transaction: others write in between.
+const CHAIN_PAGE: u32 = 500;
+
+/// Rows that are checked at a time: bounds the memory of a check.
+const VERIFY_PAGE: u32 = 1_000;
+
+/// Rows that one request for rows of some kind looks through; the next page goes on behind them.
+const MAX_SCANNED: u64 = 50_000;
+
+/// How often it is looked whether refused requests are to be summed up, or a head is due.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Tries to find a number that no other process has given to a pending row.
+const MAX_TRIES: u32 = 16;
+
+/// The action of a row that sums up.
+const REFUSED: &str = "refused";
+
+/// What the log's rows must be to be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Of this principal.
+    pub principal: Option<String>,
+    /// Of this action.
+    pub action: Option<String>,
+    /// Not before this time.
+    pub since: Option<Timestamp>,
+}
+
+/// What of the log is in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Chainer {
+    /// The number of the newest pending row.
+    newest: Mutex<u64>,
+    /// The last row; held while rows are chained. `None`: the database knows.
+    turn: tokio::sync::Mutex<Option<AuditLine>>,
+    /// Requests that run, and the outcomes of those that have ended and whose rows are pending.
+    requests: Mutex<BTreeMap<u64, Option<String>>>,
+    refusals: Mutex<Refusals>,
+    /// There is something to chain.
+    wake: Notify,
+}
+
+impl Chainer {
+    fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, Option<String>>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the request of a pending row ended; `None`: it runs.
+    fn outcome(&self, row: &PendingLine) -> Option<String> {
+        match self.requests().get(&row.id) {
+            None => Some(row.outcome.clone()),
+            Some(ended) => ended.clone(),
+        }
+    }
+
+    /// The number of a new pending row: the time, so that rows of several processes are in order too.
+    fn next_id(&self, now: Timestamp) -> u64 {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = u64::try_from(now.0).unwrap_or_default().max(*newest + 1);
+        *newest
+    }
+}
+
+/// A request that runs. Dropped before it is finished, its row says that nobody was told how it ended.
+#[derive(Debug)]
+pub(crate) struct RunningRequest {
+    access: Access,
+    pub(crate) row: Arc<PendingRow>,
+    pub(crate) outbox: OutboxRow,
+}
+
+impl RunningRequest {
+    /// It has ended. `true`: it changed something, and its row is on disk.
+    pub(crate) fn finish(self, outcome: &str) -> bool {
+        let is_written = self.outbox.is_written();
+        if is_written {
+            self.access.inner.audit.requests().insert(self.row.id, Some(outcome.to_owned()));
+        }
+        is_written
+    }
+}
+
+impl Drop for RunningRequest {
+    fn drop(&mut self) {
+        let audit = &self.access.inner.audit;
+        let mut requests = audit.requests();
+        if requests.get(&self.row.id).is_some_and(Option::is_none) {
+            requests.remove(&self.row.id);
+        }
+        drop(requests);
+        audit.wake.notify_one();
+    }
+}
+
+impl Access {
+    /// Adds a row to the audit log; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn record(
+        &self,
+        principal: &str,
+        action: &str,
+        subject: &str,
+        outcome: &str,
+    ) -> Result<(), AccessError> {
+        self.record_request(Request { principal, action, subject, ..Request::default() }, outcome).await
+    }
+
+    /// A row for a transaction of the server's own: committed in the scope of it ([`outbox::scope`]) it tells of what
+    /// the transaction changes.
+    #[must_use]
+    pub fn event(&self, principal: &str, action: &str, subject: &str, outcome: &str) -> OutboxRow {
+        let request = Request { principal, action, subject, ..Request::default() };
+        self.pending_row(request, Some(outcome)).into_outbox()
+    }
+
+    /// A row of a request that has ended; it is on disk when this returns.
+    pub(crate) async fn record_request(
+        &self,
+        request: Request<'_>,
+        outcome: &str,
+    ) -> Result<(), AccessError> {
+        let mut row = self.pending_row(request, Some(outcome));
+        for _ in 0..MAX_TRIES {
+            if outbox::alone(self.inner.store.put_pending(&row)).await? {
+                break;
+            }
+            // Another process has given this number to a row of its own.
+            row.id = self.inner.audit.next_id(clock::now());
+        }
+        self.inner.audit.wake.notify_one();
+        Ok(())
+    }
+
+    /// Begins a request whose row goes with the change that it makes.
+    pub(crate) fn begin_request(&self, request: Request<'_>) -> RunningRequest {
+        let row = Arc::new(self.pending_row(request, None));
+        self.inner.audit.requests().insert(row.id, None);
+        let outbox = OutboxRow::new(row.clone());
+        RunningRequest { access: self.clone(), row, outbox }
+    }
+
+    /// The name of the token that a request came with, or that its session was begun with. Empty: it came with a
+    /// ticket, or the name cannot be read.
+    pub(crate) async fn credential_name(&self, credential: Credential) -> String {
+        let store = &self.inner.store;
+        let name = match credential {
+            Credential::Token(hash) => store.token_name(hash).await,
+            Credential::Session(hash) => store.session_token_name(hash).await,
+            Credential::Ticket => return String::new(),
+        };
+        name.unwrap_or_else(|error| {
+            tracing::error!("the name of a token could not be looked up: {error}");
+            None
+        })
+        .unwrap_or_default()
+    }
+
+    fn pending_row(&self, request: Request<'_>, outcome: Option<&str>) -> PendingRow {
+        let now = clock::now();
+        PendingRow::new(self.inner.audit.next_id(now), now, request, outcome)
+    }
+
+    /// Records a request that changed nothing, or counts it. `kind`: the action that was wanted.
+    pub(crate) async fn record_refused(&self, who: Who<'_>, kind: &str, request: Request<'_>, outcome: &str) {
+        let (summaries, has_row) = {
+            let mut refusals = self.inner.audit.refusals();
+            (refusals.turn(clock::now()), refusals.take(who, kind, outcome))
+        };
+        self.record_summaries(summaries).await;
+        if has_row && let Err(error) = self.record_request(request, outcome).await {
+            tracing::error!("audit log not written: {error}");
+        }
+    }
+
+    async fn record_summaries(&self, summaries: Vec<super::refusals::Summary>) {
+        for super::refusals::Summary { principal, outcome } in summaries {
+            if let Err(error) = self.record(&principal, REFUSED, "requests", &outcome).await {
+                tracing::error!("audit log not written: {error}");
+            }
+        }
+    }
+
+    /// Chains rows as they come, sums up refused requests and writes heads, until `stop`. Call
+    /// [`Access::close_audit`] when nothing changes any more.
+    pub async fn keep_audit(&self, stop: impl Future<Output = ()> + Send) {
+        let mut stop = pin!(stop);
+        let mut minute = tokio::time::interval(MINUTE);
+        minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_minute = tokio::select! {
+                () = &mut stop => return,
+                () = self.inner.audit.wake.notified() => false,
+                _ = minute.tick() => true,
+            };
+            if is_minute {
+                let summaries = self.inner.audit.refusals().turn(clock::now());
+                self.record_summaries(summaries).await;
+            }
+            self.chain_and_sign(false).await;
+        }
+    }
+
+    /// Chains what is left, sums up what was refused, and writes a last head.
+    pub async fn close_audit(&self) {
+        let summaries = self.inner.audit.refusals().finish();
+        self.record_summaries(summaries).await;
+        self.chain_and_sign(true).await;
+    }
+
+    async fn chain_and_sign(&self, stops: bool) {
+        match self.chain_pending().await {
+            Ok(Some(last)) => {
+                if let Some(heads) = &self.audit_heads {
+                    heads.write(last.number, last.hash, clock::now(), stops).await;
+                }
+            }
+            Ok(None) => {}
+            // What is pending stays so, and is tried again.
+            Err(error) => tracing::error!("the audit log cannot be chained: {}", rest::causes(&error)),
+        }
+    }
+
+    /// Gives pending rows their numbers. Returns the last row of the log.
+    pub(crate) async fn chain_pending(&self) -> Result<Option<AuditLine>, AccessError> {
+        let (store, audit) = (&self.inner.store, &self.inner.audit);
+        let mut last = audit.turn.lock().await;
+        if last.is_none() {
+            *last = store.last_audit().await?;
+        }
+        let mut after = 0;
+        loop {
+            let page = store.pending(after, CHAIN_PAGE).await?;
+            let Some(newest) = page.last().map(|row| row.id) else { break };
+            after = newest;
+            let mut end = last.clone();
+            let mut chained: Vec<(u64, AuditLine)> = Vec::with_capacity(page.len());
+            for row in page {
+                let Some(outcome) = audit.outcome(&row) else { continue };
+                let PendingLine { id, at, principal, action, subject, details, .. } = row;
+                let what = Action { principal, action, subject, outcome, details };
+                let line = super::next(end.as_ref(), what, at);
+                end = Some(line.clone());
+                chained.push((id, line));
+            }
+            if chained.is_empty() {
+                continue;
+            }
+            // Whoever waits for this may go away in the middle: then the database knows.
+            *last = None;
+            outbox::alone(store.chain(&chained)).await?;
+            *last = end;
+            let mut requests = audit.requests();
+            for (id, _) in &chained {
+                requests.remove(id);
+            }
+        }
+        Ok(last.clone())
+    }
+
+    /// Checks the whole chain of the audit log. Returns the number of rows.
+    ///
+    /// # Errors
+    /// [`AccessError::Broken`] with the first row that does not fit; [`AccessError::Store`].
+    pub async fn verify_audit(&self) -> Result<u64, AccessError> {
+        self.chain_pending().await?;
+        let mut chain = AuditChain::default();
+        loop {
+            let page = self.inner.store.audit_after(chain.number(), VERIFY_PAGE).await?;
+            if page.is_empty() {
+                return Ok(chain.number());
+            }
+            page.into_iter().try_for_each(|line| chain.take_line(line))?;
+        }
+    }
+
+    /// The newest rows of the audit log, newest first.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, AccessError> {
+        Ok(self.audit_page(None, &AuditQuery::default(), limit).await?.0)
+    }
+
+    /// Rows of the audit log that a query wants, newest first, before the row of a number; and the number before
+    /// which the next page begins. A page may have less than `limit` rows, even none, and another one behind it.
+    pub(crate) async fn audit_page(
+        &self,
+        before: Option<u64>,
+        query: &AuditQuery,
+        limit: u32,
+    ) -> Result<(Vec<AuditEntry>, Option<u64>), AccessError> {
+        let newest = self.chain_pending().await?.map_or(0, |line| line.number);
+        let top = before.unwrap_or(u64::MAX).min(newest.saturating_add(1));
+        let bottom = top.saturating_sub(MAX_SCANNED + 1);
+        let lines = self.inner.store.audit_between(bottom, top, query, limit).await?;
+        let is_full = u32::try_from(lines.len()).is_ok_and(|count| count >= limit);
+        let seen = lines.last().filter(|_| is_full).map_or(bottom + 1, |line| line.number);
+        Ok((entries(lines), (seen > 1).then_some(seen)))
+    }
+
+    /// Rows of the audit log with larger numbers than `after`, oldest first.
+    pub(crate) async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, AccessError> {
+        self.chain_pending().await?;
+        Ok(entries(self.inner.store.audit_after(after, limit).await?))
+    }
+
+    /// The last row of the audit log, signed; `None` if this server signs none.
+    pub(crate) async fn audit_head(&self) -> Result<Option<AuditHead>, AccessError> {
+        let last = self.chain_pending().await?;
+        let (number, hash) = last.map_or((0, [0; 32]), |line| (line.number, line.hash));
+        Ok(self.audit_heads.as_ref().map(|heads| heads.sign(number, hash, clock::now())))
+    }
+}
+
+fn entries(lines: Vec<AuditLine>) -> Vec<AuditEntry> {
+    let entry = |line: AuditLine| AuditEntry {
+        number: line.number,
+        at: line.at,
+        principal: line.principal,
+        action: line.action,
+        subject: line.subject,
+        outcome: line.outcome,
+        object: line.details.object,
+        difference: line.details.difference,
+        source: line.details.source,
+        token: line.details.token,
+        form: line.form,
+        hash: hex::encode(line.hash),
+    };
+    lines.into_iter().map(entry).collect()
+}

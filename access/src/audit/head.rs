@@ -1,0 +1,309 @@
+//! Signed heads of the audit log. A head is the number and the hash of a row, signed by the server: whoever keeps one
+//! outside of the server can tell later whether the log still begins with the same rows.
+//!
+//! The key (Ed25519, RFC 8032) is made at the first start: `audit.key` in the state directory, PKCS #8, for its owner
+//! alone. What is signed: `bedplate audit head 1\n` ‖ number ‖ at ‖ hash, numbers as 8 bytes, big endian.
+//!
+//! Whoever can read the key can sign another log: heads prove nothing about what happens after that, and everything
+//! about the rows up to a head that was kept elsewhere by then.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use api::{access::AuditHead, ids::Timestamp};
+use ring::{
+    rand::SystemRandom,
+    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
+};
+
+use super::ChainHash;
+
+/// The key, in the state directory.
+const KEY: &str = "audit.key";
+
+/// The key while it is being written.
+const PENDING_KEY: &str = "audit.key.new";
+
+/// What every signed text begins with.
+const CONTEXT: &[u8] = b"bedplate audit head 1\n";
+
+/// At most one head in so many seconds is written to the file and the log.
+const HEAD_SECONDS: i64 = 60;
+
+/// Why heads cannot be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file of the key.
+    #[error("cannot use the key of the audit log, {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It holds no key.
+    #[error(
+        "{} holds no key of the audit log ({why}): restore it from a backup, or move it away to get a new one, with \
+         which heads of before do not fit",
+        path.display()
+    )]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// No key can be made.
+    #[error("no key of the audit log can be made: the operating system gave no random bytes")]
+    Randomness,
+}
+
+/// Why a head is not one of this log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// It is not what was written.
+    #[error("the head of line {number} has no good signature: it was changed, or is no head of this server")]
+    Signature {
+        /// The row.
+        number: u64,
+    },
+    /// Somebody else signed it.
+    #[error("the head of line {number} was signed with the key {found}, and not with {expected}")]
+    OtherKey {
+        /// The row.
+        number: u64,
+        /// The key that signed it.
+        found: String,
+        /// The key that was to.
+        expected: String,
+    },
+}
+
+/// Signs heads and keeps them. Clones are one.
+#[derive(Debug, Clone)]
+pub struct AuditHeads(Arc<Inner>);
+
+struct Inner {
+    key: Ed25519KeyPair,
+    file: Option<PathBuf>,
+    /// The last head that was written: its row, and when.
+    last: Mutex<Option<(u64, Timestamp)>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key is a secret.
+        formatter.debug_struct("AuditHeads").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl AuditHeads {
+    /// Reads the key in the state directory, or makes it. `file`: where heads are appended, one JSON object a line;
+    /// without one they are in the server's log alone.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn open(state_dir: &Path, file: Option<PathBuf>) -> Result<Self, KeyError> {
+        let path = state_dir.join(KEY);
+        let failed = |source| KeyError::File { path: path.clone(), source };
+        let document = match fs::read(&path) {
+            Ok(document) => document,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+                let made = made.map_err(|_| KeyError::Randomness)?;
+                put(state_dir, made.as_ref()).map_err(failed)?;
+                tracing::info!("the key of the audit log was made: {}", path.display());
+                made.as_ref().to_vec()
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let key = Ed25519KeyPair::from_pkcs8(&document)
+            .map_err(|error| KeyError::NoKey { path, why: error.to_string() })?;
+        Ok(Self(Arc::new(Inner { key, file, last: Mutex::default() })))
+    }
+
+    /// The public key, 64 hexadecimal digits.
+    #[must_use]
+    pub fn key(&self) -> String {
+        hex::encode(self.0.key.public_key())
+    }
+
+    /// The head of a log whose last row is this one.
+    pub(crate) fn sign(&self, number: u64, hash: ChainHash, now: Timestamp) -> AuditHead {
+        let signature = self.0.key.sign(&signed_text(number, now, &hash));
+        AuditHead {
+            number,
+            at: now,
+            hash: hex::encode(hash),
+            key: self.key(),
+            signature: hex::encode(signature),
+        }
+    }
+
+    /// Writes a head if there are new rows; at most one a minute, unless the server stops.
+    pub(crate) async fn write(&self, number: u64, hash: ChainHash, now: Timestamp, stops: bool) {
+        if number == 0 || !self.is_due(number, now, stops) {
+            return;
+        }
+        let head = self.sign(number, hash, now);
+        // Names and numbers always become JSON.
+        let line = serde_json::to_string(&head).unwrap_or_default();
+        tracing::info!("audit head {line}");
+        let Some(path) = self.0.file.clone() else { return };
+        let appended =
+            tokio::task::spawn_blocking(move || append(&path, &line).map_err(|error| (path, error)));
+        match appended.await {
+            Ok(Ok(())) => {}
+            Ok(Err((path, error))) => {
+                tracing::error!("the head of the audit log cannot be written to {}: {error}", path.display());
+                // The next one is tried though no row comes.
+                *self.last() = None;
+            }
+            Err(error) => tracing::error!("the head of the audit log was not written: {error}"),
+        }
+    }
+
+    fn is_due(&self, number: u64, now: Timestamp, stops: bool) -> bool {
+        let mut last = self.last();
+        let waits = |(_, at): &(u64, Timestamp)| (*at..at.plus_seconds(HEAD_SECONDS)).contains(&now);
+        let is_due = match last.as_ref() {
+            None => true,
+            Some((written, _)) if *written == number => false,
+            Some(last) => stops || !waits(last),
+        };
+        if is_due {
+            *last = Some((number, now));
+        }
+        is_due
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<(u64, Timestamp)>> {
+        self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Checks the signature of a head. `key`: the public key that must have signed it, 64 hexadecimal digits.
+///
+/// # Errors
+/// [`HeadError`].
+pub fn verify_head(head: &AuditHead, key: &str) -> Result<(), HeadError> {
+    let number = head.number;
+    if !head.key.eq_ignore_ascii_case(key) {
+        return Err(HeadError::OtherKey { number, found: head.key.clone(), expected: key.to_owned() });
+    }
+    let bad = HeadError::Signature { number };
+    let bytes = |text: &str| hex::decode(text).map_err(|_| bad.clone());
+    let (key, hash, signature) = (bytes(key)?, bytes(&head.hash)?, bytes(&head.signature)?);
+    let hash: ChainHash = hash.try_into().map_err(|_| bad.clone())?;
+    let text = signed_text(number, head.at, &hash);
+    UnparsedPublicKey::new(&ED25519, key).verify(&text, &signature).map_err(|_| bad)
+}
+
+fn signed_text(number: u64, at: Timestamp, hash: &ChainHash) -> Vec<u8> {
+    let mut text = CONTEXT.to_vec();
+    text.extend(number.to_be_bytes());
+    text.extend(at.0.to_be_bytes());
+    text.extend(hash);
+    text
+}
+
+/// Writes the key so that a server that is killed on the way leaves no half of one.
+fn put(state_dir: &Path, document: &[u8]) -> io::Result<()> {
+    let (path, pending) = (state_dir.join(KEY), state_dir.join(PENDING_KEY));
+    match fs::remove_file(&pending) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&pending)?;
+    file.write_all(document)?;
+    file.sync_all()?;
+    fs::rename(&pending, &path)?;
+    File::open(state_dir)?.sync_all()
+}
+
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    let mut file = File::options().append(true).create(true).mode(0o600).open(path)?;
+    // One call: a reader finds whole lines.
+    file.write_all(format!("{line}\n").as_bytes())?;
+    file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_head_holds_for_its_row_and_its_key_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let heads = AuditHeads::open(folder.path(), None).unwrap();
+        let key = heads.key();
+        let head = heads.sign(7, [5; 32], Timestamp(9));
+        assert_eq!(verify_head(&head, &key), Ok(()));
+        assert_eq!(verify_head(&head, &key.to_uppercase()), Ok(()));
+        let edits: [fn(&mut AuditHead); 5] = [
+            |head| head.number = 6,
+            |head| head.at = Timestamp(8),
+            |head| head.hash = hex::encode([6; 32]),
+            |head| head.hash = "no hash".to_owned(),
+            |head| head.signature.truncate(8),
+        ];
+        for edit in edits {
+            let mut edited = head.clone();
+            edit(&mut edited);
+            let number = edited.number;
+            assert_eq!(verify_head(&edited, &key), Err(HeadError::Signature { number }));
+        }
+        // Whoever has no key can make one, which is another one.
+        let other = tempfile::tempdir().unwrap();
+        let forged = AuditHeads::open(other.path(), None).unwrap().sign(7, [6; 32], Timestamp(9));
+        assert!(matches!(verify_head(&forged, &key), Err(HeadError::OtherKey { .. })));
+        let relabelled = AuditHead { key: key.clone(), ..forged };
+        assert_eq!(verify_head(&relabelled, &key), Err(HeadError::Signature { number: 7 }));
+    }
+
+    #[test]
+    fn the_key_is_made_once_and_for_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        // What a server left that was killed while it wrote its key.
+        fs::write(folder.path().join(PENDING_KEY), b"half").unwrap();
+        let key = AuditHeads::open(folder.path(), None).unwrap().key();
+        assert_eq!(AuditHeads::open(folder.path(), None).unwrap().key(), key);
+        let mode = fs::metadata(folder.path().join(KEY)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(folder.path().join(KEY), b"half").unwrap();
+        assert!(matches!(AuditHeads::open(folder.path(), None), Err(KeyError::NoKey { .. })));
+    }
+
+    #[tokio::test]
+    async fn heads_are_written_when_there_are_rows_and_at_most_once_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("heads");
+        let heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+        let second = |second: i64| Timestamp(0).plus_seconds(second);
+        for (number, at, stops) in [
+            (0, 0, false),  // an empty log
+            (1, 0, false),  // written
+            (1, 90, false), // no new row
+            (2, 20, false), // too soon
+            (3, 61, false), // written
+            (4, 62, true),  // written, because the server stops
+            (4, 62, true),
+        ] {
+            heads.write(number, [1; 32], second(at), stops).await;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let read: Vec<AuditHead> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(read.iter().map(|head| head.number).collect::<Vec<_>>(), [1, 3, 4]);
+        assert!(read.iter().all(|head| verify_head(head, &heads.key()).is_ok()));
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,48 @@
+//! Where the audit log is kept.
+
+use api::ids::Timestamp;
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::audit::{AuditLine, AuditQuery, Details, PendingRow};
+use crate::token::TokenHash;
+
+/// A row that has no number yet, as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PendingLine {
+    pub(crate) id: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) principal: String,
+    pub(crate) action: String,
+    pub(crate) subject: String,
+    /// What is said if nobody knows more.
+    pub(crate) outcome: String,
+    pub(crate) details: Details,
+}
+
+/// What the store offers of the audit log. Every write is durable when its future ends.
+#[async_trait]
+pub(crate) trait AuditStore: Send + Sync {
+    /// Writes a row that has no number yet. `false` if there is one of that id.
+    async fn put_pending(&self, row: &PendingRow) -> Result<bool, StoreError>;
+    /// Rows without a number, with an id above `after`, in the order of their ids, at most `limit`.
+    async fn pending(&self, after: u64, limit: u32) -> Result<Vec<PendingLine>, StoreError>;
+    /// Adds rows and removes the pending ones that they were; fails if a number is taken.
+    async fn chain(&self, lines: &[(u64, AuditLine)]) -> Result<(), StoreError>;
+    /// The newest row.
+    async fn last_audit(&self) -> Result<Option<AuditLine>, StoreError>;
+    /// Rows with a number above `after`, oldest first, at most `limit`.
+    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
+    /// Rows that a query wants, of numbers between these two and neither of them, newest first, at most `limit`.
+    async fn audit_between(
+        &self,
+        bottom: u64,
+        top: u64,
+        query: &AuditQuery,
+        limit: u32,
+    ) -> Result<Vec<AuditLine>, StoreError>;
+    /// The name of a token.
+    async fn token_name(&self, token: TokenHash) -> Result<Option<String>, StoreError>;
+    /// The name of the token that a session was begun with.
+    async fn session_token_name(&self, session: TokenHash) -> Result<Option<String>, StoreError>;
+}

@@ -1,0 +1,215 @@
+//! The audit log in the shared database.
+
+use api::ids::Timestamp;
+use async_trait::async_trait;
+use database::{
+    Number, Value,
+    outbox::{Insert as _, WrittenWith},
+    statement,
+};
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::SqlStore;
+use crate::{
+    audit::{AuditLine, AuditQuery, ChainHash, Details, PendingRow},
+    store::{
+        StoreError,
+        audit::{AuditStore, PendingLine},
+    },
+    token::TokenHash,
+};
+
+/// Columns of an [`AuditRow`].
+const AUDIT: &str =
+    "number, at, principal, action, subject, outcome, object, difference, source, token, form, hash";
+
+/// Rows that one statement writes.
+const ROWS_PER_STATEMENT: usize = 64;
+
+#[derive(FromRow)]
+struct AuditRow {
+    number: Number<u64>,
+    at: i64,
+    principal: String,
+    action: String,
+    subject: String,
+    outcome: String,
+    #[sqlx(flatten)]
+    details: DetailColumns,
+    form: Number<u32>,
+    #[sqlx(try_from = "Vec<u8>")]
+    hash: Hash,
+}
+
+#[derive(FromRow)]
+struct DetailColumns {
+    object: String,
+    difference: String,
+    source: String,
+    token: String,
+}
+
+#[derive(FromRow)]
+struct PendingColumns {
+    id: Number<u64>,
+    at: i64,
+    principal: String,
+    action: String,
+    subject: String,
+    outcome: String,
+    #[sqlx(flatten)]
+    details: DetailColumns,
+}
+
+struct Hash(ChainHash);
+
+impl TryFrom<Vec<u8>> for Hash {
+    type Error = HashLength;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, HashLength> {
+        let length = bytes.len();
+        bytes.try_into().map(Self).map_err(|_| HashLength(length))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a hash has 32 bytes, not {0}")]
+struct HashLength(usize);
+
+impl From<DetailColumns> for Details {
+    fn from(DetailColumns { object, difference, source, token }: DetailColumns) -> Self {
+        Self { object, difference, source, token }
+    }
+}
+
+impl From<AuditRow> for AuditLine {
+    fn from(row: AuditRow) -> Self {
+        Self {
+            number: row.number.0,
+            at: Timestamp(row.at),
+            principal: row.principal,
+            action: row.action,
+            subject: row.subject,
+            outcome: row.outcome,
+            details: row.details.into(),
+            form: row.form.0,
+            hash: row.hash.0,
+        }
+    }
+}
+
+impl From<PendingColumns> for PendingLine {
+    fn from(row: PendingColumns) -> Self {
+        Self {
+            id: row.id.0,
+            at: Timestamp(row.at),
+            principal: row.principal,
+            action: row.action,
+            subject: row.subject,
+            outcome: row.outcome,
+            details: row.details.into(),
+        }
+    }
+}
+
+fn values(line: &AuditLine) -> [Value; 12] {
+    [
+        line.number.into(),
+        line.at.0.into(),
+        (&line.principal).into(),
+        (&line.action).into(),
+        (&line.subject).into(),
+        (&line.outcome).into(),
+        (&line.details.object).into(),
+        (&line.details.difference).into(),
+        (&line.details.source).into(),
+        (&line.details.token).into(),
+        line.form.into(),
+        line.hash.as_slice().into(),
+    ]
+}
+
+#[async_trait]
+impl AuditStore for SqlStore {
+    async fn put_pending(&self, row: &PendingRow) -> Result<bool, StoreError> {
+        Ok(row.insert(WrittenWith::Nothing).execute(&self.database).await? == 1)
+    }
+
+    async fn pending(&self, after: u64, limit: u32) -> Result<Vec<PendingLine>, StoreError> {
+        let text = "SELECT id, at, principal, action, subject, outcome, object, difference, source, token
+                      FROM access_audit_pending WHERE id > $1 ORDER BY id LIMIT $2";
+        let rows = statement("read what is to be chained", text).bind(after).bind(limit);
+        let rows: Vec<PendingColumns> = rows.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(PendingLine::from).collect())
+    }
+
+    async fn chain(&self, lines: &[(u64, AuditLine)]) -> Result<(), StoreError> {
+        const ACTION: &str = "chain the audit log";
+        let mut transaction = self.database.begin().await?;
+        for lines in lines.chunks(ROWS_PER_STATEMENT) {
+            let text = format!("INSERT INTO access_audit ({AUDIT})");
+            statement(ACTION, AssertSqlSafe(text))
+                .rows(lines.iter().map(|(_, line)| values(line)), "")
+                .execute(&mut transaction)
+                .await?;
+            statement(ACTION, "DELETE FROM access_audit_pending WHERE id IN (")
+                .rows(lines.iter().map(|(id, _)| [Value::from(*id)]), ")")
+                .execute(&mut transaction)
+                .await?;
+        }
+        transaction.commit(ACTION).await
+    }
+
+    async fn last_audit(&self) -> Result<Option<AuditLine>, StoreError> {
+        let text = format!("SELECT {AUDIT} FROM access_audit ORDER BY number DESC LIMIT 1");
+        let line = statement("read the audit log", AssertSqlSafe(text));
+        let row: Option<AuditRow> = line.fetch_optional(&self.database).await?;
+        Ok(row.map(AuditLine::from))
+    }
+
+    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        let text = format!("SELECT {AUDIT} FROM access_audit WHERE number > $1 ORDER BY number LIMIT $2");
+        let lines = statement("read the audit log", AssertSqlSafe(text)).bind(after).bind(limit);
+        let rows: Vec<AuditRow> = lines.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(AuditLine::from).collect())
+    }
+
+    async fn audit_between(
+        &self,
+        bottom: u64,
+        top: u64,
+        query: &AuditQuery,
+        limit: u32,
+    ) -> Result<Vec<AuditLine>, StoreError> {
+        // No principal and no action is empty.
+        let text = format!(
+            "SELECT {AUDIT} FROM access_audit
+              WHERE number > $1 AND number < $2 AND at >= $3
+                AND ($4 = '' OR principal = $4) AND ($5 = '' OR action = $5)
+              ORDER BY number DESC LIMIT $6"
+        );
+        let lines = statement("read the audit log", AssertSqlSafe(text))
+            .bind(bottom)
+            .bind(top)
+            .bind(query.since.map_or(i64::MIN, |since| since.0))
+            .bind(query.principal.as_deref().unwrap_or_default())
+            .bind(query.action.as_deref().unwrap_or_default())
+            .bind(limit);
+        let rows: Vec<AuditRow> = lines.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(AuditLine::from).collect())
+    }
+
+    async fn token_name(&self, token: TokenHash) -> Result<Option<String>, StoreError> {
+        let name = statement("look up a token", "SELECT name FROM access_tokens WHERE hash = $1");
+        let row: Option<(String,)> = name.bind(token.as_slice()).fetch_optional(&self.database).await?;
+        Ok(row.map(|(name,)| name))
+    }
+
+    async fn session_token_name(&self, session: TokenHash) -> Result<Option<String>, StoreError> {
+        let text = "SELECT t.name FROM access_sessions s JOIN access_tokens t ON t.hash = s.token_hash
+                     WHERE s.hash = $1";
+        let name = statement("look up a session", text).bind(session.as_slice());
+        let row: Option<(String,)> = name.fetch_optional(&self.database).await?;
+        Ok(row.map(|(name,)| name))
+    }
+}
