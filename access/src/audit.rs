@@ -158,7 +158,8 @@ impl AuditChain {
         }
         let form = self.last.as_ref().map_or(1, |last| last.form);
         let is_known = (form..=FORM).contains(&line.form);
-        if !is_known || chained(self.hash(), &line) != line.hash {
+        let before = self.last.as_ref().map_or([0; 32], |last| last.hash);
+        if !is_known || chained(before, &line) != line.hash {
             return Err(BrokenChain::Changed { number: line.number });
         }
         self.last = Some(line);
@@ -171,10 +172,10 @@ impl AuditChain {
         self.last.as_ref().map_or(0, |line| line.number)
     }
 
-    /// The hash of the last row that was taken.
+    /// The hash of the last row that was taken, 64 hexadecimal digits.
     #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
-        self.last.as_ref().map_or([0; 32], |line| line.hash)
+    pub fn hash(&self) -> String {
+        hex::encode(self.last.as_ref().map_or([0; 32], |line| line.hash))
     }
 }
 

@@ -195,7 +195,7 @@ fn is_first_form(form: &u32) -> bool {
 pub struct AuditHead {
     /// The line's number; 0 if there is none yet.
     pub number: u64,
-    /// When it was signed.
+    /// The line's time.
     pub at: Timestamp,
     /// The line's hash, 64 hexadecimal digits.
     pub hash: String,

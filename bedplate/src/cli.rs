@@ -4,6 +4,7 @@
 
 mod access;
 mod apply;
+mod audit;
 mod clock;
 mod columns;
 pub(crate) mod complete;
@@ -114,8 +115,8 @@ enum Verb {
     /// Tokens for further people and programs.
     #[command(subcommand)]
     Token(access::TokenVerb),
-    /// Print the log of all changes, newest first.
-    Audit(access::Audit),
+    /// Print the log of all changes, newest first; check that nobody changed it.
+    Audit(audit::Audit),
     /// Keep several servers, and choose one.
     #[command(subcommand)]
     Context(contexts::Verb),
@@ -163,7 +164,7 @@ async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Whoami(whoami) => access::whoami(session, &whoami).await?,
         Verb::User(verb) => user::run(session, verb).await?,
         Verb::Token(verb) => access::token(session, verb).await?,
-        Verb::Audit(audit) => access::audit(session, &audit).await?,
+        Verb::Audit(audit) => audit::audit(session, audit).await?,
         Verb::Context(verb) => contexts::run(session, &verb).await?,
         Verb::Version => access::version(session).await?,
         Verb::Completion(completion) => complete::script(session, &completion)?,

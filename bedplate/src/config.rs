@@ -62,6 +62,8 @@ pub struct Checked {
     pub job_images: ImageLimits,
     /// How many connections the server has.
     pub connections: ConnectionLimits,
+    /// Where signed heads of the audit log are appended.
+    pub audit_head_file: Option<PathBuf>,
     /// The server's own log.
     pub log: Log,
     /// What is no mistake and worth a look, in the order of the file.

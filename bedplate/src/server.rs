@@ -18,7 +18,7 @@ use std::{
 };
 
 use ::rest::shell::Shell;
-use access::{Access, AccessError};
+use access::{Access, AccessError, AuditHeads};
 use controller::{Controller, ControllerConfig, ControllerError};
 use database::{Database, Schema};
 use fleet::{Fleet, FleetError};
@@ -91,6 +91,9 @@ pub enum ServerError {
     /// Users and tokens.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The key of the audit log.
+    #[error(transparent)]
+    AuditKey(#[from] access::KeyError),
     /// The fleet.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -151,10 +154,21 @@ pub async fn run(
     let shell = Shell::new(config.connections.limits(descriptors));
     let _lock = lock(&config.state_dir)?;
     let database = Database::open(&config.state_dir.join(DATABASE), SCHEMAS).await?;
+    let heads = AuditHeads::open(&config.state_dir, config.audit_head_file.clone())?;
     let access = Access::open(database.clone()).await?.with_session_limits(config.sessions);
+    let access = access.with_audit_heads(heads);
     let fleet = Fleet::open(database.clone(), config.fleet.clone()).await?;
-    let served = serve(config, &database, access, fleet.clone(), (shell, converter), shutdown).await;
+    let (audit, stop) = (access.clone(), CancellationToken::new());
+    let audit_stop = stop.clone();
+    let keeping = tokio::spawn(async move { audit.keep_audit(audit_stop.cancelled()).await });
+    let served = serve(config, &database, access.clone(), fleet.clone(), (shell, converter), shutdown).await;
     fleet.close().await;
+    // The last requests and the fleet's last changes have rows, too.
+    stop.cancel();
+    if let Err(error) = keeping.await {
+        tracing::error!("the audit log was not kept to the end: {error}");
+    }
+    access.close_audit().await;
     database.close().await;
     tracing::info!("stopped");
     served

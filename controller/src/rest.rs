@@ -104,6 +104,7 @@ async fn start(
     let document::Draft { submission, turn, lease } = draft;
     let title = format!("cannot start workflow {}", submission.name);
     let id = submission.id;
+    access::object_told(&format!("workflow {id}"));
     let told = outbox::current();
     let order = |done| Order::Submit { submission, turn, lease: Box::new(lease), done, told };
     let taken = ask(&controller.0.orders, order).await;

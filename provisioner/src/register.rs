@@ -12,6 +12,9 @@ use database::{Database, DatabaseError, MigrateError, outbox};
 use fleet::Fleet;
 use tokio::sync::OwnedMutexGuard;
 
+mod told;
+
+use self::told::told;
 use crate::{
     cluster::Cluster,
     overlay::host_key::HostKeys,
@@ -92,6 +95,7 @@ impl Provisioner {
         if writes.is_empty() {
             return Ok(());
         }
+        told(&self.view().cluster, &writes);
         let provisioner = self.clone();
         let keeping = tokio::spawn(outbox::carry(async move {
             let kept = provisioner.keep(next, &writes).await;

@@ -246,7 +246,7 @@ impl Access {
         match self.chain_pending().await {
             Ok(Some(last)) => {
                 if let Some(heads) = &self.audit_heads {
-                    heads.write(last.number, last.hash, clock::now(), stops).await;
+                    heads.write(&last, clock::now(), stops).await;
                 }
             }
             Ok(None) => {}
@@ -342,8 +342,9 @@ impl Access {
     /// The last row of the audit log, signed; `None` if this server signs none.
     pub(crate) async fn audit_head(&self) -> Result<Option<AuditHead>, AccessError> {
         let last = self.chain_pending().await?;
-        let (number, hash) = last.map_or((0, [0; 32]), |line| (line.number, line.hash));
-        Ok(self.audit_heads.as_ref().map(|heads| heads.sign(number, hash, clock::now())))
+        let (number, at, hash) =
+            last.map_or((0, Timestamp(0), [0; 32]), |line| (line.number, line.at, line.hash));
+        Ok(self.audit_heads.as_ref().map(|heads| heads.sign(number, at, hash)))
     }
 }
 

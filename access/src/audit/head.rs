@@ -21,7 +21,7 @@ use ring::{
     signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
 
-use super::ChainHash;
+use super::{AuditLine, ChainHash};
 
 /// The key, in the state directory.
 const KEY: &str = "audit.key";
@@ -134,24 +134,19 @@ impl AuditHeads {
         hex::encode(self.0.key.public_key())
     }
 
-    /// The head of a log whose last row is this one.
-    pub(crate) fn sign(&self, number: u64, hash: ChainHash, now: Timestamp) -> AuditHead {
-        let signature = self.0.key.sign(&signed_text(number, now, &hash));
-        AuditHead {
-            number,
-            at: now,
-            hash: hex::encode(hash),
-            key: self.key(),
-            signature: hex::encode(signature),
-        }
+    /// The head of a log whose last row has this number, time and hash.
+    pub(crate) fn sign(&self, number: u64, at: Timestamp, hash: ChainHash) -> AuditHead {
+        let signature = self.0.key.sign(&signed_text(number, at, &hash));
+        AuditHead { number, at, hash: hex::encode(hash), key: self.key(), signature: hex::encode(signature) }
     }
 
-    /// Writes a head if there are new rows; at most one a minute, unless the server stops.
-    pub(crate) async fn write(&self, number: u64, hash: ChainHash, now: Timestamp, stops: bool) {
-        if number == 0 || !self.is_due(number, now, stops) {
+    /// Writes the head of a log that ends with this row, if it is a new one; at most one a minute, unless the server
+    /// stops.
+    pub(crate) async fn write(&self, last: &AuditLine, now: Timestamp, stops: bool) {
+        if !self.is_due(last.number, now, stops) {
             return;
         }
-        let head = self.sign(number, hash, now);
+        let head = self.sign(last.number, last.at, last.hash);
         // Names and numbers always become JSON.
         let line = serde_json::to_string(&head).unwrap_or_default();
         tracing::info!("audit head {line}");
@@ -239,13 +234,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::audit::{Action, Details, next};
 
     #[test]
     fn a_head_holds_for_its_row_and_its_key_alone() {
         let folder = tempfile::tempdir().unwrap();
         let heads = AuditHeads::open(folder.path(), None).unwrap();
         let key = heads.key();
-        let head = heads.sign(7, [5; 32], Timestamp(9));
+        let head = heads.sign(7, Timestamp(9), [5; 32]);
         assert_eq!(verify_head(&head, &key), Ok(()));
         assert_eq!(verify_head(&head, &key.to_uppercase()), Ok(()));
         let edits: [fn(&mut AuditHead); 5] = [
@@ -263,7 +259,7 @@ mod tests {
         }
         // Whoever has no key can make one, which is another one.
         let other = tempfile::tempdir().unwrap();
-        let forged = AuditHeads::open(other.path(), None).unwrap().sign(7, [6; 32], Timestamp(9));
+        let forged = AuditHeads::open(other.path(), None).unwrap().sign(7, Timestamp(9), [6; 32]);
         assert!(matches!(verify_head(&forged, &key), Err(HeadError::OtherKey { .. })));
         let relabelled = AuditHead { key: key.clone(), ..forged };
         assert_eq!(verify_head(&relabelled, &key), Err(HeadError::Signature { number: 7 }));
@@ -289,7 +285,6 @@ mod tests {
         let heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
         let second = |second: i64| Timestamp(0).plus_seconds(second);
         for (number, at, stops) in [
-            (0, 0, false),  // an empty log
             (1, 0, false),  // written
             (1, 90, false), // no new row
             (2, 20, false), // too soon
@@ -297,7 +292,15 @@ mod tests {
             (4, 62, true),  // written, because the server stops
             (4, 62, true),
         ] {
-            heads.write(number, [1; 32], second(at), stops).await;
+            let what = Action {
+                principal: "ann".to_owned(),
+                action: "POST".to_owned(),
+                subject: "/v1/nodes".to_owned(),
+                outcome: "201".to_owned(),
+                details: Details::default(),
+            };
+            let last = AuditLine { number, ..next(None, what, second(at)) };
+            heads.write(&last, second(at), stops).await;
         }
         let text = fs::read_to_string(&file).unwrap();
         let read: Vec<AuditHead> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

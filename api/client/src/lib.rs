@@ -4,6 +4,7 @@
 //! refusal of the server into [`ClientError::Refused`] with the server's own words. Where the server is
 //! busy (503 with `Retry-After`), what may be sent twice is sent again a few times.
 
+mod audit;
 mod error;
 mod events;
 mod hardware;
@@ -19,7 +20,7 @@ mod workflows;
 use std::{path::Path, time::Duration};
 
 use api::{
-    access::{AuditEntry, CreateToken, CreatedToken, Token, Whoami},
+    access::{CreateToken, CreatedToken, Token, Whoami},
     ids::{ImageName, NodeName, ProfileName},
     image::{Image, ImportImage, Operation},
     machine::{AddNodes, Applied, Apply, Explained, MachineSpec, Node, PatchNodes, Profile},
@@ -31,6 +32,7 @@ use url::Url;
 
 use crate::path::path_of;
 pub use crate::{
+    audit::AuditFilter,
     error::ClientError,
     events::{Events, StreamEnd, Told},
     streams::{Line, StreamOf},
@@ -395,14 +397,6 @@ impl Client {
     /// As every request.
     pub async fn delete_token(&self, name: &str) -> Result<(), ClientError> {
         self.send_empty(Method::DELETE, &path_of(["tokens", name])?).await
-    }
-
-    /// The last entries of the audit log, newest first.
-    ///
-    /// # Errors
-    /// As every request.
-    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, ClientError> {
-        self.get_first("/v1/audit", limit).await
     }
 
     /// The OpenAPI document.

@@ -1,7 +1,7 @@
-//! `whoami`, `token`, `audit` and `version`.
+//! `whoami`, `token` and `version`.
 
 use api::{
-    access::{self, AuditEntry, CreateToken, Token},
+    access::{self, CreateToken, Token},
     rights::Role,
 };
 use clap::{Args, Subcommand};
@@ -43,14 +43,6 @@ pub(super) struct Whoami {
     /// List what that user may do, and on which things: its own or all.
     #[arg(long)]
     actions: bool,
-}
-
-/// Print the log of all changes, newest first.
-#[derive(Debug, Args)]
-pub(super) struct Audit {
-    /// Lines at most.
-    #[arg(long, default_value_t = 50)]
-    limit: u32,
 }
 
 pub(super) async fn whoami(session: &Session, wanted: &Whoami) -> anyhow::Result<()> {
@@ -109,25 +101,6 @@ fn token_table(look: Look, tokens: &[Token]) -> String {
     table(look, &["NAME", "USER", "CREATED"], tokens.iter().map(row))
 }
 
-pub(super) async fn audit(session: &Session, audit: &Audit) -> anyhow::Result<()> {
-    let entries = session.client()?.audit(audit.limit).await?;
-    session.out.show(&entries, |look| audit_table(*look, &entries))
-}
-
-fn audit_table(look: Look, entries: &[AuditEntry]) -> String {
-    let row = |entry: &AuditEntry| {
-        cells([
-            entry.number.to_string(),
-            entry.at.to_string(),
-            entry.principal.clone(),
-            entry.action.clone(),
-            entry.subject.clone(),
-            entry.outcome.clone(),
-        ])
-    };
-    table(look, &["NUMBER", "TIME", "WHO", "ACTION", "SUBJECT", "OUTCOME"], entries.iter().map(row))
-}
-
 /// Versions of both sides.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -162,7 +135,6 @@ pub(super) async fn version(session: &Session) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use api::ids::Timestamp;
     use expect_test::expect;
 
     use super::*;
@@ -190,23 +162,5 @@ mod tests {
             workflow-stop  own  stop the workflow
         "#]]
         .assert_eq(&action_table(Look::PLAIN, &ann));
-    }
-
-    #[test]
-    fn audit_lines() {
-        let entry = AuditEntry {
-            number: 7,
-            at: Timestamp(1_795_464_000_000_000),
-            principal: "admin".to_owned(),
-            action: "POST".to_owned(),
-            subject: "/v1/nodes".to_owned(),
-            outcome: "201".to_owned(),
-            hash: "00".repeat(32),
-        };
-        expect![[r#"
-            NUMBER  TIME                  WHO    ACTION  SUBJECT    OUTCOME
-            7       2026-11-23T20:00:00Z  admin  POST    /v1/nodes  201
-        "#]]
-        .assert_eq(&audit_table(Look::PLAIN, &[entry]));
     }
 }

@@ -3,7 +3,7 @@
 //! writes them into `docs/reference/output.md`.
 
 use api::{
-    access::{AuditEntry, CreatedToken, Token, User, Whoami},
+    access::{AuditEntry, AuditHead, CreatedToken, Token, User, Whoami},
     image::{Image, Operation},
     machine::{Applied, Explained, Node, Profile},
     overlay::{Overlay, RenderedFile},
@@ -171,7 +171,29 @@ pub(super) const TOKEN: &[&str] = &["name", "user", "created"];
 pub(super) const CREATED_TOKEN: &[&str] = &["name", "token"];
 
 /// A line of the audit log.
-pub(super) const AUDIT: &[&str] = &["number", "at", "principal", "action", "subject", "outcome", "hash"];
+pub(super) const AUDIT: &[&str] = &[
+    "number",
+    "at",
+    "principal",
+    "action",
+    "subject",
+    "outcome",
+    "object",
+    "source",
+    "token",
+    "difference",
+    "form",
+    "hash",
+];
+
+/// A signed head of the audit log.
+pub(super) const AUDIT_HEAD: &[&str] = &["number", "at", "hash", "key", "signature"];
+
+/// The key that heads are signed with.
+pub(super) const AUDIT_KEY: &[&str] = &["key"];
+
+/// What a check of the audit log found.
+pub(super) const VERIFIED: &[&str] = &["lines", "hash", "heads", "newest-head"];
 
 /// A context.
 pub(super) const CONTEXT: &[&str] = &["name", "server", "in-use", "file", "ca-fingerprint", "problem"];
@@ -255,6 +277,7 @@ rows! {
     Token: TOKEN,
     CreatedToken: CREATED_TOKEN,
     AuditEntry: AUDIT,
+    AuditHead: AUDIT_HEAD,
     WorkflowSummary: WORKFLOW,
     TaskUsage: USAGE,
     Waiting: WAITING,

@@ -34,7 +34,7 @@ fn help() {
           whoami      Print whose token the context holds
           user        Users, and the numbers that their jobs run with
           token       Tokens for further people and programs
-          audit       Print the log of all changes, newest first
+          audit       Print the log of all changes, newest first; check that nobody changed it
           context     Keep several servers, and choose one
           version     Print the version of this program and of the server
           completion  Print the completion script for a shell

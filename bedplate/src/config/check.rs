@@ -103,6 +103,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         registries,
         job_images,
         connections,
+        audit_head_file: raw.audit_head_file.as_ref().map(|file| PathBuf::from(&file.value)),
         log,
         notes,
     };
@@ -182,6 +183,7 @@ fn paths(raw: &Raw, mistakes: &mut Vec<Mistake>) {
         ("overlays.site", &raw.site_overlays),
         ("api.certificate", &raw.api_certificate),
         ("api.key", &raw.api_key),
+        ("audit.head-file", &raw.audit_head_file),
     ] {
         let Some(written) = written else { continue };
         if !written.value.starts_with('/') || written.value.contains('\0') {

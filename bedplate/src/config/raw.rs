@@ -105,6 +105,8 @@ pub struct Raw {
     pub unproven_connections: Option<Placed<u32>>,
     /// `limits.unproven-per-address`: those of one address. Default: a quarter of these, at most 2048.
     pub unproven_per_address: Option<Placed<u32>>,
+    /// `audit.head-file`: where signed heads of the audit log are appended. Default: none.
+    pub audit_head_file: Option<Placed<String>>,
     /// `log.format`: `text` or `json`. Default `text`.
     pub log_format: Option<Placed<String>>,
     /// `log.level`: a tracing filter. Default `info`.
@@ -152,6 +154,7 @@ impl Raw {
                 "jobs",
                 "registries",
                 "limits",
+                "audit",
                 "log",
             ],
             mistakes,
@@ -193,6 +196,9 @@ impl Raw {
         }
         self.registries = RawRegistries::read(top, mistakes);
         self.limits(top, mistakes);
+        if let Some(audit) = top.section("audit", &["head-file"], mistakes) {
+            self.audit_head_file = audit.one("head-file", "a path", mistakes);
+        }
         if let Some(log) = top.section("log", &["format", "level"], mistakes) {
             self.log_format = log.one("format", "text or json", mistakes);
             self.log_level = log.one("level", "a filter such as info", mistakes);

@@ -139,6 +139,21 @@ fn a_certificate_has_a_key_and_sessions_have_limits() {
 }
 
 #[test]
+fn heads_of_the_audit_log_have_a_file_of_their_own() {
+    assert_eq!(Checked::parse("interfaces: [eth0]", &machine()).unwrap().audit_head_file, None);
+    let text = "interfaces: [eth0]\naudit: {head-file: /mnt/elsewhere/heads}";
+    let file = Checked::parse(text, &machine()).unwrap().audit_head_file;
+    assert_eq!(file, Some(PathBuf::from("/mnt/elsewhere/heads")));
+    mistakes(
+        "interfaces: [eth0]\naudit: {head-file: heads, head-fil: 1}",
+        &expect![[r#"
+            2:20: audit.head-file: "heads" is no absolute path (begin it with /)
+            2:27: audit.head-fil: unknown key (did you mean `head-file`?)
+        "#]],
+    );
+}
+
+#[test]
 fn where_the_server_will_be_is_announced() {
     let text = "interfaces: [eth0]\nannounced-addresses: [10.1.0.9]\n\
                 dhcp: {subnets: [{network: 10.1.0.0/24, pool: 10.1.0.8-10.1.0.20, ntp: [10.1.0.1, 192.0.2.1]}]}";
