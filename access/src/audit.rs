@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `pending` | a row before it has a number, and how it gets into the database |
 //! | `chainer` | pending rows get their numbers; reading and checking the log |
-//! | `refusals` | what of refused requests has rows |
+//! | `unchanged` | which requests that changed nothing have rows |
 //! | `head` | signed heads |
 //! | `difference` | what a request changed, in few words and without secrets |
 
@@ -25,7 +25,7 @@ mod chainer;
 mod difference;
 mod head;
 mod pending;
-mod refusals;
+mod unchanged;
 
 use api::{access::AuditEntry, ids::Timestamp};
 use sha2::{Digest, Sha256};
@@ -35,7 +35,7 @@ pub(crate) use chainer::Chainer;
 pub use difference::{change_told, object_told};
 pub use head::{AuditHeads, HeadError, KeyError, verify_head};
 pub(crate) use pending::{PendingRow, REQUEST, Request};
-pub(crate) use refusals::{Refusals, STRANGER, Who};
+pub(crate) use unchanged::{STRANGER, Unchanged, Who};
 
 /// SHA-256 of a row and all before it.
 pub(crate) type ChainHash = [u8; 32];

@@ -27,10 +27,6 @@ use crate::{
     token::TokenHash,
 };
 
-/// Actions that change nothing though their method could: recorded as refused requests are, which cost their senders
-/// as little.
-const CHANGE_NOTHING: [Action; 2] = [Action::WorkflowCheck, Action::TicketCreate];
-
 /// What a request proved who asks with. In its extensions, for the routes that begin and end sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credential {
@@ -44,7 +40,7 @@ pub(crate) enum Credential {
 
 /// Axum middleware: demands a credential, puts [`Principal`] into the request's extensions, and gives each mutation
 /// (every method but GET, HEAD and OPTIONS) a row of the audit log, which is written by the transaction that makes the
-/// change. What changed nothing is recorded too, within limits: see `audit/refusals.rs`.
+/// change. What changed nothing is recorded too, within limits: see `audit/unchanged.rs`.
 ///
 /// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
 ///
@@ -129,7 +125,7 @@ impl<'a> Refused<'a> {
             source: self.source.map(|source| source.to_string()).unwrap_or_default(),
             ..audit::Request::default()
         };
-        self.access.record_refused(self.who, kind, request, status.as_str()).await;
+        self.access.record_unchanged(self.who, kind, request, status.as_str()).await;
     }
 }
 
@@ -222,23 +218,8 @@ async fn audited(
     if running.finish(outcome) {
         return response;
     }
-    let is_refused = status.is_client_error() || status.is_server_error();
-    let action = action_of(&response);
-    if is_refused || action.is_some_and(|action| CHANGE_NOTHING.contains(&action)) {
-        let kind = action.map_or(method.as_str(), Action::as_str);
-        access.record_refused(Who::User(&principal.name), kind, asked(), outcome).await;
-        return response;
-    }
-    // What is done is no change of the database: an order to a node, something in memory.
-    match access.record_request(asked(), outcome).await {
-        Ok(()) => response,
-        Err(error) => {
-            tracing::error!(%method, path, principal = principal.name, outcome, "audit log not written: {error}");
-            Refusal::internal(
-                format!("{method} {path} ended with {outcome}, but could not be written to the audit log"),
-                &error,
-            )
-            .into_response()
-        }
-    }
+    // What wrote nothing has changed nothing: it was refused, or it was so already.
+    let kind = action_of(&response).map_or(method.as_str(), Action::as_str);
+    access.record_unchanged(Who::User(&principal.name), kind, asked(), outcome).await;
+    response
 }

@@ -23,7 +23,7 @@ use api::{
 use database::outbox::{self, OutboxRow};
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
-use super::{Action, AuditChain, AuditLine, PendingRow, Refusals, Request, Who};
+use super::{Action, AuditChain, AuditLine, PendingRow, Request, Unchanged, Who};
 use crate::{Access, AccessError, clock, layer::Credential, store::audit::PendingLine};
 
 /// Rows that are chained in one transaction: others write in between.
@@ -35,14 +35,14 @@ const VERIFY_PAGE: u32 = 1_000;
 /// Rows that one request for rows of some kind looks through; the next page goes on behind them.
 const MAX_SCANNED: u64 = 50_000;
 
-/// How often it is looked whether refused requests are to be summed up, or a head is due.
+/// How often it is looked whether requests that changed nothing are to be summed up, or a head is due.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Tries to find a number that no other process has given to a pending row.
 const MAX_TRIES: u32 = 16;
 
-/// The action of a row that sums up.
-const REFUSED: &str = "refused";
+/// The action of a row that sums up requests that changed nothing.
+const REPEATED: &str = "repeated";
 
 /// What the log's rows must be to be told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(crate) struct Chainer {
     turn: tokio::sync::Mutex<Option<AuditLine>>,
     /// Requests that run, and the outcomes of those that have ended and whose rows are pending.
     requests: Mutex<BTreeMap<u64, Option<String>>>,
-    refusals: Mutex<Refusals>,
+    unchanged: Mutex<Unchanged>,
     /// There is something to chain.
     wake: Notify,
 }
@@ -74,8 +74,8 @@ impl Chainer {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refusals(&self) -> MutexGuard<'_, Refusals> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unchanged(&self) -> MutexGuard<'_, Unchanged> {
+        self.unchanged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the request of a pending row ended; `None`: it runs.
@@ -195,11 +195,18 @@ impl Access {
         PendingRow::new(self.inner.audit.next_id(now), now, request, outcome)
     }
 
-    /// Records a request that changed nothing, or counts it. `kind`: the action that was wanted.
-    pub(crate) async fn record_refused(&self, who: Who<'_>, kind: &str, request: Request<'_>, outcome: &str) {
+    /// Records a request that changed nothing, or counts it. `kind`: the action that was wanted. A failure is logged:
+    /// nothing was done that would want a row.
+    pub(crate) async fn record_unchanged(
+        &self,
+        who: Who<'_>,
+        kind: &str,
+        request: Request<'_>,
+        outcome: &str,
+    ) {
         let (summaries, has_row) = {
-            let mut refusals = self.inner.audit.refusals();
-            (refusals.turn(clock::now()), refusals.take(who, kind, outcome))
+            let mut unchanged = self.inner.audit.unchanged();
+            (unchanged.turn(clock::now()), unchanged.take(who, kind, outcome))
         };
         self.record_summaries(summaries).await;
         if has_row && let Err(error) = self.record_request(request, outcome).await {
@@ -207,15 +214,15 @@ impl Access {
         }
     }
 
-    async fn record_summaries(&self, summaries: Vec<super::refusals::Summary>) {
-        for super::refusals::Summary { principal, outcome } in summaries {
-            if let Err(error) = self.record(&principal, REFUSED, "requests", &outcome).await {
+    async fn record_summaries(&self, summaries: Vec<super::unchanged::Summary>) {
+        for super::unchanged::Summary { principal, outcome } in summaries {
+            if let Err(error) = self.record(&principal, REPEATED, "requests", &outcome).await {
                 tracing::error!("audit log not written: {error}");
             }
         }
     }
 
-    /// Chains rows as they come, sums up refused requests and writes heads, until `stop`. Call
+    /// Chains rows as they come, sums up requests that changed nothing and writes heads, until `stop`. Call
     /// [`Access::close_audit`] when nothing changes any more.
     pub async fn keep_audit(&self, stop: impl Future<Output = ()> + Send) {
         let mut stop = pin!(stop);
@@ -228,16 +235,16 @@ impl Access {
                 _ = minute.tick() => true,
             };
             if is_minute {
-                let summaries = self.inner.audit.refusals().turn(clock::now());
+                let summaries = self.inner.audit.unchanged().turn(clock::now());
                 self.record_summaries(summaries).await;
             }
             self.chain_and_sign(false).await;
         }
     }
 
-    /// Chains what is left, sums up what was refused, and writes a last head.
+    /// Chains what is left, sums up what changed nothing, and writes a last head.
     pub async fn close_audit(&self) {
-        let summaries = self.inner.audit.refusals().finish();
+        let summaries = self.inner.audit.unchanged().finish();
         self.record_summaries(summaries).await;
         self.chain_and_sign(true).await;
     }

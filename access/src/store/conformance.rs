@@ -9,8 +9,8 @@ use api::{
 use database::Database;
 use harness::postgres::{self, Cluster};
 
-use super::{Store, sql::SqlStore};
-use crate::audit::{self, Action};
+use super::{Store, sessions::NewSession, sql::SqlStore};
+use crate::audit::{self, Action, AuditQuery, Details, PendingRow, Request};
 
 async fn open(database: Database) -> SqlStore {
     SqlStore::open(database.clone()).await.unwrap();
@@ -66,21 +66,85 @@ async fn users_and_tokens(store: impl Store) {
     assert_eq!(store.token_owner([3; 32]).await.unwrap(), None, "its tokens go with it");
 }
 
+fn action(subject: &str) -> Action {
+    let text = str::to_owned;
+    let details = Details {
+        object: text("node n1"),
+        difference: text(r#"{"a":[1,2]}"#),
+        source: text("2001:db8::1"),
+        token: text("ci"),
+    };
+    Action {
+        principal: text("admin"),
+        action: text("POST"),
+        subject: subject.to_owned(),
+        outcome: text("200"),
+        details,
+    }
+}
+
 async fn audit_log(store: impl Store) {
     assert_eq!(store.last_audit().await.unwrap(), None);
     let mut lines = Vec::new();
     for subject in ["/a", "/b", "/c"] {
-        let what = Action { principal: "admin", action: "POST", subject, outcome: "200" };
-        let line = audit::next(lines.last(), what, Timestamp(5));
-        store.append_audit(&line).await.unwrap();
+        let line = audit::next(lines.last(), action(subject), Timestamp(5));
+        store.chain(&[(line.number, line.clone())]).await.unwrap();
         lines.push(line);
     }
-    assert!(store.append_audit(&lines[1]).await.is_err(), "a line is written once");
+    assert!(store.chain(&[(9, lines[1].clone())]).await.is_err(), "a row is written once");
     assert_eq!(store.last_audit().await.unwrap().as_ref(), lines.last());
     assert_eq!(store.audit_after(0, 2).await.unwrap(), lines[..2]);
     assert_eq!(store.audit_after(2, 9).await.unwrap(), lines[2..]);
-    let newest: Vec<_> = store.newest_audit(2).await.unwrap().iter().map(|line| line.number).collect();
-    assert_eq!(newest, [3, 2]);
+    let found = async |bottom, top, query: AuditQuery, limit| {
+        let found = store.audit_between(bottom, top, &query, limit).await.unwrap();
+        found.iter().map(|line| line.number).collect::<Vec<_>>()
+    };
+    assert_eq!(found(0, 9, AuditQuery::default(), 2).await, [3, 2]);
+    assert_eq!(found(1, 3, AuditQuery::default(), 9).await, [2]);
+    let of = |principal: &str, action: &str, since: i64| AuditQuery {
+        principal: Some(principal.to_owned()),
+        action: Some(action.to_owned()),
+        since: Some(Timestamp(since)),
+    };
+    assert_eq!(found(0, 9, of("admin", "POST", 5), 9).await, [3, 2, 1]);
+    for query in [of("ann", "POST", 5), of("admin", "DELETE", 5), of("admin", "POST", 6)] {
+        assert_eq!(found(0, 9, query, 9).await, Vec::<u64>::new());
+    }
+
+    let pending = |id: u64, outcome: Option<&str>| {
+        let request = Request {
+            principal: "ann",
+            action: "POST",
+            subject: "/v1/tokens",
+            source: "192.0.2.1".to_owned(),
+            token: "ci".to_owned(),
+        };
+        PendingRow::new(id, Timestamp(7), request, outcome)
+    };
+    for id in [20, 10] {
+        assert!(store.put_pending(&pending(id, Some("201"))).await.unwrap());
+    }
+    assert!(!store.put_pending(&pending(10, Some("404"))).await.unwrap(), "the number is taken");
+    let rows = store.pending(0, 9).await.unwrap();
+    let told: Vec<_> = rows.iter().map(|row| (row.id, row.outcome.as_str())).collect();
+    assert_eq!(told, [(10, "201"), (20, "201")]);
+    let details = Details { source: "192.0.2.1".to_owned(), token: "ci".to_owned(), ..Details::default() };
+    assert_eq!((rows[0].principal.as_str(), &rows[0].details), ("ann", &details));
+    assert_eq!(store.pending(10, 9).await.unwrap(), rows[1..]);
+    let line = audit::next(lines.last(), action("/d"), Timestamp(7));
+    store.chain(&[(10, line)]).await.unwrap();
+    assert_eq!(store.pending(0, 9).await.unwrap(), rows[1..], "what is chained is not pending");
+}
+
+async fn names_of_tokens(store: impl Store) {
+    assert!(store.add_user(&user("eve", false)).await.unwrap());
+    assert!(store.add_token(&token("eve", "laptop"), [7; 32]).await.unwrap());
+    let session = NewSession { hash: [8; 32], token: [7; 32], user: "eve", created: Timestamp(1) };
+    store.add_session(&session, 9).await.unwrap();
+    assert_eq!(store.token_name([7; 32]).await.unwrap().as_deref(), Some("laptop"));
+    assert_eq!(store.session_token_name([8; 32]).await.unwrap().as_deref(), Some("laptop"));
+    assert_eq!(store.token_name([9; 32]).await.unwrap(), None);
+    assert_eq!(store.session_token_name([9; 32]).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -95,6 +159,12 @@ async fn sqlite_keeps_the_audit_log() {
     audit_log(sqlite(directory.path()).await).await;
 }
 
+#[tokio::test]
+async fn sqlite_knows_which_token_a_request_came_with() {
+    let directory = tempfile::tempdir().unwrap();
+    names_of_tokens(sqlite(directory.path()).await).await;
+}
+
 /// The same statements and migrations on the second engine: that the text is one is proved here.
 #[tokio::test]
 async fn privileged_postgresql_keeps_all_of_it() {
@@ -107,6 +177,7 @@ async fn privileged_postgresql_keeps_all_of_it() {
     let database = Database::open_postgres(options).await.unwrap();
     users_and_tokens(open(database.clone()).await).await;
     audit_log(open(database.clone()).await).await;
+    names_of_tokens(open(database.clone()).await).await;
 
     // A transaction that failed leaves no connection behind here either.
     let mut transaction = database.begin().await.unwrap();

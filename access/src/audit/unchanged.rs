@@ -45,7 +45,7 @@ pub(crate) struct Summary {
 
 /// The requests of this minute that changed nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals {
+pub(crate) struct Unchanged {
     since: Option<Timestamp>,
     by_principal: BTreeMap<String, Counts>,
 }
@@ -64,7 +64,7 @@ struct Kind {
     left_out: u64,
 }
 
-impl Refusals {
+impl Unchanged {
     /// Counts a request. `true`: it has a row of its own.
     pub(crate) fn take(&mut self, who: Who<'_>, action: &str, outcome: &str) -> bool {
         let (principal, kind) = match who {
@@ -134,7 +134,7 @@ impl Counts {
         if unnamed > 0 {
             named.push(format!("others ({unnamed})"));
         }
-        Some(format!("{all} more within a minute: {}", named.join(", ")))
+        Some(format!("{all} more within a minute that changed nothing: {}", named.join(", ")))
     }
 }
 
@@ -159,49 +159,55 @@ mod tests {
 
     #[test]
     fn a_users_flood_has_a_few_rows_and_a_sum() {
-        let mut refusals = Refusals::default();
-        assert_eq!(refusals.turn(second(0)), []);
-        let take = |refusals: &mut Refusals, who, action: &str| refusals.take(Who::User(who), action, "403");
-        let rows = (0..10_000).filter(|_| take(&mut refusals, "ann", "node-edit")).count();
+        let mut unchanged = Unchanged::default();
+        assert_eq!(unchanged.turn(second(0)), []);
+        let take =
+            |unchanged: &mut Unchanged, who, action: &str| unchanged.take(Who::User(who), action, "403");
+        let rows = (0..10_000).filter(|_| take(&mut unchanged, "ann", "node-edit")).count();
         assert_eq!(rows, 3);
-        assert!(take(&mut refusals, "ann", "user-add"), "another kind has rows of its own");
-        assert!(take(&mut refusals, "ben", "node-edit"), "and so has another user");
-        assert_eq!(refusals.turn(second(59)), []);
+        assert!(take(&mut unchanged, "ann", "user-add"), "another kind has rows of its own");
+        assert!(take(&mut unchanged, "ben", "node-edit"), "and so has another user");
+        assert_eq!(unchanged.turn(second(59)), []);
         let summary = |principal: &str, outcome: &str| Summary {
             principal: principal.to_owned(),
             outcome: outcome.to_owned(),
         };
-        let expected = [summary("ann", "9997 more within a minute: node-edit 403 (9997)")];
-        assert_eq!(refusals.turn(second(60)), expected);
-        assert_eq!(refusals.turn(second(130)), [], "nothing is summed up of nothing");
+        let expected =
+            [summary("ann", "9997 more within a minute that changed nothing: node-edit 403 (9997)")];
+        assert_eq!(unchanged.turn(second(60)), expected);
+        assert_eq!(unchanged.turn(second(130)), [], "nothing is summed up of nothing");
     }
 
     #[test]
     fn a_flood_of_many_kinds_is_bounded_too() {
-        let mut refusals = Refusals::default();
-        let take = |refusals: &mut Refusals, n: u32| refusals.take(Who::User("ann"), &n.to_string(), "404");
-        let rows = (0..10_000).filter(|n| take(&mut refusals, *n)).count();
+        let mut unchanged = Unchanged::default();
+        let take =
+            |unchanged: &mut Unchanged, n: u32| unchanged.take(Who::User("ann"), &n.to_string(), "404");
+        let rows = (0..10_000).filter(|n| take(&mut unchanged, *n)).count();
         assert_eq!(rows, 20);
-        assert_eq!(refusals.by_principal["ann"].kinds.len(), MAX_KINDS);
-        let summary = refusals.finish().pop().unwrap().outcome;
-        assert!(summary.starts_with("9980 more within a minute: 100 404 (1), "), "{summary}");
+        assert_eq!(unchanged.by_principal["ann"].kinds.len(), MAX_KINDS);
+        let summary = unchanged.finish().pop().unwrap().outcome;
+        assert!(
+            summary.starts_with("9980 more within a minute that changed nothing: 100 404 (1), "),
+            "{summary}"
+        );
         assert!(summary.ends_with(", others (9960)"), "{summary}");
     }
 
     #[test]
     fn strangers_share_their_rows_and_leave_those_of_users_alone() {
-        let mut refusals = Refusals::default();
-        let take = |refusals: &mut Refusals, n: u32| {
+        let mut unchanged = Unchanged::default();
+        let take = |unchanged: &mut Unchanged, n: u32| {
             let source = IpAddr::from(n.to_be_bytes());
-            refusals.take(Who::Stranger(Some(source)), "POST", "401")
+            unchanged.take(Who::Stranger(Some(source)), "POST", "401")
         };
-        assert_eq!((0..10_000).filter(|n| take(&mut refusals, *n)).count(), 20);
-        assert!(refusals.take(Who::User("ann"), "node-edit", "403"));
+        assert_eq!((0..10_000).filter(|n| take(&mut unchanged, *n)).count(), 20);
+        assert!(unchanged.take(Who::User("ann"), "node-edit", "403"));
         // One machine has many addresses of IPv6, and is one.
-        let mut refusals = Refusals::default();
+        let mut unchanged = Unchanged::default();
         let of_one = |n: u16| Who::Stranger(Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n])));
-        assert_eq!((0..1_000).filter(|n| refusals.take(of_one(*n), "POST", "401")).count(), 3);
-        let summary = refusals.finish().pop().unwrap();
-        assert_eq!(summary.outcome, "997 more within a minute: 2001:db8:: (997)");
+        assert_eq!((0..1_000).filter(|n| unchanged.take(of_one(*n), "POST", "401")).count(), 3);
+        let summary = unchanged.finish().pop().unwrap();
+        assert_eq!(summary.outcome, "997 more within a minute that changed nothing: 2001:db8:: (997)");
     }
 }
