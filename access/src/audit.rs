@@ -19,9 +19,11 @@
 //! | `chainer` | pending rows get their numbers; reading and checking the log |
 //! | `unchanged` | which requests that changed nothing have rows |
 //! | `head` | signed heads |
+//! | `check` | what `bedplate server check` says of the log |
 //! | `difference` | what a request changed, in few words and without secrets |
 
 mod chainer;
+mod check;
 mod difference;
 mod head;
 mod pending;
@@ -32,6 +34,7 @@ use sha2::{Digest, Sha256};
 
 pub use chainer::AuditQuery;
 pub(crate) use chainer::Chainer;
+pub use check::audit_problems;
 pub use difference::{change_told, object_told};
 pub use head::{AuditHeads, HeadError, KeyError, verify_head};
 pub(crate) use pending::{PendingRow, REQUEST, Request};

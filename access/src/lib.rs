@@ -25,8 +25,8 @@ use axum::http::Method;
 use database::{Database, MigrateError, outbox};
 
 pub use audit::{
-    AuditChain, AuditHeads, AuditQuery, BrokenChain, HeadError, KeyError, change_told, object_told,
-    verify_head,
+    AuditChain, AuditHeads, AuditQuery, BrokenChain, HeadError, KeyError, audit_problems, change_told,
+    object_told, verify_head,
 };
 pub use layer::{layer, reads};
 pub use rights::{Denied, Principal, Resource, Rows, authorize, permitted, visible};

@@ -491,6 +491,34 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn who_asked_for_a_change_is_written_in_the_batch_that_has_it() {
+        #[derive(Debug)]
+        struct Row;
+        impl outbox::Insert for Row {
+            fn insert(&self, _: outbox::WrittenWith) -> database::Statement {
+                database::statement("tell", "SELECT 1")
+            }
+        }
+        let (registry, id, now) = with_one_node();
+        let _what_the_start_left = registry.take(false);
+        let row = OutboxRow::new(Arc::new(Row));
+        outbox::scope(vec![row.clone()], async {
+            let _later = registry.update(id, now, |_| ());
+            assert!(registry.take(false).0.told.is_empty(), "nothing was changed");
+            let drain = lifecycle::Event::Drained { reason: "x".to_owned(), by: "ann".to_owned() };
+            let _later = registry.update(id, now, |change| change.live(drain));
+        })
+        .await;
+        // Another task writes it, and writes it again where the disk was full.
+        let (batch, generation) = registry.take(false);
+        assert_eq!((batch.nodes.len(), &batch.told), (1, &vec![row.clone()]));
+        registry.not_written(generation, batch, "no space left");
+        let (batch, _) = registry.take(false);
+        assert_eq!(batch.told, [row]);
+        assert!(registry.take(false).0.told.is_empty());
+    }
+
     #[test]
     fn who_watches_hears_of_another_inventory_though_the_status_is_the_same() {
         let (registry, id, now) = with_one_node();

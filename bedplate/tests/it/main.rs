@@ -5,6 +5,7 @@
 
 mod access;
 mod apply;
+mod audit;
 mod certificate;
 mod command_line;
 mod configuration;

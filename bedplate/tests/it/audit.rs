@@ -1,0 +1,132 @@
+//! `audit`: what is told of changes, and what of the log can be proved.
+
+use std::{fs, thread, time::Duration};
+
+use serde_json::Value;
+
+use crate::{nodes::query, server::Server, upgrade::unpack};
+
+/// Lines of the log that a list wants, newest first.
+fn listed(server: &Server, of: &[&str]) -> Vec<Value> {
+    let arguments = [&["audit", "list", "-o", "json"], of].concat();
+    serde_json::from_str(&server.run(&arguments).ok()).unwrap()
+}
+
+#[test]
+fn the_audit_log_is_held_against_heads_kept_elsewhere() {
+    let mut server = Server::start();
+    for name in ["ann", "ben"] {
+        server.run(&["user", "add", name]).ok();
+    }
+    let file = server.path("heads");
+    let head = server.run(&["audit", "head"]).ok();
+    fs::write(&file, format!("begun by hand\n{head}")).unwrap();
+    let file = file.display().to_string();
+    server.run(&["user", "add", "cid"]).ok();
+    let told = server.run(&["audit", "verify", "--head", &file]).ok();
+    assert!(
+        told.starts_with("the audit log holds: 4 lines, hash ") && told.contains("\n1 heads fit"),
+        "{told}"
+    );
+    let key = server.run(&["audit", "key"]).ok();
+    server.run(&["audit", "verify", "--head", &file, "--key", key.trim()]).ok();
+    let other = server.run(&["audit", "verify", "--head", &file, "--key", &"0".repeat(64)]).failed();
+    assert!(other.contains("was signed with the key"), "{other}");
+    let none = server.run(&["audit", "verify", "--head", &server.path("server.yaml").display().to_string()]);
+    assert!(none.failed().contains("holds no head"));
+
+    // Without the head nobody can tell.
+    server.kill_and_restart_after(|folder| {
+        query(folder, "DELETE FROM access_audit WHERE number > 2");
+    });
+    server.run(&["audit", "verify"]).ok();
+    let cut = server.run(&["audit", "verify", "--head", &file]).failed();
+    assert!(cut.contains("it ends with line 2, and there is a head of line 3"), "{cut}");
+    // New lines in the place of the old ones have other hashes.
+    server.run(&["user", "add", "dan"]).ok();
+    let rewritten = server.run(&["audit", "verify", "--head", &file]).failed();
+    assert!(rewritten.contains("written anew: line 3"), "{rewritten}");
+
+    server.kill_and_restart_after(|folder| {
+        query(folder, "UPDATE access_audit SET outcome = '404' WHERE number = 2");
+    });
+    let changed = server.run(&["audit", "verify"]).failed();
+    assert!(changed.contains("line 2 was changed after it was written"), "{changed}");
+    server.kill_and_restart_after(|folder| {
+        query(folder, "DELETE FROM access_audit WHERE number = 2");
+    });
+    let gap = server.run(&["audit", "verify"]).failed();
+    assert!(gap.contains("line 2 is missing, line 3 stands in its place"), "{gap}");
+    let configuration = server.path("server.yaml").display().to_string();
+    let checked = server.run(&["server", "check", "--config", &configuration]);
+    let said = checked.stdout.clone() + &checked.stderr;
+    assert!(said.contains("the audit log ends with line 3 and has 2 lines"), "{said}");
+}
+
+#[test]
+fn heads_are_written_where_the_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("heads");
+    // It ends the section that further keys are for, and begins another one.
+    let audit = format!("}}\naudit: {{head-file: {}", file.display());
+    let server = Server::start_in(folder, &audit);
+    server.run(&["user", "add", "ann"]).ok();
+    for _ in 0..600 {
+        if fs::metadata(&file).is_ok_and(|metadata| metadata.len() > 0) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let file = file.display().to_string();
+    let told = server.run(&["audit", "verify", "--head", &file]).ok();
+    assert!(told.contains("1 heads fit"), "{told}");
+}
+
+#[test]
+fn a_log_of_the_first_release_goes_on() {
+    let server = Server::start_on(unpack);
+    server.run(&["user", "add", "zoe"]).ok();
+    server.run(&["audit", "verify"]).ok();
+    let lines = listed(&server, &["--limit", "1000"]);
+    let form = |line: &Value| line["form"].as_u64().unwrap_or(1);
+    assert_eq!((form(&lines[0]), form(lines.last().unwrap())), (2, 1));
+}
+
+#[test]
+fn each_role_tells_what_was_changed_in_the_transaction_of_the_change() {
+    let server = Server::start();
+    let document = server.path("workflow.yaml");
+    let text = "version: v1\njobs:\n  work: {image: 'docker://127.0.0.1:1/none:1', command: [work], \
+                resource: {cpu: {cores: 1}, memory: {size: 16MiB}}}\n";
+    fs::write(&document, text).unwrap();
+    let document = document.display().to_string();
+    server.run(&["user", "add", "ann", "--uid", "1001", "--gid", "100"]).ok();
+    server.run(&["token", "create", "ci"]).ok();
+    server.run(&["profile", "set", "p1", "--comment", "x"]).ok();
+    server.run(&["node", "add", "n[1-2]"]).ok();
+    server.run(&["node", "set", "n1", "--comment", "y"]).ok();
+    server.run(&["image", "import", "oci:/nonexistent:1", "--name", "none"]).failed();
+    server.run(&["workflow", "start", &document, "--as", "ann"]).ok();
+    server.run(&["node", "delete", "n1"]).ok();
+    let lines = listed(&server, &["--limit", "1000"]);
+    // Only a row that was written by the change itself tells these.
+    let told: Vec<String> =
+        lines.iter().rev().map(|line| line["object"].as_str().unwrap_or_default().to_owned()).collect();
+    for object in
+        ["ann", "token ci of admin", "profile p1", "node n1 node n2", "node n1", "operation 1", "workflow "]
+    {
+        assert!(told.iter().any(|told| told.starts_with(object)), "{object}: {lines:#?}");
+    }
+    let of = |action: &str| lines.iter().find(|line| line["action"] == action).unwrap();
+    let ended = of("operation-end");
+    assert_eq!(
+        (ended["principal"].as_str(), ended["subject"].as_str()),
+        (Some("admin"), Some("/v1/operations/1"))
+    );
+    assert!(ended["outcome"].as_str().unwrap().starts_with("failed: "), "{ended}");
+    let deleted = of("DELETE");
+    assert_eq!(deleted["object"], "node n1");
+    assert_eq!(deleted["difference"].as_str().unwrap(), r#"{"comment":["y",null]}"#);
+    assert_eq!(deleted["token"], "first-start");
+    assert!(deleted["source"].as_str().unwrap().starts_with("127."), "{deleted}");
+}
