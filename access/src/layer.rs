@@ -219,7 +219,7 @@ async fn audited(
         return response;
     }
     // What wrote nothing has changed nothing: it was refused, or it was so already.
-    let kind = action_of(&response).map_or(method.as_str(), Action::as_str);
+    let kind = action_of(&response).map_or(method.as_str(), |action| action.as_str());
     access.record_unchanged(Who::User(&principal.name), kind, asked(), outcome).await;
     response
 }

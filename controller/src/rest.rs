@@ -245,6 +245,7 @@ async fn stop(
     let summary = find(&controller, &caller, &wanted, title).await?.summary;
     let why = format!("stopped by {}", caller.principal.name);
     let (workflow, orders) = (summary.id, &controller.0.orders);
+    access::object_told(&format!("workflow {workflow}"));
     let told = outbox::current();
     match ask(orders, |done| Order::Stop { workflow, why, done, told }).await {
         Ok(true) => {

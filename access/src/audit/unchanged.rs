@@ -5,7 +5,7 @@
 //! Users are counted each by itself, and strangers all together, so that nobody's requests leave
 //! somebody else's without a row.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 
 use api::ids::Timestamp;
 
@@ -20,6 +20,9 @@ const MAX_KINDS: usize = 256;
 
 /// Kinds that a row that sums up names.
 const MAX_NAMED: usize = 20;
+
+/// How the kinds end of which a user is always told: what was wanted was not permitted.
+const FORBIDDEN: &str = " 403";
 
 /// How long requests are counted together, seconds.
 const MINUTE_SECONDS: i64 = 60;
@@ -73,11 +76,7 @@ impl Unchanged {
                 (STRANGER, source.map_or_else(|| "nowhere".to_owned(), |source| network(source).to_string()))
             }
         };
-        let counts = match self.by_principal.get_mut(principal) {
-            Some(counts) => counts,
-            None => self.by_principal.entry(principal.to_owned()).or_default(),
-        };
-        counts.take(kind)
+        self.by_principal.entry(principal.to_owned()).or_default().take(kind)
     }
 
     /// Ends the minute if it is over, and says what it left out.
@@ -126,8 +125,8 @@ impl Counts {
         if all == 0 {
             return None;
         }
-        // Those that were most come first; equal ones keep the order of their names.
-        kinds.sort_by_key(|(_, left_out)| std::cmp::Reverse(*left_out));
+        // What was not permitted comes first, and then what was most; equal ones keep the order of their names.
+        kinds.sort_by_key(|(kind, left_out)| (!kind.ends_with(FORBIDDEN), Reverse(*left_out)));
         let named = kinds.iter().take(MAX_NAMED);
         let mut named: Vec<String> = named.map(|(kind, left_out)| format!("{kind} ({left_out})")).collect();
         let unnamed = kinds.iter().skip(MAX_NAMED).map(|(_, left_out)| left_out).sum::<u64>() + self.others;
@@ -160,14 +159,14 @@ mod tests {
     #[test]
     fn a_users_flood_has_a_few_rows_and_a_sum() {
         let mut unchanged = Unchanged::default();
-        assert_eq!(unchanged.turn(second(0)), []);
+        assert!(unchanged.turn(second(0)).is_empty());
         let take =
             |unchanged: &mut Unchanged, who, action: &str| unchanged.take(Who::User(who), action, "403");
         let rows = (0..10_000).filter(|_| take(&mut unchanged, "ann", "node-edit")).count();
         assert_eq!(rows, 3);
         assert!(take(&mut unchanged, "ann", "user-add"), "another kind has rows of its own");
         assert!(take(&mut unchanged, "ben", "node-edit"), "and so has another user");
-        assert_eq!(unchanged.turn(second(59)), []);
+        assert!(unchanged.turn(second(59)).is_empty());
         let summary = |principal: &str, outcome: &str| Summary {
             principal: principal.to_owned(),
             outcome: outcome.to_owned(),
@@ -175,7 +174,7 @@ mod tests {
         let expected =
             [summary("ann", "9997 more within a minute that changed nothing: node-edit 403 (9997)")];
         assert_eq!(unchanged.turn(second(60)), expected);
-        assert_eq!(unchanged.turn(second(130)), [], "nothing is summed up of nothing");
+        assert!(unchanged.turn(second(130)).is_empty(), "nothing is summed up of nothing");
     }
 
     #[test]
@@ -192,6 +191,19 @@ mod tests {
             "{summary}"
         );
         assert!(summary.ends_with(", others (9960)"), "{summary}");
+    }
+
+    #[test]
+    fn what_was_not_permitted_is_told_among_whatever_else() {
+        let mut unchanged = Unchanged::default();
+        for n in 0..100 {
+            for _ in 0..9 {
+                unchanged.take(Who::User("ann"), &n.to_string(), "404");
+            }
+        }
+        assert!(!unchanged.take(Who::User("ann"), "user-delete", "403"), "her rows are used up");
+        let summary = unchanged.finish().pop().unwrap().outcome;
+        assert!(summary.contains("changed nothing: user-delete 403 (1), "), "{summary}");
     }
 
     #[test]

@@ -11,10 +11,7 @@ use std::{
 };
 
 use access::{AuditChain, BrokenChain, HeadError};
-use api::{
-    access::{AuditEntry, AuditHead},
-    ids::Timestamp,
-};
+use api::access::{AuditEntry, AuditHead};
 use clap::{Args, Subcommand};
 use client::{AuditFilter, Client};
 use serde::Serialize;
@@ -331,6 +328,7 @@ fn head_of(line: &str) -> Option<AuditHead> {
 #[cfg(test)]
 mod tests {
     use access::AuditHeads;
+    use api::ids::Timestamp;
     use expect_test::expect;
 
     use super::*;

@@ -107,6 +107,11 @@ fn each_role_tells_what_was_changed_in_the_transaction_of_the_change() {
     server.run(&["node", "set", "n1", "--comment", "y"]).ok();
     server.run(&["image", "import", "oci:/nonexistent:1", "--name", "none"]).failed();
     server.run(&["workflow", "start", &document, "--as", "ann"]).ok();
+    for verb in ["pause", "resume", "stop"] {
+        server.run(&["workflow", verb, "workflow"]).ok();
+    }
+    server.run(&["node", "drain", "n2", "--reason", "new memory"]).ok();
+    server.run(&["node", "arm", "n2"]).ok();
     server.run(&["node", "delete", "n1"]).ok();
     let lines = listed(&server, &["--limit", "1000"]);
     // Only a row that was written by the change itself tells these.
@@ -116,6 +121,17 @@ fn each_role_tells_what_was_changed_in_the_transaction_of_the_change() {
         ["ann", "token ci of admin", "profile p1", "node n1 node n2", "node n1", "operation 1", "workflow "]
     {
         assert!(told.iter().any(|told| told.starts_with(object)), "{object}: {lines:#?}");
+    }
+    for (end, object) in [
+        ("/pause", "workflow "),
+        ("/resume", "workflow "),
+        ("/stop", "workflow "),
+        ("/v1/nodes/n2/drain", "node n2"),
+        ("/v1/nodes/n2/arm", "node n2"),
+    ] {
+        let line = lines.iter().find(|line| line["subject"].as_str().unwrap().ends_with(end));
+        let told = line.and_then(|line| line["object"].as_str()).unwrap_or_default();
+        assert!(told.starts_with(object), "{end}: {lines:#?}");
     }
     let of = |action: &str| lines.iter().find(|line| line["action"] == action).unwrap();
     let ended = of("operation-end");

@@ -98,6 +98,7 @@ impl Provisioner {
     }
 
     pub(super) fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
+        access::object_told(&format!("node {name}"));
         self.view().cluster.nodes.get(name).map(|record| record.id).ok_or_else(|| not_found(title, &[name]))
     }
 }
