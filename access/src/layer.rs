@@ -38,6 +38,14 @@ pub(crate) enum Credential {
     Ticket,
 }
 
+/// Where a request came from. In its extensions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Origin {
+    /// The address, if there is a connection.
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) credential: Option<Credential>,
+}
+
 /// Axum middleware: demands a credential, puts [`Principal`] into the request's extensions, and gives each mutation
 /// (every method but GET, HEAD and OPTIONS) a row of the audit log, which is written by the transaction that makes the
 /// change. What changed nothing is recorded too, within limits: see `audit/unchanged.rs`.
@@ -70,6 +78,7 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
         .map(|error| Refusal::new(StatusCode::FORBIDDEN, "cannot take the request", error.to_string()));
     request.extensions_mut().insert(principal.clone());
     request.extensions_mut().insert(credential);
+    request.extensions_mut().insert(Origin { source, credential: Some(credential) });
     if !changes {
         let refused = Refused::new(&access, Who::User(&principal.name), &request, source);
         let response = match foreign {

@@ -12,7 +12,7 @@ use utoipa::openapi::{OpenApi, PathItem, extensions::ExtensionsBuilder, path::Op
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::{
-    layer,
+    layer::{self, Origin},
     rights::{self, Denied, Principal, Resource, Rows},
 };
 
@@ -96,7 +96,8 @@ async fn guard(State(action): State<Action>, mut request: Request, next: Next) -
         return layer::not_authenticated().into_response();
     };
     let denied = rights::visible(principal, action).err();
-    let caller = Caller { principal: principal.clone(), action };
+    let origin = request.extensions().get::<Origin>().copied().unwrap_or_default();
+    let caller = Caller { principal: principal.clone(), action, origin };
     let mut response = match denied {
         Some(denied) => denied.into_response(),
         None => {
@@ -119,6 +120,8 @@ pub struct Caller {
     pub principal: Principal,
     /// What for.
     pub action: Action,
+    /// Where the request came from, for the audit log.
+    pub(crate) origin: Origin,
 }
 
 impl Caller {

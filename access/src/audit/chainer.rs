@@ -24,7 +24,11 @@ use database::outbox::{self, OutboxRow};
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
 use super::{Action, AuditChain, AuditLine, PendingRow, Request, Unchanged, Who};
-use crate::{Access, AccessError, clock, layer::Credential, store::audit::PendingLine};
+use crate::{
+    Access, AccessError, Caller, clock,
+    layer::{Credential, Origin},
+    store::audit::PendingLine,
+};
 
 /// Rows that are chained in one transaction: others write in between.
 const CHAIN_PAGE: u32 = 500;
@@ -138,6 +142,27 @@ impl Access {
         outcome: &str,
     ) -> Result<(), AccessError> {
         self.record_request(Request { principal, action, subject, ..Request::default() }, outcome).await
+    }
+
+    /// Adds a row of what a caller does by a request that is none of a change: opens a stream into a job.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn record_of(
+        &self,
+        caller: &Caller,
+        action: &str,
+        subject: &str,
+        outcome: &str,
+    ) -> Result<(), AccessError> {
+        let Origin { source, credential } = caller.origin;
+        let token = match credential {
+            Some(credential) => self.credential_name(credential).await,
+            None => String::new(),
+        };
+        let source = source.map(|source| source.to_string()).unwrap_or_default();
+        let principal = &caller.principal.name;
+        self.record_request(Request { principal, action, subject, source, token }, outcome).await
     }
 
     /// A row for a transaction of the server's own: committed in the scope of it ([`outbox::scope`]) it tells of what

@@ -92,7 +92,7 @@ async fn audited(
         Err(Refusal(problem)) => problem.status,
     };
     let (access, name) = (&controller.0.access, &caller.principal.name);
-    let recorded = access.record(name, &action, &subject, &outcome.to_string()).await;
+    let recorded = access.record_of(&caller, &action, &subject, &outcome.to_string()).await;
     recorded.map_err(|error| {
         tracing::error!(action, subject, principal = name, "audit log not written: {error}");
         Refusal::internal("the stream could not be written to the audit log", &error)
