@@ -155,14 +155,25 @@ impl Access {
         subject: &str,
         outcome: &str,
     ) -> Result<(), AccessError> {
+        let request = self.request_of(caller, action, subject).await;
+        self.record_request(request, outcome).await
+    }
+
+    /// The same where it was refused: one of many has a row.
+    pub async fn record_refused_of(&self, caller: &Caller, action: &str, subject: &str, outcome: &str) {
+        let request = self.request_of(caller, action, subject).await;
+        let who = Who::User(&caller.principal.name);
+        self.record_unchanged(who, caller.action.as_str(), request, outcome).await;
+    }
+
+    async fn request_of<'a>(&self, caller: &'a Caller, action: &'a str, subject: &'a str) -> Request<'a> {
         let Origin { source, credential } = caller.origin;
         let token = match credential {
             Some(credential) => self.credential_name(credential).await,
             None => String::new(),
         };
         let source = source.map(|source| source.to_string()).unwrap_or_default();
-        let principal = &caller.principal.name;
-        self.record_request(Request { principal, action, subject, source, token }, outcome).await
+        Request { principal: &caller.principal.name, action, subject, source, token }
     }
 
     /// A row for a transaction of the server's own: committed in the scope of it ([`outbox::scope`]) it tells of what

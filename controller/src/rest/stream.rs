@@ -87,12 +87,13 @@ async fn audited(
 ) -> Result<Opened, Refusal> {
     let (action, mut subject) = (one_line(&request.words()), format!("/v1/workflows/{id}"));
     let opened = open(&controller, &caller, &id, &wanted, request, &mut subject).await;
-    let outcome = match &opened {
-        Ok(_) => StatusCode::SWITCHING_PROTOCOLS.as_u16(),
-        Err(Refusal(problem)) => problem.status,
-    };
     let (access, name) = (&controller.0.access, &caller.principal.name);
-    let recorded = access.record_of(&caller, &action, &subject, &outcome.to_string()).await;
+    if let Err(Refusal(problem)) = &opened {
+        access.record_refused_of(&caller, &action, &subject, &problem.status.to_string()).await;
+        return opened;
+    }
+    let outcome = StatusCode::SWITCHING_PROTOCOLS;
+    let recorded = access.record_of(&caller, &action, &subject, outcome.as_str()).await;
     recorded.map_err(|error| {
         tracing::error!(action, subject, principal = name, "audit log not written: {error}");
         Refusal::internal("the stream could not be written to the audit log", &error)
