@@ -60,7 +60,7 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
         // Who shows nothing and wants to read gets nothing, and has tried nothing.
         if shows_one || !reads(request.method()) {
             let refused = Refused::new(&access, Who::Stranger(source), &request, source);
-            refused.record(request.method().as_str(), StatusCode::UNAUTHORIZED).await;
+            refused.record(None, StatusCode::UNAUTHORIZED).await;
         }
         return not_authenticated().into_response();
     };
@@ -87,8 +87,7 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
         };
         // What somebody was not permitted to read is told, too.
         if response.status() == StatusCode::FORBIDDEN {
-            let kind = action_of(&response).map_or("read", Action::as_str);
-            refused.record(kind, response.status()).await;
+            refused.record(action_of(&response), StatusCode::FORBIDDEN).await;
         }
         return response;
     }
@@ -123,7 +122,9 @@ impl<'a> Refused<'a> {
         Self { access: access.clone(), who, method, path, source }
     }
 
-    async fn record(self, kind: &str, status: StatusCode) {
+    /// `action`: the route's, if one answered.
+    async fn record(self, action: Option<Action>, status: StatusCode) {
+        let kind = action.map_or(self.method.as_str(), |action| action.as_str());
         let request = audit::Request {
             principal: match self.who {
                 Who::User(name) => name,

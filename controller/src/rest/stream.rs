@@ -88,8 +88,9 @@ async fn audited(
     let (action, mut subject) = (one_line(&request.words()), format!("/v1/workflows/{id}"));
     let opened = open(&controller, &caller, &id, &wanted, request, &mut subject).await;
     let (access, name) = (&controller.0.access, &caller.principal.name);
-    if let Err(Refusal(problem)) = &opened {
-        access.record_refused_of(&caller, &action, &subject, &problem.status.to_string()).await;
+    let refused = opened.as_ref().err().map(|Refusal(problem)| problem.status.to_string());
+    if let Some(status) = refused {
+        access.record_refused_of(&caller, &action, &subject, &status).await;
         return opened;
     }
     let outcome = StatusCode::SWITCHING_PROTOCOLS;
