@@ -37,7 +37,7 @@ pub use tickets::TicketError;
 pub use token::NoRandomness;
 
 use audit::Chainer;
-use store::{Store, sql::SqlStore};
+use store::{Store, audit::AuditStore as _, sql::SqlStore};
 use tickets::Tickets;
 use token::TokenHash;
 
@@ -121,12 +121,14 @@ impl Access {
     /// Opens the tables of this crate in a database.
     ///
     /// # Errors
-    /// [`MigrateError`] if they cannot be brought up to date.
+    /// [`MigrateError`] if they cannot be brought up to date, or read.
     pub async fn open(database: Database) -> Result<Self, MigrateError> {
         let store = Box::new(SqlStore::open(database).await?);
+        let newest = store.newest_pending().await;
+        let newest = newest.map_err(|source| MigrateError::Database { owner: SCHEMA.owner, source })?;
         let inner = Arc::new(Inner {
             store,
-            audit: Chainer::default(),
+            audit: Chainer::after(newest),
             users_turn: tokio::sync::Mutex::default(),
             tickets: Mutex::default(),
         });

@@ -74,6 +74,12 @@ pub(crate) struct Chainer {
 }
 
 impl Chainer {
+    /// Goes on after the rows that the last run of the server left: their ids are not given again, though the clock
+    /// was set back.
+    pub(crate) fn after(newest: u64) -> Self {
+        Self { newest: Mutex::new(newest), ..Self::default() }
+    }
+
     fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, Option<String>>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -27,6 +27,8 @@ pub(crate) trait AuditStore: Send + Sync {
     async fn put_pending(&self, row: &PendingRow) -> Result<bool, StoreError>;
     /// Rows without a number, with an id above `after`, in the order of their ids, at most `limit`.
     async fn pending(&self, after: u64, limit: u32) -> Result<Vec<PendingLine>, StoreError>;
+    /// The largest id of a row without a number; 0 if there is none.
+    async fn newest_pending(&self) -> Result<u64, StoreError>;
     /// Adds rows and removes the pending ones that they were; fails if a number is taken.
     async fn chain(&self, lines: &[(u64, AuditLine)]) -> Result<(), StoreError>;
     /// The newest row.

@@ -124,6 +124,7 @@ async fn audit_log(store: impl Store) {
     for id in [20, 10] {
         assert!(store.put_pending(&pending(id, Some("201"))).await.unwrap());
     }
+    assert_eq!(store.newest_pending().await.unwrap(), 20);
     assert!(!store.put_pending(&pending(10, Some("404"))).await.unwrap(), "the number is taken");
     let rows = store.pending(0, 9).await.unwrap();
     let told: Vec<_> = rows.iter().map(|row| (row.id, row.outcome.as_str())).collect();

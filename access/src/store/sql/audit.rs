@@ -143,6 +143,13 @@ impl AuditStore for SqlStore {
         Ok(rows.into_iter().map(PendingLine::from).collect())
     }
 
+    async fn newest_pending(&self) -> Result<u64, StoreError> {
+        let text = "SELECT COALESCE(MAX(id), 0) FROM access_audit_pending";
+        let newest = statement("read what is to be chained", text);
+        let (Number(id),): (Number<u64>,) = newest.fetch_one(&self.database).await?;
+        Ok(id)
+    }
+
     async fn chain(&self, lines: &[(u64, AuditLine)]) -> Result<(), StoreError> {
         const ACTION: &str = "chain the audit log";
         let mut transaction = self.database.begin().await?;
