@@ -241,12 +241,13 @@ fn columns() -> BTreeMap<String, Vec<String>> {
     columns
 }
 
-/// Commands that have no further words, from the page of commands.
+/// Commands that have no further words, or do something without them, from the page of commands.
 fn all_commands() -> BTreeSet<&'static str> {
     let page = include_str!("../../../docs/reference/cli.md");
     let named = || page.lines().filter_map(|line| line.strip_prefix("## bedplate "));
     let is_leaf = |command: &&str| {
-        *command == "server" || !named().any(|other| other.starts_with(&format!("{command} ")))
+        matches!(*command, "server" | "audit")
+            || !named().any(|other| other.starts_with(&format!("{command} ")))
     };
     named().filter(is_leaf).collect()
 }
