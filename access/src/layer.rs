@@ -9,10 +9,10 @@
 
 use std::net::IpAddr;
 
-use api::rights::Action;
+use api::{http::TOKEN_EXPIRES, rights::Action};
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header, uri::PathAndQuery},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -22,52 +22,66 @@ use rest::{Refusal, shell::Client};
 use crate::{
     Access, Principal,
     audit::{self, REQUEST, STRANGER, Who},
+    clock,
+    identify::{Credential, Identity, identify},
+    logins::{self, Unidentified},
     routes::RouteAction,
-    sessions, tickets,
-    token::TokenHash,
+    sessions,
 };
 
-/// What a request proved who asks with. In its extensions, for the routes that begin and end sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Credential {
-    /// The token of this hash.
-    Token(TokenHash),
-    /// The session of this hash.
-    Session(TokenHash),
-    /// A ticket; it is used up.
-    Ticket,
-}
-
 /// Where a request came from. In its extensions.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Origin {
     /// The address, if there is a connection.
     pub(crate) source: Option<IpAddr>,
-    pub(crate) credential: Option<Credential>,
+    /// The name of the token that it came with, or that its session or ticket was got with.
+    pub(crate) token: String,
 }
 
-/// Axum middleware: demands a credential, puts [`Principal`] into the request's extensions, and gives each mutation
-/// (every method but GET, HEAD and OPTIONS) a row of the audit log, which is written by the transaction that makes the
-/// change. What changed nothing is recorded too, within limits: see `audit/unchanged.rs`.
+/// Axum middleware: demands a credential, puts [`Principal`] into the request's extensions, tells by a header if the
+/// token ends soon, and gives each mutation (every method but GET, HEAD and OPTIONS) a row of the audit log, which is
+/// written by the transaction that makes the change. What changed nothing is recorded too, within limits: see
+/// `audit/unchanged.rs`.
 ///
 /// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
 ///
 /// A mutation runs to its end and is recorded even if the client goes away in the middle.
 pub async fn layer(State(access): State<Access>, mut request: Request, next: Next) -> Response {
-    let source = request.extensions().get::<Client>().map(|client| client.peer.remote.ip());
-    let shows_one = shows_credential(&request);
-    let Some((principal, credential)) = identify(&access, &mut request).await else {
-        // Who shows nothing and wants to read gets nothing, and has tried nothing.
-        if shows_one || !reads(request.method()) {
-            let refused = Refused::new(&access, Who::Stranger(source), &request, source);
-            refused.record(None, StatusCode::UNAUTHORIZED).await;
+    let (source, now) = (logins::source(&request), clock::now());
+    let Identity { principal, credential, token } = match identify(&access, &mut request).await {
+        Ok(identity) => identity,
+        Err(why) => {
+            let response = access.inner.logins.refuse(source, &why, now);
+            // Who shows nothing and wants to read gets nothing, and has tried nothing.
+            if why != Unidentified::Nothing || !reads(request.method()) {
+                let refused = Refused::new(&access, Who::Stranger(source), &request, source);
+                refused.record(None, response.status()).await;
+            }
+            return response;
         }
-        return not_authenticated().into_response();
     };
     // In tests of routes there is no connection.
     if let Some(client) = request.extensions().get::<Client>() {
         client.prove();
     }
+    access.note_use(token.hash, source);
+    let ends_soon = token.ends_soon(now).and_then(|ends| HeaderValue::try_from(ends.to_string()).ok());
+    request.extensions_mut().insert(Origin { source, token: token.name.clone() });
+    request.extensions_mut().insert(token);
+    let mut response = answer(access, principal, credential, request, next).await;
+    if let Some(ends) = ends_soon {
+        response.headers_mut().insert(TOKEN_EXPIRES, ends);
+    }
+    response
+}
+
+async fn answer(
+    access: Access,
+    principal: Principal,
+    credential: Credential,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let changes = !reads(request.method());
     let by_cookie = matches!(credential, Credential::Session(_));
     let foreign = (by_cookie && (changes || is_websocket(request.headers())))
@@ -78,9 +92,9 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
         .map(|error| Refusal::new(StatusCode::FORBIDDEN, "cannot take the request", error.to_string()));
     request.extensions_mut().insert(principal.clone());
     request.extensions_mut().insert(credential);
-    request.extensions_mut().insert(Origin { source, credential: Some(credential) });
+    let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
     if !changes {
-        let refused = Refused::new(&access, Who::User(&principal.name), &request, source);
+        let refused = Refused::new(&access, Who::User(&principal.name), &request, origin.source);
         let response = match foreign {
             Some(refusal) => refusal.into_response(),
             None => next.run(request).await,
@@ -91,15 +105,8 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
         }
         return response;
     }
-    let mutation = tokio::spawn(audited(access, principal, (credential, source), request, next, foreign));
+    let mutation = tokio::spawn(audited(access, principal, origin, request, next, foreign));
     mutation.await.unwrap_or_else(|error| Refusal::internal("the request failed", &error).into_response())
-}
-
-/// Does the request show a credential, whatever it is worth?
-fn shows_credential(request: &Request) -> bool {
-    request.headers().contains_key(header::AUTHORIZATION)
-        || sessions::cookie_hash(request.headers()).is_some()
-        || request.uri().query().is_some_and(|query| tickets::take_parameter(query).is_some())
 }
 
 /// The action of the route that answered, if one did.
@@ -154,42 +161,6 @@ pub(crate) fn not_authenticated() -> Refusal {
     )
 }
 
-/// Who asks, by the first credential that the request has. A ticket is taken out of the request.
-async fn identify(access: &Access, request: &mut Request) -> Option<(Principal, Credential)> {
-    let ticket = take_ticket(request);
-    if request.headers().contains_key(header::AUTHORIZATION) {
-        let (principal, hash) = access.token_owner(&bearer(request.headers())?).await?;
-        return Some((principal, Credential::Token(hash)));
-    }
-    if let Some(secret) = ticket {
-        let path = request.uri().path();
-        let principal = access.redeem(&secret, request.method(), path).await?;
-        return Some((principal, Credential::Ticket));
-    }
-    let hash = sessions::cookie_hash(request.headers())?;
-    let user = access.session_user(hash).await?;
-    Some((user.into(), Credential::Session(hash)))
-}
-
-/// Takes the ticket out of the query, so that nothing behind the layer sees or logs it.
-fn take_ticket(request: &mut Request) -> Option<String> {
-    let uri = request.uri();
-    let (secret, others) = tickets::take_parameter(uri.query()?)?;
-    let path = if others.is_empty() { uri.path().to_owned() } else { format!("{}?{others}", uri.path()) };
-    let mut parts = uri.clone().into_parts();
-    // The parts of a URI that was read make one again.
-    parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
-    *request.uri_mut() = Uri::from_parts(parts).ok()?;
-    Some(secret)
-}
-
-/// The bearer token of RFC 6750, section 2.1.
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, bearer) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| bearer.trim().to_owned())
-}
-
 fn is_websocket(headers: &HeaderMap) -> bool {
     let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
     upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
@@ -199,15 +170,15 @@ fn is_websocket(headers: &HeaderMap) -> bool {
 async fn audited(
     access: Access,
     principal: Principal,
-    (credential, source): (Credential, Option<IpAddr>),
+    origin: Origin,
     request: Request,
     next: Next,
     foreign: Option<Refusal>,
 ) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let token = access.credential_name(credential).await;
-    let source = source.map(|source| source.to_string()).unwrap_or_default();
+    let token = origin.token;
+    let source = origin.source.map(|source| source.to_string()).unwrap_or_default();
     let asked = || audit::Request {
         principal: &principal.name,
         action: method.as_str(),

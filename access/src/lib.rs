@@ -8,7 +8,9 @@
 
 mod audit;
 mod clock;
+mod identify;
 mod layer;
+mod logins;
 mod rest;
 mod rights;
 mod routes;
@@ -16,11 +18,14 @@ mod sessions;
 mod store;
 mod tickets;
 mod token;
+mod token_rules;
+mod tokens;
 mod users;
+mod uses;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use api::access::{CreatedToken, Ticket, Token, User};
+use api::access::{Ticket, User};
 use axum::http::Method;
 use database::{Database, MigrateError, outbox};
 
@@ -29,17 +34,22 @@ pub use audit::{
     object_told, verify_head,
 };
 pub use layer::{layer, reads};
+pub use logins::LoginFailures;
 pub use rights::{Denied, Principal, Resource, Rows, authorize, permitted, visible};
 pub use routes::{ACTION_KEY, Caller, Routes};
 pub use sessions::SessionLimits;
 pub use store::{StoreError, sql::SCHEMA};
 pub use tickets::TicketError;
 pub use token::NoRandomness;
+pub use token_rules::{TokenLimits, TokenRuleError};
 
 use audit::Chainer;
+use logins::{Logins, Shown, Unidentified};
 use store::{Store, audit::AuditStore as _, sql::SqlStore};
 use tickets::Tickets;
 use token::TokenHash;
+use tokens::TokenInUse;
+use uses::Uses;
 
 /// Name of the first user.
 const ADMIN: &str = "admin";
@@ -62,6 +72,9 @@ pub enum AccessError {
         /// As given, cut to 80 characters.
         name: String,
     },
+    /// Its end or its scope breaks a rule.
+    #[error(transparent)]
+    TokenRule(#[from] TokenRuleError),
     /// The user has a token of that name.
     #[error("{user} has a token {name:?}; choose another name or revoke it")]
     TokenExists {
@@ -89,10 +102,23 @@ pub enum AccessError {
     #[error(transparent)]
     Ticket(TicketError),
     /// The last admin cannot go.
-    #[error("{user} is the last admin; make another one first")]
+    #[error(
+        "{user} is the last admin with a token that is good; make another one first (`bedplate user add NAME --admin`, \
+         `bedplate token create TOKEN --user NAME`)"
+    )]
     LastAdmin {
         /// The name.
         user: String,
+    },
+    /// The last token of an admin cannot go.
+    #[error(
+        "{name:?} is the last token with which an admin can ask (those with a scope, and those that have expired, do \
+         not count); make another one first (`bedplate token create NAME`), or replace this one (`bedplate token \
+         rotate`)"
+    )]
+    LastAdminToken {
+        /// The name of the token.
+        name: String,
     },
     /// The audit log was changed behind the server's back.
     #[error(transparent)]
@@ -106,15 +132,18 @@ pub struct Access {
     session_limits: SessionLimits,
     /// `None`: nobody signs heads.
     audit_heads: Option<AuditHeads>,
+    token_limits: TokenLimits,
 }
 
 #[derive(Debug)]
 struct Inner {
     store: Box<dyn Store>,
     audit: Chainer,
-    /// Held while a user changes: there is always an admin.
+    /// Held while a user changes or a token is revoked: there is always an admin.
     users_turn: tokio::sync::Mutex<()>,
     tickets: Mutex<Tickets>,
+    uses: Mutex<Uses>,
+    logins: Logins,
 }
 
 impl Access {
@@ -131,8 +160,11 @@ impl Access {
             audit: Chainer::after(newest),
             users_turn: tokio::sync::Mutex::default(),
             tickets: Mutex::default(),
+            uses: Mutex::default(),
+            logins: Logins::default(),
         });
-        Ok(Self { inner, session_limits: SessionLimits::default(), audit_heads: None })
+        let (session_limits, token_limits) = (SessionLimits::default(), TokenLimits::default());
+        Ok(Self { inner, session_limits, audit_heads: None, token_limits })
     }
 
     /// The same with other limits of sessions; the default is 12 hours without use, 7 days in all.
@@ -147,7 +179,8 @@ impl Access {
         Self { audit_heads: Some(heads), ..self }
     }
 
-    /// Makes the user `admin` and a token for it if there is no admin yet. The token is returned this once.
+    /// Makes the user `admin` and a token for it, without an end, if there is no admin yet. The token is returned this
+    /// once.
     ///
     /// # Errors
     /// [`AccessError::Store`], [`AccessError::Randomness`].
@@ -158,85 +191,35 @@ impl Access {
         let admin = User { name: ADMIN.to_owned(), admin: true, account: None, comment: None };
         let row = self.event("server", "create-admin", ADMIN, "done");
         outbox::scope(vec![row], self.inner.store.add_user(&admin)).await?;
-        Ok(Some(self.create_token(ADMIN, FIRST_TOKEN).await?.token))
+        Ok(Some(self.replace_token(ADMIN, FIRST_TOKEN).await?.token))
     }
 
-    /// Makes a token for a user.
-    ///
-    /// # Errors
-    /// [`AccessError::TokenName`], [`AccessError::TokenExists`], [`AccessError::UnknownUser`], [`AccessError::Store`],
-    /// [`AccessError::Randomness`].
-    pub async fn create_token(&self, user: &str, name: &str) -> Result<CreatedToken, AccessError> {
-        if !users::is_label(name) {
-            return Err(AccessError::TokenName { name: name.chars().take(80).collect() });
-        }
-        if self.inner.store.user(user).await?.is_none() {
-            return Err(AccessError::UnknownUser { user: user.to_owned() });
-        }
-        let secret = token::generate(token::PREFIX).map_err(AccessError::Randomness)?;
-        let Some(hash) = token::hash(token::PREFIX, &secret) else {
-            return Err(AccessError::Randomness(NoRandomness));
-        };
-        let kept = Token { name: name.to_owned(), user: user.to_owned(), created: clock::now() };
-        object_told(&format!("token {name} of {user}"));
-        if !self.inner.store.add_token(&kept, hash).await? {
-            return Err(AccessError::TokenExists { user: user.to_owned(), name: name.to_owned() });
-        }
-        Ok(CreatedToken { name: kept.name, token: secret })
-    }
-
-    /// A user's tokens, without their secrets.
-    ///
-    /// # Errors
-    /// [`AccessError::Store`].
-    pub async fn tokens(&self, user: &str) -> Result<Vec<Token>, AccessError> {
-        Ok(self.inner.store.tokens(user).await?)
-    }
-
-    /// Revokes a token. `false` if there was none of that name.
-    ///
-    /// # Errors
-    /// [`AccessError::Store`].
-    pub async fn revoke_token(&self, user: &str, name: &str) -> Result<bool, AccessError> {
-        self.tickets().forget(user);
-        object_told(&format!("token {name} of {user}"));
-        Ok(self.inner.store.remove_token(user, name).await?)
-    }
-
-    /// Whose token this is; `None` if nobody's. A failing database is logged and answered with `None`.
-    pub async fn authenticate(&self, bearer: &str) -> Option<Principal> {
-        self.token_owner(bearer).await.map(|(principal, _)| principal)
-    }
-
-    /// The same, with the hash that the token is kept by.
-    pub(crate) async fn token_owner(&self, bearer: &str) -> Option<(Principal, TokenHash)> {
-        let hash = token::hash(token::PREFIX, bearer)?;
-        let owner = self.inner.store.token_owner(hash).await.unwrap_or_else(|error| {
-            tracing::error!("a token could not be looked up: {error}");
-            None
-        });
-        owner.map(|user| (user.into(), hash))
-    }
-
-    /// A ticket for one request of a user.
-    pub(crate) fn issue_ticket(&self, user: &str, method: &str, path: &str) -> Result<Ticket, AccessError> {
+    /// A ticket for one request of who asks with a token.
+    pub(crate) fn issue_ticket(
+        &self,
+        user: &str,
+        token: TokenHash,
+        method: &str,
+        path: &str,
+    ) -> Result<Ticket, AccessError> {
         let ticket = token::generate(token::TICKET_PREFIX).map_err(AccessError::Randomness)?;
-        let expires = self.tickets().issue(&ticket, user, method, path, clock::now());
+        let expires = self.tickets().issue(&ticket, (user, token), method, path, clock::now());
         Ok(Ticket { ticket, expires: expires.map_err(AccessError::Ticket)? })
     }
 
-    /// Whose ticket this is, if it is good for this request; it is used up. The user's record is read again: rights
-    /// that were taken away meanwhile are gone.
-    pub(crate) async fn redeem(&self, secret: &str, method: &Method, path: &str) -> Option<Principal> {
-        let user = self.tickets().take(secret, path, clock::now())?;
-        if method != Method::GET {
-            return None;
+    /// Whose ticket this is, if it is good for this request; it is used up. Its token and the user's record are read
+    /// again: rights that were taken away meanwhile are gone.
+    pub(crate) async fn redeem(
+        &self,
+        secret: &str,
+        method: &Method,
+        path: &str,
+    ) -> Result<(Principal, TokenInUse), Unidentified> {
+        let token = self.tickets().take(secret, path, clock::now());
+        match token.filter(|_| *method == Method::GET) {
+            Some(token) => self.show_token(token, Shown::Ticket).await,
+            None => Err(Unidentified::Bad(Shown::Ticket)),
         }
-        let user = self.inner.store.user(&user).await.unwrap_or_else(|error| {
-            tracing::error!("the user of a ticket could not be looked up: {error}");
-            None
-        });
-        user.map(Principal::from)
     }
 
     fn tickets(&self) -> MutexGuard<'_, Tickets> {

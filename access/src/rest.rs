@@ -9,14 +9,17 @@ use api::{
     rights::{Action, Role},
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::StatusCode,
 };
 use rest::{Page, PageParams, Paging, Refusal};
 use utoipa_axum::routes;
 
-use crate::{Access, AccessError, Caller, Resource, Routes, rights, tickets::TicketError};
+use crate::{
+    Access, AccessError, Caller, Resource, Routes, TokenRuleError, rights, tickets::TicketError,
+    tokens::TokenInUse,
+};
 
 /// The routes of this crate.
 pub(crate) fn routes(access: Access) -> Routes {
@@ -41,11 +44,12 @@ pub(crate) fn routes(access: Access) -> Routes {
 
 /// Who the token belongs to, and what that one may do.
 #[utoipa::path(get, path = "/v1/whoami", tag = "access", responses((status = OK, body = Whoami)))]
-async fn whoami(caller: Caller) -> Json<Whoami> {
+async fn whoami(caller: Caller, Extension(token): Extension<TokenInUse>) -> Json<Whoami> {
     let actions = rights::permitted(&caller.principal);
     let admin = caller.principal.roles.contains(&Role::Admin);
     let rights::Principal { name, roles, groups, .. } = caller.principal;
-    Json(Whoami { name, admin, roles, groups, actions })
+    let (token, expires) = (Some(token.name), token.expires);
+    Json(Whoami { name, admin, roles, groups, actions, token, expires })
 }
 
 /// The caller's tokens, without their secrets.
@@ -67,10 +71,12 @@ async fn list_tokens(
     paging.cut("tokens", rows, |token| token.name.clone(), |name, after| name > after)
 }
 
-/// Makes a token for the caller, or by an admin for another user. The secret is shown this once.
+/// Makes a token for the caller, or by an admin for another user. The secret is shown this once. Its scope is not
+/// wider than that of the token that asks.
 #[utoipa::path(
     post, path = "/v1/tokens", tag = "access", request_body = CreateToken,
-    responses((status = CREATED, body = CreatedToken), (status = CONFLICT, body = Problem))
+    responses((status = CREATED, body = CreatedToken), (status = BAD_REQUEST, body = Problem),
+        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem))
 )]
 async fn create_token(
     State(access): State<Access>,
@@ -80,15 +86,15 @@ async fn create_token(
     let title = || format!("cannot create token {:?}", wanted.name);
     let user = wanted.user.as_ref().unwrap_or(&caller.principal.name);
     caller.authorize(Resource::Owned { owner: user })?;
-    let created = access.create_token(user, &wanted.name).await;
+    let created = access.create_token(user, &wanted, &caller.principal).await;
     created.map(|created| (StatusCode::CREATED, Json(created))).map_err(|error| refuse(title(), &error))
 }
 
-/// Revokes one of the caller's tokens. It stops working at once.
+/// Revokes one of the caller's tokens. It stops working at once. The last one with which an admin can ask stays.
 #[utoipa::path(
     delete, path = "/v1/tokens/{name}", tag = "access",
     params(("name" = String, Path, description = "Name of the token")),
-    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem))
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
 )]
 async fn revoke_token(
     State(access): State<Access>,
@@ -105,16 +111,19 @@ async fn revoke_token(
             title(),
             format!("{owner} has no token of that name; GET /v1/tokens lists them"),
         )),
-        Err(error) => Err(Refusal::internal(title(), &error)),
+        Err(error) => Err(refuse(title(), &error)),
     }
 }
 
 fn refuse(title: String, error: &AccessError) -> Refusal {
     let status = match error {
-        AccessError::TokenExists { .. } | AccessError::UserExists { .. } | AccessError::LastAdmin { .. } => {
-            StatusCode::CONFLICT
-        }
+        AccessError::TokenExists { .. }
+        | AccessError::UserExists { .. }
+        | AccessError::LastAdmin { .. }
+        | AccessError::LastAdminToken { .. } => StatusCode::CONFLICT,
+        AccessError::TokenRule(TokenRuleError::Wider { .. }) => StatusCode::FORBIDDEN,
         AccessError::TokenName { .. }
+        | AccessError::TokenRule(_)
         | AccessError::UserRecord(_)
         | AccessError::Ticket(TicketError::Method | TicketError::Path) => StatusCode::BAD_REQUEST,
         AccessError::Ticket(TicketError::TooManyOfUser | TicketError::TooMany) => {

@@ -1,7 +1,9 @@
 //! Who may do what: one pure function over principal, action and resource. What is not granted is denied.
 //!
-//! [`granted`] is the whole table. Every route asks it by [`crate::Routes`], every handler that finds whose a
+//! [`granted`] is the whole table; the scope of a token takes away from it and never adds. Every route asks it by [`crate::Routes`], every handler that finds whose a
 //! thing is by [`authorize`], every list by [`visible`], and `GET /v1/whoami` by [`permitted`].
+
+use std::sync::Arc;
 
 use api::{
     access::{Account, User},
@@ -24,12 +26,22 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// The numbers that its jobs run with.
     pub account: Option<Account>,
+    /// The actions that its token is for; it may do no others, whatever its roles permit. `None`: all.
+    pub scope: Option<Arc<[Action]>>,
 }
 
 impl From<User> for Principal {
     fn from(user: User) -> Self {
         let role = if user.admin { Role::Admin } else { Role::User };
-        Self { name: user.name, roles: vec![role], groups: Vec::new(), account: user.account }
+        let User { name, account, .. } = user;
+        Self { name, roles: vec![role], groups: Vec::new(), account, scope: None }
+    }
+}
+
+impl Principal {
+    /// Is the action among those that its token is for?
+    fn is_in_scope(&self, action: Action) -> bool {
+        self.scope.as_ref().is_none_or(|scope| scope.contains(&action))
     }
 }
 
@@ -47,32 +59,48 @@ pub enum Resource<'a> {
 
 /// An action that is not permitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{action}` is refused to {principal} ({roles}){on}; {who} may do it", action = action.as_str())]
+#[error("{why}")]
 pub struct Denied {
     /// What was asked for.
     pub action: Action,
     /// Name of the user who asked.
     pub principal: String,
-    /// Its roles, joined by commas.
-    roles: String,
-    /// On what, if it has an owner: ` on what is bob's`.
-    on: String,
-    /// Who may.
-    who: String,
+    /// Why it is not permitted, and to whom it is.
+    why: String,
 }
 
 impl Denied {
     fn new(principal: &Principal, action: Action, owner: Option<&str>) -> Self {
-        let roles: Vec<&str> = principal.roles.iter().map(|role| role.as_str()).collect();
-        let roles = if roles.is_empty() { "no role".to_owned() } else { roles.join(", ") };
-        let on = owner.map(|owner| format!(" on what is {owner}'s")).unwrap_or_default();
-        let who = match (granted(Role::User, action), owner) {
-            (None, _) => "an admin".to_owned(),
-            (Some(_), Some(_)) => "that user or an admin".to_owned(),
-            (Some(_), None) => "a user".to_owned(),
+        let why = if principal.is_in_scope(action) {
+            by_role(principal, action, owner)
+        } else {
+            out_of_scope(principal, action)
         };
-        Self { action, principal: principal.name.clone(), roles, on, who }
+        Self { action, principal: principal.name.clone(), why }
     }
+}
+
+fn by_role(principal: &Principal, action: Action, owner: Option<&str>) -> String {
+    let roles: Vec<&str> = principal.roles.iter().map(|role| role.as_str()).collect();
+    let roles = if roles.is_empty() { "no role".to_owned() } else { roles.join(", ") };
+    let on = owner.map(|owner| format!(" on what is {owner}'s")).unwrap_or_default();
+    let who = match (granted(Role::User, action), owner) {
+        (None, _) => "an admin",
+        (Some(_), Some(_)) => "that user or an admin",
+        (Some(_), None) => "a user",
+    };
+    let (action, name) = (action.as_str(), &principal.name);
+    format!("`{action}` is refused to {name} ({roles}){on}; {who} may do it")
+}
+
+fn out_of_scope(principal: &Principal, action: Action) -> String {
+    let (word, name) = (action.as_str(), &principal.name);
+    let mend = if action.fits_a_scope() {
+        format!("use another token of {name}, or make one with `bedplate token create NAME --allow {word}`")
+    } else {
+        format!("use a token of {name} without a scope")
+    };
+    format!("`{word}` is not in the scope of the token that {name} asks with; {mend}")
 }
 
 impl From<Denied> for Refusal {
@@ -128,6 +156,7 @@ fn granted_to_users(action: Action) -> Option<Extent> {
         Action::WhoAmI
         | Action::VersionRead
         | Action::MetricsRead
+        | Action::CertificateList
         | Action::NodeList
         | Action::NodeRead
         | Action::InventoryQuery
@@ -158,6 +187,7 @@ fn granted_to_users(action: Action) -> Option<Extent> {
         | Action::WorkflowPause
         | Action::WorkflowEnter => Some(Extent::Own),
         Action::AuditRead
+        | Action::AlarmList
         | Action::UserList
         | Action::UserAdd
         | Action::UserEdit
@@ -185,8 +215,11 @@ fn granted_to_users(action: Action) -> Option<Extent> {
     }
 }
 
-/// The widest extent that one of the principal's roles grants.
+/// The widest extent that one of the principal's roles grants, within the scope of its token.
 fn extent(principal: &Principal, action: Action) -> Option<Extent> {
+    if !principal.is_in_scope(action) {
+        return None;
+    }
     let granted = || principal.roles.iter().filter_map(|role| granted(*role, action));
     granted().find(|extent| *extent == Extent::All).or_else(|| granted().next())
 }
@@ -194,7 +227,7 @@ fn extent(principal: &Principal, action: Action) -> Option<Extent> {
 /// May the principal do this to that?
 ///
 /// # Errors
-/// [`Denied`] if no role of the principal grants it.
+/// [`Denied`] if no role of the principal grants it, or its token is not for it.
 pub fn authorize(principal: &Principal, action: Action, resource: Resource<'_>) -> Result<(), Denied> {
     let owner = match resource {
         Resource::Site => None,

@@ -96,7 +96,7 @@ async fn guard(State(action): State<Action>, mut request: Request, next: Next) -
         return layer::not_authenticated().into_response();
     };
     let denied = rights::visible(principal, action).err();
-    let origin = request.extensions().get::<Origin>().copied().unwrap_or_default();
+    let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
     let caller = Caller { principal: principal.clone(), action, origin };
     let mut response = match denied {
         Some(denied) => denied.into_response(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! POST /v1/session with a bearer token ──► begun ──► used, again and again
-//!     ended by: DELETE /v1/session · DELETE /v1/users/NAME/sessions · its token or its user deleted ·
+//!     ended by: DELETE /v1/session · DELETE /v1/users/NAME/sessions · its token revoked or expired · its user deleted ·
 //!               unused for [`SessionLimits::idle`] · older than [`SessionLimits::life`] ·
 //!               [`MAX_SESSIONS_PER_USER`] newer ones
 //! ```
@@ -11,18 +11,17 @@
 
 use std::time::Duration;
 
-use api::{
-    access::{Session, User},
-    ids::Timestamp,
-};
+use api::{access::Session, ids::Timestamp};
 use axum::http::{HeaderMap, HeaderValue, header};
 use database::outbox;
 
 use crate::{
-    Access, AccessError, clock,
+    Access, AccessError, Principal, clock,
+    logins::{Shown, Unidentified},
     store::sessions::{NewSession, StoredSession},
     tickets::after,
     token::{self, TokenHash},
+    tokens::{TokenInUse, in_use},
 };
 
 /// Name of the cookie. Browsers take one of this prefix only over TLS, without `Domain`, and with `Path=/`: no other
@@ -83,19 +82,25 @@ impl Access {
         Ok(Begun { session: Session { created: now, ends: after(now, limits.life), idle_seconds }, cookie })
     }
 
-    /// Whose session a cookie is; `None` if it is none, or is over. A failing database is logged and answered with
-    /// `None`.
-    pub(crate) async fn session_user(&self, hash: TokenHash) -> Option<User> {
-        let found = self.inner.store.session(hash).await.unwrap_or_else(|error| {
-            tracing::error!("a session could not be looked up: {error}");
-            None
-        });
-        let (user, session) = found?;
+    /// Who asks with a session: it does what its token may do, and is over with it. A failing database is logged.
+    pub(crate) async fn show_session(
+        &self,
+        hash: TokenHash,
+    ) -> Result<(Principal, TokenInUse), Unidentified> {
+        let over = Unidentified::Bad(Shown::Session);
+        let found = match self.inner.store.session(hash).await {
+            Ok(found) => found.ok_or(over.clone())?,
+            Err(error) => {
+                tracing::error!("a session could not be looked up: {error}");
+                return Err(Unidentified::Nothing);
+            }
+        };
         let now = clock::now();
-        if !self.session_limits.is_good(&session, now) {
-            return None;
+        if !self.session_limits.is_good(&found.session, now) {
+            return Err(over);
         }
-        if now >= after(session.used, TOUCH_AFTER) {
+        let shown = in_use(found.token, found.token_hash, now)?;
+        if now >= after(found.session.used, TOUCH_AFTER) {
             let access = self.clone();
             // Who asks does not wait for the disk.
             tokio::spawn(async move {
@@ -104,7 +109,7 @@ impl Access {
                 }
             });
         }
-        Some(user)
+        Ok(shown)
     }
 
     /// Ends one session of a user and forgets the user's tickets, which it may have asked for. `false` if it was over.

@@ -4,23 +4,23 @@
 pub(crate) mod audit;
 pub(crate) mod sessions;
 pub(crate) mod sql;
+pub(crate) mod tokens;
 
 #[cfg(test)]
 mod conformance;
 
-use api::access::{Token, User};
+use api::access::User;
 use async_trait::async_trait;
 
 use audit::AuditStore;
 use sessions::SessionStore;
-
-use crate::token::TokenHash;
+use tokens::TokenStore;
 
 pub use database::DatabaseError as StoreError;
 
 /// What the store offers. Every write is durable when its future ends.
 #[async_trait]
-pub(crate) trait Store: AuditStore + SessionStore + Send + Sync + std::fmt::Debug {
+pub(crate) trait Store: AuditStore + SessionStore + TokenStore + Send + Sync + std::fmt::Debug {
     /// Makes a user unless one of that name is there. `false` if it was.
     async fn add_user(&self, user: &User) -> Result<bool, StoreError>;
     /// Changes a user. `false` if there is none of that name.
@@ -33,12 +33,4 @@ pub(crate) trait Store: AuditStore + SessionStore + Send + Sync + std::fmt::Debu
     async fn has_admin(&self) -> Result<bool, StoreError>;
     /// The user of this name.
     async fn user(&self, name: &str) -> Result<Option<User>, StoreError>;
-    /// Adds a token. `false` if the user has one of that name.
-    async fn add_token(&self, token: &Token, hash: TokenHash) -> Result<bool, StoreError>;
-    /// Whose token hashes to this.
-    async fn token_owner(&self, hash: TokenHash) -> Result<Option<User>, StoreError>;
-    /// The user's tokens, by name.
-    async fn tokens(&self, user: &str) -> Result<Vec<Token>, StoreError>;
-    /// Removes a token. `false` if there was none.
-    async fn remove_token(&self, user: &str, name: &str) -> Result<bool, StoreError>;
 }

@@ -12,6 +12,8 @@ use std::{collections::HashMap, time::Duration};
 use api::ids::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use crate::token::TokenHash;
+
 /// How long a ticket is good: a browser opens the connection as soon as it has it.
 pub(crate) const TICKET_LIFE: Duration = Duration::from_secs(30);
 
@@ -53,16 +55,19 @@ pub(crate) struct Tickets(HashMap<[u8; 32], Ticket>);
 #[derive(Debug)]
 struct Ticket {
     user: String,
+    /// The token that it was asked for with: it is good for what that is for, and no longer.
+    token: TokenHash,
     path: String,
     expires: Timestamp,
 }
 
 impl Tickets {
-    /// Keeps the hash of `secret`, good once for `user` on GET of `path` until [`TICKET_LIFE`] from now.
+    /// Keeps the hash of `secret`, good once for `user` on GET of `path` until [`TICKET_LIFE`] from now. `token`: what
+    /// it was asked for with.
     pub(crate) fn issue(
         &mut self,
         secret: &str,
-        user: &str,
+        (user, token): (&str, TokenHash),
         method: &str,
         path: &str,
         now: Timestamp,
@@ -81,14 +86,15 @@ impl Tickets {
             return Err(TicketError::TooMany);
         }
         let expires = after(now, TICKET_LIFE);
-        self.0.insert(hash(secret), Ticket { user: user.to_owned(), path: path.to_owned(), expires });
+        self.0.insert(hash(secret), Ticket { user: user.to_owned(), token, path: path.to_owned(), expires });
         Ok(expires)
     }
 
-    /// Whose ticket this is, if it is good for GET of `path`. It is used up by being shown, for whatever path.
-    pub(crate) fn take(&mut self, secret: &str, path: &str, now: Timestamp) -> Option<String> {
+    /// The token that a ticket was asked for with, if it is good for GET of `path`. It is used up by being shown, for
+    /// whatever path.
+    pub(crate) fn take(&mut self, secret: &str, path: &str, now: Timestamp) -> Option<TokenHash> {
         let ticket = self.0.remove(&hash(secret))?;
-        (ticket.expires > now && ticket.path == path).then_some(ticket.user)
+        (ticket.expires > now && ticket.path == path).then_some(ticket.token)
     }
 
     /// Forgets the tickets of a user.
@@ -122,6 +128,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_000_000_000);
 
+    const OF_ANN: (&str, TokenHash) = ("ann", [7; 32]);
+
     fn later(seconds: u64) -> Timestamp {
         after(NOW, Duration::from_secs(seconds))
     }
@@ -130,11 +138,11 @@ mod tests {
     fn a_ticket_is_good_once_on_its_path_for_a_while() {
         let mut tickets = Tickets::default();
         let issue = |tickets: &mut Tickets, secret: &str| {
-            tickets.issue(secret, "ann", "GET", "/v1/nodes/watch", NOW).unwrap()
+            tickets.issue(secret, OF_ANN, "GET", "/v1/nodes/watch", NOW).unwrap()
         };
         assert_eq!(issue(&mut tickets, "one"), later(30));
         assert_eq!(tickets.take("two", "/v1/nodes/watch", later(1)), None, "never issued");
-        assert_eq!(tickets.take("one", "/v1/nodes/watch", later(29)).as_deref(), Some("ann"));
+        assert_eq!(tickets.take("one", "/v1/nodes/watch", later(29)), Some([7; 32]));
         assert_eq!(tickets.take("one", "/v1/nodes/watch", later(29)), None, "used");
         issue(&mut tickets, "three");
         assert_eq!(tickets.take("three", "/v1/nodes", later(1)), None, "another path");
@@ -150,7 +158,7 @@ mod tests {
     fn so_many_and_for_reading_alone() {
         let mut tickets = Tickets::default();
         let mut issue = |secret: &str, user: &str, method: &str, path: &str, now| {
-            tickets.issue(secret, user, method, path, now).map(|_| ())
+            tickets.issue(secret, (user, [7; 32]), method, path, now).map(|_| ())
         };
         for method in ["POST", "DELETE", "get", "HEAD"] {
             assert_eq!(issue("x", "ann", method, "/v1/nodes", NOW), Err(TicketError::Method));

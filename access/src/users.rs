@@ -2,7 +2,7 @@
 
 use api::access::{Account, User};
 
-use crate::{Access, AccessError, change_told};
+use crate::{Access, AccessError, change_told, clock};
 
 /// Supplementary groups of a user: the limit of NFS with AUTH_SYS is 16, that of Linux 65,536.
 const MAX_GROUPS: usize = 1_024;
@@ -100,11 +100,14 @@ impl Access {
         Err(AccessError::UnknownUser { user: name.to_owned() })
     }
 
-    /// Refuses what would leave no admin.
+    /// Refuses what would leave no admin who can ask: one with a token that has not ended and has no scope.
     async fn keep_an_admin(&self, but: &str) -> Result<(), AccessError> {
-        let users = self.inner.store.users().await?;
-        let is_admin = users.iter().any(|user| user.name == but && user.admin);
-        if is_admin && !users.iter().any(|user| user.name != but && user.admin) {
+        let is_admin = self.inner.store.user(but).await?.is_some_and(|user| user.admin);
+        if !is_admin {
+            return Ok(());
+        }
+        let tokens = self.inner.store.tokens_of_admins(clock::now()).await?;
+        if tokens.iter().all(|(owner, _)| owner == but) {
             return Err(AccessError::LastAdmin { user: but.to_owned() });
         }
         Ok(())

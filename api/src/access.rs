@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::Timestamp,
-    rights::{Permitted, Role},
+    rights::{Action, Permitted, Role},
 };
 
 /// `GET /v1/whoami`.
@@ -25,6 +25,13 @@ pub struct Whoami {
     /// What the user may do, by the order of the API's list of actions; what is not here is refused.
     #[serde(default)]
     pub actions: Vec<Permitted>,
+    /// Name of the token that asks, itself or by a session or ticket that was got with it. A server of before
+    /// 2026-12 tells none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// When that token ends, by the server's clock. `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
 }
 
 /// A user, as whom workflows run. Numbers are those of the site's file systems.
@@ -59,8 +66,19 @@ pub struct Account {
     pub groups: Vec<u32>,
 }
 
+/// When a token ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenLife {
+    /// It does not end.
+    Never,
+    /// So many seconds after it was made, by the server's clock.
+    AfterSeconds(u64),
+}
+
 /// `POST /v1/tokens`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CreateToken {
@@ -69,6 +87,16 @@ pub struct CreateToken {
     /// Whose it is; default: the caller's. Admins only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// When it ends; default: after `api.token-days` of the server's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<TokenLife>,
+    /// Actions that it is for, of those that its user may do. Default: all of them, or those of the token that makes
+    /// it. `who-am-i` is always among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Vec<Action>>,
+    /// It is for the actions that read what is no secret, and for those of `scope`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// A token just made. Its secret is shown this once.
@@ -80,6 +108,9 @@ pub struct CreatedToken {
     pub name: String,
     /// The bearer token: `bp_` and 43 base64url characters.
     pub token: String,
+    /// When it ends, by the server's clock. `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
 }
 
 /// A token without its secret.
@@ -93,6 +124,18 @@ pub struct Token {
     pub user: String,
     /// When it was made.
     pub created: Timestamp,
+    /// When it ends, by the server's clock. `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// The actions that it is for. `None`: all that its user may do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Vec<Action>>,
+    /// When it was used last, to the minute. `None`: never, or before the server kept this (2026-12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
+    /// The address that it was used from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_source: Option<String>,
 }
 
 /// A session that was begun by `POST /v1/session`. Its secret is in the cookie alone.

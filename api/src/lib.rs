@@ -18,6 +18,7 @@
 //! | [`run`] | what a node shall do for a workflow, and what became of it |
 //! | [`stream`] | a program in a running job, its output, ports and files: requests and messages |
 //! | [`access`] | REST: who is asking, API tokens, the audit log |
+//! | [`alarm`] | REST: what wants attention before it fails, the server's certificates |
 //! | [`rights`] | REST: what can be permitted, and on which things |
 //! | [`workflow`] | REST: workflows, their stages and tasks, why they wait, what happened |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
@@ -25,6 +26,7 @@
 //! | [`strict`] | how JSON is read that a person wrote |
 
 pub mod access;
+pub mod alarm;
 pub mod channel;
 pub mod device;
 pub mod enroll;

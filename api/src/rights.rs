@@ -111,6 +111,10 @@ actions! {
     VersionRead = "version-read", "read the server's version";
     /// Read the metrics of the cluster.
     MetricsRead = "metrics-read", "read the metrics";
+    /// List what wants an admin's attention: tokens without an end, certificates that end.
+    AlarmList = "alarm-list", "list alarms";
+    /// List the certificates of the server: its authority's and those of its ports.
+    CertificateList = "certificate-list", "list certificates";
     /// List tokens, without their secrets.
     TokenList = "token-list", "list tokens";
     /// Make a token.
@@ -219,6 +223,57 @@ actions! {
     WorkflowEnter = "workflow-enter", "enter the job";
 }
 
+impl Action {
+    /// The action of this word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|action| action.as_str() == word)
+    }
+
+    /// May a token be limited to actions of which this is one? Who changes users can make any of them an admin, so a
+    /// token that may do that is limited to nothing.
+    #[must_use]
+    pub fn fits_a_scope(self) -> bool {
+        !matches!(self, Self::UserAdd | Self::UserEdit | Self::UserDelete | Self::Unlisted)
+    }
+
+    /// Does it change nothing, and tell no secret? A ticket is for reading alone. What may hold secrets (overlays as
+    /// nodes get them, files of overlays, documents of workflows) is not among these.
+    #[must_use]
+    pub fn only_reads(self) -> bool {
+        matches!(
+            self,
+            Self::WhoAmI
+                | Self::VersionRead
+                | Self::MetricsRead
+                | Self::AlarmList
+                | Self::CertificateList
+                | Self::TokenList
+                | Self::TicketCreate
+                | Self::AuditRead
+                | Self::UserList
+                | Self::UserRead
+                | Self::NodeList
+                | Self::NodeRead
+                | Self::InventoryQuery
+                | Self::ProfileList
+                | Self::ProfileRead
+                | Self::ClusterExport
+                | Self::ImageList
+                | Self::ImageRead
+                | Self::OperationList
+                | Self::OperationRead
+                | Self::OverlayList
+                | Self::OverlayRead
+                | Self::WorkflowList
+                | Self::WorkflowRead
+                | Self::WorkflowLog
+                | Self::WorkflowFile
+                | Self::WorkflowCheck
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -240,6 +295,17 @@ mod tests {
         for extent in [Extent::Own, Extent::All] {
             assert_eq!(serde_json::to_string(&extent).unwrap(), format!("\"{}\"", extent.as_str()));
         }
+    }
+
+    #[test]
+    fn what_only_reads_fits_a_scope() {
+        for action in Action::ALL {
+            assert_eq!(Action::from_word(action.as_str()), Some(*action));
+            assert!(action.fits_a_scope() || !action.only_reads(), "{action:?}");
+        }
+        let secrets = [Action::OverlayRender, Action::OverlayFileRead, Action::WorkflowDocument];
+        assert!(secrets.iter().all(|action| !action.only_reads()));
+        assert_eq!(Action::from_word("unlisted"), None);
     }
 
     #[test]

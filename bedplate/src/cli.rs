@@ -24,6 +24,7 @@ mod profile;
 mod server;
 mod spec;
 mod table;
+mod token;
 mod tree;
 mod user;
 mod words;
@@ -114,7 +115,7 @@ enum Verb {
     User(user::Verb),
     /// Tokens for further people and programs.
     #[command(subcommand)]
-    Token(access::TokenVerb),
+    Token(token::TokenVerb),
     /// Print the log of all changes, newest first; check that nobody changed it.
     Audit(audit::Audit),
     /// Keep several servers, and choose one.
@@ -163,7 +164,7 @@ async fn perform(session: &Session, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Overlay(verb) => overlay::run(session, verb).await?,
         Verb::Whoami(whoami) => access::whoami(session, &whoami).await?,
         Verb::User(verb) => user::run(session, verb).await?,
-        Verb::Token(verb) => access::token(session, verb).await?,
+        Verb::Token(verb) => token::run(session, verb).await?,
         Verb::Audit(audit) => audit::audit(session, audit).await?,
         Verb::Context(verb) => contexts::run(session, &verb).await?,
         Verb::Version => access::version(session).await?,

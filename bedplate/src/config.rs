@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use access::SessionLimits;
+use access::{SessionLimits, TokenLimits};
 use api::problem::Mistake;
 use controller::ImageLimits;
 use fleet::FleetConfig;
@@ -48,6 +48,8 @@ pub struct Checked {
     pub api_certificate: Option<CertificateFiles>,
     /// How long sessions of browsers are good.
     pub sessions: SessionLimits,
+    /// How long tokens are good that are made from now on.
+    pub tokens: TokenLimits,
     /// Where nodes reach the fleet port (TLS).
     pub fleet_listen: Vec<SocketAddr>,
     /// Fleet's part.

@@ -15,6 +15,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use ::rest::shell::Shell;
@@ -32,22 +33,28 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Checked;
+use alarms::Alarms;
 use certificate::SiteCertificate;
 use health::Health;
 use scrape::{Roles, Scrape};
 
 mod admin_context;
+mod alarms;
 mod certificate;
+mod clock;
 mod health;
 mod log;
 mod problems;
+mod recover;
 mod rest;
 mod scrape;
 
 pub use admin_context::AdminContextError;
+pub use alarms::certificates_of;
 pub use certificate::{CertificateError, CertificateFiles};
 pub use log::start as start_log;
 pub use problems::{OnRead, Problems, problems};
+pub use recover::{RecoverError, Recovered, recover_admin};
 
 /// The database in the state folder.
 const DATABASE: &str = "bedplate.db";
@@ -156,7 +163,7 @@ pub async fn run(
     let database = Database::open(&config.state_dir.join(DATABASE), SCHEMAS).await?;
     let heads = AuditHeads::open(&config.state_dir, config.audit_head_file.clone())?;
     let access = Access::open(database.clone()).await?.with_session_limits(config.sessions);
-    let access = access.with_audit_heads(heads);
+    let access = access.with_audit_heads(heads).with_token_limits(config.tokens);
     let fleet = Fleet::open(database.clone(), config.fleet.clone()).await?;
     let (audit, stop) = (access.clone(), CancellationToken::new());
     let audit_stop = stop.clone();
@@ -217,24 +224,21 @@ async fn serve(
 
     let stop = shutdown.child_token();
     let mut parts: JoinSet<Result<(), ServerError>> = JoinSet::new();
-    let health = Health::new(database.clone(), config.state_dir.clone());
+    let alarms = Alarms::new(access.clone(), fleet.clone());
+    let health = Health::new(database.clone(), config.state_dir.clone()).with_alarms(alarms.clone());
     let roles = Roles {
         database: database.clone(),
         fleet: fleet.clone(),
         provisioner: provisioner.clone(),
         controller: controller.clone(),
         shell: shell.clone(),
+        access: access.clone(),
+        alarms: alarms.clone(),
     };
     let scrape = Scrape::new(roles, config.state_dir.clone());
-    let routes = rest::router(access, provisioner.rest().merge(controller.rest()), health, &scrape);
-    let mut api_tls = fleet.server_tls(false);
-    if let Some(files) = config.api_certificate {
-        let (certificate, tls) = SiteCertificate::open(files, &api_tls)?;
-        api_tls = tls;
-        scrape.follow_certificate(certificate.clone());
-        let following = certificate.follow(stop.clone());
-        parts.spawn(async move { following.await.map_err(ServerError::Signal) });
-    }
+    let of_roles = provisioner.rest().merge(controller.rest()).merge(alarms.routes());
+    let routes = rest::router(access, of_roles, health, &scrape);
+    let api_tls = follow_certificates(&fleet, config.api_certificate, &scrape, &alarms, &mut parts, &stop)?;
     parts.spawn(rest::serve(shell.clone(), api, api_tls, routes, scrape, stop.clone()));
     for listener in fleet_listeners {
         let routes = provisioner.node_routes().merge(controller.node_routes());
@@ -256,6 +260,33 @@ async fn serve(
         outcome = outcome.and(ended);
     }
     outcome
+}
+
+/// The TLS of the REST port, with the site's certificate if there is one. Until `stop` its files are followed, and
+/// what wants attention of certificates and tokens is told.
+fn follow_certificates(
+    fleet: &Fleet,
+    files: Option<CertificateFiles>,
+    scrape: &Scrape,
+    alarms: &Alarms,
+    parts: &mut JoinSet<Result<(), ServerError>>,
+    stop: &CancellationToken,
+) -> Result<Arc<rustls::ServerConfig>, ServerError> {
+    let mut api_tls = fleet.server_tls(false);
+    if let Some(files) = files {
+        let (certificate, tls) = SiteCertificate::open(files, &api_tls)?;
+        api_tls = tls;
+        scrape.follow_certificate(certificate.clone());
+        alarms.follow_certificate(certificate.clone());
+        let following = certificate.follow(stop.clone());
+        parts.spawn(async move { following.await.map_err(ServerError::Signal) });
+    }
+    let telling = alarms.clone().tell_daily(stop.clone());
+    parts.spawn(async move {
+        telling.await;
+        Ok(())
+    });
+    Ok(api_tls)
 }
 
 /// Makes the state folder, for its owner only, and locks it.

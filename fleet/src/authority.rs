@@ -29,7 +29,7 @@ use time::OffsetDateTime;
 
 pub use self::dates::DateProblem;
 use self::dates::Dates;
-use crate::token::Seal;
+use crate::{certificates::CertificateFacts, token::Seal};
 
 /// Folder in the state folder.
 const FOLDER: &str = "ca";
@@ -220,6 +220,12 @@ impl Authority {
     /// SHA-256 of the DER of the certificate: what stage 1 pins.
     pub(crate) fn fingerprint(&self) -> Digest {
         Digest(Sha256::digest(&self.certificate).into())
+    }
+
+    /// Which certificate it has, and when that is good.
+    pub(crate) fn facts(&self) -> CertificateFacts {
+        let (begins, ends) = (self.dates.begins(), self.dates.ends());
+        CertificateFacts { fingerprint: self.fingerprint(), begins, ends }
     }
 
     /// When it ends: no node trusts this server afterwards.

@@ -10,7 +10,7 @@
 //! | `arming`, `lifecycle`, `holding`, `session`, `failures`, `changes` | pure: tokens, states, what holds nodes, numbered frames, limits, news of hardware |
 //! | `registry`, `writer`, `store` | all nodes in memory, written in batches, kept in tables |
 //! | `register` | which nodes there are, changed in a transaction of the provisioner's |
-//! | `authority`, `tls` | the CA, certificates, TLS |
+//! | `authority`, `certificates`, `tls` | the CA, certificates and what people are told of them, TLS |
 //! | `boot_tokens`, `token` | tokens for a boot: made, shown, refused |
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
@@ -29,6 +29,7 @@ mod arming;
 mod authority;
 pub mod blob;
 mod boot_tokens;
+mod certificates;
 mod changes;
 mod clock;
 mod config;
@@ -73,6 +74,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::metrics::FleetMetrics;
 pub use authority::{AuthorityError, DateProblem};
+pub use certificates::{
+    AuthorityFacts, CertificateFacts, NODE_CERTIFICATE_SECONDS, authority_facts, authority_pem,
+};
 pub use config::{Deadlines, FleetConfig};
 pub use error::{FleetError, TokenRefused};
 pub use port::NodeIdentity;

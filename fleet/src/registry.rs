@@ -21,7 +21,7 @@ use crate::{
     ImageUse,
     arming::Arming,
     enrolments::Enrolments,
-    failures::Failures,
+    failures::EnrolmentFailures,
     lifecycle::{self, Life, Limits},
     link::Link,
     register::NodeChange,
@@ -61,7 +61,7 @@ struct State {
     /// Tokens that are out or were spent last, and whose they are.
     tokens: HashMap<Digest, NodeId>,
     pending: Pending,
-    failures: Failures,
+    failures: EnrolmentFailures,
 }
 
 /// What must be written.

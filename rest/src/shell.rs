@@ -33,12 +33,13 @@ use std::{
 use metrics::Exposition;
 use tokio::time::Instant;
 
+pub use book::Source;
 pub use limits::{Deadlines, Limits};
 pub use pace::LeastSpeed;
 pub use seat::{Client, Peer, ReadGate};
 pub use transport::{Opened, Tls, Transport};
 
-use book::{Book, Source};
+use book::Book;
 use meters::{Cause, Last, Meters};
 use request_body::Budgets;
 use seat::Seat;

@@ -146,7 +146,7 @@ async fn user(site: &Site) -> anyhow::Result<Client> {
     let name = "ann".to_owned();
     let account = Some(Numbers { uid: 1001, gid: 1001, groups: Vec::new() });
     site.client.add_user(&User { name: name.clone(), admin: false, account, comment: None }).await?;
-    let create = CreateToken { name: "sim".to_owned(), user: Some(name) };
+    let create = CreateToken { name: "sim".to_owned(), user: Some(name), ..CreateToken::default() };
     site.server.client_with(site.client.create_token(&create).await?.token)
 }
 

@@ -26,7 +26,6 @@ use tokio::{sync::Notify, time::MissedTickBehavior};
 use super::{Action, AuditChain, AuditLine, PendingRow, Request, Unchanged, Who};
 use crate::{
     Access, AccessError, Caller, clock,
-    layer::{Credential, Origin},
     store::audit::PendingLine,
 };
 
@@ -161,25 +160,15 @@ impl Access {
         subject: &str,
         outcome: &str,
     ) -> Result<(), AccessError> {
-        let request = self.request_of(caller, action, subject).await;
+        let request = request_of(caller, action, subject);
         self.record_request(request, outcome).await
     }
 
     /// The same where it was refused: one of many has a row.
     pub async fn record_refused_of(&self, caller: &Caller, action: &str, subject: &str, outcome: &str) {
-        let request = self.request_of(caller, action, subject).await;
+        let request = request_of(caller, action, subject);
         let who = Who::User(&caller.principal.name);
         self.record_unchanged(who, caller.action.as_str(), request, outcome).await;
-    }
-
-    async fn request_of<'a>(&self, caller: &'a Caller, action: &'a str, subject: &'a str) -> Request<'a> {
-        let Origin { source, credential } = caller.origin;
-        let token = match credential {
-            Some(credential) => self.credential_name(credential).await,
-            None => String::new(),
-        };
-        let source = source.map(|source| source.to_string()).unwrap_or_default();
-        Request { principal: &caller.principal.name, action, subject, source, token }
     }
 
     /// A row for a transaction of the server's own: committed in the scope of it ([`outbox::scope`]) it tells of what
@@ -214,22 +203,6 @@ impl Access {
         self.inner.audit.requests().insert(row.id, None);
         let outbox = OutboxRow::new(row.clone());
         RunningRequest { access: self.clone(), row, outbox }
-    }
-
-    /// The name of the token that a request came with, or that its session was begun with. Empty: it came with a
-    /// ticket, or the name cannot be read.
-    pub(crate) async fn credential_name(&self, credential: Credential) -> String {
-        let store = &self.inner.store;
-        let name = match credential {
-            Credential::Token(hash) => store.token_name(hash).await,
-            Credential::Session(hash) => store.session_token_name(hash).await,
-            Credential::Ticket => return String::new(),
-        };
-        name.unwrap_or_else(|error| {
-            tracing::error!("the name of a token could not be looked up: {error}");
-            None
-        })
-        .unwrap_or_default()
     }
 
     fn pending_row(&self, request: Request<'_>, outcome: Option<&str>) -> PendingRow {
@@ -395,6 +368,12 @@ impl Access {
             last.map_or((0, Timestamp(0), [0; 32]), |line| (line.number, line.at, line.hash));
         Ok(self.audit_heads.as_ref().map(|heads| heads.sign(number, at, hash)))
     }
+}
+
+fn request_of<'a>(caller: &'a Caller, action: &'a str, subject: &'a str) -> Request<'a> {
+    let source = caller.origin.source.map(|source| source.to_string()).unwrap_or_default();
+    let token = caller.origin.token.clone();
+    Request { principal: &caller.principal.name, action, subject, source, token }
 }
 
 fn entries(lines: Vec<AuditLine>) -> Vec<AuditEntry> {

@@ -13,7 +13,7 @@ use axum::{
 use rest::{Body, Refusal};
 
 use super::refuse;
-use crate::{Access, Caller, Resource, layer::Credential, sessions};
+use crate::{Access, Caller, Resource, identify::Credential, sessions, tokens::TokenInUse};
 
 /// Logs a browser in: begins a session for the owner of the bearer token, and sets its cookie.
 #[utoipa::path(
@@ -25,14 +25,15 @@ pub(super) async fn begin(
     State(access): State<Access>,
     caller: Caller,
     Extension(credential): Extension<Credential>,
+    Extension(token): Extension<TokenInUse>,
 ) -> Result<Response, Refusal> {
     let (title, owner) = ("cannot begin a session", &caller.principal.name);
     caller.authorize(Resource::Owned { owner })?;
-    let Credential::Token(token) = credential else {
+    if credential != Credential::Token {
         let why = "a session is begun with a token: send `Authorization: Bearer TOKEN`";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, title, why));
-    };
-    let begun = access.begin_session(owner, token).await;
+    }
+    let begun = access.begin_session(owner, token.hash).await;
     let begun = begun.map_err(|error| refuse(title.to_owned(), &error))?;
     Ok((StatusCode::CREATED, [(header::SET_COOKIE, begun.cookie)], Json(begun.session)).into_response())
 }
@@ -94,11 +95,12 @@ fn logged_out(mut response: Response) -> Response {
 pub(super) async fn issue_ticket(
     State(access): State<Access>,
     caller: Caller,
+    Extension(token): Extension<TokenInUse>,
     Body(wanted): Body<CreateTicket>,
 ) -> Result<(StatusCode, Json<Ticket>), Refusal> {
     let owner = &caller.principal.name;
     caller.authorize(Resource::Owned { owner })?;
-    let issued = access.issue_ticket(owner, &wanted.method, &wanted.path);
+    let issued = access.issue_ticket(owner, token.hash, &wanted.method, &wanted.path);
     let title =
         || format!("cannot create a ticket for {:?}", wanted.path.chars().take(100).collect::<String>());
     issued.map(|ticket| (StatusCode::CREATED, Json(ticket))).map_err(|error| refuse(title(), &error))

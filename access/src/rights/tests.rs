@@ -3,7 +3,7 @@
 use super::*;
 
 fn principal(name: &str, roles: &[Role]) -> Principal {
-    Principal { name: name.to_owned(), roles: roles.to_vec(), groups: Vec::new(), account: None }
+    Principal { name: name.to_owned(), roles: roles.to_vec(), groups: Vec::new(), account: None, scope: None }
 }
 
 fn all_actions() -> impl Iterator<Item = Action> {
@@ -76,4 +76,41 @@ fn a_refusal_says_what_whom_and_who_may() {
     let nobody = principal("old", &[]);
     let refused = authorize(&nobody, Action::NodeList, Resource::Site).unwrap_err().to_string();
     assert_eq!(refused, "`node-list` is refused to old (no role); a user may do it");
+}
+
+#[test]
+fn a_scope_takes_away_and_never_adds() {
+    for roles in [&[Role::User][..], &[Role::Admin], &[]] {
+        let whole = principal("ann", roles);
+        let scope: Vec<Action> = vec![Action::NodeList, Action::NodeReboot, Action::WorkflowStop];
+        let scoped = Principal { scope: Some(scope.clone().into()), ..whole.clone() };
+        for action in all_actions() {
+            for resource in
+                [Resource::Site, Resource::Owned { owner: "ann" }, Resource::Owned { owner: "bob" }]
+            {
+                let may = authorize(&whole, action, resource).is_ok() && scope.contains(&action);
+                assert_eq!(authorize(&scoped, action, resource).is_ok(), may, "{roles:?} {action:?}");
+            }
+            let sees = visible(&whole, action).is_ok() && scope.contains(&action);
+            assert_eq!(visible(&scoped, action).is_ok(), sees, "{roles:?} {action:?}");
+        }
+        assert!(permitted(&scoped).iter().all(|permitted| scope.contains(&permitted.action)));
+    }
+    let nothing = Principal { scope: Some(Vec::<Action>::new().into()), ..principal("eve", &[Role::Admin]) };
+    assert_eq!(permitted(&nothing), []);
+}
+
+#[test]
+fn a_refusal_names_the_scope() {
+    let scoped = Principal { scope: Some(vec![Action::NodeList].into()), ..principal("eve", &[Role::Admin]) };
+    let words = |action| authorize(&scoped, action, Resource::Site).unwrap_err().to_string();
+    assert_eq!(
+        words(Action::NodeReboot),
+        "`node-reboot` is not in the scope of the token that eve asks with; use another token of eve, or make one \
+         with `bedplate token create NAME --allow node-reboot`"
+    );
+    assert_eq!(
+        words(Action::UserEdit),
+        "`user-edit` is not in the scope of the token that eve asks with; use a token of eve without a scope"
+    );
 }

@@ -5,7 +5,6 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::audit::{AuditLine, AuditQuery, Details, PendingRow};
-use crate::token::TokenHash;
 
 /// A row that has no number yet, as it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +42,4 @@ pub(crate) trait AuditStore: Send + Sync {
         query: &AuditQuery,
         limit: u32,
     ) -> Result<Vec<AuditLine>, StoreError>;
-    /// The name of a token.
-    async fn token_name(&self, token: TokenHash) -> Result<Option<String>, StoreError>;
-    /// The name of the token that a session was begun with.
-    async fn session_token_name(&self, session: TokenHash) -> Result<Option<String>, StoreError>;
 }

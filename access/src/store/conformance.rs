@@ -5,11 +5,12 @@ use std::path::Path;
 use api::{
     access::{Account, Token, User},
     ids::Timestamp,
+    rights,
 };
 use database::Database;
 use harness::postgres::{self, Cluster};
 
-use super::{Store, sessions::NewSession, sql::SqlStore};
+use super::{Store, sql::SqlStore, tokens::OwnedToken};
 use crate::audit::{self, Action, AuditQuery, Details, PendingRow, Request};
 
 async fn open(database: Database) -> SqlStore {
@@ -23,7 +24,15 @@ async fn sqlite(directory: &Path) -> SqlStore {
 }
 
 fn token(user: &str, name: &str) -> Token {
-    Token { name: name.into(), user: user.into(), created: Timestamp(7) }
+    Token {
+        name: name.into(),
+        user: user.into(),
+        created: Timestamp(7),
+        expires: None,
+        scope: None,
+        last_used: None,
+        last_source: None,
+    }
 }
 
 fn user(name: &str, admin: bool) -> User {
@@ -46,24 +55,65 @@ async fn users_and_tokens(store: impl Store) {
     assert!(store.add_token(&token("ann", "a"), [3; 32]).await.unwrap());
     assert!(!store.add_token(&token("admin", "a"), [4; 32]).await.unwrap(), "the name is taken");
     assert!(store.add_token(&token("nobody", "a"), [5; 32]).await.is_err(), "no such user");
-    assert_eq!(store.tokens("admin").await.unwrap(), [token("admin", "a"), token("admin", "b")]);
-    assert_eq!(store.token_owner([1; 32]).await.unwrap(), admin);
-    assert_eq!(store.token_owner([4; 32]).await.unwrap(), None);
+    let kept = [([1; 32], token("admin", "a")), ([2; 32], token("admin", "b"))];
+    assert_eq!(store.tokens("admin").await.unwrap(), kept);
+    assert_eq!(owner(&store, 1).await, admin);
+    assert_eq!(owner(&store, 4).await, None);
 
     assert!(store.remove_token("admin", "a").await.unwrap());
     assert!(!store.remove_token("admin", "a").await.unwrap());
-    assert_eq!(store.token_owner([1; 32]).await.unwrap(), None);
-    assert!(store.token_owner([3; 32]).await.unwrap().is_some(), "the other user's token stays");
+    assert_eq!(owner(&store, 1).await, None);
+    assert!(owner(&store, 3).await.is_some(), "the other user's token stays");
 
     let account = Some(Account { uid: 1001, gid: 100, groups: vec![7, 4_000_000_000] });
     let ann = User { account, comment: Some("at the lab".into()), ..user("ann", false) };
     assert!(store.change_user(&ann).await.unwrap());
     assert_eq!(store.users().await.unwrap(), [user("admin", true), ann.clone()]);
-    assert_eq!(store.token_owner([3; 32]).await.unwrap(), Some(ann));
+    assert_eq!(owner(&store, 3).await, Some(ann));
     assert!(!store.change_user(&user("nobody", true)).await.unwrap());
     assert!(store.remove_user("ann").await.unwrap());
     assert!(!store.remove_user("ann").await.unwrap());
-    assert_eq!(store.token_owner([3; 32]).await.unwrap(), None, "its tokens go with it");
+    assert_eq!(owner(&store, 3).await, None, "its tokens go with it");
+}
+
+async fn owner(store: &impl Store, hash: u8) -> Option<User> {
+    store.owned_token([hash; 32]).await.unwrap().map(|token| token.owner)
+}
+
+async fn ends_and_scopes(store: impl Store) {
+    assert!(store.add_user(&user("eve", true)).await.unwrap());
+    assert!(store.add_user(&user("ann", false)).await.unwrap());
+    let scope = Some(vec![rights::Action::WhoAmI, rights::Action::NodeList]);
+    let ends = |name: &str, at: i64| Token { expires: Some(Timestamp(at)), ..token("eve", name) };
+    let scoped = Token { scope: scope.clone(), ..ends("scoped", 50) };
+    assert!(store.add_token(&ends("ends", 20), [11; 32]).await.unwrap());
+    assert!(store.add_token(&scoped, [12; 32]).await.unwrap());
+    assert!(store.add_token(&token("ann", "old"), [13; 32]).await.unwrap());
+    let found = store.owned_token([12; 32]).await.unwrap();
+    let (owner, name) = (user("eve", true), "scoped".to_owned());
+    assert_eq!(found, Some(OwnedToken { owner, name, expires: Some(Timestamp(50)), scope }));
+
+    let of_admins = async |now: i64| store.tokens_of_admins(Timestamp(now)).await.unwrap();
+    assert_eq!(of_admins(19).await, [("eve".to_owned(), "ends".to_owned())], "no scope, an admin's");
+    assert_eq!(of_admins(20).await, [], "it has ended");
+    let to_mend = async |now: i64, soon: i64, limit: u32| {
+        let found = store.tokens_to_mend(Timestamp(now), Timestamp(soon), limit).await.unwrap();
+        found.into_iter().map(|token| token.name).collect::<Vec<_>>()
+    };
+    assert_eq!(to_mend(10, 20, 9).await, ["old", "ends"]);
+    assert_eq!(to_mend(20, 49, 9).await, ["old"], "what has ended is mended");
+    assert_eq!(to_mend(10, 50, 2).await, ["old", "ends"]);
+
+    store.note_token_use([13; 32], Timestamp(9), Some("10.0.0.7".to_owned())).await.unwrap();
+    let used = Token {
+        last_used: Some(Timestamp(9)),
+        last_source: Some("10.0.0.7".to_owned()),
+        ..token("ann", "old")
+    };
+    assert_eq!(store.tokens("ann").await.unwrap(), [([13; 32], used)]);
+    for name in ["eve", "ann"] {
+        store.remove_user(name).await.unwrap();
+    }
 }
 
 fn action(subject: &str) -> Action {
@@ -137,17 +187,6 @@ async fn audit_log(store: impl Store) {
     assert_eq!(store.pending(0, 9).await.unwrap(), rows[1..], "what is chained is not pending");
 }
 
-async fn names_of_tokens(store: impl Store) {
-    assert!(store.add_user(&user("eve", false)).await.unwrap());
-    assert!(store.add_token(&token("eve", "laptop"), [7; 32]).await.unwrap());
-    let session = NewSession { hash: [8; 32], token: [7; 32], user: "eve", created: Timestamp(1) };
-    store.add_session(&session, 9).await.unwrap();
-    assert_eq!(store.token_name([7; 32]).await.unwrap().as_deref(), Some("laptop"));
-    assert_eq!(store.session_token_name([8; 32]).await.unwrap().as_deref(), Some("laptop"));
-    assert_eq!(store.token_name([9; 32]).await.unwrap(), None);
-    assert_eq!(store.session_token_name([9; 32]).await.unwrap(), None);
-}
-
 #[tokio::test]
 async fn sqlite_keeps_users_and_tokens() {
     let directory = tempfile::tempdir().unwrap();
@@ -155,15 +194,15 @@ async fn sqlite_keeps_users_and_tokens() {
 }
 
 #[tokio::test]
-async fn sqlite_keeps_the_audit_log() {
+async fn sqlite_keeps_ends_and_scopes() {
     let directory = tempfile::tempdir().unwrap();
-    audit_log(sqlite(directory.path()).await).await;
+    ends_and_scopes(sqlite(directory.path()).await).await;
 }
 
 #[tokio::test]
-async fn sqlite_knows_which_token_a_request_came_with() {
+async fn sqlite_keeps_the_audit_log() {
     let directory = tempfile::tempdir().unwrap();
-    names_of_tokens(sqlite(directory.path()).await).await;
+    audit_log(sqlite(directory.path()).await).await;
 }
 
 /// The same statements and migrations on the second engine: that the text is one is proved here.
@@ -176,9 +215,10 @@ async fn privileged_postgresql_keeps_all_of_it() {
         .username(postgres::USER)
         .database("postgres");
     let database = Database::open_postgres(options).await.unwrap();
+    // It removes what it makes.
+    ends_and_scopes(open(database.clone()).await).await;
     users_and_tokens(open(database.clone()).await).await;
     audit_log(open(database.clone()).await).await;
-    names_of_tokens(open(database.clone()).await).await;
 
     // A transaction that failed leaves no connection behind here either.
     let mut transaction = database.begin().await.unwrap();

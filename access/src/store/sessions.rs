@@ -1,9 +1,9 @@
 //! Where sessions are kept.
 
-use api::{access::User, ids::Timestamp};
+use api::ids::Timestamp;
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{StoreError, tokens::OwnedToken};
 use crate::token::TokenHash;
 
 /// A session that begins.
@@ -23,13 +23,22 @@ pub(crate) struct StoredSession {
     pub(crate) used: Timestamp,
 }
 
+/// A session with the token that it was begun with.
+#[derive(Debug)]
+pub(crate) struct FoundSession {
+    pub(crate) session: StoredSession,
+    pub(crate) token: OwnedToken,
+    /// What the token is kept by.
+    pub(crate) token_hash: TokenHash,
+}
+
 /// What the store offers of sessions. Every write is durable when its future ends.
 #[async_trait]
 pub(crate) trait SessionStore: Send + Sync {
     /// Adds a session; of the user's others only the `keep - 1` that were used last stay.
     async fn add_session(&self, session: &NewSession<'_>, keep: u32) -> Result<(), StoreError>;
-    /// A session and its user.
-    async fn session(&self, hash: TokenHash) -> Result<Option<(User, StoredSession)>, StoreError>;
+    /// A session, with its token and its user.
+    async fn session(&self, hash: TokenHash) -> Result<Option<FoundSession>, StoreError>;
     /// Notes that a session was used.
     async fn touch_session(&self, hash: TokenHash, now: Timestamp) -> Result<(), StoreError>;
     /// Ends a session. `false` if there was none.

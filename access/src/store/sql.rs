@@ -3,17 +3,16 @@
 
 mod audit;
 mod sessions;
+mod tokens;
 
 use api::{
-    access::{Account, Token, User},
-    ids::Timestamp,
+    access::{Account, User},
 };
 use async_trait::async_trait;
 use database::{Database, Json, MigrateError, Number, Schema, Statement, Step, json, statement};
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{Store, StoreError};
-use crate::token::TokenHash;
 
 /// The tables of this crate.
 pub static SCHEMA: Schema = Schema::new(
@@ -24,6 +23,7 @@ pub static SCHEMA: Schema = Schema::new(
         Step::sql("accounts", include_str!("../../migrations/0002_accounts.sql")),
         Step::sql("sessions", include_str!("../../migrations/0003_sessions.sql")),
         Step::sql("audit", include_str!("../../migrations/0004_audit.sql")),
+        Step::sql("token-ends", include_str!("../../migrations/0005_token_ends.sql")),
     ],
 );
 
@@ -78,19 +78,6 @@ fn bind_user(action: &'static str, text: &'static str, user: &User) -> Result<St
         .bind(user.comment.as_deref()))
 }
 
-#[derive(FromRow)]
-struct TokenRow {
-    name: String,
-    user_name: String,
-    created: i64,
-}
-
-impl From<TokenRow> for Token {
-    fn from(row: TokenRow) -> Self {
-        Self { name: row.name, user: row.user_name, created: Timestamp(row.created) }
-    }
-}
-
 #[async_trait]
 impl Store for SqlStore {
     async fn add_user(&self, user: &User) -> Result<bool, StoreError> {
@@ -131,40 +118,5 @@ impl Store for SqlStore {
         let user = statement("read a user", AssertSqlSafe(text)).bind(name);
         let row: Option<UserRow> = user.fetch_optional(&self.database).await?;
         Ok(row.map(User::from))
-    }
-
-    async fn add_token(&self, token: &Token, hash: TokenHash) -> Result<bool, StoreError> {
-        let text = "INSERT INTO access_tokens (hash, user_name, name, created)
-                    VALUES ($1, $2, $3, $4) ON CONFLICT (user_name, name) DO NOTHING";
-        let insert = statement("add a token", text)
-            .bind(hash.as_slice())
-            .bind(&token.user)
-            .bind(&token.name)
-            .bind(token.created.0);
-        Ok(insert.execute(&self.database).await? == 1)
-    }
-
-    async fn token_owner(&self, hash: TokenHash) -> Result<Option<User>, StoreError> {
-        let text = format!(
-            "SELECT {USER} FROM access_tokens t JOIN access_users u ON u.name = t.user_name
-              WHERE t.hash = $1"
-        );
-        let owner = statement("look up a token", AssertSqlSafe(text)).bind(hash.as_slice());
-        let row: Option<UserRow> = owner.fetch_optional(&self.database).await?;
-        Ok(row.map(User::from))
-    }
-
-    async fn tokens(&self, user: &str) -> Result<Vec<Token>, StoreError> {
-        let text = "SELECT name, user_name, created FROM access_tokens
-                     WHERE user_name = $1 ORDER BY name";
-        let tokens = statement("read the tokens", text).bind(user);
-        let rows: Vec<TokenRow> = tokens.fetch_all(&self.database).await?;
-        Ok(rows.into_iter().map(Token::from).collect())
-    }
-
-    async fn remove_token(&self, user: &str, name: &str) -> Result<bool, StoreError> {
-        let text = "DELETE FROM access_tokens WHERE user_name = $1 AND name = $2";
-        let delete = statement("remove a token", text).bind(user).bind(name);
-        Ok(delete.execute(&self.database).await? == 1)
     }
 }

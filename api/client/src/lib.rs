@@ -12,12 +12,17 @@ mod overlays;
 mod pages;
 mod path;
 mod retry;
+mod server;
 mod streams;
 mod trust;
 mod users;
 mod workflows;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use api::{
     access::{CreateToken, CreatedToken, Token, Whoami},
@@ -66,6 +71,14 @@ pub struct Client {
     http: reqwest::Client,
     server: Url,
     token: String,
+    notice: Option<Arc<ExpiryNotice>>,
+}
+
+/// Whom to tell that the token ends soon, once.
+#[derive(Debug)]
+struct ExpiryNotice {
+    told: AtomicBool,
+    tell: fn(&str),
 }
 
 impl Client {
@@ -87,7 +100,14 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .map_err(ClientError::Context)?;
-        Ok(Self { http, server: context.server.clone(), token: context.token.clone() })
+        Ok(Self { http, server: context.server.clone(), token: context.token.clone(), notice: None })
+    }
+
+    /// Tells when the token ends, RFC 3339, if the server says with an answer that this is soon: once, for this client
+    /// and its clones.
+    #[must_use]
+    pub fn with_expiry_notice(self, tell: fn(&str)) -> Self {
+        Self { notice: Some(Arc::new(ExpiryNotice { told: AtomicBool::new(false), tell })), ..self }
     }
 
     /// Who the token belongs to.

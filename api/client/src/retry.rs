@@ -4,6 +4,7 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
@@ -31,6 +32,7 @@ impl Client {
             let may_retry = retries < MAX_RETRIES && may_repeat(&request);
             let again = if may_retry { request.try_clone() } else { None };
             let response = self.http.execute(request).await.map_err(unreachable)?;
+            self.tell_expiry(response.headers());
             if response.status().is_success() {
                 return Ok(response);
             }
@@ -43,6 +45,17 @@ impl Client {
             request = again;
             left = rest;
             retries += 1;
+        }
+    }
+}
+
+impl Client {
+    /// Tells that the token ends soon, if the answer says so and nobody was told yet.
+    fn tell_expiry(&self, headers: &header::HeaderMap) {
+        let Some(notice) = &self.notice else { return };
+        let ends = headers.get(api::http::TOKEN_EXPIRES).and_then(|ends| ends.to_str().ok());
+        if let Some(ends) = ends.filter(|_| !notice.told.swap(true, Relaxed)) {
+            (notice.tell)(ends);
         }
     }
 }
@@ -107,7 +120,7 @@ mod tests {
         // Already installed is as good as installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
-        (Client { http, server, token: "t".to_owned() }, requests)
+        (Client { http, server, token: "t".to_owned(), notice: None }, requests)
     }
 
     async fn answer(mut stream: TcpStream, busy: Option<u64>) {

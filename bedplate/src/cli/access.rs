@@ -1,41 +1,18 @@
-//! `whoami`, `token` and `version`.
+//! `whoami` and `version`.
 
 use api::{
-    access::{self, CreateToken, Token},
+    access,
     rights::Role,
 };
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde::Serialize;
 
 use super::{
     columns,
     context::Session,
-    output::{Done, Rows, say},
+    output::{Rows, say},
     table::{Look, cells, table},
 };
-
-/// Tokens for further people and programs.
-#[derive(Debug, Subcommand)]
-pub(super) enum TokenVerb {
-    /// List tokens, without their secrets.
-    List,
-    /// Make a token and print it, this once.
-    #[command(after_help = "Example:
-  bedplate token create ci -o json | jq -r .token
-  bedplate token create laptop --user ann")]
-    Create {
-        /// What it is for.
-        name: String,
-        /// Whose it is [default: whose the context is]; admins only.
-        #[arg(long, value_name = "NAME")]
-        user: Option<String>,
-    },
-    /// Revoke a token; it is refused from now on.
-    Delete {
-        /// Its name.
-        name: String,
-    },
-}
 
 /// Print whose token the context holds.
 #[derive(Debug, Args)]
@@ -74,31 +51,6 @@ fn action_table(look: Look, whoami: &access::Whoami) -> String {
         )
     };
     table(look, &["ACTION", "ON", "WHAT"], whoami.actions.iter().map(row))
-}
-
-pub(super) async fn token(session: &Session, verb: TokenVerb) -> anyhow::Result<()> {
-    let client = session.client()?;
-    match verb {
-        TokenVerb::List => {
-            let tokens = client.tokens().await?;
-            session.out.show(&tokens, |look| token_table(*look, &tokens))
-        }
-        TokenVerb::Create { name, user } => {
-            let created = client.create_token(&CreateToken { name, user }).await?;
-            session.out.show(&created, |_| format!("{}\n", created.token))?;
-            say("keep it: it cannot be shown again");
-            Ok(())
-        }
-        TokenVerb::Delete { name } => {
-            client.delete_token(&name).await?;
-            session.out.show(&Done::new("deleted", [&name]), |_| format!("revoked {name}\n"))
-        }
-    }
-}
-
-fn token_table(look: Look, tokens: &[Token]) -> String {
-    let row = |token: &Token| cells([token.name.clone(), token.user.clone(), token.created.to_string()]);
-    table(look, &["NAME", "USER", "CREATED"], tokens.iter().map(row))
 }
 
 /// Versions of both sides.
@@ -151,6 +103,8 @@ mod tests {
                 Permitted { action: Action::NodeList, on: Extent::All },
                 Permitted { action: Action::WorkflowStop, on: Extent::Own },
             ],
+            token: None,
+            expires: None,
         };
         assert_eq!(who(&ann), "ann (user)\n", "an older server tells no roles");
         ann.roles = vec![Role::User, Role::Admin];

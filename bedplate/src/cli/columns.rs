@@ -4,6 +4,7 @@
 
 use api::{
     access::{AuditEntry, AuditHead, CreatedToken, Token, User, Whoami},
+    alarm::{Alarm, Certificate},
     image::{Image, Operation},
     machine::{Applied, Explained, Node, Profile},
     overlay::{Overlay, RenderedFile},
@@ -155,7 +156,7 @@ pub(super) const RENDERED: &[&str] = &["path", "mode", "content"];
 pub(super) const OVERLAY_FILE: &[&str] = &["overlay", "action", "path"];
 
 /// Who asks.
-pub(super) const WHOAMI: &[&str] = &["name", "admin", "roles", "groups", "actions"];
+pub(super) const WHOAMI: &[&str] = &["name", "admin", "roles", "groups", "actions", "token", "expires"];
 
 /// A user.
 pub(super) const USER: &[&str] =
@@ -165,10 +166,11 @@ pub(super) const USER: &[&str] =
 pub(super) const LOGGED_OUT: &[&str] = &["name", "ended"];
 
 /// A token without its secret.
-pub(super) const TOKEN: &[&str] = &["name", "user", "created"];
+pub(super) const TOKEN: &[&str] =
+    &["name", "user", "created", "expires", "scope", "last-used", "last-source"];
 
 /// A new token with its secret.
-pub(super) const CREATED_TOKEN: &[&str] = &["name", "token"];
+pub(super) const CREATED_TOKEN: &[&str] = &["name", "token", "expires"];
 
 /// A line of the audit log.
 pub(super) const AUDIT: &[&str] = &[
@@ -194,6 +196,13 @@ pub(super) const AUDIT_KEY: &[&str] = &["key"];
 
 /// What a check of the audit log found.
 pub(super) const VERIFIED: &[&str] = &["lines", "hash", "heads", "newest-head"];
+
+/// A certificate of the server.
+pub(super) const CERTIFICATE: &[&str] =
+    &["certificate", "ends", "days-left", "fingerprint", "begins", "life-seconds", "renewal", "alarm"];
+
+/// What wants attention.
+pub(super) const ALARM: &[&str] = &["alarm", "subject", "ends", "text"];
 
 /// A context.
 pub(super) const CONTEXT: &[&str] = &["name", "server", "in-use", "file", "ca-fingerprint", "problem"];
@@ -278,6 +287,8 @@ rows! {
     CreatedToken: CREATED_TOKEN,
     AuditEntry: AUDIT,
     AuditHead: AUDIT_HEAD,
+    Certificate: CERTIFICATE,
+    Alarm: ALARM,
     WorkflowSummary: WORKFLOW,
     TaskUsage: USAGE,
     Waiting: WAITING,

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsStr, time::Duration};
 
+use api::rights::Action;
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::{
     CompleteEnv, CompletionCandidate, PathCompleter,
@@ -89,6 +90,13 @@ pub(super) fn overlays(current: &OsStr) -> Vec<CompletionCandidate> {
     })
 }
 
+/// Actions that the scope of a token may have; the last of a list of them. They are known here.
+pub(super) fn actions(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words = Action::ALL.iter().filter(|action| action.fits_a_scope());
+    let words: Vec<String> = words.map(|action| action.as_str().to_owned()).collect();
+    candidates(&current.to_string_lossy(), &words).into_iter().map(CompletionCandidate::new).collect()
+}
+
 /// Names of workflows.
 pub(super) fn workflows(current: &OsStr) -> Vec<CompletionCandidate> {
     ask(current, |client| async move {
@@ -120,7 +128,9 @@ where
 {
     let context = std::env::var_os("BEDPLATE_CONTEXT").filter(|path| !path.is_empty()).map(Into::into);
     let session = Session::new(context, Stdout::new(None));
-    let (Ok(client), Ok(runtime)) = (session.client(), super::runtime()) else { return Vec::new() };
+    let Ok(context) = session.context() else { return Vec::new() };
+    // Not the session's client, which would tell of a token that ends soon, on the line that is typed.
+    let (Ok(client), Ok(runtime)) = (Client::new(&context), super::runtime()) else { return Vec::new() };
     let asked = runtime.block_on(async { tokio::time::timeout(DEADLINE, names(client)).await });
     let names = asked.ok().and_then(Result::ok).unwrap_or_default();
     candidates(&current.to_string_lossy(), &names).into_iter().map(CompletionCandidate::new).collect()

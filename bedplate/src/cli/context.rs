@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use client::{Client, Context};
 
-use super::output::Stdout;
+use super::output::{Stdout, say};
 
 /// What the server writes for its admin.
 const ADMIN: &str = "/var/lib/bedplate/admin.yaml";
@@ -25,7 +25,7 @@ impl Session {
 
     /// A client of the server that the context names.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(&self.context()?)?)
+        Ok(Client::new(&self.context()?)?.with_expiry_notice(token_ends))
     }
 
     /// The context.
@@ -37,6 +37,11 @@ impl Session {
     pub(super) fn path(&self) -> PathBuf {
         self.context.clone().unwrap_or_else(|| default_path(|path| path.exists()))
     }
+}
+
+/// Tells that the token of the context ends soon.
+fn token_ends(when: &str) {
+    say(&format!("note: the token of the context expires on {when}; `bedplate token rotate` replaces it"));
 }
 
 /// The file where nobody named one: the person's own if there is one, else the admin's.

@@ -1,6 +1,9 @@
-//! `server`: runs the server, or checks its configuration.
+//! `server`: runs the server, checks its configuration, and looks after its certificates and its admin.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::anyhow;
 use api::{image::Bar, problem::Mistake};
@@ -16,9 +19,14 @@ use super::{
     columns,
     context::Session,
     operation::progress::Progress,
-    output::{Rows, say},
+    output::{Done, Rows, say},
     words::count,
 };
+
+mod ca;
+
+/// Where the REST port is, if neither the configuration nor an earlier admin.yaml tells: the default.
+const DEFAULT_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9470);
 
 /// Run the server until SIGTERM or SIGINT; it logs on standard error.
 #[derive(Debug, Args)]
@@ -55,6 +63,26 @@ Exit status: 0 the server can start, 1 the configuration has mistakes."
         #[arg(long)]
         deep: bool,
     },
+    /// List what wants an admin's attention: tokens without an end, tokens and certificates that end soon.
+    Alarms,
+    /// The certificate authority and the certificates of the server.
+    #[command(subcommand)]
+    Ca(ca::CaVerb),
+    /// Make a new admin token on this machine, when every other is lost, and write admin.yaml.
+    #[command(
+        after_help = "Run it as root on the server's machine. The server may run, and takes the token at once. The user `admin`
+becomes an admin if it is none. Tokens of before stay: `bedplate token list` shows them. The audit log
+has a line of it.
+
+Examples:
+  bedplate server recover-admin
+  bedplate server recover-admin --state-dir /srv/bedplate"
+    )]
+    RecoverAdmin {
+        /// State folder of the server [default: that of the configuration].
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
 }
 
 pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()> {
@@ -67,7 +95,31 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
             })
         }
         Some(Verb::Check { deep }) => check(session, server.config, deep).await,
+        Some(Verb::Alarms) => ca::alarms(session).await,
+        Some(Verb::Ca(verb)) => ca::run(session, verb).await,
+        Some(Verb::RecoverAdmin { state_dir }) => recover_admin(session, server.config, state_dir).await,
     }
+}
+
+async fn recover_admin(
+    session: &Session,
+    config: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    let (state_dir, api) = match state_dir {
+        Some(state_dir) => (state_dir, DEFAULT_API),
+        None => {
+            let checked = Checked::load(config).map_err(told)?;
+            (checked.state_dir, checked.api_listen)
+        }
+    };
+    let recovered = bedplate::server::recover_admin(&state_dir, api).await?;
+    let file = recovered.file.display().to_string();
+    session.out.show(&Done::new("recovered", [recovered.user]), |_| {
+        format!("{file} has a new token of {}\n", recovered.user)
+    })?;
+    say("tokens of before are still good: `bedplate token list` shows them");
+    Ok(())
 }
 
 /// What a check of the configuration found.

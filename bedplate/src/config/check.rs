@@ -30,6 +30,7 @@ mod connections;
 mod files;
 mod registries;
 mod subnets;
+mod tokens;
 
 pub(super) use files::check as check_files;
 
@@ -59,11 +60,10 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let notes = subnets::notes(raw, &dhcp, &own, &networks, &mut mistakes);
     let (log, job_log_bytes) = (log(raw, &mut mistakes), job_log_bytes(raw, &mut mistakes));
     let job_images = job_images(raw, &mut mistakes);
-    paths(raw, &mut mistakes);
-    server_names(raw, &mut mistakes);
+    what_stands_alone(raw, &mut mistakes);
     let api_certificate = api_certificate(raw, &mut mistakes);
     let (sessions, connections) = (sessions(raw, &mut mistakes), connections::check(raw, &mut mistakes));
-    heartbeat(raw, &mut mistakes);
+    let tokens = tokens::check(raw, &mut mistakes);
     let registries = Arc::new(registries::check(raw, &mut mistakes));
     if !mistakes.is_empty() {
         return (None, mistakes);
@@ -96,6 +96,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         api_listen: ports.api,
         api_certificate,
         sessions,
+        tokens,
         fleet_listen: listen(ports.fleet),
         fleet,
         provisioner,
@@ -108,6 +109,13 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         notes,
     };
     (Some(checked), mistakes)
+}
+
+/// Values that no other one depends on.
+fn what_stands_alone(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+    paths(raw, mistakes);
+    server_names(raw, mistakes);
+    heartbeat(raw, mistakes);
 }
 
 /// Fleet's part. `own`: all addresses that nodes are told.

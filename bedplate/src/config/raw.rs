@@ -62,6 +62,10 @@ pub struct Raw {
     pub session_idle_seconds: Option<Placed<u32>>,
     /// `api.session-life-seconds`: a browser's session ends so long after it began. Default 604800, 7 days.
     pub session_life_seconds: Option<Placed<u32>>,
+    /// `api.token-days`: a token ends so many days after it was made, if nobody says otherwise. Default 90.
+    pub token_days: Option<Placed<u32>>,
+    /// `api.token-max-days`: no token lives longer that is made from now on, and none has no end. Default: no limit.
+    pub token_max_days: Option<Placed<u32>>,
     /// `fleet.port`: enrolment and the nodes' channel, TLS. Default 9443.
     pub fleet_port: Option<Placed<u16>>,
     /// `fleet.heartbeat-seconds`. Default 20.
@@ -216,13 +220,23 @@ impl Raw {
     }
 
     fn api(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
-        let known = ["listen", "certificate", "key", "session-idle-seconds", "session-life-seconds"];
+        let known = [
+            "listen",
+            "certificate",
+            "key",
+            "session-idle-seconds",
+            "session-life-seconds",
+            "token-days",
+            "token-max-days",
+        ];
         let Some(api) = top.section("api", &known, mistakes) else { return };
         self.api_listen = api.one("listen", "ADDRESS:PORT", mistakes);
         self.api_certificate = api.one("certificate", "a path", mistakes);
         self.api_key = api.one("key", "a path", mistakes);
         self.session_idle_seconds = api.one("session-idle-seconds", "a number of seconds", mistakes);
         self.session_life_seconds = api.one("session-life-seconds", "a number of seconds", mistakes);
+        self.token_days = api.one("token-days", "a number of days", mistakes);
+        self.token_max_days = api.one("token-max-days", "a number of days", mistakes);
     }
 }
 

@@ -154,6 +154,30 @@ fn heads_of_the_audit_log_have_a_file_of_their_own() {
 }
 
 #[test]
+fn tokens_end_by_the_configuration() {
+    let tokens = |api: &str| {
+        let text = format!("interfaces: [eth0]\napi: {{{api}}}");
+        let tokens = Checked::parse(&text, &machine()).unwrap().tokens;
+        (tokens.default_life.as_secs() / 86_400, tokens.longest_life.map(|life| life.as_secs() / 86_400))
+    };
+    assert_eq!(tokens(""), (90, None));
+    assert_eq!(tokens("token-days: 30, token-max-days: 60"), (30, Some(60)));
+    mistakes(
+        "interfaces: [eth0]\napi:\n  token-days: 0\n  token-max-days: 3651\n",
+        &expect![[r#"
+            3:15: api.token-days: 0 is not between 1 and 3650
+            4:19: api.token-max-days: 3651 is not between 1 and 3650
+        "#]],
+    );
+    mistakes(
+        "interfaces: [eth0]\napi:\n  token-days: 61\n  token-max-days: 60\n",
+        &expect![[r#"
+            3:15: api.token-days: 61 is more than api.token-max-days
+        "#]],
+    );
+}
+
+#[test]
 fn where_the_server_will_be_is_announced() {
     let text = "interfaces: [eth0]\nannounced-addresses: [10.1.0.9]\n\
                 dhcp: {subnets: [{network: 10.1.0.0/24, pool: 10.1.0.8-10.1.0.20, ntp: [10.1.0.1, 192.0.2.1]}]}";

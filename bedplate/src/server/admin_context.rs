@@ -1,7 +1,7 @@
 //! `admin.yaml` of the state folder: how the command line on this machine reaches the server as its admin.
 //!
-//! A `client::Context` in JSON, which is YAML too; mode 0600. The token is written at the first start and never again;
-//! address and CA are kept true at every start.
+//! A `client::Context` in JSON, which is YAML too; mode 0600. The token is written at the first start, and again by
+//! `bedplate server recover-admin` alone; address and CA are kept true at every start.
 
 use std::{
     fs, io,
@@ -21,7 +21,7 @@ const FILE: &str = "admin.yaml";
 /// the next one.
 const PENDING: &str = "admin.yaml.pending";
 
-/// The admin and its first token.
+/// The admin and its first token. It has no end, and is an alarm until `bedplate token rotate` replaces it.
 const ADMIN: (&str, &str) = ("admin", "first-start");
 
 /// Why the file is not there or not true.
@@ -55,8 +55,7 @@ pub(super) async fn write(
     }
     let mut token = access.create_admin_if_none().await.map_err(AdminContextError::Access)?;
     if token.is_none() && cut_off {
-        access.revoke_token(ADMIN.0, ADMIN.1).await.map_err(AdminContextError::Access)?;
-        let made = access.create_token(ADMIN.0, ADMIN.1).await.map_err(AdminContextError::Access)?;
+        let made = access.replace_token(ADMIN.0, ADMIN.1).await.map_err(AdminContextError::Access)?;
         token = Some(made.token);
     }
     let server = url(api);
@@ -82,6 +81,25 @@ pub(super) async fn write(
         }
         _ => Ok(()),
     }
+}
+
+/// Puts another token into the file, or makes the file. Address and CA stay as it has them; without it they are
+/// `api` and `ca`. Returns its path.
+pub(super) fn replace_token(
+    state_dir: &Path,
+    token: String,
+    api: SocketAddr,
+    ca: Option<String>,
+) -> Result<PathBuf, AdminContextError> {
+    let path = state_dir.join(FILE);
+    let context = match Context::read(&path) {
+        Ok(old) => Context { token, ..old },
+        Err(_) => Context { server: url(api), ca, token },
+    };
+    let text = serde_json::to_vec_pretty(&context)
+        .map_err(|error| AdminContextError::Write { path: path.clone(), source: error.into() })?;
+    replace(&path, &text)?;
+    Ok(path)
 }
 
 /// Where a client on this machine reaches the API.

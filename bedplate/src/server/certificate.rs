@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use api::ids::{Digest, Timestamp};
+use fleet::CertificateFacts;
 use rustls::{
     ServerConfig,
     client::verify_server_name,
@@ -113,6 +115,11 @@ impl CertificateFiles {
         Ok(certified)
     }
 
+    /// Which certificate it is, and when it is good; `None` if it cannot be used or read. Blocking.
+    pub(super) fn facts(&self) -> Option<CertificateFacts> {
+        facts(&self.load().ok()?)
+    }
+
     /// What changes when a file is written or replaced.
     fn stamp(&self) -> [Option<(u64, u64, i64, i64)>; 2] {
         [&self.certificate, &self.key].map(|path| {
@@ -132,6 +139,20 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
         return Err(CertificateError::TooLarge { path: path.to_owned() });
     }
     Ok(text)
+}
+
+/// Which certificate the first of a chain is, and when it is good.
+fn facts(certified: &CertifiedKey) -> Option<CertificateFacts> {
+    let der = certified.cert.first()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let validity = certificate.validity();
+    let digest = ring::digest::digest(&ring::digest::SHA256, der);
+    let moment = |seconds| Timestamp(0).plus_seconds(seconds);
+    Some(CertificateFacts {
+        fingerprint: Digest(digest.as_ref().try_into().ok()?),
+        begins: moment(validity.not_before.timestamp()),
+        ends: moment(validity.not_after.timestamp()),
+    })
 }
 
 /// The site's certificate for its names, the server's own for all others.
@@ -160,6 +181,11 @@ impl SiteCertificate {
         let site = self.site();
         let (_, certificate) = x509_parser::parse_x509_certificate(site.cert.first()?).ok()?;
         Some(certificate.validity().not_after.timestamp())
+    }
+
+    /// Which one it is, and when it is good; `None` if its dates cannot be read.
+    pub(super) fn facts(&self) -> Option<CertificateFacts> {
+        facts(&self.site())
     }
 
     fn site(&self) -> Arc<CertifiedKey> {

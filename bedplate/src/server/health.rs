@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use super::alarms::Alarms;
 use axum::{
     Json,
     http::StatusCode,
@@ -33,11 +34,14 @@ struct Report {
     status: &'static str,
     /// Why it is not `ok`, a sentence each.
     problems: Vec<String>,
+    /// What will be a problem, and is none yet: certificates that end. Their dates are shown to whoever connects.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// The parts that are looked at, and the last answer.
 #[derive(Debug, Clone)]
-pub(super) struct Health(Arc<Inner>);
+pub(super) struct Health(Arc<Inner>, Option<Alarms>);
 
 #[derive(Debug)]
 struct Inner {
@@ -48,7 +52,12 @@ struct Inner {
 
 impl Health {
     pub(super) fn new(database: Database, state_dir: PathBuf) -> Self {
-        Self(Arc::new(Inner { database, state_dir, last: Arc::default() }))
+        Self(Arc::new(Inner { database, state_dir, last: Arc::default() }), None)
+    }
+
+    /// The same, which tells of the server's certificates too.
+    pub(super) fn with_alarms(self, alarms: Alarms) -> Self {
+        Self(self.0, Some(alarms))
     }
 
     /// 200 or 503, with the reasons.
@@ -58,9 +67,10 @@ impl Health {
             Some((at, report)) if at.elapsed() < GOOD_FOR => report.clone(),
             // In a task of its own: clients that go away must not make each of them a new look.
             _ => {
-                let inner = self.0.clone();
+                let (inner, alarms) = (self.0.clone(), self.1.clone());
                 let looking = tokio::spawn(async move {
-                    let report = inner.look().await;
+                    let mut report = inner.look().await;
+                    report.warnings = alarms.map(|alarms| alarms.of_certificates()).unwrap_or_default();
                     *last = Some((Instant::now(), report.clone()));
                     report
                 });
@@ -77,7 +87,7 @@ impl Health {
 
 impl Report {
     fn new(problems: Vec<String>) -> Self {
-        Self { status: if problems.is_empty() { "ok" } else { "failing" }, problems }
+        Self { status: if problems.is_empty() { "ok" } else { "failing" }, problems, warnings: Vec::new() }
     }
 }
 

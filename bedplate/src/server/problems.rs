@@ -1,12 +1,12 @@
 //! What of single objects cannot be used: overlays on the disk, rows of the database, files of images.
-//! The server starts without them, and holds the nodes that need them. And a clock, or a certificate
-//! authority, whose dates do not fit.
+//! The server starts without them, and holds the nodes that need them. And a clock, a certificate
+//! authority, or a certificate of the site, whose dates do not fit.
 
 use database::{Database, DatabaseError};
 use image_store::Inspection;
 use provisioner::overlay::library::Library;
 
-use super::{DATABASE, SCHEMAS};
+use super::{DATABASE, SCHEMAS, alarms};
 use crate::config::Checked;
 
 /// Problems that are told. A disk that is gone damages everything, and the first lines say so.
@@ -33,6 +33,8 @@ pub async fn problems(config: &Checked, deep: Option<OnRead<'_>>) -> Problems {
     // An authority that cannot be read is a mistake, told by the check of the files.
     let dates = fleet::date_problem(&config.state_dir).ok().flatten();
     lines.extend(dates.map(|problem| problem.to_string()));
+    // So is a certificate that cannot be used.
+    lines.extend(config.api_certificate.as_ref().and_then(alarms::of_site_files));
     let opened = Database::open_to_read(&config.state_dir.join(DATABASE), SCHEMAS).await;
     let read = match opened {
         Ok(None) => Ok(Vec::new()),

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use access::Routes;
-use api::rights::Action;
+use access::{Access, Routes};
+use api::{alarm::AlarmKind, rights::Action};
 use axum::{
     extract::State,
     http::{StatusCode, header},
@@ -35,7 +35,7 @@ use tokio::{
 use utoipa_axum::routes;
 
 use self::{disk::Folders, requests::Requests};
-use super::certificate::SiteCertificate;
+use super::{alarms::Alarms, certificate::SiteCertificate};
 
 mod disk;
 mod process;
@@ -58,6 +58,8 @@ pub(super) struct Roles {
     pub(super) provisioner: Provisioner,
     pub(super) controller: Controller,
     pub(super) shell: Shell,
+    pub(super) access: Access,
+    pub(super) alarms: Alarms,
 }
 
 /// What is asked, and the last answer. Clones share it.
@@ -121,9 +123,11 @@ impl Scrape {
         let inner = self.0.clone();
         let looking = tokio::spawn(async move {
             let fleet = inner.roles.fleet.metrics().await;
+            let alarms = inner.roles.alarms.counts().await;
             let made = spawn_blocking(move || {
                 let mut out = Exposition::new();
                 inner.expose(&fleet, &mut out);
+                expose_alarms(&alarms, &mut out);
                 Bytes::from(out.finish())
             });
             let text = made.await?;
@@ -163,6 +167,20 @@ impl Inner {
         }
     }
 
+    fn expose_logins(&self, out: &mut Exposition) {
+        let failed = self.roles.access.login_failures();
+        let help = "Requests whose credential was not good, by what it was.";
+        let mut logins = out.counter("bedplate_api_failed_logins", help);
+        for (kind, count) in failed.by_kind {
+            logins.sample(&[("credential", kind)], count);
+        }
+        let help =
+            "Requests without a good credential that were told to wait (429): their source failed too often.";
+        out.counter("bedplate_api_held_off_logins", help).value(failed.held_off);
+        let help = "Sources whose credentials were not good lately.";
+        out.gauge("bedplate_api_failed_login_sources", help).value(failed.sources);
+    }
+
     fn expose_port(&self, out: &mut Exposition) {
         out.gauge("bedplate_api_connections", "Open connections of the REST port.")
             .value(self.roles.shell.open(Listener::Api));
@@ -171,6 +189,15 @@ impl Inner {
         if let Some(requests) = self.requests.get() {
             requests.expose(out);
         }
+        self.expose_logins(out);
+    }
+}
+
+fn expose_alarms(counts: &[(AlarmKind, u64)], out: &mut Exposition) {
+    let help = "Things that want an admin's attention, by what they are about.";
+    let mut alarms = out.gauge("bedplate_alarms", help);
+    for (kind, count) in counts {
+        alarms.sample(&[("alarm", kind.as_str())], *count);
     }
 }
 

@@ -56,6 +56,40 @@ fn a_token_is_good_until_it_is_deleted() {
 }
 
 #[test]
+fn the_servers_own_token_is_replaced_in_its_file() {
+    let server = Server::start();
+    let file = server.path("state/admin.yaml");
+    let before = client::Context::read(&file).unwrap();
+    std::fs::write(server.path("before.yaml"), serde_json::to_string(&before).unwrap()).unwrap();
+    let replaced = server.run(&["token", "rotate", "--expires", "30d"]).ok();
+    assert!(replaced.starts_with("replaced first-start by first-start-2 in "), "{replaced}");
+    assert_ne!(client::Context::read(&file).unwrap().token, before.token);
+    assert_eq!(server.run(&["whoami"]).ok(), "admin (admin)\n");
+    let old = server.path("before.yaml").display().to_string();
+    assert!(server.run(&["--context", &old, "whoami"]).failed().contains("not authenticated"));
+    // The last token of the last admin stays.
+    let refused = server.run(&["token", "delete", "first-start-2"]).failed();
+    assert!(refused.contains("is the last token with which an admin can ask"), "{refused}");
+}
+
+#[test]
+fn guesses_of_an_address_are_held_off_and_its_good_tokens_are_not() {
+    let server = Server::start();
+    let context = client::Context::read(&server.path("state/admin.yaml")).unwrap();
+    let stranger = client::Client::new(&client::Context { token: "bp_wrong".to_owned(), ..context }).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let guess = || runtime.block_on(stranger.whoami()).unwrap_err().status();
+    let answers: Vec<Option<u16>> = (0..32).map(|_| guess()).collect();
+    assert!(answers[..30].iter().all(|status| *status == Some(401)), "{answers:?}");
+    assert_eq!(answers[30..], [Some(429), Some(429)]);
+    assert_eq!(server.run(&["whoami"]).ok(), "admin (admin)\n");
+    let listed = server.run(&["token", "list", "-o", "json"]).ok();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let source = listed[0]["last-source"].as_str().unwrap();
+    assert!(source.parse::<std::net::IpAddr>().unwrap().is_loopback(), "{listed}");
+}
+
+#[test]
 fn users_and_their_tokens() {
     let server = Server::start();
     let added = server.run(&["user", "add", "ann", "--uid", "1001", "--gid", "100", "--groups", "7,8"]);
@@ -100,7 +134,7 @@ fn users_and_their_tokens() {
         error: cannot add user "ann": there is a user "ann" already; change it, or choose another name
         error: cannot add user "Root": "Root" cannot name a user: use 1 to 63 lower-case letters, digits and inner hyphens
         error: cannot show user "nobody": there is no user "nobody"
-        error: cannot remove user "admin": admin is the last admin; make another one first
+        error: cannot remove user "admin": admin is the last admin with a token that is good; make another one first (`bedplate user add NAME --admin`, `bedplate token create TOKEN --user NAME`)
     "#]]
     .assert_eq(&refused);
     let half = server.run(&["user", "add", "bob", "--uid", "1"]);

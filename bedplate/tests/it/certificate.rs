@@ -62,6 +62,45 @@ fn it_is_shown_for_its_name_and_read_again() {
     assert!(!is_trusted(&runtime, &server, &first));
 }
 
+#[test]
+fn its_end_is_told_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    fs::write(folder.path().join("api.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(folder.path().join("api.key"), key.serialize_pem()).unwrap();
+    let keys =
+        format!(", certificate: {folder}/api.pem, key: {folder}/api.key", folder = folder.path().display());
+    let server = Server::start_in(folder, &keys);
+    let told =
+        "the site certificate has expired on 2020-01-01T00:00:00Z: renew the files of `api.certificate`";
+    let alarms = server.run(&["server", "alarms"]).ok();
+    assert!(alarms.contains(told), "{alarms}");
+    let status = server.run(&["server", "ca", "status"]);
+    assert!(status.stderr.starts_with(&format!("alarm: {told}")), "{status:?}");
+    let config = server.path("server.yaml").display().to_string();
+    let checked = server.run(&["server", "check", "--config", &config]);
+    assert!(checked.stderr.contains(&format!("problem: {told}")), "{checked:?}");
+
+    let context = client::Context::read(&server.path("state/admin.yaml")).unwrap();
+    // Already installed is as good as installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ca = Certificate::from_pem(context.ca.as_ref().unwrap().as_bytes()).unwrap();
+    let http = reqwest::Client::builder().tls_certs_only([ca]).build().unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let health = runtime.block_on(async {
+        let answer = http.get(context.server.join("/v1/health").unwrap()).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "a warning is no problem");
+        answer.text().await.unwrap()
+    });
+    assert!(
+        health.starts_with(r#"{"status":"ok","problems":[],"warnings":["the site certificate"#),
+        "{health}"
+    );
+}
+
 fn until(reached: impl Fn() -> bool) {
     for _ in 0..MAX_STEPS {
         if reached() {

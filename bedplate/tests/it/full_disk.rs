@@ -97,7 +97,7 @@ const WRITES: [Write; 8] = [
         runtime.block_on(client.add_user(&user)).map(drop)
     }),
     ("a token", |client, runtime, number| {
-        let create = CreateToken { name: format!("t{number}"), user: None };
+        let create = CreateToken { name: format!("t{number}"), ..CreateToken::default() };
         runtime.block_on(client.create_token(&create)).map(drop)
     }),
     ("a drain", |client, runtime, number| {

@@ -66,6 +66,9 @@ const READS: &[(&str, &[&str], Outcome)] = &[
     ("version", &[], Works),
     ("server check", &["--config", "{folder}/server.yaml"], Works),
     ("server check", &["--config", "{folder}/wrong.yaml"], Tells),
+    ("server ca status", &[], Works),
+    ("server ca status", &["--state-dir", "{folder}/state"], Works),
+    ("server alarms", &[], Works),
     ("workflow list", &[], Works),
     ("workflow status", &["sim-00000"], Works),
     ("workflow describe", &["sim-00000"], Works),
@@ -120,6 +123,9 @@ const WRITES: &[(&str, &[&str], Outcome)] = &[
     ("workflow files", &["workflow"], Works),
     ("node watch", &["n0000[1-3]", "--until", "offered", "--timeout", "1s"], Tells),
     ("operation cancel", &["1"], Fails),
+    // The last, because what is above knows the token of before.
+    ("token rotate", &["--expires", "20d"], Works),
+    ("server recover-admin", &["--state-dir", "{folder}/state"], Works),
 ];
 
 /// Commands that have one form of output alone: with `-o` they are used wrongly.

@@ -42,6 +42,18 @@ fn contents(folder: &Path) -> Vec<Vec<String>> {
 }
 
 #[test]
+fn tokens_of_before_stay_and_are_an_alarm() {
+    let server = Server::start_on(unpack);
+    let alarms = server.run(&["server", "alarms"]).ok();
+    assert!(alarms.contains("token \"sim\" of ") && alarms.contains(" never expires"), "{alarms}");
+    let kept = query(
+        server.folder.path(),
+        "SELECT name FROM access_tokens WHERE name = 'sim' AND expires IS NULL AND scope IS NULL LIMIT 1",
+    );
+    assert_eq!(kept, ["sim"]);
+}
+
+#[test]
 fn a_state_of_the_first_release_is_brought_up_to_date() {
     let mut before = Vec::new();
     let mut server = Server::start_on(|folder| {

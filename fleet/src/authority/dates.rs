@@ -59,6 +59,10 @@ impl DateProblem {
 }
 
 impl Dates {
+    pub(super) fn begins(&self) -> Timestamp {
+        self.begins
+    }
+
     /// The end of its last second.
     pub(super) fn ends(&self) -> Timestamp {
         self.ends

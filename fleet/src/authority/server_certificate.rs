@@ -6,15 +6,17 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use api::ids::Timestamp;
+use api::ids::{Digest, Timestamp};
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest as _, Sha256};
 
-use super::{Authority, AuthorityError, leaf};
+use super::{Authority, AuthorityError, BACKDATE_SECONDS, leaf};
+use crate::certificates::CertificateFacts;
 
 /// Life of a server certificate, seconds: 90 days.
 const LIFE_SECONDS: i64 = 90 * 86_400;
@@ -47,6 +49,17 @@ impl ServerCertificate {
         all_names.extend(names.iter().cloned());
         let first = Arc::new(make(authority, &all, &all_names, now)?);
         Ok(Self { addresses: all, names: all_names, present: RwLock::new((first, now)) })
+    }
+
+    /// Which one is present, and when that is good.
+    pub(crate) fn facts(&self) -> CertificateFacts {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        let der: &[u8] = present.0.cert.first().map_or(&[], |certificate| certificate.as_ref());
+        CertificateFacts {
+            fingerprint: Digest(Sha256::digest(der).into()),
+            begins: present.1.plus_seconds(-BACKDATE_SECONDS),
+            ends: present.1.plus_seconds(LIFE_SECONDS),
+        }
     }
 
     /// When the present one ends.

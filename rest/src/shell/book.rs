@@ -23,10 +23,12 @@ use super::{Limits, Listener, meters::Cause};
 /// Who a connection is counted with: an IPv4 address, or an IPv6 network of 64 bits, of which one
 /// machine can have all addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Source(IpAddr);
+pub struct Source(IpAddr);
 
 impl Source {
-    pub(super) fn of(address: IpAddr) -> Self {
+    /// Who a client of this address is counted with.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
             address @ IpAddr::V4(_) => address,

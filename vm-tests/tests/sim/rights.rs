@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use api::{
     access::{Account, CreateToken, User},
     machine::Apply,
-    rights::Extent,
+    rights::{Action, Extent},
     workflow::StartWorkflow,
 };
 use client::{Client, Context};
@@ -28,6 +28,9 @@ const NEVER_SENT: &str = "/v1/nodes/{name}/topology.xml";
 
 /// A path that the API does not have.
 const UNLISTED: &str = "/v1/nothing-of-that-kind";
+
+/// Eve with a token that is to read with alone.
+const READER: &str = "eve, to read";
 
 /// What one request may take.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -75,6 +78,8 @@ struct Site {
     ann: Person,
     bob: Person,
     eve: Person,
+    /// A token of eve to read with alone; made and made again with what else is missing.
+    reads: String,
     /// Number of the stage that takes the file out, the same in all three workflows.
     file: u32,
     http: reqwest::Client,
@@ -104,7 +109,8 @@ impl Site {
             let client = cluster.client_with(person.token.clone())?;
             start(&client, document(&[("waits", "command: [/bin/sleep, '3600']")])).await?;
         }
-        Ok(Self { cluster, _agents: agents, ann, bob, eve, file, http, context, used: 0 })
+        let reads = String::new();
+        Ok(Self { cluster, _agents: agents, ann, bob, eve, reads, file, http, context, used: 0 })
     }
 
     /// Makes what a request may have removed or changed.
@@ -126,7 +132,13 @@ impl Site {
                 person.token = token(&admin, person.name, &format!("again{}", self.used)).await?;
                 mine = self.cluster.client_with(person.token.clone())?;
             }
-            let _ = mine.create_token(&CreateToken { name: of(person.name), user: None }).await;
+            let _ = mine.create_token(&CreateToken { name: of(person.name), ..CreateToken::default() }).await;
+        }
+        if self.cluster.client_with(self.reads.clone())?.whoami().await.is_err() {
+            self.used += 1;
+            let (name, user) = (format!("reads{}", self.used), Some(self.eve.name.to_owned()));
+            let create = CreateToken { name, user, read_only: true, ..CreateToken::default() };
+            self.reads = admin.create_token(&create).await?.token;
         }
         Ok(())
     }
@@ -238,13 +250,15 @@ impl Site {
         asks: Option<&'static str>,
         thing: Thing,
     ) -> anyhow::Result<String> {
-        let ask = self.ask(method, path, asks, thing);
+        let who = if asks == Some(READER) { Some(self.eve.name) } else { asks };
+        let ask = self.ask(method, path, who, thing);
         let ask = ask.with_context(|| {
             format!("no request is known for {method} {path}: add one to vm-tests/tests/sim/rights.rs")
         })?;
         let token = match asks {
             None => None,
             Some("ann") => Some(self.ann.token.clone()),
+            Some(READER) => Some(self.reads.clone()),
             Some(_) => Some(self.eve.token.clone()),
         };
         let response = self.send(method, &ask, token.as_deref()).await?;
@@ -303,7 +317,7 @@ fn record(name: &str, uid: u32, admin: bool) -> User {
 }
 
 async fn token(admin: &Client, user: &str, name: &str) -> anyhow::Result<String> {
-    let create = CreateToken { name: name.to_owned(), user: Some(user.to_owned()) };
+    let create = CreateToken { name: name.to_owned(), user: Some(user.to_owned()), ..CreateToken::default() };
     Ok(admin.create_token(&create).await?.token)
 }
 
@@ -373,6 +387,11 @@ fn who_may_do_what() {
                     for asks in [None, Some("ann"), Some("eve")] {
                         cells.push(site.cell(&method, path, asks, thing).await?);
                     }
+                    // A token to read with does what its user may do, of what only reads.
+                    let reads = action.as_str().and_then(Action::from_word).is_some_and(Action::only_reads);
+                    let scoped = site.cell(&method, path, Some(READER), thing).await?;
+                    let wanted = if reads { cells[2].as_str() } else { "403" };
+                    ensure!(scoped == wanted, "{method} {path} {thing:?} with a token to read: {scoped}");
                     // What a user is told to be permitted is what the user may do.
                     let told = match (on, thing) {
                         (None, _) => cells[1] == "403",

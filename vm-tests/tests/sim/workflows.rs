@@ -44,7 +44,8 @@ pub(crate) async fn user(cluster: &Cluster, name: &str, uid: u32) -> anyhow::Res
     let account = Some(Account { uid, gid: uid, groups: Vec::new() });
     let user = User { name: name.to_owned(), admin: false, account, comment: None };
     cluster.client().add_user(&user).await?;
-    let create = CreateToken { name: "test".to_owned(), user: Some(name.to_owned()) };
+    let create =
+        CreateToken { name: "test".to_owned(), user: Some(name.to_owned()), ..CreateToken::default() };
     let token = cluster.client().create_token(&create).await?.token;
     cluster.client_with(token)
 }

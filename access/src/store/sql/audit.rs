@@ -16,7 +16,6 @@ use crate::{
         StoreError,
         audit::{AuditStore, PendingLine},
     },
-    token::TokenHash,
 };
 
 /// Columns of an [`AuditRow`].
@@ -204,19 +203,5 @@ impl AuditStore for SqlStore {
             .bind(limit);
         let rows: Vec<AuditRow> = lines.fetch_all(&self.database).await?;
         Ok(rows.into_iter().map(AuditLine::from).collect())
-    }
-
-    async fn token_name(&self, token: TokenHash) -> Result<Option<String>, StoreError> {
-        let name = statement("look up a token", "SELECT name FROM access_tokens WHERE hash = $1");
-        let row: Option<(String,)> = name.bind(token.as_slice()).fetch_optional(&self.database).await?;
-        Ok(row.map(|(name,)| name))
-    }
-
-    async fn session_token_name(&self, session: TokenHash) -> Result<Option<String>, StoreError> {
-        let text = "SELECT t.name FROM access_sessions s JOIN access_tokens t ON t.hash = s.token_hash
-                     WHERE s.hash = $1";
-        let name = statement("look up a session", text).bind(session.as_slice());
-        let row: Option<(String,)> = name.fetch_optional(&self.database).await?;
-        Ok(row.map(|(name,)| name))
     }
 }

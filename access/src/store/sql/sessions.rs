@@ -1,15 +1,18 @@
 //! Sessions in the shared database.
 
-use api::{access::User, ids::Timestamp};
+use api::ids::Timestamp;
 use async_trait::async_trait;
 use database::statement;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{SqlStore, USER, UserRow};
+use super::{
+    Hash, SqlStore, USER,
+    tokens::{OWNED, OwnedTokenRow},
+};
 use crate::{
     store::{
         StoreError,
-        sessions::{NewSession, SessionStore, StoredSession},
+        sessions::{FoundSession, NewSession, SessionStore, StoredSession},
     },
     token::TokenHash,
 };
@@ -17,7 +20,9 @@ use crate::{
 #[derive(FromRow)]
 struct SessionRow {
     #[sqlx(flatten)]
-    user: UserRow,
+    token: OwnedTokenRow,
+    #[sqlx(try_from = "Vec<u8>")]
+    token_hash: Hash,
     created: i64,
     used: i64,
 }
@@ -46,18 +51,20 @@ impl SessionStore for SqlStore {
         transaction.commit("add a session").await
     }
 
-    async fn session(&self, hash: TokenHash) -> Result<Option<(User, StoredSession)>, StoreError> {
+    async fn session(&self, hash: TokenHash) -> Result<Option<FoundSession>, StoreError> {
         let text = format!(
-            "SELECT {USER}, s.created, s.used FROM access_sessions s
-               JOIN access_users u ON u.name = s.user_name WHERE s.hash = $1"
+            "SELECT {USER}, {OWNED}, s.token_hash, s.created, s.used FROM access_sessions s
+               JOIN access_users u ON u.name = s.user_name
+               JOIN access_tokens t ON t.hash = s.token_hash WHERE s.hash = $1"
         );
         let session = statement("look up a session", AssertSqlSafe(text)).bind(hash.as_slice());
         let row: Option<SessionRow> = session.fetch_optional(&self.database).await?;
-        let stored = |row: SessionRow| {
-            let (created, used) = (Timestamp(row.created), Timestamp(row.used));
-            (User::from(row.user), StoredSession { created, used })
+        let found = |row: SessionRow| FoundSession {
+            session: StoredSession { created: Timestamp(row.created), used: Timestamp(row.used) },
+            token: row.token.into(),
+            token_hash: row.token_hash.0,
         };
-        Ok(row.map(stored))
+        Ok(row.map(found))
     }
 
     async fn touch_session(&self, hash: TokenHash, now: Timestamp) -> Result<(), StoreError> {

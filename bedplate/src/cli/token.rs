@@ -1,0 +1,224 @@
+//! `token`: tokens for further people and programs.
+
+mod rotate;
+
+use std::time::Duration;
+
+use api::{
+    access::{CreateToken, Token, TokenLife},
+    rights::Action,
+};
+use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
+
+use super::{
+    clock, complete,
+    context::Session,
+    output::{Done, say},
+    table::{Look, cells, table},
+    words::{self, age, or_dash},
+};
+
+/// Tokens for further people and programs.
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenVerb {
+    /// List tokens, without their secrets.
+    #[command(
+        after_help = "A token that has no end, or has one within 14 days, is marked with `!`. USED is as far back as the server
+knows: a use is written down once in five minutes."
+    )]
+    List,
+    /// Make a token and print it, this once.
+    #[command(after_help = "Examples:
+  bedplate token create ci -o json | jq -r .token
+  bedplate token create laptop --user ann --expires 30d
+  bedplate token create dashboard --read-only
+  bedplate token create nightly --allow workflow-start,workflow-read,workflow-log
+
+A token with --read-only or --allow does these actions and no others, of those that its user may do.
+It can make no token that does more, and never changes users.")]
+    Create {
+        /// What it is for.
+        name: String,
+        /// Whose it is [default: whose the context is]; admins only.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        #[command(flatten)]
+        life: Life,
+        /// Only to read what is no secret.
+        #[arg(long)]
+        read_only: bool,
+        /// Only for these actions, joined by commas; `bedplate whoami --actions` lists them.
+        #[arg(
+            long,
+            value_name = "ACTION,…",
+            value_delimiter = ',',
+            value_parser = action,
+            add = ArgValueCompleter::new(complete::actions)
+        )]
+        allow: Option<Vec<Action>>,
+    },
+    /// Replace the token of the context by a new one, in its file too.
+    #[command(
+        after_help = "The new token is written into the file before the old one is revoked. It has the scope of the old one.
+Other copies of the old token are refused from then on.
+
+Examples:
+  bedplate token rotate
+  bedplate --context /var/lib/bedplate/admin.yaml token rotate --expires never"
+    )]
+    Rotate {
+        #[command(flatten)]
+        life: Life,
+    },
+    /// Revoke a token; it is refused from now on.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// When a token ends.
+#[derive(Debug, Args)]
+pub(super) struct Life {
+    /// When it ends, by the server's clock: 30d, 12h, or never [default: what the server says, 90d].
+    #[arg(long, value_name = "TIME", value_parser = life)]
+    expires: Option<TokenLife>,
+}
+
+/// What `--expires` does not understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write a number with d, h, m or s, such as 30d, or never")]
+struct NoLife;
+
+fn life(text: &str) -> Result<TokenLife, NoLife> {
+    if text == "never" {
+        return Ok(TokenLife::Never);
+    }
+    let seconds = match text.strip_suffix('d') {
+        Some(days) => days.parse::<u32>().ok().map(|days| u64::from(days) * 86_400),
+        None => words::duration(text).ok().map(|life: Duration| life.as_secs()),
+    };
+    seconds.map(TokenLife::AfterSeconds).ok_or(NoLife)
+}
+
+/// A word of `--allow` that is no action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such action; `bedplate whoami --actions` lists them")]
+struct NoAction;
+
+fn action(word: &str) -> Result<Action, NoAction> {
+    Action::from_word(word).ok_or(NoAction)
+}
+
+pub(super) async fn run(session: &Session, verb: TokenVerb) -> anyhow::Result<()> {
+    match verb {
+        TokenVerb::List => {
+            let tokens = session.client()?.tokens().await?;
+            session.out.show(&tokens, |look| token_table(*look, &tokens))
+        }
+        TokenVerb::Create { name, user, life, read_only, allow } => {
+            let wanted = CreateToken { name, user, expires: life.expires, scope: allow, read_only };
+            let created = session.client()?.create_token(&wanted).await?;
+            session.out.show(&created, |_| format!("{}\n", created.token))?;
+            match created.expires {
+                Some(ends) => say(&format!("keep it: it cannot be shown again; it expires on {ends}")),
+                None => say("keep it: it cannot be shown again"),
+            }
+            Ok(())
+        }
+        TokenVerb::Rotate { life } => rotate::run(session, life.expires).await,
+        TokenVerb::Delete { name } => {
+            session.client()?.delete_token(&name).await?;
+            session.out.show(&Done::new("deleted", [&name]), |_| format!("revoked {name}\n"))
+        }
+    }
+}
+
+fn token_table(look: Look, tokens: &[Token]) -> String {
+    let now = clock::now();
+    let row = |token: &Token| {
+        let soon = now.plus_seconds(14 * 86_400);
+        let mark = if token.expires.is_none_or(|ends| ends <= soon) { " !" } else { "" };
+        let ends = match token.expires {
+            Some(ends) if ends <= now => format!("expired {ends}"),
+            Some(ends) => ends.to_string(),
+            None => "never".to_owned(),
+        };
+        cells([
+            token.name.clone(),
+            token.user.clone(),
+            token.created.to_string(),
+            ends + mark,
+            scope(token.scope.as_deref()),
+            or_dash(token.last_used.map(|used| age(used, now) + " ago")),
+            or_dash(token.last_source.as_deref()),
+        ])
+    };
+    table(look, &["NAME", "USER", "CREATED", "EXPIRES", "SCOPE", "USED", "FROM"], tokens.iter().map(row))
+}
+
+/// `all`, `read-only`, or the actions.
+fn scope(scope: Option<&[Action]>) -> String {
+    let Some(scope) = scope else { return "all".to_owned() };
+    if Action::ALL.iter().all(|action| action.only_reads() == scope.contains(action)) {
+        return "read-only".to_owned();
+    }
+    scope.iter().map(|action| action.as_str()).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use api::ids::Timestamp;
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn lives_are_read() {
+        let after = |seconds| Ok(TokenLife::AfterSeconds(seconds));
+        for (text, read) in [
+            ("never", Ok(TokenLife::Never)),
+            ("30d", after(30 * 86_400)),
+            ("12h", after(12 * 3_600)),
+            ("90", after(90)),
+            ("d", Err(NoLife)),
+            ("-1d", Err(NoLife)),
+            ("30w", Err(NoLife)),
+            ("4294967296d", Err(NoLife)),
+        ] {
+            assert_eq!(life(text), read, "{text}");
+        }
+        assert_eq!(action("node-list"), Ok(Action::NodeList));
+        assert_eq!(action("unlisted"), Err(NoAction));
+    }
+
+    #[test]
+    fn tokens_and_their_scopes() {
+        let token = Token {
+            name: "old".to_owned(),
+            user: "ann".to_owned(),
+            created: Timestamp(1_795_464_000_000_000),
+            expires: None,
+            scope: None,
+            last_used: None,
+            last_source: None,
+        };
+        let ended = Token {
+            name: "ended".to_owned(),
+            expires: Some(Timestamp(1_000_000_000_000_000)),
+            scope: Some(vec![Action::WhoAmI, Action::NodeDrain]),
+            last_source: Some("10.0.0.7".to_owned()),
+            ..token.clone()
+        };
+        // The table reads the clock; 2001 is past by every one.
+        expect![[r#"
+            NAME   USER  CREATED               EXPIRES                         SCOPE                USED  FROM
+            old    ann   2026-11-23T20:00:00Z  never !                         all                  -     -
+            ended  ann   2026-11-23T20:00:00Z  expired 2001-09-09T01:46:40Z !  who-am-i,node-drain  -     10.0.0.7
+        "#]]
+        .assert_eq(&token_table(Look::PLAIN, &[token, ended]));
+        let reads = Action::ALL.iter().copied().filter(|action| action.only_reads()).collect::<Vec<_>>();
+        assert_eq!(scope(Some(&reads)), "read-only");
+    }
+}

@@ -1,0 +1,180 @@
+//! `bedplate server recover-admin`: a new admin token for whoever owns this machine, when every other is lost.
+//!
+//! It works beside a server that runs, which looks tokens up in the database at each request, and without one. What it
+//! writes belongs to the owner of the state folder: from its first look on it acts as that user.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use access::{Access, AccessError};
+use api::access::User;
+use database::{Database, DatabaseError, MigrateError, OpenError};
+use fleet::AuthorityError;
+use nix::unistd::{Gid, Uid, geteuid, setegid, seteuid, setgroups};
+
+use super::{
+    DATABASE, SCHEMAS,
+    admin_context::{self, AdminContextError},
+};
+
+/// The user who gets the token. It is made, or made an admin again.
+const ADMIN: &str = "admin";
+
+/// The name of the token. One of that name is replaced.
+const TOKEN: &str = "recovered";
+
+/// A server that runs may write a line of the audit log in the same moment; then this one is written after it.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// Pause between two attempts: a line takes milliseconds.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The context file with the new token.
+    pub file: PathBuf,
+    /// Name of the user.
+    pub user: &'static str,
+    /// Name of the token.
+    pub token: &'static str,
+}
+
+/// Why there is no new token.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The state folder.
+    #[error("cannot use the state folder {}", path.display())]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else than root and the server's user.
+    #[error("the state folder {} belongs to another user: run this as root", path.display())]
+    NotOwner {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The server's user cannot be acted as.
+    #[error("cannot act as the owner of the state folder {}", path.display())]
+    Owner {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: nix::errno::Errno,
+    },
+    /// There is nothing to recover.
+    #[error("no server was started on {}: start one, and it writes admin.yaml itself", path.display())]
+    NoDatabase {
+        /// The state folder.
+        path: PathBuf,
+    },
+    /// The program and the database do not fit.
+    #[error(
+        "the tables in {} are not those of this release of `bedplate`: use the program that the server was started \
+         with, or start the server with this one first",
+        path.display()
+    )]
+    OtherRelease {
+        /// The state folder.
+        path: PathBuf,
+    },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Tables.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The user, the token or the audit log.
+    #[error("cannot make the admin's token")]
+    Access(#[from] AccessError),
+    /// The CA, whose certificate stands in the file.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The file.
+    #[error(transparent)]
+    File(#[from] AdminContextError),
+}
+
+/// Makes the user `admin` an admin, gives it a new token without an end, and writes that into `admin.yaml` of the state
+/// folder. Tokens of before stay as they are. `api`: where the REST port is, if no such file tells.
+///
+/// # Errors
+/// [`RecoverError`]. If the file cannot be written, the token that nobody has is of no use, and the next attempt
+/// replaces it.
+pub async fn recover_admin(state_dir: &Path, api: SocketAddr) -> Result<Recovered, RecoverError> {
+    act_as_owner(state_dir)?;
+    let path = state_dir.join(DATABASE);
+    if !path.exists() {
+        return Err(RecoverError::NoDatabase { path: state_dir.to_owned() });
+    }
+    // Never migrates: a server of before may run on these tables.
+    match Database::open_to_read(&path, SCHEMAS).await? {
+        Some(database) => database.close().await,
+        None => return Err(RecoverError::OtherRelease { path: state_dir.to_owned() }),
+    }
+    let ca = fleet::authority_pem(state_dir)?;
+    let database = Database::open(&path, SCHEMAS).await?;
+    let made = make_token(&database).await;
+    database.close().await;
+    let token = made?;
+    let file = admin_context::replace_token(state_dir, token, api, ca)?;
+    Ok(Recovered { file, user: ADMIN, token: TOKEN })
+}
+
+async fn make_token(database: &Database) -> Result<String, RecoverError> {
+    let access = Access::open(database.clone()).await?;
+    match access.user(ADMIN).await {
+        Ok(user) if user.admin => {}
+        Ok(user) => access.change_user(&User { admin: true, ..user }).await?,
+        Err(AccessError::UnknownUser { .. }) => {
+            let admin = User { name: ADMIN.to_owned(), admin: true, account: None, comment: None };
+            access.add_user(&admin).await?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // Nobody gets a token that is not in the log.
+    record(&access).await?;
+    Ok(access.replace_token(ADMIN, TOKEN).await?.token)
+}
+
+/// Writes the line of the audit log. A server that runs numbers its lines in its own memory's turn, not in ours.
+async fn record(access: &Access) -> Result<(), AccessError> {
+    let mut attempt = 1;
+    loop {
+        match access.record("root", "recover-admin", ADMIN, "done").await {
+            Err(AccessError::Store(_)) if attempt < MAX_ATTEMPTS => {
+                attempt += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            recorded => return recorded,
+        }
+    }
+}
+
+/// From now on the process is the owner of the state folder, so that every file that it makes is the server's.
+fn act_as_owner(state_dir: &Path) -> Result<(), RecoverError> {
+    let path = || state_dir.to_owned();
+    let facts = fs::metadata(state_dir).map_err(|source| RecoverError::StateDir { path: path(), source })?;
+    let (owner, group) = (Uid::from_raw(facts.uid()), Gid::from_raw(facts.gid()));
+    if geteuid() == owner {
+        return Ok(());
+    }
+    if !geteuid().is_root() {
+        return Err(RecoverError::NotOwner { path: path() });
+    }
+    let changed = setgroups(&[group]).and_then(|()| setegid(group)).and_then(|()| seteuid(owner));
+    changed.map_err(|source| RecoverError::Owner { path: path(), source })
+}
