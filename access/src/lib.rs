@@ -11,6 +11,7 @@ mod clock;
 mod identify;
 mod layer;
 mod logins;
+mod quota;
 mod rest;
 mod rights;
 mod routes;
@@ -25,7 +26,10 @@ mod uses;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use api::access::{Ticket, User};
+use api::{
+    access::{Ticket, User},
+    quota::UnknownQuota,
+};
 use axum::http::Method;
 use database::{Database, MigrateError, outbox};
 
@@ -35,6 +39,7 @@ pub use audit::{
 };
 pub use layer::{layer, reads};
 pub use logins::LoginFailures;
+pub use quota::{Holdings, QuotaExceeded, QuotaLimits, RunningRequest, StillHeld, running_requests};
 pub use rights::{Denied, Principal, Resource, Rows, authorize, permitted, visible};
 pub use routes::{ACTION_KEY, Caller, Routes};
 pub use sessions::SessionLimits;
@@ -45,6 +50,7 @@ pub use token_rules::{TokenLimits, TokenRuleError};
 
 use audit::Chainer;
 use logins::{Logins, Shown, Unidentified};
+use quota::Quotas;
 use store::{Store, audit::AuditStore as _, sql::SqlStore};
 use tickets::Tickets;
 use token::TokenHash;
@@ -120,6 +126,21 @@ pub enum AccessError {
         /// The name of the token.
         name: String,
     },
+    /// The user would have more than the user may have.
+    #[error(transparent)]
+    Quota(QuotaExceeded),
+    /// There is no quota of that name.
+    #[error(transparent)]
+    UnknownQuota(UnknownQuota),
+    /// A limit is larger than limits are.
+    #[error("the limit of {name} is more than {}; write null for no limit", api::quota::MAX_LIMIT)]
+    QuotaLimit {
+        /// The quota.
+        name: String,
+    },
+    /// Something of the user is under way.
+    #[error(transparent)]
+    StillHeld(StillHeld),
     /// The audit log was changed behind the server's back.
     #[error(transparent)]
     Broken(#[from] BrokenChain),
@@ -133,6 +154,7 @@ pub struct Access {
     /// `None`: nobody signs heads.
     audit_heads: Option<AuditHeads>,
     token_limits: TokenLimits,
+    quota_limits: QuotaLimits,
 }
 
 #[derive(Debug)]
@@ -144,6 +166,7 @@ struct Inner {
     tickets: Mutex<Tickets>,
     uses: Mutex<Uses>,
     logins: Logins,
+    quotas: Quotas,
 }
 
 impl Access {
@@ -162,9 +185,11 @@ impl Access {
             tickets: Mutex::default(),
             uses: Mutex::default(),
             logins: Logins::default(),
+            quotas: Quotas::default(),
         });
         let (session_limits, token_limits) = (SessionLimits::default(), TokenLimits::default());
-        Ok(Self { inner, session_limits, audit_heads: None, token_limits })
+        let quota_limits = QuotaLimits::default();
+        Ok(Self { inner, session_limits, audit_heads: None, token_limits, quota_limits })
     }
 
     /// The same with other limits of sessions; the default is 12 hours without use, 7 days in all.

@@ -1,6 +1,7 @@
 //! `/v1/whoami`, `/v1/tokens`, `/v1/users`, and what [`audit`] and [`sessions`] have.
 
 mod audit;
+mod quotas;
 mod sessions;
 
 use api::{
@@ -35,6 +36,8 @@ pub(crate) fn routes(access: Access) -> Routes {
         .route(Action::UserRead, routes!(show_user))
         .route(Action::UserEdit, routes!(change_user))
         .route(Action::UserDelete, routes!(remove_user))
+        .route(Action::UserRead, routes!(quotas::show))
+        .route(Action::UserEdit, routes!(quotas::set))
         .route(Action::SessionCreate, routes!(sessions::begin))
         .route(Action::SessionEnd, routes!(sessions::end))
         .route(Action::SessionEnd, routes!(sessions::end_all))
@@ -117,14 +120,18 @@ async fn revoke_token(
 
 fn refuse(title: String, error: &AccessError) -> Refusal {
     let status = match error {
+        AccessError::Quota(exceeded) => return exceeded.refusal(&title),
         AccessError::TokenExists { .. }
         | AccessError::UserExists { .. }
         | AccessError::LastAdmin { .. }
-        | AccessError::LastAdminToken { .. } => StatusCode::CONFLICT,
+        | AccessError::LastAdminToken { .. }
+        | AccessError::StillHeld(_) => StatusCode::CONFLICT,
         AccessError::TokenRule(TokenRuleError::Wider { .. }) => StatusCode::FORBIDDEN,
         AccessError::TokenName { .. }
         | AccessError::TokenRule(_)
         | AccessError::UserRecord(_)
+        | AccessError::UnknownQuota(_)
+        | AccessError::QuotaLimit { .. }
         | AccessError::Ticket(TicketError::Method | TicketError::Path) => StatusCode::BAD_REQUEST,
         AccessError::Ticket(TicketError::TooManyOfUser | TicketError::TooMany) => {
             StatusCode::TOO_MANY_REQUESTS
@@ -202,7 +209,8 @@ async fn change_user(
     access.change_user(&user).await.map(|()| Json(user)).map_err(|error| refuse(title, &error))
 }
 
-/// Removes a user; its tokens are refused from now on. For admins.
+/// Removes a user with tokens, sessions and the workflows that are over; refused while workflows of that user
+/// are not over. For admins.
 #[utoipa::path(
     delete, path = "/v1/users/{name}", tag = "access",
     params(("name" = String, Path, description = "Name of the user")),

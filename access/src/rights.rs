@@ -184,6 +184,7 @@ fn granted_to_users(action: Action) -> Option<Extent> {
         | Action::WorkflowFile
         | Action::WorkflowStart
         | Action::WorkflowStop
+        | Action::WorkflowDelete
         | Action::WorkflowPause
         | Action::WorkflowEnter => Some(Extent::Own),
         Action::AuditRead

@@ -4,7 +4,7 @@
 //! POST /v1/session with a bearer token ──► begun ──► used, again and again
 //!     ended by: DELETE /v1/session · DELETE /v1/users/NAME/sessions · its token revoked or expired · its user deleted ·
 //!               unused for [`SessionLimits::idle`] · older than [`SessionLimits::life`] ·
-//!               [`MAX_SESSIONS_PER_USER`] newer ones
+//!               as many newer ones as the user's quota `sessions` allows
 //! ```
 //! Only the hash of a cookie is kept. A browser sends a cookie by itself, whatever page makes it do so; therefore
 //! [`same_origin`] is demanded where a request changes something or opens a WebSocket.
@@ -27,9 +27,6 @@ use crate::{
 /// Name of the cookie. Browsers take one of this prefix only over TLS, without `Domain`, and with `Path=/`: no other
 /// host, and no plain HTTP, can put one in its place.
 const COOKIE: &str = "__Host-bedplate";
-
-/// Sessions of one user; a further one ends that which was used least recently. So many browsers nobody has.
-const MAX_SESSIONS_PER_USER: u32 = 32;
 
 /// When a session is written down as used again, so that reading does not write each time. An idle session may end
 /// by so much earlier.
@@ -76,7 +73,7 @@ impl Access {
         // Not what the request is about: its row goes with the new session.
         outbox::alone(store.end_old_sessions(before(limits.life), before(limits.idle))).await?;
         let new = NewSession { hash, token, user, created: now };
-        store.add_session(&new, MAX_SESSIONS_PER_USER).await?;
+        store.add_session(&new, self.session_places(user).await?).await?;
         let cookie = set_cookie(&secret, limits.life);
         let idle_seconds = limits.idle.as_secs();
         Ok(Begun { session: Session { created: now, ends: after(now, limits.life), idle_seconds }, cookie })

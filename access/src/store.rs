@@ -2,6 +2,7 @@
 //! whatever implements it.
 
 pub(crate) mod audit;
+pub(crate) mod quotas;
 pub(crate) mod sessions;
 pub(crate) mod sql;
 pub(crate) mod tokens;
@@ -13,6 +14,7 @@ use api::access::User;
 use async_trait::async_trait;
 
 use audit::AuditStore;
+use quotas::QuotaStore;
 use sessions::SessionStore;
 use tokens::TokenStore;
 
@@ -20,7 +22,9 @@ pub use database::DatabaseError as StoreError;
 
 /// What the store offers. Every write is durable when its future ends.
 #[async_trait]
-pub(crate) trait Store: AuditStore + SessionStore + TokenStore + Send + Sync + std::fmt::Debug {
+pub(crate) trait Store:
+    AuditStore + QuotaStore + SessionStore + TokenStore + Send + Sync + std::fmt::Debug
+{
     /// Makes a user unless one of that name is there. `false` if it was.
     async fn add_user(&self, user: &User) -> Result<bool, StoreError>;
     /// Changes a user. `false` if there is none of that name.

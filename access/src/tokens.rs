@@ -18,8 +18,9 @@ use api::{
 };
 
 use crate::{
-    Access, AccessError, NoRandomness, Principal, TokenLimits, clock, object_told,
+    Access, AccessError, NoRandomness, Principal, TokenLimits, clock,
     logins::{LoginFailures, Shown, Unidentified},
+    object_told,
     store::tokens::OwnedToken,
     token::{self, TokenHash},
     token_rules, users,
@@ -74,7 +75,7 @@ impl Access {
     ///
     /// # Errors
     /// [`AccessError::TokenName`], [`AccessError::TokenRule`], [`AccessError::TokenExists`],
-    /// [`AccessError::UnknownUser`], [`AccessError::Store`], [`AccessError::Randomness`].
+    /// [`AccessError::UnknownUser`], [`AccessError::Quota`], [`AccessError::Store`], [`AccessError::Randomness`].
     pub async fn create_token(
         &self,
         user: &str,
@@ -83,6 +84,8 @@ impl Access {
     ) -> Result<CreatedToken, AccessError> {
         let scope = token_rules::scope(wanted, maker.scope.as_deref())?;
         let expires = token_rules::ends(self.token_limits, wanted.expires, clock::now())?;
+        self.user(user).await?;
+        let _turn = self.room_for_token(user).await?;
         self.add_token(user, &wanted.name, expires, scope).await
     }
 

@@ -80,21 +80,25 @@ impl Access {
         let before = self.inner.store.user(&user.name).await?;
         change_told(&user.name, before.as_ref(), Some(user));
         if self.inner.store.change_user(user).await? {
+            self.inner.quotas.forget_limits();
             return Ok(());
         }
         Err(AccessError::UnknownUser { user: user.name.clone() })
     }
 
-    /// Removes a user; its tokens are refused from now on.
+    /// Removes a user with all that other roles hold of it ([`crate::Holdings`]); its tokens are refused
+    /// from now on.
     ///
     /// # Errors
-    /// [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::Store`].
+    /// [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::StillHeld`], [`AccessError::Store`].
     pub async fn remove_user(&self, name: &str) -> Result<(), AccessError> {
         let _turn = self.inner.users_turn.lock().await;
         self.keep_an_admin(name).await?;
-        let before = self.inner.store.user(name).await?;
-        change_told(name, before.as_ref(), None::<&User>);
+        let before = self.user(name).await?;
+        let _leaving = self.let_go(name).await?;
+        change_told(name, Some(&before), None::<&User>);
         if self.inner.store.remove_user(name).await? {
+            self.inner.quotas.forget_limits();
             return Ok(());
         }
         Err(AccessError::UnknownUser { user: name.to_owned() })

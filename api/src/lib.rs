@@ -19,6 +19,7 @@
 //! | [`stream`] | a program in a running job, its output, ports and files: requests and messages |
 //! | [`access`] | REST: who is asking, API tokens, the audit log |
 //! | [`alarm`] | REST: what wants attention before it fails, the server's certificates |
+//! | [`quota`] | REST: what one user may have at the server, and has |
 //! | [`rights`] | REST: what can be permitted, and on which things |
 //! | [`workflow`] | REST: workflows, their stages and tasks, why they wait, what happened |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
@@ -38,6 +39,7 @@ pub mod log;
 pub mod machine;
 pub mod overlay;
 pub mod problem;
+pub mod quota;
 pub mod rights;
 pub mod run;
 pub mod stage1;

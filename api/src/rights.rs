@@ -217,6 +217,8 @@ actions! {
     WorkflowStart = "workflow-start", "start the workflow";
     /// Stop a workflow.
     WorkflowStop = "workflow-stop", "stop the workflow";
+    /// Delete a workflow that is over.
+    WorkflowDelete = "workflow-delete", "delete the workflow";
     /// Pause a workflow, or let it go on.
     WorkflowPause = "workflow-pause", "pause or resume the workflow";
     /// Run a program in a running job, attach to it, forward a port of it, copy files from or to it.

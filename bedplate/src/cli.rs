@@ -21,6 +21,7 @@ mod operation;
 mod output;
 mod overlay;
 mod profile;
+mod quota;
 mod server;
 mod spec;
 mod table;

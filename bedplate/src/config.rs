@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use access::{SessionLimits, TokenLimits};
+use access::{QuotaLimits, SessionLimits, TokenLimits};
 use api::problem::Mistake;
 use controller::ImageLimits;
 use fleet::FleetConfig;
@@ -50,6 +50,8 @@ pub struct Checked {
     pub sessions: SessionLimits,
     /// How long tokens are good that are made from now on.
     pub tokens: TokenLimits,
+    /// What each user may have who has no limits of their own.
+    pub quotas: QuotaLimits,
     /// Where nodes reach the fleet port (TLS).
     pub fleet_listen: Vec<SocketAddr>,
     /// Fleet's part.

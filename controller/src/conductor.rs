@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     capacity, clock,
     engine::{Engine, NodeFacts, Output, Submission},
+    holdings::MAX_FORGOTTEN,
     images::{Delivery, JobImages, Wanter, causes},
+    ledger::Ledger,
     results::Results,
     store::{Store, StoreError, Write},
 };
@@ -41,11 +43,12 @@ const MAX_BATCH: usize = 1_024;
 /// How often the conductor looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Workflows that are over are kept until so many newer ones are over too: a year of a busy group.
+/// Workflows that are over are kept until there are so many: a year of a busy group. Then the oldest
+/// go, of those users who have most.
 const MAX_KEPT: u32 = 10_000;
 
-/// How often older ones are looked for.
-const SWEEP: Duration = Duration::from_secs(3_600);
+/// How often older ones are looked for: each time at most a thousand of a user go.
+const SWEEP: Duration = Duration::from_secs(600);
 
 /// How long somebody waits for an order to be on disk: half of what clients wait for an answer, so
 /// that they are told why there is none.
@@ -77,12 +80,17 @@ pub(crate) enum Order {
         done: oneshot::Sender<bool>,
         told: Vec<OutboxRow>,
     },
+    /// Forget workflows that are over, with their logs and files. Answered with `false` if one of them
+    /// is still held here, and nothing was forgotten; else when all is gone.
+    Forget { workflows: Vec<WorkflowId>, done: oneshot::Sender<bool>, told: Vec<OutboxRow> },
     /// An image is here, or cannot be had.
     Image { workflow: WorkflowId, stage: u32, delivery: Box<Delivery> },
     /// The registry of an image is waited for, and why; or the pull goes on.
     ImageWaits { workflow: WorkflowId, stage: u32, why: Option<String> },
     /// The server has so much of a log.
     Log { run: RunId, length: u64 },
+    /// Something of a run is not taken, for a quota: what, and why.
+    QuotaMet { run: RunId, what: String },
 }
 
 /// Tells the conductor when the registry of a stage's image is waited for.
@@ -106,6 +114,7 @@ enum Answer {
     Plain(oneshot::Sender<()>),
     Submitted(oneshot::Sender<()>, OwnedMutexGuard<()>),
     Flag(oneshot::Sender<bool>, bool),
+    Forgotten(oneshot::Sender<bool>, Vec<WorkflowId>, Results),
 }
 
 impl Answer {
@@ -118,6 +127,15 @@ impl Answer {
                 _ = sender.send(());
             }
             Self::Flag(sender, flag) => drop(sender.send(flag)),
+            // Also if nobody waits any more, and beside the next batch: a log may be long.
+            Self::Forgotten(sender, workflows, results) => {
+                tokio::spawn(async move {
+                    for workflow in workflows {
+                        results.clone().forget(workflow).await;
+                    }
+                    _ = sender.send(true);
+                });
+            }
         }
     }
 }
@@ -129,6 +147,7 @@ pub(crate) struct Conductor {
     pub(crate) fleet: Fleet,
     pub(crate) images: JobImages,
     pub(crate) results: Results,
+    pub(crate) ledger: Ledger,
     pub(crate) orders: mpsc::Receiver<Order>,
     /// For what the conductor starts itself.
     pub(crate) sender: mpsc::Sender<Order>,
@@ -209,12 +228,21 @@ impl Conductor {
 
     /// Forgets the oldest workflows that are over, with their logs and files.
     async fn sweep(&self) -> Result<(), StoreError> {
-        for id in self.store.outdated(MAX_KEPT).await? {
-            self.store.commit(&[Write::Forget(id)]).await?;
-            let results = self.results.clone();
-            let removed = tokio::task::spawn_blocking(move || results.remove(id)).await;
-            if let Ok(Err(error)) = removed {
-                tracing::error!("{}", causes(&error));
+        // Who has most gives way: nobody's results go because somebody else starts a lot.
+        let owners = self.ledger.keep_too_many(MAX_KEPT);
+        let mut outdated = Vec::new();
+        for (owner, keep) in &owners {
+            outdated.extend(self.store.outdated(Some(owner), *keep).await?);
+        }
+        if owners.is_empty() {
+            // Those whose owners cannot be read count for nobody.
+            outdated = self.store.outdated(None, MAX_KEPT).await?;
+        }
+        for some in outdated.chunks(MAX_FORGOTTEN) {
+            let writes: Vec<Write> = some.iter().map(|id| Write::Forget(*id)).collect();
+            self.store.commit(&writes).await?;
+            for id in some {
+                self.results.clone().forget(*id).await;
             }
         }
         Ok(())
@@ -258,7 +286,16 @@ impl Conductor {
             Order::ImageWaits { workflow, stage, why } => {
                 self.engine().image_waits(workflow, stage, why);
             }
+            Order::Forget { workflows, done, told } => {
+                let forgotten = self.engine().forget(&workflows);
+                self.told.extend(told.into_iter().filter(|_| forgotten));
+                answers.push(match forgotten {
+                    true => Answer::Forgotten(done, workflows, self.results.clone()),
+                    false => Answer::Flag(done, false),
+                });
+            }
             Order::Log { run, length } => self.engine().log_grew(run, length),
+            Order::QuotaMet { run, what } => self.engine().quota_met(run, &what, now),
         }
     }
 
@@ -295,6 +332,7 @@ impl Conductor {
             tracing::error!("workflows cannot be kept, trying again: {}", causes(&error));
             tokio::time::sleep(STORE_PAUSE).await;
         }
+        self.ledger.follow(&output.writes);
         answers.drain(..).for_each(Answer::give);
         self.act(output);
     }

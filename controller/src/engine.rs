@@ -192,6 +192,17 @@ impl Engine {
         true
     }
 
+    /// Forgets workflows that are over, if none of them is here any more. `false`: one is, and nothing
+    /// is forgotten.
+    pub(crate) fn forget(&mut self, ids: &[WorkflowId]) -> bool {
+        if ids.iter().any(|id| self.places.contains_key(id)) {
+            return false;
+        }
+        self.output.writes.extend(ids.iter().map(|id| Write::Forget(*id)));
+        self.output.changed.extend(ids);
+        true
+    }
+
     /// An image is here, or cannot be had.
     pub(crate) fn image_fetched(
         &mut self,

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 mod error;
 mod pulls;
+mod quotas;
 
 pub(crate) use error::FetchError;
 pub(crate) use pulls::{Delivery, Pulls, PullsOfWorkflow, Wanter};
@@ -32,6 +33,7 @@ pub use unused::ImageLimits;
 pub(crate) use unused::InUse;
 
 use pulls::PullUnderWay;
+use quotas::ImageQuotas;
 
 use crate::{
     clock,
@@ -56,6 +58,10 @@ pub(crate) struct JobImage {
     /// that a reference by one of their digests needs no registry. `None`: a row of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) indexes: Option<Vec<Digest>>,
+    /// The owner of the workflow that it was converted for, to whom it is charged. `None`: a row of an
+    /// earlier release, charged to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pulled_by: Option<String>,
 }
 
 impl JobImage {
@@ -96,6 +102,8 @@ pub(crate) struct JobImages {
     /// Told when a fetch has failed: what it brought is of no use.
     failed: Arc<Notify>,
     meter: Arc<Work<3>>,
+    /// Where images are charged to whom they were converted for; `None`: nowhere.
+    quotas: Option<ImageQuotas>,
     shutdown: CancellationToken,
 }
 
@@ -119,6 +127,7 @@ impl JobImages {
             used: Arc::default(),
             failed: Arc::default(),
             meter: Arc::new(Work::new(["converted", "cached", "failed"])),
+            quotas: None,
             shutdown,
         })
     }
@@ -148,12 +157,13 @@ impl JobImages {
         wanter: Wanter,
         now: Timestamp,
     ) -> oneshot::Receiver<Delivery> {
+        let user = wanter.user.clone();
         let (pull, told) = self.pulls.enqueue(reference, wanter, self.shutdown.child_token());
         let (pull, lease, unleased) = (Arc::new(pull), self.leased(), self.clone());
         let reference = reference.to_owned();
         tokio::spawn(async move {
             let (images, of) = (lease.clone(), pull.clone());
-            let work = tokio::spawn(async move { images.carry_out(&reference, &of, now).await });
+            let work = tokio::spawn(async move { images.carry_out(&reference, &user, &of, now).await });
             // Nobody must wait for a pull that panicked.
             let fetched = work.await.map_err(FetchError::broken("pull")).flatten();
             let is_wanted = pull.deliver(&fetched.map_err(Arc::new), &lease);
@@ -171,13 +181,14 @@ impl JobImages {
     async fn carry_out(
         &self,
         reference: &str,
+        user: &Arc<str>,
         pull: &Arc<PullUnderWay>,
         now: Timestamp,
     ) -> Result<Fetched, FetchError> {
         // Dropped on the way, it counts as failed.
         let (counted, begun) = (self.meter.begin(), clock::uptime());
         let fetched = tokio::select! {
-            fetched = self.bring(reference, pull, now) => fetched,
+            fetched = self.bring(reference, user, pull, now) => fetched,
             () = pull.unwanted() => Err(PullError::Cancelled.into()),
         };
         let took = clock::uptime().saturating_sub(begun);
@@ -195,6 +206,7 @@ impl JobImages {
     async fn bring(
         &self,
         reference: &str,
+        user: &Arc<str>,
         pull: &Arc<PullUnderWay>,
         now: Timestamp,
     ) -> Result<Fetched, FetchError> {
@@ -202,6 +214,7 @@ impl JobImages {
             self.note_use(image.manifest, now);
             return Ok(Fetched { image, was_cached: true });
         }
+        self.has_room(user).await?;
         let options = PullOptions {
             registries: self.registries.clone(),
             clients: self.clients.clone(),
@@ -222,9 +235,10 @@ impl JobImages {
         }
         pull.convert();
         let image = self.convert(image, pull.clone(), place).await?;
+        let image = self.charge(image, user).await?;
         let used = clock::now();
         let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used };
-        self.store.commit(&[write]).await?;
+        self.store.commit(&[write]).await.inspect_err(|_| self.release(&image.manifest))?;
         Ok(Fetched { image, was_cached: false })
     }
 
@@ -288,6 +302,7 @@ impl JobImages {
                 root,
                 run: image.run,
                 indexes: Some(image.indexes),
+                pulled_by: None,
             })
         });
         Ok(converting.await.map_err(FetchError::broken("conversion"))??)

@@ -8,6 +8,7 @@
 //! | `conductor` | the one task that owns the engine: commits, then tells |
 //! | `store` | what is kept |
 //! | `images`, `files`, `results` | job images, inline files, logs and files for clients |
+//! | `ledger`, `holdings` | what the server holds of each user, for quotas |
 //! | `capacity` | what jobs may use of a node |
 //! | `streams` | users in running jobs |
 //! | `rest`, `node_routes` | the doors |
@@ -21,8 +22,10 @@ mod clock;
 mod conductor;
 mod engine;
 mod files;
+mod holdings;
 mod identity;
 mod images;
+mod ledger;
 mod node_routes;
 mod rest;
 mod restore;
@@ -40,6 +43,7 @@ use std::{
 use access::{Access, Routes};
 use api::{
     image::Platform,
+    quota::QuotaName,
     run::{RunId, WorkflowId},
 };
 use database::{Database, MigrateError};
@@ -54,6 +58,7 @@ pub use stored::{StoredWorkflows, stored_workflows};
 
 use conductor::{Conductor, MAX_ORDERS, Order};
 use engine::{Engine, Surroundings};
+use holdings::Holdings;
 pub use images::ImageLimits;
 
 use images::JobImages;
@@ -151,12 +156,16 @@ impl Controller {
                 .map_err(ControllerError::Images)?;
         let results = Results::open(&config.state_dir, config.log_limit_bytes)
             .map_err(|error| ControllerError::Results(images::causes(&error)))?;
+        let images = images.charging(results.ledger().clone(), access.clone());
         let log_limit_bytes = Some(config.log_limit_bytes);
         let surroundings = Surroundings { forbidden: config.forbidden, log_limit_bytes };
         let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
         restore::restore(&mut engine, store.as_ref(), &images, &results).await?;
+        holdings::recall(engine.held(), store.as_ref(), &results).await?;
         let engine = Arc::new(Mutex::new(engine));
         let (orders, incoming) = mpsc::channel(MAX_ORDERS);
+        let ours = Holdings::new(results.clone(), engine.clone(), orders.clone());
+        access.ask_holdings(Arc::new(ours));
         let changed = broadcast::channel(MAX_CHANGES).0;
         let settled = Arc::new(tokio::sync::RwLock::new(()));
         let conductor = Conductor {
@@ -165,6 +174,7 @@ impl Controller {
             fleet: fleet.clone(),
             images: images.clone(),
             results: results.clone(),
+            ledger: results.ledger().clone(),
             orders: incoming,
             sender: orders.clone(),
             changed: changed.clone(),
@@ -196,6 +206,7 @@ impl Controller {
     /// Writes what the controller tells of itself.
     pub fn expose(&self, out: &mut metrics::Exposition) {
         self.0.images.expose(out);
+        holdings::expose(&self.0.results, &self.0.access, out);
     }
 
     /// The REST routes.
@@ -220,6 +231,24 @@ impl Controller {
             conductor.run(shutdown).await;
         }
         self.0.shutdown.cancel();
+    }
+
+    /// How much the owner of a workflow may have; `None`: no limit. Where the database does not say,
+    /// nothing is refused.
+    async fn limit_of_owner(&self, workflow: WorkflowId, name: QuotaName) -> Option<u64> {
+        let owner = self.0.results.ledger().owner(workflow)?;
+        let limit = self.0.access.quota(&owner, name).await;
+        limit.unwrap_or_else(|error| {
+            tracing::error!("the limits of {owner} cannot be read: {}", images::causes(&error));
+            None
+        })
+    }
+
+    /// Something of a run was not taken, for a quota of its owner.
+    async fn quota_met(&self, run: RunId, name: QuotaName, what: String) {
+        self.0.access.count_refusal(name);
+        // Without the conductor the server is stopping.
+        let _ = self.0.orders.send(Order::QuotaMet { run, what }).await;
     }
 
     fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {

@@ -4,6 +4,7 @@
 use api::{
     ids::Digest,
     log::times::TimeMark,
+    quota::QuotaName,
     run::{LogTaken, MAX_LOG_CHUNK_BYTES, RunId},
     stream::{MAX_STREAM_MESSAGE_BYTES, StreamId},
     workflow::StageKind,
@@ -26,7 +27,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::{
     Controller,
     conductor::Order,
-    results::{Brought, LogPiece, ResultError},
+    results::{Appended, Brought, LogPiece, ResultError},
     store::RunRow,
     streams::bridge::NodeSocket,
 };
@@ -116,16 +117,21 @@ async fn log(
     bytes: Bytes,
 ) -> Result<Json<LogTaken>, Refusal> {
     let row = run_of(&controller, run, &node).await?;
+    let limit = controller.limit_of_owner(row.workflow, QuotaName::Logs).await;
     let results = controller.0.results.clone();
     let taking = tokio::task::spawn_blocking(move || {
         let times = times.as_deref().map(TimeMark::from_query).unwrap_or_default();
-        results.append(row.workflow, run, LogPiece { offset, after, bytes: &bytes, times: &times })
+        results.append(row.workflow, run, LogPiece { offset, after, bytes: &bytes, times: &times }, limit)
     });
     let title = format!("cannot take the log of run {run}");
-    let length = taking
+    let Appended { end: length, left_out } = taking
         .await
         .map_err(|error| Refusal::internal(title.clone(), &error))?
         .map_err(|error| refuse(title, &error))?;
+    if let Some(exceeded) = left_out {
+        let what = format!("a part of its log is not kept: {exceeded}");
+        controller.quota_met(run, QuotaName::Logs, what).await;
+    }
     // Without the conductor the server is stopping; the node tells again.
     let _ = controller.0.orders.send(Order::Log { run, length }).await;
     controller.log_grew(run, length);
@@ -163,6 +169,8 @@ async fn file(
         return Err(Refusal::new(StatusCode::CONFLICT, title, why));
     }
     let results = controller.0.results.clone();
+    let limit = controller.limit_of_owner(row.workflow, QuotaName::Results).await;
+    let mut charge = results.charge_file(row.workflow, row.stage);
     let begun = results.begin_file(row.workflow, row.stage);
     let (file, _) = begun.map_err(|error| refuse(title.clone(), &error))?;
     let kept = file.try_clone().map_err(|error| Refusal::internal(title.clone(), &error))?;
@@ -177,6 +185,12 @@ async fn file(
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, title, why));
         }
         results.require(chunk.len() as u64).map_err(|error| refuse(title.clone(), &error))?;
+        if let Err(exceeded) = charge.reserve(chunk.len() as u64, limit) {
+            let why = exceeded.to_string();
+            let what = format!("the server does not take its file: {why}");
+            controller.quota_met(run, QuotaName::Results, what).await;
+            return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, title, why));
+        }
         file.write_all(&chunk).await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     }
     file.flush().await.map_err(|error| Refusal::internal(title.clone(), &error))?;

@@ -4,12 +4,14 @@
 //! A workflow is found by [`find`] alone, which asks whether the caller may do what the route is for. One that
 //! somebody may not see is not there for them.
 
+mod delete;
 mod document;
 mod idempotency;
 mod list;
 mod log;
 mod moment;
 mod pause;
+mod room;
 mod stream;
 mod submitted;
 mod usage;
@@ -67,6 +69,7 @@ pub(crate) fn routes(controller: Controller) -> Routes {
         .route(Action::WorkflowRead, routes!(show_render))
         .route(Action::WorkflowDocument, routes!(submitted::document))
         .route(Action::WorkflowStop, routes!(stop))
+        .route(Action::WorkflowDelete, routes!(delete::delete))
         .route(Action::WorkflowPause, routes!(pause::pause))
         .route(Action::WorkflowPause, routes!(pause::resume))
         .route(Action::WorkflowRead, routes!(usage::usage))

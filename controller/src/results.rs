@@ -12,6 +12,8 @@
 //! is dropped here too; a node whose job writes faster than its log travels leaves it out. Times that
 //! are lost, in a crash or on a full disk, make answers longer and no log shorter.
 
+mod held;
+
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -19,12 +21,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use access::QuotaExceeded;
 use api::{
     ids::Timestamp,
     log::times::TimeMark,
+    quota::QuotaName,
     run::{RunId, WorkflowId},
 };
 use log_files::{Extent, Limits, Place, TimesWriter, Writer};
+
+use crate::ledger::Ledger;
 
 /// Where a log may end, bytes from its beginning: what the database can hold. What a node claims
 /// beyond takes no room, and no job writes as much.
@@ -58,6 +64,7 @@ pub(crate) struct Results {
     logs: PathBuf,
     files: PathBuf,
     log_limits: Limits,
+    ledger: Ledger,
 }
 
 /// What a transfer brings to the client.
@@ -67,6 +74,15 @@ pub(crate) enum Brought {
     File,
     /// The stream of a folder.
     Folder,
+}
+
+/// What became of a piece of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Appended {
+    /// Where the log ends now.
+    pub(crate) end: u64,
+    /// The piece was left out: its owner has no room for more logs.
+    pub(crate) left_out: Option<QuotaExceeded>,
 }
 
 /// Bytes of a log, as its node sends them.
@@ -85,11 +101,17 @@ impl Results {
     /// Makes the folders. `log_bytes`: how much is kept of one log.
     pub(crate) fn open(state_dir: &Path, log_bytes: u64) -> Result<Self, ResultError> {
         let (logs, files) = (state_dir.join("logs"), state_dir.join("files"));
-        let results = Self { logs, files, log_limits: Limits::of(log_bytes) };
+        let (log_limits, ledger) = (Limits::of(log_bytes), Ledger::default());
+        let results = Self { logs, files, log_limits, ledger };
         for folder in [&results.logs, &results.files] {
             make_folder(folder)?;
         }
         Ok(results)
+    }
+
+    /// What their owners have, here and elsewhere.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Where the head of a log is or would be.
@@ -140,14 +162,17 @@ impl Results {
         log_files::since(&self.log_path(workflow, run), time, is_over)
     }
 
-    /// Takes bytes of a log. Returns where it ends now: what was here before is passed over, and
-    /// nothing is taken that would leave a gap, but for what the node does not have.
+    /// Takes bytes of a log. Says where it ends now: what was here before is passed over, and
+    /// nothing is taken that would leave a gap, but for what the node does not have. `limit`: bytes of
+    /// all logs of the workflow's owner. Past it the log goes on without the piece, with a gap, and
+    /// what there is of its tail goes too.
     pub(crate) fn append(
         &self,
         workflow: WorkflowId,
         run: RunId,
         LogPiece { offset, after, bytes, times }: LogPiece<'_>,
-    ) -> Result<u64, ResultError> {
+        limit: Option<u64>,
+    ) -> Result<Appended, ResultError> {
         let path = self.log_path(workflow, run);
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
         let last = offset.checked_add(bytes.len() as u64).filter(|last| *last <= LAST_OFFSET);
@@ -159,18 +184,43 @@ impl Results {
         let end = writer.end();
         let has_all_before = offset <= end || after.is_some_and(|after| after <= end);
         if !has_all_before {
-            return Ok(end);
+            return Ok(Appended { end, left_out: None });
         }
+        let before = held::log_bytes(&path);
+        let (mut left_out, mut reserved) = (None, 0);
+        let mut written = Ok(());
         if last > end {
-            self.require(bytes.len() as u64)?;
-            writer.skip_to(offset).map_err(|source| failed("leave out a part of", source))?;
             let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-            writer.append(&bytes[known..]).map_err(|source| failed("write", source))?;
+            let new = &bytes[known..];
+            // That a log ends farther on takes no room.
+            let more = if new.is_empty() { 0 } else { new.len() as u64 + held::times_bytes(times) };
+            match self.ledger.reserve(workflow, QuotaName::Logs, more, limit) {
+                Ok(()) => {
+                    reserved = more;
+                    written = self.write(&mut writer, &path, offset, new);
+                }
+                Err(exceeded) => {
+                    left_out = Some(exceeded);
+                    written = writer.skip_to(last).map_err(|source| failed("leave out a part of", source));
+                }
+            }
         }
-        if let Err(error) = keep_times(&path, times, last) {
+        if written.is_ok()
+            && left_out.is_none()
+            && let Err(error) = keep_times(&path, times, last)
+        {
             tracing::warn!("cannot keep when {} was written: {error}", path.display());
         }
-        Ok(last.max(end))
+        self.ledger.settle(workflow, QuotaName::Logs, reserved, before, held::log_bytes(&path));
+        written.map(|()| Appended { end: last.max(end), left_out })
+    }
+
+    /// Writes what is new of a piece of a log that was at `offset`.
+    fn write(&self, writer: &mut Writer, path: &Path, offset: u64, new: &[u8]) -> Result<(), ResultError> {
+        let failed = |operation, source| ResultError::Io { operation, path: path.to_owned(), source };
+        self.require(new.len() as u64)?;
+        writer.skip_to(offset).map_err(|source| failed("leave out a part of", source))?;
+        writer.append(new).map_err(|source| failed("write", source))
     }
 
     /// Puts a whole log on disk.
@@ -273,9 +323,12 @@ fn make_folder(path: &Path) -> Result<(), ResultError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{collections::HashMap, io::Write as _};
+
+    use api::log::LogGap;
 
     use super::*;
+    use crate::store::HeldWorkflow;
 
     fn piece(offset: u64, after: Option<u64>, bytes: &[u8]) -> LogPiece<'_> {
         LogPiece { offset, after, bytes, times: &[] }
@@ -286,8 +339,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let results = Results::open(folder.path(), 1 << 20).unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
-        let append =
-            |offset, bytes: &[u8]| results.append(workflow, run, piece(offset, None, bytes)).unwrap();
+        let append = |offset, bytes: &[u8]| {
+            results.append(workflow, run, piece(offset, None, bytes), None).unwrap().end
+        };
         assert_eq!(append(0, b"one "), 4);
         assert_eq!(append(10, b"gap"), 4);
         assert_eq!(append(0, b"one two "), 8);
@@ -295,7 +349,7 @@ mod tests {
         assert_eq!(append(8, b"three"), 13);
         assert_eq!(fs::read(results.log_path(workflow, run)).unwrap(), b"one two three");
         for offset in [LAST_OFFSET, u64::MAX] {
-            let appended = results.append(workflow, run, piece(offset, Some(0), b"x"));
+            let appended = results.append(workflow, run, piece(offset, Some(0), b"x"), None);
             assert!(matches!(appended, Err(ResultError::TooLong)));
         }
         results.sync_log(workflow, run).unwrap();
@@ -310,7 +364,7 @@ mod tests {
         let results = Results::open(folder.path(), 1 << 20).unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let append = |offset, after, bytes: &[u8]| {
-            results.append(workflow, run, piece(offset, Some(after), bytes)).unwrap()
+            results.append(workflow, run, piece(offset, Some(after), bytes), None).unwrap().end
         };
         let log = || results.log(workflow, run);
         assert_eq!(append(0, 0, b"head"), 4);
@@ -338,7 +392,7 @@ mod tests {
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let bytes = vec![b'x'; 1 << 18];
         for number in 0..16_u64 {
-            let end = results.append(workflow, run, piece(number << 18, None, &bytes)).unwrap();
+            let end = results.append(workflow, run, piece(number << 18, None, &bytes), None).unwrap().end;
             assert_eq!(end, (number + 1) << 18);
         }
         let log = results.log(workflow, run);
@@ -354,7 +408,7 @@ mod tests {
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let mark = |offset, seconds| TimeMark { offset, time: Timestamp(0).plus_seconds(seconds) };
         let append = |offset, bytes: &[u8], times: &[TimeMark]| {
-            results.append(workflow, run, LogPiece { times, ..piece(offset, None, bytes) }).unwrap()
+            results.append(workflow, run, LogPiece { times, ..piece(offset, None, bytes) }, None).unwrap().end
         };
         let since = |seconds| results.since(workflow, run, Timestamp(0).plus_seconds(seconds), true).unwrap();
         append(0, b"one\n", &[]);
@@ -373,6 +427,66 @@ mod tests {
         results.sync_log(workflow, run).unwrap();
         results.remove(workflow).unwrap();
         assert_eq!(since(29), Some(0), "of a log that is not here nothing is left out");
+    }
+
+    /// The results of a user's one workflow.
+    fn charged(folder: &Path, workflow: WorkflowId) -> Results {
+        let results = Results::open(folder, 1 << 20).unwrap();
+        let held = HeldWorkflow { id: workflow, owner: Some("ann".to_owned()), documents: 0, is_over: true };
+        results.ledger().recall(vec![held], &HashMap::new(), &results.measure(), &[]);
+        results
+    }
+
+    #[test]
+    fn a_log_past_the_quota_goes_on_with_a_gap_and_is_counted_the_same_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
+        let results = charged(folder.path(), workflow);
+        let append = |offset, bytes: &[u8], limit| {
+            let appended = results.append(workflow, run, piece(offset, None, bytes), Some(limit)).unwrap();
+            (appended.end, appended.left_out.map(|exceeded| (exceeded.used, exceeded.more)))
+        };
+        let used = |results: &Results| results.ledger().used("ann").get(QuotaName::Logs);
+        assert_eq!(append(0, b"head", 10), (4, None));
+        assert_eq!(append(2, b"ad of", 10), (7, None), "what is here already counts once");
+        assert_eq!(used(&results), 7);
+        assert_eq!(append(7, b" it all", 10), (14, Some((7, 7))));
+        assert_eq!(append(7, b" it all", 10), (14, None), "sent again");
+        assert_eq!((used(&results), results.log(workflow, run).gap()), (7, Some(LogGap { from: 7, to: 14 })));
+        assert_eq!(append(14, b"end", 10), (17, None), "so much has room");
+        assert_eq!((used(&results), results.log(workflow, run).bytes_from(0)), (10, 10));
+        assert_eq!(append(17, b"!", 10), (18, Some((10, 1))), "nothing fails");
+        // The tail gave way.
+        assert_eq!((used(&results), results.log(workflow, run).end()), (7, 18));
+        assert_eq!(append(18, b"done", 20), (22, None), "with room it goes on");
+        assert_eq!(used(&results), 11);
+        assert_eq!(used(&charged(folder.path(), workflow)), 11);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_counted_while_it_comes_and_freed_with_its_workflow() {
+        let folder = tempfile::tempdir().unwrap();
+        let workflow = WorkflowId(uuid::Uuid::nil());
+        let results = charged(folder.path(), workflow);
+        let used = || results.ledger().used("ann").get(QuotaName::Results);
+        let bring = |bytes: &[u8], what| {
+            let mut charge = results.charge_file(workflow, 3);
+            let (mut file, _) = results.begin_file(workflow, 3).unwrap();
+            charge.reserve(bytes.len() as u64, Some(10))?;
+            file.write_all(bytes).unwrap();
+            results.publish(&file, workflow, 3, what).unwrap();
+            Ok::<_, QuotaExceeded>(())
+        };
+        bring(b"result", Brought::File).unwrap();
+        assert_eq!(used(), 6);
+        let exceeded = bring(b"whole", Brought::Folder).unwrap_err();
+        assert_eq!((exceeded.used, exceeded.more, used()), (6, 5, 6));
+        // A later attempt takes the place of the first.
+        bring(b"flat", Brought::Folder).unwrap();
+        assert_eq!(used(), 4);
+        assert_eq!(charged(folder.path(), workflow).ledger().used("ann").get(QuotaName::Results), 4);
+        results.clone().forget(workflow).await;
+        assert_eq!((used(), results.brought(workflow, 3)), (0, None));
     }
 
     #[test]

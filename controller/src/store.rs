@@ -226,6 +226,17 @@ pub(crate) enum Write {
     ForgetImage(Digest),
 }
 
+/// What the table has of a workflow beside its rows in other tables, for its owner's quotas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeldWorkflow {
+    pub(crate) id: WorkflowId,
+    /// `None`: it cannot be read.
+    pub(crate) owner: Option<String>,
+    /// Bytes of its document and its plan.
+    pub(crate) documents: u64,
+    pub(crate) is_over: bool,
+}
+
 /// A job image as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct KeptImage {
@@ -253,8 +264,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<Listed>, StoreError>;
     /// The newest workflow of a name, of one owner or of any.
     async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError>;
-    /// Workflows that are over beyond the newest `keep`, at most a thousand.
-    async fn outdated(&self, keep: u32) -> Result<Vec<WorkflowId>, StoreError>;
+    /// Workflows that are over beyond the newest `keep`, of one owner or of all, at most a thousand.
+    async fn outdated(&self, owner: Option<&str>, keep: u32) -> Result<Vec<WorkflowId>, StoreError>;
     /// One workflow.
     async fn workflow(&self, id: WorkflowId) -> Result<Option<WorkflowRow>, StoreError>;
     /// What a workflow is; `None` if there is no such workflow.
@@ -266,6 +277,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn without_plan(&self) -> Result<(u64, u64), StoreError>;
     /// Names of the stages that a workflow's history is about, each once.
     async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(u32, String)>, StoreError>;
+    /// All workflows, for their owners' quotas. One whose id cannot be read is logged and left out.
+    async fn held(&self) -> Result<Vec<HeldWorkflow>, StoreError>;
     /// The place for the next workflow.
     async fn next_place(&self) -> Result<u64, StoreError>;
     /// Stages and runs of a workflow that were written and can be read; of runs all, or those that ended

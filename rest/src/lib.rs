@@ -8,6 +8,7 @@
 mod body;
 mod events;
 mod failures;
+mod held;
 mod page;
 mod precondition;
 mod refusal;
@@ -17,6 +18,7 @@ mod work;
 pub use body::Body;
 pub use events::{content_id, last_event_id};
 pub use failures::{FailureLimit, Failures};
+pub use held::holding;
 pub use page::{Linked, MAX_PAGE_ROWS, Page, PageParams, Paging};
 pub use precondition::{Versioned, if_match};
 pub use refusal::{Refusal, causes};

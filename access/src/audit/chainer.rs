@@ -24,10 +24,7 @@ use database::outbox::{self, OutboxRow};
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
 use super::{Action, AuditChain, AuditLine, PendingRow, Request, Unchanged, Who};
-use crate::{
-    Access, AccessError, Caller, clock,
-    store::audit::PendingLine,
-};
+use crate::{Access, AccessError, Caller, clock, store::audit::PendingLine};
 
 /// Rows that are chained in one transaction: others write in between.
 const CHAIN_PAGE: u32 = 500;

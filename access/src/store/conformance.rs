@@ -10,7 +10,7 @@ use api::{
 use database::Database;
 use harness::postgres::{self, Cluster};
 
-use super::{Store, sql::SqlStore, tokens::OwnedToken};
+use super::{Store, quotas::StoredLimits, sql::SqlStore, tokens::OwnedToken};
 use crate::audit::{self, Action, AuditQuery, Details, PendingRow, Request};
 
 async fn open(database: Database) -> SqlStore {
@@ -37,6 +37,10 @@ fn token(user: &str, name: &str) -> Token {
 
 fn user(name: &str, admin: bool) -> User {
     User { name: name.into(), admin, account: None, comment: None }
+}
+
+fn limits(is_admin: bool, own: &[(&str, Option<u64>)]) -> StoredLimits {
+    StoredLimits { is_admin, own: own.iter().map(|(name, limit)| ((*name).to_owned(), *limit)).collect() }
 }
 
 async fn users_and_tokens(store: impl Store) {
@@ -71,6 +75,14 @@ async fn users_and_tokens(store: impl Store) {
     assert_eq!(store.users().await.unwrap(), [user("admin", true), ann.clone()]);
     assert_eq!(owner(&store, 3).await, Some(ann));
     assert!(!store.change_user(&user("nobody", true)).await.unwrap());
+    assert_eq!(store.limits("nobody").await.unwrap(), None);
+    assert_eq!(store.limits("admin").await.unwrap(), Some(limits(true, &[])));
+    for own in [&[("logs", Some(5)), ("tasks", None)][..], &[("logs", Some(1 << 62))]] {
+        store.set_limits("ann", &limits(false, own).own).await.unwrap();
+        assert_eq!(store.limits("ann").await.unwrap(), Some(limits(false, own)));
+    }
+    assert!(store.set_limits("nobody", &limits(false, &[]).own).await.is_err(), "no such user");
+    assert_eq!(store.sessions_of("ann").await.unwrap(), 0);
     assert!(store.remove_user("ann").await.unwrap());
     assert!(!store.remove_user("ann").await.unwrap());
     assert_eq!(owner(&store, 3).await, None, "its tokens go with it");

@@ -2,12 +2,11 @@
 //! each.
 
 mod audit;
+mod quotas;
 mod sessions;
 mod tokens;
 
-use api::{
-    access::{Account, User},
-};
+use api::access::{Account, User};
 use async_trait::async_trait;
 use database::{Database, Json, MigrateError, Number, Schema, Statement, Step, json, statement};
 use sqlx::{AssertSqlSafe, FromRow};
@@ -24,6 +23,7 @@ pub static SCHEMA: Schema = Schema::new(
         Step::sql("sessions", include_str!("../../migrations/0003_sessions.sql")),
         Step::sql("audit", include_str!("../../migrations/0004_audit.sql")),
         Step::sql("token-ends", include_str!("../../migrations/0005_token_ends.sql")),
+        Step::sql("quotas", include_str!("../../migrations/0006_quotas.sql")),
     ],
 );
 

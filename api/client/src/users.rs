@@ -1,6 +1,9 @@
 //! `/v1/users`.
 
-use api::access::{EndedSessions, User};
+use api::{
+    access::{EndedSessions, User},
+    quota::{SetQuotas, UserQuotas},
+};
 use reqwest::Method;
 
 use crate::{Client, ClientError, DEADLINE, path::path_of};
@@ -38,12 +41,28 @@ impl Client {
         self.send_json(Method::PUT, &path_of(["users", &user.name])?, user).await
     }
 
-    /// Removes a user with its tokens.
+    /// Removes a user with its tokens, its sessions and its workflows.
     ///
     /// # Errors
-    /// As every request.
+    /// As every request; 409 while workflows of the user are not over.
     pub async fn delete_user(&self, name: &str) -> Result<(), ClientError> {
         self.send_empty(Method::DELETE, &path_of(["users", name])?).await
+    }
+
+    /// What a user may have at the server, and has.
+    ///
+    /// # Errors
+    /// As every request; 403 for who is neither that user nor an admin.
+    pub async fn quotas(&self, name: &str) -> Result<UserQuotas, ClientError> {
+        self.get(&path_of(["users", name, "quotas"])?, &[]).await
+    }
+
+    /// Replaces a user's own limits.
+    ///
+    /// # Errors
+    /// As every request; 403 for who is no admin.
+    pub async fn set_quotas(&self, name: &str, limits: &SetQuotas) -> Result<UserQuotas, ClientError> {
+        self.send_json(Method::PUT, &path_of(["users", name, "quotas"])?, limits).await
     }
 
     /// Logs a user out everywhere: ends all sessions of browsers. Tokens stay good.

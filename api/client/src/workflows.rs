@@ -239,6 +239,14 @@ impl Client {
         self.answer(request).await?.json().await.map_err(ClientError::Answer)
     }
 
+    /// Deletes a workflow that is over, with its logs and files.
+    ///
+    /// # Errors
+    /// As every request; 409 if it is not over, or its logs are still coming.
+    pub async fn delete_workflow(&self, id: &str) -> Result<(), ClientError> {
+        self.send_empty(Method::DELETE, &of_workflow(id, &[])?).await
+    }
+
     /// Pauses a workflow, or lets it go on.
     ///
     /// # Errors

@@ -1,9 +1,6 @@
 //! `whoami` and `version`.
 
-use api::{
-    access,
-    rights::Role,
-};
+use api::{access, rights::Role};
 use clap::Args;
 use serde::Serialize;
 

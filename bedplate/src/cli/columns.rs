@@ -162,6 +162,9 @@ pub(super) const WHOAMI: &[&str] = &["name", "admin", "roles", "groups", "action
 pub(super) const USER: &[&str] =
     &["name", "account.uid", "account.gid", "account.groups", "admin", "comment"];
 
+/// A quota of a user: a row for each.
+pub(super) const QUOTA: &[&str] = &["user", "name", "unit", "used", "limit", "own"];
+
 /// How many sessions of a user were ended.
 pub(super) const LOGGED_OUT: &[&str] = &["name", "ended"];
 

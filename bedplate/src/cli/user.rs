@@ -10,6 +10,7 @@ use super::{
     each::each,
     error::Usage,
     output::Rows,
+    quota::{self, QuotaFlag},
     table::{Look, cells, table},
     words::count,
 };
@@ -37,13 +38,28 @@ uid, gid and groups are those of the site's file systems. Without them a user ru
         name: String,
     },
     /// Change a user; what has no flag stays as it is.
+    #[command(after_help = "Examples:
+  bedplate user set ann --groups 2000 --comment 'at the lab'
+  bedplate user set ann --quota logs=20GiB,workflows=100
+  bedplate user set ann --quota logs=default
+
+`bedplate user quota ann` shows the quotas and what of them is used.")]
     Set {
         /// Its name.
         name: String,
         #[command(flatten)]
         record: Record,
+        /// Limits of its own, joined by commas: a number, a size such as 20GiB, none, or default.
+        #[arg(long, value_name = "QUOTA=LIMIT,…", value_delimiter = ',')]
+        quota: Vec<QuotaFlag>,
     },
-    /// Remove users; their tokens are refused from now on.
+    /// Show what a user may have at the server, and has.
+    Quota {
+        /// Its name [default: whose the context is]; another's: admins only.
+        name: Option<String>,
+    },
+    /// Remove users, with their tokens, sessions and workflows; not while a workflow of theirs is not
+    /// over.
     Delete {
         /// Their names.
         #[arg(required = true, value_name = "NAME")]
@@ -135,9 +151,20 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let user = client.user(&name).await?;
             session.out.show(&user, |look| user_table(*look, std::slice::from_ref(&user)))
         }
-        Verb::Set { name, record } => {
+        Verb::Set { name, record, quota } => {
             let changed = client.change_user(&record.over(client.user(&name).await?)?).await?;
+            if !quota.is_empty() {
+                quota::set(&client, &name, &quota).await?;
+            }
             session.out.show(&changed, |_| format!("changed {}\n", changed.name))
+        }
+        Verb::Quota { name } => {
+            let name = match name {
+                Some(name) => name,
+                None => client.whoami().await?.name,
+            };
+            let quotas = client.quotas(&name).await?;
+            session.out.show(&quotas, |look| quota::quota_table(*look, &quotas))
         }
         Verb::Delete { names } => {
             let delete = async |name: &String| client.delete_user(name).await.map(|()| "deleted");

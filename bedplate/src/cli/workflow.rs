@@ -27,6 +27,7 @@ use self::{files::Destination, top::Top};
 use super::{
     complete,
     context::Session,
+    each::each,
     error::Usage,
     input::{read, tell_mistakes},
     output::say,
@@ -79,6 +80,12 @@ pub(super) enum Verb {
     Cp(copy::Copy),
     /// Stop workflows: what runs gets SIGTERM, and SIGKILL if it does not end.
     Stop {
+        /// Ids or names.
+        #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
+        workflows: Vec<String>,
+    },
+    /// Delete workflows that are over, with their history, documents, logs and files.
+    Delete {
         /// Ids or names.
         #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
         workflows: Vec<String>,
@@ -212,6 +219,10 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         Verb::Stop { workflows } => {
             let stop = async |workflow: &str| client.stop_workflow(workflow).await;
             one_by_one(session, &workflows, ("stopping", "stopped"), stop).await?;
+        }
+        Verb::Delete { workflows } => {
+            let delete = async |name: &String| client.delete_workflow(name).await.map(|()| "deleted");
+            each(session, &workflows, "deleted", delete).await?;
         }
         Verb::Pause { workflows } => {
             let pause = async |workflow: &str| client.pause_workflow(workflow, true).await;

@@ -28,6 +28,7 @@ use crate::server::CertificateFiles;
 
 mod connections;
 mod files;
+mod quotas;
 mod registries;
 mod subnets;
 mod tokens;
@@ -59,11 +60,10 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let own: Vec<Ipv4Addr> = addresses.iter().chain(&announced).copied().collect();
     let notes = subnets::notes(raw, &dhcp, &own, &networks, &mut mistakes);
     let (log, job_log_bytes) = (log(raw, &mut mistakes), job_log_bytes(raw, &mut mistakes));
-    let job_images = job_images(raw, &mut mistakes);
+    let (job_images, quotas) = (job_images(raw, &mut mistakes), quotas::check(raw, &mut mistakes));
     what_stands_alone(raw, &mut mistakes);
-    let api_certificate = api_certificate(raw, &mut mistakes);
-    let (sessions, connections) = (sessions(raw, &mut mistakes), connections::check(raw, &mut mistakes));
-    let tokens = tokens::check(raw, &mut mistakes);
+    let (api_certificate, sessions) = (api_certificate(raw, &mut mistakes), sessions(raw, &mut mistakes));
+    let (connections, tokens) = (connections::check(raw, &mut mistakes), tokens::check(raw, &mut mistakes));
     let registries = Arc::new(registries::check(raw, &mut mistakes));
     if !mistakes.is_empty() {
         return (None, mistakes);
@@ -97,6 +97,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         api_certificate,
         sessions,
         tokens,
+        quotas,
         fleet_listen: listen(ports.fleet),
         fleet,
         provisioner,

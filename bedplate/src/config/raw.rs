@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use api::problem::Mistake;
+use api::{problem::Mistake, quota::QuotaName};
 use yaml_tree::{Key, Kind, Location, Tree, did_you_mean, parse};
 
 mod registries;
@@ -111,6 +111,8 @@ pub struct Raw {
     pub unproven_per_address: Option<Placed<u32>>,
     /// `audit.head-file`: where signed heads of the audit log are appended. Default: none.
     pub audit_head_file: Option<Placed<String>>,
+    /// `quotas`: limits of each user, by their names. Default: those of [`access::QuotaLimits`].
+    pub quotas: Vec<(QuotaName, Placed<String>)>,
     /// `log.format`: `text` or `json`. Default `text`.
     pub log_format: Option<Placed<String>>,
     /// `log.level`: a tracing filter. Default `info`.
@@ -159,6 +161,7 @@ impl Raw {
                 "registries",
                 "limits",
                 "audit",
+                "quotas",
                 "log",
             ],
             mistakes,
@@ -203,6 +206,7 @@ impl Raw {
         if let Some(audit) = top.section("audit", &["head-file"], mistakes) {
             self.audit_head_file = audit.one("head-file", "a path", mistakes);
         }
+        self.quotas(top, mistakes);
         if let Some(log) = top.section("log", &["format", "level"], mistakes) {
             self.log_format = log.one("format", "text or json", mistakes);
             self.log_level = log.one("level", "a filter such as info", mistakes);
@@ -217,6 +221,14 @@ impl Raw {
         self.connections = limits.one("connections", "a number of connections", mistakes);
         self.unproven_connections = limits.one("unproven-connections", "a number of connections", mistakes);
         self.unproven_per_address = limits.one("unproven-per-address", "a number of connections", mistakes);
+    }
+
+    fn quotas(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
+        let Some(quotas) = top.section("quotas", &QuotaName::WORDS, mistakes) else { return };
+        for name in QuotaName::ALL {
+            let written = quotas.one(name.as_str(), "a limit such as 100, 20GiB or none", mistakes);
+            self.quotas.extend(written.map(|limit| (name, limit)));
+        }
     }
 
     fn api(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {

@@ -1,5 +1,6 @@
 //! What a file says, and every mistake in it.
 
+use api::quota::QuotaName;
 use expect_test::{Expect, expect};
 
 use super::*;
@@ -50,6 +51,19 @@ fn what_is_kept_of_job_images_can_be_said() {
             2:34: jobs.image-gib: 2000000 is not between 1 and 1048576 (leave it out for the default; what workflows use is kept in any case)
         "#]],
     );
+}
+
+#[test]
+fn quotas_of_everybody_can_be_set() {
+    let quotas = |text: &str| {
+        let text = format!("interfaces: [eth0]\n{text}");
+        Checked::parse(&text, &machine()).unwrap().quotas
+    };
+    assert_eq!(quotas(""), QuotaLimits::default());
+    let set = quotas("quotas: {logs: 20GiB, tokens: 7, images: none, requests: none}");
+    let limits = [QuotaName::Logs, QuotaName::Tokens, QuotaName::Images, QuotaName::Requests];
+    assert_eq!(limits.map(|name| set.get(name)), [Some(20 << 30), Some(7), None, None]);
+    assert_eq!(set.get(QuotaName::Tasks), QuotaLimits::default().get(QuotaName::Tasks));
 }
 
 #[test]

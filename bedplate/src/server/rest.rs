@@ -86,6 +86,7 @@ pub(super) fn router(access: Access, roles: Routes, health: Health, scrape: &Scr
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn(explain))
+        .layer(middleware::from_fn_with_state(access.clone(), access::running_requests))
         .layer(middleware::from_fn_with_state(access, access::layer))
         .route("/v1/openapi.json", open)
         .route("/v1/health", get(move || health.clone().answer()))

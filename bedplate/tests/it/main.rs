@@ -20,6 +20,7 @@ mod nodes;
 mod output;
 mod overlays;
 mod packaging;
+mod quotas;
 mod recover;
 mod server;
 mod several;

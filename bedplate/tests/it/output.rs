@@ -55,6 +55,7 @@ const READS: &[(&str, &[&str], Outcome)] = &[
     ("whoami", &[], Works),
     ("user list", &[], Works),
     ("user show", &["ann"], Works),
+    ("user quota", &["ann"], Works),
     ("token list", &[], Works),
     ("audit", &["--limit", "3"], Works),
     ("audit list", &["--limit", "3", "--wide"], Works),
@@ -101,6 +102,7 @@ const WRITES: &[(&str, &[&str], Outcome)] = &[
     ("overlay delete", &["motd"], Works),
     ("user add", &["bob"], Works),
     ("user set", &["bob", "--comment", "x"], Works),
+    ("user set", &["bob", "--quota", "logs=20GiB,tokens=none"], Works),
     ("user logout", &["bob"], Works),
     ("user delete", &["bob"], Works),
     ("token create", &["t"], Works),
@@ -121,6 +123,7 @@ const WRITES: &[(&str, &[&str], Outcome)] = &[
     ("workflow stop", &["workflow", "sim-00000"], Works),
     ("workflow watch", &["workflow"], Tells),
     ("workflow files", &["workflow"], Works),
+    ("workflow delete", &["workflow"], Works),
     ("node watch", &["n0000[1-3]", "--until", "offered", "--timeout", "1s"], Tells),
     ("operation cancel", &["1"], Fails),
     // The last, because what is above knows the token of before.

@@ -96,12 +96,14 @@ pub(crate) struct RunNow {
     pub(crate) remarks: Vec<String>,
     /// Lines about it in the history, beside those of its beginning and end.
     pub(crate) news: u32,
+    /// The history says that something of it was not taken, for a quota.
+    pub(crate) is_quota_told: bool,
 }
 
 impl RunNow {
     pub(crate) fn new(row: RunRow, log_here: u64) -> Self {
         let (log_awaited, failed_try, next_try, remarks) = (None, None, None, Vec::new());
-        Self { row, log_here, log_awaited, failed_try, next_try, remarks, news: 0 }
+        Self { row, log_here, log_awaited, failed_try, next_try, remarks, news: 0, is_quota_told: false }
     }
 }
 

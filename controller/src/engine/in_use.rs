@@ -1,7 +1,12 @@
-//! What of the store of job images workflows that are not over need.
+//! What of the store of job images workflows that are not over need, and what they count for in
+//! quotas.
+
+use std::collections::HashMap;
+
+use api::{quota::Amounts, run::WorkflowId};
 
 use super::Engine;
-use crate::images::InUse;
+use crate::{images::InUse, ledger};
 
 impl Engine {
     /// Images and inline files of all workflows that are here.
@@ -19,5 +24,11 @@ impl Engine {
             in_use.unknown = Some("rows of workflows or runs cannot be read".to_owned());
         }
         in_use
+    }
+
+    /// What each workflow that is not over has of the server, but for its document.
+    pub(crate) fn held(&self) -> HashMap<WorkflowId, Amounts> {
+        let open = self.flows.values().filter(|flow| flow.row.ended.is_none());
+        open.map(|flow| (flow.row.id, ledger::of_plan(&flow.plan))).collect()
     }
 }

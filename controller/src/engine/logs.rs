@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use api::{ids::NodeId, run::RunId};
+use api::{
+    ids::{NodeId, Timestamp},
+    run::RunId,
+};
 
 use super::{Engine, LOG_PATIENCE, Output, flow::RunNow};
 
@@ -15,6 +18,23 @@ impl Engine {
             entry.log_here = entry.log_here.max(length);
         }
         self.forget_if_done(place, run);
+    }
+
+    /// The server does not take something of a run, because of a quota of its user: a part of its log,
+    /// a file. It stands in the history once.
+    pub(crate) fn quota_met(&mut self, run: RunId, what: &str, now: Timestamp) {
+        let place = self.runs.get(&run).copied();
+        let Some(flow) = place.and_then(|place| self.flows.get_mut(&place)) else { return };
+        let subject = flow.subject(run);
+        let Some(entry) = flow.runs.get_mut(&run) else { return };
+        if std::mem::replace(&mut entry.is_quota_told, true) {
+            return;
+        }
+        let stage = entry.row.stage;
+        let mut output = Output::default();
+        let message = format!("{subject}: {what}");
+        flow.event(&mut output, now, "ERROR", Some(stage), message);
+        self.take(output);
     }
 
     /// Whether a run is not over, or the rest of its log may still arrive.

@@ -17,6 +17,10 @@ use super::{
 /// once. What a node says beyond is shown and not written down.
 const MAX_LINES_OF_RUN: u32 = 64;
 
+/// What is shown of a stage while something of it is not taken, for a quota of its user.
+const SHORT: &str =
+    "a part of it is not kept, for a quota of its user: `bedplate workflow describe` says which";
+
 /// What somebody else wrote, as a part of a line: bounded, without control characters.
 pub(super) fn one_line(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
@@ -95,7 +99,10 @@ impl Flow {
             let retried = stage.tasks.retried.as_ref()?;
             Some((index, self.told_retried(index, retried)))
         });
-        let mut troubles: BTreeMap<u32, String> = retried.collect();
+        let short = self.runs.values().filter(|run| is_short(run));
+        let mut troubles: BTreeMap<u32, String> =
+            short.map(|run| (run.row.stage, SHORT.to_owned())).collect();
+        troubles.extend(retried);
         // Transfers are no arrays: of each stage one run at most.
         let going = self.runs.values().filter(|run| run.row.ended.is_none());
         troubles.extend(going.filter_map(|run| Some((run.row.stage, told_try(run)?))));
@@ -106,7 +113,9 @@ impl Flow {
     pub(super) fn trouble(&self, stage: u32) -> Option<String> {
         let of_it = |run: &&RunNow| run.row.stage == stage && run.row.ended.is_none();
         let told = self.runs.values().filter(of_it).find_map(told_try);
-        told.or_else(|| Some(self.told_retried(stage, self.stages[stage as usize].tasks.retried.as_ref()?)))
+        let retried = || Some(self.told_retried(stage, self.stages[stage as usize].tasks.retried.as_ref()?));
+        let short = || self.runs.values().filter(of_it).find(|run| is_short(run)).map(|_| SHORT.to_owned());
+        told.or_else(retried).or_else(short)
     }
 
     fn told_retried(&self, stage: u32, retried: &Retried) -> String {
@@ -119,6 +128,11 @@ impl Flow {
         }
         format!("attempt {attempt}{task} failed: {why}; the next {pause_seconds} s later")
     }
+}
+
+/// Something of a run that goes on was not taken, for a quota of its user.
+fn is_short(run: &RunNow) -> bool {
+    run.is_quota_told && run.row.ended.is_none()
 }
 
 fn told_try(run: &RunNow) -> Option<String> {

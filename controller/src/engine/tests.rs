@@ -85,7 +85,7 @@ fn image() -> Fetched {
         env: vec!["PATH=/bin".to_owned(), "HOME=/root".to_owned()],
         ..Default::default()
     };
-    let image = JobImage { manifest: Digest([8; 32]), root, run, indexes: None };
+    let image = JobImage { manifest: Digest([8; 32]), root, run, indexes: None, pulled_by: None };
     Fetched { image, was_cached: true }
 }
 

@@ -1,5 +1,6 @@
 //! Why a job image is not here.
 
+use access::QuotaExceeded;
 use image_store::ConvertError;
 use oci_pull::PullError;
 use tokio::task::JoinError;
@@ -15,6 +16,9 @@ pub(crate) enum FetchError {
     /// The layers make no squashfs.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    /// Its user has no room for it.
+    #[error(transparent)]
+    Quota(QuotaExceeded),
     /// The table of job images.
     #[error(transparent)]
     Table(#[from] StoreError),

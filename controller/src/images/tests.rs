@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use api::run::WorkflowId;
+use access::{Access, QuotaLimits};
+use api::{quota::QuotaName, run::WorkflowId};
 use database::Database;
 use oci_pull::{Wait, Waits};
 use sha2::{Digest as _, Sha256};
@@ -15,7 +16,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::store::sql::{SCHEMA, SqlStore};
+use crate::{
+    ledger::Ledger,
+    store::sql::{SCHEMA, SqlStore},
+};
 
 /// How long something that takes milliseconds may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -297,4 +301,50 @@ async fn slow_pulls_of_one_user_leave_a_place_to_others() {
     let of_bob = images.fetch(&format!("{address}/site/job:1"), wanter(99, "bob", told().0), Timestamp(0));
     timeout(PATIENCE, of_bob).await.unwrap().unwrap().fetched.unwrap();
     becomes("those of ann do not go on", || running(&images) == of_ann.len()).await;
+}
+
+/// Limits of everybody: the defaults, but for images.
+async fn access(folder: &Path, images: u64) -> Access {
+    let database = Database::open(&folder.join(format!("{images}.db")), &[&access::SCHEMA]).await.unwrap();
+    let mut limits = QuotaLimits::default();
+    limits.set(QuotaName::Images, Some(images));
+    Access::open(database).await.unwrap().with_quota_limits(limits)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_charged_to_who_pulled_it_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::default();
+    let images = open(folder.path()).await;
+    let small = images.clone().charging(ledger.clone(), access(folder.path(), 1).await);
+    let images = images.charging(ledger.clone(), access(folder.path(), 1 << 30).await);
+    let (address, _serving) = registry(image().files).await;
+    let fetch = async |images: &JobImages, number, user: &str| {
+        let (waits, _told) = told();
+        let reference = format!("{address}/site/job:1");
+        let fetching = images.fetch(&reference, wanter(number, user, waits), Timestamp(0));
+        timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched
+    };
+    let used = |user: &str| ledger.used(user).get(QuotaName::Images);
+    let refused = fetch(&small, 1, "ann").await.unwrap_err().to_string();
+    assert!(refused.contains("past the limit of 1 bytes (quota `images`)"), "{refused}");
+    assert_eq!((used("ann"), images.store.images().await.unwrap().len()), (0, 0));
+
+    let first = fetch(&images, 2, "ann").await.unwrap();
+    assert_eq!((first.was_cached, first.image.pulled_by.as_deref()), (false, Some("ann")));
+    assert_eq!(used("ann"), first.image.root.size);
+    // Others use it too, and whoever has no room for another one may use it on.
+    for (number, user) in [(3, "bob"), (4, "ann")] {
+        let by_digest = format!("{address}/site/job@{}", first.image.manifest);
+        let (waits, _told) = told();
+        let fetching = small.fetch(&by_digest, wanter(number, user, waits), Timestamp(0));
+        let again = timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched.unwrap();
+        assert_eq!((again.was_cached, again.image.pulled_by.as_deref()), (true, Some("ann")), "{user}");
+    }
+    assert_eq!((used("ann"), used("bob")), (first.image.root.size, 0));
+    // As after a restart.
+    let again = Ledger::default();
+    let kept = images.store.images().await.unwrap();
+    again.recall(Vec::new(), &HashMap::new(), &HashMap::new(), &kept);
+    assert_eq!(again.total(), ledger.total());
 }

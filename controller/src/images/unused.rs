@@ -40,6 +40,10 @@ const LEAST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a write of the database is waited for.
 const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Time that a workflow has to name an image that was brought for it, where its user has no room for
+/// others, seconds.
+const NAMED_WITHIN_SECONDS: i64 = 600;
+
 /// A day, seconds.
 const DAY_SECONDS: i64 = 86_400;
 
@@ -151,11 +155,18 @@ impl JobImages {
         let mut kept = self.store.images().await?;
         let touched = touch(&mut kept, &recent, &needed, now);
         let (blobs, limit) = (self.blobs.clone(), limits);
+        let quotas = self.quotas.as_ref();
+        let short = quotas.map(|quotas| quotas.ledger.take_short_of_images()).unwrap_or_default();
         let looking = tokio::task::spawn_blocking(move || -> Result<_, image_store::StoreError> {
             let sizes: HashMap<Digest, u64> = blobs.list()?.into_iter().collect();
             let converted = name_indexes(&mut kept, &needed, &sizes, &blobs);
             let images: Vec<ImageParts> = kept.iter().map(|one| parts_of(one, &needed, &blobs)).collect();
-            let gone = unused(&images, &sizes, now, limit);
+            let mut gone = unused(&images, &sizes, now, limit);
+            // One that was brought a moment ago may not be named by its workflow yet.
+            let oldest = now.plus_seconds(-NAMED_WITHIN_SECONDS);
+            let is_spare = |image: &&ImageParts| !image.in_use && image.used < oldest;
+            let short = images.iter().filter(is_spare).filter(|image| short.contains(&image.manifest));
+            gone.extend(short.map(|image| image.manifest));
             let stay: Vec<&ImageParts> =
                 images.iter().filter(|image| !gone.contains(&image.manifest)).collect();
             needed.extend(stay.iter().flat_map(|image| &image.blobs));
@@ -167,7 +178,10 @@ impl JobImages {
         writes.extend(gone.iter().map(|manifest| Write::ForgetImage(*manifest)));
         // What goes makes room, also for the next try of this.
         match self.store.commit(&writes).await {
-            Ok(()) => self.forget_uses(&recent),
+            Ok(()) => {
+                self.forget_uses(&recent);
+                gone.iter().for_each(|manifest| self.release(manifest));
+            }
             Err(error) => tracing::warn!("uses of job images are not kept: {}", causes(&error)),
         }
         let Removed { blobs, partial, bytes } =

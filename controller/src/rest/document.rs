@@ -14,7 +14,10 @@ use document::{
 use rest::{Body, Refusal, causes};
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
-use super::idempotency::{IdempotencyKey, Keyed};
+use super::{
+    idempotency::{IdempotencyKey, Keyed},
+    room,
+};
 use crate::{
     Controller, conductor::ORDER_PATIENCE, engine::Submission, files, identity, images::JobImages,
     store::Owner,
@@ -64,17 +67,9 @@ pub(super) async fn check(
         parsed.map(|parsed| (parsed, document))
     });
     let (parsed, document) = checking.await?.map_err(refuse)?;
-    let name =
-        request.name.or_else(|| parsed.workflow.name.clone()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
-    let is_good = name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control);
-    // As a part of a URL the last two mean something else.
-    if !is_good || matches!(name.as_str(), "" | "." | "..") {
-        let why = format!(
-            "{name:?} cannot name a workflow: use 1 to {MAX_NAME} printable characters, not `.` or `..` alone"
-        );
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "cannot start the workflow", why));
-    }
+    let name = name(request.name, &parsed)?;
     let title = format!("cannot start workflow {name}");
+    room::look(controller, &owner.name, &document, &parsed.workflow, &title).await?;
     let lease = controller.0.images.leased();
     let files = files::store(&parsed.workflow, &lease).await;
     let files = files.map_err(|error| Refusal::internal(title.clone(), &error))?;
@@ -98,18 +93,28 @@ pub(super) async fn check(
     {
         return Ok(Request::Earlier(earlier));
     }
-    let place = controller.0.store.next_place().await.map_err(|error| Refusal::internal(title, &error))?;
-    let submission = Submission {
-        id: identity::new_workflow(),
-        place,
-        name,
-        owner,
-        document,
-        plan,
-        stored_plan,
-        key: keyed.map(Keyed::into_row),
-    };
+    let place = controller.0.store.next_place().await;
+    let place = place.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let id = identity::new_workflow();
+    let documents = document.len() + stored_plan.len();
+    room::take(controller, id, &owner.name, (&plan, documents), &title).await?;
+    let submission =
+        Submission { id, place, name, owner, document, plan, stored_plan, key: keyed.map(Keyed::into_row) };
     Ok(Request::New(Draft { submission: Box::new(submission), turn, lease }))
+}
+
+/// What a workflow is called.
+fn name(wanted: Option<String>, parsed: &Parsed) -> Result<String, Refusal> {
+    let name = wanted.or_else(|| parsed.workflow.name.clone()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
+    let is_good = name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control);
+    // As a part of a URL the last two mean something else.
+    if !is_good || matches!(name.as_str(), "" | "." | "..") {
+        let why = format!(
+            "{name:?} cannot name a workflow: use 1 to {MAX_NAME} printable characters, not `.` or `..` alone"
+        );
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "cannot start the workflow", why));
+    }
+    Ok(name)
 }
 
 /// As whom the jobs run: from the record of a user, never from the request.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use access::Caller;
+use access::{Caller, RunningRequest};
 use api::{
     channel::FromServer,
     problem::Problem,
@@ -61,6 +61,7 @@ pub(super) async fn stream(
     caller: Caller,
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
+    running: RunningRequest,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let request = StreamRequest::parse(&wanted.request)
@@ -72,7 +73,7 @@ pub(super) async fn stream(
     let limited = upgrade.max_message_size(MAX_STREAM_MESSAGE_BYTES).max_frame_size(MAX_STREAM_MESSAGE_BYTES);
     Ok(limited.on_upgrade(move |user| async move {
         bridge(user, node, stop).await;
-        drop(place);
+        drop((place, running));
     }))
 }
 

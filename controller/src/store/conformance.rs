@@ -96,6 +96,13 @@ async fn workflows(store: impl Store) {
         ..first
     };
     store.commit(&[Write::Workflow(Box::new(over.clone()))]).await.unwrap();
+    let held = |id, is_over| {
+        let documents = "version: v4".len() as u64 + "the plan of w1".len() as u64;
+        HeldWorkflow { id, owner: Some("ann".to_owned()), documents, is_over }
+    };
+    let mut all = store.held().await.unwrap();
+    all.sort_unstable_by_key(|one| one.id);
+    assert_eq!(all, [held(over.id, true), held(second.id, false)]);
     assert_eq!(store.unfinished(Timestamp(6)).await.unwrap().0, std::slice::from_ref(&second));
     assert_eq!(store.unfinished(Timestamp(5)).await.unwrap().0, [over.clone(), second.clone()]);
     assert_eq!(store.newest_end().await.unwrap(), Some(Timestamp(5)));
@@ -111,8 +118,11 @@ async fn workflows(store: impl Store) {
     assert_eq!(store.workflow(over.id).await.unwrap(), Some(over.clone()));
     assert_eq!(store.document(over.id).await.unwrap().as_deref(), Some("version: v4"));
     assert_eq!(store.document(workflow(9).id).await.unwrap(), None);
-    assert_eq!(store.outdated(1).await.unwrap(), []);
-    assert_eq!(store.outdated(0).await.unwrap(), [over.id]);
+    assert_eq!(store.outdated(None, 1).await.unwrap(), []);
+    assert_eq!(store.outdated(None, 0).await.unwrap(), [over.id]);
+    assert_eq!(store.outdated(Some("ann"), 0).await.unwrap(), [over.id]);
+    assert_eq!(store.outdated(Some("ann"), 1).await.unwrap(), []);
+    assert_eq!(store.outdated(Some("bob"), 0).await.unwrap(), []);
 
     store.commit(&[Write::Forget(second.id), Write::Forget(over.id)]).await.unwrap();
     assert_eq!(store.workflow(over.id).await.unwrap(), None);

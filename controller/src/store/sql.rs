@@ -1,6 +1,7 @@
 //! The store in the shared [`Database`].
 
 mod batch;
+mod held;
 pub(super) mod lists;
 mod reading;
 
@@ -17,8 +18,8 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use self::batch::Batch;
 use super::{
-    Behind, Damage, Grant, JobImage, KeptImage, KeyedSubmission, Listed, Listing, Owner, Rows, RunKey,
-    RunRow, Spared, StageRow, Store, StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
+    Behind, Damage, Grant, HeldWorkflow, JobImage, KeptImage, KeyedSubmission, Listed, Listing, Owner, Rows,
+    RunKey, RunRow, Spared, StageRow, Store, StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
 };
 use crate::engine::Home;
 
@@ -270,10 +271,11 @@ impl Store for SqlStore {
         Ok(row.map(|(id,)| id.0))
     }
 
-    async fn outdated(&self, keep: u32) -> Result<Vec<WorkflowId>, StoreError> {
-        let text = "SELECT id FROM controller_workflows WHERE ended IS NOT NULL
+    async fn outdated(&self, owner: Option<&str>, keep: u32) -> Result<Vec<WorkflowId>, StoreError> {
+        let text = "SELECT id FROM controller_workflows
+                     WHERE ended IS NOT NULL AND ($3 IS NULL OR owner_name = $3)
                      ORDER BY place DESC LIMIT $2 OFFSET $1";
-        let old = statement("read the oldest workflows", text).bind(keep).bind(MAX_OUTDATED);
+        let old = statement("read the oldest workflows", text).bind(keep).bind(MAX_OUTDATED).bind(owner);
         let rows: Vec<(Parsed<WorkflowId>,)> = old.fetch_all(&self.database).await?;
         Ok(rows.into_iter().map(|(id,)| id.0).collect())
     }
@@ -322,6 +324,10 @@ impl Store for SqlStore {
             .fetch_all(&self.database)
             .await?;
         Ok(rows.into_iter().map(|(stage, name)| (stage.0, name)).collect())
+    }
+
+    async fn held(&self) -> Result<Vec<HeldWorkflow>, StoreError> {
+        self.each_held().await
     }
 
     async fn next_place(&self) -> Result<u64, StoreError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::{
     log::{LogGap, LogState, LogStatus},
     status::Phase,
-    workflow::State,
+    workflow::{State, WorkflowEvent},
 };
 use client::{Client, LogOf, StreamEnd};
 
@@ -261,6 +261,46 @@ fn a_log_is_read_since_a_time_as_far_as_its_node_tells_when_it_was_written() {
         let of = LogOf { since: Some("1h".to_owned()), offset: 3, ..LogOf::default() };
         let refused = ann.workflow_log(&id, &of).await.unwrap_err().to_string();
         assert!(refused.contains("offset and since both say where the answer begins"), "{refused}");
+        Ok(())
+    });
+}
+
+/// Past the quota of its user a log has a gap, the job goes on, and the history says why.
+#[test]
+fn a_log_past_its_users_quota_has_a_gap_and_is_freed_with_its_workflow() {
+    const QUOTA: u64 = 1536 << 10;
+    in_namespace(async {
+        let (mut cluster, _agents, ann) = cluster_configured("quotas: {logs: 1536KiB}\n").await?;
+        let whole = talk("big", LINES);
+        let id = start(&ann, document(&[("big", &talks(LINES))])).await?;
+        assert_eq!(end(&ann, &id).await?.summary.state, State::Finished);
+        let (bytes, status) = read(&ann, &id, &LogOf::default()).await?;
+        let length = whole.len() as u64;
+        assert_eq!((status.state, status.here), (LogState::Complete, length), "{status:?}");
+        assert!(status.gap.is_some_and(|gap| gap.from < QUOTA), "{status:?}");
+        assert_eq!(follow_on(&whole, 0, &bytes, &status), length);
+        let events = ann.workflow_events(&id, 0, 1_000).await?;
+        let told = |event: &&WorkflowEvent| event.message.contains("a part of its log is not kept: ann has ");
+        assert_eq!(events.iter().filter(told).count(), 1, "{events:?}");
+
+        let used = async || -> anyhow::Result<u64> {
+            let quotas = ann.quotas("ann").await?.quotas;
+            Ok(quotas.iter().find(|quota| quota.name == "logs").map_or(0, |quota| quota.used))
+        };
+        let before = used().await?;
+        assert!(before >= bytes.len() as u64 && before <= QUOTA, "{before}");
+        cluster.restart().await?;
+        assert_eq!(used().await?, before, "after a restart");
+        let deletion = async {
+            // The node may have to be told yet that its log is here.
+            while let Err(error) = ann.delete_workflow(&id).await {
+                anyhow::ensure!(error.status() == Some(409), "{error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, deletion).await??;
+        assert_eq!(used().await?, 0);
         Ok(())
     });
 }

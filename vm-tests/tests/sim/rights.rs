@@ -20,7 +20,7 @@ use sim_cluster::simulated_node::Agent;
 
 use crate::{
     cluster::{Cluster, IMAGE, in_namespace},
-    workflows::{document, end, start},
+    workflows::{document, end},
 };
 
 /// What a simulated node does not send, so that it is there for nobody.
@@ -69,6 +69,8 @@ struct Person {
     token: String,
     /// A workflow that is over, with a log and a file for the client.
     over: String,
+    /// A workflow that runs.
+    waits: String,
 }
 
 /// A cluster with a booted node, and things of three users: ann, bob, and eve, who is an admin.
@@ -102,12 +104,14 @@ impl Site {
         let context = cluster.context()?;
         let ca = reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes())?;
         let http = reqwest::Client::builder().tls_certs_only([ca]).timeout(DEADLINE).build()?;
-        let (ann, file) = person(&cluster, "ann", 1001, false).await?;
-        let (bob, _) = person(&cluster, "bob", 1002, false).await?;
-        let (eve, _) = person(&cluster, "eve", 1003, true).await?;
-        for person in [&ann, &bob, &eve] {
+        let (mut ann, file) = person(&cluster, "ann", 1001, false).await?;
+        let (mut bob, _) = person(&cluster, "bob", 1002, false).await?;
+        let (mut eve, _) = person(&cluster, "eve", 1003, true).await?;
+        for person in [&mut ann, &mut bob, &mut eve] {
             let client = cluster.client_with(person.token.clone())?;
-            start(&client, document(&[("waits", "command: [/bin/sleep, '3600']")])).await?;
+            let document = document(&[("waits", "command: [/bin/sleep, '3600']")]);
+            let start = StartWorkflow { name: Some(waits(person.name)), document, user: None };
+            person.waits = client.start_workflow(&start).await?.id.to_string();
         }
         let reads = String::new();
         Ok(Self { cluster, _agents: agents, ann, bob, eve, reads, file, http, context, used: 0 })
@@ -165,6 +169,7 @@ impl Site {
             ("POST", "/v1/tokens") => json!({"name": fresh, "user": user}),
             ("POST", "/v1/tickets") => json!({"method": "GET", "path": "/v1/whoami"}),
             ("POST", "/v1/users") => json!({"name": fresh}),
+            ("PUT", "/v1/users/{name}/quotas") => json!({"limits": {}}),
             ("PUT", "/v1/users/{name}") => json!(record(&user, uid_of(owner.name), owner.admin)),
             ("POST", "/v1/nodes") => json!({"names": fresh, "spec": {}}),
             ("PATCH", "/v1/nodes") => json!({"names": wanted("n9"), "patch": {"comment": fresh}}),
@@ -180,11 +185,7 @@ impl Site {
             ("POST", "/v1/workflows/validate" | "/v1/workflows/render") => json!({"document": document}),
             _ => Value::Null,
         };
-        let workflow = match thing {
-            Thing::Missing => "3f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".to_owned(),
-            Thing::OthersByName => of(owner.name),
-            _ => owner.over.clone(),
-        };
+        let workflow = workflow_of(owner, method, thing);
         let query = match path {
             "/v1/overlays/{name}/render" => "?node=n1",
             "/v1/workflows/{id}/log" => "?stage=job",
@@ -200,7 +201,9 @@ impl Site {
                 path.replace("{id}", &workflow).replace("{stage}", &file)
             }
             "/v1/tokens/{name}" => path.replace("{name}", &wanted(&of(owner.name))),
-            "/v1/users/{name}" | "/v1/users/{name}/sessions" => path.replace("{name}", &user),
+            "/v1/users/{name}" | "/v1/users/{name}/quotas" | "/v1/users/{name}/sessions" => {
+                path.replace("{name}", &user)
+            }
             "/v1/nodes/{name}" if method != "GET" => path.replace("{name}", &wanted("n9")),
             "/v1/nodes/{name}/reboot" | "/v1/nodes/{name}/upgrade" | "/v1/nodes/{name}/drain" => {
                 path.replace("{name}", &wanted("n2"))
@@ -302,6 +305,24 @@ fn of(name: &str) -> String {
     format!("of-{name}")
 }
 
+/// The workflow of a person that a request is about.
+fn workflow_of(owner: &Person, method: &str, thing: Thing) -> String {
+    // What is over is asked for again and again: one that runs is asked to be deleted.
+    let is_deletion = method == "DELETE";
+    match thing {
+        Thing::Missing => "3f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".to_owned(),
+        Thing::OthersByName if is_deletion => waits(owner.name),
+        Thing::OthersByName => of(owner.name),
+        _ if is_deletion => owner.waits.clone(),
+        _ => owner.over.clone(),
+    }
+}
+
+/// Name of the workflow of a person that runs.
+fn waits(name: &str) -> String {
+    format!("waits-{name}")
+}
+
 /// As which account the jobs of these people run.
 fn uid_of(name: &str) -> u32 {
     match name {
@@ -342,7 +363,7 @@ async fn person(
     let workflow = end(&client, &over).await?;
     let file = workflow.files.first().context("no file came out of the volume")?;
     ensure!(file.size.is_some(), "the file is not here: {workflow:?}");
-    Ok((Person { name, admin, token, over }, file.stage))
+    Ok((Person { name, admin, token, over, waits: String::new() }, file.stage))
 }
 
 /// Which things a route is asked about.
@@ -355,9 +376,13 @@ fn things(path: &str, method: &str) -> &'static [Thing] {
         _ if path.starts_with("/v1/workflows/") => {
             &[Thing::Own, Thing::Others, Thing::OthersByName, Thing::Missing]
         }
-        (_, "/v1/users/{name}" | "/v1/users/{name}/sessions" | "/v1/tokens/{name}") => {
-            &[Thing::Own, Thing::Others, Thing::Missing]
-        }
+        (
+            _,
+            "/v1/users/{name}"
+            | "/v1/users/{name}/quotas"
+            | "/v1/users/{name}/sessions"
+            | "/v1/tokens/{name}",
+        ) => &[Thing::Own, Thing::Others, Thing::Missing],
         ("PATCH", "/v1/nodes") => &[Thing::Site, Thing::Missing],
         _ if path.contains('{') => &[Thing::Site, Thing::Missing],
         _ => &[Thing::Site],

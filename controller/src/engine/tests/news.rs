@@ -149,3 +149,19 @@ fn a_remark_is_taken_after_the_end_and_once() {
         ]
     );
 }
+
+#[test]
+fn a_log_that_is_not_kept_for_a_quota_is_told_once() {
+    let (mut stage, id) = Stage::fetching();
+    let (run, _) = stage.runs[FILE];
+    for now in [3, 4] {
+        stage.engine.quota_met(run, "a part of its log is not kept: ann has 5 bytes of logs", at(now));
+        stage.proceed(now);
+    }
+    let (shown, why) = stage.reasons(id, 4);
+    assert_eq!(shown.as_ref(), why.first(), "{why:?}");
+    assert!(shown.unwrap().starts_with("a part of it is not kept, for a quota of its user: "));
+    stage.check(&expect![[r#"
+        3   ERROR data/in.tar: file data/in.tar: a part of its log is not kept: ann has 5 bytes of logs
+    "#]]);
+}

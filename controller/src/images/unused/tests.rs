@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use api::image::{Artifact, Platform};
+use api::{
+    image::{Artifact, Platform},
+    quota::QuotaName,
+};
 use database::Database;
 use image_store::RunConfig;
 use serde_json::json;
@@ -11,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     images::JobImage,
+    ledger::Ledger,
     store::{
         Store as _,
         sql::{SCHEMA, SqlStore},
@@ -103,7 +107,7 @@ impl Site {
         let root = self.put(&format!("squashfs of {name}"));
         let parts = vec![manifest, root, self.put(&layer), self.put(&config)];
         let root = Artifact { format: "squashfs".to_owned(), digest: root, size: 12 };
-        let image = JobImage { manifest, root, run: RunConfig::default(), indexes: None };
+        let image = JobImage { manifest, root, run: RunConfig::default(), indexes: None, pulled_by: None };
         let write = Write::Image { manifest, image: Box::new(image.clone()), used };
         self.store.commit(&[write]).await.unwrap();
         (image, parts)
@@ -244,11 +248,40 @@ async fn an_inline_file_that_looks_like_an_index_goes_with_its_workflow() {
 #[test]
 fn an_image_keeps_its_newest_indexes() {
     let root = Artifact { format: "squashfs".to_owned(), digest: number(9), size: 12 };
-    let mut image = JobImage { manifest: number(8), root, run: RunConfig::default(), indexes: None };
+    let mut image =
+        JobImage { manifest: number(8), root, run: RunConfig::default(), indexes: None, pulled_by: None };
     assert!(!image.found_by(&[]) && image.indexes == Some(Vec::new()));
     assert!(image.found_by(&[number(1), number(2)]) && !image.found_by(&[number(2)]));
     for one in 3..=20 {
         assert!(image.found_by(&[number(one)]));
     }
     assert_eq!(image.indexes, Some((5..=20).map(number).collect()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_user_without_room_does_not_use_goes() {
+    let site = Site::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(&folder.path().join("db"), &[&access::SCHEMA]).await.unwrap();
+    let (ledger, access) = (Ledger::default(), access::Access::open(database).await.unwrap());
+    let images = site.images.clone().charging(ledger.clone(), access);
+    let site = Site { images, ..site };
+    let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
+    let (spare, spare_parts) = site.image("spare", days_ago(1)).await;
+    let (busy, busy_parts) = site.image("busy", days_ago(1)).await;
+    let (fresh, fresh_parts) = site.image("fresh", NOW.plus_seconds(-60)).await;
+    let (others, others_parts) = site.image("bob's", days_ago(1)).await;
+    for (image, user) in [(&spare, &ann), (&busy, &ann), (&fresh, &ann), (&others, &bob)] {
+        ledger.take_image(image.manifest, user, 12, None).unwrap();
+    }
+    let in_use = [busy.manifest, busy.root.digest];
+    site.remove_unused(&in_use).await;
+    assert_eq!(site.known().await.len(), 4, "all have their days");
+
+    ledger.has_room_for_image(&ann, Some(36)).unwrap_err();
+    site.remove_unused(&in_use).await;
+    assert_eq!(site.holds(&spare_parts), [false; 4]);
+    assert_eq!(site.holds(&[busy_parts, fresh_parts, others_parts].concat()), [true; 12]);
+    let used = |user: &str| ledger.used(user).get(QuotaName::Images);
+    assert_eq!((used("ann"), used("bob")), (24, 12));
 }

@@ -1,0 +1,65 @@
+//! Job images in the quotas of users.
+//!
+//! An image is charged once, with the bytes of its root file system, to the owner of the workflow that
+//! it was converted for; whoever else uses it pays nothing. It is freed when it is removed, and what is
+//! not in use is removed when its owner has no room for another.
+
+use std::sync::Arc;
+
+use access::{Access, QuotaExceeded};
+use api::{ids::Digest, quota::QuotaName};
+
+use super::{FetchError, JobImage, JobImages, causes};
+use crate::ledger::Ledger;
+
+/// Where images are charged.
+#[derive(Debug, Clone)]
+pub(super) struct ImageQuotas {
+    pub(super) ledger: Ledger,
+    access: Access,
+}
+
+impl ImageQuotas {
+    /// What a user may have. Where the database does not say, nothing is refused.
+    async fn limit(&self, user: &str) -> Option<u64> {
+        self.access.quota(user, QuotaName::Images).await.unwrap_or_else(|error| {
+            tracing::error!("the limits of {user} cannot be read: {}", causes(&error));
+            None
+        })
+    }
+
+    fn refused(&self, exceeded: QuotaExceeded) -> FetchError {
+        self.access.count_refusal(QuotaName::Images);
+        FetchError::Quota(exceeded)
+    }
+}
+
+impl JobImages {
+    /// The same, and images are charged from now on.
+    pub(crate) fn charging(self, ledger: Ledger, access: Access) -> Self {
+        Self { quotas: Some(ImageQuotas { ledger, access }), ..self }
+    }
+
+    /// Refuses a pull whose user has no room for any image more.
+    pub(super) async fn has_room(&self, user: &Arc<str>) -> Result<(), FetchError> {
+        let Some(quotas) = &self.quotas else { return Ok(()) };
+        let limit = quotas.limit(user).await;
+        quotas.ledger.has_room_for_image(user, limit).map_err(|exceeded| quotas.refused(exceeded))
+    }
+
+    /// Charges an image that was just made.
+    pub(super) async fn charge(&self, image: JobImage, user: &Arc<str>) -> Result<JobImage, FetchError> {
+        let Some(quotas) = &self.quotas else { return Ok(image) };
+        let limit = quotas.limit(user).await;
+        let taken = quotas.ledger.take_image(image.manifest, user, image.root.size, limit);
+        taken.map_err(|exceeded| quotas.refused(exceeded))?;
+        Ok(JobImage { pulled_by: Some(user.to_string()), ..image })
+    }
+
+    /// An image is gone, or could not be kept.
+    pub(super) fn release(&self, manifest: &Digest) {
+        if let Some(quotas) = &self.quotas {
+            quotas.ledger.forget_image(manifest);
+        }
+    }
+}

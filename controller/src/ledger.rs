@@ -1,0 +1,417 @@
+//! What the server holds of each user: workflows, their documents, logs and files, and job images.
+//!
+//! Kept in memory alone, and made anew from the database and the disk when the server starts, so it
+//! cannot drift. Everything that adds to it asks first and is counted in the same moment, under one
+//! lock: of two requests that would be past a limit together, one is refused.
+//!
+//! | counted | from | until |
+//! |---|---|---|
+//! | workflows, tasks, volumes, inline files | the submission, before it is handed over | the workflow is over |
+//! | documents and plans | likewise | the workflow is deleted, or forgotten for newer ones |
+//! | logs, files for the client | each part, before it is written | likewise |
+//! | job images | their conversion, before they are kept | they are removed |
+//!
+//! A workflow that is not known here is charged to nobody: its owner cannot be read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use access::{QuotaExceeded, QuotaLimits};
+use api::{
+    ids::Digest,
+    quota::{Amounts, QuotaName},
+    run::WorkflowId,
+};
+use document::plan::{Plan, Planned, Source, StoredFile};
+
+use crate::store::{HeldWorkflow, KeptImage, Write};
+
+/// What a submission is held against.
+const OF_SUBMISSIONS: [QuotaName; 5] =
+    [QuotaName::Workflows, QuotaName::Tasks, QuotaName::Volumes, QuotaName::Documents, QuotaName::Files];
+
+/// What a workflow gives back when it is over.
+const UNTIL_THE_END: [QuotaName; 4] =
+    [QuotaName::Workflows, QuotaName::Tasks, QuotaName::Volumes, QuotaName::Files];
+
+/// Why a submission is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotTaken {
+    /// A quota is used up.
+    #[error(transparent)]
+    Exceeded(QuotaExceeded),
+    /// Its owner is being removed, or is gone.
+    #[error("{user} is being removed, or is removed already; nothing was started")]
+    Leaving {
+        /// The user.
+        user: String,
+    },
+}
+
+/// See the module. Clones share everything.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger(Arc<Mutex<Book>>);
+
+#[derive(Debug, Default)]
+struct Book {
+    workflows: HashMap<WorkflowId, Held>,
+    /// Sums of [`Self::workflows`] and [`Self::images`].
+    users: HashMap<Arc<str>, Amounts>,
+    /// Job images by their manifest: who brought them, and their bytes.
+    images: BTreeMap<Digest, (Arc<str>, u64)>,
+    /// Users who are being removed.
+    leaving: HashSet<String>,
+    /// Users who had no room for an image: what they do not use is to go.
+    short_of_images: BTreeSet<Arc<str>>,
+}
+
+/// What is held of a workflow.
+#[derive(Debug)]
+struct Held {
+    owner: Arc<str>,
+    is_over: bool,
+    amounts: Amounts,
+}
+
+/// What a workflow has of the server as long as it is not over, but for its document.
+pub(crate) fn of_plan(plan: &Plan) -> Amounts {
+    let (mut tasks, mut volumes) = (0_u64, 0);
+    let mut files: BTreeMap<Digest, u64> = BTreeMap::new();
+    let mut file = |file: &StoredFile| {
+        files.insert(file.digest, file.size);
+    };
+    for stage in &plan.stages {
+        match &stage.work {
+            Planned::Job(job) => {
+                tasks += u64::from(stage.tasks.count);
+                job.files.iter().map(|file| &file.contents).chain(&job.script).for_each(&mut file);
+            }
+            Planned::Volume { .. } => volumes += 1,
+            Planned::Ingress { source: Source::File(contents), .. } => file(contents),
+            Planned::Ingress { source: Source::Http { .. }, .. }
+            | Planned::Image { .. }
+            | Planned::Egress { .. }
+            | Planned::Unknown { .. } => {}
+        }
+    }
+    Amounts::default()
+        .with(QuotaName::Workflows, 1)
+        .with(QuotaName::Tasks, tasks)
+        .with(QuotaName::Volumes, volumes)
+        .with(QuotaName::Files, files.values().sum())
+}
+
+impl Book {
+    fn used(&self, user: &str) -> Amounts {
+        self.users.get(user).copied().unwrap_or_default()
+    }
+
+    /// Refuses what a user has no room for.
+    fn check(&self, user: &str, more: &Amounts, limits: &QuotaLimits) -> Result<(), NotTaken> {
+        if self.leaving.contains(user) {
+            return Err(NotTaken::Leaving { user: user.to_owned() });
+        }
+        let used = self.used(user);
+        for name in OF_SUBMISSIONS {
+            QuotaExceeded::check(user, name, used.get(name), more.get(name), limits.get(name))
+                .map_err(NotTaken::Exceeded)?;
+        }
+        Ok(())
+    }
+
+    fn charge(&mut self, user: &Arc<str>, more: &Amounts) {
+        self.users.entry(user.clone()).or_default().increase(more);
+    }
+
+    fn release(&mut self, user: &str, less: &Amounts) {
+        if let Some(used) = self.users.get_mut(user) {
+            used.decrease(less);
+            if *used == Amounts::default() {
+                self.users.remove(user);
+            }
+        }
+    }
+
+    /// Adds a workflow, in place of what was known of it.
+    fn insert(&mut self, workflow: WorkflowId, owner: Arc<str>, is_over: bool, amounts: Amounts) {
+        self.remove(workflow);
+        self.charge(&owner, &amounts);
+        self.workflows.insert(workflow, Held { owner, is_over, amounts });
+    }
+
+    fn remove(&mut self, workflow: WorkflowId) {
+        if let Some(held) = self.workflows.remove(&workflow) {
+            self.release(&held.owner, &held.amounts);
+        }
+    }
+
+    fn end(&mut self, workflow: WorkflowId) {
+        let Some(held) = self.workflows.get_mut(&workflow) else { return };
+        held.is_over = true;
+        let mut freed = Amounts::default();
+        for name in UNTIL_THE_END {
+            freed.set(name, held.amounts.get(name));
+        }
+        held.amounts.decrease(&freed);
+        let owner = held.owner.clone();
+        self.release(&owner, &freed);
+    }
+
+    fn remove_image(&mut self, manifest: &Digest) {
+        if let Some((user, bytes)) = self.images.remove(manifest) {
+            self.release(&user, &Amounts::default().with(QuotaName::Images, bytes));
+        }
+    }
+
+    fn insert_image(&mut self, manifest: Digest, user: Arc<str>, bytes: u64) {
+        self.remove_image(&manifest);
+        self.charge(&user, &Amounts::default().with(QuotaName::Images, bytes));
+        self.images.insert(manifest, (user, bytes));
+    }
+}
+
+impl Ledger {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what the last run of the server left. `plans`: of workflows that are not over, what
+    /// [`of_plan`] says; `on_disk`: bytes of logs and files, by workflow.
+    pub(crate) fn recall(
+        &self,
+        workflows: Vec<HeldWorkflow>,
+        plans: &HashMap<WorkflowId, Amounts>,
+        on_disk: &HashMap<WorkflowId, Amounts>,
+        images: &[KeptImage],
+    ) {
+        let mut book = self.book();
+        let mut owners: HashSet<Arc<str>> = HashSet::new();
+        for HeldWorkflow { id, owner, documents, is_over } in workflows {
+            let Some(owner) = owner else { continue };
+            let owner = owners.get(owner.as_str()).cloned().unwrap_or_else(|| {
+                let owner: Arc<str> = owner.into();
+                owners.insert(owner.clone());
+                owner
+            });
+            let mut amounts = Amounts::default().with(QuotaName::Documents, documents);
+            let plan = plans.get(&id);
+            for more in plan.into_iter().chain(on_disk.get(&id)) {
+                amounts.increase(more);
+            }
+            book.insert(id, owner, is_over, amounts);
+        }
+        for KeptImage { image, .. } in images {
+            if let Some(user) = &image.pulled_by {
+                book.insert_image(image.manifest, user.as_str().into(), image.root.size);
+            }
+        }
+    }
+
+    /// Whether a user has room for a submission, without taking it.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub(crate) fn has_room(&self, owner: &str, more: &Amounts, limits: &QuotaLimits) -> Result<(), NotTaken> {
+        self.book().check(owner, more, limits)
+    }
+
+    /// Takes a workflow that is about to be handed over.
+    ///
+    /// # Errors
+    /// [`NotTaken`]; nothing was counted.
+    pub(crate) fn submit(
+        &self,
+        workflow: WorkflowId,
+        owner: &str,
+        more: Amounts,
+        limits: &QuotaLimits,
+    ) -> Result<(), NotTaken> {
+        let mut book = self.book();
+        book.check(owner, &more, limits)?;
+        book.insert(workflow, owner.into(), false, more);
+        Ok(())
+    }
+
+    /// What the conductor has on disk now: workflows that are over.
+    pub(crate) fn follow(&self, writes: &[Write]) {
+        let ended = writes.iter().filter_map(|write| match write {
+            Write::Workflow(row) if row.ended.is_some() => Some(row.id),
+            _ => None,
+        });
+        let ended: Vec<WorkflowId> = ended.collect();
+        if !ended.is_empty() {
+            let mut book = self.book();
+            ended.into_iter().for_each(|workflow| book.end(workflow));
+        }
+    }
+
+    /// A workflow and all that it had on disk is gone.
+    pub(crate) fn forget(&self, workflow: WorkflowId) {
+        self.book().remove(workflow);
+    }
+
+    /// Whose workflow it is.
+    pub(crate) fn owner(&self, workflow: WorkflowId) -> Option<Arc<str>> {
+        self.book().workflows.get(&workflow).map(|held| held.owner.clone())
+    }
+
+    /// Counts bytes that are about to be written for a workflow.
+    ///
+    /// # Errors
+    /// [`QuotaExceeded`]; nothing was counted.
+    pub(crate) fn reserve(
+        &self,
+        workflow: WorkflowId,
+        name: QuotaName,
+        bytes: u64,
+        limit: Option<u64>,
+    ) -> Result<(), QuotaExceeded> {
+        let mut book = self.book();
+        let Some(held) = book.workflows.get(&workflow) else { return Ok(()) };
+        let owner = held.owner.clone();
+        let used = book.used(&owner).get(name);
+        QuotaExceeded::check(&owner, name, used, bytes, limit)?;
+        let more = Amounts::default().with(name, bytes);
+        book.charge(&owner, &more);
+        if let Some(held) = book.workflows.get_mut(&workflow) {
+            held.amounts.increase(&more);
+        }
+        Ok(())
+    }
+
+    /// What was reserved is written or given up: its files had `before` bytes and have `after` now.
+    pub(crate) fn settle(
+        &self,
+        workflow: WorkflowId,
+        name: QuotaName,
+        reserved: u64,
+        before: u64,
+        after: u64,
+    ) {
+        let mut book = self.book();
+        let Some(held) = book.workflows.get_mut(&workflow) else { return };
+        let more = Amounts::default().with(name, after);
+        let less = Amounts::default().with(name, before.saturating_add(reserved));
+        held.amounts.increase(&more);
+        held.amounts.decrease(&less);
+        let owner = held.owner.clone();
+        book.charge(&owner, &more);
+        book.release(&owner, &less);
+    }
+
+    /// Whether a user may bring one more image, whose size is not known yet.
+    ///
+    /// # Errors
+    /// [`QuotaExceeded`]; what the user's workflows do not use is to be removed.
+    pub(crate) fn has_room_for_image(
+        &self,
+        user: &Arc<str>,
+        limit: Option<u64>,
+    ) -> Result<(), QuotaExceeded> {
+        let mut book = self.book();
+        let used = book.used(user).get(QuotaName::Images);
+        let checked = QuotaExceeded::check(user, QuotaName::Images, used, 1, limit);
+        if checked.is_err() {
+            book.short_of_images.insert(user.clone());
+        }
+        checked
+    }
+
+    /// Takes an image that is about to be kept.
+    ///
+    /// # Errors
+    /// As [`Self::has_room_for_image`].
+    pub(crate) fn take_image(
+        &self,
+        manifest: Digest,
+        user: &Arc<str>,
+        bytes: u64,
+        limit: Option<u64>,
+    ) -> Result<(), QuotaExceeded> {
+        let mut book = self.book();
+        let used = book.used(user).get(QuotaName::Images);
+        if let Err(exceeded) = QuotaExceeded::check(user, QuotaName::Images, used, bytes, limit) {
+            book.short_of_images.insert(user.clone());
+            return Err(exceeded);
+        }
+        book.insert_image(manifest, user.clone(), bytes);
+        Ok(())
+    }
+
+    /// An image is gone, or was not kept.
+    pub(crate) fn forget_image(&self, manifest: &Digest) {
+        self.book().remove_image(manifest);
+    }
+
+    /// Images of users who had no room for another, by manifest; each is told once.
+    pub(crate) fn take_short_of_images(&self) -> BTreeSet<Digest> {
+        let mut book = self.book();
+        let users = std::mem::take(&mut book.short_of_images);
+        let of_them = book.images.iter().filter(|(_, (user, _))| users.contains(user));
+        of_them.map(|(manifest, _)| *manifest).collect()
+    }
+
+    /// Users who have more workflows that are over than their share of `most`, and how many of them stay:
+    /// as many for each as fit, where who has fewer leaves the rest to the others.
+    pub(crate) fn keep_too_many(&self, most: u32) -> Vec<(Arc<str>, u32)> {
+        let mut counts: HashMap<Arc<str>, u32> = HashMap::new();
+        for held in self.book().workflows.values().filter(|held| held.is_over) {
+            *counts.entry(held.owner.clone()).or_default() += 1;
+        }
+        let mut counts: Vec<(u32, Arc<str>)> =
+            counts.into_iter().map(|(user, count)| (count, user)).collect();
+        counts.sort_unstable();
+        let (mut left, mut users) = (most, u32::try_from(counts.len()).unwrap_or(u32::MAX));
+        let modest = counts.iter().take_while(|(count, _)| {
+            let is_modest = *count <= left / users;
+            if is_modest {
+                (left, users) = (left - count, users - 1);
+            }
+            is_modest
+        });
+        let modest = modest.count();
+        // Who comes behind them has as many as the first of these, or more.
+        let share = left / users.max(1);
+        counts.into_iter().skip(modest).map(|(_, user)| (user, share)).collect()
+    }
+
+    /// What a user has.
+    pub(crate) fn used(&self, user: &str) -> Amounts {
+        self.book().used(user)
+    }
+
+    /// What all users have.
+    pub(crate) fn total(&self) -> Amounts {
+        let mut total = Amounts::default();
+        self.book().users.values().for_each(|used| total.increase(used));
+        total
+    }
+
+    /// A user is being removed: no submission is taken any more. Returns the user's workflows, all
+    /// of which are over.
+    ///
+    /// # Errors
+    /// How many are not; then nothing changes.
+    pub(crate) fn let_go(&self, user: &str) -> Result<Vec<WorkflowId>, usize> {
+        let mut book = self.book();
+        let of_user = || book.workflows.iter().filter(|(_, held)| *held.owner == *user);
+        let open = of_user().filter(|(_, held)| !held.is_over).count();
+        if open > 0 {
+            return Err(open);
+        }
+        let workflows = of_user().map(|(id, _)| *id).collect();
+        book.leaving.insert(user.to_owned());
+        Ok(workflows)
+    }
+
+    /// The removal of a user is over, whichever way.
+    pub(crate) fn let_in(&self, user: &str) {
+        self.book().leaving.remove(user);
+    }
+}
+
+#[cfg(test)]
+mod tests;
