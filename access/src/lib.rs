@@ -6,6 +6,7 @@
 //! Invariants: no secret is kept, only hashes; a change and its row in the audit log are one transaction; no
 //! route is without an action, and what [`authorize`] does not grant is denied.
 
+mod answers;
 mod audit;
 mod clock;
 mod identify;
@@ -33,6 +34,7 @@ use api::{
 use axum::http::Method;
 use database::{Database, MigrateError, outbox};
 
+pub use answers::document_answers;
 pub use audit::{
     AuditChain, AuditHeads, AuditQuery, BrokenChain, HeadError, KeyError, audit_problems, change_told,
     object_told, verify_head,

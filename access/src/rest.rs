@@ -79,7 +79,9 @@ async fn list_tokens(
 #[utoipa::path(
     post, path = "/v1/tokens", tag = "access", request_body = CreateToken,
     responses((status = CREATED, body = CreatedToken), (status = BAD_REQUEST, body = Problem),
-        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem))
+        (status = FORBIDDEN, body = Problem),
+        (status = NOT_FOUND, body = Problem, description = "There is no such user"),
+        (status = CONFLICT, body = Problem))
 )]
 async fn create_token(
     State(access): State<Access>,

@@ -26,7 +26,7 @@ impl InvalidId {
 
 /// Serialises a type through its `Display` and `FromStr`.
 macro_rules! string_serde {
-    ($name:ident, $example:literal) => {
+    ($name:ident, $example:literal $(, $pattern:literal)?) => {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -46,6 +46,7 @@ macro_rules! string_serde {
                 utoipa::openapi::ObjectBuilder::new()
                     .schema_type(utoipa::openapi::schema::Type::String)
                     .examples([$example])
+                    $(.pattern(Some($pattern)))?
                     .build()
                     .into()
             }
@@ -79,7 +80,8 @@ macro_rules! label {
                 check_label($kind, text).map(|()| Self(text.to_owned()))
             }
         }
-        string_serde!($name, $example);
+        // The rule of `check_label`.
+        string_serde!($name, $example, "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$");
     };
 }
 

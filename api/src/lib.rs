@@ -6,6 +6,7 @@
 //! | module | crosses |
 //! |---|---|
 //! | [`ids`] | names, addresses and digests used by all the others |
+//! | [`labels`] | labels of nodes, and selectors over them |
 //! | [`machine`] | REST: nodes and profiles as a person declares them, and where each value came from |
 //! | [`image`] | REST: OS images, their versions, long operations and their progress |
 //! | [`overlay`] | REST: overlays; and the archive that carries rendered files to a node |
@@ -16,6 +17,7 @@
 //! | [`inventory`] | hardware facts |
 //! | [`device`] | kinds and names of devices that jobs are granted |
 //! | [`run`] | what a node shall do for a workflow, and what became of it |
+//! | [`sources`] | sources of images as they are stored and shown, without logins |
 //! | [`stream`] | a program in a running job, its output, ports and files: requests and messages |
 //! | [`access`] | REST: who is asking, API tokens, the audit log |
 //! | [`alarm`] | REST: what wants attention before it fails, the server's certificates |
@@ -24,9 +26,11 @@
 //! | [`workflow`] | REST: workflows, their stages and tasks, why they wait, what happened |
 //! | [`problem`] | every error of the REST API (RFC 9457) |
 //! | [`http`] | how long a connection stays open between two requests |
+//! | [`address`] | addresses that are no peer's: what server and agent do not connect to for users |
 //! | [`strict`] | how JSON is read that a person wrote |
 
 pub mod access;
+pub mod address;
 pub mod alarm;
 pub mod channel;
 pub mod device;
@@ -35,6 +39,7 @@ pub mod http;
 pub mod ids;
 pub mod image;
 pub mod inventory;
+pub mod labels;
 pub mod log;
 pub mod machine;
 pub mod overlay;
@@ -42,6 +47,7 @@ pub mod problem;
 pub mod quota;
 pub mod rights;
 pub mod run;
+pub mod sources;
 pub mod stage1;
 pub mod status;
 pub mod stream;

@@ -56,7 +56,11 @@ pub struct MachineSpec {
     /// Groups, for use in overlays and in selections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// Free values for templates.
+    /// Public facts of the node, which jobs can ask for ([`crate::labels`]). A key `~KEY` takes away
+    /// the label that a profile brings.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Free values for templates, which only admins read.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
 }
@@ -154,6 +158,9 @@ pub struct Node {
     /// there, and from a server of before. What it runs is in its status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_image: Option<String>,
+    /// Its labels, those of its profiles among them; absent where its profiles cannot be applied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Counts changes of the spec, from 1. Sent back as `If-Match` to refuse a lost update.
     pub version: u64,
 }

@@ -444,10 +444,10 @@ pub struct Usage {
     pub cpu_micros: u64,
     /// Highest memory, bytes.
     pub memory_peak_bytes: u64,
-    /// Read from block devices, bytes.
+    /// Read from block devices, bytes; by a transfer, what it sent of its volume in all its tries.
     #[serde(default)]
     pub read_bytes: u64,
-    /// Written to block devices, bytes.
+    /// Written to block devices, bytes; by a transfer, what it wrote into its volume in all its tries.
     #[serde(default)]
     pub written_bytes: u64,
     /// Time that one process or more waited for a processor, microseconds (kernel: `Documentation/accounting/psi.rst`).

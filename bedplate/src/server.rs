@@ -13,7 +13,7 @@ use std::{
     fs::{self, File},
     io,
     net::{SocketAddr, TcpListener},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,7 +25,7 @@ use database::{Database, Schema};
 use fleet::{Fleet, FleetError};
 use image_store::Converter;
 use provisioner::{OpenError, Provisioner, ServeError};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::{JoinError, JoinSet},
@@ -39,17 +39,20 @@ use health::Health;
 use scrape::{Roles, Scrape};
 
 mod admin_context;
+mod adopt;
 mod alarms;
 mod certificate;
 mod clock;
 mod health;
 mod log;
+mod private_files;
 mod problems;
 mod recover;
 mod rest;
 mod scrape;
 
 pub use admin_context::AdminContextError;
+pub use adopt::{AdoptError, Adopted, SERVER_USER, ServerUser, adopt};
 pub use alarms::certificates_of;
 pub use certificate::{CertificateError, CertificateFiles};
 pub use log::start as start_log;
@@ -82,6 +85,32 @@ pub enum ServerError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The state folder, or something in it, is not this user's.
+    #[error(
+        "cannot use the state folder {}: something in it is not this user's; `bedplate server adopt`, as root, \
+         gives to the server's user what is root's",
+        path.display()
+    )]
+    Denied {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Root would leave files that the server's own user cannot change.
+    #[error(
+        "the state in {} belongs to uid {uid}, and this is root, whose files that user could not change: start \
+         the server as its user (`systemctl start bedplate`); to run it as root again: chown -hR root: {}",
+        path.display(),
+        path.display()
+    )]
+    OwnUser {
+        /// Which.
+        path: PathBuf,
+        /// Owner of the database.
+        uid: u32,
     },
     /// Another server runs on the state folder.
     #[error("another `bedplate server` runs on the state folder {}: stop it, or set state-dir", path.display())]
@@ -160,6 +189,7 @@ pub async fn run(
     let descriptors = allow_open_files();
     let shell = Shell::new(config.connections.limits(descriptors));
     let _lock = lock(&config.state_dir)?;
+    close_to_others(&config);
     let database = Database::open(&config.state_dir.join(DATABASE), SCHEMAS).await?;
     let heads = AuditHeads::open(&config.state_dir, config.audit_head_file.clone())?;
     let access = Access::open(database.clone()).await?.with_session_limits(config.sessions);
@@ -292,7 +322,19 @@ fn follow_certificates(
 
 /// Makes the state folder, for its owner only, and locks it.
 fn lock(state_dir: &Path) -> Result<File, ServerError> {
-    let failed = |source| ServerError::StateDir { path: state_dir.to_owned(), source };
+    let failed = |source: io::Error| {
+        let path = state_dir.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => ServerError::Denied { path, source },
+            _ => ServerError::StateDir { path, source },
+        }
+    };
+    if geteuid().is_root()
+        && let Ok(database) = fs::symlink_metadata(state_dir.join(DATABASE))
+        && database.uid() != 0
+    {
+        return Err(ServerError::OwnUser { path: state_dir.to_owned(), uid: database.uid() });
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(failed)?;
     let file = File::options()
         .write(true)
@@ -308,6 +350,22 @@ fn lock(state_dir: &Path) -> Result<File, ServerError> {
     }
 }
 
+/// Closes what an earlier release left open in the state directory.
+fn close_to_others(config: &Checked) {
+    let but = [config.provisioner.shipped_overlays.clone(), config.provisioner.site_overlays.clone()];
+    let done = private_files::close(&config.state_dir, &but);
+    let path = config.state_dir.display();
+    if done.closed > 0 {
+        tracing::info!("{} files and directories of {path} are now the server's alone", done.closed);
+    }
+    if done.is_cut {
+        tracing::warn!("{path} has more files than are looked at; {path} itself is the server's alone");
+    }
+    if let Some((file, why)) = done.failed {
+        tracing::warn!("others may be able to read {}, its mode cannot be changed: {why}", file.display());
+    }
+}
+
 fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServerError> {
     let failed = |source| ServerError::Bind { address, setting, source };
     let listener = TcpListener::bind(address).map_err(failed)?;
@@ -320,6 +378,7 @@ fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, Serve
 /// # Errors
 /// Mistakes of the configuration, or what ended the server.
 pub async fn start(config: Option<PathBuf>) -> anyhow::Result<()> {
+    private_files::make_private();
     let config = Checked::load(config)?;
     // Before anything else: an upgrade may put another program in its place at any time.
     let converter = Converter::of_this_program(CONVERTER, config.state_dir.join(CONVERSIONS))

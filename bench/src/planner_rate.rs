@@ -125,6 +125,7 @@ fn cluster(nodes: u32) -> Cluster {
         cluster.put_node(Node {
             key: NodeKey(u128::from(number)),
             name: format!("n{number}"),
+            labels: BTreeMap::new(),
             capacity: capacity.clone(),
             unavailable: None,
         });
@@ -162,6 +163,7 @@ fn request(number: u32) -> Request {
         threads: false,
         memory_bytes: gib << 30,
         devices,
+        labels: BTreeMap::new(),
         exclusive: false,
         pinned: None,
         limit_seconds: Some(3600),

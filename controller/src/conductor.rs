@@ -13,10 +13,11 @@ use api::{
     channel::FromServer,
     ids::{NodeId, NodeName},
     run::{MAX_RUNS_PER_MESSAGE, RunId, WorkflowId},
+    sources::without_secrets,
     status::{NodeUpdate, Phase},
 };
 use database::outbox::{self, OutboxRow};
-use fleet::{Fleet, NodeChange, RunMessage};
+use fleet::{Fleet, NodeChange, NodeLabels, RunMessage};
 use oci_pull::{Wait, Waits};
 use tokio::{
     sync::{OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot},
@@ -159,6 +160,8 @@ pub(crate) struct Conductor {
     pub(crate) lists: BTreeMap<NodeId, BTreeMap<RunId, bool>>,
     /// What jobs may use of each node, and of which [`Fleet::inventory_revision`] that is.
     pub(crate) capacities: BTreeMap<NodeId, (u64, planner::Capacity)>,
+    /// Labels of nodes, as last told by the fleet.
+    pub(crate) labels: Arc<NodeLabels>,
     /// Runs that are over and whose logs are here, until the next look at the clock: nodes are told of many at once.
     pub(crate) done: Vec<(NodeId, Option<WorkflowId>, RunId)>,
     /// Rows that are committed with the next batch.
@@ -170,6 +173,8 @@ impl Conductor {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut messages = self.fleet.run_messages();
         let mut updates = self.fleet.watch();
+        let mut labels = self.fleet.labels();
+        self.labels = labels.borrow_and_update().clone();
         self.see_all_nodes().await;
         let mut tick = tokio::time::interval(TICK);
         let mut sweep = tokio::time::interval(SWEEP);
@@ -201,6 +206,12 @@ impl Conductor {
                         Err(broadcast::error::RecvError::Lagged(_)) => self.see_all_nodes().await,
                         Err(broadcast::error::RecvError::Closed) => return,
                     }
+                    turn
+                }
+                Ok(()) = labels.changed() => {
+                    let turn = self.turn().await;
+                    let now = labels.borrow_and_update().clone();
+                    self.see_labels(now).await;
                     turn
                 }
                 _ = sweep.tick() => {
@@ -276,7 +287,7 @@ impl Conductor {
             Order::Image { workflow, stage, delivery } => {
                 let Delivery { fetched, lease } = *delivery;
                 let has_failed = fetched.is_err();
-                let fetched = fetched.map_err(|error| causes(error.as_ref()));
+                let fetched = fetched.map_err(|error| without_secrets(&causes(error.as_ref())));
                 self.engine().image_fetched(workflow, stage, fetched, now);
                 drop(lease);
                 if has_failed {
@@ -425,6 +436,17 @@ impl Conductor {
         }
     }
 
+    /// Labels are others: looks again at the nodes whose are.
+    async fn see_labels(&mut self, labels: Arc<NodeLabels>) {
+        let before = std::mem::replace(&mut self.labels, labels);
+        let statuses = self.fleet.statuses().into_iter();
+        let differs = |update: &NodeUpdate| before.get(&update.id) != self.labels.get(&update.id);
+        let changed: Vec<NodeUpdate> = statuses.filter(differs).collect();
+        for update in changed {
+            self.see_node(update).await;
+        }
+    }
+
     fn see_removed(&mut self, id: NodeId) {
         self.capacities.remove(&id);
         self.engine().node_gone(id, clock::now());
@@ -442,6 +464,7 @@ impl Conductor {
             drained: status.drain.map(|drain| drain.reason),
             refuses: status.refuses,
             in_conflict: status.conflict.is_some(),
+            labels: self.labels.get(&id).map(|labels| labels.as_ref().clone()).unwrap_or_default(),
             capacity,
         };
         self.engine().node_is(facts, clock::now());

@@ -17,7 +17,7 @@ use api::{
 };
 use image_store::{Converter, OciImage, Removed, RunConfig, progress::stoppable};
 use metrics::{Exposition, Work};
-use oci_pull::{Clients, Place, PullError, PullOptions, Registries};
+use oci_pull::{Clients, Place, PullError, PullOptions, Registries, WantedBy};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -221,6 +221,7 @@ impl JobImages {
             turn: Some(pull.transfer().clone()),
             platform: self.platform.clone(),
             waits: pull.clone(),
+            wanted_by: WantedBy::User,
             ..PullOptions::default()
         };
         let image = oci_pull::pull(reference, &options, &self.blobs, pull.clone()).await?;

@@ -181,6 +181,7 @@ impl Controller {
             settled: settled.clone(),
             lists: std::collections::BTreeMap::new(),
             capacities: std::collections::BTreeMap::new(),
+            labels: Arc::default(),
             done: Vec::new(),
             told: Vec::new(),
         };

@@ -333,7 +333,7 @@ async fn attempts(
     get, path = "/v1/workflows/{id}/files/{stage}", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
         ("stage" = u32, Path, description = "Number of the stage that took it out")),
-    responses((status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = OK, content((Vec<u8> = "application/octet-stream"), (Vec<u8> = "application/x-tar"))),
         (status = NOT_FOUND, body = Problem))
 )]
 async fn file(

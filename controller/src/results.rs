@@ -17,7 +17,7 @@ mod held;
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -249,7 +249,7 @@ impl Results {
     ) -> Result<(File, PathBuf), ResultError> {
         make_folder(&self.files.join(workflow.to_string()))?;
         let path = self.file_path(workflow, stage, Brought::File).with_extension("part");
-        let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path);
+        let made = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
         let file =
             made.map_err(|source| ResultError::Io { operation: "make", path: path.clone(), source })?;
         Ok((file, path))

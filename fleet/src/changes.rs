@@ -13,6 +13,9 @@
 mod devices;
 mod machine;
 mod network;
+mod public;
+
+pub use public::public_line;
 
 use std::collections::{BTreeMap, BTreeSet};
 

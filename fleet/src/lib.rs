@@ -17,6 +17,7 @@
 //! | `metrics` | what Prometheus is told |
 //! | `orders`, `decisions` | what admins order of nodes, and whom they take for one |
 //! | `hardware`, `topology`, `pci_names` | what nodes tell of their hardware |
+//! | `labels` | labels of nodes, on their way from the provisioner to the controller |
 //! | `runs` | what agents and the controller say to each other |
 //! | `stored` | what of the database cannot be read, for a check |
 //! | [`blob`] | files to nodes, by digest |
@@ -38,8 +39,10 @@ mod decisions;
 mod enrolments;
 mod error;
 mod failures;
+pub mod fuzzing;
 mod hardware;
 mod holding;
+mod labels;
 mod lifecycle;
 mod link;
 mod metrics;
@@ -69,7 +72,7 @@ use api::{
     status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
 };
 use database::Database;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::metrics::FleetMetrics;
@@ -77,8 +80,10 @@ pub use authority::{AuthorityError, DateProblem};
 pub use certificates::{
     AuthorityFacts, CertificateFacts, NODE_CERTIFICATE_SECONDS, authority_facts, authority_pem,
 };
+pub use changes::public_line;
 pub use config::{Deadlines, FleetConfig};
 pub use error::{FleetError, TokenRefused};
+pub use labels::NodeLabels;
 pub use port::NodeIdentity;
 pub use register::{NodeChange, NodesEdit};
 pub use runs::{NodeUsage, RunMessage};
@@ -158,6 +163,7 @@ struct Inner {
     online: broadcast::Sender<NodeId>,
     runs: Mutex<Option<mpsc::Sender<RunMessage>>>,
     usages: broadcast::Sender<Arc<NodeUsage>>,
+    labels: watch::Sender<Arc<NodeLabels>>,
     pci_names: pci_names::PciNames,
     facts: metrics::KnownFacts,
     protocol: metrics::ProtocolCounters,
@@ -209,6 +215,7 @@ impl Fleet {
             online,
             runs,
             usages,
+            labels: watch::Sender::default(),
             pci_names,
             facts,
             protocol,

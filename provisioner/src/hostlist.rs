@@ -68,13 +68,18 @@ pub enum HostListError {
 /// # Errors
 /// See [`HostListError`].
 pub fn expand(list: &str) -> Result<Vec<String>, HostListError> {
-    let count = count(list)?;
+    expand_counted(list, &mut 0)
+}
+
+/// [`expand`]. `steps`: characters looked at, ranges read and names made are added.
+fn expand_counted(list: &str, steps: &mut u64) -> Result<Vec<String>, HostListError> {
+    let count = count_counted(list, steps)?;
     if count > MAX_NAMES {
         return Err(HostListError::TooMany { list: cut(list) });
     }
     let mut names = Vec::with_capacity(count);
-    for item in split_items(list)? {
-        expand_item(list, item, &mut names)?;
+    for item in split_items(list, steps)? {
+        expand_item(list, item, &mut names, steps)?;
     }
     Ok(names)
 }
@@ -84,8 +89,12 @@ pub fn expand(list: &str) -> Result<Vec<String>, HostListError> {
 /// # Errors
 /// See [`HostListError`]; never [`HostListError::TooMany`].
 pub fn count(list: &str) -> Result<usize, HostListError> {
+    count_counted(list, &mut 0)
+}
+
+fn count_counted(list: &str, steps: &mut u64) -> Result<usize, HostListError> {
     let mut names = 0_usize;
-    for item in split_items(list)? {
+    for item in split_items(list, steps)? {
         let (mut of_item, mut rest) = (1_usize, item);
         let (mut characters, mut groups) = (0, 0);
         while let Some((before, after)) = rest.split_once('[') {
@@ -93,6 +102,7 @@ pub fn count(list: &str) -> Result<usize, HostListError> {
             let (group, tail) = after.split_once(']').unwrap_or((after, ""));
             let (mut of_group, mut longest) = (0_usize, 0);
             for range in group.split(',') {
+                *steps += range.len() as u64 + 1;
                 let Range { first, last, width } = Range::read(list, range)?;
                 let numbers = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(1);
                 of_group = of_group.saturating_add(numbers);
@@ -137,10 +147,11 @@ pub fn compress<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// Cuts at the commas outside brackets.
-fn split_items(list: &str) -> Result<Vec<&str>, HostListError> {
+fn split_items<'a>(list: &'a str, steps: &mut u64) -> Result<Vec<&'a str>, HostListError> {
     let bracket = || HostListError::Bracket { list: cut(list) };
     let (mut items, mut start, mut inside) = (Vec::new(), 0, false);
     for (at, character) in list.char_indices() {
+        *steps += 1;
         match (character, inside) {
             ('[', false) => inside = true,
             (']', true) => inside = false,
@@ -163,7 +174,12 @@ fn split_items(list: &str) -> Result<Vec<&str>, HostListError> {
 }
 
 /// Expands one item, the leftmost group slowest. It has been counted.
-fn expand_item(list: &str, item: &str, names: &mut Vec<String>) -> Result<(), HostListError> {
+fn expand_item(
+    list: &str,
+    item: &str,
+    names: &mut Vec<String>,
+    steps: &mut u64,
+) -> Result<(), HostListError> {
     let mut heads = vec![String::new()];
     let mut rest = item;
     while let Some((before, after)) = rest.split_once('[') {
@@ -173,8 +189,10 @@ fn expand_item(list: &str, item: &str, names: &mut Vec<String>) -> Result<(), Ho
             .iter()
             .flat_map(|head| numbers.iter().map(move |number| format!("{head}{before}{number}")))
             .collect();
+        *steps += (group.len() + heads.len()) as u64;
         rest = tail;
     }
+    *steps += heads.len() as u64;
     names.extend(heads.into_iter().map(|head| head + rest));
     Ok(())
 }
@@ -310,6 +328,30 @@ mod tests {
             expand(&"n1,".repeat(65_537)[..3 * 65_537 - 1]),
             Err(HostListError::TooMany { .. })
         ));
+    }
+
+    #[test]
+    fn eight_times_the_list_takes_at_most_ten_times_the_steps() {
+        let repeated = |item: &'static str| move |parts: usize| vec![item; parts].join(",");
+        let growing: [(&str, &dyn Fn(usize) -> String); 6] = [
+            ("names", &repeated("n1")),
+            ("ranges, each an item", &repeated("n[1-3]")),
+            ("ranges in one item", &|parts| format!("n[{}]", vec!["1-3"; parts].join(","))),
+            ("names of a range", &|parts| format!("n[1-{parts}]")),
+            ("names of two ranges", &|parts| format!("r[1-{}]n[0-9]", parts / 10)),
+            ("ranges without a number", &|parts| format!("{},n[x]", vec!["n[1-3]"; parts].join(","))),
+        ];
+        for (what, list) in growing {
+            let steps = |parts| {
+                let mut steps = 0;
+                // A list that is wrong takes steps, too.
+                let _ = expand_counted(&list(parts), &mut steps);
+                steps
+            };
+            let (small, large) = (steps(1_000), steps(8_000));
+            assert!(small >= 1_000, "{what}: {small} steps count next to nothing");
+            assert!(large <= 10 * small, "{what}: {small} and {large} steps");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
-    store::{MAX_OPERATIONS, OperationRecord, Store, StoreError, Write},
+    store::{MAX_OPERATIONS, OperationRecord, Store, StoreError, Write, without_secrets_of_before},
 };
 
 mod architecture;
@@ -225,7 +225,11 @@ impl Images {
             let (id, (operation, _)) = (record.operation.id, watch::channel(record.operation));
             (id, OperationEntry::new(record.request, operation, "", &shutdown))
         };
-        let operations = store.operations().await?.into_iter().map(entry).collect();
+        let (records, cut) = without_secrets_of_before(store.operations().await?);
+        if !cut.is_empty() {
+            store.commit(&cut).await?;
+        }
+        let operations = records.into_iter().map(entry).collect();
         Ok(Self(Arc::new(Inner {
             store,
             blobs,

@@ -12,8 +12,11 @@
 //! | `feed` | changes of nodes, numbered for watchers |
 //! | `conflicts` | nodes that two claim to be, in the audit log |
 //! | `stored` | what of the database cannot be read, for a check |
+//! | `fuzzing` | what fuzz targets see |
 //! | `rest`, `node_routes` | what people and nodes ask for |
 //! | `provisioner`, `register`, `serve` | the shell |
+//! | `public` | what users read of nodes, and what only admins do |
+//! | `published` | what boot servers and fleet are told of nodes |
 //! | `meters` | what Prometheus is told of it |
 //!
 //! Invariants: a change happens as a whole or not at all; no blob is served that is no artifact of an image version.
@@ -30,6 +33,7 @@ mod datagram;
 pub mod dhcp;
 pub mod document;
 mod feed;
+pub mod fuzzing;
 mod holds;
 pub mod hostlist;
 mod http_boot;
@@ -41,6 +45,8 @@ mod node_routes;
 pub mod overlay;
 pub mod preflight;
 mod provisioner;
+mod public;
+mod published;
 mod query;
 mod refusals;
 mod register;

@@ -15,11 +15,10 @@ use api::{
     machine::MachineSpec,
     overlay::{Generation, MAX_ARCHIVE_BYTES},
 };
-use boot_proto::{Host, HostTable, script::ScriptTemplate};
+use boot_proto::{HostTable, script::ScriptTemplate};
 use bytes::Bytes;
 use database::{Database, MigrateError};
 use fleet::Fleet;
-use ipnet::IpNet;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +40,7 @@ use crate::{
         renderer::{RenderError, Renderer},
         variables::{ClusterVariables, NodeFacts, SSH_HOST_KEY, Variables},
     },
+    published::{host_table, labels, same_hosts},
     refusals::Refusals,
     register,
     store::{NodeRecord, Store, StoreError, sql::SqlStore},
@@ -216,6 +216,7 @@ impl Provisioner {
         let host_keys = HostKeys::new(&config.state_dir);
         register::remove_host_keys(&store, &host_keys).await;
         let hosts = host_table(&cluster);
+        fleet.set_labels(labels(&cluster));
         let feed = NodeFeed::start(&fleet, crate::clock::now(), stop.clone());
         let provisioner = Self(Arc::new(Inner {
             dhcp,
@@ -307,6 +308,7 @@ impl Provisioner {
     /// Shows a cluster that is kept to everybody.
     pub(crate) fn publish(&self, cluster: Cluster) {
         let hosts = (!same_hosts(&self.view().cluster, &cluster)).then(|| host_table(&cluster));
+        self.0.fleet.set_labels(labels(&cluster));
         self.0.cluster.send_replace(Arc::new(View::new(cluster, &self.0.config)));
         self.0.hosts.send_if_modified(|old| {
             let changed = hosts.filter(|hosts| **old != *hosts);
@@ -450,52 +452,4 @@ fn speaks_from(mac: MacAddr, source: IpAddr) -> Option<IpAddr> {
             None
         }
     }
-}
-
-/// Two clusters have the same nodes, at the same addresses: [`host_table`] makes the same of them.
-fn same_hosts(one: &Cluster, other: &Cluster) -> bool {
-    let (one_resolved, other_resolved) = (&one.checked.resolved, &other.checked.resolved);
-    let same_ids = one.nodes.len() == other.nodes.len()
-        && one.nodes.values().zip(other.nodes.values()).all(|(one, other)| one.id == other.id);
-    same_ids
-        && one_resolved.len() == other_resolved.len()
-        && one_resolved.iter().zip(other_resolved).all(|((name, spec), (other_name, other_spec))| {
-            name == other_name
-                && (Arc::ptr_eq(spec, other_spec)
-                    || (spec.interfaces == other_spec.interfaces && spec.dns == other_spec.dns))
-        })
-}
-
-/// What DHCP and HTTP boot know of the nodes.
-fn host_table(cluster: &Cluster) -> HostTable {
-    let mut hosts = Vec::new();
-    let mut others = Vec::new();
-    for (name, spec) in &cluster.checked.resolved {
-        let Some(node) = cluster.nodes.get(name) else { continue };
-        let dns = spec.dns.clone().unwrap_or_default();
-        for interface in spec.interfaces.values() {
-            let v4 = |address: std::net::IpAddr| match address {
-                std::net::IpAddr::V4(address) => Some(address),
-                std::net::IpAddr::V6(_) => None,
-            };
-            let own = interface.address.map(|address| address.addr());
-            others.extend([own, interface.gateway].into_iter().flatten().filter_map(v4));
-            others.extend(dns.servers.iter().copied().filter_map(v4));
-            let Some(mac) = interface.mac else { continue };
-            hosts.push(Host {
-                id: node.id,
-                name: name.clone(),
-                mac,
-                address: match interface.address {
-                    Some(IpNet::V4(address)) => Some(address),
-                    _ => None,
-                },
-                gateway: interface.gateway.and_then(v4),
-                dns: dns.servers.iter().copied().filter_map(v4).collect(),
-                domain: dns.search.first().cloned(),
-            });
-        }
-    }
-    let table: HostTable = hosts.into_iter().collect();
-    table.with_others(others)
 }

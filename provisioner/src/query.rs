@@ -2,11 +2,12 @@
 //! through `GET /v1/inventory`.
 //!
 //! Fields are called as in the JSON of [`api::inventory::Inventory`] and [`api::status::NodeStatus`], with `_` for `-`,
-//! because `-` means minus in CEL. What a node does not tell is absent, not null, so that `has()` says whether it is there.
+//! because `-` means minus in CEL. Labels keep their keys: `labels["example.org/zone"]`. What a node does not tell is absent, not null, so that `has()` says whether it is there.
 
 mod columns;
 mod fields;
 mod filter;
+pub(crate) mod fuzzing;
 mod meter;
 
 use api::{inventory::Inventory, machine::Node};
@@ -62,6 +63,8 @@ impl Facts {
         facts.insert("name".to_owned(), Value::String(node.name.to_string()));
         // So that `has(bmc.firmware)` can be asked of a node without one.
         facts.entry("bmc").or_insert_with(|| Value::Object(Map::new()));
+        // Their keys are people's own words, hyphens and all.
+        facts.insert("labels".to_owned(), serde_json::to_value(&node.labels).ok()?);
         facts.insert("status".to_owned(), snake(serde_json::to_value(&node.status).ok()?));
         Some(Self(facts))
     }

@@ -2,7 +2,8 @@
 //!
 //! Layers, from weakest to strongest: the defaults, the profiles in the order that [`linearise`] finds, the node. They
 //! are merged as JSON: maps merge by key, other values replace, and the lists named in [`APPENDED`] append. In those
-//! an element `~x` removes `x`, and an element that comes again moves to the end. Pure; used on every change.
+//! an element `~x` removes `x`, and an element that comes again moves to the end. Of labels a key `~x` removes `x`.
+//! Pure; used on every change.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,6 +12,7 @@ use std::{
 
 use api::{
     ids::ProfileName,
+    labels::REMOVES,
     machine::{MachineSpec, Origin},
 };
 use serde_json::{Map, Value, json};
@@ -19,6 +21,9 @@ use crate::{spread::bytes_of, store::ProfileRecord};
 
 /// Lists that append over layers. All other lists replace.
 pub const APPENDED: [&str; 4] = ["kernel-args", "boot-overlays", "runtime-overlays", "groups"];
+
+/// The map whose keys can take away those of weaker layers.
+const LABELS: &str = "labels";
 
 /// Boot overlays that every node gets unless it removes them with `~NAME`.
 pub const DEFAULT_BOOT_OVERLAYS: [&str; 7] =
@@ -273,6 +278,10 @@ fn merge_map(
 ) {
     for (key, value) in layer {
         let at = child(path, key);
+        if let Some(removed) = key.strip_prefix(REMOVES).filter(|_| path == LABELS) {
+            target.remove(removed);
+            continue;
+        }
         match value {
             Value::Object(inner) => {
                 let slot = target.entry(key.clone()).or_insert_with(|| Value::Object(Map::new()));
@@ -391,6 +400,34 @@ mod tests {
                 runtime-overlays[1] = "ssh-authorized-keys" (default)
                 tags.rack = "b" (node)
                 tags.row = "1" (profile base)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_label_is_another_ones_or_taken_away() {
+        let profiles = profiles(&[
+            ("base", "{labels: {rack: a1, zone: north, tier: test}}"),
+            ("prod", "{profiles: [base], labels: {~tier: '', owner: hpc}}"),
+        ]);
+        check(
+            &profiles,
+            "{profiles: [prod], boot-overlays: [], labels: {rack: a2, ~owner: '', ~nothing: ''}}",
+            &expect![[r#"
+                profiles[0] = "base" (node)
+                profiles[1] = "prod" (node)
+                root.writable-size = "50%" (default)
+                boot-overlays[0] = "hostname" (default)
+                boot-overlays[1] = "hosts" (default)
+                boot-overlays[2] = "systemd-networkd" (default)
+                boot-overlays[3] = "resolv" (default)
+                boot-overlays[4] = "ssh-host-keys" (default)
+                boot-overlays[5] = "ssh-authorized-keys" (default)
+                boot-overlays[6] = "substrate" (default)
+                runtime-overlays[0] = "hosts" (default)
+                runtime-overlays[1] = "ssh-authorized-keys" (default)
+                labels.rack = "a2" (node)
+                labels.zone = "north" (profile base)
             "#]],
         );
     }

@@ -13,7 +13,9 @@ use crate::{
 
 mod apply;
 mod enrolments;
+mod explain;
 mod hardware;
+mod history;
 mod images;
 mod names;
 mod nodes;

@@ -6,8 +6,9 @@
 
 use api::{
     ids::{Digest, ImageName, NodeId, NodeName, ProfileName},
-    image::{ImageVersion, ImportImage, Operation},
+    image::{ImageVersion, ImportImage, Operation, OperationState},
     machine::MachineSpec,
+    sources::{holds_secret, shown, without_secrets},
 };
 use async_trait::async_trait;
 use database::{DatabaseError, Transaction};
@@ -94,6 +95,33 @@ pub struct OperationRecord {
     pub request: ImportImage,
 }
 
+impl OperationRecord {
+    /// Without logins and queries in what a person or a registry wrote: a release of before kept them.
+    pub(crate) fn without_secrets(mut self) -> Self {
+        let Self { operation, request } = &mut self;
+        request.source = shown(&request.source).into_owned();
+        operation.title = without_secrets(&operation.title);
+        if let OperationState::Failed { error } = &mut operation.state {
+            *error = without_secrets(error);
+        }
+        self
+    }
+}
+
+/// Operations as they may be shown, and the writes after which no login that a release of before kept
+/// is in a row of theirs.
+pub(crate) fn without_secrets_of_before(records: Vec<OperationRecord>) -> (Vec<OperationRecord>, Vec<Write>) {
+    let mut writes = Vec::new();
+    let cut = |record: OperationRecord| {
+        let is_kept = holds_secret(&record.request.source);
+        let record = record.without_secrets();
+        // A row that cannot be read has no source, and stays as it is.
+        writes.extend(is_kept.then(|| Write::PutOperation(record.clone())));
+        record
+    };
+    (records.into_iter().map(cut).collect(), writes)
+}
+
 /// One write of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
@@ -164,4 +192,31 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn write(&self, transaction: &mut Transaction, writes: &[Write]) -> Result<(), StoreError>;
     /// Writes all in a transaction of its own, or nothing.
     async fn commit(&self, writes: &[Write]) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use api::ids::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_a_release_of_before_kept_is_cut_and_written_again() {
+        let source = "docker://user:PASSWORD@host/x".to_owned();
+        let title = format!("import {source} as x");
+        let state = OperationState::Failed { error: format!("{source:?} is not an image reference") };
+        let operation = Operation { id: 1, title, created: Timestamp(0), state };
+        let request = ImportImage { source, name: None, insecure: false, platform: None, retry: false };
+        let record = OperationRecord { operation, request };
+        let mut plain = record.clone();
+        plain.request.source = "docker://host/x".to_owned();
+        plain.operation.title = "import docker://host/x as x".to_owned();
+        plain.operation.state = OperationState::Done { result: "x@1".to_owned() };
+        let (records, writes) = without_secrets_of_before(vec![record, plain.clone()]);
+        assert!(!format!("{records:?}").contains("PASSWORD"), "{records:?}");
+        assert_eq!(records[0].operation.title, "import docker://…@host/x as x");
+        assert_eq!(records[0].request.source, "docker://…@host/x");
+        assert_eq!(records[1], plain);
+        assert_eq!(writes, [Write::PutOperation(records[0].clone())]);
+    }
 }

@@ -20,6 +20,7 @@ use crate::{
     figures::{mebibytes, seconds},
     network::{Network, SERVER, SERVER_INTERFACE},
     process,
+    registry::ADDRESS as REGISTRY,
 };
 
 /// Ports of the server.
@@ -235,6 +236,7 @@ api: {{listen: '{SERVER}:{API_PORT}'}}
 fleet: {{heartbeat-seconds: {}}}
 boot: {{http-port: {HTTP_PORT}, substrate: {folder}/substrate, templates: {source}/ipxe}}
 overlays: {{shipped: {source}/overlays, site: {folder}/overlays}}
+registries: {{allow: ['{REGISTRY}']}}
 ",
         heartbeat.as_secs()
     ))

@@ -33,7 +33,7 @@ use reqwest::{Client, ClientBuilder};
 use sha2::{Digest as _, Sha256};
 use substrate::{fleet_port, identity::NodeKey, tls};
 
-pub use agent::{Agent, AgentState};
+pub use agent::{Agent, AgentState, SERIAL};
 use port::FleetPort;
 pub(crate) use runs::talk;
 

@@ -10,6 +10,7 @@ use crate::{
     namespace::{BRIDGE, SERVER},
     places::Places,
     process::{self, Service},
+    registry,
 };
 
 /// How long the server may take until it answers.
@@ -169,6 +170,8 @@ dhcp:
 overlays:
   shipped: {shipped}
   site: {site}
+registries:
+  allow: ['{registry}']
 log:
   level: info
 ",
@@ -177,5 +180,6 @@ log:
         templates = path("ipxe"),
         shipped = path("overlays"),
         site = places.of_run("overlays").display(),
+        registry = registry::ADDRESS,
     )
 }

@@ -11,6 +11,8 @@ mod browser;
 mod cluster;
 #[path = "sim/enrolments.rs"]
 mod enrolments;
+#[path = "sim/labels.rs"]
+mod labels;
 #[path = "sim/logs.rs"]
 mod logs;
 #[path = "sim/names.rs"]

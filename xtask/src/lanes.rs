@@ -1,9 +1,9 @@
-//! `cargo xtask test`: lints first, then the four lanes in the order of their cost.
+//! `cargo xtask test`: lints first, then the five lanes in the order of their cost.
 
 use anyhow::bail;
 
 use crate::{
-    agent_build,
+    agent_build, deny,
     run::{run, timed},
     tidy,
 };
@@ -13,6 +13,8 @@ use crate::{
 pub(crate) enum Lane {
     /// No root, no network but loopback.
     Unit,
+    /// The OpenAPI document held against a running server.
+    Api,
     /// The whole server in one process, with simulated nodes.
     Sim,
     /// Root, in network namespaces of its own.
@@ -38,13 +40,14 @@ pub(crate) fn test(lane: Option<Lane>) -> anyhow::Result<()> {
     }
     tidy::tidy()?;
     run("cargo", &["fmt", "--all", "--check"])?;
+    deny::deny(false)?;
     let ((), built) = timed(build)?;
     println!("dev-profile build (server, agent and tests): {:.0} s", built.as_secs_f64());
     run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     // The test build of the substrate is in no other build, so neither are its lints.
     let guest = ["clippy", "--quiet", "--package", "guest", "--features", "switches", "--all-targets"];
     run("cargo", &[&guest[..], &["--target-dir", "target/switches", "--", "-D", "warnings"]].concat())?;
-    for lane in [Lane::Unit, Lane::Sim, Lane::Privileged, Lane::Vm] {
+    for lane in [Lane::Unit, Lane::Api, Lane::Sim, Lane::Privileged, Lane::Vm] {
         let ((), took) = timed(|| run_lane(lane))?;
         println!("lane {lane:?}: passed in {:.0} s", took.as_secs_f64());
     }
@@ -72,6 +75,7 @@ fn build() -> anyhow::Result<()> {
 fn run_lane(lane: Lane) -> anyhow::Result<()> {
     match lane {
         Lane::Unit => nextest(&format!("not ({PRIVILEGED} or binary(sim))")),
+        Lane::Api => run("bash", &["xtask/schemathesis.sh"]),
         Lane::Sim => {
             require_root("a network namespace with an address for every simulated node")?;
             nextest("binary(sim)")

@@ -2,6 +2,8 @@
 
 mod agent_build;
 mod bench;
+mod deny;
+mod fuzz;
 mod lanes;
 mod run;
 mod simulate;
@@ -35,8 +37,16 @@ enum Command {
     SimBoot(simulate::Options),
     /// Let simulated nodes work for the real server, and account for every task.
     SimCluster(simulate::Options),
+    /// Fuzz a parser of strangers' input for a while.
+    Fuzz(fuzz::Fuzz),
     /// Check what the lints cannot: edges between crates, sizes, paths in documents.
     Tidy,
+    /// Check licences, bans and sources of all dependencies, as deny.toml says.
+    Deny {
+        /// Also look for known vulnerabilities: fetches their database from GitHub.
+        #[arg(long)]
+        advisories: bool,
+    },
     /// Build the static substrate binary, target/substrate.
     Agent {
         /// Optimised, as it ships.
@@ -64,7 +74,9 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Peers => bench::peers(),
         Command::SimBoot(wanted) => simulate::simulate("boot", &wanted),
         Command::SimCluster(wanted) => simulate::simulate("work", &wanted),
+        Command::Fuzz(wanted) => fuzz::fuzz(&wanted),
         Command::Tidy => tidy::tidy(),
+        Command::Deny { advisories } => deny::deny(advisories),
         Command::Agent { release } => {
             let path = agent_build::build(release)?;
             let bytes = std::fs::metadata(&path)?.len();

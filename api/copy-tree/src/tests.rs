@@ -218,3 +218,44 @@ fn a_link_leads_out_if_it_may() {
         assert_eq!(copied.left_out_count == 1, out, "{target} at {depth}");
     }
 }
+
+/// A reader that counts its bytes and its calls.
+struct Counted<'a> {
+    bytes: &'a [u8],
+    steps: &'a mut u64,
+}
+
+impl std::io::Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        *self.steps += 1 + count as u64;
+        Ok(count)
+    }
+}
+
+#[test]
+fn eight_times_the_stream_takes_at_most_ten_times_the_steps() {
+    let growing: [(&str, fn(usize) -> (EntryType, String)); 4] = [
+        ("files", |at| (EntryType::Regular, format!("copy/f{at}"))),
+        ("directories", |at| (EntryType::Directory, format!("copy/d{at}"))),
+        ("one directory again and again", |_| (EntryType::Directory, "copy/d".to_owned())),
+        ("links", |at| (EntryType::Symlink, format!("copy/l{at}"))),
+    ];
+    for (what, entry) in growing {
+        let steps = |count: usize| {
+            let all: Vec<(EntryType, String)> = (0..count).map(entry).collect();
+            let all = all.iter().map(|(kind, name)| (*kind, name.as_str(), "x"));
+            let entries: Vec<_> = [FOLDER].into_iter().chain(all).chain([LAST]).collect();
+            let place = tempfile::tempdir().unwrap();
+            let (mut read, mut steps) = (0, 0);
+            let bytes = stream(&entries);
+            let counted = Counted { bytes: &bytes, steps: &mut read };
+            unpack::unpack_counted(counted, &Place::of(place.path(), "new").unwrap(), &mut steps).unwrap();
+            (read, steps)
+        };
+        let ((read, few), (read_more, many)) = (steps(100), steps(800));
+        assert!(few >= 100, "{what}: {few} steps count next to nothing");
+        assert!(many <= 10 * few, "{what}: {few} and {many} steps");
+        assert!(read_more <= 10 * read, "{what}: {read} and {read_more} bytes are read");
+    }
+}

@@ -73,11 +73,16 @@ impl Place {
 /// # Errors
 /// [`CopyError`]. What was whole before stays.
 pub fn unpack(stream: impl Read, place: &Place) -> Result<Copied, CopyError> {
+    unpack_counted(stream, place, &mut 0)
+}
+
+/// [`unpack`]. `steps`: entries, parts of their paths, and directories to come back to are added.
+pub(crate) fn unpack_counted(stream: impl Read, place: &Place, steps: &mut u64) -> Result<Copied, CopyError> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let folder = rustix::fs::open(&place.folder, flags, Mode::empty())
         .map_err(|errno| CopyError::step("open the folder", &place.folder, errno))?;
-    let mut unpacking =
-        Unpacking { place, folder, copied: Copied::default(), made: Vec::new(), long: Long::default() };
+    let (copied, made, long) = (Copied::default(), Vec::new(), Long::default());
+    let mut unpacking = Unpacking { place, folder, copied, made, long, steps };
     let mut archive = Archive::new(stream);
     let entries = archive.entries().map_err(CopyError::Broken)?;
     let mut ended = false;
@@ -115,6 +120,7 @@ struct Unpacking<'a> {
     copied: Copied,
     made: Vec<Made>,
     long: Long,
+    steps: &'a mut u64,
 }
 
 impl Unpacking<'_> {
@@ -157,7 +163,7 @@ impl Unpacking<'_> {
     }
 
     /// Path of an entry, relative to the folder of the place.
-    fn path(&self, name: &[u8]) -> Result<PathBuf, CopyError> {
+    fn path(&mut self, name: &[u8]) -> Result<PathBuf, CopyError> {
         let wrong = || CopyError::Stream(format!("it names {:?}", String::from_utf8_lossy(name)));
         let name = name.strip_suffix(b"/").unwrap_or(name);
         let mut parts = name.split(|byte| *byte == b'/');
@@ -165,7 +171,9 @@ impl Unpacking<'_> {
             return Err(wrong());
         }
         let mut path = PathBuf::from(&self.place.name);
+        *self.steps += 1;
         for (depth, part) in parts.enumerate() {
+            *self.steps += 1;
             // Bytes that are no text are names as well: only what is looked for is text.
             if depth > MAX_DEPTH || !is_name(&String::from_utf8_lossy(part)) {
                 return Err(wrong());
@@ -206,7 +214,10 @@ impl Unpacking<'_> {
             Ok(()) if self.made.len() >= MAX_FOLDERS => {
                 return Err(CopyError::Stream(format!("it has more than {MAX_FOLDERS} folders")));
             }
-            Ok(()) => self.made.push(Made { path, mode, mtime }),
+            Ok(()) => {
+                *self.steps += 1;
+                self.made.push(Made { path, mode, mtime });
+            }
             // One that is there stays as it is. If it is no folder, that shows here.
             Err(Errno::EXIST) => drop(self.open_folder(&path)?),
             Err(errno) => return Err(self.fail("make the folder", &path, errno)),

@@ -43,6 +43,7 @@ pub(super) const NODE: &[&str] = &[
     "next-image",
     "status.epoch",
     "status.conflict.cause",
+    "labels",
 ];
 
 /// A step of a node's boot, as `node watch` has it.
@@ -103,6 +104,7 @@ pub(super) const PROFILE: &[&str] = &[
     "spec.comment",
     "version",
     "problem",
+    "spec.labels",
 ];
 
 /// A node or profile of `export`.
@@ -119,6 +121,7 @@ pub(super) const DECLARED: &[&str] = &[
     "spec.groups",
     "spec.tags",
     "spec.comment",
+    "spec.labels",
 ];
 
 /// A change that `apply` makes: a row for each.

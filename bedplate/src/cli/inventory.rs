@@ -1,6 +1,9 @@
 //! `inventory`: questions about the hardware of all nodes.
 
-use api::inventory::{Answer, Answered};
+use api::{
+    inventory::{Answer, Answered},
+    labels::Selector,
+};
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use serde_json::Value;
@@ -27,7 +30,7 @@ pub(super) enum Verb {
     /// List the nodes whose hardware is as an expression says.
     #[command(
         after_help = "EXPR is in CEL, the Common Expression Language. It sees the fields of `bedplate node inventory NODE -o json`, with `_`
-for `-`, and `name` and `status` of `bedplate node show NODE -o json`. What a node does not tell is absent: has(FIELD) says
+for `-`, and `name`, `labels` and `status` of `bedplate node show NODE -o json`. What a node does not tell is absent: has(FIELD) says
 whether it is there, and a node that does not tell what EXPR needs is not listed, but told of on standard error. KiB, MiB,
 GiB and TiB are numbers. Without EXPR all nodes are listed.
 
@@ -37,6 +40,7 @@ inventories. In CSV (RFC 4180) lists are JSON, and what is not told is empty.
 Examples:
   bedplate inventory query 'memory_bytes < 512 * GiB'
   bedplate inventory query 'gpus.exists(g, g.model.contains(\"H100\")) && status.phase == \"ready\"'
+  bedplate inventory query 'topology.pus >= 64' -l rack=a1 --columns 'name,labels.rack'
   bedplate inventory query 'size(faults) > 0' --columns name,faults.subject,faults.message
   bedplate inventory query 'devices.exists(d, has(d.sick))' --columns name,devices.name,devices.sick
   bedplate inventory query --columns name,firmware.version,topology.microcode -o csv > firmware.csv
@@ -54,18 +58,22 @@ pub(super) struct Question {
     /// Only of these: names of nodes, or host lists such as n[1-8],login1.
     #[arg(long, value_name = "NODES", add = ArgValueCompleter::new(complete::nodes))]
     nodes: Option<String>,
+    /// Only nodes with such labels: rack=a1,tier!=test,gpu,!old.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    labels: Option<Selector>,
     /// Fields, such as name,topology.cpu_model,gpus.model.
     #[arg(long, value_name = "FIELDS")]
     columns: Option<String>,
 }
 
 pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
-    let Verb::Query(Question { filter, nodes, columns }) = verb;
+    let Verb::Query(Question { filter, nodes, columns, labels }) = verb;
     let format = session.out.format();
     let has_columns = matches!(format, Format::Table | Format::Csv);
     let columns = columns.as_deref().or_else(|| has_columns.then_some(COLUMNS));
     let client = session.client()?;
-    let answer = client.query_inventory(filter.as_deref(), nodes.as_deref(), columns).await?;
+    let answer =
+        client.query_inventory(filter.as_deref(), nodes.as_deref(), columns, labels.as_ref()).await?;
     for unclear in answer.unclear.iter().take(MAX_UNCLEAR) {
         say(&format!("{} is left out: {}", unclear.name, unclear.cause));
     }

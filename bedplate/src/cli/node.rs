@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use api::{
     ids::NodeName,
+    labels::Selector,
     machine::{AddNodes, Node, PatchNodes},
     status::DrainNode,
 };
@@ -50,11 +51,21 @@ With several nodes addresses count up from the first. Hardware addresses can the
     /// List nodes and what they are doing.
     #[command(
         after_help = "IMAGE is the version that a node runs or is booting; NEXT the one that it boots next, `same` if that is
-the same."
+the same.
+
+Examples:
+  bedplate node list -l rack=a1,gpu
+  bedplate node list --show-labels"
     )]
     List {
         #[command(flatten)]
         nodes: MaybeNodes,
+        /// Only nodes with such labels: rack=a1,tier!=test,gpu,!old. All of it must be true of a node.
+        #[arg(short = 'l', long = "labels", value_name = "SELECTOR")]
+        labels: Option<Selector>,
+        /// Show the labels of each node.
+        #[arg(long)]
+        show_labels: bool,
     },
     /// Show nodes: what they are doing, and every value with where it comes from; or their hardware, or their history.
     #[command(after_help = "Examples:
@@ -233,9 +244,13 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
     let client = session.client()?;
     match verb {
         Verb::Add { names, spec } => add(session, &client, &names.join(","), &spec).await?,
-        Verb::List { nodes } => {
-            let found = client.nodes(nodes.list().as_deref()).await?;
-            session.out.show(&found, |look| show::list(*look, &found, clock::now()))?;
+        Verb::List { nodes, labels, show_labels } => {
+            let names = nodes.list();
+            let found = match labels {
+                None => client.nodes(names.as_deref()).await?,
+                Some(labels) => client.labelled_nodes(names.as_deref(), &labels).await?,
+            };
+            session.out.show(&found, |look| show::list(*look, &found, show_labels, clock::now()))?;
         }
         Verb::Show { nodes, view } => show::run(session, &client, &nodes, view).await?,
         Verb::Set { nodes, change } => set(session, &client, &nodes, &change).await?,

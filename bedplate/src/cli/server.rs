@@ -1,4 +1,5 @@
-//! `server`: runs the server, checks its configuration, and looks after its certificates and its admin.
+//! `server`: runs the server, checks its configuration, gives its files to its user, and looks after its certificates
+//! and its admin.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,8 +9,8 @@ use std::{
 use anyhow::anyhow;
 use api::{image::Bar, problem::Mistake};
 use bedplate::{
-    config::{Checked, ConfigError},
-    server::Problems,
+    config::{Checked, ConfigError, DEFAULT_PATH},
+    server::{Problems, SERVER_USER, ServerUser},
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -19,7 +20,7 @@ use super::{
     columns,
     context::Session,
     operation::progress::Progress,
-    output::{Done, Rows, say},
+    output::{Done, Rows, print, say},
     words::count,
 };
 
@@ -83,6 +84,24 @@ Examples:
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
+    /// Give what the server writes to the user that it runs as. For root.
+    #[command(
+        after_help = "The state directory and the site's overlays, with all files of root in them, become the user's; modes
+stay, and no link is followed. Secrets that the configuration names, and itself, become readable for
+the user's group where they lie in the configuration's own directory (mode 0640).
+
+The unit does this before each start. It does nothing where nothing is root's, and one that was cut
+off is begun anew. Do it by hand after you have made files in an overlay as root; --all also after
+you have put back a part of the state directory."
+    )]
+    Adopt {
+        /// The user that the server runs as.
+        #[arg(long, value_name = "NAME", default_value = SERVER_USER)]
+        user: String,
+        /// Look at all of the state directory, also where its top is the user's already.
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()> {
@@ -98,6 +117,10 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
         Some(Verb::Alarms) => ca::alarms(session).await,
         Some(Verb::Ca(verb)) => ca::run(session, verb).await,
         Some(Verb::RecoverAdmin { state_dir }) => recover_admin(session, server.config, state_dir).await,
+        Some(Verb::Adopt { user, all }) => {
+            session.out.refuse_format("server adopt")?;
+            adopt(server.config, &user, all)
+        }
     }
 }
 
@@ -189,6 +212,22 @@ async fn check(session: &Session, config: Option<PathBuf>, deep: bool) -> anyhow
         }
     }
     session.out.show(&checked, |_| verdict(&checked))
+}
+
+/// Gives what is root's to the server's user, and tells what was done.
+fn adopt(config: Option<PathBuf>, user: &str, all: bool) -> anyhow::Result<()> {
+    let file = config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PATH));
+    let checked = Checked::load(config).map_err(told)?;
+    let adopted = bedplate::server::adopt(&checked, &file, &ServerUser::named(user)?, all)?;
+    adopted.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    for path in &adopted.readable {
+        print(&format!("{}: group {user} may read it now\n", path.display()))?;
+    }
+    match adopted.given {
+        0 => Ok(()),
+        1 => print(&format!("1 file or directory of root's belongs to {user} now\n")),
+        given => print(&format!("{given} files and directories of root's belong to {user} now\n")),
+    }
 }
 
 /// Looks for problems. Reading all files has a bar, or a line at each quarter where there is no

@@ -7,7 +7,11 @@ mod interface;
 
 use std::net::IpAddr;
 
-use api::{ids::MacAddr, machine::MachineSpec};
+use api::{
+    ids::MacAddr,
+    labels::{REMOVES, check_key, check_value},
+    machine::MachineSpec,
+};
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
@@ -79,7 +83,10 @@ pub(super) struct SpecFlags {
     /// Group that it belongs to. Repeat for several.
     #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
-    /// Value for templates. Repeat for several.
+    /// Label, which everybody reads and jobs can ask for; `~KEY` removes one that a profile brings. Repeat for several.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, Option<String>)>,
+    /// Value for templates, which only admins read. Repeat for several.
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
     tags: Vec<(String, String)>,
 }
@@ -93,12 +100,19 @@ pub(super) struct ChangeFlags {
     /// Repeat for several.
     #[arg(long, value_name = "FIELD")]
     unset: Vec<Field>,
+    /// Clear a label, as `--unset labels.KEY` does. Repeat for several.
+    #[arg(long, value_name = "KEY")]
+    unset_label: Vec<String>,
 }
 
 impl SpecFlags {
     /// A specification of the flags alone.
     pub(super) fn spec(&self) -> Result<MachineSpec, Usage> {
-        let patch = self.patch(self.interface.as_deref().unwrap_or(DEFAULT_INTERFACE))?;
+        let mut patch = self.patch(self.interface.as_deref().unwrap_or(DEFAULT_INTERFACE))?;
+        if let Some(Value::Object(labels)) = patch.get_mut("labels") {
+            // What is new has nothing to clear.
+            labels.retain(|_, value| !value.is_null());
+        }
         serde_json::from_value(Value::Object(patch)).map_err(|error| Usage(error.to_string()))
     }
 
@@ -128,10 +142,26 @@ impl SpecFlags {
         put("runtime-overlays", list(&self.runtime_overlays));
         put("bmc", self.bmc.map(|address| json!({"address": address})));
         put("groups", list(&self.groups));
+        put("labels", self.labels());
         let tags: Map<String, Value> =
             self.tags.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
         put("tags", Some(Value::Object(tags)).filter(|tags| tags != &json!({})));
         Ok(patch)
+    }
+
+    /// A label that is given is no longer taken away, and the other way round.
+    fn labels(&self) -> Option<Value> {
+        let mut labels = Map::new();
+        for (key, value) in &self.labels {
+            let removal = format!("{REMOVES}{key}");
+            let (own, removal_value) = match value {
+                Some(value) => (json!(value), Value::Null),
+                None => (Value::Null, json!("")),
+            };
+            labels.insert(key.clone(), own);
+            labels.insert(removal, removal_value);
+        }
+        Some(Value::Object(labels)).filter(|labels| labels != &json!({}))
     }
 
     fn interfaces(&self, interface: &str) -> Result<Option<Value>, Usage> {
@@ -166,6 +196,9 @@ impl ChangeFlags {
         let mut patch = self.spec.patch(interface)?;
         for field in &self.unset {
             field.clear(&mut patch)?;
+        }
+        for key in &self.unset_label {
+            Field::of(["labels", key]).clear(&mut patch)?;
         }
         if patch.is_empty() {
             return Err(Usage("nothing to change: give a flag such as --image or --unset".to_owned()));
@@ -213,6 +246,18 @@ fn tag(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write KEY=VALUE".to_owned()),
     }
+}
+
+fn label(text: &str) -> Result<(String, Option<String>), String> {
+    const FORM: &str = "write KEY=VALUE, or ~KEY to take one of a profile away";
+    let (key, value) = match (text.strip_prefix(REMOVES), text.split_once('=')) {
+        (Some(key), _) => (key, None),
+        (None, Some((key, value))) => (key, Some(value)),
+        (None, None) => return Err(FORM.to_owned()),
+    };
+    check_key(key).map_err(|error| format!("{error}; {FORM}"))?;
+    check_value(value.unwrap_or_default()).map_err(|error| error.to_string())?;
+    Ok((key.to_owned(), value.map(str::to_owned)))
 }
 
 #[cfg(test)]
@@ -299,6 +344,23 @@ mod tests {
         patch("--unset image --image x", "{}", &expect!["image is set and cleared at once"]);
         patch("--unset interfaces --mtu 1500", "{}", &expect!["interfaces is set and cleared at once"]);
         patch("--unset root.writable-size", "{}", &expect![[r#"{"root":{"writable-size":null}}"#]]);
+    }
+
+    #[test]
+    fn labels_are_given_taken_away_and_cleared() {
+        patch(
+            "--label rack=a1 --label ~tier --label example.org/zone= --unset-label old",
+            "{}",
+            &expect![[
+                r#"{"labels":{"rack":"a1","~rack":null,"tier":null,"~tier":"","example.org/zone":"","~example.org/zone":null,"old":null}}"#
+            ]],
+        );
+        patch("--label rack=a1 --unset-label rack", "{}", &expect!["labels.rack is set and cleared at once"]);
+        let spec = flags("--label rack=a1 --label ~tier").spec.spec().unwrap();
+        assert_eq!(serde_json::to_string(&spec).unwrap(), r#"{"labels":{"rack":"a1","~tier":""}}"#);
+        for wrong in ["rack", "=a1", "a b=c", "rack=a b", "~", "~rack=a1"] {
+            assert!(label(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     what_stands_alone(raw, &mut mistakes);
     let (api_certificate, sessions) = (api_certificate(raw, &mut mistakes), sessions(raw, &mut mistakes));
     let (connections, tokens) = (connections::check(raw, &mut mistakes), tokens::check(raw, &mut mistakes));
-    let registries = Arc::new(registries::check(raw, &mut mistakes));
+    let registries = Arc::new(registries::check(raw, &ports.of(&own), &mut mistakes));
     if !mistakes.is_empty() {
         return (None, mistakes);
     }
@@ -300,6 +300,13 @@ struct Ports {
     api: SocketAddr,
     fleet: u16,
     http: u16,
+}
+
+impl Ports {
+    /// With the server's addresses.
+    fn of<'a>(&self, addresses: &'a [Ipv4Addr]) -> registries::OwnPorts<'a> {
+        registries::OwnPorts { ports: [self.api.port(), self.fleet, self.http], addresses }
+    }
 }
 
 fn ports(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Ports {

@@ -339,7 +339,8 @@ fn files_that_the_server_reads_are_read_by_the_check() {
 #[test]
 fn registries_by_host() {
     let checked = Checked::parse("interfaces: [eth0]", &machine()).unwrap();
-    assert_eq!(*checked.registries, oci_pull::Registries::default());
+    let reach = checked.registries.reach.clone();
+    assert_eq!(*checked.registries, oci_pull::Registries { reach, ..oci_pull::Registries::default() });
     let text = "interfaces: [eth0]\nregistries:\n  wait-seconds: 60\n  least-kb-per-second: 100\n  \
                 layer-seconds: 600\n  pull-seconds: 900\n  hosts:\n    \
                 registry.example:\n      mirrors: [mirror.example:5000/hub, cache.example]\n      \
@@ -370,7 +371,7 @@ fn every_mistake_of_registries_is_told() {
          Registry.Example: {proxy: proxy}\n    registry.example: {}\n",
         &expect![[r#"
             3:17: registries.wait-seconds: 100000 is not between 0 and 86400
-            4:3: registries.waits: unknown key (known here: wait-seconds, least-kb-per-second, layer-seconds, pull-seconds, hosts)
+            4:3: registries.waits: unknown key (known here: wait-seconds, least-kb-per-second, layer-seconds, pull-seconds, allow, deny, hosts)
             6:5: registries.hosts.https://registry.example: "https://registry.example" is not HOST[:PORT], without a scheme (write it as images are named: registry.example:5000)
             7:5: registries.hosts.cache: "cache" has neither a dot nor a port, so that references take it for a repository of docker.io (write it as images are named: registry.example:5000)
             8:5: registries.hosts.registry.example.mirrors[0]: registry.example is no mirror of itself (remove it)
@@ -383,6 +384,39 @@ fn every_mistake_of_registries_is_told() {
             14:5: registries.hosts.Registry.Example: registry.example is written twice, in other letters (keep one)
             14:31: registries.hosts.Registry.Example.proxy: "proxy" is not http://HOST[:PORT], https://HOST[:PORT] or none (write proxy: http://proxy.example:3128)
             15:5: registries.hosts.registry.example: written twice (keep one)
+        "#]],
+    );
+}
+
+#[test]
+fn pulls_go_to_no_port_of_the_server_and_to_loopback_where_it_is_named() {
+    let reach = |text: &str| Checked::parse(text, &machine()).unwrap().registries.reach.clone();
+    let usual = reach("interfaces: [eth0]\nannounced-addresses: [10.9.0.1]\n");
+    assert_eq!(usual.own_ports, std::collections::BTreeSet::from([9443, 9470, 9480]));
+    assert!(usual.own_addresses.contains(&IpAddr::from([10, 9, 0, 1])), "{usual:?}");
+    assert_eq!(usual.allowed, []);
+    let set = reach(
+        "interfaces: [eth0]\napi: {listen: '0.0.0.0:443'}\nfleet: {port: 9000}\nboot: {http-port: 80}\n\
+         registries: {allow: ['127.0.0.1:5000', '[::1]:5000', 169.254.7.0/24], deny: [10.9.0.0/16]}\n",
+    );
+    assert_eq!(set.own_ports, std::collections::BTreeSet::from([80, 443, 9000]));
+    let allowed: Vec<String> = set.allowed.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["127.0.0.1:5000", "[::1]:5000", "169.254.7.0/24"]);
+    assert_eq!(set.denied, ["10.9.0.0/16".parse().unwrap()]);
+}
+
+#[test]
+fn what_pulls_may_reach_is_named_by_address() {
+    mistakes(
+        "interfaces: [eth0]\nregistries:\n  allow: [localhost, 127.0.0.0/40]\n  hosts:\n    \
+         registry.example: {token-service: 'https://me:secret@auth.example'}\n    \
+         other.example: {token-service: 'http://auth.example'}\n    \
+         plain.example: {plain-http: true, token-service: 'http://auth.example'}\n",
+        &expect![[r#"
+            3:11: registries.allow[0]: "localhost" is not ADDRESS, ADDRESS:PORT or NETWORK/PREFIX (write 127.0.0.1:5000 or 10.0.0.0/8; a name goes into registries.hosts)
+            3:22: registries.allow[1]: "127.0.0.0/40" is not ADDRESS, ADDRESS:PORT or NETWORK/PREFIX (write 127.0.0.1:5000 or 10.0.0.0/8; a name goes into registries.hosts)
+            5:39: registries.hosts.registry.example.token-service: is not https://HOST[:PORT] (write token-service: https://auth.example)
+            6:36: registries.hosts.other.example.token-service: would get the login in plain HTTP, and plain-http is not set (write token-service: https://auth.example)
         "#]],
     );
 }

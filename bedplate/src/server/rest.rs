@@ -75,9 +75,11 @@ fn described(access: &Access, roles: Routes) -> (Router, OpenApi) {
 /// All routes, authenticated and audited. Only the document that describes them and the state of health
 /// are for everybody.
 pub(super) fn router(access: Access, roles: Routes, health: Health, scrape: &Scrape) -> Router {
-    let (routes, document) = described(&access, roles.merge(scrape.routes()));
+    let (routes, mut document) = described(&access, roles.merge(scrape.routes()));
+    // By the router's own templates, which OpenAPI has in other words.
     let requests = Arc::new(requests::Requests::new(&document));
     scrape.follow_requests(requests.clone());
+    access::document_answers(&mut document);
     // It has no key that is no string, so it is JSON.
     let document = Bytes::from(document.to_json().unwrap_or_default());
     let open =
@@ -88,8 +90,8 @@ pub(super) fn router(access: Access, roles: Routes, health: Health, scrape: &Scr
         .layer(middleware::from_fn(explain))
         .layer(middleware::from_fn_with_state(access.clone(), access::running_requests))
         .layer(middleware::from_fn_with_state(access, access::layer))
-        .route("/v1/openapi.json", open)
-        .route("/v1/health", get(move || health.clone().answer()))
+        .route("/v1/openapi.json", open.fallback(only_read))
+        .route("/v1/health", get(move || health.clone().answer()).fallback(only_read))
         .layer(middleware::from_fn_with_state(requests, requests::count))
 }
 
@@ -97,6 +99,12 @@ async fn unknown_path(Extension(principal): Extension<Principal>, request: Reque
     let title = format!("{} is no path of the API", request.uri().path());
     let unknown = Refusal::new(StatusCode::NOT_FOUND, title, "GET /v1/openapi.json describes all of them");
     unlisted(&principal, request.method(), unknown)
+}
+
+/// Another method on what everybody may read; nobody is asked who asks.
+async fn only_read(request: Request) -> Refusal {
+    let title = format!("{} cannot be done on {}", request.method(), request.uri().path());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, title, "it can be read with GET")
 }
 
 async fn unknown_method(Extension(principal): Extension<Principal>, request: Request) -> Refusal {

@@ -38,7 +38,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// A layout of one layer with the end of an archive and nothing else; returns the digest of its manifest.
-fn empty_image(folder: &Path) -> String {
+pub(crate) fn empty_image(folder: &Path) -> String {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8], kind: &str| {

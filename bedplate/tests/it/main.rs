@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod answers;
 mod apply;
 mod audit;
 mod certificate;
@@ -15,12 +16,15 @@ mod full_disk;
 mod health;
 mod images;
 mod inventory;
+mod labels;
 mod metrics;
 mod nodes;
 mod output;
 mod overlays;
+mod own_user;
 mod packaging;
 mod quotas;
+mod reach;
 mod recover;
 mod server;
 mod several;

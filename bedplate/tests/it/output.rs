@@ -135,6 +135,7 @@ const WRITES: &[(&str, &[&str], Outcome)] = &[
 const OTHERS: &[(&str, &[&str])] = &[
     ("completion", &["bash", "-o", "json"]),
     ("server", &["--config", "{folder}/server.yaml", "-o", "json"]),
+    ("server adopt", &["--config", "{folder}/server.yaml", "-o", "json"]),
     ("workflow log", &["sim-00000", "-o", "json"]),
     ("workflow attach", &["sim-00000", "-o", "json"]),
     ("workflow exec", &["-o", "json", "sim-00000", "true"]),

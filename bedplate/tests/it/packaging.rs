@@ -56,10 +56,34 @@ fn the_unit_lets_the_image_converter_shut_itself_in_and_nothing_more() {
         ["@system-service", "landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp"]
     );
     assert_eq!(set("CapabilityBoundingSet"), ["CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_NET_ADMIN"]);
+    assert_eq!(set("AmbientCapabilities"), set("CapabilityBoundingSet"));
     assert_eq!(set("RestrictNamespaces"), ["yes"]);
     assert_eq!(set("NoNewPrivileges"), ["yes"]);
     // The converter dies of what an image wants, and the server goes on.
     assert_eq!(set("OOMPolicy"), ["continue"]);
+}
+
+/// The server is nobody that owns anything else, and only what gives it its files is done as root, before
+/// the server looks at them.
+#[test]
+fn the_unit_runs_the_server_as_a_user_of_its_own() {
+    let unit = fs::read_to_string(packaging("bedplate.service")).unwrap();
+    let set = |key: &str| -> Vec<String> {
+        let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        values.map(str::to_owned).collect()
+    };
+    let sysusers = fs::read_to_string(packaging("bedplate.sysusers")).unwrap();
+    let users: Vec<&str> = sysusers.lines().filter(|line| !line.starts_with('#')).collect();
+    let [user] = users[..] else { panic!("{sysusers}") };
+    let words: Vec<&str> = user.split_whitespace().collect();
+    assert_eq!((words[0], words[1], words[2]), ("u", bedplate::server::SERVER_USER, "-"), "{user}");
+    assert_eq!(words.last(), Some(&"/var/lib/bedplate"));
+    assert_eq!((set("User"), set("Group")), (vec![words[1].to_owned()], vec![words[1].to_owned()]));
+    assert_eq!(set("ExecStartPre"), ["+/usr/bin/bedplate server adopt", "/usr/bin/bedplate server check"]);
+    assert_eq!(set("ExecStart"), ["/usr/bin/bedplate server"]);
+    assert_eq!(set("ReadWritePaths"), ["-/etc/bedplate/overlays"]);
+    let install = fs::read_to_string(packaging("install.sh")).unwrap();
+    assert!(install.contains(r#"packaging/bedplate.sysusers "$root/usr/lib/sysusers.d/bedplate.conf""#));
 }
 
 /// A machine's folders, and the overlays of a release.

@@ -68,9 +68,22 @@ impl Server {
         fs::write(folder.path().join("server.yaml"), configuration(folder.path(), api)).unwrap();
         fs::write(folder.path().join("substrate"), "no machine starts it").unwrap();
         let child = launch(folder.path());
+        Self::of(child, folder)
+    }
+
+    /// A server that is started by others: it runs once this returns.
+    pub(crate) fn of(child: Child, folder: TempDir) -> Self {
         let server = Self { child, folder };
         server.wait();
         server
+    }
+
+    /// As `kill -9`; what is left of it.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        // `Drop` has nothing to do any more, and the directory stays.
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     /// As `kill -9` and a new start.
@@ -177,7 +190,7 @@ fn launch(folder: &Path) -> Child {
     bedplate(&["server", "--config", &config]).stderr(log).spawn().unwrap()
 }
 
-/// No DHCP and no TFTP; an address of loopback that no other test has.
+/// No DHCP and no TFTP; an address of loopback that no other test has, and registries there.
 fn configuration(folder: &Path, api: &str) -> String {
     static TAKEN: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
@@ -191,6 +204,7 @@ api: {{listen: '{address}:9470'{api}}}
 boot: {{tftp: false, substrate: {folder}/substrate, templates: {workspace}/ipxe}}
 dhcp: {{mode: 'off', subnets: [{{network: 10.98.0.0/24, gateway: 10.98.0.254}}]}}
 overlays: {{shipped: {workspace}/overlays, site: {folder}/site}}
+registries: {{allow: [127.0.0.0/8]}}
 "
     )
 }

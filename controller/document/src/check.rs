@@ -312,10 +312,12 @@ pub(crate) fn is_small_enough(document: &raw::Document, notes: &mut Notes<'_>) -
 /// made: the jobs are then not looked at.
 fn merged(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
     let raw::Job { env, mounts, resource, .. } = &document.defaults.job;
+    let annotations = document.annotations.iter().chain(&resource.annotations);
+    let labels: usize = annotations.map(|(key, value)| key.len() + value.len()).sum();
     let env: usize = env.iter().map(String::len).sum();
     let mounts: usize = mounts.iter().map(|(key, value)| key.len() + value.to_string().len()).sum();
     let devices: usize = resource.devices.keys().map(String::len).sum();
-    let bytes = (env + mounts + devices).saturating_mul(document.jobs.len());
+    let bytes = (env + mounts + devices + labels).saturating_mul(document.jobs.len());
     if bytes > MAX_MERGED_BYTES {
         let message = format!(
             "in all {} jobs the defaults come to {bytes} bytes; at most {MAX_MERGED_BYTES} are taken",

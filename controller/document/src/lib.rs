@@ -10,6 +10,7 @@
 //! | [`raw`] | the document as written, without mistakes of form |
 //! | [`normal`] | the one form |
 //! | [`check`] | what only the whole shows: unknown names, cycles |
+//! | [`labels`] | annotations: labels that a job's node must have |
 //! | [`units`] | sizes and durations |
 //! | [`uris`] | where files come from and go to |
 //! | [`plan`] | what is stored of the workflow and read ever after |
@@ -18,6 +19,7 @@
 
 mod check;
 mod expand;
+mod labels;
 mod normal;
 pub mod plan;
 mod raw;

@@ -9,7 +9,7 @@ use crate::{
     DEFAULT_TIMEOUT_SECONDS,
     check::{self, Notes},
     expand::is_name,
-    raw, units,
+    labels, raw, units,
     uris::{destination, inside, refuse_scheme, source, taken_out},
 };
 
@@ -197,6 +197,9 @@ pub struct Resource {
     /// Devices by kind.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, u32>,
+    /// Labels that its node must have: annotations of the document, of its defaults and of the job.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The whole node.
     pub exclusive: bool,
 }
@@ -216,6 +219,8 @@ pub struct TaskArray {
 
 /// Normalises a document. What is wrong is noted and left out.
 pub(crate) fn of(document: &raw::Document, notes: &mut Notes<'_>) -> Workflow {
+    labels::check(&document.annotations, "annotations", notes);
+    labels::check(&document.defaults.job.resource.annotations, "defaults.job.resource.annotations", notes);
     let volumes = document.volumes.iter().map(|(name, value)| {
         check::name("volume", name, &format!("volumes.{name}"), notes);
         volume(name, &raw::decode(value.clone()), document, notes)
@@ -223,7 +228,13 @@ pub(crate) fn of(document: &raw::Document, notes: &mut Notes<'_>) -> Workflow {
     let volumes = volumes.collect();
     let jobs = document.jobs.iter().map(|(name, value)| {
         check::name("job", name, &format!("jobs.{name}"), notes);
-        job(name, raw::decode(value.clone()), &document.defaults.job, notes)
+        let mut job = job(name, raw::decode(value.clone()), &document.defaults.job, notes);
+        let inherited =
+            document.annotations.iter().filter(|(key, _)| !job.resource.labels.contains_key(*key));
+        let inherited: Vec<_> = inherited.map(|(key, value)| (key.clone(), value.clone())).collect();
+        job.resource.labels.extend(inherited);
+        labels::count(&job, notes);
+        job
     });
     Workflow { name: document.name.clone(), files: document.files.clone(), jobs: jobs.collect(), volumes }
 }
@@ -321,7 +332,13 @@ fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>
 
 fn image_reference(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {
     match uri.strip_prefix("docker://").filter(|reference| !reference.is_empty()) {
-        Some(reference) => Some(reference.to_owned()),
+        Some(reference) => {
+            if api::sources::holds_secret(reference) {
+                let why = "an image holds no user, password or query: stages are named after it";
+                notes.hint(path, why, "logins of registries are in the server's configuration");
+            }
+            Some(reference.to_owned())
+        }
         None => {
             refuse_scheme(uri, path, "use docker://HOST/REPOSITORY:TAG", notes);
             None
@@ -437,6 +454,9 @@ fn resource(own: &raw::Resource, default: &raw::Resource, path: &str, notes: &mu
             check::device_kind(kind, &format!("{path}.resource.devices.{kind}"), notes);
         }
     }
+    labels::check(&own.annotations, &format!("{path}.resource.annotations"), notes);
+    let mut labels = default.annotations.clone();
+    labels.extend(own.annotations.clone());
     let mut devices = default.devices.clone();
     devices.extend(own.devices.clone());
     devices.retain(|_, count| *count > 0);
@@ -447,6 +467,7 @@ fn resource(own: &raw::Resource, default: &raw::Resource, path: &str, notes: &mu
         memory_bytes: memory.and_then(|text| units::size(text)),
         memory_by_core: by_core.unwrap_or(false),
         devices,
+        labels,
         exclusive: own.exclusive.or(default.exclusive).unwrap_or(false),
     }
 }

@@ -21,12 +21,14 @@
 //! | module | does |
 //! |---|---|
 //! | `build` | from a normalised document to stages |
+//! | `version` | which version of plans it is |
 //!
 //! Rules of the format: `docs/decisions/0007-stored-plans.md`. In short: a field that a reader may
 //! ignore is added with a default; whatever an older release would carry out wrongly without
 //! knowing it raises [`VERSION`], and the reader of the older version stays.
 
 mod build;
+mod version;
 
 use std::collections::BTreeMap;
 
@@ -35,8 +37,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Workflow;
 
-/// Version of the plans that this release writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+pub use version::VERSION;
+
+use version::{VersionOnly, VersionedPlan};
 
 /// Why a plan cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -295,6 +298,9 @@ pub struct ResourcePlan {
     /// Number of devices by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, u32>,
+    /// Labels that the node must have. A plan in which a job has some is of version 2.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The whole node.
     #[serde(default, skip_serializing_if = "is_false")]
     pub exclusive: bool,
@@ -362,7 +368,7 @@ impl Plan {
     /// # Errors
     /// [`PlanError::Unwritable`], if it has a stage that is not known.
     pub fn to_json(&self) -> Result<String, PlanError> {
-        let versioned = VersionedPlan { plan: VERSION, content: self };
+        let versioned = VersionedPlan::of(self);
         serde_json::to_string(&versioned).map_err(PlanError::Unwritable)
     }
 
@@ -456,20 +462,6 @@ impl std::fmt::Display for FileKey {
             Self::OfJob { job, path } => write!(f, "file {path:?} of job {job}"),
         }
     }
-}
-
-/// A plan behind its version.
-#[derive(Serialize)]
-struct VersionedPlan<'a> {
-    plan: u32,
-    #[serde(flatten)]
-    content: &'a Plan,
-}
-
-/// What every version of a plan has.
-#[derive(Deserialize)]
-struct VersionOnly {
-    plan: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Document {
     pub(crate) name: Option<String>,
+    pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) defaults: Defaults,
     pub(crate) files: BTreeMap<String, String>,
     pub(crate) volumes: Map<String, Value>,
@@ -115,6 +116,7 @@ pub(crate) struct Resource {
     pub(crate) memory: Memory,
     pub(crate) by_core: Option<bool>,
     pub(crate) devices: BTreeMap<String, u32>,
+    pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) exclusive: Option<bool>,
 }
 

@@ -85,7 +85,7 @@ const RESOURCE: Shape = Shape::Object(&[
     field("by-core", Shape::Flag),
     field("devices", Shape::Map(&Shape::Number(1 << 20))),
     field("exclusive", Shape::Flag),
-    field("annotations", Shape::Later),
+    field("annotations", Shape::Map(&Shape::Text)),
 ]);
 
 static DEPENDENCY: Shape = Shape::Object(&[
@@ -137,7 +137,7 @@ static ONE_JOB: Shape = Shape::Object(JOB);
 pub(crate) static DOCUMENT: Shape = Shape::Object(&[
     required("version", VERSION),
     field("name", Shape::Text),
-    field("annotations", Shape::Later),
+    field("annotations", Shape::Map(&Shape::Text)),
     field(
         "defaults",
         Shape::Object(&[field(

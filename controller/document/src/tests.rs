@@ -530,7 +530,7 @@ fn every_mistake_of_meaning_is_told_at_once() {
 fn what_is_not_supported_yet_is_said_key_by_key() {
     mistakes(
         r#"version: v4
-annotations: { a: b }
+annotations: { fuzzball.io/connect/web: ssh }
 volumes:
   data: { reference: volume://user/persistent/x, size: 10GB }
   own: { name: own }
@@ -550,7 +550,7 @@ services:
   web: { image: docker://nginx }
 "#,
         &expect![[r#"
-            2:1: annotations: not supported yet
+            2:41: annotations.fuzzball.io/connect/web: annotations of services are not supported yet (leave it out: this version runs no services)
             4:22: volumes.data.reference: not supported yet (ephemeral volumes are there: `reference: volume://user/ephemeral`)
             4:50: volumes.data.size: not supported yet
             6:18: volumes.other.name: not supported yet (it would be a persistent volume; an ephemeral one has the name of its key)
@@ -565,10 +565,49 @@ services:
             15:39: jobs.a.depends-on[0].status: RUNNING is not supported yet (it is for services; use FINISHED)
             16:32: jobs.a.network.expose-tcp: not supported yet
             17:24: jobs.a.resource.cpu.sockets: not supported yet
-            17:38: jobs.a.resource.annotations: not supported yet
             18:1: services: not supported yet
         "#]],
     );
+}
+
+#[test]
+fn an_image_with_a_password_is_refused_without_telling_it() {
+    let text = "version: v1\njobs: {a: {image: docker://me:SECRET@h/x, command: [x]}}";
+    let told = lines(&parse(text).unwrap_err());
+    assert!(told.contains("jobs.a.image: an image holds no user, password or query"), "{told}");
+    assert!(!told.contains("SECRET"), "{told}");
+}
+
+#[test]
+fn annotations_are_labels_of_the_node() {
+    let text = r#"version: v4
+annotations: { zone: north, rack: a1 }
+defaults: { job: { resource: { annotations: { rack: a2, tier: prod } } } }
+jobs:
+  a: { image: docker://a, command: [x] }
+  b: { image: docker://a, command: [x], resource: { annotations: { tier: test, nvidia.com/gpu.model: h100 } } }
+"#;
+    let labels =
+        |number: usize| api::labels::line(&parse(text).unwrap().workflow.jobs[number].resource.labels);
+    assert_eq!(labels(0), "rack=a2,tier=prod,zone=north");
+    assert_eq!(labels(1), "nvidia.com/gpu.model=h100,rack=a2,tier=test,zone=north");
+}
+
+#[test]
+fn annotations_that_are_no_labels_are_mistakes() {
+    mistakes(
+        "version: v4\nannotations: { zone: north side }\njobs:\n  \
+         a: { image: docker://a, command: [x], resource: { annotations: { -a: b } } }\n",
+        &expect![[r#"
+            2:22: annotations.zone: "zone": "north side" is no label: the value of a label is empty, or has up to 63 letters, digits, `-`, `_` and `.`, and begins and ends with a letter or a digit (an annotation is a label that the node must have; see `bedplate node list --show-labels`)
+            4:72: jobs.a.resource.annotations.-a: "-a": "b" is no label: the name of a label has 1 to 63 letters, digits, `-`, `_` and `.`, and begins and ends with a letter or a digit (an annotation is a label that the node must have; see `bedplate node list --show-labels`)
+        "#]],
+    );
+    let many: String = (0..65).map(|number| format!("l{number}: x, ")).collect();
+    let text =
+        format!("version: v4\nannotations: {{{many}}}\njobs: {{a: {{image: docker://a, command: [x]}}}}");
+    let told = lines(&parse(&text).unwrap_err());
+    assert!(told.contains("jobs.a: the job wants 65 labels of its node; at most 64 are taken"), "{told}");
 }
 
 /// A document with one volume, and files that go out of it.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Capacity, Node, NodeKey, Request,
+    by_free::ByFree,
     grant::{Free, Grant, least_domains},
+    labels::{NoLabel, no_label, suits},
 };
 
 /// A run on a node with what it was granted.
@@ -36,6 +38,17 @@ pub struct TooLarge {
     pub wanted: String,
     /// What there is at most: `4 cores (n1)`.
     pub most: String,
+}
+
+/// A request can begin on no node, however empty.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// No node that it may go to has its labels.
+    #[error(transparent)]
+    NoLabel(#[from] NoLabel),
+    /// None of those that have them is large enough.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 /// A node and what is free of it.
@@ -81,7 +94,7 @@ fn layout(capacity: &Capacity) -> Layout {
 pub struct Cluster {
     pub(crate) places: BTreeMap<NodeKey, Place>,
     /// Nodes where something may begin, by how many cores are free: where to look first.
-    pub(crate) by_free: BTreeSet<(usize, NodeKey)>,
+    pub(crate) by_free: ByFree,
     runs: BTreeMap<u128, NodeKey>,
 }
 
@@ -115,7 +128,8 @@ impl Cluster {
         if !self.places.contains_key(&key) {
             let capacity = Capacity::default();
             let unavailable = Some("not known yet".to_owned());
-            self.put_node(Node { key, name: String::new(), capacity, unavailable });
+            let (name, labels) = (String::new(), BTreeMap::new());
+            self.put_node(Node { key, name, labels, capacity, unavailable });
         }
         self.unlist(key);
         if let Some(place) = self.places.get_mut(&key) {
@@ -152,16 +166,20 @@ impl Cluster {
     /// are not available now count, and so do devices that are out of service.
     ///
     /// # Errors
-    /// [`TooLarge`] says what is too much for the node that comes nearest.
-    pub fn fits(&self, request: &Request, node: Option<NodeKey>) -> Result<(), TooLarge> {
+    /// [`NoLabel`] says which label no node has, [`TooLarge`] what is too much for the node that comes
+    /// nearest.
+    pub fn fits(&self, request: &Request, node: Option<NodeKey>) -> Result<(), Unfit> {
         let only = node.or(request.pinned);
-        let candidates =
-            || self.places.values().filter(move |place| only.is_none_or(|only| only == place.node.key));
+        let places = self.places.values().filter(|place| only.is_none_or(|only| only == place.node.key));
+        let candidates = || places.clone().filter(move |place| suits(&place.node, request));
+        if !request.labels.is_empty() && candidates().next().is_none() {
+            return Err(no_label(request, places.clone().map(|place| &place.node)).into());
+        }
         let fits = |place: &Place| {
             let capacity = &place.node.capacity;
             Free::ever(capacity).grant(capacity, request).is_some()
         };
-        if candidates().any(fits) { Ok(()) } else { Err(too_large(request, candidates())) }
+        if candidates().any(fits) { Ok(()) } else { Err(too_large(request, candidates()).into()) }
     }
 
     /// Of how few NUMA nodes or packages, as a request asks for them, it can be had, and the name of the node
@@ -175,7 +193,7 @@ impl Cluster {
         let mut seen = BTreeSet::new();
         let mut near: Option<(usize, &str)> = None;
         for Place { node, layout, .. } in self.places.values() {
-            if !seen.insert(layout) || self.fits(request, Some(node.key)).is_err() {
+            if !suits(node, request) || !seen.insert(layout) || self.fits(request, Some(node.key)).is_err() {
                 continue;
             }
             let found = least_domains(&node.capacity, request).map(|count| (count, node.name.as_str()));
@@ -189,13 +207,13 @@ impl Cluster {
 
     pub(crate) fn list(&mut self, key: NodeKey) {
         if let Some(place) = self.places.get(&key).filter(|place| place.node.unavailable.is_none()) {
-            self.by_free.insert((place.free.cores.len(), key));
+            self.by_free.insert(&place.node, place.free.cores.len());
         }
     }
 
     fn unlist(&mut self, key: NodeKey) {
         if let Some(place) = self.places.get(&key) {
-            self.by_free.remove(&(place.free.cores.len(), key));
+            self.by_free.remove(&place.node, place.free.cores.len());
         }
     }
 }

@@ -10,6 +10,8 @@
 //! | [`topology`] | what a node has |
 //! | [`domains`] | of how few NUMA nodes or packages a request can be had |
 //! | [`grant`] | which cores, memory and devices of one node a request gets |
+//! | [`labels`] | which nodes have the labels that are wanted |
+//! | [`by_free`] | where to look first |
 //! | [`cluster`] | all nodes, and what is taken |
 //! | [`queue`] | the order, the reservation, the backfill |
 //! | [`why`] | why a request waits |
@@ -17,14 +19,17 @@
 //! Invariants: no core, device or byte of memory is granted twice; a placement is exactly what was asked for; a request
 //! that would fit on an empty node is never forgotten for later ones.
 
+mod by_free;
 mod cluster;
 mod domains;
 mod grant;
+mod labels;
 mod queue;
 mod topology;
 mod why;
 
-pub use cluster::{Cluster, Placement, TooLarge};
+pub use cluster::{Cluster, Placement, TooLarge, Unfit};
+pub use labels::NoLabel;
 pub use queue::Pass;
 pub use topology::{Capacity, Core, Device, Node, NodeKey, NumaMemory};
 
@@ -57,6 +62,8 @@ pub struct Request {
     pub memory_bytes: u64,
     /// Devices by kind: `nvidia.com/gpu`.
     pub devices: BTreeMap<String, u32>,
+    /// Labels that the node must have, by key.
+    pub labels: BTreeMap<String, String>,
     /// The whole node.
     pub exclusive: bool,
     /// Only this node.

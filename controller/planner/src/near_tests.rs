@@ -1,6 +1,6 @@
 //! Nearness of what is granted, beside all that could have been granted on a small machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -133,7 +133,8 @@ fn the_least_spread_of_a_cluster_is_known() {
         let places: Vec<(u32, u32)> = (0..2 * cores).map(|core| (core / cores, core / cores)).collect();
         let (capacity, _) = machine(&places, &[8, 8], &[], &[]);
         let name = format!("n{key}");
-        cluster.put_node(crate::Node { key: crate::NodeKey(key), name, capacity, unavailable: None });
+        let labels = BTreeMap::new();
+        cluster.put_node(crate::Node { key: crate::NodeKey(key), name, labels, capacity, unavailable: None });
     }
     assert_eq!(cluster.nearest(&request(3, Affinity::Numa, 2)), Some((1, "n2")));
     assert_eq!(cluster.nearest(&request(3, Affinity::Numa, 9)), Some((2, "n1")));

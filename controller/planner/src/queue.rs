@@ -6,6 +6,7 @@ use crate::{
     Cluster, NodeKey, Placement, Request,
     cluster::{Place, of},
     grant::{Free, Grant},
+    labels::suits,
 };
 
 /// What the first request that waits is promised.
@@ -18,15 +19,19 @@ struct Reservation {
 }
 
 /// What makes two requests equal for the question whether they may begin.
-type Shape = (u32, crate::Affinity, u64, BTreeMap<String, u32>, bool, Option<NodeKey>, Option<u64>);
+type Shape = (
+    (u32, crate::Affinity, u64, bool),
+    BTreeMap<String, u32>,
+    BTreeMap<String, String>,
+    Option<NodeKey>,
+    Option<u64>,
+);
 
 fn shape(request: &Request) -> Shape {
     (
-        request.cores,
-        request.affinity,
-        request.memory_bytes,
+        (request.cores, request.affinity, request.memory_bytes, request.exclusive),
         request.devices.clone(),
-        request.exclusive,
+        request.labels.clone(),
         request.pinned,
         request.limit_seconds,
     )
@@ -96,7 +101,7 @@ impl Cluster {
         reservation: Option<&Reservation>,
     ) -> Option<(NodeKey, Grant)> {
         let try_on = |key: NodeKey| {
-            let place = self.places.get(&key)?;
+            let place = self.places.get(&key).filter(|place| suits(&place.node, request))?;
             let grant = place.free.grant(&place.node.capacity, request)?;
             let delays = reservation.is_some_and(|reservation| {
                 reservation.node == key && !leaves_room(place, &grant, request, ends, reservation)
@@ -107,8 +112,7 @@ impl Cluster {
             let place = self.places.get(&pinned)?;
             return place.node.unavailable.is_none().then(|| try_on(pinned)).flatten();
         }
-        let enough = (request.cores as usize, NodeKey(0))..;
-        self.by_free.range(enough).find_map(|&(_, key)| try_on(key))
+        self.by_free.candidates(request).find_map(try_on)
     }
 
     fn placement(&self, request: &Request, node: NodeKey, grant: Grant, ends: Option<i64>) -> Placement {
@@ -133,8 +137,9 @@ impl Cluster {
     fn reserve(&self, request: &Request, now: i64) -> Option<Reservation> {
         let mut best: Option<(i64, NodeKey)> = None;
         for (&key, place) in &self.places {
-            let is_candidate =
-                place.node.unavailable.is_none() && request.pinned.is_none_or(|pinned| pinned == key);
+            let is_candidate = place.node.unavailable.is_none()
+                && request.pinned.is_none_or(|pinned| pinned == key)
+                && suits(&place.node, request);
             if !is_candidate {
                 continue;
             }

@@ -27,7 +27,7 @@ fn node(key: u128, packages: u32, numas: u32, cores: u32) -> Node {
             }
         }
     }
-    Node { key: NodeKey(key), name: format!("n{key}"), capacity, unavailable: None }
+    Node { key: NodeKey(key), name: format!("n{key}"), labels: BTreeMap::new(), capacity, unavailable: None }
 }
 
 pub(crate) fn request(key: u128, cores: u32, affinity: Affinity, gib: u64) -> Request {
@@ -38,6 +38,7 @@ pub(crate) fn request(key: u128, cores: u32, affinity: Affinity, gib: u64) -> Re
         threads: false,
         memory_bytes: gib * GIB,
         devices: BTreeMap::new(),
+        labels: BTreeMap::new(),
         exclusive: false,
         pinned: None,
         limit_seconds: Some(100),
@@ -278,6 +279,34 @@ fn hold(cluster: &Cluster) {
     hold_count(cluster);
 }
 
+/// A label of a few nodes among many costs no look at the others.
+#[test]
+fn only_nodes_with_the_label_are_looked_at() {
+    let mut cluster = Cluster::default();
+    let labelled = |key: u128| {
+        let rack = if key < 3 { "rare" } else { "common" };
+        let labels = [("rack".to_owned(), rack.to_owned()), ("zone".to_owned(), "north".to_owned())];
+        Node { labels: labels.into(), ..node(key, 1, 1, 4) }
+    };
+    (0..1_000).for_each(|key| cluster.put_node(labelled(key)));
+    let wants = |labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Request { labels: labels.collect(), ..request(0, 1, Affinity::Core, 1) }
+    };
+    assert_eq!(cluster.by_free.count(&wants(&[])), 1_000);
+    assert_eq!(cluster.by_free.count(&wants(&[("zone", "north"), ("rack", "rare")])), 3);
+    assert_eq!(cluster.by_free.count(&wants(&[("zone", "north"), ("rack", "nowhere")])), 0);
+    // It follows what is taken, given back, changed and removed.
+    let queue: Vec<Request> = (1..=12).map(|key| Request { key, ..wants(&[("rack", "rare")]) }).collect();
+    assert_eq!(cluster.place(&queue, 0).len(), 12);
+    assert_eq!(cluster.by_free.count(&wants(&[("rack", "rare")])), 0, "their cores are taken");
+    assert!(cluster.release(1));
+    assert_eq!(cluster.by_free.count(&wants(&[("rack", "rare")])), 1);
+    cluster.put_node(Node { labels: BTreeMap::new(), ..node(0, 1, 1, 4) });
+    cluster.remove_node(NodeKey(1));
+    assert_eq!(cluster.by_free.count(&Request { cores: 0, ..wants(&[("rack", "rare")]) }), 1);
+}
+
 /// What was kept in step with each run is what counting anew gives.
 fn hold_count(cluster: &Cluster) {
     for place in cluster.places.values() {
@@ -457,4 +486,48 @@ fn what_wants_a_device_that_is_out_of_service_waits_and_is_told_so() {
     assert!(cluster.place(&[with_gpus(12, 1)], 0).is_empty());
     cluster.put_node(node(1, 2, 1, 4));
     assert_eq!(cluster.place(&[with_gpus(12, 1)], 0).len(), 1);
+}
+
+#[test]
+fn labels_say_which_nodes_are_meant() {
+    let labels = |text: &str| -> BTreeMap<String, String> {
+        let pairs = text.split(',').filter_map(|label| label.split_once('='));
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    };
+    let with = |key, text: &str| Node { labels: labels(text), ..node(key, 1, 1, 2) };
+    let mut cluster = Cluster::default();
+    cluster.put_node(with(1, "rack=a2,gpu=h100"));
+    cluster.put_node(with(2, "rack=a3"));
+    cluster.put_node(with(3, ""));
+    let wants = |key, text: &str| Request { labels: labels(text), ..request(key, 1, Affinity::Core, 1) };
+    let told = |cluster: &Cluster, text: &str| cluster.why(&wants(9, text)).join("; ");
+    expect!["no node has rack=a1; nodes have rack=a2, rack=a3"].assert_eq(&told(&cluster, "rack=a1"));
+    expect!["no node has zone=x; none has a label zone"].assert_eq(&told(&cluster, "zone=x"));
+    expect!["no node has gpu=h100, rack=a3; each is on some node, and no node has all"]
+        .assert_eq(&told(&cluster, "rack=a3,gpu=h100"));
+    assert_eq!(told(&cluster, "rack=a3"), "", "it could begin");
+
+    let placed = cluster.place(&[wants(1, "rack=a3"), wants(2, "rack=a2,gpu=h100")], 0);
+    let nodes: Vec<NodeKey> = placed.iter().map(|(_, placement)| placement.node).collect();
+    assert_eq!(nodes, [NodeKey(2), NodeKey(1)]);
+
+    // The rest of n2 is taken: what wants its rack waits there, and says so of the others.
+    let two = Request { cores: 2, ..wants(4, "rack=a3") };
+    assert!(cluster.place(std::slice::from_ref(&two), 0).is_empty());
+    let why = cluster.why(&two);
+    assert!(why.contains(&"n1: rack=a2, and rack=a3 is wanted".to_owned()), "{why:?}");
+    assert!(why.contains(&"n3: no label rack, and rack=a3 is wanted".to_owned()), "{why:?}");
+    // It holds up nothing elsewhere.
+    assert_eq!(cluster.place(&[two, wants(5, "gpu=h100")], 0).len(), 1);
+
+    // What asks for more than the nodes of its rack have is told of those.
+    let large = Request { cores: 3, ..wants(6, "rack=a3") };
+    assert_eq!(
+        cluster.fits(&large, None).unwrap_err().to_string(),
+        "it wants 3 cores, and the largest node for it has 2 cores (n2)"
+    );
+    // A label that goes takes nothing from what runs.
+    cluster.put_node(with(2, ""));
+    assert_eq!(cluster.free_cores(NodeKey(2)), 1);
+    assert!(cluster.fits(&wants(7, "rack=a3"), None).is_err());
 }

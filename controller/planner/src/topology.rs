@@ -1,5 +1,7 @@
 //! What a node has.
 
+use std::collections::BTreeMap;
+
 /// Names a node; the controller uses its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeKey(pub u128);
@@ -11,6 +13,8 @@ pub struct Node {
     pub key: NodeKey,
     /// Its name, for people.
     pub name: String,
+    /// Its labels, by key.
+    pub labels: BTreeMap<String, String>,
     /// What jobs may use of it.
     pub capacity: Capacity,
     /// Why nothing begins there now, if so.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Cluster, Request, cluster::Place, grant::Free};
+use crate::{Cluster, Request, cluster::Place, grant::Free, labels::unsuited};
 
 /// Nodes that are named for one reason.
 const MAX_NAMED: usize = 5;
@@ -39,6 +39,9 @@ impl Cluster {
 
 /// What one node lacks; `None` if nothing.
 fn reason(place: &Place, request: &Request) -> Option<String> {
+    if let Some(why) = unsuited(&place.node, request) {
+        return Some(why);
+    }
     if let Some(why) = &place.node.unavailable {
         return Some(why.clone());
     }

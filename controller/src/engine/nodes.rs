@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use api::{
     channel::FromServer,
     ids::{NodeId, NodeName, Timestamp},
+    labels::Labels,
     run::{RunId, WorkflowId},
     workflow::State,
 };
@@ -27,6 +28,8 @@ pub(crate) struct NodeFacts {
     pub(crate) refuses: Option<String>,
     /// Two claim to be this node, and no admin has decided yet.
     pub(crate) in_conflict: bool,
+    /// Its labels.
+    pub(crate) labels: Labels,
     /// What jobs may use of it.
     pub(crate) capacity: planner::Capacity,
 }

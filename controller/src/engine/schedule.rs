@@ -47,6 +47,7 @@ pub(super) fn node(facts: &NodeFacts) -> planner::Node {
     planner::Node {
         key: node_key(facts.id),
         name: facts.name.to_string(),
+        labels: facts.labels.clone(),
         capacity: facts.capacity.clone(),
         unavailable: facts.unavailable(),
     }
@@ -231,8 +232,13 @@ impl Engine {
             if let Some(request) = flow.request(stage) {
                 reasons.extend(self.cluster.why(&request));
             }
-        } else if plan.group.is_some_and(|group| flow.row.homes[group].is_none()) {
-            reasons.push("no node that is ready can run all jobs that mount its volumes".to_owned());
+        } else if let Some(group) = plan.group.filter(|group| flow.row.homes[*group].is_none()) {
+            let requests = flow.requests_of_group(group);
+            let unfit = requests.iter().find_map(|request| self.cluster.fits(request, None).err());
+            reasons.push(match unfit {
+                Some(unfit) => unfit.to_string(),
+                None => "no node that is ready can run all jobs that mount its volumes".to_owned(),
+            });
         } else {
             let home = plan.group.and_then(|group| flow.row.homes[group].as_ref());
             let node = home.and_then(|home| self.nodes.get(&home.node));
@@ -263,6 +269,13 @@ impl Engine {
         }
         let check = |(index, job): (usize, &document::Job)| {
             let request = request(&(&job.resource).into(), job.timeout_seconds);
+            let has_labels = |node: &&super::nodes::Node| {
+                request.labels.iter().all(|(key, value)| node.facts.labels.get(key) == Some(value))
+            };
+            let mut meant = self.nodes.values().filter(has_labels).peekable();
+            if !request.labels.is_empty() && meant.peek().is_some() && meant.all(is_unknown) {
+                return None;
+            }
             self.cluster.fits(&request, None).err().map(|error| (index, error.to_string()))
         };
         let wrong = document.jobs.iter().enumerate().filter_map(check);
@@ -278,7 +291,8 @@ impl Engine {
         let mut looked_at = BTreeMap::new();
         let mut check = |(index, job): (usize, &document::Job)| {
             let request = request(&(&job.resource).into(), job.timeout_seconds);
-            let shape = (request.cores, request.affinity, request.memory_bytes, request.exclusive);
+            let of_one = (request.cores, request.affinity, request.memory_bytes, request.exclusive);
+            let shape = (of_one, request.labels.clone());
             if looked_at.len() >= MAX_SHAPES && !looked_at.contains_key(&shape) {
                 return None;
             }
@@ -357,6 +371,7 @@ fn request(resource: &ResourcePlan, limit_seconds: u64) -> Request {
         threads: resource.threads,
         memory_bytes: memory.saturating_mul(by_core),
         devices: resource.devices.clone(),
+        labels: resource.labels.clone(),
         exclusive: resource.exclusive,
         pinned: None,
         limit_seconds: Some(limit_seconds),

@@ -49,6 +49,7 @@ fn facts(number: u128, cores: u32, boot: &str) -> NodeFacts {
         drained: None,
         refuses: None,
         in_conflict: false,
+        labels: api::labels::Labels::new(),
         capacity,
     }
 }
@@ -1392,4 +1393,38 @@ fn a_job_is_too_large_for_what_is_known_only() {
     assert_eq!(too_large(&[(1, 2), (2, 0)]), 1, "the largest that is known");
     assert_eq!(too_large(&[(1, 2), (2, 3)]), 1);
     assert_eq!(too_large(&[(1, 2), (2, 4)]), 0);
+}
+
+#[test]
+fn a_label_that_no_node_has_is_told_with_those_that_there_are() {
+    let text = |rack: &str| {
+        format!(
+            "version: v4\njobs: {{a: {{image: docker://a, command: [b], resource: {{annotations: {{rack: {rack}}}}}}}}}"
+        )
+    };
+    let labelled = |rack: &str| {
+        let labels = [("rack".to_owned(), rack.to_owned())].into();
+        NodeFacts { labels, ..facts(1, 1, "boot1") }
+    };
+    let mut stage = Stage::new(&[(1, 1)]);
+    stage.engine.node_is(labelled("a2"), at(1));
+    let told = |stage: &Stage, rack: &str| {
+        let document = document::parse(&text(rack)).unwrap().workflow;
+        stage.engine.too_large(&document)
+    };
+    assert_eq!(told(&stage, "a1"), [(0, "no node has rack=a1; nodes have rack=a2".to_owned())]);
+    assert!(told(&stage, "a2").is_empty());
+    // A node that has not booted may have room for it.
+    let labels = [("rack".to_owned(), "a3".to_owned())].into();
+    stage.engine.node_is(NodeFacts { labels, is_ready: false, ..facts(2, 0, "boot1") }, at(1));
+    assert!(told(&stage, "a3").is_empty());
+    // It is taken, and then the node's label becomes another: it waits until a node has it again.
+    stage.submit(&text("a2"), 2);
+    assert!(stage.runs.contains_key("job a"), "{}", stage.lines);
+    let mut waits = Stage::new(&[(1, 1)]);
+    waits.submit(&text("a2"), 2);
+    assert!(!waits.lines.contains("RESOURCES_ALLOCATED"), "{}", waits.lines);
+    waits.engine.node_is(labelled("a2"), at(3));
+    waits.proceed(4);
+    assert!(waits.lines.contains("RESOURCES_ALLOCATED a: job a goes to n1"), "{}", waits.lines);
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use access::{Access, QuotaLimits};
 use api::{quota::QuotaName, run::WorkflowId};
 use database::Database;
-use oci_pull::{Wait, Waits};
+use oci_pull::{Reach, Wait, Waits};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -153,7 +153,10 @@ async fn open(folder: &Path) -> JobImages {
     let store = Arc::new(SqlStore::open(database).await.unwrap());
     let converter = Converter::in_this_process();
     let shutdown = CancellationToken::new();
-    JobImages::open(folder, converter, store, Arc::default(), Platform::default(), shutdown).unwrap()
+    // Where the registries of these tests are.
+    let reach = Reach { allowed: vec!["127.0.0.0/8".parse().unwrap()], ..Reach::default() };
+    let registries = Arc::new(Registries { reach, ..Registries::default() });
+    JobImages::open(folder, converter, store, registries, Platform::default(), shutdown).unwrap()
 }
 
 /// Fetches what is not there to be had, until it waits, and then ends that.

@@ -53,6 +53,7 @@ pub(super) struct Wanted {
             \"input\":false}, {\"what\":\"attach\",\"all\":false}, {\"what\":\"port\",\"port\":80}, \
             {\"what\":\"copy-out\",\"path\":\"/x\"}, {\"what\":\"copy-in\",\"path\":\"/x\",\"name\":\"y\"}")),
     responses((status = SWITCHING_PROTOCOLS, description = "A WebSocket"),
+        (status = UPGRADE_REQUIRED, body = Problem, description = "The request asks for no WebSocket"),
         (status = BAD_REQUEST, body = Problem), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem),
         (status = TOO_MANY_REQUESTS, body = Problem), (status = GATEWAY_TIMEOUT, body = Problem))
 )]

@@ -225,7 +225,8 @@ fn facts(id: NodeId, name: NodeName, boot: &str) -> NodeFacts {
     };
     let boot = Some(boot.to_owned());
     let (is_ready, in_conflict) = (true, false);
-    NodeFacts { id, name, boot, is_ready, drained: None, refuses: None, in_conflict, capacity }
+    let labels = api::labels::Labels::new();
+    NodeFacts { id, name, boot, is_ready, drained: None, refuses: None, in_conflict, labels, capacity }
 }
 
 /// Orders to begin, by run, with what they are called.

@@ -15,6 +15,7 @@ pub mod converter;
 pub mod cpio;
 mod elf;
 mod firmware;
+pub mod fuzzing;
 mod hashing;
 mod inflate;
 mod inspect;

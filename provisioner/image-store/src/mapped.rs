@@ -28,7 +28,7 @@ impl Mapped {
     /// What `mmap(2)` says.
     fn of(file: File) -> io::Result<Self> {
         // SAFETY: the file is a published blob of the store. Blobs are written under another name, renamed into place
-        // with mode 0444 and never written or truncated again (removal unlinks them), so the mapping cannot change
+        // with mode 0400 and never written or truncated again (removal unlinks them), so the mapping cannot change
         // or shrink beneath the slice.
         let map = unsafe { memmap2::Mmap::map(&file) }?;
         Ok(Self(Arc::new(Blob { map, file })))

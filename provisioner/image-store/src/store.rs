@@ -1,7 +1,7 @@
 //! The content-addressed store. Used by everything in this crate, by `oci-pull`, and by `provisioner` to serve blobs.
 //!
 //! ```text
-//! DIR/blobs/sha256/HH/HEX     a whole blob, mode 0444, never changed; HH = first two digits of HEX
+//! DIR/blobs/sha256/HH/HEX     a whole blob, mode 0400, never changed; HH = first two digits of HEX
 //! DIR/partial/HEX             a download under way or broken off; locked (flock) while somebody writes it
 //! DIR/partial/HEX-N           the same, of somebody who did not wait for who writes HEX; N from 1
 //! DIR/partial/tmp-N-N         an artifact being made; locked likewise; swept at the next open after a crash
@@ -16,7 +16,7 @@ mod leases;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -75,7 +75,7 @@ impl Store {
         for folder in [root.join("blobs/sha256"), root.join("partial")] {
             DirBuilder::new()
                 .recursive(true)
-                .mode(0o755)
+                .mode(0o700)
                 .create(&folder)
                 .map_err(|source| StoreError::Io { operation: "make folder", path: folder, source })?;
         }
@@ -202,7 +202,9 @@ impl Store {
         loop {
             let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
             let path = self.root.join("partial").join(format!("tmp-{}-{number}", std::process::id()));
-            let file = match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).mode(0o600);
+            let file = match options.open(&path) {
                 Ok(file) => file,
                 // Two stores of one process on the same folder count apart.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -306,13 +308,13 @@ impl Store {
     fn publish(&self, path: &Path, file: &File, digest: &Digest) -> Result<(), StoreError> {
         self.mark(digest);
         let failed = |operation, path: &Path, e| self.write_failed(operation, path, 0, e);
-        file.set_permissions(Permissions::from_mode(0o444))
+        file.set_permissions(Permissions::from_mode(0o400))
             .map_err(|e| failed("set the mode of", path, e))?;
         file.sync_all().map_err(|e| failed("sync", path, e))?;
         let target = self.path(digest);
         let blobs = self.root.join("blobs/sha256");
         let folder = blobs.join(&digest.hex()[..2]);
-        match fs::create_dir(&folder) {
+        match DirBuilder::new().mode(0o700).create(&folder) {
             Ok(()) => sync_folder(&blobs)?,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(failed("make folder", &folder, e)),

@@ -514,6 +514,68 @@ mod tests {
         assert!(few > 0 && many <= 10 * few, "{few} comparisons, then {many}");
     }
 
+    /// A reader that counts its bytes and its calls.
+    struct Counted<'a> {
+        bytes: &'a [u8],
+        steps: u64,
+    }
+
+    impl Read for Counted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.bytes.read(buffer)?;
+            self.steps += 1 + count as u64;
+            Ok(count)
+        }
+    }
+
+    /// A header, and content that fills whole blocks.
+    fn written(kind: EntryType, name: &str, content: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_ustar();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        let mut bytes = [header.as_bytes(), content].concat();
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        bytes
+    }
+
+    #[test]
+    fn eight_times_the_stream_takes_at_most_ten_times_the_reads() {
+        let file = || written(EntryType::Regular, "file", &[b'x'; 700]);
+        let growing: [(&str, &dyn Fn(usize) -> Vec<u8>); 4] = [
+            ("files", &|count| vec![file(); count].concat()),
+            ("empty directories", &|count| vec![written(EntryType::Directory, "d/", b""); count].concat()),
+            ("long names", &|count| {
+                let long = written(EntryType::GNULongName, "././@LongLink", &[b'n'; 600]);
+                vec![[long, file()].concat(); count].concat()
+            }),
+            ("attributes of one file", &|count| {
+                let records: String =
+                    (0..count).map(|at| format!("33 SCHILY.xattr.user.{at:06}=v{at:03}\n")).collect();
+                [written(EntryType::XHeader, "pax", records.as_bytes()), file()].concat()
+            }),
+        ];
+        for (what, bytes) in growing {
+            let steps = |count| {
+                let bytes = bytes(count);
+                let mut stream = TarStream::new(Counted { bytes: &bytes, steps: 0 });
+                let mut entries = 0;
+                while stream.next_entry().unwrap().is_some() {
+                    entries += 1;
+                }
+                assert!(entries > 0, "{what}");
+                stream.into_reader().steps
+            };
+            let (few, many) = (steps(100), steps(800));
+            assert!(few >= 3_000 && many <= 10 * few, "{what}: {few} and {many}");
+        }
+    }
+
     #[test]
     fn an_extended_header_past_the_limit_is_refused() {
         let mut header = Header::new_ustar();

@@ -125,7 +125,6 @@ impl Tree {
     }
 
     /// Steps made along paths and links so far.
-    #[cfg(test)]
     pub(crate) fn steps(&self) -> u64 {
         self.steps.get()
     }

@@ -2,6 +2,7 @@
 
 use api::{
     ids::{OverlayName, ProfileName},
+    labels::{MAX_LABELS, REMOVES, check_key, check_value},
     machine::{InterfaceSpec, MachineSpec},
 };
 
@@ -58,6 +59,7 @@ pub(super) fn check(spec: &MachineSpec, known: &Known, note: &mut Notes<'_>) {
             note.add(&format!("dns.search[{index}]"), format!("{domain:?} is not a domain name"), None);
         }
     }
+    labels(spec, note);
     for (key, value) in &spec.tags {
         if key.is_empty() || !is_word(key) {
             note.add(&format!("tags.{key}"), "a tag's name has letters, digits and ._+~- only", None);
@@ -68,8 +70,37 @@ pub(super) fn check(spec: &MachineSpec, known: &Known, note: &mut Notes<'_>) {
     }
 }
 
+/// Keys and values of labels; `~` before a key takes it away.
+fn labels(spec: &MachineSpec, note: &mut Notes<'_>) {
+    for (key, value) in &spec.labels {
+        let at = format!("labels.{key}");
+        let removed = key.strip_prefix(REMOVES);
+        if let Err(error) = check_key(removed.unwrap_or(key)).and_then(|()| check_value(value)) {
+            note.add(&at, error.to_string(), None);
+        }
+        let Some(removed) = removed else { continue };
+        if !value.is_empty() {
+            let message = format!("it takes the label {removed} away, and so has no value");
+            note.add(&at, message, Some(format!("write `{REMOVES}{removed}: ''`")));
+        }
+        if spec.labels.contains_key(removed) {
+            note.add(&at, format!("the label {removed} is given and taken away at once"), None);
+        }
+    }
+    count_labels(spec, note);
+}
+
+fn count_labels(spec: &MachineSpec, note: &mut Notes<'_>) {
+    if spec.labels.len() > MAX_LABELS {
+        let message = format!("{} labels; at most {MAX_LABELS} are taken", spec.labels.len());
+        let hint = "what is for templates alone can be a tag";
+        note.add("labels", message, Some(hint.to_owned()));
+    }
+}
+
 /// What only the fields of profiles and node together show.
 pub(super) fn check_resolved(spec: &MachineSpec, note: &mut Notes<'_>) {
+    count_labels(spec, note);
     let bytes = spec.kernel_args.join(" ").len();
     if bytes > MAX_KERNEL_ARGUMENTS {
         let message = format!(

@@ -116,6 +116,30 @@ fn an_image_for_other_machines_is_told() {
 }
 
 #[test]
+fn labels_are_checked_and_counted_with_those_of_profiles() {
+    let many = |from: usize, to: usize| {
+        (from..to).map(|number| format!("l{number}: x")).collect::<Vec<_>>().join(", ")
+    };
+    let (half, other) = (format!("{{labels: {{{}}}}}", many(0, 40)), many(40, 80));
+    check(
+        &[("half", &half)],
+        &[
+            ("n1", "{labels: {rack: a1, 'a b': x, zone: 'x y', ~rack: '', ~tier: x, '~-': ''}}"),
+            ("n2", &format!("{{profiles: [half], labels: {{{other}}}}}")),
+            ("n3", &format!("{{profiles: [half], labels: {{{}}}}}", many(10, 60))),
+        ],
+        &expect![[r#"
+            nodes.n1.labels.a b: the name of a label has 1 to 63 letters, digits, `-`, `_` and `.`, and begins and ends with a letter or a digit
+            nodes.n1.labels.zone: the value of a label is empty, or has up to 63 letters, digits, `-`, `_` and `.`, and begins and ends with a letter or a digit
+            nodes.n1.labels.~-: the name of a label has 1 to 63 letters, digits, `-`, `_` and `.`, and begins and ends with a letter or a digit
+            nodes.n1.labels.~rack: the label rack is given and taken away at once
+            nodes.n1.labels.~tier: it takes the label tier away, and so has no value (write `~tier: ''`)
+            nodes.n2.labels: 80 labels; at most 64 are taken (what is for templates alone can be a tag)
+        "#]],
+    );
+}
+
+#[test]
 fn single_fields_are_checked() {
     check(
         &[],

@@ -49,6 +49,7 @@ pub(super) static MACHINE: Shape = Shape::Object(&[
     field("runtime-overlays", Shape::List(&Shape::Text)),
     field("bmc", Shape::Object(&[field("address", ADDRESS)])),
     field("groups", Shape::List(&Shape::Text)),
+    field("labels", Shape::Map(&Shape::Text)),
     field("tags", Shape::Map(&Shape::Text)),
 ]);
 
@@ -84,6 +85,7 @@ mod tests {
             runtime_overlays: vec!["x".into()],
             bmc: Some(BmcSpec { address: "10.0.0.1".parse().ok() }),
             groups: vec!["x".into()],
+            labels: [("x".to_owned(), "x".to_owned())].into(),
             tags: [("x".to_owned(), "x".to_owned())].into(),
         }
     }
@@ -97,7 +99,7 @@ mod tests {
         let value = walk(&tree, &MACHINE, "x", &mut mistakes).unwrap();
         assert!(mistakes.is_empty(), "{mistakes:?}");
         assert_eq!(serde_json::from_value::<MachineSpec>(value).unwrap(), full);
-        assert_eq!(leaves(&MACHINE), 21, "a field was added to the table: add it to full()");
+        assert_eq!(leaves(&MACHINE), 22, "a field was added to the table: add it to full()");
     }
 
     fn leaves(shape: &Shape) -> usize {

@@ -332,6 +332,7 @@ mod round_trip {
                 runtime_overlays: lists.clone(),
                 bmc: sections.then(|| BmcSpec { address: Some([10, 0, 0, 1].into()) }),
                 groups: lists,
+                labels: tags.clone(),
                 tags,
             },
         )

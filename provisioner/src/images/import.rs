@@ -7,10 +7,11 @@ use std::sync::Arc;
 use api::{
     ids::ImageName,
     image::{ImageVersion, ImportImage, Operation, OperationState},
+    sources::without_secrets,
 };
 use database::outbox;
 use image_store::{BuildOptions, Built, OciImage, Progress, progress::stoppable};
-use oci_pull::{Claim, PullOptions};
+use oci_pull::{Claim, PullOptions, WantedBy};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -163,6 +164,7 @@ async fn fetch(
                 turn: Some(job.pull.clone()),
                 platform,
                 waits: bars.clone(),
+                wanted_by: WantedBy::Admin,
                 ..PullOptions::default()
             };
             Ok(oci_pull::pull(&reference, &options, &blobs, bars).await?)
@@ -237,10 +239,10 @@ pub(super) async fn end(
     let failed = |error| ended(OperationState::Failed { error });
     let _turn = images.0.numbering.lock().await;
     let (state, record) = match outcome {
-        Err(error) => (OperationState::Failed { error: causes(&error) }, None),
+        Err(error) => (OperationState::Failed { error: without_secrets(&causes(&error)) }, None),
         Ok(Outcome::Same(record, told)) => (end_of_same(images, &record, told), None),
         Ok(Outcome::New(mut record)) => match number_of(images, &record).await {
-            Err(error) => (OperationState::Failed { error: causes(&error) }, None),
+            Err(error) => (OperationState::Failed { error: without_secrets(&causes(&error)) }, None),
             Ok(number) => {
                 record.version.version = number;
                 (OperationState::Done { result: format!("{}@{number}", record.name) }, Some(*record))

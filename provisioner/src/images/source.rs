@@ -1,6 +1,9 @@
 //! Where an image is imported from, as a person writes it.
 
-use api::ids::ImageName;
+use api::{
+    ids::ImageName,
+    sources::{holds_secret, shown},
+};
 
 /// A checked source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,15 @@ pub enum SourceError {
         /// As given.
         source_text: String,
     },
+    /// A login or a query, which would be stored and shown to everybody who lists images.
+    #[error(
+        "{source_text} has a user, a password or a query in it, which nobody would keep secret; logins of \
+         registries are in the server's configuration (`registries`)"
+    )]
+    Secret {
+        /// As given, without what is secret.
+        source_text: String,
+    },
     /// No name can be made of it.
     #[error("no image name can be made of {source_text:?}; give one")]
     Name {
@@ -40,16 +52,19 @@ impl Source {
     /// # Errors
     /// See [`SourceError`].
     pub fn parse(text: &str) -> Result<Self, SourceError> {
+        if holds_secret(text) {
+            return Err(SourceError::Secret { source_text: shown(text).into_owned() });
+        }
         if let Some(reference) = text.strip_prefix("docker://") {
             if reference.is_empty() {
-                return Err(SourceError::Scheme { source_text: text.to_owned() });
+                return Err(SourceError::Scheme { source_text: shown(text).into_owned() });
             }
             return Ok(Self::Registry(reference.to_owned()));
         }
         match text.strip_prefix("oci:") {
             Some(reference) if reference.starts_with('/') => Ok(Self::Layout(reference.to_owned())),
-            Some(_) => Err(SourceError::Relative { source_text: text.to_owned() }),
-            None => Err(SourceError::Scheme { source_text: text.to_owned() }),
+            Some(_) => Err(SourceError::Relative { source_text: shown(text).into_owned() }),
+            None => Err(SourceError::Scheme { source_text: shown(text).into_owned() }),
         }
     }
 
@@ -84,6 +99,20 @@ mod tests {
         assert_eq!(name("oci:/srv/images/rocky9:latest").as_deref(), Ok("rocky9"));
         assert_eq!(name("oci:/srv/images/rocky9/").as_deref(), Ok("rocky9"));
         assert_eq!(name("oci:/").unwrap_err().to_string(), "no image name can be made of \"/\"; give one");
+    }
+
+    #[test]
+    fn a_source_with_a_login_is_refused_without_telling_it() {
+        for text in [
+            "docker://user:PASSWORD@h/x:1",
+            "user:PASSWORD@h/x",
+            "docker://h/x?token=PASSWORD",
+            "https://PASSWORD@h/x",
+        ] {
+            let error = Source::parse(text).unwrap_err();
+            assert!(matches!(error, SourceError::Secret { .. }), "{text}");
+            assert!(!error.to_string().contains("PASSWORD") && !format!("{error:?}").contains("PASSWORD"));
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub enum File {
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// A file or folder.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}{}", path.display(), if_denied(source))]
     Read {
         /// Which.
         path: PathBuf,
@@ -138,6 +138,16 @@ pub enum LibraryError {
         /// The folder.
         path: PathBuf,
     },
+}
+
+/// What helps where the server's user may not read a file.
+fn if_denied(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            " (`bedplate server adopt`, as root, gives the server what is root's in the site's overlays)"
+        }
+        _ => "",
+    }
 }
 
 impl LibraryError {

@@ -319,7 +319,7 @@ fn both_names(folder: &Path, path: &str) -> (PathBuf, PathBuf) {
 fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteError> {
     let failed = |operation, source| failed(operation, target, source);
     let folder = target.parent().unwrap_or(target);
-    fs::create_dir_all(folder).map_err(|source| failed("make the folder of", source))?;
+    make_open(folder).map_err(|source| failed("make the folder of", source))?;
     // Beside `rootfs`, so that half a file is never part of the overlay.
     let temporary = overlay.join(".bedplate-new");
     let written = OpenOptions::new()
@@ -341,9 +341,17 @@ fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteErr
     })
 }
 
+/// Makes a directory, and those that it is in, with the mode that nodes get: the process makes what
+/// it makes for itself alone.
+fn make_open(directory: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|one| !one.exists()).collect();
+    fs::create_dir_all(directory)?;
+    missing.into_iter().try_for_each(|one| fs::set_permissions(one, Permissions::from_mode(0o755)))
+}
+
 /// Copies an overlay: files with their modes, links as links.
 fn copy(from: &Path, to: &Path) -> Result<(), SiteError> {
-    fs::create_dir_all(to).map_err(|source| failed("make", to, source))?;
+    make_open(to).map_err(|source| failed("make", to, source))?;
     for entry in fs::read_dir(from).map_err(|source| failed("read", from, source))? {
         let entry = entry.map_err(|source| failed("read", from, source))?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));

@@ -163,6 +163,7 @@ impl Variables {
             ("kernel_args", json!(spec.kernel_args)),
             ("profiles", json!(spec.profiles)),
             ("groups", json!(spec.groups)),
+            ("labels", json!(spec.labels)),
             ("tags", json!(spec.tags)),
             (
                 "image",
@@ -199,8 +200,10 @@ impl Variables {
         Value::from(context)
     }
 
-    #[cfg(test)]
-    pub(super) fn of_json(json: &Json) -> Self {
+    /// Those of some names that a JSON object has. For tests and fuzz targets: what nodes get is made by
+    /// [`Self::new`].
+    #[must_use]
+    pub fn of_json(json: &Json) -> Self {
         let names = ["a", "b", "c", "name", "tags", "interfaces", "nodes"];
         Self(
             names

@@ -26,8 +26,10 @@ impl Columns {
         let mut columns = Vec::with_capacity(count);
         let mut at = 0;
         for written in text.split(',') {
-            let path: Vec<String> = written.trim().split('.').map(|part| part.replace('-', "_")).collect();
-            for (depth, part) in path.iter().enumerate() {
+            let path = path(written.trim());
+            let checked =
+                if path.first().is_some_and(|first| first == fields::LABELS) { 1 } else { path.len() };
+            for (depth, part) in path.iter().take(checked).enumerate() {
                 let is_known = if depth == 0 { fields::is_top(part) } else { fields::is_known(part) };
                 if !is_known {
                     return Err(mistake(at, fields::unknown(part, depth > 0)));
@@ -46,6 +48,14 @@ impl Columns {
             facts.0.get(first).and_then(|value| walk(value, rest))
         };
         self.0.iter().map(|path| value(path).unwrap_or(Value::Null)).collect()
+    }
+}
+
+/// The key of a label is one part, dots, hyphens and all.
+fn path(written: &str) -> Vec<String> {
+    match written.split_once('.') {
+        Some((first, key)) if first == fields::LABELS => vec![first.to_owned(), key.to_owned()],
+        _ => written.split('.').map(|part| part.replace('-', "_")).collect(),
     }
 }
 

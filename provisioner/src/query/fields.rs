@@ -12,7 +12,10 @@ use utoipa::{
 };
 
 /// Names within a node that come from nowhere else.
-const OWN: [&str; 2] = ["name", "status"];
+const OWN: [&str; 3] = [LABELS, "name", "status"];
+
+/// The field whose own fields are called as people call them.
+pub(super) const LABELS: &str = "labels";
 
 /// The fields of a node itself.
 static TOP: LazyLock<BTreeSet<String>> = LazyLock::new(|| {

@@ -143,6 +143,10 @@ impl Check<'_> {
         match &at.expr {
             Expr::Ident(name) => self.name(at, name),
             Expr::Select(select) => {
+                // Which labels there are nobody knows before the nodes are looked at.
+                if select.operand.expr == Expr::Ident(fields::LABELS.to_owned()) {
+                    return self.visit(&select.operand, loops);
+                }
                 if !fields::is_known(&select.field) {
                     return Err(self.wrong(at, fields::unknown(&select.field, true)));
                 }

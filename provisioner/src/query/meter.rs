@@ -62,7 +62,6 @@ impl Meter {
     }
 
     /// Steps so far.
-    #[cfg(test)]
     pub(super) fn steps(&self) -> u64 {
         MAX_STEPS - self.left.load(Ordering::Relaxed)
     }

@@ -44,7 +44,9 @@ fn facts() -> Facts {
         conflict: None,
     };
     let (id, spec) = (NodeId(uuid::Uuid::from_u128(1)), MachineSpec::default());
-    let node = Node { name: "n1".parse().unwrap(), id, spec, status, next_image: None, version: 1 };
+    let labels = [("rack", "a1"), ("example.org/zone", "north-1"), ("gpu-kind", "h100")];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let node = Node { name: "n1".parse().unwrap(), id, spec, status, next_image: None, labels, version: 1 };
     Facts::new(&node, &inventory).unwrap()
 }
 
@@ -75,6 +77,11 @@ fn expressions_that_can_be_answered() {
         ("size(faults) > 0", "true"),
         ("topology.cpu_model.matches('EPYC 9[0-9]{3}')", "true"),
         ("has(bmc.firmware)", "false"),
+        ("labels.rack == 'a1'", "true"),
+        ("labels['example.org/zone'] == 'north-1' && labels['gpu-kind'] != 'a100'", "true"),
+        ("'nothing' in labels || has(labels.nothing)", "false"),
+        ("labels.nothing == 'x'", "unclear: it does not tell nothing"),
+        ("labels.rack.startsWith('b')", "false"),
         ("nics.exists(n, gpus.exists(g, g.pci == n.name))", "false"),
     ] {
         assert_eq!(ask(expression), expected, "{expression}");
@@ -162,6 +169,10 @@ fn columns_are_paths() {
     let values = columns.of(&facts());
     expect![[r#"["n1","AMD EPYC 9354",["H100"],549755813888,null,[25000]]"#]]
         .assert_eq(&serde_json::to_string(&values).unwrap());
+    let labels =
+        Columns::parse("labels.rack,labels.gpu-kind,labels.example.org/zone,labels.nothing").unwrap();
+    expect![[r#"["a1","h100","north-1",null]"#]]
+        .assert_eq(&serde_json::to_string(&labels.of(&facts())).unwrap());
     let wrong = |text: &str| {
         Columns::parse(text).map_err(|mistake| format!("{}: {}", mistake.column, mistake.message))
     };

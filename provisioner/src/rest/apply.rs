@@ -30,6 +30,7 @@ use crate::{
     document::{self, Document},
     identity,
     provisioner::{EditError, Provisioner},
+    public::Sight,
     resolve::{collect_leaves, to_json},
     store::Write,
 };
@@ -51,6 +52,7 @@ pub(super) fn routes() -> Routes<Provisioner> {
 #[utoipa::path(
     post, path = "/v1/apply", tag = "apply", request_body = Apply,
     responses((status = OK, body = Applied), (status = UNPROCESSABLE_ENTITY, body = Problem),
+        (status = CONFLICT, body = Problem), (status = NOT_FOUND, body = Problem),
         (status = SERVICE_UNAVAILABLE, body = Problem))
 )]
 async fn apply(
@@ -235,27 +237,42 @@ fn by_path(leaves: &[(String, Value)]) -> BTreeMap<&str, &Value> {
 async fn export(State(provisioner): State<Provisioner>, caller: Caller) -> Result<Response, Refusal> {
     let title = "cannot export the cluster";
     let view = provisioner.view();
-    let text = rest::work(title, &caller.principal.name, move |_| exported(&view.cluster)).await?;
+    let sight = Sight::of(&caller.principal);
+    let text = rest::work(title, &caller.principal.name, move |_| exported(&view.cluster, sight)).await?;
     let text = text.map_err(|error| Refusal::internal(title, &error))?;
     Ok(([(header::CONTENT_TYPE, "application/yaml")], text).into_response())
 }
 
-fn exported(cluster: &Cluster) -> Result<String, serde_saphyr::ser::Error> {
-    let (profiles, nodes) = (&cluster.profiles, &cluster.nodes);
-    let readable = |unreadable: &Option<String>| unreadable.is_none();
+fn exported(cluster: &Cluster, sight: Sight) -> Result<String, serde_saphyr::ser::Error> {
+    let seen = |spec: &MachineSpec, unreadable: &Option<String>| {
+        unreadable.is_none().then(|| sight.of_thing(spec.clone()))
+    };
+    let profiles = cluster.profiles.iter();
+    let profiles = profiles.filter_map(|(name, one)| Some((name, seen(&one.spec, &one.unreadable)?)));
+    let nodes = cluster.nodes.iter();
+    let nodes = nodes.filter_map(|(name, one)| Some((name, seen(&one.spec, &one.unreadable)?)));
+    let (profiles, nodes): (Vec<_>, Vec<_>) = (profiles.collect(), nodes.collect());
     let text = document::export(
-        profiles.iter().filter(|(_, one)| readable(&one.unreadable)).map(|(name, one)| (name, &one.spec)),
-        nodes.iter().filter(|(_, one)| readable(&one.unreadable)).map(|(name, one)| (name, &one.spec)),
+        profiles.iter().map(|(name, spec)| (*name, spec)),
+        nodes.iter().map(|(name, spec)| (*name, spec)),
     );
-    Ok(left_out(cluster) + &text?)
+    let remark = match sight {
+        Sight::Full => String::new(),
+        Sight::Public => "# tags, hardware addresses and BMCs are left out: admins read them\n".to_owned(),
+    };
+    Ok(remark + &left_out(cluster, sight) + &text?)
 }
 
 /// A comment for each object whose specification is not known: an empty one would be applied as such.
-fn left_out(cluster: &Cluster) -> String {
+fn left_out(cluster: &Cluster, sight: Sight) -> String {
     let profiles = cluster.profiles.values().map(|one| ("profile", one.name.as_str(), &one.unreadable));
     let nodes = cluster.nodes.values().map(|one| ("node", one.name.as_str(), &one.unreadable));
     let line = |(kind, name, unreadable): (&str, &str, &Option<String>)| {
-        let cause = unreadable.as_ref()?.replace(char::is_control, " ");
+        let cause = match sight {
+            Sight::Full => unreadable.as_ref()?.replace(char::is_control, " "),
+            // It may quote what stands there.
+            Sight::Public => unreadable.as_ref().map(|_| "an admin is told why".to_owned())?,
+        };
         Some(format!("# {kind} {name} is left out, its row in the database cannot be read: {cause}\n"))
     };
     profiles.chain(nodes).filter_map(line).collect()

@@ -26,7 +26,7 @@ pub(super) fn routes() -> Routes<Provisioner> {
 /// dead at once. Ends a conflict.
 #[utoipa::path(
     post, path = "/v1/nodes/{name}/trust", tag = "nodes", request_body = TrustNode,
-    params(("name" = String, Path, description = "Name of the node")),
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
 )]
 async fn trust(
@@ -45,7 +45,7 @@ async fn trust(
 /// last one the node is disarmed, and boots again when it is armed.
 #[utoipa::path(
     post, path = "/v1/nodes/{name}/revoke", tag = "nodes", request_body = RevokeNode,
-    params(("name" = String, Path, description = "Name of the node")),
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
 )]
 async fn revoke(

@@ -1,6 +1,6 @@
 //! `/v1/nodes/{name}/inventory`, `/v1/nodes/{name}/topology.xml`: what nodes told of their hardware.
 
-use access::Routes;
+use access::{Caller, Routes};
 use api::{ids::NodeName, inventory::Inventory, problem::Problem, rights::Action};
 use axum::{
     Json,
@@ -12,7 +12,7 @@ use fleet::FleetError;
 use rest::{Refusal, causes};
 use utoipa_axum::routes;
 
-use crate::provisioner::Provisioner;
+use crate::{provisioner::Provisioner, public::Sight};
 
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new().route(Action::NodeRead, routes!(inventory)).route(Action::NodeRead, routes!(topology))
@@ -39,17 +39,19 @@ fn refuse(title: &str, name: &NodeName, error: &FleetError) -> Refusal {
 /// The hardware that a node reported last.
 #[utoipa::path(
     get, path = "/v1/nodes/{name}/inventory", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node")),
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
     responses((status = OK, body = Inventory), (status = NOT_FOUND, body = Problem))
 )]
 async fn inventory(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     Path(name): Path<NodeName>,
 ) -> Result<Json<Inventory>, Refusal> {
     let title = "cannot show the inventory";
     let id = provisioner.find(title, &name)?;
     let found = provisioner.0.fleet.inventory(id).await.map_err(|error| refuse(title, &name, &error))?;
-    found.map(Json).ok_or_else(|| {
+    let sight = Sight::of(&caller.principal);
+    found.map(|inventory| Json(sight.of_thing(inventory))).ok_or_else(|| {
         let why = format!("{name} has not reported its hardware yet; it does so when its agent connects");
         Refusal::new(StatusCode::NOT_FOUND, title, why)
     })
@@ -58,11 +60,12 @@ async fn inventory(
 /// The topology of a node as hwloc's XML, which `lstopo -i` opens.
 #[utoipa::path(
     get, path = "/v1/nodes/{name}/topology.xml", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node")),
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
     responses((status = OK, body = String, content_type = "application/xml"), (status = NOT_FOUND, body = Problem))
 )]
 async fn topology(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     Path(name): Path<NodeName>,
 ) -> Result<Response, Refusal> {
     let title = "cannot show the topology";
@@ -72,5 +75,6 @@ async fn topology(
         let why = format!("{name} has not sent its topology yet; its agent does so after the inventory");
         Refusal::new(StatusCode::NOT_FOUND, title, why)
     })?;
+    let xml = Sight::of(&caller.principal).of_topology(xml);
     Ok(([(header::CONTENT_TYPE, "application/xml")], xml).into_response())
 }

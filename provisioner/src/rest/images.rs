@@ -61,7 +61,7 @@ async fn import(
     caller: Caller,
     Body(request): Body<ImportImage>,
 ) -> Result<(StatusCode, Json<Operation>), Refusal> {
-    let title = format!("cannot import {}", request.source);
+    let title = format!("cannot import {}", api::sources::shown(&request.source));
     match provisioner.0.images.start(request, &caller.principal.name).await {
         Ok(operation) => Ok((StatusCode::ACCEPTED, Json(operation))),
         Err(error) => {
@@ -79,7 +79,7 @@ async fn import(
 /// One image with its versions.
 #[utoipa::path(
     get, path = "/v1/images/{name}", tag = "images",
-    params(("name" = String, Path, description = "Name of the image")),
+    params(("name" = inline(ImageName), Path, description = "Name of the image")),
     responses((status = OK, body = Image), (status = NOT_FOUND, body = Problem))
 )]
 async fn show(
@@ -94,7 +94,7 @@ async fn show(
 /// Deletes an image with all its versions. Refused while a node runs one, is booting one, or boots one next.
 #[utoipa::path(
     delete, path = "/v1/images/{name}", tag = "images",
-    params(("name" = String, Path, description = "Name of the image")),
+    params(("name" = inline(ImageName), Path, description = "Name of the image")),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
 )]
 async fn delete(
@@ -119,7 +119,7 @@ async fn delete(
 /// Deletes one version of an image. Refused while a node runs it, is booting it, or boots it next.
 #[utoipa::path(
     delete, path = "/v1/images/{name}/versions/{version}", tag = "images",
-    params(("name" = String, Path, description = "Name of the image"),
+    params(("name" = inline(ImageName), Path, description = "Name of the image"),
         ("version" = u32, Path, description = "Number of the version")),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
 )]

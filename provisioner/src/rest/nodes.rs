@@ -3,10 +3,11 @@
 use access::{Caller, Routes};
 use api::{
     ids::{Digest, NodeId, NodeName},
-    machine::{AddNodes, Explained, MachineSpec, Node, PatchNodes},
+    labels::{Selector, SelectorError},
+    machine::{AddNodes, MachineSpec, Node, PatchNodes},
     problem::Problem,
     rights::Action,
-    status::{DrainNode, MAX_DRAIN_REASON_BYTES, NodeEvent},
+    status::{DrainNode, MAX_DRAIN_REASON_BYTES},
 };
 use axum::{
     Json,
@@ -20,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use utoipa_axum::routes;
 
 use super::{
-    enrolments, hardware,
+    enrolments, explain, hardware, history,
     names::{self, expand},
     patch, refuse_edit, watch,
 };
@@ -28,17 +29,11 @@ use crate::{
     check::Subject,
     hostlist, identity,
     images::ImageTable,
-    provisioner::Provisioner,
-    resolve::Profiles,
+    provisioner::{Provisioner, View},
+    public::Sight,
     spread::{SpreadError, check_size, spread},
     store::NodeRecord,
 };
-
-/// Lines of a node's history in one answer where the request names no limit.
-const DEFAULT_HISTORY_LINES: u32 = 100;
-
-/// Most lines of a node's history in one answer: nearly all that are kept, some 300 KB.
-const MAX_HISTORY_LINES: u32 = 1_000;
 
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new()
@@ -50,9 +45,9 @@ pub(super) fn routes() -> Routes<Provisioner> {
         .route(Action::NodeEdit, routes!(replace, patch_one))
         .route(Action::NodeDelete, routes!(delete))
         .route(Action::NodeDelete, routes!(delete_many))
-        .route(Action::NodeRead, routes!(explain))
+        .merge(explain::routes())
         .merge(hardware::routes())
-        .route(Action::NodeRead, routes!(history))
+        .merge(history::routes())
         .route(Action::NodeReboot, routes!(reboot))
         .route(Action::NodeUpgrade, routes!(upgrade))
         .route(Action::NodeArm, routes!(arm))
@@ -62,20 +57,23 @@ pub(super) fn routes() -> Routes<Provisioner> {
 
 impl Provisioner {
     /// A node with its status; `None` if it was deleted in this moment.
-    fn shown(&self, record: &NodeRecord, images: &ImageTable) -> Option<Node> {
+    fn shown(&self, view: &View, record: &NodeRecord, images: &ImageTable) -> Option<Node> {
+        let resolved = view.cluster.checked.resolved.get(&record.name);
         Some(Node {
             name: record.name.clone(),
             id: record.id,
             spec: record.spec.clone(),
             status: self.0.fleet.status(record.id)?,
             next_image: self.next_image(record, images),
+            labels: resolved.map(|spec| spec.labels.clone()).unwrap_or_default(),
             version: record.version,
         })
     }
 
     pub(super) fn show_all<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Vec<Node> {
         let (view, images) = (self.view(), self.0.images.table());
-        let found = names.into_iter().filter_map(|name| self.shown(view.cluster.nodes.get(name)?, &images));
+        let found =
+            names.into_iter().filter_map(|name| self.shown(&view, view.cluster.nodes.get(name)?, &images));
         found.collect()
     }
 
@@ -97,13 +95,30 @@ impl Provisioner {
         Ok(names)
     }
 
+    /// Of some nodes those whose labels a selector means; all without one.
+    pub(super) fn labelled(
+        &self,
+        title: &str,
+        mut names: Vec<NodeName>,
+        selector: Option<&str>,
+    ) -> Result<Vec<NodeName>, Refusal> {
+        let Some(selector) = selector else { return Ok(names) };
+        let selector: Selector = selector.parse().map_err(|error: SelectorError| {
+            Refusal::new(StatusCode::BAD_REQUEST, title, error.to_string())
+        })?;
+        let view = self.view();
+        let resolved = &view.cluster.checked.resolved;
+        names.retain(|name| resolved.get(name).is_some_and(|spec| selector.matches(&spec.labels)));
+        Ok(names)
+    }
+
     pub(super) fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
         access::object_told(&format!("node {name}"));
         self.view().cluster.nodes.get(name).map(|record| record.id).ok_or_else(|| not_found(title, &[name]))
     }
 }
 
-fn not_found(title: &str, names: &[&NodeName]) -> Refusal {
+pub(super) fn not_found(title: &str, names: &[&NodeName]) -> Refusal {
     let list = hostlist::compress(names.iter().map(|name| name.as_str()));
     let verb = if names.len() == 1 { "does" } else { "do" };
     let detail = format!("node {list} {verb} not exist; `bedplate node list` shows those that do");
@@ -114,12 +129,14 @@ fn not_found(title: &str, names: &[&NodeName]) -> Refusal {
 #[derive(Debug, Deserialize)]
 struct Selection {
     names: Option<String>,
+    labels: Option<String>,
 }
 
 /// Nodes with their status.
 #[utoipa::path(
     get, path = "/v1/nodes", tag = "nodes",
     params(("names" = Option<String>, Query, description = "Host list, such as n[1-8],login1; default: all"),
+        ("labels" = Option<String>, Query, description = "Only nodes with such labels: rack=a1,tier!=test,gpu,!old"),
         PageParams),
     responses((status = OK, body = [Node]), (status = BAD_REQUEST, body = Problem),
         (status = NOT_FOUND, body = Problem))
@@ -130,14 +147,18 @@ async fn list(
     Query(selection): Query<Selection>,
     paging: Paging,
 ) -> Result<Page<Node>, Refusal> {
-    let mut names = provisioner.selected_names(&caller, "cannot list nodes", selection.names).await?;
+    let title = "cannot list nodes";
+    let names = provisioner.selected_names(&caller, title, selection.names).await?;
+    let mut names = provisioner.labelled(title, names, selection.labels.as_deref())?;
     if paging.is_wanted() {
         // A cursor is a name, so pages are by name, whatever the order of the host list.
         names.sort();
         names.dedup();
     }
     let page = paging.cut("nodes", names, Clone::clone, |name, after| name > after)?;
-    Ok(Page { rows: provisioner.show_all(&page.rows), next: page.next })
+    let sight = Sight::of(&caller.principal);
+    let page = Page { rows: provisioner.show_all(&page.rows), next: page.next };
+    Ok(page.map(|node| sight.of_thing(node)))
 }
 
 /// Adds nodes by one specification: all, or none.
@@ -183,7 +204,7 @@ async fn add(
 #[utoipa::path(
     patch, path = "/v1/nodes", tag = "nodes", request_body = PatchNodes,
     responses((status = OK, body = [Node]), (status = NOT_FOUND, body = Problem),
-        (status = UNPROCESSABLE_ENTITY, body = Problem))
+        (status = CONFLICT, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
 )]
 async fn patch_many(
     State(provisioner): State<Provisioner>,
@@ -224,14 +245,17 @@ async fn change(
 
 /// One node with its status.
 #[utoipa::path(
-    get, path = "/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path, description = "Name of the node")),
+    get, path = "/v1/nodes/{name}", tag = "nodes",
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
     responses((status = OK, body = Node), (status = NOT_FOUND, body = Problem))
 )]
 async fn show(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     Path(name): Path<NodeName>,
 ) -> Result<Versioned<Node>, Refusal> {
-    one(&provisioner, &name)
+    let Versioned { version, body } = one(&provisioner, &name)?;
+    Ok(Versioned { version, body: Sight::of(&caller.principal).of_thing(body) })
 }
 
 fn one(provisioner: &Provisioner, name: &NodeName) -> Result<Versioned<Node>, Refusal> {
@@ -243,7 +267,7 @@ fn one(provisioner: &Provisioner, name: &NodeName) -> Result<Versioned<Node>, Re
 /// Gives a node another specification.
 #[utoipa::path(
     put, path = "/v1/nodes/{name}", tag = "nodes", request_body = MachineSpec,
-    params(("name" = String, Path, description = "Name of the node"),
+    params(("name" = inline(NodeName), Path, description = "Name of the node"),
         ("if-match" = Option<u64>, Header, description = "Refuse if the node has another version")),
     responses((status = OK, body = Node), (status = NOT_FOUND, body = Problem),
         (status = PRECONDITION_FAILED, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
@@ -266,9 +290,9 @@ async fn replace(
 /// Changes a node by a JSON merge patch (RFC 7396) on its specification.
 #[utoipa::path(
     patch, path = "/v1/nodes/{name}", tag = "nodes", request_body = Object,
-    params(("name" = String, Path, description = "Name of the node"),
+    params(("name" = inline(NodeName), Path, description = "Name of the node"),
         ("if-match" = Option<u64>, Header, description = "Refuse if the node has another version")),
-    responses((status = OK, body = Node), (status = NOT_FOUND, body = Problem),
+    responses((status = OK, body = Node), (status = CONFLICT, body = Problem),
         (status = PRECONDITION_FAILED, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
 )]
 async fn patch_one(
@@ -293,7 +317,7 @@ struct Doomed {
     delete, path = "/v1/nodes", tag = "nodes",
     params(("names" = String, Query, description = "Host list, such as n[1-8],login1")),
     responses((status = NO_CONTENT), (status = BAD_REQUEST, body = Problem),
-        (status = NOT_FOUND, body = Problem))
+        (status = NOT_FOUND, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
 )]
 async fn delete_many(
     State(provisioner): State<Provisioner>,
@@ -315,10 +339,10 @@ async fn delete_many(
 /// Deletes a node, its history and its certificates.
 #[utoipa::path(
     delete, path = "/v1/nodes/{name}", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node"),
+    params(("name" = inline(NodeName), Path, description = "Name of the node"),
         ("if-match" = Option<u64>, Header, description = "Refuse if the node has another version")),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem),
-        (status = PRECONDITION_FAILED, body = Problem))
+        (status = PRECONDITION_FAILED, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
 )]
 async fn delete(
     State(provisioner): State<Provisioner>,
@@ -332,64 +356,10 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A node with its profiles applied, and where each value comes from.
-#[utoipa::path(
-    get, path = "/v1/nodes/{name}/explain", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node")),
-    responses((status = OK, body = Explained), (status = NOT_FOUND, body = Problem))
-)]
-async fn explain(
-    State(provisioner): State<Provisioner>,
-    Path(name): Path<NodeName>,
-) -> Result<Json<Explained>, Refusal> {
-    let title = "cannot explain the node";
-    let view = provisioner.view();
-    let record = view.cluster.nodes.get(&name).ok_or_else(|| not_found(title, &[&name]))?;
-    if let Some(cause) = &record.unreadable {
-        let why = format!("the specification of {name} in the database cannot be read: {cause}");
-        return Err(Refusal::new(StatusCode::CONFLICT, title, why));
-    }
-    let profiles = Profiles::of_records(&view.cluster.profiles);
-    let (resolved, origins) = profiles.explain(&record.spec).map_err(|error| {
-        Refusal::new(
-            StatusCode::CONFLICT,
-            title,
-            format!("the profiles of {name} cannot be applied: {error}"),
-        )
-    })?;
-    Ok(Json(Explained { name, resolved, origins }))
-}
-
-/// What happened to a node, newest first.
-#[utoipa::path(
-    get, path = "/v1/nodes/{name}/history", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node"),
-        ("limit" = Option<u32>, Query, description = "Lines, at most 1000; default 100"),
-        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")),
-    responses((status = OK, body = [NodeEvent]), (status = BAD_REQUEST, body = Problem),
-        (status = NOT_FOUND, body = Problem))
-)]
-async fn history(
-    State(provisioner): State<Provisioner>,
-    Path(name): Path<NodeName>,
-    paging: Paging,
-) -> Result<Page<NodeEvent>, Refusal> {
-    let title = "cannot show the history";
-    let id = provisioner.find(title, &name)?;
-    let limit = paging.limit().unwrap_or(DEFAULT_HISTORY_LINES).min(MAX_HISTORY_LINES);
-    // Each node counts its own events: a cursor of another's history must not be taken for one of this.
-    let list = format!("history of {id}");
-    let before: Option<u64> = paging.after(&list)?;
-    // One more than is wanted says whether there is another page.
-    let events = provisioner.0.fleet.history(id, before, limit + 1).await;
-    let events = events.map_err(|error| Refusal::internal(title, &error))?;
-    Ok(paging.fetched(&list, events, limit, |(number, _)| *number).map(|(_, event)| event))
-}
-
 /// Reboots a node whose agent is connected, and arms it for the boot that follows.
 #[utoipa::path(
     post, path = "/v1/nodes/{name}/reboot", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node")),
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
     responses((status = ACCEPTED), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
 )]
 async fn reboot(
@@ -412,7 +382,7 @@ async fn reboot(
 /// Lets a node's agent become this server's substrate program. Jobs on the node run on meanwhile.
 #[utoipa::path(
     post, path = "/v1/nodes/{name}/upgrade", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node")),
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
     responses((status = ACCEPTED), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
 )]
 async fn upgrade(
@@ -441,7 +411,7 @@ async fn upgrade(
 /// Allows a node to get a boot token again.
 #[utoipa::path(
     post, path = "/v1/nodes/{name}/arm", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node")),
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem))
 )]
 async fn arm(
@@ -459,9 +429,8 @@ async fn arm(
 /// Keeps new work away from a node. What runs there goes on.
 #[utoipa::path(
     post, path = "/v1/nodes/{name}/drain", tag = "nodes", request_body = DrainNode,
-    params(("name" = String, Path, description = "Name of the node")),
-    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem),
-        (status = UNPROCESSABLE_ENTITY, body = Problem))
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
+    responses((status = NO_CONTENT))
 )]
 async fn drain(
     State(provisioner): State<Provisioner>,
@@ -485,7 +454,7 @@ async fn drain(
 /// Lets new work go to a node again.
 #[utoipa::path(
     delete, path = "/v1/nodes/{name}/drain", tag = "nodes",
-    params(("name" = String, Path, description = "Name of the node")),
+    params(("name" = inline(NodeName), Path, description = "Name of the node")),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem))
 )]
 async fn undrain(

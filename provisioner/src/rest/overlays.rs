@@ -74,7 +74,7 @@ async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<
 /// One overlay.
 #[utoipa::path(
     get, path = "/v1/overlays/{name}", tag = "overlays",
-    params(("name" = String, Path, description = "Name of the overlay")),
+    params(("name" = inline(OverlayName), Path, description = "Name of the overlay")),
     responses((status = OK, body = Overlay), (status = NOT_FOUND, body = Problem))
 )]
 async fn show(
@@ -96,10 +96,11 @@ fn unknown(title: &str, name: &OverlayName) -> Refusal {
 /// which counts again.
 #[utoipa::path(
     delete, path = "/v1/overlays/{name}", tag = "overlays",
-    params(("name" = String, Path, description = "Name of the overlay")),
+    params(("name" = inline(OverlayName), Path, description = "Name of the overlay")),
     responses((status = OK, body = Overlay, description = "The shipped overlay, which counts again"),
         (status = NO_CONTENT, description = "There is no overlay of this name any more"),
-        (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
+        (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
 )]
 async fn delete(
     State(provisioner): State<Provisioner>,
@@ -127,7 +128,7 @@ struct RenderQuery {
 /// An overlay as one node gets it. For admins: it may hold the node's secrets.
 #[utoipa::path(
     get, path = "/v1/overlays/{name}/render", tag = "overlays",
-    params(("name" = String, Path, description = "Name of the overlay"),
+    params(("name" = inline(OverlayName), Path, description = "Name of the overlay"),
         ("node" = String, Query, description = "Name of the node"),
         ("path" = Option<String>, Query, description = "Only this file, by its path on the node")),
     responses((status = OK, body = [RenderedFile]), (status = NOT_FOUND, body = Problem),
@@ -183,10 +184,11 @@ fn rendered_file(entry: &Entry) -> Option<RenderedFile> {
 /// A file of an overlay as its author wrote it. For admins: it may hold secrets of the site.
 #[utoipa::path(
     get, path = "/v1/overlays/{name}/files/{*path}", tag = "overlays",
-    params(("name" = String, Path, description = "Name of the overlay"),
+    params(("name" = inline(OverlayName), Path, description = "Name of the overlay"),
         ("path" = String, Path, description = "Path on the node")),
     responses((status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = NOT_FOUND, body = Problem))
+        (status = NOT_FOUND, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem, description = "That is no path of a file"))
 )]
 async fn get_file(
     State(provisioner): State<Provisioner>,
@@ -213,11 +215,12 @@ struct FileQuery {
 #[utoipa::path(
     put, path = "/v1/overlays/{name}/files/{*path}", tag = "overlays",
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    params(("name" = String, Path, description = "Name of the overlay"),
+    params(("name" = inline(OverlayName), Path, description = "Name of the overlay"),
         ("path" = String, Path, description = "Path on the node"),
         ("mode" = Option<String>, Query, description = "Permission bits, octal; default 0644"),
         ("template" = Option<bool>, Query, description = "Render it for each node")),
-    responses((status = NO_CONTENT), (status = UNPROCESSABLE_ENTITY, body = Problem))
+    responses((status = NO_CONTENT), (status = CONFLICT, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
 )]
 async fn put_file(
     State(provisioner): State<Provisioner>,
@@ -252,9 +255,10 @@ async fn put_file(
 /// Removes a file of the site's overlay.
 #[utoipa::path(
     delete, path = "/v1/overlays/{name}/files/{*path}", tag = "overlays",
-    params(("name" = String, Path, description = "Name of the overlay"),
+    params(("name" = inline(OverlayName), Path, description = "Name of the overlay"),
         ("path" = String, Path, description = "Path on the node")),
-    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem))
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem),
+        (status = UNPROCESSABLE_ENTITY, body = Problem))
 )]
 async fn delete_file(
     State(provisioner): State<Provisioner>,

@@ -1,6 +1,6 @@
 //! `/v1/profiles`.
 
-use access::Routes;
+use access::{Caller, Routes};
 use api::{
     ids::ProfileName,
     machine::{MachineSpec, Profile},
@@ -16,7 +16,7 @@ use serde_json::Value;
 use utoipa_axum::routes;
 
 use super::{patch, refuse_edit};
-use crate::{check::Subject, provisioner::Provisioner, store::ProfileRecord};
+use crate::{check::Subject, provisioner::Provisioner, public::Sight, store::ProfileRecord};
 
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new()
@@ -40,24 +40,31 @@ fn shown(record: &ProfileRecord) -> Profile {
     get, path = "/v1/profiles", tag = "profiles", params(PageParams),
     responses((status = OK, body = [Profile]), (status = BAD_REQUEST, body = Problem))
 )]
-async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<Page<Profile>, Refusal> {
+async fn list(
+    State(provisioner): State<Provisioner>,
+    caller: Caller,
+    paging: Paging,
+) -> Result<Page<Profile>, Refusal> {
+    let sight = Sight::of(&caller.principal);
     let view = provisioner.view();
     let rows = view.cluster.profiles.values();
     let page = paging.cut("profiles", rows, |row| row.name.clone(), |name, after| name > after)?;
-    Ok(page.map(|record| shown(record)))
+    Ok(page.map(|record| sight.of_thing(shown(record))))
 }
 
 /// One profile.
 #[utoipa::path(
     get, path = "/v1/profiles/{name}", tag = "profiles",
-    params(("name" = String, Path, description = "Name of the profile")),
+    params(("name" = inline(ProfileName), Path, description = "Name of the profile")),
     responses((status = OK, body = Profile), (status = NOT_FOUND, body = Problem))
 )]
 async fn show(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     Path(name): Path<ProfileName>,
 ) -> Result<Versioned<Profile>, Refusal> {
-    one(&provisioner, &name)
+    let Versioned { version, body } = one(&provisioner, &name)?;
+    Ok(Versioned { version, body: Sight::of(&caller.principal).of_thing(body) })
 }
 
 fn one(provisioner: &Provisioner, name: &ProfileName) -> Result<Versioned<Profile>, Refusal> {
@@ -72,7 +79,7 @@ fn one(provisioner: &Provisioner, name: &ProfileName) -> Result<Versioned<Profil
 /// Makes a profile, or gives it another specification.
 #[utoipa::path(
     put, path = "/v1/profiles/{name}", tag = "profiles", request_body = MachineSpec,
-    params(("name" = String, Path, description = "Name of the profile"),
+    params(("name" = inline(ProfileName), Path, description = "Name of the profile"),
         ("if-match" = Option<u64>, Header, description = "Refuse if the profile has another version")),
     responses((status = OK, body = Profile), (status = PRECONDITION_FAILED, body = Problem),
         (status = UNPROCESSABLE_ENTITY, body = Problem))
@@ -98,9 +105,10 @@ async fn replace(
 /// Changes a profile by a JSON merge patch (RFC 7396) on its specification.
 #[utoipa::path(
     patch, path = "/v1/profiles/{name}", tag = "profiles", request_body = Object,
-    params(("name" = String, Path, description = "Name of the profile"),
+    params(("name" = inline(ProfileName), Path, description = "Name of the profile"),
         ("if-match" = Option<u64>, Header, description = "Refuse if the profile has another version")),
     responses((status = OK, body = Profile), (status = NOT_FOUND, body = Problem),
+        (status = CONFLICT, body = Problem, description = "Its specification in the database cannot be read"),
         (status = PRECONDITION_FAILED, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))
 )]
 async fn patch_one(
@@ -123,7 +131,7 @@ async fn patch_one(
 /// Deletes a profile that nothing lists.
 #[utoipa::path(
     delete, path = "/v1/profiles/{name}", tag = "profiles",
-    params(("name" = String, Path, description = "Name of the profile"),
+    params(("name" = inline(ProfileName), Path, description = "Name of the profile"),
         ("if-match" = Option<u64>, Header, description = "Refuse if the profile has another version")),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem),
         (status = PRECONDITION_FAILED, body = Problem), (status = UNPROCESSABLE_ENTITY, body = Problem))

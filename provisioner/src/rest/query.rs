@@ -25,6 +25,7 @@ use self::places::Place;
 use super::hardware;
 use crate::{
     provisioner::Provisioner,
+    public::Sight,
     query::{self, AnswerError, Columns, Facts, Filter},
 };
 
@@ -52,14 +53,16 @@ pub(super) fn routes() -> Routes<Provisioner> {
 struct Question {
     filter: Option<String>,
     names: Option<String>,
+    labels: Option<String>,
     columns: Option<String>,
 }
 
 /// Nodes whose hardware is as an expression says, whole or in columns.
 #[utoipa::path(
     get, path = "/v1/inventory", tag = "nodes",
-    params(("filter" = Option<String>, Query, description = "Expression in CEL over the fields of the inventory, `name` and `status`, with _ for -; default: true"),
+    params(("filter" = Option<String>, Query, description = "Expression in CEL over the fields of the inventory, `name`, `labels` and `status`, with _ for -; default: true"),
         ("names" = Option<String>, Query, description = "Host list, such as n[1-8],login1; default: all"),
+        ("labels" = Option<String>, Query, description = "Only nodes with such labels: rack=a1,tier!=test,gpu,!old"),
         ("columns" = Option<String>, Query, description = "Fields, such as name,topology.cpu_model,gpus.model; default: whole inventories"),
         ("limit" = Option<u32>, Query,
             description = "Nodes at most, unclear ones included: up to 10000, with whole inventories 500. \
@@ -80,6 +83,7 @@ async fn ask(
     let columns = columns.map_err(|mistake| refuse(title, "columns", mistake))?;
     let filter = question.filter.unwrap_or_else(|| "true".to_owned());
     let names = wanted(&provisioner, &caller, title, question.names, &paging).await?;
+    let names = provisioner.labelled(title, names, question.labels.as_deref())?;
     let most = if columns.is_some() { MAX_PAGE_ROWS } else { MAX_WHOLE };
     let limit = paging.limit().map(|limit| limit.min(most));
     let mut turns = rest::turns(&caller.principal.name);
@@ -88,7 +92,8 @@ async fn ask(
     let asked = Arc::new(Asked { filter, columns });
     let place = places::take(title, &caller.principal.name).await?;
     let rows = Rows { limit, _place: Some(place), ..Rows::default() };
-    let rows = gather(&provisioner, title, &mut turns, &names, &asked, rows).await?;
+    let sight = Sight::of(&caller.principal);
+    let rows = gather((&provisioner, sight), title, &mut turns, &names, &asked, rows).await?;
     let next = rows.last().filter(|_| rows.has_more).map(|name| paging.link(LIST, name));
     let mut answer = rows.answer;
     let asked = question.columns.as_deref().unwrap_or_default().split(',').map(str::trim);
@@ -137,7 +142,7 @@ type Told = (Node, Result<Inventory, AnswerError>);
 
 /// Asks of so many nodes in each turn: others have theirs in between. `rows`: none yet.
 async fn gather(
-    provisioner: &Provisioner,
+    (provisioner, sight): (&Provisioner, Sight),
     title: &str,
     turns: &mut Turns,
     names: &[NodeName],
@@ -147,7 +152,7 @@ async fn gather(
     let mut taken = Duration::ZERO;
     for names in names.chunks(BATCH) {
         let begun = Instant::now();
-        let reading = timeout(DEADLINE.saturating_sub(taken), told(provisioner, title, names));
+        let reading = timeout(DEADLINE.saturating_sub(taken), told(provisioner, sight, title, names));
         let batch = reading.await.map_err(|_| End::TooLong.refusal(title))??;
         taken += begun.elapsed();
         let (asked, left) = (asked.clone(), DEADLINE.saturating_sub(taken));
@@ -169,16 +174,22 @@ async fn gather(
 }
 
 /// What nodes told of themselves. One that was deleted in this moment is none.
-async fn told(provisioner: &Provisioner, title: &str, names: &[NodeName]) -> Result<Vec<Told>, Refusal> {
+/// What is not seen cannot be asked for either: it is taken out before the question is.
+async fn told(
+    provisioner: &Provisioner,
+    sight: Sight,
+    title: &str,
+    names: &[NodeName],
+) -> Result<Vec<Told>, Refusal> {
     let mut all = Vec::with_capacity(names.len());
     for node in provisioner.show_all(names) {
         let told = match provisioner.0.fleet.inventory(node.id).await {
             Err(error) if hardware::is_damaged(&error) => Err(AnswerError::Damaged(error)),
             Err(error) => return Err(Refusal::internal(title, &error)),
             Ok(None) => Err(AnswerError::NeverTold),
-            Ok(Some(inventory)) => Ok(inventory),
+            Ok(Some(inventory)) => Ok(sight.of_thing(inventory)),
         };
-        all.push((node, told));
+        all.push((sight.of_thing(node), told));
     }
     Ok(all)
 }

@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
+use access::Caller;
 use api::{
     image::{Operation, OperationState},
     problem::Problem,
@@ -20,7 +21,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use rest::{Refusal, last_event_id};
 use serde::Serialize;
 
-use crate::{feed::EventId, provisioner::Provisioner};
+use crate::{feed::EventId, provisioner::Provisioner, public::Sight};
 
 /// A comment goes out after this time without an event, so that a dead connection shows.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -46,11 +47,14 @@ fn keep_alive() -> KeepAlive {
 )]
 pub(super) async fn nodes(
     State(provisioner): State<Provisioner>,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let grown = provisioner.0.feed.grown();
     let seen = last_event_id(&headers).and_then(EventId::parse);
-    let watcher = NodeWatcher { provisioner: provisioner.clone(), grown, seen, waiting: VecDeque::new() };
+    let sight = Sight::of(&caller.principal);
+    let watcher =
+        NodeWatcher { provisioner: provisioner.clone(), sight, grown, seen, waiting: VecDeque::new() };
     let stopped = provisioner.0.stop.clone().cancelled_owned();
     let updates = stream::unfold(watcher, |mut watcher| async move {
         let event = watcher.next().await?;
@@ -62,6 +66,7 @@ pub(super) async fn nodes(
 /// Where a watcher of nodes is.
 struct NodeWatcher {
     provisioner: Provisioner,
+    sight: Sight,
     grown: tokio::sync::watch::Receiver<()>,
     /// The last event that it was given; `None` if it needs every node.
     seen: Option<EventId>,
@@ -80,7 +85,9 @@ impl NodeWatcher {
                 Some(changes) if changes.is_empty() => self.grown.changed().await.ok()?,
                 Some(changes) => {
                     self.seen = changes.last().map(|(id, _)| *id);
-                    let events = changes.iter().map(|(id, update)| event(update).id(id.to_string()));
+                    let sight = self.sight;
+                    let events = changes.into_iter();
+                    let events = events.map(|(id, update)| event(&sight.of_thing(update)).id(id.to_string()));
                     self.waiting.extend(events);
                 }
             }
@@ -94,7 +101,8 @@ impl NodeWatcher {
         let statuses = self.provisioner.0.fleet.statuses();
         // Without a line of data, and axum writes none for an empty text, a browser drops the event.
         self.waiting.push_back(Event::default().event("list").data("\n"));
-        self.waiting.extend(statuses.iter().map(event));
+        let sight = self.sight;
+        self.waiting.extend(statuses.into_iter().map(|update| event(&sight.of_thing(update))));
         if let Some(end) = self.waiting.pop_back() {
             self.waiting.push_back(end.id(last.to_string()));
         }

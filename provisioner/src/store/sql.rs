@@ -4,6 +4,7 @@ use api::{
     ids::{Digest, ImageName, NodeId, NodeName, ProfileName, Timestamp},
     image::{ImageVersion, ImportImage, Operation, OperationState},
     machine::MachineSpec,
+    sources,
 };
 use async_trait::async_trait;
 use database::{
@@ -131,7 +132,9 @@ impl ImageRow {
         let (name, Number(version)) = (self.name.0, self.version);
         let read = || -> Result<_, Unreadable> { Ok((self.body.0?, self.substrate.0?, self.layers.0?)) };
         match read() {
-            Ok((Json(body), Parsed(substrate), Json(layers))) => {
+            Ok((Json(mut body), Parsed(substrate), Json(layers))) => {
+                // A release of before kept what people wrote.
+                body.source = sources::shown(&body.source).into_owned();
                 Ok(ImageRecord { name, version: body, substrate, layers })
             }
             Err(error) => Err(UnreadableImage { name, version, cause: error.to_string() }),

@@ -14,7 +14,7 @@ use api::{
     channel::{FromAgent, Session},
     enroll::AgentIdentity,
     ids::Digest,
-    inventory::{Core, Inventory, NumaNode, Package, Topology},
+    inventory::{Core, Inventory, NumaNode, Package, System, Topology},
     overlay::Generation,
     run::{Outcome, RunReport},
     stream::{self, Control, StreamId, StreamRequest},
@@ -58,6 +58,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How long a connection of a node without power stays open at our end: until the server has surely missed it.
 const GONE: Duration = Duration::from_secs(20);
+
+/// Serial number of every simulated machine.
+pub const SERIAL: &str = "SIMULATED-SERIAL-NUMBER";
 
 /// What can be seen of an agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -438,5 +441,6 @@ fn inventory() -> Inventory {
         pus: 4,
         ..Topology::default()
     };
-    Inventory { topology, memory_bytes: MEMORY, ..Inventory::default() }
+    let system = System { serial: Some(SERIAL.to_owned()), ..System::default() };
+    Inventory { system, topology, memory_bytes: MEMORY, ..Inventory::default() }
 }

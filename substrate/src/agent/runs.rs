@@ -43,6 +43,7 @@ pub mod volumes;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -131,6 +132,8 @@ pub struct Places {
     pub volumes: PathBuf,
     /// Certificates of public authorities, PEM.
     pub authorities: PathBuf,
+    /// Addresses of special use that transfers go to all the same: none on a node.
+    pub near: Vec<IpAddr>,
     /// The site's programs before and after jobs.
     pub site: PathBuf,
     /// The machine's root, for its devices and the CDI specs of these.
@@ -145,6 +148,7 @@ impl Default for Places {
             artifacts: "/var/lib/bedplate/artifacts".into(),
             volumes: "/var/lib/bedplate/volumes".into(),
             authorities: "/etc/ssl/certs/ca-certificates.crt".into(),
+            near: Vec::new(),
             site: "/etc/bedplate".into(),
             machine: "/".into(),
         }

@@ -282,7 +282,7 @@ fn the_answer_to_a_question_about_hardware_has_pages() {
         assert!(pages.iter().all(|page| page["columns"] == json!(["name", "memory_bytes"])), "{pages:?}");
 
         // The client puts the pages together; and whole inventories come in pages too.
-        let answer = cluster.client().query_inventory(None, None, Some("name")).await?;
+        let answer = cluster.client().query_inventory(None, None, Some("name"), None).await?;
         assert_eq!((answer.nodes.len(), answer.unclear.len()), (3, 2));
         let whole: Value = browser.get("/v1/inventory?limit=1").await?.json().await?;
         assert!(whole["nodes"][0]["inventory"].is_object(), "{whole}");

@@ -266,7 +266,8 @@ fn write_config(folder: &Path, further: &str) -> anyhow::Result<()> {
          fleet: {{heartbeat-seconds: 1}}\n\
          boot: {{http-port: {HTTP_PORT}, tftp: false, substrate: {substrate}, templates: {source}/ipxe}}\n\
          dhcp: {{mode: off}}\n\
-         overlays: {{shipped: {source}/overlays, site: {folder_shown}/overlays}}\n{further}"
+         overlays: {{shipped: {source}/overlays, site: {folder_shown}/overlays}}\n\
+         registries: {{allow: ['{REGISTRY}']}}\n{further}"
     );
     Ok(fs::write(folder.join("server.yaml"), text)?)
 }

@@ -16,7 +16,7 @@ use client::{Client, Context};
 use expect_test::expect_file;
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use sim_cluster::simulated_node::Agent;
+use sim_cluster::simulated_node::{Agent, SERIAL};
 
 use crate::{
     cluster::{Cluster, IMAGE, in_namespace},
@@ -31,6 +31,16 @@ const UNLISTED: &str = "/v1/nothing-of-that-kind";
 
 /// Eve with a token that is to read with alone.
 const READER: &str = "eve, to read";
+
+/// Value of a tag of a node and of a profile.
+const TAG: &str = "TAG-THAT-ADMINS-READ";
+
+/// Address of a BMC.
+const BMC: &str = "10.99.99.99";
+
+/// What no route tells a user who is no admin: see docs/security.md. The third: how the hardware addresses
+/// of the simulated nodes begin.
+const PRIVATE: [&str; 4] = [TAG, BMC, "52:54:00:88:", SERIAL];
 
 /// What one request may take.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -120,9 +130,11 @@ impl Site {
     /// Makes what a request may have removed or changed.
     async fn mend(&mut self) -> anyhow::Result<()> {
         let admin = self.cluster.client().clone();
-        let document = "profiles:\n  base: {image: tiny}\n  spare: {kernel-args: [quiet]}\n\
-                        nodes:\n  n9: {profiles: [base]}\n"
-            .to_owned();
+        let private = format!("tags: {{secret: {TAG}}}, bmc: {{address: {BMC}}}");
+        let document = format!(
+            "profiles:\n  base: {{image: tiny}}\n  spare: {{kernel-args: [quiet], {private}}}\n\
+             nodes:\n  n9: {{profiles: [base], {private}}}\n"
+        );
         admin.apply(&Apply { document, dry_run: false, prune: false }).await?;
         admin.undrain(&crate::cluster::name(2)).await?;
         let (overlay, text) = ("hosts".parse()?, b"hello\n".to_vec());
@@ -218,7 +230,7 @@ impl Site {
                 path.replace("{id}", if missing { "999" } else { "1" })
             }
             _ if path.starts_with("/v1/overlays/") => {
-                path.replace("{name}", &wanted("hosts")).replace("{*path}", "etc/motd")
+                path.replace("{name}", &wanted("hosts")).replace("{path}", "etc/motd")
             }
             _ => path.to_owned(),
         };
@@ -271,8 +283,18 @@ impl Site {
                 (status.as_u16().to_string(), false)
             }
             _ => {
-                let words = if status.is_server_error() { response.text().await? } else { String::new() };
+                let is_read = method == "GET" && status.is_success();
+                let is_told = is_read || status.is_server_error();
+                let words = if is_told { words_of(response).await? } else { String::new() };
                 ensure!(!status.is_server_error(), "{method} {} by {asks:?}: {status}: {words}", ask.path);
+                let private = PRIVATE.iter().find(|private| words.contains(**private));
+                match asks {
+                    Some("eve") if is_read && path == "/v1/nodes" => {
+                        ensure!(private.is_some(), "an admin reads: {words}")
+                    }
+                    Some("eve") => {}
+                    _ => ensure!(private.is_none(), "{} tells {asks:?} {private:?}: {words}", ask.path),
+                }
                 ("allowed".to_owned(), method != "GET")
             }
         };
@@ -298,6 +320,16 @@ impl Site {
         let whose: BTreeSet<&str> = rows.iter().filter_map(whose).collect();
         Ok(whose.into_iter().collect::<Vec<_>>().join("+"))
     }
+}
+
+/// The body; of a stream of events, which may never end, what comes first.
+async fn words_of(mut response: reqwest::Response) -> anyhow::Result<String> {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_none_or(|kind| !kind.as_bytes().starts_with(b"text/event-stream")) {
+        return Ok(String::from_utf8_lossy(&response.bytes().await?).into_owned());
+    }
+    let first = response.chunk().await?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&first).into_owned())
 }
 
 /// Name of the workflow and of a token of a person.

@@ -1,4 +1,5 @@
-//! Paths that the documents name must exist: four of nine admired projects rot here.
+//! Paths that the documents name must exist, and tests of files too (`FILE.rs::NAME`): four of nine admired
+//! projects rot here.
 
 use std::path::Path;
 
@@ -45,7 +46,18 @@ fn dead_paths(line: &str, folder: &Path) -> Vec<String> {
     let linked = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
     let linked =
         linked.filter(|link| !link.is_empty() && !link.contains("://") && !folder.join(link).exists());
-    ticked.chain(linked).map(str::to_owned).collect()
+    let named = line.split('`').skip(1).step_by(2).filter(|word| is_test(word) && !has_test(word));
+    ticked.chain(linked).chain(named).map(str::to_owned).collect()
+}
+
+/// `FILE.rs::NAME`, a function of a file of this repository.
+fn is_test(word: &str) -> bool {
+    word.split_once("::").is_some_and(|(file, _)| file.ends_with(".rs") && is_path(file))
+}
+
+fn has_test(word: &str) -> bool {
+    let Some((file, name)) = word.split_once("::") else { return false };
+    std::fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {name}(")))
 }
 
 fn is_path(word: &str) -> bool {
@@ -62,6 +74,8 @@ mod tests {
         let here = Path::new("");
         assert_eq!(dead_paths("see `docs/nowhere.md` and `a/b`", here), ["docs/nowhere.md"]);
         assert_eq!(dead_paths("[x](nowhere.md) [y](https://example.org/z)", here), ["nowhere.md"]);
+        let gone = "`xtask/Cargo.toml::a`, `xtask/src/main.rs::of_nobody`, `xtask/src/gone.rs::main`";
+        assert_eq!(dead_paths(gone, here), ["xtask/src/main.rs::of_nobody", "xtask/src/gone.rs::main"]);
         assert!(dead_paths("`GET /v1/nodes/{name}`, `fleet::serve`", here).is_empty());
     }
 }

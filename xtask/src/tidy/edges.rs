@@ -30,6 +30,7 @@ const CRATES: &[(&str, u8, &[&str])] = &[
     ("provisioner", 2, &["access", "database", "fleet", "oci-pull", "rest"]),
     ("substrate", 2, &["stream-line"]),
     ("bedplate", 3, &[]),
+    ("fuzz-targets", 3, &[]),
     ("harness", 3, &[]),
     ("sim-cluster", 3, &["harness"]),
     ("bench", 3, &["harness", "sim-cluster"]),

@@ -4,6 +4,7 @@ use api::{
     device::GrantableDevice,
     ids::{NodeName, Timestamp},
     inventory::Inventory,
+    labels,
     machine::{Explained, MachineSpec, Node},
     status::{NodeEnrolment, NodeEvent, NodeStatus},
 };
@@ -30,12 +31,13 @@ use super::{
 const NOT_FOUND: u16 = 404;
 
 /// `node list`.
-pub(super) fn list(look: Look, nodes: &[Node], now: Timestamp) -> String {
+pub(super) fn list(look: Look, nodes: &[Node], with_labels: bool, now: Timestamp) -> String {
     if nodes.is_empty() {
         return "no nodes yet: `bedplate node add --help`\n".to_owned();
     }
-    let row = |node: &Node| {
-        vec![
+    let labels = |node: &Node| with_labels.then(|| Cell::new(labels::line(&node.labels)));
+    let row = |node: &Node| -> Vec<Cell> {
+        let cells = [
             Cell::new(&node.name),
             look.phase(&node.status),
             Cell::new(age(node.status.since, now)),
@@ -47,10 +49,13 @@ pub(super) fn list(look: Look, nodes: &[Node], now: Timestamp) -> String {
             } else {
                 node.spec.profiles.join(",")
             }),
-            Cell::new(note(&node.status)),
-        ]
+        ];
+        let last = Cell::new(note(&node.status));
+        cells.into_iter().chain(labels(node)).chain([last]).collect()
     };
-    let header = ["NODE", "PHASE", "FOR", "ADDRESS", "IMAGE", "NEXT", "PROFILES", "NOTE"];
+    let header = ["NODE", "PHASE", "FOR", "ADDRESS", "IMAGE", "NEXT", "PROFILES"];
+    let labels = with_labels.then_some("LABELS");
+    let header: Vec<&str> = header.into_iter().chain(labels).chain(["NOTE"]).collect();
     table(look, &header, nodes.iter().map(row))
 }
 
@@ -236,6 +241,7 @@ fn one(look: Look, node: &Node, devices: &[GrantableDevice], now: Timestamp) -> 
     let differs = status.image.is_some() && status.image != node.next_image;
     let mark = if differs { " (not what it runs)" } else { "" };
     add("boots next", node.next_image.as_ref().map(|next| format!("{next}{mark}")));
+    add("labels", Some(labels::line(&node.labels)).filter(|_| !node.labels.is_empty()));
     add("devices", Some(device_counts(devices)).filter(|counts| !counts.is_empty()));
     add("agent", status.agent_version.clone());
     add("last boot", status.boot_ms.map(|ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)));
@@ -355,6 +361,7 @@ pub(super) mod tests {
             spec: serde_saphyr::from_str(spec).unwrap(),
             status,
             next_image: None,
+            labels: labels::Labels::new(),
             version: 3,
         }
     }
@@ -406,11 +413,27 @@ pub(super) mod tests {
             n6       ready         1m   -          d@2            d@3   -
             n7       unseen        1m   -          -              d@3   -
         "#]]
-        .assert_eq(&list(Look::PLAIN, &nodes, NOW));
+        .assert_eq(&list(Look::PLAIN, &nodes, false, NOW));
         expect![[r#"
             no nodes yet: `bedplate node add --help`
         "#]]
-        .assert_eq(&list(Look::PLAIN, &[], NOW));
+        .assert_eq(&list(Look::PLAIN, &[], false, NOW));
+    }
+
+    #[test]
+    fn labels_of_nodes() {
+        let labels = [("rack".to_owned(), "a1".to_owned()), ("gpu".to_owned(), String::new())].into();
+        let with = Node { labels, ..node("n1", "{}", status(Phase::Ready)) };
+        let nodes = [with, node("n2", "{}", status(Phase::Ready))];
+        expect![[r#"
+            NODE  PHASE  FOR  ADDRESS  IMAGE  NEXT  PROFILES  LABELS        NOTE
+            n1    ready  1m   -        -      -     -         gpu=,rack=a1
+            n2    ready  1m   -        -      -     -         -
+        "#]]
+        .assert_eq(&list(Look::PLAIN, &nodes, true, NOW));
+        let shown = one(Look::PLAIN, &nodes[0], &[], NOW);
+        let is_told = |line: &str| line.split_whitespace().eq(["labels", "gpu=,rack=a1"]);
+        assert!(shown.lines().any(is_told), "{shown}");
     }
 
     #[test]
@@ -549,7 +572,7 @@ pub(super) mod tests {
                 };
                 let origin = Origin { field: text.into(), value: json!(text), origin: text.into() };
                 [
-                    list(Look::PLAIN, std::slice::from_ref(&node), NOW),
+                    list(Look::PLAIN, std::slice::from_ref(&node), true, NOW),
                     one(Look::PLAIN, &node, &[], NOW),
                     history(Look::PLAIN, &[event]),
                     origins(Look::PLAIN, &[origin]),

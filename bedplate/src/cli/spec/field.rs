@@ -20,6 +20,7 @@ const FIELDS: &[(&str, Inner)] = &[
     ("runtime-overlays", Inner::None),
     ("bmc", Inner::Keys(&["address"])),
     ("groups", Inner::None),
+    ("labels", Inner::Free),
     ("tags", Inner::Free),
 ];
 
@@ -77,6 +78,11 @@ fn one_of(of: &str, key: &str, keys: &[&str]) -> Result<String, String> {
 }
 
 impl Field {
+    /// A field within another.
+    pub(crate) fn of(path: [&str; 2]) -> Self {
+        Self(path.map(str::to_owned).into())
+    }
+
     /// Puts `null` into a merge patch. What a flag sets is not cleared.
     pub(crate) fn clear(&self, patch: &mut Map<String, Value>) -> Result<(), Usage> {
         let both = || Usage(format!("{} is set and cleared at once", self.0.join(".")));
@@ -117,7 +123,7 @@ mod tests {
     fn every_field_of_the_api_can_be_cleared() {
         let yaml = "{comment: a, profiles: [a], image: a, kernel: a, kernel-args: [a], root: {writable-size: 1GiB}, \
             interfaces: {a: {}}, dns: {search: [a]}, boot-overlays: [a], runtime-overlays: [a], \
-            bmc: {address: 10.0.0.1}, groups: [a], tags: {a: b}}";
+            bmc: {address: 10.0.0.1}, groups: [a], labels: {a: b}, tags: {a: b}}";
         let spec: api::machine::MachineSpec = serde_saphyr::from_str(yaml).unwrap();
         let value = serde_json::to_value(&spec).unwrap();
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();

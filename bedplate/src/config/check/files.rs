@@ -23,6 +23,7 @@ use super::{
     },
     TOP,
 };
+use crate::server::CertificateError;
 
 /// Mistakes with which the server would not start, and notes on what would not work then.
 pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Vec<Mistake>) {
@@ -68,7 +69,11 @@ pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Ve
     if let (Some(files), Some(written)) = (&checked.api_certificate, &raw.api_certificate)
         && let Err(error) = files.load()
     {
-        mistakes.push(mistake(written.at, "api.certificate", causes(&error), None));
+        let hint = match &error {
+            CertificateError::Read { path, source } => how_to_read(path, source),
+            _ => None,
+        };
+        mistakes.push(mistake(written.at, "api.certificate", causes(&error), hint));
     }
     mistakes.extend(registries(raw, checked));
     mistakes.sort();
@@ -87,9 +92,17 @@ fn registries(raw: &Raw, checked: &Checked) -> Vec<Mistake> {
         let Some(written) = raw.registries.hosts.iter().find(of_host) else { continue };
         let at = written.file(setting).map_or(written.at(), |file| file.at);
         let message = format!("cannot use {}: {}", unusable.path.display(), unusable.source);
-        mistakes.push(mistake(at, &written.key(setting), message, None));
+        let hint = how_to_read(&unusable.path, &unusable.source);
+        mistakes.push(mistake(at, &written.key(setting), message, hint));
     }
     mistakes
+}
+
+/// How this user, who need not be root, comes to read a file that the kernel keeps from it.
+fn how_to_read(path: &Path, error: &io::Error) -> Option<String> {
+    let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
+    let uid = geteuid().as_raw();
+    is_denied.then(|| format!("the server's user must read it: `setfacl -m u:{uid}:r {}`", path.display()))
 }
 
 /// An address that nothing can listen at. The kernel is asked, with a port of its choice: it may let

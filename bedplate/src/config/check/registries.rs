@@ -1,12 +1,19 @@
 //! Registries: what is written of each host, against each other.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
 
 use api::problem::Mistake;
 use oci_pull::{
-    DEFAULT_PATIENCE, HostSettings, InvalidProxy, Limits, MAX_MIRRORS, Mirror, Proxy, Registries,
-    RegistryHost,
+    AddressPattern, DEFAULT_PATIENCE, HostSettings, InvalidProxy, Limits, MAX_MIRRORS, Mirror, Proxy, Reach,
+    Registries, RegistryHost,
 };
+use url::Url;
 
 use super::super::raw::{Placed, Raw, RawRegistry, mistake};
 
@@ -20,8 +27,20 @@ const MAX_LEAST_KB: u32 = 1_000_000;
 /// Longest time that a layer or a pull may be given, seconds: a week.
 const MAX_PULL_SECONDS: u32 = 604_800;
 
+/// Addresses that are read of `registries.allow` and of `registries.deny`. A site has a few.
+const MAX_ADDRESSES: usize = 64;
+
+/// What this server listens at, which no pull is to reach.
+#[derive(Debug)]
+pub(super) struct OwnPorts<'a> {
+    /// Its TCP ports.
+    pub(super) ports: [u16; 3],
+    /// Its addresses, also those that it will have.
+    pub(super) addresses: &'a [Ipv4Addr],
+}
+
 /// All registries. Mistakes are told with their keys.
-pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Registries {
+pub(super) fn check(raw: &Raw, own: &OwnPorts<'_>, mistakes: &mut Vec<Mistake>) -> Registries {
     let written = &raw.registries;
     let mut number = |key: &str, written: &Option<Placed<u32>>, range: RangeInclusive<u32>| {
         let written = written.as_ref()?;
@@ -68,7 +87,40 @@ pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Registries {
         }
         hosts.insert(host, settings);
     }
-    Registries { hosts, patience, limits }
+    Registries { hosts, patience, limits, reach: reach(raw, own, mistakes) }
+}
+
+fn reach(raw: &Raw, own: &OwnPorts<'_>, mistakes: &mut Vec<Mistake>) -> Reach {
+    let allowed = addresses("allow", &raw.registries.allow, mistakes);
+    let denied = addresses("deny", &raw.registries.deny, mistakes);
+    let own_addresses: BTreeSet<IpAddr> = own.addresses.iter().copied().map(IpAddr::V4).collect();
+    Reach { allowed, denied, own_ports: own.ports.into(), own_addresses }
+}
+
+/// The addresses of `registries.allow` or `registries.deny`.
+fn addresses(key: &str, written: &[Placed<String>], mistakes: &mut Vec<Mistake>) -> Vec<AddressPattern> {
+    let key = format!("registries.{key}");
+    if let Some(first) = written.get(MAX_ADDRESSES) {
+        let message = format!("has {} addresses; {MAX_ADDRESSES} are read", written.len());
+        mistakes.push(mistake(first.at, &key, message, None));
+    }
+    let mut addresses = Vec::new();
+    for (index, address) in written.iter().take(MAX_ADDRESSES).enumerate() {
+        match address.value.parse::<AddressPattern>() {
+            Ok(parsed) => addresses.push(parsed),
+            Err(error) => {
+                let message = format!("{:?} {error}", address.value);
+                let hint = "write 127.0.0.1:5000 or 10.0.0.0/8; a name goes into registries.hosts";
+                mistakes.push(mistake(
+                    address.at,
+                    &format!("{key}[{index}]"),
+                    message,
+                    Some(hint.to_owned()),
+                ));
+            }
+        }
+    }
+    addresses
 }
 
 fn settings(written: &RawRegistry, mistakes: &mut Vec<Mistake>) -> HostSettings {
@@ -107,7 +159,29 @@ fn settings(written: &RawRegistry, mistakes: &mut Vec<Mistake>) -> HostSettings 
         mistakes.push(mistake(at.at, &written.key("ca"), message, Some("keep one of both".to_owned())));
     }
     let credentials = path("credentials", mistakes);
-    HostSettings { mirrors, plain_http, ca, proxy: proxy(written, mistakes), credentials }
+    let (proxy, token_service) = (proxy(written, mistakes), token_service(written, plain_http, mistakes));
+    HostSettings { mirrors, plain_http, ca, proxy, credentials, token_service }
+}
+
+fn token_service(written: &RawRegistry, plain_http: bool, mistakes: &mut Vec<Mistake>) -> Option<Url> {
+    let service = written.token_service.as_ref()?;
+    let told = |message| {
+        let hint = Some("write token-service: https://auth.example".to_owned());
+        mistake(service.at, &written.key("token-service"), message, hint)
+    };
+    match HostSettings::parse_token_service(&service.value) {
+        Ok(url) if url.scheme() == "http" && !plain_http => {
+            let message = "would get the login in plain HTTP, and plain-http is not set".to_owned();
+            mistakes.push(told(message));
+            None
+        }
+        Ok(url) => Some(url),
+        // It may hold a password.
+        Err(error) => {
+            mistakes.push(told(error.to_string()));
+            None
+        }
+    }
 }
 
 fn proxy(written: &RawRegistry, mistakes: &mut Vec<Mistake>) -> Proxy {

@@ -19,6 +19,10 @@ pub struct RawRegistries {
     pub layer_seconds: Option<Placed<u32>>,
     /// `registries.pull-seconds`: how long a pull may take. Default 14400.
     pub pull_seconds: Option<Placed<u32>>,
+    /// `registries.allow`: addresses that pulls go to though they are no peer's. Default: none.
+    pub allow: Vec<Placed<String>>,
+    /// `registries.deny`: addresses that no pull of a user goes to. Default: none.
+    pub deny: Vec<Placed<String>>,
     /// `registries.hosts`: settings by `HOST[:PORT]`, in the order of the file.
     pub hosts: Vec<RawRegistry>,
 }
@@ -40,6 +44,8 @@ pub struct RawRegistry {
     pub proxy: Option<Placed<String>>,
     /// `credentials`: file with the login. Default: those that podman and docker write.
     pub credentials: Option<Placed<String>>,
+    /// `token-service`: URL of the token service that gets the login too. Default: the host alone.
+    pub token_service: Option<Placed<String>>,
 }
 
 impl RawRegistry {
@@ -65,7 +71,15 @@ impl RawRegistry {
 
 impl RawRegistries {
     pub(super) fn read(top: &Section<'_>, mistakes: &mut Vec<Mistake>) -> Self {
-        let known = ["wait-seconds", "least-kb-per-second", "layer-seconds", "pull-seconds", "hosts"];
+        let known = [
+            "wait-seconds",
+            "least-kb-per-second",
+            "layer-seconds",
+            "pull-seconds",
+            "allow",
+            "deny",
+            "hosts",
+        ];
         let Some(section) = top.section("registries", &known, mistakes) else {
             return Self::default();
         };
@@ -74,6 +88,8 @@ impl RawRegistries {
             least_kb_per_second: section.one("least-kb-per-second", "a number of kB a second", mistakes),
             layer_seconds: section.one("layer-seconds", "a number of seconds", mistakes),
             pull_seconds: section.one("pull-seconds", "a number of seconds", mistakes),
+            allow: section.many("allow", "addresses: ADDRESS[:PORT] or NETWORK/PREFIX", mistakes),
+            deny: section.many("deny", "addresses: ADDRESS[:PORT] or NETWORK/PREFIX", mistakes),
             hosts: Vec::new(),
         };
         let mut hosts: Vec<RawRegistry> = Vec::new();
@@ -100,6 +116,7 @@ impl RawRegistries {
                 ca: None,
                 proxy: None,
                 credentials: None,
+                token_service: None,
             };
             hosts.push(if tree.is_null() { nothing } else { nothing.read(tree, mistakes) });
         }
@@ -110,13 +127,14 @@ impl RawRegistries {
 impl RawRegistry {
     fn read(self, tree: &yaml_tree::Tree, mistakes: &mut Vec<Mistake>) -> Self {
         let section = Section::new(tree, &self.path, mistakes);
-        section.only(&["mirrors", "plain-http", "ca", "proxy", "credentials"], mistakes);
+        section.only(&["mirrors", "plain-http", "ca", "proxy", "credentials", "token-service"], mistakes);
         Self {
             mirrors: section.many("mirrors", "registries: HOST[:PORT][/PATH]", mistakes),
             plain_http: section.one("plain-http", "true or false", mistakes),
             ca: section.one("ca", "a path", mistakes),
             proxy: section.one("proxy", "http://HOST[:PORT], https://HOST[:PORT] or none", mistakes),
             credentials: section.one("credentials", "a path", mistakes),
+            token_service: section.one("token-service", "https://HOST[:PORT]", mistakes),
             ..self
         }
     }

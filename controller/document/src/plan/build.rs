@@ -282,14 +282,15 @@ fn tasks(array: TaskArray) -> Tasks {
 
 impl From<&normal::Resource> for ResourcePlan {
     fn from(resource: &normal::Resource) -> Self {
-        let normal::Resource { cores, affinity, threads, memory_bytes, memory_by_core, devices, exclusive } =
-            resource.clone();
+        let resource = resource.clone();
+        let normal::Resource { cores, affinity, threads, memory_bytes, memory_by_core, .. } = resource;
+        let normal::Resource { devices, labels, exclusive, .. } = resource;
         let affinity = match affinity {
             normal::Affinity::Core => AffinityPlan::Core,
             normal::Affinity::Socket => AffinityPlan::Socket,
             normal::Affinity::Numa => AffinityPlan::Numa,
         };
-        Self { cores, affinity, threads, memory_bytes, memory_by_core, devices, exclusive }
+        Self { cores, affinity, threads, memory_bytes, memory_by_core, devices, labels, exclusive }
     }
 }
 

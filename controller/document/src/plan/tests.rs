@@ -56,6 +56,21 @@ fn documents_that_were_accepted_before_plans_are_converted_as_ever() {
 }
 
 #[test]
+fn a_plan_has_the_oldest_version_that_understands_it() {
+    let text = |rest: &str| format!("version: v4\n{rest}jobs: {{a: {{image: docker://a, command: [x]}}}}\n");
+    let plain = plan(&text(""));
+    assert!(plain.to_json().unwrap().starts_with("{\"plan\":1,"), "a release of before reads it");
+    let labelled = plan(&text("annotations: {rack: a1}\n"));
+    let json = labelled.to_json().unwrap();
+    assert!(json.starts_with("{\"plan\":2,"), "a release of before would place it anywhere: {json}");
+    assert_eq!(Plan::read(&json).unwrap(), labelled);
+    let Planned::Job(job) = &labelled.stages[1].work else { panic!("{labelled:?}") };
+    assert_eq!(api::labels::line(&job.resource.labels), "rack=a1");
+    let newer = json.replacen("\"plan\":2", "\"plan\":3", 1);
+    assert!(matches!(Plan::read(&newer), Err(PlanError::Version { found: 3 })));
+}
+
+#[test]
 fn a_diamond_with_data() {
     let plan = plan(include_str!("accepted/diamond.yaml"));
     let mut lines = String::new();

@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Certificate, Client};
+use reqwest::{Certificate, Client, RequestBuilder, Url, redirect::Policy};
 
 use crate::{
     PullError,
+    error::RequestError,
+    reach::{Guard, Rules},
     registries::{HostSettings, Proxy, RegistryHost},
 };
 
@@ -28,17 +30,44 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest file of certificates that is read: that of a whole system has a fifth of it.
 const MAX_CA_BYTES: u64 = 1 << 20;
 
+/// Redirects that are followed for one request: a registry sends to its storage, and that to a node
+/// of it.
+const MAX_REDIRECTS: usize = 10;
+
 /// What a client is made of: with other settings, or another file of certificates, it is another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct MadeOf {
     ca: Option<Vec<u8>>,
     proxy: Proxy,
+    rules: Rules,
+}
+
+/// A client that connects to nothing that is out of reach.
+#[derive(Debug, Clone)]
+pub(crate) struct RegistryClient {
+    client: Client,
+    guard: Guard,
+}
+
+impl RegistryClient {
+    /// A request. That `url` is within reach is seen to here, of a name when it is sent, and of each
+    /// redirect when it is followed.
+    pub(crate) fn get(&self, url: Url) -> Result<RequestBuilder, RequestError> {
+        self.guard.announce(&url).map_err(RequestError::out_of_reach)?;
+        Ok(self.client.get(url))
+    }
+
+    /// Without settings, for tests that send nothing.
+    #[cfg(test)]
+    pub(crate) fn unused() -> Self {
+        Self { client: Client::new(), guard: Guard::new(Rules::default()) }
+    }
 }
 
 /// Clients by registry. Clones share them.
 #[derive(Clone, Default)]
 pub struct Clients {
-    kept: Arc<Mutex<BTreeMap<RegistryHost, (MadeOf, Client)>>>,
+    kept: Arc<Mutex<BTreeMap<RegistryHost, (MadeOf, RegistryClient)>>>,
 }
 
 impl fmt::Debug for Clients {
@@ -49,8 +78,13 @@ impl fmt::Debug for Clients {
 }
 
 impl Clients {
-    /// The client for a registry with these settings.
-    pub(crate) fn of(&self, host: &RegistryHost, settings: &HostSettings) -> Result<Client, PullError> {
+    /// The client for a registry with these settings, held to `rules`.
+    pub(crate) fn of(
+        &self,
+        host: &RegistryHost,
+        settings: &HostSettings,
+        rules: Rules,
+    ) -> Result<RegistryClient, PullError> {
         let unusable = |path: &Path, source| PullError::Certificates {
             registry: host.to_string(),
             path: path.to_owned(),
@@ -62,13 +96,16 @@ impl Clients {
             Ok::<_, PullError>((bytes, parsed))
         });
         let (ca, certificates) = ca.transpose()?.unzip();
-        let made_of = MadeOf { ca, proxy: settings.proxy.clone() };
+        let made_of = MadeOf { ca, proxy: settings.proxy.clone(), rules };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = kept.get(host).filter(|(before, _)| *before == made_of) {
             return Ok(client.clone());
         }
         let failed = |source| PullError::Client { registry: host.to_string(), source };
+        let guard = Guard::new(made_of.rules.clone());
         let builder = Client::builder()
+            .dns_resolver(Arc::new(guard.clone()))
+            .redirect(redirects(guard.clone()))
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .user_agent(concat!("bedplate/", env!("CARGO_PKG_VERSION")))
@@ -78,13 +115,27 @@ impl Clients {
             Proxy::Direct => builder.no_proxy(),
             Proxy::Through(url) => builder.proxy(reqwest::Proxy::all(url.clone()).map_err(failed)?),
         };
-        let client = builder.build().map_err(failed)?;
+        let client = RegistryClient { client: builder.build().map_err(failed)?, guard };
         if kept.len() >= MAX_KEPT {
             kept.clear();
         }
         kept.insert(host.clone(), (made_of, client.clone()));
         Ok(client)
     }
+}
+
+/// Follows redirects, none of them to what is out of reach. Those to another origin carry no login:
+/// `reqwest` takes it off.
+fn redirects(guard: Guard) -> Policy {
+    Policy::custom(move |attempt| {
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error(format!("more than {MAX_REDIRECTS} redirects"));
+        }
+        match guard.announce(attempt.url()) {
+            Ok(()) => attempt.follow(),
+            Err(error) => attempt.error(error),
+        }
+    })
 }
 
 /// The certificates of a PEM file, at least one.

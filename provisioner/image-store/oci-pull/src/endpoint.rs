@@ -2,22 +2,25 @@
 //! of which only reading is needed.
 //!
 //! A login goes nowhere before the host that it is for has asked for it. It then goes to that host,
-//! or to the token service that this host names, which must be HTTPS unless the host is spoken to
-//! in plain HTTP anyway. What another host asks for, which a request was redirected to, is not
-//! answered; redirects to another host carry neither login nor token (`reqwest` takes them off).
+//! or to the token service that this host names, if that is the host itself (scheme, name and port)
+//! or the one that the configuration sets for it; it must be HTTPS unless the host is spoken to in
+//! plain HTTP anyway. What another host asks for, which a request was redirected to, is not
+//! answered; redirects to another origin carry neither login nor token (`reqwest` takes them off).
 
 use std::{fmt, time::Duration};
 
 use base64::Engine as _;
 use reqwest::{
-    Client, Response, StatusCode, Url,
+    Response, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Deserialize;
 use tokio::sync::Mutex;
+use url::Origin;
 
 use crate::{
     challenge::{self, Challenge},
+    clients::RegistryClient,
     credentials::Login,
     error::RequestError,
     registries::RegistryHost,
@@ -49,8 +52,10 @@ pub(crate) struct Endpoint {
     pub(crate) repository: String,
     /// `http(s)://HOST[:PORT]/`.
     base: Url,
-    client: Client,
+    client: RegistryClient,
     login: Option<Login>,
+    /// Who besides the host gets the login.
+    token_service: Option<Origin>,
     /// What the host takes as `Authorization`, once it has asked.
     authorization: Mutex<Option<HeaderValue>>,
 }
@@ -72,13 +77,13 @@ impl Endpoint {
         host: RegistryHost,
         repository: String,
         plain: bool,
-        client: Client,
-        login: Option<Login>,
+        client: RegistryClient,
+        (login, token_service): (Option<Login>, Option<Origin>),
     ) -> Result<Self, RequestError> {
         let scheme = if plain { "http" } else { "https" };
         let base = Url::parse(&format!("{scheme}://{}/", host.address()));
         let base = base.map_err(|error| RequestError::Address { problem: error.to_string() })?;
-        Ok(Self { host, repository, base, client, login, authorization: Mutex::default() })
+        Ok(Self { host, repository, base, client, login, token_service, authorization: Mutex::default() })
     }
 
     /// A manifest or index by tag or digest, at most `limit` bytes.
@@ -127,14 +132,17 @@ impl Endpoint {
         let used = self.authorization.lock().await.clone();
         let response = self.send(&url, headers, used.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED || !self.is_own(response.url()) {
-            return checked(response).await;
+            return self.checked(response).await;
         }
         let lines = response.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenges: Vec<Challenge> =
             lines.filter_map(|line| line.to_str().ok()).flat_map(challenge::parse).collect();
         match self.authorize(&challenges, used.as_ref()).await? {
-            None => checked(response).await,
-            Some(authorization) => checked(self.send(&url, headers, Some(&authorization)).await?).await,
+            None => self.checked(response).await,
+            Some(authorization) => {
+                let response = self.send(&url, headers, Some(&authorization)).await?;
+                self.checked(response).await
+            }
         }
     }
 
@@ -144,7 +152,7 @@ impl Endpoint {
         headers: &HeaderMap,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, RequestError> {
-        let mut request = self.client.get(url.clone()).headers(headers.clone());
+        let mut request = self.client.get(url.clone())?.headers(headers.clone());
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
@@ -199,8 +207,12 @@ impl Endpoint {
         if !is_fit {
             return Err(named());
         }
+        let origin = url.origin();
+        if self.login.is_some() && !self.is_own(&url) && self.token_service.as_ref() != Some(&origin) {
+            return Err(RequestError::OtherTokenService { origin: shown(&origin.ascii_serialization()) });
+        }
         let scope = format!("repository:{}:pull", self.repository);
-        let mut request = self.client.get(url).query(&[("scope", scope.as_str())]);
+        let mut request = self.client.get(url)?.query(&[("scope", scope.as_str())]);
         if let Some(service) = service {
             request = request.query(&[("service", service)]);
         }
@@ -208,13 +220,35 @@ impl Endpoint {
             request = request.header(AUTHORIZATION, basic(login)?);
         }
         let response = request.send().await.map_err(|error| RequestError::of(&error))?;
-        let bytes = read(checked(response).await?, MAX_TOKEN_BYTES).await?;
+        let bytes = read(self.checked(response).await?, MAX_TOKEN_BYTES).await?;
         let nonsense = || RequestError::Nonsense { problem: "its token service gives no token".to_owned() };
         let Token { token, access_token } = serde_json::from_slice(&bytes).map_err(|_| nonsense())?;
         let token = token.or(access_token).filter(|token| !token.is_empty()).ok_or_else(nonsense)?;
         let mut value = ascii(&format!("Bearer {token}"))?;
         value.set_sensitive(true);
         Ok(value)
+    }
+
+    /// An answer that is one. Of an error, the text of another host than this is for the log alone: it
+    /// is nobody's whom the user has named.
+    async fn checked(&self, response: Response) -> Result<Response, RequestError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let retry_after = seconds.map(Duration::from_secs);
+        let is_own = self.is_own(response.url());
+        let origin = response.url().origin().ascii_serialization();
+        // The status says enough if the body breaks off.
+        let body = read(response, MAX_ERROR_BYTES).await.unwrap_or_default();
+        let (codes, message) = said(&body);
+        if is_own {
+            return Err(RequestError::Status { status, codes, message, retry_after });
+        }
+        tracing::info!(registry = %self.host, %origin, %status, said = message, "a host that it led to refuses");
+        Err(RequestError::Status { status, codes, message: String::new(), retry_after })
     }
 }
 
@@ -228,21 +262,6 @@ fn basic(login: &Login) -> Result<HeaderValue, RequestError> {
 fn ascii(text: &str) -> Result<HeaderValue, RequestError> {
     let nonsense = |_| RequestError::Nonsense { problem: "it sent what fits in no header".to_owned() };
     HeaderValue::from_str(text).map_err(nonsense)
-}
-
-/// An answer that is one.
-async fn checked(response: Response) -> Result<Response, RequestError> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let seconds =
-        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let retry_after = seconds.map(Duration::from_secs);
-    // The status says enough if the body breaks off.
-    let body = read(response, MAX_ERROR_BYTES).await.unwrap_or_default();
-    let (codes, message) = said(&body);
-    Err(RequestError::Status { status, codes, message, retry_after })
 }
 
 /// The codes of an error, and what is said beside them.
@@ -301,11 +320,18 @@ mod tests {
         assert_eq!(said(&[0xff; 1000]).1.chars().count(), MAX_SAID);
     }
 
-    fn endpoint() -> Endpoint {
+    /// With a login, and a token service on loopback, where no client here goes.
+    fn endpoint_of(host: &str, is_plain: bool) -> Endpoint {
         let login = Login { user: "site".to_owned(), password: "secret".to_owned() };
-        let host = "registry.example".parse().unwrap();
+        let service = Url::parse("http://127.0.0.2:8001").unwrap().origin();
+        let logins = (Some(login), Some(service));
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Endpoint::new(host, "a/b".to_owned(), false, Client::new(), Some(login)).unwrap()
+        let client = RegistryClient::unused();
+        Endpoint::new(host.parse().unwrap(), "a/b".to_owned(), is_plain, client, logins).unwrap()
+    }
+
+    fn endpoint() -> Endpoint {
+        endpoint_of("registry.example", false)
     }
 
     #[test]
@@ -319,6 +345,25 @@ mod tests {
         for realm in ["http://registry.example/token", "ftp://registry.example/token", "token", ""] {
             let error = endpoint().token(realm, None).await.unwrap_err();
             assert_eq!(error, RequestError::TokenService { realm: realm.to_owned() }, "{realm}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_goes_to_no_token_service_that_it_is_not_for() {
+        for (realm, origin) in [
+            ("http://127.0.0.1:5001/token", "http://127.0.0.1:5001"),
+            ("https://127.0.0.1:5000/token", "https://127.0.0.1:5000"),
+            ("http://localhost:5000/token", "http://localhost:5000"),
+            ("http://127.0.0.2:8002/token", "http://127.0.0.2:8002"),
+            ("http://127.0.0.1:5000@other.example/token", "http://other.example"),
+        ] {
+            let error = endpoint_of("127.0.0.1:5000", true).token(realm, None).await.unwrap_err();
+            assert_eq!(error, RequestError::OtherTokenService { origin: origin.to_owned() }, "{realm}");
+        }
+        // These two get it, as far as they are within reach.
+        for realm in ["http://127.0.0.1:5000/token", "http://127.0.0.2:8001/token?x=1"] {
+            let error = endpoint_of("127.0.0.1:5000", true).token(realm, None).await.unwrap_err();
+            assert!(matches!(error, RequestError::OutOfReach { .. }), "{realm}: {error:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{error::Error, io, path::PathBuf, time::Duration};
 use image_store::{OciError, StoreError};
 use reqwest::StatusCode;
 
-use crate::endpoint::shown;
+use crate::{endpoint::shown, reach::OutOfReach};
 
 /// Errors in a chain that are looked at.
 const MAX_CHAIN: usize = 32;
@@ -73,12 +73,31 @@ pub enum RequestError {
         /// The token service that it named.
         realm: String,
     },
+    /// The login is not for whom the registry wants it to be sent to.
+    #[error(
+        "it wants its login to be sent to {origin}; if that is its token service, set \
+         token-service: {origin} for it in the server's configuration, registries.hosts"
+    )]
+    OtherTokenService {
+        /// `https://HOST[:PORT]` of the service that it named.
+        origin: String,
+    },
+    /// It is, or leads to, where no pull goes.
+    #[error("{why}")]
+    OutOfReach {
+        /// Which address, and why: for admins and the log.
+        why: String,
+    },
     /// The answer is not what the specification says.
     #[error("{problem}")]
     Nonsense {
         /// What is wrong with it.
         problem: String,
     },
+    /// Something else, which is told in the log alone: whether a port is closed, silent or not a
+    /// registry's, and what answers there, is nothing for whoever may name any host.
+    #[error("it gives no answer of a registry")]
+    NoAnswer,
 }
 
 /// When a connection failed.
@@ -95,9 +114,16 @@ pub enum Stage {
 }
 
 impl RequestError {
+    pub(crate) fn out_of_reach(why: OutOfReach) -> Self {
+        Self::OutOfReach { why: why.to_string() }
+    }
+
     /// What `reqwest` could not do.
     pub(crate) fn of(error: &reqwest::Error) -> Self {
         let chain = chain(error);
+        if let Some(why) = chain.iter().find_map(|error| error.downcast_ref::<OutOfReach>()) {
+            return Self::out_of_reach(why.clone());
+        }
         let last = chain.last().map_or_else(String::new, |error| shown(&error.to_string()));
         let kinds =
             || chain.iter().filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
@@ -151,6 +177,9 @@ impl RequestError {
             Self::TooLarge { .. }
             | Self::Address { .. }
             | Self::TokenService { .. }
+            | Self::OtherTokenService { .. }
+            | Self::OutOfReach { .. }
+            | Self::NoAnswer
             | Self::Nonsense { .. } => false,
         }
     }
@@ -251,6 +280,18 @@ pub enum PullError {
         #[source]
         source: io::Error,
     },
+    /// No pull goes there.
+    #[error(
+        "the registry {registry} is out of reach of pulls, or leads to where none goes; an admin can name it in the \
+         server's configuration, registries.hosts or registries.allow"
+    )]
+    OutOfReach {
+        /// The registry.
+        registry: String,
+        /// Which address, and why; `None` where that is in the log alone.
+        #[source]
+        source: Option<Box<RequestError>>,
+    },
     /// Nobody answers, or not in the way expected.
     #[error(
         "cannot reach the registry {registry}; see whether its name and port are right, whether it runs, and whether \
@@ -289,6 +330,8 @@ pub enum PullError {
         version: String,
         /// Tags that there are; empty if there is no such repository, or it cannot be listed.
         tags: Vec<String>,
+        /// It said so as registries do, and not with a bare 404.
+        is_by_code: bool,
     },
     /// The registry answered with an error, or with nonsense.
     #[error("the registry {registry} does not give {what} of {repository}")]

@@ -9,13 +9,17 @@
 //! | module | is |
 //! |---|---|
 //! | `registries` | how each host is reached: mirrors, plain HTTP, certificates, proxy, login |
+//! | `reach` | which addresses are connected to |
+//! | `audience` | what users are told of errors |
 //! | `endpoint`, `challenge`, `clients`, `credentials` | one host, spoken to |
 //! | `layers` | layers on their way |
 //! | `pace` | how fast they must come, and in how long |
 //! | `turns` | places for pulls, given to users in turn |
 //! | `patience` | one clock over all tries while registries are away |
 //! | `stored` | what needs no registry |
+//! | `unusable` | what is wrong with a configuration's files |
 
+mod audience;
 mod challenge;
 mod clients;
 mod credentials;
@@ -24,13 +28,15 @@ mod error;
 mod layers;
 mod pace;
 mod patience;
+mod reach;
 mod registries;
 mod stored;
 mod turns;
+mod unusable;
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    fmt,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -39,7 +45,7 @@ use std::{
     time::Duration,
 };
 
-use api::ids::Digest;
+use api::{ids::Digest, sources::shown};
 use image_store::{
     OciError, OciImage, Platform, Progress, Store,
     oci::{Document, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, choose, describe, digest_of, put_document},
@@ -47,21 +53,25 @@ use image_store::{
 use oci_spec::distribution::Reference;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use audience::WantedBy;
 pub use clients::Clients;
 pub use credentials::usual_credential_files;
 pub use error::{PullError, RequestError, Stage};
 pub use pace::Limits;
 pub use patience::{Backoff, NoWaits, Wait, Waits};
+pub use reach::{AddressPattern, InvalidAddressPattern, Reach};
 pub use registries::{
-    DEFAULT_PATIENCE, HostSettings, InvalidHost, InvalidMirror, InvalidProxy, MAX_MIRRORS, Mirror, Proxy,
-    Registries, RegistryHost,
+    DEFAULT_PATIENCE, HostSettings, InvalidHost, InvalidMirror, InvalidProxy, InvalidTokenService,
+    MAX_MIRRORS, Mirror, Proxy, Registries, RegistryHost,
 };
 pub use stored::manifest_in_store;
 pub use turns::{Claim, Place, Standing, Turns};
+pub use unusable::{UnusableFile, unusable_files};
 
 use endpoint::Endpoint;
 use pace::Traffic;
 use patience::Patience;
+use reach::Rules;
 
 /// Layers that are transferred at the same time. More gained 2 % on loopback and asks more of a registry.
 pub const PARALLEL_LAYERS: usize = 4;
@@ -96,6 +106,8 @@ pub struct PullOptions {
     pub turn: Option<Claim>,
     /// Is told when a registry is waited for.
     pub waits: Arc<dyn Waits>,
+    /// Who is told of errors, and has named the registry.
+    pub wanted_by: WantedBy,
 }
 
 impl Default for PullOptions {
@@ -109,38 +121,9 @@ impl Default for PullOptions {
             clients: Clients::default(),
             turn: None,
             waits: Arc::new(NoWaits),
+            wanted_by: WantedBy::default(),
         }
     }
-}
-
-/// A file of [`Registries`] that pulls will stumble over.
-#[derive(Debug)]
-pub struct UnusableFile {
-    /// Whose settings name it.
-    pub host: RegistryHost,
-    /// The setting: `ca` or `credentials`.
-    pub setting: &'static str,
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub source: io::Error,
-}
-
-/// Reads the files of a configuration as pulls would. Blocking.
-#[must_use]
-pub fn unusable_files(registries: &Registries) -> Vec<UnusableFile> {
-    let mut unusable = Vec::new();
-    for (host, settings) in &registries.hosts {
-        let ca = settings.ca.as_ref().map(|path| ("ca", path, clients::look(path)));
-        let credentials = settings.credentials.as_ref();
-        let login = credentials.map(|path| ("credentials", path, credentials::look(path, host)));
-        for (setting, path, looked) in ca.into_iter().chain(login) {
-            if let Err(source) = looked {
-                unusable.push(UnusableFile { host: host.clone(), setting, path: path.clone(), source });
-            }
-        }
-    }
-    unusable
 }
 
 /// Pulls `reference` (`HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`) into the store: from a mirror of its registry that has
@@ -150,14 +133,26 @@ pub fn unusable_files(registries: &Registries) -> Vec<UnusableFile> {
 /// the next pull takes up. Needs a rustls provider installed as the process default.
 ///
 /// # Errors
-/// [`PullError`]; the messages name registry and repository.
+/// [`PullError`]; the messages name registry and repository, and tell users no more than
+/// [`PullOptions::wanted_by`] says. The rest is logged.
 pub async fn pull(
     reference: &str,
     options: &PullOptions,
     store: &Store,
     progress: Arc<dyn Progress>,
 ) -> Result<OciImage, PullError> {
-    let reference = &parse(reference)?;
+    let reference = parse(reference)?;
+    let host = RegistryHost::of_reference(reference.registry());
+    let pulled = pull_parsed(&reference, options, store, progress).await;
+    pulled.map_err(|error| options.told(&host, error))
+}
+
+async fn pull_parsed(
+    reference: &Reference,
+    options: &PullOptions,
+    store: &Store,
+    progress: Arc<dyn Progress>,
+) -> Result<OciImage, PullError> {
     let (moved, is_waiting) = (Moved::default(), AtomicBool::default());
     let pull = Pull { reference, options, store, progress, moved, is_waiting };
     let host = RegistryHost::of_reference(pull.reference.registry());
@@ -199,6 +194,7 @@ pub async fn pull(
         }
         let wait = Wait { registry: host.clone(), cause, pause };
         tracing::warn!(repository = pull.reference.repository(), "{wait}");
+        let wait = Wait { cause: options.told_of_wait(&host, wait.cause), ..wait };
         pull.is_waiting.store(true, Ordering::Relaxed);
         options.waits.waits(Some(&wait));
         pull.progress.pauses();
@@ -215,7 +211,7 @@ async fn recalled(place: Option<&Place>) {
 }
 
 fn parse(text: &str) -> Result<Reference, PullError> {
-    let invalid = |problem: String| PullError::Reference { reference: text.to_owned(), problem };
+    let invalid = |problem| PullError::Reference { reference: shown(text).into(), problem };
     let reference = Reference::try_from(text).map_err(|error| invalid(error.to_string()))?;
     if reference.digest().is_some_and(|digest| digest.parse::<Digest>().is_err()) {
         return Err(invalid("its digest is not one of sha256".to_owned()));
@@ -352,10 +348,14 @@ impl Pull<'_> {
             None => credentials::find(&self.options.credential_files, host, &repository)?,
         };
         let plain = insecure || settings.plain_http || host.is_loopback();
-        let client = self.options.clients.of(host, settings)?;
+        // This host, and not what it leads to.
+        let is_trusted = self.options.wanted_by == WantedBy::Admin;
+        let rules = Rules::new(&self.options.registries, host, is_trusted);
+        let client = self.options.clients.of(host, settings, rules)?;
         let unreachable =
             |source| PullError::Unreachable { registry: host.to_string(), source: Box::new(source) };
-        let endpoint = Endpoint::new(host.clone(), repository, plain, client, login).map_err(unreachable)?;
+        let logins = (login, settings.token_service(host));
+        let endpoint = Endpoint::new(host.clone(), repository, plain, client, logins).map_err(unreachable)?;
         let limits = &self.options.registries.limits;
         let traffic = Traffic::new(limits, Instant::now());
         let source = Source { endpoint, moved: &self.moved, limits, traffic };
@@ -423,7 +423,7 @@ impl Source<'_> {
     async fn manifest(&self, version: &str, store: &Store) -> Result<(Digest, Vec<u8>), PullError> {
         let bytes = match self.endpoint.manifest(version, MAX_DOCUMENT_BYTES).await {
             Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Err(self.unknown(version).await),
+            Err(error) if error.is_not_found() => return Err(self.unknown(version, &error).await),
             Err(error) => return Err(self.failed("the manifest", error)),
         };
         let asked: Option<Digest> = version.parse().ok();
@@ -439,12 +439,13 @@ impl Source<'_> {
     }
 
     /// The error for a tag or repository that the registry does not know, with the tags that it does know.
-    async fn unknown(&self, version: &str) -> PullError {
+    async fn unknown(&self, version: &str, said: &RequestError) -> PullError {
         PullError::Unknown {
             registry: self.registry(),
             repository: self.repository(),
             version: version.to_owned(),
             tags: self.endpoint.tags(MAX_TAGS_LISTED).await.unwrap_or_default(),
+            is_by_code: said.is_by_code(),
         }
     }
 
@@ -460,7 +461,9 @@ impl Source<'_> {
     fn failed(&self, what: &'static str, source: RequestError) -> PullError {
         let (registry, repository) = (self.registry(), self.repository());
         let source = Box::new(source);
-        if source.is_unauthorized() {
+        if matches!(*source, RequestError::OutOfReach { .. }) {
+            PullError::OutOfReach { registry, source: Some(source) }
+        } else if source.is_unauthorized() {
             PullError::Unauthorized { registry, repository, source }
         } else if matches!(*source, RequestError::Connection { stage: Stage::Connect | Stage::Tls, .. }) {
             PullError::Unreachable { registry, source }

@@ -2,13 +2,20 @@
 //!
 //! `bedplate server` reads it from its file and hands one copy to whoever pulls. A host without an
 //! entry is reached over HTTPS, or over plain HTTP on loopback, through the proxy that the
-//! environment names, with the logins of [`crate::usual_credential_files`].
+//! environment names, with the logins of [`crate::usual_credential_files`], as far as [`Reach`] goes.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
-use url::Url;
+use url::{Origin, Url};
 
-use crate::pace::Limits;
+use crate::{pace::Limits, reach::Reach};
 
 /// How long registries that are away are waited for, unless the configuration says otherwise: a
 /// restart of the registry, of its machine, or of the switch before it.
@@ -27,6 +34,10 @@ const MAX_PATH_BYTES: usize = 255;
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_LEGACY: &str = "index.docker.io";
 
+/// Registries whose token service is another host by their operators' documentation, and who that is.
+const TOKEN_SERVICES: [(&str, &str); 2] =
+    [(DOCKER_HUB, "https://auth.docker.io"), ("registry.gitlab.com", "https://gitlab.com")];
+
 /// All that is known of registries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registries {
@@ -36,12 +47,54 @@ pub struct Registries {
     pub patience: Duration,
     /// How fast they must send, and in how long all must be here.
     pub limits: Limits,
+    /// Where pulls go.
+    pub reach: Reach,
 }
 
 impl Default for Registries {
     fn default() -> Self {
-        Self { hosts: BTreeMap::new(), patience: DEFAULT_PATIENCE, limits: Limits::default() }
+        Self {
+            hosts: BTreeMap::new(),
+            patience: DEFAULT_PATIENCE,
+            limits: Limits::default(),
+            reach: Reach::default(),
+        }
     }
+}
+
+impl Registries {
+    /// Whether an admin has named this registry: as a host, as a mirror, or by its address in
+    /// [`Reach::allowed`].
+    pub(crate) fn names(&self, host: &RegistryHost) -> bool {
+        let is_mirror = || {
+            let mut mirrors = self.hosts.values().flat_map(|settings| &settings.mirrors);
+            mirrors.any(|mirror| mirror.host == *host)
+        };
+        let is_allowed = || {
+            host.authorities().any(|(name, port)| {
+                host_address(&name).is_some_and(|ip| self.reach.is_allowed(SocketAddr::new(ip, port)))
+            })
+        };
+        self.hosts.contains_key(host) || is_mirror() || is_allowed()
+    }
+
+    /// All hosts that an admin has named, with their ports, as URLs have them.
+    pub(crate) fn named(&self) -> BTreeSet<(String, u16)> {
+        let mirrors = self.hosts.values().flat_map(|settings| &settings.mirrors);
+        let hosts = self.hosts.keys().chain(mirrors.map(|mirror| &mirror.host));
+        let services = self.hosts.values().filter_map(|settings| settings.token_service.as_ref());
+        let services =
+            services.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)));
+        hosts.flat_map(RegistryHost::authorities).chain(services).collect()
+    }
+}
+
+/// The address that stands in the place of a name, or that every machine has by this name.
+fn host_address(name: &str) -> Option<IpAddr> {
+    if name == "localhost" {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    name.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// How one host is reached. A mirror is a host with settings of its own: nothing here is said to it.
@@ -58,6 +111,40 @@ pub struct HostSettings {
     /// `containers-auth.json(5)` with the login for this host. The usual files are then not read
     /// for it.
     pub credentials: Option<PathBuf>,
+    /// The token service that gets the login for this host, if it is not the host itself:
+    /// `http(s)://HOST[:PORT]`.
+    pub token_service: Option<Url>,
+}
+
+/// The text is no URL of a token service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not https://HOST[:PORT]")]
+pub struct InvalidTokenService;
+
+impl HostSettings {
+    /// Reads `http(s)://HOST[:PORT]`, for [`Self::token_service`].
+    ///
+    /// # Errors
+    /// [`InvalidTokenService`] for anything else.
+    pub fn parse_token_service(text: &str) -> Result<Url, InvalidTokenService> {
+        let url = Url::parse(text).map_err(|_| InvalidTokenService)?;
+        let is_plain = url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        let is_known = matches!(url.scheme(), "http" | "https") && url.has_host();
+        if is_known && is_plain { Ok(url) } else { Err(InvalidTokenService) }
+    }
+
+    /// Who besides `host` itself gets the login for it.
+    pub(crate) fn token_service(&self, host: &RegistryHost) -> Option<Origin> {
+        let usual = || {
+            let (_, url) = TOKEN_SERVICES.iter().find(|(registry, _)| *registry == host.as_str())?;
+            Url::parse(url).ok()
+        };
+        self.token_service.clone().or_else(usual).map(|url| url.origin())
+    }
 }
 
 /// The way to a host.
@@ -133,6 +220,18 @@ impl RegistryHost {
     /// Where it answers: Docker Hub has another name there.
     pub(crate) fn address(&self) -> &str {
         if self.0 == DOCKER_HUB { DOCKER_HUB_LEGACY } else { &self.0 }
+    }
+
+    /// Host and port as URLs have them; without a port those of HTTPS and of HTTP.
+    pub(crate) fn authorities(&self) -> impl Iterator<Item = (String, u16)> + use<> {
+        let address = self.address();
+        let with_port =
+            address.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
+        let (name, ports) = match with_port {
+            Some((name, port)) => (name.to_owned(), vec![port]),
+            None => (address.to_owned(), vec![443, 80]),
+        };
+        ports.into_iter().map(move |port| (name.clone(), port))
     }
 
     /// `true` for `localhost`, `127.0.0.0/8` and `[::1]`, with or without a port.
@@ -272,6 +371,49 @@ mod tests {
             assert_eq!(host(text), expected.map(str::to_owned), "{text}");
         }
         assert!(host(&"a.".repeat(200)).is_err());
+    }
+
+    #[test]
+    fn what_an_admin_has_named_is_known() {
+        let settings = HostSettings {
+            mirrors: vec!["mirror.example:5000/hub".parse().unwrap()],
+            token_service: Some(HostSettings::parse_token_service("https://auth.example:444").unwrap()),
+            ..HostSettings::default()
+        };
+        let mut registries = Registries::default();
+        registries.hosts.insert("docker.io".parse().unwrap(), settings);
+        registries.reach.allowed = vec!["127.0.0.1:5000".parse().unwrap(), "::1".parse().unwrap()];
+        let named: Vec<String> =
+            registries.named().iter().map(|(name, port)| format!("{name} {port}")).collect();
+        assert_eq!(
+            named,
+            ["auth.example 444", "index.docker.io 80", "index.docker.io 443", "mirror.example 5000"]
+        );
+        for yes in ["docker.io", "mirror.example:5000", "127.0.0.1:5000", "localhost:5000", "[::1]:7"] {
+            assert!(registries.names(&RegistryHost::of_reference(yes)), "{yes}");
+        }
+        for no in ["mirror.example", "auth.example:444", "127.0.0.1:5001", "localhost", "10.0.0.1:5000"] {
+            assert!(!registries.names(&RegistryHost::of_reference(no)), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_login_has_one_token_service_besides_its_host() {
+        let of = |host: &str, settings: &HostSettings| {
+            let origin = settings.token_service(&host.parse().unwrap());
+            origin.map(|origin| origin.ascii_serialization())
+        };
+        let none = HostSettings::default();
+        assert_eq!(of("docker.io", &none).as_deref(), Some("https://auth.docker.io"));
+        assert_eq!(of("registry.gitlab.com", &none).as_deref(), Some("https://gitlab.com"));
+        assert_eq!(of("registry.example", &none), None);
+        let url = HostSettings::parse_token_service("https://Auth.example:443").unwrap();
+        let set = HostSettings { token_service: Some(url), ..none };
+        assert_eq!(of("docker.io", &set).as_deref(), Some("https://auth.example"));
+        for text in ["auth.example", "ftp://auth.example", "https://me:p@auth.example", "https://a.example/x"]
+        {
+            assert_eq!(HostSettings::parse_token_service(text), Err(InvalidTokenService), "{text}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn a_writer_goes_on_where_another_stopped() {
     let (source, offset) = store.source(&one.as_ref()[2..]).unwrap();
     assert_eq!((source.as_ref().as_ptr(), offset), (one.as_ref().as_ptr(), 2));
     assert!(store.source(&bytes).is_none(), "the same bytes elsewhere");
-    assert_eq!(fs::metadata(store.path(&id)).unwrap().permissions().mode() & 0o777, 0o444);
+    assert_eq!(fs::metadata(store.path(&id)).unwrap().permissions().mode() & 0o777, 0o400);
     assert_eq!(store.list().unwrap(), [(id, 1_000_000)]);
     assert!(store.writer(&id, 1_000_000).unwrap().is_none());
 }

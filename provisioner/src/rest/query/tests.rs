@@ -35,7 +35,8 @@ fn batch(count: usize) -> Vec<Told> {
         };
         let (id, spec) = (NodeId(uuid::Uuid::from_u128(number as u128)), MachineSpec::default());
         let name = format!("n{number}").parse().unwrap();
-        let node = Node { name, id, spec, status, next_image: None, version: 1 };
+        let labels = api::labels::Labels::new();
+        let node = Node { name, id, spec, status, next_image: None, labels, version: 1 };
         (node, Ok(serde_json::from_value(json!({"memory-bytes": number})).unwrap()))
     };
     (0..count).map(told).collect()

@@ -12,7 +12,10 @@ use std::{
 use tokio::sync::Notify;
 
 use super::artifacts::SPACE_TO_SPARE;
-use crate::container::log_room::LogRoom;
+use crate::container::{
+    groups::{ROOT, RUNS, UNIT},
+    log_room::LogRoom,
+};
 
 /// Memory that must be available before a job is begun, bytes: the agent and the container's start need some.
 pub const LEAST_MEMORY: u64 = 64 << 20;
@@ -71,15 +74,47 @@ impl Fitness {
     }
 }
 
+/// Why a transfer can write no more; `None` if it can, or the kernel does not tell. `is_in_memory`: what it
+/// writes to is, so that it must leave what jobs were granted and do not use yet. `machine`: the
+/// machine's root.
+#[must_use]
+pub fn memory_shortage(machine: &Path, is_in_memory: bool) -> Option<String> {
+    let meminfo = std::fs::read_to_string(machine.join("proc/meminfo")).unwrap_or_default();
+    if !is_in_memory {
+        return memory_short(&meminfo, false);
+    }
+    let runs = machine.join(ROOT.trim_start_matches('/')).join(UNIT).join(RUNS);
+    let left = available_memory(&meminfo)?.saturating_sub(unused_grants(&runs));
+    let (has, needs) = (left >> 20, LEAST_MEMORY >> 20);
+    (left < LEAST_MEMORY)
+        .then(|| format!("{has} MiB of memory are available and not granted to jobs, and {needs} are needed"))
+}
+
+/// Memory that the control groups below `runs` may still take, bytes.
+fn unused_grants(runs: &Path) -> u64 {
+    let bytes = |group: &Path, file: &str| -> Option<u64> {
+        std::fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()
+    };
+    // A group without a limit (`max`) was granted nothing that could be kept for it, and one may have
+    // gone meanwhile.
+    let unused = |group: PathBuf| bytes(&group, "memory.max")?.checked_sub(bytes(&group, "memory.current")?);
+    let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
+    entries.filter_map(|entry| unused(entry.path())).fold(0, u64::saturating_add)
+}
+
 fn space_words(folder: &Path, available: u64) -> String {
     let (has, needs) = (available >> 20, SPACE_TO_SPARE >> 20);
     format!("{} has {has} MiB free, and {needs} are needed", folder.display())
 }
 
-/// By `/proc/meminfo` (proc(5)).
-fn memory_short(meminfo: &str, refuses: bool) -> Option<String> {
+/// `MemAvailable` of `/proc/meminfo` (proc(5)), bytes.
+fn available_memory(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let available = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+fn memory_short(meminfo: &str, refuses: bool) -> Option<String> {
+    let available = available_memory(meminfo)?;
     let needed = if refuses { ENOUGH_MEMORY } else { LEAST_MEMORY };
     let (has, needs) = (available >> 20, needed >> 20);
     (available < needed).then(|| format!("{has} MiB of memory are available, and {needs} are needed"))
@@ -98,6 +133,34 @@ mod tests {
         assert!(memory_short(&of(63), false).is_some());
         assert_eq!(memory_short(&of(128), true), None);
         assert_eq!(memory_short("", false), None, "a kernel that does not tell");
+    }
+
+    #[test]
+    fn what_jobs_were_granted_is_left_to_them() {
+        let machine = tempfile::tempdir().unwrap();
+        let root = machine.path();
+        assert_eq!(memory_shortage(root, true), None, "a kernel that does not tell");
+        std::fs::create_dir(root.join("proc")).unwrap();
+        std::fs::write(root.join("proc/meminfo"), format!("MemAvailable: {} kB\n", 1_000 << 10)).unwrap();
+        assert_eq!(memory_shortage(root, true), None);
+        let run = |name: &str, max: &str, current: &str| {
+            let group = root.join("sys/fs/cgroup").join(UNIT).join(RUNS).join(name);
+            std::fs::create_dir_all(&group).unwrap();
+            std::fs::write(group.join("memory.max"), max).unwrap();
+            std::fs::write(group.join("memory.current"), current).unwrap();
+        };
+        let mib = |count: u64| format!("{}\n", count << 20);
+        // 500 of them unused; one that has all, one past its limit, and one without.
+        run("a", &mib(600), &mib(100));
+        run("b", &mib(7), &mib(7));
+        run("c", &mib(7), &mib(8));
+        run("d", "max\n", &mib(1));
+        assert_eq!(memory_shortage(root, true), None);
+        run("e", &mib(437), &mib(0));
+        let short = memory_shortage(root, true);
+        let expected = "63 MiB of memory are available and not granted to jobs, and 64 are needed";
+        assert_eq!(short.as_deref(), Some(expected));
+        assert_eq!(memory_shortage(root, false), None, "a disk");
     }
 
     #[tokio::test]

@@ -104,7 +104,16 @@ async fn transfer<C: Containers>(
         }
         _ => {}
     }
-    end(folder, Some(started), outcome)
+    RunEnd { usage: usage_of(&spec.work, progress.moved_bytes()), ..end(folder, Some(started), outcome) }
+}
+
+/// What a transfer has used: what it wrote into the volume or read out of it, with all its tries.
+fn usage_of(work: &Work, moved_bytes: u64) -> Usage {
+    match work {
+        Work::Ingress { .. } => Usage { written_bytes: moved_bytes, ..Usage::default() },
+        Work::Egress { .. } => Usage { read_bytes: moved_bytes, ..Usage::default() },
+        Work::Volume { .. } | Work::Job(_) | Work::Unknown => Usage::default(),
+    }
 }
 
 async fn work<C: Containers>(node: &Node<C>, progress: &Progress<'_>, spec: &RunSpec) -> Outcome {

@@ -49,7 +49,7 @@ pub enum PublicHttpError {
         #[source]
         source: io::Error,
     },
-    /// The server's own ports.
+    /// The server's own ports, or an address that only the node was meant to reach.
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
     /// rustls or the client cannot be set up.
@@ -147,7 +147,7 @@ mod tests {
         let empty = place.path().join("empty.pem");
         std::fs::write(&empty, "").unwrap();
         let tell = |url, path: &Path| {
-            client(url, Direction::Download, path, &Reach::new(&["192.0.2.1:9480".parse().unwrap()]))
+            client(url, Direction::Download, path, &Reach::new(&["192.0.2.1:9480".parse().unwrap()], &[]))
                 .map_or_else(|error| format!("{:#}", anyhow::Error::from(error)), |_| "ok".into())
         };
         assert_eq!(tell("http://server/file", Path::new("/none.pem")), "ok");
@@ -180,7 +180,8 @@ mod tests {
             }
         });
         let ask = async |direction| {
-            let client = client(&url, direction, Path::new("/none.pem"), &Reach::new(&[])).unwrap();
+            let reach = Reach::new(&[], &["127.0.0.1".parse().unwrap()]);
+            let client = client(&url, direction, Path::new("/none.pem"), &reach).unwrap();
             client.put(&url).body("x").send().await
         };
         assert!(ask(Direction::Upload).await.unwrap().status().is_success());

@@ -197,6 +197,8 @@ impl Rig {
             artifacts: at("artifacts"),
             volumes: at("volumes"),
             authorities: at("none.pem"),
+            // Where the stores of these tests are; of the rest of loopback nothing.
+            near: vec!["127.0.0.1".parse().unwrap()],
             site: at("site"),
         }
     }
@@ -717,7 +719,7 @@ async fn a_download_that_breaks_off_goes_on_and_wrong_bytes_are_refused() {
 
 /// By its address, by a name, by a redirect.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_transfer_reaches_the_servers_own_ports() {
+async fn no_transfer_reaches_the_servers_own_ports_or_the_node_itself() {
     let rig = Rig::new().await;
     let mut agent = rig.start();
     assert!(agent.run(spec(1, Work::Volume { volume: "v".into() })).await.outcome.is_success());
@@ -728,15 +730,24 @@ async fn no_transfer_reaches_the_servers_own_ports() {
         while let Ok((mut client, _)) = listener.accept().await {
             let mut request = [0; 1024];
             if client.read(&mut request).await.is_ok() {
-                let head = format!(
-                    "HTTP/1.1 302 Found\r\nlocation: http://{FORBIDDEN}/x\r\ncontent-length: 0\r\n\r\n"
-                );
+                // To an address of the node's, or to the server.
+                let is_inner = request.starts_with(b"GET /inner ");
+                let to = if is_inner { "127.0.0.2:9481" } else { FORBIDDEN };
+                let head =
+                    format!("HTTP/1.1 302 Found\r\nlocation: http://{to}/x\r\ncontent-length: 0\r\n\r\n");
                 client.write_all(head.as_bytes()).await.unwrap();
             }
         }
     });
-    let urls =
-        [format!("http://{FORBIDDEN}/x"), "http://localhost:9480/x".into(), format!("http://{elsewhere}/")];
+    let urls = [
+        format!("http://{FORBIDDEN}/x"),
+        "http://localhost:9480/x".into(),
+        format!("http://{elsewhere}/"),
+        "http://127.0.0.2:9481/x".into(),
+        "http://[::ffff:127.0.0.2]:9481/x".into(),
+        "http://169.254.169.254/latest/meta-data/".into(),
+        format!("http://{elsewhere}/inner"),
+    ];
     for (number, url) in (2..).zip(urls) {
         let source = Source::Http { url: url.clone() };
         let ingress = Work::Ingress { volume: "v".into(), path: "f".into(), source };

@@ -23,6 +23,7 @@ use tokio_util::io::ReaderStream;
 use super::{
     Node,
     artifacts::{ArtifactError, SPACE_TO_SPARE, is_passing},
+    fitness,
     public_http::{self, Direction, PublicHttpError},
     reach::{Forbidden, Reach},
     servers::ServersError,
@@ -42,7 +43,7 @@ const MAX_ATTEMPTS: u32 = 6;
 /// when it has all of a large file.
 const STALL: Duration = Duration::from_secs(120);
 
-/// How often the space left is measured while bytes come, bytes.
+/// How often the space and the memory left are measured while bytes come, bytes.
 const MEASURE_EVERY: u64 = 16 << 20;
 
 /// Why a transfer failed.
@@ -123,6 +124,9 @@ pub enum TransferError {
     /// The node's disk is nearly full.
     #[error("the node has {0} bytes left for volumes")]
     Space(u64),
+    /// What the agent writes where volumes are in memory counts as no job's.
+    #[error("the node has no memory to spare for volumes: {0}")]
+    Memory(String),
     /// A release that this agent does not know ordered it, before this agent took the place of a newer one.
     #[error("the node's agent doesn't know this kind of work: upgrade it")]
     UnknownKind,
@@ -145,7 +149,7 @@ impl TransferError {
             Self::Packing(copy_tree::CopyError::Broken(_)) | Self::Stalled { .. } => true,
             Self::Packing(_) => false,
             Self::File { source, .. } => volumes::is_transient(source),
-            Self::Servers(_) | Self::NoServer | Self::Space(_) => true,
+            Self::Servers(_) | Self::NoServer | Self::Space(_) | Self::Memory(_) => true,
         }
     }
 
@@ -212,7 +216,7 @@ impl<'a, C> Transfer<'a, C> {
         let mut tries = Tries::default();
         match source {
             Source::Http { url } => {
-                let reach = Reach::new(&self.spec.forbidden);
+                let reach = self.reach();
                 let authorities = &self.node.places.authorities;
                 let client = public_http::client(url, Direction::Download, authorities, &reach)?;
                 self.progress.say(&format!("GET {}", shown(url)));
@@ -225,9 +229,10 @@ impl<'a, C> Transfer<'a, C> {
                 self.done(length);
             }
             Source::Artifact { digest, size } => {
-                self.progress.begins(format!("the server, asked for {digest},"));
+                let moved = self.progress.begins(format!("the server, asked for {digest},"));
                 let artifact = self.node.artifacts.get(*digest, *size).await?;
                 let length = self.copy(&artifact).await?;
+                moved.store(length, Ordering::Relaxed);
                 self.done(length);
             }
             Source::Unknown => return Err(TransferError::UnknownKind),
@@ -273,8 +278,12 @@ impl<'a, C> Transfer<'a, C> {
         Ok(())
     }
 
+    fn reach(&self) -> Reach {
+        Reach::new(&self.spec.forbidden, &self.node.places.near)
+    }
+
     fn upload_client(&self, url: &str) -> Result<reqwest::Client, PublicHttpError> {
-        let reach = Reach::new(&self.spec.forbidden);
+        let reach = self.reach();
         public_http::client(url, Direction::Upload, &self.node.places.authorities, &reach)
     }
 
@@ -325,6 +334,7 @@ impl<'a, C> Transfer<'a, C> {
         if response.content_length().is_some_and(|length| length.saturating_add(SPACE_TO_SPARE) > available) {
             return Err(TransferError::Space(available));
         }
+        self.check_room()?;
         let mut file = tokio::fs::File::from_std(self.create()?);
         let (mut length, mut measured) = (0_u64, 0_u64);
         while let Some(chunk) = response.chunk().await.map_err(broken(url))? {
@@ -333,15 +343,23 @@ impl<'a, C> Transfer<'a, C> {
             moved.store(length, Ordering::Relaxed);
             if length - measured >= MEASURE_EVERY {
                 measured = length;
-                let available = self.node.volumes.available_bytes();
-                if available < SPACE_TO_SPARE {
-                    return Err(TransferError::Space(available));
-                }
+                self.check_room()?;
             }
         }
         file.flush().await.map_err(cannot("write"))?;
         self.progress.succeeded();
         Ok(length)
+    }
+
+    /// Whether volumes can take more.
+    fn check_room(&self) -> Result<(), TransferError> {
+        let available = self.node.volumes.available_bytes();
+        if available < SPACE_TO_SPARE {
+            return Err(TransferError::Space(available));
+        }
+        let Node { places, volumes, .. } = self.node;
+        fitness::memory_shortage(&places.machine, volumes.is_in_memory())
+            .map_or(Ok(()), |short| Err(TransferError::Memory(short)))
     }
 
     async fn copy(&self, artifact: &Path) -> Result<u64, TransferError> {

@@ -18,7 +18,10 @@ use api::run::{RunUser, WorkflowId};
 use nix::{
     errno::Errno,
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-    sys::stat::{Mode, SFlag, fstat, mkdirat},
+    sys::{
+        stat::{Mode, SFlag, fstat, mkdirat},
+        statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs},
+    },
     unistd::{Gid, Uid, fchown},
 };
 
@@ -237,6 +240,14 @@ impl Volumes {
     #[must_use]
     pub fn available_bytes(&self) -> u64 {
         linux::mount::available_bytes(&self.folder).unwrap_or(u64::MAX)
+    }
+
+    /// Whether what is written to volumes stays in memory: they are on a tmpfs, or on the node's root,
+    /// whose writable layer stage 1 makes in one.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        let kind = statfs(&self.folder).map(|found| found.filesystem_type());
+        kind.is_ok_and(|kind| kind == TMPFS_MAGIC || kind == OVERLAYFS_SUPER_MAGIC)
     }
 
     /// Workflows that have volumes here, as far as their folder can be read.

@@ -232,6 +232,7 @@ boot: {{http-port: {BOOT_PORT}, tftp: false, substrate: /programs/substrate, tem
 firmware: {{bios: /programs/undionly.kpxe, efi-x86-64: /programs/snponly.efi}}
 dhcp: {{mode: off}}
 overlays: {{shipped: /programs/overlays, site: {FOLDER}/overlays}}
+registries: {{allow: ['{REGISTRY}']}}
 log: {{level: warn}}
 "
     )

@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use image_store::{NoProgress, OciImage, Platform, Store};
-use oci_pull::{Backoff, PullError, PullOptions, Registries, pull};
+use oci_pull::{Backoff, PullError, PullOptions, Reach, Registries, pull};
 use tempfile::TempDir;
 
 use crate::registry::{Fault, Image, Registry, digest};
@@ -14,11 +14,18 @@ pub(crate) fn image() -> Image {
     Image { architecture: "amd64", layers: vec![layer(1, 70_001), layer(2, 300_007)] }
 }
 
+/// As usual, and the registries of tests, which are on this machine, are within reach.
+pub(crate) fn registries() -> Registries {
+    let allowed = vec!["127.0.0.0/8".parse().unwrap(), "0.0.0.0".parse().unwrap()];
+    Registries { reach: Reach { allowed, ..Reach::default() }, ..Registries::default() }
+}
+
 /// Without logins, and with short pauses, so that it waits in many tries.
 pub(crate) fn options() -> PullOptions {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let pause = Duration::from_millis(5);
     PullOptions {
+        registries: Arc::new(registries()),
         credential_files: Vec::new(),
         backoff: Backoff { first: pause, longest: pause },
         ..PullOptions::default()
@@ -27,7 +34,7 @@ pub(crate) fn options() -> PullOptions {
 
 /// Does not wait for long.
 fn impatient() -> PullOptions {
-    let registries = Registries { patience: Duration::from_secs(1), ..Registries::default() };
+    let registries = Registries { patience: Duration::from_secs(1), ..registries() };
     PullOptions { registries: Arc::new(registries), ..options() }
 }
 

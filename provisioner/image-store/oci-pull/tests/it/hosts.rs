@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    bad_registries::{assert_whole, image, options, store, told},
+    bad_registries::{assert_whole, image, options, registries, store, told},
     registry::{Fault, Image, Registry, Seen},
 };
 
@@ -28,7 +28,7 @@ const AUTH: &str = "c2l0ZTpzZWNyZXQ=";
 /// Settings of one host.
 fn host(name: &str, settings: HostSettings) -> Registries {
     let hosts = [(name.parse().unwrap(), settings)].into();
-    Registries { hosts, ..Registries::default() }
+    Registries { hosts, ..registries() }
 }
 
 fn with(registries: Registries) -> PullOptions {

@@ -4,6 +4,7 @@
 
 mod bad_registries;
 mod hosts;
+mod reach;
 mod real_registry;
 mod registry;
 mod waiting;

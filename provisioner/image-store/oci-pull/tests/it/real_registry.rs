@@ -84,7 +84,7 @@ async fn by_tag_by_digest_and_unknown_tags() {
         .expect("skopeo: run xtask/setup.sh");
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
 
-    let options = PullOptions { credential_files: Vec::new(), ..PullOptions::default() };
+    let options = PullOptions { credential_files: Vec::new(), ..crate::bad_registries::options() };
     let store = Store::open(folder.path().join("store")).unwrap();
     let by_tag =
         pull(&format!("{address}/site/node:1"), &options, &store, Arc::new(NoProgress)).await.unwrap();

@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     /// Nobody may read without a token, which the registry's own service gives for a login. So many
     /// requests for tokens are answered with 503.
     Token(usize),
+    /// As `Token`, of a service that is at this address.
+    TokenAt(SocketAddr),
     /// Layers are at this address.
     Elsewhere(SocketAddr),
     /// Of layers a byte comes now and then.
@@ -293,6 +295,10 @@ impl State {
             } else {
                 short("401 Unauthorized", "")
             }),
+            Fault::TokenAt(service) if login != Some("Bearer t0k") => {
+                let realm = format!("realm=\"http://{service}/token\",service=\"registry.example\"");
+                Some(short("401 Unauthorized", &format!("WWW-Authenticate: Bearer {realm}\r\n")))
+            }
             Fault::Token(_) if login != Some("Bearer t0k") => {
                 let realm = format!("realm=\"http://{address}/token\",service=\"registry.example\"");
                 Some(short("401 Unauthorized", &format!("WWW-Authenticate: Bearer {realm}\r\n")))

@@ -14,7 +14,7 @@ use oci_pull::{Limits, PullError, PullOptions, Registries, RequestError, Turns, 
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    bad_registries::{assert_whole, image, options, store},
+    bad_registries::{assert_whole, image, options, registries, store},
     registry::{Fault, Image, Registry},
 };
 
@@ -159,7 +159,7 @@ async fn waiting_ends_with_the_work() {
 /// With little patience and these limits.
 fn limited(limits: Limits) -> (PullOptions, mpsc::UnboundedReceiver<Option<Wait>>) {
     let patience = Duration::from_secs(1);
-    let registries = Registries { patience, limits, ..Registries::default() };
+    let registries = Registries { patience, limits, ..registries() };
     let (options, told) = watched();
     (PullOptions { registries: Arc::new(registries), ..options }, told)
 }

@@ -130,6 +130,7 @@ async fn a_try_that_failed_is_told_before_the_next_and_in_each_new_session() {
         panic!("{told:?}");
     };
     assert_eq!(*why, format!("{} answers 503 Service Unavailable", web.url("/in.tar")));
+    assert_eq!((end.usage.written_bytes, end.usage.read_bytes), (2, 0), "`ok`");
 
     // Nobody listens there.
     let spec = ingress(3, "http://127.0.0.1:9/x".into());
@@ -159,6 +160,23 @@ async fn what_another_try_cannot_mend_is_not_tried_again() {
         assert_eq!(told, []);
         assert!(matches!(end.outcome, Outcome::Failed { transient: false, .. }), "{end:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_takes_no_memory_that_the_node_does_not_have() {
+    let (rig, mut agent, volume) = with_volume().await;
+    let meminfo = rig.places().machine.join("proc/meminfo");
+    fs::create_dir_all(meminfo.parent().unwrap()).unwrap();
+    fs::write(&meminfo, "MemTotal: 1000000 kB\nMemAvailable: 10240 kB\n").unwrap();
+    let web = Web::start(&[]).await;
+    let (_, end) = agent.told(ingress(2, web.url("/in"))).await;
+    let Outcome::Failed { why, transient: true } = end.outcome else { panic!("{end:?}") };
+    // Whether the volumes of this test are in memory is the machine's affair.
+    let begins = "the node has no memory to spare for volumes: 10 MiB of memory are available";
+    assert!(why.starts_with(begins) && why.ends_with(", and 64 are needed"), "{why}");
+    assert!(!volume.join("in").exists());
+    fs::write(&meminfo, "MemTotal: 1000000 kB\nMemAvailable: 102400 kB\n").unwrap();
+    assert!(agent.told(ingress(3, web.url("/in"))).await.1.outcome.is_success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,6 +216,8 @@ async fn a_folder_goes_to_a_url_file_by_file() {
     };
     assert!(failed.why.contains("/results/y answers 503"), "{failed:?}");
     assert_eq!(text, "left out: link (a symbolic link)");
+    // `a b/x`, `y` twice, and `z`.
+    assert_eq!((end.usage.read_bytes, end.usage.written_bytes), (5 + 1 + 1 + 1, 0));
 
     let signed = Destination::Http { url: web.url("/results?signature=secret") };
     let (told, end) = agent.told(egress(3, "out", signed)).await;

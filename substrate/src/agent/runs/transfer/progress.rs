@@ -16,6 +16,8 @@ pub struct Progress<'a> {
     teller: &'a Teller,
     /// Bytes of the request that is under way.
     moved: Arc<AtomicU64>,
+    /// Bytes of those before it.
+    moved_before: AtomicU64,
     now: Mutex<Now>,
 }
 
@@ -29,7 +31,8 @@ struct Now {
 
 impl<'a> Progress<'a> {
     pub(in super::super) fn new(folder: &'a RunFolder, teller: &'a Teller) -> Self {
-        Self { folder, teller, moved: Arc::default(), now: Mutex::default() }
+        let (moved, moved_before) = (Arc::default(), AtomicU64::default());
+        Self { folder, teller, moved, moved_before, now: Mutex::default() }
     }
 
     /// Adds a line to the log.
@@ -39,9 +42,14 @@ impl<'a> Progress<'a> {
 
     /// A request begins. What it moves is to be added to what is returned, bytes.
     pub(super) fn begins(&self, doing: String) -> Arc<AtomicU64> {
-        self.moved.store(0, Ordering::Relaxed);
+        self.moved_before.fetch_add(self.moved.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.change(|now| now.doing = Some(doing));
         self.moved.clone()
+    }
+
+    /// Bytes that all requests have moved, also those that failed.
+    pub(in super::super) fn moved_bytes(&self) -> u64 {
+        self.moved_before.load(Ordering::Relaxed).saturating_add(self.moved.load(Ordering::Relaxed))
     }
 
     /// A try failed, and the next one comes after a pause: told at once.

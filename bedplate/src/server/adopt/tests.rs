@@ -1,0 +1,209 @@
+//! What becomes the user's, and what must not. Giving files away takes root, so the names begin with
+//! `privileged_`.
+
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// Debian's `nobody`, user and group.
+const NOBODY: u32 = 65_534;
+
+struct Site {
+    folder: TempDir,
+    config: Checked,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("state")).unwrap();
+        let config = configured(folder.path(), &folder.path().join("state"));
+        Self { folder, config }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Files of root's.
+    fn write(&self, files: &[(&str, u32)]) {
+        for (name, mode) in files {
+            let path = self.path(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, *name).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+        }
+    }
+
+    fn owner(&self, name: &str) -> u32 {
+        fs::symlink_metadata(self.path(name)).unwrap().uid()
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::symlink_metadata(self.path(name)).unwrap().mode() & 0o7777
+    }
+
+    fn adopt(&self) -> Result<Adopted, AdoptError> {
+        self.look(false)
+    }
+
+    fn look(&self, all: bool) -> Result<Adopted, AdoptError> {
+        adopt(&self.config, &self.path("server.yaml"), &ServerUser::named("nobody").unwrap(), all)
+    }
+}
+
+fn configured(folder: &Path, state: &Path) -> Checked {
+    let (folder, state) = (folder.display(), state.display());
+    let text = format!(
+        "interfaces: [eth0]
+state-dir: {state}
+overlays: {{site: {folder}/site}}
+api: {{certificate: {folder}/api.pem, key: {folder}/api.key}}
+registries:
+  hosts:
+    a.example: {{credentials: {folder}/login.json}}
+    b.example: {{credentials: {folder}/elsewhere/login.json}}
+"
+    );
+    let interfaces: crate::config::Interfaces =
+        [("eth0".to_owned(), vec!["10.1.0.1/24".parse().unwrap()])].into();
+    Checked::parse(&text, &interfaces).unwrap()
+}
+
+fn given(count: u64) -> Adopted {
+    Adopted { given: count, ..Adopted::default() }
+}
+
+#[test]
+fn privileged_what_root_left_becomes_the_users_and_its_modes_stay() {
+    let site = Site::new();
+    let files = [
+        ("state/bedplate.db", 0o600),
+        ("state/bedplate.db-wal", 0o600),
+        ("state/bedplate.db-shm", 0o600),
+        ("state/ca/ca.key", 0o600),
+        ("state/images/blobs/a", 0o444),
+        ("site/motd/rootfs/etc/secret", 0o600),
+        ("site/tools/rootfs/bin/su", 0o4755),
+    ];
+    site.write(&files);
+    // Nine in each of the two, with the directories.
+    assert_eq!(site.adopt().unwrap(), given(18));
+    for (name, mode) in files {
+        assert_eq!((site.owner(name), site.mode(name)), (NOBODY, mode), "{name}");
+    }
+    for name in ["state", "state/ca", "state/images/blobs", "site", "site/motd/rootfs/etc"] {
+        assert_eq!(site.owner(name), NOBODY, "{name}");
+    }
+    assert_eq!(site.look(true).unwrap(), given(0));
+    // Whoever edits an overlay as root leaves a file of root's.
+    site.write(&[("site/motd/rootfs/etc/new", 0o600)]);
+    assert_eq!(site.adopt().unwrap(), given(1));
+}
+
+#[test]
+fn privileged_one_that_was_cut_off_is_done_to_its_end() {
+    let site = Site::new();
+    site.write(&[("state/images/a", 0o600), ("state/logs/1/2", 0o600)]);
+    // Cut off: a part is given, and the top is root's still.
+    chown(site.path("state/images"), Some(NOBODY), None).unwrap();
+    site.adopt().unwrap();
+    assert_eq!((site.owner("state/images/a"), site.owner("state/logs/1/2")), (NOBODY, NOBODY));
+    // What is put back as root shows at the top, and then all is looked at.
+    site.write(&[("state/images/b", 0o600), ("state/bedplate.db", 0o600)]);
+    assert_eq!(site.adopt().unwrap(), given(2));
+    assert_eq!((site.owner("state"), site.owner("state/images/b")), (NOBODY, NOBODY));
+    // Deeper down it is not looked for at each start.
+    site.write(&[("state/images/c", 0o600)]);
+    assert_eq!(site.adopt().unwrap(), given(0));
+    assert_eq!(site.look(true).unwrap(), given(1));
+    // A file system's own directory is none of the server's.
+    fs::create_dir(site.path("state/lost+found")).unwrap();
+    assert_eq!(site.look(true).unwrap(), given(0));
+    assert_eq!(site.owner("state/lost+found"), 0);
+}
+
+#[test]
+fn privileged_no_link_is_followed_and_no_second_name_given_away() {
+    let site = Site::new();
+    site.write(&[("system/shadow", 0o600), ("system/group", 0o644), ("state/own", 0o600)]);
+    symlink(site.path("system"), site.path("state/directory")).unwrap();
+    symlink(site.path("system/group"), site.path("state/group")).unwrap();
+    fs::hard_link(site.path("system/shadow"), site.path("state/second")).unwrap();
+    let adopted = site.adopt().unwrap();
+    for name in ["system", "system/shadow", "system/group"] {
+        assert_eq!(site.owner(name), 0, "{name}");
+    }
+    assert_eq!(site.owner("state/own"), NOBODY);
+    let [note] = &adopted.notes[..] else { panic!("{adopted:?}") };
+    assert!(note.contains("state/second has 2 names"), "{note}");
+}
+
+#[test]
+fn privileged_what_others_may_replace_is_not_given_away() {
+    let site = Site::new();
+    site.write(&[("state/bedplate.db", 0o600), ("site/motd/rootfs/etc/motd", 0o644)]);
+    // Its user could put a link to /etc there while root is at work.
+    chown(site.folder.path(), Some(NOBODY), None).unwrap();
+    let refused = site.adopt().unwrap_err().to_string();
+    assert!(refused.contains("chown -hR nobody: ") && refused.contains("others than root"), "{refused}");
+    assert_eq!((site.owner("state"), site.owner("state/bedplate.db")), (0, 0));
+    chown(site.folder.path(), Some(0), None).unwrap();
+    symlink(site.path("state"), site.path("link")).unwrap();
+    let config = configured(site.folder.path(), &site.path("link"));
+    let by_link = Site { config, ..site };
+    assert!(matches!(by_link.adopt().unwrap_err(), AdoptError::Unsafe { .. }));
+    assert_eq!(by_link.owner("state/bedplate.db"), 0);
+}
+
+#[test]
+fn privileged_the_directory_of_a_running_server_or_of_another_user_stays() {
+    let site = Site::new();
+    site.write(&[("state/server.lock", 0o600), ("state/bedplate.db", 0o600)]);
+    let lock = File::open(site.path("state/server.lock")).unwrap();
+    lock.lock().unwrap();
+    assert!(matches!(site.adopt().unwrap_err(), AdoptError::Running { .. }));
+    assert_eq!(site.owner("state/bedplate.db"), 0);
+    drop(lock);
+    chown(site.path("state"), Some(1), None).unwrap();
+    site.write(&[("site/motd/rootfs/etc/motd", 0o600)]);
+    let adopted = site.adopt().unwrap();
+    assert!(adopted.notes[0].contains("belongs to uid 1"), "{adopted:?}");
+    assert_eq!((adopted.given, site.owner("state/bedplate.db"), site.owner("site")), (0, 0, 0));
+}
+
+#[test]
+fn privileged_secrets_beside_the_configuration_become_readable_for_the_group() {
+    let site = Site::new();
+    site.write(&[
+        ("server.yaml", 0o600),
+        ("api.pem", 0o644),
+        ("api.key", 0o640),
+        ("login.json", 0o600),
+        ("elsewhere/login.json", 0o600),
+    ]);
+    // Another group has it: who took it from them would break what they do with it.
+    chown(site.path("api.key"), None, Some(4)).unwrap();
+    let adopted = site.adopt().unwrap();
+    assert_eq!(adopted.readable, [site.path("server.yaml"), site.path("login.json")]);
+    let group = |name: &str| fs::metadata(site.path(name)).unwrap().gid();
+    for (name, gid, mode) in [
+        ("server.yaml", NOBODY, 0o640),
+        ("api.pem", 0, 0o644),
+        ("api.key", 4, 0o640),
+        ("login.json", NOBODY, 0o640),
+        ("elsewhere/login.json", 0, 0o600),
+    ] {
+        assert_eq!((site.owner(name), group(name), site.mode(name)), (0, gid, mode), "{name}");
+    }
+    assert_eq!(site.adopt().unwrap(), given(0));
+}
+
+#[test]
+fn the_user_must_exist_and_not_be_root() {
+    let named = |name| ServerUser::named(name).unwrap_err().to_string();
+    assert!(named("no-such-user").contains("systemd-sysusers"));
+    assert!(named("root").contains("--user"));
+}

@@ -1,0 +1,48 @@
+//! Versions of stored plans.
+//!
+//! | version | has |
+//! |---|---|
+//! | 1 | all but labels |
+//! | 2 | labels that a job wants of its node |
+//!
+//! A plan is written in the oldest version whose readers carry it out as it is meant, so a release of
+//! before goes on with whatever it understands (`docs/decisions/0007-stored-plans.md`).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Plan, Planned, StagePlan};
+
+/// Newest version of the plans that this release writes and reads.
+pub const VERSION: u32 = 2;
+
+/// The version whose readers know no labels: they would place a job on any node.
+const WITHOUT_LABELS: u32 = 1;
+
+/// A plan behind its version.
+#[derive(Serialize)]
+pub(super) struct VersionedPlan<'a> {
+    plan: u32,
+    #[serde(flatten)]
+    content: &'a Plan,
+}
+
+impl<'a> VersionedPlan<'a> {
+    pub(super) fn of(plan: &'a Plan) -> Self {
+        let has_labels = |stage: &StagePlan| match &stage.work {
+            Planned::Job(job) => !job.resource.labels.is_empty(),
+            Planned::Image { .. }
+            | Planned::Volume { .. }
+            | Planned::Ingress { .. }
+            | Planned::Egress { .. }
+            | Planned::Unknown { .. } => false,
+        };
+        let version = if plan.stages.iter().any(has_labels) { VERSION } else { WITHOUT_LABELS };
+        Self { plan: version, content: plan }
+    }
+}
+
+/// What every version of a plan has.
+#[derive(Deserialize)]
+pub(super) struct VersionOnly {
+    pub(super) plan: u32,
+}

@@ -1,0 +1,147 @@
+//! The public part of a line of a node's history: beside what writes those lines, so that both change
+//! together.
+//!
+//! Lines about hardware end in serial numbers and addresses:
+//! `disk nvme0n1 (3.5 TiB, MODEL, SERIAL) is gone`, `system serial number is B, was A`. The history is
+//! kept whole, for admins; its lines are cut when a user reads them, those of earlier releases too.
+
+/// What is told behind these words, only admins read.
+const PRIVATE: [&str; 3] = ["serial number", "BMC address", "hardware address"];
+
+/// Ends of lines about a thing that came or went; before them stands in brackets what it is.
+const FATES: [&str; 3] = [" is gone", " is new", " is not there yet after the start of the agent"];
+
+/// What stands behind it quotes the database, whose rows hold tags.
+const UNREADABLE: &str = "cannot be read: ";
+
+/// Bytes of a hardware address in text.
+const MAC_BYTES: usize = 17;
+
+/// Stands for what is left out.
+const LEFT_OUT: &str = "…";
+
+/// A line of a node's history, or a reason in its status, as everybody reads it: without serial numbers, hardware addresses, and
+/// the address of the BMC, which only admins read.
+#[must_use]
+pub fn public_line(line: &str) -> String {
+    for what in PRIVATE {
+        if let Some((before, _)) = line.split_once(&format!("{what} is ")) {
+            return without_macs(&format!("{before}{what} is another"));
+        }
+    }
+    if let Some((before, _)) = line.split_once(UNREADABLE) {
+        return without_macs(&format!("{before}cannot be read"));
+    }
+    without_macs(&without_aside(line))
+}
+
+fn without_aside(line: &str) -> String {
+    for fate in FATES {
+        let Some(thing) = line.strip_suffix(fate) else { continue };
+        let Some((name, _)) = thing.split_once(" (").filter(|_| thing.ends_with(')')) else { continue };
+        return format!("{name}{fate}");
+    }
+    line.to_owned()
+}
+
+/// Whatever is written like a hardware address, in whatever line.
+fn without_macs(line: &str) -> String {
+    let mut public = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        if rest.as_bytes().first_chunk::<MAC_BYTES>().is_some_and(is_mac) {
+            public += LEFT_OUT;
+            rest = &rest[MAC_BYTES..];
+        } else {
+            public.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    public
+}
+
+fn is_mac(text: &[u8; MAC_BYTES]) -> bool {
+    let fits = |(at, byte): (usize, &u8)| match at % 3 {
+        2 => matches!(byte, b':' | b'-'),
+        _ => byte.is_ascii_hexdigit(),
+    };
+    text.iter().enumerate().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use api::inventory::Inventory;
+    use serde_json::json;
+
+    use super::*;
+    use crate::changes::{Moment, changes};
+
+    /// A machine in which all that only admins read is marked.
+    fn marked(number: u8) -> Inventory {
+        let marker = format!("MARKER {number}");
+        let mac = |nic: u8| format!("52:54:00:aa:{number:02x}:{nic:02x}");
+        let inventory = json!({
+            "system": {"serial": marker, "uuid": marker, "asset-tag": marker},
+            "memory-modules": [{"locator": "A (1)", "size-bytes": 1_073_741_824, "serial": marker}],
+            "bmc": {"address": format!("10.99.99.{number}"), "mac": mac(9)},
+            "nics": [{"name": "lan0", "state": "up", "mac": mac(0), "pci": "0000:01:00.0"},
+                {"name": "lan1", "state": "up", "mac": mac(1)}],
+            "disks": [{"name": "sda", "size-bytes": 1_073_741_824, "model": "M (2)", "serial": marker}],
+            "gpus": [{"pci": "0000:3b:00.0", "vendor": "nvidia", "model": "H100", "serial": marker}],
+            "infiniband": [{"name": "mlx5_0", "guid": marker, "model": "MT4129"}]
+        });
+        serde_json::from_value(inventory).unwrap()
+    }
+
+    #[test]
+    fn no_change_of_hardware_tells_what_only_admins_read() {
+        let empty = json!({"memory-modules": [{"locator": "A (1)"}]});
+        let empty: Inventory = serde_json::from_value(empty).unwrap();
+        let is_private =
+            |line: &str| ["MARKER", "52:54:00", "10.99.99"].iter().any(|part| line.contains(part));
+        let mut private = 0;
+        for (before, after) in [(marked(1), marked(2)), (marked(1), empty.clone()), (empty, marked(2))] {
+            for moment in [Moment::Start, Moment::Running] {
+                for (_, line) in changes(&before, &after, moment) {
+                    private += usize::from(is_private(&line));
+                    let told = public_line(&line);
+                    assert!(!is_private(&told), "{line:?} becomes {told:?}");
+                }
+            }
+        }
+        assert!(private >= 12, "the lines of the history no longer tell it: {private}");
+    }
+
+    #[test]
+    fn what_only_admins_read_is_cut() {
+        for (line, expected) in [
+            ("disk nvme0n1 (3.5 TiB, SAMSUNG (OEM), S123) is gone", "disk nvme0n1 is gone"),
+            ("memory module DIMM (A1) (16 GiB, S(1)) is new", "memory module DIMM is new"),
+            (
+                "nic lan0 (ethernet, 52:54:00:00:00:01) is not there yet after the start of the agent",
+                "nic lan0 is not there yet after the start of the agent",
+            ),
+            ("system serial number is B, was A", "system serial number is another"),
+            ("gpu 0000:3b:00.0: serial number is 2, was 1", "gpu 0000:3b:00.0: serial number is another"),
+            ("BMC address is 10.9.0.2, was 10.9.0.1", "BMC address is another"),
+            (
+                "nic lan0: hardware address is 52:54:00:00:00:02, was x",
+                "nic lan0: hardware address is another",
+            ),
+            ("booted from 52:54:00:00:00:01: no lease", "booted from …: no lease"),
+            ("from:52-54-00-00-00-01ab", "from:…ab"),
+            (
+                "held: its row in the database cannot be read: invalid type: string \"secret\"",
+                "held: its row in the database cannot be read",
+            ),
+            // All else stays as it is.
+            ("disk sda is well again (was: 3 sectors)", "disk sda is well again (was: 3 sectors)"),
+            ("gpu 0000:3b:00.0 fell off the bus", "gpu 0000:3b:00.0 fell off the bus"),
+            ("asked for by eve from fe80::1", "asked for by eve from fe80::1"),
+            ("ä – 10.1.0.11", "ä – 10.1.0.11"),
+            ("", ""),
+        ] {
+            assert_eq!(public_line(line), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A marker in whatever only admins read, and none in what users do.
+
+use api::{
+    ids::{NodeId, Timestamp},
+    rights::Role,
+    status::{Phase, Severity},
+};
+use serde_json::{Value, json};
+
+use super::*;
+
+const MARKER: &str = "MARKER";
+
+/// Hardware addresses have no letters of a marker: these stand for it.
+const MACS: [&str; 3] = ["52:54:00:aa:aa:01", "52:54:00:aa:aa:02", "52:54:00:aa:aa:03"];
+
+fn inventory() -> Inventory {
+    let inventory = json!({
+        "system": {"vendor": "V", "serial": MARKER, "uuid": MARKER, "asset-tag": MARKER, "chassis-serial": MARKER,
+            "board": {"product": "B", "serial": MARKER}},
+        "os": {"name": "Debian", "command-line": format!("BOOTIF=01-52-54-00-aa-aa-01 {MARKER}")},
+        "memory-modules": [{"locator": "A1", "size-bytes": 1, "serial": MARKER}],
+        "bmc": {"firmware": "2.10", "address": "10.99.99.99", "mac": MACS[0]},
+        "nics": [{"name": "lan0", "state": "up", "mac": MACS[1], "addresses": ["10.1.0.1"]}],
+        "disks": [{"name": "sda", "size-bytes": 1, "model": "M", "serial": MARKER, "wwid": MARKER}],
+        "gpus": [{"pci": "0000:3b:00.0", "vendor": "nvidia", "model": "H100", "serial": MARKER}],
+        "infiniband": [{"name": "mlx5_0", "guid": MARKER, "system-guid": MARKER}]
+    });
+    serde_json::from_value(inventory).unwrap()
+}
+
+fn spec() -> MachineSpec {
+    let spec = json!({
+        "comment": "left rack",
+        "tags": {"root-password": MARKER},
+        "bmc": {"address": "10.99.99.99"},
+        "labels": {"rack": "a1"},
+        "interfaces": {"lan0": {"mac": MACS[2], "address": "10.1.0.1/24"}}
+    });
+    serde_json::from_value(spec).unwrap()
+}
+
+fn status() -> NodeStatus {
+    let status = json!({
+        "phase": "ready", "since": 0, "armed": false,
+        "held": format!("its row in the database cannot be read: invalid type: string {MARKER}"),
+        "conflict": {"since": 0, "cause": "two agents", "enrolments": [{"epoch": 1, "serial": MARKER, "boot-id": MARKER}]}
+    });
+    serde_json::from_value(status).unwrap()
+}
+
+fn assert_public(value: &Value) {
+    let text = value.to_string();
+    let private = [MARKER, "10.99.99.99", "52-54-00"].into_iter().chain(MACS);
+    for private in private {
+        assert!(!text.contains(private), "{private} in {text}");
+    }
+}
+
+fn check<T: Public + Clone + PartialEq + std::fmt::Debug + serde::Serialize>(thing: &T) {
+    assert_eq!(&Sight::Full.of_thing(thing.clone()), thing, "an admin reads all");
+    let public = Sight::Public.of_thing(thing.clone());
+    assert_public(&serde_json::to_value(&public).unwrap());
+    assert_ne!(&public, thing);
+}
+
+#[test]
+fn users_read_no_marker() {
+    check(&inventory());
+    check(&spec());
+    check(&status());
+    let (id, name) = (NodeId(uuid::Uuid::from_u128(1)), "n1".parse().unwrap());
+    let labels = [("rack".to_owned(), "a1".to_owned())].into();
+    let node = Node { name, id, spec: spec(), status: status(), next_image: None, labels, version: 1 };
+    check(&node);
+    check(&NodeUpdate { id, name: node.name.clone(), status: status() });
+    let problem = Some(format!("invalid value: {MARKER}"));
+    check(&Profile { name: "p".parse().unwrap(), spec: spec(), version: 1, problem });
+    let mut leaves = Vec::new();
+    crate::resolve::collect_leaves("", &crate::resolve::to_json(&spec()), &mut leaves);
+    let origin = |(field, value): (String, Value)| Origin { field, value, origin: "node".to_owned() };
+    let origins: Vec<Origin> = leaves.into_iter().map(origin).collect();
+    check(&Explained { name: node.name.clone(), resolved: spec(), origins });
+    let message = format!("system serial number is {MARKER}, was A");
+    let (at, phase, severity) = (Timestamp(0), Phase::Ready, Severity::Info);
+    check(&NodeEvent { id, name: node.name, at, phase, severity, message });
+}
+
+#[test]
+fn what_is_public_stays() {
+    let public = Sight::Public.of_thing(spec());
+    assert_eq!(public.comment.as_deref(), Some("left rack"));
+    assert_eq!(api::labels::line(&public.labels), "rack=a1");
+    assert_eq!(public.interfaces["lan0"].address.unwrap().to_string(), "10.1.0.1/24");
+    let public = Sight::Public.of_thing(inventory());
+    assert_eq!(public.gpus[0].model.as_deref(), Some("H100"));
+    assert_eq!(public.bmc.unwrap().firmware.as_deref(), Some("2.10"));
+    assert_eq!(public.nics[0].addresses.len(), 1);
+}
+
+#[test]
+fn who_may_change_nodes_reads_all_of_them() {
+    let principal =
+        |role| Principal { name: "ann".into(), roles: vec![role], groups: Vec::new(), account: None };
+    assert_eq!(Sight::of(&principal(Role::Admin)), Sight::Full);
+    assert_eq!(Sight::of(&principal(Role::User)), Sight::Public);
+    assert_eq!(Sight::of(&principal(Role::Unknown)), Sight::Public);
+}
+
+/// A question is asked of what is told: its answer is the same whatever stands in what is not.
+#[test]
+fn a_serial_number_cannot_be_guessed_by_questions() {
+    let node = |sight: Sight| {
+        let (id, name) = (NodeId(uuid::Uuid::from_u128(1)), "n1".parse().unwrap());
+        let labels = api::labels::Labels::new();
+        let node = Node { name, id, spec: spec(), status: status(), next_image: None, labels, version: 1 };
+        (sight.of_thing(node), sight.of_thing(inventory()))
+    };
+    let ask = |sight: Sight, question: &str| {
+        let (node, inventory) = node(sight);
+        let facts = crate::query::Facts::new(&node, &inventory).unwrap();
+        let filter = crate::query::Filter::read(question).unwrap();
+        filter.is_true_of(&facts, &rest::Abandoned::default()).map_err(|error| error.to_string())
+    };
+    let question = "system.serial.startsWith('MARK')";
+    assert_eq!(ask(Sight::Full, question), Ok(true));
+    assert_eq!(ask(Sight::Public, question), Err("it does not tell serial".to_owned()));
+    assert_eq!(ask(Sight::Public, "disks.exists(d, has(d.serial))"), Ok(false));
+}
