@@ -45,7 +45,8 @@ pub(crate) struct Origin {
 ///
 /// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
 ///
-/// A mutation runs to its end and is recorded even if the client goes away in the middle.
+/// A mutation runs to its end and is recorded even if the client goes away in the middle; work of it that
+/// only looks may end then ([`rest::detached`]).
 pub async fn layer(State(access): State<Access>, mut request: Request, next: Next) -> Response {
     let (source, now) = (logins::source(&request), clock::now());
     let Identity { principal, credential, token } = match identify(&access, &mut request).await {
@@ -105,7 +106,7 @@ async fn answer(
         }
         return response;
     }
-    let mutation = tokio::spawn(audited(access, principal, origin, request, next, foreign));
+    let mutation = rest::detached(audited(access, principal, origin, request, next, foreign));
     mutation.await.unwrap_or_else(|error| Refusal::internal("the request failed", &error).into_response())
 }
 

@@ -106,8 +106,9 @@ pub struct NodeStatus {
     /// What its agent says that it lacks for jobs: it begins none until that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuses: Option<String>,
-    /// Which enrolment it runs by: they are counted from 1. 0: it never enrolled, or with a release
-    /// that did not count.
+    /// Number of the enrolment that it runs by. They are counted from 1, and past what may be out
+    /// there after an admin has decided: the first after `trust`, or after `revoke` of all, is 2^20
+    /// further on. 0: it never enrolled, or with a release that did not count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub epoch: u64,
     /// Two claim to be this node: it gets no overlays and no new jobs until an admin decides.

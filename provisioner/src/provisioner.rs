@@ -1,6 +1,8 @@
 //! The shell: one [`Provisioner`] holds the cluster, the overlays and the images, lets one change happen at a time, and
 //! runs the servers.
 
+mod rendering;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -13,10 +15,9 @@ use access::Access;
 use api::{
     ids::{ImageName, MacAddr, NodeId, NodeName},
     machine::MachineSpec,
-    overlay::{Generation, MAX_ARCHIVE_BYTES},
+    overlay::Generation,
 };
 use boot_proto::{HostTable, script::ScriptTemplate};
-use bytes::Bytes;
 use database::{Database, MigrateError};
 use fleet::Fleet;
 use tokio::sync::{Semaphore, watch};
@@ -33,7 +34,6 @@ use crate::{
     images::{ImageTable, Images, ImagesError},
     meters::Meters,
     overlay::{
-        Entry, archive,
         host_key::{HostKeyError, HostKeys},
         library::Library,
         removal,
@@ -324,54 +324,6 @@ impl Provisioner {
         self.0.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rendered archive of a node. Blocking: reads or makes a host key, renders.
-    ///
-    /// # Errors
-    /// See [`OverlaysError`].
-    pub(crate) fn archive(&self, name: &NodeName, set: OverlaySet) -> Result<Bytes, OverlaysError> {
-        let entries = match set {
-            OverlaySet::Boot => self.entries(name, |spec| spec.boot_overlays.clone())?,
-            OverlaySet::Runtime => self.entries(name, |spec| spec.runtime_overlays.clone())?,
-        };
-        // Before they are copied into an archive.
-        check_size(entries.iter().map(Entry::bytes).sum())?;
-        let packed = archive::pack(&entries);
-        let packed = packed.map_err(|error| RenderError::Pack { cause: error.to_string() })?;
-        check_size(packed.len() as u64)?;
-        Ok(packed)
-    }
-
-    /// The name of the archive of a node's runtime overlays. Blocking, likewise.
-    ///
-    /// # Errors
-    /// See [`OverlaysError`].
-    pub(crate) fn generation(&self, name: &NodeName) -> Result<Generation, OverlaysError> {
-        let generation = archive::generation(&self.entries(name, |spec| spec.runtime_overlays.clone())?);
-        check_size(generation.size)?;
-        Ok(generation)
-    }
-
-    /// The files that one overlay puts on a node. Blocking, likewise.
-    ///
-    /// # Errors
-    /// See [`OverlaysError`].
-    pub(crate) fn render(&self, name: &NodeName, overlay: &str) -> Result<Vec<Entry>, OverlaysError> {
-        self.entries(name, |_| vec![overlay.to_owned()])
-    }
-
-    /// What some overlays put on a node.
-    fn entries(
-        &self,
-        name: &NodeName,
-        overlays: impl FnOnce(&MachineSpec) -> Vec<String>,
-    ) -> Result<Vec<Entry>, OverlaysError> {
-        let (view, library) = (self.view(), self.library());
-        let (node, spec) = self.node(&view, name)?;
-        let overlays = overlays(spec);
-        let variables = self.variables(&view, node, spec, &library, &overlays)?;
-        Ok(self.0.renderer.entries(&library, &overlays, &variables)?)
-    }
-
     fn node<'a>(
         &self,
         view: &'a View,
@@ -435,11 +387,6 @@ impl Provisioner {
             DhcpMode::Proxy | DhcpMode::Off => own.or_else(|| speaks_from(mac, source)),
         }
     }
-}
-
-/// Nodes refuse what is larger, so it is not offered.
-fn check_size(bytes: u64) -> Result<(), RenderError> {
-    if bytes > MAX_ARCHIVE_BYTES { Err(RenderError::TooLarge { bytes }) } else { Ok(()) }
 }
 
 /// The address, if the machine with this MAC address is the one that has it on our own network.

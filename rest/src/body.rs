@@ -9,10 +9,26 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 
-use crate::{Refusal, causes};
+use crate::{Refusal, causes, shell::found_no_room};
 
 /// Largest body that is read on the thread that answers, bytes: less than a millisecond.
 const MAX_INLINE_BYTES: usize = 64 << 10;
+
+/// The refusal of a request whose body cannot be read. `status` and `why` are what the extractor says;
+/// where the server had no room for the body it is 503, which the client may try again.
+#[must_use]
+pub fn unread(
+    status: StatusCode,
+    title: String,
+    why: String,
+    error: &(dyn std::error::Error + 'static),
+) -> Refusal {
+    if found_no_room(error) {
+        let title = "the server receives too many bodies of requests at once";
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, "try again later");
+    }
+    Refusal::new(status, title, why)
+}
 
 /// A JSON body, refused with a problem document that names what is wrong in it.
 #[derive(Debug)]
@@ -26,7 +42,7 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for Bo
         let title = format!("cannot read the body of a request for {path}");
         // Raw first: the types ignore unknown fields where releases meet, and people's mistakes must not be ignored.
         let raw: Result<Json<Box<RawValue>>, JsonRejection> = Json::from_request(request, state).await;
-        let Json(raw) = raw.map_err(|error| Refusal::new(error.status(), title.clone(), causes(&error)))?;
+        let Json(raw) = raw.map_err(|error| unread(error.status(), title.clone(), causes(&error), &error))?;
         let read = match raw.get().len() {
             0..=MAX_INLINE_BYTES => api::strict::from_str(raw.get()),
             _ => spawn_blocking(move || api::strict::from_str(raw.get()))

@@ -15,11 +15,11 @@ mod refusal;
 pub mod shell;
 mod work;
 
-pub use body::Body;
+pub use body::{Body, unread};
 pub use events::{content_id, last_event_id};
 pub use failures::{FailureLimit, Failures};
 pub use held::holding;
 pub use page::{Linked, MAX_PAGE_ROWS, Page, PageParams, Paging};
 pub use precondition::{Versioned, if_match};
 pub use refusal::{Refusal, causes};
-pub use work::{Abandoned, Turns, WorkError, WorkPool, turns, work};
+pub use work::{Abandoned, Turns, WorkError, WorkPool, detached, turns, work};

@@ -36,6 +36,7 @@ use tokio::time::Instant;
 pub use book::Source;
 pub use limits::{Deadlines, Limits};
 pub use pace::LeastSpeed;
+pub(crate) use request_body::found_no_room;
 pub use seat::{Client, Peer, ReadGate};
 pub use transport::{Opened, Tls, Transport};
 

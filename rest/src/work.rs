@@ -31,6 +31,7 @@ use axum::http::StatusCode;
 use tokio::{
     sync::oneshot,
     task::{JoinError, spawn_blocking},
+    task_local,
     time::timeout,
 };
 
@@ -119,19 +120,43 @@ impl WorkError {
 
 /// Whether nobody waits for some work any more.
 #[derive(Debug, Clone, Default)]
-pub struct Abandoned(Arc<AtomicBool>);
+pub struct Abandoned {
+    /// Nobody waits for this piece of work.
+    work: Arc<AtomicBool>,
+    /// The client has gone, of a request that goes on without it ([`detached`]).
+    client: Option<Arc<AtomicBool>>,
+}
 
 impl Abandoned {
     /// The result would be thrown away: the work may end now.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        let has_gone = self.client.as_ref().is_some_and(|client| client.load(Ordering::Relaxed));
+        has_gone || self.work.load(Ordering::Relaxed)
     }
 
     /// Says so.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.work.store(true, Ordering::Relaxed);
     }
+}
+
+task_local! {
+    /// Whether the client of the request has gone, which this task goes on with.
+    static GONE: Arc<AtomicBool>;
+}
+
+/// Runs a request in a task of its own, which goes on to its end when the client has gone: a change is
+/// made whole. Work of it that looks at [`Abandoned`] is told: it has changed nothing yet.
+///
+/// # Errors
+/// If the request panicked.
+pub async fn detached<T: Send + 'static>(
+    request: impl Future<Output = T> + Send + 'static,
+) -> Result<T, JoinError> {
+    let client = Client(Abandoned::default());
+    let gone = client.0.work.clone();
+    tokio::spawn(GONE.scope(gone, request)).await
 }
 
 /// Sets the flag when the client's request is dropped.
@@ -385,7 +410,8 @@ impl Turns {
         &mut self,
         work: impl FnOnce(&Abandoned) -> T + Send + 'static,
     ) -> Result<T, WorkError> {
-        let client = Client(Abandoned::default());
+        let gone = GONE.try_with(Arc::clone).ok();
+        let client = Client(Abandoned { client: gone, ..Abandoned::default() });
         let abandoned = client.0.clone();
         let permit = self.turn().await?;
         self.has_begun = true;

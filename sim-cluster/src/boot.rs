@@ -62,7 +62,7 @@ const MAX_TOLD: usize = 10;
 /// # Errors
 /// What does not add up, with the nodes.
 pub fn run(nodes: u32, seed: u64) -> anyhow::Result<()> {
-    let plan = Plan { name: "boot", nodes, heartbeat: HEARTBEAT, padding: PADDING };
+    let plan = Plan { name: "boot", nodes, heartbeat: HEARTBEAT, padding: PADDING, watched: false };
     Site::simulate(&plan, |site| simulation(site, nodes, seed))
 }
 

@@ -1,7 +1,7 @@
 //! The home of child processes: commands that set the network up, and the server.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::OpenOptions,
     path::Path,
     process::{Child, Command, Stdio},
@@ -29,7 +29,7 @@ pub(crate) fn run(line: &str) -> anyhow::Result<()> {
 }
 
 /// Starts a program that lives until it is killed or this process ends; what it prints is appended to `log`. `network` is the
-/// path of the network namespace that it lives in.
+/// path of the network namespace that it lives in; `environment` are further variables.
 ///
 /// It dies with the thread that calls this (`PR_SET_PDEATHSIG`), so that must be one that stays.
 ///
@@ -39,6 +39,7 @@ pub(crate) fn start(
     network: &Path,
     program: &Path,
     arguments: &[&OsStr],
+    environment: Vec<(&'static str, OsString)>,
     log: &Path,
 ) -> anyhow::Result<Child> {
     let open = || OpenOptions::new().create(true).append(true).open(log);
@@ -51,9 +52,36 @@ pub(crate) fn start(
         .arg("--")
         .arg(program)
         .args(arguments)
+        .envs(environment)
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(err)
         .spawn()
         .with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// What a program prints that must succeed, run in a network namespace.
+///
+/// # Errors
+/// If it cannot be started or ends with another status than 0; names its words, and what it said.
+pub(crate) fn output(
+    network: &Path,
+    program: &Path,
+    arguments: &[&str],
+    context: &Path,
+) -> anyhow::Result<String> {
+    let output = command("nsenter")
+        .arg(format!("--net={}", network.display()))
+        .arg("--")
+        .arg(program)
+        .args(arguments)
+        .env("BEDPLATE_CONTEXT", context)
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("{}: {}\n{words}{error}", arguments.join(" "), output.status);
+    }
+    Ok(words)
 }

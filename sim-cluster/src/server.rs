@@ -19,12 +19,13 @@ use tokio::time::{sleep, timeout};
 use crate::{
     figures::{mebibytes, seconds},
     network::{Network, SERVER, SERVER_INTERFACE},
+    power::Power,
     process,
     registry::ADDRESS as REGISTRY,
 };
 
 /// Ports of the server.
-const API_PORT: u16 = 9470;
+pub(crate) const API_PORT: u16 = 9470;
 const HTTP_PORT: u16 = 9480;
 
 /// How long the server may take until it answers; after a kill it reads what was left.
@@ -41,6 +42,7 @@ pub(crate) struct Server {
     network: PathBuf,
     program: PathBuf,
     folder: PathBuf,
+    power: Option<Power>,
     child: Child,
     /// Cost of those that were killed.
     spent: Cost,
@@ -62,7 +64,8 @@ impl fmt::Display for Cost {
 }
 
 impl Server {
-    /// Writes the configuration into `folder`, starts the server and waits until it answers.
+    /// Writes the configuration into `folder`, starts the server and waits until it answers. With
+    /// `power` its writes are watched.
     ///
     /// # Errors
     /// If it does not answer in time; the last lines of its log are in the message.
@@ -70,16 +73,18 @@ impl Server {
         network: &Network,
         folder: &Path,
         heartbeat: Duration,
+        power: Option<Power>,
     ) -> anyhow::Result<(Self, Client)> {
         let own = std::env::current_exe().context("cannot tell where this program is")?;
         let program = own.with_file_name("bedplate");
         let text = configuration(folder, heartbeat)?;
-        fs::write(folder.join("server.yaml"), text).context("cannot write server.yaml")?;
-        let child = launch(&network.path(), &program, folder)?;
+        fs::write(config_of(folder), text).context("cannot write server.yaml")?;
+        let child = launch(&network.path(), &program, folder, power.as_ref())?;
         let mut server = Self {
             network: network.path(),
             program,
             folder: folder.to_owned(),
+            power,
             child,
             spent: Cost::default(),
         };
@@ -100,6 +105,33 @@ impl Server {
         Ok(Client::new(&Context { token, ..Context::read(&self.context())? })?)
     }
 
+    /// A client of this server alone: one that has seen it die has connections to a dead one.
+    ///
+    /// # Errors
+    /// If the server's context cannot be read.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&Context::read(&self.context())?)?)
+    }
+
+    /// The power of its machine, if its writes are watched.
+    pub(crate) fn power(&self) -> Option<&Power> {
+        self.power.as_ref()
+    }
+
+    /// What the command line prints, as the first admin, with this server's configuration for
+    /// `server check`.
+    ///
+    /// # Errors
+    /// If it ends with another status than 0.
+    pub(crate) fn command_line(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        process::output(&self.network, &self.program, arguments, &self.context())
+    }
+
+    /// Where its configuration is.
+    pub(crate) fn config(&self) -> PathBuf {
+        config_of(&self.folder)
+    }
+
     /// `kill -9`.
     ///
     /// # Errors
@@ -117,7 +149,7 @@ impl Server {
     /// # Errors
     /// If it does not answer in time.
     pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
-        self.child = launch(&self.network, &self.program, &self.folder)?;
+        self.child = launch(&self.network, &self.program, &self.folder, self.power.as_ref())?;
         self.wait_until_up().await.map(drop)
     }
 
@@ -193,10 +225,15 @@ pub(crate) fn own_cost() -> anyhow::Result<Cost> {
     cost_of(std::process::id())
 }
 
-fn launch(network: &Path, program: &Path, folder: &Path) -> anyhow::Result<Child> {
-    let config = folder.join("server.yaml");
+fn launch(network: &Path, program: &Path, folder: &Path, power: Option<&Power>) -> anyhow::Result<Child> {
+    let config = config_of(folder);
     let arguments = [OsStr::new("server"), OsStr::new("--config"), config.as_os_str()];
-    process::start(network, program, &arguments, &log_of(folder))
+    let environment = power.map(Power::environment).unwrap_or_default();
+    process::start(network, program, &arguments, environment, &log_of(folder))
+}
+
+fn config_of(folder: &Path) -> PathBuf {
+    folder.join("server.yaml")
 }
 
 fn log_of(folder: &Path) -> PathBuf {

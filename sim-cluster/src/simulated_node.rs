@@ -204,9 +204,17 @@ impl Booted {
     /// # Errors
     /// The server's refusal, or an archive that cannot be read.
     pub(crate) async fn overlaid(&self) -> anyhow::Result<Self> {
-        let boot_overlays = files(&self.port.get("/node/v1/overlays/boot").await?)?;
+        let boot_overlays = self.fetch_overlays().await?;
         self.port.report(BootPhase::Switching, None, "starting /sbin/init").await?;
         Ok(Self { identity: self.identity.clone(), boot_overlays, port: self.port.clone() })
+    }
+
+    /// Path and SHA-256 of each file of its boot overlays, fetched anew.
+    ///
+    /// # Errors
+    /// The server's refusal, or an archive that cannot be read.
+    pub(crate) async fn fetch_overlays(&self) -> anyhow::Result<BTreeMap<String, Digest>> {
+        files(&self.port.get("/node/v1/overlays/boot").await?)
     }
 
     /// Starts the agent. It runs until it is told to reboot, is refused, or [`Agent::power_off`].

@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     image::{self, Padding},
     network::{self, MAX_NODES, Network, PREFIX},
+    power::Power,
     server::Server,
     simulated_node::SimulatedNode,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) heartbeat: Duration,
     /// Bytes that kernel, initramfs and root image have beside what is always in them.
     pub(crate) padding: usize,
+    /// Whether the server's writes are watched, so that a cut of the power can take them back.
+    pub(crate) watched: bool,
 }
 
 /// What is there. Fields are dropped in this order.
@@ -70,7 +73,8 @@ impl Site {
         let network = Network::enter()?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
         let result = runtime.block_on(async {
-            let (server, client) = Server::start(&network, &folder, plan.heartbeat).await?;
+            let power = if plan.watched { Some(Power::watch(&folder)?) } else { None };
+            let (server, client) = Server::start(&network, &folder, plan.heartbeat, power).await?;
             let site = Self { server, client, folder, network, nodes: plan.nodes, _lock: lock };
             site.import(plan.padding).await.context("importing the image")?;
             site.register().await.context("registering the nodes")?;

@@ -90,7 +90,7 @@ pub struct Options {
 /// What does not add up, task by task.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.tasks > 0, "there must be a task");
-    let plan = Plan { name: "work", nodes: options.nodes, heartbeat: HEARTBEAT, padding: 0 };
+    let plan = Plan { name: "work", nodes: options.nodes, heartbeat: HEARTBEAT, padding: 0, watched: false };
     let options = *options;
     Site::simulate(&plan, |site| simulation(site, options))
 }

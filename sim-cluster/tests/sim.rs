@@ -24,3 +24,16 @@ fn twenty_nodes_work_while_everything_fails() {
     assert!(words.contains("200 tasks of 1 workflows on 20 nodes, each accounted for once"), "{words}");
     assert!(words.contains("server killed 3 times") && words.contains("4 logs whole"), "{words}");
 }
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
+    let words = simulate(&["kills", "--rounds", "5"]);
+    assert!(words.contains("5 kills (seed 1)") && words.contains("all there"), "{words}");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_with_what_was_not_synced() {
+    let words = simulate(&["kills", "--rounds", "20", "--drop-unsynced", "--seed", "7"]);
+    assert!(words.contains("20 kills (seed 7)") && words.contains("all there"), "{words}");
+    assert!(!words.contains("cut 0 times") && !words.contains("with 0 sectors"), "{words}");
+}

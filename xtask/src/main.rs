@@ -39,6 +39,10 @@ enum Command {
     SimCluster(simulate::Options),
     /// Fuzz a parser of strangers' input for a while.
     Fuzz(fuzz::Fuzz),
+    /// Kill the real server again and again while it writes, and hold what it acknowledged against what is left.
+    SimKills(simulate::Options),
+    /// Attack the real server, and measure how long clients that behave wait meanwhile.
+    SimAttack(simulate::Options),
     /// Check what the lints cannot: edges between crates, sizes, paths in documents.
     Tidy,
     /// Check licences, bans and sources of all dependencies, as deny.toml says.
@@ -75,6 +79,8 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::SimBoot(wanted) => simulate::simulate("boot", &wanted),
         Command::SimCluster(wanted) => simulate::simulate("work", &wanted),
         Command::Fuzz(wanted) => fuzz::fuzz(&wanted),
+        Command::SimKills(wanted) => simulate::simulate("kills", &wanted),
+        Command::SimAttack(wanted) => simulate::simulate("attack", &wanted),
         Command::Tidy => tidy::tidy(),
         Command::Deny { advisories } => deny::deny(advisories),
         Command::Agent { release } => {

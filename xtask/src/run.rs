@@ -28,7 +28,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
 /// # Errors
 /// If the build fails.
 pub(crate) fn build_optimised() -> anyhow::Result<()> {
-    let packages = ["bedplate", "bench", "sim-cluster"].map(|name| ["--package", name]);
+    let packages = ["bedplate", "bench", "drop-writes", "sim-cluster"].map(|name| ["--package", name]);
     run("cargo", &[&["build", "--quiet", "--release"], packages.as_flattened()].concat())
 }
 

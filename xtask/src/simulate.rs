@@ -1,4 +1,4 @@
-//! `cargo xtask sim-boot` and `cargo xtask sim-cluster`: optimised server and simulation, then the simulation.
+//! `cargo xtask sim-boot`, `sim-cluster`, `sim-kills` and `sim-attack`: optimised server and simulation, then the simulation.
 
 use crate::{
     lanes::require_root,
@@ -17,7 +17,7 @@ pub(crate) struct Options {
     options: Vec<String>,
 }
 
-/// Builds server and simulation, and runs one: `boot` or `work`.
+/// Builds server and simulation, and runs one: `boot`, `work`, `kills` or `attack`.
 ///
 /// # Errors
 /// If the build fails, or something is not accounted for.

@@ -1,6 +1,9 @@
 //! Asking again where the server has no time for a request now: it answers 503, and says after how many
 //! seconds (`Retry-After`, RFC 9110, section 10.2.3). Something may have come of the request all the
 //! same, so only those are sent again that do the same once, however often they are sent.
+//!
+//! A request under a key is sent again also where its connection broke: nobody else can find out what
+//! came of it.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -15,6 +18,9 @@ use crate::{Client, ClientError, error};
 /// How often a request is sent again.
 const MAX_RETRIES: u32 = 3;
 
+/// Pause after a connection broke, before it is scattered: a server that starts again takes some.
+const BROKEN_PAUSE: Duration = Duration::from_secs(2);
+
 /// Longest time that all pauses before that take together: whoever waits at a terminal hears nothing
 /// meanwhile, and what is wrong for longer they should know.
 const MAX_PAUSES: Duration = Duration::from_secs(15);
@@ -23,23 +29,34 @@ const MAX_PAUSES: Duration = Duration::from_secs(15);
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 impl Client {
-    /// The server's answer; sent again a few times where the server is busy and nothing can come of it twice.
+    /// The server's answer; sent again a few times where nothing can come of it twice and the server is
+    /// busy, or, under a key, the connection broke.
     pub(crate) async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let unreachable = |source| ClientError::Unreachable { server: self.server.to_string(), source };
         let mut request = request.build().map_err(unreachable)?;
         let (mut retries, mut left) = (0, MAX_PAUSES);
+        let mut broke = false;
         loop {
             let may_retry = retries < MAX_RETRIES && may_repeat(&request);
             let again = if may_retry { request.try_clone() } else { None };
-            let response = self.http.execute(request).await.map_err(unreachable)?;
-            self.tell_expiry(response.headers());
-            if response.status().is_success() {
-                return Ok(response);
+            let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
+            let answered = self.http.execute(request).await;
+            if let Ok(response) = &answered {
+                self.tell_expiry(response.headers());
             }
-            let pause = pause(response.status(), response.headers()).map(|pause| scattered(pause, random()));
+            let pause = match &answered {
+                Ok(response) if response.status().is_success() => return answered.map_err(unreachable),
+                Ok(response) => pause(response.status(), response.headers()),
+                // One that was never made broke nothing: who is not there at first is told at once.
+                Err(error) => {
+                    broke |= !(error.is_connect() || error.is_timeout() || error.is_builder());
+                    (has_key && broke).then_some(BROKEN_PAUSE)
+                }
+            };
+            let pause = pause.map(|pause| scattered(pause, random()));
             let rest = pause.and_then(|pause| left.checked_sub(pause));
             let (Some(again), Some(pause), Some(rest)) = (again, pause, rest) else {
-                return Err(error::refused(response).await);
+                return Err(error::refused(answered.map_err(unreachable)?).await);
             };
             tokio::time::sleep(pause).await;
             request = again;
@@ -144,6 +161,46 @@ mod tests {
         let (client, requests) = server(u32::MAX).await;
         assert_eq!(client.version().await.unwrap_err().status(), Some(503));
         assert_eq!(requests.load(Ordering::SeqCst), MAX_RETRIES + 1);
+    }
+
+    /// A server that hangs up on so many requests after it has read them, and counts all.
+    async fn server_that_hangs_up(on: u32) -> (Client, Arc<AtomicU32>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let requests = Arc::new(AtomicU32::new(0));
+        let counted = requests.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if counted.fetch_add(1, Ordering::SeqCst) >= on {
+                    answer(stream, None).await;
+                    continue;
+                }
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+            }
+        });
+        // Already installed is as good as installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
+        (Client { http, server, token: "t".to_owned() }, requests)
+    }
+
+    #[tokio::test]
+    async fn what_has_a_key_is_sent_again_over_a_new_connection() {
+        let post = |client: &Client, key: Option<&str>| {
+            let request = client.request(Method::POST, "/v1/workflows").unwrap();
+            key.into_iter().fold(request, |request, key| request.header(IDEMPOTENCY_KEY, key))
+        };
+        let (client, requests) = server_that_hangs_up(1).await;
+        client.answer(post(&client, Some("k"))).await.unwrap();
+        assert_eq!(requests.load(Ordering::SeqCst), 2);
+        let (client, requests) = server_that_hangs_up(1).await;
+        let error = client.answer(post(&client, None)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+        assert_eq!(requests.load(Ordering::SeqCst), 1, "something may have come of it");
     }
 
     #[tokio::test]

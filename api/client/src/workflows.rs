@@ -172,7 +172,8 @@ impl Client {
     }
 
     /// Hands a workflow in under a key: sent again within 24 hours, after an answer that never came,
-    /// it starts nothing and is answered with the same workflow.
+    /// it starts nothing and is answered with the same workflow. Where the connection breaks it is sent
+    /// again here, a few times.
     ///
     /// # Errors
     /// As [`Client::start_workflow`]; 409 if the key was used for another request, 410 if the
@@ -182,9 +183,15 @@ impl Client {
         start: &StartWorkflow,
         key: &str,
     ) -> Result<WorkflowSummary, ClientError> {
-        let request = self.request(Method::POST, "/v1/workflows")?.header(IDEMPOTENCY_KEY, key);
-        let answer = self.answer(request.json(start).timeout(DEADLINE)).await?;
-        answer.json().await.map_err(ClientError::Answer)
+        let request = || -> Result<reqwest::RequestBuilder, ClientError> {
+            let request = self.request(Method::POST, "/v1/workflows")?.header(IDEMPOTENCY_KEY, key);
+            Ok(request.json(start).timeout(DEADLINE))
+        };
+        if let Ok(started) = self.answer(request()?).await?.json().await {
+            return Ok(started);
+        }
+        // It may have broken off in the middle; asked again, the server says the same.
+        self.answer(request()?).await?.json().await.map_err(ClientError::Answer)
     }
 
     /// Checks a document and starts nothing.

@@ -22,6 +22,7 @@ use api::workflow::{StartWorkflow, WorkflowSummary};
 use clap::{Args, Subcommand, ValueHint};
 use clap_complete::ArgValueCompleter;
 use client::{Client, ClientError};
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 use self::{files::Destination, top::Top};
 use super::{
@@ -302,11 +303,7 @@ async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::
     let (file, document) = read(&path)?;
     let name = name.or_else(|| document::name_of_file(&path, &document));
     let request = StartWorkflow { name, document, user: start.user };
-    let started = match &start.idempotency_key {
-        Some(key) => client.start_workflow_once(&request, key).await,
-        None => client.start_workflow(&request).await,
-    };
-    let started = match started {
+    let started = match start_once(client, &request, start.idempotency_key).await {
         Ok(started) => started,
         Err(error) => return Err(tell_mistakes(&file, error)),
     };
@@ -317,6 +314,35 @@ async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::
     }
     say(&format!("{} is workflow {id}: {}", started.name, count(started.stages as usize, "stage")));
     watch::run(session, client, &id, &start.destination).await
+}
+
+/// Status of the server's answer to who has used too many keys within a day.
+const TOO_MANY_KEYS: u16 = 429;
+
+/// Starts it under the user's key, else under one of its own: then it is sent again where the
+/// connection breaks, and there is one workflow all the same.
+async fn start_once(
+    client: &Client,
+    request: &StartWorkflow,
+    key: Option<String>,
+) -> Result<WorkflowSummary, ClientError> {
+    if let Some(key) = key {
+        return client.start_workflow_once(request, &key).await;
+    }
+    let Some(key) = own_key() else { return client.start_workflow(request).await };
+    let started = client.start_workflow_once(request, &key).await;
+    // It did not ask for a key, so it shall not be refused for one.
+    match &started {
+        Err(error) if error.status() == Some(TOO_MANY_KEYS) => client.start_workflow(request).await,
+        _ => started,
+    }
+}
+
+/// A key that nobody else uses; `None` without randomness.
+fn own_key() -> Option<String> {
+    let mut random = [0; 16];
+    SystemRandom::new().fill(&mut random).ok()?;
+    Some(uuid::Builder::from_random_bytes(random).into_uuid().to_string())
 }
 
 /// The name of a workflow and its document: `FILE`, `NAME FILE`, `FILE --name NAME`.
@@ -347,4 +373,16 @@ async fn describe(session: &Session, client: &Client, id: &str) -> anyhow::Resul
     let waiting = client.why_workflow(&id).await?;
     let whole = show::Described { workflow, attempts, waiting, events };
     session.out.show(&whole, |look| show::described(*look, &whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_start_has_a_key_of_its_own() {
+        let (one, other) = (own_key().unwrap(), own_key().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(uuid::Uuid::parse_str(&one).unwrap().get_version_num(), 4);
+    }
 }

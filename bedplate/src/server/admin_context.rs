@@ -125,7 +125,9 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), AdminContextError> {
             fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        // Until then a cut of the power takes the name away.
+        path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
     };
     write().map_err(|source| AdminContextError::Write { path: path.to_owned(), source })
 }

@@ -6,6 +6,7 @@
 mod access;
 mod answers;
 mod apply;
+mod attacks;
 mod audit;
 mod certificate;
 mod command_line;

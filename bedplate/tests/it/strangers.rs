@@ -30,12 +30,12 @@ fn tight() -> Server {
     server
 }
 
-fn port(server: &Server, port: u16) -> SocketAddr {
+pub(crate) fn port(server: &Server, port: u16) -> SocketAddr {
     let context = client::Context::read(&server.path("state/admin.yaml")).unwrap();
     SocketAddr::new(context.server.host_str().unwrap().parse().unwrap(), port)
 }
 
-fn metrics(server: &Server) -> String {
+pub(crate) fn metrics(server: &Server) -> String {
     let context = client::Context::read(&server.path("state/admin.yaml")).unwrap();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     // A first try may come while too many others are too young to go for it.
@@ -58,7 +58,7 @@ fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// A good client is heard by the boot port, ten times.
-fn boot_port_answers(server: &Server) {
+pub(crate) fn boot_port_answers(server: &Server) {
     let request = b"GET /firmware/none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let mut heard = 0;
     for _ in 0..MAX_STEPS {

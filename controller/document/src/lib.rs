@@ -95,11 +95,21 @@ impl Workflow {
 /// The mistakes, in the order of their places: what cannot be read, and what is not accepted. Past
 /// [`yaml_tree::MAX_MISTAKES`] they are counted.
 pub fn parse(text: &str) -> Result<Parsed, Vec<Mistake>> {
-    parse_counted(text).0
+    parse_counted(text, &|| true).0
 }
 
-/// [`parse`], and how many steps it took.
-fn parse_counted(text: &str) -> (Result<Parsed, Vec<Mistake>>, u64) {
+/// [`parse`] as long as somebody waits for it: `is_waited_for` is asked before each part of the work.
+/// `None`: nobody does.
+pub fn parse_while(text: &str, is_waited_for: &dyn Fn() -> bool) -> Option<Result<Parsed, Vec<Mistake>>> {
+    if !is_waited_for() {
+        return None;
+    }
+    let (parsed, _) = parse_counted(text, is_waited_for);
+    is_waited_for().then_some(parsed)
+}
+
+/// [`parse`], and how many steps it took. What it says where nobody waits means nothing.
+fn parse_counted(text: &str, is_waited_for: &dyn Fn() -> bool) -> (Result<Parsed, Vec<Mistake>>, u64) {
     if text.len() > MAX_DOCUMENT_BYTES {
         let message = format!("the document has {} bytes; at most {MAX_DOCUMENT_BYTES} are read", text.len());
         let hint = "data belongs into volumes, not into the document";
@@ -109,7 +119,11 @@ fn parse_counted(text: &str) -> (Result<Parsed, Vec<Mistake>>, u64) {
         Ok(tree) => tree,
         Err(mistakes) => return (Err(mistakes), 0),
     };
-    let (workflow, noted) = normalise(&tree, check::is_small_enough);
+    if !is_waited_for() {
+        return (Err(Vec::new()), 0);
+    }
+    let (workflow, noted) =
+        normalise(&tree, |document, notes| is_waited_for() && check::is_small_enough(document, notes));
     let mut mistakes = noted.unreadable;
     mistakes.append(noted.refused);
     let steps = mistakes.steps() + noted.warnings.steps() + noted.steps;

@@ -820,7 +820,7 @@ fn one_job(fields: &str) -> String {
 #[test]
 fn eight_times_the_document_takes_at_most_ten_times_the_steps() {
     for (what, document) in GROWING {
-        let steps = |parts| parse_counted(&document(parts)).1;
+        let steps = |parts| parse_counted(&document(parts), &|| true).1;
         // The larger one has more mistakes than are told, the smaller one, too.
         let (small, large) = (steps(1_000), steps(8_000));
         assert!(small >= 1_000, "{what}: {small} steps count next to nothing");
@@ -859,4 +859,23 @@ fn a_name_that_is_no_name_is_refused_before_paths_are_made_of_it() {
         1:1: a name of 5000 bytes cannot name a job or a volume (use 1 to 63 characters)
     "#]]
     .assert_eq(&lines(&parse(&text).unwrap_err()));
+}
+
+#[test]
+fn nothing_more_is_read_for_who_has_gone() {
+    let text = "version: v1\njobs: {a: {image: 'docker://127.0.0.1:1/x', command: [a]}}";
+    let asked = std::cell::Cell::new(0);
+    let read = |answers: u32| {
+        asked.set(0);
+        parse_while(text, &|| {
+            asked.set(asked.get() + 1);
+            asked.get() <= answers
+        })
+    };
+    assert!(read(u32::MAX).unwrap().is_ok());
+    let parts = asked.get();
+    assert!(parts >= 3, "{parts}");
+    for answers in 0..parts {
+        assert!(read(answers).is_none(), "gone after {answers} parts");
+    }
 }

@@ -11,7 +11,7 @@ use document::{
     Parsed,
     plan::{Plan, PlanError},
 };
-use rest::{Body, Refusal, causes};
+use rest::{Abandoned, Body, Refusal, causes};
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
 use super::{
@@ -63,7 +63,8 @@ pub(super) async fn check(
     let (shared, document) = (controller.clone(), request.document);
     let mut turns = rest::turns(&caller.principal.name).holding(document.len());
     let checking = turns.work("cannot start the workflow", move |_| {
-        let parsed = parse(&shared, &document);
+        // A start goes on to its end, whether its client waits or not.
+        let parsed = parse(&shared, &document, &Abandoned::default());
         parsed.map(|parsed| (parsed, document))
     });
     let (parsed, document) = checking.await?.map_err(refuse)?;
@@ -141,9 +142,9 @@ async fn owner(controller: &Controller, caller: &Caller, wanted: Option<&str>) -
     Ok(Owner { name, uid, gid, groups })
 }
 
-/// The document, or its mistakes. What no node can run is one.
-fn parse(controller: &Controller, text: &str) -> Result<Parsed, Vec<Mistake>> {
-    let parsed = document::parse(text)?;
+/// The document, or its mistakes. What no node can run is one. Of a client that has gone none are told.
+fn parse(controller: &Controller, text: &str, abandoned: &Abandoned) -> Result<Parsed, Vec<Mistake>> {
+    let parsed = document::parse_while(text, &|| !abandoned.is_set()).unwrap_or(Err(Vec::new()))?;
     let too_large = controller.engine().too_large(&parsed.workflow);
     if too_large.is_empty() {
         return Ok(parsed);
@@ -171,15 +172,16 @@ pub(super) async fn validate(
     Body(request): Body<CheckDocument>,
 ) -> Result<Json<Checked>, Refusal> {
     let mut turns = rest::turns(&caller.principal.name).holding(request.document.len());
-    let checking =
-        turns.work("cannot check the document", move |_| match parse(&controller, &request.document) {
+    let checking = turns.work("cannot check the document", move |abandoned| {
+        match parse(&controller, &request.document, abandoned) {
             Ok(parsed) => {
                 let far = controller.engine().not_near(&parsed.workflow);
                 let far = parsed.mistakes_of_jobs(far);
                 Checked { mistakes: Vec::new(), warnings: [parsed.warnings, far].concat() }
             }
             Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
-        });
+        }
+    });
     checking.await.map(Json)
 }
 
@@ -195,8 +197,10 @@ pub(super) async fn render(
 ) -> Result<impl IntoResponse, Refusal> {
     let title = "cannot write the document";
     let mut turns = rest::turns(&caller.principal.name).holding(request.document.len());
-    let rendering = turns
-        .work(title, move |_| document::parse(&request.document).map(|parsed| parsed.workflow.to_yaml()));
+    let rendering = turns.work(title, move |abandoned| {
+        let parsed = document::parse_while(&request.document, &|| !abandoned.is_set());
+        parsed.unwrap_or(Err(Vec::new())).map(|parsed| parsed.workflow.to_yaml())
+    });
     let text = rendering.await?.map_err(refuse)?;
     let text = text.map_err(|error| Refusal::internal(title, &error))?;
     Ok(([(axum::http::header::CONTENT_TYPE, "application/yaml")], text))

@@ -17,7 +17,7 @@ use crate::{
     progress::Progress,
     squashfs::{RootImage, SquashfsError, Tar2sqfs},
     store::{Store, StoreError},
-    tree::MAX_STEPS,
+    tree::{MAX_LINK_STEPS, MAX_STEPS},
 };
 
 /// What a build needs besides the image.
@@ -81,7 +81,10 @@ pub enum BuildError {
         limit: u64,
     },
     /// Too many links and paths to follow.
-    #[error("the paths and symbolic links of the image take more than {MAX_STEPS} steps to follow")]
+    #[error(
+        "the paths of the image take more than {MAX_STEPS} steps to follow, or its symbolic links alone more than \
+         {MAX_LINK_STEPS}"
+    )]
     Steps,
     /// An artifact cannot be handed on.
     #[error("cannot write a part of stage 1")]

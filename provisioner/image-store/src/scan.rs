@@ -20,7 +20,7 @@ use crate::{
     layer::{LayerError, LayerFile},
     progress::Progress,
     store::CHUNK_BYTES,
-    tar_stream::{Entry, Kind, TarStream},
+    tar_stream::{Entry, Kind, TarStream, shown},
     tree::{Content, InodeId, Node, Tree, merge::MergeError, parts},
 };
 
@@ -131,7 +131,7 @@ fn merge(
     for (number, scan) in scans {
         let entries = scan.entries.len() as u64;
         for (ordinal, entry) in scan.entries.into_iter().enumerate() {
-            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            let path = shown(&entry.path);
             // The tree charges for what it keeps of it.
             budget.release(entry.held_bytes().saturating_sub(ENTRY_BYTES));
             let digest = layers[number].layer.digest;
@@ -180,7 +180,7 @@ fn scan_entries(
     let charge = |entry: &Entry, bytes: u64| {
         totals.budget.charge(bytes).map_err(|over| LayerError::OverBudget {
             digest: layer.digest,
-            path: String::from_utf8_lossy(&entry.path).into_owned(),
+            path: shown(&entry.path),
             limit: over.limit,
         })
     };

@@ -23,7 +23,7 @@ use crate::{
     progress::Progress,
     scan::{Chunk, Scanned, contents},
     store::{RESERVED_BYTES, Store, StoreError, Temporary},
-    tar_stream::Metadata,
+    tar_stream::{Metadata, shown},
     tree::{InodeId, MAX_STEPS, Node, Place, ROOT, Tree},
 };
 
@@ -355,7 +355,7 @@ impl<'t> Plan<'t> {
                 return Err(SquashfsError::Owner { path: self.shown(inode), uid, gid });
             }
             for (name, _) in xattrs.iter().filter(|(name, _)| !is_kept(name)) {
-                let name = String::from_utf8_lossy(name).into_owned();
+                let name = shown(name);
                 if let Some((count, _)) = self.dropped.get_mut(&name) {
                     *count += 1;
                 } else if self.dropped.len() < MAX_DROPPED {
@@ -384,7 +384,7 @@ impl<'t> Plan<'t> {
     }
 
     fn shown(&self, inode: InodeId) -> String {
-        String::from_utf8_lossy(&self.path_of(inode)).into_owned()
+        shown(&self.path_of(inode))
     }
 
     /// Writes the header of an inode under its first name.

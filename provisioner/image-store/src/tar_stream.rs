@@ -139,7 +139,7 @@ impl<R: Read> TarStream<R> {
             self.skip()?;
             let Some(header) = self.header()? else { return Ok(None) };
             let size = number::unsigned(&header.as_bytes()[124..136]).ok_or_else(|| {
-                let path = String::from_utf8_lossy(&header.path_bytes()).into_owned();
+                let path = shown(&header.path_bytes());
                 invalid(format!("{path}: the size in its header is not a number"))
             })?;
             let kind = header.entry_type();
@@ -181,7 +181,7 @@ impl<R: Read> TarStream<R> {
             Format::InHeader | Format::Dense => sparse.map(stored),
             Format::BeforeData => self.map_before_data(&sparse),
         };
-        let path = String::from_utf8_lossy(&entry.path);
+        let path = shown(&entry.path);
         let map = map.map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
         self.holes_left = self.holes_left.checked_sub(map.holes()).ok_or_else(|| {
             invalid(format!(
@@ -329,7 +329,7 @@ fn without_nul(mut text: Vec<u8>) -> Vec<u8> {
 }
 
 /// A path for people, cut where it is longer than anybody reads.
-fn shown(path: &[u8]) -> String {
+pub(crate) fn shown(path: &[u8]) -> String {
     let start = String::from_utf8_lossy(&path[..path.len().min(MAX_SHOWN_BYTES)]).into_owned();
     if path.len() > MAX_SHOWN_BYTES { start + "…" } else { start }
 }

@@ -118,6 +118,20 @@ impl Renderer {
         overlays: &[String],
         variables: &Variables,
     ) -> Result<Vec<Entry>, RenderError> {
+        self.entries_while(library, overlays, variables, &|| true)
+    }
+
+    /// The same, as long as somebody waits for them.
+    ///
+    /// # Errors
+    /// See [`RenderError`]; that nobody waits any more is told of the template that was not rendered.
+    pub fn entries_while(
+        &self,
+        library: &Library,
+        overlays: &[String],
+        variables: &Variables,
+        is_waited_for: &dyn Fn() -> bool,
+    ) -> Result<Vec<Entry>, RenderError> {
         // First, so that what is known without a node is told in the same words of every node.
         if let Some(error) = overlays.iter().find_map(|name| library.unusable(name)) {
             return Err(error);
@@ -143,7 +157,7 @@ impl Renderer {
                         let rendered = match known {
                             Some(rendered) => rendered,
                             None => {
-                                let rendered = template.render(variables).map_err(failed)?;
+                                let rendered = template.render(variables, is_waited_for).map_err(failed)?;
                                 let bytes = rendered.iter().map(size).sum();
                                 lock(&self.files).put(key, rendered.clone(), bytes);
                                 rendered

@@ -251,9 +251,25 @@ fn place(folder: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
     let (target, other) = if file.template { (template, plain) } else { (plain, template) };
     write(folder, &target, file)?;
     match fs::remove_file(&other) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", &other, source)),
-        _ => Ok(()),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", &other, source));
+        }
+        _ => {}
     }
+    sync_names(folder, target.parent().unwrap_or(folder))
+}
+
+/// Brings the names in a directory of an overlay to the disk, and those of the directories that lead
+/// there from the site's: until then a cut of the power takes a new file away, or brings a removed
+/// one back.
+fn sync_names(overlay: &Path, directory: &Path) -> Result<(), SiteError> {
+    let site = overlay.parent().unwrap_or(overlay);
+    for directory in directory.ancestors().take_while(|directory| directory.starts_with(site)) {
+        fs::File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|source| failed("sync", directory, source))?;
+    }
+    Ok(())
 }
 
 /// One file as its author wrote it, templates before rendering: the site's, or that of the shipped overlay if the site
@@ -294,7 +310,7 @@ pub fn remove(site: &Path, overlay: &OverlayName, path: &str) -> Result<(), Site
     while let Some(path) = parent.filter(|path| *path != folder && fs::remove_dir(path).is_ok()) {
         parent = path.parent();
     }
-    Ok(())
+    sync_names(&folder, parent.unwrap_or(&folder))
 }
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> SiteError {
@@ -363,13 +379,16 @@ fn copy(from: &Path, to: &Path) -> Result<(), SiteError> {
                 .and_then(|link| std::os::unix::fs::symlink(link, &target))
                 .map_err(|source| failed("copy the link", &path, source))?;
         } else if kind.is_file() {
-            fs::copy(&path, &target).map_err(|source| failed("copy", &path, source))?;
+            fs::copy(&path, &target)
+                .and_then(|_| fs::File::open(&target))
+                .and_then(|copy| copy.sync_all())
+                .map_err(|source| failed("copy", &path, source))?;
         } else {
             let path = path.display().to_string();
             return Err(SiteError::Path { path, rule: "it is no file, folder or symbolic link" });
         }
     }
-    Ok(())
+    fs::File::open(to).and_then(|to| to.sync_all()).map_err(|source| failed("sync", to, source))
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value, syntax::SyntaxConfig,
+    AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value,
+    syntax::SyntaxConfig,
+    value::{Rest, ValueOrKwargs},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -157,12 +159,20 @@ impl Template {
         hash.finalize().into()
     }
 
-    /// Renders its files.
+    /// Renders its files, unless nobody waits for them any more: `is_waited_for` is asked before each.
     ///
     /// # Errors
-    /// An unknown variable, `fail()`, a bad path, or too much, with the line.
-    pub fn render(&self, variables: &Variables) -> Result<Arc<[Entry]>, TemplateError> {
+    /// An unknown variable, `fail()`, a bad path, or too much, with the line; or that nobody waits.
+    pub fn render(
+        &self,
+        variables: &Variables,
+        is_waited_for: &dyn Fn() -> bool,
+    ) -> Result<Arc<[Entry]>, TemplateError> {
         let mut steps = 0;
+        let abandoned = || TemplateError { line: 1, message: "whoever asked for it has gone".to_owned() };
+        if !is_waited_for() {
+            return Err(abandoned());
+        }
         let Some(expression) = &self.front.for_each else {
             return Ok(self.file(variables, None, &mut steps)?.into_iter().collect());
         };
@@ -173,6 +183,9 @@ impl Template {
             return Err(line_one(format!("for-each: more than {MAX_ITEMS} files, which are made at most")));
         }
         let file = |item| {
+            if !is_waited_for() {
+                return Err(abandoned());
+            }
             if steps > MAX_STEPS_OF_ALL {
                 let message = format!("for-each: all files together take more than {MAX_STEPS_OF_ALL} steps");
                 return Err(line_one(message));
@@ -254,12 +267,52 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.set_syntax(
         SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true).build()?,
     );
+    environment.add_filter("format", format);
     environment.add_function("skip", skip);
     environment.add_function(STEPS, taken);
     environment.add_function("fail", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
     Ok(environment)
+}
+
+/// The filter `format`, of whose widths and precisions no more is asked than a file may have: the engine
+/// would make the text first.
+fn format(state: &mut State<'_, '_>, text: &Value, values: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let asked = text.as_str().map_or(0, asked_bytes);
+    if asked > MAX_FILE_BYTES {
+        let why = format!("{asked} bytes are too wide: a file has {MAX_FILE_BYTES} at most");
+        return Err(Error::new(ErrorKind::InvalidOperation, why));
+    }
+    minijinja::filters::format(state, text, values)
+}
+
+/// Bytes that the widths and precisions of a format ask for, together: `%-8s`, `%(name).3f`.
+fn asked_bytes(format: &str) -> usize {
+    let mut asked: usize = 0;
+    let mut rest = format;
+    while let Some((_, spec)) = rest.split_once('%') {
+        let spec = match spec.strip_prefix('(').and_then(|named| named.split_once(')')) {
+            Some((_, spec)) => spec,
+            None => spec,
+        };
+        let spec = spec.trim_start_matches(['#', '0', '-', ' ', '+']);
+        let (width, after) = number(spec);
+        let (precision, after) = after.strip_prefix('.').map_or((0, after), number);
+        asked = asked.saturating_add(width).saturating_add(precision);
+        // The second of `%%` begins nothing.
+        rest = after.strip_prefix('%').unwrap_or(after);
+    }
+    asked
+}
+
+/// The number at the beginning of a text, 0 without one, and what follows. As large as can be counted
+/// where it is larger.
+fn number(text: &str) -> (usize, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    let number = if digits.is_empty() { 0 } else { digits.parse().unwrap_or(usize::MAX) };
+    (number, rest)
 }
 
 /// Steps taken so far.
@@ -313,8 +366,8 @@ mod tests {
             "tags": {"a-b": "x"},
             "interfaces": [{"name": "e0", "mac": null}, {"name": "e1", "mac": "52:54:00:00:00:01"}],
         }));
-        let rendered =
-            Template::compile("/etc/x", 0o644, source).and_then(|template| template.render(&variables));
+        let rendered = Template::compile("/etc/x", 0o644, source)
+            .and_then(|template| template.render(&variables, &|| true));
         let text = match rendered {
             Err(error) => error.to_string(),
             Ok(entries) => entries
@@ -366,7 +419,8 @@ mod tests {
     fn lines_may_end_as_on_windows() {
         let source = "{#- bedplate\r\nmode: 0600\r\n-#}\r\npassword = {{ name }}\r\nlast\r\n";
         let variables = Variables::of_json(&json!({"name": "n1"}));
-        let rendered = Template::compile("/etc/x", 0o644, source).unwrap().render(&variables).unwrap();
+        let rendered =
+            Template::compile("/etc/x", 0o644, source).unwrap().render(&variables, &|| true).unwrap();
         let file = Content::file(Bytes::from_static(b"password = n1\r\nlast\r\n"));
         assert_eq!((rendered[0].mode, &rendered[0].content), (0o600, &file));
     }
@@ -404,7 +458,7 @@ mod tests {
     fn templates_end_when_their_steps_are_used_up() {
         let render = |source: &str| {
             let template = Template::compile("/etc/x", 0o644, source).unwrap();
-            template.render(&Variables::of_json(&json!({"name": "n1"}))).unwrap_err().to_string()
+            template.render(&Variables::of_json(&json!({"name": "n1"})), &|| true).unwrap_err().to_string()
         };
         let loops = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
         for source in [
@@ -428,6 +482,47 @@ mod tests {
     }
 
     #[test]
+    fn widths_are_counted_before_a_text_is_made() {
+        for (format, asked) in [
+            ("%099999999d", 99_999_999),
+            ("%5d and %-3.4s", 12),
+            ("100%% of %(name)7s", 7),
+            ("%%99d", 0),
+            ("%99999999999999999999999s%9s", usize::MAX),
+            ("plain 12", 0),
+            ("%", 0),
+        ] {
+            assert_eq!(asked_bytes(format), asked, "{format}");
+        }
+        let told = |source: &str| {
+            let template = Template::compile("/etc/x", 0o644, source).unwrap();
+            template.render(&Variables::of_json(&json!({})), &|| true).unwrap_err().to_string()
+        };
+        let wide = format!("{{{{ '%0{}d' | format(1) }}}}", MAX_FILE_BYTES + 1);
+        assert!(told(&wide).contains("are too wide"), "{}", told(&wide));
+        check(
+            "{{ '%04d|%-3s|%.2f|%%' | format(7, 'a', 1.5) }}",
+            &expect![[r#"
+            /etc/x 644
+            0007|a  |1.50|%"#]],
+        );
+    }
+
+    #[test]
+    fn no_file_is_made_for_who_has_gone() {
+        let source = "{#- bedplate\nfor-each: range(100)\npath: /etc/{{ item }}\n-#}\nx";
+        let template = Template::compile("/etc/x", 0o644, source).unwrap();
+        let asked = std::cell::Cell::new(0);
+        let waits = || {
+            asked.set(asked.get() + 1);
+            asked.get() <= 10
+        };
+        let told = template.render(&Variables::of_json(&json!({})), &waits).unwrap_err().to_string();
+        assert_eq!(told, "line 1: whoever asked for it has gone");
+        assert_eq!(asked.get(), 11);
+    }
+
+    #[test]
     fn all_files_of_a_template_have_steps_together() {
         // Each of them takes a fifth of what one may.
         let body = "{% for i in range(100000) %}{{ i }}{{ i }}{{ i }}{{ i }}{{ i }}{{ i }}{% endfor %}";
@@ -438,7 +533,7 @@ mod tests {
         };
         let render = |files: usize| {
             let template = Template::compile("/etc/x", 0o644, &source(files)).unwrap();
-            template.render(&Variables::of_json(&json!({}))).map(|entries| entries.len())
+            template.render(&Variables::of_json(&json!({})), &|| true).map(|entries| entries.len())
         };
         assert_eq!(render(2), Ok(2));
         let told = render(1_000).unwrap_err().to_string();
@@ -454,7 +549,7 @@ mod tests {
         let render = |path: &str, body: &str| {
             let source = format!("{{#- bedplate\nfor-each: range(1000)\npath: {path}\n-#}}\n{body}");
             let template = Template::compile("/etc/x", 0o644, &source).unwrap();
-            template.render(&Variables::of_json(&json!({}))).unwrap_err().to_string()
+            template.render(&Variables::of_json(&json!({})), &|| true).unwrap_err().to_string()
         };
         let refused = "line 1: for-each: all files together take more than 32000000 steps";
         assert_eq!(render("/etc/{{ item }}", &format!("{loops}{{{{ skip() }}}}")), refused);

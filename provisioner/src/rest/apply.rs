@@ -60,14 +60,14 @@ async fn apply(
     caller: Caller,
     Body(Apply { document, dry_run, prune }): Body<Apply>,
 ) -> Result<Json<Applied>, Refusal> {
-    let user = &caller.principal.name;
-    let reading = rest::work(TITLE, user, move |_| Document::read(&document));
+    let mut turns = rest::turns(&caller.principal.name).holding(document.len());
+    let reading = turns.work(TITLE, move |_| Document::read(&document));
     let wanted = Arc::new(Wanted::new(reading.await?, prune));
     // What the document changes is found while others may change something. Then it is found again, the
     // second time with the turn held: that is bounded by what a cluster may have.
     let (view, known) = (provisioner.view(), provisioner.known());
     let (cluster, facts, asked) = (view.clone(), known.clone(), wanted.clone());
-    let plan = rest::work(TITLE, user, move |_| plan(&cluster.cluster, &asked, &facts)).await?;
+    let plan = turns.work(TITLE, move |_| plan(&cluster.cluster, &asked, &facts)).await?;
     let plan = plan.map_err(refuse)?;
     if dry_run {
         return Ok(Json(Applied { changes: plan.changes }));

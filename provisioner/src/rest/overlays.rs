@@ -145,7 +145,7 @@ async fn render(
         return Err(unknown(&title, &name));
     }
     let (node, overlay) = (query.node.clone(), name.clone());
-    let rendering = move |_: &Abandoned| provisioner.render(&node, overlay.as_str());
+    let rendering = move |abandoned: &Abandoned| provisioner.render(&node, overlay.as_str(), abandoned);
     let rendered = rest::work(&title, &caller.principal.name, rendering).await?;
     let entries = rendered.map_err(|error| {
         let status = match error {
@@ -236,7 +236,7 @@ async fn put_file(
             }
             _ => error.body_text(),
         };
-        Refusal::new(error.status(), title.clone(), why)
+        rest::unread(error.status(), title.clone(), why, &error)
     })?;
     let mode = query.mode.as_deref().unwrap_or("0644");
     let mode = u32::from_str_radix(mode, 8).map_err(|_| {

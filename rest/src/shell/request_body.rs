@@ -81,6 +81,13 @@ pub(super) enum BodyError {
     Broken(#[source] hyper::Error),
 }
 
+/// Whether a body could not be read because the server had no room for it: an extractor says that
+/// the request is bad, whatever the cause.
+pub(crate) fn found_no_room(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(|error| matches!(error.downcast_ref(), Some(BodyError::NoRoom)))
+}
+
 /// Bytes of bodies that are in memory, of all listeners.
 #[derive(Debug)]
 pub(super) struct Budgets {
@@ -414,5 +421,33 @@ mod tests {
             assert!(faster.window * windows <= COLLECTED_WITHIN, "{bytes}: {faster:?}");
         }
         assert_eq!(with_end(least, 600 << 10), least, "small ones are not hurried");
+    }
+
+    /// Ends at once.
+    struct Ending(Option<BodyError>);
+
+    impl HttpBody for Ending {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Ready(self.get_mut().0.take().map(Err))
+        }
+    }
+
+    /// What stands between the listener and the route sees what the client is told: the audit log does.
+    #[tokio::test]
+    async fn a_route_says_itself_that_there_is_no_room() {
+        use axum::{extract::FromRequest as _, response::IntoResponse as _};
+        for (error, status) in [(BodyError::NoRoom, 503), (BodyError::TooSlow, 400)] {
+            let mut request = axum::extract::Request::new(axum::body::Body::new(Ending(Some(error))));
+            let json = "application/json".parse().unwrap();
+            request.headers_mut().insert(axum::http::header::CONTENT_TYPE, json);
+            let read = crate::Body::<serde_json::Value>::from_request(request, &()).await;
+            assert_eq!(read.unwrap_err().into_response().status(), status);
+        }
     }
 }

@@ -51,6 +51,11 @@ const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_TIMES: u32 = 4;
 
+/// What the kernel holds of an answer that it cannot send yet, bytes (`TCP_NOTSENT_LOWAT`, tcp(7)). What
+/// is on its way is not counted, so that no line is slower for it; without it, each client that
+/// does not read holds up to 4 MiB (`tcp_wmem`), of memory that no limit of ours knows.
+const MAX_UNSENT_BYTES: u32 = 256 << 10;
+
 /// What the connections of a listener share.
 struct Serving<T> {
     transport: T,
@@ -158,8 +163,9 @@ impl<T: Transport> Serving<T> {
     }
 }
 
-/// They only cost time or places where they cannot be set.
+/// They only cost time, places or memory where they cannot be set.
 fn set_options(tcp: &TcpStream) {
+    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
     let _ = tcp.set_nodelay(true);
     let _ = sockopt::set_socket_keepalive(tcp, true);
     let _ = sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE_AFTER);
@@ -183,7 +189,7 @@ async fn answer(
     let response = tokio::select! {
         biased;
         answered = routes.oneshot(request) => match no_room.load(Relaxed) {
-            // Routes see only that the body could not be read, and say that the request is bad.
+            // A route that collects no body by `rest::Body` may say that the request is bad.
             true => {
                 let title = "the server receives too many bodies of requests at once";
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, "try again later").into_response()
@@ -234,5 +240,21 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_holds_little_for_who_does_not_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (_client, accepted) = tokio::join!(client, listener.accept());
+        let (tcp, _) = accepted.unwrap();
+        set_options(&tcp);
+        let option = socket2::SockRef::from(&tcp).tcp_notsent_lowat().unwrap();
+        assert_eq!(option, MAX_UNSENT_BYTES);
     }
 }

@@ -117,6 +117,31 @@ async fn work_is_told_that_its_client_hung_up() {
 }
 
 #[tokio::test]
+async fn work_of_a_request_that_goes_on_is_told_that_its_client_hung_up() {
+    let pool = WorkPool::new(1);
+    let (begun, begins) = channel();
+    let (ended, ends) = channel();
+    let shared = pool.clone();
+    let request = async move {
+        let mut turns = shared.turns("a");
+        // The end of one piece of work says nothing of the client.
+        assert!(!turns.run(|abandoned| abandoned.is_set()).await.unwrap());
+        let spin = move |abandoned: &Abandoned| {
+            begun.send(()).unwrap();
+            while !abandoned.is_set() {
+                thread::yield_now();
+            }
+        };
+        turns.run(spin).await.unwrap();
+        ended.send(()).unwrap();
+    };
+    let client = tokio::spawn(detached(request));
+    until(|| begins.try_recv().is_ok()).await;
+    client.abort();
+    until(|| ends.try_recv().is_ok()).await;
+}
+
+#[tokio::test]
 async fn a_user_has_half_of_the_permits_whoever_else_waits() {
     let (pool, seen) = (WorkPool::new(4), Arc::new(Seen::default()));
     let many: Vec<Held> = (0..6).map(|_| begin(&pool, "many", &seen)).collect();

@@ -151,7 +151,11 @@ impl Exchange {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, packet: &[u8]) -> anyhow::Result<()> {
+    /// Sends a packet to all servers, and waits for no answer.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub(crate) async fn send(&self, packet: &[u8]) -> anyhow::Result<()> {
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT);
         self.socket.send_to(packet, everybody).await.context("cannot send to port 67")?;
         Ok(())

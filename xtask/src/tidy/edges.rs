@@ -32,6 +32,7 @@ const CRATES: &[(&str, u8, &[&str])] = &[
     ("bedplate", 3, &[]),
     ("fuzz-targets", 3, &[]),
     ("harness", 3, &[]),
+    ("drop-writes", 3, &["harness"]),
     ("sim-cluster", 3, &["harness"]),
     ("bench", 3, &["harness", "sim-cluster"]),
     ("vm-tests", 3, &["bedplate", "bench", "harness", "sim-cluster"]),

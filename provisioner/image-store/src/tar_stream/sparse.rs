@@ -16,7 +16,7 @@
 
 use std::io;
 
-use super::{BLOCK, invalid, number};
+use super::{BLOCK, invalid, number, shown};
 
 /// Most pairs of one file: as many as fit into the largest extended header. A map is held in memory
 /// while its file is read.
@@ -191,8 +191,7 @@ impl PaxSparse {
             (None, None) if self.numbers.is_empty() => Ok(Format::Dense),
             (None, None) => Ok(Format::InHeader),
             (major, minor) => {
-                let shown = |part: Option<&[u8]>| String::from_utf8_lossy(part.unwrap_or(b"?")).into_owned();
-                let (major, minor) = (shown(major), shown(minor));
+                let [major, minor] = [major, minor].map(|part| shown(part.unwrap_or(b"?")));
                 Err(invalid(format!("sparse files of version {major}.{minor} are not known")))
             }
         }

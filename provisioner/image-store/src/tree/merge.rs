@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    Content, Inode, InodeId, MAX_DEPTH, MAX_LINKS_FOLLOWED, MAX_STEPS, Name, Node, ROOT, Tree, parts,
+    Content, Inode, InodeId, MAX_DEPTH, MAX_LINK_STEPS, MAX_LINKS_FOLLOWED, MAX_STEPS, Name, Node, ROOT,
+    Tree, parts,
 };
 use crate::{
     budget::OverBudget,
-    tar_stream::{Entry, Kind},
+    tar_stream::{Entry, Kind, shown},
 };
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -36,7 +37,10 @@ pub(crate) enum MergeError {
     Root,
     #[error("names that begin with .wh. are whiteouts, which name a file and hold nothing")]
     Whiteout,
-    #[error("the paths and symbolic links of the image take more than {MAX_STEPS} steps to follow")]
+    #[error(
+        "the paths of the image take more than {MAX_STEPS} steps to follow, or its symbolic links alone more than \
+         {MAX_LINK_STEPS}"
+    )]
     Steps,
     #[error(transparent)]
     Budget(#[from] OverBudget),
@@ -134,8 +138,13 @@ impl Tree {
         if self.step(steps) { Ok(()) } else { Err(MergeError::Steps) }
     }
 
+    /// Counts the parts of a link.
+    fn walked_along(&self, target: &[u8]) -> Result<(), MergeError> {
+        if self.step_along(target) { Ok(()) } else { Err(MergeError::Steps) }
+    }
+
     fn link_target(&self, target: &[u8]) -> Result<InodeId, MergeError> {
-        let shown = || String::from_utf8_lossy(target).into_owned();
+        let shown = || shown(target);
         let parts = parts(target);
         let (name, parents) = parts.split_last().ok_or_else(|| MergeError::LinkToFolder(shown()))?;
         let folder = self.parent(parents)?;
@@ -156,7 +165,10 @@ impl Tree {
             let Some(name) = self.child(way.here(), &part) else { return Ok(None) };
             match &self.inodes[name.inode].node {
                 Node::Folder(_) => way.enter(name.inode)?,
-                Node::Symlink(target) => way.follow(target)?,
+                Node::Symlink(target) => {
+                    self.walked_along(target)?;
+                    way.follow(target)?;
+                }
                 _ => return Ok(None),
             }
         }
@@ -182,7 +194,10 @@ impl Tree {
                     way.enter(inode)?;
                     self.insert(here, &part, Name { inode, layer })?;
                 }
-                Node::Symlink(target) => way.follow(target)?,
+                Node::Symlink(target) => {
+                    self.walked_along(target)?;
+                    way.follow(target)?;
+                }
                 _ => return Err(MergeError::NotAFolder),
             }
         }
@@ -445,6 +460,33 @@ mod tests {
         let refused = (2..100).find_map(|number| tree.apply(0, number, entry("far/x", Kind::File)).err());
         assert_eq!(refused, Some(MergeError::Steps));
         assert_eq!(tree.find(b"d"), None, "nothing is found any more");
+    }
+
+    /// Files behind as many links as may be followed, each of many parts: 60,000 of them took half a minute.
+    #[test]
+    fn long_ways_through_links_end_before_the_steps_are_used_up() {
+        let mut tree = tree();
+        tree.apply(0, 0, entry("d", Kind::Directory)).unwrap();
+        let links = MAX_LINKS_FOLLOWED - 1;
+        for link in 0..links {
+            let next = if link + 1 == links { "d".to_owned() } else { format!("l{}", link + 1) };
+            let target = format!("{}{next}", "d/../".repeat(32));
+            tree.apply(0, link + 1, entry(&format!("l{link}"), Kind::Symlink(target.into()))).unwrap();
+        }
+        tree.link_steps.set(MAX_LINK_STEPS - 100_000);
+        let refused = (0..60_000).find_map(|number| {
+            tree.apply(0, 100 + number, entry(&format!("l0/f{number}"), Kind::File)).err()
+        });
+        assert_eq!(refused, Some(MergeError::Steps));
+        assert!(tree.steps() < 200_000, "{} steps", tree.steps());
+    }
+
+    #[test]
+    fn long_names_are_shortened_in_errors() {
+        let mut tree = tree();
+        let target = "x".repeat(4_000);
+        let error = tree.apply(0, 0, entry("a", Kind::HardLink(target.into()))).unwrap_err().to_string();
+        assert!(error.contains("xxx…") && error.len() < 400, "{} characters", error.len());
     }
 
     /// Names from a small alphabet, so that layers hit each other's files, whiteouts and links.
