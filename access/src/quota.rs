@@ -276,7 +276,8 @@ impl Access {
     /// # Errors
     /// [`AccessError::Store`].
     pub async fn quota(&self, user: &str, name: QuotaName) -> Result<Option<u64>, AccessError> {
-        Ok(self.resolve(&self.stored_limits(user).await?, name))
+        let stored = self.stored_limits(user).await?;
+        Ok(self.resolve(&stored, name))
     }
 
     /// All limits of a user, as [`Self::quota`].

@@ -3,6 +3,8 @@
 //! Everything that arrived while a batch was being written goes into the next batch, so the disk is synced once for many
 //! events.
 
+mod orders;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
@@ -20,20 +22,24 @@ use database::outbox::{self, OutboxRow};
 use fleet::{Fleet, NodeChange, NodeLabels, RunMessage};
 use oci_pull::{Wait, Waits};
 use tokio::{
-    sync::{OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot},
+    sync::{OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     capacity, clock,
-    engine::{Engine, NodeFacts, Output, Submission},
+    engine::{Engine, NodeFacts, Output},
     holdings::MAX_FORGOTTEN,
     images::{Delivery, JobImages, Wanter, causes},
     ledger::Ledger,
     results::Results,
     store::{Store, StoreError, Write},
 };
+
+pub(crate) use orders::Order;
+
+use orders::Answer;
 
 /// Orders that wait for the conductor before their senders wait.
 pub(crate) const MAX_ORDERS: usize = 4_096;
@@ -58,42 +64,6 @@ pub(crate) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause after the database refused, before the batch is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the conductor is asked or told. `told`: rows that say who asked, committed with what is done.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Take a workflow. Answered when it is on disk; `turn` ends then, whether or not somebody still
-    /// waits for the answer: until then its place may not be given to another. `lease`: holds its
-    /// files until the engine knows of them.
-    Submit {
-        submission: Box<Submission>,
-        turn: OwnedMutexGuard<()>,
-        lease: Box<JobImages>,
-        done: oneshot::Sender<()>,
-        told: Vec<OutboxRow>,
-    },
-    /// End a workflow. Answered with whether there was something to end, when that is on disk.
-    Stop { workflow: WorkflowId, why: String, done: oneshot::Sender<bool>, told: Vec<OutboxRow> },
-    /// Pause a workflow, or let it go on. Answered with whether that changed something, when it is on disk.
-    Pause {
-        workflow: WorkflowId,
-        paused: bool,
-        by: String,
-        done: oneshot::Sender<bool>,
-        told: Vec<OutboxRow>,
-    },
-    /// Forget workflows that are over, with their logs and files. Answered with `false` if one of them
-    /// is still held here, and nothing was forgotten; else when all is gone.
-    Forget { workflows: Vec<WorkflowId>, done: oneshot::Sender<bool>, told: Vec<OutboxRow> },
-    /// An image is here, or cannot be had.
-    Image { workflow: WorkflowId, stage: u32, delivery: Box<Delivery> },
-    /// The registry of an image is waited for, and why; or the pull goes on.
-    ImageWaits { workflow: WorkflowId, stage: u32, why: Option<String> },
-    /// The server has so much of a log.
-    Log { run: RunId, length: u64 },
-    /// Something of a run is not taken, for a quota: what, and why.
-    QuotaMet { run: RunId, what: String },
-}
-
 /// Tells the conductor when the registry of a stage's image is waited for.
 #[derive(Debug)]
 struct StageWaits {
@@ -107,37 +77,6 @@ impl Waits for StageWaits {
         let (workflow, stage, why) = (self.workflow, self.stage, wait.map(ToString::to_string));
         // With a full queue people see an older reason for a while.
         let _ = self.orders.try_send(Order::ImageWaits { workflow, stage, why });
-    }
-}
-
-/// Answers that are due when the batch is on disk.
-enum Answer {
-    Plain(oneshot::Sender<()>),
-    Submitted(oneshot::Sender<()>, OwnedMutexGuard<()>),
-    Flag(oneshot::Sender<bool>, bool),
-    Forgotten(oneshot::Sender<bool>, Vec<WorkflowId>, Results),
-}
-
-impl Answer {
-    fn give(self) {
-        // Whoever asked may be gone.
-        match self {
-            Self::Plain(sender) => drop(sender.send(())),
-            Self::Submitted(sender, turn) => {
-                drop(turn);
-                _ = sender.send(());
-            }
-            Self::Flag(sender, flag) => drop(sender.send(flag)),
-            // Also if nobody waits any more, and beside the next batch: a log may be long.
-            Self::Forgotten(sender, workflows, results) => {
-                tokio::spawn(async move {
-                    for workflow in workflows {
-                        results.clone().forget(workflow).await;
-                    }
-                    _ = sender.send(true);
-                });
-            }
-        }
     }
 }
 

@@ -78,6 +78,22 @@ fn bind_user(action: &'static str, text: &'static str, user: &User) -> Result<St
         .bind(user.comment.as_deref()))
 }
 
+/// 32 bytes of a column.
+struct Hash([u8; 32]);
+
+impl TryFrom<Vec<u8>> for Hash {
+    type Error = HashLength;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, HashLength> {
+        let length = bytes.len();
+        bytes.try_into().map(Self).map_err(|_| HashLength(length))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a hash has 32 bytes, not {0}")]
+struct HashLength(usize);
+
 #[async_trait]
 impl Store for SqlStore {
     async fn add_user(&self, user: &User) -> Result<bool, StoreError> {

@@ -185,7 +185,7 @@ mod tests {
         // Already installed is as good as installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
-        (Client { http, server, token: "t".to_owned() }, requests)
+        (Client { http, server, token: "t".to_owned(), notice: None }, requests)
     }
 
     #[tokio::test]

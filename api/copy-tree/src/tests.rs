@@ -235,7 +235,8 @@ impl std::io::Read for Counted<'_> {
 
 #[test]
 fn eight_times_the_stream_takes_at_most_ten_times_the_steps() {
-    let growing: [(&str, fn(usize) -> (EntryType, String)); 4] = [
+    type Entry = fn(usize) -> (EntryType, String);
+    let growing: [(&str, Entry); 4] = [
         ("files", |at| (EntryType::Regular, format!("copy/f{at}"))),
         ("directories", |at| (EntryType::Directory, format!("copy/d{at}"))),
         ("one directory again and again", |_| (EntryType::Directory, "copy/d".to_owned())),

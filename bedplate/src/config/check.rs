@@ -43,10 +43,9 @@ const TOP: Location = Location { line: 1, column: 1 };
 pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistake>) {
     let mut mistakes = Vec::new();
     let networks = networks(raw, interfaces, &mut mistakes);
-    let addresses: Vec<Ipv4Addr> = if raw.server_addresses.is_empty() {
-        networks.iter().map(Ipv4Net::addr).collect()
-    } else {
-        raw.server_addresses.iter().map(|address| address.value).collect()
+    let addresses: Vec<Ipv4Addr> = match raw.server_addresses.as_slice() {
+        [] => networks.iter().map(Ipv4Net::addr).collect(),
+        addresses => addresses.iter().map(|address| address.value).collect(),
     };
     if addresses.is_empty() && mistakes.is_empty() {
         let hint = "name the interface that nodes boot from: `interfaces: [eth1]`".to_owned();

@@ -270,7 +270,7 @@ fn bombs_in_questions_are_refused() {
         format!("name.matches('{}')", "(a{1000}){1000}"),
     ] {
         let answered: Result<_, ClientError> =
-            runtime.block_on(client.query_inventory(Some(&filter), None, None));
+            runtime.block_on(client.query_inventory(Some(&filter), None, None, None));
         // A node that told nothing is asked nothing: what can be read is answered.
         if let Err(error) = answered {
             let status = error.status().unwrap_or_else(|| panic!("{filter:.40}: {error}"));

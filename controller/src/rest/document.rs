@@ -38,6 +38,7 @@ pub(super) struct Draft {
 }
 
 /// What comes of a request to start a workflow.
+#[expect(clippy::large_enum_variant, reason = "one value in a request")]
 pub(super) enum Request {
     /// A new workflow.
     New(Draft),

@@ -547,7 +547,8 @@ mod tests {
     #[test]
     fn eight_times_the_stream_takes_at_most_ten_times_the_reads() {
         let file = || written(EntryType::Regular, "file", &[b'x'; 700]);
-        let growing: [(&str, &dyn Fn(usize) -> Vec<u8>); 4] = [
+        type Stream<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+        let growing: [(&str, Stream<'_>); 4] = [
             ("files", &|count| vec![file(); count].concat()),
             ("empty directories", &|count| vec![written(EntryType::Directory, "d/", b""); count].concat()),
             ("long names", &|count| {

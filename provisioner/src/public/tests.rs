@@ -100,8 +100,13 @@ fn what_is_public_stays() {
 
 #[test]
 fn who_may_change_nodes_reads_all_of_them() {
-    let principal =
-        |role| Principal { name: "ann".into(), roles: vec![role], groups: Vec::new(), account: None };
+    let principal = |role| Principal {
+        name: "ann".into(),
+        roles: vec![role],
+        groups: Vec::new(),
+        account: None,
+        scope: None,
+    };
     assert_eq!(Sight::of(&principal(Role::Admin)), Sight::Full);
     assert_eq!(Sight::of(&principal(Role::User)), Sight::Public);
     assert_eq!(Sight::of(&principal(Role::Unknown)), Sight::Public);

@@ -102,7 +102,8 @@ impl Ground {
     pub(super) async fn prepare(site: &Site, exchange: Arc<Exchange>, seed: u64) -> anyhow::Result<Self> {
         let user = User { name: USER.to_owned(), admin: false, account: None, comment: None };
         site.client.add_user(&user).await.context("adding the attacker's user")?;
-        let create = CreateToken { name: USER.to_owned(), user: Some(USER.to_owned()) };
+        let create =
+            CreateToken { name: USER.to_owned(), user: Some(USER.to_owned()), ..CreateToken::default() };
         let token = site.client.create_token(&create).await?.token;
         let user = site.server.client_with(token)?;
         Ok(Self { address: network::address(ATTACKER), user, exchange, seed })
@@ -179,7 +180,7 @@ impl Attack {
                     let (user, question) = (ground.user.clone(), question());
                     tasks.spawn(async move {
                         loop {
-                            let asked = user.query_inventory(Some(&question), None, None);
+                            let asked = user.query_inventory(Some(&question), None, None, None);
                             let _ = timeout(HANG_UP, asked).await;
                         }
                     });

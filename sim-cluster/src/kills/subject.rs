@@ -117,9 +117,10 @@ impl Subject {
                     client.delete_user(name).await
                 }
             }
-            Self::Tokens if next.is_some() => {
-                client.create_token(&CreateToken { name: name.to_owned(), user: None }).await.map(drop)
-            }
+            Self::Tokens if next.is_some() => client
+                .create_token(&CreateToken { name: name.to_owned(), ..CreateToken::default() })
+                .await
+                .map(drop),
             Self::Tokens => client.delete_token(name).await,
             Self::Files => {
                 let (overlay, path) = (overlay()?, file(name));

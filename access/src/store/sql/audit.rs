@@ -9,9 +9,9 @@ use database::{
 };
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::SqlStore;
+use super::{Hash, SqlStore};
 use crate::{
-    audit::{AuditLine, AuditQuery, ChainHash, Details, PendingRow},
+    audit::{AuditLine, AuditQuery, Details, PendingRow},
     store::{
         StoreError,
         audit::{AuditStore, PendingLine},
@@ -59,21 +59,6 @@ struct PendingColumns {
     #[sqlx(flatten)]
     details: DetailColumns,
 }
-
-struct Hash(ChainHash);
-
-impl TryFrom<Vec<u8>> for Hash {
-    type Error = HashLength;
-
-    fn try_from(bytes: Vec<u8>) -> Result<Self, HashLength> {
-        let length = bytes.len();
-        bytes.try_into().map(Self).map_err(|_| HashLength(length))
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("a hash has 32 bytes, not {0}")]
-struct HashLength(usize);
 
 impl From<DetailColumns> for Details {
     fn from(DetailColumns { object, difference, source, token }: DetailColumns) -> Self {
