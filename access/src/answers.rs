@@ -91,6 +91,7 @@ fn shared(path: &str, operation: &Operation) -> Vec<(StatusCode, &'static str)> 
     let mut answers = vec![
         (StatusCode::UNAUTHORIZED, "No credential that is good"),
         (StatusCode::FORBIDDEN, "The caller may not do it"),
+        (StatusCode::TOO_MANY_REQUESTS, "Too many requests at once, or too many bad credentials from there"),
         (StatusCode::INTERNAL_SERVER_ERROR, "The server failed; its log says more"),
         (StatusCode::SERVICE_UNAVAILABLE, "Not now; try again later"),
     ];
@@ -128,6 +129,7 @@ fn refusal(when: &str) -> Response {
 fn header_of(status: &str) -> Option<(&'static str, Header)> {
     let (name, of, why) = match status {
         "401" => ("WWW-Authenticate", Type::String, "`Bearer` (RFC 6750)"),
+        "429" => ("Retry-After", Type::Integer, "After how many seconds to try again"),
         "503" => ("Retry-After", Type::Integer, "After how many seconds to try again"),
         _ => return None,
     };

@@ -55,7 +55,13 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
             let response = access.inner.logins.refuse(source, &why, now);
             // Who shows nothing and wants to read gets nothing, and has tried nothing.
             if why != Unidentified::Nothing || !reads(request.method()) {
-                let refused = Refused::new(&access, Who::Stranger(source), &request, source);
+                // A token that has ended was good once: whose it was is known.
+                let token = match &why {
+                    Unidentified::Ended { user, name, .. } => format!("{user}/{name}"),
+                    Unidentified::Nothing | Unidentified::Bad(_) => String::new(),
+                };
+                let origin = Origin { source, token };
+                let refused = Refused::new(&access, Who::Stranger(source), &request, origin);
                 refused.record(None, response.status()).await;
             }
             return response;
@@ -95,7 +101,7 @@ async fn answer(
     request.extensions_mut().insert(credential);
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
     if !changes {
-        let refused = Refused::new(&access, Who::User(&principal.name), &request, origin.source);
+        let refused = Refused::new(&access, Who::User(&principal.name), &request, origin);
         let response = match foreign {
             Some(refusal) => refusal.into_response(),
             None => next.run(request).await,
@@ -121,13 +127,13 @@ struct Refused<'a> {
     who: Who<'a>,
     method: Method,
     path: String,
-    source: Option<IpAddr>,
+    origin: Origin,
 }
 
 impl<'a> Refused<'a> {
-    fn new(access: &Access, who: Who<'a>, request: &Request, source: Option<IpAddr>) -> Self {
+    fn new(access: &Access, who: Who<'a>, request: &Request, origin: Origin) -> Self {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        Self { access: access.clone(), who, method, path, source }
+        Self { access: access.clone(), who, method, path, origin }
     }
 
     /// `action`: the route's, if one answered.
@@ -140,8 +146,8 @@ impl<'a> Refused<'a> {
             },
             action: self.method.as_str(),
             subject: &self.path,
-            source: self.source.map(|source| source.to_string()).unwrap_or_default(),
-            ..audit::Request::default()
+            source: self.origin.source.map(|source| source.to_string()).unwrap_or_default(),
+            token: self.origin.token,
         };
         self.access.record_unchanged(self.who, kind, request, status.as_str()).await;
     }

@@ -49,6 +49,7 @@ pub use store::{StoreError, sql::SCHEMA};
 pub use tickets::TicketError;
 pub use token::NoRandomness;
 pub use token_rules::{TokenLimits, TokenRuleError};
+pub use tokens::{TokenCounts, TokensToMend};
 
 use audit::Chainer;
 use logins::{Logins, Shown, Unidentified};
@@ -140,6 +141,12 @@ pub enum AccessError {
         /// The quota.
         name: String,
     },
+    /// A user without requests could do nothing, and an admin not undo it.
+    #[error("the limit of {name} is 1 at least: with none nothing can be done, nor undone")]
+    QuotaNone {
+        /// The quota.
+        name: String,
+    },
     /// Something of the user is under way.
     #[error(transparent)]
     StillHeld(StillHeld),
@@ -182,7 +189,7 @@ impl Access {
         let newest = newest.map_err(|source| MigrateError::Database { owner: SCHEMA.owner, source })?;
         let inner = Arc::new(Inner {
             store,
-            audit: Chainer::after(newest),
+            audit: Chainer::after(newest, std::process::id()),
             users_turn: tokio::sync::Mutex::default(),
             tickets: Mutex::default(),
             uses: Mutex::default(),

@@ -29,7 +29,10 @@ use axum::{
 };
 use rest::{Refusal, holding};
 
-use crate::{Access, AccessError, Principal, store::quotas::StoredLimits};
+use crate::{
+    Access, AccessError, Principal, change_told,
+    store::quotas::{OwnLimits, StoredLimits},
+};
 
 /// After how many seconds a client may ask again that had too many requests under way.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -166,6 +169,9 @@ pub(crate) struct Quotas {
     refused: [AtomicU64; QUOTAS],
     /// Held while a token is made.
     tokens_turn: tokio::sync::Mutex<()>,
+    /// Held while a user is removed: of two removals of one user the second doesn't see it let in
+    /// by the first.
+    removals_turn: tokio::sync::Mutex<()>,
 }
 
 /// Limits that were read, by user.
@@ -382,26 +388,33 @@ impl Access {
     /// Replaces a user's own limits.
     ///
     /// # Errors
-    /// [`AccessError::UnknownQuota`], [`AccessError::QuotaLimit`], [`AccessError::UnknownUser`],
-    /// [`AccessError::Store`].
+    /// [`AccessError::UnknownQuota`], [`AccessError::QuotaLimit`], [`AccessError::QuotaNone`],
+    /// [`AccessError::UnknownUser`], [`AccessError::Store`].
     pub async fn set_quotas(&self, user: &str, set: &SetQuotas) -> Result<(), AccessError> {
-        let limits: BTreeMap<String, Option<u64>> = set.limits.clone();
+        let limits: OwnLimits = set.limits.clone();
         for (word, limit) in &limits {
-            word.parse::<QuotaName>().map_err(AccessError::UnknownQuota)?;
+            let name = word.parse::<QuotaName>().map_err(AccessError::UnknownQuota)?;
+            if (name, *limit) == (QuotaName::Requests, Some(0)) {
+                return Err(AccessError::QuotaNone { name: word.clone() });
+            }
             if limit.is_some_and(|limit| limit > MAX_LIMIT) {
                 return Err(AccessError::QuotaLimit { name: word.clone() });
             }
         }
         let _turn = self.inner.users_turn.lock().await;
         self.user(user).await?;
+        let before = self.inner.store.limits(user).await?.unwrap_or_default();
+        change_told(user, Some(&document(&before.own)), Some(&document(&limits)));
         self.inner.store.set_limits(user, &limits).await?;
         self.inner.quotas.forget_limits();
         Ok(())
     }
 
-    /// Frees what other roles hold of a user who is being removed.
-    pub(crate) async fn let_go(&self, user: &str) -> Result<Leaving, AccessError> {
-        let mut leaving = Leaving { user: user.to_owned(), of: Vec::new() };
+    /// Frees what other roles hold of a user who is being removed, in its turn, which may take
+    /// minutes.
+    pub(crate) async fn let_go(&self, user: &str) -> Result<Leaving<'_>, AccessError> {
+        let turn = self.inner.quotas.removals_turn.lock().await;
+        let mut leaving = Leaving { user: user.to_owned(), of: Vec::new(), _turn: turn };
         for holdings in self.inner.quotas.holdings() {
             holdings.let_go(user).await.map_err(AccessError::StillHeld)?;
             leaving.of.push(holdings);
@@ -410,14 +423,20 @@ impl Access {
     }
 }
 
-/// A user is being removed, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Leaving {
-    user: String,
-    of: Vec<Arc<dyn Holdings>>,
+/// Own limits as the audit log tells them: no limit is another thing than no own one.
+fn document(limits: &OwnLimits) -> BTreeMap<&str, serde_json::Value> {
+    limits.iter().map(|(word, limit)| (word.as_str(), limit.map_or("none".into(), Into::into))).collect()
 }
 
-impl Drop for Leaving {
+/// A user is being removed, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Leaving<'a> {
+    user: String,
+    of: Vec<Arc<dyn Holdings>>,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         for holdings in &self.of {
             holdings.let_in(&self.user);

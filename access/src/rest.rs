@@ -86,12 +86,13 @@ async fn list_tokens(
 async fn create_token(
     State(access): State<Access>,
     caller: Caller,
+    Extension(token): Extension<TokenInUse>,
     Json(wanted): Json<CreateToken>,
 ) -> Result<(StatusCode, Json<CreatedToken>), Refusal> {
     let title = || format!("cannot create token {:?}", wanted.name);
     let user = wanted.user.as_ref().unwrap_or(&caller.principal.name);
     caller.authorize(Resource::Owned { owner: user })?;
-    let created = access.create_token(user, &wanted, &caller.principal).await;
+    let created = access.create_token(user, &wanted, &caller.principal, token.expires).await;
     created.map(|created| (StatusCode::CREATED, Json(created))).map_err(|error| refuse(title(), &error))
 }
 
@@ -128,12 +129,15 @@ fn refuse(title: String, error: &AccessError) -> Refusal {
         | AccessError::LastAdmin { .. }
         | AccessError::LastAdminToken { .. }
         | AccessError::StillHeld(_) => StatusCode::CONFLICT,
-        AccessError::TokenRule(TokenRuleError::Wider { .. }) => StatusCode::FORBIDDEN,
+        AccessError::TokenRule(TokenRuleError::Wider { .. } | TokenRuleError::Outlives { .. }) => {
+            StatusCode::FORBIDDEN
+        }
         AccessError::TokenName { .. }
         | AccessError::TokenRule(_)
         | AccessError::UserRecord(_)
         | AccessError::UnknownQuota(_)
         | AccessError::QuotaLimit { .. }
+        | AccessError::QuotaNone { .. }
         | AccessError::Ticket(TicketError::Method | TicketError::Path) => StatusCode::BAD_REQUEST,
         AccessError::Ticket(TicketError::TooManyOfUser | TicketError::TooMany) => {
             StatusCode::TOO_MANY_REQUESTS

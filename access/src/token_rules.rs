@@ -67,6 +67,15 @@ pub enum TokenRuleError {
         "the scope names an action that this server does not have; `bedplate whoami --actions` lists them"
     )]
     UnknownAction,
+    /// The token that asks has a scope, and ends before.
+    #[error(
+        "the token that you ask with has a scope and ends on {ends}, and what it makes ends no later; ask for less \
+         time, or with a token that has no scope"
+    )]
+    Outlives {
+        /// The end of the token that asks.
+        ends: Timestamp,
+    },
     /// The token that asks has a narrower scope.
     #[error(
         "`{word}` is not in the scope of the token that you ask with, and what it makes gets no wider one; ask with \
@@ -78,15 +87,18 @@ pub enum TokenRuleError {
     },
 }
 
-/// When a token ends that is made now; `None`: never.
+/// When a token ends that is made now; `None`: never. `latest`: no later than that.
 pub(crate) fn ends(
     limits: TokenLimits,
     wanted: Option<TokenLife>,
+    latest: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, TokenRuleError> {
     let days = |life: Duration| life.as_secs() / DAY_SECONDS;
     let life = match (wanted, limits.longest_life) {
-        (Some(TokenLife::Never), None) => return Ok(None),
+        (Some(TokenLife::Never), None) => {
+            return latest.map_or(Ok(None), |ends| Err(TokenRuleError::Outlives { ends }));
+        }
         (Some(TokenLife::Never), Some(longest)) => {
             return Err(TokenRuleError::MustEnd { days: days(longest) });
         }
@@ -100,7 +112,12 @@ pub(crate) fn ends(
     if life > longest {
         return Err(TokenRuleError::TooLong { days: days(longest) });
     }
-    Ok(Some(after(now, life)))
+    let ends = after(now, life);
+    match latest {
+        Some(latest) if ends > latest && wanted.is_some() => Err(TokenRuleError::Outlives { ends: latest }),
+        Some(latest) => Ok(Some(ends.min(latest))),
+        None => Ok(Some(ends)),
+    }
 }
 
 /// The actions that a token is for, in the order of the API's list; `None`: all that its user may do. `maker`: the
@@ -163,7 +180,20 @@ mod tests {
             (strict, life(31 * DAY_SECONDS), Err(TokenRuleError::TooLong { days: 30 })),
         ] {
             let ends_after = ends_after.map(|found| found.map(|found| after(NOW, days(found))));
-            assert_eq!(ends(limits, wanted, NOW), ends_after, "{limits:?} {wanted:?}");
+            assert_eq!(ends(limits, wanted, None, NOW), ends_after, "{limits:?} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn no_token_outlives_its_maker_where_that_has_to_end() {
+        let hour = NOW.plus_seconds(3_600);
+        let made = |wanted: Option<TokenLife>| ends(TokenLimits::default(), wanted, Some(hour), NOW);
+        let life = |seconds: u64| Some(TokenLife::AfterSeconds(seconds));
+        assert_eq!(made(None), Ok(Some(hour)), "where nobody says how long");
+        assert_eq!(made(life(3_600)), Ok(Some(hour)));
+        assert_eq!(made(life(60)), Ok(Some(NOW.plus_seconds(60))));
+        for wanted in [life(3_601), Some(TokenLife::Never)] {
+            assert_eq!(made(wanted), Err(TokenRuleError::Outlives { ends: hour }), "{wanted:?}");
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use api::{
-    access::{CreateToken, CreatedToken, Token},
+    access::{CreateToken, CreatedToken, TOKEN_NOTICE_SECONDS, Token, token_told_from},
     ids::Timestamp,
     rights::Action,
 };
@@ -27,16 +27,32 @@ use crate::{
     uses::{LastUse, Uses},
 };
 
-/// A token that was shown is told to end soon from so long before on, seconds: two weeks.
-pub(crate) const NOTICE_SECONDS: i64 = 14 * 86_400;
-
 /// Tokens that are told at once to be without an end, or to end soon: people read no more.
 const MAX_TOLD: u32 = 1_000;
+
+/// How many tokens want attention.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokenCounts {
+    /// That have no end.
+    pub without_end: u64,
+    /// That end soon ([`token_told_from`]) and have not yet.
+    pub end_soon: u64,
+}
+
+/// Tokens that want attention.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokensToMend {
+    /// Those that end soon, the first to end first, then those without an end: at most 1,000.
+    pub tokens: Vec<Token>,
+    /// How many there are, whether among `tokens` or not.
+    pub counts: TokenCounts,
+}
 
 /// The token that a request is made with, itself or by a session or ticket of it. In the request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenInUse {
     pub(crate) name: String,
+    pub(crate) created: Timestamp,
     pub(crate) expires: Option<Timestamp>,
     pub(crate) hash: TokenHash,
 }
@@ -44,8 +60,16 @@ pub(crate) struct TokenInUse {
 impl TokenInUse {
     /// When it ends, if that is soon.
     pub(crate) fn ends_soon(&self, now: Timestamp) -> Option<Timestamp> {
-        self.expires.filter(|ends| *ends <= now.plus_seconds(NOTICE_SECONDS))
+        self.expires.filter(|ends| now >= token_told_from(self.created, *ends))
     }
+}
+
+/// A token that is about to be kept.
+struct NewToken {
+    kept: Token,
+    hash: TokenHash,
+    /// Shown once, and kept nowhere.
+    secret: String,
 }
 
 /// Splits a token that was found into who asks and what they ask with, if it has not ended.
@@ -58,7 +82,7 @@ pub(crate) fn in_use(
         let at = found.expires.unwrap_or(now);
         return Err(Unidentified::Ended { user: found.owner.name, name: found.name, at });
     }
-    let token = TokenInUse { name: found.name.clone(), expires: found.expires, hash };
+    let token = TokenInUse { name: found.name.clone(), created: found.created, expires: found.expires, hash };
     Ok((found.principal(), token))
 }
 
@@ -71,7 +95,8 @@ impl Access {
     }
 
     /// Makes a token for a user, as `maker` wants it: its scope is not wider than that of the token that `maker` asks
-    /// with. Whether `maker` may make tokens for that user is the caller's to decide.
+    /// with, which ends at `maker_ends` (`None`: never). Whether `maker` may make tokens for that user is the caller's
+    /// to decide.
     ///
     /// # Errors
     /// [`AccessError::TokenName`], [`AccessError::TokenRule`], [`AccessError::TokenExists`],
@@ -81,12 +106,19 @@ impl Access {
         user: &str,
         wanted: &CreateToken,
         maker: &Principal,
+        maker_ends: Option<Timestamp>,
     ) -> Result<CreatedToken, AccessError> {
         let scope = token_rules::scope(wanted, maker.scope.as_deref())?;
-        let expires = token_rules::ends(self.token_limits, wanted.expires, clock::now())?;
+        // What may do all that its user may do is replaced by its like: `token rotate`.
+        let latest = maker_ends.filter(|_| maker.scope.is_some());
+        let expires = token_rules::ends(self.token_limits, wanted.expires, latest, clock::now())?;
         self.user(user).await?;
         let _turn = self.room_for_token(user).await?;
-        self.add_token(user, &wanted.name, expires, scope).await
+        let NewToken { kept, hash, secret } = self.new_token(user, &wanted.name, expires, scope).await?;
+        if !self.inner.store.add_token(&kept, hash).await? {
+            return Err(AccessError::TokenExists { user: kept.user, name: kept.name });
+        }
+        Ok(CreatedToken { name: kept.name, token: secret, expires })
     }
 
     /// Makes a token without an end and without a scope, in the place of one of that name if there is one: for the
@@ -95,18 +127,20 @@ impl Access {
     /// # Errors
     /// [`AccessError::TokenName`], [`AccessError::UnknownUser`], [`AccessError::Store`], [`AccessError::Randomness`].
     pub async fn replace_token(&self, user: &str, name: &str) -> Result<CreatedToken, AccessError> {
+        let NewToken { kept, hash, secret } = self.new_token(user, name, None, None).await?;
         self.tickets().forget(user);
-        self.inner.store.remove_token(user, name).await?;
-        self.add_token(user, name, None, None).await
+        self.inner.store.replace_token(&kept, hash).await?;
+        Ok(CreatedToken { name: kept.name, token: secret, expires: None })
     }
 
-    async fn add_token(
+    /// A token that is not kept yet.
+    async fn new_token(
         &self,
         user: &str,
         name: &str,
         expires: Option<Timestamp>,
         scope: Option<Vec<Action>>,
-    ) -> Result<CreatedToken, AccessError> {
+    ) -> Result<NewToken, AccessError> {
         if !users::is_label(name) {
             return Err(AccessError::TokenName { name: name.chars().take(80).collect() });
         }
@@ -127,10 +161,7 @@ impl Access {
             last_source: None,
         };
         object_told(&format!("token {name} of {user}"));
-        if !self.inner.store.add_token(&kept, hash).await? {
-            return Err(AccessError::TokenExists { user: user.to_owned(), name: name.to_owned() });
-        }
-        Ok(CreatedToken { name: kept.name, token: secret, expires })
+        Ok(NewToken { kept, hash, secret })
     }
 
     /// A user's tokens, without their secrets, and with the last use of each as far as this server knows it.
@@ -149,14 +180,31 @@ impl Access {
         Ok(rows.into_iter().map(with_use).collect())
     }
 
-    /// Tokens that have no end, or end within two weeks, by user and name: at most 1,000.
+    /// Tokens that have no end, or end soon.
     ///
     /// # Errors
     /// [`AccessError::Store`].
-    pub async fn tokens_to_mend(&self) -> Result<Vec<Token>, AccessError> {
+    pub async fn tokens_to_mend(&self) -> Result<TokensToMend, AccessError> {
         let now = clock::now();
-        let soon = now.plus_seconds(NOTICE_SECONDS);
-        Ok(self.inner.store.tokens_to_mend(now, soon, MAX_TOLD).await?)
+        let soon = now.plus_seconds(TOKEN_NOTICE_SECONDS);
+        let tokens = self.inner.store.tokens_to_mend(now, soon, MAX_TOLD).await?;
+        let counts = if tokens.len() < MAX_TOLD as usize {
+            let end_soon = tokens.iter().filter(|token| token.expires.is_some()).count() as u64;
+            TokenCounts { without_end: tokens.len() as u64 - end_soon, end_soon }
+        } else {
+            self.inner.store.count_tokens_to_mend(now, soon).await?
+        };
+        Ok(TokensToMend { tokens, counts })
+    }
+
+    /// How many tokens have no end, or end soon.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn count_tokens_to_mend(&self) -> Result<TokenCounts, AccessError> {
+        let now = clock::now();
+        let soon = now.plus_seconds(TOKEN_NOTICE_SECONDS);
+        Ok(self.inner.store.count_tokens_to_mend(now, soon).await?)
     }
 
     /// Revokes a token. `false` if there was none of that name.

@@ -92,11 +92,15 @@ impl Access {
     /// # Errors
     /// [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::StillHeld`], [`AccessError::Store`].
     pub async fn remove_user(&self, name: &str) -> Result<(), AccessError> {
-        let _turn = self.inner.users_turn.lock().await;
         self.keep_an_admin(name).await?;
         let before = self.user(name).await?;
-        let _leaving = self.let_go(name).await?;
+        // The row goes with the first thing that is freed.
         change_told(name, Some(&before), None::<&User>);
+        // Whoever changes other users doesn't wait for it.
+        let _leaving = self.let_go(name).await?;
+        let _turn = self.inner.users_turn.lock().await;
+        // Another admin may have gone meanwhile.
+        self.keep_an_admin(name).await?;
         if self.inner.store.remove_user(name).await? {
             self.inner.quotas.forget_limits();
             return Ok(());

@@ -11,7 +11,7 @@ use crate::ids::{Digest, Timestamp};
 pub enum AlarmKind {
     /// A token that has no end.
     TokenWithoutEnd,
-    /// A token that expires within two weeks.
+    /// A token that expires soon: within two weeks, and within the last quarter of its life.
     TokenExpires,
     /// A certificate that ends soon, or has ended, or begins only later: then the server's clock is wrong.
     Certificate,

@@ -73,7 +73,9 @@ macro_rules! actions {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum Action {
-            $($(#[$doc])* #[serde(rename = $word)] $name,)*
+            $($(#[$doc])* #[serde(rename = $word)]
+            // utoipa does not see through the literal of a macro in serde's attribute.
+            #[cfg_attr(feature = "openapi", schema(rename = $word))] $name,)*
             /// What no route of this release names, or what only a newer server knows.
             #[serde(rename = "unlisted", other)]
             Unlisted,

@@ -52,7 +52,11 @@ pub fn without_secrets(text: &str) -> String {
     while let Some(at) = rest.find(SCHEME_END) {
         let (before, from) = rest.split_at(at + SCHEME_END.len());
         public += before;
-        let end = from.find(|c: char| c.is_whitespace() || "\"'`<>)".contains(c)).unwrap_or(from.len());
+        // A password may hold what ends a URL in a text.
+        let word = from.find(char::is_whitespace).unwrap_or(from.len());
+        let login = from[..word].rfind('@').map_or(0, |at| at + 1);
+        let ends = |c: char| c.is_whitespace() || "\"'`<>)".contains(c);
+        let end = from[login..].find(ends).map_or(from.len(), |at| login + at);
         let (url, behind) = from.split_at(end);
         public += &shown(url);
         rest = behind;
@@ -101,6 +105,10 @@ mod tests {
             without_secrets("import docker://u:p@h/x as x: GET (https://cdn/b?sig=1) failed; ask root@site"),
             "import docker://…@h/x as x: GET (https://cdn/b?…) failed; ask root@site"
         );
+        for password in ["p)w", "p\"w", "p'w", "p<w>", "p@w)w", "p`w"] {
+            let text = format!("import (docker://u:{password}@h/x) as x");
+            assert_eq!(without_secrets(&text), "import (docker://…@h/x) as x", "{password}");
+        }
         assert_eq!(without_secrets("no URL: a ? b @ c"), "no URL: a ? b @ c");
         assert_eq!(without_secrets("://"), "://");
     }

@@ -37,7 +37,7 @@ use crate::{
     store::{Store, StoreError, Write},
 };
 
-pub(crate) use orders::Order;
+pub(crate) use orders::{Order, Removal};
 
 use orders::Answer;
 
@@ -191,8 +191,8 @@ impl Conductor {
         for some in outdated.chunks(MAX_FORGOTTEN) {
             let writes: Vec<Write> = some.iter().map(|id| Write::Forget(*id)).collect();
             self.store.commit(&writes).await?;
-            for id in some {
-                self.results.clone().forget(*id).await;
+            for id in self.ledger.begin_to_forget(some) {
+                self.results.clone().forget(id).await;
             }
         }
         Ok(())
@@ -205,9 +205,10 @@ impl Conductor {
     fn take(&mut self, order: Order, answers: &mut Vec<Answer>) {
         let now = clock::now();
         match order {
-            Order::Submit { submission, turn, lease, done, told } => {
+            Order::Submit { submission, turn, lease, charge, done, told } => {
                 self.told.extend(told);
                 self.engine().submit(*submission, now);
+                charge.keep();
                 drop(lease);
                 answers.push(Answer::Submitted(done, turn));
             }
@@ -241,7 +242,7 @@ impl Conductor {
                 self.told.extend(told.into_iter().filter(|_| forgotten));
                 answers.push(match forgotten {
                     true => Answer::Forgotten(done, workflows, self.results.clone()),
-                    false => Answer::Flag(done, false),
+                    false => Answer::StillHeld(done),
                 });
             }
             Order::Log { run, length } => self.engine().log_grew(run, length),
@@ -282,6 +283,8 @@ impl Conductor {
             tracing::error!("workflows cannot be kept, trying again: {}", causes(&error));
             tokio::time::sleep(STORE_PAUSE).await;
         }
+        // Who is answered looks whether somebody may write the row of the request yet.
+        drop(told);
         self.ledger.follow(&output.writes);
         answers.drain(..).for_each(Answer::give);
         self.act(output);

@@ -58,6 +58,7 @@ use document::plan::Plan;
 
 pub(crate) use flow::{Flow, Home, Known, Submission};
 pub(crate) use nodes::NodeFacts;
+pub(crate) use schedule::{not_near, too_large};
 pub(crate) use view::{RunningJob, attempt, summary};
 
 use crate::{images::Fetched, store::Write};

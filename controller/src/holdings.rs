@@ -2,7 +2,7 @@
 //! [`access::Holdings`]. Also what is told of quotas in the metrics.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,7 +17,7 @@ use metrics::Exposition;
 use tokio::sync::mpsc;
 
 use crate::{
-    conductor::{Order, ask},
+    conductor::{Order, Removal, ask},
     engine::Engine,
     images::causes,
     ledger::Ledger,
@@ -53,21 +53,46 @@ impl std::fmt::Debug for Holdings {
     }
 }
 
-/// Counts what the last run of the server left. `plans`: [`Engine::held`].
+/// Counts what the last run of the server left, and lets go what it left of workflows that the
+/// database has no more: it may have been killed between the two. `plans`: [`Engine::held`].
 pub(crate) async fn recall(
     plans: HashMap<WorkflowId, Amounts>,
     store: &dyn Store,
     results: &Results,
 ) -> Result<(), StoreError> {
-    let (workflows, images) = (store.held().await?, store.images().await?);
+    let ((workflows, is_all), images) = (store.held().await?, store.images().await?);
     let measured = results.clone();
     let on_disk = tokio::task::spawn_blocking(move || measured.measure()).await;
     let on_disk = on_disk.unwrap_or_else(|error| {
         tracing::error!("logs and files cannot be counted: {error}");
         HashMap::new()
     });
+    let known = workflows.iter().map(|workflow| workflow.id).collect();
+    let unknown = unknown(&on_disk, &known, is_all);
+    if !unknown.is_empty() {
+        let results = results.clone();
+        // Nobody waits for it: there may be much of it.
+        tokio::task::spawn_blocking(move || results.remove_unknown(&unknown));
+    }
     results.ledger().recall(workflows, &plans, &on_disk, &images);
     Ok(())
+}
+
+/// Of which workflows there are logs or files and no row. None if a row cannot be read (`is_all`),
+/// whose files they may be; none if there is no row at all: that is a server with another database,
+/// whose files are not thrown away.
+fn unknown(
+    on_disk: &HashMap<WorkflowId, Amounts>,
+    known: &HashSet<WorkflowId>,
+    is_all: bool,
+) -> Vec<WorkflowId> {
+    let unknown: Vec<WorkflowId> = on_disk.keys().filter(|id| !known.contains(*id)).copied().collect();
+    if !unknown.is_empty() && (!is_all || known.is_empty()) {
+        let count = unknown.len();
+        tracing::warn!("logs or files of {count} workflows that the database does not have are left alone");
+        return Vec::new();
+    }
+    unknown
 }
 
 impl Holdings {
@@ -85,31 +110,44 @@ impl Holdings {
             let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
             workflows.iter().any(|id| engine.plan(*id).is_some())
         };
-        let still = |what: String| StillHeld { what };
-        let logs_are_coming = || {
-            still(format!(
+        let logs_are_coming = |removed| StillHeld {
+            what: format!(
                 "the logs of workflows of {user} that have just ended are still coming from their nodes: try \
-                 again in a few minutes; nothing was removed"
-            ))
+                 again in a few minutes; {}",
+                so_far(removed, workflows.len())
+            ),
         };
         if awaits() {
-            return Err(logs_are_coming());
+            return Err(logs_are_coming(0));
         }
-        for workflows in workflows.chunks(MAX_FORGOTTEN) {
+        let (mut removed, mut removals) = (0, Vec::new());
+        for some in workflows.chunks(MAX_FORGOTTEN) {
             let told = outbox::current();
-            let order = |done| Order::Forget { workflows: workflows.to_vec(), done, told };
+            let order = |done| Order::Forget { workflows: some.to_vec(), done, told };
             match ask(&self.orders, order).await {
-                Ok(true) => {}
-                Ok(false) => return Err(logs_are_coming()),
+                Ok(Some(removal)) => removals.push(removal),
+                Ok(None) => return Err(logs_are_coming(removed)),
                 Err(error) => {
-                    return Err(still(format!(
-                        "the workflows of {user} cannot be deleted: {}",
-                        causes(&error)
-                    )));
+                    let mut what = format!("the workflows of {user} cannot be deleted: {}", causes(&error));
+                    // What was asked for last may still be done.
+                    if removed > 0 {
+                        what += &format!("; {}", so_far(removed, workflows.len()));
+                    }
+                    return Err(StillHeld { what });
                 }
             }
+            removed += some.len();
         }
+        Removal::wait_for(removals).await;
         Ok(())
+    }
+}
+
+/// How many of a user's workflows are gone, of those that were to go.
+fn so_far(removed: usize, of: usize) -> String {
+    match removed {
+        0 => "nothing was removed".to_owned(),
+        _ => format!("{removed} of {of} workflows were removed already"),
     }
 }
 
@@ -153,5 +191,33 @@ pub(crate) fn expose(results: &Results, access: &Access, out: &mut Exposition) {
     let mut refused = out.counter("bedplate_quota_refusals", help);
     for (name, count) in access.quota_refusals() {
         refused.sample(&[("quota", name.as_str())], count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workflow(number: u128) -> WorkflowId {
+        WorkflowId(uuid::Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn what_the_database_has_no_more_is_removed_unless_its_row_may_be_there() {
+        let on_disk: HashMap<_, _> = [1, 2].map(|number| (workflow(number), Amounts::default())).into();
+        let of = |known: &[u128], is_all| {
+            let known = known.iter().map(|number| workflow(*number)).collect();
+            unknown(&on_disk, &known, is_all)
+        };
+        assert_eq!(of(&[1, 3], true), [workflow(2)]);
+        assert!(of(&[1, 2], true).is_empty());
+        assert!(of(&[1, 3], false).is_empty(), "the row that cannot be read may be its");
+        assert!(of(&[], true).is_empty(), "it is another database");
+    }
+
+    #[test]
+    fn it_is_told_how_much_was_removed_already() {
+        assert_eq!(so_far(0, 300), "nothing was removed");
+        assert_eq!(so_far(256, 300), "256 of 300 workflows were removed already");
     }
 }

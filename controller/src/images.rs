@@ -214,7 +214,6 @@ impl JobImages {
             self.note_use(image.manifest, now);
             return Ok(Fetched { image, was_cached: true });
         }
-        self.has_room(user).await?;
         let options = PullOptions {
             registries: self.registries.clone(),
             clients: self.clients.clone(),
@@ -224,7 +223,10 @@ impl JobImages {
             wanted_by: WantedBy::User,
             ..PullOptions::default()
         };
-        let image = oci_pull::pull(reference, &options, &self.blobs, pull.clone()).await?;
+        let image = tokio::select! {
+            image = oci_pull::pull(reference, &options, &self.blobs, pull.clone()) => image?,
+            refused = self.refused(user, pull) => return Err(refused),
+        };
         self.note_use(image.manifest, now);
         let place = pull.conversion().place().await;
         if let Some(mut kept) = self.kept(image.manifest).await? {
@@ -234,13 +236,37 @@ impl JobImages {
             }
             return Ok(Fetched { image: kept, was_cached: true });
         }
+        // Where its layers were here already, it was not asked before.
+        self.has_room(user).await?;
         pull.convert();
         let image = self.convert(image, pull.clone(), place).await?;
-        let image = self.charge(image, user).await?;
-        let used = clock::now();
-        let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used };
-        self.store.commit(&[write]).await.inspect_err(|_| self.release(&image.manifest))?;
+        let (images, user) = (self.clone(), user.clone());
+        // Whoever wants it no more does not cut this off between what is charged and what is kept.
+        let keeping = tokio::spawn(async move { images.charge_and_keep(image, &user).await });
+        let image = keeping.await.map_err(FetchError::broken("commit"))??;
         Ok(Fetched { image, was_cached: false })
+    }
+
+    async fn charge_and_keep(&self, image: JobImage, user: &Arc<str>) -> Result<JobImage, FetchError> {
+        let (image, charge) = self.charge(image, user).await?;
+        let (manifest, used) = (image.manifest, clock::now());
+        self.store.commit(&[Write::Image { manifest, image: Box::new(image.clone()), used }]).await?;
+        charge.keep();
+        Ok(image)
+    }
+
+    /// Why a pull is refused before its layers are fetched, once it is known what it brings; never,
+    /// if that costs nothing or there is room.
+    async fn refused(&self, user: &Arc<str>, pull: &PullUnderWay) -> FetchError {
+        let checked = match self.kept(pull.manifest().await).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => self.has_room(user).await,
+            Err(error) => Err(error),
+        };
+        match checked {
+            Err(error) => error,
+            Ok(()) => std::future::pending().await,
+        }
     }
 
     /// Keeps in mind that an image was wanted: the next removal writes it down.

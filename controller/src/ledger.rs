@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | workflows, tasks, volumes, inline files | the submission, before it is handed over | the workflow is over |
 //! | documents and plans | likewise | the workflow is deleted, or forgotten for newer ones |
-//! | logs, files for the client | each part, before it is written | likewise |
+//! | logs, files for the client | each part, before it is written | likewise, and they are gone |
 //! | job images | their conversion, before they are kept | they are removed |
 //!
 //! A workflow that is not known here is charged to nobody: its owner cannot be read.
@@ -57,6 +57,8 @@ pub(crate) struct Ledger(Arc<Mutex<Book>>);
 #[derive(Debug, Default)]
 struct Book {
     workflows: HashMap<WorkflowId, Held>,
+    /// Workflows that the database has no more and whose logs and files are being removed.
+    going: HashSet<WorkflowId>,
     /// Sums of [`Self::workflows`] and [`Self::images`].
     users: HashMap<Arc<str>, Amounts>,
     /// Job images by their manifest: who brought them, and their bytes.
@@ -142,6 +144,7 @@ impl Book {
     }
 
     fn remove(&mut self, workflow: WorkflowId) {
+        self.going.remove(&workflow);
         if let Some(held) = self.workflows.remove(&workflow) {
             self.release(&held.owner, &held.amounts);
         }
@@ -150,9 +153,15 @@ impl Book {
     fn end(&mut self, workflow: WorkflowId) {
         let Some(held) = self.workflows.get_mut(&workflow) else { return };
         held.is_over = true;
+        self.free(workflow, &UNTIL_THE_END);
+    }
+
+    /// A workflow has nothing of these any more.
+    fn free(&mut self, workflow: WorkflowId, names: &[QuotaName]) {
+        let Some(held) = self.workflows.get_mut(&workflow) else { return };
         let mut freed = Amounts::default();
-        for name in UNTIL_THE_END {
-            freed.set(name, held.amounts.get(name));
+        for name in names {
+            freed.set(*name, held.amounts.get(*name));
         }
         held.amounts.decrease(&freed);
         let owner = held.owner.clone();
@@ -246,6 +255,21 @@ impl Ledger {
             let mut book = self.book();
             ended.into_iter().for_each(|workflow| book.end(workflow));
         }
+    }
+
+    /// A workflow that was submitted, until it is handed over.
+    pub(crate) fn until_handed_over(&self, workflow: WorkflowId) -> SubmissionCharge {
+        SubmissionCharge { ledger: self.clone(), workflow: Some(workflow) }
+    }
+
+    /// The database has these no more. Returns those whose logs and files are to be removed now:
+    /// nobody else removes them already. They are counted until they are gone ([`Self::forget`]).
+    pub(crate) fn begin_to_forget(&self, workflows: &[WorkflowId]) -> Vec<WorkflowId> {
+        let mut book = self.book();
+        let mut new = workflows.to_vec();
+        new.retain(|workflow| book.going.insert(*workflow));
+        new.iter().for_each(|workflow| book.free(*workflow, &[QuotaName::Documents]));
+        new
     }
 
     /// A workflow and all that it had on disk is gone.
@@ -391,7 +415,7 @@ impl Ledger {
     }
 
     /// A user is being removed: no submission is taken any more. Returns the user's workflows, all
-    /// of which are over.
+    /// of which are over; without those that are being removed already.
     ///
     /// # Errors
     /// How many are not; then nothing changes.
@@ -402,7 +426,7 @@ impl Ledger {
         if open > 0 {
             return Err(open);
         }
-        let workflows = of_user().map(|(id, _)| *id).collect();
+        let workflows = of_user().map(|(id, _)| *id).filter(|id| !book.going.contains(id)).collect();
         book.leaving.insert(user.to_owned());
         Ok(workflows)
     }
@@ -410,6 +434,30 @@ impl Ledger {
     /// The removal of a user is over, whichever way.
     pub(crate) fn let_in(&self, user: &str) {
         self.book().leaving.remove(user);
+    }
+}
+
+/// A workflow that is counted and not handed over yet. Dropped before [`Self::keep`], it is counted no
+/// more: nobody else would know that it never began.
+#[derive(Debug)]
+pub(crate) struct SubmissionCharge {
+    ledger: Ledger,
+    /// `None`: it is handed over.
+    workflow: Option<WorkflowId>,
+}
+
+impl SubmissionCharge {
+    /// The engine has it: it is counted until it is over.
+    pub(crate) fn keep(mut self) {
+        self.workflow = None;
+    }
+}
+
+impl Drop for SubmissionCharge {
+    fn drop(&mut self) {
+        if let Some(workflow) = self.workflow {
+            self.ledger.forget(workflow);
+        }
     }
 }
 

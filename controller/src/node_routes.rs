@@ -1,6 +1,8 @@
 //! What nodes ask of the controller on the fleet port: artifacts, where logs and files go, and streams. Protocols:
 //! [`api::run`], [`api::stream`].
 
+use std::time::Duration;
+
 use api::{
     ids::Digest,
     log::times::TimeMark,
@@ -11,7 +13,7 @@ use api::{
 };
 use axum::{
     Extension, Json, Router,
-    body::{Body, Bytes},
+    body::{Body, BodyDataStream, Bytes},
     extract::{DefaultBodyLimit, Path, Query, State, ws::WebSocketUpgrade},
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse as _, Response},
@@ -22,7 +24,7 @@ use fleet::NodeIdentity;
 use futures_util::StreamExt as _;
 use rest::{Refusal, causes};
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     Controller,
@@ -34,6 +36,10 @@ use crate::{
 
 /// Largest file that goes to a client through the server, bytes. Larger results belong on a store of their own.
 const MAX_CLIENT_FILE_BYTES: u64 = 16 << 30;
+
+/// How long the rest of a file that is refused is read and thrown away: a node reads the answer and
+/// ends meanwhile.
+const REST_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn router(controller: Controller) -> Router {
     Router::new()
@@ -173,6 +179,7 @@ async fn file(
     let mut charge = results.charge_file(row.workflow, row.stage);
     let begun = results.begin_file(row.workflow, row.stage);
     let (file, _) = begun.map_err(|error| refuse(title.clone(), &error))?;
+    charge.begun(&file).map_err(|error| Refusal::internal(title.clone(), &error))?;
     let kept = file.try_clone().map_err(|error| Refusal::internal(title.clone(), &error))?;
     let mut file = tokio::fs::File::from_std(file);
     let (mut chunks, mut size) = (body.into_data_stream(), 0_u64);
@@ -182,24 +189,38 @@ async fn file(
         size += chunk.len() as u64;
         if size > MAX_CLIENT_FILE_BYTES {
             let why = format!("a file for the client has at most {MAX_CLIENT_FILE_BYTES} bytes");
+            pass_over(chunks);
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, title, why));
         }
         results.require(chunk.len() as u64).map_err(|error| refuse(title.clone(), &error))?;
         if let Err(exceeded) = charge.reserve(chunk.len() as u64, limit) {
-            let why = exceeded.to_string();
-            let what = format!("the server does not take its file: {why}");
+            let what = format!("the server does not take its file: {exceeded}");
             controller.quota_met(run, QuotaName::Results, what).await;
-            return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, title, why));
+            pass_over(chunks);
+            // No 5xx: nodes send again what such a one answers.
+            return Err(exceeded.refusal(&title));
         }
         file.write_all(&chunk).await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     }
     file.flush().await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let what = if folder { Brought::Folder } else { Brought::File };
-    let publishing =
-        tokio::task::spawn_blocking(move || results.publish(&kept, row.workflow, row.stage, what));
+    let publishing = tokio::task::spawn_blocking(move || {
+        // Whoever hangs up now takes nothing away from under it.
+        let _charge = charge;
+        results.publish(&kept, row.workflow, row.stage, what)
+    });
     publishing
         .await
         .map_err(|error| Refusal::internal(title.clone(), &error))?
         .map_err(|error| refuse(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Reads on for a moment what is refused: a connection that is closed on a node that still sends
+/// breaks before the node has read the answer, and then it sends all again.
+fn pass_over(mut chunks: BodyDataStream) {
+    tokio::spawn(async move {
+        let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+        let _ = timeout(REST_PATIENCE, rest).await;
+    });
 }

@@ -104,12 +104,13 @@ async fn start(
         document::Request::New(draft) => draft,
         document::Request::Earlier(summary) => return Ok((StatusCode::CREATED, Json(summary))),
     };
-    let document::Draft { submission, turn, lease } = draft;
+    let document::Draft { submission, turn, lease, charge } = draft;
     let title = format!("cannot start workflow {}", submission.name);
     let id = submission.id;
     access::object_told(&format!("workflow {id}"));
     let told = outbox::current();
-    let order = |done| Order::Submit { submission, turn, lease: Box::new(lease), done, told };
+    let lease = Box::new(lease);
+    let order = |done| Order::Submit { submission, turn, lease, charge, done, told };
     let taken = ask(&controller.0.orders, order).await;
     taken.map_err(|why| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), why.to_string()))?;
     let view = find(&controller, &caller, &id.to_string(), &title).await?;

@@ -249,9 +249,14 @@ impl Results {
     ) -> Result<(File, PathBuf), ResultError> {
         make_folder(&self.files.join(workflow.to_string()))?;
         let path = self.file_path(workflow, stage, Brought::File).with_extension("part");
-        let made = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
-        let file =
-            made.map_err(|source| ResultError::Io { operation: "make", path: path.clone(), source })?;
+        let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
+        // What came before has its own: it may not have noticed yet that its node has begun anew.
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("replace", source)),
+            _ => {}
+        }
+        let made = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
+        let file = made.map_err(|source| failed("make", source))?;
         Ok((file, path))
     }
 
@@ -266,32 +271,37 @@ impl Results {
         let path = self.file_path(workflow, stage, what);
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
         file.sync_all().map_err(|source| failed("sync", source))?;
+        let part = path.with_extension("part");
+        if !held::is_at(file, &part).map_err(|source| failed("look at what came for", source))? {
+            let source = io::Error::other("another attempt took its place");
+            return Err(failed("publish", source));
+        }
         // An attempt before may have brought the other. One that is cut off here is made again.
         let other = if what == Brought::File { Brought::Folder } else { Brought::File };
         match fs::remove_file(self.file_path(workflow, stage, other)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("replace", source)),
             _ => {}
         }
-        fs::rename(path.with_extension("part"), &path)
-            .map_err(|source| failed("rename into place", source))?;
+        fs::rename(&part, &path).map_err(|source| failed("rename into place", source))?;
         let folder = self.files.join(workflow.to_string());
         File::open(&folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|source| failed("sync the folder of", source))
     }
 
-    /// Removes all that is here of a workflow.
+    /// Removes all that is here of a workflow, as far as it can be removed.
     pub(crate) fn remove(&self, workflow: WorkflowId) -> Result<(), ResultError> {
-        for folder in [&self.logs, &self.files] {
+        let remove = |folder: &PathBuf| {
             let path = folder.join(workflow.to_string());
             match fs::remove_dir_all(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(ResultError::Io { operation: "remove", path, source });
+                    Err(ResultError::Io { operation: "remove", path, source })
                 }
-                _ => {}
+                _ => Ok(()),
             }
-        }
-        Ok(())
+        };
+        let (logs, files) = (remove(&self.logs), remove(&self.files));
+        logs.and(files)
     }
 
     /// Refuses what would take the space that is left alone.
@@ -487,6 +497,53 @@ mod tests {
         assert_eq!(charged(folder.path(), workflow).ledger().used("ann").get(QuotaName::Results), 4);
         results.clone().forget(workflow).await;
         assert_eq!((used(), results.brought(workflow, 3)), (0, None));
+    }
+
+    #[test]
+    fn what_came_of_a_file_that_was_refused_is_freed_and_what_another_attempt_has_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let workflow = WorkflowId(uuid::Uuid::nil());
+        let results = charged(folder.path(), workflow);
+        let used = || results.ledger().used("ann").get(QuotaName::Results);
+        let begin = || {
+            let mut charge = results.charge_file(workflow, 3);
+            let (mut file, part) = results.begin_file(workflow, 3).unwrap();
+            charge.begun(&file).unwrap();
+            charge.reserve(4, Some(10)).unwrap();
+            file.write_all(b"half").unwrap();
+            (charge, file, part)
+        };
+        let (mut charge, _, part) = begin();
+        charge.reserve(7, Some(10)).unwrap_err();
+        drop(charge);
+        assert_eq!((used(), part.exists()), (0, false));
+        let (first, stale, _) = begin();
+        let (second, file, _) = begin();
+        results.publish(&stale, workflow, 3, Brought::File).unwrap_err();
+        drop(first);
+        results.publish(&file, workflow, 3, Brought::File).unwrap();
+        drop(second);
+        assert_eq!((used(), results.brought(workflow, 3).map(|(.., size)| size)), (4, Some(4)));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_removed_stays_counted_and_takes_nothing_else_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let workflow = WorkflowId(uuid::Uuid::nil());
+        let results = charged(folder.path(), workflow);
+        let run = RunId(uuid::Uuid::nil());
+        results.append(workflow, run, piece(0, None, b"log"), Some(10)).unwrap();
+        let (file, _) = results.begin_file(workflow, 3).unwrap();
+        results.publish(&file, workflow, 3, Brought::File).unwrap();
+        // No folder: even root cannot look into it.
+        let logs = folder.path().join("logs");
+        fs::rename(&logs, folder.path().join("elsewhere")).unwrap();
+        fs::write(&logs, b"").unwrap();
+        assert_eq!(results.ledger().begin_to_forget(&[workflow]), [workflow]);
+        assert!(results.ledger().begin_to_forget(&[workflow]).is_empty(), "once is enough");
+        results.clone().forget(workflow).await;
+        assert_eq!(results.brought(workflow, 3), None);
+        assert_eq!(results.ledger().used("ann").get(QuotaName::Logs), 3);
     }
 
     #[test]

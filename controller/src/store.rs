@@ -277,8 +277,9 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn without_plan(&self) -> Result<(u64, u64), StoreError>;
     /// Names of the stages that a workflow's history is about, each once.
     async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(u32, String)>, StoreError>;
-    /// All workflows, for their owners' quotas. One whose id cannot be read is logged and left out.
-    async fn held(&self) -> Result<Vec<HeldWorkflow>, StoreError>;
+    /// All workflows, for their owners' quotas, and whether these are all: one whose id cannot be read
+    /// is logged and left out.
+    async fn held(&self) -> Result<(Vec<HeldWorkflow>, bool), StoreError>;
     /// The place for the next workflow.
     async fn next_place(&self) -> Result<u64, StoreError>;
     /// Stages and runs of a workflow that were written and can be read; of runs all, or those that ended

@@ -40,6 +40,12 @@ pub enum DatabaseError {
         /// What was to be done.
         action: &'static str,
     },
+    /// In the place of a row of the outbox stands another one: of another process.
+    #[error("the database could not {action}: another row has the number of the one that tells of it")]
+    RowTaken {
+        /// What was to be done.
+        action: &'static str,
+    },
     /// The transaction holds the one writer's place for too long: see [`crate::MAX_TRANSACTION`].
     #[error("the database could not {action}: the transaction has run for more than {limit:?}")]
     TooLong {

@@ -15,10 +15,13 @@
 
 use std::{
     fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use crate::{Database, DatabaseError, Statement};
+use crate::{Database, DatabaseError, Statement, Transaction};
+
+/// What [`write_ahead`] does.
+const WRITE_AHEAD: &str = "write ahead of a change";
 
 tokio::task_local! {
     static ROWS: Vec<OutboxRow>;
@@ -35,8 +38,10 @@ pub enum WrittenWith {
 
 /// How a role writes its row.
 pub trait Insert: Debug + Send + Sync {
-    /// The statement that inserts it. After a commit of which nobody knows whether it was carried
-    /// out it is run again, and must do nothing then: `ON CONFLICT DO NOTHING`.
+    /// The statement that inserts it, which must report one changed row, or the transaction fails.
+    /// After a commit of which nobody knows whether it was carried out it is run again, and must
+    /// leave the row as it is and report it then. Where another row stands in the place of this one
+    /// it reports none: `ON CONFLICT DO UPDATE SET id = excluded.id WHERE` they are the same.
     fn insert(&self, with: WrittenWith) -> Statement;
 }
 
@@ -47,7 +52,8 @@ pub struct OutboxRow(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     row: Arc<dyn Insert>,
-    state: Mutex<State>,
+    /// Apart, so that a [`RowWatch`] looks at it without having the row.
+    state: Arc<Mutex<State>>,
 }
 
 /// Where a row is.
@@ -70,7 +76,7 @@ impl PartialEq for OutboxRow {
 impl OutboxRow {
     /// A row that is not written yet.
     pub fn new(row: Arc<dyn Insert>) -> Self {
-        Self(Arc::new(Shared { row, state: Mutex::new(State::Waits) }))
+        Self(Arc::new(Shared { row, state: Arc::new(Mutex::new(State::Waits)) }))
     }
 
     /// Is it on disk?
@@ -79,8 +85,21 @@ impl OutboxRow {
         *self.state() == State::Written
     }
 
+    /// Has somebody else a clone of it, such as queued work, and may write it yet? To be asked when
+    /// the scope has ended, and before [`Self::is_written`]: `false` is final.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// Looks at the row without having it.
+    #[must_use]
+    pub fn watch(&self) -> RowWatch {
+        RowWatch { row: Arc::downgrade(&self.0), state: self.0.state.clone() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.state)
     }
 
     /// Gives the row to the caller alone, if it still waits.
@@ -92,6 +111,26 @@ impl OutboxRow {
         }
         waits
     }
+}
+
+/// A look at a row that others have.
+#[derive(Debug, Clone)]
+pub struct RowWatch {
+    row: Weak<Shared>,
+    state: Arc<Mutex<State>>,
+}
+
+impl RowWatch {
+    /// May somebody write it yet? It may be on disk all the same, if nobody knows how its commit
+    /// ended.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.row.strong_count() > 0 && *locked(&self.state) != State::Written
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Rows in a transaction that is being committed. Dropped before [`Riding::written`] they wait again.
@@ -107,9 +146,19 @@ impl Riding {
         Self(rows)
     }
 
-    /// How they are written.
-    pub(crate) fn statements(&self, with: WrittenWith) -> Vec<Statement> {
-        self.0.iter().map(|row| row.0.row.insert(with)).collect()
+    /// Inserts them. `action`: the transaction's.
+    pub(crate) async fn write(
+        &self,
+        with: WrittenWith,
+        transaction: &mut Transaction,
+        action: &'static str,
+    ) -> Result<(), DatabaseError> {
+        for row in &self.0 {
+            if row.0.row.insert(with).execute_in(transaction).await? != 1 {
+                return Err(DatabaseError::RowTaken { action });
+            }
+        }
+        Ok(())
     }
 
     /// The transaction is committed.
@@ -165,11 +214,9 @@ pub async fn write_ahead(database: &Database) -> Result<(), DatabaseError> {
     }
     let mut transaction = database.begin().await?;
     let riding = Riding::take();
-    for statement in riding.statements(WrittenWith::Nothing) {
-        statement.execute_in(&mut transaction).await?;
-    }
+    riding.write(WrittenWith::Nothing, &mut transaction, WRITE_AHEAD).await?;
     // The rows ride already, so the commit takes none of them.
-    transaction.commit("write ahead of a change").await?;
+    transaction.commit(WRITE_AHEAD).await?;
     riding.written();
     Ok(())
 }

@@ -128,7 +128,7 @@ impl Transaction {
         if self.failed {
             return Err(DatabaseError::Failed { action });
         }
-        let riding = self.board().await?;
+        let riding = self.board(action).await?;
         self.failed = true;
         let asked = clock::now();
         let committed = self.connection.run("COMMIT").await;
@@ -149,13 +149,11 @@ impl Transaction {
     }
 
     /// Writes the rows of this scope that wait, as the last of its statements.
-    async fn board(&mut self) -> Result<Riding, DatabaseError> {
+    async fn board(&mut self, action: &'static str) -> Result<Riding, DatabaseError> {
         let riding = Riding::take();
         // Like COMMIT it is taken past the limit: what was written is whole.
         let limit = self.limit.take();
-        for statement in riding.statements(WrittenWith::Change) {
-            statement.execute_in(self).await?;
-        }
+        riding.write(WrittenWith::Change, self, action).await?;
         self.limit = limit;
         Ok(riding)
     }

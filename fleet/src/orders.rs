@@ -9,7 +9,20 @@ use api::{
 use crate::{Fleet, FleetError, lifecycle::Event};
 
 impl Fleet {
-    /// Tells a node's agent to reboot and arms the node.
+    /// Refuses an order for a node whose agent is not connected. To be asked before the order is
+    /// written down anywhere; the agent may go in the next moment.
+    ///
+    /// # Errors
+    /// [`FleetError::NotConnected`], [`FleetError::UnknownNode`].
+    pub fn check_connected(&self, id: NodeId) -> Result<(), FleetError> {
+        self.read(id, |entry| match entry.link.is_connected() {
+            true => Ok(()),
+            false => Err(FleetError::NotConnected { name: entry.name.clone() }),
+        })?
+    }
+
+    /// Tells a node's agent to reboot and arms the node. The order is out before it is on disk: who
+    /// asked for it is written down before ([`database::outbox::write_ahead`]).
     ///
     /// # Errors
     /// [`FleetError::NotConnected`], [`FleetError::UnknownNode`], [`FleetError::Store`].
@@ -44,7 +57,7 @@ impl Fleet {
     }
 
     /// Tells a node's agent to fetch the program of this digest and size, bytes, from `GET /node/v1/agent`, and to go on as it.
-    /// Jobs run on meanwhile.
+    /// Jobs run on meanwhile. Who asked for it is written down before, as of [`Self::reboot`].
     ///
     /// # Errors
     /// As [`Self::reboot`].

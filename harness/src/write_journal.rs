@@ -14,7 +14,8 @@
 //!          8  inode
 //!         16  seconds and (24) nanoseconds of the inode's birth, 0 where the file system has none
 //!         28  length of the payload, bytes
-//!         32  changed: offset of the payload in the file; renamed, removed: N, or `u64::MAX`
+//!         32  changed: offset of the payload in the file; renamed, removed: N, or `u64::MAX`;
+//!             syncs: their number
 //!         40  changed: size of the file before
 //!         48  payload: changed: whole sectors as they were; names: paths, with a zero byte between
 //! ```
@@ -71,18 +72,21 @@ pub struct FileId {
 pub enum Kind {
     /// Bytes of a file are about to be replaced, or its size.
     Changed,
-    /// All of a file that came before is on the disk.
+    /// A sync of a file or directory begins: it is of all that came before.
+    SyncBegun,
+    /// What came before the sync of this number began is on the disk, of a file.
     Synced,
     /// A file is about to get another name; payload: the old one and the new one.
     Renamed,
     /// A name is about to be removed.
     Removed,
-    /// The names in a directory are on the disk; payload: its path.
+    /// The same of the names in a directory; payload: its path.
     DirectorySynced,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Changed, Self::Synced, Self::Renamed, Self::Removed, Self::DirectorySynced];
+    const ALL: [Self; 6] =
+        [Self::Changed, Self::SyncBegun, Self::Synced, Self::Renamed, Self::Removed, Self::DirectorySynced];
 
     const fn code(self) -> u32 {
         match self {
@@ -91,6 +95,7 @@ impl Kind {
             Self::Renamed => 3,
             Self::Removed => 4,
             Self::DirectorySynced => 5,
+            Self::SyncBegun => 6,
         }
     }
 }
@@ -209,6 +214,8 @@ pub fn roll_back(
 /// What replaced bytes of a file.
 #[derive(Debug)]
 struct Change<'a> {
+    /// Place of its record.
+    record: u64,
     offset: u64,
     size: u64,
     before: &'a [u8],
@@ -217,6 +224,8 @@ struct Change<'a> {
 /// A name that went.
 #[derive(Debug)]
 struct Name {
+    /// Place of its record.
+    record: u64,
     /// `None`: it was removed.
     from: Option<PathBuf>,
     /// What had the name before, if anything.
@@ -229,6 +238,8 @@ struct Unsynced<'a> {
     records: u64,
     files: BTreeMap<FileId, Vec<Change<'a>>>,
     names: Vec<Name>,
+    /// Syncs that have begun: their number, and the place of the record.
+    syncs: HashMap<u64, u64>,
 }
 
 impl<'a> Unsynced<'a> {
@@ -248,25 +259,38 @@ impl<'a> Unsynced<'a> {
     }
 
     fn add(&mut self, header: &Header, payload: &'a [u8]) -> anyhow::Result<()> {
+        let record = self.records;
+        // Where the sync began that this record ends.
+        let begun = self.syncs.get(&header.offset).copied();
+        let begun = || begun.context("a sync that ends and never began");
         let text = || std::str::from_utf8(payload).context("a path that is not UTF-8");
         match header.kind {
             Kind::Changed => {
                 ensure!(header.offset.is_multiple_of(SECTOR), "a change begins within a sector");
-                let change = Change { offset: header.offset, size: header.size, before: payload };
+                let change = Change { record, offset: header.offset, size: header.size, before: payload };
                 self.files.entry(header.file).or_default().push(change);
             }
-            Kind::Synced => drop(self.files.remove(&header.file)),
+            Kind::SyncBegun => drop(self.syncs.insert(header.offset, record)),
+            Kind::Synced => {
+                let begun = begun()?;
+                let changes = self.files.entry(header.file).or_default();
+                changes.retain(|change| change.record > begun);
+                if changes.is_empty() {
+                    self.files.remove(&header.file);
+                }
+            }
             Kind::Renamed => {
                 let (from, path) = text()?.split_once('\0').context("a rename without two names")?;
                 let (from, path) = (Some(from.into()), path.into());
-                self.names.push(Name { from, saved: header.offset, path });
+                self.names.push(Name { record, from, saved: header.offset, path });
             }
             Kind::Removed => {
-                self.names.push(Name { from: None, saved: header.offset, path: text()?.into() });
+                let path = text()?.into();
+                self.names.push(Name { record, from: None, saved: header.offset, path });
             }
             Kind::DirectorySynced => {
-                let directory = Path::new(text()?);
-                self.names.retain(|name| name.path.parent() != Some(directory));
+                let (directory, begun) = (Path::new(text()?), begun()?);
+                self.names.retain(|name| name.record > begun || name.path.parent() != Some(directory));
             }
         }
         Ok(())
@@ -373,19 +397,23 @@ mod tests {
         let old = [7; SECTOR_BYTES];
         let mut bytes = record(Kind::Changed, one, 0, 512, &old);
         bytes.extend(record(Kind::Changed, two, 512, 99, &[]));
-        bytes.extend(record(Kind::Synced, one, 0, 0, &[]));
+        bytes.extend(record(Kind::SyncBegun, one, 1, 0, &[]));
+        bytes.extend(record(Kind::Synced, one, 1, 0, &[]));
         bytes.extend(record(Kind::Removed, one, 4, 0, b"/s/a/old"));
         bytes.extend(record(Kind::Renamed, one, NOT_SAVED, 0, b"/s/a/new\0/s/b/new"));
-        bytes.extend(record(Kind::DirectorySynced, two, 0, 0, b"/s/a"));
+        bytes.extend(record(Kind::SyncBegun, two, 2, 0, &[]));
+        // While it is being synced: too late for this sync.
+        bytes.extend(record(Kind::Removed, one, 5, 0, b"/s/a/late"));
+        bytes.extend(record(Kind::DirectorySynced, two, 2, 0, b"/s/a"));
         // Cut off in its payload.
         let cut = record(Kind::Changed, one, 0, 0, &old);
         bytes.extend(&cut[..cut.len() - 1]);
         let unsynced = Unsynced::of(&bytes).unwrap();
-        assert_eq!(unsynced.records, 6);
+        assert_eq!(unsynced.records, 9);
         assert_eq!(unsynced.files.keys().collect::<Vec<_>>(), [&two]);
         assert_eq!(unsynced.files[&two][0].size, 99);
         let names: Vec<&Path> = unsynced.names.iter().map(|name| name.path.as_path()).collect();
-        assert_eq!(names, [Path::new("/s/b/new")]);
+        assert_eq!(names, [Path::new("/s/b/new"), Path::new("/s/a/late")]);
         bytes[0] = b'X';
         assert!(Unsynced::of(&bytes).is_err());
     }

@@ -19,7 +19,7 @@ use api::{
 };
 use boot_proto::{HostTable, script::ScriptTemplate};
 use database::{Database, MigrateError};
-use fleet::Fleet;
+use fleet::{Fleet, NodeLabels};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +40,7 @@ use crate::{
         renderer::{RenderError, Renderer},
         variables::{ClusterVariables, NodeFacts, SSH_HOST_KEY, Variables},
     },
-    published::{host_table, labels, same_hosts},
+    published::{host_table, labels, same_hosts, same_labels},
     refusals::Refusals,
     register,
     store::{NodeRecord, Store, StoreError, sql::SqlStore},
@@ -216,7 +216,7 @@ impl Provisioner {
         let host_keys = HostKeys::new(&config.state_dir);
         register::remove_host_keys(&store, &host_keys).await;
         let hosts = host_table(&cluster);
-        fleet.set_labels(labels(&cluster));
+        fleet.set_labels(labels(&cluster, &NodeLabels::new()));
         let feed = NodeFeed::start(&fleet, crate::clock::now(), stop.clone());
         let provisioner = Self(Arc::new(Inner {
             dhcp,
@@ -307,8 +307,12 @@ impl Provisioner {
 
     /// Shows a cluster that is kept to everybody.
     pub(crate) fn publish(&self, cluster: Cluster) {
-        let hosts = (!same_hosts(&self.view().cluster, &cluster)).then(|| host_table(&cluster));
-        self.0.fleet.set_labels(labels(&cluster));
+        let before = self.view();
+        let hosts = (!same_hosts(&before.cluster, &cluster)).then(|| host_table(&cluster));
+        if !same_labels(&before.cluster, &cluster) {
+            let known = self.0.fleet.labels().borrow().clone();
+            self.0.fleet.set_labels(labels(&cluster, &known));
+        }
         self.0.cluster.send_replace(Arc::new(View::new(cluster, &self.0.config)));
         self.0.hosts.send_if_modified(|old| {
             let changed = hosts.filter(|hosts| **old != *hosts);

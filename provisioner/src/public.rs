@@ -6,6 +6,8 @@
 //! | the BMC's address and hardware address | it is the way to switch the machine on and off |
 //! | hardware addresses and GUIDs of interfaces, the kernel's command line with one | by them a machine on the boot network pretends to be the node |
 //! | serial numbers, SMBIOS UUID, asset tag, world wide names | they name the machine to its vendor and to the site's books |
+//! | names that hold a hardware address (`enx525400123456`), IPv6 addresses made of one | as the hardware address |
+//! | why something in the database cannot be read | it may quote any of these |
 //! | who claims to be a node in conflict | addresses, boot ids and certificates, for whoever decides |
 //!
 //! Each type is taken apart whole, so that a new field is a mistake of the compiler until somebody
@@ -22,6 +24,9 @@ use api::{
     rights::Action,
     status::{NodeConflict, NodeEvent, NodeStatus, NodeUpdate},
 };
+
+/// Stands for a cause that only admins read.
+const PRIVATE_CAUSE: &str = "an admin is told why";
 
 /// How much of nodes somebody reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,14 @@ impl Sight {
             thing.make_public();
         }
         thing
+    }
+
+    /// Why something that is kept cannot be read. It may quote what stands in the database.
+    pub(crate) fn of_cause(self, cause: String) -> String {
+        match self {
+            Self::Full => cause,
+            Self::Public => PRIVATE_CAUSE.to_owned(),
+        }
     }
 
     /// A topology as it is seen, hwloc's XML.
@@ -107,7 +120,7 @@ impl Public for Profile {
         spec.make_public();
         // It may quote what stands in the database.
         if let Some(problem) = problem {
-            "an admin is told why".clone_into(problem);
+            PRIVATE_CAUSE.clone_into(problem);
         }
     }
 }

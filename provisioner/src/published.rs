@@ -2,33 +2,48 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use api::machine::MachineSpec;
 use boot_proto::{Host, HostTable};
 use fleet::NodeLabels;
 use ipnet::IpNet;
 
 use crate::cluster::Cluster;
 
-/// Labels of the nodes that have some, those of their profiles among them.
-pub(crate) fn labels(cluster: &Cluster) -> NodeLabels {
+/// Labels of the nodes that have some, those of their profiles among them. Those of a node that has
+/// the same in `known` are shared with it: most changes are of one node among many.
+pub(crate) fn labels(cluster: &Cluster, known: &NodeLabels) -> NodeLabels {
     let labelled = cluster.checked.resolved.iter().filter(|(_, spec)| !spec.labels.is_empty());
     let with_id = labelled.filter_map(|(name, spec)| {
-        let node = cluster.nodes.get(name)?;
-        Some((node.id, Arc::new(spec.labels.clone())))
+        let id = cluster.nodes.get(name)?.id;
+        let same = known.get(&id).filter(|known| ***known == spec.labels);
+        Some((id, same.cloned().unwrap_or_else(|| Arc::new(spec.labels.clone()))))
     });
     with_id.collect()
 }
 
+/// Two clusters have the same nodes with the same labels: [`labels`] makes the same of them.
+pub(crate) fn same_labels(one: &Cluster, other: &Cluster) -> bool {
+    is_same_of_all(one, other, |one, other| one.labels == other.labels)
+}
+
 /// Two clusters have the same nodes, at the same addresses: [`host_table`] makes the same of them.
 pub(crate) fn same_hosts(one: &Cluster, other: &Cluster) -> bool {
+    is_same_of_all(one, other, |one, other| one.interfaces == other.interfaces && one.dns == other.dns)
+}
+
+/// Two clusters have the same nodes, and `is_same` holds of each whose specification is another one.
+fn is_same_of_all(
+    one: &Cluster,
+    other: &Cluster,
+    is_same: impl Fn(&MachineSpec, &MachineSpec) -> bool,
+) -> bool {
     let (one_resolved, other_resolved) = (&one.checked.resolved, &other.checked.resolved);
     let same_ids = one.nodes.len() == other.nodes.len()
         && one.nodes.values().zip(other.nodes.values()).all(|(one, other)| one.id == other.id);
     same_ids
         && one_resolved.len() == other_resolved.len()
         && one_resolved.iter().zip(other_resolved).all(|((name, spec), (other_name, other_spec))| {
-            name == other_name
-                && (Arc::ptr_eq(spec, other_spec)
-                    || (spec.interfaces == other_spec.interfaces && spec.dns == other_spec.dns))
+            name == other_name && (Arc::ptr_eq(spec, other_spec) || is_same(spec, other_spec))
         })
 }
 
@@ -64,4 +79,37 @@ pub(crate) fn host_table(cluster: &Cluster) -> HostTable {
     }
     let table: HostTable = hosts.into_iter().collect();
     table.with_others(others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NodeRecord;
+
+    fn cluster(specs: [&str; 2]) -> Cluster {
+        let record = |(number, spec): (u128, &str)| NodeRecord {
+            id: api::ids::NodeId(uuid::Uuid::from_u128(number)),
+            name: format!("n{number}").parse().unwrap(),
+            spec: serde_saphyr::from_str(spec).unwrap(),
+            version: 1,
+            unreadable: None,
+        };
+        Cluster::new((1..).zip(specs).map(record).collect(), vec![])
+    }
+
+    #[test]
+    fn labels_that_did_not_change_are_not_made_again() {
+        let before = cluster(["{labels: {rack: a1}}", "{labels: {rack: a2}}"]);
+        let known = labels(&before, &NodeLabels::new());
+        assert_eq!(known.len(), 2);
+        let commented = cluster(["{labels: {rack: a1}, comment: x}", "{labels: {rack: a2}}"]);
+        assert!(same_labels(&before, &commented) && same_hosts(&before, &commented));
+        let moved = cluster(["{labels: {rack: a1}}", "{labels: {rack: b2}}"]);
+        assert!(!same_labels(&before, &moved) && same_hosts(&before, &moved));
+        let after = labels(&moved, &known);
+        let pairs = known.values().zip(after.values());
+        let shared: Vec<bool> = pairs.map(|(one, other)| Arc::ptr_eq(one, other)).collect();
+        assert_eq!(shared, [true, false]);
+        assert_eq!(after, labels(&moved, &NodeLabels::new()));
+    }
 }

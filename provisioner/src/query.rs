@@ -11,7 +11,6 @@ pub(crate) mod fuzzing;
 mod meter;
 
 use api::{inventory::Inventory, machine::Node};
-use fleet::FleetError;
 use serde_json::{Map, Value};
 
 pub(crate) use self::{columns::Columns, filter::Filter};
@@ -22,9 +21,9 @@ pub(crate) enum AnswerError {
     /// Its agent has never connected.
     #[error("it never told of its hardware")]
     NeverTold,
-    /// What the database has of it is damaged.
-    #[error("{}", rest::causes(.0))]
-    Damaged(FleetError),
+    /// What the database has of it is damaged: why, as far as who asks may read it.
+    #[error("what it told of its hardware cannot be read from the database: {0}")]
+    Damaged(String),
     /// Its inventory is no tree of fields.
     #[error("its inventory cannot be read")]
     NoFacts,

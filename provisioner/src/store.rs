@@ -99,13 +99,25 @@ impl OperationRecord {
     /// Without logins and queries in what a person or a registry wrote: a release of before kept them.
     pub(crate) fn without_secrets(mut self) -> Self {
         let Self { operation, request } = &mut self;
-        request.source = shown(&request.source).into_owned();
-        operation.title = without_secrets(&operation.title);
+        let source = std::mem::take(&mut request.source);
+        request.source = shown(&source).into_owned();
+        // White space in a password ends the URL for whoever finds it in a text.
+        let cut = |text: &str| without_secrets(&without_source(text, &source, &request.source));
+        operation.title = cut(&operation.title);
         if let OperationState::Failed { error } = &mut operation.state {
-            *error = without_secrets(error);
+            *error = cut(error);
         }
         self
     }
+}
+
+/// A text with a source as it may be shown, also where it is quoted as Rust does.
+fn without_source(text: &str, source: &str, public: &str) -> String {
+    if source == public {
+        return text.to_owned();
+    }
+    let quoted = format!("{source:?}");
+    text.replace(&quoted, &format!("{public:?}")).replace(source, public)
 }
 
 /// Operations as they may be shown, and the writes after which no login that a release of before kept
@@ -218,5 +230,19 @@ mod tests {
         assert_eq!(records[0].request.source, "docker://…@host/x");
         assert_eq!(records[1], plain);
         assert_eq!(writes, [Write::PutOperation(records[0].clone())]);
+    }
+
+    #[test]
+    fn a_password_with_white_space_and_quotes_is_cut_too() {
+        let source = "docker://user:PASS WORD\"S ?)@host/x".to_owned();
+        let title = format!("import {source} as x");
+        let state = OperationState::Failed { error: format!("{source:?} is not an image reference") };
+        let operation = Operation { id: 1, title, created: Timestamp(0), state };
+        let request = ImportImage { source, name: None, insecure: false, platform: None, retry: false };
+        let record = OperationRecord { operation, request }.without_secrets();
+        assert_eq!(record.operation.title, "import docker://…@host/x as x");
+        let error = "\"docker://…@host/x\" is not an image reference".to_owned();
+        assert_eq!(record.operation.state, OperationState::Failed { error });
+        assert_eq!(record.request.source, "docker://…@host/x");
     }
 }

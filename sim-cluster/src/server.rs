@@ -273,7 +273,7 @@ api: {{listen: '{SERVER}:{API_PORT}'}}
 fleet: {{heartbeat-seconds: {}}}
 boot: {{http-port: {HTTP_PORT}, substrate: {folder}/substrate, templates: {source}/ipxe}}
 overlays: {{shipped: {source}/overlays, site: {folder}/overlays}}
-registries: {{allow: ['{REGISTRY}']}}
+registries: {{allow: ['{REGISTRY}', '127.0.0.1:1']}}
 ",
         heartbeat.as_secs()
     ))

@@ -20,7 +20,7 @@ use api::{
     access::{AuditEntry, AuditHead},
     ids::Timestamp,
 };
-use database::outbox::{self, OutboxRow};
+use database::outbox::{self, OutboxRow, RowWatch};
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
 use super::{Action, AuditChain, AuditLine, PendingRow, Request, Unchanged, Who};
@@ -41,6 +41,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Tries to find a number that no other process has given to a pending row.
 const MAX_TRIES: u32 = 16;
 
+/// Lowest bits of a pending row's number, by which those of two processes differ.
+const SALT_BITS: u32 = 11;
+
 /// The action of a row that sums up requests that changed nothing.
 const REPEATED: &str = "repeated";
 
@@ -58,22 +61,27 @@ pub struct AuditQuery {
 /// What of the log is in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Chainer {
-    /// The number of the newest pending row.
+    /// The number of the newest pending row, without the lowest bits.
     newest: Mutex<u64>,
+    /// The lowest bits of the numbers that this process gives.
+    salt: u64,
     /// The last row; held while rows are chained. `None`: the database knows.
     turn: tokio::sync::Mutex<Option<AuditLine>>,
     /// Requests that run, and the outcomes of those that have ended and whose rows are pending.
     requests: Mutex<BTreeMap<u64, Option<String>>>,
+    /// Rows that a transaction writes, or writes again if nobody knows how its commit ended.
+    open: Mutex<BTreeMap<u64, RowWatch>>,
     unchanged: Mutex<Unchanged>,
     /// There is something to chain.
     wake: Notify,
 }
 
 impl Chainer {
-    /// Goes on after the rows that the last run of the server left: their ids are not given again, though the clock
-    /// was set back.
-    pub(crate) fn after(newest: u64) -> Self {
-        Self { newest: Mutex::new(newest), ..Self::default() }
+    /// Goes on after the rows that the last run of the server left: their numbers are not given
+    /// again, though the clock was set back. `process`: the id of this one.
+    pub(crate) fn after(newest: u64, process: u32) -> Self {
+        let salt = u64::from(process) & ((1 << SALT_BITS) - 1);
+        Self { newest: Mutex::new(newest >> SALT_BITS), salt, ..Self::default() }
     }
 
     fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, Option<String>>> {
@@ -84,19 +92,34 @@ impl Chainer {
         self.unchanged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the request of a pending row ended; `None`: it runs.
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, RowWatch>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches a row that goes with a change.
+    fn watch(&self, id: u64, row: &OutboxRow) {
+        self.open().insert(id, row.watch());
+    }
+
+    /// How the request of a pending row ended; `None`: it runs, or its row may be written once more,
+    /// which would then be a second line.
     fn outcome(&self, row: &PendingLine) -> Option<String> {
+        if self.open().get(&row.id).is_some_and(RowWatch::is_open) {
+            return None;
+        }
         match self.requests().get(&row.id) {
             None => Some(row.outcome.clone()),
             Some(ended) => ended.clone(),
         }
     }
 
-    /// The number of a new pending row: the time, so that rows of several processes are in order too.
+    /// The number of a new pending row: the microsecond (until the year 2112), so that rows of
+    /// several processes are in order too, and bits of this process, so that two of them give no
+    /// number twice.
     fn next_id(&self, now: Timestamp) -> u64 {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = u64::try_from(now.0).unwrap_or_default().max(*newest + 1);
-        *newest
+        (*newest << SALT_BITS) | self.salt
     }
 }
 
@@ -109,13 +132,15 @@ pub(crate) struct RunningRequest {
 }
 
 impl RunningRequest {
-    /// It has ended. `true`: it changed something, and its row is on disk.
+    /// It has ended. `true`: it changed something, and its row is on disk; or work that is queued
+    /// yet may change something, and its row comes with that.
     pub(crate) fn finish(self, outcome: &str) -> bool {
+        let is_elsewhere = self.outbox.is_elsewhere();
         let is_written = self.outbox.is_written();
         if is_written {
             self.access.inner.audit.requests().insert(self.row.id, Some(outcome.to_owned()));
         }
-        is_written
+        is_written || is_elsewhere
     }
 }
 
@@ -173,7 +198,11 @@ impl Access {
     #[must_use]
     pub fn event(&self, principal: &str, action: &str, subject: &str, outcome: &str) -> OutboxRow {
         let request = Request { principal, action, subject, ..Request::default() };
-        self.pending_row(request, Some(outcome)).into_outbox()
+        let row = self.pending_row(request, Some(outcome));
+        let id = row.id;
+        let row = row.into_outbox();
+        self.inner.audit.watch(id, &row);
+        row
     }
 
     /// A row of a request that has ended; it is on disk when this returns.
@@ -199,6 +228,7 @@ impl Access {
         let row = Arc::new(self.pending_row(request, None));
         self.inner.audit.requests().insert(row.id, None);
         let outbox = OutboxRow::new(row.clone());
+        self.inner.audit.watch(row.id, &outbox);
         RunningRequest { access: self.clone(), row, outbox }
     }
 
@@ -281,6 +311,7 @@ impl Access {
         if last.is_none() {
             *last = store.last_audit().await?;
         }
+        audit.open().retain(|_, row| row.is_open());
         let mut after = 0;
         loop {
             let page = store.pending(after, CHAIN_PAGE).await?;
@@ -389,4 +420,44 @@ fn entries(lines: Vec<AuditLine>) -> Vec<AuditEntry> {
         hash: hex::encode(line.hash),
     };
     lines.into_iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_may_be_written_again_is_not_chained_yet() {
+        let chainer = Chainer::after(0, 1);
+        let request = || Request { principal: "server", action: "end", subject: "7", ..Request::default() };
+        let told = PendingRow::new(9, Timestamp(7), request(), Some("done")).into_outbox();
+        chainer.watch(9, &told);
+        // On disk, though nobody was told that its commit went through.
+        let on_disk = PendingLine {
+            id: 9,
+            at: Timestamp(7),
+            principal: "server".to_owned(),
+            action: "end".to_owned(),
+            subject: "7".to_owned(),
+            outcome: "done".to_owned(),
+            details: super::super::Details::default(),
+        };
+        assert_eq!(chainer.outcome(&on_disk), None, "a second line would come with the next try");
+        drop(told);
+        assert_eq!(chainer.outcome(&on_disk).as_deref(), Some("done"));
+    }
+
+    #[test]
+    fn two_processes_give_no_number_twice_and_none_below_an_old_one() {
+        let now = Timestamp(1_800_000_000_000_000);
+        let (server, other) = (Chainer::after(0, 4_711), Chainer::after(0, 4_712));
+        let numbers = |chainer: &Chainer| [(); 3].map(|()| chainer.next_id(now));
+        let (of_server, of_other) = (numbers(&server), numbers(&other));
+        assert!(of_server.is_sorted() && of_other.is_sorted());
+        assert!(of_server.iter().all(|number| !of_other.contains(number)), "{of_server:?} {of_other:?}");
+        let newest = of_server[2].max(of_other[2]);
+        // The clock was set back, and the process has smaller bits.
+        let next = Chainer::after(newest, 1).next_id(Timestamp(7));
+        assert!(next > newest && i64::try_from(next).is_ok());
+    }
 }

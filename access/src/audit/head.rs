@@ -13,6 +13,8 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use api::{access::AuditHead, ids::Timestamp};
@@ -20,6 +22,8 @@ use ring::{
     rand::SystemRandom,
     signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
+
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{AuditLine, ChainHash};
 
@@ -34,6 +38,10 @@ const CONTEXT: &[u8] = b"bedplate audit head 1\n";
 
 /// At most one head in so many seconds is written to the file and the log.
 const HEAD_SECONDS: i64 = 60;
+
+/// How long the chain and a server that stops wait for the file, which may be on a share that
+/// answers no more.
+const APPEND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why heads cannot be signed.
 #[derive(Debug, thiserror::Error)]
@@ -92,8 +100,23 @@ pub struct AuditHeads(Arc<Inner>);
 struct Inner {
     key: Ed25519KeyPair,
     file: Option<PathBuf>,
-    /// The last head that was written: its row, and when.
-    last: Mutex<Option<(u64, Timestamp)>>,
+    /// The head that was written last, or was to be.
+    last: Mutex<Option<LastHead>>,
+    /// Held by the thread that appends to the file.
+    appending: Arc<tokio::sync::Mutex<()>>,
+    /// [`APPEND_PATIENCE`], but for tests.
+    patience: Duration,
+}
+
+/// See [`Inner::last`].
+#[derive(Debug, Clone, Copy)]
+struct LastHead {
+    /// Its row.
+    number: u64,
+    /// When it was tried.
+    at: Timestamp,
+    /// It is where heads are kept.
+    is_kept: bool,
 }
 
 impl std::fmt::Debug for Inner {
@@ -125,7 +148,8 @@ impl AuditHeads {
         };
         let key = Ed25519KeyPair::from_pkcs8(&document)
             .map_err(|error| KeyError::NoKey { path, why: error.to_string() })?;
-        Ok(Self(Arc::new(Inner { key, file, last: Mutex::default() })))
+        let (last, appending, patience) = (Mutex::default(), Arc::default(), APPEND_PATIENCE);
+        Ok(Self(Arc::new(Inner { key, file, last, appending, patience })))
     }
 
     /// The public key, 64 hexadecimal digits.
@@ -141,7 +165,7 @@ impl AuditHeads {
     }
 
     /// Writes the head of a log that ends with this row, if it is a new one; at most one a minute, unless the server
-    /// stops.
+    /// stops. What the file did not take is tried again a minute later, with the newest row of then.
     pub(crate) async fn write(&self, last: &AuditLine, now: Timestamp, stops: bool) {
         if !self.is_due(last.number, now, stops) {
             return;
@@ -151,34 +175,60 @@ impl AuditHeads {
         let line = serde_json::to_string(&head).unwrap_or_default();
         tracing::info!("audit head {line}");
         let Some(path) = self.0.file.clone() else { return };
-        let appended =
-            tokio::task::spawn_blocking(move || append(&path, &line).map_err(|error| (path, error)));
-        match appended.await {
+        let shown = path.display().to_string();
+        let patience = self.0.patience;
+        match timeout(patience, self.append(path, line, head.number)).await {
             Ok(Ok(())) => {}
-            Ok(Err((path, error))) => {
-                tracing::error!("the head of the audit log cannot be written to {}: {error}", path.display());
-                // The next one is tried though no row comes.
-                *self.last() = None;
+            Ok(Err(error)) => {
+                tracing::error!("the head of the audit log cannot be written to {shown}: {error}");
             }
-            Err(error) => tracing::error!("the head of the audit log was not written: {error}"),
+            Err(_) => tracing::error!(
+                "the head of the audit log was not written to {shown} within {patience:?}: does \
+                 its disk answer?"
+            ),
+        }
+    }
+
+    /// Appends to the file, after the append before.
+    async fn append(&self, path: PathBuf, line: String, number: u64) -> io::Result<()> {
+        let turn = self.0.appending.clone().lock_owned().await;
+        let (sender, appended) = oneshot::channel();
+        let heads = self.clone();
+        // Of its own, none of the runtime's: those a server waits for when it stops.
+        thread::Builder::new().name("audit-head".to_owned()).spawn(move || {
+            let appended = append(&path, &line);
+            if appended.is_ok() {
+                heads.kept(number);
+            }
+            drop(turn);
+            // Who waited may have gone.
+            let _ = sender.send(appended);
+        })?;
+        appended.await.map_err(io::Error::other)?
+    }
+
+    /// The head of this row is in the file.
+    fn kept(&self, number: u64) {
+        if let Some(last) = self.last().as_mut().filter(|last| last.number == number) {
+            last.is_kept = true;
         }
     }
 
     fn is_due(&self, number: u64, now: Timestamp, stops: bool) -> bool {
         let mut last = self.last();
-        let waits = |(_, at): &(u64, Timestamp)| (*at..at.plus_seconds(HEAD_SECONDS)).contains(&now);
+        let waits = |last: &LastHead| (last.at..last.at.plus_seconds(HEAD_SECONDS)).contains(&now);
         let is_due = match last.as_ref() {
             None => true,
-            Some((written, _)) if *written == number => false,
+            Some(last) if last.number == number && last.is_kept => false,
             Some(last) => stops || !waits(last),
         };
         if is_due {
-            *last = Some((number, now));
+            *last = Some(LastHead { number, at: now, is_kept: self.0.file.is_none() });
         }
         is_due
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<(u64, Timestamp)>> {
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<LastHead>> {
         self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -278,6 +328,55 @@ mod tests {
         assert!(matches!(AuditHeads::open(folder.path(), None), Err(KeyError::NoKey { .. })));
     }
 
+    fn row(number: u64, at: Timestamp) -> AuditLine {
+        let what = Action {
+            principal: "ann".to_owned(),
+            action: "POST".to_owned(),
+            subject: "/v1/nodes".to_owned(),
+            outcome: "201".to_owned(),
+            details: Details::default(),
+        };
+        AuditLine { number, ..next(None, what, at) }
+    }
+
+    fn read(file: &Path) -> Vec<AuditHead> {
+        let text = fs::read_to_string(file).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_file_did_not_take_is_tried_a_minute_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("share/heads");
+        let heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+        let second = |second: i64| Timestamp(0).plus_seconds(second);
+        heads.write(&row(1, second(0)), second(0), false).await;
+        fs::create_dir(folder.path().join("share")).unwrap();
+        for (number, at) in [(1, 1), (2, 2), (2, 59)] {
+            heads.write(&row(number, second(at)), second(at), false).await;
+            assert!(!file.exists(), "each row would be a line of the server's log, and an error");
+        }
+        // Though no row came.
+        heads.write(&row(2, second(60)), second(60), false).await;
+        assert_eq!(read(&file).iter().map(|head| head.number).collect::<Vec<_>>(), [2]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_never_answers_holds_up_neither_the_chain_nor_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("heads");
+        let mut heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+        Arc::get_mut(&mut heads.0).unwrap().patience = Duration::from_millis(10);
+        let stuck = heads.0.appending.clone().lock_owned().await;
+        let write = async |heads: &AuditHeads| heads.write(&row(1, Timestamp(0)), Timestamp(0), true).await;
+        let ended = timeout(Duration::from_secs(60), write(&heads)).await;
+        assert!(ended.is_ok() && !file.exists());
+        drop(stuck);
+        Arc::get_mut(&mut heads.0).unwrap().patience = APPEND_PATIENCE;
+        write(&heads).await;
+        assert_eq!(read(&file).len(), 1);
+    }
+
     #[tokio::test]
     async fn heads_are_written_when_there_are_rows_and_at_most_once_a_minute() {
         let folder = tempfile::tempdir().unwrap();
@@ -292,18 +391,9 @@ mod tests {
             (4, 62, true),  // written, because the server stops
             (4, 62, true),
         ] {
-            let what = Action {
-                principal: "ann".to_owned(),
-                action: "POST".to_owned(),
-                subject: "/v1/nodes".to_owned(),
-                outcome: "201".to_owned(),
-                details: Details::default(),
-            };
-            let last = AuditLine { number, ..next(None, what, second(at)) };
-            heads.write(&last, second(at), stops).await;
+            heads.write(&row(number, second(at)), second(at), stops).await;
         }
-        let text = fs::read_to_string(&file).unwrap();
-        let read: Vec<AuditHead> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let read = read(&file);
         assert_eq!(read.iter().map(|head| head.number).collect::<Vec<_>>(), [1, 3, 4]);
         assert!(read.iter().all(|head| verify_head(head, &heads.key()).is_ok()));
         let mode = fs::metadata(&file).unwrap().permissions().mode();

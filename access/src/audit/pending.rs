@@ -99,7 +99,16 @@ impl Insert for PendingRow {
     fn insert(&self, with: WrittenWith) -> Statement {
         let text = "INSERT INTO access_audit_pending
                       (id, at, principal, action, subject, outcome, object, difference, source, token)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING";
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                    ON CONFLICT (id) DO UPDATE SET outcome = excluded.outcome
+                     WHERE access_audit_pending.at = excluded.at
+                       AND access_audit_pending.principal = excluded.principal
+                       AND access_audit_pending.action = excluded.action
+                       AND access_audit_pending.subject = excluded.subject
+                       AND access_audit_pending.source = excluded.source
+                       AND access_audit_pending.token = excluded.token
+                       AND (access_audit_pending.outcome = excluded.outcome
+                         OR access_audit_pending.outcome IN ('begun', 'committed'))";
         let unknown = match with {
             WrittenWith::Change => COMMITTED,
             WrittenWith::Nothing => BEGUN,

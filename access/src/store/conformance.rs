@@ -11,7 +11,10 @@ use database::Database;
 use harness::postgres::{self, Cluster};
 
 use super::{Store, quotas::StoredLimits, sql::SqlStore, tokens::OwnedToken};
-use crate::audit::{self, Action, AuditQuery, Details, PendingRow, Request};
+use crate::{
+    TokenCounts,
+    audit::{self, Action, AuditQuery, Details, PendingRow, Request},
+};
 
 async fn open(database: Database) -> SqlStore {
     SqlStore::open(database.clone()).await.unwrap();
@@ -102,8 +105,8 @@ async fn ends_and_scopes(store: impl Store) {
     assert!(store.add_token(&scoped, [12; 32]).await.unwrap());
     assert!(store.add_token(&token("ann", "old"), [13; 32]).await.unwrap());
     let found = store.owned_token([12; 32]).await.unwrap();
-    let (owner, name) = (user("eve", true), "scoped".to_owned());
-    assert_eq!(found, Some(OwnedToken { owner, name, expires: Some(Timestamp(50)), scope }));
+    let (owner, name, created) = (user("eve", true), "scoped".to_owned(), Timestamp(7));
+    assert_eq!(found, Some(OwnedToken { owner, name, created, expires: Some(Timestamp(50)), scope }));
 
     let of_admins = async |now: i64| store.tokens_of_admins(Timestamp(now)).await.unwrap();
     assert_eq!(of_admins(19).await, [("eve".to_owned(), "ends".to_owned())], "no scope, an admin's");
@@ -112,9 +115,22 @@ async fn ends_and_scopes(store: impl Store) {
         let found = store.tokens_to_mend(Timestamp(now), Timestamp(soon), limit).await.unwrap();
         found.into_iter().map(|token| token.name).collect::<Vec<_>>()
     };
-    assert_eq!(to_mend(10, 20, 9).await, ["old", "ends"]);
+    assert_eq!(to_mend(17, 20, 9).await, ["ends", "old"]);
+    assert_eq!(to_mend(16, 20, 9).await, ["old"], "more than a quarter of its life is left");
+    assert_eq!(to_mend(17, 19, 9).await, ["old"], "it does not end soon");
     assert_eq!(to_mend(20, 49, 9).await, ["old"], "what has ended is mended");
-    assert_eq!(to_mend(10, 50, 2).await, ["old", "ends"]);
+    assert_eq!(to_mend(40, 50, 1).await, ["scoped"], "the first to end first");
+    let counts = store.count_tokens_to_mend(Timestamp(40), Timestamp(50)).await.unwrap();
+    assert_eq!(counts, TokenCounts { without_end: 1, end_soon: 1 });
+
+    // Both or neither: the hash is taken.
+    assert!(store.replace_token(&token("eve", "ends"), [12; 32]).await.is_err());
+    assert!(store.owned_token([11; 32]).await.unwrap().is_some(), "what cannot be replaced stays");
+    store.replace_token(&token("eve", "ends"), [14; 32]).await.unwrap();
+    assert_eq!(store.owned_token([11; 32]).await.unwrap(), None);
+    assert_eq!(store.owned_token([14; 32]).await.unwrap().unwrap().expires, None);
+    store.replace_token(&token("eve", "new"), [15; 32]).await.unwrap();
+    assert!(store.owned_token([15; 32]).await.unwrap().is_some(), "there was none to replace");
 
     store.note_token_use([13; 32], Timestamp(9), Some("10.0.0.7".to_owned())).await.unwrap();
     let used = Token {

@@ -8,7 +8,7 @@ use api::{
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::{Principal, token::TokenHash};
+use crate::{Principal, TokenCounts, token::TokenHash};
 
 /// A token as the requests that show it are judged by, with its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub(crate) struct OwnedToken {
     pub(crate) owner: User,
     /// Name of the token.
     pub(crate) name: String,
+    pub(crate) created: Timestamp,
     /// When it ends; `None`: never.
     pub(crate) expires: Option<Timestamp>,
     /// The actions that it is for; `None`: all that its user may do.
@@ -38,6 +39,8 @@ impl OwnedToken {
 pub(crate) trait TokenStore: Send + Sync {
     /// Adds a token. `false` if the user has one of that name.
     async fn add_token(&self, token: &Token, hash: TokenHash) -> Result<bool, StoreError>;
+    /// Adds a token in the place of the one of that name, if there is one: both or neither.
+    async fn replace_token(&self, token: &Token, hash: TokenHash) -> Result<(), StoreError>;
     /// The token that hashes to this, whether it has ended or not.
     async fn owned_token(&self, hash: TokenHash) -> Result<Option<OwnedToken>, StoreError>;
     /// The user's tokens with their hashes, by name.
@@ -53,11 +56,14 @@ pub(crate) trait TokenStore: Send + Sync {
     ) -> Result<(), StoreError>;
     /// The tokens of admins that have not ended at `now` and have no scope: users and names.
     async fn tokens_of_admins(&self, now: Timestamp) -> Result<Vec<(String, String)>, StoreError>;
-    /// The tokens that have no end, or end after `now` and not after `soon`, by user and name, at most `limit`.
+    /// The tokens that end after `now`, not after `soon`, and within the last quarter of their lives, the first to end
+    /// first; behind them those that have no end. At most `limit`.
     async fn tokens_to_mend(
         &self,
         now: Timestamp,
         soon: Timestamp,
         limit: u32,
     ) -> Result<Vec<Token>, StoreError>;
+    /// How many there are of these.
+    async fn count_tokens_to_mend(&self, now: Timestamp, soon: Timestamp) -> Result<TokenCounts, StoreError>;
 }

@@ -1,6 +1,6 @@
 //! The audit log: a change and its row are one, the chain is whole, and nobody drowns it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use access::{Access, AccessError, AuditHeads, BrokenChain, Routes, verify_head};
 use api::{
@@ -13,7 +13,11 @@ use axum::{
     extract::State,
     http::{Method, Request, StatusCode},
 };
-use database::{Database, outbox, statement};
+use database::{
+    Database,
+    outbox::{self, OutboxRow},
+    statement,
+};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
@@ -124,6 +128,39 @@ fn a_change_of_a_server_that_was_killed_before_it_answered_has_its_row() {
     assert_eq!(killed("/v1/elsewhere"), (both, owned(&["admin /v1/elsewhere committed"])));
     assert_eq!(killed("/v1/ahead"), (owned(&[]), owned(&["admin /v1/ahead begun"])));
     assert_eq!(killed("/v1/undone"), (owned(&[]), owned(&[])), "what was not changed is not told");
+}
+
+/// Work that waits for somebody else, with the rows of its requests.
+type Queue = Arc<Mutex<Vec<OutboxRow>>>;
+
+/// Answers when it has waited long enough.
+#[utoipa::path(post, path = "/v1/later")]
+async fn later(State(queue): State<Queue>) -> StatusCode {
+    queue.lock().unwrap().extend(outbox::current());
+    StatusCode::SERVICE_UNAVAILABLE
+}
+
+#[tokio::test]
+async fn a_request_that_is_answered_before_its_change_is_on_disk_has_one_row() {
+    let site = site().await;
+    let token = site.access.create_admin_if_none().await.unwrap().unwrap();
+    let queue = Queue::default();
+    let routes = Routes::new().route(Action::NodeEdit, routes!(later)).with_state(queue.clone());
+    let (router, _) = routes.into_parts(OpenApi::default());
+    let layer = axum::middleware::from_fn_with_state(site.access.clone(), access::layer);
+    let router: Router = router.layer(layer);
+    let request = Request::post("/v1/later").header("authorization", format!("Bearer {token}"));
+    let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let told = async || {
+        let rows = site.access.audit(10).await.unwrap().into_iter();
+        let rows = rows.filter(|row| row.subject == "/v1/later").map(|row| row.outcome);
+        rows.collect::<Vec<_>>()
+    };
+    assert!(told().await.is_empty(), "nobody knows yet whether it changes something");
+    let queued = std::mem::take(&mut *queue.lock().unwrap());
+    outbox::scope(queued, add_user(&site.database, "later")).await;
+    assert_eq!(told().await, ["committed"]);
 }
 
 async fn rows(site: &Site, query: &str, token: &str) -> Vec<Value> {

@@ -1,9 +1,12 @@
 //! Quotas of users: limits of their own and of everybody, tokens, requests under way.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use access::{Access, QuotaLimits, RunningRequest};
-use api::quota::QuotaName;
+use access::{Access, Holdings, QuotaLimits, RunningRequest, StillHeld};
+use api::quota::{Amounts, QuotaName};
 use axum::{
     Router,
     body::Body,
@@ -13,8 +16,10 @@ use axum::{
     response::Response,
     routing::get,
 };
+use database::{Database, statement};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tower::ServiceExt as _;
 use utoipa::openapi::OpenApi;
 
@@ -176,6 +181,7 @@ async fn limits_of_ones_own_go_before_those_of_everybody() {
     for (wrong, words) in [
         (json!({"disk": 1}), "\"disk\" is no quota; there are tokens, sessions"),
         (json!({"logs": u64::MAX}), "the limit of logs is more than 9223372036854775807"),
+        (json!({"requests": 0}), "the limit of requests is 1 at least"),
     ] {
         let (status, refused) = set(&admin, wrong).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -187,6 +193,8 @@ async fn limits_of_ones_own_go_before_those_of_everybody() {
     assert_eq!(status, StatusCode::CONFLICT);
     // Another set takes the place of all of the first.
     let (_, quotas) = set(&admin, json!({"tokens": 2})).await;
+    let (_, log) = site.ask(Method::GET, "/v1/audit?action=PUT&limit=1", Some(&admin), Value::Null).await;
+    assert_eq!(log[0]["difference"], r#"{"logs":["none",null],"tokens":[1,2]}"#);
     assert_eq!(told(&quotas, "logs"), (0, Some(64 << 30), false));
     let (_, nobody) = site.ask(Method::GET, "/v1/users/eve/quotas", Some(&admin), Value::Null).await;
     assert_eq!(nobody["status"], 404);
@@ -207,4 +215,51 @@ async fn limits_of_ones_own_go_before_those_of_everybody() {
     let user = api::access::User { name: "ann".to_owned(), admin: false, account: None, comment: None };
     access.add_user(&user).await.unwrap();
     assert_eq!(access.quota("ann", QuotaName::Tokens).await.unwrap(), Some(100));
+}
+
+/// Frees something by a transaction of its own, and takes its time for the rest.
+#[derive(Debug)]
+struct Slow {
+    database: Database,
+    reached: Notify,
+    goes_on: Notify,
+}
+
+#[async_trait::async_trait]
+impl Holdings for Slow {
+    fn used(&self, _: &str) -> Amounts {
+        Amounts::default()
+    }
+
+    async fn let_go(&self, user: &str) -> Result<(), StillHeld> {
+        let text = "UPDATE access_users SET admin = FALSE WHERE name = $1";
+        statement("free something", text).bind(user).execute(&self.database).await.unwrap();
+        self.reached.notify_one();
+        self.goes_on.notified().await;
+        Ok(())
+    }
+
+    fn let_in(&self, _: &str) {}
+}
+
+#[tokio::test]
+async fn a_removal_that_takes_long_is_told_whole_and_holds_up_nobody() {
+    let (site, admin, _) = site_with_ann().await;
+    let (reached, goes_on) = (Notify::new(), Notify::new());
+    let slow = Arc::new(Slow { database: site.database.clone(), reached, goes_on });
+    site.access.ask_holdings(slow.clone());
+    let removal = site.ask(Method::DELETE, "/v1/users/ann", Some(&admin), Value::Null);
+    let meanwhile = async {
+        slow.reached.notified().await;
+        let user = api::access::User { name: "ben".to_owned(), admin: false, account: None, comment: None };
+        let added = tokio::time::timeout(Duration::from_secs(5), site.access.add_user(&user)).await;
+        added.expect("another user is added while one goes").unwrap();
+        slow.goes_on.notify_one();
+    };
+    let ((status, _), ()) = tokio::join!(removal, meanwhile);
+    assert!(status.is_success(), "{status}");
+    let (_, log) = site.ask(Method::GET, "/v1/audit?action=DELETE", Some(&admin), Value::Null).await;
+    assert_eq!(log[0]["object"], "ann");
+    let difference = log[0]["difference"].as_str().unwrap();
+    assert!(difference.starts_with(r#"{"name":["ann",null],"admin":[false,null]"#), "{difference}");
 }

@@ -5,7 +5,7 @@ mod rotate;
 use std::time::Duration;
 
 use api::{
-    access::{CreateToken, Token, TokenLife},
+    access::{CreateToken, Token, TokenLife, token_told_from},
     rights::Action,
 };
 use clap::{Args, Subcommand};
@@ -24,8 +24,8 @@ use super::{
 pub(super) enum TokenVerb {
     /// List tokens, without their secrets.
     #[command(
-        after_help = "A token that has no end, or has one within 14 days, is marked with `!`. USED is as far back as the server
-knows: a use is written down once in five minutes."
+        after_help = "A token that has no end, or ends soon, is marked with `!`: within 14 days and within the last quarter
+of its life. USED is as far back as the server knows: a use is written down once in five minutes."
     )]
     List,
     /// Make a token and print it, this once.
@@ -60,8 +60,9 @@ It can make no token that does more, and never changes users.")]
     },
     /// Replace the token of the context by a new one, in its file too.
     #[command(
-        after_help = "The new token is written into the file before the old one is revoked. It has the scope of the old one.
-Other copies of the old token are refused from then on.
+        after_help = "The new token is written into the file before the old one is revoked. It has the scope of the old one,
+and if it has one, its end. Other copies of the old token are refused from then on.
+Root writes as the owner of the file and of its directory.
 
 Examples:
   bedplate token rotate
@@ -138,8 +139,8 @@ pub(super) async fn run(session: &Session, verb: TokenVerb) -> anyhow::Result<()
 fn token_table(look: Look, tokens: &[Token]) -> String {
     let now = clock::now();
     let row = |token: &Token| {
-        let soon = now.plus_seconds(14 * 86_400);
-        let mark = if token.expires.is_none_or(|ends| ends <= soon) { " !" } else { "" };
+        let is_told = token.expires.is_none_or(|ends| now >= token_told_from(token.created, ends));
+        let mark = if is_told { " !" } else { "" };
         let ends = match token.expires {
             Some(ends) if ends <= now => format!("expired {ends}"),
             Some(ends) => ends.to_string(),

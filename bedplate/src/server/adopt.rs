@@ -7,7 +7,9 @@
 //! |---|---|
 //! | the state directory | the user's, with all files and directories of root in it |
 //! | the site's overlays | the same. On nodes they are root's whoever has them here; modes stay |
-//! | the configuration, and what it names beside itself | readable for the user's group |
+//! | the configuration, its directory, and what it names there | readable for the user's group |
+//!
+//! A state directory that cannot be given keeps the server from starting; what else cannot be done is a note.
 //!
 //! A state directory that is root's was not adopted yet, or not to the end: it is given away last, so
 //! that one that was cut off is begun anew, and until then nobody but root gets into it. No link is
@@ -25,15 +27,16 @@ use std::{
 };
 
 use nix::unistd::{User, getgrouplist};
+use rest::causes;
 use rustix::{
-    fs::{FileType, Mode, OFlags, Stat, fchown, open, openat, syncfs},
+    fs::{FileType, Mode, OFlags, Stat, fchown, getxattr, open, openat, stat, syncfs},
     io::Errno,
     process::{Gid, Uid, geteuid},
 };
 
 use super::LOCK;
 use crate::config::Checked;
-use tree::Walk;
+use tree::{Part, Walk};
 
 mod tree;
 
@@ -62,7 +65,7 @@ pub struct ServerUser {
 pub struct Adopted {
     /// Files and directories that were root's and are the user's now.
     pub given: u64,
-    /// Files that the user's group may read from now on.
+    /// Files, and the directory of the configuration, that the user's group may read from now on.
     pub readable: Vec<PathBuf>,
     /// What was left as it is, and why; a line each, 20 at most.
     pub notes: Vec<String>,
@@ -106,11 +109,13 @@ pub enum AdoptError {
         "{} is reached by a link, or others than root may put another directory in its place: nothing in it \
          was given away; look at it, then run: chown -hR {user}: {}",
         path.display(),
-        path.display()
+        real.display()
     )]
     Unsafe {
-        /// The state directory.
+        /// The state directory, or that of the site's overlays.
         path: PathBuf,
+        /// The same without links: of a link `chown -hR` changes the link alone.
+        real: PathBuf,
         /// Name of the server's user.
         user: String,
     },
@@ -136,6 +141,10 @@ pub enum AdoptError {
 impl AdoptError {
     fn file(step: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::File { step, path: path.to_owned(), source: source.into() }
+    }
+
+    fn replaceable(path: &Path, user: &ServerUser) -> Self {
+        Self::Unsafe { path: path.to_owned(), real: without_links(path), user: user.name.clone() }
     }
 }
 
@@ -163,9 +172,18 @@ impl ServerUser {
 
     /// The mode lets this user read it, and search it if it is a directory.
     fn may_read(&self, facts: &Stat) -> bool {
+        let is_directory = FileType::from_raw_mode(facts.st_mode) == FileType::Directory;
+        self.has(facts, if is_directory { 0o5 } else { 0o4 })
+    }
+
+    /// The mode lets this user reach what lies in a directory, if its name is known.
+    fn may_enter(&self, facts: &Stat) -> bool {
+        self.has(facts, 0o1)
+    }
+
+    fn has(&self, facts: &Stat, wanted: u32) -> bool {
         let is_groups = self.groups.contains(&facts.st_gid);
         let shift = if facts.st_uid == self.uid { 6 } else { u32::from(is_groups) * 3 };
-        let wanted = if FileType::from_raw_mode(facts.st_mode) == FileType::Directory { 0o5 } else { 0o4 };
         (facts.st_mode >> shift) & wanted == wanted
     }
 }
@@ -196,21 +214,23 @@ pub fn adopt(config: &Checked, file: &Path, user: &ServerUser, all: bool) -> Res
     }
     let is_within = overlays.starts_with(state);
     state_directory(state, user, all || is_within, &mut adopted)?;
-    if !is_within {
-        site_overlays(overlays, user, &mut adopted)?;
+    // Before the overlays, which may have more to tell than there are notes.
+    beside_configuration(config, file, user, &mut adopted);
+    if !is_within && let Err(error) = site_overlays(overlays, user, &mut adopted) {
+        adopted.note(causes(&error));
     }
-    beside_configuration(config, file, user, &mut adopted)?;
     Ok(adopted)
 }
 
 /// A site that has run its server as a user of its own goes on with that one: nothing is touched.
 fn of_a_third_user(state: &Path, user: &ServerUser) -> Option<String> {
     let uid = fs::metadata(state).ok()?.uid();
-    let (at, name) = (state.display(), &user.name);
+    let (at, real, name) = (state.display(), without_links(state), &user.name);
+    let real = real.display();
     (uid != 0 && uid != user.uid).then(|| {
         format!(
             "{at} belongs to uid {uid}, which is neither root nor {name}: nothing was given away; \
-             if the server runs as {name}: chown -hR {name}: {at}"
+             if the server runs as {name}: chown -hR {name}: {real}"
         )
     })
 }
@@ -230,13 +250,13 @@ fn state_directory(
         return Ok(());
     }
     if !is_roots_to_change(path) {
-        return Err(AdoptError::Unsafe { path: path.to_owned(), user: user.name.clone() });
+        return Err(AdoptError::replaceable(path, user));
     }
     let top = open_directory(path)?;
     let _lock = lock(&top, path)?;
     // From here on a run that is cut off shows.
     fchown(&top, Some(Uid::ROOT), None).map_err(|errno| AdoptError::file("take back", path, errno))?;
-    Walk::new(user, adopted).below(&top, path)?;
+    Walk::new(Part::State, user, adopted).below(&top, path)?;
     // What was given must be on the disk before what says that all was.
     syncfs(&top).map_err(|errno| AdoptError::file("write back", path, errno))?;
     fchown(&top, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
@@ -295,35 +315,66 @@ fn site_overlays(path: &Path, user: &ServerUser, adopted: &mut Adopted) -> Resul
         return Ok(());
     }
     if !is_roots_to_change(path) {
-        let unsafe_path = AdoptError::Unsafe { path: path.to_owned(), user: user.name.clone() };
-        adopted.note(unsafe_path.to_string());
-        return Ok(());
+        return Err(AdoptError::replaceable(path, user));
     }
     let top = open_directory(path)?;
-    let mut walk = Walk::new(user, adopted);
+    let mut walk = Walk::new(Part::Overlays, user, adopted);
     walk.below(&top, path)?;
     walk.give(&top, path)
 }
 
 /// Secrets that the configuration names, where they lie beside it: their group becomes the user's and may
 /// read them. Those elsewhere are others' (certbot's, say); `server check` tells which cannot be read.
-fn beside_configuration(
-    config: &Checked,
-    file: &Path,
-    user: &ServerUser,
-    adopted: &mut Adopted,
-) -> Result<(), AdoptError> {
-    let Ok(file) = std::path::absolute(file) else { return Ok(()) };
-    let Some(directory) = file.parent() else { return Ok(()) };
+fn beside_configuration(config: &Checked, file: &Path, user: &ServerUser, adopted: &mut Adopted) {
+    let Ok(file) = std::path::absolute(file) else { return };
+    let Some(directory) = file.parent() else { return };
+    directory_of_configuration(directory, user, adopted);
     let certificate = config.api_certificate.iter().flat_map(|files| [&files.certificate, &files.key]);
     let hosts = config.registries.hosts.values();
     let logins = hosts.flat_map(|host| host.ca.iter().chain(host.credentials.iter()));
     for path in std::iter::once(&file).chain(certificate).chain(logins) {
         if path.parent() == Some(directory) && is_roots_to_change(path) {
-            Walk::new(user, adopted).let_group_read(path)?;
+            let_group_read(path, user, adopted);
         }
     }
-    Ok(())
+}
+
+/// Who cannot enter the directory of the configuration can read nothing in it.
+fn directory_of_configuration(path: &Path, user: &ServerUser, adopted: &mut Adopted) {
+    // Somebody has said in detail who may enter, which the mode does not tell.
+    if has_acl(path) {
+        return;
+    }
+    // In root's home lies more than a server's configuration.
+    let root = User::from_uid(nix::unistd::ROOT).ok().flatten();
+    let is_roots_home = root.is_some_and(|root| root.dir == path);
+    if is_roots_to_change(path) && !is_roots_home {
+        let_group_read(path, user, adopted);
+    }
+    if stat(path).is_ok_and(|facts| !user.may_enter(&facts)) {
+        let (at, name) = (path.display(), &user.name);
+        adopted
+            .note(format!("{name} cannot enter {at}, nor read what is in it: setfacl -m u:{name}:rx {at}"));
+    }
+}
+
+/// What cannot be opened to the user is no reason to have no server: `server check` names it.
+fn let_group_read(path: &Path, user: &ServerUser, adopted: &mut Adopted) {
+    if let Err(error) = Walk::new(Part::State, user, adopted).let_group_read(path) {
+        adopted.note(causes(&error));
+    }
+}
+
+/// The directory has an access control list.
+fn has_acl(path: &Path) -> bool {
+    let mut list = [0_u8; 64];
+    // A list that is longer than there is room for is one too.
+    matches!(getxattr(path, "system.posix_acl_access", &mut list[..]), Ok(_) | Err(Errno::RANGE))
+}
+
+/// Where a path leads; the path itself where that cannot be told.
+fn without_links(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, AdoptError> {

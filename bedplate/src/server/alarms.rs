@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use access::{Access, AccessError, Routes};
+use access::{Access, AccessError, Routes, TokenCounts, TokensToMend};
 use api::{
     access::Token,
     alarm::{Alarm, AlarmKind, Certificate},
@@ -78,12 +78,11 @@ impl Alarms {
 
     /// How many alarms there are of each kind. What cannot be read is logged and counts as none.
     pub(super) async fn counts(&self) -> [(AlarmKind, u64); 3] {
-        let alarms = self.list().await.unwrap_or_else(|error| {
+        let tokens = self.0.access.count_tokens_to_mend().await.unwrap_or_else(|error| {
             tracing::error!("the alarms are not known: {}", rest::causes(&error));
-            Vec::new()
+            TokenCounts::default()
         });
-        let count = |kind: AlarmKind| alarms.iter().filter(|alarm| alarm.alarm == kind).count() as u64;
-        AlarmKind::ALL.map(|kind| (kind, count(kind)))
+        counts(tokens, self.of_certificates().len())
     }
 
     /// What is wrong with the server's certificates.
@@ -101,7 +100,7 @@ impl Alarms {
                 _ = days.tick() => {}
             }
             match self.list().await {
-                Ok(alarms) => lines(&alarms).iter().for_each(|line| tracing::warn!("{line}")),
+                Ok(raised) => lines(&raised).iter().for_each(|line| tracing::warn!("{line}")),
                 Err(error) => tracing::error!("the alarms are not known: {}", rest::causes(&error)),
             }
         }
@@ -114,11 +113,52 @@ impl Alarms {
         certificates(fleet.authority_facts(), server, site, clock::now())
     }
 
-    async fn list(&self) -> Result<Vec<Alarm>, AccessError> {
+    async fn list(&self) -> Result<Raised, AccessError> {
         let mut alarms: Vec<Alarm> = self.certificates().into_iter().filter_map(of_certificate).collect();
-        alarms.extend(self.0.access.tokens_to_mend().await?.iter().map(of_token));
-        Ok(alarms)
+        let TokensToMend { tokens, counts: of_tokens } = self.0.access.tokens_to_mend().await?;
+        let counts = counts(of_tokens, alarms.len());
+        alarms.extend(tokens.iter().map(of_token));
+        Ok(Raised { alarms, counts })
     }
+}
+
+/// The alarms at one time.
+struct Raised {
+    /// Of tokens not all, where there are too many.
+    alarms: Vec<Alarm>,
+    /// How many there are of each kind.
+    counts: [(AlarmKind, u64); 3],
+}
+
+impl Raised {
+    fn of(&self, kind: AlarmKind) -> impl Iterator<Item = &Alarm> {
+        self.alarms.iter().filter(move |alarm| alarm.alarm == kind)
+    }
+
+    /// An alarm for all those of a kind that are not listed, if there are.
+    fn of_left_out(&self) -> Vec<Alarm> {
+        let left_out = self.counts.iter().filter_map(|&(kind, count)| {
+            let left_out = count.saturating_sub(self.of(kind).count() as u64);
+            let text = format!(
+                "and {left_out} more alarms of this kind, which are listed when those before them are mended"
+            );
+            let alarm = Alarm { alarm: kind, subject: "others".to_owned(), ends: None, text };
+            (left_out > 0).then_some(alarm)
+        });
+        left_out.collect()
+    }
+}
+
+fn counts(tokens: TokenCounts, certificates: usize) -> [(AlarmKind, u64); 3] {
+    AlarmKind::ALL.map(|kind| {
+        let count = match kind {
+            AlarmKind::TokenWithoutEnd => tokens.without_end,
+            AlarmKind::TokenExpires => tokens.end_soon,
+            AlarmKind::Certificate => certificates as u64,
+            AlarmKind::Unknown => 0,
+        };
+        (kind, count)
+    })
 }
 
 /// The certificates of the server on a state folder that need not run: its authority's, and how long those of nodes
@@ -239,12 +279,11 @@ fn of_token(token: &Token) -> Alarm {
 }
 
 /// What is logged: no more than [`MAX_LINES`] of a kind.
-fn lines(alarms: &[Alarm]) -> Vec<String> {
+fn lines(raised: &Raised) -> Vec<String> {
     let mut lines = Vec::new();
-    for kind in AlarmKind::ALL {
-        let of_kind = || alarms.iter().filter(|alarm| alarm.alarm == kind);
-        lines.extend(of_kind().take(MAX_LINES).map(|alarm| alarm.text.clone()));
-        let left_out = of_kind().count().saturating_sub(MAX_LINES);
+    for (kind, count) in raised.counts {
+        lines.extend(raised.of(kind).take(MAX_LINES).map(|alarm| alarm.text.clone()));
+        let left_out = count.saturating_sub(MAX_LINES as u64);
         if left_out > 0 {
             lines.push(format!(
                 "and {left_out} more alarms of this kind ({}): `bedplate server alarms` lists them",
@@ -262,8 +301,11 @@ fn lines(alarms: &[Alarm]) -> Vec<String> {
         (status = FORBIDDEN, body = Problem))
 )]
 async fn list_alarms(State(alarms): State<Alarms>, paging: Paging) -> Result<Page<Alarm>, Refusal> {
-    let rows = alarms.list().await;
-    let mut rows = rows.map_err(|error| Refusal::internal("cannot list alarms", &error))?;
+    let raised = alarms.list().await;
+    let raised = raised.map_err(|error| Refusal::internal("cannot list alarms", &error))?;
+    let left_out = raised.of_left_out();
+    let mut rows = raised.alarms;
+    rows.extend(left_out);
     let key = |alarm: &Alarm| format!("{} {}", alarm.alarm.as_str(), alarm.subject);
     rows.sort_by_cached_key(key);
     paging.cut("alarms", rows, key, |one, after| one > after)
@@ -335,10 +377,18 @@ mod tests {
             last_source: None,
         };
         let alarms: Vec<Alarm> = (0..30).map(|number| of_token(&token(number))).collect();
-        let lines = lines(&alarms);
+        let tokens = TokenCounts { without_end: 29, end_soon: 1 };
+        let mut raised = Raised { alarms, counts: counts(tokens, 0) };
+        assert_eq!(raised.of_left_out(), [], "all are listed");
+        let lines = lines(&raised);
         assert_eq!(lines.len(), MAX_LINES + 2);
         assert!(lines[0].starts_with("token \"t1\" of ann never expires"), "{lines:?}");
         assert!(lines[MAX_LINES].starts_with("and 9 more alarms of this kind (token-without-end)"));
         assert!(lines[MAX_LINES + 1].starts_with("token \"t0\" of ann expires on 2026-11-23T20:00:00Z"));
+
+        raised.counts = counts(TokenCounts { without_end: 5_000, ..tokens }, 0);
+        let left_out = raised.of_left_out();
+        assert_eq!(left_out.len(), 1);
+        assert!(left_out[0].text.starts_with("and 4971 more alarms of this kind"), "{left_out:?}");
     }
 }

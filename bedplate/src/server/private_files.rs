@@ -40,8 +40,9 @@ pub(super) struct Closed {
     pub(super) failed: Option<(PathBuf, String)>,
 }
 
-/// Takes away what others may do with the state directory and all below it. No link is followed, no
-/// other file system entered, and nothing done at `but`: their modes mean something to nodes.
+/// Takes away what others may do with the state directory and all below it. The directory itself may
+/// be reached by a link; below it none is followed, no other file system entered, and nothing done at
+/// `but`: their modes mean something to nodes.
 pub(super) fn close(state_dir: &Path, but: &[PathBuf]) -> Closed {
     close_at_most(state_dir, but, MAX_ENTRIES)
 }
@@ -49,11 +50,14 @@ pub(super) fn close(state_dir: &Path, but: &[PathBuf]) -> Closed {
 fn close_at_most(state_dir: &Path, but: &[PathBuf], most: usize) -> Closed {
     let mut done = Closed::default();
     let mut left = most;
-    let mut waiting = vec![state_dir.to_owned()];
-    let device = match fs::symlink_metadata(state_dir) {
-        Ok(metadata) => metadata.dev(),
+    let top = fs::canonicalize(state_dir).and_then(|top| Ok((fs::symlink_metadata(&top)?.dev(), top)));
+    let (device, top) = match top {
+        Ok(top) => top,
         Err(error) => return Closed { failed: Some((state_dir.to_owned(), error.to_string())), ..done },
     };
+    // What is not there has no modes.
+    let but: Vec<PathBuf> = but.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+    let mut waiting = vec![top];
     while let Some(path) = waiting.pop() {
         if but.contains(&path) {
             continue;
@@ -150,6 +154,22 @@ mod tests {
         assert_eq!(mode(&outside), 0o644, "no link is followed");
         assert_eq!(mode(&state.join("overlays/motd")), 0o755, "nodes get its mode");
         assert_eq!(close(&state, &but).closed, 0);
+    }
+
+    #[test]
+    fn a_state_directory_that_is_reached_by_a_link_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        fs::create_dir_all(real.join("overlays")).unwrap();
+        fs::write(real.join("bedplate.db"), "x").unwrap();
+        with_mode(&real.join("bedplate.db"), 0o644);
+        with_mode(&real.join("overlays"), 0o755);
+        with_mode(&real, 0o755);
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let done = close(&link, &[link.join("overlays")]);
+        assert_eq!(done, Closed { closed: 2, is_cut: false, failed: None });
+        assert_eq!((mode(&real), mode(&real.join("bedplate.db"))), (0o700, 0o600));
+        assert_eq!(mode(&real.join("overlays")), 0o755);
     }
 
     #[test]

@@ -136,17 +136,21 @@ pub async fn recover_admin(state_dir: &Path, api: SocketAddr) -> Result<Recovere
 
 async fn make_token(database: &Database) -> Result<String, RecoverError> {
     let access = Access::open(database.clone()).await?;
-    match access.user(ADMIN).await {
-        Ok(user) if user.admin => {}
-        Ok(user) => access.change_user(&User { admin: true, ..user }).await?,
-        Err(AccessError::UnknownUser { .. }) => {
+    let found = match access.user(ADMIN).await {
+        Ok(user) => Some(user),
+        Err(AccessError::UnknownUser { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    // First of all: nobody becomes an admin or gets a token that is not in the log, however this ends.
+    record(&access).await?;
+    match found {
+        Some(User { admin: true, .. }) => {}
+        Some(user) => access.change_user(&User { admin: true, ..user }).await?,
+        None => {
             let admin = User { name: ADMIN.to_owned(), admin: true, account: None, comment: None };
             access.add_user(&admin).await?;
         }
-        Err(error) => return Err(error.into()),
     }
-    // Nobody gets a token that is not in the log.
-    record(&access).await?;
     Ok(access.replace_token(ADMIN, TOKEN).await?.token)
 }
 
@@ -177,4 +181,30 @@ fn act_as_owner(state_dir: &Path) -> Result<(), RecoverError> {
     }
     let changed = setgroups(&[group]).and_then(|()| setegid(group)).and_then(|()| seteuid(owner));
     changed.map_err(|source| RecoverError::Owner { path: path(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use database::statement;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_becomes_an_admin_without_a_line_of_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join(DATABASE), SCHEMAS).await.unwrap();
+        let access = Access::open(database.clone()).await.unwrap();
+        let plain = User { name: ADMIN.to_owned(), admin: false, account: None, comment: None };
+        access.add_user(&plain).await.unwrap();
+        let text = "CREATE TRIGGER no_lines BEFORE INSERT ON access_audit_pending
+                    BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+        statement("let the log fail", text).execute(&database).await.unwrap();
+        assert!(matches!(make_token(&database).await, Err(RecoverError::Access(AccessError::Store(_)))));
+        assert_eq!(access.user(ADMIN).await.unwrap(), plain);
+        assert_eq!(access.tokens(ADMIN).await.unwrap(), []);
+
+        statement("let the log work", "DROP TRIGGER no_lines").execute(&database).await.unwrap();
+        make_token(&database).await.unwrap();
+        assert!(access.user(ADMIN).await.unwrap().admin);
+    }
 }

@@ -42,7 +42,7 @@ fn labels_go_from_profiles_to_nodes_and_can_be_asked_for() {
     assert_eq!(names("tier=prod"), ["n1", "n2", "n3"]);
     // What is exported is applied without a change.
     let export = server.run(&["export"]).ok();
-    let applied = server.run_with(&["apply", "-", "-o", "json"], &export, &[]).ok();
+    let applied = server.run_with(&["apply", "--file", "-", "-o", "json"], &export, &[]).ok();
     let applied: serde_json::Value = serde_json::from_str(&applied).unwrap();
     assert_eq!(applied["changes"], serde_json::json!([]), "{export}");
     let refused = server.run(&["node", "set", "n1", "--label", "a=b", "--unset-label", "a"]);

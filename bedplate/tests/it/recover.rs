@@ -89,6 +89,10 @@ fn tokens_without_an_end_are_an_alarm_until_they_are_replaced() {
     }));
     let rotated = server.run(&["token", "rotate", "--expires", "13d"]);
     assert!(!rotated.stderr.contains("expires on"), "it was good for long: {rotated:?}");
+    assert_eq!(alarms(), Vec::<Value>::new(), "it is new, though its life is short");
+    let text = "UPDATE access_tokens SET created = created - 6652800000000 RETURNING name";
+    let state = server.path("state");
+    assert_eq!(crate::nodes::query(state.parent().unwrap(), text), ["first-start-2"], "77 days older");
     let told = alarms();
     assert_eq!(told[0]["alarm"], "token-expires", "{told:?}");
     let noted = server.run(&["whoami"]);

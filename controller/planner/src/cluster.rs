@@ -6,7 +6,7 @@ use crate::{
     Capacity, Node, NodeKey, Request,
     by_free::ByFree,
     grant::{Free, Grant, least_domains},
-    labels::{NoLabel, no_label, suits},
+    labels::{Labels, NoLabel, suits},
 };
 
 /// A run on a node with what it was granted.
@@ -78,15 +78,20 @@ impl Place {
     }
 }
 
-/// How many cores each NUMA node has in each package, and the memory of each NUMA node.
-type Layout = (BTreeMap<(u32, u32), usize>, Vec<(u32, u64)>);
+/// How many cores each NUMA node has in each package, the memory of each NUMA node, and how many
+/// devices of a kind are near one.
+type Layout = (BTreeMap<(u32, u32), usize>, Vec<(u32, u64)>, BTreeMap<(String, Option<u32>), usize>);
 
 fn layout(capacity: &Capacity) -> Layout {
     let mut cores = BTreeMap::new();
     for core in &capacity.cores {
         *cores.entry((core.numa, core.package)).or_default() += 1;
     }
-    (cores, capacity.memory.iter().map(|memory| (memory.numa, memory.bytes)).collect())
+    let mut devices = BTreeMap::new();
+    for device in &capacity.devices {
+        *devices.entry((device.kind.clone(), device.numa)).or_default() += 1;
+    }
+    (cores, capacity.memory.iter().map(|memory| (memory.numa, memory.bytes)).collect(), devices)
 }
 
 /// All nodes, and what is taken of them.
@@ -95,6 +100,8 @@ pub struct Cluster {
     pub(crate) places: BTreeMap<NodeKey, Place>,
     /// Nodes where something may begin, by how many cores are free: where to look first.
     pub(crate) by_free: ByFree,
+    /// Labels of all nodes, available or not.
+    labels: Labels,
     runs: BTreeMap<u128, NodeKey>,
 }
 
@@ -103,7 +110,12 @@ impl Cluster {
     pub fn put_node(&mut self, node: Node) {
         let key = node.key;
         self.unlist(key);
-        let runs = self.places.remove(&key).map(|place| place.runs).unwrap_or_default();
+        let before = self.places.remove(&key);
+        if let Some(place) = &before {
+            self.labels.remove(&place.node);
+        }
+        self.labels.add(&node);
+        let runs = before.map(|place| place.runs).unwrap_or_default();
         let free = Free::all(&node.capacity);
         let layout = layout(&node.capacity);
         let mut place = Place { node, free, runs, are_apart: true, layout };
@@ -116,6 +128,7 @@ impl Cluster {
     pub fn remove_node(&mut self, key: NodeKey) {
         self.unlist(key);
         if let Some(place) = self.places.remove(&key) {
+            self.labels.remove(&place.node);
             for run in place.runs.keys() {
                 self.runs.remove(run);
             }
@@ -169,17 +182,20 @@ impl Cluster {
     /// [`NoLabel`] says which label no node has, [`TooLarge`] what is too much for the node that comes
     /// nearest.
     pub fn fits(&self, request: &Request, node: Option<NodeKey>) -> Result<(), Unfit> {
-        let only = node.or(request.pinned);
-        let places = self.places.values().filter(|place| only.is_none_or(|only| only == place.node.key));
-        let candidates = || places.clone().filter(move |place| suits(&place.node, request));
-        if !request.labels.is_empty() && candidates().next().is_none() {
-            return Err(no_label(request, places.clone().map(|place| &place.node)).into());
+        if let Some(only) = node.or(request.pinned) {
+            let place = self.places.get(&only);
+            let no_label = || {
+                let mut labels = Labels::default();
+                place.into_iter().for_each(|place| labels.add(&place.node));
+                labels.no_label(request)
+            };
+            return fits_one_of(request, place.into_iter(), no_label);
         }
-        let fits = |place: &Place| {
-            let capacity = &place.node.capacity;
-            Free::ever(capacity).grant(capacity, request).is_some()
-        };
-        if candidates().any(fits) { Ok(()) } else { Err(too_large(request, candidates()).into()) }
+        // For a label that none has no node is looked at.
+        if !self.labels.has_each(request) {
+            return Err(self.labels.no_label(request).into());
+        }
+        fits_one_of(request, self.places.values(), || self.labels.no_label(request))
     }
 
     /// Of how few NUMA nodes or packages, as a request asks for them, it can be had, and the name of the node
@@ -227,37 +243,88 @@ pub(crate) fn of(placement: &Placement) -> Grant {
     }
 }
 
-/// Names the first thing that is too much for every node.
-fn too_large<'a>(request: &Request, places: impl Iterator<Item = &'a Place> + Clone) -> TooLarge {
-    let most = |of: &dyn Fn(&Capacity) -> u64, unit: &dyn Fn(u64) -> String| {
-        let largest = places.clone().max_by_key(|place| of(&place.node.capacity));
-        largest.map_or_else(
-            || "no node".to_owned(),
-            |place| format!("{} ({})", unit(of(&place.node.capacity)), place.node.name),
-        )
-    };
-    let exceeds = |of: &dyn Fn(&Capacity) -> u64, wanted: u64| {
-        !places.clone().any(|place| of(&place.node.capacity) >= wanted)
-    };
-    let cores = |capacity: &Capacity| capacity.cores.len() as u64;
-    if exceeds(&cores, request.cores.into()) {
-        let unit = |count| format!("{count} cores");
-        return TooLarge { wanted: unit(request.cores.into()), most: most(&cores, &unit) };
-    }
-    let memory = Capacity::memory_bytes;
-    if exceeds(&memory, request.memory_bytes) {
-        let unit = |bytes: u64| format!("{} MiB of memory for jobs", bytes >> 20);
-        let wanted = format!("{} MiB of memory", request.memory_bytes.div_ceil(1 << 20));
-        return TooLarge { wanted, most: most(&memory, &unit) };
-    }
-    for (kind, &count) in &request.devices {
-        let devices = |capacity: &Capacity| u64::from(capacity.count(kind));
-        if exceeds(&devices, count.into()) {
-            let unit = |count| format!("{count} {kind}");
-            return TooLarge { wanted: unit(count.into()), most: most(&devices, &unit) };
+/// Whether a request fits on one of these nodes that has its labels. Each is looked at once: there may
+/// be tens of thousands.
+fn fits_one_of<'a>(
+    request: &'a Request,
+    places: impl Iterator<Item = &'a Place>,
+    no_label: impl FnOnce() -> NoLabel,
+) -> Result<(), Unfit> {
+    let mut largest = Largest::default();
+    // Machines come in a few kinds: of those that are alike one is tried.
+    let mut tried = BTreeSet::new();
+    for place in places.filter(|place| suits(&place.node, request)) {
+        let capacity = &place.node.capacity;
+        if largest.see(&place.node, request)
+            && tried.insert(&place.layout)
+            && Free::ever(capacity).grant(capacity, request).is_some()
+        {
+            return Ok(());
         }
     }
-    let memory = format!("{} MiB of memory", request.memory_bytes.div_ceil(1 << 20));
-    let wanted = format!("{} cores with {memory} together", request.cores);
-    TooLarge { wanted, most: "not all of it on one node".to_owned() }
+    if largest.cores.is_none() && !request.labels.is_empty() {
+        return Err(no_label().into());
+    }
+    Err(largest.too_large(request).into())
+}
+
+/// How much a node has, and its name.
+type Most<'a> = Option<(u64, &'a str)>;
+
+/// What nodes have at most of what a request wants.
+#[derive(Debug, Default)]
+struct Largest<'a> {
+    cores: Most<'a>,
+    /// Bytes.
+    memory: Most<'a>,
+    /// By kind.
+    devices: BTreeMap<&'a str, Most<'a>>,
+}
+
+impl<'a> Largest<'a> {
+    /// Looks at one more node. Whether it has enough of each.
+    fn see(&mut self, node: &'a Node, request: &'a Request) -> bool {
+        let capacity = &node.capacity;
+        let mut is_enough = true;
+        let mut see = |most: &mut Most<'a>, has: u64, wanted: u64| {
+            is_enough &= has >= wanted;
+            if most.is_none_or(|(most, _)| has >= most) {
+                *most = Some((has, node.name.as_str()));
+            }
+        };
+        see(&mut self.cores, capacity.cores.len() as u64, request.cores.into());
+        see(&mut self.memory, capacity.memory_bytes(), request.memory_bytes);
+        for (kind, &count) in &request.devices {
+            let most = self.devices.entry(kind.as_str()).or_default();
+            see(most, capacity.count(kind).into(), count.into());
+        }
+        is_enough
+    }
+
+    /// Names the first thing that is too much for every node.
+    fn too_large(&self, request: &Request) -> TooLarge {
+        let is_short = |most: Most<'_>, wanted: u64| most.is_none_or(|(most, _)| most < wanted);
+        let told = |most: Most<'_>, unit: &dyn Fn(u64) -> String| {
+            most.map_or_else(|| "no node".to_owned(), |(most, name)| format!("{} ({name})", unit(most)))
+        };
+        let cores = u64::from(request.cores);
+        if is_short(self.cores, cores) {
+            let unit = |count| format!("{count} cores");
+            return TooLarge { wanted: unit(cores), most: told(self.cores, &unit) };
+        }
+        let memory = format!("{} MiB of memory", request.memory_bytes.div_ceil(1 << 20));
+        if is_short(self.memory, request.memory_bytes) {
+            let unit = |bytes: u64| format!("{} MiB of memory for jobs", bytes >> 20);
+            return TooLarge { wanted: memory, most: told(self.memory, &unit) };
+        }
+        for (kind, &count) in &request.devices {
+            let most = self.devices.get(kind.as_str()).copied().flatten();
+            if is_short(most, count.into()) {
+                let unit = |count: u64| format!("{count} {kind}");
+                return TooLarge { wanted: unit(count.into()), most: told(most, &unit) };
+            }
+        }
+        let wanted = format!("{} cores with {memory} together", request.cores);
+        TooLarge { wanted, most: "not all of it on one node".to_owned() }
+    }
 }

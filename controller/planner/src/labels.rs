@@ -1,6 +1,6 @@
 //! Labels that a request wants of a node, and what is told where none has them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::{Node, Request};
 
@@ -36,27 +36,65 @@ pub(crate) fn unsuited(node: &Node, request: &Request) -> Option<String> {
     })
 }
 
-/// Why none of these nodes suits.
-pub(crate) fn no_label<'a>(request: &Request, nodes: impl Iterator<Item = &'a Node> + Clone) -> NoLabel {
-    for (key, value) in &request.labels {
-        let values: BTreeSet<&String> = nodes.clone().filter_map(|node| node.labels.get(key)).collect();
-        if values.contains(value) {
-            continue;
+/// Labels of nodes: of each value of each key how many nodes have it. So nodes by the ten thousand need
+/// not be gone through for what none of them has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Labels(BTreeMap<String, BTreeMap<String, usize>>);
+
+impl Labels {
+    /// One node more.
+    pub(crate) fn add(&mut self, node: &Node) {
+        for (key, value) in &node.labels {
+            *self.0.entry(key.clone()).or_default().entry(value.clone()).or_default() += 1;
         }
-        let there = match values.len() {
-            0 => format!("none has a label {key}"),
-            count => {
-                let named = values.iter().take(MAX_NAMED).map(|value| format!("{key}={value}"));
-                let named = named.collect::<Vec<_>>().join(", ");
-                let more = match count.saturating_sub(MAX_NAMED) {
-                    0 => String::new(),
-                    more => format!(" and {more} more values"),
-                };
-                format!("nodes have {named}{more}")
-            }
-        };
-        return NoLabel { wanted: format!("{key}={value}"), there };
     }
-    let all: Vec<String> = request.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    NoLabel { wanted: all.join(", "), there: "each is on some node, and no node has all".to_owned() }
+
+    /// A node less, with the labels that it was added with.
+    pub(crate) fn remove(&mut self, node: &Node) {
+        for (key, value) in &node.labels {
+            let Some(values) = self.0.get_mut(key) else { continue };
+            if let Some(count) = values.get_mut(value) {
+                *count -= 1;
+                if *count == 0 {
+                    values.remove(value);
+                }
+            }
+            if values.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    /// Whether each label that a request wants is on some node.
+    pub(crate) fn has_each(&self, request: &Request) -> bool {
+        let has = |key: &str, value: &str| self.0.get(key).is_some_and(|values| values.contains_key(value));
+        request.labels.iter().all(|(key, value)| has(key, value))
+    }
+
+    /// Why none of these nodes suits.
+    pub(crate) fn no_label(&self, request: &Request) -> NoLabel {
+        let none = BTreeMap::new();
+        for (key, value) in &request.labels {
+            let values = self.0.get(key).unwrap_or(&none);
+            if values.contains_key(value) {
+                continue;
+            }
+            let there = match values.len() {
+                0 => format!("none has a label {key}"),
+                count => {
+                    let named = values.keys().take(MAX_NAMED).map(|value| format!("{key}={value}"));
+                    let named = named.collect::<Vec<_>>().join(", ");
+                    let more = match count.saturating_sub(MAX_NAMED) {
+                        0 => String::new(),
+                        more => format!(" and {more} more values"),
+                    };
+                    format!("nodes have {named}{more}")
+                }
+            };
+            return NoLabel { wanted: format!("{key}={value}"), there };
+        }
+        let all: Vec<String> = request.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let there = "each is on some node, and no node has all".to_owned();
+        NoLabel { wanted: all.join(", "), there }
+    }
 }

@@ -526,6 +526,14 @@ fn labels_say_which_nodes_are_meant() {
         cluster.fits(&large, None).unwrap_err().to_string(),
         "it wants 3 cores, and the largest node for it has 2 cores (n2)"
     );
+    // A node that is meant is looked at alone, and a label counts as long as one node has it.
+    let only = |text: &str, key| cluster.fits(&wants(6, text), Some(NodeKey(key)));
+    assert!(only("rack=a3", 2).is_ok() && only("", 9).is_err());
+    let told = only("rack=a3", 1).unwrap_err().to_string();
+    assert_eq!(told, "no node has rack=a3; nodes have rack=a2");
+    cluster.put_node(with(4, "rack=a3"));
+    cluster.remove_node(NodeKey(4));
+    assert!(cluster.fits(&wants(7, "rack=a3"), None).is_ok());
     // A label that goes takes nothing from what runs.
     cluster.put_node(with(2, ""));
     assert_eq!(cluster.free_cores(NodeKey(2)), 1);

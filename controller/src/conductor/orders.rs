@@ -1,25 +1,36 @@
 //! What the conductor is asked and told, and what it answers when that is on disk.
 
+use std::time::Duration;
+
 use api::run::{RunId, WorkflowId};
 use database::outbox::OutboxRow;
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::{
+    sync::{OwnedMutexGuard, oneshot},
+    time::timeout,
+};
 
 use crate::{
     engine::Submission,
     images::{Delivery, JobImages},
+    ledger::SubmissionCharge,
     results::Results,
 };
+
+/// How long somebody who has deleted workflows waits for their files to go: whoever makes room finds
+/// it, and whoever has a million files does not wait for each.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the conductor is asked or told. `told`: rows that say who asked, committed with what is done.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Take a workflow. Answered when it is on disk; `turn` ends then, whether or not somebody still
     /// waits for the answer: until then its place may not be given to another. `lease`: holds its
-    /// files until the engine knows of them.
+    /// files until the engine knows of them. `charge`: uncounts it if the order is never taken.
     Submit {
         submission: Box<Submission>,
         turn: OwnedMutexGuard<()>,
         lease: Box<JobImages>,
+        charge: SubmissionCharge,
         done: oneshot::Sender<()>,
         told: Vec<OutboxRow>,
     },
@@ -33,9 +44,10 @@ pub(crate) enum Order {
         done: oneshot::Sender<bool>,
         told: Vec<OutboxRow>,
     },
-    /// Forget workflows that are over, with their logs and files. Answered with `false` if one of them
-    /// is still held here, and nothing was forgotten; else when all is gone.
-    Forget { workflows: Vec<WorkflowId>, done: oneshot::Sender<bool>, told: Vec<OutboxRow> },
+    /// Forget workflows that are over, with their logs and files. Answered with `None` if one of them
+    /// is still held here, and nothing was forgotten; else when the database has them no more, with
+    /// the removal of their logs and files, which goes on whether or not somebody waits for it.
+    Forget { workflows: Vec<WorkflowId>, done: oneshot::Sender<Option<Removal>>, told: Vec<OutboxRow> },
     /// An image is here, or cannot be had.
     Image { workflow: WorkflowId, stage: u32, delivery: Box<Delivery> },
     /// The registry of an image is waited for, and why; or the pull goes on.
@@ -46,12 +58,30 @@ pub(crate) enum Order {
     QuotaMet { run: RunId, what: String },
 }
 
+/// Logs and files of workflows that the database has no more are being removed.
+#[derive(Debug)]
+pub(crate) struct Removal(oneshot::Receiver<()>);
+
+impl Removal {
+    /// Waits until all are gone, at most [`REMOVAL_PATIENCE`]: that they take longer is no failure.
+    pub(crate) async fn wait_for(removals: Vec<Self>) {
+        let all_gone = async {
+            for Self(gone) in removals {
+                // An error: it was given up, and the log says why.
+                let _ = gone.await;
+            }
+        };
+        let _ = timeout(REMOVAL_PATIENCE, all_gone).await;
+    }
+}
+
 /// Answers that are due when the batch is on disk.
 pub(super) enum Answer {
     Plain(oneshot::Sender<()>),
     Submitted(oneshot::Sender<()>, OwnedMutexGuard<()>),
     Flag(oneshot::Sender<bool>, bool),
-    Forgotten(oneshot::Sender<bool>, Vec<WorkflowId>, Results),
+    Forgotten(oneshot::Sender<Option<Removal>>, Vec<WorkflowId>, Results),
+    StillHeld(oneshot::Sender<Option<Removal>>),
 }
 
 impl Answer {
@@ -64,13 +94,17 @@ impl Answer {
                 _ = sender.send(());
             }
             Self::Flag(sender, flag) => drop(sender.send(flag)),
+            Self::StillHeld(sender) => drop(sender.send(None)),
             // Also if nobody waits any more, and beside the next batch: a log may be long.
             Self::Forgotten(sender, workflows, results) => {
+                let (gone, removal) = oneshot::channel();
+                let workflows = results.ledger().begin_to_forget(&workflows);
+                drop(sender.send(Some(Removal(removal))));
                 tokio::spawn(async move {
                     for workflow in workflows {
                         results.clone().forget(workflow).await;
                     }
-                    _ = sender.send(true);
+                    _ = gone.send(());
                 });
             }
         }

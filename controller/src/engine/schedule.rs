@@ -1,6 +1,6 @@
 //! Ready tasks are put on nodes: transfers and volumes where the volumes are, jobs where the planner says.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Deref};
 
 use api::{
     ids::{NodeId, Timestamp},
@@ -260,58 +260,76 @@ impl Engine {
         silent
     }
 
-    /// What of a document is larger than every node that is known, by job. Nothing while no node has
-    /// reported its hardware.
-    pub(crate) fn too_large(&self, document: &document::Workflow) -> Vec<(usize, String)> {
+    /// Why a request can begin on no node that is known, if so. Nothing while no node has reported its
+    /// hardware.
+    fn why_never(&self, request: &Request) -> Option<String> {
         let is_unknown = |node: &super::nodes::Node| node.facts.capacity.cores.is_empty();
         if self.nodes.values().all(is_unknown) {
-            return Vec::new();
+            return None;
         }
-        let check = |(index, job): (usize, &document::Job)| {
-            let request = request(&(&job.resource).into(), job.timeout_seconds);
-            let has_labels = |node: &&super::nodes::Node| {
-                request.labels.iter().all(|(key, value)| node.facts.labels.get(key) == Some(value))
-            };
-            let mut meant = self.nodes.values().filter(has_labels).peekable();
-            if !request.labels.is_empty() && meant.peek().is_some() && meant.all(is_unknown) {
-                return None;
-            }
-            self.cluster.fits(&request, None).err().map(|error| (index, error.to_string()))
+        let error = self.cluster.fits(request, None).err()?;
+        let has_labels = |node: &&super::nodes::Node| {
+            request.labels.iter().all(|(key, value)| node.facts.labels.get(key) == Some(value))
         };
-        let wrong = document.jobs.iter().enumerate().filter_map(check);
-        // The nodes are looked at for each, and everybody waits for the engine meanwhile.
-        wrong.take(MAX_TOO_LARGE).collect()
+        let mut meant = self.nodes.values().filter(has_labels).peekable();
+        if !request.labels.is_empty() && meant.peek().is_some() && meant.all(is_unknown) {
+            return None;
+        }
+        Some(error.to_string())
+    }
+
+    /// Why the cores of a request are not near to each other on any node that is known, if so.
+    fn why_not_near(&self, request: &Request) -> Option<String> {
+        let (count, node) = self.cluster.nearest(request).filter(|(count, _)| *count > 1)?;
+        let (one, several) = match request.affinity {
+            planner::Affinity::Socket => ("in one package", "packages"),
+            planner::Affinity::Core | planner::Affinity::Numa => ("on one NUMA node", "NUMA nodes"),
+        };
+        let mib = request.memory_bytes.div_ceil(1 << 20);
+        Some(format!(
+            "no node that is known has {} cores and {mib} MiB of memory {one}: it is spread over {count} \
+             {several}, as on {node}",
+            request.cores
+        ))
     }
 }
 
-impl Engine {
-    /// What of a document asks for cores near to each other and can be so near on no node that is
-    /// known, by job.
-    pub(crate) fn not_near(&self, document: &document::Workflow) -> Vec<(usize, String)> {
-        let mut looked_at = BTreeMap::new();
-        let mut check = |(index, job): (usize, &document::Job)| {
-            let request = request(&(&job.resource).into(), job.timeout_seconds);
-            let of_one = (request.cores, request.affinity, request.memory_bytes, request.exclusive);
-            let shape = (of_one, request.labels.clone());
-            if looked_at.len() >= MAX_SHAPES && !looked_at.contains_key(&shape) {
-                return None;
-            }
-            let nearest = *looked_at.entry(shape).or_insert_with(|| self.cluster.nearest(&request));
-            let (count, node) = nearest.filter(|(count, _)| *count > 1)?;
-            let (one, several) = match request.affinity {
-                planner::Affinity::Socket => ("in one package", "packages"),
-                planner::Affinity::Core | planner::Affinity::Numa => ("on one NUMA node", "NUMA nodes"),
-            };
-            let mib = request.memory_bytes.div_ceil(1 << 20);
-            let why = format!(
-                "no node that is known has {} cores and {mib} MiB of memory {one}: it is spread over \
-                 {count} {several}, as on {node}",
-                request.cores
-            );
-            Some((index, why))
-        };
-        document.jobs.iter().enumerate().filter_map(&mut check).collect()
-    }
+/// What of a document is larger than every node that is known, by job.
+pub(crate) fn too_large<E: Deref<Target = Engine>>(
+    engine: impl Fn() -> E,
+    document: &document::Workflow,
+) -> Vec<(usize, String)> {
+    by_job(document, usize::MAX, |request| engine().why_never(request)).take(MAX_TOO_LARGE).collect()
+}
+
+/// What of a document asks for cores near to each other and can be so near on no node that is known, by
+/// job.
+pub(crate) fn not_near<E: Deref<Target = Engine>>(
+    engine: impl Fn() -> E,
+    document: &document::Workflow,
+) -> Vec<(usize, String)> {
+    by_job(document, MAX_SHAPES, |request| engine().why_not_near(request)).collect()
+}
+
+/// What there is to say of the jobs of a document. Jobs that want the same are asked for once, at most
+/// `most_shapes` times. The engine is let go between two: the nodes are gone through for each, and
+/// everybody waits for it meanwhile.
+fn by_job(
+    document: &document::Workflow,
+    most_shapes: usize,
+    tell: impl Fn(&Request) -> Option<String>,
+) -> impl Iterator<Item = (usize, String)> {
+    let mut told_before: BTreeMap<_, Option<String>> = BTreeMap::new();
+    document.jobs.iter().enumerate().filter_map(move |(index, job)| {
+        let request = request(&(&job.resource).into(), job.timeout_seconds);
+        let of_one = (request.cores, request.affinity, request.memory_bytes, request.exclusive);
+        let shape = (of_one, request.devices.clone(), request.labels.clone());
+        if told_before.len() >= most_shapes && !told_before.contains_key(&shape) {
+            return None;
+        }
+        let told = told_before.entry(shape).or_insert_with(|| tell(&request));
+        Some((index, told.clone()?))
+    })
 }
 
 /// What a run got, for people.
@@ -375,5 +393,36 @@ fn request(resource: &ResourcePlan, limit_seconds: u64) -> Request {
         exclusive: resource.exclusive,
         pinned: None,
         limit_seconds: Some(limit_seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn jobs_that_want_the_same_are_asked_for_once() {
+        let job = |name: &str, cores: u32| {
+            format!(
+                "  {name}: {{image: docker://a, command: [b], \
+                 resource: {{cpu: {{cores: {cores}}}, memory: {{size: 1MiB}}}}}}\n"
+            )
+        };
+        let jobs = [job("a", 1), job("b", 2), job("c", 1), job("d", 3)].concat();
+        let document = document::parse(&format!("version: v1\njobs:\n{jobs}")).unwrap().workflow;
+        let asked = Cell::new(0);
+        let ask = |most| {
+            asked.set(0);
+            let tell = |request: &Request| {
+                asked.set(asked.get() + 1);
+                Some(request.cores.to_string())
+            };
+            let told: Vec<_> = by_job(&document, most, tell).collect();
+            (told.into_iter().map(|(index, _)| index).collect::<Vec<_>>(), asked.get())
+        };
+        assert_eq!(ask(10), (vec![0, 1, 2, 3], 3));
+        assert_eq!(ask(2), (vec![0, 1, 2], 2), "no more are looked at");
     }
 }

@@ -1387,7 +1387,10 @@ fn a_refusal_is_no_attempt_and_a_reboot_is_nobodys_fault() {
 fn a_job_is_too_large_for_what_is_known_only() {
     let text = "version: v1\njobs: {a: {image: docker://a, command: [b], resource: {cpu: {cores: 4}, memory: {size: 1MiB}}}}";
     let document = document::parse(text).unwrap().workflow;
-    let too_large = |nodes: &[(u128, u32)]| Stage::new(nodes).engine.too_large(&document).len();
+    let too_large = |nodes: &[(u128, u32)]| {
+        let stage = Stage::new(nodes);
+        super::too_large(|| &stage.engine, &document).len()
+    };
     assert_eq!(too_large(&[]), 0, "there are no nodes yet");
     assert_eq!(too_large(&[(1, 0)]), 0, "it has not booted");
     assert_eq!(too_large(&[(1, 2), (2, 0)]), 1, "the largest that is known");
@@ -1410,7 +1413,7 @@ fn a_label_that_no_node_has_is_told_with_those_that_there_are() {
     stage.engine.node_is(labelled("a2"), at(1));
     let told = |stage: &Stage, rack: &str| {
         let document = document::parse(&text(rack)).unwrap().workflow;
-        stage.engine.too_large(&document)
+        too_large(|| &stage.engine, &document)
     };
     assert_eq!(told(&stage, "a1"), [(0, "no node has rack=a1; nodes have rack=a2".to_owned())]);
     assert!(told(&stage, "a2").is_empty());

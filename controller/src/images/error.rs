@@ -28,7 +28,7 @@ pub(crate) enum FetchError {
     /// A thread or task panicked.
     #[error("the {work} ended badly: {error}; see the server's log")]
     Broken {
-        /// What it did: `pull`, `lookup`, `conversion`.
+        /// What it did: `pull`, `lookup`, `conversion`, `commit`.
         work: &'static str,
         /// How it ended.
         error: JoinError,

@@ -17,7 +17,7 @@ use std::{
 use api::{ids::Digest, run::WorkflowId};
 use image_store::Progress;
 use oci_pull::{Claim, Turns, Wait, Waits};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{FetchError, Fetched, JobImages};
@@ -146,7 +146,8 @@ impl Pulls {
         };
         board.pulls.insert(number, pull);
         drop(board);
-        (PullUnderWay { pulls: self.clone(), number, transfer, conversion, cancelled }, told)
+        let (pulls, found) = (self.clone(), watch::channel(None).0);
+        (PullUnderWay { pulls, number, transfer, conversion, cancelled, found }, told)
     }
 
     /// A workflow wants no image any more. Pulls that nobody else wants are cancelled.
@@ -308,9 +309,24 @@ pub(super) struct PullUnderWay {
     transfer: Claim,
     conversion: Claim,
     cancelled: CancellationToken,
+    /// What it brings, once that is known.
+    found: watch::Sender<Option<Digest>>,
 }
 
 impl PullUnderWay {
+    /// The manifest of what it brings, once that is known.
+    pub(super) async fn manifest(&self) -> Digest {
+        let mut found = self.found.subscribe();
+        loop {
+            let manifest = *found.borrow_and_update();
+            if let Some(manifest) = manifest {
+                return manifest;
+            }
+            // The sender is here as long as this is.
+            let _ = found.changed().await;
+        }
+    }
+
     /// For a place among the pulls.
     pub(super) fn transfer(&self) -> &Claim {
         &self.transfer
@@ -372,6 +388,7 @@ impl Progress for PullUnderWay {
 
     fn found(&self, manifest: &Digest) {
         self.pulls.lock().found(self.number, *manifest);
+        self.found.send_replace(Some(*manifest));
     }
 
     fn layers(&self, total: u64) {

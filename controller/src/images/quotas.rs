@@ -47,19 +47,44 @@ impl JobImages {
         quotas.ledger.has_room_for_image(user, limit).map_err(|exceeded| quotas.refused(exceeded))
     }
 
-    /// Charges an image that was just made.
-    pub(super) async fn charge(&self, image: JobImage, user: &Arc<str>) -> Result<JobImage, FetchError> {
-        let Some(quotas) = &self.quotas else { return Ok(image) };
+    /// Charges an image that was just made, until what comes with it is dropped unless it was kept.
+    pub(super) async fn charge(
+        &self,
+        image: JobImage,
+        user: &Arc<str>,
+    ) -> Result<(JobImage, ImageCharge), FetchError> {
+        let manifest = image.manifest;
+        let Some(quotas) = &self.quotas else { return Ok((image, ImageCharge(None))) };
         let limit = quotas.limit(user).await;
         let taken = quotas.ledger.take_image(image.manifest, user, image.root.size, limit);
         taken.map_err(|exceeded| quotas.refused(exceeded))?;
-        Ok(JobImage { pulled_by: Some(user.to_string()), ..image })
+        let charge = ImageCharge(Some((quotas.ledger.clone(), manifest)));
+        Ok((JobImage { pulled_by: Some(user.to_string()), ..image }, charge))
     }
 
-    /// An image is gone, or could not be kept.
+    /// An image is gone.
     pub(super) fn release(&self, manifest: &Digest) {
         if let Some(quotas) = &self.quotas {
             quotas.ledger.forget_image(manifest);
+        }
+    }
+}
+
+/// An image is charged and not kept yet. Dropped before [`Self::keep`], it is charged no more.
+#[derive(Debug)]
+pub(super) struct ImageCharge(Option<(Ledger, Digest)>);
+
+impl ImageCharge {
+    /// It is on disk: it is charged until it is removed.
+    pub(super) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ImageCharge {
+    fn drop(&mut self) {
+        if let Some((ledger, manifest)) = &self.0 {
+            ledger.forget_image(manifest);
         }
     }
 }

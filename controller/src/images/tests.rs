@@ -344,10 +344,31 @@ async fn an_image_is_charged_to_who_pulled_it_first() {
         let again = timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched.unwrap();
         assert_eq!((again.was_cached, again.image.pulled_by.as_deref()), (true, Some("ann")), "{user}");
     }
+    let by_tag = fetch(&small, 5, "ann").await.unwrap();
+    assert!(by_tag.was_cached, "what is here costs nothing, whatever it is called");
     assert_eq!((used("ann"), used("bob")), (first.image.root.size, 0));
+    let another = JobImage { manifest: Digest([9; 32]), ..first.image.clone() };
+    let (_, charge) = images.charge(another, &"bob".into()).await.unwrap();
+    assert_eq!(used("bob"), first.image.root.size);
+    drop(charge);
+    assert_eq!(used("bob"), 0, "it was not kept");
     // As after a restart.
     let again = Ledger::default();
     let kept = images.store.images().await.unwrap();
     again.recall(Vec::new(), &HashMap::new(), &HashMap::new(), &kept);
     assert_eq!(again.total(), ledger.total());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_no_room_at_all_fetches_no_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::default();
+    ledger.take_image(Digest([7; 32]), &"ann".into(), 10, None).unwrap();
+    let images = open(folder.path()).await.charging(ledger, access(folder.path(), 1).await);
+    // Its layer never comes.
+    let (address, _asked) = gated(image(), Arc::new(Semaphore::new(0))).await;
+    let (waits, _told) = told();
+    let fetching = images.fetch(&format!("{address}/site/job:1"), wanter(1, "ann", waits), Timestamp(0));
+    let refused = timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched.unwrap_err();
+    assert!(matches!(*refused, FetchError::Quota(_)), "{refused}");
 }

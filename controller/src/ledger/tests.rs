@@ -267,3 +267,35 @@ fn who_has_most_gives_way_when_too_many_workflows_are_kept() {
     assert_eq!(keep(7), wanted(&[("bob", 2), ("ann", 2)]), "2 each, and one is left");
     assert_eq!(keep(0), wanted(&[("eve", 0), ("bob", 0), ("ann", 0)]));
 }
+
+#[test]
+fn what_is_never_handed_over_is_counted_no_more() {
+    let (ledger, limits) = (Ledger::default(), only(QuotaName::Workflows, 1));
+    ledger.submit(workflow(1), "ann", small(1), &limits).unwrap();
+    drop(ledger.until_handed_over(workflow(1)));
+    assert_eq!((ledger.total(), ledger.let_go("ann")), (Amounts::default(), Ok(Vec::new())));
+    ledger.let_in("ann");
+    ledger.submit(workflow(2), "ann", small(1), &limits).unwrap();
+    ledger.until_handed_over(workflow(2)).keep();
+    assert_eq!(ledger.used("ann"), small(1));
+}
+
+#[test]
+fn what_the_database_has_no_more_is_forgotten_once_and_counted_until_its_files_are_gone() {
+    let ledger = Ledger::default();
+    let held = |number| HeldWorkflow {
+        id: workflow(number),
+        owner: Some("ann".into()),
+        documents: 10,
+        is_over: true,
+    };
+    let on_disk = HashMap::from([(workflow(1), Amounts::default().with(QuotaName::Logs, 7))]);
+    ledger.recall(vec![held(1), held(2)], &HashMap::new(), &on_disk, &[]);
+    assert_eq!(ledger.begin_to_forget(&[workflow(1), workflow(9)]), [workflow(1), workflow(9)]);
+    assert!(ledger.begin_to_forget(&[workflow(1)]).is_empty());
+    let left = Amounts::default().with(QuotaName::Documents, 10).with(QuotaName::Logs, 7);
+    assert_eq!(ledger.used("ann"), left);
+    assert_eq!(ledger.let_go("ann"), Ok(vec![workflow(2)]));
+    ledger.forget(workflow(1));
+    assert_eq!(ledger.used("ann"), Amounts::default().with(QuotaName::Documents, 10));
+}

@@ -12,7 +12,7 @@ use rest::Refusal;
 use super::find;
 use crate::{
     Controller,
-    conductor::{Order, ask},
+    conductor::{Order, Removal, ask},
 };
 
 /// Deletes a workflow that is over, with its history, its document, its logs and its files.
@@ -40,8 +40,11 @@ pub(super) async fn delete(
     access::object_told(&format!("workflow {id}"));
     let told = outbox::current();
     match ask(orders, |done| Order::Forget { workflows: vec![id], done, told }).await {
-        Ok(true) => Ok(StatusCode::NO_CONTENT),
-        Ok(false) => Err(conflict(format!(
+        Ok(Some(removal)) => {
+            Removal::wait_for(vec![removal]).await;
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Ok(None) => Err(conflict(format!(
             "the logs of {} are still coming from its nodes: try again in a few minutes",
             summary.name
         ))),

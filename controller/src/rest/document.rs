@@ -19,8 +19,8 @@ use super::{
     room,
 };
 use crate::{
-    Controller, conductor::ORDER_PATIENCE, engine::Submission, files, identity, images::JobImages,
-    store::Owner,
+    Controller, conductor::ORDER_PATIENCE, engine, engine::Submission, files, identity, images::JobImages,
+    ledger::SubmissionCharge, store::Owner,
 };
 
 /// Name of a workflow whose document and starter give it none.
@@ -35,6 +35,8 @@ pub(super) struct Draft {
     pub(super) turn: OwnedMutexGuard<()>,
     /// Holds its files until the engine knows of them.
     pub(super) lease: JobImages,
+    /// It is counted as long as it may still be started.
+    pub(super) charge: SubmissionCharge,
 }
 
 /// What comes of a request to start a workflow.
@@ -99,10 +101,10 @@ pub(super) async fn check(
     let place = place.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let id = identity::new_workflow();
     let documents = document.len() + stored_plan.len();
-    room::take(controller, id, &owner.name, (&plan, documents), &title).await?;
+    let charge = room::take(controller, id, &owner.name, (&plan, documents), &title).await?;
     let submission =
         Submission { id, place, name, owner, document, plan, stored_plan, key: keyed.map(Keyed::into_row) };
-    Ok(Request::New(Draft { submission: Box::new(submission), turn, lease }))
+    Ok(Request::New(Draft { submission: Box::new(submission), turn, lease, charge }))
 }
 
 /// What a workflow is called.
@@ -146,7 +148,7 @@ async fn owner(controller: &Controller, caller: &Caller, wanted: Option<&str>) -
 /// The document, or its mistakes. What no node can run is one. Of a client that has gone none are told.
 fn parse(controller: &Controller, text: &str, abandoned: &Abandoned) -> Result<Parsed, Vec<Mistake>> {
     let parsed = document::parse_while(text, &|| !abandoned.is_set()).unwrap_or(Err(Vec::new()))?;
-    let too_large = controller.engine().too_large(&parsed.workflow);
+    let too_large = engine::too_large(|| controller.engine(), &parsed.workflow);
     if too_large.is_empty() {
         return Ok(parsed);
     }
@@ -176,7 +178,7 @@ pub(super) async fn validate(
     let checking = turns.work("cannot check the document", move |abandoned| {
         match parse(&controller, &request.document, abandoned) {
             Ok(parsed) => {
-                let far = controller.engine().not_near(&parsed.workflow);
+                let far = engine::not_near(|| controller.engine(), &parsed.workflow);
                 let far = parsed.mistakes_of_jobs(far);
                 Checked { mistakes: Vec::new(), warnings: [parsed.warnings, far].concat() }
             }

@@ -13,7 +13,10 @@ use document::{
 };
 use rest::Refusal;
 
-use crate::{Controller, ledger, ledger::NotTaken};
+use crate::{
+    Controller, ledger,
+    ledger::{NotTaken, SubmissionCharge},
+};
 
 /// Looks before anything of it is stored. What is known only with its plan is left to [`take`].
 pub(super) async fn look(
@@ -36,14 +39,14 @@ pub(super) async fn look(
 }
 
 /// Takes the room of a workflow that is handed over next. `documents`: bytes of its document and of
-/// its plan.
+/// its plan. It is counted until it is over, or until what is returned is dropped before that.
 pub(super) async fn take(
     controller: &Controller,
     id: WorkflowId,
     owner: &str,
     (plan, documents): (&Plan, usize),
     title: &str,
-) -> Result<(), Refusal> {
+) -> Result<SubmissionCharge, Refusal> {
     let access = &controller.0.access;
     let limits = access.quotas_of(owner).await.map_err(|error| Refusal::internal(title, &error))?;
     let more = ledger::of_plan(plan).with(QuotaName::Documents, documents as u64);
@@ -53,9 +56,9 @@ pub(super) async fn take(
         controller.0.images.fetch_failed();
         return Err(refuse(controller, title, &not_taken));
     }
+    let charge = ledger.until_handed_over(id);
     // Whoever removes a user refuses submissions first, and then looks what there is.
     if let Err(error) = access.user(owner).await {
-        ledger.forget(id);
         return Err(match error {
             access::AccessError::UnknownUser { user } => {
                 refuse(controller, title, &NotTaken::Leaving { user })
@@ -63,7 +66,7 @@ pub(super) async fn take(
             error => Refusal::internal(title, &error),
         });
     }
-    Ok(())
+    Ok(charge)
 }
 
 fn refuse(controller: &Controller, title: &str, not_taken: &NotTaken) -> Refusal {

@@ -32,6 +32,9 @@ use crate::{
 
 const TITLE: &str = "cannot open the stream";
 
+/// The outcome of a row that is written before its stream is asked for.
+const BEGUN: &str = "begun";
+
 /// Tasks of one job that are looked through for the one wanted.
 const MAX_RUNS: u32 = 1_000_000;
 
@@ -87,21 +90,38 @@ async fn audited(
     wanted: Wanted,
     request: StreamRequest,
 ) -> Result<Opened, Refusal> {
-    let (action, mut subject) = (one_line(&request.words()), format!("/v1/workflows/{id}"));
-    let opened = open(&controller, &caller, &id, &wanted, request, &mut subject).await;
-    let (access, name) = (&controller.0.access, &caller.principal.name);
+    let (action, subject) = (one_line(&request.words()), format!("/v1/workflows/{id}"));
+    let mut row = AuditRow { controller: &controller, caller: &caller, action, subject };
+    let opened = open(&controller, &caller, &id, &wanted, request, &mut row).await;
     let refused = opened.as_ref().err().map(|Refusal(problem)| problem.status.to_string());
     if let Some(status) = refused {
-        access.record_refused_of(&caller, &action, &subject, &status).await;
+        controller.0.access.record_refused_of(&caller, &row.action, &row.subject, &status).await;
         return opened;
     }
-    let outcome = StatusCode::SWITCHING_PROTOCOLS;
-    let recorded = access.record_of(&caller, &action, &subject, outcome.as_str()).await;
-    recorded.map_err(|error| {
-        tracing::error!(action, subject, principal = name, "audit log not written: {error}");
-        Refusal::internal("the stream could not be written to the audit log", &error)
-    })?;
+    row.record(StatusCode::SWITCHING_PROTOCOLS.as_str()).await?;
     opened
+}
+
+/// What the audit log says of a stream.
+struct AuditRow<'a> {
+    controller: &'a Controller,
+    caller: &'a Caller,
+    action: String,
+    /// What exactly is meant, as far as it is known.
+    subject: String,
+}
+
+impl AuditRow<'_> {
+    /// On disk when this returns.
+    async fn record(&self, outcome: &str) -> Result<(), Refusal> {
+        let Self { controller, caller, action, subject } = self;
+        let recorded = controller.0.access.record_of(caller, action, subject, outcome).await;
+        recorded.map_err(|error| {
+            let name = &caller.principal.name;
+            tracing::error!(action, subject, principal = name, "audit log not written: {error}");
+            Refusal::internal("the stream could not be written to the audit log", &error)
+        })
+    }
 }
 
 /// A command may hold anything; a line of the log is one.
@@ -113,14 +133,14 @@ fn one_line(words: &str) -> String {
     line
 }
 
-/// The node's socket. `subject` becomes what exactly is meant.
+/// The node's socket. The subject of `audit` becomes what exactly is meant.
 async fn open(
     controller: &Controller,
     caller: &Caller,
     id: &str,
     wanted: &Wanted,
     request: StreamRequest,
-    subject: &mut String,
+    audit: &mut AuditRow<'_>,
 ) -> Result<Opened, Refusal> {
     let title = TITLE;
     let view = find(controller, caller, id, title).await?;
@@ -129,20 +149,27 @@ async fn open(
         let why = format!("{} is no job", stage.name);
         return Err(Refusal::new(StatusCode::NOT_FOUND, title, why));
     }
-    *subject = format!("/v1/workflows/{} job {}", view.summary.id, stage.name);
+    audit.subject = format!("/v1/workflows/{} job {}", view.summary.id, stage.name);
     let row = running(controller, &view, stage, wanted.task).await?;
-    *subject = format!("{subject}[{}]", row.task);
+    audit.subject = format!("{}[{}]", audit.subject, row.task);
     let stream = identity::new_stream()
         .ok_or_else(|| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, title, "no random bytes"))?;
     let expected = controller.0.streams.expect(stream, row.run, row.node);
     let (place, arrival) =
         expected.map_err(|full| Refusal::new(StatusCode::TOO_MANY_REQUESTS, title, full.to_string()))?;
     let (run, name) = (row.run, &row.node_name);
-    if !controller.0.fleet.tell(row.node, FromServer::OpenStream { stream, run, request }) {
+    let not_connected = || {
         let why = format!(
             "the agent of {name}, where the job runs, is not connected; the job goes on, try again when it is back"
         );
-        return Err(Refusal::new(StatusCode::CONFLICT, title, why));
+        Refusal::new(StatusCode::CONFLICT, title, why)
+    };
+    // What cannot be told has no row of its own each time.
+    controller.0.fleet.check_connected(row.node).map_err(|_| not_connected())?;
+    // The command leaves with the message: who sends it is on disk before.
+    audit.record(BEGUN).await?;
+    if !controller.0.fleet.tell(row.node, FromServer::OpenStream { stream, run, request }) {
+        return Err(not_connected());
     }
     match tokio::time::timeout(Duration::from_secs(DIAL_SECONDS), arrival).await {
         Ok(Ok(socket)) => Ok((place, socket)),

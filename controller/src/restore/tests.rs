@@ -448,7 +448,7 @@ async fn plans_that_do_not_fit_their_rows_or_this_release_block() {
     let site = Site::before().await;
     site.start().await;
     for (name, plan, expected) in [
-        ("strange", "{\"plan\":2}", "version 2, and this release reads up to 1"),
+        ("strange", "{\"plan\":3}", "version 3, and this release reads up to 2"),
         ("ruled", "{\"plan\":1}", "damaged"),
         ("paused", "{\"plan\":1,\"groups\":0,\"stages\":[]}", "no stage 0"),
         ("data", "{\"plan\":1,\"groups\":0,\"stages\":[]}", "has 0 groups of volumes, and the database 2"),

@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -56,12 +58,26 @@ pub(super) fn times_bytes(times: &[TimeMark]) -> u64 {
     if times.is_empty() { 0 } else { (times.len() as u64 + 1) * TIME_BYTES }
 }
 
-/// A file for the client that is being taken. When this is dropped, what is on disk of it is counted.
+/// Device and inode of a file.
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Whether a path is this very file, and not what another has put in its place.
+pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    Ok(identity(&file.metadata()?) == identity(&fs::symlink_metadata(path)?))
+}
+
+/// A file for the client that is being taken. When this is dropped, what came of a file that was not
+/// published is removed, and what is on disk is counted.
 #[derive(Debug)]
 pub(crate) struct FileCharge {
     results: Results,
     workflow: WorkflowId,
+    /// The one that is being written first.
     paths: [PathBuf; 3],
+    /// The one that is being written, once there is one.
+    part: Option<(u64, u64)>,
     before: u64,
     reserved: u64,
 }
@@ -74,6 +90,24 @@ impl FileCharge {
         Ok(())
     }
 
+    /// What was begun goes again with this, unless it was published.
+    pub(crate) fn begun(&mut self, file: &File) -> io::Result<()> {
+        self.part = Some(identity(&file.metadata()?));
+        Ok(())
+    }
+
+    /// Frees what nobody can use: the next attempt begins anew.
+    fn remove_part(&self) {
+        let [part, ..] = &self.paths;
+        // One that is published has another name, and that of another attempt is another file.
+        let is_ours = |metadata| self.part == Some(identity(&metadata));
+        if fs::symlink_metadata(part).is_ok_and(is_ours)
+            && let Err(error) = fs::remove_file(part)
+        {
+            tracing::error!("cannot remove {}: {error}", part.display());
+        }
+    }
+
     fn on_disk(&self) -> u64 {
         self.paths.iter().map(|path| bytes_of(path)).sum()
     }
@@ -81,6 +115,7 @@ impl FileCharge {
 
 impl Drop for FileCharge {
     fn drop(&mut self) {
+        self.remove_part();
         let ledger = &self.results.ledger;
         ledger.settle(self.workflow, QuotaName::Results, self.reserved, self.before, self.on_disk());
     }
@@ -92,7 +127,8 @@ impl Results {
         let file = self.file_path(workflow, stage, Brought::File);
         let folder = self.file_path(workflow, stage, Brought::Folder);
         let paths = [file.with_extension("part"), file, folder];
-        let mut charge = FileCharge { results: self.clone(), workflow, paths, before: 0, reserved: 0 };
+        let results = self.clone();
+        let mut charge = FileCharge { results, workflow, paths, part: None, before: 0, reserved: 0 };
         charge.before = charge.on_disk();
         charge
     }
@@ -120,12 +156,24 @@ impl Results {
     }
 
     /// Removes all that is here of a workflow that the database has no more, and counts it no more.
+    /// What cannot be removed stays counted; the next start of the server tries again.
     pub(crate) async fn forget(self, workflow: WorkflowId) {
         let results = self.clone();
         let removed = tokio::task::spawn_blocking(move || results.remove(workflow)).await;
-        if let Ok(Err(error)) = removed {
-            tracing::error!("{}", causes(&error));
+        match removed {
+            Ok(Ok(())) => self.ledger.forget(workflow),
+            Ok(Err(error)) => tracing::error!("{}; it is tried again at the next start", causes(&error)),
+            Err(error) => tracing::error!("the files of workflow {workflow} are not removed: {error}"),
         }
-        self.ledger.forget(workflow);
+    }
+
+    /// Removes what is here of workflows that the database does not have.
+    pub(crate) fn remove_unknown(&self, workflows: &[WorkflowId]) {
+        tracing::warn!("removing logs and files of {} workflows that are no more", workflows.len());
+        for workflow in workflows {
+            if let Err(error) = self.remove(*workflow) {
+                tracing::error!("{}", causes(&error));
+            }
+        }
     }
 }

@@ -100,7 +100,8 @@ async fn workflows(store: impl Store) {
         let documents = "version: v4".len() as u64 + "the plan of w1".len() as u64;
         HeldWorkflow { id, owner: Some("ann".to_owned()), documents, is_over }
     };
-    let mut all = store.held().await.unwrap();
+    let (mut all, is_all) = store.held().await.unwrap();
+    assert!(is_all);
     all.sort_unstable_by_key(|one| one.id);
     assert_eq!(all, [held(over.id, true), held(second.id, false)]);
     assert_eq!(store.unfinished(Timestamp(6)).await.unwrap().0, std::slice::from_ref(&second));

@@ -326,7 +326,7 @@ impl Store for SqlStore {
         Ok(rows.into_iter().map(|(stage, name)| (stage.0, name)).collect())
     }
 
-    async fn held(&self) -> Result<Vec<HeldWorkflow>, StoreError> {
+    async fn held(&self) -> Result<(Vec<HeldWorkflow>, bool), StoreError> {
         self.each_held().await
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{count, open};
 use crate::{
-    Database, Statement, Transaction,
+    Database, DatabaseError, Statement, Transaction,
     outbox::{self, Insert, OutboxRow, WrittenWith},
     statement,
 };
@@ -15,7 +15,8 @@ struct Told(&'static str);
 
 impl Insert for Told {
     fn insert(&self, with: WrittenWith) -> Statement {
-        let text = "INSERT INTO first_rows (id, number) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
+        let text = "INSERT INTO first_rows (id, number) VALUES ($1, $2)
+                    ON CONFLICT (id) DO UPDATE SET id = excluded.id WHERE first_rows.number = excluded.number";
         let number = match with {
             WrittenWith::Change => 1_i64,
             WrittenWith::Nothing => 2,
@@ -90,6 +91,47 @@ async fn a_change_whose_row_cannot_be_written_is_not_made() {
     outbox::scope(vec![row.clone()], work).await;
     assert!(!row.is_written());
     assert_eq!(count(&database, "first_touchy").await, 0);
+}
+
+#[tokio::test]
+async fn a_change_whose_row_would_be_lost_behind_another_one_is_not_made() {
+    let (_directory, database) = open().await;
+    let (row, same) = (told("a"), told("a"));
+    let commit = async |id: &str| {
+        let mut transaction = database.begin().await.unwrap();
+        touch(&mut transaction, id).await;
+        transaction.commit("change").await
+    };
+    let other = "INSERT INTO first_rows (id, number) VALUES ('a', 7)";
+    statement("take the place", other).execute(&database).await.unwrap();
+    let failed = outbox::scope(vec![row.clone()], commit("one")).await;
+    assert!(matches!(failed, Err(DatabaseError::RowTaken { action: "change" })), "{failed:?}");
+    assert!(!row.is_written());
+    assert_eq!(count(&database, "first_touchy").await, 0);
+    // When the place is free again the row is taken; and one that is there is not written twice.
+    statement("free it", "DELETE FROM first_rows").execute(&database).await.unwrap();
+    outbox::scope(vec![row.clone()], commit("one")).await.unwrap();
+    outbox::scope(vec![same.clone()], commit("two")).await.unwrap();
+    assert!(row.is_written() && same.is_written());
+    assert_eq!(written(&database).await, [("a".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn a_row_that_queued_work_has_may_be_written_yet() {
+    let (_directory, database) = open().await;
+    let row = told("a");
+    let watch = row.watch();
+    let queued = outbox::scope(vec![row.clone()], async { outbox::current() }).await;
+    assert!(row.is_elsewhere() && watch.is_open());
+    drop(queued);
+    assert!(!row.is_elsewhere(), "it was refused, and nobody writes the row");
+    let queued = outbox::scope(vec![row.clone()], async { outbox::current() }).await;
+    outbox::scope(queued, change(&database, "one")).await;
+    assert!(row.is_written() && !row.is_elsewhere() && !watch.is_open());
+    let dropped = told("b");
+    let watch = dropped.watch();
+    drop(dropped);
+    assert!(!watch.is_open());
 }
 
 #[tokio::test]

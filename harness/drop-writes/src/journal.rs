@@ -9,6 +9,7 @@ use std::{
     ffi::{CStr, CString, c_int},
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use harness::write_journal::{
@@ -24,6 +25,9 @@ const SHARED_MEMORY: &[u8] = b"-shm";
 /// Bytes of a file in one record at most: a multiple of a sector.
 const MOST_BYTES: u64 = 1 << 20;
 
+/// How long a sync takes: as long as on a fast disk. Without it hardly a kill would come in time.
+const SYNC: Duration = Duration::from_millis(2);
+
 /// The journal of this process.
 #[derive(Debug)]
 struct Journal {
@@ -36,7 +40,7 @@ struct Journal {
 #[derive(Debug)]
 pub(crate) struct Records {
     fd: c_int,
-    /// Number of the next file that is saved.
+    /// Number of the next file that is saved, or of the next sync.
     next: u64,
 }
 
@@ -77,14 +81,21 @@ pub(crate) fn before_truncation(fd: c_int, length: off_t) -> Option<Order> {
     Some(order)
 }
 
-/// Puts down that a file or directory is on the disk; whether it is a watched one.
-pub(crate) fn synced(fd: c_int) -> bool {
+/// Puts down that a file or directory is on the disk, after as long as a disk takes; whether it is a
+/// watched one. The disk itself is not asked: what it would keep is in the journal.
+pub(crate) fn sync(fd: c_int) -> bool {
     let Some(watched) = watched_by(fd) else { return false };
     let Some(mut order) = lock() else { return false };
+    let number = order.number();
+    order.put(Kind::SyncBegun, watched.file, (number, 0), &[]);
+    // Others write meanwhile, and a kill is most likely to come now.
+    drop(order);
+    std::thread::sleep(SYNC);
+    let Some(mut order) = lock() else { return false };
     if watched.is_directory {
-        order.put(Kind::DirectorySynced, watched.file, (0, 0), &watched.path);
+        order.put(Kind::DirectorySynced, watched.file, (number, 0), &watched.path);
     } else {
-        order.put(Kind::Synced, watched.file, (0, 0), &[]);
+        order.put(Kind::Synced, watched.file, (number, 0), &[]);
     }
     true
 }
@@ -170,11 +181,17 @@ impl Records {
         }
     }
 
+    /// One that nothing else in the journal has.
+    fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        number
+    }
+
     /// Gives a file a name in the journal's directory, and tells its number.
     fn save(&mut self, path: &[u8]) -> u64 {
         let Some(journal) = journal() else { return NOT_SAVED };
-        let number = self.next;
-        self.next += 1;
+        let number = self.number();
         let name = format!("/{number}");
         let saved = [journal.directory.as_slice(), name.as_bytes()].concat();
         let (Ok(path), Ok(saved)) = (CString::new(path), CString::new(saved)) else {

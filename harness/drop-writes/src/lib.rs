@@ -111,13 +111,13 @@ pub extern "C" fn ftruncate64(fd: c_int, length: off_t) -> c_int {
 /// `fsync(2)`.
 #[unsafe(no_mangle)]
 pub extern "C" fn fsync(fd: c_int) -> c_int {
-    if journal::synced(fd) { 0 } else { raw::fsync(fd) }
+    if journal::sync(fd) { 0 } else { raw::fsync(fd) }
 }
 
 /// `fdatasync(2)`.
 #[unsafe(no_mangle)]
 pub extern "C" fn fdatasync(fd: c_int) -> c_int {
-    if journal::synced(fd) { 0 } else { raw::fdatasync(fd) }
+    if journal::sync(fd) { 0 } else { raw::fdatasync(fd) }
 }
 
 /// `open(2)`. In C it takes any number of arguments; on the architectures that we build for, the

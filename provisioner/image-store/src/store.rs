@@ -308,8 +308,6 @@ impl Store {
     fn publish(&self, path: &Path, file: &File, digest: &Digest) -> Result<(), StoreError> {
         self.mark(digest);
         let failed = |operation, path: &Path, e| self.write_failed(operation, path, 0, e);
-        file.set_permissions(Permissions::from_mode(0o400))
-            .map_err(|e| failed("set the mode of", path, e))?;
         file.sync_all().map_err(|e| failed("sync", path, e))?;
         let target = self.path(digest);
         let blobs = self.root.join("blobs/sha256");
@@ -320,6 +318,9 @@ impl Store {
             Err(e) => return Err(failed("make folder", &folder, e)),
         }
         fs::rename(path, &target).map_err(|e| failed("rename into place", &target, e))?;
+        // Only now: while it is in `partial`, other writers open it for writing before they wait.
+        file.set_permissions(Permissions::from_mode(0o400))
+            .map_err(|e| failed("set the mode of", &target, e))?;
         sync_folder(&folder)
     }
 

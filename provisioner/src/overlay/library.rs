@@ -26,6 +26,9 @@ use super::{
 };
 
 mod digest;
+mod error;
+
+pub use error::LibraryError;
 
 /// Files and folders that one overlay may have.
 pub const MAX_FILES: usize = 10_000;
@@ -103,60 +106,6 @@ pub enum File {
     },
 }
 
-/// Why a part of the overlays cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LibraryError {
-    /// A file or folder.
-    #[error("cannot read {}{}", path.display(), if_denied(source))]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A file that no overlay can have.
-    #[error("{} cannot be part of an overlay: {rule}", path.display())]
-    File {
-        /// The file, as the server sees it.
-        path: PathBuf,
-        /// The rule of overlays that it breaks, for people.
-        rule: &'static str,
-    },
-    /// Whether the site has an overlay of this name is not known.
-    #[error("the folder {} of the site's overlays cannot be read, and may have one of this name", path.display())]
-    Site {
-        /// The site's folder.
-        path: PathBuf,
-        /// What the system says: rights, or a link that leads nowhere.
-        #[source]
-        source: Arc<io::Error>,
-    },
-    /// A folder whose name no overlay can have.
-    #[error("{} is no overlay: a name has 1 to 63 lower-case letters, digits and inner hyphens", path.display())]
-    Name {
-        /// The folder.
-        path: PathBuf,
-    },
-}
-
-/// What helps where the server's user may not read a file.
-fn if_denied(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::PermissionDenied => {
-            " (`bedplate server adopt`, as root, gives the server what is root's in the site's overlays)"
-        }
-        _ => "",
-    }
-}
-
-impl LibraryError {
-    /// The disk may say otherwise when it is asked again; a rule stays a rule until somebody edits.
-    fn may_pass(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Site { .. })
-    }
-}
-
 impl Library {
     /// Reads both folders. A folder that is not there has no overlays. A template with a mistake is
     /// no error here, but where it is rendered.
@@ -201,7 +150,7 @@ impl Library {
                 Ok(_) => Overlay::load(&path, source),
                 Err(error) => {
                     let mut overlay = Overlay::empty(source);
-                    overlay.unreadable.push(LibraryError::Read { path, source: error });
+                    overlay.unreadable.push(LibraryError::read(&path, error));
                     overlay
                 }
             };
@@ -212,7 +161,7 @@ impl Library {
 
     /// The site's folder cannot be listed: each shipped overlay may be one that the site replaced.
     fn doubt(&mut self, site: &Path, error: LibraryError) {
-        if let LibraryError::Read { source, .. } = error {
+        if let LibraryError::Read { source, .. } | LibraryError::Closed { source, .. } = error {
             let source = Arc::new(source);
             let doubt = || LibraryError::Site { path: site.to_owned(), source: source.clone() };
             for overlay in self.overlays.values_mut() {
@@ -381,7 +330,7 @@ impl File {
 
 /// Paths in a folder, sorted; none if there is no such folder.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, LibraryError> {
-    let failed = |source| LibraryError::Read { path: folder.to_owned(), source };
+    let failed = |source| LibraryError::read(folder, source);
     let listing = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing.map_err(failed)?,
@@ -443,7 +392,7 @@ fn present<T>(path: &Path, found: io::Result<T>) -> Result<Option<T>, LibraryErr
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(LibraryError::Read { path: path.to_owned(), source }),
+        Err(source) => Err(LibraryError::read(path, source)),
     }
 }
 

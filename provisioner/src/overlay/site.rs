@@ -15,6 +15,9 @@ use super::{
     template::{Template, TemplateError},
 };
 
+/// Name of a folder until it has its mode.
+const NEW_FOLDER: &str = ".bedplate-new-folder";
+
 /// Why a file of an overlay was not written or removed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
@@ -335,7 +338,7 @@ fn both_names(folder: &Path, path: &str) -> (PathBuf, PathBuf) {
 fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteError> {
     let failed = |operation, source| failed(operation, target, source);
     let folder = target.parent().unwrap_or(target);
-    make_open(folder).map_err(|source| failed("make the folder of", source))?;
+    make_open(overlay, folder).map_err(|source| failed("make the folder of", source))?;
     // Beside `rootfs`, so that half a file is never part of the overlay.
     let temporary = overlay.join(".bedplate-new");
     let written = OpenOptions::new()
@@ -357,17 +360,30 @@ fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteErr
     })
 }
 
-/// Makes a directory, and those that it is in, with the mode that nodes get: the process makes what
-/// it makes for itself alone.
-fn make_open(directory: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = directory.ancestors().take_while(|one| !one.exists()).collect();
-    fs::create_dir_all(directory)?;
-    missing.into_iter().try_for_each(|one| fs::set_permissions(one, Permissions::from_mode(0o755)))
+/// Makes a folder of an overlay, and those that it is in, with the mode that nodes get: the process
+/// makes what it makes for itself alone. Each gets its name when it has its mode, so that none that
+/// was cut off in between stays closed on nodes.
+fn make_open(overlay: &Path, folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|one| !one.exists()).collect();
+    for one in missing.into_iter().rev() {
+        // Beside `rootfs`, or beside the overlays: no part of any.
+        let is_within = one != overlay && one.starts_with(overlay);
+        let temporary = if is_within { overlay } else { one.parent().unwrap_or(one) }.join(NEW_FOLDER);
+        match fs::create_dir(&temporary) {
+            // Of one that was cut off.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+        fs::set_permissions(&temporary, Permissions::from_mode(0o755))?;
+        fs::rename(&temporary, one)?;
+    }
+    Ok(())
 }
 
 /// Copies an overlay: files with their modes, links as links.
 fn copy(from: &Path, to: &Path) -> Result<(), SiteError> {
-    make_open(to).map_err(|source| failed("make", to, source))?;
+    // Half a copy is thrown away, so it may have folders that are not named yet in any of its own.
+    make_open(to, to).map_err(|source| failed("make", to, source))?;
     for entry in fs::read_dir(from).map_err(|source| failed("read", from, source))? {
         let entry = entry.map_err(|source| failed("read", from, source))?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));
@@ -421,6 +437,28 @@ mod tests {
         remove(site.path(), &name, "/etc/hosts").unwrap();
         let again = remove(site.path(), &name, "/etc/hosts").unwrap_err().to_string();
         assert_eq!(again, "the site's overlay hosts has no file /etc/hosts");
+    }
+
+    /// Of one that was killed a folder is left that is its own alone; nodes would get that mode.
+    #[test]
+    fn a_folder_has_its_mode_when_it_has_its_name() {
+        let site = tempfile::tempdir().unwrap();
+        let left_over = site.path().join("x").join(NEW_FOLDER);
+        fs::create_dir_all(&left_over).unwrap();
+        fs::set_permissions(&left_over, Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(site.path().join("x"), Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(site.path().join(NEW_FOLDER)).unwrap();
+        for name in ["x", "new"] {
+            let overlay: OverlayName = name.parse().unwrap();
+            let file = NewFile { path: "/etc/a/b/file", mode: 0o644, template: false, bytes: b"x" };
+            put(&Library::default(), site.path(), site.path(), &overlay, &file).unwrap();
+            for folder in ["", "rootfs", "rootfs/etc", "rootfs/etc/a", "rootfs/etc/a/b"] {
+                let facts = fs::metadata(site.path().join(name).join(folder)).unwrap();
+                assert_eq!(facts.permissions().mode() & 0o7777, 0o755, "{name}/{folder}");
+            }
+            assert!(!site.path().join(name).join(NEW_FOLDER).exists());
+        }
+        assert!(!site.path().join(NEW_FOLDER).exists());
     }
 
     #[test]

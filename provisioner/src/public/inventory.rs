@@ -1,6 +1,12 @@
 //! The public part of an inventory. UUIDs of GPUs stay: they name devices that jobs are granted.
 
-use api::inventory::{Bmc, Board, Disk, Gpu, Infiniband, Inventory, MemoryModule, Nic, Os, System};
+use std::net::IpAddr;
+
+use api::inventory::{Bmc, Board, Disk, Gpu, Infiniband, Inventory, MemoryModule, Nic, Os, System, Vlan};
+
+/// Hexadecimal digits of a hardware address in the name of a device: `enx525400123456` of udev, `rocex` and `ibx` of
+/// rdma-core, whose GUIDs have more.
+const MAC_DIGITS: usize = 12;
 
 pub(super) fn make_public(inventory: &mut Inventory) {
     let Inventory {
@@ -76,7 +82,10 @@ fn of_bmc(bmc: &mut Bmc) {
 fn of_nic(nic: &mut Nic) {
     let Nic {
         mac,
-        name: _,
+        name,
+        addresses,
+        bond,
+        vlan,
         kind: _,
         driver: _,
         firmware: _,
@@ -86,20 +95,41 @@ fn of_nic(nic: &mut Nic) {
         mtu: _,
         state: _,
         carrier: _,
-        addresses: _,
-        bond: _,
         bond_mode: _,
-        vlan: _,
         numa_node: _,
     } = nic;
     *mac = None;
+    addresses.retain(|address| !is_of_mac(*address));
+    let parent = vlan.as_mut().map(|Vlan { parent, id: _ }| parent);
+    [Some(name), bond.as_mut(), parent].into_iter().flatten().for_each(hide_mac);
+}
+
+/// Whether an address is made of a hardware address: `ff:fe` in the middle of the interface identifier (RFC 4291,
+/// appendix A).
+fn is_of_mac(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.octets()[11..13] == [0xff, 0xfe],
+    }
+}
+
+/// Takes the digits of a hardware address or a GUID out of a name; those that are hidden look alike.
+fn hide_mac(name: &mut String) {
+    let is_other = |c: char| !matches!(c, '0'..='9' | 'a'..='f');
+    let mut digits = name.match_indices('x').map(|(at, _)| {
+        let behind = &name[at + 1..];
+        at + 1..at + 1 + behind.find(is_other).unwrap_or(behind.len())
+    });
+    if let Some(mac) = digits.find(|digits| digits.len() >= MAC_DIGITS) {
+        name.replace_range(mac, "…");
+    }
 }
 
 fn of_infiniband(device: &mut Infiniband) {
     let Infiniband {
         guid,
         system_guid,
-        name: _,
+        name,
         firmware: _,
         model: _,
         board_id: _,
@@ -109,6 +139,7 @@ fn of_infiniband(device: &mut Infiniband) {
         ports: _,
     } = device;
     (*guid, *system_guid) = (None, None);
+    hide_mac(name);
 }
 
 fn of_disk(disk: &mut Disk) {

@@ -21,10 +21,12 @@ fn inventory() -> Inventory {
         "os": {"name": "Debian", "command-line": format!("BOOTIF=01-52-54-00-aa-aa-01 {MARKER}")},
         "memory-modules": [{"locator": "A1", "size-bytes": 1, "serial": MARKER}],
         "bmc": {"firmware": "2.10", "address": "10.99.99.99", "mac": MACS[0]},
-        "nics": [{"name": "lan0", "state": "up", "mac": MACS[1], "addresses": ["10.1.0.1"]}],
+        "nics": [{"name": "lan0", "state": "up", "mac": MACS[1], "addresses": ["10.1.0.1"]},
+            {"name": "enx525400aaaa02", "addresses": ["2001:db8::5054:ff:feaa:aa02", "fe80::5054:ff:feaa:aa02", "2001:db8::7"]},
+            {"name": "v7", "bond": "enx525400aaaa02", "vlan": {"id": 7, "parent": "enx525400aaaa02"}}],
         "disks": [{"name": "sda", "size-bytes": 1, "model": "M", "serial": MARKER, "wwid": MARKER}],
         "gpus": [{"pci": "0000:3b:00.0", "vendor": "nvidia", "model": "H100", "serial": MARKER}],
-        "infiniband": [{"name": "mlx5_0", "guid": MARKER, "system-guid": MARKER}]
+        "infiniband": [{"name": "rocex525400aaaa02", "guid": MARKER, "system-guid": MARKER}]
     });
     serde_json::from_value(inventory).unwrap()
 }
@@ -51,7 +53,7 @@ fn status() -> NodeStatus {
 
 fn assert_public(value: &Value) {
     let text = value.to_string();
-    let private = [MARKER, "10.99.99.99", "52-54-00"].into_iter().chain(MACS);
+    let private = [MARKER, "10.99.99.99", "52-54-00", "525400", "5054:ff:fe"].into_iter().chain(MACS);
     for private in private {
         assert!(!text.contains(private), "{private} in {text}");
     }
@@ -95,7 +97,10 @@ fn what_is_public_stays() {
     let public = Sight::Public.of_thing(inventory());
     assert_eq!(public.gpus[0].model.as_deref(), Some("H100"));
     assert_eq!(public.bmc.unwrap().firmware.as_deref(), Some("2.10"));
-    assert_eq!(public.nics[0].addresses.len(), 1);
+    assert_eq!((public.nics[0].name.as_str(), public.nics[0].addresses.len()), ("lan0", 1));
+    assert_eq!(public.nics[1].name, "enx…");
+    assert_eq!(public.nics[1].addresses, ["2001:db8::7".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(public.infiniband[0].name, "rocex…");
 }
 
 #[test]

@@ -232,7 +232,7 @@ fn by_path(leaves: &[(String, Value)]) -> BTreeMap<&str, &Value> {
 /// All nodes and profiles as a document that applies without a change.
 #[utoipa::path(
     get, path = "/v1/export", tag = "apply",
-    responses((status = OK, body = String, content_type = "application/yaml"))
+    responses((status = OK, body = Object, content_type = "application/yaml"))
 )]
 async fn export(State(provisioner): State<Provisioner>, caller: Caller) -> Result<Response, Refusal> {
     let title = "cannot export the cluster";

@@ -24,14 +24,14 @@ pub(super) fn is_damaged(error: &FleetError) -> bool {
 }
 
 /// A damaged inventory is as good as none until its node connects again.
-fn refuse(title: &str, name: &NodeName, error: &FleetError) -> Refusal {
+fn refuse(title: &str, name: &NodeName, sight: Sight, error: &FleetError) -> Refusal {
     if !is_damaged(error) {
         return Refusal::internal(title, error);
     }
     let why = format!(
         "what {name} reported cannot be read from the database ({}); it reports again when its agent \
          connects",
-        causes(error)
+        sight.of_cause(causes(error))
     );
     Refusal::new(StatusCode::NOT_FOUND, title, why)
 }
@@ -49,8 +49,9 @@ async fn inventory(
 ) -> Result<Json<Inventory>, Refusal> {
     let title = "cannot show the inventory";
     let id = provisioner.find(title, &name)?;
-    let found = provisioner.0.fleet.inventory(id).await.map_err(|error| refuse(title, &name, &error))?;
     let sight = Sight::of(&caller.principal);
+    let found = provisioner.0.fleet.inventory(id).await;
+    let found = found.map_err(|error| refuse(title, &name, sight, &error))?;
     found.map(|inventory| Json(sight.of_thing(inventory))).ok_or_else(|| {
         let why = format!("{name} has not reported its hardware yet; it does so when its agent connects");
         Refusal::new(StatusCode::NOT_FOUND, title, why)
@@ -70,11 +71,31 @@ async fn topology(
 ) -> Result<Response, Refusal> {
     let title = "cannot show the topology";
     let id = provisioner.find(title, &name)?;
-    let found = provisioner.0.fleet.topology(id).await.map_err(|error| refuse(title, &name, &error))?;
+    let sight = Sight::of(&caller.principal);
+    let found = provisioner.0.fleet.topology(id).await;
+    let found = found.map_err(|error| refuse(title, &name, sight, &error))?;
     let xml = found.ok_or_else(|| {
         let why = format!("{name} has not sent its topology yet; its agent does so after the inventory");
         Refusal::new(StatusCode::NOT_FOUND, title, why)
     })?;
-    let xml = Sight::of(&caller.principal).of_topology(xml);
+    let xml = sight.of_topology(xml);
     Ok(([(header::CONTENT_TYPE, "application/xml")], xml).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_damaged_is_quoted_to_admins_alone() {
+        let damaged = || {
+            let (subject, source) = ("inventory of n1".to_owned(), "invalid type: string MARKER".into());
+            FleetError::Store(fleet::StoreError::Decode { subject, source })
+        };
+        let name: NodeName = "n1".parse().unwrap();
+        let told = |sight: Sight| refuse("cannot show the inventory", &name, sight, &damaged()).0.detail;
+        assert!(told(Sight::Full).contains("MARKER"));
+        let public = told(Sight::Public);
+        assert!(!public.contains("MARKER") && public.contains("an admin is told why"), "{public}");
+    }
 }

@@ -369,13 +369,27 @@ async fn reboot(
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot reboot {name}");
     let id = provisioner.find(&title, &name)?;
+    write_ahead(&provisioner, id, &title).await?;
     let told = provisioner.0.fleet.reboot(id, &format!("asked for by {}", caller.principal.name)).await;
-    match told {
-        Ok(()) => Ok(StatusCode::ACCEPTED),
-        Err(error @ fleet::FleetError::NotConnected { .. }) => {
-            Err(Refusal::new(StatusCode::CONFLICT, title, error.to_string()))
+    told.map_err(|error| refuse_order(title, &error))?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Writes down who asks for an order that is out before anything of it is on disk.
+async fn write_ahead(provisioner: &Provisioner, id: NodeId, title: &str) -> Result<(), Refusal> {
+    // What cannot be told has no row of its own each time.
+    let connected = provisioner.0.fleet.check_connected(id);
+    connected.map_err(|error| refuse_order(title.to_owned(), &error))?;
+    let ahead = database::outbox::write_ahead(&provisioner.0.database).await;
+    ahead.map_err(|error| Refusal::internal(title.to_owned(), &error))
+}
+
+fn refuse_order(title: String, error: &fleet::FleetError) -> Refusal {
+    match error {
+        fleet::FleetError::NotConnected { .. } => {
+            Refusal::new(StatusCode::CONFLICT, title, error.to_string())
         }
-        Err(error) => Err(Refusal::internal(title, &error)),
+        error => Refusal::internal(title, error),
     }
 }
 
@@ -399,13 +413,10 @@ async fn upgrade(
     let program = program.await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let (digest, size) = program.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let reason = format!("asked for by {}", caller.principal.name);
-    match provisioner.0.fleet.upgrade_agent(id, digest, size, &reason).await {
-        Ok(()) => Ok(StatusCode::ACCEPTED),
-        Err(error @ fleet::FleetError::NotConnected { .. }) => {
-            Err(Refusal::new(StatusCode::CONFLICT, title, error.to_string()))
-        }
-        Err(error) => Err(Refusal::internal(title, &error)),
-    }
+    write_ahead(&provisioner, id, &title).await?;
+    let told = provisioner.0.fleet.upgrade_agent(id, digest, size, &reason).await;
+    told.map_err(|error| refuse_order(title, &error))?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// Allows a node to get a boot token again.

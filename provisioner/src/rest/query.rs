@@ -16,7 +16,7 @@ use axum::{
     extract::{Query, State},
     http::StatusCode,
 };
-use rest::{Abandoned, Linked, MAX_PAGE_ROWS, Paging, Refusal, Turns};
+use rest::{Abandoned, Linked, MAX_PAGE_ROWS, Paging, Refusal, Turns, causes};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 use utoipa_axum::routes;
@@ -184,7 +184,9 @@ async fn told(
     let mut all = Vec::with_capacity(names.len());
     for node in provisioner.show_all(names) {
         let told = match provisioner.0.fleet.inventory(node.id).await {
-            Err(error) if hardware::is_damaged(&error) => Err(AnswerError::Damaged(error)),
+            Err(error) if hardware::is_damaged(&error) => {
+                Err(AnswerError::Damaged(sight.of_cause(causes(&error))))
+            }
             Err(error) => return Err(Refusal::internal(title, &error)),
             Ok(None) => Err(AnswerError::NeverTold),
             Ok(Some(inventory)) => Ok(sight.of_thing(inventory)),

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use api::access::AuditEntry;
-use client::Client;
+use client::{Client, ClientError};
 
-/// Lines that a round may have beside those that are waited for: what was refused, and what the
-/// server writes by itself.
-const FURTHER_LINES: u64 = 200;
+/// Lines that are read at a time.
+const PAGE: u32 = 1_000;
 
 /// Outcome of what the server died in the middle of: it is done, or it is not.
 const BEGUN: &str = "begun";
@@ -33,10 +32,6 @@ impl Lines {
     pub(super) fn may(&mut self, line: Line) {
         *self.may.entry(line).or_default() += 1;
     }
-
-    fn count(&self) -> u64 {
-        self.must.values().sum::<u64>() + self.may.values().sum::<u64>()
-    }
 }
 
 /// How far the log went when a round began.
@@ -51,6 +46,19 @@ impl Marker {
         Ok(())
     }
 
+    /// All lines of the round.
+    async fn entries(&self, client: &Client) -> Result<Vec<AuditEntry>, ClientError> {
+        let mut entries: Vec<AuditEntry> = Vec::new();
+        loop {
+            let after = entries.last().map_or(self.0, |entry| entry.number);
+            let page = client.audit_after(after, PAGE).await?;
+            if page.is_empty() {
+                return Ok(entries);
+            }
+            entries.extend(page);
+        }
+    }
+
     /// Tells changes without a line, and lines without a change.
     pub(super) async fn hold_against(
         &self,
@@ -58,11 +66,9 @@ impl Marker {
         lines: &Lines,
         mistakes: &mut Vec<String>,
     ) -> anyhow::Result<()> {
-        let limit = u32::try_from(lines.count() + FURTHER_LINES)?;
-        let entries = client.audit(limit).await.context("the audit log")?;
+        let entries = self.entries(client).await.context("the audit log")?;
         let is_refused = |entry: &AuditEntry| entry.outcome.starts_with(['4', '5']);
-        let of_round: Vec<&AuditEntry> =
-            entries.iter().filter(|entry| entry.number > self.0 && !is_refused(entry)).collect();
+        let of_round: Vec<&AuditEntry> = entries.iter().filter(|entry| !is_refused(entry)).collect();
         let all = counted(of_round.iter().copied());
         let done = counted(of_round.iter().copied().filter(|entry| entry.outcome != BEGUN));
         for ((method, path), must) in &lines.must {

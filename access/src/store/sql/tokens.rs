@@ -2,11 +2,12 @@
 
 use api::{access::Token, ids::Timestamp, rights::Action};
 use async_trait::async_trait;
-use database::{Json, json, statement};
-use sqlx::{AssertSqlSafe, FromRow};
+use database::{Json, Statement, json, statement};
+use sqlx::{AssertSqlSafe, FromRow, SqlSafeStr};
 
 use super::{Hash, SqlStore, USER, UserRow};
 use crate::{
+    TokenCounts,
     store::{
         StoreError,
         tokens::{OwnedToken, TokenStore},
@@ -15,13 +16,20 @@ use crate::{
 };
 
 /// Columns of an [`OwnedTokenRow`] beside those of its user.
-pub(super) const OWNED: &str = "t.name AS token_name, t.expires AS token_expires, t.scope AS token_scope";
+pub(super) const OWNED: &str = "t.name AS token_name, t.created AS token_created, t.expires AS token_expires,
+                                t.scope AS token_scope";
+
+/// What is true of a token that is to be mended: $1 is now, $2 when what ends by then ends soon.
+/// [`api::access::token_told_from`] says the same of one.
+const TO_MEND: &str =
+    "expires IS NULL OR (expires > $1 AND expires <= $2 AND expires - $1 <= (expires - created) / 4)";
 
 #[derive(FromRow)]
 pub(super) struct OwnedTokenRow {
     #[sqlx(flatten)]
     owner: UserRow,
     token_name: String,
+    token_created: i64,
     token_expires: Option<i64>,
     token_scope: Option<Json<Vec<Action>>>,
 }
@@ -31,6 +39,7 @@ impl From<OwnedTokenRow> for OwnedToken {
         Self {
             owner: row.owner.into(),
             name: row.token_name,
+            created: Timestamp(row.token_created),
             expires: row.token_expires.map(Timestamp),
             scope: row.token_scope.map(known),
         }
@@ -75,21 +84,44 @@ impl From<TokenRow> for (TokenHash, Token) {
     }
 }
 
+/// Adds the row of a token.
+const INSERT: &str = "INSERT INTO access_tokens (hash, user_name, name, created, expires, scope)
+                      VALUES ($1, $2, $3, $4, $5, $6)";
+
+/// A statement that begins with [`INSERT`], with its values.
+fn insert(
+    action: &'static str,
+    text: impl SqlSafeStr,
+    token: &Token,
+    hash: TokenHash,
+) -> Result<Statement, StoreError> {
+    let scope = token.scope.as_ref().map(|scope| json(action, scope)).transpose()?;
+    Ok(statement(action, text)
+        .bind(hash.as_slice())
+        .bind(&token.user)
+        .bind(&token.name)
+        .bind(token.created.0)
+        .bind(token.expires.map(|ends| ends.0))
+        .bind(scope))
+}
+
 #[async_trait]
 impl TokenStore for SqlStore {
     async fn add_token(&self, token: &Token, hash: TokenHash) -> Result<bool, StoreError> {
-        const ACTION: &str = "add a token";
-        let text = "INSERT INTO access_tokens (hash, user_name, name, created, expires, scope)
-                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (user_name, name) DO NOTHING";
-        let scope = token.scope.as_ref().map(|scope| json(ACTION, scope)).transpose()?;
-        let insert = statement(ACTION, text)
-            .bind(hash.as_slice())
-            .bind(&token.user)
-            .bind(&token.name)
-            .bind(token.created.0)
-            .bind(token.expires.map(|ends| ends.0))
-            .bind(scope);
+        let text = format!("{INSERT} ON CONFLICT (user_name, name) DO NOTHING");
+        let insert = insert("add a token", AssertSqlSafe(text), token, hash)?;
         Ok(insert.execute(&self.database).await? == 1)
+    }
+
+    async fn replace_token(&self, token: &Token, hash: TokenHash) -> Result<(), StoreError> {
+        const ACTION: &str = "replace a token";
+        let delete = "DELETE FROM access_tokens WHERE user_name = $1 AND name = $2";
+        let delete = statement(ACTION, delete).bind(&token.user).bind(&token.name);
+        let insert = insert(ACTION, INSERT, token, hash)?;
+        let mut transaction = self.database.begin().await?;
+        delete.execute(&mut transaction).await?;
+        insert.execute(&mut transaction).await?;
+        transaction.commit(ACTION).await
     }
 
     async fn owned_token(&self, hash: TokenHash) -> Result<Option<OwnedToken>, StoreError> {
@@ -140,13 +172,21 @@ impl TokenStore for SqlStore {
         limit: u32,
     ) -> Result<Vec<Token>, StoreError> {
         let text = format!(
-            "SELECT {TOKEN} FROM access_tokens
-              WHERE expires IS NULL OR (expires > $1 AND expires <= $2)
-              ORDER BY user_name, name LIMIT $3"
+            "SELECT {TOKEN} FROM access_tokens WHERE {TO_MEND}
+              ORDER BY (expires IS NULL), expires, user_name, name LIMIT $3"
         );
-        let tokens = statement("look for tokens without an end", AssertSqlSafe(text));
+        let tokens = statement("look for tokens that end soon or never", AssertSqlSafe(text));
         let tokens = tokens.bind(now.0).bind(soon.0).bind(limit);
         let rows: Vec<TokenRow> = tokens.fetch_all(&self.database).await?;
         Ok(rows.into_iter().map(|row| <(TokenHash, Token)>::from(row).1).collect())
+    }
+
+    async fn count_tokens_to_mend(&self, now: Timestamp, soon: Timestamp) -> Result<TokenCounts, StoreError> {
+        let text =
+            format!("SELECT COUNT(*) - COUNT(expires), COUNT(expires) FROM access_tokens WHERE {TO_MEND}");
+        let count = statement("count the tokens that end soon or never", AssertSqlSafe(text));
+        let (without_end, end_soon): (i64, i64) =
+            count.bind(now.0).bind(soon.0).fetch_one(&self.database).await?;
+        Ok(TokenCounts { without_end: without_end.unsigned_abs(), end_soon: end_soon.unsigned_abs() })
     }
 }

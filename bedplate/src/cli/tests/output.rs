@@ -98,6 +98,7 @@ const PRINTED: &[(&str, &[&str], &[&str])] = &[
 /// Commands that print no data in every format, and why.
 const OTHERS: &[(&str, &str)] = &[
     ("server", "runs the server, and logs on standard error"),
+    ("server adopt", "prints for root at a terminal, and for the unit's log"),
     ("completion", "prints a script for a shell"),
     ("workflow log", "prints the bytes that the job wrote, as they are"),
     ("workflow attach", "prints the bytes that the job writes, as they are"),

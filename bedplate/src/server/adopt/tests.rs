@@ -18,6 +18,7 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(folder.path().join("state")).unwrap();
         let config = configured(folder.path(), &folder.path().join("state"));
         Self { folder, config }
@@ -154,8 +155,88 @@ fn privileged_what_others_may_replace_is_not_given_away() {
     symlink(site.path("state"), site.path("link")).unwrap();
     let config = configured(site.folder.path(), &site.path("link"));
     let by_link = Site { config, ..site };
-    assert!(matches!(by_link.adopt().unwrap_err(), AdoptError::Unsafe { .. }));
+    let refused = by_link.adopt().unwrap_err();
+    assert!(matches!(refused, AdoptError::Unsafe { .. }));
+    // Of a link `chown -hR` would change the link alone.
+    let real = by_link.path("state");
+    let by_hand = format!("chown -hR nobody: {}", real.display());
+    assert!(refused.to_string().ends_with(&by_hand), "{refused}");
     assert_eq!(by_link.owner("state/bedplate.db"), 0);
+    chown(&real, Some(1), None).unwrap();
+    let adopted = by_link.adopt().unwrap();
+    assert!(adopted.notes[0].ends_with(&by_hand), "{adopted:?}");
+}
+
+#[test]
+fn privileged_what_of_the_overlays_cannot_be_given_stops_no_server() {
+    let site = Site::new();
+    site.write(&[("state/bedplate.db", 0o600), ("site/motd/rootfs/etc/motd", 0o600)]);
+    let mut deep = site.path("site/deep");
+    for _ in 0..140 {
+        deep.push("d");
+    }
+    fs::create_dir_all(&deep).unwrap();
+    let adopted = site.adopt().unwrap();
+    let [note] = &adopted.notes[..] else { panic!("{adopted:?}") };
+    assert!(note.contains("lies deeper than"), "{note}");
+    for name in ["state", "site", "site/motd/rootfs/etc/motd", "site/deep/d/d"] {
+        assert_eq!(site.owner(name), NOBODY, "{name}");
+    }
+}
+
+#[test]
+fn privileged_what_its_mode_closes_to_its_owner_is_told() {
+    let site = Site::new();
+    site.write(&[("site/a/rootfs/etc/shadow", 0o000), ("site/b/rootfs/var/x", 0o600)]);
+    fs::set_permissions(site.path("site/b/rootfs/var"), fs::Permissions::from_mode(0o300)).unwrap();
+    let mut notes = site.adopt().unwrap().notes;
+    notes.sort_unstable();
+    let [shadow, var] = &notes[..] else { panic!("{notes:?}") };
+    assert!(shadow.contains("mode 0000 of") && shadow.contains("`mode: 0000` in its front"), "{shadow}");
+    assert!(var.contains("mode 0300 of") && var.contains("chmod u+rx "), "{var}");
+    assert_eq!((site.owner("site/a/rootfs/etc/shadow"), site.mode("site/b/rootfs/var")), (NOBODY, 0o300));
+    assert_eq!(site.adopt().unwrap().notes.len(), 2, "as long as it is so");
+}
+
+#[test]
+fn privileged_a_checkouts_own_directory_is_left_alone() {
+    let site = Site::new();
+    site.write(&[
+        ("site/.git/objects/a", 0o444),
+        ("site/motd/.git/config", 0o644),
+        ("site/motd/rootfs/opt/.git/config", 0o600),
+    ]);
+    assert_eq!(site.adopt().unwrap().notes, [""; 0]);
+    for (name, owner) in [
+        ("site/.git", 0),
+        ("site/.git/objects/a", 0),
+        ("site/motd/.git/config", 0),
+        ("site/motd/rootfs/opt/.git/config", NOBODY),
+    ] {
+        assert_eq!(site.owner(name), owner, "{name}");
+    }
+}
+
+#[test]
+fn privileged_the_directory_of_the_configuration_is_opened_to_the_group() {
+    let site = Site::new();
+    site.write(&[("server.yaml", 0o600)]);
+    let directory = |mode, gid| {
+        fs::set_permissions(site.folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        chown(site.folder.path(), None, Some(gid)).unwrap();
+    };
+    directory(0o700, 0);
+    let adopted = site.adopt().unwrap();
+    assert_eq!(adopted.readable, [site.folder.path().to_owned(), site.path("server.yaml")]);
+    let facts = fs::metadata(site.folder.path()).unwrap();
+    assert_eq!((facts.uid(), facts.gid(), facts.mode() & 0o7777), (0, NOBODY, 0o750));
+    assert_eq!(site.adopt().unwrap(), given(0));
+    // Another group has it: that is for people to decide.
+    directory(0o750, 4);
+    let adopted = site.adopt().unwrap();
+    let [note] = &adopted.notes[..] else { panic!("{adopted:?}") };
+    assert!(note.contains("nobody cannot enter") && note.contains("setfacl -m u:nobody:rx"), "{note}");
+    assert_eq!(site.mode(""), 0o750);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::{
     path::Path,
 };
 
+use rest::causes;
 use rustix::{
     fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmod, chownat, fstat, openat},
     io::Errno,
@@ -25,16 +26,34 @@ const MAX_DEPTH: u32 = 128;
 /// Bits that say that a program runs as its owner or group; `chown` takes them away, and overlays need them.
 const SET_ID: u32 = 0o6000;
 
+/// A checkout's own directory, at the top of the site's overlays or of one of them: nodes get nothing
+/// of it, it has files by the thousand, and those of a local clone have second names.
+const GIT: &str = ".git";
+
+/// How deep [`GIT`] is passed by; deeper down it is a part of an overlay.
+const GIT_DEPTH: u32 = 1;
+
+/// What is walked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The state directory: without all of it no server runs, so the first error is the end.
+    State,
+    /// The site's overlays. What cannot be given keeps its overlay from nodes, and no server from
+    /// starting: it becomes a note.
+    Overlays,
+}
+
 /// Gives files to a user, and notes what it did.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
+    part: Part,
     user: &'a ServerUser,
     adopted: &'a mut Adopted,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(user: &'a ServerUser, adopted: &'a mut Adopted) -> Self {
-        Self { user, adopted }
+    pub(super) fn new(part: Part, user: &'a ServerUser, adopted: &'a mut Adopted) -> Self {
+        Self { part, user, adopted }
     }
 
     /// Gives all that is in `directory`, and not itself.
@@ -51,26 +70,47 @@ impl<'a> Walk<'a> {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let is_itself = matches!(name.to_bytes(), b"." | b"..");
-            if is_itself || depth == 0 && name.to_bytes() == LOST_AND_FOUND.as_bytes() {
+            if is_itself || self.is_passed_by(name, depth) {
                 continue;
             }
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
-            let Some((found, facts)) = look(directory, name, &path)? else { continue };
-            match FileType::from_raw_mode(facts.st_mode) {
-                FileType::Directory => {
-                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                    let opened = openat(&found, c".", flags, Mode::empty())
-                        .map_err(|errno| AdoptError::file("open", &path, errno))?;
-                    drop(found);
-                    self.entries(&opened, &path, depth + 1)?;
-                    self.give(&opened, &path)?;
-                }
-                FileType::RegularFile => self.give(&found, &path)?,
-                // A link counts for what it says; of all else the server has nothing.
-                _ => {}
-            }
+            let given = self.entry(directory, name, &path, depth);
+            self.or_note(given)?;
         }
         Ok(())
+    }
+
+    fn is_passed_by(&self, name: &CStr, depth: u32) -> bool {
+        let is_git = self.part == Part::Overlays && depth <= GIT_DEPTH && name.to_bytes() == GIT.as_bytes();
+        is_git || depth == 0 && name.to_bytes() == LOST_AND_FOUND.as_bytes()
+    }
+
+    fn entry(&mut self, directory: &OwnedFd, name: &CStr, path: &Path, depth: u32) -> Result<(), AdoptError> {
+        let Some((found, facts)) = look(directory, name, path)? else { return Ok(()) };
+        match FileType::from_raw_mode(facts.st_mode) {
+            FileType::Directory => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let opened = openat(&found, c".", flags, Mode::empty())
+                    .map_err(|errno| AdoptError::file("open", path, errno))?;
+                drop(found);
+                let below = self.entries(&opened, path, depth + 1);
+                self.or_note(below)?;
+                self.give(&opened, path)
+            }
+            FileType::RegularFile => self.give(&found, path),
+            // A link counts for what it says; of all else the server has nothing.
+            _ => Ok(()),
+        }
+    }
+
+    fn or_note(&mut self, done: Result<(), AdoptError>) -> Result<(), AdoptError> {
+        match (self.part, done) {
+            (Part::Overlays, Err(error)) => {
+                self.adopted.note(causes(&error));
+                Ok(())
+            }
+            (_, done) => done,
+        }
     }
 
     /// Gives one file or directory, if it is root's. Its mode stays.
@@ -78,6 +118,7 @@ impl<'a> Walk<'a> {
         let failed = |errno| AdoptError::file("give away", path, errno);
         let facts = fstat(found).map_err(failed)?;
         if facts.st_uid == self.user.uid {
+            self.note_closed(&facts, path);
             return Ok(());
         }
         if facts.st_uid != 0 {
@@ -102,10 +143,30 @@ impl<'a> Walk<'a> {
             set_mode(found, facts.st_mode, path)?;
         }
         self.adopted.given += 1;
+        self.note_closed(&facts, path);
         Ok(())
     }
 
-    /// Lets the user's group read a file of root's that no other group can read.
+    /// Notes what its own mode closes to its owner: root could read it all the same, and the user cannot.
+    fn note_closed(&mut self, facts: &Stat, path: &Path) {
+        let is_directory = FileType::from_raw_mode(facts.st_mode) == FileType::Directory;
+        let (wanted, letters) = if is_directory { (0o500, "u+rx") } else { (0o400, "u+r") };
+        if facts.st_mode & wanted == wanted {
+            return;
+        }
+        let (at, name, mode) = (path.display(), &self.user.name, facts.st_mode & 0o7777);
+        let template = match self.part {
+            Part::Overlays if !is_directory => format!(
+                "; for such a mode on the node make it a template with `mode: {mode:04o}` in its front matter"
+            ),
+            _ => String::new(),
+        };
+        self.adopted
+            .note(format!("mode {mode:04o} of {at} closes it to {name} too: chmod {letters} {at}{template}"));
+    }
+
+    /// Lets the user's group read a file of root's, or enter a directory of root's, that no other group
+    /// can.
     pub(super) fn let_group_read(&mut self, path: &Path) -> Result<(), AdoptError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // What cannot be opened is a mistake of the configuration, which is told with its line.
@@ -113,13 +174,17 @@ impl<'a> Walk<'a> {
         let failed = |errno| AdoptError::file("let the server read", path, errno);
         let facts = fstat(&found).map_err(failed)?;
         let is_roots = facts.st_uid == 0 && (facts.st_gid == 0 || facts.st_mode & 0o070 == 0);
-        let is_file = FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile && facts.st_nlink == 1;
-        if !is_file || !is_roots || self.user.may_read(&facts) {
+        let (is_open, bits) = match FileType::from_raw_mode(facts.st_mode) {
+            FileType::RegularFile if facts.st_nlink == 1 => (self.user.may_read(&facts), 0o040),
+            FileType::Directory => (self.user.may_enter(&facts), 0o050),
+            _ => return Ok(()),
+        };
+        if !is_roots || is_open {
             return Ok(());
         }
         chownat(&found, c"", None, Some(Gid::from_raw(self.user.gid)), AtFlags::EMPTY_PATH)
             .map_err(failed)?;
-        set_mode(&found, facts.st_mode | 0o040, path)?;
+        set_mode(&found, facts.st_mode | bits, path)?;
         self.adopted.readable.push(path.to_owned());
         Ok(())
     }

@@ -213,10 +213,10 @@ fn fields_of_later_releases_are_ignored_and_their_versions_are_not() {
     let mut value: serde_json::Value = serde_json::from_str(&plan.to_json().unwrap()).unwrap();
     add_everywhere(&mut value);
     assert_eq!(Plan::read(&value.to_string()).unwrap(), plan);
-    value["plan"] = 2.into();
+    value["plan"] = 3.into();
     value["stages"] = "of another form".into();
     let error = Plan::read(&value.to_string()).unwrap_err().to_string();
-    expect!["the stored plan has version 2, and this release reads up to 1: go on with the release that stored it, or a later one"]
+    expect!["the stored plan has version 3, and this release reads up to 2: go on with the release that stored it, or a later one"]
         .assert_eq(&error);
 }
 
@@ -267,7 +267,7 @@ fn a_damaged_plan_is_refused_with_its_stage() {
     ];
     expect![[r#"
         the stored plan is damaged: key must be a string at line 1 column 2
-        the stored plan has version 0, and this release reads up to 1: go on with the release that stored it, or a later one
+        the stored plan has version 0, and this release reads up to 2: go on with the release that stored it, or a later one
         the stored plan is damaged: stage 4 needs volumes of group 1, which is not there
         the stored plan is damaged: stage 9 waits for stage 70, which is not there
         the stored plan is damaged: stage 8 has its image from stage 2, which is none

@@ -7,12 +7,13 @@ use super::{HeldWorkflow, SqlStore, StoreError};
 
 impl SqlStore {
     /// [`super::Store::held`]. Lengths are in the heads of rows: no document is read.
-    pub(super) async fn each_held(&self) -> Result<Vec<HeldWorkflow>, StoreError> {
+    pub(super) async fn each_held(&self) -> Result<(Vec<HeldWorkflow>, bool), StoreError> {
         let text = "SELECT id, owner_name,
-                      OCTET_LENGTH(document) + COALESCE(OCTET_LENGTH(plan), 0) AS bytes, ended
+                      CAST(OCTET_LENGTH(document) + COALESCE(OCTET_LENGTH(plan), 0) AS BIGINT) AS bytes,
+                      ended
                       FROM controller_workflows";
         type Columns = (Parsed<WorkflowId>, Option<String>, Number<u64>, Option<i64>);
-        let (rows, _): (Vec<Columns>, u32) =
+        let (rows, count): (Vec<Columns>, u32) =
             self.logged(statement("count what workflows hold", text)).await?;
         let held = |(id, owner, documents, ended): Columns| HeldWorkflow {
             id: id.0,
@@ -20,6 +21,7 @@ impl SqlStore {
             documents: documents.0,
             is_over: ended.is_some(),
         };
-        Ok(rows.into_iter().map(held).collect())
+        let is_all = rows.len() == count as usize;
+        Ok((rows.into_iter().map(held).collect(), is_all))
     }
 }

@@ -1,9 +1,9 @@
 //! The writing of one blob whose digest and size are known; it can be broken off and taken up again.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -86,7 +86,7 @@ impl Store {
     #[must_use]
     pub fn partial_bytes(&self, digest: &Digest) -> u64 {
         let path = self.root().join("partial").join(digest.hex());
-        std::fs::metadata(path).map_or(0, |facts| facts.len())
+        fs::metadata(path).map_or(0, |facts| facts.len())
     }
 
     fn begin(
@@ -119,8 +119,20 @@ impl Store {
 }
 
 /// A file that is read from its beginning and written at its end.
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+fn open(path: &Path) -> io::Result<File> {
+    let open = || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
+    let denied = match open() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
+        opened => return opened,
+    };
+    // Earlier releases took the right to write before they gave a whole file its name; a server that
+    // was killed in between left it so.
+    match fs::set_permissions(path, Permissions::from_mode(0o600)) {
+        Ok(()) => open(),
+        // It has got its name meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => open(),
+        Err(_) => Err(denied),
+    }
 }
 
 impl BlobWriter {

@@ -1,6 +1,11 @@
 //! The store over interrupted and concurrent writers.
 
-use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _, sync::Barrier};
+use std::{
+    collections::HashSet,
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    sync::Barrier,
+};
 
 use api::ids::Digest;
 use image_store::{Beginning, Removed, Store, StoreError};
@@ -34,6 +39,30 @@ fn a_writer_goes_on_where_another_stopped() {
     assert_eq!(fs::metadata(store.path(&id)).unwrap().permissions().mode() & 0o777, 0o400);
     assert_eq!(store.list().unwrap(), [(id, 1_000_000)]);
     assert!(store.writer(&id, 1_000_000).unwrap().is_none());
+}
+
+/// Earlier releases took the right to write before the rename, and only root opens such a file all the same.
+#[test]
+fn privileged_a_partial_that_may_not_be_written_is_taken_up() {
+    /// Debian's `nobody`.
+    const NOBODY: u32 = 65_534;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let id = digest(b"abc");
+    let partial = folder.path().join("partial").join(id.hex());
+    fs::write(&partial, "ab").unwrap();
+    fs::set_permissions(&partial, fs::Permissions::from_mode(0o400)).unwrap();
+    chown(&partial, Some(NOBODY), None).unwrap();
+    for name in ["", "blobs", "blobs/sha256", "partial"] {
+        chown(folder.path().join(name), Some(NOBODY), None).unwrap();
+    }
+    // Of this thread alone, and root's rights over files go with it.
+    nix::unistd::setfsuid(nix::unistd::Uid::from_raw(NOBODY));
+    let mut writer = store.writer(&id, 3).unwrap().unwrap();
+    assert_eq!(writer.offset(), 2);
+    writer.write(b"c").unwrap();
+    writer.finish().unwrap();
+    assert_eq!(fs::metadata(store.path(&id)).unwrap().permissions().mode() & 0o777, 0o400);
 }
 
 #[test]

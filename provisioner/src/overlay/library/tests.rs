@@ -172,3 +172,25 @@ fn a_remark_is_shown_and_keeps_no_node_from_its_files() {
 fn unusable(library: &Library, name: &str) -> Option<String> {
     library.unusable(name).map(|error| error.to_string())
 }
+
+#[test]
+fn a_mode_that_closes_a_file_to_the_server_is_told_with_the_way_to_have_it_on_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, inner) = (folder.path().join("shadow"), folder.path().join("inner"));
+    fs::write(&file, "x").unwrap();
+    fs::create_dir(&inner).unwrap();
+    let told = |path: &Path, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let error = LibraryError::read(path, io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(error.may_pass(), "{error}");
+        error.to_string()
+    };
+    let said = told(&file, 0o000);
+    assert!(
+        said.contains("mode 0000 closes it") && said.contains("`mode: 0000` in its front matter"),
+        "{said}"
+    );
+    let said = told(&inner, 0o600);
+    assert!(said.ends_with("mode 0600 closes it to its owner too: chmod u+rx it"), "{said}");
+    assert!(told(&file, 0o600).contains("bedplate server adopt"));
+}
