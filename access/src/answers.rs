@@ -182,9 +182,9 @@ mod tests {
         let document: Value = serde_json::from_str(&document.to_json().unwrap()).unwrap();
         let paths = &document["paths"];
         let put = &paths["/things/{name}/files/{path}"]["put"];
-        assert_eq!(statuses(&paths["/plain"]["get"]), "200 401 403 500 503");
-        assert_eq!(statuses(put), "204 400 401 403 404 409 412 413 415 422 500 503");
-        assert_eq!(statuses(&paths["/bytes"]["post"]), "204 400 401 403 413 500 503");
+        assert_eq!(statuses(&paths["/plain"]["get"]), "200 401 403 429 500 503");
+        assert_eq!(statuses(put), "204 400 401 403 404 409 412 413 415 422 429 500 503");
+        assert_eq!(statuses(&paths["/bytes"]["post"]), "204 400 401 403 413 429 500 503");
         assert_eq!(put["responses"]["404"]["description"], "No such thing", "a route's own words stay");
         let problem = "#/components/schemas/Problem";
         for status in ["404", "409", "422"] {

@@ -26,6 +26,7 @@ mod chainer;
 mod check;
 mod difference;
 mod head;
+mod open;
 mod pending;
 mod unchanged;
 

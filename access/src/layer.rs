@@ -203,11 +203,11 @@ async fn audited(
     };
     let status = response.status();
     let outcome = status.as_str();
-    if running.finish(outcome) {
+    let kind = action_of(&response).map_or(method.as_str(), |action| action.as_str());
+    if running.finish(kind, outcome) {
         return response;
     }
     // What wrote nothing has changed nothing: it was refused, or it was so already.
-    let kind = action_of(&response).map_or(method.as_str(), |action| action.as_str());
     access.record_unchanged(Who::User(&principal.name), kind, asked(), outcome).await;
     response
 }

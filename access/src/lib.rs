@@ -119,6 +119,16 @@ pub enum AccessError {
         /// The name.
         user: String,
     },
+    /// The same, when all that other roles held of it was freed already.
+    #[error(
+        "{user} became the last admin with a token that is good while it was being removed: it stays, and its \
+         workflows are gone; make another one (`bedplate user add NAME --admin`, `bedplate token create TOKEN --user \
+         NAME`), then remove it again"
+    )]
+    LastAdminEmptied {
+        /// The name.
+        user: String,
+    },
     /// The last token of an admin cannot go.
     #[error(
         "{name:?} is the last token with which an admin can ask (those with a scope, and those that have expired, do \

@@ -169,8 +169,8 @@ pub(crate) struct Quotas {
     refused: [AtomicU64; QUOTAS],
     /// Held while a token is made.
     tokens_turn: tokio::sync::Mutex<()>,
-    /// Held while a user is removed: of two removals of one user the second doesn't see it let in
-    /// by the first.
+    /// Held while a user is removed: of two removals the second sees what the first has left, and
+    /// of one user no second sees it let in by the first.
     removals_turn: tokio::sync::Mutex<()>,
 }
 
@@ -192,6 +192,11 @@ impl Quotas {
         let mut known = locked(&self.known);
         known.generation += 1;
         known.users.clear();
+    }
+
+    /// To be held while a user is removed.
+    pub(crate) async fn removals_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.removals_turn.lock().await
     }
 
     fn holdings(&self) -> Vec<Arc<dyn Holdings>> {
@@ -410,10 +415,13 @@ impl Access {
         Ok(())
     }
 
-    /// Frees what other roles hold of a user who is being removed, in its turn, which may take
-    /// minutes.
-    pub(crate) async fn let_go(&self, user: &str) -> Result<Leaving<'_>, AccessError> {
-        let turn = self.inner.quotas.removals_turn.lock().await;
+    /// Frees what other roles hold of a user who is being removed, in its turn
+    /// ([`Quotas::removals_turn`]), which may take minutes.
+    pub(crate) async fn let_go<'a>(
+        &self,
+        turn: tokio::sync::MutexGuard<'a, ()>,
+        user: &str,
+    ) -> Result<Leaving<'a>, AccessError> {
         let mut leaving = Leaving { user: user.to_owned(), of: Vec::new(), _turn: turn };
         for holdings in self.inner.quotas.holdings() {
             holdings.let_go(user).await.map_err(AccessError::StillHeld)?;

@@ -127,6 +127,7 @@ fn refuse(title: String, error: &AccessError) -> Refusal {
         AccessError::TokenExists { .. }
         | AccessError::UserExists { .. }
         | AccessError::LastAdmin { .. }
+        | AccessError::LastAdminEmptied { .. }
         | AccessError::LastAdminToken { .. }
         | AccessError::StillHeld(_) => StatusCode::CONFLICT,
         AccessError::TokenRule(TokenRuleError::Wider { .. } | TokenRuleError::Outlives { .. }) => {

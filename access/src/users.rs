@@ -1,5 +1,7 @@
 //! Users: who they are, and the numbers that their jobs run with.
 
+use std::collections::BTreeMap;
+
 use api::access::{Account, User};
 
 use crate::{Access, AccessError, change_told, clock};
@@ -90,17 +92,24 @@ impl Access {
     /// from now on.
     ///
     /// # Errors
-    /// [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::StillHeld`], [`AccessError::Store`].
+    /// [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::LastAdminEmptied`],
+    /// [`AccessError::StillHeld`], [`AccessError::Store`].
     pub async fn remove_user(&self, name: &str) -> Result<(), AccessError> {
+        // What was true before another removal is no reason to free anything.
+        let removals_turn = self.inner.quotas.removals_turn().await;
         self.keep_an_admin(name).await?;
         let before = self.user(name).await?;
-        // The row goes with the first thing that is freed.
-        change_told(name, Some(&before), None::<&User>);
+        // The row goes with the first thing that is freed, and the user may stay yet.
+        let leaving = BTreeMap::from([("leaving", &before)]);
+        change_told(name, Some(&leaving), None::<&User>);
         // Whoever changes other users doesn't wait for it.
-        let _leaving = self.let_go(name).await?;
+        let _leaving = self.let_go(removals_turn, name).await?;
         let _turn = self.inner.users_turn.lock().await;
-        // Another admin may have gone meanwhile.
-        self.keep_an_admin(name).await?;
+        // Another admin may be none any more.
+        self.keep_an_admin(name).await.map_err(|error| match error {
+            AccessError::LastAdmin { user } => AccessError::LastAdminEmptied { user },
+            error => error,
+        })?;
         if self.inner.store.remove_user(name).await? {
             self.inner.quotas.forget_limits();
             return Ok(());

@@ -25,6 +25,10 @@ pub fn shown(source: &str) -> Cow<'_, str> {
         None => ("", source),
     };
     let login = rest.rmatch_indices('@').map(|(at, _)| at).find(|at| !is_digest(&rest[at + 1..]));
+    if login.is_some_and(|at| rest[..at].contains(['?', '#'])) {
+        // That `@` may be one of a query, and what is behind it a part of a signature.
+        return Cow::Owned(format!("{scheme}…@…"));
+    }
     let behind = login.map_or(rest, |at| &rest[at + 1..]);
     let query = behind.find(['?', '#']);
     if login.is_none() && query.is_none() {
@@ -81,7 +85,8 @@ mod tests {
             ("user:pw@host/repo", "…@host/repo"),
             ("https://token@host/x?a=b#c", "https://…@host/x?…"),
             ("https://host/x?a=b", "https://host/x?…"),
-            ("https://host/x#key=a@b", "https://…@b"),
+            ("https://host/x#key=a@b", "https://…@…"),
+            ("https://host/x?user=me@site&signature=s", "https://…@…"),
             ("docker://user:sha256:00@host/x", "docker://…@host/x"),
         ] {
             assert_eq!(shown(source), expected, "{source}");

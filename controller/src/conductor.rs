@@ -37,7 +37,7 @@ use crate::{
     store::{Store, StoreError, Write},
 };
 
-pub(crate) use orders::{Order, Removal};
+pub(crate) use orders::{Order, Removal, remove_forgotten};
 
 use orders::Answer;
 
@@ -191,9 +191,8 @@ impl Conductor {
         for some in outdated.chunks(MAX_FORGOTTEN) {
             let writes: Vec<Write> = some.iter().map(|id| Write::Forget(*id)).collect();
             self.store.commit(&writes).await?;
-            for id in self.ledger.begin_to_forget(some) {
-                self.results.clone().forget(id).await;
-            }
+            let going = self.ledger.begin_to_forget(some);
+            remove_forgotten(&self.results, self.store.as_ref(), going).await;
         }
         Ok(())
     }
@@ -241,7 +240,12 @@ impl Conductor {
                 let forgotten = self.engine().forget(&workflows);
                 self.told.extend(told.into_iter().filter(|_| forgotten));
                 answers.push(match forgotten {
-                    true => Answer::Forgotten(done, workflows, self.results.clone()),
+                    true => Answer::Forgotten {
+                        done,
+                        workflows,
+                        results: self.results.clone(),
+                        store: self.store.clone(),
+                    },
                     false => Answer::StillHeld(done),
                 });
             }

@@ -17,7 +17,7 @@ use metrics::Exposition;
 use tokio::sync::mpsc;
 
 use crate::{
-    conductor::{Order, Removal, ask},
+    conductor::{Order, Removal, ask, remove_forgotten},
     engine::Engine,
     images::causes,
     ledger::Ledger,
@@ -27,6 +27,9 @@ use crate::{
 
 /// Workflows that are forgotten in one transaction: each takes its runs and its history with it.
 pub(crate) const MAX_FORGOTTEN: usize = 256;
+
+/// Workflows that the log names of those whose logs and files nobody knows.
+const MAX_NAMED: usize = 8;
 
 /// What is counted here; the rest is `access`'s.
 const OURS: [QuotaName; 8] = [
@@ -53,46 +56,69 @@ impl std::fmt::Debug for Holdings {
     }
 }
 
-/// Counts what the last run of the server left, and lets go what it left of workflows that the
-/// database has no more: it may have been killed between the two. `plans`: [`Engine::held`].
+/// Counts what the last run of the server left, and removes what it left of workflows that it had
+/// forgotten: it may have been killed between the two. `plans`: [`Engine::held`].
 pub(crate) async fn recall(
     plans: HashMap<WorkflowId, Amounts>,
-    store: &dyn Store,
+    store: &Arc<dyn Store>,
     results: &Results,
 ) -> Result<(), StoreError> {
-    let ((workflows, is_all), images) = (store.held().await?, store.images().await?);
+    let ((workflows, _), images) = (store.held().await?, store.images().await?);
+    let forgotten = store.forgotten().await?;
     let measured = results.clone();
-    let on_disk = tokio::task::spawn_blocking(move || measured.measure()).await;
-    let on_disk = on_disk.unwrap_or_else(|error| {
+    let measuring = tokio::task::spawn_blocking(move || {
+        measured.remove_parts();
+        measured.measure()
+    });
+    let on_disk = measuring.await.unwrap_or_else(|error| {
         tracing::error!("logs and files cannot be counted: {error}");
         HashMap::new()
     });
     let known = workflows.iter().map(|workflow| workflow.id).collect();
-    let unknown = unknown(&on_disk, &known, is_all);
+    let Rowless { forgotten, unknown } = rowless(forgotten, &on_disk, &known);
     if !unknown.is_empty() {
-        let results = results.clone();
-        // Nobody waits for it: there may be much of it.
-        tokio::task::spawn_blocking(move || results.remove_unknown(&unknown));
+        let some: Vec<String> = unknown.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+        tracing::warn!(
+            "logs or files of {} workflows that the database does not have are left alone, among them {}",
+            unknown.len(),
+            some.join(", ")
+        );
     }
     results.ledger().recall(workflows, &plans, &on_disk, &images);
+    if !forgotten.is_empty() {
+        tracing::info!("removing logs and files of {} forgotten workflows", forgotten.len());
+        let (results, store) = (results.clone(), store.clone());
+        // Nobody waits for it: there may be much of it.
+        tokio::spawn(async move {
+            for some in forgotten.chunks(MAX_FORGOTTEN) {
+                remove_forgotten(&results, store.as_ref(), some.to_vec()).await;
+            }
+        });
+    }
     Ok(())
 }
 
-/// Of which workflows there are logs or files and no row. None if a row cannot be read (`is_all`),
-/// whose files they may be; none if there is no row at all: that is a server with another database,
-/// whose files are not thrown away.
-fn unknown(
+/// Workflows without a row.
+#[derive(Debug, PartialEq, Eq)]
+struct Rowless {
+    /// Known to have been forgotten: what is here of them goes.
+    forgotten: Vec<WorkflowId>,
+    /// There are logs or files of them, and nobody knows why there is no row: it cannot be read, or
+    /// the database is an older copy, or another one. What cannot be made again is left alone.
+    unknown: Vec<WorkflowId>,
+}
+
+fn rowless(
+    mut forgotten: Vec<WorkflowId>,
     on_disk: &HashMap<WorkflowId, Amounts>,
     known: &HashSet<WorkflowId>,
-    is_all: bool,
-) -> Vec<WorkflowId> {
-    let unknown: Vec<WorkflowId> = on_disk.keys().filter(|id| !known.contains(*id)).copied().collect();
-    if !unknown.is_empty() && (!is_all || known.is_empty()) {
-        let count = unknown.len();
-        tracing::warn!("logs or files of {count} workflows that the database does not have are left alone");
-        return Vec::new();
-    }
-    unknown
+) -> Rowless {
+    forgotten.retain(|id| !known.contains(id));
+    let going: HashSet<&WorkflowId> = forgotten.iter().collect();
+    let unknown = on_disk.keys().filter(|id| !known.contains(*id) && !going.contains(id));
+    let mut unknown: Vec<WorkflowId> = unknown.copied().collect();
+    unknown.sort_unstable();
+    Rowless { forgotten, unknown }
 }
 
 impl Holdings {
@@ -197,22 +223,54 @@ pub(crate) fn expose(results: &Results, access: &Access, out: &mut Exposition) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sql::{SCHEMA, SqlStore};
 
     fn workflow(number: u128) -> WorkflowId {
         WorkflowId(uuid::Uuid::from_u128(number))
     }
 
     #[test]
-    fn what_the_database_has_no_more_is_removed_unless_its_row_may_be_there() {
-        let on_disk: HashMap<_, _> = [1, 2].map(|number| (workflow(number), Amounts::default())).into();
-        let of = |known: &[u128], is_all| {
+    fn only_what_is_known_to_be_forgotten_is_removed_at_a_start() {
+        let on_disk = [1, 2, 3].map(|number| (workflow(number), Amounts::default()));
+        let on_disk = HashMap::from(on_disk);
+        let of = |forgotten: &[u128], known: &[u128]| {
+            let forgotten = forgotten.iter().map(|number| workflow(*number)).collect();
             let known = known.iter().map(|number| workflow(*number)).collect();
-            unknown(&on_disk, &known, is_all)
+            let Rowless { forgotten, unknown } = rowless(forgotten, &on_disk, &known);
+            [forgotten, unknown].map(|ids| ids.iter().map(|id| id.0.as_u128()).collect::<Vec<_>>())
         };
-        assert_eq!(of(&[1, 3], true), [workflow(2)]);
-        assert!(of(&[1, 2], true).is_empty());
-        assert!(of(&[1, 3], false).is_empty(), "the row that cannot be read may be its");
-        assert!(of(&[], true).is_empty(), "it is another database");
+        assert_eq!(of(&[2], &[1, 3, 4]), [vec![2], vec![]]);
+        assert_eq!(of(&[2], &[1, 4]), [vec![2], vec![3]], "newer than an older copy of the database");
+        assert_eq!(of(&[], &[]), [vec![], vec![1, 2, 3]], "another database");
+        assert_eq!(of(&[1, 9], &[1, 2, 3]), [vec![9], vec![]], "a row keeps what is its");
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_server_had_forgotten_is_removed_at_the_next_start_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let database = database::Database::open(&path, &[&SCHEMA]).await.unwrap();
+        let sql = SqlStore::open(database.clone()).await.unwrap();
+        let store: Arc<dyn Store> = Arc::new(sql);
+        let forgotten = workflow(1);
+        let note = "INSERT INTO controller_forgotten (workflow) VALUES ($1)";
+        let note = database::statement("note a workflow", note).bind(forgotten.to_string());
+        note.execute(&database).await.unwrap();
+        let results = Results::open(folder.path(), 1 << 20).unwrap();
+        let logs = folder.path().join("logs");
+        let logs = [1, 2].map(|number| logs.join(workflow(number).to_string()));
+        for log in &logs {
+            std::fs::create_dir_all(log).unwrap();
+        }
+        recall(HashMap::new(), &store, &results).await.unwrap();
+        for _ in 0..1_000 {
+            if store.forgotten().await.unwrap().is_empty() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(store.forgotten().await.unwrap(), []);
+        assert_eq!(logs.map(|log| log.exists()), [false, true]);
     }
 
     #[test]

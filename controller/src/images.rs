@@ -239,10 +239,14 @@ impl JobImages {
         // Where its layers were here already, it was not asked before.
         self.has_room(user).await?;
         pull.convert();
-        let image = self.convert(image, pull.clone(), place).await?;
+        let (image, place) = self.convert(image, pull.clone(), place).await?;
         let (images, user) = (self.clone(), user.clone());
         // Whoever wants it no more does not cut this off between what is charged and what is kept.
-        let keeping = tokio::spawn(async move { images.charge_and_keep(image, &user).await });
+        let keeping = tokio::spawn(async move {
+            // Until it is kept, so that whoever gets the place next finds it.
+            let _place = place;
+            images.charge_and_keep(image, &user).await
+        });
         let image = keeping.await.map_err(FetchError::broken("commit"))??;
         Ok(Fetched { image, was_cached: false })
     }
@@ -312,24 +316,21 @@ impl JobImages {
         }
     }
 
-    /// `place` is held until the work is over, which ends soon after nobody waits for it any more.
+    /// `place` is held until the work is over, which ends soon after nobody waits for it any more,
+    /// and is given back with the image.
     async fn convert(
         &self,
         image: OciImage,
         progress: Arc<PullUnderWay>,
         place: Place,
-    ) -> Result<JobImage, FetchError> {
+    ) -> Result<(JobImage, Place), FetchError> {
         let (blobs, converter) = (self.blobs.clone(), self.converter.clone());
         let (progress, _waiting) = stoppable(progress);
         let converting = tokio::task::spawn_blocking(move || {
-            let _place = place;
             let root = converter.job_root(&blobs, &image.manifest, &image.layers, &progress);
-            root.map(|root| JobImage {
-                manifest: image.manifest,
-                root,
-                run: image.run,
-                indexes: Some(image.indexes),
-                pulled_by: None,
+            root.map(|root| {
+                let (manifest, run, indexes) = (image.manifest, image.run, Some(image.indexes));
+                (JobImage { manifest, root, run, indexes, pulled_by: None }, place)
             })
         });
         Ok(converting.await.map_err(FetchError::broken("conversion"))??)

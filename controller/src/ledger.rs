@@ -61,8 +61,10 @@ struct Book {
     going: HashSet<WorkflowId>,
     /// Sums of [`Self::workflows`] and [`Self::images`].
     users: HashMap<Arc<str>, Amounts>,
-    /// Job images by their manifest: who brought them, and their bytes.
-    images: BTreeMap<Digest, (Arc<str>, u64)>,
+    /// Job images by their manifest.
+    images: BTreeMap<Digest, ChargedImage>,
+    /// Numbers the charges of images.
+    next_charge: u64,
     /// Users who are being removed.
     leaving: HashSet<String>,
     /// Users who had no room for an image: what they do not use is to go.
@@ -75,6 +77,15 @@ struct Held {
     owner: Arc<str>,
     is_over: bool,
     amounts: Amounts,
+}
+
+/// An image and who brought it.
+#[derive(Debug)]
+struct ChargedImage {
+    user: Arc<str>,
+    bytes: u64,
+    /// Two pulls may convert the same manifest at once: each takes back its own charge.
+    charge: u64,
 }
 
 /// What a workflow has of the server as long as it is not over, but for its document.
@@ -169,15 +180,19 @@ impl Book {
     }
 
     fn remove_image(&mut self, manifest: &Digest) {
-        if let Some((user, bytes)) = self.images.remove(manifest) {
+        if let Some(ChargedImage { user, bytes, .. }) = self.images.remove(manifest) {
             self.release(&user, &Amounts::default().with(QuotaName::Images, bytes));
         }
     }
 
-    fn insert_image(&mut self, manifest: Digest, user: Arc<str>, bytes: u64) {
+    /// Charges an image, in place of what was charged for it. Returns the number of the charge.
+    fn insert_image(&mut self, manifest: Digest, user: Arc<str>, bytes: u64) -> u64 {
         self.remove_image(&manifest);
         self.charge(&user, &Amounts::default().with(QuotaName::Images, bytes));
-        self.images.insert(manifest, (user, bytes));
+        let charge = self.next_charge;
+        self.next_charge += 1;
+        self.images.insert(manifest, ChargedImage { user, bytes, charge });
+        charge
     }
 }
 
@@ -344,7 +359,8 @@ impl Ledger {
         checked
     }
 
-    /// Takes an image that is about to be kept.
+    /// Takes an image that is about to be kept. Returns the number of the charge, for
+    /// [`Self::keep_image`] or [`Self::give_up_image`].
     ///
     /// # Errors
     /// As [`Self::has_room_for_image`].
@@ -354,18 +370,34 @@ impl Ledger {
         user: &Arc<str>,
         bytes: u64,
         limit: Option<u64>,
-    ) -> Result<(), QuotaExceeded> {
+    ) -> Result<u64, QuotaExceeded> {
         let mut book = self.book();
         let used = book.used(user).get(QuotaName::Images);
         if let Err(exceeded) = QuotaExceeded::check(user, QuotaName::Images, used, bytes, limit) {
             book.short_of_images.insert(user.clone());
             return Err(exceeded);
         }
-        book.insert_image(manifest, user.clone(), bytes);
-        Ok(())
+        Ok(book.insert_image(manifest, user.clone(), bytes))
     }
 
-    /// An image is gone, or was not kept.
+    /// An image that was taken is kept, and its row names `user`: another pull of the same manifest
+    /// that has taken its place meanwhile, or has given it up, does not uncharge it.
+    pub(crate) fn keep_image(&self, manifest: Digest, user: &Arc<str>, bytes: u64, charge: u64) {
+        let mut book = self.book();
+        if book.images.get(&manifest).is_none_or(|image| image.charge != charge) {
+            book.insert_image(manifest, user.clone(), bytes);
+        }
+    }
+
+    /// An image that was taken is not kept. What another pull has taken for it since stays.
+    pub(crate) fn give_up_image(&self, manifest: &Digest, charge: u64) {
+        let mut book = self.book();
+        if book.images.get(manifest).is_some_and(|image| image.charge == charge) {
+            book.remove_image(manifest);
+        }
+    }
+
+    /// An image is gone.
     pub(crate) fn forget_image(&self, manifest: &Digest) {
         self.book().remove_image(manifest);
     }
@@ -374,17 +406,21 @@ impl Ledger {
     pub(crate) fn take_short_of_images(&self) -> BTreeSet<Digest> {
         let mut book = self.book();
         let users = std::mem::take(&mut book.short_of_images);
-        let of_them = book.images.iter().filter(|(_, (user, _))| users.contains(user));
+        let of_them = book.images.iter().filter(|(_, image)| users.contains(&image.user));
         of_them.map(|(manifest, _)| *manifest).collect()
     }
 
     /// Users who have more workflows that are over than their share of `most`, and how many of them stay:
-    /// as many for each as fit, where who has fewer leaves the rest to the others.
+    /// as many for each as fit, where who has fewer leaves the rest to the others. The database has
+    /// those that are being removed no more: they take no place from those that stay.
     pub(crate) fn keep_too_many(&self, most: u32) -> Vec<(Arc<str>, u32)> {
         let mut counts: HashMap<Arc<str>, u32> = HashMap::new();
-        for held in self.book().workflows.values().filter(|held| held.is_over) {
+        let book = self.book();
+        let kept = book.workflows.iter().filter(|(id, held)| held.is_over && !book.going.contains(id));
+        for (_, held) in kept {
             *counts.entry(held.owner.clone()).or_default() += 1;
         }
+        drop(book);
         let mut counts: Vec<(u32, Arc<str>)> =
             counts.into_iter().map(|(user, count)| (count, user)).collect();
         counts.sort_unstable();

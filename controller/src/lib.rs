@@ -161,7 +161,7 @@ impl Controller {
         let surroundings = Surroundings { forbidden: config.forbidden, log_limit_bytes };
         let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
         restore::restore(&mut engine, store.as_ref(), &images, &results).await?;
-        holdings::recall(engine.held(), store.as_ref(), &results).await?;
+        holdings::recall(engine.held(), &store, &results).await?;
         let engine = Arc::new(Mutex::new(engine));
         let (orders, incoming) = mpsc::channel(MAX_ORDERS);
         let ours = Holdings::new(results.clone(), engine.clone(), orders.clone());

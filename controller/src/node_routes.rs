@@ -176,10 +176,8 @@ async fn file(
     }
     let results = controller.0.results.clone();
     let limit = controller.limit_of_owner(row.workflow, QuotaName::Results).await;
-    let mut charge = results.charge_file(row.workflow, row.stage);
     let begun = results.begin_file(row.workflow, row.stage);
-    let (file, _) = begun.map_err(|error| refuse(title.clone(), &error))?;
-    charge.begun(&file).map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let (file, mut charge) = begun.map_err(|error| refuse(title.clone(), &error))?;
     let kept = file.try_clone().map_err(|error| Refusal::internal(title.clone(), &error))?;
     let mut file = tokio::fs::File::from_std(file);
     let (mut chunks, mut size) = (body.into_data_stream(), 0_u64);
@@ -204,11 +202,8 @@ async fn file(
     }
     file.flush().await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let what = if folder { Brought::Folder } else { Brought::File };
-    let publishing = tokio::task::spawn_blocking(move || {
-        // Whoever hangs up now takes nothing away from under it.
-        let _charge = charge;
-        results.publish(&kept, row.workflow, row.stage, what)
-    });
+    // With its charge: whoever hangs up now takes nothing away from under it.
+    let publishing = tokio::task::spawn_blocking(move || results.publish(&kept, charge, what));
     publishing
         .await
         .map_err(|error| Refusal::internal(title.clone(), &error))?

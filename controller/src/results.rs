@@ -4,7 +4,8 @@
 //! state-dir/logs/WORKFLOW/RUN          a log, as long as it is known: its head
 //! state-dir/logs/WORKFLOW/RUN.tail/    and its tail, where it is long ([`log_files`])
 //! state-dir/logs/WORKFLOW/RUN.times    when it was written, where its node tells
-//! state-dir/files/WORKFLOW/STAGE       a file for the client; STAGE.part while it comes
+//! state-dir/files/WORKFLOW/STAGE       a file for the client
+//! state-dir/files/WORKFLOW/STAGE.part-N  and as long as attempt N brings it
 //! state-dir/files/WORKFLOW/STAGE.folder  a folder for the client, as the stream of the crate `copy-tree`
 //! ```
 //! A log may be shorter than it was after a crash of the machine: the node keeps its copy until the server has synced
@@ -19,6 +20,10 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use access::QuotaExceeded;
@@ -30,11 +35,15 @@ use api::{
 };
 use log_files::{Extent, Limits, Place, TimesWriter, Writer};
 
+use self::held::FileCharge;
 use crate::ledger::Ledger;
 
 /// Where a log may end, bytes from its beginning: what the database can hold. What a node claims
 /// beyond takes no room, and no job writes as much.
 const LAST_OFFSET: u64 = i64::MAX.cast_unsigned();
+
+/// How what follows the dot begins in the name of a file that is still coming.
+const PART: &str = "part";
 
 /// Free space that is left alone, bytes: the database lies on the same file system.
 const RESERVED_BYTES: u64 = 64 << 20;
@@ -65,6 +74,10 @@ pub(crate) struct Results {
     files: PathBuf,
     log_limits: Limits,
     ledger: Ledger,
+    /// Numbers attempts at files for clients: none writes into what another one has begun.
+    attempts: Arc<AtomicU64>,
+    /// Held while one of them gets its name.
+    publishing: Arc<Mutex<()>>,
 }
 
 /// What a transfer brings to the client.
@@ -102,7 +115,8 @@ impl Results {
     pub(crate) fn open(state_dir: &Path, log_bytes: u64) -> Result<Self, ResultError> {
         let (logs, files) = (state_dir.join("logs"), state_dir.join("files"));
         let (log_limits, ledger) = (Limits::of(log_bytes), Ledger::default());
-        let results = Self { logs, files, log_limits, ledger };
+        let (attempts, publishing) = Default::default();
+        let results = Self { logs, files, log_limits, ledger, attempts, publishing };
         for folder in [&results.logs, &results.files] {
             make_folder(folder)?;
         }
@@ -241,48 +255,53 @@ impl Results {
         sync().map_err(|source| ResultError::Io { operation: "sync", path: logs.clone(), source })
     }
 
-    /// A new file for the client; [`Self::publish`] gives it its name.
+    /// A new file for the client; [`Self::publish`] gives it its name. Every attempt has its own:
+    /// the one before may not have noticed yet that its node has begun anew.
     pub(crate) fn begin_file(
         &self,
         workflow: WorkflowId,
         stage: u32,
-    ) -> Result<(File, PathBuf), ResultError> {
+    ) -> Result<(File, FileCharge), ResultError> {
         make_folder(&self.files.join(workflow.to_string()))?;
-        let path = self.file_path(workflow, stage, Brought::File).with_extension("part");
-        let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
-        // What came before has its own: it may not have noticed yet that its node has begun anew.
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("replace", source)),
-            _ => {}
-        }
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let path = self.file_path(workflow, stage, Brought::File);
+        let path = path.with_extension(format!("{PART}-{attempt}"));
         let made = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
-        let file = made.map_err(|source| failed("make", source))?;
-        Ok((file, path))
+        match made {
+            Ok(file) => Ok((file, FileCharge::new(self.clone(), workflow, stage, path))),
+            Err(source) => Err(ResultError::Io { operation: "make", path, source }),
+        }
     }
 
-    /// Puts a whole file or folder on disk under its name.
+    /// Puts a whole file or folder on disk under its name. Of two attempts the last one stays.
     pub(crate) fn publish(
         &self,
         file: &File,
-        workflow: WorkflowId,
-        stage: u32,
+        mut charge: FileCharge,
         what: Brought,
     ) -> Result<(), ResultError> {
-        let path = self.file_path(workflow, stage, what);
+        let path = self.file_path(charge.workflow, charge.stage, what);
+        file.sync_all().map_err(|source| ResultError::Io { operation: "sync", path, source })?;
+        // Whose bytes are replaced is only known where nobody else replaces them.
+        let alone = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = charge.published();
+        let published = self.rename(&charge, what);
+        charge.settle(before);
+        drop(alone);
+        published
+    }
+
+    fn rename(&self, charge: &FileCharge, what: Brought) -> Result<(), ResultError> {
+        let FileCharge { workflow, stage, part, .. } = charge;
+        let path = self.file_path(*workflow, *stage, what);
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
-        file.sync_all().map_err(|source| failed("sync", source))?;
-        let part = path.with_extension("part");
-        if !held::is_at(file, &part).map_err(|source| failed("look at what came for", source))? {
-            let source = io::Error::other("another attempt took its place");
-            return Err(failed("publish", source));
-        }
         // An attempt before may have brought the other. One that is cut off here is made again.
         let other = if what == Brought::File { Brought::Folder } else { Brought::File };
-        match fs::remove_file(self.file_path(workflow, stage, other)) {
+        match fs::remove_file(self.file_path(*workflow, *stage, other)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("replace", source)),
             _ => {}
         }
-        fs::rename(&part, &path).map_err(|source| failed("rename into place", source))?;
+        fs::rename(part, &path).map_err(|source| failed("rename into place", source))?;
         let folder = self.files.join(workflow.to_string());
         File::open(&folder)
             .and_then(|folder| folder.sync_all())
@@ -442,6 +461,7 @@ mod tests {
     /// The results of a user's one workflow.
     fn charged(folder: &Path, workflow: WorkflowId) -> Results {
         let results = Results::open(folder, 1 << 20).unwrap();
+        results.remove_parts();
         let held = HeldWorkflow { id: workflow, owner: Some("ann".to_owned()), documents: 0, is_over: true };
         results.ledger().recall(vec![held], &HashMap::new(), &results.measure(), &[]);
         results
@@ -480,11 +500,10 @@ mod tests {
         let results = charged(folder.path(), workflow);
         let used = || results.ledger().used("ann").get(QuotaName::Results);
         let bring = |bytes: &[u8], what| {
-            let mut charge = results.charge_file(workflow, 3);
-            let (mut file, _) = results.begin_file(workflow, 3).unwrap();
+            let (mut file, mut charge) = results.begin_file(workflow, 3).unwrap();
             charge.reserve(bytes.len() as u64, Some(10))?;
             file.write_all(bytes).unwrap();
-            results.publish(&file, workflow, 3, what).unwrap();
+            results.publish(&file, charge, what).unwrap();
             Ok::<_, QuotaExceeded>(())
         };
         bring(b"result", Brought::File).unwrap();
@@ -495,35 +514,62 @@ mod tests {
         bring(b"flat", Brought::Folder).unwrap();
         assert_eq!(used(), 4);
         assert_eq!(charged(folder.path(), workflow).ledger().used("ann").get(QuotaName::Results), 4);
-        results.clone().forget(workflow).await;
+        assert!(results.clone().forget(workflow).await);
         assert_eq!((used(), results.brought(workflow, 3)), (0, None));
     }
 
     #[test]
-    fn what_came_of_a_file_that_was_refused_is_freed_and_what_another_attempt_has_is_not() {
+    fn of_two_attempts_at_a_file_each_is_counted_for_itself() {
         let folder = tempfile::tempdir().unwrap();
         let workflow = WorkflowId(uuid::Uuid::nil());
         let results = charged(folder.path(), workflow);
         let used = || results.ledger().used("ann").get(QuotaName::Results);
-        let begin = || {
-            let mut charge = results.charge_file(workflow, 3);
-            let (mut file, part) = results.begin_file(workflow, 3).unwrap();
-            charge.begun(&file).unwrap();
-            charge.reserve(4, Some(10)).unwrap();
-            file.write_all(b"half").unwrap();
-            (charge, file, part)
+        let begin = |bytes: &[u8]| {
+            let (mut file, mut charge) = results.begin_file(workflow, 3).unwrap();
+            charge.reserve(bytes.len() as u64, Some(100)).unwrap();
+            file.write_all(bytes).unwrap();
+            (file, charge)
         };
-        let (mut charge, _, part) = begin();
-        charge.reserve(7, Some(10)).unwrap_err();
+        let files = folder.path().join("files").join(workflow.to_string());
+        let parts = || fs::read_dir(&files).unwrap().count();
+        for is_first_dropped_first in [true, false] {
+            let ((_, first), (_, second)) = (begin(b"four"), begin(b"seven b"));
+            assert_eq!((used(), parts()), (11, 2));
+            let (one, other, left) =
+                if is_first_dropped_first { (first, second, 7) } else { (second, first, 4) };
+            drop(one);
+            assert_eq!((used(), parts()), (left, 1));
+            drop(other);
+            assert_eq!((used(), parts()), (0, 0));
+        }
+        let ((stale, first), (file, second)) = (begin(b"half"), begin(b"the whole"));
+        results.publish(&file, second, Brought::File).unwrap();
+        assert_eq!((used(), parts()), (13, 2));
+        let (path, ..) = results.brought(workflow, 3).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"the whole");
+        // Whoever is whole later takes its place, and nothing of the other is in it.
+        results.publish(&stale, first, Brought::File).unwrap();
+        assert_eq!((used(), parts(), fs::read(&path).unwrap()), (4, 1, b"half".to_vec()));
+        let (mut file, mut charge) = begin(b"more");
+        file.write_all(b" than it may").unwrap();
+        charge.reserve(97, Some(100)).unwrap_err();
         drop(charge);
-        assert_eq!((used(), part.exists()), (0, false));
-        let (first, stale, _) = begin();
-        let (second, file, _) = begin();
-        results.publish(&stale, workflow, 3, Brought::File).unwrap_err();
-        drop(first);
-        results.publish(&file, workflow, 3, Brought::File).unwrap();
-        drop(second);
-        assert_eq!((used(), results.brought(workflow, 3).map(|(.., size)| size)), (4, Some(4)));
+        assert_eq!((used(), parts()), (4, 1), "what was published stays");
+    }
+
+    #[test]
+    fn what_a_killed_server_left_of_files_is_removed_and_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let workflow = WorkflowId(uuid::Uuid::nil());
+        let files = folder.path().join("files").join(workflow.to_string());
+        fs::create_dir_all(&files).unwrap();
+        for name in ["3", "4.folder", "3.part", "4.part-0"] {
+            fs::write(files.join(name), b"bytes").unwrap();
+        }
+        let results = charged(folder.path(), workflow);
+        assert_eq!(results.ledger().used("ann").get(QuotaName::Results), 10);
+        assert!(results.brought(workflow, 3).is_some() && results.brought(workflow, 4).is_some());
+        assert_eq!(fs::read_dir(&files).unwrap().count(), 2);
     }
 
     #[tokio::test]
@@ -533,15 +579,15 @@ mod tests {
         let results = charged(folder.path(), workflow);
         let run = RunId(uuid::Uuid::nil());
         results.append(workflow, run, piece(0, None, b"log"), Some(10)).unwrap();
-        let (file, _) = results.begin_file(workflow, 3).unwrap();
-        results.publish(&file, workflow, 3, Brought::File).unwrap();
+        let (file, charge) = results.begin_file(workflow, 3).unwrap();
+        results.publish(&file, charge, Brought::File).unwrap();
         // No folder: even root cannot look into it.
         let logs = folder.path().join("logs");
         fs::rename(&logs, folder.path().join("elsewhere")).unwrap();
         fs::write(&logs, b"").unwrap();
         assert_eq!(results.ledger().begin_to_forget(&[workflow]), [workflow]);
         assert!(results.ledger().begin_to_forget(&[workflow]).is_empty(), "once is enough");
-        results.clone().forget(workflow).await;
+        assert!(!results.clone().forget(workflow).await);
         assert_eq!(results.brought(workflow, 3), None);
         assert_eq!(results.ledger().used("ann").get(QuotaName::Logs), 3);
     }
@@ -551,17 +597,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let results = Results::open(folder.path(), 1 << 20).unwrap();
         let workflow = WorkflowId(uuid::Uuid::nil());
-        let (mut file, _) = results.begin_file(workflow, 3).unwrap();
+        let (mut file, charge) = results.begin_file(workflow, 3).unwrap();
         file.write_all(b"result").unwrap();
         assert_eq!(results.brought(workflow, 3), None);
-        results.publish(&file, workflow, 3, Brought::File).unwrap();
+        results.publish(&file, charge, Brought::File).unwrap();
         let path = results.file_path(workflow, 3, Brought::File);
         assert_eq!(fs::read(&path).unwrap(), b"result");
         assert_eq!(results.brought(workflow, 3), Some((path.clone(), Brought::File, 6)));
         // Another attempt finds a folder there.
-        let (mut file, _) = results.begin_file(workflow, 3).unwrap();
+        let (mut file, charge) = results.begin_file(workflow, 3).unwrap();
         file.write_all(b"a stream").unwrap();
-        results.publish(&file, workflow, 3, Brought::Folder).unwrap();
+        results.publish(&file, charge, Brought::Folder).unwrap();
         assert!(!path.exists());
         let (_, what, size) = results.brought(workflow, 3).unwrap();
         assert_eq!((what, size), (Brought::Folder, 8));

@@ -218,7 +218,8 @@ pub(crate) enum Write {
     Run(Box<RunRow>),
     /// Adds a line to a workflow's history.
     Event(WorkflowId, Box<WorkflowEvent>),
-    /// Removes a workflow that is over, with all that belongs to it.
+    /// Removes a workflow that is over, with all that belongs to it. Its logs and files may be
+    /// removed from now on ([`Store::forgotten`]).
     Forget(WorkflowId),
     /// Adds or replaces a job image.
     Image { manifest: Digest, image: Box<JobImage>, used: Timestamp },
@@ -280,6 +281,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// All workflows, for their owners' quotas, and whether these are all: one whose id cannot be read
     /// is logged and left out.
     async fn held(&self) -> Result<(Vec<HeldWorkflow>, bool), StoreError>;
+    /// Workflows that were forgotten ([`Write::Forget`]) and of which it was not told yet that their
+    /// logs and files are gone.
+    async fn forgotten(&self) -> Result<Vec<WorkflowId>, StoreError>;
+    /// Logs and files of forgotten workflows are gone.
+    async fn removed(&self, workflows: &[WorkflowId]) -> Result<(), StoreError>;
     /// The place for the next workflow.
     async fn next_place(&self) -> Result<u64, StoreError>;
     /// Stages and runs of a workflow that were written and can be read; of runs all, or those that ended

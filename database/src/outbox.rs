@@ -125,7 +125,13 @@ impl RowWatch {
     /// ended.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.row.strong_count() > 0 && *locked(&self.state) != State::Written
+        self.row.strong_count() > 0 && !self.is_written()
+    }
+
+    /// Is it known to be on disk?
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        *locked(&self.state) == State::Written
     }
 }
 

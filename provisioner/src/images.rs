@@ -21,7 +21,7 @@ use api::{
     ids::{Digest, ImageName},
     image::{ImportImage, Operation, OperationState, Platform},
 };
-use database::outbox::{self, OutboxRow};
+use database::outbox;
 use image_store::{Converter, Removed};
 use metrics::{Exposition, Work};
 use oci_pull::{Registries, Turns};
@@ -54,6 +54,7 @@ pub use cancel::CancelError;
 pub use damage::{DamagedImage, NoKernel, Unbootable};
 pub use source::{Source, SourceError};
 pub use table::{ImageTable, NoImage};
+use told::Cancellers;
 
 /// Imports that pull at once. Those whose registry is waited for do not count.
 const MAX_PULLS: usize = 4;
@@ -190,7 +191,7 @@ struct OperationEntry {
     /// By whom, if it was somebody.
     cancelled_by: Option<String>,
     /// Rows of the requests that cancelled it, committed with its end.
-    told: Vec<OutboxRow>,
+    told: Cancellers,
 }
 
 impl OperationEntry {
@@ -201,7 +202,8 @@ impl OperationEntry {
         shutdown: &CancellationToken,
     ) -> Self {
         let cancelled = shutdown.child_token();
-        Self { request, operation, by: by.to_owned(), cancelled, cancelled_by: None, told: Vec::new() }
+        let told = Cancellers::default();
+        Self { request, operation, by: by.to_owned(), cancelled, cancelled_by: None, told }
     }
 }
 

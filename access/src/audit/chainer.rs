@@ -20,10 +20,13 @@ use api::{
     access::{AuditEntry, AuditHead},
     ids::Timestamp,
 };
-use database::outbox::{self, OutboxRow, RowWatch};
+use database::outbox::{self, OutboxRow};
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
-use super::{Action, AuditChain, AuditLine, PendingRow, Request, Unchanged, Who};
+use super::{
+    Action, AuditChain, AuditLine, PendingRow, Request, Unchanged, Who,
+    open::{Answered, OpenRows},
+};
 use crate::{Access, AccessError, Caller, clock, store::audit::PendingLine};
 
 /// Rows that are chained in one transaction: others write in between.
@@ -70,7 +73,7 @@ pub(crate) struct Chainer {
     /// Requests that run, and the outcomes of those that have ended and whose rows are pending.
     requests: Mutex<BTreeMap<u64, Option<String>>>,
     /// Rows that a transaction writes, or writes again if nobody knows how its commit ended.
-    open: Mutex<BTreeMap<u64, RowWatch>>,
+    open: Mutex<OpenRows>,
     unchanged: Mutex<Unchanged>,
     /// There is something to chain.
     wake: Notify,
@@ -92,19 +95,19 @@ impl Chainer {
         self.unchanged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, RowWatch>> {
+    fn open(&self) -> MutexGuard<'_, OpenRows> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Watches a row that goes with a change.
     fn watch(&self, id: u64, row: &OutboxRow) {
-        self.open().insert(id, row.watch());
+        self.open().watch(id, row);
     }
 
     /// How the request of a pending row ended; `None`: it runs, or its row may be written once more,
     /// which would then be a second line.
     fn outcome(&self, row: &PendingLine) -> Option<String> {
-        if self.open().get(&row.id).is_some_and(RowWatch::is_open) {
+        if self.open().is_open(row.id) {
             return None;
         }
         match self.requests().get(&row.id) {
@@ -133,12 +136,16 @@ pub(crate) struct RunningRequest {
 
 impl RunningRequest {
     /// It has ended. `true`: it changed something, and its row is on disk; or work that is queued
-    /// yet may change something, and its row comes with that.
-    pub(crate) fn finish(self, outcome: &str) -> bool {
+    /// yet may change something, and its row comes with that, or its line when that has changed
+    /// nothing. `kind`: the action that was wanted.
+    pub(crate) fn finish(self, kind: &str, outcome: &str) -> bool {
         let is_elsewhere = self.outbox.is_elsewhere();
         let is_written = self.outbox.is_written();
+        let (audit, outcome) = (&self.access.inner.audit, outcome.to_owned());
         if is_written {
-            self.access.inner.audit.requests().insert(self.row.id, Some(outcome.to_owned()));
+            audit.requests().insert(self.row.id, Some(outcome));
+        } else if is_elsewhere {
+            audit.open().answer(Answered { row: self.row.clone(), kind: kind.to_owned(), outcome });
         }
         is_written || is_elsewhere
     }
@@ -280,15 +287,33 @@ impl Access {
                 let summaries = self.inner.audit.unchanged().turn(clock::now());
                 self.record_summaries(summaries).await;
             }
+            self.record_queued(false).await;
             self.chain_and_sign(false).await;
         }
     }
 
     /// Chains what is left, sums up what changed nothing, and writes a last head.
     pub async fn close_audit(&self) {
+        self.record_queued(true).await;
         let summaries = self.inner.audit.unchanged().finish();
         self.record_summaries(summaries).await;
         self.chain_and_sign(true).await;
+    }
+
+    /// Records requests whose work was queued when they were answered, and has changed nothing.
+    /// `stops`: it will change nothing.
+    async fn record_queued(&self, stops: bool) {
+        let audit = &self.inner.audit;
+        let ids = audit.open().unchanged(stops);
+        // A row whose commit may have been carried out gets its line here.
+        if ids.is_empty() || self.chain_pending().await.is_err() && !stops {
+            return;
+        }
+        let unchanged = audit.open().take(&ids);
+        for Answered { row, kind, outcome } in unchanged {
+            let request = row.request();
+            self.record_unchanged(Who::User(request.principal), &kind, request, &outcome).await;
+        }
     }
 
     async fn chain_and_sign(&self, stops: bool) {
@@ -308,10 +333,11 @@ impl Access {
     pub(crate) async fn chain_pending(&self) -> Result<Option<AuditLine>, AccessError> {
         let (store, audit) = (&self.inner.store, &self.inner.audit);
         let mut last = audit.turn.lock().await;
+        // Also while the database fails, or they would become ever more.
+        audit.open().tidy();
         if last.is_none() {
             *last = store.last_audit().await?;
         }
-        audit.open().retain(|_, row| row.is_open());
         let mut after = 0;
         loop {
             let page = store.pending(after, CHAIN_PAGE).await?;
@@ -334,8 +360,9 @@ impl Access {
             *last = None;
             outbox::alone(store.chain(&chained)).await?;
             *last = end;
-            let mut requests = audit.requests();
+            let (mut open, mut requests) = (audit.open(), audit.requests());
             for (id, _) in &chained {
+                open.chained(*id);
                 requests.remove(id);
             }
         }

@@ -192,6 +192,10 @@ impl AuditHeads {
     /// Appends to the file, after the append before.
     async fn append(&self, path: PathBuf, line: String, number: u64) -> io::Result<()> {
         let turn = self.0.appending.clone().lock_owned().await;
+        // The append before, for which nobody waited any more, may have been of this row.
+        if self.last().is_some_and(|last| last.number == number && last.is_kept) {
+            return Ok(());
+        }
         let (sender, appended) = oneshot::channel();
         let heads = self.clone();
         // Of its own, none of the runtime's: those a server waits for when it stops.
@@ -375,6 +379,21 @@ mod tests {
         Arc::get_mut(&mut heads.0).unwrap().patience = APPEND_PATIENCE;
         write(&heads).await;
         assert_eq!(read(&file).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_file_took_after_all_is_not_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("heads");
+        let heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+        let slow = heads.0.appending.clone().lock_owned().await;
+        let row = row(1, Timestamp(0));
+        let again = heads.write(&row, Timestamp(0), true);
+        tokio::join!(again, async {
+            heads.kept(1);
+            drop(slow);
+        });
+        assert!(!file.exists());
     }
 
     #[tokio::test]

@@ -83,6 +83,17 @@ impl PendingRow {
         tell(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The request that it is the row of.
+    pub(super) fn request(&self) -> Request<'_> {
+        Request {
+            principal: &self.principal,
+            action: &self.action,
+            subject: &self.subject,
+            source: self.source.clone(),
+            token: self.token.clone(),
+        }
+    }
+
     /// What it tells now.
     pub(crate) fn details(&self) -> Details {
         let Told { object, difference } = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();

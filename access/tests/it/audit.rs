@@ -140,8 +140,8 @@ async fn later(State(queue): State<Queue>) -> StatusCode {
     StatusCode::SERVICE_UNAVAILABLE
 }
 
-#[tokio::test]
-async fn a_request_that_is_answered_before_its_change_is_on_disk_has_one_row() {
+/// A request that has been answered, and the work of it that waits.
+async fn answered_before_its_change() -> (Site, Queue) {
     let site = site().await;
     let token = site.access.create_admin_if_none().await.unwrap().unwrap();
     let queue = Queue::default();
@@ -152,15 +152,41 @@ async fn a_request_that_is_answered_before_its_change_is_on_disk_has_one_row() {
     let request = Request::post("/v1/later").header("authorization", format!("Bearer {token}"));
     let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let told = async || {
-        let rows = site.access.audit(10).await.unwrap().into_iter();
-        let rows = rows.filter(|row| row.subject == "/v1/later").map(|row| row.outcome);
-        rows.collect::<Vec<_>>()
-    };
-    assert!(told().await.is_empty(), "nobody knows yet whether it changes something");
+    (site, queue)
+}
+
+/// How that request ended, by the log.
+async fn later_told(site: &Site) -> Vec<String> {
+    let rows = site.access.audit(10).await.unwrap().into_iter();
+    rows.filter(|row| row.subject == "/v1/later").map(|row| row.outcome).collect()
+}
+
+#[tokio::test]
+async fn a_request_that_is_answered_before_its_change_is_on_disk_has_one_row() {
+    let (site, queue) = answered_before_its_change().await;
+    assert!(later_told(&site).await.is_empty(), "nobody knows yet whether it changes something");
     let queued = std::mem::take(&mut *queue.lock().unwrap());
     outbox::scope(queued, add_user(&site.database, "later")).await;
-    assert_eq!(told().await, ["committed"]);
+    assert_eq!(later_told(&site).await, ["committed"]);
+    site.access.close_audit().await;
+    assert_eq!(later_told(&site).await, ["committed"]);
+}
+
+#[tokio::test]
+async fn a_request_whose_queued_work_changes_nothing_has_one_row_too() {
+    // Dropped while the server runs, and when it stops.
+    for is_dropped in [true, false] {
+        let (site, queue) = answered_before_its_change().await;
+        if is_dropped {
+            queue.lock().unwrap().clear();
+            assert!(later_told(&site).await.is_empty(), "who reads writes nothing");
+            let wakes = tokio::time::sleep(std::time::Duration::from_millis(100));
+            site.access.keep_audit(wakes).await;
+            assert_eq!(later_told(&site).await, ["503"]);
+        }
+        site.access.close_audit().await;
+        assert_eq!(later_told(&site).await, ["503"], "{is_dropped}");
+    }
 }
 
 async fn rows(site: &Site, query: &str, token: &str) -> Vec<Value> {

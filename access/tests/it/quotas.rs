@@ -261,5 +261,27 @@ async fn a_removal_that_takes_long_is_told_whole_and_holds_up_nobody() {
     let (_, log) = site.ask(Method::GET, "/v1/audit?action=DELETE", Some(&admin), Value::Null).await;
     assert_eq!(log[0]["object"], "ann");
     let difference = log[0]["difference"].as_str().unwrap();
-    assert!(difference.starts_with(r#"{"name":["ann",null],"admin":[false,null]"#), "{difference}");
+    let leaving = r#"{"leaving.name":["ann",null],"leaving.admin":[false,null]"#;
+    assert!(difference.starts_with(leaving), "{difference}");
+}
+
+#[tokio::test]
+async fn of_two_admins_who_are_removed_at_once_the_one_that_stays_keeps_what_it_has() {
+    let (site, ..) = site_with_ann().await;
+    let ben = api::access::User { name: "ben".to_owned(), admin: true, account: None, comment: None };
+    site.access.add_user(&ben).await.unwrap();
+    site.access.replace_token("ben", "of-ben").await.unwrap();
+    let (reached, goes_on) = (Notify::new(), Notify::new());
+    let slow = Arc::new(Slow { database: site.database.clone(), reached, goes_on });
+    site.access.ask_holdings(slow.clone());
+    let meanwhile = async {
+        slow.reached.notified().await;
+        slow.goes_on.notify_one();
+    };
+    let removals =
+        async { tokio::join!(site.access.remove_user("admin"), site.access.remove_user("ben"), meanwhile) };
+    let ended = tokio::time::timeout(Duration::from_secs(30), removals).await;
+    let (of_admin, of_ben, ()) = ended.expect("nothing of ben is freed");
+    of_admin.unwrap();
+    assert!(matches!(of_ben, Err(access::AccessError::LastAdmin { .. })), "{of_ben:?}");
 }

@@ -62,7 +62,7 @@ It can make no token that does more, and never changes users.")]
     #[command(
         after_help = "The new token is written into the file before the old one is revoked. It has the scope of the old one,
 and if it has one, its end. Other copies of the old token are refused from then on.
-Root writes as the owner of the file and of its directory.
+Root writes as the first other user who owns a directory or link on the way to the file.
 
 Examples:
   bedplate token rotate

@@ -213,7 +213,8 @@ pub fn adopt(config: &Checked, file: &Path, user: &ServerUser, all: bool) -> Res
         return Ok(adopted);
     }
     let is_within = overlays.starts_with(state);
-    state_directory(state, user, all || is_within, &mut adopted)?;
+    let within = is_within.then_some(overlays.as_path());
+    state_directory(state, within, user, all, &mut adopted)?;
     // Before the overlays, which may have more to tell than there are notes.
     beside_configuration(config, file, user, &mut adopted);
     if !is_within && let Err(error) = site_overlays(overlays, user, &mut adopted) {
@@ -235,8 +236,10 @@ fn of_a_third_user(state: &Path, user: &ServerUser) -> Option<String> {
     })
 }
 
+/// `overlays`: those of the site, if they lie in it.
 fn state_directory(
     path: &Path,
+    overlays: Option<&Path>,
     user: &ServerUser,
     all: bool,
     adopted: &mut Adopted,
@@ -246,7 +249,7 @@ fn state_directory(
     }
     let facts = fs::metadata(path).map_err(|source| AdoptError::file("look at", path, source))?;
     let uid = facts.uid();
-    if uid != 0 && !all && !root_has_part_of(path)? {
+    if uid != 0 && !all && overlays.is_none() && !root_has_part_of(path)? {
         return Ok(());
     }
     if !is_roots_to_change(path) {
@@ -256,7 +259,7 @@ fn state_directory(
     let _lock = lock(&top, path)?;
     // From here on a run that is cut off shows.
     fchown(&top, Some(Uid::ROOT), None).map_err(|errno| AdoptError::file("take back", path, errno))?;
-    Walk::new(Part::State, user, adopted).below(&top, path)?;
+    Walk::new(Part::State, user, adopted).with_overlays(overlays).below(&top, path)?;
     // What was given must be on the disk before what says that all was.
     syncfs(&top).map_err(|errno| AdoptError::file("write back", path, errno))?;
     fchown(&top, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
@@ -339,22 +342,26 @@ fn beside_configuration(config: &Checked, file: &Path, user: &ServerUser, adopte
     }
 }
 
-/// Who cannot enter the directory of the configuration can read nothing in it.
+/// Who cannot enter the directory of the configuration, or one above it, can read nothing in it. Those above hold
+/// more than a server's configuration, and stay as they are.
 fn directory_of_configuration(path: &Path, user: &ServerUser, adopted: &mut Adopted) {
-    // Somebody has said in detail who may enter, which the mode does not tell.
-    if has_acl(path) {
-        return;
-    }
     // In root's home lies more than a server's configuration.
     let root = User::from_uid(nix::unistd::ROOT).ok().flatten();
     let is_roots_home = root.is_some_and(|root| root.dir == path);
-    if is_roots_to_change(path) && !is_roots_home {
+    if !has_acl(path) && is_roots_to_change(path) && !is_roots_home {
         let_group_read(path, user, adopted);
     }
-    if stat(path).is_ok_and(|facts| !user.may_enter(&facts)) {
-        let (at, name) = (path.display(), &user.name);
-        adopted
-            .note(format!("{name} cannot enter {at}, nor read what is in it: setfacl -m u:{name}:rx {at}"));
+    let real = without_links(path);
+    for directory in real.ancestors() {
+        // With a list somebody has said in detail who may enter, which the mode does not tell.
+        if has_acl(directory) || !stat(directory).is_ok_and(|facts| !user.may_enter(&facts)) {
+            continue;
+        }
+        let (at, name) = (directory.display(), &user.name);
+        let letters = if directory == real { "rx" } else { "x" };
+        adopted.note(format!(
+            "{name} cannot enter {at}, nor read what is in it: setfacl -m u:{name}:{letters} {at}"
+        ));
     }
 }
 

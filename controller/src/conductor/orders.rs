@@ -1,6 +1,6 @@
 //! What the conductor is asked and told, and what it answers when that is on disk.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use api::run::{RunId, WorkflowId};
 use database::outbox::OutboxRow;
@@ -11,9 +11,10 @@ use tokio::{
 
 use crate::{
     engine::Submission,
-    images::{Delivery, JobImages},
+    images::{Delivery, JobImages, causes},
     ledger::SubmissionCharge,
     results::Results,
+    store::Store,
 };
 
 /// How long somebody who has deleted workflows waits for their files to go: whoever makes room finds
@@ -75,12 +76,31 @@ impl Removal {
     }
 }
 
+/// Removes logs and files of forgotten workflows, and tells the database which are gone.
+pub(crate) async fn remove_forgotten(results: &Results, store: &dyn Store, workflows: Vec<WorkflowId>) {
+    let mut gone = Vec::new();
+    for workflow in workflows {
+        if results.clone().forget(workflow).await {
+            gone.push(workflow);
+        }
+    }
+    if let Err(error) = store.removed(&gone).await {
+        // The next start finds nothing of them, and tells it then.
+        tracing::warn!("{} forgotten workflows stay noted: {}", gone.len(), causes(&error));
+    }
+}
+
 /// Answers that are due when the batch is on disk.
 pub(super) enum Answer {
     Plain(oneshot::Sender<()>),
     Submitted(oneshot::Sender<()>, OwnedMutexGuard<()>),
     Flag(oneshot::Sender<bool>, bool),
-    Forgotten(oneshot::Sender<Option<Removal>>, Vec<WorkflowId>, Results),
+    Forgotten {
+        done: oneshot::Sender<Option<Removal>>,
+        workflows: Vec<WorkflowId>,
+        results: Results,
+        store: Arc<dyn Store>,
+    },
     StillHeld(oneshot::Sender<Option<Removal>>),
 }
 
@@ -96,14 +116,12 @@ impl Answer {
             Self::Flag(sender, flag) => drop(sender.send(flag)),
             Self::StillHeld(sender) => drop(sender.send(None)),
             // Also if nobody waits any more, and beside the next batch: a log may be long.
-            Self::Forgotten(sender, workflows, results) => {
+            Self::Forgotten { done, workflows, results, store } => {
                 let (gone, removal) = oneshot::channel();
                 let workflows = results.ledger().begin_to_forget(&workflows);
-                drop(sender.send(Some(Removal(removal))));
+                drop(done.send(Some(Removal(removal))));
                 tokio::spawn(async move {
-                    for workflow in workflows {
-                        results.clone().forget(workflow).await;
-                    }
+                    remove_forgotten(&results, store.as_ref(), workflows).await;
                     _ = gone.send(());
                 });
             }

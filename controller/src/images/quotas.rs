@@ -53,12 +53,13 @@ impl JobImages {
         image: JobImage,
         user: &Arc<str>,
     ) -> Result<(JobImage, ImageCharge), FetchError> {
-        let manifest = image.manifest;
+        let (manifest, bytes) = (image.manifest, image.root.size);
         let Some(quotas) = &self.quotas else { return Ok((image, ImageCharge(None))) };
         let limit = quotas.limit(user).await;
-        let taken = quotas.ledger.take_image(image.manifest, user, image.root.size, limit);
-        taken.map_err(|exceeded| quotas.refused(exceeded))?;
-        let charge = ImageCharge(Some((quotas.ledger.clone(), manifest)));
+        let taken = quotas.ledger.take_image(manifest, user, bytes, limit);
+        let number = taken.map_err(|exceeded| quotas.refused(exceeded))?;
+        let ledger = quotas.ledger.clone();
+        let charge = ImageCharge(Some(Taken { ledger, manifest, user: user.clone(), bytes, number }));
         Ok((JobImage { pulled_by: Some(user.to_string()), ..image }, charge))
     }
 
@@ -72,19 +73,31 @@ impl JobImages {
 
 /// An image is charged and not kept yet. Dropped before [`Self::keep`], it is charged no more.
 #[derive(Debug)]
-pub(super) struct ImageCharge(Option<(Ledger, Digest)>);
+pub(super) struct ImageCharge(Option<Taken>);
+
+#[derive(Debug)]
+struct Taken {
+    ledger: Ledger,
+    manifest: Digest,
+    user: Arc<str>,
+    bytes: u64,
+    /// [`Ledger::take_image`].
+    number: u64,
+}
 
 impl ImageCharge {
     /// It is on disk: it is charged until it is removed.
     pub(super) fn keep(mut self) {
-        self.0 = None;
+        if let Some(Taken { ledger, manifest, user, bytes, number }) = self.0.take() {
+            ledger.keep_image(manifest, &user, bytes, number);
+        }
     }
 }
 
 impl Drop for ImageCharge {
     fn drop(&mut self) {
-        if let Some((ledger, manifest)) = &self.0 {
-            ledger.forget_image(manifest);
+        if let Some(Taken { ledger, manifest, number, .. }) = &self.0 {
+            ledger.give_up_image(manifest, *number);
         }
     }
 }

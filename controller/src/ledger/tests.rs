@@ -149,6 +149,30 @@ fn an_image_is_charged_to_whom_it_was_made_for_until_it_is_gone() {
 }
 
 #[test]
+fn of_two_who_convert_the_same_image_each_gives_up_its_own() {
+    let ledger = Ledger::default();
+    let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
+    let used = || ["ann", "bob"].map(|user| ledger.used(user).get(QuotaName::Images));
+    let take = |user: &Arc<str>| ledger.take_image(digest(1), user, 80, None).unwrap();
+    let (first, second) = (take(&ann), take(&bob));
+    assert_eq!(used(), [0, 80], "charged once");
+    ledger.give_up_image(&digest(1), first);
+    assert_eq!(used(), [0, 80], "bob's is another");
+    ledger.keep_image(digest(1), &bob, 80, second);
+    assert_eq!(used(), [0, 80]);
+    ledger.forget_image(&digest(1));
+
+    let (first, second) = (take(&ann), take(&bob));
+    ledger.give_up_image(&digest(1), second);
+    ledger.keep_image(digest(1), &ann, 80, first);
+    assert_eq!(used(), [80, 0], "what is kept is charged");
+    let third = take(&bob);
+    ledger.keep_image(digest(1), &ann, 80, first);
+    ledger.give_up_image(&digest(1), third);
+    assert_eq!(used(), [80, 0]);
+}
+
+#[test]
 fn a_user_leaves_with_nothing_under_way_and_takes_nothing_more() {
     let (ledger, limits) = (Ledger::default(), QuotaLimits::default());
     for number in [1, 2] {
@@ -266,6 +290,9 @@ fn who_has_most_gives_way_when_too_many_workflows_are_kept() {
     assert_eq!(keep(9), wanted(&[("ann", 4)]), "2 and 3, and what is left");
     assert_eq!(keep(7), wanted(&[("bob", 2), ("ann", 2)]), "2 each, and one is left");
     assert_eq!(keep(0), wanted(&[("eve", 0), ("bob", 0), ("ann", 0)]));
+    // The database has it no more.
+    ledger.begin_to_forget(&[workflow(1)]);
+    assert!(keep(14).is_empty());
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io,
-    os::unix::fs::MetadataExt as _,
+    ffi::OsStr,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +15,7 @@ use api::{
 };
 use rest::causes;
 
-use super::{Brought, Results};
+use super::{Brought, PART, Results};
 
 /// Folders in the folder of a workflow: the tails of logs.
 const DEPTH: u32 = 1;
@@ -58,31 +57,23 @@ pub(super) fn times_bytes(times: &[TimeMark]) -> u64 {
     if times.is_empty() { 0 } else { (times.len() as u64 + 1) * TIME_BYTES }
 }
 
-/// Device and inode of a file.
-fn identity(metadata: &fs::Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-/// Whether a path is this very file, and not what another has put in its place.
-pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    Ok(identity(&file.metadata()?) == identity(&fs::symlink_metadata(path)?))
-}
-
-/// A file for the client that is being taken. When this is dropped, what came of a file that was not
-/// published is removed, and what is on disk is counted.
+/// One attempt at a file for the client. When this is dropped, what came of a file that was not
+/// published is removed, and counted no more.
 #[derive(Debug)]
 pub(crate) struct FileCharge {
     results: Results,
-    workflow: WorkflowId,
-    /// The one that is being written first.
-    paths: [PathBuf; 3],
-    /// The one that is being written, once there is one.
-    part: Option<(u64, u64)>,
-    before: u64,
+    pub(super) workflow: WorkflowId,
+    pub(super) stage: u32,
+    /// Where it is written, and nothing else.
+    pub(super) part: PathBuf,
     reserved: u64,
 }
 
 impl FileCharge {
+    pub(super) fn new(results: Results, workflow: WorkflowId, stage: u32, part: PathBuf) -> Self {
+        Self { results, workflow, stage, part, reserved: 0 }
+    }
+
     /// Counts bytes that are about to be written.
     pub(crate) fn reserve(&mut self, bytes: u64, limit: Option<u64>) -> Result<(), QuotaExceeded> {
         self.results.ledger.reserve(self.workflow, QuotaName::Results, bytes, limit)?;
@@ -90,47 +81,48 @@ impl FileCharge {
         Ok(())
     }
 
-    /// What was begun goes again with this, unless it was published.
-    pub(crate) fn begun(&mut self, file: &File) -> io::Result<()> {
-        self.part = Some(identity(&file.metadata()?));
-        Ok(())
+    /// Bytes under the names that files are published as.
+    pub(super) fn published(&self) -> u64 {
+        let path = |what| self.results.file_path(self.workflow, self.stage, what);
+        [Brought::File, Brought::Folder].map(|what| bytes_of(&path(what))).iter().sum()
     }
 
-    /// Frees what nobody can use: the next attempt begins anew.
-    fn remove_part(&self) {
-        let [part, ..] = &self.paths;
-        // One that is published has another name, and that of another attempt is another file.
-        let is_ours = |metadata| self.part == Some(identity(&metadata));
-        if fs::symlink_metadata(part).is_ok_and(is_ours)
-            && let Err(error) = fs::remove_file(part)
-        {
-            tracing::error!("cannot remove {}: {error}", part.display());
-        }
-    }
-
-    fn on_disk(&self) -> u64 {
-        self.paths.iter().map(|path| bytes_of(path)).sum()
+    /// What was reserved is under its name now, where `before` bytes were. Called by whoever
+    /// publishes alone.
+    pub(super) fn settle(&mut self, before: u64) {
+        let (reserved, after) = (std::mem::take(&mut self.reserved), self.published());
+        self.results.ledger.settle(self.workflow, QuotaName::Results, reserved, before, after);
     }
 }
 
 impl Drop for FileCharge {
     fn drop(&mut self) {
-        self.remove_part();
-        let ledger = &self.results.ledger;
-        ledger.settle(self.workflow, QuotaName::Results, self.reserved, self.before, self.on_disk());
+        // What is published has another name, and its workflow may be gone with all of it.
+        remove_part(&self.part);
+        self.results.ledger.settle(self.workflow, QuotaName::Results, self.reserved, 0, 0);
+    }
+}
+
+fn remove_part(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::error!("cannot remove {}: {error}", path.display());
+        }
+        _ => {}
     }
 }
 
 impl Results {
-    /// Counts a file for the client from now on. Call it before [`Self::begin_file`].
-    pub(crate) fn charge_file(&self, workflow: WorkflowId, stage: u32) -> FileCharge {
-        let file = self.file_path(workflow, stage, Brought::File);
-        let folder = self.file_path(workflow, stage, Brought::Folder);
-        let paths = [file.with_extension("part"), file, folder];
-        let results = self.clone();
-        let mut charge = FileCharge { results, workflow, paths, part: None, before: 0, reserved: 0 };
-        charge.before = charge.on_disk();
-        charge
+    /// Removes what the last run of the server left of files that had not come whole: nobody goes
+    /// on with them. Call it before [`Self::measure`], and before any is begun.
+    pub(crate) fn remove_parts(&self) {
+        let folders = fs::read_dir(&self.files).into_iter().flatten().flatten();
+        let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();
+        for path in files.map(|file| file.path()) {
+            if path.extension().and_then(OsStr::to_str).is_some_and(|end| end.starts_with(PART)) {
+                remove_part(&path);
+            }
+        }
     }
 
     /// What is on disk of each workflow, logs and files.
@@ -155,25 +147,20 @@ impl Results {
         found
     }
 
-    /// Removes all that is here of a workflow that the database has no more, and counts it no more.
-    /// What cannot be removed stays counted; the next start of the server tries again.
-    pub(crate) async fn forget(self, workflow: WorkflowId) {
+    /// Removes all that is here of a workflow that the database has no more, and counts it no more;
+    /// `true` if that is done. What cannot be removed stays counted; the next start of the server
+    /// tries again.
+    pub(crate) async fn forget(self, workflow: WorkflowId) -> bool {
         let results = self.clone();
         let removed = tokio::task::spawn_blocking(move || results.remove(workflow)).await;
         match removed {
-            Ok(Ok(())) => self.ledger.forget(workflow),
+            Ok(Ok(())) => {
+                self.ledger.forget(workflow);
+                return true;
+            }
             Ok(Err(error)) => tracing::error!("{}; it is tried again at the next start", causes(&error)),
             Err(error) => tracing::error!("the files of workflow {workflow} are not removed: {error}"),
         }
-    }
-
-    /// Removes what is here of workflows that the database does not have.
-    pub(crate) fn remove_unknown(&self, workflows: &[WorkflowId]) {
-        tracing::warn!("removing logs and files of {} workflows that are no more", workflows.len());
-        for workflow in workflows {
-            if let Err(error) = self.remove(*workflow) {
-                tracing::error!("{}", causes(&error));
-            }
-        }
+        false
     }
 }

@@ -128,6 +128,11 @@ async fn workflows(store: impl Store) {
     store.commit(&[Write::Forget(second.id), Write::Forget(over.id)]).await.unwrap();
     assert_eq!(store.workflow(over.id).await.unwrap(), None);
     assert!(store.workflow(second.id).await.unwrap().is_some(), "it is not over");
+    store.commit(&[Write::Forget(over.id)]).await.unwrap();
+    assert_eq!(store.forgotten().await.unwrap(), [over.id], "what is not over is not forgotten");
+    store.removed(&[over.id, second.id]).await.unwrap();
+    store.removed(&[]).await.unwrap();
+    assert_eq!(store.forgotten().await.unwrap(), []);
 }
 
 async fn stages_runs_and_events(store: impl Store) {

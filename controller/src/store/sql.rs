@@ -35,6 +35,7 @@ pub static SCHEMA: Schema = Schema::new(
         Step::sql("idempotency keys", include_str!("../../migrations/0005_idempotency_keys.sql")),
         Step::sql("damaged owners", include_str!("../../migrations/0006_damaged_owners.sql")),
         Step::sql("lists", include_str!("../../migrations/0007_lists.sql")),
+        Step::sql("forgotten", include_str!("../../migrations/0008_forgotten.sql")),
     ],
 );
 
@@ -328,6 +329,14 @@ impl Store for SqlStore {
 
     async fn held(&self) -> Result<(Vec<HeldWorkflow>, bool), StoreError> {
         self.each_held().await
+    }
+
+    async fn forgotten(&self) -> Result<Vec<WorkflowId>, StoreError> {
+        self.each_forgotten().await
+    }
+
+    async fn removed(&self, workflows: &[WorkflowId]) -> Result<(), StoreError> {
+        self.drop_forgotten(workflows).await
     }
 
     async fn next_place(&self) -> Result<u64, StoreError> {

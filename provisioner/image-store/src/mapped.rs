@@ -27,8 +27,8 @@ impl Mapped {
     /// # Errors
     /// What `mmap(2)` says.
     fn of(file: File) -> io::Result<Self> {
-        // SAFETY: the file is a published blob of the store. Blobs are written under another name, renamed into place
-        // with mode 0400 and never written or truncated again (removal unlinks them), so the mapping cannot change
+        // SAFETY: the file is a published blob of the store. Blobs are written under another name, renamed into place,
+        // given mode 0400 and never written or truncated again (removal unlinks them), so the mapping cannot change
         // or shrink beneath the slice.
         let map = unsafe { memmap2::Mmap::map(&file) }?;
         Ok(Self(Arc::new(Blob { map, file })))

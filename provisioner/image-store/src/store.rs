@@ -318,10 +318,13 @@ impl Store {
             Err(e) => return Err(failed("make folder", &folder, e)),
         }
         fs::rename(path, &target).map_err(|e| failed("rename into place", &target, e))?;
-        // Only now: while it is in `partial`, other writers open it for writing before they wait.
-        file.set_permissions(Permissions::from_mode(0o400))
-            .map_err(|e| failed("set the mode of", &target, e))?;
-        sync_folder(&folder)
+        sync_folder(&folder)?;
+        // Only now: while it is in `partial`, other writers open it for writing before they wait. The blob is
+        // in the store, and that its owner may write to it harms nobody.
+        if let Err(error) = file.set_permissions(Permissions::from_mode(0o400)) {
+            tracing::warn!("{} stays writable for its owner: {error}", target.display());
+        }
+        Ok(())
     }
 
     fn absent(

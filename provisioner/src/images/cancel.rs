@@ -42,7 +42,7 @@ impl Images {
                 return Err(CancelError::IsOver(id));
             }
             entry.cancelled_by.get_or_insert_with(|| by.to_owned());
-            entry.told.extend(outbox::current());
+            entry.told.wait_for_end(outbox::current());
             entry.cancelled.cancel();
             entry.operation.subscribe()
         };

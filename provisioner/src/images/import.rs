@@ -70,6 +70,7 @@ pub(super) async fn run(images: &Images, id: u64) {
         OperationState::Running { .. } => {}
     }
     let has_failed = matches!(ended.state, OperationState::Failed { .. });
+    images.release_told(id);
     // Somebody waits for this, and nobody for the removal.
     operation.send_replace(ended);
     if has_failed {

@@ -114,7 +114,7 @@ fn is_of_mac(address: IpAddr) -> bool {
 }
 
 /// Takes the digits of a hardware address or a GUID out of a name; those that are hidden look alike.
-fn hide_mac(name: &mut String) {
+pub(super) fn hide_mac(name: &mut String) {
     let is_other = |c: char| !matches!(c, '0'..='9' | 'a'..='f');
     let mut digits = name.match_indices('x').map(|(at, _)| {
         let behind = &name[at + 1..];

@@ -3,6 +3,8 @@
 //! hwloc writes facts about an object as `<info name="DMIProductSerial" value="…"/>`. Which there are
 //! depends on its version and plugins, so those that everybody may read are listed, not the others.
 
+use super::inventory::hide_mac;
+
 /// Facts that everybody reads, by their names or how these begin.
 const PUBLIC: [&str; 19] = [
     "Architecture",
@@ -28,8 +30,40 @@ const PUBLIC: [&str; 19] = [
 
 const ELEMENT: &str = "<info";
 
-/// The document without the other facts. What is behind an element without an end is left out.
+/// An object, of which a network device has its name.
+const OBJECT: &str = "<object";
+
+const NAME: &str = " name=\"";
+
+/// The document without the other facts, and without hardware addresses in names of devices. What is behind
+/// an element without an end is left out.
 pub(super) fn public(xml: &str) -> String {
+    without_addresses(&without_facts(xml))
+}
+
+fn without_addresses(xml: &str) -> String {
+    let mut public = String::with_capacity(xml.len());
+    let mut rest = xml;
+    while let Some(start) = rest.find(OBJECT) {
+        let (before, from) = rest.split_at(start);
+        public += before;
+        let Some(end) = end_of_element(from) else { return public };
+        let (element, behind) = from.split_at(end);
+        match name_of(element) {
+            Some(name) => {
+                let mut shown = name.to_owned();
+                hide_mac(&mut shown);
+                let (known, hidden) = (format!("{NAME}{name}\""), format!("{NAME}{shown}\""));
+                public += &element.replacen(&known, &hidden, 1);
+            }
+            None => public += element,
+        }
+        rest = behind;
+    }
+    public + rest
+}
+
+fn without_facts(xml: &str) -> String {
     let mut public = String::with_capacity(xml.len());
     let mut rest = xml;
     while let Some(start) = rest.find(ELEMENT) {
@@ -59,7 +93,7 @@ fn end_of_element(text: &str) -> Option<usize> {
 }
 
 fn name_of(element: &str) -> Option<&str> {
-    let (_, from) = element.split_once(" name=\"")?;
+    let (_, from) = element.split_once(NAME)?;
     from.split_once('"').map(|(name, _)| name)
 }
 
@@ -84,6 +118,13 @@ mod tests {
         assert!(!text.contains("MARKER"), "{text}");
         assert!(text.contains(r#"<info name="CPUModel" value="AMD EPYC"/>"#), "{text}");
         assert!(text.contains(r#"<object type="OSDev" name="lan0"></object>"#), "{text}");
+    }
+
+    #[test]
+    fn names_of_devices_tell_no_hardware_address() {
+        let xml = r#"<object type="OSDev" name="enx525400aaaa02" osdev_type="2"/><object type="OSDev" name="eth0">"#;
+        let hidden = r#"<object type="OSDev" name="enx…" osdev_type="2"/><object type="OSDev" name="eth0">"#;
+        assert_eq!(public(xml), hidden);
     }
 
     #[test]

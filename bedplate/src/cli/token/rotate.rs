@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail};
@@ -28,11 +28,14 @@ const MAX_NAME_BYTES: usize = 63;
 /// Links that are followed one after the other, as Linux does (`path_resolution(7)`).
 const MAX_LINKS: u32 = 40;
 
+/// User and group that own something.
+type Owner = (Uid, Gid);
+
 pub(super) async fn run(session: &Session, expires: Option<TokenLife>) -> anyhow::Result<()> {
     let mut path = session.path();
     if geteuid().is_root() {
         path = act_as_owner(&path).with_context(|| {
-            format!("cannot act as the owner of context {} and of its directory", path.display())
+            format!("cannot act as the owner of the directory of context {}", path.display())
         })?;
     }
     // The one in use may be a link to its file.
@@ -85,34 +88,65 @@ fn free_name(old: &str, taken: &BTreeSet<String>) -> String {
     }
 }
 
-/// Root goes on as the other user who may change the file, a directory or a link on the way to it, if there is one: a
-/// link of that user leads to what that user may write, and to nothing else. Returns from where that user goes on.
+/// Root goes on as the first user but root who may aim the path, if there is one: a link of that user leads to what
+/// that user may write, and to nothing else. Returns from where that user goes on.
 fn act_as_owner(path: &Path) -> io::Result<PathBuf> {
-    let (path, other) = other_owner(path, geteuid())?;
+    let (path, other) = who_aims(path, other_owner)?;
     if let Some((owner, group)) = other {
         setgroups(&[group]).and_then(|()| setegid(group)).and_then(|()| seteuid(owner))?;
     }
     Ok(path)
 }
 
-/// Who owns the file, a link on the way to it, or a directory that one of them is in, and is not `me`: the first, and
-/// what was reached there without the links before it.
-fn other_owner(path: &Path, me: Uid) -> io::Result<(PathBuf, Option<(Uid, Gid)>)> {
-    let mut path: PathBuf = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        let directory = fs::canonicalize(directory_of(&path))?;
-        path = directory.join(path.file_name().unwrap_or_default());
-        let (file, of_directory) = (fs::symlink_metadata(&path)?, fs::metadata(&directory)?);
-        let other = [&file, &of_directory].into_iter().find(|facts| facts.uid() != me.as_raw());
-        if let Some(other) = other {
-            return Ok((path, Some((Uid::from_raw(other.uid()), Gid::from_raw(other.gid())))));
+/// The owner of a directory or link, unless it is root.
+fn other_owner(path: &Path) -> io::Result<Option<Owner>> {
+    let facts = fs::symlink_metadata(path)?;
+    let owner = (Uid::from_raw(facts.uid()), Gid::from_raw(facts.gid()));
+    Ok((!owner.0.is_root()).then_some(owner))
+}
+
+/// The first user who may aim a path: the owner of a directory or link on the way to it, of which `owner_of` tells
+/// those that count. With it, where that user goes on: the links before are followed. Whose the file itself is says
+/// nothing of that.
+fn who_aims(
+    path: &Path,
+    owner_of: impl Fn(&Path) -> io::Result<Option<Owner>>,
+) -> io::Result<(PathBuf, Option<Owner>)> {
+    let (mut at, mut rest, mut links) = (PathBuf::from("/"), std::path::absolute(path)?, 0);
+    loop {
+        let mut steps = rest.components();
+        let Some(step) = steps.next() else { return Ok((at, None)) };
+        let behind = steps.as_path().to_owned();
+        let Component::Normal(name) = step else {
+            match step {
+                Component::RootDir => at = PathBuf::from("/"),
+                Component::ParentDir => _ = at.pop(),
+                _ => {}
+            }
+            rest = behind;
+            continue;
+        };
+        let next = at.join(name);
+        let is_link = fs::symlink_metadata(&next)?.is_symlink();
+        let owner = match owner_of(&at)? {
+            None if is_link => owner_of(&next)?,
+            owner => owner,
+        };
+        if owner.is_some() {
+            let mut goes_on = next;
+            goes_on.extend(behind.components());
+            return Ok((goes_on, owner));
         }
-        if !file.is_symlink() {
-            return Ok((path, None));
+        if !is_link {
+            (at, rest) = (next, behind);
+            continue;
         }
-        path = directory.join(fs::read_link(&path)?);
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(Errno::ELOOP.into());
+        }
+        rest = fs::read_link(&next)?.join(behind);
     }
-    Err(Errno::ELOOP.into())
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -143,6 +177,8 @@ fn write(path: &Path, context: &Context) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -177,29 +213,43 @@ mod tests {
 
     #[test]
     fn who_else_may_aim_the_path_is_found() {
-        let place = tempfile::tempdir().unwrap();
-        let (file, link) = (place.path().join("admin.yaml"), place.path().join("link"));
+        let temporary = tempfile::tempdir().unwrap();
+        let place = fs::canonicalize(temporary.path()).unwrap();
+        let (directory, links) = (place.join("a/b"), place.join("links"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::create_dir(&links).unwrap();
+        let (file, link) = (directory.join("admin.yaml"), links.join("link"));
         fs::write(&file, "").unwrap();
-        std::os::unix::fs::symlink("admin.yaml", &link).unwrap();
-        let owner =
-            |path: &Path, me: Uid| other_owner(path, me).map(|(_, other)| other.map(|(owner, _)| owner));
-        let (me, other) = (geteuid(), Uid::from_raw(geteuid().as_raw() + 1));
-        for path in [&file, &link] {
-            assert_eq!(owner(path, me).unwrap(), None, "my own");
-            assert_eq!(owner(path, other).unwrap(), Some(me));
+        symlink("../a/b/admin.yaml", &link).unwrap();
+        symlink("links", place.join("folder")).unwrap();
+        let by_folder = place.join("folder/link");
+        let ann = (Uid::from_raw(7), Gid::from_raw(8));
+        // If ann had these, and root all else.
+        let aims = |path: &Path, anns: &[&Path]| {
+            let owner_of = |path: &Path| Ok(anns.contains(&path).then_some(ann));
+            who_aims(path, owner_of).map(|(path, owner)| owner.map(|_| path))
+        };
+        assert_eq!(who_aims(&by_folder, |_| Ok(None)).unwrap(), (file.clone(), None));
+        assert_eq!(aims(&link, &[file.as_path()]).unwrap(), None, "a copy that has kept its owner");
+        let (above, folder) = (place.join("a"), place.join("folder"));
+        let cases: [(&Path, &Path, &Path); 8] = [
+            (&file, &directory, &file),
+            (&file, &above, &file),
+            (&link, &link, &link),
+            (&link, &links, &link),
+            (&link, &above, &file),
+            (&by_folder, &folder, &by_folder),
+            (&by_folder, &links, &link),
+            (&by_folder, &place, &by_folder),
+        ];
+        for (path, of_ann, goes_on) in cases {
+            let found = aims(path, &[of_ann]).unwrap();
+            let found = found.as_ref().map(|found| found.as_os_str());
+            assert_eq!(found, Some(goes_on.as_os_str()), "{path:?} {of_ann:?}");
         }
-        let reached = fs::canonicalize(&file).unwrap();
-        assert_eq!(other_owner(&link, me).unwrap(), (reached, None), "behind the link");
-        // A link of mine to what is root's.
-        fs::remove_file(&link).unwrap();
-        std::os::unix::fs::symlink("/proc/version", &link).unwrap();
-        let root = Uid::from_raw(0);
-        assert_eq!(owner(&link, me).unwrap().is_some(), me != root);
 
         fs::remove_file(&file).unwrap();
-        std::os::unix::fs::symlink("link", &file).unwrap();
-        fs::remove_file(&link).unwrap();
-        std::os::unix::fs::symlink("admin.yaml", &link).unwrap();
-        assert_eq!(owner(&link, me).unwrap_err().raw_os_error(), Some(Errno::ELOOP as i32), "a circle");
+        symlink(&link, &file).unwrap();
+        assert_eq!(aims(&link, &[]).unwrap_err().raw_os_error(), Some(Errno::ELOOP as i32), "a circle");
     }
 }

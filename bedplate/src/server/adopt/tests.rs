@@ -185,6 +185,30 @@ fn privileged_what_of_the_overlays_cannot_be_given_stops_no_server() {
 }
 
 #[test]
+fn privileged_overlays_in_the_state_directory_are_overlays() {
+    let site = Site::new();
+    site.write(&[
+        ("state/bedplate.db", 0o600),
+        ("state/site/.git/objects/a", 0o444),
+        ("state/site/motd/rootfs/etc/motd", 0o600),
+    ]);
+    let mut deep = site.path("state/site/deep");
+    for _ in 0..140 {
+        deep.push("d");
+    }
+    fs::create_dir_all(&deep).unwrap();
+    let config = configured(&site.path("state"), &site.path("state"));
+    let site = Site { config, ..site };
+    let adopted = site.adopt().unwrap();
+    let [note] = &adopted.notes[..] else { panic!("{adopted:?}") };
+    assert!(note.contains("lies deeper than"), "{note}");
+    for name in ["state", "state/bedplate.db", "state/site", "state/site/motd/rootfs/etc/motd"] {
+        assert_eq!(site.owner(name), NOBODY, "{name}");
+    }
+    assert_eq!((site.owner("state/site/.git"), site.owner("state/site/.git/objects/a")), (0, 0));
+}
+
+#[test]
 fn privileged_what_its_mode_closes_to_its_owner_is_told() {
     let site = Site::new();
     site.write(&[("site/a/rootfs/etc/shadow", 0o000), ("site/b/rootfs/var/x", 0o600)]);
@@ -237,6 +261,19 @@ fn privileged_the_directory_of_the_configuration_is_opened_to_the_group() {
     let [note] = &adopted.notes[..] else { panic!("{adopted:?}") };
     assert!(note.contains("nobody cannot enter") && note.contains("setfacl -m u:nobody:rx"), "{note}");
     assert_eq!(site.mode(""), 0o750);
+}
+
+#[test]
+fn privileged_a_closed_directory_above_the_configuration_is_told_and_stays() {
+    let site = Site::new();
+    site.write(&[("deep/server.yaml", 0o600)]);
+    fs::set_permissions(site.folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let user = ServerUser::named("nobody").unwrap();
+    let adopted = adopt(&site.config, &site.path("deep/server.yaml"), &user, false).unwrap();
+    let [note] = &adopted.notes[..] else { panic!("{adopted:?}") };
+    assert!(note.ends_with(&format!("setfacl -m u:nobody:x {}", site.folder.path().display())), "{note}");
+    assert_eq!(site.mode(""), 0o700);
+    assert_eq!(adopted.readable, [site.path("deep/server.yaml")]);
 }
 
 #[test]

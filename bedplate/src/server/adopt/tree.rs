@@ -47,13 +47,20 @@ pub(super) enum Part {
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     part: Part,
+    /// The site's overlays, where they lie in the state directory.
+    overlays: Option<&'a Path>,
     user: &'a ServerUser,
     adopted: &'a mut Adopted,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(part: Part, user: &'a ServerUser, adopted: &'a mut Adopted) -> Self {
-        Self { part, user, adopted }
+        Self { part, overlays: None, user, adopted }
+    }
+
+    /// The same that walks through these overlays as such.
+    pub(super) fn with_overlays(self, overlays: Option<&'a Path>) -> Self {
+        Self { overlays, ..self }
     }
 
     /// Gives all that is in `directory`, and not itself.
@@ -93,9 +100,16 @@ impl<'a> Walk<'a> {
                 let opened = openat(&found, c".", flags, Mode::empty())
                     .map_err(|errno| AdoptError::file("open", path, errno))?;
                 drop(found);
-                let below = self.entries(&opened, path, depth + 1);
-                self.or_note(below)?;
-                self.give(&opened, path)
+                let around = self.part;
+                let is_overlays = self.overlays == Some(path);
+                if is_overlays {
+                    self.part = Part::Overlays;
+                }
+                let below = self.entries(&opened, path, if is_overlays { 0 } else { depth + 1 });
+                let given = self.or_note(below).and_then(|()| self.give(&opened, path));
+                let given = self.or_note(given);
+                self.part = around;
+                given
             }
             FileType::RegularFile => self.give(&found, path),
             // A link counts for what it says; of all else the server has nothing.

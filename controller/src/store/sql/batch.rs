@@ -301,7 +301,13 @@ async fn forget_image(transaction: &mut Transaction, manifest: Digest) -> Result
     delete.execute(transaction).await.map(drop)
 }
 
+/// Removes a workflow and notes that what is on disk of it may go.
 async fn forget(transaction: &mut Transaction, id: WorkflowId) -> Result<(), DatabaseError> {
+    let text = "INSERT INTO controller_forgotten (workflow)
+                SELECT id FROM controller_workflows WHERE id = $1 AND ended IS NOT NULL
+                ON CONFLICT (workflow) DO NOTHING";
+    let note = statement("note that a workflow is forgotten", text).bind(id.to_string());
+    note.execute(&mut *transaction).await?;
     let text = "DELETE FROM controller_workflows WHERE id = $1 AND ended IS NOT NULL";
     let delete = statement("forget a workflow", text).bind(id.to_string());
     delete.execute(transaction).await.map(drop)

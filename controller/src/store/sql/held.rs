@@ -1,4 +1,4 @@
-//! What the table of workflows says for quotas.
+//! What the table of workflows says for quotas, and what was forgotten and is not removed yet.
 
 use api::run::WorkflowId;
 use database::{Number, Parsed, statement};
@@ -23,5 +23,27 @@ impl SqlStore {
         };
         let is_all = rows.len() == count as usize;
         Ok((rows.into_iter().map(held).collect(), is_all))
+    }
+
+    /// [`super::Store::forgotten`].
+    pub(super) async fn each_forgotten(&self) -> Result<Vec<WorkflowId>, StoreError> {
+        let text = "SELECT workflow FROM controller_forgotten ORDER BY workflow";
+        let (rows, _): (Vec<(Parsed<WorkflowId>,)>, u32) =
+            self.logged(statement("read which workflows were forgotten", text)).await?;
+        Ok(rows.into_iter().map(|(id,)| id.0).collect())
+    }
+
+    /// [`super::Store::removed`].
+    pub(super) async fn drop_forgotten(&self, workflows: &[WorkflowId]) -> Result<(), StoreError> {
+        if workflows.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.database.begin_long().await?;
+        for id in workflows {
+            let text = "DELETE FROM controller_forgotten WHERE workflow = $1";
+            let delete = statement("note that a workflow is removed", text).bind(id.to_string());
+            delete.execute(&mut transaction).await?;
+        }
+        transaction.commit("note that workflows are removed").await
     }
 }
