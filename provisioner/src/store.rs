@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_password_with_white_space_and_quotes_is_cut_too() {
-        let source = "docker://user:PASS WORD\"S ?)@host/x".to_owned();
+        let source = "docker://user:PASS WORD\"S )@host/x".to_owned();
         let title = format!("import {source} as x");
         let state = OperationState::Failed { error: format!("{source:?} is not an image reference") };
         let operation = Operation { id: 1, title, created: Timestamp(0), state };
