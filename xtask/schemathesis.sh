@@ -72,8 +72,6 @@ done
 field() { "$venv/bin/python" -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))[sys.argv[2]])' "$@"; }
 field "$BEDPLATE_CONTEXT" ca >"$folder/ca.pem"
 admin=$(field "$BEDPLATE_CONTEXT" token)
-"$program" user add prober --uid 65001 --gid 65001 >/dev/null
-user=$("$program" token create prober --user prober)
 
 # Who asks, the token, and what is asked.
 ask() {
@@ -88,13 +86,18 @@ ask() {
 # Without the phase `stateful`: it takes names from lists, so it would revoke the token that it asks with.
 failed=
 ask 'an admin' "$admin" --phases examples,coverage,fuzzing --max-examples 8 || failed=yes
-ask 'an ordinary user' "$user" --phases examples,fuzzing --max-examples 5 || failed=yes
+# Only now: what is asked as an admin may delete whom it finds.
+"$program" user add prober --uid 65001 --gid 65001 >/dev/null
+user=$("$program" token create of-this-lane --user prober)
+# It finds its own token in the list of tokens, and would revoke it.
+ask 'an ordinary user' "$user" --phases examples,fuzzing --max-examples 5 \
+  --exclude-path '/v1/tokens/{name}' || failed=yes
 
 # A token that was lost on the way would make all answers after it a 401, and nothing would have been tested.
 for token in "$admin" "$user"; do
   status=$(curl --silent --output /dev/null --write-out '%{http_code}' --cacert "$folder/ca.pem" \
     --header "Authorization: Bearer $token" "$url/v1/whoami")
-  [ "$status" = 200 ] || { say "a token is refused at the end ($status): what came after that was not tested"; failed=yes; }
+  [ "$status" = 200 ] || { say "the token ${token:0:8}… is refused at the end ($status): what came after that was not tested"; failed=yes; }
 done
 kill -0 "$server" 2>/dev/null || { say "the server has ended"; failed=yes; }
 ! grep -n 'panicked' "$folder/log" >&2 || { say "the server panicked"; failed=yes; }
