@@ -91,7 +91,10 @@ fn shared(path: &str, operation: &Operation) -> Vec<(StatusCode, &'static str)> 
     let mut answers = vec![
         (StatusCode::UNAUTHORIZED, "No credential that is good"),
         (StatusCode::FORBIDDEN, "The caller may not do it"),
-        (StatusCode::TOO_MANY_REQUESTS, "Too many requests at once, or too many bad credentials from there"),
+        (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many requests at once, changes in a row, or bad credentials from there",
+        ),
         (StatusCode::INTERNAL_SERVER_ERROR, "The server failed; its log says more"),
         (StatusCode::SERVICE_UNAVAILABLE, "Not now; try again later"),
     ];

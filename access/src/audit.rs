@@ -18,7 +18,7 @@
 //! | `pending` | a row before it has a number, and how it gets into the database |
 //! | `chainer` | pending rows get their numbers; reading and checking the log |
 //! | `unchanged` | which requests that changed nothing have rows |
-//! | `head` | signed heads |
+//! | `head` | signed heads, and the log beside those that were kept |
 //! | `check` | what `bedplate server check` says of the log |
 //! | `difference` | what a request changed, in few words and without secrets |
 
@@ -37,7 +37,7 @@ pub use chainer::AuditQuery;
 pub(crate) use chainer::Chainer;
 pub use check::audit_problems;
 pub use difference::{change_told, object_told};
-pub use head::{AuditHeads, HeadError, KeyError, verify_head};
+pub use head::{AuditAlarms, AuditHeads, HeadError, KeyError, verify_head};
 pub(crate) use pending::{PendingRow, REQUEST, Request};
 pub(crate) use unchanged::{STRANGER, Unchanged, Who};
 

@@ -45,6 +45,8 @@ pub(crate) struct Origin {
 ///
 /// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
 ///
+/// Who is no admin and sends too many mutations is refused before any of them runs: see `changes.rs`.
+///
 /// A mutation runs to its end and is recorded even if the client goes away in the middle; work of it that
 /// only looks may end then ([`rest::detached`]).
 pub async fn layer(State(access): State<Access>, mut request: Request, next: Next) -> Response {
@@ -111,6 +113,13 @@ async fn answer(
             refused.record(action_of(&response), StatusCode::FORBIDDEN).await;
         }
         return response;
+    }
+    if foreign.is_none()
+        && let Err(too_many) = access.take_change(&principal)
+    {
+        let refused = Refused::new(&access, Who::User(&principal.name), &request, origin);
+        refused.record(None, StatusCode::TOO_MANY_REQUESTS).await;
+        return too_many.into_response();
     }
     let mutation = rest::detached(audited(access, principal, origin, request, next, foreign));
     mutation.await.unwrap_or_else(|error| Refusal::internal("the request failed", &error).into_response())

@@ -8,6 +8,7 @@
 
 mod answers;
 mod audit;
+mod changes;
 mod clock;
 mod identify;
 mod layer;
@@ -36,8 +37,8 @@ use database::{Database, MigrateError, outbox};
 
 pub use answers::document_answers;
 pub use audit::{
-    AuditChain, AuditHeads, AuditQuery, BrokenChain, HeadError, KeyError, audit_problems, change_told,
-    object_told, verify_head,
+    AuditAlarms, AuditChain, AuditHeads, AuditQuery, BrokenChain, HeadError, KeyError, audit_problems,
+    change_told, object_told, verify_head,
 };
 pub use layer::{layer, reads};
 pub use logins::LoginFailures;
@@ -52,6 +53,7 @@ pub use token_rules::{TokenLimits, TokenRuleError};
 pub use tokens::{TokenCounts, TokensToMend};
 
 use audit::Chainer;
+use changes::ChangeRates;
 use logins::{Logins, Shown, Unidentified};
 use quota::Quotas;
 use store::{Store, audit::AuditStore as _, sql::SqlStore};
@@ -186,6 +188,7 @@ struct Inner {
     uses: Mutex<Uses>,
     logins: Logins,
     quotas: Quotas,
+    change_rates: Mutex<ChangeRates>,
 }
 
 impl Access {
@@ -205,6 +208,7 @@ impl Access {
             uses: Mutex::default(),
             logins: Logins::default(),
             quotas: Quotas::default(),
+            change_rates: Mutex::default(),
         });
         let (session_limits, token_limits) = (SessionLimits::default(), TokenLimits::default());
         let quota_limits = QuotaLimits::default();

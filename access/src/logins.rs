@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use api::ids::Timestamp;
+use api::{access::TOKEN_EXPIRED, ids::Timestamp};
 use axum::{
     extract::{ConnectInfo, Request},
     http::{HeaderValue, StatusCode, header},
@@ -140,7 +140,7 @@ fn ended(user: &str, name: &str, at: Timestamp) -> Refusal {
          NAME`) with a token that is good, or ask an admin for one; on the server, as root, `bedplate server \
          recover-admin` makes one"
     );
-    Refusal::new(StatusCode::UNAUTHORIZED, "the token has expired", why)
+    Refusal::new(StatusCode::UNAUTHORIZED, TOKEN_EXPIRED, why)
 }
 
 /// Where a request comes from. In tests of routes there may be no connection.

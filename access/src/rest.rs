@@ -11,10 +11,11 @@ use api::{
 };
 use axum::{
     Extension, Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
 };
 use rest::{Page, PageParams, Paging, Refusal};
+use serde::Deserialize;
 use utoipa_axum::routes;
 
 use crate::{
@@ -55,18 +56,42 @@ async fn whoami(caller: Caller, Extension(token): Extension<TokenInUse>) -> Json
     Json(Whoami { name, admin, roles, groups, actions, token, expires })
 }
 
-/// The caller's tokens, without their secrets.
+/// Whose tokens a request is about.
+#[derive(Debug, Deserialize)]
+struct Whose {
+    /// Name of the user; default: the caller.
+    user: Option<String>,
+}
+
+impl Whose {
+    /// The user, if the caller may do the route's action to what is that user's. `title`: what fails otherwise.
+    async fn owner(self, access: &Access, caller: &Caller, title: &str) -> Result<String, Refusal> {
+        let own = &caller.principal.name;
+        let owner = self.user.unwrap_or_else(|| own.clone());
+        caller.authorize(Resource::Owned { owner: &owner })?;
+        if owner != *own {
+            access.user(&owner).await.map_err(|error| refuse(title.to_owned(), &error))?;
+        }
+        Ok(owner)
+    }
+}
+
+/// The caller's tokens, or for admins another user's, without their secrets.
 #[utoipa::path(
-    get, path = "/v1/tokens", tag = "access", params(PageParams),
-    responses((status = OK, body = [Token]), (status = BAD_REQUEST, body = Problem))
+    get, path = "/v1/tokens", tag = "access",
+    params(PageParams,
+        ("user" = Option<String>, Query, description = "Whose; default: the caller's. Admins only")),
+    responses((status = OK, body = [Token]), (status = BAD_REQUEST, body = Problem),
+        (status = FORBIDDEN, body = Problem),
+        (status = NOT_FOUND, body = Problem, description = "There is no such user"))
 )]
 async fn list_tokens(
     State(access): State<Access>,
     caller: Caller,
+    Query(whose): Query<Whose>,
     paging: Paging,
 ) -> Result<Page<Token>, Refusal> {
-    let owner = &caller.principal.name;
-    caller.authorize(Resource::Owned { owner })?;
+    let owner = &whose.owner(&access, &caller, "cannot list tokens").await?;
     let rows = access.tokens(owner).await;
     let mut rows = rows.map_err(|error| Refusal::internal("cannot list tokens", &error))?;
     // Cursors compare bytes, and a database may sort by its own rules.
@@ -96,26 +121,31 @@ async fn create_token(
     created.map(|created| (StatusCode::CREATED, Json(created))).map_err(|error| refuse(title(), &error))
 }
 
-/// Revokes one of the caller's tokens. It stops working at once. The last one with which an admin can ask stays.
+/// Revokes one of the caller's tokens, or for admins of another user's. It stops working at once, with the sessions
+/// and tickets that were got with it. The last one with which an admin can ask stays.
 #[utoipa::path(
     delete, path = "/v1/tokens/{name}", tag = "access",
-    params(("name" = String, Path, description = "Name of the token")),
-    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
+    params(("name" = String, Path, description = "Name of the token"),
+        ("user" = Option<String>, Query, description = "Whose; default: the caller's. Admins only")),
+    responses((status = NO_CONTENT), (status = FORBIDDEN, body = Problem),
+        (status = NOT_FOUND, body = Problem, description = "There is no such token, or no such user"),
+        (status = CONFLICT, body = Problem))
 )]
 async fn revoke_token(
     State(access): State<Access>,
     caller: Caller,
     Path(name): Path<String>,
+    Query(whose): Query<Whose>,
 ) -> Result<StatusCode, Refusal> {
     let title = || format!("cannot revoke token {name:?}");
-    let owner = &caller.principal.name;
-    caller.authorize(Resource::Owned { owner })?;
+    let owner = &whose.owner(&access, &caller, &title()).await?;
+    let of = if *owner == caller.principal.name { String::new() } else { format!(" --user {owner}") };
     match access.revoke_token(owner, &name).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(Refusal::new(
             StatusCode::NOT_FOUND,
             title(),
-            format!("{owner} has no token of that name; GET /v1/tokens lists them"),
+            format!("{owner} has no token of that name; `bedplate token list{of}` lists them"),
         )),
         Err(error) => Err(refuse(title(), &error)),
     }

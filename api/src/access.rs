@@ -149,6 +149,9 @@ pub fn token_told_from(created: Timestamp, expires: Timestamp) -> Timestamp {
     Timestamp(expires.plus_seconds(-TOKEN_NOTICE_SECONDS).0.max(expires.0.saturating_sub(quarter)))
 }
 
+/// Title of the refusal of a token that has ended: its detail says whose it is, since when, and what to do.
+pub const TOKEN_EXPIRED: &str = "the token has expired";
+
 /// A session that was begun by `POST /v1/session`. Its secret is in the cookie alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -15,6 +15,12 @@ pub enum AlarmKind {
     TokenExpires,
     /// A certificate that ends soon, or has ended, or begins only later: then the server's clock is wrong.
     Certificate,
+    /// The audit log does not fit the heads of it that were kept.
+    AuditLogBroken,
+    /// The key of the audit log was lost, and another one was made when the server started.
+    AuditKeyNew,
+    /// The server cannot do its work, as `GET /v1/health` says.
+    Health,
     /// An alarm of a newer server.
     #[serde(other)]
     Unknown,
@@ -22,7 +28,14 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// The kinds that this release raises.
-    pub const ALL: [Self; 3] = [Self::TokenWithoutEnd, Self::TokenExpires, Self::Certificate];
+    pub const ALL: [Self; 6] = [
+        Self::TokenWithoutEnd,
+        Self::TokenExpires,
+        Self::Certificate,
+        Self::AuditLogBroken,
+        Self::AuditKeyNew,
+        Self::Health,
+    ];
 
     /// The word in JSON.
     #[must_use]
@@ -31,6 +44,9 @@ impl AlarmKind {
             Self::TokenWithoutEnd => "token-without-end",
             Self::TokenExpires => "token-expires",
             Self::Certificate => "certificate",
+            Self::AuditLogBroken => "audit-log-broken",
+            Self::AuditKeyNew => "audit-key-new",
+            Self::Health => "health",
             Self::Unknown => "unknown",
         }
     }
@@ -43,7 +59,7 @@ impl AlarmKind {
 pub struct Alarm {
     /// What it is about.
     pub alarm: AlarmKind,
-    /// Of what: `ann/laptop` for a token of a user, `authority` for a certificate.
+    /// Of what: `ann/laptop` for a token of a user, `authority` for a certificate, `server` for itself.
     pub subject: String,
     /// When it ends, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]

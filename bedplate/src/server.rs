@@ -13,7 +13,7 @@ use std::{
     fs::{self, File},
     io,
     net::{SocketAddr, TcpListener},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,7 +25,7 @@ use database::{Database, Schema};
 use fleet::{Fleet, FleetError};
 use image_store::Converter;
 use provisioner::{OpenError, Provisioner, ServeError};
-use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::{JoinError, JoinSet},
@@ -112,6 +112,20 @@ pub enum ServerError {
         /// Owner of the database.
         uid: u32,
     },
+    /// A file in the state folder is another user's.
+    #[error(
+        "cannot use {}: it belongs to uid {uid}, and this is uid {own}; `bedplate server adopt`, as root, gives to \
+         the server's user what is root's",
+        path.display()
+    )]
+    OtherUser {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// This user.
+        own: u32,
+    },
     /// Another server runs on the state folder.
     #[error("another `bedplate server` runs on the state folder {}: stop it, or set state-dir", path.display())]
     Locked {
@@ -195,6 +209,7 @@ pub async fn run(
     let access = Access::open(database.clone()).await?.with_session_limits(config.sessions);
     let access = access.with_audit_heads(heads).with_token_limits(config.tokens);
     let access = access.with_quota_limits(config.quotas);
+    access.note_new_audit_key().await;
     let fleet = Fleet::open(database.clone(), config.fleet.clone()).await?;
     let (audit, stop) = (access.clone(), CancellationToken::new());
     let audit_stop = stop.clone();
@@ -255,8 +270,9 @@ async fn serve(
 
     let stop = shutdown.child_token();
     let mut parts: JoinSet<Result<(), ServerError>> = JoinSet::new();
-    let alarms = Alarms::new(access.clone(), fleet.clone());
-    let health = Health::new(database.clone(), config.state_dir.clone()).with_alarms(alarms.clone());
+    let health = || Health::new(database.clone(), config.state_dir.clone());
+    let alarms = Alarms::new(access.clone(), fleet.clone(), health());
+    let health = health().with_alarms(alarms.clone());
     let roles = Roles {
         database: database.clone(),
         fleet: fleet.clone(),
@@ -329,12 +345,7 @@ fn lock(state_dir: &Path) -> Result<File, ServerError> {
             _ => ServerError::StateDir { path, source },
         }
     };
-    if geteuid().is_root()
-        && let Ok(database) = fs::symlink_metadata(state_dir.join(DATABASE))
-        && database.uid() != 0
-    {
-        return Err(ServerError::OwnUser { path: state_dir.to_owned(), uid: database.uid() });
-    }
+    problems::check_owner(state_dir)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(failed)?;
     let file = File::options()
         .write(true)

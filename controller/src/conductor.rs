@@ -3,6 +3,7 @@
 //! Everything that arrived while a batch was being written goes into the next batch, so the disk is synced once for many
 //! events.
 
+mod commit;
 mod orders;
 
 use std::{
@@ -18,7 +19,7 @@ use api::{
     sources::without_secrets,
     status::{NodeUpdate, Phase},
 };
-use database::outbox::{self, OutboxRow};
+use database::outbox::OutboxRow;
 use fleet::{Fleet, NodeChange, NodeLabels, RunMessage};
 use oci_pull::{Wait, Waits};
 use tokio::{
@@ -39,6 +40,7 @@ use crate::{
 
 pub(crate) use orders::{Order, Removal, remove_forgotten};
 
+use commit::commit;
 use orders::Answer;
 
 /// Orders that wait for the conductor before their senders wait.
@@ -60,9 +62,6 @@ const SWEEP: Duration = Duration::from_secs(600);
 /// How long somebody waits for an order to be on disk: half of what clients wait for an answer, so
 /// that they are told why there is none.
 pub(crate) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
-
-/// Pause after the database refused, before the batch is tried again.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells the conductor when the registry of a stage's image is waited for.
 #[derive(Debug)]
@@ -167,7 +166,11 @@ impl Conductor {
                     turn
                 }
             };
-            self.settle(&mut answers).await;
+            if !self.settle(&mut answers, &shutdown).await {
+                // The engine is ahead of the store for good: nobody reads it any more.
+                std::mem::forget(turn);
+                return;
+            }
             drop(turn);
         }
     }
@@ -276,22 +279,21 @@ impl Conductor {
         answers.push(Answer::Plain(done));
     }
 
-    /// Commits what the engine wants, then does it.
-    async fn settle(&mut self, answers: &mut Vec<Answer>) {
+    /// Commits what the engine wants, then does it. `false`: the server stops, and the database does
+    /// not take it; nothing was told then, and nothing acknowledged.
+    async fn settle(&mut self, answers: &mut Vec<Answer>, shutdown: &CancellationToken) -> bool {
         let output = self.engine().proceed(clock::now());
         let told = std::mem::take(&mut self.told);
-        while !output.writes.is_empty()
-            && let Err(error) = outbox::scope(told.clone(), self.store.commit(&output.writes)).await
-        {
-            // Nothing is told and nothing acknowledged until the database takes it again.
-            tracing::error!("workflows cannot be kept, trying again: {}", causes(&error));
-            tokio::time::sleep(STORE_PAUSE).await;
+        let (store, writes) = (self.store.as_ref(), &output.writes);
+        if !writes.is_empty() && !commit(store, writes, &told, shutdown).await {
+            return false;
         }
         // Who is answered looks whether somebody may write the row of the request yet.
         drop(told);
         self.ledger.follow(&output.writes);
         answers.drain(..).for_each(Answer::give);
         self.act(output);
+        true
     }
 
     fn act(&mut self, output: Output) {

@@ -112,7 +112,9 @@ async fn start(
     let lease = Box::new(lease);
     let order = |done| Order::Submit { submission, turn, lease, charge, done, told };
     let taken = ask(&controller.0.orders, order).await;
-    taken.map_err(|why| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), why.to_string()))?;
+    taken.map_err(|why| {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), document::not_answered(why))
+    })?;
     let view = find(&controller, &caller, &id.to_string(), &title).await?;
     Ok((StatusCode::CREATED, Json(view.summary)))
 }
@@ -169,7 +171,8 @@ async fn settled<'a>(
     title: &str,
 ) -> Result<tokio::sync::RwLockReadGuard<'a, ()>, Refusal> {
     tokio::time::timeout(STORE_PATIENCE, controller.0.settled.read()).await.map_err(|_| {
-        let why = "the server cannot write its database at the moment; its log says why";
+        let why = "the server cannot write its database at the moment, so what it would show is not on \
+                   disk yet; its log says why";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why)
     })
 }

@@ -265,6 +265,14 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<Listed>, StoreError>;
     /// The newest workflow of a name, of one owner or of any.
     async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError>;
+    /// Workflows of a name with the names of their owners, where those can be read; of one owner or of
+    /// any, the newest first, at most `limit`.
+    async fn named(
+        &self,
+        name: &str,
+        owner: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(WorkflowId, Option<String>)>, StoreError>;
     /// Workflows that are over beyond the newest `keep`, of one owner or of all, at most a thousand.
     async fn outdated(&self, owner: Option<&str>, keep: u32) -> Result<Vec<WorkflowId>, StoreError>;
     /// One workflow.

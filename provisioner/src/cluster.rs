@@ -27,6 +27,9 @@ pub const MAX_NODES: usize = crate::hostlist::MAX_NAMES;
 /// of a few bytes for many nodes has one for each.
 const MAX_NEW_MISTAKES: usize = 10_000;
 
+/// Nodes, and profiles, that one message names.
+const MAX_NAMED: usize = 50;
+
 /// All nodes and profiles at one moment.
 #[derive(Debug, Default)]
 pub struct Cluster {
@@ -92,6 +95,14 @@ pub enum ChangeError {
         /// What the decoder says.
         cause: String,
     },
+    /// A profile that others list was to be deleted.
+    #[error("profile {name} is used by {users}; take it from them first")]
+    ProfileInUse {
+        /// Its name.
+        name: String,
+        /// The nodes and profiles that list it: `n[1-8] and profile gpu`.
+        users: String,
+    },
     /// Too many nodes.
     #[error("a cluster has at most {MAX_NODES} nodes")]
     TooMany,
@@ -108,6 +119,22 @@ fn told(kind: &str, names: &[String], one: &str, several: &str) -> String {
         [name] => format!("{kind} {name:?} {one}"),
         names => format!("{kind}s {} {several}", hostlist::compress(names.iter().map(String::as_str))),
     }
+}
+
+/// Nodes and profiles in words, of bounded length; `None` if there are neither.
+fn users(nodes: &[&str], profiles: &[&str]) -> Option<String> {
+    let more = |all: &[&str]| match all.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let of_nodes =
+        (!nodes.is_empty()).then(|| hostlist::compress(nodes.iter().take(MAX_NAMED).copied()) + &more(nodes));
+    let of_profiles = (!profiles.is_empty()).then(|| {
+        let word = if profiles.len() == 1 { "profile" } else { "profiles" };
+        format!("{word} {}{}", profiles[..profiles.len().min(MAX_NAMED)].join(", "), more(profiles))
+    });
+    let users: Vec<String> = of_nodes.into_iter().chain(of_profiles).collect();
+    (!users.is_empty()).then(|| users.join(" and "))
 }
 
 /// Mistakes one under the other, the first few of many.
@@ -347,6 +374,25 @@ impl Draft {
         Ok(())
     }
 
+    /// Removes a profile that nothing lists.
+    ///
+    /// # Errors
+    /// As [`Draft::set_node`], and [`ChangeError::ProfileInUse`].
+    pub fn remove_unused_profile(
+        &mut self,
+        name: &ProfileName,
+        if_match: Option<u64>,
+    ) -> Result<(), ChangeError> {
+        self.remove_profile(name, if_match)?;
+        let lists = |spec: &MachineSpec| spec.profiles.iter().any(|listed| listed == name.as_str());
+        let nodes = self.nodes.values().filter(|node| lists(&node.spec)).map(|node| node.name.as_str());
+        let profiles = self.profiles.values().filter(|one| lists(&one.spec)).map(|one| one.name.as_str());
+        match users(&nodes.collect::<Vec<_>>(), &profiles.collect::<Vec<_>>()) {
+            None => Ok(()),
+            Some(users) => Err(ChangeError::ProfileInUse { name: name.to_string(), users }),
+        }
+    }
+
     /// The specification of a node or profile, if it is there. Of one that cannot be read it is
     /// empty: see [`Draft::readable_spec`].
     #[must_use]
@@ -469,6 +515,24 @@ mod tests {
         draft.remove_profile(&"base".parse().unwrap(), None).unwrap();
         let error = cluster.finish(draft, &Known::default()).unwrap_err();
         assert_eq!(error.to_string(), "nodes.n1.profiles: profile \"base\" does not exist");
+    }
+
+    #[test]
+    fn who_uses_a_profile_that_shall_go_is_named() {
+        let cluster = cluster(&[("n1", "{profiles: [base]}"), ("n2", "{profiles: [base]}"), ("n3", "{}")]);
+        let base = "base".parse().unwrap();
+        let mut draft = cluster.draft();
+        let refused = draft.remove_unused_profile(&base, None).unwrap_err().to_string();
+        assert_eq!(refused, "profile base is used by n[1-2]; take it from them first");
+        let mut draft = cluster.draft();
+        draft.add_profile(&"gpu".parse().unwrap(), spec("{profiles: [base]}")).unwrap();
+        let refused = draft.remove_unused_profile(&base, None).unwrap_err().to_string();
+        assert_eq!(refused, "profile base is used by n[1-2] and profile gpu; take it from them first");
+        let mut draft = cluster.draft();
+        for name in ["n1", "n2"] {
+            draft.remove_node(&name.parse().unwrap(), None).unwrap();
+        }
+        assert!(draft.remove_unused_profile(&base, None).is_ok());
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //!   n[1-8]: { profiles: [base], interfaces: { eth0: { address: 10.1.0.11/24 } } }
 //! ```
 //!
+//! `partial: true` stands in what is exported to somebody who does not read all of nodes: what is missing
+//! there would be taken away, so such a document is refused until the line is taken out.
+//!
 //! Pure. Reading has two steps: the text becomes a tree with locations, the tree is held against the shape of a
 //! machine. Mistakes that only the whole cluster shows ([`crate::check`]) are located afterwards by [`Document::note`].
 
@@ -32,6 +35,12 @@ use shape::MACHINE;
 
 /// Largest document read, bytes: 10,000 nodes with 1 KiB each, with room.
 pub const MAX_BYTES: usize = 16 << 20;
+
+/// First line of a document that does not hold all that there is.
+pub const PARTIAL_LINE: &str = "partial: true\n";
+
+/// The key of [`PARTIAL_LINE`].
+const PARTIAL: &str = "partial";
 
 /// A document without mistakes of its own.
 #[derive(Debug, Default)]
@@ -93,6 +102,10 @@ impl Document {
                 "nodes" => true,
                 "profiles" => false,
                 other if other.starts_with(EXTENSION) => continue,
+                PARTIAL => {
+                    refuse_partial(&key, &section, mistakes);
+                    continue;
+                }
                 other => {
                     let hint = did_you_mean(other, ["nodes", "profiles"])
                         .or_else(|| Some("the document has `nodes` and `profiles`".into()));
@@ -177,6 +190,20 @@ impl Document {
             field => format!("{}.{field}", finding.subject),
         };
         mistakes.add(at.unwrap_or(start), path, finding.message.clone(), finding.hint.clone());
+    }
+}
+
+/// What was exported without the parts that only admins read would take them from the nodes.
+fn refuse_partial(key: &Key, value: &Tree, mistakes: &mut Mistakes) {
+    match &value.kind {
+        Kind::Scalar { text, .. } if text == "false" => {}
+        Kind::Scalar { text, .. } if text == "true" => {
+            let message = "the document leaves out tags, hardware addresses and BMCs, which only admins read: \
+                           nodes and profiles would lose theirs";
+            let hint = "apply what an admin exported; if they shall go, take this line out";
+            mistakes.add(key.at, &key.text, message, Some(hint.to_owned()));
+        }
+        _ => mistakes.add(value.at, &key.text, "this must be true or false", None),
     }
 }
 

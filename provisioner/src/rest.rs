@@ -48,9 +48,10 @@ fn refuse_edit(title: impl Into<String>, error: &EditError) -> Refusal {
             ChangeError::Exists { .. } => StatusCode::CONFLICT,
             ChangeError::VersionMismatch { .. } => StatusCode::PRECONDITION_FAILED,
             ChangeError::Unreadable { .. } => StatusCode::CONFLICT,
-            ChangeError::Spec { .. } | ChangeError::TooMany | ChangeError::Mistakes { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            ChangeError::Spec { .. }
+            | ChangeError::ProfileInUse { .. }
+            | ChangeError::TooMany
+            | ChangeError::Mistakes { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         },
         EditError::Store(_) | EditError::Broken { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     };

@@ -218,7 +218,22 @@ impl Access {
         request: Request<'_>,
         outcome: &str,
     ) -> Result<(), AccessError> {
-        let mut row = self.pending_row(request, Some(outcome));
+        self.record_row(self.pending_row(request, Some(outcome))).await
+    }
+
+    /// The same, which tells of an object.
+    pub(super) async fn record_of_object(
+        &self,
+        request: Request<'_>,
+        object: &str,
+        outcome: &str,
+    ) -> Result<(), AccessError> {
+        let row = self.pending_row(request, Some(outcome));
+        row.tell(|told| told.object = object.to_owned());
+        self.record_row(row).await
+    }
+
+    async fn record_row(&self, mut row: PendingRow) -> Result<(), AccessError> {
         for _ in 0..MAX_TRIES {
             if outbox::alone(self.inner.store.put_pending(&row)).await? {
                 break;
@@ -317,16 +332,20 @@ impl Access {
     }
 
     async fn chain_and_sign(&self, stops: bool) {
-        match self.chain_pending().await {
-            Ok(Some(last)) => {
-                if let Some(heads) = &self.audit_heads {
-                    heads.write(&last, clock::now(), stops).await;
-                }
-            }
-            Ok(None) => {}
-            // What is pending stays so, and is tried again.
-            Err(error) => tracing::error!("the audit log cannot be chained: {}", rest::causes(&error)),
+        // What is pending stays so, and is tried again.
+        if let Err(error) = self.try_chain_and_sign(stops).await {
+            tracing::error!("the audit log cannot be chained: {}", rest::causes(&error));
         }
+    }
+
+    async fn try_chain_and_sign(&self, stops: bool) -> Result<(), AccessError> {
+        let last = self.chain_pending().await?;
+        let Some(heads) = &self.audit_heads else { return Ok(()) };
+        self.hold_against_kept(heads, last.as_ref().map_or(0, |line| line.number)).await?;
+        if let Some(last) = last {
+            heads.write(&last, clock::now(), stops).await;
+        }
+        Ok(())
     }
 
     /// Gives pending rows their numbers. Returns the last row of the log.

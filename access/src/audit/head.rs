@@ -27,6 +27,11 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{AuditLine, ChainHash};
 
+mod kept;
+
+pub use kept::AuditAlarms;
+use kept::KeptHeads;
+
 /// The key, in the state directory.
 const KEY: &str = "audit.key";
 
@@ -102,7 +107,11 @@ struct Inner {
     file: Option<PathBuf>,
     /// The head that was written last, or was to be.
     last: Mutex<Option<LastHead>>,
-    /// Held by the thread that appends to the file.
+    /// What the file was found to hold.
+    kept: Mutex<KeptHeads>,
+    /// The key was made when these were opened: there was none.
+    is_new_key: bool,
+    /// Held by the thread that reads the file or appends to it.
     appending: Arc<tokio::sync::Mutex<()>>,
     /// [`APPEND_PATIENCE`], but for tests.
     patience: Duration,
@@ -135,21 +144,22 @@ impl AuditHeads {
     pub fn open(state_dir: &Path, file: Option<PathBuf>) -> Result<Self, KeyError> {
         let path = state_dir.join(KEY);
         let failed = |source| KeyError::File { path: path.clone(), source };
-        let document = match fs::read(&path) {
-            Ok(document) => document,
+        let (document, is_new_key) = match fs::read(&path) {
+            Ok(document) => (document, false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
                 let made = made.map_err(|_| KeyError::Randomness)?;
                 put(state_dir, made.as_ref()).map_err(failed)?;
                 tracing::info!("the key of the audit log was made: {}", path.display());
-                made.as_ref().to_vec()
+                (made.as_ref().to_vec(), true)
             }
             Err(error) => return Err(failed(error)),
         };
         let key = Ed25519KeyPair::from_pkcs8(&document)
             .map_err(|error| KeyError::NoKey { path, why: error.to_string() })?;
-        let (last, appending, patience) = (Mutex::default(), Arc::default(), APPEND_PATIENCE);
-        Ok(Self(Arc::new(Inner { key, file, last, appending, patience })))
+        let (last, kept) = (Mutex::default(), Mutex::default());
+        let (appending, patience) = (Arc::default(), APPEND_PATIENCE);
+        Ok(Self(Arc::new(Inner { key, file, last, kept, is_new_key, appending, patience })))
     }
 
     /// The public key, 64 hexadecimal digits.
@@ -174,7 +184,7 @@ impl AuditHeads {
         // Names and numbers always become JSON.
         let line = serde_json::to_string(&head).unwrap_or_default();
         tracing::info!("audit head {line}");
-        let Some(path) = self.0.file.clone() else { return };
+        let Some(path) = self.0.file.clone().filter(|_| self.may_append()) else { return };
         let shown = path.display().to_string();
         let patience = self.0.patience;
         match timeout(patience, self.append(path, line, head.number)).await {
@@ -227,7 +237,9 @@ impl AuditHeads {
             Some(last) => stops || !waits(last),
         };
         if is_due {
-            *last = Some(LastHead { number, at: now, is_kept: self.0.file.is_none() });
+            // The file of a broken log takes none: the server's log is where heads are kept.
+            let is_kept = self.0.file.is_none() || self.broken().is_some();
+            *last = Some(LastHead { number, at: now, is_kept });
         }
         is_due
     }

@@ -269,3 +269,47 @@ async fn the_last_use_of_a_token_is_told_and_seldom_written() {
     }
     panic!("the first use was not written down");
 }
+
+#[tokio::test]
+async fn an_admin_sees_and_revokes_the_tokens_of_others() {
+    let (site, admin, ann) = site_with_ann().await;
+    let spare = make(&site, &ann, json!({ "name": "spare" })).await;
+    let ask = async |method: Method, path: &str, token: &str| {
+        site.ask(method, path, Some(token), Value::Null).await
+    };
+    let of_ann = "/v1/tokens?user=ann";
+    let (status, listed) = ask(Method::GET, of_ann, &admin).await;
+    assert_eq!((status, &listed[0]["user"]), (StatusCode::OK, &json!("ann")), "{listed}");
+    let names = listed.as_array().unwrap().iter().map(|token| &token["name"]).collect::<Vec<_>>();
+    assert_eq!(names, ["laptop", "spare"]);
+    assert_eq!(ask(Method::GET, of_ann, &ann).await.0, StatusCode::OK, "and ann herself");
+
+    for path in ["/v1/tokens?user=bob", "/v1/tokens/laptop?user=bob"] {
+        let method = if path.contains("laptop") { Method::DELETE } else { Method::GET };
+        let (status, problem) = ask(method, path, &admin).await;
+        let why = problem["detail"].as_str().unwrap_or_default();
+        assert_eq!((status, why), (StatusCode::NOT_FOUND, "there is no user \"bob\""), "{path}");
+    }
+    for (method, path) in [
+        (Method::GET, "/v1/tokens?user=admin"),
+        (Method::GET, "/v1/tokens?user=bob"),
+        (Method::DELETE, "/v1/tokens/first-start?user=admin"),
+    ] {
+        assert_eq!(ask(method, path, &ann).await.0, StatusCode::FORBIDDEN, "{path}");
+    }
+
+    let request = Request::post("/v1/session").header("authorization", format!("Bearer {spare}"));
+    let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let (status, _) = ask(Method::DELETE, "/v1/tokens/spare?user=ann", &admin).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let status = ask_from(&site, "10.0.0.1:1", ("cookie", cookie.as_str()), "/v1/whoami").await.0;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "the session that was begun with it has ended");
+    assert_eq!(ask(Method::GET, "/v1/whoami", &spare).await.0, StatusCode::UNAUTHORIZED);
+    let (_, log) = ask(Method::GET, "/v1/audit?action=DELETE&user=admin&limit=1", &admin).await;
+    assert_eq!(log[0]["object"], "token spare of ann");
+    let (status, problem) = ask(Method::DELETE, "/v1/tokens/spare?user=ann", &admin).await;
+    let why = problem["detail"].as_str().unwrap();
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(why, "ann has no token of that name; `bedplate token list --user ann` lists them");
+}

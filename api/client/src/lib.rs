@@ -14,6 +14,7 @@ mod path;
 mod retry;
 mod server;
 mod streams;
+mod tokens;
 mod trust;
 mod users;
 mod workflows;
@@ -25,7 +26,7 @@ use std::{
 };
 
 use api::{
-    access::{CreateToken, CreatedToken, Token, Whoami},
+    access::Whoami,
     ids::{ImageName, NodeName, ProfileName},
     image::{Image, ImportImage, Operation},
     machine::{AddNodes, Applied, Apply, Explained, MachineSpec, Node, PatchNodes, Profile},
@@ -72,6 +73,7 @@ pub struct Client {
     server: Url,
     token: String,
     notice: Option<Arc<ExpiryNotice>>,
+    retry_notice: Option<Arc<RetryNotice>>,
 }
 
 /// Whom to tell that the token ends soon, once.
@@ -79,6 +81,13 @@ pub struct Client {
 struct ExpiryNotice {
     told: AtomicBool,
     tell: fn(&str),
+}
+
+/// Whom to tell that a request is sent again, once.
+#[derive(Debug)]
+struct RetryNotice {
+    told: AtomicBool,
+    tell: fn(&ClientError),
 }
 
 impl Client {
@@ -100,7 +109,8 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .map_err(ClientError::Context)?;
-        Ok(Self { http, server: context.server.clone(), token: context.token.clone(), notice: None })
+        let (server, token) = (context.server.clone(), context.token.clone());
+        Ok(Self { http, server, token, notice: None, retry_notice: None })
     }
 
     /// Tells when the token ends, RFC 3339, if the server says with an answer that this is soon: once, for this client
@@ -108,6 +118,14 @@ impl Client {
     #[must_use]
     pub fn with_expiry_notice(self, tell: fn(&str)) -> Self {
         Self { notice: Some(Arc::new(ExpiryNotice { told: AtomicBool::new(false), tell })), ..self }
+    }
+
+    /// Tells why a request is sent again, where that takes longer than two seconds: once, for this
+    /// client and its clones.
+    #[must_use]
+    pub fn with_retry_notice(self, tell: fn(&ClientError)) -> Self {
+        let notice = RetryNotice { told: AtomicBool::new(false), tell };
+        Self { retry_notice: Some(Arc::new(notice)), ..self }
     }
 
     /// Who the token belongs to.
@@ -393,30 +411,6 @@ impl Client {
     /// As every request.
     pub async fn watch_operation(&self, id: u64) -> Result<Events<Operation>, ClientError> {
         self.events(&path_of(["operations", &id.to_string(), "events"])?).await
-    }
-
-    /// The caller's tokens.
-    ///
-    /// # Errors
-    /// As every request.
-    pub async fn tokens(&self) -> Result<Vec<Token>, ClientError> {
-        self.get("/v1/tokens", &[]).await
-    }
-
-    /// Makes a token.
-    ///
-    /// # Errors
-    /// As every request; 409 if the name is taken.
-    pub async fn create_token(&self, create: &CreateToken) -> Result<CreatedToken, ClientError> {
-        self.send_json(Method::POST, "/v1/tokens", create).await
-    }
-
-    /// Revokes a token.
-    ///
-    /// # Errors
-    /// As every request.
-    pub async fn delete_token(&self, name: &str) -> Result<(), ClientError> {
-        self.send_empty(Method::DELETE, &path_of(["tokens", name])?).await
     }
 
     /// The OpenAPI document.

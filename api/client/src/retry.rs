@@ -12,6 +12,7 @@ use std::{
 };
 
 use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, header};
+use tokio::time::Instant;
 
 use crate::{Client, ClientError, error};
 
@@ -21,8 +22,11 @@ const MAX_RETRIES: u32 = 3;
 /// Pause after a connection broke, before it is scattered: a server that starts again takes some.
 const BROKEN_PAUSE: Duration = Duration::from_secs(2);
 
-/// Longest time that all pauses before that take together: whoever waits at a terminal hears nothing
-/// meanwhile, and what is wrong for longer they should know.
+/// How long whoever waits at a terminal hears nothing of what goes wrong.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Longest time that all pauses before that take together: whoever waits hears of the first failure at
+/// most, and what is wrong for longer they should know.
 const MAX_PAUSES: Duration = Duration::from_secs(15);
 
 /// Header of a request that does the same once, however often it is sent.
@@ -36,6 +40,7 @@ impl Client {
         let mut request = request.build().map_err(unreachable)?;
         let (mut retries, mut left) = (0, MAX_PAUSES);
         let mut broke = false;
+        let begun = Instant::now();
         loop {
             let may_retry = retries < MAX_RETRIES && may_repeat(&request);
             let again = if may_retry { request.try_clone() } else { None };
@@ -58,6 +63,9 @@ impl Client {
             let (Some(again), Some(pause), Some(rest)) = (again, pause, rest) else {
                 return Err(error::refused(answered.map_err(unreachable)?).await);
             };
+            if begun.elapsed().saturating_add(pause) >= QUIET {
+                self.tell_retry(answered.map_err(unreachable)).await;
+            }
             tokio::time::sleep(pause).await;
             request = again;
             left = rest;
@@ -74,6 +82,19 @@ impl Client {
         if let Some(ends) = ends.filter(|_| !notice.told.swap(true, Relaxed)) {
             (notice.tell)(ends);
         }
+    }
+
+    /// Tells why a request is sent again, if nobody was told of one yet.
+    async fn tell_retry(&self, failed: Result<Response, ClientError>) {
+        let Some(notice) = &self.retry_notice else { return };
+        if notice.told.swap(true, Relaxed) {
+            return;
+        }
+        let why = match failed {
+            Ok(response) => error::refused(response).await,
+            Err(why) => why,
+        };
+        (notice.tell)(&why);
     }
 }
 
@@ -105,7 +126,7 @@ fn random() -> u16 {
 #[cfg(test)]
 mod tests {
     use std::sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     };
 
@@ -137,7 +158,7 @@ mod tests {
         // Already installed is as good as installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
-        (Client { http, server, token: "t".to_owned(), notice: None }, requests)
+        (Client { http, server, token: "t".to_owned(), notice: None, retry_notice: None }, requests)
     }
 
     async fn answer(mut stream: TcpStream, busy: Option<u64>) {
@@ -185,7 +206,7 @@ mod tests {
         // Already installed is as good as installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
-        (Client { http, server, token: "t".to_owned(), notice: None }, requests)
+        (Client { http, server, token: "t".to_owned(), notice: None, retry_notice: None }, requests)
     }
 
     #[tokio::test]
@@ -209,6 +230,27 @@ mod tests {
         let (client, requests) = server_that_says(u32::MAX, 2 * MAX_PAUSES.as_secs() + 1).await;
         assert_eq!(client.version().await.unwrap_err().status(), Some(503));
         assert_eq!(requests.load(Ordering::SeqCst), 1, "it is told at once");
+    }
+
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    #[tokio::test]
+    async fn whoever_waits_is_told_why_and_once() {
+        let told = || TOLD.lock().unwrap().clone();
+        let tell = |why: &ClientError| TOLD.lock().unwrap().push(why.to_string());
+        let (client, _) = server(MAX_RETRIES).await;
+        client.with_retry_notice(tell).version().await.unwrap();
+        assert_eq!(told(), [] as [String; 0], "it took no time");
+        // Half of it at least is the pause.
+        let (client, requests) = server_that_says(u32::MAX, 2 * QUIET.as_secs()).await;
+        let client = client.with_retry_notice(tell);
+        for _ in 0..2 {
+            let waiting = tokio::time::timeout(Duration::from_secs(1), client.version()).await;
+            assert!(waiting.is_err(), "it waits before it asks again");
+        }
+        assert_eq!(requests.load(Ordering::SeqCst), 2);
+        let told = told();
+        assert!(told.len() == 1 && told[0].contains("503"), "{told:?}");
     }
 
     #[test]

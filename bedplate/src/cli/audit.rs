@@ -4,7 +4,7 @@
 //! somebody kept elsewhere.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,7 +14,7 @@ use access::{AuditChain, BrokenChain, HeadError};
 use api::access::{AuditEntry, AuditHead};
 use clap::{Args, Subcommand};
 use client::{AuditFilter, Client};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     clock, columns,
@@ -31,6 +31,15 @@ const DEFAULT_LINES: u32 = 50;
 /// Lines that are fetched at a time.
 const PAGE_LINES: u32 = 5_000;
 
+/// Lines whose actions are named where a list of an action is empty.
+const HINT_LINES: u32 = 1_000;
+
+/// The methods whose requests have lines.
+const METHODS: [&str; 4] = ["POST", "PUT", "PATCH", "DELETE"];
+
+/// The action of the line that tells of a new key.
+const NEW_KEY: &str = "audit-key";
+
 /// After so many lines a person is told how far the check is.
 const TOLD_EVERY: u64 = 100_000;
 
@@ -38,7 +47,7 @@ const TOLD_EVERY: u64 = 100_000;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   bedplate audit --limit 100
-  bedplate audit list --user ann --since 24h
+  bedplate audit list --user ann --since 7d
   bedplate audit verify --head /mnt/elsewhere/audit-heads")]
 pub(super) struct Audit {
     #[command(flatten)]
@@ -55,10 +64,10 @@ struct List {
     /// Only what this user did.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Only this action, such as DELETE or operation-end.
+    /// Only this action: a method such as DELETE, or a word of the server's such as operation-end.
     #[arg(long)]
     action: Option<String>,
-    /// Only what is no older than this, such as 90m or 24h.
+    /// Only what is no older than this, such as 90m, 24h or 7d.
     #[arg(long, value_name = "TIME", value_parser = words::duration)]
     since: Option<Duration>,
     /// Print also what was changed, from which address and with which token.
@@ -74,7 +83,8 @@ enum Verb {
     #[command(
         after_help = "Every line holds a hash of all before it. That the last lines were cut off, or that all of them were
 written anew, shows only beside a head that was kept where whoever did it could not reach it:
-`audit.head-file` of the server's configuration, lines `audit head` of its log, or what `audit head` prints.
+`audit.head-file` of the server's configuration, lines `audit head` of its log, or what `audit head` prints, also
+as JSON or YAML, but not as CSV.
 
 Exit status: 0 the log holds, 1 it does not, or cannot be read."
     )]
@@ -82,9 +92,10 @@ Exit status: 0 the log holds, 1 it does not, or cannot be read."
         /// File with heads; lines that are none are passed over. May be given more than once.
         #[arg(long, value_name = "FILE")]
         head: Vec<PathBuf>,
-        /// Public key that must have signed them [default: the server's, as it says now].
-        #[arg(long, value_name = "HEX")]
-        key: Option<String>,
+        /// Public key that must have signed them [default: the server's, as it says now]. May be given
+        /// more than once.
+        #[arg(long, value_name = "HEX", value_parser = public_key)]
+        key: Vec<String>,
     },
     /// Print the public key that heads are signed with.
     Key,
@@ -133,11 +144,22 @@ enum VerifyError {
         source: io::Error,
     },
     /// There is nothing in it.
-    #[error("{} holds no head of an audit log: is it the right file?", path.display())]
+    #[error(
+        "{} holds no head of an audit log, as JSON, YAML or a line of the server's log (CSV is not read): is it the \
+         right file?",
+        path.display()
+    )]
     NoHead { path: PathBuf },
     /// A head is not good itself.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// A head is another key's.
+    #[error("{head}; {}", key_told(*row))]
+    OtherKey {
+        head: HeadError,
+        /// The line that tells of the server's present key, if there is one.
+        row: Option<u64>,
+    },
     /// A line is not the one that a head was made of.
     #[error(
         "the audit log was written anew: line {number} is not the one whose head was kept, so lines up to there were \
@@ -184,12 +206,52 @@ async fn list(session: &Session, wanted: &List) -> anyhow::Result<()> {
     };
     let filter = AuditFilter {
         user: wanted.user.clone(),
-        action: wanted.action.clone(),
+        action: wanted.action.as_deref().map(action_of),
         since: wanted.since.as_ref().map(before),
     };
     let limit = wanted.limit.unwrap_or(DEFAULT_LINES);
-    let entries = session.client()?.audit_of(&filter, limit).await?;
+    let client = session.client()?;
+    let entries = client.audit_of(&filter, limit).await?;
+    if let Some(action) = filter.action.as_deref().filter(|_| entries.is_empty() && limit > 0)
+        && let Some(hint) = hint_of(action, &client.audit(HINT_LINES).await?)
+    {
+        say(&hint);
+    }
     session.out.show(&entries, |look| audit_table(*look, &entries, wanted.wide))
+}
+
+/// An action as the log has it, of one whose method may be in any case.
+fn action_of(text: &str) -> String {
+    let method = METHODS.into_iter().find(|method| method.eq_ignore_ascii_case(text));
+    method.unwrap_or(text).to_owned()
+}
+
+/// What is no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no key: 64 hexadecimal digits")]
+struct NoKey(String);
+
+fn public_key(text: &str) -> Result<String, NoKey> {
+    let is_key = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_key { Ok(text.to_owned()) } else { Err(NoKey(text.to_owned())) }
+}
+
+/// What to say of an action of which no line is listed. `newest`: the newest lines of all.
+fn hint_of(action: &str, newest: &[AuditEntry]) -> Option<String> {
+    let actions: BTreeSet<&str> = newest.iter().map(|entry| entry.action.as_str()).collect();
+    if METHODS.contains(&action) || actions.contains(action) || actions.is_empty() {
+        return None;
+    }
+    let actions = actions.into_iter().collect::<Vec<_>>().join(", ");
+    Some(format!("hint: no line of the newest {} has the action {action}; they have {actions}", newest.len()))
+}
+
+fn key_told(row: Option<u64>) -> String {
+    let told = match row {
+        Some(row) => format!("the server's key was made anew, as line {row} of the log tells"),
+        None => "the server's key may have been made anew (no line of the log tells of it)".to_owned(),
+    };
+    told + ": give the old key and the new one, each with --key, if you know that they are the server's"
 }
 
 fn audit_table(look: Look, entries: &[AuditEntry], is_wide: bool) -> String {
@@ -215,19 +277,33 @@ fn audit_table(look: Look, entries: &[AuditEntry], is_wide: bool) -> String {
     table(look, &head, entries.iter().map(row))
 }
 
-async fn verify(session: &Session, files: &[PathBuf], key: Option<String>) -> anyhow::Result<()> {
+async fn verify(session: &Session, files: &[PathBuf], mut keys: Vec<String>) -> anyhow::Result<()> {
     let client = session.client()?;
     // Before the first page: the log may grow meanwhile, and must not be found shorter.
     let own = client.audit_head().await?;
-    let key = key.unwrap_or_else(|| own.key.clone());
+    if keys.is_empty() {
+        keys.push(own.key.clone());
+    }
     let mut heads = Heads::default();
     for file in files {
         let text =
             fs::read_to_string(file).map_err(|source| VerifyError::Read { path: file.clone(), source })?;
-        heads.add(file, &text, &key)?;
+        if let Err(error) = heads.add(file, &text, &keys) {
+            return Err(explained(&client, error, &own).await.into());
+        }
     }
     let verified = walk(&client, heads, &own).await?;
     session.out.show(&verified, |_| told(&verified))
+}
+
+/// Where the log tells of another key, if a head failed for that.
+async fn explained(client: &Client, error: VerifyError, own: &AuditHead) -> VerifyError {
+    let VerifyError::Head(head @ HeadError::OtherKey { .. }) = error else { return error };
+    let filter = AuditFilter { action: Some(NEW_KEY.to_owned()), ..AuditFilter::default() };
+    // What failed is the head; without that line it is still told.
+    let rows = client.audit_of(&filter, 1).await.unwrap_or_default();
+    let row = rows.iter().find(|row| row.action == NEW_KEY && row.object == own.key);
+    VerifyError::OtherKey { head, row: row.map(|row| row.number) }
 }
 
 /// Checks line by line, page by page.
@@ -266,15 +342,19 @@ fn told(verified: &Verified) -> String {
 struct Heads(BTreeMap<u64, Vec<AuditHead>>);
 
 impl Heads {
-    /// Takes the heads of a file, all of which must be good.
-    fn add(&mut self, path: &Path, text: &str, key: &str) -> Result<(), VerifyError> {
-        let mut is_empty = true;
-        for head in text.lines().filter_map(head_of) {
+    /// Takes the heads of a file, all of which must be good, signed with one of these keys.
+    fn add(&mut self, path: &Path, text: &str, keys: &[String]) -> Result<(), VerifyError> {
+        let heads = heads_of(text);
+        if heads.is_empty() {
+            return Err(VerifyError::NoHead { path: path.to_owned() });
+        }
+        for head in heads {
+            let own = keys.iter().find(|key| head.key.eq_ignore_ascii_case(key));
+            let key = own.or(keys.first()).map_or("", String::as_str);
             access::verify_head(&head, key)?;
-            is_empty = false;
             self.insert(head);
         }
-        if is_empty { Err(VerifyError::NoHead { path: path.to_owned() }) } else { Ok(()) }
+        Ok(())
     }
 
     fn insert(&mut self, head: AuditHead) {
@@ -308,6 +388,39 @@ impl Heads {
             number => Err(VerifyError::CutOff { last, number }),
         }
     }
+}
+
+/// One head, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum HeadDocument {
+    One(AuditHead),
+    Many(Vec<AuditHead>),
+}
+
+impl From<HeadDocument> for Vec<AuditHead> {
+    fn from(document: HeadDocument) -> Self {
+        match document {
+            HeadDocument::One(head) => vec![head],
+            HeadDocument::Many(heads) => heads,
+        }
+    }
+}
+
+/// The heads of a file: of JSON documents one after the other, of lines among others, or of a YAML document.
+fn heads_of(text: &str) -> Vec<AuditHead> {
+    let documents = serde_json::Deserializer::from_str(text).into_iter::<HeadDocument>();
+    if let Ok(documents) = documents.collect::<Result<Vec<_>, _>>() {
+        return documents.into_iter().flat_map(Vec::from).collect();
+    }
+    let heads: Vec<AuditHead> = text.lines().filter_map(head_of).collect();
+    if !heads.is_empty() {
+        return heads;
+    }
+    if let Ok(head) = serde_saphyr::from_str::<AuditHead>(text) {
+        return vec![head];
+    }
+    serde_saphyr::from_str::<Vec<AuditHead>>(text).unwrap_or_default()
 }
 
 /// The head in a line: of a file of heads, or of the server's log, as text or as JSON.
@@ -393,14 +506,48 @@ mod tests {
     }
 
     #[test]
+    fn heads_are_read_in_the_forms_that_they_are_printed_in() {
+        let (head, _) = head();
+        let line = serde_json::to_string(&head).unwrap();
+        let json = serde_json::to_string_pretty(&head).unwrap();
+        let many = serde_json::to_string_pretty(&[&head, &head]).unwrap();
+        let yaml = serde_saphyr::to_string(&serde_json::to_value(&head).unwrap()).unwrap();
+        for (text, count) in [
+            (format!("{json}\n{json}\n"), 2),
+            (many, 2),
+            (format!("{line}\nbegun by hand\n{line}\n"), 2),
+            (yaml, 1),
+            (String::new(), 0),
+            ("number,at\n2,9\n".to_owned(), 0),
+        ] {
+            assert_eq!(heads_of(&text), vec![head.clone(); count], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_has_64_digits_and_methods_have_any_case() {
+        assert_eq!(public_key("00").unwrap_err().to_string(), "00 is no key: 64 hexadecimal digits");
+        assert!(public_key(&"0A".repeat(32)).is_ok() && public_key(&"0x".repeat(32)).is_err());
+        assert_eq!(action_of("post"), "POST");
+        assert_eq!(action_of("node-edit"), "node-edit");
+        let hint = hint_of("node-edit", &[entry(), entry()]).unwrap();
+        assert_eq!(hint, "hint: no line of the newest 2 has the action node-edit; they have POST");
+        assert_eq!(hint_of("POST", &[entry()]), None);
+        assert_eq!(hint_of("DELETE", &[entry()]), None, "there may be one yet");
+    }
+
+    #[test]
     fn what_is_no_head_of_this_server_is_no_proof() {
         let (head, key) = head();
         let json = serde_json::to_string(&AuditHead { key: key.clone(), ..head }).unwrap();
         let mut heads = Heads::default();
         let path = Path::new("heads");
-        let forged = heads.add(path, &json, &key);
+        let keys = ["11".repeat(32), key];
+        let forged = heads.add(path, &json, &keys);
         assert!(matches!(forged, Err(VerifyError::Head(HeadError::Signature { number: 2 }))), "{forged:?}");
-        let empty = heads.add(path, "nothing\n", &key);
+        let other = heads.add(path, &json, &keys[..1]);
+        assert!(matches!(other, Err(VerifyError::Head(HeadError::OtherKey { .. }))), "{other:?}");
+        let empty = heads.add(path, "nothing\n", &keys);
         assert!(matches!(empty, Err(VerifyError::NoHead { .. })), "{empty:?}");
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use client::{Client, Context};
+use client::{Client, ClientError, Context};
 
 use super::output::{Stdout, say};
 
@@ -25,7 +25,8 @@ impl Session {
 
     /// A client of the server that the context names.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(&self.context()?)?.with_expiry_notice(token_ends))
+        let client = Client::new(&self.context()?)?;
+        Ok(client.with_expiry_notice(token_ends).with_retry_notice(sent_again))
     }
 
     /// The context.
@@ -42,6 +43,15 @@ impl Session {
 /// Tells that the token of the context ends soon.
 fn token_ends(when: &str) {
     say(&format!("note: the token of the context expires on {when}; `bedplate token rotate` replaces it"));
+}
+
+/// Tells that the command takes longer, and why.
+fn sent_again(why: &ClientError) {
+    let who = match why {
+        ClientError::Refused(_) => "the server is busy or cannot write, ",
+        _ => "",
+    };
+    say(&format!("note: {who}trying again: {why}"));
 }
 
 /// The file where nobody named one: the person's own if there is one, else the admin's.

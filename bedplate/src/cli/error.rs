@@ -2,6 +2,7 @@
 
 use std::{io, process::ExitCode};
 
+use api::access::TOKEN_EXPIRED;
 use client::ClientError;
 
 use super::output::say;
@@ -66,8 +67,10 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         ClientError::Unreachable { source, .. } if !is_about_certificates(source) => {
             Some("is the server running, and is this its address? --context names another server")
         }
-        ClientError::Refused(problem) if problem.status == 401 => Some(
-            "the token of the context was revoked or is of another server; an admin makes one with `bedplate token create`",
+        // Of one that has expired the server says so, and what to do.
+        ClientError::Refused(problem) if problem.status == 401 && problem.title != TOKEN_EXPIRED => Some(
+            "the token of the context was revoked or is of another server; an admin makes one with `bedplate token \
+             create`; on the server's machine, as root, `bedplate server recover-admin` makes one",
         ),
         _ => None,
     }
@@ -110,7 +113,10 @@ mod tests {
         };
         expect![[r#"
             error: not let in: the token is unknown
-            hint: the token of the context was revoked or is of another server; an admin makes one with `bedplate token create`"#]].assert_eq(&text(&ClientError::Refused(problem).into()));
+            hint: the token of the context was revoked or is of another server; an admin makes one with `bedplate token create`; on the server's machine, as root, `bedplate server recover-admin` makes one"#]].assert_eq(&text(&ClientError::Refused(problem.clone()).into()));
+        let expired = Problem { title: TOKEN_EXPIRED.to_owned(), ..problem };
+        let told = text(&ClientError::Refused(expired).into());
+        assert_eq!(told, "error: the token has expired: the token is unknown", "the server says why");
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod show;
 mod topology;
 mod watch;
 
-use std::process::ExitCode;
+use std::{collections::HashMap, process::ExitCode};
 
 use anyhow::bail;
 use api::{
@@ -245,12 +245,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
     match verb {
         Verb::Add { names, spec } => add(session, &client, &names.join(","), &spec).await?,
         Verb::List { nodes, labels, show_labels } => {
-            let names = nodes.list();
-            let found = match labels {
-                None => client.nodes(names.as_deref()).await?,
-                Some(labels) => client.labelled_nodes(names.as_deref(), &labels).await?,
-            };
-            session.out.show(&found, |look| show::list(*look, &found, show_labels, clock::now()))?;
+            list(session, &client, &nodes, labels.as_ref(), show_labels).await?;
         }
         Verb::Show { nodes, view } => show::run(session, &client, &nodes, view).await?,
         Verb::Set { nodes, change } => set(session, &client, &nodes, &change).await?,
@@ -295,6 +290,26 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+async fn list(
+    session: &Session,
+    client: &Client,
+    nodes: &MaybeNodes,
+    labels: Option<&Selector>,
+    show_labels: bool,
+) -> anyhow::Result<()> {
+    let names = nodes.list();
+    let found = match labels {
+        None => client.nodes(names.as_deref()).await?,
+        Some(labels) => client.labelled_nodes(names.as_deref(), labels).await?,
+    };
+    session.out.show(&found, |look| match labels.filter(|_| found.is_empty()) {
+        Some(labels) => {
+            format!("no node matches {labels}: `bedplate node list --show-labels` shows what nodes have\n")
+        }
+        None => show::list(*look, &found, show_labels, clock::now()),
+    })
+}
+
 async fn add(session: &Session, client: &Client, names: &str, spec: &SpecFlags) -> anyhow::Result<()> {
     let added = client.add_nodes(&AddNodes { names: names.to_owned(), spec: spec.spec()? }).await?;
     session.out.show(&added, |_| format!("added {}\n", compressed(&added)))
@@ -305,8 +320,23 @@ async fn set(session: &Session, client: &Client, nodes: &Nodes, change: &ChangeF
     change.refuse_shared(present.len())?;
     let specs: Vec<_> = present.iter().map(|node| &node.spec).collect();
     let patch = change.patch(&specs)?;
-    let changed = client.patch_nodes(&PatchNodes { names: nodes.list(), patch }).await?;
-    session.out.show(&changed, |_| format!("changed {}\n", compressed(&changed)))
+    let after = client.patch_nodes(&PatchNodes { names: nodes.list(), patch }).await?;
+    session.out.show(&after, |_| changes(&present, &after))
+}
+
+/// Which nodes a change made others, by their versions, and which were so already.
+fn changes(before: &[Node], after: &[Node]) -> String {
+    let versions: HashMap<&str, u64> = before.iter().map(|node| (node.name.as_str(), node.version)).collect();
+    let names = |is_same: bool| {
+        let such =
+            after.iter().filter(|node| (versions.get(node.name.as_str()) == Some(&node.version)) == is_same);
+        hostlist::compress(such.map(|node| node.name.as_str()))
+    };
+    let line = |word: &str, names: String| match names.is_empty() {
+        true => String::new(),
+        false => format!("{word} {names}\n"),
+    };
+    line("changed", names(false)) + &line("nothing to change on", names(true))
 }
 
 fn compressed(nodes: &[Node]) -> String {

@@ -70,7 +70,11 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             };
             let patch = change.patch(&present.iter().map(|profile| &profile.spec).collect::<Vec<_>>())?;
             let (word, profile) = match present {
-                Some(_) => ("changed", client.patch_profile(&name, &patch).await?),
+                Some(before) => {
+                    let after = client.patch_profile(&name, &patch).await?;
+                    let is_same = before.version == after.version;
+                    (if is_same { "nothing to change in" } else { "changed" }, after)
+                }
                 None => ("added", client.put_profile(&name, &change.new_spec()?).await?),
             };
             session.out.show(&profile, |_| format!("{word} profile {name}\n"))

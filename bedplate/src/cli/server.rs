@@ -53,11 +53,13 @@ enum Verb {
     #[command(
         after_help = "Overlays, and rows of nodes, profiles, images and workflows that the server cannot read are told as
 problems: it starts all the same, and holds the nodes that use them. So are files of images that are
-missing on the disk or have another size. No more than 200 problems are told.
+missing on the disk or have another size. No more than 200 problems are told. Files of the state
+directory that are another user's are a problem too: a server that you start yourself is refused then,
+and one of that user is not.
 
 --deep reads every file of every image, as long as that takes.
 
-Exit status: 0 the server can start, 1 the configuration has mistakes."
+Exit status: 0 the configuration has no mistakes, 1 it has."
     )]
     Check {
         /// Hold also the contents of all files of images against their digests.
@@ -72,8 +74,8 @@ Exit status: 0 the server can start, 1 the configuration has mistakes."
     /// Make a new admin token on this machine, when every other is lost, and write admin.yaml.
     #[command(
         after_help = "Run it as root on the server's machine. The server may run, and takes the token at once. The user `admin`
-becomes an admin if it is none. Tokens of before stay: `bedplate token list` shows them. The audit log
-has a line of it.
+becomes an admin if it is none. The token is called `recovered`, and replaces one of that name. Other tokens
+of before stay: `bedplate token list` shows them. The audit log has a line of it.
 
 Examples:
   bedplate server recover-admin
@@ -141,7 +143,14 @@ async fn recover_admin(
     session.out.show(&Done::new("recovered", [recovered.user]), |_| {
         format!("{file} has a new token of {}\n", recovered.user)
     })?;
-    say("tokens of before are still good: `bedplate token list` shows them");
+    match recovered.replaced {
+        Some(made) => say(&format!(
+            "it replaces token {} of {}, made {made}, which is refused from now on; other tokens of before are still \
+             good: `bedplate token list` shows them",
+            recovered.token, recovered.user
+        )),
+        None => say("tokens of before are still good: `bedplate token list` shows them"),
+    }
     Ok(())
 }
 
@@ -149,7 +158,7 @@ async fn recover_admin(
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct CheckedServer {
-    /// The server can start.
+    /// The server can start, as whoever asks.
     starts: bool,
     /// Address of the REST API; `None` if it cannot start.
     api: Option<SocketAddr>,
@@ -195,12 +204,13 @@ async fn check(session: &Session, config: Option<PathBuf>, deep: bool) -> anyhow
         }
     };
     let problems = look(&checked, deep).await;
+    let starts = problems.refused.is_none();
     let checked = CheckedServer {
-        starts: true,
+        starts,
         api: Some(checked.api_listen),
         nodes: checked.fleet_listen.clone(),
         mistakes: Vec::new(),
-        problems: problems.lines,
+        problems: problems.refused.into_iter().chain(problems.lines).collect(),
         problems_left_out: Some(problems.left_out).filter(|count| *count > 0),
         notes: checked.notes,
     };
@@ -255,6 +265,10 @@ fn verdict(checked: &CheckedServer) -> String {
     let api = checked.api.map(|api| api.to_string()).unwrap_or_default();
     let served = format!("REST API at {api}, nodes at {}", ports.join(" and "));
     match checked.problems.len() + checked.problems_left_out.unwrap_or(0) {
+        // Who looks need not be the server's user: the configuration is good all the same.
+        some if !checked.starts => {
+            format!("does not start as this user, {}: {served}\n", count(some, "problem"))
+        }
         0 => format!("good: {served}\n"),
         // The unit runs this before it starts the server, which must not fail for them.
         some => format!("starts, with {}: {served}\n", count(some, "problem")),

@@ -142,15 +142,19 @@ impl SpecFlags {
         put("runtime-overlays", list(&self.runtime_overlays));
         put("bmc", self.bmc.map(|address| json!({"address": address})));
         put("groups", list(&self.groups));
-        put("labels", self.labels());
-        let tags: Map<String, Value> =
-            self.tags.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        put("labels", self.labels()?);
+        let mut tags = Map::new();
+        for (key, value) in &self.tags {
+            if tags.insert(key.clone(), json!(value)).is_some() {
+                return Err(Usage(format!("tag {key} is given twice")));
+            }
+        }
         put("tags", Some(Value::Object(tags)).filter(|tags| tags != &json!({})));
         Ok(patch)
     }
 
     /// A label that is given is no longer taken away, and the other way round.
-    fn labels(&self) -> Option<Value> {
+    fn labels(&self) -> Result<Option<Value>, Usage> {
         let mut labels = Map::new();
         for (key, value) in &self.labels {
             let removal = format!("{REMOVES}{key}");
@@ -158,10 +162,12 @@ impl SpecFlags {
                 Some(value) => (json!(value), Value::Null),
                 None => (Value::Null, json!("")),
             };
-            labels.insert(key.clone(), own);
+            if labels.insert(key.clone(), own).is_some() {
+                return Err(Usage(format!("label {key} is given twice")));
+            }
             labels.insert(removal, removal_value);
         }
-        Some(Value::Object(labels)).filter(|labels| labels != &json!({}))
+        Ok(Some(Value::Object(labels)).filter(|labels| labels != &json!({})))
     }
 
     fn interfaces(&self, interface: &str) -> Result<Option<Value>, Usage> {
@@ -251,7 +257,8 @@ fn tag(text: &str) -> Result<(String, String), String> {
 fn label(text: &str) -> Result<(String, Option<String>), String> {
     const FORM: &str = "write KEY=VALUE, or ~KEY to take one of a profile away";
     let (key, value) = match (text.strip_prefix(REMOVES), text.split_once('=')) {
-        (Some(key), _) => (key, None),
+        // An export writes the empty value.
+        (Some(key), _) => (key.strip_suffix('=').unwrap_or(key), None),
         (None, Some((key, value))) => (key, Some(value)),
         (None, None) => return Err(FORM.to_owned()),
     };
@@ -358,7 +365,11 @@ mod tests {
         patch("--label rack=a1 --unset-label rack", "{}", &expect!["labels.rack is set and cleared at once"]);
         let spec = flags("--label rack=a1 --label ~tier").spec.spec().unwrap();
         assert_eq!(serde_json::to_string(&spec).unwrap(), r#"{"labels":{"rack":"a1","~tier":""}}"#);
-        for wrong in ["rack", "=a1", "a b=c", "rack=a b", "~", "~rack=a1"] {
+        assert_eq!(label("~tier="), label("~tier"));
+        patch("--label rack=a1 --label rack=a2", "{}", &expect!["label rack is given twice"]);
+        patch("--label rack=a1 --label ~rack", "{}", &expect!["label rack is given twice"]);
+        patch("--tag a=1 --tag a=2", "{}", &expect!["tag a is given twice"]);
+        for wrong in ["rack", "=a1", "a b=c", "rack=a b", "~", "~=", "~rack=a1"] {
             assert!(label(wrong).is_err(), "{wrong}");
         }
     }

@@ -10,6 +10,7 @@ use api::{
 };
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
+use client::Client;
 
 use super::{
     clock, complete,
@@ -27,7 +28,11 @@ pub(super) enum TokenVerb {
         after_help = "A token that has no end, or ends soon, is marked with `!`: within 14 days and within the last quarter
 of its life. USED is as far back as the server knows: a use is written down once in five minutes."
     )]
-    List,
+    List {
+        /// Whose [default: whose the context is]; admins only.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
     /// Make a token and print it, this once.
     #[command(after_help = "Examples:
   bedplate token create ci -o json | jq -r .token
@@ -63,6 +68,7 @@ It can make no token that does more, and never changes users.")]
         after_help = "The new token is written into the file before the old one is revoked. It has the scope of the old one,
 and if it has one, its end. Other copies of the old token are refused from then on.
 Root writes as the first other user who owns a directory or link on the way to the file.
+A token that has a scope is replaced if token-list, token-create and token-revoke are in it.
 
 Examples:
   bedplate token rotate
@@ -73,9 +79,20 @@ Examples:
         life: Life,
     },
     /// Revoke a token; it is refused from now on.
+    #[command(
+        after_help = "Sessions of browsers and tickets that were got with it end too. With --user a token that has a scope needs
+token-list beside token-revoke.
+
+Examples:
+  bedplate token delete ci
+  bedplate token delete laptop --user ann"
+    )]
     Delete {
         /// Its name.
         name: String,
+        /// Whose it is [default: whose the context is]; admins only.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
     },
 }
 
@@ -114,8 +131,8 @@ fn action(word: &str) -> Result<Action, NoAction> {
 
 pub(super) async fn run(session: &Session, verb: TokenVerb) -> anyhow::Result<()> {
     match verb {
-        TokenVerb::List => {
-            let tokens = session.client()?.tokens().await?;
+        TokenVerb::List { user } => {
+            let tokens = tokens(&session.client()?, user.as_deref()).await?;
             session.out.show(&tokens, |look| token_table(*look, &tokens))
         }
         TokenVerb::Create { name, user, life, read_only, allow } => {
@@ -129,11 +146,34 @@ pub(super) async fn run(session: &Session, verb: TokenVerb) -> anyhow::Result<()
             Ok(())
         }
         TokenVerb::Rotate { life } => rotate::run(session, life.expires).await,
-        TokenVerb::Delete { name } => {
-            session.client()?.delete_token(&name).await?;
-            session.out.show(&Done::new("deleted", [&name]), |_| format!("revoked {name}\n"))
+        TokenVerb::Delete { name, user } => {
+            let client = session.client()?;
+            let Some(user) = user else {
+                client.delete_token(&name).await?;
+                return session.out.show(&Done::new("deleted", [&name]), |_| format!("revoked {name}\n"));
+            };
+            // A server that cannot would revoke one of the caller's own.
+            tokens(&client, Some(&user)).await?;
+            client.delete_token_of(&user, &name).await?;
+            session.out.show(&Done::new("deleted", [&name]), |_| format!("revoked {name} of {user}\n"))
         }
     }
+}
+
+/// The server does not know of the tokens of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server is too old to list and revoke tokens of other users; nothing was done")]
+struct NoOthers;
+
+/// The tokens of a user, or of whose the context is.
+async fn tokens(client: &Client, user: Option<&str>) -> anyhow::Result<Vec<Token>> {
+    let Some(user) = user else { return Ok(client.tokens().await?) };
+    Ok(all_of(user, client.tokens_of(user).await?)?)
+}
+
+/// A server of before 2026-12 does not know of others' tokens, and lists the caller's, who has one.
+fn all_of(user: &str, tokens: Vec<Token>) -> Result<Vec<Token>, NoOthers> {
+    if tokens.iter().all(|token| token.user == user) { Ok(tokens) } else { Err(NoOthers) }
 }
 
 fn token_table(look: Look, tokens: &[Token]) -> String {
@@ -194,9 +234,8 @@ mod tests {
         assert_eq!(action("unlisted"), Err(NoAction));
     }
 
-    #[test]
-    fn tokens_and_their_scopes() {
-        let token = Token {
+    fn token_of_ann() -> Token {
+        Token {
             name: "old".to_owned(),
             user: "ann".to_owned(),
             created: Timestamp(1_795_464_000_000_000),
@@ -204,7 +243,20 @@ mod tests {
             scope: None,
             last_used: None,
             last_source: None,
-        };
+        }
+    }
+
+    #[test]
+    fn the_callers_own_tokens_are_not_taken_for_those_of_another() {
+        let (ann, none) = (vec![token_of_ann()], Vec::new());
+        assert_eq!(all_of("ann", ann.clone()), Ok(ann.clone()));
+        assert_eq!(all_of("ben", ann), Err(NoOthers), "it would revoke one of the caller's");
+        assert_eq!(all_of("ben", none.clone()), Ok(none));
+    }
+
+    #[test]
+    fn tokens_and_their_scopes() {
+        let token = token_of_ann();
         let ended = Token {
             name: "ended".to_owned(),
             expires: Some(Timestamp(1_000_000_000_000_000)),

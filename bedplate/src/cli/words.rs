@@ -77,18 +77,19 @@ pub(super) fn ranges(numbers: &[u32]) -> String {
     runs.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
-/// Reads `90`, `90s`, `10m`, `2h`.
+/// Reads `90`, `90s`, `10m`, `2h`, `7d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let factor = match &text[digits.len()..] {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
+        "d" => 86_400,
         _ => 0,
     };
     match digits.parse::<u32>() {
         Ok(number) if factor > 0 => Ok(Duration::from_secs(u64::from(number) * factor)),
-        _ => Err("write seconds, or a number with s, m or h, such as 10m".to_owned()),
+        _ => Err("write seconds, or a number with s, m, h or d, such as 10m".to_owned()),
     }
 }
 
@@ -143,7 +144,8 @@ mod tests {
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
-        for wrong in ["", "m", "10d", "-1", "1.5h", "99999999999"] {
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        for wrong in ["", "m", "10w", "-1", "1.5h", "99999999999"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

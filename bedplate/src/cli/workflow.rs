@@ -18,7 +18,7 @@ mod watch;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
-use api::workflow::{StartWorkflow, WorkflowSummary};
+use api::workflow::{StartWorkflow, Workflow, WorkflowSummary};
 use clap::{Args, Subcommand, ValueHint};
 use clap_complete::ArgValueCompleter;
 use client::{Client, ClientError};
@@ -87,7 +87,7 @@ pub(super) enum Verb {
     },
     /// Delete workflows that are over, with their history, documents, logs and files.
     Delete {
-        /// Ids or names.
+        /// Ids, or names that only one workflow has.
         #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
         workflows: Vec<String>,
     },
@@ -222,8 +222,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
             one_by_one(session, &workflows, ("stopping", "stopped"), stop).await?;
         }
         Verb::Delete { workflows } => {
-            let delete = async |name: &String| client.delete_workflow(name).await.map(|()| "deleted");
-            each(session, &workflows, "deleted", delete).await?;
+            each(session, &workflows, "deleted", async |name: &String| delete(&client, name).await).await?;
         }
         Verb::Pause { workflows } => {
             let pause = async |workflow: &str| client.pause_workflow(workflow, true).await;
@@ -296,6 +295,20 @@ async fn one_by_one(
         bail!("not {undone}: {}", names.join(", "));
     }
     Ok(())
+}
+
+/// Deletes a workflow, and tells which one that was and whose: a name alone does not say.
+async fn delete(client: &Client, wanted: &str) -> Result<&'static str, ClientError> {
+    let shown = match client.workflow(wanted).await {
+        Err(error @ ClientError::Unreachable { .. }) => return Err(error),
+        // What is not shown is refused below, in the words of what was asked for.
+        shown => shown.ok(),
+    };
+    client.delete_workflow(wanted).await?;
+    if let Some(Workflow { summary, .. }) = shown {
+        say(&format!("{} was workflow {} of {}", summary.name, summary.id, summary.user));
+    }
+    Ok("deleted")
 }
 
 async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::Result<ExitCode> {

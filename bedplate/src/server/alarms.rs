@@ -1,4 +1,5 @@
-//! What wants an admin's attention before it fails: tokens without an end or near it, certificates near theirs.
+//! What wants an admin's attention: tokens without an end or near it, certificates near theirs, an audit log that was
+//! changed, and what the server cannot work with.
 //!
 //! | who asks | gets |
 //! |---|---|
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use access::{Access, AccessError, Routes, TokenCounts, TokensToMend};
+use access::{Access, AccessError, AuditAlarms, Routes, TokenCounts, TokensToMend};
 use api::{
     access::Token,
     alarm::{Alarm, AlarmKind, Certificate},
@@ -32,6 +33,7 @@ use utoipa_axum::routes;
 use super::{
     certificate::{CertificateFiles, SiteCertificate},
     clock,
+    health::Health,
 };
 
 /// How often alarms are logged.
@@ -39,6 +41,9 @@ const TELL_AFTER: Duration = Duration::from_secs(86_400);
 
 /// Alarms of one kind that are logged at a time, a line each. `bedplate server alarms` lists all.
 const MAX_LINES: usize = 20;
+
+/// What an alarm of the server itself is of.
+const SERVER: &str = "server";
 
 /// A day, seconds.
 const DAY_SECONDS: i64 = 86_400;
@@ -54,13 +59,16 @@ pub(super) struct Alarms(Arc<Inner>);
 struct Inner {
     access: Access,
     fleet: Fleet,
+    /// One that asks no alarms.
+    health: Health,
     /// Known once the REST port has one.
     site: OnceLock<Arc<SiteCertificate>>,
 }
 
 impl Alarms {
-    pub(super) fn new(access: Access, fleet: Fleet) -> Self {
-        Self(Arc::new(Inner { access, fleet, site: OnceLock::new() }))
+    /// `health`: one without alarms.
+    pub(super) fn new(access: Access, fleet: Fleet, health: Health) -> Self {
+        Self(Arc::new(Inner { access, fleet, health, site: OnceLock::new() }))
     }
 
     /// From now on this certificate is looked at too. The first call counts.
@@ -77,12 +85,12 @@ impl Alarms {
     }
 
     /// How many alarms there are of each kind. What cannot be read is logged and counts as none.
-    pub(super) async fn counts(&self) -> [(AlarmKind, u64); 3] {
+    pub(super) async fn counts(&self) -> Counts {
         let tokens = self.0.access.count_tokens_to_mend().await.unwrap_or_else(|error| {
             tracing::error!("the alarms are not known: {}", rest::causes(&error));
             TokenCounts::default()
         });
-        counts(tokens, self.of_certificates().len())
+        counts(tokens, &self.of_server().await)
     }
 
     /// What is wrong with the server's certificates.
@@ -113,21 +121,32 @@ impl Alarms {
         certificates(fleet.authority_facts(), server, site, clock::now())
     }
 
-    async fn list(&self) -> Result<Raised, AccessError> {
+    /// All alarms but those of tokens.
+    async fn of_server(&self) -> Vec<Alarm> {
         let mut alarms: Vec<Alarm> = self.certificates().into_iter().filter_map(of_certificate).collect();
+        alarms.extend(of_audit(self.0.access.audit_alarms()));
+        alarms.extend(of_health(&self.0.health.problems().await));
+        alarms
+    }
+
+    async fn list(&self) -> Result<Raised, AccessError> {
+        let mut alarms = self.of_server().await;
         let TokensToMend { tokens, counts: of_tokens } = self.0.access.tokens_to_mend().await?;
-        let counts = counts(of_tokens, alarms.len());
+        let counts = counts(of_tokens, &alarms);
         alarms.extend(tokens.iter().map(of_token));
         Ok(Raised { alarms, counts })
     }
 }
 
+/// How many alarms there are of each kind.
+pub(super) type Counts = [(AlarmKind, u64); AlarmKind::ALL.len()];
+
 /// The alarms at one time.
 struct Raised {
     /// Of tokens not all, where there are too many.
     alarms: Vec<Alarm>,
-    /// How many there are of each kind.
-    counts: [(AlarmKind, u64); 3],
+    /// How many there are.
+    counts: Counts,
 }
 
 impl Raised {
@@ -149,13 +168,17 @@ impl Raised {
     }
 }
 
-fn counts(tokens: TokenCounts, certificates: usize) -> [(AlarmKind, u64); 3] {
+/// `of_server`: all but those of tokens.
+fn counts(tokens: TokenCounts, of_server: &[Alarm]) -> Counts {
     AlarmKind::ALL.map(|kind| {
         let count = match kind {
             AlarmKind::TokenWithoutEnd => tokens.without_end,
             AlarmKind::TokenExpires => tokens.end_soon,
-            AlarmKind::Certificate => certificates as u64,
-            AlarmKind::Unknown => 0,
+            AlarmKind::Certificate
+            | AlarmKind::AuditLogBroken
+            | AlarmKind::AuditKeyNew
+            | AlarmKind::Health
+            | AlarmKind::Unknown => of_server.iter().filter(|alarm| alarm.alarm == kind).count() as u64,
         };
         (kind, count)
     })
@@ -258,6 +281,19 @@ fn of_certificate(certificate: Certificate) -> Option<Alarm> {
     Some(Alarm { alarm, subject: certificate.certificate, ends, text })
 }
 
+fn of_audit(AuditAlarms { broken, new_key }: AuditAlarms) -> impl Iterator<Item = Alarm> {
+    let found = [(AlarmKind::AuditLogBroken, broken), (AlarmKind::AuditKeyNew, new_key)];
+    found.into_iter().filter_map(|(alarm, text)| {
+        Some(Alarm { alarm, subject: SERVER.to_owned(), ends: None, text: text? })
+    })
+}
+
+fn of_health(problems: &[String]) -> Option<Alarm> {
+    let text = problems.join("; ");
+    let alarm = AlarmKind::Health;
+    (!text.is_empty()).then(|| Alarm { alarm, subject: SERVER.to_owned(), ends: None, text })
+}
+
 fn of_token(token: &Token) -> Alarm {
     let Token { name, user, expires, .. } = token;
     let (alarm, text) = match expires {
@@ -294,7 +330,8 @@ fn lines(raised: &Raised) -> Vec<String> {
     lines
 }
 
-/// What wants attention before it fails: tokens without an end, tokens and certificates that end soon. For admins.
+/// What wants attention: tokens without an end, tokens and certificates that end soon, an audit log that does not fit
+/// its heads or has a new key, a state directory without room. For admins.
 #[utoipa::path(
     get, path = "/v1/alarms", tag = "server", params(PageParams),
     responses((status = OK, body = [Alarm]), (status = BAD_REQUEST, body = Problem),
@@ -366,6 +403,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_server_cannot_work_with_is_an_alarm() {
+        let broken = AuditAlarms { broken: Some("the audit log was cut off".to_owned()), new_key: None };
+        let mut alarms: Vec<Alarm> = of_audit(broken).collect();
+        alarms.extend(of_health(&["no room".to_owned(), "no database".to_owned()]));
+        alarms.extend(of_health(&[]));
+        let told: Vec<_> = alarms.iter().map(|alarm| (alarm.alarm, alarm.text.as_str())).collect();
+        let expected = [
+            (AlarmKind::AuditLogBroken, "the audit log was cut off"),
+            (AlarmKind::Health, "no room; no database"),
+        ];
+        assert_eq!(told, expected);
+        let counts = counts(TokenCounts { without_end: 0, end_soon: 0 }, &alarms);
+        assert_eq!(counts.iter().filter(|(_, count)| *count == 1).count(), 2, "{counts:?}");
+    }
+
+    #[test]
     fn the_log_gets_so_many_lines() {
         let token = |number: usize| Token {
             name: format!("t{number}"),
@@ -378,7 +431,7 @@ mod tests {
         };
         let alarms: Vec<Alarm> = (0..30).map(|number| of_token(&token(number))).collect();
         let tokens = TokenCounts { without_end: 29, end_soon: 1 };
-        let mut raised = Raised { alarms, counts: counts(tokens, 0) };
+        let mut raised = Raised { alarms, counts: counts(tokens, &[]) };
         assert_eq!(raised.of_left_out(), [], "all are listed");
         let lines = lines(&raised);
         assert_eq!(lines.len(), MAX_LINES + 2);
@@ -386,7 +439,7 @@ mod tests {
         assert!(lines[MAX_LINES].starts_with("and 9 more alarms of this kind (token-without-end)"));
         assert!(lines[MAX_LINES + 1].starts_with("token \"t0\" of ann expires on 2026-11-23T20:00:00Z"));
 
-        raised.counts = counts(TokenCounts { without_end: 5_000, ..tokens }, 0);
+        raised.counts = counts(TokenCounts { without_end: 5_000, ..tokens }, &[]);
         let left_out = raised.of_left_out();
         assert_eq!(left_out.len(), 1);
         assert!(left_out[0].text.starts_with("and 4971 more alarms of this kind"), "{left_out:?}");

@@ -62,8 +62,22 @@ impl Health {
 
     /// 200 or 503, with the reasons.
     pub(super) async fn answer(self) -> Response {
+        let report = self.report().await;
+        let status = match report.problems.is_empty() {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(report)).into_response()
+    }
+
+    /// Why the server cannot do its work, a sentence each.
+    pub(super) async fn problems(&self) -> Vec<String> {
+        self.report().await.problems
+    }
+
+    async fn report(&self) -> Report {
         let mut last = self.0.last.clone().lock_owned().await;
-        let report = match &*last {
+        match &*last {
             Some((at, report)) if at.elapsed() < GOOD_FOR => report.clone(),
             // In a task of its own: clients that go away must not make each of them a new look.
             _ => {
@@ -76,12 +90,7 @@ impl Health {
                 });
                 looking.await.unwrap_or_else(|_| Report::new(vec!["the look ended badly".to_owned()]))
             }
-        };
-        let status = match report.problems.is_empty() {
-            true => StatusCode::OK,
-            false => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (status, Json(report)).into_response()
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use access::{Access, AccessError};
-use api::access::User;
+use api::{access::User, ids::Timestamp};
 use database::{Database, DatabaseError, MigrateError, OpenError};
 use fleet::AuthorityError;
 use nix::unistd::{Gid, Uid, geteuid, setegid, seteuid, setgroups};
@@ -43,6 +43,8 @@ pub struct Recovered {
     pub user: &'static str,
     /// Name of the token.
     pub token: &'static str,
+    /// When the token of that name was made in whose place it is; that one is good no more. `None`: there was none.
+    pub replaced: Option<Timestamp>,
 }
 
 /// Why there is no new token.
@@ -109,7 +111,8 @@ pub enum RecoverError {
 }
 
 /// Makes the user `admin` an admin, gives it a new token without an end, and writes that into `admin.yaml` of the state
-/// folder. Tokens of before stay as they are. `api`: where the REST port is, if no such file tells.
+/// folder. Of the tokens of before one of that name is replaced, and the others stay as they are. `api`: where the REST
+/// port is, if no such file tells.
 ///
 /// # Errors
 /// [`RecoverError`]. If the file cannot be written, the token that nobody has is of no use, and the next attempt
@@ -129,20 +132,22 @@ pub async fn recover_admin(state_dir: &Path, api: SocketAddr) -> Result<Recovere
     let database = Database::open(&path, SCHEMAS).await?;
     let made = make_token(&database).await;
     database.close().await;
-    let token = made?;
+    let (token, replaced) = made?;
     let file = admin_context::replace_token(state_dir, token, api, ca)?;
-    Ok(Recovered { file, user: ADMIN, token: TOKEN })
+    Ok(Recovered { file, user: ADMIN, token: TOKEN, replaced })
 }
 
-async fn make_token(database: &Database) -> Result<String, RecoverError> {
+/// The secret of the new token, and when the one was made that it replaces.
+async fn make_token(database: &Database) -> Result<(String, Option<Timestamp>), RecoverError> {
     let access = Access::open(database.clone()).await?;
     let found = match access.user(ADMIN).await {
         Ok(user) => Some(user),
         Err(AccessError::UnknownUser { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    // First of all: nobody becomes an admin or gets a token that is not in the log, however this ends.
-    record(&access).await?;
+    // Before any change: nobody becomes an admin or gets a token that is not in the log, however this ends.
+    let before = access.tokens(ADMIN).await?.into_iter().find(|token| token.name == TOKEN);
+    record(&access, before.is_some()).await?;
     match found {
         Some(User { admin: true, .. }) => {}
         Some(user) => access.change_user(&User { admin: true, ..user }).await?,
@@ -151,14 +156,17 @@ async fn make_token(database: &Database) -> Result<String, RecoverError> {
             access.add_user(&admin).await?;
         }
     }
-    Ok(access.replace_token(ADMIN, TOKEN).await?.token)
+    let made = access.replace_token(ADMIN, TOKEN).await?;
+    Ok((made.token, before.map(|token| token.created)))
 }
 
 /// Writes the line of the audit log. A server that runs numbers its lines in its own memory's turn, not in ours.
-async fn record(access: &Access) -> Result<(), AccessError> {
+async fn record(access: &Access, replaces: bool) -> Result<(), AccessError> {
+    let subject = format!("{ADMIN}/{TOKEN}");
+    let outcome = if replaces { "replaced" } else { "done" };
     let mut attempt = 1;
     loop {
-        match access.record("root", "recover-admin", ADMIN, "done").await {
+        match access.record("root", "recover-admin", &subject, outcome).await {
             Err(AccessError::Store(_)) if attempt < MAX_ATTEMPTS => {
                 attempt += 1;
                 tokio::time::sleep(PAUSE).await;
@@ -204,7 +212,11 @@ mod tests {
         assert_eq!(access.tokens(ADMIN).await.unwrap(), []);
 
         statement("let the log work", "DROP TRIGGER no_lines").execute(&database).await.unwrap();
-        make_token(&database).await.unwrap();
+        let (_, replaced) = make_token(&database).await.unwrap();
         assert!(access.user(ADMIN).await.unwrap().admin);
+        assert_eq!(replaced, None);
+        let made = access.tokens(ADMIN).await.unwrap();
+        let (_, replaced) = make_token(&database).await.unwrap();
+        assert_eq!(replaced, Some(made[0].created), "that one is told to be good no more");
     }
 }

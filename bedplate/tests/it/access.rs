@@ -47,7 +47,7 @@ fn a_token_is_good_until_it_is_deleted() {
     assert_eq!(server.run(&["token", "delete", "ci"]).ok(), "revoked ci\n");
     expect![[r#"
         error: not authenticated: send `Authorization: Bearer TOKEN` with a token that was not revoked; `bedplate` reads it from its context file (on the server: admin.yaml)
-        hint: the token of the context was revoked or is of another server; an admin makes one with `bedplate token create`
+        hint: the token of the context was revoked or is of another server; an admin makes one with `bedplate token create`; on the server's machine, as root, `bedplate server recover-admin` makes one
     "#]].assert_eq(&server.run(&["--context", &file, "whoami"]).failed());
     // The last line is that of the token that is no good any more.
     let audit = server.run(&["audit", "list", "--user", "admin", "--limit", "1", "-o", "json"]).ok();

@@ -82,6 +82,54 @@ fn heads_are_written_where_the_configuration_says() {
     assert!(told.contains("1 heads fit"), "{told}");
 }
 
+/// Until the command line says so, or half a minute.
+fn wait_for(server: &Server, arguments: &[&str], is_there: impl Fn(&str) -> bool) -> String {
+    for _ in 0..600 {
+        let said = server.run(arguments).ok();
+        if is_there(&said) {
+            return said;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not said: {}", server.run(arguments).ok());
+}
+
+#[test]
+fn a_log_that_was_cut_off_or_has_another_key_is_an_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("heads");
+    let audit = format!("}}\naudit: {{head-file: {}", file.display());
+    let mut server = Server::start_in(folder, &audit);
+    let alarms = ["server", "alarms"];
+    for name in ["ann", "ben"] {
+        server.run(&["user", "add", name]).ok();
+    }
+    // It becomes the one head of the file, of which the server has written none or one of an older line.
+    let head = server.run(&["audit", "head"]).ok();
+    server.kill_and_restart_after(|folder| {
+        fs::write(folder.join("heads"), &head).unwrap();
+        query(folder, "DELETE FROM access_audit WHERE number > 2");
+    });
+    let said = wait_for(&server, &alarms, |said| said.contains("audit-log-broken"));
+    assert!(said.contains("was cut off"), "{said}");
+    server.run(&["user", "add", "cid"]).ok();
+    server.kill_and_restart_after(|_| {});
+    let said = wait_for(&server, &alarms, |said| said.contains("audit-log-broken"));
+    assert!(said.contains("line 3 is not the one"), "{said}");
+    let kept = file.display().to_string();
+    assert_eq!(fs::read_to_string(&file).unwrap(), head, "no head goes behind that one");
+
+    let old = server.run(&["audit", "key"]).ok();
+    server.kill_and_restart_after(|folder| fs::remove_file(folder.join("state/audit.key")).unwrap());
+    wait_for(&server, &alarms, |said| said.contains("audit-key-new"));
+    let told = listed(&server, &["--action", "audit-key"]);
+    let key = server.run(&["audit", "key"]).ok();
+    assert_ne!(key, old);
+    assert_eq!(told[0]["object"].as_str(), Some(key.trim()));
+    let other = server.run(&["audit", "verify", "--head", &kept]).failed();
+    assert!(other.contains(&format!("as line {} of the log tells", told[0]["number"])), "{other}");
+}
+
 #[test]
 fn a_log_of_the_first_release_goes_on() {
     let server = Server::start_on(unpack);

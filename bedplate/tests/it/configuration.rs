@@ -76,6 +76,7 @@ fn the_documented_example_is_good() {
     std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o600)).unwrap();
     let example = example.replace("/etc/bedplate/registry-ca.pem", &certificate.display().to_string());
     let example = example.replace("/etc/bedplate/registry-login.json", &login.display().to_string());
+    let example = example.replace("/mnt/elsewhere", &folder.path().display().to_string());
     let (done, _) = configured(&["server", "check"], &example);
     assert_eq!(done.ok(), "good: REST API at 127.0.0.1:9470, nodes at 127.0.0.1:9443\n");
 

@@ -37,6 +37,18 @@ fn labels_go_from_profiles_to_nodes_and_can_be_asked_for() {
     assert_eq!(names("rack!=a1,zone=north"), ["n2", "n3"]);
     assert_eq!(names("!tier"), ["n2"]);
     assert!(names("rack=nothing").is_empty());
+    let none = server.run(&["node", "list", "-l", "rack=nothing"]).ok();
+    assert!(none.starts_with("no node matches rack=nothing: "), "{none}");
+    // Of what is so already nothing is told to have changed.
+    let again = server.run(&["node", "set", "n[2-3]", "--unset-label", "nothing"]).ok();
+    assert_eq!(again, "nothing to change on n[2-3]\n");
+    let again = server.run(&["node", "set", "n[1-2]", "--label", "rack=a2"]).ok();
+    assert_eq!(again, "changed n1\nnothing to change on n2\n");
+    server.run(&["node", "set", "n1", "--label", "rack=a1"]).ok();
+    let again = server.run(&["profile", "set", "base", "--label", "zone=north"]).ok();
+    assert_eq!(again, "nothing to change in profile base\n");
+    let used = server.run(&["profile", "delete", "base"]).failed();
+    assert!(used.contains("profile base is used by n[1-3]; take it from them first"), "{used}");
     // A label is given back when its removal is cleared.
     server.run(&["node", "set", "n2", "--unset-label", "~tier"]).ok();
     assert_eq!(names("tier=prod"), ["n1", "n2", "n3"]);

@@ -164,6 +164,9 @@ fn privileged_what_root_left_is_served_by_a_user_with_three_capabilities() {
     // Root's server would leave files that the next one of the user could not change.
     let refused = done(bedplate(&["server", "--config", config.as_str()]), "").failed();
     assert!(refused.contains("belongs to uid 65534"), "{refused}");
+    let checked = done(bedplate(&check), "");
+    assert!(checked.stderr.contains("problem: the state in "), "{checked:?}");
+    assert!(checked.ok().starts_with("does not start as this user, "));
     assert_eq!(adopt(folder.path()).ok(), "", "it left nothing of root's");
 }
 

@@ -118,7 +118,9 @@ fn what_is_stored_is_counted_again_after_a_restart_and_freed_by_deletion() {
     stop(&server, "first");
     let over = used(&server, "ann");
     assert_eq!([over["workflows"], over["documents"], over["logs"]], [1, before["documents"], 1500]);
-    assert_eq!(server.run(&["workflow", "delete", "first"]).ok(), "deleted first\n");
+    let deleted = server.run(&["workflow", "delete", "first"]);
+    assert_eq!(deleted.stderr, format!("first was workflow {id} of ann\n"));
+    assert_eq!(deleted.ok(), "deleted first\n");
     let left = used(&server, "ann");
     assert_eq!([left["documents"], left["logs"]], [before["documents"] / 2, 0]);
     assert!(!logs.exists());
@@ -126,6 +128,11 @@ fn what_is_stored_is_counted_again_after_a_restart_and_freed_by_deletion() {
     assert!(gone.contains("there is no workflow \"first\""), "{gone}");
     server.kill_and_restart();
     assert_eq!(used(&server, "ann"), left);
+
+    start(&server, "second").ok();
+    let refused = server.run(&["workflow", "delete", "second"]).failed();
+    assert!(refused.contains("several workflows have the name \"second\": "), "{refused}");
+    assert_eq!(refused.matches(" of ann").count(), 2, "{refused}");
 }
 
 #[test]

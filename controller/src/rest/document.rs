@@ -19,8 +19,14 @@ use super::{
     room,
 };
 use crate::{
-    Controller, conductor::ORDER_PATIENCE, engine, engine::Submission, files, identity, images::JobImages,
-    ledger::SubmissionCharge, store::Owner,
+    Controller,
+    conductor::{ORDER_PATIENCE, Unanswered},
+    engine,
+    engine::Submission,
+    files, identity,
+    images::JobImages,
+    ledger::SubmissionCharge,
+    store::Owner,
 };
 
 /// Name of a workflow whose document and starter give it none.
@@ -86,10 +92,7 @@ pub(super) async fn check(
     let (stored_plan, plan) = plan.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let turn = timeout(ORDER_PATIENCE, controller.0.numbering.clone().lock_owned()).await;
     let turn = turn.map_err(|_| {
-        // Those in front of it wait for the disk; this one was not handed over, and is not started.
-        let why = "the server cannot write its database at the moment, and its log says why; this request \
-                   started nothing";
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), why)
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), not_handed_over(keyed.is_some()))
     })?;
     // Once more: the same request may have been in front of this one.
     if let Some(keyed) = &keyed
@@ -105,6 +108,30 @@ pub(super) async fn check(
     let submission =
         Submission { id, place, name, owner, document, plan, stored_plan, key: keyed.map(Keyed::into_row) };
     Ok(Request::New(Draft { submission: Box::new(submission), turn, lease, charge }))
+}
+
+/// Why a request is not handed over: those in front of it wait for the disk. Of those under a key the
+/// one in front may be the same request, sent before.
+fn not_handed_over(has_key: bool) -> &'static str {
+    if has_key {
+        "the server cannot write its database at the moment, and its log says why; this request was not \
+         handed over, but one that was sent before under its key may still start when the database can be \
+         written: `bedplate workflow list` tells then, and sent again with the same key it starts once"
+    } else {
+        "the server cannot write its database at the moment, and its log says why; this request started \
+         nothing"
+    }
+}
+
+/// Why a workflow that was handed over is not answered with.
+pub(super) fn not_answered(why: Unanswered) -> String {
+    let may_start = "the server cannot write its database at the moment, and its log says why; the \
+                     workflow may still start when it can: `bedplate workflow list` tells then, and sent \
+                     again with the same key it starts once";
+    match why {
+        Unanswered::Stopping => why.to_string(),
+        Unanswered::NotWritten => may_start.to_owned(),
+    }
 }
 
 /// What a workflow is called.
@@ -207,4 +234,22 @@ pub(super) async fn render(
     let text = rendering.await?.map_err(refuse)?;
     let text = text.map_err(|error| Refusal::internal(title, &error))?;
     Ok(([(axum::http::header::CONTENT_TYPE, "application/yaml")], text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_that_nothing_starts_where_something_may() {
+        let keyed = not_handed_over(true);
+        let handed_over = not_answered(Unanswered::NotWritten);
+        for why in [keyed, handed_over.as_str()] {
+            assert!(!why.contains("nothing"), "{why}");
+            assert!(why.contains("may still start when"), "{why}");
+            assert!(why.contains("`bedplate workflow list` tells"), "{why}");
+            assert!(why.contains("with the same key it starts once"), "{why}");
+        }
+        assert!(not_handed_over(false).ends_with("this request started nothing"));
+    }
 }

@@ -116,6 +116,14 @@ async fn workflows(store: impl Store) {
     assert_eq!(store.newest(&second.name, Some("ann")).await.unwrap(), Some(second.id));
     assert_eq!(store.newest(&second.name, Some("bob")).await.unwrap(), None);
     assert_eq!(store.newest("another", None).await.unwrap(), None);
+    let of_ann = |id| (id, Some("ann".to_owned()));
+    assert_eq!(store.named(&second.name, None, 9).await.unwrap(), [of_ann(second.id)]);
+    assert_eq!(store.named(&second.name, Some("bob"), 9).await.unwrap(), []);
+    let third = WorkflowRow { name: second.name.clone(), ..workflow(3) };
+    store.commit(&[submit(&third)]).await.unwrap();
+    let both = [of_ann(third.id), of_ann(second.id)];
+    assert_eq!(store.named(&second.name, Some("ann"), 9).await.unwrap(), both);
+    assert_eq!(store.named(&second.name, None, 1).await.unwrap(), [of_ann(third.id)]);
     assert_eq!(store.workflow(over.id).await.unwrap(), Some(over.clone()));
     assert_eq!(store.document(over.id).await.unwrap().as_deref(), Some("version: v4"));
     assert_eq!(store.document(workflow(9).id).await.unwrap(), None);

@@ -272,6 +272,15 @@ impl Store for SqlStore {
         Ok(row.map(|(id,)| id.0))
     }
 
+    async fn named(
+        &self,
+        name: &str,
+        owner: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(WorkflowId, Option<String>)>, StoreError> {
+        self.list_named(name, owner, limit).await
+    }
+
     async fn outdated(&self, owner: Option<&str>, keep: u32) -> Result<Vec<WorkflowId>, StoreError> {
         let text = "SELECT id FROM controller_workflows
                      WHERE ended IS NOT NULL AND ($3 IS NULL OR owner_name = $3)

@@ -258,7 +258,10 @@ fn exported(cluster: &Cluster, sight: Sight) -> Result<String, serde_saphyr::ser
     );
     let remark = match sight {
         Sight::Full => String::new(),
-        Sight::Public => "# tags, hardware addresses and BMCs are left out: admins read them\n".to_owned(),
+        Sight::Public => {
+            let remark = "# tags, hardware addresses and BMCs are left out: admins read them\n";
+            remark.to_owned() + document::PARTIAL_LINE
+        }
     };
     Ok(remark + &left_out(cluster, sight) + &text?)
 }
@@ -348,6 +351,38 @@ mod tests {
                 4:15: nodes.n1.profiles: profile "bsae" does not exist
                 6:19: nodes.n1.interfaces.eth0.mac: "zz" is not a hardware address (as in 52:54:00:12:34:56)
                 7:18: nodes.n2.profiles: profile "nope" does not exist
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_a_user_exported_is_not_applied_as_it_is() {
+        let document = "nodes: {n1: {interfaces: {e: {mac: '52:54:00:00:00:01'}}}}";
+        let cluster = check(
+            &Cluster::default(),
+            document,
+            false,
+            &expect![[r#"
+                node n1 created: interfaces.e.mac: - -> 52:54:00:00:00:01
+            "#]],
+        )
+        .unwrap();
+        check(&cluster, &exported(&cluster, Sight::Full).unwrap(), true, &expect![""]);
+        let users = exported(&cluster, Sight::Public).unwrap();
+        check(
+            &cluster,
+            &users,
+            false,
+            &expect![[r#"
+                2:1: partial: the document leaves out tags, hardware addresses and BMCs, which only admins read: nodes and profiles would lose theirs (apply what an admin exported; if they shall go, take this line out)
+            "#]],
+        );
+        check(
+            &cluster,
+            &users.replace(document::PARTIAL_LINE, ""),
+            false,
+            &expect![[r#"
+                node n1 changed: interfaces.e.mac: 52:54:00:00:00:01 -> -
             "#]],
         );
     }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use api::access::{CreateToken, TokenLife};
+use api::{
+    access::{CreateToken, TokenLife, Whoami},
+    rights::Action,
+};
 use client::{Client, Context};
 use nix::{
     errno::Errno,
@@ -28,6 +31,22 @@ const MAX_NAME_BYTES: usize = 63;
 /// Links that are followed one after the other, as Linux does (`path_resolution(7)`).
 const MAX_LINKS: u32 = 40;
 
+/// What replacing a token takes.
+const NEEDED: [Action; 3] = [Action::TokenList, Action::TokenCreate, Action::TokenRevoke];
+
+/// The token's scope is too narrow for it to be replaced by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "token {token:?} is not for {}, and is replaced by itself only if `token-list`, `token-create` and `token-revoke` \
+     are in its scope; nothing has changed: make another one with a token that may, `bedplate token create`",
+    missing.join(", ")
+)]
+struct TooNarrow {
+    token: String,
+    /// Words of actions, in backquotes.
+    missing: Vec<String>,
+}
+
 /// User and group that own something.
 type Owner = (Uid, Gid);
 
@@ -42,9 +61,11 @@ pub(super) async fn run(session: &Session, expires: Option<TokenLife>) -> anyhow
     let path = fs::canonicalize(&path).with_context(|| format!("cannot read context {}", path.display()))?;
     let context = context::read(&path)?;
     let client = Client::new(&context)?;
-    let Some(old) = client.whoami().await?.token else {
+    let asks = client.whoami().await?;
+    let Some(old) = asks.token.clone() else {
         bail!("the server is too old to tell which token the context holds; make one with `token create`");
     };
+    may_replace(&old, &asks)?;
     let taken = client.tokens().await?.into_iter().map(|token| token.name).collect();
     let name = free_name(&old, &taken);
     let wanted = CreateToken { name: name.clone(), expires, ..CreateToken::default() };
@@ -67,6 +88,19 @@ pub(super) async fn run(session: &Session, expires: Option<TokenLife>) -> anyhow
     session.out.show(&Done::new("replaced", [&old]), |_| {
         format!("replaced {old} by {name} in {}; it {ends}\n", path.display())
     })
+}
+
+/// Is all that is needed permitted? Or the new one would be made, and the old one stay.
+fn may_replace(token: &str, asks: &Whoami) -> Result<(), TooNarrow> {
+    let is_permitted = |action: &Action| asks.actions.iter().any(|permitted| permitted.action == *action);
+    let missing = NEEDED.iter().filter(|action| !is_permitted(action));
+    let missing: Vec<String> = missing.map(|action| format!("`{}`", action.as_str())).collect();
+    // A server that tells no actions decides by itself.
+    if missing.is_empty() || asks.actions.is_empty() {
+        Ok(())
+    } else {
+        Err(TooNarrow { token: token.to_owned(), missing })
+    }
 }
 
 /// The name of a token with a number behind it that no token has: `ci-2`.
@@ -177,6 +211,7 @@ fn write(path: &Path, context: &Context) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use api::rights::{Extent, Permitted};
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -209,6 +244,24 @@ mod tests {
         assert_eq!(Context::read(&path).unwrap(), context("bp_new"));
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "no draft stays");
         sync_directory(&path).unwrap();
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_replaced_by_itself_is_told_why() {
+        let asks = |actions: &[Action]| Whoami {
+            name: "ann".to_owned(),
+            admin: false,
+            roles: Vec::new(),
+            groups: Vec::new(),
+            actions: actions.iter().map(|action| Permitted { action: *action, on: Extent::Own }).collect(),
+            token: Some("ci".to_owned()),
+            expires: None,
+        };
+        assert_eq!(may_replace("ci", &asks(&NEEDED)), Ok(()));
+        assert_eq!(may_replace("ci", &asks(&[])), Ok(()), "a server of before");
+        let narrow =
+            may_replace("ci", &asks(&[Action::WhoAmI, Action::TokenCreate])).unwrap_err().to_string();
+        assert!(narrow.starts_with("token \"ci\" is not for `token-list`, `token-revoke`, and"), "{narrow}");
     }
 
     #[test]

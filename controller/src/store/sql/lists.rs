@@ -1,7 +1,7 @@
 //! Lists of workflows that are over: filtered, sorted, a page at a time.
 
-use api::workflow::WorkflowSort;
-use database::{Statement, statement};
+use api::{run::WorkflowId, workflow::WorkflowSort};
+use database::{Parsed, Statement, statement};
 use sqlx::AssertSqlSafe;
 
 use super::{Behind, Listed, Listing, SqlStore, StoreError, WORKFLOW, WorkflowColumns};
@@ -38,6 +38,20 @@ impl SqlStore {
         let rows: Vec<WorkflowColumns> = self.page(limit, over).await?;
         let listed = |row: WorkflowColumns| Listed { key: row.sort_key.clone(), row: row.into() };
         Ok(rows.into_iter().map(listed).collect())
+    }
+
+    pub(super) async fn list_named(
+        &self,
+        name: &str,
+        owner: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(WorkflowId, Option<String>)>, StoreError> {
+        let text = "SELECT id, owner_name FROM controller_workflows
+                     WHERE name = $1 AND ($2 IS NULL OR owner_name = $2)
+                     ORDER BY place DESC LIMIT $3";
+        let named = statement("look up workflows by their name", text).bind(name).bind(owner).bind(limit);
+        let rows: Vec<(Parsed<WorkflowId>, Option<String>)> = named.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(|(id, owner)| (id.0, owner)).collect())
     }
 }
 
