@@ -70,6 +70,10 @@ impl Whose {
         let owner = self.user.unwrap_or_else(|| own.clone());
         caller.authorize(Resource::Owned { owner: &owner })?;
         if owner != *own {
+            if caller.principal.scope.is_some() {
+                let why = "a token with a scope lists and revokes its own user's tokens alone";
+                return Err(Refusal::new(StatusCode::FORBIDDEN, title, why));
+            }
             access.user(&owner).await.map_err(|error| refuse(title.to_owned(), &error))?;
         }
         Ok(owner)

@@ -341,7 +341,7 @@ impl Access {
     async fn try_chain_and_sign(&self, stops: bool) -> Result<(), AccessError> {
         let last = self.chain_pending().await?;
         let Some(heads) = &self.audit_heads else { return Ok(()) };
-        self.hold_against_kept(heads, last.as_ref().map_or(0, |line| line.number)).await?;
+        self.hold_against_kept(heads, last.as_ref().map_or(0, |line| line.number), stops).await?;
         if let Some(last) = last {
             heads.write(&last, clock::now(), stops).await;
         }

@@ -329,8 +329,9 @@ async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::
     watch::run(session, client, &id, &start.destination).await
 }
 
-/// Status of the server's answer to who has used too many keys within a day.
-const TOO_MANY_KEYS: u16 = 429;
+/// Status of the server's answer to who has used too many keys within a day, which names the header. Who only asks
+/// too fast gets it too, without: without a key the same document might be started twice.
+const TOO_MANY_KEYS: (u16, &str) = (429, "Idempotency-Key");
 
 /// Starts it under the user's key, else under one of its own: then it is sent again where the
 /// connection breaks, and there is one workflow all the same.
@@ -346,7 +347,11 @@ async fn start_once(
     let started = client.start_workflow_once(request, &key).await;
     // It did not ask for a key, so it shall not be refused for one.
     match &started {
-        Err(error) if error.status() == Some(TOO_MANY_KEYS) => client.start_workflow(request).await,
+        Err(ClientError::Refused(problem))
+            if problem.status == TOO_MANY_KEYS.0 && problem.detail.contains(TOO_MANY_KEYS.1) =>
+        {
+            client.start_workflow(request).await
+        }
         _ => started,
     }
 }

@@ -3,7 +3,7 @@
 //! alarm, and no head is appended behind those that prove it, until the file is another one or its head fits.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     sync::{MutexGuard, PoisonError},
@@ -73,9 +73,9 @@ impl AuditHeads {
     }
 
     /// The newest head in the file, if it is time to hold it against the log: see [`Self::compare`].
-    async fn newest_kept(&self, now: Timestamp) -> Option<AuditHead> {
+    async fn newest_kept(&self, now: Timestamp, stops: bool) -> Option<AuditHead> {
         let path = self.0.file.clone()?;
-        if !self.begin_look(now) {
+        if !self.begin_look(now, stops) {
             return None;
         }
         let shown = path.display().to_string();
@@ -83,7 +83,9 @@ impl AuditHeads {
         match timeout(patience, self.read(path)).await {
             Ok(Ok(Some(head))) => return Some(head),
             Ok(Ok(None)) => self.set_fits(),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(Err(error))
+                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) =>
+            {
                 tracing::warn!("the audit log is not held against {shown}, which cannot be read: {error}");
                 self.set_fits();
             }
@@ -119,11 +121,12 @@ impl AuditHeads {
         self.kept_heads().found = Found::Broken(why);
     }
 
-    /// It is time to look at the file. From now on it is unread, but for one that was found broken.
-    fn begin_look(&self, now: Timestamp) -> bool {
+    /// It is time to look at the file: at the latest when the server stops. From now on it is unread, but for one
+    /// that was found broken.
+    fn begin_look(&self, now: Timestamp, stops: bool) -> bool {
         let mut kept = self.kept_heads();
         let waits = |at: Timestamp| (at..at.plus_seconds(HEAD_SECONDS)).contains(&now);
-        if kept.found == Found::Fits || kept.looked.is_some_and(waits) {
+        if kept.found == Found::Fits || !stops && kept.looked.is_some_and(waits) {
             return false;
         }
         kept.looked = Some(now);
@@ -151,8 +154,12 @@ impl AuditHeads {
         let turn = self.0.appending.clone().lock_owned().await;
         let (sender, read) = oneshot::channel();
         let key = self.key();
+        // Heads of another key are of this log where its key was lost; else the file has them of another server.
+        let takes_other = self.kept_heads().new_key.is_some();
         thread::Builder::new().name("audit-head".to_owned()).spawn(move || {
             let read = end_of(&path).map(|text| newest_head(&text, &key));
+            let read =
+                read.map(|head| head.filter(|head| takes_other || head.key.eq_ignore_ascii_case(&key)));
             drop(turn);
             // Who waited may have gone.
             let _ = sender.send(read);
@@ -203,8 +210,9 @@ impl Access {
         &self,
         heads: &AuditHeads,
         last: u64,
+        stops: bool,
     ) -> Result<(), AccessError> {
-        if let Some(head) = heads.newest_kept(clock::now()).await {
+        if let Some(head) = heads.newest_kept(clock::now(), stops).await {
             let lines = self.inner.store.audit_after(head.number.saturating_sub(1), 1).await?;
             let line = lines.iter().find(|line| line.number == head.number);
             heads.compare(&head, line, last);
@@ -213,8 +221,12 @@ impl Access {
     }
 }
 
-/// The end of a file; empty if there is none in the directory.
+/// The end of a file; empty if there is none in the directory. Of a pipe nothing is read, and to open one may wait for
+/// ever.
 fn end_of(path: &Path) -> io::Result<String> {
+    if fs::metadata(path).is_ok_and(|facts| !facts.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "it is no regular file"));
+    }
     let mut file = match File::open(path) {
         // Without its directory it is on a share that is not there yet.
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir) => {
@@ -286,7 +298,7 @@ mod tests {
         let kept = std::fs::read_to_string(&file).unwrap();
 
         let heads = open();
-        let head = heads.newest_kept(second(0)).await.unwrap();
+        let head = heads.newest_kept(second(0), false).await.unwrap();
         assert!(!heads.may_append(), "nobody knows yet");
         heads.compare(&head, Some(&line("409")), 1);
         assert!(heads.broken().unwrap().contains("was written anew: line 1 is not"));
@@ -294,16 +306,16 @@ mod tests {
         assert!(heads.broken().unwrap().contains("was cut off: it ends with line 0"));
         heads.write(&line("409"), second(1), true).await;
         assert_eq!(std::fs::read_to_string(&file).unwrap(), kept);
-        assert_eq!(heads.newest_kept(second(59)).await, None, "once a minute");
+        assert_eq!(heads.newest_kept(second(59), false).await, None, "once a minute");
 
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(heads.newest_kept(second(60)).await, None);
+        assert_eq!(heads.newest_kept(second(60), false).await, None);
         assert_eq!(heads.broken(), None, "the file was moved away");
         heads.write(&line("409"), second(61), false).await;
         assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 1);
 
         let heads = open();
-        let head = heads.newest_kept(second(0)).await.unwrap();
+        let head = heads.newest_kept(second(0), false).await.unwrap();
         heads.compare(&head, Some(&line("409")), 1);
         assert!(heads.may_append() && heads.broken().is_none());
     }
