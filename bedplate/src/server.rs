@@ -80,9 +80,9 @@ pub enum ServerError {
     /// The state folder.
     #[error("cannot use the state folder {}", path.display())]
     StateDir {
-        /// Which.
+        /// Path of the file or directory that it is about.
         path: PathBuf,
-        /// Why.
+        /// What the operating system said.
         #[source]
         source: io::Error,
     },
@@ -93,9 +93,9 @@ pub enum ServerError {
         path.display()
     )]
     Denied {
-        /// Which.
+        /// Path of the file or directory that it is about.
         path: PathBuf,
-        /// Why.
+        /// What the operating system said.
         #[source]
         source: io::Error,
     },
@@ -107,7 +107,7 @@ pub enum ServerError {
         path.display()
     )]
     OwnUser {
-        /// Which.
+        /// Path of the file or directory that it is about.
         path: PathBuf,
         /// Owner of the database.
         uid: u32,
@@ -129,7 +129,7 @@ pub enum ServerError {
     /// Another server runs on the state folder.
     #[error("another `bedplate server` runs on the state folder {}: stop it, or set state-dir", path.display())]
     Locked {
-        /// Which.
+        /// Path of the file or directory that it is about.
         path: PathBuf,
     },
     /// The database.
@@ -177,7 +177,7 @@ pub enum ServerError {
         address: SocketAddr,
         /// The key of the configuration.
         setting: &'static str,
-        /// Why.
+        /// What the operating system said.
         #[source]
         source: io::Error,
     },

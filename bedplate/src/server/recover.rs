@@ -53,22 +53,22 @@ pub enum RecoverError {
     /// The state folder.
     #[error("cannot use the state folder {}", path.display())]
     StateDir {
-        /// Which.
+        /// Path of the file or directory that it is about.
         path: PathBuf,
-        /// Why.
+        /// What the operating system said.
         #[source]
         source: io::Error,
     },
     /// Somebody else than root and the server's user.
     #[error("the state folder {} belongs to another user: run this as root", path.display())]
     NotOwner {
-        /// Which.
+        /// Path of the file or directory that it is about.
         path: PathBuf,
     },
     /// The server's user cannot be acted as.
     #[error("cannot act as the owner of the state folder {}", path.display())]
     Owner {
-        /// Which.
+        /// Path of the file or directory that it is about.
         path: PathBuf,
         /// Why.
         #[source]

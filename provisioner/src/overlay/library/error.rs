@@ -15,9 +15,9 @@ pub enum LibraryError {
     /// A file or folder.
     #[error("cannot read {}{}", path.display(), if_denied(source))]
     Read {
-        /// Which.
+        /// Path of the file or directory that it is about.
         path: PathBuf,
-        /// Why.
+        /// What the operating system said.
         #[source]
         source: io::Error,
     },
