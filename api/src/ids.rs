@@ -143,13 +143,22 @@ impl MacAddr {
     /// The address with hyphens, as iPXE's `${mac:hexhyp}` prints it.
     #[must_use]
     pub fn hyphenated(&self) -> String {
-        self.to_string().replace(':', "-")
+        String::from_utf8_lossy(&self.separated_by(b'-')).into_owned()
+    }
+
+    /// Two hexadecimal digits for each byte, with this between them.
+    fn separated_by(self, separator: u8) -> [u8; 17] {
+        let mut text = [separator; 17];
+        for (digits, byte) in text.chunks_mut(3).zip(self.0) {
+            // Two places for one byte: it fits.
+            let _ = hex::encode_to_slice([byte], &mut digits[..2]);
+        }
+        text
     }
 }
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        f.pad(&String::from_utf8_lossy(&self.separated_by(b':')))
     }
 }
 impl FromStr for MacAddr {
@@ -178,7 +187,7 @@ impl Digest {
     /// The 64 hexadecimal digits without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(self.0)
     }
 }
 impl fmt::Display for Digest {

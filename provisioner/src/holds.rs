@@ -121,7 +121,7 @@ impl Holds {
         self.lock().contains_key(&id)
     }
 
-    fn is_held(&self, id: NodeId, part: Part) -> bool {
+    pub(crate) fn is_held(&self, id: NodeId, part: Part) -> bool {
         self.lock().get(&id).is_some_and(|parts| parts.contains_key(&part))
     }
 

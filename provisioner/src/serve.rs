@@ -15,6 +15,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,9 @@ use crate::{
 
 /// Edits that come within this time are rendered once: an editor writes a file in several steps.
 const SETTLE: Duration = Duration::from_millis(150);
+
+/// Longest time for which nodes' runtime overlays wait for further changes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How often what holds a node is looked at again where no change tells that it may be gone.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -203,10 +207,11 @@ impl Provisioner {
                 library.mark_unchanged();
                 images.mark_unchanged();
             }
-            let provisioner = self.clone();
+            let (provisioner, begun) = (self.clone(), Instant::now());
             tokio::task::spawn_blocking(move || provisioner.tell_generations(only_held))
                 .await
                 .map_err(ServeError::Broken)?;
+            let pause = pause_after(begun.elapsed());
             // The senders live as long as `self`.
             only_held = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -216,7 +221,7 @@ impl Provisioner {
                 // A file that was missing may have been put back.
                 () = tokio::time::sleep(RECHECK) => true,
             };
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -247,6 +252,13 @@ impl Provisioner {
     }
 }
 
+/// How long the next round of all nodes waits for further changes after one that took so long: who
+/// edits ten thousand nodes one by one must not wait for a processor that renders all of them for
+/// each edit.
+fn pause_after(round: Duration) -> Duration {
+    (round * 3).clamp(SETTLE, LONGEST_PAUSE)
+}
+
 /// Shows overlays that were read to everybody, unless they are as `before` and that is what is shown.
 fn show(shown: &watch::Sender<Arc<Library>>, before: &Arc<Library>, read: Library) {
     let is_same = read.digest() == before.digest();
@@ -269,6 +281,12 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{DhcpConfig, DhcpMode, FirmwareFiles, ProvisionerConfig};
+
+    #[test]
+    fn rounds_of_all_nodes_leave_time_to_others() {
+        let pauses = [1, 100, 400, 10_000].map(|round| pause_after(Duration::from_millis(round)).as_millis());
+        assert_eq!(pauses, [150, 300, 1_200, 5_000]);
+    }
 
     /// A server without nodes and images, which gives no addresses.
     pub(crate) async fn provisioner_in(folder: &Path) -> Provisioner {

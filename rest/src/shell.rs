@@ -98,10 +98,11 @@ impl Shell {
     /// With these limits, for all listeners together.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        let started = Instant::now();
         Self(Arc::new(Inner {
             limits,
-            started: Instant::now(),
-            book: Mutex::new(Book::new(limits)),
+            started,
+            book: Mutex::new(Book::new(limits, started)),
             meters: Meters::default(),
             bodies: Budgets::new(&limits),
         }))
@@ -147,7 +148,7 @@ impl Shell {
                 for of in entered.evicted {
                     self.0.meters.count(of, Cause::Evicted, Last::default(), now);
                 }
-                Some(Seat::new(self.0.clone(), (entered.id, entered.kick), listener, address))
+                Some(Seat::new(self.0.clone(), (entered.id, entered.kick, entered.now), listener, address))
             }
             Err(cause) => {
                 self.0.meters.count(listener, cause, Last { client: Some(address), error: None }, now);

@@ -2,6 +2,7 @@
 //! each.
 
 mod audit;
+mod known;
 mod quotas;
 mod sessions;
 mod tokens;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use database::{Database, Json, MigrateError, Number, Schema, Statement, Step, json, statement};
 use sqlx::{AssertSqlSafe, FromRow};
 
+use self::known::KnownTokens;
 use super::{Store, StoreError};
 
 /// The tables of this crate.
@@ -31,13 +33,14 @@ pub static SCHEMA: Schema = Schema::new(
 #[derive(Debug)]
 pub(crate) struct SqlStore {
     database: Database,
+    known_tokens: KnownTokens,
 }
 
 impl SqlStore {
     /// Opens the store and brings its tables up to date.
     pub(crate) async fn open(database: Database) -> Result<Self, MigrateError> {
         database.migrate(&SCHEMA).await?;
-        Ok(Self { database })
+        Ok(Self { database, known_tokens: KnownTokens::default() })
     }
 }
 
@@ -97,6 +100,7 @@ struct HashLength(usize);
 #[async_trait]
 impl Store for SqlStore {
     async fn add_user(&self, user: &User) -> Result<bool, StoreError> {
+        let _change = self.known_tokens.change();
         let text = "INSERT INTO access_users (name, admin, uid, gid, user_groups, comment)
                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
         let added = bind_user("add a user", text, user)?.execute(&self.database).await?;
@@ -104,6 +108,7 @@ impl Store for SqlStore {
     }
 
     async fn change_user(&self, user: &User) -> Result<bool, StoreError> {
+        let _change = self.known_tokens.change();
         let text = "UPDATE access_users
                        SET admin = $2, uid = $3, gid = $4, user_groups = $5, comment = $6
                      WHERE name = $1";
@@ -112,6 +117,7 @@ impl Store for SqlStore {
     }
 
     async fn remove_user(&self, name: &str) -> Result<bool, StoreError> {
+        let _change = self.known_tokens.change();
         let delete = statement("remove a user", "DELETE FROM access_users WHERE name = $1");
         Ok(delete.bind(name).execute(&self.database).await? == 1)
     }

@@ -103,9 +103,12 @@ impl Unproven {
     }
 
     fn took(&mut self, file: &BootFile, address: IpAddr, now: Timestamp) {
-        self.last = now;
-        if let Some(image) = file.image() {
-            self.image = Some(image.to_owned());
+        // In whole seconds: it is needed no finer, and what has not changed is not compared or sent.
+        if now >= self.last.plus_seconds(1) {
+            self.last = now;
+        }
+        if file.image().is_some() && self.image.as_deref() != file.image() {
+            self.image = file.image().map(str::to_owned);
         }
         let name = file.name();
         if self.files.len() < MAX_FILES && !self.files.iter().any(|known| known == name) {

@@ -108,6 +108,8 @@ pub(super) fn refusal(
     let is_its_boot =
         || is_from_the_node(provisioner, booting, peer) && !runs(provisioner, booting.record.id);
     match fit {
+        // Nearly every boot: there is nothing to say, and nothing to take back.
+        Fit::Enough if !provisioner.0.holds.is_held(booting.record.id, Part::Memory) => None,
         Fit::Enough | Fit::Tight => {
             if is_its_boot() {
                 provisioner.hold(&booting.record, Part::Memory, None);

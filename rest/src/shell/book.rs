@@ -13,7 +13,11 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -46,12 +50,50 @@ pub(super) enum Phase {
     Busy,
 }
 
+/// What a connection does now, noted without the book: requests begin and end many thousand times a
+/// second, and the book needs to know only when somebody has to go.
+#[derive(Debug)]
+pub(super) struct Now {
+    epoch: Instant,
+    /// What the book does not know yet: one more than twice the microseconds since `epoch`, and one
+    /// more for [`Phase::Busy`]. 0: the book is right.
+    noted: AtomicU64,
+    is_busy_in_book: AtomicBool,
+}
+
+impl Now {
+    fn waiting(epoch: Instant) -> Self {
+        Self { epoch, noted: AtomicU64::new(0), is_busy_in_book: AtomicBool::new(false) }
+    }
+
+    /// Notes that it does this from now on. `false`: the book has to be told, as it would look for the
+    /// connection among the busy ones.
+    pub(super) fn note(&self, phase: Phase, now: Instant) -> bool {
+        if phase == Phase::Waiting && self.is_busy_in_book.load(Relaxed) {
+            return false;
+        }
+        let micros = u64::try_from(now.saturating_duration_since(self.epoch).as_micros());
+        let busy = u64::from(phase == Phase::Busy);
+        self.noted.store(1 + (micros.unwrap_or(u64::MAX >> 2) << 1) + busy, Relaxed);
+        true
+    }
+
+    /// What the book does not know.
+    fn noted(&self) -> Option<(Phase, Instant)> {
+        let noted = self.noted.load(Relaxed).checked_sub(1)?;
+        let phase = if noted & 1 == 1 { Phase::Busy } else { Phase::Waiting };
+        Some((phase, self.epoch + Duration::from_micros(noted >> 1)))
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     source: Source,
     listener: Listener,
-    /// `None`: proven. Otherwise since when it is waiting, or when it made its last progress.
+    /// `None`: proven. Otherwise since when it is waiting, or when it made its last progress, as far
+    /// as the book was told.
     unproven: Option<(Phase, Instant)>,
+    now: Arc<Now>,
     /// Woken when the connection has to end.
     kick: Arc<Notify>,
 }
@@ -80,6 +122,7 @@ impl Queue {
 #[derive(Debug)]
 pub(super) struct Book {
     limits: Limits,
+    epoch: Instant,
     next: Id,
     entries: HashMap<Id, Entry>,
     sources: HashMap<(Listener, Source), Queue>,
@@ -96,14 +139,16 @@ pub(super) struct Book {
 pub(super) struct Entered {
     pub(super) id: Id,
     pub(super) kick: Arc<Notify>,
+    pub(super) now: Arc<Now>,
     /// The listeners of those that had to go for it.
     pub(super) evicted: Vec<Listener>,
 }
 
 impl Book {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, epoch: Instant) -> Self {
         Self {
             limits,
+            epoch,
             next: 0,
             entries: HashMap::new(),
             sources: HashMap::new(),
@@ -123,6 +168,10 @@ impl Book {
     ) -> Result<Entered, Cause> {
         let mut evicted = Vec::new();
         let settled = now.checked_sub(self.limits.deadlines.settling);
+        let has_share = |queue: &Queue| queue.len() >= self.limits.of_one_address(listener);
+        if self.sources.get(&(listener, source)).is_some_and(has_share) {
+            self.learn_waiting(listener, Some(source));
+        }
         let same_source = self.sources.get(&(listener, source));
         if same_source.is_some_and(|queue| queue.len() >= self.limits.of_one_address(listener)) {
             let oldest = same_source.and_then(|queue| self.oldest(queue, settled, now));
@@ -139,10 +188,12 @@ impl Book {
         let id = self.next;
         self.next += 1;
         let (kick, unproven) = (Arc::new(Notify::new()), Some((Phase::Waiting, now)));
+        let does = Arc::new(Now::waiting(self.epoch));
         self.queue(listener, source, Phase::Waiting, (now, id));
         self.open[listener.index()] += 1;
-        self.entries.insert(id, Entry { source, listener, unproven, kick: kick.clone() });
-        Ok(Entered { id, kick, evicted })
+        let entry = Entry { source, listener, unproven, now: does.clone(), kick: kick.clone() };
+        self.entries.insert(id, entry);
+        Ok(Entered { id, kick, now: does, evicted })
     }
 
     /// A connection is closed.
@@ -162,18 +213,40 @@ impl Book {
 
     /// It does something else from now on, or makes progress with what it does.
     pub(super) fn set_phase(&mut self, id: Id, phase: Phase, now: Instant) {
-        if self.entries.get(&id).is_none_or(|entry| entry.unproven.is_none()) {
-            return;
-        }
-        self.unqueue(id);
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some((phase_before, since)) = entry.unproven else { return };
         entry.unproven = Some((phase, now));
+        entry.now.noted.store(0, Relaxed);
+        entry.now.is_busy_in_book.store(phase == Phase::Busy, Relaxed);
         let (listener, source) = (entry.listener, entry.source);
-        self.queue(listener, source, phase, (now, id));
+        let (before, after) = ((since, id), (now, id));
+        // How many there are stays the same.
+        let of_all = &mut self.listeners[listener.index()];
+        for queue in [Some(of_all), self.sources.get_mut(&(listener, source))].into_iter().flatten() {
+            queue.of(phase_before).remove(&before);
+            queue.of(phase).insert(after);
+        }
+    }
+
+    /// Reads what the longest waiting connections of a listener, or of one source there, noted
+    /// themselves, until the first of them is one that does wait since then. What is read moves back in
+    /// the order, so that each note costs once.
+    fn learn_waiting(&mut self, listener: Listener, source: Option<Source>) {
+        loop {
+            let queue = match source {
+                Some(source) => self.sources.get(&(listener, source)),
+                None => Some(&self.listeners[listener.index()]),
+            };
+            let first = queue.and_then(|queue| queue.waiting.first()).map(|(_, id)| *id);
+            let noted = first.and_then(|id| Some((id, self.entries.get(&id)?.now.noted()?)));
+            let Some((id, (phase, since))) = noted else { return };
+            self.set_phase(id, phase, since);
+        }
     }
 
     /// Ends the connection that is worth least, wherever it came in.
     pub(super) fn evict_any(&mut self, now: Instant) -> Option<Listener> {
+        Listener::ALL.into_iter().for_each(|listener| self.learn_waiting(listener, None));
         let each = self.listeners.iter();
         let longest = each.max_by_key(|queue| queue.waiting.len()).filter(|queue| !queue.waiting.is_empty());
         let oldest = match longest {
@@ -200,13 +273,17 @@ impl Book {
 
     /// Who goes at a listener that is full, for one more of this source.
     fn victim(
-        &self,
+        &mut self,
         listener: Listener,
         source: Source,
         settled: Option<Instant>,
         now: Instant,
     ) -> Option<Id> {
         let share = self.limits.unproven_per_address;
+        let largest = self.largest[listener.index()].last().map(|(_, source)| *source);
+        for source in [Some(source), largest, None] {
+            self.learn_waiting(listener, source);
+        }
         let own = self.sources.get(&(listener, source));
         if let Some(own) = own.filter(|own| own.len() >= share) {
             return self.oldest(own, settled, now);

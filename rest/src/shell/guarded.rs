@@ -23,10 +23,11 @@ use super::{
 pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
-    /// Is it so late? Otherwise the task is woken when it is.
+    /// Is it so late? Otherwise the task is woken when it is, or before, and has to ask again: what is
+    /// put off with every request is not set anew each time.
     pub(super) fn poll_at(&mut self, at: Instant, context: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if sleep.deadline() != at {
+        if sleep.deadline() > at || (sleep.is_elapsed() && sleep.deadline() != at) {
             sleep.as_mut().reset(at);
         }
         sleep.as_mut().poll(context)
@@ -111,10 +112,8 @@ impl<Io> Guarded<Io> {
             if self.unread.is_waiting() {
                 self.silence.renew(Instant::now());
             }
-            let Some((at, cause)) = self.silence.deadline(&self.seat) else {
-                self.silence_alarm.off();
-                return Poll::Pending;
-            };
+            // An alarm that was set before may wake the task once for nothing.
+            let Some((at, cause)) = self.silence.deadline(&self.seat) else { return Poll::Pending };
             if Instant::now() >= at {
                 self.seat.count(cause);
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

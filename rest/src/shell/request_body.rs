@@ -305,7 +305,10 @@ impl RequestBody {
                     }
                     Poll::Ready(None) => return Poll::Ready(None),
                     Poll::Pending => {
-                        ready!(self.alarm.poll_at(*since + self.seat.deadlines().body_room, context));
+                        let until = *since + self.seat.deadlines().body_room;
+                        while Instant::now() < until {
+                            ready!(self.alarm.poll_at(until, context));
+                        }
                         return Poll::Ready(None);
                     }
                 },

@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Deadlines, Inner, Listener,
-    book::{Id, Phase, Source},
+    book::{Id, Now, Phase, Source},
     meters::{Cause, Last},
 };
 
@@ -143,6 +143,8 @@ pub(super) struct Seat {
     listener: Listener,
     address: IpAddr,
     kick: Arc<Notify>,
+    /// What the book is told when it needs to know.
+    now: Arc<Now>,
     accepted: Instant,
     proven: AtomicBool,
     upgraded: AtomicBool,
@@ -159,7 +161,7 @@ pub(super) struct Seat {
 impl Seat {
     pub(super) fn new(
         shell: Arc<Inner>,
-        (id, kick): (Id, Arc<Notify>),
+        (id, kick, now): (Id, Arc<Notify>, Arc<Now>),
         listener: Listener,
         address: IpAddr,
     ) -> Self {
@@ -169,6 +171,7 @@ impl Seat {
             listener,
             address,
             kick,
+            now,
             accepted: Instant::now(),
             proven: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
@@ -268,8 +271,9 @@ impl Seat {
     }
 
     fn set_phase(&self, phase: Phase) {
-        if !self.is_proven() {
-            self.shell.book().set_phase(self.id, phase, Instant::now());
+        let now = Instant::now();
+        if !self.is_proven() && !self.now.note(phase, now) {
+            self.shell.book().set_phase(self.id, phase, now);
         }
     }
 }

@@ -4,6 +4,7 @@ use api::{access::Token, ids::Timestamp, rights::Action};
 use async_trait::async_trait;
 use database::{Json, Statement, json, statement};
 use sqlx::{AssertSqlSafe, FromRow, SqlSafeStr};
+use tokio::time::Instant;
 
 use super::{Hash, SqlStore, USER, UserRow};
 use crate::{
@@ -108,6 +109,7 @@ fn insert(
 #[async_trait]
 impl TokenStore for SqlStore {
     async fn add_token(&self, token: &Token, hash: TokenHash) -> Result<bool, StoreError> {
+        let _change = self.known_tokens.change();
         let text = format!("{INSERT} ON CONFLICT (user_name, name) DO NOTHING");
         let insert = insert("add a token", AssertSqlSafe(text), token, hash)?;
         Ok(insert.execute(&self.database).await? == 1)
@@ -115,6 +117,7 @@ impl TokenStore for SqlStore {
 
     async fn replace_token(&self, token: &Token, hash: TokenHash) -> Result<(), StoreError> {
         const ACTION: &str = "replace a token";
+        let _change = self.known_tokens.change();
         let delete = "DELETE FROM access_tokens WHERE user_name = $1 AND name = $2";
         let delete = statement(ACTION, delete).bind(&token.user).bind(&token.name);
         let insert = insert(ACTION, INSERT, token, hash)?;
@@ -125,13 +128,22 @@ impl TokenStore for SqlStore {
     }
 
     async fn owned_token(&self, hash: TokenHash) -> Result<Option<OwnedToken>, StoreError> {
+        let now = Instant::now();
+        let seen = match self.known_tokens.get(&hash, now) {
+            Ok(token) => return Ok(Some(token)),
+            Err(seen) => seen,
+        };
         let text = format!(
             "SELECT {USER}, {OWNED} FROM access_tokens t JOIN access_users u ON u.name = t.user_name
               WHERE t.hash = $1"
         );
         let owner = statement("look up a token", AssertSqlSafe(text)).bind(hash.as_slice());
         let row: Option<OwnedTokenRow> = owner.fetch_optional(&self.database).await?;
-        Ok(row.map(OwnedToken::from))
+        let found = row.map(OwnedToken::from);
+        if let Some(token) = &found {
+            self.known_tokens.put(hash, token, seen, now);
+        }
+        Ok(found)
     }
 
     async fn tokens(&self, user: &str) -> Result<Vec<(TokenHash, Token)>, StoreError> {
@@ -142,6 +154,7 @@ impl TokenStore for SqlStore {
     }
 
     async fn remove_token(&self, user: &str, name: &str) -> Result<bool, StoreError> {
+        let _change = self.known_tokens.change();
         let text = "DELETE FROM access_tokens WHERE user_name = $1 AND name = $2";
         let delete = statement("remove a token", text).bind(user).bind(name);
         Ok(delete.execute(&self.database).await? == 1)
