@@ -18,24 +18,30 @@
 //! | `pending` | a row before it has a number, and how it gets into the database |
 //! | `chainer` | pending rows get their numbers; reading and checking the log |
 //! | `unchanged` | which requests that changed nothing have rows |
+//! | `cut` | the oldest rows go, and the chain begins behind them |
 //! | `head` | signed heads, and the log beside those that were kept |
 //! | `check` | what `bedplate server check` says of the log |
 //! | `difference` | what a request changed, in few words and without secrets |
 
 mod chainer;
 mod check;
+mod cut;
 mod difference;
 mod head;
 mod open;
 mod pending;
 mod unchanged;
 
-use api::{access::AuditEntry, ids::Timestamp};
+use api::{
+    access::{AuditCut, AuditEntry},
+    ids::Timestamp,
+};
 use sha2::{Digest, Sha256};
 
 pub use chainer::AuditQuery;
 pub(crate) use chainer::Chainer;
 pub use check::audit_problems;
+pub use cut::{AuditKeep, is_told, verify_cut};
 pub use difference::{change_told, object_told};
 pub use head::{AuditAlarms, AuditHeads, HeadError, KeyError, verify_head};
 pub(crate) use pending::{PendingRow, REQUEST, Request};
@@ -68,6 +74,17 @@ pub(crate) struct AuditLine {
     pub(crate) form: u32,
     /// See the head of this file.
     pub(crate) hash: ChainHash,
+}
+
+impl AuditLine {
+    /// What it takes in the database, about: its texts, and what the columns of fixed size and the
+    /// row itself take.
+    pub(crate) fn bytes(&self) -> u64 {
+        let Self { principal, action, subject, outcome, details, .. } = self;
+        let Details { object, difference, source, token } = details;
+        let texts = [principal, action, subject, outcome, object, difference, source, token];
+        96 + texts.into_iter().map(|text| text.len() as u64).sum::<u64>()
+    }
 }
 
 /// What rows of form 2 tell beyond those of form 1. Empty: not known, or nothing.
@@ -122,13 +139,33 @@ pub(crate) fn next(last: Option<&AuditLine>, what: Action, at: Timestamp) -> Aud
     line
 }
 
-/// A chain that is checked row by row, from the first.
-#[derive(Debug, Clone, Default)]
+/// A chain that is checked row by row, from the first one that is left.
+#[derive(Debug, Clone)]
 pub struct AuditChain {
-    last: Option<AuditLine>,
+    number: u64,
+    hash: ChainHash,
+    /// Of the last row.
+    form: u32,
+}
+
+impl Default for AuditChain {
+    fn default() -> Self {
+        Self { number: 0, hash: [0; 32], form: 1 }
+    }
 }
 
 impl AuditChain {
+    /// A chain that goes on behind a cut. [`verify_cut`] says whether the cut is the server's.
+    ///
+    /// # Errors
+    /// [`BrokenChain::Changed`]: it has no hash.
+    pub fn after(cut: &AuditCut) -> Result<Self, BrokenChain> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(&cut.hash, &mut hash)
+            .map_err(|_| BrokenChain::Changed { number: cut.number })?;
+        Ok(Self { number: cut.number, hash, form: 1 })
+    }
+
     /// Takes the next row, as the API tells it.
     ///
     /// # Errors
@@ -137,7 +174,7 @@ impl AuditChain {
         let changed = BrokenChain::Changed { number: entry.number };
         let mut hash = [0; 32];
         hex::decode_to_slice(&entry.hash, &mut hash).map_err(|_| changed)?;
-        self.take_line(AuditLine {
+        self.take_line(&AuditLine {
             number: entry.number,
             at: entry.at,
             principal: entry.principal.clone(),
@@ -155,33 +192,31 @@ impl AuditChain {
         })
     }
 
-    pub(crate) fn take_line(&mut self, line: AuditLine) -> Result<(), BrokenChain> {
-        let expected = self.number() + 1;
+    pub(crate) fn take_line(&mut self, line: &AuditLine) -> Result<(), BrokenChain> {
+        let expected = self.number + 1;
         if line.number != expected {
             return Err(BrokenChain::Gap { expected, found: line.number });
         }
-        let form = self.last.as_ref().map_or(1, |last| last.form);
-        let is_known = (form..=FORM).contains(&line.form);
-        let before = self.last.as_ref().map_or([0; 32], |last| last.hash);
+        let is_known = (self.form..=FORM).contains(&line.form);
         // What the hash of a row does not cover was never written into it.
         let is_covered = line.form >= 2 || line.details == Details::default();
-        if !is_known || !is_covered || chained(before, &line) != line.hash {
+        if !is_known || !is_covered || chained(self.hash, line) != line.hash {
             return Err(BrokenChain::Changed { number: line.number });
         }
-        self.last = Some(line);
+        *self = Self { number: line.number, hash: line.hash, form: line.form };
         Ok(())
     }
 
-    /// The number of the last row that was taken; 0 before the first.
+    /// The number of the last row that was taken; before the first that of the cut, or 0.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.last.as_ref().map_or(0, |line| line.number)
+        self.number
     }
 
     /// The hash of the last row that was taken, 64 hexadecimal digits.
     #[must_use]
     pub fn hash(&self) -> String {
-        hex::encode(self.last.as_ref().map_or([0; 32], |line| line.hash))
+        hex::encode(self.hash)
     }
 }
 
@@ -234,7 +269,7 @@ mod tests {
 
     fn verify(lines: Vec<AuditLine>) -> Result<u64, BrokenChain> {
         let mut chain = AuditChain::default();
-        lines.into_iter().try_for_each(|line| chain.take_line(line))?;
+        lines.iter().try_for_each(|line| chain.take_line(line))?;
         Ok(chain.number())
     }
 

@@ -1,5 +1,6 @@
-//! How fast each user may change things: a token bucket per user who is no admin. Changes that cancel each other
-//! leave nothing behind that a quota counts, and a line of the audit log each, for ever. Pure but for [`Access`].
+//! How fast each user may change things, and open streams into jobs: a token bucket per user who is
+//! no admin. Changes that cancel each other, and streams, leave nothing behind that a quota counts,
+//! and a line of the audit log each. Pure but for [`Access`].
 
 use std::{collections::HashMap, sync::PoisonError};
 
@@ -33,8 +34,8 @@ const MAX_BUCKETS: usize = 10_000;
 /// The user has sent too many requests that change something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{user} may send {} requests that change something at once, and {} a second from then on; nothing was done: \
-     ask again in {} s, and more slowly",
+    "{user} may send {} requests that change something or open a stream at once, and {} a second from then on; \
+     nothing was done: ask again in {} s, and more slowly",
     BURST,
     REFILL_PER_SECOND,
     RETRY_AFTER_SECONDS
@@ -90,8 +91,8 @@ impl ChangeRates {
 }
 
 impl Access {
-    /// May this one send one more request that changes something? Admins may always: they are whom others ask for
-    /// help.
+    /// May this one send one more request that changes something or opens a stream? Admins may
+    /// always: they are whom others ask for help.
     pub(crate) fn take_change(&self, principal: &Principal) -> Result<(), TooManyChanges> {
         if principal.roles.contains(&Role::Admin) {
             return Ok(());
@@ -174,16 +175,32 @@ mod tests {
         let ann = access.replace_token("ann", "laptop").await.unwrap().token;
         let (router, _) = access.rest().into_parts(OpenApi::default());
         let router = router.layer(axum::middleware::from_fn_with_state(access.clone(), crate::layer));
-        let ask = async |method: Method, path: &str, token: &str| {
-            let request = Request::builder().method(method).uri(path);
+        let ask_with = async |method: Method, path: &str, token: &str, header: (&str, &str)| {
+            let request = Request::builder().method(method).uri(path).header(header.0, header.1);
             let request = request.header("authorization", format!("Bearer {token}"));
             router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
         };
+        let ask = async |method: Method, path: &str, token: &str| {
+            ask_with(method, path, token, ("accept", "*/*")).await
+        };
+        let upgrade = ("upgrade", "WebSocket");
+        assert_eq!(ask_with(Method::GET, "/v1/tokens", &ann, upgrade).await, StatusCode::OK);
+        let one_taken = clock::now().0 + EACH_MICROS;
+        let full_at = access.inner.change_rates.lock().unwrap().full_at["ann"];
+        assert!(
+            full_at > one_taken - 60_000_000 && full_at <= one_taken,
+            "a stream takes one, too: {full_at}"
+        );
         assert_eq!(ask(Method::DELETE, "/v1/tokens/none", &ann).await, StatusCode::NOT_FOUND);
         // Drained at a later time, it gets nothing back while the test runs.
         let later = clock::now().plus_seconds(3_600);
         assert!(drain(&mut access.inner.change_rates.lock().unwrap(), "ann", later) > 0);
         assert_eq!(ask(Method::DELETE, "/v1/tokens/laptop", &ann).await, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(
+            ask_with(Method::GET, "/v1/tokens", &ann, upgrade).await,
+            StatusCode::TOO_MANY_REQUESTS,
+            "a stream into a job"
+        );
         assert_eq!(ask(Method::GET, "/v1/tokens", &ann).await, StatusCode::OK, "it is there still, and read");
         assert_eq!(ask(Method::DELETE, "/v1/tokens/none", &admin).await, StatusCode::NOT_FOUND, "an admin");
     }
@@ -194,8 +211,8 @@ mod tests {
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
         let text = TooManyChanges { user: "ann".to_owned() }.to_string();
-        assert!(
-            text.starts_with("ann may send 6000 requests that change something at once, and 20 a second")
-        );
+        assert!(text.starts_with(
+            "ann may send 6000 requests that change something or open a stream at once, and 20 a second"
+        ));
     }
 }

@@ -48,7 +48,8 @@ pub(crate) struct Origin {
 ///
 /// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
 ///
-/// Who is no admin and sends too many mutations is refused before any of them runs: see `changes.rs`.
+/// Who is no admin and sends too many mutations, or opens too many streams, is refused before any
+/// of them runs: see `changes.rs`.
 ///
 /// A mutation runs to its end and is recorded even if the client goes away in the middle; work of it that
 /// only looks may end then ([`rest::detached`]).
@@ -95,8 +96,9 @@ async fn answer(
     next: Next,
 ) -> Response {
     let changes = !reads(request.method());
+    let is_websocket = is_websocket(request.headers());
     let by_cookie = matches!(credential, Credential::Session(_));
-    let foreign = (by_cookie && (changes || is_websocket(request.headers())))
+    let foreign = (by_cookie && (changes || is_websocket))
         .then(|| {
             sessions::same_origin(request.headers(), request.uri().authority().map(|host| host.as_str()))
         })
@@ -105,6 +107,16 @@ async fn answer(
     request.extensions_mut().insert(principal.clone());
     request.extensions_mut().insert(credential);
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
+    // What opens a stream into a job has a line of the audit log each, too.
+    let is_counted = is_websocket || changes && !CHECKS.contains(&request.uri().path());
+    if foreign.is_none()
+        && is_counted
+        && let Err(too_many) = access.take_change(&principal)
+    {
+        let refused = Refused::new(&access, Who::User(&principal.name), &request, origin);
+        refused.record(None, StatusCode::TOO_MANY_REQUESTS).await;
+        return too_many.into_response();
+    }
     if !changes {
         let refused = Refused::new(&access, Who::User(&principal.name), &request, origin);
         let response = match foreign {
@@ -116,14 +128,6 @@ async fn answer(
             refused.record(action_of(&response), StatusCode::FORBIDDEN).await;
         }
         return response;
-    }
-    if foreign.is_none()
-        && !CHECKS.contains(&request.uri().path())
-        && let Err(too_many) = access.take_change(&principal)
-    {
-        let refused = Refused::new(&access, Who::User(&principal.name), &request, origin);
-        refused.record(None, StatusCode::TOO_MANY_REQUESTS).await;
-        return too_many.into_response();
     }
     let mutation = rest::detached(audited(access, principal, origin, request, next, foreign));
     mutation.await.unwrap_or_else(|error| Refusal::internal("the request failed", &error).into_response())

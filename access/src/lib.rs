@@ -37,8 +37,8 @@ use database::{Database, MigrateError, outbox};
 
 pub use answers::document_answers;
 pub use audit::{
-    AuditAlarms, AuditChain, AuditHeads, AuditQuery, BrokenChain, HeadError, KeyError, audit_problems,
-    change_told, object_told, verify_head,
+    AuditAlarms, AuditChain, AuditHeads, AuditKeep, AuditQuery, BrokenChain, HeadError, KeyError,
+    audit_problems, change_told, is_told, object_told, verify_cut, verify_head,
 };
 pub use layer::{layer, reads};
 pub use logins::LoginFailures;
@@ -174,6 +174,7 @@ pub struct Access {
     session_limits: SessionLimits,
     /// `None`: nobody signs heads.
     audit_heads: Option<AuditHeads>,
+    audit_keep: AuditKeep,
     token_limits: TokenLimits,
     quota_limits: QuotaLimits,
 }
@@ -198,11 +199,12 @@ impl Access {
     /// [`MigrateError`] if they cannot be brought up to date, or read.
     pub async fn open(database: Database) -> Result<Self, MigrateError> {
         let store = Box::new(SqlStore::open(database).await?);
-        let newest = store.newest_pending().await;
-        let newest = newest.map_err(|source| MigrateError::Database { owner: SCHEMA.owner, source })?;
+        let unread = |source| MigrateError::Database { owner: SCHEMA.owner, source };
+        let newest = store.newest_pending().await.map_err(unread)?;
+        let cut = store.audit_cut().await.map_err(unread)?;
         let inner = Arc::new(Inner {
             store,
-            audit: Chainer::after(newest, std::process::id()),
+            audit: Chainer::after(newest, std::process::id(), cut),
             users_turn: tokio::sync::Mutex::default(),
             tickets: Mutex::default(),
             uses: Mutex::default(),
@@ -211,8 +213,8 @@ impl Access {
             change_rates: Mutex::default(),
         });
         let (session_limits, token_limits) = (SessionLimits::default(), TokenLimits::default());
-        let quota_limits = QuotaLimits::default();
-        Ok(Self { inner, session_limits, audit_heads: None, token_limits, quota_limits })
+        let (quota_limits, audit_keep) = (QuotaLimits::default(), AuditKeep::default());
+        Ok(Self { inner, session_limits, audit_heads: None, audit_keep, token_limits, quota_limits })
     }
 
     /// The same with other limits of sessions; the default is 12 hours without use, 7 days in all.

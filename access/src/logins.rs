@@ -128,6 +128,9 @@ impl Logins {
         let mut response = refusal.into_response();
         let headers = response.headers_mut();
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        // Time alone does not help: clients that would wait and send the same again are told by
+        // this (RFC 9110, section 11.6.1).
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         // Whoever goes on has to make a connection for each request.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
@@ -167,6 +170,7 @@ mod tests {
             (&held.headers()["retry-after"], &held.headers()["connection"]),
             (&HeaderValue::from_static("50"), &HeaderValue::from_static("close"))
         );
+        assert_eq!(held.headers()["www-authenticate"], "Bearer", "time alone does not help");
         let other = Some(IpAddr::from([10, 0, 0, 2]));
         assert_eq!(logins.refuse(other, &bad, now).status(), StatusCode::UNAUTHORIZED);
         assert_eq!(logins.refuse(one, &bad, Timestamp(60_000_000)).status(), StatusCode::UNAUTHORIZED);

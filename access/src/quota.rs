@@ -4,7 +4,8 @@
 //! ```text
 //! limit of a user: own (access_quotas) ─ else, for an admin: none ─ else: of everybody (configuration)
 //! ```
-//! Limits are read from the database once and kept until the user's record or limits change. Nothing
+//! Limits are read from the database once and kept until the user's record or limits change; that another
+//! process has made the user an admin is seen with the user's next request. Nothing
 //! that is used is stored as a number: it is counted where it is, and sums are made anew at each
 //! start. A limit that is lowered below what is there takes nothing away; nothing is added until
 //! there is room.
@@ -19,7 +20,10 @@ use std::{
     },
 };
 
-use api::quota::{Amounts, MAX_LIMIT, QUOTAS, QuotaName, QuotaUnit, QuotaUse, SetQuotas, UserQuotas};
+use api::{
+    quota::{Amounts, MAX_LIMIT, QUOTAS, QuotaName, QuotaUnit, QuotaUse, SetQuotas, UserQuotas},
+    rights::Role,
+};
 use async_trait::async_trait;
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -194,6 +198,16 @@ impl Quotas {
         known.users.clear();
     }
 
+    /// A user is an admin, or none, by a record that was read just now. Where what is known says
+    /// otherwise, another process has changed the record (`bedplate server recover-admin`).
+    fn forget_outdated(&self, user: &str, is_admin: bool) {
+        let mut known = locked(&self.known);
+        if known.users.get(user).is_some_and(|limits| limits.is_admin != is_admin) {
+            known.generation += 1;
+            known.users.remove(user);
+        }
+    }
+
     /// To be held while a user is removed.
     pub(crate) async fn removals_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.removals_turn.lock().await
@@ -249,8 +263,9 @@ impl<S: Send + Sync> FromRequestParts<S> for RunningRequest {
 /// have ended, and refuses those past the limit with 429.
 pub async fn running_requests(State(access): State<Access>, mut request: Request, next: Next) -> Response {
     let principal = request.extensions().get::<Principal>();
-    let user: Option<Arc<str>> = principal.map(|principal| principal.name.as_str().into());
-    let Some(user) = user else { return next.run(request).await };
+    let Some(principal) = principal else { return next.run(request).await };
+    let user: Arc<str> = principal.name.as_str().into();
+    access.inner.quotas.forget_outdated(&user, principal.roles.contains(&Role::Admin));
     let limit = access.quota(&user, QuotaName::Requests).await.unwrap_or_else(|error| {
         tracing::error!("the limits of {user} cannot be read: {}", rest::causes(&error));
         access.quota_limits.get(QuotaName::Requests)

@@ -14,7 +14,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use rest::{Page, PageParams, Paging, Refusal};
+use rest::{BodyOf, Page, PageParams, Paging, Refusal};
 use serde::Deserialize;
 use utoipa_axum::routes;
 
@@ -32,6 +32,7 @@ pub(crate) fn routes(access: Access) -> Routes {
         .route(Action::TokenRevoke, routes!(revoke_token))
         .route(Action::AuditRead, routes!(audit::list))
         .route(Action::AuditRead, routes!(audit::head))
+        .route(Action::AuditRead, routes!(audit::cut))
         .route(Action::UserList, routes!(list_users))
         .route(Action::UserAdd, routes!(add_user))
         .route(Action::UserRead, routes!(show_user))
@@ -240,9 +241,13 @@ async fn show_user(
 async fn change_user(
     State(access): State<Access>,
     Path(name): Path<String>,
-    Json(user): Json<User>,
+    body: BodyOf<User>,
 ) -> Result<Json<User>, Refusal> {
     let title = format!("cannot change user {name:?}");
+    if let Err(error) = access.user(&name).await {
+        return Err(refuse(title, &error));
+    }
+    let user = body.checked()?;
     if user.name != name {
         let why = format!("the record names {:?}; a user keeps its name", user.name);
         return Err(Refusal::new(StatusCode::BAD_REQUEST, title, why));

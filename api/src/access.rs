@@ -262,3 +262,28 @@ pub struct AuditHead {
     /// numbers as 8 bytes, big endian. 128 hexadecimal digits.
     pub signature: String,
 }
+
+/// `GET /v1/audit/cut`: up to where the server has removed the oldest lines of the audit log. The
+/// first line that is left follows the last one that was removed, so the chain is checked from here
+/// on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct AuditCut {
+    /// The number of the last line that was removed.
+    pub number: u64,
+    /// That line's time.
+    pub at: Timestamp,
+    /// That line's hash, 64 hexadecimal digits.
+    pub hash: String,
+    /// When the lines were removed.
+    pub cut_at: Timestamp,
+    /// For what: `audit.keep-days` or `audit.max-gib`, keys of the server's configuration.
+    pub why: String,
+    /// The server's public key for this, Ed25519, 64 hexadecimal digits.
+    pub key: String,
+    /// Ed25519 over `bedplate audit cut 1`, a line feed, number, time, hash, time of the cut, and
+    /// the length and bytes of `why`; numbers and times (microseconds since 1970) as 8 bytes, big
+    /// endian. 128 hexadecimal digits.
+    pub signature: String,
+}

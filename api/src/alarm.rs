@@ -17,6 +17,8 @@ pub enum AlarmKind {
     Certificate,
     /// The audit log does not fit the heads of it that were kept.
     AuditLogBroken,
+    /// The audit log comes near the size at which its oldest lines are removed.
+    AuditLogFilling,
     /// The key of the audit log was lost, and another one was made when the server started.
     AuditKeyNew,
     /// The server cannot do its work, as `GET /v1/health` says.
@@ -28,11 +30,12 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// The kinds that this release raises.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TokenWithoutEnd,
         Self::TokenExpires,
         Self::Certificate,
         Self::AuditLogBroken,
+        Self::AuditLogFilling,
         Self::AuditKeyNew,
         Self::Health,
     ];
@@ -45,6 +48,7 @@ impl AlarmKind {
             Self::TokenExpires => "token-expires",
             Self::Certificate => "certificate",
             Self::AuditLogBroken => "audit-log-broken",
+            Self::AuditLogFilling => "audit-log-filling",
             Self::AuditKeyNew => "audit-key-new",
             Self::Health => "health",
             Self::Unknown => "unknown",

@@ -198,7 +198,7 @@ pub struct UnprovenProgress {
     pub phase: Phase,
     /// The file that was fetched last: `snponly.efi`, `iPXE script`, `the node's initrd`.
     pub file: String,
-    /// From where.
+    /// From where; `0.0.0.0` for who is no admin: it may be anybody's.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub address: IpAddr,
     /// When the first file was fetched.

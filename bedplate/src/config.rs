@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use access::{QuotaLimits, SessionLimits, TokenLimits};
+use access::{AuditKeep, QuotaLimits, SessionLimits, TokenLimits};
 use api::problem::Mistake;
 use controller::ImageLimits;
 use fleet::FleetConfig;
@@ -68,6 +68,8 @@ pub struct Checked {
     pub connections: ConnectionLimits,
     /// Where signed heads of the audit log are appended.
     pub audit_head_file: Option<PathBuf>,
+    /// How long and how large the audit log is kept.
+    pub audit_keep: AuditKeep,
     /// The server's own log.
     pub log: Log,
     /// What is no mistake and worth a look, in the order of the file.

@@ -208,7 +208,7 @@ pub async fn run(
     let heads = AuditHeads::open(&config.state_dir, config.audit_head_file.clone())?;
     let access = Access::open(database.clone()).await?.with_session_limits(config.sessions);
     let access = access.with_audit_heads(heads).with_token_limits(config.tokens);
-    let access = access.with_quota_limits(config.quotas);
+    let access = access.with_quota_limits(config.quotas).with_audit_keep(config.audit_keep);
     access.note_new_audit_key().await;
     let fleet = Fleet::open(database.clone(), config.fleet.clone()).await?;
     let (audit, stop) = (access.clone(), CancellationToken::new());

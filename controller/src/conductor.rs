@@ -5,6 +5,7 @@
 
 mod commit;
 mod orders;
+mod removals;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,6 +40,7 @@ use crate::{
 };
 
 pub(crate) use orders::{Order, Removal, remove_forgotten};
+pub(crate) use removals::Removals;
 
 use commit::commit;
 use orders::Answer;
@@ -104,6 +106,8 @@ pub(crate) struct Conductor {
     pub(crate) done: Vec<(NodeId, Option<WorkflowId>, RunId)>,
     /// Rows that are committed with the next batch.
     pub(crate) told: Vec<OutboxRow>,
+    /// What was swept away.
+    pub(crate) removals: Removals,
 }
 
 impl Conductor {
@@ -179,8 +183,12 @@ impl Conductor {
         self.settled.clone().write_owned().await
     }
 
-    /// Forgets the oldest workflows that are over, with their logs and files.
-    async fn sweep(&self) -> Result<(), StoreError> {
+    /// Forgets the oldest workflows that are over. Their logs and files are removed beside what
+    /// comes next.
+    async fn sweep(&mut self) -> Result<(), StoreError> {
+        if self.removals.is_busy().await {
+            return Ok(());
+        }
         // Who has most gives way: nobody's results go because somebody else starts a lot.
         let owners = self.ledger.keep_too_many(MAX_KEPT);
         let mut outdated = Vec::new();
@@ -191,13 +199,26 @@ impl Conductor {
             // Those whose owners cannot be read count for nobody.
             outdated = self.store.outdated(None, MAX_KEPT).await?;
         }
+        let mut going = Vec::new();
+        let mut swept = Ok(());
         for some in outdated.chunks(MAX_FORGOTTEN) {
             let writes: Vec<Write> = some.iter().map(|id| Write::Forget(*id)).collect();
-            self.store.commit(&writes).await?;
-            let going = self.ledger.begin_to_forget(some);
-            remove_forgotten(&self.results, self.store.as_ref(), going).await;
+            swept = self.store.commit(&writes).await;
+            if swept.is_err() {
+                break;
+            }
+            going.extend(self.ledger.begin_to_forget(some));
         }
-        Ok(())
+        // Also where the database failed in the middle: what it has no more is told to nobody else.
+        if !going.is_empty() {
+            let (results, store) = (self.results.clone(), self.store.clone());
+            self.removals.begin(async move {
+                for some in going.chunks(MAX_FORGOTTEN) {
+                    remove_forgotten(&results, store.as_ref(), some.to_vec()).await;
+                }
+            });
+        }
+        swept
     }
 
     fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {

@@ -56,7 +56,7 @@ use tokio_util::sync::CancellationToken;
 pub use store::{StoreError, sql::SCHEMA};
 pub use stored::{StoredWorkflows, stored_workflows};
 
-use conductor::{Conductor, MAX_ORDERS, Order};
+use conductor::{Conductor, MAX_ORDERS, Order, Removals};
 use engine::{Engine, Surroundings};
 use holdings::Holdings;
 pub use images::ImageLimits;
@@ -184,6 +184,7 @@ impl Controller {
             labels: Arc::default(),
             done: Vec::new(),
             told: Vec::new(),
+            removals: Removals::default(),
         };
         Ok(Self(Arc::new(Inner {
             engine,

@@ -412,15 +412,21 @@ impl Draft {
         }
     }
 
-    /// The specification to change a part of; empty if there is no such node or profile.
+    /// The specification to change a part of.
     ///
     /// # Errors
-    /// [`ChangeError::Unreadable`]: what would be left of it is not known.
+    /// [`ChangeError::NotFound`]; [`ChangeError::Unreadable`]: what would be left of it is not known.
     pub fn readable_spec(&self, subject: &Subject) -> Result<MachineSpec, ChangeError> {
-        match self.unreadable(subject) {
-            None => Ok(self.spec(subject).cloned().unwrap_or_default()),
-            Some(cause) => Err(ChangeError::Unreadable { subject: subject.clone(), cause: cause.to_owned() }),
+        if let Some(cause) = self.unreadable(subject) {
+            return Err(ChangeError::Unreadable { subject: subject.clone(), cause: cause.to_owned() });
         }
+        self.spec(subject).cloned().ok_or_else(|| {
+            let (kind, name) = match subject {
+                Subject::Node(name) => ("node", name.to_string()),
+                Subject::Profile(name) => ("profile", name.to_string()),
+            };
+            ChangeError::NotFound { kind, names: vec![name] }
+        })
     }
 }
 

@@ -8,7 +8,10 @@
 //! | serial numbers, SMBIOS UUID, asset tag, world wide names | they name the machine to its vendor and to the site's books |
 //! | names that hold a hardware address (`enx525400123456`), IPv6 addresses made of one | as the hardware address |
 //! | why something in the database cannot be read | it may quote any of these |
-//! | who claims to be a node in conflict | addresses, boot ids and certificates, for whoever decides |
+//! | who claims to be a node in conflict, and who asked for something in a node's name | addresses, boot ids and certificates, for whoever decides |
+//!
+//! The node's own name and addresses are public, as declared and as its agent has them: its jobs
+//! read those of all nodes in `/etc/hosts`.
 //!
 //! Each type is taken apart whole, so that a new field is a mistake of the compiler until somebody
 //! has said who reads it. Who may change nodes reads all of it. Every route that tells of nodes goes
@@ -17,16 +20,21 @@
 mod inventory;
 mod topology;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use access::{Principal, Resource, authorize};
 use api::{
     inventory::Inventory,
     machine::{Explained, InterfaceSpec, MachineSpec, Node, Origin, Profile},
     rights::Action,
-    status::{NodeConflict, NodeEvent, NodeStatus, NodeUpdate},
+    status::{NodeConflict, NodeEvent, NodeStatus, NodeUpdate, UnprovenProgress},
 };
 
 /// Stands for a cause that only admins read.
 const PRIVATE_CAUSE: &str = "an admin is told why";
+
+/// Stands for the address of somebody who proves nothing.
+const SOMEBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// How much of nodes somebody reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,12 +153,12 @@ impl Public for NodeStatus {
             conflict,
             reason,
             held,
+            unproven,
             phase: _,
             percent: _,
             since: _,
             last_seen: _,
             overdue_seconds: _,
-            unproven: _,
             armed: _,
             address: _,
             image: _,
@@ -160,8 +168,12 @@ impl Public for NodeStatus {
             refuses: _,
             epoch: _,
         } = self;
-        if let Some(NodeConflict { enrolments, since: _, cause: _, channel: _ }) = conflict {
+        if let Some(NodeConflict { enrolments, cause, since: _, channel: _ }) = conflict {
             enrolments.clear();
+            *cause = fleet::public_line(cause);
+        }
+        if let Some(UnprovenProgress { address, phase: _, file: _, since: _ }) = unproven {
+            *address = SOMEBODY;
         }
         for line in [reason, held].into_iter().flatten() {
             *line = fleet::public_line(line);

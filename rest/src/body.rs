@@ -31,8 +31,39 @@ pub fn unread(
 }
 
 /// A JSON body, refused with a problem document that names what is wrong in it.
+///
+/// For routes to what is named in the path [`BodyOf`] is right: what is not there has no wrong
+/// body.
 #[derive(Debug)]
 pub struct Body<T>(pub T);
+
+/// A JSON body for an object that the path names. A body that cannot be read, or is no JSON, is
+/// refused at once; that it is not what is asked for (422) is said by [`BodyOf::checked`], after
+/// the object was found.
+#[derive(Debug)]
+pub struct BodyOf<T>(Result<T, Refusal>);
+
+impl<T> BodyOf<T> {
+    /// The value.
+    ///
+    /// # Errors
+    /// 422, with what is wrong in it.
+    pub fn checked(self) -> Result<T, Refusal> {
+        self.0
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for BodyOf<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        match Body::from_request(request, state).await {
+            Ok(Body(value)) => Ok(Self(Ok(value))),
+            Err(refusal) if refusal.0.status == StatusCode::UNPROCESSABLE_ENTITY => Ok(Self(Err(refusal))),
+            Err(refusal) => Err(refusal),
+        }
+    }
+}
 
 impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refusal;

@@ -16,12 +16,19 @@ use hyper::body::{Frame, SizeHint};
 /// nobody reads it any more.
 #[must_use]
 pub fn holding<T: Send + Unpin + 'static>(response: Response, held: T) -> Response {
-    response.map(|body| Body::new(Holding { body, _held: held }))
+    response.map(|body| Body::new(Holding::new(body, held)))
 }
 
-struct Holding<T> {
+/// The body of an answer that holds something.
+pub(crate) struct Holding<T> {
     body: Body,
     _held: T,
+}
+
+impl<T> Holding<T> {
+    pub(crate) fn new(body: Body, held: T) -> Self {
+        Self { body, _held: held }
+    }
 }
 
 impl<T: Unpin> HttpBody for Holding<T> {

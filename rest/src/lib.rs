@@ -15,7 +15,7 @@ mod refusal;
 pub mod shell;
 mod work;
 
-pub use body::{Body, unread};
+pub use body::{Body, BodyOf, unread};
 pub use events::{content_id, last_event_id};
 pub use failures::{FailureLimit, Failures};
 pub use held::holding;

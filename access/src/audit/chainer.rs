@@ -17,7 +17,7 @@ use std::{
 };
 
 use api::{
-    access::{AuditEntry, AuditHead},
+    access::{AuditCut, AuditEntry, AuditHead},
     ids::Timestamp,
 };
 use database::outbox::{self, OutboxRow};
@@ -75,16 +75,21 @@ pub(crate) struct Chainer {
     /// Rows that a transaction writes, or writes again if nobody knows how its commit ended.
     open: Mutex<OpenRows>,
     unchanged: Mutex<Unchanged>,
+    /// Up to where the log was cut.
+    pub(super) cut: Mutex<Option<AuditCut>>,
+    /// See [`super::AuditAlarms::filling`].
+    pub(super) filling: Mutex<Option<String>>,
     /// There is something to chain.
     wake: Notify,
 }
 
 impl Chainer {
     /// Goes on after the rows that the last run of the server left: their numbers are not given
-    /// again, though the clock was set back. `process`: the id of this one.
-    pub(crate) fn after(newest: u64, process: u32) -> Self {
+    /// again, though the clock was set back. `process`: the id of this one. `cut`: up to where the
+    /// log was cut.
+    pub(crate) fn after(newest: u64, process: u32, cut: Option<AuditCut>) -> Self {
         let salt = u64::from(process) & ((1 << SALT_BITS) - 1);
-        Self { newest: Mutex::new(newest >> SALT_BITS), salt, ..Self::default() }
+        Self { newest: Mutex::new(newest >> SALT_BITS), salt, cut: Mutex::new(cut), ..Self::default() }
     }
 
     fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, Option<String>>> {
@@ -205,7 +210,13 @@ impl Access {
     #[must_use]
     pub fn event(&self, principal: &str, action: &str, subject: &str, outcome: &str) -> OutboxRow {
         let request = Request { principal, action, subject, ..Request::default() };
+        self.event_of_object(request, "", outcome)
+    }
+
+    /// The same, which tells of an object.
+    pub(super) fn event_of_object(&self, request: Request<'_>, object: &str, outcome: &str) -> OutboxRow {
         let row = self.pending_row(request, Some(outcome));
+        row.tell(|told| told.object = object.to_owned());
         let id = row.id;
         let row = row.into_outbox();
         self.inner.audit.watch(id, &row);
@@ -304,7 +315,15 @@ impl Access {
             }
             self.record_queued(false).await;
             self.chain_and_sign(false).await;
+            if is_minute && let Err(error) = self.tend_size().await {
+                tracing::error!("the audit log cannot be cut: {}", rest::causes(&error));
+            }
         }
+    }
+
+    async fn tend_size(&self) -> Result<(), AccessError> {
+        self.keep_within_limits(clock::now()).await?;
+        self.note_audit_size().await
     }
 
     /// Chains what is left, sums up what changed nothing, and writes a last head.
@@ -388,19 +407,20 @@ impl Access {
         Ok(last.clone())
     }
 
-    /// Checks the whole chain of the audit log. Returns the number of rows.
+    /// Checks the whole chain of the audit log, from where it was cut. Returns the number of its
+    /// last row.
     ///
     /// # Errors
     /// [`AccessError::Broken`] with the first row that does not fit; [`AccessError::Store`].
     pub async fn verify_audit(&self) -> Result<u64, AccessError> {
         self.chain_pending().await?;
-        let mut chain = AuditChain::default();
+        let mut chain = self.chain_begin()?;
         loop {
             let page = self.inner.store.audit_after(chain.number(), VERIFY_PAGE).await?;
             if page.is_empty() {
                 return Ok(chain.number());
             }
-            page.into_iter().try_for_each(|line| chain.take_line(line))?;
+            page.iter().try_for_each(|line| chain.take_line(line))?;
         }
     }
 
@@ -422,16 +442,18 @@ impl Access {
     ) -> Result<(Vec<AuditEntry>, Option<u64>), AccessError> {
         let newest = self.chain_pending().await?.map_or(0, |line| line.number);
         let top = before.unwrap_or(u64::MAX).min(newest.saturating_add(1));
-        let bottom = top.saturating_sub(MAX_SCANNED + 1);
+        let cut = self.cut_number();
+        let bottom = top.saturating_sub(MAX_SCANNED + 1).max(cut);
         let lines = self.inner.store.audit_between(bottom, top, query, limit).await?;
         let is_full = u32::try_from(lines.len()).is_ok_and(|count| count >= limit);
         let seen = lines.last().filter(|_| is_full).map_or(bottom + 1, |line| line.number);
-        Ok((entries(lines), (seen > 1).then_some(seen)))
+        Ok((entries(lines), (seen > cut + 1).then_some(seen)))
     }
 
     /// Rows of the audit log with larger numbers than `after`, oldest first.
     pub(crate) async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, AccessError> {
         self.chain_pending().await?;
+        let after = after.max(self.cut_number());
         Ok(entries(self.inner.store.audit_after(after, limit).await?))
     }
 
@@ -474,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_row_that_may_be_written_again_is_not_chained_yet() {
-        let chainer = Chainer::after(0, 1);
+        let chainer = Chainer::after(0, 1, None);
         let request = || Request { principal: "server", action: "end", subject: "7", ..Request::default() };
         let told = PendingRow::new(9, Timestamp(7), request(), Some("done")).into_outbox();
         chainer.watch(9, &told);
@@ -496,14 +518,14 @@ mod tests {
     #[test]
     fn two_processes_give_no_number_twice_and_none_below_an_old_one() {
         let now = Timestamp(1_800_000_000_000_000);
-        let (server, other) = (Chainer::after(0, 4_711), Chainer::after(0, 4_712));
+        let (server, other) = (Chainer::after(0, 4_711, None), Chainer::after(0, 4_712, None));
         let numbers = |chainer: &Chainer| [(); 3].map(|()| chainer.next_id(now));
         let (of_server, of_other) = (numbers(&server), numbers(&other));
         assert!(of_server.is_sorted() && of_other.is_sorted());
         assert!(of_server.iter().all(|number| !of_other.contains(number)), "{of_server:?} {of_other:?}");
         let newest = of_server[2].max(of_other[2]);
         // The clock was set back, and the process has smaller bits.
-        let next = Chainer::after(newest, 1).next_id(Timestamp(7));
+        let next = Chainer::after(newest, 1, None).next_id(Timestamp(7));
         assert!(next > newest && i64::try_from(next).is_ok());
     }
 }

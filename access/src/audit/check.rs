@@ -8,13 +8,17 @@ use database::{Database, DatabaseError, Number, statement};
 /// # Errors
 /// [`DatabaseError`] if the tables cannot be read.
 pub async fn audit_problems(database: &Database) -> Result<Vec<String>, DatabaseError> {
-    let text = "SELECT COALESCE(MAX(number), 0), COUNT(*) FROM access_audit";
-    let numbers = statement("read the audit log", text);
+    let text = "SELECT COALESCE(MAX(number), 0) FROM access_audit_cuts";
+    let cut = statement("read the cut of the audit log", text);
+    let (Number(cut),): (Number<u64>,) = cut.fetch_one(database).await?;
+    let text = "SELECT COALESCE(MAX(number), 0), COUNT(*) FROM access_audit WHERE number > $1";
+    let numbers = statement("read the audit log", text).bind(cut);
     let (Number(last), Number(lines)): (Number<u64>, Number<u64>) = numbers.fetch_one(database).await?;
-    // Numbers have no gaps, and begin with 1.
-    let problem = (last != lines).then(|| {
+    // Numbers have no gaps, begin with 1 or behind a cut, and a cut leaves a line at least.
+    let problem = (last.checked_sub(cut) != Some(lines)).then(|| {
+        let behind = if cut > 0 { format!(" behind line {cut}, where it was cut") } else { String::new() };
         format!(
-            "the audit log ends with line {last} and has {lines} lines: some were removed; \
+            "the audit log ends with line {last} and has {lines} lines{behind}: some were removed; \
              `bedplate audit verify` tells where"
         )
     });

@@ -170,8 +170,13 @@ impl AuditHeads {
 
     /// The head of a log whose last row has this number, time and hash.
     pub(crate) fn sign(&self, number: u64, at: Timestamp, hash: ChainHash) -> AuditHead {
-        let signature = self.0.key.sign(&signed_text(number, at, &hash));
-        AuditHead { number, at, hash: hex::encode(hash), key: self.key(), signature: hex::encode(signature) }
+        let signature = self.sign_text(&signed_text(number, at, &hash));
+        AuditHead { number, at, hash: hex::encode(hash), key: self.key(), signature }
+    }
+
+    /// Signs a text, which must begin with a context of its own. 128 hexadecimal digits.
+    pub(super) fn sign_text(&self, text: &[u8]) -> String {
+        hex::encode(self.0.key.sign(text))
     }
 
     /// Writes the head of a log that ends with this row, if it is a new one; at most one a minute, unless the server
@@ -254,16 +259,28 @@ impl AuditHeads {
 /// # Errors
 /// [`HeadError`].
 pub fn verify_head(head: &AuditHead, key: &str) -> Result<(), HeadError> {
-    let number = head.number;
-    if !head.key.eq_ignore_ascii_case(key) {
-        return Err(HeadError::OtherKey { number, found: head.key.clone(), expected: key.to_owned() });
+    let (number, mut hash) = (head.number, [0; 32]);
+    let is_hash = hex::decode_to_slice(&head.hash, &mut hash).is_ok();
+    check_signature(number, (&head.key, key), &signed_text(number, head.at, &hash), &head.signature)?;
+    if is_hash { Ok(()) } else { Err(HeadError::Signature { number }) }
+}
+
+/// Checks the signature of a text about this row. `keys`: the one that is said to have signed it,
+/// and the one that must have.
+pub(super) fn check_signature(
+    number: u64,
+    (found, expected): (&str, &str),
+    text: &[u8],
+    signature: &str,
+) -> Result<(), HeadError> {
+    if !found.eq_ignore_ascii_case(expected) {
+        let (found, expected) = (found.to_owned(), expected.to_owned());
+        return Err(HeadError::OtherKey { number, found, expected });
     }
-    let bad = HeadError::Signature { number };
-    let bytes = |text: &str| hex::decode(text).map_err(|_| bad.clone());
-    let (key, hash, signature) = (bytes(key)?, bytes(&head.hash)?, bytes(&head.signature)?);
-    let hash: ChainHash = hash.try_into().map_err(|_| bad.clone())?;
-    let text = signed_text(number, head.at, &hash);
-    UnparsedPublicKey::new(&ED25519, key).verify(&text, &signature).map_err(|_| bad)
+    let bad = || HeadError::Signature { number };
+    let (key, signature) = (hex::decode(expected), hex::decode(signature));
+    let (key, signature) = (key.map_err(|_| bad())?, signature.map_err(|_| bad())?);
+    UnparsedPublicKey::new(&ED25519, key).verify(text, &signature).map_err(|_| bad())
 }
 
 fn signed_text(number: u64, at: Timestamp, hash: &ChainHash) -> Vec<u8> {

@@ -1,5 +1,5 @@
 //! Which requests that changed nothing have a row of their own. Each row is synced to the disk and
-//! kept for ever, and requests cost who sends them nothing: so of each kind the first few of a
+//! kept for years, and requests cost who sends them nothing: so of each kind the first few of a
 //! minute have rows, and when the minute is over one row says how many others there were.
 //!
 //! Users are counted each by itself, and strangers all together, so that nobody's requests leave

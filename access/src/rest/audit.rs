@@ -1,7 +1,7 @@
 //! `/v1/audit`.
 
 use api::{
-    access::{AuditEntry, AuditHead},
+    access::{AuditCut, AuditEntry, AuditHead},
     ids::Timestamp,
     problem::Problem,
 };
@@ -84,5 +84,19 @@ pub(super) async fn head(State(access): State<Access>) -> Result<Json<AuditHead>
             title,
             "this server has no key of the audit log, and signs no heads",
         )
+    })
+}
+
+/// Up to where the server has removed the oldest lines of the audit log, signed by the server. For
+/// admins.
+#[utoipa::path(
+    get, path = "/v1/audit/cut", tag = "access",
+    responses((status = OK, body = AuditCut), (status = FORBIDDEN, body = Problem),
+        (status = NOT_FOUND, body = Problem, description = "No line was ever removed"))
+)]
+pub(super) async fn cut(State(access): State<Access>) -> Result<Json<AuditCut>, Refusal> {
+    access.audit_cut().map(Json).ok_or_else(|| {
+        let title = "cannot show the cut of the audit log";
+        Refusal::new(StatusCode::NOT_FOUND, title, "no line was ever removed: the log begins with line 1")
     })
 }

@@ -8,7 +8,7 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use rest::{Body, Refusal};
+use rest::{BodyOf, Refusal};
 
 use super::refuse;
 use crate::{Access, Caller, Resource};
@@ -40,9 +40,11 @@ pub(super) async fn show(
 pub(super) async fn set(
     State(access): State<Access>,
     Path(name): Path<String>,
-    Body(wanted): Body<SetQuotas>,
+    body: BodyOf<SetQuotas>,
 ) -> Result<Json<UserQuotas>, Refusal> {
     let title = || format!("cannot set the quotas of {name:?}");
+    access.user(&name).await.map_err(|error| refuse(title(), &error))?;
+    let wanted = body.checked()?;
     access.set_quotas(&name, &wanted).await.map_err(|error| refuse(title(), &error))?;
     access.quotas(&name).await.map(Json).map_err(|error| refuse(title(), &error))
 }

@@ -1,6 +1,6 @@
 //! Where the audit log is kept.
 
-use api::ids::Timestamp;
+use api::{access::AuditCut, ids::Timestamp};
 use async_trait::async_trait;
 
 use super::StoreError;
@@ -28,7 +28,8 @@ pub(crate) trait AuditStore: Send + Sync {
     async fn pending(&self, after: u64, limit: u32) -> Result<Vec<PendingLine>, StoreError>;
     /// The largest id of a row without a number; 0 if there is none.
     async fn newest_pending(&self) -> Result<u64, StoreError>;
-    /// Adds rows and removes the pending ones that they were; fails if a number is taken.
+    /// Adds rows and removes the pending ones that they were; fails if a number is taken. Their
+    /// bytes are counted.
     async fn chain(&self, lines: &[(u64, AuditLine)]) -> Result<(), StoreError>;
     /// The newest row.
     async fn last_audit(&self) -> Result<Option<AuditLine>, StoreError>;
@@ -42,4 +43,13 @@ pub(crate) trait AuditStore: Send + Sync {
         query: &AuditQuery,
         limit: u32,
     ) -> Result<Vec<AuditLine>, StoreError>;
+    /// The sum of [`AuditLine::bytes`] of the rows that are no part of a cut.
+    async fn audit_bytes(&self) -> Result<u64, StoreError>;
+    /// The newest cut.
+    async fn audit_cut(&self) -> Result<Option<AuditCut>, StoreError>;
+    /// Writes a cut of rows of so many bytes: those up to its number are no part of the log from
+    /// now on.
+    async fn cut_audit(&self, cut: &AuditCut, bytes: u64) -> Result<(), StoreError>;
+    /// Removes rows up to a number, at most `limit`. How many it removed.
+    async fn remove_audit(&self, number: u64, limit: u32) -> Result<u64, StoreError>;
 }

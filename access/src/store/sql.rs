@@ -26,6 +26,7 @@ pub static SCHEMA: Schema = Schema::new(
         Step::sql("audit", include_str!("../../migrations/0004_audit.sql")),
         Step::sql("token-ends", include_str!("../../migrations/0005_token_ends.sql")),
         Step::sql("quotas", include_str!("../../migrations/0006_quotas.sql")),
+        Step::sql("audit-cuts", include_str!("../../migrations/0007_audit_cuts.sql")),
     ],
 );
 

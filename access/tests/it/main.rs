@@ -214,8 +214,10 @@ async fn a_token_of_a_user_carries_its_record() {
     let (status, _) = site.ask(Method::PUT, "/v1/users/ann", Some(&admin), changed.clone()).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(site.access.authenticate(&token).await.unwrap().account.unwrap().uid, 7);
-    let (status, _) = site.ask(Method::PUT, "/v1/users/bob", Some(&admin), changed).await;
+    let (status, _) = site.ask(Method::PUT, "/v1/users/admin", Some(&admin), changed.clone()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "a user keeps its name");
+    let (status, _) = site.ask(Method::PUT, "/v1/users/bob", Some(&admin), changed).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "there is none whose name it could be");
 
     let (status, _) = site.ask(Method::DELETE, "/v1/users/ann", Some(&admin), Value::Null).await;
     assert_eq!(status, StatusCode::NO_CONTENT);

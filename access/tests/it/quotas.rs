@@ -6,7 +6,10 @@ use std::{
 };
 
 use access::{Access, Holdings, QuotaLimits, RunningRequest, StillHeld};
-use api::quota::{Amounts, QuotaName};
+use api::{
+    access::User,
+    quota::{Amounts, QuotaName},
+};
 use axum::{
     Router,
     body::Body,
@@ -108,6 +111,24 @@ async fn requests_are_counted_until_their_answers_are_read() {
     kept.lock().unwrap().clear();
     assert_eq!(ask(&router, "/v1/whoami", &ann).await.status(), StatusCode::OK);
     assert_eq!(access.requests_under_way(), 0);
+}
+
+#[tokio::test]
+async fn who_became_an_admin_beside_the_server_has_an_admins_limits_at_the_next_request() {
+    let (site, _, ann) = site_with_ann().await;
+    let access = site.access.clone().with_quota_limits(limits(QuotaName::Requests, 1));
+    let router = router(&access, Kept::default());
+    let under_way = ask(&router, "/v1/whoami", &ann).await;
+    assert_eq!(ask(&router, "/v1/whoami", &ann).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    // As `bedplate server recover-admin` does, in a process of its own.
+    let other = Access::open(database(site.folder.path()).await).await.unwrap();
+    let record = other.user("ann").await.unwrap();
+    other.change_user(&User { admin: true, ..record.clone() }).await.unwrap();
+    assert_eq!(ask(&router, "/v1/whoami", &ann).await.status(), StatusCode::OK);
+    assert_eq!(access.quota("ann", QuotaName::Requests).await.unwrap(), None);
+    other.change_user(&record).await.unwrap();
+    assert_eq!(ask(&router, "/v1/whoami", &ann).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    drop(under_way);
 }
 
 /// A request with a body.

@@ -1,7 +1,7 @@
 //! `/v1/audit`.
 
 use api::{
-    access::{AuditEntry, AuditHead},
+    access::{AuditCut, AuditEntry, AuditHead},
     ids::Timestamp,
 };
 use reqwest::Method;
@@ -72,5 +72,18 @@ impl Client {
     /// As every request; 404 if the server signs none.
     pub async fn audit_head(&self) -> Result<AuditHead, ClientError> {
         self.get("/v1/audit/head", &[]).await
+    }
+
+    /// Up to where the server has removed the oldest entries; `None`: it has all, or is of a
+    /// release that removes none.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn audit_cut(&self) -> Result<Option<AuditCut>, ClientError> {
+        match self.get("/v1/audit/cut", &[]).await {
+            Ok(cut) => Ok(Some(cut)),
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

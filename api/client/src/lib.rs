@@ -1,8 +1,10 @@
 //! Typed client of Bedplate's REST API, used by the command line and by tests.
 //!
-//! One method per route. Trusts the CA of the [`Context`] and nothing else, or those of the system if it has none; sends its bearer token, and turns every
-//! refusal of the server into [`ClientError::Refused`] with the server's own words. Where the server is
-//! busy (503 with `Retry-After`), what may be sent twice is sent again a few times.
+//! One method per route. Trusts the CA of the [`Context`] and nothing else, or those of the system
+//! if it has none; sends its bearer token, and turns every refusal of the server into
+//! [`ClientError::Refused`] with the server's own words. Where the server is busy (503 with
+//! `Retry-After`), what may be sent twice is sent again a few times; where too many requests were
+//! sent (429 with `Retry-After`), all are.
 
 mod audit;
 mod error;
@@ -120,8 +122,8 @@ impl Client {
         Self { notice: Some(Arc::new(ExpiryNotice { told: AtomicBool::new(false), tell })), ..self }
     }
 
-    /// Tells why a request is sent again, where that takes longer than two seconds: once, for this
-    /// client and its clones.
+    /// Tells why a request is sent again, where that takes longer than two seconds or too many were
+    /// sent: once, for this client and its clones.
     #[must_use]
     pub fn with_retry_notice(self, tell: fn(&ClientError)) -> Self {
         let notice = RetryNotice { told: AtomicBool::new(false), tell };

@@ -10,7 +10,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{Client, ClientError, error::refused, workflows::of_workflow};
+use crate::{Client, ClientError, workflows::of_workflow};
 
 /// A stream that is open.
 pub type Line = stream_line::Line<reqwest::Upgraded>;
@@ -44,13 +44,9 @@ impl Client {
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")
             .header(header::SEC_WEBSOCKET_KEY, &key);
-        let unreachable = |source| ClientError::Unreachable { server: self.server.to_string(), source };
-        let response = request.send().await.map_err(unreachable)?;
+        let response = self.answer(request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(match response.status().is_success() {
-                true => ClientError::Upgrade,
-                false => refused(response).await,
-            });
+            return Err(ClientError::Upgrade);
         }
         let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
         if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {

@@ -201,7 +201,7 @@ pub(super) const AUDIT_HEAD: &[&str] = &["number", "at", "hash", "key", "signatu
 pub(super) const AUDIT_KEY: &[&str] = &["key"];
 
 /// What a check of the audit log found.
-pub(super) const VERIFIED: &[&str] = &["lines", "hash", "heads", "newest-head"];
+pub(super) const VERIFIED: &[&str] = &["lines", "hash", "heads", "newest-head", "cut", "heads-cut"];
 
 /// A certificate of the server.
 pub(super) const CERTIFICATE: &[&str] =

@@ -47,11 +47,16 @@ fn token_ends(when: &str) {
 
 /// Tells that the command takes longer, and why.
 fn sent_again(why: &ClientError) {
-    let who = match why {
-        ClientError::Refused(_) => "the server is busy or cannot write, ",
-        _ => "",
-    };
-    say(&format!("note: {who}trying again: {why}"));
+    say(&format!("note: {}trying again: {why}", who_makes_wait(why)));
+}
+
+/// Whose doing it is that a request is sent again.
+fn who_makes_wait(why: &ClientError) -> &'static str {
+    match why.status() {
+        Some(429) => "these are too many requests, waiting and ",
+        Some(_) => "the server is busy or cannot write, ",
+        None => "",
+    }
 }
 
 /// The file where nobody named one: the person's own if there is one, else the admin's.
@@ -108,6 +113,19 @@ mod tests {
     fn a_missing_key_is_named() {
         let error = parse("server: https://10.1.0.1:9470\n").unwrap_err();
         expect!["line 1 column 1: missing field `token`"].assert_eq(&error.to_string());
+    }
+
+    #[test]
+    fn who_waits_is_told_for_what() {
+        let refused = |status| {
+            let (title, detail) = ("no".to_owned(), String::new());
+            ClientError::Refused(api::problem::Problem { status, title, detail, mistakes: Vec::new() })
+        };
+        let told = [429, 503].map(|status| who_makes_wait(&refused(status)));
+        assert_eq!(
+            told,
+            ["these are too many requests, waiting and ", "the server is busy or cannot write, "]
+        );
     }
 
     #[test]

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::server::CertificateFiles;
 
+mod audit;
 mod connections;
 mod files;
 mod quotas;
@@ -43,10 +44,7 @@ const TOP: Location = Location { line: 1, column: 1 };
 pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistake>) {
     let mut mistakes = Vec::new();
     let networks = networks(raw, interfaces, &mut mistakes);
-    let addresses: Vec<Ipv4Addr> = match raw.server_addresses.as_slice() {
-        [] => networks.iter().map(Ipv4Net::addr).collect(),
-        addresses => addresses.iter().map(|address| address.value).collect(),
-    };
+    let addresses = server_addresses(raw, &networks);
     if addresses.is_empty() && mistakes.is_empty() {
         let hint = "name the interface that nodes boot from: `interfaces: [eth1]`".to_owned();
         mistakes.push(mistake(TOP, "interfaces", "no address to serve nodes on".to_owned(), Some(hint)));
@@ -64,6 +62,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let (api_certificate, sessions) = (api_certificate(raw, &mut mistakes), sessions(raw, &mut mistakes));
     let (connections, tokens) = (connections::check(raw, &mut mistakes), tokens::check(raw, &mut mistakes));
     let registries = Arc::new(registries::check(raw, &ports.of(&own), &mut mistakes));
+    let audit_keep = audit::check(raw, &mut mistakes);
     if !mistakes.is_empty() {
         return (None, mistakes);
     }
@@ -105,10 +104,19 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         job_images,
         connections,
         audit_head_file: raw.audit_head_file.as_ref().map(|file| PathBuf::from(&file.value)),
+        audit_keep,
         log,
         notes,
     };
     (Some(checked), mistakes)
+}
+
+/// The addresses that nodes reach the server at: those that are written, or else those of its networks.
+fn server_addresses(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Ipv4Addr> {
+    match raw.server_addresses.as_slice() {
+        [] => networks.iter().map(Ipv4Net::addr).collect(),
+        addresses => addresses.iter().map(|address| address.value).collect(),
+    }
 }
 
 /// Values that no other one depends on.

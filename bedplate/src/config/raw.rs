@@ -111,6 +111,11 @@ pub struct Raw {
     pub unproven_per_address: Option<Placed<u32>>,
     /// `audit.head-file`: where signed heads of the audit log are appended. Default: none.
     pub audit_head_file: Option<Placed<String>>,
+    /// `audit.keep-days`: how old lines of the audit log become, days. Default: no limit.
+    pub audit_keep_days: Option<Placed<u32>>,
+    /// `audit.max-gib`: how much the audit log may have before its oldest lines go, GiB. Default
+    /// 16.
+    pub audit_max_gib: Option<Placed<u32>>,
     /// `quotas`: limits of each user, by their names. Default: those of [`access::QuotaLimits`].
     pub quotas: Vec<(QuotaName, Placed<String>)>,
     /// `log.format`: `text` or `json`. Default `text`.
@@ -203,9 +208,7 @@ impl Raw {
         }
         self.registries = RawRegistries::read(top, mistakes);
         self.limits(top, mistakes);
-        if let Some(audit) = top.section("audit", &["head-file"], mistakes) {
-            self.audit_head_file = audit.one("head-file", "a path", mistakes);
-        }
+        self.audit(top, mistakes);
         self.quotas(top, mistakes);
         if let Some(log) = top.section("log", &["format", "level"], mistakes) {
             self.log_format = log.one("format", "text or json", mistakes);
@@ -221,6 +224,14 @@ impl Raw {
         self.connections = limits.one("connections", "a number of connections", mistakes);
         self.unproven_connections = limits.one("unproven-connections", "a number of connections", mistakes);
         self.unproven_per_address = limits.one("unproven-per-address", "a number of connections", mistakes);
+    }
+
+    fn audit(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
+        let known = ["head-file", "keep-days", "max-gib"];
+        let Some(audit) = top.section("audit", &known, mistakes) else { return };
+        self.audit_head_file = audit.one("head-file", "a path", mistakes);
+        self.audit_keep_days = audit.one("keep-days", "a number of days", mistakes);
+        self.audit_max_gib = audit.one("max-gib", "a number of GiB", mistakes);
     }
 
     fn quotas(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {

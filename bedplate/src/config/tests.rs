@@ -168,6 +168,24 @@ fn heads_of_the_audit_log_have_a_file_of_their_own() {
 }
 
 #[test]
+fn the_audit_log_is_kept_by_the_configuration() {
+    let keep = |audit: &str| {
+        let text = format!("interfaces: [eth0]\naudit: {{{audit}}}");
+        let keep = Checked::parse(&text, &machine()).unwrap().audit_keep;
+        (keep.days, keep.max_bytes.map(|bytes| bytes >> 30))
+    };
+    assert_eq!(keep(""), (None, Some(16)));
+    assert_eq!(keep("keep-days: 400, max-gib: 1"), (Some(400), Some(1)));
+    mistakes(
+        "interfaces: [eth0]\naudit:\n  keep-days: 0\n  max-gib: 9999999\n",
+        &expect![[r#"
+            3:14: audit.keep-days: 0 is not between 1 and 36500
+            4:12: audit.max-gib: 9999999 is not between 1 and 1048576
+        "#]],
+    );
+}
+
+#[test]
 fn tokens_end_by_the_configuration() {
     let tokens = |api: &str| {
         let text = format!("interfaces: [eth0]\napi: {{{api}}}");

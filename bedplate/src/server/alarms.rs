@@ -281,8 +281,12 @@ fn of_certificate(certificate: Certificate) -> Option<Alarm> {
     Some(Alarm { alarm, subject: certificate.certificate, ends, text })
 }
 
-fn of_audit(AuditAlarms { broken, new_key }: AuditAlarms) -> impl Iterator<Item = Alarm> {
-    let found = [(AlarmKind::AuditLogBroken, broken), (AlarmKind::AuditKeyNew, new_key)];
+fn of_audit(AuditAlarms { broken, new_key, filling }: AuditAlarms) -> impl Iterator<Item = Alarm> {
+    let found = [
+        (AlarmKind::AuditLogBroken, broken),
+        (AlarmKind::AuditLogFilling, filling),
+        (AlarmKind::AuditKeyNew, new_key),
+    ];
     found.into_iter().filter_map(|(alarm, text)| {
         Some(Alarm { alarm, subject: SERVER.to_owned(), ends: None, text: text? })
     })
@@ -404,7 +408,8 @@ mod tests {
 
     #[test]
     fn what_the_server_cannot_work_with_is_an_alarm() {
-        let broken = AuditAlarms { broken: Some("the audit log was cut off".to_owned()), new_key: None };
+        let broken =
+            AuditAlarms { broken: Some("the audit log was cut off".to_owned()), ..AuditAlarms::default() };
         let mut alarms: Vec<Alarm> = of_audit(broken).collect();
         alarms.extend(of_health(&["no room".to_owned(), "no database".to_owned()]));
         alarms.extend(of_health(&[]));

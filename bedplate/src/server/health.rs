@@ -4,11 +4,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::alarms::Alarms;
-use axum::{
-    Json,
-    http::StatusCode,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Json, http::StatusCode};
 use database::{Database, Number, statement};
 use rustix::fs::statvfs;
 use serde::Serialize;
@@ -16,6 +12,7 @@ use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
+use utoipa::ToSchema;
 
 /// How long an answer is good.
 const GOOD_FOR: Duration = Duration::from_secs(1);
@@ -26,10 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Least room in the state directory, bytes: with less, writes of the database begin to fail.
 const LEAST_ROOM: u64 = 64 << 20;
 
-/// What is told.
-#[derive(Debug, Clone, Serialize)]
+/// Whether the server can do its work.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Health)]
 #[serde(rename_all = "kebab-case")]
-struct Report {
+pub(super) struct Report {
     /// `ok`, or `failing`.
     status: &'static str,
     /// Why it is not `ok`, a sentence each.
@@ -61,13 +59,13 @@ impl Health {
     }
 
     /// 200 or 503, with the reasons.
-    pub(super) async fn answer(self) -> Response {
+    pub(super) async fn answer(self) -> (StatusCode, Json<Report>) {
         let report = self.report().await;
         let status = match report.problems.is_empty() {
             true => StatusCode::OK,
             false => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(report)).into_response()
+        (status, Json(report))
     }
 
     /// Why the server cannot do its work, a sentence each.
@@ -145,17 +143,16 @@ mod tests {
         let state_dir = folder.path().join("state");
         let health = Health::new(database.clone(), state_dir.clone());
         let ask = async || {
-            let answer = health.clone().answer().await;
-            let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.unwrap();
-            String::from_utf8(body.to_vec()).unwrap()
+            let (_, Json(report)) = health.clone().answer().await;
+            serde_json::to_string(&report).unwrap()
         };
         let gone = ask().await;
         assert!(gone.starts_with(r#"{"status":"failing","problems":["the state directory cannot"#), "{gone}");
         std::fs::create_dir(&state_dir).unwrap();
         assert_eq!(ask().await, gone, "it is looked at once a second");
-        assert_eq!(Health::new(database.clone(), state_dir.clone()).answer().await.status(), StatusCode::OK);
+        assert_eq!(Health::new(database.clone(), state_dir.clone()).answer().await.0, StatusCode::OK);
         database.close().await;
         let failing = Health::new(database, state_dir).answer().await;
-        assert_eq!(failing.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(failing.0, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

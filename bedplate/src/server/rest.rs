@@ -3,15 +3,14 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use access::{Access, Principal, Resource, Routes};
-use api::rights::Action;
+use api::{problem::Problem, rights::Action};
 use axum::{
     Extension, Json, Router,
     body::{Body, Bytes},
-    extract::Request,
+    extract::{Request, State},
     http::{Method, StatusCode, header},
     middleware::{self, Next},
-    response::{IntoResponse as _, Response},
-    routing::get,
+    response::{IntoResponse, Response},
 };
 use rest::{
     Refusal,
@@ -21,11 +20,14 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi as _, ToSchema, openapi::OpenApi};
-use utoipa_axum::routes;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouter},
+    routes,
+};
 
 use super::{
     ServerError,
-    health::Health,
+    health::{Health, Report},
     scrape::{Scrape, requests},
 };
 
@@ -41,7 +43,7 @@ const MAX_REFUSAL_BYTES: usize = 4096;
 )]
 struct Document;
 
-/// Every route but this document wants a bearer token.
+/// Every route but those of [`open_routes`] wants a bearer token.
 struct BearerToken;
 
 impl utoipa::Modify for BearerToken {
@@ -72,26 +74,62 @@ fn described(access: &Access, roles: Routes) -> (Router, OpenApi) {
     access.rest().merge(roles).merge(own).into_parts(Document::openapi())
 }
 
-/// All routes, authenticated and audited. Only the document that describes them and the state of health
-/// are for everybody.
+/// What the routes that want no credential answer with.
+#[derive(Debug, Clone)]
+struct Open {
+    health: Health,
+    document: Bytes,
+}
+
+/// Whether the server can do its work, for load balancers and monitoring. It wants no token, tells
+/// nothing of the site, and is worked out once a second at most.
+#[utoipa::path(
+    get, path = "/v1/health", tag = "server", security(()),
+    responses((status = OK, body = Report),
+        (status = SERVICE_UNAVAILABLE, description = "It cannot, and says why; or it has no time to answer",
+            content((Report = "application/json"), (Problem = "application/problem+json"))))
+)]
+async fn health(State(open): State<Open>) -> (StatusCode, Json<Report>) {
+    open.health.answer().await
+}
+
+/// This document.
+#[utoipa::path(
+    get, path = "/v1/openapi.json", tag = "server", security(()),
+    responses((status = OK, body = Object),
+        (status = SERVICE_UNAVAILABLE, description = "It has no time to answer", body = Problem,
+            content_type = "application/problem+json"))
+)]
+async fn openapi(State(open): State<Open>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], open.document)
+}
+
+/// The routes that are for everybody, and their part of the document.
+fn open_routes() -> (Router<Open>, OpenApi) {
+    let read_alone =
+        |(schemas, paths, methods): UtoipaMethodRouter<Open>| (schemas, paths, methods.fallback(only_read));
+    let router = OpenApiRouter::new().routes(read_alone(routes!(health)));
+    router.routes(read_alone(routes!(openapi))).split_for_parts()
+}
+
+/// All routes, authenticated and audited, but those that are for everybody.
 pub(super) fn router(access: Access, roles: Routes, health: Health, scrape: &Scrape) -> Router {
     let (routes, mut document) = described(&access, roles.merge(scrape.routes()));
+    let (open_routes, open_document) = open_routes();
     // By the router's own templates, which OpenAPI has in other words.
-    let requests = Arc::new(requests::Requests::new(&document));
+    let requests = Arc::new(requests::Requests::new([&document, &open_document]));
     scrape.follow_requests(requests.clone());
     access::document_answers(&mut document);
+    document.merge(open_document);
     // It has no key that is no string, so it is JSON.
     let document = Bytes::from(document.to_json().unwrap_or_default());
-    let open =
-        get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
     routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn(explain))
         .layer(middleware::from_fn_with_state(access.clone(), access::running_requests))
         .layer(middleware::from_fn_with_state(access, access::layer))
-        .route("/v1/openapi.json", open.fallback(only_read))
-        .route("/v1/health", get(move || health.clone().answer()).fallback(only_read))
+        .merge(open_routes.with_state(Open { health, document }))
         .layer(middleware::from_fn_with_state(requests, requests::count))
 }
 

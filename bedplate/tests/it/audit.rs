@@ -1,7 +1,9 @@
 //! `audit`: what is told of changes, and what of the log can be proved.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
+use access::{Access, AuditHeads, AuditKeep};
+use database::{Database, Number, statement};
 use serde_json::Value;
 
 use crate::{nodes::query, server::Server, upgrade::unpack};
@@ -61,6 +63,71 @@ fn the_audit_log_is_held_against_heads_kept_elsewhere() {
     let checked = server.run(&["server", "check", "--config", &configuration]);
     let said = checked.stdout.clone() + &checked.stderr;
     assert!(said.contains("the audit log ends with line 3 and has 2 lines"), "{said}");
+}
+
+/// Lets the server's own code remove all lines but the newest, as if `audit.max-gib` were a byte.
+fn cut_all(folder: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let state = folder.join("state");
+        let database = Database::open(&state.join("bedplate.db"), &[&access::SCHEMA]).await.unwrap();
+        let keep = AuditKeep { days: None, max_bytes: Some(1) };
+        let access = Access::open(database.clone()).await.unwrap().with_audit_keep(keep);
+        let access = access.with_audit_heads(AuditHeads::open(&state, None).unwrap());
+        let is_cut = async || {
+            let cuts = statement("count", "SELECT COUNT(*) FROM access_audit_cuts");
+            let (Number(cuts),): (Number<u64>,) = cuts.fetch_one(&database).await.unwrap();
+            cuts > 0
+        };
+        let cut = async {
+            while !is_cut().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        access.keep_audit(cut).await;
+        access.close_audit().await;
+        database.close().await;
+    });
+}
+
+#[test]
+fn a_log_whose_oldest_lines_were_removed_is_checked_behind_them() {
+    let mut server = Server::start();
+    let head = server.run(&["audit", "head"]).ok();
+    let old = server.path("old-head");
+    fs::write(&old, head).unwrap();
+    let old = old.display().to_string();
+    for name in ["ann", "ben", "cid"] {
+        server.run(&["user", "add", name]).ok();
+    }
+    server.kill_and_restart_after(cut_all);
+    server.run(&["user", "add", "dan"]).ok();
+    let told = server.run(&["audit", "verify", "--head", &old]).ok();
+    assert!(told.contains("lines up to 3 were removed by the server, which has signed that\n"), "{told}");
+    assert!(told.contains("1 heads are of lines that were removed"), "{told}");
+    let newest = listed(&server, &["--action", "audit-cut"]);
+    assert_eq!((newest.len(), &newest[0]["subject"]), (1, &Value::from("lines up to 3")));
+    let verified = server.run(&["audit", "verify", "-o", "json"]).ok();
+    let verified: Value = serde_json::from_str(&verified).unwrap();
+    assert_eq!((&verified["cut"], &verified["heads-cut"]), (&Value::from(3), &Value::from(0)));
+
+    // Who moves the cut has no signature for it.
+    server.kill_and_restart_after(|folder| {
+        query(folder, "UPDATE access_audit_cuts SET number = 4");
+    });
+    let moved = server.run(&["audit", "verify"]).failed();
+    assert!(moved.contains("the head of line 4 has no good signature"), "{moved}");
+    server.kill_and_restart_after(|folder| {
+        query(folder, "UPDATE access_audit_cuts SET number = 3");
+        query(folder, "UPDATE access_audit SET outcome = '404' WHERE number = 5");
+    });
+    let changed = server.run(&["audit", "verify"]).failed();
+    assert!(changed.contains("line 5 was changed after it was written"), "{changed}");
+    server.kill_and_restart_after(|folder| {
+        query(folder, "DELETE FROM access_audit_cuts");
+    });
+    let gap = server.run(&["audit", "verify"]).failed();
+    assert!(gap.contains("line 1 is missing, line 4 stands in its place"), "{gap}");
 }
 
 #[test]

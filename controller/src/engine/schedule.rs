@@ -260,22 +260,18 @@ impl Engine {
         silent
     }
 
-    /// Why a request can begin on no node that is known, if so. Nothing while no node has reported its
-    /// hardware.
+    /// Why a request can begin on no node that is registered, if so. What a node has is known once
+    /// it has reported its hardware; its labels are known before.
     fn why_never(&self, request: &Request) -> Option<String> {
         let is_unknown = |node: &super::nodes::Node| node.facts.capacity.cores.is_empty();
-        if self.nodes.values().all(is_unknown) {
-            return None;
-        }
         let error = self.cluster.fits(request, None).err()?;
         let has_labels = |node: &&super::nodes::Node| {
             request.labels.iter().all(|(key, value)| node.facts.labels.get(key) == Some(value))
         };
         let mut meant = self.nodes.values().filter(has_labels).peekable();
-        if !request.labels.is_empty() && meant.peek().is_some() && meant.all(is_unknown) {
-            return None;
-        }
-        Some(error.to_string())
+        // Where no node is registered nothing is known of any.
+        let lacks_labels = meant.peek().is_none() && !self.nodes.is_empty();
+        (lacks_labels || !meant.all(is_unknown)).then(|| error.to_string())
     }
 
     /// Why the cores of a request are not near to each other on any node that is known, if so.

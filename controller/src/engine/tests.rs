@@ -1421,6 +1421,17 @@ fn a_label_that_no_node_has_is_told_with_those_that_there_are() {
     let labels = [("rack".to_owned(), "a3".to_owned())].into();
     stage.engine.node_is(NodeFacts { labels, is_ready: false, ..facts(2, 0, "boot1") }, at(1));
     assert!(told(&stage, "a3").is_empty());
+    // Its labels are known, though no node has told of its hardware.
+    let mut unbooted = Stage::new(&[]);
+    assert!(told(&unbooted, "a1").is_empty(), "nothing is known of no node");
+    let labels = [("rack".to_owned(), "a3".to_owned())].into();
+    unbooted.engine.node_is(NodeFacts { labels, is_ready: false, ..facts(1, 0, "boot1") }, at(1));
+    assert_eq!(told(&unbooted, "a1"), [(0, "no node has rack=a1; nodes have rack=a3".to_owned())]);
+    assert!(told(&unbooted, "a3").is_empty());
+    let id = unbooted.submit(&text("a1"), 2);
+    let waiting = unbooted.engine.why(id, None, &BTreeMap::new(), at(3)).unwrap();
+    let why: Vec<&String> = waiting.iter().flat_map(|waiting| &waiting.reasons).collect();
+    assert!(why.contains(&&"no node has rack=a1; nodes have rack=a3".to_owned()), "{why:?}");
     // It is taken, and then the node's label becomes another: it waits until a node has it again.
     stage.submit(&text("a2"), 2);
     assert!(stage.runs.contains_key("job a"), "{}", stage.lines);

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use database::{Database, Json, Kept, MigrateError, Number, Parsed, Schema, Step, Word, statement};
 use sqlx::{AssertSqlSafe, FromRow};
 
-use self::batch::Batch;
+use self::{batch::Batch, reading::UnreadStages};
 use super::{
     Behind, Damage, Grant, HeldWorkflow, JobImage, KeptImage, KeyedSubmission, Listed, Listing, Owner, Rows,
     RunKey, RunRow, Spared, StageRow, Store, StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
@@ -54,6 +54,8 @@ const MAX_OUTDATED: u32 = 1_000;
 #[derive(Debug)]
 pub(crate) struct SqlStore {
     database: Database,
+    /// Stages whose rows could not be read: these keep what they hold, for somebody who mends them.
+    unread_stages: UnreadStages,
 }
 
 impl SqlStore {
@@ -65,7 +67,7 @@ impl SqlStore {
 
     /// The store in a database whose tables are up to date.
     pub(crate) fn new(database: Database) -> Self {
-        Self { database }
+        Self { database, unread_stages: UnreadStages::default() }
     }
 
     /// All job images; an error in place of one that cannot be read.
@@ -361,7 +363,8 @@ impl Store for SqlStore {
         let text = "SELECT workflow, stage, state, reason, started, ended, result
                       FROM controller_stages WHERE workflow = $1 ORDER BY stage";
         let stages = statement("read the stages of a workflow", text).bind(id.to_string());
-        let (stages, _): (Vec<StageColumns>, bool) = self.readable(stages, &mut unreadable).await?;
+        let (stages, is_all): (Vec<StageColumns>, bool) = self.readable(stages, &mut unreadable).await?;
+        self.note_unread_stages(id, stages.iter().map(|row| row.stage.0), is_all).await?;
         let text = format!(
             "SELECT {RUN} FROM controller_runs WHERE workflow = $1 AND ($2 IS NULL OR ended >= $2)
               ORDER BY stage, task, attempt"
@@ -475,7 +478,8 @@ impl Store for SqlStore {
     }
 
     async fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
-        let batch = Batch::of(writes);
+        let mut batch = Batch::of(writes);
+        self.unread_stages.leave_out(&mut batch);
         // On a disk that stalls, a batch that is given up is only larger at the next attempt.
         let mut transaction = self.database.begin_long().await?;
         batch.write(&mut transaction).await?;

@@ -1,23 +1,12 @@
-//! What is lost and what is kept of a program's writes. The program is this one, started again with
-//! the library before it.
+//! What is lost and what is kept of a program's writes. The program is `watched` of this package,
+//! started with the library before it.
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    env,
-    fs::{self, File},
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, fs, path::PathBuf, process::Command};
 
 use harness::write_journal::{DIRECTORY_VARIABLE, Loss, ROOTS_VARIABLE, reset, roll_back};
 use tempfile::TempDir;
-
-/// Tells the program what to do.
-const STEP: &str = "DROP_WRITES_TEST_STEP";
-const PLACE: &str = "DROP_WRITES_TEST_PLACE";
 
 struct Place {
     directory: TempDir,
@@ -41,22 +30,20 @@ impl Place {
         self.directory.path().join("journal")
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the program that is watched is this one")]
+    #[expect(clippy::disallowed_methods, reason = "the program that is watched is started here alone")]
     fn does(&self, step: &str) -> &Self {
         let own = env::current_exe().unwrap();
         let library = own.parent().unwrap().parent().unwrap().join("libdrop_writes.so");
         assert!(library.exists(), "{} is not built: cargo build -p drop-writes", library.display());
-        let output = Command::new(own)
-            .args(["--ignored", "--exact", "program"])
+        let output = Command::new(env!("CARGO_BIN_EXE_watched"))
+            .arg(step)
+            .arg(self.directory.path())
             .env("LD_PRELOAD", library)
             .env(DIRECTORY_VARIABLE, self.journal())
             .env(ROOTS_VARIABLE, self.watched())
-            .env(STEP, step)
-            .env(PLACE, self.directory.path())
             .output()
             .unwrap();
-        let words = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && words.contains("1 passed"), "{step}: {output:?}");
+        assert!(output.status.success(), "{step}: {output:?}");
         self
     }
 
@@ -82,47 +69,6 @@ impl Place {
 /// A letter for each sector.
 fn sectors(letters: &str) -> Vec<u8> {
     letters.bytes().flat_map(|letter| [letter; 512]).collect()
-}
-
-/// What the other tests start.
-#[test]
-#[ignore = "the program that is watched: the other tests start it"]
-fn program() {
-    let place = PathBuf::from(env::var_os(PLACE).unwrap()).join("watched");
-    let path = place.join("file");
-    let open = || File::options().read(true).write(true).open(&path).unwrap();
-    match env::var(STEP).unwrap().as_str() {
-        "write" => {
-            let mut file = File::options().write(true).open(&path).unwrap();
-            file.write_all(&sectors("bb")).unwrap();
-        }
-        "write at" => open().write_all_at(&sectors("c"), 512).unwrap(),
-        "append" => {
-            let mut file = File::options().append(true).open(&path).unwrap();
-            file.write_all(&sectors("dd")).unwrap();
-        }
-        "replace" => fs::write(&path, sectors("e")).unwrap(),
-        "cut" => open().set_len(512).unwrap(),
-        "sync" => open().sync_data().unwrap(),
-        "rename" => {
-            let new = place.join("new");
-            fs::write(&new, sectors("n")).unwrap();
-            File::open(&new).unwrap().sync_all().unwrap();
-            fs::rename(&new, &path).unwrap();
-        }
-        "remove" => fs::remove_file(&path).unwrap(),
-        "sync directory" => File::open(&place).unwrap().sync_all().unwrap(),
-        "elsewhere" => {
-            let path: &Path = &place.with_file_name("elsewhere");
-            let mut file = File::create(path).unwrap();
-            file.write_all(b"x").unwrap();
-            file.seek(SeekFrom::Start(0)).unwrap();
-            let mut read = String::new();
-            File::open(path).unwrap().read_to_string(&mut read).unwrap();
-            assert_eq!(read, "x");
-        }
-        other => panic!("{other:?} is no step"),
-    }
 }
 
 #[test]

@@ -301,12 +301,15 @@ pub fn read(shipped: &Path, site: &Path, overlay: &OverlayName, path: &str) -> R
 /// # Errors
 /// See [`SiteError`].
 pub fn remove(site: &Path, overlay: &OverlayName, path: &str) -> Result<(), SiteError> {
-    check_path(path).map_err(|rule| SiteError::Path { path: path.to_owned(), rule })?;
     let folder = site.join(overlay.as_str());
+    let not_found = || SiteError::NotFound { overlay: overlay.clone(), path: path.to_owned() };
+    if fs::symlink_metadata(&folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Err(not_found());
+    }
+    check_path(path).map_err(|rule| SiteError::Path { path: path.to_owned(), rule })?;
     check_parents(&folder, path)?;
     let (plain, template) = both_names(&folder, path);
     let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|facts| !facts.is_dir());
-    let not_found = || SiteError::NotFound { overlay: overlay.clone(), path: path.to_owned() };
     let found = [plain, template].into_iter().find(is_file).ok_or_else(not_found)?;
     fs::remove_file(&found).map_err(|source| failed("remove", &found, source))?;
     let mut parent = found.parent();
@@ -436,6 +439,9 @@ mod tests {
         assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("other"));
         remove(site.path(), &name, "/etc/hosts").unwrap();
         let again = remove(site.path(), &name, "/etc/hosts").unwrap_err().to_string();
+        let none: OverlayName = "none".parse().unwrap();
+        let absent = remove(site.path(), &none, "/../shadow").unwrap_err();
+        assert!(matches!(absent, SiteError::NotFound { .. }), "what is not there is said first: {absent}");
         assert_eq!(again, "the site's overlay hosts has no file /etc/hosts");
     }
 

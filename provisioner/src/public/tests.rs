@@ -11,6 +11,9 @@ use super::*;
 
 const MARKER: &str = "MARKER";
 
+/// The address of somebody who pretends to be the node.
+const STRANGER: &str = "192.0.2.66";
+
 /// Hardware addresses have no letters of a marker: these stand for it.
 const MACS: [&str; 3] = ["52:54:00:aa:aa:01", "52:54:00:aa:aa:02", "52:54:00:aa:aa:03"];
 
@@ -44,16 +47,19 @@ fn spec() -> MachineSpec {
 
 fn status() -> NodeStatus {
     let status = json!({
-        "phase": "ready", "since": 0, "armed": false,
+        "phase": "ready", "since": 0, "armed": false, "address": "10.1.0.1",
+        "reason": format!("its stage 1 at {STRANGER} was refused a certificate"),
+        "unproven": {"phase": "firmware", "file": "iPXE script", "address": STRANGER, "since": 0},
         "held": format!("its row in the database cannot be read: invalid type: string {MARKER}"),
-        "conflict": {"since": 0, "cause": "two agents", "enrolments": [{"epoch": 1, "serial": MARKER, "boot-id": MARKER}]}
+        "conflict": {"since": 0, "cause": format!("used again from {STRANGER}:"), "enrolments": [{"epoch": 1, "serial": MARKER, "boot-id": MARKER}]}
     });
     serde_json::from_value(status).unwrap()
 }
 
 fn assert_public(value: &Value) {
     let text = value.to_string();
-    let private = [MARKER, "10.99.99.99", "52-54-00", "525400", "5054:ff:fe"].into_iter().chain(MACS);
+    let private =
+        [MARKER, STRANGER, "10.99.99.99", "52-54-00", "525400", "5054:ff:fe"].into_iter().chain(MACS);
     for private in private {
         assert!(!text.contains(private), "{private} in {text}");
     }
@@ -85,7 +91,9 @@ fn users_read_no_marker() {
     check(&Explained { name: node.name.clone(), resolved: spec(), origins });
     let message = format!("system serial number is {MARKER}, was A");
     let (at, phase, severity) = (Timestamp(0), Phase::Ready, Severity::Info);
-    check(&NodeEvent { id, name: node.name, at, phase, severity, message });
+    for message in [message, format!("{STRANGER} got no boot token: it was used")] {
+        check(&NodeEvent { id, name: node.name.clone(), at, phase, severity, message });
+    }
 }
 
 #[test]
@@ -94,6 +102,10 @@ fn what_is_public_stays() {
     assert_eq!(public.comment.as_deref(), Some("left rack"));
     assert_eq!(api::labels::line(&public.labels), "rack=a1");
     assert_eq!(public.interfaces["lan0"].address.unwrap().to_string(), "10.1.0.1/24");
+    let public = Sight::Public.of_thing(status());
+    assert_eq!(public.address, Some("10.1.0.1".parse().unwrap()), "its own, as in /etc/hosts of its jobs");
+    assert_eq!(public.unproven.unwrap().file, "iPXE script");
+    assert_eq!(public.conflict.unwrap().cause, "used again from …:");
     let public = Sight::Public.of_thing(inventory());
     assert_eq!(public.gpus[0].model.as_deref(), Some("H100"));
     assert_eq!(public.bmc.unwrap().firmware.as_deref(), Some("2.10"));

@@ -13,7 +13,7 @@ use axum::{
     http::StatusCode,
 };
 use fleet::FleetError;
-use rest::{Body, Refusal};
+use rest::{BodyOf, Refusal};
 use utoipa_axum::routes;
 
 use crate::provisioner::Provisioner;
@@ -33,10 +33,11 @@ async fn trust(
     State(provisioner): State<Provisioner>,
     caller: Caller,
     Path(name): Path<NodeName>,
-    Body(TrustNode { epoch }): Body<TrustNode>,
+    body: BodyOf<TrustNode>,
 ) -> Result<StatusCode, Refusal> {
+    let id = provisioner.find(&format!("cannot trust an enrolment of {name}"), &name)?;
+    let TrustNode { epoch } = body.checked()?;
     let title = format!("cannot trust enrolment {epoch} of {name}");
-    let id = provisioner.find(&title, &name)?;
     let decided = provisioner.0.fleet.trust(id, epoch, &caller.principal.name).await;
     answer(title, decided)
 }
@@ -52,10 +53,11 @@ async fn revoke(
     State(provisioner): State<Provisioner>,
     caller: Caller,
     Path(name): Path<NodeName>,
-    Body(RevokeNode { epoch }): Body<RevokeNode>,
+    body: BodyOf<RevokeNode>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot revoke the certificates of {name}");
     let id = provisioner.find(&title, &name)?;
+    let RevokeNode { epoch } = body.checked()?;
     let decided = provisioner.0.fleet.revoke(id, epoch, &caller.principal.name).await;
     answer(title, decided)
 }

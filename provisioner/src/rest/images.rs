@@ -129,9 +129,13 @@ async fn delete_version(
 ) -> Result<StatusCode, Refusal> {
     let turn = provisioner.0.turn.lock().await;
     let title = format!("cannot delete image {name}@{version}");
+    let is_absent = || !provisioner.0.images.table().versions(&name).any(|present| present == version);
+    if is_absent() {
+        return Err(not_found(&title, &name, Some(version)));
+    }
     let deleting = deleting(&provisioner, &title).await?;
-    let table = provisioner.0.images.table();
-    if !table.versions(&name).any(|present| present == version) {
+    // Another deletion may have ended while it was waited for.
+    if is_absent() {
         return Err(not_found(&title, &name, Some(version)));
     }
     refuse_kept(&title, provisioner.why_kept(&name, &[version]))?;

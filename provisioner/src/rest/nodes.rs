@@ -14,7 +14,7 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
 };
-use rest::{Abandoned, Body, Page, PageParams, Paging, Refusal, Versioned, if_match};
+use rest::{Abandoned, Body, BodyOf, Page, PageParams, Paging, Refusal, Versioned, if_match};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -86,13 +86,17 @@ impl Provisioner {
     ) -> Result<Vec<NodeName>, Refusal> {
         let Some(list) = list else { return Ok(self.view().cluster.nodes.keys().cloned().collect()) };
         let names = expand(&caller.principal.name, title, list).await?;
-        let view = self.view();
-        let missing: Vec<&NodeName> =
-            names.iter().filter(|name| !view.cluster.nodes.contains_key(*name)).collect();
-        if !missing.is_empty() {
-            return Err(not_found(title, &missing));
-        }
+        self.present(title, &names.iter().collect::<Vec<_>>())?;
         Ok(names)
+    }
+
+    /// Refuses names of nodes that are not registered. What is not there is said before what is
+    /// wrong with what was sent for it.
+    fn present(&self, title: &str, names: &[&NodeName]) -> Result<(), Refusal> {
+        let view = self.view();
+        let is_missing = |name: &&NodeName| !view.cluster.nodes.contains_key(*name);
+        let missing: Vec<&NodeName> = names.iter().copied().filter(is_missing).collect();
+        if missing.is_empty() { Ok(()) } else { Err(not_found(title, &missing)) }
     }
 
     /// Of some nodes those whose labels a selector means; all without one.
@@ -213,7 +217,10 @@ async fn patch_many(
 ) -> Result<Json<Vec<Node>>, Refusal> {
     let title = format!("cannot change {}", names::quoted(&names));
     let names = expand(&caller.principal.name, &title, names).await?;
-    check_size(&patch, names.len()).map_err(|error| too_large(&title, &error))?;
+    if let Err(error) = check_size(&patch, names.len()) {
+        provisioner.present(&title, &names.iter().collect::<Vec<_>>())?;
+        return Err(too_large(&title, &error));
+    }
     change(&provisioner, title, names.clone(), patch, None).await?;
     Ok(Json(provisioner.show_all(&names)))
 }
@@ -276,14 +283,17 @@ async fn replace(
     State(provisioner): State<Provisioner>,
     Path(name): Path<NodeName>,
     headers: HeaderMap,
-    Body(spec): Body<MachineSpec>,
+    body: BodyOf<MachineSpec>,
 ) -> Result<Versioned<Node>, Refusal> {
     let version = if_match(&headers)?;
+    let title = format!("cannot change {name}");
+    provisioner.present(&title, &[&name])?;
+    let spec = body.checked()?;
     let edited = name.clone();
     provisioner
         .change(move |draft| draft.set_node(&edited, spec, version))
         .await
-        .map_err(|error| refuse_edit(format!("cannot change {name}"), &error))?;
+        .map_err(|error| refuse_edit(title, &error))?;
     one(&provisioner, &name)
 }
 
@@ -299,10 +309,12 @@ async fn patch_one(
     State(provisioner): State<Provisioner>,
     Path(name): Path<NodeName>,
     headers: HeaderMap,
-    Body(wanted): Body<Value>,
+    body: BodyOf<Value>,
 ) -> Result<Versioned<Node>, Refusal> {
     let version = if_match(&headers)?;
-    change(&provisioner, format!("cannot change {name}"), vec![name.clone()], wanted, version).await?;
+    let title = format!("cannot change {name}");
+    provisioner.present(&title, &[&name])?;
+    change(&provisioner, title, vec![name.clone()], body.checked()?, version).await?;
     one(&provisioner, &name)
 }
 
@@ -447,10 +459,11 @@ async fn drain(
     State(provisioner): State<Provisioner>,
     caller: Caller,
     Path(name): Path<NodeName>,
-    Body(request): Body<DrainNode>,
+    body: BodyOf<DrainNode>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot drain {name}");
     let id = provisioner.find(&title, &name)?;
+    let request = body.checked()?;
     let reason = request.reason.trim();
     let is_line = !reason.is_empty() && !reason.chars().any(char::is_control);
     if !is_line || reason.len() > MAX_DRAIN_REASON_BYTES {

@@ -11,7 +11,7 @@ use axum::{
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
 };
-use rest::{Body, Page, PageParams, Paging, Refusal, Versioned, if_match};
+use rest::{BodyOf, Page, PageParams, Paging, Refusal, Versioned, if_match};
 use serde_json::Value;
 use utoipa_axum::routes;
 
@@ -70,10 +70,18 @@ async fn show(
 fn one(provisioner: &Provisioner, name: &ProfileName) -> Result<Versioned<Profile>, Refusal> {
     let view = provisioner.view();
     let shown = |record: &ProfileRecord| Versioned { version: record.version, body: shown(record) };
-    view.cluster.profiles.get(name).map(|record| shown(record)).ok_or_else(|| {
-        let why = format!("profile {name} does not exist; `bedplate profile list` shows those that do");
-        Refusal::new(StatusCode::NOT_FOUND, "cannot show the profile", why)
-    })
+    let found = view.cluster.profiles.get(name).map(|record| shown(record));
+    found.ok_or_else(|| not_found("cannot show the profile", name))
+}
+
+fn present(provisioner: &Provisioner, title: &str, name: &ProfileName) -> Result<(), Refusal> {
+    let is_present = provisioner.view().cluster.profiles.contains_key(name);
+    if is_present { Ok(()) } else { Err(not_found(title, name)) }
+}
+
+fn not_found(title: &str, name: &ProfileName) -> Refusal {
+    let why = format!("profile {name} does not exist; `bedplate profile list` shows those that do");
+    Refusal::new(StatusCode::NOT_FOUND, title, why)
 }
 
 /// Makes a profile, or gives it another specification.
@@ -88,17 +96,22 @@ async fn replace(
     State(provisioner): State<Provisioner>,
     Path(name): Path<ProfileName>,
     headers: HeaderMap,
-    Body(spec): Body<MachineSpec>,
+    body: BodyOf<MachineSpec>,
 ) -> Result<Versioned<Profile>, Refusal> {
     let version = if_match(&headers)?;
-    let edited = name.clone();
+    let title = format!("cannot change profile {name}");
+    // Without a version that it must have it is made.
+    if version.is_some() {
+        present(&provisioner, &title, &name)?;
+    }
+    let (spec, edited) = (body.checked()?, name.clone());
     let changed = provisioner.change(move |draft| {
         if version.is_none() && !draft.profiles.contains_key(&edited) {
             return draft.add_profile(&edited, spec);
         }
         draft.set_profile(&edited, spec, version)
     });
-    changed.await.map_err(|error| refuse_edit(format!("cannot change profile {name}"), &error))?;
+    changed.await.map_err(|error| refuse_edit(title, &error))?;
     one(&provisioner, &name)
 }
 
@@ -115,16 +128,18 @@ async fn patch_one(
     State(provisioner): State<Provisioner>,
     Path(name): Path<ProfileName>,
     headers: HeaderMap,
-    Body(wanted): Body<Value>,
+    body: BodyOf<Value>,
 ) -> Result<Versioned<Profile>, Refusal> {
     let version = if_match(&headers)?;
-    let edited = name.clone();
+    let title = format!("cannot change profile {name}");
+    present(&provisioner, &title, &name)?;
+    let (wanted, edited) = (body.checked()?, name.clone());
     let changed = provisioner.change(move |draft| {
         let old = draft.readable_spec(&Subject::Profile(edited.clone()))?;
         let spec = patch::apply("profile", edited.as_str(), &old, &wanted)?;
         draft.set_profile(&edited, spec, version)
     });
-    changed.await.map_err(|error| refuse_edit(format!("cannot change profile {name}"), &error))?;
+    changed.await.map_err(|error| refuse_edit(title, &error))?;
     one(&provisioner, &name)
 }
 

@@ -4,24 +4,19 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     Router,
-    body::{Body, Bytes, HttpBody},
+    body::Body,
     extract::ConnectInfo,
     http::{Request, Response, StatusCode},
     response::IntoResponse as _,
 };
-use hyper::{
-    body::{Frame, Incoming, SizeHint},
-    server::conn::http1,
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
 use tokio::{
@@ -39,7 +34,7 @@ use super::{
     request_body::{NoRoom, RequestBody},
     seat::{Running, Seat},
 };
-use crate::Refusal;
+use crate::{Refusal, held::Holding};
 
 /// Largest head of a request, and what is held of a body or an answer at once, bytes: of a stranger
 /// without whole head so much may be in memory.
@@ -177,7 +172,7 @@ async fn answer(
     routes: Router,
     client: Client,
     request: Request<Incoming>,
-) -> Result<Response<Answer>, Infallible> {
+) -> Result<Response<Holding<Running>>, Infallible> {
     let seat = client.seat.clone();
     let running = seat.begin();
     let (body_seat, no_room) = (seat.clone(), NoRoom::default());
@@ -205,7 +200,9 @@ async fn answer(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         seat.upgraded();
     }
-    Ok(response.map(|body| Answer { body, _running: running }))
+    // Its request runs until its last part is handed over; when that is written, the guard tells
+    // the seat.
+    Ok(response.map(|body| Holding::new(body, running)))
 }
 
 /// Returns when a request without proof has taken too long.
@@ -213,33 +210,6 @@ async fn overdue(seat: &Seat) {
     sleep(seat.deadlines().request).await;
     if seat.is_proven() {
         std::future::pending().await
-    }
-}
-
-/// The body of an answer. Its request runs until it is gone, which is when its last part is handed
-/// over; when that is written, the guard tells the seat.
-struct Answer {
-    body: Body,
-    _running: Running,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

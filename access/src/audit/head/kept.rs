@@ -10,7 +10,10 @@ use std::{
     thread,
 };
 
-use api::{access::AuditHead, ids::Timestamp};
+use api::{
+    access::{AuditCut, AuditHead},
+    ids::Timestamp,
+};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{AuditHeads, HEAD_SECONDS, verify_head};
@@ -33,6 +36,8 @@ pub struct AuditAlarms {
     pub broken: Option<String>,
     /// The key was lost, and made anew at this start.
     pub new_key: Option<String>,
+    /// The log comes near the size at which its oldest lines go.
+    pub filling: Option<String>,
 }
 
 /// What is known of the file.
@@ -202,7 +207,8 @@ impl Access {
     #[must_use]
     pub fn audit_alarms(&self) -> AuditAlarms {
         let Some(heads) = &self.audit_heads else { return AuditAlarms::default() };
-        AuditAlarms { broken: heads.broken(), new_key: heads.kept_heads().new_key.clone() }
+        let filling = self.inner.audit.filling.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        AuditAlarms { broken: heads.broken(), new_key: heads.kept_heads().new_key.clone(), filling }
     }
 
     /// Holds the log against the newest head of the file, if that is due. `last`: the number of the last row.
@@ -213,6 +219,15 @@ impl Access {
         stops: bool,
     ) -> Result<(), AccessError> {
         if let Some(head) = heads.newest_kept(clock::now(), stops).await {
+            // The row of an old head may have been cut; the cut says what the last of them was.
+            let fits = |cut: &AuditCut| {
+                head.number < cut.number
+                    || head.number == cut.number && head.hash.eq_ignore_ascii_case(&cut.hash)
+            };
+            if self.audit_cut().is_some_and(|cut| fits(&cut)) {
+                heads.set_fits();
+                return Ok(());
+            }
             let lines = self.inner.store.audit_after(head.number.saturating_sub(1), 1).await?;
             let line = lines.iter().find(|line| line.number == head.number);
             heads.compare(&head, line, last);

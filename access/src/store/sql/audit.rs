@@ -1,6 +1,6 @@
 //! The audit log in the shared database.
 
-use api::ids::Timestamp;
+use api::{access::AuditCut, ids::Timestamp};
 use async_trait::async_trait;
 use database::{
     Number, Value,
@@ -18,30 +18,21 @@ use crate::{
     },
 };
 
-/// Columns of an [`AuditRow`].
+/// Columns of an [`AuditRow`]: a number, [`EntryColumns`], and what the chain adds.
 const AUDIT: &str =
     "number, at, principal, action, subject, outcome, object, difference, source, token, form, hash";
 
 /// Rows that one statement writes.
 const ROWS_PER_STATEMENT: usize = 64;
 
+/// What a row tells, with a number or without.
 #[derive(FromRow)]
-struct AuditRow {
-    number: Number<u64>,
+struct EntryColumns {
     at: i64,
     principal: String,
     action: String,
     subject: String,
     outcome: String,
-    #[sqlx(flatten)]
-    details: DetailColumns,
-    form: Number<u32>,
-    #[sqlx(try_from = "Vec<u8>")]
-    hash: Hash,
-}
-
-#[derive(FromRow)]
-struct DetailColumns {
     object: String,
     difference: String,
     source: String,
@@ -49,49 +40,62 @@ struct DetailColumns {
 }
 
 #[derive(FromRow)]
-struct PendingColumns {
-    id: Number<u64>,
-    at: i64,
-    principal: String,
-    action: String,
-    subject: String,
-    outcome: String,
+struct AuditRow {
+    number: Number<u64>,
     #[sqlx(flatten)]
-    details: DetailColumns,
+    entry: EntryColumns,
+    form: Number<u32>,
+    #[sqlx(try_from = "Vec<u8>")]
+    hash: Hash,
 }
 
-impl From<DetailColumns> for Details {
-    fn from(DetailColumns { object, difference, source, token }: DetailColumns) -> Self {
-        Self { object, difference, source, token }
-    }
+#[derive(FromRow)]
+struct PendingColumns {
+    id: Number<u64>,
+    #[sqlx(flatten)]
+    entry: EntryColumns,
+}
+
+#[derive(FromRow)]
+struct CutRow {
+    number: Number<u64>,
+    at: i64,
+    hash: String,
+    cut_at: i64,
+    why: String,
+    signing_key: String,
+    signature: String,
 }
 
 impl From<AuditRow> for AuditLine {
-    fn from(row: AuditRow) -> Self {
-        Self {
-            number: row.number.0,
-            at: Timestamp(row.at),
-            principal: row.principal,
-            action: row.action,
-            subject: row.subject,
-            outcome: row.outcome,
-            details: row.details.into(),
-            form: row.form.0,
-            hash: row.hash.0,
-        }
+    fn from(AuditRow { number, entry, form, hash }: AuditRow) -> Self {
+        let EntryColumns { at, principal, action, subject, outcome, object, difference, source, token } =
+            entry;
+        let details = Details { object, difference, source, token };
+        let (number, at, form, hash) = (number.0, Timestamp(at), form.0, hash.0);
+        Self { number, at, principal, action, subject, outcome, details, form, hash }
     }
 }
 
 impl From<PendingColumns> for PendingLine {
-    fn from(row: PendingColumns) -> Self {
+    fn from(PendingColumns { id, entry }: PendingColumns) -> Self {
+        let EntryColumns { at, principal, action, subject, outcome, object, difference, source, token } =
+            entry;
+        let details = Details { object, difference, source, token };
+        Self { id: id.0, at: Timestamp(at), principal, action, subject, outcome, details }
+    }
+}
+
+impl From<CutRow> for AuditCut {
+    fn from(row: CutRow) -> Self {
         Self {
-            id: row.id.0,
+            number: row.number.0,
             at: Timestamp(row.at),
-            principal: row.principal,
-            action: row.action,
-            subject: row.subject,
-            outcome: row.outcome,
-            details: row.details.into(),
+            hash: row.hash,
+            cut_at: Timestamp(row.cut_at),
+            why: row.why,
+            key: row.signing_key,
+            signature: row.signature,
         }
     }
 }
@@ -148,6 +152,9 @@ impl AuditStore for SqlStore {
                 .execute(&mut transaction)
                 .await?;
         }
+        let bytes: u64 = lines.iter().map(|(_, line)| line.bytes()).sum();
+        let counted = statement(ACTION, "UPDATE access_audit_size SET bytes = bytes + $1").bind(bytes);
+        counted.execute(&mut transaction).await?;
         transaction.commit(ACTION).await
     }
 
@@ -188,5 +195,47 @@ impl AuditStore for SqlStore {
             .bind(limit);
         let rows: Vec<AuditRow> = lines.fetch_all(&self.database).await?;
         Ok(rows.into_iter().map(AuditLine::from).collect())
+    }
+
+    async fn audit_bytes(&self) -> Result<u64, StoreError> {
+        let bytes = statement("read the size of the audit log", "SELECT bytes FROM access_audit_size");
+        let (Number(bytes),): (Number<u64>,) = bytes.fetch_one(&self.database).await?;
+        Ok(bytes)
+    }
+
+    async fn audit_cut(&self) -> Result<Option<AuditCut>, StoreError> {
+        let text = "SELECT number, at, hash, cut_at, why, signing_key, signature
+                      FROM access_audit_cuts ORDER BY number DESC LIMIT 1";
+        let cut = statement("read the cut of the audit log", text);
+        let row: Option<CutRow> = cut.fetch_optional(&self.database).await?;
+        Ok(row.map(AuditCut::from))
+    }
+
+    async fn cut_audit(&self, cut: &AuditCut, bytes: u64) -> Result<(), StoreError> {
+        const ACTION: &str = "cut the audit log";
+        let mut transaction = self.database.begin().await?;
+        let text = "INSERT INTO access_audit_cuts (number, at, hash, cut_at, why, signing_key, signature)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        statement(ACTION, text)
+            .bind(cut.number)
+            .bind(cut.at.0)
+            .bind(&cut.hash)
+            .bind(cut.cut_at.0)
+            .bind(&cut.why)
+            .bind(&cut.key)
+            .bind(&cut.signature)
+            .execute(&mut transaction)
+            .await?;
+        // Lines of an older release were counted in characters.
+        let text = "UPDATE access_audit_size SET bytes = CASE WHEN bytes > $1 THEN bytes - $1 ELSE 0 END";
+        statement(ACTION, text).bind(bytes).execute(&mut transaction).await?;
+        transaction.commit(ACTION).await
+    }
+
+    async fn remove_audit(&self, number: u64, limit: u32) -> Result<u64, StoreError> {
+        let text = "DELETE FROM access_audit
+                     WHERE number <= $1 AND number < (SELECT MIN(number) FROM access_audit) + $2";
+        let removed = statement("remove old lines of the audit log", text).bind(number).bind(limit);
+        removed.execute(&self.database).await
     }
 }

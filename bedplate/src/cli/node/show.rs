@@ -247,7 +247,10 @@ fn one(look: Look, node: &Node, devices: &[GrantableDevice], now: Timestamp) -> 
     add("last boot", status.boot_ms.map(|ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)));
     let unproven = status.unproven.as_ref().map(|unproven| {
         let ago = age(unproven.since, now);
-        format!("{} fetched {} ({ago} ago); not proven to be the node", unproven.address, unproven.file)
+        // Who is no admin is not told from where.
+        let who = Some(unproven.address).filter(|address| !address.is_unspecified());
+        let who = who.map_or("somebody".to_owned(), |address| address.to_string());
+        format!("{who} fetched {} ({ago} ago); not proven to be the node", unproven.file)
     });
     add("unproven", unproven);
     add("enrolment", Some(status.epoch).filter(|epoch| *epoch > 0).map(|epoch| epoch.to_string()));
@@ -451,6 +454,10 @@ pub(super) mod tests {
         assert_eq!(words, ["firmware?", "lost,firmware?"]);
         assert_eq!(phase_word(&status(Phase::Firmware)), "firmware");
         let shown = one(Look::PLAIN, &node("n1", "{}", unproven(Phase::Lost)), &[], NOW);
+        let mut public = unproven(Phase::Lost);
+        public.unproven.as_mut().unwrap().address = [0, 0, 0, 0].into();
+        let of_public = one(Look::PLAIN, &node("n1", "{}", public), &[], NOW);
+        assert!(of_public.contains("unproven   somebody fetched iPXE script (5s ago)"), "{of_public}");
         let told = "unproven   10.1.0.66 fetched iPXE script (5s ago); not proven to be the node";
         assert!(shown.contains(told), "{shown}");
     }

@@ -1,9 +1,9 @@
 //! Requests to the REST port: how many, by route, method and class of the status, and how long they
 //! took.
 //!
-//! The routes are those of the OpenAPI document and two more, so that no client can make a label;
-//! what is none of them counts as `other`. All of it is made when the server starts, and counting
-//! is atomics alone.
+//! The routes are those of the OpenAPI document, so that no client can make a label; what is none
+//! of them counts as `other`. All of it is made when the server starts, and counting is atomics
+//! alone.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,9 +20,6 @@ use axum::{
 use metrics::{Counters, Exposition, Gauge, Histogram, SECONDS};
 use tokio::time::Instant;
 use utoipa::openapi::OpenApi;
-
-/// Routes that are in no document: it itself, and the state of health.
-const UNDOCUMENTED: [&str; 2] = ["/v1/openapi.json", "/v1/health"];
 
 /// The label of what is no route, and of what no route has as a method.
 const OTHER: &str = "other";
@@ -54,10 +51,10 @@ pub(in crate::server) struct Requests {
 }
 
 impl Requests {
-    /// For the routes of a document.
-    pub(in crate::server) fn new(document: &OpenApi) -> Self {
+    /// For the routes of these documents.
+    pub(in crate::server) fn new<'a>(documents: impl IntoIterator<Item = &'a OpenApi>) -> Self {
         let mut routes: HashMap<String, BTreeMap<&'static str, Answers>> = HashMap::new();
-        for (path, item) in &document.paths.paths {
+        for (path, item) in documents.into_iter().flat_map(|document| &document.paths.paths) {
             let methods = [
                 ("GET", item.get.is_some()),
                 ("PUT", item.put.is_some()),
@@ -67,9 +64,6 @@ impl Requests {
             ];
             let there = methods.into_iter().filter(|(_, is_there)| *is_there);
             routes.insert(path.clone(), there.map(|(method, _)| (method, Answers::default())).collect());
-        }
-        for path in UNDOCUMENTED {
-            routes.insert(path.to_owned(), BTreeMap::from([("GET", Answers::default())]));
         }
         let refused = Counters::new(["unauthenticated", "forbidden"]);
         Self { routes, other: Answers::default(), running: Gauge::default(), refused }
@@ -151,13 +145,14 @@ mod tests {
         let paths: Paths = PathsBuilder::new()
             .path("/v1/nodes/{name}", item(HttpMethod::Get))
             .path("/v1/apply", item(HttpMethod::Post))
+            .path("/v1/health", item(HttpMethod::Get))
             .build();
         OpenApi::new(Info::new("test", "1"), paths)
     }
 
     #[test]
     fn labels_are_routes_and_methods_and_nothing_that_a_client_says() {
-        let requests = Requests::new(&document());
+        let requests = Requests::new([&document()]);
         let made_up = Method::from_bytes(b"MADE-UP").unwrap();
         let took = Duration::from_millis(3);
         for (route, method, status) in [

@@ -62,6 +62,11 @@ impl<'a> Batch<'a> {
         batch
     }
 
+    /// Leaves out the stages of which this is true.
+    pub(super) fn leave_out_stages(&mut self, is_left_out: impl Fn(&(WorkflowId, u32)) -> bool) {
+        self.stages.retain(|stage, _| !is_left_out(stage));
+    }
+
     /// Writes it, workflows before what refers to them.
     pub(super) async fn write(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
         for submitted in self.submitted.values() {

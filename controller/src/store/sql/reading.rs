@@ -1,15 +1,39 @@
 //! Rows read one by one: one that cannot be read takes no other with it, and is not forgotten.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
 use api::{
     ids::Timestamp,
     run::{RunId, WorkflowId},
 };
-use database::{Parsed, Record, Statement, statement};
+use database::{Number, Parsed, Record, Statement, statement};
 use rest::causes;
 
-use super::{Spared, SqlStore, StoreError};
+use super::{Spared, SqlStore, StoreError, batch::Batch};
+
+/// Stages whose rows could not be read, when their workflows were read last. The engine has them
+/// not, and what it writes of them when somebody stops the workflow is made up.
+#[derive(Debug, Default)]
+pub(super) struct UnreadStages(Mutex<BTreeSet<(WorkflowId, u32)>>);
+
+impl UnreadStages {
+    fn set(&self, workflow: WorkflowId, stages: BTreeSet<u32>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(of, _)| *of != workflow);
+        all.extend(stages.into_iter().map(|stage| (workflow, stage)));
+    }
+
+    /// Takes their rows out of a batch.
+    pub(super) fn leave_out(&self, batch: &mut Batch<'_>) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.is_empty() {
+            batch.leave_out_stages(|stage| all.contains(stage));
+        }
+    }
+}
 
 impl SqlStore {
     /// The rows that a statement finds, and whether that is all. One that cannot be read is logged
@@ -56,6 +80,31 @@ impl SqlStore {
         let rows: Vec<T> = rows.into_iter().filter_map(kept).collect();
         let is_all = rows.len() == count;
         Ok((rows, is_all))
+    }
+
+    /// Notes which stages of a workflow have rows that are not among those that were `read`.
+    pub(super) async fn note_unread_stages(
+        &self,
+        id: WorkflowId,
+        read: impl Iterator<Item = u32> + Send,
+        is_all: bool,
+    ) -> Result<(), StoreError> {
+        let mut unread = BTreeSet::new();
+        if !is_all {
+            let text = "SELECT stage FROM controller_stages WHERE workflow = $1";
+            let stages = statement("read the numbers of stages", text).bind(id.to_string());
+            for row in stages.fetch_each::<(Number<u32>,)>(&self.database).await? {
+                match row {
+                    Ok((Number(stage),)) => drop(unread.insert(stage)),
+                    // No write of a stage is of this row.
+                    Err(StoreError::Decode { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            read.for_each(|stage| drop(unread.remove(&stage)));
+        }
+        self.unread_stages.set(id, unread);
+        Ok(())
     }
 
     /// Adds the runs of a workflow to `spared` that are not among those that were `read`. `workflow`
