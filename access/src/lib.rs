@@ -13,6 +13,7 @@ mod clock;
 mod identify;
 mod layer;
 mod logins;
+mod public;
 mod quota;
 mod rest;
 mod rights;
@@ -42,6 +43,7 @@ pub use audit::{
 };
 pub use layer::{layer, reads};
 pub use logins::LoginFailures;
+pub use public::{Public, Sight, public_line};
 pub use quota::{Holdings, QuotaExceeded, QuotaLimits, RunningRequest, StillHeld, running_requests};
 pub use rights::{Denied, Principal, Resource, Rows, authorize, permitted, visible};
 pub use routes::{ACTION_KEY, Caller, Routes};

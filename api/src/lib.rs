@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`ids`] | names, addresses and digests used by all the others |
 //! | [`labels`] | labels of nodes, and selectors over them |
+//! | [`hostlist`] | lists of node names as people write them: `n[0001-1024]` |
 //! | [`machine`] | REST: nodes and profiles as a person declares them, and where each value came from |
 //! | [`image`] | REST: OS images, their versions, long operations and their progress |
 //! | [`overlay`] | REST: overlays; and the archive that carries rendered files to a node |
@@ -35,6 +36,7 @@ pub mod alarm;
 pub mod channel;
 pub mod device;
 pub mod enroll;
+pub mod hostlist;
 pub mod http;
 pub mod ids;
 pub mod image;

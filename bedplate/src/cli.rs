@@ -24,6 +24,7 @@ mod profile;
 mod quota;
 mod server;
 mod spec;
+mod stderr;
 mod table;
 mod token;
 mod tree;

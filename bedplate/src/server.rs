@@ -23,6 +23,7 @@ use access::{Access, AccessError, AuditHeads};
 use controller::{Controller, ControllerConfig, ControllerError};
 use database::{Database, Schema};
 use fleet::{Fleet, FleetError};
+use hardware::Hardware;
 use image_store::Converter;
 use provisioner::{OpenError, Provisioner, ServeError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -210,11 +211,14 @@ pub async fn run(
     let access = access.with_audit_heads(heads).with_token_limits(config.tokens);
     let access = access.with_quota_limits(config.quotas).with_audit_keep(config.audit_keep);
     access.note_new_audit_key().await;
-    let fleet = Fleet::open(database.clone(), config.fleet.clone()).await?;
+    let hardware = Hardware::new(database.clone());
+    let reports = Arc::new(hardware.clone());
+    let fleet = Fleet::open(database.clone(), config.fleet.clone(), reports).await?;
     let (audit, stop) = (access.clone(), CancellationToken::new());
     let audit_stop = stop.clone();
     let keeping = tokio::spawn(async move { audit.keep_audit(audit_stop.cancelled()).await });
-    let served = serve(config, &database, access.clone(), fleet.clone(), (shell, converter), shutdown).await;
+    let nodes = (fleet.clone(), hardware);
+    let served = serve(config, &database, access.clone(), nodes, (shell, converter), shutdown).await;
     fleet.close().await;
     // The last requests and the fleet's last changes have rows, too.
     stop.cancel();
@@ -244,7 +248,7 @@ async fn serve(
     config: Checked,
     database: &Database,
     access: Access,
-    fleet: Fleet,
+    (fleet, hardware): (Fleet, Hardware),
     (shell, converter): (Shell, Converter),
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
@@ -261,7 +265,8 @@ async fn serve(
         images: config.job_images,
         platform: provisioner.boots(),
     };
-    let controller = Controller::open(database.clone(), workflows, fleet.clone(), access.clone()).await?;
+    let nodes = (fleet.clone(), hardware.clone());
+    let controller = Controller::open(database.clone(), workflows, nodes, access.clone()).await?;
     let api = bind(config.api_listen, "api.listen")?;
     let fleet_listeners: Vec<TcpListener> =
         config.fleet_listen.iter().map(|&address| bind(address, "fleet.port")).collect::<Result<_, _>>()?;
@@ -276,6 +281,7 @@ async fn serve(
     let roles = Roles {
         database: database.clone(),
         fleet: fleet.clone(),
+        hardware: hardware.clone(),
         provisioner: provisioner.clone(),
         controller: controller.clone(),
         shell: shell.clone(),
@@ -283,7 +289,8 @@ async fn serve(
         alarms: alarms.clone(),
     };
     let scrape = Scrape::new(roles, config.state_dir.clone());
-    let of_roles = provisioner.rest().merge(controller.rest()).merge(alarms.routes());
+    let of_nodes = provisioner.rest().merge(fleet.rest()).merge(hardware.rest(&fleet));
+    let of_roles = of_nodes.merge(controller.rest()).merge(alarms.routes());
     let routes = rest::router(access, of_roles, health, &scrape);
     let api_tls = follow_certificates(&fleet, config.api_certificate, &scrape, &alarms, &mut parts, &stop)?;
     parts.spawn(rest::serve(shell.clone(), api, api_tls, routes, scrape, stop.clone()));
@@ -299,7 +306,14 @@ async fn serve(
         Ok(())
     });
     tracing::info!("bedplate {} serves its REST API at https://{address}", env!("CARGO_PKG_VERSION"));
+    all_ended(parts, &stop).await
+}
 
+/// Waits until all parts have ended: with the first one the others are stopped. Fails as the first that failed.
+async fn all_ended(
+    mut parts: JoinSet<Result<(), ServerError>>,
+    stop: &CancellationToken,
+) -> Result<(), ServerError> {
     let mut outcome = Ok(());
     while let Some(ended) = parts.join_next().await {
         stop.cancel();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum as _};
 
-use crate::{catalog::Name, frame::Frame, session::Session};
+use crate::{catalog::Name, session::Session};
 
 /// Benchmarks beside the peers.
 #[derive(Debug, Parser)]
@@ -49,7 +49,7 @@ impl Command {
                 Session { names, quick, json, write }.run()
             }
             Self::Measure { name, quick, out } => {
-                let text = serde_json::to_vec_pretty(&Frame::with(quick, name)?)?;
+                let text = serde_json::to_vec_pretty(&name.run(quick)?)?;
                 std::fs::write(&out, text).with_context(|| format!("cannot write {}", out.display()))?;
                 Ok(true)
             }

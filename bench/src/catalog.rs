@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bench::outcome::Outcome;
 
-use crate::{dhcp, frame::Frame, http, import, overlays, planner_rate, register, tftp};
+use crate::{
+    dhcp, frame::Frame, http, import, network::Network, overlays, places::Places, planner_rate, register,
+    tftp,
+};
 
 /// A benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -70,6 +74,25 @@ impl Name {
             Self::Planner => Some(planner_rate::measure),
             Self::Container | Self::Inventory | Self::Boot | Self::Throughput => None,
         }
+    }
+
+    /// Lets the benchmark measure, and clears up behind it. `quick`: a smoke test. Must be called from the main
+    /// thread before there are others.
+    ///
+    /// # Errors
+    /// Those of the benchmark, or of making folders and networks.
+    pub(crate) fn run(self, quick: bool) -> anyhow::Result<Outcome> {
+        let places = Places::new()?;
+        places.clear()?;
+        let measure = self.measure().with_context(|| format!("{} is measured by vm-tests", self.as_str()))?;
+        if matches!(self, Self::Import | Self::Rebuild) {
+            // Packages come over the machine's own network.
+            import::image::prepare(&places)?;
+        }
+        let frame = Frame { network: Network::enter(&places)?, places, quick };
+        let outcome = measure(&frame);
+        frame.places.remove()?;
+        outcome
     }
 
     /// After this it hangs. Machines without KVM are slow; the first import makes its image.

@@ -22,6 +22,7 @@ use api::{
 };
 use database::outbox::OutboxRow;
 use fleet::{Fleet, NodeChange, NodeLabels, RunMessage};
+use hardware::Hardware;
 use oci_pull::{Wait, Waits};
 use tokio::{
     sync::{OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot},
@@ -86,6 +87,7 @@ pub(crate) struct Conductor {
     pub(crate) engine: Arc<Mutex<Engine>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) fleet: Fleet,
+    pub(crate) hardware: Hardware,
     pub(crate) images: JobImages,
     pub(crate) results: Results,
     pub(crate) ledger: Ledger,
@@ -447,7 +449,7 @@ impl Conductor {
         if let Some((_, capacity)) = known {
             return Some(capacity.clone());
         }
-        match self.fleet.inventory(id).await {
+        match self.hardware.inventory(id).await {
             Ok(inventory) => {
                 let capacity = capacity::of(&inventory.unwrap_or_default());
                 self.capacities.insert(id, (revision, capacity.clone()));

@@ -48,6 +48,7 @@ use api::{
 };
 use database::{Database, MigrateError};
 use fleet::Fleet;
+use hardware::Hardware;
 use image_store::Converter;
 use oci_pull::Registries;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -144,7 +145,7 @@ impl Controller {
     pub async fn open(
         database: Database,
         config: ControllerConfig,
-        fleet: Fleet,
+        (fleet, hardware): (Fleet, Hardware),
         access: Access,
     ) -> Result<Self, ControllerError> {
         let shutdown = CancellationToken::new();
@@ -172,6 +173,7 @@ impl Controller {
             engine: engine.clone(),
             store: store.clone(),
             fleet: fleet.clone(),
+            hardware,
             images: images.clone(),
             results: results.clone(),
             ledger: results.ledger().clone(),

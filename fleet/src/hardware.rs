@@ -1,67 +1,74 @@
-//! What nodes tell of their hardware: inventories and topologies, kept and asked for.
-
-use std::borrow::Cow;
+//! What agents report of their hardware, on its way to whoever keeps it: the crate `hardware`, which stands above
+//! the fleet and knows what the reports mean.
 
 use api::{
     channel::MAX_TOPOLOGY_BYTES,
-    ids::{Digest, NodeId},
+    ids::{NodeId, Timestamp},
     inventory::Inventory,
     status::Severity,
-    visible,
 };
-use serde_json::Value;
-use sha2::Digest as _;
+use async_trait::async_trait;
 
-use crate::{
-    Fleet, FleetError,
-    changes::{self, Moment},
-    clock,
-    lifecycle::Event,
-    metrics::Facts,
-    store::{InventoryRow, Store, StoreError, TopologyRow},
-    topology,
-};
+use crate::{Fleet, FleetError, StoreError, clock, lifecycle::Event};
 
-/// Inventories that a new one is compared with: the last, and some before it for what the last does not tell.
-const COMPARED_INVENTORIES: u32 = 4;
+/// When an inventory was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// It is the first of an agent that was just started: the node may be booting.
+    Start,
+    /// It is a later one.
+    Running,
+}
+
+/// What came of an inventory that was kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeptInventory {
+    /// It is not the one that was kept last.
+    pub changed: bool,
+    /// Lines for the node's history, the worst first.
+    pub news: Vec<(Severity, String)>,
+}
+
+/// Keeps what agents report of their hardware. An agent's report is acknowledged when it is kept: it
+/// sends it again otherwise.
+#[async_trait]
+pub trait HardwareReports: std::fmt::Debug + Send + Sync {
+    /// Keeps an inventory of a registered node, which came at `at`; on disk when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it is not kept.
+    async fn keep_inventory(
+        &self,
+        node: NodeId,
+        inventory: &Inventory,
+        moment: Moment,
+        at: Timestamp,
+    ) -> Result<KeptInventory, StoreError>;
+
+    /// Keeps a topology of a registered node, hwloc's XML, in place of the one before. It is at most
+    /// [`MAX_TOPOLOGY_BYTES`] long.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it is not kept.
+    async fn keep_topology(&self, node: NodeId, xml: String, at: Timestamp) -> Result<(), StoreError>;
+}
 
 impl Fleet {
-    /// The newest inventory of a node, with the names of its PCI devices.
-    ///
-    /// # Errors
-    /// [`FleetError::Store`].
-    pub async fn inventory(&self, id: NodeId) -> Result<Option<Inventory>, FleetError> {
-        let mut inventory = newest(self.inner.store.as_ref(), id).await?;
-        if let Some(inventory) = &mut inventory {
-            self.inner.pci_names.fill(inventory);
-        }
-        Ok(inventory)
+    /// How often a node's inventory became another one since the server started: while it is the same number,
+    /// the inventory need not be read again. `None` if it is not registered.
+    #[must_use]
+    pub fn inventory_revision(&self, id: NodeId) -> Option<u64> {
+        self.read(id, |entry| entry.inventories).ok()
     }
 
-    /// The newest topology of a node, hwloc's XML; `None` if it never sent one.
-    ///
-    /// # Errors
-    /// [`FleetError::Store`].
-    pub async fn topology(&self, id: NodeId) -> Result<Option<String>, FleetError> {
-        let Some(row) = self.inner.store.topology(id).await? else { return Ok(None) };
-        Ok(Some(aside(id, move || topology::unpack(&row.document)).await?))
-    }
-
-    /// Keeps an inventory, with clean texts, and writes what is new in it into the history; on disk when
-    /// this returns.
+    /// Has an inventory kept, and writes what is new in it into the history; on disk when this returns.
     pub(crate) async fn store_inventory(&self, id: NodeId, inventory: &Inventory) -> Result<(), FleetError> {
-        let (inventory, document) = cleaned(inventory).map_err(|source| StoreError::Decode {
-            subject: format!("inventory of {id}"),
-            source: source.into(),
-        })?;
-        let inventory = inventory.as_ref();
-        let digest = Digest(sha2::Sha256::digest(document.as_bytes()).into());
-        let kept = self.inner.store.inventories(id, COMPARED_INVENTORIES).await?;
-        let row = InventoryRow { at: clock::now(), digest, document };
-        let changed = self.inner.store.put_inventory(id, &row).await?;
-        self.inner.facts.put(id, Some(Facts::of(inventory)));
-        let is_first = !self.read(id, |entry| entry.life.inventory_known)?;
-        let news = if changed { news(kept, inventory, is_first) } else { Vec::new() };
+        let moment = match self.read(id, |entry| entry.life.inventory_known)? {
+            false => Moment::Start,
+            true => Moment::Running,
+        };
+        let kept = self.inner.hardware.keep_inventory(id, inventory, moment, clock::now()).await?;
+        let KeptInventory { changed, news } = kept;
         let ((), ticket) = self.change(id, |change| {
             change.entry.inventories += u64::from(changed);
             change.live(Event::InventoryStored { changed, news });
@@ -69,14 +76,7 @@ impl Fleet {
         self.durable(ticket).await
     }
 
-    /// How often a node's inventory became another one since the server started: while it is the same number,
-    /// [`Self::inventory`] need not be asked again. `None` if it is not registered.
-    #[must_use]
-    pub fn inventory_revision(&self, id: NodeId) -> Option<u64> {
-        self.read(id, |entry| entry.inventories).ok()
-    }
-
-    /// Keeps a topology, unless it is too long.
+    /// Has a topology kept, unless it is too long.
     pub(crate) async fn store_topology(&self, id: NodeId, xml: String) -> Result<(), FleetError> {
         if xml.len() > MAX_TOPOLOGY_BYTES {
             let message = format!(
@@ -86,96 +86,6 @@ impl Fleet {
             let ((), ticket) = self.change(id, |change| change.record(Severity::Warning, &message))?;
             return self.durable(ticket).await;
         }
-        let size = u64::try_from(xml.len()).unwrap_or(u64::MAX);
-        let document = aside(id, move || topology::pack(&xml)).await?;
-        Ok(self.inner.store.put_topology(id, &TopologyRow { at: clock::now(), size, document }).await?)
-    }
-}
-
-/// Works on the topology of a node on a thread that may be busy with it.
-async fn aside<T: Send + 'static>(
-    id: NodeId,
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, StoreError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other).and_then(|done| done);
-    done.map_err(|error| StoreError::Decode { subject: format!("topology of {id}"), source: error.into() })
-}
-
-/// An inventory whose texts are lines that do nothing to a terminal ([`visible`]), and its JSON.
-fn cleaned(inventory: &Inventory) -> serde_json::Result<(Cow<'_, Inventory>, String)> {
-    let document = serde_json::to_string(inventory)?;
-    // Of what is hidden JSON escapes the controls. Nearly all inventories have none of either.
-    if !document.contains('\\') && !document.contains(visible::is_hidden) {
-        return Ok((Cow::Borrowed(inventory), document));
-    }
-    let mut tree = serde_json::from_str(&document)?;
-    clean(&mut tree);
-    let inventory = serde_json::from_value(tree)?;
-    let document = serde_json::to_string(&inventory)?;
-    Ok((Cow::Owned(inventory), document))
-}
-
-/// The tree is no deeper than the type that it was made from.
-fn clean(tree: &mut Value) {
-    match tree {
-        Value::String(text) if text.contains(visible::is_hidden) => *text = visible::line(text).into_owned(),
-        Value::Array(values) => values.iter_mut().for_each(clean),
-        Value::Object(values) => {
-            let cleaned = |(name, mut value): (String, Value)| {
-                clean(&mut value);
-                (visible::line(&name).into_owned(), value)
-            };
-            *values = std::mem::take(values).into_iter().map(cleaned).collect();
-        }
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// What the history says of an inventory that is another than the last.
-fn news(kept: Vec<InventoryRow>, now: &Inventory, is_first: bool) -> Vec<(Severity, String)> {
-    let bare = |line: &str| vec![(Severity::Info, line.to_owned())];
-    // One of an older version that cannot be read any more is as good as none.
-    let kept = kept.iter().filter_map(|row| serde_json::from_str(&row.document).ok()).collect();
-    let Some(before) = changes::remembered(kept) else { return bare("sent its first inventory") };
-    let moment = if is_first { Moment::Start } else { Moment::Running };
-    let news = changes::changes(&before, now, moment);
-    match news.is_empty() {
-        true if changes::is_only_counters(&before, now) => Vec::new(),
-        true => bare("sent a new inventory"),
-        false => news,
-    }
-}
-
-/// The newest inventory of a node as it is kept.
-pub(crate) async fn newest(store: &dyn Store, id: NodeId) -> Result<Option<Inventory>, StoreError> {
-    let newest = store.inventories(id, 1).await?.pop();
-    newest.map(|row| decoded(id, &row)).transpose()
-}
-
-fn decoded(id: NodeId, row: &InventoryRow) -> Result<Inventory, StoreError> {
-    serde_json::from_str(&row.document)
-        .map_err(|source| StoreError::Decode { subject: format!("inventory of {id}"), source: source.into() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_inventory_is_kept_with_clean_texts() {
-        let inventory = |product: &str| -> Inventory {
-            serde_json::from_value(serde_json::json!({
-                "memory-bytes": 1024, "system": {"product": product},
-            }))
-            .unwrap()
-        };
-        let plain = inventory("R650 \"x\" ümläut");
-        let (kept, document) = cleaned(&plain).unwrap();
-        assert_eq!((kept.as_ref(), document), (&plain, serde_json::to_string(&plain).unwrap()));
-        let hostile = inventory("R650\x1b[2J\nn1 is fine\u{202e}\u{9b}");
-        let (kept, document) = cleaned(&hostile).unwrap();
-        assert_eq!(kept.as_ref(), &inventory("R650\\x1b[2J\\nn1 is fine\\u{202e}\\u{9b}"));
-        assert!(!document.contains(visible::is_hidden), "{document}");
-        assert_eq!(serde_json::from_str::<Inventory>(&document).unwrap(), *kept);
+        Ok(self.inner.hardware.keep_topology(id, xml, clock::now()).await?)
     }
 }

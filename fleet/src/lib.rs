@@ -1,4 +1,4 @@
-//! The fleet: certificate authority, boot tokens, enrolment, the nodes' channel, presence, inventories.
+//! The fleet: certificate authority, boot tokens, enrolment, the nodes' channel, presence, and its REST routes.
 //!
 //! `bedplate server` opens one [`Fleet`] on the shared database and lets it [`Fleet::serve`] the fleet port. The
 //! provisioner registers nodes ([`Fleet::edit_nodes`]), tells what it sees of their boots ([`Fleet::observe`]), asks for boot tokens and says
@@ -7,16 +7,17 @@
 //! | module | |
 //! |---|---|
 //! | `enrolments`, `under_way` | which certificates are good, who is the node (pure), and what ends with them |
-//! | `arming`, `lifecycle`, `holding`, `session`, `failures`, `changes` | pure: tokens, states, what holds nodes, numbered frames, limits, news of hardware |
+//! | `arming`, `lifecycle`, `holding`, `failures` | pure: tokens, states, what holds nodes, limits |
 //! | `registry`, `writer`, `store` | all nodes in memory, written in batches, kept in tables |
 //! | `register` | which nodes there are, changed in a transaction of the provisioner's |
 //! | `authority`, `certificates`, `tls` | the CA, certificates and what people are told of them, TLS |
 //! | `boot_tokens`, `token` | tokens for a boot: made, shown, refused |
 //! | `port` | the fleet port: enrolment, reports, channel |
 //! | `presence` | the clock |
+//! | `rest` | what people ask of nodes and tell them |
 //! | `metrics` | what Prometheus is told |
 //! | `orders`, `decisions` | what admins order of nodes, and whom they take for one |
-//! | `hardware`, `topology`, `pci_names` | what nodes tell of their hardware |
+//! | `hardware` | what nodes tell of their hardware, on its way to who keeps it |
 //! | `labels` | labels of nodes, on their way from the provisioner to the controller |
 //! | `runs` | what agents and the controller say to each other |
 //! | `stored` | what of the database cannot be read, for a check |
@@ -31,7 +32,6 @@ mod authority;
 pub mod blob;
 mod boot_tokens;
 mod certificates;
-mod changes;
 mod clock;
 mod config;
 mod connection;
@@ -47,17 +47,16 @@ mod lifecycle;
 mod link;
 mod metrics;
 mod orders;
-mod pci_names;
 mod port;
 mod presence;
 mod register;
 mod registry;
+mod rest;
 mod runs;
 mod store;
 mod stored;
 mod tls;
 mod token;
-mod topology;
 mod under_way;
 mod writer;
 
@@ -75,20 +74,20 @@ use database::Database;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use crate::metrics::FleetMetrics;
+pub use self::rest::unknown_nodes;
 pub use authority::{AuthorityError, DateProblem};
 pub use certificates::{
     AuthorityFacts, CertificateFacts, NODE_CERTIFICATE_SECONDS, authority_facts, authority_pem,
 };
-pub use changes::public_line;
 pub use config::{Deadlines, FleetConfig};
 pub use error::{FleetError, TokenRefused};
+pub use hardware::{HardwareReports, KeptInventory, Moment};
 pub use labels::NodeLabels;
 pub use port::NodeIdentity;
 pub use register::{NodeChange, NodesEdit};
 pub use runs::{NodeUsage, RunMessage};
 pub use store::{StoreError, sql::SCHEMA};
-pub use stored::problems;
+pub use stored::{problems, stored_nodes};
 
 use authority::{Authority, server_certificate::ServerCertificate};
 use lifecycle::{BootFile, Event, Limits};
@@ -154,6 +153,7 @@ pub struct Fleet {
 #[derive(Debug)]
 struct Inner {
     config: FleetConfig,
+    database: Database,
     authority: Arc<Authority>,
     certificate: Arc<ServerCertificate>,
     seal: Seal,
@@ -164,8 +164,7 @@ struct Inner {
     runs: Mutex<Option<mpsc::Sender<RunMessage>>>,
     usages: broadcast::Sender<Arc<NodeUsage>>,
     labels: watch::Sender<Arc<NodeLabels>>,
-    pci_names: pci_names::PciNames,
-    facts: metrics::KnownFacts,
+    hardware: Arc<dyn HardwareReports>,
     protocol: metrics::ProtocolCounters,
     port: metrics::PortCounters,
     stop: CancellationToken,
@@ -174,10 +173,15 @@ struct Inner {
 impl Fleet {
     /// Opens the fleet: makes or reads the certificate authority, brings the tables up to date, starts the clock and
     /// the writer. Nodes that were connected get three heartbeats to come back before they count as lost.
+    /// `hardware` is given what agents report of their hardware.
     ///
     /// # Errors
     /// [`FleetError::Authority`], [`FleetError::Migrate`], [`FleetError::Store`].
-    pub async fn open(database: Database, config: FleetConfig) -> Result<Self, FleetError> {
+    pub async fn open(
+        database: Database,
+        config: FleetConfig,
+        hardware: Arc<dyn HardwareReports>,
+    ) -> Result<Self, FleetError> {
         let now = clock::now();
         let authority = Arc::new(Authority::open(&config.state_dir, now)?);
         if let Some(problem) = authority.date_problem(now) {
@@ -193,7 +197,7 @@ impl Fleet {
             Arc::new(tls::server_config(&authority, certificate.clone(), false)?),
             Arc::new(tls::server_config(&authority, certificate.clone(), true)?),
         ];
-        let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
+        let store: Arc<dyn Store> = Arc::new(SqlStore::open(database.clone()).await?);
         let limits = Limits { deadlines: config.deadlines, grace_seconds: config.grace_seconds() };
         let registry = Arc::new(Registry::new(store.nodes().await?, limits, now));
         let stop = CancellationToken::new();
@@ -201,11 +205,10 @@ impl Fleet {
         tokio::spawn(presence::run(registry.clone(), authority.clone(), certificate.clone(), stop.clone()));
         let online = broadcast::channel(MAX_ONLINE).0;
         let (runs, usages) = (Mutex::new(None), broadcast::channel(runs::MAX_USAGES).0);
-        let pci_names = pci_names::PciNames::of_this_machine();
-        let facts = metrics::KnownFacts::default();
         let (protocol, port) = (metrics::ProtocolCounters::default(), metrics::PortCounters::default());
         let inner = Inner {
             config,
+            database,
             seal: authority.seal(),
             authority,
             certificate,
@@ -216,8 +219,7 @@ impl Fleet {
             runs,
             usages,
             labels: watch::Sender::default(),
-            pci_names,
-            facts,
+            hardware,
             protocol,
             port,
             stop,
@@ -308,6 +310,13 @@ impl Fleet {
         self.registry().image_uses(clock::now())
     }
 
+    /// The node of a name, and what it is doing; `None` if there is none.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<NodeUpdate> {
+        let id = self.registry().find(name)?;
+        Some(NodeUpdate { id, name: name.clone(), status: self.status(id)? })
+    }
+
     /// What every node is doing.
     #[must_use]
     pub fn statuses(&self) -> Vec<NodeUpdate> {
@@ -374,7 +383,7 @@ impl Fleet {
     /// [`FleetError::Listen`].
     pub async fn serve(
         &self,
-        shell: &rest::shell::Shell,
+        shell: &::rest::shell::Shell,
         listener: std::net::TcpListener,
         extra: axum::Router,
         shutdown: CancellationToken,

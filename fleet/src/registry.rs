@@ -5,7 +5,7 @@
 //! before his change is on disk waits for his [`Ticket`].
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -58,6 +58,7 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct State {
     nodes: HashMap<NodeId, Entry>,
+    names: BTreeMap<NodeName, NodeId>,
     /// Tokens that are out or were spent last, and whose they are.
     tokens: HashMap<Digest, NodeId>,
     pending: Pending,
@@ -163,6 +164,7 @@ impl Registry {
         for StoredNode { row, unreadable } in stored {
             damaged.extend(unreadable.map(|cause| (row.id, cause)));
             state.tokens.extend(row.arming.tokens().map(|token| (token, row.id)));
+            state.names.insert(row.name.clone(), row.id);
             state.nodes.insert(row.id, Entry::new(row));
         }
         let registry = Self {
@@ -277,9 +279,10 @@ impl Registry {
     /// Adds, renames and removes nodes, as it is on disk. Connections of removed ones are closed.
     pub(crate) fn apply(&self, change: RegisterChange) {
         let mut state = self.lock();
-        let State { nodes, tokens, pending, .. } = &mut *state;
+        let State { nodes, names, tokens, pending, .. } = &mut *state;
         for id in &change.removed {
             let Some(mut entry) = nodes.remove(id) else { continue };
+            names.remove(&entry.name);
             entry.link.close("the node was deleted");
             entry.under_way.end_unless(|_| false);
             for token in entry.arming.tokens() {
@@ -295,10 +298,18 @@ impl Registry {
         let mut named = Vec::with_capacity(change.added.len() + change.renamed.len());
         for row in change.added {
             named.push(row.id);
+            names.insert(row.name.clone(), row.id);
             nodes.insert(row.id, Entry::new(row));
+        }
+        // Two may have swapped their names: all old ones go before a new one comes.
+        for (id, _) in &change.renamed {
+            if let Some(entry) = nodes.get(id) {
+                names.remove(&entry.name);
+            }
         }
         for (id, name) in change.renamed {
             named.push(id);
+            names.insert(name.clone(), id);
             if let Some(entry) = nodes.get_mut(&id) {
                 entry.name = name;
             }
@@ -324,6 +335,22 @@ impl Registry {
     /// Name of a node; `None` if it is not registered.
     pub(crate) fn name(&self, id: NodeId) -> Option<NodeName> {
         self.lock().nodes.get(&id).map(|entry| entry.name.clone())
+    }
+
+    /// The node of a name.
+    pub(crate) fn find(&self, name: &NodeName) -> Option<NodeId> {
+        self.lock().names.get(name).copied()
+    }
+
+    /// The names of all nodes, sorted.
+    pub(crate) fn names(&self) -> Vec<NodeName> {
+        self.lock().names.keys().cloned().collect()
+    }
+
+    /// Those names that no node has.
+    pub(crate) fn missing<'a>(&self, names: &'a [NodeName]) -> Vec<&'a NodeName> {
+        let state = self.lock();
+        names.iter().filter(|name| !state.names.contains_key(*name)).collect()
     }
 
     /// Whose token this is or was.
@@ -467,6 +494,30 @@ mod tests {
         };
         registry.apply(RegisterChange { added: vec![row], ..RegisterChange::default() });
         (registry, id, now)
+    }
+
+    #[test]
+    fn nodes_are_found_by_the_names_that_they_have_now() {
+        let (registry, one, now) = with_one_node();
+        let two = NodeId(uuid::Uuid::from_u128(8));
+        let name = |name: &str| -> NodeName { name.parse().unwrap() };
+        let row = NodeRow {
+            id: two,
+            name: name("n2"),
+            life: Life::new(now),
+            arming: Arming::default(),
+            enrolments: Enrolments::default(),
+            history: 0,
+        };
+        registry.apply(RegisterChange { added: vec![row], ..RegisterChange::default() });
+        let renamed = vec![(one, name("n2")), (two, name("n1"))];
+        registry.apply(RegisterChange { renamed, ..RegisterChange::default() });
+        assert_eq!((registry.find(&name("n1")), registry.find(&name("n2"))), (Some(two), Some(one)));
+        let renamed = vec![(two, name("n3"))];
+        registry.apply(RegisterChange { renamed, ..RegisterChange::default() });
+        assert_eq!(registry.names(), [name("n2"), name("n3")]);
+        registry.apply(RegisterChange { removed: vec![one], ..RegisterChange::default() });
+        assert_eq!(registry.missing(&[name("n1"), name("n2"), name("n3")]), [&name("n1"), &name("n2")]);
     }
 
     #[test]

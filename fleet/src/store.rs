@@ -1,4 +1,4 @@
-//! Where nodes, their history and their inventories are kept: a narrow trait, and one conformance
+//! Where nodes and their history are kept: a narrow trait, and one conformance
 //! suite for whatever implements it.
 
 pub(crate) mod sql;
@@ -7,7 +7,7 @@ pub(crate) mod sql;
 mod conformance;
 
 use api::{
-    ids::{Digest, NodeId, NodeName, Timestamp},
+    ids::{NodeId, NodeName},
     status::NodeEvent,
 };
 use async_trait::async_trait;
@@ -20,9 +20,6 @@ pub(crate) const MAX_HISTORY: u64 = 1_000;
 
 /// History is trimmed at every hundredth event of a node, not at each.
 pub(crate) const TRIM_EVERY: u64 = 100;
-
-/// Inventories kept of one node, to see what changed. An inventory is some 20 KB.
-pub(crate) const MAX_INVENTORIES: u64 = 8;
 
 /// A failed action on the store.
 #[derive(Debug, thiserror::Error)]
@@ -85,25 +82,6 @@ pub(crate) struct RegisterChange {
     pub(crate) removed: Vec<NodeId>,
 }
 
-/// An inventory as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InventoryRow {
-    pub(crate) at: Timestamp,
-    pub(crate) digest: Digest,
-    /// JSON.
-    pub(crate) document: String,
-}
-
-/// A topology as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TopologyRow {
-    pub(crate) at: Timestamp,
-    /// Bytes of the XML.
-    pub(crate) size: u64,
-    /// The XML, compressed ([`crate::topology`]).
-    pub(crate) document: Vec<u8>,
-}
-
 /// What the store offers. Every write but that of [`Store::change_register`] is durable when its
 /// future ends.
 #[async_trait]
@@ -126,12 +104,4 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<(u64, NodeEvent)>, StoreError>;
-    /// Keeps an inventory. `false` if it is the one that was kept last.
-    async fn put_inventory(&self, node: NodeId, inventory: &InventoryRow) -> Result<bool, StoreError>;
-    /// The newest inventories of a node, newest first.
-    async fn inventories(&self, node: NodeId, limit: u32) -> Result<Vec<InventoryRow>, StoreError>;
-    /// Keeps the topology of a node in place of the one before.
-    async fn put_topology(&self, node: NodeId, topology: &TopologyRow) -> Result<(), StoreError>;
-    /// The topology of a node.
-    async fn topology(&self, node: NodeId) -> Result<Option<TopologyRow>, StoreError>;
 }

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use provisioner::{
-    fuzzing::{MAX_FILTER_STEPS, steps_of_filter},
-    hostlist::{MAX_NAMES, compress, count, expand},
-    overlay::{Content, MAX_FILE_BYTES, check_path, template::Template, variables::Variables},
-};
+use api::hostlist::{MAX_NAMES, compress, count, expand};
+use hardware::fuzzing::{MAX_FILTER_STEPS, steps_of_filter};
+use provisioner::overlay::{Content, MAX_FILE_BYTES, check_path, template::Template, variables::Variables};
 use serde_json::json;
 
 /// Files that one template makes at most.

@@ -7,6 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use api::{
+    hostlist,
     ids::{MacAddr, NodeId, NodeName, ProfileName},
     machine::MachineSpec,
 };
@@ -16,12 +17,11 @@ use crate::{
         Bounds, Checked, DeclaredProfiles, Finding, Known, MAX_RESOLVED_BYTES, Nodes, Subject, check_cluster,
         differences, recheck,
     },
-    hostlist,
     store::{NodeRecord, ProfileRecord, Write},
 };
 
 /// Nodes that one cluster may have: what the host lists of one request can name.
-pub const MAX_NODES: usize = crate::hostlist::MAX_NAMES;
+pub const MAX_NODES: usize = hostlist::MAX_NAMES;
 
 /// New mistakes with which a change is refused unseen: each costs some hundred bytes, and a specification
 /// of a few bytes for many nodes has one for each.

@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use api::{
+    hostlist,
     ids::{NodeName, ProfileName},
     machine::MachineSpec,
 };
@@ -25,7 +26,6 @@ use yaml_tree::{EXTENSION, Key, Kind, Location, Mistakes, Tree, did_you_mean, fi
 use crate::{
     check::{Finding, Subject},
     cluster::MAX_NODES,
-    hostlist,
     spread::{MAX_SPREAD_BYTES, bytes_of, spread},
 };
 

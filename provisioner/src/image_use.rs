@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use api::ids::{ImageName, NodeName};
+use api::{
+    hostlist,
+    ids::{ImageName, NodeName},
+};
 use fleet::ImageUse;
 
-use crate::{hostlist, images::ImageTable, provisioner::Provisioner, store::NodeRecord};
+use crate::{images::ImageTable, provisioner::Provisioner, store::NodeRecord};
 
 /// Nodes that one message names.
 const MAX_NAMED: usize = 50;

@@ -4,18 +4,15 @@
 //!
 //! | module | |
 //! |---|---|
-//! | `cluster`, `check`, `resolve`, `document`, `hostlist`, `spread` | pure: nodes and profiles, what is wrong with them, YAML |
-//! | `query` | pure: questions about the hardware of all nodes |
+//! | `cluster`, `check`, `resolve`, `document`, `spread` | pure: nodes and profiles, what is wrong with them, YAML |
 //! | `overlay`, `images` | what nodes get |
 //! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto` |
 //! | `holds` | what on the server holds a node |
 //! | `feed` | changes of nodes, numbered for watchers |
 //! | `conflicts` | nodes that two claim to be, in the audit log |
 //! | `stored` | what of the database cannot be read, for a check |
-//! | `fuzzing` | what fuzz targets see |
 //! | `rest`, `node_routes` | what people and nodes ask for |
 //! | `provisioner`, `register`, `serve` | the shell |
-//! | `public` | what users read of nodes, and what only admins do |
 //! | `published` | what boot servers and fleet are told of nodes |
 //! | `meters` | what Prometheus is told of it |
 //!
@@ -33,9 +30,7 @@ mod datagram;
 pub mod dhcp;
 pub mod document;
 mod feed;
-pub mod fuzzing;
 mod holds;
-pub mod hostlist;
 mod http_boot;
 mod identity;
 mod image_use;
@@ -45,9 +40,7 @@ mod node_routes;
 pub mod overlay;
 pub mod preflight;
 mod provisioner;
-mod public;
 mod published;
-mod query;
 mod refusals;
 mod register;
 pub mod resolve;

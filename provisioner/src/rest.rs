@@ -12,17 +12,12 @@ use crate::{
 };
 
 mod apply;
-mod enrolments;
 mod explain;
-mod hardware;
-mod history;
 mod images;
-mod names;
 mod nodes;
 mod overlays;
 mod patch;
 mod profiles;
-mod query;
 mod watch;
 
 impl Provisioner {
@@ -31,7 +26,6 @@ impl Provisioner {
     pub fn rest(&self) -> Routes {
         Routes::new()
             .merge(nodes::routes())
-            .merge(query::routes())
             .merge(profiles::routes())
             .merge(apply::routes())
             .merge(images::routes())

@@ -295,7 +295,8 @@ pub(crate) mod tests {
         let database = Database::open(&folder.join("bedplate.db"), &schemas).await.unwrap();
         let addresses = vec![Ipv4Addr::LOCALHOST.into()];
         let config = FleetConfig::new(folder.to_owned(), addresses.clone());
-        let fleet = Fleet::open(database.clone(), config).await.unwrap();
+        let hardware = Arc::new(hardware::Hardware::new(database.clone()));
+        let fleet = Fleet::open(database.clone(), config, hardware).await.unwrap();
         let access = Access::open(database.clone()).await.unwrap();
         let config = ProvisionerConfig {
             shipped_overlays: folder.join("shipped"),

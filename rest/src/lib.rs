@@ -1,5 +1,5 @@
 //! What the REST routes of all roles share: problem documents, bodies, preconditions,
-//! pages of lists, ids of events, how often one source may fail to prove who it is, the pool in which work is done that grows with a user's input; and the
+//! pages of lists, host lists, ids of events, how often one source may fail to prove who it is, the pool in which work is done that grows with a user's input; and the
 //! shell of all listeners ([`shell`]).
 //!
 //! Used by every crate that answers HTTP. Invariants: knows no role, no store, and of users no more than
@@ -9,6 +9,7 @@ mod body;
 mod events;
 mod failures;
 mod held;
+mod names;
 mod page;
 mod precondition;
 mod refusal;
@@ -19,6 +20,7 @@ pub use body::{Body, BodyOf, unread};
 pub use events::{content_id, last_event_id};
 pub use failures::{FailureLimit, Failures};
 pub use held::holding;
+pub use names::{node_names, quoted};
 pub use page::{Linked, MAX_PAGE_ROWS, Page, PageParams, Paging};
 pub use precondition::{Versioned, if_match};
 pub use refusal::{Refusal, causes};

@@ -12,6 +12,7 @@
 //! | `initrd` | the archive that the boot loader would hand to the kernel |
 
 mod agent;
+mod agent_state;
 mod initrd;
 mod port;
 mod runs;
@@ -33,7 +34,8 @@ use reqwest::{Client, ClientBuilder};
 use sha2::{Digest as _, Sha256};
 use substrate::{fleet_port, identity::NodeKey, tls};
 
-pub use agent::{Agent, AgentState, SERIAL};
+pub use agent::{Agent, SERIAL};
+pub use agent_state::AgentState;
 use port::FleetPort;
 pub(crate) use runs::talk;
 

@@ -15,9 +15,9 @@ use api::{ids::Timestamp, status::Phase};
 use fastrand::Rng;
 
 use crate::{
+    check::Memory,
     clock,
     cluster::{ADDRESSES, Cluster, MACHINES},
-    lane::Memory,
     registry::Registry,
     report::say,
     workflow,

@@ -18,7 +18,7 @@ mod restarts;
 mod streams;
 mod workflows;
 
-use crate::lane::Check;
+use crate::check::Check;
 
 /// A node that is registered, armed and never switched on: what others could steal.
 const ABSENT: (&str, &str) = ("n3", "52:54:00:77:00:13");

@@ -9,28 +9,15 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, ensure};
 use api::status::Phase;
 
-use crate::{checks, clock, cluster::Cluster, report::say};
+use crate::{
+    check::{Check, Memory},
+    checks, clock,
+    cluster::Cluster,
+    report::say,
+};
 
 /// How long a node may take to be ready again after the check before: an agent that has just started measures first.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
-
-/// What checks tell later ones.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    /// The machine-id that n1 had at its first boot.
-    pub(crate) machine_id: Option<String>,
-}
-
-/// One check.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Check {
-    /// What holds if it passes.
-    pub(crate) name: &'static str,
-    /// Nodes that must be ready.
-    pub(crate) needs: &'static [&'static str],
-    /// The check.
-    pub(crate) run: fn(&mut Cluster, &mut Memory) -> anyhow::Result<()>,
-}
 
 /// Boots and checks; true if all passed. With words, only the checks with one in their names, and what they stand on.
 ///

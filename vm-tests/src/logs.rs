@@ -29,9 +29,9 @@ use self::{
     writer::{MOST_JOBS, Writer},
 };
 use crate::{
+    check::Memory,
     clock,
     cluster::{ADDRESSES, Cluster, MACHINES},
-    lane::Memory,
     machine::Hardware,
     registry::Registry,
     report::say,

@@ -12,6 +12,7 @@ mod benches;
 mod boot_watch;
 mod boots;
 mod campaign;
+mod check;
 mod checks;
 mod clock;
 mod cluster;

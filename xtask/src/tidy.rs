@@ -3,9 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`edges`] | which crate may use which, and no tokio below ring 2 |
+//! | [`dependencies`] | each dependency that is declared is used |
 //! | [`sources`] | sizes of files and functions, `//!` first, `unsafe` in its two places, equal clippy.toml copies |
 //! | [`documents`] | paths named in the documents exist |
 
+mod dependencies;
 mod documents;
 mod edges;
 mod sources;
@@ -27,6 +29,7 @@ pub(crate) fn tidy() -> anyhow::Result<()> {
         .map(str::to_owned)
         .collect();
     let mut findings = edges::findings()?;
+    findings.extend(dependencies::findings(&files)?);
     findings.extend(sources::findings(&files)?);
     findings.extend(documents::findings(&files)?);
     findings.sort();

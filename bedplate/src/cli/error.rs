@@ -5,7 +5,7 @@ use std::{io, process::ExitCode};
 use api::access::TOKEN_EXPIRED;
 use client::ClientError;
 
-use super::output::say;
+use super::stderr::say;
 
 /// The command line was used wrongly: exit status 2.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ use std::{collections::HashMap, process::ExitCode};
 
 use anyhow::bail;
 use api::{
+    hostlist,
     ids::NodeName,
     labels::Selector,
     machine::{AddNodes, Node, PatchNodes},
@@ -19,7 +20,6 @@ use api::{
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use client::{Client, ClientError};
-use provisioner::hostlist;
 
 use super::{
     clock, complete,

@@ -23,6 +23,7 @@ use clap::ValueEnum;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::Value;
 
+pub(super) use super::stderr::say;
 use super::{csv, error::Usage, table::Look};
 
 /// How to print.
@@ -297,11 +298,6 @@ fn escape_json(json: String) -> String {
 pub(super) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).context("cannot write to standard output")
-}
-
-/// Says something beside the output, on standard error. Nobody is left to tell if that fails.
-pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", visible::lines(text));
 }
 
 fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {

@@ -115,6 +115,7 @@ async fn of_state(
 ) -> Result<Vec<String>, DatabaseError> {
     let mut lines = provisioner::problems(database, &config.provisioner.substrate).await?;
     lines.extend(fleet::problems(database).await?);
+    lines.extend(hardware::problems(database).await?);
     lines.extend(access::audit_problems(database).await?);
     let workflows = controller::stored_workflows(database).await?;
     lines.extend(workflows.problems);

@@ -20,7 +20,8 @@ use axum::{
 use bytes::Bytes;
 use controller::Controller;
 use database::Database;
-use fleet::{Fleet, FleetMetrics};
+use fleet::Fleet;
+use hardware::{Hardware, HardwareMetrics};
 use metrics::{Counter, Exposition};
 use provisioner::Provisioner;
 use rest::{
@@ -55,6 +56,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Roles {
     pub(super) database: Database,
     pub(super) fleet: Fleet,
+    pub(super) hardware: Hardware,
     pub(super) provisioner: Provisioner,
     pub(super) controller: Controller,
     pub(super) shell: Shell,
@@ -122,11 +124,11 @@ impl Scrape {
         }
         let inner = self.0.clone();
         let looking = tokio::spawn(async move {
-            let fleet = inner.roles.fleet.metrics().await;
+            let hardware = inner.roles.hardware.metrics(&inner.roles.fleet).await;
             let alarms = inner.roles.alarms.counts().await;
             let made = spawn_blocking(move || {
                 let mut out = Exposition::new();
-                inner.expose(&fleet, &mut out);
+                inner.expose(&hardware, &mut out);
                 expose_alarms(&alarms, &mut out);
                 Bytes::from(out.finish())
             });
@@ -141,7 +143,7 @@ impl Scrape {
 
 impl Inner {
     /// Blocking: looks at files and file systems.
-    fn expose(&self, fleet: &FleetMetrics, out: &mut Exposition) {
+    fn expose(&self, hardware: &HardwareMetrics, out: &mut Exposition) {
         let version = env!("CARGO_PKG_VERSION");
         out.info("bedplate_build", "The version of the server.", &[("version", version)]);
         process::expose(out);
@@ -153,7 +155,8 @@ impl Inner {
         self.roles.database.expose(out);
         self.roles.provisioner.expose(out);
         self.roles.controller.expose(out);
-        fleet.expose(out);
+        self.roles.fleet.expose(out);
+        hardware.expose(out);
     }
 
     fn expose_certificates(&self, out: &mut Exposition) {

@@ -1,24 +1,46 @@
 //! Tokens of this server that are shown and no longer good: what is told, recorded, and held.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
-use api::status::Severity;
+use api::{inventory::Inventory, status::Severity};
+use async_trait::async_trait;
 use database::Database;
 
 use super::*;
-use crate::{FleetConfig, SCHEMA};
+use crate::{FleetConfig, HardwareReports, KeptInventory, Moment, SCHEMA, StoreError};
 
 const NODE: NodeId = NodeId(uuid::Uuid::from_u128(1));
 const IMAGE: &str = "debian-node@2";
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 8));
 
+/// No agent reports here.
+#[derive(Debug)]
+struct NoReports;
+
+#[async_trait]
+impl HardwareReports for NoReports {
+    async fn keep_inventory(
+        &self,
+        _: NodeId,
+        _: &Inventory,
+        _: Moment,
+        _: Timestamp,
+    ) -> Result<KeptInventory, StoreError> {
+        Ok(KeptInventory::default())
+    }
+
+    async fn keep_topology(&self, _: NodeId, _: String, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 /// A fleet with one node, which is armed.
 async fn fleet(folder: &Path) -> Fleet {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let database = Database::open(&folder.join("fleet.db"), &[&SCHEMA]).await.unwrap();
     let config = FleetConfig::new(folder.to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
-    let fleet = Fleet::open(database.clone(), config).await.unwrap();
+    let fleet = Fleet::open(database.clone(), config, Arc::new(NoReports)).await.unwrap();
     let mut edit = fleet.edit_nodes().await;
     let mut transaction = database.begin().await.unwrap();
     edit.write(&mut transaction, [(NODE, "n1".parse().unwrap())], &[]).await.unwrap();

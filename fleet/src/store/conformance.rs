@@ -1,15 +1,14 @@
 //! What every engine must do, run against each.
 
 use api::{
-    ids::{Digest, NodeId, Timestamp},
+    ids::{NodeId, Timestamp},
     status::{NodeEvent, Phase, Severity},
 };
 use database::Database;
 use tempfile::TempDir;
 
 use super::{
-    Batch, InventoryRow, MAX_HISTORY, MAX_INVENTORIES, NodeRow, RegisterChange, Store, TRIM_EVERY,
-    TopologyRow,
+    Batch, MAX_HISTORY, NodeRow, RegisterChange, Store, TRIM_EVERY,
     sql::{SCHEMA, SqlStore},
 };
 use crate::{arming::Arming, enrolments::Enrolments, lifecycle::Life};
@@ -157,42 +156,6 @@ async fn history_is_read_page_by_page(subject: Subject<impl Store>) {
     assert_eq!(store.history(one.id, Some(u64::MAX), 9).await.unwrap(), all);
 }
 
-async fn inventories_are_kept(subject: Subject<impl Store>) {
-    let store = &subject.store;
-    let known = node(1, "n1");
-    subject.add(std::slice::from_ref(&known)).await;
-    let inventory = |n: u8| InventoryRow {
-        at: Timestamp(n.into()),
-        digest: Digest([n; 32]),
-        document: format!("{{\"n\":{n}}}"),
-    };
-    assert!(store.put_inventory(node(9, "n9").id, &inventory(1)).await.is_err(), "nobody knows that node");
-    for n in 1..=20 {
-        assert!(store.put_inventory(known.id, &inventory(n)).await.unwrap());
-        assert!(!store.put_inventory(known.id, &inventory(n)).await.unwrap(), "the same again");
-    }
-    assert_eq!(store.inventories(known.id, 2).await.unwrap(), [inventory(20), inventory(19)]);
-    let all = store.inventories(known.id, 99).await.unwrap().len();
-    assert_eq!(u64::try_from(all).unwrap(), MAX_INVENTORIES);
-    subject.remove(known.id).await;
-    assert_eq!(store.inventories(known.id, 9).await.unwrap(), []);
-}
-
-async fn the_newest_topology_is_kept(subject: Subject<impl Store>) {
-    let store = &subject.store;
-    let known = node(1, "n1");
-    subject.add(std::slice::from_ref(&known)).await;
-    let topology = |n: u8| TopologyRow { at: Timestamp(n.into()), size: 7, document: vec![0, n, 0xff] };
-    assert!(store.put_topology(node(9, "n9").id, &topology(1)).await.is_err(), "nobody knows that node");
-    assert_eq!(store.topology(known.id).await.unwrap(), None);
-    for n in 1..=2 {
-        store.put_topology(known.id, &topology(n)).await.unwrap();
-        assert_eq!(store.topology(known.id).await.unwrap(), Some(topology(n)));
-    }
-    subject.remove(known.id).await;
-    assert_eq!(store.topology(known.id).await.unwrap(), None);
-}
-
 #[tokio::test]
 async fn sqlite_keeps_nodes() {
     nodes_are_kept(sqlite().await).await;
@@ -206,14 +169,4 @@ async fn sqlite_bounds_the_history() {
 #[tokio::test]
 async fn sqlite_reads_the_history_page_by_page() {
     history_is_read_page_by_page(sqlite().await).await;
-}
-
-#[tokio::test]
-async fn sqlite_keeps_inventories() {
-    inventories_are_kept(sqlite().await).await;
-}
-
-#[tokio::test]
-async fn sqlite_keeps_the_newest_topology() {
-    the_newest_topology_is_kept(sqlite().await).await;
 }

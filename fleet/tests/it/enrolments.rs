@@ -124,7 +124,7 @@ async fn is_alarmed(port: &Port, words: &str) {
         told = port.history().await.iter().any(is_told);
     }
     assert!(told, "{history:?}");
-    assert!(port.metrics().await.contains("bedplate_nodes_in_conflict 1\n"));
+    assert!(port.metrics().contains("bedplate_nodes_in_conflict 1\n"));
 }
 
 async fn is_gone(port: &Port) {
@@ -341,13 +341,13 @@ async fn a_conflict_and_its_end_outlive_the_server() {
     enrolled(&port, NODE).await;
     overlays(&port, &thief).await;
     is_alarmed(&port, "the agent of enrolment 1 lives").await;
-    let Port { folder, database, fleet, stop, serving, .. } = port;
+    let Port { folder, database, fleet, reports, stop, serving, .. } = port;
     stop.cancel();
     serving.await.unwrap();
     fleet.close().await;
     for trusted in [false, true] {
         let config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
-        let fleet = Fleet::open(database.clone(), config).await.unwrap();
+        let fleet = Fleet::open(database.clone(), config, reports.clone()).await.unwrap();
         assert_eq!(fleet.status(NODE).unwrap().conflict.is_none(), trusted);
         if !trusted {
             fleet.trust(NODE, 2, "root").await.unwrap();

@@ -12,6 +12,7 @@ mod strangers;
 use std::{
     error::Error as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::Arc,
 };
 
 use api::{
@@ -37,6 +38,7 @@ struct Port {
     folder: TempDir,
     database: Database,
     fleet: Fleet,
+    reports: Arc<hardware::Reports>,
     shell: Shell,
     url: String,
     stop: CancellationToken,
@@ -75,7 +77,8 @@ impl Port {
         let database = Database::open(&path, &[&fleet::SCHEMA]).await.unwrap();
         let mut config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
         config.fleet_servers = fleet_servers.to_vec();
-        let fleet = Fleet::open(database.clone(), config).await.unwrap();
+        let reports = Arc::new(hardware::Reports::default());
+        let fleet = Fleet::open(database.clone(), config, reports.clone()).await.unwrap();
         declare(&fleet, &database, &[(NODE, "n1"), (OTHER, "n2")], &[]).await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -86,7 +89,7 @@ impl Port {
         let serving = tokio::spawn(async move {
             served.serve(&within, listener, enrolments::extra(), ends).await.unwrap();
         });
-        Self { folder, database, fleet, shell, url, stop, serving }
+        Self { folder, database, fleet, reports, shell, url, stop, serving }
     }
 
     async fn close(self) {
@@ -106,9 +109,9 @@ impl Port {
     }
 
     /// What Prometheus would be told now.
-    async fn metrics(&self) -> String {
+    fn metrics(&self) -> String {
         let mut out = metrics::Exposition::new();
-        self.fleet.metrics().await.expose(&mut out);
+        self.fleet.expose(&mut out);
         self.shell.expose(&mut out);
         out.finish()
     }
@@ -196,18 +199,18 @@ async fn only_a_good_certificate_of_a_registered_node_is_let_in() {
 
     // Three were not let in: of the foreign authority, and with dates that are over or to come. The
     // clients may know it a moment before the server has counted it.
-    let failures = async || {
-        let metrics = port.metrics().await;
+    let failures = || {
+        let metrics = port.metrics();
         let name = "bedplate_fleet_handshake_failures_total ";
         metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<u32>().ok()).unwrap()
     };
     for _ in 0..100 {
-        if failures().await >= 3 {
+        if failures() >= 3 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    assert_eq!(failures().await, 3);
+    assert_eq!(failures(), 3);
     // None of it is told of the node, whose name anybody can claim.
     assert_eq!(port.history().await, before);
     port.close().await;
@@ -249,7 +252,7 @@ async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_del
     assert!(history.iter().any(|event| event.severity == Severity::Security), "{history:?}");
     assert!(!port.fleet.status(NODE).unwrap().armed);
     assert!(port.fleet.status(OTHER).unwrap().armed);
-    let metrics = port.metrics().await;
+    let metrics = port.metrics();
     for (outcome, count) in [("granted", 1), ("refused", 1), ("throttled", 0)] {
         let sample = format!("bedplate_fleet_enrolments_total{{outcome=\"{outcome}\"}} {count}\n");
         assert!(metrics.contains(&sample), "{metrics}");

@@ -30,7 +30,7 @@ async fn history_has(port: &Port, words: &str) -> bool {
 
 /// Reads a counter; its samples end in `_total`.
 async fn metric(port: &Port, name: &str) -> u64 {
-    let text = port.metrics().await;
+    let text = port.metrics();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("bedplate_{name}_total ")));
     line.unwrap().parse().unwrap()
 }

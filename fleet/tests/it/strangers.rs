@@ -27,7 +27,7 @@ async fn silent(port: &Port) -> TcpStream {
 
 /// Waits until the metrics have this line.
 async fn wait_for(port: &Port, line: &str) {
-    while !port.metrics().await.lines().any(|told| told == line) {
+    while !port.metrics().lines().any(|told| told == line) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -13,10 +13,10 @@ use std::{
     path::Path,
 };
 
-use api::{ids::OverlayName, machine::MachineSpec};
+use api::{hostlist, ids::OverlayName, machine::MachineSpec};
 
 use super::site::SiteError;
-use crate::{cluster::Cluster, hostlist};
+use crate::cluster::Cluster;
 
 /// Ends of the names of what is made or deleted here: see [`super::site::put`] for the first.
 const LEFT_OVER: [&str; 2] = [".bedplate-new", DELETED];

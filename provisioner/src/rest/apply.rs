@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use access::{Caller, Routes};
+use access::{Caller, Routes, Sight};
 use api::{
     ids::{NodeId, NodeName, ProfileName},
     machine::{Applied, Apply, Change, MachineSpec},
@@ -30,7 +30,6 @@ use crate::{
     document::{self, Document},
     identity,
     provisioner::{EditError, Provisioner},
-    public::Sight,
     resolve::{collect_leaves, to_json},
     store::Write,
 };

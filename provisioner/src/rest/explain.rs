@@ -1,19 +1,18 @@
 //! `/v1/nodes/{name}/explain`: every value of a node, and whence it is.
 
-use access::{Caller, Routes};
+use access::{Caller, Routes, Sight};
 use api::{ids::NodeName, machine::Explained, problem::Problem, rights::Action};
 use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
 };
+use fleet::unknown_nodes;
 use rest::Refusal;
 use utoipa_axum::routes;
 
-use super::nodes::not_found;
 use crate::{
     provisioner::Provisioner,
-    public::Sight,
     resolve::{Profiles, ResolveError},
 };
 
@@ -34,7 +33,7 @@ async fn explain(
 ) -> Result<Json<Explained>, Refusal> {
     let title = "cannot explain the node";
     let (view, sight) = (provisioner.view(), Sight::of(&caller.principal));
-    let record = view.cluster.nodes.get(&name).ok_or_else(|| not_found(title, &[&name]))?;
+    let record = view.cluster.nodes.get(&name).ok_or_else(|| unknown_nodes(title, &[&name]))?;
     if let Some(cause) = &record.unreadable {
         let cause = sight.of_cause(cause.clone());
         let why = format!("the specification of {name} in the database cannot be read: {cause}");
@@ -63,7 +62,31 @@ fn cause_of(sight: Sight, error: &ResolveError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use api::machine::{MachineSpec, Origin};
+
     use super::*;
+    use crate::resolve::{collect_leaves, to_json};
+
+    #[test]
+    fn no_value_that_is_private_is_among_the_origins() {
+        let spec: MachineSpec = serde_json::from_value(serde_json::json!({
+            "comment": "left rack",
+            "tags": {"root-password": "MARKER"},
+            "bmc": {"address": "10.99.99.99"},
+            "interfaces": {"lan0": {"mac": "52:54:00:aa:aa:03", "address": "10.1.0.1/24"}},
+        }))
+        .unwrap();
+        let mut leaves = Vec::new();
+        collect_leaves("", &to_json(&spec), &mut leaves);
+        let origin = |(field, value)| Origin { field, value, origin: "node".to_owned() };
+        let origins = leaves.into_iter().map(origin).collect();
+        let explained = Explained { name: "n1".parse().unwrap(), resolved: spec, origins };
+        let public = serde_json::to_string(&Sight::Public.of_thing(explained)).unwrap();
+        assert!(public.contains("left rack") && public.contains("10.1.0.1/24"), "{public}");
+        for private in ["MARKER", "10.99.99.99", "52:54:00"] {
+            assert!(!public.contains(private), "{public}");
+        }
+    }
 
     #[test]
     fn values_are_quoted_to_admins_alone() {

@@ -1,36 +1,32 @@
 //! `/v1/nodes`: what is wanted of nodes, what they are doing, and what they are told to do.
 
-use access::{Caller, Routes};
+use access::{Caller, Routes, Sight};
 use api::{
     ids::{Digest, NodeId, NodeName},
-    labels::{Selector, SelectorError},
     machine::{AddNodes, MachineSpec, Node, PatchNodes},
     problem::Problem,
     rights::Action,
-    status::{DrainNode, MAX_DRAIN_REASON_BYTES},
 };
 use axum::{
     Json,
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
 };
-use rest::{Abandoned, Body, BodyOf, Page, PageParams, Paging, Refusal, Versioned, if_match};
+use fleet::unknown_nodes;
+use rest::{
+    Abandoned, Body, BodyOf, Page, PageParams, Paging, Refusal, Versioned, if_match, node_names, quoted,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use utoipa_axum::routes;
 
-use super::{
-    enrolments, explain, hardware, history,
-    names::{self, expand},
-    patch, refuse_edit, watch,
-};
+use super::{explain, patch, refuse_edit, watch};
 use crate::{
     check::Subject,
-    hostlist, identity,
+    identity,
     images::ImageTable,
     provisioner::{Provisioner, View},
-    public::Sight,
     spread::{SpreadError, check_size, spread},
     store::NodeRecord,
 };
@@ -46,13 +42,7 @@ pub(super) fn routes() -> Routes<Provisioner> {
         .route(Action::NodeDelete, routes!(delete))
         .route(Action::NodeDelete, routes!(delete_many))
         .merge(explain::routes())
-        .merge(hardware::routes())
-        .merge(history::routes())
-        .route(Action::NodeReboot, routes!(reboot))
         .route(Action::NodeUpgrade, routes!(upgrade))
-        .route(Action::NodeArm, routes!(arm))
-        .merge(enrolments::routes())
-        .route(Action::NodeDrain, routes!(drain, undrain))
 }
 
 impl Provisioner {
@@ -77,56 +67,14 @@ impl Provisioner {
         found.collect()
     }
 
-    /// The names of the nodes of a host list, in its order; of all without one.
-    pub(super) async fn selected_names(
-        &self,
-        caller: &Caller,
-        title: &str,
-        list: Option<String>,
-    ) -> Result<Vec<NodeName>, Refusal> {
-        let Some(list) = list else { return Ok(self.view().cluster.nodes.keys().cloned().collect()) };
-        let names = expand(&caller.principal.name, title, list).await?;
-        self.present(title, &names.iter().collect::<Vec<_>>())?;
-        Ok(names)
-    }
-
     /// Refuses names of nodes that are not registered. What is not there is said before what is
     /// wrong with what was sent for it.
     fn present(&self, title: &str, names: &[&NodeName]) -> Result<(), Refusal> {
         let view = self.view();
         let is_missing = |name: &&NodeName| !view.cluster.nodes.contains_key(*name);
         let missing: Vec<&NodeName> = names.iter().copied().filter(is_missing).collect();
-        if missing.is_empty() { Ok(()) } else { Err(not_found(title, &missing)) }
+        if missing.is_empty() { Ok(()) } else { Err(unknown_nodes(title, &missing)) }
     }
-
-    /// Of some nodes those whose labels a selector means; all without one.
-    pub(super) fn labelled(
-        &self,
-        title: &str,
-        mut names: Vec<NodeName>,
-        selector: Option<&str>,
-    ) -> Result<Vec<NodeName>, Refusal> {
-        let Some(selector) = selector else { return Ok(names) };
-        let selector: Selector = selector.parse().map_err(|error: SelectorError| {
-            Refusal::new(StatusCode::BAD_REQUEST, title, error.to_string())
-        })?;
-        let view = self.view();
-        let resolved = &view.cluster.checked.resolved;
-        names.retain(|name| resolved.get(name).is_some_and(|spec| selector.matches(&spec.labels)));
-        Ok(names)
-    }
-
-    pub(super) fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
-        access::object_told(&format!("node {name}"));
-        self.view().cluster.nodes.get(name).map(|record| record.id).ok_or_else(|| not_found(title, &[name]))
-    }
-}
-
-pub(super) fn not_found(title: &str, names: &[&NodeName]) -> Refusal {
-    let list = hostlist::compress(names.iter().map(|name| name.as_str()));
-    let verb = if names.len() == 1 { "does" } else { "do" };
-    let detail = format!("node {list} {verb} not exist; `bedplate node list` shows those that do");
-    Refusal::new(StatusCode::NOT_FOUND, title, detail)
 }
 
 /// Query of `GET /v1/nodes`.
@@ -152,8 +100,8 @@ async fn list(
     paging: Paging,
 ) -> Result<Page<Node>, Refusal> {
     let title = "cannot list nodes";
-    let names = provisioner.selected_names(&caller, title, selection.names).await?;
-    let mut names = provisioner.labelled(title, names, selection.labels.as_deref())?;
+    let names = provisioner.0.fleet.selected_names(&caller, title, selection.names).await?;
+    let mut names = provisioner.0.fleet.labelled(title, names, selection.labels.as_deref())?;
     if paging.is_wanted() {
         // A cursor is a name, so pages are by name, whatever the order of the host list.
         names.sort();
@@ -177,8 +125,8 @@ async fn add(
     Body(AddNodes { names, spec }): Body<AddNodes>,
 ) -> Result<(StatusCode, Json<Vec<Node>>), Refusal> {
     let user = &caller.principal.name;
-    let title = format!("cannot add {}", names::quoted(&names));
-    let names = expand(user, &title, names).await?;
+    let title = format!("cannot add {}", quoted(&names));
+    let names = node_names(user, &title, names).await?;
     let count = names.len();
     let making = move |_: &Abandoned| {
         let ids = (0..count).map(|_| identity::new_node()).collect::<Result<Vec<NodeId>, _>>();
@@ -215,8 +163,8 @@ async fn patch_many(
     caller: Caller,
     Body(PatchNodes { names, patch }): Body<PatchNodes>,
 ) -> Result<Json<Vec<Node>>, Refusal> {
-    let title = format!("cannot change {}", names::quoted(&names));
-    let names = expand(&caller.principal.name, &title, names).await?;
+    let title = format!("cannot change {}", quoted(&names));
+    let names = node_names(&caller.principal.name, &title, names).await?;
     if let Err(error) = check_size(&patch, names.len()) {
         provisioner.present(&title, &names.iter().collect::<Vec<_>>())?;
         return Err(too_large(&title, &error));
@@ -268,7 +216,7 @@ async fn show(
 fn one(provisioner: &Provisioner, name: &NodeName) -> Result<Versioned<Node>, Refusal> {
     let shown = provisioner.show_all([name]).pop();
     let shown = shown.map(|node| Versioned { version: node.version, body: node });
-    shown.ok_or_else(|| not_found("cannot show the node", &[name]))
+    shown.ok_or_else(|| unknown_nodes("cannot show the node", &[name]))
 }
 
 /// Gives a node another specification.
@@ -336,8 +284,8 @@ async fn delete_many(
     caller: Caller,
     Query(Doomed { names }): Query<Doomed>,
 ) -> Result<StatusCode, Refusal> {
-    let title = format!("cannot delete {}", names::quoted(&names));
-    let mut names = expand(&caller.principal.name, &title, names).await?;
+    let title = format!("cannot delete {}", quoted(&names));
+    let mut names = node_names(&caller.principal.name, &title, names).await?;
     names.sort();
     names.dedup();
     let deleted = provisioner.change(move |draft| {
@@ -368,43 +316,6 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Reboots a node whose agent is connected, and arms it for the boot that follows.
-#[utoipa::path(
-    post, path = "/v1/nodes/{name}/reboot", tag = "nodes",
-    params(("name" = inline(NodeName), Path, description = "Name of the node")),
-    responses((status = ACCEPTED), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
-)]
-async fn reboot(
-    State(provisioner): State<Provisioner>,
-    caller: Caller,
-    Path(name): Path<NodeName>,
-) -> Result<StatusCode, Refusal> {
-    let title = format!("cannot reboot {name}");
-    let id = provisioner.find(&title, &name)?;
-    write_ahead(&provisioner, id, &title).await?;
-    let told = provisioner.0.fleet.reboot(id, &format!("asked for by {}", caller.principal.name)).await;
-    told.map_err(|error| refuse_order(title, &error))?;
-    Ok(StatusCode::ACCEPTED)
-}
-
-/// Writes down who asks for an order that is out before anything of it is on disk.
-async fn write_ahead(provisioner: &Provisioner, id: NodeId, title: &str) -> Result<(), Refusal> {
-    // What cannot be told has no row of its own each time.
-    let connected = provisioner.0.fleet.check_connected(id);
-    connected.map_err(|error| refuse_order(title.to_owned(), &error))?;
-    let ahead = database::outbox::write_ahead(&provisioner.0.database).await;
-    ahead.map_err(|error| Refusal::internal(title.to_owned(), &error))
-}
-
-fn refuse_order(title: String, error: &fleet::FleetError) -> Refusal {
-    match error {
-        fleet::FleetError::NotConnected { .. } => {
-            Refusal::new(StatusCode::CONFLICT, title, error.to_string())
-        }
-        error => Refusal::internal(title, error),
-    }
-}
-
 /// Lets a node's agent become this server's substrate program. Jobs on the node run on meanwhile.
 #[utoipa::path(
     post, path = "/v1/nodes/{name}/upgrade", tag = "nodes",
@@ -417,78 +328,13 @@ async fn upgrade(
     Path(name): Path<NodeName>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot upgrade the agent of {name}");
-    let id = provisioner.find(&title, &name)?;
+    let id = provisioner.0.fleet.find(&title, &name)?;
     let images = provisioner.0.images.clone();
     let program = tokio::task::spawn_blocking(move || {
         images.substrate().map(|program| (Digest(Sha256::digest(&program).into()), program.len() as u64))
     });
     let program = program.await.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    let (digest, size) = program.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    let reason = format!("asked for by {}", caller.principal.name);
-    write_ahead(&provisioner, id, &title).await?;
-    let told = provisioner.0.fleet.upgrade_agent(id, digest, size, &reason).await;
-    told.map_err(|error| refuse_order(title, &error))?;
+    let program = program.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    provisioner.0.fleet.order_upgrade(&caller, title, id, program).await?;
     Ok(StatusCode::ACCEPTED)
-}
-
-/// Allows a node to get a boot token again.
-#[utoipa::path(
-    post, path = "/v1/nodes/{name}/arm", tag = "nodes",
-    params(("name" = inline(NodeName), Path, description = "Name of the node")),
-    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem))
-)]
-async fn arm(
-    State(provisioner): State<Provisioner>,
-    caller: Caller,
-    Path(name): Path<NodeName>,
-) -> Result<StatusCode, Refusal> {
-    let title = format!("cannot arm {name}");
-    let id = provisioner.find(&title, &name)?;
-    let armed = provisioner.0.fleet.arm(id, &format!("asked for by {}", caller.principal.name)).await;
-    armed.map_err(|error| Refusal::internal(title, &error))?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Keeps new work away from a node. What runs there goes on.
-#[utoipa::path(
-    post, path = "/v1/nodes/{name}/drain", tag = "nodes", request_body = DrainNode,
-    params(("name" = inline(NodeName), Path, description = "Name of the node")),
-    responses((status = NO_CONTENT))
-)]
-async fn drain(
-    State(provisioner): State<Provisioner>,
-    caller: Caller,
-    Path(name): Path<NodeName>,
-    body: BodyOf<DrainNode>,
-) -> Result<StatusCode, Refusal> {
-    let title = format!("cannot drain {name}");
-    let id = provisioner.find(&title, &name)?;
-    let request = body.checked()?;
-    let reason = request.reason.trim();
-    let is_line = !reason.is_empty() && !reason.chars().any(char::is_control);
-    if !is_line || reason.len() > MAX_DRAIN_REASON_BYTES {
-        let why = format!("the reason must be one line of 1 to {MAX_DRAIN_REASON_BYTES} bytes");
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, why));
-    }
-    let drained = provisioner.0.fleet.drain(id, reason.to_owned(), caller.principal.name).await;
-    drained.map_err(|error| Refusal::internal(title, &error))?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Lets new work go to a node again.
-#[utoipa::path(
-    delete, path = "/v1/nodes/{name}/drain", tag = "nodes",
-    params(("name" = inline(NodeName), Path, description = "Name of the node")),
-    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem))
-)]
-async fn undrain(
-    State(provisioner): State<Provisioner>,
-    caller: Caller,
-    Path(name): Path<NodeName>,
-) -> Result<StatusCode, Refusal> {
-    let title = format!("cannot undrain {name}");
-    let id = provisioner.find(&title, &name)?;
-    let undrained = provisioner.0.fleet.undrain(id, caller.principal.name).await;
-    undrained.map_err(|error| Refusal::internal(title, &error))?;
-    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,6 @@
 //! `/v1/profiles`.
 
-use access::{Caller, Routes};
+use access::{Caller, Routes, Sight};
 use api::{
     ids::ProfileName,
     machine::{MachineSpec, Profile},
@@ -16,7 +16,7 @@ use serde_json::Value;
 use utoipa_axum::routes;
 
 use super::{patch, refuse_edit};
-use crate::{check::Subject, provisioner::Provisioner, public::Sight, store::ProfileRecord};
+use crate::{check::Subject, provisioner::Provisioner, store::ProfileRecord};
 
 pub(super) fn routes() -> Routes<Provisioner> {
     Routes::new()

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
-use access::Caller;
+use access::{Caller, Sight};
 use api::{
     image::{Operation, OperationState},
     problem::Problem,
@@ -21,7 +21,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use rest::{Refusal, last_event_id};
 use serde::Serialize;
 
-use crate::{feed::EventId, provisioner::Provisioner, public::Sight};
+use crate::{feed::EventId, provisioner::Provisioner};
 
 /// A comment goes out after this time without an event, so that a dead connection shows.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -51,7 +51,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{agent::AgentState, port::FleetPort};
+use super::{agent_state::AgentState, port::FleetPort};
 use crate::journal::{Entry, Journal};
 
 /// States that wait for the keeper. A run waits when it is full.

@@ -27,6 +27,7 @@ mod infiniband;
 pub mod ioctls;
 mod nic;
 mod nvidia;
+mod nvidia_report;
 mod nvidia_smi;
 mod parts;
 mod pci;

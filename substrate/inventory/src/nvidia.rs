@@ -1,43 +1,19 @@
 //! What NVIDIA's driver tells: `/proc/driver/nvidia`, which costs nothing, and `nvidia-smi`, which knows
 //! the rest. The library behind it (NVML) starts threads and cannot be loaded into a static binary.
 
-use std::collections::BTreeMap;
+use api::inventory::Gpu;
 
-use api::inventory::{Ecc, Gpu, GpuLink, MigDevice};
-
-use crate::{nvidia_smi, read::Reader};
+use crate::{
+    nvidia_report::{Facts, Report},
+    nvidia_smi,
+    read::Reader,
+};
 
 const FOLDER: &str = "/proc/driver/nvidia";
 
 /// Times that `nvidia-smi` is asked while it fails and the driver shows the same GPUs: each may take its full deadline
 /// and disturb who computes there.
 const MAX_QUESTIONS: u32 = 3;
-
-/// What `nvidia-smi` said of one GPU.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
-    pub(crate) index: u32,
-    pub(crate) model: Option<String>,
-    pub(crate) uuid: Option<String>,
-    pub(crate) serial: Option<String>,
-    pub(crate) memory_bytes: Option<u64>,
-    pub(crate) firmware: Option<String>,
-    pub(crate) power_limit_watts: Option<u32>,
-    pub(crate) ecc: Option<Ecc>,
-    pub(crate) mig_enabled: Option<bool>,
-    pub(crate) mig: Vec<MigDevice>,
-    pub(crate) links: Vec<GpuLink>,
-}
-
-/// All that `nvidia-smi` said.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) driver_version: Option<String>,
-    /// By PCI address as sysfs spells it.
-    pub(crate) gpus: BTreeMap<String, Facts>,
-    /// Questions that it did not answer, and why.
-    pub(crate) gaps: Vec<(&'static str, String)>,
-}
 
 /// The last answer and the state of the driver that it belongs to.
 #[derive(Debug, Default)]

@@ -28,7 +28,7 @@ use std::{
 
 use api::inventory::GpuLink;
 
-use crate::{nvidia::Report, read::Reader};
+use crate::{nvidia_report::Report, read::Reader};
 
 /// How long the answers may take, all together. Eight idle GPUs without persistence mode need about five seconds for the
 /// report.

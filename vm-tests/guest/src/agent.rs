@@ -26,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
-use crate::{bench::private_dirty, containers::ROOTFS, machine, say};
+use crate::{containers::ROOTFS, files::copy, program::program, say, usage::private_dirty};
 
 /// How long the agent may take for all of them.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -57,7 +57,7 @@ fn prepare_image() -> anyhow::Result<()> {
     fs::write(places.artifacts.join(IMAGE.hex()), "mounted already")?;
     mount::mount(Path::new("tmpfs"), &mounted, "tmpfs", Flags::empty(), "mode=0755")?;
     for name in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
-        machine::copy(&Path::new(ROOTFS).join(name), &mounted.join(name))?;
+        copy(&Path::new(ROOTFS).join(name), &mounted.join(name))?;
     }
     Ok(())
 }
@@ -67,8 +67,7 @@ async fn measure(jobs: usize) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     identity::store(Path::new(identity::PATH), &identity(&ca, listener.local_addr()?)?)?;
     let acceptor = acceptor(&ca)?;
-    let mut agent =
-        machine::program("/bin/substrate").arg("agent").spawn().context("cannot start the agent")?;
+    let mut agent = program("/bin/substrate").arg("agent").spawn().context("cannot start the agent")?;
     let pid = agent.id();
     let mut socket = accept(&listener, &acceptor).await?;
     let idle = memory(pid)?;

@@ -20,7 +20,7 @@ use nix::{
 
 use crate::{
     escape::{NODE, SEGMENT, SOCKET, host_name},
-    machine::program,
+    program::program,
 };
 
 /// Makes one attempt.

@@ -31,12 +31,15 @@ use substrate::{
 
 use crate::{
     containers::{Ours, log, spec},
-    machine::program,
+    program::program,
     say,
 };
 
 /// This program in the root file system of every container.
 const INSIDE: &str = "/bin/guest";
+
+/// What a program is called with.
+const ARGUMENTS: [&str; 4] = ["", "two words", "$(true)", "é\n"];
 
 /// What is said of a check that is as it should be, here and on the page.
 const PASSED: &str = "passed";

@@ -27,7 +27,7 @@ use substrate::container::{
 
 use crate::{
     containers::{Ours, spec},
-    machine::program,
+    program::program,
     say,
 };
 

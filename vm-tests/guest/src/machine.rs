@@ -1,11 +1,6 @@
 //! A machine that has nothing but this program, the substrate and two container runtimes: its `/init`.
 
-use std::{
-    fs,
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Child, Command},
-};
+use std::{fs, os::unix::process::CommandExt as _, path::Path, process::Child};
 
 use anyhow::Context as _;
 use linux::{
@@ -16,7 +11,7 @@ use linux::{
 use nix::sys::reboot::{RebootMode, reboot};
 use substrate::container::groups;
 
-use crate::{bench, conformance, say};
+use crate::{bench, conformance, files::copy, program::program, say};
 
 /// The last line of a run that went well; the harness waits for it.
 const GOOD: &str = "guest: done";
@@ -72,24 +67,6 @@ fn leave_initramfs() -> anyhow::Result<()> {
     Ok(std::env::set_current_dir("/")?)
 }
 
-/// Copies a file, a link, or a folder with all that is in it.
-pub(crate) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let kind = fs::symlink_metadata(from).with_context(|| format!("no {}", from.display()))?.file_type();
-    if kind.is_symlink() {
-        std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
-    } else if kind.is_dir() {
-        fs::create_dir(to)?;
-        fs::set_permissions(to, fs::symlink_metadata(from)?.permissions())?;
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
-    } else {
-        fs::copy(from, to)?;
-    }
-    Ok(())
-}
-
 /// File systems, modules and the unit of jobs, as systemd would have made it.
 fn set_up() -> anyhow::Result<Child> {
     for (kind, place) in [
@@ -132,10 +109,4 @@ fn set_up() -> anyhow::Result<Child> {
 pub(crate) fn become_in_group(group: &str, path: &str, arguments: &[&str]) -> anyhow::Result<()> {
     Cgroup::at(group).add(std::process::id())?;
     Err(program(path).args(arguments).exec()).with_context(|| format!("cannot execute {path}"))
-}
-
-/// A program to be started.
-#[expect(clippy::disallowed_methods, reason = "the only home of other programs in here")]
-pub(crate) fn program(path: &str) -> Command {
-    Command::new(path)
 }

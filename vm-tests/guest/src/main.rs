@@ -9,8 +9,11 @@ mod conformance;
 mod containers;
 #[cfg(feature = "switches")]
 mod escape;
+mod files;
 mod machine;
 mod peers;
+mod program;
+mod usage;
 
 use std::{io::Write as _, process::ExitCode};
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use substrate::container::{files, spec::ContainerSpec, system_calls};
 
-use crate::machine::program;
+use crate::program::program;
 
 /// A runtime of Debian, with its bundle.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, ensure};
 
 use crate::{
+    check::Memory,
     checks::{ABSENT, overlays},
     cluster::{Cluster, MACHINES},
-    lane::Memory,
 };
 
 /// Declares the nodes by a document, with an overlay of the site that later checks edit.

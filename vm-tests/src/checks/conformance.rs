@@ -5,8 +5,8 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, ensure};
 
 use crate::{
+    check::Memory,
     cluster::Cluster,
-    lane::Memory,
     places::Places,
     report::say,
     small_machine::{SmallMachine, alone},

@@ -7,9 +7,9 @@ use anyhow::{Context as _, ensure};
 use api::ids::NodeName;
 
 use crate::{
+    check::Memory,
     clock,
     cluster::{ADDRESSES, Cluster},
-    lane::Memory,
     workflow::{self, NUMBERS},
 };
 

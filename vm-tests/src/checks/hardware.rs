@@ -15,9 +15,9 @@ use api::{ids::NodeName, inventory::Inventory};
 use self::{compare::Tally, tools::Tools};
 pub(crate) use self::{cost::bench, plug::plugged_in_and_out};
 use crate::{
+    check::Memory,
     clock,
     cluster::Cluster,
-    lane::Memory,
     machine::{Build, Firmware, Hardware},
     report::say,
 };

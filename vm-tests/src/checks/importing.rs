@@ -8,7 +8,7 @@ use api::{
     image::{ImportImage, OperationState},
 };
 
-use crate::{clock, cluster::Cluster, lane::Memory, registry::Registry};
+use crate::{check::Memory, clock, cluster::Cluster, registry::Registry};
 
 /// How long an import may take; it takes about fifteen seconds on two cores.
 const IMPORT_LIMIT: Duration = Duration::from_secs(180);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, ensure};
 
 use crate::{
+    check::Memory,
     cluster::{ADDRESSES, Cluster},
-    lane::Memory,
     workflow::{self, NUMBERS},
 };
 

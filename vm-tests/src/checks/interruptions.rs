@@ -9,9 +9,9 @@ use api::{
 };
 
 use crate::{
+    check::Memory,
     clock,
     cluster::{ADDRESSES, Cluster, MACHINES},
-    lane::Memory,
     workflow,
 };
 

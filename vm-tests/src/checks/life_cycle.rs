@@ -11,9 +11,9 @@ use api::{
 
 use super::interruptions::{address, begun};
 use crate::{
+    check::Memory,
     clock,
     cluster::{ADDRESSES, Cluster},
-    lane::Memory,
     process, workflow,
 };
 

@@ -6,9 +6,9 @@ use anyhow::{Context as _, ensure};
 use api::workflow::State;
 
 use crate::{
+    check::Memory,
     clock,
     cluster::{ADDRESSES, Cluster},
-    lane::Memory,
     workflow,
 };
 

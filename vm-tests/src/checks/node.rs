@@ -4,9 +4,9 @@ use anyhow::{Context as _, ensure};
 use api::ids::NodeName;
 
 use crate::{
+    check::Memory,
     clock,
     cluster::{ADDRESSES, Cluster, MACHINES},
-    lane::Memory,
 };
 
 /// How far a node's clock may be off: ssh and a busy emulator take some seconds.

@@ -7,9 +7,9 @@ use anyhow::ensure;
 use api::{ids::NodeName, status::Severity};
 
 use crate::{
+    check::Memory,
     checks::ABSENT,
     cluster::{ADDRESSES, Cluster, MACHINES},
-    lane::Memory,
     namespace::SERVER,
 };
 

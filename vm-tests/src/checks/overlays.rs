@@ -5,9 +5,9 @@ use std::{fs, time::Duration};
 use anyhow::Context as _;
 
 use crate::{
+    check::Memory,
     clock,
     cluster::{ADDRESSES, Cluster},
-    lane::Memory,
 };
 
 /// The overlay.

@@ -7,9 +7,9 @@ use api::{run::Outcome, status::Phase, workflow::State};
 
 use super::interruptions::begun;
 use crate::{
+    check::Memory,
     clock,
     cluster::{ADDRESSES, Cluster},
-    lane::Memory,
     workflow,
 };
 

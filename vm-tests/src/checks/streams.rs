@@ -18,9 +18,9 @@ use client::{Line, StreamOf};
 use stream_line::Event;
 
 use crate::{
+    check::Memory,
     clock,
     cluster::Cluster,
-    lane::Memory,
     process::{self, Service},
     workflow,
 };

@@ -8,8 +8,8 @@ use api::{
 };
 
 use crate::{
+    check::Memory,
     cluster::{Cluster, MACHINES},
-    lane::Memory,
     workflow,
 };
 

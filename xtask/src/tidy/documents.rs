@@ -10,6 +10,7 @@ const TOPS: &[&str] = &[
     "api",
     "access",
     "fleet",
+    "hardware",
     "metrics",
     "provisioner",
     "substrate",

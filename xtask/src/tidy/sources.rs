@@ -79,7 +79,7 @@ fn is_test(path: &str) -> bool {
 }
 
 /// The lines before the first test module of the file.
-fn without_tests(text: &str) -> Vec<&str> {
+pub(super) fn without_tests(text: &str) -> Vec<&str> {
     text.lines().take_while(|line| line.trim() != "#[cfg(test)]").collect()
 }
 

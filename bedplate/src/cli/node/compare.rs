@@ -7,10 +7,9 @@ mod facts;
 
 use std::{collections::BTreeMap, process::ExitCode};
 
-use api::{ids::NodeName, inventory::Inventory};
+use api::{hostlist, ids::NodeName, inventory::Inventory};
 use client::Client;
 use comfy_table::Color;
-use provisioner::hostlist;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -103,6 +103,21 @@ fn service(look: Look, granted: &[&GrantableDevice]) -> Cell {
     look.colored(text, if is_sick { Color::Red } else { Color::Reset })
 }
 
+/// `8 nvidia.com/gpu (1 out of service), 2 rdma/hca`.
+pub(super) fn device_counts(devices: &[GrantableDevice]) -> String {
+    let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for device in devices {
+        let (all, sick) = kinds.entry(device.name.kind().as_str()).or_default();
+        *all += 1;
+        *sick += usize::from(device.sick.is_some());
+    }
+    let told = |(kind, (all, sick)): (&&str, &(usize, usize))| match sick {
+        0 => format!("{all} {kind}"),
+        sick => format!("{all} {kind} ({sick} out of service)"),
+    };
+    kinds.iter().map(told).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;

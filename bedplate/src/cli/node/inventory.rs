@@ -4,10 +4,7 @@ mod tables;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use api::{
-    device::GrantableDevice,
-    inventory::{Bmc, Fault, FaultLevel, Firmware, Inventory, MemoryModule, Topology},
-};
+use api::inventory::{Bmc, Fault, FaultLevel, Firmware, Inventory, MemoryModule, Topology};
 use client::Client;
 use comfy_table::Color;
 
@@ -158,27 +155,12 @@ fn caches(topology: &Topology) -> String {
     kinds.iter().rev().map(text).collect::<Vec<_>>().join(", ")
 }
 
-/// `8 nvidia.com/gpu (1 out of service), 2 rdma/hca`.
-pub(super) fn device_counts(devices: &[GrantableDevice]) -> String {
-    let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for device in devices {
-        let (all, sick) = kinds.entry(device.name.kind().as_str()).or_default();
-        *all += 1;
-        *sick += usize::from(device.sick.is_some());
-    }
-    let told = |(kind, (all, sick)): (&&str, &(usize, usize))| match sick {
-        0 => format!("{all} {kind}"),
-        sick => format!("{all} {kind} ({sick} out of service)"),
-    };
-    kinds.iter().map(told).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
     use serde_json::json;
 
-    use super::*;
+    use super::{super::devices::device_counts, *};
 
     #[test]
     fn a_node_with_everything() {

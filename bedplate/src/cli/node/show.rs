@@ -22,8 +22,8 @@ use super::{
         table::{Cell, Look, cells, pairs, table},
         words::{age, or_dash},
     },
-    Nodes, devices,
-    inventory::device_counts,
+    Nodes,
+    devices::{self, device_counts},
     topology,
 };
 

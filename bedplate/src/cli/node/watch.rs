@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{anyhow, bail};
 use api::{
+    hostlist,
     ids::{NodeId, NodeName, Timestamp},
     status::{NodeStatus, NodeUpdate, Phase},
 };
@@ -16,7 +17,6 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser as _},
 };
 use client::{Client, ClientError, Told};
-use provisioner::hostlist;
 use serde::Serialize;
 
 use super::{

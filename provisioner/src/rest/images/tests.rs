@@ -37,7 +37,8 @@ impl Site {
         let state_dir = self.folder.path().to_owned();
         let addresses = vec![Ipv4Addr::LOCALHOST.into()];
         let config = FleetConfig::new(state_dir.clone(), addresses.clone());
-        let fleet = Fleet::open(self.database.clone(), config).await.unwrap();
+        let hardware = Arc::new(hardware::Hardware::new(self.database.clone()));
+        let fleet = Fleet::open(self.database.clone(), config, hardware).await.unwrap();
         let access = Access::open(self.database.clone()).await.unwrap();
         let config = ProvisionerConfig {
             shipped_overlays: state_dir.join("shipped"),

@@ -4,7 +4,7 @@
 use api::inventory::{Ecc, MigDevice};
 use roxmltree::Node;
 
-use crate::nvidia::{Facts, Report};
+use crate::nvidia_report::{Facts, Report};
 
 /// Most XML nodes parsed.
 const MAX_NODES: u32 = 1_000_000;

@@ -318,7 +318,7 @@ pub(super) fn environment(_: &[String]) -> anyhow::Result<()> {
 }
 
 pub(super) fn arguments(found: &[String]) -> anyhow::Result<()> {
-    ensure!(found == super::table::ARGUMENTS, "the arguments are {found:?}");
+    ensure!(found == super::ARGUMENTS, "the arguments are {found:?}");
     Ok(())
 }
 

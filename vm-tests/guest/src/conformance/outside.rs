@@ -12,8 +12,8 @@ use super::{
     stage::{BAD_SCRIPT, INNER, NEIGHBOUR, ORIGINAL, OWN_FILE, VOLUME},
 };
 use crate::{
-    bench::Things,
     containers::{ROOTFS, log},
+    usage::Things,
 };
 
 /// Grace that no check lets pass.

@@ -6,7 +6,7 @@ use substrate::container::{
 };
 
 use super::{
-    Check,
+    ARGUMENTS, Check,
     Look::{Inside, Outside},
     Otherwise,
     Otherwise::{Described, Disturbed, Uncontained, Without},
@@ -18,9 +18,6 @@ use super::{
     user,
 };
 use crate::containers::ROOTFS;
-
-/// What a program is called with.
-pub(super) const ARGUMENTS: [&str; 4] = ["", "two words", "$(true)", "é\n"];
 
 /// An ordinary small job.
 const ORDINARY: fn(&mut ContainerSpec) = |_| {};

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use super::{ADDRESS, RICH, wait_until_known};
-use crate::{clock, cluster::Cluster, lane::Memory, process, report::say, workflow};
+use crate::{check::Memory, clock, cluster::Cluster, process, report::say, workflow};
 
 /// From the moment at which the node's kernel has or has not the device to the server's knowing it.
 const NOTICE_LIMIT: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! What is new in an inventory: two inventories in, lines for the node's history out. Pure; called by `hardware`.
+//! What is new in an inventory: two inventories in, lines for the node's history out. Pure; called by `inventories`.
 //!
 //! Things are matched by what stays the same when names move: serial number or world wide name of a disk, hardware and
 //! PCI address of a card, GUID of an adapter, PCI address of a GPU. A fact that one side does not tell is no change. Of
@@ -13,9 +13,6 @@
 mod devices;
 mod machine;
 mod network;
-mod public;
-
-pub use public::public_line;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,19 +20,11 @@ use api::{
     inventory::{Fault, FaultLevel, Inventory},
     status::Severity,
 };
+use fleet::Moment;
 
 /// Lines about one inventory. A node that loses a whole tray of GPUs with their devices has some 20; more push older
 /// events out of the history.
 const MAX_LINES: usize = 20;
-
-/// When an inventory was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// It is the first of an agent that was just started: the node may be booting.
-    Start,
-    /// It is a later one.
-    Running,
-}
 
 /// What is new in `after`, the worst first; at most [`MAX_LINES`] and one that counts the rest. Empty if only counters
 /// moved, or what has no line of its own.

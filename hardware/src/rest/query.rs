@@ -4,30 +4,27 @@ mod places;
 
 use std::{sync::Arc, time::Duration};
 
-use access::{Caller, Routes};
+use access::{Caller, Routes, Sight};
 use api::{
     ids::NodeName,
     inventory::{Answer, Answered, Inventory, Unclear},
-    machine::Node,
     problem::{Mistake, Problem},
     rights::Action,
+    status::NodeUpdate,
 };
 use axum::{
     extract::{Query, State},
     http::StatusCode,
 };
+use fleet::Fleet;
 use rest::{Abandoned, Linked, MAX_PAGE_ROWS, Paging, Refusal, Turns, causes};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 use utoipa_axum::routes;
 
 use self::places::Place;
-use super::hardware;
-use crate::{
-    provisioner::Provisioner,
-    public::Sight,
-    query::{self, AnswerError, Columns, Facts, Filter},
-};
+use super::{Roles, is_damaged};
+use crate::query::{self, AnswerError, AskedNode, Columns, Facts, Filter};
 
 /// Time for one question. Waiting for a turn is not counted: it is the work of others.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -44,7 +41,7 @@ const MAX_UNCLEAR: usize = 1_000;
 /// The list that cursors of answers are of.
 const LIST: &str = "inventory";
 
-pub(super) fn routes() -> Routes<Provisioner> {
+pub(super) fn routes() -> Routes<Roles> {
     Routes::new().route(Action::InventoryQuery, routes!(ask))
 }
 
@@ -73,7 +70,7 @@ struct Question {
         (status = SERVICE_UNAVAILABLE, body = Problem))
 )]
 async fn ask(
-    State(provisioner): State<Provisioner>,
+    State(roles): State<Roles>,
     caller: Caller,
     Query(question): Query<Question>,
     paging: Paging,
@@ -82,8 +79,8 @@ async fn ask(
     let columns = question.columns.as_deref().map(Columns::parse).transpose();
     let columns = columns.map_err(|mistake| refuse(title, "columns", mistake))?;
     let filter = question.filter.unwrap_or_else(|| "true".to_owned());
-    let names = wanted(&provisioner, &caller, title, question.names, &paging).await?;
-    let names = provisioner.labelled(title, names, question.labels.as_deref())?;
+    let names = wanted(&roles.fleet, &caller, title, question.names, &paging).await?;
+    let names = roles.fleet.labelled(title, names, question.labels.as_deref())?;
     let most = if columns.is_some() { MAX_PAGE_ROWS } else { MAX_WHOLE };
     let limit = paging.limit().map(|limit| limit.min(most));
     let mut turns = rest::turns(&caller.principal.name);
@@ -93,7 +90,7 @@ async fn ask(
     let place = places::take(title, &caller.principal.name).await?;
     let rows = Rows { limit, _place: Some(place), ..Rows::default() };
     let sight = Sight::of(&caller.principal);
-    let rows = gather((&provisioner, sight), title, &mut turns, &names, &asked, rows).await?;
+    let rows = gather((&roles, sight), title, &mut turns, &names, &asked, rows).await?;
     let next = rows.last().filter(|_| rows.has_more).map(|name| paging.link(LIST, name));
     let mut answer = rows.answer;
     let asked = question.columns.as_deref().unwrap_or_default().split(',').map(str::trim);
@@ -104,13 +101,13 @@ async fn ask(
 /// The nodes that are asked about, in the order of the host list. For a page they are by name, from
 /// its first one on.
 async fn wanted(
-    provisioner: &Provisioner,
+    fleet: &Fleet,
     caller: &Caller,
     title: &str,
     list: Option<String>,
     paging: &Paging,
 ) -> Result<Vec<NodeName>, Refusal> {
-    let mut names = provisioner.selected_names(caller, title, list).await?;
+    let mut names = fleet.selected_names(caller, title, list).await?;
     if paging.is_wanted() {
         names.sort();
         names.dedup();
@@ -138,11 +135,11 @@ struct Asked {
 }
 
 /// A node, and its inventory or why it cannot be told.
-type Told = (Node, Result<Inventory, AnswerError>);
+type Told = (AskedNode, Result<Inventory, AnswerError>);
 
 /// Asks of so many nodes in each turn: others have theirs in between. `rows`: none yet.
 async fn gather(
-    (provisioner, sight): (&Provisioner, Sight),
+    (roles, sight): (&Roles, Sight),
     title: &str,
     turns: &mut Turns,
     names: &[NodeName],
@@ -152,7 +149,7 @@ async fn gather(
     let mut taken = Duration::ZERO;
     for names in names.chunks(BATCH) {
         let begun = Instant::now();
-        let reading = timeout(DEADLINE.saturating_sub(taken), told(provisioner, sight, title, names));
+        let reading = timeout(DEADLINE.saturating_sub(taken), told(roles, sight, title, names));
         let batch = reading.await.map_err(|_| End::TooLong.refusal(title))??;
         taken += begun.elapsed();
         let (asked, left) = (asked.clone(), DEADLINE.saturating_sub(taken));
@@ -176,22 +173,21 @@ async fn gather(
 /// What nodes told of themselves. One that was deleted in this moment is none.
 /// What is not seen cannot be asked for either: it is taken out before the question is.
 async fn told(
-    provisioner: &Provisioner,
+    Roles { hardware, fleet }: &Roles,
     sight: Sight,
     title: &str,
     names: &[NodeName],
 ) -> Result<Vec<Told>, Refusal> {
     let mut all = Vec::with_capacity(names.len());
-    for node in provisioner.show_all(names) {
-        let told = match provisioner.0.fleet.inventory(node.id).await {
-            Err(error) if hardware::is_damaged(&error) => {
-                Err(AnswerError::Damaged(sight.of_cause(causes(&error))))
-            }
+    for NodeUpdate { id, name, status } in names.iter().filter_map(|name| fleet.node(name)) {
+        let told = match hardware.inventory(id).await {
+            Err(error) if is_damaged(&error) => Err(AnswerError::Damaged(sight.of_cause(causes(&error)))),
             Err(error) => return Err(Refusal::internal(title, &error)),
             Ok(None) => Err(AnswerError::NeverTold),
             Ok(Some(inventory)) => Ok(sight.of_thing(inventory)),
         };
-        all.push((sight.of_thing(node), told));
+        let labels = fleet.labels().borrow().get(&id).map(|labels| (**labels).clone()).unwrap_or_default();
+        all.push((AskedNode { name, labels, status: sight.of_thing(status) }, told));
     }
     Ok(all)
 }
@@ -307,7 +303,7 @@ impl Rows {
 
 /// `None` if the node is not meant.
 fn answered(
-    node: Node,
+    node: AskedNode,
     inventory: Inventory,
     Asked { filter, columns }: &Asked,
     abandoned: &Abandoned,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use access::Sight;
 use api::{
-    ids::{NodeId, Timestamp},
-    machine::MachineSpec,
+    ids::Timestamp,
     status::{NodeStatus, Phase},
 };
 use expect_test::expect;
@@ -24,6 +24,10 @@ fn facts() -> Facts {
         "faults": [{"level": "warning", "subject": "nic lan1", "message": "no link"}]
     }))
     .unwrap();
+    Facts::new(&node(), &inventory).unwrap()
+}
+
+fn node() -> AskedNode {
     let status = NodeStatus {
         phase: Phase::Ready,
         percent: None,
@@ -43,11 +47,9 @@ fn facts() -> Facts {
         epoch: 0,
         conflict: None,
     };
-    let (id, spec) = (NodeId(uuid::Uuid::from_u128(1)), MachineSpec::default());
     let labels = [("rack", "a1"), ("example.org/zone", "north-1"), ("gpu-kind", "h100")];
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    let node = Node { name: "n1".parse().unwrap(), id, spec, status, next_image: None, labels, version: 1 };
-    Facts::new(&node, &inventory).unwrap()
+    AskedNode { name: "n1".parse().unwrap(), labels, status }
 }
 
 fn ask(expression: &str) -> String {
@@ -260,4 +262,23 @@ fn regular_expressions_are_bounded() {
     // One that only the node tells is refused when it is met.
     let told = ask(r"name.matches('(\\pL{40}' + '){5}z')");
     assert!(told.starts_with("unclear: ") && told.contains("too large"), "{told}");
+}
+
+/// A question is asked of what is told: its answer is the same whatever stands in what is not.
+#[test]
+fn a_serial_number_cannot_be_guessed_by_questions() {
+    let ask = |sight: Sight, question: &str| {
+        let inventory: Inventory = serde_json::from_value(json!({
+            "system": {"serial": "MARKER"},
+            "disks": [{"name": "sda", "size-bytes": 1, "serial": "MARKER"}],
+        }))
+        .unwrap();
+        let facts = Facts::new(&node(), &sight.of_thing(inventory)).unwrap();
+        let filter = Filter::read(question).unwrap();
+        filter.is_true_of(&facts, &Abandoned::default()).map_err(|error| error.to_string())
+    };
+    let question = "system.serial.startsWith('MARK')";
+    assert_eq!(ask(Sight::Full, question), Ok(true));
+    assert_eq!(ask(Sight::Public, question), Err("it does not tell serial".to_owned()));
+    assert_eq!(ask(Sight::Public, "disks.exists(d, has(d.serial))"), Ok(false));
 }

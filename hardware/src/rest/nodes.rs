@@ -1,6 +1,6 @@
 //! `/v1/nodes/{name}/inventory`, `/v1/nodes/{name}/topology.xml`: what nodes told of their hardware.
 
-use access::{Caller, Routes};
+use access::{Caller, Routes, Sight};
 use api::{ids::NodeName, inventory::Inventory, problem::Problem, rights::Action};
 use axum::{
     Json,
@@ -8,23 +8,18 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use fleet::FleetError;
+use fleet::StoreError;
 use rest::{Refusal, causes};
 use utoipa_axum::routes;
 
-use crate::{provisioner::Provisioner, public::Sight};
+use super::{Roles, is_damaged};
 
-pub(super) fn routes() -> Routes<Provisioner> {
+pub(super) fn routes() -> Routes<Roles> {
     Routes::new().route(Action::NodeRead, routes!(inventory)).route(Action::NodeRead, routes!(topology))
 }
 
-/// What the database has of one node's hardware cannot be read. Its agent sends it anew.
-pub(super) fn is_damaged(error: &FleetError) -> bool {
-    matches!(error, FleetError::Store(fleet::StoreError::Decode { .. }))
-}
-
 /// A damaged inventory is as good as none until its node connects again.
-fn refuse(title: &str, name: &NodeName, sight: Sight, error: &FleetError) -> Refusal {
+fn refuse(title: &str, name: &NodeName, sight: Sight, error: &StoreError) -> Refusal {
     if !is_damaged(error) {
         return Refusal::internal(title, error);
     }
@@ -43,14 +38,14 @@ fn refuse(title: &str, name: &NodeName, sight: Sight, error: &FleetError) -> Ref
     responses((status = OK, body = Inventory), (status = NOT_FOUND, body = Problem))
 )]
 async fn inventory(
-    State(provisioner): State<Provisioner>,
+    State(Roles { hardware, fleet }): State<Roles>,
     caller: Caller,
     Path(name): Path<NodeName>,
 ) -> Result<Json<Inventory>, Refusal> {
     let title = "cannot show the inventory";
-    let id = provisioner.find(title, &name)?;
+    let id = fleet.find(title, &name)?;
     let sight = Sight::of(&caller.principal);
-    let found = provisioner.0.fleet.inventory(id).await;
+    let found = hardware.inventory(id).await;
     let found = found.map_err(|error| refuse(title, &name, sight, &error))?;
     found.map(|inventory| Json(sight.of_thing(inventory))).ok_or_else(|| {
         let why = format!("{name} has not reported its hardware yet; it does so when its agent connects");
@@ -65,14 +60,14 @@ async fn inventory(
     responses((status = OK, body = String, content_type = "application/xml"), (status = NOT_FOUND, body = Problem))
 )]
 async fn topology(
-    State(provisioner): State<Provisioner>,
+    State(Roles { hardware, fleet }): State<Roles>,
     caller: Caller,
     Path(name): Path<NodeName>,
 ) -> Result<Response, Refusal> {
     let title = "cannot show the topology";
-    let id = provisioner.find(title, &name)?;
+    let id = fleet.find(title, &name)?;
     let sight = Sight::of(&caller.principal);
-    let found = provisioner.0.fleet.topology(id).await;
+    let found = hardware.topology(id).await;
     let found = found.map_err(|error| refuse(title, &name, sight, &error))?;
     let xml = found.ok_or_else(|| {
         let why = format!("{name} has not sent its topology yet; its agent does so after the inventory");
@@ -90,7 +85,7 @@ mod tests {
     fn what_is_damaged_is_quoted_to_admins_alone() {
         let damaged = || {
             let (subject, source) = ("inventory of n1".to_owned(), "invalid type: string MARKER".into());
-            FleetError::Store(fleet::StoreError::Decode { subject, source })
+            StoreError::Decode { subject, source }
         };
         let name: NodeName = "n1".parse().unwrap();
         let told = |sight: Sight| refuse("cannot show the inventory", &name, sight, &damaged()).0.detail;

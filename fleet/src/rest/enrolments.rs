@@ -12,13 +12,12 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use fleet::FleetError;
 use rest::{BodyOf, Refusal};
 use utoipa_axum::routes;
 
-use crate::provisioner::Provisioner;
+use crate::{Fleet, FleetError};
 
-pub(super) fn routes() -> Routes<Provisioner> {
+pub(super) fn routes() -> Routes<Fleet> {
     Routes::new().route(Action::NodeTrust, routes!(trust)).route(Action::NodeRevoke, routes!(revoke))
 }
 
@@ -30,15 +29,15 @@ pub(super) fn routes() -> Routes<Provisioner> {
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
 )]
 async fn trust(
-    State(provisioner): State<Provisioner>,
+    State(fleet): State<Fleet>,
     caller: Caller,
     Path(name): Path<NodeName>,
     body: BodyOf<TrustNode>,
 ) -> Result<StatusCode, Refusal> {
-    let id = provisioner.find(&format!("cannot trust an enrolment of {name}"), &name)?;
+    let id = fleet.find(&format!("cannot trust an enrolment of {name}"), &name)?;
     let TrustNode { epoch } = body.checked()?;
     let title = format!("cannot trust enrolment {epoch} of {name}");
-    let decided = provisioner.0.fleet.trust(id, epoch, &caller.principal.name).await;
+    let decided = fleet.trust(id, epoch, &caller.principal.name).await;
     answer(title, decided)
 }
 
@@ -50,15 +49,15 @@ async fn trust(
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem), (status = CONFLICT, body = Problem))
 )]
 async fn revoke(
-    State(provisioner): State<Provisioner>,
+    State(fleet): State<Fleet>,
     caller: Caller,
     Path(name): Path<NodeName>,
     body: BodyOf<RevokeNode>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot revoke the certificates of {name}");
-    let id = provisioner.find(&title, &name)?;
+    let id = fleet.find(&title, &name)?;
     let RevokeNode { epoch } = body.checked()?;
-    let decided = provisioner.0.fleet.revoke(id, epoch, &caller.principal.name).await;
+    let decided = fleet.revoke(id, epoch, &caller.principal.name).await;
     answer(title, decided)
 }
 

@@ -278,3 +278,38 @@ fn lines_are_bounded_and_the_worst_come_first() {
     "#]]
     .assert_eq(&text(&news[MAX_LINES - 1..]));
 }
+
+/// A machine in which all that only admins read is marked.
+fn marked(number: u8) -> Inventory {
+    let marker = format!("MARKER {number}");
+    let mac = |nic: u8| format!("52:54:00:aa:{number:02x}:{nic:02x}");
+    let inventory = json!({
+        "system": {"serial": marker, "uuid": marker, "asset-tag": marker},
+        "memory-modules": [{"locator": "A (1)", "size-bytes": 1_073_741_824, "serial": marker}],
+        "bmc": {"address": format!("10.99.99.{number}"), "mac": mac(9)},
+        "nics": [{"name": "lan0", "state": "up", "mac": mac(0), "pci": "0000:01:00.0"},
+            {"name": "lan1", "state": "up", "mac": mac(1)}],
+        "disks": [{"name": "sda", "size-bytes": 1_073_741_824, "model": "M (2)", "serial": marker}],
+        "gpus": [{"pci": "0000:3b:00.0", "vendor": "nvidia", "model": "H100", "serial": marker}],
+        "infiniband": [{"name": "mlx5_0", "guid": marker, "model": "MT4129"}]
+    });
+    serde_json::from_value(inventory).unwrap()
+}
+
+#[test]
+fn no_change_of_hardware_tells_what_only_admins_read() {
+    let empty = json!({"memory-modules": [{"locator": "A (1)"}]});
+    let empty: Inventory = serde_json::from_value(empty).unwrap();
+    let is_private = |line: &str| ["MARKER", "52:54:00", "10.99.99"].iter().any(|part| line.contains(part));
+    let mut private = 0;
+    for (before, after) in [(marked(1), marked(2)), (marked(1), empty.clone()), (empty, marked(2))] {
+        for moment in [Moment::Start, Moment::Running] {
+            for (_, line) in changes(&before, &after, moment) {
+                private += usize::from(is_private(&line));
+                let told = access::public_line(&line);
+                assert!(!is_private(&told), "{line:?} becomes {told:?}");
+            }
+        }
+    }
+    assert!(private >= 12, "the lines of the history no longer tell it: {private}");
+}

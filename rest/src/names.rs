@@ -1,10 +1,12 @@
 //! Host lists in requests.
 
-use api::ids::{InvalidId, NodeName};
+use api::{
+    hostlist::{self, HostListError},
+    ids::{InvalidId, NodeName},
+};
 use axum::http::StatusCode;
-use rest::Refusal;
 
-use crate::hostlist::{self, HostListError};
+use crate::{Refusal, work};
 
 /// Names that are made on the thread that answers: some tens of microseconds.
 const MAX_SHORT_LIST: usize = 1_000;
@@ -24,13 +26,16 @@ enum NamesError {
     Name(#[from] InvalidId),
 }
 
-/// The names of a host list that a user sent. A long one is work like any other.
-pub(super) async fn expand(user: &str, title: &str, list: String) -> Result<Vec<NodeName>, Refusal> {
+/// The names of a host list that a user sent, in its order. A long one is work like any other.
+///
+/// # Errors
+/// Status 400 for what is no list of names, and those of [`work`].
+pub async fn node_names(user: &str, title: &str, list: String) -> Result<Vec<NodeName>, Refusal> {
     let is_short = list.len() <= MAX_SHORT_LIST_BYTES
         && hostlist::count(&list).is_ok_and(|count| count <= MAX_SHORT_LIST);
     let names = match is_short {
         true => names_of(&list),
-        false => rest::work(title, user, move |_| names_of(&list)).await?,
+        false => work(title, user, move |_| names_of(&list)).await?,
     };
     names.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, title, error.to_string()))
 }
@@ -40,8 +45,9 @@ fn names_of(list: &str) -> Result<Vec<NodeName>, NamesError> {
     names.iter().map(|name| Ok(name.parse()?)).collect()
 }
 
-/// A list as the title of a problem quotes it.
-pub(super) fn quoted(list: &str) -> String {
+/// A list as the title of a problem quotes it: cut at 80 characters.
+#[must_use]
+pub fn quoted(list: &str) -> String {
     match list.char_indices().nth(MAX_QUOTED_CHARS) {
         None => list.to_owned(),
         Some((end, _)) => format!("{}…", &list[..end]),

@@ -3,8 +3,7 @@
 use std::cell::Cell;
 
 use api::{
-    ids::{NodeId, Timestamp},
-    machine::MachineSpec,
+    ids::Timestamp,
     status::{NodeStatus, Phase},
 };
 use serde_json::json;
@@ -33,11 +32,12 @@ fn batch(count: usize) -> Vec<Told> {
             epoch: 0,
             conflict: None,
         };
-        let (id, spec) = (NodeId(uuid::Uuid::from_u128(number as u128)), MachineSpec::default());
         let name = format!("n{number}").parse().unwrap();
         let labels = api::labels::Labels::new();
-        let node = Node { name, id, spec, status, next_image: None, labels, version: 1 };
-        (node, Ok(serde_json::from_value(json!({"memory-bytes": number})).unwrap()))
+        (
+            AskedNode { name, labels, status },
+            Ok(serde_json::from_value(json!({"memory-bytes": number})).unwrap()),
+        )
     };
     (0..count).map(told).collect()
 }

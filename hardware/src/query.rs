@@ -10,7 +10,7 @@ mod filter;
 pub(crate) mod fuzzing;
 mod meter;
 
-use api::{inventory::Inventory, machine::Node};
+use api::{ids::NodeName, inventory::Inventory, labels::Labels, status::NodeStatus};
 use serde_json::{Map, Value};
 
 pub(crate) use self::{columns::Columns, filter::Filter};
@@ -51,13 +51,21 @@ pub(crate) struct Mistake {
     pub(crate) message: String,
 }
 
+/// What else than its hardware is asked about a node.
+#[derive(Debug)]
+pub(crate) struct AskedNode {
+    pub(crate) name: NodeName,
+    pub(crate) labels: Labels,
+    pub(crate) status: NodeStatus,
+}
+
 /// What expression and columns see of a node.
 #[derive(Debug)]
 pub(crate) struct Facts(Map<String, Value>);
 
 impl Facts {
     /// `None` if it cannot be written as JSON, which no inventory of ours is.
-    pub(crate) fn new(node: &Node, inventory: &Inventory) -> Option<Self> {
+    pub(crate) fn new(node: &AskedNode, inventory: &Inventory) -> Option<Self> {
         let Value::Object(mut facts) = snake(serde_json::to_value(inventory).ok()?) else { return None };
         facts.insert("name".to_owned(), Value::String(node.name.to_string()));
         // So that `has(bmc.firmware)` can be asked of a node without one.

@@ -17,18 +17,22 @@
 //! has said who reads it. Who may change nodes reads all of it. Every route that tells of nodes goes
 //! through [`Sight`], and so does what questions are asked of: what is not told cannot be asked for.
 
+mod history;
 mod inventory;
 mod topology;
 
+pub use history::public_line;
+
 use std::net::{IpAddr, Ipv4Addr};
 
-use access::{Principal, Resource, authorize};
 use api::{
     inventory::Inventory,
     machine::{Explained, InterfaceSpec, MachineSpec, Node, Origin, Profile},
     rights::Action,
     status::{NodeConflict, NodeEvent, NodeStatus, NodeUpdate, UnprovenProgress},
 };
+
+use crate::rights::{Principal, Resource, authorize};
 
 /// Stands for a cause that only admins read.
 const PRIVATE_CAUSE: &str = "an admin is told why";
@@ -38,7 +42,7 @@ const SOMEBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// How much of nodes somebody reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub enum Sight {
     /// All of it.
     Full,
     /// What is public.
@@ -47,7 +51,7 @@ pub(crate) enum Sight {
 
 impl Sight {
     /// Whoever may change nodes must see what there is to change.
-    pub(crate) fn of(principal: &Principal) -> Self {
+    pub fn of(principal: &Principal) -> Self {
         match authorize(principal, Action::NodeEdit, Resource::Site) {
             Ok(()) => Self::Full,
             Err(_) => Self::Public,
@@ -55,7 +59,7 @@ impl Sight {
     }
 
     /// A thing as it is seen.
-    pub(crate) fn of_thing<T: Public>(self, mut thing: T) -> T {
+    pub fn of_thing<T: Public>(self, mut thing: T) -> T {
         if self == Self::Public {
             thing.make_public();
         }
@@ -63,7 +67,7 @@ impl Sight {
     }
 
     /// Why something that is kept cannot be read. It may quote what stands in the database.
-    pub(crate) fn of_cause(self, cause: String) -> String {
+    pub fn of_cause(self, cause: String) -> String {
         match self {
             Self::Full => cause,
             Self::Public => PRIVATE_CAUSE.to_owned(),
@@ -71,7 +75,7 @@ impl Sight {
     }
 
     /// A topology as it is seen, hwloc's XML.
-    pub(crate) fn of_topology(self, xml: String) -> String {
+    pub fn of_topology(self, xml: String) -> String {
         match self {
             Self::Full => xml,
             Self::Public => topology::public(&xml),
@@ -80,7 +84,7 @@ impl Sight {
 }
 
 /// What has a public part.
-pub(crate) trait Public {
+pub trait Public {
     /// Takes out what only admins read.
     fn make_public(&mut self);
 }
@@ -170,13 +174,13 @@ impl Public for NodeStatus {
         } = self;
         if let Some(NodeConflict { enrolments, cause, since: _, channel: _ }) = conflict {
             enrolments.clear();
-            *cause = fleet::public_line(cause);
+            *cause = public_line(cause);
         }
         if let Some(UnprovenProgress { address, phase: _, file: _, since: _ }) = unproven {
             *address = SOMEBODY;
         }
         for line in [reason, held].into_iter().flatten() {
-            *line = fleet::public_line(line);
+            *line = public_line(line);
         }
     }
 }
@@ -191,7 +195,7 @@ impl Public for NodeUpdate {
 impl Public for NodeEvent {
     fn make_public(&mut self) {
         let Self { message, id: _, name: _, at: _, phase: _, severity: _ } = self;
-        *message = fleet::public_line(message);
+        *message = public_line(message);
     }
 }
 

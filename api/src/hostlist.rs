@@ -2,7 +2,7 @@
 //!
 //! Grammar: items separated by commas outside brackets; an item is text with any number of bracket groups; a group is
 //! numbers and ranges separated by commas. A number that starts with `0` and has more digits fixes the width.
-//! Used by the REST routes that take names and by the documents of apply.
+//! Used by the REST routes that take names, the documents of apply and the command line.
 
 use std::collections::BTreeMap;
 

@@ -1,12 +1,12 @@
 //! `/v1/nodes/{name}/history`: what happened to a node.
 
-use access::{Caller, Routes};
+use access::{Caller, Routes, Sight};
 use api::{ids::NodeName, problem::Problem, rights::Action, status::NodeEvent};
 use axum::extract::{Path, State};
 use rest::{Page, Paging, Refusal};
 use utoipa_axum::routes;
 
-use crate::{provisioner::Provisioner, public::Sight};
+use crate::Fleet;
 
 /// Lines of a node's history in one answer where the request names no limit.
 const DEFAULT_HISTORY_LINES: u32 = 100;
@@ -14,7 +14,7 @@ const DEFAULT_HISTORY_LINES: u32 = 100;
 /// Most lines of a node's history in one answer: nearly all that are kept, some 300 KB.
 const MAX_HISTORY_LINES: u32 = 1_000;
 
-pub(super) fn routes() -> Routes<Provisioner> {
+pub(super) fn routes() -> Routes<Fleet> {
     Routes::new().route(Action::NodeRead, routes!(history))
 }
 
@@ -28,19 +28,19 @@ pub(super) fn routes() -> Routes<Provisioner> {
         (status = NOT_FOUND, body = Problem))
 )]
 async fn history(
-    State(provisioner): State<Provisioner>,
+    State(fleet): State<Fleet>,
     caller: Caller,
     Path(name): Path<NodeName>,
     paging: Paging,
 ) -> Result<Page<NodeEvent>, Refusal> {
     let (title, sight) = ("cannot show the history", Sight::of(&caller.principal));
-    let id = provisioner.find(title, &name)?;
+    let id = fleet.find(title, &name)?;
     let limit = paging.limit().unwrap_or(DEFAULT_HISTORY_LINES).min(MAX_HISTORY_LINES);
     // Each node counts its own events: a cursor of another's history must not be taken for one of this.
     let list = format!("history of {id}");
     let before: Option<u64> = paging.after(&list)?;
     // One more than is wanted says whether there is another page.
-    let events = provisioner.0.fleet.history(id, before, limit + 1).await;
+    let events = fleet.history(id, before, limit + 1).await;
     let events = events.map_err(|error| Refusal::internal(title, &error))?;
     Ok(paging.fetched(&list, events, limit, |(number, _)| *number).map(|(_, event)| sight.of_thing(event)))
 }
