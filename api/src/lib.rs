@@ -28,11 +28,13 @@
 //! | [`problem`] | every error of the REST API (RFC 9457) |
 //! | [`http`] | how long a connection stays open between two requests |
 //! | [`address`] | addresses that are no peer's: what server and agent do not connect to for users |
+//! | [`backoff`] | nothing: how long is waited before something is asked again |
 //! | [`strict`] | how JSON is read that a person wrote |
 
 pub mod access;
 pub mod address;
 pub mod alarm;
+pub mod backoff;
 pub mod channel;
 pub mod device;
 pub mod enroll;

@@ -125,8 +125,41 @@ pub enum StreamRequest {
 
 /// A request that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidRequest(String);
+pub enum InvalidRequest {
+    /// It is too long.
+    #[error("the request has {bytes} bytes, and at most {MAX_REQUEST_BYTES} are taken: shorten the command")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// It is not JSON of this form.
+    #[error("the request is no stream: {why}")]
+    NoStream {
+        /// What the parser says.
+        why: String,
+    },
+    /// A field that no request has.
+    #[error("the request is no stream: unknown field `{0}`")]
+    UnknownField(String),
+    /// The kind of it.
+    #[error("`what` must be exec, attach, port, copy-out or copy-in")]
+    UnknownKind,
+    /// No program is named.
+    #[error("the command is empty: name a program")]
+    NoProgram,
+    /// A text that a program cannot be given.
+    #[error("{0} holds a zero byte")]
+    ZeroByte(&'static str),
+    /// Nothing listens there.
+    #[error("0 is no port: use 1 to 65535")]
+    NoPort,
+    /// A path that means nothing by itself.
+    #[error("{0:?} is not absolute: a path in a container begins with /")]
+    RelativePath(String),
+    /// More than one name, or none.
+    #[error("{0:?} is no name of a file")]
+    NoFileName(String),
+}
 
 impl StreamRequest {
     /// Reads a request and holds it against the rules.
@@ -135,51 +168,46 @@ impl StreamRequest {
     /// Says what is wrong.
     pub fn parse(json: &str) -> Result<Self, InvalidRequest> {
         if json.len() > MAX_REQUEST_BYTES {
-            let why = format!(
-                "the request has {} bytes, and at most {MAX_REQUEST_BYTES} are taken: shorten the command",
-                json.len()
-            );
-            return Err(InvalidRequest(why));
+            return Err(InvalidRequest::TooLong { bytes: json.len() });
         }
-        let no_stream = |why: String| InvalidRequest(format!("the request is no stream: {why}"));
-        let given: serde_json::Value =
-            serde_json::from_str(json).map_err(|error| no_stream(error.to_string()))?;
-        let request: Self = serde_json::from_str(json).map_err(|error| no_stream(error.to_string()))?;
+        let no_stream = |error: serde_json::Error| InvalidRequest::NoStream { why: error.to_string() };
+        let given: serde_json::Value = serde_json::from_str(json).map_err(no_stream)?;
+        let request: Self = serde_json::from_str(json).map_err(no_stream)?;
         // `crate::strict` cannot look into an enum with a tag inside. All fields of this one are always written, so what
         // is given and not written again is unknown.
-        let known = serde_json::to_value(&request).map_err(|error| no_stream(error.to_string()))?;
+        let known = serde_json::to_value(&request).map_err(no_stream)?;
         if let Some(field) = unknown_field(&given, &known) {
-            return Err(no_stream(format!("unknown field `{field}`")));
+            return Err(InvalidRequest::UnknownField(field.to_owned()));
         }
-        request.check().map_err(InvalidRequest)?;
+        request.check()?;
         Ok(request)
     }
 
-    fn check(&self) -> Result<(), String> {
-        let no_zero = |what: &str, text: &str| match text.contains('\0') {
-            true => Err(format!("{what} holds a zero byte")),
+    fn check(&self) -> Result<(), InvalidRequest> {
+        let no_zero = |what, text: &str| match text.contains('\0') {
+            true => Err(InvalidRequest::ZeroByte(what)),
             false => Ok(()),
         };
         match self {
             Self::Exec { command, terminal, .. } => {
                 if command.first().is_none_or(String::is_empty) {
-                    return Err("the command is empty: name a program".to_owned());
+                    return Err(InvalidRequest::NoProgram);
                 }
                 command.iter().try_for_each(|word| no_zero("the command", word))?;
                 terminal.iter().try_for_each(|terminal| no_zero("the terminal's name", &terminal.name))
             }
-            Self::Unknown => Err("`what` must be exec, attach, port, copy-out or copy-in".to_owned()),
+            Self::Unknown => Err(InvalidRequest::UnknownKind),
             Self::Attach { .. } => Ok(()),
-            Self::Port { port: 0 } => Err("0 is no port: use 1 to 65535".to_owned()),
+            Self::Port { port: 0 } => Err(InvalidRequest::NoPort),
             Self::Port { .. } => Ok(()),
             Self::CopyOut { path } | Self::CopyIn { path, .. } => {
                 no_zero("the path", path)?;
                 if !path.starts_with('/') {
-                    return Err(format!("{path:?} is not absolute: a path in a container begins with /"));
+                    return Err(InvalidRequest::RelativePath(path.clone()));
                 }
                 match self {
                     Self::CopyIn { name, .. } if !is_name(name) => {
-                        Err(format!("{name:?} is no name of a file"))
+                        Err(InvalidRequest::NoFileName(name.clone()))
                     }
                     _ => Ok(()),
                 }

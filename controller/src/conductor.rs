@@ -17,7 +17,6 @@ use api::{
     channel::FromServer,
     ids::{NodeId, NodeName},
     run::{MAX_RUNS_PER_MESSAGE, RunId, WorkflowId},
-    sources::without_secrets,
     status::{NodeUpdate, Phase},
 };
 use database::outbox::OutboxRow;
@@ -34,7 +33,7 @@ use crate::{
     capacity, clock,
     engine::{Engine, NodeFacts, Output},
     holdings::MAX_FORGOTTEN,
-    images::{Delivery, JobImages, Wanter, causes},
+    images::{Delivery, JobImages, ToldFetchError, Wanter, causes},
     ledger::Ledger,
     results::Results,
     store::{Store, StoreError, Write},
@@ -252,7 +251,7 @@ impl Conductor {
             Order::Image { workflow, stage, delivery } => {
                 let Delivery { fetched, lease } = *delivery;
                 let has_failed = fetched.is_err();
-                let fetched = fetched.map_err(|error| without_secrets(&causes(error.as_ref())));
+                let fetched = fetched.map_err(|error| ToldFetchError::from(&*error));
                 self.engine().image_fetched(workflow, stage, fetched, now);
                 drop(lease);
                 if has_failed {

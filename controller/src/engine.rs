@@ -61,7 +61,10 @@ pub(crate) use nodes::NodeFacts;
 pub(crate) use schedule::{not_near, too_large};
 pub(crate) use view::{RunningJob, attempt, summary};
 
-use crate::{images::Fetched, store::Write};
+use crate::{
+    images::{Fetched, ToldFetchError},
+    store::Write,
+};
 
 /// A node that does not answer for so long is given up, with its runs, seconds. Long enough for a switch to be replaced.
 pub(crate) const LOST_AFTER_SECONDS: i64 = 900;
@@ -209,7 +212,7 @@ impl Engine {
         &mut self,
         id: WorkflowId,
         stage: u32,
-        fetched: Result<Fetched, String>,
+        fetched: Result<Fetched, ToldFetchError>,
         now: Timestamp,
     ) {
         let Some(&place) = self.places.get(&id) else { return };

@@ -26,7 +26,7 @@ mod error;
 mod pulls;
 mod quotas;
 
-pub(crate) use error::FetchError;
+pub(crate) use error::{FetchError, ToldFetchError};
 pub(crate) use pulls::{Delivery, Pulls, PullsOfWorkflow, Wanter};
 pub(crate) use rest::causes;
 pub use unused::ImageLimits;

@@ -81,7 +81,7 @@ pub enum AuthorityError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        why: String,
+        why: DamagedAuthority,
     },
     /// The clock was never set.
     #[error(
@@ -115,6 +115,32 @@ pub enum AuthorityError {
         /// Why.
         why: String,
     },
+}
+
+/// Why a text is no certificate authority.
+#[derive(Debug, thiserror::Error)]
+pub enum DamagedAuthority {
+    /// No certificate in PEM.
+    #[error("no certificate in it ({0})")]
+    NoCertificate(rustls_pki_types::pem::Error),
+    /// The end of its certificate is missing.
+    #[error("no certificate in it")]
+    CutCertificate,
+    /// No key in PEM.
+    #[error("no private key in it ({0})")]
+    NoKey(rustls_pki_types::pem::Error),
+    /// The key.
+    #[error("its key cannot be used ({0})")]
+    Key(rcgen::Error),
+    /// The certificate.
+    #[error("its certificate cannot be read ({0})")]
+    Certificate(x509_parser::nom::Err<x509_parser::error::X509Error>),
+    /// Key and certificate are of two authorities.
+    #[error("its key is not that of its certificate")]
+    ForeignKey,
+    /// Nothing can be issued with them.
+    #[error(transparent)]
+    Issuer(rcgen::Error),
 }
 
 /// The certificate authority.
@@ -177,20 +203,20 @@ impl Authority {
         Self::parse(&text).map_err(|why| AuthorityError::Damaged { path, why })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let certificate = CertificateDer::from_pem_slice(text.as_bytes())
-            .map_err(|error| format!("no certificate in it ({error})"))?;
+    fn parse(text: &str) -> Result<Self, DamagedAuthority> {
+        let certificate =
+            CertificateDer::from_pem_slice(text.as_bytes()).map_err(DamagedAuthority::NoCertificate)?;
         let key = rustls_pki_types::PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes())
-            .map_err(|error| format!("no private key in it ({error})"))?;
-        let key = KeyPair::try_from(&key).map_err(|error| format!("its key cannot be used ({error})"))?;
-        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate)
-            .map_err(|error| format!("its certificate cannot be read ({error})"))?;
+            .map_err(DamagedAuthority::NoKey)?;
+        let key = KeyPair::try_from(&key).map_err(DamagedAuthority::Key)?;
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(&certificate).map_err(DamagedAuthority::Certificate)?;
         if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err("its key is not that of its certificate".to_owned());
+            return Err(DamagedAuthority::ForeignKey);
         }
         let dates = Dates::of(&parsed);
-        let pem = certificate_pem(text).ok_or("no certificate in it")?;
-        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| error.to_string())?;
+        let pem = certificate_pem(text).ok_or(DamagedAuthority::CutCertificate)?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(DamagedAuthority::Issuer)?;
         Ok(Self { issuer, certificate: certificate.clone(), dates, pem })
     }
 

@@ -75,7 +75,8 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::rest::unknown_nodes;
-pub use authority::{AuthorityError, DateProblem};
+pub use crate::metrics::FleetMetrics;
+pub use authority::{AuthorityError, DamagedAuthority, DateProblem};
 pub use certificates::{
     AuthorityFacts, CertificateFacts, NODE_CERTIFICATE_SECONDS, authority_facts, authority_pem,
 };

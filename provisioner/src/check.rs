@@ -13,7 +13,7 @@ use std::{
 };
 
 use api::{
-    ids::{ImageName, MacAddr, NodeName, OverlayName, ProfileName},
+    ids::{ImageName, InvalidId, MacAddr, NodeName, OverlayName, ProfileName},
     machine::MachineSpec,
 };
 
@@ -122,21 +122,32 @@ pub struct ImageReference {
     pub version: Option<u32>,
 }
 
+/// Why a text is no reference to an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageReferenceError {
+    /// What follows the `@`.
+    #[error("{0:?} is not a version number")]
+    Version(String),
+    /// What stands before it.
+    #[error(transparent)]
+    Name(#[from] InvalidId),
+}
+
 impl ImageReference {
     /// Reads `NAME` or `NAME@VERSION`.
     ///
     /// # Errors
-    /// A text that says what is wrong.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// [`ImageReferenceError`].
+    pub fn parse(text: &str) -> Result<Self, ImageReferenceError> {
         let (name, version) = match text.split_once('@') {
             Some((name, version)) => {
                 let parsed = version.parse::<u32>().ok().filter(|version| *version > 0);
-                let number = parsed.ok_or_else(|| format!("{version:?} is not a version number"))?;
+                let number = parsed.ok_or_else(|| ImageReferenceError::Version(version.to_owned()))?;
                 (name, Some(number))
             }
             None => (text, None),
         };
-        Ok(Self { name: name.parse().map_err(|error: api::ids::InvalidId| error.to_string())?, version })
+        Ok(Self { name: name.parse()?, version })
     }
 }
 

@@ -37,6 +37,7 @@ use substrate::{fleet_port, identity::NodeKey, tls};
 pub use agent::{Agent, SERIAL};
 pub use agent_state::AgentState;
 use port::FleetPort;
+pub use port::Refusal;
 pub(crate) use runs::talk;
 
 use crate::journal::Journal;

@@ -15,8 +15,9 @@
 //! | [`renewal`] | a task that renews the certificate |
 //! | [`server_addresses`] | a task that keeps where the servers are |
 //! | [`upgrade`] | a task that puts another agent in this one's place |
+//! | [`stop`] | why the agent stops, and how its tasks hear of it |
 //! | [`machine`] | reboot, and how it is noticed |
-//! | [`notify`], [`log`] | what systemd and its journal are told |
+//! | [`log`] | what systemd's journal is told |
 //!
 //! Servers may be away for hours: the agent tries them in turn for ever, with pauses, holds a bounded number of
 //! messages, and never holds up the boot or the shutdown of the node.
@@ -28,11 +29,11 @@ pub mod hardware;
 pub mod kept_identity;
 pub mod log;
 pub mod machine;
-pub mod notify;
 pub mod renewal;
 pub mod runs;
 pub mod runtime_overlays;
 pub mod server_addresses;
+pub mod stop;
 pub mod streams;
 #[cfg(test)]
 pub(crate) mod test_server;
@@ -49,7 +50,6 @@ use api::{
     channel::{FromAgent, Session},
     enroll::AgentIdentity,
 };
-use ring::rand::SystemRandom;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -57,12 +57,13 @@ use tokio::{
 };
 
 use self::{
-    backoff::Backoff,
-    conversation::{About, Channel, End, Stop, stopped},
+    backoff::{agent_backoff, jitter},
+    conversation::{About, Channel, End},
     kept_identity::KeptIdentity,
     runs::{images::Mounting, node_containers::NodeContainers},
+    stop::{Stop, stopped},
 };
-use crate::{clock, identity, tls};
+use crate::{clock, identity, notify, random::random, tls};
 
 /// Results that wait for the channel. The tasks that make them wait when it is full; each makes one at a time.
 const OUTBOX: usize = 16;
@@ -190,7 +191,7 @@ fn keep_identity(
 /// Dials and converses until the agent must stop.
 async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<AgentIdentity>>) {
     let mut stop = channel.stop.clone();
-    let mut backoff = Backoff::default();
+    let mut backoff = agent_backoff();
     let mut broken = 0;
     for attempt in 0.. {
         let present = identity.borrow().clone();
@@ -241,7 +242,7 @@ async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<Agen
         // Servers that cannot be reached are passed over without a pause: the next one may well be there. One that was
         // lost was lost by all its nodes at once.
         let round_over = (attempt + 1) % present.fleet_servers.len() == 0;
-        let pause = if dialled || round_over { backoff.pause(random()) } else { Duration::ZERO };
+        let pause = if dialled || round_over { backoff.pause(jitter(random())) } else { Duration::ZERO };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stopped(&mut stop) => return,
@@ -285,13 +286,4 @@ fn boot_id() -> anyhow::Result<String> {
 /// A name for this start of the agent.
 fn instance() -> String {
     format!("{:016x}{:016x}", random(), random())
-}
-
-/// 64 bits by the kernel. It refuses only where there is no `getrandom`, long before anything here runs; the clock then
-/// still tells one start from the next.
-fn random() -> u64 {
-    match ring::rand::generate::<[u8; 8]>(&SystemRandom::new()) {
-        Ok(bytes) => u64::from_le_bytes(bytes.expose()),
-        Err(_) => clock::now().0.unsigned_abs(),
-    }
 }

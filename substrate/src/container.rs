@@ -5,9 +5,10 @@
 //!            └─ container init                PID 1 inside: files, output, timeout, end.json; outlives spawner and agent
 //!                 └─ payload                  the user's program, as the user, in the job's control group
 //! ```
-//! All that passes between agent and container are files of the run's folder (`agent/runs/folder.rs`) and SIGTERM to the
-//! init, which then reads `stop.json` and `paused`. Spawner and init have one thread and no runtime. For a stream another copy of the spawner
-//! enters the container of a running job:
+//! All that passes between agent and container are files of the run's folder
+//! ([`crate::run_directory`]) and SIGTERM to the init, which then reads `stop.json` and `paused`.
+//! Spawner and init have one thread and no runtime. For a stream another copy of the spawner enters
+//! the container of a running job:
 //!
 //! ```text
 //! agent ── spawner ── entering copy                outside; hears of the end, passes it on
@@ -18,7 +19,7 @@
 //! |---|---|
 //! | [`spec`] | `container.json` |
 //! | [`spawner`], [`init`], [`payload`] | the three processes |
-//! | [`enter`], [`entered`] | further processes of a job that runs |
+//! | [`enter`], [`entered`], [`answer`] | further processes of a job that runs; what the agent is told of them |
 //! | [`passing`] | messages with descriptors |
 //! | [`files`], [`devices`], [`host_names`], [`identity_files`], [`home`] | what a container sees |
 //! | [`interpreter`] | why a program that is there cannot be executed |
@@ -26,6 +27,7 @@
 //! | [`groups`], [`holder`] | control groups |
 //! | [`ending`], [`log`], [`log_room`], [`record`] | timeouts and outcomes; output, and how much of it; the run's folder |
 
+pub mod answer;
 pub mod defence;
 pub mod devices;
 pub mod ending;
@@ -57,11 +59,13 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::run_directory::INIT_PID;
+
 /// The container init of the run in `folder`, if it lives. `init.pid` holds its number and when it began, so that another
 /// process with the same number is not taken for it.
 #[must_use]
 pub fn live_init(folder: &Path) -> Option<Pid> {
-    let told = std::fs::read_to_string(folder.join("init.pid")).ok()?;
+    let told = std::fs::read_to_string(folder.join(INIT_PID)).ok()?;
     let pid = told.split(' ').next()?.parse::<i32>().ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after) = stat.rsplit_once(')')?;
@@ -106,11 +110,11 @@ mod tests {
         assert_eq!(live_init(folder.path()), None);
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
         let own = init::pid_and_start(&stat).unwrap();
-        std::fs::write(folder.path().join("init.pid"), &own).unwrap();
+        std::fs::write(folder.path().join(INIT_PID), &own).unwrap();
         assert_eq!(live_init(folder.path()), Some(Pid::this()));
         let (pid, start) = own.trim().split_once(' ').unwrap();
         let later = start.parse::<u64>().unwrap() + 1;
-        std::fs::write(folder.path().join("init.pid"), format!("{pid} {later}\n")).unwrap();
+        std::fs::write(folder.path().join(INIT_PID), format!("{pid} {later}\n")).unwrap();
         assert_eq!(live_init(folder.path()), None);
     }
 }

@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use api::{
+    backoff::Schedule,
     channel::negotiation::{self, Versions},
     problem::Problem,
 };
@@ -23,8 +24,10 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest JSON answer read, bytes: a certificate and its CA are a hundredth.
 pub const MAX_ANSWER_BYTES: u64 = 1 << 20;
 
-/// Waits between attempts of [`patiently`], seconds: a server that is restarted or fails over is back within them.
-const WAITS: [u64; 8] = [1, 2, 4, 8, 15, 30, 60, 60];
+/// Pauses between attempts of [`patiently`], and how long all of them take: a server that is
+/// restarted or fails over is back within them.
+const PAUSES: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+const PATIENCE: Duration = Duration::from_secs(3 * 60);
 
 /// Why no server did what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +125,7 @@ fn client_builder(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
         .tcp_nodelay(true)
 }
 
-/// Asks again while that can help, for about three minutes. `tell` gets lines for people.
+/// Asks again while that can help, with three minutes of pauses. `tell` gets lines for people.
 ///
 /// # Errors
 /// The refusal, or the last failure.
@@ -130,11 +133,12 @@ pub async fn patiently<T>(
     ask: impl AsyncFn() -> Result<T, FleetPortError>,
     tell: &mut dyn FnMut(&str),
 ) -> Result<T, FleetPortError> {
-    for wait in WAITS {
+    for pause in PAUSES.within(PATIENCE) {
         match ask().await {
             Err(error) if !error.is_final() => {
-                tell(&format!("{}; trying again in {wait} s", crate::console::chain(&error)));
-                tokio::time::sleep(Duration::from_secs(wait)).await;
+                let why = crate::console::chain(&error);
+                tell(&format!("{why}; trying again in {} s", pause.as_secs()));
+                tokio::time::sleep(pause).await;
             }
             result => return result,
         }

@@ -7,10 +7,12 @@
 //! | [`agent`] | what runs on the booted node |
 //! | [`container`] | jobs: the container start and the init of containers |
 //! | [`net`] | links, addresses and the DHCP client of stage 1 |
+//! | [`run_directory`] | what agent and containers share of a run: files, their names and contents |
 //! | [`overlay`] | applying overlay archives, in stage 1 and in the agent |
 //! | [`identity`], [`tls`], [`fleet_port`] | who the node is, whom it trusts, how it asks |
 //! | [`console`] | what stage 1 tells people |
-//! | [`clock`] | the only clock |
+//! | [`notify`] | what systemd is told |
+//! | [`clock`], [`random`] | the only clock, the only source of chance |
 
 pub mod agent;
 pub mod clock;
@@ -19,7 +21,12 @@ pub mod container;
 pub mod fleet_port;
 pub mod identity;
 pub mod net;
+pub mod notify;
 pub mod overlay;
+pub mod random;
+pub mod run_directory;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod stage1;
 pub mod taken_down;
 pub mod tls;

@@ -5,11 +5,13 @@
 //! | [`edges`] | which crate may use which, and no tokio below ring 2 |
 //! | [`dependencies`] | each dependency that is declared is used |
 //! | [`sources`] | sizes of files and functions, `//!` first, `unsafe` in its two places, equal clippy.toml copies |
+//! | [`errors`] | no error is a `String` |
 //! | [`documents`] | paths named in the documents exist |
 
 mod dependencies;
 mod documents;
 mod edges;
+mod errors;
 mod sources;
 
 use anyhow::bail;
@@ -31,6 +33,7 @@ pub(crate) fn tidy() -> anyhow::Result<()> {
     let mut findings = edges::findings()?;
     findings.extend(dependencies::findings(&files)?);
     findings.extend(sources::findings(&files)?);
+    findings.extend(errors::findings(&files)?);
     findings.extend(documents::findings(&files)?);
     findings.sort();
     for finding in &findings {

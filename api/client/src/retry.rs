@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use api::backoff::Jitter;
 use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, header};
 use tokio::time::Instant;
 
@@ -22,7 +23,7 @@ use crate::{Client, ClientError, error};
 /// How often a request is sent again that the server had no time for, or whose connection broke.
 const MAX_RETRIES: u32 = 3;
 
-/// Pause after a connection broke, before it is scattered: a server that starts again takes some.
+/// Pause after a connection broke, before chance changes it: a server that starts again takes some.
 const BROKEN_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long whoever waits at a terminal hears nothing of what goes wrong.
@@ -37,7 +38,7 @@ const MAX_PAUSES: Duration = Duration::from_secs(15);
 /// waits a second.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Least pause after a 429, before it is scattered: a server that says 0 is not asked in a loop.
+/// Least pause after a 429, before chance changes it: a server that says 0 is not asked in a loop.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
 /// Header of a request that does the same once, however often it is sent.
@@ -61,13 +62,14 @@ struct Patience {
 
 impl Patience {
     /// The pause before the request is sent again, if it may be.
-    fn pause(&mut self, again: Again, may_repeat: bool, random: u16) -> Option<Duration> {
+    fn pause(&mut self, again: Again, may_repeat: bool, random: u64) -> Option<Duration> {
         let (pause, longest) = match again {
             Again::Unsure(_) if !may_repeat || self.retries >= MAX_RETRIES => return None,
             Again::Unsure(pause) => (pause, MAX_PAUSES),
             Again::NothingDone(pause) => (pause.max(MIN_WAIT), MAX_WAIT),
         };
-        let pause = scattered(pause, random);
+        // Clients that were refused in the same second must not come back in the same second.
+        let pause = Jitter::Around { random }.of(pause);
         self.waited = self.waited.checked_add(pause).filter(|waited| *waited <= longest)?;
         self.retries += u32::from(matches!(again, Again::Unsure(_)));
         Some(pause)
@@ -168,17 +170,9 @@ fn asks_again(status: StatusCode, headers: &header::HeaderMap) -> Option<Again> 
     }
 }
 
-/// Between half of a pause and one and a half, by a random number: clients that were refused in the
-/// same second must not come back in the same second.
-fn scattered(pause: Duration, random: u16) -> Duration {
-    let part = pause.saturating_mul(u32::from(random)) / 65_536;
-    (pause / 2).saturating_add(part)
-}
-
 /// The standard library's own source of randomness is enough for a pause.
-fn random() -> u16 {
-    let [first, second, ..] = RandomState::new().hash_one(()).to_ne_bytes();
-    u16::from_ne_bytes([first, second])
+fn random() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 #[cfg(test)]
@@ -314,13 +308,10 @@ mod tests {
     #[test]
     fn those_who_were_refused_together_come_back_one_by_one() {
         let pause = Duration::from_secs(5);
-        assert_eq!(scattered(pause, 0), Duration::from_millis(2_500));
-        assert_eq!(scattered(pause, 1 << 15), pause);
-        let latest = scattered(pause, u16::MAX);
-        assert!(latest > Duration::from_millis(7_499) && latest < Duration::from_millis(7_500), "{latest:?}");
-        assert!(scattered(Duration::MAX, u16::MAX) > MAX_PAUSES, "nothing overflows");
-        let numbers: std::collections::BTreeSet<u16> = (0..100).map(|_| random()).collect();
-        assert!(numbers.len() > 50, "{numbers:?}");
+        let pauses: std::collections::BTreeSet<Duration> =
+            (0..100).map(|_| Jitter::Around { random: random() }.of(pause)).collect();
+        assert!(pauses.len() > 50, "{pauses:?}");
+        assert!(pauses.first() >= Some(&(pause / 2)) && pauses.last() < Some(&(pause * 3 / 2)), "{pauses:?}");
     }
 
     #[tokio::test]
@@ -371,7 +362,7 @@ mod tests {
     fn what_is_waited_for_has_an_end() {
         let seconds = Duration::from_secs;
         let mut patience = Patience::default();
-        let middle = 1 << 15;
+        let middle = 1 << 63;
         let mut pause = |again, may_repeat| patience.pause(again, may_repeat, middle);
         assert_eq!(pause(Again::Unsure(seconds(5)), false), None);
         assert_eq!(pause(Again::Unsure(seconds(5)), true), Some(seconds(5)));

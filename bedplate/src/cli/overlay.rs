@@ -213,10 +213,15 @@ fn limited(file: impl std::io::Read) -> anyhow::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn octal(text: &str) -> Result<u32, String> {
+/// A text that is no mode of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write octal digits such as 0644")]
+struct NotOctal;
+
+fn octal(text: &str) -> Result<u32, NotOctal> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ => Err("write octal digits such as 0644".to_owned()),
+        _ => Err(NotOctal),
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use api::{
     ids::MacAddr,
-    labels::{REMOVES, check_key, check_value},
+    labels::{LabelError, REMOVES, check_key, check_value},
     machine::MachineSpec,
 };
 use clap::Args;
@@ -243,27 +243,47 @@ fn list<T: serde::Serialize>(values: &[T]) -> Option<Value> {
     (!values.is_empty()).then(|| json!(values))
 }
 
-fn network_address(text: &str) -> Result<IpNet, String> {
-    text.parse().map_err(|_| "write it with its prefix length, such as 10.1.0.11/24".to_owned())
+/// An address of `--address` without its network, or none at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write it with its prefix length, such as 10.1.0.11/24")]
+struct NotANetworkAddress;
+
+fn network_address(text: &str) -> Result<IpNet, NotANetworkAddress> {
+    text.parse().map_err(|_| NotANetworkAddress)
 }
 
-fn tag(text: &str) -> Result<(String, String), String> {
+/// What `--tag` cannot take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write KEY=VALUE")]
+struct NotATag;
+
+fn tag(text: &str) -> Result<(String, String), NotATag> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write KEY=VALUE".to_owned()),
+        _ => Err(NotATag),
     }
 }
 
-fn label(text: &str) -> Result<(String, Option<String>), String> {
-    const FORM: &str = "write KEY=VALUE, or ~KEY to take one of a profile away";
+/// What `--label` cannot take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum NotALabel {
+    #[error("write KEY=VALUE, or ~KEY to take one of a profile away")]
+    Form,
+    #[error("{0}; {form}", form = Self::Form)]
+    Key(LabelError),
+    #[error(transparent)]
+    Value(LabelError),
+}
+
+fn label(text: &str) -> Result<(String, Option<String>), NotALabel> {
     let (key, value) = match (text.strip_prefix(REMOVES), text.split_once('=')) {
         // An export writes the empty value.
         (Some(key), _) => (key.strip_suffix('=').unwrap_or(key), None),
         (None, Some((key, value))) => (key, Some(value)),
-        (None, None) => return Err(FORM.to_owned()),
+        (None, None) => return Err(NotALabel::Form),
     };
-    check_key(key).map_err(|error| format!("{error}; {FORM}"))?;
-    check_value(value.unwrap_or_default()).map_err(|error| error.to_string())?;
+    check_key(key).map_err(NotALabel::Key)?;
+    check_value(value.unwrap_or_default()).map_err(NotALabel::Value)?;
     Ok((key.to_owned(), value.map(str::to_owned)))
 }
 

@@ -77,8 +77,13 @@ pub(super) fn ranges(numbers: &[u32]) -> String {
     runs.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
+/// A text that is no length of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write seconds, or a number with s, m, h or d, such as 10m")]
+pub(super) struct NotADuration;
+
 /// Reads `90`, `90s`, `10m`, `2h`, `7d`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, NotADuration> {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let factor = match &text[digits.len()..] {
         "" | "s" => 1,
@@ -89,7 +94,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     };
     match digits.parse::<u32>() {
         Ok(number) if factor > 0 => Ok(Duration::from_secs(u64::from(number) * factor)),
-        _ => Err("write seconds, or a number with s, m, h or d, such as 10m".to_owned()),
+        _ => Err(NotADuration),
     }
 }
 

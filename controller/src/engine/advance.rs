@@ -4,7 +4,7 @@ use api::{channel::FromServer, ids::Timestamp, workflow::State};
 use document::plan::Planned;
 
 use super::{Engine, Flow, Output};
-use crate::images::Fetched;
+use crate::images::{Fetched, ToldFetchError};
 
 /// Time that a run gets between SIGTERM and SIGKILL, seconds.
 const GRACE_SECONDS: u32 = 10;
@@ -207,7 +207,7 @@ impl Flow {
         &mut self,
         output: &mut Output,
         index: u32,
-        fetched: Result<Fetched, String>,
+        fetched: Result<Fetched, ToldFetchError>,
         now: Timestamp,
     ) {
         if self.stages[index as usize].state != State::Started {
@@ -228,7 +228,7 @@ impl Flow {
                 stage.tasks.next = stage.tasks.count;
                 self.close_stage(output, index, State::Finished, None, now);
             }
-            Err(why) => self.fail_stage(output, index, &why, now),
+            Err(error) => self.fail_stage(output, index, &error.to_string(), now),
         }
     }
 

@@ -14,12 +14,13 @@ use api::{
 };
 use document::plan::{self, StoredFile};
 use expect_test::{Expect, expect};
+use oci_pull::PullError;
 use planner::{Capacity, Core, NumaMemory};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    images::{Fetched, JobImage},
+    images::{FetchError, Fetched, JobImage, ToldFetchError},
     store::Owner,
 };
 
@@ -601,14 +602,16 @@ fn an_image_that_cannot_be_had_fails_what_needs_it() {
     let output = engine.proceed(at(1));
     let (workflow, stage, reference) = output.fetch[0].clone();
     assert_eq!(reference, "a");
-    engine.image_fetched(workflow, stage, Err("the registry has no a".to_owned()), at(2));
+    let error = FetchError::from(PullError::Cancelled);
+    engine.image_fetched(workflow, stage, Err(ToldFetchError::from(&error)), at(2));
     let output = engine.proceed(at(2));
     let row = output.writes.iter().rev().find_map(|write| match write {
         Write::Workflow(row) => Some(row),
         _ => None,
     });
     assert_eq!(row.unwrap().state, State::Failed);
-    assert_eq!(row.unwrap().reason.as_deref(), Some("image docker://a: the registry has no a"));
+    let reason = format!("image docker://a: {}", PullError::Cancelled);
+    assert_eq!(row.unwrap().reason, Some(reason));
 }
 
 #[test]

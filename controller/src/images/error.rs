@@ -1,6 +1,7 @@
 //! Why a job image is not here.
 
 use access::QuotaExceeded;
+use api::sources::without_secrets;
 use image_store::ConvertError;
 use oci_pull::PullError;
 use tokio::task::JoinError;
@@ -33,6 +34,18 @@ pub(crate) enum FetchError {
         /// How it ended.
         error: JoinError,
     },
+}
+
+/// Why a job image is not here, in one line that its user may read: no secret of an address is in
+/// it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ToldFetchError(String);
+
+impl From<&FetchError> for ToldFetchError {
+    fn from(error: &FetchError) -> Self {
+        Self(without_secrets(&rest::causes(error)))
+    }
 }
 
 impl FetchError {

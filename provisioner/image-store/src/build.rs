@@ -13,6 +13,7 @@ use api::image::{Artifact, KernelArtifact};
 
 use crate::{
     convert::{Artifacts, BuiltKernel, Image, convert_image, convert_job_root, convert_stage1},
+    kernel::MissingKernel,
     layer::{Layer, LayerError},
     progress::Progress,
     squashfs::{RootImage, SquashfsError, Tar2sqfs},
@@ -50,7 +51,7 @@ pub enum BuildError {
     )]
     NoKernel {
         /// What it has instead.
-        found: String,
+        found: MissingKernel,
     },
     /// A kernel's modules have no index.
     #[error("the image has no lib/modules/{release}/modules.dep; run `depmod {release}` when it is made")]

@@ -48,14 +48,36 @@ pub(crate) struct Kernel {
     pub modules: String,
 }
 
-/// The kernels of an image, newest first. Where there is none: what was looked for and what there is instead.
+/// An image in which no kernel has modules: what it has instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MissingKernel {
+    /// Nothing.
+    #[error("it has neither modules nor a kernel")]
+    Nothing,
+    /// Modules of these releases.
+    #[error("it has modules for {}, but no kernel", .0.join(", "))]
+    Modules(Vec<String>),
+    /// These files below `boot`.
+    #[error("it has boot/{}, but no modules", .0.join(", boot/"))]
+    Kernels(Vec<String>),
+    /// Both, of which none belongs to another.
+    #[error("it has modules for {}, and boot/{}", releases.join(", "), kernels.join(", boot/"))]
+    Apart {
+        /// Of the modules.
+        releases: Vec<String>,
+        /// Names below `boot`.
+        kernels: Vec<String>,
+    },
+}
+
+/// The kernels of an image, newest first. Where there is none: what there is instead.
 ///
 /// A kernel is `RELEASE/vmlinuz` beside its modules, or `boot/vmlinuz-RELEASE`, or any
 /// `boot/vmlinuz*` whose header says RELEASE; `release_of` tells what the header says.
 pub(crate) fn find<'a>(
     tree: &Tree,
     release_of: impl Fn(Content) -> Option<&'a str>,
-) -> Result<Vec<Kernel>, String> {
+) -> Result<Vec<Kernel>, MissingKernel> {
     let named = by_header(tree, release_of);
     let mut kernels: Vec<Kernel> = Vec::new();
     let mut without_kernel = Vec::new();
@@ -99,22 +121,20 @@ fn by_header<'a>(tree: &Tree, release_of: impl Fn(Content) -> Option<&'a str>) -
     named
 }
 
-fn what_there_is(tree: &Tree, mut without_kernel: Vec<String>) -> String {
-    let boot: Vec<String> = tree
+fn what_there_is(tree: &Tree, mut releases: Vec<String>) -> MissingKernel {
+    let kernels: Vec<String> = tree
         .names(b"boot")
         .into_iter()
         .map(|name| String::from_utf8_lossy(name).into_owned())
         .filter(|name| name.starts_with("vmlinuz"))
         .collect();
-    without_kernel.sort();
-    without_kernel.dedup();
-    match (boot.is_empty(), without_kernel.is_empty()) {
-        (true, true) => "it has neither modules nor a kernel".to_owned(),
-        (true, false) => format!("it has modules for {}, but no kernel", without_kernel.join(", ")),
-        (false, true) => format!("it has boot/{}, but no modules", boot.join(", boot/")),
-        (false, false) => {
-            format!("it has modules for {}, and boot/{}", without_kernel.join(", "), boot.join(", boot/"))
-        }
+    releases.sort();
+    releases.dedup();
+    match (kernels.is_empty(), releases.is_empty()) {
+        (true, true) => MissingKernel::Nothing,
+        (true, false) => MissingKernel::Modules(releases),
+        (false, true) => MissingKernel::Kernels(kernels),
+        (false, false) => MissingKernel::Apart { releases, kernels },
     }
 }
 
@@ -193,7 +213,7 @@ mod tests {
             (&["boot/vmlinuz-6.1"], "it has boot/vmlinuz-6.1, but no modules"),
             (&["boot/vmlinuz-6.1", "lib/modules/6.2/x"], "it has modules for 6.2, and boot/vmlinuz-6.1"),
         ] {
-            assert_eq!(find(&tree(paths), |_| None), Err(want.to_owned()));
+            assert_eq!(find(&tree(paths), |_| None).unwrap_err().to_string(), want);
         }
     }
 

@@ -38,6 +38,7 @@ pub use api::image::Platform;
 pub use build::{BuildError, BuildOptions, Built, build, build_job_root, rebuild_stage1};
 pub use converter::{ConvertError, Converter};
 pub use inspect::{ExpectedBlob, Inspection};
+pub use kernel::MissingKernel;
 pub use layer::{Layer, LayerError};
 pub use mapped::Mapped;
 pub use oci::{OciError, OciImage, RunConfig};

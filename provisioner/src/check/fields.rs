@@ -148,7 +148,7 @@ fn names(spec: &MachineSpec, known: &Known, note: &mut Notes<'_>) {
 
 fn check_image(image: &str, known: &Known, note: &mut Notes<'_>) {
     match ImageReference::parse(image) {
-        Err(error) => note.add("image", error, Some("write NAME or NAME@VERSION".into())),
+        Err(error) => note.add("image", error.to_string(), Some("write NAME or NAME@VERSION".into())),
         Ok(reference) => match (known.images.get(&reference.name), reference.version) {
             (None, _) => {
                 let hint =

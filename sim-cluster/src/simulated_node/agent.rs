@@ -22,7 +22,7 @@ use api::{
 use fastrand::Rng;
 use substrate::{
     agent::{
-        backoff::Backoff,
+        backoff::{agent_backoff, jitter},
         conversation::{About, Channel, End},
         runs::MAX_REQUESTS,
         streams::{MAX_OPENINGS, Opening},
@@ -39,7 +39,7 @@ use tokio::{
 
 use super::{
     agent_state::AgentState,
-    port::{Cut, FleetPort},
+    port::{Cut, FleetPort, Refusal},
     runs::{AgentSide, Keeper},
 };
 use crate::journal::Journal;
@@ -122,11 +122,11 @@ impl Agent {
         self.words.send(FromAgent::Run { report }).await.context("the simulated agent has ended")
     }
 
-    /// Dials a stream, whoever was told of it; the words of a refusal.
+    /// Dials a stream, whoever was told of it; the inner error is the server's refusal.
     ///
     /// # Errors
     /// If the server cannot be reached.
-    pub async fn dial_stream(&self, stream: StreamId) -> anyhow::Result<Result<(), String>> {
+    pub async fn dial_stream(&self, stream: StreamId) -> anyhow::Result<Result<(), Refusal>> {
         let dialled = self.node.port.dial(&format!("/node/v1/streams/{stream}"), Arc::default()).await?;
         Ok(dialled.map(drop))
     }
@@ -229,7 +229,7 @@ impl Node {
     /// Dials and converses, until the agent has nothing more to do.
     async fn keep_connected(&self, mut channel: Channel) {
         let mut dice = Rng::new();
-        let (mut backoff, mut broken) = (Backoff::default(), 0);
+        let (mut backoff, mut broken) = (agent_backoff(), 0);
         loop {
             let started = clock::monotonic();
             match self.port.dial("/node/v1/channel", self.cut.clone()).await {
@@ -259,7 +259,7 @@ impl Node {
                     }
                 }
                 Ok(Err(refused)) => {
-                    self.seen.send_modify(|state| state.refused = Some(refused));
+                    self.seen.send_modify(|state| state.refused = Some(refused.to_string()));
                     return;
                 }
                 Err(error) => tracing::debug!("simulated {}: {error:#}", self.identity.node),
@@ -268,7 +268,7 @@ impl Node {
                 backoff.reset();
                 broken = 0;
             }
-            sleep(backoff.pause(dice.u64(..))).await;
+            sleep(backoff.pause(jitter(dice.u64(..)))).await;
         }
     }
 }
@@ -374,7 +374,7 @@ async fn serve_stream(node: Node, stream: StreamId, request: StreamRequest) -> a
         return Ok(());
     }
     let dialled = node.port.dial(&format!("/node/v1/streams/{stream}"), Arc::default()).await?;
-    let mut line = stream_line::Line::new(dialled.map_err(anyhow::Error::msg)?);
+    let mut line = stream_line::Line::new(dialled?);
     node.seen.send_modify(|state| state.open_streams += 1);
     if program == "echo" {
         line.send(stream::Channel::Output, command[1..].join(" ").as_bytes());

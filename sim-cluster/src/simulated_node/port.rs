@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{self, protocol::WebSocketConfig},
+    tungstenite::{self, http::StatusCode, protocol::WebSocketConfig},
 };
 
 /// Buffer of each side of a WebSocket, bytes. Frames are small, and the usual 128 KiB are too much for thousands of nodes.
@@ -39,6 +39,16 @@ const WHOLE: i64 = i64::MAX;
 
 /// The WebSocket of a node.
 pub(super) type Socket = WebSocketStream<TlsStream<Wire>>;
+
+/// The server's refusal of a WebSocket of this node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{status}: {words}")]
+pub struct Refusal {
+    /// Of the 400s.
+    pub status: StatusCode,
+    /// The body of the answer.
+    pub words: String,
+}
 
 /// The fleet port of the first server, spoken to from one address with one TLS configuration.
 #[derive(Debug, Clone)]
@@ -100,11 +110,11 @@ impl FleetPort {
     }
 
     /// Opens a WebSocket; the inner error is a refusal of this node, with the server's words.
-    pub(super) async fn dial(&self, route: &str, cut: Arc<Cut>) -> anyhow::Result<Result<Socket, String>> {
+    pub(super) async fn dial(&self, route: &str, cut: Arc<Cut>) -> anyhow::Result<Result<Socket, Refusal>> {
         timeout(DEADLINE, self.open(route, cut)).await.context("the server does not answer")?
     }
 
-    async fn open(&self, route: &str, cut: Arc<Cut>) -> anyhow::Result<Result<Socket, String>> {
+    async fn open(&self, route: &str, cut: Arc<Cut>) -> anyhow::Result<Result<Socket, Refusal>> {
         let tcp = TcpSocket::new_v4()?;
         tcp.bind(SocketAddr::new(IpAddr::V4(self.from), 0))?;
         let tcp = tcp.connect(self.server).await?;
@@ -122,7 +132,7 @@ impl FleetPort {
             Ok((socket, _)) => Ok(Ok(socket)),
             Err(tungstenite::Error::Http(answer)) if answer.status().is_client_error() => {
                 let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                Ok(Err(format!("{}: {words}", answer.status())))
+                Ok(Err(Refusal { status: answer.status(), words: words.into_owned() }))
             }
             Err(error) => Err(error.into()),
         }

@@ -5,8 +5,8 @@ use api::inventory::Gpu;
 
 use crate::{
     nvidia_report::{Facts, Report},
-    nvidia_smi,
-    read::Reader,
+    nvidia_smi::{self, SmiError},
+    read::{Reader, chain},
 };
 
 const FOLDER: &str = "/proc/driver/nvidia";
@@ -20,7 +20,7 @@ const MAX_QUESTIONS: u32 = 3;
 pub(crate) struct Known {
     state: Vec<String>,
     questions: u32,
-    answer: Option<Result<Report, String>>,
+    answer: Option<Result<Report, SmiError>>,
 }
 
 impl Known {
@@ -41,8 +41,8 @@ impl Known {
         }
         let report = match self.ask(read, state) {
             Ok(report) => report,
-            Err(cause) => {
-                read.gap("nvidia-smi", cause);
+            Err(error) => {
+                read.gap("nvidia-smi", chain(error));
                 return;
             }
         };
@@ -62,7 +62,7 @@ impl Known {
     }
 
     /// What `nvidia-smi` says of the driver in this state; asked only when that is not known yet.
-    fn ask(&mut self, read: &Reader<'_>, state: Vec<String>) -> Result<&Report, &String> {
+    fn ask(&mut self, read: &Reader<'_>, state: Vec<String>) -> Result<&Report, &SmiError> {
         if state != self.state {
             *self = Self { state, ..Self::default() };
         }

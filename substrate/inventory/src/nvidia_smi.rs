@@ -15,9 +15,9 @@ mod report;
 
 use std::{
     collections::BTreeMap,
-    io::Read,
+    io::{self, Read},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
@@ -28,7 +28,11 @@ use std::{
 
 use api::inventory::GpuLink;
 
-use crate::{nvidia_report::Report, read::Reader};
+use self::report::ReportError;
+use crate::{
+    nvidia_report::Report,
+    read::{Reader, chain},
+};
 
 /// How long the answers may take, all together. Eight idle GPUs without persistence mode need about five seconds for the
 /// report.
@@ -51,33 +55,68 @@ const PLACES: [&str; 4] = [
     "/run/current-system/sw/bin/nvidia-smi",
 ];
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SmiError {
+    #[error("not installed")]
+    NotInstalled,
+    #[error(transparent)]
+    Capture(io::Error),
+    #[error("an earlier one hangs and cannot be ended")]
+    Hangs,
+    #[error("cannot start {program}")]
+    Start {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    Late(Duration),
+    #[error("{program} failed: {status}: {first_line}")]
+    Failed { program: String, status: ExitStatus, first_line: String },
+    #[error("cannot wait for {program}")]
+    Wait {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{program} does not end")]
+    DoesNotEnd { program: String },
+    #[error("the answer is larger than {MAX_ANSWER_BYTES} bytes")]
+    TooLarge,
+    #[error("the answer is not UTF-8 text")]
+    NotText,
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
 /// Asks the driver for its report, and for what only other questions tell: the links between GPUs where there are several,
 /// the UUIDs of MIG devices where there are some. Without these it is still a report.
 ///
 /// # Errors
-/// Why there is no report, for people.
-pub(crate) fn ask(read: &Reader<'_>) -> Result<Report, String> {
+/// Why there is no report.
+pub(crate) fn ask(read: &Reader<'_>) -> Result<Report, SmiError> {
     let mut report = report::parse(&answer(read, &["-q", "-x"], "/nvidia-smi.xml", REPORT)?)?;
     if report.gpus.len() > 1 {
         match answer(read, &["topo", "-m"], "/nvidia-topo.txt", DETAIL) {
             Ok(text) => add_links(&mut report, &text),
-            Err(cause) => report.gaps.push(("nvidia-smi topo -m", cause)),
+            Err(error) => report.gaps.push(("nvidia-smi topo -m", chain(&error))),
         }
     }
     if report.gpus.values().any(|facts| !facts.mig.is_empty()) {
         match answer(read, &["-L"], "/nvidia-list.txt", DETAIL) {
             Ok(text) => add_mig_uuids(&mut report, &text),
-            Err(cause) => report.gaps.push(("nvidia-smi -L", cause)),
+            Err(error) => report.gaps.push(("nvidia-smi -L", chain(&error))),
         }
     }
     Ok(report)
 }
 
-fn answer(read: &Reader<'_>, question: &[&str], file: &str, deadline: Duration) -> Result<String, String> {
+fn answer(read: &Reader<'_>, question: &[&str], file: &str, deadline: Duration) -> Result<String, SmiError> {
     if !read.is_live() {
-        return std::fs::read_to_string(read.at(file)).map_err(|error| error.to_string());
+        return std::fs::read_to_string(read.at(file)).map_err(SmiError::Capture);
     }
-    let program = PLACES.iter().find(|place| Path::new(place).exists()).ok_or("not installed")?;
+    let program = PLACES.iter().find(|place| Path::new(place).exists()).ok_or(SmiError::NotInstalled)?;
     run(program, question, deadline)
 }
 
@@ -106,13 +145,14 @@ fn add_mig_uuids(report: &mut Report, text: &str) {
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
 /// Standard output of a program that must end within `deadline`.
-fn run(program: &str, arguments: &[&str], deadline: Duration) -> Result<String, String> {
+fn run(program: &str, arguments: &[&str], deadline: Duration) -> Result<String, SmiError> {
     if RUNNING.swap(true, Ordering::AcqRel) {
-        return Err("an earlier one hangs and cannot be ended".to_owned());
+        return Err(SmiError::Hangs);
     }
-    let result = spawn(program, arguments).map_err(|error| {
+    let named = || program.to_owned();
+    let result = spawn(program, arguments).map_err(|source| {
         RUNNING.store(false, Ordering::Release);
-        format!("cannot start {program}: {error}")
+        SmiError::Start { program: named(), source }
     });
     let (mut child, answer) = result?;
     let bytes = answer.recv_timeout(deadline);
@@ -126,18 +166,21 @@ fn run(program: &str, arguments: &[&str], deadline: Duration) -> Result<String, 
         RUNNING.store(false, Ordering::Release);
         let _ = ended.send(status);
     });
-    let bytes = bytes.map_err(|_| format!("no answer within {} s", deadline.as_secs_f32()))?;
+    let bytes = bytes.map_err(|_| SmiError::Late(deadline))?;
     // It closed its output, so it is about to end.
     match end.recv_timeout(deadline) {
         Ok(Ok(status)) if status.success() => {}
-        Ok(Ok(status)) => return Err(format!("{program} failed: {status}: {}", first_line(&bytes))),
-        Ok(Err(error)) => return Err(format!("cannot wait for {program}: {error}")),
-        Err(_) => return Err(format!("{program} does not end")),
+        Ok(Ok(status)) => {
+            let first_line = first_line(&bytes);
+            return Err(SmiError::Failed { program: named(), status, first_line });
+        }
+        Ok(Err(source)) => return Err(SmiError::Wait { program: named(), source }),
+        Err(_) => return Err(SmiError::DoesNotEnd { program: named() }),
     }
     if bytes.len() as u64 > MAX_ANSWER_BYTES {
-        return Err(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes"));
+        return Err(SmiError::TooLarge);
     }
-    String::from_utf8(bytes).map_err(|_| "the answer is not UTF-8 text".to_owned())
+    String::from_utf8(bytes).map_err(|_| SmiError::NotText)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the home of this crate's only child process")]
@@ -175,20 +218,23 @@ mod tests {
     #[test]
     fn a_child_is_heard_and_never_waited_for_too_long() {
         let second = Duration::from_secs(1);
-        assert_eq!(run("/bin/echo", &["hello"], DEADLINE).as_deref(), Ok("hello\n"));
+        let failed = |program: &str, arguments: &[&str], deadline| {
+            chain(&run(program, arguments, deadline).unwrap_err())
+        };
+        assert_eq!(run("/bin/echo", &["hello"], DEADLINE).unwrap(), "hello\n");
         assert_eq!(
-            run("/bin/sh", &["-c", "echo no devices; exit 6"], DEADLINE).unwrap_err(),
+            failed("/bin/sh", &["-c", "echo no devices; exit 6"], DEADLINE),
             "/bin/sh failed: exit status: 6: no devices"
         );
-        assert!(run("/nonexistent", &[], DEADLINE).unwrap_err().starts_with("cannot start /nonexistent"));
-        assert_eq!(run("/bin/sleep", &["30"], second).unwrap_err(), "no answer within 1 s");
+        assert!(failed("/nonexistent", &[], DEADLINE).starts_with("cannot start /nonexistent: No such file"));
+        assert_eq!(failed("/bin/sleep", &["30"], second), "no answer within 1 s");
         // The sleeper was ended, so there is room for the next.
         thread::sleep(second);
-        assert_eq!(run("/bin/echo", &["again"], DEADLINE).as_deref(), Ok("again\n"));
+        assert_eq!(run("/bin/echo", &["again"], DEADLINE).unwrap(), "again\n");
         // A grandchild holds the pipe open: given up at the deadline, too.
-        assert_eq!(run("/bin/sh", &["-c", "sleep 3 & sleep 3"], second).unwrap_err(), "no answer within 1 s");
+        assert_eq!(failed("/bin/sh", &["-c", "sleep 3 & sleep 3"], second), "no answer within 1 s");
         RUNNING.store(true, Ordering::Release);
-        assert_eq!(run("/bin/echo", &[], DEADLINE).unwrap_err(), "an earlier one hangs and cannot be ended");
+        assert_eq!(failed("/bin/echo", &[], DEADLINE), "an earlier one hangs and cannot be ended");
         RUNNING.store(false, Ordering::Release);
     }
 }

@@ -296,6 +296,12 @@ pub(crate) fn is_pci_address(text: &str) -> bool {
     hex(domain, 4, 8) && hex(bus, 2, 2) && hex(device, 2, 2) && hex(function, 1, 1)
 }
 
+/// What happened and why, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |source| source.source());
+    sources.fold(error.to_string(), |line, source| format!("{line}: {source}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,19 +1,16 @@
 //! The name that a shared library gives itself (`DT_SONAME`): programs ask the loader for that name, and driver libraries lie
 //! under longer ones (`libcuda.so.1`, `libcuda.so.550.54.15`). 64-bit little-endian ELF, see elf(5).
 //!
-//! ```text
-//! header: 0x20 offset of program headers (8), 0x36 their size (2), 0x38 their count (2)
-//! program header: type (4), flags (4), offset (8), address (8), -, size in file (8)
-//! dynamic section: pairs of tag (8) and value (8), up to tag 0
-//! ```
+//! A library has a hundred megabytes, and what names it some kilobytes: these alone are read.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
-const PT_LOAD: u64 = 1;
-const PT_DYNAMIC: u64 = 2;
-const DT_NULL: u64 = 0;
-const DT_STRTAB: u64 = 5;
-const DT_SONAME: u64 = 14;
+use object::{
+    LittleEndian,
+    elf::{self, Dyn64, FileHeader64, ProgramHeader64},
+    pod::{Pod, from_bytes, slice_from_bytes},
+    read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _},
+};
 
 /// Most bytes read at once: program headers of a library have hundreds, dynamic sections some thousand.
 const MAX_PART_BYTES: u64 = 64 << 10;
@@ -53,30 +50,31 @@ fn part(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
 
 /// `read` gives the bytes of the file from an offset on, at most so many; fewer at its end.
 fn find(mut read: impl FnMut(u64, u64) -> Option<Vec<u8>>) -> Option<String> {
-    let header = read(0, 0x40)?;
-    // Magic number, 64 bits, little-endian.
-    if !header.starts_with(b"\x7fELF\x02\x01") {
+    let header = read(0, size_of::<FileHeader64<LittleEndian>>() as u64)?;
+    let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&header).ok()?;
+    let endian = header.is_supported().then(|| header.endian().ok())??;
+    let size = u64::from(header.e_phentsize(endian));
+    if size != size_of::<ProgramHeader64<LittleEndian>>() as u64 {
         return None;
     }
-    let size = number(&header, 0x36, 2)?;
-    let programs = read(number(&header, 0x20, 8)?, size.checked_mul(number(&header, 0x38, 2)?)?)?;
+    let programs = read(header.e_phoff(endian), size * u64::from(header.e_phnum(endian)))?;
     let mut loads = Vec::new();
     let mut dynamic = None;
-    for program in programs.chunks_exact(usize::try_from(size).ok()?.max(0x38)) {
-        let place = (number(program, 0x08, 8)?, number(program, 0x10, 8)?, number(program, 0x20, 8)?);
-        match number(program, 0, 4)? {
-            PT_LOAD => loads.push(place),
-            PT_DYNAMIC => dynamic = Some(place),
+    for program in entries::<ProgramHeader64<LittleEndian>>(&programs) {
+        let place = (program.p_offset(endian), program.p_vaddr(endian), program.p_filesz(endian));
+        match program.p_type(endian) {
+            elf::PT_LOAD => loads.push(place),
+            elf::PT_DYNAMIC => dynamic = Some(place),
             _ => {}
         }
     }
     let (offset, _, length) = dynamic?;
     let (mut names, mut name) = (None, None);
-    for pair in read(offset, length)?.chunks_exact(16) {
-        match (number(pair, 0, 8)?, number(pair, 8, 8)?) {
-            (DT_NULL, _) => break,
-            (DT_STRTAB, address) => names = Some(address),
-            (DT_SONAME, place) => name = Some(place),
+    for pair in entries::<Dyn64<LittleEndian>>(&read(offset, length)?) {
+        match pair.d_tag(endian) {
+            elf::DT_NULL => break,
+            elf::DT_STRTAB => names = Some(pair.d_val(endian)),
+            elf::DT_SONAME => name = Some(pair.d_val(endian)),
             _ => {}
         }
     }
@@ -91,10 +89,9 @@ fn find(mut read: impl FnMut(u64, u64) -> Option<Vec<u8>>) -> Option<String> {
     (!name.is_empty() && !name.contains('/') && name != "." && name != "..").then(|| name.to_owned())
 }
 
-fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
-    let mut wide = [0; 8];
-    wide[..length].copy_from_slice(bytes.get(at..at + length)?);
-    Some(u64::from_le_bytes(wide))
+/// As many as there are; half of one at the end is none.
+fn entries<T: Pod>(bytes: &[u8]) -> &[T] {
+    slice_from_bytes(bytes, bytes.len() / size_of::<T>()).map_or(&[], |(entries, _)| entries)
 }
 
 #[cfg(test)]

@@ -9,13 +9,14 @@ use std::{collections::BTreeMap, fs, sync::Arc};
 use api::inventory::{Cache, Core, Die, NumaNode, Package, PageType, Topology};
 use hwlocality::{
     Topology as Hwloc,
+    errors::{FlagsError, HybridError, NulError, RawHwlocError},
     object::{
         TopologyObject,
         attributes::{CacheAssociativity, ObjectAttributes},
         types::{CacheType, ObjectType},
     },
     topology::{
-        builder::{BuildFlags, TopologyBuilder, TypeFilter},
+        builder::{BuildFlags, FileInputError, TopologyBuilder, TypeFilter, TypeFilterError},
         export::xml::XMLExportFlags,
     },
 };
@@ -36,6 +37,21 @@ const CACHES: [ObjectType; 8] = [
     ObjectType::L4Cache,
     ObjectType::L5Cache,
 ];
+
+/// Why hwloc tells nothing, in its own words.
+#[derive(Debug, thiserror::Error)]
+enum HwlocError {
+    #[error(transparent)]
+    Capture(#[from] FileInputError),
+    #[error(transparent)]
+    Component(#[from] HybridError<NulError>),
+    #[error(transparent)]
+    Flags(#[from] HybridError<FlagsError<BuildFlags>>),
+    #[error(transparent)]
+    Filter(#[from] HybridError<TypeFilterError>),
+    #[error(transparent)]
+    Hwloc(#[from] RawHwlocError),
+}
 
 /// What hwloc tells.
 #[derive(Debug, Default)]
@@ -81,7 +97,7 @@ pub(crate) fn collect(read: &mut Reader<'_>) -> Found {
     found
 }
 
-fn load(read: &mut Reader<'_>) -> Result<Option<Hwloc>, String> {
+fn load(read: &mut Reader<'_>) -> Result<Option<Hwloc>, HwlocError> {
     let builder = if read.is_live() {
         kernel_only(Hwloc::builder())?
     } else {
@@ -90,31 +106,28 @@ fn load(read: &mut Reader<'_>) -> Result<Option<Hwloc>, String> {
             read.gap(path, "not in the capture, or larger than 16 MiB");
             return Ok(None);
         }
-        Hwloc::builder().from_xml_file(read.at(path)).map_err(|error| error.to_string())?
+        Hwloc::builder().from_xml_file(read.at(path))?
     };
     build(builder).map(Some)
 }
 
 /// Without hwloc's own look at x86 by CPUID, for which it moves its thread to each PU in turn: it takes most of hwloc's time
 /// and tells nothing here that the kernel does not.
-fn kernel_only(builder: TopologyBuilder) -> Result<TopologyBuilder, String> {
+fn kernel_only(builder: TopologyBuilder) -> Result<TopologyBuilder, HwlocError> {
     if cfg!(target_arch = "x86_64") {
-        return builder.without_component("x86").map_err(|error| error.to_string());
+        return Ok(builder.without_component("x86")?);
     }
     Ok(builder)
 }
 
 /// Everything that the machine has, also what this process may not use.
-fn build(builder: TopologyBuilder) -> Result<Hwloc, String> {
-    let builder = builder.with_flags(BuildFlags::INCLUDE_DISALLOWED).map_err(|error| error.to_string())?;
-    let builder =
-        builder.with_io_type_filter(TypeFilter::KeepImportant).map_err(|error| error.to_string())?;
-    let builder =
-        builder.with_cpu_icache_type_filter(TypeFilter::KeepAll).map_err(|error| error.to_string())?;
+fn build(builder: TopologyBuilder) -> Result<Hwloc, HwlocError> {
+    let builder = builder.with_flags(BuildFlags::INCLUDE_DISALLOWED)?;
+    let builder = builder.with_io_type_filter(TypeFilter::KeepImportant)?;
+    let builder = builder.with_cpu_icache_type_filter(TypeFilter::KeepAll)?;
     // Memory modules, for who opens the XML.
-    let builder =
-        builder.with_type_filter(ObjectType::Misc, TypeFilter::KeepAll).map_err(|error| error.to_string())?;
-    builder.build().map_err(|error| error.to_string())
+    let builder = builder.with_type_filter(ObjectType::Misc, TypeFilter::KeepAll)?;
+    Ok(builder.build()?)
 }
 
 fn describe(hwloc: &Hwloc) -> Topology {

@@ -19,6 +19,10 @@ use crate::{LinuxError, Result};
 
 pub use rustix::mount::{MountAttrFlags as Attributes, MountFlags as Flags};
 
+/// No programs, set-user-ID or devices.
+pub const INERT: Attributes =
+    Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV).union(Attributes::MOUNT_ATTR_NOEXEC);
+
 /// Makes the folder `path` with `mode`, and its parents, unless it exists. An existing one gets `mode` too.
 ///
 /// # Errors

@@ -11,14 +11,12 @@ use std::{
     path::Path,
 };
 
+use caps::{CapSet, errors::CapsError};
 use nix::{
     sys::signal::{SigHandler, SigSet, SigmaskHow, Signal},
     unistd::{Gid, Uid},
 };
-use rustix::{
-    process::Rlimit,
-    thread::{CapabilitySet, CapabilitySets},
-};
+use rustix::process::Rlimit;
 
 pub use nix::sched::CloneFlags as Namespaces;
 pub use rustix::process::Resource;
@@ -178,11 +176,16 @@ pub fn take_identity(identity: &Identity) -> Result<()> {
 /// # Errors
 /// None that the kernel is known to give.
 pub fn give_up_capabilities() -> Result<()> {
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    rustix::thread::clear_ambient_capability_set()
-        .and_then(|()| rustix::thread::set_capabilities(None, sets))
-        .map_err(|errno| LinuxError::new("give up", "the capabilities", errno))
+    // With the permitted set goes the effective one.
+    [CapSet::Ambient, CapSet::Permitted, CapSet::Inheritable]
+        .into_iter()
+        .try_for_each(|set| caps::clear(None, set))
+        .map_err(|error| capability_error("give up", error))
+}
+
+/// The library tells the errno as text.
+fn capability_error(step: &'static str, error: CapsError) -> LinuxError {
+    LinuxError::new(step, "the capabilities", io::Error::other(error))
 }
 
 /// The part of [`become_user`] that sets `no_new_privs`.
@@ -199,8 +202,7 @@ pub fn forbid_new_privileges() -> Result<()> {
 /// None that the kernel is known to give.
 #[cfg(feature = "switches")]
 pub fn keep_capabilities() -> Result<()> {
-    rustix::thread::set_keep_capabilities(true)
-        .map_err(|errno| LinuxError::new("keep", "the capabilities", errno))
+    caps::securebits::set_keepcaps(true).map_err(|error| capability_error("keep", error))
 }
 
 /// Gives every capability that this process may have to it and to the programs that it becomes.
@@ -210,15 +212,17 @@ pub fn keep_capabilities() -> Result<()> {
 #[cfg(feature = "switches")]
 pub fn raise_capabilities() -> Result<()> {
     let raise = || {
-        let all = rustix::thread::capabilities(None)?.permitted;
-        let sets = CapabilitySets { effective: all, permitted: all, inheritable: all };
-        rustix::thread::set_capabilities(None, sets)?;
-        all.iter().try_for_each(|one| rustix::thread::configure_capability_in_ambient_set(one, true))
+        let all = caps::read(None, CapSet::Permitted)?;
+        // Ambient is what is permitted and inheritable.
+        [CapSet::Effective, CapSet::Inheritable, CapSet::Ambient]
+            .into_iter()
+            .try_for_each(|set| caps::set(None, set, &all))
     };
-    raise().map_err(|errno| LinuxError::new("raise", "the capabilities", errno))
+    raise().map_err(|error| capability_error("raise", error))
 }
 
 /// The part of [`become_user`] that takes every capability of this kernel out of the bounding set.
+/// Not by the library: that knows the capabilities of its own time only, and tells no errno.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SETPCAP`.
@@ -361,6 +365,21 @@ pub fn set_standard_streams(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each thread has its own sets.
+    #[test]
+    fn who_gives_up_the_capabilities_has_none_in_any_set() {
+        let sets = || {
+            give_up_capabilities().unwrap();
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+            ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"].map(of)
+        };
+        let sets = std::thread::spawn(sets).join().unwrap();
+        for set in sets {
+            assert_eq!(set.as_deref().map(str::trim), Some("0000000000000000"));
+        }
+    }
 
     #[test]
     fn nobody_becomes_root_or_stays_it() {

@@ -1,34 +1,26 @@
-//! How long to wait before the next attempt. Pure: randomness is an argument.
+//! The agent's pauses between attempts. Pure: randomness is an argument.
 
 use std::time::Duration;
 
-/// Least pause, milliseconds.
-const LEAST_MS: u64 = 500;
+use api::backoff::{Backoff, Jitter, Schedule};
 
-/// Longest pause of the first step, milliseconds: when a server restarts, thousands of nodes come back within it.
-const FIRST_MS: u64 = 2_000;
+/// Shortest pause.
+const LEAST: Duration = Duration::from_millis(500);
 
-/// Longest pause, milliseconds: a server that is back sees all its nodes within half a minute.
-const MOST_MS: u64 = 30_000;
+/// When a server restarts, thousands of nodes come back within the first pause; one that is back
+/// sees all its nodes within the longest.
+const PAUSES: Schedule = Schedule { first: Duration::from_secs(2), longest: Duration::from_secs(30) };
 
 /// Pauses that grow with each failure: anything from half a second to 2, 4, 8, 16, 30 s.
-#[derive(Debug, Clone, Default)]
-pub struct Backoff {
-    failures: u32,
+#[must_use]
+pub const fn agent_backoff() -> Backoff {
+    Backoff::new(PAUSES)
 }
 
-impl Backoff {
-    /// The next pause. `random` spreads the nodes.
-    pub fn pause(&mut self, random: u64) -> Duration {
-        let most = FIRST_MS.saturating_mul(1 << self.failures.min(10)).min(MOST_MS);
-        self.failures = self.failures.saturating_add(1);
-        Duration::from_millis(LEAST_MS + random % (most - LEAST_MS + 1))
-    }
-
-    /// All is well again.
-    pub fn reset(&mut self) {
-        self.failures = 0;
-    }
+/// What spreads the nodes: `random` is any number.
+#[must_use]
+pub const fn jitter(random: u64) -> Jitter {
+    Jitter::From { least: LEAST, random }
 }
 
 #[cfg(test)]
@@ -37,17 +29,17 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_limit_and_start_over() {
-        let mut backoff = Backoff::default();
+        let mut backoff = agent_backoff();
         let longest: Vec<_> = [1_500, 3_500, 7_500, 15_500, 29_500, 29_500]
             .into_iter()
-            .map(|random| backoff.pause(random).as_millis())
+            .map(|random| backoff.pause(jitter(random)).as_millis())
             .collect();
         assert_eq!(longest, [2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
         for random in 0..100_000 {
-            let pause = backoff.pause(random * 7_919).as_millis();
+            let pause = backoff.pause(jitter(random * 7_919)).as_millis();
             assert!((500..=30_000).contains(&pause), "{pause}");
         }
         backoff.reset();
-        assert_eq!(backoff.pause(1_501).as_millis(), 500);
+        assert_eq!(backoff.pause(jitter(1_501)).as_millis(), 500);
     }
 }

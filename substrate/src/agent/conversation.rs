@@ -26,6 +26,7 @@ use self::line::{Line, Received, broken};
 use super::{
     runs::{Listed, Order, Request},
     server_addresses::Told,
+    stop::{Stop, stopped},
     streams::Opening,
     upgrade::Wanted,
 };
@@ -73,15 +74,6 @@ pub enum ChannelError {
     /// The task that keeps the runs has ended: a defect of the agent. The server must not believe that it obeyed.
     #[error("nobody keeps the runs of this node any more; restart the agent")]
     NoRuns,
-}
-
-/// Why the agent stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stop {
-    /// The machine goes down: `true` for a reboot. `None` if only the agent ends.
-    pub going_down: Option<bool>,
-    /// Another agent goes on in this process.
-    pub successor: bool,
 }
 
 /// How a conversation ends well.
@@ -408,16 +400,6 @@ impl Channel {
     pub fn needs_new_session(error: &ChannelError) -> bool {
         matches!(error, ChannelError::Session(SessionError::OtherSession { .. } | SessionError::Unnumbered))
     }
-}
-
-/// Waits until the agent must stop; for ever if nobody can tell any more.
-pub async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
-    if let Ok(stop) = stop.wait_for(Option::is_some).await
-        && let Some(stop) = *stop
-    {
-        return stop;
-    }
-    std::future::pending().await
 }
 
 /// What a message orders about runs.

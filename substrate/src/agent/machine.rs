@@ -1,7 +1,12 @@
 //! The machine's going down: how the agent finds out that it does, and how it makes it. The home of the agent's child
 //! processes.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    io,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use tokio::process::Command;
 
@@ -16,6 +21,17 @@ const ASK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Most time for the init system to take an order; the going down itself comes after.
 const ORDER_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Why a program of the init system did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Start(#[from] io::Error),
+    #[error("{0}")]
+    Failed(ExitStatus),
+    #[error("no answer within {} s", .0.as_secs())]
+    Late(Duration),
+}
 
 /// `Some(true)` if the machine is on its way to a reboot, `Some(false)` if to a power-off, `None` if it stays.
 pub async fn going_down() -> Option<bool> {
@@ -73,24 +89,18 @@ pub async fn reboot() {
     tracing::error!("cannot reboot: {:#}", anyhow::Error::from(error));
 }
 
-async fn order(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let mut child =
-        command(program, arguments).stdout(Stdio::null()).spawn().map_err(|error| error.to_string())?;
-    match tokio::time::timeout(ORDER_DEADLINE, child.wait()).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(status.to_string()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ORDER_DEADLINE.as_secs())),
-    }
+async fn order(program: &str, arguments: &[&str]) -> Result<(), CommandError> {
+    let mut child = command(program, arguments).stdout(Stdio::null()).spawn()?;
+    let ended = tokio::time::timeout(ORDER_DEADLINE, child.wait()).await;
+    let status = ended.map_err(|_| CommandError::Late(ORDER_DEADLINE))??;
+    if status.success() { Ok(()) } else { Err(CommandError::Failed(status)) }
 }
 
-async fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = tokio::time::timeout(ASK_DEADLINE, command(program, arguments).output())
-        .await
-        .map_err(|_| format!("no answer within {} s", ASK_DEADLINE.as_secs()))?
-        .map_err(|error| error.to_string())?;
+async fn output(program: &str, arguments: &[&str]) -> Result<String, CommandError> {
+    let output = tokio::time::timeout(ASK_DEADLINE, command(program, arguments).output()).await;
+    let output = output.map_err(|_| CommandError::Late(ASK_DEADLINE))??;
     if !output.status.success() {
-        return Err(output.status.to_string());
+        return Err(CommandError::Failed(output.status));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -126,9 +136,10 @@ mod tests {
 
     #[tokio::test]
     async fn children_are_heard_and_ended() {
-        assert_eq!(output("echo", &["x"]).await.as_deref(), Ok("x\n"));
-        assert!(output("false", &[]).await.is_err());
-        assert!(output("sleep", &["60"]).await.unwrap_err().contains("within"));
-        assert!(order("nonexistent-program", &[]).await.is_err());
+        assert_eq!(output("echo", &["x"]).await.unwrap(), "x\n");
+        assert_eq!(output("false", &[]).await.unwrap_err().to_string(), "exit status: 1");
+        assert_eq!(output("sleep", &["60"]).await.unwrap_err().to_string(), "no answer within 2 s");
+        let missing = order("nonexistent-program", &[]).await.unwrap_err();
+        assert!(matches!(missing, CommandError::Start(error) if error.kind() == io::ErrorKind::NotFound));
     }
 }

@@ -8,11 +8,15 @@ use api::{
     ids::Timestamp,
 };
 
-use super::{backoff::Backoff, kept_identity::KeptIdentity, random};
+use super::{
+    backoff::{agent_backoff, jitter},
+    kept_identity::KeptIdentity,
+};
 use crate::{
     clock,
     fleet_port::{FleetPort, FleetPortError},
     identity::{IdentityError, NodeKey},
+    random::random,
     tls,
 };
 
@@ -38,7 +42,7 @@ pub enum RenewalError {
 
 /// Renews in time, for ever.
 pub async fn keep_fresh(kept: Arc<KeptIdentity>) {
-    let mut backoff = Backoff::default();
+    let mut backoff = agent_backoff();
     loop {
         let present = kept.present();
         let due = match renew_at(&present) {
@@ -70,7 +74,7 @@ pub async fn keep_fresh(kept: Arc<KeptIdentity>) {
             }
         }
         // Also after a success: a server that grants certificates which are due at once is not asked in a loop.
-        tokio::time::sleep(CHECK_INTERVAL + backoff.pause(random())).await;
+        tokio::time::sleep(CHECK_INTERVAL + backoff.pause(jitter(random()))).await;
     }
 }
 

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`state`] | pure: what is held, what an order asks for |
 //! | [`folder`] | what is on disk of a run |
-//! | [`life`] | a run from its acceptance to its end |
+//! | [`life`], [`report`] | a run from its acceptance to its end; what it tells of itself |
 //! | [`job`], [`node_containers`], [`artifacts`], [`images`] | containers, and what they need |
 //! | [`devices`] | what granted devices are, and which run has them |
 //! | [`volumes`], [`transfer`], [`public_http`], [`reach`] | folders of workflows; files into and out of them |
@@ -33,8 +33,7 @@ pub mod log;
 pub mod node_containers;
 pub mod public_http;
 pub mod reach;
-#[cfg(test)]
-pub(crate) mod samples;
+pub mod report;
 pub mod servers;
 pub mod site_programs;
 pub mod state;
@@ -64,16 +63,20 @@ use self::{
     artifacts::Artifacts,
     devices::Claims,
     fitness::Fitness,
-    folder::{FolderError, RunFolder, StopOrder},
+    folder::{FolderError, RunFolder},
     images::{Images, Mounting},
     job::Containers,
-    life::Told,
+    report::Told,
     servers::Servers,
     site_programs::SitePrograms,
     state::{Core, Effect},
     volumes::Volumes,
 };
-use crate::{clock, container::log_room::LogRoom};
+use crate::{
+    clock,
+    container::log_room::LogRoom,
+    run_directory::{STOP, StopOrder},
+};
 
 /// Requests that wait for the keeper: the conversation asks one at a time.
 pub const MAX_REQUESTS: usize = 4;
@@ -372,7 +375,7 @@ impl<C: Containers> Keeper<C> {
                 let Some(held) = self.held.get(&run) else { return };
                 let order = StopOrder { grace_seconds, why };
                 if held.stop.borrow().is_none() {
-                    if let Err(error) = held.folder.write("stop.json", &order) {
+                    if let Err(error) = held.folder.write(STOP, &order) {
                         tracing::error!(%run, "{:#}", anyhow::Error::from(error));
                     }
                     held.stop.send_replace(Some(order));

@@ -20,10 +20,11 @@ use linux::root::{Ownership, Root};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use super::{backoff::Backoff, random};
+use super::backoff::{agent_backoff, jitter};
 use crate::{
     fleet_port::{FleetPort, FleetPortError},
     overlay::{MAX_ARCHIVE_BYTES, Manifest, OverlayError, Summary, Tree},
+    random::random,
     tls,
 };
 
@@ -214,7 +215,7 @@ async fn attempt(
     wanted: &mut watch::Receiver<Option<Generation>>,
     generation: Generation,
 ) -> Option<Result<Summary, RuntimeOverlayError>> {
-    let mut backoff = Backoff::default();
+    let mut backoff = agent_backoff();
     let mut attempts = 1;
     loop {
         let error = match fetch_and_apply(place, identity, generation).await {
@@ -224,7 +225,7 @@ async fn attempt(
         tracing::warn!(attempts, "runtime overlays: {:#}; trying again", anyhow::Error::from(error));
         attempts += 1;
         tokio::select! {
-            () = tokio::time::sleep(backoff.pause(random())) => {}
+            () = tokio::time::sleep(backoff.pause(jitter(random()))) => {}
             _ = wanted.changed() => {
                 wanted.mark_changed();
                 return None;

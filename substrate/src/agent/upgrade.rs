@@ -6,7 +6,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::{process::Command, sync::mpsc, sync::watch, time::timeout};
 
 use super::{
-    conversation::Stop,
     runs::servers::{Servers, ServersError},
+    stop::Stop,
 };
 use crate::fleet_port::FleetPortError;
 
@@ -67,8 +67,22 @@ pub enum UpgradeError {
         source: io::Error,
     },
     /// It does not run on this node.
-    #[error("the program does not run here: {0}")]
-    Trial(String),
+    #[error("the program does not run here")]
+    Trial(#[source] TrialError),
+}
+
+/// Why a program did not say its version.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// It cannot be started.
+    #[error(transparent)]
+    Start(#[from] io::Error),
+    /// It ended badly.
+    #[error("{0}")]
+    Failed(ExitStatus),
+    /// It said nothing.
+    #[error("no version within {} s", TRIAL_DEADLINE.as_secs())]
+    Late,
 }
 
 /// Does what the server wants whenever it says so. `program` is the agent's own file; `stop` ends the agent for its successor.
@@ -134,15 +148,11 @@ fn write_program(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Whether a program says its version.
 #[expect(clippy::disallowed_methods, reason = "the home of the program that is tried")]
-async fn trial(program: &Path) -> Result<(), String> {
+async fn trial(program: &Path) -> Result<(), TrialError> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
-    match timeout(TRIAL_DEADLINE, command.output()).await {
-        Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => Err(output.status.to_string()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no version within {} s", TRIAL_DEADLINE.as_secs())),
-    }
+    let output = timeout(TRIAL_DEADLINE, command.output()).await.map_err(|_| TrialError::Late)??;
+    if output.status.success() { Ok(()) } else { Err(TrialError::Failed(output.status)) }
 }
 
 #[cfg(test)]
@@ -176,7 +186,8 @@ mod tests {
             (b"#!/bin/sh\n", Some(digest(b"x")), "order the upgrade again"),
         ] {
             let error = place(&program, content, ordered.unwrap_or(digest(content))).await.unwrap_err();
-            assert!(error.to_string().contains(why), "{error}");
+            let text = crate::console::chain(&error);
+            assert!(text.contains(why), "{text}");
             assert_eq!(fs::read(&program).unwrap(), b"old");
             assert_eq!(folder.path().read_dir().unwrap().count(), 1);
         }

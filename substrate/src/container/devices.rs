@@ -12,15 +12,12 @@ use std::{
 use linux::{
     LinuxError,
     device_filter::{DeviceKind, Grant},
-    mount::{self, Attributes},
+    mount::{self, Attributes, INERT},
     root::{Entry, Ownership, Root},
 };
 use rustix::fs::FileType;
 
-use super::{
-    files::INERT,
-    spec::{DeviceLink, DeviceMount, DeviceNode},
-};
+use super::spec::{DeviceLink, DeviceMount, DeviceNode};
 
 /// Name, major and minor number (kernel: `Documentation/admin-guide/devices.txt`).
 const EVERYWHERE: [(&str, u32, u32); 6] =

@@ -1,17 +1,11 @@
 //! A further process in the container of a running job: a program that the user wants there, a connection to one of its ports,
 //! a copy of its files. The agent has several threads, so the spawner copies itself, and the copy enters.
 //!
-//! The copy opens the container init as a pidfd, so that no later process of the same number is meant, joins its namespaces in
-//! one step and makes the entered process ([`super::entered`]) in the job's own control group: limits, filters and the kill at
-//! the job's end hold for it. Then the copy waits for the end of what it made, or of who wanted it.
-//!
-//! Answers go over a socket, each a JSON [`Answer`]; [`Answer::Began`] brings descriptors:
-//!
-//! | request | descriptors |
-//! |---|---|
-//! | exec | with a terminal its master; else input (if wanted), output, errors: pipes |
-//! | port | the connected socket |
-//! | copy-out, copy-in | a pipe |
+//! The copy opens the container init as a pidfd, so that no later process of the same number is
+//! meant, joins its namespaces in one step and makes the entered process ([`super::entered`]) in
+//! the job's own control group: limits, filters and the kill at the job's end hold for it. Then the
+//! copy waits for the end of what it made, or of who wanted it. The agent is told in answers
+//! ([`super::answer`]).
 //!
 //! # Why a job cannot use the way in as a way out
 //!
@@ -34,10 +28,7 @@ use std::{
     time::Duration,
 };
 
-use api::{
-    run::Outcome,
-    stream::{Copied, StreamRequest},
-};
+use api::{run::Outcome, stream::StreamRequest};
 use linux::{
     LinuxError, namespace,
     process::{self, Namespaces, Side, Threads},
@@ -55,13 +46,16 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{entered, live_init, passing, record::Record, spec::ContainerSpec};
+use super::{
+    answer::{Answer, answer, fail},
+    entered, live_init,
+    record::Record,
+    spec::{self, ContainerSpec},
+};
+use crate::run_directory::STARTED;
 
 /// Time between SIGHUP and SIGKILL for a program whose user is gone.
 const HANG_UP_GRACE: Duration = Duration::from_secs(5);
-
-/// Longest reason in an answer, bytes: it must fit into one message.
-const MAX_REASON_BYTES: usize = 16 << 10;
 
 /// What the spawner is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,29 +65,6 @@ pub struct Entry {
     pub folder: PathBuf,
     /// What is wanted inside.
     pub request: StreamRequest,
-}
-
-/// What the agent hears.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "answer")]
-pub enum Answer {
-    /// Here are the descriptors.
-    Began {},
-    /// A copy is done.
-    Copied {
-        /// What became of it.
-        copied: Copied,
-    },
-    /// It could not be done.
-    Failed {
-        /// Why.
-        why: String,
-    },
-    /// The entered process has ended; the last answer.
-    Ended {
-        /// How.
-        outcome: Outcome,
-    },
 }
 
 /// Why a container was not entered.
@@ -143,20 +114,6 @@ impl Entering {
     }
 }
 
-/// Tells the agent why it failed. It may be gone.
-pub(super) fn fail(answers: BorrowedFd<'_>, why: String) {
-    let mut why = why;
-    why.truncate(why.floor_char_boundary(MAX_REASON_BYTES));
-    answer(answers, &Answer::Failed { why });
-}
-
-/// Tells the agent something that is not worth waiting for one that does not listen.
-pub(super) fn answer(answers: BorrowedFd<'_>, answer: &Answer) {
-    if let Ok(message) = serde_json::to_vec(answer) {
-        let _ = passing::send_at_once(answers, &message);
-    }
-}
-
 /// Makes the entered process; in it, this never returns.
 fn enter(
     entry: &Entry,
@@ -177,7 +134,7 @@ fn enter(
     let init = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty());
     let init = init.map_err(|errno| LinuxError::new("open", "the container's init", errno))?;
     // The number may have been given to another process before it was opened.
-    if live_init(&entry.folder) != Some(pid) || !entry.folder.join("started.json").exists() {
+    if live_init(&entry.folder) != Some(pid) || !entry.folder.join(STARTED.name()).exists() {
         return Err(EnterError::NotRunning);
     }
     namespace::join(init.as_fd())?;
@@ -190,7 +147,7 @@ fn enter(
 }
 
 fn read_spec(entry: &Entry) -> Result<ContainerSpec, EnterError> {
-    let spec = Record::open(&entry.folder)?.read_json("container.json").map_err(EnterError::Spec)?;
+    let spec = Record::open(&entry.folder)?.read_json(spec::FILE).map_err(EnterError::Spec)?;
     spec.ok_or(EnterError::NotRunning)
 }
 

@@ -22,8 +22,8 @@ use linux::{
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::{
+    answer::{self, Answer},
     defence::Defence,
-    enter::{self, Answer},
     passing,
     payload::{self, PayloadError},
     spec::ContainerSpec,
@@ -71,7 +71,7 @@ pub(super) fn live(
     let answers = match close_all_for(answers) {
         Ok(answers) => answers,
         Err(error) => {
-            enter::fail(answers, format!("{:#}", anyhow::Error::from(error)));
+            answer::fail(answers, format!("{:#}", anyhow::Error::from(error)));
             std::process::exit(FAILED)
         }
     };
@@ -80,7 +80,7 @@ pub(super) fn live(
     let code = match done {
         Ok(()) => 0,
         Err(error) => {
-            enter::fail(entered.answers.as_fd(), format!("{:#}", anyhow::Error::from(error)));
+            answer::fail(entered.answers.as_fd(), format!("{:#}", anyhow::Error::from(error)));
             FAILED
         }
     };
@@ -199,7 +199,7 @@ impl Entered<'_> {
     }
 
     fn copied(&self, copied: Copied) -> Result<(), EnteredError> {
-        enter::answer(self.answers.as_fd(), &Answer::Copied { copied });
+        answer::answer(self.answers.as_fd(), &Answer::Copied { copied });
         Ok(())
     }
 }

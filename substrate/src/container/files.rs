@@ -20,7 +20,7 @@ use std::{
 
 use linux::{
     LinuxError,
-    mount::{self, Attributes},
+    mount::{self, Attributes, INERT},
     namespace,
     root::{Entry, Ownership, Root},
 };
@@ -56,10 +56,6 @@ const HOSTS: &str = "/etc/hosts";
 const MAX_RESOLV_BYTES: u64 = 64 << 10;
 
 const ROOT_FILE: Ownership = Ownership { uid: 0, gid: 0, mode: 0o644 };
-
-/// No programs, set-user-ID or devices.
-pub(super) const INERT: Attributes =
-    Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV).union(Attributes::MOUNT_ATTR_NOEXEC);
 
 /// Programs, as the user that starts them.
 fn users(spec: &ContainerSpec) -> Attributes {

@@ -6,7 +6,7 @@ use std::path::Path;
 use linux::{LinuxError, cgroup::Cgroup};
 
 use super::groups;
-use crate::agent::notify;
+use crate::notify;
 
 /// Prepares the groups and sleeps until it is ended.
 ///

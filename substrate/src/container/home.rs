@@ -129,7 +129,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::agent::runs::samples;
+    use crate::samples;
 
     /// An image of whoever runs the test, and a volume beside it.
     struct Place(tempfile::TempDir);

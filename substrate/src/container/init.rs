@@ -45,8 +45,8 @@ use super::{
     spec::ContainerSpec,
 };
 use crate::{
-    agent::runs::folder::{Started, StopOrder},
     clock,
+    run_directory::{END, INIT_PID, PAUSED, STARTED, STOP, Started},
 };
 
 /// Longest that the loop sleeps without an event.
@@ -142,7 +142,7 @@ impl Init {
             }
         };
         for _ in 0..WRITE_TRIES {
-            if self.record.write_json("end.json", &end).is_ok() {
+            if self.record.write_json(END, &end).is_ok() {
                 return code;
             }
             std::thread::sleep(WRITE_PAUSE);
@@ -186,7 +186,7 @@ impl Init {
         let fail = |error| StartError::Record("write init.pid", error);
         let stat = std::fs::read_to_string("/proc/self/stat").map_err(fail)?;
         let text = pid_and_start(&stat).ok_or_else(|| fail(io::ErrorKind::InvalidData.into()))?;
-        self.record.write("init.pid", text.as_bytes()).map_err(fail)
+        self.record.write(INIT_PID, text.as_bytes()).map_err(fail)
     }
 
     fn start(&self) -> Result<Running, StartError> {
@@ -268,12 +268,12 @@ impl Init {
     }
 
     fn take_orders(&self, running: &mut Running, log: &mut Log) {
-        if let Ok(Some(order)) = self.record.read_json::<StopOrder>("stop.json") {
+        if let Ok(Some(order)) = self.record.read_json(STOP) {
             running.ending.stop(monotonic(), order.grace_seconds, order.why);
         }
         // What must end is not held up.
         if !running.ending.is_begun() {
-            set_paused(running, log, self.record.has("paused"));
+            set_paused(running, log, self.record.has(PAUSED));
         }
     }
 
@@ -290,7 +290,7 @@ impl Init {
         let started = clock::now();
         running.started = Some(started);
         // The end says it as well.
-        let _ = self.record.write_json("started.json", &Started { started });
+        let _ = self.record.write_json(STARTED, &Started { started });
     }
 
     fn end(&self, mut running: Running, mut log: Log, status: Status) -> RunEnd {

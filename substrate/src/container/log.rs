@@ -221,9 +221,10 @@ mod tests {
     use log_files::{Limits, Place, extent};
 
     use super::*;
+    use crate::run_directory::LOG;
 
     fn files(folder: &Path, limits: Limits) -> Writer {
-        Writer::open(Place::of(&folder.join("log")).unwrap(), limits).unwrap()
+        Writer::open(Place::of(&folder.join(LOG)).unwrap(), limits).unwrap()
     }
 
     fn pipe() -> (File, File) {
@@ -240,7 +241,7 @@ mod tests {
         log.take(b"90ab");
         log.take(b"cd");
         let length = log.finish();
-        let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        let text = std::fs::read_to_string(folder.path().join(LOG)).unwrap();
         assert_eq!(text, "12345678bedplate: hello\n90bedplate: 4 bytes more were written and are not kept\n");
         assert_eq!(length, text.len() as u64);
     }
@@ -256,7 +257,7 @@ mod tests {
         let end = log.finish();
         let line = b"bedplate: ended: not done within 9 s\n";
         assert_eq!(end, (whole.len() + line.len()) as u64);
-        let path = folder.path().join("log");
+        let path = folder.path().join(LOG);
         let gap = log_files::extent(&path).unwrap().gap().unwrap();
         let mut tail = Vec::new();
         while gap.to + (tail.len() as u64) < end {
@@ -281,7 +282,7 @@ mod tests {
         drop(writer);
         assert_eq!(log.pump(&mut reader).unwrap(), Pumped::Ended);
         assert_eq!(log.finish(), 7);
-        assert_eq!(std::fs::read_to_string(folder.path().join("log")).unwrap(), "one two");
+        assert_eq!(std::fs::read_to_string(folder.path().join(LOG)).unwrap(), "one two");
     }
 
     #[test]
@@ -290,7 +291,7 @@ mod tests {
 
         static NOW: AtomicI64 = AtomicI64::new(0);
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let path = folder.path().join(LOG);
         let marks = TimesWriter::open(Place::of(&path).unwrap()).unwrap();
         let log = Log::new(files(folder.path(), Limits::of(64)));
         let mut log = log.timed(marks, || Timestamp(NOW.load(Ordering::Relaxed)));
@@ -332,7 +333,7 @@ mod tests {
         flood.join().unwrap();
         let end = log.finish();
         assert!(end >= 20 << 20, "{end}");
-        let kept = log_files::extent(&folder.path().join("log")).unwrap().bytes_from(0);
+        let kept = log_files::extent(&folder.path().join(LOG)).unwrap().bytes_from(0);
         assert!(kept <= 1 << 20, "{kept}");
     }
 
@@ -351,7 +352,7 @@ mod tests {
         }
 
         fn kept(&self, name: &str) -> u64 {
-            extent(&self.0.path().join(name).join("log")).unwrap().bytes_from(0)
+            extent(&self.0.path().join(name).join(LOG)).unwrap().bytes_from(0)
         }
 
         /// So many logs write as much each, in turns. What they have of it.

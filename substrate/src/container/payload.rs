@@ -10,7 +10,7 @@ use std::{
 
 use linux::{
     LinuxError,
-    mount::{self, Attributes},
+    mount::{self, Attributes, INERT},
     namespace,
     process::{self, Identity, Resource},
     root::Root,
@@ -19,7 +19,6 @@ use linux::{
 
 use super::{
     defence::Defence,
-    files::INERT,
     interpreter::{self, Blamed, is_executable},
     spec::ContainerSpec,
 };

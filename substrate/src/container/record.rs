@@ -1,5 +1,5 @@
-//! The folder of a run through a descriptor: the container init still writes there when it cannot see the node's files any
-//! more. Which file is what: `agent/runs/folder.rs`.
+//! The directory of a run through a descriptor: the container init still writes there when it
+//! cannot see the node's files any more. The layout is [`crate::run_directory`]'s.
 
 use std::{
     fs::File,
@@ -13,8 +13,7 @@ use log_files::{Limits, Place, TimesWriter, Writer};
 use rustix::fs::{Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Longest file read, bytes, as the agent's own limit.
-const MAX_JSON_BYTES: u64 = 16 << 20;
+use crate::run_directory::{JsonFile, LOG, MAX_JSON_BYTES, draft_name};
 
 /// The folder of a run.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ impl Record {
     /// # Errors
     /// The file system is full.
     pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let draft = format!(".{name}.new");
+        let draft = draft_name(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let mut file =
             File::from(rustix::fs::openat(&self.folder, &draft, flags, Mode::from_raw_mode(0o600))?);
@@ -52,8 +51,8 @@ impl Record {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub fn write_json(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
-        self.write(name, &serde_json::to_vec(content)?)
+    pub fn write_json<T: Serialize>(&self, file: JsonFile<T>, content: &T) -> io::Result<()> {
+        self.write(file.name(), &file.encode(content)?)
     }
 
     /// Whether a file is there.
@@ -66,15 +65,15 @@ impl Record {
     ///
     /// # Errors
     /// It cannot be read, or is not what it should be.
-    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+    pub fn read_json<T: DeserializeOwned>(&self, file: JsonFile<T>) -> io::Result<Option<T>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.folder, name, flags, Mode::empty()) {
+        let opened = match rustix::fs::openat(&self.folder, file.name(), flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => return Ok(None),
             opened => File::from(opened?),
         };
         let mut bytes = Vec::new();
-        file.take(MAX_JSON_BYTES).read_to_end(&mut bytes)?;
-        Ok(Some(serde_json::from_slice(&bytes)?))
+        opened.take(MAX_JSON_BYTES).read_to_end(&mut bytes)?;
+        Ok(Some(file.decode(&bytes)?))
     }
 
     /// Opens the log, for what is appended.
@@ -94,7 +93,7 @@ impl Record {
     }
 
     fn place_of_log(&self) -> io::Result<Place> {
-        Ok(Place::new(self.folder.try_clone()?, "log"))
+        Ok(Place::new(self.folder.try_clone()?, LOG))
     }
 }
 
@@ -106,14 +105,15 @@ mod tests {
     fn what_is_written_is_read_and_nothing_else_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let record = Record::open(folder.path()).unwrap();
-        assert_eq!(record.read_json::<u32>("x.json").unwrap(), None);
-        record.write_json("x.json", &7).unwrap();
-        record.write_json("x.json", &8).unwrap();
-        assert_eq!(record.read_json::<u32>("x.json").unwrap(), Some(8));
-        assert!(record.read_json::<String>("x.json").is_err());
+        let file: JsonFile<u32> = JsonFile::new("x.json");
+        assert_eq!(record.read_json(file).unwrap(), None);
+        record.write_json(file, &7).unwrap();
+        record.write_json(file, &8).unwrap();
+        assert_eq!(record.read_json(file).unwrap(), Some(8));
+        assert!(record.read_json(JsonFile::<String>::new(file.name())).is_err());
         record.log(Limits::NONE).unwrap().append(b"one").unwrap();
         record.log(Limits::NONE).unwrap().append(b"two").unwrap();
-        assert_eq!(std::fs::read(folder.path().join("log")).unwrap(), b"onetwo");
+        assert_eq!(std::fs::read(folder.path().join(LOG)).unwrap(), b"onetwo");
         assert_eq!(folder.path().read_dir().unwrap().count(), 2);
     }
 }

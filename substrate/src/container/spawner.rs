@@ -27,6 +27,7 @@ use linux::{
 };
 
 use super::{
+    answer,
     defence::Defence,
     enter::{Entering, Entry},
     groups::{self, Groups, RunGroup},
@@ -34,9 +35,10 @@ use super::{
     log_room::LogRoom,
     passing,
     record::Record,
-    spec::ContainerSpec,
+    spec::{self, ContainerSpec},
     system_calls,
 };
+use crate::run_directory::END;
 
 /// Why a container was not started. It is told in the run's `end.json`.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +207,7 @@ impl Serving {
             Ok((Side::Child, spec, group)) => Some(self.init(spec, folder, record, group, lock)),
             Err(error) => {
                 let why = format!("{:#}", anyhow::Error::from(error));
-                if let Err(error) = record.write_json("end.json", &init::failed(why, true)) {
+                if let Err(error) = record.write_json(END, &init::failed(why, true)) {
                     let folder = folder.display();
                     tracing::error!(%error, %folder, "cannot record that a container did not start");
                 }
@@ -225,7 +227,7 @@ impl Serving {
             }
             Err(error) => {
                 let why = format!("{:#}", anyhow::Error::from(StartError::Clone(error)));
-                super::enter::fail(answers.as_fd(), why);
+                answer::fail(answers.as_fd(), why);
                 None
             }
         }
@@ -270,6 +272,6 @@ impl Serving {
 
 fn read_spec(record: &Record) -> Result<ContainerSpec, StartError> {
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
-    let read = record.read_json::<ContainerSpec>("container.json").and_then(|spec| spec.ok_or_else(missing));
+    let read = record.read_json(spec::FILE).and_then(|spec| spec.ok_or_else(missing));
     read.map_err(StartError::Spec)
 }

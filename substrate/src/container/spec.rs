@@ -5,6 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::defence::Defence;
+use crate::run_directory::{CONTAINER_NAME, JsonFile};
+
+/// Where a run keeps its [`ContainerSpec`].
+pub const FILE: JsonFile<ContainerSpec> = JsonFile::new(CONTAINER_NAME);
 
 /// A container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

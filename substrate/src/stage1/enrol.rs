@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::{
+    backoff::{Backoff, Jitter, Schedule},
     enroll::{AgentIdentity, Enroll, Enrolled},
     stage1::Stage1,
 };
@@ -19,8 +20,8 @@ const ROUTE: &str = "/node/v1/enroll";
 /// After this the token is worth nothing any more: it lives ten minutes.
 pub const LIMIT: Duration = Duration::from_secs(9 * 60);
 
-/// Waits between rounds over all servers, seconds; the last one is repeated.
-const WAITS: [u64; 5] = [1, 2, 4, 8, 15];
+/// Pauses between rounds over all servers.
+const PAUSES: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(15) };
 
 /// Why the node has no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +58,7 @@ pub async fn enrol(stage1: &Stage1, progress: &mut dyn FnMut(&str)) -> Result<Ag
     let trust = tls::pinned_at_boot(stage1.ca_fingerprint, stage1.server_time)?;
     let fleet = FleetPort::new(stage1.fleet_servers.clone(), trust).map_err(EnrolError::Fleet)?;
     let started = clock::monotonic();
-    let mut waits = WAITS.into_iter();
-    let mut wait = 0;
+    let mut backoff = Backoff::new(PAUSES);
     let enrolled: Enrolled = loop {
         match fleet.post(ROUTE, &request).await {
             Ok(enrolled) => break enrolled,
@@ -66,12 +66,9 @@ pub async fn enrol(stage1: &Stage1, progress: &mut dyn FnMut(&str)) -> Result<Ag
                 return Err(EnrolError::Fleet(error));
             }
             Err(error) => {
-                wait = waits.next().unwrap_or(wait);
-                progress(&format!(
-                    "cannot enrol: {}; trying again in {wait} s",
-                    crate::console::chain(&error)
-                ));
-                tokio::time::sleep(Duration::from_secs(wait)).await;
+                let (why, pause) = (crate::console::chain(&error), backoff.pause(Jitter::None));
+                progress(&format!("cannot enrol: {why}; trying again in {} s", pause.as_secs()));
+                tokio::time::sleep(pause).await;
             }
         }
     };

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use api::{ids::Digest, stage1::RootImage};
+use api::{backoff::Schedule, ids::Digest, stage1::RootImage};
 use reqwest::{
     StatusCode,
     header::{CONTENT_RANGE, RANGE},
@@ -21,11 +21,18 @@ use reqwest::{
 
 use self::writer::Writer;
 
-/// Waits between rounds over all servers in which not one byte came, seconds; then it is given up: six minutes.
-const WAITS: [u64; 12] = [1, 2, 4, 8, 15, 30, 30, 60, 60, 60, 60, 30];
+/// Pauses between rounds over all servers in which not one byte came, and how long all of them take
+/// before it is given up.
+const PAUSES: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+const PATIENCE: Duration = Duration::from_secs(6 * 60);
 
 /// Times that the whole image is fetched before a wrong digest is final.
 const PASSES: usize = 2;
+
+/// How often all servers are asked before it is given up.
+fn tries() -> usize {
+    PAUSES.within(PATIENCE).count() + 1
+}
 
 /// Why there is no root image.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +50,7 @@ pub enum FetchError {
         source: std::io::Error,
     },
     /// Nobody sends anything.
-    #[error("no boot server sends the root image {version}; tried {} times, last", WAITS.len() + 1)]
+    #[error("no boot server sends the root image {version}; tried {} times, last", tries())]
     NoProgress {
         /// The image.
         version: String,
@@ -169,7 +176,7 @@ impl Pass<'_> {
         progress: &mut dyn FnMut(u64),
         tell: &mut dyn FnMut(&str),
     ) -> Result<(), FetchError> {
-        let mut waits = WAITS.into_iter();
+        let mut pauses = PAUSES.within(PATIENCE);
         loop {
             let before = self.received;
             let mut last = AttemptError::File;
@@ -189,14 +196,14 @@ impl Pass<'_> {
                 }
             }
             if self.received > before {
-                waits = WAITS.into_iter();
+                pauses = PAUSES.within(PATIENCE);
             }
-            let Some(wait) = waits.next() else {
+            let Some(pause) = pauses.next() else {
                 let version = self.image.version.clone();
                 return Err(FetchError::NoProgress { version, last: Box::new(last) });
             };
-            tell(&format!("trying the boot servers again in {wait} s"));
-            tokio::time::sleep(Duration::from_secs(wait)).await;
+            tell(&format!("trying the boot servers again in {} s", pause.as_secs()));
+            tokio::time::sleep(pause).await;
         }
     }
 

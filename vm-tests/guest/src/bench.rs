@@ -20,7 +20,10 @@ use nix::{
     sys::wait::{WaitStatus, waitpid},
     unistd::Pid,
 };
-use substrate::container::{groups, spec::ContainerSpec};
+use substrate::{
+    container::{groups, spec::ContainerSpec},
+    run_directory::{END, INIT_PID, STARTED, STOP, StopOrder},
+};
 
 use crate::{
     containers::{Ours, ROOTFS, log, spec},
@@ -131,19 +134,20 @@ fn many(ours: &Ours) -> anyhow::Result<()> {
         (0..MANY).map(|number| ours.begin(number, &spec)).collect::<Result<_, _>>()?;
     let mut dirty = Vec::new();
     for folder in &folders {
-        ours.wait_for(folder, "started.json").with_context(|| log(folder))?;
-        let told = fs::read_to_string(folder.join("init.pid"))?;
+        ours.wait_for(folder, STARTED.name()).with_context(|| log(folder))?;
+        let told = fs::read_to_string(folder.join(INIT_PID))?;
         let pid = told.split(' ').next().unwrap_or_default();
         dirty.push(private_dirty(pid)?);
     }
     dirty.sort_unstable();
     say(format!("init-private-dirty-kib {} {}", dirty[dirty.len() / 2], dirty[dirty.len() - 1]));
     for folder in &folders {
-        fs::write(folder.join("stop.json"), r#"{"grace-seconds":0,"why":"measured"}"#)?;
+        let order = StopOrder { grace_seconds: 0, why: "measured".to_owned() };
+        fs::write(folder.join(STOP.name()), STOP.encode(&order)?)?;
         substrate::container::signal(folder)?;
     }
     for folder in &folders {
-        ours.wait_for(folder, "end.json")?;
+        ours.wait_for(folder, END.name())?;
         fs::remove_dir_all(folder)?;
     }
     Ok(())

@@ -25,8 +25,8 @@ use anyhow::{Context as _, bail, ensure};
 use api::run::{Outcome, RunEnd};
 use linux::clock::monotonic;
 use substrate::{
-    agent::runs::folder::StopOrder,
     container::{self, defence::Defence, spec::ContainerSpec},
+    run_directory::{END, LAUNCHING, STARTED, STOP, StopOrder},
 };
 
 use crate::{
@@ -99,14 +99,14 @@ impl Run<'_> {
 
     /// Waits until the program runs.
     fn started(&self) -> anyhow::Result<()> {
-        self.wait_for("the program to start", || Ok(self.folder.join("started.json").exists()))
+        self.wait_for("the program to start", || Ok(self.folder.join(STARTED.name()).exists()))
     }
 
     /// Waits for something that happens while the container lives.
     fn wait_for(&self, what: &str, mut is: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
         let deadline = monotonic() + DEADLINE;
         while !is()? {
-            ensure!(!self.folder.join("end.json").exists(), "it ended before {what}: {}", log(&self.folder));
+            ensure!(!self.folder.join(END.name()).exists(), "it ended before {what}: {}", log(&self.folder));
             ensure!(monotonic() < deadline, "waited {} s for {what}", DEADLINE.as_secs());
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -125,7 +125,7 @@ impl Run<'_> {
 
     fn order_stop(&self, grace_seconds: u32) -> anyhow::Result<()> {
         let order = StopOrder { grace_seconds, why: "told to".to_owned() };
-        Ok(fs::write(self.folder.join("stop.json"), serde_json::to_vec(&order)?)?)
+        Ok(fs::write(self.folder.join(STOP.name()), STOP.encode(&order)?)?)
     }
 
     fn stop(&self, grace_seconds: u32) -> anyhow::Result<()> {
@@ -135,10 +135,10 @@ impl Run<'_> {
 
     /// Ends what a check that failed may have left, and forgets the run.
     fn clear(&self) -> anyhow::Result<()> {
-        if self.folder.join("launching").exists() {
+        if self.folder.join(LAUNCHING).exists() {
             self.order_stop(0)?;
             let deadline = monotonic() + DEADLINE;
-            while !self.folder.join("end.json").exists() && monotonic() < deadline {
+            while !self.folder.join(END.name()).exists() && monotonic() < deadline {
                 let _ = container::signal(&self.folder);
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -174,7 +174,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
 }
 
 /// What a look found, where it could look at all.
-type Found = Result<(), String>;
+type Found = Result<(), NotAsItShouldBe>;
+
+/// A look's words about what is wrong.
+#[derive(Debug)]
+struct NotAsItShouldBe(String);
 
 /// The checks while they run.
 #[derive(Debug)]
@@ -188,8 +192,8 @@ struct Checks {
 
 impl Checks {
     fn verdict(&mut self, check: &Check) -> anyhow::Result<String> {
-        if let Err(wrong) = self.once(check, None)? {
-            return Ok(format!("WRONG {wrong}"));
+        if let Err(NotAsItShouldBe(words)) = self.once(check, None)? {
+            return Ok(format!("WRONG {words}"));
         }
         for number in 0..check.otherwise.len() {
             let found = self.once(check, Some(number)).with_context(|| format!("otherwise {number}"))?;
@@ -222,7 +226,7 @@ impl Checks {
         let run = Run { ours, folder: ours.prepare(self.runs, &spec)? };
         let found = match check.look {
             Look::Inside(_) => look_inside(&run),
-            Look::Outside(look) => Ok(look(&run).map_err(|error| format!("{error:#}"))),
+            Look::Outside(look) => Ok(look(&run).map_err(|error| NotAsItShouldBe(format!("{error:#}")))),
         };
         run.clear()?;
         found
@@ -235,7 +239,7 @@ fn look_inside(run: &Run<'_>) -> anyhow::Result<Found> {
     let end = run.ended()?;
     match end.outcome {
         Outcome::Exited { code: 0 } => Ok(Ok(())),
-        Outcome::Exited { code: 1 } => Ok(Err(log(&run.folder).trim().to_owned())),
+        Outcome::Exited { code: 1 } => Ok(Err(NotAsItShouldBe(log(&run.folder).trim().to_owned()))),
         other => bail!("the payload did not look: {other:?}; {}", log(&run.folder)),
     }
 }
@@ -245,7 +249,7 @@ fn look_uncontained(spec: &ContainerSpec) -> anyhow::Result<Found> {
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     match output.status.code() {
         Some(0) => Ok(Ok(())),
-        Some(1) => Ok(Err(said)),
+        Some(1) => Ok(Err(NotAsItShouldBe(said))),
         other => bail!("the payload did not look: {other:?}; {said}"),
     }
 }

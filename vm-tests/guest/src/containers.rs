@@ -11,7 +11,13 @@ use anyhow::{Context as _, ensure};
 use api::run::{Outcome, RunEnd};
 use linux::clock::monotonic;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use substrate::container::{spawner::Spawner, spec::ContainerSpec};
+use substrate::{
+    container::{
+        spawner::Spawner,
+        spec::{self, ContainerSpec},
+    },
+    run_directory::{END, LAUNCHING, LOG},
+};
 
 /// The root file system of every container.
 pub(crate) const ROOTFS: &str = "/rootfs";
@@ -82,20 +88,20 @@ impl Ours {
     pub(crate) fn prepare(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
         let folder = Path::new(RUNS).join(format!("run-{number}"));
         fs::create_dir(&folder)?;
-        fs::write(folder.join("container.json"), serde_json::to_vec(spec)?)?;
+        fs::write(folder.join(spec::FILE.name()), spec::FILE.encode(spec)?)?;
         self.changes.add_watch(&folder, AddWatchFlags::IN_MOVED_TO)?;
         Ok(folder)
     }
 
     /// Has the container of a run's folder started.
     pub(crate) fn launch(&self, folder: &Path) -> anyhow::Result<()> {
-        let lock = File::create(folder.join("launching"))?;
+        let lock = File::create(folder.join(LAUNCHING))?;
         Ok(self.spawner.spawn(folder, lock.as_fd())?)
     }
 
     /// Waits for its good end and removes what it left.
     pub(crate) fn wait(&self, folder: &Path) -> anyhow::Result<()> {
-        self.wait_for(folder, "end.json")?;
+        self.wait_for(folder, END.name())?;
         let end = read_end(folder)?;
         ensure!(end.outcome == Outcome::Exited { code: 0 }, "{}: {end:?}; {}", folder.display(), log(folder));
         Ok(fs::remove_dir_all(folder)?)
@@ -112,7 +118,7 @@ impl Ours {
     /// How a container ended, if it does so in time.
     pub(crate) fn end_within(&self, folder: &Path, limit: Duration) -> anyhow::Result<RunEnd> {
         let deadline = monotonic() + limit;
-        while !folder.join("end.json").exists() {
+        while !folder.join(END.name()).exists() {
             ensure!(monotonic() < deadline, "no end within {} s: {}", limit.as_secs(), log(folder));
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -123,7 +129,7 @@ impl Ours {
     pub(crate) fn run(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<Duration> {
         let start = monotonic();
         let folder = self.begin(number, spec)?;
-        self.wait_for(&folder, "end.json")?;
+        self.wait_for(&folder, END.name())?;
         let took = monotonic() - start;
         self.wait(&folder)?;
         Ok(took)
@@ -131,10 +137,10 @@ impl Ours {
 }
 
 fn read_end(folder: &Path) -> anyhow::Result<RunEnd> {
-    Ok(serde_json::from_slice(&fs::read(folder.join("end.json"))?)?)
+    Ok(END.decode(&fs::read(folder.join(END.name()))?)?)
 }
 
 /// What a container wrote.
 pub(crate) fn log(folder: &Path) -> String {
-    fs::read_to_string(folder.join("log")).unwrap_or_default()
+    fs::read_to_string(folder.join(LOG)).unwrap_or_default()
 }

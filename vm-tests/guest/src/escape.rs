@@ -20,9 +20,12 @@ use std::{
 use anyhow::{Context as _, ensure};
 use api::run::Outcome;
 use linux::{attempts, mount, namespace};
-use substrate::container::{
-    defence::Defence::{self, *},
-    spec::{Bind, ContainerSpec, Placed},
+use substrate::{
+    container::{
+        defence::Defence::{self, *},
+        spec::{Bind, ContainerSpec, Placed},
+    },
+    run_directory::LOG,
 };
 
 use crate::{
@@ -231,7 +234,7 @@ const ATTEMPTS: &[Attempt] = &[
             },
             |folder| {
                 let tail = fs::read_dir(folder.join("log.tail")).into_iter().flatten().flatten();
-                let files = tail.map(|file| file.path()).chain([folder.join("log")]);
+                let files = tail.map(|file| file.path()).chain([folder.join(LOG)]);
                 files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum::<u64>() > 2 << 20
             },
         ),
@@ -395,7 +398,7 @@ fn make(
         let folder = ours.begin(*number, &spec)?;
         let end = ours.end_within(&folder, DEADLINE)?;
         let good = end.outcome == Outcome::Exited { code: 0 };
-        words = format!("{:?} {}", end.outcome, fs::read_to_string(folder.join("log")).unwrap_or_default());
+        words = format!("{:?} {}", end.outcome, fs::read_to_string(folder.join(LOG)).unwrap_or_default());
         let through = good && seen.is_none_or(|seen| seen(&folder));
         fs::remove_dir_all(&folder)?;
         if through {

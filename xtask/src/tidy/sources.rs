@@ -74,7 +74,7 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
     Ok(findings)
 }
 
-fn is_test(path: &str) -> bool {
+pub(super) fn is_test(path: &str) -> bool {
     path.split('/').any(|part| matches!(part, "tests" | "benches" | "tests.rs" | "conformance.rs"))
 }
 

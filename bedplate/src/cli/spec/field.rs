@@ -43,24 +43,40 @@ enum Inner {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field(Vec<String>);
 
-impl FromStr for Field {
-    type Err = String;
+/// Why a path names no field that can be cleared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FieldError {
+    #[error("there is no such field; known: {}", known_fields())]
+    Unknown,
+    #[error("nothing follows the dot")]
+    NoKey,
+    #[error("{field} is cleared as a whole: leave out the rest")]
+    Whole { field: String },
+    #[error("{parent} has {}", keys.join(", "))]
+    UnknownKey { parent: String, keys: &'static [&'static str] },
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+fn known_fields() -> String {
+    FIELDS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+impl FromStr for Field {
+    type Err = FieldError;
+
+    fn from_str(text: &str) -> Result<Self, FieldError> {
         let (head, rest) = match text.split_once('.') {
             Some((head, rest)) => (head, Some(rest)),
             None => (text, None),
         };
         let Some((_, inner)) = FIELDS.iter().find(|(name, _)| *name == head) else {
-            let known: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
-            return Err(format!("there is no such field; known: {}", known.join(", ")));
+            return Err(FieldError::Unknown);
         };
         let mut path = vec![head.to_owned()];
         match (inner, rest) {
             (_, None) => {}
-            (_, Some("")) => return Err("nothing follows the dot".to_owned()),
+            (_, Some("")) => return Err(FieldError::NoKey),
             (Inner::None, Some(_)) => {
-                return Err(format!("{head} is cleared as a whole: leave out the rest"));
+                return Err(FieldError::Whole { field: head.to_owned() });
             }
             (Inner::Free, Some(key)) => path.push(key.to_owned()),
             (Inner::Keys(keys), Some(key)) => path.push(one_of(head, key, keys)?),
@@ -73,8 +89,11 @@ impl FromStr for Field {
     }
 }
 
-fn one_of(of: &str, key: &str, keys: &[&str]) -> Result<String, String> {
-    if keys.contains(&key) { Ok(key.to_owned()) } else { Err(format!("{of} has {}", keys.join(", "))) }
+fn one_of(parent: &str, key: &str, keys: &'static [&'static str]) -> Result<String, FieldError> {
+    match keys.contains(&key) {
+        true => Ok(key.to_owned()),
+        false => Err(FieldError::UnknownKey { parent: parent.to_owned(), keys }),
+    }
 }
 
 impl Field {
@@ -105,7 +124,10 @@ mod tests {
 
     #[test]
     fn paths() {
-        let path = |text: &str| text.parse::<Field>().map(|field| field.0.join("|"));
+        let path = |text: &str| match text.parse::<Field>() {
+            Ok(field) => Ok(field.0.join("|")),
+            Err(error) => Err(error.to_string()),
+        };
         assert_eq!(path("image"), Ok("image".to_owned()));
         assert_eq!(path("interfaces.lan0.mtu"), Ok("interfaces|lan0|mtu".to_owned()));
         assert_eq!(path("tags.a.b"), Ok("tags|a.b".to_owned()));

@@ -14,30 +14,47 @@ pub(crate) struct Interface {
     pub(crate) patch: Value,
 }
 
-impl FromStr for Interface {
-    type Err = String;
+/// Why a text says nothing of an interface.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InterfaceError {
+    #[error("write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24")]
+    Form,
+    #[error("{key}={value} is not a number")]
+    NotANumber { key: String, value: String },
+    #[error("{0} is no key of an interface; known: mac, address, gateway, mtu, vlan, parent, bond, members")]
+    UnknownKey(String),
+    #[error("{0} is given twice")]
+    Twice(String),
+    #[error("a bond needs bond=MODE and members=A+B")]
+    HalfABond,
+    #[error(transparent)]
+    Value(serde_json::Error),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24";
-        let (name, rest) = text.split_once(':').filter(|(name, _)| !name.is_empty()).ok_or(FORM)?;
+impl FromStr for Interface {
+    type Err = InterfaceError;
+
+    fn from_str(text: &str) -> Result<Self, InterfaceError> {
+        let named = text.split_once(':').filter(|(name, _)| !name.is_empty());
+        let (name, rest) = named.ok_or(InterfaceError::Form)?;
         let (mut patch, mut bond) = (Map::new(), Map::new());
         for pair in rest.split(',') {
-            let (key, value) = pair.split_once('=').ok_or(FORM)?;
+            let (key, value) = pair.split_once('=').ok_or(InterfaceError::Form)?;
             let before = match key {
                 "mac" | "address" | "gateway" | "parent" => patch.insert(key.to_owned(), json!(value)),
                 "mtu" | "vlan" => {
-                    let number: u32 = value.parse().map_err(|_| format!("{key}={value} is not a number"))?;
+                    let number: u32 = value.parse().map_err(|_| InterfaceError::NotANumber {
+                        key: key.to_owned(),
+                        value: value.to_owned(),
+                    })?;
                     patch.insert(key.to_owned(), json!(number))
                 }
                 "bond" => bond.insert("mode".to_owned(), json!(value)),
                 "members" => bond.insert("members".to_owned(), value.split('+').collect::<Vec<_>>().into()),
-                other => {
-                    let known = "mac, address, gateway, mtu, vlan, parent, bond, members";
-                    return Err(format!("{other} is no key of an interface; known: {known}"));
-                }
+                other => return Err(InterfaceError::UnknownKey(other.to_owned())),
             };
             if before.is_some() {
-                return Err(format!("{key} is given twice"));
+                return Err(InterfaceError::Twice(key.to_owned()));
             }
         }
         if !bond.is_empty() {
@@ -45,11 +62,11 @@ impl FromStr for Interface {
         }
         let patch = Value::Object(patch);
         // The server would say the same later and less close to the flag.
-        serde_json::from_value::<InterfaceSpec>(patch.clone()).map_err(|error| match error.to_string() {
-            missing if missing.contains("missing field") => {
-                "a bond needs bond=MODE and members=A+B".to_owned()
+        serde_json::from_value::<InterfaceSpec>(patch.clone()).map_err(|error| {
+            match error.to_string().contains("missing field") {
+                true => InterfaceError::HalfABond,
+                false => InterfaceError::Value(error),
             }
-            other => other,
         })?;
         Ok(Self { name: name.to_owned(), patch })
     }
@@ -63,7 +80,9 @@ mod tests {
 
     fn check(text: &str, expected: &Expect) {
         let read = text.parse::<Interface>();
-        expected.assert_eq(&read.map_or_else(|error| error, |read| format!("{} {}", read.name, read.patch)));
+        let text =
+            read.map_or_else(|error| error.to_string(), |read| format!("{} {}", read.name, read.patch));
+        expected.assert_eq(&text);
     }
 
     #[test]

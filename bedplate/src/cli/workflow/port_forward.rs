@@ -63,18 +63,24 @@ struct Ports {
     remote: u16,
 }
 
-impl FromStr for Ports {
-    type Err = String;
+/// Why a text names no ports.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum PortsError {
+    #[error("{0:?} is no port: use numbers up to 65535, as in 8080:80")]
+    NotAPort(String),
+    #[error("a job listens on no port 0")]
+    Zero,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Ports {
+    type Err = PortsError;
+
+    fn from_str(text: &str) -> Result<Self, PortsError> {
         let (local, remote) = text.split_once(':').unwrap_or((text, text));
-        let port = |text: &str| {
-            text.parse::<u16>()
-                .map_err(|_| format!("{text:?} is no port: use numbers up to 65535, as in 8080:80"))
-        };
+        let port = |text: &str| text.parse::<u16>().map_err(|_| PortsError::NotAPort(text.to_owned()));
         let ports = Self { local: port(local)?, remote: port(remote)? };
         if ports.remote == 0 {
-            return Err("a job listens on no port 0".to_owned());
+            return Err(PortsError::Zero);
         }
         Ok(ports)
     }

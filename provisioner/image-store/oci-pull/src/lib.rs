@@ -45,7 +45,7 @@ use std::{
     time::Duration,
 };
 
-use api::{ids::Digest, sources::shown};
+use api::{backoff::Schedule, ids::Digest, sources::shown};
 use image_store::{
     OciError, OciImage, Platform, Progress, Store,
     oci::{Document, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, choose, describe, digest_of, put_document},
@@ -58,7 +58,7 @@ pub use clients::Clients;
 pub use credentials::usual_credential_files;
 pub use error::{PullError, RequestError, Stage};
 pub use pace::Limits;
-pub use patience::{Backoff, NoWaits, Wait, Waits};
+pub use patience::{NoWaits, PAUSES, Wait, Waits};
 pub use reach::{AddressPattern, InvalidAddressPattern, Reach};
 pub use registries::{
     DEFAULT_PATIENCE, HostSettings, InvalidHost, InvalidMirror, InvalidProxy, InvalidTokenService,
@@ -98,7 +98,7 @@ pub struct PullOptions {
     /// settings name none; those that are missing are skipped.
     pub credential_files: Vec<PathBuf>,
     /// Pauses between tries.
-    pub backoff: Backoff,
+    pub pauses: Schedule,
     /// Where the clients of registries are kept for the next pull; clones of one [`Clients`] share them.
     pub clients: Clients,
     /// Its place is held while something is asked for or transferred, and not while a registry is
@@ -117,7 +117,7 @@ impl Default for PullOptions {
             insecure: false,
             registries: Arc::default(),
             credential_files: usual_credential_files(),
-            backoff: Backoff::default(),
+            pauses: PAUSES,
             clients: Clients::default(),
             turn: None,
             waits: Arc::new(NoWaits),
@@ -156,7 +156,7 @@ async fn pull_parsed(
     let (moved, is_waiting) = (Moved::default(), AtomicBool::default());
     let pull = Pull { reference, options, store, progress, moved, is_waiting };
     let host = RegistryHost::of_reference(pull.reference.registry());
-    let mut patience = Patience::new(options.registries.patience, options.backoff);
+    let mut patience = Patience::new(options.registries.patience, options.pauses);
     let mut left = options.registries.limits.pull;
     loop {
         let place = pull.place().await;
@@ -175,7 +175,7 @@ async fn pull_parsed(
             None => {
                 left = left.saturating_sub(placed.elapsed());
                 if pull.moved.bytes() - before >= layers::LEAST_BYTES {
-                    patience = Patience::new(options.registries.patience, options.backoff);
+                    patience = Patience::new(options.registries.patience, options.pauses);
                 }
                 continue;
             }

@@ -7,6 +7,7 @@
 
 use std::{fmt, time::Duration};
 
+use api::backoff::Schedule;
 use tokio::time::Instant;
 
 use crate::{error::RequestError, registries::RegistryHost};
@@ -15,30 +16,9 @@ use crate::{error::RequestError, registries::RegistryHost};
 /// registry, and it is a stranger's.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Pauses between tries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    /// The pause after the first try that fails; it doubles with each.
-    pub first: Duration,
-    /// Longest pause.
-    pub longest: Duration,
-}
-
-impl Default for Backoff {
-    /// One second, up to half a minute: a registry that restarts is back in a few tries, and one
-    /// that is overloaded by many is not held down by them.
-    fn default() -> Self {
-        Self { first: Duration::from_secs(1), longest: Duration::from_secs(30) }
-    }
-}
-
-impl Backoff {
-    /// The pause after so many failures in a row, at least one.
-    fn pause(&self, failures: u32) -> Duration {
-        let doubled = self.first.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)));
-        doubled.min(self.longest)
-    }
-}
+/// Pauses between tries where nothing else is said: a registry that restarts is back in a few
+/// tries, and one that is overloaded by many is not held down by them.
+pub const PAUSES: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
 /// That a pull waits, and for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,15 +56,15 @@ impl Waits for NoWaits {
 #[derive(Debug)]
 pub(crate) struct Patience {
     limit: Duration,
-    backoff: Backoff,
+    pauses: Schedule,
     /// When the first try of those that failed in a row began.
     since: Option<Instant>,
     failures: u32,
 }
 
 impl Patience {
-    pub(crate) fn new(limit: Duration, backoff: Backoff) -> Self {
-        Self { limit, backoff, since: None, failures: 0 }
+    pub(crate) fn new(limit: Duration, pauses: Schedule) -> Self {
+        Self { limit, pauses, since: None, failures: 0 }
     }
 
     /// A try that began at `began` failed at `now`. The pause before the next one, or `None` if the
@@ -103,7 +83,7 @@ impl Patience {
         let left = self.limit.checked_sub(self.waited(now)).filter(|left| !left.is_zero())?;
         let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
         // What is left of the time is used up to its end.
-        Some(self.backoff.pause(self.failures).max(asked).min(left))
+        Some(self.pauses.after(self.failures).max(asked).min(left))
     }
 
     /// Since something came last.
@@ -127,7 +107,7 @@ mod tests {
     }
 
     fn patience(seconds: u64) -> Patience {
-        Patience::new(Duration::from_secs(seconds), Backoff::default())
+        Patience::new(Duration::from_secs(seconds), PAUSES)
     }
 
     #[test]

@@ -18,19 +18,27 @@ const POWER_LIMITS: [[&str; 2]; 5] = [
     ["module_power_readings", "current_power_limit"],
 ];
 
+/// Why a text is no report.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReportError {
+    #[error(transparent)]
+    Xml(#[from] roxmltree::Error),
+    #[error("the answer is <{0}>, not <nvidia_smi_log>")]
+    Root(String),
+}
+
 /// # Errors
 /// Why it is no report.
-pub(super) fn parse(xml: &str) -> Result<Report, String> {
+pub(super) fn parse(xml: &str) -> Result<Report, ReportError> {
     let options = roxmltree::ParsingOptions {
         allow_dtd: true,
         nodes_limit: MAX_NODES,
         ..roxmltree::ParsingOptions::default()
     };
-    let document =
-        roxmltree::Document::parse_with_options(xml, options).map_err(|error| error.to_string())?;
+    let document = roxmltree::Document::parse_with_options(xml, options)?;
     let log = document.root_element();
     if !log.has_tag_name("nvidia_smi_log") {
-        return Err(format!("the answer is <{}>, not <nvidia_smi_log>", log.tag_name().name()));
+        return Err(ReportError::Root(log.tag_name().name().to_owned()));
     }
     let mut report = Report { driver_version: text(log, &["driver_version"]), ..Report::default() };
     // The tools number GPUs in this order, which is that of their addresses and not of their minor numbers.
@@ -208,7 +216,7 @@ mod tests {
 
     #[test]
     fn answers_that_are_no_report() {
-        assert_eq!(parse("<html/>").unwrap_err(), "the answer is <html>, not <nvidia_smi_log>");
+        assert_eq!(parse("<html/>").unwrap_err().to_string(), "the answer is <html>, not <nvidia_smi_log>");
         assert!(parse("No devices were found").is_err());
         assert!(parse("").is_err());
         let bomb = "<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;\">\

@@ -23,8 +23,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::servers::{Servers, ServersError};
 use crate::{
-    agent::{backoff::Backoff, random},
+    agent::backoff::{agent_backoff, jitter},
     clock,
+    random::random,
 };
 
 /// Bytes kept of what nobody uses: on a node without disk this is memory.
@@ -208,7 +209,7 @@ impl Artifacts {
         let write = |source| ArtifactError::Write { path: draft.to_owned(), source };
         let file = tokio::fs::File::create(draft).await.map_err(write)?;
         let mut fetch = Fetch { digest, size, path: draft, file, hash: Context::new(&SHA256), received: 0 };
-        let (mut backoff, mut fruitless, mut wrong) = (Backoff::default(), 0, 0);
+        let (mut backoff, mut fruitless, mut wrong) = (agent_backoff(), 0, 0);
         loop {
             let before = fetch.received;
             let error = match self.round(&mut fetch).await {
@@ -236,7 +237,7 @@ impl Artifacts {
                 return Err(error);
             }
             tracing::warn!(%digest, "{:#}; trying again", anyhow::Error::from(error));
-            tokio::time::sleep(backoff.pause(random())).await;
+            tokio::time::sleep(backoff.pause(jitter(random()))).await;
         }
     }
 

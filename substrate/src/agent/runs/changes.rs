@@ -107,6 +107,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::run_directory::END;
 
     #[tokio::test]
     async fn a_file_that_appears_is_heard_of_where_it_appears() {
@@ -116,7 +117,7 @@ mod tests {
         let second = changes.watch(folders[1].path()).unwrap();
         for _ in 0..3 {
             std::fs::write(folders[0].path().join("draft"), "x").unwrap();
-            std::fs::rename(folders[0].path().join("draft"), folders[0].path().join("end.json")).unwrap();
+            std::fs::rename(folders[0].path().join("draft"), folders[0].path().join(END.name())).unwrap();
             tokio::time::timeout(Duration::from_secs(10), first.changed()).await.unwrap();
         }
         let nothing = tokio::time::timeout(Duration::from_millis(50), second.changed()).await;

@@ -25,7 +25,10 @@ use inventory::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::container::spec::{DeviceLink, DeviceMount, DeviceNode};
+use crate::{
+    container::spec::{DeviceLink, DeviceMount, DeviceNode},
+    run_directory::{DEVICES_NAME, JsonFile},
+};
 
 /// Variable in which the loader of a container finds folders of libraries (ld.so(8)).
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
@@ -137,6 +140,9 @@ impl Granted {
         env
     }
 }
+
+/// Where a run keeps its [`Claim`].
+pub const FILE: JsonFile<Claim> = JsonFile::new(DEVICES_NAME);
 
 /// What a run has alone: `devices.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

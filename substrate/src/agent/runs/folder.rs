@@ -1,21 +1,5 @@
-//! A run's folder, `RUNS/RUN/`, on the node's tmpfs: it outlives the agent, not the node.
-//!
-//! | file | is | written by |
-//! |---|---|---|
-//! | `spec.json` | [`RunSpec`] | the agent, before the order counts as taken |
-//! | `stop.json` | [`StopOrder`] | the agent, when the server wants an end |
-//! | `paused` | empty: its processes shall stand still | the agent |
-//! | `prolog`, `epilog` | empty: the site's programs before it were begun, those after it are done | the agent |
-//! | `launching` | empty; locked by the spawner and the container init | the agent, before it starts a container |
-//! | `devices.json` | [`Claim`] | the agent, before it starts a container that is granted devices |
-//! | `container.json`, `init.pid` | see [`crate::container`] | the agent; the container's start |
-//! | `started.json` | [`Started`] | the container's start; the agent for transfers |
-//! | `end.json` | [`RunEnd`] | the container init; the agent for all else |
-//! | `log`, `log.tail/` | what the run said ([`log_files`]) | whoever does the work |
-//! | `log.times` | when a container said it ([`log_files::TimesWriter`]) | the container init |
-//!
-//! A folder appears with its `spec.json` in one step: it is made as `RUN.new` and renamed. Without `launching` no
-//! container was ever started; with it none is started again.
+//! A run's directory by its path, as the agent reads and writes it. The layout is
+//! [`crate::run_directory`]'s.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -27,30 +11,15 @@ use api::{
     ids::Timestamp,
     run::{RunEnd, RunId, RunSpec, RunState},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
-use super::{devices::Claim, site_programs::When};
-
-/// Longest JSON file read, bytes: a spec with long environment and many mounts is well below a tenth.
-const MAX_JSON_BYTES: u64 = 16 << 20;
-
-/// Contents of `stop.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct StopOrder {
-    /// Time between SIGTERM and SIGKILL, seconds.
-    pub grace_seconds: u32,
-    /// The server's words.
-    pub why: String,
-}
-
-/// Contents of `started.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Started {
-    /// When.
-    pub started: Timestamp,
-}
+use super::{
+    devices::{self, Claim},
+    site_programs::When,
+};
+use crate::run_directory::{
+    END, EPILOG, JsonFile, LAUNCHING, LOG, MAX_JSON_BYTES, PAUSED, PROLOG, SPEC, STARTED, STOP, draft_name,
+};
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +54,7 @@ impl RunFolder {
         let (draft, path) = (runs.join(format!("{}.new", spec.run)), runs.join(spec.run.to_string()));
         let _ = fs::remove_dir_all(&draft);
         fs::create_dir(&draft).map_err(failed("make", &draft))?;
-        write_json(&draft, "spec.json", spec)?;
+        write_json(&draft, SPEC, spec)?;
         fs::rename(&draft, &path).map_err(failed("name", &path))?;
         sync(runs)?;
         Ok(Self { path })
@@ -113,7 +82,7 @@ impl RunFolder {
                 continue;
             }
             let folder = Self { path };
-            match folder.read::<RunSpec>("spec.json") {
+            match folder.read(SPEC) {
                 Ok(Some(spec)) => found.push((folder, spec)),
                 Ok(None) => tracing::warn!(run = name, "the folder of a run has no spec.json"),
                 Err(error) => tracing::warn!(run = name, "{:#}", anyhow::Error::from(error)),
@@ -131,7 +100,7 @@ impl RunFolder {
     /// `log`, the head of the log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.path.join("log")
+        self.path.join(LOG)
     }
 
     /// Where the log ends, bytes.
@@ -163,19 +132,19 @@ impl RunFolder {
     /// Its end, if its work is over.
     #[must_use]
     pub fn end(&self) -> Option<RunEnd> {
-        self.read_or_tell("end.json")
+        self.read_or_tell(END)
     }
 
     /// When its work began, if it did.
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {
-        self.read_or_tell::<Started>("started.json").map(|started| started.started)
+        self.read_or_tell(STARTED).map(|started| started.started)
     }
 
     /// Whether its processes shall stand still.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.path.join("paused").exists()
+        self.path.join(PAUSED).exists()
     }
 
     /// Sets whether its processes shall stand still.
@@ -183,7 +152,7 @@ impl RunFolder {
     /// # Errors
     /// [`FolderError`].
     pub fn set_paused(&self, paused: bool) -> Result<(), FolderError> {
-        if paused { self.mark("paused") } else { self.unmark("paused") }
+        if paused { self.mark(PAUSED) } else { self.unmark(PAUSED) }
     }
 
     /// Marks that the site's programs before the job are begun, or that those after it are done.
@@ -193,15 +162,15 @@ impl RunFolder {
     pub fn mark_site_programs(&self, when: When) -> Result<(), FolderError> {
         if when == When::Before {
             // A start that was cut off is begun again, and so is what comes after it.
-            self.unmark(When::After.as_str())?;
+            self.unmark(EPILOG)?;
         }
-        self.mark(when.as_str())
+        self.mark(mark_of(when))
     }
 
     /// Whether the site's programs after the job are still to be run: those before it were begun.
     #[must_use]
     pub fn owes_epilog(&self) -> bool {
-        self.path.join(When::Before.as_str()).exists() && !self.path.join(When::After.as_str()).exists()
+        self.path.join(PROLOG).exists() && !self.path.join(EPILOG).exists()
     }
 
     fn unmark(&self, name: &str) -> Result<(), FolderError> {
@@ -221,27 +190,27 @@ impl RunFolder {
     /// Why it shall end, if it shall.
     #[must_use]
     pub fn stop_order(&self) -> Option<StopOrder> {
-        self.read_or_tell("stop.json")
+        self.read_or_tell(STOP)
     }
 
     /// The devices that it has alone, if it has some.
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
-        self.read_or_tell("devices.json")
+        self.read_or_tell(devices::FILE)
     }
 
-    /// Writes one of the files above in one step: whoever looks sees all of it or nothing.
+    /// Writes a file in one step: whoever looks sees all of it or nothing.
     ///
     /// # Errors
     /// [`FolderError`].
-    pub fn write<T: Serialize>(&self, name: &str, content: &T) -> Result<(), FolderError> {
-        write_json(&self.path, name, content)
+    pub fn write<T: Serialize>(&self, file: JsonFile<T>, content: &T) -> Result<(), FolderError> {
+        write_json(&self.path, file, content)
     }
 
     /// Whether a container was ever about to be started.
     #[must_use]
     pub fn was_launched(&self) -> bool {
-        self.path.join("launching").exists()
+        self.path.join(LAUNCHING).exists()
     }
 
     /// Marks that a container is about to be started. The file is locked for as long as a copy of its descriptor is
@@ -250,7 +219,7 @@ impl RunFolder {
     /// # Errors
     /// [`FolderError`].
     pub fn mark_launching(&self) -> Result<File, FolderError> {
-        let path = self.path.join("launching");
+        let path = self.path.join(LAUNCHING);
         let make = || {
             File::create_new(&path)?.sync_all()?;
             let file = File::open(&path)?;
@@ -265,7 +234,7 @@ impl RunFolder {
     /// Whether something of the start is still there: an order that the spawner has not taken, or the container init.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        let Ok(file) = File::open(self.path.join("launching")) else { return false };
+        let Ok(file) = File::open(self.path.join(LAUNCHING)) else { return false };
         matches!(file.try_lock(), Err(TryLockError::WouldBlock))
     }
 
@@ -281,35 +250,42 @@ impl RunFolder {
         fs::remove_dir_all(&gone).map_err(failed("delete", &gone))
     }
 
-    fn read_or_tell<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        self.read(name).unwrap_or_else(|error| {
+    fn read_or_tell<T: DeserializeOwned>(&self, file: JsonFile<T>) -> Option<T> {
+        self.read(file).unwrap_or_else(|error| {
             tracing::warn!("{:#}", anyhow::Error::from(error));
             None
         })
     }
 
-    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, FolderError> {
+    fn read<T: DeserializeOwned>(&self, file: JsonFile<T>) -> Result<Option<T>, FolderError> {
         use std::io::Read;
 
-        let path = self.path.join(name);
+        let path = self.path.join(file.name());
         let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(MAX_JSON_BYTES).read_to_end(&mut bytes));
+        let read = File::open(&path).and_then(|opened| opened.take(MAX_JSON_BYTES).read_to_end(&mut bytes));
         match read {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("read", &path)(error)),
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| failed("read", &path)(error.into()))
+        file.decode(&bytes).map(Some).map_err(|error| failed("read", &path)(error.into()))
     }
 }
 
-fn write_json<T: Serialize>(folder: &Path, name: &str, content: &T) -> Result<(), FolderError> {
-    let (path, draft) = (folder.join(name), folder.join(format!(".{name}.new")));
+fn mark_of(when: When) -> &'static str {
+    match when {
+        When::Before => PROLOG,
+        When::After => EPILOG,
+    }
+}
+
+fn write_json<T: Serialize>(folder: &Path, file: JsonFile<T>, content: &T) -> Result<(), FolderError> {
+    let (path, draft) = (folder.join(file.name()), folder.join(draft_name(file.name())));
     let write = || {
-        let bytes = serde_json::to_vec(content)?;
-        let mut file = File::create(&draft)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
+        let bytes = file.encode(content)?;
+        let mut written = File::create(&draft)?;
+        written.write_all(&bytes)?;
+        written.sync_all()?;
         fs::rename(&draft, &path)
     };
     write().map_err(failed("write", &path))?;
@@ -325,6 +301,7 @@ mod tests {
     use api::run::{Outcome, RunUser, Usage, Work, WorkflowId};
 
     use super::*;
+    use crate::run_directory::Started;
 
     fn spec() -> RunSpec {
         RunSpec {
@@ -345,7 +322,7 @@ mod tests {
         assert_eq!(RunFolder::all(&runs).unwrap().len(), 0);
         let folder = RunFolder::create(&runs, &spec()).unwrap();
         assert_eq!(folder.state(), RunState::Preparing {});
-        folder.write("started.json", &Started { started: Timestamp(5) }).unwrap();
+        folder.write(STARTED, &Started { started: Timestamp(5) }).unwrap();
         assert_eq!(folder.state(), RunState::Running { started: Timestamp(5) });
         folder.say("hello");
         let end = RunEnd {
@@ -355,7 +332,7 @@ mod tests {
             log_bytes: folder.log_bytes(),
             usage: Usage::default(),
         };
-        folder.write("end.json", &end).unwrap();
+        folder.write(END, &end).unwrap();
         assert_eq!(end.log_bytes, 6);
         assert_eq!(folder.state(), RunState::Ended(Box::new(end)));
 

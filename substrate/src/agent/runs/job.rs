@@ -25,11 +25,12 @@ use super::{
     artifacts::ArtifactError,
     changes::Watched,
     devices::{self, DeviceError, Granted},
-    folder::{FolderError, RunFolder, StopOrder},
-    life::{Teller, end, stop_ordered},
+    folder::{FolderError, RunFolder},
+    report::{Teller, end, stop_ordered},
     site_programs::{SiteProgramError, When},
     volumes::{self, VolumeError},
 };
+use crate::run_directory::StopOrder;
 
 /// How often a container is looked at: whether it lives, and its files if nobody tells of them.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -240,7 +241,7 @@ impl<C: Containers> Job<'_, C> {
         let granted = devices::resolve(&self.node.places.machine, names, user)?;
         if !names.is_empty() {
             self.node.claims.take(self.spec.run, granted.claim.clone())?;
-            self.folder.write("devices.json", &granted.claim)?;
+            self.folder.write(devices::FILE, &granted.claim)?;
         }
         Ok(granted)
     }

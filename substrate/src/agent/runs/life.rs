@@ -2,19 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{
-    ids::Timestamp,
-    run::{Outcome, RunEnd, RunId, RunNews, RunReport, RunSpec, RunState, Usage, Work},
-};
+use api::run::{Outcome, RunEnd, RunSpec, RunState, Usage, Work};
 use tokio::sync::{mpsc, watch};
 
 use super::{
     Node,
-    folder::{RunFolder, Started, StopOrder},
+    folder::RunFolder,
     job::{self, Containers},
+    report::{Teller, Told, end, stop_ordered},
     transfer::{Progress, Transfer, TransferError},
 };
-use crate::clock;
+use crate::{
+    clock,
+    run_directory::{END, STARTED, Started, StopOrder},
+};
 
 /// Pause before an end that could not be written is written again: the node is short of memory.
 const RETRY: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ pub async fn live<C: Containers>(
     mut stopped: watch::Receiver<Option<StopOrder>>,
     reports: mpsc::Sender<Told>,
 ) {
-    let teller = Teller { reports, run: spec.run };
+    let teller = Teller::new(reports, spec.run);
     let end = match &spec.work {
         Work::Job(container) => {
             let job = job::Job { node: &node, folder: &folder, spec: &spec, container };
@@ -38,38 +39,11 @@ pub async fn live<C: Containers>(
         }
         _ => transfer(&node, &folder, &spec, &mut stopped, &teller).await,
     };
-    while let Err(error) = folder.write("end.json", &end) {
+    while let Err(error) = folder.write(END, &end) {
         tracing::error!(run = %spec.run, "{:#}", anyhow::Error::from(error));
         tokio::time::sleep(RETRY).await;
     }
     teller.tell(RunState::Ended(Box::new(end))).await;
-}
-
-/// What a life tells the keeper.
-#[derive(Debug)]
-pub enum Told {
-    /// The run went forward.
-    Report(RunReport),
-    /// Something happened in it.
-    News(RunId, RunNews),
-}
-
-/// Says how one run is.
-#[derive(Debug, Clone)]
-pub(super) struct Teller {
-    reports: mpsc::Sender<Told>,
-    run: RunId,
-}
-
-impl Teller {
-    pub(super) async fn tell(&self, state: RunState) {
-        // Nobody listens only while the agent ends; the next one reads it from the folder.
-        let _ = self.reports.send(Told::Report(RunReport { run: self.run, state })).await;
-    }
-
-    pub(super) async fn news(&self, news: RunNews) {
-        let _ = self.reports.send(Told::News(self.run, news)).await;
-    }
 }
 
 /// Volumes and transfers: they can be begun again, so an agent that starts anew does just that.
@@ -81,7 +55,7 @@ async fn transfer<C: Containers>(
     teller: &Teller,
 ) -> RunEnd {
     let started = folder.started().unwrap_or_else(clock::now);
-    if let Err(error) = folder.write("started.json", &Started { started }) {
+    if let Err(error) = folder.write(STARTED, &Started { started }) {
         let why = format!("{:#}", anyhow::Error::from(error));
         return end(folder, None, Outcome::Failed { why, transient: true });
     }
@@ -137,20 +111,4 @@ async fn work<C: Containers>(node: &Node<C>, progress: &Progress<'_>, spec: &Run
             Outcome::Failed { why: format!("{:#}", anyhow::Error::from(error)), transient }
         }
     }
-}
-
-/// The end of a run that the agent ends itself.
-pub(super) fn end(folder: &RunFolder, started: Option<Timestamp>, outcome: Outcome) -> RunEnd {
-    let (ended, log_bytes) = (clock::now(), folder.log_bytes());
-    RunEnd { started, ended, outcome, log_bytes, usage: Usage::default() }
-}
-
-/// Waits until the server wants an end; for ever if nobody can tell any more.
-pub(super) async fn stop_ordered(stopped: &mut watch::Receiver<Option<StopOrder>>) -> StopOrder {
-    if let Ok(order) = stopped.wait_for(Option::is_some).await
-        && let Some(order) = order.clone()
-    {
-        return order;
-    }
-    std::future::pending().await
 }

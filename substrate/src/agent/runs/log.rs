@@ -12,13 +12,17 @@ use std::{
 };
 
 use api::{
+    backoff::Backoff,
     log::times::{MAX_MARKS_PER_PIECE, TimeMark},
     run::{LogTaken, MAX_LOG_CHUNK_BYTES, RunId},
 };
 use tokio::{sync::watch, time::sleep};
 
 use super::servers::Servers;
-use crate::agent::{backoff::Backoff, random};
+use crate::{
+    agent::backoff::{agent_backoff, jitter},
+    random::random,
+};
 
 /// How often a log that grows is looked at: what is written within it travels together.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -46,7 +50,7 @@ pub struct Log {
 /// Sends a log until the server has it up to `complete_at`, which is known when the run is over. Dropped
 /// when the run is forgotten.
 pub async fn send(servers: Servers, log: Log, complete_at: watch::Receiver<Option<u64>>) {
-    let mut sender = Sender { servers, log, taken: 0, backoff: Backoff::default() };
+    let mut sender = Sender { servers, log, taken: 0, backoff: agent_backoff() };
     let mut end = complete_at;
     let mut interval = INTERVAL;
     loop {
@@ -68,7 +72,7 @@ pub async fn send(servers: Servers, log: Log, complete_at: watch::Receiver<Optio
             }
             Err(error) => {
                 tracing::debug!(run = %sender.log.run, "log: {error:#}; trying again");
-                sender.backoff.pause(random())
+                sender.backoff.pause(jitter(random()))
             }
         };
         tokio::select! {
@@ -156,11 +160,12 @@ mod tests {
     use api::ids::Timestamp;
 
     use super::*;
+    use crate::run_directory::LOG;
 
     #[test]
     fn a_piece_travels_with_its_times_and_no_more_than_may() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let path = folder.path().join(LOG);
         assert_eq!(times(&path, 0, 100), "");
         let mut writer = log_files::TimesWriter::open(log_files::Place::of(&path).unwrap()).unwrap();
         for offset in 1..=1_000 {

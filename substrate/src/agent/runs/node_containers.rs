@@ -20,7 +20,7 @@ use crate::container::{
     home::{self, User},
     passing,
     spawner::Spawner,
-    spec::{Bind, ContainerSpec, Placed},
+    spec::{self, Bind, ContainerSpec, Placed},
 };
 
 /// Time between SIGTERM and SIGKILL when a timeout ends a container, seconds.
@@ -65,7 +65,7 @@ impl NodeContainers {
 impl Containers for NodeContainers {
     fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError> {
         let free = rustix::fs::statvfs(folder.path()).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
-        folder.write("container.json", &describe(parts, free))
+        folder.write(spec::FILE, &describe(parts, free))
     }
 
     fn launch(&self, folder: &Path, lock: File) -> io::Result<()> {

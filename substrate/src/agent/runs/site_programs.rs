@@ -236,7 +236,8 @@ fn last_line(said: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::samples, *};
+    use super::*;
+    use crate::samples;
 
     fn place(programs: &[(&str, u32, &str)]) -> (tempfile::TempDir, SitePrograms) {
         let folder = tempfile::tempdir().unwrap();

@@ -21,8 +21,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{folder::Started, job::Parts, *};
-use crate::agent::test_server::{acceptor, ca, identity, listen};
+use super::{job::Parts, *};
+use crate::{
+    agent::test_server::{acceptor, ca, identity, listen},
+    run_directory::{END, LOG, STARTED, Started},
+};
 
 #[path = "tests/transfers.rs"]
 mod transfers;
@@ -55,7 +58,7 @@ fn flood(bytes: usize) -> Vec<u8> {
 
 impl World {
     fn write_end(&self, path: &Path, outcome: Outcome) {
-        let log_bytes = log_files::extent(&path.join("log")).map_or(0, |log| log.end());
+        let log_bytes = log_files::extent(&path.join(LOG)).map_or(0, |log| log.end());
         self.write_end_of(path, outcome, log_bytes);
     }
 
@@ -68,7 +71,7 @@ impl World {
             usage: Usage::default(),
         };
         fs::write(path.join("end.new"), serde_json::to_vec(&end).unwrap()).unwrap();
-        fs::rename(path.join("end.new"), path.join("end.json")).unwrap();
+        fs::rename(path.join("end.new"), path.join(END.name())).unwrap();
         self.alive.lock().unwrap().remove(path);
     }
 }
@@ -87,12 +90,12 @@ impl job::Containers for Pretend {
         self.world.launched.lock().unwrap().push(run);
         let command = self.world.commands.lock().unwrap()[folder].clone();
         self.world.alive.lock().unwrap().insert(folder.into(), lock);
-        fs::write(folder.join("started.json"), serde_json::to_vec(&Started { started: Timestamp(5) })?)?;
-        fs::write(folder.join("log"), format!("{}\n", command.join(" ")))?;
+        fs::write(folder.join(STARTED.name()), serde_json::to_vec(&Started { started: Timestamp(5) })?)?;
+        fs::write(folder.join(LOG), format!("{}\n", command.join(" ")))?;
         match command[0].as_str() {
             "exit" => self.world.write_end(folder, Outcome::Exited { code: command[1].parse().unwrap() }),
             "flood" => {
-                let place = log_files::Place::of(&folder.join("log"))?;
+                let place = log_files::Place::of(&folder.join(LOG))?;
                 let mut log = log_files::Writer::open(place, log_files::Limits::of(FLOOD_KEPT))?;
                 let first_line = usize::try_from(log.end()).unwrap();
                 log.append(&flood(command[1].parse().unwrap())[first_line..])?;
@@ -113,10 +116,10 @@ impl job::Containers for Pretend {
     }
 
     fn signal(&self, folder: &Path) -> io::Result<()> {
-        if !self.is_alive(folder) || !folder.join("stop.json").exists() {
+        if !self.is_alive(folder) || !folder.join(STOP.name()).exists() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let order: StopOrder = serde_json::from_slice(&fs::read(folder.join("stop.json"))?)?;
+        let order: StopOrder = serde_json::from_slice(&fs::read(folder.join(STOP.name()))?)?;
         self.world.write_end(folder, Outcome::Stopped { why: order.why });
         Ok(())
     }
@@ -494,7 +497,7 @@ async fn what_a_server_lost_in_a_crash_is_sent_again() {
     };
     eventually("its log is there", || is("hang\n")).await;
     rig.shelf.logs.lock().unwrap().get_mut(&run.to_string()).unwrap().truncate(2);
-    let log = rig.places().runs.join(run.to_string()).join("log");
+    let log = rig.places().runs.join(run.to_string()).join(LOG);
     io::Write::write_all(&mut File::options().append(true).open(log).unwrap(), b"more\n").unwrap();
     eventually("all of it is there", || is("hang\nmore\n")).await;
 }
@@ -510,7 +513,7 @@ async fn the_times_of_a_log_travel_with_it_to_a_server_that_wants_them() {
     for spec in [&timed, &untimed] {
         agent.order(Order::Start(Box::new(spec.clone()))).await;
         agent.until(spec.run, is_running).await;
-        let log = rig.places().runs.join(spec.run.to_string()).join("log");
+        let log = rig.places().runs.join(spec.run.to_string()).join(LOG);
         let mut times = log_files::TimesWriter::open(log_files::Place::of(&log).unwrap()).unwrap();
         times.mark([TimeMark { offset: 10, time: Timestamp(1_795_464_000_000_000) }]).unwrap();
         io::Write::write_all(&mut File::options().append(true).open(log).unwrap(), b"more\n").unwrap();
@@ -679,7 +682,7 @@ async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
         "{cause}"
     );
     assert!(cause.contains("refused") && !cause.contains("secret"), "{cause}");
-    let log = fs::read_to_string(rig.places().runs.join(slow.run.to_string()).join("log")).unwrap();
+    let log = fs::read_to_string(rig.places().runs.join(slow.run.to_string()).join(LOG)).unwrap();
     assert!(log.starts_with("GET http://127.0.0.1:9/x\n") && !log.contains("secret"), "{log}");
     // And until it is stopped.
     let endless = spec(4, ingress);

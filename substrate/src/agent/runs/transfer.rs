@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use api::run::{Destination, FailedTry, RunSpec, Source};
+use api::{
+    backoff::Backoff,
+    run::{Destination, FailedTry, RunSpec, Source},
+};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use reqwest::{StatusCode, header::CONTENT_LENGTH};
@@ -29,7 +32,10 @@ use super::{
     servers::ServersError,
     volumes::{self, Kept, VolumeError},
 };
-use crate::agent::{backoff::Backoff, random};
+use crate::{
+    agent::backoff::{agent_backoff, jitter},
+    random::random,
+};
 
 mod folder;
 mod progress;
@@ -180,10 +186,16 @@ fn is_out_of_reach(error: &reqwest::Error) -> bool {
 }
 
 /// The tries of one file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tries {
     made: u32,
     backoff: Backoff,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { made: 0, backoff: agent_backoff() }
+    }
 }
 
 /// One transfer of a run.
@@ -318,7 +330,7 @@ impl<'a, C> Transfer<'a, C> {
         if tries.made >= MAX_ATTEMPTS {
             return Some(Err(TransferError::GaveUp { tries: tries.made, source: Box::new(error) }));
         }
-        let pause = tries.backoff.pause(random());
+        let pause = tries.backoff.pause(jitter(random()));
         let why = format!("{:#}", anyhow::Error::from(error));
         let pause_seconds = pause.as_secs().max(1);
         let failed = FailedTry { number: tries.made, of: MAX_ATTEMPTS, why, pause_seconds };

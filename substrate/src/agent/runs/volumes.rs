@@ -263,7 +263,7 @@ impl Volumes {
             (self.folder.join(workflow.to_string()), self.folder.join(format!("{workflow}.old")));
         // What an earlier removal left is on its way out.
         let to = if to.exists() {
-            self.folder.join(format!("{workflow}.{:x}.old", crate::agent::random()))
+            self.folder.join(format!("{workflow}.{:x}.old", crate::random::random()))
         } else {
             to
         };

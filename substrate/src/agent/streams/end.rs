@@ -9,7 +9,7 @@ use std::{
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-use crate::container::{enter::Answer, passing};
+use crate::container::{answer::Answer, passing};
 
 /// One end. It may be shared: reading does not disturb writing.
 #[derive(Debug)]

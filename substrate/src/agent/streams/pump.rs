@@ -18,7 +18,7 @@ use super::{
     end::{Answers, End},
     failed,
 };
-use crate::container::enter::Answer;
+use crate::container::answer::Answer;
 
 /// How long the process may take until it has begun: a connection waits up to ten seconds for its port.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(30);

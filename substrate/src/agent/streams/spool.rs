@@ -111,6 +111,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::run_directory::LOG;
 
     #[test]
     fn an_end_is_told_only_after_all_of_the_output() {
@@ -125,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_overtaken_by_a_running_job_passes_over_more() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let path = folder.path().join(LOG);
         let place = log_files::Place::of(&path).unwrap();
         let mut log = log_files::Writer::open(place, log_files::Limits::of(1 << 10)).unwrap();
         log.append(&[b'x'; 5_000]).unwrap();

@@ -5,7 +5,10 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, ensure};
 use api::run::Outcome;
 use linux::{cgroup::Cgroup, clock::monotonic};
-use substrate::container::{self, groups};
+use substrate::{
+    container::{self, groups},
+    run_directory::{CONTAINER_NAME, END},
+};
 
 use super::{
     Run,
@@ -146,7 +149,7 @@ pub(super) fn nothing_to_kill(run: &Run<'_>) -> anyhow::Result<()> {
     ensure!(never == Some(std::io::ErrorKind::NotFound), "before the start: {never:?}");
     run.launch()?;
     is(&run.ended()?.outcome, &Outcome::Exited { code: 0 })?;
-    let path = run.folder.join("end.json");
+    let path = run.folder.join(END.name());
     let end = fs::read(&path)?;
     run.wait_until_gone()?;
     let later = run.stop(0);
@@ -200,7 +203,7 @@ pub(super) fn later_changes(run: &Run<'_>) -> anyhow::Result<()> {
     absent(&go);
     run.launch()?;
     run.started()?;
-    fs::write(run.folder.join("container.json"), "{}")?;
+    fs::write(run.folder.join(CONTAINER_NAME), "{}")?;
     fs::write(go, "")?;
     is(&run.ended()?.outcome, &Outcome::Exited { code: 7 })
 }

@@ -2,8 +2,9 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
+use api::backoff::Schedule;
 use image_store::{NoProgress, OciImage, Platform, Store};
-use oci_pull::{Backoff, PullError, PullOptions, Reach, Registries, pull};
+use oci_pull::{PullError, PullOptions, Reach, Registries, pull};
 use tempfile::TempDir;
 
 use crate::registry::{Fault, Image, Registry, digest};
@@ -27,7 +28,7 @@ pub(crate) fn options() -> PullOptions {
     PullOptions {
         registries: Arc::new(registries()),
         credential_files: Vec::new(),
-        backoff: Backoff { first: pause, longest: pause },
+        pauses: Schedule { first: pause, longest: pause },
         ..PullOptions::default()
     }
 }

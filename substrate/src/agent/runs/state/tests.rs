@@ -3,7 +3,8 @@
 use api::run::{FailedTry, RunUser, Work};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
-use super::{super::samples, *};
+use super::*;
+use crate::samples;
 
 fn run(number: u8) -> RunId {
     RunId(uuid::Uuid::from_bytes([number; 16]))

@@ -7,7 +7,7 @@ use std::sync::{
 
 use api::run::{FailedTry, MAX_NEWS_CHARS, RunNews};
 
-use super::super::{folder::RunFolder, life::Teller};
+use super::super::{folder::RunFolder, report::Teller};
 
 /// How one transfer goes.
 #[derive(Debug)]

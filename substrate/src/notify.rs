@@ -1,4 +1,5 @@
-//! Telling systemd how the agent is: sd_notify(3), a datagram of `KEY=value` lines to `$NOTIFY_SOCKET`.
+//! Telling systemd how a service of ours is, the agent or the holder of jobs: sd_notify(3), a
+//! datagram of `KEY=value` lines to `$NOTIFY_SOCKET`.
 
 use std::{
     io,
@@ -8,7 +9,8 @@ use std::{
     },
 };
 
-/// The agent runs. Sent before the first server answers: a server's absence must not hold up the boot.
+/// The service runs. The agent sends it before the first server answers: a server's absence must
+/// not hold up the boot.
 pub fn ready() {
     send("READY=1\nSTATUS=starting");
 }
@@ -18,7 +20,7 @@ pub fn status(line: &str) {
     send(&format!("STATUS={}", line.replace('\n', " ")));
 }
 
-/// The agent is about to end.
+/// The service is about to end.
 pub fn stopping() {
     send("STOPPING=1");
 }

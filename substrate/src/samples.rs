@@ -1,4 +1,4 @@
-//! Orders for the tests of this folder.
+//! Orders for tests.
 
 use api::{
     ids::Digest,
@@ -31,7 +31,7 @@ pub(crate) fn job() -> JobSpec {
 }
 
 /// The run of it with this number.
-pub(super) fn job_run(number: u8) -> RunSpec {
+pub(crate) fn job_run(number: u8) -> RunSpec {
     RunSpec {
         run: RunId(uuid::Uuid::from_bytes([number; 16])),
         workflow: WorkflowId(uuid::Uuid::from_bytes([1; 16])),
