@@ -66,7 +66,7 @@ pub struct Account {
     pub groups: Vec<u32>,
 }
 
-/// When a token ends.
+/// When a token expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -122,7 +122,7 @@ pub struct Token {
     pub name: String,
     /// The user that it belongs to.
     pub user: String,
-    /// When it was made.
+    /// When the server created the token.
     pub created: Timestamp,
     /// When it ends, by the server's clock. `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,7 +157,7 @@ pub const TOKEN_EXPIRED: &str = "the token has expired";
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Session {
-    /// When it began.
+    /// When the server created the session, at the login.
     pub created: Timestamp,
     /// When it ends at the latest.
     pub ends: Timestamp,
@@ -170,7 +170,7 @@ pub struct Session {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct EndedSessions {
-    /// How many there were.
+    /// Number of sessions that the request ended.
     pub ended: u64,
 }
 
@@ -203,9 +203,9 @@ pub struct Ticket {
 pub struct AuditEntry {
     /// Place in the log, from 1.
     pub number: u64,
-    /// When.
+    /// Time of the request, by the server's clock.
     pub at: Timestamp,
-    /// Who.
+    /// Name of the user or service that made the request.
     pub principal: String,
     /// What was done: `POST`, or a word of the server's own such as `create-admin`.
     pub action: String,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Digest, Timestamp};
 
-/// What an alarm is about.
+/// The condition that an alarm reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -61,7 +61,7 @@ impl AlarmKind {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Alarm {
-    /// What it is about.
+    /// The condition that the alarm reports.
     pub alarm: AlarmKind,
     /// Of what: `ann/laptop` for a token of a user, `authority` for a certificate, `server` for itself.
     pub subject: String,
@@ -83,7 +83,7 @@ pub struct Certificate {
     /// SHA-256 of its DER form. `None` for `nodes`, which has many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Digest>,
-    /// When it begins.
+    /// Start of the certificate's validity (`notBefore`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begins: Option<Timestamp>,
     /// When it ends. `None` for `nodes`.
@@ -92,7 +92,7 @@ pub struct Certificate {
     /// Whole days until then by the server's clock; negative when it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days_left: Option<i64>,
-    /// How long one lives, seconds.
+    /// Validity of one certificate from issue to expiry, seconds; set by the server.
     pub life_seconds: i64,
     /// Who renews it, and when, for people.
     pub renewal: String,

@@ -55,7 +55,7 @@ pub struct Frame<M> {
     pub seq: u64,
     /// Highest frame number received in order.
     pub ack: u64,
-    /// What it says.
+    /// The message that the frame carries; `None` in a bare acknowledgement.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
     pub message: Option<M>,
 }
@@ -64,7 +64,7 @@ pub struct Frame<M> {
 /// Quotes and line ends grow by one byte each in JSON, so a frame of it stays below [`MAX_MESSAGE_BYTES`].
 pub const MAX_TOPOLOGY_BYTES: usize = 8 << 20;
 
-/// What an agent says.
+/// Messages from an agent to the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "type")]
 pub enum FromAgent {
@@ -103,7 +103,7 @@ pub enum FromAgent {
     },
     /// A runtime overlay archive was applied, or could not be.
     OverlaysApplied {
-        /// Which.
+        /// The generation that the server asked the agent to apply.
         generation: Generation,
         /// Files written.
         written: u64,
@@ -140,7 +140,7 @@ pub enum FromAgent {
     RunNews {
         /// The run.
         run: RunId,
-        /// What there is to say.
+        /// The event to report.
         news: RunNews,
     },
     /// The node begins no jobs, or does so again. Said when it changes, and at the start of a session if there is a reason.
@@ -150,7 +150,7 @@ pub enum FromAgent {
     },
     /// The agent could not become what [`FromServer::UpgradeAgent`] wanted. One that could comes back as it.
     UpgradeFailed {
-        /// Why not.
+        /// Cause of the failure, for people.
         why: String,
     },
     /// Answer to [`FromServer::SendUsage`].
@@ -179,7 +179,7 @@ impl Message for FromAgent {
     }
 }
 
-/// What the server says.
+/// Messages from the server to an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "type")]
 pub enum FromServer {
@@ -197,17 +197,17 @@ pub enum FromServer {
     },
     /// Fetch and apply this runtime overlay archive.
     Overlays {
-        /// Which.
+        /// The generation to apply.
         generation: Generation,
     },
     /// Reboot now.
     Reboot {
-        /// Who asked, for the node's log.
+        /// Name of the user who asked, for the node's log.
         reason: String,
     },
-    /// Fetch the program at `GET /node/v1/agent`, put it in the place of the agent's own, and go on as it.
+    /// Fetch the program at `GET /node/v1/agent`, replace the agent's own with it, and re-execute.
     UpgradeAgent {
-        /// What it must be.
+        /// SHA-256 of the program to install.
         digest: Digest,
         /// Its size, bytes.
         size: u64,
@@ -221,54 +221,54 @@ pub enum FromServer {
     },
     /// Send the inventory again.
     SendInventory {},
-    /// Begin a run. Nothing happens if the agent knows it.
+    /// Start a run. Has no effect if the agent has it already.
     StartRun {
-        /// All about it.
+        /// Specification of the run.
         spec: Box<RunSpec>,
     },
     /// End a run: SIGTERM, then SIGKILL. One that the agent does not know is reported as stopped.
     StopRun {
-        /// Which.
+        /// The run to end.
         run: RunId,
         /// Time between the signals, seconds.
         grace_seconds: u32,
-        /// Why, for the log.
+        /// Reason for the stop, for the run's log.
         why: String,
     },
-    /// Stop every process of a job where it is, until [`FromServer::ResumeRun`]. Its timeout stands still. Of no effect on
-    /// transfers.
+    /// Stop every process of a job where it is, until [`FromServer::ResumeRun`]. Its timeout is
+    /// suspended. Has no effect on transfers.
     PauseRun {
-        /// Which.
+        /// The run to pause.
         run: RunId,
     },
-    /// Let a paused job go on.
+    /// Resume a paused job.
     ResumeRun {
-        /// Which.
+        /// The run to resume.
         run: RunId,
     },
-    /// Tell what these runs use now: at most [`crate::run::MAX_RUNS_PER_MESSAGE`].
+    /// Report what these runs use now: at most [`crate::run::MAX_RUNS_PER_MESSAGE`].
     SendUsage {
-        /// Which.
+        /// The runs to report on.
         runs: Vec<RunId>,
     },
     /// The server has the ends of these runs on disk, and as much of their logs as it wants.
     ForgetRuns {
-        /// Which.
+        /// The runs to forget.
         runs: Vec<RunId>,
     },
     /// Delete all volumes of a workflow that are on this node. Its runs have ended.
     RemoveVolumes {
-        /// Whose.
+        /// The workflow whose volumes the agent deletes.
         workflow: WorkflowId,
     },
     /// Dial `GET /node/v1/streams/STREAM` and do there what a user wants of a run ([`crate::stream`]). Said once: a user
     /// does not wait longer than [`crate::stream::DIAL_SECONDS`].
     OpenStream {
-        /// Which stream.
+        /// The stream that the agent dials.
         stream: StreamId,
         /// Of which run.
         run: RunId,
-        /// What is wanted.
+        /// The operation that the user asked for.
         request: StreamRequest,
     },
     /// What a later release may command. Acknowledged and answered with [`FromAgent::Unsupported`]; never sent.

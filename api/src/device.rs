@@ -15,7 +15,7 @@ use crate::ids::{InvalidId, string_serde};
 /// Longest kind or name, characters: Kubernetes names resources with as many.
 const MAX_LENGTH: usize = 253;
 
-/// What sort of device: `nvidia.com/gpu`.
+/// Vendor and class of a device, in CDI's form: `nvidia.com/gpu`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceKind(String);
 

@@ -60,7 +60,7 @@ pub struct Enrolled {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
-    /// How far stage 1 is.
+    /// The phase that stage 1 has reached.
     pub phase: BootPhase,
     /// Percent of the root image.
     #[serde(default)]
@@ -123,7 +123,7 @@ pub struct AgentIdentity {
     pub certificate: String,
     /// Its private key, PKCS #8 PEM. Made on the node; never leaves it.
     pub key: String,
-    /// When the certificate ends.
+    /// End of the certificate's validity.
     pub not_after: Timestamp,
     /// Image version that was booted: `debian-node@2`.
     pub image: String,

@@ -137,7 +137,7 @@ pub struct VersionProblem {
 pub struct ImageVersion {
     /// Counts from 1 in each image.
     pub version: u32,
-    /// Where it was imported from.
+    /// Source that the import named: `docker://debian:12`.
     pub source: String,
     /// Digest of the OCI manifest.
     pub manifest: Digest,
@@ -146,7 +146,7 @@ pub struct ImageVersion {
     /// The variant of the architecture (`v6` of `arm`), where one is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// When the import ended.
+    /// Time when the import finished.
     pub imported: Timestamp,
     /// The root file system.
     pub root: Artifact,
@@ -158,7 +158,7 @@ pub struct ImageVersion {
 }
 
 impl ImageVersion {
-    /// What it runs on.
+    /// The platform that the version is built for.
     #[must_use]
     pub fn platform(&self) -> Platform {
         Platform::new("linux", &self.architecture, self.variant.as_deref())
@@ -225,13 +225,13 @@ pub struct Operation {
     pub id: u64,
     /// What it does: "import docker://… as debian-node".
     pub title: String,
-    /// When it was asked for.
+    /// Time when a user asked for the operation.
     pub created: Timestamp,
-    /// How it stands.
+    /// State of the operation; on failure with its cause.
     pub state: OperationState,
 }
 
-/// How an operation stands.
+/// State of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", tag = "state")]
@@ -247,7 +247,7 @@ pub enum OperationState {
     },
     /// Ended well.
     Done {
-        /// What came of it: "debian-node@2".
+        /// The object that the operation made: "debian-node@2".
         result: String,
     },
     /// Ended without effect.
@@ -264,7 +264,7 @@ pub enum OperationState {
 pub struct Bar {
     /// What is being done: "layer 1a2b3c4d", "squashfs".
     pub label: String,
-    /// Bytes done.
+    /// Progress so far, bytes.
     pub done: u64,
     /// Bytes in all; 0 where that is not known.
     pub total: u64,

@@ -30,7 +30,7 @@ use crate::device::GrantableDevice;
 pub struct Inventory {
     /// Vendor, product, serial number.
     pub system: System,
-    /// What starts the machine.
+    /// Firmware that starts the machine: BIOS or UEFI.
     pub firmware: Firmware,
     /// Operating system.
     pub os: Os,
@@ -46,7 +46,7 @@ pub struct Inventory {
     pub pci: Vec<PciDevice>,
     /// Network interfaces.
     pub nics: Vec<Nic>,
-    /// Disks.
+    /// Disks, as the kernel lists them.
     pub disks: Vec<Disk>,
     /// GPUs and other accelerators.
     pub gpus: Vec<Gpu>,
@@ -54,7 +54,7 @@ pub struct Inventory {
     pub infiniband: Vec<Infiniband>,
     /// Devices that jobs can be granted, by name.
     pub devices: Vec<GrantableDevice>,
-    /// What is not well now.
+    /// Faults of the hardware that the agent sees now.
     pub faults: Vec<Fault>,
     /// Facts that could not be read, each with its cause.
     pub gaps: Vec<Gap>,
@@ -73,8 +73,8 @@ impl Inventory {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Gap {
-    /// What: `/sys/class/dmi/id/product_serial`.
+    /// Subject that could not be read, mostly a path: `/sys/class/dmi/id/product_serial`.
     pub subject: String,
-    /// Why.
+    /// Cause, for people: the message of the system or of the tool.
     pub cause: String,
 }

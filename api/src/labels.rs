@@ -35,7 +35,7 @@ pub const MAX_TERMS: usize = 32;
 /// Before the key of a label in a specification: takes away the one that a profile brings.
 pub const REMOVES: char = '~';
 
-/// Why this is no label.
+/// Why a text is not a valid label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
     /// The part of a key behind its prefix.
@@ -110,7 +110,7 @@ pub fn line(labels: &Labels) -> String {
     }
 }
 
-/// Why this is no selector.
+/// Why a text is not a valid selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
     /// Too long, or of too many terms.
@@ -124,7 +124,7 @@ pub enum SelectorError {
     Term {
         /// The term.
         term: String,
-        /// What is wrong with it.
+        /// Why the label is not valid.
         mistake: LabelError,
     },
 }

@@ -43,7 +43,7 @@ const MAX_REASON: usize = 400;
 pub struct LogGap {
     /// Where it begins, bytes from the log's beginning.
     pub from: u64,
-    /// Where the log goes on.
+    /// Offset at which the log continues, bytes.
     pub to: u64,
 }
 

@@ -152,7 +152,7 @@ pub struct Node {
     pub id: NodeId,
     /// As declared, profiles not yet applied.
     pub spec: MachineSpec,
-    /// What it is doing.
+    /// Present state of the node, as the server observes it.
     pub status: NodeStatus,
     /// Image version that it boots next: `debian-node@3`. Absent if it has no image or one that is not
     /// there, and from a server of before. What it runs is in its status.

@@ -80,11 +80,11 @@ pub struct ListedEntry<'a> {
     pub path: &'a [u8],
     /// Permission bits; 0 of a link, which has none.
     pub mode: u32,
-    /// Owner.
+    /// UID of the owner.
     pub uid: u32,
-    /// Group.
+    /// GID of the group.
     pub gid: u32,
-    /// What it is.
+    /// Type and content of the entry.
     pub content: ListedContent<'a>,
 }
 

@@ -27,9 +27,9 @@ pub struct Mistake {
     pub line: u64,
     /// Column in characters, counted from 1.
     pub column: u64,
-    /// Where in the document: `nodes.n1.interfaces.eth0.mac`.
+    /// Path of the value in the document: `nodes.n1.interfaces.eth0.mac`.
     pub path: String,
-    /// What is wrong.
+    /// Description of the error, for people.
     pub message: String,
     /// How to mend it, where that can be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a quota counts.
+/// A resource that a quota limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum QuotaName {
-    /// Tokens.
+    /// Number of tokens.
     Tokens,
     /// Sessions of browsers.
     Sessions,
@@ -35,7 +35,7 @@ pub enum QuotaName {
     Images,
 }
 
-/// How many quotas there are.
+/// Number of quotas.
 pub const QUOTAS: usize = 11;
 
 impl QuotaName {
@@ -75,7 +75,7 @@ impl QuotaName {
         Self::WORDS[self as usize]
     }
 
-    /// What its numbers count.
+    /// Unit of the quota's values.
     #[must_use]
     pub fn unit(self) -> QuotaUnit {
         match self {
@@ -147,9 +147,9 @@ impl FromStr for QuotaName {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum QuotaUnit {
-    /// Things.
+    /// A number of objects.
     Count,
-    /// Bytes.
+    /// A size, bytes.
     Bytes,
     /// A unit of a newer server.
     #[serde(other)]
@@ -223,7 +223,7 @@ pub fn parse_limit(unit: QuotaUnit, text: &str) -> Result<Option<u64>, LimitErro
 pub struct Amounts([u64; QUOTAS]);
 
 impl Amounts {
-    /// How much of one.
+    /// The amount of one resource.
     #[must_use]
     pub fn get(&self, name: QuotaName) -> u64 {
         self.0[name as usize]
@@ -274,9 +274,9 @@ pub struct UserQuotas {
 pub struct QuotaUse {
     /// Its word: `logs`.
     pub name: String,
-    /// What the two numbers are.
+    /// Unit of `used` and `limit`.
     pub unit: QuotaUnit,
-    /// What the user has.
+    /// Amount that the user holds now, in `unit`.
     pub used: u64,
     /// What the user may have; `null`: as much as there is.
     pub limit: Option<u64>,

@@ -59,7 +59,7 @@ impl Extent {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Permitted {
-    /// What may be done.
+    /// The action that is permitted.
     pub action: Action,
     /// On which things.
     pub on: Extent,

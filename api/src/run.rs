@@ -90,7 +90,7 @@ impl FromStr for WorkflowId {
 }
 string_serde!(WorkflowId, "fae7c506-cbdc-4ab1-80fd-5167a5f6a250");
 
-/// What a node shall do.
+/// Specification of a run, as the server sends it to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunSpec {
@@ -102,7 +102,7 @@ pub struct RunSpec {
     pub subject: String,
     /// For whom.
     pub user: RunUser,
-    /// What.
+    /// The work that the run does.
     pub work: Work,
     /// The run is ended after this time, seconds from its start.
     pub timeout_seconds: u64,
@@ -135,20 +135,20 @@ pub enum Work {
     },
     /// Fill a file of a volume.
     Ingress {
-        /// Volume.
+        /// Name of the volume that the file goes into.
         volume: String,
         /// Path in it, relative; folders on the way are made.
         path: String,
-        /// Where from.
+        /// Source that the node fetches the file from.
         source: Source,
     },
     /// Take a file out of a volume.
     Egress {
-        /// Volume.
+        /// Name of the volume that the file is taken from.
         volume: String,
         /// Path in it, relative.
         path: String,
-        /// Where to.
+        /// Destination that the node sends the file to.
         destination: Destination,
     },
     /// Run a container.
@@ -274,7 +274,7 @@ pub struct JobSpec {
 pub struct Mount {
     /// Its name in the workflow.
     pub volume: String,
-    /// Where, absolute.
+    /// Mount point in the container, an absolute path.
     pub location: String,
 }
 
@@ -282,7 +282,7 @@ pub struct Mount {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct JobFile {
-    /// Where, absolute.
+    /// Path of the file in the container, absolute.
     pub path: String,
     /// Digest of its contents, an artifact of the server.
     pub digest: Digest,
@@ -296,9 +296,9 @@ pub struct JobFile {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunReport {
-    /// Which.
+    /// The run that the report is about.
     pub run: RunId,
-    /// How it is.
+    /// State of the run.
     pub state: RunState,
 }
 
@@ -326,18 +326,18 @@ pub enum RunState {
 pub struct RunEnd {
     /// Start of its process, if it came that far.
     pub started: Option<Timestamp>,
-    /// When it was over.
+    /// Time when the run ended, by the node's clock.
     pub ended: Timestamp,
-    /// Why.
+    /// How the run ended.
     pub outcome: Outcome,
     /// Length of its log, bytes, with what is left out of it. The log is complete when the server has
     /// it up to here.
     pub log_bytes: u64,
-    /// What it used.
+    /// Resources that the run used in all.
     pub usage: Usage,
 }
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "outcome")]
@@ -373,22 +373,22 @@ pub enum Outcome {
     },
     /// It never started, or a transfer failed.
     Failed {
-        /// What failed, on what, why.
+        /// The operation that failed, its subject and its cause, for people.
         why: String,
         /// `true` if the same may work at another time: the network, a full disk.
         transient: bool,
     },
     /// The node went away while it ran.
     Lost {
-        /// What is known.
+        /// Cause as far as the server knows it, for people.
         why: String,
-        /// `true` if the node was booted anew: nothing of the run can be left, so it may begin again.
+        /// `true` if the node rebooted: nothing of the run is left, so it may start again.
         #[serde(default)]
         rebooted: bool,
     },
     /// The node did not begin it: it is short of something. That is no attempt; it waits, or goes elsewhere.
     Refused {
-        /// What the node lacks.
+        /// The resource that the node is short of, for people.
         why: String,
     },
     /// What an agent of a later release may report: the run is over, and this release cannot tell how. A failure.
@@ -435,7 +435,7 @@ pub struct FailedTry {
     pub pause_seconds: u64,
 }
 
-/// What a run used.
+/// Resources that a run used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -478,7 +478,7 @@ pub struct LiveUsage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunUsage {
-    /// Which.
+    /// The run that the figures are about.
     pub run: RunId,
     /// `None` if its container is not there, or not any more.
     pub usage: Option<LiveUsage>,

@@ -60,7 +60,7 @@ impl Phase {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct NodeStatus {
-    /// Where it is.
+    /// Phase of the node's boot, or `ready`.
     pub phase: Phase,
     /// Percent of the root image, while fetching.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +161,7 @@ pub struct NodeEnrolment {
     /// When its certificate was used first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seen: Option<Timestamp>,
-    /// When it was used last.
+    /// Time of the last request with this enrolment's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
     /// Its agent is connected.
@@ -194,7 +194,7 @@ pub struct RevokeNode {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct UnprovenProgress {
-    /// Where the node would be.
+    /// Phase that the unproven requests claim.
     pub phase: Phase,
     /// The file that was fetched last: `snponly.efi`, `iPXE script`, `the node's initrd`.
     pub file: String,
@@ -210,9 +210,9 @@ pub struct UnprovenProgress {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Drain {
-    /// Why.
+    /// Reason that the admin gave.
     pub reason: String,
-    /// Who.
+    /// Name of the admin who drained the node.
     pub by: String,
     /// Since when.
     pub since: Timestamp,
@@ -239,17 +239,17 @@ pub struct NodeEvent {
     pub id: NodeId,
     /// Its name at that time.
     pub name: NodeName,
-    /// When.
+    /// Time of the event, by the server's clock.
     pub at: Timestamp,
     /// The phase entered.
     pub phase: Phase,
     /// `info`, `warning`, `error` or `security`.
     pub severity: Severity,
-    /// What happened, in one line.
+    /// Description of the event in one line, for people.
     pub message: String,
 }
 
-/// How much an event matters.
+/// Severity of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]

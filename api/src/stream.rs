@@ -107,7 +107,7 @@ pub enum StreamRequest {
     },
     /// A file or folder out of the container.
     CopyOut {
-        /// Where it is, absolute.
+        /// Path of the file or directory in the container, absolute.
         path: String,
     },
     /// A file or folder into the container.
@@ -258,13 +258,13 @@ pub struct Terminal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Size {
-    /// Lines.
+    /// Height, lines.
     pub rows: u16,
-    /// Columns.
+    /// Width, columns.
     pub columns: u16,
 }
 
-/// Which data.
+/// A channel of data within a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Channel {
@@ -279,7 +279,7 @@ pub enum Channel {
     Unknown,
 }
 
-/// What is said beside data.
+/// Control messages of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "type")]
 pub enum Control {
@@ -290,7 +290,7 @@ pub enum Control {
     },
     /// Nothing more comes on a channel.
     EndOf {
-        /// Which.
+        /// The channel that ends.
         channel: Channel,
     },
     /// The user's terminal has another size.
@@ -305,12 +305,12 @@ pub enum Control {
     },
     /// A copy is done; from the node, its last word.
     Copied {
-        /// What became of it.
+        /// Summary of what was copied.
         copied: Copied,
     },
     /// It could not be done; from the node, its last word.
     Failed {
-        /// What failed, on what, why.
+        /// The operation that failed, its subject and its cause, for people.
         why: String,
     },
     /// What a later release may say; ignored. Never sent.
@@ -318,7 +318,7 @@ pub enum Control {
     Unknown,
 }
 
-/// What was copied.
+/// Summary of a copy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Copied {
@@ -328,7 +328,7 @@ pub struct Copied {
     pub bytes: u64,
     /// What was left out and why, the first [`MAX_LEFT_OUT`].
     pub left_out: Vec<String>,
-    /// How many were left out.
+    /// Number of entries that were left out.
     pub left_out_count: u64,
 }
 

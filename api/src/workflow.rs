@@ -52,9 +52,9 @@ pub struct Checked {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Not begun.
+    /// Not started yet.
     Pending,
-    /// Begun.
+    /// Started, and not over.
     Started,
     /// Ended well.
     Finished,
@@ -96,7 +96,7 @@ pub enum WorkflowStatus {
     Running,
     /// Somebody stopped it, and what is on nodes has not ended yet.
     Stopping,
-    /// Somebody paused it: its jobs stand still, and nothing of it begins.
+    /// Somebody paused it: its jobs are paused, and none of its tasks starts.
     Paused,
     /// This release of the server cannot go on with it.
     Blocked,
@@ -220,7 +220,7 @@ pub struct WorkflowSummary {
     pub id: WorkflowId,
     /// Its name; several workflows may have the same.
     pub name: String,
-    /// Whose.
+    /// Name of the user who owns the workflow.
     pub user: String,
     /// How it is, in the words that clients of before know.
     pub state: State,
@@ -231,15 +231,15 @@ pub struct WorkflowSummary {
     pub stages_finished: u32,
     /// All stages.
     pub stages: u32,
-    /// When it was handed in.
+    /// Time when the user submitted the workflow.
     pub submitted: Timestamp,
-    /// When its first stage began.
+    /// Time when the first stage started; absent before.
     pub started: Option<Timestamp>,
-    /// When it was over.
+    /// Time when the workflow ended; absent before.
     pub ended: Option<Timestamp>,
     /// Why it failed or was canceled.
     pub reason: Option<String>,
-    /// Who paused it: its jobs stand still, and nothing of it begins.
+    /// Who paused it: its jobs are paused, and none of its tasks starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
     /// Why this release of the server cannot go on with it, though it is not over: what is on nodes
@@ -269,7 +269,7 @@ impl WorkflowSummary {
     }
 }
 
-/// What one task uses now.
+/// Resources that one task uses now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -282,7 +282,7 @@ pub struct TaskUsage {
     pub task: u32,
     /// From 1.
     pub attempt: u32,
-    /// Where.
+    /// Node that the task runs on.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub node: NodeName,
     /// PUs granted.
@@ -291,10 +291,10 @@ pub struct TaskUsage {
     pub memory_limit_bytes: u64,
     /// When its process began, by the server's clock.
     pub started: Timestamp,
-    /// When its node told; absent if it has not yet.
+    /// Time of the node's report; absent if it has not reported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
-    /// What it told.
+    /// Figures that the node reported; absent if it has not reported any yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<LiveUsage>,
 }
@@ -304,7 +304,7 @@ pub struct TaskUsage {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Workflow {
-    /// What a list shows.
+    /// The fields that lists show too.
     pub summary: WorkflowSummary,
     /// The stages, those that others wait for first.
     pub stages: Vec<Stage>,
@@ -319,19 +319,19 @@ pub struct Workflow {
 pub struct Stage {
     /// Its number in the workflow, from 0.
     pub index: u32,
-    /// What it does.
+    /// Type of the stage.
     pub kind: StageKind,
     /// Name: of the job or volume, URI of the image, `data/in.txt` of the file.
     pub name: String,
-    /// How it is.
+    /// State of the stage.
     pub state: State,
     /// Numbers of the stages that it waits for.
     pub after: Vec<u32>,
     /// What it waits for now, or why it ended badly.
     pub reason: Option<String>,
-    /// When it began.
+    /// Time when the stage started; absent before.
     pub started: Option<Timestamp>,
-    /// When it was over.
+    /// Time when the stage ended; absent before.
     pub ended: Option<Timestamp>,
     /// Nodes that it runs or ran on, at most eight.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
@@ -368,7 +368,7 @@ pub struct Attempt {
     pub task: u32,
     /// From 1.
     pub attempt: u32,
-    /// Where.
+    /// Node that the attempt runs or ran on.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub node: NodeName,
     /// PUs granted, by OS index.
@@ -383,9 +383,9 @@ pub struct Attempt {
     pub started: Option<Timestamp>,
     /// When the server heard that it was over.
     pub ended: Option<Timestamp>,
-    /// How it ended.
+    /// Outcome of the attempt; absent while it runs.
     pub outcome: Option<Outcome>,
-    /// What it used.
+    /// Resources that the attempt used in all.
     pub usage: Usage,
     /// Length of its log, bytes.
     pub log_bytes: u64,
@@ -427,7 +427,7 @@ pub struct Waiting {
 pub struct WorkflowEvent {
     /// Place in the workflow's history, from 1.
     pub number: u64,
-    /// When.
+    /// Time of the event, by the server's clock.
     pub at: Timestamp,
     /// What, in the words of the workflow language: `WORKFLOW_STARTED`, `CONTAINER_EXITED`.
     pub event: String,

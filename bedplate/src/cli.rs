@@ -65,7 +65,7 @@ else BEDPLATE_CONTEXT, else ~/.config/bedplate/context.yaml, else what the serve
 first start: /var/lib/bedplate/admin.yaml."
 )]
 struct Cli {
-    /// File that tells the server's URL, its CA and a token.
+    /// File with the server's URL, its CA and a token.
     #[arg(
         long,
         global = true,
@@ -75,7 +75,7 @@ struct Cli {
         help_heading = EVERYWHERE
     )]
     context: Option<PathBuf>,
-    /// How to print: a table for people; json, yaml or csv for programs.
+    /// Output format: a table for people; json, yaml or csv for programs.
     #[arg(short, long, global = true, value_name = "FORMAT", help_heading = EVERYWHERE)]
     output: Option<Format>,
     #[command(subcommand)]
@@ -91,36 +91,36 @@ enum Verb {
     /// Add, change, watch and reboot nodes.
     #[command(subcommand)]
     Node(node::Verb),
-    /// Ask of the hardware of all nodes.
+    /// Query the hardware of all nodes.
     #[command(subcommand)]
     Inventory(inventory::Verb),
-    /// Values that many nodes share.
+    /// Manage profiles: values that many nodes share.
     #[command(subcommand)]
     Profile(profile::Verb),
-    /// Make nodes and profiles be as a YAML document says.
+    /// Create and change nodes and profiles to match a YAML document.
     Apply(apply::Apply),
     /// Print all nodes and profiles as a document for `apply`.
     Export,
     /// Import and delete OS images.
     #[command(subcommand)]
     Image(image::Verb),
-    /// Look at long operations.
+    /// Show, follow and cancel long operations.
     #[command(subcommand)]
     Operation(operation::Verb),
-    /// Files and templates that are laid over the nodes' root.
+    /// Manage overlays: files and templates for the root file system of nodes.
     #[command(subcommand)]
     Overlay(overlay::Verb),
-    /// Print whose token the context holds.
+    /// Print the user of the context's token.
     Whoami(access::Whoami),
-    /// Users, and the numbers that their jobs run with.
+    /// Manage users and the UID and GIDs that their jobs run with.
     #[command(subcommand)]
     User(user::Verb),
-    /// Tokens for further people and programs.
+    /// Manage tokens for people and programs.
     #[command(subcommand)]
     Token(token::TokenVerb),
-    /// Print the log of all changes, newest first; check that nobody changed it.
+    /// Print and verify the audit log of all changes, newest first.
     Audit(audit::Audit),
-    /// Keep several servers, and choose one.
+    /// Manage contexts: several servers, one of them in use.
     #[command(subcommand)]
     Context(contexts::Verb),
     /// Print the version of this program and of the server.

@@ -75,7 +75,6 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::rest::unknown_nodes;
-pub use crate::metrics::FleetMetrics;
 pub use authority::{AuthorityError, DamagedAuthority, DateProblem};
 pub use certificates::{
     AuthorityFacts, CertificateFacts, NODE_CERTIFICATE_SECONDS, authority_facts, authority_pem,

@@ -5,6 +5,7 @@ mod bench;
 mod deny;
 mod fuzz;
 mod lanes;
+mod rename;
 mod run;
 mod simulate;
 mod tidy;
@@ -43,8 +44,10 @@ enum Command {
     SimKills(simulate::Options),
     /// Attack the real server, and measure how long clients that behave wait meanwhile.
     SimAttack(simulate::Options),
-    /// Check what the lints cannot: edges between crates, sizes, paths in documents.
+    /// Check what the lints cannot: edges between crates, sizes, paths in documents, removed words.
     Tidy,
+    /// Rename identifiers, phrases and files as xtask/renames.toml says.
+    Rename(rename::Rename),
     /// Check licences, bans and sources of all dependencies, as deny.toml says.
     Deny {
         /// Also look for known vulnerabilities: fetches their database from GitHub.
@@ -82,6 +85,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::SimKills(wanted) => simulate::simulate("kills", &wanted),
         Command::SimAttack(wanted) => simulate::simulate("attack", &wanted),
         Command::Tidy => tidy::tidy(),
+        Command::Rename(options) => rename::rename(&options),
         Command::Deny { advisories } => deny::deny(advisories),
         Command::Agent { release } => {
             let path = agent_build::build(release)?;

@@ -7,12 +7,14 @@
 //! | [`sources`] | sizes of files and functions, `//!` first, `unsafe` in its two places, equal clippy.toml copies |
 //! | [`errors`] | no error is a `String` |
 //! | [`documents`] | paths named in the documents exist |
+//! | [`words`] | names and phrases that a rename has removed do not come back |
 
 mod dependencies;
 mod documents;
 mod edges;
 mod errors;
 mod sources;
+mod words;
 
 use anyhow::bail;
 
@@ -35,6 +37,7 @@ pub(crate) fn tidy() -> anyhow::Result<()> {
     findings.extend(sources::findings(&files)?);
     findings.extend(errors::findings(&files)?);
     findings.extend(documents::findings(&files)?);
+    findings.extend(words::findings(&files)?);
     findings.sort();
     for finding in &findings {
         println!("tidy: {finding}");

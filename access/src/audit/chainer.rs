@@ -24,7 +24,7 @@ use database::outbox::{self, OutboxRow};
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
 use super::{
-    Action, AuditChain, AuditLine, PendingRow, Request, Unchanged, Who,
+    Action, AuditLine, PendingRow, Request, Unchanged, Who,
     open::{Answered, OpenRows},
 };
 use crate::{Access, AccessError, Caller, clock, store::audit::PendingLine};

@@ -22,7 +22,7 @@ use api::{
 use database::outbox;
 
 use super::{AuditChain, AuditHeads, AuditLine, HeadError, Request, head};
-use crate::{Access, AccessError, clock};
+use crate::{Access, AccessError};
 
 /// The action of the row that tells of a cut.
 const CUT: &str = "audit-cut";

@@ -122,7 +122,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// What this release offers.
+    /// The offer of this release.
     #[must_use]
     pub fn ours() -> Self {
         let (min, max) = (MIN_PROTOCOL, MAX_PROTOCOL);

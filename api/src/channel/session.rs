@@ -36,9 +36,9 @@ pub enum SessionError {
     /// The peer is in another session. Only a new one helps.
     #[error("frame {acknowledged} was acknowledged, but only {sent} were sent")]
     OtherSession {
-        /// What the peer acknowledges.
+        /// Number of the last message that the peer acknowledges.
         acknowledged: u64,
-        /// What was sent.
+        /// Number of the last message that was sent.
         sent: u64,
     },
     /// A message with the number of a hello.
@@ -66,7 +66,7 @@ pub struct Session<Out> {
     sent: u64,
     /// Sent and not acknowledged, oldest first; numbers without a gap up to `sent`.
     unacknowledged: VecDeque<(u64, Out)>,
-    /// What both sides know.
+    /// Capabilities that both sides have agreed on.
     agreed: Capabilities,
 }
 

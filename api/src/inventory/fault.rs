@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Fault {
-    /// How bad it is.
+    /// Severity of the fault.
     pub level: FaultLevel,
     /// What is not well: `nic lan0`, `disk nvme0n1`, `gpu 0000:3b:00.0`, `memory`, `infiniband mlx5_0 port 1`.
     pub subject: String,
@@ -17,7 +17,7 @@ pub struct Fault {
     pub message: String,
 }
 
-/// How bad a [`Fault`] is.
+/// Severity of a [`Fault`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]

@@ -11,15 +11,15 @@ use crate::ids::MacAddr;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct System {
-    /// Vendor.
+    /// Manufacturer of the machine, from SMBIOS type 1.
     pub vendor: Option<String>,
-    /// Product.
+    /// Product name of the machine, from SMBIOS type 1.
     pub product: Option<String>,
     /// Version of the product.
     pub version: Option<String>,
     /// Serial number.
     pub serial: Option<String>,
-    /// UUID.
+    /// UUID of the machine, from SMBIOS type 1.
     pub uuid: Option<String>,
     /// Stock keeping unit.
     pub sku: Option<String>,
@@ -40,24 +40,24 @@ pub struct System {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Board {
-    /// Vendor.
+    /// Manufacturer of the board.
     pub vendor: Option<String>,
-    /// Product.
+    /// Product name of the board.
     pub product: Option<String>,
-    /// Version.
+    /// Version of the board.
     pub version: Option<String>,
     /// Serial number.
     pub serial: Option<String>,
 }
 
-/// What starts the machine.
+/// Firmware of the machine: BIOS or UEFI.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Firmware {
-    /// Vendor.
+    /// Vendor of the firmware, from SMBIOS type 0.
     pub vendor: Option<String>,
-    /// Version.
+    /// Version of the firmware, from SMBIOS type 0.
     pub version: Option<String>,
     /// Release date, as the vendor writes it: `04/01/2014`.
     pub date: Option<String>,
@@ -74,7 +74,7 @@ pub struct Firmware {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct MemoryModule {
-    /// Where: `DIMM_A1`.
+    /// Label of the slot on the board: `DIMM_A1`.
     pub locator: Option<String>,
     /// Bank: `NODE 0`.
     pub bank: Option<String>,
@@ -86,13 +86,13 @@ pub struct MemoryModule {
     pub speed_mts: Option<u32>,
     /// Speed that it can do, MT/s.
     pub max_speed_mts: Option<u32>,
-    /// Vendor.
+    /// Manufacturer of the module.
     pub vendor: Option<String>,
     /// Serial number.
     pub serial: Option<String>,
     /// Part number.
     pub part_number: Option<String>,
-    /// Ranks.
+    /// Number of ranks of the module.
     pub ranks: Option<u32>,
 }
 

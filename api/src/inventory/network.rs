@@ -13,11 +13,11 @@ use crate::ids::MacAddr;
 pub struct Nic {
     /// Kernel name.
     pub name: String,
-    /// What it is.
+    /// Type of the interface: card, VLAN or bond.
     pub kind: NicKind,
     /// Hardware address: a card's own, also while it is in a bond.
     pub mac: Option<MacAddr>,
-    /// Driver.
+    /// Kernel driver of the interface.
     pub driver: Option<String>,
     /// Firmware version as the driver tells.
     pub firmware: Option<String>,
@@ -33,7 +33,7 @@ pub struct Nic {
     pub state: String,
     /// It has a carrier. Absent while it is switched off.
     pub carrier: Option<bool>,
-    /// Addresses.
+    /// IP addresses of the interface.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub addresses: Vec<IpAddr>,
     /// Bond that it is a member of.
@@ -46,7 +46,7 @@ pub struct Nic {
     pub numa_node: Option<u32>,
 }
 
-/// What a network interface is.
+/// Type of a network interface.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -70,7 +70,7 @@ pub enum NicKind {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Vlan {
-    /// Number.
+    /// VLAN id, 1 to 4094.
     pub id: u16,
     /// Interface that it is on.
     pub parent: String,
@@ -99,7 +99,7 @@ pub struct Infiniband {
     pub pci: Option<String>,
     /// NUMA node.
     pub numa_node: Option<u32>,
-    /// Ports.
+    /// Ports of the adapter.
     pub ports: Vec<InfinibandPort>,
 }
 

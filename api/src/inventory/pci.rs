@@ -69,13 +69,13 @@ pub struct Gpu {
     pub vendor: String,
     /// Number that its driver's tools give it.
     pub index: Option<u32>,
-    /// Model.
+    /// Product name of the GPU, as its driver reports it.
     pub model: Option<String>,
     /// UUID that its driver gives.
     pub uuid: Option<String>,
     /// Serial number.
     pub serial: Option<String>,
-    /// Memory.
+    /// Memory of the GPU, bytes.
     pub memory_bytes: Option<u64>,
     /// Version of its driver.
     pub driver_version: Option<String>,
@@ -117,13 +117,13 @@ pub struct Ecc {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct MigDevice {
-    /// UUID.
+    /// UUID of the part, as its driver reports it.
     pub uuid: Option<String>,
     /// GPU instance.
     pub gpu_instance: u32,
     /// Compute instance.
     pub compute_instance: u32,
-    /// Memory.
+    /// Memory of the part, bytes.
     pub memory_bytes: Option<u64>,
     /// Multiprocessors.
     pub multiprocessors: Option<u32>,

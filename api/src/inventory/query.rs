@@ -40,6 +40,6 @@ pub struct Answered {
 pub struct Unclear {
     /// Its name.
     pub name: NodeName,
-    /// Why.
+    /// Cause, for people: why the expression has no value for this node.
     pub cause: String,
 }

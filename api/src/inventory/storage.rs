@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 pub struct Disk {
     /// Kernel name.
     pub name: String,
-    /// Size.
+    /// Capacity of the disk, bytes.
     pub size_bytes: u64,
-    /// Vendor.
+    /// Manufacturer of the disk.
     pub vendor: Option<String>,
-    /// Model.
+    /// Model of the disk.
     pub model: Option<String>,
     /// Serial number.
     pub serial: Option<String>,
@@ -69,10 +69,10 @@ pub struct DiskHealth {
 pub struct Partition {
     /// Kernel name.
     pub name: String,
-    /// Number.
+    /// Number of the partition in the partition table, from 1.
     pub number: u32,
-    /// Where it begins.
+    /// Offset of the partition from the start of the disk, bytes.
     pub start_bytes: u64,
-    /// Size.
+    /// Size of the partition, bytes.
     pub size_bytes: u64,
 }

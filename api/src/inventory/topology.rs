@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Topology {
-    /// Model of the processor.
+    /// Model name of the processor.
     pub cpu_model: Option<String>,
     /// Its vendor as CPUID tells: `GenuineIntel`; of Arm who made the core: `ARM`.
     pub cpu_vendor: Option<String>,
@@ -31,9 +31,9 @@ pub struct Topology {
     pub numa_nodes: Vec<NumaNode>,
     /// Distances between NUMA nodes as the firmware tells (10 = local): a row for each of `numa_nodes`, in their order.
     pub distances: Vec<Vec<u32>>,
-    /// Caches.
+    /// Caches of the processors.
     pub caches: Vec<Cache>,
-    /// Cores.
+    /// Cores of the processors.
     pub cores: Vec<Core>,
     /// Kinds of cores, where there are several, the least powerful first.
     pub cpu_kinds: Vec<CpuKind>,
@@ -98,7 +98,7 @@ pub struct NumaNode {
 pub struct PageType {
     /// Page size.
     pub size_bytes: u64,
-    /// How many.
+    /// Number of pages of this size.
     pub count: u64,
 }
 
@@ -113,7 +113,7 @@ pub struct Cache {
     pub kind: String,
     /// Its size.
     pub size_bytes: u64,
-    /// Size of a line.
+    /// Size of a cache line, bytes.
     pub line_bytes: Option<u32>,
     /// Associativity, ways; absent if full or not known.
     pub ways: Option<u32>,

@@ -11,7 +11,7 @@ use super::{
     table::{Look, cells, table},
 };
 
-/// Print whose token the context holds.
+/// Print the user of the context's token.
 #[derive(Debug, Args)]
 pub(super) struct Whoami {
     /// List what that user may do, and on which things: its own or all.

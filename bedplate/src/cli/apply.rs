@@ -16,10 +16,10 @@ use super::{
     words::count,
 };
 
-/// Make nodes and profiles be as a YAML document says.
+/// Create and change nodes and profiles to match a YAML document.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "All of the document is applied, or nothing: every mistake is told with its line and column.
+    after_help = "The whole document is applied, or nothing. Every error is reported with its line and column.
 
 Examples:
   bedplate apply -f cluster.yaml --dry-run
@@ -37,7 +37,7 @@ pub(super) struct Apply {
     /// The document; - reads standard input.
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
-    /// Tell what would change, and change nothing.
+    /// Show what would change, and change nothing.
     #[arg(long)]
     dry_run: bool,
     /// Also delete nodes and profiles that the document does not name.

@@ -30,7 +30,7 @@ const HINT_LINES: u32 = 1_000;
 /// The methods whose requests have lines.
 const METHODS: [&str; 4] = ["POST", "PUT", "PATCH", "DELETE"];
 
-/// Print the log of all changes, newest first; check that nobody changed it.
+/// Print and verify the audit log of all changes, newest first.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   bedplate audit --limit 100
@@ -77,7 +77,7 @@ prints, also as JSON or YAML, but not as CSV.
 Exit status: 0 the log holds, 1 it does not, or cannot be read."
     )]
     Verify {
-        /// File with heads; lines that are none are passed over. May be given more than once.
+        /// File with heads; lines that are not heads are ignored. May be given more than once.
         #[arg(long, value_name = "FILE")]
         head: Vec<PathBuf>,
         /// Public key that must have signed them [default: the server's, as it says now]. May be given
@@ -87,7 +87,7 @@ Exit status: 0 the log holds, 1 it does not, or cannot be read."
     },
     /// Print the public key that heads are signed with.
     Key,
-    /// Print the head of the log, signed: keep it elsewhere.
+    /// Print the signed head of the log; store it outside the server.
     Head,
 }
 

@@ -28,7 +28,7 @@ use super::{
     table::{Look, cells, table},
 };
 
-/// Keep several servers, and choose one.
+/// Manage contexts: several servers, one of them in use.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List contexts; the one in use has a star.

@@ -66,7 +66,7 @@ it is that of the server's user: ~/.docker/config.json or containers/auth.json."
 pub(super) struct Import {
     /// docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST], or oci:/FOLDER[:TAG] on the server.
     source: String,
-    /// Name of the image [default: the last part of the repository or folder].
+    /// Name of the image [default: the last part of the repository or directory].
     #[arg(long)]
     name: Option<ImageName>,
     /// Speak plain HTTP to a registry that is not on loopback.

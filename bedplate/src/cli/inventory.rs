@@ -24,18 +24,18 @@ const COLUMNS: &str =
 /// Nodes of which the answer is unclear that are told one by one.
 const MAX_UNCLEAR: usize = 5;
 
-/// Ask of the hardware of all nodes.
+/// Query the hardware of all nodes.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// List the nodes whose hardware is as an expression says.
+    /// List the nodes whose hardware matches an expression.
     #[command(
         after_help = "EXPR is in CEL, the Common Expression Language. It sees the fields of `bedplate node inventory NODE -o json`, with `_`
-for `-`, and `name`, `labels` and `status` of `bedplate node show NODE -o json`. What a node does not tell is absent: has(FIELD) says
-whether it is there, and a node that does not tell what EXPR needs is not listed, but told of on standard error. KiB, MiB,
+for `-`, and `name`, `labels` and `status` of `bedplate node show NODE -o json`. A fact that a node has not reported is absent: has(FIELD)
+tests for it. A node without a fact that EXPR needs is not listed, but named on standard error. KiB, MiB,
 GiB and TiB are numbers. Without EXPR all nodes are listed.
 
 Columns are fields too; a path through a list gives the values of all its elements. Without --columns json and yaml have whole
-inventories. In CSV (RFC 4180) lists are JSON, and what is not told is empty.
+inventories. In CSV (RFC 4180) lists are JSON, and missing facts are empty.
 
 Examples:
   bedplate inventory query 'memory_bytes < 512 * GiB'
@@ -52,10 +52,10 @@ Examples:
 /// A question.
 #[derive(Debug, Args)]
 pub(super) struct Question {
-    /// Which nodes, in CEL; default: all.
+    /// Expression in CEL that selects nodes [default: all].
     #[arg(value_name = "EXPR")]
     filter: Option<String>,
-    /// Only of these: names of nodes, or host lists such as n[1-8],login1.
+    /// Only these nodes: names, or host lists such as n[1-8],login1.
     #[arg(long, value_name = "NODES", add = ArgValueCompleter::new(complete::nodes))]
     nodes: Option<String>,
     /// Only nodes with such labels: rack=a1,tier!=test,gpu,!old.

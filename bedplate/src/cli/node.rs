@@ -60,7 +60,7 @@ Examples:
     List {
         #[command(flatten)]
         nodes: MaybeNodes,
-        /// Only nodes with such labels: rack=a1,tier!=test,gpu,!old. All of it must be true of a node.
+        /// Only nodes with such labels: rack=a1,tier!=test,gpu,!old. A node must match all terms.
         #[arg(short = 'l', long = "labels", value_name = "SELECTOR")]
         labels: Option<Selector>,
         /// Show the labels of each node.
@@ -80,7 +80,7 @@ Examples:
         view: show::View,
     },
     /// Change nodes, all or none; fields without a flag stay as they are.
-    #[command(after_help = "A flag of a list, such as --kernel-arg, gives the whole list anew.
+    #[command(after_help = "A flag for a list, such as --kernel-arg, replaces the whole list.
 
 Examples:
   bedplate node set n[1-8] --image debian-node@3
@@ -96,7 +96,7 @@ Examples:
         #[command(flatten)]
         nodes: Nodes,
     },
-    /// Print every value of a node with where it comes from.
+    /// Print every value of a node and where it comes from.
     Explain {
         #[command(flatten)]
         nodes: Nodes,
@@ -110,10 +110,10 @@ Examples:
     },
     /// Print what differs between nodes that should be equal; exit status 1 if something does.
     #[command(
-        after_help = "What is each machine's own is not compared: serial numbers, addresses, UUIDs, GUIDs, LIDs, counters. Of each fact
-that differs the value of most nodes comes first; those below it are the odd ones.
+        after_help = "Values that are unique to a machine are not compared: serial numbers, addresses, UUIDs, GUIDs, LIDs, counters.
+For each fact that differs, the most common value comes first and the deviating ones below it.
 
-Exit status: 0 all are equal, 1 something differs or a node never told of its hardware (or the command failed).
+Exit status: 0 if all are equal; 1 if something differs, a node has never reported its hardware, or the command failed.
 
 Example:
   bedplate node compare n[1-8]
@@ -139,16 +139,16 @@ Example:
         #[command(flatten)]
         nodes: Nodes,
     },
-    /// Let the agents of nodes become the server's substrate program; jobs run on meanwhile.
+    /// Upgrade the agents of nodes to the server's version; running jobs are not affected.
     #[command(
-        after_help = "A node gets the server's agent at each boot; this spares the reboot after the server was upgraded. The agent comes back within
-seconds: `bedplate node history NODE` tells which version it is, or why it stayed as it was."
+        after_help = "A node gets the server's agent at each boot; this avoids the reboot after an upgrade of the server. The agent restarts within
+seconds: `bedplate node history NODE` shows its version, or why it was not upgraded."
     )]
     Upgrade {
         #[command(flatten)]
         nodes: Nodes,
     },
-    /// Let nothing new begin on nodes; what runs there goes on.
+    /// Stop scheduling work to nodes; running jobs continue.
     #[command(after_help = "Example:
   bedplate node drain n[1-4] --reason 'new memory on Monday'
   bedplate workflow list      # what still runs
@@ -156,11 +156,11 @@ seconds: `bedplate node history NODE` tells which version it is, or why it staye
     Drain {
         #[command(flatten)]
         nodes: Nodes,
-        /// Why; `node list` and what waits for the nodes say so.
+        /// Reason; shown by `node list` and to workflows that wait for the nodes.
         #[arg(long)]
         reason: String,
     },
-    /// Let work go to drained nodes again.
+    /// Schedule work to drained nodes again.
     Undrain {
         #[command(flatten)]
         nodes: Nodes,
@@ -170,11 +170,11 @@ seconds: `bedplate node history NODE` tells which version it is, or why it staye
         #[command(flatten)]
         nodes: Nodes,
     },
-    /// Say which enrolment of a node in conflict is the node; the certificates of its others are dead at once.
+    /// Trust one enrolment of a node in conflict and revoke the certificates of its others at once.
     #[command(
-        after_help = "A node is in conflict when two claim to be it. `bedplate node show NODE` tells of each where it is heard
-from, since when, and the serial number of its certificate: `openssl x509 -noout -serial` of the
-certificate in /run/bedplate/agent.json on the node tells the same.
+        after_help = "A node is in conflict when two machines claim to be it. For each, `bedplate node show NODE` shows its address,
+when it was first seen, and the serial number of its certificate. On the machine itself,
+`openssl x509 -noout -serial` prints that number for the certificate in /run/bedplate/agent.json.
 
 Example:
   bedplate node show n1
@@ -187,13 +187,13 @@ Example:
         #[arg(long)]
         epoch: u64,
     },
-    /// Revoke the certificates of nodes: they are dead at once, and the nodes must boot anew.
+    /// Revoke the certificates of nodes at once; the nodes must reboot.
     #[command(
-        after_help = "Jobs on a node whose certificates are revoked are lost after 15 minutes. A node of which none is left is
-disarmed: arm it when you are at the machine, and boot it.
+        after_help = "Jobs on a node whose certificates are revoked are lost after 15 minutes. A node with no valid
+certificate left is disarmed: arm it when you are at the machine, and boot it.
 
 Examples:
-  bedplate node revoke n1 --epoch 6      # what boots since as 7 goes on
+  bedplate node revoke n1 --epoch 6      # the machine that booted as 7 continues
   bedplate node revoke n1 && bedplate node arm n1"
     )]
     Revoke {

@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often in a row: a server that restarts is back within this many seconds.
 const MAX_RETRIES: u32 = 60;
 
-/// Look at long operations.
+/// Show, follow and cancel long operations.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List operations, newest first.

@@ -27,7 +27,7 @@ use super::{
     table::{Look, cells, table},
 };
 
-/// Files and templates that are laid over the nodes' root.
+/// Manage overlays: files and templates for the root file system of nodes.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List overlays.
@@ -54,7 +54,7 @@ pub(super) enum Verb {
     },
     /// Edit a file of an overlay in $VISUAL or $EDITOR, and put it back.
     #[command(
-        after_help = "A shipped overlay is copied to the site's folder first. A file that is not there yet starts empty.
+        after_help = "A shipped overlay is copied to the site's directory first. A file that does not exist yet starts empty.
 
 Example:
   EDITOR=nano bedplate overlay edit hosts /etc/hosts"
@@ -99,7 +99,7 @@ pub(super) struct SetFile {
     name: OverlayName,
     /// Path on the node.
     path: String,
-    /// The file here; - reads standard input.
+    /// Local file to copy from; - reads standard input.
     file: PathBuf,
     /// Permission bits [default: 0755 if FILE may be executed, else 0644].
     #[arg(long, value_name = "OCTAL", value_parser = octal)]

@@ -12,7 +12,7 @@ use super::{
     table::{Look, cells, table},
 };
 
-/// Values that many nodes share.
+/// Manage profiles: values that many nodes share.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List profiles.

@@ -29,11 +29,11 @@ mod ca;
 /// Where the REST port is, if neither the configuration nor an earlier admin.yaml tells: the default.
 const DEFAULT_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9470);
 
-/// Run the server until SIGTERM or SIGINT; it logs on standard error.
+/// Run the server until SIGTERM or SIGINT; it logs to standard error.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = false)]
 #[command(
-    after_help = "The first start writes /var/lib/bedplate/admin.yaml, with which the command line is let in.
+    after_help = "The first start writes /var/lib/bedplate/admin.yaml, the credentials of the command line.
 
 Examples:
   bedplate server
@@ -49,58 +49,58 @@ pub(super) struct Server {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Tell every mistake of the configuration, and start nothing.
+    /// Report every error in the configuration without starting the server.
     #[command(
-        after_help = "Overlays, and rows of nodes, profiles, images and workflows that the server cannot read are told as
-problems: it starts all the same, and holds the nodes that use them. So are files of images that are
-missing on the disk or have another size. No more than 200 problems are told. Files of the state
-directory that are another user's are a problem too: a server that you start yourself is refused then,
-and one of that user is not.
+        after_help = "Overlays and database rows of nodes, profiles, images and workflows that the server cannot read are
+reported as problems: the server starts nevertheless, and holds the nodes that use them. So are files
+of images that are missing or have the wrong size. At most 200 problems are reported. Files of the
+state directory that belong to another user are a problem too: a server that you start yourself is
+refused then; one that runs as that user is not.
 
---deep reads every file of every image, as long as that takes.
+--deep reads every file of every image, however long that takes.
 
-Exit status: 0 the configuration has no mistakes, 1 it has."
+Exit status: 0 if the configuration has no errors, otherwise 1."
     )]
     Check {
-        /// Hold also the contents of all files of images against their digests.
+        /// Also verify the contents of all files of images against their digests.
         #[arg(long)]
         deep: bool,
     },
-    /// List what wants an admin's attention: tokens without an end, tokens and certificates that end soon.
+    /// List what needs an admin's attention: tokens that never expire, tokens and certificates that expire soon.
     Alarms,
     /// The certificate authority and the certificates of the server.
     #[command(subcommand)]
     Ca(ca::CaVerb),
-    /// Make a new admin token on this machine, when every other is lost, and write admin.yaml.
+    /// Create a new admin token on this machine when all others are lost, and write admin.yaml.
     #[command(
-        after_help = "Run it as root on the server's machine. The server may run, and takes the token at once. The user `admin`
-becomes an admin if it is none. The token is called `recovered`, and replaces one of that name. Other tokens
-of before stay: `bedplate token list` shows them. The audit log has a line of it.
+        after_help = "Run it as root on the server's machine. The server may be running, and accepts the token at once. The user `admin`
+is made an admin if it is not one. The token is named `recovered` and replaces an earlier one of that name.
+All other tokens stay: `bedplate token list` shows them. The audit log records it.
 
 Examples:
   bedplate server recover-admin
   bedplate server recover-admin --state-dir /srv/bedplate"
     )]
     RecoverAdmin {
-        /// State folder of the server [default: that of the configuration].
+        /// State directory of the server [default: that of the configuration].
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
-    /// Give what the server writes to the user that it runs as. For root.
+    /// Change the owner of the server's files to the user that it runs as. Requires root.
     #[command(
-        after_help = "The state directory and the site's overlays, with all files of root in them, become the user's; modes
-stay, and no link is followed. Secrets that the configuration names, and itself, become readable for
-the user's group where they lie in the configuration's own directory (mode 0640).
+        after_help = "All files of root in the state directory and the site's overlays are given to the user; modes are kept,
+and links are not followed. The configuration and the secrets that it names are made readable for the
+user's group if they are in the configuration's own directory (mode 0640).
 
-The unit does this before each start. It does nothing where nothing is root's, and one that was cut
-off is begun anew. Do it by hand after you have made files in an overlay as root; --all also after
-you have put back a part of the state directory."
+The systemd unit does this before each start. It does nothing if no file belongs to root, and can be
+repeated after an interruption. Run it by hand after you have created files in an overlay as root; use
+--all after you have restored a part of the state directory."
     )]
     Adopt {
         /// The user that the server runs as.
         #[arg(long, value_name = "NAME", default_value = SERVER_USER)]
         user: String,
-        /// Look at all of the state directory, also where its top is the user's already.
+        /// Check the whole state directory, even if its top belongs to the user already.
         #[arg(long)]
         all: bool,
     },

@@ -24,18 +24,18 @@ fn help() {
         Commands:
           workflow    Run workflows
           node        Add, change, watch and reboot nodes
-          inventory   Ask of the hardware of all nodes
-          profile     Values that many nodes share
-          apply       Make nodes and profiles be as a YAML document says
+          inventory   Query the hardware of all nodes
+          profile     Manage profiles: values that many nodes share
+          apply       Create and change nodes and profiles to match a YAML document
           export      Print all nodes and profiles as a document for `apply`
           image       Import and delete OS images
-          operation   Look at long operations
-          overlay     Files and templates that are laid over the nodes' root
-          whoami      Print whose token the context holds
-          user        Users, and the numbers that their jobs run with
-          token       Tokens for further people and programs
-          audit       Print the log of all changes, newest first; check that nobody changed it
-          context     Keep several servers, and choose one
+          operation   Show, follow and cancel long operations
+          overlay     Manage overlays: files and templates for the root file system of nodes
+          whoami      Print the user of the context's token
+          user        Manage users and the UID and GIDs that their jobs run with
+          token       Manage tokens for people and programs
+          audit       Print and verify the audit log of all changes, newest first
+          context     Manage contexts: several servers, one of them in use
           version     Print the version of this program and of the server
           completion  Print the completion script for a shell
           server      Run the server, or check its configuration
@@ -45,8 +45,8 @@ fn help() {
           -V, --version  Print version
 
         Everywhere:
-              --context <FILE>   File that tells the server's URL, its CA and a token
-          -o, --output <FORMAT>  How to print: a table for people; json, yaml or csv for programs [possible
+              --context <FILE>   File with the server's URL, its CA and a token
+          -o, --output <FORMAT>  Output format: a table for people; json, yaml or csv for programs [possible
                                  values: table, json, yaml, csv]
 
         Examples:

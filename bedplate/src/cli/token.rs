@@ -20,37 +20,37 @@ use super::{
     words::{self, age, or_dash},
 };
 
-/// Tokens for further people and programs.
+/// Manage tokens for people and programs.
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenVerb {
     /// List tokens, without their secrets.
     #[command(
-        after_help = "A token that has no end, or ends soon, is marked with `!`: within 14 days and within the last quarter
-of its life. USED is as far back as the server knows: a use is written down once in five minutes."
+        after_help = "A token that never expires or expires soon is marked with `!`: within 14 days and within the last quarter
+of its lifetime. USED is accurate to five minutes."
     )]
     List {
-        /// Whose [default: whose the context is]; admins only.
+        /// Owner [default: the user of the context]; admins only.
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
     },
-    /// Make a token and print it, this once.
+    /// Create a token and print it; it cannot be shown again.
     #[command(after_help = "Examples:
   bedplate token create ci -o json | jq -r .token
   bedplate token create laptop --user ann --expires 30d
   bedplate token create dashboard --read-only
   bedplate token create nightly --allow workflow-start,workflow-read,workflow-log
 
-A token with --read-only or --allow does these actions and no others, of those that its user may do.
-It can make no token that does more, and never changes users.")]
+A token with --read-only or --allow permits only these actions, and only those that its user may do.
+It cannot create a token that permits more, and cannot change users.")]
     Create {
-        /// What it is for.
+        /// Name that says what the token is for.
         name: String,
-        /// Whose it is [default: whose the context is]; admins only.
+        /// Owner [default: the user of the context]; admins only.
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
         #[command(flatten)]
         life: Life,
-        /// Only to read what is no secret.
+        /// Allow only reading, and no secrets.
         #[arg(long)]
         read_only: bool,
         /// Only for these actions, joined by commas; `bedplate whoami --actions` lists them.
@@ -90,7 +90,7 @@ Examples:
     Delete {
         /// Its name.
         name: String,
-        /// Whose it is [default: whose the context is]; admins only.
+        /// Owner [default: the user of the context]; admins only.
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
     },
@@ -99,7 +99,7 @@ Examples:
 /// When a token ends.
 #[derive(Debug, Args)]
 pub(super) struct Life {
-    /// When it ends, by the server's clock: 30d, 12h, or never [default: what the server says, 90d].
+    /// Expiry, by the server's clock: 30d, 12h, or never [default: the server's setting, 90d].
     #[arg(long, value_name = "TIME", value_parser = life)]
     expires: Option<TokenLife>,
 }

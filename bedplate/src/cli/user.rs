@@ -15,7 +15,7 @@ use super::{
     words::count,
 };
 
-/// Users, and the numbers that their jobs run with.
+/// Manage users and the UID and GIDs that their jobs run with.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Add a user.
@@ -23,7 +23,7 @@ pub(super) enum Verb {
   bedplate user add ann --uid 1001 --gid 100 --groups 2000,2001
   bedplate token create laptop --user ann
 
-uid, gid and groups are those of the site's file systems. Without them a user runs no jobs.")]
+UID, GID and groups are those of the site's file systems. A user without a UID and GID cannot run jobs.")]
     Add {
         /// Name: lower-case letters, digits and inner hyphens.
         name: String,
@@ -37,7 +37,7 @@ uid, gid and groups are those of the site's file systems. Without them a user ru
         /// Its name.
         name: String,
     },
-    /// Change a user; what has no flag stays as it is.
+    /// Change a user; fields without a flag stay as they are.
     #[command(after_help = "Examples:
   bedplate user set ann --groups 2000 --comment 'at the lab'
   bedplate user set ann --quota logs=20GiB,workflows=100
@@ -49,33 +49,33 @@ uid, gid and groups are those of the site's file systems. Without them a user ru
         name: String,
         #[command(flatten)]
         record: Record,
-        /// Limits of its own, joined by commas: a number, a size such as 20GiB, none, or default.
+        /// Limits for this user, separated by commas: a number, a size such as 20GiB, none, or default.
         #[arg(long, value_name = "QUOTA=LIMIT,…", value_delimiter = ',')]
         quota: Vec<QuotaFlag>,
     },
-    /// Show what a user may have at the server, and has.
+    /// Show the quotas of a user and how much of them is used.
     Quota {
-        /// Its name [default: whose the context is]; another's: admins only.
+        /// Name [default: the user of the context]; other users: admins only.
         name: Option<String>,
     },
-    /// Remove users, with their tokens, sessions and workflows; not while a workflow of theirs is not
-    /// over.
+    /// Remove users with their tokens, sessions and workflows. Refused while a workflow of theirs has
+    /// not ended.
     Delete {
         /// Their names.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Log a user out everywhere: end all sessions of browsers.
+    /// Log a user out everywhere: end all browser sessions.
     #[command(
-        after_help = "The next request of each browser is refused. What a browser has open already, such as a watch or a
-terminal in a job, goes on until it ends. Tokens stay good: `bedplate token delete` revokes them.
+        after_help = "The next request of each browser is refused. Streams that a browser has open already, such as a watch or a
+terminal in a job, continue until they end. Tokens remain valid: `bedplate token delete` revokes them.
 
 Examples:
   bedplate user logout
   bedplate user logout ann"
     )]
     Logout {
-        /// Its name [default: whose the context is]; another's: admins only.
+        /// Name [default: the user of the context]; other users: admins only.
         name: Option<String>,
     },
 }
@@ -83,13 +83,13 @@ Examples:
 /// A user's record.
 #[derive(Debug, Args)]
 pub(super) struct Record {
-    /// User id of its jobs, from 1.
+    /// UID of the user's jobs, from 1.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     uid: Option<u32>,
-    /// Group id of its jobs, from 1.
+    /// GID of the user's jobs, from 1.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     gid: Option<u32>,
-    /// Supplementary groups, joined by commas.
+    /// Supplementary GIDs, separated by commas.
     #[arg(long, value_name = "GID,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     groups: Option<Vec<u32>>,
     /// May do everything (`--admin`), or not (`--admin=false`).

@@ -49,12 +49,12 @@ pub(super) enum Verb {
         #[command(flatten)]
         which: Which,
     },
-    /// Show a workflow with every attempt of its tasks, where they ran and what happened.
+    /// Show a workflow with every attempt of its tasks, their nodes and events.
     Describe {
         #[command(flatten)]
         which: Which,
     },
-    /// Print the document of a workflow as it was handed in.
+    /// Print the document of a workflow as it was submitted.
     Document {
         #[command(flatten)]
         which: Which,
@@ -77,7 +77,7 @@ pub(super) enum Verb {
     Attach(attach::Attach),
     /// Make a port of a running job reachable on this machine until Ctrl-C.
     PortForward(port_forward::PortForward),
-    /// Copy files and folders out of a running job, or into it.
+    /// Copy files and directories out of a running job, or into it.
     Cp(copy::Copy),
     /// Stop workflows: what runs gets SIGTERM, and SIGKILL if it does not end.
     Stop {
@@ -85,53 +85,53 @@ pub(super) enum Verb {
         #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
         workflows: Vec<String>,
     },
-    /// Delete workflows that are over, with their history, documents, logs and files.
+    /// Delete workflows that have ended, with their history, documents, logs and files.
     Delete {
         /// Ids, or names that only one workflow has.
         #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
         workflows: Vec<String>,
     },
-    /// Let the processes of workflows stand still, and begin nothing of them.
+    /// Pause the running jobs of workflows and start no new ones.
     #[command(
-        after_help = "Jobs keep the processors, memory and devices that they were granted; their timeouts stand still. Transfers that
-are under way go to their end."
+        after_help = "Paused jobs keep their processors, memory and devices; their timeouts are suspended. Transfers that have
+started are completed."
     )]
     Pause {
         /// Ids or names.
         #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
         workflows: Vec<String>,
     },
-    /// Let paused workflows go on.
+    /// Resume paused workflows.
     Resume {
         /// Ids or names.
         #[arg(required = true, value_name = "WORKFLOW", add = ArgValueCompleter::new(complete::workflows))]
         workflows: Vec<String>,
     },
     Top(Top),
-    /// Tell what each stage waits for: image pulls and how far they are, resources that are missing,
-    /// its place in the queue.
+    /// Show what each stage waits for: image pulls and their progress, missing resources, or its
+    /// position in the queue.
     Why {
         #[command(flatten)]
         which: Which,
-        /// Only this job, and what it waits for.
+        /// Show only this job and the stages that it depends on.
         job: Option<String>,
     },
-    /// Fetch the files that a workflow brings to its user.
+    /// Fetch the files that a workflow leaves for its user.
     #[command(
-        after_help = "Exit status: 0 if all of them were fetched; 1 if not, with the names of those that are missing."
+        after_help = "Exit status: 0 if all files were fetched; otherwise 1, with the names of the missing ones."
     )]
     Files {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         destination: Destination,
-        /// Tell which there are and fetch none.
+        /// List the files and fetch none.
         #[arg(long)]
         list: bool,
     },
     /// Check a document and start nothing.
     #[command(
-        after_help = "Every mistake is told with its line and column. Exit status: 1 if there is one. Without a server the document
+        after_help = "Every error is reported with its line and column. Exit status: 1 if there is one. Without a server the document
 is checked by itself; with one also whether its nodes have what it asks for."
     )]
     Validate {
@@ -157,8 +157,8 @@ pub(super) struct Which {
 #[derive(Debug, Args)]
 #[command(
     override_usage = "bedplate workflow start [OPTIONS] [NAME] <FILE>",
-    after_help = "The workflow's id is printed. A document with a mistake starts nothing: every mistake is told with its line and
-column.
+    after_help = "The workflow's id is printed. If the document has errors, nothing is started, and each error is
+reported with its line and column.
 
 Examples:
   bedplate workflow start hello.yaml --watch
@@ -181,8 +181,8 @@ pub(super) struct Start {
     /// Start it as this user; for admins.
     #[arg(long = "as", value_name = "USER")]
     user: Option<String>,
-    /// Start it once: the same document with the same key again, within 24 hours, prints the id of
-    /// the workflow that is there. For scripts that try again.
+    /// Start it only once: within 24 hours, the same document with the same key prints the id of the
+    /// existing workflow. For scripts that retry.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Follow it to its end and fetch its files.

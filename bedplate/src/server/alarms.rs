@@ -177,6 +177,7 @@ fn counts(tokens: TokenCounts, of_server: &[Alarm]) -> Counts {
             AlarmKind::Certificate
             | AlarmKind::AuditLogBroken
             | AlarmKind::AuditKeyNew
+            | AlarmKind::AuditLogFilling
             | AlarmKind::Health
             | AlarmKind::Unknown => of_server.iter().filter(|alarm| alarm.alarm == kind).count() as u64,
         };

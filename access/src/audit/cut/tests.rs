@@ -5,7 +5,7 @@ use std::path::Path;
 use database::{Database, Number, statement};
 
 use super::*;
-use crate::audit::BrokenChain;
+use crate::{audit::BrokenChain, clock};
 
 const DAYS_30: AuditKeep = AuditKeep { days: Some(30), max_bytes: None };
 

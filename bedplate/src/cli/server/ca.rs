@@ -16,17 +16,17 @@ use crate::cli::{
 /// The certificate authority and the certificates of the server.
 #[derive(Debug, Subcommand)]
 pub(super) enum CaVerb {
-    /// Show when the certificates of the server end, who renews them, and what to do.
+    /// Show when the certificates of the server expire, who renews them, and what to do.
     #[command(
-        after_help = "An end is told 90 days before, and a quarter of its life before where a certificate lives shorter. With
---state-dir no server is asked: what its ports present is not told then.
+        after_help = "Warns 90 days before a certificate expires, or in the last quarter of its lifetime if that is shorter. With
+--state-dir no server is contacted, so the certificates that its ports present are not shown.
 
 Examples:
   bedplate server ca status
   bedplate server ca status --state-dir /var/lib/bedplate"
     )]
     Status {
-        /// Read the state folder on this machine, as root, and ask no server.
+        /// Read the state directory on this machine, as root, without contacting a server.
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },

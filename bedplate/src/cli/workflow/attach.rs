@@ -23,7 +23,7 @@ it was not reached."
 pub(in super::super) struct Attach {
     #[command(flatten)]
     target: Target,
-    /// From the beginning, not from now on.
+    /// Print the output from the beginning, not only what follows.
     #[arg(long)]
     all: bool,
 }

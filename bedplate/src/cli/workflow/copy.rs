@@ -41,7 +41,7 @@ const MAX_PIECES: usize = 8;
 /// How often the progress is drawn.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Copy files and folders out of a running job, or into it.
+/// Copy files and directories out of a running job, or into it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "One of the two is in a job: WORKFLOW:/PATH, or WORKFLOW:JOB:/PATH where the workflow has several. As with `cp -r`: into a

@@ -23,7 +23,7 @@ use super::{
 #[derive(Debug, Args)]
 #[command(
     override_usage = "bedplate workflow exec [OPTIONS] <WORKFLOW> [JOB] [--] <COMMAND>...",
-    after_help = "The program runs as the job's user, with the job's environment and working folder. It ends when this command does,
+    after_help = "The program runs as the job's user, with the job's environment and working directory. It ends when this command does,
 and with the job. The first word behind the workflow is the job if the workflow has one of that name, else the
 program. Options stand before it, or between the job and --.
 
@@ -63,7 +63,7 @@ struct Options {
     /// Task of an array, by its number [default: the first that runs].
     #[arg(long, value_name = "N")]
     task: Option<u32>,
-    /// Pass standard input on; with --tty from a terminal, always.
+    /// Pass standard input to the program; always on with --tty from a terminal.
     #[arg(short = 'i', long)]
     stdin: bool,
     /// Give the program a terminal.

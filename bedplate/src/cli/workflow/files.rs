@@ -29,7 +29,7 @@ pub(in super::super) struct Destination {
     /// Folder for the workflow's files.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dest: PathBuf,
-    /// Write over files that are there.
+    /// Overwrite existing files.
     #[arg(long)]
     force: bool,
 }

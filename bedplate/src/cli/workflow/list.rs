@@ -10,7 +10,7 @@ use super::{super::context::Session, show};
 /// Workflows that are over, in a list, where nobody says how many.
 const LISTED: u32 = 20;
 
-/// List workflows: those that are not over, then those that are; newest first.
+/// List workflows: active ones first, then those that have ended; newest first.
 #[derive(Debug, Args)]
 #[command(
     after_help = "An admin sees the workflows of all users, anybody else their own. Those that are not over come first,
@@ -43,17 +43,17 @@ pub(in crate::cli) struct List {
     /// Only those handed in then or before.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// What they are sorted by; of equals, the newest comes first.
+    /// Sort key; among equals the newest comes first.
     #[arg(long, value_name = "KEY", default_value = WorkflowSort::Created.as_str(),
         value_parser = PossibleValuesParser::new(WorkflowSort::ALL.map(WorkflowSort::as_str)))]
     sort: String,
     /// The other way round.
     #[arg(long)]
     reverse: bool,
-    /// At most so many that are over.
+    /// Maximum number of ended workflows.
     #[arg(long, value_name = "N", default_value_t = LISTED)]
     limit: u32,
-    /// All that are over and still kept.
+    /// List all ended workflows that are still kept.
     #[arg(long, conflicts_with = "limit")]
     all: bool,
 }

@@ -77,7 +77,7 @@ pub(in super::super) struct Log {
     /// Only what was written then or later; with --tail, only what is in both.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Go on until the job is over; of one task, until its attempt is.
+    /// Follow the log until the job ends; of one task, until its attempt ends.
     #[arg(short, long)]
     follow: bool,
 }

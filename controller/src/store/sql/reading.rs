@@ -95,13 +95,17 @@ impl SqlStore {
             let stages = statement("read the numbers of stages", text).bind(id.to_string());
             for row in stages.fetch_each::<(Number<u32>,)>(&self.database).await? {
                 match row {
-                    Ok((Number(stage),)) => drop(unread.insert(stage)),
+                    Ok((Number(stage),)) => {
+                        unread.insert(stage);
+                    }
                     // No write of a stage is of this row.
                     Err(StoreError::Decode { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
-            read.for_each(|stage| drop(unread.remove(&stage)));
+            for stage in read {
+                unread.remove(&stage);
+            }
         }
         self.unread_stages.set(id, unread);
         Ok(())

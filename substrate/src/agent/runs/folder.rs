@@ -18,7 +18,8 @@ use super::{
     site_programs::When,
 };
 use crate::run_directory::{
-    END, EPILOG, JsonFile, LAUNCHING, LOG, MAX_JSON_BYTES, PAUSED, PROLOG, SPEC, STARTED, STOP, draft_name,
+    END, EPILOG, JsonFile, LAUNCHING, LOG, MAX_JSON_BYTES, PAUSED, PROLOG, SPEC, STARTED, STOP, StopOrder,
+    draft_name,
 };
 
 /// Why a folder cannot be used.

@@ -109,8 +109,8 @@ async fn who_waits_keeps_nobody_from_pulling() {
     let turns = Turns::new(1);
     options.turn = Some(turns.claim("ann"));
     // Longer than the test, if it were waited for.
-    options.backoff.first = PATIENCE;
-    options.backoff.longest = PATIENCE;
+    options.pauses.first = PATIENCE;
+    options.pauses.longest = PATIENCE;
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let others = PullOptions { turn: Some(turns.claim("bob")), ..options.clone() };
     let reference = format!("{address}/site/node:1");
@@ -142,8 +142,8 @@ impl Progress for Ends {
 async fn waiting_ends_with_the_work() {
     let (_folder, store) = store();
     let (mut options, mut told) = watched();
-    options.backoff.first = PATIENCE * 2;
-    options.backoff.longest = PATIENCE * 2;
+    options.pauses.first = PATIENCE * 2;
+    options.pauses.longest = PATIENCE * 2;
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (reference, ends) = (format!("{address}/site/node:1"), Arc::new(Ends::default()));
     let pulling = {
