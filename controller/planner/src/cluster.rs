@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::{ids::NodeId, run::RunId};
+
 use crate::{
-    Capacity, Node, NodeKey, Request,
+    Allowed, Capacity, Node, NodeSet, Request,
     by_free::ByFree,
     grant::{Free, Grant, least_domains},
     labels::{Labels, NoLabel, suits},
+    node_set::Indices,
 };
 
 /// A run on a node with what it was granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// The request's key.
-    pub key: u128,
+    /// The run.
+    pub run: RunId,
     /// Where.
-    pub node: NodeKey,
+    pub node: NodeId,
     /// PUs of its cpuset, by OS index.
     pub cpus: Vec<u32>,
     /// Cores taken, by their place in [`Capacity::cores`].
@@ -40,7 +43,17 @@ pub struct TooLarge {
     pub most: String,
 }
 
-/// A request can begin on no node, however empty.
+/// Members of a group fit on the nodes, and not so many at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it wants {wanted} members at once, and at most {most} fit on all nodes for it when they are empty")]
+pub struct TooMany {
+    /// Members of the group.
+    pub wanted: usize,
+    /// How many fit at most, at least 1.
+    pub most: usize,
+}
+
+/// A request can never begin, however empty the nodes are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// No node that it may go to has its labels.
@@ -49,21 +62,31 @@ pub enum Unfit {
     /// None of those that have them is large enough.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// All of them together have no room for so many members.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
 }
 
 /// A node and what is free of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) node: Node,
+    /// Its index in a [`NodeSet`].
+    index: usize,
     pub(crate) free: Free,
-    pub(crate) runs: BTreeMap<u128, Placement>,
+    pub(crate) runs: BTreeMap<RunId, Placement>,
     /// Each of `runs` found free what it took, and none has the whole node: what one had can be given back
     /// by itself.
-    are_apart: bool,
-    layout: Layout,
+    pub(crate) are_apart: bool,
+    pub(crate) layout: Layout,
 }
 
 impl Place {
+    /// Whether a request may go to this node at all.
+    pub(crate) fn is_meant(&self, request: &Request) -> bool {
+        request.allowed.permits(self.node.id, self.index) && suits(&self.node, request)
+    }
+
     fn take(&mut self, placement: &Placement) {
         self.are_apart &= self.free.take(&of(placement), placement.exclusive);
     }
@@ -80,7 +103,8 @@ impl Place {
 
 /// How many cores each NUMA node has in each package, the memory of each NUMA node, and how many
 /// devices of a kind are near one.
-type Layout = (BTreeMap<(u32, u32), usize>, Vec<(u32, u64)>, BTreeMap<(String, Option<u32>), usize>);
+pub(crate) type Layout =
+    (BTreeMap<(u32, u32), usize>, Vec<(u32, u64)>, BTreeMap<(String, Option<u32>), usize>);
 
 fn layout(capacity: &Capacity) -> Layout {
     let mut cores = BTreeMap::new();
@@ -97,20 +121,22 @@ fn layout(capacity: &Capacity) -> Layout {
 /// All nodes, and what is taken of them.
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
-    pub(crate) places: BTreeMap<NodeKey, Place>,
+    pub(crate) places: BTreeMap<NodeId, Place>,
+    indices: Indices,
     /// Nodes where something may begin, by how many cores are free: where to look first.
     pub(crate) by_free: ByFree,
     /// Labels of all nodes, available or not.
     labels: Labels,
-    runs: BTreeMap<u128, NodeKey>,
+    runs: BTreeMap<RunId, NodeId>,
 }
 
 impl Cluster {
     /// Adds a node, or changes what is known of it. What runs on it stays taken, as far as it is still there.
     pub fn put_node(&mut self, node: Node) {
-        let key = node.key;
-        self.unlist(key);
-        let before = self.places.remove(&key);
+        let id = node.id;
+        let index = self.indices.of(id);
+        self.unlist(id);
+        let before = self.places.remove(&id);
         if let Some(place) = &before {
             self.labels.remove(&place.node);
         }
@@ -118,16 +144,16 @@ impl Cluster {
         let runs = before.map(|place| place.runs).unwrap_or_default();
         let free = Free::all(&node.capacity);
         let layout = layout(&node.capacity);
-        let mut place = Place { node, free, runs, are_apart: true, layout };
+        let mut place = Place { node, index, free, runs, are_apart: true, layout };
         place.count_free();
-        self.places.insert(key, place);
-        self.list(key);
+        self.places.insert(id, place);
+        self.list(id);
     }
 
     /// Removes a node with what runs on it.
-    pub fn remove_node(&mut self, key: NodeKey) {
-        self.unlist(key);
-        if let Some(place) = self.places.remove(&key) {
+    pub fn remove_node(&mut self, id: NodeId) {
+        self.unlist(id);
+        if let Some(place) = self.places.remove(&id) {
             self.labels.remove(&place.node);
             for run in place.runs.keys() {
                 self.runs.remove(run);
@@ -137,65 +163,86 @@ impl Cluster {
 
     /// Takes what a run has, as it was placed before. A node that is not known yet is kept in mind with nothing free.
     pub fn occupy(&mut self, placement: Placement) {
-        let key = placement.node;
-        if !self.places.contains_key(&key) {
+        let id = placement.node;
+        if !self.places.contains_key(&id) {
             let capacity = Capacity::default();
             let unavailable = Some("not known yet".to_owned());
             let (name, labels) = (String::new(), BTreeMap::new());
-            self.put_node(Node { key, name, labels, capacity, unavailable });
+            self.put_node(Node { id, name, labels, capacity, unavailable });
         }
-        self.unlist(key);
-        if let Some(place) = self.places.get_mut(&key) {
+        self.unlist(id);
+        if let Some(place) = self.places.get_mut(&id) {
             place.take(&placement);
-            self.runs.insert(placement.key, key);
-            if place.runs.insert(placement.key, placement).is_some() {
+            self.runs.insert(placement.run, id);
+            if place.runs.insert(placement.run, placement).is_some() {
                 place.count_free();
             }
         }
-        self.list(key);
+        self.list(id);
     }
 
     /// Gives back what a run had. `false` if it had nothing.
-    pub fn release(&mut self, run: u128) -> bool {
-        let Some(key) = self.runs.remove(&run) else { return false };
-        self.unlist(key);
-        if let Some(place) = self.places.get_mut(&key) {
+    pub fn release(&mut self, run: RunId) -> bool {
+        let Some(id) = self.runs.remove(&run) else { return false };
+        self.unlist(id);
+        if let Some(place) = self.places.get_mut(&id) {
             match place.runs.remove(&run) {
                 Some(placement) if place.are_apart => place.free.give_back(of(&placement)),
                 _ => place.count_free(),
             }
         }
-        self.list(key);
+        self.list(id);
         true
+    }
+
+    /// A set of these nodes, for [`Allowed::Of`]. They need not be known yet: one that is added
+    /// later is in the set then.
+    pub fn node_set(&mut self, nodes: impl IntoIterator<Item = NodeId>) -> NodeSet {
+        NodeSet::of(nodes.into_iter().map(|node| self.indices.of(node)))
+    }
+
+    /// The nodes that are known of those that are allowed.
+    pub(crate) fn places_of<'p: 'a, 'a>(
+        &'p self,
+        allowed: &'a Allowed,
+    ) -> Box<dyn Iterator<Item = &'p Place> + 'a> {
+        match allowed {
+            Allowed::Any => Box::new(self.places.values()),
+            Allowed::Only(node) => Box::new(self.places.get(node).into_iter()),
+            Allowed::Of(set) => Box::new(self.indices.nodes(set).filter_map(|node| self.places.get(&node))),
+        }
     }
 
     /// Cores that are free on a node.
     #[must_use]
-    pub fn free_cores(&self, key: NodeKey) -> usize {
-        self.places.get(&key).map_or(0, |place| place.free.cores.len())
+    pub fn free_cores(&self, node: NodeId) -> usize {
+        self.places.get(&node).map_or(0, |place| place.free.cores.len())
     }
 
-    /// Whether a request fits on an empty node: on `node`, else on the one that it is pinned to, else on any. Nodes that
-    /// are not available now count, and so do devices that are out of service.
+    /// Whether so many members of a request, at least 1, fit at once on empty nodes: on `node` if
+    /// there is one, else on all that are allowed. Nodes that are not available now count, and so
+    /// do devices that are out of service. What does not fit is never placed; it holds up nothing
+    /// else.
     ///
     /// # Errors
     /// [`NoLabel`] says which label no node has, [`TooLarge`] what is too much for the node that comes
-    /// nearest.
-    pub fn fits(&self, request: &Request, node: Option<NodeKey>) -> Result<(), Unfit> {
-        if let Some(only) = node.or(request.pinned) {
-            let place = self.places.get(&only);
-            let no_label = || {
-                let mut labels = Labels::default();
-                place.into_iter().for_each(|place| labels.add(&place.node));
-                labels.no_label(request)
-            };
-            return fits_one_of(request, place.into_iter(), no_label);
+    /// nearest, [`TooMany`] how many members fit.
+    pub fn fits(&self, request: &Request, members: usize, node: Option<NodeId>) -> Result<(), Unfit> {
+        let only = node.map(Allowed::Only);
+        let allowed = only.as_ref().unwrap_or(&request.allowed);
+        if *allowed == Allowed::Any {
+            // For a label that none has no node is looked at.
+            if !self.labels.has_each(request) {
+                return Err(self.labels.no_label(request).into());
+            }
+            return fit_on(request, members, self.places.values(), || self.labels.no_label(request));
         }
-        // For a label that none has no node is looked at.
-        if !self.labels.has_each(request) {
-            return Err(self.labels.no_label(request).into());
-        }
-        fits_one_of(request, self.places.values(), || self.labels.no_label(request))
+        let no_label = || {
+            let mut labels = Labels::default();
+            self.places_of(allowed).for_each(|place| labels.add(&place.node));
+            labels.no_label(request)
+        };
+        fit_on(request, members, self.places_of(allowed), no_label)
     }
 
     /// Of how few NUMA nodes or packages, as a request asks for them, it can be had, and the name of the node
@@ -208,8 +255,9 @@ impl Cluster {
         // Machines come in a few kinds: of nodes that are alike one is looked at.
         let mut seen = BTreeSet::new();
         let mut near: Option<(usize, &str)> = None;
-        for Place { node, layout, .. } in self.places.values() {
-            if !suits(node, request) || !seen.insert(layout) || self.fits(request, Some(node.key)).is_err() {
+        for Place { node, layout, .. } in self.places_of(&request.allowed) {
+            let is_new = suits(node, request) && seen.insert(layout);
+            if !is_new || self.fits(request, 1, Some(node.id)).is_err() {
                 continue;
             }
             let found = least_domains(&node.capacity, request).map(|count| (count, node.name.as_str()));
@@ -221,14 +269,14 @@ impl Cluster {
         near
     }
 
-    pub(crate) fn list(&mut self, key: NodeKey) {
-        if let Some(place) = self.places.get(&key).filter(|place| place.node.unavailable.is_none()) {
+    pub(crate) fn list(&mut self, id: NodeId) {
+        if let Some(place) = self.places.get(&id).filter(|place| place.node.unavailable.is_none()) {
             self.by_free.insert(&place.node, place.free.cores.len());
         }
     }
 
-    fn unlist(&mut self, key: NodeKey) {
-        if let Some(place) = self.places.get(&key) {
+    fn unlist(&mut self, id: NodeId) {
+        if let Some(place) = self.places.get(&id) {
             self.by_free.remove(&place.node, place.free.cores.len());
         }
     }
@@ -243,24 +291,31 @@ pub(crate) fn of(placement: &Placement) -> Grant {
     }
 }
 
-/// Whether a request fits on one of these nodes that has its labels. Each is looked at once: there may
-/// be tens of thousands.
-fn fits_one_of<'a>(
+/// Whether so many members fit on those of these nodes that have their labels. Each is looked at
+/// once: there may be tens of thousands.
+fn fit_on<'a>(
     request: &'a Request,
+    members: usize,
     places: impl Iterator<Item = &'a Place>,
     no_label: impl FnOnce() -> NoLabel,
 ) -> Result<(), Unfit> {
     let mut largest = Largest::default();
     // Machines come in a few kinds: of those that are alike one is tried.
-    let mut tried = BTreeSet::new();
+    let mut tried: BTreeMap<&Layout, usize> = BTreeMap::new();
+    let mut most = 0;
     for place in places.filter(|place| suits(&place.node, request)) {
         let capacity = &place.node.capacity;
-        if largest.see(&place.node, request)
-            && tried.insert(&place.layout)
-            && Free::ever(capacity).grant(capacity, request).is_some()
-        {
+        if !largest.see(&place.node, request) {
+            continue;
+        }
+        let room = || Free::ever(capacity).room(capacity, request, members.max(1));
+        most += *tried.entry(&place.layout).or_insert_with(room);
+        if most >= members.max(1) {
             return Ok(());
         }
+    }
+    if most > 0 {
+        return Err(TooMany { wanted: members, most }.into());
     }
     if largest.cores.is_none() && !request.labels.is_empty() {
         return Err(no_label().into());

@@ -82,6 +82,42 @@ impl Free {
         Some(Grant { cores, memory, devices })
     }
 
+    /// For how many equal members there is room, at most `most`. They are granted one after the
+    /// other, as equal requests would be.
+    pub(crate) fn room(&self, capacity: &Capacity, request: &Request, most: usize) -> usize {
+        let most = most.min(self.room_bound(request));
+        match most {
+            0 => 0,
+            1 => usize::from(self.grant(capacity, request).is_some()),
+            _ => self.clone().fill(capacity, request, most),
+        }
+    }
+
+    /// Takes out of what is free what equal members get, at most `most` of them. Returns how many
+    /// there was room for.
+    pub(crate) fn fill(&mut self, capacity: &Capacity, request: &Request, most: usize) -> usize {
+        let most = most.min(self.room_bound(request));
+        let granted = (0..most).map_while(|_| {
+            let grant = self.grant(capacity, request)?;
+            self.take(&grant, request.exclusive);
+            Some(())
+        });
+        granted.count()
+    }
+
+    /// More members than this have no room here, by cores, memory, and whether they may share the
+    /// node.
+    pub(crate) fn room_bound(&self, request: &Request) -> usize {
+        if self.is_exclusive || (request.exclusive && self.runs > 0) {
+            return 0;
+        }
+        let by_cores = self.cores.len().checked_div(request.cores as usize).unwrap_or(usize::MAX);
+        let by_memory = self.memory_bytes().checked_div(request.memory_bytes).unwrap_or(u64::MAX);
+        let by_memory = usize::try_from(by_memory).unwrap_or(usize::MAX);
+        let by_sharing = if request.spread || request.exclusive { 1 } else { usize::MAX };
+        by_cores.min(by_memory).min(by_sharing)
+    }
+
     /// The cores, and the NUMA nodes that the memory must come from, if not from anywhere.
     ///
     /// Of as few domains as can be. What asks for nearness gets no more of them than it would on the

@@ -1,37 +1,56 @@
 //! Jobs and cluster in, placements out. Called by `controller`; pure: no I/O, no clock, no randomness.
 //!
-//! A [`Cluster`] knows what each node has and what is taken. A [`Pass`] goes through a queue in its order (first
-//! in, first out) and grants cores, memory by NUMA node and devices. The first request that has to wait gets a
-//! *reservation*: the node and time at which it can begin at the latest, from the limits of what runs. Later requests may
-//! overtake it (backfill, after the EASY scheduler of Lifka, 1995) only where they do not delay it.
+//! A [`Cluster`] knows what each node has and what is taken. A [`Pass`] goes through a queue in its
+//! order (first in, first out) and grants cores, memory by NUMA node and devices. What is offered
+//! is a *group*: one [`Request`] and a run for each member, most often one. All members are placed
+//! or none.
+//!
+//! The first group that has to wait gets a *reservation*: a set of nodes, with so many members on
+//! each, and the time at which all of them can begin at the latest, from the limits of what runs.
+//! Later groups may overtake it (backfill, after the EASY scheduler of Lifka, 1995) only where they
+//! do not delay it, so a wide group is not starved by narrow ones. Nothing is taken for a group
+//! that waits: no group holds nodes while it waits for others, so no two block each other. What a
+//! run without a limit has is never counted on: a group that needs it has no reservation.
+//!
+//! Members may share a node unless the request says [`spread`](Request::spread). With
+//! [`near`](Request::near) they go to nodes with one common value of a label, where there is room
+//! for all of them, else to nodes with as few values as possible.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`topology`] | what a node has |
+//! | [`node_set`] | which nodes a request may go to |
 //! | [`domains`] | of how few NUMA nodes or packages a request can be had |
 //! | [`grant`] | which cores, memory and devices of one node a request gets |
 //! | [`labels`] | which nodes have the labels that are wanted |
 //! | [`by_free`] | where to look first |
 //! | [`cluster`] | all nodes, and what is taken |
-//! | [`queue`] | the order, the reservation, the backfill |
-//! | [`why`] | why a request waits |
+//! | [`group`] | on which nodes the members of a group go |
+//! | [`reservation`] | when a group that waits can begin, and where |
+//! | [`queue`] | the order, and the backfill |
+//! | [`why`] | why a group waits |
 //!
-//! Invariants: no core, device or byte of memory is granted twice; a placement is exactly what was asked for; a request
-//! that would fit on an empty node is never forgotten for later ones.
+//! Invariants: no core, device or byte of memory is granted twice; a placement is exactly what was
+//! asked for; no group is placed in part; a group that would fit on empty nodes is never forgotten
+//! for later ones.
 
 mod by_free;
 mod cluster;
 mod domains;
 mod grant;
+mod group;
 mod labels;
+mod node_set;
 mod queue;
+mod reservation;
 mod topology;
 mod why;
 
-pub use cluster::{Cluster, Placement, TooLarge, Unfit};
+pub use cluster::{Cluster, Placement, TooLarge, TooMany, Unfit};
 pub use labels::NoLabel;
+pub use node_set::{Allowed, NodeSet};
 pub use queue::Pass;
-pub use topology::{Capacity, Core, Device, Node, NodeKey, NumaMemory};
+pub use topology::{Capacity, Core, Device, Node, NumaMemory};
 
 use std::collections::BTreeMap;
 
@@ -47,11 +66,9 @@ pub enum Affinity {
     Numa,
 }
 
-/// What one task of a job needs.
+/// What a task of a job needs, or each member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Names the run; never used twice.
-    pub key: u128,
     /// Physical cores, at least 1.
     pub cores: u32,
     /// How near to each other.
@@ -66,12 +83,20 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
     /// The whole node.
     pub exclusive: bool,
-    /// Only this node.
-    pub pinned: Option<NodeKey>,
+    /// Where it may go.
+    pub allowed: Allowed,
+    /// A label: members of a group go to nodes with one common value of it if there is room for all
+    /// of them now, else to nodes with as few values as possible. They do not wait to be near.
+    /// Nodes without the label come last. It says nothing of a group of one.
+    pub near: Option<String>,
+    /// At most one member of a group on each node.
+    pub spread: bool,
     /// It ends after this time at the latest, seconds. Without it nothing is planned on its end.
     pub limit_seconds: Option<u64>,
 }
 
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod near_tests;
 #[cfg(test)]

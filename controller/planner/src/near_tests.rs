@@ -26,7 +26,7 @@ fn machine(cores: &[(u32, u32)], memory: &[u64], taken: &[bool], used: &[u64]) -
 }
 
 fn request(cores: u32, affinity: Affinity, gib: u64) -> Request {
-    crate::tests::request(0, cores, affinity, gib)
+    crate::tests::request(cores, affinity, gib)
 }
 
 fn subsets(of: &[u32]) -> Vec<Vec<u32>> {
@@ -134,7 +134,8 @@ fn the_least_spread_of_a_cluster_is_known() {
         let (capacity, _) = machine(&places, &[8, 8], &[], &[]);
         let name = format!("n{key}");
         let labels = BTreeMap::new();
-        cluster.put_node(crate::Node { key: crate::NodeKey(key), name, labels, capacity, unavailable: None });
+        let id = crate::tests::node_id(key);
+        cluster.put_node(crate::Node { id, name, labels, capacity, unavailable: None });
     }
     assert_eq!(cluster.nearest(&request(3, Affinity::Numa, 2)), Some((1, "n2")));
     assert_eq!(cluster.nearest(&request(3, Affinity::Numa, 9)), Some((2, "n1")));

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-/// Names a node; the controller uses its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeKey(pub u128);
+use api::ids::NodeId;
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its key.
-    pub key: NodeKey,
+    /// Its identity.
+    pub id: NodeId,
     /// Its name, for people.
     pub name: String,
     /// Its labels, by key.

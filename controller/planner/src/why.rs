@@ -2,50 +2,78 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Cluster, Request, cluster::Place, grant::Free, labels::unsuited};
+use crate::{Capacity, Cluster, Request, cluster::Place, grant::Free, labels::unsuited};
 
 /// Nodes that are named for one reason.
 const MAX_NAMED: usize = 5;
 
 impl Cluster {
-    /// Why a request does not begin now, by node; nodes with the same reason are named together. Empty if it could.
+    /// Why a group of so many members, at least 1, does not begin now: how many of them could if
+    /// there are several, and what one more lacks, by node. Nodes with the same reason are named
+    /// together. Empty if all could begin.
     #[must_use]
-    pub fn why(&self, request: &Request) -> Vec<String> {
+    pub fn why(&self, request: &Request, members: usize) -> Vec<String> {
         if self.places.is_empty() {
             return vec!["there is no node".to_owned()];
         }
-        if let Err(error) = self.fits(request, None) {
+        if let Err(error) = self.fits(request, members, None) {
             return vec![error.to_string()];
         }
         let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        for (key, place) in &self.places {
-            if request.pinned.is_some_and(|pinned| pinned != *key) {
-                continue;
-            }
-            let Some(reason) = reason(place, request) else { return Vec::new() };
+        let mut room = 0;
+        for place in self.places_of(&request.allowed) {
+            let (there, reason) = reason(place, request, members.max(1) - room);
+            room += there;
+            let Some(reason) = reason else { return Vec::new() };
             reasons.entry(reason).or_default().push(&place.node.name);
         }
-        let told = |(reason, names): (String, Vec<&str>)| {
+        let by_node = reasons.into_iter().map(|(reason, names)| {
             let more = names.len().saturating_sub(MAX_NAMED);
             let mut named = names.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
             if more > 0 {
                 named += &format!(" and {more} more");
             }
             format!("{named}: {reason}")
-        };
-        reasons.into_iter().map(told).collect()
+        });
+        let of_group = (members > 1).then(|| format!("{room} of {members} members could begin now"));
+        of_group.into_iter().chain(by_node).collect()
     }
 }
 
-/// What one node lacks; `None` if nothing.
-fn reason(place: &Place, request: &Request) -> Option<String> {
+/// For how many members there is room on one node, and what another lacks there; nothing if there
+/// is room for all of so many.
+fn reason(place: &Place, request: &Request, members: usize) -> (usize, Option<String>) {
     if let Some(why) = unsuited(&place.node, request) {
-        return Some(why);
+        return (0, Some(why));
     }
     if let Some(why) = &place.node.unavailable {
-        return Some(why.clone());
+        return (0, Some(why.clone()));
     }
-    let (capacity, free) = (&place.node.capacity, &place.free);
+    let capacity = &place.node.capacity;
+    if members == 1 {
+        // Most often: nothing is copied.
+        let lack = lack(capacity, &place.free, request);
+        return (usize::from(lack.is_none()), lack);
+    }
+    let mut free = place.free.clone();
+    let room = free.fill(capacity, request, members);
+    if room == members {
+        return (room, None);
+    }
+    let lack = match room {
+        1 if request.spread || request.exclusive => Some("and no two on one node".to_owned()),
+        _ => lack(capacity, &free, request),
+    };
+    let told = |lack| match room {
+        0 => lack,
+        1 => format!("room for 1 member, {lack}"),
+        _ => format!("room for {room} members, {lack}"),
+    };
+    (room, lack.map(told))
+}
+
+/// What a member lacks of what is free of a node; `None` if nothing.
+fn lack(capacity: &Capacity, free: &Free, request: &Request) -> Option<String> {
     if free.grant(capacity, request).is_some() {
         return None;
     }

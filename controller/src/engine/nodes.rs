@@ -84,7 +84,7 @@ impl Engine {
         let Some(node) = self.nodes.remove(&id) else { return };
         self.give_up(id, &format!("{} was deleted", node.facts.name), now);
         self.give_up_logs_of(id);
-        self.cluster.remove_node(super::schedule::node_key(id));
+        self.cluster.remove_node(id);
         self.stale = true;
     }
 

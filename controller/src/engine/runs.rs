@@ -10,7 +10,7 @@ use api::{
 };
 use document::plan::Planned;
 
-use super::{Engine, Flow, Output, advance::stop_run, news::one_line, schedule::key};
+use super::{Engine, Flow, Output, advance::stop_run, news::one_line};
 
 /// An outcome for people.
 pub(super) fn told(outcome: &Outcome) -> String {
@@ -49,7 +49,7 @@ impl Engine {
         let ended = flow.run_told(&mut output, report, now);
         self.take(output);
         if ended {
-            self.cluster.release(key(report.run));
+            self.cluster.release(report.run);
             self.stale = true;
         }
         if let Some(place) = place {

@@ -8,7 +8,7 @@ use api::{
     workflow::StageKind,
 };
 use document::plan::{AffinityPlan, Planned, ResourcePlan, StagePlan};
-use planner::{NodeKey, Placement, Request};
+use planner::{Allowed, Placement, Request};
 
 use super::{
     Engine, Flow, Home, NodeFacts, Output,
@@ -32,20 +32,10 @@ const MAX_TOO_LARGE: usize = 100;
 /// Memory of a job that names none, bytes.
 const DEFAULT_MEMORY_BYTES: u64 = 1 << 30;
 
-/// A run as the planner names it.
-pub(super) fn key(run: RunId) -> u128 {
-    run.0.as_u128()
-}
-
-/// A node as the planner names it.
-pub(super) fn node_key(node: NodeId) -> NodeKey {
-    NodeKey(node.0.as_u128())
-}
-
 /// A node as the planner sees it.
 pub(super) fn node(facts: &NodeFacts) -> planner::Node {
     planner::Node {
-        key: node_key(facts.id),
+        id: facts.id,
         name: facts.name.to_string(),
         labels: facts.labels.clone(),
         capacity: facts.capacity.clone(),
@@ -56,8 +46,8 @@ pub(super) fn node(facts: &NodeFacts) -> planner::Node {
 /// A grant as the planner sees it.
 pub(super) fn placement(run: RunId, node: NodeId, grant: &Grant) -> Placement {
     Placement {
-        key: key(run),
-        node: node_key(node),
+        run,
+        node,
         cpus: grant.cpus.clone(),
         cores: grant.cores.clone(),
         memory: grant.memory.clone(),
@@ -86,7 +76,6 @@ impl Engine {
         let begun = self.place_jobs(now);
         let is_full = begun.len() >= MAX_PLACED;
         for Begun { place, stage, task, again, placement } in begun {
-            let node = NodeId(uuid::Uuid::from_u128(placement.node.0));
             let grant = Grant {
                 cpus: placement.cpus,
                 cores: placement.cores,
@@ -94,7 +83,7 @@ impl Engine {
                 devices: placement.devices,
                 exclusive: placement.exclusive,
             };
-            self.begin_run(place, stage, (task, again), node, Some(grant), placement.key, now);
+            self.begin_run(place, stage, (task, again), placement.node, Some(grant), placement.run, now);
         }
         is_full
     }
@@ -122,7 +111,7 @@ impl Engine {
         for (stage, task, again) in ready {
             let Some(home) = self.home(place, stage, now) else { continue };
             let run = (self.new_run)();
-            self.begin_run(place, stage, (task, again), home, None, key(run), now);
+            self.begin_run(place, stage, (task, again), home, None, run, now);
         }
     }
 
@@ -136,11 +125,11 @@ impl Engine {
         }
         let requests = flow.requests_of_group(group);
         let fitting = |node: &&super::nodes::Node| {
-            let key = node_key(node.facts.id);
+            let id = Some(node.facts.id);
             node.facts.unavailable().is_none()
-                && requests.iter().all(|request| self.cluster.fits(request, Some(key)).is_ok())
+                && requests.iter().all(|request| self.cluster.fits(request, 1, id).is_ok())
         };
-        let free = |node: &&super::nodes::Node| self.cluster.free_cores(node_key(node.facts.id));
+        let free = |node: &&super::nodes::Node| self.cluster.free_cores(node.facts.id);
         let chosen = self.nodes.values().filter(fitting).max_by_key(free)?;
         let facts = chosen.facts.clone();
         let home = Home { node: facts.id, name: facts.name, boot: facts.boot? };
@@ -162,7 +151,7 @@ impl Engine {
         (task, again): (u32, Again),
         node: NodeId,
         grant: Option<Grant>,
-        key: u128,
+        run: RunId,
         now: Timestamp,
     ) {
         let Some((name, boot)) = self.nodes.get(&node).map(|node| (&node.facts.name, &node.facts.boot))
@@ -170,7 +159,6 @@ impl Engine {
             return;
         };
         let Some(flow) = self.flows.get_mut(&place) else { return };
-        let run = RunId(uuid::Uuid::from_u128(key));
         let plan = &flow.plan.stages[stage as usize];
         let row = RunRow {
             run,
@@ -230,11 +218,11 @@ impl Engine {
             reasons.push(format!("its concurrency of {} is reached", plan.tasks.concurrency));
         } else if plan.work.kind() == StageKind::Job {
             if let Some(request) = flow.request(stage) {
-                reasons.extend(self.cluster.why(&request));
+                reasons.extend(self.cluster.why(&request, 1));
             }
         } else if let Some(group) = plan.group.filter(|group| flow.row.homes[*group].is_none()) {
             let requests = flow.requests_of_group(group);
-            let unfit = requests.iter().find_map(|request| self.cluster.fits(request, None).err());
+            let unfit = requests.iter().find_map(|request| self.cluster.fits(request, 1, None).err());
             reasons.push(match unfit {
                 Some(unfit) => unfit.to_string(),
                 None => "no node that is ready can run all jobs that mount its volumes".to_owned(),
@@ -264,7 +252,7 @@ impl Engine {
     /// it has reported its hardware; its labels are known before.
     fn why_never(&self, request: &Request) -> Option<String> {
         let is_unknown = |node: &super::nodes::Node| node.facts.capacity.cores.is_empty();
-        let error = self.cluster.fits(request, None).err()?;
+        let error = self.cluster.fits(request, 1, None).err()?;
         let has_labels = |node: &&super::nodes::Node| {
             request.labels.iter().all(|(key, value)| node.facts.labels.get(key) == Some(value))
         };
@@ -354,7 +342,7 @@ impl Flow {
         let plan = &self.plan.stages[stage as usize];
         let mut request = request_of(plan)?;
         if let Some(group) = plan.group {
-            request.pinned = Some(node_key(self.row.homes[group].as_ref()?.node));
+            request.allowed = Allowed::Only(self.row.homes[group].as_ref()?.node);
         }
         Some(request)
     }
@@ -375,7 +363,6 @@ fn request(resource: &ResourcePlan, limit_seconds: u64) -> Request {
     let memory = resource.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
     let by_core = if resource.memory_by_core { u64::from(resource.cores) } else { 1 };
     Request {
-        key: 0,
         cores: resource.cores,
         affinity: match resource.affinity {
             AffinityPlan::Core => planner::Affinity::Core,
@@ -387,7 +374,9 @@ fn request(resource: &ResourcePlan, limit_seconds: u64) -> Request {
         devices: resource.devices.clone(),
         labels: resource.labels.clone(),
         exclusive: resource.exclusive,
-        pinned: None,
+        allowed: Allowed::Any,
+        near: None,
+        spread: false,
         limit_seconds: Some(limit_seconds),
     }
 }

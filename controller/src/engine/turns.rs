@@ -22,7 +22,7 @@ use planner::{Pass, Request};
 use super::{
     Engine, Flow,
     flow::Again,
-    schedule::{Begun, MAX_PLACED, key},
+    schedule::{Begun, MAX_PLACED},
 };
 
 /// Tasks of one stage that may begin now, and what each of them needs.
@@ -68,8 +68,8 @@ impl<'a> Queue<'a> {
     fn offer(&mut self, pass: &mut Pass<'_>, new_run: &mut dyn FnMut() -> RunId) -> Option<Begun> {
         let Offer { place, stage, request, due } = self.offers.front_mut()?;
         if let Some((task, again)) = due.next() {
-            request.key = key(new_run());
-            if let Some(placement) = pass.offer(request) {
+            let placed = pass.offer(request, &[new_run()]);
+            if let Some(placement) = placed.into_iter().flatten().next() {
                 self.cores += placement.cores.len() as u64;
                 return Some(Begun { place: *place, stage: *stage, task, again, placement });
             }
@@ -124,7 +124,7 @@ impl Engine {
         let fronts = fronts.filter_map(|(index, user)| Some((user.offers.front()?, index)));
         let head = fronts.min_by_key(|(front, _)| front.place).map(|(front, index)| {
             let name = (front.place, front.stage);
-            (name, index, pass.reserve_for(&front.request))
+            (name, index, pass.reserve_for(&front.request, 1))
         });
 
         let mut begun: Vec<Begun> = Vec::new();

@@ -9,7 +9,7 @@
 //! No tokio, no clock, no randomness; one child process, `tar2sqfs` ([`squashfs`]).
 
 pub mod budget;
-pub mod build;
+mod build;
 mod convert;
 pub mod converter;
 pub mod cpio;
@@ -30,7 +30,7 @@ pub mod progress;
 mod scan;
 pub mod squashfs;
 mod stage1;
-pub mod store;
+mod store;
 mod tar_stream;
 mod tree;
 

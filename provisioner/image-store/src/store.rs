@@ -41,7 +41,7 @@ use crate::mapped::{Mapped, Mappings};
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 
 /// Free space that is left alone, bytes: the server's database lives on the same file system and must go on.
-pub const RESERVED_BYTES: u64 = 16 << 20;
+pub(crate) const RESERVED_BYTES: u64 = 16 << 20;
 
 /// Where a blob is in the store of a directory.
 pub(crate) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {

@@ -62,7 +62,7 @@ pub(super) fn rewrite(path: &str, source: &str, rules: &Rules) -> Rewritten {
         let Some(&(rule, _)) = by_place.get(&exposed.at) else { continue };
         match pin(&exposed, &rules.rules[rule].entry) {
             Ok(text) => pins.entry(exposed.before).or_insert_with(String::new).push_str(&text),
-            Err(why) => {
+            Err(NotKept(why)) => {
                 let line = line_of(source, exposed.at);
                 rewritten.refusals.push(format!("{path}:{line}: {}: {why}", rules.rules[rule].entry.from));
             }
@@ -99,11 +99,17 @@ fn written(
     text
 }
 
+/// Why a shown name is not kept by the table: a text for whoever writes it.
+#[derive(Debug)]
+struct NotKept(String);
+
 /// The attribute that keeps a shown name, as the table has it.
-fn pin(exposed: &Exposed, entry: &Identifier) -> Result<String, String> {
+fn pin(exposed: &Exposed, entry: &Identifier) -> Result<String, NotKept> {
     let kept = |key: &str, given: &Option<String>, name: &str, what: &str| match given {
-        None => Err(format!("{what}; {key} = {name:?} in the table keeps it")),
-        Some(given) if given != name => Err(format!("{key} = {given:?}, but the name there is {name:?}")),
+        None => Err(NotKept(format!("{what}; {key} = {name:?} in the table keeps it"))),
+        Some(given) if given != name => {
+            Err(NotKept(format!("{key} = {given:?}, but the name there is {name:?}")))
+        }
         Some(_) => Ok(()),
     };
     let attribute = match &exposed.shown {
@@ -125,7 +131,7 @@ fn pin(exposed: &Exposed, entry: &Identifier) -> Result<String, String> {
         }
         Shown::Clap => {
             let refusal = "the command line shows it; clap = \"arg(…)\" in the table keeps it";
-            entry.clap.clone().ok_or_else(|| refusal.to_owned())?
+            entry.clap.clone().ok_or_else(|| NotKept(refusal.to_owned()))?
         }
     };
     Ok(match &exposed.condition {

@@ -11,7 +11,7 @@ const CRATES: &[(&str, u8, &[&str])] = &[
     ("api", 0, &[]),
     ("boot-proto", 0, &["api", "metrics"]),
     ("metrics", 0, &[]),
-    ("planner", 0, &[]),
+    ("planner", 0, &["api"]),
     ("yaml-tree", 0, &["api"]),
     ("document", 0, &["api", "yaml-tree"]),
     ("copy-tree", 1, &[]),
