@@ -76,8 +76,8 @@ impl Name {
         }
     }
 
-    /// Lets the benchmark measure, and clears up behind it. `quick`: a smoke test. Must be called from the main
-    /// thread before there are others.
+    /// Lets the benchmark measure, and clears up behind it. `quick`: a smoke test. Must be called
+    /// from the main thread before there are others.
     ///
     /// # Errors
     /// Those of the benchmark, or of making folders and networks.

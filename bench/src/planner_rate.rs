@@ -219,7 +219,7 @@ fn of_group(number: u32, group: u32) -> Request {
     Request {
         near: (group % 3 == 1).then(|| RACK.to_owned()),
         spread: group % 3 == 2,
-        limit_seconds: Some(if group % 2 == 0 { 3600 } else { 7200 }),
+        limit_seconds: Some(if group.is_multiple_of(2) { 3600 } else { 7200 }),
         ..request(number, group)
     }
 }

@@ -1,5 +1,5 @@
-//! What agents report of their hardware, on its way to whoever keeps it: the crate `hardware`, which stands above
-//! the fleet and knows what the reports mean.
+//! What agents report of their hardware, on its way to whoever keeps it: the crate `hardware`,
+//! which stands above the fleet and knows what the reports mean.
 
 use api::{
     channel::MAX_TOPOLOGY_BYTES,
@@ -29,8 +29,8 @@ pub struct KeptInventory {
     pub news: Vec<(Severity, String)>,
 }
 
-/// Keeps what agents report of their hardware. An agent's report is acknowledged when it is kept: it
-/// sends it again otherwise.
+/// Keeps what agents report of their hardware. An agent's report is acknowledged when it is kept:
+/// it sends it again otherwise.
 #[async_trait]
 pub trait HardwareReports: std::fmt::Debug + Send + Sync {
     /// Keeps an inventory of a registered node, which came at `at`; on disk when this returns.
@@ -45,8 +45,8 @@ pub trait HardwareReports: std::fmt::Debug + Send + Sync {
         at: Timestamp,
     ) -> Result<KeptInventory, StoreError>;
 
-    /// Keeps a topology of a registered node, hwloc's XML, in place of the one before. It is at most
-    /// [`MAX_TOPOLOGY_BYTES`] long.
+    /// Keeps a topology of a registered node, hwloc's XML, in place of the one before. It is at
+    /// most [`MAX_TOPOLOGY_BYTES`] long.
     ///
     /// # Errors
     /// [`StoreError`] if it is not kept.
@@ -54,14 +54,15 @@ pub trait HardwareReports: std::fmt::Debug + Send + Sync {
 }
 
 impl Fleet {
-    /// How often a node's inventory became another one since the server started: while it is the same number,
-    /// the inventory need not be read again. `None` if it is not registered.
+    /// How often a node's inventory became another one since the server started: while it is the
+    /// same number, the inventory need not be read again. `None` if it is not registered.
     #[must_use]
     pub fn inventory_revision(&self, id: NodeId) -> Option<u64> {
         self.read(id, |entry| entry.inventories).ok()
     }
 
-    /// Has an inventory kept, and writes what is new in it into the history; on disk when this returns.
+    /// Has an inventory kept, and writes what is new in it into the history; on disk when this
+    /// returns.
     pub(crate) async fn store_inventory(&self, id: NodeId, inventory: &Inventory) -> Result<(), FleetError> {
         let moment = match self.read(id, |entry| entry.life.inventory_known)? {
             false => Moment::Start,

@@ -1,5 +1,5 @@
-//! What Prometheus is told of the fleet: phases and presence of all nodes, and who was let in. It is written by
-//! a pure function of what is in memory.
+//! What Prometheus is told of the fleet: phases and presence of all nodes, and who was let in. It
+//! is written by a pure function of what is in memory.
 //!
 //! The only label without a bound of its own is the name of a node.
 
@@ -10,7 +10,8 @@ use metrics::{Counter, Counters, Exposition};
 
 use crate::{Fleet, authority::line_budget::LineBudget};
 
-/// What agents and this server did not understand of each other since the server started: they are of different releases.
+/// What agents and this server did not understand of each other since the server started: they are
+/// of different releases.
 #[derive(Debug, Default)]
 pub(crate) struct ProtocolCounters {
     /// Reports of agents that this server ignored.

@@ -1,8 +1,9 @@
-//! The REST routes of nodes' lives: what they are told to do, whose certificates are good, and what happened to
-//! them. `bedplate server` merges them with those of the other roles.
+//! The REST routes of nodes' lives: what they are told to do, whose certificates are good, and what
+//! happened to them. `bedplate server` merges them with those of the other roles.
 //!
 //! Every role that answers for nodes by their names finds them here ([`Fleet::find`],
-//! [`Fleet::selected_names`], [`Fleet::labelled`]), so that a name that no node has is refused in one way.
+//! [`Fleet::selected_names`], [`Fleet::labelled`]), so that a name that no node has is refused in
+//! one way.
 
 mod enrolments;
 mod history;

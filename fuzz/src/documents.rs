@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::problem::Mistake;
-use provisioner::{check::Subject, document::Document as Cluster};
+use provisioner::{Subject, document::Document as Cluster};
 use yaml_tree::{Kind, MAX_MISTAKES, Tree};
 
 /// Nodes that aliases copy, as `yaml_tree` bounds them, keys counted too.

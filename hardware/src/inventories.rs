@@ -20,11 +20,13 @@ use crate::{
     topology,
 };
 
-/// Inventories that a new one is compared with: the last, and some before it for what the last does not tell.
+/// Inventories that a new one is compared with: the last, and some before it for what the last does
+/// not tell.
 const COMPARED_INVENTORIES: u32 = 4;
 
 impl Hardware {
-    /// The newest inventory of a node, with the names of its PCI devices; `None` if it never sent one.
+    /// The newest inventory of a node, with the names of its PCI devices; `None` if it never sent
+    /// one.
     ///
     /// # Errors
     /// [`StoreError`]; it is [`StoreError::Decode`] if what is kept cannot be read.

@@ -1,7 +1,9 @@
-//! The hardware of nodes: inventories and topologies, kept, compared, asked about and told to Prometheus.
+//! The hardware of nodes: inventories and topologies, kept, compared, asked about and told to
+//! Prometheus.
 //!
-//! `bedplate server` makes one [`Hardware`], gives it to the fleet, which hands it what agents report
-//! ([`fleet::HardwareReports`]), and merges its REST routes. The controller asks it for inventories.
+//! `bedplate server` makes one [`Hardware`], gives it to the fleet, which hands it what agents
+//! report ([`fleet::HardwareReports`]), and merges its REST routes. The controller asks it for
+//! inventories.
 //!
 //! | module | |
 //! |---|---|
@@ -15,8 +17,8 @@
 //! | `stored` | what of the database cannot be read, for a check |
 //! | [`fuzzing`] | what fuzz targets see |
 //!
-//! Invariants: reads no clock; an expression of a user is bounded before it is evaluated; what somebody may not
-//! read is taken out before it is asked about.
+//! Invariants: reads no clock; an expression of a user is bounded before it is evaluated; what
+//! somebody may not read is taken out before it is asked about.
 
 mod changes;
 pub mod fuzzing;
@@ -54,8 +56,8 @@ struct Inner {
 }
 
 impl Hardware {
-    /// The hardware in this database, whose tables the fleet makes when it is opened: what is kept of a
-    /// node goes with its row there. Reads the names of PCI devices from this machine's file.
+    /// The hardware in this database, whose tables the fleet makes when it is opened: what is kept
+    /// of a node goes with its row there. Reads the names of PCI devices from this machine's file.
     #[must_use]
     pub fn new(database: Database) -> Self {
         let store: Arc<dyn Store> = Arc::new(SqlStore::new(database));

@@ -1,8 +1,8 @@
-//! What Prometheus is told of the hardware of all nodes. It is written by a pure function of what is in memory; a
-//! scrape reads no inventory but at the first time.
+//! What Prometheus is told of the hardware of all nodes. It is written by a pure function of what
+//! is in memory; a scrape reads no inventory but at the first time.
 //!
-//! Labels are bounded: one node, one interface, one port, one kind of devices; and of each node at most
-//! [`MAX_LINKS`] of them. What has no bound (messages, models, versions) is no label.
+//! Labels are bounded: one node, one interface, one port, one kind of devices; and of each node at
+//! most [`MAX_LINKS`] of them. What has no bound (messages, models, versions) is no label.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,8 @@ use metrics::Exposition;
 
 use crate::Hardware;
 
-/// Interfaces, ports and kinds of devices that are told of one node: the largest have some ten of each.
+/// Interfaces, ports and kinds of devices that are told of one node: the largest have some ten of
+/// each.
 const MAX_LINKS: usize = 16;
 
 /// What of a node's hardware is told.
@@ -97,8 +98,8 @@ pub struct HardwareMetrics {
 }
 
 impl Hardware {
-    /// Looks up what is told of the nodes of a fleet. Of a node whose inventory is damaged, or cannot be
-    /// read now, nothing is.
+    /// Looks up what is told of the nodes of a fleet. Of a node whose inventory is damaged, or
+    /// cannot be read now, nothing is.
     pub async fn metrics(&self, fleet: &Fleet) -> HardwareMetrics {
         let nodes: BTreeMap<NodeId, NodeName> =
             fleet.statuses().into_iter().map(|update| (update.id, update.name)).collect();

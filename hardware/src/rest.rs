@@ -1,4 +1,5 @@
-//! The REST routes of hardware, each with its action. `bedplate server` merges them with those of the other roles.
+//! The REST routes of hardware, each with its action. `bedplate server` merges them with those of
+//! the other roles.
 
 mod nodes;
 mod query;

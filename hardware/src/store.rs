@@ -1,8 +1,8 @@
-//! Where inventories and topologies are kept: a narrow trait, and one conformance suite for whatever implements
-//! it.
+//! Where inventories and topologies are kept: a narrow trait, and one conformance suite for
+//! whatever implements it.
 //!
-//! The tables are made by the fleet's migrations and hang on its rows of nodes: with a node goes what is kept of
-//! its hardware. Nothing but this reads and writes them.
+//! The tables are made by the fleet's migrations and hang on its rows of nodes: with a node goes
+//! what is kept of its hardware. Nothing but this reads and writes them.
 
 pub(crate) mod sql;
 

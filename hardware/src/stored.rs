@@ -6,8 +6,8 @@ use rest::causes;
 
 use crate::{inventories::newest, store::sql::SqlStore};
 
-/// Nodes whose newest inventory cannot be read, a line each. The server starts without what cannot be
-/// read.
+/// Nodes whose newest inventory cannot be read, a line each. The server starts without what cannot
+/// be read.
 ///
 /// # Errors
 /// [`DatabaseError`] if the tables cannot be read.

@@ -75,11 +75,11 @@ impl fmt::Display for Finding {
 
 /// What the nodes of one change may come to with their profiles, bytes as JSON: 65,536 nodes with 16 KiB
 /// each. A large profile has little weight in its document, and much in a cluster.
-pub const MAX_RESOLVED_BYTES: usize = 1 << 30;
+pub(crate) const MAX_RESOLVED_BYTES: usize = 1 << 30;
 
 /// What one check makes at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Mistakes.
     pub findings: usize,
     /// Nodes with their profiles, bytes as JSON.
@@ -88,12 +88,12 @@ pub struct Bounds {
 
 impl Bounds {
     /// Of what is stored: it was bounded when it came.
-    pub const NONE: Self = Self { findings: usize::MAX, resolved_bytes: usize::MAX };
+    pub(crate) const NONE: Self = Self { findings: usize::MAX, resolved_bytes: usize::MAX };
 }
 
 /// What nodes may refer to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
+pub(crate) struct Known {
     /// Overlays, shipped and of the site.
     pub overlays: BTreeSet<OverlayName>,
     /// Images with their versions.
@@ -106,7 +106,7 @@ pub struct Known {
 
 /// What the server's configuration says of addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KnownAddresses {
+pub(crate) struct KnownAddresses {
     /// Whose they are.
     pub plan: Arc<AddressPlan>,
     /// Nodes get their addresses here, and not from another DHCP server.
@@ -115,7 +115,7 @@ pub struct KnownAddresses {
 
 /// A checked reference to an image: `NAME` or `NAME@VERSION`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageReference {
+pub(crate) struct ImageReference {
     /// The image.
     pub name: ImageName,
     /// The version; `None` follows the newest.
@@ -124,7 +124,7 @@ pub struct ImageReference {
 
 /// Why a text is no reference to an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ImageReferenceError {
+pub(crate) enum ImageReferenceError {
     /// What follows the `@`.
     #[error("{0:?} is not a version number")]
     Version(String),
@@ -138,7 +138,7 @@ impl ImageReference {
     ///
     /// # Errors
     /// [`ImageReferenceError`].
-    pub fn parse(text: &str) -> Result<Self, ImageReferenceError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ImageReferenceError> {
         let (name, version) = match text.split_once('@') {
             Some((name, version)) => {
                 let parsed = version.parse::<u32>().ok().filter(|version| *version > 0);
@@ -152,14 +152,14 @@ impl ImageReference {
 }
 
 /// Nodes by name, as declared.
-pub type Nodes = BTreeMap<NodeName, Arc<NodeRecord>>;
+pub(crate) type Nodes = BTreeMap<NodeName, Arc<NodeRecord>>;
 
 /// Profiles by name, as declared.
-pub type DeclaredProfiles = BTreeMap<ProfileName, Arc<ProfileRecord>>;
+pub(crate) type DeclaredProfiles = BTreeMap<ProfileName, Arc<ProfileRecord>>;
 
 /// What a check of a cluster found and made.
 #[derive(Debug, Default)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// All mistakes.
     pub findings: BTreeSet<Finding>,
     /// Every node with its profiles applied; those whose profiles cannot be applied are left out.
@@ -172,7 +172,7 @@ pub struct Checked {
 impl Checked {
     /// The check was made with this knowledge.
     #[must_use]
-    pub fn was_with(&self, known: &Known) -> bool {
+    pub(crate) fn was_with(&self, known: &Known) -> bool {
         self.known == *known
     }
 }
@@ -203,7 +203,7 @@ pub(crate) fn differences<'a>(before: &'a Nodes, after: &'a Nodes) -> Vec<Differ
 
 /// Checks a cluster.
 #[must_use]
-pub fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &Known) -> Checked {
+pub(crate) fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &Known) -> Checked {
     let nothing = (&Nodes::new(), &DeclaredProfiles::new(), &Checked::default());
     recheck(nodes, profiles, known, nothing, Bounds::NONE)
 }
@@ -213,7 +213,7 @@ pub fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &Known) 
 /// at again, unless a profile or what nodes may refer to is another. At one of the bounds the check ends
 /// with a mistake that the other had not, or with as many as are bounded, and what it gives is not whole.
 #[must_use]
-pub fn recheck(
+pub(crate) fn recheck(
     nodes: &Nodes,
     profiles: &DeclaredProfiles,
     known: &Known,

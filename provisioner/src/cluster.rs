@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Nodes that one cluster may have: what the host lists of one request can name.
-pub const MAX_NODES: usize = hostlist::MAX_NAMES;
+pub(crate) const MAX_NODES: usize = hostlist::MAX_NAMES;
 
 /// New mistakes with which a change is refused unseen: each costs some hundred bytes, and a specification
 /// of a few bytes for many nodes has one for each.
@@ -32,7 +32,7 @@ const MAX_NAMED: usize = 50;
 
 /// All nodes and profiles at one moment.
 #[derive(Debug, Default)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// Nodes as declared.
     pub nodes: Nodes,
     /// Profiles as declared.
@@ -45,7 +45,7 @@ pub struct Cluster {
 
 /// Why a change was refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeError {
+pub(crate) enum ChangeError {
     /// Objects that are not there.
     #[error("{}", told(kind, names, "does not exist", "do not exist"))]
     NotFound {
@@ -150,7 +150,7 @@ fn list(findings: &[Finding]) -> String {
 impl Cluster {
     /// A cluster as stored.
     #[must_use]
-    pub fn new(nodes: Vec<NodeRecord>, profiles: Vec<ProfileRecord>) -> Self {
+    pub(crate) fn new(nodes: Vec<NodeRecord>, profiles: Vec<ProfileRecord>) -> Self {
         let draft = Draft {
             nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
             profiles: profiles.into_iter().map(|one| (one.name.clone(), Arc::new(one))).collect(),
@@ -175,19 +175,19 @@ impl Cluster {
 
     /// The node with this identity.
     #[must_use]
-    pub fn by_id(&self, id: NodeId) -> Option<&Arc<NodeRecord>> {
+    pub(crate) fn by_id(&self, id: NodeId) -> Option<&Arc<NodeRecord>> {
         self.by_id.get(&id)
     }
 
     /// The node that has an interface with this hardware address.
     #[must_use]
-    pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<NodeRecord>> {
+    pub(crate) fn by_mac(&self, mac: MacAddr) -> Option<&Arc<NodeRecord>> {
         self.by_mac.get(&mac)
     }
 
     /// A draft of a change.
     #[must_use]
-    pub fn draft(&self) -> Draft {
+    pub(crate) fn draft(&self) -> Draft {
         Draft { nodes: self.nodes.clone(), profiles: self.profiles.clone() }
     }
 
@@ -196,7 +196,7 @@ impl Cluster {
     /// # Errors
     /// [`ChangeError::Mistakes`] with every mistake that this cluster does not have already, or with many
     /// of them if there are more than 10,000.
-    pub fn finish(&self, draft: Draft, known: &Known) -> Result<(Self, Vec<Write>), ChangeError> {
+    pub(crate) fn finish(&self, draft: Draft, known: &Known) -> Result<(Self, Vec<Write>), ChangeError> {
         if draft.nodes.len() > MAX_NODES {
             return Err(ChangeError::TooMany);
         }
@@ -254,7 +254,7 @@ impl Cluster {
 
 /// A change under way.
 #[derive(Debug, Clone)]
-pub struct Draft {
+pub(crate) struct Draft {
     /// Nodes as they shall be.
     pub nodes: Nodes,
     /// Profiles as they shall be.
@@ -266,7 +266,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`ChangeError::NotFound`] with all that are not.
-    pub fn has_nodes(&self, names: &[NodeName]) -> Result<(), ChangeError> {
+    pub(crate) fn has_nodes(&self, names: &[NodeName]) -> Result<(), ChangeError> {
         let missing = names.iter().filter(|name| !self.nodes.contains_key(*name));
         let names: Vec<String> = missing.map(ToString::to_string).collect();
         if names.is_empty() { Ok(()) } else { Err(ChangeError::NotFound { kind: "node", names }) }
@@ -276,7 +276,10 @@ impl Draft {
     ///
     /// # Errors
     /// [`ChangeError::Exists`] with all that are not.
-    pub fn are_free<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Result<(), ChangeError> {
+    pub(crate) fn are_free<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a NodeName>,
+    ) -> Result<(), ChangeError> {
         let taken = names.into_iter().filter(|name| self.nodes.contains_key(*name));
         let names: Vec<String> = taken.map(ToString::to_string).collect();
         if names.is_empty() { Ok(()) } else { Err(ChangeError::Exists { kind: "node", names }) }
@@ -286,7 +289,12 @@ impl Draft {
     ///
     /// # Errors
     /// [`ChangeError::Exists`].
-    pub fn add_node(&mut self, name: &NodeName, id: NodeId, spec: MachineSpec) -> Result<(), ChangeError> {
+    pub(crate) fn add_node(
+        &mut self,
+        name: &NodeName,
+        id: NodeId,
+        spec: MachineSpec,
+    ) -> Result<(), ChangeError> {
         if self.nodes.contains_key(name) {
             return Err(ChangeError::Exists { kind: "node", names: vec![name.to_string()] });
         }
@@ -299,7 +307,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`ChangeError::NotFound`], or [`ChangeError::VersionMismatch`] where `if_match` says another version.
-    pub fn set_node(
+    pub(crate) fn set_node(
         &mut self,
         name: &NodeName,
         spec: MachineSpec,
@@ -319,7 +327,7 @@ impl Draft {
     ///
     /// # Errors
     /// As [`Draft::set_node`].
-    pub fn remove_node(&mut self, name: &NodeName, if_match: Option<u64>) -> Result<(), ChangeError> {
+    pub(crate) fn remove_node(&mut self, name: &NodeName, if_match: Option<u64>) -> Result<(), ChangeError> {
         let old = self.nodes.get(name);
         let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
         check_version("node", name, old.version, if_match)?;
@@ -331,7 +339,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`ChangeError::Exists`].
-    pub fn add_profile(&mut self, name: &ProfileName, spec: MachineSpec) -> Result<(), ChangeError> {
+    pub(crate) fn add_profile(&mut self, name: &ProfileName, spec: MachineSpec) -> Result<(), ChangeError> {
         if self.profiles.contains_key(name) {
             return Err(ChangeError::Exists { kind: "profile", names: vec![name.to_string()] });
         }
@@ -344,7 +352,7 @@ impl Draft {
     ///
     /// # Errors
     /// As [`Draft::set_node`].
-    pub fn set_profile(
+    pub(crate) fn set_profile(
         &mut self,
         name: &ProfileName,
         spec: MachineSpec,
@@ -365,7 +373,11 @@ impl Draft {
     ///
     /// # Errors
     /// As [`Draft::set_node`].
-    pub fn remove_profile(&mut self, name: &ProfileName, if_match: Option<u64>) -> Result<(), ChangeError> {
+    pub(crate) fn remove_profile(
+        &mut self,
+        name: &ProfileName,
+        if_match: Option<u64>,
+    ) -> Result<(), ChangeError> {
         let old = self.profiles.get(name);
         let old =
             old.ok_or_else(|| ChangeError::NotFound { kind: "profile", names: vec![name.to_string()] })?;
@@ -378,7 +390,7 @@ impl Draft {
     ///
     /// # Errors
     /// As [`Draft::set_node`], and [`ChangeError::ProfileInUse`].
-    pub fn remove_unused_profile(
+    pub(crate) fn remove_unused_profile(
         &mut self,
         name: &ProfileName,
         if_match: Option<u64>,
@@ -396,7 +408,7 @@ impl Draft {
     /// The specification of a node or profile, if it is there. Of one that cannot be read it is
     /// empty: see [`Draft::readable_spec`].
     #[must_use]
-    pub fn spec(&self, subject: &Subject) -> Option<&MachineSpec> {
+    pub(crate) fn spec(&self, subject: &Subject) -> Option<&MachineSpec> {
         match subject {
             Subject::Node(name) => self.nodes.get(name).map(|node| &node.spec),
             Subject::Profile(name) => self.profiles.get(name).map(|profile| &profile.spec),
@@ -405,7 +417,7 @@ impl Draft {
 
     /// Why the stored specification of a node or profile cannot be read.
     #[must_use]
-    pub fn unreadable(&self, subject: &Subject) -> Option<&str> {
+    pub(crate) fn unreadable(&self, subject: &Subject) -> Option<&str> {
         match subject {
             Subject::Node(name) => self.nodes.get(name)?.unreadable.as_deref(),
             Subject::Profile(name) => self.profiles.get(name)?.unreadable.as_deref(),
@@ -416,7 +428,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`ChangeError::NotFound`]; [`ChangeError::Unreadable`]: what would be left of it is not known.
-    pub fn readable_spec(&self, subject: &Subject) -> Result<MachineSpec, ChangeError> {
+    pub(crate) fn readable_spec(&self, subject: &Subject) -> Result<MachineSpec, ChangeError> {
         if let Some(cause) = self.unreadable(subject) {
             return Err(ChangeError::Unreadable { subject: subject.clone(), cause: cause.to_owned() });
         }

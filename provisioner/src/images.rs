@@ -49,11 +49,11 @@ mod told;
 mod unused;
 
 pub(crate) use architecture::not_bootable;
-pub use architecture::{NotBootable, OtherArchitecture};
-pub use cancel::CancelError;
-pub use damage::{DamagedImage, NoKernel, Unbootable};
-pub use source::{Source, SourceError};
-pub use table::{ImageTable, NoImage};
+pub(crate) use architecture::{NotBootable, OtherArchitecture};
+pub(crate) use cancel::CancelError;
+pub(crate) use damage::Unbootable;
+pub(crate) use source::{Source, SourceError};
+pub(crate) use table::ImageTable;
 use told::Cancellers;
 
 /// Imports that pull at once. Those whose registry is waited for do not count.
@@ -71,7 +71,7 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(2);
 const MAX_DELETED_AT_ONCE: usize = 64;
 
 /// Imports that wait or run. More at once is a script gone wild.
-pub const MAX_UNFINISHED: usize = 64;
+pub(crate) const MAX_UNFINISHED: usize = 64;
 
 /// Why images cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ pub enum ImagesError {
 
 /// Why an import was not begun.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The source or the name.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -126,7 +126,7 @@ pub(crate) enum DeleteError {
 
 /// What images must be told.
 #[derive(Debug, Clone, Copy)]
-pub struct ImagesConfig<'a> {
+pub(crate) struct ImagesConfig<'a> {
     /// The server's state directory; the files of images are in `images/`.
     pub state_dir: &'a Path,
     /// The program that becomes `/init` of stage 1.
@@ -146,7 +146,7 @@ pub(crate) struct Deleting {
 
 /// Handle to images and operations. Clones share everything.
 #[derive(Debug, Clone)]
-pub struct Images(Arc<Inner>);
+pub(crate) struct Images(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -212,7 +212,7 @@ impl Images {
     ///
     /// # Errors
     /// See [`ImagesError`].
-    pub async fn open(
+    pub(crate) async fn open(
         store: Arc<dyn Store>,
         config: ImagesConfig<'_>,
         shutdown: CancellationToken,
@@ -258,7 +258,7 @@ impl Images {
     ///
     /// # Errors
     /// [`ImagesError::Substrate`].
-    pub fn substrate(&self) -> Result<Vec<u8>, ImagesError> {
+    pub(crate) fn substrate(&self) -> Result<Vec<u8>, ImagesError> {
         let path = &self.0.substrate;
         fs::read(path).map_err(|source| ImagesError::Substrate { path: path.clone(), source })
     }
@@ -287,13 +287,13 @@ impl Images {
 
     /// All versions now.
     #[must_use]
-    pub fn table(&self) -> Arc<ImageTable> {
+    pub(crate) fn table(&self) -> Arc<ImageTable> {
         self.0.table.borrow().clone()
     }
 
     /// Tells whenever a version came or went.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Arc<ImageTable>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<ImageTable>> {
         self.0.table.subscribe()
     }
 
@@ -306,20 +306,20 @@ impl Images {
     ///
     /// # Errors
     /// The blob store's.
-    pub fn map(&self, digest: &Digest) -> Result<image_store::Mapped, image_store::StoreError> {
+    pub(crate) fn map(&self, digest: &Digest) -> Result<image_store::Mapped, image_store::StoreError> {
         self.0.blobs.map(digest)
     }
 
     /// Operations, newest first.
     #[must_use]
-    pub fn operations(&self) -> Vec<Operation> {
+    pub(crate) fn operations(&self) -> Vec<Operation> {
         let entries = self.lock_operations();
         entries.values().rev().map(|entry| entry.operation.borrow().clone()).collect()
     }
 
     /// One operation, to look at and to follow.
     #[must_use]
-    pub fn operation(&self, id: u64) -> Option<watch::Receiver<Operation>> {
+    pub(crate) fn operation(&self, id: u64) -> Option<watch::Receiver<Operation>> {
         self.lock_operations().get(&id).map(|entry| entry.operation.subscribe())
     }
 
@@ -327,7 +327,7 @@ impl Images {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(&self, mut request: ImportImage, by: &str) -> Result<Operation, StartError> {
+    pub(crate) async fn start(&self, mut request: ImportImage, by: &str) -> Result<Operation, StartError> {
         let source = Source::parse(&request.source)?;
         let name = match request.name.take() {
             Some(name) => name,
@@ -369,7 +369,7 @@ impl Images {
 
     /// Starts what the last run of the server left undone: imports, stage 1 of versions that hold
     /// another substrate, the removal of blobs that nothing needs.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         let unfinished: Vec<u64> = self
             .lock_operations()
             .iter()

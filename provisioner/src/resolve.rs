@@ -20,24 +20,24 @@ use serde_json::{Map, Value, json};
 use crate::{spread::bytes_of, store::ProfileRecord};
 
 /// Lists that append over layers. All other lists replace.
-pub const APPENDED: [&str; 4] = ["kernel-args", "boot-overlays", "runtime-overlays", "groups"];
+pub(crate) const APPENDED: [&str; 4] = ["kernel-args", "boot-overlays", "runtime-overlays", "groups"];
 
 /// The map whose keys can take away those of weaker layers.
 const LABELS: &str = "labels";
 
 /// Boot overlays that every node gets unless it removes them with `~NAME`.
-pub const DEFAULT_BOOT_OVERLAYS: [&str; 7] =
+pub(crate) const DEFAULT_BOOT_OVERLAYS: [&str; 7] =
     ["hostname", "hosts", "systemd-networkd", "resolv", "ssh-host-keys", "ssh-authorized-keys", "substrate"];
 
 /// Runtime overlays that every node gets unless it removes them with `~NAME`.
-pub const DEFAULT_RUNTIME_OVERLAYS: [&str; 2] = ["hosts", "ssh-authorized-keys"];
+pub(crate) const DEFAULT_RUNTIME_OVERLAYS: [&str; 2] = ["hosts", "ssh-authorized-keys"];
 
 /// Profiles that one node may take values from, nested ones counted: deeper is a mistake.
-pub const MAX_PROFILES: usize = 256;
+pub(crate) const MAX_PROFILES: usize = 256;
 
 /// Why profiles cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
+pub(crate) enum ResolveError {
     /// A profile that is not there.
     #[error("profile {name:?} does not exist")]
     UnknownProfile {
@@ -73,7 +73,7 @@ pub enum ResolveError {
 
 /// The profiles as JSON, made once for many nodes.
 #[derive(Debug, Default)]
-pub struct Profiles(BTreeMap<String, Layer>);
+pub(crate) struct Profiles(BTreeMap<String, Layer>);
 
 #[derive(Debug)]
 struct Layer {
@@ -86,7 +86,7 @@ struct Layer {
 
 impl Profiles {
     /// Prepares profiles. Their remarks do not pass on to nodes.
-    pub fn new<'a>(profiles: impl IntoIterator<Item = (&'a ProfileName, &'a MachineSpec)>) -> Self {
+    pub(crate) fn new<'a>(profiles: impl IntoIterator<Item = (&'a ProfileName, &'a MachineSpec)>) -> Self {
         let layer = |spec: &MachineSpec| {
             let mut values = to_json(spec);
             if let Value::Object(map) = &mut values {
@@ -100,7 +100,7 @@ impl Profiles {
 
     /// Prepares profiles as they are stored.
     #[must_use]
-    pub fn of_records(profiles: &BTreeMap<ProfileName, Arc<ProfileRecord>>) -> Self {
+    pub(crate) fn of_records(profiles: &BTreeMap<ProfileName, Arc<ProfileRecord>>) -> Self {
         let mut layers = Self::new(profiles.iter().map(|(name, record)| (name, &record.spec)));
         for (name, record) in profiles {
             if let Some(layer) = layers.0.get_mut(name.as_str()) {
@@ -115,7 +115,7 @@ impl Profiles {
     ///
     /// # Errors
     /// An unknown profile, a cycle (with its path), or too many.
-    pub fn linearise(&self, lists: &[String]) -> Result<Vec<String>, ResolveError> {
+    pub(crate) fn linearise(&self, lists: &[String]) -> Result<Vec<String>, ResolveError> {
         let mut order = Vec::new();
         self.visit(lists, &mut Vec::new(), &mut order)?;
         Ok(order)
@@ -161,7 +161,7 @@ impl Profiles {
 
     /// What a node with its profiles may come to, bytes as JSON: known before they are applied.
     #[must_use]
-    pub fn weight(&self, node: &MachineSpec) -> usize {
+    pub(crate) fn weight(&self, node: &MachineSpec) -> usize {
         let order = self.linearise(&node.profiles).unwrap_or_default();
         let profiles = order.iter().filter_map(|name| self.0.get(name)).map(|layer| layer.bytes);
         profiles.fold(bytes_of(node), usize::saturating_add)
@@ -171,7 +171,7 @@ impl Profiles {
     ///
     /// # Errors
     /// See [`ResolveError`].
-    pub fn resolve(&self, node: &MachineSpec) -> Result<MachineSpec, ResolveError> {
+    pub(crate) fn resolve(&self, node: &MachineSpec) -> Result<MachineSpec, ResolveError> {
         self.merge(node).map(|(spec, _)| spec)
     }
 
@@ -179,7 +179,7 @@ impl Profiles {
     ///
     /// # Errors
     /// See [`ResolveError`].
-    pub fn explain(&self, node: &MachineSpec) -> Result<(MachineSpec, Vec<Origin>), ResolveError> {
+    pub(crate) fn explain(&self, node: &MachineSpec) -> Result<(MachineSpec, Vec<Origin>), ResolveError> {
         let (spec, origins) = self.merge(node)?;
         let mut leaves = Vec::new();
         collect_leaves("", &to_json(&spec), &mut leaves);
@@ -224,12 +224,12 @@ fn defaults() -> Value {
 }
 
 /// A specification as JSON; keys in kebab-case, absent where unset.
-pub fn to_json(spec: &MachineSpec) -> Value {
+pub(crate) fn to_json(spec: &MachineSpec) -> Value {
     serde_json::to_value(spec).unwrap_or_else(|_| Value::Object(Map::new()))
 }
 
 /// Every leaf of a JSON value with its path: `interfaces.eth0.mac`, `kernel-args[1]`. Empty lists and maps are none.
-pub fn collect_leaves(path: &str, value: &Value, leaves: &mut Vec<(String, Value)>) {
+pub(crate) fn collect_leaves(path: &str, value: &Value, leaves: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {

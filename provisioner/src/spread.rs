@@ -7,11 +7,11 @@ use ipnet::IpNet;
 
 /// What one request may make of one specification for many nodes, bytes as JSON: 65,536 nodes with 2 KiB
 /// each.
-pub const MAX_SPREAD_BYTES: usize = 128 << 20;
+pub(crate) const MAX_SPREAD_BYTES: usize = 128 << 20;
 
 /// Why one specification does not fit several nodes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SpreadError {
+pub(crate) enum SpreadError {
     /// A hardware address belongs to one node.
     #[error("interface {interface} has a mac, which only one node can have; add the nodes one by one")]
     Mac {
@@ -41,7 +41,7 @@ pub enum SpreadError {
 
 /// The size of a specification, bytes as JSON.
 #[must_use]
-pub fn bytes_of(spec: &impl serde::Serialize) -> usize {
+pub(crate) fn bytes_of(spec: &impl serde::Serialize) -> usize {
     let mut counted = Counted(0);
     match serde_json::to_writer(&mut counted, spec) {
         Ok(()) => counted.0,
@@ -53,7 +53,7 @@ pub fn bytes_of(spec: &impl serde::Serialize) -> usize {
 ///
 /// # Errors
 /// [`SpreadError::TooLarge`].
-pub fn check_size(value: &impl serde::Serialize, count: usize) -> Result<(), SpreadError> {
+pub(crate) fn check_size(value: &impl serde::Serialize, count: usize) -> Result<(), SpreadError> {
     let bytes = bytes_of(value);
     if bytes.saturating_mul(count) > MAX_SPREAD_BYTES {
         return Err(SpreadError::TooLarge { bytes, count });
@@ -80,7 +80,7 @@ impl std::io::Write for Counted {
 /// # Errors
 /// A `mac` with more than one node, addresses that leave their network, or more than
 /// [`MAX_SPREAD_BYTES`] together.
-pub fn spread(spec: &MachineSpec, count: usize) -> Result<Vec<MachineSpec>, SpreadError> {
+pub(crate) fn spread(spec: &MachineSpec, count: usize) -> Result<Vec<MachineSpec>, SpreadError> {
     check_size(spec, count)?;
     if count <= 1 {
         return Ok(vec![spec.clone(); count]);

@@ -20,11 +20,11 @@ pub(crate) mod sql;
 pub(crate) mod conformance;
 
 /// Operations kept, newest first: enough to look back a year of weekly imports many times over.
-pub const MAX_OPERATIONS: u32 = 1_000;
+pub(crate) const MAX_OPERATIONS: u32 = 1_000;
 
 /// A node as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeRecord {
+pub(crate) struct NodeRecord {
     /// Its identity.
     pub id: NodeId,
     /// Its name.
@@ -40,7 +40,7 @@ pub struct NodeRecord {
 
 /// A profile as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProfileRecord {
+pub(crate) struct ProfileRecord {
     /// Its name.
     pub name: ProfileName,
     /// As declared.
@@ -53,7 +53,7 @@ pub struct ProfileRecord {
 
 /// A version of an image whose row cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnreadableImage {
+pub(crate) struct UnreadableImage {
     /// The image.
     pub name: ImageName,
     /// Number of the version.
@@ -64,7 +64,7 @@ pub struct UnreadableImage {
 
 /// All image versions as stored.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct StoredImages {
+pub(crate) struct StoredImages {
     /// By name, newest first.
     pub images: Vec<ImageRecord>,
     /// Those that cannot be read.
@@ -75,7 +75,7 @@ pub struct StoredImages {
 
 /// A version of an image as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageRecord {
+pub(crate) struct ImageRecord {
     /// The image.
     pub name: ImageName,
     /// What it is made of.
@@ -88,7 +88,7 @@ pub struct ImageRecord {
 
 /// An operation as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OperationRecord {
+pub(crate) struct OperationRecord {
     /// What a client sees.
     pub operation: Operation,
     /// What was asked for, so that it can start again.
@@ -136,7 +136,7 @@ pub(crate) fn without_secrets_of_before(records: Vec<OperationRecord>) -> (Vec<O
 
 /// One write of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
+pub(crate) enum Write {
     /// Adds a node (`version` 1) or replaces the one with the same id, whose version must be one less.
     PutNode(NodeRecord),
     /// Removes a node, whose version must be the one given.
@@ -185,7 +185,7 @@ pub enum StoreError {
 /// What a store can do. Rows that cannot be read are returned as what they are or, where not even
 /// their key can be read, logged and left out: none keeps the others from being read.
 #[async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug {
+pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// All nodes, by name.
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
     /// All profiles, by name.

@@ -60,9 +60,8 @@ pub struct AuditKeep {
 }
 
 impl AuditKeep {
-    /// A site whose admins change 10,000 things a day fills this in ten years, and one user who
-    /// never rests in two weeks.
-    pub const DEFAULT: Self = Self { days: None, max_bytes: Some(16 << 30) };
+    /// Nothing goes until the site says so: who can fill the log must not remove what it shows.
+    pub const DEFAULT: Self = Self { days: None, max_bytes: None };
 }
 
 impl Default for AuditKeep {
@@ -70,6 +69,10 @@ impl Default for AuditKeep {
         Self::DEFAULT
     }
 }
+
+/// Size at which an admin is told of a log without a limit, bytes. A site whose admins change 10,000
+/// things a day gets there in ten years, and one user who never rests in two weeks.
+const TOLD_BYTES: u64 = 16 << 30;
 
 /// The rows that are to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +140,7 @@ impl Access {
         if let Some(due) = self.due(now).await? {
             self.cut(heads, due, now).await?;
         }
-        self.remove_what_was_cut().await
+        self.remove_what_was_cut(heads).await
     }
 
     async fn due(&self, now: Timestamp) -> Result<Option<Due>, AccessError> {
@@ -178,9 +181,15 @@ impl Access {
         Ok(())
     }
 
-    async fn remove_what_was_cut(&self) -> Result<(), AccessError> {
-        let number = self.cut_number();
-        while number > 0 && self.inner.store.remove_audit(number, REMOVED_AT_ONCE).await? > 0 {
+    /// Only what this server cut: who can write a cut into the database has no signature for it.
+    async fn remove_what_was_cut(&self, heads: &AuditHeads) -> Result<(), AccessError> {
+        let Some(cut) = self.audit_cut() else { return Ok(()) };
+        if let Err(error) = verify_cut(&cut, &heads.key()) {
+            tracing::debug!("lines of the audit log up to {} stay: {error}", cut.number);
+            return Ok(());
+        }
+        let number = cut.number;
+        while self.inner.store.remove_audit(number, REMOVED_AT_ONCE).await? > 0 {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
@@ -189,7 +198,10 @@ impl Access {
     /// Notes how full the log is, for the alarms.
     pub(super) async fn note_audit_size(&self) -> Result<(), AccessError> {
         let bytes = self.inner.store.audit_bytes().await?;
-        let text = self.audit_keep.max_bytes.and_then(|max| filling(bytes, max));
+        let text = match self.audit_keep.max_bytes {
+            Some(max) => filling(bytes, max),
+            None => large(bytes),
+        };
         *self.inner.audit.filling.lock().unwrap_or_else(PoisonError::into_inner) = text;
         Ok(())
     }
@@ -202,6 +214,17 @@ fn filling(bytes: u64, max: u64) -> Option<String> {
         format!(
             "the audit log has {percent} % of audit.max-gib: its oldest lines are removed when it is full. Find out \
              who changes so much (`bedplate audit list`), keep a copy, or raise the limit"
+        )
+    })
+}
+
+/// What is said of a log of so many bytes that nothing limits, if it is large.
+fn large(bytes: u64) -> Option<String> {
+    (bytes >= TOLD_BYTES).then(|| {
+        format!(
+            "the audit log has {} GiB, and nothing is removed from it. Find out who changes so much \
+             (`bedplate audit list`), and set audit.keep-days or audit.max-gib",
+            bytes >> 30
         )
     })
 }

@@ -16,7 +16,7 @@ use api::{
 use controller::ImageLimits;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
-use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, check::is_domain};
+use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, is_domain};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use yaml_tree::Location;
 

@@ -113,8 +113,7 @@ pub struct Raw {
     pub audit_head_file: Option<Placed<String>>,
     /// `audit.keep-days`: how old lines of the audit log become, days. Default: no limit.
     pub audit_keep_days: Option<Placed<u32>>,
-    /// `audit.max-gib`: how much the audit log may have before its oldest lines go, GiB. Default
-    /// 16.
+    /// `audit.max-gib`: how much the audit log may have before its oldest lines go, GiB. Default: no limit.
     pub audit_max_gib: Option<Placed<u32>>,
     /// `quotas`: limits of each user, by their names. Default: those of [`access::QuotaLimits`].
     pub quotas: Vec<(QuotaName, Placed<String>)>,

@@ -174,7 +174,7 @@ fn the_audit_log_is_kept_by_the_configuration() {
         let keep = Checked::parse(&text, &machine()).unwrap().audit_keep;
         (keep.days, keep.max_bytes.map(|bytes| bytes >> 30))
     };
-    assert_eq!(keep(""), (None, Some(16)));
+    assert_eq!(keep(""), (None, None));
     assert_eq!(keep("keep-days: 400, max-gib: 1"), (Some(400), Some(1)));
     mistakes(
         "interfaces: [eth0]\naudit:\n  keep-days: 0\n  max-gib: 9999999\n",

@@ -37,7 +37,7 @@ pub(crate) fn not_bootable(stored: StoredImages, substrate: &[u8]) -> Vec<String
 /// A version is for machines that this server does not boot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("image {name}@{version} is for {platform}: not bootable here; this server boots {boots}")]
-pub struct NotBootable {
+pub(crate) struct NotBootable {
     name: ImageName,
     version: u32,
     platform: Box<Platform>,
@@ -50,7 +50,7 @@ pub struct NotBootable {
     "image {name} is for {has}, and nodes that boot its newest version cannot boot one for {wanted}; give \
      this one a name of its own, such as --name {name}-{}", wanted.architecture()
 )]
-pub struct OtherArchitecture {
+pub(crate) struct OtherArchitecture {
     name: ImageName,
     has: Box<Platform>,
     wanted: Box<Platform>,
@@ -61,7 +61,7 @@ impl ImageTable {
     ///
     /// # Errors
     /// [`NotBootable`].
-    pub fn check_architecture(&self, record: &ImageRecord) -> Result<(), NotBootable> {
+    pub(crate) fn check_architecture(&self, record: &ImageRecord) -> Result<(), NotBootable> {
         let platform = record.version.platform();
         if platform.architecture() == self.boots.architecture() {
             return Ok(());
@@ -73,7 +73,7 @@ impl ImageTable {
 
     /// Versions that no node can boot here, and why, for checks.
     #[must_use]
-    pub fn not_bootable(&self) -> BTreeMap<(ImageName, u32), String> {
+    pub(crate) fn not_bootable(&self) -> BTreeMap<(ImageName, u32), String> {
         let records = self.images.values().flat_map(|versions| versions.values());
         let not_bootable = records.filter_map(|record| {
             let why = self.check_architecture(record).err()?.to_string();

@@ -13,7 +13,7 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why an operation was not cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CancelError {
+pub(crate) enum CancelError {
     /// There is none of this number.
     #[error("there is no operation {0}; `bedplate operation list` shows them")]
     Unknown(u64),
@@ -34,7 +34,7 @@ impl Images {
     ///
     /// # Errors
     /// See [`CancelError`].
-    pub async fn cancel(&self, id: u64, by: &str) -> Result<Operation, CancelError> {
+    pub(crate) async fn cancel(&self, id: u64, by: &str) -> Result<Operation, CancelError> {
         let mut operation = {
             let mut entries = self.lock_operations();
             let entry = entries.get_mut(&id).ok_or(CancelError::Unknown(id))?;

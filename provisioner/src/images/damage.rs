@@ -48,7 +48,7 @@ impl LatelyWhole {
 
 /// Why a node cannot boot an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unbootable {
+pub(crate) enum Unbootable {
     /// It is for other machines.
     #[error(transparent)]
     Architecture(#[from] NotBootable),
@@ -66,7 +66,7 @@ pub enum Unbootable {
     "the {what} of image {name}@{version} {is}; `bedplate image import {from} --name {name}` makes it \
      again"
 )]
-pub struct DamagedImage {
+pub(crate) struct DamagedImage {
     name: ImageName,
     version: u32,
     /// `squashfs`, `vmlinuz`, `initramfs`.
@@ -80,7 +80,7 @@ pub struct DamagedImage {
 /// An image has not the kernel that a node wants.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("image {image} has no kernel{wanted}; it has {has}")]
-pub struct NoKernel {
+pub(crate) struct NoKernel {
     image: String,
     wanted: String,
     has: String,
@@ -112,7 +112,7 @@ impl Images {
     ///
     /// # Errors
     /// [`Unbootable`].
-    pub fn kernel_to_boot<'a>(
+    pub(crate) fn kernel_to_boot<'a>(
         &self,
         record: &'a ImageRecord,
         wanted: Option<&str>,
@@ -145,7 +145,7 @@ impl Images {
     ///
     /// # Errors
     /// The first file that is not whole.
-    pub fn check_files(
+    pub(crate) fn check_files(
         &self,
         record: &ImageRecord,
         kernel: Option<&KernelArtifact>,
@@ -200,7 +200,7 @@ impl Images {
 
     /// An image as the API shows it. Blocking: looks at its files.
     #[must_use]
-    pub fn show(&self, table: &ImageTable, name: &ImageName) -> Option<Image> {
+    pub(crate) fn show(&self, table: &ImageTable, name: &ImageName) -> Option<Image> {
         if !table.names().contains(name) {
             return None;
         }

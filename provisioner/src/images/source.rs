@@ -7,7 +7,7 @@ use api::{
 
 /// A checked source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, without the scheme.
     Registry(String),
     /// `oci:DIR[:TAG]`, without the scheme; the folder is on the server and absolute.
@@ -16,7 +16,7 @@ pub enum Source {
 
 /// Why a source is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
+pub(crate) enum SourceError {
     /// Another scheme.
     #[error("{source_text:?} is no source; write docker://HOST[:PORT]/REPOSITORY[:TAG] or oci:/DIR[:TAG]")]
     Scheme {
@@ -51,7 +51,7 @@ impl Source {
     ///
     /// # Errors
     /// See [`SourceError`].
-    pub fn parse(text: &str) -> Result<Self, SourceError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SourceError> {
         if holds_secret(text) {
             return Err(SourceError::Secret { source_text: shown(text).into_owned() });
         }
@@ -72,7 +72,7 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::Name`].
-    pub fn default_name(&self) -> Result<ImageName, SourceError> {
+    pub(crate) fn default_name(&self) -> Result<ImageName, SourceError> {
         let (Self::Registry(whole) | Self::Layout(whole)) = self;
         let without_digest = whole.split_once('@').map_or(whole.as_str(), |(name, _)| name);
         let last = without_digest.trim_end_matches('/').rsplit('/').next().unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::{
 
 /// All image versions at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct ImageTable {
+pub(crate) struct ImageTable {
     /// By name and version.
     pub images: BTreeMap<ImageName, BTreeMap<u32, Arc<ImageRecord>>>,
     /// Versions whose rows cannot be read, and why.
@@ -31,7 +31,7 @@ pub struct ImageTable {
 
 /// Why a reference to an image leads to none that can be booted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoImage {
+pub(crate) enum NoImage {
     /// It cannot be understood, or there is no such image or version.
     #[error("there is no image {reference:?}; `bedplate image list` shows those that there are")]
     Unknown {
@@ -88,7 +88,7 @@ impl ImageTable {
     ///
     /// # Errors
     /// See [`NoImage`].
-    pub fn find(&self, reference: &str) -> Result<&Arc<ImageRecord>, NoImage> {
+    pub(crate) fn find(&self, reference: &str) -> Result<&Arc<ImageRecord>, NoImage> {
         let unknown = || NoImage::Unknown { reference: reference.to_owned() };
         let (name, version) = self.version_of(reference).ok_or_else(unknown)?;
         if let Some(cause) = self.unreadable.get(&name).and_then(|versions| versions.get(&version)) {
@@ -100,7 +100,7 @@ impl ImageTable {
     /// Name and number of the version that a node's `image` stands for, whether or not it can be
     /// read.
     #[must_use]
-    pub fn version_of(&self, reference: &str) -> Option<(ImageName, u32)> {
+    pub(crate) fn version_of(&self, reference: &str) -> Option<(ImageName, u32)> {
         let ImageReference { name, version } = ImageReference::parse(reference).ok()?;
         let newest = || self.versions(&name).max();
         let version = version.or_else(newest)?;
@@ -108,7 +108,7 @@ impl ImageTable {
     }
 
     /// Numbers of all versions of an image, those included that cannot be read.
-    pub fn versions(&self, name: &ImageName) -> impl Iterator<Item = u32> {
+    pub(crate) fn versions(&self, name: &ImageName) -> impl Iterator<Item = u32> {
         let readable = self.images.get(name).into_iter().flat_map(BTreeMap::keys);
         let unreadable = self.unreadable.get(name).into_iter().flat_map(BTreeMap::keys);
         readable.chain(unreadable).copied()
@@ -116,19 +116,19 @@ impl ImageTable {
 
     /// Names of all images, by name.
     #[must_use]
-    pub fn names(&self) -> BTreeSet<&ImageName> {
+    pub(crate) fn names(&self) -> BTreeSet<&ImageName> {
         self.images.keys().chain(self.unreadable.keys()).collect()
     }
 
     /// Whether a blob is a root image, kernel or stage 1 of some version: only those are served to anybody.
     #[must_use]
-    pub fn is_artifact(&self, digest: &Digest) -> bool {
+    pub(crate) fn is_artifact(&self, digest: &Digest) -> bool {
         self.artifacts.contains(digest)
     }
 
     /// Names and version numbers, for checks.
     #[must_use]
-    pub fn known(&self) -> BTreeMap<ImageName, BTreeSet<u32>> {
+    pub(crate) fn known(&self) -> BTreeMap<ImageName, BTreeSet<u32>> {
         self.names().into_iter().map(|name| (name.clone(), self.versions(name).collect())).collect()
     }
 }

@@ -209,4 +209,6 @@ fn an_admin_is_told_before_lines_go() {
     assert_eq!(filling(79, 100), None);
     assert!(filling(80, 100).unwrap().starts_with("the audit log has 80 % of audit.max-gib"));
     assert!(filling(u64::MAX, 0).is_some(), "nothing overflows");
+    assert_eq!(large(TOLD_BYTES - 1), None);
+    assert!(large(TOLD_BYTES).unwrap().starts_with("the audit log has 16 GiB, and nothing is removed"));
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use api::problem::Mistake;
 use ipnet::Ipv4Net;
-use provisioner::{DhcpConfig, DhcpSubnet, check::is_domain, list_owners};
+use provisioner::{DhcpConfig, DhcpSubnet, is_domain, list_owners};
 use yaml_tree::Location;
 
 use super::super::raw::{Placed, Raw, RawSubnet, mistake};
