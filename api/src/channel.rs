@@ -34,7 +34,7 @@ use crate::{
     ids::{Digest, Timestamp},
     inventory::Inventory,
     overlay::Generation,
-    run::{RunId, RunNews, RunReport, RunSpec, RunUsage, WorkflowId},
+    run::{RunId, RunNews, RunReport, RunSpec, RunState, RunUsage, WorkflowId},
     stream::{StreamId, StreamRequest},
 };
 
@@ -174,6 +174,11 @@ impl Message for FromAgent {
         match self {
             Self::Unsupported { .. } => Some(Capability::Unsupported),
             Self::RunNews { .. } => Some(Capability::RunNews),
+            Self::Run { report } => match report.state {
+                RunState::Prepared {} => Some(Capability::Attempts),
+                RunState::Ready { .. } => Some(Capability::Ready),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -225,6 +230,12 @@ pub enum FromServer {
     StartRun {
         /// Specification of the run.
         spec: Box<RunSpec>,
+    },
+    /// Start the process of a run that awaits it ([`RunSpec::awaits_release`]): all members of its attempt
+    /// are prepared. Nothing happens if it was released before. Needs [`Capability::Attempts`].
+    ReleaseRun {
+        /// Which.
+        run: RunId,
     },
     /// End a run: SIGTERM, then SIGKILL. One that the agent does not know is reported as stopped.
     StopRun {
@@ -278,8 +289,13 @@ pub enum FromServer {
 
 impl Message for FromServer {
     fn needs(&self) -> Option<Capability> {
-        // Version 1 knows all others.
-        matches!(self, Self::Servers { .. }).then_some(Capability::ServerAddresses)
+        match self {
+            Self::Servers { .. } => Some(Capability::ServerAddresses),
+            Self::ReleaseRun { .. } => Some(Capability::Attempts),
+            Self::StartRun { spec } if spec.awaits_release => Some(Capability::Attempts),
+            // Version 1 knows all others.
+            _ => None,
+        }
     }
 }
 

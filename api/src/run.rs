@@ -1,6 +1,6 @@
 //! Runs: what a node is told to do for a workflow, and what it says became of it.
 //!
-//! A *run* is one attempt of one task, or one transfer into or out of a volume, on one node. The server makes its
+//! A *run* is one member of an attempt of a task, or one transfer into or out of a volume, on one node. The server makes its
 //! [`RunId`] and never uses it again; an agent that is told of a run it knows does nothing. So no run happens twice.
 //!
 //! The agent keeps a run, with its log and its end, until the server says [`crate::channel::FromServer::ForgetRuns`]:
@@ -18,9 +18,13 @@
 //! | `PUT /node/v1/runs/RUN/file` | the file that a transfer takes to the client |
 //! | the same with `?folder=true` | a folder, as the stream of the crate `copy-tree`; only where [`Destination::Client`] says that the server takes it |
 
+mod usage;
+
 use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+pub use usage::{LiveUsage, RunUsage, Usage};
 
 use crate::{
     device::DeviceName,
@@ -108,6 +112,12 @@ pub struct RunSpec {
     pub timeout_seconds: u64,
     /// Addresses and ports that neither job nor transfer may reach: the server's boot and enrolment ports.
     pub forbidden: Vec<SocketAddr>,
+    /// It is one of several members of an attempt: the agent prepares it, reports
+    /// [`RunState::Prepared`], and starts its process when the server releases it
+    /// ([`crate::channel::FromServer::ReleaseRun`]). Jobs alone. Only for agents with
+    /// [`crate::channel::Capability::Attempts`]: others would start it at once.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub awaits_release: bool,
 }
 
 /// Numeric identity that a run has on the node, from the user's record at the server.
@@ -308,9 +318,18 @@ pub struct RunReport {
 pub enum RunState {
     /// Accepted; image, volume or cgroup are being made.
     Preparing {},
+    /// All that its process needs is there, and it waits for [`crate::channel::FromServer::ReleaseRun`]
+    /// ([`RunSpec::awaits_release`]). Needs [`crate::channel::Capability::Attempts`].
+    Prepared {},
     /// Its process runs, or its bytes flow.
     Running {
         /// Since when, the node's clock.
+        started: Timestamp,
+    },
+    /// Its process runs, and does what others wait for: its probe passed. Told by agents that have
+    /// probes; needs [`crate::channel::Capability::Ready`].
+    Ready {
+        /// Since when its process runs, the node's clock.
         started: Timestamp,
     },
     /// It is over.
@@ -433,55 +452,6 @@ pub struct FailedTry {
     pub why: String,
     /// Pause from now to the next try, seconds.
     pub pause_seconds: u64,
-}
-
-/// Resources that a run used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub struct Usage {
-    /// Processor time, microseconds.
-    pub cpu_micros: u64,
-    /// Highest memory, bytes.
-    pub memory_peak_bytes: u64,
-    /// Read from block devices, bytes; by a transfer, what it sent of its volume in all its tries.
-    #[serde(default)]
-    pub read_bytes: u64,
-    /// Written to block devices, bytes; by a transfer, what it wrote into its volume in all its tries.
-    #[serde(default)]
-    pub written_bytes: u64,
-    /// Time that one process or more waited for a processor, microseconds (kernel: `Documentation/accounting/psi.rst`).
-    #[serde(default)]
-    pub cpu_wait_micros: u64,
-    /// The same for memory.
-    #[serde(default)]
-    pub memory_wait_micros: u64,
-    /// The same for block devices.
-    #[serde(default)]
-    pub io_wait_micros: u64,
-}
-
-/// What a run uses while it runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub struct LiveUsage {
-    /// Up to now.
-    pub total: Usage,
-    /// Memory now, bytes.
-    pub memory_bytes: u64,
-    /// Processes and threads now.
-    pub processes: u32,
-}
-
-/// What one of a node's runs uses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct RunUsage {
-    /// The run that the figures are about.
-    pub run: RunId,
-    /// `None` if its container is not there, or not any more.
-    pub usage: Option<LiveUsage>,
 }
 
 /// Answer to a piece of a log.

@@ -1,6 +1,10 @@
 //! REST: workflows, their stages and tasks, why they wait, and what happened.
 
+mod events;
+
 use serde::{Deserialize, Serialize};
+
+pub use events::EventKind;
 
 use crate::{
     ids::{NodeName, Timestamp},
@@ -282,6 +286,9 @@ pub struct TaskUsage {
     pub task: u32,
     /// From 1.
     pub attempt: u32,
+    /// Which member of the attempt, from 0. Absent: 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub member: u32,
     /// Node that the task runs on.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub node: NodeName,
@@ -357,7 +364,7 @@ pub struct TaskCounts {
     pub canceled: u32,
 }
 
-/// One attempt of a task.
+/// One attempt of a task, or one of its members: an attempt on several nodes has a run on each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -368,6 +375,9 @@ pub struct Attempt {
     pub task: u32,
     /// From 1.
     pub attempt: u32,
+    /// Which member of the attempt, from 0. Absent: 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub member: u32,
     /// Node that the attempt runs or ran on.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub node: NodeName,
@@ -389,6 +399,11 @@ pub struct Attempt {
     pub usage: Usage,
     /// Length of its log, bytes.
     pub log_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A file that was taken out of a volume for the client.
@@ -429,8 +444,10 @@ pub struct WorkflowEvent {
     pub number: u64,
     /// Time of the event, by the server's clock.
     pub at: Timestamp,
-    /// What, in the words of the workflow language: `WORKFLOW_STARTED`, `CONTAINER_EXITED`.
-    pub event: String,
+    /// What, in the words of the workflow language: `WORKFLOW_STARTED`, `CONTAINER_EXITED`. A newer
+    /// server may send words that are not known here.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub event: EventKind,
     /// The stage's number, where it is about one.
     pub stage: Option<u32>,
     /// Its name.

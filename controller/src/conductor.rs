@@ -14,12 +14,13 @@ use std::{
 };
 
 use api::{
-    channel::FromServer,
+    channel::{Capability, FromServer},
     ids::{NodeId, NodeName},
     run::{MAX_RUNS_PER_MESSAGE, RunId, WorkflowId},
     status::{NodeUpdate, Phase},
 };
 use database::outbox::OutboxRow;
+use document::plan::StageId;
 use fleet::{Fleet, NodeChange, NodeLabels, RunMessage};
 use hardware::Hardware;
 use oci_pull::{Wait, Waits};
@@ -31,12 +32,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     capacity, clock,
-    engine::{Engine, NodeFacts, Output},
+    engine::{Effects, Engine, NodeFacts},
     holdings::MAX_FORGOTTEN,
-    images::{Delivery, JobImages, ToldFetchError, Wanter, causes},
+    images::{Delivery, JobImages, Wanter, causes},
     ledger::Ledger,
+    record::{ToldFetchError, Write},
     results::Results,
-    store::{Store, StoreError, Write},
+    store::{Store, StoreError},
 };
 
 pub(crate) use orders::{Order, Removal, remove_forgotten};
@@ -69,7 +71,7 @@ pub(crate) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 struct StageWaits {
     workflow: WorkflowId,
-    stage: u32,
+    stage: StageId,
     orders: mpsc::Sender<Order>,
 }
 
@@ -304,25 +306,25 @@ impl Conductor {
     /// Commits what the engine wants, then does it. `false`: the server stops, and the database does
     /// not take it; nothing was told then, and nothing acknowledged.
     async fn settle(&mut self, answers: &mut Vec<Answer>, shutdown: &CancellationToken) -> bool {
-        let output = self.engine().proceed(clock::now());
+        let effects = self.engine().proceed(clock::now());
         let told = std::mem::take(&mut self.told);
-        let (store, writes) = (self.store.as_ref(), &output.writes);
+        let (store, writes) = (self.store.as_ref(), &effects.writes);
         if !writes.is_empty() && !commit(store, writes, &told, shutdown).await {
             return false;
         }
         // Who is answered looks whether somebody may write the row of the request yet.
         drop(told);
-        self.ledger.follow(&output.writes);
+        self.ledger.follow(&effects.writes);
         answers.drain(..).for_each(Answer::give);
-        self.act(output);
+        self.act(effects);
         true
     }
 
-    fn act(&mut self, output: Output) {
-        for (node, message) in output.tell {
+    fn act(&mut self, effects: Effects) {
+        for (node, message) in effects.messages {
             self.fleet.leave(node, message);
         }
-        for (workflow, stage, reference) in output.fetch {
+        for (workflow, stage, reference) in effects.fetch {
             // It may have been stopped in the batch that began it.
             let Some(user) = self.engine().wants_image(workflow, stage) else { continue };
             let sender = self.sender.clone();
@@ -336,8 +338,8 @@ impl Conductor {
                 let _ = sender.send(Order::Image { workflow, stage, delivery: Box::new(delivery) }).await;
             });
         }
-        self.done.extend(output.forget);
-        for workflow in output.changed {
+        self.done.extend(effects.forget);
+        for workflow in effects.changed {
             // Nobody watching is no error.
             let _ = self.changed.send(workflow);
         }
@@ -434,6 +436,7 @@ impl Conductor {
             drained: status.drain.map(|drain| drain.reason),
             refuses: status.refuses,
             in_conflict: status.conflict.is_some(),
+            knows_attempts: self.fleet.agent_knows(id, Capability::Attempts),
             labels: self.labels.get(&id).map(|labels| labels.as_ref().clone()).unwrap_or_default(),
             capacity,
         };

@@ -1,21 +1,27 @@
-//! All workflows that are not over, and what to do next. Pure: events and `now` in, [`Output`] out.
+//! All workflows that are not over, and what to do next. Pure: events and `now` in, [`Effects`] out.
 //!
-//! The [`crate::conductor`] owns the one [`Engine`], calls its verbs, commits [`Output::writes`] in one transaction, and
-//! only then does the rest of the output. So nothing is told to a node that a `kill -9` could make the server forget.
+//! The [`crate::conductor`] owns the one [`Engine`], calls its verbs, commits [`Effects::writes`] in one
+//! transaction, and only then does the rest. So nothing is sent to a node that a `kill -9` could make
+//! the server forget.
 //!
 //! A workflow is a graph of stages ([`document::plan`]); a stage is a number of tasks (one, but for
-//! arrays); a task is tried in one or more *runs* on nodes.
+//! arrays); a task is tried in one or more *attempts*; an attempt has a *run* on a node for each of its
+//! members (one, but for stages whose plan says more).
 //!
 //! ```text
-//! stage:  pending ─ all stages before it finished, first run placed ─▶ started ─▶ finished | failed
-//!            └──────── a stage before it failed, or the workflow stops ─▶ canceled
-//! run:    placed ─▶ accepted (the node has it) ─▶ running ─▶ ended ─▶ forgotten (its log is here)
+//! stage:   pending ─ what it waits for has happened, first run placed ─▶ started ─▶ finished | failed
+//!             └──────── it cannot happen any more, or the workflow stops ─▶ canceled
+//! attempt: placed ─▶ released (of several members: when all are prepared) ─▶ over, with its last run
+//! run:     placed ─▶ accepted (the node has it) ─▶ prepared, running ─▶ ended ─▶ forgotten (its log is here)
 //! ```
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`flow`] | a workflow in memory, and its rows |
+//! | [`effects`] | what is to be done |
+//! | [`flow`] | a workflow in memory |
+//! | [`task`] | the tasks of a stage, and when one is tried again |
 //! | [`advance`] | stages begin, end, and take others with them |
+//! | [`attempt`], [`members`] | runs that start and end together |
 //! | [`runs`] | what nodes say of runs |
 //! | [`in_use`] | what workflows need of the store of job images |
 //! | [`news`] | what nodes say of runs before they are over, and what failed and is tried again |
@@ -28,9 +34,12 @@
 //! | [`view`] | what people see |
 
 mod advance;
+mod attempt;
+mod effects;
 mod flow;
 mod in_use;
 mod logs;
+mod members;
 mod news;
 mod nodes;
 mod pause;
@@ -38,6 +47,7 @@ mod runs;
 mod schedule;
 mod spared;
 mod spec;
+mod task;
 mod turns;
 mod view;
 
@@ -49,56 +59,25 @@ use std::{
 };
 
 use api::{
-    channel::FromServer,
     ids::{NodeId, Timestamp},
     run::{RunId, WorkflowId},
-    workflow::{State, WorkflowEvent},
+    workflow::{EventKind, State},
 };
-use document::plan::Plan;
+use document::plan::{Plan, StageId};
 
-pub(crate) use flow::{Flow, Home, Known, Submission};
+pub(crate) use effects::Effects;
+pub(crate) use flow::{Flow, Known, Submission};
 pub(crate) use nodes::NodeFacts;
 pub(crate) use schedule::{not_near, too_large};
-pub(crate) use view::{RunningJob, attempt, summary};
+pub(crate) use view::RunningJob;
 
-use crate::{
-    images::{Fetched, ToldFetchError},
-    store::Write,
-};
+use crate::record::{Fetched, ToldFetchError, Write};
 
 /// A node that does not answer for so long is given up, with its runs, seconds. Long enough for a switch to be replaced.
 pub(crate) const LOST_AFTER_SECONDS: i64 = 900;
 
 /// Time that the rest of a log has to come after its run ended. Then the run is forgotten without it.
 pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(600);
-
-/// Attempts of a run that never began for reasons of its node (a full disk, a reboot before it started). They do not
-/// count as attempts of the user's.
-pub(crate) const MAX_FALSE_STARTS: u32 = 5;
-
-/// Times that a task begins again because its node was booted anew. They do not count as attempts of the user's; but one that
-/// takes its node down must end some day.
-pub(crate) const MAX_REQUEUES: u32 = 5;
-
-/// First pause before a failed task is tried again, seconds. It doubles with each failure.
-const FIRST_PAUSE_SECONDS: i64 = 1;
-
-/// Longest such pause, seconds.
-const LONGEST_PAUSE_SECONDS: i64 = 300;
-
-/// What is to be done after a verb, in this order: [`Self::writes`] in one transaction, then the rest.
-#[derive(Debug, Default)]
-pub(crate) struct Output {
-    pub(crate) writes: Vec<Write>,
-    pub(crate) tell: Vec<(NodeId, FromServer)>,
-    /// Images to fetch, by workflow and stage: `(workflow, stage, reference)`.
-    pub(crate) fetch: Vec<(WorkflowId, u32, String)>,
-    /// Ended runs whose logs are to be synced, then forgotten by their node. Without a workflow: forgotten here, perhaps by a
-    /// server that was killed before it synced the log.
-    pub(crate) forget: Vec<(NodeId, Option<WorkflowId>, RunId)>,
-    /// Workflows that look different now.
-    pub(crate) changed: BTreeSet<WorkflowId>,
-}
 
 /// What the server knows of itself that runs must know.
 #[derive(Debug, Clone, Default)]
@@ -120,14 +99,20 @@ pub(crate) struct Engine {
     spared: spared::SparedNow,
     nodes: BTreeMap<NodeId, nodes::Node>,
     cluster: planner::Cluster,
+    /// Where attempts of several members may go.
+    for_members: planner::Allowed,
+    /// Other nodes may be among them now.
+    for_members_is_stale: bool,
+    /// Nodes whose agents know no attempts of several members.
+    of_before: BTreeSet<NodeId>,
     surroundings: Surroundings,
     /// Makes identities that were never used.
     new_run: Box<dyn FnMut() -> RunId + Send>,
     /// Place and stage of the oldest job that waits, if it could have begun and others did: it is next.
-    passed_over: Option<(u64, u32)>,
+    passed_over: Option<(u64, StageId)>,
     /// A run ended, a node came or changed, a stage went on, or a task became due: placing anew may bring something.
     stale: bool,
-    output: Output,
+    effects: Effects,
 }
 
 impl std::fmt::Debug for Engine {
@@ -146,50 +131,53 @@ impl Engine {
             spared: spared::SparedNow::default(),
             nodes: BTreeMap::new(),
             cluster: planner::Cluster::default(),
+            for_members: planner::Allowed::Any,
+            for_members_is_stale: false,
+            of_before: BTreeSet::new(),
             surroundings,
             new_run,
             passed_over: None,
             stale: false,
-            output: Output::default(),
+            effects: Effects::default(),
         }
     }
 
     /// Takes a workflow.
     pub(crate) fn submit(&mut self, submission: Submission, now: Timestamp) {
         let (mut flow, write) = Flow::new(submission, now);
-        self.output.writes.push(write);
-        let name = flow.row.name.clone();
-        flow.event(&mut self.output, now, "WORKFLOW_STARTED", None, format!("{name} was handed in"));
+        self.effects.writes.push(write);
+        let name = flow.name.clone();
+        let message = format!("{name} was handed in");
+        flow.event(&mut self.effects, now, EventKind::WorkflowStarted, None, message);
         self.adopt(flow);
     }
 
     /// Takes a workflow that the last run of the server left. Call [`Self::proceed`] when all are in.
     pub(crate) fn adopt(&mut self, flow: Flow) {
-        self.places.insert(flow.row.id, flow.row.place);
-        for (run, row) in &flow.runs {
-            self.runs.insert(*run, flow.row.place);
-            if row.row.ended.is_none()
-                && let (Some(grant), Some(node)) = (&row.row.grant, Some(row.row.node))
+        self.places.insert(flow.id, flow.place);
+        for run in flow.runs.values() {
+            self.runs.insert(run.id, flow.place);
+            if run.ended.is_none()
+                && let Some(grant) = &run.grant
             {
-                self.cluster.occupy(schedule::placement(*run, node, grant));
+                self.cluster.occupy(schedule::placement(run.id, run.node, grant));
             }
         }
-        self.flows.insert(flow.row.place, flow);
+        self.flows.insert(flow.place, flow);
         self.stale = true;
     }
 
     /// Ends a workflow because somebody wants it. `false` if it is over or not known here.
     pub(crate) fn stop(&mut self, id: WorkflowId, why: &str, now: Timestamp) -> bool {
-        let Some(flow) = self.flow_mut(id).filter(|flow| flow.row.ended.is_none() && flow.row.stop.is_none())
-        else {
+        let Some(flow) = self.flow_mut(id).filter(|flow| flow.ended.is_none() && flow.stop.is_none()) else {
             return false;
         };
-        flow.row.stop = Some(why.to_owned());
-        flow.row.paused = None;
-        let (place, mut output) = (flow.row.place, Output::default());
-        flow.stop_all(&mut output, why, now);
-        flow.keep(&mut output);
-        self.take(output);
+        flow.stop = Some(why.to_owned());
+        flow.paused = None;
+        let (place, mut effects) = (flow.place, Effects::default());
+        flow.stop_all(&mut effects, why, now);
+        flow.keep(&mut effects);
+        self.take(effects);
         self.spare_no_more(id, why);
         self.stale = true;
         self.settle_flow(place, now);
@@ -202,8 +190,8 @@ impl Engine {
         if ids.iter().any(|id| self.places.contains_key(id)) {
             return false;
         }
-        self.output.writes.extend(ids.iter().map(|id| Write::Forget(*id)));
-        self.output.changed.extend(ids);
+        self.effects.writes.extend(ids.iter().map(|id| Write::Forget(*id)));
+        self.effects.changed.extend(ids);
         true
     }
 
@@ -211,35 +199,35 @@ impl Engine {
     pub(crate) fn image_fetched(
         &mut self,
         id: WorkflowId,
-        stage: u32,
+        stage: StageId,
         fetched: Result<Fetched, ToldFetchError>,
         now: Timestamp,
     ) {
         let Some(&place) = self.places.get(&id) else { return };
         let Some(flow) = self.flows.get_mut(&place) else { return };
-        let mut output = Output::default();
-        flow.image_fetched(&mut output, stage, fetched, now);
-        self.take(output);
+        let mut effects = Effects::default();
+        flow.image_fetched(&mut effects, stage, fetched, now);
+        self.take(effects);
         self.stale = true;
         self.settle_flow(place, now);
     }
 
     /// The registry of an image is waited for, and why; or the pull goes on. It is shown and not
     /// kept: a server that starts again pulls again.
-    pub(crate) fn image_waits(&mut self, id: WorkflowId, stage: u32, why: Option<String>) {
+    pub(crate) fn image_waits(&mut self, id: WorkflowId, stage: StageId, why: Option<String>) {
         let Some(flow) = self.flow_mut(id) else { return };
-        let Some(now) = flow.stages.get_mut(stage as usize) else { return };
+        let Some(now) = flow.stages.get_mut(stage.index()) else { return };
         if now.state == State::Started && now.reason != why {
             now.reason = why;
-            self.output.changed.insert(id);
+            self.effects.changed.insert(id);
         }
     }
 
     /// For which user an image is still to be fetched for a stage; `None` if it is not.
-    pub(crate) fn wants_image(&self, id: WorkflowId, stage: u32) -> Option<Arc<str>> {
+    pub(crate) fn wants_image(&self, id: WorkflowId, stage: StageId) -> Option<Arc<str>> {
         let flow = self.flows.get(self.places.get(&id)?)?;
-        let is_wanted = flow.stages.get(stage as usize)?.state == State::Started;
-        is_wanted.then(|| Arc::from(flow.row.owner.name.as_str()))
+        let is_wanted = flow.stages.get(stage.index())?.state == State::Started;
+        is_wanted.then(|| Arc::from(flow.owner.name.as_str()))
     }
 
     /// Time has passed: pauses end, nodes are given up, logs are waited for no more. `uptime`: by a
@@ -251,13 +239,13 @@ impl Engine {
         self.stale |= due;
         for flow in self.flows.values_mut() {
             if flow.end_pauses_of_tries(now) {
-                self.output.changed.insert(flow.row.id);
+                self.effects.changed.insert(flow.id);
             }
         }
     }
 
     /// Lets everything that can begin begin. Returns what is to be done since the last call.
-    pub(crate) fn proceed(&mut self, now: Timestamp) -> Output {
+    pub(crate) fn proceed(&mut self, now: Timestamp) -> Effects {
         if self.stale {
             let places: Vec<u64> = self.flows.keys().copied().collect();
             for place in places {
@@ -265,7 +253,7 @@ impl Engine {
             }
             self.stale = self.place_all(now);
         }
-        std::mem::take(&mut self.output)
+        std::mem::take(&mut self.effects)
     }
 
     /// The plan of a workflow in memory.
@@ -277,24 +265,8 @@ impl Engine {
         self.flows.get_mut(self.places.get(&id)?)
     }
 
-    fn take(&mut self, more: Output) {
-        let output = &mut self.output;
-        output.writes.extend(more.writes);
-        output.tell.extend(more.tell);
-        output.fetch.extend(more.fetch);
-        output.forget.extend(more.forget);
-        output.changed.extend(more.changed);
-    }
-}
-
-impl Output {
-    /// Tells a node to begin or go on with something.
-    fn say(&mut self, node: NodeId, message: FromServer) {
-        self.tell.push((node, message));
-    }
-
-    fn history(&mut self, workflow: WorkflowId, event: WorkflowEvent) {
-        self.writes.push(Write::Event(workflow, Box::new(event)));
+    fn take(&mut self, more: Effects) {
+        self.effects.append(more);
     }
 }
 

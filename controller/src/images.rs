@@ -13,12 +13,11 @@ use std::{
 
 use api::{
     ids::{Digest, Timestamp},
-    image::{Artifact, Platform},
+    image::Platform,
 };
-use image_store::{Converter, OciImage, Removed, RunConfig, progress::stoppable};
+use image_store::{Converter, OciImage, Removed, progress::stoppable};
 use metrics::{Exposition, Work};
 use oci_pull::{Clients, Place, PullError, PullOptions, Registries, WantedBy};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -26,66 +25,19 @@ mod error;
 mod pulls;
 mod quotas;
 
-pub(crate) use error::{FetchError, ToldFetchError};
-pub(crate) use pulls::{Delivery, Pulls, PullsOfWorkflow, Wanter};
+pub(crate) use error::FetchError;
+pub(crate) use pulls::{Delivery, Pulls, Wanter};
 pub(crate) use rest::causes;
 pub use unused::ImageLimits;
-pub(crate) use unused::InUse;
 
 use pulls::PullUnderWay;
 use quotas::ImageQuotas;
 
 use crate::{
     clock,
-    store::{Store, StoreError, Write},
+    record::{Fetched, JobImage, Write},
+    store::{Store, StoreError},
 };
-
-/// Indexes that are kept of an image. One that is made anew every day for the same image, as those
-/// with attestations are, would fill the store otherwise.
-const MAX_INDEXES: usize = 16;
-
-/// An image that jobs run in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct JobImage {
-    /// Digest of its manifest.
-    pub(crate) manifest: Digest,
-    /// Its root file system, squashfs.
-    pub(crate) root: Artifact,
-    /// How it runs by default.
-    pub(crate) run: RunConfig,
-    /// Indexes that pulls found it by, at most [`MAX_INDEXES`], the newest last: they stay with it, so
-    /// that a reference by one of their digests needs no registry. `None`: a row of an earlier release.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) indexes: Option<Vec<Digest>>,
-    /// The owner of the workflow that it was converted for, to whom it is charged. `None`: a row of an
-    /// earlier release, charged to nobody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pulled_by: Option<String>,
-}
-
-impl JobImage {
-    /// Adds indexes that it was found by; `true` if one of them is new.
-    fn found_by(&mut self, indexes: &[Digest]) -> bool {
-        let known = self.indexes.get_or_insert_default();
-        let before = known.len();
-        for index in indexes {
-            if !known.contains(index) {
-                known.push(*index);
-            }
-        }
-        let is_new = known.len() > before;
-        known.drain(..known.len().saturating_sub(MAX_INDEXES));
-        is_new
-    }
-}
-
-/// An image, and whether it had to be converted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fetched {
-    pub(crate) image: JobImage,
-    pub(crate) was_cached: bool,
-}
 
 /// Handle to the job images. Clones share everything.
 #[derive(Debug, Clone)]

@@ -26,7 +26,8 @@ use api::{
 };
 use document::plan::{Plan, Planned, Source, StoredFile};
 
-use crate::store::{HeldWorkflow, KeptImage, Write};
+use crate::record::Write;
+use crate::store::{HeldWorkflow, KeptImage};
 
 /// What a submission is held against.
 const OF_SUBMISSIONS: [QuotaName; 5] =

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | `engine` | pure: all workflows that are not over, and what to do next |
 //! | `conductor` | the one task that owns the engine: commits, then tells |
-//! | `store` | what is kept |
+//! | `record` | rows, and the writes that change them |
+//! | `store` | where they are kept |
 //! | `images`, `files`, `results` | job images, inline files, logs and files for clients |
 //! | `ledger`, `holdings` | what the server holds of each user, for quotas |
 //! | `capacity` | what jobs may use of a node |
@@ -27,6 +28,7 @@ mod identity;
 mod images;
 mod ledger;
 mod node_routes;
+mod record;
 mod rest;
 mod restore;
 mod results;

@@ -29,8 +29,8 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 use crate::{
     Controller,
     conductor::Order,
+    record::RunRow,
     results::{Appended, Brought, LogPiece, ResultError},
-    store::RunRow,
     streams::bridge::NodeSocket,
 };
 
@@ -162,7 +162,7 @@ async fn file(
     let title = format!("cannot take the file of run {run}");
     // A workflow that is not in memory is over, and so are its runs.
     let plan = controller.engine().plan(row.workflow);
-    let stage = plan.as_ref().and_then(|plan| plan.stages.get(row.stage as usize));
+    let stage = plan.as_ref().and_then(|plan| plan.stages.get(row.stage.index()));
     let is_egress = stage.is_some_and(|stage| match stage.work {
         Planned::Egress { .. } => true,
         // Of a blocked workflow it is not known which way a file goes, but what its node brings is

@@ -20,6 +20,7 @@ mod why;
 
 use std::time::Duration;
 
+use ::document::plan::StageId;
 use access::{Caller, Denied, Resource, Routes};
 use api::{
     problem::Problem,
@@ -43,9 +44,8 @@ use utoipa_axum::routes;
 use crate::{
     Controller,
     conductor::{Order, ask},
-    engine::attempt,
+    record::{RunKey, RunRow, WorkflowRow},
     results::Brought,
-    store::{RunKey, RunRow, WorkflowRow},
 };
 
 /// Workflows in one answer where the request names no limit.
@@ -158,7 +158,7 @@ async fn find(
     let permitted = caller.authorize(Resource::Owned { owner: &view.summary.user });
     permitted.map_err(|_: Denied| unknown())?;
     for file in &mut view.files {
-        if let Some((_, what, size)) = controller.0.results.brought(id, file.stage) {
+        if let Some((_, what, size)) = controller.0.results.brought(id, StageId(file.stage)) {
             (file.size, file.folder) = (Some(size), what == Brought::Folder);
         }
     }
@@ -326,9 +326,9 @@ async fn attempts(
     // By name: the newest of that name may be another one when the next page is read.
     let list = format!("attempts of {id}");
     let after: Option<RunKey> = paging.after(&list)?;
-    let rows = controller.0.store.runs(id, stage, after, limit + 1).await;
+    let rows = controller.0.store.runs(id, stage.map(StageId), after, limit + 1).await;
     let rows = rows.map_err(|error| Refusal::internal(title, &error))?;
-    Ok(paging.fetched(&list, rows, limit, RunRow::key).map(|row| attempt(&row)))
+    Ok(paging.fetched(&list, rows, limit, RunRow::key).map(|row| row.attempt()))
 }
 
 /// A file or folder that was taken out of a volume for the client. A folder comes as a tar (GNU): `copy`, what is below it, and
@@ -348,7 +348,7 @@ async fn file(
     let title = "cannot hand the file out";
     let view = find(&controller, &caller, &wanted, title).await?;
     let is_one = view.files.iter().any(|file| file.stage == stage);
-    let brought = controller.0.results.brought(view.summary.id, stage).filter(|_| is_one);
+    let brought = controller.0.results.brought(view.summary.id, StageId(stage)).filter(|_| is_one);
     let (path, what, _) = brought.ok_or_else(|| {
         let why = format!("stage {stage} has brought no file here (yet)");
         Refusal::new(StatusCode::NOT_FOUND, title, why)

@@ -8,15 +8,16 @@
 use std::collections::BTreeMap;
 
 use api::{ids::Timestamp, workflow::StageKind};
-use document::plan::{Plan, PlanError, Planned, StagePlan, Tasks};
+use document::plan::{Plan, PlanError, Planned, StageId, StagePlan, Tasks};
 
 use crate::{
     clock,
     engine::{Engine, Flow, Known, LOG_PATIENCE},
     files,
     images::{JobImages, causes},
+    record::{Rows, RunRow, StageRow, WorkflowRow, Write},
     results::Results,
-    store::{Rows, RunRow, StageRow, Store, StoreError, StoredPlan, WorkflowRow, Write},
+    store::{Store, StoreError, StoredPlan},
 };
 
 /// Converted workflows between two lines of the log.
@@ -37,9 +38,9 @@ pub(crate) enum BlockedError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error("its plan has no task {task} of stage {stage}, which the database has an attempt of")]
-    Run { stage: u32, task: u32 },
+    Run { stage: StageId, task: u32 },
     #[error("its plan has no stage {stage}, which the database has a state of")]
-    Stage { stage: u32 },
+    Stage { stage: StageId },
     #[error("it cannot be read from the database ({cause})")]
     Unreadable { cause: String },
     #[error("its plan has {planned} groups of volumes, and the database {stored}")]
@@ -66,7 +67,7 @@ pub(crate) async fn restore(
             engine.spare(Some(row.id), spared);
         }
         let flow = flow(row, rows, store, images, results, &mut progress).await?;
-        if flow.row.ended.is_none() || !flow.runs.is_empty() {
+        if flow.ended.is_none() || !flow.runs.is_empty() {
             engine.adopt(flow);
         }
     }
@@ -125,8 +126,7 @@ async fn flow(
         }
     };
     let events = store.last_event(id).await?;
-    let Rows { stages, runs, .. } = rows;
-    Ok(Flow::restore(row, known, stages, runs, events, |run| results.log(id, run).end()))
+    Ok(Flow::restore(row, known, rows, events, |run| results.log(id, run).end()))
 }
 
 /// What was read; `None` if it is there and cannot be.
@@ -214,7 +214,7 @@ fn fits(plan: &Plan, row: &WorkflowRow, rows: &Rows) -> Result<(), BlockedError>
     if row.homes.len() != plan.groups {
         return Err(BlockedError::Homes { planned: plan.groups, stored: row.homes.len() });
     }
-    let strange = rows.stages.iter().find(|row| plan.stages.len() <= row.stage as usize);
+    let strange = rows.stages.iter().find(|row| plan.stages.len() <= row.stage.index());
     if let Some(&StageRow { stage, .. }) = strange {
         return Err(BlockedError::Stage { stage });
     }
@@ -224,31 +224,41 @@ fn fits(plan: &Plan, row: &WorkflowRow, rows: &Rows) -> Result<(), BlockedError>
     }
 }
 
+/// What rows of runs tell of a stage whose plan is not known. Tasks begin in order.
+struct SeenTasks {
+    first: u32,
+    last: u32,
+    members: u32,
+    /// One of them has a grant.
+    is_job: bool,
+}
+
 /// Stages under the numbers that the store has rows of, each what it seems to be. They let the
 /// engine follow what runs, and people see it; they are never stored.
-pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(u32, String)]) -> Plan {
-    let names: BTreeMap<u32, &str> = names.iter().map(|(stage, name)| (*stage, name.as_str())).collect();
-    // The first and the last task that was begun, and whether one has a grant. Tasks begin in order.
-    let mut tasks: BTreeMap<u32, (u32, u32, bool)> = BTreeMap::new();
+pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(StageId, String)]) -> Plan {
+    let names: BTreeMap<StageId, &str> = names.iter().map(|(stage, name)| (*stage, name.as_str())).collect();
+    let mut seen: BTreeMap<StageId, SeenTasks> = BTreeMap::new();
     for run in runs {
-        let (first, last, is_job) = tasks.entry(run.stage).or_insert((run.task, run.task, false));
-        *first = run.task.min(*first);
-        *last = run.task.max(*last);
-        *is_job |= run.grant.is_some();
+        let new = SeenTasks { first: run.task, last: run.task, members: 1, is_job: false };
+        let seen = seen.entry(run.stage).or_insert(new);
+        seen.first = run.task.min(seen.first);
+        seen.last = run.task.max(seen.last);
+        seen.members = (run.member + 1).max(seen.members);
+        seen.is_job |= run.grant.is_some();
     }
     let with_rows = stages.iter().map(|row| row.stage).chain(runs.iter().map(|run| run.stage));
-    let count = with_rows.chain(names.keys().copied()).max().map_or(0, |last| last.saturating_add(1));
-    let stage = |number: u32| {
+    let count = with_rows.chain(names.keys().copied()).max().map_or(0, |last| last.0.saturating_add(1));
+    let stage = |number: StageId| {
         let name = names.get(&number).map_or_else(|| format!("stage {number}"), |name| (*name).to_owned());
-        let of_runs = tasks.get(&number);
+        let of_runs = seen.get(&number);
         let kind = match of_runs {
-            Some((.., true)) => StageKind::Job,
+            Some(SeenTasks { is_job: true, .. }) => StageKind::Job,
             Some(_) if name.contains('/') => StageKind::File,
             Some(_) => StageKind::Volume,
             None if name.starts_with("docker://") => StageKind::Image,
             None => StageKind::Job,
         };
-        let (first, last) = of_runs.map_or((0, 0), |(first, last, _)| (*first, *last));
+        let (first, last) = of_runs.map_or((0, 0), |seen| (seen.first, seen.last));
         StagePlan {
             name,
             after: Vec::new(),
@@ -263,10 +273,11 @@ pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(u32, Stri
                 count: (last - first).saturating_add(1),
                 concurrency: u32::MAX,
             },
+            members: of_runs.map_or(1, |seen| seen.members),
             work: Planned::Unknown { kind },
         }
     };
-    Plan { groups: 0, stages: (0..count.min(MAX_STAND_IN)).map(stage).collect() }
+    Plan { groups: 0, stages: (0..count.min(MAX_STAND_IN)).map(|number| stage(StageId(number))).collect() }
 }
 
 /// Tells of the conversion in the server's log.

@@ -33,6 +33,7 @@ use api::{
     quota::QuotaName,
     run::{RunId, WorkflowId},
 };
+use document::plan::StageId;
 use log_files::{Extent, Limits, Place, TimesWriter, Writer};
 
 use self::held::FileCharge;
@@ -134,7 +135,7 @@ impl Results {
     }
 
     /// Where a file or folder for the client is or would be.
-    fn file_path(&self, workflow: WorkflowId, stage: u32, what: Brought) -> PathBuf {
+    fn file_path(&self, workflow: WorkflowId, stage: StageId, what: Brought) -> PathBuf {
         let path = self.files.join(workflow.to_string()).join(stage.to_string());
         match what {
             Brought::File => path,
@@ -143,7 +144,7 @@ impl Results {
     }
 
     /// What is here for the client: where, what it is, and its size, bytes.
-    pub(crate) fn brought(&self, workflow: WorkflowId, stage: u32) -> Option<(PathBuf, Brought, u64)> {
+    pub(crate) fn brought(&self, workflow: WorkflowId, stage: StageId) -> Option<(PathBuf, Brought, u64)> {
         [Brought::File, Brought::Folder].into_iter().find_map(|what| {
             let path = self.file_path(workflow, stage, what);
             let size = fs::metadata(&path).ok()?.len();
@@ -260,7 +261,7 @@ impl Results {
     pub(crate) fn begin_file(
         &self,
         workflow: WorkflowId,
-        stage: u32,
+        stage: StageId,
     ) -> Result<(File, FileCharge), ResultError> {
         make_folder(&self.files.join(workflow.to_string()))?;
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
@@ -500,7 +501,7 @@ mod tests {
         let results = charged(folder.path(), workflow);
         let used = || results.ledger().used("ann").get(QuotaName::Results);
         let bring = |bytes: &[u8], what| {
-            let (mut file, mut charge) = results.begin_file(workflow, 3).unwrap();
+            let (mut file, mut charge) = results.begin_file(workflow, StageId(3)).unwrap();
             charge.reserve(bytes.len() as u64, Some(10))?;
             file.write_all(bytes).unwrap();
             results.publish(&file, charge, what).unwrap();
@@ -515,7 +516,7 @@ mod tests {
         assert_eq!(used(), 4);
         assert_eq!(charged(folder.path(), workflow).ledger().used("ann").get(QuotaName::Results), 4);
         assert!(results.clone().forget(workflow).await);
-        assert_eq!((used(), results.brought(workflow, 3)), (0, None));
+        assert_eq!((used(), results.brought(workflow, StageId(3))), (0, None));
     }
 
     #[test]
@@ -525,7 +526,7 @@ mod tests {
         let results = charged(folder.path(), workflow);
         let used = || results.ledger().used("ann").get(QuotaName::Results);
         let begin = |bytes: &[u8]| {
-            let (mut file, mut charge) = results.begin_file(workflow, 3).unwrap();
+            let (mut file, mut charge) = results.begin_file(workflow, StageId(3)).unwrap();
             charge.reserve(bytes.len() as u64, Some(100)).unwrap();
             file.write_all(bytes).unwrap();
             (file, charge)
@@ -545,7 +546,7 @@ mod tests {
         let ((stale, first), (file, second)) = (begin(b"half"), begin(b"the whole"));
         results.publish(&file, second, Brought::File).unwrap();
         assert_eq!((used(), parts()), (13, 2));
-        let (path, ..) = results.brought(workflow, 3).unwrap();
+        let (path, ..) = results.brought(workflow, StageId(3)).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"the whole");
         // Whoever is whole later takes its place, and nothing of the other is in it.
         results.publish(&stale, first, Brought::File).unwrap();
@@ -568,7 +569,10 @@ mod tests {
         }
         let results = charged(folder.path(), workflow);
         assert_eq!(results.ledger().used("ann").get(QuotaName::Results), 10);
-        assert!(results.brought(workflow, 3).is_some() && results.brought(workflow, 4).is_some());
+        assert!(
+            results.brought(workflow, StageId(3)).is_some()
+                && results.brought(workflow, StageId(4)).is_some()
+        );
         assert_eq!(fs::read_dir(&files).unwrap().count(), 2);
     }
 
@@ -579,7 +583,7 @@ mod tests {
         let results = charged(folder.path(), workflow);
         let run = RunId(uuid::Uuid::nil());
         results.append(workflow, run, piece(0, None, b"log"), Some(10)).unwrap();
-        let (file, charge) = results.begin_file(workflow, 3).unwrap();
+        let (file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         results.publish(&file, charge, Brought::File).unwrap();
         // No folder: even root cannot look into it.
         let logs = folder.path().join("logs");
@@ -588,7 +592,7 @@ mod tests {
         assert_eq!(results.ledger().begin_to_forget(&[workflow]), [workflow]);
         assert!(results.ledger().begin_to_forget(&[workflow]).is_empty(), "once is enough");
         assert!(!results.clone().forget(workflow).await);
-        assert_eq!(results.brought(workflow, 3), None);
+        assert_eq!(results.brought(workflow, StageId(3)), None);
         assert_eq!(results.ledger().used("ann").get(QuotaName::Logs), 3);
     }
 
@@ -597,19 +601,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let results = Results::open(folder.path(), 1 << 20).unwrap();
         let workflow = WorkflowId(uuid::Uuid::nil());
-        let (mut file, charge) = results.begin_file(workflow, 3).unwrap();
+        let (mut file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         file.write_all(b"result").unwrap();
-        assert_eq!(results.brought(workflow, 3), None);
+        assert_eq!(results.brought(workflow, StageId(3)), None);
         results.publish(&file, charge, Brought::File).unwrap();
-        let path = results.file_path(workflow, 3, Brought::File);
+        let path = results.file_path(workflow, StageId(3), Brought::File);
         assert_eq!(fs::read(&path).unwrap(), b"result");
-        assert_eq!(results.brought(workflow, 3), Some((path.clone(), Brought::File, 6)));
+        assert_eq!(results.brought(workflow, StageId(3)), Some((path.clone(), Brought::File, 6)));
         // Another attempt finds a folder there.
-        let (mut file, charge) = results.begin_file(workflow, 3).unwrap();
+        let (mut file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         file.write_all(b"a stream").unwrap();
         results.publish(&file, charge, Brought::Folder).unwrap();
         assert!(!path.exists());
-        let (_, what, size) = results.brought(workflow, 3).unwrap();
+        let (_, what, size) = results.brought(workflow, StageId(3)).unwrap();
         assert_eq!((what, size), (Brought::Folder, 8));
     }
 }

@@ -7,8 +7,9 @@ use image_store::ExpectedBlob;
 
 use crate::{
     images::causes,
+    record::Spared,
     restore,
-    store::{Spared, Store as _, sql::SqlStore},
+    store::{Store as _, sql::SqlStore},
 };
 
 /// What the tables say.

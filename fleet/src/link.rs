@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use api::{
-    channel::{Agreement, Frame, FromServer, SendError, Session, SessionError},
+    channel::{Agreement, Capability, Frame, FromServer, SendError, Session, SessionError},
     ids::Timestamp,
     overlay::Generation,
 };
@@ -53,6 +53,11 @@ impl Link {
     /// Whether the agent is connected.
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.is_some()
+    }
+
+    /// Whether the connected agent and this server have agreed on a capability.
+    pub(crate) fn has(&self, capability: Capability) -> bool {
+        self.is_connected() && self.session.has_agreed(capability)
     }
 
     /// Which enrolment of the node the connected agent is of.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use api::{
-    channel::FromServer,
+    channel::{Capability, FromServer},
     ids::NodeId,
     run::{RunId, RunNews, RunReport, RunUsage, WorkflowId},
 };
@@ -75,6 +75,12 @@ impl Fleet {
     #[must_use]
     pub fn boot_of(&self, id: NodeId) -> Option<String> {
         self.read(id, |entry| entry.life.agent.as_ref().map(|agent| agent.boot_id.clone())).ok().flatten()
+    }
+
+    /// Whether a node's connected agent and this server have agreed on a capability.
+    #[must_use]
+    pub fn agent_knows(&self, id: NodeId, capability: Capability) -> bool {
+        self.registry().link(id, |link| link.has(capability)).unwrap_or_default()
     }
 
     /// What agents tell of the use of their runs from now on, when they are asked ([`FromServer::SendUsage`]).

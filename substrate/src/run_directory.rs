@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `spec.json` | [`RunSpec`] | the agent, before the order counts as taken |
 //! | `stop.json` | [`StopOrder`] | the agent, when the server orders a stop |
+//! | `released` | empty: its process may start, if it had to await that | the agent |
 //! | `paused` | empty: its processes are to be frozen | the agent |
 //! | `prolog`, `epilog` | empty: the site's programs before it were begun, those after it are done | the agent |
 //! | `launching` | empty; locked by the spawner and the container init | the agent, before it starts a container |
@@ -51,6 +52,9 @@ pub const CONTAINER_NAME: &str = "container.json";
 /// Name of what the run holds of the node's devices; its [`JsonFile`] is beside the type of its
 /// content.
 pub const DEVICES_NAME: &str = "devices.json";
+
+/// Mark: its process may start, if it had to await the server's release.
+pub const RELEASED: &str = "released";
 
 /// Mark: its processes are to be frozen.
 pub const PAUSED: &str = "paused";
@@ -158,8 +162,8 @@ mod tests {
             json,
             ["spec.json", "stop.json", "started.json", "end.json", "container.json", "devices.json"]
         );
-        let others = [PAUSED, PROLOG, EPILOG, LAUNCHING, INIT_PID, LOG];
-        assert_eq!(others, ["paused", "prolog", "epilog", "launching", "init.pid", "log"]);
+        let others = [RELEASED, PAUSED, PROLOG, EPILOG, LAUNCHING, INIT_PID, LOG];
+        assert_eq!(others, ["released", "paused", "prolog", "epilog", "launching", "init.pid", "log"]);
         assert_eq!(draft_name(END.name()), ".end.json.new");
 
         let stop = StopOrder { grace_seconds: 9, why: "enough".to_owned() };

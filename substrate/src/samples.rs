@@ -40,5 +40,6 @@ pub(crate) fn job_run(number: u8) -> RunSpec {
         work: Work::Job(Box::new(job())),
         timeout_seconds: 60,
         forbidden: Vec::new(),
+        awaits_release: false,
     }
 }

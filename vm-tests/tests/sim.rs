@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "sim/attempts.rs"]
+mod attempts;
 #[path = "sim/browser.rs"]
 mod browser;
 #[path = "sim/cluster.rs"]

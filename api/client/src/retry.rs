@@ -318,7 +318,8 @@ mod tests {
     async fn one_request_too_many_is_sent_again_whatever_it_is() {
         let (client, requests) = server_that_says(1, "429 Slow\r\nretry-after: 0").await;
         let began = Instant::now();
-        client.stop_workflow("hello").await.unwrap();
+        let answered = client.stop_workflow("hello").await.unwrap_err();
+        assert!(matches!(answered, ClientError::Answer(_)), "it answers 200 and is no workflow: {answered}");
         assert_eq!(requests.load(Ordering::SeqCst), 2);
         assert!(began.elapsed() >= MIN_WAIT / 2, "not in a loop");
         for head in [

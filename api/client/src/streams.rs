@@ -24,6 +24,8 @@ pub struct StreamOf {
     pub job: Option<String>,
     /// `FB_TASK_ID`; the first that runs without it.
     pub task: Option<u32>,
+    /// Member of the task's attempt; the first without it.
+    pub member: Option<u32>,
 }
 
 impl Client {
@@ -36,6 +38,7 @@ impl Client {
         let mut query = vec![("request", serde_json::to_string(request).unwrap_or_default())];
         query.extend(of.job.clone().map(|job| ("stage", job)));
         query.extend(of.task.map(|task| ("task", task.to_string())));
+        query.extend(of.member.map(|member| ("member", member.to_string())));
         let key = generate_key();
         let request = self
             .request(Method::GET, &of_workflow(&of.workflow, &["streams"])?)?

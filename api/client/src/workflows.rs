@@ -62,6 +62,8 @@ pub struct LogOf {
     pub task: Option<u32>,
     /// The last without it.
     pub attempt: Option<u32>,
+    /// Member of the attempt; the first without it.
+    pub member: Option<u32>,
     /// Bytes to leave out at the beginning.
     pub offset: u64,
     /// Only the last lines, so many, instead of `offset`: then [`Content::log_from`] is where the
@@ -330,6 +332,7 @@ impl Client {
         query.extend(of.job.clone().map(|job| ("stage", job)));
         query.extend(of.task.map(|task| ("task", task.to_string())));
         query.extend(of.attempt.map(|attempt| ("attempt", attempt.to_string())));
+        query.extend(of.member.map(|member| ("member", member.to_string())));
         let request = self.request(Method::GET, &of_workflow(id, &["log"])?)?.query(&query);
         self.answer(request).await.map(Content)
     }

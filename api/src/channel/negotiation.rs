@@ -45,11 +45,17 @@ pub enum Capability {
     ServerAddresses,
     /// What happens in a run before its end is told with [`super::FromAgent::RunNews`].
     RunNews,
+    /// Attempts of several members: the agent prepares a run and starts its process when the server
+    /// says [`super::FromServer::ReleaseRun`]; before, it reports [`crate::run::RunState::Prepared`].
+    Attempts,
+    /// The state [`crate::run::RunState::Ready`] of a run is understood.
+    Ready,
 }
 
 impl Capability {
     /// All that this release has.
-    pub const ALL: [Self; 3] = [Self::Unsupported, Self::ServerAddresses, Self::RunNews];
+    pub const ALL: [Self; 5] =
+        [Self::Unsupported, Self::ServerAddresses, Self::RunNews, Self::Attempts, Self::Ready];
 
     /// Its name on the wire.
     #[must_use]
@@ -58,6 +64,8 @@ impl Capability {
             Self::Unsupported => "unsupported",
             Self::ServerAddresses => "server-addresses",
             Self::RunNews => "run-news",
+            Self::Attempts => "attempts",
+            Self::Ready => "ready",
         }
     }
 }
@@ -268,7 +276,7 @@ mod tests {
         let two = Capabilities([Capability::Unsupported, Capability::RunNews].into());
         assert_eq!(read(later), offer(2, 7, two));
         let ours = serde_json::to_string(&Offer::ours()).unwrap();
-        let all = r#""capabilities":["unsupported","server-addresses","run-news"]"#;
+        let all = r#""capabilities":["unsupported","server-addresses","run-news","attempts","ready"]"#;
         assert_eq!(ours, format!(r#"{{"protocol":1,"min":1,"max":2,{all}}}"#));
         let many = format!(r#"{{"protocol":1,"capabilities":[{}"x"]}}"#, r#""x","#.repeat(100_000));
         assert!(read(&many).capabilities.is_empty());

@@ -82,6 +82,12 @@ impl<Out: Message> Session<Out> {
         self.agreed = capabilities;
     }
 
+    /// Whether both sides know it.
+    #[must_use]
+    pub fn has_agreed(&self, capability: Capability) -> bool {
+        self.agreed.has(capability)
+    }
+
     /// Numbers a message and keeps it until it is acknowledged.
     ///
     /// # Errors

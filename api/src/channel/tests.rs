@@ -53,9 +53,15 @@ fn agent_messages() -> Vec<FromAgent> {
         log_bytes: 3,
         usage: Usage { cpu_micros: 4, ..Usage::default() },
     };
-    let states = [RunState::Preparing {}, RunState::Running { started: Timestamp(1) }]
-        .into_iter()
-        .chain(outcomes.into_iter().map(|outcome| RunState::Ended(Box::new(end(outcome)))));
+    let started = Timestamp(1);
+    let going = [
+        RunState::Preparing {},
+        RunState::Prepared {},
+        RunState::Running { started },
+        RunState::Ready { started },
+    ];
+    let states =
+        going.into_iter().chain(outcomes.into_iter().map(|outcome| RunState::Ended(Box::new(end(outcome)))));
     let reports: Vec<RunReport> = states.map(|state| RunReport { run: run_id(), state }).collect();
     let nic = Nic { name: "lan0".into(), kind: NicKind::Bond, ..Nic::default() };
     let fault = Fault { level: FaultLevel::Error, subject: "s".into(), message: "m".into() };
@@ -120,7 +126,16 @@ fn start(work: Work) -> FromServer {
     let user = RunUser { name: "ann".into(), uid: 1001, gid: 100, groups: vec![5] };
     let forbidden = vec!["10.0.0.1:80".parse().unwrap()];
     let (run, workflow) = (run_id(), workflow_id());
-    let spec = RunSpec { run, workflow, subject: "job a".into(), user, work, timeout_seconds: 60, forbidden };
+    let spec = RunSpec {
+        run,
+        workflow,
+        subject: "job a".into(),
+        user,
+        work,
+        timeout_seconds: 60,
+        forbidden,
+        awaits_release: true,
+    };
     FromServer::StartRun { spec: Box::new(spec) }
 }
 
@@ -158,6 +173,7 @@ fn server_messages() -> Vec<FromServer> {
         FromServer::SendInventory {},
         start(Work::Volume { volume: volume() }),
         start(Work::Job(Box::new(job()))),
+        FromServer::ReleaseRun { run },
         FromServer::StopRun { run, grace_seconds: 1, why: "w".into() },
         FromServer::PauseRun { run },
         FromServer::ResumeRun { run },
@@ -246,7 +262,7 @@ fn the_samples_hold_every_kind_of_message() {
         .map(|kinds| kinds.into_iter().collect::<Vec<_>>().join(" "));
     expect_test::expect![[r#"
         going-down heartbeat hello inventory overlays-applied refusing run run-news runs topology unsupported upgrade-failed usage
-        forget-runs open-stream overlays pause-run reboot remove-volumes resume-run send-inventory send-usage servers start-run stop-run upgrade-agent welcome
+        forget-runs open-stream overlays pause-run reboot release-run remove-volumes resume-run send-inventory send-usage servers start-run stop-run upgrade-agent welcome
     "#]]
     .assert_eq(&(kinds.join("\n") + "\n"));
 }

@@ -127,7 +127,7 @@ fn finish(look: Look, mut table: Table) -> String {
 }
 
 /// Cells of text.
-pub(super) fn cells<const N: usize>(texts: [String; N]) -> Vec<Cell> {
+pub(super) fn cells(texts: impl IntoIterator<Item = String>) -> Vec<Cell> {
     texts.into_iter().map(Cell::new).collect()
 }
 

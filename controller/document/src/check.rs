@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use api::device::DeviceKind;
 use yaml_tree::{Location, Mistakes, Places, Tree, did_you_mean};
 
-use crate::{MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, raw, words};
+use crate::{
+    JobDependency, MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, raw,
+    words,
+};
 
 mod limits;
 
@@ -342,7 +345,7 @@ pub(crate) fn whole(workflow: &Workflow, notes: &mut Notes<'_>) {
     for job in &workflow.jobs {
         let path = format!("jobs.{}", job.name);
         notes.count(1 + job.depends_on.len() + job.mounts.len());
-        for (index, name) in job.depends_on.iter().enumerate() {
+        for (index, JobDependency { name, .. }) in job.depends_on.iter().enumerate() {
             if !jobs.contains_key(name.as_str()) && !has_services {
                 let keys = ["depends-on", "requires"].map(|key| format!("{path}.{key}[{index}]"));
                 let others = workflow.jobs.iter().map(|other| other.name.as_str());
@@ -428,7 +431,10 @@ fn cycle<'a>(workflow: &'a Workflow, numbers: &HashMap<&str, usize>) -> Option<V
     let edges: Vec<Vec<usize>> = workflow
         .jobs
         .iter()
-        .map(|job| job.depends_on.iter().filter_map(|name| numbers.get(name.as_str()).copied()).collect())
+        .map(|job| {
+            let names = job.depends_on.iter().map(|dependency| dependency.name.as_str());
+            names.filter_map(|name| numbers.get(name).copied()).collect()
+        })
         .collect();
     let mut marks = vec![Mark::New; edges.len()];
     for start in 0..edges.len() {

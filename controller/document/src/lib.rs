@@ -30,7 +30,8 @@ pub mod words;
 
 pub use expand::{expand, expand_known};
 pub use normal::{
-    Affinity, Destination, Egress, Ingress, Job, Mount, Resource, Source, TaskArray, Volume, Workflow,
+    Affinity, Destination, Egress, Ingress, Job, JobDependency, Mount, Resource, Source, TaskArray, Volume,
+    Workflow,
 };
 
 use api::{problem::Mistake, workflow::MAX_DOCUMENT_BYTES};

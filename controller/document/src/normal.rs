@@ -9,7 +9,9 @@ use crate::{
     DEFAULT_TIMEOUT_SECONDS,
     check::{self, Notes},
     expand::is_name,
-    labels, raw, units,
+    labels,
+    plan::Until,
+    raw, units,
     uris::{destination, inside, refuse_scheme, source, taken_out},
 };
 
@@ -126,8 +128,8 @@ pub struct Job {
     pub cwd: Option<String>,
     /// Volumes.
     pub mounts: Vec<Mount>,
-    /// Jobs that must have finished, each once.
-    pub depends_on: Vec<String>,
+    /// Jobs that it waits for, each once with what is waited for.
+    pub depends_on: Vec<JobDependency>,
     /// Time that one attempt has, seconds.
     pub timeout_seconds: u64,
     /// Further attempts after a failed one.
@@ -406,38 +408,57 @@ fn environment(pairs: &[String], path: &str, notes: &mut Notes<'_>) -> BTreeMap<
     env
 }
 
+/// A job that another waits for: its name, where it must have finished, else `{name, status}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "DependencyForm")]
+pub struct JobDependency {
+    /// Name of the job.
+    pub name: String,
+    /// Until when: the language has `FINISHED` and `RUNNING`.
+    pub until: Until,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum DependencyForm {
+    Finished(String),
+    Until { name: String, status: Until },
+}
+
+impl From<JobDependency> for DependencyForm {
+    fn from(JobDependency { name, until }: JobDependency) -> Self {
+        match until {
+            Until::Finished => Self::Finished(name),
+            status => Self::Until { name, status },
+        }
+    }
+}
+
 /// `requires` is the older word; it does not count where `depends-on` is there.
-fn dependencies(job: &raw::Job, path: &str, notes: &mut Notes<'_>) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    let mut seen: HashSet<String> = HashSet::new();
-    let mut add = |name: &str| {
-        if seen.insert(name.to_owned()) {
-            names.push(name.to_owned());
+fn dependencies(job: &raw::Job, path: &str, notes: &mut Notes<'_>) -> Vec<JobDependency> {
+    let mut found: Vec<JobDependency> = Vec::new();
+    let mut seen: HashSet<JobDependency> = HashSet::new();
+    let mut add = |name: &str, until: Until| {
+        let dependency = JobDependency { name: name.to_owned(), until };
+        if seen.insert(dependency.clone()) {
+            found.push(dependency);
         }
     };
     notes.count(job.requires.len() + job.depends_on.as_ref().map_or(0, Vec::len));
     match &job.depends_on {
-        None => job.requires.iter().for_each(|name| add(name)),
+        None => job.requires.iter().for_each(|name| add(name, Until::Finished)),
         Some(dependencies) => {
-            for (index, dependency) in dependencies.iter().enumerate() {
-                let is_running =
-                    dependency.status.as_ref().is_some_and(|status| status.eq_ignore_ascii_case("running"));
-                if is_running {
-                    let path = format!("{path}.depends-on[{index}].status");
-                    notes.unreadable(
-                        &path,
-                        &format!("RUNNING is {LATER}"),
-                        "it is for services; use FINISHED",
-                    );
-                }
-                add(&dependency.name);
+            for dependency in dependencies {
+                let status = dependency.status.as_deref().unwrap_or_default();
+                let is_running = status.eq_ignore_ascii_case("running");
+                add(&dependency.name, if is_running { Until::Running } else { Until::Finished });
             }
             if !job.requires.is_empty() {
                 notes.warn(&format!("{path}.requires"), "it does not count where `depends-on` is there");
             }
         }
     }
-    names
+    found
 }
 
 fn resource(own: &raw::Resource, default: &raw::Resource, path: &str, notes: &mut Notes<'_>) -> Resource {

@@ -21,6 +21,9 @@
 //! | module | does |
 //! |---|---|
 //! | `build` | from a normalised document to stages |
+//! | `dependency` | what a stage waits for |
+//! | `ids` | numbers of stages and tasks |
+//! | `references` | no number in a plan leads nowhere |
 //! | `version` | which version of plans it is |
 //!
 //! Rules of the format: `docs/decisions/0007-stored-plans.md`. In short: a field that a reader may
@@ -28,6 +31,9 @@
 //! knowing it raises [`VERSION`], and the reader of the older version stays.
 
 mod build;
+mod dependency;
+mod ids;
+mod references;
 mod version;
 
 use std::collections::BTreeMap;
@@ -37,6 +43,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Workflow;
 
+pub use dependency::{Dependency, Until};
+pub use ids::{StageId, TaskId};
 pub use version::VERSION;
 
 use version::{VersionOnly, VersionedPlan};
@@ -110,9 +118,9 @@ impl Plan {
 pub struct StagePlan {
     /// Name: of the job or volume, URI of the image, `data/in.txt` of the file.
     pub name: String,
-    /// Stages that must have finished, by number, ascending but for files that go out.
+    /// What it waits for: ascending by stage but for files that go out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub after: Vec<u32>,
+    pub after: Vec<Dependency>,
     /// Group of volumes that it needs, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<usize>,
@@ -124,6 +132,10 @@ pub struct StagePlan {
     /// Its tasks; one, if it is no array.
     #[serde(default, skip_serializing_if = "Tasks::is_one")]
     pub tasks: Tasks,
+    /// Runs of one attempt of a task, at least 1: they are placed, prepared, started and ended together.
+    /// More than one only of a job.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub members: u32,
     /// What it does.
     pub work: Planned,
 }
@@ -228,7 +240,7 @@ pub struct StoredFile {
 #[serde(rename_all = "kebab-case")]
 pub struct JobPlan {
     /// Number of the stage that pulls its image.
-    pub image: u32,
+    pub image: StageId,
     /// Program and arguments; empty where there is a script, or where the image's own is meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
@@ -386,38 +398,18 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The plan has this stage, and a run on a node can be of it.
+    /// The plan has this stage with a task that users call by this number, and a run on a node can be
+    /// of it.
     #[must_use]
-    pub fn has_task(&self, stage: u32, task: u32) -> bool {
-        self.stages.get(stage as usize).is_some_and(|stage| {
-            let number = task.checked_sub(stage.tasks.first.unwrap_or(0));
-            number.is_some_and(|number| number < stage.tasks.count)
-                && !matches!(stage.work, Planned::Image { .. })
+    pub fn has_task(&self, stage: StageId, task: u32) -> bool {
+        self.stages.get(stage.index()).is_some_and(|stage| {
+            stage.tasks.task(task).is_some() && !matches!(stage.work, Planned::Image { .. })
         })
     }
 
-    fn check_references(&self) -> Result<(), PlanError> {
-        let has = |stage: u32| (stage as usize) < self.stages.len();
-        for (stage, plan) in self.stages.iter().enumerate() {
-            let problem = |problem: String| Err(PlanError::Inconsistent { stage, problem });
-            if let Some(after) = plan.after.iter().find(|after| !has(**after)) {
-                return problem(format!("waits for stage {after}, which is not there"));
-            }
-            if let Some(group) = plan.group.filter(|group| *group >= self.groups) {
-                return problem(format!("needs volumes of group {group}, which is not there"));
-            }
-            let Tasks { first, count, concurrency } = plan.tasks;
-            if count == 0 || concurrency == 0 || first.unwrap_or(0).checked_add(count - 1).is_none() {
-                return problem(format!("has {count} tasks from {first:?}, {concurrency} at once"));
-            }
-            if let Planned::Job(job) = &plan.work {
-                let image = self.stages.get(job.image as usize).map(|stage| &stage.work);
-                if !matches!(image, Some(Planned::Image { .. })) {
-                    return problem(format!("has its image from stage {}, which is none", job.image));
-                }
-            }
-        }
-        Ok(())
+    /// The stages with their numbers.
+    pub fn numbered(&self) -> impl Iterator<Item = (StageId, &StagePlan)> + Clone {
+        StageId::first(self.stages.len()).zip(&self.stages)
     }
 }
 
@@ -462,6 +454,15 @@ impl std::fmt::Display for FileKey {
             Self::OfJob { job, path } => write!(f, "file {path:?} of job {job}"),
         }
     }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -27,7 +27,7 @@ const AFFINITY: Shape = Shape::Parsed {
 };
 const STATUS: Shape = Shape::Parsed {
     what: "a status to wait for",
-    example: "FINISHED",
+    example: "FINISHED or RUNNING",
     accepts: |text| ["finished", "running"].contains(&text.to_lowercase().as_str()),
 };
 

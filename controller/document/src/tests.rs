@@ -562,7 +562,6 @@ services:
             11:45: jobs.a.image.secret: not supported yet
             13:11: jobs.a.env[0]: secret:// is not supported yet (secrets come with a later version)
             14:5: jobs.a.multinode: not supported yet
-            15:39: jobs.a.depends-on[0].status: RUNNING is not supported yet (it is for services; use FINISHED)
             16:32: jobs.a.network.expose-tcp: not supported yet
             17:24: jobs.a.resource.cpu.sockets: not supported yet
             18:1: services: not supported yet

@@ -96,8 +96,4 @@ pub struct Request {
 }
 
 #[cfg(test)]
-mod group_tests;
-#[cfg(test)]
-mod near_tests;
-#[cfg(test)]
 mod tests;

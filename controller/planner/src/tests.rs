@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use super::*;
 
+mod groups;
+mod near;
+
 const GIB: u64 = 1 << 30;
 
 /// A node of so many packages, NUMA nodes in each, cores in each of those, two threads a core, 8 GiB a NUMA node, and a GPU

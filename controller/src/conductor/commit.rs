@@ -8,10 +8,7 @@ use database::outbox::{self, OutboxRow};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    images::causes,
-    store::{Store, Write},
-};
+use crate::{images::causes, record::Write, store::Store};
 
 /// Pause after the database refused, before the batch is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -64,6 +61,7 @@ fn workflow_of(write: &Write) -> Option<WorkflowId> {
         Write::Workflow(row) => Some(row.id),
         Write::Plan { workflow, .. } => Some(*workflow),
         Write::Stage(row) => Some(row.workflow),
+        Write::Attempt(row) => Some(row.workflow),
         Write::Run(row) => Some(row.workflow),
         Write::Event(workflow, _) | Write::Forget(workflow) => Some(*workflow),
         Write::Image { .. } | Write::ForgetImage(_) => None,

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use api::run::{RunId, WorkflowId};
 use database::outbox::OutboxRow;
+use document::plan::StageId;
 use tokio::{
     sync::{OwnedMutexGuard, oneshot},
     time::timeout,
@@ -50,9 +51,9 @@ pub(crate) enum Order {
     /// the removal of their logs and files, which goes on whether or not somebody waits for it.
     Forget { workflows: Vec<WorkflowId>, done: oneshot::Sender<Option<Removal>>, told: Vec<OutboxRow> },
     /// An image is here, or cannot be had.
-    Image { workflow: WorkflowId, stage: u32, delivery: Box<Delivery> },
+    Image { workflow: WorkflowId, stage: StageId, delivery: Box<Delivery> },
     /// The registry of an image is waited for, and why; or the pull goes on.
-    ImageWaits { workflow: WorkflowId, stage: u32, why: Option<String> },
+    ImageWaits { workflow: WorkflowId, stage: StageId, why: Option<String> },
     /// The server has so much of a log.
     Log { run: RunId, length: u64 },
     /// Something of a run is not taken, for a quota: what, and why.

@@ -1,28 +1,29 @@
-//! Stages begin when those before them have finished, and end when their tasks are over.
+//! Stages begin when what they wait for has happened, and end when their tasks are over.
 
-use api::{channel::FromServer, ids::Timestamp, workflow::State};
-use document::plan::Planned;
+use api::{
+    channel::FromServer,
+    ids::Timestamp,
+    workflow::{EventKind, State},
+};
+use document::plan::{Dependency, Planned, StageId, Until};
 
-use super::{Engine, Flow, Output};
-use crate::images::{Fetched, ToldFetchError};
-
-/// Time that a run gets between SIGTERM and SIGKILL, seconds.
-const GRACE_SECONDS: u32 = 10;
+use super::{Effects, Engine, Flow, effects::stop_run, flow::StageNow};
+use crate::record::{Fetched, ToldFetchError};
 
 impl Engine {
     /// Lets the stages of a workflow begin, end and take others with them, and the workflow end.
     pub(super) fn settle_flow(&mut self, place: u64, now: Timestamp) {
         let Some(flow) = self.flows.get_mut(&place) else { return };
-        if flow.row.ended.is_none() {
-            let mut output = Output::default();
-            flow.advance(&mut output, now);
-            if flow.row.ended.is_some() {
-                for home in flow.row.homes.iter().flatten() {
-                    output.say(home.node, FromServer::RemoveVolumes { workflow: flow.row.id });
+        if flow.ended.is_none() {
+            let mut effects = Effects::default();
+            flow.advance(&mut effects, now);
+            if flow.ended.is_some() {
+                for home in flow.volumes.iter().flatten() {
+                    effects.send(home.node, FromServer::RemoveVolumes { workflow: flow.id });
                 }
             }
-            if !output.writes.is_empty() {
-                self.take(output);
+            if !effects.writes.is_empty() {
+                self.take(effects);
                 self.stale = true;
             }
         }
@@ -31,11 +32,11 @@ impl Engine {
 
     /// A workflow that is over and whose runs are forgotten is in the store alone.
     pub(super) fn drop_if_done(&mut self, place: u64) {
-        let is_done = |flow: &Flow| flow.row.ended.is_some() && flow.runs.is_empty();
+        let is_done = |flow: &Flow| flow.ended.is_some() && flow.runs.is_empty();
         if self.flows.get(&place).is_some_and(is_done)
             && let Some(flow) = self.flows.remove(&place)
         {
-            self.places.remove(&flow.row.id);
+            self.places.remove(&flow.id);
         }
     }
 }
@@ -43,91 +44,111 @@ impl Engine {
 impl Flow {
     /// Until nothing more changes. Of a blocked workflow nobody knows what comes next, so nothing
     /// does; but it can be ended.
-    fn advance(&mut self, output: &mut Output, now: Timestamp) {
-        if self.blocked.is_some() && self.row.stop.is_none() {
+    fn advance(&mut self, effects: &mut Effects, now: Timestamp) {
+        if self.blocked.is_some() && self.stop.is_none() {
             return;
         }
         let mut changes = true;
         while changes {
             changes = false;
-            for index in 0..self.plan.stages.len() {
-                changes |= self.advance_stage(output, index, now);
+            for stage in StageId::first(self.stages.len()) {
+                changes |= self.advance_stage(effects, stage, now);
             }
         }
-        self.end_if_over(output, now);
+        self.end_if_over(effects, now);
     }
 
-    fn advance_stage(&mut self, output: &mut Output, index: usize, now: Timestamp) -> bool {
-        let number = u32::try_from(index).unwrap_or(u32::MAX);
-        let stage = &self.stages[index];
+    fn advance_stage(&mut self, effects: &mut Effects, id: StageId, now: Timestamp) -> bool {
+        let stage = &self.stages[id];
         if stage.state.is_ended() {
             return false;
         }
         if stage.state == State::Started && stage.tasks.is_over() {
-            self.end_stage(output, number, now);
+            self.end_stage(effects, id, now);
             return true;
         }
         // Stopped while it was blocked, with stages that nobody knew of: they are canceled now.
-        if let Some(why) = self.row.stop.clone().filter(|_| stage.state == State::Pending) {
-            self.cancel_stage(output, number, &why, now);
-            return self.stages[index].state.is_ended();
+        if let Some(why) = self.stop.clone().filter(|_| stage.state == State::Pending) {
+            self.cancel_stage(effects, id, &why, now);
+            return self.stages[id].state.is_ended();
         }
         if stage.is_ready {
             return false;
         }
-        let before = self.plan.stages[index].after.clone();
-        let bad = before
-            .iter()
-            .find(|&&other| matches!(self.stages[other as usize].state, State::Failed | State::Canceled));
-        if let Some(&bad) = bad {
-            let how = self.stages[bad as usize].state.as_str();
-            let why = format!("{} {} {how}", self.kind_of(bad), self.plan.stages[bad as usize].name);
-            self.cancel_stage(output, number, &why, now);
+        if let Some(why) = self.cannot_happen(id) {
+            self.cancel_stage(effects, id, &why, now);
             // One of whose row nothing could be read may have runs, and ends when they are over.
-            return self.stages[index].state.is_ended();
+            return self.stages[id].state.is_ended();
         }
-        if before.iter().all(|&other| self.stages[other as usize].state == State::Finished) {
-            self.stages[index].is_ready = true;
-            if !before.is_empty() {
-                self.event(output, now, "DEPENDENCY_SATISFIED", Some(number), "may begin".to_owned());
+        if self.has_what_it_waits_for(id) {
+            self.stages[id].is_ready = true;
+            if !self.plan.stages[id].after.is_empty() {
+                let message = "may begin".to_owned();
+                self.event(effects, now, EventKind::DependencySatisfied, Some(id), message);
             }
-            if let Planned::Image { reference } = &self.plan.stages[index].work {
+            if let Planned::Image { reference } = &self.plan.stages[id].work {
                 let reference = reference.clone();
-                self.begin_stage(output, number, now);
-                self.event(output, now, "IMAGE_PULL_STARTED", Some(number), format!("pulling {reference}"));
-                output.fetch.push((self.row.id, number, reference));
+                self.begin_stage(effects, id, now);
+                let message = format!("pulling {reference}");
+                self.event(effects, now, EventKind::ImagePullStarted, Some(id), message);
+                effects.fetch.push((self.id, id, reference));
             }
-            output.changed.insert(self.row.id);
+            effects.changed.insert(self.id);
             return true;
         }
         false
     }
 
-    fn kind_of(&self, stage: u32) -> &'static str {
-        self.plan.stages[stage as usize].work.kind().as_str()
+    /// All that a stage waits for has happened.
+    pub(super) fn has_what_it_waits_for(&self, id: StageId) -> bool {
+        self.plan.stages[id].after.iter().all(|after| self.has_happened(*after))
+    }
+
+    /// What is waited for of a stage has happened.
+    pub(super) fn has_happened(&self, Dependency { stage, until }: Dependency) -> bool {
+        let StageNow { state, has_run, .. } = &self.stages[stage];
+        match until {
+            Until::Finished => *state == State::Finished,
+            Until::Failed => *state == State::Failed,
+            Until::Any => state.is_ended(),
+            Until::Running => *has_run || *state == State::Finished,
+        }
+    }
+
+    /// Why what a stage waits for cannot happen any more, if so: the other stage is over.
+    fn cannot_happen(&self, id: StageId) -> Option<String> {
+        let is_over = |after: &&Dependency| self.stages[after.stage].state.is_ended();
+        let after = self.plan.stages[id].after.iter().filter(is_over);
+        let Dependency { stage, .. } = *after.into_iter().find(|after| !self.has_happened(**after))?;
+        let how = self.stages[stage].state.as_str();
+        Some(format!("{} {} {how}", self.kind_of(stage), self.plan.stages[stage].name))
+    }
+
+    fn kind_of(&self, stage: StageId) -> &'static str {
+        self.plan.stages[stage].work.kind().as_str()
     }
 
     /// The first of its tasks is on a node, or its image is being pulled.
-    pub(super) fn begin_stage(&mut self, output: &mut Output, index: u32, now: Timestamp) {
-        let stage = &mut self.stages[index as usize];
+    pub(super) fn begin_stage(&mut self, effects: &mut Effects, index: StageId, now: Timestamp) {
+        let stage = &mut self.stages[index];
         if stage.state != State::Pending {
             return;
         }
         stage.state = State::Started;
         stage.started = Some(now);
         stage.reason = None;
-        self.keep_stage(output, index);
-        self.event(output, now, "STAGE_STARTED", Some(index), "started".to_owned());
-        if self.row.started.is_none() {
-            self.row.started = Some(now);
-            self.row.state = State::Started;
-            self.keep(output);
+        self.keep_stage(effects, index);
+        self.event(effects, now, EventKind::StageStarted, Some(index), "started".to_owned());
+        if self.started.is_none() {
+            self.started = Some(now);
+            self.state = State::Started;
+            self.keep(effects);
         }
     }
 
     /// All its tasks are over.
-    fn end_stage(&mut self, output: &mut Output, index: u32, now: Timestamp) {
-        let stage = &mut self.stages[index as usize];
+    fn end_stage(&mut self, effects: &mut Effects, index: StageId, now: Timestamp) {
+        let stage = &mut self.stages[index];
         let book = &stage.tasks;
         let (state, reason) = if book.failed > 0 {
             let why = book.failure.clone().unwrap_or_default();
@@ -138,128 +159,124 @@ impl Flow {
             };
             (State::Failed, Some(why))
         } else if book.canceled > 0 {
-            (State::Canceled, self.row.stop.clone().or_else(|| stage.reason.clone()))
+            (State::Canceled, self.stop.clone().or_else(|| stage.reason.clone()))
         } else {
             (State::Finished, None)
         };
-        self.close_stage(output, index, state, reason, now);
+        self.close_stage(effects, index, state, reason, now);
     }
 
     /// Ends a stage, whatever its tasks were.
     fn close_stage(
         &mut self,
-        output: &mut Output,
-        index: u32,
+        effects: &mut Effects,
+        index: StageId,
         state: State,
         reason: Option<String>,
         now: Timestamp,
     ) {
-        let stage = &mut self.stages[index as usize];
+        let stage = &mut self.stages[index];
         stage.state = state;
         stage.reason.clone_from(&reason);
         stage.ended = Some(now);
-        self.keep_stage(output, index);
+        self.keep_stage(effects, index);
         let event = match state {
-            State::Finished => "STAGE_FINISHED",
-            State::Failed => "STAGE_FAILED",
-            _ => "STAGE_CANCELED",
+            State::Finished => EventKind::StageFinished,
+            State::Failed => EventKind::StageFailed,
+            _ => EventKind::StageCanceled,
         };
         let message = reason.unwrap_or_else(|| state.as_str().to_owned());
-        self.event(output, now, event, Some(index), message);
+        self.event(effects, now, event, Some(index), message);
     }
 
     /// What has not begun will not; what runs goes on to its end.
-    pub(super) fn cancel_stage(&mut self, output: &mut Output, index: u32, why: &str, now: Timestamp) {
-        let stage = &mut self.stages[index as usize];
+    pub(super) fn cancel_stage(&mut self, effects: &mut Effects, index: StageId, why: &str, now: Timestamp) {
+        let stage = &mut self.stages[index];
         if stage.state.is_ended() {
             return;
         }
         stage.tasks.cancel_waiting();
         stage.reason = Some(why.to_owned());
         if stage.tasks.running.is_empty() {
-            self.close_stage(output, index, State::Canceled, Some(why.to_owned()), now);
+            self.close_stage(effects, index, State::Canceled, Some(why.to_owned()), now);
         }
     }
 
     /// Fails a stage for a reason that is none of its tasks'.
-    pub(super) fn fail_stage(&mut self, output: &mut Output, index: u32, why: &str, now: Timestamp) {
-        let stage = &mut self.stages[index as usize];
+    pub(super) fn fail_stage(&mut self, effects: &mut Effects, index: StageId, why: &str, now: Timestamp) {
+        let stage = &mut self.stages[index];
         if stage.state.is_ended() {
             return;
         }
         stage.tasks.cancel_waiting();
-        self.close_stage(output, index, State::Failed, Some(why.to_owned()), now);
+        self.close_stage(effects, index, State::Failed, Some(why.to_owned()), now);
     }
 
     /// Ends what runs and lets nothing more begin.
-    pub(super) fn stop_all(&mut self, output: &mut Output, why: &str, now: Timestamp) {
-        for run in self.runs.values().filter(|run| run.row.ended.is_none()) {
-            output.say(run.row.node, stop_run(run.row.run, why));
+    pub(super) fn stop_all(&mut self, effects: &mut Effects, why: &str, now: Timestamp) {
+        for run in self.runs.values().filter(|run| run.ended.is_none()) {
+            effects.send(run.node, stop_run(run.id, why));
         }
-        for index in 0..self.stages.len() {
-            self.cancel_stage(output, u32::try_from(index).unwrap_or(u32::MAX), why, now);
+        for stage in StageId::first(self.stages.len()) {
+            self.cancel_stage(effects, stage, why, now);
         }
-        output.changed.insert(self.row.id);
+        effects.changed.insert(self.id);
     }
 
     /// An image is here, or cannot be had.
     pub(super) fn image_fetched(
         &mut self,
-        output: &mut Output,
-        index: u32,
+        effects: &mut Effects,
+        index: StageId,
         fetched: Result<Fetched, ToldFetchError>,
         now: Timestamp,
     ) {
-        if self.stages[index as usize].state != State::Started {
+        if self.stages[index].state != State::Started {
             return;
         }
         match fetched {
             Ok(Fetched { image, was_cached }) => {
                 let (event, how) = if was_cached {
-                    ("IMAGE_CACHE_HIT", "was here already")
+                    (EventKind::ImageCacheHit, "was here already")
                 } else {
-                    ("IMAGE_CONVERT_COMPLETED", "pulled and converted")
+                    (EventKind::ImageConvertCompleted, "pulled and converted")
                 };
                 let message = format!("{} {how}, {} bytes", image.manifest, image.root.size);
-                self.event(output, now, event, Some(index), message);
-                let stage = &mut self.stages[index as usize];
+                self.event(effects, now, event, Some(index), message);
+                let stage = &mut self.stages[index];
                 stage.image = Some(image);
                 stage.tasks.finished = stage.tasks.count;
                 stage.tasks.next = stage.tasks.count;
-                self.close_stage(output, index, State::Finished, None, now);
+                self.close_stage(effects, index, State::Finished, None, now);
             }
-            Err(error) => self.fail_stage(output, index, &error.to_string(), now),
+            Err(error) => self.fail_stage(effects, index, &error.to_string(), now),
         }
     }
 
     /// The workflow ends when all its stages have, and no run is left: a stage fails with its volume before the runs that
     /// were in it are known to be lost.
-    fn end_if_over(&mut self, output: &mut Output, now: Timestamp) {
+    fn end_if_over(&mut self, effects: &mut Effects, now: Timestamp) {
         let is_over = self.stages.iter().all(|stage| stage.state.is_ended())
-            && self.runs.values().all(|run| run.row.ended.is_some());
-        if self.row.ended.is_some() || !is_over {
+            && self.runs.values().all(|run| run.ended.is_some());
+        if self.ended.is_some() || !is_over {
             return;
         }
-        let failed = (0..).zip(&self.stages).find(|(_, stage)| stage.state == State::Failed);
-        let (state, reason, event) = match (failed, &self.row.stop) {
+        let failed = self.numbered().find(|(_, stage)| stage.state == State::Failed);
+        let (state, reason, event) = match (failed, &self.stop) {
             (Some((index, stage)), None) => {
-                let name = &self.plan.stages[index as usize].name;
+                let name = &self.plan.stages[index].name;
                 let why = stage.reason.clone().unwrap_or_default();
-                (State::Failed, Some(format!("{} {name}: {why}", self.kind_of(index))), "WORKFLOW_FAILED")
+                let why = format!("{} {name}: {why}", self.kind_of(index));
+                (State::Failed, Some(why), EventKind::WorkflowFailed)
             }
-            (_, Some(why)) => (State::Canceled, Some(why.clone()), "WORKFLOW_CANCELED"),
-            (None, None) => (State::Finished, None, "WORKFLOW_FINISHED"),
+            (_, Some(why)) => (State::Canceled, Some(why.clone()), EventKind::WorkflowCanceled),
+            (None, None) => (State::Finished, None, EventKind::WorkflowFinished),
         };
-        self.row.state = state;
-        self.row.reason.clone_from(&reason);
-        self.row.ended = Some(now);
-        self.event(output, now, event, None, reason.unwrap_or_else(|| state.as_str().to_owned()));
-        self.row.view = Some(self.view());
-        self.keep(output);
+        self.state = state;
+        self.reason.clone_from(&reason);
+        self.ended = Some(now);
+        self.event(effects, now, event, None, reason.unwrap_or_else(|| state.as_str().to_owned()));
+        self.final_view = Some(self.view());
+        self.keep(effects);
     }
-}
-
-/// The order to end a run.
-pub(super) fn stop_run(run: api::run::RunId, why: &str) -> FromServer {
-    FromServer::StopRun { run, grace_seconds: GRACE_SECONDS, why: why.to_owned() }
 }

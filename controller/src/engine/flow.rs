@@ -1,4 +1,5 @@
-//! A workflow in memory: its rows, its stages, its tasks. Every change goes through a method that also writes it.
+//! A workflow in memory: its stages and its runs. Every change goes through a method that also writes
+//! it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,30 +9,23 @@ use std::{
 
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
-    run::{FailedTry, Outcome, RunId, WorkflowId},
-    workflow::{State, TaskCounts, WorkflowEvent},
+    run::{FailedTry, Outcome, RunId, Usage, WorkflowId},
+    workflow::{EventKind, State, Workflow, WorkflowEvent},
 };
-use document::plan::{Plan, Planned, StagePlan};
-use serde::{Deserialize, Serialize};
+use document::plan::{Plan, Planned, StageId, StagePlan, TaskId};
 
-use super::{FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Output};
-use crate::{
-    images::JobImage,
-    store::{Owner, RunRow, StageRow, SubmissionKey, SubmittedRow, WorkflowRow, Write},
+use super::{
+    Effects,
+    attempt::Attempt,
+    task::{RetryState, TaskBook},
+};
+use crate::record::{
+    AttemptRow, Damage, Grant, JobImage, Owner, Rows, RunRow, StageRow, SubmissionKey, SubmittedRow,
+    VolumePlacement, WorkflowRow, Write,
 };
 
 /// Nodes of a stage that are shown.
 const MAX_NODES_SHOWN: usize = 8;
-
-/// Where the volumes of a group are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Home {
-    pub(crate) node: NodeId,
-    pub(crate) name: NodeName,
-    /// The boot that they live in.
-    pub(crate) boot: String,
-}
 
 /// A workflow that was handed in, checked.
 #[derive(Debug)]
@@ -52,7 +46,27 @@ pub(crate) struct Submission {
 /// A workflow.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    pub(crate) row: WorkflowRow,
+    pub(crate) id: WorkflowId,
+    /// Place in the order of submission.
+    pub(crate) place: u64,
+    pub(crate) name: String,
+    pub(crate) owner: Owner,
+    pub(crate) submitted: Timestamp,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) ended: Option<Timestamp>,
+    pub(crate) state: State,
+    /// Why it failed or was canceled.
+    pub(crate) reason: Option<String>,
+    /// Why it shall stop.
+    pub(crate) stop: Option<String>,
+    /// Who paused it.
+    pub(crate) paused: Option<String>,
+    /// Where each group of volumes is, once that is chosen.
+    pub(crate) volumes: Vec<Option<VolumePlacement>>,
+    /// What is shown of it, once it is over.
+    pub(crate) final_view: Option<Workflow>,
+    /// What of its row could not be read.
+    pub(crate) damage: Option<Damage>,
     /// Of a blocked workflow: stages that stand in for those that are not known.
     pub(crate) plan: Arc<Plan>,
     /// Why its plan is not known to this release. Then what is on nodes is followed to its end, and
@@ -60,7 +74,7 @@ pub(crate) struct Flow {
     pub(crate) blocked: Option<String>,
     pub(crate) stages: Vec<StageNow>,
     /// Runs that are not forgotten.
-    pub(crate) runs: BTreeMap<RunId, RunNow>,
+    pub(crate) runs: BTreeMap<RunId, Run>,
     /// Lines of its history.
     pub(crate) events: u64,
 }
@@ -81,8 +95,29 @@ pub(crate) enum Known {
 
 /// A run in memory.
 #[derive(Debug, Clone)]
-pub(crate) struct RunNow {
-    pub(crate) row: RunRow,
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    pub(crate) stage: StageId,
+    pub(crate) task: TaskId,
+    /// From 1.
+    pub(crate) attempt: u32,
+    /// Which member of the attempt, from 0.
+    pub(crate) member: u32,
+    pub(crate) node: NodeId,
+    pub(crate) node_name: NodeName,
+    /// The boot of the node that it was given to.
+    pub(crate) boot: String,
+    /// Of a job.
+    pub(crate) grant: Option<Grant>,
+    pub(crate) placed: Timestamp,
+    /// The node said that it has it.
+    pub(crate) accepted: bool,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) ended: Option<Timestamp>,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) usage: Usage,
+    /// Length of its log, bytes, once it is over.
+    pub(crate) log_bytes: u64,
     /// Up to where its log is here.
     pub(crate) log_here: u64,
     /// Of a run that is over: since when the rest of its log is awaited, by the clock of
@@ -100,10 +135,57 @@ pub(crate) struct RunNow {
     pub(crate) is_quota_told: bool,
 }
 
-impl RunNow {
-    pub(crate) fn new(row: RunRow, log_here: u64) -> Self {
-        let (log_awaited, failed_try, next_try, remarks) = (None, None, None, Vec::new());
-        Self { row, log_here, log_awaited, failed_try, next_try, remarks, news: 0, is_quota_told: false }
+impl Run {
+    /// One that was just placed; without a boot and a grant.
+    pub(crate) fn new(
+        id: RunId,
+        (stage, task): (StageId, TaskId),
+        (attempt, member): (u32, u32),
+        (node, node_name): (NodeId, NodeName),
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            stage,
+            task,
+            attempt,
+            member,
+            node,
+            node_name,
+            boot: String::new(),
+            grant: None,
+            placed: now,
+            accepted: false,
+            started: None,
+            ended: None,
+            outcome: None,
+            usage: Usage::default(),
+            log_bytes: 0,
+            log_here: 0,
+            log_awaited: None,
+            failed_try: None,
+            next_try: None,
+            remarks: Vec::new(),
+            news: 0,
+            is_quota_told: false,
+        }
+    }
+
+    /// Out of its row. `task`: the one that the row names. `log_here`: bytes that are here of its log.
+    pub(crate) fn restore(row: RunRow, task: TaskId, log_here: u64) -> Self {
+        let placed = (row.node, row.node_name);
+        Self {
+            boot: row.boot,
+            grant: row.grant,
+            accepted: row.accepted,
+            started: row.started,
+            ended: row.ended,
+            outcome: row.outcome,
+            usage: row.usage,
+            log_bytes: row.log_bytes,
+            log_here,
+            ..Self::new(row.run, (row.stage, task), (row.attempt, row.member), placed, row.placed)
+        }
     }
 }
 
@@ -115,111 +197,12 @@ pub(crate) struct StageNow {
     pub(crate) started: Option<Timestamp>,
     pub(crate) ended: Option<Timestamp>,
     pub(crate) image: Option<JobImage>,
-    /// All stages before it have finished.
+    /// All that it waits for has happened.
     pub(crate) is_ready: bool,
+    /// All members of an attempt of one of its tasks have begun, whatever became of them since.
+    pub(crate) has_run: bool,
     pub(crate) tasks: TaskBook,
     pub(crate) nodes: BTreeSet<NodeName>,
-}
-
-/// The tasks of a stage, by their number from 0. Those that were never tried are a range, not a list.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct TaskBook {
-    pub(crate) count: u32,
-    /// Tasks from here on were never tried.
-    pub(crate) next: u32,
-    /// To be tried again: what attempt, and not before when.
-    pub(crate) again: BTreeMap<u32, Again>,
-    /// With the attempt that it is.
-    pub(crate) running: BTreeMap<u32, (RunId, Again)>,
-    pub(crate) finished: u32,
-    pub(crate) failed: u32,
-    pub(crate) canceled: u32,
-    /// Why one of them failed.
-    pub(crate) failure: Option<String>,
-    /// The attempt that failed last, while its task is tried again.
-    pub(crate) retried: Option<Retried>,
-}
-
-/// An attempt that failed, of a task that is tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Retried {
-    /// The task, from 0.
-    pub(crate) task: u32,
-    /// The attempt that failed, from 1.
-    pub(crate) attempt: u32,
-    /// Why, for people.
-    pub(crate) why: String,
-    /// From its end to the next attempt, seconds.
-    pub(crate) pause_seconds: i64,
-}
-
-/// The next attempt of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Again {
-    /// From 1.
-    pub(crate) attempt: u32,
-    /// Attempts that failed for the task's own reasons.
-    pub(crate) failures: u32,
-    /// Attempts that never began.
-    pub(crate) false_starts: u32,
-    /// Attempts that ended because their node was booted anew.
-    pub(crate) requeues: u32,
-    /// Times in a row that nodes did not begin it.
-    pub(crate) refusals: u32,
-    pub(crate) not_before: Timestamp,
-}
-
-impl Again {
-    fn first(now: Timestamp) -> Self {
-        Self { attempt: 1, failures: 0, false_starts: 0, requeues: 0, refusals: 0, not_before: now }
-    }
-}
-
-impl TaskBook {
-    pub(crate) fn new(count: u32) -> Self {
-        Self { count, ..Self::default() }
-    }
-
-    /// Neither running, waiting nor untried: all are over.
-    pub(crate) fn is_over(&self) -> bool {
-        self.finished + self.failed + self.canceled == self.count
-    }
-
-    /// Tasks that may begin now, lowest first, with the attempt that it would be.
-    pub(crate) fn due(&self, now: Timestamp) -> impl Iterator<Item = (u32, Again)> + '_ {
-        let first = Again::first(now);
-        let again = self.again.iter().filter(move |(_, again)| again.not_before <= now);
-        again
-            .map(|(task, again)| (*task, *again))
-            .chain((self.next..self.count).map(move |task| (task, first)))
-    }
-
-    pub(crate) fn counts(&self) -> TaskCounts {
-        let running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-        let over = self.finished + self.failed + self.canceled;
-        TaskCounts {
-            pending: self.count.saturating_sub(over + running),
-            started: running,
-            finished: self.finished,
-            failed: self.failed,
-            canceled: self.canceled,
-        }
-    }
-
-    /// What never ran will not.
-    pub(crate) fn cancel_waiting(&mut self) {
-        let waiting = u32::try_from(self.again.len()).unwrap_or(u32::MAX);
-        self.canceled += self.count - self.next + waiting;
-        self.next = self.count;
-        self.again.clear();
-        self.retried = None;
-    }
-}
-
-/// The pause after so many failures.
-pub(crate) fn pause_seconds(failures: u32) -> i64 {
-    let doubled = FIRST_PAUSE_SECONDS.saturating_mul(1 << failures.saturating_sub(1).min(20));
-    doubled.min(LONGEST_PAUSE_SECONDS)
 }
 
 impl StageNow {
@@ -231,6 +214,7 @@ impl StageNow {
             ended: None,
             image: None,
             is_ready: false,
+            has_run: false,
             tasks: TaskBook::new(plan.tasks.count),
             nodes: BTreeSet::new(),
         }
@@ -272,16 +256,95 @@ impl Flow {
 
     fn of(row: WorkflowRow, plan: Arc<Plan>, blocked: Option<String>) -> Self {
         let stages = plan.stages.iter().map(StageNow::new).collect();
-        Self { row, plan, blocked, stages, runs: BTreeMap::new(), events: 0 }
+        let WorkflowRow { id, place, name, owner, submitted, started, ended, state, .. } = row;
+        let WorkflowRow { reason, stop, paused, homes, view, unreadable, .. } = row;
+        Self {
+            id,
+            place,
+            name,
+            owner,
+            submitted,
+            started,
+            ended,
+            state,
+            reason,
+            stop,
+            paused,
+            volumes: homes,
+            final_view: view,
+            damage: unreadable,
+            plan,
+            blocked,
+            stages,
+            runs: BTreeMap::new(),
+            events: 0,
+        }
     }
 
-    /// A workflow out of its rows. `runs`: all, by stage, task and attempt. `log_here`: bytes that
+    /// Its row as it is now.
+    fn row(&self) -> WorkflowRow {
+        WorkflowRow {
+            id: self.id,
+            place: self.place,
+            name: self.name.clone(),
+            owner: self.owner.clone(),
+            submitted: self.submitted,
+            started: self.started,
+            ended: self.ended,
+            state: self.state,
+            reason: self.reason.clone(),
+            stop: self.stop.clone(),
+            paused: self.paused.clone(),
+            homes: self.volumes.clone(),
+            view: self.final_view.clone(),
+            unreadable: self.damage.clone(),
+        }
+    }
+
+    /// The row of one of its runs as it is now.
+    fn run_row(&self, run: &Run) -> RunRow {
+        RunRow {
+            run: run.id,
+            workflow: self.id,
+            stage: run.stage,
+            task: self.plan.stages[run.stage].tasks.number(run.task),
+            attempt: run.attempt,
+            member: run.member,
+            node: run.node,
+            node_name: run.node_name.clone(),
+            boot: run.boot.clone(),
+            grant: run.grant.clone(),
+            placed: run.placed,
+            accepted: run.accepted,
+            started: run.started,
+            ended: run.ended,
+            outcome: run.outcome.clone(),
+            usage: run.usage.clone(),
+            log_bytes: run.log_bytes,
+        }
+    }
+
+    /// The row of an attempt of several members as it is now.
+    fn attempt_row(&self, stage: StageId, task: TaskId, attempt: &Attempt) -> AttemptRow {
+        AttemptRow {
+            workflow: self.id,
+            stage,
+            task: self.plan.stages[stage].tasks.number(task),
+            attempt: attempt.retry.attempt,
+            members: u32::try_from(attempt.runs.len()).unwrap_or(u32::MAX),
+            placed: attempt.placed,
+            released: attempt.released,
+            ended: None,
+            outcome: attempt.failure().cloned(),
+        }
+    }
+
+    /// A workflow out of its rows. `runs`: all, by stage, task, attempt and member. `log_here`: bytes that
     /// are here of a log.
     pub(crate) fn restore(
         row: WorkflowRow,
         known: Known,
-        stages: Vec<StageRow>,
-        runs: Vec<RunRow>,
+        Rows { stages, attempts, runs, .. }: Rows,
         events: u64,
         log_here: impl Fn(RunId) -> u64,
     ) -> Self {
@@ -292,19 +355,19 @@ impl Flow {
         let mut flow = Self::of(row, Arc::new(plan), blocked);
         flow.events = events;
         for row in stages {
-            let Some(stage) = flow.stages.get_mut(row.stage as usize) else { continue };
+            let Some(stage) = flow.stages.get_mut(row.stage.index()) else { continue };
             stage.state = row.state;
             stage.reason = row.reason;
             stage.started = row.started;
             stage.ended = row.ended;
             stage.image = row.result;
         }
-        for row in runs {
-            let log_here = log_here(row.run);
-            flow.recall(row, log_here);
+        let attempts: BTreeMap<_, _> = attempts.into_iter().map(|row| (row.key(), row)).collect();
+        for runs in runs.chunk_by(|one, other| one.attempt_key() == other.attempt_key()) {
+            flow.recall(runs, attempts.get(&runs[0].attempt_key()), &log_here);
         }
         for (stage, plan) in flow.stages.iter_mut().zip(&flow.plan.stages) {
-            if matches!(stage.state, State::Canceled | State::Failed) || flow.row.stop.is_some() {
+            if matches!(stage.state, State::Canceled | State::Failed) || flow.stop.is_some() {
                 stage.tasks.cancel_waiting();
             } else if plan.tasks.count > 0 && stage.state == State::Finished && stage.tasks.finished == 0 {
                 // An image has no runs.
@@ -312,76 +375,118 @@ impl Flow {
                 stage.tasks.next = stage.tasks.count;
             }
         }
-        let finished: Vec<bool> = flow.stages.iter().map(|stage| stage.state == State::Finished).collect();
-        for (stage, plan) in flow.stages.iter_mut().zip(&flow.plan.stages) {
-            stage.is_ready =
-                plan.after.iter().all(|&before| finished[before as usize]) && stage.image_is_known(plan);
+        for stage in StageId::first(flow.stages.len()) {
+            flow.stages[stage].is_ready = flow.has_what_it_waits_for(stage)
+                && flow.stages[stage].image_is_known(&flow.plan.stages[stage]);
         }
         flow
     }
 
-    /// Takes a run out of the store into the book of its stage. Runs of one task come in the order of their attempts.
-    fn recall(&mut self, row: RunRow, log_here: u64) {
-        let Some(plan) = self.plan.stages.get(row.stage as usize) else { return };
-        let Some(stage) = self.stages.get_mut(row.stage as usize) else { return };
-        let task = row.task - plan.tasks.first.unwrap_or(0);
+    /// Takes the runs of an attempt out of the store into the book of their stage. Those of one task
+    /// come in the order of their attempts.
+    /// `of`: the row of an attempt of several members.
+    fn recall(&mut self, rows: &[RunRow], of: Option<&AttemptRow>, log_here: &impl Fn(RunId) -> u64) {
+        let Some(first) = rows.first() else { return };
+        let Some(plan) = self.plan.stages.get(first.stage.index()) else { return };
+        let Some(stage) = self.stages.get_mut(first.stage.index()) else { return };
+        let Some(task) = plan.tasks.task(first.task) else { return };
         let book = &mut stage.tasks;
-        book.next = book.next.max(task + 1);
-        stage.nodes.insert(row.node_name.clone());
-        let before = book.again.get(&task).copied();
-        let this = before.unwrap_or(Again::first(row.placed));
-        book.begin(task, row.run, Again { attempt: row.attempt, ..this });
-        if let Some(outcome) = &row.outcome {
-            book.settle(task, outcome, plan.retries, row.ended.unwrap_or(row.placed), row.started.is_some());
+        let before = book.retries.get(&task).copied().unwrap_or(RetryState::first(first.placed));
+        let retry = RetryState { attempt: first.attempt, ..before };
+        let runs = rows.iter().map(|row| row.run).collect();
+        let mut attempt = Attempt::new(runs, retry, first.placed);
+        if let Some(row) = of {
+            attempt.released = row.released;
+            if let Some(outcome) = row.outcome.as_ref().filter(|outcome| !outcome.is_success()) {
+                let ended_so = rows.iter().find(|member| member.outcome.as_ref() == Some(outcome));
+                attempt.fail(ended_so.unwrap_or(first).member, outcome.clone());
+            }
         }
-        if row.ended.is_none() || log_here < row.log_bytes {
-            self.runs.insert(row.run, RunNow::new(row, log_here));
+        for row in rows {
+            stage.nodes.insert(row.node_name.clone());
+            if row.started.is_some() {
+                attempt.note_started(row.member);
+            }
         }
+        let mut over: Vec<_> = rows.iter().filter_map(|row| Some((row, row.outcome.as_ref()?))).collect();
+        over.sort_by_key(|(row, _)| row.ended);
+        over.iter().for_each(|(row, outcome)| attempt.note_ended(row.member, outcome));
+        stage.has_run |= attempt.has_run();
+        let (end, last) = (attempt.end(), over.last().and_then(|(row, _)| row.ended));
+        book.begin(task, attempt);
+        if let Some(end) = end {
+            book.settle(task, &end, plan.retries, last.unwrap_or(first.placed));
+        }
+        for row in rows {
+            let here = log_here(row.run);
+            if row.ended.is_none() || here < row.log_bytes {
+                self.runs.insert(row.run, Run::restore(row.clone(), task, here));
+            }
+        }
+    }
+
+    /// The stages with their numbers.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (StageId, &StageNow)> {
+        StageId::first(self.stages.len()).zip(&self.stages)
     }
 
     /// Writes the workflow's own row.
-    pub(crate) fn keep(&self, output: &mut Output) {
-        output.writes.push(Write::Workflow(Box::new(self.row.clone())));
-        output.changed.insert(self.row.id);
+    pub(crate) fn keep(&self, effects: &mut Effects) {
+        effects.writes.push(Write::Workflow(Box::new(self.row())));
+        effects.changed.insert(self.id);
     }
 
     /// Writes a stage's row.
-    pub(crate) fn keep_stage(&self, output: &mut Output, index: u32) {
-        let stage = &self.stages[index as usize];
-        output.writes.push(Write::Stage(Box::new(StageRow {
-            workflow: self.row.id,
-            stage: index,
+    pub(crate) fn keep_stage(&self, effects: &mut Effects, id: StageId) {
+        let stage = &self.stages[id];
+        effects.writes.push(Write::Stage(Box::new(StageRow {
+            workflow: self.id,
+            stage: id,
             state: stage.state,
             reason: stage.reason.clone(),
             started: stage.started,
             ended: stage.ended,
             result: stage.image.clone(),
         })));
-        output.changed.insert(self.row.id);
+        effects.changed.insert(self.id);
+    }
+
+    /// Writes the row of an attempt of several members; one of a single member has none.
+    pub(crate) fn keep_attempt(&self, effects: &mut Effects, stage: StageId, task: TaskId) {
+        let attempt = self.stages[stage].tasks.running.get(&task);
+        if let Some(attempt) = attempt.filter(|attempt| attempt.has_barrier()) {
+            let mut row = self.attempt_row(stage, task, attempt);
+            if let Some(end) = attempt.end() {
+                let runs = attempt.runs.iter().filter_map(|run| self.runs.get(run)?.ended);
+                (row.ended, row.outcome) = (runs.max(), Some(end.outcome));
+            }
+            effects.writes.push(Write::Attempt(Box::new(row)));
+            effects.changed.insert(self.id);
+        }
     }
 
     /// Writes a run's row.
-    pub(crate) fn keep_run(&self, output: &mut Output, run: RunId) {
+    pub(crate) fn keep_run(&self, effects: &mut Effects, run: RunId) {
         if let Some(run) = self.runs.get(&run) {
-            output.writes.push(Write::Run(Box::new(run.row.clone())));
-            output.changed.insert(self.row.id);
+            effects.writes.push(Write::Run(Box::new(self.run_row(run))));
+            effects.changed.insert(self.id);
         }
     }
 
     /// Adds a line to the history.
     pub(crate) fn event(
         &mut self,
-        output: &mut Output,
+        effects: &mut Effects,
         at: Timestamp,
-        event: &str,
-        stage: Option<u32>,
+        event: EventKind,
+        stage: Option<StageId>,
         message: String,
     ) {
         self.events += 1;
-        let name = stage.map(|stage| self.plan.stages[stage as usize].name.clone());
-        let event = WorkflowEvent { number: self.events, at, event: event.to_owned(), stage, name, message };
-        output.history(self.row.id, event);
-        output.changed.insert(self.row.id);
+        let name = stage.map(|stage| self.plan.stages[stage].name.clone());
+        let (number, stage) = (self.events, stage.map(|stage| stage.0));
+        effects.history(self.id, WorkflowEvent { number, at, event, stage, name, message });
+        effects.changed.insert(self.id);
     }
 
     pub(crate) fn has_task_due(&self, now: Timestamp) -> bool {
@@ -390,74 +495,6 @@ impl Flow {
 
     /// When the next pause of a task ends.
     fn next_due(&self) -> Option<Timestamp> {
-        let again = self.stages.iter().flat_map(|stage| stage.tasks.again.values());
-        again.map(|again| again.not_before).min()
-    }
-}
-
-impl TaskBook {
-    /// A task is on a node.
-    pub(crate) fn begin(&mut self, task: u32, run: RunId, this: Again) {
-        self.next = self.next.max(task + 1);
-        self.again.remove(&task);
-        self.running.insert(task, (run, this));
-    }
-
-    /// A run of a task is over: the task has finished, will be tried again, or has failed. `retries`: further attempts that
-    /// the document grants. `has_started`: its process ran.
-    pub(crate) fn settle(
-        &mut self,
-        task: u32,
-        outcome: &Outcome,
-        retries: u32,
-        now: Timestamp,
-        has_started: bool,
-    ) {
-        let Some((_, mut this)) = self.running.remove(&task) else { return };
-        let refusals = std::mem::take(&mut this.refusals);
-        self.retried.take_if(|retried| retried.task == task);
-        let goes_on = match outcome {
-            Outcome::Exited { code: 0 } => {
-                self.finished += 1;
-                return;
-            }
-            Outcome::Stopped { .. } => {
-                self.canceled += 1;
-                return;
-            }
-            Outcome::Failed { transient: false, .. } => false,
-            Outcome::Failed { transient: true, .. } => this.starts_falsely(),
-            Outcome::Lost { .. } if !has_started => this.starts_falsely(),
-            Outcome::Lost { rebooted: true, .. } => {
-                this.requeues += 1;
-                this.requeues <= super::MAX_REQUEUES
-            }
-            Outcome::Refused { .. } => {
-                this.refusals = refusals + 1;
-                true
-            }
-            _ => {
-                this.failures += 1;
-                this.failures <= retries
-            }
-        };
-        if goes_on {
-            let pause = pause_seconds(this.failures + this.false_starts + this.requeues + this.refusals);
-            let next = Again { attempt: this.attempt + 1, not_before: now.plus_seconds(pause), ..this };
-            self.again.insert(task, next);
-            let why = super::runs::told(outcome);
-            self.retried = Some(Retried { task, attempt: this.attempt, why, pause_seconds: pause });
-        } else {
-            self.failed += 1;
-            self.failure.get_or_insert_with(|| super::runs::told(outcome));
-        }
-    }
-}
-
-impl Again {
-    /// Counts an attempt that never began; `true` if there may be another.
-    fn starts_falsely(&mut self) -> bool {
-        self.false_starts += 1;
-        self.false_starts <= super::MAX_FALSE_STARTS
+        self.stages.iter().flat_map(|stage| stage.tasks.retries.values()).map(|retry| retry.not_before).min()
     }
 }

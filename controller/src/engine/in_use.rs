@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use api::{quota::Amounts, run::WorkflowId};
 
 use super::Engine;
-use crate::{images::InUse, ledger};
+use crate::{ledger, record::InUse};
 
 impl Engine {
     /// Images and inline files of all workflows that are here.
     pub(crate) fn images_in_use(&self) -> InUse {
         let mut in_use = InUse::default();
         for flow in self.flows.values() {
-            if flow.blocked.is_some() && flow.row.ended.is_none() {
-                in_use.unknown = Some(format!("workflow {} is blocked", flow.row.id));
+            if flow.blocked.is_some() && flow.ended.is_none() {
+                in_use.unknown = Some(format!("workflow {} is blocked", flow.id));
             }
             let images = flow.stages.iter().filter_map(|stage| stage.image.as_ref());
             in_use.blobs.extend(images.flat_map(|image| [image.manifest, image.root.digest]));
@@ -28,7 +28,7 @@ impl Engine {
 
     /// What each workflow that is not over has of the server, but for its document.
     pub(crate) fn held(&self) -> HashMap<WorkflowId, Amounts> {
-        let open = self.flows.values().filter(|flow| flow.row.ended.is_none());
-        open.map(|flow| (flow.row.id, ledger::of_plan(&flow.plan))).collect()
+        let open = self.flows.values().filter(|flow| flow.ended.is_none());
+        open.map(|flow| (flow.id, ledger::of_plan(&flow.plan))).collect()
     }
 }

@@ -6,9 +6,10 @@ use std::{collections::BTreeMap, time::Duration};
 use api::{
     ids::{NodeId, Timestamp},
     run::RunId,
+    workflow::EventKind,
 };
 
-use super::{Engine, LOG_PATIENCE, Output, flow::RunNow};
+use super::{Effects, Engine, LOG_PATIENCE, flow::Run};
 
 impl Engine {
     /// The server has a run's log up to `length`.
@@ -30,11 +31,11 @@ impl Engine {
         if std::mem::replace(&mut entry.is_quota_told, true) {
             return;
         }
-        let stage = entry.row.stage;
-        let mut output = Output::default();
+        let stage = entry.stage;
+        let mut effects = Effects::default();
         let message = format!("{subject}: {what}");
-        flow.event(&mut output, now, "ERROR", Some(stage), message);
-        self.take(output);
+        flow.event(&mut effects, now, EventKind::Error, Some(stage), message);
+        self.take(effects);
     }
 
     /// Whether a run is not over, or the rest of its log may still arrive.
@@ -47,7 +48,7 @@ impl Engine {
     /// nothing could arrive before.
     pub(super) fn give_up_late_logs(&mut self, uptime: Duration) {
         for run in self.flows.values_mut().flat_map(|flow| flow.runs.values_mut()) {
-            if run.row.ended.is_some() {
+            if run.ended.is_some() {
                 run.log_awaited.get_or_insert(uptime);
             }
         }
@@ -59,33 +60,33 @@ impl Engine {
     /// A node keeps each run until this server has its log: what it does not list it does not have.
     pub(super) fn give_up_logs_not_listed(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
         self.give_up_logs("their node has them no more", |run| {
-            run.row.node == node && !listed.contains_key(&run.row.run)
+            run.node == node && !listed.contains_key(&run.id)
         });
     }
 
     /// Logs are in a node's memory, and gone with the boot that they were written in.
     pub(super) fn give_up_logs_of_other_boots(&mut self, node: NodeId, boot: &str) {
-        self.give_up_logs("their node was rebooted", |run| run.row.node == node && run.row.boot != boot);
+        self.give_up_logs("their node was rebooted", |run| run.node == node && run.boot != boot);
     }
 
     /// Nothing more comes from a node that was deleted.
     pub(super) fn give_up_logs_of(&mut self, node: NodeId) {
-        self.give_up_logs("their node was deleted", |run| run.row.node == node);
+        self.give_up_logs("their node was deleted", |run| run.node == node);
     }
 
     /// Waits no more for the rest of these logs of runs that are over.
-    fn give_up_logs(&mut self, why: &str, which: impl Fn(&RunNow) -> bool) {
+    fn give_up_logs(&mut self, why: &str, which: impl Fn(&Run) -> bool) {
         let given_up: Vec<(u64, RunId)> = self
             .flows
             .iter()
             .flat_map(|(place, flow)| flow.runs.values().map(move |run| (*place, run)))
-            .filter(|(_, run)| run.row.ended.is_some() && which(run))
-            .map(|(place, run)| (place, run.row.run))
+            .filter(|(_, run)| run.ended.is_some() && which(run))
+            .map(|(place, run)| (place, run.id))
             .collect();
         for (place, run) in given_up {
             if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
-                let (here, bytes) = (entry.log_here, entry.row.log_bytes);
-                let node = &entry.row.node_name;
+                let (here, bytes) = (entry.log_here, entry.log_bytes);
+                let node = &entry.node_name;
                 tracing::warn!(
                     "the log of run {run} on {node} is not whole: {here} of {bytes} bytes came; of the \
                      others {why}"
@@ -99,15 +100,14 @@ impl Engine {
     /// A run that is over and whose log is here is forgotten, here and on its node.
     pub(super) fn forget_if_done(&mut self, place: u64, run: RunId) {
         let Some(flow) = self.flows.get_mut(&place) else { return };
-        let is_done = |run: &RunNow| run.row.ended.is_some() && run.log_here >= run.row.log_bytes;
+        let is_done = |run: &Run| run.ended.is_some() && run.log_here >= run.log_bytes;
         if !flow.runs.get(&run).is_some_and(is_done) {
             return;
         }
         if let Some(entry) = flow.runs.remove(&run) {
-            let output =
-                Output { forget: vec![(entry.row.node, Some(flow.row.id), run)], ..Output::default() };
+            let effects = Effects { forget: vec![(entry.node, Some(flow.id), run)], ..Effects::default() };
             self.runs.remove(&run);
-            self.take(output);
+            self.take(effects);
         }
         self.drop_if_done(place);
     }

@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use api::{
     ids::{NodeId, Timestamp},
     run::{FailedTry, MAX_NEWS_CHARS, RunId, RunNews},
+    workflow::EventKind,
 };
+use document::plan::StageId;
 
-use super::{
-    Engine, Flow, Output,
-    flow::{Retried, RunNow},
-};
+use super::{Effects, Engine, Flow, flow::Run, task::Retried};
 
 /// Lines that one run adds to the history: an agent of ours makes six tries of a file, and remarks
 /// once. What a node says beyond is shown and not written down.
@@ -35,14 +34,14 @@ impl Engine {
     /// A node tells of a run that is not over, or remarks on one that ended while it was away. What it
     /// tells is not kept: it tells again when its next session begins.
     pub(crate) fn run_news(&mut self, node: NodeId, run: RunId, news: &RunNews, now: Timestamp) {
-        let mut output = Output::default();
+        let mut effects = Effects::default();
         let place = self.runs.get(&run).copied();
         let Some(flow) = place.and_then(|place| self.flows.get_mut(&place)) else { return };
         let is_remark = matches!(news, RunNews::Remark { .. });
-        let may_tell = |run: &RunNow| run.row.node == node && (is_remark || run.row.ended.is_none());
+        let may_tell = |run: &Run| run.node == node && (is_remark || run.ended.is_none());
         if flow.runs.get(&run).is_some_and(may_tell) {
-            flow.run_news(&mut output, run, news, now);
-            self.take(output);
+            flow.run_news(&mut effects, run, news, now);
+            self.take(effects);
         }
     }
 }
@@ -52,12 +51,12 @@ impl Flow {
     pub(super) fn end_pauses_of_tries(&mut self, now: Timestamp) -> bool {
         let mut has_ended = false;
         for run in self.runs.values_mut() {
-            has_ended |= run.next_try.take_if(|due| *due <= now).is_some() && run.row.ended.is_none();
+            has_ended |= run.next_try.take_if(|due| *due <= now).is_some() && run.ended.is_none();
         }
         has_ended
     }
 
-    fn run_news(&mut self, output: &mut Output, id: RunId, news: &RunNews, now: Timestamp) {
+    fn run_news(&mut self, effects: &mut Effects, id: RunId, news: &RunNews, now: Timestamp) {
         let subject = self.subject(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
         let (event, message) = match news {
@@ -71,7 +70,7 @@ impl Flow {
                 let pause = i64::try_from(*pause_seconds).unwrap_or(i64::MAX);
                 run.next_try = Some(Timestamp(now.0.saturating_add(pause.saturating_mul(1_000_000))));
                 run.failed_try = Some(failed);
-                ("ERROR", message)
+                (EventKind::Error, message)
             }
             RunNews::Remark { text } => {
                 let text = one_line(text);
@@ -80,49 +79,49 @@ impl Flow {
                 }
                 let message = format!("{subject}: {text}");
                 run.remarks.push(text);
-                ("FILE_TRANSFER_INFO", message)
+                (EventKind::FileTransferInfo, message)
             }
             RunNews::Unknown => return,
         };
-        let stage = run.row.stage;
+        let stage = run.stage;
         run.news = run.news.saturating_add(1);
         if run.news <= MAX_LINES_OF_RUN {
-            self.event(output, now, event, Some(stage), message);
+            self.event(effects, now, event, Some(stage), message);
         }
-        output.changed.insert(self.row.id);
+        effects.changed.insert(self.id);
     }
 
     /// What failed and is tried again, by stage. The words stay the same while nothing happens: who
     /// watches is told once.
-    pub(super) fn troubles(&self) -> BTreeMap<u32, String> {
-        let retried = (0..).zip(&self.stages).filter_map(|(index, stage)| {
+    pub(super) fn troubles(&self) -> BTreeMap<StageId, String> {
+        let retried = self.numbered().filter_map(|(index, stage)| {
             let retried = stage.tasks.retried.as_ref()?;
             Some((index, self.told_retried(index, retried)))
         });
         let short = self.runs.values().filter(|run| is_short(run));
-        let mut troubles: BTreeMap<u32, String> =
-            short.map(|run| (run.row.stage, SHORT.to_owned())).collect();
+        let mut troubles: BTreeMap<StageId, String> =
+            short.map(|run| (run.stage, SHORT.to_owned())).collect();
         troubles.extend(retried);
         // Transfers are no arrays: of each stage one run at most.
-        let going = self.runs.values().filter(|run| run.row.ended.is_none());
-        troubles.extend(going.filter_map(|run| Some((run.row.stage, told_try(run)?))));
+        let going = self.runs.values().filter(|run| run.ended.is_none());
+        troubles.extend(going.filter_map(|run| Some((run.stage, told_try(run)?))));
         troubles
     }
 
     /// The same of one stage.
-    pub(super) fn trouble(&self, stage: u32) -> Option<String> {
-        let of_it = |run: &&RunNow| run.row.stage == stage && run.row.ended.is_none();
+    pub(super) fn trouble(&self, stage: StageId) -> Option<String> {
+        let of_it = |run: &&Run| run.stage == stage && run.ended.is_none();
         let told = self.runs.values().filter(of_it).find_map(told_try);
-        let retried = || Some(self.told_retried(stage, self.stages[stage as usize].tasks.retried.as_ref()?));
+        let retried = || Some(self.told_retried(stage, self.stages[stage].tasks.retried.as_ref()?));
         let short = || self.runs.values().filter(of_it).find(|run| is_short(run)).map(|_| SHORT.to_owned());
         told.or_else(retried).or_else(short)
     }
 
-    fn told_retried(&self, stage: u32, retried: &Retried) -> String {
+    fn told_retried(&self, stage: StageId, retried: &Retried) -> String {
         let Retried { task, attempt, why, pause_seconds } = retried;
-        let next = self.stages[stage as usize].tasks.running.get(task).map(|(_, again)| again.attempt);
-        let tasks = self.plan.stages[stage as usize].tasks;
-        let task = tasks.first.map(|first| format!(" of task {}", first + task)).unwrap_or_default();
+        let next = self.stages[stage].tasks.running.get(task).map(|attempt| attempt.retry.attempt);
+        let tasks = self.plan.stages[stage].tasks;
+        let task = tasks.first.map(|_| format!(" of task {}", tasks.number(*task))).unwrap_or_default();
         if let Some(next) = next {
             return format!("attempt {next}{task} is under way; attempt {attempt} failed: {why}");
         }
@@ -131,13 +130,13 @@ impl Flow {
 }
 
 /// Something of a run that goes on was not taken, for a quota of its user.
-fn is_short(run: &RunNow) -> bool {
-    run.is_quota_told && run.row.ended.is_none()
+fn is_short(run: &Run) -> bool {
+    run.is_quota_told && run.ended.is_none()
 }
 
-fn told_try(run: &RunNow) -> Option<String> {
+fn told_try(run: &Run) -> Option<String> {
     let FailedTry { number, of, why, pause_seconds } = run.failed_try.as_ref()?;
-    let attempt = match run.row.attempt {
+    let attempt = match run.attempt {
         1 => String::new(),
         attempt => format!("attempt {attempt}, "),
     };

@@ -9,9 +9,10 @@ use api::{
     run::{RunId, WorkflowId},
     workflow::State,
 };
-use document::plan::StagePlan;
+use document::plan::StageId;
 
-use super::{Engine, Flow, LOST_AFTER_SECONDS, Output};
+use super::{Effects, Engine, Flow, LOST_AFTER_SECONDS};
+use crate::record::VolumePlacement;
 
 /// What is known of a node now.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,8 @@ pub(crate) struct NodeFacts {
     pub(crate) refuses: Option<String>,
     /// Two claim to be this node, and no admin has decided yet.
     pub(crate) in_conflict: bool,
+    /// Its agent knows attempts of several members ([`api::channel::Capability::Attempts`]).
+    pub(crate) knows_attempts: bool,
     /// Its labels.
     pub(crate) labels: Labels,
     /// What jobs may use of it.
@@ -68,11 +71,16 @@ impl Engine {
             (true, _) => None,
             (false, since) => Some(since.unwrap_or(now)),
         };
+        let forgot_attempts = facts.is_ready && !facts.knows_attempts;
         let is_new_boot = before.is_some_and(|before| before.facts.boot != facts.boot);
         self.cluster.put_node(super::schedule::node(&facts));
         let boot = facts.boot.clone();
         self.nodes.insert(id, Node { facts, away });
         self.stale = true;
+        self.see_agent(id);
+        if forgot_attempts {
+            self.refuse_members(id, now);
+        }
         if is_new_boot && let Some(boot) = boot {
             self.volumes_lost(id, &boot, now);
             self.give_up_logs_of_other_boots(id, &boot);
@@ -85,6 +93,7 @@ impl Engine {
         self.give_up(id, &format!("{} was deleted", node.facts.name), now);
         self.give_up_logs_of(id);
         self.cluster.remove_node(id);
+        self.see_agent(id);
         self.stale = true;
     }
 
@@ -94,8 +103,8 @@ impl Engine {
         let used = self.flows.values().flat_map(|flow| {
             let runs = flow.runs.values();
             // Volumes of what is over are nobody's.
-            let homes = flow.row.homes.iter().flatten().filter(|_| flow.row.ended.is_none());
-            runs.map(|run| run.row.node).chain(homes.map(|home| home.node))
+            let homes = flow.volumes.iter().flatten().filter(|_| flow.ended.is_none());
+            runs.map(|run| run.node).chain(homes.map(|home| home.node))
         });
         let gone: BTreeSet<NodeId> = used.filter(|node| !known.contains(node)).collect();
         for id in gone {
@@ -126,8 +135,8 @@ impl Engine {
             .flows
             .values()
             .flat_map(|flow| flow.runs.values())
-            .filter(|run| run.row.node == id && run.row.ended.is_none())
-            .map(|run| run.row.run)
+            .filter(|run| run.node == id && run.ended.is_none())
+            .map(|run| run.id)
             .collect();
         for run in runs {
             self.lose(run, why, false, now);
@@ -140,19 +149,19 @@ impl Engine {
     pub(super) fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
         // What is in the volumes of a blocked workflow is not known: its home stays as it is, and
         // the first list of the node's runs after it is read again tells that the boot is another.
-        let goes_on = |flow: &&mut Flow| flow.row.ended.is_none() && flow.blocked.is_none();
+        let goes_on = |flow: &&mut Flow| flow.ended.is_none() && flow.blocked.is_none();
         for flow in self.flows.values_mut().filter(goes_on) {
-            let mut output = Output::default();
-            for group in 0..flow.row.homes.len() {
+            let mut effects = Effects::default();
+            for group in 0..flow.volumes.len() {
                 let is_empty = flow.has_finished_none_of(group);
-                let home = flow.row.homes[group].as_mut();
+                let home = flow.volumes[group].as_mut();
                 if let Some(home) = home.filter(|home| is_empty && home.node == id && home.boot != boot) {
                     boot.clone_into(&mut home.boot);
-                    flow.keep(&mut output);
+                    flow.keep(&mut effects);
                 }
             }
-            self.output.writes.extend(output.writes);
-            self.output.changed.extend(output.changed);
+            self.effects.writes.extend(effects.writes);
+            self.effects.changed.extend(effects.changed);
         }
         self.fail_homes(now, |home| {
             (home.node == id && home.boot != boot).then(|| format!("{} was rebooted", home.name))
@@ -162,29 +171,29 @@ impl Engine {
     /// Workflows that have volumes on a node: what is over was not told to it, or it could not hear.
     pub(crate) fn volumes_listed(&mut self, node: NodeId, workflows: &[WorkflowId]) {
         let going: BTreeSet<WorkflowId> =
-            self.flows.values().filter(|flow| flow.row.ended.is_none()).map(|flow| flow.row.id).collect();
+            self.flows.values().filter(|flow| flow.ended.is_none()).map(|flow| flow.id).collect();
         let is_over = |id: &&WorkflowId| !going.contains(id) && !self.spared.has_volumes(**id);
         for &workflow in workflows.iter().filter(is_over) {
-            self.output.say(node, FromServer::RemoveVolumes { workflow });
+            self.effects.send(node, FromServer::RemoveVolumes { workflow });
         }
     }
 
     /// Fails what needs volumes that are gone.
-    fn fail_homes(&mut self, now: Timestamp, gone: impl Fn(&super::Home) -> Option<String>) {
+    fn fail_homes(&mut self, now: Timestamp, gone: impl Fn(&VolumePlacement) -> Option<String>) {
         let places: Vec<u64> = self.flows.keys().copied().collect();
         for place in places {
-            let Some(flow) = self.flows.get_mut(&place).filter(|flow| flow.row.ended.is_none()) else {
+            let Some(flow) = self.flows.get_mut(&place).filter(|flow| flow.ended.is_none()) else {
                 continue;
             };
-            let mut output = Output::default();
-            for group in 0..flow.row.homes.len() {
-                let Some(why) = flow.row.homes[group].as_ref().and_then(&gone) else { continue };
+            let mut effects = Effects::default();
+            for group in 0..flow.volumes.len() {
+                let Some(why) = flow.volumes[group].as_ref().and_then(&gone) else { continue };
                 for stage in flow.stages_of(group) {
-                    flow.fail_stage(&mut output, stage, &format!("its volume is lost: {why}"), now);
+                    flow.fail_stage(&mut effects, stage, &format!("its volume is lost: {why}"), now);
                 }
             }
-            if !output.writes.is_empty() {
-                self.take(output);
+            if !effects.writes.is_empty() {
+                self.take(effects);
                 self.stale = true;
                 self.settle_flow(place, now);
             }
@@ -194,13 +203,13 @@ impl Engine {
 
 impl Flow {
     /// Stages that need volumes of a group.
-    fn stages_of(&self, group: usize) -> Vec<u32> {
-        let needs = |(index, plan): (u32, &StagePlan)| (plan.group == Some(group)).then_some(index);
-        (0..).zip(&self.plan.stages).filter_map(needs).collect()
+    fn stages_of(&self, group: usize) -> Vec<StageId> {
+        let needing = self.plan.numbered().filter(|(_, plan)| plan.group == Some(group));
+        needing.map(|(stage, _)| stage).collect()
     }
 
     /// Nothing is in the volumes of a group: they are not even made.
     fn has_finished_none_of(&self, group: usize) -> bool {
-        self.stages_of(group).iter().all(|&stage| self.stages[stage as usize].state != State::Finished)
+        self.stages_of(group).iter().all(|&stage| self.stages[stage].state != State::Finished)
     }
 }

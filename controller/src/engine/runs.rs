@@ -6,48 +6,33 @@ use api::{
     channel::FromServer,
     ids::{NodeId, Timestamp},
     run::{Outcome, RunEnd, RunId, RunReport, RunState, Usage},
-    workflow::StageKind,
+    workflow::{EventKind, StageKind},
 };
-use document::plan::Planned;
+use document::plan::{Planned, StageId, TaskId};
 
-use super::{Engine, Flow, Output, advance::stop_run, news::one_line};
-
-/// An outcome for people.
-pub(super) fn told(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Exited { code } => format!("exited with status {code}"),
-        Outcome::Signaled { signal } => format!("ended by signal {signal}"),
-        Outcome::OutOfMemory { limit_bytes } => {
-            format!("killed for memory: it reached its limit of {limit_bytes} bytes")
-        }
-        Outcome::TimedOut { seconds, cause } => {
-            let cause = cause.as_ref().map(|cause| format!(": {}", one_line(cause))).unwrap_or_default();
-            format!("ended by its timeout of {seconds} s{cause}")
-        }
-        Outcome::Stopped { why } => format!("stopped: {why}"),
-        Outcome::Failed { why, .. } => why.clone(),
-        Outcome::Lost { why, .. } => format!("lost: {why}"),
-        Outcome::Refused { why } => format!("not begun: {why}"),
-        Outcome::Unknown => "ended in a way that this release doesn't know: its agent is newer".to_owned(),
-    }
-}
+use super::{
+    Effects, Engine, Flow,
+    attempt::Attempt,
+    effects::{pause_run, stop_run},
+    task::describe,
+};
 
 impl Engine {
     /// A run went forward.
     pub(crate) fn run_told(&mut self, node: NodeId, report: &RunReport, now: Timestamp) {
-        let mut output = Output::default();
+        let mut effects = Effects::default();
         let place = self.runs.get(&report.run).copied();
         let flow = place.and_then(|place| self.flows.get_mut(&place));
-        let ours = flow.filter(|flow| flow.runs.get(&report.run).is_some_and(|run| run.row.node == node));
+        let ours = flow.filter(|flow| flow.runs.get(&report.run).is_some_and(|run| run.node == node));
         let Some(flow) = ours else {
             if !self.spared.has_run(report.run, node) {
-                disown(&mut output, node, report);
+                disown(&mut effects, node, report);
             }
-            self.take(output);
+            self.take(effects);
             return;
         };
-        let ended = flow.run_told(&mut output, report, now);
-        self.take(output);
+        let ended = flow.run_told(&mut effects, report, now);
+        self.take(effects);
         if ended {
             self.cluster.release(report.run);
             self.stale = true;
@@ -77,19 +62,17 @@ impl Engine {
             .flows
             .iter()
             .flat_map(|(place, flow)| flow.runs.values().map(move |run| (*place, run)))
-            .filter(|(_, run)| {
-                run.row.node == node && run.row.ended.is_none() && !listed.contains_key(&run.row.run)
-            })
-            .map(|(place, run)| (place, run.row.run))
+            .filter(|(_, run)| run.node == node && run.ended.is_none() && !listed.contains_key(&run.id))
+            .map(|(place, run)| (place, run.id))
             .collect();
         for (place, run) in missing {
             let Some(flow) = self.flows.get_mut(&place) else { continue };
             let Some(entry) = flow.runs.get_mut(&run) else { continue };
-            let is_over = flow.stages[entry.row.stage as usize].state.is_ended();
-            if entry.row.accepted || is_over {
-                let rebooted = entry.row.boot != boot;
+            let is_over = flow.stages[entry.stage].state.is_ended();
+            if entry.accepted || is_over {
+                let rebooted = entry.boot != boot;
                 let why = if rebooted {
-                    format!("{} was rebooted", entry.row.node_name)
+                    format!("{} was rebooted", entry.node_name)
                 } else {
                     "its node does not know it any more".to_owned()
                 };
@@ -104,10 +87,10 @@ impl Engine {
                 continue;
             }
             // The node never got it: it is told again, in whatever boot it is.
-            let mut output = Output::default();
-            boot.clone_into(&mut entry.row.boot);
-            flow.keep_run(&mut output, run);
-            self.take(output);
+            let mut effects = Effects::default();
+            boot.clone_into(&mut entry.boot);
+            flow.keep_run(&mut effects, run);
+            self.take(effects);
             self.tell_start(place, run);
         }
         self.give_up_logs_not_listed(node, listed);
@@ -116,11 +99,11 @@ impl Engine {
     /// What a node was not told of pauses, it is told now.
     fn correct_pauses(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
         for flow in self.flows.values() {
-            let should = flow.row.paused.is_some() && flow.row.stop.is_none();
-            let runs = flow.runs.values().filter(|run| run.row.node == node && run.row.ended.is_none());
-            for run in runs.map(|run| run.row.run) {
+            let should = flow.paused.is_some() && flow.stop.is_none();
+            let runs = flow.runs.values().filter(|run| run.node == node && run.ended.is_none());
+            for run in runs.map(|run| run.id) {
                 if listed.get(&run).is_some_and(|is| *is != should) {
-                    self.output.say(node, super::pause::pause_run(run, should));
+                    self.effects.send(node, pause_run(run, should));
                 }
             }
         }
@@ -129,10 +112,11 @@ impl Engine {
     /// What a server that was killed did not say any more: that these runs are to end.
     fn repeat_stops(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
         for flow in self.flows.values() {
-            let Some(why) = &flow.row.stop else { continue };
-            let runs = flow.runs.values().filter(|run| run.row.node == node && run.row.ended.is_none());
-            for run in runs.map(|run| run.row.run).filter(|run| listed.contains_key(run)) {
-                self.output.say(node, stop_run(run, why));
+            let runs = flow.runs.values().filter(|run| run.node == node && run.ended.is_none());
+            for run in runs.filter(|run| listed.contains_key(&run.id)) {
+                if let Some(why) = flow.why_stop(run) {
+                    self.effects.send(node, stop_run(run.id, &why));
+                }
             }
         }
     }
@@ -143,9 +127,8 @@ impl Engine {
     }
 
     /// A run is over, and no node says so.
-    fn end_here(&mut self, run: RunId, outcome: Outcome, now: Timestamp) {
-        let Some(node) = self.flow_of(run).and_then(|flow| flow.runs.get(&run)).map(|run| run.row.node)
-        else {
+    pub(super) fn end_here(&mut self, run: RunId, outcome: Outcome, now: Timestamp) {
+        let Some(node) = self.flow_of(run).and_then(|flow| flow.runs.get(&run)).map(|run| run.node) else {
             return;
         };
         let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
@@ -161,118 +144,137 @@ impl Engine {
         let Some(flow) = self.flows.get(&place) else { return };
         let Some(spec) = flow.spec(run, &self.surroundings) else { return };
         if let Some(entry) = flow.runs.get(&run) {
-            self.output.say(entry.row.node, FromServer::StartRun { spec: Box::new(spec) });
-            if let Some(why) = &flow.row.stop {
-                self.output.say(entry.row.node, stop_run(run, why));
-            } else if flow.row.paused.is_some() {
-                self.output.say(entry.row.node, FromServer::PauseRun { run });
+            self.effects.send(entry.node, FromServer::StartRun { spec: Box::new(spec) });
+            if let Some(why) = flow.why_stop(entry) {
+                self.effects.send(entry.node, stop_run(run, &why));
+            } else if flow.paused.is_some() {
+                self.effects.send(entry.node, FromServer::PauseRun { run });
             }
         }
     }
 }
 
 /// A run that was never given to this node, or is forgotten here: it is ended and forgotten there.
-fn disown(output: &mut Output, node: NodeId, report: &RunReport) {
+fn disown(effects: &mut Effects, node: NodeId, report: &RunReport) {
     match &report.state {
-        RunState::Ended(_) => output.forget.push((node, None, report.run)),
-        RunState::Preparing {} | RunState::Running { .. } | RunState::Unknown => {
+        RunState::Ended(_) => effects.forget.push((node, None, report.run)),
+        _ => {
             tracing::warn!("node {node} reports run {}, which it was never given", report.run);
-            output.say(node, stop_run(report.run, "this server knows of no such run"));
+            effects.send(node, stop_run(report.run, "this server knows of no such run"));
         }
     }
 }
 
 impl Flow {
     /// `true` if the run is over now and was not before.
-    fn run_told(&mut self, output: &mut Output, report: &RunReport, now: Timestamp) -> bool {
+    fn run_told(&mut self, effects: &mut Effects, report: &RunReport, now: Timestamp) -> bool {
         let Some(run) = self.runs.get_mut(&report.run) else { return false };
-        if run.row.ended.is_some() {
+        if run.ended.is_some() {
             return false;
         }
-        run.row.accepted = true;
+        run.accepted = true;
         match &report.state {
-            // Written with what comes next: a server that is killed before is told it again, by the node's list.
-            RunState::Preparing {} => false,
+            // Written with what comes next: a server that is killed before is told it again, by the node's
+            // list.
+            RunState::Preparing {} | RunState::Prepared {} => {
+                let is_prepared = report.state == RunState::Prepared {};
+                self.member_prepared(effects, report.run, is_prepared, now);
+                false
+            }
             // A newer agent reports more than this release knows; what comes next is enough.
             RunState::Unknown => false,
-            RunState::Running { .. } => {
-                if self.run_started(output, report.run, now) {
-                    self.keep_run(output, report.run);
+            RunState::Running { .. } | RunState::Ready { .. } => {
+                if self.run_started(effects, report.run, now) {
+                    self.keep_run(effects, report.run);
                 }
                 false
             }
             RunState::Ended(end) => {
-                self.run_ended(output, report.run, end, now);
+                self.run_ended(effects, report.run, end, now);
                 true
             }
         }
     }
 
     /// `true` if it was not known to have started.
-    fn run_started(&mut self, output: &mut Output, id: RunId, at: Timestamp) -> bool {
-        let Some(run) = self.runs.get_mut(&id).filter(|run| run.row.started.is_none()) else { return false };
-        run.row.started = Some(at);
-        let (stage, where_from) = (run.row.stage, run.row.node_name.clone());
-        let event = match self.plan.stages[stage as usize].work.kind() {
-            StageKind::Job => "CONTAINER_STARTED",
-            StageKind::File => "FILE_TRANSFER_STARTED",
-            StageKind::Volume | StageKind::Image => "VOLUME_CREATE_STARTED",
+    fn run_started(&mut self, effects: &mut Effects, id: RunId, at: Timestamp) -> bool {
+        let Some(run) = self.runs.get_mut(&id).filter(|run| run.started.is_none()) else { return false };
+        run.started = Some(at);
+        let (stage, where_from) = (run.stage, run.node_name.clone());
+        let event = match self.plan.stages[stage].work.kind() {
+            StageKind::Job => EventKind::ContainerStarted,
+            StageKind::File => EventKind::FileTransferStarted,
+            StageKind::Volume | StageKind::Image => EventKind::VolumeCreateStarted,
         };
+        self.member_started(effects, id);
         let message = format!("{} runs on {where_from}", self.subject(id));
-        self.event(output, at, event, Some(stage), message);
+        self.event(effects, at, event, Some(stage), message);
         true
     }
 
-    fn run_ended(&mut self, output: &mut Output, id: RunId, end: &RunEnd, now: Timestamp) {
+    fn run_ended(&mut self, effects: &mut Effects, id: RunId, end: &RunEnd, now: Timestamp) {
         // What is short is told of when it is over only. The clocks of nodes are their own; times of one workflow are by one.
         if let (Some(started), Some(run)) = (end.started, self.runs.get(&id)) {
             let lasted = end.ended.0.saturating_sub(started.0).max(0);
-            let at = now.0.saturating_sub(lasted).max(run.row.placed.0);
-            self.run_started(output, id, Timestamp(at));
+            let at = now.0.saturating_sub(lasted).max(run.placed.0);
+            self.run_started(effects, id, Timestamp(at));
         }
         let subject = self.subject(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
-        let row = &mut run.row;
-        row.ended = Some(now);
-        row.outcome = Some(end.outcome.clone());
-        row.usage = end.usage.clone();
-        row.log_bytes = end.log_bytes;
-        let (stage, task, has_started) = (row.stage, row.task, row.started.is_some());
-        self.keep_run(output, id);
-        let plan = &self.plan.stages[stage as usize];
-        let (kind, retries, task) = (plan.work.kind(), plan.retries, task - plan.tasks.first.unwrap_or(0));
+        run.ended = Some(now);
+        run.outcome = Some(end.outcome.clone());
+        run.usage = end.usage.clone();
+        run.log_bytes = end.log_bytes;
+        let (stage, task, has_started) = (run.stage, run.task, run.started.is_some());
+        self.keep_run(effects, id);
+        self.member_ended(effects, id, &end.outcome);
+        let attempt_end = self.stages[stage].tasks.running.get(&task).and_then(Attempt::end);
+        if attempt_end.is_some() {
+            self.keep_attempt(effects, stage, task);
+        }
+        let plan = &self.plan.stages[stage];
+        let (kind, retries) = (plan.work.kind(), plan.retries);
         let event = match (kind, end.outcome.is_success(), &plan.work) {
-            (_, true, Planned::Volume { .. }) => "VOLUME_CREATED",
-            (StageKind::File, true, _) => "FILE_TRANSFER_COMPLETED",
-            (StageKind::Job, _, _) if has_started => "CONTAINER_EXITED",
-            _ => "ERROR",
+            (_, true, Planned::Volume { .. }) => EventKind::VolumeCreated,
+            (StageKind::File, true, _) => EventKind::FileTransferCompleted,
+            (StageKind::Job, _, _) if has_started => EventKind::ContainerExited,
+            _ => EventKind::Error,
         };
-        let goes_on = self.row.stop.is_none() && self.stages[stage as usize].reason.is_none();
-        let book = &mut self.stages[stage as usize].tasks;
-        let before = book.again.len();
-        book.settle(task, &end.outcome, retries, now, has_started);
+        let goes_on = self.stop.is_none() && self.stages[stage].reason.is_none();
+        let book = &mut self.stages[stage].tasks;
+        let before = book.retries.len();
+        if let Some(end) = attempt_end {
+            book.settle(task, &end, retries, now);
+        }
         if !goes_on {
             book.cancel_waiting();
         }
         let mut message = match kind {
-            StageKind::Job => format!("{subject} {}", told(&end.outcome)),
+            StageKind::Job => format!("{subject} {}", describe(&end.outcome)),
             _ if end.outcome.is_success() => format!("{subject} is done"),
-            _ => format!("{subject}: {}", told(&end.outcome)),
+            _ => format!("{subject}: {}", describe(&end.outcome)),
         };
-        if book.again.len() > before
-            && let Some(again) = book.again.get(&task)
+        if book.retries.len() > before
+            && let Some(retry) = book.retries.get(&task)
         {
-            let pause = again.not_before.seconds() - now.seconds();
-            message += &format!("; attempt {} in {pause} s", again.attempt);
+            let pause = retry.not_before.seconds() - now.seconds();
+            message += &format!("; attempt {} in {pause} s", retry.attempt);
         }
-        self.event(output, now, event, Some(stage), message);
+        self.event(effects, now, event, Some(stage), message);
     }
 
-    /// A run for people: `job sleeper[7]`.
+    /// A run for people: `job sleeper[7]`, `job mpi member 1`.
     pub(super) fn subject(&self, run: RunId) -> String {
         let Some(run) = self.runs.get(&run) else { return run.to_string() };
-        let plan = &self.plan.stages[run.row.stage as usize];
-        let task = plan.tasks.first.map(|_| format!("[{}]", run.row.task)).unwrap_or_default();
-        format!("{} {}{task}", plan.work.kind().as_str(), plan.name)
+        let plan = &self.plan.stages[run.stage];
+        let name = self.task_name(run.stage, run.task);
+        if plan.members > 1 { format!("{name} member {}", run.member) } else { name }
+    }
+
+    /// A task for people: `job sleeper[7]`.
+    pub(super) fn task_name(&self, stage: StageId, task: TaskId) -> String {
+        let plan = &self.plan.stages[stage];
+        let task = plan.tasks.first.map(|_| format!("[{}]", plan.tasks.number(task)));
+        format!("{} {}{}", plan.work.kind().as_str(), plan.name, task.unwrap_or_default())
     }
 }

@@ -4,19 +4,17 @@ use std::{collections::BTreeMap, ops::Deref};
 
 use api::{
     ids::{NodeId, Timestamp},
-    run::{RunId, Usage},
-    workflow::StageKind,
+    run::RunId,
+    workflow::{EventKind, StageKind},
 };
-use document::plan::{AffinityPlan, Planned, ResourcePlan, StagePlan};
+use document::plan::{AffinityPlan, Planned, ResourcePlan, StageId, StagePlan, TaskId};
 use planner::{Allowed, Placement, Request};
 
-use super::{
-    Engine, Flow, Home, NodeFacts, Output,
-    flow::{Again, RunNow},
-};
-use crate::store::{Grant, RunRow};
+use super::{Effects, Engine, Flow, NodeFacts, attempt::Attempt, flow::Run, task::RetryState};
+use crate::record::{Grant, VolumePlacement};
 
-/// Tasks that are placed in one pass: what is written to the database at once. The rest comes in the next.
+/// Runs that are placed in one pass: what is written to the database at once. The rest comes in the
+/// next.
 pub(super) const MAX_PLACED: usize = 8_192;
 
 /// Volumes and transfers of one workflow under way at once: a node's disk and network are shared.
@@ -57,13 +55,21 @@ pub(super) fn placement(run: RunId, node: NodeId, grant: &Grant) -> Placement {
     }
 }
 
+/// A member of an attempt on its node.
+struct PlacedMember {
+    run: RunId,
+    node: NodeId,
+    grant: Option<Grant>,
+}
+
 /// A task that begins.
 pub(super) struct Begun {
     pub(super) place: u64,
-    pub(super) stage: u32,
-    pub(super) task: u32,
-    pub(super) again: Again,
-    pub(super) placement: Placement,
+    pub(super) stage: StageId,
+    pub(super) task: TaskId,
+    pub(super) retry: RetryState,
+    /// One for each member.
+    pub(super) placements: Vec<Placement>,
 }
 
 impl Engine {
@@ -73,17 +79,22 @@ impl Engine {
         for place in places {
             self.place_transfers(place, now);
         }
+        self.refresh_for_members();
         let begun = self.place_jobs(now);
-        let is_full = begun.len() >= MAX_PLACED;
-        for Begun { place, stage, task, again, placement } in begun {
-            let grant = Grant {
-                cpus: placement.cpus,
-                cores: placement.cores,
-                memory: placement.memory,
-                devices: placement.devices,
-                exclusive: placement.exclusive,
-            };
-            self.begin_run(place, stage, (task, again), placement.node, Some(grant), placement.run, now);
+        let is_full = begun.iter().map(|begun| begun.placements.len()).sum::<usize>() >= MAX_PLACED;
+        for Begun { place, stage, task, retry, placements } in begun {
+            let members = placements.into_iter().map(|placement| PlacedMember {
+                run: placement.run,
+                node: placement.node,
+                grant: Some(Grant {
+                    cpus: placement.cpus,
+                    cores: placement.cores,
+                    memory: placement.memory,
+                    devices: placement.devices,
+                    exclusive: placement.exclusive,
+                }),
+            });
+            self.begin_attempt(place, stage, (task, retry), members.collect(), now);
         }
         is_full
     }
@@ -91,136 +102,126 @@ impl Engine {
     /// Volumes and transfers need no cores; they go where the volumes are.
     fn place_transfers(&mut self, place: u64, now: Timestamp) {
         let Some(flow) = self.flows.get(&place) else { return };
-        let is_transfer = |stage: u32| {
-            matches!(flow.plan.stages[stage as usize].work.kind(), StageKind::Volume | StageKind::File)
+        let is_transfer = |stage: StageId| {
+            matches!(flow.plan.stages[stage].work.kind(), StageKind::Volume | StageKind::File)
         };
-        let indexes = 0..u32::try_from(flow.stages.len()).unwrap_or(u32::MAX);
-        let under_way: usize = indexes
+        let stages = StageId::first(flow.stages.len());
+        let under_way: usize = stages
             .clone()
             .filter(|&stage| is_transfer(stage))
-            .map(|stage| flow.stages[stage as usize].tasks.running.len())
+            .map(|stage| flow.stages[stage].tasks.running.len())
             .sum();
-        let ready: Vec<(u32, u32, Again)> = indexes
+        let ready: Vec<(StageId, TaskId, RetryState)> = stages
             .filter(|&stage| is_transfer(stage) && flow.may_begin(stage))
             .filter_map(|stage| {
-                let book = &flow.stages[stage as usize].tasks;
-                book.due(now).next().map(|(task, again)| (stage, task, again))
+                let book = &flow.stages[stage].tasks;
+                book.due(now).next().map(|(task, retry)| (stage, task, retry))
             })
             .take(MAX_TRANSFERS.saturating_sub(under_way))
             .collect();
-        for (stage, task, again) in ready {
+        for (stage, task, retry) in ready {
             let Some(home) = self.home(place, stage, now) else { continue };
-            let run = (self.new_run)();
-            self.begin_run(place, stage, (task, again), home, None, run, now);
+            let member = PlacedMember { run: (self.new_run)(), node: home, grant: None };
+            self.begin_attempt(place, stage, (task, retry), vec![member], now);
         }
     }
 
     /// The node of a stage's volumes, chosen when it is first asked for. `None` if there is none now.
-    fn home(&mut self, place: u64, stage: u32, now: Timestamp) -> Option<NodeId> {
+    fn home(&mut self, place: u64, stage: StageId, now: Timestamp) -> Option<NodeId> {
         let flow = self.flows.get(&place)?;
-        let group = flow.plan.stages[stage as usize].group?;
-        if let Some(home) = &flow.row.homes[group] {
+        let group = flow.plan.stages[stage].group?;
+        if let Some(home) = &flow.volumes[group] {
             let can_begin = self.nodes.get(&home.node).is_some_and(|node| node.facts.unavailable().is_none());
             return can_begin.then_some(home.node);
         }
         let requests = flow.requests_of_group(group);
         let fitting = |node: &&super::nodes::Node| {
-            let id = Some(node.facts.id);
             node.facts.unavailable().is_none()
-                && requests.iter().all(|request| self.cluster.fits(request, 1, id).is_ok())
+                && requests.iter().all(|request| self.cluster.fits(request, 1, Some(node.facts.id)).is_ok())
         };
         let free = |node: &&super::nodes::Node| self.cluster.free_cores(node.facts.id);
         let chosen = self.nodes.values().filter(fitting).max_by_key(free)?;
         let facts = chosen.facts.clone();
-        let home = Home { node: facts.id, name: facts.name, boot: facts.boot? };
-        let mut output = Output::default();
+        let home = VolumePlacement { node: facts.id, name: facts.name, boot: facts.boot? };
+        let mut effects = Effects::default();
         let flow = self.flows.get_mut(&place)?;
         let message = format!("volumes go to {}", home.name);
-        flow.row.homes[group] = Some(home);
-        flow.event(&mut output, now, "VOLUME_STORAGE_INFO", Some(stage), message);
-        flow.keep(&mut output);
-        self.take(output);
+        flow.volumes[group] = Some(home);
+        flow.event(&mut effects, now, EventKind::VolumeStorageInfo, Some(stage), message);
+        flow.keep(&mut effects);
+        self.take(effects);
         Some(facts.id)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call for each of two kinds of runs")]
-    fn begin_run(
+    /// Puts an attempt of a task on nodes: a run for each member.
+    fn begin_attempt(
         &mut self,
         place: u64,
-        stage: u32,
-        (task, again): (u32, Again),
-        node: NodeId,
-        grant: Option<Grant>,
-        run: RunId,
+        stage: StageId,
+        (task, retry): (TaskId, RetryState),
+        members: Vec<PlacedMember>,
         now: Timestamp,
     ) {
-        let Some((name, boot)) = self.nodes.get(&node).map(|node| (&node.facts.name, &node.facts.boot))
-        else {
-            return;
-        };
         let Some(flow) = self.flows.get_mut(&place) else { return };
-        let plan = &flow.plan.stages[stage as usize];
-        let row = RunRow {
-            run,
-            workflow: flow.row.id,
-            stage,
-            task: plan.tasks.first.unwrap_or(0) + task,
-            attempt: again.attempt,
-            node,
-            node_name: name.clone(),
-            boot: boot.clone().unwrap_or_default(),
-            grant,
-            placed: now,
-            accepted: false,
-            started: None,
-            ended: None,
-            outcome: None,
-            usage: Usage::default(),
-            log_bytes: 0,
-        };
-        let mut output = Output::default();
-        let message = granted(name.as_str(), row.grant.as_ref());
-        flow.stages[stage as usize].nodes.insert(name.clone());
-        flow.stages[stage as usize].tasks.begin(task, run, again);
-        flow.begin_stage(&mut output, stage, now);
-        flow.runs.insert(run, RunNow::new(row, 0));
-        flow.keep_run(&mut output, run);
-        let message = format!("{} {message}", flow.subject(run));
-        flow.event(&mut output, now, "RESOURCES_ALLOCATED", Some(stage), message);
-        self.runs.insert(run, place);
-        self.take(output);
-        self.tell_start(place, run);
+        let mut effects = Effects::default();
+        let runs: Vec<RunId> = members.iter().map(|member| member.run).collect();
+        let attempt = Attempt::new(runs.clone(), retry, now);
+        flow.stages[stage].tasks.begin(task, attempt);
+        flow.begin_stage(&mut effects, stage, now);
+        flow.keep_attempt(&mut effects, stage, task);
+        for (number, PlacedMember { run: id, node, grant }) in (0..).zip(members) {
+            let Some(facts) = self.nodes.get(&node).map(|node| &node.facts) else { continue };
+            let placed = (node, facts.name.clone());
+            let run = Run::new(id, (stage, task), (retry.attempt, number), placed, now);
+            let run = Run { boot: facts.boot.clone().unwrap_or_default(), grant, ..run };
+            let message = granted(facts.name.as_str(), run.grant.as_ref());
+            flow.stages[stage].nodes.insert(facts.name.clone());
+            flow.runs.insert(id, run);
+            flow.keep_run(&mut effects, id);
+            let message = format!("{} {message}", flow.subject(id));
+            flow.event(&mut effects, now, EventKind::ResourcesAllocated, Some(stage), message);
+            self.runs.insert(id, place);
+        }
+        self.take(effects);
+        for run in runs {
+            self.tell_start(place, run);
+        }
     }
 
     /// Why a ready stage has tasks that wait.
-    pub(super) fn why_not_placed(&self, flow: &Flow, stage: u32, now: Timestamp) -> Vec<String> {
-        let plan = &flow.plan.stages[stage as usize];
-        let book = &flow.stages[stage as usize].tasks;
+    pub(super) fn why_not_placed(&self, flow: &Flow, stage: StageId, now: Timestamp) -> Vec<String> {
+        let plan = &flow.plan.stages[stage];
+        let book = &flow.stages[stage].tasks;
         let counts = book.counts();
         let mut reasons = Vec::new();
         for (node, runs) in self.silent_nodes(flow, stage) {
             reasons.push(format!("{node} does not answer; {runs} of its tasks run there"));
         }
         reasons.extend(flow.trouble(stage));
+        reasons.extend(flow.waits_for_members(stage));
         if counts.pending == 0 {
             return reasons;
         }
-        if let Some(by) = &flow.row.paused {
+        if let Some(by) = &flow.paused {
             reasons.push(format!("it is paused by {by}"));
             return reasons;
         }
-        if let Some((task, again)) = book.again.iter().find(|(_, again)| again.not_before > now) {
-            let pause = again.not_before.seconds() - now.seconds();
-            let task = plan.tasks.first.map(|first| format!(" of task {}", first + task)).unwrap_or_default();
-            reasons.push(format!("attempt {}{task} begins in {pause} s", again.attempt));
+        if let Some((task, retry)) = book.retries.iter().find(|(_, retry)| retry.not_before > now) {
+            let pause = retry.not_before.seconds() - now.seconds();
+            let task = plan.tasks.first.map(|_| format!(" of task {}", plan.tasks.number(*task)));
+            let task = task.unwrap_or_default();
+            reasons.push(format!("attempt {}{task} begins in {pause} s", retry.attempt));
         }
         if book.running.len() >= plan.tasks.concurrency as usize && plan.tasks.count > 1 {
             reasons.push(format!("its concurrency of {} is reached", plan.tasks.concurrency));
         } else if plan.work.kind() == StageKind::Job {
-            if let Some(request) = flow.request(stage) {
-                reasons.extend(self.cluster.why(&request, 1));
+            if let Some(request) = flow.request(stage, &self.for_members) {
+                reasons.extend(self.cluster.why(&request, plan.members as usize));
             }
-        } else if let Some(group) = plan.group.filter(|group| flow.row.homes[*group].is_none()) {
+            if plan.members > 1 {
+                reasons.extend(self.why_not_for_members());
+            }
+        } else if let Some(group) = plan.group.filter(|group| flow.volumes[*group].is_none()) {
             let requests = flow.requests_of_group(group);
             let unfit = requests.iter().find_map(|request| self.cluster.fits(request, 1, None).err());
             reasons.push(match unfit {
@@ -228,7 +229,7 @@ impl Engine {
                 None => "no node that is ready can run all jobs that mount its volumes".to_owned(),
             });
         } else {
-            let home = plan.group.and_then(|group| flow.row.homes[group].as_ref());
+            let home = plan.group.and_then(|group| flow.volumes[group].as_ref());
             let node = home.and_then(|home| self.nodes.get(&home.node));
             let why =
                 node.and_then(|node| node.facts.unavailable()).unwrap_or_else(|| "not ready".to_owned());
@@ -238,11 +239,11 @@ impl Engine {
     }
 
     /// Nodes that run tasks of a stage and do not answer.
-    fn silent_nodes(&self, flow: &Flow, stage: u32) -> BTreeMap<String, usize> {
+    fn silent_nodes(&self, flow: &Flow, stage: StageId) -> BTreeMap<String, usize> {
         let mut silent = BTreeMap::new();
-        for run in flow.runs.values().filter(|run| run.row.stage == stage && run.row.ended.is_none()) {
-            if !self.nodes.get(&run.row.node).is_some_and(|node| node.facts.is_ready) {
-                *silent.entry(run.row.node_name.to_string()).or_default() += 1;
+        for run in flow.runs.values().filter(|run| run.stage == stage && run.ended.is_none()) {
+            if !self.nodes.get(&run.node).is_some_and(|node| node.facts.is_ready) {
+                *silent.entry(run.node_name.to_string()).or_default() += 1;
             }
         }
         silent
@@ -327,22 +328,25 @@ fn granted(node: &str, grant: Option<&Grant>) -> String {
 
 impl Flow {
     /// Nothing of it may begin.
-    fn is_held_back(&self) -> bool {
-        self.row.stop.is_some() || self.row.paused.is_some() || self.blocked.is_some()
+    pub(super) fn is_held_back(&self) -> bool {
+        self.stop.is_some() || self.paused.is_some() || self.blocked.is_some()
     }
 
     /// Ready, not over, neither to be stopped nor paused nor blocked.
-    pub(super) fn may_begin(&self, stage: u32) -> bool {
-        let now = &self.stages[stage as usize];
+    pub(super) fn may_begin(&self, stage: StageId) -> bool {
+        let now = &self.stages[stage];
         now.is_ready && !now.state.is_ended() && !self.is_held_back()
     }
 
-    /// What one task of a job needs, on the node of its volumes if it mounts some.
-    pub(super) fn request(&self, stage: u32) -> Option<Request> {
-        let plan = &self.plan.stages[stage as usize];
+    /// What a member of one task of a job needs, on the node of its volumes if it mounts some.
+    /// `for_members`: nodes for attempts of several members.
+    pub(super) fn request(&self, stage: StageId, for_members: &Allowed) -> Option<Request> {
+        let plan = &self.plan.stages[stage];
         let mut request = request_of(plan)?;
         if let Some(group) = plan.group {
-            request.allowed = Allowed::Only(self.row.homes[group].as_ref()?.node);
+            request.allowed = Allowed::Only(self.volumes[group].as_ref()?.node);
+        } else if plan.members > 1 {
+            request.allowed = for_members.clone();
         }
         Some(request)
     }

@@ -8,8 +8,8 @@ use api::{
     run::{RunId, WorkflowId},
 };
 
-use super::{Engine, advance::stop_run};
-use crate::store::Spared;
+use super::{Engine, effects::stop_run};
+use crate::record::Spared;
 
 /// What is left alone.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Engine {
         self.spared.runs = others;
         for (run, spared) in ends {
             if let Some(node) = spared.node {
-                self.output.say(node, stop_run(run, why));
+                self.effects.send(node, stop_run(run, why));
             }
         }
     }

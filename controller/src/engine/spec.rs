@@ -9,11 +9,8 @@ use document::{
 };
 use image_store::RunConfig;
 
-use super::{Flow, Surroundings};
-use crate::{
-    images::JobImage,
-    store::{Grant, RunRow},
-};
+use super::{Flow, Surroundings, attempt::Attempt, flow::Run};
+use crate::record::{Grant, JobImage};
 
 /// Processes and threads of a job: generous for OpenMP and JVMs, far below what a node can have.
 const MAX_PIDS: u32 = 16_384;
@@ -30,9 +27,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 impl Flow {
     /// The order for a run; `None` if it is none of this workflow, or its image is not known.
-    pub(super) fn spec(&self, run: RunId, surroundings: &Surroundings) -> Option<RunSpec> {
-        let row = &self.runs.get(&run)?.row;
-        let stage = &self.plan.stages[row.stage as usize];
+    pub(super) fn spec(&self, id: RunId, surroundings: &Surroundings) -> Option<RunSpec> {
+        let run = self.runs.get(&id)?;
+        let stage = &self.plan.stages[run.stage];
         let work = match &stage.work {
             Planned::Image { .. } | Planned::Unknown { .. } => return None,
             Planned::Volume { volume } => Work::Volume { volume: volume.clone() },
@@ -51,16 +48,16 @@ impl Flow {
                 Work::Egress { volume: volume.clone(), path: path.clone(), destination }
             }
             Planned::Job(job) => {
-                let image = self.stages[job.image as usize].image.as_ref()?;
+                let image = self.stages[job.image].image.as_ref()?;
                 let log_limit_bytes = surroundings.log_limit_bytes;
-                Work::Job(Box::new(JobSpec { log_limit_bytes, ..self.job_spec(job, image, row)? }))
+                Work::Job(Box::new(JobSpec { log_limit_bytes, ..self.job_spec(job, image, run)? }))
             }
         };
-        let owner = &self.row.owner;
+        let owner = &self.owner;
         Some(RunSpec {
-            run,
-            workflow: self.row.id,
-            subject: self.subject(run),
+            run: id,
+            workflow: self.id,
+            subject: self.subject(id),
             user: RunUser {
                 name: owner.name.clone(),
                 uid: owner.uid,
@@ -70,12 +67,13 @@ impl Flow {
             work,
             timeout_seconds: stage.timeout_seconds,
             forbidden: surroundings.forbidden.clone(),
+            awaits_release: self.attempt_of(run).is_some_and(Attempt::has_barrier),
         })
     }
 
-    fn job_spec(&self, job: &JobPlan, image: &JobImage, row: &RunRow) -> Option<JobSpec> {
-        let Grant { cpus, memory, devices, .. } = row.grant.clone()?;
-        let env = self.environment(job, image, row);
+    fn job_spec(&self, job: &JobPlan, image: &JobImage, run: &Run) -> Option<JobSpec> {
+        let Grant { cpus, memory, devices, .. } = run.grant.clone()?;
+        let env = self.environment(job, image, run);
         let budget = Budget::default();
         let known = |name: &str| env.get(name).filter(|_| is_put_in(job, name));
         let (command, program_words) = command(job, &image.run, |name| budget.take(known(name)));
@@ -99,7 +97,7 @@ impl Flow {
             env: env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             makes_cwd: job.cwd.is_none() && of_image.is_some(),
             cwd: job.cwd.clone().or(of_image).unwrap_or_else(|| "/".to_owned()),
-            hostname: host_name(&self.plan.stages[row.stage as usize].name),
+            hostname: host_name(&self.plan.stages[run.stage].name),
             mounts: job
                 .mounts
                 .iter()
@@ -118,15 +116,15 @@ impl Flow {
     }
 
     /// Image, plan and ours; later ones win. In values of the plan stand those of the others.
-    fn environment(&self, job: &JobPlan, image: &JobImage, row: &RunRow) -> BTreeMap<String, String> {
-        let stage = &self.plan.stages[row.stage as usize];
+    fn environment(&self, job: &JobPlan, image: &JobImage, run: &Run) -> BTreeMap<String, String> {
+        let stage = &self.plan.stages[run.stage];
         let mut ours = BTreeMap::from([
-            ("FB_WORKFLOW_ID".to_owned(), self.row.id.to_string()),
+            ("FB_WORKFLOW_ID".to_owned(), self.id.to_string()),
             ("FB_JOB_NAME".to_owned(), stage.name.clone()),
-            ("FB_ACCOUNT_ID".to_owned(), self.row.owner.name.clone()),
+            ("FB_ACCOUNT_ID".to_owned(), self.owner.name.clone()),
         ]);
         if stage.tasks.first.is_some() {
-            ours.insert("FB_TASK_ID".to_owned(), row.task.to_string());
+            ours.insert("FB_TASK_ID".to_owned(), stage.tasks.number(run.task).to_string());
         }
         let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
         let of_image = image.run.env.iter().filter_map(|pair| pair.split_once('='));

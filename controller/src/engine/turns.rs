@@ -16,21 +16,23 @@ use std::{
 };
 
 use api::{ids::Timestamp, run::RunId};
-use document::plan::Planned;
-use planner::{Pass, Request};
+use document::plan::{Planned, StageId, TaskId};
+use planner::{Allowed, Pass, Request};
 
 use super::{
     Engine, Flow,
-    flow::Again,
     schedule::{Begun, MAX_PLACED},
+    task::RetryState,
 };
 
 /// Tasks of one stage that may begin now, and what each of them needs.
 struct Offer<'a> {
     place: u64,
-    stage: u32,
+    stage: StageId,
     request: Request,
-    due: Peekable<Box<dyn Iterator<Item = (u32, Again)> + 'a>>,
+    /// Runs of one task, which are placed together or not at all.
+    members: u32,
+    due: Peekable<Box<dyn Iterator<Item = (TaskId, RetryState)> + 'a>>,
 }
 
 /// What one user has to offer.
@@ -41,37 +43,38 @@ struct Queue<'a> {
 }
 
 impl<'a> Queue<'a> {
-    /// Adds what a flow may begin, and counts what it holds.
-    fn add(&mut self, place: u64, flow: &'a Flow, now: Timestamp) {
-        for (stage, plan) in (0..).zip(&flow.plan.stages) {
+    /// Adds what a flow may begin, and counts what it holds. `for_members`: nodes for attempts of several
+    /// members.
+    fn add(&mut self, place: u64, flow: &'a Flow, for_members: &Allowed, now: Timestamp) {
+        for (stage, plan) in flow.plan.numbered() {
             let Planned::Job(job) = &plan.work else { continue };
-            let book = &flow.stages[stage as usize].tasks;
+            let book = &flow.stages[stage].tasks;
             self.cores += match job.resource.exclusive {
                 // It asks for few, and has all of its node.
-                true => book.running.values().map(|(run, _)| held(flow, *run)).sum(),
-                false => u64::from(job.resource.cores) * book.running.len() as u64,
+                true => book.running.values().flat_map(|of| &of.runs).map(|run| held(flow, *run)).sum(),
+                false => u64::from(job.resource.cores * plan.members) * book.running.len() as u64,
             };
             if !flow.may_begin(stage) {
                 continue;
             }
             let room = (plan.tasks.concurrency as usize).saturating_sub(book.running.len());
-            let Some(request) = flow.request(stage) else { continue };
+            let Some(request) = flow.request(stage, for_members) else { continue };
             let due: Box<dyn Iterator<Item = _>> = Box::new(book.due(now).take(room.min(MAX_PLACED)));
             let mut due = due.peekable();
             if due.peek().is_some() {
-                self.offers.push_back(Offer { place, stage, request, due });
+                self.offers.push_back(Offer { place, stage, request, members: plan.members, due });
             }
         }
     }
 
     /// Offers the next task; what has to wait, and what is exhausted, is offered no more in this pass.
     fn offer(&mut self, pass: &mut Pass<'_>, new_run: &mut dyn FnMut() -> RunId) -> Option<Begun> {
-        let Offer { place, stage, request, due } = self.offers.front_mut()?;
-        if let Some((task, again)) = due.next() {
-            let placed = pass.offer(request, &[new_run()]);
-            if let Some(placement) = placed.into_iter().flatten().next() {
-                self.cores += placement.cores.len() as u64;
-                return Some(Begun { place: *place, stage: *stage, task, again, placement });
+        let Offer { place, stage, request, members, due } = self.offers.front_mut()?;
+        if let Some((task, retry)) = due.next() {
+            let runs: Vec<RunId> = (0..*members).map(|_| new_run()).collect();
+            if let Some(placements) = pass.offer(request, &runs) {
+                self.cores += placements.iter().map(|placement| placement.cores.len() as u64).sum::<u64>();
+                return Some(Begun { place: *place, stage: *stage, task, retry, placements });
             }
         }
         self.offers.pop_front();
@@ -86,15 +89,16 @@ impl<'a> Queue<'a> {
 
 /// Cores that a run has.
 fn held(flow: &Flow, run: RunId) -> u64 {
-    let grant = flow.runs.get(&run).and_then(|run| run.row.grant.as_ref());
+    let grant = flow.runs.get(&run).and_then(|run| run.grant.as_ref());
     grant.map_or(0, |grant| grant.cores.len() as u64)
 }
 
-/// The queues of all users who have something to offer.
-fn queues(flows: &BTreeMap<u64, Flow>, now: Timestamp) -> Vec<Queue<'_>> {
+/// The queues of all users who have something to offer. `for_members`: nodes for attempts of several
+/// members.
+fn queues<'a>(flows: &'a BTreeMap<u64, Flow>, for_members: &Allowed, now: Timestamp) -> Vec<Queue<'a>> {
     let mut users: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
     for (&place, flow) in flows {
-        users.entry(&flow.row.owner.name).or_default().add(place, flow, now);
+        users.entry(&flow.owner.name).or_default().add(place, flow, for_members, now);
     }
     users.into_values().filter(|user| user.turn().is_some()).collect()
 }
@@ -103,9 +107,9 @@ impl Engine {
     /// Jobs with tasks that are due, by place of their workflow and stage, in the order in which the
     /// next pass offers them as long as none of them can begin: with each one that begins, its
     /// user's others come later.
-    pub(super) fn queue(&self, now: Timestamp) -> Vec<(u64, u32)> {
-        let mut queue: Vec<(bool, u64, u64, u32)> = Vec::new();
-        for Queue { offers, cores } in queues(&self.flows, now) {
+    pub(super) fn queue(&self, now: Timestamp) -> Vec<(u64, StageId)> {
+        let mut queue: Vec<(bool, u64, u64, StageId)> = Vec::new();
+        for Queue { offers, cores } in queues(&self.flows, &self.for_members, now) {
             queue.extend(offers.iter().map(|offer| {
                 let is_behind = self.passed_over != Some((offer.place, offer.stage));
                 (is_behind, cores, offer.place, offer.stage)
@@ -118,16 +122,16 @@ impl Engine {
     /// Offers jobs to the planner. Tasks of a stage want the same: behind the first that has to wait the
     /// others are not looked at, so a large array costs no more than a small one.
     pub(super) fn place_jobs(&mut self, now: Timestamp) -> Vec<Begun> {
-        let mut queues = queues(&self.flows, now);
+        let mut queues = queues(&self.flows, &self.for_members, now);
         let mut pass = self.cluster.pass(now.seconds());
         let fronts = queues.iter().enumerate();
         let fronts = fronts.filter_map(|(index, user)| Some((user.offers.front()?, index)));
         let head = fronts.min_by_key(|(front, _)| front.place).map(|(front, index)| {
             let name = (front.place, front.stage);
-            (name, index, pass.reserve_for(&front.request, 1))
+            (name, index, pass.reserve_for(&front.request, front.members as usize))
         });
 
-        let mut begun: Vec<Begun> = Vec::new();
+        let (mut begun, mut placed): (Vec<Begun>, usize) = (Vec::new(), 0);
         if let Some((name, index, true)) = head
             && self.passed_over == Some(name)
         {
@@ -136,9 +140,12 @@ impl Engine {
         let turn = |(index, user): (usize, &Queue<'_>)| Some(Reverse((user.turn()?, index)));
         let mut turns: BinaryHeap<_> = queues.iter().enumerate().filter_map(turn).collect();
         while let Some(Reverse((_, index))) = turns.pop()
-            && begun.len() < MAX_PLACED
+            && placed < MAX_PLACED
         {
-            begun.extend(queues[index].offer(&mut pass, &mut self.new_run));
+            if let Some(next) = queues[index].offer(&mut pass, &mut self.new_run) {
+                placed += next.placements.len();
+                begun.push(next);
+            }
             turns.extend(turn((index, &queues[index])));
         }
         self.passed_over = head.and_then(|(name, _, can_begin)| {

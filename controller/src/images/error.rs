@@ -6,7 +6,7 @@ use image_store::ConvertError;
 use oci_pull::PullError;
 use tokio::task::JoinError;
 
-use crate::store::StoreError;
+use crate::{record::ToldFetchError, store::StoreError};
 
 /// Why a job image is not here. With its sources it is the reason of the stage that failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,15 +36,9 @@ pub(crate) enum FetchError {
     },
 }
 
-/// Why a job image is not here, in one line that its user may read: no secret of an address is in
-/// it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct ToldFetchError(String);
-
 impl From<&FetchError> for ToldFetchError {
     fn from(error: &FetchError) -> Self {
-        Self(without_secrets(&rest::causes(error)))
+        Self::new(without_secrets(&rest::causes(error)))
     }
 }
 

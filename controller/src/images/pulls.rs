@@ -15,12 +15,14 @@ use std::{
 };
 
 use api::{ids::Digest, run::WorkflowId};
+use document::plan::StageId;
 use image_store::Progress;
 use oci_pull::{Claim, Turns, Wait, Waits};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{FetchError, Fetched, JobImages};
+use super::{FetchError, JobImages};
+use crate::record::{Fetched, PullsOfWorkflow};
 
 /// Images that are pulled at once. Those whose registry is waited for do not count.
 const MAX_PULLS: usize = 8;
@@ -28,14 +30,11 @@ const MAX_PULLS: usize = 8;
 /// Images that are converted at once. Each conversion uses all cores; one user alone has two at most.
 const MAX_CONVERSIONS: usize = 3;
 
-/// What the image stages of one workflow are doing, for people, by the number of the stage.
-pub(crate) type PullsOfWorkflow = BTreeMap<u32, String>;
-
 /// Whom an image is fetched for.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanter {
     pub(crate) workflow: WorkflowId,
-    pub(crate) stage: u32,
+    pub(crate) stage: StageId,
     /// The owner of the workflow, whose turn it takes.
     pub(crate) user: Arc<str>,
     /// Is told while the registry is waited for.
@@ -64,7 +63,7 @@ struct Board {
     next: u64,
     pulls: BTreeMap<u64, Pull>,
     /// Pull and number of each stage that wants one.
-    stages: BTreeMap<(WorkflowId, u32), (u64, u64)>,
+    stages: BTreeMap<(WorkflowId, StageId), (u64, u64)>,
     /// Pulls that others may join, by repository and manifest.
     joinable: HashMap<(String, Digest), u64>,
 }
@@ -153,8 +152,8 @@ impl Pulls {
     /// A workflow wants no image any more. Pulls that nobody else wants are cancelled.
     pub(crate) fn leave(&self, workflow: WorkflowId) {
         let mut board = self.lock();
-        let stages = board.stages.range((workflow, 0)..=(workflow, u32::MAX));
-        let stages: Vec<(WorkflowId, u32)> = stages.map(|(stage, _)| *stage).collect();
+        let stages = board.stages.range((workflow, StageId(0))..=(workflow, StageId(u32::MAX)));
+        let stages: Vec<(WorkflowId, StageId)> = stages.map(|(stage, _)| *stage).collect();
         for stage in stages {
             let Some((pull, number)) = board.stages.remove(&stage) else { continue };
             if let Some(pull) = board.pulls.get_mut(&pull) {
@@ -167,7 +166,7 @@ impl Pulls {
     /// What the image stages of a workflow are doing.
     pub(crate) fn of_workflow(&self, workflow: WorkflowId) -> PullsOfWorkflow {
         let board = self.lock();
-        let of_it = board.stages.range((workflow, 0)..=(workflow, u32::MAX));
+        let of_it = board.stages.range((workflow, StageId(0))..=(workflow, StageId(u32::MAX)));
         let words = of_it.filter_map(|((_, stage), (pull, number))| {
             Some((*stage, board.pulls.get(pull)?.words(*number)?))
         });

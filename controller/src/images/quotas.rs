@@ -9,8 +9,9 @@ use std::sync::Arc;
 use access::{Access, QuotaExceeded};
 use api::{ids::Digest, quota::QuotaName};
 
-use super::{FetchError, JobImage, JobImages, causes};
+use super::{FetchError, JobImages, causes};
 use crate::ledger::Ledger;
+use crate::record::JobImage;
 
 /// Where images are charged.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use access::{Access, QuotaLimits};
 use api::{quota::QuotaName, run::WorkflowId};
 use database::Database;
+use document::plan::StageId;
 use oci_pull::{Reach, Wait, Waits};
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -144,7 +145,7 @@ fn told() -> (Arc<dyn Waits>, mpsc::UnboundedReceiver<String>) {
 /// The image stage of a workflow of this number.
 fn wanter(workflow: u128, user: &str, waits: Arc<dyn Waits>) -> Wanter {
     let workflow = WorkflowId(uuid::Uuid::from_u128(workflow));
-    Wanter { workflow, stage: 0, user: user.into(), waits }
+    Wanter { workflow, stage: StageId(0), user: user.into(), waits }
 }
 
 async fn open(folder: &Path) -> JobImages {

@@ -25,7 +25,8 @@ use tokio::{sync::RwLock, time::timeout};
 use super::{JobImages, causes};
 use crate::{
     clock,
-    store::{KeptImage, StoreError, Write},
+    record::{InUse, Write},
+    store::{KeptImage, StoreError},
 };
 
 /// How often unused images are looked for; so exact is the time of their last use.
@@ -64,15 +65,6 @@ impl ImageLimits {
     pub const DAYS: RangeInclusive<u32> = 1..=3_650;
     /// GiB that may be said.
     pub const GIB: RangeInclusive<u32> = 1..=1_048_576;
-}
-
-/// What workflows need.
-#[derive(Debug, Default)]
-pub(crate) struct InUse {
-    /// Manifests and squashfs of images, contents of inline files.
-    pub(crate) blobs: HashSet<Digest>,
-    /// Why that may not be all.
-    pub(crate) unknown: Option<String>,
 }
 
 /// Why unused images could not be removed.

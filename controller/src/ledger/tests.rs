@@ -7,7 +7,7 @@ use document::plan::StoredFiles;
 use image_store::RunConfig;
 
 use super::*;
-use crate::images::JobImage;
+use crate::record::JobImage;
 
 fn workflow(number: u128) -> WorkflowId {
     WorkflowId(uuid::Uuid::from_u128(number))

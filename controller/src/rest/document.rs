@@ -26,7 +26,7 @@ use crate::{
     files, identity,
     images::JobImages,
     ledger::SubmissionCharge,
-    store::Owner,
+    record::Owner,
 };
 
 /// Name of a workflow whose document and starter give it none.

@@ -17,10 +17,7 @@ use axum::{
 use rest::Refusal;
 use sha2::Digest as _;
 
-use crate::{
-    Controller, clock,
-    store::{KEY_LIFE_SECONDS, SubmissionKey},
-};
+use crate::{Controller, clock, record::SubmissionKey, store::KEY_LIFE_SECONDS};
 
 /// Name of the request header, in lower case as HTTP libraries hold it.
 const HEADER: &str = "idempotency-key";

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     Controller,
-    engine::summary,
-    store::{Behind, Damage, Listed, Listing, NamePattern, WorkflowRow},
+    record::{Damage, WorkflowRow},
+    store::{Behind, Listed, Listing, NamePattern},
 };
 
 /// Longest pattern of names, characters: names have at most 63.
@@ -178,10 +178,10 @@ fn refuse(why: String) -> Refusal {
 fn of_row(row: &WorkflowRow) -> WorkflowSummary {
     match (&row.view, &row.unreadable) {
         (Some(view), _) => view.summary.clone(),
-        (None, None) => summary(row),
+        (None, None) => row.summary(),
         (None, Some(Damage { cause, .. })) => {
             let reason = Some(format!("it cannot be read from the database ({cause})"));
-            WorkflowSummary { reason, ..summary(row) }
+            WorkflowSummary { reason, ..row.summary() }
         }
     }
 }

@@ -29,6 +29,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use document::plan::StageId;
 use futures_util::{Stream, stream};
 use log_files::Extent;
 use rest::Refusal;
@@ -43,7 +44,7 @@ use super::find;
 use crate::{
     Controller,
     engine::LOG_PATIENCE,
-    store::{RunKey, RunRow},
+    record::{RunKey, RunRow},
 };
 
 /// Bytes that go out at a time.
@@ -58,8 +59,8 @@ const STALL: Duration = Duration::from_secs(30);
 
 const TITLE: &str = "cannot show the log";
 
-/// Attempts of a task that are read at a time: few have more.
-const ATTEMPTS_AT_ONCE: u32 = 16;
+/// Runs of a task that are read at a time: few have more.
+const RUNS_AT_ONCE: u32 = 16;
 
 /// The log of one attempt of a task: of the last one, where the request names none. Headers
 /// `bedplate-log-…` say whether it is all of it.
@@ -69,6 +70,7 @@ const ATTEMPTS_AT_ONCE: u32 = 16;
         ("stage" = Option<String>, Query, description = "Name of the job; may be left out if there is one"),
         ("task" = Option<u32>, Query, description = "FB_TASK_ID; default: the first"),
         ("attempt" = Option<u32>, Query, description = "Default: the last"),
+        ("member" = Option<u32>, Query, description = "Which member of the attempt, from 0; default: 0"),
         ("offset" = Option<u64>, Query, description = "Bytes to leave out at the beginning; default 0. From one in the gap, the answer begins at the gap's end"),
         ("tail" = Option<u64>, Query, description = "Only the last lines, so many, instead of `offset`: those that are kept when the answer begins"),
         ("since" = Option<String>, Query, description = "Only what was written then or later, from the \
@@ -101,7 +103,7 @@ pub(super) async fn log(
     let place = wanted.place(crate::clock::now())?;
     let view = find(&controller, &caller, &id, title).await?;
     let stage = stage_of(&view, wanted.stage.as_deref(), title)?;
-    let (workflow, index) = (view.summary.id, stage.index);
+    let (workflow, index) = (view.summary.id, StageId(stage.index));
     let run = loop {
         if let Some(run) = run_of(&controller, workflow, index, &wanted, title).await? {
             break run;
@@ -167,7 +169,7 @@ pub(super) fn stage_of<'a>(
 async fn run_of(
     controller: &Controller,
     workflow: WorkflowId,
-    stage: u32,
+    stage: StageId,
     wanted: &Wanted,
     title: &str,
 ) -> Result<Option<RunRow>, Refusal> {
@@ -183,22 +185,27 @@ async fn run_of(
         },
     };
     // Of an array of thousands not all are read for one of them. No attempt has the number 0.
-    let mut after = RunKey { stage, task, attempt: 0 };
+    let before_all = RunKey { stage, task, attempt: 0, member: u32::MAX };
+    let member = wanted.member.unwrap_or(0);
     if let Some(attempt) = wanted.attempt {
-        after.attempt = attempt.saturating_sub(1);
+        let after = match member.checked_sub(1) {
+            Some(member) => RunKey { attempt, member, ..before_all },
+            None => RunKey { attempt: attempt.saturating_sub(1), ..before_all },
+        };
         let next = runs(Some(after), 1).await?.pop();
-        return Ok(next.filter(|row| row.task == task && row.attempt == attempt));
+        return Ok(next.filter(|row| row.key() == RunKey { attempt, member, ..before_all }));
     }
-    let mut last = None;
+    let (mut last, mut after) = (None, before_all);
     loop {
-        let rows = runs(Some(after), ATTEMPTS_AT_ONCE).await?;
-        let may_be_more = rows.len() == ATTEMPTS_AT_ONCE as usize;
-        let newest = rows.into_iter().take_while(|row| row.task == task).enumerate().last();
-        let Some((index, newest)) = newest else { return Ok(last) };
-        let is_full = may_be_more && index + 1 == ATTEMPTS_AT_ONCE as usize;
-        after = newest.key();
-        last = Some(newest);
-        if !is_full {
+        let rows = runs(Some(after), RUNS_AT_ONCE).await?;
+        let of_task = rows.iter().take_while(|row| row.task == task).count();
+        let is_all = of_task < RUNS_AT_ONCE as usize;
+        if let Some(row) = rows[..of_task].last() {
+            after = row.key();
+        }
+        let found = rows.into_iter().take(of_task).rfind(|row| row.member == member);
+        last = found.or(last);
+        if is_all {
             return Ok(last);
         }
     }

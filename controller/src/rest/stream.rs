@@ -17,13 +17,14 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use document::plan::StageId;
 use rest::Refusal;
 use serde::Deserialize;
 
 use super::{find, log::stage_of};
 use crate::{
     Controller, identity,
-    store::RunRow,
+    record::RunRow,
     streams::{
         Place,
         bridge::{NodeSocket, bridge},
@@ -42,6 +43,7 @@ const MAX_RUNS: u32 = 1_000_000;
 pub(super) struct Wanted {
     stage: Option<String>,
     task: Option<u32>,
+    member: Option<u32>,
     request: String,
 }
 
@@ -52,6 +54,7 @@ pub(super) struct Wanted {
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
         ("stage" = Option<String>, Query, description = "Name of the job; may be left out if there is one"),
         ("task" = Option<u32>, Query, description = "FB_TASK_ID; default: the first that runs"),
+        ("member" = Option<u32>, Query, description = "Which member of the task's attempt, from 0; default: 0"),
         ("request" = String, Query, description = "What is wanted, JSON: {\"what\":\"exec\",\"command\":[\"ls\"],\"terminal\":null,\
             \"input\":false}, {\"what\":\"attach\",\"all\":false}, {\"what\":\"port\",\"port\":80}, \
             {\"what\":\"copy-out\",\"path\":\"/x\"}, {\"what\":\"copy-in\",\"path\":\"/x\",\"name\":\"y\"}")),
@@ -150,8 +153,9 @@ async fn open(
         return Err(Refusal::new(StatusCode::NOT_FOUND, title, why));
     }
     audit.subject = format!("/v1/workflows/{} job {}", view.summary.id, stage.name);
-    let row = running(controller, &view, stage, wanted.task).await?;
-    audit.subject = format!("{}[{}]", audit.subject, row.task);
+    let row = running(controller, &view, stage, wanted).await?;
+    let member = if row.member > 0 { format!(" member {}", row.member) } else { String::new() };
+    audit.subject = format!("{}[{}]{member}", audit.subject, row.task);
     let stream = identity::new_stream()
         .ok_or_else(|| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, title, "no random bytes"))?;
     let expected = controller.0.streams.expect(stream, row.run, row.node);
@@ -189,21 +193,21 @@ async fn running(
     controller: &Controller,
     view: &Workflow,
     stage: &Stage,
-    task: Option<u32>,
+    &Wanted { task, member, .. }: &Wanted,
 ) -> Result<RunRow, Refusal> {
-    let title = TITLE;
+    let (title, member) = (TITLE, member.unwrap_or(0));
     let id: WorkflowId = view.summary.id;
-    let rows = controller.0.store.runs(id, Some(stage.index), None, MAX_RUNS).await;
+    let rows = controller.0.store.runs(id, Some(StageId(stage.index)), None, MAX_RUNS).await;
     let rows = rows.map_err(|error| Refusal::internal(title, &error))?;
-    let of_task = |row: &&RunRow| task.is_none_or(|task| task == row.task);
+    let of_task = |row: &&RunRow| task.is_none_or(|task| task == row.task) && row.member == member;
     let runs = |row: &&RunRow| row.started.is_some() && row.ended.is_none();
     if let Some(row) = rows.iter().filter(of_task).find(runs) {
         return Ok(row.clone());
     }
-    let name = match task {
-        Some(task) => format!("{}[{task}]", stage.name),
-        None => stage.name.clone(),
-    };
+    let task = task.map(|task| format!("[{task}]")).unwrap_or_default();
+    let of_several = rows.iter().any(|row| row.member > 0) || member > 0;
+    let member = if of_several { format!(" member {member}") } else { String::new() };
+    let name = format!("{}{task}{member}", stage.name);
     let last = rows.iter().filter(of_task).max_by_key(|row| (row.task, row.attempt));
     let why = match last {
         Some(RunRow { outcome: Some(outcome), ended: Some(_), .. }) => {

@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    engine::{NodeFacts, Output, Surroundings},
+    engine::{Effects, NodeFacts, Surroundings},
     store::{
         Listing,
         sql::{SCHEMA, SqlStore},
     },
 };
+
+mod attempts;
 
 const BEFORE: &str = include_str!("before_plans/database.sql");
 const SHOWN: &str = include_str!("before_plans/shown.json");
@@ -175,7 +177,7 @@ impl Server {
     }
 
     /// The nodes of the three come back in the same boot with all that they had, and list it.
-    async fn nodes_come_back(&mut self, now: Timestamp) -> Output {
+    async fn nodes_come_back(&mut self, now: Timestamp) -> Effects {
         let Nodes { runs, volumes } = self.nodes.clone();
         let mut held: BTreeMap<NodeId, (NodeName, String, Vec<OnNode>)> = BTreeMap::new();
         for run in runs {
@@ -201,14 +203,14 @@ impl Server {
         self.proceed(now).await
     }
 
-    async fn proceed(&mut self, now: Timestamp) -> Output {
-        let output = self.engine.proceed(now);
-        self.store.commit(&output.writes).await.unwrap();
-        output
+    async fn proceed(&mut self, now: Timestamp) -> Effects {
+        let effects = self.engine.proceed(now);
+        self.store.commit(&effects.writes).await.unwrap();
+        effects
     }
 
     /// The one run of a workflow that is not over ends.
-    async fn end(&mut self, name: &str, outcome: Outcome, now: Timestamp) -> (RunId, Output) {
+    async fn end(&mut self, name: &str, outcome: Outcome, now: Timestamp) -> (RunId, Effects) {
         let row = self.runs(name).await.into_iter().find(|row| row.ended.is_none()).unwrap();
         let end = RunEnd { started: row.started, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
         let report = RunReport { run: row.run, state: RunState::Ended(Box::new(end)) };
@@ -224,32 +226,33 @@ fn facts(id: NodeId, name: NodeName, boot: &str) -> NodeFacts {
         devices: Vec::new(),
     };
     let boot = Some(boot.to_owned());
-    let (is_ready, in_conflict) = (true, false);
+    let (is_ready, in_conflict, knows_attempts) = (true, false, true);
+    let (drained, refuses) = (None, None);
     let labels = api::labels::Labels::new();
-    NodeFacts { id, name, boot, is_ready, drained: None, refuses: None, in_conflict, labels, capacity }
+    NodeFacts { id, name, boot, is_ready, drained, refuses, in_conflict, knows_attempts, labels, capacity }
 }
 
 /// Orders to begin, by run, with what they are called.
-fn started(output: &Output) -> BTreeMap<RunId, String> {
+fn started(effects: &Effects) -> BTreeMap<RunId, String> {
     let start = |(_, message): &(NodeId, FromServer)| match message {
         FromServer::StartRun { spec } => Some((spec.run, spec.subject.clone())),
         _ => None,
     };
-    output.tell.iter().filter_map(start).collect()
+    effects.messages.iter().filter_map(start).collect()
 }
 
 /// Nothing on a node is stopped or thrown away.
-fn assert_nothing_is_stopped(output: &Output) {
-    for (node, message) in &output.tell {
+fn assert_nothing_is_stopped(effects: &Effects) {
+    for (node, message) in &effects.messages {
         let ends = matches!(message, FromServer::StopRun { .. } | FromServer::RemoveVolumes { .. });
         assert!(!ends, "{node} is told {message:?}");
     }
 }
 
 /// Nor disowned or forgotten.
-fn assert_nothing_is_ended(output: &Output) {
-    assert_nothing_is_stopped(output);
-    assert_eq!(output.forget, []);
+fn assert_nothing_is_ended(effects: &Effects) {
+    assert_nothing_is_stopped(effects);
+    assert_eq!(effects.forget, []);
 }
 
 #[tokio::test]
@@ -293,9 +296,9 @@ async fn a_database_of_before_plans_has_the_same_workflows_stages_and_runs() {
         open.map(|row| (row.run, format!("{}", row.task))).collect()
     };
     assert!(!never_arrived.is_empty());
-    let output = server.nodes_come_back(at).await;
-    assert_nothing_is_ended(&output);
-    let begun = started(&output);
+    let effects = server.nodes_come_back(at).await;
+    assert_nothing_is_ended(&effects);
+    let begun = started(&effects);
     for run in never_arrived.keys() {
         assert!(begun.contains_key(run), "what never arrived is told again");
     }
@@ -307,8 +310,8 @@ async fn a_database_of_before_plans_has_the_same_workflows_stages_and_runs() {
     assert!(others.iter().all(|subject| *subject == "job fails"), "only what was due begins: {others:?}");
 
     // The graph goes on where it stood: a job after the one that held it, a file after the jobs.
-    let (_, output) = server.end("data", Outcome::Exited { code: 0 }, at).await;
-    let begun: Vec<String> = started(&output).into_values().collect();
+    let (_, effects) = server.end("data", Outcome::Exited { code: 0 }, at).await;
+    let begun: Vec<String> = started(&effects).into_values().collect();
     assert!(begun.contains(&"file out/count".to_owned()), "{begun:?}");
     assert!(begun.contains(&"job after".to_owned()), "{begun:?}");
 }
@@ -376,8 +379,8 @@ async fn what_cannot_be_converted_is_blocked_and_followed_to_its_end() {
 
     let at = clock::now();
     assert_nothing_is_ended(&server.nodes_come_back(at).await);
-    let (run, output) = server.end("strange", Outcome::Exited { code: 0 }, at).await;
-    let forgotten: Vec<RunId> = output.forget.iter().map(|(_, _, run)| *run).collect();
+    let (run, effects) = server.end("strange", Outcome::Exited { code: 0 }, at).await;
+    let forgotten: Vec<RunId> = effects.forget.iter().map(|(_, _, run)| *run).collect();
     assert_eq!(forgotten, [run], "its node has told all, and needs its space");
     assert!(server.runs("strange").await[0].outcome.is_some(), "how it ended is stored");
     server.engine.tick(at.plus_seconds(1_000), std::time::Duration::from_secs(1_000));
@@ -420,17 +423,17 @@ async fn what_is_blocked_can_be_stopped() {
     for id in ids {
         assert!(server.engine.stop(id, "stopped by ann", at));
     }
-    let output = server.proceed(at).await;
+    let effects = server.proceed(at).await;
     let told =
-        |ends: fn(&FromServer) -> bool| output.tell.iter().filter(|(_, message)| ends(message)).count();
+        |ends: fn(&FromServer) -> bool| effects.messages.iter().filter(|(_, message)| ends(message)).count();
     assert_eq!(told(|message| matches!(message, FromServer::StopRun { .. })), 3);
     server.end("array", Outcome::Stopped { why: "stopped by ann".to_owned() }, at).await;
     for name in ["strange", "data"] {
-        let (_, output) = server.end(name, Outcome::Stopped { why: "stopped by ann".to_owned() }, at).await;
+        let (_, effects) = server.end(name, Outcome::Stopped { why: "stopped by ann".to_owned() }, at).await;
         let removes =
             |(_, message): &(NodeId, FromServer)| matches!(message, FromServer::RemoveVolumes { .. });
         assert_eq!(
-            output.tell.iter().filter(|told| removes(told)).count(),
+            effects.messages.iter().filter(|told| removes(told)).count(),
             if name == "data" { 2 } else { 0 }
         );
     }
@@ -448,7 +451,7 @@ async fn plans_that_do_not_fit_their_rows_or_this_release_block() {
     let site = Site::before().await;
     site.start().await;
     for (name, plan, expected) in [
-        ("strange", "{\"plan\":3}", "version 3, and this release reads up to 2"),
+        ("strange", "{\"plan\":4}", "version 4, and this release reads up to 3"),
         ("ruled", "{\"plan\":1}", "damaged"),
         ("paused", "{\"plan\":1,\"groups\":0,\"stages\":[]}", "no stage 0"),
         ("data", "{\"plan\":1,\"groups\":0,\"stages\":[]}", "has 0 groups of volumes, and the database 2"),
@@ -470,7 +473,7 @@ async fn plans_that_do_not_fit_their_rows_or_this_release_block() {
 const MANY_RUNS: u32 = 1_000_000;
 
 /// Bytes that the upgrade may add to a database of [`MANY_RUNS`] runs: the plans of some workflows,
-/// and nothing for each run.
+/// and nothing for each run, each of which becomes the one member of its attempt.
 const MOST_GROWTH_BYTES: i64 = 1 << 20;
 
 #[tokio::test]
@@ -496,7 +499,9 @@ async fn an_upgrade_writes_nothing_for_a_million_runs_that_are_over() {
     assert!(after - bytes < MOST_GROWTH_BYTES, "{} bytes more", after - bytes);
     let live = server.engine.summaries().into_iter().filter(|summary| summary.ended.is_none());
     assert_eq!(live.count(), 8);
-    assert!(site.directory.path().join("db.before-8").exists(), "the way back");
+    assert!(site.directory.path().join("db.before-9").exists(), "the way back");
+    let members = "SELECT COUNT(*) FROM controller_runs WHERE member = 0";
+    assert!(site.number(members).await > i64::from(MANY_RUNS));
     // What grows with the runs is the copy of the database, at the speed of the disk.
     assert!(took < 60, "{took} s");
 }
@@ -586,15 +591,17 @@ async fn a_row_that_cannot_be_read_blocks_its_workflow_and_no_other() {
         server.nodes_come_back(at).await;
         let id = server.id("strange");
         assert!(server.engine.stop(id, "stopped by ann", at), "{damage}");
-        let output = server.proceed(at).await;
-        let stops = output.tell.iter().filter(|(_, told)| matches!(told, FromServer::StopRun { .. })).count();
+        let effects = server.proceed(at).await;
+        let stops =
+            effects.messages.iter().filter(|(_, told)| matches!(told, FromServer::StopRun { .. })).count();
         // Of one without a readable id nobody knows whose it is.
         assert_eq!(stops, usize::from(!damage.contains("run = 'odd'")), "{damage}");
         assert_eq!(server.store.workflow(id).await.unwrap().unwrap().stop.as_deref(), Some("stopped by ann"));
         assert_eq!(site.number(damaged).await, 1, "{damage}");
         // What was stopped ends on the nodes after a restart too.
-        let output = site.start().await.nodes_come_back(at).await;
-        let stops = output.tell.iter().filter(|(_, told)| matches!(told, FromServer::StopRun { .. })).count();
+        let effects = site.start().await.nodes_come_back(at).await;
+        let stops =
+            effects.messages.iter().filter(|(_, told)| matches!(told, FromServer::StopRun { .. })).count();
         assert_eq!(stops, 1, "{damage}");
     }
 }
@@ -616,7 +623,7 @@ async fn what_runs_of_a_workflow_whose_key_cannot_be_read_goes_on() {
     let (mut server, at) = (site.start().await, clock::now());
     let (node, run) = (server.nodes.runs[0].node, RunId(uuid::Uuid::from_u128(1)));
     server.engine.run_told(node, &RunReport { run, state: RunState::Preparing {} }, at);
-    let told = server.proceed(at).await.tell;
+    let told = server.proceed(at).await.messages;
     assert!(matches!(told.as_slice(), [(_, FromServer::StopRun { run: is, .. })] if *is == run), "{told:?}");
 }
 

@@ -13,6 +13,7 @@ use api::{
     quota::{Amounts, QuotaName},
     run::WorkflowId,
 };
+use document::plan::StageId;
 use rest::causes;
 
 use super::{Brought, PART, Results};
@@ -63,14 +64,14 @@ pub(super) fn times_bytes(times: &[TimeMark]) -> u64 {
 pub(crate) struct FileCharge {
     results: Results,
     pub(super) workflow: WorkflowId,
-    pub(super) stage: u32,
+    pub(super) stage: StageId,
     /// Where it is written, and nothing else.
     pub(super) part: PathBuf,
     reserved: u64,
 }
 
 impl FileCharge {
-    pub(super) fn new(results: Results, workflow: WorkflowId, stage: u32, part: PathBuf) -> Self {
+    pub(super) fn new(results: Results, workflow: WorkflowId, stage: StageId, part: PathBuf) -> Self {
         Self { results, workflow, stage, part, reserved: 0 }
     }
 

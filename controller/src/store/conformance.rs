@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use api::workflow::{WorkflowSort, WorkflowStatus};
+use api::{
+    ids::NodeId,
+    run::{Outcome, Usage},
+    workflow::{EventKind, State, WorkflowSort, WorkflowStatus},
+};
 use database::Database;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
@@ -10,6 +14,7 @@ use super::{
     sql::{SCHEMA, SqlStore},
     *,
 };
+use crate::record::{AttemptRow, Grant, Owner, StageRow, SubmittedRow, VolumePlacement};
 
 async fn sqlite(directory: &Path) -> SqlStore {
     let database = Database::open(&directory.join("db"), &[&SCHEMA]).await.unwrap();
@@ -51,9 +56,10 @@ fn run(number: u128, task: u32) -> RunRow {
     RunRow {
         run: RunId(uuid::Uuid::from_u128(number)),
         workflow: workflow(1).id,
-        stage: 2,
+        stage: StageId(2),
         task,
         attempt: 1,
+        member: 0,
         node: NodeId(uuid::Uuid::from_u128(9)),
         node_name: "n1".parse().unwrap(),
         boot: "boot1".into(),
@@ -88,7 +94,7 @@ async fn workflows(store: impl Store) {
         state: State::Failed,
         reason: Some("job a: exited with status 1".into()),
         stop: Some("stopped by ann".into()),
-        homes: vec![Some(Home {
+        homes: vec![Some(VolumePlacement {
             node: NodeId(uuid::Uuid::nil()),
             name: "n1".parse().unwrap(),
             boot: "b".into(),
@@ -147,7 +153,7 @@ async fn stages_runs_and_events(store: impl Store) {
     let id = workflow(1).id;
     let stage = StageRow {
         workflow: id,
-        stage: 2,
+        stage: StageId(2),
         state: State::Started,
         reason: None,
         started: Some(Timestamp(4)),
@@ -155,7 +161,7 @@ async fn stages_runs_and_events(store: impl Store) {
         result: None,
     };
     let event = |number| {
-        let (event, message) = ("STAGE_STARTED".to_owned(), "started".to_owned());
+        let (event, message) = (EventKind::StageStarted, "started".to_owned());
         let event = WorkflowEvent { number, at: Timestamp(4), event, stage: Some(2), name: None, message };
         Write::Event(id, Box::new(event))
     };
@@ -189,11 +195,11 @@ async fn stages_runs_and_events(store: impl Store) {
     let rows = store.rows(id, None).await.unwrap();
     assert_eq!((rows.stages, rows.unreadable), (vec![stage], None));
     assert_eq!(store.runs(id, None, None, 10).await.unwrap(), [over.clone(), runs[1].clone()]);
-    assert_eq!(store.runs(id, Some(2), None, 1).await.unwrap(), std::slice::from_ref(&over));
-    assert_eq!(store.runs(id, Some(1), None, 10).await.unwrap(), []);
+    assert_eq!(store.runs(id, Some(StageId(2)), None, 1).await.unwrap(), std::slice::from_ref(&over));
+    assert_eq!(store.runs(id, Some(StageId(1)), None, 10).await.unwrap(), []);
     let behind_first = store.runs(id, None, Some(over.key()), 10).await.unwrap();
     assert_eq!(behind_first, std::slice::from_ref(&runs[1]));
-    assert_eq!(store.runs(id, Some(2), Some(runs[1].key()), 10).await.unwrap(), []);
+    assert_eq!(store.runs(id, Some(StageId(2)), Some(runs[1].key()), 10).await.unwrap(), []);
     assert_eq!(store.rows(id, Some(Timestamp(6))).await.unwrap().runs, std::slice::from_ref(&over));
     assert_eq!(store.rows(id, Some(Timestamp(7))).await.unwrap().runs, []);
     assert_eq!(store.run(over.run).await.unwrap(), Some(over));
@@ -206,12 +212,49 @@ async fn stages_runs_and_events(store: impl Store) {
     assert_eq!(store.last_event(id).await.unwrap(), 2);
 }
 
+/// Members of an attempt are read in their order, and so are pages of them.
+async fn attempts_of_several_members(store: impl Store) {
+    let id = workflow(1).id;
+    let attempt = AttemptRow {
+        workflow: id,
+        stage: StageId(2),
+        task: 0,
+        attempt: 1,
+        members: 2,
+        placed: Timestamp(3),
+        released: None,
+        ended: None,
+        outcome: None,
+    };
+    let second = RunRow { member: 1, ..run(2, 0) };
+    let runs = [run(1, 0), second, run(3, 1)];
+    let mut writes = vec![submit(&workflow(1)), Write::Attempt(Box::new(attempt.clone()))];
+    writes.extend(runs.iter().rev().map(|row| Write::Run(Box::new(row.clone()))));
+    store.commit(&writes).await.unwrap();
+    assert_eq!(store.runs(id, None, None, 10).await.unwrap(), runs);
+    assert_eq!(store.runs(id, None, Some(runs[0].key()), 1).await.unwrap(), runs[1..2]);
+    assert_eq!(store.runs(id, None, Some(runs[1].key()), 9).await.unwrap(), runs[2..]);
+    let over = AttemptRow {
+        released: Some(Timestamp(4)),
+        ended: Some(Timestamp(5)),
+        outcome: Some(Outcome::Exited { code: 3 }),
+        ..attempt.clone()
+    };
+    store.commit(&[Write::Attempt(Box::new(over.clone())), Write::Attempt(Box::new(attempt))]).await.unwrap();
+    store.commit(&[Write::Attempt(Box::new(over.clone()))]).await.unwrap();
+    let rows = store.rows(id, None).await.unwrap();
+    assert_eq!((rows.attempts, rows.runs.len(), rows.unreadable), (vec![over], 3, None));
+    let ended = WorkflowRow { ended: Some(Timestamp(6)), ..workflow(1) };
+    store.commit(&[Write::Workflow(Box::new(ended)), Write::Forget(id)]).await.unwrap();
+    assert_eq!(store.rows(id, None).await.unwrap(), Rows::default(), "they go with their workflow");
+}
+
 /// What is written at once belongs together in any order.
 async fn history_before_its_workflow(store: impl Store) {
     let event = WorkflowEvent {
         number: 1,
         at: Timestamp(1),
-        event: "WORKFLOW_SUBMITTED".into(),
+        event: EventKind::Other("WORKFLOW_SUBMITTED".to_owned()),
         stage: None,
         name: None,
         message: String::new(),
@@ -390,7 +433,7 @@ async fn keys_of_submissions(store: impl Store) {
 
 async fn names_of_stages(store: impl Store) {
     let event = |number, stage, name: Option<&str>| {
-        let (event, message) = ("STAGE_STARTED".to_owned(), "started".to_owned());
+        let (event, message) = (EventKind::StageStarted, "started".to_owned());
         let name = name.map(str::to_owned);
         let event = WorkflowEvent { number, at: Timestamp(4), event, stage, name, message };
         Write::Event(workflow(1).id, Box::new(event))
@@ -399,7 +442,7 @@ async fn names_of_stages(store: impl Store) {
     let again = [event(4, Some(7), Some("b")), submit(&workflow(1))];
     store.commit(&[events.as_slice(), again.as_slice()].concat()).await.unwrap();
     let names = store.stage_names(workflow(1).id).await.unwrap();
-    assert_eq!(names, [(0, "a".to_owned()), (7, "b".to_owned())]);
+    assert_eq!(names, [(StageId(0), "a".to_owned()), (StageId(7), "b".to_owned())]);
 }
 
 #[tokio::test]
@@ -462,6 +505,12 @@ async fn sqlite_keeps_workflows() {
 async fn sqlite_keeps_stages_runs_and_events() {
     let directory = tempfile::tempdir().unwrap();
     stages_runs_and_events(sqlite(directory.path()).await).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_attempts_of_several_members() {
+    let directory = tempfile::tempdir().unwrap();
+    attempts_of_several_members(sqlite(directory.path()).await).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use api::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::WorkflowRow;
+use crate::record::WorkflowRow;
 
 /// Which workflows, in which order. The default: all, the newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

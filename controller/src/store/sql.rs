@@ -1,6 +1,7 @@
 //! The store in the shared [`Database`].
 
 mod batch;
+mod columns;
 mod held;
 pub(super) mod lists;
 mod reading;
@@ -8,20 +9,26 @@ mod reading;
 use std::collections::BTreeSet;
 
 use api::{
-    ids::{Digest, NodeId, NodeName, Timestamp},
-    run::{Outcome, RunId, Usage, WorkflowId},
-    workflow::{State, Workflow, WorkflowEvent},
+    ids::{Digest, Timestamp},
+    run::{RunId, WorkflowId},
+    workflow::WorkflowEvent,
 };
 use async_trait::async_trait;
-use database::{Database, Json, Kept, MigrateError, Number, Parsed, Schema, Step, Word, statement};
-use sqlx::{AssertSqlSafe, FromRow};
+use database::{Database, Json, MigrateError, Number, Parsed, Schema, Step, statement};
+use document::plan::StageId;
+use sqlx::AssertSqlSafe;
 
-use self::{batch::Batch, reading::UnreadStages};
-use super::{
-    Behind, Damage, Grant, HeldWorkflow, JobImage, KeptImage, KeyedSubmission, Listed, Listing, Owner, Rows,
-    RunKey, RunRow, Spared, StageRow, Store, StoreError, StoredPlan, SubmissionKey, WorkflowRow, Write,
+use self::{
+    batch::Batch,
+    columns::{AttemptColumns, EventColumns, RunColumns, StageColumns, WorkflowColumns},
+    reading::UnreadStages,
 };
-use crate::engine::Home;
+use super::{
+    Behind, HeldWorkflow, KeptImage, KeyedSubmission, Listed, Listing, Store, StoreError, StoredPlan,
+};
+use crate::record::{
+    AttemptRow, JobImage, Rows, RunKey, RunRow, Spared, StageRow, SubmissionKey, WorkflowRow, Write,
+};
 
 /// The tables of this crate.
 pub static SCHEMA: Schema = Schema::new(
@@ -36,6 +43,7 @@ pub static SCHEMA: Schema = Schema::new(
         Step::sql("damaged owners", include_str!("../../migrations/0006_damaged_owners.sql")),
         Step::sql("lists", include_str!("../../migrations/0007_lists.sql")),
         Step::sql("forgotten", include_str!("../../migrations/0008_forgotten.sql")),
+        Step::sql("attempts", include_str!("../../migrations/0009_attempts.sql")),
     ],
 );
 
@@ -44,8 +52,11 @@ const WORKFLOW: &str = "id, place, name, owner, submitted, started, ended, state
                         homes, view, paused";
 
 /// Columns of a [`RunColumns`].
-const RUN: &str = "run, workflow, stage, task, attempt, node, node_name, boot, placement, placed, \
+const RUN: &str = "run, workflow, stage, task, attempt, member, node, node_name, boot, placement, placed, \
                    accepted, started, ended, outcome, used, log_bytes";
+
+/// Columns of an [`AttemptColumns`].
+const ATTEMPT: &str = "workflow, stage, task, attempt, members, placed, released, ended, outcome";
 
 /// Workflows found at most that are beyond those that are kept.
 const MAX_OUTDATED: u32 = 1_000;
@@ -78,156 +89,6 @@ impl SqlStore {
             statement("read the job images", text).fetch_each(&self.database).await?;
         let kept = |(_, image, used): Columns| KeptImage { image: image.0, used: Timestamp(used) };
         Ok(rows.into_iter().map(|row| row.map(kept)).collect())
-    }
-}
-
-#[derive(FromRow)]
-struct WorkflowColumns {
-    id: Parsed<WorkflowId>,
-    place: Number<u64>,
-    name: String,
-    owner: Kept<Json<Owner>>,
-    submitted: i64,
-    started: Option<i64>,
-    ended: Option<i64>,
-    state: Kept<Word<State>>,
-    reason: Option<String>,
-    stop: Option<String>,
-    paused: Option<String>,
-    homes: Kept<Json<Vec<Option<Home>>>>,
-    view: Option<Kept<Json<Workflow>>>,
-    /// [`Listed::key`], in lists alone.
-    #[sqlx(default)]
-    sort_key: String,
-}
-
-impl From<WorkflowColumns> for WorkflowRow {
-    fn from(row: WorkflowColumns) -> Self {
-        let mut unreadable: Option<Damage> = None;
-        let mut note = |column: &'static str, error: &dyn std::fmt::Display| {
-            let first = || Damage { cause: format!("{column}: {error}"), columns: Vec::new() };
-            unreadable.get_or_insert_with(first).columns.push(column);
-        };
-        let owner = row.owner.0.map_err(|error| note("owner", &error));
-        if owner.as_ref().is_ok_and(|owner| owner.0 == Owner::unknown()) {
-            note("owner", &"an earlier release could not read it either, and wrote a nobody over it");
-        }
-        let state = row.state.0.map_err(|error| note("state", &error));
-        let homes = row.homes.0.map_err(|error| note("homes", &error));
-        let view = row.view.and_then(|view| view.0.map_err(|error| note("view", &error)).ok());
-        // Those of before have no status.
-        let view = view.map(|Json(mut view)| {
-            view.summary.status = Some(view.summary.status());
-            view
-        });
-        let unknown_state = if row.ended.is_some() { State::Failed } else { State::Pending };
-        Self {
-            id: row.id.0,
-            place: row.place.0,
-            name: row.name,
-            owner: owner.map_or_else(|()| Owner::unknown(), |owner| owner.0),
-            submitted: Timestamp(row.submitted),
-            started: row.started.map(Timestamp),
-            ended: row.ended.map(Timestamp),
-            state: state.map_or(unknown_state, |state| state.0),
-            reason: row.reason,
-            stop: row.stop,
-            paused: row.paused,
-            homes: homes.map(|homes| homes.0).unwrap_or_default(),
-            view,
-            unreadable,
-        }
-    }
-}
-
-#[derive(FromRow)]
-struct StageColumns {
-    workflow: Parsed<WorkflowId>,
-    stage: Number<u32>,
-    state: Word<State>,
-    reason: Option<String>,
-    started: Option<i64>,
-    ended: Option<i64>,
-    result: Option<Json<JobImage>>,
-}
-
-impl From<StageColumns> for StageRow {
-    fn from(row: StageColumns) -> Self {
-        Self {
-            workflow: row.workflow.0,
-            stage: row.stage.0,
-            state: row.state.0,
-            reason: row.reason,
-            started: row.started.map(Timestamp),
-            ended: row.ended.map(Timestamp),
-            result: row.result.map(|image| image.0),
-        }
-    }
-}
-
-#[derive(FromRow)]
-struct RunColumns {
-    run: Parsed<RunId>,
-    workflow: Parsed<WorkflowId>,
-    stage: Number<u32>,
-    task: Number<u32>,
-    attempt: Number<u32>,
-    node: Parsed<NodeId>,
-    node_name: Parsed<NodeName>,
-    boot: String,
-    placement: Option<Json<Grant>>,
-    placed: i64,
-    accepted: bool,
-    started: Option<i64>,
-    ended: Option<i64>,
-    outcome: Option<Json<Outcome>>,
-    used: Json<Usage>,
-    log_bytes: Number<u64>,
-}
-
-impl From<RunColumns> for RunRow {
-    fn from(row: RunColumns) -> Self {
-        Self {
-            run: row.run.0,
-            workflow: row.workflow.0,
-            stage: row.stage.0,
-            task: row.task.0,
-            attempt: row.attempt.0,
-            node: row.node.0,
-            node_name: row.node_name.0,
-            boot: row.boot,
-            grant: row.placement.map(|grant| grant.0),
-            placed: Timestamp(row.placed),
-            accepted: row.accepted,
-            started: row.started.map(Timestamp),
-            ended: row.ended.map(Timestamp),
-            outcome: row.outcome.map(|outcome| outcome.0),
-            usage: row.used.0,
-            log_bytes: row.log_bytes.0,
-        }
-    }
-}
-
-#[derive(FromRow)]
-struct EventColumns {
-    number: Number<u64>,
-    at: i64,
-    event: String,
-    stage: Option<Number<u32>>,
-    name: Option<String>,
-    message: String,
-}
-
-impl From<EventColumns> for WorkflowEvent {
-    fn from(row: EventColumns) -> Self {
-        Self {
-            number: row.number.0,
-            at: Timestamp(row.at),
-            event: row.event,
-            stage: row.stage.map(|stage| stage.0),
-            name: row.name,
-            message: row.message,
-        }
     }
 }
 
@@ -328,14 +189,14 @@ impl Store for SqlStore {
         Ok((workflows, bytes))
     }
 
-    async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(u32, String)>, StoreError> {
+    async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(StageId, String)>, StoreError> {
         let text = "SELECT DISTINCT stage, name FROM controller_events
                      WHERE workflow = $1 AND stage IS NOT NULL AND name IS NOT NULL ORDER BY stage";
         let rows: Vec<(Number<u32>, String)> = statement("read the names of stages", text)
             .bind(id.to_string())
             .fetch_all(&self.database)
             .await?;
-        Ok(rows.into_iter().map(|(stage, name)| (stage.0, name)).collect())
+        Ok(rows.into_iter().map(|(stage, name)| (StageId(stage.0), name)).collect())
     }
 
     async fn held(&self) -> Result<(Vec<HeldWorkflow>, bool), StoreError> {
@@ -364,10 +225,13 @@ impl Store for SqlStore {
                       FROM controller_stages WHERE workflow = $1 ORDER BY stage";
         let stages = statement("read the stages of a workflow", text).bind(id.to_string());
         let (stages, is_all): (Vec<StageColumns>, bool) = self.readable(stages, &mut unreadable).await?;
-        self.note_unread_stages(id, stages.iter().map(|row| row.stage.0), is_all).await?;
+        self.note_unread_stages(id, stages.iter().map(|row| StageId(row.stage.0)), is_all).await?;
+        let text = format!("SELECT {ATTEMPT} FROM controller_attempts WHERE workflow = $1");
+        let attempts = statement("read the attempts of a workflow", AssertSqlSafe(text)).bind(id.to_string());
+        let (attempts, _): (Vec<AttemptColumns>, bool) = self.readable(attempts, &mut unreadable).await?;
         let text = format!(
             "SELECT {RUN} FROM controller_runs WHERE workflow = $1 AND ($2 IS NULL OR ended >= $2)
-              ORDER BY stage, task, attempt"
+              ORDER BY stage, task, attempt, member"
         );
         let runs = statement("read the runs of a workflow", AssertSqlSafe(text))
             .bind(id.to_string())
@@ -379,33 +243,35 @@ impl Store for SqlStore {
             self.spare_runs(&id.to_string(), ended_since, &read, &mut spared).await?;
         }
         let stages = stages.into_iter().map(StageRow::from).collect();
-        Ok(Rows { stages, runs: runs.into_iter().map(RunRow::from).collect(), unreadable, spared })
+        let attempts = attempts.into_iter().map(AttemptRow::from).collect();
+        let runs = runs.into_iter().map(RunRow::from).collect();
+        Ok(Rows { stages, attempts, runs, unreadable, spared })
     }
 
     async fn runs(
         &self,
         id: WorkflowId,
-        stage: Option<u32>,
+        stage: Option<StageId>,
         after: Option<RunKey>,
         limit: u32,
     ) -> Result<Vec<RunRow>, StoreError> {
         // No attempt has the number 0, so this key is before all.
-        let RunKey { stage: after_stage, task: after_task, attempt: after_attempt } =
-            after.unwrap_or_default();
+        let after = after.unwrap_or_default();
         let text = format!(
             "SELECT {RUN} FROM controller_runs
               WHERE workflow = $1 AND ($2 IS NULL OR stage = $2)
-                AND (stage, task, attempt) > ($4, $5, $6)
-              ORDER BY stage, task, attempt LIMIT $3 OFFSET $7"
+                AND (stage, task, attempt, member) > ($4, $5, $6, $7)
+              ORDER BY stage, task, attempt, member LIMIT $3 OFFSET $8"
         );
         let runs = |limit: u32, seen: u32| {
             statement("read the runs of a workflow", AssertSqlSafe(text.clone()))
                 .bind(id.to_string())
-                .bind(stage)
+                .bind(stage.map(|stage| stage.0))
                 .bind(limit)
-                .bind(after_stage)
-                .bind(after_task)
-                .bind(after_attempt)
+                .bind(after.stage.0)
+                .bind(after.task)
+                .bind(after.attempt)
+                .bind(after.member)
                 .bind(seen)
         };
         let rows: Vec<RunColumns> = self.page(limit, runs).await?;

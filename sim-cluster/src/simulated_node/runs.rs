@@ -10,6 +10,7 @@
 //! | `exit N` | ends with N |
 //! | `oom` | reaches its memory limit |
 //! | `hang` | runs until it is stopped or its timeout comes |
+//! | `late PREPARE MILLIS` | as a member of a larger attempt: is prepared after PREPARE milliseconds; ends with 0 after MILLIS |
 //! | `work LEAST MOST` | ends with 0 after LEAST to MOST milliseconds, and writes nothing |
 //! | `flaky PERCENT LEAST MOST` | likewise; of a hundred attempts so many end with 1 |
 //! | `talk LINES LEAST MOST` | likewise, with 0; writes `SUBJECT line N` so often |
@@ -105,6 +106,8 @@ struct Held {
     stop: watch::Sender<Option<String>>,
     /// It stands still.
     paused: watch::Sender<bool>,
+    /// The server released it.
+    released: watch::Sender<bool>,
     life: AbortHandle,
 }
 
@@ -206,6 +209,11 @@ impl Keeper {
                         held.paused.send_replace(paused);
                     }
                 }
+                Effect::Release(run) => {
+                    if let Some(held) = self.held.get(&run) {
+                        held.released.send_replace(true);
+                    }
+                }
                 Effect::Delete(run) => drop(self.held.remove(&run)),
                 Effect::RemoveVolumes(workflow) => {
                     self.volumes.remove(&workflow);
@@ -220,17 +228,18 @@ impl Keeper {
         let (run, subject) = (spec.run, spec.subject.clone());
         let (stop, stopped) = watch::channel(None);
         let (paused, pauses) = watch::channel(false);
+        let (released, releases) = watch::channel(false);
         let is_job = matches!(spec.work, Work::Job(_));
         if matches!(spec.work, Work::Volume { .. }) {
             self.volumes.insert(spec.workflow);
         }
         let surroundings = self.surroundings.clone();
         let life = self.lives.spawn(async move {
-            if let Err(error) = live(spec, (stopped, pauses), surroundings).await {
+            if let Err(error) = live(spec, Orders { stopped, pauses, releases }, surroundings).await {
                 tracing::debug!("simulated run {run}: {error:#}");
             }
         });
-        self.held.insert(run, Held { state: RunState::Preparing {}, is_job, stop, paused, life });
+        self.held.insert(run, Held { state: RunState::Preparing {}, is_job, stop, paused, released, life });
         self.seen.send_modify(|state| state.started.push(subject));
     }
 
@@ -263,11 +272,64 @@ impl Keeper {
     }
 }
 
+/// What the server wants of a run.
+struct Orders {
+    stopped: watch::Receiver<Option<String>>,
+    pauses: watch::Receiver<bool>,
+    releases: watch::Receiver<bool>,
+}
+
+/// Waits until the server wants an end of a run, and says why. For ever, if nobody can tell any more.
+async fn stop_ordered(stopped: &mut watch::Receiver<Option<String>>) -> String {
+    let why = stopped.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+    why.unwrap_or_default()
+}
+
+/// Prepares a member of a larger attempt and holds it until it is released; `false` if it was stopped
+/// before, and that is reported.
+async fn hold(
+    spec: &RunSpec,
+    Orders { stopped, releases, .. }: &mut Orders,
+    reports: &mpsc::Sender<RunReport>,
+) -> anyhow::Result<bool> {
+    if !spec.awaits_release {
+        return Ok(true);
+    }
+    let run = spec.run;
+    let prepared_and_released = async {
+        sleep(preparation(spec)).await;
+        reports.send(RunReport { run, state: RunState::Prepared {} }).await?;
+        // Nobody who could tell is left only when the node is gone.
+        let _ = releases.wait_for(|is_released| *is_released).await;
+        anyhow::Ok(())
+    };
+    let why = tokio::select! {
+        done = prepared_and_released => return done.map(|()| true),
+        why = stop_ordered(stopped) => why,
+    };
+    let (outcome, usage) = (Outcome::Stopped { why }, Usage::default());
+    let end = RunEnd { started: None, ended: clock::now(), outcome, log_bytes: 0, usage };
+    reports.send(RunReport { run, state: RunState::Ended(Box::new(end)) }).await?;
+    Ok(false)
+}
+
+/// How long a member of a larger attempt is prepared.
+fn preparation(spec: &RunSpec) -> Duration {
+    let Work::Job(job) = &spec.work else { return Duration::ZERO };
+    let is_late = job.command.first().is_some_and(|word| word == "late");
+    let millis = job.command.get(1).filter(|_| is_late).and_then(|word| word.parse().ok());
+    Duration::from_millis(millis.unwrap_or(0))
+}
+
 async fn live(
     spec: RunSpec,
-    (mut stopped, mut pauses): (watch::Receiver<Option<String>>, watch::Receiver<bool>),
+    mut orders: Orders,
     Surroundings { node, boot, port, journal, reports }: Surroundings,
 ) -> anyhow::Result<()> {
+    if !hold(&spec, &mut orders, &reports).await? {
+        return Ok(());
+    }
+    let Orders { mut stopped, mut pauses, .. } = orders;
     let (run, started) = (spec.run, clock::now());
     let (workflow, subject) = (spec.workflow, spec.subject.clone());
     let (began, ended) = (started, started);
@@ -290,9 +352,7 @@ async fn live(
         () = sleep(Duration::from_secs(spec.timeout_seconds)) => {
             Outcome::TimedOut { seconds: spec.timeout_seconds, cause: None }
         }
-        why = async { stopped.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) } => {
-            Outcome::Stopped { why: why.unwrap_or_default() }
-        }
+        why = stop_ordered(&mut stopped) => Outcome::Stopped { why },
     };
     open.end(outcome.clone());
     let log = log(&spec);
@@ -319,6 +379,7 @@ async fn outcome(spec: &RunSpec) -> Outcome {
         "exit" => return Outcome::Exited { code: number(1).cast_signed() },
         "oom" => return Outcome::OutOfMemory { limit_bytes: job.memory_bytes },
         "hang" => std::future::pending().await,
+        "late" => sleep(pause(number(2), number(2))).await,
         "work" => sleep(pause(number(1), number(2))).await,
         "talk" => sleep(pause(number(2), number(3))).await,
         "flaky" => {

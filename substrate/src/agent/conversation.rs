@@ -9,11 +9,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
     channel::{
-        Capabilities, Frame, FromAgent, FromServer, NoCommonProtocol, Offer, SendError, Session, SessionError,
+        Capabilities, Capability, Frame, FromAgent, FromServer, NoCommonProtocol, Offer, SendError, Session,
+        SessionError,
     },
     inventory::Inventory,
     overlay::Generation,
-    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport},
+    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunState},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -239,6 +240,7 @@ impl Channel {
             );
             !told_anew && !matches!(message, Heartbeat { .. } | Usage { .. })
         };
+        let knows_prepared = agreed.has(Capability::Attempts);
         self.session.restart(agreed, survives);
         self.inventory.mark_changed();
         self.topology_xml.mark_changed();
@@ -248,7 +250,14 @@ impl Channel {
                 self.session.send(message)?;
             }
         }
-        let runs = self.ask_runs(Request::List).await?;
+        let mut runs = self.ask_runs(Request::List).await?;
+        if !knows_prepared {
+            // To a server of before, a run that waits for its release is one that is being prepared.
+            let prepared = |report: &&mut RunReport| report.state == RunState::Prepared {};
+            for report in runs.reports.iter_mut().filter(prepared) {
+                report.state = RunState::Preparing {};
+            }
+        }
         for message in list_of(runs) {
             self.session.send(message)?;
         }
@@ -310,6 +319,7 @@ impl Channel {
             // Dealt with above, before the acknowledgement.
             Some(
                 FromServer::StartRun { .. }
+                | FromServer::ReleaseRun { .. }
                 | FromServer::StopRun { .. }
                 | FromServer::PauseRun { .. }
                 | FromServer::ResumeRun { .. }
@@ -406,6 +416,7 @@ impl Channel {
 fn order_of(message: &FromServer) -> Option<Order> {
     Some(match message {
         FromServer::StartRun { spec } => Order::Start(spec.clone()),
+        FromServer::ReleaseRun { run } => Order::Release(*run),
         FromServer::StopRun { run, grace_seconds, why } => {
             Order::Stop { run: *run, grace_seconds: *grace_seconds, why: why.clone() }
         }

@@ -222,6 +222,8 @@ struct Held {
     spec: RunSpec,
     folder: RunFolder,
     stop: watch::Sender<Option<StopOrder>>,
+    /// The server released it.
+    released: watch::Sender<bool>,
     /// Length of the log, once the run is over.
     log_bytes: watch::Sender<Option<u64>>,
     tasks: Vec<AbortHandle>,
@@ -272,9 +274,7 @@ pub async fn keep<C: Containers>(
     let found = RunFolder::all(&keeper.node.places.runs)?;
     // What is not over has its devices before anything new begins.
     for (folder, spec) in &found {
-        if let (RunState::Preparing {} | RunState::Running { .. }, Some(claim)) =
-            (folder.state(), folder.claim())
-        {
+        if let Some(claim) = folder.claim().filter(|_| !matches!(folder.state(), RunState::Ended(_))) {
             keeper.node.claims.adopt(spec.run, claim);
         }
     }
@@ -389,6 +389,14 @@ impl<C: Containers> Keeper<C> {
                 // A container that is not there yet reads it when it starts.
                 let _ = self.node.containers.signal(held.folder.path());
             }
+            Effect::Release(run) => {
+                let Some(held) = self.held.get(&run).filter(|held| !*held.released.borrow()) else { return };
+                match held.folder.mark_released() {
+                    Ok(()) => drop(held.released.send_replace(true)),
+                    // It stays prepared, and the server releases it again when this node lists it.
+                    Err(error) => tracing::error!(%run, "{:#}", anyhow::Error::from(error)),
+                }
+            }
             Effect::Delete(run) => {
                 let Some(held) = self.held.remove(&run) else { return };
                 self.node.containers.clean(held.folder.path());
@@ -404,9 +412,10 @@ impl<C: Containers> Keeper<C> {
     fn begin(&mut self, folder: RunFolder, spec: RunSpec) {
         let run = spec.run;
         let (stop, stopped) = watch::channel(folder.stop_order());
+        let (released, releases) = watch::channel(folder.is_released());
         let end = match folder.state() {
             RunState::Ended(end) => Some(end),
-            RunState::Preparing {} | RunState::Running { .. } | RunState::Unknown => None,
+            _ => None,
         };
         let (log_bytes, complete_at) = watch::channel(end.as_ref().map(|end| end.log_bytes));
         let has_tail = matches!(&spec.work, Work::Job(job) if job.log_limit_bytes.is_some());
@@ -416,10 +425,10 @@ impl<C: Containers> Keeper<C> {
         let mut tasks = vec![tokio::spawn(log).abort_handle()];
         if end.is_none() {
             let (node, reports) = (self.node.clone(), self.reports.clone());
-            let life = life::live(node, folder.clone(), spec.clone(), stopped, reports);
+            let life = life::live(node, folder.clone(), spec.clone(), stopped, releases, reports);
             tasks.push(tokio::spawn(life).abort_handle());
         }
-        self.held.insert(run, Held { spec, folder, stop, log_bytes, tasks });
+        self.held.insert(run, Held { spec, folder, stop, released, log_bytes, tasks });
     }
 
     fn heard(&mut self, told: Told) {

@@ -79,7 +79,10 @@ async fn measure(jobs: usize) -> anyhow::Result<()> {
     while running < jobs {
         if let Some(FromAgent::Run { report }) = receive(&mut socket).await? {
             match report.state {
-                RunState::Preparing {} | RunState::Unknown => {}
+                RunState::Preparing {}
+                | RunState::Prepared {}
+                | RunState::Ready { .. }
+                | RunState::Unknown => {}
                 RunState::Running { .. } => running += 1,
                 RunState::Ended(end) => bail!("run {} ended: {end:?}", report.run),
             }
@@ -170,6 +173,7 @@ fn job(number: u128) -> RunSpec {
         work: Work::Job(Box::new(job)),
         timeout_seconds: 600,
         forbidden: Vec::new(),
+        awaits_release: false,
     }
 }
 

@@ -146,7 +146,7 @@ fn with_line<T>(
     request: &StreamRequest,
     work: impl AsyncFnOnce(&mut Line) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let of = StreamOf { workflow: STREAMS.to_owned(), job: Some(job.to_owned()), task: None };
+    let of = StreamOf { workflow: STREAMS.to_owned(), job: Some(job.to_owned()), ..StreamOf::default() };
     let limit = cluster.accelerator().stretch(LIMIT);
     cluster.server.ask(|client| async move {
         let mut line = client.open_stream(&of, request).await?;

@@ -18,6 +18,7 @@ use api::{
 };
 use bedplate::config::Checked;
 use client::{Client, Context};
+use database::Database;
 use futures_util::future::try_join_all;
 use nix::sched::{CloneFlags, unshare};
 use sim_cluster::{
@@ -248,8 +249,19 @@ impl Cluster {
 
     /// Stops the server and starts another one on its state.
     pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.restart_changed(async |_| Ok(())).await
+    }
+
+    /// Stops the server, and starts another one when `change` has been done to its database.
+    pub(crate) async fn restart_changed(
+        &mut self,
+        change: impl AsyncFnOnce(&Database) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         self.stop.cancel();
         (&mut self.server).await?;
+        let database = Database::open(&self.folder.path().join("state/bedplate.db"), &[]).await?;
+        change(&database).await?;
+        database.close().await;
         (self.client, self.server, self.stop) = start(self.folder.path()).await?;
         Ok(())
     }

@@ -23,7 +23,7 @@ fn program(words: &[&str]) -> StreamRequest {
 }
 
 async fn open(client: &Client, workflow: &str, words: &[&str]) -> Result<Line, ClientError> {
-    let of = StreamOf { workflow: workflow.to_owned(), job: None, task: None };
+    let of = StreamOf { workflow: workflow.to_owned(), ..StreamOf::default() };
     client.open_stream(&of, &program(words)).await
 }
 
@@ -156,7 +156,12 @@ fn who_may_not_or_cannot_is_told_before_anything_is_opened() {
         let (status, words) = refusal(open(&bob, &id, &["echo"]).await);
         assert!(status == 404 && words.contains("there is no workflow"), "{words}");
         open(cluster.client(), &id, &["echo"]).await?;
-        let of = |job: &str, task| StreamOf { workflow: id.clone(), job: Some(job.to_owned()), task };
+        let of = |job: &str, task| StreamOf {
+            workflow: id.clone(),
+            job: Some(job.to_owned()),
+            task,
+            ..StreamOf::default()
+        };
         let ask = async |of: StreamOf| refusal(ann.open_stream(&of, &program(&["echo"])).await);
         let (status, words) = ask(of("other", None)).await;
         assert!(status == 404 && words.contains("its jobs are job"), "{words}");

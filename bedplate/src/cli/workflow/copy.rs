@@ -63,6 +63,9 @@ pub(in super::super) struct Copy {
     /// Task of an array, by its number [default: the first that runs].
     #[arg(long, value_name = "N")]
     task: Option<u32>,
+    /// Member of the task's attempt, where it has several, from 0 [default: 0].
+    #[arg(long, value_name = "N")]
+    member: Option<u32>,
 }
 
 /// One end of a copy.
@@ -89,8 +92,8 @@ impl End {
 }
 
 pub(super) async fn run(session: &Session, client: &Client, copy: &Copy) -> anyhow::Result<ExitCode> {
-    let task = copy.task;
-    let of = |workflow, job| StreamOf { workflow, job, task };
+    let (task, member) = (copy.task, copy.member);
+    let of = |workflow, job| StreamOf { workflow, job, task, member };
     let copied = match (End::parse(&copy.from), End::parse(&copy.to)) {
         (End::Job { workflow, job, path }, End::Here(to)) => {
             out(client, &of(workflow, job), path, &to).await?

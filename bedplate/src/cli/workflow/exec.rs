@@ -63,6 +63,9 @@ struct Options {
     /// Task of an array, by its number [default: the first that runs].
     #[arg(long, value_name = "N")]
     task: Option<u32>,
+    /// Member of the task's attempt, where it has several, from 0 [default: 0].
+    #[arg(long, value_name = "N")]
+    member: Option<u32>,
     /// Pass standard input to the program; always on with --tty from a terminal.
     #[arg(short = 'i', long)]
     stdin: bool,
@@ -120,6 +123,7 @@ fn with_separator(exec: &Exec) -> Result<Option<Call>, Usage> {
     }
     let options = Options {
         task: before.options.task.or(exec.options.task),
+        member: before.options.member.or(exec.options.member),
         stdin: before.options.stdin || exec.options.stdin,
         tty: before.options.tty || exec.options.tty,
     };
@@ -154,7 +158,8 @@ async fn execute(client: &Client, workflow: &str, call: Call) -> anyhow::Result<
     // Whoever asks for a terminal and sits at one wants to type.
     let input = options.stdin || (options.tty && stdin().is_terminal());
     let request = StreamRequest::Exec { command, terminal, input };
-    let of = StreamOf { workflow: workflow.to_owned(), job, task: options.task };
+    let (workflow, task, member) = (workflow.to_owned(), options.task, options.member);
+    let of = StreamOf { workflow, job, task, member };
     let line = client.open_stream(&of, &request).await?;
     let raw = if options.tty && input { Raw::enter()? } else { None };
     let Writing { output, taken, thread } = to_standard_output();

@@ -71,6 +71,9 @@ pub(in super::super) struct Log {
     /// Attempt, from 1 [default: the last].
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
+    /// Member of the attempt, where it has several, from 0 [default: 0].
+    #[arg(long, value_name = "N")]
+    member: Option<u32>,
     /// Only so many lines, the last of what is there; with --follow, and what comes after them.
     #[arg(long, value_name = "LINES")]
     tail: Option<u64>,
@@ -88,6 +91,7 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
         job: log.job.clone(),
         task: log.task,
         attempt: log.attempt,
+        member: log.member,
         offset: 0,
         tail: log.tail,
         since: log.since.clone(),

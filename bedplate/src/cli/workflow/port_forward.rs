@@ -54,6 +54,9 @@ pub(in super::super) struct PortForward {
     /// Task of an array, by its number [default: the first that runs].
     #[arg(long, value_name = "N")]
     task: Option<u32>,
+    /// Member of the task's attempt, where it has several, from 0 [default: 0].
+    #[arg(long, value_name = "N")]
+    member: Option<u32>,
 }
 
 /// `8080:80`.
@@ -91,7 +94,8 @@ pub(super) async fn run(session: &Session, client: &Client, forward: &PortForwar
     let Ports { local, remote } = forward.ports;
     // One that does not exist is told now, not to the first who connects. A name may mean another workflow later.
     let workflow = client.workflow(&forward.workflow).await?.summary.id.to_string();
-    let of = StreamOf { workflow, job: forward.job.clone(), task: forward.task };
+    let (job, task, member) = (forward.job.clone(), forward.task, forward.member);
+    let of = StreamOf { workflow, job, task, member };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, local))
         .await
         .with_context(|| format!("cannot listen on port {local} of 127.0.0.1"))?;

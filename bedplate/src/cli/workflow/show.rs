@@ -107,17 +107,22 @@ pub(super) fn described(look: Look, whole: &Described) -> String {
     }
     let row = |event: &WorkflowEvent| {
         let name = event.name.clone().unwrap_or_default();
-        cells([event.at.to_string(), event.event.clone(), name, event.message.clone()])
+        cells([event.at.to_string(), event.event.to_string(), name, event.message.clone()])
     };
     let header = ["WHEN", "EVENT", "STAGE", "MESSAGE"];
     format!("{text}\n{}", table(look, &header, whole.events.iter().map(row)))
 }
 
+/// Where members of attempts stand: behind the number of the attempt.
+const MEMBER_COLUMN: usize = 3;
+
 fn attempts(look: Look, stages: &[Stage], attempts: &[Attempt], now: Timestamp) -> String {
+    // A column that most have no use for is left out for them.
+    let has_members = attempts.iter().any(|attempt| attempt.member > 0);
     let row = |attempt: &Attempt| {
         let stage = stages.iter().find(|stage| stage.index == attempt.stage);
         let micros = attempt.usage.cpu_micros;
-        cells([
+        let mut row = vec![
             or_dash(stage.map(|stage| &stage.name)),
             attempt.task.to_string(),
             attempt.attempt.to_string(),
@@ -128,9 +133,16 @@ fn attempts(look: Look, stages: &[Stage], attempts: &[Attempt], now: Timestamp) 
             format!("{}.{:02}s", micros / 1_000_000, micros / 10_000 % 100),
             size(attempt.usage.memory_peak_bytes),
             attempt.outcome.as_ref().map_or_else(|| "-".to_owned(), outcome),
-        ])
+        ];
+        if has_members {
+            row.insert(MEMBER_COLUMN, attempt.member.to_string());
+        }
+        cells(row)
     };
-    let header = ["JOB", "TASK", "TRY", "NODE", "CPUS", "DEVICES", "TIME", "CPU", "MEMORY", "END"];
+    let mut header = vec!["JOB", "TASK", "TRY", "NODE", "CPUS", "DEVICES", "TIME", "CPU", "MEMORY", "END"];
+    if has_members {
+        header.insert(MEMBER_COLUMN, "MEMBER");
+    }
     table(look, &header, attempts.iter().map(row))
 }
 
@@ -275,7 +287,16 @@ pub(super) mod tests {
             JOB  TASK  TRY  NODE  CPUS  DEVICES                            TIME  CPU    MEMORY  END
             sum  0     2    n1    2-3   nvidia.com/gpu=0 nvidia.com/gpu=1  5s    1.23s  64 MiB  killed for memory: more than 64 MiB
         "#]]
-        .assert_eq(&attempts(Look::PLAIN, &stages, &[attempt], NOW));
+        .assert_eq(&attempts(Look::PLAIN, &stages, std::slice::from_ref(&attempt), NOW));
+        let second =
+            Attempt { member: 1, node: "n2".parse().unwrap(), devices: Vec::new(), ..attempt.clone() };
+        let first = Attempt { devices: Vec::new(), ..attempt };
+        expect![[r#"
+            JOB  TASK  TRY  MEMBER  NODE  CPUS  DEVICES  TIME  CPU    MEMORY  END
+            sum  0     2    0       n1    2-3   -        5s    1.23s  64 MiB  killed for memory: more than 64 MiB
+            sum  0     2    1       n2    2-3   -        5s    1.23s  64 MiB  killed for memory: more than 64 MiB
+        "#]]
+        .assert_eq(&attempts(Look::PLAIN, &stages, &[first, second], NOW));
     }
 
     #[test]

@@ -32,11 +32,15 @@ pub(in super::super) struct Target {
     /// Task of an array, by its number [default: the first that runs].
     #[arg(long, value_name = "N")]
     pub(super) task: Option<u32>,
+    /// Member of the task's attempt, where it has several, from 0 [default: 0].
+    #[arg(long, value_name = "N")]
+    pub(super) member: Option<u32>,
 }
 
 impl Target {
     pub(super) fn of(&self) -> StreamOf {
-        StreamOf { workflow: self.workflow.clone(), job: self.job.clone(), task: self.task }
+        let (workflow, job) = (self.workflow.clone(), self.job.clone());
+        StreamOf { workflow, job, task: self.task, member: self.member }
     }
 }
 

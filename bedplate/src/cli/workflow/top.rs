@@ -24,6 +24,9 @@ use super::{
     show::took,
 };
 
+/// Where members of attempts stand: behind the number of the attempt.
+const MEMBER_COLUMN: usize = 3;
+
 /// Clears the screen and goes to its first line (ECMA-48: CUP, ED).
 const CLEAR: &str = "\x1b[H\x1b[J";
 
@@ -87,12 +90,17 @@ fn shown(look: Look, before: &[TaskUsage], after: &[TaskUsage], now: Timestamp) 
     if after.is_empty() {
         return "nothing of it runs\n".to_owned();
     }
+    // A column that most have no use for is left out for them.
+    let has_members = after.iter().any(|task| task.member > 0);
     let rows = after.iter().map(|task| {
-        let is_it =
-            |one: &&TaskUsage| (one.stage, one.task, one.attempt) == (task.stage, task.task, task.attempt);
-        row(before.iter().find(is_it), task, now)
+        let key = |one: &TaskUsage| (one.stage, one.task, one.attempt, one.member);
+        let mut row = row(before.iter().find(|one| key(one) == key(task)), task, now).to_vec();
+        if has_members {
+            row.insert(MEMBER_COLUMN, task.member.to_string());
+        }
+        row
     });
-    let header = [
+    let mut header = vec![
         "JOB",
         "TASK",
         "TRY",
@@ -107,6 +115,9 @@ fn shown(look: Look, before: &[TaskUsage], after: &[TaskUsage], now: Timestamp) 
         "WAIT",
         "TIME",
     ];
+    if has_members {
+        header.insert(MEMBER_COLUMN, "MEMBER");
+    }
     table(look, &header, rows.map(cells))
 }
 

@@ -17,10 +17,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AffinityPlan, Destination, FileKey, FilePlan, JobPlan, MountPlan, Plan, PlanError, Planned, ResourcePlan,
-    Source, StagePlan, StoredFile, StoredFiles, Tasks,
+    AffinityPlan, Dependency, Destination, FileKey, FilePlan, JobPlan, MountPlan, Plan, PlanError, Planned,
+    ResourcePlan, Source, StageId, StagePlan, StoredFile, StoredFiles, Tasks,
 };
-use crate::{DEFAULT_TIMEOUT_SECONDS, Job, TaskArray, Workflow, normal};
+use crate::{DEFAULT_TIMEOUT_SECONDS, Job, JobDependency, TaskArray, Workflow, normal};
 
 /// See [`Plan::of`].
 pub(super) fn build(workflow: &Workflow, files: &StoredFiles) -> Result<Plan, PlanError> {
@@ -131,7 +131,7 @@ impl<'a> Builder<'a> {
     }
 
     /// One stage for each image, in the order of first use.
-    fn add_images(&mut self) -> BTreeMap<&'a str, u32> {
+    fn add_images(&mut self) -> BTreeMap<&'a str, StageId> {
         let mut images = BTreeMap::new();
         for job in &self.workflow.jobs {
             if !images.contains_key(job.image.as_str()) {
@@ -143,7 +143,7 @@ impl<'a> Builder<'a> {
         images
     }
 
-    fn add_volumes(&mut self) -> Vec<u32> {
+    fn add_volumes(&mut self) -> Vec<StageId> {
         let mut stages = Vec::with_capacity(self.workflow.volumes.len());
         for (number, volume) in self.workflow.volumes.iter().enumerate() {
             let work = Planned::Volume { volume: volume.name.clone() };
@@ -154,7 +154,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Of each volume: itself and all that goes into it.
-    fn add_ingress(&mut self, volumes: &[u32]) -> Result<Vec<Vec<u32>>, PlanError> {
+    fn add_ingress(&mut self, volumes: &[StageId]) -> Result<Vec<Vec<StageId>>, PlanError> {
         let mut filled = Vec::with_capacity(volumes.len());
         for (number, volume) in self.workflow.volumes.iter().enumerate() {
             let mut stages = vec![volumes[number]];
@@ -166,8 +166,9 @@ impl<'a> Builder<'a> {
                 let (volume, path) = (volume.name.clone(), ingress.path.clone());
                 let name = format!("{volume}/{path}");
                 let work = Planned::Ingress { volume, path, source };
-                let index = self.push(name, vec![volumes[number]], Some(self.groups.of[number]), work);
-                let stage = &mut self.stages[index as usize];
+                let after = vec![Dependency::finished(volumes[number])];
+                let index = self.push(name, after, Some(self.groups.of[number]), work);
+                let stage = &mut self.stages[index];
                 (stage.retries, stage.timeout_seconds) = (ingress.retries, ingress.timeout_seconds);
                 stages.push(index);
             }
@@ -176,28 +177,35 @@ impl<'a> Builder<'a> {
         Ok(filled)
     }
 
-    fn add_jobs(&mut self, images: &BTreeMap<&str, u32>, filled: &[Vec<u32>]) -> Result<(), PlanError> {
+    fn add_jobs(
+        &mut self,
+        images: &BTreeMap<&str, StageId>,
+        filled: &[Vec<StageId>],
+    ) -> Result<(), PlanError> {
         let first_job = self.next();
         for job in &self.workflow.jobs {
             let image = images[job.image.as_str()];
             let volumes: Vec<usize> = self.mounted(job).collect();
-            let mut after = vec![image];
-            after.extend(volumes.iter().flat_map(|&volume| filled[volume].iter().copied()));
-            let jobs = job.depends_on.iter().filter_map(|name| self.jobs.get(name.as_str()));
-            after.extend(jobs.map(|&number| first_job + count(number)));
+            let mut after = vec![Dependency::finished(image)];
+            let filled = volumes.iter().flat_map(|&volume| &filled[volume]);
+            after.extend(filled.map(|stage| Dependency::finished(*stage)));
+            after.extend(job.depends_on.iter().filter_map(|JobDependency { name, until }| {
+                let number = *self.jobs.get(name.as_str())?;
+                Some(Dependency { stage: StageId(first_job.0 + count(number)), until: *until })
+            }));
             after.sort_unstable();
             after.dedup();
             let group = volumes.first().map(|&volume| self.groups.of[volume]);
             let work = Planned::Job(Box::new(self.job(job, image)?));
             let index = self.push(job.name.clone(), after, group, work);
-            let stage = &mut self.stages[index as usize];
+            let stage = &mut self.stages[index];
             (stage.retries, stage.timeout_seconds) = (job.retries, job.timeout_seconds);
             stage.tasks = job.task_array.map(tasks).unwrap_or_default();
         }
         Ok(())
     }
 
-    fn job(&self, job: &Job, image: u32) -> Result<JobPlan, PlanError> {
+    fn job(&self, job: &Job, image: StageId) -> Result<JobPlan, PlanError> {
         let script = job.script.as_ref();
         let script = script.map(|_| self.stored(FileKey::Script { job: job.name.clone() })).transpose()?;
         let file = |(path, _): &(String, String)| {
@@ -222,11 +230,11 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn add_egress(&mut self, volumes: &[u32], first_job: u32) {
+    fn add_egress(&mut self, volumes: &[StageId], first_job: StageId) {
         // Jobs that mount a volume, in the order of the document.
-        let mut mounting: Vec<Vec<u32>> = volumes.iter().map(|&volume| vec![volume]).collect();
+        let mut mounting: Vec<Vec<StageId>> = volumes.iter().map(|&volume| vec![volume]).collect();
         for (number, job) in self.workflow.jobs.iter().enumerate() {
-            let stage = first_job + count(number);
+            let stage = StageId(first_job.0 + count(number));
             for volume in self.mounted(job) {
                 if mounting[volume].last() != Some(&stage) {
                     mounting[volume].push(stage);
@@ -243,8 +251,9 @@ impl<'a> Builder<'a> {
                 let name = format!("{volume}/{path}");
                 let work = Planned::Egress { volume, path, destination };
                 let group = Some(self.groups.of[number]);
-                let index = self.push(name, mounting[number].clone(), group, work);
-                let stage = &mut self.stages[index as usize];
+                let after = mounting[number].iter().map(|stage| Dependency::finished(*stage));
+                let index = self.push(name, after.collect(), group, work);
+                let stage = &mut self.stages[index];
                 (stage.retries, stage.timeout_seconds) = (egress.retries, egress.timeout_seconds);
             }
         }
@@ -254,11 +263,11 @@ impl<'a> Builder<'a> {
         self.files.get(&key).copied().ok_or(PlanError::FileMissing(key))
     }
 
-    fn next(&self) -> u32 {
-        count(self.stages.len())
+    fn next(&self) -> StageId {
+        StageId::of_index(self.stages.len())
     }
 
-    fn push(&mut self, name: String, after: Vec<u32>, group: Option<usize>, work: Planned) -> u32 {
+    fn push(&mut self, name: String, after: Vec<Dependency>, group: Option<usize>, work: Planned) -> StageId {
         let index = self.next();
         let (retries, timeout_seconds) = (0, DEFAULT_TIMEOUT_SECONDS);
         self.stages.push(StagePlan {
@@ -268,6 +277,7 @@ impl<'a> Builder<'a> {
             retries,
             timeout_seconds,
             tasks: Tasks::default(),
+            members: 1,
             work,
         });
         index

@@ -66,8 +66,46 @@ fn a_plan_has_the_oldest_version_that_understands_it() {
     assert_eq!(Plan::read(&json).unwrap(), labelled);
     let Planned::Job(job) = &labelled.stages[1].work else { panic!("{labelled:?}") };
     assert_eq!(api::labels::line(&job.resource.labels), "rack=a1");
-    let newer = json.replacen("\"plan\":2", "\"plan\":3", 1);
-    assert!(matches!(Plan::read(&newer), Err(PlanError::Version { found: 3 })));
+    let newer = json.replacen("\"plan\":2", "\"plan\":4", 1);
+    assert!(matches!(Plan::read(&newer), Err(PlanError::Version { found: 4 })));
+    let mut members = plain;
+    members.stages[1].members = 2;
+    let json = members.to_json().unwrap();
+    assert!(json.starts_with("{\"plan\":3,"), "a release of before would start each by itself: {json}");
+    assert_eq!(Plan::read(&json).unwrap(), members);
+    for wrong in [json.replace("\"members\":2", "\"members\":0"), with_members_of_an_image(&members)] {
+        assert!(matches!(Plan::read(&wrong), Err(PlanError::Inconsistent { .. })), "{wrong}");
+    }
+}
+
+fn with_members_of_an_image(plan: &Plan) -> String {
+    let mut plan = plan.clone();
+    plan.stages[0].members = 2;
+    plan.to_json().unwrap()
+}
+
+#[test]
+fn a_job_waits_until_another_finished_or_runs() {
+    let text = "version: v4\njobs:\n  a: {image: docker://a, command: [x]}\n  b: {image: docker://a, command: [x], \
+                depends-on: [{name: a, status: running}]}\n  c: {image: docker://a, command: [x], depends-on: \
+                [{name: a, status: Finished}, {name: b, status: RUNNING}, {name: b}]}\n";
+    let plan = plan(text);
+    let json = plan.to_json().unwrap();
+    assert!(json.starts_with("{\"plan\":3,"), "a release of before would wait for their ends: {json}");
+    let stages: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let after = |stage: usize| stages["stages"][stage]["after"].to_string();
+    assert_eq!(after(1), "[0]");
+    assert_eq!(after(2), r#"[0,{"stage":1,"until":"running"}]"#);
+    assert_eq!(after(3), r#"[0,1,2,{"stage":2,"until":"running"}]"#);
+    assert_eq!(Plan::read(&json).unwrap(), plan);
+    let all = r#"[{"stage":0,"until":"failed"},{"stage":0,"until":"any"},0]"#;
+    let read: Vec<Dependency> = serde_json::from_str(all).unwrap();
+    assert_eq!(
+        read.iter().map(|one| one.until).collect::<Vec<_>>(),
+        [Until::Failed, Until::Any, Until::Finished]
+    );
+    let unknown = json.replace("running", "paused");
+    assert!(matches!(Plan::read(&unknown), Err(PlanError::Damaged(_))));
 }
 
 #[test]
@@ -83,7 +121,8 @@ fn a_diamond_with_data() {
             _ => String::new(),
         };
         let kind = stage.work.kind().as_str();
-        lines += &format!("{index} {kind} {} after {:?}{group}{tasks}\n", stage.name, stage.after);
+        let after: Vec<u32> = stage.after.iter().map(|after| after.stage.0).collect();
+        lines += &format!("{index} {kind} {} after {after:?}{group}{tasks}\n", stage.name);
     }
     expect![[r#"
         0 image docker://busybox after []
@@ -144,7 +183,7 @@ fn what_cannot_be_read_is_never_guessed() {
         &job("policy: {retry: {attempts: 101}}"),
         &job("requires: [b]"),
         &job("requires: [a]"),
-        &job("depends-on: [{name: a, status: running}]"),
+        &job("depends-on: [{name: a, status: failed}]"),
         &job("mounts: {/d: d}"),
         &job("mounts: {d: /d}"),
         &job("env: [KEY=secret://a]"),
@@ -213,10 +252,10 @@ fn fields_of_later_releases_are_ignored_and_their_versions_are_not() {
     let mut value: serde_json::Value = serde_json::from_str(&plan.to_json().unwrap()).unwrap();
     add_everywhere(&mut value);
     assert_eq!(Plan::read(&value.to_string()).unwrap(), plan);
-    value["plan"] = 3.into();
+    value["plan"] = 4.into();
     value["stages"] = "of another form".into();
     let error = Plan::read(&value.to_string()).unwrap_err().to_string();
-    expect!["the stored plan has version 3, and this release reads up to 2: go on with the release that stored it, or a later one"]
+    expect!["the stored plan has version 4, and this release reads up to 3: go on with the release that stored it, or a later one"]
         .assert_eq(&error);
 }
 
@@ -267,7 +306,7 @@ fn a_damaged_plan_is_refused_with_its_stage() {
     ];
     expect![[r#"
         the stored plan is damaged: key must be a string at line 1 column 2
-        the stored plan has version 0, and this release reads up to 2: go on with the release that stored it, or a later one
+        the stored plan has version 0, and this release reads up to 3: go on with the release that stored it, or a later one
         the stored plan is damaged: stage 4 needs volumes of group 1, which is not there
         the stored plan is damaged: stage 9 waits for stage 70, which is not there
         the stored plan is damaged: stage 8 has its image from stage 2, which is none
@@ -290,8 +329,8 @@ fn what_stands_in_for_an_unknown_stage_is_never_stored() {
 #[test]
 fn tasks_are_known_by_stage_and_number() {
     let plan = plan(include_str!("accepted/diamond.yaml"));
-    let has =
-        [(9, 3), (9, 5), (9, 2), (9, 6), (7, 0), (7, 1), (0, 0), (11, 0)].map(|(s, t)| plan.has_task(s, t));
+    let has = [(9, 3), (9, 5), (9, 2), (9, 6), (7, 0), (7, 1), (0, 0), (11, 0)]
+        .map(|(s, t)| plan.has_task(StageId(s), t));
     assert_eq!(has, [true, true, false, false, true, false, false, false]);
 }
 

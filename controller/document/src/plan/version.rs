@@ -4,19 +4,23 @@
 //! |---|---|
 //! | 1 | all but labels |
 //! | 2 | labels that a job wants of its node |
+//! | 3 | dependencies on something else than that a stage has finished; attempts of several members |
 //!
 //! A plan is written in the oldest version whose readers carry it out as it is meant, so a release of
 //! before goes on with whatever it understands (`docs/decisions/0007-stored-plans.md`).
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Planned, StagePlan};
+use super::{Plan, Planned, StagePlan, Until};
 
 /// Newest version of the plans that this release writes and reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The version whose readers know no labels: they would place a job on any node.
 const WITHOUT_LABELS: u32 = 1;
+
+/// The version whose readers know one kind of dependency, and start every run by itself.
+const WITHOUT_MEMBERS: u32 = 2;
 
 /// A plan behind its version.
 #[derive(Serialize)]
@@ -36,7 +40,14 @@ impl<'a> VersionedPlan<'a> {
             | Planned::Egress { .. }
             | Planned::Unknown { .. } => false,
         };
-        let version = if plan.stages.iter().any(has_labels) { VERSION } else { WITHOUT_LABELS };
+        let needs_newest = |stage: &StagePlan| {
+            stage.members > 1 || stage.after.iter().any(|after| after.until != Until::Finished)
+        };
+        let version = match () {
+            () if plan.stages.iter().any(needs_newest) => VERSION,
+            () if plan.stages.iter().any(has_labels) => WITHOUT_MEMBERS,
+            () => WITHOUT_LABELS,
+        };
         Self { plan: version, content: plan }
     }
 }

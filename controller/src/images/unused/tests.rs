@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    images::JobImage,
     ledger::Ledger,
+    record::JobImage,
     store::{
         Store as _,
         sql::{SCHEMA, SqlStore},

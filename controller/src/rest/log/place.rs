@@ -22,6 +22,7 @@ pub(in crate::rest) struct Wanted {
     pub(super) stage: Option<String>,
     pub(super) task: Option<u32>,
     pub(super) attempt: Option<u32>,
+    pub(super) member: Option<u32>,
     #[serde(default)]
     pub(super) offset: u64,
     tail: Option<u64>,

@@ -11,9 +11,10 @@ fn row(outcome: Option<Outcome>) -> RunRow {
     RunRow {
         run: RunId(uuid::Uuid::from_u128(1)),
         workflow: WorkflowId(uuid::Uuid::from_u128(2)),
-        stage: 0,
+        stage: StageId(0),
         task: 7,
         attempt: 2,
+        member: 0,
         node: NodeId(uuid::Uuid::from_u128(3)),
         node_name: "n1".parse().unwrap(),
         boot: "boot1".to_owned(),

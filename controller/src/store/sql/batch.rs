@@ -9,11 +9,12 @@ use api::{
     workflow::WorkflowEvent,
 };
 use database::{DatabaseError, Transaction, Value, json, statement};
+use document::plan::StageId;
 use sqlx::AssertSqlSafe;
 
-use super::{
-    super::{JobImage, KEY_LIFE_SECONDS, RunRow, StageRow, SubmissionKey, SubmittedRow, WorkflowRow, Write},
-    RUN, WORKFLOW,
+use super::{super::KEY_LIFE_SECONDS, ATTEMPT, RUN, WORKFLOW};
+use crate::record::{
+    AttemptKey, AttemptRow, JobImage, RunRow, StageRow, SubmissionKey, SubmittedRow, WorkflowRow, Write,
 };
 
 /// Rows of one statement at most. Tables are written in pieces of powers of two, so that few
@@ -25,7 +26,8 @@ const MAX_ROWS: usize = 64;
 pub(super) struct Batch<'a> {
     submitted: BTreeMap<WorkflowId, &'a SubmittedRow>,
     workflows: BTreeMap<WorkflowId, &'a WorkflowRow>,
-    stages: BTreeMap<(WorkflowId, u32), &'a StageRow>,
+    stages: BTreeMap<(WorkflowId, StageId), &'a StageRow>,
+    attempts: BTreeMap<(WorkflowId, AttemptKey), &'a AttemptRow>,
     runs: BTreeMap<RunId, &'a RunRow>,
     plans: Vec<(WorkflowId, &'a str)>,
     events: Vec<(WorkflowId, &'a WorkflowEvent)>,
@@ -50,6 +52,9 @@ impl<'a> Batch<'a> {
                 Write::Stage(row) => {
                     batch.stages.insert((row.workflow, row.stage), row);
                 }
+                Write::Attempt(row) => {
+                    batch.attempts.insert((row.workflow, row.key()), row);
+                }
                 Write::Run(row) => {
                     batch.runs.insert(row.run, row);
                 }
@@ -63,7 +68,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Leaves out the stages of which this is true.
-    pub(super) fn leave_out_stages(&mut self, is_left_out: impl Fn(&(WorkflowId, u32)) -> bool) {
+    pub(super) fn leave_out_stages(&mut self, is_left_out: impl Fn(&(WorkflowId, StageId)) -> bool) {
         self.stages.retain(|stage, _| !is_left_out(stage));
     }
 
@@ -84,6 +89,9 @@ impl<'a> Batch<'a> {
         }
         for row in self.stages.values() {
             put_stage(transaction, row).await?;
+        }
+        for row in self.attempts.values() {
+            put_attempt(transaction, row).await?;
         }
         let runs: Vec<&RunRow> = self.runs.values().copied().collect();
         for rows in pieces(&runs) {
@@ -224,7 +232,7 @@ async fn put_stage(transaction: &mut Transaction, row: &StageRow) -> Result<(), 
                   ended = excluded.ended, result = excluded.result";
     statement(ACTION, text)
         .bind(row.workflow.to_string())
-        .bind(row.stage)
+        .bind(row.stage.0)
         .bind(row.state.as_str())
         .bind(row.reason.as_ref())
         .bind(row.started.map(|at| at.0))
@@ -235,16 +243,39 @@ async fn put_stage(transaction: &mut Transaction, row: &StageRow) -> Result<(), 
         .map(drop)
 }
 
+async fn put_attempt(transaction: &mut Transaction, row: &AttemptRow) -> Result<(), DatabaseError> {
+    const ACTION: &str = "write an attempt";
+    let text = format!(
+        "INSERT INTO controller_attempts ({ATTEMPT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         ON CONFLICT (workflow, stage, task, attempt) DO UPDATE SET
+           released = excluded.released, ended = excluded.ended, outcome = excluded.outcome"
+    );
+    statement(ACTION, AssertSqlSafe(text))
+        .bind(row.workflow.to_string())
+        .bind(row.stage.0)
+        .bind(row.task)
+        .bind(row.attempt)
+        .bind(row.members)
+        .bind(row.placed.0)
+        .bind(row.released.map(|at| at.0))
+        .bind(row.ended.map(|at| at.0))
+        .bind(optional_json(ACTION, row.outcome.as_ref())?)
+        .execute(transaction)
+        .await
+        .map(drop)
+}
+
 async fn put_runs(transaction: &mut Transaction, rows: &[&RunRow]) -> Result<(), DatabaseError> {
     const ACTION: &str = "write runs";
-    let mut values: Vec<[Value; 16]> = Vec::with_capacity(rows.len());
+    let mut values: Vec<[Value; 17]> = Vec::with_capacity(rows.len());
     for row in rows {
         values.push([
             row.run.to_string().into(),
             row.workflow.to_string().into(),
-            row.stage.into(),
+            row.stage.0.into(),
             row.task.into(),
             row.attempt.into(),
+            row.member.into(),
             row.node.to_string().into(),
             row.node_name.as_str().into(),
             (&row.boot).into(),
@@ -276,7 +307,7 @@ async fn put_events(
             workflow.to_string().into(),
             event.number.into(),
             event.at.0.into(),
-            (&event.event).into(),
+            event.event.as_str().into(),
             event.stage.into(),
             event.name.as_ref().into(),
             (&event.message).into(),

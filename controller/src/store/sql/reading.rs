@@ -10,17 +10,19 @@ use api::{
     run::{RunId, WorkflowId},
 };
 use database::{Number, Parsed, Record, Statement, statement};
+use document::plan::StageId;
 use rest::causes;
 
-use super::{Spared, SqlStore, StoreError, batch::Batch};
+use super::{SqlStore, StoreError, batch::Batch};
+use crate::record::Spared;
 
 /// Stages whose rows could not be read, when their workflows were read last. The engine has them
 /// not, and what it writes of them when somebody stops the workflow is made up.
 #[derive(Debug, Default)]
-pub(super) struct UnreadStages(Mutex<BTreeSet<(WorkflowId, u32)>>);
+pub(super) struct UnreadStages(Mutex<BTreeSet<(WorkflowId, StageId)>>);
 
 impl UnreadStages {
-    fn set(&self, workflow: WorkflowId, stages: BTreeSet<u32>) {
+    fn set(&self, workflow: WorkflowId, stages: BTreeSet<StageId>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|(of, _)| *of != workflow);
         all.extend(stages.into_iter().map(|stage| (workflow, stage)));
@@ -86,7 +88,7 @@ impl SqlStore {
     pub(super) async fn note_unread_stages(
         &self,
         id: WorkflowId,
-        read: impl Iterator<Item = u32> + Send,
+        read: impl Iterator<Item = StageId> + Send,
         is_all: bool,
     ) -> Result<(), StoreError> {
         let mut unread = BTreeSet::new();
@@ -96,7 +98,7 @@ impl SqlStore {
             for row in stages.fetch_each::<(Number<u32>,)>(&self.database).await? {
                 match row {
                     Ok((Number(stage),)) => {
-                        unread.insert(stage);
+                        unread.insert(StageId(stage));
                     }
                     // No write of a stage is of this row.
                     Err(StoreError::Decode { .. }) => {}

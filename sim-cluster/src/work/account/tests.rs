@@ -16,6 +16,7 @@ fn attempt(number: u32, node: &str, outcome: Option<Outcome>) -> Attempt {
         stage: 1,
         task: 7,
         attempt: number,
+        member: 0,
         node: node.parse().unwrap(),
         cpus: vec![0],
         mems: vec![0],

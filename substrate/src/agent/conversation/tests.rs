@@ -216,7 +216,7 @@ fn generation(byte: u8) -> Generation {
 async fn a_hello_then_the_inventory_then_heartbeats() {
     let mut rig = Rig::new();
     let (mut server, hello) = rig.connect().await;
-    expect_test::expect![[r#"{"seq":0,"ack":0,"message":{"type":"hello","protocol":1,"min":1,"max":2,"capabilities":["unsupported","server-addresses","run-news"],"agent-version":"1","boot-id":"boot","instance":"instance","image":"debian-node@2","overlays":null}}"#]]
+    expect_test::expect![[r#"{"seq":0,"ack":0,"message":{"type":"hello","protocol":1,"min":1,"max":2,"capabilities":["unsupported","server-addresses","run-news","attempts","ready"],"agent-version":"1","boot-id":"boot","instance":"instance","image":"debian-node@2","overlays":null}}"#]]
         .assert_eq(&serde_json::to_string(&hello).unwrap());
     server.say(0, 0, Some(welcome(false))).await;
     assert_eq!(server.hear().await, no_runs(1, 0));

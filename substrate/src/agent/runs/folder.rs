@@ -18,8 +18,8 @@ use super::{
     site_programs::When,
 };
 use crate::run_directory::{
-    END, EPILOG, JsonFile, LAUNCHING, LOG, MAX_JSON_BYTES, PAUSED, PROLOG, SPEC, STARTED, STOP, StopOrder,
-    draft_name,
+    END, EPILOG, JsonFile, LAUNCHING, LOG, MAX_JSON_BYTES, PAUSED, PROLOG, RELEASED, SPEC, STARTED, STOP,
+    StopOrder, draft_name,
 };
 
 /// Why a folder cannot be used.
@@ -140,6 +140,20 @@ impl RunFolder {
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {
         self.read_or_tell(STARTED).map(|started| started.started)
+    }
+
+    /// Whether the server released it ([`RunSpec::awaits_release`]).
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.path.join(RELEASED).exists()
+    }
+
+    /// Marks that the server released it.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn mark_released(&self) -> Result<(), FolderError> {
+        self.mark(RELEASED)
     }
 
     /// Whether its processes shall stand still.
@@ -313,6 +327,7 @@ mod tests {
             work: Work::Volume { volume: "v".into() },
             timeout_seconds: 10,
             forbidden: Vec::new(),
+            awaits_release: false,
         }
     }
 

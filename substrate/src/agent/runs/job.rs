@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   prepare: image, files, volumes, prolog ─► container.json ─► launching ─► spawner ─► watch until end.json ─► epilog
+//!                                                           │ of a member of a larger attempt
+//!                                                           └► prepared: hold until `released` ─► launching …
 //! ```
 //!
 //! `launching` is on disk before the spawner is asked. An agent that finds it never starts the container again: it
@@ -164,19 +166,33 @@ impl<C: Containers> Job<'_, C> {
     pub(super) async fn live(
         &self,
         stopped: &mut watch::Receiver<Option<StopOrder>>,
+        released: &mut watch::Receiver<bool>,
         teller: &Teller,
     ) -> RunEnd {
         if !self.folder.was_launched() {
             let begun = tokio::select! {
                 biased;
                 order = stop_ordered(stopped) => Err(Outcome::Stopped { why: order.why }),
-                prepared = self.prepare() => prepared.and_then(|()| self.launch()).map_err(JobError::outcome),
+                begun = self.begin(released, teller) => begun.map_err(JobError::outcome),
             };
             if let Err(outcome) = begun {
                 return end(self.folder, None, outcome);
             }
         }
         self.watch(stopped, teller).await
+    }
+
+    async fn begin(&self, released: &mut watch::Receiver<bool>, teller: &Teller) -> Result<(), JobError> {
+        self.prepare().await?;
+        // One that was released before its agent started anew is not held again: others run.
+        if self.spec.awaits_release && !*released.borrow() {
+            teller.tell(RunState::Prepared {}).await;
+            if released.wait_for(|is_released| *is_released).await.is_err() {
+                // The agent ends; the next one holds it again.
+                std::future::pending::<()>().await;
+            }
+        }
+        self.launch()
     }
 
     async fn prepare(&self) -> Result<(), JobError> {

@@ -26,13 +26,14 @@ pub async fn live<C: Containers>(
     folder: RunFolder,
     spec: RunSpec,
     mut stopped: watch::Receiver<Option<StopOrder>>,
+    mut released: watch::Receiver<bool>,
     reports: mpsc::Sender<Told>,
 ) {
     let teller = Teller::new(reports, spec.run);
     let end = match &spec.work {
         Work::Job(container) => {
             let job = job::Job { node: &node, folder: &folder, spec: &spec, container };
-            let end = job.live(&mut stopped, &teller).await;
+            let end = job.live(&mut stopped, &mut released, &teller).await;
             job.epilog().await;
             node.claims.release(spec.run);
             end

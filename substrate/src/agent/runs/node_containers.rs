@@ -194,6 +194,7 @@ mod tests {
             work: Work::Job(Box::new(job)),
             timeout_seconds: 60,
             forbidden: vec!["192.0.2.1:80".parse().unwrap()],
+            awaits_release: false,
         }
     }
 

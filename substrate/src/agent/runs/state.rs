@@ -3,6 +3,8 @@
 //! ```text
 //!             accept              began               over
 //!   StartRun ────────► preparing ───────► running ───────► ended ──► ForgetRuns
+//!                          │                 ▲
+//!                          └──► prepared ────┘ ReleaseRun: of a run that awaits it
 //! ```
 //!
 //! A state only goes forward. What the server has not been told yet waits, one report per run: a run that goes on before its
@@ -44,6 +46,8 @@ pub enum Order {
         /// `false`: go on.
         paused: bool,
     },
+    /// Start the process of a run that awaits its release.
+    Release(RunId),
     /// Forget runs that have ended.
     Forget(Vec<RunId>),
     /// Delete the volumes of a workflow.
@@ -71,6 +75,8 @@ pub enum Effect {
         /// `false`: go on.
         paused: bool,
     },
+    /// Write down that it is released, and tell it.
+    Release(RunId),
     /// Stop sending its log, delete its folder.
     Delete(RunId),
     /// Delete the volumes of a workflow.
@@ -121,6 +127,10 @@ impl Core {
             Order::Pause { run, paused } => match self.runs.get(&run) {
                 None | Some(RunState::Ended(_)) => Vec::new(),
                 Some(_) => vec![Effect::Pause { run, paused }],
+            },
+            Order::Release(run) => match self.runs.get(&run) {
+                Some(RunState::Preparing {} | RunState::Prepared {}) => vec![Effect::Release(run)],
+                _ => Vec::new(),
             },
             Order::Forget(runs) => {
                 runs.into_iter().filter(|run| self.forget(*run)).map(Effect::Delete).collect()
@@ -249,7 +259,7 @@ impl Core {
     }
 
     fn say(&mut self, run: RunId, state: RunState) {
-        let has_begun = matches!(state, RunState::Running { .. });
+        let has_begun = matches!(state, RunState::Running { .. } | RunState::Ready { .. });
         let report = RunReport { run, state };
         if has_begun {
             // Of one that is not even known to be accepted, this says both.
@@ -267,8 +277,10 @@ fn rank(state: &RunState) -> u8 {
         // Made by none of this agent's own tasks.
         RunState::Unknown => 0,
         RunState::Preparing {} => 0,
-        RunState::Running { .. } => 1,
-        RunState::Ended(_) => 2,
+        RunState::Prepared {} => 1,
+        RunState::Running { .. } => 2,
+        RunState::Ready { .. } => 3,
+        RunState::Ended(_) => 4,
     }
 }
 

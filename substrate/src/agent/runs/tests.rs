@@ -279,6 +279,7 @@ fn spec(number: u128, work: Work) -> RunSpec {
         work,
         timeout_seconds: 60,
         forbidden: vec![FORBIDDEN.parse().unwrap()],
+        awaits_release: false,
     }
 }
 
@@ -590,6 +591,50 @@ async fn a_container_outlives_the_agent_and_is_not_started_again() {
     assert_eq!(end.outcome, Outcome::Stopped { why: "enough".into() });
     eventually("both logs are there", || rig.shelf.logs.lock().unwrap().len() == 2).await;
     assert_eq!(rig.world.launched.lock().unwrap().len(), 2);
+}
+
+fn is_prepared(state: &RunState) -> bool {
+    matches!(state, RunState::Prepared {})
+}
+
+/// A member of a larger attempt is prepared and held, over a restart of its agent too, and starts once
+/// when it is released.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_awaits_its_release_is_held_until_then() {
+    let rig = Rig::new().await;
+    let mut agent = rig.start();
+    let member = |number, command: &str| RunSpec { awaits_release: true, ..rig.job(number, command) };
+    let (starts, stops, late) = (member(1, "hang"), member(2, "hang"), member(3, "hang"));
+    for spec in [&starts, &stops] {
+        agent.order(Order::Start(Box::new(spec.clone()))).await;
+        agent.until(spec.run, is_prepared).await;
+    }
+    drop(agent);
+    assert_eq!(*rig.world.launched.lock().unwrap(), []);
+
+    let mut agent = rig.start();
+    let both_are_prepared = async {
+        while !agent.list().await.iter().all(|report| is_prepared(&report.state)) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), both_are_prepared).await.expect("they are prepared again");
+    agent.order(Order::Release(starts.run)).await;
+    agent.order(Order::Release(starts.run)).await;
+    agent.until(starts.run, is_running).await;
+    agent.order(Order::Stop { run: stops.run, grace_seconds: 1, why: "another ended".into() }).await;
+    let RunState::Ended(end) = agent.until(stops.run, is_over).await else { panic!() };
+    let why = "another ended".to_owned();
+    assert_eq!((end.started, end.outcome), (None, Outcome::Stopped { why }));
+    assert_eq!(*rig.world.launched.lock().unwrap(), [starts.run]);
+    drop(agent);
+
+    // Released, and killed before it started: the next agent does not hold it.
+    let folder = RunFolder::create(&rig.places().runs, &late).unwrap();
+    folder.mark_released().unwrap();
+    let mut agent = rig.start();
+    agent.until(late.run, is_running).await;
+    assert_eq!(*rig.world.launched.lock().unwrap(), [starts.run, late.run]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

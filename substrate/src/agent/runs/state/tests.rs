@@ -19,6 +19,7 @@ fn spec(number: u8) -> Box<RunSpec> {
         work: Work::Volume { volume: "v".into() },
         timeout_seconds: 10,
         forbidden: Vec::new(),
+        awaits_release: false,
     })
 }
 
@@ -266,4 +267,18 @@ fn what_happened_is_said_before_the_end_and_again_in_each_session() {
     core.order(Order::Forget(vec![run(1)]), Timestamp(9));
     core.list();
     assert_eq!(core.take_unsaid(), None);
+}
+
+#[test]
+fn a_run_is_released_until_it_runs() {
+    let mut core = Core::default();
+    assert_eq!(core.order(Order::Release(run(1)), Timestamp(1)), [], "it is not known");
+    core.order(Order::Start(spec(1)), Timestamp(1));
+    assert_eq!(core.order(Order::Release(run(1)), Timestamp(1)), [Effect::Release(run(1))]);
+    let prepared = RunReport { run: run(1), state: RunState::Prepared {} };
+    assert!(core.advanced(prepared.clone()));
+    assert_eq!(said(&mut core), Some(prepared), "in place of its acceptance, and at once");
+    assert_eq!(core.order(Order::Release(run(1)), Timestamp(1)), [Effect::Release(run(1))]);
+    core.advanced(running(1));
+    assert_eq!(core.order(Order::Release(run(1)), Timestamp(1)), []);
 }

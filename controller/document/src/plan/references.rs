@@ -1,0 +1,34 @@
+//! What a plan refers to, it has.
+
+use super::{Plan, PlanError, Planned, StageId, Tasks};
+
+impl Plan {
+    /// # Errors
+    /// [`PlanError::Inconsistent`].
+    pub(super) fn check_references(&self) -> Result<(), PlanError> {
+        let has = |stage: StageId| stage.index() < self.stages.len();
+        for (stage, plan) in self.stages.iter().enumerate() {
+            let problem = |problem: String| Err(PlanError::Inconsistent { stage, problem });
+            if let Some(after) = plan.after.iter().map(|after| after.stage).find(|after| !has(*after)) {
+                return problem(format!("waits for stage {after}, which is not there"));
+            }
+            if plan.members == 0 || (plan.members > 1 && !matches!(plan.work, Planned::Job(_))) {
+                return problem(format!("has attempts of {} members", plan.members));
+            }
+            if let Some(group) = plan.group.filter(|group| *group >= self.groups) {
+                return problem(format!("needs volumes of group {group}, which is not there"));
+            }
+            let Tasks { first, count, concurrency } = plan.tasks;
+            if count == 0 || concurrency == 0 || first.unwrap_or(0).checked_add(count - 1).is_none() {
+                return problem(format!("has {count} tasks from {first:?}, {concurrency} at once"));
+            }
+            if let Planned::Job(job) = &plan.work {
+                let image = self.stages.get(job.image.index()).map(|stage| &stage.work);
+                if !matches!(image, Some(Planned::Image { .. })) {
+                    return problem(format!("has its image from stage {}, which is none", job.image));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! An attempt of a task on nodes: one run for each of its members. Pure bookkeeping; what follows from
+//! it is done in [`super::members`].
+//!
+//! ```text
+//!            all members prepared            all members over
+//!   placed ───────────────────────► released ────────────────► over
+//!      └───── one ends badly: the others are stopped ───────────▲
+//! ```
+//!
+//! An attempt of one member awaits nothing: it counts as released from the beginning.
+
+use std::collections::BTreeSet;
+
+use api::{
+    ids::Timestamp,
+    run::{Outcome, RunId},
+};
+
+use super::task::{RetryState, describe};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    /// Which it is, and what came before it.
+    pub(crate) retry: RetryState,
+    /// Its runs, by member.
+    pub(crate) runs: Vec<RunId>,
+    /// When it was placed.
+    pub(crate) placed: Timestamp,
+    /// When all members were prepared and told to start; `None` of one member.
+    pub(crate) released: Option<Timestamp>,
+    /// Members that are prepared, until the release.
+    prepared: BTreeSet<u32>,
+    /// Members whose processes began.
+    started: u32,
+    /// Members that are over.
+    over: u32,
+    /// How the first member that ended badly ended.
+    failure: Option<(u32, Outcome)>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AttemptEnd {
+    /// That of the first member that ended badly, whatever the others did.
+    pub(crate) outcome: Outcome,
+    /// The process of a member began.
+    pub(crate) has_started: bool,
+}
+
+impl Attempt {
+    /// One that was just placed.
+    pub(crate) fn new(runs: Vec<RunId>, retry: RetryState, placed: Timestamp) -> Self {
+        Self {
+            retry,
+            runs,
+            placed,
+            released: None,
+            prepared: BTreeSet::new(),
+            started: 0,
+            over: 0,
+            failure: None,
+        }
+    }
+
+    /// It has several members, which start together.
+    pub(crate) fn has_barrier(&self) -> bool {
+        self.runs.len() > 1
+    }
+
+    /// Its members still wait for each other.
+    pub(crate) fn is_held(&self) -> bool {
+        self.has_barrier() && self.released.is_none()
+    }
+
+    /// A member is prepared, or is being prepared again.
+    pub(crate) fn note_prepared(&mut self, member: u32, is_prepared: bool) {
+        match is_prepared {
+            true => drop(self.prepared.insert(member)),
+            false => drop(self.prepared.remove(&member)),
+        }
+    }
+
+    /// How many members are prepared, while it is held.
+    pub(crate) fn prepared(&self) -> usize {
+        self.prepared.len()
+    }
+
+    /// All members are prepared, and none has ended badly.
+    pub(crate) fn may_be_released(&self) -> bool {
+        self.is_held() && self.failure.is_none() && self.prepared.len() == self.runs.len()
+    }
+
+    /// The process of a member began. One that was not released ends the attempt: its agent is of
+    /// before.
+    pub(crate) fn note_started(&mut self, member: u32) {
+        self.started += 1;
+        if self.is_held() {
+            let why = "it started before all members were prepared".to_owned();
+            self.fail(member, Outcome::Failed { why, transient: true });
+        }
+    }
+
+    /// The processes of all members began.
+    pub(crate) fn has_run(&self) -> bool {
+        self.started as usize >= self.runs.len()
+    }
+
+    /// A member is over.
+    pub(crate) fn note_ended(&mut self, member: u32, outcome: &Outcome) {
+        self.over += 1;
+        if !outcome.is_success() {
+            self.fail(member, outcome.clone());
+        } else if self.is_held() {
+            let why = "it ended before it was released".to_owned();
+            self.fail(member, Outcome::Failed { why, transient: false });
+        }
+    }
+
+    /// A member ended the attempt; only the first counts.
+    pub(crate) fn fail(&mut self, member: u32, outcome: Outcome) {
+        self.failure.get_or_insert((member, outcome));
+    }
+
+    /// Why its members are to end, if one of them ended badly.
+    pub(crate) fn why_stop(&self) -> Option<String> {
+        let (member, outcome) = self.failure.as_ref().filter(|_| self.has_barrier())?;
+        Some(format!("member {member} of its attempt: {}", describe(outcome)))
+    }
+
+    /// How it will end, if that is known already: a member ended badly.
+    pub(crate) fn failure(&self) -> Option<&Outcome> {
+        self.failure.as_ref().map(|(_, outcome)| outcome)
+    }
+
+    /// How it ended, once all members are over.
+    pub(crate) fn end(&self) -> Option<AttemptEnd> {
+        if (self.over as usize) < self.runs.len() {
+            return None;
+        }
+        let outcome = self.failure().cloned().unwrap_or(Outcome::Exited { code: 0 });
+        Some(AttemptEnd { outcome, has_started: self.started > 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(members: u128) -> Attempt {
+        let runs = (0..members).map(|run| RunId(uuid::Uuid::from_u128(run))).collect();
+        Attempt::new(runs, RetryState::first(Timestamp(0)), Timestamp(0))
+    }
+
+    #[test]
+    fn one_member_awaits_nothing() {
+        let mut one = attempt(1);
+        assert!(!one.is_held() && !one.may_be_released());
+        one.note_started(0);
+        assert!(one.has_run() && one.end().is_none());
+        one.note_ended(0, &Outcome::Exited { code: 3 });
+        let outcome = Outcome::Exited { code: 3 };
+        assert_eq!(one.end(), Some(AttemptEnd { outcome, has_started: true }));
+        assert_eq!(one.why_stop(), None, "there is nobody to stop");
+    }
+
+    #[test]
+    fn members_that_disagree_end_as_the_first_that_ended_badly() {
+        let mut three = attempt(3);
+        for member in 0..3 {
+            assert!(!three.may_be_released());
+            three.note_prepared(member, true);
+        }
+        three.note_prepared(1, false);
+        assert!(!three.may_be_released(), "one is being prepared again");
+        three.note_prepared(1, true);
+        assert!(three.may_be_released());
+        three.released = Some(Timestamp(1));
+        (0..3).for_each(|member| three.note_started(member));
+        three.note_ended(2, &Outcome::Exited { code: 0 });
+        assert_eq!(three.why_stop(), None);
+        three.note_ended(0, &Outcome::Exited { code: 3 });
+        assert_eq!(three.why_stop().as_deref(), Some("member 0 of its attempt: exited with status 3"));
+        assert_eq!(three.end(), None);
+        three.note_ended(1, &Outcome::Stopped { why: "member 0".to_owned() });
+        let outcome = Outcome::Exited { code: 3 };
+        assert_eq!(three.end(), Some(AttemptEnd { outcome, has_started: true }));
+    }
+
+    #[test]
+    fn what_was_not_released_has_neither_started_nor_done_its_work() {
+        for start in [true, false] {
+            let mut two = attempt(2);
+            two.note_prepared(0, true);
+            two.note_prepared(1, true);
+            if start {
+                two.note_started(0)
+            } else {
+                two.note_ended(0, &Outcome::Exited { code: 0 })
+            }
+            assert!(!two.may_be_released() && two.why_stop().is_some());
+        }
+    }
+}
