@@ -43,7 +43,7 @@ pub(crate) use chainer::Chainer;
 pub use check::audit_problems;
 pub use cut::{AuditKeep, is_told, verify_cut};
 pub use difference::{change_told, object_told};
-pub use head::{AuditAlarms, AuditHeads, HeadError, KeyError, verify_head};
+pub use head::{AuditAlarms, AuditHeads, HeadError, KeyError, audit_key, verify_head};
 pub(crate) use pending::{PendingRow, REQUEST, Request};
 pub(crate) use unchanged::{STRANGER, Unchanged, Who};
 

@@ -38,7 +38,7 @@ use database::{Database, MigrateError, outbox};
 
 pub use answers::document_answers;
 pub use audit::{
-    AuditAlarms, AuditChain, AuditHeads, AuditKeep, AuditQuery, BrokenChain, HeadError, KeyError,
+    AuditAlarms, AuditChain, AuditHeads, AuditKeep, AuditQuery, BrokenChain, HeadError, KeyError, audit_key,
     audit_problems, change_told, is_told, object_told, verify_cut, verify_head,
 };
 pub use layer::{layer, reads};
@@ -203,10 +203,10 @@ impl Access {
         let store = Box::new(SqlStore::open(database).await?);
         let unread = |source| MigrateError::Database { owner: SCHEMA.owner, source };
         let newest = store.newest_pending().await.map_err(unread)?;
-        let cut = store.audit_cut().await.map_err(unread)?;
+        let cuts = store.audit_cuts().await.map_err(unread)?;
         let inner = Arc::new(Inner {
             store,
-            audit: Chainer::after(newest, std::process::id(), cut),
+            audit: Chainer::after(newest, std::process::id(), cuts),
             users_turn: tokio::sync::Mutex::default(),
             tickets: Mutex::default(),
             uses: Mutex::default(),
@@ -225,9 +225,10 @@ impl Access {
         Self { session_limits, ..self }
     }
 
-    /// The same that signs heads of the audit log.
+    /// The same that signs heads of the audit log. From now on only cuts that this key signed count.
     #[must_use]
     pub fn with_audit_heads(self, heads: AuditHeads) -> Self {
+        self.judge_cuts(&heads);
         Self { audit_heads: Some(heads), ..self }
     }
 

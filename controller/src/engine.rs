@@ -28,6 +28,7 @@
 //! | [`logs`] | logs of runs that are over, until they are whole or given up |
 //! | [`nodes`] | nodes come, go, boot anew |
 //! | [`pause`] | workflows stand still and go on |
+//! | [`recall`] | runs that the last run of the server left |
 //! | [`schedule`] | ready tasks are put on nodes |
 //! | [`spared`] | what cannot be read is left alone on nodes |
 //! | [`spec`] | what a node is told of a run |
@@ -43,6 +44,7 @@ mod members;
 mod news;
 mod nodes;
 mod pause;
+mod recall;
 mod runs;
 mod schedule;
 mod spared;
@@ -160,7 +162,8 @@ impl Engine {
             if run.ended.is_none()
                 && let Some(grant) = &run.grant
             {
-                self.cluster.occupy(schedule::placement(run.id, run.node, grant));
+                let ends = schedule::ends(&flow, run);
+                self.cluster.occupy(schedule::placement(run.id, run.node, grant, ends));
             }
         }
         self.flows.insert(flow.place, flow);

@@ -153,7 +153,8 @@ pub(crate) enum Effect {
     Arming(arming::Event),
     /// Ask the agent for a sign of life.
     Probe,
-    /// Tell who watches nodes, though the status may be the same: jobs are placed by what the inventory says.
+    /// Tell who watches nodes, though the status may be the same: jobs are placed by what the inventory
+    /// says, and by what the agent knows.
     Tell,
 }
 
@@ -379,6 +380,8 @@ impl Life {
                 self.enter(Phase::Ready, now);
                 effects.push(info("the agent is back"));
             }
+            // Its status may be the same, and what is known of it by its connection is not.
+            effects.push(Effect::Tell);
             return effects;
         }
         self.agent = Some(agent);

@@ -55,9 +55,10 @@ impl Link {
         self.connection.is_some()
     }
 
-    /// Whether the connected agent and this server have agreed on a capability.
-    pub(crate) fn has(&self, capability: Capability) -> bool {
-        self.is_connected() && self.session.has_agreed(capability)
+    /// Whether the connected agent and this server have agreed on a capability; `None` while it is away:
+    /// another one may come back.
+    pub(crate) fn knows(&self, capability: Capability) -> Option<bool> {
+        self.is_connected().then(|| self.session.has_agreed(capability))
     }
 
     /// Which enrolment of the node the connected agent is of.

@@ -296,16 +296,17 @@ impl Registry {
             pending.events.retain(|(_, event)| nodes.contains_key(&event.id));
         }
         let mut named = Vec::with_capacity(change.added.len() + change.renamed.len());
-        for row in change.added {
-            named.push(row.id);
-            names.insert(row.name.clone(), row.id);
-            nodes.insert(row.id, Entry::new(row));
-        }
-        // Two may have swapped their names: all old ones go before a new one comes.
+        // Two may have swapped their names, and a new node may have taken one: all old ones go before
+        // a new one comes.
         for (id, _) in &change.renamed {
             if let Some(entry) = nodes.get(id) {
                 names.remove(&entry.name);
             }
+        }
+        for row in change.added {
+            named.push(row.id);
+            names.insert(row.name.clone(), row.id);
+            nodes.insert(row.id, Entry::new(row));
         }
         for (id, name) in change.renamed {
             named.push(id);

@@ -77,10 +77,11 @@ impl Fleet {
         self.read(id, |entry| entry.life.agent.as_ref().map(|agent| agent.boot_id.clone())).ok().flatten()
     }
 
-    /// Whether a node's connected agent and this server have agreed on a capability.
+    /// Whether a node's connected agent and this server have agreed on a capability; `None` while it is not
+    /// connected.
     #[must_use]
-    pub fn agent_knows(&self, id: NodeId, capability: Capability) -> bool {
-        self.registry().link(id, |link| link.has(capability)).unwrap_or_default()
+    pub fn agent_knows(&self, id: NodeId, capability: Capability) -> Option<bool> {
+        self.registry().link(id, |link| link.knows(capability)).flatten()
     }
 
     /// What agents tell of the use of their runs from now on, when they are asked ([`FromServer::SendUsage`]).

@@ -221,7 +221,10 @@ impl Provisioner {
                 // A file that was missing may have been put back.
                 () = tokio::time::sleep(RECHECK) => true,
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
         }
     }
 

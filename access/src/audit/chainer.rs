@@ -21,10 +21,14 @@ use api::{
     ids::Timestamp,
 };
 use database::outbox::{self, OutboxRow};
-use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior},
+};
 
 use super::{
     Action, AuditLine, PendingRow, Request, Unchanged, Who,
+    cut::Keeping,
     open::{Answered, OpenRows},
 };
 use crate::{Access, AccessError, Caller, clock, store::audit::PendingLine};
@@ -75,21 +79,20 @@ pub(crate) struct Chainer {
     /// Rows that a transaction writes, or writes again if nobody knows how its commit ended.
     open: Mutex<OpenRows>,
     unchanged: Mutex<Unchanged>,
-    /// Up to where the log was cut.
-    pub(super) cut: Mutex<Option<AuditCut>>,
-    /// See [`super::AuditAlarms::filling`].
-    pub(super) filling: Mutex<Option<String>>,
+    /// What is known of its cuts and its size.
+    pub(super) keeping: Mutex<Keeping>,
     /// There is something to chain.
     wake: Notify,
 }
 
 impl Chainer {
     /// Goes on after the rows that the last run of the server left: their numbers are not given
-    /// again, though the clock was set back. `process`: the id of this one. `cut`: up to where the
-    /// log was cut.
-    pub(crate) fn after(newest: u64, process: u32, cut: Option<AuditCut>) -> Self {
+    /// again, though the clock was set back. `process`: the id of this one. `cuts`: those of the
+    /// database, newest first.
+    pub(crate) fn after(newest: u64, process: u32, cuts: Vec<AuditCut>) -> Self {
         let salt = u64::from(process) & ((1 << SALT_BITS) - 1);
-        Self { newest: Mutex::new(newest >> SALT_BITS), salt, cut: Mutex::new(cut), ..Self::default() }
+        let keeping = Mutex::new(Keeping::of(cuts));
+        Self { newest: Mutex::new(newest >> SALT_BITS), salt, keeping, ..Self::default() }
     }
 
     fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, Option<String>>> {
@@ -301,6 +304,7 @@ impl Access {
     /// [`Access::close_audit`] when nothing changes any more.
     pub async fn keep_audit(&self, stop: impl Future<Output = ()> + Send) {
         let mut stop = pin!(stop);
+        let begun = Instant::now();
         let mut minute = tokio::time::interval(MINUTE);
         minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -315,15 +319,10 @@ impl Access {
             }
             self.record_queued(false).await;
             self.chain_and_sign(false).await;
-            if is_minute && let Err(error) = self.tend_size().await {
+            if is_minute && let Err(error) = self.tend_size(clock::now(), begun.elapsed()).await {
                 tracing::error!("the audit log cannot be cut: {}", rest::causes(&error));
             }
         }
-    }
-
-    async fn tend_size(&self) -> Result<(), AccessError> {
-        self.keep_within_limits(clock::now()).await?;
-        self.note_audit_size().await
     }
 
     /// Chains what is left, sums up what changed nothing, and writes a last head.
@@ -496,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_row_that_may_be_written_again_is_not_chained_yet() {
-        let chainer = Chainer::after(0, 1, None);
+        let chainer = Chainer::after(0, 1, Vec::new());
         let request = || Request { principal: "server", action: "end", subject: "7", ..Request::default() };
         let told = PendingRow::new(9, Timestamp(7), request(), Some("done")).into_outbox();
         chainer.watch(9, &told);
@@ -518,14 +517,14 @@ mod tests {
     #[test]
     fn two_processes_give_no_number_twice_and_none_below_an_old_one() {
         let now = Timestamp(1_800_000_000_000_000);
-        let (server, other) = (Chainer::after(0, 4_711, None), Chainer::after(0, 4_712, None));
+        let [server, other] = [4_711, 4_712].map(|process| Chainer::after(0, process, Vec::new()));
         let numbers = |chainer: &Chainer| [(); 3].map(|()| chainer.next_id(now));
         let (of_server, of_other) = (numbers(&server), numbers(&other));
         assert!(of_server.is_sorted() && of_other.is_sorted());
         assert!(of_server.iter().all(|number| !of_other.contains(number)), "{of_server:?} {of_other:?}");
         let newest = of_server[2].max(of_other[2]);
         // The clock was set back, and the process has smaller bits.
-        let next = Chainer::after(newest, 1, None).next_id(Timestamp(7));
+        let next = Chainer::after(newest, 1, Vec::new()).next_id(Timestamp(7));
         assert!(next > newest && i64::try_from(next).is_ok());
     }
 }

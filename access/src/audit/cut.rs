@@ -10,10 +10,14 @@
 //! ```
 //!
 //! A cut has a context of its own when it is signed, so that no head of the log can be used as one:
-//! who has the database and not the key removes no rows unseen. Rows are checked before they go,
-//! and those of a broken chain stay: they are what shows it.
+//! who has the database and not the key removes no rows unseen. A cut counts if this server signed
+//! it. Rows are checked before they go, and those of a broken chain stay, and those of a log that
+//! does not fit its heads or has a cut that does not count: they are what shows it.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use api::{
     access::{AuditCut, AuditEntry},
@@ -24,14 +28,29 @@ use database::outbox;
 use super::{AuditChain, AuditHeads, AuditLine, HeadError, Request, head};
 use crate::{Access, AccessError};
 
+mod cuts;
+
+pub(crate) use cuts::Cuts;
+
 /// The action of the row that tells of a cut.
-const CUT: &str = "audit-cut";
+pub(super) const CUT: &str = "audit-cut";
 
 /// What every signed text begins with.
 const CONTEXT: &[u8] = b"bedplate audit cut 1\n";
 
 /// A day in seconds. Rows go once a day, and not one by one: each cut is a row itself.
 const DAY_SECONDS: i64 = 86_400;
+
+/// Of the log's own time goes at most so much in a day of the server's: a clock that is ahead says
+/// that all rows are old, and must not remove the log before somebody sees it.
+const MAX_DAYS_A_DAY: i64 = 2;
+
+/// How long the server has been up before rows go for their age: until then a clock that was wrong
+/// at the start is set, or an admin sees what the server says of it.
+const FIRST_AGE_TURN: Duration = Duration::from_secs(3_600);
+
+/// How long after that the next ones go.
+const BETWEEN_AGE_TURNS: Duration = Duration::from_secs(86_400);
 
 /// Rows that one cut removes, at most: in a minute the next one comes.
 const MAX_ROWS: u64 = 100_000;
@@ -41,6 +60,9 @@ const PAGE: u32 = 1_000;
 
 /// Rows that one transaction removes; others write in between.
 const REMOVED_AT_ONCE: u32 = 5_000;
+
+/// Such transactions in a minute: the chain waits for them, and a server that stops.
+const REMOVALS: u32 = 5;
 
 /// Pause between two of these.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -95,9 +117,7 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(keep: AuditKeep, bytes: u64, first: &AuditLine, now: Timestamp) -> Self {
-        let before = keep.days.map(|days| now.plus_seconds(-DAY_SECONDS * i64::from(days)));
-        let before = before.filter(|before| first.at < before.plus_seconds(-DAY_SECONDS));
+    fn of(keep: AuditKeep, bytes: u64, before: Option<Timestamp>) -> Self {
         let excess = keep.max_bytes.filter(|max| bytes > *max);
         let excess = excess.map_or(0, |max| bytes - max / 100 * LEFT_PERCENT);
         Self { before, excess }
@@ -112,6 +132,48 @@ impl Limits {
     }
 }
 
+/// Rows that may go for their age.
+#[derive(Debug, Clone, Copy)]
+struct AgeTurn {
+    /// When it began, in time that the server is up.
+    begun: Duration,
+    /// Rows before this time.
+    before: Timestamp,
+}
+
+/// What is known of the cuts and the size of the log.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    pub(super) cuts: Cuts,
+    /// The database may have a cut that these have not: nobody knows how its commit ended.
+    is_unsettled: bool,
+    age_turn: Option<AgeTurn>,
+    /// Why rows that are to go do not fit the chain, if they do not.
+    pub(super) broken: Option<String>,
+    /// See [`super::AuditAlarms::filling`].
+    pub(super) filling: Option<String>,
+}
+
+impl Keeping {
+    /// `cuts`: those of the database, newest first.
+    pub(super) fn of(cuts: Vec<AuditCut>) -> Self {
+        Self { cuts: Cuts::new(cuts, None), ..Self::default() }
+    }
+
+    /// Rows before this time may go for their age, the first of which is of `first`. `up`: how long
+    /// the server is up.
+    fn aged(&mut self, days: u32, first: Timestamp, now: Timestamp, up: Duration) -> Option<Timestamp> {
+        let before = now.plus_seconds(-DAY_SECONDS * i64::from(days));
+        let next = self.age_turn.map_or(FIRST_AGE_TURN, |turn| turn.begun + BETWEEN_AGE_TURNS);
+        if up >= next && first < before.plus_seconds(-DAY_SECONDS) {
+            let most = first.plus_seconds(MAX_DAYS_A_DAY * DAY_SECONDS);
+            self.age_turn = Some(AgeTurn { begun: up, before: before.min(most) });
+        }
+        // The clock may have been set back since.
+        self.age_turn.map(|turn| turn.before.min(before))
+    }
+}
+
 impl Access {
     /// The same that keeps the audit log for another time or size.
     #[must_use]
@@ -119,36 +181,84 @@ impl Access {
         Self { audit_keep, ..self }
     }
 
-    /// Up to where the log was cut.
+    pub(super) fn keeping(&self) -> MutexGuard<'_, Keeping> {
+        self.inner.audit.keeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest cut that the database has, whoever signed it: who verifies the log is to see it.
     pub(crate) fn audit_cut(&self) -> Option<AuditCut> {
-        self.inner.audit.cut.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.keeping().cuts.newest().cloned()
+    }
+
+    /// Up to where this server cut the log.
+    pub(super) fn cut_that_counts(&self) -> Option<AuditCut> {
+        self.keeping().cuts.that_counts().cloned()
+    }
+
+    /// From now on only cuts that this key signed count.
+    pub(crate) fn judge_cuts(&self, heads: &AuditHeads) {
+        let mut keeping = self.keeping();
+        keeping.cuts.judge(&heads.key());
+        if let Some(why) = keeping.cuts.forged() {
+            tracing::warn!("{why}");
+        }
     }
 
     /// The number of the last row that was cut; 0 if none was.
     pub(super) fn cut_number(&self) -> u64 {
-        self.audit_cut().map_or(0, |cut| cut.number)
+        self.cut_that_counts().map_or(0, |cut| cut.number)
     }
 
     /// The chain before the first row that is left.
     pub(super) fn chain_begin(&self) -> Result<AuditChain, AccessError> {
-        Ok(self.audit_cut().map_or(Ok(AuditChain::default()), |cut| AuditChain::after(&cut))?)
+        Ok(self.cut_that_counts().map_or(Ok(AuditChain::default()), |cut| AuditChain::after(&cut))?)
+    }
+
+    /// Cuts what is due, and notes for the alarms how full the log is, also where it cannot be cut.
+    /// `up`: how long the server is up, by a clock that nobody sets.
+    pub(super) async fn tend_size(&self, now: Timestamp, up: Duration) -> Result<(), AccessError> {
+        let kept = self.keep_within_limits(now, up).await;
+        if let Err(AccessError::Broken(broken)) = &kept {
+            let why = format!("{broken}: find out who changed the database. No line is removed");
+            self.keeping().broken = Some(why);
+        }
+        self.note_audit_size().await?;
+        kept
     }
 
     /// Cuts what is due, and removes what was cut. A server that signs nothing cuts nothing.
-    pub(super) async fn keep_within_limits(&self, now: Timestamp) -> Result<(), AccessError> {
+    async fn keep_within_limits(&self, now: Timestamp, up: Duration) -> Result<(), AccessError> {
         let Some(heads) = &self.audit_heads else { return Ok(()) };
-        if let Some(due) = self.due(now).await? {
+        self.settle_cuts(heads).await?;
+        if heads.broken().is_some() || self.keeping().cuts.forged().is_some() {
+            return Ok(());
+        }
+        if let Some(due) = self.due(now, up).await? {
             self.cut(heads, due, now).await?;
         }
-        self.remove_what_was_cut(heads).await
+        // Only what this server cut: who can write a cut into the database has no signature for it.
+        self.remove_up_to(self.cut_number(), REMOVED_AT_ONCE).await
     }
 
-    async fn due(&self, now: Timestamp) -> Result<Option<Due>, AccessError> {
+    /// Takes over the cuts of the database, if it may have others.
+    async fn settle_cuts(&self, heads: &AuditHeads) -> Result<(), AccessError> {
+        if !self.keeping().is_unsettled {
+            return Ok(());
+        }
+        let cuts = Cuts::new(self.inner.store.audit_cuts().await?, Some(&heads.key()));
+        let mut keeping = self.keeping();
+        (keeping.cuts, keeping.is_unsettled) = (cuts, false);
+        Ok(())
+    }
+
+    async fn due(&self, now: Timestamp, up: Duration) -> Result<Option<Due>, AccessError> {
         let store = &self.inner.store;
         let newest = self.chain_pending().await?.map_or(0, |line| line.number);
         let mut chain = self.chain_begin()?;
         let Some(first) = store.audit_after(chain.number(), 1).await?.pop() else { return Ok(None) };
-        let limits = Limits::of(self.audit_keep, store.audit_bytes().await?, &first, now);
+        let aged = |days| self.keeping().aged(days, first.at, now, up);
+        let before = self.audit_keep.days.and_then(aged);
+        let limits = Limits::of(self.audit_keep, store.audit_bytes().await?, before);
         let mut due: Option<Due> = None;
         // The newest row stays, whatever it is: numbers go on behind it.
         let end = newest.min(first.number.saturating_add(MAX_ROWS));
@@ -175,34 +285,36 @@ impl Access {
         let subject = subject(cut.number);
         let request = Request { principal: "server", action: CUT, subject: &subject, ..Request::default() };
         let row = self.event_of_object(request, &cut.hash, why);
-        outbox::scope(vec![row], self.inner.store.cut_audit(&cut, bytes)).await?;
+        // Also of one who is given up in the middle.
+        self.keeping().is_unsettled = true;
+        let committed = outbox::scope(vec![row], self.inner.store.cut_audit(&cut, bytes)).await;
+        // A commit that failed may have been carried out: what it cut is not to be counted twice.
+        let settled = self.settle_cuts(heads).await;
+        committed?;
         tracing::warn!("lines of the audit log up to {} were removed, for {why}", cut.number);
-        *self.inner.audit.cut.lock().unwrap_or_else(PoisonError::into_inner) = Some(cut);
-        Ok(())
+        self.keeping().broken = None;
+        settled
     }
 
-    /// Only what this server cut: who can write a cut into the database has no signature for it.
-    async fn remove_what_was_cut(&self, heads: &AuditHeads) -> Result<(), AccessError> {
-        let Some(cut) = self.audit_cut() else { return Ok(()) };
-        if let Err(error) = verify_cut(&cut, &heads.key()) {
-            tracing::debug!("lines of the audit log up to {} stay: {error}", cut.number);
-            return Ok(());
-        }
-        let number = cut.number;
-        while self.inner.store.remove_audit(number, REMOVED_AT_ONCE).await? > 0 {
+    /// Removes rows up to a number, some of them; the rest in a minute.
+    async fn remove_up_to(&self, number: u64, at_once: u32) -> Result<(), AccessError> {
+        for _ in 0..REMOVALS {
+            if number == 0 || self.inner.store.remove_audit(number, at_once).await? == 0 {
+                break;
+            }
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
     }
 
     /// Notes how full the log is, for the alarms.
-    pub(super) async fn note_audit_size(&self) -> Result<(), AccessError> {
+    async fn note_audit_size(&self) -> Result<(), AccessError> {
         let bytes = self.inner.store.audit_bytes().await?;
         let text = match self.audit_keep.max_bytes {
             Some(max) => filling(bytes, max),
             None => large(bytes),
         };
-        *self.inner.audit.filling.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        self.keeping().filling = text;
         Ok(())
     }
 }
@@ -230,7 +342,7 @@ fn large(bytes: u64) -> Option<String> {
 }
 
 /// The subject of the row that tells of a cut.
-fn subject(number: u64) -> String {
+pub(super) fn subject(number: u64) -> String {
     format!("lines up to {number}")
 }
 

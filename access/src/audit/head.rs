@@ -155,8 +155,7 @@ impl AuditHeads {
             }
             Err(error) => return Err(failed(error)),
         };
-        let key = Ed25519KeyPair::from_pkcs8(&document)
-            .map_err(|error| KeyError::NoKey { path, why: error.to_string() })?;
+        let key = key_pair(path, &document)?;
         let (last, kept) = (Mutex::default(), Mutex::default());
         let (appending, patience) = (Arc::default(), APPEND_PATIENCE);
         Ok(Self(Arc::new(Inner { key, file, last, kept, is_new_key, appending, patience })))
@@ -252,6 +251,25 @@ impl AuditHeads {
     fn last(&self) -> std::sync::MutexGuard<'_, Option<LastHead>> {
         self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The public key in a state directory, 64 hexadecimal digits; `None` if none was made yet. It makes
+/// none.
+///
+/// # Errors
+/// [`KeyError`] if it cannot be read.
+pub fn audit_key(state_dir: &Path) -> Result<Option<String>, KeyError> {
+    let path = state_dir.join(KEY);
+    match fs::read(&path) {
+        Ok(document) => Ok(Some(hex::encode(key_pair(path, &document)?.public_key()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KeyError::File { path, source }),
+    }
+}
+
+fn key_pair(path: PathBuf, document: &[u8]) -> Result<Ed25519KeyPair, KeyError> {
+    let read = Ed25519KeyPair::from_pkcs8(document);
+    read.map_err(|error| KeyError::NoKey { path, why: error.to_string() })
 }
 
 /// Checks the signature of a head. `key`: the public key that must have signed it, 64 hexadecimal digits.
@@ -353,12 +371,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // What a server left that was killed while it wrote its key.
         fs::write(folder.path().join(PENDING_KEY), b"half").unwrap();
+        assert_eq!(audit_key(folder.path()).unwrap(), None, "to look makes none");
         let key = AuditHeads::open(folder.path(), None).unwrap().key();
         assert_eq!(AuditHeads::open(folder.path(), None).unwrap().key(), key);
+        assert_eq!(audit_key(folder.path()).unwrap(), Some(key));
         let mode = fs::metadata(folder.path().join(KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(folder.path().join(KEY), b"half").unwrap();
         assert!(matches!(AuditHeads::open(folder.path(), None), Err(KeyError::NoKey { .. })));
+        assert!(matches!(audit_key(folder.path()), Err(KeyError::NoKey { .. })));
     }
 
     fn row(number: u64, at: Timestamp) -> AuditLine {

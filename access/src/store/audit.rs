@@ -45,8 +45,8 @@ pub(crate) trait AuditStore: Send + Sync {
     ) -> Result<Vec<AuditLine>, StoreError>;
     /// The sum of [`AuditLine::bytes`] of the rows that are no part of a cut.
     async fn audit_bytes(&self) -> Result<u64, StoreError>;
-    /// The newest cut.
-    async fn audit_cut(&self) -> Result<Option<AuditCut>, StoreError>;
+    /// The cuts, newest first, whoever wrote them.
+    async fn audit_cuts(&self) -> Result<Vec<AuditCut>, StoreError>;
     /// Writes a cut of rows of so many bytes: those up to its number are no part of the log from
     /// now on.
     async fn cut_audit(&self, cut: &AuditCut, bytes: u64) -> Result<(), StoreError>;

@@ -116,7 +116,11 @@ async fn of_state(
     let mut lines = provisioner::problems(database, &config.provisioner.substrate).await?;
     lines.extend(fleet::problems(database).await?);
     lines.extend(hardware::problems(database).await?);
-    lines.extend(access::audit_problems(database).await?);
+    let key = access::audit_key(&config.state_dir).unwrap_or_else(|error| {
+        lines.push(format!("{:#}", anyhow::Error::from(error)));
+        None
+    });
+    lines.extend(access::audit_problems(database, key.as_deref()).await?);
     let workflows = controller::stored_workflows(database).await?;
     lines.extend(workflows.problems);
     let images = provisioner::image_files(database).await?;

@@ -117,10 +117,23 @@ fn a_log_whose_oldest_lines_were_removed_is_checked_behind_them() {
     });
     let moved = server.run(&["audit", "verify"]).failed();
     assert!(moved.contains("the head of line 4 has no good signature"), "{moved}");
+    wait_for(&server, &["server", "alarms"], |said| said.contains("audit-log-broken"));
+    let lines = listed(&server, &["--limit", "1000"]);
+    assert!(lines.iter().any(|line| line["number"] == 4), "no line is hidden: {lines:#?}");
+    let configuration = server.path("server.yaml").display().to_string();
+    let check = |server: &Server| {
+        let checked = server.run(&["server", "check", "--config", &configuration]);
+        checked.stdout.clone() + &checked.stderr
+    };
+    let said = check(&server);
+    assert!(said.contains("the cut of the audit log up to line 4 is not signed by this server"), "{said}");
     server.kill_and_restart_after(|folder| {
         query(folder, "UPDATE access_audit_cuts SET number = 3");
         query(folder, "UPDATE access_audit SET outcome = '404' WHERE number = 5");
     });
+    let said = check(&server);
+    let is_said = said.contains("the cut of the audit log") || said.contains("lines of the audit log");
+    assert!(!is_said, "this server signed it, and a line tells of it: {said}");
     let changed = server.run(&["audit", "verify"]).failed();
     assert!(changed.contains("line 5 was changed after it was written"), "{changed}");
     server.kill_and_restart_after(|folder| {

@@ -133,7 +133,7 @@ pub struct StagePlan {
     #[serde(default, skip_serializing_if = "Tasks::is_one")]
     pub tasks: Tasks,
     /// Runs of one attempt of a task, at least 1: they are placed, prepared, started and ended together.
-    /// More than one only of a job.
+    /// More than one only of a job that mounts no volumes.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub members: u32,
     /// What it does.

@@ -50,6 +50,19 @@ impl Pass<'_> {
         can_begin
     }
 
+    /// A group that could not begin has a reservation.
+    #[must_use]
+    pub fn has_reservation(&self) -> bool {
+        self.reservation.is_some()
+    }
+
+    /// One that wants the same, for as many members or fewer, had to wait in this pass already.
+    #[must_use]
+    pub fn is_hopeless(&self, request: &Request, members: usize) -> bool {
+        let waits = |shape: &Shape| self.waiting.get(shape).is_some_and(|least| *least <= members);
+        !self.waiting.is_empty() && waits(&shape(request))
+    }
+
     /// Places a group of equal requests, one for each run, if all of them can begin now; what they
     /// are granted is taken from now on. The placements are in the order of `runs`. None of it is
     /// taken if not all can begin. Once a group has to wait, so has every other that wants the same
@@ -57,8 +70,7 @@ impl Pass<'_> {
     /// nobody.
     pub fn offer(&mut self, request: &Request, runs: &[RunId]) -> Option<Vec<Placement>> {
         let members = runs.len();
-        let is_hopeless = |shape: &Shape| self.waiting.get(shape).is_some_and(|least| *least <= members);
-        if !self.waiting.is_empty() && is_hopeless(&shape(request)) {
+        if self.is_hopeless(request, members) {
             return None;
         }
         let ends = self.ends(request);

@@ -217,6 +217,9 @@ impl Flow {
         for run in self.runs.values().filter(|run| run.ended.is_none()) {
             effects.send(run.node, stop_run(run.id, why));
         }
+        for (stage, plan) in self.stages.iter_mut().zip(&self.plan.stages) {
+            stage.tasks.give_up_unread(plan.retries, now);
+        }
         for stage in StageId::first(self.stages.len()) {
             self.cancel_stage(effects, stage, why, now);
         }

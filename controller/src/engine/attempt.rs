@@ -25,11 +25,15 @@ pub(crate) struct Attempt {
     pub(crate) retry: RetryState,
     /// Its runs, by member.
     pub(crate) runs: Vec<RunId>,
+    /// How many members it has. Runs whose rows cannot be read are not among `runs`.
+    pub(crate) members: usize,
+    /// Its row cannot be read. It is not written anew, and whether it was released is not known.
+    pub(crate) is_unread: bool,
     /// When it was placed.
     pub(crate) placed: Timestamp,
     /// When all members were prepared and told to start; `None` of one member.
     pub(crate) released: Option<Timestamp>,
-    /// Members that are prepared, until the release.
+    /// Members that are prepared and have not begun.
     prepared: BTreeSet<u32>,
     /// Members whose processes began.
     started: u32,
@@ -53,6 +57,8 @@ impl Attempt {
     pub(crate) fn new(runs: Vec<RunId>, retry: RetryState, placed: Timestamp) -> Self {
         Self {
             retry,
+            members: runs.len(),
+            is_unread: false,
             runs,
             placed,
             released: None,
@@ -65,7 +71,7 @@ impl Attempt {
 
     /// It has several members, which start together.
     pub(crate) fn has_barrier(&self) -> bool {
-        self.runs.len() > 1
+        self.members > 1
     }
 
     /// Its members still wait for each other.
@@ -81,6 +87,11 @@ impl Attempt {
         }
     }
 
+    /// A member is prepared and has not begun.
+    pub(crate) fn is_prepared(&self, member: u32) -> bool {
+        self.prepared.contains(&member)
+    }
+
     /// How many members are prepared, while it is held.
     pub(crate) fn prepared(&self) -> usize {
         self.prepared.len()
@@ -88,27 +99,40 @@ impl Attempt {
 
     /// All members are prepared, and none has ended badly.
     pub(crate) fn may_be_released(&self) -> bool {
-        self.is_held() && self.failure.is_none() && self.prepared.len() == self.runs.len()
+        self.is_held() && self.failure.is_none() && self.prepared.len() == self.members
     }
 
     /// The process of a member began. One that was not released ends the attempt: its agent is of
     /// before.
-    pub(crate) fn note_started(&mut self, member: u32) {
+    pub(crate) fn note_started(&mut self, member: u32, at: Timestamp) {
         self.started += 1;
+        self.prepared.remove(&member);
+        self.believe_released(at);
         if self.is_held() {
             let why = "it started before all members were prepared".to_owned();
             self.fail(member, Outcome::Failed { why, transient: true });
         }
     }
 
+    /// Where it is not known, what a member did tells that it was released.
+    fn believe_released(&mut self, at: Timestamp) {
+        if self.is_unread {
+            self.released = Some(self.released.map_or(at, |before| before.min(at)));
+        }
+    }
+
     /// The processes of all members began.
     pub(crate) fn has_run(&self) -> bool {
-        self.started as usize >= self.runs.len()
+        self.started as usize >= self.members
     }
 
     /// A member is over.
-    pub(crate) fn note_ended(&mut self, member: u32, outcome: &Outcome) {
+    pub(crate) fn note_ended(&mut self, member: u32, outcome: &Outcome, at: Timestamp) {
         self.over += 1;
+        self.prepared.remove(&member);
+        if outcome.is_success() {
+            self.believe_released(at);
+        }
         if !outcome.is_success() {
             self.fail(member, outcome.clone());
         } else if self.is_held() {
@@ -133,19 +157,33 @@ impl Attempt {
         self.failure.as_ref().map(|(_, outcome)| outcome)
     }
 
-    /// How it ended, once all members are over.
-    pub(crate) fn end(&self) -> Option<AttemptEnd> {
-        if (self.over as usize) < self.runs.len() {
+    /// How it ended, once all members are over. `is_stopped`: its workflow is, and ends without those whose
+    /// rows cannot be read.
+    pub(crate) fn end(&self, is_stopped: bool) -> Option<AttemptEnd> {
+        let over = self.over as usize;
+        let awaited = if is_stopped { self.runs.len().min(self.members) } else { self.members };
+        if over < awaited {
             return None;
         }
-        let outcome = self.failure().cloned().unwrap_or(Outcome::Exited { code: 0 });
-        Some(AttemptEnd { outcome, has_started: self.started > 0 })
+        let outcome = match self.failure() {
+            Some(failure) => failure.clone(),
+            None if over < self.members => {
+                Outcome::Stopped { why: "what became of all its members is not known".to_owned() }
+            }
+            None => Outcome::Exited { code: 0 },
+        };
+        // What begins before the release does so for a reason of its node.
+        let may_have_started = !self.has_barrier() || self.released.is_some();
+        Some(AttemptEnd { outcome, has_started: self.started > 0 && may_have_started })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use document::plan::TaskId;
+
     use super::*;
+    use crate::engine::task::TaskBook;
 
     fn attempt(members: u128) -> Attempt {
         let runs = (0..members).map(|run| RunId(uuid::Uuid::from_u128(run))).collect();
@@ -156,11 +194,11 @@ mod tests {
     fn one_member_awaits_nothing() {
         let mut one = attempt(1);
         assert!(!one.is_held() && !one.may_be_released());
-        one.note_started(0);
-        assert!(one.has_run() && one.end().is_none());
-        one.note_ended(0, &Outcome::Exited { code: 3 });
+        one.note_started(0, Timestamp(1));
+        assert!(one.has_run() && one.end(false).is_none());
+        one.note_ended(0, &Outcome::Exited { code: 3 }, Timestamp(2));
         let outcome = Outcome::Exited { code: 3 };
-        assert_eq!(one.end(), Some(AttemptEnd { outcome, has_started: true }));
+        assert_eq!(one.end(false), Some(AttemptEnd { outcome, has_started: true }));
         assert_eq!(one.why_stop(), None, "there is nobody to stop");
     }
 
@@ -176,15 +214,15 @@ mod tests {
         three.note_prepared(1, true);
         assert!(three.may_be_released());
         three.released = Some(Timestamp(1));
-        (0..3).for_each(|member| three.note_started(member));
-        three.note_ended(2, &Outcome::Exited { code: 0 });
+        (0..3).for_each(|member| three.note_started(member, Timestamp(1)));
+        three.note_ended(2, &Outcome::Exited { code: 0 }, Timestamp(2));
         assert_eq!(three.why_stop(), None);
-        three.note_ended(0, &Outcome::Exited { code: 3 });
+        three.note_ended(0, &Outcome::Exited { code: 3 }, Timestamp(2));
         assert_eq!(three.why_stop().as_deref(), Some("member 0 of its attempt: exited with status 3"));
-        assert_eq!(three.end(), None);
-        three.note_ended(1, &Outcome::Stopped { why: "member 0".to_owned() });
+        assert_eq!(three.end(false), None);
+        three.note_ended(1, &Outcome::Stopped { why: "member 0".to_owned() }, Timestamp(2));
         let outcome = Outcome::Exited { code: 3 };
-        assert_eq!(three.end(), Some(AttemptEnd { outcome, has_started: true }));
+        assert_eq!(three.end(false), Some(AttemptEnd { outcome, has_started: true }));
     }
 
     #[test]
@@ -194,11 +232,52 @@ mod tests {
             two.note_prepared(0, true);
             two.note_prepared(1, true);
             if start {
-                two.note_started(0)
+                two.note_started(0, Timestamp(1))
             } else {
-                two.note_ended(0, &Outcome::Exited { code: 0 })
+                two.note_ended(0, &Outcome::Exited { code: 0 }, Timestamp(2))
             }
             assert!(!two.may_be_released() && two.why_stop().is_some());
         }
+    }
+
+    #[test]
+    fn a_start_before_the_release_is_none_of_the_users_attempts() {
+        let mut two = attempt(2);
+        two.note_started(0, Timestamp(1));
+        for member in [0, 1] {
+            two.note_ended(member, &Outcome::Stopped { why: "early".to_owned() }, Timestamp(2));
+        }
+        let end = two.end(false).unwrap();
+        let is_transient = matches!(end.outcome, Outcome::Failed { transient: true, .. });
+        assert!(is_transient && !end.has_started, "{end:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_by_what_its_members_did() {
+        let mut two = attempt(2);
+        two.is_unread = true;
+        assert!(two.is_held());
+        two.note_started(1, Timestamp(5));
+        two.note_started(0, Timestamp(3));
+        assert_eq!((two.released, two.why_stop()), (Some(Timestamp(3)), None));
+    }
+
+    #[test]
+    fn members_whose_rows_cannot_be_read_are_waited_for_unless_somebody_stops_the_workflow() {
+        let mut two = attempt(1);
+        two.members = 2;
+        assert!(two.has_barrier() && two.is_held());
+        two.note_prepared(0, true);
+        assert!(!two.may_be_released());
+        two.released = Some(Timestamp(1));
+        two.note_started(0, Timestamp(1));
+        assert!(!two.has_run());
+        two.note_ended(0, &Outcome::Exited { code: 0 }, Timestamp(2));
+        assert_eq!(two.end(false), None);
+        assert!(matches!(two.end(true), Some(AttemptEnd { outcome: Outcome::Stopped { .. }, .. })));
+        let mut book = TaskBook::new(1);
+        book.begin(TaskId(0), two);
+        book.give_up_unread(0, Timestamp(3));
+        assert!(book.is_over() && book.canceled == 1);
     }
 }

@@ -14,11 +14,7 @@ use api::{
 };
 use document::plan::{Plan, Planned, StageId, StagePlan, TaskId};
 
-use super::{
-    Effects,
-    attempt::Attempt,
-    task::{RetryState, TaskBook},
-};
+use super::{Effects, attempt::Attempt, task::TaskBook};
 use crate::record::{
     AttemptRow, Damage, Grant, JobImage, Owner, Rows, RunRow, StageRow, SubmissionKey, SubmittedRow,
     VolumePlacement, WorkflowRow, Write,
@@ -331,7 +327,7 @@ impl Flow {
             stage,
             task: self.plan.stages[stage].tasks.number(task),
             attempt: attempt.retry.attempt,
-            members: u32::try_from(attempt.runs.len()).unwrap_or(u32::MAX),
+            members: u32::try_from(attempt.members).unwrap_or(u32::MAX),
             placed: attempt.placed,
             released: attempt.released,
             ended: None,
@@ -382,49 +378,6 @@ impl Flow {
         flow
     }
 
-    /// Takes the runs of an attempt out of the store into the book of their stage. Those of one task
-    /// come in the order of their attempts.
-    /// `of`: the row of an attempt of several members.
-    fn recall(&mut self, rows: &[RunRow], of: Option<&AttemptRow>, log_here: &impl Fn(RunId) -> u64) {
-        let Some(first) = rows.first() else { return };
-        let Some(plan) = self.plan.stages.get(first.stage.index()) else { return };
-        let Some(stage) = self.stages.get_mut(first.stage.index()) else { return };
-        let Some(task) = plan.tasks.task(first.task) else { return };
-        let book = &mut stage.tasks;
-        let before = book.retries.get(&task).copied().unwrap_or(RetryState::first(first.placed));
-        let retry = RetryState { attempt: first.attempt, ..before };
-        let runs = rows.iter().map(|row| row.run).collect();
-        let mut attempt = Attempt::new(runs, retry, first.placed);
-        if let Some(row) = of {
-            attempt.released = row.released;
-            if let Some(outcome) = row.outcome.as_ref().filter(|outcome| !outcome.is_success()) {
-                let ended_so = rows.iter().find(|member| member.outcome.as_ref() == Some(outcome));
-                attempt.fail(ended_so.unwrap_or(first).member, outcome.clone());
-            }
-        }
-        for row in rows {
-            stage.nodes.insert(row.node_name.clone());
-            if row.started.is_some() {
-                attempt.note_started(row.member);
-            }
-        }
-        let mut over: Vec<_> = rows.iter().filter_map(|row| Some((row, row.outcome.as_ref()?))).collect();
-        over.sort_by_key(|(row, _)| row.ended);
-        over.iter().for_each(|(row, outcome)| attempt.note_ended(row.member, outcome));
-        stage.has_run |= attempt.has_run();
-        let (end, last) = (attempt.end(), over.last().and_then(|(row, _)| row.ended));
-        book.begin(task, attempt);
-        if let Some(end) = end {
-            book.settle(task, &end, plan.retries, last.unwrap_or(first.placed));
-        }
-        for row in rows {
-            let here = log_here(row.run);
-            if row.ended.is_none() || here < row.log_bytes {
-                self.runs.insert(row.run, Run::restore(row.clone(), task, here));
-            }
-        }
-    }
-
     /// The stages with their numbers.
     pub(super) fn numbered(&self) -> impl Iterator<Item = (StageId, &StageNow)> {
         StageId::first(self.stages.len()).zip(&self.stages)
@@ -451,12 +404,13 @@ impl Flow {
         effects.changed.insert(self.id);
     }
 
-    /// Writes the row of an attempt of several members; one of a single member has none.
+    /// Writes the row of an attempt of several members; one of a single member has none. One that cannot be
+    /// read is left as it is, for somebody who mends it.
     pub(crate) fn keep_attempt(&self, effects: &mut Effects, stage: StageId, task: TaskId) {
         let attempt = self.stages[stage].tasks.running.get(&task);
-        if let Some(attempt) = attempt.filter(|attempt| attempt.has_barrier()) {
+        if let Some(attempt) = attempt.filter(|attempt| attempt.has_barrier() && !attempt.is_unread) {
             let mut row = self.attempt_row(stage, task, attempt);
-            if let Some(end) = attempt.end() {
+            if let Some(end) = attempt.end(self.stop.is_some()) {
                 let runs = attempt.runs.iter().filter_map(|run| self.runs.get(run)?.ended);
                 (row.ended, row.outcome) = (runs.max(), Some(end.outcome));
             }

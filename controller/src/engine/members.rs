@@ -20,7 +20,7 @@ use super::{Effects, Engine, Flow, attempt::Attempt, effects::stop_run, flow::Ru
 impl Engine {
     /// A node came, went or changed.
     pub(super) fn see_agent(&mut self, id: NodeId) {
-        let is_old = |node: &Node| !node.facts.knows_attempts && node.facts.is_ready;
+        let is_old = |node: &Node| node.facts.is_of_before() && node.facts.is_ready;
         let is_changed = match self.nodes.get(&id).is_some_and(is_old) {
             true => self.of_before.insert(id),
             false => self.of_before.remove(&id),
@@ -38,7 +38,7 @@ impl Engine {
         self.for_members = match self.of_before.is_empty() {
             true => Allowed::Any,
             false => {
-                let knows = |node: &&Node| node.facts.knows_attempts;
+                let knows = |node: &&Node| !node.facts.is_of_before();
                 let knowing = self.nodes.values().filter(knows).map(|node| node.facts.id);
                 Allowed::Of(Arc::new(self.cluster.node_set(knowing)))
             }
@@ -94,17 +94,34 @@ impl Flow {
         now: Timestamp,
     ) {
         let Some((attempt, stage, task, member)) = self.attempt_of_mut(id) else { return };
+        attempt.note_prepared(member, is_prepared);
         if attempt.is_held() {
-            attempt.note_prepared(member, is_prepared);
             self.release_if_prepared(effects, stage, task, now);
-        } else if is_prepared && let Some(run) = self.runs.get(&id) {
-            // It was released by a server that was killed before the node heard of it.
+        } else if is_prepared {
+            self.repeat_release(effects, id);
+        }
+    }
+
+    /// Tells a prepared run that its attempt is released: by a server that was killed before the node
+    /// heard of it, or before somebody paused the workflow.
+    fn repeat_release(&self, effects: &mut Effects, id: RunId) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let Some(attempt) = self.attempt_of(run) else { return };
+        let goes_on = self.stop.is_none() && self.paused.is_none() && attempt.why_stop().is_none();
+        if goes_on && attempt.released.is_some() {
             effects.send(run.node, FromServer::ReleaseRun { run: id });
         }
     }
 
-    /// Releases the attempts whose members are prepared.
+    /// Releases the attempts whose members are prepared, and tells those again that were released before.
     pub(super) fn release_all(&mut self, effects: &mut Effects, now: Timestamp) {
+        let waits = |run: &&Run| {
+            let is_released = |of: &Attempt| of.released.is_some() && of.is_prepared(run.member);
+            self.attempt_of(run).is_some_and(is_released)
+        };
+        for run in self.runs.values().filter(waits) {
+            self.repeat_release(effects, run.id);
+        }
         let held = self.numbered().flat_map(|(stage, of)| {
             let held = of.tasks.running.iter().filter(|(_, attempt)| attempt.is_held());
             held.map(move |(task, _)| (stage, *task))
@@ -123,6 +140,10 @@ impl Flow {
         attempt.released = Some(now);
         let runs = attempt.runs.clone();
         self.keep_attempt(effects, stage, task);
+        // That their nodes have them is on disk with the release: none that was begun is begun anew.
+        for &run in &runs {
+            self.keep_run(effects, run);
+        }
         for run in runs.iter().filter_map(|run| self.runs.get(run)) {
             effects.send(run.node, FromServer::ReleaseRun { run: run.id });
         }
@@ -131,10 +152,10 @@ impl Flow {
     }
 
     /// The process of a member began.
-    pub(super) fn member_started(&mut self, effects: &mut Effects, id: RunId) {
+    pub(super) fn member_started(&mut self, effects: &mut Effects, id: RunId, at: Timestamp) {
         let Some((attempt, stage, task, member)) = self.attempt_of_mut(id) else { return };
         let was_failing = attempt.why_stop().is_some();
-        attempt.note_started(member);
+        attempt.note_started(member, at);
         let (has_run, is_failing) = (attempt.has_run(), attempt.why_stop().is_some());
         self.stages[stage].has_run |= has_run;
         if is_failing && !was_failing {
@@ -144,10 +165,16 @@ impl Flow {
     }
 
     /// A member is over. The others are stopped if it is the first that ended badly.
-    pub(super) fn member_ended(&mut self, effects: &mut Effects, id: RunId, outcome: &Outcome) {
+    pub(super) fn member_ended(
+        &mut self,
+        effects: &mut Effects,
+        id: RunId,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) {
         let Some((attempt, stage, task, member)) = self.attempt_of_mut(id) else { return };
         let was_failing = attempt.why_stop().is_some();
-        attempt.note_ended(member, outcome);
+        attempt.note_ended(member, outcome, now);
         if attempt.why_stop().is_some() && !was_failing {
             // Which of several ended first cannot be told from their rows.
             self.keep_attempt(effects, stage, task);
@@ -169,7 +196,7 @@ impl Flow {
     pub(super) fn waits_for_members(&self, stage: StageId) -> Option<String> {
         let mut attempts = self.stages[stage].tasks.running.iter();
         let (task, attempt) = attempts.find(|(_, attempt)| attempt.is_held())?;
-        let (task, of) = (self.task_name(stage, *task), attempt.runs.len());
+        let (task, of) = (self.task_name(stage, *task), attempt.members);
         Some(format!("{task}: {} of {of} members are prepared", attempt.prepared()))
     }
 

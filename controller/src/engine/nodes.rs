@@ -29,8 +29,9 @@ pub(crate) struct NodeFacts {
     pub(crate) refuses: Option<String>,
     /// Two claim to be this node, and no admin has decided yet.
     pub(crate) in_conflict: bool,
-    /// Its agent knows attempts of several members ([`api::channel::Capability::Attempts`]).
-    pub(crate) knows_attempts: bool,
+    /// Its agent knows attempts of several members ([`api::channel::Capability::Attempts`]). Unknown while it
+    /// is not connected: then it counts as what it was, and as one that does if it was never heard.
+    pub(crate) knows_attempts: Option<bool>,
     /// Its labels.
     pub(crate) labels: Labels,
     /// What jobs may use of it.
@@ -38,6 +39,11 @@ pub(crate) struct NodeFacts {
 }
 
 impl NodeFacts {
+    /// Its agent is known to know no attempts of several members.
+    pub(super) fn is_of_before(&self) -> bool {
+        self.knows_attempts == Some(false)
+    }
+
     /// Why nothing can begin on it now.
     pub(super) fn unavailable(&self) -> Option<String> {
         if !self.is_ready {
@@ -61,9 +67,10 @@ pub(super) struct Node {
 
 impl Engine {
     /// A node came, went, or changed.
-    pub(crate) fn node_is(&mut self, facts: NodeFacts, now: Timestamp) {
+    pub(crate) fn node_is(&mut self, mut facts: NodeFacts, now: Timestamp) {
         let id = facts.id;
         let before = self.nodes.get(&id);
+        facts.knows_attempts = facts.knows_attempts.or_else(|| before?.facts.knows_attempts);
         if before.is_some_and(|before| before.facts == facts) {
             return;
         }
@@ -71,7 +78,7 @@ impl Engine {
             (true, _) => None,
             (false, since) => Some(since.unwrap_or(now)),
         };
-        let forgot_attempts = facts.is_ready && !facts.knows_attempts;
+        let forgot_attempts = facts.is_ready && facts.is_of_before();
         let is_new_boot = before.is_some_and(|before| before.facts.boot != facts.boot);
         self.cluster.put_node(super::schedule::node(&facts));
         let boot = facts.boot.clone();

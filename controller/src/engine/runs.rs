@@ -12,7 +12,6 @@ use document::plan::{Planned, StageId, TaskId};
 
 use super::{
     Effects, Engine, Flow,
-    attempt::Attempt,
     effects::{pause_run, stop_run},
     task::describe,
 };
@@ -206,7 +205,7 @@ impl Flow {
             StageKind::File => EventKind::FileTransferStarted,
             StageKind::Volume | StageKind::Image => EventKind::VolumeCreateStarted,
         };
-        self.member_started(effects, id);
+        self.member_started(effects, id, at);
         let message = format!("{} runs on {where_from}", self.subject(id));
         self.event(effects, at, event, Some(stage), message);
         true
@@ -227,8 +226,9 @@ impl Flow {
         run.log_bytes = end.log_bytes;
         let (stage, task, has_started) = (run.stage, run.task, run.started.is_some());
         self.keep_run(effects, id);
-        self.member_ended(effects, id, &end.outcome);
-        let attempt_end = self.stages[stage].tasks.running.get(&task).and_then(Attempt::end);
+        self.member_ended(effects, id, &end.outcome, now);
+        let (attempt, is_stopped) = (self.stages[stage].tasks.running.get(&task), self.stop.is_some());
+        let attempt_end = attempt.and_then(|attempt| attempt.end(is_stopped));
         if attempt_end.is_some() {
             self.keep_attempt(effects, stage, task);
         }

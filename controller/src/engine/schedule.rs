@@ -41,8 +41,16 @@ pub(super) fn node(facts: &NodeFacts) -> planner::Node {
     }
 }
 
+/// When a run is over at the latest, in seconds: not known of one that stands still, or whose plan cannot
+/// be read.
+pub(super) fn ends(flow: &Flow, run: &Run) -> Option<i64> {
+    let limit = flow.plan.stages[run.stage].timeout_seconds;
+    let begun = run.started.unwrap_or(run.placed).seconds();
+    (limit > 0 && flow.paused.is_none()).then(|| begun.saturating_add_unsigned(limit))
+}
+
 /// A grant as the planner sees it.
-pub(super) fn placement(run: RunId, node: NodeId, grant: &Grant) -> Placement {
+pub(super) fn placement(run: RunId, node: NodeId, grant: &Grant, ends: Option<i64>) -> Placement {
     Placement {
         run,
         node,
@@ -51,7 +59,7 @@ pub(super) fn placement(run: RunId, node: NodeId, grant: &Grant) -> Placement {
         memory: grant.memory.clone(),
         devices: grant.devices.clone(),
         exclusive: grant.exclusive,
-        ends: None,
+        ends,
     }
 }
 

@@ -123,6 +123,14 @@ impl TaskBook {
         self.running.insert(task, attempt);
     }
 
+    /// The workflow is stopped: attempts whose last members' rows cannot be read are over.
+    pub(crate) fn give_up_unread(&mut self, retries: u32, now: Timestamp) {
+        let over = self.running.iter().filter_map(|(task, attempt)| Some((*task, attempt.end(true)?)));
+        for (task, end) in over.collect::<Vec<_>>() {
+            self.settle(task, &end, retries, now);
+        }
+    }
+
     /// The attempt of a task is over: the task has finished, will be tried again, or has failed. `retries`:
     /// further attempts that the document grants.
     pub(crate) fn settle(
@@ -132,7 +140,10 @@ impl TaskBook {
         retries: u32,
         now: Timestamp,
     ) {
-        let Some(Attempt { retry: mut this, .. }) = self.running.remove(&task) else { return };
+        let Some(attempt) = self.running.remove(&task) else { return };
+        // What kept one member from beginning is no reason to forget what the others did.
+        let have_others_run = *has_started && attempt.has_barrier();
+        let mut this = attempt.retry;
         let refusals = std::mem::take(&mut this.refusals);
         self.retried.take_if(|retried| retried.task == task);
         let goes_on = match outcome {
@@ -145,13 +156,13 @@ impl TaskBook {
                 return;
             }
             Outcome::Failed { transient: false, .. } => false,
-            Outcome::Failed { transient: true, .. } => this.starts_falsely(),
+            Outcome::Failed { transient: true, .. } if !have_others_run => this.starts_falsely(),
             Outcome::Lost { .. } if !*has_started => this.starts_falsely(),
             Outcome::Lost { rebooted: true, .. } => {
                 this.requeues += 1;
                 this.requeues <= MAX_REQUEUES
             }
-            Outcome::Refused { .. } => {
+            Outcome::Refused { .. } if !have_others_run => {
                 this.refusals = refusals + 1;
                 true
             }

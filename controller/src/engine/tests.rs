@@ -56,7 +56,7 @@ fn facts(number: u128, cores: u32, boot: &str) -> NodeFacts {
         drained: None,
         refuses: None,
         in_conflict: false,
-        knows_attempts: true,
+        knows_attempts: Some(true),
         labels: api::labels::Labels::new(),
         capacity,
     }

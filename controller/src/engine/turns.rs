@@ -5,9 +5,9 @@
 //! of equals of the one whose waiting job is oldest. A user's own jobs go in their order, those of the
 //! oldest workflow first.
 //!
-//! The oldest job of all, the head, is not delayed for ever by whoever's turn it is. While it cannot
-//! begin it has a reservation: others begin before it only where they do not delay it. If it could begin
-//! and was passed over, it is offered first from then on.
+//! The oldest job of all that these nodes could ever run, the head, is not delayed for ever by whoever's
+//! turn it is. While it cannot begin it has a reservation: others begin before it only where they do not
+//! delay it. If it could begin and was passed over, it is offered first from then on.
 
 use std::{
     cmp::Reverse,
@@ -24,6 +24,9 @@ use super::{
     schedule::{Begun, MAX_PLACED},
     task::RetryState,
 };
+
+/// Users whose oldest jobs are looked at for the head: nodes are gone through for each.
+const MAX_HEADS: usize = 16;
 
 /// Tasks of one stage that may begin now, and what each of them needs.
 struct Offer<'a> {
@@ -52,7 +55,10 @@ impl<'a> Queue<'a> {
             self.cores += match job.resource.exclusive {
                 // It asks for few, and has all of its node.
                 true => book.running.values().flat_map(|of| &of.runs).map(|run| held(flow, *run)).sum(),
-                false => u64::from(job.resource.cores * plan.members) * book.running.len() as u64,
+                false => {
+                    let of_one = u64::from(job.resource.cores) * u64::from(plan.members);
+                    of_one.saturating_mul(book.running.len() as u64)
+                }
             };
             if !flow.may_begin(stage) {
                 continue;
@@ -70,7 +76,9 @@ impl<'a> Queue<'a> {
     /// Offers the next task; what has to wait, and what is exhausted, is offered no more in this pass.
     fn offer(&mut self, pass: &mut Pass<'_>, new_run: &mut dyn FnMut() -> RunId) -> Option<Begun> {
         let Offer { place, stage, request, members, due } = self.offers.front_mut()?;
-        if let Some((task, retry)) = due.next() {
+        if !pass.is_hopeless(request, *members as usize)
+            && let Some((task, retry)) = due.next()
+        {
             let runs: Vec<RunId> = (0..*members).map(|_| new_run()).collect();
             if let Some(placements) = pass.offer(request, &runs) {
                 self.cores += placements.iter().map(|placement| placement.cores.len() as u64).sum::<u64>();
@@ -103,6 +111,19 @@ fn queues<'a>(flows: &'a BTreeMap<u64, Flow>, for_members: &Allowed, now: Timest
     users.into_values().filter(|user| user.turn().is_some()).collect()
 }
 
+/// The head: its place and stage, its queue, and whether it can begin now. One that fits on no nodes even
+/// when they are empty can neither begin nor have a reservation, and the next is the head.
+fn head(queues: &[Queue<'_>], pass: &mut Pass<'_>) -> Option<((u64, StageId), usize, bool)> {
+    let fronts = queues.iter().enumerate();
+    let mut fronts: Vec<_> = fronts.filter_map(|(index, user)| Some((user.offers.front()?, index))).collect();
+    fronts.sort_by_key(|(front, _)| front.place);
+    fronts.into_iter().take(MAX_HEADS).find_map(|(front, index)| {
+        let can_begin = pass.reserve_for(&front.request, front.members as usize);
+        let name = (front.place, front.stage);
+        (can_begin || pass.has_reservation()).then_some((name, index, can_begin))
+    })
+}
+
 impl Engine {
     /// Jobs with tasks that are due, by place of their workflow and stage, in the order in which the
     /// next pass offers them as long as none of them can begin: with each one that begins, its
@@ -124,12 +145,7 @@ impl Engine {
     pub(super) fn place_jobs(&mut self, now: Timestamp) -> Vec<Begun> {
         let mut queues = queues(&self.flows, &self.for_members, now);
         let mut pass = self.cluster.pass(now.seconds());
-        let fronts = queues.iter().enumerate();
-        let fronts = fronts.filter_map(|(index, user)| Some((user.offers.front()?, index)));
-        let head = fronts.min_by_key(|(front, _)| front.place).map(|(front, index)| {
-            let name = (front.place, front.stage);
-            (name, index, pass.reserve_for(&front.request, front.members as usize))
-        });
+        let head = head(&queues, &mut pass);
 
         let (mut begun, mut placed): (Vec<Begun>, usize) = (Vec::new(), 0);
         if let Some((name, index, true)) = head

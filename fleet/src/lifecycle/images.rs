@@ -104,7 +104,8 @@ impl Unproven {
 
     fn took(&mut self, file: &BootFile, address: IpAddr, now: Timestamp) {
         // In whole seconds: it is needed no finer, and what has not changed is not compared or sent.
-        if now >= self.last.plus_seconds(1) {
+        // A clock that was set back is followed at once.
+        if now < self.last || now >= self.last.plus_seconds(1) {
             self.last = now;
         }
         if file.image().is_some() && self.image.as_deref() != file.image() {

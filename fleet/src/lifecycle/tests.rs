@@ -158,7 +158,7 @@ fn a_cut_within_the_grace_changes_nothing() {
         50  ready
         52  ready
         64  ready
-        64  ready | token: Connected
+        64  ready | token: Connected | told
         99  ready
     "#]]
     .assert_eq(&lines);
@@ -180,7 +180,7 @@ fn a_longer_cut_is_lost_and_comes_back() {
         50  ready
         65  lost | ! no word from its agent for 15 s: cut | token: ChannelGone
         66  lost
-        70  ready | token: Connected | the agent is back
+        70  ready | token: Connected | the agent is back | told
     "#]]
     .assert_eq(&lines);
     assert_eq!(life.reason, None);
@@ -203,7 +203,7 @@ fn a_restarted_server_gives_the_agents_time() {
     expect![[r#"
         100 ready
         110 ready
-        111 ready | token: Connected
+        111 ready | token: Connected | told
         200 ready
         300 ready
         314 ready

@@ -15,7 +15,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -69,20 +69,25 @@ impl Now {
     /// Notes that it does this from now on. `false`: the book has to be told, as it would look for the
     /// connection among the busy ones.
     pub(super) fn note(&self, phase: Phase, now: Instant) -> bool {
-        if phase == Phase::Waiting && self.is_busy_in_book.load(Relaxed) {
-            return false;
-        }
         let micros = u64::try_from(now.saturating_duration_since(self.epoch).as_micros());
         let busy = u64::from(phase == Phase::Busy);
-        self.noted.store(1 + (micros.unwrap_or(u64::MAX >> 2) << 1) + busy, Relaxed);
-        true
+        self.noted.store(1 + (micros.unwrap_or(u64::MAX >> 2) << 1) + busy, SeqCst);
+        // After the note: the book may just have read the one before it.
+        phase == Phase::Busy || !self.is_busy_in_book.load(SeqCst)
     }
 
-    /// What the book does not know.
-    fn noted(&self) -> Option<(Phase, Instant)> {
-        let noted = self.noted.load(Relaxed).checked_sub(1)?;
+    /// What the book does not know: the note itself, and what it says.
+    fn noted(&self) -> Option<(u64, Phase, Instant)> {
+        let raw = self.noted.load(SeqCst);
+        let noted = raw.checked_sub(1)?;
         let phase = if noted & 1 == 1 { Phase::Busy } else { Phase::Waiting };
-        Some((phase, self.epoch + Duration::from_micros(noted >> 1)))
+        Some((raw, phase, self.epoch + Duration::from_micros(noted >> 1)))
+    }
+
+    /// The book has read a note. One that was made since stays.
+    fn learned(&self, raw: u64, phase: Phase) {
+        self.is_busy_in_book.store(phase == Phase::Busy, SeqCst);
+        let _newer = self.noted.compare_exchange(raw, 0, SeqCst, SeqCst);
     }
 }
 
@@ -211,13 +216,19 @@ impl Book {
         }
     }
 
-    /// It does something else from now on, or makes progress with what it does.
+    /// It does something else from now on, or makes progress with what it does, as its own task says.
     pub(super) fn set_phase(&mut self, id: Id, phase: Phase, now: Instant) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let raw = entry.now.noted.load(SeqCst);
+        self.move_to(id, phase, now, raw);
+    }
+
+    /// Puts a connection where it belongs; `raw` is the note that this comes of or replaces.
+    fn move_to(&mut self, id: Id, phase: Phase, now: Instant, raw: u64) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some((phase_before, since)) = entry.unproven else { return };
         entry.unproven = Some((phase, now));
-        entry.now.noted.store(0, Relaxed);
-        entry.now.is_busy_in_book.store(phase == Phase::Busy, Relaxed);
+        entry.now.learned(raw, phase);
         let (listener, source) = (entry.listener, entry.source);
         let (before, after) = ((since, id), (now, id));
         // How many there are stays the same.
@@ -239,8 +250,8 @@ impl Book {
             };
             let first = queue.and_then(|queue| queue.waiting.first()).map(|(_, id)| *id);
             let noted = first.and_then(|id| Some((id, self.entries.get(&id)?.now.noted()?)));
-            let Some((id, (phase, since))) = noted else { return };
-            self.set_phase(id, phase, since);
+            let Some((id, (raw, phase, since))) = noted else { return };
+            self.move_to(id, phase, since, raw);
         }
     }
 

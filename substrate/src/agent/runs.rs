@@ -391,11 +391,11 @@ impl<C: Containers> Keeper<C> {
             }
             Effect::Release(run) => {
                 let Some(held) = self.held.get(&run).filter(|held| !*held.released.borrow()) else { return };
-                match held.folder.mark_released() {
-                    Ok(()) => drop(held.released.send_replace(true)),
-                    // It stays prepared, and the server releases it again when this node lists it.
-                    Err(error) => tracing::error!(%run, "{:#}", anyhow::Error::from(error)),
+                if let Err(error) = held.folder.mark_released() {
+                    // The others start now. An agent after this one may wait until the server tells it again.
+                    tracing::error!(%run, "{:#}", anyhow::Error::from(error));
                 }
+                held.released.send_replace(true);
             }
             Effect::Delete(run) => {
                 let Some(held) = self.held.remove(&run) else { return };

@@ -93,7 +93,11 @@ fn members_start_together_though_the_server_was_away_when_they_were_prepared() {
         assert!(told.iter().any(|reason| reason.contains("0 of 2 members are prepared")), "{told:?}");
         // They are prepared while nobody is there who could release them.
         cluster
-            .restart_changed(async |_| {
+            .restart_changed(async |database| {
+                let text = "SELECT COUNT(*) FROM controller_attempts WHERE released IS NULL";
+                let (held,): (i64,) =
+                    statement("count the attempts that wait", text).fetch_one(database).await?;
+                anyhow::ensure!(held == 1, "it was released before the server stopped");
                 tokio::time::sleep(Duration::from_millis(4_000)).await;
                 Ok(())
             })

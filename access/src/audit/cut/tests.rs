@@ -5,7 +5,10 @@ use std::path::Path;
 use database::{Database, Number, statement};
 
 use super::*;
-use crate::{audit::BrokenChain, clock};
+use crate::{
+    audit::{Action, BrokenChain, Details, audit_problems, next},
+    clock,
+};
 
 const DAYS_30: AuditKeep = AuditKeep { days: Some(30), max_bytes: None };
 
@@ -50,6 +53,34 @@ impl Site {
         count
     }
 
+    async fn problems(&self) -> Vec<String> {
+        audit_problems(&self.database, Some(&self.heads.key())).await.unwrap()
+    }
+
+    /// Puts a cut into the database that no line tells of, and starts again.
+    async fn with_cut(self, folder: &Path, cut: &AuditCut) -> Self {
+        self.access.inner.store.cut_audit(cut, 0).await.unwrap();
+        Self::open(folder, self.access.audit_keep).await
+    }
+
+    /// Writes so many rows, of one a day.
+    async fn record_days(&self, days: i64) {
+        let mut last: Option<AuditLine> = None;
+        for day in 0..days {
+            let text = str::to_owned;
+            let what = Action {
+                principal: text("ann"),
+                action: text("POST"),
+                subject: text("/v1/nodes"),
+                outcome: text("201"),
+                details: Details::default(),
+            };
+            let line = next(last.as_ref(), what, Timestamp(0).plus_seconds(day * DAY_SECONDS));
+            self.access.inner.store.chain(&[(line.number, line.clone())]).await.unwrap();
+            last = Some(line);
+        }
+    }
+
     async fn run(&self, text: &'static str) {
         statement("change the log", text).execute(&self.database).await.unwrap();
     }
@@ -64,10 +95,10 @@ async fn a_log_that_is_too_large_is_cut_and_verified_from_there() {
     let folder = tempfile::tempdir().unwrap();
     let site = Site::open(folder.path(), AuditKeep::DEFAULT).await;
     site.record(10).await;
-    site.access.keep_within_limits(clock::now()).await.unwrap();
+    site.access.keep_within_limits(clock::now(), Duration::ZERO).await.unwrap();
     assert_eq!((site.stored().await, site.access.audit_cut()), (10, None), "there is room");
     let site = site.full().await;
-    site.access.keep_within_limits(clock::now()).await.unwrap();
+    site.access.keep_within_limits(clock::now(), Duration::ZERO).await.unwrap();
     let cut = site.access.audit_cut().unwrap();
     assert!(cut.number > 0 && cut.number < 5, "a tenth of it: {cut:?}");
     assert_eq!(cut.why, "audit.max-gib");
@@ -92,9 +123,9 @@ async fn a_log_that_is_too_large_is_cut_and_verified_from_there() {
     site.run("UPDATE access_audit SET outcome = '403' WHERE number = 8").await;
     let broken = site.access.verify_audit().await;
     assert!(matches!(broken, Err(AccessError::Broken(BrokenChain::Changed { number: 8 }))), "{broken:?}");
-    assert_eq!(super::super::audit_problems(&site.database).await.unwrap(), [] as [&str; 0]);
+    assert_eq!(site.problems().await, [] as [&str; 0]);
     site.run("DELETE FROM access_audit WHERE number = 7").await;
-    let problems = super::super::audit_problems(&site.database).await.unwrap();
+    let problems = site.problems().await;
     assert!(problems.len() == 1 && problems[0].contains("some were removed"), "{problems:?}");
 }
 
@@ -103,9 +134,9 @@ async fn old_lines_go_once_a_day_and_the_newest_stays() {
     let folder = tempfile::tempdir().unwrap();
     let site = Site::open(folder.path(), DAYS_30).await;
     site.record(5).await;
-    site.access.keep_within_limits(in_days(30)).await.unwrap();
+    site.access.keep_within_limits(in_days(30), FIRST_AGE_TURN).await.unwrap();
     assert_eq!(site.access.audit_cut(), None, "a day's worth goes at once");
-    site.access.keep_within_limits(in_days(31)).await.unwrap();
+    site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
     let cut = site.access.audit_cut().unwrap();
     assert_eq!((cut.number, cut.why.as_str()), (4, "audit.keep-days"));
     assert_eq!(site.numbers().await, [5, 6], "numbers go on");
@@ -117,7 +148,7 @@ async fn a_server_that_was_killed_between_removes_the_rest_later() {
     let folder = tempfile::tempdir().unwrap();
     let site = Site::open(folder.path(), DAYS_30).await;
     site.record(5).await;
-    let due = site.access.due(in_days(31)).await.unwrap().unwrap();
+    let due = site.access.due(in_days(31), FIRST_AGE_TURN).await.unwrap().unwrap();
     // A cut whose row cannot be written is none.
     site.run(
         "CREATE TRIGGER no_rows BEFORE INSERT ON access_audit_pending
@@ -125,15 +156,16 @@ async fn a_server_that_was_killed_between_removes_the_rest_later() {
     )
     .await;
     assert!(site.access.cut(&site.heads, due.clone(), in_days(31)).await.is_err());
-    assert_eq!((site.access.audit_cut(), site.access.inner.store.audit_cut().await.unwrap()), (None, None));
+    let cuts = site.access.inner.store.audit_cuts().await.unwrap();
+    assert_eq!((site.access.audit_cut(), cuts), (None, Vec::new()));
     site.run("DROP TRIGGER no_rows").await;
     site.access.cut(&site.heads, due, in_days(31)).await.unwrap();
     drop(site);
     let site = Site::open(folder.path(), DAYS_30).await;
     assert_eq!(site.numbers().await, [5, 6]);
     assert_eq!((site.access.verify_audit().await.unwrap(), site.stored().await), (6, 6));
-    assert_eq!(super::super::audit_problems(&site.database).await.unwrap(), [] as [&str; 0]);
-    site.access.keep_within_limits(clock::now()).await.unwrap();
+    assert_eq!(site.problems().await, [] as [&str; 0]);
+    site.access.keep_within_limits(clock::now(), Duration::ZERO).await.unwrap();
     assert_eq!((site.access.verify_audit().await.unwrap(), site.stored().await), (6, 2));
 }
 
@@ -143,7 +175,7 @@ async fn lines_of_a_broken_chain_stay() {
     let site = Site::open(folder.path(), DAYS_30).await;
     site.record(5).await;
     site.run("UPDATE access_audit SET principal = 'ben' WHERE number = 2").await;
-    let refused = site.access.keep_within_limits(in_days(31)).await;
+    let refused = site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await;
     assert!(matches!(refused, Err(AccessError::Broken(BrokenChain::Changed { number: 2 }))), "{refused:?}");
     assert_eq!((site.access.audit_cut(), site.stored().await), (None, 5));
 }
@@ -192,7 +224,7 @@ async fn heads_of_what_was_cut_are_no_alarm() {
     let line = site.access.inner.store.last_audit().await.unwrap().unwrap();
     site.heads.write(&line, clock::now(), true).await;
     site.record(2).await;
-    site.access.keep_within_limits(in_days(31)).await.unwrap();
+    site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
     assert_eq!(site.access.audit_cut().unwrap().number, 4);
     drop(site);
     let site = Site::open(folder.path(), DAYS_30).await;
@@ -202,6 +234,207 @@ async fn heads_of_what_was_cut_are_no_alarm() {
     site.heads.write(&last, clock::now(), true).await;
     let kept = std::fs::read_to_string(folder.path().join("heads")).unwrap();
     assert_eq!(kept.lines().count(), 2, "heads go on behind it");
+}
+
+#[tokio::test]
+async fn a_head_and_a_cut_of_a_key_that_was_lost_fit_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path(), DAYS_30).await;
+    site.record(3).await;
+    let line = site.access.inner.store.last_audit().await.unwrap().unwrap();
+    site.heads.write(&line, clock::now(), true).await;
+    site.record(2).await;
+    site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
+    std::fs::remove_file(folder.path().join("audit.key")).unwrap();
+    let site = Site::open(folder.path(), DAYS_30).await;
+    site.access.note_new_audit_key().await;
+    site.access.hold_against_kept(&site.heads, 7, false).await.unwrap();
+    assert_eq!(site.heads.broken(), None);
+    let alarm = site.access.audit_alarms().broken.unwrap();
+    assert!(alarm.starts_with("the cut of the audit log up to line 4 is not signed by"), "{alarm}");
+}
+
+/// A cut of a line that never was, signed with this key.
+fn forged(heads: &AuditHeads) -> AuditCut {
+    let mut cut = AuditCut {
+        number: 9,
+        at: Timestamp(7),
+        hash: "05".repeat(32),
+        cut_at: Timestamp(8),
+        why: "audit.keep-days".to_owned(),
+        key: heads.key(),
+        signature: String::new(),
+    };
+    cut.signature = heads.sign_text(&signed_text(&cut));
+    cut
+}
+
+/// As somebody writes them who has not this key: without a signature, and with one of another key.
+fn forgeries(heads: &AuditHeads) -> [AuditCut; 2] {
+    let other = tempfile::tempdir().unwrap();
+    let other = AuditHeads::open(other.path(), None).unwrap();
+    [AuditCut { signature: "00".repeat(64), ..forged(heads) }, forged(&other)]
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_fit_its_heads_stays_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path(), DAYS_30).await;
+    site.record(5).await;
+    let other_line = serde_json::to_string(&site.heads.sign(3, Timestamp(0), [5; 32])).unwrap();
+    std::fs::write(folder.path().join("heads"), other_line).unwrap();
+    let due = site.access.due(in_days(31), FIRST_AGE_TURN).await.unwrap().unwrap();
+    site.access.hold_against_kept(&site.heads, 5, false).await.unwrap();
+    assert!(site.access.audit_alarms().broken.unwrap().contains("was written anew: line 3"));
+    site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
+    assert_eq!((site.access.audit_cut(), site.stored().await), (None, 5));
+
+    // Nor does a cut that is there all the same make it whole.
+    site.access.cut(&site.heads, due, in_days(31)).await.unwrap();
+    site.access.hold_against_kept(&site.heads, 6, true).await.unwrap();
+    assert_eq!(site.access.audit_cut().unwrap().number, 4);
+    assert!(site.access.audit_alarms().broken.is_some());
+    site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
+    site.access.verify_audit().await.unwrap();
+    assert_eq!(site.stored().await, 6);
+}
+
+#[tokio::test]
+async fn a_forged_cut_hides_nothing_and_is_an_alarm() {
+    for other_key in [0, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let site = Site::open(folder.path(), DAYS_30).await;
+        site.record(5).await;
+        let line = site.access.inner.store.last_audit().await.unwrap().unwrap();
+        site.heads.write(&line, clock::now(), true).await;
+        site.run("DELETE FROM access_audit WHERE number > 3").await;
+        let cut = &forgeries(&site.heads)[other_key];
+        let site = site.with_cut(folder.path(), cut).await;
+        assert_eq!(site.numbers().await, [1, 2, 3]);
+        assert_eq!(site.access.audit_cut().as_ref(), Some(cut), "who verifies the log sees it");
+        let alarm = site.access.audit_alarms().broken.unwrap();
+        assert!(alarm.starts_with("the cut of the audit log up to line 9 is not signed by"), "{alarm}");
+        site.access.hold_against_kept(&site.heads, 3, false).await.unwrap();
+        let alarm = site.access.audit_alarms().broken.unwrap();
+        assert!(alarm.contains("was cut off: it ends with line 3"), "{alarm}");
+        site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
+        assert_eq!(site.stored().await, 3);
+    }
+}
+
+#[tokio::test]
+async fn behind_a_forged_cut_the_one_of_the_server_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path(), DAYS_30).await;
+    site.record(5).await;
+    site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
+    site.access.verify_audit().await.unwrap();
+    let cut = forgeries(&site.heads)[1].clone();
+    let site = site.with_cut(folder.path(), &cut).await;
+    assert_eq!(site.numbers().await, [5, 6]);
+    assert_eq!(site.access.verify_audit().await.unwrap(), 6);
+    assert!(site.access.audit_alarms().broken.is_some());
+    let problems = site.problems().await;
+    assert!(problems.len() == 1 && problems[0].contains("line 9 is not signed"), "{problems:?}");
+}
+
+#[tokio::test]
+async fn a_check_of_the_server_wants_a_signature_and_a_line_that_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path(), DAYS_30).await;
+    site.record(5).await;
+    // Who has the database removes what it shows, and says that the server did.
+    site.run("DELETE FROM access_audit WHERE number <= 4").await;
+    let line = site.access.inner.store.last_audit().await.unwrap().unwrap();
+    let cut = sign(&site.heads, &AuditLine { number: 4, ..line }, clock::now(), "audit.keep-days");
+    let key = site.heads.key();
+    let site = site.with_cut(folder.path(), &cut).await;
+    for key in [Some(key.as_str()), None] {
+        let problems = audit_problems(&site.database, key).await.unwrap();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("up to 4 were removed, and no line"), "{problems:?}");
+    }
+    // A line that tells of another cut is none.
+    let told = async |subject: &str, hash: &str| {
+        let request = Request { principal: "server", action: CUT, subject, ..Request::default() };
+        site.access.record_of_object(request, hash, "audit.keep-days").await.unwrap();
+    };
+    told("lines up to 3", &cut.hash).await;
+    told("lines up to 4", &"00".repeat(32)).await;
+    assert_eq!(site.problems().await.len(), 1);
+    told("lines up to 4", &cut.hash).await;
+    assert_eq!(site.problems().await, [] as [&str; 0], "it waits for its number");
+    site.access.chain_pending().await.unwrap();
+    assert_eq!(site.problems().await, [] as [&str; 0]);
+
+    site.run("UPDATE access_audit_cuts SET signature = '00'").await;
+    let problems = site.problems().await;
+    assert!(problems[0].contains("line 4 is not signed"), "{problems:?}");
+    assert!(problems[1].contains("some were removed"), "{problems:?}");
+}
+
+#[tokio::test]
+async fn a_broken_chain_is_an_alarm_and_the_size_is_known_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path(), DAYS_30).await;
+    site.record(5).await;
+    let max_bytes = Some(site.access.inner.store.audit_bytes().await.unwrap());
+    let site = Site::open(folder.path(), AuditKeep { max_bytes, ..DAYS_30 }).await;
+    site.run("UPDATE access_audit SET principal = 'ben' WHERE number = 2").await;
+    let refused = site.access.tend_size(in_days(31), FIRST_AGE_TURN).await;
+    assert!(matches!(refused, Err(AccessError::Broken(BrokenChain::Changed { number: 2 }))), "{refused:?}");
+    let alarms = site.access.audit_alarms();
+    assert!(alarms.broken.unwrap().contains("line 2 was changed after it was written"));
+    assert!(alarms.filling.unwrap().contains("100 %"));
+    site.run("UPDATE access_audit SET principal = 'ann' WHERE number = 2").await;
+    site.access.tend_size(in_days(31), FIRST_AGE_TURN).await.unwrap();
+    assert_eq!(site.access.audit_alarms().broken, None);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_removes_two_days_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path(), DAYS_30).await;
+    site.record_days(10).await;
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    for (up, number) in [(0, 0), (1, 2), (2, 2), (24, 2), (25, 4), (48, 4), (49, 6)] {
+        site.access.keep_within_limits(in_days(9_000), hours(up)).await.unwrap();
+        assert_eq!(site.access.cut_number(), number, "after {up} hours");
+    }
+
+    // It is set back in the middle of a turn.
+    let day = |day: i64| Timestamp(0).plus_seconds(day * DAY_SECONDS);
+    let mut keeping = Keeping::default();
+    assert_eq!(keeping.aged(30, day(0), day(9_000), hours(1)), Some(day(2)));
+    assert_eq!(keeping.aged(30, day(1), day(31), hours(2)), Some(day(1)));
+}
+
+#[tokio::test]
+async fn a_cut_that_was_committed_all_the_same_is_counted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path(), DAYS_30).await;
+    site.record(5).await;
+    let (now, store) = (in_days(31), &site.access.inner.store);
+    let due = site.access.due(now, FIRST_AGE_TURN).await.unwrap().unwrap();
+    // On disk, though whoever wrote it was told that it failed.
+    let cut = sign(&site.heads, &due.last, now, due.why);
+    store.cut_audit(&cut, due.bytes).await.unwrap();
+    let bytes = store.audit_bytes().await.unwrap();
+    assert!(site.access.cut(&site.heads, due, now).await.is_err());
+    assert_eq!(site.access.cut_that_counts(), Some(cut));
+    site.access.keep_within_limits(now, FIRST_AGE_TURN).await.unwrap();
+    assert_eq!((store.audit_bytes().await.unwrap(), site.numbers().await), (bytes, vec![5]));
+}
+
+#[tokio::test]
+async fn some_batches_are_removed_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(folder.path(), AuditKeep::DEFAULT).await;
+    site.record(10).await;
+    site.access.remove_up_to(9, 1).await.unwrap();
+    assert_eq!(site.stored().await, 10 - u64::from(REMOVALS));
+    site.access.remove_up_to(9, 1).await.unwrap();
+    assert_eq!(site.stored().await, 1);
 }
 
 #[test]

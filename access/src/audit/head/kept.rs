@@ -10,16 +10,13 @@ use std::{
     thread,
 };
 
-use api::{
-    access::{AuditCut, AuditHead},
-    ids::Timestamp,
-};
+use api::{access::AuditHead, ids::Timestamp};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{AuditHeads, HEAD_SECONDS, verify_head};
 use crate::{
     Access, AccessError,
-    audit::{AuditLine, Request},
+    audit::{AuditLine, Request, verify_cut},
     clock,
 };
 
@@ -32,7 +29,7 @@ const NEW_KEY: &str = "audit-key";
 /// What wants attention of the audit log, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditAlarms {
-    /// The log does not fit the file of heads.
+    /// The log does not fit the file of heads, its chain is broken, or a cut of it is not signed.
     pub broken: Option<String>,
     /// The key was lost, and made anew at this start.
     pub new_key: Option<String>,
@@ -65,7 +62,7 @@ enum Found {
 
 impl AuditHeads {
     /// Why the log does not fit the file, if it does not.
-    pub(super) fn broken(&self) -> Option<String> {
+    pub(in crate::audit) fn broken(&self) -> Option<String> {
         match &self.kept_heads().found {
             Found::Broken(why) => Some(why.clone()),
             _ => None,
@@ -207,8 +204,13 @@ impl Access {
     #[must_use]
     pub fn audit_alarms(&self) -> AuditAlarms {
         let Some(heads) = &self.audit_heads else { return AuditAlarms::default() };
-        let filling = self.inner.audit.filling.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        AuditAlarms { broken: heads.broken(), new_key: heads.kept_heads().new_key.clone(), filling }
+        let (broken, filling) = {
+            let keeping = self.keeping();
+            ([keeping.broken.clone(), keeping.cuts.forged()], keeping.filling.clone())
+        };
+        let broken: Vec<String> = heads.broken().into_iter().chain(broken.into_iter().flatten()).collect();
+        let broken = (!broken.is_empty()).then(|| broken.join("; "));
+        AuditAlarms { broken, new_key: heads.kept_heads().new_key.clone(), filling }
     }
 
     /// Holds the log against the newest head of the file, if that is due. `last`: the number of the last row.
@@ -219,12 +221,8 @@ impl Access {
         stops: bool,
     ) -> Result<(), AccessError> {
         if let Some(head) = heads.newest_kept(clock::now(), stops).await {
-            // The row of an old head may have been cut; the cut says what the last of them was.
-            let fits = |cut: &AuditCut| {
-                head.number < cut.number
-                    || head.number == cut.number && head.hash.eq_ignore_ascii_case(&cut.hash)
-            };
-            if self.audit_cut().is_some_and(|cut| fits(&cut)) {
+            // No cut mends a log that was found broken.
+            if heads.broken().is_none() && self.is_of_what_was_cut(&head) {
                 heads.set_fits();
                 return Ok(());
             }
@@ -233,6 +231,16 @@ impl Access {
             heads.compare(&head, line, last);
         }
         Ok(())
+    }
+
+    /// The row of an old head may have been cut; the cut says what the last of them was. Only one
+    /// counts that this server signed, or who signed the head: its key may have been lost since.
+    fn is_of_what_was_cut(&self, head: &AuditHead) -> bool {
+        let by_head = || self.audit_cut().filter(|cut| verify_cut(cut, &head.key).is_ok());
+        self.cut_that_counts().or_else(by_head).is_some_and(|cut| {
+            let is_its_last = head.number == cut.number && head.hash.eq_ignore_ascii_case(&cut.hash);
+            head.number < cut.number || is_its_last
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use api::{access::AuditCut, ids::Timestamp};
 use async_trait::async_trait;
 use database::{
-    Number, Value,
+    Database, Number, Value,
     outbox::{Insert as _, WrittenWith},
     statement,
 };
@@ -24,6 +24,9 @@ const AUDIT: &str =
 
 /// Rows that one statement writes.
 const ROWS_PER_STATEMENT: usize = 64;
+
+/// Cuts that are read: those of decades.
+const MAX_CUTS: u32 = 10_000;
 
 /// What a row tells, with a number or without.
 #[derive(FromRow)]
@@ -117,6 +120,17 @@ fn values(line: &AuditLine) -> [Value; 12] {
     ]
 }
 
+impl SqlStore {
+    /// The cuts, newest first, also of a database that is only read.
+    pub(crate) async fn audit_cuts_of(database: &Database) -> Result<Vec<AuditCut>, StoreError> {
+        let text = "SELECT number, at, hash, cut_at, why, signing_key, signature
+                      FROM access_audit_cuts ORDER BY number DESC LIMIT $1";
+        let cuts = statement("read the cuts of the audit log", text).bind(MAX_CUTS);
+        let rows: Vec<CutRow> = cuts.fetch_all(database).await?;
+        Ok(rows.into_iter().map(AuditCut::from).collect())
+    }
+}
+
 #[async_trait]
 impl AuditStore for SqlStore {
     async fn put_pending(&self, row: &PendingRow) -> Result<bool, StoreError> {
@@ -203,12 +217,8 @@ impl AuditStore for SqlStore {
         Ok(bytes)
     }
 
-    async fn audit_cut(&self) -> Result<Option<AuditCut>, StoreError> {
-        let text = "SELECT number, at, hash, cut_at, why, signing_key, signature
-                      FROM access_audit_cuts ORDER BY number DESC LIMIT 1";
-        let cut = statement("read the cut of the audit log", text);
-        let row: Option<CutRow> = cut.fetch_optional(&self.database).await?;
-        Ok(row.map(AuditCut::from))
+    async fn audit_cuts(&self) -> Result<Vec<AuditCut>, StoreError> {
+        Self::audit_cuts_of(&self.database).await
     }
 
     async fn cut_audit(&self, cut: &AuditCut, bytes: u64) -> Result<(), StoreError> {

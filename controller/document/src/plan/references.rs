@@ -2,6 +2,9 @@
 
 use super::{Plan, PlanError, Planned, StageId, Tasks};
 
+/// Members of an attempt at most: they are placed, written and released at once.
+const MAX_MEMBERS: u32 = 4_096;
+
 impl Plan {
     /// # Errors
     /// [`PlanError::Inconsistent`].
@@ -12,8 +15,13 @@ impl Plan {
             if let Some(after) = plan.after.iter().map(|after| after.stage).find(|after| !has(*after)) {
                 return problem(format!("waits for stage {after}, which is not there"));
             }
-            if plan.members == 0 || (plan.members > 1 && !matches!(plan.work, Planned::Job(_))) {
+            let most = if matches!(plan.work, Planned::Job(_)) { MAX_MEMBERS } else { 1 };
+            if !(1..=most).contains(&plan.members) {
                 return problem(format!("has attempts of {} members", plan.members));
+            }
+            // The node of its volumes is chosen before it is known what the agent there knows.
+            if plan.members > 1 && plan.group.is_some() {
+                return problem(format!("has attempts of {} members and mounts volumes", plan.members));
             }
             if let Some(group) = plan.group.filter(|group| *group >= self.groups) {
                 return problem(format!("needs volumes of group {group}, which is not there"));

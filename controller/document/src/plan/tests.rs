@@ -73,7 +73,18 @@ fn a_plan_has_the_oldest_version_that_understands_it() {
     let json = members.to_json().unwrap();
     assert!(json.starts_with("{\"plan\":3,"), "a release of before would start each by itself: {json}");
     assert_eq!(Plan::read(&json).unwrap(), members);
-    for wrong in [json.replace("\"members\":2", "\"members\":0"), with_members_of_an_image(&members)] {
+    let with_volumes = {
+        let text =
+            "version: v4\nvolumes: {d: {}}\njobs: {a: {image: docker://a, command: [x], mounts: {/d: d}}}\n";
+        let mut plan = plan(text);
+        let job = plan.stages.iter_mut().find(|stage| matches!(stage.work, Planned::Job(_))).unwrap();
+        job.members = 2;
+        plan.to_json().unwrap()
+    };
+    assert!(with_volumes.contains("\"group\":0"), "{with_volumes}");
+    let of = |count: u32| json.replace("\"members\":2", &format!("\"members\":{count}"));
+    assert!(Plan::read(&of(4_096)).is_ok());
+    for wrong in [of(0), of(4_097), with_members_of_an_image(&members), with_volumes] {
         assert!(matches!(Plan::read(&wrong), Err(PlanError::Inconsistent { .. })), "{wrong}");
     }
 }

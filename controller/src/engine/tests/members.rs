@@ -32,15 +32,22 @@ fn pair() -> (Stage, WorkflowId) {
     (stage, id)
 }
 
+const BOTH: [&str; 2] = ["job a member 0", "job a member 1"];
+
+/// Both members of the attempt that was placed are prepared, and then run.
+fn run_both(stage: &mut Stage, now: i64) {
+    for member in BOTH {
+        stage.report(member, RunState::Prepared {}, now);
+    }
+    for member in BOTH {
+        stage.report(member, RunState::Running { started: at(now + 1) }, now + 1);
+    }
+}
+
 /// The same, released, and running.
 fn running_pair() -> (Stage, WorkflowId) {
     let (mut stage, id) = pair();
-    for member in ["job a member 0", "job a member 1"] {
-        stage.report(member, RunState::Prepared {}, 2);
-    }
-    for member in ["job a member 0", "job a member 1"] {
-        stage.report(member, RunState::Running { started: at(3) }, 3);
-    }
+    run_both(&mut stage, 2);
     stage.lines.clear();
     (stage, id)
 }
@@ -179,7 +186,7 @@ fn a_member_that_starts_by_itself_ends_the_attempt() {
 #[test]
 fn nodes_whose_agents_are_of_before_get_no_members() {
     let mut stage = Stage::new(&[(1, 1)]);
-    stage.engine.node_is(NodeFacts { knows_attempts: false, ..facts(2, 4, "boot1") }, at(0));
+    stage.engine.node_is(NodeFacts { knows_attempts: Some(false), ..facts(2, 4, "boot1") }, at(0));
     let id = stage.submit_members(PAIR, 2, 1);
     assert!(stage.runs.is_empty(), "{}", stage.lines);
     let why = stage.why(id, 2);
@@ -188,7 +195,95 @@ fn nodes_whose_agents_are_of_before_get_no_members() {
     stage.proceed(3);
     assert_eq!(stage.runs.len(), 2);
     // What one did not get yet is refused when its agent turns out to be of before.
-    stage.engine.node_is(NodeFacts { knows_attempts: false, ..facts(2, 4, "boot1") }, at(4));
+    stage.engine.node_is(NodeFacts { knows_attempts: Some(false), ..facts(2, 4, "boot1") }, at(4));
     stage.proceed(4);
     assert!(stage.lines.contains("upgrade it with `bedplate node upgrade`"), "{}", stage.lines);
+}
+
+#[test]
+fn what_an_agent_that_is_away_knows_is_what_it_knew() {
+    let unknown = |number| NodeFacts { knows_attempts: None, ..facts(number, 1, "boot1") };
+    let mut stage = Stage::new(&[(1, 1)]);
+    // A server that was just started has heard no agent yet: what waits for one is not refused.
+    stage.engine.node_is(unknown(2), at(0));
+    let id = stage.submit_members(PAIR, 2, 1);
+    assert_eq!(stage.runs.len(), 2, "{}", stage.lines);
+    stage.engine.node_is(NodeFacts { is_ready: false, ..unknown(1) }, at(2));
+    stage.engine.node_is(unknown(1), at(3));
+    stage.proceed(3);
+    assert!(!stage.lines.contains("upgrade it"), "{}", stage.lines);
+    // It turns out to be of before, and stays that while it is away.
+    stage.engine.node_is(NodeFacts { knows_attempts: Some(false), ..facts(2, 1, "boot1") }, at(4));
+    stage.engine.node_is(unknown(2), at(5));
+    stage.proceed(5);
+    assert!(stage.lines.contains("upgrade it with `bedplate node upgrade`"), "{}", stage.lines);
+    stage.end("job a member 0", Outcome::Stopped { why: "as told".to_owned() }, 5);
+    let why = stage.why(id, 6);
+    assert!(why.contains("the agents of 1 of 2 nodes know no attempts of several members"), "{why}");
+}
+
+#[test]
+fn a_release_is_written_with_its_runs() {
+    let (mut stage, _) = pair();
+    let runs: BTreeMap<RunId, NodeId> = stage.runs.values().copied().collect();
+    let mut written = Vec::new();
+    for (&run, &node) in &runs {
+        let report = RunReport { run, state: RunState::Prepared {} };
+        stage.engine.run_told(node, &report, at(2));
+        written = stage.engine.proceed(at(2)).writes;
+    }
+    let accepted = |write: &Write| match write {
+        Write::Run(row) if row.accepted => Some(row.run),
+        _ => None,
+    };
+    let accepted: BTreeSet<RunId> = written.iter().filter_map(accepted).collect();
+    assert_eq!(
+        accepted,
+        runs.into_keys().collect::<BTreeSet<_>>(),
+        "one of them would be begun anew after a reboot"
+    );
+    let is_release = |write: &Write| matches!(write, Write::Attempt(row) if row.released.is_some());
+    assert!(written.iter().any(is_release), "{written:?}");
+}
+
+#[test]
+fn a_release_is_not_repeated_while_the_workflow_is_paused_or_the_attempt_ends() {
+    let (mut stage, id) = pair();
+    for member in BOTH {
+        stage.report(member, RunState::Prepared {}, 2);
+    }
+    assert!(stage.engine.pause(id, true, "ann", at(3)));
+    stage.proceed(3);
+    stage.lines.clear();
+    // One did not hear of it, and lists its prepared run.
+    stage.report("job a member 0", RunState::Prepared {}, 4);
+    assert_eq!(stage.lines, "");
+    stage.report("job a member 1", RunState::Running { started: at(4) }, 4);
+    stage.lines.clear();
+    assert!(stage.engine.pause(id, false, "ann", at(5)));
+    stage.proceed(5);
+    assert_eq!(stage.lines.matches(" release ").count(), 1, "{}", stage.lines);
+    assert!(stage.lines.contains("-> n1 release 1"), "{}", stage.lines);
+    stage.end("job a member 1", Outcome::Exited { code: 3 }, 6);
+    stage.lines.clear();
+    stage.report("job a member 0", RunState::Prepared {}, 7);
+    assert!(!stage.lines.contains("release"), "{}", stage.lines);
+}
+
+#[test]
+fn what_keeps_a_member_from_its_end_counts_where_others_have_run() {
+    let failed = Outcome::Failed { why: "disk full".to_owned(), transient: true };
+    let refused = Outcome::Refused { why: "no memory".to_owned() };
+    for outcome in [failed, refused] {
+        let (mut stage, _) = running_pair();
+        for now in [4, 20] {
+            stage.end("job a member 1", outcome.clone(), now);
+            stage.end("job a member 0", Outcome::Stopped { why: "as told".to_owned() }, now);
+            stage.tick(now + 2);
+            if now == 4 {
+                run_both(&mut stage, now + 3);
+            }
+        }
+        assert!(stage.lines.contains("STAGE_FAILED a: "), "one more attempt was granted: {}", stage.lines);
+    }
 }

@@ -77,6 +77,43 @@ fn a_wide_job_is_not_passed_over_for_ever() {
     assert_eq!(running(&stage), ["job hold[1]", "job wide[1]"]);
 }
 
+/// The oldest job fits on no node. The next one waits for a whole node, and gets it, though it is always
+/// somebody else's turn.
+#[test]
+fn a_job_that_fits_nowhere_keeps_no_reservation_from_the_next() {
+    let mut stage = Stage::new(&[(1, 4), (2, 2)]);
+    tasks(&mut stage, 1, "bob", "hold", (1, 2), 0);
+    tasks(&mut stage, 2, "cat", "cat", (4, 1), 0);
+    tasks(&mut stage, 3, "ann", "huge", (1, 8), 0);
+    tasks(&mut stage, 4, "bob", "wide", (1, 4), 0);
+    tasks(&mut stage, 5, "dan", "dan", (100, 1), 1);
+    for (task, now) in (1..=4).zip(50..) {
+        stage.end(&format!("job cat[{task}]"), OK, now);
+    }
+    assert_eq!(running(&stage).len(), 5, "dan's four, in place of cat's: {:?}", running(&stage));
+    for (task, now) in (1..=4).zip(60..) {
+        stage.end(&format!("job dan[{task}]"), OK, now);
+    }
+    assert_eq!(running(&stage), ["job hold[1]", "job wide[1]"]);
+}
+
+/// What the last run of the server left ends in time for a reservation, as what this one began does.
+#[test]
+fn what_runs_is_known_to_end_by_its_limit() {
+    let mut stage = Stage::new(&[(1, 2)]);
+    tasks(&mut stage, 1, "ann", "a", (1, 1), 7);
+    let ends = |stage: &Stage| {
+        let flow = stage.engine.flows.values().next().unwrap();
+        schedule::ends(flow, flow.runs.values().next().unwrap())
+    };
+    assert_eq!(ends(&stage), Some(107));
+    stage.report("job a[1]", RunState::Running { started: at(9) }, 9);
+    assert_eq!(ends(&stage), Some(109));
+    let id = WorkflowId(uuid::Uuid::from_u128(1));
+    assert!(stage.engine.pause(id, true, "ann", at(10)));
+    assert_eq!(ends(&stage), None, "it stands still");
+}
+
 /// The order in which jobs are offered: what `workflow why` tells of it.
 #[test]
 fn a_job_knows_its_place_in_the_queue() {

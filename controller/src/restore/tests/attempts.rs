@@ -158,3 +158,67 @@ async fn runs_of_before_are_the_only_members_of_their_attempts() {
     let rows = store.rows(server.id("array"), None).await.unwrap();
     assert!(!rows.runs.is_empty() && rows.runs.iter().all(|run| run.member == 0) && rows.attempts.is_empty());
 }
+
+/// Nodes are told to end these runs.
+fn stopped(effects: &Effects) -> Vec<RunId> {
+    let stop = |(_, message): &(NodeId, FromServer)| match message {
+        FromServer::StopRun { run, .. } => Some(*run),
+        _ => None,
+    };
+    effects.messages.iter().filter_map(stop).collect()
+}
+
+/// Both members of a pair are prepared and released, and that is on disk.
+async fn released_pair(site: &Site, now: Timestamp) -> Vec<(NodeId, RunId)> {
+    let mut server = site.start().await;
+    let members = server.begin_pair(now).await;
+    for &(node, run) in &members {
+        server.engine.run_told(node, &RunReport { run, state: RunState::Prepared {} }, now);
+    }
+    assert_eq!(released(&server.proceed(now).await).len(), 2);
+    members
+}
+
+#[tokio::test]
+async fn what_was_released_is_not_begun_again_after_a_reboot_that_no_server_saw() {
+    let (site, now) = (Site::empty(), clock::now());
+    let members = released_pair(&site, now).await;
+    let mut server = site.start().await;
+    server.see_nodes(now);
+    let (node, _) = members[0];
+    let name = if node == self::node(1) { "n1" } else { "n2" };
+    server.engine.node_is(facts(node, name.parse().unwrap(), "boot2"), now);
+    server.engine.runs_listed(node, "boot2", &BTreeMap::new(), now);
+    let effects = server.proceed(now).await;
+    assert_eq!(started(&effects), BTreeMap::new());
+    assert_eq!(stopped(&effects), [members[1].1], "it would wait for the other for ever");
+}
+
+#[tokio::test]
+async fn an_attempt_whose_row_cannot_be_read_goes_on_as_its_members_say() {
+    const DAMAGED: &str = "SELECT COUNT(*) FROM controller_attempts WHERE outcome = '{'";
+    for is_start_known in [false, true] {
+        let (site, now) = (Site::empty(), clock::now());
+        let members = released_pair(&site, now).await;
+        let runs = RunState::Running { started: now };
+        if is_start_known {
+            let mut server = site.start().await;
+            server.list(&members, &runs, now);
+            server.proceed(now).await;
+        }
+        site.execute("UPDATE controller_attempts SET outcome = '{'").await;
+        for _ in 0..2 {
+            let mut server = site.start().await;
+            server.list(&members, &runs, now);
+            assert_nothing_is_ended(&server.proceed(now).await);
+            assert_eq!(site.number(DAMAGED).await, 1);
+        }
+        let mut server = site.start().await;
+        server.list(&members, &runs, now);
+        let ((node, run), outcome) = (members[0], Outcome::Exited { code: 3 });
+        let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
+        server.engine.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
+        assert_eq!(stopped(&server.proceed(now).await), [members[1].1]);
+        assert_eq!(site.number(DAMAGED).await, 1, "it stays, for somebody who mends it");
+    }
+}

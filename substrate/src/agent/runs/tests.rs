@@ -24,7 +24,7 @@ use tokio::{
 use super::{job::Parts, *};
 use crate::{
     agent::test_server::{acceptor, ca, identity, listen},
-    run_directory::{END, LOG, STARTED, Started},
+    run_directory::{END, LOG, RELEASED, STARTED, Started},
 };
 
 #[path = "tests/transfers.rs"]
@@ -629,12 +629,23 @@ async fn a_run_that_awaits_its_release_is_held_until_then() {
     assert_eq!(*rig.world.launched.lock().unwrap(), [starts.run]);
     drop(agent);
 
+    // That one is released cannot be written down: it starts with the others all the same.
+    let mut agent = rig.start();
+    let unwritten = member(4, "hang");
+    agent.order(Order::Start(Box::new(unwritten.clone()))).await;
+    agent.until(unwritten.run, is_prepared).await;
+    let mark = rig.places().runs.join(unwritten.run.to_string()).join(RELEASED);
+    std::os::unix::fs::symlink("nowhere/at-all", mark).unwrap();
+    agent.order(Order::Release(unwritten.run)).await;
+    agent.until(unwritten.run, is_running).await;
+    drop(agent);
+
     // Released, and killed before it started: the next agent does not hold it.
     let folder = RunFolder::create(&rig.places().runs, &late).unwrap();
     folder.mark_released().unwrap();
     let mut agent = rig.start();
     agent.until(late.run, is_running).await;
-    assert_eq!(*rig.world.launched.lock().unwrap(), [starts.run, late.run]);
+    assert_eq!(*rig.world.launched.lock().unwrap(), [starts.run, unwritten.run, late.run]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
