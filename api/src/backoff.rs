@@ -46,12 +46,12 @@ pub enum Jitter {
     From {
         /// Shortest pause; the pause itself where that is shorter yet.
         least: Duration,
-        /// Any number.
+        /// A uniformly random number, from the caller.
         random: u64,
     },
     /// Anything from half of the pause to one and a half, for a pause that somebody else chose.
     Around {
-        /// Any number.
+        /// A uniformly random number, from the caller.
         random: u64,
     },
 }

@@ -234,7 +234,7 @@ pub enum FromServer {
     /// Start the process of a run that awaits it ([`RunSpec::awaits_release`]): all members of its attempt
     /// are prepared. Nothing happens if it was released before. Needs [`Capability::Attempts`].
     ReleaseRun {
-        /// Which.
+        /// The prepared run, which the server ordered before ([`Self::StartRun`]).
         run: RunId,
     },
     /// End a run: SIGTERM, then SIGKILL. One that the agent does not know is reported as stopped.

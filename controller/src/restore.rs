@@ -243,7 +243,7 @@ pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(StageId, 
         let seen = seen.entry(run.stage).or_insert(new);
         seen.first = run.task.min(seen.first);
         seen.last = run.task.max(seen.last);
-        seen.members = (run.member + 1).max(seen.members);
+        seen.members = run.member.saturating_add(1).max(seen.members);
         seen.is_job |= run.grant.is_some();
     }
     let with_rows = stages.iter().map(|row| row.stage).chain(runs.iter().map(|run| run.stage));

@@ -129,10 +129,10 @@ pub enum DamagedAuthority {
     /// No key in PEM.
     #[error("no private key in it ({0})")]
     NoKey(rustls_pki_types::pem::Error),
-    /// The key.
+    /// A private key that is damaged, or of a kind that the authority does not use.
     #[error("its key cannot be used ({0})")]
     Key(rcgen::Error),
-    /// The certificate.
+    /// The bytes of the PEM block are no X.509 certificate.
     #[error("its certificate cannot be read ({0})")]
     Certificate(x509_parser::nom::Err<x509_parser::error::X509Error>),
     /// Key and certificate are of two authorities.

@@ -16,6 +16,6 @@ pub(crate) struct Check {
     pub(crate) name: &'static str,
     /// Nodes that must be ready.
     pub(crate) needs: &'static [&'static str],
-    /// The check.
+    /// Runs the check on the booted cluster; an error fails it.
     pub(crate) run: fn(&mut Cluster, &mut Memory) -> anyhow::Result<()>,
 }

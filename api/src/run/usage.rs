@@ -47,7 +47,7 @@ pub struct LiveUsage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunUsage {
-    /// Which.
+    /// The run that the figures are about, as the server named it when it asked.
     pub run: RunId,
     /// `None` if its container is not there, or not any more.
     pub usage: Option<LiveUsage>,

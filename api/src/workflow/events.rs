@@ -14,7 +14,7 @@ macro_rules! event_kinds {
         }
 
         impl EventKind {
-            /// Its word.
+            /// The word on the wire and in the database: `CONTAINER_EXITED`.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 match self {

@@ -15,9 +15,9 @@ use crate::{
 /// A run on a node with what it was granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// The run.
+    /// The run that is placed: one of those of its request.
     pub run: RunId,
-    /// Where.
+    /// The node that it is placed on.
     pub node: NodeId,
     /// PUs of its cpuset, by OS index.
     pub cpus: Vec<u32>,

@@ -69,12 +69,12 @@ fn position(index: usize) -> (usize, u64) {
 /// Which nodes a request may go to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Allowed {
-    /// Every node.
+    /// Any node of the cluster.
     #[default]
     Any,
-    /// This one.
+    /// One node alone: that of a volume, say.
     Only(NodeId),
-    /// These.
+    /// The nodes of a set that was made by the same cluster ([`Cluster::node_set`](crate::Cluster::node_set)).
     Of(Arc<NodeSet>),
 }
 

@@ -7,7 +7,7 @@ use api::ids::NodeId;
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its identity.
+    /// The node's id in the register; it is never used for another node.
     pub id: NodeId,
     /// Its name, for people.
     pub name: String,

@@ -32,7 +32,7 @@ pub(crate) struct TaskBook {
     pub(crate) next: u32,
     /// To be tried again: what attempt, and not before when.
     pub(crate) retries: BTreeMap<TaskId, RetryState>,
-    /// On nodes.
+    /// Tasks with an attempt on nodes, or on its way there.
     pub(crate) running: BTreeMap<TaskId, Attempt>,
     pub(crate) finished: u32,
     pub(crate) failed: u32,

@@ -192,9 +192,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_795_464_000_000_000);
 
-    fn read(wanted: Wanted) -> Result<Listing, String> {
-        let mut listing = wanted.order().map_err(|refusal| refusal.0.detail)?;
-        wanted.filter(&mut listing, NOW).map_err(|refusal| refusal.0.detail)?;
+    fn read(wanted: Wanted) -> Result<Listing, Refusal> {
+        let mut listing = wanted.order()?;
+        wanted.filter(&mut listing, NOW)?;
         Ok(listing)
     }
 
@@ -217,8 +217,8 @@ mod tests {
             is_reversed: true,
             ..Listing::default()
         };
-        assert_eq!(read(wanted), Ok(listing));
-        assert_eq!(read(Wanted::default()), Ok(Listing::default()));
+        assert_eq!(read(wanted).unwrap(), listing);
+        assert_eq!(read(Wanted::default()).unwrap(), Listing::default());
         let refused = [
             Wanted { sort: text("size"), ..Wanted::default() },
             Wanted { state: text("started"), ..Wanted::default() },
@@ -227,7 +227,7 @@ mod tests {
             Wanted { until: text("yesterday"), ..Wanted::default() },
             Wanted { name: Some("x".repeat(256)), ..Wanted::default() },
         ];
-        let refused = refused.map(|wanted| read(wanted).unwrap_err() + "\n").concat();
+        let refused = refused.map(|wanted| read(wanted).unwrap_err().0.detail + "\n").concat();
         expect_test::expect![[r#"
             nothing is sorted by "size": sort is one of created, name, state, user
             no workflow is "started": state is one or several of waiting, running, stopping, paused, blocked, finished, failed, canceled

@@ -30,12 +30,12 @@ pub enum Answer {
     },
     /// It could not be done.
     Failed {
-        /// Why.
+        /// What failed and why, in one line for the user who asked.
         why: String,
     },
     /// The entered process has ended; the last answer.
     Ended {
-        /// How.
+        /// Exit status or signal of the entered process, as its parent in the container saw it.
         outcome: Outcome,
     },
 }

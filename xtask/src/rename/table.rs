@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use super::lexer::{Kind, code};
 
-/// The file.
+/// Where the table is, from the root of the repository.
 pub(crate) const PATH: &str = "xtask/renames.toml";
 
 /// All renames.

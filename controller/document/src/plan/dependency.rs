@@ -11,7 +11,7 @@ use super::StageId;
 pub struct Dependency {
     /// The stage that is waited for.
     pub stage: StageId,
-    /// Until when.
+    /// What has to have happened to that stage, as its document says.
     pub until: Until,
 }
 
