@@ -105,9 +105,9 @@ impl fmt::Display for QuotaExceeded {
             f,
             "{user} has {}{of} {things}, {} more would be past the limit of {} (quota `{word}`): {remedy}; \
              an admin can raise the limit with `bedplate user set {user} --quota {word}=…`",
-            unit.told(*used),
-            unit.told(*more),
-            unit.told(*limit),
+            unit.format_amount(*used),
+            unit.format_amount(*more),
+            unit.format_amount(*limit),
         )
     }
 }

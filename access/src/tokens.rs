@@ -12,7 +12,7 @@ use std::{
 };
 
 use api::{
-    access::{CreateToken, CreatedToken, TOKEN_NOTICE_SECONDS, Token, token_told_from},
+    access::{CreateToken, CreatedToken, TOKEN_NOTICE_SECONDS, Token, token_notice_from},
     ids::Timestamp,
     rights::Action,
 };
@@ -35,7 +35,7 @@ const MAX_TOLD: u32 = 1_000;
 pub struct TokenCounts {
     /// That have no end.
     pub without_end: u64,
-    /// That end soon ([`token_told_from`]) and have not yet.
+    /// That end soon ([`token_notice_from`]) and have not yet.
     pub end_soon: u64,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct TokenInUse {
 impl TokenInUse {
     /// When it ends, if that is soon.
     pub(crate) fn ends_soon(&self, now: Timestamp) -> Option<Timestamp> {
-        self.expires.filter(|ends| now >= token_told_from(self.created, *ends))
+        self.expires.filter(|ends| now >= token_notice_from(self.created, *ends))
     }
 }
 

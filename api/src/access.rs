@@ -144,7 +144,7 @@ pub const TOKEN_NOTICE_SECONDS: i64 = 14 * 86_400;
 /// From when on a token that was made and ends at these times is told to end soon: two weeks before, and a quarter of
 /// its life before where it lives shorter, so that what is renewed in time raises no alarm.
 #[must_use]
-pub fn token_told_from(created: Timestamp, expires: Timestamp) -> Timestamp {
+pub fn token_notice_from(created: Timestamp, expires: Timestamp) -> Timestamp {
     let quarter = (expires.0.saturating_sub(created.0) / 4).max(0);
     Timestamp(expires.plus_seconds(-TOKEN_NOTICE_SECONDS).0.max(expires.0.saturating_sub(quarter)))
 }

@@ -9,7 +9,7 @@ pub const IDLE_LIMIT: Duration = Duration::from_secs(75);
 /// the server is about to close fails, and a client cannot tell whether it was heard.
 pub const REUSE_LIMIT: Duration = Duration::from_secs(15);
 
-/// Header of every answer to a request whose token ends soon (`access::token_told_from`): when, RFC 3339 in UTC.
+/// Header of every answer to a request whose token ends soon (`access::token_notice_from`): when, RFC 3339 in UTC.
 pub const TOKEN_EXPIRES: &str = "bedplate-token-expires";
 
 const _: () = assert!(REUSE_LIMIT.as_secs() * 2 <= IDLE_LIMIT.as_secs());

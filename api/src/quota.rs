@@ -159,7 +159,7 @@ pub enum QuotaUnit {
 impl QuotaUnit {
     /// A number of it for people: `12`, `21474836480 bytes`.
     #[must_use]
-    pub fn told(self, number: u64) -> String {
+    pub fn format_amount(self, number: u64) -> String {
         match self {
             Self::Bytes => format!("{number} bytes"),
             Self::Count | Self::Unknown => number.to_string(),

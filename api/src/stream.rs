@@ -22,7 +22,7 @@
 //! | copy-in | a tar stream | | |
 //!
 //! Each side sends at most [`WINDOW_BYTES`] of data that the other has not yet told to have [`Control::Taken`]. So each side
-//! always reads its socket: a program that takes no input holds up neither its output nor the end ([`Flow`]).
+//! always reads its socket: a program that takes no input holds up neither its output nor the end ([`FlowWindow`]).
 //!
 //! The node says how it went ([`Control::Ended`], [`Control::Failed`]) and closes. A user's connection that is gone ends what
 //! the stream started.
@@ -373,19 +373,19 @@ pub fn parse_data(message: &[u8]) -> Result<(Channel, &[u8]), Malformed> {
 
 /// How much may be sent, and how much was received and not taken: one side's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
+pub struct FlowWindow {
     room: usize,
     held: usize,
     untold: usize,
 }
 
-impl Default for Flow {
+impl Default for FlowWindow {
     fn default() -> Self {
         Self { room: WINDOW_BYTES, held: 0, untold: 0 }
     }
 }
 
-impl Flow {
+impl FlowWindow {
     /// Bytes that may be sent now, at most one message's.
     #[must_use]
     pub fn room(&self) -> usize {
@@ -531,22 +531,22 @@ mod tests {
 
     #[test]
     fn who_sends_too_much_is_found_out() {
-        let mut flow = Flow::default();
-        flow.received(WINDOW_BYTES).unwrap();
-        assert!(flow.received(1).is_err());
-        assert!(Flow::default().was_taken(1).is_err());
+        let mut window = FlowWindow::default();
+        window.received(WINDOW_BYTES).unwrap();
+        assert!(window.received(1).is_err());
+        assert!(FlowWindow::default().was_taken(1).is_err());
         // Nor is more told than came.
-        assert_eq!(Flow::default().took(1), None);
-        flow = Flow::default();
-        flow.received(5).unwrap();
-        assert_eq!(flow.took(6), Some(Control::Taken { bytes: 5 }));
+        assert_eq!(FlowWindow::default().took(1), None);
+        window = FlowWindow::default();
+        window.received(5).unwrap();
+        assert_eq!(window.took(6), Some(Control::Taken { bytes: 5 }));
     }
 
     proptest! {
         /// Two sides that keep to their rooms never break the other's window, and never stand still.
         #[test]
         fn a_flow_neither_breaks_nor_stands_still(steps in proptest::collection::vec((1_usize..200_000, 1_usize..200_000), 1..200)) {
-            let (mut sender, mut receiver) = (Flow::default(), Flow::default());
+            let (mut sender, mut receiver) = (FlowWindow::default(), FlowWindow::default());
             let mut waiting = 0;
             for (send, take) in steps {
                 let send = send.min(sender.room());

@@ -34,7 +34,7 @@ use api::{
     run::{RunId, WorkflowId},
 };
 use document::plan::StageId;
-use log_files::{Extent, Limits, Place, TimesWriter, Writer};
+use log_files::{Extent, Limits, LogLocation, TimesWriter, Writer};
 
 use self::held::FileCharge;
 use crate::ledger::Ledger;
@@ -194,7 +194,7 @@ impl Results {
         let last = last.ok_or(ResultError::TooLong)?;
         make_folder(&self.logs.join(workflow.to_string()))?;
         // One after the other: the node may send again what is still on its way.
-        let writer = Place::of(&path).and_then(|place| Writer::open_shared(place, self.log_limits));
+        let writer = LogLocation::of(&path).and_then(|place| Writer::open_shared(place, self.log_limits));
         let mut writer = writer.map_err(|source| failed("open", source))?;
         let end = writer.end();
         let has_all_before = offset <= end || after.is_some_and(|after| after <= end);
@@ -241,7 +241,7 @@ impl Results {
     /// Puts a whole log on disk.
     pub(crate) fn sync_log(&self, workflow: WorkflowId, run: RunId) -> Result<(), ResultError> {
         let path = self.log_path(workflow, run);
-        match Place::of(&path).and_then(|place| place.sync()) {
+        match LogLocation::of(&path).and_then(|place| place.sync()) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(ResultError::Io { operation: "sync", path, source })
             }
@@ -343,7 +343,7 @@ fn keep_times(path: &Path, times: &[TimeMark], end: u64) -> io::Result<()> {
     if known.peek().is_none() {
         return Ok(());
     }
-    TimesWriter::open(Place::of(path)?)?.mark(known)
+    TimesWriter::open(LogLocation::of(path)?)?.mark(known)
 }
 
 fn make_folder(path: &Path) -> Result<(), ResultError> {

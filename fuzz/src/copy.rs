@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use copy_tree::{Place, unpack};
+use copy_tree::{Target, unpack};
 
 /// What lies beside the place of the copy, and stays as it is.
 const SECRET: &str = "secret";
@@ -12,7 +12,7 @@ pub(crate) fn copy_tree(input: &[u8]) -> bool {
     let Ok(root) = tempfile::tempdir() else { panic!("there is room for a directory") };
     let (place, secret) = (root.path().join("place"), root.path().join(SECRET));
     assert!(fs::create_dir(&place).is_ok() && fs::write(&secret, SECRET).is_ok(), "it can be written");
-    let Ok(to) = Place::of(&place, "new") else { unreachable!("it is a directory, and a name") };
+    let Ok(to) = Target::of(&place, "new") else { unreachable!("it is a directory, and a name") };
     let unpacked = unpack(input, &to);
     assert_eq!(names(root.path()), ["place", SECRET], "it made something outside of its place");
     assert_eq!(fs::read(&secret).ok().as_deref(), Some(SECRET.as_bytes()), "it changed what is outside");

@@ -43,7 +43,7 @@ pub enum ClientError {
         source: reqwest::Error,
     },
     /// The server refused; nothing was changed.
-    #[error("{}", Words(.0))]
+    #[error("{}", ProblemText(.0))]
     Refused(Problem),
     /// The answer is not what this client understands.
     #[error("the server's answer is not what this client understands: are both of one version?")]
@@ -70,9 +70,9 @@ impl ClientError {
 }
 
 /// A problem in lines: what failed and why, then each mistake on a line of its own.
-struct Words<'a>(&'a Problem);
+struct ProblemText<'a>(&'a Problem);
 
-impl std::fmt::Display for Words<'_> {
+impl std::fmt::Display for ProblemText<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Problem { title, detail, mistakes, .. } = self.0;
         write!(f, "{title}")?;

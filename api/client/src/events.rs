@@ -21,8 +21,8 @@ pub enum StreamEnd {
 
 /// What a stream of the states of objects tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told<T> {
-    /// Every object there is follows, until [`Told::ListEnd`]: what is not among those is gone.
+pub enum WatchMessage<T> {
+    /// Every object there is follows, until [`WatchMessage::ListEnd`]: what is not among those is gone.
     ListBegin,
     /// An object as it is now.
     State(T),
@@ -35,7 +35,7 @@ pub enum Told<T> {
 pub struct Events<T> {
     response: reqwest::Response,
     parser: Parser,
-    ready: VecDeque<Told<String>>,
+    ready: VecDeque<WatchMessage<String>>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -50,9 +50,9 @@ impl<T: DeserializeOwned> Events<T> {
     /// [`ClientError::Event`] if an event is not understood.
     pub async fn next(&mut self) -> Result<Result<T, StreamEnd>, ClientError> {
         loop {
-            match self.next_told().await? {
-                Ok(Told::State(state)) => return Ok(Ok(state)),
-                Ok(Told::ListBegin | Told::ListEnd) => {}
+            match self.next_message().await? {
+                Ok(WatchMessage::State(state)) => return Ok(Ok(state)),
+                Ok(WatchMessage::ListBegin | WatchMessage::ListEnd) => {}
                 Err(end) => return Ok(Err(end)),
             }
         }
@@ -62,15 +62,15 @@ impl<T: DeserializeOwned> Events<T> {
     ///
     /// # Errors
     /// [`ClientError::Event`] if an event is not understood.
-    pub async fn next_told(&mut self) -> Result<Result<Told<T>, StreamEnd>, ClientError> {
+    pub async fn next_message(&mut self) -> Result<Result<WatchMessage<T>, StreamEnd>, ClientError> {
         loop {
             match self.ready.pop_front() {
                 None => {}
-                Some(Told::ListBegin) => return Ok(Ok(Told::ListBegin)),
-                Some(Told::ListEnd) => return Ok(Ok(Told::ListEnd)),
-                Some(Told::State(text)) => {
+                Some(WatchMessage::ListBegin) => return Ok(Ok(WatchMessage::ListBegin)),
+                Some(WatchMessage::ListEnd) => return Ok(Ok(WatchMessage::ListEnd)),
+                Some(WatchMessage::State(text)) => {
                     let state = serde_json::from_str(&text);
-                    return state.map(|state| Ok(Told::State(state))).map_err(ClientError::Event);
+                    return state.map(|state| Ok(WatchMessage::State(state))).map_err(ClientError::Event);
                 }
             }
             match self.response.chunk().await {
@@ -103,7 +103,7 @@ struct Parser {
 struct TooLong;
 
 impl Parser {
-    fn push(&mut self, bytes: &[u8]) -> Result<Vec<Told<String>>, TooLong> {
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<WatchMessage<String>>, TooLong> {
         let mut events = Vec::new();
         for &byte in bytes {
             if byte != b'\n' {
@@ -132,17 +132,17 @@ impl Parser {
     }
 
     /// A blank line has come.
-    fn end_event(&mut self, events: &mut Vec<Told<String>>) {
+    fn end_event(&mut self, events: &mut Vec<WatchMessage<String>>) {
         let text = std::mem::take(&mut self.event);
         let (is_list, has_id) = (std::mem::take(&mut self.is_list), std::mem::take(&mut self.has_id));
         if is_list {
             self.listing = true;
-            events.push(Told::ListBegin);
+            events.push(WatchMessage::ListBegin);
         } else if !text.is_empty() {
-            events.push(Told::State(text));
+            events.push(WatchMessage::State(text));
         }
         if has_id && std::mem::take(&mut self.listing) {
-            events.push(Told::ListEnd);
+            events.push(WatchMessage::ListEnd);
         }
     }
 }
@@ -157,9 +157,9 @@ mod tests {
             b": keep-alive\n\ndata: {\"a\":1}\n\nevent: x\r\ndata:2\r\ndata: 3\r\n\r\ndata: unfinished\n";
         for size in 1..bytes.len() {
             let mut parser = Parser::default();
-            let events: Vec<Told<String>> =
+            let events: Vec<WatchMessage<String>> =
                 bytes.chunks(size).flat_map(|chunk| parser.push(chunk).unwrap()).collect();
-            let state = |text: &str| Told::State(text.to_owned());
+            let state = |text: &str| WatchMessage::State(text.to_owned());
             assert_eq!(events, [state("{\"a\":1}"), state("2\n3")], "cut every {size} bytes");
         }
     }
@@ -167,10 +167,10 @@ mod tests {
     #[test]
     fn a_list_ends_with_its_first_id() {
         let told = |text: &str| -> Vec<String> {
-            let shown = |told: Told<String>| match told {
-                Told::ListBegin => "(".to_owned(),
-                Told::State(text) => text,
-                Told::ListEnd => ")".to_owned(),
+            let shown = |told: WatchMessage<String>| match told {
+                WatchMessage::ListBegin => "(".to_owned(),
+                WatchMessage::State(text) => text,
+                WatchMessage::ListEnd => ")".to_owned(),
             };
             Parser::default().push(text.as_bytes()).unwrap().into_iter().map(shown).collect()
         };

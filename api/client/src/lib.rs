@@ -42,9 +42,9 @@ use crate::path::path_of;
 pub use crate::{
     audit::AuditFilter,
     error::ClientError,
-    events::{Events, StreamEnd, Told},
+    events::{Events, StreamEnd, WatchMessage},
     streams::{Line, StreamOf},
-    trust::{Fingerprint, NoFingerprint, Presented, PresentedError, presented},
+    trust::{Fingerprint, NoFingerprint, PresentedCertificate, PresentedError, presented},
     workflows::{Content, LogOf, LogSince, WorkflowsOf},
 };
 

@@ -91,7 +91,7 @@ impl Client {
             let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
             let answered = self.http.execute(request).await;
             if let Ok(response) = &answered {
-                self.tell_expiry(response.headers());
+                self.warn_of_expiry(response.headers());
             }
             let again = match &answered {
                 Ok(response) if is_taken(response.status()) => return answered.map_err(unreachable),
@@ -109,7 +109,7 @@ impl Client {
             // Who sends many requests waits a little for each of them, and should know why.
             let is_slow = begun.elapsed().saturating_add(pause) >= QUIET;
             if is_slow || matches!(again, Some(Again::NothingDone(_))) {
-                self.tell_retry(answered.map_err(unreachable)).await;
+                self.report_retry(answered.map_err(unreachable)).await;
             }
             tokio::time::sleep(pause).await;
             request = next;
@@ -119,7 +119,7 @@ impl Client {
 
 impl Client {
     /// Tells that the token ends soon, if the answer says so and nobody was told yet.
-    fn tell_expiry(&self, headers: &header::HeaderMap) {
+    fn warn_of_expiry(&self, headers: &header::HeaderMap) {
         let Some(notice) = &self.notice else { return };
         let ends = headers.get(api::http::TOKEN_EXPIRES).and_then(|ends| ends.to_str().ok());
         if let Some(ends) = ends.filter(|_| !notice.told.swap(true, Relaxed)) {
@@ -128,7 +128,7 @@ impl Client {
     }
 
     /// Tells why a request is sent again, if nobody was told of one yet.
-    async fn tell_retry(&self, failed: Result<Response, ClientError>) {
+    async fn report_retry(&self, failed: Result<Response, ClientError>) {
         let Some(notice) = &self.retry_notice else { return };
         if notice.told.swap(true, Relaxed) {
             return;

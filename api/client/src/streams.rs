@@ -13,7 +13,7 @@ use tokio_tungstenite::{
 use crate::{Client, ClientError, workflows::of_workflow};
 
 /// A stream that is open.
-pub type Line = stream_line::Line<reqwest::Upgraded>;
+pub type Line = stream_line::StreamSocket<reqwest::Upgraded>;
 
 /// Of which task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -44,7 +44,7 @@ pub enum PresentedError {
 
 /// A certificate that a server presents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Presented {
+pub struct PresentedCertificate {
     /// SHA-256 of its DER form.
     pub fingerprint: Fingerprint,
     /// Itself, PEM.
@@ -107,7 +107,7 @@ impl std::str::FromStr for Fingerprint {
 ///
 /// # Errors
 /// [`PresentedError`].
-pub async fn presented(server: &Url) -> Result<Vec<Presented>, PresentedError> {
+pub async fn presented(server: &Url) -> Result<Vec<PresentedCertificate>, PresentedError> {
     let address = || PresentedError::Address { server: server.clone() };
     let host = server.host_str().ok_or_else(address)?;
     // As a URL has it, an IPv6 address stands in brackets.
@@ -136,7 +136,7 @@ pub async fn presented(server: &Url) -> Result<Vec<Presented>, PresentedError> {
 
 /// Notes the certificates and trusts all of them; nothing is sent over such a connection.
 #[derive(Debug, Default)]
-struct Seen(Mutex<Vec<Presented>>);
+struct Seen(Mutex<Vec<PresentedCertificate>>);
 
 impl ServerCertVerifier for Seen {
     fn verify_server_cert(
@@ -149,7 +149,10 @@ impl ServerCertVerifier for Seen {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let all = std::iter::once(own).chain(others);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all
-            .map(|certificate| Presented { fingerprint: Fingerprint::of(certificate), pem: pem(certificate) })
+            .map(|certificate| PresentedCertificate {
+                fingerprint: Fingerprint::of(certificate),
+                pem: pem(certificate),
+            })
             .collect();
         Ok(ServerCertVerified::assertion())
     }

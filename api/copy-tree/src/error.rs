@@ -18,7 +18,7 @@ pub enum CopyError {
     },
     /// The place for it is none.
     #[error("{0}")]
-    Place(String),
+    Target(String),
     /// The folder holds more than its sender takes.
     #[error("{path} holds more than {limit} files and folders; pack it into one file (`tar -cf`) first")]
     TooMany {

@@ -18,7 +18,7 @@ mod unpack;
 
 pub use error::CopyError;
 pub use pack::{Limits, pack, pack_folder, size_of};
-pub use unpack::{Place, unpack};
+pub use unpack::{Target, unpack};
 
 use api::stream::{Copied, MAX_LEFT_OUT};
 
@@ -37,7 +37,7 @@ const MAX_PATH_BYTES: u64 = 4096;
 /// Longest line about something left out, characters: all of them travel in one message.
 const MAX_LINE: usize = 400;
 
-fn leave_out(copied: &mut Copied, what: &str, why: &str) {
+fn skip(copied: &mut Copied, what: &str, why: &str) {
     copied.left_out_count += 1;
     if copied.left_out.len() < MAX_LEFT_OUT {
         copied.left_out.push(format!("{what}: {why}").chars().take(MAX_LINE).collect());

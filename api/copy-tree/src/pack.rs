@@ -21,7 +21,7 @@ use rustix::{
 };
 use tar::{Builder, EntryType, Header};
 
-use crate::{CopyError, END, MAX_DEPTH, TOP, leave_out};
+use crate::{CopyError, END, MAX_DEPTH, TOP, skip};
 
 /// How something in a folder is opened: itself, and never what a link leads to.
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -53,7 +53,7 @@ pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
         return pack_folder(&folder.into(), source, Limits::WIDEST, out);
     }
     if !meta.is_file() {
-        return Err(CopyError::Place(format!("{} is neither file nor folder", source.display())));
+        return Err(CopyError::Target(format!("{} is neither file nor folder", source.display())));
     }
     let mut packing = Packing::new(out, source, meta.dev(), Limits::WIDEST);
     // Never waits for the other end of a pipe that has taken the file's place.
@@ -125,7 +125,7 @@ impl<'a, W: Write> Packing<'a, W> {
         depth: usize,
     ) -> Result<(), CopyError> {
         if depth > self.limits.depth.min(MAX_DEPTH) {
-            leave_out(&mut self.copied, &path.display().to_string(), "deeper than any folder is copied");
+            skip(&mut self.copied, &path.display().to_string(), "deeper than any folder is copied");
             return Ok(());
         }
         let entries = self.names(folder, path)?;
@@ -198,7 +198,7 @@ impl<'a, W: Write> Packing<'a, W> {
             FileType::Directory => "another file system",
             _ => "neither file, folder nor link",
         };
-        leave_out(&mut self.copied, &path.display().to_string(), why);
+        skip(&mut self.copied, &path.display().to_string(), why);
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl<'a, W: Write> Packing<'a, W> {
     fn file(&mut self, file: File, path: &Path, name: &Path) -> Result<(), CopyError> {
         let meta = file.metadata().map_err(|error| CopyError::step("read", path, error))?;
         if !meta.is_file() {
-            leave_out(&mut self.copied, &path.display().to_string(), "no file any more");
+            skip(&mut self.copied, &path.display().to_string(), "no file any more");
             return Ok(());
         }
         let mut header = header(EntryType::Regular, meta.mode(), meta.mtime(), meta.len());

@@ -14,7 +14,7 @@ use super::*;
 fn copy(from: &Path, to: &Path, name: &str) -> Result<Copied, CopyError> {
     let mut stream = Vec::new();
     pack(from, &mut stream)?;
-    unpack(stream.as_slice(), &Place::of(to, name)?)
+    unpack(stream.as_slice(), &Target::of(to, name)?)
 }
 
 fn mode(path: &Path) -> u32 {
@@ -84,11 +84,11 @@ fn a_copy_goes_where_cp_would_put_it() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
     fs::create_dir(at("folder")).unwrap();
-    assert_eq!(Place::of(&at("folder"), "x").unwrap().path(), at("folder/x"));
-    assert_eq!(Place::of(&at("new"), "x").unwrap().path(), at("new"));
-    assert_eq!(Place::of(Path::new("new"), "x").unwrap().path(), Path::new("./new"));
+    assert_eq!(Target::of(&at("folder"), "x").unwrap().path(), at("folder/x"));
+    assert_eq!(Target::of(&at("new"), "x").unwrap().path(), at("new"));
+    assert_eq!(Target::of(Path::new("new"), "x").unwrap().path(), Path::new("./new"));
     for (path, name) in [("no/new", "x"), ("new/", "x"), ("folder", ".."), ("folder", "")] {
-        assert!(Place::of(&at(path), name).is_err(), "{path}");
+        assert!(Target::of(&at(path), name).is_err(), "{path}");
     }
 }
 
@@ -115,7 +115,7 @@ fn a_hostile_stream_writes_nothing_elsewhere() {
         &[(GNULongName, "x", "y"), FOLDER],
     ];
     for (number, entries) in streams.iter().enumerate() {
-        let to = Place::of(&place.path().join(format!("to{number}")), "").unwrap();
+        let to = Target::of(&place.path().join(format!("to{number}")), "").unwrap();
         let error = unpack(stream(entries).as_slice(), &to).unwrap_err().to_string();
         told += &(error.replace(&place.path().display().to_string(), "PLACE") + "\n");
     }
@@ -147,7 +147,7 @@ fn a_hostile_stream_writes_nothing_elsewhere() {
         (Regular, "copy/suid", "x"),
         LAST,
     ];
-    let to = Place::of(&place.path().join("odd"), "").unwrap();
+    let to = Target::of(&place.path().join("odd"), "").unwrap();
     let copied = unpack(stream(&odd).as_slice(), &to).unwrap();
     assert_eq!((copied.entries, copied.left_out_count), (2, 6), "{copied:?}");
     assert_eq!(mode(&to.path().join("suid")), 0o755);
@@ -177,7 +177,7 @@ fn a_folder_with_more_than_its_sender_takes_is_not_sent() {
 
     let (copied, stream) = pack_within(Limits { entries: 4, depth: 2 }).unwrap();
     assert_eq!(copied.left_out, ["out/a/b/c: deeper than any folder is copied"]);
-    let to = Place::of(&place.path().join("to"), "").unwrap();
+    let to = Target::of(&place.path().join("to"), "").unwrap();
     unpack(stream.as_slice(), &to).unwrap();
     assert!(to.path().join("a/b").is_dir() && !to.path().join("a/b/c").exists());
 }
@@ -190,7 +190,7 @@ fn half_a_file_gets_no_name() {
     let mut stream = Vec::new();
     pack(&from, &mut stream).unwrap();
     for length in [0, 600, 50_000, 100_511, 100_864] {
-        let to = Place::of(&place.path().join("to"), "").unwrap();
+        let to = Target::of(&place.path().join("to"), "").unwrap();
         let error = unpack(&stream[..length], &to).unwrap_err();
         assert!(matches!(error, CopyError::Broken(_)), "{length}: {error}");
         assert_eq!(to.path().exists(), length > 100_511, "{length}");
@@ -213,7 +213,7 @@ fn a_link_leads_out_if_it_may() {
         let name = if depth == 0 { "copy/l" } else { "copy/a/l" };
         let entries =
             [FOLDER, (EntryType::Directory, "copy/a", ""), (EntryType::Symlink, name, target), LAST];
-        let to = Place::of(&place.path().join(format!("{depth}{}", target.replace('/', "_"))), "").unwrap();
+        let to = Target::of(&place.path().join(format!("{depth}{}", target.replace('/', "_"))), "").unwrap();
         let copied = unpack(stream(&entries).as_slice(), &to).unwrap();
         assert_eq!(copied.left_out_count == 1, out, "{target} at {depth}");
     }
@@ -251,7 +251,7 @@ fn eight_times_the_stream_takes_at_most_ten_times_the_steps() {
             let (mut read, mut steps) = (0, 0);
             let bytes = stream(&entries);
             let counted = Counted { bytes: &bytes, steps: &mut read };
-            unpack::unpack_counted(counted, &Place::of(place.path(), "new").unwrap(), &mut steps).unwrap();
+            unpack::unpack_counted(counted, &Target::of(place.path(), "new").unwrap(), &mut steps).unwrap();
             (read, steps)
         };
         let ((read, few), (read_more, many)) = (steps(100), steps(800));

@@ -19,28 +19,28 @@ use rustix::{
 };
 use tar::{Archive, Entry, EntryType};
 
-use crate::{CopyError, END, MAX_DEPTH, MAX_PATH_BYTES, TOP, leave_out};
+use crate::{CopyError, END, MAX_DEPTH, MAX_PATH_BYTES, TOP, skip};
 
 /// Folders of one copy: their modes are set when all that is in them is there, so they are remembered.
 const MAX_FOLDERS: usize = 1_000_000;
 
 /// Where a copy goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Target {
     folder: PathBuf,
     name: OsString,
 }
 
-impl Place {
+impl Target {
     /// As `cp -r` has it: into `path` under `name` if that is a folder, else `path` is the new name.
     ///
     /// # Errors
-    /// [`CopyError::Place`]: there is no folder for it.
+    /// [`CopyError::Target`]: there is no folder for it.
     pub fn of(path: &Path, name: &str) -> Result<Self, CopyError> {
         if path.is_dir() {
             if !is_name(name) {
                 let why = format!("{} is a folder: name what shall be in it", path.display());
-                return Err(CopyError::Place(why));
+                return Err(CopyError::Target(why));
             }
             return Ok(Self { folder: path.to_owned(), name: name.into() });
         }
@@ -56,7 +56,7 @@ impl Place {
             }
             _ => {
                 let folder = if ends_in_slash { path } else { folder };
-                Err(CopyError::Place(format!("there is no folder {}", folder.display())))
+                Err(CopyError::Target(format!("there is no folder {}", folder.display())))
             }
         }
     }
@@ -72,12 +72,16 @@ impl Place {
 ///
 /// # Errors
 /// [`CopyError`]. What was whole before stays.
-pub fn unpack(stream: impl Read, place: &Place) -> Result<Copied, CopyError> {
+pub fn unpack(stream: impl Read, place: &Target) -> Result<Copied, CopyError> {
     unpack_counted(stream, place, &mut 0)
 }
 
 /// [`unpack`]. `steps`: entries, parts of their paths, and directories to come back to are added.
-pub(crate) fn unpack_counted(stream: impl Read, place: &Place, steps: &mut u64) -> Result<Copied, CopyError> {
+pub(crate) fn unpack_counted(
+    stream: impl Read,
+    place: &Target,
+    steps: &mut u64,
+) -> Result<Copied, CopyError> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let folder = rustix::fs::open(&place.folder, flags, Mode::empty())
         .map_err(|errno| CopyError::step("open the folder", &place.folder, errno))?;
@@ -108,17 +112,17 @@ struct Long {
 }
 
 #[derive(Debug)]
-struct Made {
+struct CreatedDirectory {
     path: PathBuf,
     mode: u32,
     mtime: u64,
 }
 
 struct Unpacking<'a> {
-    place: &'a Place,
+    place: &'a Target,
     folder: OwnedFd,
     copied: Copied,
-    made: Vec<Made>,
+    made: Vec<CreatedDirectory>,
     long: Long,
     steps: &'a mut u64,
 }
@@ -157,7 +161,7 @@ impl Unpacking<'_> {
                 let target = target.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
                 self.make_link(&path, &target.unwrap_or_default())?;
             }
-            _ => self.leave_out(&path, "neither file, folder nor link"),
+            _ => self.skip(&path, "neither file, folder nor link"),
         }
         Ok(false)
     }
@@ -183,9 +187,9 @@ impl Unpacking<'_> {
         Ok(path)
     }
 
-    fn leave_out(&mut self, path: &Path, why: &str) {
+    fn skip(&mut self, path: &Path, why: &str) {
         let shown = self.place.folder.join(path).display().to_string();
-        leave_out(&mut self.copied, &shown, why);
+        skip(&mut self.copied, &shown, why);
     }
 
     fn fail(&self, step: &'static str, path: &Path, errno: impl Into<io::Error>) -> CopyError {
@@ -216,7 +220,7 @@ impl Unpacking<'_> {
             }
             Ok(()) => {
                 *self.steps += 1;
-                self.made.push(Made { path, mode, mtime });
+                self.made.push(CreatedDirectory { path, mode, mtime });
             }
             // One that is there stays as it is. If it is no folder, that shows here.
             Err(Errno::EXIST) => drop(self.open_folder(&path)?),
@@ -278,12 +282,18 @@ impl Unpacking<'_> {
         if copied != size {
             return Err(CopyError::Broken(io::ErrorKind::UnexpectedEof.into()));
         }
-        self.settle(file.as_fd(), path, mode, mtime)?;
+        self.set_metadata(file.as_fd(), path, mode, mtime)?;
         Ok(copied)
     }
 
     /// Mode and time. No set-user-ID: the mode has none.
-    fn settle(&self, made: BorrowedFd<'_>, path: &Path, mode: u32, mtime: u64) -> Result<(), CopyError> {
+    fn set_metadata(
+        &self,
+        made: BorrowedFd<'_>,
+        path: &Path,
+        mode: u32,
+        mtime: u64,
+    ) -> Result<(), CopyError> {
         let time = Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 };
         let times = Timestamps { last_access: time, last_modification: time };
         rustix::fs::fchmod(made, Mode::from_raw_mode(mode))
@@ -296,7 +306,7 @@ impl Unpacking<'_> {
         let depth = path.components().count().saturating_sub(2);
         if path.components().count() < 2 || leads_out(target, depth) {
             let why = format!("a link to {}, which is not part of the copy", String::from_utf8_lossy(target));
-            self.leave_out(path, &why);
+            self.skip(path, &why);
             return Ok(());
         }
         let (parent, name) = self.parent(path)?;
@@ -312,9 +322,9 @@ impl Unpacking<'_> {
 
     /// Modes and times of folders, the innermost first: one that is closed to its owner is closed at last.
     fn finish(self) -> Result<Copied, CopyError> {
-        for Made { path, mode, mtime } in self.made.iter().rev() {
+        for CreatedDirectory { path, mode, mtime } in self.made.iter().rev() {
             let folder = self.open_folder(path)?;
-            self.settle(folder.as_fd(), path, *mode, *mtime)?;
+            self.set_metadata(folder.as_fd(), path, *mode, *mtime)?;
         }
         Ok(self.copied)
     }

@@ -49,14 +49,14 @@ const LOOKS: u32 = 5;
 
 /// Where the files of a log are: the folder that they are in, and the name of the head.
 #[derive(Debug)]
-pub struct Place {
+pub struct LogLocation {
     folder: OwnedFd,
     head: OsString,
     tail: OsString,
     times: OsString,
 }
 
-impl Place {
+impl LogLocation {
     /// In a folder that is open.
     #[must_use]
     pub fn new(folder: OwnedFd, name: &str) -> Self {
@@ -110,7 +110,7 @@ impl Place {
     /// # Errors
     /// The file system's.
     pub fn read(&self, offset: u64, most: usize) -> io::Result<Piece> {
-        look_again(|| {
+        retry_while_deleting(|| {
             let extent = self.extent()?;
             let Some((from, end)) = extent.next(offset) else {
                 return Ok(Some(Piece { from: offset.max(extent.end()), bytes: Vec::new() }));
@@ -161,20 +161,20 @@ impl Place {
 /// # Errors
 /// The file system's.
 pub fn extent(path: &Path) -> io::Result<Extent> {
-    or_absent(Place::of(path).and_then(|place| place.extent()), Extent::default)
+    or_absent(LogLocation::of(path).and_then(|place| place.extent()), Extent::default)
 }
 
-/// [`Place::read`] of the log whose head is at `path`, as [`extent`].
+/// [`LogLocation::read`] of the log whose head is at `path`, as [`extent`].
 ///
 /// # Errors
 /// The file system's.
 pub fn read(path: &Path, offset: u64, most: usize) -> io::Result<Piece> {
     let nothing = || Piece { from: offset, bytes: Vec::new() };
-    or_absent(Place::of(path).and_then(|place| place.read(offset, most)), nothing)
+    or_absent(LogLocation::of(path).and_then(|place| place.read(offset, most)), nothing)
 }
 
 /// Looks until nothing is deleted meanwhile.
-fn look_again<T>(mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
+fn retry_while_deleting<T>(mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
     for _ in 0..LOOKS {
         if let Some(found) = look()? {
             return Ok(found);

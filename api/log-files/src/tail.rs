@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use super::{extent, look_again, read};
+use super::{extent, read, retry_while_deleting};
 
 /// Bytes that are looked through at a time.
 const BLOCK_BYTES: u64 = 64 << 10;
@@ -20,7 +20,7 @@ const MAX_LOOK_BYTES: u64 = 1 << 20;
 /// # Errors
 /// The file system's. Where there are no files, the log is empty.
 pub fn last_lines(path: &Path, lines: u64) -> io::Result<u64> {
-    look_again(|| look_back(path, lines))
+    retry_while_deleting(|| look_back(path, lines))
 }
 
 /// `None`: a part of the log was left out meanwhile.
@@ -60,7 +60,7 @@ fn look_back(path: &Path, lines: u64) -> io::Result<Option<u64>> {
 /// # Errors
 /// As [`last_lines`].
 pub(crate) fn line_begin(path: &Path, offset: u64) -> io::Result<u64> {
-    look_again(|| look_for_begin(path, offset))
+    retry_while_deleting(|| look_for_begin(path, offset))
 }
 
 /// `None`: a part of the log was left out meanwhile.

@@ -23,7 +23,7 @@ impl Rig {
     }
 
     fn writer(&self, limit: u64) -> Writer {
-        Writer::open(Place::of(&self.path()).unwrap(), Limits::of(limit)).unwrap()
+        Writer::open(LogLocation::of(&self.path()).unwrap(), Limits::of(limit)).unwrap()
     }
 
     fn next(&self, count: usize) -> Vec<u8> {
@@ -183,7 +183,7 @@ proptest! {
 #[test]
 fn who_reads_too_slowly_is_not_told_that_the_log_is_over() {
     let mut looks = 0;
-    let read = look_again::<Piece>(|| {
+    let read = retry_while_deleting::<Piece>(|| {
         looks += 1;
         Ok(None)
     });

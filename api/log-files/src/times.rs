@@ -29,7 +29,7 @@ use std::{
 use api::{ids::Timestamp, log::times::TimeMark};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 
-use super::{Place, absent, extent, or_absent, tail::line_begin};
+use super::{LogLocation, absent, extent, or_absent, tail::line_begin};
 
 /// Marks of one log, at most: 24 KiB. Of one that is written for a day without a pause they are
 /// some two minutes apart in the end.
@@ -160,7 +160,7 @@ fn read_record(bytes: &[u8]) -> Option<(u64, i64)> {
 /// Keeps the time marks of a log, of which there is one writer at a time.
 #[derive(Debug)]
 pub struct TimesWriter {
-    place: Place,
+    place: LogLocation,
     marks: Marks,
     file: Option<File>,
 }
@@ -170,7 +170,7 @@ impl TimesWriter {
     ///
     /// # Errors
     /// The file system's.
-    pub fn open(place: Place) -> io::Result<Self> {
+    pub fn open(place: LogLocation) -> io::Result<Self> {
         Ok(Self { marks: marks_of(&place)?, place, file: None })
     }
 
@@ -231,7 +231,7 @@ impl TimesWriter {
     }
 }
 
-fn marks_of(place: &Place) -> io::Result<Marks> {
+fn marks_of(place: &LogLocation) -> io::Result<Marks> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = openat(&place.folder, &place.times, flags, Mode::empty());
     let Some(file) = absent(opened)?.map(File::from) else { return Ok(Marks::default()) };
@@ -245,7 +245,7 @@ fn marks_of(place: &Place) -> io::Result<Marks> {
 /// # Errors
 /// The file system's.
 pub fn time_marks(path: &Path) -> io::Result<Vec<TimeMark>> {
-    Ok(or_absent(Place::of(path).and_then(|place| marks_of(&place)), Marks::default)?.marks)
+    Ok(or_absent(LogLocation::of(path).and_then(|place| marks_of(&place)), Marks::default)?.marks)
 }
 
 /// Where what was written at `time` or later begins in the log whose head is at `path`, moved to
@@ -256,7 +256,7 @@ pub fn time_marks(path: &Path) -> io::Result<Vec<TimeMark>> {
 /// # Errors
 /// The file system's. Where there are no files, the log is empty.
 pub fn since(path: &Path, time: Timestamp, is_over: bool) -> io::Result<Option<u64>> {
-    let marks = or_absent(Place::of(path).and_then(|place| marks_of(&place)), Marks::default)?;
+    let marks = or_absent(LogLocation::of(path).and_then(|place| marks_of(&place)), Marks::default)?;
     let end = extent(path)?.end();
     let Some(offset) = marks.since(time) else { return Ok((end == 0).then_some(0)) };
     if offset >= end && is_over {

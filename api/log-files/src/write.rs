@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Place, Segment, absent, segment_name, segments, starts};
+use super::{LogLocation, Segment, absent, segment_name, segments, starts};
 
 /// Segments of a tail: of a full one at least seven eighths are kept.
 const SEGMENTS: u64 = 8;
@@ -44,7 +44,7 @@ impl Limits {
 /// Writes a log, of which there is one writer at a time.
 #[derive(Debug)]
 pub struct Writer {
-    place: Place,
+    place: LogLocation,
     limits: Limits,
     head: File,
     head_bytes: u64,
@@ -59,7 +59,7 @@ impl Writer {
     ///
     /// # Errors
     /// The file system's.
-    pub fn open(place: Place, limits: Limits) -> io::Result<Self> {
+    pub fn open(place: LogLocation, limits: Limits) -> io::Result<Self> {
         let head = place.open(OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)?;
         Self::go_on(place, limits, head)
     }
@@ -70,13 +70,13 @@ impl Writer {
     ///
     /// # Errors
     /// The file system's.
-    pub fn open_shared(place: Place, limits: Limits) -> io::Result<Self> {
+    pub fn open_shared(place: LogLocation, limits: Limits) -> io::Result<Self> {
         let head = place.open(OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)?;
         head.lock()?;
         Ok(Self { syncs: true, ..Self::go_on(place, limits, head)? })
     }
 
-    fn go_on(place: Place, limits: Limits, head: File) -> io::Result<Self> {
+    fn go_on(place: LogLocation, limits: Limits, head: File) -> io::Result<Self> {
         let head_bytes = head.metadata()?.len();
         let mut writer =
             Self { place, limits, head, head_bytes, tail: None, segments: VecDeque::new(), syncs: false };

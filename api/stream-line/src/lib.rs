@@ -1,9 +1,9 @@
 //! The WebSocket of a stream, as both of its ends have it: the client and the node. What is said over it:
 //! [`api::stream`].
 //!
-//! [`Line::next`] moves everything: it sends what is queued and hears what comes, both at once, so that two ends which send to
-//! each other never wait for each other. Its owner calls it in every turn of its loop, sends within [`Line::room`] and tells what
-//! has gone on ([`Line::took`]).
+//! [`StreamSocket::next`] moves everything: it sends what is queued and hears what comes, both at once, so that two ends which send to
+//! each other never wait for each other. Its owner calls it in every turn of its loop, sends within [`StreamSocket::room`] and tells what
+//! has gone on ([`StreamSocket::took`]).
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use api::stream::{self, Channel, Control, Flow, MAX_STREAM_MESSAGE_BYTES, Malformed};
+use api::stream::{self, Channel, Control, FlowWindow, MAX_STREAM_MESSAGE_BYTES, Malformed};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use tokio::{
@@ -35,7 +35,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a line ends.
 #[derive(Debug, thiserror::Error)]
-pub enum LineError {
+pub enum StreamError {
     /// The connection failed.
     #[error("the connection broke")]
     Broken(#[source] Box<tungstenite::Error>),
@@ -50,7 +50,7 @@ pub enum LineError {
 /// What comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Data. It counts as held until [`Line::took`].
+    /// Data. It counts as held until [`StreamSocket::took`].
     Data(Channel, Bytes),
     /// A word, never [`Control::Taken`].
     Control(Control),
@@ -60,9 +60,9 @@ pub enum Event {
 
 /// One end.
 #[derive(Debug)]
-pub struct Line<T> {
+pub struct StreamSocket<T> {
     socket: WebSocketStream<T>,
-    flow: Flow,
+    window: FlowWindow,
     queue: VecDeque<Message>,
     queued_bytes: usize,
     /// Bytes whose taking was not told yet.
@@ -81,12 +81,12 @@ pub fn limits() -> WebSocketConfig {
         .max_frame_size(Some(MAX_STREAM_MESSAGE_BYTES))
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> StreamSocket<T> {
     /// An end of an open WebSocket.
     pub fn new(socket: WebSocketStream<T>) -> Self {
         Self {
             socket,
-            flow: Flow::default(),
+            window: FlowWindow::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             owed: 0,
@@ -98,20 +98,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
     /// Bytes that may be sent now. After 0 an [`Event::Room`] or further events come.
     pub fn room(&self) -> usize {
         let is_free = self.queued_bytes < MAX_QUEUED_BYTES && self.queue.len() < MAX_QUEUED;
-        let room = if is_free { self.flow.room() } else { 0 };
+        let room = if is_free { self.window.room() } else { 0 };
         self.was_full.set(room == 0);
         room
     }
 
     /// Sends data, within [`Self::room`].
     pub fn send(&mut self, channel: Channel, bytes: &[u8]) {
-        self.flow.sent(bytes.len());
+        self.window.sent(bytes.len());
         self.queued_bytes += bytes.len();
         self.queue.push_back(Message::binary(stream::data(channel, bytes)));
     }
 
     /// Says a word.
-    pub fn say(&mut self, control: &Control) {
+    pub fn send_control(&mut self, control: &Control) {
         // Serialising the protocol's own types into memory does not fail.
         if let Ok(text) = serde_json::to_string(control) {
             self.queue.push_back(Message::text(text));
@@ -120,7 +120,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
 
     /// Data that came has gone where it should.
     pub fn took(&mut self, bytes: usize) {
-        if let Some(Control::Taken { bytes }) = self.flow.took(bytes) {
+        if let Some(Control::Taken { bytes }) = self.window.took(bytes) {
             self.owed += bytes;
         }
     }
@@ -128,12 +128,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
     /// What comes next. Cancel-safe.
     ///
     /// # Errors
-    /// [`LineError`].
-    pub async fn next(&mut self) -> Result<Event, LineError> {
+    /// [`StreamError`].
+    pub async fn next(&mut self) -> Result<Event, StreamError> {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, LineError>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, StreamError>> {
         loop {
             if !self.is_deaf && self.poll_send(context).is_err() {
                 // The last word may be on its way; without one, hearing ends as well.
@@ -144,8 +144,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
                 return Poll::Ready(Ok(Event::Room));
             }
             let message = ready!(Pin::new(&mut self.socket).poll_next(context));
-            let message = message.ok_or_else(|| LineError::Closed(String::new()))?.map_err(broken)?;
-            if let Some(event) = self.heard(message)? {
+            let message = message.ok_or_else(|| StreamError::Closed(String::new()))?.map_err(broken)?;
+            if let Some(event) = self.handle_message(message)? {
                 return Poll::Ready(Ok(event));
             }
         }
@@ -160,7 +160,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
             }
             if self.owed > 0 {
                 let taken = Control::Taken { bytes: std::mem::take(&mut self.owed) };
-                self.say(&taken);
+                self.send_control(&taken);
                 // Before the data that waits: the other side may wait for it.
                 self.queue.rotate_right(1);
             }
@@ -177,16 +177,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
         }
     }
 
-    fn heard(&mut self, message: Message) -> Result<Option<Event>, LineError> {
+    fn handle_message(&mut self, message: Message) -> Result<Option<Event>, StreamError> {
         match message {
             Message::Binary(message) => {
                 let (channel, data) = stream::parse_data(&message)?;
-                self.flow.received(data.len())?;
+                self.window.received(data.len())?;
                 Ok(Some(Event::Data(channel, message.slice(1..))))
             }
             Message::Text(text) => match serde_json::from_str(&text) {
                 Ok(Control::Taken { bytes }) => {
-                    self.flow.was_taken(bytes)?;
+                    self.window.was_taken(bytes)?;
                     Ok(None)
                 }
                 // What the other side, of a later release, says on top.
@@ -196,7 +196,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
             },
             Message::Close(close) => {
                 let why = close.filter(|close| !close.reason.is_empty());
-                Err(LineError::Closed(why.map_or(String::new(), |close| format!(": {}", close.reason))))
+                Err(StreamError::Closed(why.map_or(String::new(), |close| format!(": {}", close.reason))))
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(None),
         }
@@ -217,12 +217,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
     }
 }
 
-fn broken(error: tungstenite::Error) -> LineError {
+fn broken(error: tungstenite::Error) -> StreamError {
     match error {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-            LineError::Closed(String::new())
+            StreamError::Closed(String::new())
         }
-        other => LineError::Broken(Box::new(other)),
+        other => StreamError::Broken(Box::new(other)),
     }
 }
 
@@ -234,15 +234,19 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (Line<DuplexStream>, Line<DuplexStream>) {
+    async fn pair() -> (StreamSocket<DuplexStream>, StreamSocket<DuplexStream>) {
         let (one, other) = tokio::io::duplex(4096);
         let one = WebSocketStream::from_raw_socket(one, Role::Client, Some(limits())).await;
         let other = WebSocketStream::from_raw_socket(other, Role::Server, Some(limits())).await;
-        (Line::new(one), Line::new(other))
+        (StreamSocket::new(one), StreamSocket::new(other))
     }
 
     /// Sends and takes so much; both ends do it at once over a connection that holds 4 KiB.
-    async fn exchange(mut line: Line<DuplexStream>, channel: Channel, total: usize) -> Line<DuplexStream> {
+    async fn exchange(
+        mut line: StreamSocket<DuplexStream>,
+        channel: Channel,
+        total: usize,
+    ) -> StreamSocket<DuplexStream> {
         let (mut sent, mut taken) = (0, 0);
         while sent < total || taken < total {
             let room = line.room().min(total - sent);
@@ -271,21 +275,21 @@ mod tests {
         };
         let (mut one, mut other) = timeout(Duration::from_secs(60), exchanged).await.unwrap();
         let ended = Control::Ended { outcome: Outcome::Exited { code: 7 } };
-        other.say(&ended);
-        let heard = async {
-            let heard = one.next().await.unwrap();
-            assert!(matches!(one.next().await, Err(LineError::Closed(_))));
-            heard
+        other.send_control(&ended);
+        let handle_message = async {
+            let handle_message = one.next().await.unwrap();
+            assert!(matches!(one.next().await, Err(StreamError::Closed(_))));
+            handle_message
         };
-        let ((), heard) = tokio::join!(other.close(), heard);
-        assert_eq!(heard, Event::Control(ended));
+        let ((), handle_message) = tokio::join!(other.close(), handle_message);
+        assert_eq!(handle_message, Event::Control(ended));
     }
 
     #[tokio::test]
     async fn a_last_word_is_heard_by_one_that_cannot_send_any_more() {
         let (mut one, mut other) = pair().await;
         let ended = Control::Ended { outcome: Outcome::Exited { code: 7 } };
-        other.say(&ended);
+        other.send_control(&ended);
         assert!(timeout(Duration::from_millis(50), other.next()).await.is_err());
         drop(other);
         one.send(Channel::Input, &[0; 10_000]);

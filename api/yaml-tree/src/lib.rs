@@ -10,7 +10,7 @@ mod suggest;
 mod tree;
 
 pub use mistakes::{MAX_MISTAKES, Mistakes};
-pub use places::Places;
+pub use places::IndexedTree;
 pub use shape::{EXTENSION, Field, LATER, Shape, field, find, required, walk};
 pub use suggest::did_you_mean;
 pub use tree::{Key, Kind, Location, Tree, Unreadable, parse};

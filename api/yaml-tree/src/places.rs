@@ -10,7 +10,7 @@ use crate::{Key, Kind, Location, Tree};
 
 /// A tree, and an index of those of its maps that were looked into.
 #[derive(Debug)]
-pub struct Places<'a> {
+pub struct IndexedTree<'a> {
     tree: &'a Tree,
     /// By the address of a map's entries, which do not move while the tree is borrowed.
     maps: RefCell<HashMap<*const (Key, Tree), Keys<'a>>>,
@@ -26,7 +26,7 @@ struct Keys<'a> {
     lengths: BTreeSet<usize>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> IndexedTree<'a> {
     /// An index of nothing yet.
     #[must_use]
     pub fn new(tree: &'a Tree) -> Self {
@@ -109,7 +109,7 @@ mod tests {
     fn finds_what_a_look_at_all_keys_finds() {
         let text = "a: {b: [1, {c: 2}], eth0: {x: 1}, eth0.7: {x: 2}, é: 3}\nn: ~\na: {d: 1}\n'': 4\n";
         let tree = parse(text).unwrap().unwrap();
-        let places = Places::new(&tree);
+        let places = IndexedTree::new(&tree);
         for field in [
             "",
             ".",
@@ -139,7 +139,7 @@ mod tests {
         let steps = |count: usize| {
             let text: String = (0..count).map(|number| format!("k{number}: {{x: 1}}\n")).collect();
             let tree = parse(&text).unwrap().unwrap();
-            let places = Places::new(&tree);
+            let places = IndexedTree::new(&tree);
             for number in 0..count {
                 assert!(places.find(&format!("k{number}.x")).is_some());
             }

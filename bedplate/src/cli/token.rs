@@ -5,7 +5,7 @@ mod rotate;
 use std::time::Duration;
 
 use api::{
-    access::{CreateToken, Token, TokenLife, token_told_from},
+    access::{CreateToken, Token, TokenLife, token_notice_from},
     rights::Action,
 };
 use clap::{Args, Subcommand};
@@ -179,7 +179,7 @@ fn all_of(user: &str, tokens: Vec<Token>) -> Result<Vec<Token>, NoOthers> {
 fn token_table(look: Look, tokens: &[Token]) -> String {
     let now = clock::now();
     let row = |token: &Token| {
-        let is_told = token.expires.is_none_or(|ends| now >= token_told_from(token.created, ends));
+        let is_told = token.expires.is_none_or(|ends| now >= token_notice_from(token.created, ends));
         let mark = if is_told { " !" } else { "" };
         let ends = match token.expires {
             Some(ends) if ends <= now => format!("expired {ends}"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use api::device::DeviceKind;
-use yaml_tree::{Location, Mistakes, Places, Tree, did_you_mean};
+use yaml_tree::{IndexedTree, Location, Mistakes, Tree, did_you_mean};
 
 use crate::{
     JobDependency, MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, raw,
@@ -32,7 +32,7 @@ const MAX_NAME_BYTES: usize = 4_096;
 /// What is past the limit of mistakes is counted, and its place is not looked up.
 #[derive(Debug)]
 pub(crate) struct Notes<'a> {
-    places: Places<'a>,
+    places: IndexedTree<'a>,
     /// What is not accepted though it can be read.
     refused: Mistakes,
     /// What could not be read.
@@ -54,7 +54,7 @@ impl<'a> Notes<'a> {
     /// `unreadable`: what the walk over the tree could not read.
     pub(crate) fn new(tree: &'a Tree, unreadable: Mistakes) -> Self {
         let (refused, warnings) = (Mistakes::default(), Mistakes::default());
-        Self { places: Places::new(tree), refused, unreadable, warnings }
+        Self { places: IndexedTree::new(tree), refused, unreadable, warnings }
     }
 
     /// Refuses what can be read. Counts at submission alone.
@@ -112,7 +112,7 @@ impl<'a> Notes<'a> {
 /// Notes a mistake at the place of a path.
 fn note(
     mistakes: &mut Mistakes,
-    places: &Places<'_>,
+    places: &IndexedTree<'_>,
     path: &str,
     told: impl FnOnce() -> (String, Option<String>),
 ) {

@@ -35,7 +35,7 @@ pub use normal::{
 };
 
 use api::{problem::Mistake, workflow::MAX_DOCUMENT_BYTES};
-use yaml_tree::{Location, Mistakes, Places, Tree};
+use yaml_tree::{IndexedTree, Location, Mistakes, Tree};
 
 /// Jobs of one document. A larger graph is an array, or several workflows.
 pub const MAX_JOBS: usize = 1_000;
@@ -69,7 +69,7 @@ impl Parsed {
     /// where the jobs are written.
     #[must_use]
     pub fn mistakes_of_jobs(&self, wrong: impl IntoIterator<Item = (usize, String)>) -> Vec<Mistake> {
-        let places = Places::new(&self.tree);
+        let places = IndexedTree::new(&self.tree);
         let mut mistakes = Mistakes::default();
         for (job, message) in wrong {
             let path = format!("jobs.{}", self.workflow.jobs[job].name);

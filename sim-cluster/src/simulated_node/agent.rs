@@ -374,11 +374,11 @@ async fn serve_stream(node: Node, stream: StreamId, request: StreamRequest) -> a
         return Ok(());
     }
     let dialled = node.port.dial(&format!("/node/v1/streams/{stream}"), Arc::default()).await?;
-    let mut line = stream_line::Line::new(dialled?);
+    let mut line = stream_line::StreamSocket::new(dialled?);
     node.seen.send_modify(|state| state.open_streams += 1);
     if program == "echo" {
         line.send(stream::Channel::Output, command[1..].join(" ").as_bytes());
-        line.say(&Control::Ended { outcome: Outcome::Exited { code: 7 } });
+        line.send_control(&Control::Ended { outcome: Outcome::Exited { code: 7 } });
         line.close().await;
     } else {
         while line.next().await.is_ok() {}

@@ -37,7 +37,7 @@ use crate::{container::enter::Entry, tls};
 pub const MAX_OPENINGS: usize = 64;
 
 /// The socket of one stream.
-type Line = stream_line::Line<TlsStream<TcpStream>>;
+type Line = stream_line::StreamSocket<TlsStream<TcpStream>>;
 
 /// A stream that the server wants.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Streams {
         let dialling = timeout(Duration::from_secs(DIAL_SECONDS), self.dial(opening.stream));
         let mut line = dialling.await.context("no server answered in time")??;
         if let Some(last) = self.carry(&mut line, opening).await {
-            line.say(&last);
+            line.send_control(&last);
         }
         line.close().await;
         Ok(())

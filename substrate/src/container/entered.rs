@@ -13,7 +13,7 @@ use std::{
 };
 
 use api::stream::{Copied, StreamRequest, Terminal};
-use copy_tree::{CopyError, Place, pack, unpack};
+use copy_tree::{CopyError, Target, pack, unpack};
 use linux::{
     LinuxError, namespace,
     process::{begin_session, close_all_but, hide, ignore_hang_ups, set_standard_streams},
@@ -126,7 +126,7 @@ impl Entered<'_> {
                 self.copied(pack(Path::new(path), writer)?)
             }
             StreamRequest::CopyIn { path, name } => {
-                let place = Place::of(Path::new(path), name)?;
+                let place = Target::of(Path::new(path), name)?;
                 let (reader, writer) = self.begin_copy()?;
                 self.begin(&[writer.as_fd()])?;
                 drop(writer);

@@ -218,13 +218,13 @@ fn is_full(error: &io::Error) -> bool {
 mod tests {
     use std::{io::Write as _, path::Path};
 
-    use log_files::{Limits, Place, extent};
+    use log_files::{Limits, LogLocation, extent};
 
     use super::*;
     use crate::run_directory::LOG;
 
     fn files(folder: &Path, limits: Limits) -> Writer {
-        Writer::open(Place::of(&folder.join(LOG)).unwrap(), limits).unwrap()
+        Writer::open(LogLocation::of(&folder.join(LOG)).unwrap(), limits).unwrap()
     }
 
     fn pipe() -> (File, File) {
@@ -292,7 +292,7 @@ mod tests {
         static NOW: AtomicI64 = AtomicI64::new(0);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(LOG);
-        let marks = TimesWriter::open(Place::of(&path).unwrap()).unwrap();
+        let marks = TimesWriter::open(LogLocation::of(&path).unwrap()).unwrap();
         let log = Log::new(files(folder.path(), Limits::of(64)));
         let mut log = log.timed(marks, || Timestamp(NOW.load(Ordering::Relaxed)));
         let (mut reader, mut writer) = pipe();

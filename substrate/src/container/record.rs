@@ -9,7 +9,7 @@ use std::{
 };
 
 use linux::LinuxError;
-use log_files::{Limits, Place, TimesWriter, Writer};
+use log_files::{Limits, LogLocation, TimesWriter, Writer};
 use rustix::fs::{Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -92,8 +92,8 @@ impl Record {
         TimesWriter::open(self.place_of_log()?)
     }
 
-    fn place_of_log(&self) -> io::Result<Place> {
-        Ok(Place::new(self.folder.try_clone()?, LOG))
+    fn place_of_log(&self) -> io::Result<LogLocation> {
+        Ok(LogLocation::new(self.folder.try_clone()?, LOG))
     }
 }
 

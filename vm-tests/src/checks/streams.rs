@@ -180,7 +180,7 @@ pub(crate) fn terminals(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
         let said = until(line, " /dev/pts/").await?;
         ensure!(said.contains("24 80\r\n") && said.contains("vt100\r\n"), "the terminal says {said:?}");
         ensure!(said.contains(workflow::NUMBERS.0), "the terminal is another's: {said:?}");
-        line.say(&Control::Resize { size: size(40, 132) });
+        line.send_control(&Control::Resize { size: size(40, 132) });
         line.send(Channel::Input, b"stty size\n");
         until(line, "40 132\r\n").await?;
         // Ctrl-C is the terminal's, and reaches what runs on it.

@@ -21,7 +21,7 @@ pub(super) const OWNED: &str = "t.name AS token_name, t.created AS token_created
                                 t.scope AS token_scope";
 
 /// What is true of a token that is to be mended: $1 is now, $2 when what ends by then ends soon.
-/// [`api::access::token_told_from`] says the same of one.
+/// [`api::access::token_notice_from`] says the same of one.
 const TO_MEND: &str =
     "expires IS NULL OR (expires > $1 AND expires <= $2 AND expires - $1 <= (expires - created) / 4)";
 

@@ -154,11 +154,11 @@ impl Rig {
     }
 
     fn times(&self) -> TimesWriter {
-        TimesWriter::open(Place::of(&self.path()).unwrap()).unwrap()
+        TimesWriter::open(LogLocation::of(&self.path()).unwrap()).unwrap()
     }
 
     fn log(&self, limit: u64) -> Writer {
-        Writer::open(Place::of(&self.path()).unwrap(), Limits::of(limit)).unwrap()
+        Writer::open(LogLocation::of(&self.path()).unwrap(), Limits::of(limit)).unwrap()
     }
 
     fn since(&self, micros: i64, is_over: bool) -> Option<u64> {

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use client::{Client, ClientError, Context, Fingerprint, Presented, presented};
+use client::{Client, ClientError, Context, Fingerprint, PresentedCertificate, presented};
 use serde::Serialize;
 use url::Url;
 
@@ -162,7 +162,7 @@ fn address(text: &str) -> Result<Url, Usage> {
 }
 
 /// The certificate with a fingerprint, if it is that of a CA.
-fn by_fingerprint(presented: &[Presented], wanted: Fingerprint) -> anyhow::Result<String> {
+fn by_fingerprint(presented: &[PresentedCertificate], wanted: Fingerprint) -> anyhow::Result<String> {
     match presented.iter().position(|one| one.fingerprint == wanted) {
         Some(0) if presented.len() > 1 => {
             bail!(
@@ -182,7 +182,7 @@ fn by_fingerprint(presented: &[Presented], wanted: Fingerprint) -> anyhow::Resul
 }
 
 /// The CA certificate among those that the server presents: the last one.
-fn its_ca(presented: &[Presented]) -> anyhow::Result<&Presented> {
+fn its_ca(presented: &[PresentedCertificate]) -> anyhow::Result<&PresentedCertificate> {
     match presented {
         [_, .., ca] => Ok(ca),
         _ => bail!("the server presents no CA certificate: give it with --ca"),

@@ -16,7 +16,7 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser as _},
 };
-use client::{Client, ClientError, Told};
+use client::{Client, ClientError, WatchMessage};
 use serde::Serialize;
 
 use super::{
@@ -132,15 +132,15 @@ async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Se
             Err(error) => return Err(error.into()),
         };
         answered = true;
-        while let Ok(told) = events.next_told().await? {
+        while let Ok(told) = events.next_message().await? {
             match told {
-                Told::ListBegin => seen.listed.clear(),
-                Told::State(update) => {
+                WatchMessage::ListBegin => seen.listed.clear(),
+                WatchMessage::State(update) => {
                     if let Some(step) = seen.take(update, clock::now()) {
                         session.out.stream(&step, |_| line(&step, watch.progress))?;
                     }
                 }
-                Told::ListEnd => {
+                WatchMessage::ListEnd => {
                     for name in seen.end_list() {
                         say(&format!("{name} was deleted"));
                     }

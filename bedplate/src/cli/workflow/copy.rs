@@ -20,7 +20,7 @@ use api::{
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use client::{Client, Line, StreamOf};
-use copy_tree::{CopyError, Place, pack, size_of, unpack};
+use copy_tree::{CopyError, Target, pack, size_of, unpack};
 use tokio::sync::mpsc;
 
 use super::{
@@ -139,7 +139,7 @@ struct Files {
 async fn out(client: &Client, of: &StreamOf, path: String, to: &Path) -> anyhow::Result<Option<Copied>> {
     let name = Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned());
     // Before anybody is asked: no place, no copy.
-    let place = Place::of(to, name.as_deref().unwrap_or_default())?;
+    let place = Target::of(to, name.as_deref().unwrap_or_default())?;
     let line = client.open_stream(of, &StreamRequest::CopyOut { path: path.clone() }).await?;
     let (output, pieces) = mpsc::unbounded_channel();
     let (told, taken) = mpsc::unbounded_channel();

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use api::workflow::{ClientFile, State, Workflow};
 use clap::Args;
 use client::{Client, StreamEnd};
-use copy_tree::Place;
+use copy_tree::Target;
 use tokio::sync::mpsc;
 
 use super::super::{
@@ -166,7 +166,7 @@ async fn write_folder(client: &Client, id: &str, file: &ClientFile, place: &Path
     fs::create_dir_all(parent)?;
     let is_new = place.symlink_metadata().is_err();
     let draft = tempfile::Builder::new().prefix(".bedplate-").tempdir_in(parent)?;
-    let target = Place::of(if is_new { draft.path() } else { parent }, name)?;
+    let target = Target::of(if is_new { draft.path() } else { parent }, name)?;
     let mut content = client.workflow_file(id, file.stage).await?;
     let wanted = content.length();
     let (pieces, taker) = mpsc::channel(MAX_PIECES);

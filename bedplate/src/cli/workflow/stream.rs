@@ -108,11 +108,11 @@ async fn to_the_end(line: &mut Line, local: Local) -> anyhow::Result<Last> {
                 Some(piece) => waiting = piece,
                 None => {
                     input = None;
-                    line.say(&Control::EndOf { channel: Channel::Input });
+                    line.send_control(&Control::EndOf { channel: Channel::Input });
                 }
             },
             Some(bytes) = taken.recv() => line.took(bytes),
-            Some(word) = next(&mut words) => line.say(&word),
+            Some(word) = next(&mut words) => line.send_control(&word),
         }
     }
 }

@@ -167,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(LOG);
         assert_eq!(times(&path, 0, 100), "");
-        let mut writer = log_files::TimesWriter::open(log_files::Place::of(&path).unwrap()).unwrap();
+        let mut writer = log_files::TimesWriter::open(log_files::LogLocation::of(&path).unwrap()).unwrap();
         for offset in 1..=1_000 {
             let time = Timestamp(1_795_464_000_000_000 + offset * 2_000_000);
             writer.mark([TimeMark { offset: offset.cast_unsigned(), time }]).unwrap();

@@ -95,7 +95,7 @@ impl job::Containers for Pretend {
         match command[0].as_str() {
             "exit" => self.world.write_end(folder, Outcome::Exited { code: command[1].parse().unwrap() }),
             "flood" => {
-                let place = log_files::Place::of(&folder.join(LOG))?;
+                let place = log_files::LogLocation::of(&folder.join(LOG))?;
                 let mut log = log_files::Writer::open(place, log_files::Limits::of(FLOOD_KEPT))?;
                 let first_line = usize::try_from(log.end()).unwrap();
                 log.append(&flood(command[1].parse().unwrap())[first_line..])?;
@@ -515,7 +515,7 @@ async fn the_times_of_a_log_travel_with_it_to_a_server_that_wants_them() {
         agent.order(Order::Start(Box::new(spec.clone()))).await;
         agent.until(spec.run, is_running).await;
         let log = rig.places().runs.join(spec.run.to_string()).join(LOG);
-        let mut times = log_files::TimesWriter::open(log_files::Place::of(&log).unwrap()).unwrap();
+        let mut times = log_files::TimesWriter::open(log_files::LogLocation::of(&log).unwrap()).unwrap();
         times.mark([TimeMark { offset: 10, time: Timestamp(1_795_464_000_000_000) }]).unwrap();
         io::Write::write_all(&mut File::options().append(true).open(log).unwrap(), b"more\n").unwrap();
     }

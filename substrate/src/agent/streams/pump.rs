@@ -288,7 +288,7 @@ impl Pump {
             ended => {
                 let (channel, _) = self.outputs.remove(index);
                 if self.kind == Kind::Port {
-                    line.say(&Control::EndOf { channel });
+                    line.send_control(&Control::EndOf { channel });
                     // A connection that was reset has no other direction either.
                     if ended.is_err() {
                         self.take_no_more(line);

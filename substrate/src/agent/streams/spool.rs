@@ -127,7 +127,7 @@ mod tests {
     async fn who_is_overtaken_by_a_running_job_passes_over_more() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(LOG);
-        let place = log_files::Place::of(&path).unwrap();
+        let place = log_files::LogLocation::of(&path).unwrap();
         let mut log = log_files::Writer::open(place, log_files::Limits::of(1 << 10)).unwrap();
         log.append(&[b'x'; 5_000]).unwrap();
         let gap = log_files::extent(&path).unwrap().gap().unwrap();

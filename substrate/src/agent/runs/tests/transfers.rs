@@ -248,7 +248,7 @@ async fn a_folder_goes_to_the_server_as_a_stream() {
     assert_eq!(remark, Some("left out: out/socket: neither file, folder nor link"));
     let streams = std::mem::take(&mut *rig.shelf.folders.lock().unwrap());
     assert_eq!(streams.len(), 1);
-    let place = copy_tree::Place::of(rig.place.path(), "fetched").unwrap();
+    let place = copy_tree::Target::of(rig.place.path(), "fetched").unwrap();
     copy_tree::unpack(streams[0].as_slice(), &place).unwrap();
     assert_eq!(fs::read(place.path().join("link")).unwrap(), large);
     assert!(place.path().join("a/empty").is_dir());

@@ -142,7 +142,7 @@ impl<C> Transfer<'_, C> {
         match tokio::time::timeout(PACKER_PATIENCE, packing).await {
             Ok(Ok(Err(
                 error @ (CopyError::Step { .. }
-                | CopyError::Place(_)
+                | CopyError::Target(_)
                 | CopyError::TooMany { .. }
                 | CopyError::Stream(_)),
             ))) => Err(TransferError::Packing(error)),
