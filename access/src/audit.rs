@@ -42,10 +42,10 @@ pub use chainer::AuditQuery;
 pub(crate) use chainer::Chainer;
 pub use check::audit_problems;
 pub use cut::{AuditKeep, is_told, verify_cut};
-pub use difference::{change_told, object_told};
+pub use difference::{record_change, record_object};
 pub use head::{AuditAlarms, AuditHeads, HeadError, KeyError, audit_key, verify_head};
 pub(crate) use pending::{PendingRow, REQUEST, Request};
-pub(crate) use unchanged::{STRANGER, Unchanged, Who};
+pub(crate) use unchanged::{Requester, STRANGER, Unchanged};
 
 /// SHA-256 of a row and all before it.
 pub(crate) type ChainHash = [u8; 32];

@@ -7,7 +7,7 @@ use axum::{
 
 use crate::{
     Access, Principal,
-    logins::{Shown, Unidentified},
+    logins::{BadCredential, Unidentified},
     sessions, tickets,
     token::{self, TokenHash},
     tokens::TokenInUse,
@@ -37,8 +37,8 @@ pub(crate) async fn identify(access: &Access, request: &mut Request) -> Result<I
     let ticket = take_ticket(request);
     let (credential, found) = if request.headers().contains_key(header::AUTHORIZATION) {
         let hash = bearer(request.headers()).and_then(|bearer| token::hash(token::PREFIX, &bearer));
-        let hash = hash.ok_or(Unidentified::Bad(Shown::Token))?;
-        (Credential::Token, access.show_token(hash, Shown::Token).await?)
+        let hash = hash.ok_or(Unidentified::Bad(BadCredential::Token))?;
+        (Credential::Token, access.show_token(hash, BadCredential::Token).await?)
     } else if let Some(secret) = ticket {
         let path = request.uri().path();
         (Credential::Ticket, access.redeem(&secret, request.method(), path).await?)

@@ -21,7 +21,7 @@ use rest::{Refusal, shell::Client};
 
 use crate::{
     Access, Principal,
-    audit::{self, REQUEST, STRANGER, Who},
+    audit::{self, REQUEST, Requester, STRANGER},
     clock,
     identify::{Credential, Identity, identify},
     logins::{self, Unidentified},
@@ -67,7 +67,7 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
                     Unidentified::Nothing | Unidentified::Bad(_) => String::new(),
                 };
                 let origin = Origin { source, token };
-                let refused = Refused::new(&access, Who::Stranger(source), &request, origin);
+                let refused = Refused::new(&access, Requester::Stranger(source), &request, origin);
                 refused.record(None, response.status()).await;
             }
             return response;
@@ -113,12 +113,12 @@ async fn answer(
         && is_counted
         && let Err(too_many) = access.take_change(&principal)
     {
-        let refused = Refused::new(&access, Who::User(&principal.name), &request, origin);
+        let refused = Refused::new(&access, Requester::User(&principal.name), &request, origin);
         refused.record(None, StatusCode::TOO_MANY_REQUESTS).await;
         return too_many.into_response();
     }
     if !changes {
-        let refused = Refused::new(&access, Who::User(&principal.name), &request, origin);
+        let refused = Refused::new(&access, Requester::User(&principal.name), &request, origin);
         let response = match foreign {
             Some(refusal) => refusal.into_response(),
             None => next.run(request).await,
@@ -141,14 +141,14 @@ fn action_of(response: &Response) -> Option<Action> {
 /// A request that may be refused, as the audit log tells it.
 struct Refused<'a> {
     access: Access,
-    who: Who<'a>,
+    who: Requester<'a>,
     method: Method,
     path: String,
     origin: Origin,
 }
 
 impl<'a> Refused<'a> {
-    fn new(access: &Access, who: Who<'a>, request: &Request, origin: Origin) -> Self {
+    fn new(access: &Access, who: Requester<'a>, request: &Request, origin: Origin) -> Self {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         Self { access: access.clone(), who, method, path, origin }
     }
@@ -158,8 +158,8 @@ impl<'a> Refused<'a> {
         let kind = action.map_or(self.method.as_str(), |action| action.as_str());
         let request = audit::Request {
             principal: match self.who {
-                Who::User(name) => name,
-                Who::Stranger(_) => STRANGER,
+                Requester::User(name) => name,
+                Requester::Stranger(_) => STRANGER,
             },
             action: self.method.as_str(),
             subject: &self.path,
@@ -225,6 +225,6 @@ async fn audited(
         return response;
     }
     // What wrote nothing has changed nothing: it was refused, or it was so already.
-    access.record_unchanged(Who::User(&principal.name), kind, asked(), outcome).await;
+    access.record_unchanged(Requester::User(&principal.name), kind, asked(), outcome).await;
     response
 }

@@ -39,7 +39,7 @@ use database::{Database, MigrateError, outbox};
 pub use answers::document_answers;
 pub use audit::{
     AuditAlarms, AuditChain, AuditHeads, AuditKeep, AuditQuery, BrokenChain, HeadError, KeyError, audit_key,
-    audit_problems, change_told, is_told, object_told, verify_cut, verify_head,
+    audit_problems, is_told, record_change, record_object, verify_cut, verify_head,
 };
 pub use layer::{layer, reads};
 pub use logins::LoginFailures;
@@ -56,7 +56,7 @@ pub use tokens::{TokenCounts, TokensToMend};
 
 use audit::Chainer;
 use changes::ChangeRates;
-use logins::{Logins, Shown, Unidentified};
+use logins::{BadCredential, Logins, Unidentified};
 use quota::Quotas;
 use store::{Store, audit::AuditStore as _, sql::SqlStore};
 use tickets::Tickets;
@@ -186,7 +186,7 @@ struct Inner {
     store: Box<dyn Store>,
     audit: Chainer,
     /// Held while a user changes or a token is revoked: there is always an admin.
-    users_turn: tokio::sync::Mutex<()>,
+    users_lock: tokio::sync::Mutex<()>,
     tickets: Mutex<Tickets>,
     uses: Mutex<Uses>,
     logins: Logins,
@@ -207,7 +207,7 @@ impl Access {
         let inner = Arc::new(Inner {
             store,
             audit: Chainer::after(newest, std::process::id(), cuts),
-            users_turn: tokio::sync::Mutex::default(),
+            users_lock: tokio::sync::Mutex::default(),
             tickets: Mutex::default(),
             uses: Mutex::default(),
             logins: Logins::default(),
@@ -270,8 +270,8 @@ impl Access {
     ) -> Result<(Principal, TokenInUse), Unidentified> {
         let token = self.tickets().take(secret, path, clock::now());
         match token.filter(|_| *method == Method::GET) {
-            Some(token) => self.show_token(token, Shown::Ticket).await,
-            None => Err(Unidentified::Bad(Shown::Ticket)),
+            Some(token) => self.show_token(token, BadCredential::Ticket).await,
+            None => Err(Unidentified::Bad(BadCredential::Ticket)),
         }
     }
 

@@ -27,7 +27,7 @@ const LIMIT: FailureLimit = FailureLimit { failures: 30, window_seconds: 60 };
 
 /// What a request showed that was not good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub(crate) enum BadCredential {
     /// A bearer token that is nobody's.
     Token,
     /// A ticket that is used up, too late, or nobody's.
@@ -42,7 +42,7 @@ pub(crate) enum Unidentified {
     /// The request shows nothing, or what it shows could not be looked up.
     Nothing,
     /// What it shows is not good.
-    Bad(Shown),
+    Bad(BadCredential),
     /// The token has ended.
     Ended { user: String, name: String, at: Timestamp },
 }
@@ -160,7 +160,7 @@ mod tests {
     fn a_source_that_fails_too_often_is_told_to_wait() {
         let (logins, now) = (Logins::default(), Timestamp(0));
         let one = Some(IpAddr::from([10, 0, 0, 1]));
-        let bad = Unidentified::Bad(Shown::Ticket);
+        let bad = Unidentified::Bad(BadCredential::Ticket);
         for _ in 0..LIMIT.failures {
             assert_eq!(logins.refuse(one, &bad, now).status(), StatusCode::UNAUTHORIZED);
         }

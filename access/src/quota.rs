@@ -34,7 +34,7 @@ use axum::{
 use rest::{Refusal, holding};
 
 use crate::{
-    Access, AccessError, Principal, change_told,
+    Access, AccessError, Principal, record_change,
     store::quotas::{OwnLimits, StoredLimits},
 };
 
@@ -168,19 +168,19 @@ pub trait Holdings: Send + Sync + fmt::Debug {
 #[derive(Debug, Default)]
 pub(crate) struct Quotas {
     running: Arc<Mutex<HashMap<Arc<str>, u64>>>,
-    known: Mutex<Known>,
+    known: Mutex<CachedLimits>,
     holdings: Mutex<Vec<Arc<dyn Holdings>>>,
     refused: [AtomicU64; QUOTAS],
     /// Held while a token is made.
-    tokens_turn: tokio::sync::Mutex<()>,
+    tokens_lock: tokio::sync::Mutex<()>,
     /// Held while a user is removed: of two removals the second sees what the first has left, and
     /// of one user no second sees it let in by the first.
-    removals_turn: tokio::sync::Mutex<()>,
+    removal_lock: tokio::sync::Mutex<()>,
 }
 
 /// Limits that were read, by user.
 #[derive(Debug, Default)]
-struct Known {
+struct CachedLimits {
     /// Grows with each change: what was read before one is not kept after it.
     generation: u64,
     users: HashMap<String, Arc<StoredLimits>>,
@@ -209,8 +209,8 @@ impl Quotas {
     }
 
     /// To be held while a user is removed.
-    pub(crate) async fn removals_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.removals_turn.lock().await
+    pub(crate) async fn removal_lock(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.removal_lock.lock().await
     }
 
     fn holdings(&self) -> Vec<Arc<dyn Holdings>> {
@@ -293,7 +293,7 @@ impl Access {
     }
 
     /// From now on a role is asked what it holds of users.
-    pub fn ask_holdings(&self, of: Arc<dyn Holdings>) {
+    pub fn query_holdings(&self, of: Arc<dyn Holdings>) {
         locked(&self.inner.quotas.holdings).push(of);
     }
 
@@ -364,7 +364,7 @@ impl Access {
         &self,
         user: &str,
     ) -> Result<tokio::sync::MutexGuard<'_, ()>, AccessError> {
-        let turn = self.inner.quotas.tokens_turn.lock().await;
+        let turn = self.inner.quotas.tokens_lock.lock().await;
         let limit = self.quota(user, QuotaName::Tokens).await?;
         let used = self.inner.store.tokens(user).await?.len() as u64;
         QuotaExceeded::check(user, QuotaName::Tokens, used, 1, limit).map_err(|exceeded| {
@@ -421,23 +421,23 @@ impl Access {
                 return Err(AccessError::QuotaLimit { name: word.clone() });
             }
         }
-        let _turn = self.inner.users_turn.lock().await;
+        let _turn = self.inner.users_lock.lock().await;
         self.user(user).await?;
         let before = self.inner.store.limits(user).await?.unwrap_or_default();
-        change_told(user, Some(&document(&before.own)), Some(&document(&limits)));
+        record_change(user, Some(&document(&before.own)), Some(&document(&limits)));
         self.inner.store.set_limits(user, &limits).await?;
         self.inner.quotas.forget_limits();
         Ok(())
     }
 
     /// Frees what other roles hold of a user who is being removed, in its turn
-    /// ([`Quotas::removals_turn`]), which may take minutes.
+    /// ([`Quotas::removal_lock`]), which may take minutes.
     pub(crate) async fn let_go<'a>(
         &self,
         turn: tokio::sync::MutexGuard<'a, ()>,
         user: &str,
-    ) -> Result<Leaving<'a>, AccessError> {
-        let mut leaving = Leaving { user: user.to_owned(), of: Vec::new(), _turn: turn };
+    ) -> Result<UserRemoval<'a>, AccessError> {
+        let mut leaving = UserRemoval { user: user.to_owned(), of: Vec::new(), _turn: turn };
         for holdings in self.inner.quotas.holdings() {
             holdings.let_go(user).await.map_err(AccessError::StillHeld)?;
             leaving.of.push(holdings);
@@ -453,13 +453,13 @@ fn document(limits: &OwnLimits) -> BTreeMap<&str, serde_json::Value> {
 
 /// A user is being removed, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Leaving<'a> {
+pub(crate) struct UserRemoval<'a> {
     user: String,
     of: Vec<Arc<dyn Holdings>>,
     _turn: tokio::sync::MutexGuard<'a, ()>,
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for UserRemoval<'_> {
     fn drop(&mut self) {
         for holdings in &self.of {
             holdings.let_in(&self.user);

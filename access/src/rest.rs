@@ -59,12 +59,12 @@ async fn whoami(caller: Caller, Extension(token): Extension<TokenInUse>) -> Json
 
 /// Whose tokens a request is about.
 #[derive(Debug, Deserialize)]
-struct Whose {
+struct TokenOwner {
     /// Name of the user; default: the caller.
     user: Option<String>,
 }
 
-impl Whose {
+impl TokenOwner {
     /// The user, if the caller may do the route's action to what is that user's. `title`: what fails otherwise.
     async fn owner(self, access: &Access, caller: &Caller, title: &str) -> Result<String, Refusal> {
         let own = &caller.principal.name;
@@ -93,7 +93,7 @@ impl Whose {
 async fn list_tokens(
     State(access): State<Access>,
     caller: Caller,
-    Query(whose): Query<Whose>,
+    Query(whose): Query<TokenOwner>,
     paging: Paging,
 ) -> Result<Page<Token>, Refusal> {
     let owner = &whose.owner(&access, &caller, "cannot list tokens").await?;
@@ -140,7 +140,7 @@ async fn revoke_token(
     State(access): State<Access>,
     caller: Caller,
     Path(name): Path<String>,
-    Query(whose): Query<Whose>,
+    Query(whose): Query<TokenOwner>,
 ) -> Result<StatusCode, Refusal> {
     let title = || format!("cannot revoke token {name:?}");
     let owner = &whose.owner(&access, &caller, &title()).await?;

@@ -17,7 +17,7 @@ use database::outbox;
 
 use crate::{
     Access, AccessError, Principal, clock,
-    logins::{Shown, Unidentified},
+    logins::{BadCredential, Unidentified},
     store::sessions::{NewSession, StoredSession},
     tickets::after,
     token::{self, TokenHash},
@@ -56,14 +56,14 @@ impl SessionLimits {
 
 /// A session just begun: what the client is told, and its cookie.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct NewLogin {
     pub(crate) session: Session,
     pub(crate) cookie: HeaderValue,
 }
 
 impl Access {
     /// Begins a session for the owner of a token.
-    pub(crate) async fn begin_session(&self, user: &str, token: TokenHash) -> Result<Begun, AccessError> {
+    pub(crate) async fn begin_session(&self, user: &str, token: TokenHash) -> Result<NewLogin, AccessError> {
         let secret = token::generate(token::SESSION_PREFIX).map_err(AccessError::Randomness)?;
         let hash = token::hash(token::SESSION_PREFIX, &secret)
             .ok_or(AccessError::Randomness(token::NoRandomness))?;
@@ -76,7 +76,10 @@ impl Access {
         store.add_session(&new, self.session_places(user).await?).await?;
         let cookie = set_cookie(&secret, limits.life);
         let idle_seconds = limits.idle.as_secs();
-        Ok(Begun { session: Session { created: now, ends: after(now, limits.life), idle_seconds }, cookie })
+        Ok(NewLogin {
+            session: Session { created: now, ends: after(now, limits.life), idle_seconds },
+            cookie,
+        })
     }
 
     /// Who asks with a session: it does what its token may do, and is over with it. A failing database is logged.
@@ -84,7 +87,7 @@ impl Access {
         &self,
         hash: TokenHash,
     ) -> Result<(Principal, TokenInUse), Unidentified> {
-        let over = Unidentified::Bad(Shown::Session);
+        let over = Unidentified::Bad(BadCredential::Session);
         let found = match self.inner.store.session(hash).await {
             Ok(found) => found.ok_or(over.clone())?,
             Err(error) => {

@@ -19,8 +19,8 @@ use api::{
 
 use crate::{
     Access, AccessError, NoRandomness, Principal, TokenLimits, clock,
-    logins::{LoginFailures, Shown, Unidentified},
-    object_told,
+    logins::{BadCredential, LoginFailures, Unidentified},
+    record_object,
     store::tokens::OwnedToken,
     token::{self, TokenHash},
     token_rules, users,
@@ -160,7 +160,7 @@ impl Access {
             last_used: None,
             last_source: None,
         };
-        object_told(&format!("token {name} of {user}"));
+        record_object(&format!("token {name} of {user}"));
         Ok(NewToken { kept, hash, secret })
     }
 
@@ -212,7 +212,7 @@ impl Access {
     /// # Errors
     /// [`AccessError::LastAdminToken`] if no admin could ask afterwards; [`AccessError::Store`].
     pub async fn revoke_token(&self, user: &str, name: &str) -> Result<bool, AccessError> {
-        let _turn = self.inner.users_turn.lock().await;
+        let _turn = self.inner.users_lock.lock().await;
         let good = self.inner.store.tokens_of_admins(clock::now()).await?;
         let is_it = |(owner, token): &(String, String)| owner == user && token == name;
         if good.iter().any(is_it) && good.iter().all(is_it) {
@@ -223,7 +223,7 @@ impl Access {
         if let Some((hash, _)) = rows.iter().find(|(_, token)| token.name == name) {
             self.uses().forget(hash);
         }
-        object_told(&format!("token {name} of {user}"));
+        record_object(&format!("token {name} of {user}"));
         Ok(self.inner.store.remove_token(user, name).await?)
     }
 
@@ -231,14 +231,14 @@ impl Access {
     /// `None`.
     pub async fn authenticate(&self, bearer: &str) -> Option<Principal> {
         let hash = token::hash(token::PREFIX, bearer)?;
-        self.show_token(hash, Shown::Token).await.ok().map(|(principal, _)| principal)
+        self.show_token(hash, BadCredential::Token).await.ok().map(|(principal, _)| principal)
     }
 
     /// Who asks with the token of a hash.
     pub(crate) async fn show_token(
         &self,
         hash: TokenHash,
-        shown: Shown,
+        shown: BadCredential,
     ) -> Result<(Principal, TokenInUse), Unidentified> {
         match self.inner.store.owned_token(hash).await {
             Ok(Some(found)) => in_use(found, hash, clock::now()),

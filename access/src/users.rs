@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::access::{Account, User};
 
-use crate::{Access, AccessError, change_told, clock};
+use crate::{Access, AccessError, clock, record_change};
 
 /// Supplementary groups of a user: the limit of NFS with AUTH_SYS is 16, that of Linux 65,536.
 const MAX_GROUPS: usize = 1_024;
@@ -61,8 +61,8 @@ impl Access {
     /// [`AccessError::UserRecord`], [`AccessError::UserExists`], [`AccessError::Store`].
     pub async fn add_user(&self, user: &User) -> Result<(), AccessError> {
         check(user)?;
-        let _turn = self.inner.users_turn.lock().await;
-        change_told(&user.name, None::<&User>, Some(user));
+        let _turn = self.inner.users_lock.lock().await;
+        record_change(&user.name, None::<&User>, Some(user));
         if self.inner.store.add_user(user).await? {
             return Ok(());
         }
@@ -75,12 +75,12 @@ impl Access {
     /// [`AccessError::UserRecord`], [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::Store`].
     pub async fn change_user(&self, user: &User) -> Result<(), AccessError> {
         check(user)?;
-        let _turn = self.inner.users_turn.lock().await;
+        let _turn = self.inner.users_lock.lock().await;
         if !user.admin {
-            self.keep_an_admin(&user.name).await?;
+            self.require_an_admin(&user.name).await?;
         }
         let before = self.inner.store.user(&user.name).await?;
-        change_told(&user.name, before.as_ref(), Some(user));
+        record_change(&user.name, before.as_ref(), Some(user));
         if self.inner.store.change_user(user).await? {
             self.inner.quotas.forget_limits();
             return Ok(());
@@ -96,17 +96,17 @@ impl Access {
     /// [`AccessError::StillHeld`], [`AccessError::Store`].
     pub async fn remove_user(&self, name: &str) -> Result<(), AccessError> {
         // What was true before another removal is no reason to free anything.
-        let removals_turn = self.inner.quotas.removals_turn().await;
-        self.keep_an_admin(name).await?;
+        let removal_lock = self.inner.quotas.removal_lock().await;
+        self.require_an_admin(name).await?;
         let before = self.user(name).await?;
         // The row goes with the first thing that is freed, and the user may stay yet.
         let leaving = BTreeMap::from([("leaving", &before)]);
-        change_told(name, Some(&leaving), None::<&User>);
+        record_change(name, Some(&leaving), None::<&User>);
         // Whoever changes other users doesn't wait for it.
-        let _leaving = self.let_go(removals_turn, name).await?;
-        let _turn = self.inner.users_turn.lock().await;
+        let _leaving = self.let_go(removal_lock, name).await?;
+        let _turn = self.inner.users_lock.lock().await;
         // Another admin may be none any more.
-        self.keep_an_admin(name).await.map_err(|error| match error {
+        self.require_an_admin(name).await.map_err(|error| match error {
             AccessError::LastAdmin { user } => AccessError::LastAdminEmptied { user },
             error => error,
         })?;
@@ -118,7 +118,7 @@ impl Access {
     }
 
     /// Refuses what would leave no admin who can ask: one with a token that has not ended and has no scope.
-    async fn keep_an_admin(&self, but: &str) -> Result<(), AccessError> {
+    async fn require_an_admin(&self, but: &str) -> Result<(), AccessError> {
         let is_admin = self.inner.store.user(but).await?.is_some_and(|user| user.admin);
         if !is_admin {
             return Ok(());

@@ -216,7 +216,7 @@ pub async fn run(
     let fleet = Fleet::open(database.clone(), config.fleet.clone(), reports).await?;
     let (audit, stop) = (access.clone(), CancellationToken::new());
     let audit_stop = stop.clone();
-    let keeping = tokio::spawn(async move { audit.keep_audit(audit_stop.cancelled()).await });
+    let keeping = tokio::spawn(async move { audit.run_audit_writer(audit_stop.cancelled()).await });
     let nodes = (fleet.clone(), hardware);
     let served = serve(config, &database, access.clone(), nodes, (shell, converter), shutdown).await;
     fleet.close().await;

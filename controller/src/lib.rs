@@ -168,7 +168,7 @@ impl Controller {
         let engine = Arc::new(Mutex::new(engine));
         let (orders, incoming) = mpsc::channel(MAX_ORDERS);
         let ours = Holdings::new(results.clone(), engine.clone(), orders.clone());
-        access.ask_holdings(Arc::new(ours));
+        access.query_holdings(Arc::new(ours));
         let changed = broadcast::channel(MAX_CHANGES).0;
         let settled = Arc::new(tokio::sync::RwLock::new(()));
         let conductor = Conductor {

@@ -107,7 +107,7 @@ async fn start(
     let document::Draft { submission, turn, lease, charge } = draft;
     let title = format!("cannot start workflow {}", submission.name);
     let id = submission.id;
-    access::object_told(&format!("workflow {id}"));
+    access::record_object(&format!("workflow {id}"));
     let told = outbox::current();
     let lease = Box::new(lease);
     let order = |done| Order::Submit { submission, turn, lease, charge, done, told };
@@ -252,7 +252,7 @@ async fn stop(
     let summary = find(&controller, &caller, &wanted, title).await?.summary;
     let why = format!("stopped by {}", caller.principal.name);
     let (workflow, orders) = (summary.id, &controller.0.orders);
-    access::object_told(&format!("workflow {workflow}"));
+    access::record_object(&format!("workflow {workflow}"));
     let told = outbox::current();
     match ask(orders, |done| Order::Stop { workflow, why, done, told }).await {
         Ok(true) => {

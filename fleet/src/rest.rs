@@ -39,7 +39,7 @@ impl Fleet {
     /// # Errors
     /// Status 404 if no node has the name.
     pub fn find(&self, title: &str, name: &NodeName) -> Result<NodeId, Refusal> {
-        access::object_told(&format!("node {name}"));
+        access::record_object(&format!("node {name}"));
         self.registry().find(name).ok_or_else(|| unknown_nodes(title, &[name]))
     }
 

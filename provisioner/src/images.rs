@@ -357,7 +357,7 @@ impl Images {
             entries.insert(operation.id, entry);
             operation
         };
-        access::object_told(&format!("operation {}", operation.id));
+        access::record_object(&format!("operation {}", operation.id));
         let record = OperationRecord { operation: operation.clone(), request };
         if let Err(error) = self.0.store.commit(&[Write::PutOperation(record)]).await {
             self.lock_operations().remove(&operation.id);

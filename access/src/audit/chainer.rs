@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    Action, AuditLine, PendingRow, Request, Unchanged, Who,
+    Action, AuditLine, PendingRow, Request, Requester, Unchanged,
     cut::Keeping,
     open::{Answered, OpenRows},
 };
@@ -204,7 +204,7 @@ impl Access {
     /// The same where it was refused: one of many has a row.
     pub async fn record_refused_of(&self, caller: &Caller, action: &str, subject: &str, outcome: &str) {
         let request = request_of(caller, action, subject);
-        let who = Who::User(&caller.principal.name);
+        let who = Requester::User(&caller.principal.name);
         self.record_unchanged(who, caller.action.as_str(), request, outcome).await;
     }
 
@@ -219,7 +219,7 @@ impl Access {
     /// The same, which tells of an object.
     pub(super) fn event_of_object(&self, request: Request<'_>, object: &str, outcome: &str) -> OutboxRow {
         let row = self.pending_row(request, Some(outcome));
-        row.tell(|told| told.object = object.to_owned());
+        row.annotate(|told| told.object = object.to_owned());
         let id = row.id;
         let row = row.into_outbox();
         self.inner.audit.watch(id, &row);
@@ -243,7 +243,7 @@ impl Access {
         outcome: &str,
     ) -> Result<(), AccessError> {
         let row = self.pending_row(request, Some(outcome));
-        row.tell(|told| told.object = object.to_owned());
+        row.annotate(|told| told.object = object.to_owned());
         self.record_row(row).await
     }
 
@@ -277,14 +277,14 @@ impl Access {
     /// nothing was done that would want a row.
     pub(crate) async fn record_unchanged(
         &self,
-        who: Who<'_>,
+        who: Requester<'_>,
         kind: &str,
         request: Request<'_>,
         outcome: &str,
     ) {
         let (summaries, has_row) = {
             let mut unchanged = self.inner.audit.unchanged();
-            (unchanged.turn(clock::now()), unchanged.take(who, kind, outcome))
+            (unchanged.rotate(clock::now()), unchanged.take(who, kind, outcome))
         };
         self.record_summaries(summaries).await;
         if has_row && let Err(error) = self.record_request(request, outcome).await {
@@ -302,7 +302,7 @@ impl Access {
 
     /// Chains rows as they come, sums up requests that changed nothing and writes heads, until `stop`. Call
     /// [`Access::close_audit`] when nothing changes any more.
-    pub async fn keep_audit(&self, stop: impl Future<Output = ()> + Send) {
+    pub async fn run_audit_writer(&self, stop: impl Future<Output = ()> + Send) {
         let mut stop = pin!(stop);
         let begun = Instant::now();
         let mut minute = tokio::time::interval(MINUTE);
@@ -314,7 +314,7 @@ impl Access {
                 _ = minute.tick() => true,
             };
             if is_minute {
-                let summaries = self.inner.audit.unchanged().turn(clock::now());
+                let summaries = self.inner.audit.unchanged().rotate(clock::now());
                 self.record_summaries(summaries).await;
             }
             self.record_queued(false).await;
@@ -345,7 +345,7 @@ impl Access {
         let unchanged = audit.open().take(&ids);
         for Answered { row, kind, outcome } in unchanged {
             let request = row.request();
-            self.record_unchanged(Who::User(request.principal), &kind, request, &outcome).await;
+            self.record_unchanged(Requester::User(request.principal), &kind, request, &outcome).await;
         }
     }
 
@@ -359,7 +359,7 @@ impl Access {
     async fn try_chain_and_sign(&self, stops: bool) -> Result<(), AccessError> {
         let last = self.chain_pending().await?;
         let Some(heads) = &self.audit_heads else { return Ok(()) };
-        self.hold_against_kept(heads, last.as_ref().map_or(0, |line| line.number), stops).await?;
+        self.verify_against_saved(heads, last.as_ref().map_or(0, |line| line.number), stops).await?;
         if let Some(last) = last {
             heads.write(&last, clock::now(), stops).await;
         }

@@ -22,21 +22,21 @@ const MAX_VALUES: usize = 64;
 
 /// Says what the request that runs is about to change: names, identifiers. Outside of a request it
 /// does nothing.
-pub fn object_told(object: &str) {
+pub fn record_object(object: &str) {
     let object = cut(object, MAX_TEXT_CHARS);
     // No request: the server's own work.
-    let _ = REQUEST.try_with(|row| row.tell(|told| told.object = object));
+    let _ = REQUEST.try_with(|row| row.annotate(|told| told.object = object));
 }
 
 /// Says what the request that runs is about to change, and how: the documents before and after, of
 /// which one may be missing. Several of one request are told one after the other.
-pub fn change_told(object: &str, before: Option<&impl Serialize>, after: Option<&impl Serialize>) {
+pub fn record_change(object: &str, before: Option<&impl Serialize>, after: Option<&impl Serialize>) {
     if REQUEST.try_with(|_| ()).is_err() {
         return;
     }
     let difference = difference(&document(before), &document(after)).to_string();
     let _ = REQUEST.try_with(|row| {
-        row.tell(|told| {
+        row.annotate(|told| {
             let joined = |old: &str, new: &str| match old {
                 "" => new.to_owned(),
                 old => format!("{old} {new}"),
@@ -54,7 +54,7 @@ fn document(of: Option<&impl Serialize>) -> Value {
 
 /// The values that differ, by their paths.
 fn difference(before: &Value, after: &Value) -> Value {
-    let mut found = Found::default();
+    let mut found = FieldChange::default();
     compare("", before, after, false, &mut found);
     if found.more > 0 {
         found.values.insert("…".to_owned(), json!(format!("{} more", found.more)));
@@ -63,12 +63,12 @@ fn difference(before: &Value, after: &Value) -> Value {
 }
 
 #[derive(Default)]
-struct Found {
+struct FieldChange {
     values: Map<String, Value>,
     more: usize,
 }
 
-fn compare(path: &str, before: &Value, after: &Value, is_secret: bool, found: &mut Found) {
+fn compare(path: &str, before: &Value, after: &Value, is_secret: bool, found: &mut FieldChange) {
     if before == after {
         return;
     }

@@ -30,7 +30,7 @@ use super::{AuditLine, ChainHash};
 mod kept;
 
 pub use kept::AuditAlarms;
-use kept::KeptHeads;
+use kept::HeadFile;
 
 /// The key, in the state directory.
 const KEY: &str = "audit.key";
@@ -108,7 +108,7 @@ struct Inner {
     /// The head that was written last, or was to be.
     last: Mutex<Option<LastHead>>,
     /// What the file was found to hold.
-    kept: Mutex<KeptHeads>,
+    kept: Mutex<HeadFile>,
     /// The key was made when these were opened: there was none.
     is_new_key: bool,
     /// Held by the thread that reads the file or appends to it.

@@ -39,12 +39,12 @@ pub(crate) struct PendingRow {
     outcome: Option<String>,
     source: String,
     token: String,
-    told: Mutex<Told>,
+    notes: Mutex<RequestNotes>,
 }
 
 /// What the work says of itself while it runs.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Told {
+pub(super) struct RequestNotes {
     pub(super) object: String,
     pub(super) difference: String,
 }
@@ -74,13 +74,13 @@ impl PendingRow {
             outcome: outcome.map(|outcome| cut(outcome, MAX_TEXT_CHARS)),
             source,
             token,
-            told: Mutex::default(),
+            notes: Mutex::default(),
         }
     }
 
     /// Adds to what the row tells. What comes after it was written is lost.
-    pub(super) fn tell(&self, tell: impl FnOnce(&mut Told)) {
-        tell(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(super) fn annotate(&self, tell: impl FnOnce(&mut RequestNotes)) {
+        tell(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The request that it is the row of.
@@ -96,7 +96,8 @@ impl PendingRow {
 
     /// What it tells now.
     pub(crate) fn details(&self) -> Details {
-        let Told { object, difference } = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let RequestNotes { object, difference } =
+            self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Details { object, difference, source: self.source.clone(), token: self.token.clone() }
     }
 

@@ -32,7 +32,7 @@ pub(crate) const STRANGER: &str = "-";
 
 /// Who sent a request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Who<'a> {
+pub(crate) enum Requester<'a> {
     /// A user, by name.
     User(&'a str),
     /// Whoever is at this address.
@@ -69,10 +69,10 @@ struct Kind {
 
 impl Unchanged {
     /// Counts a request. `true`: it has a row of its own.
-    pub(crate) fn take(&mut self, who: Who<'_>, action: &str, outcome: &str) -> bool {
+    pub(crate) fn take(&mut self, who: Requester<'_>, action: &str, outcome: &str) -> bool {
         let (principal, kind) = match who {
-            Who::User(name) => (name, format!("{action} {outcome}")),
-            Who::Stranger(source) => {
+            Requester::User(name) => (name, format!("{action} {outcome}")),
+            Requester::Stranger(source) => {
                 (STRANGER, source.map_or_else(|| "nowhere".to_owned(), |source| network(source).to_string()))
             }
         };
@@ -80,7 +80,7 @@ impl Unchanged {
     }
 
     /// Ends the minute if it is over, and says what it left out.
-    pub(crate) fn turn(&mut self, now: Timestamp) -> Vec<Summary> {
+    pub(crate) fn rotate(&mut self, now: Timestamp) -> Vec<Summary> {
         let goes_on = |since: Timestamp| (since..since.plus_seconds(MINUTE_SECONDS)).contains(&now);
         if self.since.is_some_and(goes_on) {
             return Vec::new();
@@ -159,29 +159,30 @@ mod tests {
     #[test]
     fn a_users_flood_has_a_few_rows_and_a_sum() {
         let mut unchanged = Unchanged::default();
-        assert!(unchanged.turn(second(0)).is_empty());
-        let take =
-            |unchanged: &mut Unchanged, who, action: &str| unchanged.take(Who::User(who), action, "403");
+        assert!(unchanged.rotate(second(0)).is_empty());
+        let take = |unchanged: &mut Unchanged, who, action: &str| {
+            unchanged.take(Requester::User(who), action, "403")
+        };
         let rows = (0..10_000).filter(|_| take(&mut unchanged, "ann", "node-edit")).count();
         assert_eq!(rows, 3);
         assert!(take(&mut unchanged, "ann", "user-add"), "another kind has rows of its own");
         assert!(take(&mut unchanged, "ben", "node-edit"), "and so has another user");
-        assert!(unchanged.turn(second(59)).is_empty());
+        assert!(unchanged.rotate(second(59)).is_empty());
         let summary = |principal: &str, outcome: &str| Summary {
             principal: principal.to_owned(),
             outcome: outcome.to_owned(),
         };
         let expected =
             [summary("ann", "9997 more within a minute that changed nothing: node-edit 403 (9997)")];
-        assert_eq!(unchanged.turn(second(60)), expected);
-        assert!(unchanged.turn(second(130)).is_empty(), "nothing is summed up of nothing");
+        assert_eq!(unchanged.rotate(second(60)), expected);
+        assert!(unchanged.rotate(second(130)).is_empty(), "nothing is summed up of nothing");
     }
 
     #[test]
     fn a_flood_of_many_kinds_is_bounded_too() {
         let mut unchanged = Unchanged::default();
         let take =
-            |unchanged: &mut Unchanged, n: u32| unchanged.take(Who::User("ann"), &n.to_string(), "404");
+            |unchanged: &mut Unchanged, n: u32| unchanged.take(Requester::User("ann"), &n.to_string(), "404");
         let rows = (0..10_000).filter(|n| take(&mut unchanged, *n)).count();
         assert_eq!(rows, 20);
         assert_eq!(unchanged.by_principal["ann"].kinds.len(), MAX_KINDS);
@@ -198,10 +199,10 @@ mod tests {
         let mut unchanged = Unchanged::default();
         for n in 0..100 {
             for _ in 0..9 {
-                unchanged.take(Who::User("ann"), &n.to_string(), "404");
+                unchanged.take(Requester::User("ann"), &n.to_string(), "404");
             }
         }
-        assert!(!unchanged.take(Who::User("ann"), "user-delete", "403"), "her rows are used up");
+        assert!(!unchanged.take(Requester::User("ann"), "user-delete", "403"), "her rows are used up");
         let summary = unchanged.finish().pop().unwrap().outcome;
         assert!(summary.contains("changed nothing: user-delete 403 (1), "), "{summary}");
     }
@@ -211,13 +212,13 @@ mod tests {
         let mut unchanged = Unchanged::default();
         let take = |unchanged: &mut Unchanged, n: u32| {
             let source = IpAddr::from(n.to_be_bytes());
-            unchanged.take(Who::Stranger(Some(source)), "POST", "401")
+            unchanged.take(Requester::Stranger(Some(source)), "POST", "401")
         };
         assert_eq!((0..10_000).filter(|n| take(&mut unchanged, *n)).count(), 20);
-        assert!(unchanged.take(Who::User("ann"), "node-edit", "403"));
+        assert!(unchanged.take(Requester::User("ann"), "node-edit", "403"));
         // One machine has many addresses of IPv6, and is one.
         let mut unchanged = Unchanged::default();
-        let of_one = |n: u16| Who::Stranger(Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n])));
+        let of_one = |n: u16| Requester::Stranger(Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n])));
         assert_eq!((0..1_000).filter(|n| unchanged.take(of_one(*n), "POST", "401")).count(), 3);
         let summary = unchanged.finish().pop().unwrap();
         assert_eq!(summary.outcome, "997 more within a minute that changed nothing: 2001:db8:: (997)");

@@ -24,7 +24,7 @@ const OLDEST_FIRST: &str = "audit-oldest";
 
 /// Which lines are wanted; `limit` and `cursor` are [`Paging`]'s.
 #[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct AuditParams {
     after: Option<u64>,
     user: Option<String>,
     action: Option<String>,
@@ -46,11 +46,11 @@ pub(super) struct Wanted {
 )]
 pub(super) async fn list(
     State(access): State<Access>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<AuditParams>,
     paging: Paging,
 ) -> Result<Page<AuditEntry>, Refusal> {
     let limit = paging.limit().unwrap_or(DEFAULT_LINES);
-    let Wanted { after, user: principal, action, since } = wanted;
+    let AuditParams { after, user: principal, action, since } = wanted;
     let failed = |error: AccessError| Refusal::internal("cannot read the audit log", &error);
     let query = AuditQuery { principal, action, since };
     if let Some(after) = after {

@@ -181,7 +181,7 @@ async fn a_request_whose_queued_work_changes_nothing_has_one_row_too() {
             queue.lock().unwrap().clear();
             assert!(later_told(&site).await.is_empty(), "who reads writes nothing");
             let wakes = tokio::time::sleep(std::time::Duration::from_millis(100));
-            site.access.keep_audit(wakes).await;
+            site.access.run_audit_writer(wakes).await;
             assert_eq!(later_told(&site).await, ["503"]);
         }
         site.access.close_audit().await;

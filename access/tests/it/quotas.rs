@@ -271,7 +271,7 @@ async fn a_removal_that_takes_long_is_told_whole_and_holds_up_nobody() {
     let (site, admin, _) = site_with_ann().await;
     let (reached, goes_on) = (Notify::new(), Notify::new());
     let slow = Arc::new(Slow { database: site.database.clone(), reached, goes_on });
-    site.access.ask_holdings(slow.clone());
+    site.access.query_holdings(slow.clone());
     let removal = site.ask(Method::DELETE, "/v1/users/ann", Some(&admin), Value::Null);
     let meanwhile = async {
         slow.reached.notified().await;
@@ -297,7 +297,7 @@ async fn of_two_admins_who_are_removed_at_once_the_one_that_stays_keeps_what_it_
     site.access.replace_token("ben", "of-ben").await.unwrap();
     let (reached, goes_on) = (Notify::new(), Notify::new());
     let slow = Arc::new(Slow { database: site.database.clone(), reached, goes_on });
-    site.access.ask_holdings(slow.clone());
+    site.access.query_holdings(slow.clone());
     let meanwhile = async {
         slow.reached.notified().await;
         slow.goes_on.notify_one();

@@ -84,7 +84,7 @@ fn cut_all(folder: &Path) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        access.keep_audit(cut).await;
+        access.run_audit_writer(cut).await;
         access.close_audit().await;
         database.close().await;
     });

@@ -43,7 +43,7 @@ pub(super) async fn delete(
         return Err(conflict(why));
     }
     let (id, orders) = (summary.id, &controller.0.orders);
-    access::object_told(&format!("workflow {id}"));
+    access::record_object(&format!("workflow {id}"));
     let told = outbox::current();
     match ask(orders, |done| Order::Forget { workflows: vec![id], done, told }).await {
         Ok(Some(removal)) => {

@@ -56,7 +56,7 @@ async fn set(
     let title = if paused { "cannot pause the workflow" } else { "cannot let the workflow go on" };
     let summary = find(controller, &caller, wanted, title).await?.summary;
     let (workflow, by) = (summary.id, caller.principal.name.clone());
-    access::object_told(&format!("workflow {workflow}"));
+    access::record_object(&format!("workflow {workflow}"));
     let told = outbox::current();
     let order = |done| Order::Pause { workflow, paused, by, done, told };
     match ask(&controller.0.orders, order).await {

@@ -1,7 +1,7 @@
 //! What a change of nodes and profiles is called in the audit log: the names, and how the
 //! declarations differ. Of a change of many only the first are told, with the number of all.
 
-use access::{change_told, object_told};
+use access::{record_change, record_object};
 use api::machine::MachineSpec;
 
 use crate::{cluster::Cluster, store::Write};
@@ -17,7 +17,7 @@ pub(super) fn told(before: &Cluster, writes: &[Write]) {
     if writes.len() > MAX_TOLD {
         let named = writes.iter().take(MAX_TOLD).filter_map(|write| name(before, write));
         let named = named.collect::<Vec<_>>().join(", ");
-        object_told(&format!("{} nodes and profiles: {named}, …", writes.len()));
+        record_object(&format!("{} nodes and profiles: {named}, …", writes.len()));
     }
 }
 
@@ -27,15 +27,15 @@ fn tell(before: &Cluster, write: &Write) {
     match write {
         Write::PutNode(node) => {
             let old = before.by_id(node.id).map(|old| &old.spec);
-            change_told(&name, old, Some(&node.spec));
+            record_change(&name, old, Some(&node.spec));
         }
-        Write::DeleteNode { id, .. } => change_told(&name, before.by_id(*id).map(|old| &old.spec), none),
+        Write::DeleteNode { id, .. } => record_change(&name, before.by_id(*id).map(|old| &old.spec), none),
         Write::PutProfile(profile) => {
             let old = before.profiles.get(&profile.name).map(|old| &old.spec);
-            change_told(&name, old, Some(&profile.spec));
+            record_change(&name, old, Some(&profile.spec));
         }
         Write::DeleteProfile { name: of, .. } => {
-            change_told(&name, before.profiles.get(of).map(|old| &old.spec), none);
+            record_change(&name, before.profiles.get(of).map(|old| &old.spec), none);
         }
         Write::PutImage(_) | Write::DeleteImage { .. } | Write::PutOperation(_) => {}
     }

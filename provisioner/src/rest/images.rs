@@ -154,7 +154,7 @@ async fn carry_out(
     deleting: Deleting,
 ) -> Result<(), DeleteError> {
     let numbers: Vec<String> = versions.iter().map(u32::to_string).collect();
-    access::object_told(&format!("image {name}@{}", numbers.join(",")));
+    access::record_object(&format!("image {name}@{}", numbers.join(",")));
     let mut table = images.watch();
     let (of, gone) = (name.clone(), versions.clone());
     let mut deletion = pin!(images.delete(name, versions, deleting));

@@ -228,7 +228,7 @@ async fn heads_of_what_was_cut_are_no_alarm() {
     assert_eq!(site.access.audit_cut().unwrap().number, 4);
     drop(site);
     let site = Site::open(folder.path(), DAYS_30).await;
-    site.access.hold_against_kept(&site.heads, 6, false).await.unwrap();
+    site.access.verify_against_saved(&site.heads, 6, false).await.unwrap();
     assert_eq!(site.access.audit_alarms().broken, None);
     let last = site.access.inner.store.last_audit().await.unwrap().unwrap();
     site.heads.write(&last, clock::now(), true).await;
@@ -248,7 +248,7 @@ async fn a_head_and_a_cut_of_a_key_that_was_lost_fit_each_other() {
     std::fs::remove_file(folder.path().join("audit.key")).unwrap();
     let site = Site::open(folder.path(), DAYS_30).await;
     site.access.note_new_audit_key().await;
-    site.access.hold_against_kept(&site.heads, 7, false).await.unwrap();
+    site.access.verify_against_saved(&site.heads, 7, false).await.unwrap();
     assert_eq!(site.heads.broken(), None);
     let alarm = site.access.audit_alarms().broken.unwrap();
     assert!(alarm.starts_with("the cut of the audit log up to line 4 is not signed by"), "{alarm}");
@@ -284,14 +284,14 @@ async fn a_log_that_does_not_fit_its_heads_stays_whole() {
     let other_line = serde_json::to_string(&site.heads.sign(3, Timestamp(0), [5; 32])).unwrap();
     std::fs::write(folder.path().join("heads"), other_line).unwrap();
     let due = site.access.due(in_days(31), FIRST_AGE_TURN).await.unwrap().unwrap();
-    site.access.hold_against_kept(&site.heads, 5, false).await.unwrap();
+    site.access.verify_against_saved(&site.heads, 5, false).await.unwrap();
     assert!(site.access.audit_alarms().broken.unwrap().contains("was written anew: line 3"));
     site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
     assert_eq!((site.access.audit_cut(), site.stored().await), (None, 5));
 
     // Nor does a cut that is there all the same make it whole.
     site.access.cut(&site.heads, due, in_days(31)).await.unwrap();
-    site.access.hold_against_kept(&site.heads, 6, true).await.unwrap();
+    site.access.verify_against_saved(&site.heads, 6, true).await.unwrap();
     assert_eq!(site.access.audit_cut().unwrap().number, 4);
     assert!(site.access.audit_alarms().broken.is_some());
     site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
@@ -314,7 +314,7 @@ async fn a_forged_cut_hides_nothing_and_is_an_alarm() {
         assert_eq!(site.access.audit_cut().as_ref(), Some(cut), "who verifies the log sees it");
         let alarm = site.access.audit_alarms().broken.unwrap();
         assert!(alarm.starts_with("the cut of the audit log up to line 9 is not signed by"), "{alarm}");
-        site.access.hold_against_kept(&site.heads, 3, false).await.unwrap();
+        site.access.verify_against_saved(&site.heads, 3, false).await.unwrap();
         let alarm = site.access.audit_alarms().broken.unwrap();
         assert!(alarm.contains("was cut off: it ends with line 3"), "{alarm}");
         site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();

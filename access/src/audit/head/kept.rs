@@ -39,7 +39,7 @@ pub struct AuditAlarms {
 
 /// What is known of the file.
 #[derive(Debug, Default)]
-pub(super) struct KeptHeads {
+pub(super) struct HeadFile {
     found: Found,
     /// When it was read last.
     looked: Option<Timestamp>,
@@ -63,7 +63,7 @@ enum Found {
 impl AuditHeads {
     /// Why the log does not fit the file, if it does not.
     pub(in crate::audit) fn broken(&self) -> Option<String> {
-        match &self.kept_heads().found {
+        match &self.saved_heads().found {
             Found::Broken(why) => Some(why.clone()),
             _ => None,
         }
@@ -71,13 +71,13 @@ impl AuditHeads {
 
     /// Heads may be appended to the file.
     pub(super) fn may_append(&self) -> bool {
-        matches!(self.kept_heads().found, Found::Nothing | Found::Fits)
+        matches!(self.saved_heads().found, Found::Nothing | Found::Fits)
     }
 
     /// The newest head in the file, if it is time to hold it against the log: see [`Self::compare`].
-    async fn newest_kept(&self, now: Timestamp, stops: bool) -> Option<AuditHead> {
+    async fn newest_saved(&self, now: Timestamp, stops: bool) -> Option<AuditHead> {
         let path = self.0.file.clone()?;
-        if !self.begin_look(now, stops) {
+        if !self.start_check(now, stops) {
             return None;
         }
         let shown = path.display().to_string();
@@ -120,13 +120,13 @@ impl AuditHeads {
         if self.broken().is_none() {
             tracing::warn!("{why}");
         }
-        self.kept_heads().found = Found::Broken(why);
+        self.saved_heads().found = Found::Broken(why);
     }
 
     /// It is time to look at the file: at the latest when the server stops. From now on it is unread, but for one
     /// that was found broken.
-    fn begin_look(&self, now: Timestamp, stops: bool) -> bool {
-        let mut kept = self.kept_heads();
+    fn start_check(&self, now: Timestamp, stops: bool) -> bool {
+        let mut kept = self.saved_heads();
         let waits = |at: Timestamp| (at..at.plus_seconds(HEAD_SECONDS)).contains(&now);
         if kept.found == Found::Fits || !stops && kept.looked.is_some_and(waits) {
             return false;
@@ -139,7 +139,7 @@ impl AuditHeads {
     }
 
     fn set_fits(&self) {
-        let before = std::mem::replace(&mut self.kept_heads().found, Found::Fits);
+        let before = std::mem::replace(&mut self.saved_heads().found, Found::Fits);
         if matches!(before, Found::Broken(_)) {
             tracing::info!("the audit log fits its file of heads again");
             // The newest row has no head in the file.
@@ -147,7 +147,7 @@ impl AuditHeads {
         }
     }
 
-    fn kept_heads(&self) -> MutexGuard<'_, KeptHeads> {
+    fn saved_heads(&self) -> MutexGuard<'_, HeadFile> {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,7 +157,7 @@ impl AuditHeads {
         let (sender, read) = oneshot::channel();
         let key = self.key();
         // Heads of another key are of this log where its key was lost; else the file has them of another server.
-        let takes_other = self.kept_heads().new_key.is_some();
+        let takes_other = self.saved_heads().new_key.is_some();
         thread::Builder::new().name("audit-head".to_owned()).spawn(move || {
             let read = end_of(&path).map(|text| newest_head(&text, &key));
             let read =
@@ -194,7 +194,7 @@ impl Access {
              the old one. If a backup has `audit.key`, restore it with the server stopped"
         );
         tracing::warn!("{why}");
-        heads.kept_heads().new_key = Some(why);
+        heads.saved_heads().new_key = Some(why);
         let request =
             Request { principal: "server", action: NEW_KEY, subject: "audit.key", ..Request::default() };
         self.record_of_object(request, &key, "made anew").await
@@ -210,17 +210,17 @@ impl Access {
         };
         let broken: Vec<String> = heads.broken().into_iter().chain(broken.into_iter().flatten()).collect();
         let broken = (!broken.is_empty()).then(|| broken.join("; "));
-        AuditAlarms { broken, new_key: heads.kept_heads().new_key.clone(), filling }
+        AuditAlarms { broken, new_key: heads.saved_heads().new_key.clone(), filling }
     }
 
     /// Holds the log against the newest head of the file, if that is due. `last`: the number of the last row.
-    pub(in crate::audit) async fn hold_against_kept(
+    pub(in crate::audit) async fn verify_against_saved(
         &self,
         heads: &AuditHeads,
         last: u64,
         stops: bool,
     ) -> Result<(), AccessError> {
-        if let Some(head) = heads.newest_kept(clock::now(), stops).await {
+        if let Some(head) = heads.newest_saved(clock::now(), stops).await {
             // No cut mends a log that was found broken.
             if heads.broken().is_none() && self.is_of_what_was_cut(&head) {
                 heads.set_fits();
@@ -321,7 +321,7 @@ mod tests {
         let kept = std::fs::read_to_string(&file).unwrap();
 
         let heads = open();
-        let head = heads.newest_kept(second(0), false).await.unwrap();
+        let head = heads.newest_saved(second(0), false).await.unwrap();
         assert!(!heads.may_append(), "nobody knows yet");
         heads.compare(&head, Some(&line("409")), 1);
         assert!(heads.broken().unwrap().contains("was written anew: line 1 is not"));
@@ -329,16 +329,16 @@ mod tests {
         assert!(heads.broken().unwrap().contains("was cut off: it ends with line 0"));
         heads.write(&line("409"), second(1), true).await;
         assert_eq!(std::fs::read_to_string(&file).unwrap(), kept);
-        assert_eq!(heads.newest_kept(second(59), false).await, None, "once a minute");
+        assert_eq!(heads.newest_saved(second(59), false).await, None, "once a minute");
 
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(heads.newest_kept(second(60), false).await, None);
+        assert_eq!(heads.newest_saved(second(60), false).await, None);
         assert_eq!(heads.broken(), None, "the file was moved away");
         heads.write(&line("409"), second(61), false).await;
         assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 1);
 
         let heads = open();
-        let head = heads.newest_kept(second(0), false).await.unwrap();
+        let head = heads.newest_saved(second(0), false).await.unwrap();
         heads.compare(&head, Some(&line("409")), 1);
         assert!(heads.may_append() && heads.broken().is_none());
     }
