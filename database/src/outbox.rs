@@ -139,12 +139,12 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Rows in a transaction that is being committed. Dropped before [`Riding::written`] they wait again.
+/// Rows in a transaction that is being committed. Dropped before [`AttachedRows::written`] they wait again.
 #[derive(Debug)]
 #[must_use = "rows that nobody says to be written are written again"]
-pub(crate) struct Riding(Vec<OutboxRow>);
+pub(crate) struct AttachedRows(Vec<OutboxRow>);
 
-impl Riding {
+impl AttachedRows {
     /// The rows of this scope that wait.
     pub(crate) fn take() -> Self {
         let mut rows = current();
@@ -175,7 +175,7 @@ impl Riding {
     }
 }
 
-impl Drop for Riding {
+impl Drop for AttachedRows {
     fn drop(&mut self) {
         for row in &self.0 {
             *row.state() = State::Waits;
@@ -219,7 +219,7 @@ pub async fn write_ahead(database: &Database) -> Result<(), DatabaseError> {
         return Ok(());
     }
     let mut transaction = database.begin().await?;
-    let riding = Riding::take();
+    let riding = AttachedRows::take();
     riding.write(WrittenWith::Nothing, &mut transaction, WRITE_AHEAD).await?;
     // The rows ride already, so the commit takes none of them.
     transaction.commit(WRITE_AHEAD).await?;

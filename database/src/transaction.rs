@@ -17,7 +17,7 @@ use crate::{
     Database, DatabaseError, clock,
     meter::{Ended, Meter},
     open::Pool,
-    outbox::{Riding, WrittenWith},
+    outbox::{AttachedRows, WrittenWith},
 };
 
 /// The longest permitted transaction: half of what a writer waits for another one
@@ -149,8 +149,8 @@ impl Transaction {
     }
 
     /// Writes the rows of this scope that wait, as the last of its statements.
-    async fn board(&mut self, action: &'static str) -> Result<Riding, DatabaseError> {
-        let riding = Riding::take();
+    async fn board(&mut self, action: &'static str) -> Result<AttachedRows, DatabaseError> {
+        let riding = AttachedRows::take();
         // Like COMMIT it is taken past the limit: what was written is whole.
         let limit = self.limit.take();
         riding.write(WrittenWith::Change, self, action).await?;

@@ -40,10 +40,10 @@ pub(crate) use request_body::found_no_room;
 pub use seat::{Client, Peer, ReadGate};
 pub use transport::{Opened, Tls, Transport};
 
-use book::Book;
+use book::ConnectionTable;
 use meters::{Cause, Last, Meters};
 use request_body::Budgets;
-use seat::Seat;
+use seat::ConnectionSlot;
 
 /// A listener of the server, as metrics and log name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,13 +82,13 @@ pub struct Shell(Arc<Inner>);
 struct Inner {
     limits: Limits,
     started: Instant,
-    book: Mutex<Book>,
+    book: Mutex<ConnectionTable>,
     meters: Meters,
     bodies: Budgets,
 }
 
 impl Inner {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, ConnectionTable> {
         // Nothing panics while it is held.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,7 +102,7 @@ impl Shell {
         Self(Arc::new(Inner {
             limits,
             started,
-            book: Mutex::new(Book::new(limits, started)),
+            book: Mutex::new(ConnectionTable::new(limits, started)),
             meters: Meters::default(),
             bodies: Budgets::new(&limits),
         }))
@@ -140,7 +140,7 @@ impl Shell {
     }
 
     /// Lets a connection in, or counts why not.
-    fn enter(&self, listener: Listener, remote: SocketAddr) -> Option<Seat> {
+    fn enter(&self, listener: Listener, remote: SocketAddr) -> Option<ConnectionSlot> {
         let (address, now) = (remote.ip().to_canonical(), Instant::now());
         let entered = self.0.book().enter(listener, Source::of(address), now);
         match entered {
@@ -148,7 +148,12 @@ impl Shell {
                 for of in entered.evicted {
                     self.0.meters.count(of, Cause::Evicted, Last::default(), now);
                 }
-                Some(Seat::new(self.0.clone(), (entered.id, entered.kick, entered.now), listener, address))
+                Some(ConnectionSlot::new(
+                    self.0.clone(),
+                    (entered.id, entered.kick, entered.now),
+                    listener,
+                    address,
+                ))
             }
             Err(cause) => {
                 self.0.meters.count(listener, cause, Last { client: Some(address), error: None }, now);

@@ -216,7 +216,7 @@ impl Queue {
 
 impl State {
     /// Those whose clients hung up wait for nothing.
-    fn forget_gone(&mut self) {
+    fn drop_abandoned(&mut self) {
         for queue in &mut self.waiting {
             for kind in [&mut queue.again, &mut queue.first] {
                 kind.retain(|waiting| !waiting.turn.is_closed());
@@ -302,10 +302,10 @@ impl WorkPool {
     /// A pool for so much work at a time.
     #[must_use]
     pub fn new(permits: usize) -> Self {
-        Self::with_patience(permits, PATIENCE)
+        Self::with_timeout(permits, PATIENCE)
     }
 
-    fn with_patience(permits: usize, patience: Duration) -> Self {
+    fn with_timeout(permits: usize, patience: Duration) -> Self {
         Self(Arc::new(Shares { permits: permits.max(1), patience, state: Mutex::default() }))
     }
 
@@ -340,7 +340,7 @@ impl WorkPool {
         let Turns { user, bytes, has_begun, .. } = turns;
         let (turn, receiver) = oneshot::channel();
         let mut state = self.state();
-        state.forget_gone();
+        state.drop_abandoned();
         if !has_begun {
             state.admit(user, *bytes)?;
         }
@@ -364,7 +364,7 @@ impl WorkPool {
         if state.running.values().sum::<usize>() >= self.0.permits {
             return None;
         }
-        state.forget_gone();
+        state.drop_abandoned();
         let (user, next) = state.pop(self.share())?;
         *state.running.entry(user.clone()).or_default() += 1;
         Some((user, next))

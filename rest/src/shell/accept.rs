@@ -28,7 +28,7 @@ const CLOSED_AT_ONCE: usize = 8;
 const MOST_LEAVING: usize = 64;
 
 /// Where connections come from.
-pub(super) trait Door: Send {
+pub(super) trait Acceptor: Send {
     /// The next one.
     fn next(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
 
@@ -36,7 +36,7 @@ pub(super) trait Door: Send {
     fn spare(&self) -> io::Result<OwnedFd>;
 }
 
-impl Door for TcpListener {
+impl Acceptor for TcpListener {
     async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         self.accept().await
     }
@@ -47,11 +47,11 @@ impl Door for TcpListener {
 }
 
 /// Takes connections for ever and hands over those that are let in.
-pub(super) async fn accept<D: Door>(
+pub(super) async fn accept<D: Acceptor>(
     shell: &Shell,
     listener: Listener,
     mut door: D,
-    mut take: impl FnMut(TcpStream, SocketAddr, super::seat::Seat),
+    mut take: impl FnMut(TcpStream, SocketAddr, super::seat::ConnectionSlot),
 ) -> std::convert::Infallible {
     let mut spare = door.spare().ok();
     loop {

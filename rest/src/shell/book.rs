@@ -125,7 +125,7 @@ impl Queue {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct ConnectionTable {
     limits: Limits,
     epoch: Instant,
     next: Id,
@@ -149,7 +149,7 @@ pub(super) struct Entered {
     pub(super) evicted: Vec<Listener>,
 }
 
-impl Book {
+impl ConnectionTable {
     pub(super) fn new(limits: Limits, epoch: Instant) -> Self {
         Self {
             limits,
@@ -183,7 +183,7 @@ impl Book {
             evicted.extend(self.evict(oldest.ok_or(Cause::Address)?));
         }
         let taken = self.listeners[listener.index()].len();
-        if taken >= self.limits.unproven_kept() && self.unproven_taken() >= self.limits.unproven {
+        if taken >= self.limits.unproven_reserved() && self.unproven_taken() >= self.limits.unproven {
             let victim = self.victim(listener, source, settled, now);
             evicted.extend(self.evict(victim.ok_or(Cause::Unproven)?));
         }
@@ -279,7 +279,7 @@ impl Book {
 
     /// Places of unproven connections that are taken, or kept for one listener.
     fn unproven_taken(&self) -> usize {
-        self.listeners.iter().map(|queue| queue.len().max(self.limits.unproven_kept())).sum()
+        self.listeners.iter().map(|queue| queue.len().max(self.limits.unproven_reserved())).sum()
     }
 
     /// Who goes at a listener that is full, for one more of this source.

@@ -15,14 +15,14 @@ use tokio::{
 use super::{
     meters::Cause,
     pace::{Pace, TooSlow},
-    seat::Seat,
+    seat::ConnectionSlot,
 };
 
 /// A time that is waited for, made when it is needed first.
 #[derive(Debug, Default)]
-pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(super) struct Timer(Option<Pin<Box<Sleep>>>);
 
-impl Alarm {
+impl Timer {
     /// Is it so late? Otherwise the task is woken when it is, or before, and has to ask again: what is
     /// put off with every request is not set anew each time.
     pub(super) fn poll_at(&mut self, at: Instant, context: &mut Context<'_>) -> Poll<()> {
@@ -50,14 +50,14 @@ struct Silence {
 
 impl Silence {
     /// What was waited for has come.
-    fn forget_what_was(&mut self, seat: &Seat) {
+    fn forget_what_was(&mut self, seat: &ConnectionSlot) {
         let begun = seat.begun();
         if self.begun != begun {
             *self = Self { begun, ..Self::default() };
         }
     }
 
-    fn heard(&mut self, seat: &Seat) {
+    fn received(&mut self, seat: &ConnectionSlot) {
         self.forget_what_was(seat);
         if self.head.is_none() && !seat.may_be_silent() {
             self.head = Some(Instant::now());
@@ -72,7 +72,7 @@ impl Silence {
     }
 
     /// When the connection has to end, and for what; `None` while it may be silent.
-    fn deadline(&mut self, seat: &Seat) -> Option<(Instant, Cause)> {
+    fn deadline(&mut self, seat: &ConnectionSlot) -> Option<(Instant, Cause)> {
         self.forget_what_was(seat);
         if seat.may_be_silent() {
             return None;
@@ -91,15 +91,15 @@ impl Silence {
 #[derive(Debug)]
 pub(super) struct Guarded<Io> {
     io: Io,
-    seat: Arc<Seat>,
+    seat: Arc<ConnectionSlot>,
     silence: Silence,
-    silence_alarm: Alarm,
+    silence_alarm: Timer,
     unread: Pace,
-    unread_alarm: Alarm,
+    unread_alarm: Timer,
 }
 
 impl<Io> Guarded<Io> {
-    pub(super) fn new(io: Io, seat: Arc<Seat>) -> Self {
+    pub(super) fn new(io: Io, seat: Arc<ConnectionSlot>) -> Self {
         let (silence, silence_alarm) = Default::default();
         let (unread, unread_alarm) = Default::default();
         Self { io, seat, silence, silence_alarm, unread, unread_alarm }
@@ -186,7 +186,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Guarded<Io> {
                 let bytes = buffer.filled().len() - before;
                 this.seat.gate.read(bytes);
                 if bytes > 0 {
-                    this.silence.heard(&this.seat);
+                    this.silence.received(&this.seat);
                 }
                 Poll::Ready(Ok(()))
             }

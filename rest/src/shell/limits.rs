@@ -62,14 +62,14 @@ impl Limits {
 
     /// Of [`Self::unproven`], places that each listener always has: a flood at the one that is open to
     /// everybody leaves the others these, and in quiet times one may have nearly all.
-    pub(super) fn unproven_kept(&self) -> usize {
+    pub(super) fn unproven_reserved(&self) -> usize {
         self.unproven / 8
     }
 
     /// Places of one address at a listener. Nodes prove nothing while they boot, and thousands may
     /// download their images through one NAT at once.
     pub(super) fn of_one_address(&self, listener: Listener) -> usize {
-        let kept = self.unproven_kept() * (Listener::ALL.len() - 1);
+        let kept = self.unproven_reserved() * (Listener::ALL.len() - 1);
         match listener {
             Listener::Boot => self.unproven.saturating_sub(kept).max(self.unproven_per_address),
             Listener::Api | Listener::Fleet => self.unproven_per_address,

@@ -98,17 +98,17 @@ impl fmt::Display for Last<'_> {
 struct Counted {
     refused: Counters<4>,
     ended: Counters<8>,
-    said: Mutex<[Said; Cause::COUNT]>,
+    said: Mutex<[LastWarning; Cause::COUNT]>,
 }
 
 /// When something was said last, and how often it happened since.
 #[derive(Debug, Clone, Copy, Default)]
-struct Said {
+struct LastWarning {
     last: Option<Instant>,
     unsaid: u64,
 }
 
-impl Said {
+impl LastWarning {
     /// It happened again: how often since it was said last, if it is to be said now.
     fn again(&mut self, now: Instant) -> Option<u64> {
         self.unsaid += 1;
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_said_once_a_minute_with_how_often() {
-        let (mut said, now) = (Said::default(), Instant::now());
+        let (mut said, now) = (LastWarning::default(), Instant::now());
         assert_eq!(said.again(now), Some(1));
         for count in 0..600 {
             assert_eq!(said.again(now + Duration::from_millis(count * 99)), None);

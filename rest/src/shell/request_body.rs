@@ -34,10 +34,10 @@ use tokio::{
 use super::{
     Limits,
     book::Source,
-    guarded::Alarm,
+    guarded::Timer,
     meters::Cause,
     pace::{LeastSpeed, Pace, TooSlow},
-    seat::Seat,
+    seat::ConnectionSlot,
 };
 
 /// The largest body that a route collects, bytes: two documents of 16 MiB. What declares more is
@@ -266,17 +266,17 @@ pub(super) type NoRoom = Arc<AtomicBool>;
 /// See the module.
 pub(super) struct RequestBody {
     body: Incoming,
-    seat: Arc<Seat>,
+    seat: Arc<ConnectionSlot>,
     /// What it declares, if a route may collect that.
     whole: Option<u64>,
     state: State,
     pace: Pace,
-    alarm: Alarm,
+    alarm: Timer,
     no_room: NoRoom,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, seat: Arc<Seat>, no_room: NoRoom) -> Self {
+    pub(super) fn new(body: Incoming, seat: Arc<ConnectionSlot>, no_room: NoRoom) -> Self {
         let whole = body.size_hint().exact().filter(|bytes| *bytes <= MAX_COLLECTED_BYTES);
         let (pace, alarm) = Default::default();
         Self { body, seat, whole, state: State::Unread, pace, alarm, no_room }

@@ -35,7 +35,7 @@ pub struct Client {
     pub peer: Peer,
     /// The certificate that the client showed, DER. It was good when the connection began.
     pub certificate: Option<Arc<[u8]>>,
-    pub(super) seat: Arc<Seat>,
+    pub(super) seat: Arc<ConnectionSlot>,
 }
 
 impl Client {
@@ -63,7 +63,7 @@ impl Client {
 
 /// Bounds what is read from a connection for as long as it lives.
 #[derive(Debug)]
-pub struct ReadGate(Arc<Seat>);
+pub struct ReadGate(Arc<ConnectionSlot>);
 
 impl ReadGate {
     /// Returns when all bytes were read that may be, and more are asked for.
@@ -137,7 +137,7 @@ impl Gate {
 
 /// A connection's place. It is given up when the last of its parts is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct ConnectionSlot {
     shell: Arc<Inner>,
     id: Id,
     listener: Listener,
@@ -158,7 +158,7 @@ pub(super) struct Seat {
     pub(super) gate: Gate,
 }
 
-impl Seat {
+impl ConnectionSlot {
     pub(super) fn new(
         shell: Arc<Inner>,
         (id, kick, now): (Id, Arc<Notify>, Arc<Now>),
@@ -278,7 +278,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.shell.book().leave(self.id);
     }
@@ -286,7 +286,7 @@ impl Drop for Seat {
 
 /// A request that is answered.
 #[derive(Debug)]
-pub(super) struct Running(Arc<Seat>);
+pub(super) struct Running(Arc<ConnectionSlot>);
 
 impl Drop for Running {
     fn drop(&mut self) {

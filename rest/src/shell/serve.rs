@@ -28,11 +28,11 @@ use tower::ServiceExt as _;
 
 use super::{
     Client, Listener, Peer, Shell, Transport,
-    accept::{self, Door},
+    accept::{self, Acceptor},
     guarded::Guarded,
     meters::Cause,
     request_body::{NoRoom, RequestBody},
-    seat::{Running, Seat},
+    seat::{ConnectionSlot, Running},
 };
 use crate::{Refusal, held::Holding};
 
@@ -78,7 +78,7 @@ impl Shell {
         self.serve_door(listener, tcp, transport, routes, stop).await;
     }
 
-    pub(super) async fn serve_door<D: Door, T: Transport>(
+    pub(super) async fn serve_door<D: Acceptor, T: Transport>(
         &self,
         listener: Listener,
         door: D,
@@ -105,7 +105,7 @@ impl Shell {
 }
 
 impl<T: Transport> Serving<T> {
-    async fn connection(self: Arc<Self>, tcp: TcpStream, remote: SocketAddr, seat: Seat) {
+    async fn connection(self: Arc<Self>, tcp: TcpStream, remote: SocketAddr, seat: ConnectionSlot) {
         let seat = Arc::new(seat);
         tokio::select! {
             () = seat.kicked() => {}
@@ -114,7 +114,7 @@ impl<T: Transport> Serving<T> {
         }
     }
 
-    async fn serve(&self, tcp: TcpStream, remote: SocketAddr, seat: &Arc<Seat>) {
+    async fn serve(&self, tcp: TcpStream, remote: SocketAddr, seat: &Arc<ConnectionSlot>) {
         let peer = Peer { remote, local: tcp.local_addr().unwrap_or(remote) };
         set_options(&tcp);
         let opening = timeout(seat.deadlines().handshake, self.transport.open(tcp));
@@ -206,7 +206,7 @@ async fn answer(
 }
 
 /// Returns when a request without proof has taken too long.
-async fn overdue(seat: &Seat) {
+async fn overdue(seat: &ConnectionSlot) {
     sleep(seat.deadlines().request).await;
     if seat.is_proven() {
         std::future::pending().await

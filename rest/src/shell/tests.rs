@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{accept::Door, *};
+use super::{accept::Acceptor, *};
 
 mod limits;
 mod slow;
@@ -116,7 +116,7 @@ impl Served {
         Self::with_door(limits, |tcp| tcp).await
     }
 
-    async fn with_door<D: Door + 'static>(limits: Limits, door: impl FnOnce(TcpListener) -> D) -> Self {
+    async fn with_door<D: Acceptor + 'static>(limits: Limits, door: impl FnOnce(TcpListener) -> D) -> Self {
         let (shell, stop) = (Shell::new(limits), CancellationToken::new());
         let waits = Arc::new(Waits { begun: Semaphore::new(0), go: Notify::new() });
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

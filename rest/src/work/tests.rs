@@ -216,7 +216,7 @@ async fn users_have_their_turns_in_rotation_however_many_of_each_wait() {
 
 #[tokio::test]
 async fn a_first_turn_that_does_not_come_is_refused_and_a_later_one_comes() {
-    let (pool, seen) = (WorkPool::with_patience(1, Duration::ZERO), Arc::new(Seen::default()));
+    let (pool, seen) = (WorkPool::with_timeout(1, Duration::ZERO), Arc::new(Seen::default()));
     let mut turns = pool.turns("a");
     turns.run(|_| ()).await.unwrap();
     let held = begin(&pool, "a", &seen);

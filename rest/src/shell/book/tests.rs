@@ -40,7 +40,7 @@ fn is_kicked(entered: &Entered) -> bool {
 #[test]
 fn an_address_has_its_share_and_its_oldest_silent_connection_goes_for_a_new_one() {
     let now = Instant::now();
-    let mut book = Book::new(limits(), now);
+    let mut book = ConnectionTable::new(limits(), now);
     let mut enter = |address, at| book.enter(Listener::Api, source(address), at);
     let first = enter(ME, now).unwrap();
     for _ in 1..4 {
@@ -58,7 +58,7 @@ fn an_address_has_its_share_and_its_oldest_silent_connection_goes_for_a_new_one(
 #[test]
 fn who_has_proved_something_is_not_counted_by_address() {
     let now = Instant::now();
-    let mut book = Book::new(limits(), now);
+    let mut book = ConnectionTable::new(limits(), now);
     for _ in 0..11 {
         let entered = book.enter(Listener::Fleet, source(ME), now).unwrap();
         assert!(entered.evicted.is_empty());
@@ -77,7 +77,7 @@ fn who_has_proved_something_is_not_counted_by_address() {
 fn a_flood_at_one_listener_leaves_the_others_their_places() {
     let limits = Limits { connections: 100, unproven_per_address: 100, ..limits() };
     let now = Instant::now();
-    let mut book = Book::new(limits, now);
+    let mut book = ConnectionTable::new(limits, now);
     for count in 0..100_u64 {
         let entered = book.enter(Listener::Boot, source(ME), now + seconds(count)).unwrap();
         assert_eq!(entered.evicted.len(), usize::from(count >= 12));
@@ -94,7 +94,7 @@ fn a_flood_at_one_listener_leaves_the_others_their_places() {
 #[test]
 fn a_download_that_goes_on_is_not_ended_for_silent_connections() {
     let now = Instant::now();
-    let mut book = Book::new(limits(), now);
+    let mut book = ConnectionTable::new(limits(), now);
     let ids: Vec<Id> = (0..4).map(|_| book.enter(Listener::Api, source(ME), now).unwrap().id).collect();
     for &id in &ids {
         book.set_phase(id, Phase::Busy, now);
@@ -110,10 +110,10 @@ fn a_download_that_goes_on_is_not_ended_for_silent_connections() {
 }
 
 /// The boot port with room for 24 strangers of whatever address, whose share is four each.
-fn full_of_one_address(phase: Phase) -> (Book, Instant, Vec<Entered>) {
+fn full_of_one_address(phase: Phase) -> (ConnectionTable, Instant, Vec<Entered>) {
     let limits = Limits { connections: 100, unproven: 32, ..limits() };
     let now = Instant::now();
-    let mut book = Book::new(limits, now);
+    let mut book = ConnectionTable::new(limits, now);
     assert!(book.enter(Listener::Boot, source("10.0.0.2"), now).unwrap().evicted.is_empty());
     let flood: Vec<Entered> = (0..23)
         .map(|_| book.enter(Listener::Boot, source(ME), now + seconds(1)).unwrap())
@@ -162,7 +162,7 @@ proptest::proptest! {
     fn the_limits_always_hold(steps in proptest::collection::vec((0..6_u8, 0..5_u8, 0..3_usize, 0..40_u64), 0..300)) {
         let limits = limits();
         let (mut now, mut ids) = (Instant::now(), Vec::new());
-        let mut book = Book::new(limits, now);
+        let mut book = ConnectionTable::new(limits, now);
         for (what, who, listener, wait) in steps {
             now += Duration::from_millis(wait * 100);
             let listener = Listener::ALL[listener];
@@ -202,7 +202,7 @@ proptest::proptest! {
 #[test]
 fn what_connections_note_themselves_is_known_when_somebody_has_to_go() {
     let now = Instant::now();
-    let mut book = Book::new(limits(), now);
+    let mut book = ConnectionTable::new(limits(), now);
     let entered: Vec<Entered> = (0..4).map(|_| book.enter(Listener::Api, source(ME), now).unwrap()).collect();
     // The first is busy, the second waits for a while, the third waits since its last request.
     assert!(entered[0].now.note(Phase::Busy, now + seconds(3)));

@@ -88,7 +88,7 @@ struct Exhausted {
     spares: Arc<AtomicUsize>,
 }
 
-impl Door for Exhausted {
+impl Acceptor for Exhausted {
     async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         if self.failures > 0 {
             self.failures -= 1;
