@@ -322,7 +322,7 @@ impl Conductor {
 
     fn act(&mut self, effects: Effects) {
         for (node, message) in effects.messages {
-            self.fleet.leave(node, message);
+            self.fleet.enqueue(node, message);
         }
         for (workflow, stage, reference) in effects.fetch {
             // It may have been stopped in the batch that began it.
@@ -369,7 +369,7 @@ impl Conductor {
             }
             for (node, runs) in by_node {
                 for runs in runs.chunks(MAX_RUNS_PER_MESSAGE) {
-                    fleet.leave(node, FromServer::ForgetRuns { runs: runs.to_vec() });
+                    fleet.enqueue(node, FromServer::ForgetRuns { runs: runs.to_vec() });
                 }
             }
         });

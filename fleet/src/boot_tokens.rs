@@ -38,11 +38,16 @@ impl Fleet {
                 change.record_request(severity, &format!("{source} got no boot token: {why}"));
                 // Only the node's own address gets as far as this.
                 if matches!(why, TokenRefused::Disarmed) {
-                    change.live(Event::TokenRefused { cause: Some(format!("gets no boot token: {why}")) });
+                    change.apply_event(Event::TokenRefused {
+                        cause: Some(format!("gets no boot token: {why}")),
+                    });
                 }
                 return Err(why);
             }
-            change.live(Event::Fetched { file: BootFile::Initrd { image: image.clone() }, address: source });
+            change.apply_event(Event::Fetched {
+                file: BootFile::Initrd { image: image.clone() },
+                address: source,
+            });
             Ok((change.spent_token(), change.token_voids()))
         });
         let (made, _soon) = changed.map_err(|_| TokenRefused::UnknownNode { id })?;
@@ -64,7 +69,7 @@ impl Fleet {
                 let message = format!("{source} was refused a certificate: {}", why.in_words());
                 change.record(why.severity(), &message);
                 if source == claim.source {
-                    change.live(Event::TokenRefused { cause: Some(why.holds(source)) });
+                    change.apply_event(Event::TokenRefused { cause: Some(why.holds(source)) });
                 }
             }
             shown
@@ -99,7 +104,7 @@ fn shown(change: &mut Change<'_>, token: Digest, claim: &Claim, now: Timestamp) 
     match change.token(arming::Event::Issue { token, source, expected }) {
         Verdict::Refused(why) => Err(why),
         Verdict::Issued | Verdict::Granted | Verdict::Noted => {
-            change.live(Event::TokenShown { image: claim.image.clone() });
+            change.apply_event(Event::TokenShown { image: claim.image.clone() });
             Ok(())
         }
     }

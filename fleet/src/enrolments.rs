@@ -94,7 +94,7 @@ pub(crate) enum Cause {
 impl Cause {
     /// Whether it is told already by this one: a machine that is refused boots and boots again, each
     /// time as a newer one.
-    pub(crate) fn is_told_by(&self, before: &Self) -> bool {
+    pub(crate) fn is_reported_by(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::TwoAgents { older, .. }, Self::TwoAgents { older: before, .. }) => older == before,
             _ => self == before,
@@ -138,7 +138,7 @@ pub(crate) struct Presented {
 
 /// Who somebody with a good certificate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum NodeIdentityState {
     /// The node.
     Node,
     /// Whose the channel is while the node is in conflict.
@@ -192,12 +192,14 @@ impl Enrolments {
     }
 
     /// Who somebody with a good certificate of this epoch is.
-    pub(crate) fn standing(&self, epoch: u64) -> Standing {
+    pub(crate) fn standing(&self, epoch: u64) -> NodeIdentityState {
         match &self.conflict {
-            None if self.newest_good().is_some_and(|newest| epoch < newest) => Standing::Superseded,
-            None => Standing::Node,
-            Some(conflict) if conflict.holder.is_none_or(|holder| holder == epoch) => Standing::Holder,
-            Some(_) => Standing::Rival,
+            None if self.newest_good().is_some_and(|newest| epoch < newest) => NodeIdentityState::Superseded,
+            None => NodeIdentityState::Node,
+            Some(conflict) if conflict.holder.is_none_or(|holder| holder == epoch) => {
+                NodeIdentityState::Holder
+            }
+            Some(_) => NodeIdentityState::Rival,
         }
     }
 
@@ -279,7 +281,8 @@ impl Enrolments {
 
     /// Whether the agent of this epoch may have the node's channel.
     pub(crate) fn may_hold_channel(&self, epoch: u64) -> bool {
-        self.check(epoch).is_ok() && matches!(self.standing(epoch), Standing::Node | Standing::Holder)
+        self.check(epoch).is_ok()
+            && matches!(self.standing(epoch), NodeIdentityState::Node | NodeIdentityState::Holder)
     }
 
     /// Whether [`Self::learn`] would change anything.

@@ -13,7 +13,7 @@ use crate::{Fleet, FleetError, StoreError, clock, lifecycle::Event};
 
 /// When an inventory was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub enum InventoryMoment {
     /// It is the first of an agent that was just started: the node may be booting.
     Start,
     /// It is a later one.
@@ -41,7 +41,7 @@ pub trait HardwareReports: std::fmt::Debug + Send + Sync {
         &self,
         node: NodeId,
         inventory: &Inventory,
-        moment: Moment,
+        moment: InventoryMoment,
         at: Timestamp,
     ) -> Result<KeptInventory, StoreError>;
 
@@ -65,14 +65,14 @@ impl Fleet {
     /// returns.
     pub(crate) async fn store_inventory(&self, id: NodeId, inventory: &Inventory) -> Result<(), FleetError> {
         let moment = match self.read(id, |entry| entry.life.inventory_known)? {
-            false => Moment::Start,
-            true => Moment::Running,
+            false => InventoryMoment::Start,
+            true => InventoryMoment::Running,
         };
         let kept = self.inner.hardware.keep_inventory(id, inventory, moment, clock::now()).await?;
         let KeptInventory { changed, news } = kept;
         let ((), ticket) = self.change(id, |change| {
             change.entry.inventories += u64::from(changed);
-            change.live(Event::InventoryStored { changed, news });
+            change.apply_event(Event::InventoryStored { changed, news });
         })?;
         self.durable(ticket).await
     }

@@ -81,7 +81,7 @@ pub use certificates::{
 };
 pub use config::{Deadlines, FleetConfig};
 pub use error::{FleetError, TokenRefused};
-pub use hardware::{HardwareReports, KeptInventory, Moment};
+pub use hardware::{HardwareReports, InventoryMoment, KeptInventory};
 pub use labels::NodeLabels;
 pub use port::NodeIdentity;
 pub use register::{NodeChange, NodesEdit};
@@ -281,7 +281,7 @@ impl Fleet {
                 Event::Fetched { file: BootFile::Script { image }, address }
             }
         };
-        let ((), _soon) = self.change(id, |change| change.live(event))?;
+        let ((), _soon) = self.change(id, |change| change.apply_event(event))?;
         Ok(())
     }
 
@@ -292,7 +292,7 @@ impl Fleet {
     pub async fn arm(&self, id: NodeId, why: &str) -> Result<(), FleetError> {
         let ((), ticket) = self.change(id, |change| {
             let _noted = change.token(arming::Event::Ordered);
-            change.live(Event::TokenRefused { cause: None });
+            change.apply_event(Event::TokenRefused { cause: None });
             change.record(Severity::Info, &format!("armed: {why}"));
         })?;
         self.durable(ticket).await
@@ -353,7 +353,7 @@ impl Fleet {
     /// its history when it changes. Not kept over a restart.
     pub fn set_held(&self, id: NodeId, cause: Option<String>) {
         // A node that was forgotten in this moment is held by nothing.
-        let _ = self.change(id, |change| change.live(Event::Held { cause }));
+        let _ = self.change(id, |change| change.apply_event(Event::Held { cause }));
     }
 
     /// Writes a warning into a node's history: what is no cause to hold it. The caller bounds how often.
@@ -413,7 +413,7 @@ impl Fleet {
     }
 
     /// Looks at one node.
-    fn read<T>(&self, id: NodeId, look: impl FnOnce(&registry::Entry) -> T) -> Result<T, FleetError> {
+    fn read<T>(&self, id: NodeId, look: impl FnOnce(&registry::NodeEntry) -> T) -> Result<T, FleetError> {
         self.registry().read(id, look).ok_or(FleetError::UnknownNode { id })
     }
 
@@ -442,8 +442,8 @@ impl Fleet {
     }
 
     /// Lets a node live through an event; on disk when this returns.
-    async fn live(&self, id: NodeId, event: Event) -> Result<(), FleetError> {
-        let ((), ticket) = self.change(id, |change| change.live(event))?;
+    async fn apply_event(&self, id: NodeId, event: Event) -> Result<(), FleetError> {
+        let ((), ticket) = self.change(id, |change| change.apply_event(event))?;
         self.durable(ticket).await
     }
 }

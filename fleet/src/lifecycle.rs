@@ -44,7 +44,7 @@ mod silence;
 
 pub(crate) use images::BootFile;
 use images::Unproven;
-use silence::Silence;
+use silence::Stage1Silence;
 
 /// A connection that ends so soon after its machine asked for an address ended with that machine: the agent has a few
 /// seconds to answer the probe.
@@ -53,7 +53,7 @@ const PROBED_SECONDS: i64 = 10;
 /// Everything that is known of a node's boot and presence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Life {
+pub(crate) struct NodeLifecycle {
     pub(crate) phase: Phase,
     pub(crate) percent: Option<u8>,
     pub(crate) reason: Option<String>,
@@ -83,7 +83,7 @@ pub(crate) struct Life {
     pub(crate) inventory_known: bool,
     /// How long stage 1 is waited for.
     #[serde(skip)]
-    pub(crate) silence: Silence,
+    pub(crate) silence: Stage1Silence,
     /// Why its boot does not go on, which had a token of this node's.
     #[serde(default)]
     pub(crate) token_refused: Option<String>,
@@ -173,7 +173,7 @@ fn warning(message: impl Into<String>) -> Effect {
     Effect::Record(Severity::Warning, message.into())
 }
 
-impl Life {
+impl NodeLifecycle {
     /// A node just added.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
@@ -194,7 +194,7 @@ impl Life {
             refuses: None,
             agent: None,
             inventory_known: false,
-            silence: Silence::default(),
+            silence: Stage1Silence::default(),
             token_refused: None,
             holding: Holding::default(),
             asked: None,
@@ -236,7 +236,7 @@ impl Life {
             Event::Disconnected { why } => life.disconnected(why, now, limits),
             Event::Drained { reason, by } => life.drained(reason, by, now),
             Event::Undrained { by } => life.undrained(&by),
-            Event::Unreadable { cause } => life.begun_anew(&cause, now),
+            Event::Unreadable { cause } => life.recovered(&cause, now),
             Event::TokenRefused { cause } => life.token_was_refused(cause),
             Event::Held { cause } => {
                 let line = life.holding.set(cause, now);
@@ -246,16 +246,16 @@ impl Life {
                 life.shown_image = Some(image);
                 Vec::new()
             }
-            event @ Event::Fetched { .. } => life.heard(event, now, limits),
+            event @ Event::Fetched { .. } => life.transition(event, now, limits),
             event => {
                 life.last_seen = Some(now);
-                life.heard(event, now, limits)
+                life.transition(event, now, limits)
             }
         };
         (life, effects)
     }
 
-    fn heard(&mut self, event: Event, now: Timestamp, limits: &Limits) -> Vec<Effect> {
+    fn transition(&mut self, event: Event, now: Timestamp, limits: &Limits) -> Vec<Effect> {
         let connected = self.presence == Presence::Connected;
         match event {
             Event::Offered { address } if connected => {
@@ -460,7 +460,7 @@ impl Life {
             self.unproven = None;
         }
         if self.silence.is_due(now, limits.deadlines.silence_seconds) {
-            effects.extend(self.silence.tell().map(warning));
+            effects.extend(self.silence.start_reporting().map(warning));
         }
         effects
     }

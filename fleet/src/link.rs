@@ -168,7 +168,7 @@ impl Link {
     }
 
     /// Tells the connected agent where the servers are, if it can keep that; a session is told once.
-    pub(crate) fn tell_servers(&mut self, fleet_servers: &[SocketAddr]) {
+    pub(crate) fn send_servers(&mut self, fleet_servers: &[SocketAddr]) {
         if !fleet_servers.is_empty() {
             // An agent of before keeps those that it booted with. One that takes nothing is told again when it is back.
             let _ = self.send(FromServer::Servers { fleet_servers: fleet_servers.to_vec() });

@@ -98,10 +98,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::{config::Deadlines, lifecycle::Life};
+    use crate::{config::Deadlines, lifecycle::NodeLifecycle};
 
     fn update(number: u128, phase: Phase, last_seen: Option<Timestamp>) -> NodeUpdate {
-        let life = Life::new(Timestamp(0)).status(false, &Deadlines::default());
+        let life = NodeLifecycle::new(Timestamp(0)).status(false, &Deadlines::default());
         let status = NodeStatus { phase, last_seen, ..life };
         NodeUpdate {
             id: NodeId(uuid::Uuid::from_u128(number)),

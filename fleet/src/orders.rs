@@ -31,7 +31,7 @@ impl Fleet {
             if change.entry.link.send(FromServer::Reboot { reason: reason.to_owned() }).is_err() {
                 return Err(FleetError::NotConnected { name: change.entry.name.clone() });
             }
-            change.live(Event::RebootOrdered { reason: reason.to_owned() });
+            change.apply_event(Event::RebootOrdered { reason: reason.to_owned() });
             Ok(())
         })?;
         said?;
@@ -43,7 +43,7 @@ impl Fleet {
     /// # Errors
     /// [`FleetError::UnknownNode`], [`FleetError::Store`].
     pub async fn drain(&self, id: NodeId, reason: String, by: String) -> Result<(), FleetError> {
-        let ((), ticket) = self.change(id, |change| change.live(Event::Drained { reason, by }))?;
+        let ((), ticket) = self.change(id, |change| change.apply_event(Event::Drained { reason, by }))?;
         self.durable(ticket).await
     }
 
@@ -52,7 +52,7 @@ impl Fleet {
     /// # Errors
     /// As [`Self::drain`].
     pub async fn undrain(&self, id: NodeId, by: String) -> Result<(), FleetError> {
-        let ((), ticket) = self.change(id, |change| change.live(Event::Undrained { by }))?;
+        let ((), ticket) = self.change(id, |change| change.apply_event(Event::Undrained { by }))?;
         self.durable(ticket).await
     }
 

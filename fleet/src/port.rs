@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Fleet, FleetError};
 
-use hello::Hellos;
+use hello::PendingHellos;
 pub use identity::NodeIdentity;
 
 /// Largest body of the routes of this crate, bytes. Overlays flow the other way, inventories over the channel.
@@ -63,7 +63,7 @@ pub(crate) async fn serve(
 }
 
 fn router(fleet: Fleet, extra: Router, shutdown: CancellationToken) -> Router {
-    let port = Arc::new(Port { fleet: fleet.clone(), hellos: Hellos::default(), shutdown });
+    let port = Arc::new(Port { fleet: fleet.clone(), hellos: PendingHellos::default(), shutdown });
     let own = Router::new()
         .route(identity::RENEW, post(enroll::renew))
         .route("/node/v1/report", post(enroll::report))
@@ -85,6 +85,6 @@ fn router(fleet: Fleet, extra: Router, shutdown: CancellationToken) -> Router {
 #[derive(Debug)]
 struct Port {
     fleet: Fleet,
-    hellos: Hellos,
+    hellos: PendingHellos,
     shutdown: CancellationToken,
 }

@@ -22,7 +22,7 @@ use crate::{
     arming::Arming,
     clock,
     enrolments::Enrolments,
-    lifecycle::Life,
+    lifecycle::NodeLifecycle,
     store::{NodeRow, RegisterChange},
 };
 
@@ -81,7 +81,7 @@ impl NodesEdit {
                 None => change.added.push(NodeRow {
                     id,
                     name,
-                    life: Life::new(now),
+                    life: NodeLifecycle::new(now),
                     arming: Arming::default(),
                     enrolments: Enrolments::default(),
                     history: 0,

@@ -22,7 +22,7 @@ use crate::{
     arming::Arming,
     enrolments::Enrolments,
     failures::EnrolmentFailures,
-    lifecycle::{self, Life, Limits},
+    lifecycle::{self, Limits, NodeLifecycle},
     link::Link,
     register::NodeChange,
     store::{Batch, NodeRow, RegisterChange, StoreError, StoredNode},
@@ -57,7 +57,7 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct State {
-    nodes: HashMap<NodeId, Entry>,
+    nodes: HashMap<NodeId, NodeEntry>,
     names: BTreeMap<NodeName, NodeId>,
     /// Tokens that are out or were spent last, and whose they are.
     tokens: HashMap<Digest, NodeId>,
@@ -91,10 +91,10 @@ pub(crate) struct Ticket(u64);
 
 /// One node.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct NodeEntry {
     pub(crate) id: NodeId,
     pub(crate) name: NodeName,
-    pub(crate) life: Life,
+    pub(crate) life: NodeLifecycle,
     arming: Arming,
     pub(crate) enrolments: Enrolments,
     history: u64,
@@ -106,7 +106,7 @@ pub(crate) struct Entry {
     under_way: UnderWay,
 }
 
-impl Entry {
+impl NodeEntry {
     fn new(row: NodeRow) -> Self {
         Self {
             link: Link::new(row.enrolments.conflict().is_some()),
@@ -165,7 +165,7 @@ impl Registry {
             damaged.extend(unreadable.map(|cause| (row.id, cause)));
             state.tokens.extend(row.arming.tokens().map(|token| (token, row.id)));
             state.names.insert(row.name.clone(), row.id);
-            state.nodes.insert(row.id, Entry::new(row));
+            state.nodes.insert(row.id, NodeEntry::new(row));
         }
         let registry = Self {
             state: Mutex::new(state),
@@ -178,10 +178,11 @@ impl Registry {
         };
         for (id, cause) in damaged {
             let _later =
-                registry.update(id, now, |change| change.live(lifecycle::Event::Unreadable { cause }));
+                registry.update(id, now, |change| change.apply_event(lifecycle::Event::Unreadable { cause }));
         }
         for id in registry.ids() {
-            let _later = registry.update(id, now, |change| change.live(lifecycle::Event::ServerStarted));
+            let _later =
+                registry.update(id, now, |change| change.apply_event(lifecycle::Event::ServerStarted));
         }
         registry
     }
@@ -192,7 +193,7 @@ impl Registry {
     }
 
     /// Looks at one node. `None` if it is not registered.
-    pub(crate) fn read<T>(&self, id: NodeId, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+    pub(crate) fn read<T>(&self, id: NodeId, look: impl FnOnce(&NodeEntry) -> T) -> Option<T> {
         self.lock().nodes.get(&id).map(look)
     }
 
@@ -226,7 +227,7 @@ impl Registry {
         }
         for id in due {
             // A node that was forgotten in this moment needs no tick.
-            let _ = self.update(id, now, |change| change.live(lifecycle::Event::Tick));
+            let _ = self.update(id, now, |change| change.apply_event(lifecycle::Event::Tick));
         }
     }
 
@@ -306,7 +307,7 @@ impl Registry {
         for row in change.added {
             named.push(row.id);
             names.insert(row.name.clone(), row.id);
-            nodes.insert(row.id, Entry::new(row));
+            nodes.insert(row.id, NodeEntry::new(row));
         }
         for (id, name) in change.renamed {
             named.push(id);
@@ -367,7 +368,7 @@ impl Registry {
     /// Status of every node.
     pub(crate) fn statuses(&self) -> Vec<NodeUpdate> {
         let state = self.lock();
-        let update = |entry: &Entry| NodeUpdate {
+        let update = |entry: &NodeEntry| NodeUpdate {
             id: entry.id,
             name: entry.name.clone(),
             status: entry.status(&self.limits),
@@ -378,7 +379,7 @@ impl Registry {
     /// What nodes run or are booting.
     pub(crate) fn image_uses(&self, now: Timestamp) -> Vec<ImageUse> {
         let state = self.lock();
-        let of_one = |entry: &Entry| {
+        let of_one = |entry: &NodeEntry| {
             let unknown = entry.life.may_run_any_image(self.started, now).then_some(None);
             let known = entry.life.images_in_use(now).map(|image| Some(image.to_owned()));
             let uses = known.chain(unknown).map(|image| ImageUse { node: entry.name.clone(), image });
@@ -427,7 +428,7 @@ impl Registry {
             if all { nodes.keys().copied().collect() } else { pending.nodes.iter().copied().collect() };
         pending.nodes.clear();
         let batch = Batch {
-            nodes: ids.iter().filter_map(|id| nodes.get(id)).map(Entry::row).collect(),
+            nodes: ids.iter().filter_map(|id| nodes.get(id)).map(NodeEntry::row).collect(),
             events: std::mem::take(&mut pending.events),
             told: std::mem::take(&mut pending.told),
         };
@@ -488,7 +489,7 @@ mod tests {
         let row = NodeRow {
             id,
             name: "n1".parse().unwrap(),
-            life: Life::new(now),
+            life: NodeLifecycle::new(now),
             arming: Arming::default(),
             enrolments: Enrolments::default(),
             history: 0,
@@ -505,7 +506,7 @@ mod tests {
         let row = NodeRow {
             id: two,
             name: name("n2"),
-            life: Life::new(now),
+            life: NodeLifecycle::new(now),
             arming: Arming::default(),
             enrolments: Enrolments::default(),
             history: 0,
@@ -559,7 +560,7 @@ mod tests {
             let _later = registry.update(id, now, |_| ());
             assert!(registry.take(false).0.told.is_empty(), "nothing was changed");
             let drain = lifecycle::Event::Drained { reason: "x".to_owned(), by: "ann".to_owned() };
-            let _later = registry.update(id, now, |change| change.live(drain));
+            let _later = registry.update(id, now, |change| change.apply_event(drain));
         })
         .await;
         // Another task writes it, and writes it again where the disk was full.
@@ -577,7 +578,7 @@ mod tests {
         let mut updates = registry.watch();
         for changed in [false, true] {
             let event = lifecycle::Event::InventoryStored { changed, news: Vec::new() };
-            let _later = registry.update(id, now, |change| change.live(event));
+            let _later = registry.update(id, now, |change| change.apply_event(event));
             assert_eq!(updates.try_recv().is_ok(), changed);
         }
     }

@@ -60,13 +60,13 @@ impl Fleet {
     /// Puts a message on its way to a connected agent. `false` if it is not connected or takes nothing: say it again when
     /// [`Self::online`] tells that it is back. A message may come twice, or never, if the connection ends.
     #[must_use]
-    pub fn tell(&self, id: NodeId, message: FromServer) -> bool {
+    pub fn try_send(&self, id: NodeId, message: FromServer) -> bool {
         self.registry().link(id, |link| link.send(message)).is_some_and(|sent| sent.is_ok())
     }
 
     /// Leaves a message for an agent, which gets it now or when its session goes on, perhaps twice. If another session begins
     /// before it has the message, it never comes, and the agent lists its runs ([`api::channel::FromAgent::Runs`]).
-    pub fn leave(&self, id: NodeId, message: FromServer) {
+    pub fn enqueue(&self, id: NodeId, message: FromServer) {
         // A node that was forgotten in this moment needs no message.
         let _ = self.registry().link(id, |link| link.enqueue(message));
     }
@@ -90,19 +90,25 @@ impl Fleet {
         self.inner.usages.subscribe()
     }
 
-    pub(crate) fn usage_told(&self, node: NodeId, runs: Vec<RunUsage>) {
+    pub(crate) fn handle_usage(&self, node: NodeId, runs: Vec<RunUsage>) {
         // Who asked may be gone.
         let _ = self.inner.usages.send(Arc::new(NodeUsage { node, runs }));
     }
 
     /// Hands on what an agent says of a run, and waits until it is dealt with.
-    pub(crate) async fn run_told(&self, node: NodeId, runs: Vec<RunReport>, news: Option<(RunId, RunNews)>) {
+    pub(crate) async fn handle_run_message(
+        &self,
+        node: NodeId,
+        runs: Vec<RunReport>,
+        news: Option<(RunId, RunNews)>,
+    ) {
         let (paused, volumes, complete, list) = (Vec::new(), Vec::new(), false, false);
-        self.runs_told(|done| RunMessage { node, runs, news, paused, volumes, complete, list, done }).await;
+        self.handle_run_list(|done| RunMessage { node, runs, news, paused, volumes, complete, list, done })
+            .await;
     }
 
     /// Hands what an agent says of its runs on, and waits until it is dealt with.
-    pub(crate) async fn runs_told(&self, message: impl FnOnce(oneshot::Sender<()>) -> RunMessage) {
+    pub(crate) async fn handle_run_list(&self, message: impl FnOnce(oneshot::Sender<()>) -> RunMessage) {
         let listener = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(listener) = listener else { return };
         let (done, dealt_with) = oneshot::channel();

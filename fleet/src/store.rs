@@ -13,7 +13,7 @@ use api::{
 use async_trait::async_trait;
 use database::{DatabaseError, Transaction, outbox::OutboxRow};
 
-use crate::{arming::Arming, enrolments::Enrolments, lifecycle::Life};
+use crate::{arming::Arming, enrolments::Enrolments, lifecycle::NodeLifecycle};
 
 /// Events kept of one node: some 40 boots. Up to [`TRIM_EVERY`] more until the next trim.
 pub(crate) const MAX_HISTORY: u64 = 1_000;
@@ -49,7 +49,7 @@ pub enum StoreError {
 pub(crate) struct NodeRow {
     pub(crate) id: NodeId,
     pub(crate) name: NodeName,
-    pub(crate) life: Life,
+    pub(crate) life: NodeLifecycle,
     pub(crate) arming: Arming,
     pub(crate) enrolments: Enrolments,
     /// Number of the newest event.

@@ -4,7 +4,7 @@
 //! PCI address of a card, GUID of an adapter, PCI address of a GPU. A fact that one side does not tell is no change. Of
 //! what depends on another (the PCI device of a network card, the GPU behind a grantable device) the nearest to a person is told alone.
 //!
-//! **Boot order.** The first inventory of an agent ([`Moment::Start`]) may come before the last driver is loaded, the last
+//! **Boot order.** The first inventory of an agent ([`InventoryMoment::Start`]) may come before the last driver is loaded, the last
 //! link is up or the last CDI spec is written. What is then missing of adapters and grantable devices while their PCI device is there, and each
 //! link that is not up, is told as information ("not there yet"), not as a warning; what is really gone takes its PCI
 //! device with it. Versions of drivers that are not loaded yet are compared with the last that were told
@@ -20,7 +20,7 @@ use api::{
     inventory::{Fault, FaultLevel, Inventory},
     status::Severity,
 };
-use fleet::Moment;
+use fleet::InventoryMoment;
 
 /// Lines about one inventory. A node that loses a whole tray of GPUs with their devices has some 20; more push older
 /// events out of the history.
@@ -28,8 +28,12 @@ const MAX_LINES: usize = 20;
 
 /// What is new in `after`, the worst first; at most [`MAX_LINES`] and one that counts the rest. Empty if only counters
 /// moved, or what has no line of its own.
-pub(crate) fn changes(before: &Inventory, after: &Inventory, moment: Moment) -> Vec<(Severity, String)> {
-    let mut news = News::new(moment, after);
+pub(crate) fn changes(
+    before: &Inventory,
+    after: &Inventory,
+    moment: InventoryMoment,
+) -> Vec<(Severity, String)> {
+    let mut news = ChangeLines::new(moment, after);
     news.faults(&before.faults, &after.faults);
     machine::compare(&mut news, before, after);
     network::compare(&mut news, before, after);
@@ -79,9 +83,9 @@ pub(crate) fn remembered(newest_first: Vec<Inventory>) -> Option<Inventory> {
 }
 
 /// The lines so far, and what they are about.
-struct News {
+struct ChangeLines {
     lines: Vec<(Severity, String)>,
-    moment: Moment,
+    moment: InventoryMoment,
     /// Subjects of faults that came or went: their state needs no second line.
     faulty: BTreeSet<String>,
     /// PCI addresses that are there now.
@@ -89,22 +93,22 @@ struct News {
     /// PCI addresses of things that have a line of their own.
     told_pci: BTreeSet<String>,
     /// Subjects that are gone: their faults are not over.
-    gone: BTreeSet<String>,
+    missing: BTreeSet<String>,
     /// Faults that are no longer told.
     over: Vec<Fault>,
     /// Subjects that still have faults.
     sick: BTreeSet<String>,
 }
 
-impl News {
-    fn new(moment: Moment, after: &Inventory) -> Self {
+impl ChangeLines {
+    fn new(moment: InventoryMoment, after: &Inventory) -> Self {
         Self {
             lines: Vec::new(),
             moment,
             faulty: BTreeSet::new(),
             pci: after.pci.iter().map(|device| device.address.clone()).collect(),
             told_pci: BTreeSet::new(),
-            gone: BTreeSet::new(),
+            missing: BTreeSet::new(),
             over: Vec::new(),
             sick: after.faults.iter().map(|fault| fault.subject.clone()).collect(),
         }
@@ -119,19 +123,19 @@ impl News {
     }
 
     /// Something that ought to be there is not. `name` as in the subjects of faults; `pci`: what it hangs on.
-    fn gone(&mut self, name: &str, what: &str, pci: Option<&str>) {
+    fn missing(&mut self, name: &str, what: &str, pci: Option<&str>) {
         self.told_pci.extend(pci.map(str::to_owned));
-        self.gone.insert(name.to_owned());
+        self.missing.insert(name.to_owned());
         self.warn(format!("{name}{what} is gone"));
     }
 
-    /// As [`Self::gone`], of what its driver brings: right after a start it may come yet.
+    /// As [`Self::missing`], of what its driver brings: right after a start it may come yet.
     fn gone_or_late(&mut self, name: &str, what: &str, pci: Option<&str>) {
-        if self.moment == Moment::Start && pci.is_none_or(|pci| self.pci.contains(pci)) {
-            self.gone.insert(name.to_owned());
+        if self.moment == InventoryMoment::Start && pci.is_none_or(|pci| self.pci.contains(pci)) {
+            self.missing.insert(name.to_owned());
             self.info(format!("{name}{what} is not there yet after the start of the agent"));
         } else {
-            self.gone(name, what, pci);
+            self.missing(name, what, pci);
         }
     }
 
@@ -147,7 +151,7 @@ impl News {
             return;
         }
         let line = format!("{name}: {after}, was {before}");
-        if is_well || self.moment == Moment::Start { self.info(line) } else { self.warn(line) }
+        if is_well || self.moment == InventoryMoment::Start { self.info(line) } else { self.warn(line) }
     }
 
     /// A version is another. What one side does not tell is no change.
@@ -184,7 +188,7 @@ impl News {
         let mut well: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for fault in std::mem::take(&mut self.over) {
             let parts = fault.subject.match_indices(' ').map(|(at, _)| &fault.subject[..at]);
-            let is_gone = parts.chain([fault.subject.as_str()]).any(|part| self.gone.contains(part));
+            let is_gone = parts.chain([fault.subject.as_str()]).any(|part| self.missing.contains(part));
             if !is_gone {
                 well.entry(fault.subject).or_default().push(fault.message);
             }
@@ -237,7 +241,7 @@ fn paired<'a, T>(before: &'a [T], after: &'a [T], key: impl Fn(&T) -> String) ->
 }
 
 /// ` (A, B)` of what is known; nothing if nothing is.
-fn aside<const N: usize>(parts: [Option<String>; N]) -> String {
+fn in_parentheses<const N: usize>(parts: [Option<String>; N]) -> String {
     let known: Vec<String> = parts.into_iter().flatten().filter(|part| !part.trim().is_empty()).collect();
     if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
 }

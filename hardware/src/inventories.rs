@@ -9,7 +9,7 @@ use api::{
     visible,
 };
 use async_trait::async_trait;
-use fleet::{HardwareReports, KeptInventory, Moment, StoreError};
+use fleet::{HardwareReports, InventoryMoment, KeptInventory, StoreError};
 use serde_json::Value;
 use sha2::Digest as _;
 
@@ -55,7 +55,7 @@ impl HardwareReports for Hardware {
         &self,
         node: NodeId,
         inventory: &Inventory,
-        moment: Moment,
+        moment: InventoryMoment,
         at: Timestamp,
     ) -> Result<KeptInventory, StoreError> {
         let (inventory, document) = cleaned(inventory).map_err(|source| StoreError::Decode {
@@ -118,7 +118,7 @@ fn clean(tree: &mut Value) {
 }
 
 /// What the history says of an inventory that is another than the last.
-fn news(kept: Vec<InventoryRow>, now: &Inventory, moment: Moment) -> Vec<(Severity, String)> {
+fn news(kept: Vec<InventoryRow>, now: &Inventory, moment: InventoryMoment) -> Vec<(Severity, String)> {
     let bare = |line: &str| vec![(Severity::Info, line.to_owned())];
     // One of an older version that cannot be read any more is as good as none.
     let kept = kept.iter().filter_map(|row| serde_json::from_str(&row.document).ok()).collect();

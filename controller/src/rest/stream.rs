@@ -172,7 +172,7 @@ async fn open(
     controller.0.fleet.check_connected(row.node).map_err(|_| not_connected())?;
     // The command leaves with the message: who sends it is on disk before.
     audit.record(BEGUN).await?;
-    if !controller.0.fleet.tell(row.node, FromServer::OpenStream { stream, run, request }) {
+    if !controller.0.fleet.try_send(row.node, FromServer::OpenStream { stream, run, request }) {
         return Err(not_connected());
     }
     match tokio::time::timeout(Duration::from_secs(DIAL_SECONDS), arrival).await {

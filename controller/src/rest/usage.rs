@@ -66,7 +66,7 @@ async fn ask(controller: &Controller, jobs: &[RunningJob], told: &mut HashMap<Ru
     let mut asked = 0;
     for (node, runs) in by_node {
         for runs in runs.chunks(MAX_RUNS_PER_MESSAGE) {
-            if fleet.tell(node, FromServer::SendUsage { runs: runs.to_vec() }) {
+            if fleet.try_send(node, FromServer::SendUsage { runs: runs.to_vec() }) {
                 asked += runs.len();
             }
         }

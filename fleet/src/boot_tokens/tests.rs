@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use database::Database;
 
 use super::*;
-use crate::{FleetConfig, HardwareReports, KeptInventory, Moment, SCHEMA, StoreError};
+use crate::{FleetConfig, HardwareReports, InventoryMoment, KeptInventory, SCHEMA, StoreError};
 
 const NODE: NodeId = NodeId(uuid::Uuid::from_u128(1));
 const IMAGE: &str = "debian-node@2";
@@ -24,7 +24,7 @@ impl HardwareReports for NoReports {
         &self,
         _: NodeId,
         _: &Inventory,
-        _: Moment,
+        _: InventoryMoment,
         _: Timestamp,
     ) -> Result<KeptInventory, StoreError> {
         Ok(KeptInventory::default())

@@ -39,7 +39,7 @@ impl Stage {
 
     /// A request over a connection that was accepted at this second, as `registry/admission.rs` deals
     /// with it.
-    fn ask(&mut self, epoch: u64, accepted: u64) -> Result<Standing, Revoked> {
+    fn ask(&mut self, epoch: u64, accepted: u64) -> Result<NodeIdentityState, Revoked> {
         let accepted = self.at(accepted);
         let presented = Presented { epoch, serial: "5a".to_owned(), address: HERE, accepted };
         self.enrolments.check(epoch)?;
@@ -70,20 +70,20 @@ impl Stage {
 fn who_enrols_while_the_node_is_off_is_seen_with_its_first_word_after_the_node_is_back() {
     let mut stage = Stage::new();
     let thief = stage.enrol(1);
-    assert_eq!(stage.ask(thief, 2), Ok(Standing::Node), "nobody can tell yet");
+    assert_eq!(stage.ask(thief, 2), Ok(NodeIdentityState::Node), "nobody can tell yet");
     let node = stage.enrol(100);
-    assert_eq!(stage.ask(node, 101), Ok(Standing::Node));
+    assert_eq!(stage.ask(node, 101), Ok(NodeIdentityState::Node));
     assert_eq!(
         stage.ask(thief, 2),
-        Ok(Standing::Superseded),
+        Ok(NodeIdentityState::Superseded),
         "over its old connection it is told to come again"
     );
     assert_eq!(stage.cause(), None);
-    assert_eq!(stage.ask(thief, 102), Ok(Standing::Holder));
+    assert_eq!(stage.ask(thief, 102), Ok(NodeIdentityState::Holder));
     assert_eq!(stage.cause(), Some(Cause::TwoAgents { older: thief, newer: node }));
-    assert_eq!(stage.ask(node, 101), Ok(Standing::Rival));
+    assert_eq!(stage.ask(node, 101), Ok(NodeIdentityState::Rival));
     stage.enrolments.revoke(Some(thief)).unwrap();
-    assert_eq!((stage.cause(), stage.ask(node, 101)), (None, Ok(Standing::Node)));
+    assert_eq!((stage.cause(), stage.ask(node, 101)), (None, Ok(NodeIdentityState::Node)));
     assert_eq!(stage.ask(thief, 103), Err(Revoked { epoch: thief }));
 }
 
@@ -94,23 +94,23 @@ fn who_enrols_while_the_node_is_cut_off_is_seen_when_it_is_back_and_does_not_get
     stage.connect(node, 2);
     stage.connected = None;
     let thief = stage.enrol(100);
-    assert_eq!(stage.ask(thief, 101), Ok(Standing::Node));
+    assert_eq!(stage.ask(thief, 101), Ok(NodeIdentityState::Node));
     stage.connect(node, 200);
     assert_eq!(stage.connected, Some(node));
-    assert_eq!(stage.ask(thief, 201), Ok(Standing::Rival));
+    assert_eq!(stage.ask(thief, 201), Ok(NodeIdentityState::Rival));
     assert_eq!(stage.enrolments.attach(thief, "boot"), Err(NotTheNode::Rival));
     // Whatever boots meanwhile is heard as little.
     let again = stage.enrol(300);
-    assert_eq!(stage.ask(again, 301), Ok(Standing::Rival));
+    assert_eq!(stage.ask(again, 301), Ok(NodeIdentityState::Rival));
     assert_eq!(stage.cause(), Some(Cause::TwoAgents { older: node, newer: again }));
     stage.enrolments.trust(node).unwrap();
-    assert_eq!((stage.cause(), stage.ask(node, 200)), (None, Ok(Standing::Node)));
+    assert_eq!((stage.cause(), stage.ask(node, 200)), (None, Ok(NodeIdentityState::Node)));
     for dead in [thief, again] {
         assert_eq!(stage.ask(dead, 400), Err(Revoked { epoch: dead }));
     }
     let next = stage.enrol(500);
     assert!(next > again, "no epoch comes again");
-    assert_eq!(stage.ask(next, 501), Ok(Standing::Node));
+    assert_eq!(stage.ask(next, 501), Ok(NodeIdentityState::Node));
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn who_is_connected_when_another_one_shows_up_keeps_the_channel() {
     let thief = stage.enrol(1);
     let node = stage.enrol(100);
     stage.connect(node, 101);
-    assert_eq!(stage.ask(thief, 500), Ok(Standing::Rival));
-    assert_eq!(stage.ask(node, 501), Ok(Standing::Holder), "its jobs go on");
+    assert_eq!(stage.ask(thief, 500), Ok(NodeIdentityState::Rival));
+    assert_eq!(stage.ask(node, 501), Ok(NodeIdentityState::Holder), "its jobs go on");
 }
 
 #[test]
@@ -129,9 +129,9 @@ fn a_token_used_twice_is_a_conflict_until_the_node_enrols_anew() {
     let first = stage.enrol(1);
     stage.enrolments.token_used_twice(HERE, NOW);
     assert_eq!(stage.cause(), Some(Cause::TokenUsedTwice { epoch: first, address: HERE }));
-    assert_eq!(stage.ask(first, 2), Ok(Standing::Holder), "its jobs go on");
+    assert_eq!(stage.ask(first, 2), Ok(NodeIdentityState::Holder), "its jobs go on");
     let second = stage.enrol(100);
-    assert_eq!((stage.cause(), stage.ask(second, 101)), (None, Ok(Standing::Node)));
+    assert_eq!((stage.cause(), stage.ask(second, 101)), (None, Ok(NodeIdentityState::Node)));
     stage.ask(first, 102).unwrap();
     assert_eq!(stage.cause(), Some(Cause::TwoAgents { older: first, newer: second }));
     // Of two things that are wrong the worse is told.
@@ -152,7 +152,7 @@ fn all_certificates_are_dead_after_a_revocation_and_the_next_is_good() {
     assert_eq!(stage.enrolments.newest_good(), None);
     assert_eq!(stage.enrolments.revoke(Some(9)), Err(Undecidable::NotYet { epoch: 9, current: 3 }));
     let next = stage.enrol(10);
-    assert_eq!(stage.ask(next, 11), Ok(Standing::Node));
+    assert_eq!(stage.ask(next, 11), Ok(NodeIdentityState::Node));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn certificates_of_releases_before_are_good_until_the_node_boots() {
     stage.connect(0, 1);
     assert_eq!(stage.connected, Some(0));
     assert_eq!(stage.enrol(100), 1);
-    assert_eq!(stage.ask(0, 1), Ok(Standing::Superseded));
+    assert_eq!(stage.ask(0, 1), Ok(NodeIdentityState::Superseded));
     stage.ask(0, 101).unwrap();
     assert_eq!(stage.cause(), Some(Cause::TwoAgents { older: 0, newer: 1 }));
 }
@@ -169,7 +169,7 @@ fn certificates_of_releases_before_are_good_until_the_node_boots() {
 #[test]
 fn certificates_that_are_newer_than_a_restored_database_count() {
     let mut stage = Stage::new();
-    assert_eq!(stage.ask(7, 1), Ok(Standing::Node));
+    assert_eq!(stage.ask(7, 1), Ok(NodeIdentityState::Node));
     assert_eq!(stage.enrol(100), 8);
 }
 
@@ -177,9 +177,9 @@ fn certificates_that_are_newer_than_a_restored_database_count() {
 fn what_cannot_be_read_lets_its_agent_go_on_and_gives_it_nothing_new() {
     let enrolments = Enrolments::unreadable(NOW);
     let mut stage = Stage { enrolments, ..Stage::new() };
-    assert_eq!(stage.ask(5, 1), Ok(Standing::Holder));
+    assert_eq!(stage.ask(5, 1), Ok(NodeIdentityState::Holder));
     stage.enrolments.trust(5).unwrap();
-    assert_eq!(stage.ask(5, 2), Ok(Standing::Node));
+    assert_eq!(stage.ask(5, 2), Ok(NodeIdentityState::Node));
     assert_eq!(stage.ask(4, 3), Err(Revoked { epoch: 4 }));
 }
 
@@ -197,22 +197,22 @@ fn what_is_revoked_or_not_trusted_is_dead_though_it_is_newer_than_what_is_known(
         assert_eq!((stage.cause(), stage.enrolments.newest_good()), (None, None));
         assert_eq!(stage.ask(7, 10), Err(Revoked { epoch: 7 }));
         let next = stage.enrol(20);
-        assert_eq!(stage.ask(next, 21), Ok(Standing::Node));
+        assert_eq!(stage.ask(next, 21), Ok(NodeIdentityState::Node));
         assert_eq!(stage.ask(7, 22), Err(Revoked { epoch: 7 }));
         assert_eq!(stage.enrol(30), next + 1, "it counts on from there");
     }
     let mut stage = restored();
     stage.enrolments.trust(5).unwrap();
-    assert_eq!(stage.ask(5, 10), Ok(Standing::Node));
+    assert_eq!(stage.ask(5, 10), Ok(NodeIdentityState::Node));
     for dead in [4, 6, 7] {
         assert_eq!(stage.ask(dead, 11), Err(Revoked { epoch: dead }));
     }
     let next = stage.enrol(20);
-    assert_eq!((stage.ask(next, 21), stage.cause()), (Ok(Standing::Node), None));
+    assert_eq!((stage.ask(next, 21), stage.cause()), (Ok(NodeIdentityState::Node), None));
     // Who says which are not the node leaves the later ones.
     let mut stage = restored();
     stage.enrolments.revoke(Some(4)).unwrap();
-    assert_eq!(stage.ask(7, 10), Ok(Standing::Node));
+    assert_eq!(stage.ask(7, 10), Ok(NodeIdentityState::Node));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn part_of_what_cannot_be_read_decides_nothing() {
 /// Nothing could be read, and this one has asked since.
 fn unreadable_with(epoch: u64) -> Stage {
     let mut stage = Stage { enrolments: Enrolments::unreadable(NOW), ..Stage::new() };
-    assert_eq!(stage.ask(epoch, 1), Ok(Standing::Holder));
+    assert_eq!(stage.ask(epoch, 1), Ok(NodeIdentityState::Holder));
     stage
 }
 
@@ -251,7 +251,7 @@ fn both_claimants_are_shown_however_many_machines_boot_in_the_conflict() {
     let older = stage.enrol(1);
     let holder = stage.enrol(2);
     stage.connect(holder, 3);
-    assert_eq!(stage.ask(older, 4), Ok(Standing::Rival));
+    assert_eq!(stage.ask(older, 4), Ok(NodeIdentityState::Rival));
     let mut newest = 0;
     for second in 10..110 {
         newest = stage.enrol(second);
@@ -261,7 +261,7 @@ fn both_claimants_are_shown_however_many_machines_boot_in_the_conflict() {
     let epochs: BTreeSet<u64> = shown.enrolments.iter().map(|enrolment| enrolment.epoch).collect();
     assert_eq!(epochs.len(), MAX_KNOWN);
     assert!([older, holder, newest].iter().all(|epoch| epochs.contains(epoch)), "{shown:?}");
-    assert_eq!(stage.ask(holder, 200), Ok(Standing::Holder));
+    assert_eq!(stage.ask(holder, 200), Ok(NodeIdentityState::Holder));
     // The trusted one stays too.
     stage.enrolments.trust(holder).unwrap();
     for second in 300..400 {

@@ -2,9 +2,9 @@
 
 use api::{ids::Timestamp, status::Phase};
 
-use super::{Effect, Life, info};
+use super::{Effect, NodeLifecycle, info};
 
-impl Life {
+impl NodeLifecycle {
     pub(super) fn going_down(&mut self, reboot: bool, now: Timestamp) -> Vec<Effect> {
         if reboot {
             self.enter(Phase::Rebooting, now);

@@ -6,13 +6,13 @@ use api::{
     status::{Drain, Severity},
 };
 
-use super::{Effect, Life, Presence, info, warning};
+use super::{Effect, NodeLifecycle, Presence, info, warning};
 
 /// Why a node is drained whose state cannot be read.
 const UNREADABLE: &str = "its state in the database could not be read; look at it, then undrain it (and arm \
                           it, should it be about to boot)";
 
-impl Life {
+impl NodeLifecycle {
     pub(super) fn drained(&mut self, reason: String, by: String, now: Timestamp) -> Vec<Effect> {
         let message = format!("drained by {by}: {reason}");
         let since = self.drain.as_ref().map_or(now, |before| before.since);
@@ -22,7 +22,7 @@ impl Life {
 
     /// What was stored of it cannot be read. Somebody may have drained it: nothing new begins on it
     /// before a person says so.
-    pub(super) fn begun_anew(&mut self, cause: &str, now: Timestamp) -> Vec<Effect> {
+    pub(super) fn recovered(&mut self, cause: &str, now: Timestamp) -> Vec<Effect> {
         if self.since == Timestamp(0) {
             self.since = now;
         }

@@ -12,7 +12,7 @@ use api::{
     status::{Phase, UnprovenProgress},
 };
 
-use super::{Effect, Life, info};
+use super::{Effect, NodeLifecycle, info};
 
 /// A claim is forgotten after this time, seconds: a token that was issued with it is good no longer.
 const FORGET_SECONDS: i64 = crate::arming::TOKEN_SECONDS;
@@ -137,7 +137,7 @@ impl Unproven {
     }
 }
 
-impl Life {
+impl NodeLifecycle {
     /// What a boot that begins at the machine's firmware leaves: nothing runs.
     pub(super) fn runs_no_image(&mut self) {
         self.image = None;

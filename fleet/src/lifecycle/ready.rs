@@ -5,9 +5,9 @@ use api::{
     status::{Phase, Severity},
 };
 
-use super::{Effect, Life, info};
+use super::{Effect, NodeLifecycle, info};
 
-impl Life {
+impl NodeLifecycle {
     pub(super) fn inventory_stored(
         &mut self,
         changed: bool,

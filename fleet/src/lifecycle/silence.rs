@@ -4,20 +4,20 @@
 
 use api::ids::Timestamp;
 
-use super::{BootFile, Life};
+use super::{BootFile, NodeLifecycle};
 
 /// Since when stage 1 is waited for. The node's initrd is the last file of a boot, and goes out only
 /// to the node's address; that the node fetched it itself is not proved, which the words say, and for
 /// which it is never on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Silence {
+pub(crate) struct Stage1Silence {
     /// When the initrd went out.
     since: Option<Timestamp>,
     /// It has lasted for too long.
     is_told: bool,
 }
 
-impl Silence {
+impl Stage1Silence {
     /// The initrd went out now.
     pub(super) fn begin(&mut self, now: Timestamp) {
         *self = Self { since: Some(now), is_told: false };
@@ -35,7 +35,7 @@ impl Silence {
     }
 
     /// Tells it from now on. Returns what is told.
-    pub(super) fn tell(&mut self) -> Option<String> {
+    pub(super) fn start_reporting(&mut self) -> Option<String> {
         self.is_told = true;
         self.in_words()
     }
@@ -51,7 +51,7 @@ impl Silence {
     }
 }
 
-impl Life {
+impl NodeLifecycle {
     /// With the node's initrd goes a token: stage 1 may speak from now on.
     pub(super) fn wait_for_stage1(&mut self, file: &BootFile, now: Timestamp) {
         if matches!(file, BootFile::Initrd { .. }) {

@@ -35,7 +35,7 @@ fn report(phase: Phase, percent: Option<u8>) -> Event {
 }
 
 /// Runs events at seconds since the epoch and draws each step.
-fn script(life: Life, events: Vec<(i64, Event)>) -> (Life, String) {
+fn script(life: NodeLifecycle, events: Vec<(i64, Event)>) -> (NodeLifecycle, String) {
     let mut life = life;
     let mut lines = String::new();
     for (second, event) in events {
@@ -59,15 +59,15 @@ fn script(life: Life, events: Vec<(i64, Event)>) -> (Life, String) {
     (life, lines)
 }
 
-fn check(events: Vec<(i64, Event)>, expected: &Expect) -> Life {
-    let (life, lines) = script(Life::new(Timestamp(0)), events);
+fn check(events: Vec<(i64, Event)>, expected: &Expect) -> NodeLifecycle {
+    let (life, lines) = script(NodeLifecycle::new(Timestamp(0)), events);
     expected.assert_eq(&lines);
     life
 }
 
-fn ready() -> Life {
+fn ready() -> NodeLifecycle {
     let events = vec![(10, Event::Offered { address: A }), (20, agent("i")), (21, stored())];
-    script(Life::new(Timestamp(0)), events).0
+    script(NodeLifecycle::new(Timestamp(0)), events).0
 }
 
 fn stored() -> Event {
@@ -329,7 +329,7 @@ fn a_new_agent_must_send_its_inventory_again() {
 }
 
 /// Lives at all points of their way.
-fn lives() -> Vec<Life> {
+fn lives() -> Vec<NodeLifecycle> {
     let ways: [Vec<(i64, Event)>; 8] = [
         vec![],
         vec![(10, Event::Offered { address: A })],
@@ -349,7 +349,7 @@ fn lives() -> Vec<Life> {
             (12, Event::Disconnected { why: "w".into() }),
         ],
     ];
-    ways.map(|way| script(Life::new(Timestamp(0)), way).0).into()
+    ways.map(|way| script(NodeLifecycle::new(Timestamp(0)), way).0).into()
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn files_fetched_in_a_nodes_name_change_nothing_that_is_kept() {
             assert!(effects.iter().all(|effect| *effect == Effect::Probe), "{effects:?}");
             life = next;
         }
-        let kept = |life: &Life| serde_json::to_string(life).unwrap();
+        let kept = |life: &NodeLifecycle| serde_json::to_string(life).unwrap();
         assert_eq!(kept(&life), kept(&before));
         assert!(life.unproven.as_ref().is_none_or(|unproven| unproven.files.len() <= 8));
         let (shown, was) = (life.shown_phase(), before.phase);
@@ -383,7 +383,7 @@ fn files_fetched_in_a_nodes_name_change_nothing_that_is_kept() {
 
 #[test]
 fn what_is_shown_of_files_changes_once_a_second_or_with_a_boot_that_gets_further() {
-    let mut life = Life::new(Timestamp(0));
+    let mut life = NodeLifecycle::new(Timestamp(0));
     let mut changes = 0;
     for number in 0..1_000_u32 {
         let before = life.status(true, &Deadlines::default());
@@ -431,7 +431,7 @@ fn a_boot_of_which_only_files_were_seen_begins_with_its_certificate() {
         (10, Event::Fetched { file: BootFile::Script { image: "d@1".into() }, address: there }),
         (20, Event::CertificateIssued { address: A }),
     ];
-    let (life, lines) = script(Life::new(Timestamp(0)), of_another);
+    let (life, lines) = script(NodeLifecycle::new(Timestamp(0)), of_another);
     assert_eq!(lines, "10  firmware?\n20  stage1 | stage 1 got its certificate at 10.0.0.9\n");
     assert_eq!(life.boot_started, Some(Timestamp(20_000_000)));
 }
@@ -468,7 +468,7 @@ fn a_drain_outlives_boots_and_changes_no_phase() {
 }
 
 /// The images in use after each event.
-fn uses(life: &mut Life, events: Vec<(i64, Event)>) -> String {
+fn uses(life: &mut NodeLifecycle, events: Vec<(i64, Event)>) -> String {
     let mut lines = String::new();
     for (second, event) in events {
         *life = life.step(event, Timestamp(second * 1_000_000), &limits()).0;
@@ -481,7 +481,7 @@ fn uses(life: &mut Life, events: Vec<(i64, Event)>) -> String {
 
 #[test]
 fn an_image_is_in_use_from_its_script_until_the_machine_is_at_its_firmware_again() {
-    let mut life = Life::new(Timestamp(0));
+    let mut life = NodeLifecycle::new(Timestamp(0));
     let deadline = i64::try_from(Deadlines::default().of(Phase::Firmware).unwrap()).unwrap();
     let events = vec![
         (10, Event::Offered { address: A }),
@@ -552,7 +552,7 @@ fn a_node_that_does_not_answer_may_still_run_its_image() {
     // As the server finds it on its disk.
     let life = ready();
     let text = serde_json::to_string(&life).unwrap();
-    let again: Life = serde_json::from_str(&text).unwrap();
+    let again: NodeLifecycle = serde_json::from_str(&text).unwrap();
     assert_eq!(again.images_in_use(Timestamp(0)).collect::<Vec<_>>(), ["debian-node@2"]);
     // Releases before kept what had been fetched.
     let mut tree: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -560,12 +560,12 @@ fn a_node_that_does_not_answer_may_still_run_its_image() {
     assert!(fields.remove("image-unknown").is_some());
     fields.insert("files".into(), 3.into());
     fields.insert("script-image".into(), "d@1".into());
-    assert_eq!(serde_json::from_value::<Life>(tree).unwrap(), again);
+    assert_eq!(serde_json::from_value::<NodeLifecycle>(tree).unwrap(), again);
 }
 
 #[test]
 fn what_cannot_be_read_may_run_any_image() {
-    let life = Life::new(Timestamp(0));
+    let life = NodeLifecycle::new(Timestamp(0));
     let (life, _) = life.step(Event::Unreadable { cause: "c".into() }, Timestamp(1), &limits());
     let (started, hours_later) = (Timestamp(0), Timestamp(0).plus_seconds(9_999));
     assert!(life.may_run_any_image(started, hours_later));
@@ -579,11 +579,12 @@ fn what_cannot_be_read_may_run_any_image() {
 #[test]
 fn what_booted_when_the_server_was_started_may_boot_any_image_as_long_as_a_token_is_good() {
     let started = Timestamp(0).plus_seconds(100);
-    let any = |life: &Life, second: i64| life.may_run_any_image(started, started.plus_seconds(second));
+    let any =
+        |life: &NodeLifecycle, second: i64| life.may_run_any_image(started, started.plus_seconds(second));
     let booting = |events: Vec<(i64, Event)>| {
-        let life = script(Life::new(Timestamp(0)), events).0;
+        let life = script(NodeLifecycle::new(Timestamp(0)), events).0;
         // As the server finds it on its disk.
-        let life: Life = serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
+        let life: NodeLifecycle = serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
         assert_eq!(life.images_in_use(started).next(), None, "what was fetched is forgotten");
         life.step(Event::ServerStarted, started, &limits()).0
     };
@@ -600,10 +601,10 @@ fn what_booted_when_the_server_was_started_may_boot_any_image_as_long_as_a_token
         let (life, _) = offered.step(known.clone(), later, &limits());
         assert!(!any(&life, 5), "{known:?}");
     }
-    let added = Life::new(later);
+    let added = NodeLifecycle::new(later);
     let (begun, _) = added.step(Event::Offered { address: A }, later, &limits());
     assert!(!any(&added, 5) && !any(&begun, 5), "all that they fetched is known");
-    let rebooting = Life { phase: Phase::Rebooting, ..ready() };
+    let rebooting = NodeLifecycle { phase: Phase::Rebooting, ..ready() };
     assert!(any(&rebooting, 5));
     assert!(!any(&ready(), 5), "its agent comes back, or it is at its firmware");
 }
@@ -624,7 +625,7 @@ proptest::proptest! {
             (16, Event::RebootOrdered { reason: text.clone() }),
             (17, Event::Disconnected { why }),
         ];
-        let mut life = Life::new(Timestamp(0));
+        let mut life = NodeLifecycle::new(Timestamp(0));
         for (second, event) in events {
             let (next, effects) = life.step(event, Timestamp(second * 1_000_000), &limits());
             for effect in effects {
@@ -665,10 +666,10 @@ fn a_stage_1_that_keeps_silent_is_told_once_and_until_the_node_is_heard() {
             313 firmware? OVERDUE
         "]],
     );
-    let reason = |life: &Life| life.status(true, &Deadlines::default()).reason;
+    let reason = |life: &NodeLifecycle| life.status(true, &Deadlines::default()).reason;
     let told = reason(&life).unwrap();
     assert!(told.starts_with("kernel and initramfs were fetched at "), "{told}");
-    let again: Life = serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
+    let again: NodeLifecycle = serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
     assert_eq!(reason(&again), None, "what nobody has proved is not on disk");
     for heard in [
         Event::CertificateIssued { address: A },
@@ -687,7 +688,7 @@ fn a_stage_1_that_keeps_silent_is_told_once_and_until_the_node_is_heard() {
 
 #[test]
 fn a_boot_that_has_not_fetched_all_its_files_is_only_stuck() {
-    let mut life = Life::new(Timestamp(0));
+    let mut life = NodeLifecycle::new(Timestamp(0));
     for (second, event) in
         [(9, Event::Offered { address: A }), (10, boot_script("d@1")), (400, Event::Tick), (500, Event::Tick)]
     {
@@ -707,13 +708,13 @@ fn a_boot_that_has_not_fetched_all_its_files_is_only_stuck() {
 #[test]
 fn a_refused_token_holds_a_node_until_it_gets_one_or_is_armed() {
     let refused = || Event::TokenRefused { cause: Some("the token has expired".to_owned()) };
-    let held = |life: &Life| life.status(true, &Deadlines::default()).held;
+    let held = |life: &NodeLifecycle| life.status(true, &Deadlines::default()).held;
     let now = Timestamp(20_000_000);
-    let booting = script(Life::new(Timestamp(0)), vec![(10, Event::Offered { address: A })]).0;
+    let booting = script(NodeLifecycle::new(Timestamp(0)), vec![(10, Event::Offered { address: A })]).0;
     let (refused_once, effects) = booting.step(refused(), now, &limits());
     assert_eq!((held(&refused_once).as_deref(), effects), (Some("the token has expired"), vec![]));
     assert_eq!(refused_once.last_seen, booting.last_seen, "that it was the node is not proved");
-    let again: Life = serde_json::from_str(&serde_json::to_string(&refused_once).unwrap()).unwrap();
+    let again: NodeLifecycle = serde_json::from_str(&serde_json::to_string(&refused_once).unwrap()).unwrap();
     assert_eq!(held(&again), held(&refused_once), "as the next server finds it");
     let held_too = Event::Held { cause: Some("overlay x: too large".to_owned()) };
     let (both, _) = refused_once.step(held_too, now, &limits());

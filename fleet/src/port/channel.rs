@@ -79,13 +79,13 @@ pub(super) async fn upgrade(
 
 /// Why a connection ends.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct DisconnectReason {
     /// RFC 6455, section 7.4; `None` where nobody is there to be told.
     code: Option<u16>,
     why: String,
 }
 
-impl End {
+impl DisconnectReason {
     pub(super) fn protocol(why: impl Into<String>) -> Self {
         Self { code: Some(close_code::PROTOCOL), why: why.into() }
     }
@@ -95,7 +95,7 @@ impl End {
     }
 }
 
-impl From<FleetError> for End {
+impl From<FleetError> for DisconnectReason {
     fn from(error: FleetError) -> Self {
         Self { code: Some(close_code::ERROR), why: error.to_string() }
     }
@@ -167,14 +167,14 @@ async fn hello(
     node: &NodeIdentity,
     gate: &ReadGate,
     socket: &mut WebSocket,
-) -> Result<Hello, End> {
+) -> Result<Hello, DisconnectReason> {
     let fleet = &port.fleet;
     let first = port.hellos.receive(node.id, gate, socket).await?;
     let frame = match &first.message {
         Some(Ok(Message::Text(text))) => parse(text)?,
-        Some(Ok(_)) => return Err(End::protocol("the first message is no text")),
-        Some(Err(error)) => return Err(End::broken(error.to_string())),
-        None => return Err(End::broken("gone before its hello")),
+        Some(Ok(_)) => return Err(DisconnectReason::protocol("the first message is no text")),
+        Some(Err(error)) => return Err(DisconnectReason::broken(error.to_string())),
+        None => return Err(DisconnectReason::broken("gone before its hello")),
     };
     let Frame {
         seq: 0,
@@ -182,7 +182,7 @@ async fn hello(
         message: Some(FromAgent::Hello { offer, agent_version, boot_id, instance, image, overlays }),
     } = frame
     else {
-        return Err(End::protocol("the first frame must be a hello with number 0"));
+        return Err(DisconnectReason::protocol("the first frame must be a hello with number 0"));
     };
     let agreement = match Offer::ours().agree(&offer) {
         Ok(agreement) => agreement,
@@ -193,7 +193,7 @@ async fn hello(
             let message = format!("{why}; {mend}");
             let ((), ticket) = fleet.change(node.id, |change| change.record(Severity::Warning, &message))?;
             fleet.durable(ticket).await?;
-            return Err(End::protocol(why));
+            return Err(DisconnectReason::protocol(why));
         }
     };
     let agent = AgentInstance { boot_id, instance };
@@ -201,8 +201,9 @@ async fn hello(
     Ok(Hello { ack, agreement, agent, version, image, overlays })
 }
 
-fn parse(text: &str) -> Result<Frame<FromAgent>, End> {
-    serde_json::from_str(text).map_err(|error| End::protocol(format!("not a frame of the protocol: {error}")))
+fn parse(text: &str) -> Result<Frame<FromAgent>, DisconnectReason> {
+    serde_json::from_str(text)
+        .map_err(|error| DisconnectReason::protocol(format!("not a frame of the protocol: {error}")))
 }
 
 /// Takes the node's one place: an older connection is told to end, and this one waits until it has.
@@ -211,8 +212,8 @@ async fn attach(
     node: NodeIdentity,
     socket: WebSocket,
     hello: Hello,
-) -> Result<(Channel, Vec<Frame<FromServer>>), (WebSocket, End)> {
-    let turn = match take_turn(&port.fleet, node.id).await {
+) -> Result<(Channel, Vec<Frame<FromServer>>), (WebSocket, DisconnectReason)> {
+    let turn = match replace_older_connection(&port.fleet, node.id).await {
         Ok(turn) => turn,
         Err(end) => return Err((socket, end)),
     };
@@ -248,25 +249,34 @@ async fn attach(
 }
 
 /// Ends an older connection of the node, and waits until it has dealt with what it received.
-async fn take_turn(fleet: &Fleet, id: NodeId) -> Result<OwnedMutexGuard<()>, End> {
+async fn replace_older_connection(
+    fleet: &Fleet,
+    id: NodeId,
+) -> Result<OwnedMutexGuard<()>, DisconnectReason> {
     let turn = fleet.link(id, |link| {
         link.close("replaced by a newer connection of this node");
         link.turn.clone()
     })?;
-    let busy = || End { code: Some(close_code::AGAIN), why: "an older connection is still busy".into() };
+    let busy = || DisconnectReason {
+        code: Some(close_code::AGAIN),
+        why: "an older connection is still busy".into(),
+    };
     timeout(TURN_TIMEOUT, turn.lock_owned()).await.map_err(|_| busy())
 }
 
 impl Channel {
     /// Greets, then carries messages both ways until something ends it.
-    async fn converse(&mut self, greeting: Vec<Frame<FromServer>>) -> End {
+    async fn converse(&mut self, greeting: Vec<Frame<FromServer>>) -> DisconnectReason {
         match self.exchange(greeting).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn exchange(&mut self, greeting: Vec<Frame<FromServer>>) -> Result<std::convert::Infallible, End> {
+    async fn exchange(
+        &mut self,
+        greeting: Vec<Frame<FromServer>>,
+    ) -> Result<std::convert::Infallible, DisconnectReason> {
         for frame in greeting {
             self.send(frame).await?;
         }
@@ -275,49 +285,53 @@ impl Channel {
         loop {
             tokio::select! {
                 closing = closed(&mut self.closing) => {
-                    return Err(End { code: Some(close_code::POLICY), why: closing });
+                    return Err(DisconnectReason { code: Some(close_code::POLICY), why: closing });
                 }
                 () = shutdown.cancelled() => {
-                    return Err(End { code: Some(close_code::RESTART), why: "the server is stopping".into() });
+                    return Err(DisconnectReason { code: Some(close_code::RESTART), why: "the server is stopping".into() });
                 }
                 out = self.outgoing.recv() => match out {
                     Some(Outgoing::Frame(frame)) => self.send(frame).await?,
                     Some(Outgoing::Probe) => self.probe().await?,
-                    None => return Err(End::broken("the node was deleted")),
+                    None => return Err(DisconnectReason::broken("the node was deleted")),
                 },
-                message = self.socket.recv() => self.heard(message).await?,
+                message = self.socket.recv() => self.handle_message(message).await?,
                 () = sleep_until(self.deadline) => {
-                    return Err(End::broken("no sign of life"));
+                    return Err(DisconnectReason::broken("no sign of life"));
                 }
             }
         }
     }
 
-    async fn send(&mut self, mut frame: Frame<FromServer>) -> Result<(), End> {
+    async fn send(&mut self, mut frame: Frame<FromServer>) -> Result<(), DisconnectReason> {
         frame.ack = self.port.fleet.read(self.node.id, |entry| entry.link.received())?;
-        let text = serde_json::to_string(&frame).map_err(|error| End::protocol(error.to_string()))?;
+        let text =
+            serde_json::to_string(&frame).map_err(|error| DisconnectReason::protocol(error.to_string()))?;
         self.transmit(Message::Text(text.into())).await
     }
 
-    async fn transmit(&mut self, message: Message) -> Result<(), End> {
+    async fn transmit(&mut self, message: Message) -> Result<(), DisconnectReason> {
         match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
-            Ok(sent) => sent.map_err(|error| End::broken(error.to_string())),
-            Err(_) => Err(End::broken("the agent takes nothing")),
+            Ok(sent) => sent.map_err(|error| DisconnectReason::broken(error.to_string())),
+            Err(_) => Err(DisconnectReason::broken("the agent takes nothing")),
         }
     }
 
     /// Asks for a sign of life and waits only shortly for it.
-    async fn probe(&mut self) -> Result<(), End> {
+    async fn probe(&mut self) -> Result<(), DisconnectReason> {
         self.transmit(Message::Ping(Vec::new().into())).await?;
         self.deadline = self.deadline.min(tokio_now() + PROBE_TIMEOUT);
         Ok(())
     }
 
-    async fn heard(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+    async fn handle_message(
+        &mut self,
+        message: Option<Result<Message, axum::Error>>,
+    ) -> Result<(), DisconnectReason> {
         let message = match message {
             Some(Ok(message)) => message,
-            Some(Err(error)) => return Err(End::broken(error.to_string())),
-            None => return Err(End::broken("the connection ended")),
+            Some(Err(error)) => return Err(DisconnectReason::broken(error.to_string())),
+            None => return Err(DisconnectReason::broken("the connection ended")),
         };
         self.deadline = tokio_now() + self.patience;
         match message {
@@ -327,8 +341,10 @@ impl Channel {
                 let kind = if is_unknown { kind_of_message(&text) } else { String::new() };
                 self.frame(frame, &kind).await
             }
-            Message::Binary(_) => Err(End::protocol("binary messages are not part of the protocol")),
-            Message::Close(_) => Err(End::broken("the agent closed it")),
+            Message::Binary(_) => {
+                Err(DisconnectReason::protocol("binary messages are not part of the protocol"))
+            }
+            Message::Close(_) => Err(DisconnectReason::broken("the agent closed it")),
             Message::Ping(_) | Message::Pong(_) => {
                 self.port.fleet.received(self.node.id, |_| ())?;
                 Ok(())
@@ -337,10 +353,10 @@ impl Channel {
     }
 
     /// Takes one frame. It is acknowledged only when what it says is on disk. `kind`: type of a message that is unknown.
-    async fn frame(&mut self, frame: Frame<FromAgent>, kind: &str) -> Result<(), End> {
+    async fn frame(&mut self, frame: Frame<FromAgent>, kind: &str) -> Result<(), DisconnectReason> {
         let (speaks, fleet) = (frame.message.is_some(), self.port.fleet.clone());
         let received = fleet.received(self.node.id, |link| link.receive(frame))?;
-        let message = received.map_err(|error| End::protocol(error.to_string()))?;
+        let message = received.map_err(|error| DisconnectReason::protocol(error.to_string()))?;
         let going = matches!(message, Some(FromAgent::GoingDown { .. }));
         if let Some(message) = message {
             self.message(message, kind).await?;
@@ -350,15 +366,18 @@ impl Channel {
             self.send(Frame { seq: 0, ack: 0, message: None }).await?;
         }
         if going {
-            return Err(End { code: Some(close_code::NORMAL), why: "the node goes down".into() });
+            return Err(DisconnectReason {
+                code: Some(close_code::NORMAL),
+                why: "the node goes down".into(),
+            });
         }
         Ok(())
     }
 
-    async fn message(&mut self, message: FromAgent, kind: &str) -> Result<(), End> {
+    async fn message(&mut self, message: FromAgent, kind: &str) -> Result<(), DisconnectReason> {
         let fleet = self.port.fleet.clone();
         match message {
-            FromAgent::Hello { .. } => return Err(End::protocol("a second hello")),
+            FromAgent::Hello { .. } => return Err(DisconnectReason::protocol("a second hello")),
             FromAgent::Heartbeat { .. } => {}
             FromAgent::Inventory { inventory } => {
                 fleet.store_inventory(self.node.id, &inventory).await?;
@@ -372,20 +391,22 @@ impl Channel {
                 let node = self.node.id;
                 let (news, list) = (None, true);
                 let message = |done| RunMessage { node, runs, news, paused, volumes, complete, list, done };
-                fleet.runs_told(message).await;
+                fleet.handle_run_list(message).await;
             }
-            FromAgent::Run { report } => fleet.run_told(self.node.id, vec![report], None).await,
+            FromAgent::Run { report } => fleet.handle_run_message(self.node.id, vec![report], None).await,
             FromAgent::RunNews { run, news } => {
-                fleet.run_told(self.node.id, Vec::new(), Some((run, news))).await;
+                fleet.handle_run_message(self.node.id, Vec::new(), Some((run, news))).await;
             }
-            FromAgent::Refusing { reason } => fleet.live(self.node.id, Event::Refuses { reason }).await?,
+            FromAgent::Refusing { reason } => {
+                fleet.apply_event(self.node.id, Event::Refuses { reason }).await?
+            }
             FromAgent::UpgradeFailed { why } => {
                 let message = format!("its agent stays as it is: {why}");
                 let ((), ticket) =
                     fleet.change(self.node.id, |change| change.record(Severity::Warning, &message))?;
                 fleet.durable(ticket).await?;
             }
-            FromAgent::Usage { runs } => fleet.usage_told(self.node.id, runs),
+            FromAgent::Usage { runs } => fleet.handle_usage(self.node.id, runs),
             FromAgent::Unsupported { command } => {
                 fleet.inner.protocol.unsupported_commands.inc();
                 let command: String = command.chars().take(MAX_KIND_CHARS).collect();
@@ -401,14 +422,16 @@ impl Channel {
                 ))
                 .await?;
             }
-            FromAgent::GoingDown { reboot } => fleet.live(self.node.id, Event::GoingDown { reboot }).await?,
+            FromAgent::GoingDown { reboot } => {
+                fleet.apply_event(self.node.id, Event::GoingDown { reboot }).await?
+            }
         }
         Ok(())
     }
 
     /// Writes into the node's history what the other side of another release did not know, once in a connection:
     /// it may come with each heartbeat.
-    async fn record_unknown(&mut self, message: String) -> Result<(), End> {
+    async fn record_unknown(&mut self, message: String) -> Result<(), DisconnectReason> {
         if !std::mem::replace(&mut self.unknown_recorded, true) {
             let fleet = &self.port.fleet;
             let record = |change: &mut Change<'_>| change.record(Severity::Warning, &message);
@@ -444,11 +467,11 @@ impl Channel {
     }
 
     /// Gives up the node's place. Returns the socket for the closing words.
-    fn detach(self, end: &End) -> WebSocket {
+    fn detach(self, end: &DisconnectReason) -> WebSocket {
         // A node that was deleted has no place.
         let _ = self.port.fleet.change(self.node.id, |change| {
             change.entry.link.disconnect();
-            change.live(Event::Disconnected { why: end.why.clone() });
+            change.apply_event(Event::Disconnected { why: end.why.clone() });
         });
         self.socket
     }

@@ -118,7 +118,7 @@ pub(super) async fn report(
         return Ok(StatusCode::NO_CONTENT);
     };
     let event = Event::Reported { phase, percent: report.percent, message: report.message };
-    port.fleet.live(node.id, event).await.map_err(|error| unavailable(TITLE, &error))?;
+    port.fleet.apply_event(node.id, event).await.map_err(|error| unavailable(TITLE, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -179,7 +179,7 @@ async fn redeem(
     let changed = fleet.change(owner.unwrap_or(wanted.id), |change| {
         let (verdict, epoch) = change.redeem(event, source, clock::monotonic());
         match &verdict {
-            Verdict::Granted => change.live(Event::CertificateIssued { address: source }),
+            Verdict::Granted => change.apply_event(Event::CertificateIssued { address: source }),
             Verdict::Refused(why) => {
                 let message = match why {
                     Refused::WrongNode => format!("{source} used its token in the name of {}", wanted.id),
@@ -187,7 +187,7 @@ async fn redeem(
                 };
                 change.record(why.severity(), &message);
                 if let Some(cause) = held_by(*why, owner == Some(wanted.id), source) {
-                    change.live(Event::TokenRefused { cause: Some(cause) });
+                    change.apply_event(Event::TokenRefused { cause: Some(cause) });
                 }
             }
             Verdict::Issued | Verdict::Noted => {}

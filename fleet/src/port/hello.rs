@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::channel::End;
+use super::channel::DisconnectReason;
 
 /// Longest hello, bytes: ours has some 500.
 pub(super) const MAX_HELLO_BYTES: u64 = 64 << 10;
@@ -38,14 +38,14 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Connections whose hello is awaited.
 #[derive(Debug)]
-pub(super) struct Hellos {
+pub(super) struct PendingHellos {
     places: Arc<Semaphore>,
     next: AtomicU64,
     /// The newest connection of each node.
     awaited: Mutex<HashMap<NodeId, (u64, CancellationToken)>>,
 }
 
-impl Default for Hellos {
+impl Default for PendingHellos {
     fn default() -> Self {
         let places = Arc::new(Semaphore::new(MAX_READ_AT_ONCE));
         Self { places, next: AtomicU64::new(0), awaited: Mutex::default() }
@@ -61,20 +61,20 @@ pub(super) struct First {
 
 /// A connection whose hello is awaited, until it is dropped.
 struct Awaited<'a> {
-    hellos: &'a Hellos,
+    hellos: &'a PendingHellos,
     node: NodeId,
     number: u64,
     replaced: CancellationToken,
 }
 
-impl Hellos {
+impl PendingHellos {
     /// Waits for the first message.
     pub(super) async fn receive(
         &self,
         node: NodeId,
         gate: &ReadGate,
         socket: &mut WebSocket,
-    ) -> Result<First, End> {
+    ) -> Result<First, DisconnectReason> {
         let awaited = self.begin(node);
         let place = self.turn(&awaited).await?;
         tokio::select! {
@@ -83,15 +83,15 @@ impl Hellos {
             message = socket.recv() => Ok(First { message, _place: place }),
             () = gate.reached() => {
                 let kib = MAX_HELLO_BYTES >> 10;
-                Err(End::protocol(format!("the hello is longer than {kib} KiB")))
+                Err(DisconnectReason::protocol(format!("the hello is longer than {kib} KiB")))
             }
             () = awaited.replaced.cancelled() => Err(replaced()),
-            () = sleep(HELLO_TIMEOUT) => Err(End::protocol("no hello came")),
+            () = sleep(HELLO_TIMEOUT) => Err(DisconnectReason::protocol("no hello came")),
         }
     }
 
     /// Waits until its hello may be read.
-    async fn turn(&self, awaited: &Awaited<'_>) -> Result<OwnedSemaphorePermit, End> {
+    async fn turn(&self, awaited: &Awaited<'_>) -> Result<OwnedSemaphorePermit, DisconnectReason> {
         let turn = timeout(TURN_TIMEOUT, self.places.clone().acquire_owned());
         tokio::select! {
             biased;
@@ -99,7 +99,7 @@ impl Hellos {
             turn = turn => match turn {
                 Ok(Ok(place)) => Ok(place),
                 // Nobody closes the places.
-                Ok(Err(_)) | Err(_) => Err(End::protocol("too many nodes connect at once; try again")),
+                Ok(Err(_)) | Err(_) => Err(DisconnectReason::protocol("too many nodes connect at once; try again")),
             },
         }
     }
@@ -120,8 +120,8 @@ impl Hellos {
     }
 }
 
-fn replaced() -> End {
-    End::protocol("replaced by a newer connection of this node before its hello")
+fn replaced() -> DisconnectReason {
+    DisconnectReason::protocol("replaced by a newer connection of this node before its hello")
 }
 
 impl Drop for Awaited<'_> {
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_newer_connection_of_a_node_replaces_one_that_said_nothing() {
-        let hellos = Hellos::default();
+        let hellos = PendingHellos::default();
         let [one, other] = [1, 2].map(|number| NodeId(uuid::Uuid::from_u128(number)));
         let (first, another) = (hellos.begin(one), hellos.begin(other));
         let second = hellos.begin(one);
@@ -160,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hello_is_awaited_from_its_turn_on() {
-        let hellos = Hellos::default();
+        let hellos = PendingHellos::default();
         let [one, other] = [1, 2].map(|number| NodeId(uuid::Uuid::from_u128(number)));
         let places = u32::try_from(MAX_READ_AT_ONCE).unwrap();
         let taken = hellos.places.clone().acquire_many_owned(places).await.unwrap();

@@ -17,7 +17,7 @@ use crate::{
     Fleet,
     authority::{client_log::ClientName, line_budget::LineBudget},
     clock,
-    enrolments::{Presented, Standing},
+    enrolments::{NodeIdentityState, Presented},
     registry::Admitted,
 };
 
@@ -117,14 +117,14 @@ fn identify(fleet: &Fleet, client: &Client, path: &str) -> Result<NodeIdentity, 
         .ok_or_else(|| forbidden(format!("node {id} was deleted")))?
         .map_err(|dead| forbidden(dead.to_string()))?;
     let in_conflict = match standing {
-        Standing::Node => false,
-        Standing::Holder => true,
-        Standing::Rival if path == RENEW => true,
-        Standing::Rival => {
+        NodeIdentityState::Node => false,
+        NodeIdentityState::Holder => true,
+        NodeIdentityState::Rival if path == RENEW => true,
+        NodeIdentityState::Rival => {
             let why = format!("two claim to be {name}, and the other one is heard until an admin decides");
             return Err(forbidden(why));
         }
-        Standing::Superseded => {
+        NodeIdentityState::Superseded => {
             let why = format!("{name} has enrolled anew since this connection began; connect again");
             return Err((StatusCode::CONFLICT, why));
         }

@@ -9,10 +9,10 @@ use api::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Change, Entry, Registry};
+use super::{Change, NodeEntry, Registry};
 use crate::{
     arming::{self, Refused, Verdict},
-    enrolments::{Enrolments, Presented, Revoked, Standing},
+    enrolments::{Enrolments, NodeIdentityState, Presented, Revoked},
 };
 
 impl Change<'_> {
@@ -24,7 +24,7 @@ impl Change<'_> {
         let value = act(&mut self.entry.enrolments, connected);
         let after = self.entry.enrolments.conflict().map(|conflict| conflict.cause.clone());
         match &after {
-            Some(cause) if before.as_ref().is_none_or(|before| !cause.is_told_by(before)) => {
+            Some(cause) if before.as_ref().is_none_or(|before| !cause.is_reported_by(before)) => {
                 self.record(Severity::Security, &format!("in conflict: {cause}"));
             }
             None if before.is_some() => self.record(Severity::Info, "no longer in conflict"),
@@ -67,13 +67,13 @@ impl Change<'_> {
 pub(crate) struct Admitted {
     /// The node's name.
     pub(crate) name: NodeName,
-    pub(crate) standing: Standing,
+    pub(crate) standing: NodeIdentityState,
     /// Cancelled when the certificate is good no more.
     pub(crate) revoked: CancellationToken,
 }
 
 impl Admitted {
-    fn of(entry: &mut Entry, epoch: u64, standing: Standing) -> Self {
+    fn of(entry: &mut NodeEntry, epoch: u64, standing: NodeIdentityState) -> Self {
         Self {
             name: entry.name.clone(),
             standing,
@@ -104,7 +104,7 @@ impl Registry {
         drop(state);
         let admitted = self.update(id, now, |change| {
             let epoch = presented.epoch;
-            let learnt = change.enrolments(|enrolments, connected| -> Result<Standing, Revoked> {
+            let learnt = change.enrolments(|enrolments, connected| -> Result<NodeIdentityState, Revoked> {
                 // It may have been decided in this moment.
                 enrolments.check(epoch)?;
                 enrolments.learn(presented, connected, now);

@@ -6,7 +6,7 @@ use api::{
     visible,
 };
 
-use super::Entry;
+use super::NodeEntry;
 use crate::{
     arming::{self, Verdict},
     lifecycle::{self, Effect, Limits},
@@ -27,7 +27,7 @@ fn is_within(seconds: i64, at: Timestamp, now: Timestamp) -> bool {
 /// One change of one node, while the lock is held.
 #[derive(Debug)]
 pub(crate) struct Change<'a> {
-    pub(crate) entry: &'a mut Entry,
+    pub(crate) entry: &'a mut NodeEntry,
     pub(super) now: Timestamp,
     pub(super) limits: &'a Limits,
     pub(super) events: Vec<(u64, NodeEvent)>,
@@ -37,7 +37,7 @@ pub(crate) struct Change<'a> {
 
 impl Change<'_> {
     /// Lets the node live through an event, with all that follows from it.
-    pub(crate) fn live(&mut self, event: lifecycle::Event) {
+    pub(crate) fn apply_event(&mut self, event: lifecycle::Event) {
         let (life, effects) = self.entry.life.step(event, self.now, self.limits);
         self.entry.life = life;
         for effect in effects {

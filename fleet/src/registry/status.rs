@@ -2,22 +2,22 @@
 
 use api::status::NodeStatus;
 
-use super::Entry;
+use super::NodeEntry;
 use crate::{
     arming::Arming,
     enrolments::Enrolments,
-    lifecycle::{Life, Limits},
+    lifecycle::{Limits, NodeLifecycle},
     store::NodeRow,
 };
 
 /// The status of a node as it was, over the connection that it has now.
-pub(super) fn before(row: &NodeRow, entry: &Entry, limits: &Limits) -> NodeStatus {
+pub(super) fn before(row: &NodeRow, entry: &NodeEntry, limits: &Limits) -> NodeStatus {
     status(&row.life, &row.arming, &row.enrolments, entry.link.epoch(), limits)
 }
 
 /// What people and programs are shown of a node. `connected`: epoch of its connected agent.
 pub(super) fn status(
-    life: &Life,
+    life: &NodeLifecycle,
     arming: &Arming,
     enrolments: &Enrolments,
     connected: Option<u64>,

@@ -11,7 +11,7 @@ use super::{
     Batch, MAX_HISTORY, NodeRow, RegisterChange, Store, TRIM_EVERY,
     sql::{SCHEMA, SqlStore},
 };
-use crate::{arming::Arming, enrolments::Enrolments, lifecycle::Life};
+use crate::{arming::Arming, enrolments::Enrolments, lifecycle::NodeLifecycle};
 
 /// A store, and the database for transactions of others.
 struct Subject<S> {
@@ -49,7 +49,7 @@ fn node(n: u128, name: &str) -> NodeRow {
     NodeRow {
         id: NodeId(uuid::Uuid::from_u128(n)),
         name: name.parse().unwrap(),
-        life: Life::new(Timestamp(i64::try_from(n).unwrap())),
+        life: NodeLifecycle::new(Timestamp(i64::try_from(n).unwrap())),
         arming: Arming::default(),
         enrolments: Enrolments::default(),
         history: 0,

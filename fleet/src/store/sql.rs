@@ -12,7 +12,7 @@ use database::{
 use sqlx::FromRow;
 
 use super::{Batch, MAX_HISTORY, NodeRow, RegisterChange, Store, StoreError, StoredNode, TRIM_EVERY};
-use crate::{arming::Arming, enrolments::Enrolments, lifecycle::Life};
+use crate::{arming::Arming, enrolments::Enrolments, lifecycle::NodeLifecycle};
 
 /// The tables of this crate.
 pub static SCHEMA: Schema = Schema::new(
@@ -58,7 +58,7 @@ impl SqlStore {
 struct NodeColumns {
     id: Parsed<NodeId>,
     name: Parsed<NodeName>,
-    life: Kept<Json<Life>>,
+    life: Kept<Json<NodeLifecycle>>,
     arming: Kept<Json<Arming>>,
     enrolments: Kept<Json<Enrolments>>,
     history: Number<u64>,
@@ -70,7 +70,8 @@ impl From<NodeColumns> for StoredNode {
     fn from(row: NodeColumns) -> Self {
         let mut unreadable = None;
         let mut note = |error: Unreadable| unreadable = Some(error.to_string());
-        let life = row.life.0.map_err(&mut note).map_or_else(|()| Life::new(Timestamp(0)), |life| life.0);
+        let life =
+            row.life.0.map_err(&mut note).map_or_else(|()| NodeLifecycle::new(Timestamp(0)), |life| life.0);
         let arming = row.arming.0.map_err(&mut note).map_or_else(|()| Arming::disarmed(), |arming| arming.0);
         let enrolments = row.enrolments.0.map_err(&mut note);
         let enrolments = enrolments.map_or_else(|()| Enrolments::unreadable(life.since), |kept| kept.0);

@@ -9,14 +9,14 @@ use api::{
     status::Severity,
 };
 use async_trait::async_trait;
-use fleet::{HardwareReports, KeptInventory, Moment, StoreError};
+use fleet::{HardwareReports, InventoryMoment, KeptInventory, StoreError};
 
 use crate::{NODE, Port, agent::Agent, enrolled};
 
 /// Keeps reports of one node in memory. The size of its memory is all that is news.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    inventories: Mutex<Vec<(Moment, Inventory)>>,
+    inventories: Mutex<Vec<(InventoryMoment, Inventory)>>,
     topologies: Mutex<Vec<String>>,
 }
 
@@ -30,7 +30,7 @@ impl HardwareReports for Reports {
         &self,
         _: NodeId,
         inventory: &Inventory,
-        moment: Moment,
+        moment: InventoryMoment,
         _: Timestamp,
     ) -> Result<KeptInventory, StoreError> {
         let mut kept = lock(&self.inventories);
@@ -69,9 +69,12 @@ async fn reports_are_handed_on_and_their_news_are_in_the_history() {
     inventory.memory_bytes = 1;
     agent.tell(&inventory).await;
     assert_eq!(port.fleet.inventory_revision(NODE), Some(2));
-    let kept: Vec<(Moment, u64)> =
+    let kept: Vec<(InventoryMoment, u64)> =
         lock(&port.reports.inventories).iter().map(|(moment, kept)| (*moment, kept.memory_bytes)).collect();
-    assert_eq!(kept, [(Moment::Start, 2), (Moment::Running, 2), (Moment::Running, 1)]);
+    assert_eq!(
+        kept,
+        [(InventoryMoment::Start, 2), (InventoryMoment::Running, 2), (InventoryMoment::Running, 1)]
+    );
 
     let xml = "<topology version=\"2.0\">ä</topology>\n";
     agent.say(FromAgent::Topology { xml: xml.to_owned() }).await;

@@ -7,16 +7,20 @@ use api::{
     inventory::{Disk, Gpu, Inventory, PciDevice},
 };
 
-use super::{News, aside, paired, size};
+use super::{ChangeLines, in_parentheses, paired, size};
 
-pub(super) fn compare(news: &mut News, before: &Inventory, after: &Inventory) {
+pub(super) fn compare(news: &mut ChangeLines, before: &Inventory, after: &Inventory) {
     disks(news, &before.disks, &after.disks);
     for pair in paired(&before.gpus, &after.gpus, |gpu| gpu.pci.clone()) {
         let name = |gpu: &Gpu| format!("gpu {}", gpu.pci);
         match pair {
             (Some(before), Some(after)) => gpu(news, &name(after), before, after),
-            (Some(gpu), None) => news.gone_or_late(&name(gpu), &aside([gpu.model.clone()]), Some(&gpu.pci)),
-            (None, Some(gpu)) => news.appeared(&name(gpu), &aside([gpu.model.clone()]), Some(&gpu.pci)),
+            (Some(gpu), None) => {
+                news.gone_or_late(&name(gpu), &in_parentheses([gpu.model.clone()]), Some(&gpu.pci))
+            }
+            (None, Some(gpu)) => {
+                news.appeared(&name(gpu), &in_parentheses([gpu.model.clone()]), Some(&gpu.pci))
+            }
             (None, None) => {}
         }
     }
@@ -25,26 +29,27 @@ pub(super) fn compare(news: &mut News, before: &Inventory, after: &Inventory) {
     pci(news, &before.pci, &after.pci);
 }
 
-fn disks(news: &mut News, before: &[Disk], after: &[Disk]) {
+fn disks(news: &mut ChangeLines, before: &[Disk], after: &[Disk]) {
     let key = |disk: &Disk| {
         let known = disk.wwid.clone().or_else(|| disk.serial.clone());
         known.unwrap_or_else(|| format!("{} {}", disk.name, disk.pci.as_deref().unwrap_or_default()))
     };
     for pair in paired(before, after, key) {
         let name = |disk: &Disk| format!("disk {}", disk.name);
-        let described =
-            |disk: &Disk| aside([Some(size(disk.size_bytes)), disk.model.clone(), disk.serial.clone()]);
+        let described = |disk: &Disk| {
+            in_parentheses([Some(size(disk.size_bytes)), disk.model.clone(), disk.serial.clone()])
+        };
         match pair {
             (Some(before), Some(after)) => disk(news, &name(after), before, after),
             // A controller with several disks is there still; one of NVMe is gone with its disk.
-            (Some(disk), None) => news.gone(&name(disk), &described(disk), disk.pci.as_deref()),
+            (Some(disk), None) => news.missing(&name(disk), &described(disk), disk.pci.as_deref()),
             (None, Some(disk)) => news.appeared(&name(disk), &described(disk), disk.pci.as_deref()),
             (None, None) => {}
         }
     }
 }
 
-fn disk(news: &mut News, name: &str, before: &Disk, after: &Disk) {
+fn disk(news: &mut ChangeLines, name: &str, before: &Disk, after: &Disk) {
     if before.name != after.name {
         news.info(format!("{name} was called {}", before.name));
     }
@@ -62,7 +67,7 @@ fn disk(news: &mut News, name: &str, before: &Disk, after: &Disk) {
     news.state(name, then.as_deref(), now.as_deref(), is_well);
 }
 
-fn gpu(news: &mut News, name: &str, before: &Gpu, after: &Gpu) {
+fn gpu(news: &mut ChangeLines, name: &str, before: &Gpu, after: &Gpu) {
     news.version(&format!("{name}: model"), before.model.as_ref(), after.model.as_ref());
     news.version(&format!("{name}: serial number"), before.serial.as_ref(), after.serial.as_ref());
     news.version(&format!("{name}: driver"), before.driver_version.as_ref(), after.driver_version.as_ref());
@@ -84,8 +89,8 @@ fn gpu(news: &mut News, name: &str, before: &Gpu, after: &Gpu) {
 }
 
 /// Devices of one kind that came or went are told together.
-fn grantable(news: &mut News, before: &[GrantableDevice], after: &[GrantableDevice]) {
-    let mut groups: BTreeMap<(String, Fate), Vec<String>> = BTreeMap::new();
+fn grantable(news: &mut ChangeLines, before: &[GrantableDevice], after: &[GrantableDevice]) {
+    let mut groups: BTreeMap<(String, DeviceChange), Vec<String>> = BTreeMap::new();
     for pair in paired(before, after, |device| device.name.to_string()) {
         let (device, fate) = match pair {
             (Some(before), Some(after)) => {
@@ -94,10 +99,10 @@ fn grantable(news: &mut News, before: &[GrantableDevice], after: &[GrantableDevi
             }
             (Some(device), None) => {
                 let is_there = device.pci.as_ref().is_none_or(|pci| news.pci.contains(pci));
-                let is_late = news.moment == super::Moment::Start && is_there;
-                (device, if is_late { Fate::Late } else { Fate::Gone })
+                let is_late = news.moment == super::InventoryMoment::Start && is_there;
+                (device, if is_late { DeviceChange::Late } else { DeviceChange::Gone })
             }
-            (None, Some(device)) => (device, Fate::New),
+            (None, Some(device)) => (device, DeviceChange::New),
             (None, None) => continue,
         };
         let kind = device.name.kind().to_string();
@@ -106,25 +111,25 @@ fn grantable(news: &mut News, before: &[GrantableDevice], after: &[GrantableDevi
     for ((kind, fate), names) in groups {
         let (count, list) = (names.len(), names.join(", "));
         match fate {
-            Fate::Gone => news.warn(format!("{count} {kind} can no longer be granted: {list}")),
-            Fate::Late => {
+            DeviceChange::Gone => news.warn(format!("{count} {kind} can no longer be granted: {list}")),
+            DeviceChange::Late => {
                 news.info(format!(
                     "{count} {kind} cannot be granted yet after the start of the agent: {list}"
                 ));
             }
-            Fate::New => news.info(format!("{count} {kind} can be granted: {list}")),
+            DeviceChange::New => news.info(format!("{count} {kind} can be granted: {list}")),
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fate {
+enum DeviceChange {
     Gone,
     Late,
     New,
 }
 
-fn service(news: &mut News, before: &GrantableDevice, after: &GrantableDevice) {
+fn service(news: &mut ChangeLines, before: &GrantableDevice, after: &GrantableDevice) {
     let name = &after.name;
     match (&before.sick, &after.sick) {
         (None, Some(why)) => news.warn(format!("{name} is out of service: {why}")),
@@ -136,11 +141,11 @@ fn service(news: &mut News, before: &GrantableDevice, after: &GrantableDevice) {
     }
 }
 
-fn pci(news: &mut News, before: &[PciDevice], after: &[PciDevice]) {
+fn pci(news: &mut ChangeLines, before: &[PciDevice], after: &[PciDevice]) {
     let described = |device: &PciDevice| {
         let ids = format!("{}:{}", device.vendor, device.device);
         let driver = device.driver.as_ref().map(|driver| format!("driver {driver}"));
-        aside([Some(ids), driver])
+        in_parentheses([Some(ids), driver])
     };
     for pair in paired(before, after, |device| device.address.clone()) {
         let name = |device: &PciDevice| format!("PCI device {}", device.address);
@@ -150,7 +155,7 @@ fn pci(news: &mut News, before: &[PciDevice], after: &[PciDevice]) {
         };
         match pair {
             (Some(before), Some(after)) => function(news, &name(after), before, after),
-            (Some(device), None) if !is_told(device) => news.gone(&name(device), &described(device), None),
+            (Some(device), None) if !is_told(device) => news.missing(&name(device), &described(device), None),
             (None, Some(device)) if !is_told(device) => {
                 news.appeared(&name(device), &described(device), None)
             }
@@ -162,7 +167,7 @@ fn pci(news: &mut News, before: &[PciDevice], after: &[PciDevice]) {
 /// Base class of bridges (PCI Code and ID Assignment).
 const BRIDGES: &str = "06";
 
-fn function(news: &mut News, name: &str, before: &PciDevice, after: &PciDevice) {
+fn function(news: &mut ChangeLines, name: &str, before: &PciDevice, after: &PciDevice) {
     let ids = |device: &PciDevice| Some(format!("{}:{}", device.vendor, device.device));
     news.version(name, ids(before).as_ref(), ids(after).as_ref());
     // The rate of a lane falls while a device has nothing to do; lanes are lost for good. Those of a bridge follow what is

@@ -2,20 +2,20 @@
 
 use api::inventory::{Inventory, MemoryModule};
 
-use super::{News, aside, paired, size};
+use super::{ChangeLines, in_parentheses, paired, size};
 
 /// What the kernel calls all memory differs by less than this between boots of one machine, bytes: it reserves what it
 /// needs.
 const MEMORY_NOISE_BYTES: u64 = 32 << 20;
 
-pub(super) fn compare(news: &mut News, before: &Inventory, after: &Inventory) {
+pub(super) fn compare(news: &mut ChangeLines, before: &Inventory, after: &Inventory) {
     memory(news, before.memory_bytes, after.memory_bytes);
     modules(news, &before.memory_modules, &after.memory_modules);
     processors(news, before, after);
     versions(news, before, after);
 }
 
-fn memory(news: &mut News, before: u64, after: u64) {
+fn memory(news: &mut ChangeLines, before: u64, after: u64) {
     if before == 0 || after == 0 || before.abs_diff(after) < MEMORY_NOISE_BYTES {
         return;
     }
@@ -27,7 +27,7 @@ fn memory(news: &mut News, before: u64, after: u64) {
     }
 }
 
-fn modules(news: &mut News, before: &[MemoryModule], after: &[MemoryModule]) {
+fn modules(news: &mut ChangeLines, before: &[MemoryModule], after: &[MemoryModule]) {
     if before.is_empty() || after.is_empty() {
         // SMBIOS was not read: a gap, no change.
         return;
@@ -43,10 +43,10 @@ fn modules(news: &mut News, before: &[MemoryModule], after: &[MemoryModule]) {
         match (filled(before), filled(after)) {
             (Some(bytes), None) => {
                 let serial = before.and_then(|module| module.serial.clone());
-                news.gone(&name, &aside([Some(size(bytes)), serial]), None);
+                news.missing(&name, &in_parentheses([Some(size(bytes)), serial]), None);
             }
             (None, Some(bytes)) => {
-                news.appeared(&name, &aside([Some(size(bytes)), module.serial.clone()]), None)
+                news.appeared(&name, &in_parentheses([Some(size(bytes)), module.serial.clone()]), None)
             }
             (Some(then), Some(now)) => {
                 if then != now {
@@ -65,7 +65,7 @@ fn modules(news: &mut News, before: &[MemoryModule], after: &[MemoryModule]) {
     }
 }
 
-fn processors(news: &mut News, before: &Inventory, after: &Inventory) {
+fn processors(news: &mut ChangeLines, before: &Inventory, after: &Inventory) {
     let (then, now) = (&before.topology, &after.topology);
     let mut counted = |what: &str, then: usize, now: usize| {
         if then == 0 || now == 0 || then == now {
@@ -90,7 +90,7 @@ fn processors(news: &mut News, before: &Inventory, after: &Inventory) {
     }
 }
 
-fn versions(news: &mut News, before: &Inventory, after: &Inventory) {
+fn versions(news: &mut ChangeLines, before: &Inventory, after: &Inventory) {
     news.version("kernel", before.os.kernel.as_ref(), after.os.kernel.as_ref());
     news.version("operating system", before.os.name.as_ref(), after.os.name.as_ref());
     news.version("firmware", before.firmware.version.as_ref(), after.firmware.version.as_ref());

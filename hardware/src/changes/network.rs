@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use api::inventory::{Infiniband, InfinibandPort, Inventory, Nic, NicKind};
 
-use super::{News, aside, paired};
+use super::{ChangeLines, in_parentheses, paired};
 
-pub(super) fn compare(news: &mut News, before: &Inventory, after: &Inventory) {
+pub(super) fn compare(news: &mut ChangeLines, before: &Inventory, after: &Inventory) {
     let pairs = paired(&before.nics, &after.nics, |nic| match (nic.kind, nic.mac, &nic.pci) {
         (NicKind::Ethernet | NicKind::Infiniband, Some(mac), Some(pci)) => format!("{pci} {mac}"),
         _ => nic.name.clone(),
@@ -14,7 +14,7 @@ pub(super) fn compare(news: &mut News, before: &Inventory, after: &Inventory) {
     for pair in pairs {
         match pair {
             (Some(before), Some(after)) => nic(news, before, after),
-            (Some(nic), None) => news.gone(&named(nic), &described(nic), nic.pci.as_deref()),
+            (Some(nic), None) => news.missing(&named(nic), &described(nic), nic.pci.as_deref()),
             (None, Some(nic)) => news.appeared(&named(nic), &described(nic), nic.pci.as_deref()),
             (None, None) => {}
         }
@@ -25,10 +25,14 @@ pub(super) fn compare(news: &mut News, before: &Inventory, after: &Inventory) {
         match pair {
             (Some(before), Some(after)) => adapter(news, before, after),
             (Some(device), None) => {
-                news.gone_or_late(&name(device), &aside([device.model.clone()]), device.pci.as_deref());
+                news.gone_or_late(
+                    &name(device),
+                    &in_parentheses([device.model.clone()]),
+                    device.pci.as_deref(),
+                );
             }
             (None, Some(device)) => {
-                news.appeared(&name(device), &aside([device.model.clone()]), device.pci.as_deref());
+                news.appeared(&name(device), &in_parentheses([device.model.clone()]), device.pci.as_deref());
             }
             (None, None) => {}
         }
@@ -46,10 +50,10 @@ fn described(nic: &Nic) -> String {
         NicKind::Bond => Some("bond".to_owned()),
         NicKind::Vlan => nic.vlan.as_ref().map(|vlan| format!("VLAN {} on {}", vlan.id, vlan.parent)),
     };
-    aside([kind, nic.mac.map(|mac| mac.to_string())])
+    in_parentheses([kind, nic.mac.map(|mac| mac.to_string())])
 }
 
-fn nic(news: &mut News, before: &Nic, after: &Nic) {
+fn nic(news: &mut ChangeLines, before: &Nic, after: &Nic) {
     let name = named(after);
     if before.name != after.name {
         news.info(format!("{name} was called {}", before.name));
@@ -86,7 +90,7 @@ fn nic(news: &mut News, before: &Nic, after: &Nic) {
 }
 
 /// Addresses of IPv6 that the kernel makes for a link say nothing.
-fn addresses(news: &mut News, name: &str, before: &[IpAddr], after: &[IpAddr]) {
+fn addresses(news: &mut ChangeLines, name: &str, before: &[IpAddr], after: &[IpAddr]) {
     let own = |addresses: &[IpAddr]| -> BTreeSet<IpAddr> {
         let is_link_local = |address: &IpAddr| match address {
             IpAddr::V6(address) => address.is_unicast_link_local(),
@@ -105,7 +109,7 @@ fn addresses(news: &mut News, name: &str, before: &[IpAddr], after: &[IpAddr]) {
     news.info(format!("{name}: {}, was {}", told(&after), told(&before)));
 }
 
-fn adapter(news: &mut News, before: &Infiniband, after: &Infiniband) {
+fn adapter(news: &mut ChangeLines, before: &Infiniband, after: &Infiniband) {
     let name = format!("infiniband {}", after.name);
     if before.name != after.name {
         news.info(format!("{name} was called {}", before.name));
@@ -118,7 +122,7 @@ fn adapter(news: &mut News, before: &Infiniband, after: &Infiniband) {
     }
 }
 
-fn port(news: &mut News, name: &str, before: &InfinibandPort, after: &InfinibandPort) {
+fn port(news: &mut ChangeLines, name: &str, before: &InfinibandPort, after: &InfinibandPort) {
     let is_well = after.state.as_deref() == Some("ACTIVE");
     news.state(name, before.state.as_deref(), after.state.as_deref(), is_well);
     // A port that is down tells the lowest rate there is.

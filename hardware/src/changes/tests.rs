@@ -47,7 +47,7 @@ fn text(news: &[(Severity, String)]) -> String {
     news.iter().fold(String::new(), |text, (severity, line)| text + severity.as_str() + ": " + line + "\n")
 }
 
-fn told(before: &Inventory, after: &Inventory, moment: Moment) -> String {
+fn told(before: &Inventory, after: &Inventory, moment: InventoryMoment) -> String {
     text(&changes(before, after, moment))
 }
 
@@ -55,7 +55,7 @@ fn running(change: impl Fn(&mut Inventory)) -> String {
     let before = read(server());
     let mut after = before.clone();
     change(&mut after);
-    told(&before, &after, Moment::Running)
+    told(&before, &after, InventoryMoment::Running)
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn what_is_pulled_out_is_told_once() {
         info: disk nvme0n1 (931.5 GiB, PM9A3, D1) is new
         info: PCI device 0000:00:1f.4 (8086:a323) is new
     "#]]
-    .assert_eq(&told(&after, &before, Moment::Running));
+    .assert_eq(&told(&after, &before, InventoryMoment::Running));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn faults_come_and_go() {
         info: gpu 0000:3b:00.0 is well again (was: uncorrected memory errors)
         info: nic lan0 is well again (was: no link)
     "#]]
-    .assert_eq(&told(&ill, &well, Moment::Running));
+    .assert_eq(&told(&ill, &well, InventoryMoment::Running));
 
     // A disk that was pulled is not well again; a fault that got worse is not over.
     let mut pulled = ill.clone();
@@ -189,7 +189,7 @@ fn faults_come_and_go() {
         error: nic lan0: no link
         warning: disk nvme0n1 (931.5 GiB, PM9A3, D1) is gone
     "#]]
-    .assert_eq(&told(&ill, &pulled, Moment::Running));
+    .assert_eq(&told(&ill, &pulled, InventoryMoment::Running));
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_driver_that_is_not_loaded_yet_is_no_alarm() {
         info: infiniband mlx5_0 is not there yet after the start of the agent
         info: 1 nvidia.com/gpu cannot be granted yet after the start of the agent: 0
     "#]]
-    .assert_eq(&told(&before, &early, Moment::Start));
+    .assert_eq(&told(&before, &early, InventoryMoment::Start));
 
     // The new driver is compared with the one before the boot.
     let mut loaded = before.clone();
@@ -221,7 +221,7 @@ fn a_driver_that_is_not_loaded_yet_is_no_alarm() {
         info: gpu 0000:3b:00.0: driver is 560.28, was 550.90
         info: 1 nvidia.com/gpu can be granted: 0
     "#]]
-    .assert_eq(&told(&known, &loaded, Moment::Running));
+    .assert_eq(&told(&known, &loaded, InventoryMoment::Running));
 
     // One that fell off the bus takes its PCI device with it.
     let mut fallen = before.clone();
@@ -232,7 +232,7 @@ fn a_driver_that_is_not_loaded_yet_is_no_alarm() {
         warning: gpu 0000:3b:00.0 (H100) is gone
         warning: 1 nvidia.com/gpu can no longer be granted: 0
     "#]]
-    .assert_eq(&told(&before, &fallen, Moment::Start));
+    .assert_eq(&told(&before, &fallen, InventoryMoment::Start));
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn things_are_known_by_more_than_their_names() {
     let swapped = told(
         &with(vec![disk("sda", Some("A")), disk("sdb", Some("B"))]),
         &with(vec![disk("sda", Some("B")), disk("sdb", Some("A"))]),
-        Moment::Start,
+        InventoryMoment::Start,
     );
     expect![[r#"
         info: disk sdb was called sda
@@ -259,7 +259,7 @@ fn things_are_known_by_more_than_their_names() {
     let twins = told(
         &with(vec![disk("sda", Some("0")), disk("sdb", Some("0"))]),
         &with(vec![disk("sda", Some("0"))]),
-        Moment::Running,
+        InventoryMoment::Running,
     );
     assert_eq!(twins, "warning: disk sdb (1 GiB, 0) is gone\n");
 }
@@ -270,7 +270,7 @@ fn lines_are_bounded_and_the_worst_come_first() {
     ill.disks.extend((0..100).map(|n| Disk { name: format!("sd{n}"), ..Disk::default() }));
     let mut after = read(server());
     after.faults = vec![fault(FaultLevel::Error, "memory", "uncorrected errors")];
-    let news = changes(&ill, &after, Moment::Running);
+    let news = changes(&ill, &after, InventoryMoment::Running);
     assert_eq!(news.len(), MAX_LINES);
     assert_eq!(news[0].0, Severity::Error);
     expect![[r#"
@@ -303,7 +303,7 @@ fn no_change_of_hardware_tells_what_only_admins_read() {
     let is_private = |line: &str| ["MARKER", "52:54:00", "10.99.99"].iter().any(|part| line.contains(part));
     let mut private = 0;
     for (before, after) in [(marked(1), marked(2)), (marked(1), empty.clone()), (empty, marked(2))] {
-        for moment in [Moment::Start, Moment::Running] {
+        for moment in [InventoryMoment::Start, InventoryMoment::Running] {
             for (_, line) in changes(&before, &after, moment) {
                 private += usize::from(is_private(&line));
                 let told = access::public_line(&line);

@@ -9,7 +9,7 @@ use api::{
     inventory::{Disk, Fault, FaultLevel, Inventory},
 };
 use database::{Database, statement};
-use fleet::{Fleet, FleetConfig, HardwareReports as _, Moment, StoreError};
+use fleet::{Fleet, FleetConfig, HardwareReports as _, InventoryMoment, StoreError};
 use hardware::Hardware;
 use metrics::Exposition;
 use tempfile::TempDir;
@@ -49,7 +49,7 @@ impl Site {
     }
 
     /// What is new in an inventory, a line each.
-    async fn report(&self, inventory: &Inventory, moment: Moment) -> Vec<String> {
+    async fn report(&self, inventory: &Inventory, moment: InventoryMoment) -> Vec<String> {
         let kept = self.hardware.keep_inventory(NODE, inventory, moment, Timestamp(0)).await.unwrap();
         assert!(kept.changed || kept.news.is_empty());
         kept.news.iter().map(|(severity, line)| format!("{}: {line}", severity.as_str())).collect()
@@ -77,18 +77,21 @@ async fn what_is_new_is_told_and_the_newest_is_kept() {
     let site = Site::open().await;
     assert_eq!(site.hardware.inventory(NODE).await.unwrap(), None);
     let mut inventory = node_with_a_disk();
-    assert_eq!(site.report(&inventory, Moment::Start).await, ["info: sent its first inventory"]);
-    assert!(site.report(&inventory, Moment::Running).await.is_empty(), "the same again");
+    assert_eq!(site.report(&inventory, InventoryMoment::Start).await, ["info: sent its first inventory"]);
+    assert!(site.report(&inventory, InventoryMoment::Running).await.is_empty(), "the same again");
     inventory.memory_bytes = 1 << 30;
     let (level, subject) = (FaultLevel::Error, "disk vda".to_owned());
     inventory.faults = vec![Fault { level, subject, message: "its medium fails".to_owned() }];
     assert_eq!(
-        site.report(&inventory, Moment::Running).await,
+        site.report(&inventory, InventoryMoment::Running).await,
         ["error: disk vda: its medium fails", "warning: memory: 1 GiB, 1 GiB less than before"]
     );
     inventory.faults.clear();
     inventory.disks.clear();
-    assert_eq!(site.report(&inventory, Moment::Running).await, ["warning: disk vda (1 GiB) is gone"]);
+    assert_eq!(
+        site.report(&inventory, InventoryMoment::Running).await,
+        ["warning: disk vda (1 GiB) is gone"]
+    );
     assert_eq!(site.hardware.inventory(NODE).await.unwrap(), Some(inventory));
     site.close().await;
 }
@@ -107,7 +110,7 @@ async fn the_newest_topology_is_kept() {
 #[tokio::test]
 async fn metrics_are_of_nodes_that_are_there() {
     let site = Site::open().await;
-    site.report(&node_with_a_disk(), Moment::Start).await;
+    site.report(&node_with_a_disk(), InventoryMoment::Start).await;
     let line = "bedplate_node_memory_bytes{node=\"n1\"} 2147483648\n";
     let text = site.metrics().await;
     assert!(text.contains(line) && !text.contains("node=\"n2\""), "{text}");
@@ -123,7 +126,7 @@ async fn metrics_are_of_nodes_that_are_there() {
 #[tokio::test]
 async fn an_inventory_that_cannot_be_read_is_told_and_comes_again() {
     let site = Site::open().await;
-    site.report(&node_with_a_disk(), Moment::Start).await;
+    site.report(&node_with_a_disk(), InventoryMoment::Start).await;
     assert!(hardware::problems(&site.database).await.unwrap().is_empty());
     let damage = statement("damage an inventory", "UPDATE fleet_inventories SET document = '{'");
     damage.execute(&site.database).await.unwrap();
@@ -132,7 +135,7 @@ async fn an_inventory_that_cannot_be_read_is_told_and_comes_again() {
     let problems = hardware::problems(&site.database).await.unwrap();
     let told = "the inventory of node n1 cannot be read from the database: ";
     assert!(matches!(problems.as_slice(), [line] if line.starts_with(told)), "{problems:?}");
-    site.report(&node_with_a_disk(), Moment::Running).await;
+    site.report(&node_with_a_disk(), InventoryMoment::Running).await;
     assert_eq!(site.hardware.inventory(NODE).await.unwrap(), Some(node_with_a_disk()));
     assert!(hardware::problems(&site.database).await.unwrap().is_empty());
     site.close().await;

@@ -3,7 +3,7 @@
 use api::channel::{Frame, FromServer};
 use axum::extract::ws::close_code;
 
-use super::{End, Hello};
+use super::{DisconnectReason, Hello};
 use crate::{
     Fleet, NodeIdentity, clock,
     connection::Connection,
@@ -16,13 +16,13 @@ pub(super) fn greet(
     node: &NodeIdentity,
     hello: &Hello,
     connection: Connection,
-) -> Result<Vec<Frame<FromServer>>, End> {
+) -> Result<Vec<Frame<FromServer>>, DisconnectReason> {
     let heartbeat_seconds = fleet.config().heartbeat_seconds;
     let (greeting, _written_soon) = fleet.change(node.id, |change| {
         // It may have been revoked since the request came.
         let attached = change.enrolments(|enrolments, _| enrolments.attach(node.epoch, &hello.agent.boot_id));
         if let Err(why) = attached {
-            return Err(End { code: Some(close_code::POLICY), why: why.to_string() });
+            return Err(DisconnectReason { code: Some(close_code::POLICY), why: why.to_string() });
         }
         let life = &change.entry.life;
         let same_agent = life.agent.as_ref() == Some(&hello.agent) && life.presence != Presence::None;
@@ -36,14 +36,14 @@ pub(super) fn greet(
         };
         let mut greeting = vec![Frame { seq: 0, ack: link.received(), message: Some(welcome) }];
         greeting.extend(link.unacknowledged());
-        change.live(Event::Connected {
+        change.apply_event(Event::Connected {
             agent: hello.agent.clone(),
             version: hello.version.clone(),
             image: hello.image.clone(),
             address: node.address,
         });
         if !resumed {
-            change.entry.link.tell_servers(&fleet.config().fleet_servers);
+            change.entry.link.send_servers(&fleet.config().fleet_servers);
         }
         if resumed && !change.entry.life.inventory_known {
             // A connection that takes nothing is being closed: the agent sends it with the next one.

@@ -15,7 +15,7 @@ use crate::{
     clock,
     config::Deadlines,
     connection::{Connection, Outgoing},
-    lifecycle::{AgentInstance, Event, Life, Limits},
+    lifecycle::{AgentInstance, Event, Limits, NodeLifecycle},
     register::NodeChange,
     store::{NodeRow, RegisterChange, StoredNode},
 };
@@ -46,7 +46,7 @@ impl Site {
         let row = NodeRow {
             id,
             name: "n1".parse().unwrap(),
-            life: Life::new(Timestamp(0)),
+            life: NodeLifecycle::new(Timestamp(0)),
             arming: crate::arming::Arming::default(),
             enrolments: Enrolments::default(),
             history: 0,
@@ -82,7 +82,7 @@ impl Site {
         self.tokens = self.tokens.wrapping_add(1);
         let token = Digest([self.tokens; 32]);
         self.gone();
-        self.change(|change| change.live(Event::Offered { address: HERE }));
+        self.change(|change| change.apply_event(Event::Offered { address: HERE }));
         let issue = arming::Event::Issue { token, source: HERE, expected: Some(HERE) };
         assert_eq!(self.change(|change| change.token(issue)), Verdict::Issued);
         token
@@ -94,14 +94,14 @@ impl Site {
         self.change(|change| {
             let redeemed = change.redeem(redeem, HERE, at);
             if redeemed.0 == Verdict::Granted {
-                change.live(Event::CertificateIssued { address: HERE });
+                change.apply_event(Event::CertificateIssued { address: HERE });
             }
             redeemed
         })
     }
 
     /// A request over a connection that was accepted at this second.
-    fn ask(&self, epoch: u64, accepted: u64) -> Standing {
+    fn ask(&self, epoch: u64, accepted: u64) -> NodeIdentityState {
         let accepted = self.at(accepted);
         let presented = Presented { epoch, serial: "5a".to_owned(), address: HERE, accepted };
         self.registry.admit(self.id, &presented, self.now()).unwrap().unwrap().standing
@@ -110,7 +110,7 @@ impl Site {
     /// The agent dials now. A cut connection is still there at the server's end, and is replaced.
     fn connect(&mut self, boot: &mut Boot, instance: u64) {
         self.gone();
-        assert_eq!(self.ask(boot.epoch, self.second), Standing::Node);
+        assert_eq!(self.ask(boot.epoch, self.second), NodeIdentityState::Node);
         boot.connections.push(self.second);
         let connection = Connection {
             epoch: boot.epoch,
@@ -127,8 +127,8 @@ impl Site {
         self.change(|change| {
             change.enrolments(|enrolments, _| enrolments.attach(boot.epoch, &boot_id)).unwrap();
             change.entry.link.connect(connection, &agreement, false, 0);
-            change.live(Event::Connected { agent, version, image, address: HERE });
-            change.live(Event::InventoryStored { changed: false, news: Vec::new() });
+            change.apply_event(Event::Connected { agent, version, image, address: HERE });
+            change.apply_event(Event::InventoryStored { changed: false, news: Vec::new() });
         });
     }
 
@@ -136,7 +136,7 @@ impl Site {
     fn gone(&self) {
         self.change(|change| {
             change.entry.link.disconnect();
-            change.live(Event::Disconnected { why: "cut".to_owned() });
+            change.apply_event(Event::Disconnected { why: "cut".to_owned() });
         });
     }
 
@@ -180,7 +180,7 @@ fn honest(site: &mut Site, dice: &mut Rng) -> u32 {
                 site.second += 10_000;
                 site.registry.tick(site.now());
             }
-            _ => site.change(|change| change.live(Event::GoingDown { reboot: true })),
+            _ => site.change(|change| change.apply_event(Event::GoingDown { reboot: true })),
         }
     }
     boot.number
@@ -196,7 +196,7 @@ fn rebooted(site: &mut Site, dice: &mut Rng, gone: &Boot) -> Boot {
         // What was on its way when it went down arrives.
         for _ in 0..dice.usize(0..3) {
             if let Some(accepted) = dice.choice(&gone.connections) {
-                assert_eq!(site.ask(gone.epoch, *accepted), Standing::Superseded);
+                assert_eq!(site.ask(gone.epoch, *accepted), NodeIdentityState::Superseded);
             }
         }
         match dice.u8(0..8) {
@@ -248,7 +248,7 @@ fn five_hundred_honest_machines_are_never_in_conflict_and_a_thief_of_each_is() {
         let token = site.token();
         assert_eq!(site.redeem(token, 1).0, Verdict::Granted);
         site.second += 1;
-        assert_eq!(site.ask(epoch, site.second), Standing::Holder);
+        assert_eq!(site.ask(epoch, site.second), NodeIdentityState::Holder);
         assert!(site.conflict().is_some(), "seed {seed}");
     }
     assert!(boots > 1_000 && changes > 1_000, "{boots} boots, {changes} changes");
@@ -264,8 +264,8 @@ fn a_conflict_is_in_the_history_once() {
     assert_eq!(site.redeem(second, 2), (Verdict::Granted, 2));
     site.second += 10;
     for _ in 0..5 {
-        assert_eq!(site.ask(1, site.second), Standing::Holder);
-        assert_eq!(site.ask(2, site.second), Standing::Rival);
+        assert_eq!(site.ask(1, site.second), NodeIdentityState::Holder);
+        assert_eq!(site.ask(2, site.second), NodeIdentityState::Rival);
     }
     // A machine that is refused boots and boots again.
     for _ in 0..5 {
