@@ -69,7 +69,7 @@ pub enum Unfit {
 
 /// A node and what is free of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct NodeState {
     pub(crate) node: Node,
     /// Its index in a [`NodeSet`].
     index: usize,
@@ -81,7 +81,7 @@ pub(crate) struct Place {
     pub(crate) layout: Layout,
 }
 
-impl Place {
+impl NodeState {
     /// Whether a request may go to this node at all.
     pub(crate) fn is_meant(&self, request: &Request) -> bool {
         request.allowed.permits(self.node.id, self.index) && suits(&self.node, request)
@@ -121,7 +121,7 @@ fn layout(capacity: &Capacity) -> Layout {
 /// All nodes, and what is taken of them.
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
-    pub(crate) places: BTreeMap<NodeId, Place>,
+    pub(crate) places: BTreeMap<NodeId, NodeState>,
     indices: Indices,
     /// Nodes where something may begin, by how many cores are free: where to look first.
     pub(crate) by_free: ByFree,
@@ -144,7 +144,7 @@ impl Cluster {
         let runs = before.map(|place| place.runs).unwrap_or_default();
         let free = Free::all(&node.capacity);
         let layout = layout(&node.capacity);
-        let mut place = Place { node, index, free, runs, are_apart: true, layout };
+        let mut place = NodeState { node, index, free, runs, are_apart: true, layout };
         place.count_free();
         self.places.insert(id, place);
         self.list(id);
@@ -205,7 +205,7 @@ impl Cluster {
     pub(crate) fn places_of<'p: 'a, 'a>(
         &'p self,
         allowed: &'a Allowed,
-    ) -> Box<dyn Iterator<Item = &'p Place> + 'a> {
+    ) -> Box<dyn Iterator<Item = &'p NodeState> + 'a> {
         match allowed {
             Allowed::Any => Box::new(self.places.values()),
             Allowed::Only(node) => Box::new(self.places.get(node).into_iter()),
@@ -255,7 +255,7 @@ impl Cluster {
         // Machines come in a few kinds: of nodes that are alike one is looked at.
         let mut seen = BTreeSet::new();
         let mut near: Option<(usize, &str)> = None;
-        for Place { node, layout, .. } in self.places_of(&request.allowed) {
+        for NodeState { node, layout, .. } in self.places_of(&request.allowed) {
             let is_new = suits(node, request) && seen.insert(layout);
             if !is_new || self.fits(request, 1, Some(node.id)).is_err() {
                 continue;
@@ -296,7 +296,7 @@ pub(crate) fn of(placement: &Placement) -> Grant {
 fn fit_on<'a>(
     request: &'a Request,
     members: usize,
-    places: impl Iterator<Item = &'a Place>,
+    places: impl Iterator<Item = &'a NodeState>,
     no_label: impl FnOnce() -> NoLabel,
 ) -> Result<(), Unfit> {
     let mut largest = Largest::default();
@@ -324,16 +324,16 @@ fn fit_on<'a>(
 }
 
 /// How much a node has, and its name.
-type Most<'a> = Option<(u64, &'a str)>;
+type LargestOf<'a> = Option<(u64, &'a str)>;
 
 /// What nodes have at most of what a request wants.
 #[derive(Debug, Default)]
 struct Largest<'a> {
-    cores: Most<'a>,
+    cores: LargestOf<'a>,
     /// Bytes.
-    memory: Most<'a>,
+    memory: LargestOf<'a>,
     /// By kind.
-    devices: BTreeMap<&'a str, Most<'a>>,
+    devices: BTreeMap<&'a str, LargestOf<'a>>,
 }
 
 impl<'a> Largest<'a> {
@@ -341,7 +341,7 @@ impl<'a> Largest<'a> {
     fn see(&mut self, node: &'a Node, request: &'a Request) -> bool {
         let capacity = &node.capacity;
         let mut is_enough = true;
-        let mut see = |most: &mut Most<'a>, has: u64, wanted: u64| {
+        let mut see = |most: &mut LargestOf<'a>, has: u64, wanted: u64| {
             is_enough &= has >= wanted;
             if most.is_none_or(|(most, _)| has >= most) {
                 *most = Some((has, node.name.as_str()));
@@ -358,25 +358,25 @@ impl<'a> Largest<'a> {
 
     /// Names the first thing that is too much for every node.
     fn too_large(&self, request: &Request) -> TooLarge {
-        let is_short = |most: Most<'_>, wanted: u64| most.is_none_or(|(most, _)| most < wanted);
-        let told = |most: Most<'_>, unit: &dyn Fn(u64) -> String| {
+        let is_short = |most: LargestOf<'_>, wanted: u64| most.is_none_or(|(most, _)| most < wanted);
+        let format_amount = |most: LargestOf<'_>, unit: &dyn Fn(u64) -> String| {
             most.map_or_else(|| "no node".to_owned(), |(most, name)| format!("{} ({name})", unit(most)))
         };
         let cores = u64::from(request.cores);
         if is_short(self.cores, cores) {
             let unit = |count| format!("{count} cores");
-            return TooLarge { wanted: unit(cores), most: told(self.cores, &unit) };
+            return TooLarge { wanted: unit(cores), most: format_amount(self.cores, &unit) };
         }
         let memory = format!("{} MiB of memory", request.memory_bytes.div_ceil(1 << 20));
         if is_short(self.memory, request.memory_bytes) {
             let unit = |bytes: u64| format!("{} MiB of memory for jobs", bytes >> 20);
-            return TooLarge { wanted: memory, most: told(self.memory, &unit) };
+            return TooLarge { wanted: memory, most: format_amount(self.memory, &unit) };
         }
         for (kind, &count) in &request.devices {
             let most = self.devices.get(kind.as_str()).copied().flatten();
             if is_short(most, count.into()) {
                 let unit = |count: u64| format!("{count} {kind}");
-                return TooLarge { wanted: unit(count.into()), most: told(most, &unit) };
+                return TooLarge { wanted: unit(count.into()), most: format_amount(most, &unit) };
             }
         }
         let wanted = format!("{} cores with {memory} together", request.cores);

@@ -13,7 +13,7 @@ use std::{
 use api::ids::NodeId;
 
 use crate::{
-    Allowed, Cluster, Request, by_free::Listed, cluster::Place, grant::Grant, reservation::Reservation,
+    Allowed, Cluster, Request, by_free::Listed, cluster::NodeState, grant::Grant, reservation::Reservation,
 };
 
 /// A set of allowed nodes that has fewer than one in so many of all nodes is gone through itself;
@@ -36,7 +36,7 @@ pub(crate) struct Search<'a> {
 
 impl Search<'_> {
     /// What members get on one node, at most `most` of them.
-    fn on(&self, place: &Place, most: usize, found: &mut Vec<Found>) {
+    fn on(&self, place: &NodeState, most: usize, found: &mut Vec<Found>) {
         let (id, capacity, request) = (place.node.id, &place.node.capacity, self.request);
         let most = most.min(place.free.room_bound(request));
         let mut guard = self.reservation.and_then(|reservation| reservation.guard(place, self.ends));
@@ -107,7 +107,7 @@ impl Cluster {
         if !is_small {
             return Box::new(self.by_free.candidates(request));
         }
-        let is_candidate = |place: &&Place| {
+        let is_candidate = |place: &&NodeState| {
             place.node.unavailable.is_none() && place.free.cores.len() >= request.cores as usize
         };
         let places = self.places_of(&request.allowed).filter(is_candidate);

@@ -1,6 +1,6 @@
 //! Jobs and cluster in, placements out. Called by `controller`; pure: no I/O, no clock, no randomness.
 //!
-//! A [`Cluster`] knows what each node has and what is taken. A [`Pass`] goes through a queue in its
+//! A [`Cluster`] knows what each node has and what is taken. A [`QueuePass`] goes through a queue in its
 //! order (first in, first out) and grants cores, memory by NUMA node and devices. What is offered
 //! is a *group*: one [`Request`] and a run for each member, most often one. All members are placed
 //! or none.
@@ -49,7 +49,7 @@ mod why;
 pub use cluster::{Cluster, Placement, TooLarge, TooMany, Unfit};
 pub use labels::NoLabel;
 pub use node_set::{Allowed, NodeSet};
-pub use queue::Pass;
+pub use queue::QueuePass;
 pub use topology::{Capacity, Core, Device, Node, NumaMemory};
 
 use std::collections::BTreeMap;

@@ -29,7 +29,7 @@ fn shape(request: &Request) -> Shape {
 /// One pass through the queue: groups of equal requests are offered in its order. The first one
 /// that must wait is not overtaken by what would delay it.
 #[derive(Debug)]
-pub struct Pass<'a> {
+pub struct QueuePass<'a> {
     cluster: &'a mut Cluster,
     now: i64,
     reservation: Option<Reservation>,
@@ -37,7 +37,7 @@ pub struct Pass<'a> {
     waiting: BTreeMap<Shape, usize>,
 }
 
-impl Pass<'_> {
+impl QueuePass<'_> {
     /// Reserves for a group of so many members that cannot begin now, before anything else is
     /// offered: whatever is offered first, it is not delayed. Only one group of a pass has a
     /// reservation. `true`: the group can begin now, and nothing is reserved.
@@ -102,11 +102,11 @@ impl Pass<'_> {
 
 impl Cluster {
     /// Begins a pass through the queue; `now` in seconds of the clock that [`Placement::ends`] is on.
-    pub fn pass(&mut self, now: i64) -> Pass<'_> {
-        Pass { cluster: self, now, reservation: None, waiting: BTreeMap::new() }
+    pub fn pass(&mut self, now: i64) -> QueuePass<'_> {
+        QueuePass { cluster: self, now, reservation: None, waiting: BTreeMap::new() }
     }
 
-    /// Offers a whole queue of groups in one [`Pass`]: what each member needs, and the runs of the
+    /// Offers a whole queue of groups in one [`QueuePass`]: what each member needs, and the runs of the
     /// members. Returns places in `queue` with what was granted, by member.
     pub fn place(&mut self, queue: &[(Request, Vec<RunId>)], now: i64) -> Vec<(usize, Vec<Placement>)> {
         let mut pass = self.pass(now);

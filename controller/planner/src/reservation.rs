@@ -14,7 +14,7 @@ use api::ids::NodeId;
 
 use crate::{
     Cluster, Placement, Request,
-    cluster::{Layout, Place, of},
+    cluster::{Layout, NodeState, of},
     grant::{Free, Grant},
 };
 
@@ -38,7 +38,7 @@ struct Reserved {
 
 impl Reservation {
     /// What must be heeded on a node by a run that ends then, if anything.
-    pub(crate) fn guard(&self, place: &Place, ends: Option<i64>) -> Option<Guard<'_>> {
+    pub(crate) fn guard(&self, place: &NodeState, ends: Option<i64>) -> Option<Guard<'_>> {
         if ends.is_some_and(|end| end <= self.at) {
             return None;
         }
@@ -79,7 +79,7 @@ impl Guard<'_> {
 
     /// Whether all members of the head can still begin there if this is granted before them. It is
     /// then taken out of what is left.
-    pub(crate) fn spare(&mut self, place: &Place, grant: &Grant, exclusive: bool) -> bool {
+    pub(crate) fn spare(&mut self, place: &NodeState, grant: &Grant, exclusive: bool) -> bool {
         self.free.to_mut().take(grant, exclusive);
         self.free.room(&place.node.capacity, self.head, self.members) == self.members
     }
@@ -87,7 +87,7 @@ impl Guard<'_> {
 
 /// A node on the way to the time when the head can begin.
 struct Prospect<'a> {
-    place: &'a Place,
+    place: &'a NodeState,
     /// What is free when all is over that ended so far.
     free: Cow<'a, Free>,
     /// For how many members there is room.
@@ -176,7 +176,7 @@ impl Cluster {
 }
 
 /// What is free of a node when all is over that ends until then.
-fn free_at(place: &Place, at: i64) -> Free {
+fn free_at(place: &NodeState, at: i64) -> Free {
     let mut free = Free::all(&place.node.capacity);
     for run in place.runs.values().filter(|run| run.ends.is_none_or(|end| end > at)) {
         free.take(&of(run), run.exclusive);

@@ -76,7 +76,7 @@ impl Capacity {
     }
 
     /// Devices of a kind that are out of service.
-    pub(crate) fn count_sick(&self, kind: &str) -> usize {
+    pub(crate) fn count_unhealthy(&self, kind: &str) -> usize {
         self.devices.iter().filter(|device| device.kind == kind && device.sick).count()
     }
 }

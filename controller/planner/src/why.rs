@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Capacity, Cluster, Request, cluster::Place, grant::Free, labels::unsuited};
+use crate::{Capacity, Cluster, Request, cluster::NodeState, grant::Free, labels::unsuited};
 
 /// Nodes that are named for one reason.
 const MAX_NAMED: usize = 5;
@@ -42,7 +42,7 @@ impl Cluster {
 
 /// For how many members there is room on one node, and what another lacks there; nothing if there
 /// is room for all of so many.
-fn reason(place: &Place, request: &Request, members: usize) -> (usize, Option<String>) {
+fn reason(place: &NodeState, request: &Request, members: usize) -> (usize, Option<String>) {
     if let Some(why) = unsuited(&place.node, request) {
         return (0, Some(why));
     }
@@ -106,7 +106,7 @@ fn lack(capacity: &Capacity, free: &Free, request: &Request) -> Option<String> {
         let is_free = |device: &&crate::Device| device.kind == *kind && free.devices.contains(&device.name);
         let left = capacity.devices.iter().filter(is_free).count();
         if left < count as usize {
-            let sick = match capacity.count_sick(kind) {
+            let sick = match capacity.count_unhealthy(kind) {
                 0 => String::new(),
                 sick => format!("{sick} of {} {kind} out of service, ", capacity.count(kind)),
             };

@@ -17,7 +17,7 @@ use std::{
 
 use api::{ids::Timestamp, run::RunId};
 use document::plan::{Planned, StageId, TaskId};
-use planner::{Allowed, Pass, Request};
+use planner::{Allowed, QueuePass, Request};
 
 use super::{
     Engine, Flow,
@@ -74,7 +74,7 @@ impl<'a> Queue<'a> {
     }
 
     /// Offers the next task; what has to wait, and what is exhausted, is offered no more in this pass.
-    fn offer(&mut self, pass: &mut Pass<'_>, new_run: &mut dyn FnMut() -> RunId) -> Option<Begun> {
+    fn offer(&mut self, pass: &mut QueuePass<'_>, new_run: &mut dyn FnMut() -> RunId) -> Option<Begun> {
         let Offer { place, stage, request, members, due } = self.offers.front_mut()?;
         if !pass.is_hopeless(request, *members as usize)
             && let Some((task, retry)) = due.next()
@@ -113,7 +113,7 @@ fn queues<'a>(flows: &'a BTreeMap<u64, Flow>, for_members: &Allowed, now: Timest
 
 /// The head: its place and stage, its queue, and whether it can begin now. One that fits on no nodes even
 /// when they are empty can neither begin nor have a reservation, and the next is the head.
-fn head(queues: &[Queue<'_>], pass: &mut Pass<'_>) -> Option<((u64, StageId), usize, bool)> {
+fn head(queues: &[Queue<'_>], pass: &mut QueuePass<'_>) -> Option<((u64, StageId), usize, bool)> {
     let fronts = queues.iter().enumerate();
     let mut fronts: Vec<_> = fronts.filter_map(|(index, user)| Some((user.offers.front()?, index))).collect();
     fronts.sort_by_key(|(front, _)| front.place);

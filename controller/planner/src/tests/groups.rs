@@ -16,7 +16,7 @@ use proptest::{
 
 use crate::{
     Affinity, Allowed, Cluster, Node, Placement, Request,
-    cluster::Place,
+    cluster::NodeState,
     tests::{cluster, hold, is_as_asked, node, node_id, request, run},
 };
 
@@ -221,7 +221,7 @@ impl Stage {
             self.running.push((self.queue.remove(index).0, group));
         }
         hold(&self.cluster);
-        let runs = |place: &Place| place.runs.len();
+        let runs = |place: &NodeState| place.runs.len();
         let there: usize = self.cluster.places.values().map(runs).sum();
         assert_eq!(there, self.running.iter().map(|(_, group)| group.len()).sum::<usize>());
         count
