@@ -24,7 +24,7 @@ use api::{
     quota::{Amounts, QuotaName},
     run::WorkflowId,
 };
-use document::plan::{Plan, Planned, Source, StoredFile};
+use document::plan::{Plan, Source, StageAction, StoredFile};
 
 use crate::record::Write;
 use crate::store::{HeldWorkflow, KeptImage};
@@ -98,16 +98,16 @@ pub(crate) fn of_plan(plan: &Plan) -> Amounts {
     };
     for stage in &plan.stages {
         match &stage.work {
-            Planned::Job(job) => {
+            StageAction::Job(job) => {
                 tasks += u64::from(stage.tasks.count);
                 job.files.iter().map(|file| &file.contents).chain(&job.script).for_each(&mut file);
             }
-            Planned::Volume { .. } => volumes += 1,
-            Planned::Ingress { source: Source::File(contents), .. } => file(contents),
-            Planned::Ingress { source: Source::Http { .. }, .. }
-            | Planned::Image { .. }
-            | Planned::Egress { .. }
-            | Planned::Unknown { .. } => {}
+            StageAction::Volume { .. } => volumes += 1,
+            StageAction::Ingress { source: Source::File(contents), .. } => file(contents),
+            StageAction::Ingress { source: Source::Http { .. }, .. }
+            | StageAction::Image { .. }
+            | StageAction::Egress { .. }
+            | StageAction::Unknown { .. } => {}
         }
     }
     Amounts::default()

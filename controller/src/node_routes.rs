@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post, put},
 };
-use document::plan::Planned;
+use document::plan::StageAction;
 use fleet::NodeIdentity;
 use futures_util::StreamExt as _;
 use rest::{Refusal, causes};
@@ -164,10 +164,10 @@ async fn file(
     let plan = controller.engine().plan(row.workflow);
     let stage = plan.as_ref().and_then(|plan| plan.stages.get(row.stage.index()));
     let is_egress = stage.is_some_and(|stage| match stage.work {
-        Planned::Egress { .. } => true,
+        StageAction::Egress { .. } => true,
         // Of a blocked workflow it is not known which way a file goes, but what its node brings is
         // not thrown away.
-        Planned::Unknown { kind } => kind == StageKind::File,
+        StageAction::Unknown { kind } => kind == StageKind::File,
         _ => false,
     });
     if !is_egress || row.ended.is_some() {

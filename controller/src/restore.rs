@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use api::{ids::Timestamp, workflow::StageKind};
-use document::plan::{Plan, PlanError, Planned, StageId, StagePlan, Tasks};
+use document::plan::{Plan, PlanError, StageAction, StageId, StagePlan, Tasks};
 
 use crate::{
     clock,
@@ -274,7 +274,7 @@ pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(StageId, 
                 concurrency: u32::MAX,
             },
             members: of_runs.map_or(1, |seen| seen.members),
-            work: Planned::Unknown { kind },
+            work: StageAction::Unknown { kind },
         }
     };
     Plan { groups: 0, stages: (0..count.min(MAX_STAND_IN)).map(|number| stage(StageId(number))).collect() }

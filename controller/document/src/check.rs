@@ -31,7 +31,7 @@ const MAX_NAME_BYTES: usize = 4_096;
 ///
 /// What is past the limit of mistakes is counted, and its place is not looked up.
 #[derive(Debug)]
-pub(crate) struct Notes<'a> {
+pub(crate) struct DiagnosticSink<'a> {
     places: IndexedTree<'a>,
     /// What is not accepted though it can be read.
     refused: Mistakes,
@@ -42,7 +42,7 @@ pub(crate) struct Notes<'a> {
 
 /// All that was noted, by kind.
 #[derive(Debug)]
-pub(crate) struct Noted {
+pub(crate) struct CollectedDiagnostics {
     pub(crate) refused: Mistakes,
     pub(crate) unreadable: Mistakes,
     pub(crate) warnings: Mistakes,
@@ -50,7 +50,7 @@ pub(crate) struct Noted {
     pub(crate) steps: u64,
 }
 
-impl<'a> Notes<'a> {
+impl<'a> DiagnosticSink<'a> {
     /// `unreadable`: what the walk over the tree could not read.
     pub(crate) fn new(tree: &'a Tree, unreadable: Mistakes) -> Self {
         let (refused, warnings) = (Mistakes::default(), Mistakes::default());
@@ -103,9 +103,9 @@ impl<'a> Notes<'a> {
         self.warnings.count(steps);
     }
 
-    pub(crate) fn into_noted(self) -> Noted {
+    pub(crate) fn into_noted(self) -> CollectedDiagnostics {
         let Self { places, refused, unreadable, warnings } = self;
-        Noted { refused, unreadable, warnings, steps: places.steps() }
+        CollectedDiagnostics { refused, unreadable, warnings, steps: places.steps() }
     }
 }
 
@@ -125,7 +125,7 @@ fn note(
 
 /// RFC 1034 labels, and `_` and `.` as people's documents have them. It becomes a part of paths,
 /// here and on nodes, so `.` and `..` are none; the host name is made of it where it is needed.
-pub(crate) fn name(what: &str, name: &str, path: &str, notes: &mut Notes<'_>) {
+pub(crate) fn name(what: &str, name: &str, path: &str, notes: &mut DiagnosticSink<'_>) {
     let is_good = !matches!(name, "" | "." | "..")
         && name.len() <= 63
         && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-_.".contains(&c))
@@ -139,7 +139,7 @@ pub(crate) fn name(what: &str, name: &str, path: &str, notes: &mut Notes<'_>) {
 }
 
 /// The name that a job gives itself, as the public catalog has it.
-pub(crate) fn own_name(own: Option<&str>, key: &str, path: &str, notes: &mut Notes<'_>) {
+pub(crate) fn own_name(own: Option<&str>, key: &str, path: &str, notes: &mut DiagnosticSink<'_>) {
     if own.is_some_and(|own| own != key) {
         let hint = format!("leave it out, or make it {key:?}: a job has the name of its key");
         notes.hint(&format!("{path}.name"), "it is not the key of the job", &hint);
@@ -147,7 +147,7 @@ pub(crate) fn own_name(own: Option<&str>, key: &str, path: &str, notes: &mut Not
 }
 
 /// A path in a container.
-pub(crate) fn absolute(value: &str, path: &str, notes: &mut Notes<'_>) {
+pub(crate) fn absolute(value: &str, path: &str, notes: &mut DiagnosticSink<'_>) {
     let is_good =
         value.starts_with('/') && !value.contains('\0') && value.split('/').all(|part| part != "..");
     if !is_good {
@@ -160,7 +160,7 @@ pub(crate) fn absolute(value: &str, path: &str, notes: &mut Notes<'_>) {
 const OF_THE_SYSTEM: [&str; 3] = ["dev", "proc", "sys"];
 
 /// A path in a container at which a volume or a file may be: neither the root nor in what the system fills.
-pub(crate) fn place(value: &str, path: &str, notes: &mut Notes<'_>) {
+pub(crate) fn mount_path(value: &str, path: &str, notes: &mut DiagnosticSink<'_>) {
     absolute(value, path, notes);
     let first = value.split('/').find(|part| !part.is_empty() && *part != ".");
     if first.is_none_or(|first| OF_THE_SYSTEM.contains(&first)) {
@@ -170,7 +170,7 @@ pub(crate) fn place(value: &str, path: &str, notes: &mut Notes<'_>) {
 }
 
 /// What sort of device a job wants.
-pub(crate) fn device_kind(kind: &str, path: &str, notes: &mut Notes<'_>) {
+pub(crate) fn device_kind(kind: &str, path: &str, notes: &mut DiagnosticSink<'_>) {
     // That of the defaults is looked at with every job.
     if kind.parse::<DeviceKind>().is_err() && !notes.has(path) {
         notes.hint(
@@ -182,7 +182,7 @@ pub(crate) fn device_kind(kind: &str, path: &str, notes: &mut Notes<'_>) {
 }
 
 /// There is one program to run.
-pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut Notes<'_>) {
+pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut DiagnosticSink<'_>) {
     match &job.script {
         Some(_) if !job.command.is_empty() => {
             notes.hint(
@@ -217,7 +217,7 @@ pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut Notes<'_>) {
 
 /// A command of one item: with blanks in it, it is words, unless the image has a program of exactly
 /// that name.
-fn one_text(command: &[String], path: &str, notes: &mut Notes<'_>) {
+fn one_text(command: &[String], path: &str, notes: &mut DiagnosticSink<'_>) {
     let path = format!("{path}.command[0]");
     if command.first().is_some_and(|program| program.trim().is_empty()) {
         notes.hint(&path, "the command names no program", "such as `command: [/bin/true]`");
@@ -238,7 +238,7 @@ fn one_text(command: &[String], path: &str, notes: &mut Notes<'_>) {
 
 /// `args` of one item, with no command before them: they are a command of one item where the image has
 /// no entrypoint, which is known when it is pulled.
-fn args_of_one_text(args: &[String], path: &str, notes: &mut Notes<'_>) {
+fn args_of_one_text(args: &[String], path: &str, notes: &mut DiagnosticSink<'_>) {
     let [text] = args else { return };
     if !words::has_blanks(text) {
         return;
@@ -263,7 +263,7 @@ fn run_as(words: &[String]) -> String {
 }
 
 /// The bounds of an array. One that cannot be counted is left out.
-pub(crate) fn array(array: raw::TaskArray, path: &str, notes: &mut Notes<'_>) -> Option<TaskArray> {
+pub(crate) fn array(array: raw::TaskArray, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<TaskArray> {
     let path = format!("{path}.task-array");
     let raw::TaskArray { start, end, concurrency } = array;
     if concurrency == Some(0) {
@@ -292,7 +292,7 @@ pub(crate) fn array(array: raw::TaskArray, path: &str, notes: &mut Notes<'_>) ->
 
 /// Whether the document is of a size that is looked at closely; a mistake if it is not. Nothing is made
 /// of its jobs before.
-pub(crate) fn is_small_enough(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
+pub(crate) fn is_small_enough(document: &raw::Document, notes: &mut DiagnosticSink<'_>) -> bool {
     let names = document.jobs.keys().chain(document.volumes.keys());
     // The name is a part of every path below it. What is wrong with one the checks of names tell; this
     // is so long that there is none.
@@ -313,7 +313,7 @@ pub(crate) fn is_small_enough(document: &raw::Document, notes: &mut Notes<'_>) -
 
 /// What `defaults` come to when they are merged into every job. `false` if that is more than is
 /// made: the jobs are then not looked at.
-fn merged(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
+fn merged(document: &raw::Document, notes: &mut DiagnosticSink<'_>) -> bool {
     let raw::Job { env, mounts, resource, .. } = &document.defaults.job;
     let annotations = document.annotations.iter().chain(&resource.annotations);
     let labels: usize = annotations.map(|(key, value)| key.len() + value.len()).sum();
@@ -333,7 +333,7 @@ fn merged(document: &raw::Document, notes: &mut Notes<'_>) -> bool {
 }
 
 /// Names that must be there, and cycles.
-pub(crate) fn whole(workflow: &Workflow, notes: &mut Notes<'_>) {
+pub(crate) fn whole(workflow: &Workflow, notes: &mut DiagnosticSink<'_>) {
     if workflow.jobs.is_empty() && !notes.has("jobs") && !notes.has("services") {
         notes.hint("", "the document has no job", "such as `jobs: {hello: {image: …, command: […]}}`");
     }
@@ -377,7 +377,7 @@ fn numbers(workflow: &Workflow) -> HashMap<&str, usize> {
 }
 
 /// How often a job and a file of a volume that it mounts wait for each other: each is stored.
-fn transfers_of_jobs(workflow: &Workflow, notes: &mut Notes<'_>) {
+fn transfers_of_jobs(workflow: &Workflow, notes: &mut DiagnosticSink<'_>) {
     let files = workflow.volumes.iter().map(|volume| {
         let count = volume.ingress.len() + volume.egress.len();
         (volume.name.as_str(), count)
@@ -394,7 +394,7 @@ fn transfers_of_jobs(workflow: &Workflow, notes: &mut Notes<'_>) {
     }
 }
 
-impl Notes<'_> {
+impl DiagnosticSink<'_> {
     /// The document has something at exactly this path.
     pub(crate) fn is_there(&self, path: &str) -> bool {
         let parent = path.rsplit_once(['.', '[']).map_or("", |(parent, _)| parent);

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use api::labels::{MAX_LABELS, check_key, check_value};
 use yaml_tree::LATER;
 
-use crate::{Job, check::Notes};
+use crate::{Job, check::DiagnosticSink};
 
 /// Annotations that say how a service is reached, and nothing of nodes.
 const OF_SERVICES: &str = "fuzzball.io/connect/";
 
 /// What each annotation must be. Counted as they are: a document is as large as all that it names.
-pub(crate) fn check(annotations: &BTreeMap<String, String>, path: &str, notes: &mut Notes<'_>) {
+pub(crate) fn check(annotations: &BTreeMap<String, String>, path: &str, notes: &mut DiagnosticSink<'_>) {
     notes.count(annotations.len());
     for (key, value) in annotations {
         let path = format!("{path}.{key}");
@@ -28,7 +28,7 @@ pub(crate) fn check(annotations: &BTreeMap<String, String>, path: &str, notes: &
 }
 
 /// How many one job comes to.
-pub(crate) fn count(job: &Job, notes: &mut Notes<'_>) {
+pub(crate) fn count(job: &Job, notes: &mut DiagnosticSink<'_>) {
     let labels = job.resource.labels.len();
     if labels > MAX_LABELS {
         let path = format!("jobs.{}", job.name);

@@ -168,11 +168,11 @@ fn tree_of(text: &str) -> Result<Tree, Vec<Mistake>> {
 /// noted on the way.
 fn normalise(
     tree: &Tree,
-    goes_on: impl Fn(&raw::Document, &mut check::Notes<'_>) -> bool,
-) -> (Option<Workflow>, check::Noted) {
+    goes_on: impl Fn(&raw::Document, &mut check::DiagnosticSink<'_>) -> bool,
+) -> (Option<Workflow>, check::CollectedDiagnostics) {
     let mut mistakes = Mistakes::default();
     let value = yaml_tree::walk(tree, &schema::DOCUMENT, "", &mut mistakes);
-    let mut notes = check::Notes::new(tree, mistakes);
+    let mut notes = check::DiagnosticSink::new(tree, mistakes);
     let document = value.map(raw::Document::of).filter(|document| goes_on(document, &mut notes));
     let workflow = document.map(|document| normal::of(&document, &mut notes));
     if let Some(workflow) = &workflow {

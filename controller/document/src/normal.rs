@@ -7,7 +7,7 @@ use yaml_tree::LATER;
 
 use crate::{
     DEFAULT_TIMEOUT_SECONDS,
-    check::{self, Notes},
+    check::{self, DiagnosticSink},
     expand::is_name,
     labels,
     plan::Until,
@@ -220,7 +220,7 @@ pub struct TaskArray {
 }
 
 /// Normalises a document. What is wrong is noted and left out.
-pub(crate) fn of(document: &raw::Document, notes: &mut Notes<'_>) -> Workflow {
+pub(crate) fn of(document: &raw::Document, notes: &mut DiagnosticSink<'_>) -> Workflow {
     labels::check(&document.annotations, "annotations", notes);
     labels::check(&document.defaults.job.resource.annotations, "defaults.job.resource.annotations", notes);
     let volumes = document.volumes.iter().map(|(name, value)| {
@@ -241,7 +241,12 @@ pub(crate) fn of(document: &raw::Document, notes: &mut Notes<'_>) -> Workflow {
     Workflow { name: document.name.clone(), files: document.files.clone(), jobs: jobs.collect(), volumes }
 }
 
-fn volume(name: &str, volume: &raw::Volume, document: &raw::Document, notes: &mut Notes<'_>) -> Volume {
+fn volume(
+    name: &str,
+    volume: &raw::Volume,
+    document: &raw::Document,
+    notes: &mut DiagnosticSink<'_>,
+) -> Volume {
     let path = format!("volumes.{name}");
     if volume.name.as_ref().is_some_and(|own| own != name) {
         let hint = "it would be a persistent volume; an ephemeral one has the name of its key";
@@ -291,7 +296,7 @@ fn policy(own: &raw::Policy, default: &raw::Policy) -> (u64, u32) {
     (timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS), retries.unwrap_or(0))
 }
 
-fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>) -> Job {
+fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut DiagnosticSink<'_>) -> Job {
     let path = format!("jobs.{name}");
     check::own_name(job.name.as_deref(), name, &path, notes);
     let (timeout_seconds, retries) = policy(&job.policy, &defaults.policy);
@@ -304,7 +309,7 @@ fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>
     let mut mounts = mounts(&defaults.mounts, "defaults.job.mounts", notes);
     mounts.extend(self::mounts(&job.mounts, &format!("{path}.mounts"), notes));
     for file in job.files.keys() {
-        check::place(file, &format!("{path}.files.{file}"), notes);
+        check::mount_path(file, &format!("{path}.files.{file}"), notes);
     }
     if let Some(cwd) = &job.cwd {
         check::absolute(cwd, &format!("{path}.cwd"), notes);
@@ -332,7 +337,7 @@ fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Notes<'_>
     job
 }
 
-fn image_reference(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {
+fn image_reference(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<String> {
     match uri.strip_prefix("docker://").filter(|reference| !reference.is_empty()) {
         Some(reference) => {
             if api::sources::holds_secret(reference) {
@@ -352,7 +357,7 @@ fn image_reference(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<Strin
 fn mounts(
     entries: &serde_json::Map<String, serde_json::Value>,
     path: &str,
-    notes: &mut Notes<'_>,
+    notes: &mut DiagnosticSink<'_>,
 ) -> Vec<Mount> {
     let mut mounts: Vec<Mount> = Vec::new();
     let mut locations: HashSet<String> = HashSet::new();
@@ -374,7 +379,7 @@ fn mounts(
                 continue;
             }
         };
-        check::place(&mount.location, &path, notes);
+        check::mount_path(&mount.location, &path, notes);
         if !locations.insert(mount.location.clone()) {
             notes.refuse(&path, &format!("two volumes are mounted at {}", mount.location));
         }
@@ -383,7 +388,7 @@ fn mounts(
     mounts
 }
 
-fn environment(pairs: &[String], path: &str, notes: &mut Notes<'_>) -> BTreeMap<String, String> {
+fn environment(pairs: &[String], path: &str, notes: &mut DiagnosticSink<'_>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     notes.count(pairs.len());
     for (index, pair) in pairs.iter().enumerate() {
@@ -435,7 +440,7 @@ impl From<JobDependency> for DependencyForm {
 }
 
 /// `requires` is the older word; it does not count where `depends-on` is there.
-fn dependencies(job: &raw::Job, path: &str, notes: &mut Notes<'_>) -> Vec<JobDependency> {
+fn dependencies(job: &raw::Job, path: &str, notes: &mut DiagnosticSink<'_>) -> Vec<JobDependency> {
     let mut found: Vec<JobDependency> = Vec::new();
     let mut seen: HashSet<JobDependency> = HashSet::new();
     let mut add = |name: &str, until: Until| {
@@ -461,7 +466,12 @@ fn dependencies(job: &raw::Job, path: &str, notes: &mut Notes<'_>) -> Vec<JobDep
     found
 }
 
-fn resource(own: &raw::Resource, default: &raw::Resource, path: &str, notes: &mut Notes<'_>) -> Resource {
+fn resource(
+    own: &raw::Resource,
+    default: &raw::Resource,
+    path: &str,
+    notes: &mut DiagnosticSink<'_>,
+) -> Resource {
     let cores = own.cpu.cores.or(default.cpu.cores).unwrap_or(1);
     if cores == 0 {
         let path = format!("{path}.resource.cpu.cores");

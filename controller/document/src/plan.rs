@@ -96,16 +96,16 @@ impl Plan {
     pub fn stored_files(&self) -> impl Iterator<Item = Digest> {
         let of_stage = |stage: &StagePlan| -> Vec<Digest> {
             match &stage.work {
-                Planned::Ingress { source: Source::File(file), .. } => vec![file.digest],
-                Planned::Job(job) => {
+                StageAction::Ingress { source: Source::File(file), .. } => vec![file.digest],
+                StageAction::Job(job) => {
                     let files = job.files.iter().map(|file| file.contents.digest);
                     files.chain(job.script.map(|script| script.digest)).collect()
                 }
-                Planned::Ingress { source: Source::Http { .. }, .. }
-                | Planned::Image { .. }
-                | Planned::Volume { .. }
-                | Planned::Egress { .. }
-                | Planned::Unknown { .. } => Vec::new(),
+                StageAction::Ingress { source: Source::Http { .. }, .. }
+                | StageAction::Image { .. }
+                | StageAction::Volume { .. }
+                | StageAction::Egress { .. }
+                | StageAction::Unknown { .. } => Vec::new(),
             }
         };
         self.stages.iter().flat_map(of_stage)
@@ -137,7 +137,7 @@ pub struct StagePlan {
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub members: u32,
     /// What it does.
-    pub work: Planned,
+    pub work: StageAction,
 }
 
 /// The tasks of a stage, as a range.
@@ -156,7 +156,7 @@ pub struct Tasks {
 /// What a stage does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Planned {
+pub enum StageAction {
     /// Pulls and converts an image.
     Image {
         /// `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`.
@@ -403,7 +403,7 @@ impl Plan {
     #[must_use]
     pub fn has_task(&self, stage: StageId, task: u32) -> bool {
         self.stages.get(stage.index()).is_some_and(|stage| {
-            stage.tasks.task(task).is_some() && !matches!(stage.work, Planned::Image { .. })
+            stage.tasks.task(task).is_some() && !matches!(stage.work, StageAction::Image { .. })
         })
     }
 
@@ -413,7 +413,7 @@ impl Plan {
     }
 }
 
-impl Planned {
+impl StageAction {
     /// What people call it.
     #[must_use]
     pub fn kind(&self) -> StageKind {

@@ -2,7 +2,7 @@
 
 use yaml_tree::LATER;
 
-use crate::{Destination, Source, check::Notes, raw};
+use crate::{Destination, Source, check::DiagnosticSink, raw};
 
 /// The path of a volume in itself.
 const WHOLE_VOLUME: &str = ".";
@@ -11,7 +11,7 @@ const WHOLE_VOLUME: &str = ".";
 const LATER_SCHEMES: [&str; 5] = ["s3://", "ftp://", "hf://", "oras://", "secret://"];
 
 /// Refuses a URI of another scheme than those that are `known` here.
-pub(crate) fn refuse_scheme(uri: &str, path: &str, known: &str, notes: &mut Notes<'_>) {
+pub(crate) fn refuse_scheme(uri: &str, path: &str, known: &str, notes: &mut DiagnosticSink<'_>) {
     if let Some(scheme) = LATER_SCHEMES.iter().find(|scheme| uri.starts_with(**scheme)) {
         notes.unreadable(path, &format!("{scheme} is {LATER}"), known);
     } else {
@@ -21,7 +21,7 @@ pub(crate) fn refuse_scheme(uri: &str, path: &str, known: &str, notes: &mut Note
 
 /// An `http` or `https` URL, which must name a host. What else may be wrong with it the node says, or
 /// the server at the other end.
-fn http_url(uri: &str, path: &str, notes: &mut Notes<'_>) -> String {
+fn http_url(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> String {
     let rest = uri.split_once("://").map_or("", |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
@@ -37,7 +37,7 @@ pub(crate) fn source(
     uri: &str,
     document: &raw::Document,
     path: &str,
-    notes: &mut Notes<'_>,
+    notes: &mut DiagnosticSink<'_>,
 ) -> Option<Source> {
     if uri.starts_with("http://") || uri.starts_with("https://") {
         return Some(Source::Http { url: http_url(uri, path, notes) });
@@ -54,7 +54,7 @@ pub(crate) fn source(
 }
 
 /// Where a file of a volume goes to.
-pub(crate) fn destination(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<Destination> {
+pub(crate) fn destination(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<Destination> {
     if uri.starts_with("http://") || uri.starts_with("https://") {
         return Some(Destination::Http { url: http_url(uri, path, notes) });
     }
@@ -67,7 +67,7 @@ pub(crate) fn destination(uri: &str, path: &str, notes: &mut Notes<'_>) -> Optio
 
 /// What is taken out of a volume, and whether the URI says that it is a folder: by a slash at its
 /// end, or because it is the volume itself (`file:///`). Without, the node finds out what it is.
-pub(crate) fn taken_out(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<(String, bool)> {
+pub(crate) fn taken_out(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<(String, bool)> {
     if matches!(uri.strip_prefix("file://"), Some("" | "/" | "." | "./" | "/." | "/./")) {
         return Some((WHOLE_VOLUME.to_owned(), true));
     }
@@ -77,7 +77,7 @@ pub(crate) fn taken_out(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<
 }
 
 /// A path in a volume: `file://a/b`.
-pub(crate) fn inside(uri: &str, path: &str, notes: &mut Notes<'_>) -> Option<String> {
+pub(crate) fn inside(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<String> {
     let Some(inside) = uri.strip_prefix("file://") else {
         notes.unreadable(
             path,

@@ -12,7 +12,7 @@ const MAX_SHOWN: usize = 300;
 
 /// Why a text has no words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unsplit {
+pub enum SplitError {
     /// A quote is opened and not closed.
     #[error("the {0} at its character {1} is not closed")]
     Quote(char, usize),
@@ -34,8 +34,8 @@ pub fn has_blanks(text: &str) -> bool {
 /// [`crate::expand`] leaves it alone and the words can be written into a document.
 ///
 /// # Errors
-/// [`Unsplit`].
-pub fn split(text: &str) -> Result<Vec<String>, Unsplit> {
+/// [`SplitError`].
+pub fn split(text: &str) -> Result<Vec<String>, SplitError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut characters = text.chars().enumerate();
@@ -50,7 +50,7 @@ pub fn split(text: &str) -> Result<Vec<String>, Unsplit> {
                 match characters.next() {
                     Some((_, '\'')) => break,
                     Some((_, c)) => protect(word, c),
-                    None => return Err(Unsplit::Quote('\'', at + 1)),
+                    None => return Err(SplitError::Quote('\'', at + 1)),
                 }
             },
             '"' => loop {
@@ -60,21 +60,21 @@ pub fn split(text: &str) -> Result<Vec<String>, Unsplit> {
                         Some((_, '\n')) => {}
                         Some((_, c @ ('$' | '`' | '"' | '\\'))) => protect(word, c),
                         Some((_, c)) => word.extend(['\\', c]),
-                        None => return Err(Unsplit::Quote('"', at + 1)),
+                        None => return Err(SplitError::Quote('"', at + 1)),
                     },
                     Some((_, c)) => word.push(c),
-                    None => return Err(Unsplit::Quote('"', at + 1)),
+                    None => return Err(SplitError::Quote('"', at + 1)),
                 }
             },
             '\\' => match characters.next() {
                 Some((_, c)) => protect(word, c),
-                None => return Err(Unsplit::Backslash),
+                None => return Err(SplitError::Backslash),
             },
             c => word.push(c),
         }
     }
     words.extend(word);
-    if words.is_empty() { Err(Unsplit::Empty) } else { Ok(words) }
+    if words.is_empty() { Err(SplitError::Empty) } else { Ok(words) }
 }
 
 /// Adds a character that stands for itself.
@@ -135,11 +135,11 @@ mod tests {
             assert_eq!(split(text).unwrap(), expected, "{text}");
         }
         for (text, expected) in [
-            ("it's me", Unsplit::Quote('\'', 3)),
-            ("a \"b", Unsplit::Quote('"', 3)),
-            ("a \"b\\", Unsplit::Quote('"', 3)),
-            ("a b\\", Unsplit::Backslash),
-            (" \t", Unsplit::Empty),
+            ("it's me", SplitError::Quote('\'', 3)),
+            ("a \"b", SplitError::Quote('"', 3)),
+            ("a \"b\\", SplitError::Quote('"', 3)),
+            ("a b\\", SplitError::Backslash),
+            (" \t", SplitError::Empty),
         ] {
             assert_eq!(split(text), Err(expected), "{text}");
         }

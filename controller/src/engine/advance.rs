@@ -5,7 +5,7 @@ use api::{
     ids::Timestamp,
     workflow::{EventKind, State},
 };
-use document::plan::{Dependency, Planned, StageId, Until};
+use document::plan::{Dependency, StageAction, StageId, Until};
 
 use super::{Effects, Engine, Flow, effects::stop_run, flow::StageNow};
 use crate::record::{Fetched, ToldFetchError};
@@ -86,7 +86,7 @@ impl Flow {
                 let message = "may begin".to_owned();
                 self.event(effects, now, EventKind::DependencySatisfied, Some(id), message);
             }
-            if let Planned::Image { reference } = &self.plan.stages[id].work {
+            if let StageAction::Image { reference } = &self.plan.stages[id].work {
                 let reference = reference.clone();
                 self.begin_stage(effects, id, now);
                 let message = format!("pulling {reference}");

@@ -12,7 +12,7 @@ use api::{
     run::{FailedTry, Outcome, RunId, Usage, WorkflowId},
     workflow::{EventKind, State, Workflow, WorkflowEvent},
 };
-use document::plan::{Plan, Planned, StageId, StagePlan, TaskId};
+use document::plan::{Plan, StageAction, StageId, StagePlan, TaskId};
 
 use super::{Effects, attempt::Attempt, task::TaskBook};
 use crate::record::{
@@ -218,7 +218,7 @@ impl StageNow {
 
     /// `false` for an image that was being fetched when the server ended: it is fetched again.
     fn image_is_known(&self, plan: &StagePlan) -> bool {
-        !matches!(plan.work, Planned::Image { .. }) || self.state.is_ended()
+        !matches!(plan.work, StageAction::Image { .. }) || self.state.is_ended()
     }
 
     pub(crate) fn nodes_shown(&self) -> Vec<NodeName> {

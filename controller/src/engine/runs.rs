@@ -8,7 +8,7 @@ use api::{
     run::{Outcome, RunEnd, RunId, RunReport, RunState, Usage},
     workflow::{EventKind, StageKind},
 };
-use document::plan::{Planned, StageId, TaskId};
+use document::plan::{StageAction, StageId, TaskId};
 
 use super::{
     Effects, Engine, Flow,
@@ -235,7 +235,7 @@ impl Flow {
         let plan = &self.plan.stages[stage];
         let (kind, retries) = (plan.work.kind(), plan.retries);
         let event = match (kind, end.outcome.is_success(), &plan.work) {
-            (_, true, Planned::Volume { .. }) => EventKind::VolumeCreated,
+            (_, true, StageAction::Volume { .. }) => EventKind::VolumeCreated,
             (StageKind::File, true, _) => EventKind::FileTransferCompleted,
             (StageKind::Job, _, _) if has_started => EventKind::ContainerExited,
             _ => EventKind::Error,

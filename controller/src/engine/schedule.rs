@@ -7,7 +7,7 @@ use api::{
     run::RunId,
     workflow::{EventKind, StageKind},
 };
-use document::plan::{AffinityPlan, Planned, ResourcePlan, StageId, StagePlan, TaskId};
+use document::plan::{AffinityPlan, ResourcePlan, StageAction, StageId, StagePlan, TaskId};
 use planner::{Allowed, Placement, Request};
 
 use super::{Effects, Engine, Flow, NodeFacts, attempt::Attempt, flow::Run, task::RetryState};
@@ -367,7 +367,7 @@ impl Flow {
 
 /// What one task of a stage needs, if it is a job.
 fn request_of(stage: &StagePlan) -> Option<Request> {
-    let Planned::Job(job) = &stage.work else { return None };
+    let StageAction::Job(job) = &stage.work else { return None };
     Some(request(&job.resource, stage.timeout_seconds))
 }
 

@@ -4,7 +4,7 @@ use std::{cell::Cell, collections::BTreeMap};
 
 use api::run::{Destination, JobFile, JobSpec, Mount, RunId, RunSpec, RunUser, Source, Work};
 use document::{
-    plan::{self, JobPlan, Planned, StoredFile},
+    plan::{self, JobPlan, StageAction, StoredFile},
     words,
 };
 use image_store::RunConfig;
@@ -31,23 +31,23 @@ impl Flow {
         let run = self.runs.get(&id)?;
         let stage = &self.plan.stages[run.stage];
         let work = match &stage.work {
-            Planned::Image { .. } | Planned::Unknown { .. } => return None,
-            Planned::Volume { volume } => Work::Volume { volume: volume.clone() },
-            Planned::Ingress { volume, path, source } => {
+            StageAction::Image { .. } | StageAction::Unknown { .. } => return None,
+            StageAction::Volume { volume } => Work::Volume { volume: volume.clone() },
+            StageAction::Ingress { volume, path, source } => {
                 let source = match source {
                     plan::Source::Http { url } => Source::Http { url: url.clone() },
                     &plan::Source::File(StoredFile { digest, size }) => Source::Artifact { digest, size },
                 };
                 Work::Ingress { volume: volume.clone(), path: path.clone(), source }
             }
-            Planned::Egress { volume, path, destination } => {
+            StageAction::Egress { volume, path, destination } => {
                 let destination = match destination {
                     plan::Destination::Http { url } => Destination::Http { url: url.clone() },
                     plan::Destination::Local { .. } => Destination::Client { takes_folders: true },
                 };
                 Work::Egress { volume: volume.clone(), path: path.clone(), destination }
             }
-            Planned::Job(job) => {
+            StageAction::Job(job) => {
                 let image = self.stages[job.image].image.as_ref()?;
                 let log_limit_bytes = surroundings.log_limit_bytes;
                 Work::Job(Box::new(JobSpec { log_limit_bytes, ..self.job_spec(job, image, run)? }))

@@ -16,7 +16,7 @@ use std::{
 };
 
 use api::{ids::Timestamp, run::RunId};
-use document::plan::{Planned, StageId, TaskId};
+use document::plan::{StageAction, StageId, TaskId};
 use planner::{Allowed, QueuePass, Request};
 
 use super::{
@@ -50,7 +50,7 @@ impl<'a> Queue<'a> {
     /// members.
     fn add(&mut self, place: u64, flow: &'a Flow, for_members: &Allowed, now: Timestamp) {
         for (stage, plan) in flow.plan.numbered() {
-            let Planned::Job(job) = &plan.work else { continue };
+            let StageAction::Job(job) = &plan.work else { continue };
             let book = &flow.stages[stage].tasks;
             self.cores += match job.resource.exclusive {
                 // It asks for few, and has all of its node.

@@ -7,7 +7,7 @@ use api::{
     run::{RunId, WorkflowId},
     workflow::{ClientFile, Stage, StageKind, State, TaskUsage, Waiting, Workflow, WorkflowSummary},
 };
-use document::plan::{Dependency, Destination, Planned, StageId, Until};
+use document::plan::{Dependency, Destination, StageAction, StageId, Until};
 
 use super::{Engine, Flow};
 use crate::record::{PullsOfWorkflow, workflow_status};
@@ -223,7 +223,7 @@ impl Flow {
             tasks: now.tasks.counts(),
         });
         let files = self.plan.numbered().filter_map(|(stage, plan)| match &plan.work {
-            Planned::Egress { destination: Destination::Local { path }, .. } => {
+            StageAction::Egress { destination: Destination::Local { path }, .. } => {
                 let destination = path.clone();
                 Some(ClientFile { stage: stage.0, destination, size: None, folder: false })
             }

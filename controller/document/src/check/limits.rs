@@ -2,7 +2,7 @@
 
 use crate::Job;
 
-use super::Notes;
+use super::DiagnosticSink;
 
 /// Least memory of a task, bytes: less does not hold the first process of a container.
 const MIN_MEMORY_BYTES: u64 = 1 << 20;
@@ -19,12 +19,12 @@ const MAX_WORDS_BYTES: usize = 1 << 20;
 const WORD_OVERHEAD: usize = 9;
 
 /// Holds a job against what Linux takes.
-pub(crate) fn job(job: &Job, path: &str, notes: &mut Notes<'_>) {
+pub(crate) fn job(job: &Job, path: &str, notes: &mut DiagnosticSink<'_>) {
     memory(job, path, notes);
     words(job, path, notes);
 }
 
-fn memory(job: &Job, path: &str, notes: &mut Notes<'_>) {
+fn memory(job: &Job, path: &str, notes: &mut DiagnosticSink<'_>) {
     let Some(bytes) = job.resource.memory_bytes else { return };
     let each = if job.resource.memory_by_core { u64::from(job.resource.cores) } else { 1 };
     if bytes.saturating_mul(each) < MIN_MEMORY_BYTES {
@@ -35,7 +35,7 @@ fn memory(job: &Job, path: &str, notes: &mut Notes<'_>) {
     }
 }
 
-fn words(job: &Job, path: &str, notes: &mut Notes<'_>) {
+fn words(job: &Job, path: &str, notes: &mut DiagnosticSink<'_>) {
     let mut total = 0_usize;
     let hint = "put what is large into an entry of `files`, and name that file";
     for (key, words) in [("command", &job.command), ("args", &job.args)] {

@@ -17,8 +17,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AffinityPlan, Dependency, Destination, FileKey, FilePlan, JobPlan, MountPlan, Plan, PlanError, Planned,
-    ResourcePlan, Source, StageId, StagePlan, StoredFile, StoredFiles, Tasks,
+    AffinityPlan, Dependency, Destination, FileKey, FilePlan, JobPlan, MountPlan, Plan, PlanError,
+    ResourcePlan, Source, StageAction, StageId, StagePlan, StoredFile, StoredFiles, Tasks,
 };
 use crate::{DEFAULT_TIMEOUT_SECONDS, Job, JobDependency, TaskArray, Workflow, normal};
 
@@ -67,7 +67,7 @@ struct Groups {
 
 /// Volumes that are joined to groups, as a forest: many volumes and many jobs cost no more than they
 /// are.
-struct Joined {
+struct VolumeSets {
     /// The next volume on the way to the root of its group.
     parents: Vec<usize>,
     /// Volumes of the group, at its root.
@@ -76,7 +76,7 @@ struct Joined {
     names: Vec<usize>,
 }
 
-impl Joined {
+impl VolumeSets {
     fn new(count: usize) -> Self {
         Self { parents: (0..count).collect(), sizes: vec![1; count], names: (0..count).collect() }
     }
@@ -111,7 +111,7 @@ impl Joined {
 
 impl<'a> Builder<'a> {
     fn groups(&self) -> Groups {
-        let mut joined = Joined::new(self.workflow.volumes.len());
+        let mut joined = VolumeSets::new(self.workflow.volumes.len());
         for job in &self.workflow.jobs {
             let mut mounted = self.mounted(job);
             let Some(first) = mounted.next() else { continue };
@@ -135,7 +135,7 @@ impl<'a> Builder<'a> {
         let mut images = BTreeMap::new();
         for job in &self.workflow.jobs {
             if !images.contains_key(job.image.as_str()) {
-                let work = Planned::Image { reference: job.image.clone() };
+                let work = StageAction::Image { reference: job.image.clone() };
                 let index = self.push(format!("docker://{}", job.image), Vec::new(), None, work);
                 images.insert(job.image.as_str(), index);
             }
@@ -146,7 +146,7 @@ impl<'a> Builder<'a> {
     fn add_volumes(&mut self) -> Vec<StageId> {
         let mut stages = Vec::with_capacity(self.workflow.volumes.len());
         for (number, volume) in self.workflow.volumes.iter().enumerate() {
-            let work = Planned::Volume { volume: volume.name.clone() };
+            let work = StageAction::Volume { volume: volume.name.clone() };
             let group = Some(self.groups.of[number]);
             stages.push(self.push(volume.name.clone(), Vec::new(), group, work));
         }
@@ -165,7 +165,7 @@ impl<'a> Builder<'a> {
                 };
                 let (volume, path) = (volume.name.clone(), ingress.path.clone());
                 let name = format!("{volume}/{path}");
-                let work = Planned::Ingress { volume, path, source };
+                let work = StageAction::Ingress { volume, path, source };
                 let after = vec![Dependency::finished(volumes[number])];
                 let index = self.push(name, after, Some(self.groups.of[number]), work);
                 let stage = &mut self.stages[index];
@@ -196,7 +196,7 @@ impl<'a> Builder<'a> {
             after.sort_unstable();
             after.dedup();
             let group = volumes.first().map(|&volume| self.groups.of[volume]);
-            let work = Planned::Job(Box::new(self.job(job, image)?));
+            let work = StageAction::Job(Box::new(self.job(job, image)?));
             let index = self.push(job.name.clone(), after, group, work);
             let stage = &mut self.stages[index];
             (stage.retries, stage.timeout_seconds) = (job.retries, job.timeout_seconds);
@@ -249,7 +249,7 @@ impl<'a> Builder<'a> {
                 };
                 let (volume, path) = (volume.name.clone(), egress.path.clone());
                 let name = format!("{volume}/{path}");
-                let work = Planned::Egress { volume, path, destination };
+                let work = StageAction::Egress { volume, path, destination };
                 let group = Some(self.groups.of[number]);
                 let after = mounting[number].iter().map(|stage| Dependency::finished(*stage));
                 let index = self.push(name, after.collect(), group, work);
@@ -267,7 +267,13 @@ impl<'a> Builder<'a> {
         StageId::of_index(self.stages.len())
     }
 
-    fn push(&mut self, name: String, after: Vec<Dependency>, group: Option<usize>, work: Planned) -> StageId {
+    fn push(
+        &mut self,
+        name: String,
+        after: Vec<Dependency>,
+        group: Option<usize>,
+        work: StageAction,
+    ) -> StageId {
         let index = self.next();
         let (retries, timeout_seconds) = (0, DEFAULT_TIMEOUT_SECONDS);
         self.stages.push(StagePlan {

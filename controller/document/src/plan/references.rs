@@ -1,6 +1,6 @@
 //! What a plan refers to, it has.
 
-use super::{Plan, PlanError, Planned, StageId, Tasks};
+use super::{Plan, PlanError, StageAction, StageId, Tasks};
 
 /// Members of an attempt at most: they are placed, written and released at once.
 const MAX_MEMBERS: u32 = 4_096;
@@ -15,7 +15,7 @@ impl Plan {
             if let Some(after) = plan.after.iter().map(|after| after.stage).find(|after| !has(*after)) {
                 return problem(format!("waits for stage {after}, which is not there"));
             }
-            let most = if matches!(plan.work, Planned::Job(_)) { MAX_MEMBERS } else { 1 };
+            let most = if matches!(plan.work, StageAction::Job(_)) { MAX_MEMBERS } else { 1 };
             if !(1..=most).contains(&plan.members) {
                 return problem(format!("has attempts of {} members", plan.members));
             }
@@ -30,9 +30,9 @@ impl Plan {
             if count == 0 || concurrency == 0 || first.unwrap_or(0).checked_add(count - 1).is_none() {
                 return problem(format!("has {count} tasks from {first:?}, {concurrency} at once"));
             }
-            if let Planned::Job(job) = &plan.work {
+            if let StageAction::Job(job) = &plan.work {
                 let image = self.stages.get(job.image.index()).map(|stage| &stage.work);
-                if !matches!(image, Some(Planned::Image { .. })) {
+                if !matches!(image, Some(StageAction::Image { .. })) {
                     return problem(format!("has its image from stage {}, which is none", job.image));
                 }
             }

@@ -64,7 +64,7 @@ fn a_plan_has_the_oldest_version_that_understands_it() {
     let json = labelled.to_json().unwrap();
     assert!(json.starts_with("{\"plan\":2,"), "a release of before would place it anywhere: {json}");
     assert_eq!(Plan::read(&json).unwrap(), labelled);
-    let Planned::Job(job) = &labelled.stages[1].work else { panic!("{labelled:?}") };
+    let StageAction::Job(job) = &labelled.stages[1].work else { panic!("{labelled:?}") };
     assert_eq!(api::labels::line(&job.resource.labels), "rack=a1");
     let newer = json.replacen("\"plan\":2", "\"plan\":4", 1);
     assert!(matches!(Plan::read(&newer), Err(PlanError::Version { found: 4 })));
@@ -77,7 +77,7 @@ fn a_plan_has_the_oldest_version_that_understands_it() {
         let text =
             "version: v4\nvolumes: {d: {}}\njobs: {a: {image: docker://a, command: [x], mounts: {/d: d}}}\n";
         let mut plan = plan(text);
-        let job = plan.stages.iter_mut().find(|stage| matches!(stage.work, Planned::Job(_))).unwrap();
+        let job = plan.stages.iter_mut().find(|stage| matches!(stage.work, StageAction::Job(_))).unwrap();
         job.members = 2;
         plan.to_json().unwrap()
     };
@@ -333,7 +333,7 @@ fn a_damaged_plan_is_refused_with_its_stage() {
 #[test]
 fn what_stands_in_for_an_unknown_stage_is_never_stored() {
     let mut plan = plan("version: v1\njobs: {a: {image: docker://a, command: [x]}}");
-    plan.stages[1].work = Planned::Unknown { kind: StageKind::Job };
+    plan.stages[1].work = StageAction::Unknown { kind: StageKind::Job };
     assert!(matches!(plan.to_json(), Err(PlanError::Unwritable(_))));
 }
 
@@ -382,7 +382,7 @@ fn groups_are_named_as_in_plans_that_are_stored() {
         names.dedup();
         let plan = plan(&text(pairs));
         assert_eq!(plan.groups, names.len(), "{pairs:?}");
-        let is_volume = |stage: &&StagePlan| matches!(stage.work, Planned::Volume { .. });
+        let is_volume = |stage: &&StagePlan| matches!(stage.work, StageAction::Volume { .. });
         let groups: Vec<_> = plan.stages.iter().filter(is_volume).map(|stage| stage.group).collect();
         let expected: Vec<_> = of.iter().map(|group| names.binary_search(group).ok()).collect();
         assert_eq!(groups, expected, "{pairs:?}");

@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Planned, StagePlan, Until};
+use super::{Plan, StageAction, StagePlan, Until};
 
 /// Newest version of the plans that this release writes and reads.
 pub const VERSION: u32 = 3;
@@ -33,12 +33,12 @@ pub(super) struct VersionedPlan<'a> {
 impl<'a> VersionedPlan<'a> {
     pub(super) fn of(plan: &'a Plan) -> Self {
         let has_labels = |stage: &StagePlan| match &stage.work {
-            Planned::Job(job) => !job.resource.labels.is_empty(),
-            Planned::Image { .. }
-            | Planned::Volume { .. }
-            | Planned::Ingress { .. }
-            | Planned::Egress { .. }
-            | Planned::Unknown { .. } => false,
+            StageAction::Job(job) => !job.resource.labels.is_empty(),
+            StageAction::Image { .. }
+            | StageAction::Volume { .. }
+            | StageAction::Ingress { .. }
+            | StageAction::Egress { .. }
+            | StageAction::Unknown { .. } => false,
         };
         let needs_newest = |stage: &StagePlan| {
             stage.members > 1 || stage.after.iter().any(|after| after.until != Until::Finished)
