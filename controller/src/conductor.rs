@@ -34,18 +34,18 @@ use crate::{
     capacity, clock,
     engine::{Effects, Engine, NodeFacts},
     holdings::MAX_FORGOTTEN,
-    images::{Delivery, JobImages, Wanter, causes},
-    ledger::Ledger,
+    images::{Delivery, JobImages, Requester, causes},
+    ledger::QuotaLedger,
     record::{ToldFetchError, Write},
     results::Results,
     store::{Store, StoreError},
 };
 
-pub(crate) use orders::{Order, Removal, remove_forgotten};
+pub(crate) use orders::{Command, Removal, remove_forgotten};
 pub(crate) use removals::Removals;
 
 use commit::commit;
-use orders::Answer;
+use orders::PendingReply;
 
 /// Orders that wait for the conductor before their senders wait.
 pub(crate) const MAX_ORDERS: usize = 4_096;
@@ -72,14 +72,14 @@ pub(crate) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 struct StageWaits {
     workflow: WorkflowId,
     stage: StageId,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Command>,
 }
 
 impl Waits for StageWaits {
     fn waits(&self, wait: Option<&Wait>) {
         let (workflow, stage, why) = (self.workflow, self.stage, wait.map(ToString::to_string));
         // With a full queue people see an older reason for a while.
-        let _ = self.orders.try_send(Order::ImageWaits { workflow, stage, why });
+        let _ = self.orders.try_send(Command::ImageWaits { workflow, stage, why });
     }
 }
 
@@ -91,14 +91,14 @@ pub(crate) struct Conductor {
     pub(crate) hardware: Hardware,
     pub(crate) images: JobImages,
     pub(crate) results: Results,
-    pub(crate) ledger: Ledger,
-    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) ledger: QuotaLedger,
+    pub(crate) orders: mpsc::Receiver<Command>,
     /// For what the conductor starts itself.
-    pub(crate) sender: mpsc::Sender<Order>,
+    pub(crate) sender: mpsc::Sender<Command>,
     /// Workflows that look different now.
     pub(crate) changed: broadcast::Sender<WorkflowId>,
     /// Held while the engine is ahead of the store: who reads both waits for it.
-    pub(crate) settled: Arc<RwLock<()>>,
+    pub(crate) commit_lock: Arc<RwLock<()>>,
     /// Runs that a node listed in this session, and whether they are paused, until its list is complete.
     pub(crate) lists: BTreeMap<NodeId, BTreeMap<RunId, bool>>,
     /// What jobs may use of each node, and of which [`Fleet::inventory_revision`] that is.
@@ -138,9 +138,9 @@ impl Conductor {
                 }
                 Some(message) = messages.recv() => {
                     let turn = self.turn().await;
-                    self.hear(message, &mut answers);
+                    self.on_node_message(message, &mut answers);
                     while answers.len() < MAX_BATCH && let Ok(message) = messages.try_recv() {
-                        self.hear(message, &mut answers);
+                        self.on_node_message(message, &mut answers);
                     }
                     turn
                 }
@@ -173,7 +173,7 @@ impl Conductor {
                     turn
                 }
             };
-            if !self.settle(&mut answers, &shutdown).await {
+            if !self.commit_and_dispatch(&mut answers, &shutdown).await {
                 // The engine is ahead of the store for good: nobody reads it any more.
                 std::mem::forget(turn);
                 return;
@@ -183,7 +183,7 @@ impl Conductor {
     }
 
     async fn turn(&self) -> OwnedRwLockWriteGuard<()> {
-        self.settled.clone().write_owned().await
+        self.commit_lock.clone().write_owned().await
     }
 
     /// Forgets the oldest workflows that are over. Their logs and files are removed beside what
@@ -193,7 +193,7 @@ impl Conductor {
             return Ok(());
         }
         // Who has most gives way: nobody's results go because somebody else starts a lot.
-        let owners = self.ledger.keep_too_many(MAX_KEPT);
+        let owners = self.ledger.users_over_share(MAX_KEPT);
         let mut outdated = Vec::new();
         for (owner, keep) in &owners {
             outdated.extend(self.store.outdated(Some(owner), *keep).await?);
@@ -210,7 +210,7 @@ impl Conductor {
             if swept.is_err() {
                 break;
             }
-            going.extend(self.ledger.begin_to_forget(some));
+            going.extend(self.ledger.start_forgetting(some));
         }
         // Also where the database failed in the middle: what it has no more is told to nobody else.
         if !going.is_empty() {
@@ -228,29 +228,29 @@ impl Conductor {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&mut self, order: Order, answers: &mut Vec<Answer>) {
+    fn take(&mut self, order: Command, answers: &mut Vec<PendingReply>) {
         let now = clock::now();
         match order {
-            Order::Submit { submission, turn, lease, charge, done, told } => {
+            Command::Submit { submission, turn, lease, charge, done, told } => {
                 self.told.extend(told);
                 self.engine().submit(*submission, now);
                 charge.keep();
                 drop(lease);
-                answers.push(Answer::Submitted(done, turn));
+                answers.push(PendingReply::Submitted(done, turn));
             }
-            Order::Stop { workflow, why, done, told } => {
+            Command::Stop { workflow, why, done, told } => {
                 let stopped = self.engine().stop(workflow, &why, now);
                 // What changed nothing is refused, and told as that.
                 self.told.extend(told.into_iter().filter(|_| stopped));
                 self.images.pulls().leave(workflow);
-                answers.push(Answer::Flag(done, stopped));
+                answers.push(PendingReply::Flag(done, stopped));
             }
-            Order::Pause { workflow, paused, by, done, told } => {
+            Command::Pause { workflow, paused, by, done, told } => {
                 let changed = self.engine().pause(workflow, paused, &by, now);
                 self.told.extend(told.into_iter().filter(|_| changed));
-                answers.push(Answer::Flag(done, changed));
+                answers.push(PendingReply::Flag(done, changed));
             }
-            Order::Image { workflow, stage, delivery } => {
+            Command::Image { workflow, stage, delivery } => {
                 let Delivery { fetched, lease } = *delivery;
                 let has_failed = fetched.is_err();
                 let fetched = fetched.map_err(|error| ToldFetchError::from(&*error));
@@ -260,32 +260,32 @@ impl Conductor {
                     self.images.fetch_failed();
                 }
             }
-            Order::ImageWaits { workflow, stage, why } => {
+            Command::ImageWaits { workflow, stage, why } => {
                 self.engine().image_waits(workflow, stage, why);
             }
-            Order::Forget { workflows, done, told } => {
+            Command::Forget { workflows, done, told } => {
                 let forgotten = self.engine().forget(&workflows);
                 self.told.extend(told.into_iter().filter(|_| forgotten));
                 answers.push(match forgotten {
-                    true => Answer::Forgotten {
+                    true => PendingReply::Forgotten {
                         done,
                         workflows,
                         results: self.results.clone(),
                         store: self.store.clone(),
                     },
-                    false => Answer::StillHeld(done),
+                    false => PendingReply::StillHeld(done),
                 });
             }
-            Order::Log { run, length } => self.engine().log_grew(run, length),
-            Order::QuotaMet { run, what } => self.engine().quota_met(run, &what, now),
+            Command::Log { run, length } => self.engine().log_grew(run, length),
+            Command::QuotaMet { run, what } => self.engine().quota_met(run, &what, now),
         }
     }
 
-    fn hear(&mut self, message: RunMessage, answers: &mut Vec<Answer>) {
+    fn on_node_message(&mut self, message: RunMessage, answers: &mut Vec<PendingReply>) {
         let now = clock::now();
         let RunMessage { node, runs, news, paused, volumes, complete, list, done } = message;
         for report in &runs {
-            self.engine().run_told(node, report, now);
+            self.engine().handle_report(node, report, now);
         }
         if let Some((run, news)) = news {
             self.engine().run_news(node, run, &news, now);
@@ -300,12 +300,16 @@ impl Conductor {
             self.engine().runs_listed(node, &boot, &listed, now);
             self.engine().volumes_listed(node, &volumes);
         }
-        answers.push(Answer::Plain(done));
+        answers.push(PendingReply::Plain(done));
     }
 
     /// Commits what the engine wants, then does it. `false`: the server stops, and the database does
     /// not take it; nothing was told then, and nothing acknowledged.
-    async fn settle(&mut self, answers: &mut Vec<Answer>, shutdown: &CancellationToken) -> bool {
+    async fn commit_and_dispatch(
+        &mut self,
+        answers: &mut Vec<PendingReply>,
+        shutdown: &CancellationToken,
+    ) -> bool {
         let effects = self.engine().proceed(clock::now());
         let told = std::mem::take(&mut self.told);
         let (store, writes) = (self.store.as_ref(), &effects.writes);
@@ -315,7 +319,7 @@ impl Conductor {
         // Who is answered looks whether somebody may write the row of the request yet.
         drop(told);
         self.ledger.follow(&effects.writes);
-        answers.drain(..).for_each(Answer::give);
+        answers.drain(..).for_each(PendingReply::give);
         self.act(effects);
         true
     }
@@ -329,13 +333,13 @@ impl Conductor {
             let Some(user) = self.engine().wants_image(workflow, stage) else { continue };
             let sender = self.sender.clone();
             let waits = Arc::new(StageWaits { workflow, stage, orders: sender.clone() });
-            let wanter = Wanter { workflow, stage, user, waits };
+            let wanter = Requester { workflow, stage, user, waits };
             let delivered = self.images.fetch(&reference, wanter, clock::now());
             tokio::spawn(async move {
                 // Nothing comes if the workflow was stopped.
                 let Ok(delivery) = delivered.await else { return };
                 // The conductor is gone only with the server; the image is fetched again at its next start.
-                let _ = sender.send(Order::Image { workflow, stage, delivery: Box::new(delivery) }).await;
+                let _ = sender.send(Command::Image { workflow, stage, delivery: Box::new(delivery) }).await;
             });
         }
         self.done.extend(effects.forget);
@@ -402,7 +406,7 @@ impl Conductor {
         for id in engine.into_iter().filter(|id| !known.contains(id)) {
             self.see_removed(id);
         }
-        self.engine().give_up_all_but(&known, clock::now());
+        self.engine().abandon_all_but(&known, clock::now());
         for update in statuses {
             self.see_node(update).await;
         }
@@ -421,7 +425,7 @@ impl Conductor {
 
     fn see_removed(&mut self, id: NodeId) {
         self.capacities.remove(&id);
-        self.engine().node_gone(id, clock::now());
+        self.engine().node_removed(id, clock::now());
     }
 
     async fn see_node(&mut self, update: NodeUpdate) {
@@ -474,7 +478,7 @@ fn id_of(change: &NodeChange) -> NodeId {
 
 /// Why an order has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unanswered {
+pub(crate) enum NoReply {
     /// The conductor is gone.
     #[error("the server is stopping; try again when it is back")]
     Stopping,
@@ -488,13 +492,13 @@ pub(crate) enum Unanswered {
 
 /// Hands an order over and waits for its answer, at most [`ORDER_PATIENCE`].
 pub(crate) async fn ask<T>(
-    orders: &mpsc::Sender<Order>,
-    order: impl FnOnce(oneshot::Sender<T>) -> Order,
-) -> Result<T, Unanswered> {
+    orders: &mpsc::Sender<Command>,
+    order: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Result<T, NoReply> {
     let (sender, answer) = oneshot::channel();
     let asked = async {
-        orders.send(order(sender)).await.map_err(|_| Unanswered::Stopping)?;
-        answer.await.map_err(|_| Unanswered::Stopping)
+        orders.send(order(sender)).await.map_err(|_| NoReply::Stopping)?;
+        answer.await.map_err(|_| NoReply::Stopping)
     };
-    timeout(ORDER_PATIENCE, asked).await.unwrap_or(Err(Unanswered::NotWritten))
+    timeout(ORDER_PATIENCE, asked).await.unwrap_or(Err(NoReply::NotWritten))
 }

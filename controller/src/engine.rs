@@ -18,7 +18,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`effects`] | what is to be done |
-//! | [`flow`] | a workflow in memory |
+//! | [`workflow_state`] | a workflow in memory |
 //! | [`task`] | the tasks of a stage, and when one is tried again |
 //! | [`advance`] | stages begin, end, and take others with them |
 //! | [`attempt`], [`members`] | runs that start and end together |
@@ -37,7 +37,6 @@
 mod advance;
 mod attempt;
 mod effects;
-mod flow;
 mod in_use;
 mod logs;
 mod members;
@@ -52,6 +51,7 @@ mod spec;
 mod task;
 mod turns;
 mod view;
+mod workflow_state;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -68,12 +68,12 @@ use api::{
 use document::plan::{Plan, StageId};
 
 pub(crate) use effects::Effects;
-pub(crate) use flow::{Flow, Known, Submission};
 pub(crate) use nodes::NodeFacts;
 pub(crate) use schedule::{not_near, too_large};
 pub(crate) use view::RunningJob;
+pub(crate) use workflow_state::{KnownPlan, Submission, WorkflowState};
 
-use crate::record::{Fetched, ToldFetchError, Write};
+use crate::record::{FetchedImage, ToldFetchError, Write};
 
 /// A node that does not answer for so long is given up, with its runs, seconds. Long enough for a switch to be replaced.
 pub(crate) const LOST_AFTER_SECONDS: i64 = 900;
@@ -93,12 +93,12 @@ pub(crate) struct Surroundings {
 /// See the module.
 pub(crate) struct Engine {
     /// By place in the order of submission.
-    flows: BTreeMap<u64, Flow>,
-    places: HashMap<WorkflowId, u64>,
+    workflow_states: BTreeMap<u64, WorkflowState>,
+    sequences: HashMap<WorkflowId, u64>,
     /// Runs that are not forgotten, with the place of their workflow.
     runs: HashMap<RunId, u64>,
     /// What nodes have that the store has and cannot read.
-    spared: spared::SparedNow,
+    spared: spared::SparedState,
     nodes: BTreeMap<NodeId, nodes::Node>,
     cluster: planner::Cluster,
     /// Where attempts of several members may go.
@@ -119,7 +119,10 @@ pub(crate) struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("flows", &self.flows.len()).field("runs", &self.runs.len()).finish()
+        f.debug_struct("Engine")
+            .field("flows", &self.workflow_states.len())
+            .field("runs", &self.runs.len())
+            .finish()
     }
 }
 
@@ -127,10 +130,10 @@ impl Engine {
     /// An engine without workflows. `new_run` makes identities that were never used.
     pub(crate) fn new(surroundings: Surroundings, new_run: Box<dyn FnMut() -> RunId + Send>) -> Self {
         Self {
-            flows: BTreeMap::new(),
-            places: HashMap::new(),
+            workflow_states: BTreeMap::new(),
+            sequences: HashMap::new(),
             runs: HashMap::new(),
-            spared: spared::SparedNow::default(),
+            spared: spared::SparedState::default(),
             nodes: BTreeMap::new(),
             cluster: planner::Cluster::default(),
             for_members: planner::Allowed::Any,
@@ -146,51 +149,54 @@ impl Engine {
 
     /// Takes a workflow.
     pub(crate) fn submit(&mut self, submission: Submission, now: Timestamp) {
-        let (mut flow, write) = Flow::new(submission, now);
+        let (mut workflow_state, write) = WorkflowState::new(submission, now);
         self.effects.writes.push(write);
-        let name = flow.name.clone();
+        let name = workflow_state.name.clone();
         let message = format!("{name} was handed in");
-        flow.event(&mut self.effects, now, EventKind::WorkflowStarted, None, message);
-        self.adopt(flow);
+        workflow_state.event(&mut self.effects, now, EventKind::WorkflowStarted, None, message);
+        self.adopt(workflow_state);
     }
 
     /// Takes a workflow that the last run of the server left. Call [`Self::proceed`] when all are in.
-    pub(crate) fn adopt(&mut self, flow: Flow) {
-        self.places.insert(flow.id, flow.place);
-        for run in flow.runs.values() {
-            self.runs.insert(run.id, flow.place);
+    pub(crate) fn adopt(&mut self, workflow_state: WorkflowState) {
+        self.sequences.insert(workflow_state.id, workflow_state.sequence);
+        for run in workflow_state.runs.values() {
+            self.runs.insert(run.id, workflow_state.sequence);
             if run.ended.is_none()
                 && let Some(grant) = &run.grant
             {
-                let ends = schedule::ends(&flow, run);
+                let ends = schedule::ends(&workflow_state, run);
                 self.cluster.occupy(schedule::placement(run.id, run.node, grant, ends));
             }
         }
-        self.flows.insert(flow.place, flow);
+        self.workflow_states.insert(workflow_state.sequence, workflow_state);
         self.stale = true;
     }
 
     /// Ends a workflow because somebody wants it. `false` if it is over or not known here.
     pub(crate) fn stop(&mut self, id: WorkflowId, why: &str, now: Timestamp) -> bool {
-        let Some(flow) = self.flow_mut(id).filter(|flow| flow.ended.is_none() && flow.stop.is_none()) else {
+        let Some(workflow_state) = self
+            .workflow_state_mut(id)
+            .filter(|workflow_state| workflow_state.ended.is_none() && workflow_state.stop.is_none())
+        else {
             return false;
         };
-        flow.stop = Some(why.to_owned());
-        flow.paused = None;
-        let (place, mut effects) = (flow.place, Effects::default());
-        flow.stop_all(&mut effects, why, now);
-        flow.keep(&mut effects);
+        workflow_state.stop = Some(why.to_owned());
+        workflow_state.paused = None;
+        let (sequence, mut effects) = (workflow_state.sequence, Effects::default());
+        workflow_state.stop_all(&mut effects, why, now);
+        workflow_state.save(&mut effects);
         self.take(effects);
         self.spare_no_more(id, why);
         self.stale = true;
-        self.settle_flow(place, now);
+        self.advance_workflow(sequence, now);
         true
     }
 
     /// Forgets workflows that are over, if none of them is here any more. `false`: one is, and nothing
     /// is forgotten.
     pub(crate) fn forget(&mut self, ids: &[WorkflowId]) -> bool {
-        if ids.iter().any(|id| self.places.contains_key(id)) {
+        if ids.iter().any(|id| self.sequences.contains_key(id)) {
             return false;
         }
         self.effects.writes.extend(ids.iter().map(|id| Write::Forget(*id)));
@@ -203,23 +209,23 @@ impl Engine {
         &mut self,
         id: WorkflowId,
         stage: StageId,
-        fetched: Result<Fetched, ToldFetchError>,
+        fetched: Result<FetchedImage, ToldFetchError>,
         now: Timestamp,
     ) {
-        let Some(&place) = self.places.get(&id) else { return };
-        let Some(flow) = self.flows.get_mut(&place) else { return };
+        let Some(&sequence) = self.sequences.get(&id) else { return };
+        let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { return };
         let mut effects = Effects::default();
-        flow.image_fetched(&mut effects, stage, fetched, now);
+        workflow_state.image_fetched(&mut effects, stage, fetched, now);
         self.take(effects);
         self.stale = true;
-        self.settle_flow(place, now);
+        self.advance_workflow(sequence, now);
     }
 
     /// The registry of an image is waited for, and why; or the pull goes on. It is shown and not
     /// kept: a server that starts again pulls again.
     pub(crate) fn image_waits(&mut self, id: WorkflowId, stage: StageId, why: Option<String>) {
-        let Some(flow) = self.flow_mut(id) else { return };
-        let Some(now) = flow.stages.get_mut(stage.index()) else { return };
+        let Some(workflow_state) = self.workflow_state_mut(id) else { return };
+        let Some(now) = workflow_state.stages.get_mut(stage.index()) else { return };
         if now.state == State::Started && now.reason != why {
             now.reason = why;
             self.effects.changed.insert(id);
@@ -228,21 +234,21 @@ impl Engine {
 
     /// For which user an image is still to be fetched for a stage; `None` if it is not.
     pub(crate) fn wants_image(&self, id: WorkflowId, stage: StageId) -> Option<Arc<str>> {
-        let flow = self.flows.get(self.places.get(&id)?)?;
-        let is_wanted = flow.stages.get(stage.index())?.state == State::Started;
-        is_wanted.then(|| Arc::from(flow.owner.name.as_str()))
+        let workflow_state = self.workflow_states.get(self.sequences.get(&id)?)?;
+        let is_wanted = workflow_state.stages.get(stage.index())?.state == State::Started;
+        is_wanted.then(|| Arc::from(workflow_state.owner.name.as_str()))
     }
 
     /// Time has passed: pauses end, nodes are given up, logs are waited for no more. `uptime`: by a
     /// clock that nobody sets.
     pub(crate) fn tick(&mut self, now: Timestamp, uptime: Duration) {
-        self.give_up_nodes(now);
-        self.give_up_late_logs(uptime);
-        let due = self.flows.values().any(|flow| flow.has_task_due(now));
+        self.abandon_nodes(now);
+        self.abandon_late_logs(uptime);
+        let due = self.workflow_states.values().any(|workflow_state| workflow_state.has_task_due(now));
         self.stale |= due;
-        for flow in self.flows.values_mut() {
-            if flow.end_pauses_of_tries(now) {
-                self.effects.changed.insert(flow.id);
+        for workflow_state in self.workflow_states.values_mut() {
+            if workflow_state.end_pauses_of_tries(now) {
+                self.effects.changed.insert(workflow_state.id);
             }
         }
     }
@@ -250,22 +256,22 @@ impl Engine {
     /// Lets everything that can begin begin. Returns what is to be done since the last call.
     pub(crate) fn proceed(&mut self, now: Timestamp) -> Effects {
         if self.stale {
-            let places: Vec<u64> = self.flows.keys().copied().collect();
-            for place in places {
-                self.settle_flow(place, now);
+            let sequences: Vec<u64> = self.workflow_states.keys().copied().collect();
+            for sequence in sequences {
+                self.advance_workflow(sequence, now);
             }
-            self.stale = self.place_all(now);
+            self.stale = self.schedule_all(now);
         }
         std::mem::take(&mut self.effects)
     }
 
     /// The plan of a workflow in memory.
     pub(crate) fn plan(&self, id: WorkflowId) -> Option<Arc<Plan>> {
-        self.flows.get(self.places.get(&id)?).map(|flow| flow.plan.clone())
+        self.workflow_states.get(self.sequences.get(&id)?).map(|workflow_state| workflow_state.plan.clone())
     }
 
-    fn flow_mut(&mut self, id: WorkflowId) -> Option<&mut Flow> {
-        self.flows.get_mut(self.places.get(&id)?)
+    fn workflow_state_mut(&mut self, id: WorkflowId) -> Option<&mut WorkflowState> {
+        self.workflow_states.get_mut(self.sequences.get(&id)?)
     }
 
     fn take(&mut self, more: Effects) {

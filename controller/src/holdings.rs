@@ -17,10 +17,10 @@ use metrics::Exposition;
 use tokio::sync::mpsc;
 
 use crate::{
-    conductor::{Order, Removal, ask, remove_forgotten},
+    conductor::{Command, Removal, ask, remove_forgotten},
     engine::Engine,
     images::causes,
-    ledger::Ledger,
+    ledger::QuotaLedger,
     results::Results,
     store::{Store, StoreError},
 };
@@ -47,7 +47,7 @@ const OURS: [QuotaName; 8] = [
 pub(crate) struct Holdings {
     results: Results,
     engine: Arc<Mutex<Engine>>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Command>,
 }
 
 impl std::fmt::Debug for Holdings {
@@ -75,7 +75,7 @@ pub(crate) async fn recall(
         HashMap::new()
     });
     let known = workflows.iter().map(|workflow| workflow.id).collect();
-    let Rowless { forgotten, unknown } = rowless(forgotten, &on_disk, &known);
+    let UnsavedWorkflows { forgotten, unknown } = rowless(forgotten, &on_disk, &known);
     if !unknown.is_empty() {
         let some: Vec<String> = unknown.iter().take(MAX_NAMED).map(ToString::to_string).collect();
         tracing::warn!(
@@ -100,7 +100,7 @@ pub(crate) async fn recall(
 
 /// Workflows without a row.
 #[derive(Debug, PartialEq, Eq)]
-struct Rowless {
+struct UnsavedWorkflows {
     /// Known to have been forgotten: what is here of them goes.
     forgotten: Vec<WorkflowId>,
     /// There are logs or files of them, and nobody knows why there is no row: it cannot be read, or
@@ -112,21 +112,21 @@ fn rowless(
     mut forgotten: Vec<WorkflowId>,
     on_disk: &HashMap<WorkflowId, Amounts>,
     known: &HashSet<WorkflowId>,
-) -> Rowless {
+) -> UnsavedWorkflows {
     forgotten.retain(|id| !known.contains(id));
     let going: HashSet<&WorkflowId> = forgotten.iter().collect();
     let unknown = on_disk.keys().filter(|id| !known.contains(*id) && !going.contains(id));
     let mut unknown: Vec<WorkflowId> = unknown.copied().collect();
     unknown.sort_unstable();
-    Rowless { forgotten, unknown }
+    UnsavedWorkflows { forgotten, unknown }
 }
 
 impl Holdings {
-    pub(crate) fn new(results: Results, engine: Arc<Mutex<Engine>>, orders: mpsc::Sender<Order>) -> Self {
+    pub(crate) fn new(results: Results, engine: Arc<Mutex<Engine>>, orders: mpsc::Sender<Command>) -> Self {
         Self { results, engine, orders }
     }
 
-    fn ledger(&self) -> &Ledger {
+    fn ledger(&self) -> &QuotaLedger {
         self.results.ledger()
     }
 
@@ -149,7 +149,7 @@ impl Holdings {
         let (mut removed, mut removals) = (0, Vec::new());
         for some in workflows.chunks(MAX_FORGOTTEN) {
             let told = outbox::current();
-            let order = |done| Order::Forget { workflows: some.to_vec(), done, told };
+            let order = |done| Command::Forget { workflows: some.to_vec(), done, told };
             match ask(&self.orders, order).await {
                 Ok(Some(removal)) => removals.push(removal),
                 Ok(None) => return Err(logs_are_coming(removed)),
@@ -236,7 +236,7 @@ mod tests {
         let of = |forgotten: &[u128], known: &[u128]| {
             let forgotten = forgotten.iter().map(|number| workflow(*number)).collect();
             let known = known.iter().map(|number| workflow(*number)).collect();
-            let Rowless { forgotten, unknown } = rowless(forgotten, &on_disk, &known);
+            let UnsavedWorkflows { forgotten, unknown } = rowless(forgotten, &on_disk, &known);
             [forgotten, unknown].map(|ids| ids.iter().map(|id| id.0.as_u128()).collect::<Vec<_>>())
         };
         assert_eq!(of(&[2], &[1, 3, 4]), [vec![2], vec![]]);

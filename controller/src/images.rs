@@ -26,7 +26,7 @@ mod pulls;
 mod quotas;
 
 pub(crate) use error::FetchError;
-pub(crate) use pulls::{Delivery, Pulls, Wanter};
+pub(crate) use pulls::{Delivery, Pulls, Requester};
 pub(crate) use rest::causes;
 pub use unused::ImageLimits;
 
@@ -35,7 +35,7 @@ use quotas::ImageQuotas;
 
 use crate::{
     clock,
-    record::{Fetched, JobImage, Write},
+    record::{FetchedImage, JobImage, Write},
     store::{Store, StoreError},
 };
 
@@ -106,7 +106,7 @@ impl JobImages {
     pub(crate) fn fetch(
         &self,
         reference: &str,
-        wanter: Wanter,
+        wanter: Requester,
         now: Timestamp,
     ) -> oneshot::Receiver<Delivery> {
         let user = wanter.user.clone();
@@ -136,7 +136,7 @@ impl JobImages {
         user: &Arc<str>,
         pull: &Arc<PullUnderWay>,
         now: Timestamp,
-    ) -> Result<Fetched, FetchError> {
+    ) -> Result<FetchedImage, FetchError> {
         // Dropped on the way, it counts as failed.
         let (counted, begun) = (self.meter.begin(), clock::uptime());
         let fetched = tokio::select! {
@@ -145,7 +145,7 @@ impl JobImages {
         };
         let took = clock::uptime().saturating_sub(begun);
         let outcome = match &fetched {
-            Ok(Fetched { was_cached: false, .. }) => Some("converted"),
+            Ok(FetchedImage { was_cached: false, .. }) => Some("converted"),
             Ok(_) => Some("cached"),
             Err(_) => pull.has_joined().then_some("cached"),
         };
@@ -161,10 +161,10 @@ impl JobImages {
         user: &Arc<str>,
         pull: &Arc<PullUnderWay>,
         now: Timestamp,
-    ) -> Result<Fetched, FetchError> {
+    ) -> Result<FetchedImage, FetchError> {
         if let Some(image) = self.stored(reference).await? {
             self.note_use(image.manifest, now);
-            return Ok(Fetched { image, was_cached: true });
+            return Ok(FetchedImage { image, was_cached: true });
         }
         let options = PullOptions {
             registries: self.registries.clone(),
@@ -186,7 +186,7 @@ impl JobImages {
                 let (manifest, image) = (kept.manifest, Box::new(kept.clone()));
                 self.store.commit(&[Write::Image { manifest, image, used: clock::now() }]).await?;
             }
-            return Ok(Fetched { image: kept, was_cached: true });
+            return Ok(FetchedImage { image: kept, was_cached: true });
         }
         // Where its layers were here already, it was not asked before.
         self.has_room(user).await?;
@@ -200,7 +200,7 @@ impl JobImages {
             images.charge_and_keep(image, &user).await
         });
         let image = keeping.await.map_err(FetchError::broken("commit"))??;
-        Ok(Fetched { image, was_cached: false })
+        Ok(FetchedImage { image, was_cached: false })
     }
 
     async fn charge_and_keep(&self, image: JobImage, user: &Arc<str>) -> Result<JobImage, FetchError> {

@@ -39,7 +39,7 @@ const UNTIL_THE_END: [QuotaName; 4] =
 
 /// Why a submission is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotTaken {
+pub(crate) enum SubmissionRefused {
     /// A quota is used up.
     #[error(transparent)]
     Exceeded(QuotaExceeded),
@@ -53,11 +53,11 @@ pub(crate) enum NotTaken {
 
 /// See the module. Clones share everything.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ledger(Arc<Mutex<Book>>);
+pub(crate) struct QuotaLedger(Arc<Mutex<LedgerState>>);
 
 #[derive(Debug, Default)]
-struct Book {
-    workflows: HashMap<WorkflowId, Held>,
+struct LedgerState {
+    workflows: HashMap<WorkflowId, WorkflowUse>,
     /// Workflows that the database has no more and whose logs and files are being removed.
     going: HashSet<WorkflowId>,
     /// Sums of [`Self::workflows`] and [`Self::images`].
@@ -74,7 +74,7 @@ struct Book {
 
 /// What is held of a workflow.
 #[derive(Debug)]
-struct Held {
+struct WorkflowUse {
     owner: Arc<str>,
     is_over: bool,
     amounts: Amounts,
@@ -117,20 +117,20 @@ pub(crate) fn of_plan(plan: &Plan) -> Amounts {
         .with(QuotaName::Files, files.values().sum())
 }
 
-impl Book {
+impl LedgerState {
     fn used(&self, user: &str) -> Amounts {
         self.users.get(user).copied().unwrap_or_default()
     }
 
     /// Refuses what a user has no room for.
-    fn check(&self, user: &str, more: &Amounts, limits: &QuotaLimits) -> Result<(), NotTaken> {
+    fn check(&self, user: &str, more: &Amounts, limits: &QuotaLimits) -> Result<(), SubmissionRefused> {
         if self.leaving.contains(user) {
-            return Err(NotTaken::Leaving { user: user.to_owned() });
+            return Err(SubmissionRefused::Leaving { user: user.to_owned() });
         }
         let used = self.used(user);
         for name in OF_SUBMISSIONS {
             QuotaExceeded::check(user, name, used.get(name), more.get(name), limits.get(name))
-                .map_err(NotTaken::Exceeded)?;
+                .map_err(SubmissionRefused::Exceeded)?;
         }
         Ok(())
     }
@@ -152,7 +152,7 @@ impl Book {
     fn insert(&mut self, workflow: WorkflowId, owner: Arc<str>, is_over: bool, amounts: Amounts) {
         self.remove(workflow);
         self.charge(&owner, &amounts);
-        self.workflows.insert(workflow, Held { owner, is_over, amounts });
+        self.workflows.insert(workflow, WorkflowUse { owner, is_over, amounts });
     }
 
     fn remove(&mut self, workflow: WorkflowId) {
@@ -197,8 +197,8 @@ impl Book {
     }
 }
 
-impl Ledger {
-    fn book(&self) -> MutexGuard<'_, Book> {
+impl QuotaLedger {
+    fn book(&self) -> MutexGuard<'_, LedgerState> {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -238,22 +238,27 @@ impl Ledger {
     /// Whether a user has room for a submission, without taking it.
     ///
     /// # Errors
-    /// [`NotTaken`].
-    pub(crate) fn has_room(&self, owner: &str, more: &Amounts, limits: &QuotaLimits) -> Result<(), NotTaken> {
+    /// [`SubmissionRefused`].
+    pub(crate) fn has_room(
+        &self,
+        owner: &str,
+        more: &Amounts,
+        limits: &QuotaLimits,
+    ) -> Result<(), SubmissionRefused> {
         self.book().check(owner, more, limits)
     }
 
     /// Takes a workflow that is about to be handed over.
     ///
     /// # Errors
-    /// [`NotTaken`]; nothing was counted.
+    /// [`SubmissionRefused`]; nothing was counted.
     pub(crate) fn submit(
         &self,
         workflow: WorkflowId,
         owner: &str,
         more: Amounts,
         limits: &QuotaLimits,
-    ) -> Result<(), NotTaken> {
+    ) -> Result<(), SubmissionRefused> {
         let mut book = self.book();
         book.check(owner, &more, limits)?;
         book.insert(workflow, owner.into(), false, more);
@@ -280,7 +285,7 @@ impl Ledger {
 
     /// The database has these no more. Returns those whose logs and files are to be removed now:
     /// nobody else removes them already. They are counted until they are gone ([`Self::forget`]).
-    pub(crate) fn begin_to_forget(&self, workflows: &[WorkflowId]) -> Vec<WorkflowId> {
+    pub(crate) fn start_forgetting(&self, workflows: &[WorkflowId]) -> Vec<WorkflowId> {
         let mut book = self.book();
         let mut new = workflows.to_vec();
         new.retain(|workflow| book.going.insert(*workflow));
@@ -414,7 +419,7 @@ impl Ledger {
     /// Users who have more workflows that are over than their share of `most`, and how many of them stay:
     /// as many for each as fit, where who has fewer leaves the rest to the others. The database has
     /// those that are being removed no more: they take no place from those that stay.
-    pub(crate) fn keep_too_many(&self, most: u32) -> Vec<(Arc<str>, u32)> {
+    pub(crate) fn users_over_share(&self, most: u32) -> Vec<(Arc<str>, u32)> {
         let mut counts: HashMap<Arc<str>, u32> = HashMap::new();
         let book = self.book();
         let kept = book.workflows.iter().filter(|(id, held)| held.is_over && !book.going.contains(id));
@@ -478,7 +483,7 @@ impl Ledger {
 /// more: nobody else would know that it never began.
 #[derive(Debug)]
 pub(crate) struct SubmissionCharge {
-    ledger: Ledger,
+    ledger: QuotaLedger,
     /// `None`: it is handed over.
     workflow: Option<WorkflowId>,
 }

@@ -59,7 +59,7 @@ use tokio_util::sync::CancellationToken;
 pub use store::{StoreError, sql::SCHEMA};
 pub use stored::{StoredWorkflows, stored_workflows};
 
-use conductor::{Conductor, MAX_ORDERS, Order, Removals};
+use conductor::{Command, Conductor, MAX_ORDERS, Removals};
 use engine::{Engine, Surroundings};
 use holdings::Holdings;
 pub use images::ImageLimits;
@@ -121,10 +121,10 @@ struct Inner {
     access: Access,
     fleet: Fleet,
     streams: Streams<NodeSocket>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Command>,
     changed: broadcast::Sender<WorkflowId>,
     /// Held by readers of both engine and store, so that they agree.
-    settled: Arc<tokio::sync::RwLock<()>>,
+    commit_lock: Arc<tokio::sync::RwLock<()>>,
     /// The run whose log grew last, for those who follow one.
     grown: watch::Sender<Option<(RunId, u64)>>,
     /// Held from the choice of a place to its commit.
@@ -170,7 +170,7 @@ impl Controller {
         let ours = Holdings::new(results.clone(), engine.clone(), orders.clone());
         access.query_holdings(Arc::new(ours));
         let changed = broadcast::channel(MAX_CHANGES).0;
-        let settled = Arc::new(tokio::sync::RwLock::new(()));
+        let commit_lock = Arc::new(tokio::sync::RwLock::new(()));
         let conductor = Conductor {
             engine: engine.clone(),
             store: store.clone(),
@@ -182,7 +182,7 @@ impl Controller {
             orders: incoming,
             sender: orders.clone(),
             changed: changed.clone(),
-            settled: settled.clone(),
+            commit_lock: commit_lock.clone(),
             lists: std::collections::BTreeMap::new(),
             capacities: std::collections::BTreeMap::new(),
             labels: Arc::default(),
@@ -201,7 +201,7 @@ impl Controller {
             streams: Streams::default(),
             orders,
             changed,
-            settled,
+            commit_lock,
             grown: watch::channel(None).0,
             numbering: Arc::default(),
             conductor: Mutex::new(Some(conductor)),
@@ -232,8 +232,8 @@ impl Controller {
         if let Some(conductor) = conductor {
             let (images, engine) = (self.0.images.clone(), self.0.engine.clone());
             let in_use = move || engine.lock().unwrap_or_else(PoisonError::into_inner).images_in_use();
-            let settled = self.0.settled.clone();
-            tokio::spawn(images.remove_unused_for_ever(self.0.image_limits, settled, in_use));
+            let commit_lock = self.0.commit_lock.clone();
+            tokio::spawn(images.remove_unused_for_ever(self.0.image_limits, commit_lock, in_use));
             conductor.run(shutdown).await;
         }
         self.0.shutdown.cancel();
@@ -254,7 +254,7 @@ impl Controller {
     async fn quota_met(&self, run: RunId, name: QuotaName, what: String) {
         self.0.access.count_refusal(name);
         // Without the conductor the server is stopping.
-        let _ = self.0.orders.send(Order::QuotaMet { run, what }).await;
+        let _ = self.0.orders.send(Command::QuotaMet { run, what }).await;
     }
 
     fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {

@@ -28,9 +28,9 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     Controller,
-    conductor::Order,
+    conductor::Command,
     record::RunRow,
-    results::{Appended, Brought, LogPiece, ResultError},
+    results::{Appended, LogPiece, ResultError, TransferKind},
     streams::bridge::NodeSocket,
 };
 
@@ -90,7 +90,7 @@ async fn artifact(
 }
 
 #[derive(Debug, Deserialize)]
-struct From {
+struct LogOffset {
     offset: u64,
     after: Option<u64>,
     times: Option<String>,
@@ -119,7 +119,7 @@ async fn log(
     State(controller): State<Controller>,
     Extension(node): Extension<NodeIdentity>,
     Path(run): Path<RunId>,
-    Query(From { offset, after, times }): Query<From>,
+    Query(LogOffset { offset, after, times }): Query<LogOffset>,
     bytes: Bytes,
 ) -> Result<Json<LogTaken>, Refusal> {
     let row = run_of(&controller, run, &node).await?;
@@ -139,13 +139,13 @@ async fn log(
         controller.quota_met(run, QuotaName::Logs, what).await;
     }
     // Without the conductor the server is stopping; the node tells again.
-    let _ = controller.0.orders.send(Order::Log { run, length }).await;
+    let _ = controller.0.orders.send(Command::Log { run, length }).await;
     controller.log_grew(run, length);
     Ok(Json(LogTaken { length }))
 }
 
 #[derive(Debug, Deserialize)]
-struct What {
+struct FileParams {
     /// See [`api::run::FOLDER_QUERY`].
     #[serde(default)]
     folder: bool,
@@ -155,7 +155,7 @@ async fn file(
     State(controller): State<Controller>,
     Extension(node): Extension<NodeIdentity>,
     Path(run): Path<RunId>,
-    Query(What { folder }): Query<What>,
+    Query(FileParams { folder }): Query<FileParams>,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let row = run_of(&controller, run, &node).await?;
@@ -201,7 +201,7 @@ async fn file(
         file.write_all(&chunk).await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     }
     file.flush().await.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    let what = if folder { Brought::Folder } else { Brought::File };
+    let what = if folder { TransferKind::Folder } else { TransferKind::File };
     // With its charge: whoever hangs up now takes nothing away from under it.
     let publishing = tokio::task::spawn_blocking(move || results.publish(&kept, charge, what));
     publishing

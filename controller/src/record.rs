@@ -6,7 +6,7 @@
 //! | [`WorkflowRow`], [`StageRow`], [`AttemptRow`], [`RunRow`] | rows |
 //! | [`Owner`], [`VolumePlacement`], [`Grant`], [`JobImage`] | values in columns, JSON |
 //! | [`Write`] | a change |
-//! | [`Spared`], [`Damage`] | what cannot be read |
+//! | [`SparedRows`], [`Damage`] | what cannot be read |
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -58,7 +58,7 @@ pub(crate) struct Rows {
     /// Why a row cannot be read, which is then not among them.
     pub(crate) unreadable: Option<String>,
     /// Runs that are not among them.
-    pub(crate) spared: Spared,
+    pub(crate) spared: SparedRows,
 }
 
 /// A workflow as stored.
@@ -66,7 +66,7 @@ pub(crate) struct Rows {
 pub(crate) struct WorkflowRow {
     pub(crate) id: WorkflowId,
     /// Place in the order of submission.
-    pub(crate) place: u64,
+    pub(crate) sequence: u64,
     pub(crate) name: String,
     pub(crate) owner: Owner,
     pub(crate) submitted: Timestamp,
@@ -79,7 +79,7 @@ pub(crate) struct WorkflowRow {
     /// Who paused it.
     pub(crate) paused: Option<String>,
     /// Node of each group of volumes, where it is chosen.
-    pub(crate) homes: Vec<Option<VolumePlacement>>,
+    pub(crate) volume_placements: Vec<Option<VolumePlacement>>,
     /// What is shown of it, once it is over.
     pub(crate) view: Option<Workflow>,
     /// What of the row cannot be read, which is then as if it were unknown.
@@ -298,14 +298,14 @@ impl JobImage {
 
 /// An image, and whether it had to be converted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fetched {
+pub(crate) struct FetchedImage {
     pub(crate) image: JobImage,
     pub(crate) was_cached: bool,
 }
 
 /// What workflows need.
 #[derive(Debug, Default)]
-pub(crate) struct InUse {
+pub(crate) struct ImagesInUse {
     /// Manifests and squashfs of images, contents of inline files.
     pub(crate) blobs: HashSet<Digest>,
     /// Why that may not be all.
@@ -317,7 +317,7 @@ pub(crate) type PullsOfWorkflow = BTreeMap<StageId, String>;
 
 /// Runs and volumes of rows that cannot be read. On nodes they are left alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Spared {
+pub(crate) struct SparedRows {
     /// Runs whose rows cannot be read.
     pub(crate) runs: BTreeSet<RunId>,
     /// Workflows whose rows cannot be read.

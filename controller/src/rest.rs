@@ -43,9 +43,9 @@ use utoipa_axum::routes;
 
 use crate::{
     Controller,
-    conductor::{Order, ask},
+    conductor::{Command, ask},
     record::{RunKey, RunRow, WorkflowRow},
-    results::Brought,
+    results::TransferKind,
 };
 
 /// Workflows in one answer where the request names no limit.
@@ -110,7 +110,7 @@ async fn start(
     access::record_object(&format!("workflow {id}"));
     let told = outbox::current();
     let lease = Box::new(lease);
-    let order = |done| Order::Submit { submission, turn, lease, charge, done, told };
+    let order = |done| Command::Submit { submission, turn, lease, charge, done, told };
     let taken = ask(&controller.0.orders, order).await;
     taken.map_err(|why| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), document::not_answered(why))
@@ -134,7 +134,7 @@ async fn find(
         Ok(id) => id,
         Err(_) => named(controller, caller, wanted, title).await?.ok_or_else(unknown)?,
     };
-    let _settled = settled(controller, title).await?;
+    let _settled = commit_lock(controller, title).await?;
     let live = controller.engine().view(id);
     let view = match live {
         Some(view) => Some(view),
@@ -159,18 +159,18 @@ async fn find(
     permitted.map_err(|_: Denied| unknown())?;
     for file in &mut view.files {
         if let Some((_, what, size)) = controller.0.results.brought(id, StageId(file.stage)) {
-            (file.size, file.folder) = (Some(size), what == Brought::Folder);
+            (file.size, file.folder) = (Some(size), what == TransferKind::Folder);
         }
     }
     Ok(view)
 }
 
 /// Waits until the store has what the engine says: a workflow that has just ended is in one of them.
-async fn settled<'a>(
+async fn commit_lock<'a>(
     controller: &'a Controller,
     title: &str,
 ) -> Result<tokio::sync::RwLockReadGuard<'a, ()>, Refusal> {
-    tokio::time::timeout(STORE_PATIENCE, controller.0.settled.read()).await.map_err(|_| {
+    tokio::time::timeout(STORE_PATIENCE, controller.0.commit_lock.read()).await.map_err(|_| {
         let why = "the server cannot write its database at the moment, so what it would show is not on \
                    disk yet; its log says why";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why)
@@ -189,7 +189,7 @@ async fn named(
     let is_it = |summary: &&WorkflowSummary| {
         summary.name == name && !summary.state.is_ended() && rows.include(&summary.user)
     };
-    let _settled = settled(controller, title).await?;
+    let _settled = commit_lock(controller, title).await?;
     let live = controller.engine().summaries();
     if let Some(summary) = live.iter().find(is_it) {
         return Ok(Some(summary.id));
@@ -254,7 +254,7 @@ async fn stop(
     let (workflow, orders) = (summary.id, &controller.0.orders);
     access::record_object(&format!("workflow {workflow}"));
     let told = outbox::current();
-    match ask(orders, |done| Order::Stop { workflow, why, done, told }).await {
+    match ask(orders, |done| Command::Stop { workflow, why, done, told }).await {
         Ok(true) => {
             find(&controller, &caller, &summary.id.to_string(), title).await.map(|view| Json(view.summary))
         }
@@ -354,8 +354,8 @@ async fn file(
         Refusal::new(StatusCode::NOT_FOUND, title, why)
     })?;
     let kind = match what {
-        Brought::File => "application/octet-stream",
-        Brought::Folder => "application/x-tar",
+        TransferKind::File => "application/octet-stream",
+        TransferKind::Folder => "application/x-tar",
     };
     let file = tokio::fs::File::open(path).await.map_err(|error| Refusal::internal(title, &error))?;
     // Of this very file: another attempt may put its own in its place.

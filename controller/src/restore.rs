@@ -12,7 +12,7 @@ use document::plan::{Plan, PlanError, StageAction, StageId, StagePlan, Tasks};
 
 use crate::{
     clock,
-    engine::{Engine, Flow, Known, LOG_PATIENCE},
+    engine::{Engine, KnownPlan, LOG_PATIENCE, WorkflowState},
     files,
     images::{JobImages, causes},
     record::{Rows, RunRow, StageRow, WorkflowRow, Write},
@@ -66,9 +66,9 @@ pub(crate) async fn restore(
         if row.stop.is_none() {
             engine.spare(Some(row.id), spared);
         }
-        let flow = flow(row, rows, store, images, results, &mut progress).await?;
-        if flow.ended.is_none() || !flow.runs.is_empty() {
-            engine.adopt(flow);
+        let workflow_state = workflow_state(row, rows, store, images, results, &mut progress).await?;
+        if workflow_state.ended.is_none() || !workflow_state.runs.is_empty() {
+            engine.adopt(workflow_state);
         }
     }
     progress.end();
@@ -104,17 +104,17 @@ pub(crate) async fn look_at_plan(
 }
 
 /// A workflow out of its rows.
-async fn flow(
+async fn workflow_state(
     row: WorkflowRow,
     rows: Rows,
     store: &dyn Store,
     images: &JobImages,
     results: &Results,
     progress: &mut Progress,
-) -> Result<Flow, StoreError> {
+) -> Result<WorkflowState, StoreError> {
     let id = row.id;
     let known = match plan(&row, &rows, store, images, progress).await? {
-        Ok(plan) => Known::Plan(plan),
+        Ok(plan) => KnownPlan::Plan(plan),
         Err(error) => {
             let why = causes(&error);
             if row.ended.is_none() {
@@ -122,11 +122,11 @@ async fn flow(
             }
             // Without their names they have their numbers.
             let names = known_or_none(store.stage_names(id).await)?.unwrap_or_default();
-            Known::Blocked { why, stand_in: stand_in(&rows.stages, &rows.runs, &names) }
+            KnownPlan::Blocked { why, stand_in: stand_in(&rows.stages, &rows.runs, &names) }
         }
     };
     let events = store.last_event(id).await?;
-    Ok(Flow::restore(row, known, rows, events, |run| results.log(id, run).end()))
+    Ok(WorkflowState::restore(row, known, rows, events, |run| results.log(id, run).end()))
 }
 
 /// What was read; `None` if it is there and cannot be.
@@ -211,8 +211,8 @@ async fn convert(text: &str, images: &JobImages) -> Result<Plan, BlockedError> {
 
 /// Stages, tasks and groups that the store names by number are there in the plan.
 fn fits(plan: &Plan, row: &WorkflowRow, rows: &Rows) -> Result<(), BlockedError> {
-    if row.homes.len() != plan.groups {
-        return Err(BlockedError::Homes { planned: plan.groups, stored: row.homes.len() });
+    if row.volume_placements.len() != plan.groups {
+        return Err(BlockedError::Homes { planned: plan.groups, stored: row.volume_placements.len() });
     }
     let strange = rows.stages.iter().find(|row| plan.stages.len() <= row.stage.index());
     if let Some(&StageRow { stage, .. }) = strange {

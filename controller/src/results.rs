@@ -37,7 +37,7 @@ use document::plan::StageId;
 use log_files::{Extent, Limits, LogLocation, TimesWriter, Writer};
 
 use self::held::FileCharge;
-use crate::ledger::Ledger;
+use crate::ledger::QuotaLedger;
 
 /// Where a log may end, bytes from its beginning: what the database can hold. What a node claims
 /// beyond takes no room, and no job writes as much.
@@ -74,7 +74,7 @@ pub(crate) struct Results {
     logs: PathBuf,
     files: PathBuf,
     log_limits: Limits,
-    ledger: Ledger,
+    ledger: QuotaLedger,
     /// Numbers attempts at files for clients: none writes into what another one has begun.
     attempts: Arc<AtomicU64>,
     /// Held while one of them gets its name.
@@ -83,7 +83,7 @@ pub(crate) struct Results {
 
 /// What a transfer brings to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Brought {
+pub(crate) enum TransferKind {
     /// The bytes of a file.
     File,
     /// The stream of a folder.
@@ -115,7 +115,7 @@ impl Results {
     /// Makes the folders. `log_bytes`: how much is kept of one log.
     pub(crate) fn open(state_dir: &Path, log_bytes: u64) -> Result<Self, ResultError> {
         let (logs, files) = (state_dir.join("logs"), state_dir.join("files"));
-        let (log_limits, ledger) = (Limits::of(log_bytes), Ledger::default());
+        let (log_limits, ledger) = (Limits::of(log_bytes), QuotaLedger::default());
         let (attempts, publishing) = Default::default();
         let results = Self { logs, files, log_limits, ledger, attempts, publishing };
         for folder in [&results.logs, &results.files] {
@@ -125,7 +125,7 @@ impl Results {
     }
 
     /// What their owners have, here and elsewhere.
-    pub(crate) fn ledger(&self) -> &Ledger {
+    pub(crate) fn ledger(&self) -> &QuotaLedger {
         &self.ledger
     }
 
@@ -135,17 +135,21 @@ impl Results {
     }
 
     /// Where a file or folder for the client is or would be.
-    fn file_path(&self, workflow: WorkflowId, stage: StageId, what: Brought) -> PathBuf {
+    fn file_path(&self, workflow: WorkflowId, stage: StageId, what: TransferKind) -> PathBuf {
         let path = self.files.join(workflow.to_string()).join(stage.to_string());
         match what {
-            Brought::File => path,
-            Brought::Folder => path.with_extension("folder"),
+            TransferKind::File => path,
+            TransferKind::Folder => path.with_extension("folder"),
         }
     }
 
     /// What is here for the client: where, what it is, and its size, bytes.
-    pub(crate) fn brought(&self, workflow: WorkflowId, stage: StageId) -> Option<(PathBuf, Brought, u64)> {
-        [Brought::File, Brought::Folder].into_iter().find_map(|what| {
+    pub(crate) fn brought(
+        &self,
+        workflow: WorkflowId,
+        stage: StageId,
+    ) -> Option<(PathBuf, TransferKind, u64)> {
+        [TransferKind::File, TransferKind::Folder].into_iter().find_map(|what| {
             let path = self.file_path(workflow, stage, what);
             let size = fs::metadata(&path).ok()?.len();
             Some((path, what, size))
@@ -265,7 +269,7 @@ impl Results {
     ) -> Result<(File, FileCharge), ResultError> {
         make_folder(&self.files.join(workflow.to_string()))?;
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
-        let path = self.file_path(workflow, stage, Brought::File);
+        let path = self.file_path(workflow, stage, TransferKind::File);
         let path = path.with_extension(format!("{PART}-{attempt}"));
         let made = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
         match made {
@@ -279,7 +283,7 @@ impl Results {
         &self,
         file: &File,
         mut charge: FileCharge,
-        what: Brought,
+        what: TransferKind,
     ) -> Result<(), ResultError> {
         let path = self.file_path(charge.workflow, charge.stage, what);
         file.sync_all().map_err(|source| ResultError::Io { operation: "sync", path, source })?;
@@ -292,12 +296,12 @@ impl Results {
         published
     }
 
-    fn rename(&self, charge: &FileCharge, what: Brought) -> Result<(), ResultError> {
+    fn rename(&self, charge: &FileCharge, what: TransferKind) -> Result<(), ResultError> {
         let FileCharge { workflow, stage, part, .. } = charge;
         let path = self.file_path(*workflow, *stage, what);
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
         // An attempt before may have brought the other. One that is cut off here is made again.
-        let other = if what == Brought::File { Brought::Folder } else { Brought::File };
+        let other = if what == TransferKind::File { TransferKind::Folder } else { TransferKind::File };
         match fs::remove_file(self.file_path(*workflow, *stage, other)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("replace", source)),
             _ => {}
@@ -507,12 +511,12 @@ mod tests {
             results.publish(&file, charge, what).unwrap();
             Ok::<_, QuotaExceeded>(())
         };
-        bring(b"result", Brought::File).unwrap();
+        bring(b"result", TransferKind::File).unwrap();
         assert_eq!(used(), 6);
-        let exceeded = bring(b"whole", Brought::Folder).unwrap_err();
+        let exceeded = bring(b"whole", TransferKind::Folder).unwrap_err();
         assert_eq!((exceeded.used, exceeded.more, used()), (6, 5, 6));
         // A later attempt takes the place of the first.
-        bring(b"flat", Brought::Folder).unwrap();
+        bring(b"flat", TransferKind::Folder).unwrap();
         assert_eq!(used(), 4);
         assert_eq!(charged(folder.path(), workflow).ledger().used("ann").get(QuotaName::Results), 4);
         assert!(results.clone().forget(workflow).await);
@@ -544,12 +548,12 @@ mod tests {
             assert_eq!((used(), parts()), (0, 0));
         }
         let ((stale, first), (file, second)) = (begin(b"half"), begin(b"the whole"));
-        results.publish(&file, second, Brought::File).unwrap();
+        results.publish(&file, second, TransferKind::File).unwrap();
         assert_eq!((used(), parts()), (13, 2));
         let (path, ..) = results.brought(workflow, StageId(3)).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"the whole");
         // Whoever is whole later takes its place, and nothing of the other is in it.
-        results.publish(&stale, first, Brought::File).unwrap();
+        results.publish(&stale, first, TransferKind::File).unwrap();
         assert_eq!((used(), parts(), fs::read(&path).unwrap()), (4, 1, b"half".to_vec()));
         let (mut file, mut charge) = begin(b"more");
         file.write_all(b" than it may").unwrap();
@@ -584,13 +588,13 @@ mod tests {
         let run = RunId(uuid::Uuid::nil());
         results.append(workflow, run, piece(0, None, b"log"), Some(10)).unwrap();
         let (file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
-        results.publish(&file, charge, Brought::File).unwrap();
+        results.publish(&file, charge, TransferKind::File).unwrap();
         // No folder: even root cannot look into it.
         let logs = folder.path().join("logs");
         fs::rename(&logs, folder.path().join("elsewhere")).unwrap();
         fs::write(&logs, b"").unwrap();
-        assert_eq!(results.ledger().begin_to_forget(&[workflow]), [workflow]);
-        assert!(results.ledger().begin_to_forget(&[workflow]).is_empty(), "once is enough");
+        assert_eq!(results.ledger().start_forgetting(&[workflow]), [workflow]);
+        assert!(results.ledger().start_forgetting(&[workflow]).is_empty(), "once is enough");
         assert!(!results.clone().forget(workflow).await);
         assert_eq!(results.brought(workflow, StageId(3)), None);
         assert_eq!(results.ledger().used("ann").get(QuotaName::Logs), 3);
@@ -604,16 +608,16 @@ mod tests {
         let (mut file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         file.write_all(b"result").unwrap();
         assert_eq!(results.brought(workflow, StageId(3)), None);
-        results.publish(&file, charge, Brought::File).unwrap();
-        let path = results.file_path(workflow, StageId(3), Brought::File);
+        results.publish(&file, charge, TransferKind::File).unwrap();
+        let path = results.file_path(workflow, StageId(3), TransferKind::File);
         assert_eq!(fs::read(&path).unwrap(), b"result");
-        assert_eq!(results.brought(workflow, StageId(3)), Some((path.clone(), Brought::File, 6)));
+        assert_eq!(results.brought(workflow, StageId(3)), Some((path.clone(), TransferKind::File, 6)));
         // Another attempt finds a folder there.
         let (mut file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         file.write_all(b"a stream").unwrap();
-        results.publish(&file, charge, Brought::Folder).unwrap();
+        results.publish(&file, charge, TransferKind::Folder).unwrap();
         assert!(!path.exists());
         let (_, what, size) = results.brought(workflow, StageId(3)).unwrap();
-        assert_eq!((what, size), (Brought::Folder, 8));
+        assert_eq!((what, size), (TransferKind::Folder, 8));
     }
 }

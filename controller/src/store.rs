@@ -12,12 +12,12 @@ use api::{
 use async_trait::async_trait;
 use document::plan::StageId;
 
-use crate::record::{JobImage, Rows, RunKey, RunRow, Spared, SubmissionKey, WorkflowRow, Write};
+use crate::record::{JobImage, Rows, RunKey, RunRow, SparedRows, SubmissionKey, WorkflowRow, Write};
 
 mod listing;
 pub(crate) mod sql;
 
-pub(crate) use listing::{Behind, Listed, Listing, NamePattern};
+pub(crate) use listing::{Listed, Listing, NamePattern, PageCursor};
 
 #[cfg(test)]
 mod conformance;
@@ -70,14 +70,14 @@ pub use database::DatabaseError as StoreError;
 pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Workflows that are not over, or were not at `since`, in the order of submission; and those
     /// that are left out because their rows cannot be read.
-    async fn unfinished(&self, since: Timestamp) -> Result<(Vec<WorkflowRow>, Spared), StoreError>;
+    async fn unfinished(&self, since: Timestamp) -> Result<(Vec<WorkflowRow>, SparedRows), StoreError>;
     /// When the workflow that ended last did.
     async fn newest_end(&self) -> Result<Option<Timestamp>, StoreError>;
     /// Workflows of a list that are over, in its order, those behind `behind`, at most `limit`.
     async fn over(
         &self,
         listing: &Listing,
-        behind: Option<&Behind>,
+        behind: Option<&PageCursor>,
         limit: u32,
     ) -> Result<Vec<Listed>, StoreError>;
     /// The newest workflow of a name, of one owner or of any.
@@ -112,7 +112,7 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Logs and files of forgotten workflows are gone.
     async fn removed(&self, workflows: &[WorkflowId]) -> Result<(), StoreError>;
     /// The place for the next workflow.
-    async fn next_place(&self) -> Result<u64, StoreError>;
+    async fn next_sequence(&self) -> Result<u64, StoreError>;
     /// Stages and runs of a workflow that were written and can be read; of runs all, or those that ended
     /// at `ended_since` or later.
     async fn rows(&self, id: WorkflowId, ended_since: Option<Timestamp>) -> Result<Rows, StoreError>;

@@ -7,7 +7,7 @@ use image_store::ExpectedBlob;
 
 use crate::{
     images::causes,
-    record::Spared,
+    record::SparedRows,
     restore,
     store::{Store as _, sql::SqlStore},
 };
@@ -68,8 +68,8 @@ pub async fn stored_workflows(database: &Database) -> Result<StoredWorkflows, Da
 }
 
 impl StoredWorkflows {
-    fn spared(&mut self, spared: &Spared) {
-        let Spared { runs, workflows, any_run, any_workflow } = spared;
+    fn spared(&mut self, spared: &SparedRows) {
+        let SparedRows { runs, workflows, any_run, any_workflow } = spared;
         let line = |what: String| format!("{what} cannot be read from the database");
         self.problems.extend(workflows.iter().map(|id| line(format!("the row of workflow {id}"))));
         self.problems.extend(any_workflow.then(|| line("id of a workflow".to_owned())));

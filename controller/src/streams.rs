@@ -5,7 +5,7 @@
 //! expect ──► waiting ──take, by its node, once──► open ──both sides are gone──► forgotten
 //!               └── nobody within the deadline ──► forgotten
 //! ```
-//! A [`Place`] is held for as long as a stream waits or is open; what it was counted in is free when it is dropped.
+//! A [`StreamSlot`] is held for as long as a stream waits or is open; what it was counted in is free when it is dropped.
 
 pub(crate) mod bridge;
 
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 /// Why a stream is not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Full {
+pub(crate) enum NoSlot {
     #[error("the job has {MAX_STREAMS_PER_RUN} streams open, which is the limit: close some of them")]
     Run,
     #[error("the job's node has {MAX_STREAMS_PER_NODE} streams open, which is the limit: try again later")]
@@ -32,10 +32,10 @@ pub(crate) enum Full {
 
 /// All streams that wait or are open. `S` is the node's socket.
 #[derive(Debug)]
-pub(crate) struct Streams<S>(Arc<Mutex<Known<S>>>);
+pub(crate) struct Streams<S>(Arc<Mutex<OpenStreams<S>>>);
 
 #[derive(Debug)]
-struct Known<S> {
+struct OpenStreams<S> {
     waiting: BTreeMap<StreamId, Waiting<S>>,
     of_runs: BTreeMap<RunId, usize>,
     of_nodes: BTreeMap<NodeId, usize>,
@@ -56,13 +56,13 @@ impl<S> Clone for Streams<S> {
 impl<S> Default for Streams<S> {
     fn default() -> Self {
         let (waiting, of_runs, of_nodes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self(Arc::new(Mutex::new(Known { waiting, of_runs, of_nodes })))
+        Self(Arc::new(Mutex::new(OpenStreams { waiting, of_runs, of_nodes })))
     }
 }
 
 /// What one stream takes up.
 #[derive(Debug)]
-pub(crate) struct Place<S> {
+pub(crate) struct StreamSlot<S> {
     streams: Streams<S>,
     stream: StreamId,
     run: RunId,
@@ -76,21 +76,21 @@ impl<S> Streams<S> {
         stream: StreamId,
         run: RunId,
         node: NodeId,
-    ) -> Result<(Place<S>, oneshot::Receiver<S>), Full> {
+    ) -> Result<(StreamSlot<S>, oneshot::Receiver<S>), NoSlot> {
         let mut known = self.known();
         let count_of = |counted: Option<&usize>| counted.copied().unwrap_or(0);
         if count_of(known.of_runs.get(&run)) >= MAX_STREAMS_PER_RUN {
-            return Err(Full::Run);
+            return Err(NoSlot::Run);
         }
         if count_of(known.of_nodes.get(&node)) >= MAX_STREAMS_PER_NODE {
-            return Err(Full::Node);
+            return Err(NoSlot::Node);
         }
         *known.of_runs.entry(run).or_default() += 1;
         *known.of_nodes.entry(node).or_default() += 1;
         let (arrived, arrival) = oneshot::channel();
         known.waiting.insert(stream, Waiting { node, arrived });
         drop(known);
-        Ok((Place { streams: self.clone(), stream, run, node }, arrival))
+        Ok((StreamSlot { streams: self.clone(), stream, run, node }, arrival))
     }
 
     /// Takes the stream that `node` dials; `None` if it is not for this node, was taken, or nobody waits for it any more.
@@ -101,12 +101,12 @@ impl<S> Streams<S> {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known<S>> {
+    fn known(&self) -> MutexGuard<'_, OpenStreams<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S> Drop for Place<S> {
+impl<S> Drop for StreamSlot<S> {
     fn drop(&mut self) {
         fn less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
             if let Entry::Occupied(mut entry) = counts.entry(key) {
@@ -160,11 +160,11 @@ mod tests {
         let mut held: Vec<_> = (0..MAX_STREAMS_PER_RUN)
             .map(|number| streams.expect(id(number), run(0), node).unwrap())
             .collect();
-        assert_eq!(streams.expect(id(1_000), run(0), node).unwrap_err(), Full::Run);
+        assert_eq!(streams.expect(id(1_000), run(0), node).unwrap_err(), NoSlot::Run);
         for number in MAX_STREAMS_PER_RUN..MAX_STREAMS_PER_NODE {
             held.push(streams.expect(id(number), run(number as u128), node).unwrap());
         }
-        assert_eq!(streams.expect(id(1_000), run(5_000), node).unwrap_err(), Full::Node);
+        assert_eq!(streams.expect(id(1_000), run(5_000), node).unwrap_err(), NoSlot::Node);
         held.pop();
         streams.expect(id(1_000), run(5_000), node).unwrap();
     }

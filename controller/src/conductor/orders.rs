@@ -24,7 +24,7 @@ const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the conductor is asked or told. `told`: rows that say who asked, committed with what is done.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum Command {
     /// Take a workflow. Answered when it is on disk; `turn` ends then, whether or not somebody still
     /// waits for the answer: until then its place may not be given to another. `lease`: holds its
     /// files until the engine knows of them. `charge`: uncounts it if the order is never taken.
@@ -92,7 +92,7 @@ pub(crate) async fn remove_forgotten(results: &Results, store: &dyn Store, workf
 }
 
 /// Answers that are due when the batch is on disk.
-pub(super) enum Answer {
+pub(super) enum PendingReply {
     Plain(oneshot::Sender<()>),
     Submitted(oneshot::Sender<()>, OwnedMutexGuard<()>),
     Flag(oneshot::Sender<bool>, bool),
@@ -105,7 +105,7 @@ pub(super) enum Answer {
     StillHeld(oneshot::Sender<Option<Removal>>),
 }
 
-impl Answer {
+impl PendingReply {
     pub(super) fn give(self) {
         // Whoever asked may be gone.
         match self {
@@ -119,7 +119,7 @@ impl Answer {
             // Also if nobody waits any more, and beside the next batch: a log may be long.
             Self::Forgotten { done, workflows, results, store } => {
                 let (gone, removal) = oneshot::channel();
-                let workflows = results.ledger().begin_to_forget(&workflows);
+                let workflows = results.ledger().start_forgetting(&workflows);
                 drop(done.send(Some(Removal(removal))));
                 tokio::spawn(async move {
                     remove_forgotten(&results, store.as_ref(), workflows).await;

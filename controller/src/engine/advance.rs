@@ -7,19 +7,22 @@ use api::{
 };
 use document::plan::{Dependency, StageAction, StageId, Until};
 
-use super::{Effects, Engine, Flow, effects::stop_run, flow::StageNow};
-use crate::record::{Fetched, ToldFetchError};
+use super::{Effects, Engine, WorkflowState, effects::stop_run, workflow_state::StageState};
+use crate::record::{FetchedImage, ToldFetchError};
 
 impl Engine {
     /// Lets the stages of a workflow begin, end and take others with them, and the workflow end.
-    pub(super) fn settle_flow(&mut self, place: u64, now: Timestamp) {
-        let Some(flow) = self.flows.get_mut(&place) else { return };
-        if flow.ended.is_none() {
+    pub(super) fn advance_workflow(&mut self, sequence: u64, now: Timestamp) {
+        let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { return };
+        if workflow_state.ended.is_none() {
             let mut effects = Effects::default();
-            flow.advance(&mut effects, now);
-            if flow.ended.is_some() {
-                for home in flow.volumes.iter().flatten() {
-                    effects.send(home.node, FromServer::RemoveVolumes { workflow: flow.id });
+            workflow_state.advance(&mut effects, now);
+            if workflow_state.ended.is_some() {
+                for volume_placement in workflow_state.volumes.iter().flatten() {
+                    effects.send(
+                        volume_placement.node,
+                        FromServer::RemoveVolumes { workflow: workflow_state.id },
+                    );
                 }
             }
             if !effects.writes.is_empty() {
@@ -27,21 +30,22 @@ impl Engine {
                 self.stale = true;
             }
         }
-        self.drop_if_done(place);
+        self.drop_if_done(sequence);
     }
 
     /// A workflow that is over and whose runs are forgotten is in the store alone.
-    pub(super) fn drop_if_done(&mut self, place: u64) {
-        let is_done = |flow: &Flow| flow.ended.is_some() && flow.runs.is_empty();
-        if self.flows.get(&place).is_some_and(is_done)
-            && let Some(flow) = self.flows.remove(&place)
+    pub(super) fn drop_if_done(&mut self, sequence: u64) {
+        let is_done =
+            |workflow_state: &WorkflowState| workflow_state.ended.is_some() && workflow_state.runs.is_empty();
+        if self.workflow_states.get(&sequence).is_some_and(is_done)
+            && let Some(workflow_state) = self.workflow_states.remove(&sequence)
         {
-            self.places.remove(&flow.id);
+            self.sequences.remove(&workflow_state.id);
         }
     }
 }
 
-impl Flow {
+impl WorkflowState {
     /// Until nothing more changes. Of a blocked workflow nobody knows what comes next, so nothing
     /// does; but it can be ended.
     fn advance(&mut self, effects: &mut Effects, now: Timestamp) {
@@ -55,7 +59,7 @@ impl Flow {
                 changes |= self.advance_stage(effects, stage, now);
             }
         }
-        self.end_if_over(effects, now);
+        self.end_if_finished(effects, now);
     }
 
     fn advance_stage(&mut self, effects: &mut Effects, id: StageId, now: Timestamp) -> bool {
@@ -106,7 +110,7 @@ impl Flow {
 
     /// What is waited for of a stage has happened.
     pub(super) fn has_happened(&self, Dependency { stage, until }: Dependency) -> bool {
-        let StageNow { state, has_run, .. } = &self.stages[stage];
+        let StageState { state, has_run, .. } = &self.stages[stage];
         match until {
             Until::Finished => *state == State::Finished,
             Until::Failed => *state == State::Failed,
@@ -137,12 +141,12 @@ impl Flow {
         stage.state = State::Started;
         stage.started = Some(now);
         stage.reason = None;
-        self.keep_stage(effects, index);
+        self.save_stage(effects, index);
         self.event(effects, now, EventKind::StageStarted, Some(index), "started".to_owned());
         if self.started.is_none() {
             self.started = Some(now);
             self.state = State::Started;
-            self.keep(effects);
+            self.save(effects);
         }
     }
 
@@ -179,7 +183,7 @@ impl Flow {
         stage.state = state;
         stage.reason.clone_from(&reason);
         stage.ended = Some(now);
-        self.keep_stage(effects, index);
+        self.save_stage(effects, index);
         let event = match state {
             State::Finished => EventKind::StageFinished,
             State::Failed => EventKind::StageFailed,
@@ -231,14 +235,14 @@ impl Flow {
         &mut self,
         effects: &mut Effects,
         index: StageId,
-        fetched: Result<Fetched, ToldFetchError>,
+        fetched: Result<FetchedImage, ToldFetchError>,
         now: Timestamp,
     ) {
         if self.stages[index].state != State::Started {
             return;
         }
         match fetched {
-            Ok(Fetched { image, was_cached }) => {
+            Ok(FetchedImage { image, was_cached }) => {
                 let (event, how) = if was_cached {
                     (EventKind::ImageCacheHit, "was here already")
                 } else {
@@ -258,7 +262,7 @@ impl Flow {
 
     /// The workflow ends when all its stages have, and no run is left: a stage fails with its volume before the runs that
     /// were in it are known to be lost.
-    fn end_if_over(&mut self, effects: &mut Effects, now: Timestamp) {
+    fn end_if_finished(&mut self, effects: &mut Effects, now: Timestamp) {
         let is_over = self.stages.iter().all(|stage| stage.state.is_ended())
             && self.runs.values().all(|run| run.ended.is_some());
         if self.ended.is_some() || !is_over {
@@ -280,6 +284,6 @@ impl Flow {
         self.ended = Some(now);
         self.event(effects, now, event, None, reason.unwrap_or_else(|| state.as_str().to_owned()));
         self.final_view = Some(self.view());
-        self.keep(effects);
+        self.save(effects);
     }
 }

@@ -183,7 +183,7 @@ mod tests {
     use document::plan::TaskId;
 
     use super::*;
-    use crate::engine::task::TaskBook;
+    use crate::engine::task::TaskTable;
 
     fn attempt(members: u128) -> Attempt {
         let runs = (0..members).map(|run| RunId(uuid::Uuid::from_u128(run))).collect();
@@ -275,7 +275,7 @@ mod tests {
         two.note_ended(0, &Outcome::Exited { code: 0 }, Timestamp(2));
         assert_eq!(two.end(false), None);
         assert!(matches!(two.end(true), Some(AttemptEnd { outcome: Outcome::Stopped { .. }, .. })));
-        let mut book = TaskBook::new(1);
+        let mut book = TaskTable::new(1);
         book.begin(TaskId(0), two);
         book.give_up_unread(0, Timestamp(3));
         assert!(book.is_over() && book.canceled == 1);

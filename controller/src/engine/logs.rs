@@ -9,32 +9,39 @@ use api::{
     workflow::EventKind,
 };
 
-use super::{Effects, Engine, LOG_PATIENCE, flow::Run};
+use super::{Effects, Engine, LOG_PATIENCE, workflow_state::Run};
 
 impl Engine {
     /// The server has a run's log up to `length`.
     pub(crate) fn log_grew(&mut self, run: RunId, length: u64) {
-        let Some(&place) = self.runs.get(&run) else { return };
-        if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
+        let Some(&sequence) = self.runs.get(&run) else { return };
+        if let Some(entry) = self
+            .workflow_states
+            .get_mut(&sequence)
+            .and_then(|workflow_state| workflow_state.runs.get_mut(&run))
+        {
             entry.log_here = entry.log_here.max(length);
         }
-        self.forget_if_done(place, run);
+        self.forget_if_done(sequence, run);
     }
 
     /// The server does not take something of a run, because of a quota of its user: a part of its log,
     /// a file. It stands in the history once.
     pub(crate) fn quota_met(&mut self, run: RunId, what: &str, now: Timestamp) {
-        let place = self.runs.get(&run).copied();
-        let Some(flow) = place.and_then(|place| self.flows.get_mut(&place)) else { return };
-        let subject = flow.subject(run);
-        let Some(entry) = flow.runs.get_mut(&run) else { return };
+        let sequence = self.runs.get(&run).copied();
+        let Some(workflow_state) = sequence.and_then(|sequence| self.workflow_states.get_mut(&sequence))
+        else {
+            return;
+        };
+        let subject = workflow_state.subject(run);
+        let Some(entry) = workflow_state.runs.get_mut(&run) else { return };
         if std::mem::replace(&mut entry.is_quota_told, true) {
             return;
         }
         let stage = entry.stage;
         let mut effects = Effects::default();
         let message = format!("{subject}: {what}");
-        flow.event(&mut effects, now, EventKind::Error, Some(stage), message);
+        workflow_state.event(&mut effects, now, EventKind::Error, Some(stage), message);
         self.take(effects);
     }
 
@@ -46,45 +53,53 @@ impl Engine {
     /// Logs that do not come in time are not waited for. The time is counted from the first look
     /// after the end of the run, so for one that an earlier server left, from the start of this one:
     /// nothing could arrive before.
-    pub(super) fn give_up_late_logs(&mut self, uptime: Duration) {
-        for run in self.flows.values_mut().flat_map(|flow| flow.runs.values_mut()) {
+    pub(super) fn abandon_late_logs(&mut self, uptime: Duration) {
+        for run in
+            self.workflow_states.values_mut().flat_map(|workflow_state| workflow_state.runs.values_mut())
+        {
             if run.ended.is_some() {
                 run.log_awaited.get_or_insert(uptime);
             }
         }
-        self.give_up_logs(&format!("they did not come within {} s", LOG_PATIENCE.as_secs()), |run| {
+        self.abandon_logs(&format!("they did not come within {} s", LOG_PATIENCE.as_secs()), |run| {
             run.log_awaited.is_some_and(|since| uptime.saturating_sub(since) >= LOG_PATIENCE)
         });
     }
 
     /// A node keeps each run until this server has its log: what it does not list it does not have.
-    pub(super) fn give_up_logs_not_listed(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
-        self.give_up_logs("their node has them no more", |run| {
+    pub(super) fn abandon_logs_not_listed(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
+        self.abandon_logs("their node has them no more", |run| {
             run.node == node && !listed.contains_key(&run.id)
         });
     }
 
     /// Logs are in a node's memory, and gone with the boot that they were written in.
-    pub(super) fn give_up_logs_of_other_boots(&mut self, node: NodeId, boot: &str) {
-        self.give_up_logs("their node was rebooted", |run| run.node == node && run.boot != boot);
+    pub(super) fn abandon_logs_of_other_boots(&mut self, node: NodeId, boot: &str) {
+        self.abandon_logs("their node was rebooted", |run| run.node == node && run.boot != boot);
     }
 
     /// Nothing more comes from a node that was deleted.
-    pub(super) fn give_up_logs_of(&mut self, node: NodeId) {
-        self.give_up_logs("their node was deleted", |run| run.node == node);
+    pub(super) fn abandon_logs_of(&mut self, node: NodeId) {
+        self.abandon_logs("their node was deleted", |run| run.node == node);
     }
 
     /// Waits no more for the rest of these logs of runs that are over.
-    fn give_up_logs(&mut self, why: &str, which: impl Fn(&Run) -> bool) {
+    fn abandon_logs(&mut self, why: &str, which: impl Fn(&Run) -> bool) {
         let given_up: Vec<(u64, RunId)> = self
-            .flows
+            .workflow_states
             .iter()
-            .flat_map(|(place, flow)| flow.runs.values().map(move |run| (*place, run)))
+            .flat_map(|(sequence, workflow_state)| {
+                workflow_state.runs.values().map(move |run| (*sequence, run))
+            })
             .filter(|(_, run)| run.ended.is_some() && which(run))
-            .map(|(place, run)| (place, run.id))
+            .map(|(sequence, run)| (sequence, run.id))
             .collect();
-        for (place, run) in given_up {
-            if let Some(entry) = self.flows.get_mut(&place).and_then(|flow| flow.runs.get_mut(&run)) {
+        for (sequence, run) in given_up {
+            if let Some(entry) = self
+                .workflow_states
+                .get_mut(&sequence)
+                .and_then(|workflow_state| workflow_state.runs.get_mut(&run))
+            {
                 let (here, bytes) = (entry.log_here, entry.log_bytes);
                 let node = &entry.node_name;
                 tracing::warn!(
@@ -93,22 +108,23 @@ impl Engine {
                 );
                 entry.log_here = bytes;
             }
-            self.forget_if_done(place, run);
+            self.forget_if_done(sequence, run);
         }
     }
 
     /// A run that is over and whose log is here is forgotten, here and on its node.
-    pub(super) fn forget_if_done(&mut self, place: u64, run: RunId) {
-        let Some(flow) = self.flows.get_mut(&place) else { return };
+    pub(super) fn forget_if_done(&mut self, sequence: u64, run: RunId) {
+        let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { return };
         let is_done = |run: &Run| run.ended.is_some() && run.log_here >= run.log_bytes;
-        if !flow.runs.get(&run).is_some_and(is_done) {
+        if !workflow_state.runs.get(&run).is_some_and(is_done) {
             return;
         }
-        if let Some(entry) = flow.runs.remove(&run) {
-            let effects = Effects { forget: vec![(entry.node, Some(flow.id), run)], ..Effects::default() };
+        if let Some(entry) = workflow_state.runs.remove(&run) {
+            let effects =
+                Effects { forget: vec![(entry.node, Some(workflow_state.id), run)], ..Effects::default() };
             self.runs.remove(&run);
             self.take(effects);
         }
-        self.drop_if_done(place);
+        self.drop_if_done(sequence);
     }
 }

@@ -15,7 +15,9 @@ use api::{
 use document::plan::{StageId, TaskId};
 use planner::Allowed;
 
-use super::{Effects, Engine, Flow, attempt::Attempt, effects::stop_run, flow::Run, nodes::Node};
+use super::{
+    Effects, Engine, WorkflowState, attempt::Attempt, effects::stop_run, nodes::Node, workflow_state::Run,
+};
 
 impl Engine {
     /// A node came, went or changed.
@@ -57,9 +59,10 @@ impl Engine {
     /// An agent that knows no attempts of several members must never get one: it would start it at once.
     /// Those that the node did not get yet are refused in its name.
     pub(super) fn refuse_members(&mut self, node: NodeId, now: Timestamp) {
-        let runs = self.flows.values().flat_map(|flow| {
-            let is_member = move |run: &&Run| flow.attempt_of(run).is_some_and(Attempt::has_barrier);
-            flow.runs.values().filter(is_member)
+        let runs = self.workflow_states.values().flat_map(|workflow_state| {
+            let is_member =
+                move |run: &&Run| workflow_state.attempt_of(run).is_some_and(Attempt::has_barrier);
+            workflow_state.runs.values().filter(is_member)
         });
         let waiting = runs.filter(|run| run.node == node && run.ended.is_none() && !run.accepted);
         let waiting: Vec<RunId> = waiting.map(|run| run.id).collect();
@@ -71,7 +74,7 @@ impl Engine {
     }
 }
 
-impl Flow {
+impl WorkflowState {
     /// The attempt that a run is a member of, while it is not over.
     pub(super) fn attempt_of(&self, run: &Run) -> Option<&Attempt> {
         let attempt = self.stages[run.stage].tasks.running.get(&run.task)?;
@@ -142,7 +145,7 @@ impl Flow {
         self.keep_attempt(effects, stage, task);
         // That their nodes have them is on disk with the release: none that was begun is begun anew.
         for &run in &runs {
-            self.keep_run(effects, run);
+            self.save_run(effects, run);
         }
         for run in runs.iter().filter_map(|run| self.runs.get(run)) {
             effects.send(run.node, FromServer::ReleaseRun { run: run.id });

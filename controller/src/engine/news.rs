@@ -10,7 +10,7 @@ use api::{
 };
 use document::plan::StageId;
 
-use super::{Effects, Engine, Flow, flow::Run, task::Retried};
+use super::{Effects, Engine, WorkflowState, task::FailedAttempt, workflow_state::Run};
 
 /// Lines that one run adds to the history: an agent of ours makes six tries of a file, and remarks
 /// once. What a node says beyond is shown and not written down.
@@ -35,18 +35,21 @@ impl Engine {
     /// tells is not kept: it tells again when its next session begins.
     pub(crate) fn run_news(&mut self, node: NodeId, run: RunId, news: &RunNews, now: Timestamp) {
         let mut effects = Effects::default();
-        let place = self.runs.get(&run).copied();
-        let Some(flow) = place.and_then(|place| self.flows.get_mut(&place)) else { return };
+        let sequence = self.runs.get(&run).copied();
+        let Some(workflow_state) = sequence.and_then(|sequence| self.workflow_states.get_mut(&sequence))
+        else {
+            return;
+        };
         let is_remark = matches!(news, RunNews::Remark { .. });
         let may_tell = |run: &Run| run.node == node && (is_remark || run.ended.is_none());
-        if flow.runs.get(&run).is_some_and(may_tell) {
-            flow.run_news(&mut effects, run, news, now);
+        if workflow_state.runs.get(&run).is_some_and(may_tell) {
+            workflow_state.run_news(&mut effects, run, news, now);
             self.take(effects);
         }
     }
 }
 
-impl Flow {
+impl WorkflowState {
     /// Ends the pauses of tries that nodes make by themselves; `true` if one has ended.
     pub(super) fn end_pauses_of_tries(&mut self, now: Timestamp) -> bool {
         let mut has_ended = false;
@@ -96,7 +99,7 @@ impl Flow {
     pub(super) fn troubles(&self) -> BTreeMap<StageId, String> {
         let retried = self.numbered().filter_map(|(index, stage)| {
             let retried = stage.tasks.retried.as_ref()?;
-            Some((index, self.told_retried(index, retried)))
+            Some((index, self.retry_event(index, retried)))
         });
         let short = self.runs.values().filter(|run| is_short(run));
         let mut troubles: BTreeMap<StageId, String> =
@@ -104,21 +107,21 @@ impl Flow {
         troubles.extend(retried);
         // Transfers are no arrays: of each stage one run at most.
         let going = self.runs.values().filter(|run| run.ended.is_none());
-        troubles.extend(going.filter_map(|run| Some((run.stage, told_try(run)?))));
+        troubles.extend(going.filter_map(|run| Some((run.stage, failed_try_event(run)?))));
         troubles
     }
 
     /// The same of one stage.
     pub(super) fn trouble(&self, stage: StageId) -> Option<String> {
         let of_it = |run: &&Run| run.stage == stage && run.ended.is_none();
-        let told = self.runs.values().filter(of_it).find_map(told_try);
-        let retried = || Some(self.told_retried(stage, self.stages[stage].tasks.retried.as_ref()?));
+        let told = self.runs.values().filter(of_it).find_map(failed_try_event);
+        let retried = || Some(self.retry_event(stage, self.stages[stage].tasks.retried.as_ref()?));
         let short = || self.runs.values().filter(of_it).find(|run| is_short(run)).map(|_| SHORT.to_owned());
         told.or_else(retried).or_else(short)
     }
 
-    fn told_retried(&self, stage: StageId, retried: &Retried) -> String {
-        let Retried { task, attempt, why, pause_seconds } = retried;
+    fn retry_event(&self, stage: StageId, retried: &FailedAttempt) -> String {
+        let FailedAttempt { task, attempt, why, pause_seconds } = retried;
         let next = self.stages[stage].tasks.running.get(task).map(|attempt| attempt.retry.attempt);
         let tasks = self.plan.stages[stage].tasks;
         let task = tasks.first.map(|_| format!(" of task {}", tasks.number(*task))).unwrap_or_default();
@@ -134,7 +137,7 @@ fn is_short(run: &Run) -> bool {
     run.is_quota_told && run.ended.is_none()
 }
 
-fn told_try(run: &Run) -> Option<String> {
+fn failed_try_event(run: &Run) -> Option<String> {
     let FailedTry { number, of, why, pause_seconds } = run.failed_try.as_ref()?;
     let attempt = match run.attempt {
         1 => String::new(),

@@ -11,7 +11,7 @@ use api::{
 };
 use document::plan::StageId;
 
-use super::{Effects, Engine, Flow, LOST_AFTER_SECONDS};
+use super::{Effects, Engine, LOST_AFTER_SECONDS, WorkflowState};
 use crate::record::VolumePlacement;
 
 /// What is known of a node now.
@@ -90,15 +90,15 @@ impl Engine {
         }
         if is_new_boot && let Some(boot) = boot {
             self.volumes_lost(id, &boot, now);
-            self.give_up_logs_of_other_boots(id, &boot);
+            self.abandon_logs_of_other_boots(id, &boot);
         }
     }
 
     /// A node was deleted.
-    pub(crate) fn node_gone(&mut self, id: NodeId, now: Timestamp) {
+    pub(crate) fn node_removed(&mut self, id: NodeId, now: Timestamp) {
         let Some(node) = self.nodes.remove(&id) else { return };
         self.give_up(id, &format!("{} was deleted", node.facts.name), now);
-        self.give_up_logs_of(id);
+        self.abandon_logs_of(id);
         self.cluster.remove_node(id);
         self.see_agent(id);
         self.stale = true;
@@ -106,17 +106,18 @@ impl Engine {
 
     /// Gives up what is on nodes that are not among these: they were deleted when nobody here was told, while the
     /// server was down.
-    pub(crate) fn give_up_all_but(&mut self, known: &BTreeSet<NodeId>, now: Timestamp) {
-        let used = self.flows.values().flat_map(|flow| {
-            let runs = flow.runs.values();
+    pub(crate) fn abandon_all_but(&mut self, known: &BTreeSet<NodeId>, now: Timestamp) {
+        let used = self.workflow_states.values().flat_map(|workflow_state| {
+            let runs = workflow_state.runs.values();
             // Volumes of what is over are nobody's.
-            let homes = flow.volumes.iter().flatten().filter(|_| flow.ended.is_none());
-            runs.map(|run| run.node).chain(homes.map(|home| home.node))
+            let volume_placements =
+                workflow_state.volumes.iter().flatten().filter(|_| workflow_state.ended.is_none());
+            runs.map(|run| run.node).chain(volume_placements.map(|volume_placement| volume_placement.node))
         });
         let gone: BTreeSet<NodeId> = used.filter(|node| !known.contains(node)).collect();
         for id in gone {
             self.give_up(id, "its node was deleted", now);
-            self.give_up_logs_of(id);
+            self.abandon_logs_of(id);
         }
     }
 
@@ -126,7 +127,7 @@ impl Engine {
     }
 
     /// Nodes that have not answered for too long.
-    pub(super) fn give_up_nodes(&mut self, now: Timestamp) {
+    pub(super) fn abandon_nodes(&mut self, now: Timestamp) {
         let late =
             |node: &&Node| node.away.is_some_and(|since| now >= since.plus_seconds(LOST_AFTER_SECONDS));
         let late: Vec<(NodeId, NodeName)> =
@@ -139,16 +140,18 @@ impl Engine {
     /// All runs and volumes of a node are lost.
     fn give_up(&mut self, id: NodeId, why: &str, now: Timestamp) {
         let runs: Vec<RunId> = self
-            .flows
+            .workflow_states
             .values()
-            .flat_map(|flow| flow.runs.values())
+            .flat_map(|workflow_state| workflow_state.runs.values())
             .filter(|run| run.node == id && run.ended.is_none())
             .map(|run| run.id)
             .collect();
         for run in runs {
             self.lose(run, why, false, now);
         }
-        self.fail_homes(now, |home| (home.node == id).then(|| why.to_owned()));
+        self.fail_volume_placements(now, |volume_placement| {
+            (volume_placement.node == id).then(|| why.to_owned())
+        });
     }
 
     /// The volumes of a node's earlier boots are gone with its memory. Where nothing was in them yet, they are made in this
@@ -156,29 +159,38 @@ impl Engine {
     pub(super) fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
         // What is in the volumes of a blocked workflow is not known: its home stays as it is, and
         // the first list of the node's runs after it is read again tells that the boot is another.
-        let goes_on = |flow: &&mut Flow| flow.ended.is_none() && flow.blocked.is_none();
-        for flow in self.flows.values_mut().filter(goes_on) {
+        let goes_on = |workflow_state: &&mut WorkflowState| {
+            workflow_state.ended.is_none() && workflow_state.blocked.is_none()
+        };
+        for workflow_state in self.workflow_states.values_mut().filter(goes_on) {
             let mut effects = Effects::default();
-            for group in 0..flow.volumes.len() {
-                let is_empty = flow.has_finished_none_of(group);
-                let home = flow.volumes[group].as_mut();
-                if let Some(home) = home.filter(|home| is_empty && home.node == id && home.boot != boot) {
-                    boot.clone_into(&mut home.boot);
-                    flow.keep(&mut effects);
+            for group in 0..workflow_state.volumes.len() {
+                let is_empty = workflow_state.has_finished_none_of(group);
+                let volume_placement = workflow_state.volumes[group].as_mut();
+                if let Some(volume_placement) = volume_placement.filter(|volume_placement| {
+                    is_empty && volume_placement.node == id && volume_placement.boot != boot
+                }) {
+                    boot.clone_into(&mut volume_placement.boot);
+                    workflow_state.save(&mut effects);
                 }
             }
             self.effects.writes.extend(effects.writes);
             self.effects.changed.extend(effects.changed);
         }
-        self.fail_homes(now, |home| {
-            (home.node == id && home.boot != boot).then(|| format!("{} was rebooted", home.name))
+        self.fail_volume_placements(now, |volume_placement| {
+            (volume_placement.node == id && volume_placement.boot != boot)
+                .then(|| format!("{} was rebooted", volume_placement.name))
         });
     }
 
     /// Workflows that have volumes on a node: what is over was not told to it, or it could not hear.
     pub(crate) fn volumes_listed(&mut self, node: NodeId, workflows: &[WorkflowId]) {
-        let going: BTreeSet<WorkflowId> =
-            self.flows.values().filter(|flow| flow.ended.is_none()).map(|flow| flow.id).collect();
+        let going: BTreeSet<WorkflowId> = self
+            .workflow_states
+            .values()
+            .filter(|workflow_state| workflow_state.ended.is_none())
+            .map(|workflow_state| workflow_state.id)
+            .collect();
         let is_over = |id: &&WorkflowId| !going.contains(id) && !self.spared.has_volumes(**id);
         for &workflow in workflows.iter().filter(is_over) {
             self.effects.send(node, FromServer::RemoveVolumes { workflow });
@@ -186,29 +198,38 @@ impl Engine {
     }
 
     /// Fails what needs volumes that are gone.
-    fn fail_homes(&mut self, now: Timestamp, gone: impl Fn(&VolumePlacement) -> Option<String>) {
-        let places: Vec<u64> = self.flows.keys().copied().collect();
-        for place in places {
-            let Some(flow) = self.flows.get_mut(&place).filter(|flow| flow.ended.is_none()) else {
+    fn fail_volume_placements(&mut self, now: Timestamp, gone: impl Fn(&VolumePlacement) -> Option<String>) {
+        let sequences: Vec<u64> = self.workflow_states.keys().copied().collect();
+        for sequence in sequences {
+            let Some(workflow_state) = self
+                .workflow_states
+                .get_mut(&sequence)
+                .filter(|workflow_state| workflow_state.ended.is_none())
+            else {
                 continue;
             };
             let mut effects = Effects::default();
-            for group in 0..flow.volumes.len() {
-                let Some(why) = flow.volumes[group].as_ref().and_then(&gone) else { continue };
-                for stage in flow.stages_of(group) {
-                    flow.fail_stage(&mut effects, stage, &format!("its volume is lost: {why}"), now);
+            for group in 0..workflow_state.volumes.len() {
+                let Some(why) = workflow_state.volumes[group].as_ref().and_then(&gone) else { continue };
+                for stage in workflow_state.stages_of(group) {
+                    workflow_state.fail_stage(
+                        &mut effects,
+                        stage,
+                        &format!("its volume is lost: {why}"),
+                        now,
+                    );
                 }
             }
             if !effects.writes.is_empty() {
                 self.take(effects);
                 self.stale = true;
-                self.settle_flow(place, now);
+                self.advance_workflow(sequence, now);
             }
         }
     }
 }
 
-impl Flow {
+impl WorkflowState {
     /// Stages that need volumes of a group.
     fn stages_of(&self, group: usize) -> Vec<StageId> {
         let needing = self.plan.numbered().filter(|(_, plan)| plan.group == Some(group));

@@ -9,17 +9,20 @@ use api::{
 };
 use document::plan::StageId;
 
-use super::{Effects, Engine, Flow, effects::pause_run};
+use super::{Effects, Engine, WorkflowState, effects::pause_run};
 
 impl Engine {
     /// Pauses a workflow, or lets it go on. `false` if it is so already, is over, or is not known here.
     pub(crate) fn pause(&mut self, id: WorkflowId, paused: bool, by: &str, now: Timestamp) -> bool {
-        let fits =
-            |flow: &&mut Flow| flow.ended.is_none() && flow.stop.is_none() && flow.paused.is_some() != paused;
-        let Some(flow) = self.flow_mut(id).filter(fits) else { return false };
+        let fits = |workflow_state: &&mut WorkflowState| {
+            workflow_state.ended.is_none()
+                && workflow_state.stop.is_none()
+                && workflow_state.paused.is_some() != paused
+        };
+        let Some(workflow_state) = self.workflow_state_mut(id).filter(fits) else { return false };
         let mut effects = Effects::default();
-        flow.paused = paused.then(|| by.to_owned());
-        for (node, run) in flow.jobs_on_nodes() {
+        workflow_state.paused = paused.then(|| by.to_owned());
+        for (node, run) in workflow_state.jobs_on_nodes() {
             effects.send(node, pause_run(run, paused));
         }
         let (event, message) = if paused {
@@ -27,16 +30,16 @@ impl Engine {
         } else {
             (EventKind::WorkflowResumed, format!("resumed by {by}"))
         };
-        flow.event(&mut effects, now, event, None, message);
-        flow.release_all(&mut effects, now);
-        flow.keep(&mut effects);
+        workflow_state.event(&mut effects, now, event, None, message);
+        workflow_state.release_all(&mut effects, now);
+        workflow_state.save(&mut effects);
         self.take(effects);
         self.stale = true;
         true
     }
 }
 
-impl Flow {
+impl WorkflowState {
     /// Its jobs that are not over, with their nodes.
     fn jobs_on_nodes(&self) -> Vec<(NodeId, RunId)> {
         let is_job = |stage: StageId| self.plan.stages[stage].work.kind() == StageKind::Job;

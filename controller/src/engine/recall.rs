@@ -2,10 +2,10 @@
 
 use api::{ids::Timestamp, run::RunId};
 
-use super::{Flow, attempt::Attempt, flow::Run, task::RetryState};
+use super::{WorkflowState, attempt::Attempt, task::RetryState, workflow_state::Run};
 use crate::record::{AttemptRow, RunRow};
 
-impl Flow {
+impl WorkflowState {
     /// Takes the runs of an attempt out of the store into the book of their stage. Those of one task
     /// come in the order of their attempts.
     /// `of`: the row of an attempt of several members.
@@ -28,7 +28,7 @@ impl Flow {
         stage.tasks.begin(task, attempt);
         if let Some(end) = end {
             let last = rows.iter().filter_map(|row| row.ended).max();
-            stage.tasks.settle(task, &end, plan.retries, last.unwrap_or(first.placed));
+            stage.tasks.record_outcome(task, &end, plan.retries, last.unwrap_or(first.placed));
         }
         for row in rows {
             let here = log_here(row.run);

@@ -11,34 +11,36 @@ use api::{
 use document::plan::{StageAction, StageId, TaskId};
 
 use super::{
-    Effects, Engine, Flow,
+    Effects, Engine, WorkflowState,
     effects::{pause_run, stop_run},
     task::describe,
 };
 
 impl Engine {
     /// A run went forward.
-    pub(crate) fn run_told(&mut self, node: NodeId, report: &RunReport, now: Timestamp) {
+    pub(crate) fn handle_report(&mut self, node: NodeId, report: &RunReport, now: Timestamp) {
         let mut effects = Effects::default();
-        let place = self.runs.get(&report.run).copied();
-        let flow = place.and_then(|place| self.flows.get_mut(&place));
-        let ours = flow.filter(|flow| flow.runs.get(&report.run).is_some_and(|run| run.node == node));
-        let Some(flow) = ours else {
+        let sequence = self.runs.get(&report.run).copied();
+        let workflow_state = sequence.and_then(|sequence| self.workflow_states.get_mut(&sequence));
+        let ours = workflow_state.filter(|workflow_state| {
+            workflow_state.runs.get(&report.run).is_some_and(|run| run.node == node)
+        });
+        let Some(workflow_state) = ours else {
             if !self.spared.has_run(report.run, node) {
-                disown(&mut effects, node, report);
+                stop_unknown_run(&mut effects, node, report);
             }
             self.take(effects);
             return;
         };
-        let ended = flow.run_told(&mut effects, report, now);
+        let ended = workflow_state.handle_report(&mut effects, report, now);
         self.take(effects);
         if ended {
             self.cluster.release(report.run);
             self.stale = true;
         }
-        if let Some(place) = place {
-            self.settle_flow(place, now);
-            self.forget_if_done(place, report.run);
+        if let Some(sequence) = sequence {
+            self.advance_workflow(sequence, now);
+            self.forget_if_done(sequence, report.run);
         }
     }
 
@@ -58,16 +60,18 @@ impl Engine {
             self.volumes_lost(node, boot, now);
         }
         let missing: Vec<(u64, RunId)> = self
-            .flows
+            .workflow_states
             .iter()
-            .flat_map(|(place, flow)| flow.runs.values().map(move |run| (*place, run)))
+            .flat_map(|(sequence, workflow_state)| {
+                workflow_state.runs.values().map(move |run| (*sequence, run))
+            })
             .filter(|(_, run)| run.node == node && run.ended.is_none() && !listed.contains_key(&run.id))
-            .map(|(place, run)| (place, run.id))
+            .map(|(sequence, run)| (sequence, run.id))
             .collect();
-        for (place, run) in missing {
-            let Some(flow) = self.flows.get_mut(&place) else { continue };
-            let Some(entry) = flow.runs.get_mut(&run) else { continue };
-            let is_over = flow.stages[entry.stage].state.is_ended();
+        for (sequence, run) in missing {
+            let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { continue };
+            let Some(entry) = workflow_state.runs.get_mut(&run) else { continue };
+            let is_over = workflow_state.stages[entry.stage].state.is_ended();
             if entry.accepted || is_over {
                 let rebooted = entry.boot != boot;
                 let why = if rebooted {
@@ -78,7 +82,7 @@ impl Engine {
                 self.lose(run, &why, rebooted, now);
                 continue;
             }
-            if let Some(why) = &flow.blocked {
+            if let Some(why) = &workflow_state.blocked {
                 // What it was to do is not known, so it cannot be told again; and what it was
                 // granted is free, for nothing runs. When the plan can be read, it is tried again.
                 let why = format!("its node never got it, and the workflow is blocked: {why}");
@@ -88,18 +92,18 @@ impl Engine {
             // The node never got it: it is told again, in whatever boot it is.
             let mut effects = Effects::default();
             boot.clone_into(&mut entry.boot);
-            flow.keep_run(&mut effects, run);
+            workflow_state.save_run(&mut effects, run);
             self.take(effects);
-            self.tell_start(place, run);
+            self.send_start(sequence, run);
         }
-        self.give_up_logs_not_listed(node, listed);
+        self.abandon_logs_not_listed(node, listed);
     }
 
     /// What a node was not told of pauses, it is told now.
     fn correct_pauses(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
-        for flow in self.flows.values() {
-            let should = flow.paused.is_some() && flow.stop.is_none();
-            let runs = flow.runs.values().filter(|run| run.node == node && run.ended.is_none());
+        for workflow_state in self.workflow_states.values() {
+            let should = workflow_state.paused.is_some() && workflow_state.stop.is_none();
+            let runs = workflow_state.runs.values().filter(|run| run.node == node && run.ended.is_none());
             for run in runs.map(|run| run.id) {
                 if listed.get(&run).is_some_and(|is| *is != should) {
                     self.effects.send(node, pause_run(run, should));
@@ -110,10 +114,10 @@ impl Engine {
 
     /// What a server that was killed did not say any more: that these runs are to end.
     fn repeat_stops(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
-        for flow in self.flows.values() {
-            let runs = flow.runs.values().filter(|run| run.node == node && run.ended.is_none());
+        for workflow_state in self.workflow_states.values() {
+            let runs = workflow_state.runs.values().filter(|run| run.node == node && run.ended.is_none());
             for run in runs.filter(|run| listed.contains_key(&run.id)) {
-                if let Some(why) = flow.why_stop(run) {
+                if let Some(why) = workflow_state.why_stop(run) {
                     self.effects.send(node, stop_run(run.id, &why));
                 }
             }
@@ -127,26 +131,30 @@ impl Engine {
 
     /// A run is over, and no node says so.
     pub(super) fn end_here(&mut self, run: RunId, outcome: Outcome, now: Timestamp) {
-        let Some(node) = self.flow_of(run).and_then(|flow| flow.runs.get(&run)).map(|run| run.node) else {
+        let Some(node) = self
+            .workflow_state_of(run)
+            .and_then(|workflow_state| workflow_state.runs.get(&run))
+            .map(|run| run.node)
+        else {
             return;
         };
         let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-        self.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
+        self.handle_report(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
     }
 
-    pub(super) fn flow_of(&self, run: RunId) -> Option<&Flow> {
-        self.flows.get(self.runs.get(&run)?)
+    pub(super) fn workflow_state_of(&self, run: RunId) -> Option<&WorkflowState> {
+        self.workflow_states.get(self.runs.get(&run)?)
     }
 
     /// Puts a run's order on its way, if its node is there. If it is not, its list will ask for it.
-    pub(super) fn tell_start(&mut self, place: u64, run: RunId) {
-        let Some(flow) = self.flows.get(&place) else { return };
-        let Some(spec) = flow.spec(run, &self.surroundings) else { return };
-        if let Some(entry) = flow.runs.get(&run) {
+    pub(super) fn send_start(&mut self, sequence: u64, run: RunId) {
+        let Some(workflow_state) = self.workflow_states.get(&sequence) else { return };
+        let Some(spec) = workflow_state.spec(run, &self.surroundings) else { return };
+        if let Some(entry) = workflow_state.runs.get(&run) {
             self.effects.send(entry.node, FromServer::StartRun { spec: Box::new(spec) });
-            if let Some(why) = flow.why_stop(entry) {
+            if let Some(why) = workflow_state.why_stop(entry) {
                 self.effects.send(entry.node, stop_run(run, &why));
-            } else if flow.paused.is_some() {
+            } else if workflow_state.paused.is_some() {
                 self.effects.send(entry.node, FromServer::PauseRun { run });
             }
         }
@@ -154,7 +162,7 @@ impl Engine {
 }
 
 /// A run that was never given to this node, or is forgotten here: it is ended and forgotten there.
-fn disown(effects: &mut Effects, node: NodeId, report: &RunReport) {
+fn stop_unknown_run(effects: &mut Effects, node: NodeId, report: &RunReport) {
     match &report.state {
         RunState::Ended(_) => effects.forget.push((node, None, report.run)),
         _ => {
@@ -164,9 +172,9 @@ fn disown(effects: &mut Effects, node: NodeId, report: &RunReport) {
     }
 }
 
-impl Flow {
+impl WorkflowState {
     /// `true` if the run is over now and was not before.
-    fn run_told(&mut self, effects: &mut Effects, report: &RunReport, now: Timestamp) -> bool {
+    fn handle_report(&mut self, effects: &mut Effects, report: &RunReport, now: Timestamp) -> bool {
         let Some(run) = self.runs.get_mut(&report.run) else { return false };
         if run.ended.is_some() {
             return false;
@@ -184,7 +192,7 @@ impl Flow {
             RunState::Unknown => false,
             RunState::Running { .. } | RunState::Ready { .. } => {
                 if self.run_started(effects, report.run, now) {
-                    self.keep_run(effects, report.run);
+                    self.save_run(effects, report.run);
                 }
                 false
             }
@@ -225,7 +233,7 @@ impl Flow {
         run.usage = end.usage.clone();
         run.log_bytes = end.log_bytes;
         let (stage, task, has_started) = (run.stage, run.task, run.started.is_some());
-        self.keep_run(effects, id);
+        self.save_run(effects, id);
         self.member_ended(effects, id, &end.outcome, now);
         let (attempt, is_stopped) = (self.stages[stage].tasks.running.get(&task), self.stop.is_some());
         let attempt_end = attempt.and_then(|attempt| attempt.end(is_stopped));
@@ -244,7 +252,7 @@ impl Flow {
         let book = &mut self.stages[stage].tasks;
         let before = book.retries.len();
         if let Some(end) = attempt_end {
-            book.settle(task, &end, retries, now);
+            book.record_outcome(task, &end, retries, now);
         }
         if !goes_on {
             book.cancel_waiting();
@@ -257,7 +265,7 @@ impl Flow {
         if book.retries.len() > before
             && let Some(retry) = book.retries.get(&task)
         {
-            let pause = retry.not_before.seconds() - now.seconds();
+            let pause = retry.retry_at.seconds() - now.seconds();
             message += &format!("; attempt {} in {pause} s", retry.attempt);
         }
         self.event(effects, now, event, Some(stage), message);

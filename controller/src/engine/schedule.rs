@@ -10,7 +10,9 @@ use api::{
 use document::plan::{AffinityPlan, ResourcePlan, StageAction, StageId, StagePlan, TaskId};
 use planner::{Allowed, Placement, Request};
 
-use super::{Effects, Engine, Flow, NodeFacts, attempt::Attempt, flow::Run, task::RetryState};
+use super::{
+    Effects, Engine, NodeFacts, WorkflowState, attempt::Attempt, task::RetryState, workflow_state::Run,
+};
 use crate::record::{Grant, VolumePlacement};
 
 /// Runs that are placed in one pass: what is written to the database at once. The rest comes in the
@@ -43,10 +45,10 @@ pub(super) fn node(facts: &NodeFacts) -> planner::Node {
 
 /// When a run is over at the latest, in seconds: not known of one that stands still, or whose plan cannot
 /// be read.
-pub(super) fn ends(flow: &Flow, run: &Run) -> Option<i64> {
-    let limit = flow.plan.stages[run.stage].timeout_seconds;
+pub(super) fn ends(workflow_state: &WorkflowState, run: &Run) -> Option<i64> {
+    let limit = workflow_state.plan.stages[run.stage].timeout_seconds;
     let begun = run.started.unwrap_or(run.placed).seconds();
-    (limit > 0 && flow.paused.is_none()).then(|| begun.saturating_add_unsigned(limit))
+    (limit > 0 && workflow_state.paused.is_none()).then(|| begun.saturating_add_unsigned(limit))
 }
 
 /// A grant as the planner sees it.
@@ -71,8 +73,8 @@ struct PlacedMember {
 }
 
 /// A task that begins.
-pub(super) struct Begun {
-    pub(super) place: u64,
+pub(super) struct StartedTask {
+    pub(super) sequence: u64,
     pub(super) stage: StageId,
     pub(super) task: TaskId,
     pub(super) retry: RetryState,
@@ -82,15 +84,15 @@ pub(super) struct Begun {
 
 impl Engine {
     /// Puts what is ready where there is room. `true` if there was more than one pass takes.
-    pub(super) fn place_all(&mut self, now: Timestamp) -> bool {
-        let places: Vec<u64> = self.flows.keys().copied().collect();
-        for place in places {
-            self.place_transfers(place, now);
+    pub(super) fn schedule_all(&mut self, now: Timestamp) -> bool {
+        let sequences: Vec<u64> = self.workflow_states.keys().copied().collect();
+        for sequence in sequences {
+            self.schedule_transfers(sequence, now);
         }
         self.refresh_for_members();
-        let begun = self.place_jobs(now);
+        let begun = self.schedule_jobs(now);
         let is_full = begun.iter().map(|begun| begun.placements.len()).sum::<usize>() >= MAX_PLACED;
-        for Begun { place, stage, task, retry, placements } in begun {
+        for StartedTask { sequence, stage, task, retry, placements } in begun {
             let members = placements.into_iter().map(|placement| PlacedMember {
                 run: placement.run,
                 node: placement.node,
@@ -102,47 +104,48 @@ impl Engine {
                     exclusive: placement.exclusive,
                 }),
             });
-            self.begin_attempt(place, stage, (task, retry), members.collect(), now);
+            self.begin_attempt(sequence, stage, (task, retry), members.collect(), now);
         }
         is_full
     }
 
     /// Volumes and transfers need no cores; they go where the volumes are.
-    fn place_transfers(&mut self, place: u64, now: Timestamp) {
-        let Some(flow) = self.flows.get(&place) else { return };
+    fn schedule_transfers(&mut self, sequence: u64, now: Timestamp) {
+        let Some(workflow_state) = self.workflow_states.get(&sequence) else { return };
         let is_transfer = |stage: StageId| {
-            matches!(flow.plan.stages[stage].work.kind(), StageKind::Volume | StageKind::File)
+            matches!(workflow_state.plan.stages[stage].work.kind(), StageKind::Volume | StageKind::File)
         };
-        let stages = StageId::first(flow.stages.len());
+        let stages = StageId::first(workflow_state.stages.len());
         let under_way: usize = stages
             .clone()
             .filter(|&stage| is_transfer(stage))
-            .map(|stage| flow.stages[stage].tasks.running.len())
+            .map(|stage| workflow_state.stages[stage].tasks.running.len())
             .sum();
         let ready: Vec<(StageId, TaskId, RetryState)> = stages
-            .filter(|&stage| is_transfer(stage) && flow.may_begin(stage))
+            .filter(|&stage| is_transfer(stage) && workflow_state.may_begin(stage))
             .filter_map(|stage| {
-                let book = &flow.stages[stage].tasks;
+                let book = &workflow_state.stages[stage].tasks;
                 book.due(now).next().map(|(task, retry)| (stage, task, retry))
             })
             .take(MAX_TRANSFERS.saturating_sub(under_way))
             .collect();
         for (stage, task, retry) in ready {
-            let Some(home) = self.home(place, stage, now) else { continue };
-            let member = PlacedMember { run: (self.new_run)(), node: home, grant: None };
-            self.begin_attempt(place, stage, (task, retry), vec![member], now);
+            let Some(volume_placement) = self.volume_placement(sequence, stage, now) else { continue };
+            let member = PlacedMember { run: (self.new_run)(), node: volume_placement, grant: None };
+            self.begin_attempt(sequence, stage, (task, retry), vec![member], now);
         }
     }
 
     /// The node of a stage's volumes, chosen when it is first asked for. `None` if there is none now.
-    fn home(&mut self, place: u64, stage: StageId, now: Timestamp) -> Option<NodeId> {
-        let flow = self.flows.get(&place)?;
-        let group = flow.plan.stages[stage].group?;
-        if let Some(home) = &flow.volumes[group] {
-            let can_begin = self.nodes.get(&home.node).is_some_and(|node| node.facts.unavailable().is_none());
-            return can_begin.then_some(home.node);
+    fn volume_placement(&mut self, sequence: u64, stage: StageId, now: Timestamp) -> Option<NodeId> {
+        let workflow_state = self.workflow_states.get(&sequence)?;
+        let group = workflow_state.plan.stages[stage].group?;
+        if let Some(volume_placement) = &workflow_state.volumes[group] {
+            let can_begin =
+                self.nodes.get(&volume_placement.node).is_some_and(|node| node.facts.unavailable().is_none());
+            return can_begin.then_some(volume_placement.node);
         }
-        let requests = flow.requests_of_group(group);
+        let requests = workflow_state.requests_of_group(group);
         let fitting = |node: &&super::nodes::Node| {
             node.facts.unavailable().is_none()
                 && requests.iter().all(|request| self.cluster.fits(request, 1, Some(node.facts.id)).is_ok())
@@ -150,13 +153,13 @@ impl Engine {
         let free = |node: &&super::nodes::Node| self.cluster.free_cores(node.facts.id);
         let chosen = self.nodes.values().filter(fitting).max_by_key(free)?;
         let facts = chosen.facts.clone();
-        let home = VolumePlacement { node: facts.id, name: facts.name, boot: facts.boot? };
+        let volume_placement = VolumePlacement { node: facts.id, name: facts.name, boot: facts.boot? };
         let mut effects = Effects::default();
-        let flow = self.flows.get_mut(&place)?;
-        let message = format!("volumes go to {}", home.name);
-        flow.volumes[group] = Some(home);
-        flow.event(&mut effects, now, EventKind::VolumeStorageInfo, Some(stage), message);
-        flow.keep(&mut effects);
+        let workflow_state = self.workflow_states.get_mut(&sequence)?;
+        let message = format!("volumes go to {}", volume_placement.name);
+        workflow_state.volumes[group] = Some(volume_placement);
+        workflow_state.event(&mut effects, now, EventKind::VolumeStorageInfo, Some(stage), message);
+        workflow_state.save(&mut effects);
         self.take(effects);
         Some(facts.id)
     }
@@ -164,58 +167,63 @@ impl Engine {
     /// Puts an attempt of a task on nodes: a run for each member.
     fn begin_attempt(
         &mut self,
-        place: u64,
+        sequence: u64,
         stage: StageId,
         (task, retry): (TaskId, RetryState),
         members: Vec<PlacedMember>,
         now: Timestamp,
     ) {
-        let Some(flow) = self.flows.get_mut(&place) else { return };
+        let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { return };
         let mut effects = Effects::default();
         let runs: Vec<RunId> = members.iter().map(|member| member.run).collect();
         let attempt = Attempt::new(runs.clone(), retry, now);
-        flow.stages[stage].tasks.begin(task, attempt);
-        flow.begin_stage(&mut effects, stage, now);
-        flow.keep_attempt(&mut effects, stage, task);
+        workflow_state.stages[stage].tasks.begin(task, attempt);
+        workflow_state.begin_stage(&mut effects, stage, now);
+        workflow_state.keep_attempt(&mut effects, stage, task);
         for (number, PlacedMember { run: id, node, grant }) in (0..).zip(members) {
             let Some(facts) = self.nodes.get(&node).map(|node| &node.facts) else { continue };
             let placed = (node, facts.name.clone());
             let run = Run::new(id, (stage, task), (retry.attempt, number), placed, now);
             let run = Run { boot: facts.boot.clone().unwrap_or_default(), grant, ..run };
             let message = granted(facts.name.as_str(), run.grant.as_ref());
-            flow.stages[stage].nodes.insert(facts.name.clone());
-            flow.runs.insert(id, run);
-            flow.keep_run(&mut effects, id);
-            let message = format!("{} {message}", flow.subject(id));
-            flow.event(&mut effects, now, EventKind::ResourcesAllocated, Some(stage), message);
-            self.runs.insert(id, place);
+            workflow_state.stages[stage].nodes.insert(facts.name.clone());
+            workflow_state.runs.insert(id, run);
+            workflow_state.save_run(&mut effects, id);
+            let message = format!("{} {message}", workflow_state.subject(id));
+            workflow_state.event(&mut effects, now, EventKind::ResourcesAllocated, Some(stage), message);
+            self.runs.insert(id, sequence);
         }
         self.take(effects);
         for run in runs {
-            self.tell_start(place, run);
+            self.send_start(sequence, run);
         }
     }
 
     /// Why a ready stage has tasks that wait.
-    pub(super) fn why_not_placed(&self, flow: &Flow, stage: StageId, now: Timestamp) -> Vec<String> {
-        let plan = &flow.plan.stages[stage];
-        let book = &flow.stages[stage].tasks;
+    pub(super) fn why_not_placed(
+        &self,
+        workflow_state: &WorkflowState,
+        stage: StageId,
+        now: Timestamp,
+    ) -> Vec<String> {
+        let plan = &workflow_state.plan.stages[stage];
+        let book = &workflow_state.stages[stage].tasks;
         let counts = book.counts();
         let mut reasons = Vec::new();
-        for (node, runs) in self.silent_nodes(flow, stage) {
+        for (node, runs) in self.silent_nodes(workflow_state, stage) {
             reasons.push(format!("{node} does not answer; {runs} of its tasks run there"));
         }
-        reasons.extend(flow.trouble(stage));
-        reasons.extend(flow.waits_for_members(stage));
+        reasons.extend(workflow_state.trouble(stage));
+        reasons.extend(workflow_state.waits_for_members(stage));
         if counts.pending == 0 {
             return reasons;
         }
-        if let Some(by) = &flow.paused {
+        if let Some(by) = &workflow_state.paused {
             reasons.push(format!("it is paused by {by}"));
             return reasons;
         }
-        if let Some((task, retry)) = book.retries.iter().find(|(_, retry)| retry.not_before > now) {
-            let pause = retry.not_before.seconds() - now.seconds();
+        if let Some((task, retry)) = book.retries.iter().find(|(_, retry)| retry.retry_at > now) {
+            let pause = retry.retry_at.seconds() - now.seconds();
             let task = plan.tasks.first.map(|_| format!(" of task {}", plan.tasks.number(*task)));
             let task = task.unwrap_or_default();
             reasons.push(format!("attempt {}{task} begins in {pause} s", retry.attempt));
@@ -223,22 +231,22 @@ impl Engine {
         if book.running.len() >= plan.tasks.concurrency as usize && plan.tasks.count > 1 {
             reasons.push(format!("its concurrency of {} is reached", plan.tasks.concurrency));
         } else if plan.work.kind() == StageKind::Job {
-            if let Some(request) = flow.request(stage, &self.for_members) {
+            if let Some(request) = workflow_state.request(stage, &self.for_members) {
                 reasons.extend(self.cluster.why(&request, plan.members as usize));
             }
             if plan.members > 1 {
                 reasons.extend(self.why_not_for_members());
             }
-        } else if let Some(group) = plan.group.filter(|group| flow.volumes[*group].is_none()) {
-            let requests = flow.requests_of_group(group);
+        } else if let Some(group) = plan.group.filter(|group| workflow_state.volumes[*group].is_none()) {
+            let requests = workflow_state.requests_of_group(group);
             let unfit = requests.iter().find_map(|request| self.cluster.fits(request, 1, None).err());
             reasons.push(match unfit {
                 Some(unfit) => unfit.to_string(),
                 None => "no node that is ready can run all jobs that mount its volumes".to_owned(),
             });
         } else {
-            let home = plan.group.and_then(|group| flow.volumes[group].as_ref());
-            let node = home.and_then(|home| self.nodes.get(&home.node));
+            let volume_placement = plan.group.and_then(|group| workflow_state.volumes[group].as_ref());
+            let node = volume_placement.and_then(|volume_placement| self.nodes.get(&volume_placement.node));
             let why =
                 node.and_then(|node| node.facts.unavailable()).unwrap_or_else(|| "not ready".to_owned());
             reasons.push(format!("the node of its volumes is {why}"));
@@ -247,9 +255,9 @@ impl Engine {
     }
 
     /// Nodes that run tasks of a stage and do not answer.
-    fn silent_nodes(&self, flow: &Flow, stage: StageId) -> BTreeMap<String, usize> {
+    fn silent_nodes(&self, workflow_state: &WorkflowState, stage: StageId) -> BTreeMap<String, usize> {
         let mut silent = BTreeMap::new();
-        for run in flow.runs.values().filter(|run| run.stage == stage && run.ended.is_none()) {
+        for run in workflow_state.runs.values().filter(|run| run.stage == stage && run.ended.is_none()) {
             if !self.nodes.get(&run.node).is_some_and(|node| node.facts.is_ready) {
                 *silent.entry(run.node_name.to_string()).or_default() += 1;
             }
@@ -334,7 +342,7 @@ fn granted(node: &str, grant: Option<&Grant>) -> String {
     format!("goes to {node}, CPUs {}, {} MiB{devices}", cpus.join(","), memory >> 20)
 }
 
-impl Flow {
+impl WorkflowState {
     /// Nothing of it may begin.
     pub(super) fn is_held_back(&self) -> bool {
         self.stop.is_some() || self.paused.is_some() || self.blocked.is_some()

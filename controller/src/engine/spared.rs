@@ -9,11 +9,11 @@ use api::{
 };
 
 use super::{Engine, effects::stop_run};
-use crate::record::Spared;
+use crate::record::SparedRows;
 
 /// What is left alone.
 #[derive(Debug, Default)]
-pub(super) struct SparedNow {
+pub(super) struct SparedState {
     runs: BTreeMap<RunId, SparedRun>,
     volumes: BTreeSet<WorkflowId>,
     any_run: bool,
@@ -28,7 +28,7 @@ struct SparedRun {
     node: Option<NodeId>,
 }
 
-impl SparedNow {
+impl SparedState {
     /// Whether a run that is not known is left alone on the node that tells of it.
     pub(super) fn has_run(&mut self, run: RunId, node: NodeId) -> bool {
         match self.runs.get_mut(&run) {
@@ -53,8 +53,8 @@ impl SparedNow {
 
 impl Engine {
     /// Leaves runs and volumes alone. `workflow`: whose they are, if it can be read.
-    pub(crate) fn spare(&mut self, workflow: Option<WorkflowId>, spared: Spared) {
-        let Spared { runs, workflows, any_run, any_workflow } = spared;
+    pub(crate) fn spare(&mut self, workflow: Option<WorkflowId>, spared: SparedRows) {
+        let SparedRows { runs, workflows, any_run, any_workflow } = spared;
         let of = workflow.map_or_else(|| "workflows that cannot be read".to_owned(), |id| format!("{id}"));
         if !runs.is_empty() {
             tracing::error!("{} runs of {of} cannot be read: on nodes they are left alone", runs.len());

@@ -9,7 +9,7 @@ use document::{
 };
 use image_store::RunConfig;
 
-use super::{Flow, Surroundings, attempt::Attempt, flow::Run};
+use super::{Surroundings, WorkflowState, attempt::Attempt, workflow_state::Run};
 use crate::record::{Grant, JobImage};
 
 /// Processes and threads of a job: generous for OpenMP and JVMs, far below what a node can have.
@@ -25,7 +25,7 @@ const MAX_PUT_IN_BYTES: usize = 4 << 20;
 /// `PATH` where neither image nor plan sets one.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-impl Flow {
+impl WorkflowState {
     /// The order for a run; `None` if it is none of this workflow, or its image is not known.
     pub(super) fn spec(&self, id: RunId, surroundings: &Surroundings) -> Option<RunSpec> {
         let run = self.runs.get(&id)?;
@@ -75,7 +75,7 @@ impl Flow {
         let Grant { cpus, memory, devices, .. } = run.grant.clone()?;
         let env = self.environment(job, image, run);
         let budget = Budget::default();
-        let known = |name: &str| env.get(name).filter(|_| is_put_in(job, name));
+        let known = |name: &str| env.get(name).filter(|_| is_included(job, name));
         let (command, program_words) = command(job, &image.run, |name| budget.take(known(name)));
         let mut files = Vec::new();
         if let Some(StoredFile { digest, size }) = job.script {
@@ -130,7 +130,7 @@ impl Flow {
         let of_image = image.run.env.iter().filter_map(|pair| pair.split_once('='));
         env.extend(of_image.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let budget = Budget::default();
-        let known = |name: &str| env.get(name).filter(|_| is_put_in(job, name));
+        let known = |name: &str| env.get(name).filter(|_| is_included(job, name));
         let lookup = |name: &str| budget.take(ours.get(name).or_else(|| known(name)));
         let expand = |value: &String| document::expand_known(value, lookup);
         let of_plan: Vec<_> = job.env.iter().map(|(name, value)| (name.clone(), expand(value))).collect();
@@ -142,7 +142,7 @@ impl Flow {
 
 /// Whether a name of the environment is put in here. The agent chooses `HOME` unless the document
 /// does: what the image says of it need not be what the job gets.
-fn is_put_in(job: &JobPlan, name: &str) -> bool {
+fn is_included(job: &JobPlan, name: &str) -> bool {
     name != "HOME" || job.env.contains_key(name)
 }
 

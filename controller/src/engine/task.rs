@@ -12,7 +12,7 @@ use super::{
 
 /// Attempts of a task that never began for reasons of their node (a full disk, a reboot before it
 /// started). They do not count as attempts of the user's.
-const MAX_FALSE_STARTS: u32 = 5;
+const MAX_START_FAILURES: u32 = 5;
 
 /// Times that a task begins again because its node was booted anew. They do not count as attempts of
 /// the user's; but one that takes its node down must end some day.
@@ -26,7 +26,7 @@ const LONGEST_PAUSE_SECONDS: i64 = 300;
 
 /// The tasks of a stage. Those that were never tried are a range, not a list.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct TaskBook {
+pub(crate) struct TaskTable {
     pub(crate) count: u32,
     /// Tasks from here on were never tried.
     pub(crate) next: u32,
@@ -40,12 +40,12 @@ pub(crate) struct TaskBook {
     /// Why one of them failed.
     pub(crate) failure: Option<String>,
     /// The attempt that failed last, while its task is tried again.
-    pub(crate) retried: Option<Retried>,
+    pub(crate) retried: Option<FailedAttempt>,
 }
 
 /// An attempt that failed, of a task that is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Retried {
+pub(crate) struct FailedAttempt {
     pub(crate) task: TaskId,
     /// The attempt that failed, from 1.
     pub(crate) attempt: u32,
@@ -63,21 +63,21 @@ pub(crate) struct RetryState {
     /// Attempts that failed for the task's own reasons.
     pub(crate) failures: u32,
     /// Attempts that never began.
-    pub(crate) false_starts: u32,
+    pub(crate) start_failures: u32,
     /// Attempts that ended because their node was booted anew.
     pub(crate) requeues: u32,
     /// Times in a row that nodes did not begin it.
     pub(crate) refusals: u32,
-    pub(crate) not_before: Timestamp,
+    pub(crate) retry_at: Timestamp,
 }
 
 impl RetryState {
     pub(super) fn first(now: Timestamp) -> Self {
-        Self { attempt: 1, failures: 0, false_starts: 0, requeues: 0, refusals: 0, not_before: now }
+        Self { attempt: 1, failures: 0, start_failures: 0, requeues: 0, refusals: 0, retry_at: now }
     }
 }
 
-impl TaskBook {
+impl TaskTable {
     pub(crate) fn new(count: u32) -> Self {
         Self { count, ..Self::default() }
     }
@@ -90,7 +90,7 @@ impl TaskBook {
     /// Tasks that may begin now, lowest first, with the attempt that it would be.
     pub(crate) fn due(&self, now: Timestamp) -> impl Iterator<Item = (TaskId, RetryState)> + '_ {
         let first = RetryState::first(now);
-        let retried = self.retries.iter().filter(move |(_, retry)| retry.not_before <= now);
+        let retried = self.retries.iter().filter(move |(_, retry)| retry.retry_at <= now);
         let untried = (self.next..self.count).map(move |task| (TaskId(task), first));
         retried.map(|(task, retry)| (*task, *retry)).chain(untried)
     }
@@ -127,13 +127,13 @@ impl TaskBook {
     pub(crate) fn give_up_unread(&mut self, retries: u32, now: Timestamp) {
         let over = self.running.iter().filter_map(|(task, attempt)| Some((*task, attempt.end(true)?)));
         for (task, end) in over.collect::<Vec<_>>() {
-            self.settle(task, &end, retries, now);
+            self.record_outcome(task, &end, retries, now);
         }
     }
 
     /// The attempt of a task is over: the task has finished, will be tried again, or has failed. `retries`:
     /// further attempts that the document grants.
-    pub(crate) fn settle(
+    pub(crate) fn record_outcome(
         &mut self,
         task: TaskId,
         AttemptEnd { outcome, has_started }: &AttemptEnd,
@@ -156,8 +156,8 @@ impl TaskBook {
                 return;
             }
             Outcome::Failed { transient: false, .. } => false,
-            Outcome::Failed { transient: true, .. } if !have_others_run => this.starts_falsely(),
-            Outcome::Lost { .. } if !*has_started => this.starts_falsely(),
+            Outcome::Failed { transient: true, .. } if !have_others_run => this.count_start_failure(),
+            Outcome::Lost { .. } if !*has_started => this.count_start_failure(),
             Outcome::Lost { rebooted: true, .. } => {
                 this.requeues += 1;
                 this.requeues <= MAX_REQUEUES
@@ -172,11 +172,11 @@ impl TaskBook {
             }
         };
         if goes_on {
-            let pause = pause_seconds(this.failures + this.false_starts + this.requeues + this.refusals);
-            let next = RetryState { attempt: this.attempt + 1, not_before: now.plus_seconds(pause), ..this };
+            let pause = pause_seconds(this.failures + this.start_failures + this.requeues + this.refusals);
+            let next = RetryState { attempt: this.attempt + 1, retry_at: now.plus_seconds(pause), ..this };
             self.retries.insert(task, next);
             let why = describe(outcome);
-            self.retried = Some(Retried { task, attempt: this.attempt, why, pause_seconds: pause });
+            self.retried = Some(FailedAttempt { task, attempt: this.attempt, why, pause_seconds: pause });
         } else {
             self.failed += 1;
             self.failure.get_or_insert_with(|| describe(outcome));
@@ -192,9 +192,9 @@ fn pause_seconds(failures: u32) -> i64 {
 
 impl RetryState {
     /// Counts an attempt that never began; `true` if there may be another.
-    fn starts_falsely(&mut self) -> bool {
-        self.false_starts += 1;
-        self.false_starts <= MAX_FALSE_STARTS
+    fn count_start_failure(&mut self) -> bool {
+        self.start_failures += 1;
+        self.start_failures <= MAX_START_FAILURES
     }
 }
 

@@ -78,7 +78,7 @@ fn submission(number: u128, text: &str) -> Submission {
     let plan = Plan::of(&document, &files).unwrap();
     Submission {
         id: WorkflowId(uuid::Uuid::from_u128(number)),
-        place: u64::try_from(number).unwrap(),
+        sequence: u64::try_from(number).unwrap(),
         name: format!("w{number}"),
         owner: Owner { name: "ann".to_owned(), uid: 1001, gid: 100, groups: vec![7] },
         document: text.to_owned(),
@@ -88,14 +88,14 @@ fn submission(number: u128, text: &str) -> Submission {
     }
 }
 
-fn image() -> Fetched {
+fn image() -> FetchedImage {
     let root = Artifact { format: "squashfs".to_owned(), digest: Digest([9; 32]), size: 4096 };
     let run = image_store::RunConfig {
         env: vec!["PATH=/bin".to_owned(), "HOME=/root".to_owned()],
         ..Default::default()
     };
     let image = JobImage { manifest: Digest([8; 32]), root, run, indexes: None, pulled_by: None };
-    Fetched { image, was_cached: true }
+    FetchedImage { image, was_cached: true }
 }
 
 fn ended(run: RunId, outcome: Outcome, now: Timestamp) -> RunReport {
@@ -176,13 +176,13 @@ impl Stage {
 
     fn report(&mut self, subject: &str, state: RunState, now: i64) {
         let (run, node) = self.runs[subject];
-        self.engine.run_told(node, &RunReport { run, state }, at(now));
+        self.engine.handle_report(node, &RunReport { run, state }, at(now));
         self.proceed(now);
     }
 
     fn end(&mut self, subject: &str, outcome: Outcome, now: i64) {
         let (run, node) = self.runs.remove(subject).unwrap();
-        self.engine.run_told(node, &ended(run, outcome, at(now)), at(now));
+        self.engine.handle_report(node, &ended(run, outcome, at(now)), at(now));
         self.proceed(now);
     }
 
@@ -224,7 +224,7 @@ fn hello() {
         4   WORKFLOW_FINISHED : finished
         4   forget 1 of 1
     "#]]);
-    assert!(stage.engine.flows.is_empty(), "a workflow that is over is in the store alone");
+    assert!(stage.engine.workflow_states.is_empty(), "a workflow that is over is in the store alone");
 }
 
 #[test]
@@ -242,7 +242,7 @@ jobs:
     stage.submit(text, 1);
     let job = |subject: &str| {
         let (run, _) = stage.runs[subject];
-        let spec = stage.engine.flow_of(run).unwrap().spec(run, &Surroundings::default()).unwrap();
+        let spec = stage.engine.workflow_state_of(run).unwrap().spec(run, &Surroundings::default()).unwrap();
         let Work::Job(job) = spec.work else { panic!() };
         let env: Vec<String> = job.env.iter().filter(|pair| !pair.starts_with("FB_")).cloned().collect();
         format!(

@@ -20,8 +20,8 @@ use document::plan::{StageAction, StageId, TaskId};
 use planner::{Allowed, QueuePass, Request};
 
 use super::{
-    Engine, Flow,
-    schedule::{Begun, MAX_PLACED},
+    Engine, WorkflowState,
+    schedule::{MAX_PLACED, StartedTask},
     task::RetryState,
 };
 
@@ -30,7 +30,7 @@ const MAX_HEADS: usize = 16;
 
 /// Tasks of one stage that may begin now, and what each of them needs.
 struct Offer<'a> {
-    place: u64,
+    sequence: u64,
     stage: StageId,
     request: Request,
     /// Runs of one task, which are placed together or not at all.
@@ -48,41 +48,49 @@ struct Queue<'a> {
 impl<'a> Queue<'a> {
     /// Adds what a flow may begin, and counts what it holds. `for_members`: nodes for attempts of several
     /// members.
-    fn add(&mut self, place: u64, flow: &'a Flow, for_members: &Allowed, now: Timestamp) {
-        for (stage, plan) in flow.plan.numbered() {
+    fn add(
+        &mut self,
+        sequence: u64,
+        workflow_state: &'a WorkflowState,
+        for_members: &Allowed,
+        now: Timestamp,
+    ) {
+        for (stage, plan) in workflow_state.plan.numbered() {
             let StageAction::Job(job) = &plan.work else { continue };
-            let book = &flow.stages[stage].tasks;
+            let book = &workflow_state.stages[stage].tasks;
             self.cores += match job.resource.exclusive {
                 // It asks for few, and has all of its node.
-                true => book.running.values().flat_map(|of| &of.runs).map(|run| held(flow, *run)).sum(),
+                true => {
+                    book.running.values().flat_map(|of| &of.runs).map(|run| held(workflow_state, *run)).sum()
+                }
                 false => {
                     let of_one = u64::from(job.resource.cores) * u64::from(plan.members);
                     of_one.saturating_mul(book.running.len() as u64)
                 }
             };
-            if !flow.may_begin(stage) {
+            if !workflow_state.may_begin(stage) {
                 continue;
             }
             let room = (plan.tasks.concurrency as usize).saturating_sub(book.running.len());
-            let Some(request) = flow.request(stage, for_members) else { continue };
+            let Some(request) = workflow_state.request(stage, for_members) else { continue };
             let due: Box<dyn Iterator<Item = _>> = Box::new(book.due(now).take(room.min(MAX_PLACED)));
             let mut due = due.peekable();
             if due.peek().is_some() {
-                self.offers.push_back(Offer { place, stage, request, members: plan.members, due });
+                self.offers.push_back(Offer { sequence, stage, request, members: plan.members, due });
             }
         }
     }
 
     /// Offers the next task; what has to wait, and what is exhausted, is offered no more in this pass.
-    fn offer(&mut self, pass: &mut QueuePass<'_>, new_run: &mut dyn FnMut() -> RunId) -> Option<Begun> {
-        let Offer { place, stage, request, members, due } = self.offers.front_mut()?;
+    fn offer(&mut self, pass: &mut QueuePass<'_>, new_run: &mut dyn FnMut() -> RunId) -> Option<StartedTask> {
+        let Offer { sequence, stage, request, members, due } = self.offers.front_mut()?;
         if !pass.is_hopeless(request, *members as usize)
             && let Some((task, retry)) = due.next()
         {
             let runs: Vec<RunId> = (0..*members).map(|_| new_run()).collect();
             if let Some(placements) = pass.offer(request, &runs) {
                 self.cores += placements.iter().map(|placement| placement.cores.len() as u64).sum::<u64>();
-                return Some(Begun { place: *place, stage: *stage, task, retry, placements });
+                return Some(StartedTask { sequence: *sequence, stage: *stage, task, retry, placements });
             }
         }
         self.offers.pop_front();
@@ -91,22 +99,26 @@ impl<'a> Queue<'a> {
 
     /// Whose turn it is: the smallest is next.
     fn turn(&self) -> Option<(u64, u64)> {
-        Some((self.cores, self.offers.front()?.place))
+        Some((self.cores, self.offers.front()?.sequence))
     }
 }
 
 /// Cores that a run has.
-fn held(flow: &Flow, run: RunId) -> u64 {
-    let grant = flow.runs.get(&run).and_then(|run| run.grant.as_ref());
+fn held(workflow_state: &WorkflowState, run: RunId) -> u64 {
+    let grant = workflow_state.runs.get(&run).and_then(|run| run.grant.as_ref());
     grant.map_or(0, |grant| grant.cores.len() as u64)
 }
 
 /// The queues of all users who have something to offer. `for_members`: nodes for attempts of several
 /// members.
-fn queues<'a>(flows: &'a BTreeMap<u64, Flow>, for_members: &Allowed, now: Timestamp) -> Vec<Queue<'a>> {
+fn queues<'a>(
+    workflow_states: &'a BTreeMap<u64, WorkflowState>,
+    for_members: &Allowed,
+    now: Timestamp,
+) -> Vec<Queue<'a>> {
     let mut users: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
-    for (&place, flow) in flows {
-        users.entry(&flow.owner.name).or_default().add(place, flow, for_members, now);
+    for (&sequence, workflow_state) in workflow_states {
+        users.entry(&workflow_state.owner.name).or_default().add(sequence, workflow_state, for_members, now);
     }
     users.into_values().filter(|user| user.turn().is_some()).collect()
 }
@@ -116,10 +128,10 @@ fn queues<'a>(flows: &'a BTreeMap<u64, Flow>, for_members: &Allowed, now: Timest
 fn head(queues: &[Queue<'_>], pass: &mut QueuePass<'_>) -> Option<((u64, StageId), usize, bool)> {
     let fronts = queues.iter().enumerate();
     let mut fronts: Vec<_> = fronts.filter_map(|(index, user)| Some((user.offers.front()?, index))).collect();
-    fronts.sort_by_key(|(front, _)| front.place);
+    fronts.sort_by_key(|(front, _)| front.sequence);
     fronts.into_iter().take(MAX_HEADS).find_map(|(front, index)| {
         let can_begin = pass.reserve_for(&front.request, front.members as usize);
-        let name = (front.place, front.stage);
+        let name = (front.sequence, front.stage);
         (can_begin || pass.has_reservation()).then_some((name, index, can_begin))
     })
 }
@@ -130,24 +142,24 @@ impl Engine {
     /// user's others come later.
     pub(super) fn queue(&self, now: Timestamp) -> Vec<(u64, StageId)> {
         let mut queue: Vec<(bool, u64, u64, StageId)> = Vec::new();
-        for Queue { offers, cores } in queues(&self.flows, &self.for_members, now) {
+        for Queue { offers, cores } in queues(&self.workflow_states, &self.for_members, now) {
             queue.extend(offers.iter().map(|offer| {
-                let is_behind = self.passed_over != Some((offer.place, offer.stage));
-                (is_behind, cores, offer.place, offer.stage)
+                let is_behind = self.passed_over != Some((offer.sequence, offer.stage));
+                (is_behind, cores, offer.sequence, offer.stage)
             }));
         }
         queue.sort_unstable();
-        queue.into_iter().map(|(_, _, place, stage)| (place, stage)).collect()
+        queue.into_iter().map(|(_, _, sequence, stage)| (sequence, stage)).collect()
     }
 
     /// Offers jobs to the planner. Tasks of a stage want the same: behind the first that has to wait the
     /// others are not looked at, so a large array costs no more than a small one.
-    pub(super) fn place_jobs(&mut self, now: Timestamp) -> Vec<Begun> {
-        let mut queues = queues(&self.flows, &self.for_members, now);
+    pub(super) fn schedule_jobs(&mut self, now: Timestamp) -> Vec<StartedTask> {
+        let mut queues = queues(&self.workflow_states, &self.for_members, now);
         let mut pass = self.cluster.pass(now.seconds());
         let head = head(&queues, &mut pass);
 
-        let (mut begun, mut placed): (Vec<Begun>, usize) = (Vec::new(), 0);
+        let (mut begun, mut placed): (Vec<StartedTask>, usize) = (Vec::new(), 0);
         if let Some((name, index, true)) = head
             && self.passed_over == Some(name)
         {
@@ -165,7 +177,7 @@ impl Engine {
             turns.extend(turn((index, &queues[index])));
         }
         self.passed_over = head.and_then(|(name, _, can_begin)| {
-            let has_begun = begun.iter().any(|begun| (begun.place, begun.stage) == name);
+            let has_begun = begun.iter().any(|begun| (begun.sequence, begun.stage) == name);
             // While it cannot begin it stays what it was.
             (!has_begun && (can_begin || self.passed_over == Some(name))).then_some(name)
         });

@@ -9,7 +9,7 @@ use api::{
 };
 use document::plan::{Dependency, Destination, StageAction, StageId, Until};
 
-use super::{Engine, Flow};
+use super::{Engine, WorkflowState};
 use crate::record::{PullsOfWorkflow, workflow_status};
 
 /// Stages named in one reason.
@@ -27,32 +27,33 @@ pub(crate) struct RunningJob {
 impl Engine {
     /// The tasks of a workflow whose processes run, by stage and task.
     pub(crate) fn running_jobs(&self, id: WorkflowId) -> Vec<RunningJob> {
-        let flow = self.places.get(&id).and_then(|place| self.flows.get(place));
-        let mut jobs: Vec<RunningJob> = flow.into_iter().flat_map(Flow::running_jobs).collect();
+        let workflow_state = self.sequences.get(&id).and_then(|sequence| self.workflow_states.get(sequence));
+        let mut jobs: Vec<RunningJob> =
+            workflow_state.into_iter().flat_map(WorkflowState::running_jobs).collect();
         jobs.sort_by_key(|job| (job.task.stage, job.task.task, job.task.attempt, job.task.member));
         jobs
     }
 
     /// All workflows in memory, newest first.
     pub(crate) fn summaries(&self) -> Vec<WorkflowSummary> {
-        self.flows.values().rev().map(Flow::summary).collect()
+        self.workflow_states.values().rev().map(WorkflowState::summary).collect()
     }
 
     /// A workflow in memory.
     pub(crate) fn view(&self, id: WorkflowId) -> Option<Workflow> {
-        let flow = self.flows.get(self.places.get(&id)?)?;
-        if let Some(view) = flow.final_view.as_ref().filter(|_| flow.ended.is_some()) {
+        let workflow_state = self.workflow_states.get(self.sequences.get(&id)?)?;
+        if let Some(view) = workflow_state.final_view.as_ref().filter(|_| workflow_state.ended.is_some()) {
             // It waits for the rest of a log alone, and of what is over not all is in memory.
             return Some(view.clone());
         }
-        let mut view = flow.view();
+        let mut view = workflow_state.view();
         let waiting = self.waiting_reasons(id);
         for (stage, reason) in waiting {
             if let Some(stage) = view.stages.get_mut(stage.index()) {
                 stage.reason = Some(reason);
             }
         }
-        for (stage, trouble) in flow.troubles() {
+        for (stage, trouble) in workflow_state.troubles() {
             if let Some(stage) = view.stages.get_mut(stage.index())
                 && stage.state == State::Started
             {
@@ -71,31 +72,31 @@ impl Engine {
         pulls: &PullsOfWorkflow,
         now: Timestamp,
     ) -> Option<Vec<Waiting>> {
-        let place = *self.places.get(&id)?;
-        let flow = self.flows.get(&place)?;
-        if let Some(why) = flow.blocked.as_ref().filter(|_| flow.ended.is_none()) {
+        let sequence = *self.sequences.get(&id)?;
+        let workflow_state = self.workflow_states.get(&sequence)?;
+        if let Some(why) = workflow_state.blocked.as_ref().filter(|_| workflow_state.ended.is_none()) {
             let reasons = vec![format!("the workflow is blocked: {why}")];
-            return Some(vec![Waiting { stage: 0, name: flow.name.clone(), reasons }]);
+            return Some(vec![Waiting { stage: 0, name: workflow_state.name.clone(), reasons }]);
         }
-        let wanted = of.map(|of| flow.needed_by(of));
+        let wanted = of.map(|of| workflow_state.needed_by(of));
         let queue = std::cell::LazyCell::new(|| self.queue(now));
         let mut waiting = Vec::new();
-        for (index, plan) in flow.plan.numbered() {
-            let stage = &flow.stages[index];
+        for (index, plan) in workflow_state.plan.numbered() {
+            let stage = &workflow_state.stages[index];
             if stage.state.is_ended() || wanted.as_ref().is_some_and(|wanted| !wanted.contains(&index)) {
                 continue;
             }
             let reasons = if !stage.is_ready {
-                vec![flow.waits_for(index)]
+                vec![workflow_state.waits_for(index)]
             } else if plan.work.kind() == StageKind::Image {
                 // While it waits for something before the pull, its reason says for what.
                 let told: Vec<String> =
                     pulls.get(&index).cloned().into_iter().chain(stage.reason.clone()).collect();
                 if told.is_empty() { vec![format!("{} is being pulled", plan.name)] } else { told }
             } else {
-                let mut reasons = self.why_not_placed(flow, index, now);
-                if plan.work.kind() == StageKind::Job && flow.may_begin(index) {
-                    reasons.extend(place_in(&queue, (place, index)));
+                let mut reasons = self.why_not_placed(workflow_state, index, now);
+                if plan.work.kind() == StageKind::Job && workflow_state.may_begin(index) {
+                    reasons.extend(position_in(&queue, (sequence, index)));
                 }
                 reasons
             };
@@ -109,28 +110,33 @@ impl Engine {
 
     /// A short reason for each stage that has not begun.
     fn waiting_reasons(&self, id: WorkflowId) -> Vec<(StageId, String)> {
-        let Some(flow) = self.places.get(&id).and_then(|place| self.flows.get(place)) else {
+        let Some(workflow_state) =
+            self.sequences.get(&id).and_then(|sequence| self.workflow_states.get(sequence))
+        else {
             return Vec::new();
         };
-        if flow.blocked.is_some() {
+        if workflow_state.blocked.is_some() {
             return Vec::new();
         }
         let pending = |index: &StageId| {
-            let stage = &flow.stages[*index];
+            let stage = &workflow_state.stages[*index];
             stage.state == State::Pending && stage.reason.is_none()
         };
-        StageId::first(flow.stages.len())
+        StageId::first(workflow_state.stages.len())
             .filter(pending)
             .map(|index| {
-                let ready = flow.stages[index].is_ready;
-                (index, if ready { "waits for resources".to_owned() } else { flow.waits_for(index) })
+                let ready = workflow_state.stages[index].is_ready;
+                (
+                    index,
+                    if ready { "waits for resources".to_owned() } else { workflow_state.waits_for(index) },
+                )
             })
             .collect()
     }
 }
 
 /// Where a job stands in the queue of all jobs; nothing if none of its tasks is due.
-fn place_in(queue: &[(u64, StageId)], job: (u64, StageId)) -> Option<String> {
+fn position_in(queue: &[(u64, StageId)], job: (u64, StageId)) -> Option<String> {
     Some(match queue.iter().position(|queued| *queued == job)? {
         0 => "it is the first in the queue of jobs".to_owned(),
         1 => "1 job is before it in the queue of jobs".to_owned(),
@@ -138,7 +144,7 @@ fn place_in(queue: &[(u64, StageId)], job: (u64, StageId)) -> Option<String> {
     })
 }
 
-impl Flow {
+impl WorkflowState {
     /// A stage, and those that are not over and that it waits for, over any number of steps.
     fn needed_by(&self, stage: StageId) -> BTreeSet<StageId> {
         let mut needed = BTreeSet::new();

@@ -22,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{FetchError, JobImages};
-use crate::record::{Fetched, PullsOfWorkflow};
+use crate::record::{FetchedImage, PullsOfWorkflow};
 
 /// Images that are pulled at once. Those whose registry is waited for do not count.
 const MAX_PULLS: usize = 8;
@@ -32,7 +32,7 @@ const MAX_CONVERSIONS: usize = 3;
 
 /// Whom an image is fetched for.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanter {
+pub(crate) struct Requester {
     pub(crate) workflow: WorkflowId,
     pub(crate) stage: StageId,
     /// The owner of the workflow, whose turn it takes.
@@ -44,7 +44,7 @@ pub(crate) struct Wanter {
 /// What came of a fetch.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    pub(crate) fetched: Result<Fetched, Arc<FetchError>>,
+    pub(crate) fetched: Result<FetchedImage, Arc<FetchError>>,
     /// Holds the image until a workflow names it.
     pub(crate) lease: JobImages,
 }
@@ -74,7 +74,7 @@ struct Pull {
     /// What it brings, once that is known.
     manifest: Option<Digest>,
     /// Those who want it, in the order in which they asked.
-    wanted: BTreeMap<u64, Wanted>,
+    wanted: BTreeMap<u64, ImageWait>,
     step: Step,
     transfer: Claim,
     conversion: Claim,
@@ -84,8 +84,8 @@ struct Pull {
 }
 
 #[derive(Debug)]
-struct Wanted {
-    wanter: Wanter,
+struct ImageWait {
+    wanter: Requester,
     /// As its workflow names it.
     reference: String,
     tell: oneshot::Sender<Delivery>,
@@ -122,7 +122,7 @@ impl Pulls {
     pub(super) fn enqueue(
         &self,
         reference: &str,
-        wanter: Wanter,
+        wanter: Requester,
         cancelled: CancellationToken,
     ) -> (PullUnderWay, oneshot::Receiver<Delivery>) {
         let (tell, told) = oneshot::channel();
@@ -132,7 +132,7 @@ impl Pulls {
         let number = board.next;
         board.next += 1;
         board.stages.insert((wanter.workflow, wanter.stage), (number, number));
-        let wanted = Wanted { wanter, reference: reference.to_owned(), tell };
+        let wanted = ImageWait { wanter, reference: reference.to_owned(), tell };
         let pull = Pull {
             reference: reference.to_owned(),
             manifest: None,
@@ -237,8 +237,8 @@ impl Board {
         }
     }
 
-    fn forget_stages(&mut self, wanted: &BTreeMap<u64, Wanted>) {
-        for Wanted { wanter, .. } in wanted.values() {
+    fn forget_stages(&mut self, wanted: &BTreeMap<u64, ImageWait>) {
+        for ImageWait { wanter, .. } in wanted.values() {
             self.stages.remove(&(wanter.workflow, wanter.stage));
         }
     }
@@ -257,7 +257,7 @@ impl Pull {
 
     /// What it is doing, for one of those who want it.
     fn words(&self, number: u64) -> Option<String> {
-        let Wanted { wanter, reference, .. } = self.wanted.get(&number)?;
+        let ImageWait { wanter, reference, .. } = self.wanted.get(&number)?;
         // Who else wants it is nobody's business.
         let first = self.wanted.values().next()?;
         let whose = if first.wanter.user == wanter.user { "this user" } else { "the user who asked first" };
@@ -352,7 +352,7 @@ impl PullUnderWay {
     }
 
     /// Tells all who want it what came of it; `false` if nobody does.
-    pub(super) fn deliver(&self, fetched: &Result<Fetched, Arc<FetchError>>, lease: &JobImages) -> bool {
+    pub(super) fn deliver(&self, fetched: &Result<FetchedImage, Arc<FetchError>>, lease: &JobImages) -> bool {
         let wanted = {
             let mut board = self.pulls.lock();
             let wanted = board.pulls.get_mut(&self.number).map(|pull| std::mem::take(&mut pull.wanted));
@@ -361,7 +361,7 @@ impl PullUnderWay {
             wanted
         };
         let is_wanted = !wanted.is_empty();
-        for Wanted { tell, .. } in wanted.into_values() {
+        for ImageWait { tell, .. } in wanted.into_values() {
             let delivery = Delivery { fetched: fetched.clone(), lease: lease.clone() };
             // Whoever is gone with the server gets it at its next start.
             let _ = tell.send(delivery);

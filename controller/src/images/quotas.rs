@@ -10,13 +10,13 @@ use access::{Access, QuotaExceeded};
 use api::{ids::Digest, quota::QuotaName};
 
 use super::{FetchError, JobImages, causes};
-use crate::ledger::Ledger;
+use crate::ledger::QuotaLedger;
 use crate::record::JobImage;
 
 /// Where images are charged.
 #[derive(Debug, Clone)]
 pub(super) struct ImageQuotas {
-    pub(super) ledger: Ledger,
+    pub(super) ledger: QuotaLedger,
     access: Access,
 }
 
@@ -37,7 +37,7 @@ impl ImageQuotas {
 
 impl JobImages {
     /// The same, and images are charged from now on.
-    pub(crate) fn charging(self, ledger: Ledger, access: Access) -> Self {
+    pub(crate) fn charging(self, ledger: QuotaLedger, access: Access) -> Self {
         Self { quotas: Some(ImageQuotas { ledger, access }), ..self }
     }
 
@@ -60,7 +60,7 @@ impl JobImages {
         let taken = quotas.ledger.take_image(manifest, user, bytes, limit);
         let number = taken.map_err(|exceeded| quotas.refused(exceeded))?;
         let ledger = quotas.ledger.clone();
-        let charge = ImageCharge(Some(Taken { ledger, manifest, user: user.clone(), bytes, number }));
+        let charge = ImageCharge(Some(ChargedUse { ledger, manifest, user: user.clone(), bytes, number }));
         Ok((JobImage { pulled_by: Some(user.to_string()), ..image }, charge))
     }
 
@@ -74,22 +74,22 @@ impl JobImages {
 
 /// An image is charged and not kept yet. Dropped before [`Self::keep`], it is charged no more.
 #[derive(Debug)]
-pub(super) struct ImageCharge(Option<Taken>);
+pub(super) struct ImageCharge(Option<ChargedUse>);
 
 #[derive(Debug)]
-struct Taken {
-    ledger: Ledger,
+struct ChargedUse {
+    ledger: QuotaLedger,
     manifest: Digest,
     user: Arc<str>,
     bytes: u64,
-    /// [`Ledger::take_image`].
+    /// [`QuotaLedger::take_image`].
     number: u64,
 }
 
 impl ImageCharge {
     /// It is on disk: it is charged until it is removed.
     pub(super) fn keep(mut self) {
-        if let Some(Taken { ledger, manifest, user, bytes, number }) = self.0.take() {
+        if let Some(ChargedUse { ledger, manifest, user, bytes, number }) = self.0.take() {
             ledger.keep_image(manifest, &user, bytes, number);
         }
     }
@@ -97,7 +97,7 @@ impl ImageCharge {
 
 impl Drop for ImageCharge {
     fn drop(&mut self) {
-        if let Some(Taken { ledger, manifest, number, .. }) = &self.0 {
+        if let Some(ChargedUse { ledger, manifest, number, .. }) = &self.0 {
             ledger.give_up_image(manifest, *number);
         }
     }

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    ledger::Ledger,
+    ledger::QuotaLedger,
     store::sql::{SCHEMA, SqlStore},
 };
 
@@ -143,9 +143,9 @@ fn told() -> (Arc<dyn Waits>, mpsc::UnboundedReceiver<String>) {
 }
 
 /// The image stage of a workflow of this number.
-fn wanter(workflow: u128, user: &str, waits: Arc<dyn Waits>) -> Wanter {
+fn wanter(workflow: u128, user: &str, waits: Arc<dyn Waits>) -> Requester {
     let workflow = WorkflowId(uuid::Uuid::from_u128(workflow));
-    Wanter { workflow, stage: StageId(0), user: user.into(), waits }
+    Requester { workflow, stage: StageId(0), user: user.into(), waits }
 }
 
 async fn open(folder: &Path) -> JobImages {
@@ -318,7 +318,7 @@ async fn access(folder: &Path, images: u64) -> Access {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_charged_to_who_pulled_it_first() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::default();
+    let ledger = QuotaLedger::default();
     let images = open(folder.path()).await;
     let small = images.clone().charging(ledger.clone(), access(folder.path(), 1).await);
     let images = images.charging(ledger.clone(), access(folder.path(), 1 << 30).await);
@@ -354,7 +354,7 @@ async fn an_image_is_charged_to_who_pulled_it_first() {
     drop(charge);
     assert_eq!(used("bob"), 0, "it was not kept");
     // As after a restart.
-    let again = Ledger::default();
+    let again = QuotaLedger::default();
     let kept = images.store.images().await.unwrap();
     again.recall(Vec::new(), &HashMap::new(), &HashMap::new(), &kept);
     assert_eq!(again.total(), ledger.total());
@@ -363,7 +363,7 @@ async fn an_image_is_charged_to_who_pulled_it_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_no_room_at_all_fetches_no_layer() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::default();
+    let ledger = QuotaLedger::default();
     ledger.take_image(Digest([7; 32]), &"ann".into(), 10, None).unwrap();
     let images = open(folder.path()).await.charging(ledger, access(folder.path(), 1).await);
     // Its layer never comes.

@@ -25,7 +25,7 @@ use tokio::{sync::RwLock, time::timeout};
 use super::{JobImages, causes};
 use crate::{
     clock,
-    record::{InUse, Write},
+    record::{ImagesInUse, Write},
     store::{KeptImage, StoreError},
 };
 
@@ -95,8 +95,8 @@ impl JobImages {
     pub(crate) async fn remove_unused_for_ever(
         self,
         limits: ImageLimits,
-        settled: Arc<RwLock<()>>,
-        in_use: impl Fn() -> InUse + Send + Sync,
+        commit_lock: Arc<RwLock<()>>,
+        in_use: impl Fn() -> ImagesInUse + Send + Sync,
     ) {
         let mut pause = FIRST;
         // A new warning is a line of the log; the same one every hour is none.
@@ -107,7 +107,7 @@ impl JobImages {
                 () = tokio::time::sleep(pause) => {}
                 () = self.failed.notified(), if pause == EVERY => {}
             }
-            match self.remove_unused(clock::now(), limits, &settled, &in_use).await {
+            match self.remove_unused(clock::now(), limits, &commit_lock, &in_use).await {
                 Ok(None) => told = None,
                 Ok(Some(unknown)) if told.as_ref() == Some(&unknown) => {}
                 Ok(Some(unknown)) => {
@@ -128,18 +128,18 @@ impl JobImages {
         &self,
         now: Timestamp,
         limits: ImageLimits,
-        settled: &RwLock<()>,
-        in_use: &(impl Fn() -> InUse + Send + Sync),
+        commit_lock: &RwLock<()>,
+        in_use: &(impl Fn() -> ImagesInUse + Send + Sync),
     ) -> Result<Option<String>, RemovalError> {
         // Before it is found out what is in use, so that what begins to be in use from now on
         // stays.
         let removal = self.blobs.begin_removal();
         // What was decided and is not on disk yet may not have happened after a crash.
-        let Ok(settled) = timeout(DISK_PATIENCE, settled.read()).await else {
+        let Ok(commit_lock) = timeout(DISK_PATIENCE, commit_lock.read()).await else {
             return Ok(Some("the database cannot be written".to_owned()));
         };
-        let InUse { blobs: mut needed, unknown } = in_use();
-        drop(settled);
+        let ImagesInUse { blobs: mut needed, unknown } = in_use();
+        drop(commit_lock);
         if unknown.is_some() {
             return Ok(unknown);
         }

@@ -42,14 +42,14 @@ fn each_quota_of_submissions_is_refused_by_its_name_and_freed() {
         (QuotaName::Files, 5),
         (QuotaName::Documents, 100),
     ] {
-        let (ledger, limits) = (Ledger::default(), only(name, 2 * each));
+        let (ledger, limits) = (QuotaLedger::default(), only(name, 2 * each));
         for number in [1, 2] {
             assert_eq!(ledger.has_room("ann", &small(100), &limits), Ok(()));
             assert_eq!(ledger.submit(workflow(number), "ann", small(100), &limits), Ok(()));
         }
         let exceeded =
             QuotaExceeded { user: "ann".to_owned(), name, used: 2 * each, more: each, limit: 2 * each };
-        let refused = Err(NotTaken::Exceeded(exceeded.clone()));
+        let refused = Err(SubmissionRefused::Exceeded(exceeded.clone()));
         assert_eq!(ledger.has_room("ann", &small(100), &limits), refused);
         assert_eq!(ledger.submit(workflow(3), "ann", small(100), &limits), refused);
         assert_eq!(ledger.owner(workflow(3)), None, "what is refused is not counted");
@@ -68,7 +68,7 @@ fn each_quota_of_submissions_is_refused_by_its_name_and_freed() {
 
 #[test]
 fn a_document_is_held_after_the_end_and_nothing_after_it_is_forgotten() {
-    let (ledger, limits) = (Ledger::default(), QuotaLimits::default());
+    let (ledger, limits) = (QuotaLedger::default(), QuotaLimits::default());
     ledger.submit(workflow(1), "ann", small(100), &limits).unwrap();
     ledger.book().end(workflow(1));
     assert_eq!(ledger.used("ann"), Amounts::default().with(QuotaName::Documents, 100));
@@ -82,7 +82,7 @@ fn a_document_is_held_after_the_end_and_nothing_after_it_is_forgotten() {
 
 #[test]
 fn requests_at_the_same_time_do_not_overshoot_together() {
-    let (ledger, limits) = (&Ledger::default(), &only(QuotaName::Workflows, 10));
+    let (ledger, limits) = (&QuotaLedger::default(), &only(QuotaName::Workflows, 10));
     let submit = move |of: u128| {
         let ids = (0..50).map(move |number| workflow(of * 1_000 + number));
         ids.filter(|id| ledger.submit(*id, "ann", small(1), limits).is_ok()).count()
@@ -93,7 +93,7 @@ fn requests_at_the_same_time_do_not_overshoot_together() {
     });
     assert_eq!((taken, ledger.used("ann").get(QuotaName::Workflows)), (10, 10));
 
-    let (ledger, limit) = (&Ledger::default(), Some(1_000));
+    let (ledger, limit) = (&QuotaLedger::default(), Some(1_000));
     ledger.submit(workflow(1), "ann", small(1), limits).unwrap();
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -109,7 +109,7 @@ fn requests_at_the_same_time_do_not_overshoot_together() {
 
 #[test]
 fn bytes_on_disk_are_what_is_there_in_the_end() {
-    let (ledger, limits) = (Ledger::default(), QuotaLimits::default());
+    let (ledger, limits) = (QuotaLedger::default(), QuotaLimits::default());
     let logs = || ledger.used("ann").get(QuotaName::Logs);
     ledger.submit(workflow(1), "ann", small(1), &limits).unwrap();
     ledger.reserve(workflow(1), QuotaName::Logs, 100, Some(100)).unwrap();
@@ -128,7 +128,7 @@ fn bytes_on_disk_are_what_is_there_in_the_end() {
 
 #[test]
 fn an_image_is_charged_to_whom_it_was_made_for_until_it_is_gone() {
-    let ledger = Ledger::default();
+    let ledger = QuotaLedger::default();
     let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
     let images = |user: &str| ledger.used(user).get(QuotaName::Images);
     ledger.has_room_for_image(&ann, Some(100)).unwrap();
@@ -150,7 +150,7 @@ fn an_image_is_charged_to_whom_it_was_made_for_until_it_is_gone() {
 
 #[test]
 fn of_two_who_convert_the_same_image_each_gives_up_its_own() {
-    let ledger = Ledger::default();
+    let ledger = QuotaLedger::default();
     let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
     let used = || ["ann", "bob"].map(|user| ledger.used(user).get(QuotaName::Images));
     let take = |user: &Arc<str>| ledger.take_image(digest(1), user, 80, None).unwrap();
@@ -174,7 +174,7 @@ fn of_two_who_convert_the_same_image_each_gives_up_its_own() {
 
 #[test]
 fn a_user_leaves_with_nothing_under_way_and_takes_nothing_more() {
-    let (ledger, limits) = (Ledger::default(), QuotaLimits::default());
+    let (ledger, limits) = (QuotaLedger::default(), QuotaLimits::default());
     for number in [1, 2] {
         ledger.submit(workflow(number), "ann", small(1), &limits).unwrap();
     }
@@ -189,7 +189,7 @@ fn a_user_leaves_with_nothing_under_way_and_takes_nothing_more() {
     workflows.sort_unstable();
     assert_eq!(workflows, [workflow(1), workflow(2), workflow(4)]);
     let refused = ledger.submit(workflow(5), "ann", small(1), &limits);
-    assert_eq!(refused, Err(NotTaken::Leaving { user: "ann".to_owned() }));
+    assert_eq!(refused, Err(SubmissionRefused::Leaving { user: "ann".to_owned() }));
     ledger.submit(workflow(6), "bob", small(1), &limits).unwrap();
     ledger.let_in("ann");
     ledger.submit(workflow(5), "ann", small(1), &limits).unwrap();
@@ -197,7 +197,7 @@ fn a_user_leaves_with_nothing_under_way_and_takes_nothing_more() {
 
 #[test]
 fn the_same_is_known_after_a_restart() {
-    let (ledger, limits) = (Ledger::default(), QuotaLimits::default());
+    let (ledger, limits) = (QuotaLedger::default(), QuotaLimits::default());
     ledger.submit(workflow(1), "ann", small(100), &limits).unwrap();
     ledger.submit(workflow(2), "ann", small(200), &limits).unwrap();
     ledger.book().end(workflow(2));
@@ -234,7 +234,7 @@ fn the_same_is_known_after_a_restart() {
     let before =
         KeptImage { image: JobImage { pulled_by: None, ..image.clone() }, used: api::ids::Timestamp(0) };
     let images = [KeptImage { image, used: api::ids::Timestamp(0) }, before];
-    let again = Ledger::default();
+    let again = QuotaLedger::default();
     again.recall(workflows, &plans, &on_disk, &images);
     assert_eq!(again.used("ann"), ledger.used("ann"));
     assert_eq!(again.total(), ledger.total());
@@ -268,7 +268,7 @@ jobs:
 
 #[test]
 fn who_has_most_gives_way_when_too_many_workflows_are_kept() {
-    let (ledger, limits) = (Ledger::default(), QuotaLimits::default());
+    let (ledger, limits) = (QuotaLedger::default(), QuotaLimits::default());
     let mut number = 0;
     for (user, count) in [("ann", 10), ("bob", 3), ("eve", 2)] {
         for _ in 0..count {
@@ -280,7 +280,7 @@ fn who_has_most_gives_way_when_too_many_workflows_are_kept() {
         ledger.submit(workflow(number + 100), user, small(1), &limits).unwrap();
     }
     let keep = |most: u32| -> Vec<(String, u32)> {
-        ledger.keep_too_many(most).into_iter().map(|(user, keep)| (user.to_string(), keep)).collect()
+        ledger.users_over_share(most).into_iter().map(|(user, keep)| (user.to_string(), keep)).collect()
     };
     let wanted = |users: &[(&str, u32)]| -> Vec<(String, u32)> {
         users.iter().map(|(user, keep)| ((*user).to_owned(), *keep)).collect()
@@ -291,13 +291,13 @@ fn who_has_most_gives_way_when_too_many_workflows_are_kept() {
     assert_eq!(keep(7), wanted(&[("bob", 2), ("ann", 2)]), "2 each, and one is left");
     assert_eq!(keep(0), wanted(&[("eve", 0), ("bob", 0), ("ann", 0)]));
     // The database has it no more.
-    ledger.begin_to_forget(&[workflow(1)]);
+    ledger.start_forgetting(&[workflow(1)]);
     assert!(keep(14).is_empty());
 }
 
 #[test]
 fn what_is_never_handed_over_is_counted_no_more() {
-    let (ledger, limits) = (Ledger::default(), only(QuotaName::Workflows, 1));
+    let (ledger, limits) = (QuotaLedger::default(), only(QuotaName::Workflows, 1));
     ledger.submit(workflow(1), "ann", small(1), &limits).unwrap();
     drop(ledger.until_handed_over(workflow(1)));
     assert_eq!((ledger.total(), ledger.let_go("ann")), (Amounts::default(), Ok(Vec::new())));
@@ -309,7 +309,7 @@ fn what_is_never_handed_over_is_counted_no_more() {
 
 #[test]
 fn what_the_database_has_no_more_is_forgotten_once_and_counted_until_its_files_are_gone() {
-    let ledger = Ledger::default();
+    let ledger = QuotaLedger::default();
     let held = |number| HeldWorkflow {
         id: workflow(number),
         owner: Some("ann".into()),
@@ -318,8 +318,8 @@ fn what_the_database_has_no_more_is_forgotten_once_and_counted_until_its_files_a
     };
     let on_disk = HashMap::from([(workflow(1), Amounts::default().with(QuotaName::Logs, 7))]);
     ledger.recall(vec![held(1), held(2)], &HashMap::new(), &on_disk, &[]);
-    assert_eq!(ledger.begin_to_forget(&[workflow(1), workflow(9)]), [workflow(1), workflow(9)]);
-    assert!(ledger.begin_to_forget(&[workflow(1)]).is_empty());
+    assert_eq!(ledger.start_forgetting(&[workflow(1), workflow(9)]), [workflow(1), workflow(9)]);
+    assert!(ledger.start_forgetting(&[workflow(1)]).is_empty());
     let left = Amounts::default().with(QuotaName::Documents, 10).with(QuotaName::Logs, 7);
     assert_eq!(ledger.used("ann"), left);
     assert_eq!(ledger.let_go("ann"), Ok(vec![workflow(2)]));

@@ -12,7 +12,7 @@ use rest::Refusal;
 use super::find;
 use crate::{
     Controller,
-    conductor::{Order, Removal, ask},
+    conductor::{Command, Removal, ask},
 };
 
 /// Workflows of one name that are told of where it names several.
@@ -45,7 +45,7 @@ pub(super) async fn delete(
     let (id, orders) = (summary.id, &controller.0.orders);
     access::record_object(&format!("workflow {id}"));
     let told = outbox::current();
-    match ask(orders, |done| Order::Forget { workflows: vec![id], done, told }).await {
+    match ask(orders, |done| Command::Forget { workflows: vec![id], done, told }).await {
         Ok(Some(removal)) => {
             Removal::wait_for(vec![removal]).await;
             Ok(StatusCode::NO_CONTENT)

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Controller,
-    conductor::{ORDER_PATIENCE, Unanswered},
+    conductor::{NoReply, ORDER_PATIENCE},
     engine,
     engine::Submission,
     files, identity,
@@ -100,13 +100,21 @@ pub(super) async fn check(
     {
         return Ok(Request::Earlier(earlier));
     }
-    let place = controller.0.store.next_place().await;
-    let place = place.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let sequence = controller.0.store.next_sequence().await;
+    let sequence = sequence.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let id = identity::new_workflow();
     let documents = document.len() + stored_plan.len();
     let charge = room::take(controller, id, &owner.name, (&plan, documents), &title).await?;
-    let submission =
-        Submission { id, place, name, owner, document, plan, stored_plan, key: keyed.map(Keyed::into_row) };
+    let submission = Submission {
+        id,
+        sequence,
+        name,
+        owner,
+        document,
+        plan,
+        stored_plan,
+        key: keyed.map(Keyed::into_row),
+    };
     Ok(Request::New(Draft { submission: Box::new(submission), turn, lease, charge }))
 }
 
@@ -124,13 +132,13 @@ fn not_handed_over(has_key: bool) -> &'static str {
 }
 
 /// Why a workflow that was handed over is not answered with.
-pub(super) fn not_answered(why: Unanswered) -> String {
+pub(super) fn not_answered(why: NoReply) -> String {
     let may_start = "the server cannot write its database at the moment, and its log says why; the \
                      workflow may still start when it can: `bedplate workflow list` tells then, and sent \
                      again with the same key it starts once";
     match why {
-        Unanswered::Stopping => why.to_string(),
-        Unanswered::NotWritten => may_start.to_owned(),
+        NoReply::Stopping => why.to_string(),
+        NoReply::NotWritten => may_start.to_owned(),
     }
 }
 
@@ -243,7 +251,7 @@ mod tests {
     #[test]
     fn nobody_is_told_that_nothing_starts_where_something_may() {
         let keyed = not_handed_over(true);
-        let handed_over = not_answered(Unanswered::NotWritten);
+        let handed_over = not_answered(NoReply::NotWritten);
         for why in [keyed, handed_over.as_str()] {
             assert!(!why.contains("nothing"), "{why}");
             assert!(why.contains("may still start when"), "{why}");

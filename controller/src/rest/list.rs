@@ -18,14 +18,13 @@ use rest::{Page, Paging, Refusal};
 use serde::Deserialize;
 
 use super::{
-    DEFAULT_LIMIT,
+    DEFAULT_LIMIT, commit_lock,
     moment::{moment, no_moment},
-    settled,
 };
 use crate::{
     Controller,
     record::{Damage, WorkflowRow},
-    store::{Behind, Listed, Listing, NamePattern},
+    store::{Listed, Listing, NamePattern, PageCursor},
 };
 
 /// Longest pattern of names, characters: names have at most 63.
@@ -35,7 +34,7 @@ const TITLE: &str = "cannot list workflows";
 
 /// The query of a list, as it was sent.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct ListParams {
     state: Option<String>,
     user: Option<String>,
     name: Option<String>,
@@ -75,15 +74,15 @@ pub(super) struct Wanted {
 pub(super) async fn list(
     State(controller): State<Controller>,
     caller: Caller,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<ListParams>,
     paging: Paging,
 ) -> Result<Page<WorkflowSummary>, Refusal> {
     let limit = paging.limit().unwrap_or(DEFAULT_LIMIT);
     let mut listing = wanted.order()?;
     let list = name_of(&listing);
-    let behind: Option<Behind> = paging.after(&list)?;
+    let behind: Option<PageCursor> = paging.after(&list)?;
     // Before the time is taken: what ends while this is waited for is on the first page or behind it.
-    let _settled = settled(&controller, TITLE).await?;
+    let _settled = commit_lock(&controller, TITLE).await?;
     // What ends after this was on the first page among those that were not over.
     let at = behind.as_ref().map_or_else(crate::clock::now, |behind| behind.at);
     wanted.filter(&mut listing, at)?;
@@ -95,8 +94,11 @@ pub(super) async fn list(
     listing.owner = wanted.user.as_deref().or(rows.owner()).map(str::to_owned);
     let over = controller.0.store.over(&listing, behind.as_ref(), limit.saturating_add(1)).await;
     let over = over.map_err(|error| Refusal::internal(TITLE, &error))?;
-    let page =
-        paging.fetched(&list, over, limit, |one| Behind { place: one.row.place, at, key: one.key.clone() });
+    let page = paging.fetched(&list, over, limit, |one| PageCursor {
+        sequence: one.row.sequence,
+        at,
+        key: one.key.clone(),
+    });
     let page = page.map(|Listed { row, .. }| of_row(&row));
     if behind.is_some() {
         return Ok(page);
@@ -117,7 +119,7 @@ fn name_of(listing: &Listing) -> String {
     }
 }
 
-impl Wanted {
+impl ListParams {
     /// All workflows, in the order that is wanted.
     fn order(&self) -> Result<Listing, Refusal> {
         let sort = match self.sort.as_deref() {
@@ -192,7 +194,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_795_464_000_000_000);
 
-    fn read(wanted: Wanted) -> Result<Listing, Refusal> {
+    fn read(wanted: ListParams) -> Result<Listing, Refusal> {
         let mut listing = wanted.order()?;
         wanted.filter(&mut listing, NOW)?;
         Ok(listing)
@@ -201,13 +203,13 @@ mod tests {
     #[test]
     fn a_query_is_read_or_refused_with_what_there_is() {
         let text = |text: &str| Some(text.to_owned());
-        let wanted = Wanted {
+        let wanted = ListParams {
             state: text("running,failed,running"),
             name: text("night*"),
             since: text("2h"),
             sort: text("user"),
             reverse: text("true"),
-            ..Wanted::default()
+            ..ListParams::default()
         };
         let listing = Listing {
             statuses: vec![WorkflowStatus::Running, WorkflowStatus::Failed],
@@ -218,14 +220,14 @@ mod tests {
             ..Listing::default()
         };
         assert_eq!(read(wanted).unwrap(), listing);
-        assert_eq!(read(Wanted::default()).unwrap(), Listing::default());
+        assert_eq!(read(ListParams::default()).unwrap(), Listing::default());
         let refused = [
-            Wanted { sort: text("size"), ..Wanted::default() },
-            Wanted { state: text("started"), ..Wanted::default() },
-            Wanted { state: text(""), ..Wanted::default() },
-            Wanted { reverse: text("1"), ..Wanted::default() },
-            Wanted { until: text("yesterday"), ..Wanted::default() },
-            Wanted { name: Some("x".repeat(256)), ..Wanted::default() },
+            ListParams { sort: text("size"), ..ListParams::default() },
+            ListParams { state: text("started"), ..ListParams::default() },
+            ListParams { state: text(""), ..ListParams::default() },
+            ListParams { reverse: text("1"), ..ListParams::default() },
+            ListParams { until: text("yesterday"), ..ListParams::default() },
+            ListParams { name: Some("x".repeat(256)), ..ListParams::default() },
         ];
         let refused = refused.map(|wanted| read(wanted).unwrap_err().0.detail + "\n").concat();
         expect_test::expect![[r#"

@@ -39,7 +39,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::place::{Place, Wanted};
+use self::place::{LogParams, LogStart};
 use super::find;
 use crate::{
     Controller,
@@ -97,7 +97,7 @@ pub(super) async fn log(
     State(controller): State<Controller>,
     caller: Caller,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<LogParams>,
 ) -> Result<Response, Refusal> {
     let title = TITLE;
     let place = wanted.place(crate::clock::now())?;
@@ -170,7 +170,7 @@ async fn run_of(
     controller: &Controller,
     workflow: WorkflowId,
     stage: StageId,
-    wanted: &Wanted,
+    wanted: &LogParams,
     title: &str,
 ) -> Result<Option<RunRow>, Refusal> {
     let runs = |after: Option<RunKey>, limit: u32| async move {
@@ -231,7 +231,7 @@ impl Reader {
         let Controller(inner) = &self.controller;
         // Asked before the files are looked at: a log that is not held does not grow.
         let is_held = self.controller.engine().holds(self.row.run);
-        let node = NodeNow {
+        let node = LogNode {
             phase: inner.fleet.status(self.row.node).map(|status| status.phase),
             boot: inner.fleet.boot_of(self.row.node),
         };
@@ -253,7 +253,7 @@ impl Reader {
 
     /// Goes to a place. `false` if nobody knows when the log was written: then all of it may be of then
     /// or later.
-    async fn skip_to(&mut self, Place { tail, since }: Place) -> io::Result<bool> {
+    async fn skip_to(&mut self, LogStart { tail, since }: LogStart) -> io::Result<bool> {
         let (results, workflow, run) = (self.controller.0.results.clone(), self.row.workflow, self.row.run);
         let is_over = matches!(self.look().0.state, LogState::Complete | LogState::Incomplete);
         let offset = self.offset;
@@ -358,7 +358,7 @@ enum Next {
 
 /// A node that a log is to come from.
 #[derive(Debug, Clone)]
-struct NodeNow {
+struct LogNode {
     /// `None`: it was deleted.
     phase: Option<Phase>,
     /// The boot that its agent runs in, if it ever was connected.
@@ -367,7 +367,7 @@ struct NodeNow {
 
 /// What is known of the log of an attempt, but for its gap. `here`: up to where it is here.
 /// `is_held`: the engine waits for the rest of it.
-fn status(row: &RunRow, here: u64, is_held: bool, node: &NodeNow) -> LogStatus {
+fn status(row: &RunRow, here: u64, is_held: bool, node: &LogNode) -> LogStatus {
     let (name, is_ended) = (&row.node_name, row.ended.is_some());
     let (state, bytes, reason) = match &row.outcome {
         _ if !is_ended => (LogState::Open, None, None),

@@ -13,7 +13,7 @@ use rest::Refusal;
 use super::find;
 use crate::{
     Controller,
-    conductor::{Order, ask},
+    conductor::{Command, ask},
 };
 
 /// Pauses a workflow: the processes of its jobs stand still and keep what they were granted, their timeouts stand still, and
@@ -58,7 +58,7 @@ async fn set(
     let (workflow, by) = (summary.id, caller.principal.name.clone());
     access::record_object(&format!("workflow {workflow}"));
     let told = outbox::current();
-    let order = |done| Order::Pause { workflow, paused, by, done, told };
+    let order = |done| Command::Pause { workflow, paused, by, done, told };
     match ask(&controller.0.orders, order).await {
         Ok(true) => {
             find(controller, &caller, &workflow.to_string(), title).await.map(|view| Json(view.summary))

@@ -15,7 +15,7 @@ use rest::Refusal;
 
 use crate::{
     Controller, ledger,
-    ledger::{NotTaken, SubmissionCharge},
+    ledger::{SubmissionCharge, SubmissionRefused},
 };
 
 /// Looks before anything of it is stored. What is known only with its plan is left to [`take`].
@@ -61,7 +61,7 @@ pub(super) async fn take(
     if let Err(error) = access.user(owner).await {
         return Err(match error {
             access::AccessError::UnknownUser { user } => {
-                refuse(controller, title, &NotTaken::Leaving { user })
+                refuse(controller, title, &SubmissionRefused::Leaving { user })
             }
             error => Refusal::internal(title, &error),
         });
@@ -69,12 +69,12 @@ pub(super) async fn take(
     Ok(charge)
 }
 
-fn refuse(controller: &Controller, title: &str, not_taken: &NotTaken) -> Refusal {
+fn refuse(controller: &Controller, title: &str, not_taken: &SubmissionRefused) -> Refusal {
     match not_taken {
-        NotTaken::Exceeded(exceeded) => {
+        SubmissionRefused::Exceeded(exceeded) => {
             controller.0.access.count_refusal(exceeded.name);
             exceeded.refusal(title)
         }
-        NotTaken::Leaving { .. } => Refusal::new(StatusCode::CONFLICT, title, not_taken.to_string()),
+        SubmissionRefused::Leaving { .. } => Refusal::new(StatusCode::CONFLICT, title, not_taken.to_string()),
     }
 }

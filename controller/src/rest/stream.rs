@@ -26,7 +26,7 @@ use crate::{
     Controller, identity,
     record::RunRow,
     streams::{
-        Place,
+        StreamSlot,
         bridge::{NodeSocket, bridge},
     },
 };
@@ -40,7 +40,7 @@ const BEGUN: &str = "begun";
 const MAX_RUNS: u32 = 1_000_000;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct StreamParams {
     stage: Option<String>,
     task: Option<u32>,
     member: Option<u32>,
@@ -67,7 +67,7 @@ pub(super) async fn stream(
     State(controller): State<Controller>,
     caller: Caller,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<StreamParams>,
     running: RunningRequest,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
@@ -84,13 +84,13 @@ pub(super) async fn stream(
     }))
 }
 
-type Opened = (Place<NodeSocket>, NodeSocket);
+type Opened = (StreamSlot<NodeSocket>, NodeSocket);
 
 async fn audited(
     controller: Controller,
     caller: Caller,
     id: String,
-    wanted: Wanted,
+    wanted: StreamParams,
     request: StreamRequest,
 ) -> Result<Opened, Refusal> {
     let (action, subject) = (one_line(&request.words()), format!("/v1/workflows/{id}"));
@@ -141,7 +141,7 @@ async fn open(
     controller: &Controller,
     caller: &Caller,
     id: &str,
-    wanted: &Wanted,
+    wanted: &StreamParams,
     request: StreamRequest,
     audit: &mut AuditRow<'_>,
 ) -> Result<Opened, Refusal> {
@@ -193,7 +193,7 @@ async fn running(
     controller: &Controller,
     view: &Workflow,
     stage: &Stage,
-    &Wanted { task, member, .. }: &Wanted,
+    &StreamParams { task, member, .. }: &StreamParams,
 ) -> Result<RunRow, Refusal> {
     let (title, member) = (TITLE, member.unwrap_or(0));
     let id: WorkflowId = view.summary.id;

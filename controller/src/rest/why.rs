@@ -14,7 +14,7 @@ use super::{find, log::stage_of};
 use crate::Controller;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct WhyParams {
     stage: Option<String>,
 }
 
@@ -31,7 +31,7 @@ pub(super) async fn why(
     State(controller): State<Controller>,
     caller: Caller,
     Path(wanted): Path<String>,
-    Query(of): Query<Wanted>,
+    Query(of): Query<WhyParams>,
 ) -> Result<Json<Vec<Waiting>>, Refusal> {
     let title = "cannot tell why";
     let view = find(&controller, &caller, &wanted, title).await?;

@@ -193,7 +193,11 @@ impl Server {
             let mut listed = BTreeMap::new();
             for OnNode { run, workflow, runs_since, .. } in runs {
                 if let Some(started) = runs_since {
-                    self.engine.run_told(id, &RunReport { run, state: RunState::Running { started } }, now);
+                    self.engine.handle_report(
+                        id,
+                        &RunReport { run, state: RunState::Running { started } },
+                        now,
+                    );
                 }
                 listed.insert(run, workflow == self.id("paused"));
             }
@@ -214,7 +218,7 @@ impl Server {
         let row = self.runs(name).await.into_iter().find(|row| row.ended.is_none()).unwrap();
         let end = RunEnd { started: row.started, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
         let report = RunReport { run: row.run, state: RunState::Ended(Box::new(end)) };
-        self.engine.run_told(row.node, &report, now);
+        self.engine.handle_report(row.node, &report, now);
         (row.run, self.proceed(now).await)
     }
 }
@@ -620,12 +624,12 @@ async fn what_runs_of_a_workflow_whose_key_cannot_be_read_goes_on() {
         assert_nothing_is_ended(&server.nodes_come_back(clock::now()).await);
         // The next workflow has a place behind those that can be read.
         let last = site.number("SELECT MAX(CAST(place AS INTEGER)) FROM controller_workflows").await;
-        assert_eq!(server.store.next_place().await.unwrap(), last.unsigned_abs() + 1);
+        assert_eq!(server.store.next_sequence().await.unwrap(), last.unsigned_abs() + 1);
     }
     // What is not in the database at all is stopped all the same.
     let (mut server, at) = (site.start().await, clock::now());
     let (node, run) = (server.nodes.runs[0].node, RunId(uuid::Uuid::from_u128(1)));
-    server.engine.run_told(node, &RunReport { run, state: RunState::Preparing {} }, at);
+    server.engine.handle_report(node, &RunReport { run, state: RunState::Preparing {} }, at);
     let told = server.proceed(at).await.messages;
     assert!(matches!(told.as_slice(), [(_, FromServer::StopRun { run: is, .. })] if *is == run), "{told:?}");
 }

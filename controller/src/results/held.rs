@@ -16,7 +16,7 @@ use api::{
 use document::plan::StageId;
 use rest::causes;
 
-use super::{Brought, PART, Results};
+use super::{PART, Results, TransferKind};
 
 /// Folders in the folder of a workflow: the tails of logs.
 const DEPTH: u32 = 1;
@@ -85,7 +85,7 @@ impl FileCharge {
     /// Bytes under the names that files are published as.
     pub(super) fn published(&self) -> u64 {
         let path = |what| self.results.file_path(self.workflow, self.stage, what);
-        [Brought::File, Brought::Folder].map(|what| bytes_of(&path(what))).iter().sum()
+        [TransferKind::File, TransferKind::Folder].map(|what| bytes_of(&path(what))).iter().sum()
     }
 
     /// What was reserved is under its name now, where `before` bytes were. Called by whoever

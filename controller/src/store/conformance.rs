@@ -26,7 +26,7 @@ async fn sqlite(directory: &Path) -> SqlStore {
 fn workflow(number: u128) -> WorkflowRow {
     WorkflowRow {
         id: WorkflowId(uuid::Uuid::from_u128(number)),
-        place: u64::try_from(number).unwrap(),
+        sequence: u64::try_from(number).unwrap(),
         name: format!("w{number}"),
         owner: Owner { name: "ann".into(), uid: 1001, gid: 4_000_000_000, groups: vec![7] },
         submitted: Timestamp(1),
@@ -36,7 +36,7 @@ fn workflow(number: u128) -> WorkflowRow {
         reason: None,
         stop: None,
         paused: None,
-        homes: vec![None],
+        volume_placements: vec![None],
         view: None,
         unreadable: None,
     }
@@ -80,11 +80,11 @@ fn run(number: u128, task: u32) -> RunRow {
 }
 
 async fn workflows(store: impl Store) {
-    assert_eq!(store.next_place().await.unwrap(), 1);
+    assert_eq!(store.next_sequence().await.unwrap(), 1);
     let (first, second) = (workflow(1), workflow(2));
     let writes = [&second, &first].map(submit);
     store.commit(&writes).await.unwrap();
-    assert_eq!(store.next_place().await.unwrap(), 3);
+    assert_eq!(store.next_sequence().await.unwrap(), 3);
     assert_eq!(store.unfinished(Timestamp(6)).await.unwrap().0, [first.clone(), second.clone()]);
     assert_eq!(store.newest_end().await.unwrap(), None);
 
@@ -94,7 +94,7 @@ async fn workflows(store: impl Store) {
         state: State::Failed,
         reason: Some("job a: exited with status 1".into()),
         stop: Some("stopped by ann".into()),
-        homes: vec![Some(VolumePlacement {
+        volume_placements: vec![Some(VolumePlacement {
             node: NodeId(uuid::Uuid::nil()),
             name: "n1".parse().unwrap(),
             boot: "b".into(),
@@ -297,14 +297,14 @@ async fn pages_of_what_is_over(store: impl Store) {
         Write::Workflow(Box::new(WorkflowRow { ended: Some(Timestamp(at)), state, ..row.clone() }))
     };
     store.commit(&[end(&rows[3], 5), end(&rows[2], 10), end(&rows[0], 7)]).await.unwrap();
-    let places = |rows: Vec<Listed>| rows.iter().map(|one| one.row.place).collect::<Vec<_>>();
+    let sequences = |rows: Vec<Listed>| rows.iter().map(|one| one.row.sequence).collect::<Vec<_>>();
     let all = Listing::default();
-    assert_eq!(places(store.over(&all, None, 2).await.unwrap()), [4, 3]);
-    let behind = Behind { place: 3, at: Timestamp(10), key: String::new() };
+    assert_eq!(sequences(store.over(&all, None, 2).await.unwrap()), [4, 3]);
+    let behind = PageCursor { sequence: 3, at: Timestamp(10), key: String::new() };
     store.commit(&[end(&rows[1], 11)]).await.unwrap();
-    assert_eq!(places(store.over(&all, Some(&behind), 10).await.unwrap()), [1]);
-    assert_eq!(places(store.over(&of("ann"), Some(&behind), 10).await.unwrap()), [1]);
-    assert_eq!(places(store.over(&all, None, 10).await.unwrap()), [4, 3, 2, 1]);
+    assert_eq!(sequences(store.over(&all, Some(&behind), 10).await.unwrap()), [1]);
+    assert_eq!(sequences(store.over(&of("ann"), Some(&behind), 10).await.unwrap()), [1]);
+    assert_eq!(sequences(store.over(&all, None, 10).await.unwrap()), [4, 3, 2, 1]);
 }
 
 /// Names, states and times of submission of eight workflows that are over, by place from 1.
@@ -335,22 +335,22 @@ fn filters() -> [Listing; 9] {
 
 /// A list in every order and with every filter, in pages of every length: what is wanted, each once.
 async fn lists_of_what_is_over(store: impl Store) {
-    let rows = (1..).zip(OVER).map(|(place, (name, user, state, submitted))| WorkflowRow {
+    let rows = (1..).zip(OVER).map(|(sequence, (name, user, state, submitted))| WorkflowRow {
         name: name.to_owned(),
-        owner: Owner { name: user.to_owned(), ..workflow(place).owner },
+        owner: Owner { name: user.to_owned(), ..workflow(sequence).owner },
         state,
         submitted: Timestamp(submitted),
         ended: Some(Timestamp(100)),
-        ..workflow(place)
+        ..workflow(sequence)
     });
     store.commit(&rows.map(|row| submit(&row)).collect::<Vec<_>>()).await.unwrap();
     let pages = async |listing: &Listing, limit: u32| {
-        let (mut places, mut behind) = (Vec::new(), None);
+        let (mut sequences, mut behind) = (Vec::new(), None);
         loop {
             let page = store.over(listing, behind.as_ref(), limit).await.unwrap();
-            places.extend(page.iter().map(|one| one.row.place));
-            let Some(Listed { key, row }) = page.into_iter().last() else { return places };
-            behind = Some(Behind { place: row.place, at: Timestamp(100), key });
+            sequences.extend(page.iter().map(|one| one.row.sequence));
+            let Some(Listed { key, row }) = page.into_iter().last() else { return sequences };
+            behind = Some(PageCursor { sequence: row.sequence, at: Timestamp(100), key });
         }
     };
     let mut lines = String::new();

@@ -40,8 +40,9 @@ pub(crate) struct Listed {
 /// Where a page of workflows that are over begins: behind a place, among those that were over when
 /// the first page was read. The others were on that page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Behind {
-    pub(crate) place: u64,
+pub(crate) struct PageCursor {
+    #[serde(rename = "place")]
+    pub(crate) sequence: u64,
     pub(crate) at: Timestamp,
     /// [`Listed::key`].
     #[serde(default, skip_serializing_if = "String::is_empty")]

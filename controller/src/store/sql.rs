@@ -24,10 +24,10 @@ use self::{
     reading::UnreadStages,
 };
 use super::{
-    Behind, HeldWorkflow, KeptImage, KeyedSubmission, Listed, Listing, Store, StoreError, StoredPlan,
+    HeldWorkflow, KeptImage, KeyedSubmission, Listed, Listing, PageCursor, Store, StoreError, StoredPlan,
 };
 use crate::record::{
-    AttemptRow, JobImage, Rows, RunKey, RunRow, Spared, StageRow, SubmissionKey, WorkflowRow, Write,
+    AttemptRow, JobImage, Rows, RunKey, RunRow, SparedRows, StageRow, SubmissionKey, WorkflowRow, Write,
 };
 
 /// The tables of this crate.
@@ -94,7 +94,7 @@ impl SqlStore {
 
 #[async_trait]
 impl Store for SqlStore {
-    async fn unfinished(&self, since: Timestamp) -> Result<(Vec<WorkflowRow>, Spared), StoreError> {
+    async fn unfinished(&self, since: Timestamp) -> Result<(Vec<WorkflowRow>, SparedRows), StoreError> {
         let text = format!(
             "SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NULL OR ended >= $1
               ORDER BY place"
@@ -103,7 +103,7 @@ impl Store for SqlStore {
         let (rows, count): (Vec<WorkflowColumns>, u32) = self.logged(open.bind(since.0)).await?;
         let rows: Vec<WorkflowRow> = rows.into_iter().map(WorkflowRow::from).collect();
         if usize::try_from(count).is_ok_and(|count| count == rows.len()) {
-            return Ok((rows, Spared::default()));
+            return Ok((rows, SparedRows::default()));
         }
         let read = rows.iter().map(|row| row.id).collect();
         let spared = self.spare_workflows(since, &read).await?;
@@ -120,7 +120,7 @@ impl Store for SqlStore {
     async fn over(
         &self,
         listing: &Listing,
-        behind: Option<&Behind>,
+        behind: Option<&PageCursor>,
         limit: u32,
     ) -> Result<Vec<Listed>, StoreError> {
         self.list_over(listing, behind, limit).await
@@ -211,7 +211,7 @@ impl Store for SqlStore {
         self.drop_forgotten(workflows).await
     }
 
-    async fn next_place(&self) -> Result<u64, StoreError> {
+    async fn next_sequence(&self) -> Result<u64, StoreError> {
         // What is no number any more is greater than all.
         let text = "SELECT COALESCE(MAX(place), 0) + 1 FROM controller_workflows
                      WHERE place < 9223372036854775807";
@@ -237,7 +237,7 @@ impl Store for SqlStore {
             .bind(id.to_string())
             .bind(ended_since.map(|since| since.0));
         let (runs, is_all): (Vec<RunColumns>, bool) = self.readable(runs, &mut unreadable).await?;
-        let mut spared = Spared::default();
+        let mut spared = SparedRows::default();
         if !is_all {
             let read: BTreeSet<RunId> = runs.iter().map(|run| run.run.0).collect();
             self.spare_runs(&id.to_string(), ended_since, &read, &mut spared).await?;

@@ -71,7 +71,7 @@ fn a_workflow_needs_its_images_and_files_until_it_is_over() {
     stage.engine.stop(id, "enough", at(2));
     stage.proceed(2);
     assert_eq!(needed(&stage), [0; 0].into());
-    let any_run = crate::record::Spared { any_run: true, ..Default::default() };
+    let any_run = crate::record::SparedRows { any_run: true, ..Default::default() };
     stage.engine.spare(None, any_run);
     assert!(stage.engine.images_in_use().unknown.is_some());
 }

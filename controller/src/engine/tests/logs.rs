@@ -12,7 +12,7 @@ fn ended_without_its_log() -> (Stage, RunId, NodeId) {
         end.log_bytes = 30;
     }
     stage.tick(2);
-    stage.engine.run_told(node, &report, at(2));
+    stage.engine.handle_report(node, &report, at(2));
     stage.engine.log_grew(run, 10);
     stage.proceed(2);
     stage.lines.clear();
@@ -54,10 +54,10 @@ fn the_rest_of_a_log_is_awaited_until_it_is_here_or_cannot_come() {
         false,
     );
     waits("it was rebooted", &|stage, _, _| stage.engine.node_is(facts(1, 1, "boot2"), at(3)), true);
-    waits("it was deleted", &|stage, _, node| stage.engine.node_gone(node, at(3)), true);
+    waits("it was deleted", &|stage, _, node| stage.engine.node_removed(node, at(3)), true);
     waits(
         "it was deleted while nobody looked",
-        &|stage, _, _| stage.engine.give_up_all_but(&std::collections::BTreeSet::new(), at(3)),
+        &|stage, _, _| stage.engine.abandon_all_but(&std::collections::BTreeSet::new(), at(3)),
         true,
     );
     // By the clock that nobody sets, from the first look after the end.

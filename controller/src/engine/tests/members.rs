@@ -229,7 +229,7 @@ fn a_release_is_written_with_its_runs() {
     let mut written = Vec::new();
     for (&run, &node) in &runs {
         let report = RunReport { run, state: RunState::Prepared {} };
-        stage.engine.run_told(node, &report, at(2));
+        stage.engine.handle_report(node, &report, at(2));
         written = stage.engine.proceed(at(2)).writes;
     }
     let accepted = |write: &Write| match write {

@@ -134,7 +134,7 @@ fn a_remark_is_taken_after_the_end_and_once() {
     if let RunState::Ended(end) = &mut report.state {
         end.log_bytes = 30;
     }
-    stage.engine.run_told(node, &report, at(5));
+    stage.engine.handle_report(node, &report, at(5));
     stage.proceed(5);
     for text in ["left out: a", "left out: b"] {
         stage.news(&remark(text), 6);

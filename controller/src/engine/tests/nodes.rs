@@ -23,7 +23,7 @@ fn devices_are_granted_by_name_and_waited_for() {
     let id = stage.submit(&text, 1);
     let granted = |stage: &Stage, subject: &str| {
         let (run, _) = stage.runs[subject];
-        let spec = stage.engine.flow_of(run).unwrap().spec(run, &Surroundings::default()).unwrap();
+        let spec = stage.engine.workflow_state_of(run).unwrap().spec(run, &Surroundings::default()).unwrap();
         let Work::Job(job) = spec.work else { panic!() };
         job.devices.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -99,10 +99,10 @@ fn what_was_never_given_is_ended() {
     stage.lines.clear();
     let (run, owner) = stage.runs["job a"];
     let other = if owner == node_id(1) { node_id(2) } else { node_id(1) };
-    stage.engine.run_told(other, &ended(run, OK, at(2)), at(2));
+    stage.engine.handle_report(other, &ended(run, OK, at(2)), at(2));
     let stranger =
         RunReport { run: RunId(uuid::Uuid::from_u128(99)), state: RunState::Running { started: at(1) } };
-    stage.engine.run_told(owner, &stranger, at(2));
+    stage.engine.handle_report(owner, &stranger, at(2));
     stage.proceed(2);
     stage.check(&expect![[r#"
         2   -> n1 stop 99: this server knows of no such run

@@ -93,7 +93,7 @@ fn a_workflow_waits_runs_stands_still_and_stops() {
         _ => None,
     });
     let stopped = Outcome::Stopped { why: "stopped by ann".to_owned() };
-    engine.run_told(node_id(1), &ended(run.unwrap(), stopped, at(7)), at(7));
+    engine.handle_report(node_id(1), &ended(run.unwrap(), stopped, at(7)), at(7));
     let effects = engine.proceed(at(7));
     let end = effects.writes.iter().find_map(|write| match write {
         Write::Workflow(row) => row.view.clone(),

@@ -103,8 +103,8 @@ fn what_runs_is_known_to_end_by_its_limit() {
     let mut stage = Stage::new(&[(1, 2)]);
     tasks(&mut stage, 1, "ann", "a", (1, 1), 7);
     let ends = |stage: &Stage| {
-        let flow = stage.engine.flows.values().next().unwrap();
-        schedule::ends(flow, flow.runs.values().next().unwrap())
+        let workflow_state = stage.engine.workflow_states.values().next().unwrap();
+        schedule::ends(workflow_state, workflow_state.runs.values().next().unwrap())
     };
     assert_eq!(ends(&stage), Some(107));
     stage.report("job a[1]", RunState::Running { started: at(9) }, 9);

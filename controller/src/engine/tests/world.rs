@@ -275,7 +275,7 @@ impl World {
             self.held.iter().filter(|(_, held)| held.node == id).map(|(run, _)| *run).collect();
         for &run in &listed {
             let report = self.held[&run].report(run, self.now);
-            self.engine.run_told(id, &report, at(self.now));
+            self.engine.handle_report(id, &report, at(self.now));
         }
         let listed = listed.into_iter().map(|run| (run, self.paused.contains(&run))).collect();
         self.engine.runs_listed(id, &format!("boot{}", self.boots[index]), &listed, at(self.now));
@@ -316,7 +316,7 @@ impl World {
         }
         let has_run = held.has_run || next == Phase::Running;
         let held = Held { phase: next, has_run, ..held };
-        self.engine.run_told(held.node, &held.report(run, self.now), at(self.now));
+        self.engine.handle_report(held.node, &held.report(run, self.now), at(self.now));
         self.held.insert(run, held);
         self.settle();
     }
@@ -411,13 +411,13 @@ impl World {
             let known = if blocked {
                 let names = self.plan.numbered().map(|(stage, plan)| (stage, plan.name.clone()));
                 let stand_in = crate::restore::stand_in(&stages, &runs, &names.collect::<Vec<_>>());
-                Known::Blocked { why: "its plan is of tomorrow".to_owned(), stand_in }
+                KnownPlan::Blocked { why: "its plan is of tomorrow".to_owned(), stand_in }
             } else {
-                Known::Plan(self.plan.clone())
+                KnownPlan::Plan(self.plan.clone())
             };
             let attempts = self.attempts.values().cloned().collect();
             let rows = Rows { stages, attempts, runs, ..Rows::default() };
-            self.engine.adopt(Flow::restore(row, known, rows, self.events, |_| 0));
+            self.engine.adopt(WorkflowState::restore(row, known, rows, self.events, |_| 0));
         }
         self.nodes();
         self.settle();

@@ -24,8 +24,12 @@ fn is_pending(future: Pin<&mut impl Future>) -> bool {
 type Enqueued = (PullUnderWay, oneshot::Receiver<Delivery>);
 
 fn enqueue(pulls: &Pulls, of: u128, stage: u32, user: &str, reference: &str) -> Enqueued {
-    let wanter =
-        Wanter { workflow: workflow(of), stage: StageId(stage), user: user.into(), waits: Arc::new(NoWaits) };
+    let wanter = Requester {
+        workflow: workflow(of),
+        stage: StageId(stage),
+        user: user.into(),
+        waits: Arc::new(NoWaits),
+    };
     pulls.enqueue(reference, wanter, CancellationToken::new())
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    ledger::Ledger,
+    ledger::QuotaLedger,
     record::JobImage,
     store::{
         Store as _,
@@ -122,7 +122,7 @@ impl Site {
     /// One removal while workflows need `blobs`.
     async fn remove_unused(&self, blobs: &[Digest]) {
         let limits = ImageLimits { days: 7, bytes: None };
-        let in_use = || InUse { blobs: blobs.iter().copied().collect(), unknown: None };
+        let in_use = || ImagesInUse { blobs: blobs.iter().copied().collect(), unknown: None };
         assert_eq!(self.images.remove_unused(NOW, limits, &RwLock::default(), &in_use).await.unwrap(), None);
     }
 
@@ -189,7 +189,7 @@ async fn a_fetch_counts_as_a_use() {
 async fn nothing_goes_while_it_is_not_known_what_is_needed() {
     let site = Site::new().await;
     let (_, parts) = site.image("old", days_ago(100)).await;
-    let unknown = || InUse { blobs: HashSet::new(), unknown: Some("workflow 1 is blocked".to_owned()) };
+    let unknown = || ImagesInUse { blobs: HashSet::new(), unknown: Some("workflow 1 is blocked".to_owned()) };
     let limits = ImageLimits { days: 7, bytes: None };
     let said = site.images.remove_unused(NOW, limits, &RwLock::default(), &unknown).await.unwrap();
     assert_eq!(said.as_deref(), Some("workflow 1 is blocked"));
@@ -263,7 +263,7 @@ async fn what_a_user_without_room_does_not_use_goes() {
     let site = Site::new().await;
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(&folder.path().join("db"), &[&access::SCHEMA]).await.unwrap();
-    let (ledger, access) = (Ledger::default(), access::Access::open(database).await.unwrap());
+    let (ledger, access) = (QuotaLedger::default(), access::Access::open(database).await.unwrap());
     let images = site.images.clone().charging(ledger.clone(), access);
     let site = Site { images, ..site };
     let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());

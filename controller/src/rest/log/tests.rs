@@ -29,8 +29,8 @@ fn row(outcome: Option<Outcome>) -> RunRow {
     }
 }
 
-fn node(phase: Option<Phase>, boot: &str) -> NodeNow {
-    NodeNow { phase, boot: Some(boot.to_owned()) }
+fn node(phase: Option<Phase>, boot: &str) -> LogNode {
+    LogNode { phase, boot: Some(boot.to_owned()) }
 }
 
 #[test]

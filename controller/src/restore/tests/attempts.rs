@@ -5,7 +5,7 @@ use api::{ids::Digest, image::Artifact, workflow::EventKind};
 use super::*;
 use crate::{
     engine::Submission,
-    record::{Fetched, JobImage, Owner},
+    record::{FetchedImage, JobImage, Owner},
 };
 
 const PAIR: &str = "version: v1
@@ -41,7 +41,7 @@ impl Server {
         self.engine.submit(
             Submission {
                 id,
-                place: 1,
+                sequence: 1,
                 name: "pair".to_owned(),
                 owner: Owner { name: "ann".to_owned(), uid: 1001, gid: 100, groups: Vec::new() },
                 document: PAIR.to_owned(),
@@ -55,7 +55,7 @@ impl Server {
         let root = Artifact { format: "squashfs".to_owned(), digest: Digest([9; 32]), size: 1 };
         let run = image_store::RunConfig::default();
         let image = JobImage { manifest: Digest([8; 32]), root, run, indexes: None, pulled_by: None };
-        self.engine.image_fetched(id, StageId(0), Ok(Fetched { image, was_cached: true }), now);
+        self.engine.image_fetched(id, StageId(0), Ok(FetchedImage { image, was_cached: true }), now);
         let effects = self.proceed(now).await;
         let start = |(node, message): (NodeId, FromServer)| match message {
             FromServer::StartRun { spec } if spec.awaits_release => Some((node, spec.run)),
@@ -68,7 +68,7 @@ impl Server {
     fn list(&mut self, members: &[(NodeId, RunId)], state: &RunState, now: Timestamp) {
         self.see_nodes(now);
         for &(node, run) in members {
-            self.engine.run_told(node, &RunReport { run, state: state.clone() }, now);
+            self.engine.handle_report(node, &RunReport { run, state: state.clone() }, now);
             self.engine.runs_listed(node, "boot1", &BTreeMap::from([(run, false)]), now);
         }
     }
@@ -93,7 +93,7 @@ async fn a_server_that_is_killed_between_prepared_and_released_releases_both() {
     let both: Vec<RunId> = members.iter().map(|(_, run)| *run).collect();
     let prepared = RunState::Prepared {};
     for &(node, run) in &members {
-        server.engine.run_told(node, &RunReport { run, state: prepared.clone() }, now);
+        server.engine.handle_report(node, &RunReport { run, state: prepared.clone() }, now);
     }
     // It wants to, and is killed before that is on disk.
     assert_eq!(released(&server.engine.proceed(now)), both);
@@ -120,7 +120,7 @@ async fn a_server_that_is_killed_between_prepared_and_released_releases_both() {
     let (node, run) = members[0];
     let outcome = Outcome::Exited { code: 3 };
     let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-    server.engine.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
+    server.engine.handle_report(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
     server.proceed(now).await;
     let mut server = site.start().await;
     server.list(&members[1..], &started, now);
@@ -134,7 +134,7 @@ async fn a_server_that_is_killed_between_prepared_and_released_releases_both() {
     let (node, run) = members[1];
     let outcome = Outcome::Stopped { why: "as told".to_owned() };
     let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-    server.engine.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
+    server.engine.handle_report(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
     server.proceed(now).await;
     let ends = site.texts("SELECT outcome FROM controller_attempts WHERE ended IS NOT NULL").await;
     assert_eq!(ends, [r#"{"outcome":"exited","code":3}"#]);
@@ -173,7 +173,7 @@ async fn released_pair(site: &Site, now: Timestamp) -> Vec<(NodeId, RunId)> {
     let mut server = site.start().await;
     let members = server.begin_pair(now).await;
     for &(node, run) in &members {
-        server.engine.run_told(node, &RunReport { run, state: RunState::Prepared {} }, now);
+        server.engine.handle_report(node, &RunReport { run, state: RunState::Prepared {} }, now);
     }
     assert_eq!(released(&server.proceed(now).await).len(), 2);
     members
@@ -217,7 +217,7 @@ async fn an_attempt_whose_row_cannot_be_read_goes_on_as_its_members_say() {
         server.list(&members, &runs, now);
         let ((node, run), outcome) = (members[0], Outcome::Exited { code: 3 });
         let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-        server.engine.run_told(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
+        server.engine.handle_report(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
         assert_eq!(stopped(&server.proceed(now).await), [members[1].1]);
         assert_eq!(site.number(DAMAGED).await, 1, "it stays, for somebody who mends it");
     }

@@ -136,7 +136,7 @@ async fn put_submitted(
     );
     statement(ACTION, AssertSqlSafe(text))
         .bind(row.id.to_string())
-        .bind(row.place)
+        .bind(row.sequence)
         .bind(&row.name)
         .bind(json(ACTION, &row.owner)?)
         .bind(row.submitted.0)
@@ -145,7 +145,7 @@ async fn put_submitted(
         .bind(row.state.as_str())
         .bind(row.reason.as_ref())
         .bind(row.stop.as_ref())
-        .bind(json(ACTION, &row.homes)?)
+        .bind(json(ACTION, &row.volume_placements)?)
         .bind(optional_json(ACTION, row.view.as_ref())?)
         .bind(row.paused.as_ref())
         .bind(&submitted.document)
@@ -194,7 +194,7 @@ async fn put_workflow(transaction: &mut Transaction, row: &WorkflowRow) -> Resul
                   homes = COALESCE($7, homes), view = COALESCE($8, view), paused = $9
                 WHERE id = $1";
     let was_read = |column| row.unreadable.as_ref().is_none_or(|damage| !damage.columns.contains(&column));
-    let homes = was_read("homes").then(|| json(ACTION, &row.homes)).transpose()?;
+    let volume_placements = was_read("homes").then(|| json(ACTION, &row.volume_placements)).transpose()?;
     let view = row.view.as_ref().filter(|_| was_read("view"));
     statement(ACTION, text)
         .bind(row.id.to_string())
@@ -203,7 +203,7 @@ async fn put_workflow(transaction: &mut Transaction, row: &WorkflowRow) -> Resul
         .bind(was_read("state").then(|| row.state.as_str()))
         .bind(row.reason.as_ref())
         .bind(row.stop.as_ref())
-        .bind(homes)
+        .bind(volume_placements)
         .bind(optional_json(ACTION, view)?)
         .bind(row.paused.as_ref())
         .execute(transaction)

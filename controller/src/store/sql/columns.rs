@@ -16,7 +16,8 @@ use crate::record::{
 #[derive(FromRow)]
 pub(super) struct WorkflowColumns {
     pub(super) id: Parsed<WorkflowId>,
-    pub(super) place: Number<u64>,
+    #[sqlx(rename = "place")]
+    pub(super) sequence: Number<u64>,
     pub(super) name: String,
     pub(super) owner: Kept<Json<Owner>>,
     pub(super) submitted: i64,
@@ -26,7 +27,8 @@ pub(super) struct WorkflowColumns {
     pub(super) reason: Option<String>,
     pub(super) stop: Option<String>,
     pub(super) paused: Option<String>,
-    pub(super) homes: Kept<Json<Vec<Option<VolumePlacement>>>>,
+    #[sqlx(rename = "homes")]
+    pub(super) volume_placements: Kept<Json<Vec<Option<VolumePlacement>>>>,
     pub(super) view: Option<Kept<Json<Workflow>>>,
     /// [`crate::store::Listed::key`], in lists alone.
     #[sqlx(default)]
@@ -45,7 +47,7 @@ impl From<WorkflowColumns> for WorkflowRow {
             note("owner", &"an earlier release could not read it either, and wrote a nobody over it");
         }
         let state = row.state.0.map_err(|error| note("state", &error));
-        let homes = row.homes.0.map_err(|error| note("homes", &error));
+        let volume_placements = row.volume_placements.0.map_err(|error| note("homes", &error));
         let view = row.view.and_then(|view| view.0.map_err(|error| note("view", &error)).ok());
         // Those of before have no status.
         let view = view.map(|Json(mut view)| {
@@ -55,7 +57,7 @@ impl From<WorkflowColumns> for WorkflowRow {
         let unknown_state = if row.ended.is_some() { State::Failed } else { State::Pending };
         Self {
             id: row.id.0,
-            place: row.place.0,
+            sequence: row.sequence.0,
             name: row.name,
             owner: owner.map_or_else(|()| Owner::unknown(), |owner| owner.0),
             submitted: Timestamp(row.submitted),
@@ -65,7 +67,9 @@ impl From<WorkflowColumns> for WorkflowRow {
             reason: row.reason,
             stop: row.stop,
             paused: row.paused,
-            homes: homes.map(|homes| homes.0).unwrap_or_default(),
+            volume_placements: volume_placements
+                .map(|volume_placements| volume_placements.0)
+                .unwrap_or_default(),
             view,
             unreadable,
         }

@@ -4,13 +4,13 @@ use api::{run::WorkflowId, workflow::WorkflowSort};
 use database::{Parsed, Statement, statement};
 use sqlx::AssertSqlSafe;
 
-use super::{Behind, Listed, Listing, SqlStore, StoreError, WORKFLOW, WorkflowColumns};
+use super::{Listed, Listing, PageCursor, SqlStore, StoreError, WORKFLOW, WorkflowColumns};
 
 impl SqlStore {
     pub(super) async fn list_over(
         &self,
         listing: &Listing,
-        behind: Option<&Behind>,
+        behind: Option<&PageCursor>,
         limit: u32,
     ) -> Result<Vec<Listed>, StoreError> {
         let states = listing.final_states();
@@ -24,7 +24,7 @@ impl SqlStore {
             statement("read the workflows that are over", AssertSqlSafe(text.clone()))
                 .bind(limit)
                 .bind(listing.owner.as_deref())
-                .bind(behind.map_or(start, |behind| behind.place))
+                .bind(behind.map_or(start, |behind| behind.sequence))
                 .bind(behind.map_or(i64::MAX, |behind| behind.at.0))
                 .bind(seen)
                 .bind(behind.map(|behind| behind.key.as_str()))

@@ -14,7 +14,7 @@ use document::plan::StageId;
 use rest::causes;
 
 use super::{SqlStore, StoreError, batch::Batch};
-use crate::record::Spared;
+use crate::record::SparedRows;
 
 /// Stages whose rows could not be read, when their workflows were read last. The engine has them
 /// not, and what it writes of them when somebody stops the workflow is made up.
@@ -120,7 +120,7 @@ impl SqlStore {
         workflow: &str,
         ended_since: Option<Timestamp>,
         read: &BTreeSet<RunId>,
-        spared: &mut Spared,
+        spared: &mut SparedRows,
     ) -> Result<(), StoreError> {
         let text = "SELECT run FROM controller_runs WHERE workflow = $1 AND ($2 IS NULL OR ended >= $2)";
         let runs =
@@ -142,8 +142,8 @@ impl SqlStore {
         &self,
         since: Timestamp,
         read: &BTreeSet<WorkflowId>,
-    ) -> Result<Spared, StoreError> {
-        let mut spared = Spared::default();
+    ) -> Result<SparedRows, StoreError> {
+        let mut spared = SparedRows::default();
         let text = "SELECT id FROM controller_workflows WHERE ended IS NULL OR ended >= $1";
         let names = statement("read the names of workflows", text).bind(since.0);
         for row in names.fetch_each::<(String,)>(&self.database).await? {

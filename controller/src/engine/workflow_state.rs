@@ -14,7 +14,7 @@ use api::{
 };
 use document::plan::{Plan, StageAction, StageId, StagePlan, TaskId};
 
-use super::{Effects, attempt::Attempt, task::TaskBook};
+use super::{Effects, attempt::Attempt, task::TaskTable};
 use crate::record::{
     AttemptRow, Damage, Grant, JobImage, Owner, Rows, RunRow, StageRow, SubmissionKey, SubmittedRow,
     VolumePlacement, WorkflowRow, Write,
@@ -27,7 +27,7 @@ const MAX_NODES_SHOWN: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) id: WorkflowId,
-    pub(crate) place: u64,
+    pub(crate) sequence: u64,
     pub(crate) name: String,
     pub(crate) owner: Owner,
     /// The document as it was handed in.
@@ -41,10 +41,10 @@ pub(crate) struct Submission {
 
 /// A workflow.
 #[derive(Debug)]
-pub(crate) struct Flow {
+pub(crate) struct WorkflowState {
     pub(crate) id: WorkflowId,
     /// Place in the order of submission.
-    pub(crate) place: u64,
+    pub(crate) sequence: u64,
     pub(crate) name: String,
     pub(crate) owner: Owner,
     pub(crate) submitted: Timestamp,
@@ -68,7 +68,7 @@ pub(crate) struct Flow {
     /// Why its plan is not known to this release. Then what is on nodes is followed to its end, and
     /// nothing else happens but that somebody stops it.
     pub(crate) blocked: Option<String>,
-    pub(crate) stages: Vec<StageNow>,
+    pub(crate) stages: Vec<StageState>,
     /// Runs that are not forgotten.
     pub(crate) runs: BTreeMap<RunId, Run>,
     /// Lines of its history.
@@ -77,7 +77,7 @@ pub(crate) struct Flow {
 
 /// What is known of a workflow that the last run of the server left.
 #[derive(Debug)]
-pub(crate) enum Known {
+pub(crate) enum KnownPlan {
     /// Its plan; all stages and runs in the store are of it.
     Plan(Plan),
     /// Its plan is not known.
@@ -187,7 +187,7 @@ impl Run {
 
 /// A stage in memory.
 #[derive(Debug, Clone)]
-pub(crate) struct StageNow {
+pub(crate) struct StageState {
     pub(crate) state: State,
     pub(crate) reason: Option<String>,
     pub(crate) started: Option<Timestamp>,
@@ -197,11 +197,11 @@ pub(crate) struct StageNow {
     pub(crate) is_ready: bool,
     /// All members of an attempt of one of its tasks have begun, whatever became of them since.
     pub(crate) has_run: bool,
-    pub(crate) tasks: TaskBook,
+    pub(crate) tasks: TaskTable,
     pub(crate) nodes: BTreeSet<NodeName>,
 }
 
-impl StageNow {
+impl StageState {
     pub(crate) fn new(plan: &StagePlan) -> Self {
         Self {
             state: State::Pending,
@@ -211,7 +211,7 @@ impl StageNow {
             image: None,
             is_ready: false,
             has_run: false,
-            tasks: TaskBook::new(plan.tasks.count),
+            tasks: TaskTable::new(plan.tasks.count),
             nodes: BTreeSet::new(),
         }
     }
@@ -226,13 +226,13 @@ impl StageNow {
     }
 }
 
-impl Flow {
+impl WorkflowState {
     /// A workflow that was just handed in, and the write that stores it.
     pub(crate) fn new(submission: Submission, now: Timestamp) -> (Self, Write) {
-        let Submission { id, place, name, owner, document, plan, stored_plan, key } = submission;
+        let Submission { id, sequence, name, owner, document, plan, stored_plan, key } = submission;
         let row = WorkflowRow {
             id,
-            place,
+            sequence,
             name,
             owner,
             submitted: now,
@@ -242,7 +242,7 @@ impl Flow {
             reason: None,
             stop: None,
             paused: None,
-            homes: vec![None; plan.groups],
+            volume_placements: vec![None; plan.groups],
             view: None,
             unreadable: None,
         };
@@ -251,12 +251,12 @@ impl Flow {
     }
 
     fn of(row: WorkflowRow, plan: Arc<Plan>, blocked: Option<String>) -> Self {
-        let stages = plan.stages.iter().map(StageNow::new).collect();
-        let WorkflowRow { id, place, name, owner, submitted, started, ended, state, .. } = row;
-        let WorkflowRow { reason, stop, paused, homes, view, unreadable, .. } = row;
+        let stages = plan.stages.iter().map(StageState::new).collect();
+        let WorkflowRow { id, sequence, name, owner, submitted, started, ended, state, .. } = row;
+        let WorkflowRow { reason, stop, paused, volume_placements, view, unreadable, .. } = row;
         Self {
             id,
-            place,
+            sequence,
             name,
             owner,
             submitted,
@@ -266,7 +266,7 @@ impl Flow {
             reason,
             stop,
             paused,
-            volumes: homes,
+            volumes: volume_placements,
             final_view: view,
             damage: unreadable,
             plan,
@@ -281,7 +281,7 @@ impl Flow {
     fn row(&self) -> WorkflowRow {
         WorkflowRow {
             id: self.id,
-            place: self.place,
+            sequence: self.sequence,
             name: self.name.clone(),
             owner: self.owner.clone(),
             submitted: self.submitted,
@@ -291,7 +291,7 @@ impl Flow {
             reason: self.reason.clone(),
             stop: self.stop.clone(),
             paused: self.paused.clone(),
-            homes: self.volumes.clone(),
+            volume_placements: self.volumes.clone(),
             view: self.final_view.clone(),
             unreadable: self.damage.clone(),
         }
@@ -339,19 +339,19 @@ impl Flow {
     /// are here of a log.
     pub(crate) fn restore(
         row: WorkflowRow,
-        known: Known,
+        known: KnownPlan,
         Rows { stages, attempts, runs, .. }: Rows,
         events: u64,
         log_here: impl Fn(RunId) -> u64,
     ) -> Self {
         let (plan, blocked) = match known {
-            Known::Plan(plan) => (plan, None),
-            Known::Blocked { why, stand_in } => (stand_in, Some(why)),
+            KnownPlan::Plan(plan) => (plan, None),
+            KnownPlan::Blocked { why, stand_in } => (stand_in, Some(why)),
         };
-        let mut flow = Self::of(row, Arc::new(plan), blocked);
-        flow.events = events;
+        let mut workflow_state = Self::of(row, Arc::new(plan), blocked);
+        workflow_state.events = events;
         for row in stages {
-            let Some(stage) = flow.stages.get_mut(row.stage.index()) else { continue };
+            let Some(stage) = workflow_state.stages.get_mut(row.stage.index()) else { continue };
             stage.state = row.state;
             stage.reason = row.reason;
             stage.started = row.started;
@@ -360,10 +360,10 @@ impl Flow {
         }
         let attempts: BTreeMap<_, _> = attempts.into_iter().map(|row| (row.key(), row)).collect();
         for runs in runs.chunk_by(|one, other| one.attempt_key() == other.attempt_key()) {
-            flow.recall(runs, attempts.get(&runs[0].attempt_key()), &log_here);
+            workflow_state.recall(runs, attempts.get(&runs[0].attempt_key()), &log_here);
         }
-        for (stage, plan) in flow.stages.iter_mut().zip(&flow.plan.stages) {
-            if matches!(stage.state, State::Canceled | State::Failed) || flow.stop.is_some() {
+        for (stage, plan) in workflow_state.stages.iter_mut().zip(&workflow_state.plan.stages) {
+            if matches!(stage.state, State::Canceled | State::Failed) || workflow_state.stop.is_some() {
                 stage.tasks.cancel_waiting();
             } else if plan.tasks.count > 0 && stage.state == State::Finished && stage.tasks.finished == 0 {
                 // An image has no runs.
@@ -371,26 +371,26 @@ impl Flow {
                 stage.tasks.next = stage.tasks.count;
             }
         }
-        for stage in StageId::first(flow.stages.len()) {
-            flow.stages[stage].is_ready = flow.has_what_it_waits_for(stage)
-                && flow.stages[stage].image_is_known(&flow.plan.stages[stage]);
+        for stage in StageId::first(workflow_state.stages.len()) {
+            workflow_state.stages[stage].is_ready = workflow_state.has_what_it_waits_for(stage)
+                && workflow_state.stages[stage].image_is_known(&workflow_state.plan.stages[stage]);
         }
-        flow
+        workflow_state
     }
 
     /// The stages with their numbers.
-    pub(super) fn numbered(&self) -> impl Iterator<Item = (StageId, &StageNow)> {
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (StageId, &StageState)> {
         StageId::first(self.stages.len()).zip(&self.stages)
     }
 
     /// Writes the workflow's own row.
-    pub(crate) fn keep(&self, effects: &mut Effects) {
+    pub(crate) fn save(&self, effects: &mut Effects) {
         effects.writes.push(Write::Workflow(Box::new(self.row())));
         effects.changed.insert(self.id);
     }
 
     /// Writes a stage's row.
-    pub(crate) fn keep_stage(&self, effects: &mut Effects, id: StageId) {
+    pub(crate) fn save_stage(&self, effects: &mut Effects, id: StageId) {
         let stage = &self.stages[id];
         effects.writes.push(Write::Stage(Box::new(StageRow {
             workflow: self.id,
@@ -420,7 +420,7 @@ impl Flow {
     }
 
     /// Writes a run's row.
-    pub(crate) fn keep_run(&self, effects: &mut Effects, run: RunId) {
+    pub(crate) fn save_run(&self, effects: &mut Effects, run: RunId) {
         if let Some(run) = self.runs.get(&run) {
             effects.writes.push(Write::Run(Box::new(self.run_row(run))));
             effects.changed.insert(self.id);
@@ -449,6 +449,6 @@ impl Flow {
 
     /// When the next pause of a task ends.
     fn next_due(&self) -> Option<Timestamp> {
-        self.stages.iter().flat_map(|stage| stage.tasks.retries.values()).map(|retry| retry.not_before).min()
+        self.stages.iter().flat_map(|stage| stage.tasks.retries.values()).map(|retry| retry.retry_at).min()
     }
 }
