@@ -17,7 +17,7 @@ use api::{
 };
 use image_store::{Converter, OciImage, Removed, progress::stoppable};
 use metrics::{Exposition, Work};
-use oci_pull::{Clients, Place, PullError, PullOptions, Registries, WantedBy};
+use oci_pull::{Audience, Clients, Permit, PullError, PullOptions, Registries};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -172,7 +172,7 @@ impl JobImages {
             turn: Some(pull.transfer().clone()),
             platform: self.platform.clone(),
             waits: pull.clone(),
-            wanted_by: WantedBy::User,
+            wanted_by: Audience::User,
             ..PullOptions::default()
         };
         let image = tokio::select! {
@@ -180,7 +180,7 @@ impl JobImages {
             refused = self.refused(user, pull) => return Err(refused),
         };
         self.note_use(image.manifest, now);
-        let place = pull.conversion().place().await;
+        let place = pull.conversion().permit().await;
         if let Some(mut kept) = self.kept(image.manifest).await? {
             if kept.found_by(&image.indexes) {
                 let (manifest, image) = (kept.manifest, Box::new(kept.clone()));
@@ -274,8 +274,8 @@ impl JobImages {
         &self,
         image: OciImage,
         progress: Arc<PullUnderWay>,
-        place: Place,
-    ) -> Result<(JobImage, Place), FetchError> {
+        place: Permit,
+    ) -> Result<(JobImage, Permit), FetchError> {
         let (blobs, converter) = (self.blobs.clone(), self.converter.clone());
         let (progress, _waiting) = stoppable(progress);
         let converting = tokio::task::spawn_blocking(move || {

@@ -22,7 +22,7 @@ use crate::{
     layer::{LayerError, LayerFile},
     modules::{Chosen, ModuleIndex},
     progress::Progress,
-    scan::{Chunk, Scanned, Wanted, contents, scan},
+    scan::{Chunk, Scanned, WantedFiles, contents, scan},
     squashfs::{Dropped, Tar2sqfs, content_size, squash},
     stage1::{Packing, Stage1},
     tree::{InodeId, Node, Tree},
@@ -73,8 +73,8 @@ pub(crate) fn convert_image<A: Artifacts>(
     root: Tar2sqfs,
     artifacts: &mut A,
 ) -> Result<Converted<A>, BuildError> {
-    let work = Work::begin(image)?;
-    let mut aside = Aside::of(work.wanted()?);
+    let work = BuildInProgress::begin(image)?;
+    let mut aside = Stage1FileCollector::of(work.wanted()?);
     let dropped = squash(root, image.layers, &work.scanned, image.progress, |chunk| {
         aside.take(work.tree(), chunk);
         Ok(())
@@ -98,7 +98,7 @@ pub(crate) fn convert_stage1<A: Artifacts>(
     image: &Image<'_>,
     artifacts: &mut A,
 ) -> Result<Vec<BuiltKernel<A::Artifact>>, BuildError> {
-    let work = Work::begin(image)?;
+    let work = BuildInProgress::begin(image)?;
     let files = work.read(&work.wanted()?)?;
     work.finish(files, &mut Vec::new(), artifacts)
 }
@@ -131,7 +131,7 @@ fn init_warning(tree: &Tree) -> Option<String> {
 }
 
 /// A kernel and what is to go with it.
-struct Planned {
+struct PlannedKernel {
     kernel: Kernel,
     index: ModuleIndex,
     modules: Chosen,
@@ -139,26 +139,26 @@ struct Planned {
 }
 
 /// A build under way.
-struct Work<'a> {
+struct BuildInProgress<'a> {
     image: &'a Image<'a>,
     scanned: Scanned,
-    planned: Vec<Planned>,
+    planned: Vec<PlannedKernel>,
     /// Kernels that cannot be booted, in words.
     left_out: Vec<String>,
 }
 
 /// Contents by inode.
-type Files = BTreeMap<InodeId, Vec<u8>>;
+type FileContents = BTreeMap<InodeId, Vec<u8>>;
 
 /// Copies the files that stage 1 needs aside.
-struct Aside {
+struct Stage1FileCollector {
     wanted: BTreeSet<InodeId>,
-    files: Files,
+    files: FileContents,
 }
 
-impl Aside {
-    fn of((wanted, _): (BTreeSet<InodeId>, Wanted)) -> Self {
-        Self { wanted, files: Files::new() }
+impl Stage1FileCollector {
+    fn of((wanted, _): (BTreeSet<InodeId>, WantedFiles)) -> Self {
+        Self { wanted, files: FileContents::new() }
     }
 
     fn take(&mut self, tree: &Tree, chunk: &Chunk) {
@@ -170,7 +170,7 @@ impl Aside {
 
 /// Adds a chunk to its file, which was charged: the room for all of it is taken with its first chunk, so that
 /// it takes no more than was charged.
-fn append(files: &mut Files, tree: &Tree, chunk: &Chunk) {
+fn append(files: &mut FileContents, tree: &Tree, chunk: &Chunk) {
     let whole = || {
         let size = content_size(tree, chunk.inode);
         Vec::with_capacity(usize::try_from(size).unwrap_or(0))
@@ -178,7 +178,7 @@ fn append(files: &mut Files, tree: &Tree, chunk: &Chunk) {
     files.entry(chunk.inode).or_insert_with(whole).extend_from_slice(&chunk.bytes);
 }
 
-impl<'a> Work<'a> {
+impl<'a> BuildInProgress<'a> {
     /// Reads all names, finds the kernels and chooses modules: everything that can be refused is refused here.
     fn begin(image: &'a Image<'a>) -> Result<Self, BuildError> {
         let substrate = image.substrate.len() as u64;
@@ -213,7 +213,7 @@ impl<'a> Work<'a> {
                 found => found,
             };
             let (modules, packing) = (index.choose(), Packing::of(config.as_deref()));
-            planned.push(Planned { kernel, index, modules, packing });
+            planned.push(PlannedKernel { kernel, index, modules, packing });
         }
         if planned.is_empty() {
             let release = without_index.into_iter().next().unwrap_or_default();
@@ -241,13 +241,13 @@ impl<'a> Work<'a> {
     }
 
     /// Kernels and modules, as a set and for a pass of its own.
-    fn wanted(&self) -> Result<(BTreeSet<InodeId>, Wanted), BuildError> {
+    fn wanted(&self) -> Result<(BTreeSet<InodeId>, WantedFiles), BuildError> {
         let mut inodes = BTreeSet::new();
-        for Planned { kernel, modules, .. } in &self.planned {
+        for PlannedKernel { kernel, modules, .. } in &self.planned {
             inodes.extend(self.tree().find(kernel.path.as_bytes()));
             inodes.extend(modules.iter().filter_map(|path| self.module(kernel, path)));
         }
-        let mut wanted = Wanted::default();
+        let mut wanted = WantedFiles::default();
         inodes.iter().for_each(|inode| wanted.insert(self.tree(), *inode));
         self.charge(wanted.bytes())?;
         Ok((inodes, wanted))
@@ -265,8 +265,8 @@ impl<'a> Work<'a> {
     }
 
     /// Reads contents in a pass of their own.
-    fn read(&self, (_, wanted): &(BTreeSet<InodeId>, Wanted)) -> Result<Files, BuildError> {
-        let mut files = Files::new();
+    fn read(&self, (_, wanted): &(BTreeSet<InodeId>, WantedFiles)) -> Result<FileContents, BuildError> {
+        let mut files = FileContents::new();
         contents(self.image.layers, wanted, |chunk| {
             if self.image.progress.cancelled() {
                 return Err(LayerError::Cancelled);
@@ -279,7 +279,7 @@ impl<'a> Work<'a> {
 
     fn finish<A: Artifacts>(
         &self,
-        files: Files,
+        files: FileContents,
         warnings: &mut Vec<String>,
         artifacts: &mut A,
     ) -> Result<Vec<BuiltKernel<A::Artifact>>, BuildError> {
@@ -302,8 +302,8 @@ impl<'a> Work<'a> {
 
     fn finish_kernel<A: Artifacts>(
         &self,
-        planned: &Planned,
-        files: &Files,
+        planned: &PlannedKernel,
+        files: &FileContents,
         warnings: &mut Vec<String>,
         artifacts: &mut A,
     ) -> Result<BuiltKernel<A::Artifact>, BuildError> {
@@ -356,8 +356,8 @@ impl<'a> Work<'a> {
         Ok(BuiltKernel { release: release.to_owned(), kernel, stage1, stage1_unpacked })
     }
 
-    fn firmware_files(&self, found: &firmware::Firmware) -> Result<Files, BuildError> {
-        let mut wanted = Wanted::default();
+    fn firmware_files(&self, found: &firmware::Firmware) -> Result<FileContents, BuildError> {
+        let mut wanted = WantedFiles::default();
         found.found.values().for_each(|(inode, _)| wanted.insert(self.tree(), *inode));
         self.charge(wanted.bytes())?;
         self.read(&(BTreeSet::new(), wanted))
@@ -391,7 +391,7 @@ mod tests {
         let size = 1_000;
         let entry = Entry { path: b"x.ko".to_vec(), kind: Kind::File, metadata: Metadata::default(), size };
         tree.apply(0, 0, entry).unwrap();
-        let (inode, mut files) = (tree.find(b"x.ko").unwrap(), Files::new());
+        let (inode, mut files) = (tree.find(b"x.ko").unwrap(), FileContents::new());
         for (offset, bytes) in [(0, vec![1; 600]), (600, vec![2; 400])] {
             append(&mut files, &tree, &Chunk { inode, offset, bytes });
         }

@@ -44,9 +44,9 @@ pub use error::ConvertError;
 pub use protocol::RefusalKind;
 pub use tries::{CONVERTER_VERSION, TriesError};
 
-use process::{Ears, End};
+use process::{ConversionEnd, FrameHandler};
 use protocol::{Request, Work};
-use tries::{GivenUp, Tries, Try};
+use tries::{Abandoned, AttemptCounts, CountedAttempt};
 
 use crate::{
     build::{BuildError, BuildOptions, Built, build, build_job_root, rebuild_stage1},
@@ -65,7 +65,7 @@ pub struct Converter(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    way: Way,
+    way: ConverterMode,
     /// What a test wants to see done inside the jail.
     probe: Option<String>,
     /// It was told what this kernel lacks for the jail.
@@ -73,8 +73,8 @@ struct Inner {
 }
 
 #[derive(Debug)]
-enum Way {
-    Jail { program: Program, tries: Tries },
+enum ConverterMode {
+    Jail { program: Program, tries: AttemptCounts },
     Here,
 }
 
@@ -93,7 +93,7 @@ struct Converted {
 }
 
 /// What is to be converted.
-struct Order<'a> {
+struct ConversionRequest<'a> {
     work: Work,
     /// Digest of its manifest.
     image: &'a Digest,
@@ -117,18 +117,18 @@ impl Converter {
     /// The program cannot be opened.
     pub fn of_program(program: &Path, arguments: Vec<OsString>, tries: PathBuf) -> io::Result<Self> {
         let program = Program { file: File::open(program)?, arguments };
-        let tries = Tries::new(tries);
+        let tries = AttemptCounts::new(tries);
         tries.remove_old();
-        Ok(Self::by(Way::Jail { program, tries }))
+        Ok(Self::by(ConverterMode::Jail { program, tries }))
     }
 
     /// Converts in this process, without a jail: for tests and simulations, whose images are their own.
     #[must_use]
     pub fn in_this_process() -> Self {
-        Self::by(Way::Here)
+        Self::by(ConverterMode::Here)
     }
 
-    fn by(way: Way) -> Self {
+    fn by(way: ConverterMode) -> Self {
         Self(Arc::new(Inner { way, probe: None, has_told_missing: AtomicBool::new(false) }))
     }
 
@@ -153,10 +153,10 @@ impl Converter {
         options: &BuildOptions,
         progress: &dyn Progress,
     ) -> Result<Built, ConvertError> {
-        let Way::Jail { program, tries } = &self.0.way else {
+        let ConverterMode::Jail { program, tries } = &self.0.way else {
             return Ok(build(store, layers, options, progress)?);
         };
-        let order = Order { work: Work::Image, image, layers, options: Some(options) };
+        let order = ConversionRequest { work: Work::Image, image, layers, options: Some(options) };
         let Converted { root, kernels, warnings } = self.jailed(program, tries, store, &order, progress)?;
         let root = root.ok_or(ConvertError::Nonsense { image: *image, problem: "it wrote no root image" })?;
         Ok(Built { root, kernels, warnings })
@@ -173,10 +173,10 @@ impl Converter {
         layers: &[Layer],
         progress: &dyn Progress,
     ) -> Result<Artifact, ConvertError> {
-        let Way::Jail { program, tries } = &self.0.way else {
+        let ConverterMode::Jail { program, tries } = &self.0.way else {
             return Ok(build_job_root(store, layers, progress)?);
         };
-        let order = Order { work: Work::JobRoot, image, layers, options: None };
+        let order = ConversionRequest { work: Work::JobRoot, image, layers, options: None };
         let root = self.jailed(program, tries, store, &order, progress)?.root;
         root.ok_or(ConvertError::Nonsense { image: *image, problem: "it wrote no root image" })
     }
@@ -193,30 +193,30 @@ impl Converter {
         options: &BuildOptions,
         progress: &dyn Progress,
     ) -> Result<Vec<KernelArtifact>, ConvertError> {
-        let Way::Jail { program, tries } = &self.0.way else {
+        let ConverterMode::Jail { program, tries } = &self.0.way else {
             return Ok(rebuild_stage1(store, layers, options, progress)?);
         };
-        let order = Order { work: Work::Stage1, image, layers, options: Some(options) };
+        let order = ConversionRequest { work: Work::Stage1, image, layers, options: Some(options) };
         Ok(self.jailed(program, tries, store, &order, progress)?.kernels)
     }
 
     /// Forgets that the converter crashed with an image: an admin wants it tried again.
     ///
     /// # Errors
-    /// [`ConvertError::Tries`].
+    /// [`ConvertError::AttemptCounts`].
     pub fn allow_again(&self, image: &Digest) -> Result<(), ConvertError> {
         match &self.0.way {
-            Way::Jail { tries, .. } => Ok(tries.forget(image)?),
-            Way::Here => Ok(()),
+            ConverterMode::Jail { tries, .. } => Ok(tries.forget(image)?),
+            ConverterMode::Here => Ok(()),
         }
     }
 
     fn jailed(
         &self,
         program: &Program,
-        tries: &Tries,
+        tries: &AttemptCounts,
         store: &Store,
-        order: &Order<'_>,
+        order: &ConversionRequest<'_>,
         progress: &dyn Progress,
     ) -> Result<Converted, ConvertError> {
         let layers =
@@ -227,8 +227,8 @@ impl Converter {
         let root = root.map_err(BuildError::from)?;
         let attempt = match tries.begin(order.image)? {
             Ok(attempt) => attempt,
-            Err(GivenUp { tries, reason }) => {
-                return Err(ConvertError::GivenUp { image: *order.image, tries, reason });
+            Err(Abandoned { tries, reason }) => {
+                return Err(ConvertError::Abandoned { image: *order.image, tries, reason });
             }
         };
         let request = Request {
@@ -242,16 +242,16 @@ impl Converter {
             probe: self.0.probe.clone(),
         };
         let descriptors = descriptors(&layers, root.as_ref(), substrate.as_ref());
-        let mut ears = Ears::new(store, progress);
+        let mut ears = FrameHandler::new(store, progress);
         let end = process::converse(program, &request, &descriptors, &mut ears);
-        self.tell_missing(ears.missing());
-        let kernels = settle(order.image, attempt, end, root.as_ref(), ears)?;
+        self.warn_of_missing_features(ears.missing());
+        let kernels = record_outcome(order.image, attempt, end, root.as_ref(), ears)?;
         let root = root.map(RootImage::finish).transpose().map_err(BuildError::from)?;
         Ok(Converted { root, kernels: kernels.0, warnings: kernels.1 })
     }
 
     /// Names once what this kernel lacks for the jail: it does not change while the kernel runs.
-    fn tell_missing(&self, missing: &[String]) {
+    fn warn_of_missing_features(&self, missing: &[String]) {
         if !missing.is_empty() && !self.0.has_told_missing.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "this kernel lacks for the jail of the image converter: {}; images are converted with the rest of it",
@@ -273,12 +273,12 @@ fn descriptors<'a>(
 }
 
 /// Counts how a try ended, and says what came of it.
-fn settle(
+fn record_outcome(
     image: &Digest,
-    attempt: Try,
-    end: Result<End, ConvertError>,
+    attempt: CountedAttempt,
+    end: Result<ConversionEnd, ConvertError>,
     root: Option<&RootImage<'_>>,
-    ears: Ears<'_>,
+    ears: FrameHandler<'_>,
 ) -> Result<(Vec<KernelArtifact>, Vec<String>), ConvertError> {
     let image = *image;
     match end {
@@ -287,24 +287,24 @@ fn settle(
             attempt.does_not_count()?;
             Err(error)
         }
-        Ok(End::Cancelled) => {
+        Ok(ConversionEnd::Cancelled) => {
             attempt.does_not_count()?;
             Err(ConvertError::Cancelled)
         }
-        Ok(End::Killed) => {
+        Ok(ConversionEnd::Killed) => {
             attempt.does_not_count()?;
             Err(ConvertError::Killed { image })
         }
-        Ok(End::Done) => {
+        Ok(ConversionEnd::Done) => {
             attempt.ended_well()?;
             Ok(ears.into_parts())
         }
-        Ok(End::Failed { kind, message }) => {
+        Ok(ConversionEnd::Failed { kind, message }) => {
             attempt.ended_well()?;
             let full = root.filter(|_| kind == RefusalKind::Writer).and_then(RootImage::full);
             Err(full.map_or(ConvertError::Refused { kind, message }, ConvertError::Store))
         }
-        Ok(End::Crashed { cause }) => {
+        Ok(ConversionEnd::Crashed { cause }) => {
             let left = attempt.crashed(&cause)?;
             Err(ConvertError::Crashed { image, cause, left })
         }

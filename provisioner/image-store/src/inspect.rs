@@ -39,7 +39,7 @@ enum BlobProblem {
 
 /// What a blob is needed for.
 #[derive(Debug)]
-struct Needed {
+struct BlobPurpose {
     /// The first that needs it.
     what: String,
     /// How many others do.
@@ -51,21 +51,21 @@ struct Needed {
 #[derive(Debug)]
 pub struct Inspection {
     root: PathBuf,
-    blobs: BTreeMap<Digest, Needed>,
+    blobs: BTreeMap<Digest, BlobPurpose>,
 }
 
 impl Inspection {
     /// Of the store in a directory.
     #[must_use]
     pub fn new(root: PathBuf, expected: impl IntoIterator<Item = ExpectedBlob>) -> Self {
-        let mut blobs: BTreeMap<Digest, Needed> = BTreeMap::new();
+        let mut blobs: BTreeMap<Digest, BlobPurpose> = BTreeMap::new();
         for ExpectedBlob { what, digest, size } in expected {
             match blobs.get_mut(&digest) {
                 Some(needed) => {
                     needed.others += 1;
                     needed.size = needed.size.or(size);
                 }
-                None => drop(blobs.insert(digest, Needed { what, others: 0, size })),
+                None => drop(blobs.insert(digest, BlobPurpose { what, others: 0, size })),
             }
         }
         Self { root, blobs }
@@ -82,7 +82,7 @@ impl Inspection {
     /// is told how many have been read since it was told last. Blocking.
     pub fn problems(&self, mut read: Option<&mut dyn FnMut(u64)>) -> Vec<String> {
         let mut lines = Vec::new();
-        for (digest, Needed { what, others, size }) in &self.blobs {
+        for (digest, BlobPurpose { what, others, size }) in &self.blobs {
             let path = blob_path(&self.root, digest);
             let found = check_size(&path, *size).and_then(|()| match read.as_mut() {
                 Some(read) => check_contents(&path, digest, read),

@@ -42,16 +42,16 @@ const MAX_TEXT_BYTES: u64 = 16 << 20;
 const MAX_TEXT_PASSES: u32 = 16;
 
 /// Where a content is: layer, and entry in the layer.
-type Place = (usize, usize);
+type EntryPosition = (usize, usize);
 
 /// What the first pass finds.
 #[derive(Debug)]
 pub(crate) struct Scanned {
     pub tree: Tree,
     /// The texts that the build needs before it can choose modules, so that no pass is spent on them.
-    texts: BTreeMap<Place, Vec<u8>>,
+    texts: BTreeMap<EntryPosition, Vec<u8>>,
     /// What kernels in `boot` call themselves.
-    releases: BTreeMap<Place, String>,
+    releases: BTreeMap<EntryPosition, String>,
     /// Passes made for texts that were not kept.
     text_passes: Cell<u32>,
 }
@@ -249,8 +249,8 @@ impl Scanned {
     }
 
     /// The inodes with content that are to be found at their places, for [`contents`]; empty files are left out.
-    pub(crate) fn files(&self) -> Wanted {
-        let mut wanted = Wanted::default();
+    pub(crate) fn files(&self) -> WantedFiles {
+        let mut wanted = WantedFiles::default();
         self.tree.each_name(|place| wanted.insert(&self.tree, place.inode));
         wanted
     }
@@ -284,7 +284,7 @@ impl Scanned {
             )));
         }
         self.text_passes.set(passes);
-        let mut wanted = Wanted::default();
+        let mut wanted = WantedFiles::default();
         wanted.insert(&self.tree, self.tree.find(path.as_bytes()).unwrap_or(0));
         let mut bytes = Vec::new();
         contents(layers, &wanted, |chunk| {
@@ -297,12 +297,12 @@ impl Scanned {
 
 /// Files whose contents are wanted, by their places.
 #[derive(Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct WantedFiles {
     layers: BTreeMap<usize, BTreeMap<usize, InodeId>>,
     bytes: u64,
 }
 
-impl Wanted {
+impl WantedFiles {
     /// Adds a file; anything else, and a file without content, is left out.
     pub(crate) fn insert(&mut self, tree: &Tree, inode: InodeId) {
         if let Node::File(content) = tree.inodes[inode].node
@@ -323,7 +323,7 @@ impl Wanted {
 /// follow each other. The layers that come next are decompressed ahead, in threads.
 pub(crate) fn contents<E: From<LayerError>>(
     layers: &[LayerFile],
-    wanted: &Wanted,
+    wanted: &WantedFiles,
     mut sink: impl FnMut(Chunk) -> Result<(), E>,
 ) -> Result<(), E> {
     thread::scope(|scope| {

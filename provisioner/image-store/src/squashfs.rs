@@ -24,7 +24,7 @@ use crate::{
     scan::{Chunk, Scanned, contents},
     store::{RESERVED_BYTES, Store, StoreError, Temporary},
     tar_stream::{Metadata, shown},
-    tree::{InodeId, MAX_STEPS, Node, Place, ROOT, Tree},
+    tree::{InodeId, MAX_STEPS, Node, ROOT, Tree, TreeName},
 };
 
 /// The program, found through `PATH`.
@@ -300,7 +300,7 @@ struct Plan<'t> {
     /// Anything else that has no content.
     without_content: Vec<InodeId>,
     /// Further names.
-    links: Vec<Place<'t>>,
+    links: Vec<TreeName<'t>>,
     dropped: Dropped,
 }
 
@@ -314,7 +314,7 @@ impl<'t> Plan<'t> {
             links: Vec::new(),
             dropped: Dropped::new(),
         };
-        let (mut work, mut most) = (Lookups::default(), None);
+        let (mut work, mut most) = (NameLookups::default(), None);
         let mut depths = 0;
         tree.each_name(|place| {
             depths += place.depth as u64;
@@ -406,15 +406,15 @@ impl<'t> Plan<'t> {
 /// How often `tar2sqfs` will look at a name: it keeps a directory as a list, and walks it for each part of
 /// each path.
 #[derive(Debug, Default)]
-struct Lookups {
+struct NameLookups {
     /// Lengths of the lists on the way to the directory at each depth, together.
     above: Vec<u64>,
     total: u64,
 }
 
-impl Lookups {
+impl NameLookups {
     /// Counts a name. They come in the order of [`Tree::each_name`].
-    fn add(&mut self, tree: &Tree, place: &Place<'_>) {
+    fn add(&mut self, tree: &Tree, place: &TreeName<'_>) {
         let names = tree.folder(place.folder).map_or(0, BTreeMap::len) as u64;
         self.above.truncate(place.depth);
         if self.above.len() < place.depth {
@@ -448,7 +448,7 @@ mod tests {
     }
 
     fn lookups(tree: &Tree) -> u64 {
-        let mut lookups = Lookups::default();
+        let mut lookups = NameLookups::default();
         tree.each_name(|place| lookups.add(tree, &place));
         lookups.total
     }

@@ -96,7 +96,7 @@ pub(crate) struct Tree {
 
 /// One name of the tree, in [`Tree::each_name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place<'t> {
+pub(crate) struct TreeName<'t> {
     /// The directory that holds the name.
     pub folder: InodeId,
     pub name: &'t [u8],
@@ -247,7 +247,7 @@ impl Tree {
     }
 
     /// Every name but the root's: directories before what is in them, in byte order of the names.
-    pub(crate) fn each_name<'t>(&'t self, mut each: impl FnMut(Place<'t>)) {
+    pub(crate) fn each_name<'t>(&'t self, mut each: impl FnMut(TreeName<'t>)) {
         let iterate = |inode| self.folder(inode).map(BTreeMap::iter);
         let mut way: Vec<(InodeId, btree_map::Iter<'t, Vec<u8>, Name>)> =
             iterate(ROOT).map(|names| (ROOT, names)).into_iter().collect();
@@ -257,7 +257,7 @@ impl Tree {
                 way.pop();
                 continue;
             };
-            each(Place { folder, name: part, inode: name.inode, depth: way.len() });
+            each(TreeName { folder, name: part, inode: name.inode, depth: way.len() });
             way.extend(iterate(name.inode).map(|names| (name.inode, names)));
         }
     }

@@ -11,7 +11,7 @@ use api::{
 };
 use database::outbox;
 use image_store::{BuildOptions, Built, OciImage, Progress, progress::stoppable};
-use oci_pull::{Claim, PullOptions, WantedBy};
+use oci_pull::{Audience, Claim, PullOptions};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -165,14 +165,14 @@ async fn fetch(
                 turn: Some(job.pull.clone()),
                 platform,
                 waits: bars.clone(),
-                wanted_by: WantedBy::Admin,
+                wanted_by: Audience::Admin,
                 ..PullOptions::default()
             };
             Ok(oci_pull::pull(&reference, &options, &blobs, bars).await?)
         }
         Source::Layout(reference) => {
             // A copy of what is on the disk here, which nobody can interrupt.
-            let place = job.build.place().await;
+            let place = job.build.permit().await;
             blocking(move || {
                 let _place = place;
                 Ok(image_store::oci::import_layout(&blobs, &reference, &platform, bars.as_ref())?)
@@ -205,7 +205,7 @@ async fn build(
     let converter = images.0.converter.clone();
     // With this future goes the work.
     let (bars, _waiting) = stoppable(job.bars.clone());
-    let place = job.build.place().await;
+    let place = job.build.permit().await;
     if image.architecture != images.0.boots.architecture() {
         // Our stage 1 could not run on its kernels.
         return blocking(move || {
@@ -291,7 +291,7 @@ pub(super) async fn rebuild_all(images: &Images) {
     // The server's own work takes turns with that of people.
     let claim = images.0.builds.claim("");
     for record in stale.filter(|record| table.check_architecture(record).is_ok()) {
-        let _place = claim.place().await;
+        let _place = claim.permit().await;
         let title = format!("{}@{}", record.name, record.version.version);
         match rebuild(images, record).await {
             Ok(()) => tracing::info!("{title}: stage 1 was made again for the new substrate program"),

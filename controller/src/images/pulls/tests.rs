@@ -44,11 +44,11 @@ async fn a_pull_says_where_it_stands() {
     let ((first, _first), (second, _second), (third, _third)) = (enqueue(1, 0), enqueue(2, 0), enqueue(2, 3));
     let words = |of| words(&pulls, of);
     assert_eq!(words(1), ["registry.example/x:1 is looked for on the server"]);
-    let place = first.transfer().place().await;
+    let place = first.transfer().permit().await;
     first.begins();
     assert_eq!(words(1), ["pulling registry.example/x:1: asking its registry"]);
-    let mut of_second = pin!(second.transfer().place());
-    let mut of_third = pin!(third.transfer().place());
+    let mut of_second = pin!(second.transfer().permit());
+    let mut of_third = pin!(third.transfer().permit());
     assert!(is_pending(of_second.as_mut()) && is_pending(of_third.as_mut()));
     let kept = "this user has 1 of the 2 places, and the last is kept for users who have none";
     assert_eq!(
@@ -70,8 +70,8 @@ async fn a_pull_says_where_it_stands() {
     first.advance("layer bb", 5 * MIB, 70 * MIB);
     first.advance("layer aa", 35 * MIB, 50 * MIB);
     assert_eq!(words(1), ["pulling registry.example/x:1: 40 MiB of 120 MiB"]);
-    let converting = second.conversion().place().await;
-    let mut of_first = pin!(first.conversion().place());
+    let converting = second.conversion().permit().await;
+    let mut of_first = pin!(first.conversion().permit());
     assert!(is_pending(of_first.as_mut()));
     assert_eq!(
         words(1),
@@ -140,14 +140,14 @@ async fn a_pull_counts_for_who_asked_first_of_those_who_want_it() {
     let pulls = Pulls::new(2, 2);
     let (first, mut of_first) = enqueue(&pulls, 1, 0, "ann", REFERENCE);
     let (second, mut of_second) = enqueue(&pulls, 2, 0, "bob", REFERENCE);
-    let _place = first.transfer().place().await;
+    let _place = first.transfer().permit().await;
     for pull in [&first, &second] {
         pull.found(&Digest([1; 32]));
     }
     assert!(second.cancelled() && !first.cancelled());
     // Another one of ann's waits: one place is kept.
     let (third, _third) = enqueue(&pulls, 3, 0, "ann", "registry.example/y");
-    let mut of_third = pin!(third.transfer().place());
+    let mut of_third = pin!(third.transfer().permit());
     assert!(is_pending(of_third.as_mut()));
     pulls.leave(workflow(1));
     assert!(of_first.try_recv().is_err() && words(&pulls, 1).is_empty());
@@ -171,8 +171,8 @@ async fn who_joins_is_told_by_the_name_that_he_used_and_no_other() {
     let (other, _other) = enqueue(&pulls, 3, 0, "eve", "registry.example/secret");
     first.found(&Digest([1; 32]));
     second.found(&Digest([1; 32]));
-    let _place = other.transfer().place().await;
-    let mut of_first = pin!(first.transfer().place());
+    let _place = other.transfer().permit().await;
+    let mut of_first = pin!(first.transfer().permit());
     assert!(is_pending(of_first.as_mut()));
     assert_eq!(
         words(&pulls, 2),

@@ -17,7 +17,7 @@ use crate::{
 
 /// For whom a pull is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum WantedBy {
+pub enum Audience {
     /// An admin, who may name a registry wherever it is (but not a port of the server's own) and is
     /// told all. Where the registry leads is held against the list nevertheless.
     Admin,
@@ -50,8 +50,8 @@ impl PullOptions {
     /// An error as it is told to whoever wants the image. What is left out of it is logged.
     pub(crate) fn told(&self, host: &RegistryHost, error: PullError) -> PullError {
         match self.wanted_by {
-            WantedBy::Admin => error,
-            WantedBy::User => {
+            Audience::Admin => error,
+            Audience::User => {
                 let whole = causes(&error);
                 let told = for_users(error, &self.registries, host);
                 if causes(&told) != whole {
@@ -63,8 +63,8 @@ impl PullOptions {
     }
 
     /// Why a registry is waited for, as it is told to whoever wants the image.
-    pub(crate) fn told_of_wait(&self, host: &RegistryHost, cause: RequestError) -> RequestError {
-        let is_whole = self.wanted_by == WantedBy::Admin || self.registries.names(host);
+    pub(crate) fn wait_reason_for_users(&self, host: &RegistryHost, cause: RequestError) -> RequestError {
+        let is_whole = self.wanted_by == Audience::Admin || self.registries.names(host);
         if is_whole { cause } else { cause.for_strangers() }
     }
 }
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn admins_and_users_of_named_registries_are_told_all() {
-        let admin = PullOptions { wanted_by: WantedBy::Admin, ..PullOptions::default() };
+        let admin = PullOptions { wanted_by: Audience::Admin, ..PullOptions::default() };
         let mut registries = Registries::default();
         registries.hosts.insert(host(), crate::HostSettings::default());
         let named = PullOptions { registries: registries.into(), ..PullOptions::default() };
@@ -257,7 +257,7 @@ mod tests {
             told(registry_error(throttled)),
             "the registry 10.0.0.1:8080 does not give the manifest of x: 429 Too Many Requests: TOOMANYREQUESTS"
         );
-        let wait = |cause| PullOptions::default().told_of_wait(&host(), cause).to_string();
+        let wait = |cause| PullOptions::default().wait_reason_for_users(&host(), cause).to_string();
         let refused =
             RequestError::Connection { cause: "connection refused".to_owned(), stage: Stage::Connect };
         assert_eq!(wait(refused), "it gives no answer of a registry");

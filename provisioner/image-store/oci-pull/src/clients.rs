@@ -36,7 +36,7 @@ const MAX_REDIRECTS: usize = 10;
 
 /// What a client is made of: with other settings, or another file of certificates, it is another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct MadeOf {
+struct ClientSettings {
     ca: Option<Vec<u8>>,
     proxy: Proxy,
     rules: Rules,
@@ -67,7 +67,7 @@ impl RegistryClient {
 /// Clients by registry. Clones share them.
 #[derive(Clone, Default)]
 pub struct Clients {
-    kept: Arc<Mutex<BTreeMap<RegistryHost, (MadeOf, RegistryClient)>>>,
+    kept: Arc<Mutex<BTreeMap<RegistryHost, (ClientSettings, RegistryClient)>>>,
 }
 
 impl fmt::Debug for Clients {
@@ -96,7 +96,7 @@ impl Clients {
             Ok::<_, PullError>((bytes, parsed))
         });
         let (ca, certificates) = ca.transpose()?.unzip();
-        let made_of = MadeOf { ca, proxy: settings.proxy.clone(), rules };
+        let made_of = ClientSettings { ca, proxy: settings.proxy.clone(), rules };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = kept.get(host).filter(|(before, _)| *before == made_of) {
             return Ok(client.clone());

@@ -268,10 +268,10 @@ fn ascii(text: &str) -> Result<HeaderValue, RequestError> {
 fn said(body: &[u8]) -> (Vec<String>, String) {
     #[derive(Deserialize)]
     struct Envelope {
-        errors: Vec<Said>,
+        errors: Vec<RegistryError>,
     }
     #[derive(Deserialize)]
-    struct Said {
+    struct RegistryError {
         #[serde(default)]
         code: String,
         #[serde(default)]

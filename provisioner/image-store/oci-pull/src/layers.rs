@@ -16,7 +16,7 @@ use crate::{
     PARALLEL_LAYERS, PullError, Source,
     error::RequestError,
     in_background,
-    pace::{Beside, LayerPace},
+    pace::{LayerPace, ParallelLayer},
 };
 
 /// Chunks (of some 16 KiB) that wait between the network and the disk, for each layer.
@@ -129,7 +129,7 @@ impl Transfer<'_> {
     /// Waits for another pull that transfers the layer, as long as it comes fast enough. `None`: it is here.
     async fn writer(&self, store: &Store) -> Result<Option<BlobWriter>, PullError> {
         let (digest, size) = (self.layer.digest, self.layer.size);
-        let mut other = Beside::new(store.partial_bytes(&digest), Instant::now());
+        let mut other = ParallelLayer::new(store.partial_bytes(&digest), Instant::now());
         loop {
             let here = store.partial_bytes(&digest);
             let beside = other.is_too_slow(here, size, self.source.limits, Instant::now());

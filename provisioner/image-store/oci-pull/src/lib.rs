@@ -53,7 +53,7 @@ use image_store::{
 use oci_spec::distribution::Reference;
 use tokio::time::{Instant, sleep, timeout};
 
-pub use audience::WantedBy;
+pub use audience::Audience;
 pub use clients::Clients;
 pub use credentials::usual_credential_files;
 pub use error::{PullError, RequestError, Stage};
@@ -65,12 +65,12 @@ pub use registries::{
     MAX_MIRRORS, Mirror, Proxy, Registries, RegistryHost,
 };
 pub use stored::manifest_in_store;
-pub use turns::{Claim, Place, Standing, Turns};
+pub use turns::{Claim, Permit, Standing, Turns};
 pub use unusable::{UnusableFile, unusable_files};
 
 use endpoint::Endpoint;
 use pace::Traffic;
-use patience::Patience;
+use patience::PullClock;
 use reach::Rules;
 
 /// Layers that are transferred at the same time. More gained 2 % on loopback and asks more of a registry.
@@ -107,7 +107,7 @@ pub struct PullOptions {
     /// Is told when a registry is waited for.
     pub waits: Arc<dyn Waits>,
     /// Who is told of errors, and has named the registry.
-    pub wanted_by: WantedBy,
+    pub wanted_by: Audience,
 }
 
 impl Default for PullOptions {
@@ -121,7 +121,7 @@ impl Default for PullOptions {
             clients: Clients::default(),
             turn: None,
             waits: Arc::new(NoWaits),
-            wanted_by: WantedBy::default(),
+            wanted_by: Audience::default(),
         }
     }
 }
@@ -153,20 +153,20 @@ async fn pull_parsed(
     store: &Store,
     progress: Arc<dyn Progress>,
 ) -> Result<OciImage, PullError> {
-    let (moved, is_waiting) = (Moved::default(), AtomicBool::default());
+    let (moved, is_waiting) = (TransferProgress::default(), AtomicBool::default());
     let pull = Pull { reference, options, store, progress, moved, is_waiting };
     let host = RegistryHost::of_reference(pull.reference.registry());
-    let mut patience = Patience::new(options.registries.patience, options.pauses);
+    let mut patience = PullClock::new(options.registries.patience, options.pauses);
     let mut left = options.registries.limits.pull;
     loop {
-        let place = pull.place().await;
+        let permit = pull.permit().await;
         pull.progress.begins();
         let (placed, before) = (Instant::now(), pull.moved.bytes());
         let tried = tokio::select! {
             tried = timeout(left, pull.try_hosts(&host)) => Some(tried),
-            () = recalled(place.as_ref()) => None,
+            () = recalled(permit.as_ref()) => None,
         };
-        drop(place);
+        drop(permit);
         let error = match tried {
             Some(Ok(Ok(image))) => return Ok(image),
             Some(Ok(Err(error))) => error,
@@ -175,7 +175,7 @@ async fn pull_parsed(
             None => {
                 left = left.saturating_sub(placed.elapsed());
                 if pull.moved.bytes() - before >= layers::LEAST_BYTES {
-                    patience = Patience::new(options.registries.patience, options.pauses);
+                    patience = PullClock::new(options.registries.patience, options.pauses);
                 }
                 continue;
             }
@@ -194,7 +194,7 @@ async fn pull_parsed(
         }
         let wait = Wait { registry: host.clone(), cause, pause };
         tracing::warn!(repository = pull.reference.repository(), "{wait}");
-        let wait = Wait { cause: options.told_of_wait(&host, wait.cause), ..wait };
+        let wait = Wait { cause: options.wait_reason_for_users(&host, wait.cause), ..wait };
         pull.is_waiting.store(true, Ordering::Relaxed);
         options.waits.waits(Some(&wait));
         pull.progress.pauses();
@@ -203,9 +203,9 @@ async fn pull_parsed(
 }
 
 /// Ends when somebody else is to have the place; never without one.
-async fn recalled(place: Option<&Place>) {
-    match place {
-        Some(place) => place.recalled().await,
+async fn recalled(permit: Option<&Permit>) {
+    match permit {
+        Some(permit) => permit.recalled().await,
         None => std::future::pending().await,
     }
 }
@@ -222,14 +222,14 @@ fn parse(text: &str) -> Result<Reference, PullError> {
 /// How far layers came, over all tries. What came before does not count again: a registry that knows
 /// no ranges and always breaks off at the same place would be waited for without end.
 #[derive(Debug, Default)]
-struct Moved {
+struct TransferProgress {
     /// What was new, bytes.
     bytes: AtomicU64,
     /// How far each layer came at best.
     highest: Mutex<BTreeMap<Digest, u64>>,
 }
 
-impl Moved {
+impl TransferProgress {
     /// A layer is taken up here. What an earlier pull left of it was not moved by this one.
     fn begins(&self, layer: &Digest, offset: u64) {
         self.highest().entry(*layer).or_insert(offset);
@@ -268,16 +268,16 @@ struct Pull<'a> {
     options: &'a PullOptions,
     store: &'a Store,
     progress: Arc<dyn Progress>,
-    moved: Moved,
+    moved: TransferProgress,
     /// Somebody was told that a registry is waited for, and not that it is there again.
     is_waiting: AtomicBool,
 }
 
 impl Pull<'_> {
     /// Waits until it is this pull's turn.
-    async fn place(&self) -> Option<Place> {
+    async fn permit(&self) -> Option<Permit> {
         match &self.options.turn {
-            Some(claim) => Some(claim.place_in_share(self.options.registries.limits.share).await),
+            Some(claim) => Some(claim.shared_permit(self.options.registries.limits.share).await),
             None => None,
         }
     }
@@ -349,7 +349,7 @@ impl Pull<'_> {
         };
         let plain = insecure || settings.plain_http || host.is_loopback();
         // This host, and not what it leads to.
-        let is_trusted = self.options.wanted_by == WantedBy::Admin;
+        let is_trusted = self.options.wanted_by == Audience::Admin;
         let rules = Rules::new(&self.options.registries, host, is_trusted);
         let client = self.options.clients.of(host, settings, rules)?;
         let unreachable =
@@ -381,7 +381,7 @@ impl Pull<'_> {
 /// A host that an image is pulled from.
 struct Source<'a> {
     endpoint: Endpoint,
-    moved: &'a Moved,
+    moved: &'a TransferProgress,
     limits: &'a Limits,
     traffic: Arc<Traffic>,
 }
@@ -502,7 +502,7 @@ mod tests {
 
     #[test]
     fn only_what_goes_further_counts() {
-        let (moved, layer, other) = (Moved::default(), Digest([1; 32]), Digest([2; 32]));
+        let (moved, layer, other) = (TransferProgress::default(), Digest([1; 32]), Digest([2; 32]));
         moved.begins(&layer, 10);
         moved.reaches(&layer, 30);
         assert_eq!(moved.bytes(), 20, "the first ten are of an earlier pull");

@@ -54,7 +54,7 @@ impl Default for Limits {
 
 /// A layer that another pull transfers, as one that waits for it sees it.
 #[derive(Debug)]
-pub(crate) struct Beside {
+pub(crate) struct ParallelLayer {
     began: Instant,
     /// Since when, and from how many bytes on, it is watched how fast it comes.
     since: Instant,
@@ -62,7 +62,7 @@ pub(crate) struct Beside {
     is_too_slow: bool,
 }
 
-impl Beside {
+impl ParallelLayer {
     /// `here`: bytes of it that are here.
     pub(crate) fn new(here: u64, now: Instant) -> Self {
         Self { began: now, since: now, from: here, is_too_slow: false }
@@ -137,11 +137,11 @@ impl Pace {
 #[derive(Debug)]
 pub(crate) struct Traffic {
     limits: Limits,
-    whole: Mutex<Whole>,
+    whole: Mutex<TransferState>,
 }
 
 #[derive(Debug)]
-struct Whole {
+struct TransferState {
     under_way: usize,
     pace: Pace,
     /// Layers that wait for the disk, and since when there are any.
@@ -161,7 +161,7 @@ pub(crate) struct LayerPace {
 impl Traffic {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Arc<Self> {
         let pace = Pace::new(limits, 1, now);
-        let whole = Whole { under_way: 0, pace, standing: 0, stands_since: now };
+        let whole = TransferState { under_way: 0, pace, standing: 0, stands_since: now };
         Arc::new(Self { limits: limits.clone(), whole: Mutex::new(whole) })
     }
 
@@ -179,7 +179,7 @@ impl Traffic {
     }
 
     /// Every change is whole: a poisoned lock guards good numbers.
-    fn whole(&self) -> MutexGuard<'_, Whole> {
+    fn whole(&self) -> MutexGuard<'_, TransferState> {
         self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -337,7 +337,7 @@ mod tests {
         let at = clock();
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
         let limits = Limits { beside: minute, layer: 2 * hour, ..LIMITS };
-        let watch = || Beside::new(0, at(0));
+        let watch = || ParallelLayer::new(0, at(0));
         // A megabyte a second, of 3 GB: an hour would be too long, and this is less.
         let mut honest = watch();
         for second in 0..3_000 {

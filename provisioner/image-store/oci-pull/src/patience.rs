@@ -54,7 +54,7 @@ impl Waits for NoWaits {
 
 /// The clock of one pull.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct PullClock {
     limit: Duration,
     pauses: Schedule,
     /// When the first try of those that failed in a row began.
@@ -62,7 +62,7 @@ pub(crate) struct Patience {
     failures: u32,
 }
 
-impl Patience {
+impl PullClock {
     pub(crate) fn new(limit: Duration, pauses: Schedule) -> Self {
         Self { limit, pauses, since: None, failures: 0 }
     }
@@ -106,8 +106,8 @@ mod tests {
         move |second| begin + Duration::from_secs(second)
     }
 
-    fn patience(seconds: u64) -> Patience {
-        Patience::new(Duration::from_secs(seconds), PAUSES)
+    fn patience(seconds: u64) -> PullClock {
+        PullClock::new(Duration::from_secs(seconds), PAUSES)
     }
 
     #[test]

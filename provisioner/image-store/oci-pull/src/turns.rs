@@ -9,7 +9,7 @@
 //! *recalled*. Work that can go on later gives it back and asks again.
 //!
 //! ```text
-//! claim:  idle ─ place() ─▶ waiting ─ its turn ─▶ holding ─ its last Place is dropped ─▶ idle
+//! claim:  idle ─ permit() ─▶ waiting ─ its turn ─▶ holding ─ its last Permit is dropped ─▶ idle
 //! ```
 
 use std::{
@@ -47,15 +47,15 @@ struct Book {
 #[derive(Debug)]
 struct ClaimState {
     user: Arc<str>,
-    /// How many [`Place`]s share its one place, or wait for it.
+    /// How many [`Permit`]s share its one place, or wait for it.
     guards: usize,
-    at: At,
+    at: ClaimPosition,
     /// Is told when the place that it has is recalled.
     recall: Arc<Notify>,
 }
 
 #[derive(Debug)]
-enum At {
+enum ClaimPosition {
     Idle,
     Waiting { number: u64, told: Vec<oneshot::Sender<()>> },
     Holding { since: u64 },
@@ -85,7 +85,7 @@ struct ClaimId {
 /// A place, or a share of the one place of a [`Claim`]; it is free when all are dropped.
 #[derive(Debug)]
 #[must_use = "dropped, it frees the place"]
-pub struct Place(Claim);
+pub struct Permit(Claim);
 
 /// Where a claim stands in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Turns {
         book.next_claim += 1;
         let user = book.enter(user);
         let recall = Arc::default();
-        book.claims.insert(id, ClaimState { user, guards: 0, at: At::Idle, recall });
+        book.claims.insert(id, ClaimState { user, guards: 0, at: ClaimPosition::Idle, recall });
         drop(book);
         Claim(Arc::new(ClaimId { turns: self.clone(), id }))
     }
@@ -142,23 +142,23 @@ impl Turns {
 impl Claim {
     /// Waits for a place. Whoever drops this future leaves the queue. Once more while the claim has
     /// its place, it is a share of that.
-    pub async fn place(&self) -> Place {
+    pub async fn permit(&self) -> Permit {
         let granted = self.0.turns.book().ask(self.0.id);
-        let place = Place(self.clone());
+        let permit = Permit(self.clone());
         if let Some(granted) = granted {
-            // Its sender is kept until it is used, as long as `place` is there.
+            // Its sender is kept until it is used, as long as `permit` is there.
             let _ = granted.await;
         }
-        place
+        permit
     }
 
     /// The same; each time that it has waited for so long, a place is recalled of a user who holds two
-    /// more. All who hold places must heed [`Place::recalled`].
-    pub async fn place_in_share(&self, patience: Duration) -> Place {
-        let mut place = pin!(self.place());
+    /// more. All who hold places must heed [`Permit::recalled`].
+    pub async fn shared_permit(&self, patience: Duration) -> Permit {
+        let mut permit = pin!(self.permit());
         loop {
-            match timeout(patience, &mut place).await {
-                Ok(place) => return place,
+            match timeout(patience, &mut permit).await {
+                Ok(permit) => return permit,
                 Err(_) => self.0.turns.book().recall(self.0.id),
             }
         }
@@ -176,7 +176,7 @@ impl Claim {
     }
 }
 
-impl Place {
+impl Permit {
     /// Ends when the place is wanted back: drop it, and ask again for the rest of the work.
     pub async fn recalled(&self) {
         let ClaimId { turns, id } = &*self.0.0;
@@ -200,7 +200,7 @@ impl Drop for ClaimId {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.0.turns.book().release(self.0.0.id);
     }
@@ -268,10 +268,10 @@ impl Book {
         claim.guards += 1;
         let (sender, receiver) = oneshot::channel();
         match &mut claim.at {
-            At::Holding { .. } => return None,
-            At::Waiting { told, .. } => told.push(sender),
-            At::Idle => {
-                claim.at = At::Waiting { number, told: vec![sender] };
+            ClaimPosition::Holding { .. } => return None,
+            ClaimPosition::Waiting { told, .. } => told.push(sender),
+            ClaimPosition::Idle => {
+                claim.at = ClaimPosition::Waiting { number, told: vec![sender] };
                 if let Some(user) = self.users.get_mut(&claim.user) {
                     user.waiting.insert(number, id);
                 }
@@ -303,9 +303,9 @@ impl Book {
         user.served = self.events;
         self.taken += 1;
         let claim = self.claims.get_mut(&id)?;
-        let holding = At::Holding { since: self.events };
-        if let At::Waiting { told, .. } = std::mem::replace(&mut claim.at, holding) {
-            // Whoever is gone drops a `Place`, which is counted.
+        let holding = ClaimPosition::Holding { since: self.events };
+        if let ClaimPosition::Waiting { told, .. } = std::mem::replace(&mut claim.at, holding) {
+            // Whoever is gone drops a `Permit`, which is counted.
             for told in told {
                 let _ = told.send(());
             }
@@ -324,17 +324,17 @@ impl Book {
         claim.recall = Arc::default();
         self.recalled.take_if(|recalled| *recalled == id);
         let user = self.users.get_mut(&claim.user);
-        match (std::mem::replace(&mut claim.at, At::Idle), user) {
-            (At::Holding { since }, user) => {
+        match (std::mem::replace(&mut claim.at, ClaimPosition::Idle), user) {
+            (ClaimPosition::Holding { since }, user) => {
                 self.taken -= 1;
                 if let Some(user) = user {
                     user.holding.remove(&since);
                 }
             }
-            (At::Waiting { number, .. }, Some(user)) => {
+            (ClaimPosition::Waiting { number, .. }, Some(user)) => {
                 user.waiting.remove(&number);
             }
-            (At::Waiting { .. } | At::Idle, _) => {}
+            (ClaimPosition::Waiting { .. } | ClaimPosition::Idle, _) => {}
         }
         self.grant();
     }
@@ -347,8 +347,8 @@ impl Book {
         let Some(claim) = self.claims.get_mut(&id) else { return };
         let before = std::mem::replace(&mut claim.user, user.clone());
         match claim.at {
-            At::Idle => {}
-            At::Holding { since } => {
+            ClaimPosition::Idle => {}
+            ClaimPosition::Holding { since } => {
                 if let Some(state) = self.users.get_mut(&before) {
                     state.holding.remove(&since);
                 }
@@ -356,7 +356,7 @@ impl Book {
                     state.holding.insert(since, id);
                 }
             }
-            At::Waiting { number, .. } => {
+            ClaimPosition::Waiting { number, .. } => {
                 if let Some(state) = self.users.get_mut(&before) {
                     state.waiting.remove(&number);
                 }
@@ -372,7 +372,8 @@ impl Book {
     /// A claim has waited for long: recalls the newest place of who holds most, if that is two more
     /// than its user holds. Then neither has less than the other afterwards.
     fn recall(&mut self, id: u64) {
-        let Some(ClaimState { user, at: At::Waiting { number, .. }, .. }) = self.claims.get(&id) else {
+        let Some(ClaimState { user, at: ClaimPosition::Waiting { number, .. }, .. }) = self.claims.get(&id)
+        else {
             return;
         };
         // Of each user the first in the queue asks.
@@ -404,7 +405,7 @@ impl Book {
     /// user's first request counts with the places that he holds, his second with one more.
     fn standing(&self, id: u64) -> Option<Standing> {
         let claim = self.claims.get(&id)?;
-        let At::Waiting { number, .. } = claim.at else { return None };
+        let ClaimPosition::Waiting { number, .. } = claim.at else { return None };
         let own = self.users.get(&claim.user)?;
         let own_before = own.waiting.range(..number).count();
         let (held, served, first) = (own.held() + own_before, own.served, *own.waiting.first_key_value()?.0);

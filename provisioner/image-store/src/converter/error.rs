@@ -43,7 +43,7 @@ pub enum ConvertError {
          {reason}; a newer bedplate tries it again; before that an admin can have it tried with \
          `bedplate image import --retry`, also if it is for jobs and has no kernel"
     )]
-    GivenUp {
+    Abandoned {
         /// Digest of the manifest.
         image: Digest,
         /// How often it was tried.
@@ -70,7 +70,7 @@ pub enum ConvertError {
     },
     /// Crashes cannot be counted.
     #[error(transparent)]
-    Tries(#[from] TriesError),
+    AttemptCounts(#[from] TriesError),
     /// The work was cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -80,7 +80,7 @@ const NO_MEMORY: &str = "memory allocation of";
 
 /// How a conversion ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ConversionEnd {
     Done,
     /// It says that the image cannot be taken.
     Failed {
@@ -96,7 +96,7 @@ pub(super) enum End {
 }
 
 /// What is heard of the converter.
-pub(super) struct Ears<'a> {
+pub(super) struct FrameHandler<'a> {
     store: &'a Store,
     progress: &'a dyn Progress,
     missing: Vec<String>,
@@ -112,14 +112,14 @@ pub(super) struct Ears<'a> {
 }
 
 /// What a frame means for the conversation.
-enum Heard {
-    Enough(End),
+enum FrameOutcome {
+    Enough(ConversionEnd),
     More,
     /// No converter says so.
     Nonsense(&'static str),
 }
 
-impl<'a> Ears<'a> {
+impl<'a> FrameHandler<'a> {
     pub(super) fn new(store: &'a Store, progress: &'a dyn Progress) -> Self {
         Self {
             store,
@@ -145,10 +145,10 @@ impl<'a> Ears<'a> {
         (self.kernels, self.warnings)
     }
 
-    fn hear(&mut self, frame: Frame) -> Result<Heard, ConvertError> {
+    fn handle_frame(&mut self, frame: Frame) -> Result<FrameOutcome, ConvertError> {
         self.messages += 1;
         if self.messages > MAX_MESSAGES {
-            return Ok(Heard::Nonsense("it talks without end"));
+            return Ok(FrameOutcome::Nonsense("it talks without end"));
         }
         match frame {
             Frame::Data(bytes) => return self.data(&bytes),
@@ -165,36 +165,36 @@ impl<'a> Ears<'a> {
             Frame::Message(Message::Artifact { format }) => {
                 let is_known = ["vmlinuz", "initramfs"].contains(&format.as_str());
                 if self.coming.is_some() || !is_known || self.artifacts.len() >= MAX_ARTIFACTS {
-                    return Ok(Heard::Nonsense("an artifact came that nobody waits for"));
+                    return Ok(FrameOutcome::Nonsense("an artifact came that nobody waits for"));
                 }
                 self.coming = Some((format, self.store.temporary()?));
             }
             Frame::Message(Message::ArtifactEnd) => {
                 let Some((format, temporary)) = self.coming.take() else {
-                    return Ok(Heard::Nonsense("an artifact ended that never began"));
+                    return Ok(FrameOutcome::Nonsense("an artifact ended that never began"));
                 };
                 let (digest, size) = self.store.adopt(temporary)?;
                 self.artifacts.push(Artifact { format, digest, size });
             }
             Frame::Message(Message::Done { kernels, warnings }) => return Ok(self.done(kernels, &warnings)),
             Frame::Message(Message::Failed { kind, message }) => {
-                return Ok(Heard::Enough(End::Failed { kind, message: plain(&message) }));
+                return Ok(FrameOutcome::Enough(ConversionEnd::Failed { kind, message: plain(&message) }));
             }
         }
-        Ok(Heard::More)
+        Ok(FrameOutcome::More)
     }
 
-    fn data(&mut self, bytes: &[u8]) -> Result<Heard, ConvertError> {
+    fn data(&mut self, bytes: &[u8]) -> Result<FrameOutcome, ConvertError> {
         let (before, length) = (self.bytes, bytes.len() as u64);
         self.bytes += length;
         // The frame itself is counted already.
         let more = length.div_ceil(COUNTED_BYTES).saturating_sub(1);
         self.messages = self.messages.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
         let Some((_, temporary)) = &self.coming else {
-            return Ok(Heard::Nonsense("bytes came that belong to nothing"));
+            return Ok(FrameOutcome::Nonsense("bytes came that belong to nothing"));
         };
         if bytes.is_empty() || self.bytes > MAX_ARTIFACT_BYTES {
-            return Ok(Heard::Nonsense("its artifacts are too large"));
+            return Ok(FrameOutcome::Nonsense("its artifacts are too large"));
         }
         // What is left belongs to the database.
         if before / LOOK_BYTES != self.bytes / LOOK_BYTES && self.store.is_full() {
@@ -204,10 +204,10 @@ impl<'a> Ears<'a> {
             .file()
             .write_all(bytes)
             .map_err(|error| self.store.write_failed("write stage 1 to", temporary.path(), 0, error))?;
-        Ok(Heard::More)
+        Ok(FrameOutcome::More)
     }
 
-    fn done(&mut self, kernels: Vec<SentKernel>, warnings: &[String]) -> Heard {
+    fn done(&mut self, kernels: Vec<SentKernel>, warnings: &[String]) -> FrameOutcome {
         for SentKernel { release, kernel, stage1, stage1_unpacked } in kernels {
             let is_release = (1..=MAX_RELEASE_BYTES).contains(&release.len())
                 && !release.chars().any(|one| one.is_control() || one == '/');
@@ -217,13 +217,13 @@ impl<'a> Ears<'a> {
             let (Some(kernel), Some(stage1), true) =
                 (artifact(kernel, "vmlinuz"), artifact(stage1, "initramfs"), is_release)
             else {
-                return Heard::Nonsense("it names a kernel that it did not send");
+                return FrameOutcome::Nonsense("it names a kernel that it did not send");
             };
             let stage1_unpacked = Some(stage1_unpacked);
             self.kernels.push(KernelArtifact { release, kernel, stage1, stage1_unpacked });
         }
         self.warnings = warnings.iter().take(MAX_WARNINGS).map(|text| plain(text)).collect();
-        Heard::Enough(End::Done)
+        FrameOutcome::Enough(ConversionEnd::Done)
     }
 }
 
@@ -236,24 +236,24 @@ pub(super) fn converse(
     program: &Program,
     request: &Request,
     descriptors: &[BorrowedFd<'_>],
-    ears: &mut Ears<'_>,
-) -> Result<End, ConvertError> {
+    handler: &mut FrameHandler<'_>,
+) -> Result<ConversionEnd, ConvertError> {
     let (mut process, socket) = Process::start(program).map_err(ConvertError::Start)?;
     // If it is gone already, its end says why.
     let sent = protocol::send_request(&socket, request, descriptors);
     drop(socket);
-    if let Some(end) = process.listen(ears)? {
+    if let Some(end) = process.listen(handler)? {
         // What it wrote is hashed next: nobody may write into it any more.
         return Ok(match end {
-            End::Done if !process.end() => {
-                End::Crashed { cause: "it left a process behind that does not end".to_owned() }
+            ConversionEnd::Done if !process.end() => {
+                ConversionEnd::Crashed { cause: "it left a process behind that does not end".to_owned() }
             }
             end => end,
         });
     }
     match process.end_of_itself() {
         // It has not looked at the image yet.
-        End::Crashed { cause } if !ears.is_jailed => {
+        ConversionEnd::Crashed { cause } if !handler.is_jailed => {
             Err(ConvertError::Start(sent.err().unwrap_or_else(|| io::Error::other(cause))))
         }
         end => Ok(end),
@@ -301,19 +301,19 @@ impl Process {
     }
 
     /// Hears it until there is nothing more to hear; `None` if it fell silent for good without a result.
-    fn listen(&mut self, ears: &mut Ears<'_>) -> Result<Option<End>, ConvertError> {
+    fn listen(&mut self, handler: &mut FrameHandler<'_>) -> Result<Option<ConversionEnd>, ConvertError> {
         let mut frames = Frames::default();
         let mut buffer = vec![0; 1 << 16];
         let mut silent = 0;
-        let crashed = |cause: String| Ok(Some(End::Crashed { cause }));
+        let crashed = |cause: String| Ok(Some(ConversionEnd::Crashed { cause }));
         #[expect(clippy::disallowed_methods, reason = "this file is the home of the converter")]
         let began = Instant::now();
         loop {
             if began.elapsed() > MAX_TIME {
                 return crashed("it took more than six hours".to_owned());
             }
-            if ears.progress.cancelled() {
-                return Ok(Some(End::Cancelled));
+            if handler.progress.cancelled() {
+                return Ok(Some(ConversionEnd::Cancelled));
             }
             let count = match self.read(&mut buffer).map_err(ConvertError::Start)? {
                 Some(0) => return Ok(None),
@@ -332,10 +332,10 @@ impl Process {
                 match frames.next() {
                     Ok(None) => break,
                     Err(error) => return crashed(format!("it says what no converter says: {error}")),
-                    Ok(Some(frame)) => match ears.hear(frame)? {
-                        Heard::More => {}
-                        Heard::Enough(end) => return Ok(Some(end)),
-                        Heard::Nonsense(problem) => return crashed(problem.to_owned()),
+                    Ok(Some(frame)) => match handler.handle_frame(frame)? {
+                        FrameOutcome::More => {}
+                        FrameOutcome::Enough(end) => return Ok(Some(end)),
+                        FrameOutcome::Nonsense(problem) => return crashed(problem.to_owned()),
                     },
                 }
             }
@@ -356,7 +356,7 @@ impl Process {
     }
 
     /// Why it ended without a result.
-    fn end_of_itself(&mut self) -> End {
+    fn end_of_itself(&mut self) -> ConversionEnd {
         let has_ended = (0..MAX_END_TICKS).any(|_| {
             let has_ended = self.has_ended();
             if !has_ended {
@@ -368,9 +368,9 @@ impl Process {
         let said = self.last_words.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let said = plain(String::from_utf8_lossy(&said).trim());
         match self.status.filter(|_| has_ended) {
-            None => End::Crashed { cause: "it closed its output and did not end".to_owned() },
-            Some(status) if status.signal() == Some(Signal::KILL.as_raw()) => End::Killed,
-            Some(status) => End::Crashed { cause: cause(status, &said) },
+            None => ConversionEnd::Crashed { cause: "it closed its output and did not end".to_owned() },
+            Some(status) if status.signal() == Some(Signal::KILL.as_raw()) => ConversionEnd::Killed,
+            Some(status) => ConversionEnd::Crashed { cause: cause(status, &said) },
         }
     }
 
@@ -483,15 +483,18 @@ mod tests {
     fn bytes_of_artifacts_count_as_messages() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let mut ears = Ears::new(&store, &NoProgress);
-        let mut hear = |frame| {
-            assert!(matches!(ears.hear(frame), Ok(Heard::More)));
-            ears.messages
+        let mut handler = FrameHandler::new(&store, &NoProgress);
+        let mut handle_frame = |frame| {
+            assert!(matches!(handler.handle_frame(frame), Ok(FrameOutcome::More)));
+            handler.messages
         };
-        assert_eq!(hear(Frame::Message(Message::Artifact { format: "vmlinuz".to_owned() })), 1);
-        assert_eq!(hear(Frame::Data(vec![0; 1 << 20])), 5);
-        assert_eq!(hear(Frame::Data(vec![0])), 6);
-        ears.messages = MAX_MESSAGES;
-        assert!(matches!(ears.hear(Frame::Data(vec![0])), Ok(Heard::Nonsense("it talks without end"))));
+        assert_eq!(handle_frame(Frame::Message(Message::Artifact { format: "vmlinuz".to_owned() })), 1);
+        assert_eq!(handle_frame(Frame::Data(vec![0; 1 << 20])), 5);
+        assert_eq!(handle_frame(Frame::Data(vec![0])), 6);
+        handler.messages = MAX_MESSAGES;
+        assert!(matches!(
+            handler.handle_frame(Frame::Data(vec![0])),
+            Ok(FrameOutcome::Nonsense("it talks without end"))
+        ));
     }
 }

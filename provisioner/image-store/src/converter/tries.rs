@@ -53,7 +53,7 @@ pub struct TriesError {
 
 /// See the head of this file. Clones share everything.
 #[derive(Debug, Clone)]
-pub(super) struct Tries {
+pub(super) struct AttemptCounts {
     directory: PathBuf,
     version: u32,
     /// Images that this process converts now, and how often at once.
@@ -62,8 +62,8 @@ pub(super) struct Tries {
 
 /// A try that is counted.
 #[derive(Debug)]
-pub(super) struct Try {
-    tries: Tries,
+pub(super) struct CountedAttempt {
+    tries: AttemptCounts,
     image: Digest,
     /// What was on disk before; `None` inside of it: nothing.
     before: Option<Record>,
@@ -73,13 +73,13 @@ pub(super) struct Try {
 
 /// An image that is not tried again.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct GivenUp {
+pub(super) struct Abandoned {
     pub tries: u32,
     /// How the last try ended.
     pub reason: String,
 }
 
-impl Tries {
+impl AttemptCounts {
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory, version: CONVERTER_VERSION, running: Arc::default() }
     }
@@ -104,19 +104,19 @@ impl Tries {
     }
 
     /// Counts a try of an image that is about to begin.
-    pub(super) fn begin(&self, image: &Digest) -> Result<Result<Try, GivenUp>, TriesError> {
+    pub(super) fn begin(&self, image: &Digest) -> Result<Result<CountedAttempt, Abandoned>, TriesError> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let is_counted_by_another = running.contains_key(image);
         let before = self.read(image).filter(|record| record.converter == self.version);
         if !is_counted_by_another {
             if let Some(Record { tries, reason, .. }) = before.as_ref().filter(|r| r.tries >= MAX_TRIES) {
-                return Ok(Err(GivenUp { tries: *tries, reason: reason.clone() }));
+                return Ok(Err(Abandoned { tries: *tries, reason: reason.clone() }));
             }
             let tries = before.as_ref().map_or(0, |record| record.tries) + 1;
             self.write(image, &Record { converter: self.version, tries, reason: SERVER_ENDED.to_owned() })?;
         }
         *running.entry(*image).or_default() += 1;
-        Ok(Ok(Try { tries: self.clone(), image: *image, before, is_counted_by_another }))
+        Ok(Ok(CountedAttempt { tries: self.clone(), image: *image, before, is_counted_by_another }))
     }
 
     /// Forgets what happened with an image, for an admin who wants it tried again.
@@ -164,7 +164,7 @@ fn write_durably(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> 
     File::open(directory)?.sync_all()
 }
 
-impl Try {
+impl CountedAttempt {
     /// The converter ended as it should: nothing is held against the image, whatever became of it.
     pub(super) fn ended_well(self) -> Result<(), TriesError> {
         self.tries.forget(&self.image)
@@ -190,7 +190,7 @@ impl Try {
     }
 }
 
-impl Drop for Try {
+impl Drop for CountedAttempt {
     fn drop(&mut self) {
         let mut running = self.tries.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = running.get_mut(&self.image) {
@@ -208,13 +208,13 @@ mod tests {
 
     const IMAGE: Digest = Digest([7; 32]);
 
-    fn tries() -> (tempfile::TempDir, Tries) {
+    fn tries() -> (tempfile::TempDir, AttemptCounts) {
         let folder = tempfile::tempdir().unwrap();
-        let tries = Tries::new(folder.path().join("conversions"));
+        let tries = AttemptCounts::new(folder.path().join("conversions"));
         (folder, tries)
     }
 
-    fn begin(tries: &Tries) -> Try {
+    fn begin(tries: &AttemptCounts) -> CountedAttempt {
         tries.begin(&IMAGE).unwrap().unwrap()
     }
 
@@ -223,13 +223,13 @@ mod tests {
         let (_folder, tries) = tries();
         // As after the death of the server: nobody says how it ended.
         std::mem::forget(begin(&tries));
-        let next = Tries::new(tries.directory.clone());
+        let next = AttemptCounts::new(tries.directory.clone());
         assert_eq!(next.read(&IMAGE).unwrap().reason, SERVER_ENDED);
         assert_eq!(begin(&next).crashed("signal 11").unwrap(), 0);
         let given_up = next.begin(&IMAGE).unwrap().unwrap_err();
-        assert_eq!(given_up, GivenUp { tries: 2, reason: "signal 11".to_owned() });
+        assert_eq!(given_up, Abandoned { tries: 2, reason: "signal 11".to_owned() });
         assert!(next.begin(&Digest([8; 32])).unwrap().is_ok(), "another image");
-        let newer = Tries { version: CONVERTER_VERSION + 1, ..next.clone() };
+        let newer = AttemptCounts { version: CONVERTER_VERSION + 1, ..next.clone() };
         assert!(newer.begin(&IMAGE).unwrap().is_ok(), "a newer converter");
     }
 
@@ -256,7 +256,7 @@ mod tests {
         for number in 1..=3 {
             tries.begin(&image(number)).unwrap().unwrap().crashed("x").unwrap();
         }
-        let newer = Tries { version: CONVERTER_VERSION + 1, ..tries.clone() };
+        let newer = AttemptCounts { version: CONVERTER_VERSION + 1, ..tries.clone() };
         newer.begin(&image(2)).unwrap().unwrap().crashed("x").unwrap();
         let old = File::options().write(true).open(tries.path(&image(3))).unwrap();
         old.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();

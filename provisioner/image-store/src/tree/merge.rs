@@ -159,7 +159,7 @@ impl Tree {
 
     /// The folder that `parts` lead to, if it is there; links are followed.
     fn parent(&self, parts: &[&[u8]]) -> Result<Option<InodeId>, MergeError> {
-        let mut way = Way::new(parts);
+        let mut way = PathToRoot::new(parts);
         while let Some(part) = way.next_part() {
             self.walked(way.steps_since())?;
             let Some(name) = self.child(way.here(), &part) else { return Ok(None) };
@@ -178,7 +178,7 @@ impl Tree {
     /// As [`Self::parent`], and makes what is missing. The folders on the way are marked as written by `layer`, so
     /// that its whiteouts leave them.
     fn make_parents(&mut self, layer: usize, parts: &[&[u8]]) -> Result<InodeId, MergeError> {
-        let mut way = Way::new(parts);
+        let mut way = PathToRoot::new(parts);
         while let Some(part) = way.next_part() {
             self.walked(way.steps_since())?;
             if part.starts_with(WHITEOUT) {
@@ -206,7 +206,7 @@ impl Tree {
 }
 
 /// The folders from the root to where a path has led so far, and the parts that are left.
-struct Way {
+struct PathToRoot {
     folders: Vec<InodeId>,
     todo: VecDeque<Vec<u8>>,
     followed: usize,
@@ -214,7 +214,7 @@ struct Way {
     steps: u64,
 }
 
-impl Way {
+impl PathToRoot {
     fn new(parts: &[&[u8]]) -> Self {
         Self {
             folders: vec![ROOT],

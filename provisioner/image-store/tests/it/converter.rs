@@ -254,7 +254,7 @@ fn an_image_that_crashes_the_converter_twice_is_refused_until_an_admin_wants_it(
     assert!(ended.to_string().contains("a mistake in the converter"), "{ended}");
     // It would work now, and is not tried; another server reads the same count.
     let refused = site.convert(&site.converter()).unwrap_err();
-    assert!(matches!(&refused, ConvertError::GivenUp { tries: 2, .. }), "{refused:?}");
+    assert!(matches!(&refused, ConvertError::Abandoned { tries: 2, .. }), "{refused:?}");
     assert!(refused.to_string().contains("a mistake in the converter"), "{refused}");
     assert!(refused.to_string().contains("bedplate image import --retry"), "{refused}");
     site.converter().allow_again(&IMAGE).unwrap();

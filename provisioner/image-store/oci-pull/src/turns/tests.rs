@@ -12,8 +12,8 @@ use super::*;
 /// A request, looked at without a runtime.
 struct Asked {
     claim: Claim,
-    future: Pin<Box<dyn Future<Output = Place>>>,
-    place: Option<Place>,
+    future: Pin<Box<dyn Future<Output = Permit>>>,
+    permit: Option<Permit>,
 }
 
 impl Asked {
@@ -21,20 +21,20 @@ impl Asked {
         let claim = turns.claim(user);
         let future = {
             let claim = claim.clone();
-            Box::pin(async move { claim.place().await })
+            Box::pin(async move { claim.permit().await })
         };
-        let mut asked = Self { claim, future, place: None };
+        let mut asked = Self { claim, future, permit: None };
         asked.has_place();
         asked
     }
 
     fn has_place(&mut self) -> bool {
-        if self.place.is_none()
-            && let Poll::Ready(place) = self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        if self.permit.is_none()
+            && let Poll::Ready(permit) = self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         {
-            self.place = Some(place);
+            self.permit = Some(permit);
         }
-        self.place.is_some()
+        self.permit.is_some()
     }
 }
 
@@ -104,9 +104,9 @@ fn a_claim_has_one_place_however_often_it_asks() {
     let mut first = Asked::of(&turns, "ann");
     let again = {
         let claim = first.claim.clone();
-        Box::pin(async move { claim.place().await })
+        Box::pin(async move { claim.permit().await })
     };
-    let mut again = Asked { claim: first.claim.clone(), future: again, place: None };
+    let mut again = Asked { claim: first.claim.clone(), future: again, permit: None };
     assert!(first.has_place() && again.has_place());
     assert_eq!(turns.book().taken, 1);
     drop(first);
@@ -140,19 +140,19 @@ fn who_holds_more_than_a_share_gives_back_what_came_last() {
             turns.book().recall(of_bob.claim.0.id);
         }
         let Some(recalled) = turns.book().recalled else { break };
-        let newest = ann.iter().rposition(|asked| asked.place.is_some()).unwrap();
+        let newest = ann.iter().rposition(|asked| asked.permit.is_some()).unwrap();
         let asked = ann.remove(newest);
         assert_eq!(asked.claim.0.id, recalled);
-        let place = asked.place.as_ref().unwrap();
-        assert!(pin!(place.recalled()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        let permit = asked.permit.as_ref().unwrap();
+        assert!(pin!(permit.recalled()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
         drop(asked);
         ann.extend(ask(&turns, "ann", 1));
         held.push((with_places(&mut ann), with_places(&mut bob)));
     }
     // First somebody who has none has a place again.
     assert_eq!(held, [(6, 1), (5, 2), (4, 3)]);
-    let place = ann[0].place.as_ref().unwrap();
-    assert!(pin!(place.recalled()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let permit = ann[0].permit.as_ref().unwrap();
+    assert!(pin!(permit.recalled()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
 
 use image_store::{NoProgress, OciImage};
-use oci_pull::{HostSettings, PullError, PullOptions, Reach, Registries, WantedBy, pull};
+use oci_pull::{Audience, HostSettings, PullError, PullOptions, Reach, Registries, pull};
 use tempfile::TempDir;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 /// Pulls from `registry` as a user or an admin, with nothing within reach but `allowed`.
 async fn pulled(
     registry: &Registry,
-    wanted_by: WantedBy,
+    wanted_by: Audience,
     allowed: &[SocketAddr],
 ) -> Result<OciImage, PullError> {
     let allowed = allowed.iter().map(|address| address.to_string().parse().unwrap()).collect();
@@ -45,7 +45,7 @@ fn assert_untouched(inside: &Registry, outcome: Result<OciImage, PullError>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_name_no_registry_on_loopback_unless_the_configuration_does() {
     let registry = Registry::serve(&image(), Fault::None).await;
-    let refused = pulled(&registry, WantedBy::User, &[]).await;
+    let refused = pulled(&registry, Audience::User, &[]).await;
     assert_untouched(&registry, refused);
     let port = registry.address.port();
     let (_folder, store) = store();
@@ -56,11 +56,11 @@ async fn users_name_no_registry_on_loopback_unless_the_configuration_does() {
         assert!(matches!(error, PullError::OutOfReach { .. }), "{name}: {error:?}");
     }
     assert!(registry.seen().is_empty());
-    pulled(&registry, WantedBy::User, &[registry.address]).await.unwrap();
+    pulled(&registry, Audience::User, &[registry.address]).await.unwrap();
     // An entry without settings is a name too.
     let hosts = [(registry.address.to_string().parse().unwrap(), HostSettings::default())].into();
     with(&registry, of(Registries { hosts, ..Registries::default() })).await.unwrap();
-    pulled(&registry, WantedBy::Admin, &[]).await.unwrap();
+    pulled(&registry, Audience::Admin, &[]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,12 +68,12 @@ async fn no_pull_goes_to_a_port_of_the_server() {
     let registry = Registry::serve(&image(), Fault::None).await;
     let own_ports = [registry.address.port()].into();
     let reach = Reach { own_ports, ..registries().reach };
-    for wanted_by in [WantedBy::User, WantedBy::Admin] {
+    for wanted_by in [Audience::User, Audience::Admin] {
         let options = PullOptions { wanted_by, ..of(Registries { reach: reach.clone(), ..registries() }) };
         let error = with(&registry, options).await.unwrap_err();
         assert!(matches!(error, PullError::OutOfReach { .. }), "{error:?}");
         let is_told = told(&error, &registry).contains("a port of this server");
-        assert_eq!(is_told, wanted_by == WantedBy::Admin, "{error:?}");
+        assert_eq!(is_told, wanted_by == Audience::Admin, "{error:?}");
     }
     assert!(registry.seen().is_empty());
 }
@@ -82,22 +82,22 @@ async fn no_pull_goes_to_a_port_of_the_server() {
 async fn a_redirect_leads_nowhere_that_is_out_of_reach() {
     let inside = Registry::serve(&image(), Fault::None).await;
     let registry = Registry::serve(&image(), Fault::Elsewhere(inside.address)).await;
-    let refused = pulled(&registry, WantedBy::User, &[registry.address]).await;
+    let refused = pulled(&registry, Audience::User, &[registry.address]).await;
     assert_untouched(&inside, refused);
     // Nor does that of a registry that an admin has named.
-    let error = pulled(&registry, WantedBy::Admin, &[]).await.unwrap_err();
+    let error = pulled(&registry, Audience::Admin, &[]).await.unwrap_err();
     assert!(matches!(error, PullError::OutOfReach { .. }), "{error:?}");
     assert!(inside.seen().is_empty() && !registry.seen().is_empty());
-    pulled(&registry, WantedBy::User, &[registry.address, inside.address]).await.unwrap();
+    pulled(&registry, Audience::User, &[registry.address, inside.address]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_realm_leads_nowhere_that_is_out_of_reach() {
     let inside = Registry::serve(&image(), Fault::None).await;
     let registry = Registry::serve(&image(), Fault::TokenAt(inside.address)).await;
-    let refused = pulled(&registry, WantedBy::User, &[registry.address]).await;
+    let refused = pulled(&registry, Audience::User, &[registry.address]).await;
     assert_untouched(&inside, refused);
-    let error = pulled(&registry, WantedBy::Admin, &[]).await.unwrap_err();
+    let error = pulled(&registry, Audience::Admin, &[]).await.unwrap_err();
     assert!(matches!(error, PullError::OutOfReach { .. }), "{error:?}");
     assert!(inside.seen().is_empty());
 }

@@ -289,7 +289,7 @@ async fn who_has_more_than_a_share_gives_a_place_and_goes_on_later() {
     };
     // Two that have a place and do nothing, and two that take long.
     let idle = [turns.claim("ann"), turns.claim("ann")];
-    let _idle = [idle[0].place().await, idle[1].place().await];
+    let _idle = [idle[0].permit().await, idle[1].permit().await];
     let mut slow = Vec::new();
     for _ in 0..2 {
         let image = Image { architecture: "amd64", layers: image().layers.split_off(1) };
@@ -303,7 +303,7 @@ async fn who_has_more_than_a_share_gives_a_place_and_goes_on_later() {
         slow.push((pulling, registry, folder));
     }
     let first = turns.claim("bob");
-    let _first = first.place().await;
+    let _first = first.permit().await;
     let (registry, options) = (Registry::serve(&image(), Fault::None).await, of("bob", 0));
     let reference = registry.reference();
     let other = pull(&reference, &options, &store, Arc::new(NoProgress));
