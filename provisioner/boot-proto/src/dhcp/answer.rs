@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::MessageType;
 
 use super::{
-    Asked, Destination, DhcpServer, Effect, Mode, Port, Refusal, Reply,
+    Destination, DhcpServer, Effect, Mode, NodeRequest, Port, Refusal, Reply,
     reply::{self, BootFile, Lease},
 };
 use crate::{
@@ -18,7 +18,7 @@ impl DhcpServer {
     /// An OFFER or ACK with an address, and a boot program if the client is one that boots.
     pub(super) fn grant(
         &mut self,
-        asked: &Asked<'_>,
+        asked: &NodeRequest<'_>,
         message: MessageType,
         subnet: usize,
         address: Ipv4Addr,
@@ -37,7 +37,7 @@ impl DhcpServer {
     }
 
     /// A proxyDHCP answer: no address, only what to load.
-    pub(super) fn boot_only(&mut self, asked: &Asked<'_>, message: MessageType) -> Vec<Effect> {
+    pub(super) fn boot_only(&mut self, asked: &NodeRequest<'_>, message: MessageType) -> Vec<Effect> {
         let server = self.server_address(asked, None);
         let Ok(boot) = self.boot_file(asked, server) else { return self.missing_firmware(asked) };
         let Some(bytes) = reply::encode(asked.request, message, server, None, boot.as_ref()) else {
@@ -55,7 +55,7 @@ impl DhcpServer {
     }
 
     /// The server's own address as the client can reach it.
-    pub(super) fn server_address(&self, asked: &Asked<'_>, subnet: Option<usize>) -> Ipv4Addr {
+    pub(super) fn server_address(&self, asked: &NodeRequest<'_>, subnet: Option<usize>) -> Ipv4Addr {
         let network = subnet.map(|index| self.config.subnets[index].network);
         asked
             .arrival
@@ -85,7 +85,11 @@ impl DhcpServer {
     }
 
     /// What this client should load; `Err` if the administrator configured nothing for its architecture.
-    pub(super) fn boot_file(&self, asked: &Asked<'_>, server: Ipv4Addr) -> Result<Option<BootFile>, ()> {
+    pub(super) fn boot_file(
+        &self,
+        asked: &NodeRequest<'_>,
+        server: Ipv4Addr,
+    ) -> Result<Option<BootFile>, ()> {
         let port = self.config.http_port;
         let firmware = |architecture| self.config.firmware.file(architecture).ok_or(());
         Ok(match asked.request.client {
@@ -115,7 +119,7 @@ impl DhcpServer {
         })
     }
 
-    pub(super) fn missing_firmware(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
+    pub(super) fn missing_firmware(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         let (Client::Pxe(architecture) | Client::Http(architecture)) = asked.request.client else {
             return Vec::new();
         };

@@ -5,7 +5,7 @@ use api::ids::Timestamp;
 use ipnet::Ipv4Net;
 use metrics::Counters;
 
-use super::{Asked, DhcpServer, Effect};
+use super::{DhcpServer, Effect, NodeRequest};
 use crate::{
     event::{BootEvent, NoAddress},
     host::HostTable,
@@ -171,7 +171,7 @@ impl DhcpServer {
         self.refused.count(why);
     }
 
-    pub(super) fn no_address(&mut self, asked: &Asked<'_>, reason: NoAddress) -> Vec<Effect> {
+    pub(super) fn no_address(&mut self, asked: &NodeRequest<'_>, reason: NoAddress) -> Vec<Effect> {
         self.refuse(Refusal::from(&reason));
         let event = BootEvent::NoAddress { node: asked.node(), reason };
         self.complain(asked.host.mac, "address", event, asked.now)

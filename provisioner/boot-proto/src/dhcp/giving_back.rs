@@ -1,12 +1,12 @@
 //! DECLINE and RELEASE: a client gives up an address (RFC 2131 sections 4.3.3 and 4.3.4).
 
-use super::{Asked, DhcpServer, Effect, counts::Refusal};
+use super::{DhcpServer, Effect, NodeRequest, counts::Refusal};
 use crate::event::BootEvent;
 
 impl DhcpServer {
     /// A client found its address in use. One that declines more than its share keeps the address that
     /// it has, so that it takes none away from others.
-    pub(super) fn decline(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
+    pub(super) fn decline(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         let (request, mac, now) = (asked.request, asked.host.mac, asked.now);
         let Some(address) = request.requested else { return Vec::new() };
         let event = Effect::Event(BootEvent::Conflict { node: asked.node(), address });
@@ -22,7 +22,7 @@ impl DhcpServer {
         effects
     }
 
-    pub(super) fn release(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
+    pub(super) fn release(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         let (address, mac, now) = (asked.request.ciaddr, asked.host.mac, asked.now);
         let event = Effect::Event(BootEvent::Released { node: asked.node(), address });
         let mut effects = vec![event];

@@ -35,7 +35,7 @@ use self::{
     budget::Budget,
     counts::{Refusal, RefusalCounts},
     leases::OutsideLeases,
-    pool::{Asking, Grant, Offer, Pool},
+    pool::{ClientRequest, Grant, Offer, Pool},
     request::Request,
 };
 pub use self::{
@@ -198,7 +198,7 @@ pub struct DhcpServer {
 }
 
 /// A request of a registered node, and the answers to the questions that every branch asks.
-struct Asked<'a> {
+struct NodeRequest<'a> {
     request: &'a Request,
     arrival: &'a Arrival<'a>,
     host: &'a Host,
@@ -219,9 +219,9 @@ impl From<NoAddress> for NotOffered {
     }
 }
 
-impl Asked<'_> {
-    fn asking(&self) -> Asking {
-        Asking { mac: self.host.mac, now: self.now }
+impl NodeRequest<'_> {
+    fn asking(&self) -> ClientRequest {
+        ClientRequest { mac: self.host.mac, now: self.now }
     }
 
     /// Whether an address is not a pool's to give.
@@ -292,7 +292,7 @@ impl DhcpServer {
             let event = BootEvent::UnknownMac { mac: request.mac, client: request.client, relay };
             return self.complain(request.mac, "unknown", event, now);
         };
-        let asked = Asked { request: &request, arrival, host, hosts, now };
+        let asked = NodeRequest { request: &request, arrival, host, hosts, now };
         match (self.config.mode, arrival.port) {
             (Mode::Authoritative, Port::Dhcp) => self.authoritative(&asked),
             (Mode::Proxy, Port::Dhcp) if request.message == MessageType::Discover => {
@@ -310,7 +310,7 @@ impl DhcpServer {
         }
     }
 
-    fn authoritative(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
+    fn authoritative(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         match asked.request.message {
             MessageType::Discover => self.discover(asked),
             MessageType::Request => self.request(asked),
@@ -321,7 +321,7 @@ impl DhcpServer {
         }
     }
 
-    fn discover(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
+    fn discover(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         let (subnet, address) = match self.offer(asked) {
             Ok(found) => found,
             Err(NotOffered::NoAddress(reason)) => return self.no_address(asked, reason),
@@ -333,7 +333,7 @@ impl DhcpServer {
         self.grant(asked, MessageType::Offer, subnet, address, event)
     }
 
-    fn offer(&mut self, asked: &Asked<'_>) -> Result<(usize, Ipv4Addr), NotOffered> {
+    fn offer(&mut self, asked: &NodeRequest<'_>) -> Result<(usize, Ipv4Addr), NotOffered> {
         let subnet = match self.subnet_of(asked)? {
             (subnet, Some(own)) => return Ok((subnet, own)),
             (subnet, None) => subnet,
@@ -354,7 +354,7 @@ impl DhcpServer {
     }
 
     /// RFC 2131 section 4.3.2: SELECTING names a server, INIT-REBOOT an address, RENEWING and REBINDING use one.
-    fn request(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
+    fn request(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         let request = asked.request;
         if let Some(server) = request.server
             && server != asked.arrival.local
@@ -387,7 +387,7 @@ impl DhcpServer {
 
     fn acknowledge(
         &mut self,
-        asked: &Asked<'_>,
+        asked: &NodeRequest<'_>,
         subnet: usize,
         address: Ipv4Addr,
         grant: Grant,
@@ -426,7 +426,7 @@ impl DhcpServer {
     }
 
     /// A client that has an address by other means asks for the other settings (RFC 2131 section 4.3.5).
-    fn inform(&mut self, asked: &Asked<'_>) -> Vec<Effect> {
+    fn inform(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         let server = self.server_address(asked, None);
         let Ok(boot) = self.boot_file(asked, server) else { return self.missing_firmware(asked) };
         let lease = self.subnets_of(asked).next().map(|index| self.lease(asked.host, index, None));
@@ -437,7 +437,7 @@ impl DhcpServer {
 
     /// Which subnet the request belongs to, and the address that the node's record says, if it does.
     /// Without one, the subnet has a pool.
-    fn subnet_of(&self, asked: &Asked<'_>) -> Result<(usize, Option<Ipv4Addr>), NoAddress> {
+    fn subnet_of(&self, asked: &NodeRequest<'_>) -> Result<(usize, Option<Ipv4Addr>), NoAddress> {
         let mut subnets = self.subnets_of(asked).peekable();
         let Some(&first) = subnets.peek() else {
             let network = asked.request.link().or(asked.arrival.addresses.first().copied());
@@ -460,7 +460,7 @@ impl DhcpServer {
     }
 
     /// The subnets of the network that the request or its relay names, or of the receiving interface.
-    fn subnets_of<'a>(&'a self, asked: &Asked<'a>) -> impl Iterator<Item = usize> + 'a {
+    fn subnets_of<'a>(&'a self, asked: &NodeRequest<'a>) -> impl Iterator<Item = usize> + 'a {
         let link = asked.request.link();
         let addresses = asked.arrival.addresses;
         self.config.subnets.iter().enumerate().filter_map(move |(index, subnet)| {

@@ -46,7 +46,7 @@ const MAX_PROBES: usize = 1024;
 pub(super) struct Pool {
     first: u32,
     last: u32,
-    held: HashMap<Ipv4Addr, Held>,
+    held: HashMap<Ipv4Addr, PoolLease>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
     probes: HashMap<Ipv4Addr, Probe>,
     /// What clients declined, oldest first.
@@ -56,27 +56,27 @@ pub(super) struct Pool {
 }
 
 #[derive(Debug)]
-struct Held {
+struct PoolLease {
     /// `None`: an unknown machine.
     by: Option<MacAddr>,
     until: Timestamp,
-    stage: Stage,
+    stage: LeaseState,
     /// Until when the record on disk holds it for `by`; `None` without a record.
     recorded: Option<Timestamp>,
 }
 
-impl Held {
+impl PoolLease {
     /// Its client asks for it: what it had given back is its own again, once that is on disk.
     fn taken_again(&mut self) -> &Self {
-        if self.stage == Stage::Released {
-            self.stage = Stage::TakenAgain;
+        if self.stage == LeaseState::Released {
+            self.stage = LeaseState::TakenAgain;
         }
         self
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum LeaseState {
     /// The client was not acknowledged and does not use it.
     Offered,
     /// The client was acknowledged.
@@ -125,7 +125,7 @@ pub(super) enum Grant {
 
 /// A client and the moment of its request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asking {
+pub(super) struct ClientRequest {
     pub(super) mac: MacAddr,
     pub(super) now: Timestamp,
 }
@@ -157,11 +157,11 @@ impl Pool {
         let held = self.held.iter().filter(|(address, held)| held.until > now && is_given(**address));
         for (_, held) in held {
             match held.stage {
-                Stage::Leased => taken.leased += 1,
-                Stage::Offered | Stage::TakenAgain => taken.offered += 1,
-                Stage::InUse | Stage::Declined => taken.unusable += 1,
+                LeaseState::Leased => taken.leased += 1,
+                LeaseState::Offered | LeaseState::TakenAgain => taken.offered += 1,
+                LeaseState::InUse | LeaseState::Declined => taken.unusable += 1,
                 // Free for whoever asks, once nobody answers for it.
-                Stage::Released => {}
+                LeaseState::Released => {}
             }
         }
     }
@@ -171,7 +171,7 @@ impl Pool {
     /// `can_probe`, whether the network of the client can be asked.
     pub(super) fn offer(
         &mut self,
-        asking: Asking,
+        asking: ClientRequest,
         wanted: Option<Ipv4Addr>,
         hold: u32,
         can_probe: bool,
@@ -198,7 +198,7 @@ impl Pool {
     /// left to whom they were given.
     pub(super) fn request(
         &mut self,
-        asking: Asking,
+        asking: ClientRequest,
         wanted: Ipv4Addr,
         seconds: u32,
         reserved: impl Fn(Ipv4Addr) -> bool,
@@ -208,7 +208,7 @@ impl Pool {
         let is_own = |address: &Ipv4Addr| self.is_free(*address, asking) && !withdrawn(*address);
         let own = self.by_mac.get(&asking.mac).copied().filter(is_own);
         // An address that somebody else had before is given by way of DISCOVER alone, which probes.
-        let claimed = self.held.get(&wanted).is_some_and(|held| held.stage != Stage::Offered);
+        let claimed = self.held.get(&wanted).is_some_and(|held| held.stage != LeaseState::Offered);
         let unclaimed = self.contains(wanted) && !claimed && free(&wanted);
         if own != Some(wanted) && (own.is_some() || !unclaimed) {
             return Grant::Refused(own);
@@ -254,7 +254,7 @@ impl Pool {
         }
         // A probe of before says nothing of a client that was there until now.
         self.probes.remove(&address);
-        let held = Held { by: Some(mac), until: now, stage: Stage::Released, recorded: None };
+        let held = PoolLease { by: Some(mac), until: now, stage: LeaseState::Released, recorded: None };
         self.held.insert(address, held);
         Some(LeaseRecord::Leased { address, mac, seconds: 0 })
     }
@@ -281,8 +281,8 @@ impl Pool {
         }
         let keeps = registered && !self.by_mac.contains_key(&mac);
         let by = keeps.then_some(mac);
-        let held = Held { by, until, stage: Stage::InUse, recorded: None };
-        if let Some(Held { by: Some(before), .. }) = self.held.insert(address, held) {
+        let held = PoolLease { by, until, stage: LeaseState::InUse, recorded: None };
+        if let Some(PoolLease { by: Some(before), .. }) = self.held.insert(address, held) {
             self.by_mac.remove(&before);
         }
         if keeps {
@@ -304,11 +304,11 @@ impl Pool {
         if seconds == 0 {
             return true;
         }
-        let is_its = |held: &&mut Held| held.by == Some(mac) && held.stage != Stage::Released;
+        let is_its = |held: &&mut PoolLease| held.by == Some(mac) && held.stage != LeaseState::Released;
         let Some(held) = self.held.get_mut(&address).filter(is_its) else {
             return false;
         };
-        held.stage = Stage::Leased;
+        held.stage = LeaseState::Leased;
         held.recorded = Some(now.plus_seconds(i64::from(seconds)));
         true
     }
@@ -322,8 +322,8 @@ impl Pool {
             && held.recorded.is_none()
         {
             held.until = held.until.min(now.plus_seconds(i64::from(hold)));
-            if held.stage == Stage::TakenAgain {
-                held.stage = Stage::Released;
+            if held.stage == LeaseState::TakenAgain {
+                held.stage = LeaseState::Released;
             }
         }
     }
@@ -336,7 +336,7 @@ impl Pool {
                 self.forget(address);
                 self.hold(mac, address, until(seconds));
                 if let Some(held) = self.held.get_mut(&address) {
-                    held.stage = Stage::Leased;
+                    held.stage = LeaseState::Leased;
                     held.recorded = Some(until(seconds));
                 }
             }
@@ -354,7 +354,7 @@ impl Pool {
     /// All that the next run must know.
     pub(super) fn records(&self, now: Timestamp) -> impl Iterator<Item = LeaseRecord> + '_ {
         self.held.iter().filter_map(move |(&address, held)| match (held.by, held.recorded) {
-            (Some(mac), None) if matches!(held.stage, Stage::Released | Stage::TakenAgain) => {
+            (Some(mac), None) if matches!(held.stage, LeaseState::Released | LeaseState::TakenAgain) => {
                 Some(LeaseRecord::Leased { address, mac, seconds: 0 })
             }
             (Some(mac), Some(recorded)) => {
@@ -373,27 +373,30 @@ impl Pool {
     /// The address that was acknowledged to `mac` last, and until when.
     pub(super) fn leased(&self, mac: MacAddr) -> Option<(Ipv4Addr, Timestamp)> {
         let address = *self.by_mac.get(&mac)?;
-        self.held.get(&address).filter(|held| held.stage == Stage::Leased).map(|held| (address, held.until))
+        self.held
+            .get(&address)
+            .filter(|held| held.stage == LeaseState::Leased)
+            .map(|held| (address, held.until))
     }
 
     /// Whom `address` was acknowledged to last.
     pub(super) fn holder(&self, address: Ipv4Addr) -> Option<MacAddr> {
-        self.held.get(&address).filter(|held| held.stage == Stage::Leased)?.by
+        self.held.get(&address).filter(|held| held.stage == LeaseState::Leased)?.by
     }
 
-    fn is_free(&self, address: Ipv4Addr, asking: Asking) -> bool {
+    fn is_free(&self, address: Ipv4Addr, asking: ClientRequest) -> bool {
         let held = self.held.get(&address);
         held.is_none_or(|held| held.by == Some(asking.mac) || held.until <= asking.now)
     }
 
-    fn is_probed_for_another(&self, address: Ipv4Addr, asking: Asking) -> bool {
+    fn is_probed_for_another(&self, address: Ipv4Addr, asking: ClientRequest) -> bool {
         match self.probes.get(&address) {
             Some(Probe::Running { client, until }) => *client != asking.mac && *until > asking.now,
             _ => false,
         }
     }
 
-    fn is_certain(&self, address: Ipv4Addr, asking: Asking) -> bool {
+    fn is_certain(&self, address: Ipv4Addr, asking: ClientRequest) -> bool {
         if let Some(Probe::Quiet { until }) = self.probes.get(&address)
             && *until > asking.now
         {
@@ -401,7 +404,7 @@ impl Pool {
         }
         match self.held.get(&address) {
             Some(held) if held.by == Some(asking.mac) => true,
-            Some(held) if held.stage != Stage::Offered => false,
+            Some(held) if held.stage != LeaseState::Offered => false,
             Some(_) | None => !self.is_incomplete(asking.now),
         }
     }
@@ -411,7 +414,7 @@ impl Pool {
     }
 
     /// A free address, a certain one before others.
-    fn search(&self, asking: Asking, free: impl Fn(&Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    fn search(&self, asking: ClientRequest, free: impl Fn(&Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
         let mut doubtful = None;
         let mut left = MAX_CERTAIN_SEARCH;
         for address in self.candidates(asking.mac) {
@@ -435,7 +438,7 @@ impl Pool {
         doubtful
     }
 
-    fn probe(&mut self, address: Ipv4Addr, asking: Asking) -> Offer {
+    fn probe(&mut self, address: Ipv4Addr, asking: ClientRequest) -> Offer {
         let now = asking.now;
         if let Some(Probe::Running { until, .. }) = self.probes.get(&address)
             && *until > now
@@ -465,14 +468,14 @@ impl Pool {
             held.until = held.until.max(until);
             return;
         }
-        let held = Held { by: Some(mac), until, stage: Stage::Offered, recorded: None };
-        if let Some(Held { by: Some(before), .. }) = self.held.insert(address, held) {
+        let held = PoolLease { by: Some(mac), until, stage: LeaseState::Offered, recorded: None };
+        if let Some(PoolLease { by: Some(before), .. }) = self.held.insert(address, held) {
             self.by_mac.remove(&before);
         }
     }
 
     fn forget(&mut self, address: Ipv4Addr) {
-        if let Some(Held { by: Some(mac), .. }) = self.held.remove(&address) {
+        if let Some(PoolLease { by: Some(mac), .. }) = self.held.remove(&address) {
             self.by_mac.remove(&mac);
         }
     }

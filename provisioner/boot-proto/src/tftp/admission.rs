@@ -73,7 +73,7 @@ impl Admission {
         };
         let instead_of = match candidates {
             None => None,
-            Some(candidates) => Some(candidates.first().filter(|rank| rank.may_go(now))?.id),
+            Some(candidates) => Some(candidates.first().filter(|rank| rank.may_start(now))?.id),
         };
         if let Some(id) = instead_of {
             self.ended(id);
@@ -122,7 +122,7 @@ impl Admission {
 }
 
 impl Rank {
-    fn may_go(&self, now: Instant) -> bool {
+    fn may_start(&self, now: Instant) -> bool {
         !self.is_answered || now >= self.since + IDLE
     }
 }

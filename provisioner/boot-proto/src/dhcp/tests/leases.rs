@@ -14,7 +14,7 @@ struct Site {
 
 /// What a client hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
+enum Received {
     Offer(Ipv4Addr),
     Ack(Ipv4Addr),
     Nak,
@@ -70,9 +70,9 @@ impl Site {
     }
 
     /// Does what the shell does; nobody on the network answers probes but `users`.
-    fn ask_among(&mut self, asked: &Ask, users: &[(Ipv4Addr, [u8; 6])]) -> (Heard, usize) {
+    fn ask_among(&mut self, asked: &Ask, users: &[(Ipv4Addr, [u8; 6])]) -> (Received, usize) {
         let mut probes = 0;
-        let mut heard = Heard::Nothing;
+        let mut heard = Received::Nothing;
         let mut effects = self.effects(asked);
         while let [Effect::Probe(address)] = effects[..] {
             probes += 1;
@@ -93,7 +93,7 @@ impl Site {
         (heard, probes)
     }
 
-    fn ask(&mut self, asked: &Ask) -> Heard {
+    fn ask(&mut self, asked: &Ask) -> Received {
         self.ask_among(asked, &[]).0
     }
 
@@ -114,24 +114,24 @@ impl Site {
 
     /// The whole exchange, while others use addresses.
     fn boot_among(&mut self, mac: [u8; 6], users: &[(Ipv4Addr, [u8; 6])]) -> Option<Ipv4Addr> {
-        let Heard::Offer(offered) = self.ask_among(&discover_of(mac), users).0 else { return None };
+        let Received::Offer(offered) = self.ask_among(&discover_of(mac), users).0 else { return None };
         match self.ask(&Ask::new(MessageType::Request, mac).wants(offered.octets()).chose(SERVER)) {
-            Heard::Ack(address) => Some(address),
+            Received::Ack(address) => Some(address),
             _ => None,
         }
     }
 
-    fn renew(&mut self, mac: [u8; 6], address: Ipv4Addr) -> Heard {
+    fn renew(&mut self, mac: [u8; 6], address: Ipv4Addr) -> Received {
         self.ask(&Ask::new(MessageType::Request, mac).from(address.octets()))
     }
 }
 
-fn hear(effects: &[Effect]) -> Heard {
-    let Some((message, _)) = reply_of(effects) else { return Heard::Nothing };
+fn hear(effects: &[Effect]) -> Received {
+    let Some((message, _)) = reply_of(effects) else { return Received::Nothing };
     match message.opts().msg_type() {
-        Some(MessageType::Offer) => Heard::Offer(message.yiaddr()),
-        Some(MessageType::Ack) => Heard::Ack(message.yiaddr()),
-        Some(MessageType::Nak) => Heard::Nak,
+        Some(MessageType::Offer) => Received::Offer(message.yiaddr()),
+        Some(MessageType::Ack) => Received::Ack(message.yiaddr()),
+        Some(MessageType::Nak) => Received::Nak,
         other => panic!("{other:?}"),
     }
 }
@@ -148,8 +148,8 @@ fn after_a_restart_two_machines_keep_two_addresses() {
     assert_eq!(u32::from(second), u32::from(first) + 1, "both point at one address");
     site.restart(100, 5);
     // The second one's firmware asks first, and knows nothing of what it had.
-    assert_eq!(site.ask(&discover_of(SECOND)), Heard::Offer(second));
-    assert_eq!(site.renew(FIRST, first), Heard::Ack(first));
+    assert_eq!(site.ask(&discover_of(SECOND)), Received::Offer(second));
+    assert_eq!(site.renew(FIRST, first), Received::Ack(first));
     assert_eq!(site.server.leased(MacAddr(FIRST)), Some(first));
     assert_eq!(site.server.holder(second), Some(MacAddr(SECOND)));
 }
@@ -157,13 +157,13 @@ fn after_a_restart_two_machines_keep_two_addresses() {
 #[test]
 fn only_what_is_new_waits_for_the_disk() {
     let mut site = Site::new(4, &[POOL_MAC]);
-    let Heard::Offer(address) = site.ask(&discover_of(POOL_MAC)) else { panic!("no offer") };
+    let Received::Offer(address) = site.ask(&discover_of(POOL_MAC)) else { panic!("no offer") };
     assert_eq!(site.disk, [], "an offer is no lease");
     let asked = Ask::new(MessageType::Request, POOL_MAC).wants(address.octets());
     let new = site.effects(&asked);
     let term = LeaseRecord::Leased { address, mac: MacAddr(POOL_MAC), seconds: 4050 };
     assert!(matches!(&new[..], [Effect::Save { record, .. }] if *record == term), "{new:?}");
-    assert_eq!(site.ask(&asked), Heard::Ack(address));
+    assert_eq!(site.ask(&asked), Received::Ack(address));
     // iPXE, stage 1 and the system ask again within the minute: the record of before covers it.
     site.wait(60);
     assert!(!site.effects(&asked).iter().any(|effect| matches!(effect, Effect::Record(_))));
@@ -182,7 +182,7 @@ fn a_full_disk_refuses_new_leases_and_no_renewal() {
         assert_eq!(site.boot(FIRST), None);
         // Longer than the term, in all.
         site.wait(1800);
-        assert_eq!(site.renew(POOL_MAC, address), Heard::Ack(address));
+        assert_eq!(site.renew(POOL_MAC, address), Received::Ack(address));
     }
     assert_eq!(site.server.leased(MacAddr(FIRST)), None, "it was never acknowledged");
     site.disk_is_full = false;
@@ -191,7 +191,7 @@ fn a_full_disk_refuses_new_leases_and_no_renewal() {
     // The renewals of before are recorded with the next one.
     site.renew(POOL_MAC, address);
     site.restart(4, 1000);
-    assert_eq!(site.ask_among(&discover_of(FIRST), &[]), (Heard::Offer(other), 0));
+    assert_eq!(site.ask_among(&discover_of(FIRST), &[]), (Received::Offer(other), 0));
 }
 
 #[test]
@@ -211,15 +211,15 @@ fn without_records_the_network_is_asked() {
     site.disk = vec![LeaseRecord::Incomplete { seconds: 3600 }];
     site.restart(100, 5);
     let (heard, probes) = site.ask_among(&discover_of(SECOND), &[(first, FIRST)]);
-    let Heard::Offer(second) = heard else { panic!("{heard:?}") };
+    let Received::Offer(second) = heard else { panic!("{heard:?}") };
     assert_ne!(second, first);
     assert_eq!(probes, 2, "the first one's, and the next");
     // The first one's renewal is a new lease for this server, and granted.
-    assert_eq!(site.renew(FIRST, first), Heard::Ack(first));
+    assert_eq!(site.renew(FIRST, first), Received::Ack(first));
     // One whose firmware asks for what it had, and which nobody else has, gets it.
     let asked = discover_of(SECOND).wants([10, 1, 0, 177]);
     site.restart(100, 5);
-    assert_eq!(site.ask_among(&asked, &[]), (Heard::Offer(Ipv4Addr::new(10, 1, 0, 177)), 1));
+    assert_eq!(site.ask_among(&asked, &[]), (Received::Offer(Ipv4Addr::new(10, 1, 0, 177)), 1));
     // After the longest lease of before, nothing is in doubt any more.
     site.disk = vec![LeaseRecord::Incomplete { seconds: 3600 }];
     site.restart(100, 3601);
@@ -241,7 +241,7 @@ fn an_address_used_without_a_lease_is_named_and_left_alone() {
     "#]].assert_eq(&describe(&said));
     let (heard, probes) = site.ask_among(&discover_of(FIRST), &[]);
     let other = Ipv4Addr::new(10, 1, 0, 101);
-    assert_eq!((used, heard, probes), (POOL_START, Heard::Offer(other), 1));
+    assert_eq!((used, heard, probes), (POOL_START, Received::Offer(other), 1));
     assert_eq!(site.server.probed(used, None, &site.hosts, site.now), [], "of a probe that nobody made");
 }
 
@@ -251,7 +251,7 @@ fn only_reuse_is_probed_and_only_where_the_network_can_be_asked() {
     let address = site.boot(FIRST).unwrap();
     site.wait(7200);
     // Its own again: no question.
-    assert_eq!(site.ask_among(&discover_of(FIRST), &[]), (Heard::Offer(address), 0));
+    assert_eq!(site.ask_among(&discover_of(FIRST), &[]), (Received::Offer(address), 0));
     site.wait(7200);
     let relayed = discover_of(SECOND).relay([10, 1, 0, 254]);
     assert!(reply_of(&site.effects(&relayed)).is_some(), "through a relay there is no ARP");
@@ -259,12 +259,12 @@ fn only_reuse_is_probed_and_only_where_the_network_can_be_asked() {
     site.boot(FIRST).unwrap();
     site.wait(7200);
     let (heard, probes) = site.ask_among(&discover_of(SECOND), &[(address, FIRST)]);
-    assert_eq!((heard, probes), (Heard::Nothing, 1), "the first one uses it still");
-    assert_eq!(site.renew(FIRST, address), Heard::Ack(address));
+    assert_eq!((heard, probes), (Received::Nothing, 1), "the first one uses it still");
+    assert_eq!(site.renew(FIRST, address), Received::Ack(address));
     site.wait(7200);
-    assert_eq!(site.ask_among(&discover_of(SECOND), &[]), (Heard::Offer(address), 1));
+    assert_eq!(site.ask_among(&discover_of(SECOND), &[]), (Received::Offer(address), 1));
     // Before the second has asked for it, the first one's word counts no more.
-    assert_eq!(site.renew(FIRST, address), Heard::Nak);
+    assert_eq!(site.renew(FIRST, address), Received::Nak);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn a_client_that_answers_its_own_probe_gets_the_address() {
     let mut site = Site::new(1, &[FIRST]);
     site.server.restore([LeaseRecord::Incomplete { seconds: 3600 }], site.now);
     let heard = site.ask_among(&discover_of(FIRST), &[(POOL_START, FIRST)]);
-    assert_eq!(heard, (Heard::Offer(POOL_START), 1));
+    assert_eq!(heard, (Received::Offer(POOL_START), 1));
 }
 
 #[test]
@@ -295,8 +295,8 @@ fn one_address_is_probed_for_one_client() {
     assert_eq!(probe(&mut site, FIRST), Some(first));
     // Whoever says meanwhile that the address is its own has it.
     let claimed = Ask::new(MessageType::Request, SECOND).wants(first.octets());
-    assert_eq!(site.ask(&claimed), Heard::Ack(first));
-    assert_ne!(site.ask(&discover_of(FIRST)), Heard::Offer(first));
+    assert_eq!(site.ask(&claimed), Received::Ack(first));
+    assert_ne!(site.ask(&discover_of(FIRST)), Received::Offer(first));
 }
 
 #[test]
@@ -315,14 +315,14 @@ fn a_declined_address_is_left_alone_over_a_restart_and_then_probed() {
     site.restart(1, 0);
     assert_eq!(site.boot(FIRST), None);
     site.wait(601);
-    assert_eq!(site.ask_among(&discover_of(SECOND), &[]), (Heard::Offer(address), 1));
+    assert_eq!(site.ask_among(&discover_of(SECOND), &[]), (Received::Offer(address), 1));
 }
 
 #[test]
 fn a_released_address_is_free_over_a_restart() {
     let mut site = Site::new(1, &[FIRST, SECOND]);
     let address = site.boot(FIRST).unwrap();
-    assert_eq!(site.ask(&Ask::new(MessageType::Release, SECOND).from(address.octets())), Heard::Nothing);
+    assert_eq!(site.ask(&Ask::new(MessageType::Release, SECOND).from(address.octets())), Received::Nothing);
     assert_eq!(site.boot(SECOND), None, "it is not the second one's to give back");
     site.ask(&Ask::new(MessageType::Release, FIRST).from(address.octets()));
     site.restart(1, 0);
@@ -352,16 +352,16 @@ fn a_released_address_is_probed_before_it_is_given() {
     for other in others {
         let (mut site, address) = released(other);
         let in_use = site.ask_among(&discover_of(SECOND), &[(address, FIRST)]);
-        assert_eq!(in_use, (Heard::Nothing, 1), "the first one is up");
-        assert_eq!(site.renew(FIRST, address), Heard::Ack(address), "it goes on");
+        assert_eq!(in_use, (Received::Nothing, 1), "the first one is up");
+        assert_eq!(site.renew(FIRST, address), Received::Ack(address), "it goes on");
         // Nobody answers: it is given, and by way of DISCOVER alone.
         let (mut site, address) = released(other);
         let asked = Ask::new(MessageType::Request, SECOND).wants(address.octets());
-        assert_eq!(site.ask(&asked), Heard::Nak);
-        assert_eq!(site.ask_among(&discover_of(SECOND), &[]), (Heard::Offer(address), 1));
+        assert_eq!(site.ask(&asked), Received::Nak);
+        assert_eq!(site.ask_among(&discover_of(SECOND), &[]), (Received::Offer(address), 1));
         // Who gave it back gets it again, without a question, and the disk is waited for.
         let (mut site, address) = released(other);
-        assert_eq!(site.ask_among(&discover_of(FIRST), &[]), (Heard::Offer(address), 0));
+        assert_eq!(site.ask_among(&discover_of(FIRST), &[]), (Received::Offer(address), 0));
         assert_eq!(site.boot(FIRST), Some(address));
         site.restart(1, 0);
         assert_eq!(site.server.leased(MacAddr(FIRST)), Some(address));
@@ -382,11 +382,11 @@ fn a_released_address_that_could_not_be_taken_again_is_probed_before_it_is_given
     let address = site.boot(FIRST).unwrap();
     site.ask(&Ask::new(MessageType::Release, FIRST).from(address.octets()));
     site.disk_is_full = true;
-    assert_eq!(site.renew(FIRST, address), Heard::Nothing);
+    assert_eq!(site.renew(FIRST, address), Received::Nothing);
     site.disk_is_full = false;
     site.wait(61);
     let in_use = site.ask_among(&discover_of(SECOND), &[(address, FIRST)]);
-    assert_eq!(in_use, (Heard::Nothing, 1), "the first one is up, and nobody acknowledged it");
+    assert_eq!(in_use, (Received::Nothing, 1), "the first one is up, and nobody acknowledged it");
 }
 
 /// The records may be written anew at any time.
@@ -448,7 +448,7 @@ fn no_pool_gives_what_is_somebodys() {
     // Nor to those that ask for one of them.
     for taken in [0, 1, 3, 5, 6, 7] {
         let asked = Ask::new(MessageType::Request, clients[7]).wants([10, 1, 0, taken]);
-        assert_ne!(site.ask(&asked), Heard::Ack(Ipv4Addr::new(10, 1, 0, taken)));
+        assert_ne!(site.ask(&asked), Received::Ack(Ipv4Addr::new(10, 1, 0, taken)));
     }
 }
 
@@ -459,7 +459,7 @@ fn a_lease_ends_where_the_address_becomes_somebody_elses() {
     site.hosts = [host("p0", FIRST, None), host("fixed", SECOND, Some(&format!("{address}/24")))]
         .into_iter()
         .collect();
-    assert_eq!(site.renew(FIRST, address), Heard::Nak);
+    assert_eq!(site.renew(FIRST, address), Received::Nak);
     assert_ne!(site.boot(FIRST), Some(address));
 }
 
@@ -508,7 +508,7 @@ proptest! {
                 }
                 Step::Renew(client) => leases.get(&macs[usize::from(client)]).copied().and_then(|(address, _)| {
                     let heard = site.renew(macs[usize::from(client)], address);
-                    (heard == Heard::Ack(address)).then_some((client, address))
+                    (heard == Received::Ack(address)).then_some((client, address))
                 }),
                 Step::Release(client) | Step::Decline(client) => {
                     let mac = macs[usize::from(client)];
