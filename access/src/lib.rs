@@ -43,7 +43,7 @@ pub use audit::{
 };
 pub use layer::{layer, reads};
 pub use logins::LoginFailures;
-pub use public::{Public, Sight, public_line};
+pub use public::{Public, Visibility, public_line};
 pub use quota::{Holdings, QuotaExceeded, QuotaLimits, RunningRequest, StillHeld, running_requests};
 pub use rights::{Denied, Principal, Resource, Rows, authorize, permitted, visible};
 pub use routes::{ACTION_KEY, Caller, Routes};

@@ -15,7 +15,7 @@
 //!
 //! Each type is taken apart whole, so that a new field is a mistake of the compiler until somebody
 //! has said who reads it. Who may change nodes reads all of it. Every route that tells of nodes goes
-//! through [`Sight`], and so does what questions are asked of: what is not told cannot be asked for.
+//! through [`Visibility`], and so does what questions are asked of: what is not told cannot be asked for.
 
 mod history;
 mod inventory;
@@ -42,14 +42,14 @@ const SOMEBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// How much of nodes somebody reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub enum Visibility {
     /// All of it.
     Full,
     /// What is public.
     Public,
 }
 
-impl Sight {
+impl Visibility {
     /// Whoever may change nodes must see what there is to change.
     pub fn of(principal: &Principal) -> Self {
         match authorize(principal, Action::NodeEdit, Resource::Site) {

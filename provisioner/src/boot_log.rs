@@ -37,7 +37,7 @@ impl BootLog {
         let now = clock::now();
         match subject(&event) {
             Subject::Node(kind, machine) => {
-                if self.refusals.may_tell(kind, machine, now) {
+                if self.refusals.may_log(kind, machine, now) {
                     log(&event, "");
                 }
             }

@@ -22,7 +22,7 @@ impl Provisioner {
             BootEvent::Offered { node, client, address } if client.boots() => {
                 let address = address.map(IpAddr::V4).or_else(|| self.own_address(node.mac));
                 if let Some(address) = address {
-                    self.tell(node.id, Observation::Offered { address });
+                    self.record_observation(node.id, Observation::Offered { address });
                 }
             }
             BootEvent::FirmwareSent { file, client, .. } => {
@@ -34,7 +34,7 @@ impl Provisioner {
                     IpAddr::V6(_) => None,
                 };
                 if let Some(node) = mac.and_then(|mac| view.cluster.by_mac(mac)) {
-                    self.tell(node.id, Observation::Firmware { file, address: client });
+                    self.record_observation(node.id, Observation::Firmware { file, address: client });
                 }
             }
             // Everything else is in the log already.
@@ -43,7 +43,7 @@ impl Provisioner {
     }
 
     /// Passes on what was seen of a node. One that was deleted in this moment is of no interest any more.
-    pub(crate) fn tell(&self, id: NodeId, observation: Observation) {
+    pub(crate) fn record_observation(&self, id: NodeId, observation: Observation) {
         if let Err(error) = self.0.fleet.observe(id, observation) {
             tracing::debug!("not taken by the fleet: {error}");
         }

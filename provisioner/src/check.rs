@@ -246,7 +246,7 @@ pub(crate) fn recheck(
         let Some(record) = new else { continue };
         let name = &record.name;
         let mut of_node = BTreeSet::new();
-        let mut note = Notes::new(&mut of_node, Subject::Node(name.clone()), most);
+        let mut note = DiagnosticSink::new(&mut of_node, Subject::Node(name.clone()), most);
         if let Some(cause) = &record.unreadable {
             note.unreadable(cause);
             own.insert(name.clone(), of_node);
@@ -283,7 +283,7 @@ fn check_profiles(
     most: usize,
 ) {
     for (name, record) in profiles {
-        let mut note = Notes::new(findings, Subject::Profile(name.clone()), most);
+        let mut note = DiagnosticSink::new(findings, Subject::Profile(name.clone()), most);
         if let Some(cause) = &record.unreadable {
             note.unreadable(cause);
             continue;
@@ -301,7 +301,7 @@ fn check_node(
     layers: &Profiles,
     profiles: &DeclaredProfiles,
     known: &Known,
-    note: &mut Notes<'_>,
+    note: &mut DiagnosticSink<'_>,
 ) -> Option<MachineSpec> {
     fields::check(&record.spec, known, note);
     match layers.resolve(&record.spec) {
@@ -323,7 +323,7 @@ fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut 
     let mut macs: HashMap<MacAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
     let mut addresses: HashMap<IpAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
     let mut clash = |node: &NodeName, field: &str, message: String| {
-        Notes::new(findings, Subject::Node(node.clone()), usize::MAX).add(field, message, None);
+        DiagnosticSink::new(findings, Subject::Node(node.clone()), usize::MAX).add(field, message, None);
     };
     for (node, spec) in resolved {
         for (name, interface) in &spec.interfaces {
@@ -354,14 +354,14 @@ fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut 
 
 /// Collects the mistakes of one subject.
 #[derive(Debug)]
-struct Notes<'a> {
+struct DiagnosticSink<'a> {
     findings: &'a mut BTreeSet<Finding>,
     subject: Subject,
     /// With so many, no further ones are made.
     most: usize,
 }
 
-impl<'a> Notes<'a> {
+impl<'a> DiagnosticSink<'a> {
     fn new(findings: &'a mut BTreeSet<Finding>, subject: Subject, most: usize) -> Self {
         Self { findings, subject, most }
     }

@@ -44,7 +44,7 @@ use crate::{
     clock,
     config::{DhcpConfig, DhcpMode},
     datagram,
-    refusals::Times,
+    refusals::RefusalCount,
 };
 
 const SERVER_PORT: u16 = 67;
@@ -299,7 +299,7 @@ impl Service {
     }
 
     /// Counts what failed at an address; the number, if it is to be logged.
-    fn count(&self, kind: &'static str, address: Ipv4Addr) -> Option<Times> {
+    fn count(&self, kind: &'static str, address: Ipv4Addr) -> Option<RefusalCount> {
         self.log.refusals().count(kind, IpAddr::V4(address), clock::now())
     }
 

@@ -249,11 +249,12 @@ pub fn export<'a>(
     nodes: impl IntoIterator<Item = (&'a NodeName, &'a MachineSpec)>,
 ) -> Result<String, serde_saphyr::ser::Error> {
     #[derive(Serialize)]
-    struct Whole<'a> {
+    struct ExportedDocument<'a> {
         profiles: BTreeMap<&'a ProfileName, &'a MachineSpec>,
         nodes: BTreeMap<&'a NodeName, &'a MachineSpec>,
     }
-    let whole = Whole { profiles: profiles.into_iter().collect(), nodes: nodes.into_iter().collect() };
+    let whole =
+        ExportedDocument { profiles: profiles.into_iter().collect(), nodes: nodes.into_iter().collect() };
     serde_saphyr::to_string(&whole)
 }
 

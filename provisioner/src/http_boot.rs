@@ -198,7 +198,7 @@ async fn script(
         Ok(text) => {
             provisioner.hold(&booting.record, Part::Boot, None);
             let (address, image) = (peer.remote.ip(), booting.version());
-            provisioner.tell(booting.record.id, Observation::Script { address, image });
+            provisioner.record_observation(booting.record.id, Observation::Script { address, image });
             let headers =
                 [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
             (headers, text).into_response()
@@ -218,7 +218,7 @@ async fn firmware(
     match provisioner.0.firmware.file(&file) {
         Some(bytes) => {
             let client = peer.remote.ip();
-            if provisioner.0.refusals.may_tell("boot program sent", client, clock::now()) {
+            if provisioner.0.refusals.may_log("boot program sent", client, clock::now()) {
                 tracing::info!("sent {file} ({} bytes) to {client} by HTTP", bytes.len());
             }
             ([(header::CONTENT_TYPE, "application/efi")], bytes).into_response()

@@ -16,7 +16,7 @@ const MAX_NAMED: usize = 50;
 
 /// Why versions of an image stay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Kept {
+pub(crate) enum RetentionReason {
     /// Nodes boot one of them next.
     #[error("{nodes} boots it; give those nodes another image first")]
     Next {
@@ -56,25 +56,29 @@ pub(crate) enum Kept {
 impl Provisioner {
     /// Why versions of an image cannot be deleted. Not before boots are kept from choosing one
     /// ([`crate::images::Images::deleting`]).
-    pub(crate) fn why_kept(&self, image: &ImageName, versions: &[u32]) -> Result<(), Kept> {
+    pub(crate) fn retention_reason(
+        &self,
+        image: &ImageName,
+        versions: &[u32],
+    ) -> Result<(), RetentionReason> {
         if let Some(nodes) = named(versions.iter().flat_map(|version| self.users_of(image, *version))) {
-            return Err(Kept::Next { nodes });
+            return Err(RetentionReason::Next { nodes });
         }
         let view = self.view();
         let cluster = &view.cluster;
         let unread = cluster.nodes.keys().filter(|name| !cluster.checked.resolved.contains_key(*name));
         if let Some(nodes) = named(unread.cloned()) {
-            return Err(Kept::NextUnknown { nodes });
+            return Err(RetentionReason::NextUnknown { nodes });
         }
         let wanted: BTreeSet<String> = versions.iter().map(|version| format!("{image}@{version}")).collect();
         let uses = self.0.fleet.image_uses();
         let runs = |one: &&ImageUse| one.image.as_ref().is_some_and(|image| wanted.contains(image));
         if let Some(nodes) = named(uses.iter().filter(runs).map(|one| one.node.clone())) {
-            return Err(Kept::Running { nodes });
+            return Err(RetentionReason::Running { nodes });
         }
         let unknown = uses.iter().filter(|one| one.image.is_none());
         match named(unknown.map(|one| one.node.clone())) {
-            Some(nodes) => Err(Kept::RunningUnknown { nodes }),
+            Some(nodes) => Err(RetentionReason::RunningUnknown { nodes }),
             None => Ok(()),
         }
     }

@@ -165,7 +165,7 @@ struct Inner {
     /// Imports that the last run of the server left and that have not ended: they take up the blobs
     /// that they had.
     resumed: Mutex<BTreeSet<u64>>,
-    lately_whole: damage::LatelyWhole,
+    recently_verified: damage::RecentlyVerified,
     /// Read by boots from the choice of a version until it is known to be in use; written by deletions
     /// from the look at who uses a version until no boot can choose it any more.
     choosing: Arc<RwLock<()>>,
@@ -245,7 +245,7 @@ impl Images {
             registries: registries.clone(),
             converter: converter.clone(),
             resumed: Mutex::default(),
-            lately_whole: damage::LatelyWhole::default(),
+            recently_verified: damage::RecentlyVerified::default(),
             choosing: Arc::default(),
             numbering: Arc::default(),
             meter: Work::new(["new", "unchanged", "failed", "cut-off"]),

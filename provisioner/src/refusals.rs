@@ -3,7 +3,7 @@
 //! | what | logged |
 //! |---|---|
 //! | a request that is refused ([`Refusals::count`]) | the first of its kind and sender, then the tenth, the hundredth and so on, with its number; [`MAX_LINES_PER_MINUTE`] in all |
-//! | what happens in a boot ([`Refusals::may_tell`]) | [`MAX_SAME_PER_MINUTE`] of its kind and machine in each minute; of machines that are known by their address alone [`MAX_ADDRESS_LINES_PER_MINUTE`] in all |
+//! | what happens in a boot ([`Refusals::may_log`]) | [`MAX_SAME_PER_MINUTE`] of its kind and machine in each minute; of machines that are known by their address alone [`MAX_ADDRESS_LINES_PER_MINUTE`] in all |
 //! | all others | one line when the minute is over, with their number by kind |
 //!
 //! Firmware asks again every few seconds, and what asks may be anybody.
@@ -118,7 +118,7 @@ impl Minute {
         self.refusal_lines <= MAX_LINES_PER_MINUTE
     }
 
-    fn may_tell(&mut self, kind: &'static str, sender: Sender) -> bool {
+    fn may_log(&mut self, kind: &'static str, sender: Sender) -> bool {
         let key = (kind, sender);
         if self.told.len() >= MAX_TOLD_PER_MINUTE && !self.told.contains_key(&key) {
             return false;
@@ -144,9 +144,9 @@ struct Count {
 
 /// How often it was refused, as the end of a line of the log; nothing for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Times(u64);
+pub(crate) struct RefusalCount(u64);
 
-impl fmt::Display for Times {
+impl fmt::Display for RefusalCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 | 1 => Ok(()),
@@ -162,22 +162,22 @@ impl Refusals {
         kind: &'static str,
         sender: impl Into<Sender>,
         now: Timestamp,
-    ) -> Option<Times> {
+    ) -> Option<RefusalCount> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.minute.turn(now);
         let times = counts.times(kind, sender.into(), now);
         if is_power_of_ten(times) && counts.minute.may_refuse() {
-            return Some(Times(times));
+            return Some(RefusalCount(times));
         }
         counts.minute.leave_out(kind);
         None
     }
 
     /// Counts what happened at a machine; whether it is to be logged.
-    pub(crate) fn may_tell(&self, kind: &'static str, sender: impl Into<Sender>, now: Timestamp) -> bool {
+    pub(crate) fn may_log(&self, kind: &'static str, sender: impl Into<Sender>, now: Timestamp) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.minute.turn(now);
-        let may = counts.minute.may_tell(kind, sender.into());
+        let may = counts.minute.may_log(kind, sender.into());
         if !may {
             counts.minute.leave_out(kind);
         }
@@ -240,10 +240,14 @@ mod tests {
             .collect();
         let of = |times: u32| format!(" ({times} times of this kind from there)");
         assert_eq!(logged, [String::new(), of(10), of(100), of(1000)]);
-        assert_eq!(refusals.count("mode", sender(2), Timestamp(0)), Some(Times(1)), "another sender");
-        assert_eq!(refusals.count("name", sender(1), Timestamp(0)), Some(Times(1)), "another kind");
+        assert_eq!(refusals.count("mode", sender(2), Timestamp(0)), Some(RefusalCount(1)), "another sender");
+        assert_eq!(refusals.count("name", sender(1), Timestamp(0)), Some(RefusalCount(1)), "another kind");
         let days_later = Timestamp(0).plus_seconds(2 * FORGET_SECONDS);
-        assert_eq!(refusals.count("mode", sender(1), days_later), Some(Times(1)), "after long silence");
+        assert_eq!(
+            refusals.count("mode", sender(1), days_later),
+            Some(RefusalCount(1)),
+            "after long silence"
+        );
     }
 
     #[test]
@@ -270,7 +274,7 @@ mod tests {
         let machine = Sender::Machine(MacAddr([2, 0, 0, 0, 0, 1]));
         let told = |kind, sender: Sender, second: i64| {
             let now = Timestamp(0).plus_seconds(second);
-            (0..1_000).filter(|_| refusals.may_tell(kind, sender, now)).count()
+            (0..1_000).filter(|_| refusals.may_log(kind, sender, now)).count()
         };
         assert_eq!((told("offered", machine, 0), told("leased", machine, 1)), (6, 6));
         assert_eq!(told("offered", Sender::Machine(MacAddr([2, 0, 0, 0, 0, 2])), 2), 6);
@@ -279,7 +283,7 @@ mod tests {
                         1988 × offered";
         assert_eq!(summary.as_deref(), Some(expected));
         assert_eq!(told("offered", machine, 61), 6, "the next minute");
-        let one_each = (0..10_000).filter(|n| refusals.may_tell("sent", sender(*n), Timestamp(0)));
+        let one_each = (0..10_000).filter(|n| refusals.may_log("sent", sender(*n), Timestamp(0)));
         assert_eq!(u32::try_from(one_each.count()).unwrap(), MAX_ADDRESS_LINES_PER_MINUTE);
     }
 }

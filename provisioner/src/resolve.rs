@@ -73,10 +73,10 @@ pub(crate) enum ResolveError {
 
 /// The profiles as JSON, made once for many nodes.
 #[derive(Debug, Default)]
-pub(crate) struct Profiles(BTreeMap<String, Layer>);
+pub(crate) struct Profiles(BTreeMap<String, ProfileLayer>);
 
 #[derive(Debug)]
-struct Layer {
+struct ProfileLayer {
     lists: Vec<String>,
     values: Value,
     /// Of the values as JSON.
@@ -93,7 +93,7 @@ impl Profiles {
                 map.remove("comment");
             }
             let bytes = bytes_of(&values);
-            Layer { lists: spec.profiles.clone(), values, bytes, unreadable: None }
+            ProfileLayer { lists: spec.profiles.clone(), values, bytes, unreadable: None }
         };
         Self(profiles.into_iter().map(|(name, spec)| (name.to_string(), layer(spec))).collect())
     }

@@ -99,7 +99,7 @@ impl Provisioner {
             });
         }
         tasks.spawn(self.clone().watch_overlays(stop.clone()));
-        tasks.spawn(self.clone().keep_generations(stop.clone()));
+        tasks.spawn(self.clone().reconcile_overlays(stop.clone()));
         let (summing, sum_stop) = (self.0.refusals.clone().sum_up(), stop.clone());
         tasks.spawn(async move {
             let _stopped = sum_stop.run_until_cancelled(summing).await;
@@ -195,7 +195,7 @@ impl Provisioner {
 
     /// Tells fleet which runtime overlays each node should have and what holds it, again whenever
     /// something that they depend on changes.
-    async fn keep_generations(self, stop: CancellationToken) -> Result<(), ServeError> {
+    async fn reconcile_overlays(self, stop: CancellationToken) -> Result<(), ServeError> {
         let mut cluster = self.0.cluster.subscribe();
         let mut library = self.0.library.subscribe();
         let mut images = self.0.images.watch();
@@ -208,7 +208,7 @@ impl Provisioner {
                 images.mark_unchanged();
             }
             let (provisioner, begun) = (self.clone(), Instant::now());
-            tokio::task::spawn_blocking(move || provisioner.tell_generations(only_held))
+            tokio::task::spawn_blocking(move || provisioner.publish_generations(only_held))
                 .await
                 .map_err(ServeError::Broken)?;
             let pause = pause_after(begun.elapsed());
@@ -230,7 +230,7 @@ impl Provisioner {
 
     /// Renders the runtime overlays of every node, or of those that are held, and looks at what else
     /// holds it. Blocking.
-    fn tell_generations(&self, only_held: bool) {
+    fn publish_generations(&self, only_held: bool) {
         let held = only_held.then(|| self.0.holds.nodes());
         let mut standing = self.standing();
         let view = self.view();
@@ -241,13 +241,13 @@ impl Provisioner {
             let generation = self.generation(name);
             standing.judge(name, record, generation.as_ref().err());
             if let Ok(generation) = generation {
-                self.tell_generation(record.id, generation);
+                self.publish_generation(record.id, generation);
             }
         }
         standing.end(!only_held);
     }
 
-    fn tell_generation(&self, id: api::ids::NodeId, generation: Generation) {
+    fn publish_generation(&self, id: api::ids::NodeId, generation: Generation) {
         let before = self.generations().insert(id, generation);
         if before != Some(generation) {
             self.0.fleet.set_runtime_overlays(id, generation);

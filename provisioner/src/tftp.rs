@@ -35,7 +35,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::dispatcher;
 
-use self::place::{Place, Places};
+use self::place::{TransferSlot, TransferSlots};
 pub use self::{
     firmware::{Firmware, FirmwareError},
     meter::Meter,
@@ -90,7 +90,7 @@ pub struct Server {
 struct Service {
     firmware: Arc<Firmware>,
     log: BootLog,
-    places: Places,
+    places: TransferSlots,
     meter: Arc<Meter>,
 }
 
@@ -121,7 +121,7 @@ impl Server {
         let service = Service {
             firmware: self.firmware,
             log: BootLog::new(events),
-            places: Places::of_this_process(),
+            places: TransferSlots::of_this_process(),
             meter: self.meter,
         };
         let (ended, end) = oneshot::channel();
@@ -271,7 +271,7 @@ async fn transfer(
     file: Bytes,
     local: Ipv4Addr,
     client: SocketAddrV4,
-    place: &Place,
+    place: &TransferSlot,
 ) -> io::Result<Transfer> {
     let socket = UdpSocket::bind((local, 0)).await?;
     socket.connect(client).await?;

@@ -66,8 +66,8 @@ fn assert_public(value: &Value) {
 }
 
 fn check<T: Public + Clone + PartialEq + std::fmt::Debug + serde::Serialize>(thing: &T) {
-    assert_eq!(&Sight::Full.of_thing(thing.clone()), thing, "an admin reads all");
-    let public = Sight::Public.of_thing(thing.clone());
+    assert_eq!(&Visibility::Full.of_thing(thing.clone()), thing, "an admin reads all");
+    let public = Visibility::Public.of_thing(thing.clone());
     assert_public(&serde_json::to_value(&public).unwrap());
     assert_ne!(&public, thing);
 }
@@ -106,15 +106,15 @@ fn users_read_no_marker() {
 
 #[test]
 fn what_is_public_stays() {
-    let public = Sight::Public.of_thing(spec());
+    let public = Visibility::Public.of_thing(spec());
     assert_eq!(public.comment.as_deref(), Some("left rack"));
     assert_eq!(api::labels::line(&public.labels), "rack=a1");
     assert_eq!(public.interfaces["lan0"].address.unwrap().to_string(), "10.1.0.1/24");
-    let public = Sight::Public.of_thing(status());
+    let public = Visibility::Public.of_thing(status());
     assert_eq!(public.address, Some("10.1.0.1".parse().unwrap()), "its own, as in /etc/hosts of its jobs");
     assert_eq!(public.unproven.unwrap().file, "iPXE script");
     assert_eq!(public.conflict.unwrap().cause, "used again from …:");
-    let public = Sight::Public.of_thing(inventory());
+    let public = Visibility::Public.of_thing(inventory());
     assert_eq!(public.gpus[0].model.as_deref(), Some("H100"));
     assert_eq!(public.bmc.unwrap().firmware.as_deref(), Some("2.10"));
     assert_eq!((public.nics[0].name.as_str(), public.nics[0].addresses.len()), ("lan0", 1));
@@ -132,7 +132,7 @@ fn who_may_change_nodes_reads_all_of_them() {
         account: None,
         scope: None,
     };
-    assert_eq!(Sight::of(&principal(Role::Admin)), Sight::Full);
-    assert_eq!(Sight::of(&principal(Role::User)), Sight::Public);
-    assert_eq!(Sight::of(&principal(Role::Unknown)), Sight::Public);
+    assert_eq!(Visibility::of(&principal(Role::Admin)), Visibility::Full);
+    assert_eq!(Visibility::of(&principal(Role::User)), Visibility::Public);
+    assert_eq!(Visibility::of(&principal(Role::Unknown)), Visibility::Public);
 }

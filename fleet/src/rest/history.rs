@@ -1,6 +1,6 @@
 //! `/v1/nodes/{name}/history`: what happened to a node.
 
-use access::{Caller, Routes, Sight};
+use access::{Caller, Routes, Visibility};
 use api::{ids::NodeName, problem::Problem, rights::Action, status::NodeEvent};
 use axum::extract::{Path, State};
 use rest::{Page, Paging, Refusal};
@@ -33,7 +33,7 @@ async fn history(
     Path(name): Path<NodeName>,
     paging: Paging,
 ) -> Result<Page<NodeEvent>, Refusal> {
-    let (title, sight) = ("cannot show the history", Sight::of(&caller.principal));
+    let (title, sight) = ("cannot show the history", Visibility::of(&caller.principal));
     let id = fleet.find(title, &name)?;
     let limit = paging.limit().unwrap_or(DEFAULT_HISTORY_LINES).min(MAX_HISTORY_LINES);
     // Each node counts its own events: a cursor of another's history must not be taken for one of this.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access::Sight;
+use access::Visibility;
 use api::{
     ids::Timestamp,
     status::{NodeStatus, Phase},
@@ -270,7 +270,7 @@ fn regular_expressions_are_bounded() {
 /// A question is asked of what is told: its answer is the same whatever stands in what is not.
 #[test]
 fn a_serial_number_cannot_be_guessed_by_questions() {
-    let ask = |sight: Sight, question: &str| {
+    let ask = |sight: Visibility, question: &str| {
         let inventory: Inventory = serde_json::from_value(json!({
             "system": {"serial": "MARKER"},
             "disks": [{"name": "sda", "size-bytes": 1, "serial": "MARKER"}],
@@ -281,7 +281,7 @@ fn a_serial_number_cannot_be_guessed_by_questions() {
         filter.is_true_of(&facts, &Abandoned::default()).map_err(|error| error.to_string())
     };
     let question = "system.serial.startsWith('MARK')";
-    assert_eq!(ask(Sight::Full, question), Ok(true));
-    assert_eq!(ask(Sight::Public, question), Err("it does not tell serial".to_owned()));
-    assert_eq!(ask(Sight::Public, "disks.exists(d, has(d.serial))"), Ok(false));
+    assert_eq!(ask(Visibility::Full, question), Ok(true));
+    assert_eq!(ask(Visibility::Public, question), Err("it does not tell serial".to_owned()));
+    assert_eq!(ask(Visibility::Public, "disks.exists(d, has(d.serial))"), Ok(false));
 }

@@ -1,6 +1,6 @@
 //! `/v1/nodes/{name}/inventory`, `/v1/nodes/{name}/topology.xml`: what nodes told of their hardware.
 
-use access::{Caller, Routes, Sight};
+use access::{Caller, Routes, Visibility};
 use api::{ids::NodeName, inventory::Inventory, problem::Problem, rights::Action};
 use axum::{
     Json,
@@ -19,7 +19,7 @@ pub(super) fn routes() -> Routes<Roles> {
 }
 
 /// A damaged inventory is as good as none until its node connects again.
-fn refuse(title: &str, name: &NodeName, sight: Sight, error: &StoreError) -> Refusal {
+fn refuse(title: &str, name: &NodeName, sight: Visibility, error: &StoreError) -> Refusal {
     if !is_damaged(error) {
         return Refusal::internal(title, error);
     }
@@ -44,7 +44,7 @@ async fn inventory(
 ) -> Result<Json<Inventory>, Refusal> {
     let title = "cannot show the inventory";
     let id = fleet.find(title, &name)?;
-    let sight = Sight::of(&caller.principal);
+    let sight = Visibility::of(&caller.principal);
     let found = hardware.inventory(id).await;
     let found = found.map_err(|error| refuse(title, &name, sight, &error))?;
     found.map(|inventory| Json(sight.of_thing(inventory))).ok_or_else(|| {
@@ -66,7 +66,7 @@ async fn topology(
 ) -> Result<Response, Refusal> {
     let title = "cannot show the topology";
     let id = fleet.find(title, &name)?;
-    let sight = Sight::of(&caller.principal);
+    let sight = Visibility::of(&caller.principal);
     let found = hardware.topology(id).await;
     let found = found.map_err(|error| refuse(title, &name, sight, &error))?;
     let xml = found.ok_or_else(|| {
@@ -88,9 +88,9 @@ mod tests {
             StoreError::Decode { subject, source }
         };
         let name: NodeName = "n1".parse().unwrap();
-        let told = |sight: Sight| refuse("cannot show the inventory", &name, sight, &damaged()).0.detail;
-        assert!(told(Sight::Full).contains("MARKER"));
-        let public = told(Sight::Public);
+        let told = |sight: Visibility| refuse("cannot show the inventory", &name, sight, &damaged()).0.detail;
+        assert!(told(Visibility::Full).contains("MARKER"));
+        let public = told(Visibility::Public);
         assert!(!public.contains("MARKER") && public.contains("an admin is told why"), "{public}");
     }
 }

@@ -4,7 +4,7 @@ mod places;
 
 use std::{sync::Arc, time::Duration};
 
-use access::{Caller, Routes, Sight};
+use access::{Caller, Routes, Visibility};
 use api::{
     ids::NodeName,
     inventory::{Answer, Answered, Inventory, Unclear},
@@ -22,7 +22,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 use utoipa_axum::routes;
 
-use self::places::Place;
+use self::places::InventoryPermit;
 use super::{Roles, is_damaged};
 use crate::query::{self, AnswerError, AskedNode, Columns, Facts, Filter};
 
@@ -86,10 +86,10 @@ async fn ask(
     let mut turns = rest::turns(&caller.principal.name);
     let filter = turns.work(title, move |_| Filter::read(&filter)).await?;
     let filter = filter.map_err(|mistake| refuse(title, "filter", mistake))?;
-    let asked = Arc::new(Asked { filter, columns });
+    let asked = Arc::new(QuestionParts { filter, columns });
     let place = places::take(title, &caller.principal.name).await?;
     let rows = Rows { limit, _place: Some(place), ..Rows::default() };
-    let sight = Sight::of(&caller.principal);
+    let sight = Visibility::of(&caller.principal);
     let rows = gather((&roles, sight), title, &mut turns, &names, &asked, rows).await?;
     let next = rows.last().filter(|_| rows.has_more).map(|name| paging.link(LIST, name));
     let mut answer = rows.answer;
@@ -129,28 +129,28 @@ fn refuse(title: &str, part: &str, mistake: query::Mistake) -> Refusal {
 }
 
 /// What is asked of each node.
-struct Asked {
+struct QuestionParts {
     filter: Filter,
     columns: Option<Columns>,
 }
 
 /// A node, and its inventory or why it cannot be told.
-type Told = (AskedNode, Result<Inventory, AnswerError>);
+type NodeAnswer = (AskedNode, Result<Inventory, AnswerError>);
 
 /// Asks of so many nodes in each turn: others have theirs in between. `rows`: none yet.
 async fn gather(
-    (roles, sight): (&Roles, Sight),
+    (roles, sight): (&Roles, Visibility),
     title: &str,
     turns: &mut Turns,
     names: &[NodeName],
-    asked: &Arc<Asked>,
+    asked: &Arc<QuestionParts>,
     mut rows: Rows,
 ) -> Result<Rows, Refusal> {
     let mut taken = Duration::ZERO;
     for names in names.chunks(BATCH) {
         let begun = Instant::now();
         let reading = timeout(DEADLINE.saturating_sub(taken), told(roles, sight, title, names));
-        let batch = reading.await.map_err(|_| End::TooLong.refusal(title))??;
+        let batch = reading.await.map_err(|_| StopReason::TooLong.refusal(title))??;
         taken += begun.elapsed();
         let (asked, left) = (asked.clone(), DEADLINE.saturating_sub(taken));
         let answering = move |abandoned: &Abandoned| {
@@ -163,7 +163,7 @@ async fn gather(
         taken += took;
         match end {
             None => {}
-            Some(End::PageIsFull) => break,
+            Some(StopReason::PageIsFull) => break,
             Some(end) => return Err(end.refusal(title)),
         }
     }
@@ -174,10 +174,10 @@ async fn gather(
 /// What is not seen cannot be asked for either: it is taken out before the question is.
 async fn told(
     Roles { hardware, fleet }: &Roles,
-    sight: Sight,
+    sight: Visibility,
     title: &str,
     names: &[NodeName],
-) -> Result<Vec<Told>, Refusal> {
+) -> Result<Vec<NodeAnswer>, Refusal> {
     let mut all = Vec::with_capacity(names.len());
     for NodeUpdate { id, name, status } in names.iter().filter_map(|name| fleet.node(name)) {
         let told = match hardware.inventory(id).await {
@@ -194,7 +194,7 @@ async fn told(
 
 /// Why no more nodes are asked.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum StopReason {
     PageIsFull,
     /// It is true of more nodes than are told whole.
     TooMany,
@@ -203,7 +203,7 @@ enum End {
     Abandoned,
 }
 
-impl End {
+impl StopReason {
     /// Why there is no answer.
     fn refusal(&self, title: &str) -> Refusal {
         let (status, why) = match self {
@@ -242,24 +242,24 @@ struct Rows {
     /// There is a row behind this page.
     has_more: bool,
     /// Here it goes with the work: that of a client that hung up holds inventories until it has ended.
-    _place: Option<Place>,
+    _place: Option<InventoryPermit>,
 }
 
 impl Rows {
     /// Asks of these nodes. `None`: of all of them, and it may go on with others.
     fn ask(
         &mut self,
-        batch: Vec<Told>,
-        asked: &Asked,
+        batch: Vec<NodeAnswer>,
+        asked: &QuestionParts,
         abandoned: &Abandoned,
         is_late: impl Fn() -> bool,
-    ) -> Option<End> {
+    ) -> Option<StopReason> {
         for (node, told) in batch {
             if abandoned.is_set() {
-                return Some(End::Abandoned);
+                return Some(StopReason::Abandoned);
             }
             if is_late() {
-                return Some(End::TooLong);
+                return Some(StopReason::TooLong);
             }
             let name = node.name.clone();
             let said = told.and_then(|inventory| answered(node, inventory, asked, abandoned));
@@ -269,10 +269,10 @@ impl Rows {
                 Err(error) => Row::Unclear(Unclear { name, cause: error.to_string() }),
             };
             if !self.add(row) {
-                return Some(End::PageIsFull);
+                return Some(StopReason::PageIsFull);
             }
             if asked.columns.is_none() && self.answer.nodes.len() > MAX_WHOLE as usize {
-                return Some(End::TooMany);
+                return Some(StopReason::TooMany);
             }
         }
         None
@@ -305,7 +305,7 @@ impl Rows {
 fn answered(
     node: AskedNode,
     inventory: Inventory,
-    Asked { filter, columns }: &Asked,
+    QuestionParts { filter, columns }: &QuestionParts,
     abandoned: &Abandoned,
 ) -> Result<Option<Answered>, AnswerError> {
     let facts = Facts::new(&node, &inventory).ok_or(AnswerError::NoFacts)?;

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use api::machine::MachineSpec;
 use boot_proto::addresses;
 
-use super::{KnownAddresses, Notes};
+use super::{DiagnosticSink, KnownAddresses};
 
 /// Subnets that a message names; of many the first are enough to see which list is meant.
 const MAX_NAMED: usize = 5;
 
-pub(super) fn check(spec: &MachineSpec, known: &KnownAddresses, note: &mut Notes<'_>) {
+pub(super) fn check(spec: &MachineSpec, known: &KnownAddresses, note: &mut DiagnosticSink<'_>) {
     for (name, interface) in &spec.interfaces {
         let Some(IpAddr::V4(address)) = interface.address.map(|net| net.addr()) else { continue };
         let owners = known.plan.owners(address);
@@ -27,7 +27,7 @@ pub(super) fn check(spec: &MachineSpec, known: &KnownAddresses, note: &mut Notes
 }
 
 /// A node may have interfaces in networks that DHCP does not serve, but it boots by one that it does.
-fn check_bootable(spec: &MachineSpec, known: &KnownAddresses, note: &mut Notes<'_>) {
+fn check_bootable(spec: &MachineSpec, known: &KnownAddresses, note: &mut DiagnosticSink<'_>) {
     let asks = || spec.interfaces.iter().filter(|(_, interface)| interface.mac.is_some());
     // With an IPv6 address alone an interface gets an IPv4 address of a pool to boot with.
     let served = |address: Option<ipnet::IpNet>| {

@@ -8,7 +8,7 @@ use api::{
 
 use boot_proto::script::{MAX_KERNEL_ARGUMENTS, check_kernel_argument};
 
-use super::{ImageReference, Known, Notes};
+use super::{DiagnosticSink, ImageReference, Known};
 use yaml_tree::did_you_mean;
 
 /// Bond modes of the Linux kernel (Documentation/networking/bonding.rst).
@@ -21,7 +21,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 /// Longest tag, bytes: some ssh keys in one tag.
 const MAX_TAG: usize = 65_536;
 
-pub(super) fn check(spec: &MachineSpec, known: &Known, note: &mut Notes<'_>) {
+pub(super) fn check(spec: &MachineSpec, known: &Known, note: &mut DiagnosticSink<'_>) {
     names(spec, known, note);
     if let Some(image) = &spec.image {
         check_image(image, known, note);
@@ -71,7 +71,7 @@ pub(super) fn check(spec: &MachineSpec, known: &Known, note: &mut Notes<'_>) {
 }
 
 /// Keys and values of labels; `~` before a key takes it away.
-fn labels(spec: &MachineSpec, note: &mut Notes<'_>) {
+fn labels(spec: &MachineSpec, note: &mut DiagnosticSink<'_>) {
     for (key, value) in &spec.labels {
         let at = format!("labels.{key}");
         let removed = key.strip_prefix(REMOVES);
@@ -90,7 +90,7 @@ fn labels(spec: &MachineSpec, note: &mut Notes<'_>) {
     count_labels(spec, note);
 }
 
-fn count_labels(spec: &MachineSpec, note: &mut Notes<'_>) {
+fn count_labels(spec: &MachineSpec, note: &mut DiagnosticSink<'_>) {
     if spec.labels.len() > MAX_LABELS {
         let message = format!("{} labels; at most {MAX_LABELS} are taken", spec.labels.len());
         let hint = "what is for templates alone can be a tag";
@@ -99,7 +99,7 @@ fn count_labels(spec: &MachineSpec, note: &mut Notes<'_>) {
 }
 
 /// What only the fields of profiles and node together show.
-pub(super) fn check_resolved(spec: &MachineSpec, note: &mut Notes<'_>) {
+pub(super) fn check_resolved(spec: &MachineSpec, note: &mut DiagnosticSink<'_>) {
     count_labels(spec, note);
     let bytes = spec.kernel_args.join(" ").len();
     if bytes > MAX_KERNEL_ARGUMENTS {
@@ -112,7 +112,7 @@ pub(super) fn check_resolved(spec: &MachineSpec, note: &mut Notes<'_>) {
 }
 
 /// Names of profiles, overlays and groups; `~` before a name takes it away.
-fn names(spec: &MachineSpec, known: &Known, note: &mut Notes<'_>) {
+fn names(spec: &MachineSpec, known: &Known, note: &mut DiagnosticSink<'_>) {
     let bare = |name: &String| name.strip_prefix('~').unwrap_or(name).to_owned();
     for (index, name) in spec.profiles.iter().enumerate() {
         if let Err(error) = bare(name).parse::<ProfileName>() {
@@ -146,7 +146,7 @@ fn names(spec: &MachineSpec, known: &Known, note: &mut Notes<'_>) {
     }
 }
 
-fn check_image(image: &str, known: &Known, note: &mut Notes<'_>) {
+fn check_image(image: &str, known: &Known, note: &mut DiagnosticSink<'_>) {
     match ImageReference::parse(image) {
         Err(error) => note.add("image", error.to_string(), Some("write NAME or NAME@VERSION".into())),
         Ok(reference) => match (known.images.get(&reference.name), reference.version) {
@@ -172,7 +172,7 @@ fn check_image(image: &str, known: &Known, note: &mut Notes<'_>) {
     }
 }
 
-fn check_interface(name: &str, interface: &InterfaceSpec, note: &mut Notes<'_>) {
+fn check_interface(name: &str, interface: &InterfaceSpec, note: &mut DiagnosticSink<'_>) {
     let at = |field: &str| format!("interfaces.{name}.{field}");
     let valid_name = !name.is_empty()
         && name.len() <= MAX_INTERFACE_NAME

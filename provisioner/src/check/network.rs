@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::machine::{InterfaceSpec, MachineSpec};
 use ipnet::IpNet;
 
-use super::Notes;
+use super::DiagnosticSink;
 use yaml_tree::did_you_mean;
 
 /// Interfaces on the way from a VLAN to the one that has a wire. The kernel takes eight in all
 /// (`MAX_NEST_DEV`, include/linux/netdevice.h).
 const MAX_NESTED_VLANS: usize = 8;
 
-pub(super) fn check(spec: &MachineSpec, note: &mut Notes<'_>) {
+pub(super) fn check(spec: &MachineSpec, note: &mut DiagnosticSink<'_>) {
     let interfaces = &spec.interfaces;
     for (name, interface) in interfaces {
         check_vlan(name, interface, interfaces, note);
@@ -25,7 +25,7 @@ fn check_vlan(
     name: &str,
     interface: &InterfaceSpec,
     interfaces: &BTreeMap<String, InterfaceSpec>,
-    note: &mut Notes<'_>,
+    note: &mut DiagnosticSink<'_>,
 ) {
     let at = |field: &str| format!("interfaces.{name}.{field}");
     match (&interface.vlan, &interface.parent) {
@@ -68,7 +68,7 @@ fn check_vlan(
     }
 }
 
-fn check_address(name: &str, interface: &InterfaceSpec, note: &mut Notes<'_>) {
+fn check_address(name: &str, interface: &InterfaceSpec, note: &mut DiagnosticSink<'_>) {
     let at = |field: &str| format!("interfaces.{name}.{field}");
     if let Some(address) = interface.address {
         let host_bits_free = match address {
@@ -104,7 +104,7 @@ fn check_address(name: &str, interface: &InterfaceSpec, note: &mut Notes<'_>) {
     }
 }
 
-fn check_bonds(interfaces: &BTreeMap<String, InterfaceSpec>, note: &mut Notes<'_>) {
+fn check_bonds(interfaces: &BTreeMap<String, InterfaceSpec>, note: &mut DiagnosticSink<'_>) {
     let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, interface) in interfaces {
         let Some(bond) = &interface.bond else { continue };

@@ -18,15 +18,15 @@ use crate::store::ImageRecord;
 /// For so long a file that was whole is taken to be so when nodes boot from it, microseconds.
 const WHOLE_FOR_MICROS: u64 = 1_000_000;
 
-/// Files that [`LatelyWhole`] keeps in mind: more than all images of a site have.
-const MAX_LATELY_WHOLE: usize = 4096;
+/// Files that [`RecentlyVerified`] keeps in mind: more than all images of a site have.
+const MAX_RECENTLY_VERIFIED: usize = 4096;
 
 /// Files that were whole a moment ago. A thousand nodes that boot at once ask for the same three, and
 /// each look is a system call.
 #[derive(Debug, Default)]
-pub(super) struct LatelyWhole(Mutex<HashMap<Digest, Timestamp>>);
+pub(super) struct RecentlyVerified(Mutex<HashMap<Digest, Timestamp>>);
 
-impl LatelyWhole {
+impl RecentlyVerified {
     fn has(&self, file: &Digest, now: Timestamp) -> bool {
         let seen = self.lock().get(file).copied();
         // Either way: the clock may have been set.
@@ -35,7 +35,7 @@ impl LatelyWhole {
 
     fn put(&self, file: Digest, now: Timestamp) {
         let mut files = self.lock();
-        if files.len() >= MAX_LATELY_WHOLE {
+        if files.len() >= MAX_RECENTLY_VERIFIED {
             files.clear();
         }
         files.insert(file, now);
@@ -159,7 +159,7 @@ impl Images {
         kernel: &KernelArtifact,
         now: Timestamp,
     ) -> Result<(), DamagedImage> {
-        let lately = &self.0.lately_whole;
+        let lately = &self.0.recently_verified;
         check_artifacts(record, Some(kernel), |artifact| {
             if lately.has(&artifact.digest, now) {
                 return Ok(());
@@ -260,18 +260,18 @@ mod tests {
 
     #[test]
     fn what_was_whole_is_so_for_a_second_of_either_clock() {
-        let (files, file) = (LatelyWhole::default(), Digest([1; 32]));
+        let (files, file) = (RecentlyVerified::default(), Digest([1; 32]));
         let has = |micros: i64| files.has(&file, Timestamp(micros));
         assert!(!has(0));
         files.put(file, Timestamp(5_000_000));
         let seen = [3_999_999, 4_000_001, 5_999_999, 6_000_000].map(has);
         assert_eq!(seen, [false, true, true, false]);
         assert!(!files.has(&Digest([2; 32]), Timestamp(5_000_000)));
-        for number in 0..=u16::try_from(MAX_LATELY_WHOLE).unwrap() {
+        for number in 0..=u16::try_from(MAX_RECENTLY_VERIFIED).unwrap() {
             let mut digest = [0; 32];
             digest[..2].copy_from_slice(&number.to_be_bytes());
             files.put(Digest(digest), Timestamp(5_000_000));
         }
-        assert!(files.lock().len() <= MAX_LATELY_WHOLE);
+        assert!(files.lock().len() <= MAX_RECENTLY_VERIFIED);
     }
 }

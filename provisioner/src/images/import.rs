@@ -70,7 +70,7 @@ pub(super) async fn run(images: &Images, id: u64) {
         OperationState::Running { .. } => {}
     }
     let has_failed = matches!(ended.state, OperationState::Failed { .. });
-    images.release_told(id);
+    images.release_end_rows(id);
     // Somebody waits for this, and nobody for the removal.
     operation.send_replace(ended);
     if has_failed {
@@ -253,7 +253,7 @@ pub(super) async fn end(
     let last = ended(state);
     let mut writes: Vec<Write> = record.into_iter().map(Write::PutImage).collect();
     writes.push(Write::PutOperation(OperationRecord { operation: last.clone(), request: request.clone() }));
-    let told = images.end_told(&last);
+    let told = images.commit_end_rows(&last);
     if let Err(error) = outbox::scope(told, images.0.store.commit(&writes)).await {
         return failed(causes(&error));
     }

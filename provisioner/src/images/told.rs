@@ -45,7 +45,7 @@ impl Images {
 
     /// The rows that are committed with the end of an operation: its own, and those of the requests
     /// that cancelled it.
-    pub(super) fn end_told(&self, last: &Operation) -> Vec<OutboxRow> {
+    pub(super) fn commit_end_rows(&self, last: &Operation) -> Vec<OutboxRow> {
         let mut entries = self.lock_operations();
         let entry = entries.get_mut(&last.id);
         let (mut told, by) = entry.map(|entry| (entry.told.end(), entry.by.clone())).unwrap_or_default();
@@ -62,7 +62,7 @@ impl Images {
 
     /// The end of an operation is written, or never will be: rows that it did not take are those of
     /// their requests alone.
-    pub(super) fn release_told(&self, id: u64) {
+    pub(super) fn release_end_rows(&self, id: u64) {
         if let Some(entry) = self.lock_operations().get_mut(&id) {
             entry.told = Cancellers { rows: Vec::new(), is_ending: true };
         }

@@ -136,11 +136,11 @@ impl Users {
 
     fn refuse(&self, overlay: &OverlayName) -> Result<(), SiteError> {
         let overlay = overlay.clone();
-        let users = told(&self.profiles, &self.nodes);
+        let users = describe_users(&self.profiles, &self.nodes);
         if !users.is_empty() {
             return Err(SiteError::InUse { overlay, users });
         }
-        let users = told(&self.unread_profiles, &self.unread_nodes);
+        let users = describe_users(&self.unread_profiles, &self.unread_nodes);
         if !users.is_empty() {
             return Err(SiteError::UseUnknown { overlay, users });
         }
@@ -149,7 +149,7 @@ impl Users {
 }
 
 /// `profile compute and nodes n[1-8]`; empty if there is none.
-fn told(profiles: &[String], nodes: &[String]) -> String {
+fn describe_users(profiles: &[String], nodes: &[String]) -> String {
     let of = |kind: &str, names: &[String]| match names.len() {
         0 => None,
         1 => Some(format!("{kind} {}", names[0])),
@@ -225,9 +225,9 @@ mod tests {
         delete("hosts").unwrap();
         assert_eq!(names(site.path()), [""; 0]);
         assert!(shipped.path().join("hosts/rootfs/etc").is_dir());
-        let said = ["motd", "hosts"].map(|overlay| delete(overlay).unwrap_err().to_string());
-        assert!(said[0].contains("overlay motd does not exist"), "{said:?}");
-        assert!(said[1].contains("came with Bedplate") && said[1].contains("~hosts"), "{said:?}");
+        let message = ["motd", "hosts"].map(|overlay| delete(overlay).unwrap_err().to_string());
+        assert!(message[0].contains("overlay motd does not exist"), "{message:?}");
+        assert!(message[1].contains("came with Bedplate") && message[1].contains("~hosts"), "{message:?}");
         fs::write(site.path().join("file"), "").unwrap();
         delete("file").unwrap_err();
         assert!(site.path().join("file").exists(), "a file is no overlay");
@@ -262,21 +262,21 @@ mod tests {
         };
         let node = |number: u32, yaml| (format!("n{number}"), yaml);
         let boot = "{boot-overlays: [motd]}";
-        let said = refused(&[], &[node(1, "{}"), node(2, "{runtime-overlays: [other, motd]}")]);
-        assert!(said.contains("is used by node n2; take it"), "{said}");
-        let said = refused(&[("idle", boot)], &[]);
-        assert!(said.contains("is used by profile idle; take it"), "{said}");
+        let message = refused(&[], &[node(1, "{}"), node(2, "{runtime-overlays: [other, motd]}")]);
+        assert!(message.contains("is used by node n2; take it"), "{message}");
+        let message = refused(&[("idle", boot)], &[]);
+        assert!(message.contains("is used by profile idle; take it"), "{message}");
         let by_profile: Vec<(String, &str)> = (1..=8).map(|n| node(n, "{profiles: [base]}")).collect();
-        let said = refused(&[("base", boot), ("more", boot)], &by_profile);
-        assert!(said.contains("is used by profiles base,more and nodes n[1-8]; take it"), "{said}");
+        let message = refused(&[("base", boot), ("more", boot)], &by_profile);
+        assert!(message.contains("is used by profiles base,more and nodes n[1-8]; take it"), "{message}");
         // Names without numbers, which do not make one short list.
         let letters = |n: u32| -> String {
             n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
         };
         let odd: Vec<(String, &str)> =
             (0..500).map(|n| (format!("{}{}", "z".repeat(40), letters(n)), boot)).collect();
-        let said = refused(&[], &odd);
-        assert!(said.len() < 1000 && said.contains(" and 490 more;"), "{said}");
+        let message = refused(&[], &odd);
+        assert!(message.len() < 1000 && message.contains(" and 490 more;"), "{message}");
         // What only takes it away does not use it.
         let cluster = cluster(&[("no", "{boot-overlays: [~motd]}")], &[node(1, "{profiles: [no]}")]);
         delete(&cluster, shipped.path(), site.path(), &name("motd")).unwrap();
@@ -297,8 +297,8 @@ mod tests {
         let mut cluster = cluster(&[("base", "{}")], &[("n1".to_owned(), "{}")]);
         cluster.checked.resolved.clear();
         let deleted = delete(&cluster, shipped.path(), site.path(), &name("motd"));
-        let said = deleted.unwrap_err().to_string();
-        assert!(said.contains("n1") && said.contains("cannot be told"), "{said}");
+        let message = deleted.unwrap_err().to_string();
+        assert!(message.contains("n1") && message.contains("cannot be told"), "{message}");
         assert_eq!(names(site.path()), ["hosts", "motd"]);
     }
 

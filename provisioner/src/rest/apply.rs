@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use access::{Caller, Routes, Sight};
+use access::{Caller, Routes, Visibility};
 use api::{
     ids::{NodeId, NodeName, ProfileName},
     machine::{Applied, Apply, Change, MachineSpec},
@@ -61,7 +61,7 @@ async fn apply(
 ) -> Result<Json<Applied>, Refusal> {
     let mut turns = rest::turns(&caller.principal.name).holding(document.len());
     let reading = turns.work(TITLE, move |_| Document::read(&document));
-    let wanted = Arc::new(Wanted::new(reading.await?, prune));
+    let wanted = Arc::new(ParsedDocument::new(reading.await?, prune));
     // What the document changes is found while others may change something. Then it is found again, the
     // second time with the turn held: that is bounded by what a cluster may have.
     let (view, known) = (provisioner.view(), provisioner.known());
@@ -117,21 +117,21 @@ struct Plan {
 
 /// What a document says, read once for all clusters that it is held against.
 #[derive(Debug)]
-struct Wanted {
+struct ParsedDocument {
     document: Document,
     mistakes: Mistakes,
     prune: bool,
 }
 
-impl Wanted {
+impl ParsedDocument {
     fn new((document, mistakes): (Document, Mistakes), prune: bool) -> Self {
         Self { document, mistakes, prune }
     }
 }
 
 /// What a document changes, or the mistakes in it.
-fn plan(cluster: &Cluster, wanted: &Wanted, known: &Known) -> Result<Plan, Refused> {
-    let Wanted { document, mistakes, prune } = wanted;
+fn plan(cluster: &Cluster, wanted: &ParsedDocument, known: &Known) -> Result<Plan, Refused> {
+    let ParsedDocument { document, mistakes, prune } = wanted;
     let mut draft = cluster.draft();
     let mut changes = Vec::new();
     for entry in &document.entries {
@@ -236,15 +236,16 @@ fn by_path(leaves: &[(String, Value)]) -> BTreeMap<&str, &Value> {
 async fn export(State(provisioner): State<Provisioner>, caller: Caller) -> Result<Response, Refusal> {
     let title = "cannot export the cluster";
     let view = provisioner.view();
-    let sight = Sight::of(&caller.principal);
-    let text = rest::work(title, &caller.principal.name, move |_| exported(&view.cluster, sight)).await?;
+    let visibility = Visibility::of(&caller.principal);
+    let text =
+        rest::work(title, &caller.principal.name, move |_| exported(&view.cluster, visibility)).await?;
     let text = text.map_err(|error| Refusal::internal(title, &error))?;
     Ok(([(header::CONTENT_TYPE, "application/yaml")], text).into_response())
 }
 
-fn exported(cluster: &Cluster, sight: Sight) -> Result<String, serde_saphyr::ser::Error> {
+fn exported(cluster: &Cluster, visibility: Visibility) -> Result<String, serde_saphyr::ser::Error> {
     let seen = |spec: &MachineSpec, unreadable: &Option<String>| {
-        unreadable.is_none().then(|| sight.of_thing(spec.clone()))
+        unreadable.is_none().then(|| visibility.of_thing(spec.clone()))
     };
     let profiles = cluster.profiles.iter();
     let profiles = profiles.filter_map(|(name, one)| Some((name, seen(&one.spec, &one.unreadable)?)));
@@ -255,25 +256,25 @@ fn exported(cluster: &Cluster, sight: Sight) -> Result<String, serde_saphyr::ser
         profiles.iter().map(|(name, spec)| (*name, spec)),
         nodes.iter().map(|(name, spec)| (*name, spec)),
     );
-    let remark = match sight {
-        Sight::Full => String::new(),
-        Sight::Public => {
+    let remark = match visibility {
+        Visibility::Full => String::new(),
+        Visibility::Public => {
             let remark = "# tags, hardware addresses and BMCs are left out: admins read them\n";
             remark.to_owned() + document::PARTIAL_LINE
         }
     };
-    Ok(remark + &left_out(cluster, sight) + &text?)
+    Ok(remark + &left_out(cluster, visibility) + &text?)
 }
 
 /// A comment for each object whose specification is not known: an empty one would be applied as such.
-fn left_out(cluster: &Cluster, sight: Sight) -> String {
+fn left_out(cluster: &Cluster, visibility: Visibility) -> String {
     let profiles = cluster.profiles.values().map(|one| ("profile", one.name.as_str(), &one.unreadable));
     let nodes = cluster.nodes.values().map(|one| ("node", one.name.as_str(), &one.unreadable));
     let line = |(kind, name, unreadable): (&str, &str, &Option<String>)| {
-        let cause = match sight {
-            Sight::Full => unreadable.as_ref()?.replace(char::is_control, " "),
+        let cause = match visibility {
+            Visibility::Full => unreadable.as_ref()?.replace(char::is_control, " "),
             // It may quote what stands there.
-            Sight::Public => unreadable.as_ref().map(|_| "an admin is told why".to_owned())?,
+            Visibility::Public => unreadable.as_ref().map(|_| "an admin is told why".to_owned())?,
         };
         Some(format!("# {kind} {name} is left out, its row in the database cannot be read: {cause}\n"))
     };
@@ -287,7 +288,7 @@ mod tests {
     use super::*;
 
     fn check(cluster: &Cluster, document: &str, prune: bool, expect: &Expect) -> Option<Cluster> {
-        let wanted = Wanted::new(Document::read(document), prune);
+        let wanted = ParsedDocument::new(Document::read(document), prune);
         let overlays = crate::resolve::DEFAULT_BOOT_OVERLAYS.iter().map(|name| name.parse().unwrap());
         let known = Known { overlays: overlays.collect(), ..Known::default() };
         let (text, next) = match plan(cluster, &wanted, &known) {
@@ -366,8 +367,8 @@ mod tests {
             "#]],
         )
         .unwrap();
-        check(&cluster, &exported(&cluster, Sight::Full).unwrap(), true, &expect![""]);
-        let users = exported(&cluster, Sight::Public).unwrap();
+        check(&cluster, &exported(&cluster, Visibility::Full).unwrap(), true, &expect![""]);
+        let users = exported(&cluster, Visibility::Public).unwrap();
         check(
             &cluster,
             &users,
@@ -390,7 +391,7 @@ mod tests {
     #[test]
     fn more_nodes_than_a_cluster_has_are_not_made() {
         let many: String = (0..20).map(|part| format!("  p{part}-[1-10000]: {{}}\n")).collect();
-        let wanted = Wanted::new(Document::read(&format!("nodes:\n{many}")), false);
+        let wanted = ParsedDocument::new(Document::read(&format!("nodes:\n{many}")), false);
         assert!(wanted.document.entries.is_empty());
         let Err(Refused::Mistakes(mistakes)) = plan(&Cluster::default(), &wanted, &Known::default()) else {
             panic!("it was taken");

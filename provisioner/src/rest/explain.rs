@@ -1,6 +1,6 @@
 //! `/v1/nodes/{name}/explain`: every value of a node, and whence it is.
 
-use access::{Caller, Routes, Sight};
+use access::{Caller, Routes, Visibility};
 use api::{ids::NodeName, machine::Explained, problem::Problem, rights::Action};
 use axum::{
     Json,
@@ -32,27 +32,27 @@ async fn explain(
     Path(name): Path<NodeName>,
 ) -> Result<Json<Explained>, Refusal> {
     let title = "cannot explain the node";
-    let (view, sight) = (provisioner.view(), Sight::of(&caller.principal));
+    let (view, visibility) = (provisioner.view(), Visibility::of(&caller.principal));
     let record = view.cluster.nodes.get(&name).ok_or_else(|| unknown_nodes(title, &[&name]))?;
     if let Some(cause) = &record.unreadable {
-        let cause = sight.of_cause(cause.clone());
+        let cause = visibility.of_cause(cause.clone());
         let why = format!("the specification of {name} in the database cannot be read: {cause}");
         return Err(Refusal::new(StatusCode::CONFLICT, title, why));
     }
     let profiles = Profiles::of_records(&view.cluster.profiles);
     let (resolved, origins) = profiles.explain(&record.spec).map_err(|error| {
-        let why = format!("the profiles of {name} cannot be applied: {}", cause_of(sight, &error));
+        let why = format!("the profiles of {name} cannot be applied: {}", cause_of(visibility, &error));
         Refusal::new(StatusCode::CONFLICT, title, why)
     })?;
     let explained = Explained { name, resolved, origins };
-    Ok(Json(sight.of_thing(explained)))
+    Ok(Json(visibility.of_thing(explained)))
 }
 
-fn cause_of(sight: Sight, error: &ResolveError) -> String {
+fn cause_of(visibility: Visibility, error: &ResolveError) -> String {
     match error {
         // They quote the values that cannot be read.
         ResolveError::UnreadableProfile { .. } | ResolveError::Merge { .. } => {
-            sight.of_cause(error.to_string())
+            visibility.of_cause(error.to_string())
         }
         ResolveError::UnknownProfile { .. } | ResolveError::Cycle { .. } | ResolveError::TooMany => {
             error.to_string()
@@ -81,7 +81,7 @@ mod tests {
         let origin = |(field, value)| Origin { field, value, origin: "node".to_owned() };
         let origins = leaves.into_iter().map(origin).collect();
         let explained = Explained { name: "n1".parse().unwrap(), resolved: spec, origins };
-        let public = serde_json::to_string(&Sight::Public.of_thing(explained)).unwrap();
+        let public = serde_json::to_string(&Visibility::Public.of_thing(explained)).unwrap();
         assert!(public.contains("left rack") && public.contains("10.1.0.1/24"), "{public}");
         for private in ["MARKER", "10.99.99.99", "52:54:00"] {
             assert!(!public.contains(private), "{public}");
@@ -92,9 +92,9 @@ mod tests {
     fn values_are_quoted_to_admins_alone() {
         let cause = || "invalid type: string \"MARKER\"".to_owned();
         let error = ResolveError::Merge { cause: cause() };
-        assert!(cause_of(Sight::Full, &error).contains("MARKER"));
-        assert_eq!(cause_of(Sight::Public, &error), "an admin is told why");
-        let plain = cause_of(Sight::Public, &ResolveError::TooMany);
+        assert!(cause_of(Visibility::Full, &error).contains("MARKER"));
+        assert_eq!(cause_of(Visibility::Public, &error), "an admin is told why");
+        let plain = cause_of(Visibility::Public, &ResolveError::TooMany);
         assert_eq!(plain, ResolveError::TooMany.to_string());
     }
 }

@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::watch;
 use crate::{
-    image_use::Kept,
+    image_use::RetentionReason,
     images::{CancelError, DeleteError, Deleting, Images, StartError},
     provisioner::Provisioner,
 };
@@ -110,7 +110,7 @@ async fn delete(
     let deleting = deleting(&provisioner, &title).await?;
     // An import may have ended while it was waited for.
     let versions: Vec<u32> = provisioner.0.images.table().versions(&name).collect();
-    refuse_kept(&title, provisioner.why_kept(&name, &versions))?;
+    refuse_retained(&title, provisioner.retention_reason(&name, &versions))?;
     let deleted = carry_out(&provisioner.0.images, turn, name, versions, deleting).await;
     deleted.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
@@ -138,7 +138,7 @@ async fn delete_version(
     if is_absent() {
         return Err(not_found(&title, &name, Some(version)));
     }
-    refuse_kept(&title, provisioner.why_kept(&name, &[version]))?;
+    refuse_retained(&title, provisioner.retention_reason(&name, &[version]))?;
     let deleted = carry_out(&provisioner.0.images, turn, name, vec![version], deleting).await;
     deleted.map_err(|error| Refusal::internal(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
@@ -186,7 +186,7 @@ async fn deleting(provisioner: &Provisioner, title: &str) -> Result<Deleting, Re
     })
 }
 
-fn refuse_kept(title: &str, kept: Result<(), Kept>) -> Result<(), Refusal> {
+fn refuse_retained(title: &str, kept: Result<(), RetentionReason>) -> Result<(), Refusal> {
     kept.map_err(|kept| Refusal::new(StatusCode::CONFLICT, title, kept.to_string()))
 }
 

@@ -1,6 +1,6 @@
 //! `/v1/nodes`: what is wanted of nodes, what they are doing, and what they are told to do.
 
-use access::{Caller, Routes, Sight};
+use access::{Caller, Routes, Visibility};
 use api::{
     ids::{Digest, NodeId, NodeName},
     machine::{AddNodes, MachineSpec, Node, PatchNodes},
@@ -108,9 +108,9 @@ async fn list(
         names.dedup();
     }
     let page = paging.cut("nodes", names, Clone::clone, |name, after| name > after)?;
-    let sight = Sight::of(&caller.principal);
+    let visibility = Visibility::of(&caller.principal);
     let page = Page { rows: provisioner.show_all(&page.rows), next: page.next };
-    Ok(page.map(|node| sight.of_thing(node)))
+    Ok(page.map(|node| visibility.of_thing(node)))
 }
 
 /// Adds nodes by one specification: all, or none.
@@ -210,7 +210,7 @@ async fn show(
     Path(name): Path<NodeName>,
 ) -> Result<Versioned<Node>, Refusal> {
     let Versioned { version, body } = one(&provisioner, &name)?;
-    Ok(Versioned { version, body: Sight::of(&caller.principal).of_thing(body) })
+    Ok(Versioned { version, body: Visibility::of(&caller.principal).of_thing(body) })
 }
 
 fn one(provisioner: &Provisioner, name: &NodeName) -> Result<Versioned<Node>, Refusal> {
@@ -268,7 +268,7 @@ async fn patch_one(
 
 /// Query of `DELETE /v1/nodes`.
 #[derive(Debug, Deserialize)]
-struct Doomed {
+struct DeleteParams {
     names: String,
 }
 
@@ -282,7 +282,7 @@ struct Doomed {
 async fn delete_many(
     State(provisioner): State<Provisioner>,
     caller: Caller,
-    Query(Doomed { names }): Query<Doomed>,
+    Query(DeleteParams { names }): Query<DeleteParams>,
 ) -> Result<StatusCode, Refusal> {
     let title = format!("cannot delete {}", quoted(&names));
     let mut names = node_names(&caller.principal.name, &title, names).await?;

@@ -1,6 +1,6 @@
 //! `/v1/profiles`.
 
-use access::{Caller, Routes, Sight};
+use access::{Caller, Routes, Visibility};
 use api::{
     ids::ProfileName,
     machine::{MachineSpec, Profile},
@@ -45,11 +45,11 @@ async fn list(
     caller: Caller,
     paging: Paging,
 ) -> Result<Page<Profile>, Refusal> {
-    let sight = Sight::of(&caller.principal);
+    let visibility = Visibility::of(&caller.principal);
     let view = provisioner.view();
     let rows = view.cluster.profiles.values();
     let page = paging.cut("profiles", rows, |row| row.name.clone(), |name, after| name > after)?;
-    Ok(page.map(|record| sight.of_thing(shown(record))))
+    Ok(page.map(|record| visibility.of_thing(shown(record))))
 }
 
 /// One profile.
@@ -64,7 +64,7 @@ async fn show(
     Path(name): Path<ProfileName>,
 ) -> Result<Versioned<Profile>, Refusal> {
     let Versioned { version, body } = one(&provisioner, &name)?;
-    Ok(Versioned { version, body: Sight::of(&caller.principal).of_thing(body) })
+    Ok(Versioned { version, body: Visibility::of(&caller.principal).of_thing(body) })
 }
 
 fn one(provisioner: &Provisioner, name: &ProfileName) -> Result<Versioned<Profile>, Refusal> {

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
-use access::{Caller, Sight};
+use access::{Caller, Visibility};
 use api::{
     image::{Operation, OperationState},
     problem::Problem,
@@ -52,9 +52,9 @@ pub(super) async fn nodes(
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let grown = provisioner.0.feed.grown();
     let seen = last_event_id(&headers).and_then(EventId::parse);
-    let sight = Sight::of(&caller.principal);
+    let visibility = Visibility::of(&caller.principal);
     let watcher =
-        NodeWatcher { provisioner: provisioner.clone(), sight, grown, seen, waiting: VecDeque::new() };
+        NodeWatcher { provisioner: provisioner.clone(), visibility, grown, seen, waiting: VecDeque::new() };
     let stopped = provisioner.0.stop.clone().cancelled_owned();
     let updates = stream::unfold(watcher, |mut watcher| async move {
         let event = watcher.next().await?;
@@ -66,7 +66,7 @@ pub(super) async fn nodes(
 /// Where a watcher of nodes is.
 struct NodeWatcher {
     provisioner: Provisioner,
-    sight: Sight,
+    visibility: Visibility,
     grown: tokio::sync::watch::Receiver<()>,
     /// The last event that it was given; `None` if it needs every node.
     seen: Option<EventId>,
@@ -85,9 +85,10 @@ impl NodeWatcher {
                 Some(changes) if changes.is_empty() => self.grown.changed().await.ok()?,
                 Some(changes) => {
                     self.seen = changes.last().map(|(id, _)| *id);
-                    let sight = self.sight;
+                    let visibility = self.visibility;
                     let events = changes.into_iter();
-                    let events = events.map(|(id, update)| event(&sight.of_thing(update)).id(id.to_string()));
+                    let events =
+                        events.map(|(id, update)| event(&visibility.of_thing(update)).id(id.to_string()));
                     self.waiting.extend(events);
                 }
             }
@@ -101,8 +102,8 @@ impl NodeWatcher {
         let statuses = self.provisioner.0.fleet.statuses();
         // Without a line of data, and axum writes none for an empty text, a browser drops the event.
         self.waiting.push_back(Event::default().event("list").data("\n"));
-        let sight = self.sight;
-        self.waiting.extend(statuses.into_iter().map(|update| event(&sight.of_thing(update))));
+        let visibility = self.visibility;
+        self.waiting.extend(statuses.into_iter().map(|update| event(&visibility.of_thing(update))));
         if let Some(end) = self.waiting.pop_back() {
             self.waiting.push_back(end.id(last.to_string()));
         }

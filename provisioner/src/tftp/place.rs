@@ -29,7 +29,7 @@ const PROGRESS_STEP: time::Duration = time::Duration::from_millis(100);
 
 /// All places. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Places(Arc<Mutex<Taken>>);
+pub(super) struct TransferSlots(Arc<Mutex<Taken>>);
 
 #[derive(Debug)]
 struct Taken {
@@ -39,10 +39,10 @@ struct Taken {
 
 /// The place of a transfer that runs; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct TransferSlot {
     id: TransferId,
     end: CancellationToken,
-    places: Places,
+    places: TransferSlots,
 }
 
 /// The limits of a process that may have so many open files.
@@ -51,7 +51,7 @@ fn limits(descriptors: usize) -> Limits {
     Limits { in_all, per_source: (in_all / 4).clamp(1, MAX_PER_SOURCE) }
 }
 
-impl Places {
+impl TransferSlots {
     /// As many as the open files of this process allow.
     pub(super) fn of_this_process() -> Self {
         // None: as many as the kernel can.
@@ -62,7 +62,7 @@ impl Places {
     }
 
     /// A place for a transfer to `source`, perhaps that of an idle one; `None` if there is none.
-    pub(super) fn take(&self, source: Ipv4Addr) -> Option<Place> {
+    pub(super) fn take(&self, source: Ipv4Addr) -> Option<TransferSlot> {
         let mut taken = self.lock();
         let admitted = taken.admission.admit(source, Instant::now().into_std())?;
         if let Some(end) = admitted.instead_of.and_then(|id| taken.ends.remove(&id)) {
@@ -70,7 +70,7 @@ impl Places {
         }
         let end = CancellationToken::new();
         taken.ends.insert(admitted.id, end.clone());
-        Some(Place { id: admitted.id, end, places: self.clone() })
+        Some(TransferSlot { id: admitted.id, end, places: self.clone() })
     }
 
     /// No change panics half way: a poisoned lock guards whole entries.
@@ -79,7 +79,7 @@ impl Places {
     }
 }
 
-impl Place {
+impl TransferSlot {
     /// Waits until another transfer has the place.
     pub(super) async fn lost(&self) {
         self.end.cancelled().await;
@@ -95,7 +95,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TransferSlot {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.admission.ended(self.id);

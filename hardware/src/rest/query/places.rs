@@ -27,17 +27,17 @@ const MAX_WAITING_OF_USER: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The places of this process, which has one memory.
-static SHARED: LazyLock<Places> = LazyLock::new(|| Places::new(PATIENCE));
+static SHARED: LazyLock<InventoryPermits> = LazyLock::new(|| InventoryPermits::new(PATIENCE));
 
 /// The right to hold inventories.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct InventoryPermit {
     _of_user: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
 
 /// A place for a question of a user. `title`: what failed if there is none.
-pub(super) async fn take(title: &str, user: &str) -> Result<Place, Refusal> {
+pub(super) async fn take(title: &str, user: &str) -> Result<InventoryPermit, Refusal> {
     SHARED.take(user).await.ok_or_else(|| {
         let why = format!(
             "the server answers {PLACES} questions of hardware at a time, {PLACES_OF_USER} of one user, \
@@ -48,27 +48,27 @@ pub(super) async fn take(title: &str, user: &str) -> Result<Place, Refusal> {
 }
 
 #[derive(Debug)]
-struct Places {
+struct InventoryPermits {
     patience: Duration,
     all: Arc<Semaphore>,
     /// Of users who have a place or wait for one.
     users: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-impl Places {
+impl InventoryPermits {
     fn new(patience: Duration) -> Self {
         Self { patience, all: Arc::new(Semaphore::new(PLACES)), users: Mutex::default() }
     }
 
     /// `None`: none became free in time, or too many of the user wait.
-    async fn take(&self, user: &str) -> Option<Place> {
+    async fn take(&self, user: &str) -> Option<InventoryPermit> {
         let of_user = self.of_user(user)?;
         let all = self.all.clone();
         // In this order those of one user do not wait in front of others for what they may not have.
         let both = async {
             let _of_user = of_user.acquire_owned().await.ok()?;
             let _of_all = all.acquire_owned().await.ok()?;
-            Some(Place { _of_user, _of_all })
+            Some(InventoryPermit { _of_user, _of_all })
         };
         timeout(self.patience, both).await.ok().flatten()
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_has_some_of_the_places_and_all_together_no_more_than_there_are() {
-        let places = Places::new(Duration::ZERO);
+        let places = InventoryPermits::new(Duration::ZERO);
         let mut of_one = Vec::new();
         for _ in 0..PLACES_OF_USER {
             of_one.push(places.take("one").await.unwrap());
@@ -114,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_waits_for_a_place_and_not_too_many_of_a_user_do() {
-        let places = Places::new(PATIENCE);
+        let places = InventoryPermits::new(PATIENCE);
         let taken = join_all((0..PLACES_OF_USER).map(|_| places.take("one"))).await;
         let mut waiting: Vec<_> = (0..MAX_WAITING_OF_USER).map(|_| Box::pin(places.take("one"))).collect();
         for one in &mut waiting {

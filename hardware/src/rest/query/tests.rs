@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 
 /// So many nodes, each of which told of its hardware.
-fn batch(count: usize) -> Vec<Told> {
+fn batch(count: usize) -> Vec<NodeAnswer> {
     let told = |number: usize| {
         let status = NodeStatus {
             phase: Phase::Ready,
@@ -42,8 +42,8 @@ fn batch(count: usize) -> Vec<Told> {
     (0..count).map(told).collect()
 }
 
-fn asked(filter: &str) -> Asked {
-    Asked { filter: Filter::read(filter).unwrap(), columns: None }
+fn asked(filter: &str) -> QuestionParts {
+    QuestionParts { filter: Filter::read(filter).unwrap(), columns: None }
 }
 
 #[test]
@@ -53,12 +53,12 @@ fn asking_ends_between_nodes_when_time_is_up_or_nobody_waits() {
         looked.set(looked.get() + 1);
         looked.get() > 3
     };
-    assert_eq!(rows.ask(batch(5), &asked("true"), &abandoned, is_late), Some(End::TooLong));
+    assert_eq!(rows.ask(batch(5), &asked("true"), &abandoned, is_late), Some(StopReason::TooLong));
     assert_eq!(rows.answer.nodes.len(), 3);
-    let refused = End::TooLong.refusal("cannot answer the question").0;
+    let refused = StopReason::TooLong.refusal("cannot answer the question").0;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE.as_u16());
     abandoned.set();
-    assert_eq!(rows.ask(batch(5), &asked("true"), &abandoned, || false), Some(End::Abandoned));
+    assert_eq!(rows.ask(batch(5), &asked("true"), &abandoned, || false), Some(StopReason::Abandoned));
     assert_eq!(rows.answer.nodes.len(), 3);
 }
 
@@ -69,12 +69,12 @@ fn asking_goes_on_over_batches_until_the_page_is_full_or_too_much_is_told_whole(
     let asked_of_all = asked("true");
     assert_eq!(rows.ask(batch(4), &asked("memory_bytes > 9"), &abandoned, || false), None);
     assert_eq!(rows.ask(batch(4), &asked_of_all, &abandoned, || false), None);
-    assert_eq!(rows.ask(batch(4), &asked_of_all, &abandoned, || false), Some(End::PageIsFull));
+    assert_eq!(rows.ask(batch(4), &asked_of_all, &abandoned, || false), Some(StopReason::PageIsFull));
     assert!(rows.has_more && rows.answer.nodes.len() == 6);
     let mut rows = Rows::default();
     let most = MAX_WHOLE as usize;
     assert_eq!(rows.ask(batch(most), &asked_of_all, &abandoned, || false), None);
-    assert_eq!(rows.ask(batch(1), &asked_of_all, &abandoned, || false), Some(End::TooMany));
+    assert_eq!(rows.ask(batch(1), &asked_of_all, &abandoned, || false), Some(StopReason::TooMany));
 }
 
 fn answered(name: &str) -> Row {
