@@ -30,11 +30,11 @@ pub(crate) struct Instruction {
 }
 
 pub(crate) const MOV_REGISTER: u8 = 0xbf;
-pub(crate) const MOV: u8 = 0xb7;
+pub(crate) const BPF_MOV: u8 = 0xb7;
 pub(crate) const ADD: u8 = 0x07;
 pub(crate) const AND: u8 = 0x57;
-pub(crate) const LEFT: u8 = 0x67;
-pub(crate) const RIGHT: u8 = 0x77;
+pub(crate) const BPF_LSH: u8 = 0x67;
+pub(crate) const BPF_RSH: u8 = 0x77;
 pub(crate) const LOAD_BYTE: u8 = 0x71;
 pub(crate) const LOAD_HALF: u8 = 0x69;
 pub(crate) const LOAD_WORD: u8 = 0x61;
@@ -58,7 +58,12 @@ pub(crate) fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Ins
 /// Ends a program with the two verdicts and sets the jumps to them.
 pub(crate) fn end_with_verdicts(code: &mut Vec<Instruction>) {
     let pass = code.len();
-    code.extend([op(MOV, 0, 0, 0, 1), op(EXIT, 0, 0, 0, 0), op(MOV, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)]);
+    code.extend([
+        op(BPF_MOV, 0, 0, 0, 1),
+        op(EXIT, 0, 0, 0, 0),
+        op(BPF_MOV, 0, 0, 0, 0),
+        op(EXIT, 0, 0, 0, 0),
+    ]);
     for (place, instruction) in code.iter_mut().enumerate() {
         let target = match instruction.offset {
             PASS => pass,
@@ -249,11 +254,11 @@ pub(crate) mod tests {
                 let place = |register: i64| usize::try_from(register + i64::from(offset)).unwrap();
                 match opcode {
                     MOV_REGISTER => registers[to] = registers[from],
-                    MOV => registers[to] = immediate.into(),
+                    BPF_MOV => registers[to] = immediate.into(),
                     ADD => registers[to] += i64::from(immediate),
                     AND => registers[to] &= i64::from(immediate),
-                    LEFT => registers[to] <<= immediate,
-                    RIGHT => registers[to] >>= immediate,
+                    BPF_LSH => registers[to] <<= immediate,
+                    BPF_RSH => registers[to] >>= immediate,
                     LOAD_BYTE => registers[to] = memory[place(registers[from])].into(),
                     LOAD_HALF => {
                         let place = place(registers[from]);

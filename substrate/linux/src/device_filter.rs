@@ -10,8 +10,8 @@
 use crate::{
     Result,
     bpf::{
-        AND, EXIT, Instruction, JUMP, JUMP_NOT_EQUAL, Kind, LOAD_WORD, MOV, MOV_REGISTER, PASS, Program,
-        REJECT, RIGHT, end_with_verdicts, op,
+        AND, BPF_MOV, BPF_RSH, EXIT, Instruction, JUMP, JUMP_NOT_EQUAL, Kind, LOAD_WORD, MOV_REGISTER, PASS,
+        Program, REJECT, end_with_verdicts, op,
     },
 };
 
@@ -47,7 +47,7 @@ const WRITE: i32 = 4;
 fn program(grants: &[Grant]) -> Vec<Instruction> {
     if grants.is_empty() {
         // The verifier refuses a verdict that cannot be reached.
-        return vec![op(MOV, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)];
+        return vec![op(BPF_MOV, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)];
     }
     let number = |number: u32| i32::from_ne_bytes(number.to_ne_bytes());
     let mut code = vec![
@@ -55,7 +55,7 @@ fn program(grants: &[Grant]) -> Vec<Instruction> {
         op(LOAD_WORD, 4, 1, 4, 0),
         op(LOAD_WORD, 5, 1, 8, 0),
         op(MOV_REGISTER, 3, 2, 0, 0),
-        op(RIGHT, 3, 0, 0, 16),
+        op(BPF_RSH, 3, 0, 0, 16),
         op(MOV_REGISTER, 6, 3, 0, 0),
         op(AND, 6, 0, 0, MAKE),
         op(JUMP_NOT_EQUAL, 6, 0, REJECT, 0),

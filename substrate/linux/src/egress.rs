@@ -18,8 +18,9 @@ use std::{io, net::SocketAddrV4};
 use crate::{
     LinuxError, Result,
     bpf::{
-        ADD, AND, CALL, Instruction, JUMP_EQUAL, JUMP_NOT_EQUAL, JUMP_NOT_EQUAL_32, Kind, LEFT, LOAD_BYTE,
-        LOAD_HALF, LOAD_WORD, MOV, MOV_REGISTER, PASS, Program, REJECT, RIGHT, end_with_verdicts, op,
+        ADD, AND, BPF_LSH, BPF_MOV, BPF_RSH, CALL, Instruction, JUMP_EQUAL, JUMP_NOT_EQUAL,
+        JUMP_NOT_EQUAL_32, Kind, LOAD_BYTE, LOAD_HALF, LOAD_WORD, MOV_REGISTER, PASS, Program, REJECT,
+        end_with_verdicts, op,
     },
 };
 
@@ -42,20 +43,20 @@ fn copy(place: i16, length: i32) -> [Instruction; 5] {
         op(MOV_REGISTER, 1, 6, 0, 0),
         op(MOV_REGISTER, 3, 10, 0, 0),
         op(ADD, 3, 0, 0, place.into()),
-        op(MOV, 4, 0, 0, length),
+        op(BPF_MOV, 4, 0, 0, length),
         op(CALL, 0, 0, 0, SKB_LOAD_BYTES),
     ]
 }
 
 fn program(forbidden: &[SocketAddrV4]) -> Vec<Instruction> {
-    let mut code = vec![op(MOV_REGISTER, 6, 1, 0, 0), op(MOV, 2, 0, 0, 0)];
+    let mut code = vec![op(MOV_REGISTER, 6, 1, 0, 0), op(BPF_MOV, 2, 0, 0, 0)];
     code.extend(copy(HEADER, 20));
     code.push(op(JUMP_NOT_EQUAL, 0, 0, PASS, 0));
     // Version and length of the header, in 32-bit words.
     code.extend([
         op(LOAD_BYTE, 7, 10, HEADER, 0),
         op(MOV_REGISTER, 1, 7, 0, 0),
-        op(RIGHT, 1, 0, 0, 4),
+        op(BPF_RSH, 1, 0, 0, 4),
         op(JUMP_NOT_EQUAL, 1, 0, PASS, 4),
     ]);
     // Protocol.
@@ -75,7 +76,7 @@ fn program(forbidden: &[SocketAddrV4]) -> Vec<Instruction> {
     code.extend([
         op(MOV_REGISTER, 2, 7, 0, 0),
         op(AND, 2, 0, 0, 0x0f),
-        op(LEFT, 2, 0, 0, 2),
+        op(BPF_LSH, 2, 0, 0, 2),
         op(ADD, 2, 0, 0, 2),
     ]);
     code.extend(copy(PORT, 2));

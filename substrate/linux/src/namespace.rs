@@ -26,14 +26,14 @@ pub fn enter_new_network() -> Result<()> {
 pub fn enter_private_mounts() -> Result<()> {
     let fail = |errno| LinuxError::new("make", "a private mount namespace", errno);
     unshare(CloneFlags::CLONE_NEWNS).map_err(fail)?;
-    keep_mounts_private()
+    make_mounts_private()
 }
 
 /// Lets no mount of this namespace propagate to others, and none of theirs come here.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`.
-pub fn keep_mounts_private() -> Result<()> {
+pub fn make_mounts_private() -> Result<()> {
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|errno| LinuxError::new("make private", "every mount", errno))
 }
@@ -74,7 +74,7 @@ pub fn set_host_name(name: &str) -> Result<()> {
 ///
 /// # Errors
 /// `EPERM` without `CAP_NET_ADMIN`.
-pub fn turn_loopback_on() -> Result<()> {
+pub fn bring_loopback_up() -> Result<()> {
     let fail = || LinuxError::new("turn on", "the loopback interface", io::Error::last_os_error());
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
         .map_err(|errno| LinuxError::new("turn on", "the loopback interface", errno))?;

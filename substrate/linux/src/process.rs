@@ -31,7 +31,7 @@ const KEPT: libc::c_int = 3;
 
 /// The two sides of [`clone_into`].
 #[derive(Debug)]
-pub enum Side {
+pub enum CloneSide {
     /// The process that called.
     Parent {
         /// The child's number as the caller sees it.
@@ -89,7 +89,7 @@ impl Threads {
 /// # Errors
 /// `EBUSY` if this process has several threads: locks that another one holds would stay locked in the copy for ever.
 /// `EACCES`, `EBUSY` or `EOPNOTSUPP` for a group that takes no processes, `EPERM` without `CAP_SYS_ADMIN`.
-pub fn clone_into(group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<Side> {
+pub fn clone_into(group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<CloneSide> {
     clone_seeing(&Threads::open()?, group, namespaces)
 }
 
@@ -97,7 +97,7 @@ pub fn clone_into(group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<Side>
 ///
 /// # Errors
 /// As [`clone_into`].
-pub fn clone_seeing(threads: &Threads, group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<Side> {
+pub fn clone_seeing(threads: &Threads, group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<CloneSide> {
     let fail = |errno: io::Error| LinuxError::new("make", "a process in its cgroup", errno);
     if !threads.is_one().map_err(|errno| fail(errno.into()))? {
         return Err(fail(io::Error::from_raw_os_error(libc::EBUSY)));
@@ -121,10 +121,10 @@ pub fn clone_seeing(threads: &Threads, group: BorrowedFd<'_>, namespaces: Namesp
         )
     };
     match pid {
-        0 => Ok(Side::Child),
+        0 => Ok(CloneSide::Child),
         pid => match u32::try_from(pid) {
             // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-            Ok(pid) => Ok(Side::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+            Ok(pid) => Ok(CloneSide::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
             Err(_) => Err(fail(io::Error::last_os_error())),
         },
     }
@@ -299,7 +299,7 @@ pub fn reset_signals() -> Result<()> {
 ///
 /// # Errors
 /// None that the kernel is known to give.
-pub fn leave_no_zombies() -> Result<()> {
+pub fn ignore_child_exits() -> Result<()> {
     // SAFETY: SIG_IGN is no handler of ours, so no code runs in signal context because of this call.
     unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) }
         .map(drop)

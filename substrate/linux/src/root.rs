@@ -206,7 +206,7 @@ impl Root {
     ///
     /// # Errors
     /// Something on the way is no folder, or a link that leads nowhere.
-    pub fn place_folder(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
+    pub fn ensure_mount_point(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         if let Ok(found) = self.resolve(path, flags) {
             return Ok(found);
@@ -224,11 +224,11 @@ impl Root {
         place().map_err(|errno| self.error("make a place for", path, errno))
     }
 
-    /// The file at `path`, to mount something on; as [`Self::place_folder`].
+    /// The file at `path`, to mount something on; as [`Self::ensure_mount_point`].
     ///
     /// # Errors
-    /// As [`Self::place_folder`].
-    pub fn place_file(&self, path: &Path) -> Result<OwnedFd> {
+    /// As [`Self::ensure_mount_point`].
+    pub fn ensure_mount_point_file(&self, path: &Path) -> Result<OwnedFd> {
         if let Ok(found) = self.resolve(path, OFlags::PATH) {
             return Ok(found);
         }
@@ -245,10 +245,10 @@ impl Root {
     /// Makes the folders above `path` that do not exist, with mode 0755.
     ///
     /// # Errors
-    /// As [`Self::place_folder`].
+    /// As [`Self::ensure_mount_point`].
     pub fn make_parents(&self, path: &Path) -> Result<()> {
         match path.parent().filter(|parent| parent.parent().is_some()) {
-            Some(parent) => self.place_folder(parent, 0o755).map(drop),
+            Some(parent) => self.ensure_mount_point(parent, 0o755).map(drop),
             None => Ok(()),
         }
     }

@@ -22,7 +22,7 @@ pub enum Test {
 
 /// One way in which a call is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowed {
+pub struct AllowedCall {
     /// Number of the call (`syscall(2)`), of this program's own architecture.
     pub call: u32,
     /// Only if this argument, counted from 0, passes this test.
@@ -77,10 +77,10 @@ impl Filter {
     /// `ENOSYS`, so that programs fall back to an older call, any other with `EPERM`. A call of another architecture (32-bit
     /// programs) ends the process.
     #[must_use]
-    pub fn compile(allowed: &[Allowed], missing: &[u32]) -> Self {
+    pub fn compile(allowed: &[AllowedCall], missing: &[u32]) -> Self {
         let mut answers: BTreeMap<u32, Answer> =
             missing.iter().map(|call| (*call, Answer::Fail(libc::ENOSYS))).collect();
-        for Allowed { call, only } in allowed {
+        for AllowedCall { call, only } in allowed {
             match (only, answers.get_mut(call)) {
                 (None, _) => drop(answers.insert(*call, Answer::Allow)),
                 (Some(test), Some(Answer::Test(tests))) => tests.push(*test),
@@ -190,8 +190,8 @@ fn leaf(answer: &Answer) -> Vec<Instruction> {
 mod tests {
     use super::*;
 
-    fn allowed(calls: std::ops::Range<u32>) -> Vec<Allowed> {
-        calls.map(|call| Allowed { call, only: None }).collect()
+    fn allowed(calls: std::ops::Range<u32>) -> Vec<AllowedCall> {
+        calls.map(|call| AllowedCall { call, only: None }).collect()
     }
 
     /// In a thread of its own: the filter stays.
@@ -207,8 +207,8 @@ mod tests {
             let tested = [libc::SYS_umask, libc::SYS_personality, libc::SYS_socket].map(call);
             let mut rules = allowed(0..449);
             rules.retain(|rule| !tested.contains(&rule.call));
-            rules.push(Allowed { call: tested[1], only: Some((0, Test::Is(u32::MAX))) });
-            rules.push(Allowed { call: tested[2], only: Some((0, Test::HasNoneOf(0x20))) });
+            rules.push(AllowedCall { call: tested[1], only: Some((0, Test::Is(u32::MAX))) });
+            rules.push(AllowedCall { call: tested[2], only: Some((0, Test::HasNoneOf(0x20))) });
             Filter::compile(&rules, &[449, 450]).install().unwrap();
             [
                 number(libc::SYS_umask, 0o22),
@@ -255,11 +255,11 @@ mod tests {
     #[test]
     fn every_number_has_its_answer() {
         // Every second call, so that the tree is as large as it gets and long jumps are needed.
-        let mut rules: Vec<Allowed> = allowed(0..450);
+        let mut rules: Vec<AllowedCall> = allowed(0..450);
         rules.retain(|rule| rule.call % 2 == 0 && rule.call != 40);
-        rules.push(Allowed { call: 41, only: Some((0, Test::Is(7))) });
-        rules.push(Allowed { call: 41, only: Some((0, Test::Is(9))) });
-        rules.push(Allowed { call: 43, only: Some((0, Test::HasNoneOf(0x1_0000_0004))) });
+        rules.push(AllowedCall { call: 41, only: Some((0, Test::Is(7))) });
+        rules.push(AllowedCall { call: 41, only: Some((0, Test::Is(9))) });
+        rules.push(AllowedCall { call: 43, only: Some((0, Test::HasNoneOf(0x1_0000_0004))) });
         let missing: Vec<u32> = (451..512).collect();
         let filter = Filter::compile(&rules, &missing);
         let errno = |errno: i32| libc::SECCOMP_RET_ERRNO | errno.cast_unsigned();

@@ -46,7 +46,7 @@ pub fn make(root: &Root, shm_bytes: u64) -> Result<(), LinuxError> {
     let dev = Path::new("/dev");
     let attributes = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
     let tree = mount::new("tmpfs", &[("mode", "0755"), ("size", "65536")], attributes)?;
-    mount::attach_at(tree.as_fd(), root.place_folder(dev, 0o755)?.as_fd(), dev)?;
+    mount::attach_at(tree.as_fd(), root.ensure_mount_point(dev, 0o755)?.as_fd(), dev)?;
     for (name, major, minor) in EVERYWHERE {
         mount::make_character_device(&dev.join(name), 0o666, major, minor)?;
     }
@@ -96,7 +96,11 @@ pub fn mount(root: &Root, mount: &DeviceMount, tree: &OwnedFd, users: Attributes
     let stat =
         rustix::fs::fstat(tree).map_err(|errno| LinuxError::new("look at", mount.source.display(), errno))?;
     let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let place = if is_folder { root.place_folder(target, 0o755)? } else { root.place_file(target)? };
+    let place = if is_folder {
+        root.ensure_mount_point(target, 0o755)?
+    } else {
+        root.ensure_mount_point_file(target)?
+    };
     mount::attach_at(tree.as_fd(), place.as_fd(), target)
 }
 

@@ -31,7 +31,7 @@ use std::{
 use api::{run::Outcome, stream::StreamRequest};
 use linux::{
     LinuxError, namespace,
-    process::{self, Namespaces, Side, Threads},
+    process::{self, CloneSide, Namespaces, Threads},
     seccomp,
 };
 use nix::{
@@ -139,8 +139,8 @@ fn enter(
     }
     namespace::join(init.as_fd())?;
     match process::clone_seeing(&threads, group, Namespaces::empty()) {
-        Ok(Side::Parent { pid, .. }) => Ok(Pid::from_raw(pid.cast_signed())),
-        Ok(Side::Child) => entered::live(&spec, &entry.request, system_calls, answers.as_fd()),
+        Ok(CloneSide::Parent { pid, .. }) => Ok(Pid::from_raw(pid.cast_signed())),
+        Ok(CloneSide::Child) => entered::live(&spec, &entry.request, system_calls, answers.as_fd()),
         Err(error) if error.raw() == Some(libc::EAGAIN) => Err(EnterError::ProcessLimit),
         Err(error) => Err(error.into()),
     }

@@ -87,7 +87,7 @@ struct NamesOfNode {
 /// # Errors
 /// [`LinuxError`], naming the path in the container from the change of root on.
 pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
-    namespace::keep_mounts_private()?;
+    namespace::make_mounts_private()?;
     let taken = take(spec)?;
     let has_names = overlay(spec, folder, &taken.names)?;
     if spec.keeps(Defence::NewRoot) {
@@ -101,13 +101,13 @@ pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
     devices::grant(&root, &spec.devices)?;
     protect(spec)?;
     if !has_names {
-        root.place_folder(Path::new("/etc"), 0o755)?;
+        root.ensure_mount_point(Path::new("/etc"), 0o755)?;
         names(spec, &root, &root, &taken.names)?;
     }
     let cwd = Path::new(&spec.cwd);
     if spec.makes_cwd && !root.leads_to_folder(cwd) {
         // Root's, as runc makes it. Before the volumes: it belongs into the run's own layer.
-        root.place_folder(cwd, 0o755)?;
+        root.ensure_mount_point(cwd, 0o755)?;
     }
     for (mount, tree) in taken.device_mounts {
         devices::mount(&root, mount, &tree, users(spec))?;
@@ -117,7 +117,7 @@ pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
         let read_only = if bind.read_only { Attributes::MOUNT_ATTR_RDONLY } else { Attributes::empty() };
         mount::restrict(tree.as_fd(), users(spec) | read_only)?;
         let target = Path::new(&bind.target);
-        mount::attach_at(tree.as_fd(), root.place_folder(target, 0o755)?.as_fd(), target)?;
+        mount::attach_at(tree.as_fd(), root.ensure_mount_point(target, 0o755)?.as_fd(), target)?;
     }
     for (placed, mut content) in taken.files {
         let target = Path::new(&placed.target);
@@ -209,14 +209,14 @@ fn kernel_file_systems(spec: &ContainerSpec, root: &Root) -> Result<(), LinuxErr
     of_sys.set(Attributes::MOUNT_ATTR_RDONLY, spec.keeps(Defence::ReadOnlySys));
     for (kind, place, attributes) in [("proc", "/proc", INERT), ("sysfs", "/sys", of_sys)] {
         let (tree, place) = (mount::new(kind, &[], attributes)?, Path::new(place));
-        mount::attach_at(tree.as_fd(), root.place_folder(place, 0o555)?.as_fd(), place)?;
+        mount::attach_at(tree.as_fd(), root.ensure_mount_point(place, 0o555)?.as_fd(), place)?;
     }
     if !root.leads_to_folder(Path::new("/tmp")) {
         root.make_folder(Path::new("/tmp"), Ownership { uid: 0, gid: 0, mode: 0o1777 })?;
     }
     namespace::set_host_name(&spec.hostname)?;
     if spec.isolated_network {
-        namespace::turn_loopback_on()?;
+        namespace::bring_loopback_up()?;
     }
     Ok(())
 }

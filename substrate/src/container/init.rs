@@ -18,7 +18,7 @@ use api::{
 use linux::{
     LinuxError,
     cgroup::{self, Cgroup},
-    process::{self, Namespaces, Side},
+    process::{self, CloneSide, Namespaces},
     seccomp,
 };
 use log_files::Limits;
@@ -199,8 +199,8 @@ impl Init {
         let (exec, mut exec_end) = pipe()?;
         let input = File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
         let pid = match process::clone_into(self.group.folder(), Namespaces::empty())? {
-            Side::Parent { pid, .. } => pid,
-            Side::Child => {
+            CloneSide::Parent { pid, .. } => pid,
+            CloneSide::Child => {
                 let closed =
                     process::set_standard_streams(input.as_fd(), output_end.as_fd(), output_end.as_fd())
                         .and_then(|()| match spec.keeps(Defence::ClosedDescriptors) {

@@ -168,7 +168,7 @@ fn enter(spec: &ContainerSpec) -> Result<(), LinuxError> {
         return match root.enter(cwd) {
             // A volume lies over the one that was made: in there it is the user who makes it.
             Err(error) if spec.makes_cwd && error.raw() == Some(libc::ENOENT) => {
-                root.place_folder(cwd, 0o755)?;
+                root.ensure_mount_point(cwd, 0o755)?;
                 root.enter(cwd)
             }
             entered => entered,

@@ -22,7 +22,7 @@ use std::{
 
 use linux::{
     LinuxError,
-    process::{self, Namespaces, Side},
+    process::{self, CloneSide, Namespaces},
     seccomp,
 };
 
@@ -134,7 +134,7 @@ pub fn serve() -> Result<(), LinuxError> {
     let null =
         std::fs::File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
     rustix::stdio::dup2_stdin(null).map_err(|errno| LinuxError::new("close", "standard input", errno))?;
-    process::leave_no_zombies()?;
+    process::ignore_child_exits()?;
     // A site may have protected the agent. A job that cannot be killed would hang at its limit of memory instead; what is
     // made of this process has its score.
     process::be_killed_as_others()?;
@@ -203,8 +203,8 @@ impl Serving {
             Ok((side?, spec, group))
         });
         match started {
-            Ok((Side::Parent { .. }, ..)) => None,
-            Ok((Side::Child, spec, group)) => Some(self.init(spec, folder, record, group, lock)),
+            Ok((CloneSide::Parent { .. }, ..)) => None,
+            Ok((CloneSide::Child, spec, group)) => Some(self.init(spec, folder, record, group, lock)),
             Err(error) => {
                 let why = format!("{:#}", anyhow::Error::from(error));
                 if let Err(error) = record.write_json(END, &init::failed(why, true)) {
@@ -219,8 +219,8 @@ impl Serving {
     /// Enters a container. `Some` in the copy that does.
     fn enter(&self, entry: Entry, answers: OwnedFd) -> Option<Entering> {
         match process::clone_into(self.groups.inits(), Namespaces::empty()) {
-            Ok(Side::Parent { .. }) => None,
-            Ok(Side::Child) => {
+            Ok(CloneSide::Parent { .. }) => None,
+            Ok(CloneSide::Child) => {
                 let group = self.groups.existing(entry.folder.file_name().map(Path::new));
                 let system_calls = self.system_calls.clone();
                 Some(Entering { entry, answers, group, system_calls })
@@ -233,7 +233,7 @@ impl Serving {
         }
     }
 
-    fn copy(&self, spec: &ContainerSpec) -> Result<Side, StartError> {
+    fn copy(&self, spec: &ContainerSpec) -> Result<CloneSide, StartError> {
         init::signals().thread_block().map_err(StartError::Signals)?;
         let mut kinds = Namespaces::CLONE_NEWNS;
         kinds.set(Namespaces::CLONE_NEWPID, spec.keeps(Defence::ProcessNamespace));
@@ -242,7 +242,7 @@ impl Serving {
         let isolated = spec.isolated_network && spec.keeps(Defence::NetworkNamespace);
         kinds.set(Namespaces::CLONE_NEWNET, isolated);
         let side = process::clone_into(self.groups.inits(), kinds);
-        if !matches!(side, Ok(Side::Child)) {
+        if !matches!(side, Ok(CloneSide::Child)) {
             init::signals().thread_unblock().map_err(StartError::Signals)?;
         }
         side.map_err(StartError::Clone)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use linux::seccomp::{Allowed, Filter, Test};
+use linux::seccomp::{AllowedCall, Filter, Test};
 
 /// Calls with one reason.
 #[derive(Debug, Clone, Copy)]
@@ -255,13 +255,13 @@ pub fn filter() -> Filter {
     // Numbers of calls are small.
     let number = |call: i64| u32::try_from(call).unwrap_or(u32::MAX);
     let whole = ALLOWED.iter().flat_map(|group| group.calls).map(|(_, call)| *call).chain([IO_PGETEVENTS]);
-    let whole = whole.map(|call| Allowed { call: number(call), only: None });
+    let whole = whole.map(|call| AllowedCall { call: number(call), only: None });
     let partly = PARTLY.iter().flat_map(|partly| {
         let only =
-            |test: &Test| Allowed { call: number(partly.call.1), only: Some((partly.argument, *test)) };
+            |test: &Test| AllowedCall { call: number(partly.call.1), only: Some((partly.argument, *test)) };
         partly.tests.iter().map(only)
     });
-    let allowed: Vec<Allowed> = whole.chain(partly).collect();
+    let allowed: Vec<AllowedCall> = whole.chain(partly).collect();
     let missing = MISSING.iter().flat_map(|group| group.calls).map(|(_, call)| *call);
     let missing: Vec<u32> = missing.chain(NEWER).map(number).collect();
     Filter::compile(&allowed, &missing)

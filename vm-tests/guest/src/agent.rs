@@ -39,7 +39,7 @@ type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
 /// Starts the agent, has it start `jobs` jobs, and tells what it holds while they run.
 pub(crate) fn memory_with(jobs: usize) -> anyhow::Result<()> {
-    namespace::turn_loopback_on()?;
+    namespace::bring_loopback_up()?;
     prepare_image()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -14,7 +14,7 @@ use linux::{
     cgroup::Cgroup,
     clock::monotonic,
     mount, namespace,
-    process::{self, Namespaces, Side},
+    process::{self, CloneSide, Namespaces},
 };
 use nix::{
     sys::wait::{WaitStatus, waitpid},
@@ -79,10 +79,10 @@ fn kernel_alone(group: &Cgroup) -> anyhow::Result<Duration> {
         | Namespaces::CLONE_NEWCGROUP;
     let folder = group.open()?;
     match process::clone_into(folder.as_fd(), kinds)? {
-        Side::Child => {
+        CloneSide::Child => {
             let become_true = || -> Result<std::convert::Infallible, linux::LinuxError> {
                 let root = Path::new(ROOTFS);
-                namespace::keep_mounts_private()?;
+                namespace::make_mounts_private()?;
                 mount::attach(mount::detached(root)?.as_fd(), root)?;
                 mount::pivot_to(root)?;
                 process::execute(Path::new("/bin/true"), &[c"true".into()], &[])
@@ -91,7 +91,7 @@ fn kernel_alone(group: &Cgroup) -> anyhow::Result<Duration> {
             say(format!("guest: {:#}", anyhow::Error::from(error)));
             std::process::exit(1)
         }
-        Side::Parent { pid, .. } => {
+        CloneSide::Parent { pid, .. } => {
             let status = waitpid(Pid::from_raw(pid.cast_signed()), None)?;
             ensure!(matches!(status, WaitStatus::Exited(_, 0)), "the floor ended with {status:?}");
             Ok(monotonic() - start)

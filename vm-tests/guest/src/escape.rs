@@ -296,7 +296,7 @@ struct Prey {
 
 impl Prey {
     fn set_out() -> anyhow::Result<Self> {
-        namespace::turn_loopback_on()?;
+        namespace::bring_loopback_up()?;
         fs::write("/proc/sys/kernel/dmesg_restrict", "1")?;
         attempts::shared_memory(SEGMENT, true)?;
         mount::make_folder(Path::new(VOLUME), 0o777)?;

@@ -23,7 +23,7 @@ use landlock::{
 use linux::{
     LinuxError,
     process::{drop_bounding_set, forbid_new_privileges, give_up_capabilities, limit_resource},
-    seccomp::{Allowed, Filter, Test},
+    seccomp::{AllowedCall, Filter, Test},
 };
 use rustix::process::{Resource, Signal};
 
@@ -197,12 +197,12 @@ const PAIR: [(u8, Test); 2] = [(0, Test::Is(1)), (1, Test::Is(0x8_0005))];
 fn filter(more: &[libc::c_long], pair: Option<(u8, Test)>) -> Filter {
     let programs = pair.is_some();
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
-    let only = |call: libc::c_long, argument: u8, test: Test| Allowed {
+    let only = |call: libc::c_long, argument: u8, test: Test| AllowedCall {
         call: number(call),
         only: Some((argument, test)),
     };
-    let mut allowed: Vec<Allowed> =
-        ALWAYS.iter().chain(more).map(|call| Allowed { call: number(*call), only: None }).collect();
+    let mut allowed: Vec<AllowedCall> =
+        ALWAYS.iter().chain(more).map(|call| AllowedCall { call: number(*call), only: None }).collect();
     let no_code = Test::HasNoneOf(if programs { 0 } else { PROT_EXEC });
     allowed.extend([
         only(libc::SYS_mmap, 2, no_code),
@@ -225,11 +225,11 @@ fn filter(more: &[libc::c_long], pair: Option<(u8, Test)>) -> Filter {
         allowed.push(only(libc::SYS_ioctl, 1, Test::Is(0x5401))); // TCGETS
         allowed.push(only(libc::SYS_socketpair, argument, test));
         let by_the_pair = [libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_recvfrom];
-        allowed.extend(by_the_pair.map(|call| Allowed { call: number(call), only: None }));
+        allowed.extend(by_the_pair.map(|call| AllowedCall { call: number(call), only: None }));
         allowed.push(only(libc::SYS_clone, 0, Test::HasNoneOf(NAMESPACES)));
         // For the second step.
         let second = [libc::SYS_seccomp, libc::SYS_landlock_create_ruleset, libc::SYS_landlock_restrict_self];
-        allowed.extend(second.map(|call| Allowed { call: number(call), only: None }));
+        allowed.extend(second.map(|call| AllowedCall { call: number(call), only: None }));
         allowed.push(only(libc::SYS_prctl, 0, Test::Is(38))); // PR_SET_NO_NEW_PRIVS
     } else {
         allowed.extend(THREADS.map(|flags| only(libc::SYS_clone, 0, Test::Is(flags))));
