@@ -1,7 +1,7 @@
 //! What is not well ([`api::inventory::Fault`]), and which devices are out of service for it.
 //!
 //! The agent looks about once a minute and pays for each read, so the first look after something else was collected finds out
-//! which files there are ([`Watched`]), and those after it read only these. One look in [`SLOW`] also asks what is dear.
+//! which files there are ([`WatchedFiles`]), and those after it read only these. One look in [`SLOW`] also asks what is dear.
 //!
 //! | file | faults of |
 //! |---|---|
@@ -59,7 +59,7 @@ pub(crate) struct Memory {
     were_active: BTreeSet<(String, u32)>,
     /// Links of PCI Express as seen by a slow look, by address.
     links: BTreeMap<String, PciLink>,
-    watched: Option<Watched>,
+    watched: Option<WatchedFiles>,
     /// What the kernel's log told, by PCI address.
     latched: BTreeMap<String, BTreeSet<Fault>>,
     /// What else it told, and the look after which that is over.
@@ -68,7 +68,7 @@ pub(crate) struct Memory {
 
 /// Which files there are to look at.
 #[derive(Debug, Default)]
-struct Watched {
+struct WatchedFiles {
     memory: Vec<memory::Controller>,
     heat: Vec<heat::Package>,
     bus: Vec<bus::Counter>,
@@ -76,7 +76,7 @@ struct Watched {
     arrays: bool,
 }
 
-impl Watched {
+impl WatchedFiles {
     fn new(read: &mut Reader<'_>, inventory: &Inventory) -> Self {
         Self {
             memory: memory::controllers(read),
@@ -90,14 +90,14 @@ impl Watched {
 
 impl Memory {
     /// A look was asked for: about a minute has passed since the one before.
-    pub(crate) fn begin_look(&mut self) {
+    pub(crate) fn start_scan(&mut self) {
         self.looks += 1;
         self.passing.retain(|_, last| *last >= self.looks);
         self.counters.tick();
     }
 
     /// Other parts were read again: there may be other files to look at.
-    pub(crate) fn look_around(&mut self) {
+    pub(crate) fn rescan_targets(&mut self) {
         self.watched = None;
         self.links.clear();
     }
@@ -139,9 +139,9 @@ pub(crate) fn collect(
     memory: &mut Memory,
     ioctls: &dyn Ioctls,
 ) {
-    let watched = memory.watched.take().unwrap_or_else(|| Watched::new(read, inventory));
+    let watched = memory.watched.take().unwrap_or_else(|| WatchedFiles::new(read, inventory));
     let is_slow = memory.is_slow();
-    let mut found = Found::default();
+    let mut found = ScanFaults::default();
     links::interfaces(read, inventory, &mut memory.were_up, &mut found);
     if is_slow {
         links::look(read, inventory, &mut memory.links);
@@ -187,9 +187,9 @@ impl Target {
 
 /// Faults of one look.
 #[derive(Debug, Default)]
-struct Found(Vec<(Fault, Option<Target>)>);
+struct ScanFaults(Vec<(Fault, Option<Target>)>);
 
-impl Found {
+impl ScanFaults {
     fn warning(&mut self, subject: impl Into<String>, message: impl Into<String>) {
         let (subject, message) = (subject.into(), message.into());
         self.0.push((Fault { level: FaultLevel::Warning, subject, message }, None));

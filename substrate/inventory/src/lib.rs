@@ -66,7 +66,7 @@ pub fn collect(root: &Path) -> Inventory {
 pub struct Collector {
     root: PathBuf,
     ioctls: Box<dyn Ioctls>,
-    nvidia: nvidia::Known,
+    nvidia: nvidia::LastAnswer,
     health: health::Memory,
     known: Inventory,
     locality: topology::Locality,
@@ -83,7 +83,7 @@ impl Collector {
         Self {
             root: root.to_owned(),
             ioctls,
-            nvidia: nvidia::Known::default(),
+            nvidia: nvidia::LastAnswer::default(),
             health: health::Memory::default(),
             known: Inventory::default(),
             locality: topology::Locality::default(),
@@ -106,13 +106,13 @@ impl Collector {
     pub fn collect_with(&mut self, parts: Parts, mut before: impl FnMut(&Inventory, Parts)) -> Inventory {
         let mut parts = parts;
         if parts.contains(Parts::HEALTH) {
-            self.health.begin_look();
+            self.health.start_scan();
             if self.pages.have_changed(&mut read::Reader::new(&self.root)) {
                 parts |= Parts::TOPOLOGY;
             }
         }
         if parts != Parts::HEALTH {
-            self.health.look_around();
+            self.health.rescan_targets();
         }
         let parts = parts.with_dependents();
         let root = self.root.clone();

@@ -4,7 +4,7 @@
 use api::inventory::Gpu;
 
 use crate::{
-    nvidia_report::{Facts, Report},
+    nvidia_report::{GpuFacts, Report},
     nvidia_smi::{self, SmiError},
     read::{Reader, chain},
 };
@@ -17,13 +17,13 @@ const MAX_QUESTIONS: u32 = 3;
 
 /// The last answer and the state of the driver that it belongs to.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct LastAnswer {
     state: Vec<String>,
     questions: u32,
     answer: Option<Result<Report, SmiError>>,
 }
 
-impl Known {
+impl LastAnswer {
     /// Adds the driver's facts to the NVIDIA GPUs among `gpus`.
     pub(crate) fn add(&mut self, read: &mut Reader<'_>, gpus: &mut [Gpu]) {
         if !gpus.iter().any(|gpu| gpu.vendor == "nvidia") || !read.exists(FOLDER) {
@@ -74,7 +74,7 @@ impl Known {
     }
 }
 
-fn fill(gpu: &mut Gpu, facts: Facts) {
+fn fill(gpu: &mut Gpu, facts: GpuFacts) {
     gpu.index = Some(facts.index);
     gpu.model = facts.model.or_else(|| gpu.model.take());
     gpu.uuid = facts.uuid.or_else(|| gpu.uuid.take());

@@ -6,7 +6,7 @@ use api::inventory::{Ecc, GpuLink, MigDevice};
 
 /// What `nvidia-smi` said of one GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct GpuFacts {
     pub(crate) index: u32,
     pub(crate) model: Option<String>,
     pub(crate) uuid: Option<String>,
@@ -25,7 +25,7 @@ pub(crate) struct Facts {
 pub(crate) struct Report {
     pub(crate) driver_version: Option<String>,
     /// By PCI address as sysfs spells it.
-    pub(crate) gpus: BTreeMap<String, Facts>,
+    pub(crate) gpus: BTreeMap<String, GpuFacts>,
     /// Questions that it did not answer, and why.
     pub(crate) gaps: Vec<(&'static str, String)>,
 }

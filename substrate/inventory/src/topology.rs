@@ -55,7 +55,7 @@ enum HwlocError {
 
 /// What hwloc tells.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct HwlocTopology {
     pub(crate) topology: Topology,
     pub(crate) locality: Locality,
     /// All of it as hwloc writes it.
@@ -78,17 +78,17 @@ impl Locality {
 }
 
 /// With a gap and little else if hwloc cannot tell.
-pub(crate) fn collect(read: &mut Reader<'_>) -> Found {
+pub(crate) fn collect(read: &mut Reader<'_>) -> HwlocTopology {
     let mut found = match load(read) {
         Ok(Some(hwloc)) => {
             let xml = hwloc.export_xml(XMLExportFlags::empty()).map(|xml| Arc::from(xml.as_ref()));
             let xml = xml.inspect_err(|cause| read.gap("hwloc's XML", cause)).ok();
-            Found { topology: describe(&hwloc), locality: locality(&hwloc), xml }
+            HwlocTopology { topology: describe(&hwloc), locality: locality(&hwloc), xml }
         }
-        Ok(None) => Found::default(),
+        Ok(None) => HwlocTopology::default(),
         Err(cause) => {
             read.gap("hwloc", cause);
-            Found::default()
+            HwlocTopology::default()
         }
     };
     cpuinfo::add(read, &mut found.topology);

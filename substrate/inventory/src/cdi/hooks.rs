@@ -15,7 +15,7 @@ use super::{MADE_ANEW, is_below, is_plain, shape::RawHook};
 use crate::edits::{Edits, Link};
 
 /// What a hook asks for, done by us.
-enum Known<'a> {
+enum KnownHook<'a> {
     Links(Vec<&'a str>),
     LibraryFolders(Vec<&'a str>),
     Nothing,
@@ -38,11 +38,11 @@ pub(super) fn add(hook: &RawHook, edits: &mut Edits) {
     };
     match known {
         None => edits.refused.push(told()),
-        Some(Known::Nothing) => {}
-        Some(Known::LibraryFolders(folders)) => {
+        Some(KnownHook::Nothing) => {}
+        Some(KnownHook::LibraryFolders(folders)) => {
             edits.library_folders.extend(folders.into_iter().map(str::to_owned))
         }
-        Some(Known::Links(links)) => {
+        Some(KnownHook::Links(links)) => {
             for link in links {
                 match link.split_once("::").filter(|(target, path)| is_link(target, path)) {
                     Some((target, path)) => {
@@ -55,7 +55,7 @@ pub(super) fn add(hook: &RawHook, edits: &mut Edits) {
     }
 }
 
-fn known<'a>(name: &str, words: &[&'a str]) -> Option<Known<'a>> {
+fn known<'a>(name: &str, words: &[&'a str]) -> Option<KnownHook<'a>> {
     let flags = flags(words)?;
     let values = |known: &[&str]| -> Option<Vec<&'a str>> {
         flags
@@ -64,23 +64,23 @@ fn known<'a>(name: &str, words: &[&'a str]) -> Option<Known<'a>> {
             .then(|| flags.iter().filter(|(flag, _)| *flag == known[0]).map(|(_, value)| *value).collect())
     };
     match name {
-        "create-symlinks" => values(&["link"]).map(Known::Links),
+        "create-symlinks" => values(&["link"]).map(KnownHook::Links),
         "update-ldcache" => {
             let folders = values(&["folder", "ldconfig-path"])?;
             // `:` separates folders in LD_LIBRARY_PATH.
             folders
                 .iter()
                 .all(|folder| is_plain(folder) && !folder.contains(':'))
-                .then_some(Known::LibraryFolders(folders))
+                .then_some(KnownHook::LibraryFolders(folders))
         }
         "chmod" => {
             let (paths, modes) = (values(&["path", "mode"])?, values(&["mode", "path"])?);
             let holds = modes.iter().all(|mode| matches!(*mode, "755" | "0755"))
                 && paths.iter().all(|path| is_plain(path) && is_below(path, "/dev"));
-            holds.then_some(Known::Nothing)
+            holds.then_some(KnownHook::Nothing)
         }
         "disable-device-node-modification" | "enable-cuda-compat" | "update-application-profile" => {
-            Some(Known::Nothing)
+            Some(KnownHook::Nothing)
         }
         _ => None,
     }

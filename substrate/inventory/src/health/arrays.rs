@@ -5,7 +5,7 @@
 //!       104320 blocks super 1.2 [2/1] [U_]
 //! ```
 
-use super::Found;
+use super::ScanFaults;
 use crate::read::Reader;
 
 const PATH: &str = "/proc/mdstat";
@@ -14,7 +14,7 @@ pub(super) fn exist(read: &Reader<'_>) -> bool {
     read.exists(PATH)
 }
 
-pub(super) fn check(read: &mut Reader<'_>, found: &mut Found) {
+pub(super) fn check(read: &mut Reader<'_>, found: &mut ScanFaults) {
     for array in read.text(PATH).as_deref().map(degraded).unwrap_or_default() {
         found.warning(format!("array {array}"), "misses members");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use api::inventory::Inventory;
 
-use super::{Found, counters::Counters};
+use super::{ScanFaults, counters::Counters};
 use crate::read::Reader;
 
 /// Files of a device, the line of each with the sum, and what that means.
@@ -60,7 +60,7 @@ pub(super) fn check(
     files: &[Counter],
     is_slow: bool,
     counters: &mut Counters,
-    found: &mut Found,
+    found: &mut ScanFaults,
 ) {
     for Counter { address, path, total, message } in files {
         if (is_slow || !counters.is_known(path))

@@ -2,7 +2,7 @@
 
 use api::inventory::{Disk, DiskHealth, Inventory};
 
-use super::{Found, Target, counters::Counters};
+use super::{ScanFaults, Target, counters::Counters};
 use crate::{disk, ioctls::Ioctls, read::Reader};
 
 /// Bits of NVMe's critical warning (NVM Express Base Specification, log page 02h), whether the disk still does its work,
@@ -25,7 +25,7 @@ pub(super) fn check(
     inventory: &mut Inventory,
     ioctls: Option<&dyn Ioctls>,
     counters: &mut Counters,
-    found: &mut Found,
+    found: &mut ScanFaults,
 ) {
     for disk in &mut inventory.disks {
         disk::refresh(read, disk);
@@ -38,7 +38,7 @@ pub(super) fn check(
     }
 }
 
-fn one(disk: &Disk, health: &DiskHealth, counters: &mut Counters, found: &mut Found) {
+fn one(disk: &Disk, health: &DiskHealth, counters: &mut Counters, found: &mut ScanFaults) {
     let subject = format!("disk {}", disk.name);
     let target = || disk.pci.clone().filter(|_| disk.transport.as_deref() == Some("nvme")).map(Target::Pci);
     if let Some(state) = health.state.as_deref().filter(|state| !WELL.contains(state)) {

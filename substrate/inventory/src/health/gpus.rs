@@ -3,7 +3,7 @@
 
 use api::inventory::{Gpu, Inventory};
 
-use super::{Found, Target};
+use super::{ScanFaults, Target};
 use crate::{gpu::amd, read::Reader};
 
 const PCI: &str = "/sys/bus/pci/devices";
@@ -37,7 +37,7 @@ pub(super) fn check(
     inventory: &mut Inventory,
     cards: &[Card],
     is_slow: bool,
-    found: &mut Found,
+    found: &mut ScanFaults,
 ) {
     for card in cards {
         let subject = format!("gpu {}", card.address);
@@ -64,7 +64,7 @@ fn is_off_the_bus(read: &mut Reader<'_>, address: &str) -> bool {
     !sleeps && read.head(&format!("{PCI}/{address}/config")).ok() == Some(NOBODY)
 }
 
-fn errors(gpu: &Gpu, found: &mut Found) {
+fn errors(gpu: &Gpu, found: &mut ScanFaults) {
     let Some(ecc) = &gpu.ecc else { return };
     let subject = format!("gpu {}", gpu.pci);
     if ecc.uncorrected.is_some_and(|errors| errors > 0) {
@@ -77,7 +77,7 @@ fn errors(gpu: &Gpu, found: &mut Found) {
 }
 
 /// A GPU without driver among others of its vendor that have one was left out by mistake, or failed to start.
-fn without_driver(inventory: &Inventory, found: &mut Found) {
+fn without_driver(inventory: &Inventory, found: &mut ScanFaults) {
     let driver = |gpu: &Gpu| inventory.pci_device(&gpu.pci).is_some_and(|device| device.driver.is_some());
     for gpu in inventory.gpus.iter().filter(|gpu| !driver(gpu)) {
         if inventory.gpus.iter().any(|other| other.vendor == gpu.vendor && driver(other)) {

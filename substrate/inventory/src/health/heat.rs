@@ -3,7 +3,7 @@
 
 use api::inventory::Inventory;
 
-use super::{Found, counters::Counters};
+use super::{ScanFaults, counters::Counters};
 use crate::read::Reader;
 
 /// A package and where its counter is.
@@ -25,7 +25,12 @@ pub(super) fn packages(read: &Reader<'_>, inventory: &Inventory) -> Vec<Package>
     packages.filter(|package| read.exists(&package.path)).collect()
 }
 
-pub(super) fn check(read: &mut Reader<'_>, packages: &[Package], counters: &mut Counters, found: &mut Found) {
+pub(super) fn check(
+    read: &mut Reader<'_>,
+    packages: &[Package],
+    counters: &mut Counters,
+    found: &mut ScanFaults,
+) {
     for Package { index, path } in packages {
         if let Some(count) = read.count(path) {
             counters.observe(path, count);

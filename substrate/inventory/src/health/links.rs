@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::inventory::{Inventory, NicKind, PciLink};
 
-use super::Found;
+use super::ScanFaults;
 use crate::{nic, pci, read::Reader};
 
 /// An interface has lost its link if it had one, or if somebody counts on it: it has addresses or is in a bond. One that
@@ -13,7 +13,7 @@ pub(super) fn interfaces(
     read: &mut Reader<'_>,
     inventory: &mut Inventory,
     were_up: &mut BTreeSet<String>,
-    found: &mut Found,
+    found: &mut ScanFaults,
 ) {
     // A VLAN has the link of its parent.
     for nic in inventory.nics.iter_mut().filter(|nic| nic.kind != NicKind::Vlan) {
@@ -42,7 +42,7 @@ pub(super) fn look(read: &mut Reader<'_>, inventory: &Inventory, links: &mut BTr
 }
 
 /// The rate is not judged for GPUs: they lower it while they idle.
-pub(super) fn check(inventory: &Inventory, seen: &BTreeMap<String, PciLink>, found: &mut Found) {
+pub(super) fn check(inventory: &Inventory, seen: &BTreeMap<String, PciLink>, found: &mut ScanFaults) {
     for (address, (subject, is_gpu)) in subjects(inventory) {
         let device = inventory.pci_device(&address);
         let Some(device) = device.filter(|device| device.physical_function.is_none()) else { continue };
@@ -122,7 +122,7 @@ mod tests {
             ..Inventory::default()
         };
         let told = |inventory: &Inventory, seen: &BTreeMap<String, PciLink>| {
-            let mut found = Found::default();
+            let mut found = ScanFaults::default();
             check(inventory, seen, &mut found);
             found
                 .0

@@ -8,7 +8,7 @@
 //! Uncorrected errors stay a fault for as long as they are counted: until the next boot, or until somebody writes to
 //! `reset_counters`.
 
-use super::{Found, counters::Counters};
+use super::{ScanFaults, counters::Counters};
 use crate::read::Reader;
 
 const FOLDER: &str = "/sys/devices/system/edac/mc";
@@ -57,7 +57,7 @@ pub(super) fn check(
     read: &mut Reader<'_>,
     controllers: &[Controller],
     counters: &mut Counters,
-    found: &mut Found,
+    found: &mut ScanFaults,
 ) {
     for Controller { name, modules } in controllers {
         let key = format!("{FOLDER}/{name}/ce_count");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use api::inventory::{Infiniband, InfinibandPort, Inventory};
 
-use super::{Found, Target};
+use super::{ScanFaults, Target};
 use crate::{infiniband, read::Reader};
 
 /// The fault of a port is one of the whole device if none of its ports works.
@@ -12,7 +12,7 @@ pub(super) fn check(
     read: &mut Reader<'_>,
     inventory: &mut Inventory,
     were_active: &mut BTreeSet<(String, u32)>,
-    found: &mut Found,
+    found: &mut ScanFaults,
 ) {
     for device in &mut inventory.infiniband {
         infiniband::refresh(read, device);

@@ -4,7 +4,7 @@
 use api::inventory::{Ecc, MigDevice};
 use roxmltree::Node;
 
-use crate::nvidia_report::{Facts, Report};
+use crate::nvidia_report::{GpuFacts, Report};
 
 /// Most XML nodes parsed.
 const MAX_NODES: u32 = 1_000_000;
@@ -49,10 +49,10 @@ pub(super) fn parse(xml: &str) -> Result<Report, ReportError> {
     Ok(report)
 }
 
-fn facts(gpu: Node<'_, '_>, index: u32) -> Facts {
+fn facts(gpu: Node<'_, '_>, index: u32) -> GpuFacts {
     let mig_devices = gpu.children().find(|node| node.has_tag_name("mig_devices"));
     let mig_devices = mig_devices.into_iter().flat_map(|devices| devices.children());
-    Facts {
+    GpuFacts {
         index,
         model: text(gpu, &["product_name"]),
         uuid: text(gpu, &["uuid"]),
@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    fn one(inner: &str) -> Facts {
+    fn one(inner: &str) -> GpuFacts {
         let xml = format!("<nvidia_smi_log><gpu id=\"00000000:3B:00.0\">{inner}</gpu></nvidia_smi_log>");
         parse(&xml).unwrap().gpus.remove("0000:3b:00.0").unwrap()
     }
